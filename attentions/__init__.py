@@ -1,0 +1,64 @@
+"""Attention mechanisms behind one interface. Needs torch and nothing else.
+
+>>> import torch, attentions
+>>> geometry = attentions.Geometry(num_heads=2, head_dim=16, seq_len=49)
+>>> core = attentions.build_attention("linear", geometry)
+>>> q, k, v = torch.randn(3, 1, 2, 49, 16)
+>>> core(q, k, v).shape
+torch.Size([1, 2, 49, 16])
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .capabilities import Capabilities
+
+if TYPE_CHECKING:
+    from .base import Attention, AttentionLayer, CallShape, Geometry
+    from .layer import MultiHeadAttention, build_layer
+    from .registry import (
+        attention_class,
+        attention_names,
+        build_attention,
+        hyperparameters,
+        register_attention,
+    )
+
+__all__ = [
+    "Attention",
+    "AttentionLayer",
+    "CallShape",
+    "Capabilities",
+    "Geometry",
+    "MultiHeadAttention",
+    "attention_class",
+    "attention_names",
+    "build_attention",
+    "build_layer",
+    "hyperparameters",
+    "register_attention",
+]
+
+# Loaded on first use: the catalogue can be listed without waiting for torch.
+_HOME = {
+    **dict.fromkeys(("Attention", "AttentionLayer", "CallShape", "Geometry"), "base"),
+    **dict.fromkeys(("MultiHeadAttention", "build_layer"), "layer"),
+    **dict.fromkeys(
+        (
+            "attention_class",
+            "attention_names",
+            "build_attention",
+            "hyperparameters",
+            "register_attention",
+        ),
+        "registry",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -1,0 +1,173 @@
+"""The one interface: `Attention` mixes values, `AttentionLayer` owns its projections as well."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .capabilities import Capabilities
+
+
+def most_square_grid(seq_len: int) -> tuple[int, int]:
+    """(rows, columns) with rows * columns == seq_len, rows <= columns and rows as large as can be."""
+    rows = next(r for r in range(math.isqrt(seq_len), 0, -1) if seq_len % r == 0)
+    return rows, seq_len // rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """The shape that a mechanism is built for.
+
+    Attributes:
+        num_heads: H.
+        head_dim: D, the channels of one head's queries and keys.
+        seq_len: N, the number of tokens; an upper bound for mechanisms that take any length.
+        value_dim: E, the channels of one head's values; D unless given.
+        causal: whether query i may see keys 0..i only.
+        grid: (rows, columns) of the tokens; the most square factorisation of N unless given.
+
+    Raises:
+        ValueError: a size below 1, or a grid whose area is not ``seq_len``.
+    """
+
+    num_heads: int
+    head_dim: int
+    seq_len: int
+    value_dim: int = 0
+    causal: bool = False
+    grid: tuple[int, int] = field(default=(0, 0))
+
+    def __post_init__(self) -> None:
+        for name in ("num_heads", "head_dim", "seq_len"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"Geometry.{name} is {value!r}; a whole number of 1 or more is needed.")
+        object.__setattr__(self, "value_dim", self.value_dim or self.head_dim)
+        if self.value_dim < 1:
+            raise ValueError(f"Geometry.value_dim is {self.value_dim!r}; 1 or more is needed.")
+        rows, columns = self.grid if self.grid and any(self.grid) else most_square_grid(self.seq_len)
+        object.__setattr__(self, "grid", (rows, columns))
+        if rows < 1 or columns < 1 or rows * columns != self.seq_len:
+            raise ValueError(
+                f"Geometry.grid is {rows}x{columns}, which has {rows * columns} cells for a "
+                f"seq_len of {self.seq_len}; rows * columns must equal seq_len."
+            )
+
+    @property
+    def embed_dim(self) -> int:
+        """C = H * D."""
+        return self.num_heads * self.head_dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallShape:
+    """The sizes of one call, from which its cost follows."""
+
+    batch_size: int
+    num_heads: int
+    query_len: int
+    key_len: int
+    head_dim: int
+    value_dim: int
+    causal: bool = False
+
+    @property
+    def num_pairs(self) -> int:
+        """Query-key pairs that are allowed, over batch and heads; N (N + 1) / 2 each if causal."""
+        pairs = self.query_len * self.key_len
+        if self.causal:
+            pairs = self.query_len * (self.query_len + 1) // 2
+        return self.batch_size * self.num_heads * pairs
+
+    @property
+    def num_tokens(self) -> int:
+        """Queries over batch and heads."""
+        return self.batch_size * self.num_heads * self.query_len
+
+    @property
+    def num_keys(self) -> int:
+        """Keys over batch and heads."""
+        return self.batch_size * self.num_heads * self.key_len
+
+
+class Mechanism(nn.Module, ABC):
+    """What cores and layers share: a geometry, and costs that follow from a shape.
+
+    The class attributes are set by `register_attention`.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__()
+        self.geometry = geometry
+        can = self.capabilities
+        if geometry.causal and not can.causal:
+            raise ValueError(f"{self.name} has no causal form; build it with causal=False.")
+        if not geometry.causal and not can.bidirectional:
+            raise ValueError(f"{self.name} is causal only; build it with causal=True.")
+
+    @abstractmethod
+    def flops(self, shape: CallShape) -> int:
+        """FLOPs that the mathematics of one forward call needs: matrix products and convolutions.
+
+        One multiply-add is 2. Pairs hidden by causality are not counted. Elementwise work is not
+        counted here; it is observed and stored as a number of its own.
+        """
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """FLOPs that this implementation executes, e.g. full tiles under a causal mask."""
+        return self.flops(shape)
+
+    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
+        """Elements alive at the peak of one call above inputs, outputs and their gradients.
+
+        An estimate for refusing what cannot fit, in elements of float32 or wider.
+        Unless said otherwise: a few copies of the inputs.
+        """
+        per_key = shape.head_dim + shape.value_dim
+        copies = 8 if backward else 4
+        return copies * (shape.num_tokens * shape.head_dim + shape.num_keys * per_key)
+
+
+class Attention(Mechanism):
+    """A core: the mixing step alone, on heads that are already projected."""
+
+    @abstractmethod
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor | None:
+        """The same function in its slow, obvious form, for checking `forward`; None if not given.
+
+        Called with float64 tensors. It must not share the fast path's code.
+        """
+        return None
+
+    def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
+        """An empty state for `step`; only if ``capabilities.recurrent``."""
+        raise TypeError(f"{self.name} has no recurrent form.")
+
+    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One token: (B, H, 1, D), (B, H, 1, D), (B, H, 1, E), state -> (B, H, 1, E), state."""
+        raise TypeError(f"{self.name} has no recurrent form.")
+
+
+class AttentionLayer(Mechanism):
+    """A mechanism whose identity is in its projections: it maps tokens to tokens."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+
+    def reference(self, x: Tensor) -> Tensor | None:
+        """The same function in its slow, obvious form, for checking `forward`; None if not given."""
+        return None

@@ -1,0 +1,48 @@
+"""What a mechanism can do, as data. Imports no torch, so a catalogue can be shown without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """Claims of a mechanism. Each one that is made switches a conformance test on.
+
+    Attributes:
+        bidirectional: every query may see every key.
+        causal: built with ``Geometry(causal=True)``, query i sees keys 0..i and nothing later.
+        cross: the number of keys may differ from the number of queries (N != M).
+        recurrent: offers ``init_state`` and ``step``, equal to the causal ``forward``.
+        masks: accepted masks, of ``"padding"`` (``key_mask``, (B, M) bool, True keeps the key)
+            and ``"dense"`` (``mask``, broadcastable to (B, H, N, M) bool, True keeps the pair).
+        gates: names of extra per-token inputs, such as a decay, passed by keyword.
+        needs_grid: tokens lie on a 2-D grid, row by row; N must be its area.
+        position_free: permuting keys and values together changes nothing, and permuting the
+            queries permutes the outputs. Only meaningful without ``causal``.
+        memory_layout: strides that the mechanism likes best, ``"bhnd"`` or ``"bnhd"``. The shape
+            is (B, H, N, D) either way.
+        exact: computes softmax attention itself, not another function.
+        scopes: where it can be timed: a core runs as ``core`` and inside a ``layer``, a mechanism
+            that owns its projections only as ``layer``.
+        dtypes: names of the torch dtypes it accepts.
+        devices: device types it runs on.
+        requires: optional packages, imported in ``__init__`` and not at the top of the file.
+    """
+
+    bidirectional: bool = True
+    causal: bool = False
+    cross: bool = False
+    recurrent: bool = False
+    masks: frozenset[str] = frozenset()
+    gates: tuple[str, ...] = ()
+    needs_grid: bool = False
+    position_free: bool = True
+    memory_layout: str = "bhnd"
+    exact: bool = False
+    scopes: tuple[str, ...] = ("core", "layer")
+    dtypes: tuple[str, ...] = DTYPES
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    requires: tuple[str, ...] = ()

@@ -1,0 +1,71 @@
+"""The one set of projections, around any core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from .base import Attention, AttentionLayer, CallShape, Geometry, Mechanism
+from .registry import build_attention
+
+
+class MultiHeadAttention(nn.Module):
+    """Project to q, k and v, mix with any core, project back: (B, N, C) -> (B, N, C).
+
+    Every core gets the same two Linears, so none wins by a leaner projection.
+    """
+
+    def __init__(self, core: Attention, *, bias: bool = True) -> None:
+        super().__init__()
+        geometry = core.geometry
+        self.core = core
+        self.geometry = geometry
+        self.widths = [geometry.embed_dim, geometry.embed_dim, geometry.num_heads * geometry.value_dim]
+        self.qkv = nn.Linear(geometry.embed_dim, sum(self.widths), bias=bias)
+        self.proj = nn.Linear(self.widths[2], geometry.embed_dim, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        q, k, v = (self._split_heads(part) for part in self.qkv(x).split(self.widths, dim=-1))
+        return self.proj(self.core(q, k, v).transpose(1, 2).flatten(2))
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        heads = x.unflatten(-1, (self.geometry.num_heads, -1)).transpose(1, 2)
+        return heads.contiguous() if self.core.capabilities.memory_layout == "bhnd" else heads
+
+    def reference(self, x: Tensor) -> Tensor | None:
+        """`forward` around the core's slow form; None if the core has none."""
+        q, k, v = (self._split_heads(part) for part in self.qkv(x).split(self.widths, dim=-1))
+        mixed = self.core.reference(q, k, v)
+        return None if mixed is None else self.proj(mixed.transpose(1, 2).flatten(2))
+
+    def _projection_flops(self, shape: CallShape) -> int:
+        tokens = shape.batch_size * shape.query_len
+        return 2 * tokens * self.geometry.embed_dim * (sum(self.widths) + self.widths[2])
+
+    def flops(self, shape: CallShape) -> int:
+        """Both projections and the core."""
+        return self._projection_flops(shape) + self.core.flops(shape)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """Both projections and what the core executes."""
+        return self._projection_flops(shape) + self.core.executed_flops(shape)
+
+    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
+        """The core's, and q, k, v and the mixed values that a layer makes itself."""
+        tokens = shape.batch_size * shape.query_len
+        copies = 4 if backward else 2
+        own = copies * tokens * (sum(self.widths) + self.widths[2])
+        return own + self.core.extra_elements(shape, backward=backward)
+
+
+def build_layer(
+    name: str, geometry: Geometry, **settings: Any
+) -> AttentionLayer | MultiHeadAttention:
+    """Any mechanism as a layer: its own if it is one, else `MultiHeadAttention` around it."""
+    mechanism: Mechanism = build_attention(name, geometry, **settings)
+    if isinstance(mechanism, AttentionLayer):
+        return mechanism
+    assert isinstance(mechanism, Attention)
+    return MultiHeadAttention(mechanism)

@@ -1,0 +1,106 @@
+"""Which mechanisms exist. Every module of this package without a leading underscore is looked at."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from .base import Attention, AttentionLayer, Geometry, Mechanism
+from .capabilities import Capabilities
+
+M = TypeVar("M", bound=Mechanism)
+
+_REGISTRY: dict[str, type[Mechanism]] = {}
+_NOT_MECHANISMS = {"base", "capabilities", "catalogue", "layer", "registry"}
+
+
+def register_attention(
+    name: str, *, title: str, source: str, capabilities: Capabilities
+) -> Callable[[type[M]], type[M]]:
+    """Enter a mechanism under a name. A name stands for one class only.
+
+    Args:
+        name: what a YAML's ``mechanism:`` says.
+        title: what a table's reader sees.
+        source: authors, year and where to read it.
+        capabilities: the claims that the conformance suite will test.
+    """
+
+    def enter(cls: type[M]) -> type[M]:
+        taken = _REGISTRY.get(name)
+        if taken is not None and taken.__module__ != cls.__module__:
+            raise ValueError(
+                f"The attention name {name!r} is taken by {taken.__module__}.{taken.__qualname__}; "
+                f"{cls.__module__}.{cls.__qualname__} needs another."
+            )
+        cls.name, cls.title, cls.source, cls.capabilities = name, title, source, capabilities
+        _REGISTRY[name] = cls
+        return cls
+
+    return enter
+
+
+def _import_all() -> None:
+    package = __name__.rpartition(".")[0]
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        if not module.name.startswith("_") and module.name not in _NOT_MECHANISMS:
+            importlib.import_module(f"{package}.{module.name}")
+
+
+def attention_names() -> tuple[str, ...]:
+    """All registered names, sorted."""
+    _import_all()
+    return tuple(sorted(_REGISTRY))
+
+
+def attention_class(name: str) -> type[Mechanism]:
+    """The class behind a name.
+
+    Raises:
+        ValueError: no such name; the message lists the nearest ones.
+    """
+    _import_all()
+    if name not in _REGISTRY:
+        near = difflib.get_close_matches(name, _REGISTRY, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(sorted(_REGISTRY))}."
+        raise ValueError(f"No attention mechanism is named {name!r}; {hint}")
+    return _REGISTRY[name]
+
+
+def hyperparameters(name: str) -> dict[str, Any]:
+    """Each hyperparameter that the mechanism's constructor takes, with its default."""
+    signature = inspect.signature(attention_class(name).__init__)
+    parameters = list(signature.parameters.values())[2:]  # after self and geometry
+    return {p.name: None if p.default is p.empty else p.default for p in parameters}
+
+
+def build_attention(name: str, geometry: Geometry, **settings: Any) -> Attention | AttentionLayer:
+    """Build a mechanism by its registered name.
+
+    >>> from attentions import Geometry, build_attention
+    >>> core = build_attention("linear", Geometry(num_heads=2, head_dim=16, seq_len=49))
+    >>> core.capabilities.causal
+    True
+
+    Args:
+        name: one of `attention_names`.
+        geometry: the shape to build for.
+        settings: the mechanism's own hyperparameters.
+
+    Raises:
+        ValueError: an unknown name, or a value that the mechanism refuses for this geometry.
+        TypeError: a hyperparameter that it does not take.
+    """
+    cls = attention_class(name)
+    allowed = hyperparameters(name)
+    for key in settings:
+        if key not in allowed:
+            near = difflib.get_close_matches(key, allowed, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            takes = ", ".join(allowed) or "none"
+            raise TypeError(f"{name} takes no hyperparameter {key!r}.{hint} It takes: {takes}.")
+    return cls(geometry, **settings)  # type: ignore[return-value]  # a Mechanism is one of the two

@@ -1,0 +1,157 @@
+"""What to measure. A cell's JSON says everything that is needed to measure it again, anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelWorkload:
+    """One shape to time a mechanism at."""
+
+    seq_len: int
+    batch_size: int
+    num_heads: int
+    head_dim: int
+    dtype: str
+    mode: str
+    causal: bool
+    scope: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskWorkload:
+    """One training run to score a mechanism by.
+
+    Attributes:
+        label: the task entry's name in the table.
+        task: the registered name.
+        settings: everything that the entry's YAML sets: data, model and optimiser.
+        seed: covers all randomness of the run.
+    """
+
+    label: str
+    task: str
+    settings: dict[str, Any]
+    seed: int
+    dtype: str = "float32"
+
+
+Workload = KernelWorkload | TaskWorkload
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One mechanism, with its hyperparameters, on one workload and one device.
+
+    Attributes:
+        entry: the leaderboard row's label. Not part of `key`: rename freely, measure once.
+        mechanism: the registered name.
+        hyperparameters: all of them, defaults included.
+        device: a torch device, such as ``cpu`` or ``cuda:0``.
+        num_threads: intra-op threads while this cell runs.
+        workload: what is asked of the mechanism.
+        plugins: modules to import before the mechanism's name is known.
+    """
+
+    entry: str
+    mechanism: str
+    hyperparameters: dict[str, Any]
+    device: str
+    num_threads: int
+    workload: Workload
+    plugins: tuple[str, ...] = field(default=())
+
+    @property
+    def key(self) -> str:
+        """A hash of what is measured: the cell without its labels."""
+        identity = self.to_dict()
+        for label in ("entry", "task_label", "plugins"):
+            identity.pop(label, None)
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def is_task(self) -> bool:
+        """Whether it trains rather than times."""
+        return isinstance(self.workload, TaskWorkload)
+
+    @property
+    def kernel(self) -> KernelWorkload:
+        """The workload of a cell that times."""
+        assert isinstance(self.workload, KernelWorkload)
+        return self.workload
+
+    @property
+    def task(self) -> TaskWorkload:
+        """The workload of a cell that trains."""
+        assert isinstance(self.workload, TaskWorkload)
+        return self.workload
+
+    @property
+    def block(self) -> str:
+        """A hash of all but the mechanism: cells with the same block are timed side by side."""
+        return replace(self, mechanism="", hyperparameters={}).key
+
+    def describe(self) -> str:
+        """A short name for a progress line, such as ``nala seq_len=1024 float32 forward``."""
+        if isinstance(self.workload, TaskWorkload):
+            return f"{self.entry} {self.workload.label} seed={self.workload.seed}"
+        w = self.workload
+        causal = " causal" if w.causal else ""
+        layer = " layer" if w.scope == "layer" else ""
+        return f"{self.entry} seq_len={w.seq_len} {w.dtype} {w.mode}{causal}{layer} {self.device}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """One flat object, the entry apart."""
+        flat: dict[str, Any] = {
+            "entry": self.entry,
+            "mechanism": self.mechanism,
+            "hyperparameters": dict(self.hyperparameters),
+            "device": self.device,
+            "num_threads": self.num_threads,
+            "plugins": list(self.plugins),
+        }
+        if isinstance(self.workload, TaskWorkload):
+            w = asdict(self.workload)
+            return flat | {
+                "kind": "task",
+                "task": w["task"],
+                "task_label": w["label"],
+                "task_settings": w["settings"],
+                "seed": w["seed"],
+                "dtype": w["dtype"],
+            }
+        return flat | {"kind": "kernel"} | asdict(self.workload)
+
+    @classmethod
+    def from_dict(cls, flat: dict[str, Any]) -> Cell:
+        """The inverse of `to_dict`.
+
+        Raises:
+            KeyError: a field is missing.
+        """
+        workload: Workload
+        if flat["kind"] == "task":
+            workload = TaskWorkload(
+                label=flat["task_label"],
+                task=flat["task"],
+                settings=dict(flat["task_settings"]),
+                seed=flat["seed"],
+                dtype=flat["dtype"],
+            )
+        else:
+            names = KernelWorkload.__dataclass_fields__
+            workload = KernelWorkload(**{name: flat[name] for name in names})
+        return cls(
+            entry=flat["entry"],
+            mechanism=flat["mechanism"],
+            hyperparameters=dict(flat["hyperparameters"]),
+            device=flat["device"],
+            num_threads=flat["num_threads"],
+            workload=workload,
+            plugins=tuple(flat.get("plugins", ())),
+        )

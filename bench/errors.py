@@ -1,0 +1,23 @@
+"""The one exception that is a user's mistake, and how it is worded."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConfigError(Exception):
+    """Something that was asked for cannot be done; raised before anything is measured.
+
+    The message says what happened, what was expected and how to mend it. Commands print it
+    without a traceback and exit with 2.
+    """
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A sentence naming the nearest known words, or all of them when none is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    if near:
+        return f"Did you mean {' or '.join(near)}?"
+    return f"Known: {', '.join(names)}." if names else "None are known."

@@ -1,0 +1,207 @@
+"""What came out of a cell. The halves of the harness meet here and in `cell`; imports no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from bench.cell import Cell
+
+SCHEMA_VERSION = 1
+"""Raised when a field changes; the reader of the old form is kept."""
+
+METHOD_VERSION = 1
+"""Raised when a change of the harness can move a number; numbers are not compared across it."""
+
+
+class Status(StrEnum):
+    """How a planned cell ended. Nothing else can happen to one."""
+
+    OK = "ok"
+    SKIPPED = "skipped"
+    OUT_OF_MEMORY = "out_of_memory"
+    INCORRECT = "incorrect"
+    DIVERGED = "diverged"
+    TIMED_OUT = "timed_out"
+    CRASHED = "crashed"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """What was observed of a kernel cell.
+
+    Attributes:
+        latency_s: seconds per call, one entry per sample.
+        rounds: the round in which each sample was taken.
+        reference_latency_s: the reference's samples of the same rounds; empty if it did not run.
+        reference_rounds: the round of each of them.
+        calls_per_sample: calls inside one sample, averaged by division.
+        warmup_s: calls before the rounds, kept apart.
+        first_call_s: the first call in a fresh worker.
+        order_seed: seeds the order of members in each round.
+        stop_reason: ``precise`` if the interval met its target, ``budget`` or ``rounds`` if not.
+        flops: what the mathematics of this mode needs; None if the mechanism has no formula.
+        executed_flops: what this implementation does, by its formula.
+        counted_flops: what torch's counter saw, with the CPU mapping it lacks.
+        fvcore_flops: fvcore's multiply-adds times two, forward only.
+        fvcore_unsupported: operators that fvcore did not count, with their number.
+        elementwise_elements: elements written by operators that no counter prices.
+        num_operators: operators dispatched in one call.
+        peak_memory_bytes: allocation peak of one call above its inputs; None if not measurable.
+        saved_for_backward_bytes: kept by autograd between forward and backward.
+        num_parameters: learnable values of what was timed.
+        tokens_per_call: batch_size * seq_len.
+        max_error, rms_error: against the float64 oracle, relative to its largest value and norm.
+        load: foreign load around the block, such as the load average.
+    """
+
+    latency_s: tuple[float, ...]
+    rounds: tuple[int, ...]
+    reference_latency_s: tuple[float, ...] = ()
+    reference_rounds: tuple[int, ...] = ()
+    calls_per_sample: int = 1
+    warmup_s: tuple[float, ...] = ()
+    first_call_s: float | None = None
+    order_seed: int = 0
+    stop_reason: str = ""
+    flops: int | None = None
+    executed_flops: int | None = None
+    counted_flops: int | None = None
+    fvcore_flops: int | None = None
+    fvcore_unsupported: dict[str, int] = field(default_factory=dict)
+    elementwise_elements: int | None = None
+    num_operators: int | None = None
+    peak_memory_bytes: int | None = None
+    saved_for_backward_bytes: int | None = None
+    num_parameters: int | None = None
+    tokens_per_call: int = 0
+    max_error: float | None = None
+    rms_error: float | None = None
+    load: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """What was observed of a task cell.
+
+    Attributes:
+        accuracy: the score on unseen examples, between 0 and 1.
+        chance: what the stated guess scores.
+        guess: the rule of that guess, in words.
+        num_examples: unseen examples, or answers, that were scored.
+        num_parameters: of the whole model.
+        losses: training loss, evenly spaced over the run.
+        train_s: wall time of training; not a timing to compare, since runs may share the machine.
+    """
+
+    accuracy: float
+    chance: float
+    guess: str
+    num_examples: int
+    num_parameters: int
+    losses: tuple[float, ...] = ()
+    train_s: float | None = None
+
+
+Result = Speed | Quality
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One planned cell and how it ended.
+
+    Attributes:
+        result: present exactly when the status is ``ok``.
+        reason: present exactly when it is not: a sentence for the table.
+        detail: the text of a traceback or a worker's last words, if there were any.
+        environment: machine, versions and commit, as `Environment.to_dict` gives them.
+        freshness: with what it was measured; see `bench.environment.freshness`.
+        started_at: UTC, ISO 8601.
+        cost_s: seconds this cell took, by kind of work: ``measured`` is the time inside timed
+            calls, memory and FLOP passes or training; ``total`` is everything.
+    """
+
+    cell: Cell
+    status: Status
+    reason: str | None = None
+    result: Result | None = None
+    detail: str | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    freshness: str = ""
+    started_at: str = ""
+    cost_s: dict[str, float] = field(default_factory=dict)
+    sweep: str = ""
+    schema_version: int = SCHEMA_VERSION
+    method_version: int = METHOD_VERSION
+
+    def __post_init__(self) -> None:
+        is_ok = self.status is Status.OK
+        if is_ok != (self.result is not None) or is_ok != (self.reason is None):
+            raise ValueError(
+                f"A record of status {self.status} has result={self.result is not None} and "
+                f"reason={self.reason!r}; ok has a result and no reason, every other a reason only."
+            )
+
+    def to_json(self) -> str:
+        """One line."""
+        cell = self.cell.to_dict()
+        result: dict[str, Any] | None = None
+        if self.result is not None:
+            kind = "speed" if isinstance(self.result, Speed) else "quality"
+            result = {"kind": kind} | asdict(self.result)
+        line = {
+            "entry": cell.pop("entry"),
+            "key": self.cell.key,
+            "cell": cell,
+            "status": str(self.status),
+            "reason": self.reason,
+            "result": result,
+            "detail": self.detail,
+            "environment": self.environment,
+            "freshness": self.freshness,
+            "started_at": self.started_at,
+            "cost_s": self.cost_s,
+            "sweep": self.sweep,
+            "schema_version": self.schema_version,
+            "method_version": self.method_version,
+        }
+        return json.dumps(line, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: not a record, or one that lacks a field.
+        """
+        try:
+            line = json.loads(text)
+            cell = Cell.from_dict({"entry": line["entry"]} | line["cell"])
+            return cls(
+                cell=cell,
+                status=Status(line["status"]),
+                reason=line["reason"],
+                result=_result_from(line["result"]),
+                detail=line.get("detail"),
+                environment=line["environment"],
+                freshness=line["freshness"],
+                started_at=line["started_at"],
+                cost_s=line.get("cost_s", {}),
+                sweep=line.get("sweep", ""),
+                schema_version=line["schema_version"],
+                method_version=line["method_version"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a record: {error!r}") from error
+
+
+def _result_from(flat: dict[str, Any] | None) -> Result | None:
+    if flat is None:
+        return None
+    cls = Speed if flat["kind"] == "speed" else Quality
+    known = {f.name for f in fields(cls)}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items() if k in known}
+    return cls(**values)
