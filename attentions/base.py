@@ -14,7 +14,7 @@ from .capabilities import Capabilities
 
 
 def most_square_grid(seq_len: int) -> tuple[int, int]:
-    """(rows, columns) with rows * columns == seq_len, rows <= columns and rows as large as can be."""
+    """(rows, columns) with rows * columns == seq_len, rows <= columns and rows the largest such."""
     rows = next(r for r in range(math.isqrt(seq_len), 0, -1) if seq_len % r == 0)
     return rows, seq_len // rows
 
@@ -43,19 +43,22 @@ class Geometry:
     grid: tuple[int, int] = field(default=(0, 0))
 
     def __post_init__(self) -> None:
-        for name in ("num_heads", "head_dim", "seq_len"):
+        if self.value_dim == 0:
+            object.__setattr__(self, "value_dim", self.head_dim)
+        for name in ("num_heads", "head_dim", "seq_len", "value_dim"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"Geometry.{name} is {value!r}; a whole number of 1 or more is needed.")
-        object.__setattr__(self, "value_dim", self.value_dim or self.head_dim)
-        if self.value_dim < 1:
-            raise ValueError(f"Geometry.value_dim is {self.value_dim!r}; 1 or more is needed.")
-        rows, columns = self.grid if self.grid and any(self.grid) else most_square_grid(self.seq_len)
+                raise ValueError(
+                    f"Geometry.{name} is {value!r}; a whole number of 1 or more is needed."
+                )
+        if not self.grid or self.grid == (0, 0):
+            object.__setattr__(self, "grid", most_square_grid(self.seq_len))
+        rows, columns = self.grid
         object.__setattr__(self, "grid", (rows, columns))
-        if rows < 1 or columns < 1 or rows * columns != self.seq_len:
+        if min(rows, columns) < 1 or rows * columns != self.seq_len:
             raise ValueError(
-                f"Geometry.grid is {rows}x{columns}, which has {rows * columns} cells for a "
-                f"seq_len of {self.seq_len}; rows * columns must equal seq_len."
+                f"Geometry.grid is {rows}x{columns}; two whole numbers of 1 or more are needed, "
+                f"whose product is seq_len, {self.seq_len}."
             )
 
     @property
@@ -157,7 +160,10 @@ class Attention(Mechanism):
         raise TypeError(f"{self.name} has no recurrent form.")
 
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """One token: (B, H, 1, D), (B, H, 1, D), (B, H, 1, E), state -> (B, H, 1, E), state."""
+        """Take the next T tokens: one while decoding, a prompt all at once or in parts.
+
+        (B, H, T, D), (B, H, T, D), (B, H, T, E), state -> (B, H, T, E), state.
+        """
         raise TypeError(f"{self.name} has no recurrent form.")
 
 
@@ -169,5 +175,5 @@ class AttentionLayer(Mechanism):
         """(B, N, C) -> (B, N, C)."""
 
     def reference(self, x: Tensor) -> Tensor | None:
-        """The same function in its slow, obvious form, for checking `forward`; None if not given."""
+        """The same function in its slow, obvious form, as for `Attention`; None if not given."""
         return None

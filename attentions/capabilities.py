@@ -11,6 +11,9 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 class Capabilities:
     """Claims of a mechanism. Each one that is made switches a conformance test on.
 
+    Claims hold for the default hyperparameters. A setting that narrows them, such as a position
+    encoding switched on, refuses with a ValueError what it can no longer do.
+
     Attributes:
         bidirectional: every query may see every key.
         causal: built with ``Geometry(causal=True)``, query i sees keys 0..i and nothing later.
@@ -22,6 +25,8 @@ class Capabilities:
         needs_grid: tokens lie on a 2-D grid, row by row; N must be its area.
         position_free: permuting keys and values together changes nothing, and permuting the
             queries permutes the outputs. Only meaningful without ``causal``.
+        heads_independent: the output of one head depends on that head's inputs only. Only
+            meaningful for a core.
         memory_layout: strides that the mechanism likes best, ``"bhnd"`` or ``"bnhd"``. The shape
             is (B, H, N, D) either way.
         exact: computes softmax attention itself, not another function.
@@ -40,6 +45,7 @@ class Capabilities:
     gates: tuple[str, ...] = ()
     needs_grid: bool = False
     position_free: bool = True
+    heads_independent: bool = True
     memory_layout: str = "bhnd"
     exact: bool = False
     scopes: tuple[str, ...] = ("core", "layer")

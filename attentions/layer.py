@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ._heads import merge_heads, split_heads
 from .base import Attention, AttentionLayer, CallShape, Geometry, Mechanism
 from .registry import build_attention
 
@@ -21,24 +22,28 @@ class MultiHeadAttention(nn.Module):
         geometry = core.geometry
         self.core = core
         self.geometry = geometry
-        self.widths = [geometry.embed_dim, geometry.embed_dim, geometry.num_heads * geometry.value_dim]
+        self.widths = [
+            geometry.embed_dim,
+            geometry.embed_dim,
+            geometry.num_heads * geometry.value_dim,
+        ]
         self.qkv = nn.Linear(geometry.embed_dim, sum(self.widths), bias=bias)
         self.proj = nn.Linear(self.widths[2], geometry.embed_dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         q, k, v = (self._split_heads(part) for part in self.qkv(x).split(self.widths, dim=-1))
-        return self.proj(self.core(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj(merge_heads(self.core(q, k, v)))  # type: ignore[no-any-return]
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        heads = x.unflatten(-1, (self.geometry.num_heads, -1)).transpose(1, 2)
+        heads = split_heads(x, self.geometry.num_heads)
         return heads.contiguous() if self.core.capabilities.memory_layout == "bhnd" else heads
 
     def reference(self, x: Tensor) -> Tensor | None:
         """`forward` around the core's slow form; None if the core has none."""
         q, k, v = (self._split_heads(part) for part in self.qkv(x).split(self.widths, dim=-1))
         mixed = self.core.reference(q, k, v)
-        return None if mixed is None else self.proj(mixed.transpose(1, 2).flatten(2))
+        return None if mixed is None else self.proj(merge_heads(mixed))
 
     def _projection_flops(self, shape: CallShape) -> int:
         tokens = shape.batch_size * shape.query_len

@@ -1,8 +1,9 @@
-"""Which mechanisms exist. Every module of this package without a leading underscore is looked at."""
+"""Which mechanisms exist: those of every module here without a leading underscore."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -32,10 +33,11 @@ def register_attention(
 
     def enter(cls: type[M]) -> type[M]:
         taken = _REGISTRY.get(name)
-        if taken is not None and taken.__module__ != cls.__module__:
+        # The same class may come again when its module is reloaded.
+        if taken is not None and _address(taken) != _address(cls):
             raise ValueError(
-                f"The attention name {name!r} is taken by {taken.__module__}.{taken.__qualname__}; "
-                f"{cls.__module__}.{cls.__qualname__} needs another."
+                f"The attention name {name!r} is taken by {_address(taken)}; "
+                f"{_address(cls)} needs another."
             )
         cls.name, cls.title, cls.source, cls.capabilities = name, title, source, capabilities
         _REGISTRY[name] = cls
@@ -44,6 +46,11 @@ def register_attention(
     return enter
 
 
+def _address(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+@functools.cache
 def _import_all() -> None:
     package = __name__.rpartition(".")[0]
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
@@ -66,7 +73,11 @@ def attention_class(name: str) -> type[Mechanism]:
     _import_all()
     if name not in _REGISTRY:
         near = difflib.get_close_matches(name, _REGISTRY, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(sorted(_REGISTRY))}."
+        hint = (
+            f"did you mean {', '.join(near)}?"
+            if near
+            else f"known: {', '.join(sorted(_REGISTRY))}."
+        )
         raise ValueError(f"No attention mechanism is named {name!r}; {hint}")
     return _REGISTRY[name]
 

@@ -1,0 +1,1 @@
+"""The harness: config → cells → records → table."""

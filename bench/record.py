@@ -201,7 +201,8 @@ class Record:
 def _result_from(flat: dict[str, Any] | None) -> Result | None:
     if flat is None:
         return None
-    cls = Speed if flat["kind"] == "speed" else Quality
+    cls: Any = Speed if flat["kind"] == "speed" else Quality
     known = {f.name for f in fields(cls)}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items() if k in known}
-    return cls(**values)
+    result: Result = cls(**values)
+    return result

@@ -1,0 +1,1 @@
+"""How one call is measured: time, memory, work, and when to stop."""

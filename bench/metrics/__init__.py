@@ -1,0 +1,19 @@
+"""Named numbers of a record: what is concluded from what was observed. Needs numpy, no torch.
+
+>>> from bench.metrics import find_metric
+>>> find_metric("latency_s").better
+'lower'
+"""
+
+from __future__ import annotations
+
+from bench.metrics.registry import (
+    Metric,
+    Value,
+    evaluate,
+    find_metric,
+    metric_names,
+    register_metric,
+)
+
+__all__ = ["Metric", "Value", "evaluate", "find_metric", "metric_names", "register_metric"]

@@ -1,0 +1,64 @@
+"""Records to everything that a person sees. `publish` writes it all; nothing here needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.publish.charts import CHART_METRICS, charts, write_charts
+from bench.publish.config import PublishConfig, WandbConfig, read_publish_config
+from bench.publish.csv import csv_text
+from bench.publish.files import write_whole
+from bench.publish.leaderboard import build_leaderboard
+from bench.publish.markdown import leaderboard_page
+from bench.publish.terminal import print_files, print_leaderboard
+from bench.publish.wandb import publish_wandb
+from bench.record import Record
+
+__all__ = [
+    "PublishConfig",
+    "Published",
+    "WandbConfig",
+    "print_files",
+    "print_leaderboard",
+    "publish",
+    "read_publish_config",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What was written, and what a person should know about it."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def publish(
+    records: Sequence[Record], config: PublishConfig, sweep: str | None = None
+) -> Published:
+    """Write ``leaderboard.md``, ``table.csv``, ``charts/`` and W&B runs under ``config.out``.
+
+    Args:
+        records: all that the tables are to show; of a cell's records the newest counts.
+        config: what to write.
+        sweep: write a W&B run for this sweep only, and not for every one in `records`.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    metrics = (*config.columns, *CHART_METRICS)
+    board = build_leaderboard(records, metrics=metrics, controls=config.controls)
+    files, notes = [write_whole(config.out / "table.csv", csv_text(records, config.metrics))], []
+    pictures: list[tuple[str, str]] = []
+    if config.charts:
+        drawn = charts(board)
+        chart_files, note = write_charts(drawn, config.out / "charts")
+        files += chart_files
+        notes += [note] if note else []
+        pictures = [(chart.title, f"charts/{chart.name}.svg") for chart in drawn if not note]
+    page = leaderboard_page(board, config.columns, pictures)
+    files.insert(0, write_whole(config.out / "leaderboard.md", page))
+    folders, more = publish_wandb(records, config, sweep)
+    return Published(files=(*files, *folders), notes=(*notes, *more))

@@ -1,0 +1,80 @@
+# Everything that is typed here can be typed by hand as well; `make` alone lists it.
+
+# Interpreters to try, in this order. Hydra 1.3 sets the range: see requires-python in pyproject.toml.
+PYTHON ?= python3 python3.13 python3.12 python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+UNFINISHED := $(VENV)/unfinished
+
+.DEFAULT_GOAL := help
+.PHONY: help setup bench smoke report regress verify \
+  test test-slow test-gpu check format lint type clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv and install everything into it; every target that needs it does this first
+
+bench: $(READY) ## measure the default suite and leave a leaderboard in results/
+	$(BIN)/python -m bench.sweep experiment=suite
+
+smoke: $(READY) ## a sweep of seconds, to see that everything works here
+	$(BIN)/python -m bench.sweep experiment=smoke
+
+report: $(READY) ## write the tables and pictures again, from the records in results/
+	$(BIN)/python -m bench.report
+
+regress: $(READY) ## compare with a baseline; fails on a regression
+	$(BIN)/python -m bench.regress
+
+verify: $(READY) ## prove the mechanisms against their authors' numbers
+	$(BIN)/python -m bench.verify
+
+test: $(READY) ## the ordinary tests
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(READY) ## the tests that take long
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+test-gpu: $(READY) ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+check: lint type test ## all that a change must pass
+
+format: $(READY) ## put the code into its one format
+	$(BIN)/python -m ruff format .
+	$(BIN)/python -m ruff check --fix .
+
+lint: $(READY) ## is the code in its format, and free of what ruff finds?
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+
+type: $(READY) ## mypy --strict on bench and attentions
+	$(BIN)/python -m mypy
+
+clean: ## remove caches and build products; results/ and .venv stay
+	rm -rf build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find attentions bench conf tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# Setting up. A name on the path may be a version manager's shim that starts nothing, so each
+# candidate is run, not looked up. `unfinished` lies in .venv until pip is through, then becomes
+# `ready`: an interrupted setup is thus started afresh, and a .venv made by hand is kept.
+SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+define MAKE_VENV
+for python in $(PYTHON); do \
+  if $$python -c '$(SUPPORTED)' 2>/dev/null; then \
+    echo "$$python -m venv --clear $(VENV)"; exec $$python -m venv --clear $(VENV); \
+  fi; \
+done; \
+echo "attnbench needs Python 3.11, 3.12 or 3.13, and none of these is one: $(PYTHON)." \
+  "Install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; \
+exit 1
+endef
+
+$(READY): pyproject.toml
+	@if [ -e $(UNFINISHED) ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then $(MAKE_VENV); fi
+	@touch $(UNFINISHED)
+	$(BIN)/python -m pip install -e '.[dev,charts]'
+	@mv $(UNFINISHED) $(READY)

@@ -1,0 +1,78 @@
+"""Refusals of bad arguments, worded alike: what was given and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def positive(mechanism: str, argument: str, value: Any) -> float:
+    """A finite number above 0."""
+    if not _is_number(value) or value <= 0:
+        raise ValueError(f"{mechanism}: {argument} is {value!r}; a number above 0 is needed.")
+    return float(value)
+
+
+def at_least(
+    mechanism: str, argument: str, value: Any, least: float, *, because: str = ""
+) -> float:
+    """A finite number of ``least`` or more."""
+    if not _is_number(value) or value < least:
+        reason = f", {because}" if because else ""
+        raise ValueError(
+            f"{mechanism}: {argument} is {value!r}; a number of {least:g} or more is needed"
+            f"{reason}."
+        )
+    return float(value)
+
+
+def whole(mechanism: str, argument: str, value: Any, least: int) -> int:
+    """A whole number of ``least`` or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(
+            f"{mechanism}: {argument} is {value!r}; a whole number of {least} or more is needed."
+        )
+    return value
+
+
+def flag(mechanism: str, argument: str, value: Any) -> bool:
+    """True or False, and not something that merely counts as one of them."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{mechanism}: {argument} is {value!r}; True or False is needed.")
+    return value
+
+
+def one_of(mechanism: str, argument: str, value: Any, allowed: Sequence[Any]) -> Any:
+    """One of a few values."""
+    # True == 1, so types are compared too.
+    if not any(value == choice and type(value) is type(choice) for choice in allowed):
+        choices = " or ".join(repr(choice) for choice in allowed)
+        raise ValueError(f"{mechanism}: {argument} is {value!r}; {choices} is needed.")
+    return value
+
+
+def equal_lengths(mechanism: str, q: Tensor, k: Tensor, why: str) -> None:
+    """As many keys as queries."""
+    if q.shape[-2] != k.shape[-2]:
+        raise ValueError(
+            f"{mechanism}: {q.shape[-2]} queries and {k.shape[-2]} keys were given; {why} needs "
+            "as many keys as queries."
+        )
+
+
+def fills_grid(mechanism: str, seq_len: int, grid: tuple[int, int]) -> None:
+    """A token for each cell of the grid."""
+    rows, columns = grid
+    if seq_len != rows * columns:
+        raise ValueError(
+            f"{mechanism}: {seq_len} tokens were given; its grid of {rows}x{columns} needs "
+            f"{rows * columns}."
+        )

@@ -1,0 +1,266 @@
+"""FLatten: focused linear attention, as a core and as the authors' whole layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ._checks import at_least, fills_grid, flag, one_of, positive, whole
+from ._feature_maps import focused
+from ._grid import convolve_on_grid, depthwise, reference_depthwise
+from ._heads import merge_heads, split_heads
+from ._kernel_attention import kernel_attention, kernel_elements, kernel_flops
+from ._masks import count_keys, hide_keys
+from ._precision import in_wide_precision
+from .base import Attention, AttentionLayer, CallShape, Geometry
+from .capabilities import Capabilities
+from .registry import register_attention
+
+_SOURCE = "Han et al., 2023, arXiv:2308.00442"
+_NORMS = {"all_heads": (-3, -1), "head": (-1,)}
+"""Axes of (B, H, N, D) that the norms of the focused function run over."""
+
+
+@dataclass(frozen=True)
+class FocusedKernel:
+    """Attention with phi(x) = f_p((relu(x) + eps) / softplus(scale)); `Flatten` says the rest."""
+
+    mechanism: str
+    factor: float
+    norm_over: str
+    eps: float
+
+    def __post_init__(self) -> None:
+        at_least(self.mechanism, "focusing_factor", self.factor, 1)
+        one_of(self.mechanism, "norm_over", self.norm_over, tuple(_NORMS))
+        positive(self.mechanism, "eps", self.eps)
+
+    def attention(
+        self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor, key_mask: Tensor | None = None
+    ) -> Tensor:
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E), (H * D,) -> (B, H, N, E)."""
+        phi_q = self._features(q, scale)
+        phi_k = hide_keys(self.mechanism, self._features(k, scale), key_mask)
+        return kernel_attention(phi_q, phi_k, v, self.eps * count_keys(k, key_mask))
+
+    def _features(self, x: Tensor, scale: Tensor) -> Tensor:
+        per_head = torch.unflatten(scale.to(x.dtype), 0, (x.shape[1], 1, -1))  # (H, 1, D)
+        x = (x.relu() + self.eps) / functional.softplus(per_head)
+        return focused(x, self.factor, _NORMS[self.norm_over])
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> Tensor:
+        """The N x M weights written out, with the features of all heads side by side."""
+        phi_q, phi_k = (self._reference_features(x, scale) for x in (q, k))
+        share = phi_q @ phi_k.transpose(-2, -1) / k.shape[-2]
+        return share @ v / (share.sum(dim=-1, keepdim=True) + self.eps)
+
+    def _reference_features(self, x: Tensor, scale: Tensor) -> Tensor:
+        num_heads = x.shape[1]
+        tokens = (merge_heads(x).clamp(min=0) + self.eps) / (1 + scale.exp()).log()  # (B, N, C)
+        if self.norm_over == "head":
+            tokens = torch.unflatten(tokens, -1, (num_heads, -1))
+        sharp = tokens**self.factor
+        length, sharp_length = (t.pow(2).sum(-1, keepdim=True).sqrt() for t in (tokens, sharp))
+        phi = sharp / sharp_length * length
+        return split_heads(phi.reshape(*merge_heads(x).shape), num_heads)
+
+
+@register_attention(
+    "flatten",
+    title="FLatten (focused linear attention)",
+    source=_SOURCE,
+    capabilities=Capabilities(cross=True, masks=frozenset({"padding"}), heads_independent=False),
+)
+class Flatten(Attention):
+    """Linear attention whose features point more sharply: f_p(x) = ||x|| x^p / ||x^p||.
+
+        phi(x) = f_p((relu(x) + eps) / softplus(scale))
+        out_i = mean_j phi(q_i) . phi(k_j) v_j / (mean_j phi(q_i) . phi(k_j) + eps)
+
+    ``scale``, one value per channel, is learned. It and the eps inside phi are the authors' code's;
+    the paper has f_p(relu(x)). A zero or negative row is a row of eps and stays finite; where all
+    queries or all keys are so, the eps in the denominator takes the output towards zero. A query
+    whose keys are all hidden gets zeros.
+
+    Args:
+        geometry: the shape to build for.
+        focusing_factor: p.
+        norm_over: what ||.|| runs over: ``"all_heads"``, all H * D channels of a token, as in the
+            authors' code, where one head's features depend on the others' magnitudes; or
+            ``"head"``, the D channels of one head, as the paper reads.
+        eps: the floor of phi's input, and added to the mean weight.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        focusing_factor: float = 3,
+        norm_over: str = "all_heads",
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__(geometry)
+        self.kernel = FocusedKernel(self.name, focusing_factor, norm_over, eps)
+        self.scale = nn.Parameter(torch.zeros(geometry.embed_dim))
+
+    @in_wide_precision
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        return self.kernel.attention(q, k, v, self.scale, key_mask)
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The N x M weights written out."""
+        return self.kernel.reference(q, k, v, self.scale.to(q.dtype))
+
+    def flops(self, shape: CallShape) -> int:
+        """Kernel attention with D features."""
+        return kernel_flops(shape, shape.head_dim)
+
+    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
+        """Inputs in float32, features with the steps towards them, and output."""
+        maps = 4.5 if backward else None
+        return kernel_elements(shape, shape.head_dim, forward_maps=1, backward_maps=maps)
+
+
+@register_attention(
+    "flatten_layer",
+    title="FLatten layer",
+    source=_SOURCE,
+    capabilities=Capabilities(
+        needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
+    ),
+)
+class FlattenLayer(AttentionLayer):
+    """FLatten with its projections, position encoding and depthwise rank restoration.
+
+        out = proj(flatten(q, k + positional_encoding, v) + dwc(v))
+
+    The depthwise convolution has one kernel per channel of a head, the same for every head. With
+    ``sr_ratio`` r > 1 keys and values come from the grid shrunk by r in both directions; for the
+    convolution v is stretched back to N tokens along the flattened grid, as in the authors' code,
+    which blends the end of a row with the start of the next.
+
+    Args:
+        geometry: the shape to build for; value_dim must be head_dim.
+        focusing_factor: p, as for `Flatten`.
+        norm_over: as for `Flatten`.
+        eps: as for `Flatten`.
+        kernel_size: width of the depthwise kernels, odd.
+        sr_ratio: r; must divide both sides of the grid.
+        qkv_bias: whether q and kv have a bias.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        focusing_factor: float = 3,
+        norm_over: str = "all_heads",
+        eps: float = 1e-6,
+        kernel_size: int = 5,
+        sr_ratio: int = 1,
+        qkv_bias: bool = True,
+    ) -> None:
+        super().__init__(geometry)
+        one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
+        flag(self.name, "qkv_bias", qkv_bias)
+        self.kernel = FocusedKernel(self.name, focusing_factor, norm_over, eps)
+        self.kernel_size = whole(self.name, "kernel_size", kernel_size, 1)
+        if kernel_size % 2 == 0:
+            raise ValueError(f"{self.name}: kernel_size is {kernel_size}; an odd number is needed.")
+        self.sr_ratio = whole(self.name, "sr_ratio", sr_ratio, 1)
+        rows, columns = geometry.grid
+        if rows % sr_ratio or columns % sr_ratio:
+            raise ValueError(
+                f"{self.name}: sr_ratio is {sr_ratio}; a divisor of both sides of the "
+                f"{rows}x{columns} grid is needed."
+            )
+
+        channels, num_keys = geometry.embed_dim, geometry.seq_len // sr_ratio**2
+        self.q = nn.Linear(channels, channels, bias=qkv_bias)
+        self.kv = nn.Linear(channels, 2 * channels, bias=qkv_bias)
+        if sr_ratio > 1:
+            self.sr = nn.Conv2d(channels, channels, sr_ratio, stride=sr_ratio)
+            self.norm = nn.LayerNorm(channels)
+        self.positional_encoding = nn.Parameter(torch.zeros(num_keys, channels))
+        self.scale = nn.Parameter(torch.zeros(channels))
+        self.dwc = depthwise(geometry.head_dim, kernel_size)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        fills_grid(self.name, x.shape[1], self.geometry.grid)
+        k, v = self.kv(self._shrink(x)).chunk(2, dim=-1)  # (B, M, C)
+        q, k, values = (self._split(part) for part in (self.q(x), k + self.positional_encoding, v))
+        return self.proj(merge_heads(self._mix(q, k, values)) + self._restore_rank(v))  # type: ignore[no-any-return]
+
+    @in_wide_precision
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return self.kernel.attention(q, k, v, self.scale)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return split_heads(x, self.geometry.num_heads)
+
+    def _shrink(self, x: Tensor) -> Tensor:
+        if self.sr_ratio == 1:
+            return x
+        return self.norm(convolve_on_grid(x, self.sr, self.geometry.grid))  # type: ignore[no-any-return]
+
+    def _restore_rank(self, v: Tensor) -> Tensor:
+        """DWC(v), head by head: (B, M, C) -> (B, N, C)."""
+        if self.sr_ratio > 1:
+            along = functional.interpolate(
+                v.transpose(1, 2), size=self.geometry.seq_len, mode="linear"
+            )
+            v = along.transpose(1, 2)
+        heads = self._split(v)
+        restored = convolve_on_grid(heads.flatten(0, 1), self.dwc, self.geometry.grid)
+        return merge_heads(torch.unflatten(restored, 0, heads.shape[:2]))
+
+    def reference(self, x: Tensor) -> Tensor:
+        """Patches, weights, kernels and interpolation written out."""
+        q, (k, v) = self.q(x), self.kv(self._reference_shrink(x)).chunk(2, dim=-1)
+        q, k, values = (self._split(part) for part in (q, k + self.positional_encoding, v))
+        mixed = self.kernel.reference(q, k, values, self.scale)
+        heads = self._split(self._reference_stretch(v))
+        restored = torch.stack(
+            [reference_depthwise(head, self.dwc, self.geometry.grid) for head in heads.unbind(1)],
+            dim=1,
+        )
+        return self.proj(merge_heads(mixed + restored))  # type: ignore[no-any-return]
+
+    def _reference_shrink(self, x: Tensor) -> Tensor:
+        if self.sr_ratio == 1:
+            return x
+        r, image = self.sr_ratio, torch.unflatten(x, 1, self.geometry.grid)  # (B, rows, columns, C)
+        shrunk = torch.zeros_like(image[:, ::r, ::r])
+        for down in range(r):
+            for right in range(r):
+                kernel = self.sr.weight[:, :, down, right]
+                shrunk = shrunk + image[:, down::r, right::r] @ kernel.T
+        assert self.sr.bias is not None
+        tokens = shrunk.flatten(1, 2) + self.sr.bias
+        centred = tokens - tokens.mean(dim=-1, keepdim=True)
+        spread = (centred.pow(2).mean(dim=-1, keepdim=True) + self.norm.eps).sqrt()
+        return centred / spread * self.norm.weight + self.norm.bias
+
+    def _reference_stretch(self, v: Tensor) -> Tensor:
+        """Value of a piecewise linear curve through the M tokens, at the centres of N pieces."""
+        num_keys, seq_len = v.shape[1], self.geometry.seq_len
+        place = (torch.arange(seq_len, dtype=v.dtype, device=v.device) + 0.5) * num_keys / seq_len
+        place = (place - 0.5).clamp(0, num_keys - 1)
+        left = place.floor().long()
+        right = (left + 1).clamp(max=num_keys - 1)
+        share = (place - left)[:, None]
+        return v[:, left] * (1 - share) + v[:, right] * share
+
+    def flops(self, shape: CallShape) -> int:
+        """Projections, shrinking convolution, kernel attention and depthwise convolution."""
+        channels, tokens = shape.num_heads * shape.head_dim, shape.batch_size * shape.query_len
+        keys = tokens // self.sr_ratio**2
+        project = 2 * channels**2 * (2 * tokens + 2 * keys)
+        shrink = 2 * channels**2 * tokens if self.sr_ratio > 1 else 0
+        restore = 2 * channels * self.kernel_size**2 * tokens
+        core = replace(shape, key_len=shape.key_len // self.sr_ratio**2)
+        return project + shrink + restore + kernel_flops(core, shape.head_dim)

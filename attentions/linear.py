@@ -1,0 +1,96 @@
+"""Linear attention with elu + 1 features, and its two causal forms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ._checks import equal_lengths, positive
+from ._feature_maps import elu_plus_one
+from ._kernel_attention import (
+    KernelState,
+    causal_kernel_attention,
+    chunked_kernel_flops,
+    kernel_attention,
+    kernel_elements,
+    kernel_flops,
+)
+from ._masks import hide_keys
+from ._precision import in_wide_precision, wide_dtype, widen, without_autocast
+from .base import Attention, CallShape, Geometry
+from .capabilities import Capabilities
+from .registry import register_attention
+
+
+@register_attention(
+    "linear",
+    title="Linear attention (elu + 1)",
+    source="Katharopoulos et al., 2020, arXiv:2006.16236",
+    capabilities=Capabilities(
+        causal=True, cross=True, recurrent=True, masks=frozenset({"padding"})
+    ),
+)
+class Linear(Attention):
+    """phi(q) (phi(k)^T v) / (phi(q) . sum phi(k) + eps) with phi(x) = elu(x) + 1.
+
+    No 1/sqrt(D) anywhere. A query whose keys are all hidden gets zeros. With features far below
+    ``eps`` (entries under about -14 throughout) the output shrinks towards zero.
+
+    Args:
+        geometry: the shape to build for.
+        eps: added to the sum of weights.
+    """
+
+    def __init__(self, geometry: Geometry, eps: float = 1e-6) -> None:
+        super().__init__(geometry)
+        self.eps = positive(self.name, "eps", eps)
+
+    @in_wide_precision
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        phi_q = elu_plus_one(q)  # Eq. 7
+        phi_k = hide_keys(self.name, elu_plus_one(k), key_mask)
+        if not self.geometry.causal:
+            return kernel_attention(phi_q, phi_k, v, self.eps)  # Eq. 5
+        equal_lengths(self.name, q, k, "the causal form")
+        return causal_kernel_attention(phi_q, phi_k, v, self.eps)[0]  # Eq. 9-12
+
+    def init_state(
+        self, batch_size: int, *, dtype: torch.dtype, device: torch.device
+    ) -> KernelState:
+        """Zeros, Eq. 16-17; float32 for half inputs, since thousands of terms are added to it."""
+        g = self.geometry
+        sizes = (batch_size, g.num_heads, g.head_dim, g.value_dim)
+        return KernelState.empty(sizes, dtype=wide_dtype(dtype), device=device)
+
+    def step(
+        self, q: Tensor, k: Tensor, v: Tensor, state: KernelState
+    ) -> tuple[Tensor, KernelState]:
+        """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state; Eq. 18-20."""
+        with without_autocast(q.device.type):
+            phi_q, phi_k = elu_plus_one(widen(q)), elu_plus_one(widen(k))
+            out, state = causal_kernel_attention(phi_q, phi_k, widen(v), self.eps, state)
+        return out.to(q.dtype), state
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Eq. 4 with the N x M similarities written out."""
+        similarity = (functional.elu(q) + 1) @ (functional.elu(k) + 1).transpose(-2, -1)
+        if self.geometry.causal:
+            similarity = similarity.tril()
+        return similarity @ v / (similarity.sum(dim=-1, keepdim=True) + self.eps)
+
+    def flops(self, shape: CallShape) -> int:
+        """Keys meet values, queries read, and the normaliser."""
+        return kernel_flops(shape, shape.head_dim)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """The causal form also writes out the pairs within a chunk."""
+        if shape.causal:
+            return chunked_kernel_flops(shape, shape.head_dim)
+        return self.flops(shape)
+
+    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
+        """Inputs in float32, features and output; causal, the pairs within chunks."""
+        maps = 2 if backward else None
+        return kernel_elements(shape, shape.head_dim, forward_maps=1, backward_maps=maps)

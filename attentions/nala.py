@@ -1,0 +1,206 @@
+"""NaLa: norm-aware linear attention in its released form, as a core and as the authors' layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ._checks import at_least, equal_lengths, fills_grid, flag, one_of, positive
+from ._feature_maps import direction, norm_aware_power, sign_split
+from ._grid import convolve_on_grid, depthwise, reference_depthwise
+from ._heads import merge_heads, split_heads
+from ._kernel_attention import (
+    divide,
+    kernel_elements,
+    kernel_flops,
+    weight_sums,
+    weighted_values,
+)
+from ._masks import count_keys, hide_keys
+from ._precision import in_wide_precision
+from ._rotary import reference_rotate, rotate
+from .base import Attention, AttentionLayer, CallShape, Geometry
+from .capabilities import Capabilities
+from .registry import register_attention
+
+_SOURCE = "Meng et al., 2026, NaLaFormer, arXiv:2506.21137"
+_LEPE_SIZE = 5
+
+
+def check_powers(mechanism: str, lam: float, tau: float, key_power: float) -> None:
+    """Refuse exponents below 1: their gradient at an entry of zero is infinite."""
+    positive(mechanism, "lam", lam)
+    positive(mechanism, "tau", tau)
+    because = "or gradients at zero are infinite"
+    at_least(mechanism, "lam * tau (the least power)", lam * tau, 1, because=because)
+    at_least(mechanism, "key_power", key_power, 1, because=because)
+
+
+@register_attention(
+    "nala",
+    title="NaLa (norm-aware linear attention)",
+    source=_SOURCE,
+    capabilities=Capabilities(cross=True, masks=frozenset({"padding"})),
+)
+class Nala(Attention):
+    """Linear attention that keeps the queries' norms and the signs of queries and keys.
+
+        p(q)   = lam (tau + tanh ||q||)
+        phi(q) = [relu(d)^p(q); relu(-d)^p(q)],  d = q / ||q||        (2 D features)
+        phi(k) = [relu(k)^key_power; relu(-k)^key_power]
+        out_i  = mean_j phi(q_i) . phi(k_j) v_j / (mean_j phi(q_i) . phi(k_j) + eps)
+
+    This is the released form; the paper's first version is `nala_cosine`. With ``rope`` the
+    features in the numerator are rotated by the token's place on the grid, those in the
+    denominator are not: the weights may then be negative, and their sum is not 1.
+
+    A zero query has no direction: its features are zero, its output is zero, and gradients are
+    finite (the authors' code gives NaN for it, and NaN gradients for all keys and values of the
+    head). Where all keys are short, eps takes the output towards zero: at norms of 1e-6 it is
+    1e-14. A query whose keys are all hidden gets zeros.
+
+    Without ``rope`` any number of queries and keys will do; with it, both must be the area of the
+    geometry's grid.
+
+    Args:
+        geometry: the shape to build for.
+        rope: whether to rotate; head_dim must then be a multiple of 4.
+        lam: scale of the queries' power.
+        tau: its offset; lam * tau must be 1 or more.
+        key_power: power of the keys, 1 or more.
+        eps: added to the mean weight.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        rope: bool = False,
+        lam: float = 3.0,
+        tau: float = 0.5,
+        key_power: float = 3.0,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__(geometry)
+        self.rope = flag(self.name, "rope", rope)
+        check_powers(self.name, lam, tau, key_power)
+        self.lam, self.tau, self.key_power = lam, tau, key_power
+        self.eps = positive(self.name, "eps", eps)
+        if rope and geometry.head_dim % 4:
+            raise ValueError(
+                f"{self.name}: head_dim is {geometry.head_dim}; a multiple of 4 is needed with "
+                "rope=True, which turns pairs of channels by row and by column."
+            )
+
+    @in_wide_precision
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        phi_q = self._query_features(q)
+        phi_k = hide_keys(self.name, self._key_features(k), key_mask)
+        normaliser = weight_sums(phi_q, phi_k) + self.eps * count_keys(k, key_mask)
+        if self.rope:
+            equal_lengths(self.name, q, k, "rope=True")
+            fills_grid(self.name, q.shape[-2], self.geometry.grid)
+            phi_q, phi_k = (rotate(phi, self.geometry.grid, q.shape[-1]) for phi in (phi_q, phi_k))
+        return divide(weighted_values(phi_q, phi_k, v), normaliser)
+
+    def _query_features(self, q: Tensor) -> Tensor:
+        d, norm = direction(q)
+        return sign_split(q, d.abs().pow(norm_aware_power(norm, self.lam, self.tau)))
+
+    def _key_features(self, k: Tensor) -> Tensor:
+        return sign_split(k, k.abs().pow(self.key_power))
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The N x M weights written out, from rectified halves."""
+        norm = q.pow(2).sum(dim=-1, keepdim=True).sqrt()
+        p = self.lam * (self.tau + norm.tanh())  # Eq. 8
+        d = q / norm
+        phi_q = torch.cat((d.relu() ** p, (-d).relu() ** p), dim=-1)
+        phi_k = torch.cat((k.relu() ** self.key_power, (-k).relu() ** self.key_power), dim=-1)
+        weights = phi_q @ phi_k.transpose(-2, -1) / k.shape[-2]
+        normaliser = weights.sum(dim=-1, keepdim=True) + self.eps
+        if self.rope:
+            phi_q, phi_k = (
+                reference_rotate(phi, self.geometry.grid, q.shape[-1]) for phi in (phi_q, phi_k)
+            )
+            weights = phi_q @ phi_k.transpose(-2, -1) / k.shape[-2]
+        return weights @ v / normaliser
+
+    def flops(self, shape: CallShape) -> int:
+        """Kernel attention with 2 D features."""
+        return kernel_flops(shape, 2 * shape.head_dim)
+
+    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
+        """Inputs in float32, features and output; with rope also the rotated features."""
+        rotated = 1 if self.rope else 0
+        maps = 2 + rotated if backward else None
+        features = 2 * shape.head_dim
+        return kernel_elements(shape, features, forward_maps=1 + rotated, backward_maps=maps)
+
+
+@register_attention(
+    "nala_layer",
+    title="NaLa layer",
+    source=_SOURCE,
+    capabilities=Capabilities(
+        needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
+    ),
+)
+class NalaLayer(AttentionLayer):
+    """NaLa with its projections, local position encoding, norm and gate.
+
+        q, k, v, g = qkvg(x)
+        out = proj(norm(nala(q, k, v) + lepe(v)) * silu(g))
+
+    Args:
+        geometry: the shape to build for; value_dim must be head_dim.
+        rope: as for `Nala`, but on unless said otherwise.
+        lam: as for `Nala`.
+        tau: as for `Nala`.
+        key_power: as for `Nala`.
+        eps: as for `Nala`.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        rope: bool = True,
+        lam: float = 3.0,
+        tau: float = 0.5,
+        key_power: float = 3.0,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__(geometry)
+        one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
+        self.core = Nala(geometry, rope, lam, tau, key_power, eps)
+        channels = geometry.embed_dim
+        self.qkvg = nn.Linear(channels, 4 * channels)
+        self.lepe = depthwise(channels, _LEPE_SIZE)
+        self.norm = nn.LayerNorm(channels)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        fills_grid(self.name, x.shape[1], self.geometry.grid)
+        q, k, v, gate = self.qkvg(x).chunk(4, dim=-1)
+        mixed = self.core(*(split_heads(part, self.geometry.num_heads) for part in (q, k, v)))
+        local = convolve_on_grid(v, self.lepe, self.geometry.grid)
+        return self.proj(self.norm(merge_heads(mixed) + local) * functional.silu(gate))  # type: ignore[no-any-return]
+
+    def reference(self, x: Tensor) -> Tensor:
+        """Around the core's reference, with convolution, norm and gate written out."""
+        q, k, v, gate = self.qkvg(x).chunk(4, dim=-1)
+        heads = (split_heads(part, self.geometry.num_heads) for part in (q, k, v))
+        mixed = merge_heads(self.core.reference(*heads))
+        mixed = mixed + reference_depthwise(v, self.lepe, self.geometry.grid)
+        centred = mixed - mixed.mean(dim=-1, keepdim=True)
+        spread = (centred.pow(2).mean(dim=-1, keepdim=True) + self.norm.eps).sqrt()
+        normed = centred / spread * self.norm.weight + self.norm.bias
+        return self.proj(normed * gate / (1 + (-gate).exp()))  # type: ignore[no-any-return]
+
+    def flops(self, shape: CallShape) -> int:
+        """Projections, depthwise convolution and the core."""
+        channels, tokens = shape.num_heads * shape.head_dim, shape.batch_size * shape.query_len
+        project = 2 * tokens * channels * 5 * channels
+        return project + 2 * tokens * channels * _LEPE_SIZE**2 + self.core.flops(shape)

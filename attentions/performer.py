@@ -1,0 +1,245 @@
+"""Performer (FAVOR+): softmax attention estimated with positive random features."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._checks import at_least, equal_lengths, one_of, whole
+from ._kernel_attention import (
+    KernelState,
+    causal_kernel_attention,
+    chunked_kernel_flops,
+    kernel_attention,
+    kernel_elements,
+    kernel_flops,
+)
+from ._masks import check_key_mask, hide_keys
+from ._orthogonal import orthogonal_gaussian
+from ._precision import in_wide_precision, wide_dtype, widen, without_autocast
+from ._running_max import RunningMaxState, running_max_attention, running_max_flops
+from .base import Attention, CallShape, Geometry
+from .capabilities import Capabilities
+from .registry import register_attention
+
+_LEAST_EPS = 1e-18
+"""No weight is below eps^2, and their sum divides: the square of this is still a float32 number."""
+
+
+@register_attention(
+    "performer",
+    title="Performer (FAVOR+)",
+    source="Choromanski et al., 2021, arXiv:2009.14794",
+    capabilities=Capabilities(
+        causal=True, cross=True, recurrent=True, masks=frozenset({"padding"})
+    ),
+)
+class Performer(Attention):
+    """phi(q) (phi(k)^T v) / (phi(q) . sum phi(k)), with phi(q) . phi(k) near exp(q . k / sqrt(D)).
+
+    With c = D^(-1/4), rows w_m of the projection and F features (Lemma 1 of the paper),
+
+        softmax:  phi(x)_m = F^(-1/2) (exp(c w_m . x - c^2 ||x||^2 / 2 - max) + eps)
+        relu:     phi(x)_m = relu(c w_m . x) + relu_eps
+
+    The maximum is of c w . x, over the features for a query and over features and tokens for the
+    keys; it passes no gradient. Only eps tells it from no maximum at all: where all features fall
+    below eps (norms of 50, say) the output becomes the mean of v.
+
+    Causal, the output at position i is that of the bidirectional form on tokens 0..i: the maximum
+    runs along with the keys. A query whose keys are all hidden gets zeros.
+
+    The projection belongs to the state dict. The number of redraws does not: a restored model
+    keeps its projection and starts to count anew.
+
+    Args:
+        geometry: the shape to build for.
+        num_features: F; int(D ln D) if None.
+        kernel: ``"softmax"`` or ``"relu"``.
+        eps: the floor of softmax features. 1e-4 is that of performer-pytorch, 1e-6 Google's.
+        relu_eps: the floor of ReLU features.
+        ortho_scaling: 0 for rows as long as Gaussian vectors, 1 for all of length sqrt(D).
+        redraw_interval: forward calls in training mode between two projections; 0 for one
+            projection for ever.
+        projection_seed: seeds all projections.
+    """
+
+    projection: Tensor
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        num_features: int | None = None,
+        kernel: str = "softmax",
+        eps: float = 1e-4,
+        relu_eps: float = 1e-3,
+        ortho_scaling: int = 0,
+        redraw_interval: int = 1000,
+        projection_seed: int = 0,
+    ) -> None:
+        super().__init__(geometry)
+        dim = geometry.head_dim
+        if num_features is None:
+            num_features = max(1, int(dim * math.log(dim)))
+        because = "since sums of its square divide"
+        self.num_features = whole(self.name, "num_features", num_features, 1)
+        self.kernel = one_of(self.name, "kernel", kernel, ("softmax", "relu"))
+        self.eps = at_least(self.name, "eps", eps, _LEAST_EPS, because=because)
+        self.relu_eps = at_least(self.name, "relu_eps", relu_eps, _LEAST_EPS, because=because)
+        self.ortho_scaling = one_of(self.name, "ortho_scaling", ortho_scaling, (0, 1))
+        self.redraw_interval = whole(self.name, "redraw_interval", redraw_interval, 0)
+        self.projection_seed = whole(self.name, "projection_seed", projection_seed, 0)
+        self.num_redraws = 0
+        self._calls_since_draw = 0
+        self.register_buffer("projection", self._draw().to(torch.get_default_dtype()))
+
+    def _draw(self) -> Tensor:
+        return orthogonal_gaussian(
+            self.num_features,
+            self.geometry.head_dim,
+            unit_scale=self.ortho_scaling == 1,
+            seed=self.projection_seed,
+            draw=self.num_redraws,
+        )
+
+    def redraw(self) -> None:
+        """Take the next projection of the seed's series."""
+        self.num_redraws += 1
+        self._calls_since_draw = 0
+        # A new tensor: graphs of earlier calls may still need the old one.
+        self.projection = self._draw().to(self.projection.device, self.projection.dtype)
+
+    def _count_call(self) -> None:
+        if not self.training or self.redraw_interval == 0:
+            return
+        if self._calls_since_draw == self.redraw_interval:
+            self.redraw()
+        self._calls_since_draw += 1
+
+    @in_wide_precision
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        self._count_call()
+        if self.geometry.causal:
+            equal_lengths(self.name, q, k, "the causal form")
+            state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
+            return self._continue(q, k, v, state, key_mask)[0]
+        return kernel_attention(self.query_features(q), self.key_features(k, key_mask), v)
+
+    def query_features(self, q: Tensor) -> Tensor:
+        """phi(q): (B, H, N, D) -> (B, H, N, F)."""
+        projected = self._project(q)
+        if self.kernel == "relu":
+            return projected.relu() + self.relu_eps
+        peak = projected.detach().amax(dim=-1, keepdim=True)
+        return self._scaled((projected - self._half_square(q) - peak).exp() + self.eps)
+
+    def key_features(self, k: Tensor, key_mask: Tensor | None = None) -> Tensor:
+        """phi(k): (B, H, M, D) -> (B, H, M, F); zeros for a hidden key, which sets no maximum."""
+        projected = self._project_keys(k, key_mask)
+        if self.kernel == "relu":
+            return hide_keys(self.name, projected.relu() + self.relu_eps, key_mask)
+        peak = projected.detach().amax(dim=(-2, -1), keepdim=True)
+        phi = self._scaled((projected - self._half_square(k) - peak).exp() + self.eps)
+        return hide_keys(self.name, phi, key_mask)
+
+    def _project(self, x: Tensor) -> Tensor:
+        scale = math.sqrt(math.sqrt(1 / self.geometry.head_dim))
+        return (x * scale) @ self.projection.to(x.dtype).T  # c w_m . x
+
+    def _project_keys(self, k: Tensor, key_mask: Tensor | None) -> Tensor:
+        projected = self._project(k)
+        if key_mask is None:
+            return projected
+        check_key_mask(self.name, key_mask, k)
+        # A hidden key goes to the lowest finite number, which no maximum picks.
+        lowest = torch.finfo(projected.dtype).min
+        return projected.masked_fill(~key_mask[:, None, :, None], lowest)
+
+    def _half_square(self, x: Tensor) -> Tensor:
+        scale = math.sqrt(1 / self.geometry.head_dim)
+        return x.square().sum(dim=-1, keepdim=True) * (scale / 2)  # c^2 ||x||^2 / 2
+
+    def _scaled(self, features: Tensor) -> Tensor:
+        return features * math.sqrt(1 / self.num_features)
+
+    def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
+        """Zeros; float32 for half inputs."""
+        g = self.geometry
+        sizes = (batch_size, g.num_heads, self.num_features, g.value_dim)
+        kind = KernelState if self.kernel == "relu" else RunningMaxState
+        return kind.empty(sizes, dtype=wide_dtype(dtype), device=device)
+
+    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
+        with without_autocast(q.device.type):
+            out, state = self._continue(widen(q), widen(k), widen(v), state, None)
+        return out.to(q.dtype), state
+
+    def _continue(
+        self, q: Tensor, k: Tensor, v: Tensor, state: Any, key_mask: Tensor | None
+    ) -> tuple[Tensor, Any]:
+        phi_q = self.query_features(q)
+        if self.kernel == "relu":
+            return causal_kernel_attention(phi_q, self.key_features(k, key_mask), v, 0.0, state)
+        projected = self._project_keys(k, key_mask)
+        # Key by key, so that no key knows of a later one.
+        s = projected.detach().amax(dim=-1)  # (B, H, M)
+        u = (projected - self._half_square(k) - s[..., None]).exp()
+        kept = k.new_ones(k.shape[0], k.shape[2], dtype=torch.bool)
+        if key_mask is not None:
+            u, kept = hide_keys(self.name, u, key_mask), key_mask
+        return running_max_attention(phi_q, u, s, v, kept, eps=self.eps, state=state)
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The N x M weights written out, feature by feature and pair by pair."""
+        weights = self._reference_weights(q, k)
+        if self.geometry.causal:
+            weights = weights.tril()
+        return weights / weights.sum(dim=-1, keepdim=True) @ v
+
+    def _reference_weights(self, q: Tensor, k: Tensor) -> Tensor:
+        scale = q.shape[-1] ** -0.25
+        logits_q, logits_k = (
+            torch.einsum("bhnd,fd->bhnf", scale * x, self.projection.to(x.dtype)) for x in (q, k)
+        )
+        if self.kernel == "relu":
+            phi_q, phi_k = (x.clamp(min=0) + self.relu_eps for x in (logits_q, logits_k))
+            return torch.einsum("bhnf,bhmf->bhnm", phi_q, phi_k)
+        square_q, square_k = ((scale * x).pow(2).sum(-1, keepdim=True) / 2 for x in (q, k))
+        phi_q = (logits_q - square_q - logits_q.detach().amax(-1, keepdim=True)).exp() + self.eps
+        # exp(logits - maximum), the maximum taken in two parts: the key's own, and what a query's
+        # maximum over the keys that it sees lies above it.
+        own = logits_k.detach().amax(-1)  # (B, H, M)
+        if self.geometry.causal:
+            seen = own.cummax(-1).values[..., :, None]
+        else:
+            seen = own.amax(-1)[..., None, None]
+        below = (own[..., None, :] - seen).clamp(max=0).exp()  # (B, H, N or 1, M)
+        key = (logits_k - square_k - own[..., None]).exp()
+        floor = self.eps * phi_q.sum(-1, keepdim=True)
+        weights: Tensor = torch.einsum("bhnf,bhmf->bhnm", phi_q, key) * below + floor
+        return weights
+
+    def flops(self, shape: CallShape) -> int:
+        """Both projections, and kernel attention with F features."""
+        return self._projection_flops(shape) + kernel_flops(shape, self.num_features)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """The causal form also writes out the pairs within a chunk."""
+        if not shape.causal:
+            return self.flops(shape)
+        chunked = chunked_kernel_flops if self.kernel == "relu" else running_max_flops
+        return self._projection_flops(shape) + chunked(shape, self.num_features)
+
+    def _projection_flops(self, shape: CallShape) -> int:
+        tokens = shape.num_tokens + shape.num_keys
+        return 2 * tokens * shape.head_dim * self.num_features
+
+    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
+        """Inputs in float32, features, which are more than D, and output."""
+        maps = 2 if backward else None
+        return kernel_elements(shape, self.num_features, forward_maps=1.5, backward_maps=maps)

@@ -1,0 +1,87 @@
+"""Softmax attention by torch's fused kernels: the reference of every table."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ._checks import equal_lengths
+from ._masks import allowed_pairs
+from .base import Attention, CallShape
+from .capabilities import Capabilities
+from .registry import register_attention
+
+_TILE = 128
+"""Rows and columns of a fused kernel's tile, roughly: 32 to 512 are in use."""
+
+
+@register_attention(
+    "softmax",
+    title="Softmax (torch SDPA)",
+    source="Vaswani et al., 2017, arXiv:1706.03762",
+    capabilities=Capabilities(
+        causal=True, cross=True, masks=frozenset({"padding", "dense"}), exact=True
+    ),
+)
+class Softmax(Attention):
+    """softmax(q k^T / sqrt(D)) v without ever holding the matrix of weights.
+
+    A query whose keys are all hidden gets zeros.
+    """
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        key_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        causal = self.geometry.causal
+        if causal:
+            equal_lengths(self.name, q, k, "the causal form")
+        if key_mask is None and mask is None:
+            return functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        allowed = allowed_pairs(self.name, q, k, causal=causal, key_mask=key_mask, mask=mask)
+        assert allowed is not None
+        # A row of nothing but hidden keys is NaN in some kernels: let it see all, then blank it.
+        blind = ~allowed.any(dim=-1, keepdim=True)
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed | blind)
+        return out.masked_fill(blind, 0.0)
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Exponentials over their sums."""
+        return explicit_softmax(q, k, v, causal=self.geometry.causal)
+
+    def flops(self, shape: CallShape) -> int:
+        """Scores and the mix of values, for each pair that may be seen."""
+        return 2 * shape.num_pairs * (shape.head_dim + shape.value_dim)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """As `flops`, and the rest of the tiles that the diagonal cuts if causal: an estimate."""
+        if not shape.causal:
+            return self.flops(shape)
+        seen = sum(
+            min(_TILE, shape.query_len - start) * min(start + _TILE, shape.query_len)
+            for start in range(0, shape.query_len, _TILE)
+        )
+        return 2 * shape.batch_size * shape.num_heads * seen * (shape.head_dim + shape.value_dim)
+
+    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
+        """A sum per query, and in the backward pass a copy of the output."""
+        return shape.num_tokens * (1 + (shape.value_dim if backward else 0))
+
+
+def explicit_softmax(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
+    """Eq. 1 of the paper, exponentials over their sums: (B, H, N, D), ... -> (B, H, N, E)."""
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    if causal:
+        later = torch.ones(scores.shape[-2:], device=q.device).triu(1) > 0
+        scores = scores.masked_fill(later, -torch.inf)
+    weights = (scores - scores.amax(dim=-1, keepdim=True)).exp()
+    return weights / weights.sum(dim=-1, keepdim=True) @ v

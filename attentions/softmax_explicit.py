@@ -1,0 +1,78 @@
+"""Softmax attention with its matrix of weights written out: what fused kernels save."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._checks import equal_lengths
+from ._masks import allowed_pairs
+from ._precision import wide_dtype
+from .base import Attention, CallShape
+from .capabilities import Capabilities
+from .registry import register_attention
+from .softmax import explicit_softmax
+
+
+@register_attention(
+    "softmax_explicit",
+    title="Softmax (written out)",
+    source="Vaswani et al., 2017, arXiv:1706.03762, Eq. 1",
+    capabilities=Capabilities(
+        causal=True, cross=True, masks=frozenset({"padding", "dense"}), exact=True
+    ),
+)
+class SoftmaxExplicit(Attention):
+    """softmax(q k^T / sqrt(D)) v, the N x M weights included.
+
+    Products run in the inputs' dtype; the softmax of half inputs runs in float32. A query whose
+    keys are all hidden gets zeros.
+    """
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        key_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        causal = self.geometry.causal
+        if causal:
+            equal_lengths(self.name, q, k, "the causal form")
+        allowed = allowed_pairs(self.name, q, k, causal=causal, key_mask=key_mask, mask=mask)
+        # Scaled before the product, where float16 could overflow.
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        if allowed is None:
+            return self._softmax(scores) @ v
+        blind = ~allowed.any(dim=-1, keepdim=True)
+        weights = self._softmax(scores.masked_fill(~(allowed | blind), -torch.inf))
+        return (weights @ v).masked_fill(blind, 0.0)
+
+    @staticmethod
+    def _softmax(scores: Tensor) -> Tensor:
+        return scores.softmax(dim=-1, dtype=wide_dtype(scores.dtype)).to(scores.dtype)
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Exponentials over their sums."""
+        return explicit_softmax(q, k, v, causal=self.geometry.causal)
+
+    def flops(self, shape: CallShape) -> int:
+        """Scores and the mix of values, for each pair that may be seen."""
+        return 2 * shape.num_pairs * (shape.head_dim + shape.value_dim)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """All pairs, the hidden ones included."""
+        pairs = shape.num_tokens * shape.key_len
+        return 2 * pairs * (shape.head_dim + shape.value_dim)
+
+    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
+        """The N x M scores and weights, with a mask or the backward pass one matrix more.
+
+        For half inputs there is half a matrix more than for float32, the scores before widening.
+        """
+        pairs = shape.num_tokens * shape.key_len
+        matrices = 3.0 if backward or shape.causal else 2.5
+        return int(pairs * matrices) + shape.num_tokens * shape.head_dim

@@ -1,0 +1,38 @@
+"""`python -m bench COMMAND …` and the console script `attnbench`: names the commands, no more."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from bench.errors import did_you_mean
+
+COMMANDS = {
+    "sweep": ("bench.sweep", "measure mechanisms over shapes and tasks, publish the table"),
+    "report": ("bench.report", "write the tables, charts and W&B run again from the records"),
+    "regress": ("bench.regress", "compare two sets of records"),
+    "verify": ("bench.verify", "prove mechanisms against their authors' numbers"),
+    "list": ("bench.listing", "show the mechanisms, what they can do and what is proven"),
+}
+
+
+def main() -> int:
+    """Run the command that the first word names."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in {"-h", "--help", "help"}:
+        print("usage: attnbench COMMAND [KEY=VALUE …]\n")
+        for command, (_, purpose) in COMMANDS.items():
+            print(f"  {command:<8} {purpose}")
+        print("\nattnbench COMMAND --help shows the keys of a command.")
+        return 0
+    if name not in COMMANDS:
+        hint = did_you_mean(name, COMMANDS)
+        print(f"ConfigError: {name!r} is not a command. {hint}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(COMMANDS[name][0])
+    code: int = module.main(sys.argv[2:])
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

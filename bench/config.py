@@ -1,0 +1,284 @@
+"""From the composed configuration to typed values, or a ConfigError naming the key. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench.errors import ConfigError, did_you_mean
+from bench.launch import ALLOCATORS
+from bench.measure.stopping import Stopping
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+MODES = ("forward", "forward_backward")
+SCOPES = ("core", "layer")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionEntry:
+    """A leaderboard row: a mechanism and the hyperparameters that are set for it."""
+
+    label: str
+    mechanism: str
+    hyperparameters: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskEntry:
+    """A column of accuracies: a task and its settings."""
+
+    label: str
+    task: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axes:
+    """The values of each axis, in the order in which they were given."""
+
+    seq_len: tuple[int, ...]
+    batch_size: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    head_dim: tuple[int, ...]
+    dtype: tuple[str, ...]
+    device: tuple[str, ...]
+    mode: tuple[str, ...]
+    causal: tuple[bool, ...]
+    scope: tuple[str, ...]
+    num_threads: tuple[int, ...]
+    seed: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How workers are run.
+
+    Attributes:
+        timeout_s: longest silence of a worker before it counts as hung.
+        task_timeout_s: longest training run.
+        allocator: see `bench.launch.ALLOCATORS`.
+    """
+
+    timeout_s: float
+    task_timeout_s: float
+    allocator: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """Everything that `bench.sweep` was asked for."""
+
+    attention: tuple[AttentionEntry, ...]
+    task: tuple[TaskEntry, ...]
+    axes: Axes
+    max_seq_len: dict[str, int]
+    plugins: tuple[str, ...]
+    out: Path
+    dry_run: bool
+    force: bool
+    require_ok: bool
+    measure: Stopping
+    run: RunConfig
+
+
+def read_sweep_config(config: dict[str, Any]) -> SweepConfig:
+    """Check every value.
+
+    Raises:
+        ConfigError: naming the key, what was given and what is allowed.
+    """
+    attention = tuple(read_attention_entries(config.get("attention")))
+    if not attention:
+        raise ConfigError(
+            "attention is empty. Name one entry or more, e.g. attention=[softmax,nala]."
+        )
+    tasks = tuple(_read_tasks(config.get("task") or {}))
+    axes = _read_axes(config)
+    if not axes.seq_len and not tasks:
+        raise ConfigError(
+            "The plan is empty: seq_len=[] plans no kernel cells and task=[] no tasks."
+        )
+    limits = _mapping(config, "max_seq_len")
+    known = {entry.label for entry in attention}
+    return SweepConfig(
+        attention=attention,
+        task=tasks,
+        axes=axes,
+        max_seq_len={
+            label: _number(f"max_seq_len.{label}", limit, int, low=1)
+            for label, limit in limits.items()
+            if label in known
+        },
+        plugins=read_names(config, "plugins"),
+        out=Path(one(config, "out", str)),
+        dry_run=one(config, "dry_run", bool),
+        force=one(config, "force", bool),
+        require_ok=one(config, "require_ok", bool),
+        measure=_read_measure(_mapping(config, "measure")),
+        run=_read_run(_mapping(config, "run")),
+    )
+
+
+def read_attention_entries(given: Any) -> list[AttentionEntry]:
+    """Entries as composed from conf/attention, by label."""
+    if given is None:
+        return []
+    entries = []
+    for label, settings in _items("attention", given):
+        rest = dict(settings)
+        mechanism = rest.pop("mechanism", None)
+        if not isinstance(mechanism, str):
+            raise ConfigError(
+                f"attention entry {label!r} names no mechanism. Write `mechanism: NAME` "
+                f"under `{label}:` in its YAML."
+            )
+        entries.append(AttentionEntry(label=label, mechanism=mechanism, hyperparameters=rest))
+    return entries
+
+
+def _read_tasks(given: Any) -> list[TaskEntry]:
+    entries = []
+    for label, settings in _items("task", given):
+        rest = dict(settings)
+        task = rest.pop("task", None)
+        if not isinstance(task, str):
+            raise ConfigError(
+                f"task entry {label!r} names no task. Write `task: <registered name>` under "
+                f"`{label}:` in its YAML."
+            )
+        entries.append(TaskEntry(label=label, task=task, settings=rest))
+    return entries
+
+
+def _items(key: str, given: Any) -> list[tuple[str, dict[str, Any]]]:
+    if not isinstance(given, dict) or not all(isinstance(v, dict) for v in given.values()):
+        raise ConfigError(
+            f"{key} is {given!r}; entries are chosen by name, e.g. {key}=[NAME], from conf/{key}/."
+        )
+    return [(str(label), settings) for label, settings in given.items()]
+
+
+def _read_axes(config: dict[str, Any]) -> Axes:
+    def sizes(name: str) -> tuple[int, ...]:
+        return tuple(_number(name, value, int, low=1) for value in axis(config, name))
+
+    def words(name: str, allowed: Sequence[str]) -> tuple[str, ...]:
+        return tuple(_word(name, value, allowed) for value in axis(config, name))
+
+    return Axes(
+        seq_len=sizes("seq_len"),
+        batch_size=sizes("batch_size"),
+        num_heads=sizes("num_heads"),
+        head_dim=sizes("head_dim"),
+        dtype=words("dtype", DTYPES),
+        device=tuple(_device(value) for value in axis(config, "device")),
+        mode=words("mode", MODES),
+        causal=tuple(_of_type("causal", value, bool) for value in axis(config, "causal")),
+        scope=words("scope", SCOPES),
+        num_threads=sizes("num_threads"),
+        seed=tuple(_number("seed", value, int, low=0) for value in axis(config, "seed")),
+    )
+
+
+def axis(config: dict[str, Any], name: str) -> list[Any]:
+    """An axis's values, each once; one value counts as a list of one."""
+    given = config.get(name)
+    values = given if isinstance(given, list) else [given]
+    if not values and name != "seq_len":
+        raise ConfigError(f"{name}=[] leaves nothing to measure. Give one value or more.")
+    if None in values:
+        raise ConfigError(f"{name} has no value. Give one value or a list, e.g. {name}=[...].")
+    return list(dict.fromkeys(str(v) if isinstance(v, (list, dict)) else v for v in values))
+
+
+def one(config: dict[str, Any], name: str, kind: type[T]) -> T:
+    """A key that takes one value."""
+    return _of_type(name, config.get(name), kind)
+
+
+def read_names(config: dict[str, Any], name: str) -> tuple[str, ...]:
+    """A key that takes a list of names, or one."""
+    given = config.get(name)
+    values = given if isinstance(given, list) else [] if given is None else [given]
+    return tuple(_of_type(name, value, str) for value in values)
+
+
+def _read_measure(given: dict[str, Any]) -> Stopping:
+    _refuse_unknown("measure", given, [f.name for f in fields(Stopping)])
+    stopping = Stopping(
+        target_half_width=_number(
+            "measure.target_half_width", given.get("target_half_width"), float, low=0.0
+        ),
+        budget_s=_number("measure.budget_s", given.get("budget_s"), float, low=0.0),
+        min_rounds=_number("measure.min_rounds", given.get("min_rounds"), int, low=1),
+        max_rounds=_number("measure.max_rounds", given.get("max_rounds"), int, low=1),
+        min_sample_s=_number("measure.min_sample_s", given.get("min_sample_s"), float, low=0.0),
+    )
+    if stopping.max_rounds < stopping.min_rounds:
+        raise ConfigError(
+            f"measure.max_rounds={stopping.max_rounds} is below "
+            f"measure.min_rounds={stopping.min_rounds}. Raise the one or lower the other."
+        )
+    return stopping
+
+
+def _read_run(given: dict[str, Any]) -> RunConfig:
+    _refuse_unknown("run", given, [f.name for f in fields(RunConfig)])
+    return RunConfig(
+        timeout_s=_number("run.timeout_s", given.get("timeout_s"), float, low=0.1),
+        task_timeout_s=_number("run.task_timeout_s", given.get("task_timeout_s"), float, low=0.1),
+        allocator=_word("run.allocator", given.get("allocator"), tuple(ALLOCATORS)),
+    )
+
+
+def _mapping(config: dict[str, Any], name: str) -> dict[str, Any]:
+    given = config.get(name)
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise ConfigError(f"{name} is {given!r}; it has keys of its own, e.g. {name}.KEY=VALUE.")
+    return given
+
+
+def _refuse_unknown(section: str, given: dict[str, Any], known: list[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{section}.{name} is not a key. {did_you_mean(name, known)}")
+
+
+def _of_type(name: str, value: Any, kind: type[T]) -> T:
+    if isinstance(value, list):
+        raise ConfigError(f"{name} is the list {value}; it takes one value.")
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        kinds = {bool: "true or false", str: "a name", int: "a whole number", float: "a number"}
+        raise ConfigError(f"{name} is {value!r}; it takes {kinds[kind]}.")
+    return value
+
+
+def _number(name: str, value: Any, kind: type[T], *, low: Any) -> T:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    number = _of_type(name, value, kind)
+    if not number >= low:  # NaN fails as well
+        raise ConfigError(f"{name} is {value!r}; it must be {low} or more.")
+    return number
+
+
+def _word(name: str, value: Any, allowed: Sequence[str]) -> str:
+    word = _of_type(name, value, str)
+    if word not in allowed:
+        raise ConfigError(f"{name}={word} is not known. {did_you_mean(word, allowed)}")
+    return word
+
+
+def _device(value: Any) -> str:
+    word = _of_type("device", value, str)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", word):
+        hint = did_you_mean(word, ("auto", "cpu", "cuda", "cuda:0", "cuda:1"))
+        raise ConfigError(f"device={word} is not known. {hint}")
+    return word

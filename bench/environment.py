@@ -1,0 +1,225 @@
+"""With what it was measured: machine, versions and commit, and what of it makes a number stale."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import subprocess
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import bench
+from bench.cell import Cell
+from bench.record import METHOD_VERSION
+
+_LIBRARIES = ("torch", "numpy", "hydra-core", "wandb", "fvcore", "opt_einsum", "triton")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """The machine and the software of a sweep.
+
+    Attributes:
+        processor: the model's name.
+        num_cores: cores that this process may use.
+        memory_bytes: of the machine, or of the container if that is less.
+        versions: of Python and of the libraries that can move a number; None where absent.
+        devices: name of each device that was measured on, by torch's name for it.
+        allocator: the workers' allocator setting, ``retain`` or ``default``.
+        worker_environment: variables that workers are started with.
+        commit: of the project's checkout; None outside of one.
+        is_dirty: whether tracked files differ from that commit.
+    """
+
+    platform: str
+    processor: str
+    num_cores: int
+    memory_bytes: int
+    versions: dict[str, str | None]
+    devices: dict[str, str]
+    allocator: str
+    worker_environment: dict[str, str]
+    commit: str | None
+    is_dirty: bool | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As stored in each record."""
+        return asdict(self)
+
+
+def current(devices: tuple[str, ...], allocator: str, worker_env: dict[str, str]) -> Environment:
+    """Look at this machine."""
+    commit, is_dirty = _git(Path(bench.__file__).resolve().parent.parent)
+    return Environment(
+        platform=platform.platform(),
+        processor=_processor(),
+        num_cores=_num_cores(),
+        memory_bytes=_memory_limit_bytes(),
+        versions={n: _version(n) for n in _LIBRARIES} | {"python": platform.python_version()},
+        devices={name: _device_name(name) for name in devices},
+        allocator=allocator,
+        worker_environment=worker_env,
+        commit=commit,
+        is_dirty=is_dirty,
+    )
+
+
+def available_devices() -> tuple[str, ...]:
+    """The CPU and every CUDA device, by torch's names."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return ("cpu", *(f"cuda:{index}" for index in range(count)))
+
+
+def free_bytes(device: str) -> int:
+    """Memory that a cell could still get: what is free now on a CPU, all of a CUDA device's."""
+    if device == "cpu":
+        import psutil
+
+        return min(int(psutil.virtual_memory().available), _container_free_bytes())
+    import torch
+
+    return int(torch.cuda.get_device_properties(torch.device(device)).total_memory)
+
+
+def freshness(cell: Cell, environment: Environment) -> str:
+    """A hash of what a cell was measured with: source, method, torch, device and threads' home.
+
+    A cell counts as measured here already if a record has both its key and this.
+    """
+    source = task_source(cell.task.task) if cell.is_task else ""
+    parts = [
+        mechanism_source(cell.mechanism, cell.plugins),
+        source,
+        METHOD_VERSION,
+        environment.versions["torch"],
+        environment.devices.get(cell.device, cell.device),
+        environment.processor,
+        environment.allocator,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def mechanism_source(name: str, plugins: tuple[str, ...]) -> str:
+    """A hash of the files that make a mechanism: its module and those it imports relatively."""
+    for plugin in plugins:
+        importlib.import_module(plugin)
+    import attentions
+
+    return _hash_closure(attentions.attention_class(name).__module__)
+
+
+@cache
+def task_source(name: str) -> str:
+    """A hash of the files that make a task: its module, and the shared model and loop."""
+    from bench.tasks.base import task_class
+
+    return _hash_closure(task_class(name).__module__) + _hash_closure("bench.tasks.train")
+
+
+def _hash_closure(module: str) -> str:
+    package = module.partition(".")[0]
+    seen: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        spec = importlib.util.find_spec(waiting.pop())
+        if spec is None or spec.origin is None:
+            continue
+        path = Path(spec.origin)
+        if path in seen or not path.is_file():  # built-in and frozen modules have no file
+            continue
+        seen.add(path)
+        own = spec.name if spec.submodule_search_locations else spec.name.rpartition(".")[0]
+        waiting += _imports(path.read_text(), own, package)
+    digest = hashlib.sha256()
+    for path in sorted(seen):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _imports(text: str, package: str, root: str) -> list[str]:
+    """Modules of the same top-level package that a file imports at its top."""
+    found = [f"{package}.{name}" for name in re.findall(r"^from \.(\w+) import", text, re.M)]
+    if root != "attentions":
+        found += re.findall(rf"^(?:from|import) ({root}\.tasks[\w.]*)", text, re.M)
+    return found
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = re.findall(r"^model name\s*:\s*(.+)$", text, re.M)
+    return names[0] if names else platform.machine()
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_limit_bytes() -> int:
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    limit = _read_int("/sys/fs/cgroup/memory.max")
+    return min(total, limit) if limit is not None else total
+
+
+def _container_free_bytes() -> int:
+    limit = _read_int("/sys/fs/cgroup/memory.max")
+    used = _read_int("/sys/fs/cgroup/memory.current")
+    if limit is None or used is None:
+        return 1 << 62
+    stat = Path("/sys/fs/cgroup/memory.stat").read_text()
+    reclaimable = sum(int(n) for n in re.findall(r"^inactive_file (\d+)$", stat, re.M))
+    return max(0, limit - used + reclaimable)
+
+
+def _read_int(path: str) -> int | None:
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):  # no such file, or the word "max"
+        return None
+
+
+def _device_name(device: str) -> str:
+    if device == "cpu":
+        return _processor()
+    import torch
+
+    return str(torch.cuda.get_device_name(torch.device(device)))
+
+
+def _git(folder: Path) -> tuple[str | None, bool | None]:
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None or git("ls-files", "bench/environment.py") != "bench/environment.py":
+        return None, None  # not a checkout, or installed inside somebody else's
+    return commit, bool(git("status", "--porcelain", "--untracked-files=no"))

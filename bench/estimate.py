@@ -1,0 +1,69 @@
+"""What a cell is expected to need, from its mechanism's formulas, before anything runs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from bench.cell import Cell, KernelWorkload, TaskWorkload
+from bench.measure.stopping import Stopping
+from bench.subject import build_module, shape_of
+
+_FLOPS_PER_S = 2e10
+"""A rate for guessing durations only: a modest core at float32."""
+
+_TRIAL_S = 0.6
+_TASK_S = 20.0
+
+
+def needed_bytes(cell: Cell) -> int:
+    """Memory of a kernel cell's inputs, outputs, gradients and its mechanism's own temporaries."""
+    w = cell.kernel
+    size = torch.empty(0, dtype=getattr(torch, w.dtype)).element_size()
+    backward = w.mode != "forward"
+    per_tensor = w.batch_size * w.seq_len * w.num_heads * w.head_dim
+    inputs = 2 if w.scope == "layer" else 4  # the cotangent is one of them
+    tensors = inputs + 1 + (inputs - 1 if backward else 0)
+    extra = _meta(cell).extra_elements(shape_of(w), backward=backward)
+    return int(tensors * per_tensor * size + extra * max(size, 4))
+
+
+def expected_s(cell: Cell, stopping: Stopping) -> float:
+    """Seconds that a cell may take; a guess that is printed and weighs the progress bar."""
+    if isinstance(cell.workload, TaskWorkload):
+        return _TASK_S * float(cell.workload.settings.get("num_steps", 600)) / 600
+    call_s = _call_s(cell)
+    rounds_s = max(stopping.min_rounds * call_s, stopping.budget_s)
+    return _TRIAL_S + 5 * call_s + rounds_s
+
+
+def _call_s(cell: Cell) -> float:
+    factor = 1 if cell.kernel.mode == "forward" else 3
+    flops = int(_meta(cell).executed_flops(shape_of(cell.kernel)))
+    return factor * flops / (_FLOPS_PER_S * cell.num_threads)
+
+
+def _meta(cell: Cell) -> Any:
+    assert isinstance(cell.workload, KernelWorkload)
+    return _build_on_meta(_Hashable(cell))
+
+
+class _Hashable:
+    """A cell as a key of the cache: its hyperparameters are a dict."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+
+    def __hash__(self) -> int:
+        return hash(self.cell.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hashable) and self.cell.key == other.cell.key
+
+
+@lru_cache(maxsize=4096)
+def _build_on_meta(cell: _Hashable) -> Any:
+    with torch.device("meta"):
+        return build_module(cell.cell, device="meta")

@@ -1,0 +1,171 @@
+"""How official mechanisms, weights and hyperparameters are called here. Data, and nothing else.
+
+A golden folder named as one of our mechanisms, with our names for its weights and hyperparameters,
+needs no entry. Any other needs one `Form` in `FORMS`; files that prove nothing of ours need one
+with a `reason`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.goldens import Header
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """One form that the files of a folder have, and what it is called here.
+
+    Attributes:
+        mechanism: our registered name, or None if nothing of ours has this form.
+        reason: why files of this form prove nothing; None if they do.
+        when: which files have it; the first form of a folder that fits is taken.
+        defaults: the official code's hyperparameters where a file states none, by our names.
+        hyper: official hyperparameter -> ours. Others are left aside: they describe the formula,
+            and numbers that do not agree with ours would tell.
+        derived: our hyperparameter -> how it follows from a header; None if it does not.
+        weights: official weight, or the first words of its dotted name -> ours. Several of ours
+            share the rows of one official weight in the order given. Others keep their name.
+        not_weights: tables that ours computes itself.
+        features: stored result -> our method that gives it, and the input that it takes.
+    """
+
+    mechanism: str | None
+    reason: str | None = None
+    when: Callable[[Header], bool] = lambda header: True
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    hyper: Mapping[str, str] = field(default_factory=dict)
+    derived: Mapping[str, Callable[[Header], Any]] = field(default_factory=dict)
+    weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    not_weights: frozenset[str] = frozenset()
+    features: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def form_of(header: Header) -> Form:
+    """Find the form that a case has; one named after its folder if there is no entry."""
+    for form in FORMS.get(header.mechanism, ()):
+        if form.when(header):
+            return form
+    return Form(mechanism=header.mechanism)
+
+
+def mechanisms_of(folder: str) -> frozenset[str]:
+    """Our mechanisms that files of a golden folder can be about."""
+    forms = FORMS.get(folder, (Form(mechanism=folder),))
+    return frozenset(form.mechanism for form in forms if form.mechanism)
+
+
+def _is_module(header: Header) -> bool:
+    return "in.x" in header.shapes
+
+
+def _is_causal(header: Header) -> bool:
+    return "causal" in header.tags
+
+
+def _size(weight: str, axis: int) -> Callable[[Header], int | None]:
+    """Tell the length of a stored weight along an axis; None if it is not stored."""
+
+    def look_up(header: Header) -> int | None:
+        shape = header.shapes.get(f"w.{weight}")
+        return None if shape is None else shape[axis]
+
+    return look_up
+
+
+_ROPE_TABLES = frozenset({"rope_sin", "rope_cos"})
+_NALA_HYPER = {name: name for name in ("lam", "tau", "key_power", "eps")}
+_NALA_DEFAULTS = {"lam": 3, "tau": 0.5, "key_power": 3, "eps": 1e-6}
+_FLATTEN_HYPER = {"focusing_factor": "focusing_factor", "eps_z": "eps"}
+_FLATTEN_DEFAULTS = {"focusing_factor": 3, "eps": 1e-6, "norm_over": "all_heads"}
+
+
+def _has_rope(header: Header) -> bool:
+    return "w.rope_sin" in header.shapes
+
+
+FORMS: dict[str, tuple[Form, ...]] = {
+    "softmax": (Form(mechanism="softmax"),),
+    "linear_elu": (Form(mechanism="linear", hyper={"eps": "eps"}, defaults={"eps": 1e-6}),),
+    "performer": (
+        Form(
+            mechanism="performer",
+            when=_is_causal,
+            reason=(
+                "the reference leaks the future: its key stabiliser is the largest value over all "
+                "positions, which a strictly causal form cannot reproduce"
+            ),
+        ),
+        Form(
+            mechanism=None,
+            when=lambda header: "w.projection" not in header.shapes,
+            reason="without a projection this is efficient attention's form, not random features",
+        ),
+        Form(
+            mechanism="performer",
+            hyper={
+                "nb_features": "num_features",
+                "kernel": "kernel",
+                "eps": "eps",
+                "kernel_epsilon": "relu_eps",
+                "ortho_scaling": "ortho_scaling",
+            },
+            defaults={"kernel": "softmax", "eps": 1e-4, "relu_eps": 1e-3, "ortho_scaling": 0},
+            derived={"num_features": _size("projection", 0)},
+            features={"phi_q": ("query_features", "q"), "phi_k": ("key_features", "k")},
+        ),
+    ),
+    "flatten": (
+        Form(
+            mechanism="flatten_layer",
+            when=_is_module,
+            hyper=_FLATTEN_HYPER
+            | {"kernel_size": "kernel_size", "sr_ratio": "sr_ratio", "qkv_bias": "qkv_bias"},
+            defaults=_FLATTEN_DEFAULTS | {"sr_ratio": 1},
+            derived={
+                "kernel_size": _size("dwc.weight", -1),
+                "sr_ratio": _size("sr.weight", -1),
+                "qkv_bias": lambda header: bool({"w.q.bias", "w.qkv.bias"} & header.shapes.keys()),
+            },
+            weights={"qkv": ("q", "kv")},
+        ),
+        Form(
+            mechanism="flatten",
+            hyper=_FLATTEN_HYPER,
+            defaults=_FLATTEN_DEFAULTS,
+            weights={"scale_raw": ("scale",)},
+        ),
+    ),
+    "nala": (
+        Form(
+            mechanism=None,
+            when=lambda header: "softmax" in header.tags or header.entry.startswith("Vanilla"),
+            reason="the softmax attention of the backbones' later stages, which is no NaLa",
+        ),
+        Form(
+            mechanism="nala_layer",
+            when=_is_module,
+            hyper=_NALA_HYPER,
+            defaults=_NALA_DEFAULTS,
+            derived={"rope": _has_rope},
+            weights={"ln": ("norm",), "out_proj": ("proj",)},
+            not_weights=_ROPE_TABLES,
+        ),
+        Form(
+            mechanism="nala",
+            hyper=_NALA_HYPER,
+            defaults=_NALA_DEFAULTS,
+            derived={"rope": _has_rope},
+            not_weights=_ROPE_TABLES,
+        ),
+    ),
+    "nala_cosine": (
+        Form(
+            mechanism="nala_cosine",
+            hyper=_NALA_HYPER | {"alpha": "alpha"},
+            defaults=_NALA_DEFAULTS | {"alpha": 20},
+        ),
+    ),
+}

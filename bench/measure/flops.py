@@ -1,0 +1,139 @@
+"""What other counters see of a call: a check on the formulas, and the work that these leave out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count, shape_wrapper
+
+aten = torch.ops.aten
+
+
+def _cpu_flash(q: Any, k: Any, v: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    return int(sdpa_flop_count(q, k, v))
+
+
+def _cpu_flash_backward(_: Any, q: Any, k: Any, v: Any, *__: Any, **___: Any) -> int:
+    # Five products of the size of the forward pass's two: the scores are computed again.
+    return int(sdpa_flop_count(q, k, v)) * 5 // 2
+
+
+def missing_formulas() -> dict[Any, Callable[..., int]]:
+    """The CPU's fused attention, which torch's counter prices at 0 (pytorch#195460).
+
+    Only what the running torch does not know by itself.
+    """
+    ours = {
+        aten._scaled_dot_product_flash_attention_for_cpu: _cpu_flash,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_flash_backward,
+    }
+    return {op: shape_wrapper(f) for op, f in ours.items() if op not in flop_registry}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What was seen of one call.
+
+    Attributes:
+        counted_flops: by torch's counter, with the formulas that it lacks.
+        elementwise_elements: elements written by all operators that it does not price.
+        num_operators: operators dispatched that compute something.
+    """
+
+    counted_flops: int
+    elementwise_elements: int
+    num_operators: int
+
+
+_NO_WORK = {
+    aten._unsafe_view,
+    aten._reshape_alias,
+    aten.detach,
+    aten.lift_fresh,
+    aten.empty,
+    aten.empty_like,
+    aten.empty_strided,
+    aten.new_empty,
+    aten.new_empty_strided,
+}
+"""Operators that write nothing, though their schema does not call them views."""
+
+
+class _Observer(TorchDispatchMode):
+    """Prices each operator with torch's own formula; counts the elements of those without one.
+
+    `FlopCounterMode` itself hooks modules to name them, which fails under `autograd.grad`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.formulas = {**flop_registry, **missing_formulas()}
+        self.flops = 0
+        self.elements = 0
+        self.num_operators = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        packet = func.overloadpacket
+        if func.is_view or packet in _NO_WORK:
+            return out
+        self.num_operators += 1
+        if packet in self.formulas:
+            self.flops += int(self.formulas[packet](*args, **kwargs, out_val=out))
+        else:
+            outs = out if isinstance(out, (tuple, list)) else (out,)
+            self.elements += sum(t.numel() for t in outs if isinstance(t, Tensor))
+        return out
+
+
+def count(call: Callable[[], object]) -> Counts:
+    """Run a call once, watching every operator."""
+    with _Observer() as observer:
+        call()
+    return Counts(
+        counted_flops=observer.flops,
+        elementwise_elements=observer.elements,
+        num_operators=observer.num_operators,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FvcoreCount:
+    """fvcore's opinion of one forward call.
+
+    Attributes:
+        flops: its multiply-adds, times two; None if it could not trace the module.
+        unsupported: operators that it did not count, with their number.
+    """
+
+    flops: int | None
+    unsupported: dict[str, int] = field(default_factory=dict)
+
+
+def count_with_fvcore(module: nn.Module, tensors: tuple[Tensor, ...]) -> FvcoreCount:
+    """Trace a module with fvcore, which names multiply-adds FLOPs and knows forward passes only."""
+    from fvcore.nn import FlopCountAnalysis
+
+    logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            analysis = FlopCountAnalysis(module, tensors)
+            total = analysis.total()
+            return FvcoreCount(
+                flops=None if math.isnan(total) else int(2 * total),
+                unsupported=dict(analysis.unsupported_ops()),
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # tracing executes foreign code; whatever it raises is a fact
+            return FvcoreCount(flops=None, unsupported={f"not traced: {type(error).__name__}": 1})

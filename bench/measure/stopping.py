@@ -1,0 +1,47 @@
+"""When to stop taking rounds: a rule that is data, so that a record can say how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """Stop when every ratio to the reference is known well enough, or the budget is spent.
+
+    Attributes:
+        target_half_width: half of the 95 % interval of a paired ratio, relative to the ratio.
+        budget_s: seconds of rounds per member of a block.
+        min_rounds: taken whatever they cost; fewer support no interval.
+        max_rounds: never exceeded.
+        min_sample_s: a sample repeats the call until it lasts this long.
+    """
+
+    target_half_width: float = 0.02
+    budget_s: float = 1.0
+    min_rounds: int = 7
+    max_rounds: int = 200
+    min_sample_s: float = 0.001
+
+    def is_check_due(self, num_rounds: int) -> bool:
+        """Whether to look at the intervals now: they cost time, and tell little new each round."""
+        return num_rounds >= self.min_rounds and (num_rounds - self.min_rounds) % 4 == 0
+
+    def verdict(
+        self, *, num_rounds: int, num_members: int, spent_s: float, half_widths: list[float] | None
+    ) -> str | None:
+        """Why to stop now, ``precise``, ``budget`` or ``rounds``; None to go on.
+
+        Args:
+            num_rounds: rounds taken so far.
+            num_members: members that share them.
+            spent_s: seconds since the first round began.
+            half_widths: relative half-widths of the ratios; None if not looked at.
+        """
+        if num_rounds < self.min_rounds:
+            return None
+        if half_widths and all(width <= self.target_half_width for width in half_widths):
+            return "precise"
+        if spent_s >= self.budget_s * num_members:
+            return "budget"
+        return "rounds" if num_rounds >= self.max_rounds else None

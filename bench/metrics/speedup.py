@@ -1,0 +1,49 @@
+"""How many times faster than the reference, softmax attention, timed in the same rounds."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from bench.metrics.registry import register_metric
+from bench.record import Record, Speed
+from bench.statistics import Ratio, paired_ratio
+
+_ratio = lru_cache(maxsize=4096)(paired_ratio)  # three metrics ask for one bootstrap
+
+
+def _speedup(record: Record) -> Ratio | None:
+    """None for a cell that was not timed, or whose reference could not run."""
+    if not isinstance(record.result, Speed):
+        return None
+    speed = record.result
+    return _ratio(speed.latency_s, speed.rounds, speed.reference_latency_s, speed.reference_rounds)
+
+
+@register_metric("speedup_over_softmax", better="higher")
+def speedup_over_softmax(record: Record) -> float | None:
+    """Median over rounds of softmax's seconds / the entry's seconds within a round."""
+    ratio = _speedup(record)
+    return ratio.median if ratio else None
+
+
+@register_metric("speedup_over_softmax_low", better="higher")
+def speedup_over_softmax_low(record: Record) -> float | None:
+    """Lower end of the speed-up's 95 % bootstrap interval; None with too few rounds."""
+    ratio = _speedup(record)
+    return ratio.low if ratio else None
+
+
+@register_metric("speedup_over_softmax_high", better="higher")
+def speedup_over_softmax_high(record: Record) -> float | None:
+    """Upper end of the speed-up's 95 % bootstrap interval; None with too few rounds."""
+    ratio = _speedup(record)
+    return ratio.high if ratio else None
+
+
+@register_metric("num_rounds")
+def num_rounds(record: Record) -> int | None:
+    """Rounds in which both the entry and softmax were timed."""
+    if not isinstance(record.result, Speed):
+        return None
+    ratio = _speedup(record)
+    return ratio.num_rounds if ratio else 0

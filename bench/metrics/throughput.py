@@ -1,0 +1,16 @@
+"""Tokens per second."""
+
+from __future__ import annotations
+
+from bench.metrics.registry import register_metric
+from bench.record import Record, Speed
+from bench.statistics import median
+
+
+@register_metric("throughput_tokens_per_s", better="higher")
+def throughput_tokens_per_s(record: Record) -> float | None:
+    """Tokens mixed per second at the median latency."""
+    if not isinstance(record.result, Speed):
+        return None
+    latency = median(record.result.latency_s)
+    return record.result.tokens_per_call / latency if latency else None

@@ -1,0 +1,248 @@
+"""Axes × attentions × tasks → cells, checked against the registry before anything is measured."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+import attentions
+from attentions import Capabilities
+from bench.cell import Cell, KernelWorkload, TaskWorkload
+from bench.config import AttentionEntry, SweepConfig, TaskEntry
+from bench.environment import available_devices
+from bench.errors import ConfigError, did_you_mean
+from bench.subject import geometry_of
+from bench.tasks import base as tasks
+
+REFERENCE = "softmax"
+"""The yardstick of every table, timed in the rounds of every block."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCell:
+    """A cell, and why it cannot be measured if that is known already."""
+
+    cell: Cell
+    unsupported: str | None = None
+
+
+def plan(config: SweepConfig) -> tuple[PlannedCell, ...]:
+    """Every cell of a sweep, in the order in which they are reported.
+
+    Raises:
+        ConfigError: an unknown mechanism, task, hyperparameter or device, or an empty plan.
+    """
+    import_plugins(config.plugins)
+    hyperparameters = {e.label: checked_hyperparameters(e) for e in config.attention}
+    settings = {e.label: checked_settings(e) for e in config.task}
+    devices = resolve_devices(config.axes.device)
+    cells = [*_kernel_cells(config, hyperparameters, devices)]
+    cells += _task_cells(config, hyperparameters, settings, devices[0])
+    if not cells:
+        raise ConfigError("The plan is empty: max_seq_len leaves no sequence length of seq_len.")
+    planned = [PlannedCell(cell=c, unsupported=why_not(c)) for c in cells]
+    for entry in config.attention:
+        _refuse_hopeless(entry, [p for p in planned if p.cell.entry == entry.label])
+    return tuple(planned)
+
+
+def import_plugins(plugins: tuple[str, ...]) -> None:
+    """Import modules that register mechanisms or tasks of their own."""
+    for plugin in plugins:
+        try:
+            importlib.import_module(plugin)
+        except Exception as error:  # foreign code; whatever it raises, the user must mend it
+            raise ConfigError(
+                f"plugins names {plugin!r}, which cannot be imported: {type(error).__name__}: "
+                f"{error}. "
+                "It must be importable by that name, e.g. from the current folder or PYTHONPATH."
+            ) from error
+
+
+def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
+    """All hyperparameters of an entry, defaults included."""
+    names = attentions.attention_names()
+    if entry.mechanism not in names:
+        raise ConfigError(
+            f"attention entry {entry.label!r} names the mechanism {entry.mechanism!r}, which is "
+            f"not registered. {did_you_mean(entry.mechanism, names)}"
+        )
+    defaults = attentions.hyperparameters(entry.mechanism)
+    for name, value in entry.hyperparameters.items():
+        if name not in defaults:
+            takes = ", ".join(defaults) or "none"
+            near = f" {did_you_mean(name, defaults)}" if defaults else ""
+            mend = f"attention.{entry.label}.{name}={value}"
+            raise ConfigError(
+                f"attention entry {entry.label!r} sets {name!r}, which {entry.mechanism} does not "
+                f"take.{near} It takes: {takes}.\n"
+                f"Mend conf/attention/{entry.label}.yaml, or the override {mend}."
+            )
+    return defaults | entry.hyperparameters
+
+
+def checked_settings(entry: TaskEntry) -> dict[str, Any]:
+    """All settings of a task entry, defaults included; the task is built once to check them."""
+    names = tasks.task_names()
+    if entry.task not in names:
+        raise ConfigError(
+            f"task entry {entry.label!r} names the task {entry.task!r}, which is not registered. "
+            f"{did_you_mean(entry.task, names)}"
+        )
+    defaults = tasks.task_settings(entry.task)
+    for name in entry.settings:
+        if name not in defaults:
+            raise ConfigError(
+                f"task entry {entry.label!r} sets {name!r}, which {entry.task} does not take. "
+                f"{did_you_mean(name, defaults)}"
+            )
+    settings = defaults | entry.settings
+    try:
+        tasks.build_task(entry.task, settings)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"task entry {entry.label!r}: {error}") from error
+    return settings
+
+
+def resolve_devices(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of devices that are present, ``auto`` and ``cuda`` resolved, each once."""
+    present = available_devices()
+    found: list[str] = []
+    for name in given:
+        wanted = present if name == "auto" else ("cuda:0" if name == "cuda" else name,)
+        for device in wanted:
+            if device not in present:
+                raise ConfigError(
+                    f"device={name} is not there. This machine has: {', '.join(present)}."
+                )
+            found.append(device)
+    return tuple(dict.fromkeys(found))
+
+
+def _kernel_cells(
+    config: SweepConfig, hyperparameters: dict[str, dict[str, Any]], devices: tuple[str, ...]
+) -> Iterator[Cell]:
+    a = config.axes
+    shapes = itertools.product(
+        devices, a.num_threads, a.scope, a.causal, a.mode, a.dtype, a.batch_size, a.num_heads,
+        a.head_dim, a.seq_len,
+    )  # fmt: skip
+    for device, threads, scope, causal, mode, dtype, batch, heads, dim, length in shapes:
+        workload = KernelWorkload(
+            seq_len=length,
+            batch_size=batch,
+            num_heads=heads,
+            head_dim=dim,
+            dtype=dtype,
+            mode=mode,
+            causal=causal,
+            scope=scope,
+        )
+        for entry in config.attention:
+            if length <= config.max_seq_len.get(entry.label, length):
+                yield Cell(
+                    entry=entry.label,
+                    mechanism=entry.mechanism,
+                    hyperparameters=hyperparameters[entry.label],
+                    device=device,
+                    num_threads=threads,
+                    workload=workload,
+                    plugins=config.plugins,
+                )
+
+
+def _task_cells(
+    config: SweepConfig,
+    hyperparameters: dict[str, dict[str, Any]],
+    settings: dict[str, dict[str, Any]],
+    device: str,
+) -> Iterator[Cell]:
+    """Attention × task × seed, on the first device and thread count: a score is not a timing."""
+    for task, seed, entry in itertools.product(config.task, config.axes.seed, config.attention):
+        yield Cell(
+            entry=entry.label,
+            mechanism=entry.mechanism,
+            hyperparameters=hyperparameters[entry.label],
+            device=device,
+            num_threads=config.axes.num_threads[0],
+            workload=TaskWorkload(
+                label=task.label, task=task.task, settings=settings[task.label], seed=seed
+            ),
+            plugins=config.plugins,
+        )
+
+
+def reference_cell(cell: Cell) -> Cell:
+    """The yardstick's cell of the same block."""
+    hyperparameters = attentions.hyperparameters(REFERENCE)
+    return replace(
+        cell, entry=REFERENCE, mechanism=REFERENCE, hyperparameters=hyperparameters, plugins=()
+    )
+
+
+def why_unsupported(capabilities: Capabilities, cell: Cell) -> str | None:
+    """A sentence saying what a mechanism lacks for a cell; None if nothing."""
+    can, name = capabilities, cell.mechanism
+    if cell.device.partition(":")[0] not in can.devices:
+        return f"{name} does not run on {cell.device}; it runs on {', '.join(can.devices)}."
+    for package in can.requires:
+        if importlib.util.find_spec(package) is None:
+            return f"{name} needs the package {package}, which is not installed."
+    if cell.is_task:
+        return None if can.bidirectional else f"{name} is causal only; tasks are bidirectional."
+    w = cell.kernel
+    if w.causal and not can.causal:
+        return f"{name} has no causal form."
+    if not w.causal and not can.bidirectional:
+        return f"{name} is causal only."
+    if w.scope not in can.scopes:
+        return f"{name} owns its projections; it runs at scope {', '.join(can.scopes)} only."
+    if w.dtype not in can.dtypes:
+        return f"{name} does not take {w.dtype}; it takes {', '.join(can.dtypes)}."
+    return None
+
+
+def why_not(cell: Cell) -> str | None:
+    """Why a cell cannot be measured: a capability it lacks, or a shape it cannot be built for."""
+    capabilities = attentions.attention_class(cell.mechanism).capabilities
+    return why_unsupported(capabilities, cell) or why_unbuildable(cell)
+
+
+def why_unbuildable(cell: Cell) -> str | None:
+    """What the constructor says against a cell's shape, asked without allocating anything."""
+    if isinstance(cell.workload, TaskWorkload):
+        geometry = tasks.build_task(cell.workload.task, cell.workload.settings).geometry
+    else:
+        geometry = geometry_of(cell.workload)
+    try:
+        with torch.device("meta"):
+            attentions.build_attention(cell.mechanism, geometry, **cell.hyperparameters)
+    except (ValueError, TypeError, ImportError) as error:
+        return f"{cell.mechanism} cannot be built: {error}"
+    return None
+
+
+def _refuse_hopeless(entry: AttentionEntry, planned: list[PlannedCell]) -> None:
+    """Tell a bad hyperparameter from a bad shape: the former fails at an ordinary shape as well."""
+    if not any("cannot be built" in (p.unsupported or "") for p in planned):
+        return
+    capabilities = attentions.attention_class(entry.mechanism).capabilities
+    ordinary = attentions.Geometry(
+        num_heads=4, head_dim=64, seq_len=256, causal=not capabilities.bidirectional
+    )
+    try:
+        settings = attentions.hyperparameters(entry.mechanism) | entry.hyperparameters
+        attentions.build_attention(entry.mechanism, ordinary, **settings)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"attention entry {entry.label!r} cannot be built: {error}\n"
+            f"Mend conf/attention/{entry.label}.yaml or the override attention.{entry.label}.*"
+        ) from error
+    except ImportError:
+        return  # a missing package is a reason to skip, not a mistake

@@ -1,0 +1,99 @@
+"""Every record as one flat row, for spreadsheets and data frames."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from bench.metrics import evaluate
+from bench.publish.machine import describe_machine
+from bench.record import Record
+from bench.store import latest
+
+# Fields of a cell in the order of columns; one that is added later follows them by itself.
+_CELL_FIELDS = (
+    "entry",
+    "mechanism",
+    "kind",
+    "device",
+    "num_threads",
+    "dtype",
+    "seq_len",
+    "batch_size",
+    "num_heads",
+    "head_dim",
+    "mode",
+    "causal",
+    "scope",
+    "task",
+    "task_label",
+    "seed",
+)
+_LAST = ("hyperparameters", "task_settings", "plugins")  # JSON, too wide for the middle
+
+Row = dict[str, Any]
+
+
+def flat_rows(
+    records: Sequence[Record], metrics: Sequence[str]
+) -> tuple[tuple[str, ...], list[Row]]:
+    """Column names, and one row a record in the records' order.
+
+    Values are numbers, words, booleans and None; hyperparameters and the like are JSON.
+    ``is_latest`` is false for a record that a newer one of the same cell has replaced.
+    """
+    newest = {id(record) for record in latest(records)}
+    cells = [record.cell.to_dict() for record in records]
+    known = {name for cell in cells for name in cell}
+    extra = sorted(known - set(_CELL_FIELDS) - set(_LAST))
+    columns = (
+        *_CELL_FIELDS,
+        *extra,
+        "status",
+        "reason",
+        *metrics,
+        *_LAST,
+        "machine",
+        "started_at",
+        "sweep",
+        "method_version",
+        "is_latest",
+        "key",
+    )
+    rows = [
+        {name: _plain(value) for name, value in cell.items()}
+        | evaluate(record, metrics)
+        | {
+            "status": str(record.status),
+            "reason": record.reason,
+            "machine": describe_machine(record),
+            "started_at": record.started_at,
+            "sweep": record.sweep,
+            "method_version": record.method_version,
+            "is_latest": id(record) in newest,
+            "key": record.cell.key,
+        }
+        for record, cell in zip(records, cells, strict=True)
+    ]
+    return columns, [{name: row.get(name) for name in columns} for row in rows]
+
+
+def csv_text(records: Sequence[Record], metrics: Sequence[str]) -> str:
+    """RFC 4180, with a header; None is an empty field, booleans are ``true`` and ``false``."""
+    columns, rows = flat_rows(records, metrics)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(columns)
+    writer.writerows([_field(row[name]) for name in columns] for row in rows)
+    return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
+
+
+def _field(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value

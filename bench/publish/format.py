@@ -1,0 +1,106 @@
+"""Numbers for a person: prefixes and units, read off a metric's name. Values stay in base units.
+
+The only place, with the charts' axes, where milliseconds, MiB and GFLOP exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bench.metrics import Value
+from bench.statistics import median
+
+_TIME = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "bytes"))
+
+
+def _decimal(unit: str) -> tuple[tuple[float, str], ...]:
+    prefixes = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+    return tuple((factor, f"{prefix} {unit}".strip()) for factor, prefix in prefixes)
+
+
+def _joined(unit: str) -> tuple[tuple[float, str], ...]:
+    return tuple((factor, text.replace(" ", "")) for factor, text in _decimal(unit))
+
+
+# The end of a metric's name, its scales from large to small, and a title if nothing else is left.
+_ENDINGS = (
+    ("_tokens_per_s", _decimal("tokens/s"), ""),
+    ("flops_per_s", _joined("FLOP/s"), "compute rate"),
+    ("flops", _joined("FLOP"), "compute"),
+    ("_bytes", _BYTES, ""),
+    ("_elements", _decimal(""), ""),
+    ("_s", _TIME, ""),
+)
+_PERCENT = frozenset({"accuracy", "chance"})
+_INTERVALS = ("_low", "_high")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """How one metric is written in one table: all its cells in one unit.
+
+    Attributes:
+        title: with the unit.
+        factor: base units in one unit of the column.
+        suffix: put behind each number.
+    """
+
+    title: str
+    factor: float = 1.0
+    suffix: str = ""
+
+    def write(self, value: Value) -> str:
+        """Three significant digits; empty for None."""
+        return "" if value is None else number(value / self.factor) + self.suffix
+
+
+def column_for(name: str, values: Iterable[Value]) -> Column:
+    """The column of a metric, in the unit in which its median value is easy to read."""
+    title = name.removeprefix("num_").replace("_", " ")
+    if name.startswith("speedup"):
+        return Column(title=title.replace("speedup", "speed-up"), suffix="x")
+    if name in _PERCENT:
+        return Column(title=f"{title} (%)", factor=0.01)
+    for ending, scales, bare in _ENDINGS:
+        if name.endswith(ending):
+            middle = median([abs(v) for v in values if v]) or 0.0
+            factor, unit = next((s for s in scales if middle >= s[0]), scales[-1])
+            rest = name.removesuffix(ending).replace("_", " ").strip()
+            title = f"{rest} {bare}".strip()
+            return Column(title=f"{title} ({unit})" if unit else title, factor=factor)
+    return Column(title=title)
+
+
+def number(value: float) -> str:
+    """Three significant digits, or all of them before the point, with thousands apart."""
+    if value != value:
+        return "nan"
+    if abs(value) >= 999.5 or value == 0 or (isinstance(value, int) and abs(value) < 1000):
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".")
+
+
+def with_interval(column: Column, value: Value, low: Value, high: Value) -> str:
+    """As ``1.83x [1.79, 1.88]``, or the value alone if its interval is missing or a point."""
+    text = column.write(value)
+    if value is None or low is None or high is None or low == high:
+        return text
+    return f"{text} [{number(low / column.factor)}, {number(high / column.factor)}]"
+
+
+def interval_names(name: str) -> tuple[str, str]:
+    """Names of the metrics that hold the ends of a metric's interval, where it has one."""
+    low, high = _INTERVALS
+    return f"{name}{low}", f"{name}{high}"
+
+
+def percent(fraction: float) -> str:
+    """As ``97.3``, without the sign."""
+    return f"{100 * fraction:.1f}"
+
+
+def quantity(count: int, noun: str) -> str:
+    """As ``1 thread`` or ``2 threads``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

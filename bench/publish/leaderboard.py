@@ -1,0 +1,291 @@
+"""Records to rankings: what may share a table, who is ahead of whom, and what has no number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from bench.metrics import Value, evaluate
+from bench.publish.format import interval_names
+from bench.publish.machine import describe_machine
+from bench.publish.naming import Names, identity, row_names
+from bench.record import Quality, Record, Status
+from bench.statistics import median
+from bench.store import latest
+
+RANKED_BY = "speedup_over_softmax"
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+K = TypeVar("K")
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """All that records must share to be ranked together, but the shape's length."""
+
+    machine: str
+    method_version: int
+    device: str
+    num_threads: int
+    scope: str
+    causal: bool
+    dtype: str
+    mode: str
+    batch_size: int
+    num_heads: int
+    head_dim: int
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Places float32 first and forward before backward."""
+        dtype = _DTYPES.index(self.dtype) if self.dtype in _DTYPES else len(_DTYPES)
+        place = (self.machine, self.method_version, self.device, self.num_threads, self.scope)
+        shape = (self.batch_size, self.num_heads, self.head_dim)
+        return (*place, self.causal, *shape, dtype, self.dtype, self.mode)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A row of a ranking.
+
+    Attributes:
+        rank: ``2``, ``2-4`` where the order within is not settled, ``control``, or empty for a
+            cell without an interval to rank by.
+        values: metrics by name; all None unless the record is ok.
+    """
+
+    entry: str
+    rank: str
+    record: Record
+    values: dict[str, Value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """The entries at one setting and one sequence length, best first."""
+
+    setting: Setting
+    seq_len: int
+    standings: tuple[Standing, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """An entry's accuracies on a task.
+
+    Attributes:
+        accuracies: of the seeds that have one, lowest first.
+        num_missing: seeds that others ran and that have no accuracy here.
+        statuses: of the seeds that were planned and have none.
+    """
+
+    entry: str
+    is_control: bool
+    accuracies: tuple[float, ...]
+    num_missing: int
+    statuses: tuple[Status, ...]
+    chance: float | None
+    num_examples: int | None
+    num_parameters: int | None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Median over the seeds that have one."""
+        return median(self.accuracies)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskScores:
+    """The entries on one task with one set of settings, best first."""
+
+    machine: str
+    method_version: int
+    device: str
+    dtype: str
+    num_threads: int
+    label: str
+    settings: str
+    guesses: tuple[str, ...]
+    num_seeds: int
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaderboard:
+    """Everything that a page of results shows.
+
+    Attributes:
+        machines: where the records come from, in words; more than one are numbered on the page.
+        holes: the cells that are not ok, each with its reason.
+        num_cells: cells with a record, holes included.
+        started_at: first and last start, as the records say.
+    """
+
+    machines: tuple[str, ...]
+    rankings: tuple[Ranking, ...]
+    tasks: tuple[TaskScores, ...]
+    holes: tuple[Record, ...]
+    num_cells: int
+    started_at: tuple[str, str]
+
+
+def build_leaderboard(
+    records: Iterable[Record], *, metrics: Sequence[str], controls: Sequence[str] = ()
+) -> Leaderboard:
+    """Rank the newest record of each cell within what it may be compared with.
+
+    Args:
+        records: of any number of sweeps and machines.
+        metrics: names of the values that standings hold, besides those they are ranked by.
+        controls: mechanisms that are shown last and not ranked.
+    """
+    newest = latest(records)
+    metrics = tuple(dict.fromkeys([*metrics, RANKED_BY, *interval_names(RANKED_BY)]))
+    names = row_names(record.cell for record in newest)
+    kernels = _group((r for r in newest if not r.cell.is_task), _setting_and_length)
+    tasks = _group((r for r in newest if r.cell.is_task), _task_setting)
+    rankings = [
+        Ranking(setting=setting, seq_len=length, standings=_rank(group, names, metrics, controls))
+        for (setting, length), group in kernels.items()
+    ]
+    starts = sorted(record.started_at for record in newest)
+    return Leaderboard(
+        machines=tuple(sorted({describe_machine(record) for record in newest})),
+        rankings=tuple(sorted(rankings, key=lambda r: (r.setting.order, r.seq_len))),
+        tasks=tuple(_score_task(group, names, controls) for _, group in sorted(tasks.items())),
+        holes=tuple(sorted((r for r in newest if r.status is not Status.OK), key=_hole_order)),
+        num_cells=len(newest),
+        started_at=(starts[0], starts[-1]) if starts else ("", ""),
+    )
+
+
+def _group(records: Iterable[Record], key: Callable[[Record], K]) -> dict[K, list[Record]]:
+    groups: dict[K, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def _setting_and_length(record: Record) -> tuple[Setting, int]:
+    shape = record.cell.kernel
+    setting = Setting(
+        machine=describe_machine(record),
+        method_version=record.method_version,
+        device=record.cell.device,
+        num_threads=record.cell.num_threads,
+        scope=shape.scope,
+        causal=shape.causal,
+        dtype=shape.dtype,
+        mode=shape.mode,
+        batch_size=shape.batch_size,
+        num_heads=shape.num_heads,
+        head_dim=shape.head_dim,
+    )
+    return setting, shape.seq_len
+
+
+def _task_setting(record: Record) -> tuple[str, str, str, int, str, str, int, str]:
+    work = record.cell.task
+    return (
+        work.label,
+        describe_machine(record),
+        record.cell.device,
+        record.cell.num_threads,
+        work.dtype,
+        work.task,
+        record.method_version,
+        json.dumps(work.settings, sort_keys=True),
+    )
+
+
+def _rank(
+    records: Sequence[Record], names: Names, metrics: Sequence[str], controls: Sequence[str]
+) -> tuple[Standing, ...]:
+    rows = [(record, evaluate(record, metrics)) for record in records]
+    intervals = [
+        interval
+        for record, values in rows
+        if record.cell.mechanism not in controls and (interval := _interval(values))
+    ]
+    standings = []
+    for record, values in rows:
+        interval = _interval(values)
+        rank = rank_range(interval, intervals) if interval else ""
+        if record.cell.mechanism in controls:
+            rank = "control"
+        name = names[identity(record.cell)]
+        standings.append(Standing(entry=name, rank=rank, record=record, values=values))
+    return tuple(sorted(standings, key=_standing_order))
+
+
+def _interval(values: dict[str, Value]) -> Interval | None:
+    low, high = (values[name] for name in interval_names(RANKED_BY))
+    return None if low is None or high is None else (low, high)
+
+
+def rank_range(own: Interval, everyone: Sequence[Interval]) -> str:
+    """The places that an interval can take among all, itself one of them.
+
+    ``2`` if it overlaps with no other, ``2-4`` if the order of places 2 to 4 is not settled.
+    """
+    low, high = own
+    first = 1 + sum(other_low > high for other_low, _ in everyone)
+    last = len(everyone) - sum(other_high < low for _, other_high in everyone)
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _standing_order(standing: Standing) -> tuple[object, ...]:
+    """Ranked ones by speed-up, then those with a latency only, controls, and holes."""
+    speedup = standing.values[RANKED_BY]
+    is_hole = standing.record.status is not Status.OK
+    return (is_hole, standing.rank == "control", speedup is None, -(speedup or 0), standing.entry)
+
+
+def _score_task(records: Sequence[Record], names: Names, controls: Sequence[str]) -> TaskScores:
+    seeds = {record.cell.task.seed for record in records}
+    rows = _group(records, lambda record: names[identity(record.cell)])
+    scores = [_score(name, group, len(seeds), controls) for name, group in rows.items()]
+    first = records[0]
+    return TaskScores(
+        machine=describe_machine(first),
+        method_version=first.method_version,
+        device=first.cell.device,
+        dtype=first.cell.task.dtype,
+        num_threads=first.cell.num_threads,
+        label=first.cell.task.label,
+        settings=json.dumps(first.cell.task.settings, sort_keys=True),
+        guesses=tuple(sorted({result.guess for result in _qualities(records)})),
+        num_seeds=len(seeds),
+        scores=tuple(
+            sorted(scores, key=lambda s: (s.accuracy is None, -(s.accuracy or 0), s.entry))
+        ),
+    )
+
+
+def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequence[str]) -> Score:
+    results = _qualities(records)
+    return Score(
+        entry=entry,
+        is_control=records[0].cell.mechanism in controls,
+        accuracies=tuple(sorted(result.accuracy for result in results)),
+        num_missing=num_seeds - len(results),
+        statuses=tuple(sorted({r.status for r in records if r.status is not Status.OK})),
+        chance=median([result.chance for result in results]),
+        num_examples=results[0].num_examples if results else None,
+        num_parameters=results[0].num_parameters if results else None,
+    )
+
+
+def _qualities(records: Iterable[Record]) -> list[Quality]:
+    return [record.result for record in records if isinstance(record.result, Quality)]
+
+
+def _hole_order(record: Record) -> tuple[object, ...]:
+    cell = record.cell
+    if cell.is_task:
+        return (1, cell.entry, cell.task.label, cell.task.seed, "")
+    shape = cell.kernel
+    return (0, cell.entry, shape.dtype, shape.seq_len, cell.describe())

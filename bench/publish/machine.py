@@ -1,0 +1,27 @@
+"""Where a record was measured, in one line. Numbers of two machines never share a table."""
+
+from __future__ import annotations
+
+from bench.record import Record
+
+
+def describe_machine(record: Record) -> str:
+    """Device, processor, cores, memory and torch, as far as the record says.
+
+    As ``AMD EPYC, 2 cores, 23 GiB, torch 2.13.0``; names no host and no person.
+    """
+    facts = record.environment
+    device = record.cell.device
+    parts = [str(facts.get("processor") or "processor unknown")]
+    if device != "cpu":
+        parts.insert(0, str(facts.get("devices", {}).get(device, device)))
+    if facts.get("num_cores"):
+        parts.append(f"{facts['num_cores']} cores")
+    if facts.get("memory_bytes"):
+        parts.append(f"{facts['memory_bytes'] / 2**30:.0f} GiB")
+    torch = facts.get("versions", {}).get("torch")
+    if torch:
+        parts.append(f"torch {torch}")
+    if facts.get("allocator"):
+        parts.append(f"{facts['allocator']} allocator")
+    return ", ".join(parts)

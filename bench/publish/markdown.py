@@ -1,0 +1,107 @@
+"""The leaderboard as a Markdown page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from bench.publish.leaderboard import Leaderboard
+from bench.publish.tables import (
+    Section,
+    Table,
+    holes_table,
+    machine_words,
+    speed_sections,
+    summary_words,
+    task_sections,
+)
+
+_HOW_TO_READ = """\
+- **Speed-up** is softmax's time divided by the entry's, the median over rounds in which both were
+  timed, with its 95 % bootstrap interval; above 1 is faster than softmax. Without an interval there
+  were fewer than 6 such rounds.
+- **Rank** orders entries by speed-up at one shape. `2-4` says that the intervals of places 2 to 4
+  overlap, so their order is not settled. Controls mix nothing, or everything alike: they show what
+  the other numbers are worth, and are not ranked.
+- **Latency** is the median over all samples; compare entries by speed-up, in which what slows the
+  machine cancels, and not by latency.
+- **Peak memory** is the allocation peak of one call above its inputs; **saved for backward** is
+  what autograd keeps between the passes.
+- **Compute** is what the mathematics needs, 2 FLOPs per multiply-add, elementwise work not counted.
+- **RMS error** is the distance from a float64 oracle, relative to the oracle's norm.
+- **Accuracy** is of one small model in which only the mechanism changes. With n examples, an
+  accuracy p has a standard error of about sqrt(p (1 - p) / n): smaller differences say nothing.
+- No table mixes machines, devices, dtypes, scopes or shapes, and of several records of a cell the
+  newest counts. All numbers, and many more, are in `table.csv`; what was observed is in `records/`.
+"""
+
+
+def leaderboard_page(
+    board: Leaderboard, columns: Sequence[str], pictures: Sequence[tuple[str, str]] = ()
+) -> str:
+    """The whole page.
+
+    Args:
+        board: what to show.
+        columns: metrics of the speed tables.
+        pictures: title and path, relative to the page, of each chart.
+    """
+    blocks = ["# Leaderboard of attention mechanisms"]
+    blocks += [f"Measured on {words}." for words in map(escape, machine_words(board))]
+    blocks.append(summary_words(board))
+    blocks += _chapter("Speed and memory", speed_sections(board, columns))
+    blocks += _chapter("Task accuracy", task_sections(board))
+    if pictures:
+        blocks.append("## Charts")
+        blocks += [f"![{escape(title)}]({path})" for title, path in pictures]
+    if board.holes:
+        holes = holes_table(board)
+        blocks += [f"## {holes.title}", table_lines(holes)]
+    blocks += ["## How to read this", _HOW_TO_READ]
+    return "\n\n".join(blocks)
+
+
+def _chapter(title: str, sections: Sequence[Section]) -> Iterator[str]:
+    if sections:
+        yield f"## {title}"
+    for section in sections:
+        yield f"### {escape(section.title)}"
+        notes = [*section.notes, *section.fine_print]
+        if notes:
+            yield "  \n".join(map(escape, notes))
+        for table in section.tables:
+            yield f"**{escape(table.title)}**"
+            yield table_lines(table)
+
+
+def table_lines(table: Table) -> str:
+    """A pipe table, padded so that it also reads well as text."""
+    rows = [[escape(cell) for cell in row] for row in (table.header, *table.rows)]
+    widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(table.header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if i < table.num_text else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = [
+        "-" * width if i < table.num_text else "-" * (width - 1) + ":"
+        for i, width in enumerate(widths)
+    ]
+    return "\n".join([line(rows[0]), line(rule), *map(line, rows[1:])])
+
+
+_MARKUP = re.compile(
+    r"""[\\`*<|]        # code, emphasis, HTML, the border of a cell
+      | (?<!\w)_|_(?!\w) # emphasis too, but not within softmax_explicit
+      | \](?=[(\[])      # a link, but not the interval [1.79, 1.88]
+    """,
+    re.VERBOSE,
+)
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, on one line and in one cell."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))

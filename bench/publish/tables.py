@@ -1,0 +1,219 @@
+"""A leaderboard as tables of words, which Markdown and the terminal only have to lay out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from bench.publish.format import (
+    Column,
+    column_for,
+    interval_names,
+    number,
+    percent,
+    quantity,
+    with_interval,
+)
+from bench.publish.leaderboard import Leaderboard, Ranking, Score, Setting, Standing, TaskScores
+from bench.record import Record, Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A title, and rows of text under a header.
+
+    Attributes:
+        num_text: leading columns that hold words; the others hold numbers.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    num_text: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Tables under one heading, with what they have in common.
+
+    Attributes:
+        notes: what a reader must know.
+        fine_print: what a reader may look up; too long for a terminal.
+    """
+
+    title: str
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...] = ()
+    fine_print: tuple[str, ...] = ()
+
+
+def speed_sections(board: Leaderboard, columns: Sequence[str]) -> tuple[Section, ...]:
+    """One section a setting, one table a sequence length.
+
+    Where no entry has a number there is nothing to rank; `holes_table` lists those cells.
+    """
+    rankings = [
+        ranking
+        for ranking in board.rankings
+        if any(standing.record.status is Status.OK for standing in ranking.standings)
+    ]
+    return tuple(
+        Section(
+            title=setting_words(setting, board),
+            tables=tuple(_ranking_table(ranking, columns) for ranking in group),
+        )
+        for setting, group in groupby(rankings, key=lambda ranking: ranking.setting)
+    )
+
+
+def task_sections(board: Leaderboard) -> tuple[Section, ...]:
+    """One section a task and its settings."""
+    return tuple(
+        Section(
+            title=f"{task.label} · {place_words(task, board)} · {task.dtype}",
+            tables=(_task_table(task),),
+            notes=tuple(_task_notes(task)),
+            fine_print=(f"Settings: {task.settings}",),
+        )
+        for task in board.tasks
+    )
+
+
+def holes_table(board: Leaderboard) -> Table:
+    """Every cell that is not ok, with its reason."""
+    return Table(
+        title="Cells without a number",
+        header=("entry", "cell", "status", "reason"),
+        rows=tuple(
+            (
+                hole.cell.entry,
+                _cell_words(hole, board),
+                _status_words(hole.status),
+                hole.reason or "",
+            )
+            for hole in board.holes
+        ),
+        num_text=4,
+    )
+
+
+def machine_words(board: Leaderboard) -> tuple[str, ...]:
+    """The machines, numbered if there are several."""
+    if len(board.machines) == 1:
+        return board.machines
+    return tuple(f"machine {i}: {words}" for i, words in enumerate(board.machines, start=1))
+
+
+def summary_words(board: Leaderboard) -> str:
+    """How many cells there are, and how many have no number."""
+    num_holes = len(board.holes)
+    first, last = (stamp[:10] for stamp in board.started_at)
+    when = f", measured {first}" if first == last else f", measured {first} to {last}"
+    return (
+        f"{quantity(board.num_cells, 'cell')}: {board.num_cells - num_holes} ok, "
+        f"{num_holes} without a number{when if first else ''}."
+    )
+
+
+def _ranking_table(ranking: Ranking, columns: Sequence[str]) -> Table:
+    standings = ranking.standings
+    shown = {
+        name: column_for(name, [standing.values[name] for standing in standings])
+        for name in columns
+        if name == columns[0] or any(standing.values[name] is not None for standing in standings)
+    }
+    return Table(
+        title=f"seq_len {ranking.seq_len:,}",
+        header=("rank", "entry", *(column.title for column in shown.values())),
+        rows=tuple(_standing_cells(standing, shown) for standing in standings),
+        num_text=2,
+    )
+
+
+def _standing_cells(standing: Standing, shown: Mapping[str, Column]) -> tuple[str, ...]:
+    values = standing.values
+    cells = []
+    for name, column in shown.items():
+        low, high = interval_names(name)
+        cells.append(with_interval(column, values[name], values.get(low), values.get(high)))
+    if standing.record.status is not Status.OK:
+        cells[0] = _status_words(standing.record.status)
+    return (standing.rank, standing.entry, *cells)
+
+
+def _task_table(task: TaskScores) -> Table:
+    return Table(
+        title="unseen examples",
+        header=("entry", "accuracy (%)", "seeds", "chance (%)", "examples", "parameters"),
+        rows=tuple(_score_cells(score, task.num_seeds) for score in task.scores),
+        num_text=1,
+    )
+
+
+def _score_cells(score: Score, num_seeds: int) -> tuple[str, ...]:
+    if score.accuracy is None:
+        accuracy = ", ".join(_status_words(status) for status in score.statuses)
+    elif len(score.accuracies) == 1:
+        accuracy = percent(score.accuracy)
+    else:
+        lowest, highest = score.accuracies[0], score.accuracies[-1]
+        accuracy = f"{percent(score.accuracy)} [{percent(lowest)}, {percent(highest)}]"
+    num_seen = num_seeds - score.num_missing
+    return (
+        score.entry + (" (control)" if score.is_control else ""),
+        accuracy,
+        f"{num_seen} of {num_seeds}" if score.num_missing else str(num_seeds),
+        "" if score.chance is None else percent(score.chance),
+        "" if score.num_examples is None else number(score.num_examples),
+        "" if score.num_parameters is None else f"{score.num_parameters:,}",
+    )
+
+
+def _task_notes(task: TaskScores) -> Iterator[str]:
+    if task.num_seeds > 1:
+        yield f"Median over {task.num_seeds} seeds, with the lowest and the highest."
+    if any(score.num_missing for score in task.scores):
+        yield "An entry with fewer seeds than that is not comparable with one that has all."
+    for guess in task.guesses:
+        yield f"Chance is what this guess scores: {guess}."
+
+
+def setting_words(setting: Setting, board: Leaderboard) -> str:
+    """What a section is about, as ``cpu · 1 thread · float32 · forward · core · ...``."""
+    parts = [place_words(setting, board), setting.dtype, setting.mode.replace("_", " + ")]
+    parts.append(setting.scope)
+    if setting.causal:
+        parts.append("causal")
+    heads = quantity(setting.num_heads, "head")
+    parts.append(f"batch {setting.batch_size}, {heads} of {setting.head_dim}")
+    return " · ".join(parts)
+
+
+def place_words(place: Setting | TaskScores, board: Leaderboard) -> str:
+    """Device and threads; the machine and the method where the board has several."""
+    parts = [place.device, quantity(place.num_threads, "thread")]
+    if len(board.machines) > 1:
+        parts.insert(0, f"machine {board.machines.index(place.machine) + 1}")
+    settings: list[Setting | TaskScores] = [r.setting for r in board.rankings]
+    methods = {one.method_version for one in [*settings, *board.tasks]}
+    if len(methods) > 1:
+        parts.append(f"method {place.method_version}")
+    return " · ".join(parts)
+
+
+def _cell_words(record: Record, board: Leaderboard) -> str:
+    cell = record.cell
+    words = [cell.describe().removeprefix(f"{cell.entry} ")]
+    if not cell.is_task:
+        settings = [ranking.setting for ranking in board.rankings]
+        for name in ("batch_size", "num_heads", "head_dim"):
+            if len({getattr(setting, name) for setting in settings}) > 1:
+                words.append(f"{name}={getattr(cell.kernel, name)}")
+        if len({setting.num_threads for setting in settings}) > 1:
+            words.append(f"num_threads={cell.num_threads}")
+    return " ".join(words)
+
+
+def _status_words(status: Status) -> str:
+    return str(status).replace("_", " ")

@@ -1,0 +1,315 @@
+"""W&B's one door: a view of the store, one run a sweep. Imported when used, offline by default.
+
+The store is the truth, so nothing here may stop a sweep: whatever W&B raises becomes a note, after
+one more try offline. W&B is never asked online without a key, where it would prompt.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from bench.publish.config import PublishConfig, WandbConfig
+from bench.publish.csv import flat_rows
+from bench.publish.leaderboard import Leaderboard, Setting, build_leaderboard
+from bench.record import SCHEMA_VERSION, Record
+
+INIT_TIMEOUT_S = 20.0
+FINISH_TIMEOUT_S = 60.0
+_AXES = ("device", "num_threads", "dtype", "seq_len", "batch_size", "num_heads", "head_dim")
+_MORE_AXES = ("mode", "causal", "scope", "task", "seed")
+_FALSE_FRIENDS = {"dryrun": "offline", "run": "online"}  # older names that W&B still accepts
+
+
+def publish_wandb(
+    records: Sequence[Record], config: PublishConfig, sweep: str | None = None
+) -> tuple[list[Path], list[str]]:
+    """Write one W&B run for each sweep in `records`, or for one of them.
+
+    Run ids follow from the sweep's id, so that publishing again adds to the same run. A sweep id
+    may have a part behind a slash, the job of a multirun: its jobs are runs of one group.
+
+    Returns:
+        The folders of the runs, and notes for the person on what did not go as asked.
+    """
+    asked = config.wandb.mode or os.environ.get("WANDB_MODE") or None
+    if _FALSE_FRIENDS.get(asked or "", asked) == "disabled":
+        return [], []
+    folders, notes = [], []
+    for one in dict.fromkeys(record.sweep for record in records):
+        if sweep is not None and one != sweep:
+            continue
+        mine = [record for record in records if record.sweep == one]
+        try:
+            folder, more = _publish_sweep(mine, one, config)
+        except Exception as error:
+            notes.append(f"W&B was left out: {_words(error)}. The records are unharmed.")
+            break
+        folders += [folder] if folder else []
+        notes += more
+    return folders, list(dict.fromkeys(notes))
+
+
+def _publish_sweep(
+    records: Sequence[Record], sweep: str, config: PublishConfig
+) -> tuple[Path | None, list[str]]:
+    import wandb
+
+    mode, notes = choose_mode(config.wandb)
+    if mode == "disabled":
+        return None, notes
+    if mode == "online":
+        try:
+            return _write_run(wandb, "online", records, sweep, config), notes
+        except Exception as error:
+            wandb.teardown(exit_code=1)  # its service still holds the run's id
+            notes.append(
+                f"W&B could not be reached: {_words(error)}. The run was written offline; "
+                f"`wandb sync` sends it later."
+            )
+    return _write_run(wandb, "offline", records, sweep, config), notes
+
+
+def choose_mode(config: WandbConfig) -> tuple[str, list[str]]:
+    """``online``, ``offline`` or ``disabled``, decided here so that W&B never asks a person.
+
+    The configuration's word, else ``WANDB_MODE``, else what ``wandb offline`` has set, else online
+    if an API key is configured, else offline. Online without a key is offline, with a note.
+    """
+    asked = config.mode or os.environ.get("WANDB_MODE") or None
+    asked = _FALSE_FRIENDS.get(asked or "", asked)
+    if asked in ("offline", "disabled"):
+        return asked, []
+    notes = []
+    if asked not in (None, "online"):
+        notes.append(f"WANDB_MODE={asked} is not known here; it was read as if it were not set.")
+    settings = _ambient_settings()
+    if asked != "online" and settings.mode in ("offline", "disabled"):
+        return settings.mode, notes
+    try:
+        if _has_key(settings.base_url):
+            return "online", notes
+        problem = "no API key is configured"
+    except Exception as error:
+        problem = _words(error)
+    if asked == "online":
+        notes.append(f"W&B is offline, not online as asked: {problem}. Run `wandb login`.")
+    return "offline", notes
+
+
+def _ambient_settings() -> Any:
+    """W&B's settings from environment and files, read without starting its service."""
+    from wandb.sdk import wandb_setup
+
+    return wandb_setup.singleton().settings
+
+
+def _has_key(base_url: str) -> bool:
+    """Whether W&B would find a key in the environment, .netrc or its settings, without asking."""
+    from wandb.sdk.lib import wbauth
+
+    found = wbauth.authenticate_session(
+        host=base_url, source="attnbench", prompt=False, update_session=False
+    )
+    return found is not None
+
+
+def _settings(wandb: Any) -> Any:
+    """Everything that may change between W&B's versions, in one place.
+
+    Nothing about the machine is collected but what the records say themselves, and not its name.
+    """
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        host="anon",
+        disable_git=True,
+        disable_code=True,
+        init_timeout=INIT_TIMEOUT_S,
+        finish_timeout=FINISH_TIMEOUT_S,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        x_transaction_log_flush_interval=1.0,
+    )
+
+
+@contextmanager
+def _files_under(folder: Path, mode: str) -> Iterator[None]:
+    """Point W&B's folders into `folder` for a while."""
+    places = {"WANDB_DIR": "", "WANDB_DATA_DIR": ".data", "WANDB_CACHE_DIR": ".cache"}
+    if mode == "offline":  # online it holds the address of a server of the user's own
+        places["WANDB_CONFIG_DIR"] = ".config"
+    before = {name: os.environ.get(name) for name in places}
+    for name, place in places.items():
+        path = folder / place if place else folder.parent
+        path.mkdir(parents=True, exist_ok=True)
+        os.environ[name] = str(path)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _write_run(
+    wandb: Any, mode: str, records: Sequence[Record], sweep: str, config: PublishConfig
+) -> Path:
+    out = config.out.absolute()
+    group = config.wandb.group or sweep.partition("/")[0]
+    board = build_leaderboard(records, metrics=config.metrics, controls=config.controls)
+    with _files_under(out / "wandb", mode):
+        run = wandb.init(
+            mode=mode,
+            dir=str(out),
+            project=config.wandb.project,
+            entity=config.wandb.entity,
+            id=run_id(sweep),
+            name=sweep or None,
+            group=group or None,
+            tags=list(config.wandb.tags) or None,
+            job_type="sweep",
+            resume="allow" if mode == "online" else None,
+            reinit="create_new",
+            config=_run_config(records, sweep),
+            settings=_settings(wandb),
+        )
+        try:
+            folder = Path(run.dir).parent
+            _log(wandb, run, records, board, config)
+        except BaseException:
+            run.finish(exit_code=1)
+            raise
+        run.finish()
+    return folder
+
+
+def run_id(sweep: str) -> str:
+    """A sweep's run id: its own, with what W&B does not allow in one replaced."""
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in sweep) or "sweep"
+
+
+def _log(
+    wandb: Any, run: Any, records: Sequence[Record], board: Leaderboard, config: PublishConfig
+) -> None:
+    run.define_metric("seq_len", hidden=True)
+    for name in config.metrics:
+        run.define_metric(f"{name}/*", step_metric="seq_len")
+    # Each call is a step of W&B's own, which only rises; seq_len is the step of the curves.
+    for seq_len, scalars in curves(board, config.metrics):
+        run.log({"seq_len": seq_len, **scalars})
+    leaderboard_columns, leaderboard_rows = _leaderboard_table(board, config.metrics)
+    record_columns, record_rows = flat_rows(records, config.metrics)
+    run.log(
+        {
+            "leaderboard": _table(wandb, leaderboard_columns, leaderboard_rows),
+            "records": _table(wandb, record_columns, record_rows),
+        }
+    )
+    run.summary.update(summary(records, board))
+
+
+def curves(
+    board: Leaderboard, metrics: Sequence[str]
+) -> Iterator[tuple[int, dict[str, float | int]]]:
+    """Scalars at each sequence length, ascending, named ``metric/setting/entry``."""
+    rankings = sorted(board.rankings, key=lambda ranking: ranking.seq_len)
+    for seq_len, group in groupby(rankings, key=lambda ranking: ranking.seq_len):
+        scalars = {
+            f"{name}/{_setting_name(ranking.setting, board)}/{standing.entry}": value
+            for ranking in group
+            for standing in ranking.standings
+            for name in metrics
+            if (value := standing.values[name]) is not None
+        }
+        if scalars:
+            yield seq_len, scalars
+
+
+def _setting_name(setting: Setting, board: Leaderboard) -> str:
+    """Dtype and mode, and of the rest what differs within the board."""
+    fields = [name for name in Setting.__dataclass_fields__ if name not in ("dtype", "mode")]
+    parts = [setting.dtype, setting.mode]
+    for name in fields:
+        values = sorted({getattr(ranking.setting, name) for ranking in board.rankings})
+        if len(values) > 1:
+            own = getattr(setting, name)
+            # A machine's words are long, and hold characters that W&B's names may not.
+            parts.append(f"{name}={values.index(own) + 1 if name == 'machine' else own}")
+    return " ".join(parts)
+
+
+def summary(records: Sequence[Record], board: Leaderboard) -> dict[str, float | int]:
+    """Numbers of the whole sweep: cells by status, accuracies, and what the sweep cost."""
+    values: dict[str, float | int] = {"num_cells": board.num_cells}
+    for record in records:
+        name = f"num_{record.status}"
+        values[name] = values.get(name, 0) + 1
+    for task in board.tasks:
+        for score in task.scores:
+            if score.accuracy is not None:
+                values[f"accuracy/{task.label}/{score.entry}"] = score.accuracy
+    for part in ("measured", "total"):
+        values[f"cost_{part}_s"] = sum(record.cost_s.get(part, 0.0) for record in records)
+    return values
+
+
+def _run_config(records: Sequence[Record], sweep: str) -> dict[str, Any]:
+    cells = [record.cell.to_dict() for record in records]
+    axes = {}
+    for name in (*_AXES, *_MORE_AXES):
+        axes[name] = sorted({cell[name] for cell in cells if cell.get(name) is not None})
+    return {
+        "sweep": sweep,
+        "axes": axes,
+        "entries": {
+            cell["entry"]: {"mechanism": cell["mechanism"], **cell["hyperparameters"]}
+            for cell in cells
+        },
+        "environment": dict(records[-1].environment),
+        "schema_version": SCHEMA_VERSION,
+        "method_version": records[-1].method_version,
+    }
+
+
+def _leaderboard_table(
+    board: Leaderboard, metrics: Sequence[str]
+) -> tuple[Sequence[str], list[Mapping[str, Any]]]:
+    settings = tuple(Setting.__dataclass_fields__)
+    columns = (*settings, "seq_len", "task", "seeds", "rank", "entry", "status", *metrics)
+    rows: list[Mapping[str, Any]] = [
+        {name: getattr(ranking.setting, name) for name in settings}
+        | {"seq_len": ranking.seq_len, "rank": standing.rank, "entry": standing.entry}
+        | {"status": str(standing.record.status)}
+        | {name: standing.values[name] for name in metrics}
+        for ranking in board.rankings
+        for standing in ranking.standings
+    ]
+    rows += [
+        {name: getattr(task, name) for name in settings if hasattr(task, name)}
+        | {"task": task.label, "entry": score.entry, "accuracy": score.accuracy}
+        | {"seeds": len(score.accuracies), "chance": score.chance}
+        | {"rank": "control" if score.is_control else None}
+        | {"status": ", ".join(score.statuses) or "ok"}
+        for task in board.tasks
+        for score in task.scores
+    ]
+    return columns, rows
+
+
+def _table(wandb: Any, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Any:
+    data = [[row.get(name) for name in columns] for row in rows]
+    return wandb.Table(columns=list(columns), data=data)
+
+
+def _words(error: Exception) -> str:
+    first = str(error).strip().partition("\n")[0].rstrip(".")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

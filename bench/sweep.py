@@ -1,0 +1,187 @@
+"""`python -m bench.sweep`: measure every cell that was asked for, and publish the table."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from bench import environment
+from bench.app import check_writable, run_app
+from bench.cell import Cell
+from bench.config import SweepConfig, read_sweep_config
+from bench.environment import Environment, freshness
+from bench.estimate import expected_s
+from bench.launch import WorkerServer
+from bench.measure.clock import now_s
+from bench.plan import PlannedCell, plan
+from bench.progress import SweepProgress, format_duration
+from bench.publish import print_files, print_leaderboard, publish, read_publish_config
+from bench.record import Record, Status
+from bench.run import Interrupt, Interrupted, Runner, is_measured
+from bench.store import Store, read_records
+
+
+def sweep(composed: dict[str, Any]) -> int:
+    """Measure what is missing here, append each record at once, then write all tables."""
+    started = now_s()
+    console = Console()
+    config = read_sweep_config(composed)
+    publishing = read_publish_config(composed)
+    check_writable(config.out)
+    planned = plan(config)
+    server = WorkerServer(config.run.allocator)
+    devices = tuple(dict.fromkeys(p.cell.device for p in planned))
+    here = environment.current(devices, config.run.allocator, server.environment())
+    kept = () if config.force else read_records(config.out, missing_ok=True)
+    todo = missing(planned, kept, here)
+    if config.dry_run:
+        print_plan(console, planned, todo, config)
+        return 0
+
+    new, busy_s, is_interrupted = measure(config, todo, here, server, composed["sweep_id"], console)
+
+    records = read_records(config.out, missing_ok=True)
+    published = publish(records, publishing, sweep=composed["sweep_id"])
+    print_leaderboard(of_plan(records, planned), publishing, console)
+    console.print()
+    print_files(published.files, published.notes, console)
+    print_ending(console, planned, new, now_s() - started, busy_s)
+    if is_interrupted:
+        left = len(todo) - len(new)
+        console.print(f"Stopped; {left} cells are left. The same command goes on from here.")
+        return 130
+    return verdict(console, config, planned, records)
+
+
+def measure(
+    config: SweepConfig,
+    todo: list[PlannedCell],
+    here: Environment,
+    server: WorkerServer,
+    sweep_id: str,
+    console: Console,
+) -> tuple[list[Record], float, bool]:
+    """Records of the cells to do, each on the disk before anything else sees it.
+
+    Returns:
+        The records, the wall time spent inside measured calls, and whether it was interrupted.
+    """
+    new: list[Record] = []
+    if not todo:
+        return new, 0.0, False
+    store = Store(config.out, f"{sweep_id.replace('/', '-')}-{os.getpid()}")
+    expected = {p.cell.entry + p.cell.key: _expected(p, config) for p in todo}
+    is_interrupted = False
+    with server, Interrupt() as interrupt, SweepProgress(console, expected) as progress:
+        runner = Runner(config, here, server, interrupt, progress, sweep_id)
+        try:
+            for record in runner.run(todo):
+                store.append(record)
+                new.append(record)
+                progress.finish(record)
+        except Interrupted:
+            is_interrupted = True
+        return new, runner.busy_s, is_interrupted
+
+
+def of_plan(records: Sequence[Record], planned: Sequence[PlannedCell]) -> list[Record]:
+    """The records of this plan's cells: what a person who ran it wants to see."""
+    keys = {p.cell.key for p in planned}
+    return [record for record in records if record.cell.key in keys]
+
+
+def missing(
+    planned: Sequence[PlannedCell], kept: Sequence[Record], here: Environment
+) -> list[PlannedCell]:
+    """The planned cells that have no settled record made with the same things as are here now."""
+    settled = {
+        (r.cell.key, r.freshness): r for r in sorted(kept, key=lambda r: r.started_at)
+    }  # fmt: skip
+    todo = []
+    for p in planned:
+        record = settled.get((p.cell.key, freshness(p.cell, here)))
+        if record is None or not is_measured(record):
+            todo.append(p)
+        elif record.status is Status.SKIPPED and record.reason != p.unsupported:
+            todo.append(p)  # what stood in the way, such as too little memory, may have gone
+    return todo
+
+
+def _expected(p: PlannedCell, config: SweepConfig) -> float:
+    return 0.01 if p.unsupported else expected_s(p.cell, config.measure)
+
+
+def print_plan(
+    console: Console,
+    planned: tuple[PlannedCell, ...],
+    todo: list[PlannedCell],
+    config: SweepConfig,
+) -> None:
+    """Every cell, whether it would run, and about how long all would take."""
+    left = {id(p) for p in todo}
+    for p in planned:
+        state = p.unsupported or ("" if id(p) in left else "measured here already")
+        line = f"{p.cell.key}  {p.cell.describe()}" + (f": {state}" if state else "")
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    runs = [p for p in todo if not p.unsupported]
+    guess = format_duration(sum(_expected(p, config) for p in runs))
+    num_unsupported = sum(bool(p.unsupported) for p in planned)
+    console.print(
+        f"{len(planned)} cells: {len(runs)} to measure, {num_unsupported} "
+        f"unsupported, {len(planned) - len(todo)} measured here already. "
+        f"Estimated duration: about {guess}. Nothing was measured (dry_run=true)."
+    )
+
+
+def print_ending(
+    console: Console,
+    planned: tuple[PlannedCell, ...],
+    new: list[Record],
+    wall_s: float,
+    busy_s: float,
+) -> None:
+    """How many cells ended how, and what the harness itself cost."""
+    counts = Counter(str(r.status) for r in new)
+    endings = ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "nothing"
+    line = f"{len(planned)} cells planned; measured now: {endings}."
+    if busy_s:
+        share = 100 * busy_s / wall_s
+        line += (
+            f" {format_duration(wall_s)}, of which {share:.0f} % inside measured calls, memory and "
+            f"FLOP passes or training; the harness took {100 - share:.0f} %."
+        )
+    console.print(line, highlight=False)
+
+
+def verdict(
+    console: Console,
+    config: SweepConfig,
+    planned: tuple[PlannedCell, ...],
+    records: Sequence[Record],
+) -> int:
+    """1 if every supported cell had to be ok and one is not."""
+    if not config.require_ok:
+        return 0
+    last = {r.cell.key: r for r in sorted(records, key=lambda r: r.started_at)}
+    failed = [p.cell for p in planned if not p.unsupported and not _is_ok(last, p.cell)]
+    for cell in failed:
+        console.print(f"Not ok, as require_ok=true demands: {cell.describe()}", style="red")
+    return 1 if failed else 0
+
+
+def _is_ok(last: dict[str, Record], cell: Cell) -> bool:
+    return cell.key in last and last[cell.key].status is Status.OK
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    return run_app("sweep", sweep, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

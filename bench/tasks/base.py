@@ -1,0 +1,309 @@
+"""What a task says: its data and how an answer is scored. Model and training are shared by all."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from attentions import Geometry
+
+
+class Split(StrEnum):
+    """Which examples: those to learn from, or those to be scored on."""
+
+    TRAIN = "train"
+    TEST = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Examples with their answers.
+
+    Attributes:
+        inputs: token ids, (B, N) whole numbers, or measured tokens, (B, N, channels).
+        targets: the class of each answer: (B, A), or (B,) if there is one for the whole sequence.
+        positions: (B, A), the tokens at which the answers are read; None reads one answer from
+            the mean over all tokens.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    positions: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same change to every tensor, such as a selection of examples or another device."""
+        positions = None if self.positions is None else change(self.positions)
+        return Batch(inputs=change(self.inputs), targets=change(self.targets), positions=positions)
+
+    def chunks(self, size: int) -> Iterator[Batch]:
+        """The same examples in order, at most `size` at a time."""
+        for start in range(0, len(self.targets), size):
+            yield self.map(lambda whole, start=start: whole[start : start + size])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The model around a mechanism and its training: the same for every mechanism of a task.
+
+    Attributes:
+        embed_dim: channels of a token.
+        num_heads: heads that share them.
+        num_layers: blocks.
+        conv_width: tokens that a block's depthwise convolution sees, an odd number; 1 sees no
+            neighbour.
+        mlp_ratio: hidden channels of a block's MLP, per channel of a token.
+        num_steps: parameter updates.
+        batch_size: training examples in each.
+        learning_rate: at its peak; a linear warm-up leads there, a half cosine from there to 0.
+        warmup_share: the part of the steps that warms up.
+        weight_decay: AdamW's, decoupled from the gradient.
+        max_grad_norm: a longer gradient is shortened to this.
+
+    Raises:
+        ValueError: a setting outside its range; the message names it and what is allowed.
+    """
+
+    embed_dim: int = 64
+    num_heads: int = 4
+    num_layers: int = 2
+    conv_width: int = 3
+    mlp_ratio: int = 2
+    num_steps: int = 600
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    warmup_share: float = 0.1
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("embed_dim", "num_heads", "num_layers", "conv_width", "mlp_ratio"):
+            whole_number(name, getattr(self, name))
+        whole_number("num_steps", self.num_steps)
+        whole_number("batch_size", self.batch_size)
+        _number("learning_rate", self.learning_rate, above=0.0)
+        _number("warmup_share", self.warmup_share, at_least=0.0, at_most=1.0)
+        _number("weight_decay", self.weight_decay, at_least=0.0)
+        _number("max_grad_norm", self.max_grad_norm, above=0.0)
+        if self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"embed_dim is {self.embed_dim} and num_heads is {self.num_heads}; "
+                "num_heads must divide embed_dim."
+            )
+        if self.conv_width % 2 == 0:
+            raise ValueError(f"conv_width is {self.conv_width}; an odd number is needed.")
+
+    @property
+    def reach(self) -> int:
+        """Tokens to either side of which the model learns by its convolutions alone."""
+        return self.num_layers * (self.conv_width // 2)
+
+
+class Task(ABC):
+    """Data with known answers, and the score of a model's answers to it.
+
+    A subclass takes the recipe and its own settings, `__init__(self, recipe, *, setting=default)`,
+    refuses what it cannot do with a `ValueError`, and is cheap to build: data is made or read in
+    `batches`.
+
+    Attributes:
+        name: what a YAML's ``task:`` says; set by `register_task`, as is `better`.
+        better: ``higher`` or ``lower`` scores.
+        default_recipe: what the recipe is where a YAML does not say.
+        guess: the rule, in words, that scores `chance` without looking at the input.
+        answers_are_tokens: whether the classes are the tokens of the input, in the same order; the
+            head then shares the embedding's weights.
+        seq_len: N, tokens of an example.
+        num_classes: possible answers.
+    """
+
+    name: ClassVar[str]
+    better: ClassVar[str]
+    default_recipe: ClassVar[Recipe]
+    guess: ClassVar[str]
+    answers_are_tokens: ClassVar[bool] = False
+    seq_len: int
+    num_classes: int
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    @abstractmethod
+    def batches(self, split: Split, seed: int) -> Iterator[Batch]:
+        """Training batches without end, in an order that `seed` decides; or the test set, once.
+
+        The test set is the same for every seed and shares no example with training.
+        """
+
+    @abstractmethod
+    def embedding(self, embed_dim: int) -> nn.Module:
+        """A module from a batch's inputs to tokens, (B, N, embed_dim); positions come later."""
+
+    @abstractmethod
+    def chance(self) -> float:
+        """What `guess` scores on the test set, or is expected to."""
+
+    def score(self, logits: Tensor, batch: Batch) -> float:
+        """The share of right answers; logits are shaped like the targets, with a class axis."""
+        return (logits.argmax(dim=-1) == batch.targets).float().mean().item()
+
+    @property
+    def geometry(self) -> Geometry:
+        """What a mechanism is built for."""
+        recipe = self.recipe
+        return Geometry(
+            num_heads=recipe.num_heads,
+            head_dim=recipe.embed_dim // recipe.num_heads,
+            seq_len=self.seq_len,
+        )
+
+
+T = TypeVar("T", bound=Task)
+
+_REGISTRY: dict[str, type[Task]] = {}
+_NOT_TASKS = {"base", "model", "train"}
+
+
+def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], type[T]]:
+    """Enter a task under a name. A name stands for one class only."""
+
+    def enter(cls: type[T]) -> type[T]:
+        taken = _REGISTRY.get(name)
+        if taken is not None and taken.__module__ != cls.__module__:
+            raise ValueError(
+                f"The task name {name!r} is taken by {taken.__module__}.{taken.__qualname__}; "
+                f"{cls.__module__}.{cls.__qualname__} needs another."
+            )
+        cls.name, cls.better = name, better
+        _REGISTRY[name] = cls
+        return cls
+
+    return enter
+
+
+def _import_all() -> None:
+    package = importlib.import_module("bench.tasks")
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name not in _NOT_TASKS:
+            importlib.import_module(f"bench.tasks.{module.name}")
+
+
+def task_names() -> tuple[str, ...]:
+    """All registered names, sorted."""
+    _import_all()
+    return tuple(sorted(_REGISTRY))
+
+
+def task_class(name: str) -> type[Task]:
+    """The class behind a name.
+
+    Raises:
+        ValueError: no such name; the message lists the nearest ones.
+    """
+    _import_all()
+    if name not in _REGISTRY:
+        raise ValueError(f"No task is named {name!r}; {_hint(name, _REGISTRY)}")
+    return _REGISTRY[name]
+
+
+def task_settings(name: str) -> dict[str, Any]:
+    """Each setting that a task's YAML may write, with its default: the task's own, then the recipe.
+
+    Raises:
+        ValueError: no such task.
+    """
+    cls = task_class(name)
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[2:]  # self and recipe
+    own = {p.name: None if p.default is p.empty else p.default for p in parameters}
+    return own | asdict(cls.default_recipe)
+
+
+def build_task(name: str, settings: dict[str, Any]) -> Task:
+    """A task with the settings of its YAML; a setting that is not given keeps its default.
+
+    Raises:
+        ValueError: an unknown task, or a value that it refuses.
+        TypeError: a setting that it does not take.
+    """
+    allowed = task_settings(name)
+    for key in settings:
+        if key not in allowed:
+            raise TypeError(
+                f"The task {name} takes no setting {key!r}; {_hint(key, allowed)} "
+                f"It takes: {', '.join(allowed)}."
+            )
+    full = allowed | settings
+    recipe = Recipe(**{f.name: full.pop(f.name) for f in fields(Recipe)})
+    return task_class(name)(recipe, **full)
+
+
+def _hint(word: str, known: dict[str, Any]) -> str:
+    near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(sorted(known))}."
+
+
+def whole_number(name: str, value: object, at_least: int = 1) -> None:
+    """Refuse a setting that is not a whole number, or is too small.
+
+    Raises:
+        ValueError: names the setting, what was given and what is allowed.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise ValueError(f"{name} is {value!r}; a whole number of {at_least} or more is needed.")
+
+
+def _number(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float = float("inf"),
+) -> None:
+    wanted = "a number"
+    if above is not None:
+        wanted += f" above {above:g}"
+    if at_least is not None:
+        wanted += f" of {at_least:g} or more"
+    if at_most != float("inf"):
+        wanted += f" and at most {at_most:g}"
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if (
+        not is_number
+        or not value < float("inf")
+        or (above is not None and not value > above)
+        or (at_least is not None and not value >= at_least)
+        or value > at_most
+    ):
+        raise ValueError(f"{name} is {value!r}; {wanted} is needed.")
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """One of the many seeds that follow from a run's seed, so that no two uses share a stream."""
+    digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")  # torch's CPU generator uses 32 bits of a seed
+
+
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """A stream of random numbers of its own, on the CPU."""
+    return torch.Generator().manual_seed(derived_seed(seed, purpose))
+
+
+@contextmanager
+def seeded(seed: int, purpose: str, device: torch.device | None = None) -> Iterator[None]:
+    """Give code that draws from torch's global streams a seed, and put the streams back after."""
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derived_seed(seed, purpose))
+        yield

@@ -1,0 +1,85 @@
+"""Handwritten digits: real images, small enough that every pixel is a token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench.tasks.base import Batch, Recipe, Split, Task, generator, register_task
+
+CSV = Path(__file__).with_name("data") / "digits.csv"
+NUM_CLASSES = 10
+NUM_PIXELS = 64
+MAX_INTENSITY = 16
+NUM_TEST_EXAMPLES = 540
+"""Thirty per cent of the 1,797 images, rounded up."""
+
+
+@register_task("digits")
+class Digits(Task):
+    """Name the digit in an 8x8 grey image whose 64 pixels are the tokens, row by row.
+
+    The data is described in ``data/README.md``. The answer is read from the mean over tokens, so
+    much of it can be had without any mixing: `none` and `uniform` belong beside every result.
+    """
+
+    default_recipe = Recipe()
+    guess = "the most frequent digit of the training images"
+    seq_len = NUM_PIXELS
+    num_classes = NUM_CLASSES
+
+    def batches(self, split: Split, seed: int) -> Iterator[Batch]:
+        """Training images in a new order each time round; the fixed test images, once."""
+        if split is Split.TEST:
+            yield from _images(Split.TEST).chunks(NUM_TEST_EXAMPLES)
+            return
+        images, size = _images(Split.TRAIN), self.recipe.batch_size
+        stream = generator(seed, "digits train")
+        queue = torch.empty(0, dtype=torch.long)
+        while True:
+            while len(queue) < size:
+                order = torch.randperm(len(images.targets), generator=stream)
+                queue = torch.cat([queue, order])
+            yield images.map(lambda whole: whole[queue[:size]])
+            queue = queue[size:]
+
+    def embedding(self, embed_dim: int) -> nn.Module:
+        """A pixel's intensity, projected."""
+        return nn.Linear(1, embed_dim)
+
+    def chance(self) -> float:
+        """The share of the most frequent training digit among the test images."""
+        most_frequent = _images(Split.TRAIN).targets.bincount().argmax()
+        return (_images(Split.TEST).targets == most_frequent).float().mean().item()
+
+
+@cache
+def _images(split: Split) -> Batch:
+    rows = [[int(n) for n in line.split(",")] for line in CSV.read_text().splitlines()]
+    table = torch.tensor(rows)
+    is_test = _is_test(table[:, NUM_PIXELS])
+    table = table[is_test if split is Split.TEST else ~is_test]
+    pixels = table[:, :NUM_PIXELS, None] / MAX_INTENSITY  # (B, N, 1), 0 to 1
+    return Batch(inputs=2 * pixels - 1, targets=table[:, NUM_PIXELS])
+
+
+def _is_test(labels: Tensor) -> Tensor:
+    """Which images to test on: of every digit its share, evenly spread over the file.
+
+    No random number is drawn, so no version of a library can move the split.
+    """
+    counts = labels.bincount(minlength=NUM_CLASSES)
+    exact = counts * NUM_TEST_EXAMPLES / len(labels)
+    quota = exact.floor().long()
+    left = NUM_TEST_EXAMPLES - int(quota.sum())
+    quota[(exact - quota).argsort(descending=True, stable=True)[:left]] += 1  # largest remainders
+    is_test = torch.zeros(len(labels), dtype=torch.bool)
+    for digit in range(NUM_CLASSES):
+        own = (labels == digit).nonzero().squeeze(1)
+        spread = (torch.arange(int(quota[digit])) * 2 + 1) * len(own) // (2 * quota[digit])
+        is_test[own[spread]] = True
+    return is_test

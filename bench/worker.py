@@ -1,0 +1,333 @@
+"""A process that tries one member, times a block or trains: JSON lines in, JSON lines out.
+
+``python -m bench.worker FD`` is a server with torch loaded. Each request on its control socket
+makes it fork; the child gets a socket of its own, reads one request, answers in lines, and ends.
+Nothing that a member does, crash, hang or leak, reaches another worker. Only this module catches
+broadly, and it keeps the text.
+
+Lines sent: ``{"step": name}`` before each step, so that a hang can be told from long work;
+``{"round": [seconds, ...]}`` after each round; ``{"progress": [step, num_steps, loss]}`` in
+training; last ``{"status": ..., "reason": ..., "detail": ..., "values": {...}}``.
+"""
+
+from __future__ import annotations
+
+import array
+import faulthandler
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from bench.cell import Cell
+from bench.measure.clock import clock_for, now_s
+from bench.measure.stopping import Stopping
+from bench.record import Status
+
+Outcome = dict[str, Any]
+
+
+class Channel:
+    """JSON lines over a socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._lines = sock.makefile("rb")
+
+    def send(self, **message: Any) -> None:
+        """One line; the process ends quietly if nobody listens any more."""
+        try:
+            self._sock.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            os._exit(1)
+
+    def read(self) -> dict[str, Any]:
+        """The next line; ends the process if there is none."""
+        line = self._lines.readline()
+        if not line:
+            os._exit(1)
+        request: dict[str, Any] = json.loads(line)
+        return request
+
+    def is_stop_asked(self) -> bool:
+        """Whether a line, or the end of the other side, is waiting."""
+        return bool(select.select([self._sock], [], [], 0)[0])
+
+
+def trial(request: dict[str, Any], channel: Channel) -> Outcome:
+    """One member alone: built, called, checked against its oracle, memory and FLOPs taken."""
+    import torch
+
+    from bench import oracle
+    from bench.measure import flops, memory
+    from bench.subject import Subject, shape_of
+
+    cell = Cell.from_dict(request["cell"])
+    device = torch.device(cell.device)
+    clock = clock_for(device)
+    torch.set_num_threads(cell.num_threads)
+    measured_s = 0.0
+
+    channel.send(step="build")
+    subject = Subject(cell)
+    channel.send(step="first call")
+    first_call_s = clock.time_calls(subject.call, 1)
+    channel.send(step="oracle")
+    errors = oracle.check(cell)
+
+    started = now_s()
+    channel.send(step="memory")
+    peak = memory.peak_memory_bytes(subject.call, device)
+    saved = 0
+    if cell.kernel.mode != "forward":
+        first = subject.sets[0]
+        saved = memory.saved_for_backward_bytes(lambda: subject.forward(first), subject.parameters)
+    channel.send(step="flops")
+    counts = flops.count(subject.call)
+    fvcore = flops.count_with_fvcore(subject.module, subject.sets[0][:-1])
+    measured_s += now_s() - started + first_call_s
+
+    shape = shape_of(cell.kernel)
+    factor = 1 if cell.kernel.mode == "forward" else 3
+    module: Any = subject.module
+    return _ok(
+        first_call_s=first_call_s,
+        max_error=errors.max_error,
+        rms_error=errors.rms_error,
+        peak_memory_bytes=peak,
+        saved_for_backward_bytes=saved,
+        # A matrix product's backward pass is two of its size.
+        flops=factor * module.flops(shape),
+        executed_flops=factor * module.executed_flops(shape),
+        counted_flops=counts.counted_flops,
+        elementwise_elements=counts.elementwise_elements,
+        num_operators=counts.num_operators,
+        fvcore_flops=fvcore.flops,
+        fvcore_unsupported=fvcore.unsupported,
+        num_parameters=sum(p.numel() for p in subject.parameters),
+        tokens_per_call=cell.kernel.batch_size * cell.kernel.seq_len,
+        measured_s=measured_s,
+    )
+
+
+def probe(request: dict[str, Any], channel: Channel) -> Outcome:
+    """One call of the reference, to know that it may join the rounds."""
+    import torch
+
+    from bench.subject import Subject
+
+    cell = Cell.from_dict(request["cell"])
+    torch.set_num_threads(cell.num_threads)
+    channel.send(step="first call of the reference")
+    seconds = clock_for(torch.device(cell.device)).time_calls(Subject(cell).call, 1)
+    return _ok(measured_s=seconds)
+
+
+def rounds(request: dict[str, Any], channel: Channel) -> Outcome:
+    """The members of a block, in interleaved rounds."""
+    import psutil
+    import torch
+
+    from bench.measure.latency import round_order, time_round, warm_up
+    from bench.statistics import paired_ratio
+    from bench.subject import Subject
+
+    cells = [Cell.from_dict(flat) for flat in request["cells"]]
+    stopping = Stopping(**request["stopping"])
+    yardstick = request["reference"]
+    clock = clock_for(torch.device(cells[0].device))
+    torch.set_num_threads(cells[0].num_threads)
+    load_before = psutil.getloadavg()[0]
+
+    members = []
+    started = now_s()
+    measured_s = 0.0
+    for cell in cells:
+        channel.send(step=f"warm-up of {cell.entry}")
+        subject = Subject(cell)
+        subject.rotate()
+        members.append(warm_up(subject.call, clock, stopping.min_sample_s))
+        measured_s += sum(members[-1].warmup_s)
+
+    taken: list[list[float]] = []
+    started = now_s()
+    stop = None
+    while stop is None:
+        order = round_order(len(members), request["order_seed"], len(taken))
+        begun = now_s()
+        samples = time_round(members, order, clock)
+        measured_s += now_s() - begun
+        taken.append(samples)
+        channel.send(round=samples)
+        if channel.is_stop_asked():
+            stop = "interrupted"
+            break
+        widths = None
+        if yardstick is not None and stopping.is_check_due(len(taken)):
+            numbers = range(len(taken))
+            columns = list(zip(*taken, strict=True))
+            ratios = [paired_ratio(c, numbers, columns[yardstick], numbers) for c in columns]
+            widths = [r.half_width for r in ratios if r is not None]
+        stop = stopping.verdict(
+            num_rounds=len(taken),
+            num_members=len(members),
+            spent_s=now_s() - started,
+            half_widths=widths,
+        )
+    return _ok(
+        stop_reason=stop,
+        warmup_s=[m.warmup_s for m in members],
+        calls_per_sample=[m.calls_per_sample for m in members],
+        load={"load_average_before": load_before, "load_average_after": psutil.getloadavg()[0]},
+        measured_s=measured_s,
+    )
+
+
+def train(request: dict[str, Any], channel: Channel) -> Outcome:
+    """One training run."""
+    from dataclasses import asdict
+
+    import torch
+
+    from bench.tasks.train import Diverged
+    from bench.tasks.train import train as train_task
+
+    cell = Cell.from_dict(request["cell"])
+    torch.set_num_threads(cell.num_threads)
+    started = now_s()
+    try:
+        quality = train_task(
+            cell, lambda phase, step, total, loss: channel.send(progress=[phase, step, total, loss])
+        )
+    except Diverged as error:
+        return _outcome(Status.DIVERGED, str(error))
+    return _ok(quality=asdict(quality), measured_s=now_s() - started)
+
+
+JOBS: dict[str, Callable[[dict[str, Any], Channel], Outcome]] = {
+    "trial": trial,
+    "probe": probe,
+    "rounds": rounds,
+    "train": train,
+}
+
+
+def _ok(**values: Any) -> Outcome:
+    return {"status": Status.OK, "reason": None, "detail": None, "values": values}
+
+
+def _outcome(status: Status, reason: str, detail: str | None = None) -> Outcome:
+    return {"status": status, "reason": reason, "detail": detail, "values": {}}
+
+
+def answer(request: dict[str, Any], channel: Channel) -> Outcome:
+    """Do a job; whatever goes wrong in it becomes a status."""
+    from bench.oracle import Incorrect
+
+    try:
+        for flat in request.get("cells", [request.get("cell")]):
+            for plugin in flat["plugins"]:
+                importlib.import_module(plugin)
+        return JOBS[request["job"]](request, channel)
+    except Incorrect as error:
+        return _outcome(Status.INCORRECT, str(error))
+    except Exception as error:
+        text = traceback.format_exc()
+        if is_out_of_memory(error):
+            return _outcome(Status.OUT_OF_MEMORY, _first_line(error), text)
+        return _outcome(Status.ERROR, f"{type(error).__name__}: {_first_line(error)}", text)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that memory ran out, in any of the ways in which torch says it."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text or "out of memory" in text or "bad_alloc" in text
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def _preload() -> None:
+    """Import and start once what every worker would otherwise pay for."""
+    import fvcore.nn  # noqa: F401  # 0.1 s
+    import torch
+
+    import attentions
+    import bench.oracle
+    import bench.statistics
+    import bench.subject
+    import bench.tasks.train  # noqa: F401
+
+    attentions.attention_names()
+    torch.set_num_threads(1)
+    with torch.profiler.profile(profile_memory=True):  # the first use in a process takes a second
+        torch.ones(1)
+
+
+def _become_child(fds: list[int]) -> None:
+    channel_fd, log_fd = fds
+    os.setsid()
+    os.dup2(log_fd, 1)
+    os.dup2(log_fd, 2)
+    faulthandler.enable(file=2)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = Channel(socket.socket(fileno=channel_fd))
+    try:
+        channel.send(**answer(channel.read(), channel))
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def serve(control: socket.socket) -> None:
+    """Fork a worker for each pair of file descriptors received; report exits when asked.
+
+    Ends, and ends every worker, when the other side is gone.
+    """
+    children: set[int] = set()
+    control.sendall(b"ready\n")
+    while True:
+        ancillary = socket.CMSG_LEN(2 * array.array("i").itemsize)
+        message, fds, _, _ = control.recvmsg(64, ancillary)
+        if not message:
+            break
+        if message.startswith(b"fork"):
+            received = array.array("i")
+            for _, _, data in fds:
+                received.frombytes(data)
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                _become_child(list(received))
+            for fd in received:
+                os.close(fd)
+            children.add(pid)
+            control.sendall(f"{pid}\n".encode())
+        else:
+            pid = int(message.split()[1])
+            _, status = os.waitpid(pid, 0)
+            children.discard(pid)
+            control.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _preload()
+    serve(socket.socket(fileno=int(sys.argv[1])))

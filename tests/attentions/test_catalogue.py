@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attentions import attention_class, attention_names
+from attentions.base import AttentionLayer
+from attentions.capabilities import Capabilities
+from attentions.catalogue import CatalogueEntry, catalogue
+
+MODULE = """
+from .base import Attention
+from .capabilities import Capabilities
+from .registry import register_attention
+
+_SOURCE = "Somebody, 2020"
+_CAN = Capabilities(causal=True, masks=frozenset({"padding"}))
+
+
+@register_attention("b", title="B", source=_SOURCE, capabilities=_CAN)
+class B(Attention):
+    pass
+
+
+@register_attention(
+    name="a",
+    title="A" + " layer",
+    source=f"{_SOURCE}, page 1",
+    capabilities=replace(_CAN, scopes=("layer",)),
+)
+class A(Attention):
+    pass
+"""
+
+
+def test_the_catalogue_says_what_the_registry_says() -> None:
+    import attentions
+
+    built_in = [
+        name
+        for name in attention_names()
+        if attention_class(name).__module__.startswith(f"{attentions.__name__}.")
+    ]
+    registered = [
+        CatalogueEntry(
+            name=name,
+            title=attention_class(name).title,
+            source=attention_class(name).source,
+            capabilities=attention_class(name).capabilities,
+        )
+        for name in built_in
+    ]
+    assert list(catalogue()) == registered
+
+
+def test_a_layer_is_what_derives_from_attention_layer() -> None:
+    for entry in catalogue():
+        assert entry.is_layer == issubclass(attention_class(entry.name), AttentionLayer), entry.name
+
+
+def test_constants_of_the_module_are_read_without_running_it(tmp_path: Path) -> None:
+    (tmp_path / "ab.py").write_text(MODULE)
+    first, second = catalogue(tmp_path)
+    assert (first.name, first.title, first.source) == ("a", "A layer", "Somebody, 2020, page 1")
+    assert first.is_layer and not second.is_layer
+    assert second.capabilities == Capabilities(causal=True, masks=frozenset({"padding"}))
+
+
+def test_modules_that_are_not_mechanisms_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "_private.py").write_text(MODULE)
+    (tmp_path / "plain.py").write_text("raise RuntimeError('was run')")
+    assert catalogue(tmp_path) == ()
+
+
+@pytest.mark.parametrize("argument", ["open('x')", "_UNKNOWN", "Capabilities(causale=True)"])
+def test_what_cannot_be_read_is_told_with_its_line(tmp_path: Path, argument: str) -> None:
+    (tmp_path / "ab.py").write_text(MODULE.replace("capabilities=_CAN", f"capabilities={argument}"))
+    with pytest.raises(ValueError, match=r"ab\.py:10: the arguments"):
+        catalogue(tmp_path)
+
+
+def test_reading_the_catalogue_does_not_import_torch() -> None:
+    code = (
+        "import sys; from attentions.catalogue import catalogue; "
+        "assert catalogue(); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,75 @@
+from dataclasses import replace
+
+from bench.cell import Cell, KernelWorkload, TaskWorkload
+
+KERNEL = Cell(
+    entry="performer_m64",
+    mechanism="performer",
+    hyperparameters={"num_features": 64},
+    device="cpu",
+    num_threads=1,
+    workload=KernelWorkload(
+        seq_len=128,
+        batch_size=1,
+        num_heads=4,
+        head_dim=64,
+        dtype="float32",
+        mode="forward",
+        causal=False,
+        scope="core",
+    ),
+)
+TASK = replace(
+    KERNEL, workload=TaskWorkload(label="recall", task="recall", settings={"num_steps": 5}, seed=0)
+)
+
+
+def test_a_cell_survives_its_json_form():
+    for cell in (KERNEL, TASK):
+        assert Cell.from_dict(cell.to_dict()) == cell
+        assert Cell.from_dict(cell.to_dict()).key == cell.key
+
+
+def test_renaming_an_entry_or_a_task_label_does_not_change_the_key():
+    assert replace(KERNEL, entry="other").key == KERNEL.key
+    assert replace(TASK, workload=replace(TASK.task, label="quick")).key == TASK.key
+
+
+def test_every_field_that_is_measured_changes_the_key():
+    others = [
+        replace(KERNEL, mechanism="linear"),
+        replace(KERNEL, hyperparameters={"num_features": 65}),
+        replace(KERNEL, num_threads=2),
+        replace(KERNEL, device="cuda:0"),
+        *(
+            replace(KERNEL, workload=replace(KERNEL.kernel, **{name: value}))
+            for name, value in {
+                "seq_len": 129,
+                "batch_size": 2,
+                "num_heads": 5,
+                "head_dim": 65,
+                "dtype": "float64",
+                "mode": "forward_backward",
+                "causal": True,
+                "scope": "layer",
+            }.items()
+        ),
+        replace(TASK, workload=replace(TASK.task, seed=1)),
+        replace(TASK, workload=replace(TASK.task, settings={"num_steps": 6})),
+        TASK,
+    ]
+    keys = {cell.key for cell in [KERNEL, *others]}
+    assert len(keys) == len(others) + 1
+
+
+def test_cells_that_differ_in_the_mechanism_only_share_a_block():
+    other = replace(KERNEL, entry="linear", mechanism="linear", hyperparameters={"eps": 1e-6})
+    assert other.block == KERNEL.block
+    longer = replace(KERNEL, workload=replace(KERNEL.kernel, seq_len=129))
+    assert longer.block != KERNEL.block
+
+
+def test_the_json_form_is_flat_and_names_the_axes():
+    flat = KERNEL.to_dict()
+    assert flat["seq_len"] == 128 and flat["dtype"] == "float32" and flat["kind"] == "kernel"
+    assert TASK.to_dict()["task"] == "recall" and TASK.to_dict()["seed"] == 0

@@ -1,0 +1,125 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.config import read_sweep_config
+from bench.errors import ConfigError
+
+BASE = {
+    "attention": {
+        "softmax": {"mechanism": "softmax"},
+        "linear": {"mechanism": "linear", "eps": 1e-6},
+    },
+    "task": {"recall": {"task": "recall", "num_steps": 5}},
+    "seq_len": [256, 1024],
+    "batch_size": 1,
+    "num_heads": 4,
+    "head_dim": 64,
+    "dtype": "float32",
+    "device": "auto",
+    "mode": "forward",
+    "causal": False,
+    "scope": "core",
+    "num_threads": 1,
+    "max_seq_len": {},
+    "seed": 0,
+    "plugins": [],
+    "out": "results",
+    "dry_run": False,
+    "force": False,
+    "require_ok": False,
+    "measure": {
+        "target_half_width": 0.02,
+        "budget_s": 1,
+        "min_rounds": 7,
+        "max_rounds": 200,
+        "min_sample_s": 0.001,
+    },
+    "run": {"timeout_s": 60, "task_timeout_s": 600, "allocator": "retain"},
+}
+
+
+def read(**changes):
+    return read_sweep_config(BASE | changes)
+
+
+def test_one_value_and_a_list_of_one_are_the_same():
+    assert read(seq_len=256) == read(seq_len=[256])
+    assert read(dtype="bfloat16") == read(dtype=["bfloat16"])
+
+
+def test_entries_keep_their_label_mechanism_and_hyperparameters():
+    linear = read().attention[1]
+    assert (linear.label, linear.mechanism, linear.hyperparameters) == (
+        "linear",
+        "linear",
+        {"eps": 1e-6},
+    )
+    assert read().task[0].settings == {"num_steps": 5}
+    assert read().out == Path("results")
+
+
+def test_a_value_given_twice_counts_once():
+    assert read(seq_len=[256, 256]).axes.seq_len == (256,)
+
+
+def test_an_absent_task_group_plans_no_tasks():
+    without = {k: v for k, v in BASE.items() if k != "task"}
+    assert read_sweep_config(without).task == ()
+    assert read(seq_len=[]).axes.seq_len == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seq_len": -1}, ["seq_len", "-1", "1 or more"]),
+        ({"seq_len": 0}, ["seq_len", "0"]),
+        ({"seq_len": 1.5}, ["seq_len", "1.5", "whole number"]),
+        ({"seq_len": "long"}, ["seq_len", "long"]),
+        ({"seq_len": True}, ["seq_len", "True"]),
+        ({"seq_len": [256, [512]]}, ["seq_len"]),
+        ({"seq_len": None}, ["seq_len"]),
+        ({"head_dim": [64, 0]}, ["head_dim", "0"]),
+        ({"batch_size": -2}, ["batch_size"]),
+        ({"num_heads": "4"}, ["num_heads"]),
+        ({"num_threads": 0}, ["num_threads"]),
+        ({"dtype": "float23"}, ["dtype=float23", "Did you mean float"]),
+        ({"dtype": []}, ["dtype=[]"]),
+        ({"mode": "backwards"}, ["mode=backwards"]),
+        ({"scope": "kore"}, ["scope=kore", "core"]),
+        ({"causal": "yes"}, ["causal", "true or false"]),
+        ({"device": "gpu"}, ["device=gpu"]),
+        ({"device": "cuda:x"}, ["device=cuda:x"]),
+        ({"seed": -1}, ["seed", "-1"]),
+        ({"seed": []}, ["seed=[]"]),
+        ({"attention": {}}, ["attention is empty"]),
+        ({"attention": None}, ["attention is empty"]),
+        ({"attention": "softmax"}, ["attention", "entries are chosen by name"]),
+        ({"attention": {"x": {"eps": 1}}}, ["'x'", "names no mechanism"]),
+        ({"task": {"x": {"num_steps": 1}}}, ["'x'", "names no task"]),
+        ({"task": {}, "seq_len": []}, ["plan is empty"]),
+        ({"out": ["a", "b"]}, ["out", "takes one value"]),
+        ({"dry_run": "perhaps"}, ["dry_run", "true or false"]),
+        ({"measure": BASE["measure"] | {"budget_s": -1}}, ["measure.budget_s", "-1"]),
+        ({"measure": BASE["measure"] | {"budget_s": float("nan")}}, ["measure.budget_s", "nan"]),
+        ({"measure": BASE["measure"] | {"budget": 1}}, ["measure.budget", "budget_s"]),
+        ({"measure": BASE["measure"] | {"max_rounds": 3}}, ["max_rounds=3", "min_rounds=7"]),
+        ({"run": BASE["run"] | {"allocator": "jemalloc"}}, ["run.allocator"]),
+        ({"run": BASE["run"] | {"timeout_s": 0}}, ["run.timeout_s"]),
+        ({"max_seq_len": {"softmax": 0}}, ["max_seq_len.softmax", "0"]),
+        ({"max_seq_len": 5}, ["max_seq_len", "keys of its own"]),
+        ({"plugins": [3]}, ["plugins", "3"]),
+    ],
+)
+def test_bad_input_is_refused_with_the_key_and_what_is_allowed(changes, words):
+    with pytest.raises(ConfigError) as error:
+        read(**changes)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_reading_a_configuration_needs_no_torch():
+    code = "import sys, bench.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

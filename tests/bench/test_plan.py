@@ -1,0 +1,120 @@
+from dataclasses import replace
+
+import pytest
+
+from attentions import Capabilities
+from bench.config import read_sweep_config
+from bench.errors import ConfigError
+from bench.plan import plan, resolve_devices, why_unsupported
+from tests.bench.test_cell import KERNEL, TASK
+from tests.bench.test_config import BASE
+
+
+def planned(**changes):
+    return plan(read_sweep_config(BASE | changes))
+
+
+def test_the_plan_is_the_product_of_attention_and_shapes_and_of_attention_task_and_seed():
+    cells = [
+        p.cell
+        for p in planned(
+            seq_len=[64, 128], dtype=["float32", "bfloat16"], num_threads=[1, 2], seed=[0, 1, 2]
+        )
+    ]
+    kernels = [c for c in cells if not c.is_task]
+    tasks = [c for c in cells if c.is_task]
+    assert len(kernels) == 2 * 2 * 2 * 2
+    assert len(tasks) == 2 * 1 * 3
+    assert {c.task.dtype for c in tasks} == {"float32"}
+    assert len({c.key for c in cells}) == len(cells)
+
+
+def test_either_half_of_the_plan_can_be_left_out():
+    assert all(not p.cell.is_task for p in planned(task={}))
+    assert all(p.cell.is_task for p in planned(seq_len=[]))
+
+
+def test_an_entry_can_have_a_longest_sequence():
+    cells = [p.cell for p in planned(task={}, max_seq_len={"linear": 256})]
+    assert [(c.entry, c.kernel.seq_len) for c in cells] == [
+        ("softmax", 256),
+        ("linear", 256),
+        ("softmax", 1024),
+    ]
+    with pytest.raises(ConfigError, match="plan is empty"):
+        planned(task={}, max_seq_len={"linear": 8, "softmax": 8})
+
+
+def test_a_cell_holds_all_hyperparameters_so_that_a_later_default_cannot_change_it():
+    bare = planned(attention={"linear": {"mechanism": "linear"}}, task={})[0].cell
+    written = planned(attention={"linear": {"mechanism": "linear", "eps": 1e-6}}, task={})[0].cell
+    assert bare.hyperparameters == {"eps": 1e-6}
+    assert bare.key == written.key
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"attention": {"x": {"mechanism": "sofmax"}}}, ["sofmax", "Did you mean softmax"]),
+        (
+            {"attention": {"p": {"mechanism": "performer", "num_featurs": 3}}},
+            ["'p'", "num_featurs", "Did you mean num_features", "conf/attention/p.yaml"],
+        ),
+        (
+            {"attention": {"p": {"mechanism": "performer", "num_features": -1}}},
+            ["num_features", "-1"],
+        ),
+        ({"attention": {"n": {"mechanism": "nala", "eps": "small"}}}, ["'n'"]),
+        ({"task": {"r": {"task": "recal"}}}, ["recal", "Did you mean recall"]),
+        ({"task": {"r": {"task": "recall", "num_step": 1}}}, ["num_step", "num_steps"]),
+        ({"task": {"r": {"task": "recall", "num_pairs": 10_000}}}, ["num_pairs"]),
+        ({"device": "cuda:7"}, ["cuda:7", "cpu"]),
+        ({"plugins": ["no_such_module"]}, ["no_such_module", "cannot be imported"]),
+    ],
+)
+def test_mistakes_stop_before_anything_is_measured(changes, words):
+    with pytest.raises(ConfigError) as error:
+        planned(**changes)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_shape_that_cannot_be_built_is_skipped_with_the_constructors_words():
+    entry = {"nala_rope": {"mechanism": "nala", "rope": True}}
+    odd, even = planned(attention=entry, task={}, seq_len=64, head_dim=[6, 8])
+    assert "head_dim" in odd.unsupported and "6" in odd.unsupported
+    assert even.unsupported is None
+
+
+def test_auto_is_every_device_that_is_present(monkeypatch):
+    monkeypatch.setattr("bench.plan.available_devices", lambda: ("cpu", "cuda:0", "cuda:1"))
+    assert resolve_devices(("auto",)) == ("cpu", "cuda:0", "cuda:1")
+    assert resolve_devices(("cuda", "cuda:1", "cuda:0")) == ("cuda:0", "cuda:1")
+
+
+CAN = Capabilities()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "changes", "word"),
+    [
+        (CAN, {"causal": True}, "causal"),
+        (replace(CAN, bidirectional=False, causal=True), {}, "causal only"),
+        (replace(CAN, scopes=("layer",)), {}, "layer"),
+        (replace(CAN, dtypes=("float32",)), {"dtype": "float16"}, "float16"),
+    ],
+)
+def test_each_missing_capability_has_its_sentence(capabilities, changes, word):
+    cell = replace(KERNEL, workload=replace(KERNEL.kernel, **changes))
+    assert word in why_unsupported(capabilities, cell)
+    everything = Capabilities(causal=True)
+    assert why_unsupported(everything, cell) is None
+
+
+def test_devices_packages_and_tasks_are_looked_at_too():
+    on_cuda = replace(KERNEL, device="cuda:0")
+    assert "cuda:0" in why_unsupported(replace(CAN, devices=("cpu",)), on_cuda)
+    needs = replace(CAN, requires=("no_such_package",))
+    assert "no_such_package" in why_unsupported(needs, KERNEL)
+    causal_only = replace(CAN, bidirectional=False, causal=True)
+    assert "causal only" in why_unsupported(causal_only, TASK)

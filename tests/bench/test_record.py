@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+from bench.record import Quality, Record, Speed, Status
+from tests.bench.test_cell import KERNEL, TASK
+
+SPEED = Speed(latency_s=(0.1, 0.2), rounds=(0, 1), fvcore_unsupported={"aten::exp": 2})
+
+
+def test_a_record_survives_its_json_line():
+    quality = Quality(
+        accuracy=0.9, chance=0.1, guess="a digit", num_examples=540, num_parameters=7, losses=(1.0,)
+    )
+    for record in (
+        Record(cell=KERNEL, status=Status.OK, result=SPEED, environment={"processor": "x"}),
+        Record(cell=TASK, status=Status.OK, result=quality),
+        Record(cell=KERNEL, status=Status.CRASHED, reason="signal 11", detail="words"),
+    ):
+        assert Record.from_json(record.to_json()) == record
+
+
+def test_the_json_line_has_the_documented_top_level_fields():
+    line = json.loads(Record(cell=KERNEL, status=Status.OK, result=SPEED).to_json())
+    assert {"entry", "cell", "status", "reason", "result", "environment"} <= line.keys()
+    assert line["entry"] == "performer_m64" and "entry" not in line["cell"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"status": Status.OK},
+        {"status": Status.OK, "result": SPEED, "reason": "but"},
+        {"status": Status.SKIPPED},
+        {"status": Status.SKIPPED, "result": SPEED, "reason": "no"},
+    ],
+)
+def test_a_result_without_ok_or_a_failure_without_a_reason_cannot_be_made(fields):
+    with pytest.raises(ValueError, match="ok has a result"):
+        Record(cell=KERNEL, **fields)
+
+
+def test_a_line_that_is_no_record_is_refused():
+    for text in ("{}", "[]", '{"entry": "x"}', "not json"):
+        with pytest.raises(ValueError):
+            Record.from_json(text)
+
+
+def test_nan_never_reaches_the_disk():
+    bad = Speed(latency_s=(float("nan"),), rounds=(0,))
+    with pytest.raises(ValueError):
+        Record(cell=KERNEL, status=Status.OK, result=bad).to_json()

@@ -1,0 +1,182 @@
+"""Whatever a mechanism does, its cell ends as one typed record and its neighbours do not notice."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from bench import environment
+from bench.config import read_sweep_config
+from bench.launch import WorkerServer
+from bench.plan import plan
+from bench.record import Status
+from bench.run import Interrupt, Interrupted, Runner, is_measured
+from tests.bench.test_config import BASE
+
+PLUGIN = "tests.misbehaving"
+QUICK = BASE["measure"] | {"budget_s": 0.02, "max_rounds": 8}
+
+
+class Silent:
+    def say(self, words):
+        pass
+
+    announce = say
+
+
+@pytest.fixture(scope="module")
+def server():
+    with WorkerServer() as server:
+        yield server
+
+
+def run(server, names, interrupt=None, **changes):
+    """Records by entry of a sweep over plug-in mechanisms."""
+    config = read_sweep_config(
+        BASE
+        | {
+            "attention": {name: {"mechanism": name} for name in names},
+            "task": {},
+            "seq_len": 64,
+            "head_dim": 16,
+            "plugins": [PLUGIN],
+            "measure": QUICK,
+            "run": BASE["run"] | {"timeout_s": 2},
+        }
+        | changes
+    )
+    here = environment.current(("cpu",), "retain", server.environment())
+    with interrupt or Interrupt() as asked:
+        runner = Runner(config, here, server, asked, Silent(), "test")
+        return {record.cell.entry: record for record in runner.run(plan(config))}
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "words"),
+    [
+        ("zeros", Status.INCORRECT, "zero everywhere"),
+        ("constant", Status.INCORRECT, "the same value everywhere, 0.5"),
+        ("not_a_number", Status.INCORRECT, "NaN"),
+        ("noise", Status.INCORRECT, "differs from the oracle"),
+        ("fixed_noise", Status.INCORRECT, "differs from the oracle"),
+        ("wrong_shape", Status.INCORRECT, "shape"),
+        ("hang", Status.TIMED_OUT, "no answer for 2 s in step 'first call'"),
+        ("segfault", Status.CRASHED, "SIGSEGV"),
+        ("exhaust", Status.OUT_OF_MEMORY, "memory"),
+        ("killed", Status.OUT_OF_MEMORY, "SIGKILL"),
+        ("raises", Status.ERROR, "RuntimeError: a bug"),
+    ],
+)
+def test_misfortune_becomes_a_status_and_harms_no_neighbour(server, name, status, words):
+    records = run(server, [name, "good"])
+    assert records[name].status is status
+    assert words in records[name].reason
+    assert records["good"].status is Status.OK
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_one_per_cent_of_noise_fails_in_every_dtype(server, dtype):
+    assert run(server, ["noise", "good"], dtype=dtype)["noise"].status is Status.INCORRECT
+
+
+def test_a_wrong_gradient_fails_where_there_is_a_backward_pass(server):
+    records = run(server, ["wrong_gradient"], mode="forward_backward")
+    assert records["wrong_gradient"].status is Status.INCORRECT
+    assert "gradient of input" in records["wrong_gradient"].reason
+    assert run(server, ["wrong_gradient"])["wrong_gradient"].status is Status.OK
+
+
+def test_who_ends_the_shared_worker_is_found_and_the_others_are_timed(server):
+    records = run(server, ["good", "crash_later", "linear"])
+    assert records["crash_later"].status is Status.CRASHED
+    assert "exit code 7" in records["crash_later"].reason
+    assert records["good"].status is Status.OK and records["linear"].status is Status.OK
+    assert records["linear"].result.reference_latency_s
+
+
+def test_a_record_of_one_mechanism_carries_its_yardstick(server):
+    record = run(server, ["linear"])["linear"]
+    speed = record.result
+    assert len(speed.reference_latency_s) == len(speed.latency_s) >= QUICK["min_rounds"]
+    assert speed.rounds == speed.reference_rounds
+
+
+def test_the_reference_has_a_record_of_its_own_only_where_it_is_planned(server):
+    assert set(run(server, ["linear"])) == {"linear"}
+    both = run(server, ["linear", "softmax"])
+    assert set(both) == {"linear", "softmax"}
+    assert both["softmax"].result.latency_s == both["softmax"].result.reference_latency_s
+
+
+def test_a_record_says_what_was_observed(server):
+    record = run(server, ["softmax"], mode="forward_backward")["softmax"]
+    speed = record.result
+    assert speed.flops == 3 * 4 * 4 * 64 * 64 * 16
+    assert speed.tokens_per_call == 64
+    assert speed.peak_memory_bytes > 0 and speed.saved_for_backward_bytes > 0
+    assert speed.first_call_s > 0 and speed.warmup_s and speed.calls_per_sample >= 1
+    assert speed.rms_error < 1e-4
+    assert speed.stop_reason in {"precise", "budget", "rounds"}
+    assert record.cost_s["total"] >= record.cost_s["measured"] > 0
+    assert record.environment["versions"]["torch"] and record.environment["allocator"] == "retain"
+
+
+def test_what_cannot_fit_is_skipped_at_once_with_the_estimate(server, monkeypatch):
+    monkeypatch.setattr("bench.run.free_bytes", lambda device: 2**20)
+    record = run(server, ["softmax_explicit"], seq_len=131_072, head_dim=64)["softmax_explicit"]
+    assert record.status is Status.SKIPPED
+    assert "GiB by its formula" in record.reason
+
+
+def test_unsupported_cells_are_skipped_with_a_sentence(server):
+    record = run(server, ["flatten"], causal=True)["flatten"]
+    assert record.status is Status.SKIPPED and "causal" in record.reason
+
+
+class InterruptAfter(Interrupt):
+    """Ctrl-C at the nth time that somebody looks."""
+
+    def __init__(self, looks):
+        super().__init__()
+        self.looks = itertools.count(1)
+        self.after = looks
+
+    @property
+    def is_asked(self):
+        return next(self.looks) > self.after
+
+    @is_asked.setter
+    def is_asked(self, value):
+        pass
+
+
+def test_an_interrupt_in_a_trial_leaves_no_record_and_no_worker(server):
+    with pytest.raises(Interrupted):
+        run(server, ["hang"], interrupt=InterruptAfter(2))
+    assert run(server, ["good"])["good"].status is Status.OK
+
+
+def test_training_ends_as_a_record_with_a_quality(server):
+    task = {"recall": {"task": "recall", "num_steps": 2}}
+    record = run(server, ["linear"], seq_len=[], task=task)["linear"]
+    assert record.status is Status.OK
+    assert 0 <= record.result.accuracy <= 1 and record.result.train_s > 0
+
+
+def test_training_that_takes_too_long_is_a_typed_record(server):
+    limits = BASE["run"] | {"task_timeout_s": 0.5}
+    task = {"recall": {"task": "recall", "num_steps": 100_000}}
+    record = run(server, ["linear"], seq_len=[], task=task, run=limits)["linear"]
+    assert record.status is Status.TIMED_OUT and "0.5 s" in record.reason
+
+
+def test_training_a_mechanism_without_numbers_has_diverged(server):
+    task = {"recall": {"task": "recall", "num_steps": 2}}
+    record = run(server, ["not_a_number"], seq_len=[], task=task)["not_a_number"]
+    assert record.status is Status.DIVERGED
+
+
+def test_what_may_have_had_outside_reasons_is_tried_again(server):
+    record = run(server, ["raises"])["raises"]
+    assert not is_measured(record)
+    assert is_measured(replace(record, status=Status.INCORRECT))

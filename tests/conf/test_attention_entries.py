@@ -1,0 +1,49 @@
+"""Every leaderboard entry names a mechanism and writes all that can be set."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import attentions
+
+FOLDER = Path(__file__).parents[2] / "conf" / "attention"
+ENTRIES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read(entry: str) -> dict:
+    return OmegaConf.to_container(OmegaConf.load(FOLDER / f"{entry}.yaml"))
+
+
+def test_every_mechanism_has_an_entry_under_its_own_name():
+    assert set(attentions.attention_names()) <= set(ENTRIES)
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_the_only_top_key_is_the_file_name(entry):
+    assert list(read(entry)) == [entry]
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_an_entry_writes_every_hyperparameter_of_its_mechanism(entry):
+    settings = read(entry)[entry]
+    mechanism = settings.pop("mechanism")
+    assert list(settings) == list(attentions.hyperparameters(mechanism))
+
+
+@pytest.mark.parametrize("entry", sorted(set(ENTRIES) & set(attentions.attention_names())))
+def test_an_entry_named_like_its_mechanism_writes_the_defaults(entry):
+    settings = read(entry)[entry]
+    assert settings.pop("mechanism") == entry
+    defaults = attentions.hyperparameters(entry)
+    assert settings == defaults
+    # 3 and 3.0 are equal, but not the same text in a cell.
+    assert {k: type(v) for k, v in settings.items()} == {k: type(v) for k, v in defaults.items()}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_an_entry_can_be_built(entry):
+    settings = read(entry)[entry]
+    geometry = attentions.Geometry(num_heads=2, head_dim=8, seq_len=16)
+    built = attentions.build_attention(settings.pop("mechanism"), geometry, **settings)
+    assert built.geometry is geometry

@@ -1,0 +1,90 @@
+"""conf/: one entry per file under its own name; a study that says `every entry` lists them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CONF = Path(__file__).resolve().parent.parent.parent / "conf"
+ENTRIES = sorted(path for group in ("attention", "task") for path in (CONF / group).glob("*.yaml"))
+ROOTS = sorted([*CONF.glob("*.yaml"), *(CONF / "experiment").glob("*.yaml")])
+PROMISE = "every entry"
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(CONF))
+
+
+def misnamed(path: Path) -> str | None:
+    """Why a file is not one entry under its own name; two files with one key merge silently."""
+    content = yaml.safe_load(path.read_text())
+    keys = list(content) if isinstance(content, dict) else []
+    return None if keys == [path.stem] else f"{path.name} has the top keys {keys}, not {path.stem}"
+
+
+def promised_groups(text: str) -> list[str]:
+    """Groups of which a file says, in a comment of the line that lists them, `every entry`."""
+    lines = [line for line in text.splitlines() if PROMISE in line.partition("#")[2]]
+    return [group for line in lines for group in ("attention", "task") if f"{group}:" in line]
+
+
+def listed(root: dict[str, Any], group: str) -> list[str]:
+    """The names that a defaults list selects from a group."""
+    for item in root["defaults"]:
+        for key, names in item.items() if isinstance(item, dict) else ():
+            if key.removeprefix("override").strip().strip("/") == group:
+                return [names] if isinstance(names, str) else list(names)
+    return []
+
+
+def missing_entries(text: str, existing: dict[str, set[str]]) -> list[str]:
+    """Entries that exist and that a file leaves out although it promises all of them."""
+    root = yaml.safe_load(text)
+    return [
+        f"{group}/{name}"
+        for group in promised_groups(text)
+        for name in sorted(existing[group] - set(listed(root, group)))
+    ]
+
+
+def existing_entries() -> dict[str, set[str]]:
+    return {
+        group: {path.stem for path in (CONF / group).glob("*.yaml")}
+        for group in ("attention", "task")
+    }
+
+
+@pytest.mark.parametrize("path", ENTRIES, ids=named)
+def test_an_entry_is_the_only_key_of_its_file_and_named_like_it(path: Path) -> None:
+    assert misnamed(path) is None
+
+
+def test_there_are_entries_of_both_groups() -> None:
+    assert all(existing_entries().values())
+
+
+@pytest.mark.parametrize("path", ROOTS, ids=named)
+def test_a_study_that_says_every_entry_lists_every_entry(path: Path) -> None:
+    assert missing_entries(path.read_text(), existing_entries()) == []
+
+
+def test_an_entry_under_another_name_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "nala.yaml"
+    path.write_text("nala_cosine: {mechanism: nala_cosine}\n")
+    assert "nala_cosine" in (misnamed(path) or "")
+    path.write_text("nala: {}\nflatten: {}\n")
+    assert "flatten" in (misnamed(path) or "")
+
+
+def test_an_entry_that_a_study_forgot_is_found() -> None:
+    study = """
+    # @package _global_
+    defaults:
+      - override /attention: [softmax, linear]  # every entry
+      - override /task: [digits]
+    """
+    existing = {"attention": {"softmax", "linear", "nala"}, "task": {"digits", "recall"}}
+    assert missing_entries(study, existing) == ["attention/nala"]

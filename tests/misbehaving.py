@@ -1,0 +1,91 @@
+"""Mechanisms that go wrong in every way there is; a plug-in of the tests."""
+
+import ctypes
+import os
+import signal
+import time
+
+import torch
+
+from attentions import Capabilities, register_attention
+from attentions.base import Attention
+
+
+class _Softmax(Attention):
+    def forward(self, q, k, v):
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+    def flops(self, shape):
+        return 2 * shape.num_pairs * (shape.head_dim + shape.value_dim)
+
+
+def _register(name, forward, exact=False):
+    cls = type(
+        name.title().replace("_", ""), (_Softmax,), {"forward": forward, "__module__": __name__}
+    )
+    register_attention(name, title=name, source="tests", capabilities=Capabilities(exact=exact))(
+        cls
+    )
+
+
+def _noise(self, q, k, v):
+    out = _Softmax.forward(self, q, k, v)
+    return out * (1 + 0.01 * torch.randn_like(out))
+
+
+def _fixed_noise(self, q, k, v):
+    out = _Softmax.forward(self, q, k, v)
+    generator = torch.Generator().manual_seed(0)
+    return out * (1 + 0.01 * torch.randn(out.shape, generator=generator).to(out.dtype))
+
+
+def _hang(self, q, k, v):
+    time.sleep(1000)
+
+
+def _segfault(self, q, k, v):
+    ctypes.string_at(0)
+
+
+def _exhaust(self, q, k, v):
+    return torch.empty(2**60)
+
+
+def _killed(self, q, k, v):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _raise(self, q, k, v):
+    raise RuntimeError("a bug\nof the mechanism")
+
+
+def _wrong_gradient(self, q, k, v):
+    out = _Softmax.forward(self, q, k, v)
+    return out.detach() + 0.5 * (out - out.detach())
+
+
+_calls = [0]
+
+
+def _crash_later(self, q, k, v):
+    """Passes its trial and ends the shared worker: a trial makes fewer calls than the rounds."""
+    _calls[0] += 1
+    if _calls[0] > 20:
+        os._exit(7)
+    return _Softmax.forward(self, q, k, v)
+
+
+_register("good", _Softmax.forward, exact=True)
+_register("zeros", lambda self, q, k, v: torch.zeros_like(v) * v.sum())
+_register("constant", lambda self, q, k, v: torch.full_like(v, 0.5) + 0 * v.sum())
+_register("not_a_number", lambda self, q, k, v: v / 0 * 0)
+_register("noise", _noise)
+_register("fixed_noise", _fixed_noise, exact=True)
+_register("wrong_shape", lambda self, q, k, v: v[..., :1])
+_register("wrong_gradient", _wrong_gradient, exact=True)
+_register("hang", _hang)
+_register("segfault", _segfault)
+_register("exhaust", _exhaust)
+_register("killed", _killed)
+_register("raises", _raise)
+_register("crash_later", _crash_later)

@@ -1,0 +1,64 @@
+"""docs/adding-an-attention.md, done literally: its files in an empty folder, its command, a row."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "adding-an-attention.md").read_text()
+FENCE = re.compile(r"^```(\w+) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the page's reader has after typing all of it."""
+    folder = tmp_path_factory.mktemp("own-mechanism")
+    commands = []
+    for _, what, text in FENCE.findall(PAGE):
+        if what == "run":
+            commands.append(text)
+            continue
+        path = folder / what.removeprefix("file=")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert commands
+    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-euc", command],
+            cwd=folder,
+            env={**os.environ, "PATH": search},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_a_mechanism_outside_the_package_gets_a_row_of_the_leaderboard(folder: Path) -> None:
+    table = (folder / "results" / "leaderboard.md").read_text()
+    assert re.search(r"^\|.*\brelu_scores\b.*\|$", table, re.MULTILINE)
+
+
+def test_its_cells_are_measured_and_not_skipped(folder: Path) -> None:
+    with (folder / "results" / "table.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["entry"] == "relu_scores"]
+    assert rows
+    for row in rows:
+        assert row["status"] == "ok", row["reason"]
+        assert row["mechanism"] == "relu_scores"
+        assert float(row["latency_s"]) > 0
+        assert float(row["speedup_over_softmax"]) > 0
+
+
+def test_nothing_is_left_outside_of_the_results(folder: Path) -> None:
+    left = {path.name for path in folder.iterdir()}
+    assert left - {"__pycache__"} == {"relu_scores.py", "conf", "results"}

@@ -1,0 +1,75 @@
+"""What the pages say is what the code does, where that can be checked."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.config import Axes
+from bench.oracle import GRADIENT_FACTOR, MAX_ORACLE_LEN, TOLERANCES
+from bench.record import METHOD_VERSION, Status
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "results" / "README.md"])
+METHODOLOGY = (ROOT / "docs" / "methodology.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def broken_links(page: str, folder: Path) -> list[str]:
+    """Relative targets of links and pictures that do not exist."""
+    targets = re.findall(r"\]\(([^)#\s]+)", page)
+    return [t for t in targets if "://" not in t and not (folder / t).exists()]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    assert broken_links(path.read_text(), path.parent) == []
+
+
+def test_a_link_that_leads_nowhere_is_found() -> None:
+    assert broken_links("[a](docs/nowhere.md) and [b](https://example.org)", ROOT) == [
+        "docs/nowhere.md"
+    ]
+
+
+def test_methodology_states_the_tolerance_of_every_dtype() -> None:
+    rows = re.findall(r"^\| (\w+) \| (\S+) \| (\S+) \|$", METHODOLOGY, re.MULTILINE)
+    stated = {dtype: (float(largest), float(rms)) for dtype, largest, rms in rows if "e-" in rms}
+    assert stated == {name: (t.max_error, t.rms_error) for name, t in TOLERANCES.items()}
+    assert f"Gradients may be {GRADIENT_FACTOR:g} times as far off" in METHODOLOGY
+    assert f"min(N, {MAX_ORACLE_LEN})" in METHODOLOGY
+
+
+def test_methodology_explains_every_status() -> None:
+    explained = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", METHODOLOGY, re.MULTILINE)
+    assert set(re.findall(r"\w+", " ".join(explained))) >= {str(status) for status in Status}
+
+
+def test_the_readme_names_every_axis_and_every_study() -> None:
+    axes = re.search(r"An axis takes one value or a list:(.*?)\. ", README, re.DOTALL)
+    assert axes
+    named = set(re.findall(r"`(\w+)`", axes[1]))
+    assert named == {field.name for field in fields(Axes)} | {"attention", "task"}
+    studies = re.search(r"# ready: (.*)", README)
+    assert studies
+    existing = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
+    assert set(studies[1].split()) == existing
+
+
+def test_the_changelog_knows_the_method_that_is_in_use() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert "### Measurement" in changelog
+    assert f"Method version {METHOD_VERSION}" in changelog
+
+
+def test_the_citation_is_of_this_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    assert [author["name"] for author in citation["authors"]] == ["the attnbench authors"]

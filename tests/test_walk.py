@@ -1,0 +1,216 @@
+"""The whole way, from the command line to a leaderboard row, on a CPU and without a network."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ["seq_len=[32,48]", "num_heads=2", "head_dim=8", "measure.budget_s=0.02"]
+
+
+def attnbench(*words, cwd, command="sweep", **kwargs):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline", "COLUMNS": "120"}
+    environment.pop("ATTNBENCH_SWEEP", None)
+    return subprocess.run(
+        [sys.executable, "-m", f"bench.{command}", *words],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        stdin=subprocess.DEVNULL,
+        **kwargs,
+    )
+
+
+def records(out):
+    files = sorted(Path(out, "records").glob("*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def keys(out):
+    return sorted(record["key"] for record in records(out))
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """One sweep with everything in it, looked at by several tests."""
+    folder = tmp_path_factory.mktemp("walk")
+    done = attnbench(
+        "attention=[softmax,linear,none,nala_layer]",
+        "task=[recall]",
+        "task.recall.num_steps=2",
+        "mode=[forward,forward_backward]",
+        *TINY,
+        "out=here",
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_every_planned_cell_ends_as_exactly_one_record(first):
+    folder, _ = first
+    found = records(folder / "here")
+    assert len(found) == 4 * 2 * 2 + 4
+    assert len({r["key"] for r in found}) == len(found)
+    layer = [r for r in found if r["entry"] == "nala_layer" and r["cell"]["kind"] == "kernel"]
+    assert {r["status"] for r in layer} == {"skipped"} and "layer" in layer[0]["reason"]
+    assert all(r["status"] == "ok" for r in found if r not in layer)
+
+
+def test_the_table_has_one_row_per_record_with_flat_names(first):
+    folder, _ = first
+    with (folder / "here" / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(records(folder / "here"))
+    row = next(r for r in rows if r["entry"] == "linear" and r["mode"] == "forward")
+    assert row["dtype"] == "float32" and row["seq_len"] == "32" and row["status"] == "ok"
+    assert float(row["speedup_over_softmax_low"]) <= float(row["speedup_over_softmax"])
+    assert float(row["latency_s"]) > 0 and float(row["peak_memory_bytes"]) > 0
+    task = next(r for r in rows if r["task"] == "recall" and r["entry"] == "linear")
+    assert 0 <= float(task["accuracy"]) <= 1 and task["seed"] == "0"
+
+
+def test_the_terminal_shows_the_leaderboard_then_what_is_not_ok_and_the_harness_cost(first):
+    _, done = first
+    assert "linear" in done.stdout and "nala owns" not in done.stdout
+    assert "it runs at scope layer only" in done.stdout.replace("\n", " ")
+    assert "the harness took" in done.stdout
+
+
+def test_markdown_charts_and_an_offline_run_lie_under_out(first):
+    folder, _ = first
+    assert "linear" in (folder / "here" / "leaderboard.md").read_text()
+    assert list((folder / "here").rglob("*.vl.json"))
+    assert list((folder / "here").rglob("run-*.wandb"))
+    assert sorted(path.name for path in folder.iterdir()) == ["here"]
+
+
+def test_a_second_run_measures_nothing_and_force_measures_anew(first):
+    folder, _ = first
+    words = ["attention=[softmax,linear]", "task=[]", *TINY, "out=here"]
+    before = len(records(folder / "here"))
+    again = attnbench(*words, cwd=folder)
+    assert again.returncode == 0 and "measured now: nothing" in again.stdout
+    assert len(records(folder / "here")) == before
+    assert attnbench(*words, "force=true", cwd=folder).returncode == 0
+    assert len(records(folder / "here")) == before + 4
+
+
+def test_a_dry_run_prints_the_plan_and_leaves_nothing(tmp_path):
+    done = attnbench("attention=[softmax]", "task=[]", *TINY, "dry_run=true", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.count("softmax seq_len=") == 2
+    assert "Estimated duration" in done.stdout and "2 to measure" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_multirun_gives_the_same_cells_with_the_same_keys_into_the_same_store(tmp_path):
+    one = attnbench("attention=[softmax,linear]", "task=[]", *TINY, "out=one", cwd=tmp_path)
+    assert one.returncode == 0, one.stderr
+    many = attnbench(
+        "-m",
+        "attention=softmax,linear",
+        "seq_len=32,48",
+        "task=[]",
+        *TINY[1:],
+        "out=many",
+        cwd=tmp_path,
+    )
+    assert many.returncode == 0, many.stderr
+    assert keys(tmp_path / "one") == keys(tmp_path / "many") and len(keys(tmp_path / "one")) == 4
+    assert all(
+        r["result"]["reference_latency_s"] for r in records(tmp_path / "many")
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["many", "one"]
+    again = attnbench("attention=[softmax,linear]", "task=[]", *TINY, "out=many", cwd=tmp_path)
+    assert "measured now: nothing" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["attention=[sofmax]"], "Did you mean softmax"),
+        (["seqlen=3"], "Did you mean seq_len"),
+        (["attention=[softmax", "out=x"], "ConfigError"),
+        (["attention.performer.num_featurs=1"], "num_features"),
+        (["+attention.performer.num_featurs=1"], "num_features"),
+        (["experiment=smoek"], "Did you mean smoke"),
+        (["dtype=float31"], "float32"),
+        (["device=cuda:9"], "cuda:9"),
+        (["seq_len=-5"], "seq_len"),
+        (["out=/dev/null/x"], "/dev/null"),
+        (["out=[a,b]"], "out"),
+        (["measure.budget=1"], "budget_s"),
+        (["attention=[]"], "attention"),
+        (["task=[]", "seq_len=[]"], "empty"),
+    ],
+)
+def test_bad_input_exits_with_2_and_a_sentence_and_leaves_nothing(tmp_path, words, said):
+    done = attnbench(*words, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_our_own_bug_exits_with_3_and_its_traceback(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import bench.plan\ndef plan(config): raise RuntimeError('ours')\nbench.plan.plan = plan\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.sweep", "attention=[softmax]", "task=[]", "out=x"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3
+    assert "RuntimeError: ours" in done.stderr and "Traceback" in done.stderr
+
+
+def test_ctrl_c_keeps_what_is_done_writes_the_tables_and_goes_on_later(tmp_path):
+    words = ["attention=[linear]", "task=[]", "seq_len=[32,4096]", "num_heads=2", "out=x"]
+    slow = ["measure.budget_s=60", "measure.target_half_width=0", "measure.max_rounds=100000"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "WANDB_MODE": "disabled"}
+    running = subprocess.Popen(
+        [sys.executable, "-m", "bench.sweep", *words, *slow, "measure.min_rounds=1"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    for line in running.stdout:
+        if "timing 1 at seq_len=32" in line:
+            break
+    time.sleep(2)  # well inside rounds that would take a minute
+    os.killpg(running.pid, signal.SIGINT)
+    output, _ = running.communicate(timeout=60)
+    assert running.returncode == 130, output
+    assert "The same command goes on from here" in output
+    assert len(records(tmp_path / "x")) == 1
+    assert (tmp_path / "x" / "table.csv").exists()
+    rest = attnbench(*words, "measure.budget_s=0.02", cwd=tmp_path)
+    assert rest.returncode == 0, rest.stderr
+    assert len(records(tmp_path / "x")) == 2
+
+
+def test_the_report_can_be_made_again_from_the_records_alone(first, tmp_path):
+    folder, _ = first
+    (tmp_path / "copy").mkdir()
+    os.symlink(folder / "here" / "records", tmp_path / "copy" / "records")
+    done = attnbench("out=copy", command="report", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "copy" / "leaderboard.md").exists()
+    assert (tmp_path / "copy" / "table.csv").exists()
