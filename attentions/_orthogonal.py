@@ -31,9 +31,20 @@ def orthogonal_gaussian(
         return torch.randn(rows, dim, generator=generator, dtype=torch.float64, device="cpu")
 
     num_blocks = -(-num_features // dim)
-    blocks = [torch.linalg.qr(gaussian(dim)).Q.T for _ in range(num_blocks)]
+    blocks = [_random_rotation(gaussian(dim)) for _ in range(num_blocks)]
     directions = torch.cat(blocks)[:num_features]
     if unit_scale:
         return directions * math.sqrt(dim)
     length: Tensor = torch.linalg.vector_norm(gaussian(num_features), dim=-1, keepdim=True)
     return directions * length
+
+
+def _random_rotation(gaussian: Tensor) -> Tensor:
+    """An orthogonal (D, D), every one as likely as any other, from a Gaussian (D, D).
+
+    The signs of a QR decomposition follow a convention: without the correction some entries
+    would never be positive, and the estimate of the softmax kernel a third too large.
+    """
+    q, r = torch.linalg.qr(gaussian)
+    rotation: Tensor = (q * r.diagonal().sign()).T
+    return rotation

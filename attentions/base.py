@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -51,15 +51,16 @@ class Geometry:
                 raise ValueError(
                     f"Geometry.{name} is {value!r}; a whole number of 1 or more is needed."
                 )
-        if not self.grid or self.grid == (0, 0):
-            object.__setattr__(self, "grid", most_square_grid(self.seq_len))
-        rows, columns = self.grid
-        object.__setattr__(self, "grid", (rows, columns))
-        if min(rows, columns) < 1 or rows * columns != self.seq_len:
+        sides = tuple(self.grid or ())
+        if not any(sides):
+            sides = most_square_grid(self.seq_len)
+        are_sizes = len(sides) == 2 and all(isinstance(side, int) and side >= 1 for side in sides)
+        if not are_sizes or math.prod(sides) != self.seq_len:
             raise ValueError(
-                f"Geometry.grid is {rows}x{columns}; two whole numbers of 1 or more are needed, "
-                f"whose product is seq_len, {self.seq_len}."
+                f"Geometry.grid is {'x'.join(map(str, sides))}; two whole numbers of 1 or more are "
+                f"needed, whose product is seq_len, {self.seq_len}."
             )
+        object.__setattr__(self, "grid", sides)
 
     @property
     def embed_dim(self) -> int:
@@ -129,6 +130,10 @@ class Mechanism(nn.Module, ABC):
     def executed_flops(self, shape: CallShape) -> int:
         """FLOPs that this implementation executes, e.g. full tiles under a causal mask."""
         return self.flops(shape)
+
+    def decode_flops(self, shape: CallShape) -> int:
+        """FLOPs of one `step` at a context of ``shape.key_len``: constant where a state is kept."""
+        return self.flops(replace(shape, query_len=1, key_len=1, causal=False))
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
         """Elements alive at the peak of one call above inputs, outputs and their gradients.

@@ -20,7 +20,8 @@ class Capabilities:
         cross: the number of keys may differ from the number of queries (N != M).
         recurrent: offers ``init_state`` and ``step``, equal to the causal ``forward``.
         masks: accepted masks, of ``"padding"`` (``key_mask``, (B, M) bool, True keeps the key)
-            and ``"dense"`` (``mask``, broadcastable to (B, H, N, M) bool, True keeps the pair).
+            and ``"dense"`` (``mask``, broadcastable to (B, H, N, M) bool, True keeps the pair). A
+            query whose keys are all hidden gets zeros.
         gates: names of extra per-token inputs, such as a decay, passed by keyword.
         needs_grid: tokens lie on a 2-D grid, row by row; N must be its area.
         position_free: permuting keys and values together changes nothing, and permuting the

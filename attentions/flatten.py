@@ -14,7 +14,7 @@ from ._grid import convolve_on_grid, depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
 from ._kernel_attention import kernel_attention, kernel_elements, kernel_flops
 from ._masks import count_keys, hide_keys
-from ._precision import in_wide_precision
+from ._precision import in_wide_precision, widen
 from .base import Attention, AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -47,7 +47,7 @@ class FocusedKernel:
         return kernel_attention(phi_q, phi_k, v, self.eps * count_keys(k, key_mask))
 
     def _features(self, x: Tensor, scale: Tensor) -> Tensor:
-        per_head = torch.unflatten(scale.to(x.dtype), 0, (x.shape[1], 1, -1))  # (H, 1, D)
+        per_head = torch.unflatten(widen(scale), 0, (x.shape[1], 1, -1))  # (H, 1, D)
         x = (x.relu() + self.eps) / functional.softplus(per_head)
         return focused(x, self.factor, _NORMS[self.norm_over])
 

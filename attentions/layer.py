@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ._heads import merge_heads, split_heads
@@ -35,6 +37,16 @@ class MultiHeadAttention(nn.Module):
         q, k, v = (self._split_heads(part) for part in self.qkv(x).split(self.widths, dim=-1))
         return self.proj(merge_heads(self.core(q, k, v)))  # type: ignore[no-any-return]
 
+    def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
+        """The core's empty state."""
+        return self.core.init_state(batch_size, dtype=dtype, device=device)
+
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The next T tokens: (B, T, C), state -> (B, T, C), state."""
+        q, k, v = (self._split_heads(part) for part in self.qkv(x).split(self.widths, dim=-1))
+        mixed, state = self.core.step(q, k, v, state)
+        return self.proj(merge_heads(mixed)), state
+
     def _split_heads(self, x: Tensor) -> Tensor:
         heads = split_heads(x, self.geometry.num_heads)
         return heads.contiguous() if self.core.capabilities.memory_layout == "bhnd" else heads
@@ -56,6 +68,11 @@ class MultiHeadAttention(nn.Module):
     def executed_flops(self, shape: CallShape) -> int:
         """Both projections and what the core executes."""
         return self._projection_flops(shape) + self.core.executed_flops(shape)
+
+    def decode_flops(self, shape: CallShape) -> int:
+        """Both projections of one token, and the core's step."""
+        one = replace(shape, query_len=1)
+        return self._projection_flops(one) + self.core.decode_flops(shape)
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
         """The core's, and q, k, v and the mixed values that a layer makes itself."""

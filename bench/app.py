@@ -85,6 +85,21 @@ def _run_hydra(config_name: str, main: Command, words: list[str]) -> list[int]:
     return codes
 
 
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML file as Hydra would read it: ``1e-6`` is a number to it, and a word to plain YAML.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    from omegaconf import OmegaConf
+
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    except Exception as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
 def _sweep_id() -> str:
     """The sweep's id; with the job's number behind a slash in a multirun."""
     from hydra.core.hydra_config import HydraConfig

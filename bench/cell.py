@@ -10,7 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class KernelWorkload:
-    """One shape to time a mechanism at."""
+    """One shape to time a mechanism at.
+
+    Attributes:
+        mode: ``forward``; ``backward`` alone; ``forward_backward``; ``train_step`` of a layer with
+            AdamW; ``prefill`` of a state from a prompt; ``decode`` of one token on top of it.
+        cache: ``warm``, or ``cold``: flushed before every call.
+        compile: ``eager``, or ``inductor``.
+    """
 
     seq_len: int
     batch_size: int
@@ -20,6 +27,18 @@ class KernelWorkload:
     mode: str
     causal: bool
     scope: str
+    cache: str = "warm"
+    compile: str = "eager"
+
+    @property
+    def has_backward(self) -> bool:
+        """Whether gradients are taken."""
+        return self.mode in ("backward", "forward_backward", "train_step")
+
+    @property
+    def flops_factor(self) -> int:
+        """Work of the mode in forward passes: a product's backward pass is two of its size."""
+        return {"backward": 2, "forward_backward": 3, "train_step": 3}.get(self.mode, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +60,9 @@ class TaskWorkload:
 
 
 Workload = KernelWorkload | TaskWorkload
+
+_LATER_AXES = {"cache": "warm", "compile": "eager"}
+"""Axes that came after the first records, with the value that these had: it leaves keys alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +93,9 @@ class Cell:
         identity = self.to_dict()
         for label in ("entry", "task_label", "plugins"):
             identity.pop(label, None)
+        for axis, usual in _LATER_AXES.items():
+            if identity.get(axis) == usual:
+                del identity[axis]
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -101,9 +126,14 @@ class Cell:
         if isinstance(self.workload, TaskWorkload):
             return f"{self.entry} {self.workload.label} seed={self.workload.seed}"
         w = self.workload
-        causal = " causal" if w.causal else ""
-        layer = " layer" if w.scope == "layer" else ""
-        return f"{self.entry} seq_len={w.seq_len} {w.dtype} {w.mode}{causal}{layer} {self.device}"
+        extras = [
+            *(["causal"] if w.causal else []),
+            *(["layer"] if w.scope == "layer" else []),
+            *(["cold"] if w.cache == "cold" else []),
+            *(["inductor"] if w.compile == "inductor" else []),
+            self.device,
+        ]
+        return f"{self.entry} seq_len={w.seq_len} {w.dtype} {w.mode} {' '.join(extras)}"
 
     def to_dict(self) -> dict[str, Any]:
         """One flat object, the entry apart."""
@@ -145,7 +175,7 @@ class Cell:
             )
         else:
             names = KernelWorkload.__dataclass_fields__
-            workload = KernelWorkload(**{name: flat[name] for name in names})
+            workload = KernelWorkload(**{name: flat[name] for name in names if name in flat})
         return cls(
             entry=flat["entry"],
             mechanism=flat["mechanism"],

@@ -13,8 +13,10 @@ from bench.launch import ALLOCATORS
 from bench.measure.stopping import Stopping
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-MODES = ("forward", "forward_backward")
+MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
 SCOPES = ("core", "layer")
+CACHES = ("warm", "cold")
+COMPILERS = ("eager", "inductor")
 
 T = TypeVar("T")
 
@@ -50,6 +52,8 @@ class Axes:
     mode: tuple[str, ...]
     causal: tuple[bool, ...]
     scope: tuple[str, ...]
+    cache: tuple[str, ...]
+    compile: tuple[str, ...]
     num_threads: tuple[int, ...]
     seed: tuple[int, ...]
 
@@ -180,6 +184,8 @@ def _read_axes(config: dict[str, Any]) -> Axes:
         mode=words("mode", MODES),
         causal=tuple(_of_type("causal", value, bool) for value in axis(config, "causal")),
         scope=words("scope", SCOPES),
+        cache=words("cache", CACHES),
+        compile=words("compile", COMPILERS),
         num_threads=sizes("num_threads"),
         seed=tuple(_number("seed", value, int, low=0) for value in axis(config, "seed")),
     )
@@ -266,6 +272,14 @@ def _number(name: str, value: Any, kind: type[T], *, low: Any) -> T:
     number = _of_type(name, value, kind)
     if not number >= low:  # NaN fails as well
         raise ConfigError(f"{name} is {value!r}; it must be {low} or more.")
+    return number
+
+
+def read_number(name: str, value: Any, *, low: float, high: float = float("inf")) -> float:
+    """A key that takes a number within bounds."""
+    number = _number(name, value, float, low=low)
+    if number > high:
+        raise ConfigError(f"{name} is {value!r}; it must be {high:g} or less.")
     return number
 
 

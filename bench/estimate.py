@@ -16,13 +16,14 @@ _FLOPS_PER_S = 2e10
 
 _TRIAL_S = 0.6
 _TASK_S = 20.0
+_COMPILE_S = 10.0
 
 
 def needed_bytes(cell: Cell) -> int:
     """Memory of a kernel cell's inputs, outputs, gradients and its mechanism's own temporaries."""
     w = cell.kernel
     size = torch.empty(0, dtype=getattr(torch, w.dtype)).element_size()
-    backward = w.mode != "forward"
+    backward = w.has_backward
     per_tensor = w.batch_size * w.seq_len * w.num_heads * w.head_dim
     inputs = 2 if w.scope == "layer" else 4  # the cotangent is one of them
     tensors = inputs + 1 + (inputs - 1 if backward else 0)
@@ -36,13 +37,13 @@ def expected_s(cell: Cell, stopping: Stopping) -> float:
         return _TASK_S * float(cell.workload.settings.get("num_steps", 600)) / 600
     call_s = _call_s(cell)
     rounds_s = max(stopping.min_rounds * call_s, stopping.budget_s)
-    return _TRIAL_S + 5 * call_s + rounds_s
+    compile_s = _COMPILE_S if cell.kernel.compile == "inductor" else 0.0
+    return _TRIAL_S + 5 * call_s + rounds_s + 2 * compile_s
 
 
 def _call_s(cell: Cell) -> float:
-    factor = 1 if cell.kernel.mode == "forward" else 3
     flops = int(_meta(cell).executed_flops(shape_of(cell.kernel)))
-    return factor * flops / (_FLOPS_PER_S * cell.num_threads)
+    return cell.kernel.flops_factor * flops / (_FLOPS_PER_S * cell.num_threads)
 
 
 def _meta(cell: Cell) -> Any:

@@ -15,7 +15,7 @@ from bench.goldens import Golden
 _SWITCHES = frozenset({"causal", "mask", "key_mask"})
 """Stored among the weights, but said to the geometry or passed to the call."""
 
-GEOMETRY_KEYS = frozenset({"num_heads", "H", "W", "grid", "window"})
+GEOMETRY_KEYS = frozenset({"num_heads", "heads", "seq_len", "H", "W", "grid", "window"})
 """Official hyperparameters that our `Geometry` holds."""
 
 
@@ -23,9 +23,12 @@ class Mismatch(Exception):
     """The golden does not fit our mechanism: a weight without a place, or a place without one."""
 
 
-def _geometry(golden: Golden) -> Geometry:
+def _geometry(golden: Golden, form: Form) -> Geometry:
     shapes, hyper = golden.header.shapes, golden.header.hyper
     grid = _grid(golden)
+    if form.method is not None:
+        heads, seq_len, head_dim = shapes["in.x"][-3:]
+        return Geometry(num_heads=heads, head_dim=head_dim, seq_len=seq_len)
     if "in.x" not in shapes:
         heads, queries, head_dim = shapes["in.q"][-3:]
         keys, value_dim = shapes["in.v"][-2:]
@@ -42,7 +45,9 @@ def _geometry(golden: Golden) -> Geometry:
     embed_dim, seq_len = (
         (shape[1], shape[2] * shape[3]) if len(shape) == 4 else (shape[2], shape[1])
     )
-    heads = int(hyper["num_heads"] if "num_heads" in hyper else golden.tensors["in.heads"].item())
+    seq_len = max(seq_len, hyper.get("seq_len", 0))  # an upper bound, where they state one
+    stated = hyper.get("num_heads", hyper.get("heads"))
+    heads = int(golden.tensors["in.heads"].item() if stated is None else stated)
     if embed_dim % heads:
         raise Mismatch(f"{embed_dim} channels cannot be split into {heads} heads")
     return Geometry(
@@ -50,7 +55,8 @@ def _geometry(golden: Golden) -> Geometry:
         head_dim=embed_dim // heads,
         seq_len=seq_len,
         causal=is_causal(golden),
-        grid=grid,
+        # A class token has no place on the grid that they state.
+        grid=grid if grid[0] * grid[1] != seq_len - 1 else (0, 0),
     )
 
 
@@ -85,7 +91,7 @@ def build_like(golden: Golden, form: Form, name: str) -> nn.Module:
         Mismatch: a weight of theirs or of ours is left over, or shapes do not agree.
         ValueError, TypeError: it cannot be built for these sizes or hyperparameters.
     """
-    module = build_attention(name, _geometry(golden), **_settings(golden, form)).eval()
+    module = build_attention(name, _geometry(golden, form), **_settings(golden, form)).eval()
     places = dict(module.named_parameters()) | dict(module.named_buffers())
     missing = {key for key, _ in module.named_parameters()}
     for official, value in golden.tensors.items():

@@ -30,6 +30,7 @@ class Form:
             share the rows of one official weight in the order given. Others keep their name.
         not_weights: tables that ours computes itself.
         features: stored result -> our method that gives it, and the input that it takes.
+        method: our method that gives `out` of (B, H, N, D) inputs; None for a whole call.
     """
 
     mechanism: str | None
@@ -41,6 +42,7 @@ class Form:
     weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     not_weights: frozenset[str] = frozenset()
     features: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    method: str | None = None
 
 
 def form_of(header: Header) -> Form:
@@ -98,11 +100,8 @@ FORMS: dict[str, tuple[Form, ...]] = {
                 "positions, which a strictly causal form cannot reproduce"
             ),
         ),
-        Form(
-            mechanism=None,
-            when=lambda header: "w.projection" not in header.shapes,
-            reason="without a projection this is efficient attention's form, not random features",
-        ),
+        # Without a projection it has no random features: it is Efficient Attention.
+        Form(mechanism="efficient", when=lambda header: "w.projection" not in header.shapes),
         Form(
             mechanism="performer",
             hyper={
@@ -166,6 +165,29 @@ FORMS: dict[str, tuple[Form, ...]] = {
             mechanism="nala_cosine",
             hyper=_NALA_HYPER | {"alpha": "alpha"},
             defaults=_NALA_DEFAULTS | {"alpha": 20},
+        ),
+    ),
+    "efficient": (
+        Form(
+            mechanism="efficient_layer",
+            when=_is_module,
+            hyper={name: name for name in ("key_channels", "value_channels")},
+            weights={
+                "queries": ("q",),
+                "keys": ("k",),
+                "values": ("v",),
+                "reprojection": ("proj",),
+            },
+        ),
+        Form(mechanism="efficient"),
+    ),
+    "hedgehog": (
+        Form(
+            mechanism="hedgehog",
+            when=lambda header: "feature_map" in header.tags,
+            defaults={"normaliser": "joint", "tie_heads": True, "tie_qk": True},
+            weights={"layer": ("map_q",)},
+            method="query_features",
         ),
     ),
 }

@@ -33,5 +33,4 @@ def make(
     tensors = [torch.randn(shape, generator=generator).to(device, dtype) for _ in range(count)]
     if layout == "bnhd" and w.scope == "core":
         tensors = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in tensors]
-    needs_grad = w.mode != "forward"
-    return (*(t.requires_grad_(needs_grad) for t in tensors[:-1]), tensors[-1])
+    return (*(t.requires_grad_(w.has_backward) for t in tensors[:-1]), tensors[-1])

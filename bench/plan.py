@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import itertools
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -128,24 +129,15 @@ def resolve_devices(given: tuple[str, ...]) -> tuple[str, ...]:
 def _kernel_cells(
     config: SweepConfig, hyperparameters: dict[str, dict[str, Any]], devices: tuple[str, ...]
 ) -> Iterator[Cell]:
-    a = config.axes
-    shapes = itertools.product(
-        devices, a.num_threads, a.scope, a.causal, a.mode, a.dtype, a.batch_size, a.num_heads,
-        a.head_dim, a.seq_len,
-    )  # fmt: skip
-    for device, threads, scope, causal, mode, dtype, batch, heads, dim, length in shapes:
-        workload = KernelWorkload(
-            seq_len=length,
-            batch_size=batch,
-            num_heads=heads,
-            head_dim=dim,
-            dtype=dtype,
-            mode=mode,
-            causal=causal,
-            scope=scope,
-        )
+    axes = config.axes
+    values = (getattr(axes, name) for name in _SHAPE_AXES)
+    for device, threads, shape in itertools.product(
+        devices, axes.num_threads, list(itertools.product(*values))
+    ):
+        settings: dict[str, Any] = dict(zip(_SHAPE_AXES, shape, strict=True))
+        workload = KernelWorkload(**settings)
         for entry in config.attention:
-            if length <= config.max_seq_len.get(entry.label, length):
+            if workload.seq_len <= config.max_seq_len.get(entry.label, workload.seq_len):
                 yield Cell(
                     entry=entry.label,
                     mechanism=entry.mechanism,
@@ -155,6 +147,21 @@ def _kernel_cells(
                     workload=workload,
                     plugins=config.plugins,
                 )
+
+
+_SHAPE_AXES = (
+    "compile",
+    "cache",
+    "scope",
+    "causal",
+    "mode",
+    "dtype",
+    "batch_size",
+    "num_heads",
+    "head_dim",
+    "seq_len",
+)
+"""Fields of `KernelWorkload`, the one that changes fastest last."""
 
 
 def _task_cells(
@@ -205,7 +212,20 @@ def why_unsupported(capabilities: Capabilities, cell: Cell) -> str | None:
         return f"{name} owns its projections; it runs at scope {', '.join(can.scopes)} only."
     if w.dtype not in can.dtypes:
         return f"{name} does not take {w.dtype}; it takes {', '.join(can.dtypes)}."
+    if w.mode in ("prefill", "decode"):
+        if not w.causal:
+            return f"{w.mode} runs with causal=true: a token sees what came before it."
+        if not can.recurrent:
+            return f"{name} keeps no state from which a next token could be decoded."
+    if w.mode == "train_step" and w.scope != "layer":
+        return "train_step runs at scope layer: a core has nothing to train."
+    if w.compile == "inductor" and cell.device == "cpu" and not _has_compiler():
+        return "inductor needs a C++ compiler (g++), which is not installed."
     return None
+
+
+def _has_compiler() -> bool:
+    return any(shutil.which(name) for name in ("g++", "clang++"))
 
 
 def why_not(cell: Cell) -> str | None:

@@ -55,7 +55,10 @@ class Speed:
         num_parameters: learnable values of what was timed.
         tokens_per_call: batch_size * seq_len.
         max_error, rms_error: against the float64 oracle, relative to its largest value and norm.
-        load: foreign load around the block, such as the load average.
+        compile_s: what the compiler took; None where nothing is compiled.
+        state_bytes: what the past takes at this context length, in modes that keep a state.
+        load: foreign load while the rounds ran, see `bench.measure.load.between`.
+        is_noisy: whether that was too much, and stayed so when the block was timed again.
     """
 
     latency_s: tuple[float, ...]
@@ -80,7 +83,10 @@ class Speed:
     tokens_per_call: int = 0
     max_error: float | None = None
     rms_error: float | None = None
+    compile_s: float | None = None
+    state_bytes: int | None = None
     load: dict[str, float] = field(default_factory=dict)
+    is_noisy: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

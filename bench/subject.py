@@ -1,20 +1,28 @@
-"""What a kernel cell times: a mechanism built for its shape, its inputs, and one call."""
+"""What a kernel cell times: a built mechanism, its inputs, and one call of its mode."""
 
 from __future__ import annotations
 
+import importlib
+import os
+import tempfile
+from collections.abc import Callable
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attentions import CallShape, Geometry, MultiHeadAttention, build_attention, build_layer
+from attentions import CallShape, Geometry
 from bench import inputs
 from bench.cell import Cell, KernelWorkload
 
 _WEIGHT_SEED = 0
 _INPUT_SEED = 1000
 _ROTATED_BYTES = 64 * 2**20
+_NUM_SETS = 4
+_LEARNING_RATE = 1e-5
+"""Small: a benchmark takes thousands of steps on one batch, and must not run off to infinity."""
 
 
 def geometry_of(workload: KernelWorkload) -> Geometry:
@@ -40,29 +48,37 @@ def shape_of(workload: KernelWorkload) -> CallShape:
     )
 
 
-def build_module(cell: Cell, device: str | None = None) -> nn.Module:
+def build_module(
+    cell: Cell, device: str | None = None, library: ModuleType | None = None
+) -> nn.Module:
     """The mechanism of a kernel cell, with seeded weights, in its dtype, on its device.
 
     Args:
         cell: the cell.
         device: another device than the cell's own; ``meta`` allocates nothing.
+        library: another copy of the `attentions` package to build it from.
 
     Raises:
         ValueError, TypeError: it cannot be built for this shape or these hyperparameters.
         ImportError: an optional package is missing.
     """
     w = cell.kernel
-    build = build_layer if w.scope == "layer" else build_attention
+    attentions: Any = library or importlib.import_module("attentions")
+    geometry = attentions.Geometry(
+        num_heads=w.num_heads, head_dim=w.head_dim, seq_len=w.seq_len, causal=w.causal
+    )
+    build = attentions.build_layer if w.scope == "layer" else attentions.build_attention
     torch.manual_seed(_WEIGHT_SEED)
-    module = build(cell.mechanism, geometry_of(w), **cell.hyperparameters)
+    module: nn.Module = build(cell.mechanism, geometry, **cell.hyperparameters)
     # Evaluation where nothing is learned: what happens once in a thousand training steps, such
     # as a redraw of random features, belongs to modes with a backward pass.
-    return module.to(device or cell.device, getattr(torch, w.dtype)).train(w.mode != "forward")
+    module = module.to(device or cell.device, getattr(torch, w.dtype))
+    return module.train(w.has_backward)
 
 
 def layout_of(module: nn.Module) -> str:
     """The strides that a module's inputs should have."""
-    core: Any = module.core if isinstance(module, MultiHeadAttention) else module
+    core: Any = getattr(module, "core", module)
     return str(core.capabilities.memory_layout)
 
 
@@ -73,16 +89,29 @@ class Subject:
         module: the mechanism, as a core or as a layer.
         sets: input tuples as `inputs.make` returns them; calls rotate over them, so that no call
             finds its own inputs in the cache of values.
+        call: runs the mode once, on the next input set.
+        eager_call: the same without the compiler; `call` itself unless the cell compiles.
     """
 
-    def __init__(self, cell: Cell, *, seq_len: int | None = None, num_sets: int = 1) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        *,
+        seq_len: int | None = None,
+        library: ModuleType | None = None,
+        sets: list[tuple[Tensor, ...]] | None = None,
+    ) -> None:
         if seq_len is not None:
             cell = replace(cell, workload=replace(cell.kernel, seq_len=seq_len))
         self.cell = cell
-        self.module = build_module(cell)
+        self.module = build_module(cell, library=library)
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
-        self.sets = [self._inputs(i) for i in range(num_sets)]
-        self._next = 0
+        self.sets = [self._inputs(0)] if sets is None else sets
+        make = _MODES[cell.kernel.mode]
+        self.eager_call = make(self, self.module)
+        self.call = self.eager_call
+        if cell.kernel.compile == "inductor":
+            self.call = make(self, _compiled(self.module))
 
     def _inputs(self, index: int) -> tuple[Tensor, ...]:
         return inputs.make(
@@ -96,24 +125,175 @@ class Subject:
     def rotate(self) -> None:
         """Add input sets until a call does not repeat its predecessor's, memory permitting."""
         size = sum(t.numel() * t.element_size() for t in self.sets[0])
-        while len(self.sets) < 4 and size * (len(self.sets) + 1) <= _ROTATED_BYTES:
+        while len(self.sets) < _NUM_SETS and size * (len(self.sets) + 1) <= _ROTATED_BYTES:
             self.sets.append(self._inputs(len(self.sets)))
 
     def forward(self, tensors: tuple[Tensor, ...]) -> Tensor:
-        """The output for one input set."""
-        out: Tensor = self.module(*tensors[:-1])
-        return out
+        """The output for one input set; of a decode step, that of the last token."""
+        if self.cell.kernel.mode == "decode":
+            out, _ = self.step(tensors, self.state_before_last(tensors), slice(-1, None))
+            return out
+        if self.cell.kernel.mode == "prefill":
+            return self.step(tensors, self.empty_state(), slice(None))[0]
+        whole: Tensor = self.module(*tensors[:-1])
+        return whole
 
     def gradients(self, out: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
         """Gradients of ``sum(out * cotangent)``: of the inputs first, then of the parameters."""
         wanted = [*tensors[:-1], *self.parameters]
         return torch.autograd.grad(out, wanted, tensors[-1], allow_unused=True)
 
-    def call(self) -> Any:
-        """Run the mode once, on the next input set."""
-        tensors = self.sets[self._next]
-        self._next = (self._next + 1) % len(self.sets)
-        if self.cell.kernel.mode == "forward":
-            with torch.no_grad():
-                return self.forward(tensors)
-        return self.gradients(self.forward(tensors), tensors)
+    def empty_state(self) -> Any:
+        """The state of a recurrent form before the first token."""
+        module: Any = self.module
+        w = self.cell.kernel
+        dtype, device = getattr(torch, w.dtype), torch.device(self.cell.device)
+        return module.init_state(w.batch_size, dtype=dtype, device=device)
+
+    def step(
+        self, tensors: tuple[Tensor, ...], state: Any, tokens: slice, module: Any = None
+    ) -> tuple[Tensor, Any]:
+        """Some tokens of an input set through the recurrent form."""
+        parts = [t[..., tokens, :] for t in tensors[:-1]]
+        stepper: Any = module or self.module
+        out, after = stepper.step(*parts, state)
+        return out, after
+
+    @torch.no_grad()
+    def state_before_last(self, tensors: tuple[Tensor, ...]) -> Any:
+        """The state when all tokens but the last have been seen."""
+        state = self.empty_state()
+        if self.cell.kernel.seq_len == 1:
+            return state
+        return self.step(tensors, state, slice(None, -1))[1]
+
+    def state_bytes(self) -> int | None:
+        """Bytes that the past takes at this context length; None for modes without a state."""
+        if self.cell.kernel.mode not in ("prefill", "decode"):
+            return None
+        kept: dict[int, int] = {}
+        _collect(self.state_before_last(self.sets[0]), kept)
+        return sum(kept.values())
+
+
+def _collect(state: Any, kept: dict[int, int]) -> None:
+    if isinstance(state, Tensor):
+        storage = state.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+    elif isinstance(state, (tuple, list)):
+        for part in state:
+            _collect(part, kept)
+
+
+def _compiled(module: nn.Module) -> Any:
+    """The module through inductor, with a cache that nobody else has filled."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="attnbench-inductor-")
+    torch._dynamo.reset()
+    compiled: Any = torch.compile(module, dynamic=False)
+    stepper: Any = module
+    if hasattr(module, "step"):
+        compiled.step = torch.compile(stepper.step, dynamic=False)
+    return compiled
+
+
+Call = Callable[[], Any]
+
+
+def _forward(subject: Subject, module: Any) -> Call:
+    take = _Rotation(subject)
+
+    def call() -> Any:
+        with torch.no_grad():
+            return module(*take()[:-1])
+
+    return call
+
+
+def _forward_backward(subject: Subject, module: Any) -> Call:
+    take = _Rotation(subject)
+
+    def call() -> Any:
+        tensors = take()
+        return subject.gradients(module(*tensors[:-1]), tensors)
+
+    return call
+
+
+def _backward(subject: Subject, module: Any) -> Call:
+    """The backward pass alone: each input set's graph is made once, and kept."""
+    take = _Rotation(subject)
+    graphs: dict[int, Tensor] = {}
+
+    def call() -> Any:
+        tensors = take()
+        if id(tensors) not in graphs:
+            graphs[id(tensors)] = module(*tensors[:-1])
+        wanted = [*tensors[:-1], *subject.parameters]
+        return torch.autograd.grad(
+            graphs[id(tensors)], wanted, tensors[-1], allow_unused=True, retain_graph=True
+        )
+
+    return call
+
+
+def _train_step(subject: Subject, module: Any) -> Call:
+    take = _Rotation(subject)
+    optimiser = torch.optim.AdamW(subject.parameters, lr=_LEARNING_RATE)
+
+    def call() -> None:
+        tensors = take()
+        module(*tensors[:-1]).backward(tensors[-1])
+        optimiser.step()
+        optimiser.zero_grad()
+        for tensor in tensors[:-1]:
+            tensor.grad = None
+
+    return call
+
+
+def _prefill(subject: Subject, module: Any) -> Call:
+    take = _Rotation(subject)
+
+    def call() -> Any:
+        with torch.no_grad():
+            return subject.step(take(), subject.empty_state(), slice(None), module)
+
+    return call
+
+
+def _decode(subject: Subject, module: Any) -> Call:
+    """One token on top of a state that is made once per input set."""
+    take = _Rotation(subject)
+    states: dict[int, Any] = {}
+
+    def call() -> Any:
+        tensors = take()
+        if id(tensors) not in states:
+            states[id(tensors)] = subject.state_before_last(tensors)
+        with torch.no_grad():
+            return subject.step(tensors, states[id(tensors)], slice(-1, None), module)
+
+    return call
+
+
+class _Rotation:
+    """The next input set, round and round."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._next = 0
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        sets = self._subject.sets
+        self._next = (self._next + 1) % len(sets)
+        return sets[self._next]
+
+
+_MODES: dict[str, Callable[[Subject, Any], Call]] = {
+    "forward": _forward,
+    "backward": _backward,
+    "forward_backward": _forward_backward,
+    "train_step": _train_step,
+    "prefill": _prefill,
+    "decode": _decode,
+}

@@ -16,13 +16,14 @@ from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
 from bench.environment import Environment, freshness
 from bench.estimate import expected_s
+from bench.jobs import Interrupt, Interrupted, Jobs
 from bench.launch import WorkerServer
 from bench.measure.clock import now_s
 from bench.plan import PlannedCell, plan
 from bench.progress import SweepProgress, format_duration
 from bench.publish import print_files, print_leaderboard, publish, read_publish_config
 from bench.record import Record, Status
-from bench.run import Interrupt, Interrupted, Runner, is_measured
+from bench.run import Runner, is_measured
 from bench.store import Store, read_records
 
 
@@ -78,7 +79,8 @@ def measure(
     expected = {p.cell.entry + p.cell.key: _expected(p, config) for p in todo}
     is_interrupted = False
     with server, Interrupt() as interrupt, SweepProgress(console, expected) as progress:
-        runner = Runner(config, here, server, interrupt, progress, sweep_id)
+        jobs = Jobs(server, config.run.timeout_s, interrupt)
+        runner = Runner(config, here, jobs, progress, sweep_id)
         try:
             for record in runner.run(todo):
                 store.append(record)
@@ -86,7 +88,7 @@ def measure(
                 progress.finish(record)
         except Interrupted:
             is_interrupted = True
-        return new, runner.busy_s, is_interrupted
+        return new, jobs.busy_s, is_interrupted
 
 
 def of_plan(records: Sequence[Record], planned: Sequence[PlannedCell]) -> list[Record]:

@@ -13,8 +13,10 @@ training; last ``{"status": ..., "reason": ..., "detail": ..., "values": {...}}`
 from __future__ import annotations
 
 import array
+import contextlib
 import faulthandler
 import importlib
+import itertools
 import json
 import os
 import select
@@ -22,7 +24,8 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 from bench.cell import Cell
@@ -69,51 +72,68 @@ def trial(request: dict[str, Any], channel: Channel) -> Outcome:
     from bench.subject import Subject, shape_of
 
     cell = Cell.from_dict(request["cell"])
+    library = library_at(request.get("root"))
+    w = cell.kernel
     device = torch.device(cell.device)
     clock = clock_for(device)
     torch.set_num_threads(cell.num_threads)
-    measured_s = 0.0
 
     channel.send(step="build")
-    subject = Subject(cell)
+    subject = Subject(cell, library=library)
     channel.send(step="first call")
     first_call_s = clock.time_calls(subject.call, 1)
+    compile_s = None
+    if w.compile == "inductor":
+        compile_s = max(0.0, first_call_s - clock.time_calls(subject.call, 1))
     channel.send(step="oracle")
-    errors = oracle.check(cell)
+    errors = oracle.check(cell, library)
 
     started = now_s()
     channel.send(step="memory")
     peak = memory.peak_memory_bytes(subject.call, device)
     saved = 0
-    if cell.kernel.mode != "forward":
+    if w.has_backward:
         first = subject.sets[0]
         saved = memory.saved_for_backward_bytes(lambda: subject.forward(first), subject.parameters)
     channel.send(step="flops")
-    counts = flops.count(subject.call)
+    counts = flops.count(subject.eager_call)
     fvcore = flops.count_with_fvcore(subject.module, subject.sets[0][:-1])
-    measured_s += now_s() - started + first_call_s
+    measured_s = now_s() - started + first_call_s
 
-    shape = shape_of(cell.kernel)
-    factor = 1 if cell.kernel.mode == "forward" else 3
+    shape = shape_of(w)
     module: Any = subject.module
+    if w.mode == "decode":
+        useful = executed = module.decode_flops(shape)
+    else:
+        useful, executed = module.flops(shape), module.executed_flops(shape)
     return _ok(
         first_call_s=first_call_s,
+        compile_s=compile_s,
         max_error=errors.max_error,
         rms_error=errors.rms_error,
         peak_memory_bytes=peak,
         saved_for_backward_bytes=saved,
-        # A matrix product's backward pass is two of its size.
-        flops=factor * module.flops(shape),
-        executed_flops=factor * module.executed_flops(shape),
+        state_bytes=subject.state_bytes(),
+        flops=w.flops_factor * useful,
+        executed_flops=w.flops_factor * executed,
         counted_flops=counts.counted_flops,
         elementwise_elements=counts.elementwise_elements,
         num_operators=counts.num_operators,
         fvcore_flops=fvcore.flops,
         fvcore_unsupported=fvcore.unsupported,
         num_parameters=sum(p.numel() for p in subject.parameters),
-        tokens_per_call=cell.kernel.batch_size * cell.kernel.seq_len,
+        tokens_per_call=w.batch_size * (1 if w.mode == "decode" else w.seq_len),
         measured_s=measured_s,
     )
+
+
+def library_at(root: str | None) -> ModuleType | None:
+    """The `attentions` package of another source tree, beside this one's; None for this one's."""
+    if root is None:
+        return None
+    from bench.gate.trees import load_library
+
+    return load_library(root)
 
 
 def probe(request: dict[str, Any], channel: Channel) -> Outcome:
@@ -131,22 +151,21 @@ def probe(request: dict[str, Any], channel: Channel) -> Outcome:
 
 def rounds(request: dict[str, Any], channel: Channel) -> Outcome:
     """The members of a block, in interleaved rounds."""
-    import psutil
     import torch
 
+    from bench.measure import load
+    from bench.measure.cache import flusher
     from bench.measure.latency import round_order, time_round, warm_up
-    from bench.statistics import paired_ratio
     from bench.subject import Subject
 
     cells = [Cell.from_dict(flat) for flat in request["cells"]]
     stopping = Stopping(**request["stopping"])
-    yardstick = request["reference"]
-    clock = clock_for(torch.device(cells[0].device))
+    device = torch.device(cells[0].device)
+    clock = clock_for(device)
+    flush = flusher(device) if cells[0].kernel.cache == "cold" else None
     torch.set_num_threads(cells[0].num_threads)
-    load_before = psutil.getloadavg()[0]
 
     members = []
-    started = now_s()
     measured_s = 0.0
     for cell in cells:
         channel.send(step=f"warm-up of {cell.entry}")
@@ -156,37 +175,100 @@ def rounds(request: dict[str, Any], channel: Channel) -> Outcome:
         measured_s += sum(members[-1].warmup_s)
 
     taken: list[list[float]] = []
-    started = now_s()
+    before = load.snapshot()
     stop = None
     while stop is None:
         order = round_order(len(members), request["order_seed"], len(taken))
         begun = now_s()
-        samples = time_round(members, order, clock)
+        taken.append(time_round(members, order, clock, flush))
         measured_s += now_s() - begun
-        taken.append(samples)
-        channel.send(round=samples)
+        channel.send(round=taken[-1])
         if channel.is_stop_asked():
             stop = "interrupted"
-            break
-        widths = None
-        if yardstick is not None and stopping.is_check_due(len(taken)):
-            numbers = range(len(taken))
-            columns = list(zip(*taken, strict=True))
-            ratios = [paired_ratio(c, numbers, columns[yardstick], numbers) for c in columns]
-            widths = [r.half_width for r in ratios if r is not None]
-        stop = stopping.verdict(
-            num_rounds=len(taken),
-            num_members=len(members),
-            spent_s=now_s() - started,
-            half_widths=widths,
-        )
+        else:
+            widths = _half_widths(taken, request["reference"], stopping)
+            spent_s = now_s() - before.wall_s
+            stop = stopping.verdict(
+                num_rounds=len(taken),
+                num_members=len(members),
+                spent_s=spent_s,
+                half_widths=widths,
+            )
+    observed = load.between(before, load.snapshot())
     return _ok(
         stop_reason=stop,
         warmup_s=[m.warmup_s for m in members],
         calls_per_sample=[m.calls_per_sample for m in members],
-        load={"load_average_before": load_before, "load_average_after": psutil.getloadavg()[0]},
+        load=observed,
+        is_noisy=load.is_noisy(observed),
         measured_s=measured_s,
     )
+
+
+def _half_widths(
+    taken: list[list[float]], reference: int | None, stopping: Stopping
+) -> list[float] | None:
+    from bench.statistics import paired_ratio
+
+    if reference is None or not stopping.is_check_due(len(taken)):
+        return None
+    numbers = range(len(taken))
+    columns = list(zip(*taken, strict=True))
+    ratios = [paired_ratio(c, numbers, columns[reference], numbers) for c in columns]
+    return [ratio.half_width for ratio in ratios if ratio is not None]
+
+
+def versus(request: dict[str, Any], channel: Channel) -> Outcome:
+    """The same cell of two source trees, in rounds of base, current, current, base."""
+    import random
+
+    import torch
+
+    from bench.measure.latency import Member, time_round, warm_up
+    from bench.subject import Subject
+
+    cells = [Cell.from_dict(request["base"]), Cell.from_dict(request["current"])]
+    device = torch.device(cells[0].device)
+    clock = clock_for(device)
+    torch.set_num_threads(cells[0].num_threads)
+    channel.send(step="build")
+    base = Subject(cells[0], library=library_at(request["root"]))
+    base.rotate()
+    # The same tensors for both, so that neither has the luckier place in memory.
+    current = Subject(cells[1], sets=base.sets)
+    calls = [base.call, repeating(current.call, request["repeat_every"])]
+    channel.send(step="warm-up")
+    warm = [warm_up(call, clock, request["min_sample_s"]) for call in calls]
+    every = request["repeat_every"] or 1
+    count = -(-max(m.calls_per_sample for m in warm) // every) * every
+    members = [Member(call=m.call, calls_per_sample=count, warmup_s=m.warmup_s) for m in warm]
+
+    coin = random.Random(request["seed"])
+    started = now_s()
+    num_rounds = 0
+    while num_rounds < request["min_rounds"] or now_s() - started < request["budget_s"]:
+        first = coin.randrange(2)
+        there = time_round(members, [first, 1 - first], clock)
+        back = time_round(members, [1 - first, first], clock)
+        channel.send(ratio=(there[1] + back[1]) / (there[0] + back[0]))
+        num_rounds += 1
+        if channel.is_stop_asked():
+            break
+    return _ok(measured_s=now_s() - started, latency_s=there[1])
+
+
+def repeating(call: Callable[[], Any], every: int | None) -> Callable[[], Any]:
+    """A call whose every nth repeats its work: a slowdown of known size, for self-tests."""
+    if every is None:
+        return call
+    counter = itertools.count(1)
+
+    def slowed() -> Any:
+        if next(counter) % every == 0:
+            call()
+        return call()
+
+    return slowed
 
 
 def train(request: dict[str, Any], channel: Channel) -> Outcome:
@@ -214,6 +296,7 @@ JOBS: dict[str, Callable[[dict[str, Any], Channel], Outcome]] = {
     "trial": trial,
     "probe": probe,
     "rounds": rounds,
+    "versus": versus,
     "train": train,
 }
 
@@ -231,9 +314,8 @@ def answer(request: dict[str, Any], channel: Channel) -> Outcome:
     from bench.oracle import Incorrect
 
     try:
-        for flat in request.get("cells", [request.get("cell")]):
-            for plugin in flat["plugins"]:
-                importlib.import_module(plugin)
+        for plugin in request.get("plugins", ()):
+            importlib.import_module(plugin)
         return JOBS[request["job"]](request, channel)
     except Incorrect as error:
         return _outcome(Status.INCORRECT, str(error))
@@ -267,6 +349,7 @@ def _preload() -> None:
     import torch
 
     import attentions
+    import bench.measure.load
     import bench.oracle
     import bench.statistics
     import bench.subject
@@ -274,8 +357,22 @@ def _preload() -> None:
 
     attentions.attention_names()
     torch.set_num_threads(1)
-    with torch.profiler.profile(profile_memory=True):  # the first use in a process takes a second
+    # Its first use in a process takes a second, and some builds print a line about it.
+    with quiet_stderr(), torch.profiler.profile(profile_memory=True):
         torch.ones(1)
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Nothing reaches the terminal from below Python."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _become_child(fds: list[int]) -> None:

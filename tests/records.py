@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bench.cell import Cell, KernelWorkload, TaskWorkload
@@ -245,3 +246,8 @@ def sweep_records() -> list[Record]:
     for task in ("recall", "digits"):
         records += task_records(task=task)
     return records + one_of_each_failure()
+
+
+def of_sweep(record: Record, sweep: str) -> Record:
+    """The same record, of another sweep."""
+    return replace(record, sweep=sweep)

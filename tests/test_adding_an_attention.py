@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = subprocess.run(
             ["bash", "-euc", command],
             cwd=folder,
-            env={**os.environ, "PATH": search},
+            env={**os.environ, "PATH": search, "WANDB_MODE": "offline"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

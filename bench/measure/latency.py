@@ -54,13 +54,27 @@ def round_order(num_members: int, seed: int, number: int) -> list[int]:
     return order
 
 
-def time_round(members: Sequence[Member], order: Sequence[int], clock: Clock) -> list[float]:
-    """Seconds per call of each member, in the members' own order, timed in `order`."""
+def time_round(
+    members: Sequence[Member],
+    order: Sequence[int],
+    clock: Clock,
+    flush: Callable[[], None] | None = None,
+) -> list[float]:
+    """Seconds per call of each member, in the members' own order, timed in `order`.
+
+    With `flush` each call is timed by itself, and `flush` runs before it, outside of the span.
+    """
     samples = [0.0] * len(members)
     with garbage_collector_off():
         for index in order:
             member = members[index]
-            seconds = clock.time_calls(member.call, member.calls_per_sample)
+            if flush is None:
+                seconds = clock.time_calls(member.call, member.calls_per_sample)
+            else:
+                seconds = 0.0
+                for _ in range(member.calls_per_sample):
+                    flush()
+                    seconds += clock.time_calls(member.call, 1)
             samples[index] = seconds / member.calls_per_sample
     return samples
 

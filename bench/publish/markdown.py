@@ -94,9 +94,9 @@ def table_lines(table: Table) -> str:
 
 
 _MARKUP = re.compile(
-    r"""[\\`*<|]        # code, emphasis, HTML, the border of a cell
-      | (?<!\w)_|_(?!\w) # emphasis too, but not within softmax_explicit
-      | \](?=[(\[])      # a link, but not the interval [1.79, 1.88]
+    r"""[\\`*<|]                    # code, emphasis, HTML, the border of a cell
+      | (?<![^\W_])_ | _(?![^\W_])  # emphasis too, but not within softmax_explicit
+      | \](?=[(\[])                # a link, but not the interval [1.79, 1.88]
     """,
     re.VERBOSE,
 )

@@ -7,7 +7,7 @@ one more try offline. W&B is never asked online without a key, where it would pr
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import Any
 
 from bench.publish.config import PublishConfig, WandbConfig
 from bench.publish.csv import flat_rows
-from bench.publish.leaderboard import Leaderboard, Setting, build_leaderboard
-from bench.record import SCHEMA_VERSION, Record
+from bench.publish.leaderboard import Leaderboard, Setting, Standing, build_leaderboard
+from bench.record import SCHEMA_VERSION, Record, Status
 
 INIT_TIMEOUT_S = 20.0
 FINISH_TIMEOUT_S = 60.0
@@ -66,7 +66,6 @@ def _publish_sweep(
         try:
             return _write_run(wandb, "online", records, sweep, config), notes
         except Exception as error:
-            wandb.teardown(exit_code=1)  # its service still holds the run's id
             notes.append(
                 f"W&B could not be reached: {_words(error)}. The run was written offline; "
                 f"`wandb sync` sends it later."
@@ -166,7 +165,7 @@ def _write_run(
     out = config.out.absolute()
     group = config.wandb.group or sweep.partition("/")[0]
     board = build_leaderboard(records, metrics=config.metrics, controls=config.controls)
-    with _files_under(out / "wandb", mode):
+    with _files_under(out / "wandb", mode), _service(wandb):
         run = wandb.init(
             mode=mode,
             dir=str(out),
@@ -190,6 +189,15 @@ def _write_run(
             raise
         run.finish()
     return folder
+
+
+@contextmanager
+def _service(wandb: Any) -> Iterator[None]:
+    """End W&B's own process afterwards: only then are its files whole and a run's id free again."""
+    try:
+        yield
+    finally:
+        wandb.teardown()
 
 
 def run_id(sweep: str) -> str:
@@ -220,31 +228,42 @@ def _log(
 def curves(
     board: Leaderboard, metrics: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, float | int]]]:
-    """Scalars at each sequence length, ascending, named ``metric/setting/entry``."""
-    rankings = sorted(board.rankings, key=lambda ranking: ranking.seq_len)
-    for seq_len, group in groupby(rankings, key=lambda ranking: ranking.seq_len):
-        scalars = {
-            f"{name}/{_setting_name(ranking.setting, board)}/{standing.entry}": value
-            for ranking in group
-            for standing in ranking.standings
-            for name in metrics
-            if (value := standing.values[name]) is not None
-        }
-        if scalars:
-            yield seq_len, scalars
+    """Scalars at each sequence length, ascending, named ``metric/setting/entry``.
+
+    Only lengths and settings with a number count, so that a failure elsewhere renames no curve.
+    """
+    timed = [ranking for ranking in board.rankings if any(map(_is_timed, ranking.standings))]
+    names = _setting_names({ranking.setting for ranking in timed})
+    by_length = sorted(timed, key=lambda ranking: ranking.seq_len)
+    for seq_len, group in groupby(by_length, key=lambda ranking: ranking.seq_len):
+        yield (
+            seq_len,
+            {
+                f"{name}/{names[ranking.setting]}/{standing.entry}": value
+                for ranking in group
+                for standing in ranking.standings
+                for name in metrics
+                if (value := standing.values[name]) is not None
+            },
+        )
 
 
-def _setting_name(setting: Setting, board: Leaderboard) -> str:
-    """Dtype and mode, and of the rest what differs within the board."""
-    fields = [name for name in Setting.__dataclass_fields__ if name not in ("dtype", "mode")]
-    parts = [setting.dtype, setting.mode]
-    for name in fields:
-        values = sorted({getattr(ranking.setting, name) for ranking in board.rankings})
-        if len(values) > 1:
-            own = getattr(setting, name)
+def _is_timed(standing: Standing) -> bool:
+    return standing.record.status is Status.OK
+
+
+def _setting_names(settings: Collection[Setting]) -> dict[Setting, str]:
+    """Dtype and mode of each, and of the rest what differs among them."""
+    names = {setting: f"{setting.dtype} {setting.mode}" for setting in settings}
+    for field in Setting.__dataclass_fields__:
+        values = sorted({getattr(setting, field) for setting in settings})
+        if field in ("dtype", "mode") or len(values) < 2:
+            continue
+        for setting in settings:
+            own = getattr(setting, field)
             # A machine's words are long, and hold characters that W&B's names may not.
-            parts.append(f"{name}={values.index(own) + 1 if name == 'machine' else own}")
-    return " ".join(parts)
+            names[setting] += f" {field}={values.index(own) + 1 if field == 'machine' else own}"
+    return names
 
 
 def summary(records: Sequence[Record], board: Leaderboard) -> dict[str, float | int]:

@@ -64,6 +64,7 @@ class Recipe:
         conv_width: tokens that a block's depthwise convolution sees, an odd number; 1 sees no
             neighbour.
         mlp_ratio: hidden channels of a block's MLP, per channel of a token.
+        position_std: spread of the learned positions before training.
         num_steps: parameter updates.
         batch_size: training examples in each.
         learning_rate: at its peak; a linear warm-up leads there, a half cosine from there to 0.
@@ -80,6 +81,7 @@ class Recipe:
     num_layers: int = 2
     conv_width: int = 3
     mlp_ratio: int = 2
+    position_std: float = 0.02
     num_steps: int = 600
     batch_size: int = 64
     learning_rate: float = 3e-3
@@ -92,6 +94,7 @@ class Recipe:
             whole_number(name, getattr(self, name))
         whole_number("num_steps", self.num_steps)
         whole_number("batch_size", self.batch_size)
+        _number("position_std", self.position_std, at_least=0.0)
         _number("learning_rate", self.learning_rate, above=0.0)
         _number("warmup_share", self.warmup_share, at_least=0.0, at_most=1.0)
         _number("weight_decay", self.weight_decay, at_least=0.0)

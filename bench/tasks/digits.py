@@ -27,7 +27,9 @@ class Digits(Task):
     much of it can be had without any mixing: `none` and `uniform` belong beside every result.
     """
 
-    default_recipe = Recipe()
+    default_recipe = Recipe(
+        position_std=0.3, num_steps=300, batch_size=32, learning_rate=2e-3
+    )
     guess = "the most frequent digit of the training images"
     seq_len = NUM_PIXELS
     num_classes = NUM_CLASSES
@@ -49,7 +51,11 @@ class Digits(Task):
 
     def embedding(self, embed_dim: int) -> nn.Module:
         """A pixel's intensity, projected."""
-        return nn.Linear(1, embed_dim)
+        projection = nn.Linear(1, embed_dim)
+        # At first a pixel's intensity and its place weigh the same.
+        nn.init.normal_(projection.weight, std=self.recipe.position_std)
+        nn.init.zeros_(projection.bias)
+        return projection
 
     def chance(self) -> float:
         """The share of the most frequent training digit among the test images."""

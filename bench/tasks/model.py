@@ -49,7 +49,7 @@ class Backbone(nn.Module):
         super().__init__()
         width = task.recipe.embed_dim
         self.embedding = task.embedding(width)
-        self.positions = nn.Parameter(torch.randn(task.seq_len, width) * 0.02)
+        self.positions = nn.Parameter(torch.randn(task.seq_len, width) * task.recipe.position_std)
         self.blocks = nn.ModuleList(Block(task.recipe, mixer) for mixer in mixers)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, task.num_classes)

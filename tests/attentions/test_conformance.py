@@ -42,15 +42,6 @@ def names(claim, among=CORES):
     return pytest.mark.parametrize("name", [n for n in among if claim(CLAIMS[n])])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread_and_a_seed():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 def build(name, causal=False, *, seq_len=SEQ_LEN, dtype=torch.float32, head_dim=D, value_dim=E):
     """A mechanism whose learned values have moved away from where they start."""
     geometry = attentions.Geometry(

@@ -22,6 +22,8 @@ BASE = {
     "mode": "forward",
     "causal": False,
     "scope": "core",
+    "cache": "warm",
+    "compile": "eager",
     "num_threads": 1,
     "max_seq_len": {},
     "seed": 0,

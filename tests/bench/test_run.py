@@ -7,10 +7,11 @@ import pytest
 
 from bench import environment
 from bench.config import read_sweep_config
+from bench.jobs import Interrupt, Interrupted, Jobs
 from bench.launch import WorkerServer
 from bench.plan import plan
 from bench.record import Status
-from bench.run import Interrupt, Interrupted, Runner, is_measured
+from bench.run import Runner, is_measured
 from tests.bench.test_config import BASE
 
 PLUGIN = "tests.misbehaving"
@@ -47,7 +48,8 @@ def run(server, names, interrupt=None, **changes):
     )
     here = environment.current(("cpu",), "retain", server.environment())
     with interrupt or Interrupt() as asked:
-        runner = Runner(config, here, server, asked, Silent(), "test")
+        jobs = Jobs(server, config.run.timeout_s, asked)
+        runner = Runner(config, here, jobs, Silent(), "test")
         return {record.cell.entry: record for record in runner.run(plan(config))}
 
 

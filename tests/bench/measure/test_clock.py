@@ -21,7 +21,7 @@ class FakeCuda:
     def synchronize(self, device):
         self.log.append("synchronize")
 
-    def Event(self, enable_timing):  # noqa: N802
+    def Event(self, enable_timing):
         assert enable_timing
         log, milliseconds = self.log, self.milliseconds
 

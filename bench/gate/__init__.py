@@ -1,0 +1,1 @@
+"""Whether one source tree is slower, or takes more, than another."""

@@ -1,0 +1,97 @@
+"""Compare this source tree with another commit, cell by cell, in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from bench.cell import Cell, TaskWorkload
+from bench.gate.exact import exact_rows, missing_row
+from bench.gate.rows import LATENCY, Row
+from bench.gate.trees import Tree
+from bench.gate.verdict import Verdict, confidence_tail
+from bench.gate.versus import Comparison, Effort, compare
+from bench.jobs import Jobs, Outcome
+
+EntryReader = Callable[[str], dict[str, Any] | None]
+"""An entry's YAML in the base tree, by label: its mechanism and hyperparameters."""
+
+
+def compare_commits(
+    cells: Sequence[Cell],
+    base: Tree,
+    base_entry: EntryReader,
+    jobs: Jobs,
+    effort: Effort,
+    family_error: float,
+    say: Callable[[str], None],
+) -> Iterator[Row]:
+    """Rows of all cells: numbers without noise first, then times.
+
+    The family-wise error is kept by dividing it among the cells that are timed.
+    """
+    tail = confidence_tail(max(1, sum(not cell.is_task for cell in cells)), family_error)
+    for cell in cells:
+        say(cell.describe())
+        entry = base_entry(cell.entry)
+        if entry is None:
+            reason = f"the base has no entry {cell.entry}"
+            yield missing_row(cell, Verdict.NEW, reason, _channel(cell))
+            continue
+        yield from _compare_cell(cell, _as_in_base(cell, entry), base, jobs, effort, tail)
+
+
+def _as_in_base(cell: Cell, entry: dict[str, Any]) -> Cell:
+    settings = dict(entry)
+    mechanism = settings.pop("mechanism")
+    return replace(cell, mechanism=mechanism, hyperparameters=settings)
+
+
+def _channel(cell: Cell) -> str:
+    return "accuracy" if cell.is_task else LATENCY
+
+
+def _compare_cell(
+    cell: Cell, there: Cell, base: Tree, jobs: Jobs, effort: Effort, tail: float
+) -> Iterator[Row]:
+    before = _observe(there, jobs, str(base.root))
+    after = _observe(cell, jobs, None)
+    if not after.is_ok:
+        reason = f"this tree cannot run it: {after.status}: {after.reason}"
+        verdict = Verdict.BROKEN if before.is_ok else Verdict.INCOMPARABLE
+        yield missing_row(cell, verdict, reason, _channel(cell))
+        return
+    if not before.is_ok:
+        reason = f"the base cannot run it: {before.status}: {before.reason}"
+        yield missing_row(cell, Verdict.INCOMPARABLE, reason, _channel(cell))
+        return
+    if isinstance(cell.workload, TaskWorkload):
+        yield from exact_rows(cell, before.values["quality"], after.values["quality"])
+        return
+    yield from exact_rows(cell, before.values, after.values)
+    comparison = compare(there, cell, base.root, jobs, effort, tail=tail)
+    yield latency_row(cell, comparison)
+
+
+def _observe(cell: Cell, jobs: Jobs, root: str | None) -> Outcome:
+    job = "train" if cell.is_task else "trial"
+    return jobs.do(job, plugins=cell.plugins, cell=cell.to_dict(), root=root)
+
+
+def latency_row(cell: Cell, comparison: Comparison) -> Row:
+    """The row of a cell's times."""
+    interval = comparison.interval
+    return Row(
+        entry=cell.entry,
+        mechanism=cell.mechanism,
+        cell=cell.describe(),
+        key=cell.key,
+        channel=LATENCY,
+        verdict=comparison.verdict,
+        ratio=interval.median if interval else None,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        current=comparison.latency_s,
+        reason=comparison.reason,
+    )

@@ -1,0 +1,137 @@
+"""Two source trees side by side: a worktree of another commit, and its `attentions` beside ours."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import bench
+from bench.errors import ConfigError
+
+HERE = Path(bench.__file__).resolve().parent.parent
+MEASURED = ("attentions", "conf/attention")
+"""What the gate takes from each tree: the mechanisms, and how their entries are set."""
+
+_ALIAS = "attentions_of_base"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """A source tree that can be measured.
+
+    Attributes:
+        root: its folder.
+        commit: full hash; of the working tree the one it is based on.
+        is_dirty: whether tracked files of what is measured differ from that commit.
+    """
+
+    root: Path
+    commit: str
+    is_dirty: bool
+
+
+def current_tree() -> Tree:
+    """The tree that this code runs from.
+
+    Raises:
+        ConfigError: it is not a git checkout.
+    """
+    commit = _git("rev-parse", "HEAD")
+    # Untracked files are not dirt: they are nobody's change yet.
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *MEASURED)
+    return Tree(root=HERE, commit=commit, is_dirty=bool(changed))
+
+
+def resolve(reference: str) -> str:
+    """The full hash of a commit.
+
+    Raises:
+        ConfigError: git does not know it.
+    """
+    try:
+        return _git("rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}")
+    except ConfigError as error:
+        names = _git("for-each-ref", "--format=%(refname:short)").split()[:8]
+        raise ConfigError(
+            f"base={reference} is not a commit that git knows here. Give a branch, tag or hash, "
+            f"e.g. {', '.join(['HEAD~1', *names])}."
+        ) from error
+
+
+def default_base() -> str:
+    """The merge base with ``origin/main``; ``HEAD~1`` where that is HEAD itself or is not there.
+
+    Raises:
+        ConfigError: there is no earlier commit.
+    """
+    with contextlib.suppress(ConfigError):
+        base = _git("merge-base", "HEAD", "origin/main")
+        if base != _git("rev-parse", "HEAD"):
+            return base
+    try:
+        return resolve("HEAD~1")
+    except ConfigError as error:
+        raise ConfigError(
+            "There is no earlier commit to compare with. Name one with base=REF."
+        ) from error
+
+
+@contextlib.contextmanager
+def worktree(commit: str) -> Iterator[Tree]:
+    """Check a commit out into a temporary folder, which is gone afterwards, whatever happens."""
+    folder = Path(tempfile.mkdtemp(prefix="attnbench-base-"))
+    try:
+        _git("worktree", "add", "--detach", "--force", str(folder / "tree"), commit)
+        yield Tree(root=folder / "tree", commit=commit, is_dirty=False)
+    finally:
+        with contextlib.suppress(ConfigError):
+            _git("worktree", "remove", "--force", str(folder / "tree"))
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(ConfigError):
+            _git("worktree", "prune")
+
+
+def load_library(root: str | Path) -> ModuleType:
+    """The `attentions` package of another tree, under another name: it imports itself relatively.
+
+    Raises:
+        ImportError: there is none, or it does not import.
+    """
+    if _ALIAS in sys.modules:
+        return sys.modules[_ALIAS]
+    folder = Path(root) / "attentions"
+    spec = importlib.util.spec_from_file_location(
+        _ALIAS, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    if spec is None or spec.loader is None or not (folder / "__init__.py").exists():
+        raise ImportError(f"{root} has no package attentions")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_ALIAS] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[_ALIAS]
+        raise
+    return module
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(HERE), *words], capture_output=True, text=True, timeout=120
+        )
+    except FileNotFoundError as error:
+        raise ConfigError("git is not installed; a comparison of commits needs it.") from error
+    if done.returncode != 0:
+        words_of_git = done.stderr.strip().splitlines()
+        because = words_of_git[-1] if words_of_git else f"exit code {done.returncode}"
+        raise ConfigError(f"git {words[0]} failed in {HERE}: {because}")
+    return done.stdout.strip()

@@ -1,0 +1,182 @@
+import pytest
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from attentions import Geometry, build_attention, build_layer
+from attentions.base import CallShape
+
+
+def build(seq_len=9, **settings):
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=seq_len)
+    core = build_attention("flatten", geometry, **settings).double()
+    torch.nn.init.normal_(core.scale)
+    return core
+
+
+def build_on_grid(grid=(4, 6), **settings):
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=grid[0] * grid[1], grid=grid)
+    layer = build_layer("flatten_layer", geometry, **settings).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return layer
+
+
+def features_by_hand(x, scale, p, norm_over):
+    """f_p of one token, all heads: (H, D) -> (H, D)."""
+    x = (x.clamp(min=0) + 1e-6) / functional.softplus(scale).view_as(x)
+    if norm_over == "all_heads":
+        return x**p * (x.norm() / (x**p).norm())
+    return torch.stack([head**p * (head.norm() / (head**p).norm()) for head in x])
+
+
+def attention_by_hand(q, k, v, scale, p, norm_over):
+    out = torch.zeros_like(q)
+    for b in range(q.shape[0]):
+        phi_k = [features_by_hand(k[b, :, j], scale, p, norm_over) for j in range(k.shape[2])]
+        for i in range(q.shape[2]):
+            phi_q = features_by_hand(q[b, :, i], scale, p, norm_over)
+            for h in range(q.shape[1]):
+                weights = torch.stack([phi_q[h] @ phi[h] for phi in phi_k])
+                out[b, h, i] = (weights / len(weights)) @ v[b, h] / (weights.mean() + 1e-6)
+    return out
+
+
+@pytest.mark.parametrize("norm_over", ["all_heads", "head"])
+@pytest.mark.parametrize("p", [2, 3, 4.5])
+def test_it_is_the_formula_of_the_paper_and_of_the_authors_code(norm_over, p, qkv):
+    q, k, v = qkv(2, 2, 9, 4)
+    core = build(focusing_factor=p, norm_over=norm_over)
+    expected = attention_by_hand(q, k, v, core.scale.detach(), p, norm_over)
+    torch.testing.assert_close(core(q, k, v), expected)
+    torch.testing.assert_close(core.reference(q, k, v), expected)
+
+
+def test_heads_are_independent_only_with_norms_over_one_head(qkv):
+    q, k, v = qkv(1, 2, 9, 4)
+    louder = q.clone()
+    louder[:, 0, :, 0] += 10
+    for norm_over, same in (("head", True), ("all_heads", False)):
+        core = build(norm_over=norm_over)
+        assert torch.equal(core(q, k, v)[:, 1], core(louder, k, v)[:, 1]) == same
+
+
+def test_one_head_makes_both_readings_equal(qkv):
+    q, k, v = qkv(1, 1, 9, 4)
+    geometry = Geometry(num_heads=1, head_dim=4, seq_len=9)
+    readings = [
+        build_attention("flatten", geometry, norm_over=n).double() for n in ("head", "all_heads")
+    ]
+    torch.testing.assert_close(*(core(q, k, v) for core in readings))
+
+
+def test_a_high_focusing_factor_does_not_underflow_in_float32(qkv):
+    q, k, v = (x.float() for x in qkv(1, 2, 9, 4))
+    core = build(focusing_factor=16).float()
+    tiny = core(1e-4 * q, 1e-4 * k, v)
+    wide = core.double()(1e-4 * q.double(), 1e-4 * k.double(), v.double())
+    torch.testing.assert_close(tiny.double(), wide, rtol=1e-3, atol=1e-6)
+
+
+def test_scale_starts_at_zero_and_is_divided_by_its_softplus(qkv):
+    q, k, v = qkv(1, 2, 9, 4)
+    core = build_attention("flatten", Geometry(num_heads=2, head_dim=4, seq_len=9)).double()
+    assert core.scale.shape == (8,)
+    assert core.scale.eq(0).all()
+    zeros = torch.zeros(8, dtype=torch.float64)
+    expected = attention_by_hand(q, k, v, zeros, 3, "all_heads")
+    torch.testing.assert_close(core(q, k, v), expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"focusing_factor": 0.5}, "focusing_factor is 0.5; a number of 1 or more"),
+        ({"focusing_factor": "3"}, "focusing_factor is '3'"),
+        ({"norm_over": "heads"}, "norm_over is 'heads'; 'all_heads' or 'head' is needed"),
+        ({"eps": 0.0}, "eps is 0.0; a number above 0"),
+    ],
+)
+@pytest.mark.parametrize("name", ["flatten", "flatten_layer"])
+def test_settings_out_of_range_are_refused_by_name(name, settings, message):
+    with pytest.raises(ValueError, match=f"{name}: {message}"):
+        build_attention(name, Geometry(num_heads=2, head_dim=4, seq_len=9), **settings)
+
+
+@pytest.mark.parametrize("sr_ratio", [1, 2])
+@pytest.mark.parametrize("norm_over", ["all_heads", "head"])
+def test_the_layer_equals_its_explicit_form(sr_ratio, norm_over):
+    layer = build_on_grid(sr_ratio=sr_ratio, norm_over=norm_over, kernel_size=3)
+    x = torch.randn(2, 24, 8, dtype=torch.float64, requires_grad=True)
+    out, expected = layer(x), layer.reference(x)
+    torch.testing.assert_close(out, expected)
+    cotangent = torch.randn_like(out)
+    wanted = [x, *layer.parameters()]
+    got = torch.autograd.grad(out, wanted, cotangent)
+    for a, b in zip(got, torch.autograd.grad(expected, wanted, cotangent), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("sr_ratio", [1, 2])
+def test_flops_of_the_layer_equal_torchs_counter(sr_ratio):
+    layer = build_on_grid(sr_ratio=sr_ratio)
+    shape = CallShape(batch_size=3, num_heads=2, query_len=24, key_len=24, head_dim=4, value_dim=4)
+    with FlopCounterMode(display=False) as counter:
+        layer(torch.randn(3, 24, 8, dtype=torch.float64))
+    assert layer.flops(shape) == counter.get_total_flops()
+
+
+def test_the_layers_learned_values_have_the_authors_names_and_shapes():
+    shapes = {name: tuple(p.shape) for name, p in build_on_grid(sr_ratio=2).named_parameters()}
+    assert shapes == {
+        "positional_encoding": (6, 8),
+        "scale": (8,),
+        "q.weight": (8, 8),
+        "q.bias": (8,),
+        "kv.weight": (16, 8),
+        "kv.bias": (16,),
+        "sr.weight": (8, 8, 2, 2),
+        "sr.bias": (8,),
+        "norm.weight": (8,),
+        "norm.bias": (8,),
+        "dwc.weight": (4, 1, 5, 5),
+        "dwc.bias": (4,),
+        "proj.weight": (8, 8),
+        "proj.bias": (8,),
+    }
+    without_bias = build_on_grid(qkv_bias=False).state_dict()
+    assert "q.bias" not in without_bias
+    assert "kv.bias" not in without_bias
+
+
+def test_the_layers_convolution_spreads_a_value_over_its_neighbours_only():
+    layer = build_on_grid((5, 6), kernel_size=3)
+    v = torch.zeros(1, 30, 8, dtype=torch.float64)
+    v[0, 2 * 6 + 3] = 1.0  # row 2, column 3
+    changed = (layer._restore_rank(v) - layer.dwc.bias.repeat(2)).abs().sum(-1).reshape(
+        5, 6
+    ) > 1e-12
+    expected = torch.zeros(5, 6, dtype=torch.bool)
+    expected[1:4, 2:5] = True
+    assert torch.equal(changed, expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sr_ratio": 4}, "sr_ratio is 4; a divisor of both sides of the 4x6 grid"),
+        ({"sr_ratio": 0}, "sr_ratio is 0"),
+        ({"kernel_size": 4}, "kernel_size is 4; an odd number"),
+        ({"qkv_bias": 1}, "qkv_bias is 1; True or False"),
+    ],
+)
+def test_what_the_layer_cannot_be_built_with_is_refused_by_name(settings, message):
+    with pytest.raises(ValueError, match=f"flatten_layer: {message}"):
+        build_on_grid(**settings)
+
+
+def test_the_layer_needs_values_as_wide_as_keys():
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=9, value_dim=3)
+    with pytest.raises(ValueError, match=r"flatten_layer: geometry\.value_dim is 3; 4 is needed"):
+        build_attention("flatten_layer", geometry)

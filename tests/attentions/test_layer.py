@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+import attentions
+from attentions import Geometry, MultiHeadAttention, build_attention, build_layer
+from attentions.base import Attention, AttentionLayer, CallShape
+
+NAMES = attentions.attention_names()
+CORES = [n for n in NAMES if issubclass(attentions.attention_class(n), Attention)]
+
+
+def build(name, value_dim=8, **settings):
+    geometry = Geometry(num_heads=2, head_dim=8, seq_len=12, value_dim=value_dim)
+    return build_layer(name, geometry, **settings)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_mechanism_can_be_had_as_a_layer(name):
+    layer = build(name)
+    assert isinstance(layer, AttentionLayer if name not in CORES else MultiHeadAttention)
+    assert layer(torch.randn(3, 12, 16)).shape == (3, 12, 16)
+
+
+@pytest.mark.parametrize("name", CORES)
+def test_a_layer_projects_mixes_and_projects_back(name):
+    layer = build(name, value_dim=6).double()
+    x = torch.randn(3, 12, 16, dtype=torch.float64)
+    q, k, v = layer.qkv(x).split([16, 16, 12], dim=-1)
+    heads = [part.unflatten(-1, (2, -1)).transpose(1, 2) for part in (q, k, v)]
+    expected = layer.proj(layer.core(*heads).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(layer(x), expected)
+    torch.testing.assert_close(layer(x), layer.reference(x))
+
+
+def test_every_core_gets_the_same_projections():
+    sizes = {
+        name: sum(p.numel() for p in build(name).parameters())
+        - sum(p.numel() for p in build(name).core.parameters())
+        for name in CORES
+    }
+    assert set(sizes.values()) == {16 * 48 + 48 + 16 * 16 + 16}
+
+
+def test_projections_can_go_without_bias():
+    core = build_attention("softmax", Geometry(num_heads=2, head_dim=8, seq_len=12))
+    layer = MultiHeadAttention(core, bias=False)
+    assert [name for name, _ in layer.named_parameters()] == ["qkv.weight", "proj.weight"]
+
+
+def test_hyperparameters_reach_the_core():
+    assert build("linear", eps=0.5).core.eps == 0.5
+
+
+def test_costs_are_those_of_the_core_and_of_the_projections():
+    layer = build("linear", value_dim=6)
+    shape = CallShape(batch_size=3, num_heads=2, query_len=12, key_len=12, head_dim=8, value_dim=6)
+    projections = 2 * 3 * 12 * 16 * (16 + 16 + 12 + 12)
+    assert layer.flops(shape) == projections + layer.core.flops(shape)
+    assert layer.executed_flops(shape) == projections + layer.core.executed_flops(shape)
+    extra = layer.extra_elements(shape, backward=True)
+    assert extra > layer.core.extra_elements(shape, backward=True)
+    assert extra > layer.extra_elements(shape, backward=False)

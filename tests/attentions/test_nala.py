@@ -1,0 +1,228 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from attentions import Geometry, build_attention, build_layer
+from attentions.base import CallShape
+
+
+def build(grid=(3, 4), head_dim=8, **settings):
+    geometry = Geometry(num_heads=2, head_dim=head_dim, seq_len=grid[0] * grid[1], grid=grid)
+    return build_attention("nala", geometry, **settings)
+
+
+def attention_by_hand(q, k, v, *, lam=3.0, tau=0.5, key_power=3.0, eps=1e-6, angles=None):
+    """One channel of one pair at a time; ``angles`` turns adjacent channels, (N, D)."""
+    out = torch.zeros_like(v[:, :, :1].expand(-1, -1, q.shape[2], -1)).clone()
+    for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
+        norm = q[b, h, i].norm()
+        p = lam * (tau + math.tanh(norm))
+        numerator, mean_weight = torch.zeros_like(out[b, h, i]), 0.0
+        for j in range(k.shape[2]):
+            weight = turned = 0.0
+            for sign in (1, -1):
+                phi_q = (sign * q[b, h, i] / norm).clamp(min=0) ** p
+                phi_k = (sign * k[b, h, j]).clamp(min=0) ** key_power
+                weight += float(phi_q @ phi_k)
+                if angles is not None:
+                    phi_q, phi_k = turn(phi_q, angles[i]), turn(phi_k, angles[j])
+                turned += float(phi_q @ phi_k)
+            numerator += turned * v[b, h, j] / k.shape[2]
+            mean_weight += weight / k.shape[2]
+        out[b, h, i] = numerator / (mean_weight + eps)
+    return out
+
+
+def turn(x, angle):
+    """Each pair of adjacent channels by its own angle: (D,), (D,) -> (D,)."""
+    turned = torch.empty_like(x)
+    for c in range(0, len(x), 2):
+        cos, sin = math.cos(angle[c]), math.sin(angle[c])
+        turned[c] = x[c] * cos - x[c + 1] * sin
+        turned[c + 1] = x[c + 1] * cos + x[c] * sin
+    return turned
+
+
+def angles_by_hand(grid, dim):
+    """Rows turn the first half of the channels, columns the second; two channels share an angle."""
+    steps = dim // 4 - 1
+    angles = torch.empty(grid[0] * grid[1], dim)
+    for token in range(len(angles)):
+        for c in range(dim):
+            place = divmod(token, grid[1])[0 if c < dim // 2 else 1]
+            pair = c % (dim // 2) // 2
+            angles[token, c] = place * 10_000 ** (-pair / steps if steps else 0.0)
+    return angles
+
+
+def test_it_is_the_formula_of_the_release(qkv):
+    q, k, v = qkv(1, 2, 12, 8)
+    expected = attention_by_hand(q, k, v)
+    core = build()
+    torch.testing.assert_close(core(q, k, v), expected)
+    torch.testing.assert_close(core.reference(q, k, v), expected)
+
+
+def test_every_hyperparameter_is_where_the_formula_has_it(qkv):
+    q, k, v = qkv(1, 2, 12, 8)
+    settings = {"lam": 2.0, "tau": 0.75, "key_power": 2.0, "eps": 0.1}
+    torch.testing.assert_close(build(**settings)(q, k, v), attention_by_hand(q, k, v, **settings))
+
+
+@pytest.mark.parametrize(("grid", "head_dim"), [((3, 4), 8), ((4, 3), 4), ((2, 5), 12)])
+def test_rope_turns_the_numerators_features_by_row_and_column(grid, head_dim, qkv):
+    q, k, v = qkv(1, 2, grid[0] * grid[1], head_dim)
+    core = build(grid, head_dim, rope=True)
+    expected = attention_by_hand(q, k, v, angles=angles_by_hand(grid, head_dim))
+    torch.testing.assert_close(core(q, k, v), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(core(q, k, v), core.reference(q, k, v))
+
+
+def test_rope_depends_on_distances_only():
+    """The same two tokens, moved together over the grid, weigh each other the same."""
+    core = build((6, 6), rope=True)
+    a, b = torch.randn(2, 2, 8, dtype=torch.float64)  # (H, D) each
+    results = []
+    for row, column in ((0, 0), (2, 3), (4, 1)):
+        q, k, v = torch.zeros(3, 1, 2, 36, 8, dtype=torch.float64)
+        here, there = row * 6 + column, (row + 1) * 6 + column + 2
+        q[0, :, here], k[0, :, there], v[0, :, there] = a, b, 1.0
+        results.append(core(q, k, v)[0, :, here])
+    torch.testing.assert_close(results[0], results[1])
+    torch.testing.assert_close(results[0], results[2])
+
+
+def test_without_rope_constant_values_come_back_and_with_rope_they_do_not(qkv):
+    q, k, _ = qkv(1, 2, 12, 8)
+    ones = torch.ones_like(q)
+    assert (build()(q, k, ones) - 1).abs().max() < 1e-4
+    assert (build(rope=True)(q, k, ones) - 1).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("rope", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_a_zero_query_gives_zeros_and_harms_no_gradient(rope, dtype, qkv):
+    q, k, v = (x.to(dtype) for x in qkv(1, 2, 12, 8))
+    q[:, :, 4] = 0
+    q, k, v = (x.requires_grad_() for x in (q, k, v))
+    out = build(rope=rope)(q, k, v)
+    assert out[:, :, 4].eq(0).all()
+    assert out.isfinite().all()
+    gradients = torch.autograd.grad(out.sum(), (q, k, v))
+    assert all(g.isfinite().all() for g in gradients)
+    assert gradients[0][:, :, 4].eq(0).all()
+    assert all(g[:, :, :4].ne(0).any() for g in gradients)
+
+
+def test_the_power_follows_the_norm(qkv):
+    """A longer query points its weights at fewer keys: Eq. 8 is what keeps its norm in play."""
+    q, k, v = qkv(4, 2, 12, 8)
+    unit = q / q.norm(dim=-1, keepdim=True)
+    eye = torch.eye(12, dtype=torch.float64).expand(4, 2, 12, 12)
+    entropies = []
+    for norm in (0.01, 0.5, 2.0):
+        weights = build()(norm * unit, k, eye)
+        entropies.append(-(weights * (weights + 1e-12).log()).sum(-1).mean())
+    assert entropies[0] > entropies[1] > entropies[2]
+    # Without the norm's tanh there would be nothing but a direction.
+    assert not torch.allclose(build()(0.1 * unit, k, v), build()(unit, k, v), atol=1e-3)
+
+
+def test_unlike_signs_do_not_weigh():
+    q = torch.ones(1, 2, 1, 8)
+    k = torch.stack((torch.ones(2, 8), -torch.ones(2, 8)), dim=1)[None]
+    v = torch.tensor([1.0, 100.0]).view(1, 1, 2, 1).expand(1, 2, 2, 8)
+    torch.testing.assert_close(build()(q, k, v), torch.ones(1, 2, 1, 8), rtol=1e-4, atol=0)
+
+
+def test_with_rope_a_head_dim_that_is_no_multiple_of_4_is_refused():
+    with pytest.raises(ValueError, match="nala: head_dim is 6; a multiple of 4 is needed"):
+        build(head_dim=6, rope=True)
+    build(head_dim=6)
+
+
+def test_with_rope_tokens_must_fill_the_grid(qkv):
+    core = build(rope=True)
+    with pytest.raises(ValueError, match=r"nala: 12 queries and 5 keys .* rope=True"):
+        core(*qkv(1, 2, 12, 8, key_len=5))
+    with pytest.raises(ValueError, match="nala: 10 tokens were given; its grid of 3x4 needs 12"):
+        core(*qkv(1, 2, 10, 8))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rope": 1}, "rope is 1; True or False"),
+        ({"lam": 0}, "lam is 0; a number above 0"),
+        ({"tau": -0.5}, "tau is -0.5"),
+        ({"lam": 1.0}, "lam \\* tau .* is 0.5; a number of 1 or more"),
+        ({"key_power": 0.5}, "key_power is 0.5; a number of 1 or more"),
+        ({"eps": 0}, "eps is 0"),
+    ],
+)
+@pytest.mark.parametrize("name", ["nala", "nala_layer", "nala_cosine"])
+def test_settings_out_of_range_are_refused_by_name(name, settings, message):
+    if name == "nala_cosine" and "rope" in settings:
+        settings, message = {"alpha": 0}, "alpha is 0; a number above 0"
+    with pytest.raises(ValueError, match=message):
+        build_attention(name, Geometry(num_heads=2, head_dim=8, seq_len=12), **settings)
+
+
+def layer_by_hand(layer, x, grid):
+    """Linear, core, convolution, norm, gate, Linear, each as torch has it."""
+    q, k, v, g = layer.qkvg(x).chunk(4, dim=-1)
+    heads = [part.unflatten(-1, (2, 8)).transpose(1, 2) for part in (q, k, v)]
+    mixed = attention_by_hand(*heads, angles=angles_by_hand(grid, 8)).transpose(1, 2).flatten(2)
+    image = v.transpose(1, 2).unflatten(2, grid)
+    local = functional.conv2d(image, layer.lepe.weight, layer.lepe.bias, padding=2, groups=16)
+    normed = functional.layer_norm(
+        mixed + local.flatten(2).transpose(1, 2), (16,), layer.norm.weight, layer.norm.bias, 1e-5
+    )
+    return layer.proj(normed * functional.silu(g))
+
+
+@pytest.fixture
+def layer():
+    geometry = Geometry(num_heads=2, head_dim=8, seq_len=12, grid=(3, 4))
+    layer = build_layer("nala_layer", geometry).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return layer
+
+
+def test_the_layer_is_that_of_the_release(layer):
+    x = torch.randn(1, 12, 16, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), layer_by_hand(layer, x, (3, 4)), rtol=1e-5, atol=1e-5)
+
+
+def test_the_layers_learned_values_have_names_and_shapes(layer):
+    assert {name: tuple(p.shape) for name, p in layer.state_dict().items()} == {
+        "qkvg.weight": (64, 16),
+        "qkvg.bias": (64,),
+        "lepe.weight": (16, 1, 5, 5),
+        "lepe.bias": (16,),
+        "norm.weight": (16,),
+        "norm.bias": (16,),
+        "proj.weight": (16, 16),
+        "proj.bias": (16,),
+    }
+
+
+def test_flops_are_the_same_with_and_without_rope(qkv):
+    shape = CallShape(batch_size=1, num_heads=2, query_len=12, key_len=12, head_dim=8, value_dim=8)
+    for rope in (False, True):
+        core = build(rope=rope)
+        with FlopCounterMode(display=False) as counter:
+            core(*qkv(1, 2, 12, 8))
+        assert core.flops(shape) == counter.get_total_flops()
+
+
+def test_the_layer_needs_values_as_wide_as_keys():
+    geometry = Geometry(num_heads=2, head_dim=8, seq_len=9, value_dim=3)
+    with pytest.raises(ValueError, match=r"nala_layer: geometry\.value_dim is 3; 8 is needed"):
+        build_attention("nala_layer", geometry)

@@ -1,0 +1,236 @@
+import math
+
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+
+CPU = torch.device("cpu")
+
+
+def build(causal=False, seq_len=9, head_dim=4, **settings):
+    geometry = Geometry(num_heads=2, head_dim=head_dim, seq_len=seq_len, causal=causal)
+    return build_attention("performer", geometry, **settings)
+
+
+def attention_by_hand(q, k, v, projection, kernel, eps):
+    """Features and weights one number at a time, for one head: (N, D), (M, D), (M, E)."""
+    num_features, dim = projection.shape
+    c = dim**-0.25
+
+    def logits(x):
+        return [c * float(w @ x) for w in projection]
+
+    def half_square(x):
+        return c**2 * float(x @ x) / 2
+
+    largest_key = max(max(logits(key)) for key in k)
+    out = torch.zeros(len(q), v.shape[-1], dtype=q.dtype)
+    for i, query in enumerate(q):
+        total = 0.0
+        for key, value in zip(k, v, strict=True):
+            weight = 0.0
+            for a, b in zip(logits(query), logits(key), strict=True):
+                if kernel == "relu":
+                    weight += (max(a, 0) + eps) * (max(b, 0) + eps)
+                    continue
+                phi_q = math.exp(a - half_square(query) - max(logits(query))) + eps
+                phi_k = math.exp(b - half_square(key) - largest_key) + eps
+                weight += phi_q * phi_k / num_features
+            total += weight
+            out[i] += weight * value
+        out[i] /= total
+    return out
+
+
+@pytest.mark.parametrize(("kernel", "eps"), [("softmax", 1e-4), ("relu", 1e-3)])
+def test_it_is_the_formula_of_the_paper(kernel, eps, qkv):
+    q, k, v = qkv(1, 2, 9, 4, key_len=6)
+    core = build(kernel=kernel, num_features=7).double()
+    out = core(q, k, v)
+    for h in range(2):
+        expected = attention_by_hand(q[0, h], k[0, h], v[0, h], core.projection, kernel, eps)
+        torch.testing.assert_close(out[0, h], expected)
+        torch.testing.assert_close(core.reference(q, k, v)[0, h], expected)
+
+
+@pytest.mark.parametrize("kernel", ["softmax", "relu"])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 4.0])
+def test_the_causal_form_at_i_is_the_bidirectional_form_on_the_prefix_up_to_i(kernel, scale, qkv):
+    q, k, v = qkv(1, 2, 140, 4)
+    k = k * scale * torch.linspace(0.2, 3, 140, dtype=torch.float64)[:, None]
+    settings = {"kernel": kernel, "num_features": 8}
+    causal, free = build(True, 140, **settings).double(), build(False, 140, **settings).double()
+    out = causal(q, k, v)
+    for i in range(140):
+        prefix = free(q[:, :, i : i + 1], k[:, :, : i + 1], v[:, :, : i + 1])
+        torch.testing.assert_close(out[:, :, i : i + 1], prefix)
+
+
+@pytest.mark.parametrize("kernel", ["softmax", "relu"])
+def test_a_later_key_ten_thousand_times_larger_changes_no_earlier_bit(kernel, qkv):
+    q, k, v = (x.float() for x in qkv(1, 2, 300, 8))
+    core = build(True, 300, head_dim=8, kernel=kernel)
+    out = core(q, k, v)
+    for late in (1, 100, 127, 128, 299):
+        larger = k.clone()
+        larger[:, :, late] *= 1e4
+        again = core(q, larger, v)
+        assert again.isfinite().all()
+        assert torch.equal(again[:, :, :late], out[:, :, :late])
+
+
+@pytest.mark.parametrize("kernel", ["softmax", "relu"])
+@pytest.mark.parametrize("scale", [1.0, 10.0, 100.0])
+def test_keys_of_very_different_sizes_stay_accurate_in_float32(kernel, scale, qkv):
+    q, k, v = qkv(1, 2, 300, 8)
+    k = k * (1 + scale * torch.rand(300, 1, dtype=torch.float64))
+    core = build(True, 300, head_dim=8, kernel=kernel)
+    narrow = core(q.float(), k.float(), v.float()).double()
+    wide = core.double()(q.float().double(), k.float().double(), v.float().double())
+    assert (narrow - wide).abs().max() < 1e-3 * wide.abs().max()
+
+
+def test_relu_steps_equal_the_causal_forward(qkv):
+    q, k, v = qkv(2, 2, 140, 4)
+    core = build(True, 140, kernel="relu").double()
+    state = core.init_state(2, dtype=torch.float64, device=CPU)
+    outputs = []
+    for part in zip(*(x.split([130, 9, 1], dim=2) for x in (q, k, v)), strict=True):
+        out, state = core.step(*part, state)
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, dim=2), core(q, k, v))
+    torch.testing.assert_close(torch.cat(outputs, dim=2), core.reference(q, k, v))
+
+
+def test_products_of_softmax_features_estimate_the_softmax_kernel():
+    """Lemma 1: without eps, and the maxima undone, their mean is exp(q . k / sqrt(D))."""
+    core = build(num_features=20_000, eps=1e-12).double()
+    q, k = 0.4 * torch.randn(2, 1, 2, 9, 4, dtype=torch.float64)
+    peak_q, peak_k = (4**-0.25 * x @ core.projection.T for x in (q, k))
+    undone = (peak_q.amax(-1, keepdim=True) + peak_k.amax((-2, -1), keepdim=True)).exp()
+    estimate = core.query_features(q) @ core.key_features(k).transpose(-2, -1) * undone
+    exact = (q @ k.transpose(-2, -1) / 2).exp()
+    assert ((estimate - exact) / exact).abs().max() < 0.1
+
+
+def test_more_features_come_nearer_to_softmax_attention(qkv):
+    q, k, v = (0.5 * x for x in qkv(4, 2, 64, 8))
+    exact = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    settings = {"seq_len": 64, "head_dim": 8, "eps": 1e-8}
+    errors = [
+        (build(num_features=n, **settings).double()(q, k, v) - exact).norm() / exact.norm()
+        for n in (16, 256, 4096)
+    ]
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+
+
+def test_far_above_norm_50_the_output_is_the_mean_of_the_values(qkv):
+    q, k, v = qkv(1, 2, 9, 16)
+    q, k = (50 * x / x.norm(dim=-1, keepdim=True) for x in (q, k))
+    out = build(head_dim=16).double()(q, k, v)
+    torch.testing.assert_close(out, v.mean(dim=2, keepdim=True).expand_as(v))
+
+
+def test_a_hidden_key_sets_no_maximum():
+    core = build()
+    k = torch.randn(1, 2, 9, 4)
+    key_mask = torch.ones(1, 9, dtype=torch.bool)
+    key_mask[0, 3] = False
+    phi_k = core.key_features(k, key_mask)
+    k[:, :, 3] = 1e4
+    assert torch.equal(core.key_features(k, key_mask), phi_k)
+    assert phi_k[:, :, 3].eq(0).all()
+
+
+def test_by_default_there_are_d_ln_d_features():
+    assert build(head_dim=64).projection.shape == (266, 64)
+    assert build(head_dim=1).projection.shape == (1, 1)
+
+
+def test_the_projection_depends_on_its_own_seed_only():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = build().projection
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(build().projection, first)
+    assert not torch.equal(build(projection_seed=1).projection, first)
+
+
+def test_redrawing_follows_the_seeds_series():
+    one, other = build(projection_seed=5), build(projection_seed=5)
+    first = one.projection
+    one.redraw()
+    second = one.projection
+    one.redraw()
+    other.redraw()
+    assert torch.equal(other.projection, second)
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, one.projection)
+    assert one.num_redraws == 2
+
+
+def test_only_training_calls_count_towards_a_redraw(qkv):
+    tensors = qkv(1, 2, 9, 4)
+    core = build(redraw_interval=3).double()
+    first = core.projection
+    core.eval()
+    for _ in range(10):
+        core(*tensors)
+    core.train()
+    for _ in range(3):
+        core(*tensors)
+        assert core.projection is first
+    core(*tensors)
+    assert core.num_redraws == 1
+    assert not torch.equal(core.projection, first)
+    for _ in range(3):
+        core(*tensors)
+    assert core.num_redraws == 2
+
+
+def test_an_interval_of_zero_keeps_the_projection(qkv):
+    tensors = qkv(1, 2, 9, 4)
+    core = build(redraw_interval=0).double()
+    for _ in range(3):
+        core(*tensors)
+    assert core.num_redraws == 0
+
+
+def test_a_redraw_between_forward_and_backward_does_no_harm(qkv):
+    q, k, v = (x.requires_grad_() for x in qkv(1, 2, 9, 4))
+    core = build().double()
+    expected = torch.autograd.grad(core(q, k, v).sum(), q)[0]
+    out = core(q, k, v)
+    core.redraw()
+    assert torch.equal(torch.autograd.grad(out.sum(), q)[0], expected)
+
+
+def test_a_redraw_keeps_dtype_and_the_projection_travels_in_the_state_dict():
+    core = build().double()
+    core.redraw()
+    assert core.projection.dtype == torch.float64
+    other = build().double()
+    other.load_state_dict(core.state_dict())
+    assert list(core.state_dict()) == ["projection"]
+    assert torch.equal(other.projection, core.projection)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_features": 0}, "num_features is 0; a whole number of 1 or more"),
+        ({"num_features": 2.5}, "num_features is 2.5"),
+        ({"kernel": "exp"}, "kernel is 'exp'; 'softmax' or 'relu' is needed"),
+        ({"eps": 0}, "eps is 0; a number of 1e-18 or more"),
+        ({"relu_eps": -1.0}, "relu_eps is -1.0"),
+        ({"ortho_scaling": 2}, "ortho_scaling is 2; 0 or 1 is needed"),
+        ({"ortho_scaling": True}, "ortho_scaling is True"),
+        ({"redraw_interval": -1}, "redraw_interval is -1; a whole number of 0 or more"),
+        ({"projection_seed": -1}, "projection_seed is -1"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(settings, message):
+    with pytest.raises(ValueError, match=f"performer: {message}"):
+        build(**settings)

@@ -1,0 +1,128 @@
+import pytest
+
+import attentions
+from attentions import Capabilities, Geometry, build_attention, register_attention, registry
+from attentions.base import Attention
+
+GEOMETRY = Geometry(num_heads=2, head_dim=8, seq_len=12)
+
+
+@pytest.fixture
+def spare_registry(monkeypatch):
+    """What a test registers is gone after it."""
+    attentions.attention_names()
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+
+def register(name, cls):
+    return register_attention(name, title="T", source="S", capabilities=Capabilities())(cls)
+
+
+def fresh_class():
+    class Mean(Attention):
+        def __init__(self, geometry, strength: float = 2.0, *, label="x"):
+            super().__init__(geometry)
+
+        def forward(self, q, k, v):
+            return v.mean(dim=2, keepdim=True).expand(-1, -1, q.shape[2], -1)
+
+        def flops(self, shape):
+            return 0
+
+    return Mean
+
+
+def test_the_names_are_sorted_and_hold_the_first_mechanisms():
+    names = attentions.attention_names()
+    assert list(names) == sorted(names)
+    assert {
+        "flatten",
+        "flatten_layer",
+        "linear",
+        "nala",
+        "nala_cosine",
+        "nala_layer",
+        "none",
+        "performer",
+        "softmax",
+        "softmax_explicit",
+        "uniform",
+    } <= set(names)
+
+
+@pytest.mark.parametrize("name", attentions.attention_names())
+def test_every_mechanism_has_a_title_and_a_source(name):
+    cls = attentions.attention_class(name)
+    assert cls.name == name
+    assert cls.title
+    assert cls.source
+    assert isinstance(cls.capabilities, Capabilities)
+    assert cls.__doc__
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="named 'sofmax'; did you mean softmax"):
+        build_attention("sofmax", GEOMETRY)
+
+
+def test_a_name_like_none_is_answered_with_all():
+    with pytest.raises(ValueError, match=r"known: flatten, .*, uniform"):
+        build_attention("zzzzzz", GEOMETRY)
+
+
+def test_a_misspelt_hyperparameter_is_answered_with_the_nearest_and_all():
+    message = r"performer takes no hyperparameter 'num_featurs'\. Did you mean num_features\?"
+    with pytest.raises(TypeError, match=message) as caught:
+        build_attention("performer", GEOMETRY, num_featurs=64)
+    assert "It takes: num_features, kernel, eps" in str(caught.value)
+
+
+def test_a_mechanism_without_hyperparameters_says_so():
+    with pytest.raises(
+        TypeError, match=r"softmax takes no hyperparameter 'eps'\. It takes: none\."
+    ):
+        build_attention("softmax", GEOMETRY, eps=1e-6)
+
+
+def test_hyperparameters_are_those_of_the_constructor_with_their_defaults():
+    assert attentions.hyperparameters("linear") == {"eps": 1e-6}
+    assert attentions.hyperparameters("softmax") == {}
+    assert attentions.hyperparameters("performer") == {
+        "num_features": None,
+        "kernel": "softmax",
+        "eps": 1e-4,
+        "relu_eps": 1e-3,
+        "ortho_scaling": 0,
+        "redraw_interval": 1000,
+        "projection_seed": 0,
+    }
+
+
+@pytest.mark.usefixtures("spare_registry")
+def test_a_mechanism_from_elsewhere_is_built_like_any_other():
+    cls = register("elsewhere", fresh_class())
+    assert "elsewhere" in attentions.attention_names()
+    assert attentions.hyperparameters("elsewhere") == {"strength": 2.0, "label": "x"}
+    assert isinstance(build_attention("elsewhere", GEOMETRY, label="y"), cls)
+
+
+@pytest.mark.usefixtures("spare_registry")
+def test_a_name_stands_for_one_class_only():
+    with pytest.raises(ValueError, match=r"'softmax' is taken by attentions\.softmax\.Softmax"):
+        register("softmax", fresh_class())
+
+
+@pytest.mark.usefixtures("spare_registry")
+def test_two_classes_of_one_file_cannot_share_a_name():
+    one, other = fresh_class(), fresh_class()
+    other.__qualname__ = "Other"
+    register("shared", one)
+    with pytest.raises(ValueError, match="'shared' is taken"):
+        register("shared", other)
+
+
+@pytest.mark.usefixtures("spare_registry")
+def test_a_reloaded_class_takes_its_own_name_again():
+    register("reloaded", fresh_class())
+    again = register("reloaded", fresh_class())
+    assert attentions.attention_class("reloaded") is again

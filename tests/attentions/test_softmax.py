@@ -1,0 +1,79 @@
+import math
+
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from attentions.base import CallShape
+
+NAMES = ("softmax", "softmax_explicit")
+both = pytest.mark.parametrize("name", NAMES)
+
+
+def attention_by_hand(q, k, v, causal):
+    """One number at a time."""
+    out = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype)
+    for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
+        seen = i + 1 if causal else k.shape[2]
+        scores = [float(q[b, h, i] @ k[b, h, j]) / math.sqrt(q.shape[-1]) for j in range(seen)]
+        exponentials = [math.exp(score) for score in scores]
+        for j in range(seen):
+            out[b, h, i] += exponentials[j] / sum(exponentials) * v[b, h, j]
+    return out
+
+
+@both
+@pytest.mark.parametrize("causal", [False, True])
+def test_it_is_the_formula_of_the_paper(name, causal, qkv):
+    q, k, v = qkv(2, 2, 7, 4, value_dim=3)
+    core = build_attention(
+        name, Geometry(num_heads=2, head_dim=4, seq_len=7, value_dim=3, causal=causal)
+    )
+    expected = attention_by_hand(q, k, v, causal)
+    torch.testing.assert_close(core(q, k, v), expected)
+    torch.testing.assert_close(core.reference(q, k, v), expected)
+
+
+@both
+def test_causal_flops_count_the_visible_pairs_exactly(name):
+    core = build_attention(name, Geometry(num_heads=3, head_dim=4, seq_len=5, causal=True))
+    shape = CallShape(
+        batch_size=2, num_heads=3, query_len=5, key_len=5, head_dim=4, value_dim=4, causal=True
+    )
+    assert core.flops(shape) == 2 * 3 * (1 + 2 + 3 + 4 + 5) * 2 * (4 + 4)
+
+
+def test_the_explicit_form_executes_the_hidden_pairs_and_the_fused_one_only_its_tiles():
+    shape = CallShape(
+        batch_size=1, num_heads=1, query_len=300, key_len=300, head_dim=4, value_dim=4, causal=True
+    )
+    geometry = Geometry(num_heads=1, head_dim=4, seq_len=300, causal=True)
+    explicit, fused = (build_attention(name, geometry) for name in ("softmax_explicit", "softmax"))
+    assert explicit.executed_flops(shape) == 300 * 300 * 16
+    assert fused.executed_flops(shape) == (128 * 128 + 128 * 256 + 44 * 300) * 16
+
+
+def test_the_explicit_form_needs_the_matrix_and_the_fused_one_does_not():
+    shape = CallShape(
+        batch_size=1, num_heads=4, query_len=2**17, key_len=2**17, head_dim=64, value_dim=64
+    )
+    geometry = Geometry(num_heads=4, head_dim=64, seq_len=2**17)
+    explicit, fused = (build_attention(name, geometry) for name in ("softmax_explicit", "softmax"))
+    assert explicit.extra_elements(shape, backward=False) > 4 * 2**34
+    assert fused.extra_elements(shape, backward=False) < 2**20
+
+
+@both
+def test_scores_of_float16_do_not_overflow(name):
+    core = build_attention(name, Geometry(num_heads=1, head_dim=64, seq_len=4))
+    q = torch.full((1, 1, 4, 64), 60.0, dtype=torch.float16)  # q . k is 230400, over sqrt(D) 28800
+    assert core(q, q, q).isfinite().all()
+
+
+def test_the_explicit_softmax_of_half_inputs_runs_in_float32():
+    core = build_attention("softmax_explicit", Geometry(num_heads=1, head_dim=1, seq_len=4096))
+    q = torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16)
+    k = torch.zeros(1, 1, 4096, 1, dtype=torch.bfloat16)
+    v = torch.ones(1, 1, 4096, 1, dtype=torch.bfloat16)
+    # A sum of 4096 ones stops at 256 in bfloat16.
+    assert core(q, k, v).item() == 1.0

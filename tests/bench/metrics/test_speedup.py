@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from bench.metrics import evaluate
+from tests import records as made
+
+NAMES = [
+    "speedup_over_softmax",
+    "speedup_over_softmax_low",
+    "speedup_over_softmax_high",
+    "num_rounds",
+]
+
+
+def test_half_the_time_in_every_round_is_a_speed_up_of_two_however_the_clock_drifts() -> None:
+    reference = [1.0 * 3**r for r in range(8)]
+    record = made.ok_record(
+        made.kernel_cell("nala"), made.speed([s / 2 for s in reference], reference)
+    )
+    assert list(evaluate(record, NAMES).values()) == [2.0, 2.0, 2.0, 8]
+
+
+def test_the_reference_is_exactly_as_fast_as_itself() -> None:
+    record = made.block_records(["softmax"])[0]
+    assert list(evaluate(record, NAMES).values()) == [1.0, 1.0, 1.0, 30]
+
+
+def test_without_a_reference_there_is_no_speed_up() -> None:
+    record = made.ok_record(made.kernel_cell("nala"), made.speed([1.0] * 9, []))
+    assert list(evaluate(record, NAMES).values()) == [None, None, None, 0]
+
+
+def test_with_five_rounds_there_is_a_speed_up_without_an_interval() -> None:
+    record = made.ok_record(made.kernel_cell("nala"), made.speed([1.0] * 5, [3.0] * 5))
+    assert list(evaluate(record, NAMES).values()) == [3.0, None, None, 5]

@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+from bench.metrics import evaluate
+from tests import records as made
+
+
+def test_throughput_is_tokens_of_the_whole_batch_per_second() -> None:
+    cell = made.kernel_cell(batch_size=8, seq_len=1024)
+    record = made.ok_record(cell, made.speed([0.5, 0.5, 9.0], tokens_per_call=8 * 1024))
+    assert evaluate(record, ["throughput_tokens_per_s"]) == {"throughput_tokens_per_s": 16384.0}

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from bench.errors import ConfigError
+from bench.metrics import metric_names
+from bench.publish.config import PublishConfig, WandbConfig, read_publish_config
+
+DEFAULTS = Path(__file__).parents[3] / "conf" / "publish" / "default.yaml"
+GIVEN: dict[str, Any] = {
+    "out": "somewhere",
+    "metrics": ["latency_s", "flops"],
+    "columns": ["latency_s"],
+    "controls": ["none"],
+    "charts": False,
+    "wandb": {"mode": None, "project": "p", "entity": None, "tags": [], "group": None},
+    "seq_len": [1, 2],
+}
+
+
+def test_plain_values_become_a_frozen_config_and_keys_of_others_are_left_alone() -> None:
+    assert read_publish_config(GIVEN) == PublishConfig(
+        out=Path("somewhere"),
+        metrics=("latency_s", "flops"),
+        columns=("latency_s",),
+        controls=("none",),
+        charts=False,
+        wandb=WandbConfig(mode=None, project="p"),
+    )
+
+
+def test_one_name_counts_as_a_list_of_one() -> None:
+    wandb = GIVEN["wandb"] | {"tags": "nightly"}
+    read = read_publish_config(GIVEN | {"columns": "flops", "wandb": wandb})
+    assert (read.columns, read.wandb.tags) == (("flops",), ("nightly",))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metrics": ["latncy_s"]}, r"metrics in conf/publish.*Did you mean latency_s"),
+        ({"columns": ["flop"]}, r"columns in conf/publish.*Did you mean flops"),
+        ({"metrics": []}, "metrics is empty"),
+        ({"metrics": None}, "metrics is None"),
+        ({"columns": [1]}, "takes a list of names"),
+        ({"charts": "yes"}, "charts is 'yes'; it takes true or false"),
+        ({"out": ["a", "b"]}, "out is .*it takes one name"),
+        ({"out": None}, "out is None"),
+        ({"out": ""}, "out is ''"),
+        ({"wandb": None}, "wandb is None"),
+        ({"wandb": {"project": "p", "mod": "offline"}}, r"wandb\.mod is not a key.*mode"),
+        ({"wandb": {"project": "p", "mode": "ofline"}}, r"Did you mean offline"),
+        ({"wandb": {"project": "p", "mode": ["offline"]}}, r"wandb\.mode is \['offline'\]"),
+        ({"wandb": {"project": None}}, r"wandb\.project is None"),
+        ({"wandb": {"project": "p", "tags": 3}}, r"wandb\.tags is 3"),
+    ],
+)
+def test_a_wrong_value_is_a_config_error_that_names_its_key(
+    change: dict[str, Any], message: str
+) -> None:
+    wandb = {"tags": []}
+    if "wandb" in change and isinstance(change["wandb"], dict):
+        change = {"wandb": wandb | change["wandb"]}
+    with pytest.raises(ConfigError, match=message):
+        read_publish_config(GIVEN | change)
+
+
+def test_the_shipped_configuration_publishes_every_metric() -> None:
+    shipped = OmegaConf.to_container(OmegaConf.load(DEFAULTS))
+    assert isinstance(shipped, dict)
+    read = read_publish_config({"out": "results", **shipped})  # type: ignore[dict-item]
+    assert set(metric_names()) - set(read.metrics) - set(read.columns) == set()
+    assert read.columns[0] == "speedup_over_softmax"
+    assert read.wandb == WandbConfig(mode=None, project="attnbench")

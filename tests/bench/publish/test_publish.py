@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.errors import ConfigError
+from bench.publish import PublishConfig, WandbConfig, publish
+from bench.record import Record
+from tests import records as made
+
+METRICS = ("latency_s", "speedup_over_softmax")
+
+
+def config(out: Path, *, charts: bool = True, mode: str = "disabled") -> PublishConfig:
+    return PublishConfig(
+        out=out,
+        metrics=METRICS,
+        columns=("speedup_over_softmax",),
+        controls=("uniform", "none"),
+        charts=charts,
+        wandb=WandbConfig(mode=mode),
+    )
+
+
+def block() -> list[Record]:
+    return [r for n in (256, 1024) for r in made.block_records(("softmax", "nala"), seq_len=n)]
+
+
+def test_page_table_and_charts_are_written_under_out(tmp_path: Path) -> None:
+    published = publish(block(), config(tmp_path))
+    assert published.notes == ()
+    written = {path.relative_to(tmp_path).as_posix() for path in published.files}
+    assert {"leaderboard.md", "table.csv"} <= written
+    assert {path for path in written if path.endswith(".vl.json")}
+    assert {
+        p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()
+    } == written
+    with (tmp_path / "table.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 4
+
+
+def test_the_page_shows_the_pictures_that_were_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("vl_convert")
+    publish(block(), config(tmp_path))
+    page = (tmp_path / "leaderboard.md").read_text()
+    pictures = sorted((tmp_path / "charts").glob("*.svg"))
+    assert len(pictures) == 2
+    assert all(f"](charts/{path.name})" in page for path in pictures)
+
+
+def test_without_charts_there_is_no_folder_and_no_picture_on_the_page(tmp_path: Path) -> None:
+    publish(block(), config(tmp_path, charts=False))
+    assert not (tmp_path / "charts").exists()
+    assert "](charts/" not in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    first = publish(made.sweep_records(), config(tmp_path / "a")).files
+    second = publish(made.sweep_records(), config(tmp_path / "b")).files
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_what_wandb_has_to_say_is_passed_on_and_the_tables_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    published = publish(block(), config(tmp_path, charts=False, mode="offline"))
+    assert "W&B was left out" in published.notes[0]
+    assert (tmp_path / "leaderboard.md").exists()
+
+
+def test_an_out_that_cannot_be_written_is_a_config_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        publish(block(), config(tmp_path / "file"))

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from bench.publish.leaderboard import Leaderboard, build_leaderboard
+from bench.publish.tables import (
+    holes_table,
+    machine_words,
+    speed_sections,
+    summary_words,
+    task_sections,
+)
+from bench.record import Record, Status
+from tests import records as made
+
+COLUMNS = ("speedup_over_softmax", "latency_s", "saved_for_backward_bytes")
+
+
+def board(records: list[Record]) -> Leaderboard:
+    return build_leaderboard(records, metrics=COLUMNS, controls=("uniform", "none"))
+
+
+def test_a_speed_table_has_rank_entry_and_a_unit_over_each_column() -> None:
+    (section,) = speed_sections(board(made.block_records(["softmax", "linear"])), COLUMNS)
+    assert section.title == "cpu · 1 thread · float32 · forward · core · batch 1, 4 heads of 64"
+    (table,) = section.tables
+    assert table.title == "seq_len 256"
+    assert table.header == ("rank", "entry", "speed-up over softmax", "latency (µs)")
+    assert table.rows[0][:2] == ("1", "linear")
+    assert table.rows[1][:3] == ("2", "softmax", "1.00x")
+
+
+def test_a_column_without_any_number_is_left_out() -> None:
+    backward = made.block_records(["softmax"], mode="forward_backward")
+    forward = made.block_records(["softmax"])
+    tables = [s.tables[0].header for s in speed_sections(board(forward + backward), COLUMNS)]
+    assert [header[-1] for header in tables] == ["latency (µs)", "saved for backward (KiB)"]
+
+
+def test_lengths_of_one_setting_share_a_section_and_no_table() -> None:
+    records = made.block_records(["nala"], seq_len=1024) + made.block_records(["nala"])
+    (section,) = speed_sections(board(records), COLUMNS)
+    assert [table.title for table in section.tables] == ["seq_len 256", "seq_len 1,024"]
+
+
+def test_a_hole_shows_its_status_where_the_number_would_be() -> None:
+    hole = made.failed_record(made.kernel_cell("nala"), Status.OUT_OF_MEMORY, "64 GiB")
+    (section,) = speed_sections(board([*made.block_records(["softmax"]), hole]), COLUMNS)
+    assert section.tables[0].rows[1] == ("", "nala", "out of memory", "")
+
+
+def test_where_all_are_holes_there_is_no_speed_table() -> None:
+    result = board(made.one_of_each_failure())
+    assert speed_sections(result, COLUMNS) == ()
+    assert len(holes_table(result).rows) == 7
+
+
+def test_every_hole_has_a_row_with_its_cell_status_and_reason() -> None:
+    rows = holes_table(board(made.sweep_records())).rows
+    assert {row[2] for row in rows} == {
+        str(status).replace("_", " ") for status in Status if status is not Status.OK
+    }
+    assert all(all(cell for cell in row) for row in rows)
+    assert ("nala", "recall seed=7", "diverged", "The loss was nan after step 40.") in rows
+
+
+def test_holes_say_the_batch_size_only_where_there_are_several() -> None:
+    holes = [
+        made.failed_record(made.kernel_cell("nala", batch_size=n), Status.ERROR, "no")
+        for n in (1, 8)
+    ]
+    assert holes_table(board(holes[:1])).rows[0][1] == "seq_len=256 float32 forward cpu"
+    assert holes_table(board(holes)).rows[1][1].endswith("cpu batch_size=8")
+
+
+def test_accuracies_show_their_range_seeds_and_what_guessing_gives() -> None:
+    (section,) = task_sections(board(made.task_records(["softmax", "none"])))
+    header, rows = section.tables[0].header, section.tables[0].rows
+    assert header == ("entry", "accuracy (%)", "seeds", "chance (%)", "examples", "parameters")
+    assert rows[0][0] == "softmax"
+    assert rows[0][2:] == ("3", "3.1", "1,000", "70,000")
+    assert rows[1][0] == "none (control)"
+    assert any("one of the possible answers" in note for note in section.notes)
+
+
+def test_missing_seeds_are_said_in_the_row_and_above_the_table() -> None:
+    lost = made.failed_record(made.task_cell("nala", seed=2), Status.DIVERGED, "nan")
+    gone = made.failed_record(made.task_cell("linear", seed=2), Status.DIVERGED, "nan")
+    records = made.task_records(["softmax"]) + made.task_records(["nala"], seeds=[0, 1])
+    (section,) = task_sections(board([*records, lost, gone]))
+    rows = {row[0]: row for row in section.tables[0].rows}
+    assert rows["nala"][2] == "2 of 3"
+    assert rows["linear"][1:3] == ("diverged", "0 of 3")
+    assert any("not comparable" in note for note in section.notes)
+
+
+def test_several_machines_are_numbered_everywhere() -> None:
+    elsewhere = made.ENVIRONMENT | {"processor": "Zeta"}
+    other = made.ok_record(made.kernel_cell("nala"), made.speed([1.0] * 9), environment=elsewhere)
+    result = board([*made.block_records(["nala"]), other])
+    assert [words.partition(",")[0] for words in machine_words(result)] == [
+        "machine 1: Imaginary 9000",
+        "machine 2: Zeta",
+    ]
+    assert [s.title[:15] for s in speed_sections(result, COLUMNS)] == [
+        "machine 1 · cpu",
+        "machine 2 · cpu",
+    ]
+
+
+def test_the_summary_counts_cells_and_holes() -> None:
+    words = summary_words(board(made.sweep_records()))
+    assert words == "165 cells: 158 ok, 7 without a number, measured 2031-05-06."

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import report
+from bench.record import SCHEMA_VERSION, Record
+from bench.store import Store
+from tests import records as made
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, in which nothing may appear."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def store(out: Path, records: list[Record]) -> Path:
+    here = Store(out, "a")
+    for record in records:
+        here.append(record)
+    return here.path
+
+
+def test_tables_are_written_from_the_records_alone(
+    tmp_path: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(tmp_path / "out", made.sweep_records())
+    assert report.main([f"out={tmp_path / 'out'}"]) == 0
+    said = capsys.readouterr().out
+    assert "Cells without a number" in said
+    assert f"Wrote {tmp_path}/out/leaderboard.md" in said
+    page = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert all(entry in page for entry in made.ENTRIES)
+    with (tmp_path / "out" / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(made.sweep_records())
+    assert {row["entry"] for row in rows if row["accuracy"]} == set(made.ENTRIES)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_store_that_was_copied_from_another_machine_gives_the_same_tables(
+    tmp_path: Path,
+) -> None:
+    store(tmp_path / "there", made.sweep_records())
+    assert report.main([f"out={tmp_path / 'there'}", "charts=false"]) == 0
+    shutil.copytree(tmp_path / "there" / "records", tmp_path / "here" / "records")
+    assert report.main([f"out={tmp_path / 'here'}", "charts=false"]) == 0
+    for name in ("leaderboard.md", "table.csv"):
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
+
+
+def test_a_torn_last_line_is_reported_and_the_rest_is_published(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = store(tmp_path, made.block_records(["softmax", "nala"]))
+    path.write_bytes(path.read_bytes()[:-200])
+    assert report.main([f"out={tmp_path}", "charts=false"]) == 0
+    captured = capsys.readouterr()
+    assert "is torn" in captured.err
+    assert "softmax" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["metrics=[latncy_s]"], "Did you mean latency_s"),
+        (["columns=[]"], "columns is empty"),
+        (["colums=[flops]"], "columns"),
+        (["wandb.mode=ofline"], "Did you mean offline"),
+        (["charts=maybe"], "true or false"),
+        (["out=[a,b]"], "takes one name"),
+        (["out=nowhere"], "run a sweep first"),
+    ],
+)
+def test_a_wrong_word_on_the_command_line_ends_with_2_and_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    store(tmp_path / "out", made.block_records(["softmax"]))
+    given = [f"out={tmp_path / 'out'}", *words] if "out" not in words[0] else words
+    assert report.main(given) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert not (tmp_path / "out" / "leaderboard.md").exists()
+
+
+def test_a_foreign_or_a_newer_store_ends_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = store(tmp_path, made.block_records(["softmax"]))
+    path.write_text('{"loss": 1}\n')
+    assert report.main([f"out={tmp_path}"]) == 2
+    assert "is not a record of attnbench" in capsys.readouterr().err
+    path.write_text(f'{{"entry":"x","schema_version":{SCHEMA_VERSION + 1}}}\n')
+    assert report.main([f"out={tmp_path}"]) == 2
+    assert "newer attnbench" in capsys.readouterr().err
+
+
+def test_only_what_was_asked_for_is_a_column_in_the_order_asked_for(tmp_path: Path) -> None:
+    store(tmp_path, made.block_records(["softmax"]))
+    words = ["metrics=[flops,latency_s]", "columns=[flops]", "charts=false"]
+    assert report.main([f"out={tmp_path}", *words]) == 0
+    header = (tmp_path / "table.csv").read_text().partition("\n")[0].split(",")
+    assert header[header.index("reason") + 1 :][:3] == ["flops", "latency_s", "hyperparameters"]
+    page = (tmp_path / "leaderboard.md").read_text()
+    assert "compute (MFLOP)" in page
+    assert "latency (" not in page
+
+
+def test_a_report_loads_neither_torch_nor_wandb(tmp_path: Path) -> None:
+    store(tmp_path, made.sweep_records())
+    code = (
+        "import sys; from bench import report; code = report.main(sys.argv[1:]);"
+        "loaded = {'torch', 'wandb'} & set(sys.modules); sys.exit(code or bool(loaded))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"out={tmp_path}", "charts=false"],
+        env=os.environ | {"COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
