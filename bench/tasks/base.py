@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib
 import inspect
+import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -50,7 +51,11 @@ class Batch:
     def chunks(self, size: int) -> Iterator[Batch]:
         """The same examples in order, at most `size` at a time."""
         for start in range(0, len(self.targets), size):
-            yield self.map(lambda whole, start=start: whole[start : start + size])
+            yield self.select(slice(start, start + size))
+
+    def select(self, examples: Tensor | slice) -> Batch:
+        """Some of the examples."""
+        return self.map(lambda whole: whole[examples])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +95,14 @@ class Recipe:
     max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("embed_dim", "num_heads", "num_layers", "conv_width", "mlp_ratio"):
+        counts = ("embed_dim", "num_heads", "num_layers", "conv_width", "mlp_ratio")
+        for name in (*counts, "num_steps", "batch_size"):
             whole_number(name, getattr(self, name))
-        whole_number("num_steps", self.num_steps)
-        whole_number("batch_size", self.batch_size)
-        _number("position_std", self.position_std, at_least=0.0)
-        _number("learning_rate", self.learning_rate, above=0.0)
-        _number("warmup_share", self.warmup_share, at_least=0.0, at_most=1.0)
-        _number("weight_decay", self.weight_decay, at_least=0.0)
-        _number("max_grad_norm", self.max_grad_norm, above=0.0)
+        for name in ("learning_rate", "max_grad_norm"):
+            _number(name, getattr(self, name), "a number above 0", lambda x: 0 < x < math.inf)
+        for name in ("position_std", "weight_decay"):
+            _number(name, getattr(self, name), "a number of 0 or more", lambda x: 0 <= x < math.inf)
+        _number("warmup_share", self.warmup_share, "a number from 0 to 1", lambda x: 0 <= x <= 1)
         if self.embed_dim % self.num_heads:
             raise ValueError(
                 f"embed_dim is {self.embed_dim} and num_heads is {self.num_heads}; "
@@ -179,7 +183,17 @@ _NOT_TASKS = {"base", "model", "train"}
 
 
 def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], type[T]]:
-    """Enter a task under a name. A name stands for one class only."""
+    """Enter a task under a name. A name stands for one class only.
+
+    Args:
+        name: what a YAML's ``task:`` says.
+        better: ``higher`` or ``lower``, the direction of its score.
+
+    Raises:
+        ValueError: another direction, or a name that is taken.
+    """
+    if better not in ("higher", "lower"):
+        raise ValueError(f"better is {better!r}; higher or lower is needed.")
 
     def enter(cls: type[T]) -> type[T]:
         taken = _REGISTRY.get(name)
@@ -256,7 +270,7 @@ def _hint(word: str, known: dict[str, Any]) -> str:
     return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(sorted(known))}."
 
 
-def whole_number(name: str, value: object, at_least: int = 1) -> None:
+def whole_number(name: str, value: object, *, at_least: int = 1) -> None:
     """Refuse a setting that is not a whole number, or is too small.
 
     Raises:
@@ -266,30 +280,9 @@ def whole_number(name: str, value: object, at_least: int = 1) -> None:
         raise ValueError(f"{name} is {value!r}; a whole number of {at_least} or more is needed.")
 
 
-def _number(
-    name: str,
-    value: object,
-    *,
-    above: float | None = None,
-    at_least: float | None = None,
-    at_most: float = float("inf"),
-) -> None:
-    wanted = "a number"
-    if above is not None:
-        wanted += f" above {above:g}"
-    if at_least is not None:
-        wanted += f" of {at_least:g} or more"
-    if at_most != float("inf"):
-        wanted += f" and at most {at_most:g}"
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if (
-        not is_number
-        or not value < float("inf")
-        or (above is not None and not value > above)
-        or (at_least is not None and not value >= at_least)
-        or value > at_most
-    ):
-        raise ValueError(f"{name} is {value!r}; {wanted} is needed.")
+def _number(name: str, value: object, allowed: str, is_allowed: Callable[[float], bool]) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not is_allowed(value):
+        raise ValueError(f"{name} is {value!r}; {allowed} is needed.")
 
 
 def derived_seed(seed: int, purpose: str) -> int:

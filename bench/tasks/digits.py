@@ -27,9 +27,7 @@ class Digits(Task):
     much of it can be had without any mixing: `none` and `uniform` belong beside every result.
     """
 
-    default_recipe = Recipe(
-        position_std=0.3, num_steps=300, batch_size=32, learning_rate=2e-3
-    )
+    default_recipe = Recipe(position_std=0.3, num_steps=300, batch_size=32, learning_rate=2e-3)
     guess = "the most frequent digit of the training images"
     seq_len = NUM_PIXELS
     num_classes = NUM_CLASSES
@@ -37,7 +35,7 @@ class Digits(Task):
     def batches(self, split: Split, seed: int) -> Iterator[Batch]:
         """Training images in a new order each time round; the fixed test images, once."""
         if split is Split.TEST:
-            yield from _images(Split.TEST).chunks(NUM_TEST_EXAMPLES)
+            yield from _images(Split.TEST).chunks(self.recipe.batch_size)
             return
         images, size = _images(Split.TRAIN), self.recipe.batch_size
         stream = generator(seed, "digits train")
@@ -46,7 +44,7 @@ class Digits(Task):
             while len(queue) < size:
                 order = torch.randperm(len(images.targets), generator=stream)
                 queue = torch.cat([queue, order])
-            yield images.map(lambda whole: whole[queue[:size]])
+            yield images.select(queue[:size])
             queue = queue[size:]
 
     def embedding(self, embed_dim: int) -> nn.Module:

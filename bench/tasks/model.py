@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-import torch
-
-from attentions import MultiHeadAttention, build_layer
 from bench.tasks.base import Recipe, Task, seeded
 
 
@@ -21,25 +21,27 @@ class Block(nn.Module):
         width, hidden = recipe.embed_dim, recipe.embed_dim * recipe.mlp_ratio
         self.norm1 = nn.LayerNorm(width)
         self.conv = nn.Conv1d(
-            width, width, recipe.conv_width, padding=recipe.conv_width // 2, groups=width
+            width,
+            width,
+            recipe.conv_width,
+            padding=recipe.conv_width // 2,
+            groups=width,
+            bias=False,  # the projections that follow have one
         )
         # Unit variance in, unit variance out. With torch's default, a third of it, queries and keys
-        # start so alike that models sit on a plateau for a length that depends on the seed.
+        # start so small that training sits on a plateau for a time that depends on the seed.
         nn.init.normal_(self.conv.weight, std=recipe.conv_width**-0.5)
-        nn.init.zeros_(self.conv.bias)
         self.mixer = mixer
         self.norm2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def mix(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C): the half in which tokens see each other."""
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """(B, N, C) -> (B, N, C); or (B, A, C), if only the tokens at `positions` (B, A) go on."""
         near = self.conv(self.norm1(x).transpose(1, 2)).transpose(1, 2)
-        # A mechanism may rely on the usual strides of a sequence.
-        return x + self.mixer(near.contiguous())
-
-    def transform(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C): the half in which every token is on its own."""
-        return x + self.mlp(self.norm2(x))
+        x = x + self.mixer(near.contiguous())  # a mechanism may rely on a sequence's usual strides
+        if positions is not None:
+            x = x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
 
 
 class Backbone(nn.Module):
@@ -49,40 +51,47 @@ class Backbone(nn.Module):
         super().__init__()
         width = task.recipe.embed_dim
         self.embedding = task.embedding(width)
-        self.positions = nn.Parameter(torch.randn(task.seq_len, width) * task.recipe.position_std)
+        self.places = nn.Parameter(torch.randn(task.seq_len, width) * task.recipe.position_std)
         self.blocks = nn.ModuleList(Block(task.recipe, mixer) for mixer in mixers)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, task.num_classes)
         if task.answers_are_tokens:
+            assert isinstance(self.embedding, nn.Embedding)
             self.head.weight = self.embedding.weight
 
     def forward(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
         """A batch's inputs -> logits, (B, A, classes) at `positions` (B, A), else (B, classes)."""
-        x = self.embedding(inputs) + self.positions
+        x: Tensor = self.embedding(inputs) + self.places
         *early, last = self.blocks
         for block in early:
-            x = block.transform(block.mix(x))
-        x = last.mix(x)
-        if positions is not None:  # tokens no longer see each other: the rest is not needed
-            x = x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
-        x = self.norm(last.transform(x))
-        return self.head(x if positions is not None else x.mean(dim=1))
+            x = block(x)
+        # Past the last mixing tokens are on their own: only those that answer are needed.
+        x = self.norm(last(x, positions))
+        return self.head(x.mean(dim=1) if positions is None else x)  # type: ignore[no-any-return]
 
 
-def build_model(task: Task, mechanism: str, hyperparameters: dict[str, Any], seed: int) -> Backbone:
-    """The task's backbone around a mechanism.
+def build_model(
+    task: Task,
+    mechanism: str,
+    hyperparameters: dict[str, Any],
+    seed: int,
+    library: ModuleType | None = None,
+) -> Backbone:
+    """The task's backbone around a mechanism, of this source tree or of another one's `library`.
 
     Under one seed, all weights outside the mechanism start with the same values, whichever
     mechanism it is and whatever it draws for itself.
 
     Raises:
         ValueError: the mechanism cannot be built for the task's geometry.
+        TypeError: a hyperparameter that it does not take.
     """
+    attentions: Any = library or importlib.import_module("attentions")
     mixers = []
     for layer in range(task.recipe.num_layers):
         with seeded(seed, f"mechanism {layer}"):
-            mixer = build_layer(mechanism, task.geometry, **hyperparameters)
-        if isinstance(mixer, MultiHeadAttention):
+            mixer = attentions.build_layer(mechanism, task.geometry, **hyperparameters)
+        if isinstance(mixer, attentions.MultiHeadAttention):
             with seeded(seed, f"projections {layer}"):
                 mixer.qkv.reset_parameters()
                 mixer.proj.reset_parameters()

@@ -13,17 +13,16 @@ FILLER = 0
 TEST_SHARE = 8
 """One in so many arrangements of the queries is kept for the test set."""
 
-TEST_BATCH_SIZE = 256
-
 
 @register_task("recall")
 class Recall(Task):
     """Read ``k1 v1 k2 v2 …``, then, at each later repetition of a key, answer with its value.
 
     The task is that of Arora et al., 2023, arXiv:2312.04927, in a form for models that see the
-    whole sequence: the answer to a query is not among the inputs after the query, so it cannot be
-    read off the neighbour. Queries lie beyond the reach of the model's convolutions from the
-    pairs, so only the mechanism can bring the value.
+    whole sequence: values are among the inputs in the pairs alone, never after a query, so none
+    can be read off a neighbour. Queries lie beyond the reach of the model's convolutions from the
+    pairs, so only the mechanism can bring the value. One that brings all values of an example
+    without telling their keys apart can score 1 / num_pairs; more than that is association.
 
     Tokens are the filler 0, keys 1 … V/2 - 1 and values V/2 … V - 1. The keys of an example
     differ from each other, as do its values, and every key is asked for once.
@@ -81,7 +80,7 @@ class Recall(Task):
         """Fresh examples at every training step; the test set from a seed of its own."""
         if split is Split.TEST:
             test = self._examples(self.num_test_examples, split, generator(0, "recall test"))
-            yield from test.chunks(TEST_BATCH_SIZE)
+            yield from test.chunks(self.recipe.batch_size)
             return
         stream = generator(seed, "recall train")
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import islice
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -26,12 +27,14 @@ class Diverged(Exception):
     """Training left the finite numbers; the cell's misfortune, not a mistake of the user."""
 
     def __init__(self, step: int, loss: float) -> None:
-        super().__init__(f"the loss is {loss} at step {step}")
+        super().__init__(f"training left the finite numbers at step {step}; the loss is {loss}")
         self.step = step
         self.loss = loss
 
 
-def train(cell: Cell, progress: Progress | None = None) -> Quality:
+def train(
+    cell: Cell, progress: Progress | None = None, library: ModuleType | None = None
+) -> Quality:
     """Train `cell`'s mechanism on its task and score it.
 
     The seed covers initial weights, data and order, and nothing else is drawn upon: on the CPU
@@ -47,10 +50,11 @@ def train(cell: Cell, progress: Progress | None = None) -> Quality:
     task = build_task(workload.task, workload.settings)
     report = progress or (lambda phase, step, num_steps, loss: None)
     with seeded(workload.seed, "training", device):
-        model = build_model(task, cell.mechanism, cell.hyperparameters, workload.seed).to(device)
+        settings = cell.hyperparameters
+        model = build_model(task, cell.mechanism, settings, workload.seed, library).to(device)
         losses = _fit(model, task, workload.seed, device, report)
+        report("test", task.recipe.num_steps, task.recipe.num_steps, losses[-1])
         accuracy, num_answers = _test(model, task, workload.seed, device)
-    report("test", task.recipe.num_steps, task.recipe.num_steps, losses[-1])
     return Quality(
         accuracy=accuracy,
         chance=task.chance(),

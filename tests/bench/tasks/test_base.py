@@ -1,0 +1,165 @@
+"""Settings, registry, batches and seeds."""
+
+import math
+from dataclasses import fields
+
+import pytest
+import torch
+
+from bench.tasks import base
+from bench.tasks.base import (
+    Batch,
+    Recipe,
+    Task,
+    build_task,
+    generator,
+    register_task,
+    seeded,
+    task_class,
+    task_names,
+    task_settings,
+)
+
+RECIPE = [field.name for field in fields(Recipe)]
+
+
+@pytest.fixture
+def tasks(monkeypatch):
+    """The registry, put back after the test."""
+    task_names()
+    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+    return base._REGISTRY
+
+
+def test_tasks_are_found_by_themselves():
+    assert {"digits", "recall"} <= set(task_names())
+    assert task_class("recall").name == "recall"
+    assert task_class("recall").better == "higher"
+
+
+def test_a_mistyped_task_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match=r"'recal'.*did you mean recall"):
+        task_class("recal")
+
+
+def test_a_name_stands_for_one_class_only(tasks):
+    other = type("Other", (Task,), {"__module__": "elsewhere"})
+    with pytest.raises(ValueError, match=r"'recall' is taken by bench\.tasks\.recall\.Recall"):
+        register_task("recall")(other)
+
+
+def test_scores_are_better_when_higher_or_when_lower(tasks):
+    with pytest.raises(ValueError, match=r"better is 'bigger'.*higher or lower"):
+        register_task("other", better="bigger")
+
+
+@pytest.mark.parametrize("name", ["digits", "recall"])
+def test_settings_are_the_tasks_own_and_then_the_recipe(name):
+    settings = list(task_settings(name))
+    assert settings[len(settings) - len(RECIPE) :] == RECIPE
+    assert task_settings("recall")["num_pairs"] == 4
+
+
+def test_settings_that_are_not_given_keep_their_defaults():
+    task = build_task("recall", {"num_steps": 5, "num_pairs": 2})
+    assert (task.recipe.num_steps, task.num_pairs) == (5, 2)
+    assert task.recipe.batch_size == task_settings("recall")["batch_size"]
+
+
+def test_a_mistyped_setting_is_refused_with_the_nearest_name():
+    with pytest.raises(TypeError, match="recall takes no setting 'num_pair'; did you mean num_pai"):
+        build_task("recall", {"num_pair": 4})
+
+
+@pytest.mark.parametrize("name", ["digits", "recall"])
+@pytest.mark.parametrize(
+    "setting",
+    ["embed_dim", "num_heads", "num_layers", "conv_width", "mlp_ratio", "num_steps", "batch_size"],
+)
+@pytest.mark.parametrize("value", [0, -1, 2.5, "many", True, None])
+def test_a_count_that_is_none_is_refused_by_name(name, setting, value):
+    with pytest.raises(ValueError, match=f"{setting} is {value!r}; a whole number of 1 or more"):
+        build_task(name, {setting: value})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "allowed"),
+    [
+        ("learning_rate", 0, "above 0"),
+        ("learning_rate", -1e-3, "above 0"),
+        ("learning_rate", math.nan, "above 0"),
+        ("learning_rate", math.inf, "above 0"),
+        ("learning_rate", "fast", "above 0"),
+        ("max_grad_norm", 0.0, "above 0"),
+        ("weight_decay", -0.1, "of 0 or more"),
+        ("position_std", -0.1, "of 0 or more"),
+        ("warmup_share", 1.5, "from 0 to 1"),
+        ("warmup_share", True, "from 0 to 1"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_by_name(setting, value, allowed):
+    with pytest.raises(ValueError, match=f"{setting} is {value!r}; a number {allowed} is needed"):
+        build_task("digits", {setting: value})
+
+
+def test_heads_must_share_the_channels_evenly():
+    with pytest.raises(ValueError, match="embed_dim is 64 and num_heads is 5; num_heads must div"):
+        build_task("digits", {"num_heads": 5})
+
+
+def test_a_convolution_has_a_middle():
+    with pytest.raises(ValueError, match="conv_width is 4; an odd number"):
+        build_task("digits", {"conv_width": 4})
+
+
+def test_a_whole_number_passes_for_a_number():
+    assert build_task("digits", {"learning_rate": 1, "weight_decay": 0}).recipe.learning_rate == 1
+
+
+@pytest.mark.parametrize("name", ["digits", "recall"])
+def test_a_mechanism_is_built_for_what_the_model_feeds_it(name):
+    task = build_task(name, {"embed_dim": 24, "num_heads": 3})
+    geometry = task.geometry
+    assert (geometry.num_heads, geometry.head_dim, geometry.embed_dim) == (3, 8, 24)
+    assert (geometry.seq_len, geometry.grid, geometry.causal) == (64, (8, 8), False)
+
+
+def test_reach_is_how_far_the_convolutions_see():
+    assert Recipe(num_layers=2, conv_width=3).reach == 2
+    assert Recipe(num_layers=3, conv_width=5).reach == 6
+    assert Recipe(conv_width=1).reach == 0
+
+
+def test_the_score_is_the_share_of_right_answers():
+    targets = torch.tensor([[0, 1], [2, 0]])
+    logits = torch.eye(3)[torch.tensor([[0, 1], [2, 2]])]  # the last answer is wrong
+    batch = Batch(inputs=torch.zeros(2, 4), targets=targets, positions=targets)
+    assert build_task("recall", {}).score(logits, batch) == 0.75
+
+
+def test_chunks_of_a_batch_are_the_batch():
+    whole = Batch(inputs=torch.arange(10).view(5, 2), targets=torch.arange(5))
+    chunks = list(whole.chunks(2))
+    assert [len(chunk.targets) for chunk in chunks] == [2, 2, 1]
+    assert torch.equal(torch.cat([chunk.inputs for chunk in chunks]), whole.inputs)
+    assert all(chunk.positions is None for chunk in chunks)
+
+
+def test_streams_differ_by_seed_and_by_purpose_and_by_nothing_else():
+    def draw(seed, purpose):
+        torch.manual_seed(torch.seed())
+        return tuple(torch.rand(4, generator=generator(seed, purpose)).tolist())
+
+    assert draw(0, "a") == draw(0, "a")
+    assert len({draw(0, "a"), draw(1, "a"), draw(0, "b"), draw(1, "b")}) == 4
+
+
+def test_a_seeded_stretch_leaves_the_global_stream_as_it_was():
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    with seeded(0, "inside"):
+        first = torch.rand(2)
+    assert torch.equal(torch.rand(2), expected)
+    with seeded(0, "inside"):
+        assert torch.equal(torch.rand(2), first)

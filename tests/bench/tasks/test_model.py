@@ -1,0 +1,148 @@
+"""The backbone: identical but for the mechanism, and no wider in its sight than it says."""
+
+import pytest
+import torch
+
+import attentions
+from bench.tasks.base import Split, build_task
+from bench.tasks.model import build_model
+
+CORES = ["softmax", "linear", "performer", "flatten", "uniform", "none"]
+
+
+def model(mechanism, task="recall", seed=0, **settings):
+    return build_model(build_task(task, settings), mechanism, {}, seed)
+
+
+def outside(built):
+    """Weights that belong to no mechanism."""
+    return {k: v for k, v in built.state_dict().items() if ".mixer.core." not in k}
+
+
+@pytest.mark.parametrize("task", ["recall", "digits"])
+@pytest.mark.parametrize("mechanism", CORES)
+def test_all_weights_outside_the_mechanism_start_the_same(task, mechanism):
+    expected, found = outside(model("softmax", task)), outside(model(mechanism, task))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_mechanism_that_draws_for_itself_shifts_no_other_weight(mechanism):
+    def draw(core):
+        core.extra = torch.nn.Parameter(torch.randn(100))
+
+    name = mechanism("draws", lambda core, q, k, v: v, draw)
+    expected, found = outside(model("none")), outside(model(name))
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    extra = [block.mixer.core.extra for block in model(name).blocks]
+    assert not torch.equal(*extra)  # and each layer draws its own
+    assert torch.equal(extra[0], model(name).blocks[0].mixer.core.extra)
+
+
+def test_a_mechanism_that_owns_its_projections_leaves_the_rest_the_same():
+    layer = next(
+        name
+        for name in attentions.attention_names()
+        if issubclass(attentions.attention_class(name), attentions.AttentionLayer)
+    )
+    expected, found = model("softmax").state_dict(), model(layer).state_dict()
+    shared = [name for name in expected if ".mixer." not in name]
+    assert shared == [name for name in found if ".mixer." not in name]
+    assert all(torch.equal(found[name], expected[name]) for name in shared)
+
+
+def test_the_number_of_parameters_differs_only_by_the_mechanisms_own():
+    def count(built):
+        return sum(p.numel() for p in built.parameters())
+
+    base = count(model("none"))
+    for name in CORES:
+        own = sum(p.numel() for block in model(name).blocks for p in block.mixer.core.parameters())
+        assert count(model(name)) - own == base
+
+
+def test_initial_weights_follow_the_seed_and_not_what_ran_before():
+    first = model("softmax", seed=0).state_dict()
+    torch.manual_seed(123)
+    torch.rand(10)
+    again, other = model("softmax", seed=0).state_dict(), model("softmax", seed=1).state_dict()
+    assert all(torch.equal(again[name], first[name]) for name in first)
+    drawn = [name for name in first if name.endswith("weight") and "norm" not in name]
+    assert drawn
+    assert not any(torch.equal(other[name], first[name]) for name in drawn)
+
+
+@pytest.mark.parametrize("task", ["recall", "digits"])
+def test_layers_start_with_weights_of_their_own(task):
+    one, two = (block.state_dict() for block in model("softmax", task).blocks)
+    assert not torch.equal(one["mixer.qkv.weight"], two["mixer.qkv.weight"])
+    assert not torch.equal(one["conv.weight"], two["conv.weight"])
+
+
+@pytest.mark.parametrize("conv_width", [1, 3, 5])
+def test_without_a_mechanism_a_token_is_seen_as_far_as_the_recipes_reach(conv_width):
+    task = build_task("recall", {"conv_width": conv_width, "num_layers": 2})
+    net = build_model(task, "none", {}, 0)
+    tokens = torch.full((1, 64), 5)
+    everywhere = torch.arange(64).unsqueeze(0)
+    before = net(tokens, everywhere)
+    tokens[0, 30] = 6
+    changed = (net(tokens, everywhere) != before).any(dim=-1).squeeze(0).nonzero().squeeze(1)
+    reach = task.recipe.reach
+    assert changed.tolist() == list(range(30 - reach, 30 + reach + 1))
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "uniform"])
+def test_with_one_every_token_is_seen_from_everywhere(mechanism):
+    net = model(mechanism)
+    tokens = torch.full((1, 64), 5)
+    everywhere = torch.arange(64).unsqueeze(0)
+    before = net(tokens, everywhere)
+    tokens[0, 30] = 6
+    assert (net(tokens, everywhere) != before).any(dim=-1).all()
+
+
+def test_answers_at_some_tokens_are_those_of_the_whole_sequence():
+    net = model("softmax")
+    batch = next(build_task("recall", {}).batches(Split.TRAIN, 0))
+    whole = net(batch.inputs, torch.arange(64).expand_as(batch.inputs))
+    some = net(batch.inputs, batch.positions)
+    expected = whole.gather(1, batch.positions.unsqueeze(-1).expand(-1, -1, 64))
+    torch.testing.assert_close(some, expected)
+
+
+def test_without_positions_there_is_one_answer_from_all_tokens():
+    net = model("none", "digits")
+    batch = next(build_task("digits", {}).batches(Split.TRAIN, 0))
+    before = net(batch.inputs)
+    assert before.shape == (32, 10)
+    for token in (0, 63):
+        inputs = batch.inputs.clone()
+        inputs[:, token] += 1
+        assert (net(inputs) != before).any(dim=-1).all()
+
+
+def test_where_answers_are_tokens_the_head_is_the_embedding():
+    net = model("softmax")
+    assert net.head.weight is net.embedding.weight
+
+
+def test_a_mechanism_gets_an_ordinary_sequence(mechanism):
+    seen = []
+
+    def forward(core, q, k, v):
+        seen.append((q.shape, q.is_contiguous()))
+        return v
+
+    name = mechanism("looks", forward)
+    batch = next(build_task("recall", {}).batches(Split.TRAIN, 0))
+    model(name)(batch.inputs, batch.positions)
+    assert seen == [(torch.Size([32, 4, 64, 16]), True)] * 2
+
+
+def test_hyperparameters_reach_the_mechanism_and_mistakes_are_refused():
+    task = build_task("recall", {})
+    net = build_model(task, "performer", {"num_features": 7}, 0)
+    assert net.blocks[1].mixer.core.num_features == 7
+    with pytest.raises(TypeError, match="num_featurs"):
+        build_model(task, "performer", {"num_featurs": 7}, 0)

@@ -1,0 +1,172 @@
+"""Training: repeatable, honest about divergence, and able to tell mechanisms apart."""
+
+import math
+
+import pytest
+import torch
+
+from bench.tasks.base import Recipe, Split, build_task, task_names
+from bench.tasks.train import Diverged, learning_rate, train
+
+QUICK = {"num_steps": 12, "batch_size": 8, "embed_dim": 16, "num_heads": 2}
+SEEDS = range(3)
+
+
+@pytest.mark.parametrize("task", ["recall", "digits"])
+def test_the_same_cell_gives_the_same_numbers_bit_for_bit(cell, task):
+    one = train(cell("softmax", task, **QUICK))
+    torch.manual_seed(77)
+    torch.rand(13)
+    train(cell("linear", "recall", seed=5, **QUICK))  # whatever ran before in this process
+    assert train(cell("softmax", task, **QUICK)) == one
+
+
+def test_a_mechanism_that_draws_noise_repeats_too(cell, mechanism):
+    name = mechanism("noisy", lambda core, q, k, v: v + torch.randn_like(v))
+    one = train(cell(name, "recall", **QUICK))
+    torch.rand(13)
+    assert train(cell(name, "recall", **QUICK)) == one
+
+
+def test_training_leaves_the_global_stream_as_it_was(cell):
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    train(cell("softmax", "recall", **QUICK))
+    assert torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.parametrize("task", ["recall", "digits"])
+def test_another_seed_is_another_run(cell, task):
+    one, two = (train(cell("softmax", task, seed=seed, **QUICK)) for seed in (0, 1))
+    assert all(a != b for a, b in zip(one.losses, two.losses, strict=True))
+
+
+def test_the_result_says_what_was_scored_and_against_which_guess(cell):
+    quality = train(cell("none", "recall", num_test_examples=1000, **QUICK))
+    task = build_task("recall", {})
+    assert 0 <= quality.accuracy <= 1
+    assert (quality.chance, quality.guess) == (task.chance(), task.guess)
+    assert quality.num_examples == 4000
+    digits = train(cell("none", "digits", **QUICK))
+    assert digits.num_examples == 540
+    assert digits.num_parameters > 0
+
+
+def test_accuracy_counts_every_answer_once(cell, monkeypatch):
+    # The last of the test batches is smaller than the others and must not weigh more.
+    task_class = type(build_task("recall", {}))
+    sizes = []
+
+    def score(self, logits, batch):
+        sizes.append(len(batch.targets))
+        return 1.0 if len(batch.targets) == 4 else 0.0
+
+    monkeypatch.setattr(task_class, "score", score)
+    quality = train(cell("none", "recall", num_test_examples=100, **QUICK))
+    assert sizes == [8] * 12 + [4]
+    assert quality.accuracy == pytest.approx(4 / 100)
+
+
+def test_progress_is_reported_to_the_end_and_the_losses_are_kept(cell):
+    reports = []
+    settings = QUICK | {"num_steps": 130}
+    quality = train(cell("none", "recall", **settings), lambda *report: reports.append(report))
+    assert [report[0] for report in reports] == ["train"] * (len(reports) - 1) + ["test"]
+    steps = [report[1] for report in reports[:-1]]
+    assert steps == [*range(3, 130, 3), 130]
+    assert {report[2] for report in reports} == {130}
+    assert quality.losses == tuple(report[3] for report in reports[:-1])
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run(cell, mechanism):
+    name = mechanism("nan", lambda core, q, k, v: v * math.nan)
+    with pytest.raises(Diverged, match="step 1; the loss is nan") as caught:
+        train(cell(name, "recall", **QUICK))
+    assert caught.value.step == 1
+    assert math.isnan(caught.value.loss)
+
+
+def test_a_gradient_that_is_not_a_number_ends_the_run_at_the_next_step(cell, mechanism):
+    # sqrt(0) is 0, and its gradient times the 0 of the factor is not a number.
+    name = mechanism("nan_gradient", lambda core, q, k, v: v + (v - v).sqrt())
+    with pytest.raises(Diverged) as caught:
+        train(cell(name, "recall", **QUICK))
+    assert caught.value.step == 2
+
+
+def test_a_last_step_that_ruins_the_model_is_no_score(cell, mechanism):
+    name = mechanism("nan_gradient", lambda core, q, k, v: v + (v - v).sqrt())
+    with pytest.raises(Diverged) as caught:
+        train(cell(name, "recall", **QUICK | {"num_steps": 1}))
+    assert caught.value.step == 1
+
+
+def test_a_learning_rate_without_measure_diverges_or_learns_nothing(cell):
+    settings = QUICK | {"learning_rate": 1e30, "num_steps": 30}
+    with pytest.raises(Diverged):
+        train(cell("softmax", "recall", **settings))
+
+
+def test_tasks_train_in_float32_only(cell):
+    with pytest.raises(ValueError, match="dtype is 'bfloat16'"):
+        train(cell("softmax", "recall", dtype="bfloat16", **QUICK))
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
+    recipe = Recipe(num_steps=100, learning_rate=0.5, warmup_share=0.1)
+    rates = [learning_rate(recipe, step) for step in range(1, 101)]
+    assert rates[0] == pytest.approx(0.05)
+    assert rates[9] == rates[10] == max(rates) == 0.5
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[55] == pytest.approx(0.25, rel=0.01)
+    assert 0 < rates[-1] < 0.001
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 1])
+@pytest.mark.parametrize("num_steps", [1, 2, 7])
+def test_every_step_has_a_learning_rate_however_few_there_are(num_steps, share):
+    recipe = Recipe(num_steps=num_steps, learning_rate=0.5, warmup_share=share)
+    rates = [learning_rate(recipe, step) for step in range(1, num_steps + 1)]
+    assert all(0 < rate <= 0.5 for rate in rates)
+
+
+def test_a_small_model_learns_what_its_task_asks(cell):
+    # Two pairs and few tokens, so that recall is learned within seconds.
+    small = {"vocab_size": 10, "seq_len": 16, "num_pairs": 2, "num_test_examples": 200}
+    recall = {"num_steps": 250, "embed_dim": 32, "num_heads": 2, "learning_rate": 0.01}
+    assert train(cell("softmax", "recall", **small, **recall)).accuracy > 0.9
+    assert train(cell("none", "recall", **small, **recall)).accuracy < 0.3  # chance is 0.2
+    digits = train(cell("softmax", "digits", num_steps=80))
+    assert digits.accuracy > digits.chance + 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_recall_tells_softmax_from_no_attention_at_any_seed(cell, seed):
+    softmax = train(cell("softmax", "recall", seed=seed))
+    none = train(cell("none", "recall", seed=seed))
+    assert softmax.accuracy >= 0.95
+    assert abs(none.accuracy - none.chance) <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_digits_are_read_with_softmax_at_any_seed(cell, seed):
+    assert train(cell("softmax", "digits", seed=seed)).accuracy >= 0.85
+
+
+@pytest.mark.slow
+def test_recall_needs_a_choice_and_not_only_mixing(cell):
+    in_context = 1 / 4  # what naming any value of the example would score
+    assert train(cell("uniform", "recall")).accuracy < in_context + 0.05
+    assert train(cell("linear", "recall")).accuracy > 0.8
+
+
+def test_both_splits_of_every_task_can_be_drawn():
+    for name in task_names():
+        task = build_task(name, {})
+        for split in Split:
+            batch = next(task.batches(split, 0))
+            assert batch.targets.max() < task.num_classes
+            assert batch.inputs.shape[1] == task.seq_len
