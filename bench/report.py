@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.app import run_app
+from bench.calibration import with_calibration
 from bench.publish import print_files, print_leaderboard, publish, read_publish_config
 from bench.store import read_records
 
@@ -24,7 +25,7 @@ def report(config: dict[str, Any]) -> int:
         ConfigError: a key is wrong, there are no records, or a file cannot be read or written.
     """
     wanted = read_publish_config(config)
-    records = read_records(wanted.out)
+    records = with_calibration(read_records(wanted.out), wanted.out)
     published = publish(records, wanted)
     console = Console()
     print_leaderboard(records, wanted, console)

@@ -66,6 +66,8 @@ def kernel_cell(entry: str = "softmax", **changes: Any) -> Cell:
         "mode": "forward",
         "causal": False,
         "scope": "core",
+        "cache": "warm",
+        "compile": "eager",
     }
     rest = {
         "entry": entry,
@@ -184,6 +186,7 @@ def _observed(
         first_call_s=samples[0] * 4,
         max_error=draw.uniform(1e-7, 1e-6),
         rms_error=draw.uniform(1e-8, 1e-7),
+        load={"foreign_cores": 0.05, "steal_share": 0.0, "load_average": 1.2},
     )
 
 

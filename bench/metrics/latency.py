@@ -35,3 +35,9 @@ def first_call_s(record: Record) -> float | None:
 def num_samples(record: Record) -> int | None:
     """Samples that the median latency rests on."""
     return len(record.result.latency_s) if isinstance(record.result, Speed) else None
+
+
+@register_metric("compile_s", better="lower")
+def compile_s(record: Record) -> float | None:
+    """Seconds that the compiler took; None where nothing is compiled."""
+    return record.result.compile_s if isinstance(record.result, Speed) else None

@@ -313,8 +313,13 @@ def _yardstick(task: TaskScores, board: Leaderboard, entries: Iterable[str]) -> 
 
     def fitness(ranking: Ranking) -> tuple[object, ...]:
         timed = {s.entry for s in ranking.standings if s.values[LATENCY.metric]}
-        setting = ranking.setting
-        is_plain = (setting.dtype == task.dtype, not setting.causal, setting.mode == "forward")
+        shape = ranking.setting.workload
+        is_plain = (
+            shape.dtype == task.dtype,
+            not shape.causal,
+            not ranking.setting.extras,
+            shape.mode == "forward",
+        )
         return (len(timed & wanted), *is_plain, ranking.seq_len)
 
     same_place = [
@@ -524,11 +529,17 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 def _slug(setting: Setting, board: Leaderboard) -> str:
     """A file name that says all that was held fixed."""
-    parts = [_place_slug(setting, board), setting.dtype, setting.mode, setting.scope]
-    if setting.causal:
-        parts.append("causal")
-    parts.append(f"{setting.batch_size}x{setting.num_heads}x{setting.head_dim}")
-    return "-".join(parts)
+    shape = setting.workload
+    parts = [
+        _place_slug(setting, board),
+        shape.dtype,
+        shape.mode,
+        shape.scope,
+        *(["causal"] if shape.causal else []),
+        *(f"{name}-{value}" for name, value in setting.extras.items()),
+        f"{shape.batch_size}x{shape.num_heads}x{shape.head_dim}",
+    ]
+    return re.sub(r"[^\w]+", "-", "-".join(parts))
 
 
 def _place_slug(place: Setting | TaskScores, board: Leaderboard) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.metrics import evaluate
+from bench.metrics.roofline import bound
 from bench.publish.machine import describe_machine
 from bench.record import Record
 from bench.store import latest
@@ -28,6 +29,8 @@ _CELL_FIELDS = (
     "mode",
     "causal",
     "scope",
+    "cache",
+    "compile",
     "task",
     "task_label",
     "seed",
@@ -55,6 +58,7 @@ def flat_rows(
         "status",
         "reason",
         *metrics,
+        "bound",
         *_LAST,
         "machine",
         "started_at",
@@ -69,6 +73,7 @@ def flat_rows(
         | {
             "status": str(record.status),
             "reason": record.reason,
+            "bound": bound(record),
             "machine": describe_machine(record),
             "started_at": record.started_at,
             "sweep": record.sweep,

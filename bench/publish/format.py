@@ -28,12 +28,13 @@ def _joined(unit: str) -> tuple[tuple[float, str], ...]:
 _ENDINGS = (
     ("_tokens_per_s", _decimal("tokens/s"), ""),
     ("flops_per_s", _joined("FLOP/s"), "compute rate"),
+    ("bytes_per_s", _joined("B/s"), ""),
     ("flops", _joined("FLOP"), "compute"),
     ("_bytes", _BYTES, ""),
     ("_elements", _decimal(""), ""),
     ("_s", _TIME, ""),
 )
-_PERCENT = frozenset({"accuracy", "chance"})
+_PERCENT = frozenset({"accuracy", "chance", "roofline_fraction"})
 _INTERVALS = ("_low", "_high")
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Any, TypeVar
 
+from bench.cell import KernelWorkload
 from bench.metrics import Value, evaluate
 from bench.publish.format import interval_names
 from bench.publish.machine import describe_machine
 from bench.publish.naming import Names, identity, row_names
-from bench.record import Quality, Record, Status
+from bench.record import Quality, Record, Speed, Status
 from bench.statistics import median
 from bench.store import latest
 
 RANKED_BY = "speedup_over_softmax"
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
+_MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
 
 K = TypeVar("K")
 Interval = tuple[float, float]
@@ -24,27 +26,45 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """All that records must share to be ranked together, but the shape's length."""
+    """All that records must share to be ranked together, but the sequence length.
+
+    Attributes:
+        workload: with a ``seq_len`` of 0; an axis that is added to it keeps tables apart by itself.
+    """
 
     machine: str
     method_version: int
     device: str
     num_threads: int
-    scope: str
-    causal: bool
-    dtype: str
-    mode: str
-    batch_size: int
-    num_heads: int
-    head_dim: int
+    workload: KernelWorkload
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        """Everything by name."""
+        shape = asdict(self.workload)
+        del shape["seq_len"]
+        place = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "workload"}
+        return place | shape
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """Axes of the workload that are usually left alone, where they were not."""
+        return {
+            field.name: getattr(self.workload, field.name)
+            for field in fields(self.workload)
+            if field.default is not MISSING and getattr(self.workload, field.name) != field.default
+        }
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Places float32 first and forward before backward."""
-        dtype = _DTYPES.index(self.dtype) if self.dtype in _DTYPES else len(_DTYPES)
-        place = (self.machine, self.method_version, self.device, self.num_threads, self.scope)
-        shape = (self.batch_size, self.num_heads, self.head_dim)
-        return (*place, self.causal, *shape, dtype, self.dtype, self.mode)
+        """Places float32 and forward first, and the rest by its values."""
+        rest = self.axes
+        dtype, mode = rest.pop("dtype"), rest.pop("mode")
+        return (*rest.values(), *_place_in(_DTYPES, dtype), *_place_in(_MODES, mode))
+
+
+def _place_in(known: Sequence[str], word: str) -> tuple[int, str]:
+    return (known.index(word) if word in known else len(known), word)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +81,11 @@ class Standing:
     rank: str
     record: Record
     values: dict[str, Value]
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether others kept the machine busy while it was timed."""
+        return isinstance(self.record.result, Speed) and self.record.result.is_noisy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,21 +195,14 @@ def _group(records: Iterable[Record], key: Callable[[Record], K]) -> dict[K, lis
 
 
 def _setting_and_length(record: Record) -> tuple[Setting, int]:
-    shape = record.cell.kernel
     setting = Setting(
         machine=describe_machine(record),
         method_version=record.method_version,
         device=record.cell.device,
         num_threads=record.cell.num_threads,
-        scope=shape.scope,
-        causal=shape.causal,
-        dtype=shape.dtype,
-        mode=shape.mode,
-        batch_size=shape.batch_size,
-        num_heads=shape.num_heads,
-        head_dim=shape.head_dim,
+        workload=replace(record.cell.kernel, seq_len=0),
     )
-    return setting, shape.seq_len
+    return setting, record.cell.kernel.seq_len
 
 
 def _task_setting(record: Record) -> tuple[str, str, str, int, str, str, int, str]:

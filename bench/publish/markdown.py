@@ -25,9 +25,14 @@ _HOW_TO_READ = """\
   the other numbers are worth, and are not ranked.
 - **Latency** is the median over all samples; compare entries by speed-up, in which what slows the
   machine cancels, and not by latency.
+- **Noisy** says that other programs kept the machine busy while the rounds ran, also when they were
+  repeated: trust the interval less.
 - **Peak memory** is the allocation peak of one call above its inputs; **saved for backward** is
   what autograd keeps between the passes.
 - **Compute** is what the mathematics needs, 2 FLOPs per multiply-add, elementwise work not counted.
+- **Roofline fraction** is the least time in which this machine could do the call, by its fastest
+  products and copies as `python -m bench.calibrate` measured them, over the latency; `compute` or
+  `memory` is the side that sets it. `uniform` and `none` read less than all of their inputs.
 - **RMS error** is the distance from a float64 oracle, relative to the oracle's norm.
 - **Accuracy** is of one small model in which only the mechanism changes. With n examples, an
   accuracy p has a standard error of about sqrt(p (1 - p) / n): smaller differences say nothing.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from bench.metrics.roofline import bound
 from bench.publish.format import (
     Column,
     column_for,
@@ -136,10 +137,14 @@ def _standing_cells(standing: Standing, shown: Mapping[str, Column]) -> tuple[st
     cells = []
     for name, column in shown.items():
         low, high = interval_names(name)
-        cells.append(with_interval(column, values[name], values.get(low), values.get(high)))
+        text = with_interval(column, values[name], values.get(low), values.get(high))
+        if name == "roofline_fraction" and text:
+            text += f" {bound(standing.record)}"
+        cells.append(text)
     if standing.record.status is not Status.OK:
         cells[0] = _status_words(standing.record.status)
-    return (standing.rank, standing.entry, *cells)
+    noise = " (noisy)" if standing.is_noisy else ""
+    return (standing.rank, standing.entry + noise, *cells)
 
 
 def _task_table(task: TaskScores) -> Table:
@@ -181,13 +186,18 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
 
 def setting_words(setting: Setting, board: Leaderboard) -> str:
     """What a section is about, as ``cpu · 1 thread · float32 · forward · core · ...``."""
-    parts = [place_words(setting, board), setting.dtype, setting.mode.replace("_", " + ")]
-    parts.append(setting.scope)
-    if setting.causal:
-        parts.append("causal")
-    heads = quantity(setting.num_heads, "head")
-    parts.append(f"batch {setting.batch_size}, {heads} of {setting.head_dim}")
-    return " · ".join(parts)
+    shape = setting.workload
+    heads = quantity(shape.num_heads, "head")
+    words = [
+        place_words(setting, board),
+        shape.dtype,
+        shape.mode.replace("forward_backward", "forward + backward").replace("_", " "),
+        shape.scope,
+        *(["causal"] if shape.causal else []),
+        *(f"{name} {value}" for name, value in setting.extras.items()),
+        f"batch {shape.batch_size}, {heads} of {shape.head_dim}",
+    ]
+    return " · ".join(words)
 
 
 def place_words(place: Setting | TaskScores, board: Leaderboard) -> str:
@@ -206,12 +216,13 @@ def _cell_words(record: Record, board: Leaderboard) -> str:
     cell = record.cell
     words = [cell.describe().removeprefix(f"{cell.entry} ")]
     if not cell.is_task:
-        settings = [ranking.setting for ranking in board.rankings]
-        for name in ("batch_size", "num_heads", "head_dim"):
-            if len({getattr(setting, name) for setting in settings}) > 1:
-                words.append(f"{name}={getattr(cell.kernel, name)}")
-        if len({setting.num_threads for setting in settings}) > 1:
-            words.append(f"num_threads={cell.num_threads}")
+        everywhere = [ranking.setting.axes for ranking in board.rankings]
+        own = cell.to_dict()
+        words += [
+            f"{name}={own[name]}"
+            for name in ("batch_size", "num_heads", "head_dim", "num_threads")
+            if len({axes[name] for axes in everywhere}) > 1
+        ]
     return " ".join(words)
 
 

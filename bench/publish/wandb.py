@@ -20,8 +20,7 @@ from bench.record import SCHEMA_VERSION, Record, Status
 
 INIT_TIMEOUT_S = 20.0
 FINISH_TIMEOUT_S = 60.0
-_AXES = ("device", "num_threads", "dtype", "seq_len", "batch_size", "num_heads", "head_dim")
-_MORE_AXES = ("mode", "causal", "scope", "task", "seed")
+_NO_AXES = {"entry", "mechanism", "kind", "hyperparameters", "task_settings", "plugins"}
 _FALSE_FRIENDS = {"dryrun": "offline", "run": "online"}  # older names that W&B still accepts
 
 
@@ -254,15 +253,16 @@ def _is_timed(standing: Standing) -> bool:
 
 def _setting_names(settings: Collection[Setting]) -> dict[Setting, str]:
     """Dtype and mode of each, and of the rest what differs among them."""
-    names = {setting: f"{setting.dtype} {setting.mode}" for setting in settings}
-    for field in Setting.__dataclass_fields__:
-        values = sorted({getattr(setting, field) for setting in settings})
-        if field in ("dtype", "mode") or len(values) < 2:
+    names = {s: f"{s.workload.dtype} {s.workload.mode}" for s in settings}
+    axes = {setting: setting.axes for setting in settings}
+    for axis in next(iter(axes.values()), {}):
+        values = sorted({own[axis] for own in axes.values()})
+        if axis in ("dtype", "mode") or len(values) < 2:
             continue
-        for setting in settings:
-            own = getattr(setting, field)
+        for setting, own in axes.items():
             # A machine's words are long, and hold characters that W&B's names may not.
-            names[setting] += f" {field}={values.index(own) + 1 if field == 'machine' else own}"
+            value = values.index(own[axis]) + 1 if axis == "machine" else own[axis]
+            names[setting] += f" {axis}={value}"
     return names
 
 
@@ -283,9 +283,10 @@ def summary(records: Sequence[Record], board: Leaderboard) -> dict[str, float | 
 
 def _run_config(records: Sequence[Record], sweep: str) -> dict[str, Any]:
     cells = [record.cell.to_dict() for record in records]
-    axes = {}
-    for name in (*_AXES, *_MORE_AXES):
-        axes[name] = sorted({cell[name] for cell in cells if cell.get(name) is not None})
+    axes = {
+        name: sorted({cell[name] for cell in cells if name in cell})
+        for name in sorted({name for cell in cells for name in cell} - _NO_AXES)
+    }
     return {
         "sweep": sweep,
         "axes": axes,
@@ -302,10 +303,12 @@ def _run_config(records: Sequence[Record], sweep: str) -> dict[str, Any]:
 def _leaderboard_table(
     board: Leaderboard, metrics: Sequence[str]
 ) -> tuple[Sequence[str], list[Mapping[str, Any]]]:
-    settings = tuple(Setting.__dataclass_fields__)
-    columns = (*settings, "seq_len", "task", "seeds", "rank", "entry", "status", *metrics)
+    axes = tuple(board.rankings[0].setting.axes) if board.rankings else ()
+    place = ("machine", "method_version", "device", "num_threads", "dtype")
+    common = ("seq_len", "task", "seeds", "rank", "entry", "status")
+    columns = tuple(dict.fromkeys([*place, *axes, *common, *metrics]))
     rows: list[Mapping[str, Any]] = [
-        {name: getattr(ranking.setting, name) for name in settings}
+        ranking.setting.axes
         | {"seq_len": ranking.seq_len, "rank": standing.rank, "entry": standing.entry}
         | {"status": str(standing.record.status)}
         | {name: standing.values[name] for name in metrics}
@@ -313,7 +316,7 @@ def _leaderboard_table(
         for standing in ranking.standings
     ]
     rows += [
-        {name: getattr(task, name) for name in settings if hasattr(task, name)}
+        {name: getattr(task, name) for name in place}
         | {"task": task.label, "entry": score.entry, "accuracy": score.accuracy}
         | {"seeds": len(score.accuracies), "chance": score.chance}
         | {"rank": "control" if score.is_control else None}

@@ -26,3 +26,8 @@ def test_the_tails_need_a_hundred_samples() -> None:
 def test_the_first_call_is_reported_as_it_was_seen() -> None:
     record = made.ok_record(made.kernel_cell(), made.speed([1.0], first_call_s=7.5))
     assert evaluate(record, ["first_call_s"]) == {"first_call_s": 7.5}
+
+
+def test_compiling_is_apart_from_calling() -> None:
+    record = made.ok_record(made.kernel_cell(compile="inductor"), made.speed([1.0], compile_s=29.0))
+    assert evaluate(record, ["compile_s", "latency_s"]) == {"compile_s": 29.0, "latency_s": 1.0}

@@ -95,6 +95,8 @@ def test_a_cell_without_a_number_is_last_in_its_table_and_among_the_holes() -> N
         {"mode": "forward_backward"},
         {"causal": True},
         {"scope": "layer"},
+        {"cache": "cold"},
+        {"compile": "inductor"},
         {"device": "cuda:0"},
         {"num_threads": 2},
     ],
@@ -140,7 +142,10 @@ def test_rankings_come_in_an_order_that_records_cannot_change() -> None:
     shuffled = list(records)
     random.Random(4).shuffle(shuffled)
     assert board(shuffled) == board(records)
-    places = [(r.setting.dtype, r.setting.mode, r.seq_len) for r in board(records).rankings]
+    places = [
+        (r.setting.workload.dtype, r.setting.workload.mode, r.seq_len)
+        for r in board(records).rankings
+    ]
     assert places[:4] == [
         ("float32", "forward", 256),
         ("float32", "forward", 1024),

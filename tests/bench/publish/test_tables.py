@@ -109,3 +109,15 @@ def test_several_machines_are_numbered_everywhere() -> None:
 def test_the_summary_counts_cells_and_holes() -> None:
     words = summary_words(board(made.sweep_records()))
     assert words == "165 cells: 158 ok, 7 without a number, measured 2031-05-06."
+
+
+def test_what_is_usually_left_alone_is_said_where_it_was_not() -> None:
+    records = made.block_records(["nala"], cache="cold", mode="train_step", causal=True)
+    (section,) = speed_sections(board(records), COLUMNS)
+    assert " · train step · core · causal · cache cold · batch" in section.title
+
+
+def test_an_entry_that_was_timed_on_a_busy_machine_is_marked() -> None:
+    loud = made.ok_record(made.kernel_cell("nala"), made.speed([1.0] * 9, is_noisy=True))
+    (section,) = speed_sections(board([loud, *made.block_records(["softmax"])]), COLUMNS)
+    assert {row[1] for row in section.tables[0].rows} == {"softmax", "nala (noisy)"}

@@ -1,0 +1,128 @@
+"""A call against its machine's ceilings: what it must move, and how fast it could be at best.
+
+A floor is a bound from below: the FLOPs that the mathematics needs at the rate of the fastest
+product, and the bytes that cannot be avoided at the rate of a copy that stays in the smallest cache
+that could hold them. Needs a calibration (`bench.calibrate`); without one there is no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.cell import KernelWorkload
+from bench.metrics.registry import register_metric
+from bench.record import Record, Speed
+from bench.statistics import median
+
+_ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+
+# How often a pass reads or writes each tensor: of the inputs, of the output, of the parameters.
+_FORWARD = (1, 1, 1)
+# Reads inputs, the output's gradient and parameters; writes the gradients of the first and last.
+_BACKWARD = (2, 1, 2)
+# Reads parameters, gradients and both moments of AdamW; writes all but the gradients.
+_UPDATE = (0, 0, 7)
+_PASSES = {
+    "forward": [_FORWARD],
+    "prefill": [_FORWARD],
+    "decode": [_FORWARD],
+    "backward": [_BACKWARD],
+    "forward_backward": [_FORWARD, _BACKWARD],
+    "train_step": [_FORWARD, _BACKWARD, _UPDATE],
+}
+
+
+@register_metric("min_bytes_moved", better="lower")
+def min_bytes_moved(record: Record) -> int | None:
+    """Bytes that a call must at least move: each input read once and each output written once.
+
+    Of each pass by itself, so that forward_backward reads its inputs twice. Parameters count as
+    inputs, and their gradients as outputs; so does what an optimiser reads and writes. A state is
+    written once by a prefill and read once by a decode; what a decode writes back is not counted,
+    for a cache of keys only grows by a token. All in the cell's dtype, state apart.
+    """
+    return _min_bytes(record)
+
+
+def _min_bytes(record: Record) -> int | None:
+    if not isinstance(record.result, Speed):
+        return None
+    work, speed = record.cell.kernel, record.result
+    tokens = work.batch_size * (1 if work.mode == "decode" else work.seq_len)
+    tensor = tokens * work.num_heads * work.head_dim
+    num_inputs = 1 if work.scope == "layer" else 3  # x, or q, k and v
+    elements = sum(
+        tensor * (num_inputs * of_inputs + of_output) + (speed.num_parameters or 0) * of_parameters
+        for of_inputs, of_output, of_parameters in _PASSES[work.mode]
+    )
+    return elements * _ELEMENT_BYTES[work.dtype] + (speed.state_bytes or 0)
+
+
+@register_metric("arithmetic_intensity")
+def arithmetic_intensity(record: Record) -> float | None:
+    """FLOPs that the mathematics needs, per byte that must be moved."""
+    num_bytes = _min_bytes(record)
+    if not isinstance(record.result, Speed) or record.result.flops is None or not num_bytes:
+        return None
+    return record.result.flops / num_bytes
+
+
+@register_metric("floor_s", better="lower")
+def floor_s(record: Record) -> float | None:
+    """Seconds that a call takes at least on its machine; None without a calibration."""
+    floors = _floors(record)
+    return max(floors.values()) if floors else None
+
+
+@register_metric("roofline_fraction", better="higher")
+def roofline_fraction(record: Record) -> float | None:
+    """The floor divided by the median latency: 1 is as fast as this machine can be."""
+    floor = floor_s(record)
+    if floor is None or not isinstance(record.result, Speed):
+        return None
+    latency = median(record.result.latency_s)
+    return floor / latency if latency else None
+
+
+def bound(record: Record) -> str | None:
+    """Which side sets the floor, ``compute`` or ``memory``; None without a calibration."""
+    floors = _floors(record)
+    return max(floors, key=lambda side: floors[side]) if floors else None
+
+
+def _floors(record: Record) -> dict[str, float]:
+    """Seconds by side; empty where one of them is not known."""
+    ceiling, num_bytes = _ceiling(record), _min_bytes(record)
+    if ceiling is None or num_bytes is None or not isinstance(record.result, Speed):
+        return {}
+    if record.result.flops is None:
+        return {}
+    return {
+        "memory": num_bytes / _bytes_per_s(ceiling, num_bytes, record.cell.kernel),
+        "compute": record.result.flops / ceiling["flops_per_s"],
+    }
+
+
+def _ceiling(record: Record) -> Mapping[str, Any] | None:
+    """That of the record's device, dtype and number of threads."""
+    facts, cell = record.environment, record.cell
+    if cell.is_task:
+        return None
+    name = facts.get("devices", {}).get(cell.device)
+    wanted = (cell.device, name, cell.kernel.dtype)
+    for ceiling in (facts.get("calibration") or {}).get("ceilings", ()):
+        # An accelerator does its work without the threads of a cell.
+        fits = ceiling["num_threads"] in (None, cell.num_threads)
+        if fits and wanted == tuple(ceiling[key] for key in ("device", "device_name", "dtype")):
+            found: Mapping[str, Any] = ceiling
+            return found
+    return None
+
+
+def _bytes_per_s(ceiling: Mapping[str, Any], num_bytes: int, work: KernelWorkload) -> float:
+    """The rate within the smallest cache that could hold the bytes; past all caches if cold."""
+    rates: list[tuple[int, float]] = ceiling["bytes_per_s"]
+    fitting = [] if work.cache == "cold" else [rate for size, rate in rates if num_bytes <= size]
+    # Not the first that fits: where a larger level was seen to be faster, the floor is lower.
+    return max(fitting, default=rates[-1][1])
