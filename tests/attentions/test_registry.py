@@ -66,7 +66,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 
 
 def test_a_name_like_none_is_answered_with_all():
-    with pytest.raises(ValueError, match=r"known: flatten, .*, uniform"):
+    with pytest.raises(ValueError, match=r"known: agent, .*, uniform"):
         build_attention("zzzzzz", GEOMETRY)
 
 
@@ -79,14 +79,14 @@ def test_a_misspelt_hyperparameter_is_answered_with_the_nearest_and_all():
 
 def test_a_mechanism_without_hyperparameters_says_so():
     with pytest.raises(
-        TypeError, match=r"softmax takes no hyperparameter 'eps'\. It takes: none\."
+        TypeError, match=r"uniform takes no hyperparameter 'eps'\. It takes: none\."
     ):
-        build_attention("softmax", GEOMETRY, eps=1e-6)
+        build_attention("uniform", GEOMETRY, eps=1e-6)
 
 
 def test_hyperparameters_are_those_of_the_constructor_with_their_defaults():
     assert attentions.hyperparameters("linear") == {"eps": 1e-6}
-    assert attentions.hyperparameters("softmax") == {}
+    assert attentions.hyperparameters("none") == {}
     assert attentions.hyperparameters("performer") == {
         "num_features": None,
         "kernel": "softmax",

@@ -1,0 +1,178 @@
+"""What causal mechanisms share whose past is one matrix per head.
+
+Hidden keys write nothing and their tokens forget nothing, so they are as good as removed.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from ._checks import flag, positive
+from ._decay import chunked_flops, decayed_attention, decayed_elements, decayed_flops
+from ._delta_rule import (
+    LENGTH_EPS,
+    delta_chunked_flops,
+    delta_elements,
+    delta_flops,
+    delta_rule,
+    reference_delta_rule,
+    unit_length,
+)
+from ._gates import hide_steps, log_decay_gate, token_gate
+from ._masks import hide_keys
+from ._precision import wide_dtype, widen
+from .base import Attention, CallShape, Geometry
+
+
+class MatrixState(Attention):
+    """A core with a state of (B, H, D, E).
+
+    Attributes:
+        scale: factor of the queries.
+    """
+
+    scale: float = 1.0
+
+    def _scale(self, given: float | None) -> float:
+        """A checked factor, head_dim^(-1/2) unless given."""
+        if given is None:
+            return float(self.geometry.head_dim**-0.5)
+        return positive(self.name, "scale", given)
+
+    def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Zeros, (B, H, D, E); float32 for half inputs, as thousands of terms are added to it."""
+        g = self.geometry
+        sizes = (batch_size, g.num_heads, g.head_dim, g.value_dim)
+        return torch.zeros(sizes, dtype=wide_dtype(dtype), device=device)
+
+
+class HeadDecay(MatrixState):
+    """One decay per head and token; see `_decay`."""
+
+    @abstractmethod
+    def head_log_decay(self, device: torch.device) -> Tensor:
+        """What each head forgets per token if the call does not say, (H,)."""
+
+    def _mix(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        state: Tensor,
+        log_decay: Tensor | None = None,
+        key_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        k = hide_keys(self.name, k, key_mask)
+        steps = hide_steps(self._log_decay(q, log_decay), key_mask)
+        return decayed_attention(q * self.scale, k, v, steps, state)
+
+    def _log_decay(self, q: Tensor, given: Tensor | None) -> Tensor:
+        """(B, H, N) as given, or else (1, H, 1)."""
+        if given is None:
+            return self.head_log_decay(q.device)[None, :, None]
+        return log_decay_gate(self.name, given, q.shape[:3])
+
+    def _written_out(self, q: Tensor, k: Tensor, v: Tensor, given: Tensor | None) -> Tensor:
+        """All N x N weights."""
+        total = self._log_decay(q, given).to(q.dtype).expand(-1, -1, q.shape[2]).cumsum(dim=-1)
+        decay = (total[..., :, None] - total[..., None, :]).tril().exp().tril()
+        return (q @ k.transpose(-2, -1) * self.scale * decay) @ v
+
+    def flops(self, shape: CallShape) -> int:
+        """Keys meet values and queries read, token by token."""
+        return decayed_flops(shape)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """The chunked form also writes out the pairs within a chunk."""
+        return chunked_flops(shape)
+
+    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
+        """Decayed inputs, pairs within chunks, and the states between chunks."""
+        return decayed_elements(shape, backward=backward, fixed=not list(self.parameters()))
+
+
+class DeltaCore(MatrixState):
+    """The delta rule; see `_delta_rule`.
+
+    A step multiplies the state by I - beta k k^T, whose least eigenvalue is 1 - beta ||k||^2. The
+    state grows without bound once that lies below -1, so keys are brought to unit length unless
+    the caller has done so. The length of a query only scales its output.
+
+    Args:
+        geometry: the shape to build for; causal.
+        normalise_keys: whether keys are divided by their length; False takes them as they come.
+        normalise_queries: the same for queries.
+        scale: factor of the queries; head_dim^(-1/2) if None.
+    """
+
+    has_fixed_decay: bool = True
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        normalise_keys: bool,
+        normalise_queries: bool,
+        scale: float | None,
+    ) -> None:
+        super().__init__(geometry)
+        self.normalise_keys = flag(self.name, "normalise_keys", normalise_keys)
+        self.normalise_queries = flag(self.name, "normalise_queries", normalise_queries)
+        self.scale = self._scale(scale)
+        self.beta_logit = nn.Parameter(torch.zeros(geometry.num_heads))
+
+    def head_log_decay(self, device: torch.device) -> Tensor:
+        """What each head forgets per token if the call does not say: nothing. (H,) or (1,)."""
+        return torch.zeros(1, device=device)
+
+    def _mix(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        state: Tensor,
+        beta: Tensor | None,
+        log_decay: Tensor | None = None,
+        key_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        q = (unit_length(q) if self.normalise_queries else q) * self.scale
+        k = hide_keys(self.name, unit_length(k) if self.normalise_keys else k, key_mask)
+        written, forgotten = (hide_steps(g, key_mask) for g in self._gates(q, beta, log_decay))
+        return delta_rule(q, k, v, written, forgotten, state)
+
+    def _gates(
+        self, q: Tensor, beta: Tensor | None, log_decay: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Beta and log decay as given, (B, H, N), or else (1, H or 1, 1)."""
+        written = widen(self.beta_logit).sigmoid()[None, :, None]
+        forgotten = self.head_log_decay(q.device)[None, :, None]
+        if beta is not None:
+            written = token_gate(self.name, "beta", beta, q.shape[:3])
+        if log_decay is not None:
+            forgotten = log_decay_gate(self.name, log_decay, q.shape[:3])
+        return written, forgotten
+
+    def _written_out(
+        self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, log_decay: Tensor | None
+    ) -> Tensor:
+        """All N x N pairs: one triangular system for the values, then weights over them."""
+        if self.normalise_keys:
+            k = k / (k.pow(2).sum(dim=-1, keepdim=True) + LENGTH_EPS).sqrt()
+        if self.normalise_queries:
+            q = q / (q.pow(2).sum(dim=-1, keepdim=True) + LENGTH_EPS).sqrt()
+        written, forgotten = self._gates(q, beta, log_decay)
+        return reference_delta_rule(q * self.scale, k, v, written, forgotten)
+
+    def flops(self, shape: CallShape) -> int:
+        """A read of the state under the key, a write, and a read under the query, per token."""
+        return delta_flops(shape)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """The chunked form, with its hidden pairs and its systems."""
+        return delta_chunked_flops(shape)
+
+    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
+        """Decayed inputs, pairs, systems, solutions, and the states between chunks."""
+        return delta_elements(shape, backward=backward, fixed=self.has_fixed_decay)

@@ -1,0 +1,79 @@
+import math
+
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+
+
+def geometry(**changes):
+    sizes = {"num_heads": 2, "head_dim": 4, "seq_len": 6, "value_dim": 3} | changes
+    return Geometry(**sizes)
+
+
+def by_hand(q, k, v):
+    """One number at a time: shares of channels for a query, shares of tokens for a channel."""
+    out = torch.zeros(q.shape[0], v.shape[-1], dtype=q.dtype)
+    for i in range(q.shape[0]):
+        of_channels = [math.exp(x) for x in q[i].tolist()]
+        for c in range(q.shape[1]):
+            of_tokens = [math.exp(x) for x in k[:, c].tolist()]
+            gathered = sum(share * v[j] for j, share in enumerate(of_tokens)) / sum(of_tokens)
+            out[i] += of_channels[c] / sum(of_channels) * gathered
+    return out
+
+
+def test_it_is_the_formula_of_the_paper(qkv):
+    q, k, v = qkv(1, 2, 6, 4, key_len=5, value_dim=3)
+    core = build_attention("efficient", geometry())
+    expected = torch.stack([by_hand(q[0, h], k[0, h], v[0, h]) for h in range(2)])[None]
+    torch.testing.assert_close(core(q, k, v), expected)
+    torch.testing.assert_close(core.reference(q, k, v), expected)
+
+
+def test_its_weights_sum_to_one(qkv):
+    q, k, _ = qkv(1, 2, 6, 4)
+    ones = torch.ones(1, 2, 6, 3, dtype=torch.float64)
+    torch.testing.assert_close(build_attention("efficient", geometry())(q, k, ones), ones)
+
+
+def test_a_layer_projects_mixes_and_adds_its_input():
+    layer = build_attention("efficient_layer", geometry(value_dim=4)).double()
+    x = torch.randn(2, 6, 8, dtype=torch.float64)
+    q, k, v = (
+        part(x).unflatten(-1, (2, 4)).transpose(1, 2) for part in (layer.q, layer.k, layer.v)
+    )
+    mixed = torch.stack(
+        [torch.stack([by_hand(q[b, h], k[b, h], v[b, h]) for h in range(2)]) for b in range(2)]
+    )
+    out = layer.proj(mixed.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(layer(x), out + x)
+    bare = build_attention("efficient_layer", geometry(value_dim=4), residual=False).double()
+    bare.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(bare(x), out)
+
+
+def test_a_layers_channels_may_differ_from_its_inputs():
+    settings = {"key_channels": 10, "value_channels": 6}
+    layer = build_attention("efficient_layer", geometry(value_dim=4), **settings)
+    assert layer.q.out_features == layer.k.out_features == 10
+    assert layer.v.out_features == layer.proj.in_features == 6
+    x = torch.randn(1, 6, 8)
+    torch.testing.assert_close(layer(x), layer.reference(x))
+
+
+@pytest.mark.parametrize("argument", ["key_channels", "value_channels"])
+@pytest.mark.parametrize("value", [7, 0, 1, 4.0, True])
+def test_channels_that_heads_do_not_divide_are_refused(argument, value):
+    with pytest.raises(ValueError, match=f"efficient_layer: {argument} is {value}"):
+        build_attention("efficient_layer", geometry(value_dim=4), **{argument: value})
+
+
+def test_a_residual_that_is_no_flag_is_refused():
+    with pytest.raises(ValueError, match="residual is 1; True or False"):
+        build_attention("efficient_layer", geometry(value_dim=4), residual=1)
+
+
+def test_a_layer_needs_values_as_wide_as_keys():
+    with pytest.raises(ValueError, match=r"geometry.value_dim is 3; 4 is needed"):
+        build_attention("efficient_layer", geometry())

@@ -1,0 +1,105 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from attentions import Geometry, build_attention
+from attentions.base import CallShape
+
+
+def geometry(**changes):
+    sizes = {"num_heads": 2, "head_dim": 4, "seq_len": 6, "value_dim": 3} | changes
+    return Geometry(**sizes)
+
+
+def by_hand(q, k, v):
+    """Scores less their mean, plus one over the number of keys, pair by pair."""
+    out = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype)
+    num_keys = k.shape[2]
+    for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
+        scores = [
+            float(q[b, h, i] @ k[b, h, j]) / math.sqrt(q.shape[-1]) / num_keys
+            for j in range(num_keys)
+        ]
+        for j, score in enumerate(scores):
+            out[b, h, i] += (score - sum(scores) / num_keys + 1 / num_keys) * v[b, h, j]
+    return out
+
+
+def test_it_is_the_formula_of_the_paper(qkv):
+    q, k, v = qkv(2, 2, 6, 4, key_len=5, value_dim=3)
+    core, expected = build_attention("inline", geometry()), by_hand(q, k, v)
+    torch.testing.assert_close(core(q, k, v), expected)
+    torch.testing.assert_close(core.reference(q, k, v), expected)
+
+
+def test_its_weights_sum_to_one(qkv):
+    q, k, _ = qkv(1, 2, 6, 4)
+    ones = torch.ones(1, 2, 6, 3, dtype=torch.float64)
+    torch.testing.assert_close(build_attention("inline", geometry())(q, k, ones), ones)
+
+
+def test_queries_of_one_direction_stay_apart(qkv):
+    q, k, v = qkv(1, 2, 6, 4, value_dim=3)
+    core = build_attention("inline", geometry())
+    assert (core(2 * q, k, v) - core(q, k, v)).abs().max() > 0.1
+
+
+def layer_of(seq_len=6, grid=(2, 3), **settings):
+    torch.manual_seed(0)
+    shape = geometry(seq_len=seq_len, value_dim=4, grid=grid)
+    return build_attention("inline_layer", shape, **settings).double()
+
+
+@pytest.mark.parametrize(("beside", "grid"), [(0, (2, 3)), (1, (3, 3))])
+def test_a_layer_adds_a_convolution_of_predicted_kernels(beside, grid):
+    tokens = grid[0] * grid[1] + beside
+    layer = layer_of(tokens, (0, 0) if beside else grid, class_token=beside == 1)
+    x = torch.randn(2, tokens, 8, dtype=torch.float64)
+    q, k, v = layer.qkv(x).detach().chunk(3, dim=-1)
+    mixed = by_hand(*(y.unflatten(-1, (2, 4)).transpose(1, 2) for y in (q, k, v)))
+    mixed = mixed.transpose(1, 2).flatten(2)
+    kernels = layer.residual(x.mean(dim=1).unsqueeze(-1)).detach()  # (B, 9 C, 1)
+    for b in range(2):
+        image = v[b, beside:].T.reshape(1, 8, *grid)
+        kernel = kernels[b].reshape(8, 1, 3, 3)
+        local = functional.conv2d(image, kernel, padding=1, groups=8)
+        mixed[b, beside:] += local[0].flatten(1).T
+    torch.testing.assert_close(layer(x), layer.proj(mixed))
+    torch.testing.assert_close(layer(x), layer.reference(x))
+
+
+def test_costs_of_a_layer_leave_the_class_token_out_of_the_convolution():
+    sizes = {"query_len": 10, "key_len": 10, "head_dim": 4, "value_dim": 4}
+    shape = CallShape(batch_size=3, num_heads=2, **sizes)
+    with_token, without = (layer_of(n, (0, 0), class_token=n == 10) for n in (10, 10 - 1))
+    assert without.flops(shape) - with_token.flops(shape) == 2 * 3 * 8 * 9
+
+
+def test_other_tokens_that_fill_no_square_are_refused():
+    with pytest.raises(ValueError, match="inline_layer: seq_len is 6; with class_token=True"):
+        layer_of(class_token=True)
+
+
+def test_a_class_token_too_many_is_refused():
+    layer = layer_of(10, (0, 0), class_token=True)
+    with pytest.raises(ValueError, match="inline_layer: 10 tokens were given; its grid of 3x3"):
+        layer(torch.randn(1, 11, 8, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("argument", ["qkv_bias", "class_token"])
+def test_switches_that_are_no_flags_are_refused(argument):
+    with pytest.raises(ValueError, match=f"inline_layer: {argument} is 0; True or False"):
+        layer_of(**{argument: 0})
+
+
+def test_sums_that_float16_cannot_hold_stop_at_its_largest_number():
+    core = build_attention("inline", geometry(num_heads=1, head_dim=64, seq_len=2, value_dim=1))
+    q = torch.full((1, 1, 2, 64), 200.0, dtype=torch.float16)
+    k, v = q.clone(), torch.full((1, 1, 2, 1), 300.0, dtype=torch.float16)
+    k[:, :, 1], v[:, :, 1] = -200.0, -300.0
+    out = core(q.requires_grad_(), k, v)
+    assert out.isfinite().all() and out.abs().max() == 65504
+    out.sum().backward()
+    assert q.grad.isfinite().all()

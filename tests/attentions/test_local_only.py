@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from attentions.base import CallShape
+
+
+def build(grid=(3, 4), **settings):
+    torch.manual_seed(0)
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=grid[0] * grid[1], value_dim=3, grid=grid)
+    return build_attention("local_only", geometry, **settings).double()
+
+
+def by_hand(core, v, grid):
+    """Tap by tap around each token; what lies beyond the edge counts as zero."""
+    (rows, columns), reach = grid, core.kernel_size // 2
+    weight = core.conv.weight.detach().reshape(2, 3, -1, core.kernel_size)
+    down = range(-reach, reach + 1) if core.dims == 2 else [0]
+    out = torch.zeros_like(v)
+    for h, token, channel in torch.cartesian_prod(
+        torch.arange(2), torch.arange(v.shape[2]), torch.arange(3)
+    ).tolist():
+        row, column = divmod(token, columns)
+        out[:, h, token, channel] = core.conv.bias[3 * h + channel].detach()
+        for i, d in enumerate(down):
+            for j, r in enumerate(range(-reach, reach + 1)):
+                if 0 <= row + d < rows and 0 <= column + r < columns:
+                    value = v[:, h, (row + d) * columns + column + r, channel]
+                    out[:, h, token, channel] += weight[h, channel, i, j] * value
+    return out
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+@pytest.mark.parametrize(("dims", "grid"), [(2, (3, 4)), (1, (1, 12))])
+def test_each_channel_has_a_kernel_of_its_own(kernel_size, dims, grid, qkv):
+    q, k, v = qkv(2, 2, 12, 4, value_dim=3)
+    core = build(dims=dims, kernel_size=kernel_size)
+    expected = by_hand(core, v, grid)
+    torch.testing.assert_close(core(q, k, v).detach(), expected)
+    torch.testing.assert_close(core.reference(q, k, v).detach(), expected)
+
+
+def test_queries_and_keys_are_not_read(qkv):
+    (q, k, v), core = qkv(1, 2, 12, 4, value_dim=3), build()
+    assert torch.equal(core(q, k, v), core(-q, 2 * k, v))
+
+
+def test_along_the_tokens_any_length_will_do(qkv):
+    core = build(dims=1)
+    assert core(*qkv(1, 2, 7, 4, value_dim=3)).shape == (1, 2, 7, 3)
+    with pytest.raises(ValueError, match="local_only: 7 tokens were given; its grid of 3x4"):
+        build()(*qkv(1, 2, 7, 4, value_dim=3))
+
+
+@pytest.mark.parametrize(("dims", "taps"), [(1, 5), (2, 25)])
+def test_its_cost_is_that_of_the_taps(dims, taps):
+    sizes = {"query_len": 12, "key_len": 12, "head_dim": 4, "value_dim": 3}
+    shape = CallShape(batch_size=2, num_heads=2, **sizes)
+    assert build(dims=dims).flops(shape) == 2 * 2 * 2 * 12 * 3 * taps
+
+
+@pytest.mark.parametrize("kernel_size", [0, 2, 5.0, True])
+def test_a_kernel_without_a_middle_is_refused(kernel_size):
+    with pytest.raises(ValueError, match=f"local_only: kernel_size is {kernel_size}"):
+        build(kernel_size=kernel_size)
+
+
+@pytest.mark.parametrize("dims", [0, 3, "2", 2.0])
+def test_other_dimensions_are_refused(dims):
+    with pytest.raises(ValueError, match=f"local_only: dims is {dims!r}; 2 or 1 is needed"):
+        build(dims=dims)

@@ -1,0 +1,124 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from attentions import Geometry, build_attention
+from attentions.base import CallShape
+
+
+def build(seq_len=12, **settings):
+    torch.manual_seed(0)
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=seq_len, value_dim=3)
+    return build_attention("nystromformer", geometry, **settings).double()
+
+
+def softmax_by_hand(a, b):
+    rows = []
+    for x in a:
+        exponentials = [math.exp(float(x @ y) / math.sqrt(a.shape[-1])) for y in b]
+        rows.append([e / sum(exponentials) for e in exponentials])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def three_kernels(q, k, length):
+    """Of one head, around means of ``length`` tokens."""
+    means = [
+        torch.stack([x[i : i + length].mean(dim=0) for i in range(0, len(x), length)])
+        for x in (q, k)
+    ]
+    return softmax_by_hand(q, means[1]), softmax_by_hand(*means), softmax_by_hand(means[0], k)
+
+
+def iterated_inverse(kernel, largest, times):
+    inverse, one = kernel.T / largest, torch.eye(len(kernel)).double()
+    for _ in range(times):
+        x = kernel @ inverse
+        inverse = inverse @ (13 * one - x @ (15 * one - x @ (7 * one - x))) / 4
+    return inverse
+
+
+@pytest.mark.parametrize(("seq_len", "landmarks", "length"), [(12, 4, 3), (12, 5, 3), (11, 4, 3)])
+def test_it_is_the_formula_of_the_paper(seq_len, landmarks, length, qkv):
+    q, k, v = qkv(2, 2, seq_len, 4, value_dim=3)
+    core = build(seq_len, num_landmarks=landmarks)
+    for b in range(2):
+        for h in range(2):
+            rows, kernel, columns = three_kernels(q[b, h], k[b, h], length)
+            inverse = iterated_inverse(kernel, kernel.sum(dim=0).max(), 6)
+            expected = rows @ inverse @ columns @ v[b, h]
+            torch.testing.assert_close(core(q, k, v)[b, h], expected)
+            torch.testing.assert_close(core.reference(q, k, v)[b, h], expected)
+
+
+def test_enough_iterations_give_the_pseudo_inverse(qkv):
+    q, k, v = qkv(1, 2, 12, 4, value_dim=3)
+    out = build(num_landmarks=3, pinv_iters=40)(q, k, v)
+    rows, kernel, columns = three_kernels(q[0, 0], k[0, 0], 4)
+    exact = rows @ torch.linalg.pinv(kernel) @ columns @ v[0, 0]
+    torch.testing.assert_close(out[0, 0], exact, rtol=1e-5, atol=1e-5)
+
+
+def test_the_batchs_largest_sum_is_that_of_the_authors_code(qkv):
+    q, k, v = qkv(2, 2, 12, 4, value_dim=3)
+    tensors = (torch.cat((q[:1], 5 * q[1:])), torch.cat((k[:1], 5 * k[1:])), v)
+    of_batch, of_head = (
+        build(num_landmarks=4, pinv_iters=2, pinv_init=init) for init in ("batch", "head")
+    )
+    torch.testing.assert_close(of_batch(*tensors), of_batch.reference(*tensors))
+    alone = tuple(x[:1] for x in tensors)
+    assert torch.equal(of_head(*alone), of_head(*tensors)[:1])
+    assert not torch.allclose(of_batch(*alone), of_batch(*tensors)[:1], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("seq_len", "count"), [(1, 1), (2, 1), (3, 2), (12, 6), (128, 64), (130, 44)]
+)
+def test_segments_have_two_tokens_or_more_and_the_last_what_is_left(seq_len, count, qkv):
+    core, tensors = build(seq_len), qkv(1, 2, seq_len, 4, value_dim=3)
+    torch.testing.assert_close(core(*tensors), core.reference(*tensors))
+    length = core._segment_len(seq_len)
+    assert length >= 2 and -(-seq_len // length) == count <= 64
+
+
+def test_one_landmark_of_one_token_gives_its_value(qkv):
+    q, k, v = qkv(1, 2, 1, 4, value_dim=3)
+    torch.testing.assert_close(build(1)(q, k, v), v)
+
+
+@pytest.mark.parametrize("size", [1, 3, 33])
+def test_a_convolution_along_the_tokens_is_added(size, qkv):
+    tensors = qkv(2, 2, 12, 4, value_dim=3)
+    core = build(num_landmarks=4, conv_kernel_size=size)
+    added = (core(*tensors) - build(num_landmarks=4)(*tensors)).detach()
+    taps, v = core.conv.weight.detach()[:, :, :, 0], tensors[2]
+    for channel in range(3):
+        local = functional.conv1d(v[..., channel], taps, padding=size // 2, groups=2)
+        torch.testing.assert_close(added[..., channel], local)
+    torch.testing.assert_close(core(*tensors), core.reference(*tensors))
+
+
+def test_flops_with_a_convolution_are_what_torch_counts(qkv):
+    core, tensors = build(num_landmarks=4, conv_kernel_size=5), qkv(2, 2, 12, 4, value_dim=3)
+    sizes = {"query_len": 12, "key_len": 12, "head_dim": 4, "value_dim": 3}
+    with FlopCounterMode(display=False) as counter:
+        core(*tensors)
+    assert core.flops(CallShape(batch_size=2, num_heads=2, **sizes)) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("num_landmarks", 0),
+        ("num_landmarks", 8.0),
+        ("pinv_iters", 0),
+        ("pinv_init", "sample"),
+        ("conv_kernel_size", 0),
+        ("conv_kernel_size", 32),
+    ],
+)
+def test_bad_hyperparameters_are_refused(argument, value):
+    with pytest.raises(ValueError, match=f"nystromformer: {argument} is {value!r}"):
+        build(**{argument: value})

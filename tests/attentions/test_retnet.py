@@ -1,0 +1,113 @@
+import pytest
+import torch
+
+from attentions import CallShape, Geometry, build_attention
+
+
+def build(seq_len=9, num_heads=2, **settings):
+    geometry = Geometry(num_heads=num_heads, head_dim=4, seq_len=seq_len, value_dim=3, causal=True)
+    return build_attention("retnet", geometry, **settings)
+
+
+def retention_by_hand(q, k, v):
+    """Eq. 5, one pair at a time, with gamma of Eq. 8."""
+    out = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype)
+    for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
+        for j in range(i + 1):
+            decay = (1 - 2.0 ** (-5 - h)) ** (i - j)
+            out[b, h, i] += decay * float(q[b, h, i] @ k[b, h, j]) / 2 * v[b, h, j]
+    return out
+
+
+def test_it_is_the_formula_of_the_paper(qkv):
+    q, k, v = qkv(2, 2, 9, 4, value_dim=3)
+    core = build()
+    torch.testing.assert_close(core(q, k, v), retention_by_hand(q, k, v))
+    torch.testing.assert_close(core.reference(q, k, v), retention_by_hand(q, k, v))
+
+
+def test_the_recurrence_is_that_of_the_paper(qkv):
+    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
+    core = build()
+    state = core.init_state(1, dtype=torch.float64, device=torch.device("cpu"))
+    s = torch.zeros(4, 3, dtype=torch.float64)
+    for i in range(9):
+        out, state = core.step(*(x[:, :, i : i + 1] for x in (q, k, v)), state)
+        s = (1 - 2.0**-6) * s + torch.outer(k[0, 1, i], v[0, 1, i])  # Eq. 6
+        torch.testing.assert_close(out[0, 1, 0], q[0, 1, i] @ s / 2)
+        torch.testing.assert_close(state[0, 1], s)
+
+
+def test_decays_are_exact_for_any_number_of_heads():
+    log_decay = build(num_heads=60).head_log_decay(torch.device("cpu"))
+    assert log_decay.dtype == torch.float64
+    torch.testing.assert_close(
+        log_decay.exp(), 1 - 2.0 ** -torch.arange(5, 65, dtype=torch.float64)
+    )
+
+
+def test_the_papers_normalisers_divide_scores_as_it_says(qkv):
+    """Section 2.2: D by the root of its row sum, then a row of scores by max(|its sum|, 1)."""
+    q, k, v = qkv(2, 2, 200, 4, value_dim=3)
+    core = build(200, score_norm="paper")
+    place = torch.arange(200, dtype=torch.float64)
+    expected = torch.empty_like(v)
+    for h in range(2):
+        decay = ((1 - 2.0 ** (-5 - h)) ** (place[:, None] - place)).tril()
+        decay = decay / decay.sum(-1, keepdim=True).sqrt()
+        scores = q[:, h] @ k[:, h].transpose(-2, -1) / 2 * decay
+        largest = scores.sum(-1, keepdim=True).abs().clamp(min=1)
+        expected[:, h] = scores / largest @ v[:, h]
+    torch.testing.assert_close(core(q, k, v), expected)
+    torch.testing.assert_close(core.reference(q, k, v), expected)
+
+
+def test_normalised_steps_equal_the_whole_and_hidden_tokens_are_as_good_as_removed(qkv):
+    q, k, v = qkv(1, 2, 150, 4, value_dim=3)
+    core = build(150, score_norm="paper")
+    expected, outputs = core(q, k, v), []
+    state = core.init_state(1, dtype=torch.float64, device=torch.device("cpu"))
+    for part in zip(*(x.split([1, 80, 69], dim=2) for x in (q, k, v)), strict=True):
+        out, state = core.step(*part, state)
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, dim=2), expected)
+
+    key_mask = torch.rand(1, 150) < 0.6
+    kept = key_mask[0].nonzero()[:, 0]
+    hidden = core(q, k, v, key_mask=key_mask)
+    fewer = core(*(x[:, :, kept] for x in (q, k, v)))
+    torch.testing.assert_close(hidden[:, :, kept], fewer)
+
+
+def test_normalised_rows_are_finite_where_nothing_is_seen():
+    core = build(score_norm="paper")
+    q, k, v = (torch.randn(1, 2, 9, n).requires_grad_() for n in (4, 4, 3))
+    out = core(q, k, v, key_mask=torch.zeros(1, 9, dtype=torch.bool))
+    assert out.eq(0).all()
+    gradients = torch.autograd.grad(out.sum(), (q, k, v))
+    assert all(g.isfinite().all() for g in gradients)
+
+
+def test_a_scale_replaces_the_root_of_head_dim(qkv):
+    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
+    torch.testing.assert_close(build(scale=1)(q, k, v), 2 * build()(q, k, v))
+
+
+def test_sums_of_scores_cost_more():
+    call = CallShape(
+        batch_size=1, num_heads=2, query_len=9, key_len=9, head_dim=4, value_dim=3, causal=True
+    )
+    assert build(score_norm="paper").flops(call) == build().flops(call) * 4 // 3
+    assert build(score_norm="paper").executed_flops(call) > build().executed_flops(call)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"score_norm": "rows"}, r"retnet: score_norm is 'rows'; 'none' or 'paper' is needed"),
+        ({"scale": 0}, r"retnet: scale is 0; a number above 0 is needed"),
+    ],
+)
+def test_a_bad_setting_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build(**settings)

@@ -1,0 +1,79 @@
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from attentions import CallShape, Geometry, build_attention, build_layer
+
+GEOMETRY = Geometry(num_heads=6, num_kv_heads=2, head_dim=8, seq_len=12)
+
+
+def qkv():
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(2, 6, 12, 8, generator=generator)
+    k, v = torch.randn(2, 2, 2, 12, 8, generator=generator)
+    return q, k, v
+
+
+def test_softmax_equals_torchs_own_grouped_attention():
+    q, k, v = qkv()
+    expected = scaled_dot_product_attention(q, k, v, enable_gqa=True)
+    assert torch.allclose(build_attention("softmax", GEOMETRY)(q, k, v), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["linear", "performer", "flatten", "nala", "uniform", "none"])
+@pytest.mark.parametrize("num_kv_heads", [1, 2, 6])
+def test_every_core_equals_itself_on_heads_that_are_written_out(name, num_kv_heads):
+    generator = torch.Generator().manual_seed(1)
+    q = torch.randn(1, 6, 12, 8, generator=generator)
+    k, v = torch.randn(2, 1, num_kv_heads, 12, 8, generator=generator)
+    geometry = Geometry(num_heads=6, num_kv_heads=num_kv_heads, head_dim=8, seq_len=12)
+    whole = build_attention(name, Geometry(num_heads=6, head_dim=8, seq_len=12))
+    repeats = 6 // num_kv_heads
+    expected = whole(q, *(x.repeat_interleave(repeats, dim=1) for x in (k, v)))
+    assert torch.allclose(build_attention(name, geometry)(q, k, v), expected, atol=1e-6)
+
+
+def test_the_slow_form_sees_the_same_heads():
+    q, k, v = (x.double() for x in qkv())
+    core = build_attention("linear", GEOMETRY)
+    assert torch.allclose(core(q, k, v), core.reference(q, k, v))
+
+
+def test_steps_equal_the_whole_in_a_recurrent_form():
+    geometry = Geometry(num_heads=6, num_kv_heads=2, head_dim=8, seq_len=12, causal=True)
+    core = build_attention("linear", geometry)
+    q, k, v = qkv()
+    state = core.init_state(2, dtype=q.dtype, device=q.device)
+    outs = []
+    for i in range(12):
+        out, state = core.step(*(x[:, :, i : i + 1] for x in (q, k, v)), state)
+        outs.append(out)
+    assert torch.allclose(torch.cat(outs, dim=2), core(q, k, v), atol=1e-5)
+
+
+def test_masks_pass_through():
+    q, k, v = qkv()
+    keep = torch.arange(12).expand(2, 12) < 7
+    core = build_attention("softmax", GEOMETRY)
+    cut = core(q, k[:, :, :7], v[:, :, :7])
+    assert torch.allclose(core(q, k, v, key_mask=keep), cut, atol=1e-6)
+
+
+def test_a_layer_projects_to_fewer_heads_of_keys_and_values():
+    layer = build_layer("linear", GEOMETRY)
+    assert layer.qkv.weight.shape == (48 + 16 + 16, 48)
+    x = torch.randn(2, 12, 48)
+    assert layer(x).shape == x.shape
+    shape = CallShape(batch_size=2, num_heads=6, query_len=12, key_len=12, head_dim=8, value_dim=8)
+    core = build_attention("linear", GEOMETRY)
+    assert layer.flops(shape) - core.flops(shape) == 2 * 24 * 48 * (80 + 48)
+
+
+def test_uneven_sharing_wrong_heads_and_layers_are_refused():
+    with pytest.raises(ValueError, match="num_kv_heads is 4; a divisor of num_heads, 6"):
+        Geometry(num_heads=6, num_kv_heads=4, head_dim=8, seq_len=12)
+    q, _, _ = qkv()
+    with pytest.raises(ValueError, match="k has 6 heads"):
+        build_attention("linear", GEOMETRY)(q, q, q)
+    with pytest.raises(ValueError, match="owns its projections"):
+        build_attention("nala_layer", GEOMETRY)
