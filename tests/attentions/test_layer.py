@@ -10,10 +10,12 @@ CORES = [n for n in NAMES if issubclass(attentions.attention_class(n), Attention
 
 
 def build(name, value_dim=8, **settings):
-    geometry = Geometry(num_heads=2, head_dim=8, seq_len=12, value_dim=value_dim)
+    causal = not attentions.attention_class(name).capabilities.bidirectional
+    geometry = Geometry(num_heads=2, head_dim=8, seq_len=12, value_dim=value_dim, causal=causal)
     return build_layer(name, geometry, **settings)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("name", NAMES)
 def test_every_mechanism_can_be_had_as_a_layer(name):
     layer = build(name)
@@ -21,6 +23,7 @@ def test_every_mechanism_can_be_had_as_a_layer(name):
     assert layer(torch.randn(3, 12, 16)).shape == (3, 12, 16)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("name", CORES)
 def test_a_layer_projects_mixes_and_projects_back(name):
     layer = build(name, value_dim=6).double()
