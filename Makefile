@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 UNFINISHED := $(VENV)/unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench smoke report regress verify \
+.PHONY: help setup bench smoke report regress baseline perf selftest verify \
   test test-slow test-gpu check format lint type clean
 
 help: ## list these targets
@@ -25,8 +25,17 @@ smoke: $(READY) ## a sweep of seconds, to see that everything works here
 report: $(READY) ## write the tables and pictures again, from the records in results/
 	$(BIN)/python -m bench.report
 
-regress: $(READY) ## compare with a baseline; fails on a regression
+regress: $(READY) ## is this commit slower than the one before it, or than main? fails if so
 	$(BIN)/python -m bench.regress
+
+baseline: $(READY) ## measure, and add this machine's numbers to results/baselines/
+	$(BIN)/python -m bench.regress store=true
+
+perf: $(READY) ## every mechanism under pytest-benchmark, stored for pytest-benchmark compare
+	$(BIN)/python -m pytest tests/perf --benchmark-only --benchmark-autosave
+
+selftest: $(READY) ## an hour: how often the regression gate is wrong here; into docs/selftest.md
+	$(BIN)/python -m bench.selftest
 
 verify: $(READY) ## prove the mechanisms against their authors' numbers
 	$(BIN)/python -m bench.verify

@@ -10,8 +10,10 @@ from bench.errors import did_you_mean
 COMMANDS = {
     "sweep": ("bench.sweep", "measure mechanisms over shapes and tasks, publish the table"),
     "report": ("bench.report", "write the tables, charts and W&B run again from the records"),
-    "regress": ("bench.regress", "compare two sets of records"),
+    "regress": ("bench.regress", "say whether a tree is slower, or takes more, than another"),
     "verify": ("bench.verify", "prove mechanisms against their authors' numbers"),
+    "selftest": ("bench.selftest", "measure how far the regression gate can be trusted here"),
+    "calibrate": ("bench.calibrate", "measure what this machine can do at best, for sweeps to use"),
     "list": ("bench.listing", "show the mechanisms, what they can do and what is proven"),
 }
 
@@ -22,7 +24,7 @@ def main() -> int:
     if name in {"-h", "--help", "help"}:
         print("usage: attnbench COMMAND [KEY=VALUE …]\n")
         for command, (_, purpose) in COMMANDS.items():
-            print(f"  {command:<8} {purpose}")
+            print(f"  {command:<9} {purpose}")
         print("\nattnbench COMMAND --help shows the keys of a command.")
         return 0
     if name not in COMMANDS:

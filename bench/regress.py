@@ -1,26 +1,56 @@
-"""`python -m bench.regress`: say whether this tree is slower, or takes more, than another."""
+"""`python -m bench.regress`: say whether this tree is slower, or takes more, than another.
+
+The other side is a commit (``base=``), or stored numbers (``baseline=``). ``store=true`` stores
+this machine's, and ``history=true`` lists how they moved.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from bench import environment
 from bench.app import check_writable, read_yaml, run_app
 from bench.config import SweepConfig, one, read_number, read_sweep_config
+from bench.environment import Environment
 from bench.errors import ConfigError
+from bench.estimate import expected_s
 from bench.gate import trees
+from bench.gate.accept import (
+    Accept,
+    accepted_file,
+    check_entries,
+    keep_accepted,
+    read_accepted,
+    read_accepts,
+    settle,
+)
+from bench.gate.baselines import append_baseline, baselines_folder, baselines_of, read_baselines
 from bench.gate.commits import compare_commits
+from bench.gate.history import print_history, steps
 from bench.gate.publish import Sides, print_rows, write_rows
+from bench.gate.pytest_json import SECONDS, SECONDS_NOTE, pytest_json
 from bench.gate.rows import Row, exit_code
+from bench.gate.sources import read_side
+from bench.gate.stored import compare_stored
 from bench.gate.versus import Effort
 from bench.jobs import Interrupt, Interrupted, Jobs
 from bench.launch import WorkerServer
+from bench.measure.clock import utc_now
 from bench.measure.stopping import Stopping
-from bench.plan import plan
+from bench.plan import PlannedCell, plan
+from bench.progress import SweepProgress
+from bench.publish.files import write_whole
+from bench.record import Record, Status
+from bench.run import Runner
+
+_STOPPED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +59,13 @@ class GateConfig:
 
     sweep: SweepConfig
     base: str | None
+    baseline: Path | None
+    current: Path | None
+    store: bool
+    history: bool
+    accept: tuple[Accept, ...]
     effort: Effort
+    stored_threshold: float
     family_error: float
 
 
@@ -43,13 +79,21 @@ def read_gate_config(composed: Mapping[str, Any]) -> GateConfig:
     extra = config.get("task_settings") or {}
     tasks = {label: {**task, **extra} for label, task in (config.get("task") or {}).items()}
     usual = {"dry_run": False, "force": False, "require_ok": False, "measure": _MEASURE}
-    base = config.get("base")
+    _refuse_two(config)
     return GateConfig(
         sweep=read_sweep_config(config | usual | {"task": tasks}),
-        base=None if base is None else one(config, "base", str),
+        base=_read_text(config, "base"),
+        baseline=_read_path(config, "baseline"),
+        current=_read_path(config, "current"),
+        store=one(config, "store", bool),
+        history=one(config, "history", bool),
+        accept=read_accepts(config.get("accept")),
         effort=Effort(
             threshold=read_number("threshold", config.get("threshold"), low=0.0, high=1.0),
-            budget_s=read_number("budget_s", config.get("budget_s"), low=0.0),
+            budget_s=read_number("budget_s", config.get("budget_s"), low=0.0, high=3600.0),
+        ),
+        stored_threshold=read_number(
+            "stored_threshold", config.get("stored_threshold"), low=0.0, high=10.0
         ),
         family_error=read_number("family_error", config.get("family_error"), low=1e-6, high=0.5),
     )
@@ -58,54 +102,233 @@ def read_gate_config(composed: Mapping[str, Any]) -> GateConfig:
 _MEASURE = {name: getattr(Stopping(), name) for name in Stopping.__dataclass_fields__}
 
 
+def _read_text(config: dict[str, Any], name: str) -> str | None:
+    return None if config.get(name) is None else one(config, name, str)
+
+
+def _read_path(config: dict[str, Any], name: str) -> Path | None:
+    text = _read_text(config, name)
+    return None if text is None else Path(text).expanduser()
+
+
+def _refuse_two(config: Mapping[str, Any]) -> None:
+    """Each of these keys is a way to say what to do, and there can be one."""
+    given = [name for name in ("base", "baseline", "store", "history") if config.get(name)]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} are given; choose one of them.")
+    if config.get("current") is not None and "baseline" not in given:
+        raise ConfigError("current is given without baseline, the numbers to compare it with.")
+    if config.get("accept") and given and given[0] in ("store", "history"):
+        raise ConfigError(f"accept is given, and {given[0]} compares nothing that could grow.")
+
+
 def regress(composed: dict[str, Any]) -> int:
     """Compare, print and write; 1 if there is a regression."""
     config = read_gate_config(composed)
     console = Console()
+    if config.history:
+        return show_history(config, console)
     check_writable(config.sweep.out)
+    if config.store:
+        return store_baseline(config, console, composed["sweep_id"])
+    if config.baseline is not None:
+        return against_stored(config, config.baseline, console)
     return against_commit(config, console)
 
 
 def against_commit(config: GateConfig, console: Console) -> int:
-    """Compare this tree with a commit."""
-    here = trees.current_tree()
+    """Compare this tree with a commit, both in one process."""
+    tree = trees.current_tree()
     commit = trees.resolve(config.base) if config.base else trees.default_base()
-    cells = [p.cell for p in plan(config.sweep) if p.unsupported is None]
+    planned = plan(config.sweep)
+    cells = [p.cell for p in planned if p.unsupported is None]
     if not cells:
         raise ConfigError("Nothing to compare: no cell of this plan is supported.")
-    dirt = " with uncommitted changes" if here.is_dirty else ""
-    sides = Sides(base=commit[:12], current=here.commit[:12] + dirt)
-    rows: list[Row] = []
+    check_entries(config.accept, {cell.entry for cell in cells})
     run = config.sweep.run
-    with (
-        trees.worktree(commit) as base,
-        WorkerServer(run.allocator) as server,
-        Interrupt() as interrupt,
-        console.status("") as status,
-    ):
+    server = WorkerServer(run.allocator)
+    rows: list[Row] = []
 
-        def base_entry(label: str) -> dict[str, Any] | None:
-            file = base.root / "conf" / "attention" / f"{label}.yaml"
-            return read_yaml(file)[label] if file.exists() else None
+    def say(words: str) -> None:
+        status.update(words)
+        if not console.is_terminal:
+            console.print(f"… {words}", markup=False, highlight=False, soft_wrap=True)
 
-        jobs = Jobs(server, run.timeout_s, interrupt)
+    # Interrupts are caught first of all, so that nothing is left behind by one.
+    with Interrupt() as interrupt:
         try:
-            for row in compare_commits(
-                cells, base, base_entry, jobs, config.effort, config.family_error, status.update
-            ):
-                rows.append(row)
-        except Interrupted:
+            with trees.worktree(commit) as base, server, console.status("") as status:
+                jobs = Jobs(server, run.timeout_s, interrupt)
+                for row in compare_commits(
+                    cells,
+                    base,
+                    lambda label: base_entry(base, label),
+                    jobs,
+                    config.effort,
+                    config.family_error,
+                    say,
+                ):
+                    rows.append(row)
+        except (Interrupted, ConfigError) as error:
+            # A Ctrl-C ends git as well, when it comes while git makes the worktree.
+            if isinstance(error, ConfigError) and not interrupt.is_asked:
+                raise
             console.print("Stopped; no verdict.")
-            return 130
+            return _STOPPED
+    dirt = " with uncommitted changes" if tree.is_dirty else ""
+    sides = Sides(
+        base=commit[:12], current=tree.commit[:12] + dirt, notes=tuple(_unsupported(planned))
+    )
+    settled = _settle(config, rows, console, base_commit=commit, commit=tree.commit)
+    devices = tuple(dict.fromkeys(cell.device for cell in cells))
+    here = environment.current(devices, run.allocator, server.environment())
+    return _finish(config, settled, sides, console, here)
+
+
+def base_entry(base: trees.Tree, label: str) -> dict[str, Any] | None:
+    """An entry's YAML in the base tree; None if it has no such entry."""
+    file = base.root / "conf" / "attention" / f"{label}.yaml"
+    entry = read_yaml(file).get(label) if file.exists() else None
+    return entry if isinstance(entry, dict) and "mechanism" in entry else None
+
+
+def _unsupported(planned: Sequence[PlannedCell]) -> list[str]:
+    """What this tree cannot run is not compared, and not passed over in silence."""
+    reasons = [p.unsupported for p in planned if p.unsupported is not None]
+    if not reasons:
+        return []
+    each = " ".join(dict.fromkeys(reasons))
+    return [f"{len(reasons)} of {len(planned)} cells are not compared, because unsupported: {each}"]
+
+
+def against_stored(config: GateConfig, baseline: Path, console: Console) -> int:
+    """Compare stored numbers with stored numbers."""
+    base = read_side("baseline", baseline)
+    current = read_side("current", config.current or config.sweep.out)
+    check_entries(config.accept, {cell.entry for cell in (*base.cells, *current.cells)})
+    rows = compare_stored(base, current, config.stored_threshold, config.family_error)
+    notes = [SECONDS_NOTE] if base.unit == SECONDS else []
+    if base.torch != current.torch:
+        versions = [", ".join(sorted(side.torch)) or "unknown" for side in (base, current)]
+        notes.append(f"torch differs ({' against '.join(versions)}): what moved may be its doing.")
+    sides = Sides(base=base.words, current=current.words, notes=tuple(notes))
+    settled = _settle(config, rows, console, base_commit=base.commit, commit=current.commit)
+    return _finish(config, settled, sides, console)
+
+
+def _settle(
+    config: GateConfig,
+    rows: Sequence[Row],
+    console: Console,
+    *,
+    base_commit: str | None,
+    commit: str | None,
+) -> tuple[Row, ...]:
+    """Rows after what was accepted, now or before; what is accepted now is kept."""
+    file = accepted_file(config.sweep.out)
+    kept = read_accepted(file)
+    settled = settle(
+        rows, config.accept, kept, base_commit=base_commit, commit=commit, date=utc_now()
+    )
+    for idle in settled.idle:
+        console.print(f"accept={idle} matches no growth; nothing was accepted by it.", markup=False)
+    if settled.new:
+        keep_accepted(kept, settled.new, file)
+        words = f"Newly accepted numbers: {len(settled.new)}; kept in {file}."
+        console.print(words, highlight=False, soft_wrap=True)
+    return settled.rows
+
+
+def _finish(
+    config: GateConfig,
+    rows: Sequence[Row],
+    sides: Sides,
+    console: Console,
+    here: Environment | None = None,
+) -> int:
+    """Print and write; `here` where both sides were timed now."""
     print_rows(rows, sides, console)
-    for file in write_rows(rows, sides, config.sweep.out):
+    files = write_rows(rows, sides, config.sweep.out)
+    if here is not None:
+        text = json.dumps(pytest_json(rows, here, utc_now()), indent=1, allow_nan=False) + "\n"
+        files.append(write_whole(config.sweep.out / "regress-pytest.json", text))
+    for file in files:
         console.print(f"Wrote {file}", highlight=False, soft_wrap=True)
     return exit_code(rows)
 
 
+def store_baseline(config: GateConfig, console: Console, sweep_id: str) -> int:
+    """Measure as a sweep does, and add a line to the baselines of this class of machines."""
+    tree = trees.current_tree()
+    if tree.is_dirty:
+        raise ConfigError(
+            f"{' or '.join(trees.MEASURED)} has uncommitted changes, and a baseline names the "
+            "commit that it was measured at. Commit them first."
+        )
+    planned = [p for p in plan(config.sweep) if p.unsupported is None]
+    server = WorkerServer(config.sweep.run.allocator)
+    devices = tuple(dict.fromkeys(p.cell.device for p in planned))
+    here = environment.current(devices, config.sweep.run.allocator, server.environment())
+    here = replace(here, commit=tree.commit)
+    try:
+        records = _measure(config, planned, here, server, console, sweep_id)
+    except Interrupted:
+        console.print("Stopped; nothing is stored.")
+        return _STOPPED
+    for baseline in baselines_of(records):
+        file = append_baseline(baseline, config.sweep.out)
+        words = f"Added {len(baseline.cells)} cells of commit {tree.commit[:12]} to {file}"
+        console.print(words, highlight=False, soft_wrap=True)
+    failed = [record for record in records if record.status is not Status.OK]
+    for record in failed:
+        console.print(f"Without numbers: {record.cell.describe()}: {record.reason}", markup=False)
+    return 0
+
+
+def _measure(
+    config: GateConfig,
+    planned: Sequence[PlannedCell],
+    here: Environment,
+    server: WorkerServer,
+    console: Console,
+    sweep_id: str,
+) -> list[Record]:
+    expected = {
+        p.cell.entry + p.cell.key: expected_s(p.cell, config.sweep.measure) for p in planned
+    }
+    records = []
+    with server, Interrupt() as interrupt, SweepProgress(console, expected) as progress:
+        jobs = Jobs(server, config.sweep.run.timeout_s, interrupt)
+        for record in Runner(config.sweep, here, jobs, progress, sweep_id).run(planned):
+            records.append(record)
+            progress.finish(record)
+    return records
+
+
+def show_history(config: GateConfig, console: Console) -> int:
+    """List how cells moved over the stored baselines of each class of machines."""
+    folder = baselines_folder(config.sweep.out)
+    own = accepted_file(config.sweep.out)
+    files = [file for file in sorted(folder.glob("*.jsonl")) if file != own]
+    for baselines in [read_baselines(file) for file in files] or [()]:
+        found = steps(baselines, config.stored_threshold, config.family_error)
+        print_history(baselines, found, console)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return run_app("regress", regress, argv)
+    words = sys.argv[1:] if argv is None else argv
+    return run_app("regress", regress, [_quoted(word) for word in words])
+
+
+def _quoted(word: str) -> str:
+    """A git ref or a path in quotes: Hydra's grammar has no ``~`` and takes digits for a number."""
+    key, equals, value = word.partition("=")
+    is_plain = value not in ("", "null") and value[0] not in "'\""
+    if not equals or key not in ("base", "baseline", "current") or not is_plain:
+        return word
+    return key + "='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 if __name__ == "__main__":

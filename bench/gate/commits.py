@@ -8,8 +8,8 @@ from typing import Any
 
 from bench.cell import Cell, TaskWorkload
 from bench.gate.exact import exact_rows, missing_row
-from bench.gate.rows import LATENCY, Row
-from bench.gate.trees import Tree
+from bench.gate.rows import ACCURACY, LATENCY, Row
+from bench.gate.trees import HERE, Tree
 from bench.gate.verdict import Verdict, confidence_tail
 from bench.gate.versus import Comparison, Effort, compare
 from bench.jobs import Jobs, Outcome
@@ -49,7 +49,7 @@ def _as_in_base(cell: Cell, entry: dict[str, Any]) -> Cell:
 
 
 def _channel(cell: Cell) -> str:
-    return "accuracy" if cell.is_task else LATENCY
+    return ACCURACY if cell.is_task else LATENCY
 
 
 def _compare_cell(
@@ -71,7 +71,24 @@ def _compare_cell(
         return
     yield from exact_rows(cell, before.values, after.values)
     comparison = compare(there, cell, base.root, jobs, effort, tail=tail)
+    if comparison.interval is None:
+        comparison = _who_ended_it(cell, comparison, jobs, effort, tail)
     yield latency_row(cell, comparison)
+
+
+def _who_ended_it(
+    cell: Cell, comparison: Comparison, jobs: Jobs, effort: Effort, tail: float
+) -> Comparison:
+    """Tell whether it was this tree that failed while both sides were timed.
+
+    Asked by timing this tree against itself, in processes of their own.
+    """
+    once = replace(effort, num_forks=1, budget_s=0.0)
+    alone = compare(cell, cell, HERE, jobs, once, tail=tail)
+    if alone.interval is not None:
+        return replace(comparison, reason=f"timing both sides failed: {comparison.reason}")
+    reason = f"this tree cannot be timed: {alone.reason}"
+    return replace(comparison, verdict=Verdict.BROKEN, reason=reason)
 
 
 def _observe(cell: Cell, jobs: Jobs, root: str | None) -> Outcome:
@@ -94,4 +111,5 @@ def latency_row(cell: Cell, comparison: Comparison) -> Row:
         high=interval.high if interval else None,
         current=comparison.latency_s,
         reason=comparison.reason,
+        samples_s=comparison.samples_s,
     )

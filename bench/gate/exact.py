@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.cell import Cell
-from bench.gate.rows import Row
+from bench.gate.rows import ACCURACY, Named, Row
 from bench.gate.verdict import Verdict, judge_exact
 
 HIGHER_IS_WORSE = {
@@ -15,24 +14,29 @@ HIGHER_IS_WORSE = {
     "peak_memory_bytes": True,
     "saved_for_backward_bytes": True,
     "num_operators": True,
-    "accuracy": False,
+    ACCURACY: False,
 }
 
 
-def exact_rows(cell: Cell, base: Mapping[str, Any], current: Mapping[str, Any]) -> list[Row]:
-    """A row for each number that both sides have."""
+def exact_rows(what: Named, base: Mapping[str, Any], current: Mapping[str, Any]) -> list[Row]:
+    """A row for each number that a side has."""
     rows = []
     for channel, higher_is_worse in HIGHER_IS_WORSE.items():
         before, after = base.get(channel), current.get(channel)
+        if before is None and after is None:
+            continue
         if before is None or after is None:
+            side = "the base" if before is None else "the current side"
+            reason = f"{side} has no such number"
+            rows.append(missing_row(what, Verdict.INCOMPARABLE, reason, channel))
             continue
         ratio = after / before if before else (1.0 if after == before else None)
         rows.append(
             Row(
-                entry=cell.entry,
-                mechanism=cell.mechanism,
-                cell=cell.describe(),
-                key=cell.key,
+                entry=what.entry,
+                mechanism=what.mechanism,
+                cell=what.describe(),
+                key=what.key,
                 channel=channel,
                 verdict=judge_exact(before, after, higher_is_worse=higher_is_worse),
                 ratio=ratio,
@@ -45,13 +49,13 @@ def exact_rows(cell: Cell, base: Mapping[str, Any], current: Mapping[str, Any]) 
     return rows
 
 
-def missing_row(cell: Cell, verdict: Verdict, reason: str, channel: str) -> Row:
-    """A row for a cell that one side does not have, or that cannot be called."""
+def missing_row(what: Named, verdict: Verdict, reason: str, channel: str) -> Row:
+    """A row for what one side does not have, or cannot call."""
     return Row(
-        entry=cell.entry,
-        mechanism=cell.mechanism,
-        cell=cell.describe(),
-        key=cell.key,
+        entry=what.entry,
+        mechanism=what.mechanism,
+        cell=what.describe(),
+        key=what.key,
         channel=channel,
         verdict=verdict,
         reason=reason,

@@ -32,10 +32,15 @@ _STYLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sides:
-    """What was compared with what, in words."""
+    """What was compared with what, in words.
+
+    Attributes:
+        notes: sentences that a reader of the rows has to know.
+    """
 
     base: str
     current: str
+    notes: tuple[str, ...] = ()
 
 
 def shown(rows: Sequence[Row]) -> list[Row]:
@@ -64,6 +69,8 @@ def print_rows(rows: Sequence[Row], sides: Sides, console: Console) -> None:
         table.add_row(*(Text(cell) for cell in _cells(row)), style=style)
     console.print(Text(f"{sides.current} against {sides.base}", style="bold"))
     console.print(table)
+    for note in sides.notes:
+        console.print(note, highlight=False, markup=False)
     console.print(summary(rows), highlight=False)
 
 
@@ -84,6 +91,7 @@ def markdown(rows: Sequence[Row], sides: Sides) -> str:
     failed = [row for row in ordered if row.verdict in FAILURES]
     lines = ["### attnbench", "", summary(rows), ""]
     lines += [f"`{escape(sides.current)}` against `{escape(sides.base)}`", ""]
+    lines += [f"{escape(note)}\n" for note in sides.notes]
     if failed:
         lines += [*_table(failed), ""]
     rest = [row for row in ordered if row not in failed]

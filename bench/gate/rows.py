@@ -4,12 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from bench.gate.verdict import FAILURES, Verdict
 
 LATENCY = "latency"
 """The channel of times; every other channel is the name of a number without noise."""
+
+ACCURACY = "accuracy"
+"""The channel of training runs."""
+
+
+class Named(Protocol):
+    """What rows are about: a cell, or something stored that goes by a cell's names."""
+
+    @property
+    def entry(self) -> str:
+        """The leaderboard row's label."""
+        ...
+
+    @property
+    def mechanism(self) -> str:
+        """The registered name."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """What is measured, as a hash or a name."""
+        ...
+
+    def describe(self) -> str:
+        """It in words."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +50,8 @@ class Row:
         low, high: the ratio's interval; the ratio itself where there is no noise.
         base, current: the two numbers in base units, where they mean something by themselves.
         reason: why there is no ratio, or why a growth was accepted.
+        samples_s: seconds of base and current, a pair for each process that timed both; not part
+            of regress.json.
     """
 
     entry: str
@@ -38,6 +66,7 @@ class Row:
     base: float | None = None
     current: float | None = None
     reason: str | None = None
+    samples_s: tuple[tuple[float, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As written to regress.json."""

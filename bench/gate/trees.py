@@ -1,17 +1,14 @@
-"""Two source trees side by side: a worktree of another commit, and its `attentions` beside ours."""
+"""The source trees of a comparison: this one, and a worktree of another commit."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import bench
 from bench.errors import ConfigError
@@ -20,7 +17,7 @@ HERE = Path(bench.__file__).resolve().parent.parent
 MEASURED = ("attentions", "conf/attention")
 """What the gate takes from each tree: the mechanisms, and how their entries are set."""
 
-_ALIAS = "attentions_of_base"
+_GIT_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +41,28 @@ def current_tree() -> Tree:
     Raises:
         ConfigError: it is not a git checkout.
     """
+    _check_checkout()
     commit = _git("rev-parse", "HEAD")
     # Untracked files are not dirt: they are nobody's change yet.
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", *MEASURED)
     return Tree(root=HERE, commit=commit, is_dirty=bool(changed))
+
+
+def _check_checkout() -> None:
+    """Refuse a copy outside of git, and one that lies inside of somebody else's checkout."""
+    _git("--version")
+    try:
+        is_ours = _git("ls-files", "attentions/__init__.py") != ""
+    except ConfigError as error:
+        raise ConfigError(
+            f"Commits are compared in a git checkout, and {HERE} is none that git can read: "
+            f"{error} Clone the repository, or compare stored numbers with baseline=."
+        ) from error
+    if not is_ours:
+        raise ConfigError(
+            f"Commits are compared in a git checkout, and {HERE} is not tracked by one. Clone the "
+            "repository, or compare stored numbers with baseline=."
+        )
 
 
 def resolve(reference: str) -> str:
@@ -99,37 +114,15 @@ def worktree(commit: str) -> Iterator[Tree]:
             _git("worktree", "prune")
 
 
-def load_library(root: str | Path) -> ModuleType:
-    """The `attentions` package of another tree, under another name: it imports itself relatively.
-
-    Raises:
-        ImportError: there is none, or it does not import.
-    """
-    if _ALIAS in sys.modules:
-        return sys.modules[_ALIAS]
-    folder = Path(root) / "attentions"
-    spec = importlib.util.spec_from_file_location(
-        _ALIAS, folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    if spec is None or spec.loader is None or not (folder / "__init__.py").exists():
-        raise ImportError(f"{root} has no package attentions")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[_ALIAS] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[_ALIAS]
-        raise
-    return module
-
-
 def _git(*words: str) -> str:
     try:
         done = subprocess.run(
-            ["git", "-C", str(HERE), *words], capture_output=True, text=True, timeout=120
+            ["git", "-C", str(HERE), *words], capture_output=True, text=True, timeout=_GIT_TIMEOUT_S
         )
     except FileNotFoundError as error:
         raise ConfigError("git is not installed; a comparison of commits needs it.") from error
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(f"git {words[0]} took longer than {_GIT_TIMEOUT_S} s.") from error
     if done.returncode != 0:
         words_of_git = done.stderr.strip().splitlines()
         because = words_of_git[-1] if words_of_git else f"exit code {done.returncode}"

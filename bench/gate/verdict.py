@@ -44,6 +44,9 @@ class Verdict(StrEnum):
 
     ACCEPTED = "ACCEPTED"
     NEW = "new"
+    GONE = "gone"
+    """Stored with numbers on the base's side only: listed, no failure."""
+
     INCOMPARABLE = "incomparable"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from bench.cell import Cell
 from bench.gate.verdict import Interval, Verdict, judge, ratio_interval
@@ -38,6 +39,8 @@ class Comparison:
 
     Attributes:
         forks: ratios per fork and round.
+        samples_s: seconds of base and current, a pair per fork: one sample of the current side,
+            and for the base that sample divided by the fork's median ratio.
         interval: None if one of the sides could not be called.
         latency_s: of the current side, one sample, for orientation.
         reason: why there is no interval.
@@ -45,6 +48,7 @@ class Comparison:
 
     verdict: Verdict
     forks: tuple[tuple[float, ...], ...] = ()
+    samples_s: tuple[tuple[float, float], ...] = ()
     interval: Interval | None = None
     latency_s: float | None = None
     reason: str | None = None
@@ -73,6 +77,7 @@ def compare(
     """
     started = now_s()
     forks: list[tuple[float, ...]] = []
+    samples_s: list[tuple[float, float]] = []
     latency_s: float | None = None
     while True:
         for _ in range(max(effort.num_forks - len(forks), 2)):
@@ -97,13 +102,16 @@ def compare(
             if not outcome.is_ok:
                 return Comparison(verdict=Verdict.INCOMPARABLE, reason=outcome.reason)
             forks.append(tuple(ratios))
-            latency_s = outcome.values["latency_s"]
+            seconds: float = outcome.values["latency_s"]
+            samples_s.append((seconds / median(ratios), seconds))
+            latency_s = seconds
         interval = ratio_interval(forks, tail)
         verdict = judge(interval, effort.threshold)
         if verdict is not Verdict.UNSURE or now_s() - started >= effort.budget_s:
             return Comparison(
                 verdict=verdict,
                 forks=tuple(forks),
+                samples_s=tuple(samples_s),
                 interval=interval,
                 latency_s=latency_s,
             )

@@ -1,0 +1,129 @@
+"""How cells moved over the baselines of one machine class, and with which commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.gate.baselines import Baseline
+from bench.gate.rows import LATENCY, Row
+from bench.gate.stored import Stored, compare_pair
+from bench.gate.verdict import Verdict, confidence_tail
+
+_MOVED = (Verdict.FASTER, Verdict.SLOWER, Verdict.LESS, Verdict.MORE, Verdict.BROKEN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One number of one cell moved between two baselines.
+
+    Attributes:
+        row: by how much.
+        before: the last baseline in which it had not moved yet.
+        after: the first in which it had.
+    """
+
+    row: Row
+    before: Baseline
+    after: Baseline
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Standing:
+    """Where a cell stands: `level` is what its time is compared with, `last` its latest numbers."""
+
+    level: Stored
+    last: Stored
+    seen: Baseline
+    is_broken: bool = False
+
+
+def steps(baselines: Sequence[Baseline], threshold: float, family_error: float) -> list[Step]:
+    """Times that moved beyond noise and every change of a number without noise, oldest first.
+
+    A time is compared with where it stood at its last step, so that many small moves in one
+    direction show once they add up. A new METHOD_VERSION starts anew.
+
+    Args:
+        baselines: of one machine class, oldest first.
+        threshold: a move of a time that is one.
+        family_error: chance of a false one within a baseline.
+    """
+    found: list[Step] = []
+    stands: dict[str, _Standing] = {}
+    method_version = None
+    for baseline in baselines:
+        if baseline.method_version != method_version:
+            stands, method_version = {}, baseline.method_version
+        tail = confidence_tail(max(1, len(baseline.cells)), family_error)
+        for _, cell in baseline.cells:
+            known = stands.get(cell.key)
+            if known is None:
+                if cell.failure is None:
+                    stands[cell.key] = _Standing(level=cell, last=cell, seen=baseline)
+                continue
+            moved = [row for row in _rows(known, cell, threshold, tail) if row.verdict in _MOVED]
+            found += [Step(row=row, before=known.seen, after=baseline) for row in moved]
+            stands[cell.key] = _next(known, cell, baseline, moved)
+    return found
+
+
+def _rows(known: _Standing, cell: Stored, threshold: float, tail: float) -> list[Row]:
+    if cell.failure is not None:
+        return [] if known.is_broken else compare_pair(known.last, cell, threshold, tail)
+    exact = compare_pair(known.last, cell, threshold, tail)
+    time = compare_pair(known.level, cell, threshold, tail)
+    return [r for r in exact if r.channel != LATENCY] + [r for r in time if r.channel == LATENCY]
+
+
+def _next(known: _Standing, cell: Stored, baseline: Baseline, moved: Sequence[Row]) -> _Standing:
+    if cell.failure is not None:
+        return replace(known, is_broken=known.is_broken or not cell.is_skipped)
+    is_new_level = known.level.time is None or any(row.channel == LATENCY for row in moved)
+    level = cell if is_new_level else known.level
+    return _Standing(level=level, last=cell, seen=baseline)
+
+
+def print_history(baselines: Sequence[Baseline], found: Sequence[Step], console: Console) -> None:
+    """The steps of one machine class as a table, or a sentence that there are none."""
+    machine = baselines[-1].machine if baselines else None
+    if machine is None or len(baselines) < 2:
+        console.print(
+            "There are fewer than two baselines, so nothing can have moved. "
+            "store=true adds one (make baseline)."
+        )
+        return
+    first, last = baselines[0], baselines[-1]
+    console.print(Text(machine.slug, style="bold"))
+    span = f"{len(baselines)} baselines, {first.date[:10]} to {last.date[:10]}"
+    versions = {baseline.method_version for baseline in baselines}
+    if len(versions) > 1:
+        span += "; METHOD_VERSION changed, and numbers are not compared across that"
+    if not found:
+        console.print(f"Nothing moved beyond noise in {span}.", highlight=False)
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("date", "commit", "cell", "channel", "verdict", "moved"):
+        table.add_column(name, overflow="fold", no_wrap=name not in ("cell", "moved"))
+    for step in found:
+        commits = f"{step.before.commit[:9]}..{step.after.commit[:9]}"
+        row = step.row
+        words = (step.after.date[:10], commits, row.cell, row.channel, str(row.verdict))
+        table.add_row(*(Text(word) for word in (*words, _moved(row))))
+    console.print(table)
+    console.print(
+        f"{len(found)} {'step' if len(found) == 1 else 'steps'} in {span}.", highlight=False
+    )
+
+
+def _moved(row: Row) -> str:
+    if row.channel != LATENCY and row.base is not None and row.current is not None:
+        return f"{row.base:,.6g} → {row.current:,.6g}"
+    if row.ratio is None:
+        return row.reason or ""
+    return f"x {row.ratio:.3f} [{row.low:.3f}, {row.high:.3f}]"

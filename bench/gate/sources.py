@@ -1,0 +1,91 @@
+"""What ``baseline=`` and ``current=`` may name, and how each is told from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.errors import ConfigError
+from bench.gate.baselines import is_baseline_line, read_baselines, side_of_baseline
+from bench.gate.pytest_json import side_of_pytest_json
+from bench.gate.recorded import side_of_records
+from bench.gate.stored import Side
+from bench.record import SCHEMA_VERSION, Record
+from bench.store import read_records, records_folder
+
+KINDS = (
+    "a sweep's folder (with records/ in it), a file of records or of baselines (*.jsonl), or "
+    "pytest-benchmark's JSON"
+)
+
+
+def read_side(key: str, path: Path) -> Side:
+    """The stored numbers that a path names; of a baselines file those of its last line.
+
+    Args:
+        key: the configuration's key that gave it, for messages.
+        path: what it gave.
+
+    Raises:
+        ConfigError: there is nothing there, or nothing that holds numbers.
+    """
+    if path.is_dir():
+        return _side_of_folder(key, path)
+    text = _read_text(key, path)
+    if not text.strip():
+        raise ConfigError(f"{key}={path} is empty. It takes {KINDS}.")
+    if path.suffix != ".jsonl":
+        return side_of_pytest_json(text, path)
+    if is_baseline_line(text):
+        return side_of_baseline(read_baselines(path)[-1], path)
+    return side_of_records(_records_in(text, path), str(path))
+
+
+def _side_of_folder(key: str, path: Path) -> Side:
+    if records_folder(path).is_dir():
+        return side_of_records(read_records(path), str(path))
+    files = sorted(path.glob("*.jsonl"))
+    if not files:
+        raise ConfigError(f"{key}={path} is a folder without records. It takes {KINDS}.")
+    texts = {file: _read_text(key, file) for file in files}
+    baselines = [str(file) for file, text in texts.items() if is_baseline_line(text)]
+    if baselines:
+        raise ConfigError(
+            f"{key}={path} holds baselines, one file for each class of machines. Name one: "
+            f"{', '.join(baselines)}."
+        )
+    records = [record for file, text in texts.items() for record in _records_in(text, file)]
+    return side_of_records(records, str(path))
+
+
+def _read_text(key: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{key}={path} is not there. It takes {KINDS}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{key}={path} is not a text. It takes {KINDS}.") from error
+    except OSError as error:
+        raise ConfigError(f"{key}={path} cannot be read: {error.strerror}.") from error
+
+
+def _records_in(text: str, file: Path) -> Iterator[Record]:
+    """The records of a file; a last line that a crash cut short is passed over."""
+    lines = text.split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = Record.from_json(line)
+        except ValueError as error:
+            if number == len(lines):  # no newline follows: it was being written
+                return
+            raise ConfigError(
+                f"{file}:{number} is not a record ({error}). It takes {KINDS}."
+            ) from error
+        if record.schema_version > SCHEMA_VERSION:
+            raise ConfigError(
+                f"{file}:{number} was written by a newer attnbench (schema "
+                f"{record.schema_version}; this one reads up to {SCHEMA_VERSION})."
+            )
+        yield record

@@ -1,0 +1,94 @@
+"""Stand-ins for workers, and rows and stored cells that were never measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.gate.recorded import OVER_SOFTMAX
+from bench.gate.rows import LATENCY, Row
+from bench.gate.stored import Circumstances, Side, Stored
+from bench.gate.trees import Tree
+from bench.gate.verdict import Interval, Verdict
+from bench.jobs import Outcome
+from bench.record import Status
+
+BASE = Tree(root=Path("/base"), commit="b" * 40, is_dirty=False)
+OBSERVED = {
+    "flops": 1000,
+    "executed_flops": 1200,
+    "peak_memory_bytes": 4096,
+    "saved_for_backward_bytes": 0,
+    "num_operators": 7,
+}
+
+
+class FakeJobs:
+    """Answers jobs by a function of the job's name, its request and who listens."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.asked = []
+
+    def do(self, job, *, hear=None, may_stop=None, **request):
+        self.asked.append((job, request))
+        return self.answer(job, request, hear)
+
+
+def ok(**values):
+    return Outcome(status=Status.OK, values=values)
+
+
+def died(reason="the worker was killed by SIGSEGV in step 'warm-up'"):
+    return Outcome(status=Status.CRASHED, reason=reason)
+
+
+def timed(hear, ratios, latency_s=0.01):
+    """A fork's rounds."""
+    hear({"step": "warm-up"})
+    for ratio in ratios:
+        hear({"ratio": ratio})
+    return ok(latency_s=latency_s)
+
+
+def row(verdict=Verdict.SAME, channel=LATENCY, entry="nala", **changes):
+    values = {"ratio": 1.0, "low": 0.99, "high": 1.01} | changes
+    return Row(
+        entry=entry,
+        mechanism=entry,
+        cell=f"{entry} seq_len=64 float32 forward cpu",
+        key=f"key-of-{entry}",
+        channel=channel,
+        verdict=verdict,
+        **values,
+    )
+
+
+HERE = Circumstances(
+    method_version=1,
+    processor="Imaginary 9000",
+    device="Imaginary 9000",
+    allocator="retain",
+    num_threads=1,
+)
+
+
+def stored(entry="nala", median=0.5, half=0.01, **changes):
+    """A cell that takes `median` of softmax's time, give or take a share `half` of it."""
+    values = {
+        "entry": entry,
+        "mechanism": entry,
+        "key": f"key-of-{entry}",
+        "words": f"{entry} seq_len=64",
+        "work": f"work-of-{entry}",
+        "circumstances": HERE,
+        "time": Interval(median=median, low=median / (1 + half), high=median * (1 + half)),
+        "latency_s": median * 0.01,
+        "exact": dict(OBSERVED),
+    }
+    return Stored(**(values | changes))
+
+
+def side(*cells, words="a", **changes):
+    return Side(
+        **({"words": words, "commit": None, "unit": OVER_SOFTMAX, "cells": cells} | changes)
+    )

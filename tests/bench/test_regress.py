@@ -1,0 +1,311 @@
+"""The command: what it refuses, what it compares, how it ends; on real commits at the end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import pytest
+
+from bench.errors import ConfigError
+from bench.gate import trees
+from bench.regress import _quoted, main, read_gate_config
+from tests.bench.gate.scratch import DEATH, WASTE, Checkout, tiny
+from tests.bench.test_config import BASE
+from tests.records import block_records
+
+GATE = BASE | {
+    "base": None,
+    "baseline": None,
+    "current": None,
+    "history": False,
+    "store": False,
+    "threshold": 0.03,
+    "stored_threshold": 0.2,
+    "family_error": 0.01,
+    "accept": [],
+    "budget_s": 15,
+    "task_settings": {"num_steps": 40},
+}
+
+
+@pytest.fixture(autouse=True)
+def outside_of_github(monkeypatch):
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+
+
+def write_records(out, records, name="one"):
+    folder = out / "records"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.jsonl").write_text("".join(r.to_json() + "\n" for r in records))
+    return out
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return write_records(tmp_path / "sweep", block_records(["softmax", "linear", "nala"]))
+
+
+# What it takes
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"threshold": -0.01}, "threshold is -0.01; it must be 0.0 or more"),
+        ({"threshold": 1.5}, "threshold is 1.5; it must be 1 or less"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+        ({"threshold": "3 %"}, "threshold is '3 %'; it takes a number"),
+        ({"stored_threshold": -1}, "stored_threshold"),
+        ({"stored_threshold": 11}, "stored_threshold is 11; it must be 10 or less"),
+        ({"family_error": 0}, "family_error"),
+        ({"family_error": 0.6}, "family_error is 0.6; it must be 0.5 or less"),
+        ({"budget_s": -1}, "budget_s"),
+        ({"budget_s": float("inf")}, "budget_s is inf; it must be 3600 or less"),
+        ({"base": 1234}, "base is 1234; it takes a name"),
+        ({"store": "yes"}, "store is 'yes'; it takes true or false"),
+        ({"base": "main", "baseline": "x"}, "base and baseline are given; choose one"),
+        ({"store": True, "history": True}, "store and history are given; choose one"),
+        ({"current": "x"}, "current is given without baseline"),
+        ({"store": True, "accept": ["a/flops: b"]}, "store compares nothing that could grow"),
+        ({"accept": ["nala/flops"]}, "without a reason"),
+    ],
+)
+def test_a_wrong_key_is_refused_with_what_it_takes(changes, words):
+    with pytest.raises(ConfigError) as caught:
+        read_gate_config(GATE | changes)
+    assert words in str(caught.value)
+
+
+def test_task_settings_make_every_training_run_short():
+    config = read_gate_config(GATE | {"task_settings": {"num_steps": 3}})
+    assert config.sweep.task[0].settings["num_steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("word", "quoted"),
+    [
+        ("base=HEAD~1", "base='HEAD~1'"),
+        ("base=1234567", "base='1234567'"),
+        ("base=it's", "base='it\\'s'"),
+        ("baseline=a b/c=d.json", "baseline='a b/c=d.json'"),
+        ("base='HEAD~1'", "base='HEAD~1'"),
+        ("base=null", "base=null"),
+        ("base=", "base="),
+        ("seq_len=[64]", "seq_len=[64]"),
+        ("--help", "--help"),
+    ],
+)
+def test_a_ref_or_a_path_needs_no_quotes(word, quoted):
+    assert _quoted(word) == quoted
+
+
+# Stored numbers, through the command line
+
+
+def test_stored_numbers_against_themselves_exit_0_and_leave_every_form(sweep, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([f"baseline={sweep}", f"current={sweep}", f"out={out}"]) == 0
+    assert {file.name for file in out.iterdir()} == {
+        "regress.json",
+        "regress.md",
+        "regress-smaller-is-better.json",
+    }
+    assert "No regression" in capsys.readouterr().out
+    rows = json.loads((out / "regress.json").read_text())
+    assert {row["verdict"] for row in rows} == {"SAME", "incomparable"}
+
+
+def test_the_other_side_is_what_was_measured_here_unless_it_is_named(sweep, tmp_path, capsys):
+    here = write_records(tmp_path / "here", block_records(["softmax", "linear", "nala"], seed=1))
+    assert main([f"baseline={sweep}", f"out={here}"]) == 0
+    assert str(here) in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_growth_exits_1_names_the_cell_and_can_be_accepted_for_good(sweep, tmp_path, capsys):
+    lines = (
+        (sweep / "records" / "one.jsonl")
+        .read_text()
+        .replace('"num_operators":12', '"num_operators":13', 1)
+    )
+    (tmp_path / "grown").mkdir()
+    (tmp_path / "grown" / "r.jsonl").write_text(lines)
+    words = [f"baseline={sweep}", f"current={tmp_path / 'grown'}", f"out={tmp_path}"]
+    assert main(words) == 1
+    assert "Regression in softmax." in capsys.readouterr().out
+    assert main([*words, "accept=[linear/flops: for nothing]"]) == 1
+    assert "accept=linear/flops matches no growth" in capsys.readouterr().out
+    assert main([*words, "accept=['softmax/num_operators: one mask more']"]) == 0
+    assert "Newly accepted numbers: 1" in capsys.readouterr().out.replace("\n", " ")
+    assert main(words) == 0
+    assert "ACCEPTED" in capsys.readouterr().out
+
+
+def test_a_note_says_that_torch_differs(sweep, tmp_path, capsys):
+    text = (sweep / "records" / "one.jsonl").read_text()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "r.jsonl").write_text(text.replace("2.13.0", "2.14.0"))
+    assert main([f"baseline={sweep}", f"current={tmp_path / 'other'}", f"out={tmp_path}"]) == 0
+    assert "torch differs (2.13.0 against 2.14.0)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["baseline=/nowhere/at/all"], "baseline=/nowhere/at/all is not there"),
+        (["base=no-such-ref"], "base=no-such-ref is not a commit"),
+        (["threshold=2"], "threshold is 2"),
+        (["treshold=0.1"], "Did you mean"),
+        (["base=HEAD", "baseline=x"], "choose one"),
+        (["base=HEAD", "accept=['nobody/flops: x']", "seq_len=[64]"], "which is not compared"),
+    ],
+)
+def test_bad_input_exits_2_with_a_sentence(tmp_path, capsys, words, message):
+    assert main([*words, f"out={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("ConfigError: ") and message in said and "Traceback" not in said
+
+
+def test_without_a_checkout_commits_are_not_compared(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(trees, "HERE", tmp_path)
+    assert main(["base=HEAD", f"out={tmp_path}"]) == 2
+    assert "git checkout" in capsys.readouterr().err
+
+
+def test_history_without_baselines_is_a_sentence_and_no_failure(tmp_path, capsys):
+    assert main(["history=true", f"out={tmp_path}"]) == 0
+    assert "fewer than two baselines" in capsys.readouterr().out
+
+
+# Real commits, in a checkout of this tree
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    return Checkout(tmp_path_factory.mktemp("scratch") / "checkout")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(request):
+    yield
+    if "checkout" in request.fixturenames:
+        made = request.getfixturevalue("checkout")
+        assert len(made.worktrees()) == 1 and made.leftovers() == []
+
+
+def rows_of(checkout):
+    return json.loads((checkout.folder / "results" / "regress.json").read_text())
+
+
+def failed(checkout):
+    verdicts = ("SLOWER", "MORE", "BROKEN")
+    return {row["entry"] for row in rows_of(checkout) if row["verdict"] in verdicts}
+
+
+LINEAR = "attentions/linear.py"
+ONE = tiny(attention="[linear]")
+
+
+def test_ctrl_c_ends_it_without_a_verdict_and_without_a_worktree(checkout):
+    process = checkout.start("base=HEAD", *tiny(budget_s="600", threshold="0"))
+    deadline = time.monotonic() + 60
+    while len(checkout.worktrees()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(checkout.worktrees()) == 2
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Stopped; no verdict." in out and "Traceback" not in err
+    assert len(checkout.worktrees()) == 1 and checkout.leftovers() == []
+
+
+def test_a_base_that_does_not_import_is_incomparable_with_the_reason(checkout):
+    with checkout.branch("no-import"):
+        file = checkout.folder / "attentions" / "base.py"
+        file.write_text(file.read_text() + "\nimport no_such_thing\n")
+        checkout.commit("does not import")
+    done = checkout.regress("base=no-import", *ONE)
+    assert done.returncode == 0, done.stderr
+    (row,) = rows_of(checkout)
+    assert row["verdict"] == "incomparable" and "no_such_thing" in row["reason"]
+
+
+def test_no_baseline_is_stored_of_uncommitted_changes(checkout):
+    with checkout.branch("dirty-baseline"):
+        checkout.patch(LINEAR, WASTE)
+        done = checkout.regress("store=true", *ONE)
+        assert done.returncode == 2 and "uncommitted changes" in done.stderr
+    assert not (checkout.folder / "results" / "baselines").exists()
+
+
+def test_an_entry_that_the_base_lacks_is_new(checkout):
+    with checkout.branch("without-linear"):
+        checkout.git("rm", "--quiet", "conf/attention/linear.yaml")
+        checkout.commit("no linear")
+    done = checkout.regress("base=without-linear", *ONE)
+    assert done.returncode == 0, done.stderr
+    assert [row["verdict"] for row in rows_of(checkout)] == ["new"]
+
+
+@pytest.mark.slow
+def test_a_tree_is_not_slower_than_itself_until_it_has_uncommitted_changes(checkout):
+    done = checkout.regress("base=HEAD", *ONE)
+    assert done.returncode == 0, done.stderr
+    assert {row["channel"] for row in rows_of(checkout)} >= {"latency", "flops", "num_operators"}
+    content = json.loads((checkout.folder / "results" / "regress-pytest.json").read_text())
+    assert len(content["benchmarks"]) == 2
+    with checkout.branch("dirty"):
+        checkout.patch(LINEAR, WASTE)
+        done = checkout.regress("base=HEAD", *ONE)
+        assert "with uncommitted changes against" in done.stdout
+        assert done.returncode == 1 and failed(checkout) == {"linear"}  # one operator more
+
+
+@pytest.mark.slow
+def test_a_repeated_product_in_one_mechanism_fails_and_names_it_alone(checkout):
+    words = tiny(seq_len="[256]", num_heads="4", head_dim="64", budget_s="10")
+    with checkout.branch("slow"):
+        checkout.patch(LINEAR, WASTE)
+        checkout.commit("slower")
+        done = checkout.regress(*words)  # against the commit before
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert failed(checkout) == {"linear"}
+        slow = {row["entry"]: row["low"] for row in rows_of(checkout) if row["verdict"] == "SLOWER"}
+        assert slow.keys() == {"linear"} and slow["linear"] > 1.03
+        checkout.git("revert", "--no-edit", "HEAD")
+        done = checkout.regress("base=main", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_while_both_are_timed_is_a_row_with_the_culprit(checkout):
+    with checkout.branch("deadly"):
+        checkout.patch(LINEAR, DEATH)
+        checkout.commit("ends its process")
+        done = checkout.regress("base=main", *ONE)
+        assert done.returncode == 1, done.stderr
+        (time_of_it,) = (row for row in rows_of(checkout) if row["channel"] == "latency")
+        assert time_of_it["verdict"] == "BROKEN" and "exit code 7" in time_of_it["reason"]
+    done = checkout.regress("base=deadly", *ONE)
+    assert done.returncode == 0, done.stderr
+    (time_of_it,) = (row for row in rows_of(checkout) if row["channel"] == "latency")
+    assert time_of_it["verdict"] == "incomparable" and "exit code 7" in time_of_it["reason"]
+
+
+@pytest.mark.slow
+def test_baselines_are_stored_compared_and_their_steps_listed(checkout):
+    with checkout.branch("history"):
+        assert checkout.regress("store=true", *tiny()).returncode == 0
+        checkout.patch(LINEAR, WASTE)
+        checkout.commit("slower")
+        done = checkout.regress("store=true", *tiny())
+        assert done.returncode == 0 and "Added 2 cells" in done.stdout
+        second = checkout.git("rev-parse", "HEAD")
+    (file,) = (checkout.folder / "results" / "baselines").glob("*.jsonl")
+    assert len(file.read_text().splitlines()) == 2
+    done = checkout.regress("history=true", "out=results")
+    assert done.returncode == 0 and "num_operators" in done.stdout and second[:9] in done.stdout
+    done = checkout.regress(f"baseline={file}", f"current={file}", "out=results")
+    assert done.returncode == 0, done.stderr
+    assert {row["entry"] for row in rows_of(checkout)} == {"softmax", "linear"}

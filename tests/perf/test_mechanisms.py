@@ -1,0 +1,135 @@
+"""Every entry at small shapes, for pytest-benchmark's runner and storage; skipped in ordinary runs.
+
+``pytest tests/perf --benchmark-only --benchmark-autosave``, then ``pytest-benchmark compare``.
+Seconds of two processes differ by what these were born with; ``speedup_over_softmax``, timed in
+interleaved rounds within one, differs less.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+import pytest
+
+from bench.app import CONF, read_yaml
+from bench.cell import Cell
+from bench.config import read_attention_entries
+from bench.measure.clock import CpuClock
+from bench.measure.latency import round_order, time_round, warm_up
+from bench.record import METHOD_VERSION
+from bench.statistics import paired_ratio
+from tests.records import kernel_cell
+
+ENTRIES = sorted(file.stem for file in (CONF / "attention").glob("*.yaml"))
+SHAPES = ((256, "forward"), (256, "forward_backward"), (1024, "forward"))
+
+MIN_SAMPLE_S = 0.001
+BUDGET_S = 0.25
+"""Of the rounds beside softmax, and of pytest-benchmark's own."""
+
+
+@cache
+def hyperparameters(label):
+    from bench.plan import checked_hyperparameters
+
+    (entry,) = read_attention_entries(read_yaml(CONF / "attention" / f"{label}.yaml"))
+    return entry.mechanism, checked_hyperparameters(entry)
+
+
+def cell_of(label: str, seq_len: int, mode: str) -> Cell:
+    """At scope core; a mechanism that owns its projections, at scope layer."""
+    from attentions import attention_class
+
+    mechanism, settings = hyperparameters(label)
+    scopes = attention_class(mechanism).capabilities.scopes
+    return kernel_cell(
+        label,
+        mechanism=mechanism,
+        hyperparameters=settings,
+        seq_len=seq_len,
+        num_heads=2,
+        mode=mode,
+        scope="core" if "core" in scopes else "layer",
+    )
+
+
+@pytest.fixture
+def one_thread():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def without_noise(subject) -> dict[str, int | None]:
+    """What a comparison allows no growth of."""
+    import torch
+
+    from bench.measure import flops, memory
+    from bench.subject import shape_of
+
+    work, first = subject.cell.kernel, subject.sets[0]
+    saved = 0
+    if work.has_backward:
+        saved = memory.saved_for_backward_bytes(lambda: subject.forward(first), subject.parameters)
+    useful = subject.module.flops(shape_of(work))
+    executed = subject.module.executed_flops(shape_of(work))
+    return {
+        "flops": work.flops_factor * useful,
+        "executed_flops": work.flops_factor * executed,
+        "peak_memory_bytes": memory.peak_memory_bytes(subject.call, torch.device("cpu")),
+        "saved_for_backward_bytes": saved,
+        "num_operators": flops.count(subject.eager_call).num_operators,
+    }
+
+
+def num_rounds(seconds_per_round: float) -> int:
+    return min(50, max(7, int(BUDGET_S / seconds_per_round)))
+
+
+@pytest.mark.parametrize(("seq_len", "mode"), SHAPES)
+@pytest.mark.parametrize("label", ENTRIES)
+def test_one_call(benchmark, one_thread, label, seq_len, mode):
+    from bench.plan import reference_cell, why_not
+    from bench.subject import Subject
+
+    cell = cell_of(label, seq_len, mode)
+    if (reason := why_not(cell)) is not None:
+        pytest.skip(reason)
+    subject, softmax = Subject(cell), Subject(reference_cell(cell))
+    exact = without_noise(subject)
+    subject.rotate()
+    softmax.rotate()
+    clock = CpuClock()
+    members = [warm_up(one.call, clock, MIN_SAMPLE_S) for one in (subject, softmax)]
+    first = time_round(members, (0, 1), clock)
+    counts = [member.calls_per_sample for member in members]
+    numbers = range(num_rounds(sum(s * n for s, n in zip(first, counts, strict=True))))
+    rounds = [time_round(members, round_order(2, seq_len, n), clock) for n in numbers]
+    times, softmax_times = zip(*rounds, strict=True)
+    ratio = paired_ratio(times, numbers, softmax_times, numbers)
+
+    benchmark.group = f"seq_len={seq_len} {cell.kernel.scope} {mode}"
+    benchmark.extra_info |= {
+        "entry": label,
+        "mechanism": cell.mechanism,
+        "cell": cell.describe(),
+        "device": cell.device,
+        "num_threads": cell.num_threads,
+        "allocator": "set" if any(n.startswith("MALLOC_") for n in os.environ) else "default",
+        "method_version": METHOD_VERSION,
+        "speedup_over_softmax": ratio.median,
+        "speedup_over_softmax_low": ratio.low,
+        "speedup_over_softmax_high": ratio.high,
+    }
+    benchmark.extra_info |= exact
+
+    benchmark.pedantic(
+        subject.call,
+        rounds=num_rounds(min(times) * counts[0]),
+        iterations=counts[0],
+        warmup_rounds=1,
+    )

@@ -1,0 +1,50 @@
+"""The workflows of the repository, as far as they can be read without running them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.gate.publish import Sides, markdown
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def load(path: Path) -> dict:
+    return yaml.safe_load(path.read_text())
+
+
+def steps(name: str) -> list[dict]:
+    (job,) = load(ROOT / ".github" / "workflows" / name)["jobs"].values()
+    return job["steps"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_says_what_it_may_do_and_ends_by_itself(path: Path) -> None:
+    content = load(path)
+    assert content["permissions"]["contents"] == "read"
+    assert all(job["timeout-minutes"] <= 60 for job in content["jobs"].values())
+
+
+def test_a_pull_request_is_compared_with_its_merge_base_by_what_anyone_can_type() -> None:
+    checkout = next(
+        s for s in steps("regress.yml") if s.get("uses", "").startswith("actions/checkout")
+    )
+    assert checkout["with"]["fetch-depth"] == 0
+    assert [s["run"] for s in steps("regress.yml") if "run" in s] == ["make regress"]
+
+
+def test_the_comment_is_found_again_by_how_the_table_begins() -> None:
+    (script,) = (s["with"]["script"] for s in steps("regress.yml") if "script" in s.get("with", {}))
+    start = markdown([], Sides(base="a", current="b")).splitlines()[0]
+    assert f'startsWith("{start}")' in script
+    assert "updateComment" in script and "createComment" in script
+    assert '"results/regress.md"' in script
+
+
+def test_the_table_is_posted_also_when_the_comparison_fails() -> None:
+    (comment,) = (s for s in steps("regress.yml") if "script" in s.get("with", {}))
+    assert comment["if"].startswith("always()")
