@@ -30,9 +30,12 @@ class Geometry:
         value_dim: E, the channels of one head's values; D unless given.
         causal: whether query i may see keys 0..i only.
         grid: (rows, columns) of the tokens; the most square factorisation of N unless given.
+        num_kv_heads: H_kv, heads of keys and values, each shared by H / H_kv query heads; H
+            unless given.
 
     Raises:
-        ValueError: a size below 1, or a grid whose area is not ``seq_len``.
+        ValueError: a size below 1, a grid whose area is not ``seq_len``, or heads that cannot be
+            shared evenly.
     """
 
     num_heads: int
@@ -41,16 +44,24 @@ class Geometry:
     value_dim: int = 0
     causal: bool = False
     grid: tuple[int, int] = field(default=(0, 0))
+    num_kv_heads: int = 0
 
     def __post_init__(self) -> None:
         if self.value_dim == 0:
             object.__setattr__(self, "value_dim", self.head_dim)
-        for name in ("num_heads", "head_dim", "seq_len", "value_dim"):
+        if self.num_kv_heads == 0:
+            object.__setattr__(self, "num_kv_heads", self.num_heads)
+        for name in ("num_heads", "head_dim", "seq_len", "value_dim", "num_kv_heads"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(
                     f"Geometry.{name} is {value!r}; a whole number of 1 or more is needed."
                 )
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"Geometry.num_kv_heads is {self.num_kv_heads}; a divisor of num_heads, "
+                f"{self.num_heads}, is needed, so that heads are shared evenly."
+            )
         sides = tuple(self.grid or ())
         if not any(sides):
             sides = most_square_grid(self.seq_len)

@@ -38,8 +38,8 @@ class CosformerState(NamedTuple):
 class Cosformer(Attention):
     """Linear attention with relu features and a cosine of the distance.
 
-        w_ij  = relu(q_i) . relu(k_j) cos(pi / 2 (i - j) / m)                        (Eq. 9)
-        out_i = sum_j w_ij v_j / max(sum_j w_ij, eps)                               (Eq. 10)
+        w_ij  = relu(q_i) . relu(k_j) cos(pi / 2 (i - j) / m)
+        out_i = sum_j w_ij v_j / max(sum_j w_ij, eps)
 
     with positions from 1. Ptolemy's theorem splits the cosine over two halves of 2 D features.
     m must be at least the largest position, so that no weight is negative. A query of weights
@@ -131,7 +131,7 @@ class Cosformer(Attention):
         return out, CosformerState(context=context, position=end)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Eq. 9 with the N x M weights written out, distances and all."""
+        """The N x M weights written out, with distances and their cosines."""
         num_queries, num_keys = q.shape[-2], k.shape[-2]
         i, j = (torch.arange(n, device=q.device) for n in (num_queries, num_keys))
         m = self.horizon or max(num_queries, num_keys)

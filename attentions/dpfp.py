@@ -33,7 +33,7 @@ class Dpfp(Attention):
     """Linear attention whose features are orthogonal for many more keys than there are channels.
 
         r(x) = [relu(x); relu(-x)]                                                   (2 D)
-        phi(x)_{i + 2 D (s - 1)} = r_i r_{i - s},  s = 1 .. nu           (Eq. 37; 2 D nu features)
+        phi(x)_{i + 2 D (s - 1)} = r_i r_{i - s},  s = 1 .. nu                   (2 D nu features)
         out_i = sum_j phi(q_i) . phi(k_j) v_j / (sum_j phi(q_i) . phi(k_j) + eps)
 
     with indices that wrap around. r has D zeros at least, so most products are zero: a query and a
@@ -45,8 +45,7 @@ class Dpfp(Attention):
 
     Args:
         geometry: the shape to build for.
-        nu: how many neighbours a channel is multiplied with; 3 in the paper's experiments on
-            language. Below 2 D, where the neighbours would repeat.
+        nu: how many neighbours a channel is multiplied with. Below 2 D, where they would repeat.
         eps: added to the sum of weights.
     """
 

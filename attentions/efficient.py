@@ -26,7 +26,7 @@ _SOURCE = "Shen et al., 2021, arXiv:1812.01243"
     capabilities=Capabilities(cross=True, masks=frozenset({"padding"})),
 )
 class Efficient(Attention):
-    """softmax(q over channels) (softmax(k over tokens)^T v), Eq. 4 with the softmax of Sec. 3.2.
+    """softmax(q over channels) (softmax(k over tokens)^T v): the softmax form of the paper's two.
 
     The weights of a query sum to 1 by themselves, so nothing divides and nothing can vanish. There
     is no 1 / sqrt(D) in paper or code. The softmax over tokens sees the whole sequence, so there

@@ -62,7 +62,7 @@ class Hedgehog(Attention):
         phi(x) = [softmax(y); softmax(-y)]                               (2 D features)
         out_i = sum_j phi(q_i) . phi(k_j) v_j / (sum_j phi(q_i) . phi(k_j) + eps)
 
-    The paper's Eq. 6 has exponentials, [exp(y); exp(-y)]; its authors' code divides each half by
+    The paper has plain exponentials, [exp(y); exp(-y)]; its authors' code divides each half by
     its sum, since exponentials overflow, and that is the default. W starts as the identity, as in
     flash-linear-attention and in the authors' code with ``zero_init``. Training W so that the
     weights match those of a softmax layer is the paper's method, not this mechanism's.
@@ -144,8 +144,7 @@ class Hedgehog(Attention):
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out, from exponentials over their sums."""
         phi_q, phi_k = (
-            self._reference_features(y)
-            for y in (self.map_q.reference(q), self.map_k.reference(k))
+            self._reference_features(y) for y in (self.map_q.reference(q), self.map_k.reference(k))
         )
         weights = torch.einsum("bhnf,bhmf->bhnm", phi_q, phi_k)
         if self.geometry.causal:

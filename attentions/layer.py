@@ -26,15 +26,16 @@ class MultiHeadAttention(nn.Module):
         self.geometry = geometry
         self.widths = [
             geometry.embed_dim,
-            geometry.embed_dim,
-            geometry.num_heads * geometry.value_dim,
+            geometry.num_kv_heads * geometry.head_dim,
+            geometry.num_kv_heads * geometry.value_dim,
         ]
+        self.mixed_width = geometry.num_heads * geometry.value_dim
         self.qkv = nn.Linear(geometry.embed_dim, sum(self.widths), bias=bias)
-        self.proj = nn.Linear(self.widths[2], geometry.embed_dim, bias=bias)
+        self.proj = nn.Linear(self.mixed_width, geometry.embed_dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        q, k, v = (self._split_heads(part) for part in self.qkv(x).split(self.widths, dim=-1))
+        q, k, v = self._project(x)
         return self.proj(merge_heads(self.core(q, k, v)))  # type: ignore[no-any-return]
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
@@ -43,23 +44,28 @@ class MultiHeadAttention(nn.Module):
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next T tokens: (B, T, C), state -> (B, T, C), state."""
-        q, k, v = (self._split_heads(part) for part in self.qkv(x).split(self.widths, dim=-1))
+        q, k, v = self._project(x)
         mixed, state = self.core.step(q, k, v, state)
         return self.proj(merge_heads(mixed)), state
 
-    def _split_heads(self, x: Tensor) -> Tensor:
-        heads = split_heads(x, self.geometry.num_heads)
-        return heads.contiguous() if self.core.capabilities.memory_layout == "bhnd" else heads
+    def _project(self, x: Tensor) -> list[Tensor]:
+        g = self.geometry
+        parts = self.qkv(x).split(self.widths, dim=-1)
+        counts = (g.num_heads, g.num_kv_heads, g.num_kv_heads)
+        heads = [split_heads(part, count) for part, count in zip(parts, counts, strict=True)]
+        if self.core.capabilities.memory_layout == "bhnd":
+            return [part.contiguous() for part in heads]
+        return heads
 
     def reference(self, x: Tensor) -> Tensor | None:
         """`forward` around the core's slow form; None if the core has none."""
-        q, k, v = (self._split_heads(part) for part in self.qkv(x).split(self.widths, dim=-1))
+        q, k, v = self._project(x)
         mixed = self.core.reference(q, k, v)
         return None if mixed is None else self.proj(merge_heads(mixed))
 
     def _projection_flops(self, shape: CallShape) -> int:
         tokens = shape.batch_size * shape.query_len
-        return 2 * tokens * self.geometry.embed_dim * (sum(self.widths) + self.widths[2])
+        return 2 * tokens * self.geometry.embed_dim * (sum(self.widths) + self.mixed_width)
 
     def flops(self, shape: CallShape) -> int:
         """Both projections and the core."""
@@ -78,7 +84,7 @@ class MultiHeadAttention(nn.Module):
         """The core's, and q, k, v and the mixed values that a layer makes itself."""
         tokens = shape.batch_size * shape.query_len
         copies = 4 if backward else 2
-        own = copies * tokens * (sum(self.widths) + self.widths[2])
+        own = copies * tokens * (sum(self.widths) + self.mixed_width)
         return own + self.core.extra_elements(shape, backward=backward)
 
 

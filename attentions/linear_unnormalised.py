@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ from .registry import register_attention
 @register_attention(
     "linear_unnormalised",
     title="Linear attention (unnormalised)",
-    source="Yang et al., 2024, arXiv:2312.06635, Eq. 2",
+    source="Katharopoulos et al., 2020, arXiv:2006.16236, without features and normaliser",
     capabilities=Capabilities(
         causal=True, cross=True, recurrent=True, masks=frozenset({"padding"})
     ),
@@ -46,7 +48,7 @@ class LinearUnnormalised(Attention):
 
     @staticmethod
     def _scaled(q: Tensor) -> Tensor:
-        return q * q.shape[-1] ** -0.5
+        return q / math.sqrt(q.shape[-1])
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
         """S of zeros, (B, H, D, E); float32 for half inputs."""
@@ -62,7 +64,7 @@ class LinearUnnormalised(Attention):
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out."""
-        weights = torch.einsum("bhnd,bhmd->bhnm", q, k) / q.shape[-1] ** 0.5
+        weights = torch.einsum("bhnd,bhmd->bhnm", q, k) / math.sqrt(q.shape[-1])
         if self.geometry.causal:
             weights = weights.tril()
         return torch.einsum("bhnm,bhme->bhne", weights, v)

@@ -10,6 +10,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ._shared_heads import SharedHeads, with_own_heads
 from .base import Attention, AttentionLayer, Geometry, Mechanism
 from .capabilities import Capabilities
 
@@ -114,4 +115,11 @@ def build_attention(name: str, geometry: Geometry, **settings: Any) -> Attention
             hint = f" Did you mean {near[0]}?" if near else ""
             takes = ", ".join(allowed) or "none"
             raise TypeError(f"{name} takes no hyperparameter {key!r}.{hint} It takes: {takes}.")
-    return cls(geometry, **settings)  # type: ignore[return-value]  # a Mechanism is one of the two
+    if geometry.num_kv_heads == geometry.num_heads:
+        return cls(geometry, **settings)  # type: ignore[return-value]  # it is one of the two
+    if not issubclass(cls, Attention):
+        raise ValueError(
+            f"{name}: num_kv_heads is {geometry.num_kv_heads}; it owns its projections, so "
+            f"num_heads, {geometry.num_heads}, is needed."
+        )
+    return SharedHeads(cls(with_own_heads(geometry), **settings), geometry)

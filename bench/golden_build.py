@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attentions import Geometry, build_attention
 from bench.golden_map import Form
-from bench.goldens import Golden
+from bench.goldens import Golden, Header
 
 _SWITCHES = frozenset({"causal", "mask", "key_mask"})
 """Stored among the weights, but said to the geometry or passed to the call."""
@@ -25,13 +25,14 @@ class Mismatch(Exception):
 
 def _geometry(golden: Golden, form: Form) -> Geometry:
     shapes, hyper = golden.header.shapes, golden.header.hyper
-    grid = _grid(golden)
+    grid = _grid(golden, form)
     if form.method is not None:
         heads, seq_len, head_dim = shapes["in.x"][-3:]
         return Geometry(num_heads=heads, head_dim=head_dim, seq_len=seq_len)
     if "in.x" not in shapes:
-        heads, queries, head_dim = shapes["in.q"][-3:]
-        keys, value_dim = shapes["in.v"][-2:]
+        ours = _call_shapes(golden.header, form)
+        heads, queries, head_dim = ours["q"][-3:]
+        keys, value_dim = ours["v"][-2:]
         seq_len = max(queries, keys)
         return Geometry(
             num_heads=heads,
@@ -60,9 +61,21 @@ def _geometry(golden: Golden, form: Form) -> Geometry:
     )
 
 
-def _grid(golden: Golden) -> tuple[int, int]:
-    """(rows, columns) as the input's shape or a hyperparameter says; (0, 0) if neither does."""
+def _call_shapes(header: Header, form: Form) -> dict[str, tuple[int, ...]]:
+    """Our argument -> the shape of the input that is passed for it, as ours lays it out."""
+    stored = {key.removeprefix("in."): s for key, s in header.shapes.items() if key[:3] == "in."}
+    shapes = {form.inputs.get(key, key): shape for key, shape in stored.items()}
+    if form.tokens_first:
+        return {key: (s[0], s[2], s[1], *s[3:]) for key, s in shapes.items()}
+    return shapes
+
+
+def _grid(golden: Golden, form: Form) -> tuple[int, int]:
+    """(rows, columns) as the input, a hyperparameter or a weight says; (0, 0) if none does."""
     shapes, hyper = golden.header.shapes, golden.header.hyper
+    if form.grid is not None:
+        rows, columns = form.grid(golden.header)
+        return rows, columns
     if len(shapes.get("in.x", ())) == 4:
         return shapes["in.x"][2], shapes["in.x"][3]
     if "H" in hyper and "W" in hyper:
@@ -93,7 +106,7 @@ def build_like(golden: Golden, form: Form, name: str) -> nn.Module:
     """
     module = build_attention(name, _geometry(golden, form), **_settings(golden, form)).eval()
     places = dict(module.named_parameters()) | dict(module.named_buffers())
-    missing = {key for key, _ in module.named_parameters()}
+    missing = {key for key, _ in module.named_parameters()} - form.unused
     for official, value in golden.tensors.items():
         weight = official.removeprefix("w.")
         if weight == official or weight in _SWITCHES | form.not_weights:

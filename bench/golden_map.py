@@ -29,8 +29,12 @@ class Form:
         weights: official weight, or the first words of its dotted name -> ours. Several of ours
             share the rows of one official weight in the order given. Others keep their name.
         not_weights: tables that ours computes itself.
+        inputs: official input -> our argument. Others keep their name.
+        unused: our parameters that the case's inputs stand in for.
+        tokens_first: inputs and outputs of heads are (B, N, H, ...) instead of (B, H, N, ...).
         features: stored result -> our method that gives it, and the input that it takes.
         method: our method that gives `out` of (B, H, N, D) inputs; None for a whole call.
+        grid: how the tokens' grid follows from a header that does not state it.
     """
 
     mechanism: str | None
@@ -41,8 +45,12 @@ class Form:
     derived: Mapping[str, Callable[[Header], Any]] = field(default_factory=dict)
     weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     not_weights: frozenset[str] = frozenset()
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    unused: frozenset[str] = frozenset()
+    tokens_first: bool = False
     features: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     method: str | None = None
+    grid: Callable[[Header], tuple[int, ...]] | None = None
 
 
 def form_of(header: Header) -> Form:
@@ -139,9 +147,11 @@ FORMS: dict[str, tuple[Form, ...]] = {
     ),
     "nala": (
         Form(
-            mechanism=None,
+            mechanism="nala_vanilla",
             when=lambda header: "softmax" in header.tags or header.entry.startswith("Vanilla"),
-            reason="the softmax attention of the backbones' later stages, which is no NaLa",
+            derived={"rope": _has_rope},
+            weights={"ln": ("norm",), "out_proj": ("proj",)},
+            not_weights=_ROPE_TABLES,
         ),
         Form(
             mechanism="nala_layer",
@@ -188,6 +198,124 @@ FORMS: dict[str, tuple[Form, ...]] = {
             defaults={"normaliser": "joint", "tie_heads": True, "tie_qk": True},
             weights={"layer": ("map_q",)},
             method="query_features",
+        ),
+    ),
+    "polaformer": (
+        Form(
+            mechanism="polaformer_layer",
+            when=_is_module,
+            hyper={name: name for name in ("alpha", "kernel_size", "sr_ratio", "qkv_bias")},
+            defaults={"alpha": 4, "eps": 1e-6, "sr_ratio": 1},
+            derived={
+                "kernel_size": _size("dwc.weight", -1),
+                "sr_ratio": _size("sr.weight", -1),
+                "qkv_bias": lambda header: "w.qg.bias" in header.shapes,
+            },
+            weights={
+                "power": ("core.power",),
+                "scale": ("core.scale",),
+                "sr": ("reduced.sr",),
+                "norm": ("reduced.norm",),
+            },
+        ),
+        Form(
+            mechanism="polaformer",
+            hyper={"alpha": "alpha", "eps": "eps"},
+            defaults={"alpha": 4, "eps": 1e-6},
+            weights={"power_raw": ("power",), "scale_raw": ("scale",)},
+        ),
+    ),
+    "polaformer_pp": (
+        Form(mechanism="polaformer_pp", defaults={"eps": 1e-6}, not_weights=_ROPE_TABLES),
+    ),
+    "mlla": (
+        Form(
+            mechanism="mlla",
+            defaults={"eps": 1e-6},
+            derived={"qk_bias": lambda header: "w.qk.bias" in header.shapes},
+            not_weights=frozenset({"rope.rotations"}),
+            grid=lambda header: header.shapes["w.rope.rotations"][:2],
+        ),
+    ),
+    "inline": (
+        Form(
+            mechanism="inline_layer",
+            when=_is_module,
+            # The authors' DeiT, the only form with a file: its first token is not on the grid.
+            defaults={"class_token": True},
+            derived={"qkv_bias": lambda header: "w.qkv.bias" in header.shapes},
+        ),
+        Form(mechanism="inline"),
+    ),
+    "agent": (
+        Form(
+            mechanism="agent_layer",
+            hyper={"agent_num": "num_agents"},
+            derived={
+                "class_token": lambda header: "w.ac_bias" in header.shapes,
+                "qkv_bias": lambda header: "w.qkv.bias" in header.shapes,
+            },
+            weights={
+                f"{name}_bias": (f"core.{name}_bias",)
+                for name in ("an", "na", "ah", "aw", "ha", "wa", "ac", "ca")
+            },
+        ),
+    ),
+    "linformer": (
+        Form(
+            mechanism="linformer_layer",
+            hyper={"k": "projected_len", "share_kv": "share_kv"},
+            derived={
+                "projected_len": _size("proj_k", -1),
+                "share_kv": lambda header: "w.proj_v" not in header.shapes,
+                "values_are_keys": lambda header: "w.to_v.weight" not in header.shapes,
+            },
+            weights={name: (f"core.{name}",) for name in ("proj_k", "proj_v")},
+        ),
+    ),
+    "nystrom": (
+        Form(
+            mechanism="nystromformer",
+            hyper={
+                "num_landmarks": "num_landmarks",
+                "pinv_iters": "pinv_iters",
+                "conv_kernel_size": "conv_kernel_size",
+            },
+            defaults={"pinv_iters": 6, "pinv_init": "batch"},
+            derived={"conv_kernel_size": _size("conv.weight", -2)},
+        ),
+    ),
+    "based_taylor": (Form(mechanism="taylor", hyper={"eps": "eps"}, defaults={"eps": 1e-6}),),
+    "simple_gla": (
+        Form(
+            mechanism="simple_gla",
+            inputs={"g": "log_decay"},
+            unused=frozenset({"decay_logit"}),
+        ),
+    ),
+    "gla": (Form(mechanism="gla", inputs={"g": "log_decay"}, unused=frozenset({"decay_logit"})),),
+    # Their recurrences take keys as they come: the caller has brought them to unit length.
+    "deltanet": (
+        Form(
+            mechanism="deltanet",
+            defaults={"normalise_keys": False},
+            unused=frozenset({"beta_logit"}),
+        ),
+    ),
+    "gated_deltanet": (
+        Form(
+            mechanism="gated_deltanet",
+            defaults={"normalise_keys": False},
+            inputs={"g": "log_decay"},
+            unused=frozenset({"beta_logit", "log_rate"}),
+        ),
+    ),
+    "mamba2_ssd": (
+        Form(
+            mechanism="mamba2_ssd",
+            inputs={"X": "v", "A": "log_decay", "Bm": "k", "C": "q"},
+            unused=frozenset({"log_rate"}),
+            tokens_first=True,
         ),
     ),
 }

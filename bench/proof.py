@@ -160,7 +160,7 @@ def _compare_all(golden: Golden, form: Form, name: str, dtype: str) -> Iterator[
     if form.method is not None:
         out: Tensor = getattr(module, form.method)(*inputs.values())
     else:
-        out = _call(module, inputs, _masks(golden, name))
+        out = _call(module, inputs, _masks(golden, name), form)
     official, bounds = golden.tensors, golden.header.bounds[dtype]
     if out.shape != official["out"].shape:
         yield compare("out", dtype, out, official["out"], bounds["out"])
@@ -195,11 +195,16 @@ def _masks(golden: Golden, name: str) -> dict[str, Tensor]:
     return masks
 
 
-def _call(module: nn.Module, inputs: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
+def _call(
+    module: nn.Module, inputs: dict[str, Tensor], masks: dict[str, Tensor], form: Form
+) -> Tensor:
     x = inputs.get("x")
     if x is None or x.ndim != 4:
-        out: Tensor = module(**inputs, **masks)
-        return out
+        named = {form.inputs.get(key, key): value for key, value in inputs.items()}
+        if form.tokens_first:
+            named = {key: value.transpose(1, 2) for key, value in named.items()}
+        out: Tensor = module(**named, **masks)
+        return out.transpose(1, 2) if form.tokens_first else out
     # Modules of vision models take (B, C, rows, columns); ours take tokens, row by row.
     tokens: Tensor = module(x.flatten(2).transpose(1, 2), **masks)
     return tokens.transpose(1, 2).reshape(*tokens.shape[::2], *x.shape[2:])

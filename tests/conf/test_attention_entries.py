@@ -44,6 +44,8 @@ def test_an_entry_named_like_its_mechanism_writes_the_defaults(entry):
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_an_entry_can_be_built(entry):
     settings = read(entry)[entry]
-    geometry = attentions.Geometry(num_heads=2, head_dim=8, seq_len=16)
-    built = attentions.build_attention(settings.pop("mechanism"), geometry, **settings)
+    mechanism = settings.pop("mechanism")
+    causal = not attentions.attention_class(mechanism).capabilities.bidirectional
+    geometry = attentions.Geometry(num_heads=2, head_dim=8, seq_len=16, causal=causal)
+    built = attentions.build_attention(mechanism, geometry, **settings)
     assert built.geometry is geometry

@@ -1,0 +1,297 @@
+"""Random feature attention: random Fourier features, with or without a gate that forgets."""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ._causal_sums import causal_sums, causal_sums_flops, with_ones
+from ._checks import equal_lengths, flag, one_of, positive, whole
+from ._feature_maps import direction
+from ._kernel_attention import (
+    CHUNK,
+    kernel_elements,
+    kernel_flops,
+    weight_sums,
+    weighted_values,
+)
+from ._masks import causal_pairs, hide_keys
+from ._orthogonal import orthogonal_gaussian
+from ._precision import in_wide_precision, wide_dtype, widen, without_autocast
+from .base import Attention, CallShape, Geometry
+from .capabilities import Capabilities
+from .registry import register_attention
+
+_GATE_BIAS = 2.0
+"""A gate of 0.88 to start with. The paper names no value."""
+
+
+_SOURCE = "Peng et al., 2021, arXiv:2103.02143"
+
+
+@register_attention(
+    "rfa",
+    title="RFA (random Fourier features)",
+    source=_SOURCE,
+    capabilities=Capabilities(
+        causal=True, cross=True, recurrent=True, masks=frozenset({"padding"})
+    ),
+)
+class Rfa(Attention):
+    """Linear attention whose features estimate a Gaussian kernel of directions.
+
+        phi(x) = F^(-1/2) [sin(w_m . x / ||x||); cos(w_m . x / ||x||)],  m = 1 .. F
+        out_i  = sum_j phi(q_i) . phi(k_j) v_j / max(sum_j phi(q_i) . phi(k_j), eps)
+
+    Every head has F rows w_m of its own, Gaussian with the learned spread ``sigma`` / ``tau`` per
+    channel. phi(q) . phi(k) estimates exp(-||q - k||^2 / 2), which for directions is
+    exp(q . k) / e. Estimates can be negative, and their sum near zero; so the sum is at least
+    ``eps``. The authors' code holds it to 1, later copies to 0.1, of sums F / 100 times as large.
+
+    With the paper's gate it is `RfaGated`. A query whose keys are all hidden gets zeros.
+
+    Args:
+        geometry: the shape to build for.
+        num_features: F, so that there are 2 F features; head_dim if None.
+        normalise: True for directions, as in paper and authors' code; False takes x / D^(1/4), as
+            fast-transformers does, and the kernel then depends on the norms.
+        projection: ``"gaussian"`` for independent rows, as in the paper, or ``"orthogonal"`` for
+            blocks at right angles to each other, whose estimates spread less.
+        tau: temperature of the kernel, 1 in the authors' code unless tuned.
+        eps: the least sum of weights.
+        projection_seed: seeds all rows.
+    """
+
+    projection: Tensor
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        num_features: int | None = None,
+        normalise: bool = True,
+        projection: str = "gaussian",
+        tau: float = 1.0,
+        eps: float = 0.1,
+        projection_seed: int = 0,
+    ) -> None:
+        super().__init__(geometry)
+        heads, dim = geometry.num_heads, geometry.head_dim
+        if num_features is None:
+            num_features = dim
+        self.num_features = whole(self.name, "num_features", num_features, 1)
+        self.normalise = flag(self.name, "normalise", normalise)
+        one_of(self.name, "projection", projection, ("gaussian", "orthogonal"))
+        self.tau = positive(self.name, "tau", tau)
+        self.eps = positive(self.name, "eps", eps)
+        whole(self.name, "projection_seed", projection_seed, 0)
+        draw = orthogonal_rows if projection == "orthogonal" else gaussian_rows
+        rows = torch.stack([draw(num_features, dim, projection_seed, h) for h in range(heads)])
+        self.register_buffer("projection", rows.to(torch.get_default_dtype()))  # (H, F, D)
+        self.sigma = nn.Parameter(torch.ones(heads, dim))
+
+    @in_wide_precision
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        if self.geometry.causal:
+            equal_lengths(self.name, q, k, "the causal form")
+            return self._continue(q, k, v, None, key_mask)[0]
+        phi_q, phi_k = self._features(q), hide_keys(self.name, self._features(k), key_mask)
+        return weighted_values(phi_q, phi_k, v) / weight_sums(phi_q, phi_k).clamp(min=self.eps)
+
+    def _features(self, x: Tensor) -> Tensor:
+        """(B, H, N, D) -> (B, H, N, 2 F)."""
+        x = direction(x)[0] if self.normalise else x / math.sqrt(math.sqrt(x.shape[-1]))
+        rows = self.projection.to(x.dtype) * widen(self.sigma).to(x.dtype)[:, None] / self.tau
+        angle = x @ rows.transpose(-2, -1)
+        return torch.cat((angle.sin(), angle.cos()), dim=-1) / math.sqrt(self.num_features)
+
+    def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """S with the sums of weights as its last column, (B, H, 2 F, E + 1), of zeros."""
+        g = self.geometry
+        sizes = (batch_size, g.num_heads, 2 * self.num_features, g.value_dim + 1)
+        return torch.zeros(sizes, dtype=wide_dtype(dtype), device=device)
+
+    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
+        with without_autocast(q.device.type):
+            out, state = self._continue(widen(q), widen(k), widen(v), state, None)
+        return out.to(q.dtype), state
+
+    def _continue(
+        self, q: Tensor, k: Tensor, v: Tensor, state: Tensor | None, key_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        phi_q, phi_k = self._features(q), hide_keys(self.name, self._features(k), key_mask)
+        sums, state = causal_sums(phi_q, phi_k, with_ones(v), state)
+        return self._divided(sums), state
+
+    def _divided(self, sums: Tensor) -> Tensor:
+        """Sums of values by the sums of weights in their last column."""
+        return sums[..., :-1] / sums[..., -1:].clamp(min=self.eps)
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The N x M weights as means of cosines of differences."""
+        weights = self._reference_weights(q, k)
+        return weights @ v / weights.sum(dim=-1, keepdim=True).clamp(min=self.eps)
+
+    def _reference_weights(self, q: Tensor, k: Tensor) -> Tensor:
+        angle_q, angle_k = (self._reference_angles(x) for x in (q, k))
+        cosines = torch.einsum("bhnf,bhmf->bhnm", angle_q.cos(), angle_k.cos())
+        sines = torch.einsum("bhnf,bhmf->bhnm", angle_q.sin(), angle_k.sin())
+        weights = (cosines + sines) / self.num_features
+        return weights.tril() if self.geometry.causal else weights
+
+    def _reference_angles(self, x: Tensor) -> Tensor:
+        x = x / x.pow(2).sum(-1, keepdim=True).sqrt() if self.normalise else x / x.shape[-1] ** 0.25
+        spread = self.sigma.to(x.dtype) / self.tau
+        return torch.einsum("bhnd,hd,hfd->bhnf", x, spread, self.projection.to(x.dtype))
+
+    def flops(self, shape: CallShape) -> int:
+        """Both projections, and kernel attention with 2 F features."""
+        return self._projection_flops(shape) + kernel_flops(shape, 2 * self.num_features)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """The causal form also writes out the pairs within a chunk, and sums weights as a value."""
+        if not shape.causal:
+            return self.flops(shape)
+        sums = causal_sums_flops(shape, 2 * self.num_features, shape.value_dim + 1)
+        return self._projection_flops(shape) + sums
+
+    def _projection_flops(self, shape: CallShape) -> int:
+        return 2 * (shape.num_tokens + shape.num_keys) * shape.head_dim * self.num_features
+
+    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
+        """Inputs in float32, features with the angles that they come of, and output."""
+        features, maps = 2 * self.num_features, 3 if backward else None
+        return kernel_elements(shape, features, forward_maps=2, backward_maps=maps)
+
+
+@register_attention(
+    "rfa_gated",
+    title="RFA with a gate",
+    source=_SOURCE,
+    capabilities=Capabilities(
+        bidirectional=False, causal=True, recurrent=True, masks=frozenset({"padding"})
+    ),
+)
+class RfaGated(Rfa):
+    """RFA whose past fades: a new token enters with what a gate lets go of.
+
+        g_t   = sigmoid(w_g . k_t + b_g)
+        S_t   = g_t S_{t-1} + (1 - g_t) phi(k_t) v_t^T,  z_t = g_t z_{t-1} + (1 - g_t) phi(k_t)
+        out_t = phi(q_t) S_t / max(phi(q_t) . z_t, eps)
+
+    The paper's gate looks at the layer's input; a core sees its projections only, and here it
+    looks at the key, which a layer makes of that input. A hidden key moves no gate.
+
+    Args:
+        geometry: the shape to build for; causal.
+        num_features: as for `Rfa`.
+        normalise: as for `Rfa`.
+        projection: as for `Rfa`.
+        tau: as for `Rfa`.
+        eps: as for `Rfa`.
+        projection_seed: as for `Rfa`.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        num_features: int | None = None,
+        normalise: bool = True,
+        projection: str = "gaussian",
+        tau: float = 1.0,
+        eps: float = 0.1,
+        projection_seed: int = 0,
+    ) -> None:
+        super().__init__(geometry, num_features, normalise, projection, tau, eps, projection_seed)
+        self.gate_weight = nn.Parameter(torch.zeros(geometry.num_heads, geometry.head_dim))
+        self.gate_bias = nn.Parameter(torch.full((geometry.num_heads,), _GATE_BIAS))
+
+    def _continue(
+        self, q: Tensor, k: Tensor, v: Tensor, state: Tensor | None, key_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        phi_q, phi_k = self._features(q), hide_keys(self.name, self._features(k), key_mask)
+        score = self._score(k)
+        fading = functional.logsigmoid(score)
+        if key_mask is not None:
+            fading = fading.masked_fill(~key_mask[:, None], 0.0)
+        arriving = phi_k * (-score).sigmoid()[..., None]  # (1 - g_t) phi(k_t)
+        sums, state = fading_sums(phi_q, arriving, with_ones(v), fading, state)
+        return self._divided(sums), state
+
+    def _score(self, k: Tensor) -> Tensor:
+        """w_g . k_t + b_g: (B, H, N, D) -> (B, H, N)."""
+        weight, bias = (widen(p).to(k.dtype) for p in (self.gate_weight, self.gate_bias))
+        return (k * weight[:, None]).sum(dim=-1) + bias[:, None]
+
+    def _reference_weights(self, q: Tensor, k: Tensor) -> Tensor:
+        """Times what is left at token i of what came in at token j."""
+        score = torch.einsum("bhnd,hd->bhn", k, self.gate_weight) + self.gate_bias[:, None]
+        gate = 1 / (1 + (-score).exp())
+        left, rows = torch.zeros_like(gate), []
+        for i in range(k.shape[-2]):
+            arrives = torch.arange(k.shape[-2], device=k.device) == i
+            left = left * gate[..., i : i + 1] + (1 - gate[..., i : i + 1]) * arrives
+            rows.append(left)
+        return super()._reference_weights(q, k) * torch.stack(rows, dim=-2)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """With the pairs within a chunk written out, and weights summed as a value."""
+        sums = fading_sums_flops(shape, 2 * self.num_features, shape.value_dim + 1)
+        return self._projection_flops(shape) + sums
+
+
+def gaussian_rows(num_features: int, dim: int, seed: int, head: int) -> Tensor:
+    """(F, D) in float64, from a generator of its own: torch's global one is left alone."""
+    generator = torch.Generator("cpu").manual_seed(zlib.crc32(f"{seed}/{head}".encode()))
+    return torch.randn(num_features, dim, generator=generator, dtype=torch.float64, device="cpu")
+
+
+def orthogonal_rows(num_features: int, dim: int, seed: int, head: int) -> Tensor:
+    """(F, D) in float64, rows of a block of D at right angles to each other."""
+    return orthogonal_gaussian(num_features, dim, unit_scale=False, seed=seed, draw=head)
+
+
+def fading_sums(
+    phi_q: Tensor, phi_k: Tensor, v: Tensor, fading: Tensor, context: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """`causal_sums` in which each token first fades what came before it, by exp(fading).
+
+    Args:
+        phi_q: (B, H, N, F).
+        phi_k: (B, H, N, F).
+        v: (B, H, N, E).
+        fading: logarithm of what is left, 0 or less, (B, H, N).
+        context: what the past left behind, (B, H, F, E); None for no past.
+
+    Returns:
+        The sums, (B, H, N, E), and the context after the last token.
+    """
+    if context is None:
+        context = phi_q.new_zeros(*phi_k.shape[:2], phi_k.shape[-1], v.shape[-1])
+    outputs = []
+    chunks = (x.split(CHUNK, dim=2) for x in (phi_q, phi_k, v, fading))
+    for queries, keys, values, faded in zip(*chunks, strict=True):
+        since_start = faded.cumsum(dim=-1)  # G_i, (B, H, C)
+        # exp(G_i - G_j) for j <= i only: exp(-G_j) alone overflows.
+        hidden = ~causal_pairs(faded.shape[-1], faded.device)
+        between = since_start[..., :, None] - since_start[..., None, :]
+        left = between.masked_fill(hidden, -math.inf).exp()
+        within = ((queries @ keys.transpose(-2, -1)) * left) @ values
+        outputs.append(within + since_start.exp()[..., None] * (queries @ context))
+        to_end = (since_start[..., -1:] - since_start).exp()[..., None]
+        arriving = (keys * to_end).transpose(-2, -1) @ values
+        context = since_start[..., -1:, None].exp() * context + arriving
+    return torch.cat(outputs, dim=2), context
+
+
+def fading_sums_flops(shape: CallShape, num_features: int, value_dim: int) -> int:
+    """What `fading_sums` executes, with the hidden pairs within each chunk."""
+    whole_chunks, rest = divmod(shape.query_len, CHUNK)
+    pairs = shape.batch_size * shape.num_heads * (whole_chunks * CHUNK**2 + rest**2)
+    across = 4 * shape.num_tokens * num_features * value_dim
+    return 2 * pairs * (num_features + value_dim) + across
