@@ -13,6 +13,9 @@ from torch import Tensor
 
 _BASE = 10_000.0
 
+# Not `dtype.to_complex()`, which stops torch.compile.
+_COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+
 
 @functools.lru_cache(maxsize=8)
 def turns(grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -35,7 +38,7 @@ def turns(grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.dev
         by_row = (rows[:, None, None] * frequency).expand(*grid, -1)
         by_column = (columns[None, :, None] * frequency).expand(*grid, -1)
         angle = torch.cat((by_row, by_column), dim=-1).flatten(0, 1)
-        return torch.polar(torch.ones_like(angle), angle).to(device, dtype.to_complex())
+        return torch.polar(torch.ones_like(angle), angle).to(device, _COMPLEX[dtype])
 
 
 def rotate(phi: Tensor, grid: tuple[int, int], dim: int) -> Tensor:
