@@ -1,0 +1,21 @@
+"""What a task hands out, as a hash: two processes, or two states of one, can be compared by it."""
+
+import hashlib
+from itertools import islice
+
+from bench.tasks.base import Split, build_task, task_names
+
+
+def digest_of(name, settings, seed=0, num_batches=3):
+    """A hash of a task's first training batches and of its whole test set."""
+    task = build_task(name, settings)
+    digest = hashlib.sha256()
+    batches = [*islice(task.batches(Split.TRAIN, seed), num_batches), *task.batches(Split.TEST, 0)]
+    for batch in batches:
+        digest.update(batch.inputs.numpy().tobytes() + batch.targets.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def all_digests(settings):
+    """Of every task, in the order of their names."""
+    return [digest_of(name, settings) for name in task_names()]
