@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 UNFINISHED := $(VENV)/unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench smoke report regress baseline perf selftest verify \
+.PHONY: help setup bench smoke showcase report regress baseline perf selftest verify \
   test test-slow test-gpu check format lint type clean
 
 help: ## list these targets
@@ -21,6 +21,11 @@ bench: $(READY) ## measure the default suite and leave a leaderboard in results/
 
 smoke: $(READY) ## a sweep of seconds, to see that everything works here
 	$(BIN)/python -m bench.sweep experiment=smoke
+
+showcase: ## copy the leaderboard of results/ to docs/results/, which is kept in git
+	mkdir -p docs/results
+	rm -rf docs/results/charts
+	cp -r results/leaderboard.md results/table.csv results/charts docs/results/
 
 report: $(READY) ## write the tables and pictures again, from the records in results/
 	$(BIN)/python -m bench.report

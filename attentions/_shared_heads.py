@@ -1,6 +1,6 @@
 """Grouped and multi-query attention: several query heads share one head of keys and values.
 
-Ainslie et al., 2023, arXiv:2305.13245, §2; one shared head for all: Shazeer, 2019, arXiv:1911.02150.
+Ainslie et al., 2023, arXiv:2305.13245, §2; one head for all: Shazeer, 2019, arXiv:1911.02150.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ class SharedHeads(Attention):
         """The core's empty state."""
         return self.core.init_state(batch_size, dtype=dtype, device=device)
 
-    def step(
-        self, q: Tensor, k: Tensor, v: Tensor, state: Any, **extra: Any
-    ) -> tuple[Tensor, Any]:
+    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any, **extra: Any) -> tuple[Tensor, Any]:
         """The core's step."""
         return self.core.step(q, *self._share(k, v), state, **extra)
 

@@ -5,13 +5,13 @@ A backward pass that computes each tile again keeps memory linear in N both ways
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ._masks import causal_pairs
 from .base import CallShape
 
 
@@ -56,8 +56,11 @@ class Tiling:
             device: where the tile is.
         """
         hidden = None
-        if self.causal and columns.start == rows.start:  # the tile on the diagonal
-            hidden = ~causal_pairs(rows.stop - rows.start, device)
+        if self.causal and columns.stop > rows.start + 1:  # the diagonal cuts this tile
+            query, key = (
+                torch.arange(part.start, part.stop, device=device) for part in (rows, columns)
+            )
+            hidden = key > query[:, None]
         if allowed is not None:
             masked = ~_cut(_cut(allowed, -2, rows), -1, columns)
             hidden = masked if hidden is None else hidden | masked
@@ -71,15 +74,20 @@ def _cut(mask: Tensor, axis: int, part: slice) -> Tensor:
     return mask.narrow(axis, part.start, part.stop - part.start)
 
 
+def scaled(x: Tensor) -> Tensor:
+    """Divide by sqrt(D): before the products, where large entries could overflow. Contiguous."""
+    return x.contiguous() * (1 / math.sqrt(x.shape[-1]))
+
+
 def tiled_flops(shape: CallShape, size: int) -> int:
     """Scores and the mix of values for every pair of every tile, hidden ones included."""
     tiling = Tiling(
         query_len=shape.query_len, key_len=shape.key_len, size=size, causal=shape.causal
     )
-    pairs = sum(
+    pairs: int = sum(
         (rows.stop - rows.start) * (columns.stop - columns.start)
         for rows in tiling.rows()
         for columns in tiling.columns(rows)
     )
-    per_pair = 2 * (shape.head_dim + shape.value_dim)
-    return shape.batch_size * shape.num_heads * pairs * per_pair
+    heads = shape.batch_size * shape.num_heads
+    return 2 * heads * pairs * (shape.head_dim + shape.value_dim)

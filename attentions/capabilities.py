@@ -35,6 +35,7 @@ class Capabilities:
             that owns its projections only as ``layer``.
         dtypes: names of the torch dtypes it accepts.
         devices: device types it runs on.
+        backward_devices: those of them on which gradients can be taken.
         requires: optional packages, imported in ``__init__`` and not at the top of the file.
     """
 
@@ -52,4 +53,5 @@ class Capabilities:
     scopes: tuple[str, ...] = ("core", "layer")
     dtypes: tuple[str, ...] = DTYPES
     devices: tuple[str, ...] = ("cpu", "cuda")
+    backward_devices: tuple[str, ...] = ("cpu", "cuda")
     requires: tuple[str, ...] = ()

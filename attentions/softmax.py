@@ -7,15 +7,24 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ._checks import equal_lengths
+from ._checks import equal_lengths, one_of
 from ._masks import allowed_pairs
-from .base import Attention, CallShape
+from .base import Attention, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
 
 _TILE = 128
 """Rows and columns of a fused kernel's tile, roughly: 32 to 512 are in use."""
+_BACKENDS = {
+    "math": SDPBackend.MATH,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+_NO_KERNEL = ("No available kernel", "No viable backend")
+"""How torch's refusals begin."""
 
 
 @register_attention(
@@ -30,7 +39,18 @@ class Softmax(Attention):
     """softmax(q k^T / sqrt(D)) v without ever holding the matrix of weights.
 
     A query whose keys are all hidden gets zeros.
+
+    Args:
+        geometry: the shape to build for.
+        backend: which of torch's kernels: ``"auto"`` lets torch choose; ``"math"`` is unfused, runs
+            everywhere and holds the weights; ``"flash"``, ``"efficient"`` and ``"cudnn"`` are
+            fused. A processor has ``"math"`` and ``"flash"``, and ``"flash"`` needs values as
+            wide as keys. A call that the kernel cannot take is refused.
     """
+
+    def __init__(self, geometry: Geometry, backend: str = "auto") -> None:
+        super().__init__(geometry)
+        self.backend = one_of(self.name, "backend", backend, ("auto", *_BACKENDS))
 
     def forward(
         self,
@@ -46,13 +66,39 @@ class Softmax(Attention):
         if causal:
             equal_lengths(self.name, q, k, "the causal form")
         if key_mask is None and mask is None:
-            return functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+            return self._mix(q, k, v, is_causal=causal)
         allowed = allowed_pairs(self.name, q, k, causal=causal, key_mask=key_mask, mask=mask)
         assert allowed is not None
         # A row of nothing but hidden keys is NaN in some kernels: let it see all, then blank it.
         blind = ~allowed.any(dim=-1, keepdim=True)
-        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed | blind)
-        return out.masked_fill(blind, 0.0)
+        return self._mix(q, k, v, attn_mask=allowed | blind).masked_fill(blind, 0.0)
+
+    def _mix(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        if self.backend == "auto":
+            return functional.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=is_causal)
+        try:
+            with sdpa_kernel(_BACKENDS[self.backend]):
+                return functional.scaled_dot_product_attention(
+                    q, k, v, attn_mask, is_causal=is_causal
+                )
+        except RuntimeError as error:
+            if not str(error).startswith(_NO_KERNEL):
+                raise
+            dtype = str(q.dtype).removeprefix("torch.")
+            masked = ", under a mask" if attn_mask is not None else ""
+            raise ValueError(
+                f"{self.name}: backend is {self.backend!r}, which has no kernel for {dtype} on "
+                f"{q.device.type} with head_dim {q.shape[-1]} and value_dim {v.shape[-1]}{masked}; "
+                "'math' runs everywhere, and 'auto' leaves the choice to torch."
+            ) from error
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Exponentials over their sums."""
@@ -63,9 +109,15 @@ class Softmax(Attention):
         return 2 * shape.num_pairs * (shape.head_dim + shape.value_dim)
 
     def executed_flops(self, shape: CallShape) -> int:
-        """As `flops`, and the rest of the tiles that the diagonal cuts if causal: an estimate."""
+        """As `flops`, and the rest of the tiles that the diagonal cuts if causal: an estimate.
+
+        Unfused, all pairs.
+        """
         if not shape.causal:
             return self.flops(shape)
+        if self.backend == "math":
+            pairs = shape.num_tokens * shape.key_len
+            return 2 * pairs * (shape.head_dim + shape.value_dim)
         seen = sum(
             min(_TILE, shape.query_len - start) * min(start + _TILE, shape.query_len)
             for start in range(0, shape.query_len, _TILE)
@@ -73,7 +125,9 @@ class Softmax(Attention):
         return 2 * shape.batch_size * shape.num_heads * seen * (shape.head_dim + shape.value_dim)
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """A sum per query, and in the backward pass a copy of the output."""
+        """A sum per query, and in the backward pass a copy of the output; unfused, the weights."""
+        if self.backend == "math":
+            return shape.num_tokens * shape.key_len * (3 if backward or shape.causal else 2)
         return shape.num_tokens * (1 + (shape.value_dim if backward else 0))
 
 

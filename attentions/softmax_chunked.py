@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from ._checks import equal_lengths, whole
 from ._masks import allowed_pairs
 from ._precision import in_wide_precision
-from ._tiles import Tiling, tiled_flops
+from ._tiles import Tiling, scaled, tiled_flops
 from .base import Attention, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -66,7 +66,7 @@ class SoftmaxChunked(Attention):
         tiling = Tiling(
             query_len=q.shape[-2], key_len=k.shape[-2], size=self.chunk_size, causal=causal
         )
-        out: Tensor = _OnlineSoftmax.apply(q, k, v, allowed, tiling)[0]
+        out: Tensor = _OnlineSoftmax.apply(q, k, v, allowed, tiling)[0]  # type: ignore[no-untyped-call]
         return out
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class _OnlineSoftmax(Function):
     def forward(
         q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, tiling: Tiling
     ) -> tuple[Tensor, Tensor]:
-        q, k, v = _scaled(q), k.contiguous(), v.contiguous()
+        q, k, v = scaled(q), k.contiguous(), v.contiguous()
         out = q.new_empty(*q.shape[:-1], v.shape[-1])
         log_sum = q.new_empty(*q.shape[:-1], 1)
         for rows in tiling.rows():
@@ -138,7 +138,7 @@ class _OnlineSoftmax(Function):
         tiling: Tiling = ctx.tiling
         # sum_j w_ij (g_i . v_j) = g_i . o_i, which the gradient of a softmax takes off.
         mean = (grad_out * out).sum(dim=-1, keepdim=True)
-        q, k, v, grad_out = _scaled(q), k.contiguous(), v.contiguous(), grad_out.contiguous()
+        q, k, v, grad_out = scaled(q), k.contiguous(), v.contiguous(), grad_out.contiguous()
         grad_q, grad_k, grad_v = (torch.zeros_like(x) for x in (q, k, v))
         for rows in tiling.rows():
             queries, grad_rows = q[:, :, rows], grad_out[:, :, rows]
@@ -154,9 +154,4 @@ class _OnlineSoftmax(Function):
                 grad_scores = grad_scores.sub_(mean[:, :, rows]).mul_(weights)
                 grad_q[:, :, rows] += grad_scores @ keys
                 grad_k[:, :, columns] += grad_scores.transpose(-2, -1) @ queries
-        return _scaled(grad_q), grad_k, grad_v, None, None
-
-
-def _scaled(x: Tensor) -> Tensor:
-    """x / sqrt(D), contiguous."""
-    return x.contiguous() * x.shape[-1] ** -0.5
+        return scaled(grad_q), grad_k, grad_v, None, None

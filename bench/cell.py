@@ -17,6 +17,7 @@ class KernelWorkload:
             AdamW; ``prefill`` of a state from a prompt; ``decode`` of one token on top of it.
         cache: ``warm``, or ``cold``: flushed before every call.
         compile: ``eager``, or ``inductor``.
+        num_kv_heads: heads of keys and values, where fewer than of queries; None for as many.
     """
 
     seq_len: int
@@ -29,6 +30,7 @@ class KernelWorkload:
     scope: str
     cache: str = "warm"
     compile: str = "eager"
+    num_kv_heads: int | None = None
 
     @property
     def has_backward(self) -> bool:
@@ -61,7 +63,7 @@ class TaskWorkload:
 
 Workload = KernelWorkload | TaskWorkload
 
-_LATER_AXES = {"cache": "warm", "compile": "eager"}
+_LATER_AXES = {"cache": "warm", "compile": "eager", "num_kv_heads": None}
 """Axes that came after the first records, with the value that these had: it leaves keys alone."""
 
 
@@ -94,7 +96,7 @@ class Cell:
         for label in ("entry", "task_label", "plugins"):
             identity.pop(label, None)
         for axis, usual in _LATER_AXES.items():
-            if identity.get(axis) == usual:
+            if axis in identity and identity[axis] == usual:
                 del identity[axis]
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -130,6 +132,7 @@ class Cell:
             *(["causal"] if w.causal else []),
             *(["layer"] if w.scope == "layer" else []),
             *(["cold"] if w.cache == "cold" else []),
+            *([f"num_kv_heads={w.num_kv_heads}"] if w.num_kv_heads else []),
             *(["inductor"] if w.compile == "inductor" else []),
             self.device,
         ]

@@ -46,6 +46,7 @@ class Axes:
     seq_len: tuple[int, ...]
     batch_size: tuple[int, ...]
     num_heads: tuple[int, ...]
+    num_kv_heads: tuple[int | None, ...]
     head_dim: tuple[int, ...]
     dtype: tuple[str, ...]
     device: tuple[str, ...]
@@ -88,6 +89,42 @@ class SweepConfig:
     require_ok: bool
     measure: Stopping
     run: RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateConfig:
+    """Everything that `bench.calibrate` was asked for.
+
+    Attributes:
+        num_threads: empty for 1 and as many as there are cores.
+        allocator: that of the workers, as in `RunConfig`.
+    """
+
+    device: tuple[str, ...]
+    dtype: tuple[str, ...]
+    num_threads: tuple[int, ...]
+    out: Path
+    timeout_s: float
+    allocator: str
+
+
+def read_calibrate_config(config: dict[str, Any]) -> CalibrateConfig:
+    """Check every value.
+
+    Raises:
+        ConfigError: naming the key, what was given and what is allowed.
+    """
+    run = _mapping(config, "run")
+    _refuse_unknown("run", run, ["timeout_s", "allocator"])
+    threads = [] if config.get("num_threads") is None else axis(config, "num_threads")
+    return CalibrateConfig(
+        device=tuple(_device(value) for value in axis(config, "device")),
+        dtype=tuple(_word("dtype", value, DTYPES) for value in axis(config, "dtype")),
+        num_threads=tuple(_number("num_threads", value, int, low=1) for value in threads),
+        out=Path(one(config, "out", str)),
+        timeout_s=_number("run.timeout_s", run.get("timeout_s"), float, low=0.1),
+        allocator=_word("run.allocator", run.get("allocator"), tuple(ALLOCATORS)),
+    )
 
 
 def read_sweep_config(config: dict[str, Any]) -> SweepConfig:
@@ -178,6 +215,7 @@ def _read_axes(config: dict[str, Any]) -> Axes:
         seq_len=sizes("seq_len"),
         batch_size=sizes("batch_size"),
         num_heads=sizes("num_heads"),
+        num_kv_heads=sizes("num_kv_heads") if config.get("num_kv_heads") is not None else (None,),
         head_dim=sizes("head_dim"),
         dtype=words("dtype", DTYPES),
         device=tuple(_device(value) for value in axis(config, "device")),

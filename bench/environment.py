@@ -17,6 +17,7 @@ from typing import Any
 
 import bench
 from bench.cell import Cell
+from bench.measure.headroom import memory_limit_bytes
 from bench.record import METHOD_VERSION
 
 _LIBRARIES = ("torch", "numpy", "hydra-core", "wandb", "fvcore", "opt_einsum", "triton")
@@ -36,6 +37,7 @@ class Environment:
         worker_environment: variables that workers are started with.
         commit: of the project's checkout; None outside of one.
         is_dirty: whether tracked files differ from that commit.
+        calibration: the machine's ceilings, as `bench.calibration` reads them; None without any.
     """
 
     platform: str
@@ -48,6 +50,7 @@ class Environment:
     worker_environment: dict[str, str]
     commit: str | None
     is_dirty: bool | None
+    calibration: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As stored in each record."""
@@ -61,7 +64,7 @@ def current(devices: tuple[str, ...], allocator: str, worker_env: dict[str, str]
         platform=platform.platform(),
         processor=_processor(),
         num_cores=_num_cores(),
-        memory_bytes=_memory_limit_bytes(),
+        memory_bytes=memory_limit_bytes(),
         versions={n: _version(n) for n in _LIBRARIES} | {"python": platform.python_version()},
         devices={name: _device_name(name) for name in devices},
         allocator=allocator,
@@ -77,17 +80,6 @@ def available_devices() -> tuple[str, ...]:
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return ("cpu", *(f"cuda:{index}" for index in range(count)))
-
-
-def free_bytes(device: str) -> int:
-    """Memory that a cell could still get: what is free now on a CPU, all of a CUDA device's."""
-    if device == "cpu":
-        import psutil
-
-        return min(int(psutil.virtual_memory().available), _container_free_bytes())
-    import torch
-
-    return int(torch.cuda.get_device_properties(torch.device(device)).total_memory)
 
 
 def freshness(cell: Cell, environment: Environment) -> str:
@@ -174,31 +166,6 @@ def _num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _memory_limit_bytes() -> int:
-    import psutil
-
-    total = int(psutil.virtual_memory().total)
-    limit = _read_int("/sys/fs/cgroup/memory.max")
-    return min(total, limit) if limit is not None else total
-
-
-def _container_free_bytes() -> int:
-    limit = _read_int("/sys/fs/cgroup/memory.max")
-    used = _read_int("/sys/fs/cgroup/memory.current")
-    if limit is None or used is None:
-        return 1 << 62
-    stat = Path("/sys/fs/cgroup/memory.stat").read_text()
-    reclaimable = sum(int(n) for n in re.findall(r"^inactive_file (\d+)$", stat, re.M))
-    return max(0, limit - used + reclaimable)
-
-
-def _read_int(path: str) -> int | None:
-    try:
-        return int(Path(path).read_text())
-    except (OSError, ValueError):  # no such file, or the word "max"
-        return None
 
 
 def _device_name(device: str) -> str:

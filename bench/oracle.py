@@ -66,7 +66,7 @@ def check(cell: Cell, library: ModuleType | None = None) -> Errors:
     tensors = subject.sets[0]
     with torch.set_grad_enabled(w.has_backward):
         out = subject.forward(tensors)
-        like = tensors[-2][..., -1:, :] if w.mode == "decode" else tensors[-2]
+        like = tensors[-1][..., -1:, :] if w.mode == "decode" else tensors[-1]
         _refuse_nothing(out.detach(), like)
         wide = [t.detach().cpu().double().requires_grad_(t.requires_grad) for t in tensors]
         expected = _expected(copy.deepcopy(subject.module).cpu().double(), wide[:-1])
@@ -93,6 +93,7 @@ def _expected(module: nn.Module, tensors: list[Tensor]) -> Tensor:
 
 
 def _softmax_written_out(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
     if causal:
         hidden = torch.ones_like(scores, dtype=torch.bool).triu(1)
@@ -101,11 +102,11 @@ def _softmax_written_out(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Te
     return out
 
 
-def _refuse_nothing(out: Tensor, value: Tensor) -> None:
-    if out.shape != value.shape:
-        raise Incorrect(f"output has shape {tuple(out.shape)}, expected {tuple(value.shape)}")
-    if out.dtype != value.dtype:
-        raise Incorrect(f"output has dtype {out.dtype}, expected {value.dtype}")
+def _refuse_nothing(out: Tensor, like: Tensor) -> None:
+    if out.shape != like.shape:
+        raise Incorrect(f"output has shape {tuple(out.shape)}, expected {tuple(like.shape)}")
+    if out.dtype != like.dtype:
+        raise Incorrect(f"output has dtype {out.dtype}, expected {like.dtype}")
     bad = int((~out.isfinite()).sum())
     if bad:
         raise Incorrect(f"output holds {bad} of {out.numel()} values that are NaN or infinite")

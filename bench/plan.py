@@ -158,6 +158,7 @@ _SHAPE_AXES = (
     "dtype",
     "batch_size",
     "num_heads",
+    "num_kv_heads",
     "head_dim",
     "seq_len",
 )
@@ -201,6 +202,10 @@ def why_unsupported(capabilities: Capabilities, cell: Cell) -> str | None:
     for package in can.requires:
         if importlib.util.find_spec(package) is None:
             return f"{name} needs the package {package}, which is not installed."
+    needs_backward = cell.is_task or cell.kernel.has_backward
+    if needs_backward and cell.device.partition(":")[0] not in can.backward_devices:
+        where = ", ".join(can.backward_devices) or "no device"
+        return f"{name} has no backward pass on {cell.device}; it has one on {where}."
     if cell.is_task:
         return None if can.bidirectional else f"{name} is causal only; tasks are bidirectional."
     w = cell.kernel
@@ -236,11 +241,11 @@ def why_not(cell: Cell) -> str | None:
 
 def why_unbuildable(cell: Cell) -> str | None:
     """What the constructor says against a cell's shape, asked without allocating anything."""
-    if isinstance(cell.workload, TaskWorkload):
-        geometry = tasks.build_task(cell.workload.task, cell.workload.settings).geometry
-    else:
-        geometry = geometry_of(cell.workload)
     try:
+        if isinstance(cell.workload, TaskWorkload):
+            geometry = tasks.build_task(cell.workload.task, cell.workload.settings).geometry
+        else:
+            geometry = geometry_of(cell.workload)
         with torch.device("meta"):
             attentions.build_attention(cell.mechanism, geometry, **cell.hyperparameters)
     except (ValueError, TypeError, ImportError) as error:

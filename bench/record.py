@@ -51,6 +51,8 @@ class Speed:
         elementwise_elements: elements written by operators that no counter prices.
         num_operators: operators dispatched in one call.
         peak_memory_bytes: allocation peak of one call above its inputs; None if not measurable.
+        peak_rss_bytes: growth of the process's resident size at the peak of one call; None on an
+            accelerator, where the system does not tell, and below `memory.MIN_RSS_BYTES`.
         saved_for_backward_bytes: kept by autograd between forward and backward.
         num_parameters: learnable values of what was timed.
         tokens_per_call: batch_size * seq_len.
@@ -78,6 +80,7 @@ class Speed:
     elementwise_elements: int | None = None
     num_operators: int | None = None
     peak_memory_bytes: int | None = None
+    peak_rss_bytes: int | None = None
     saved_for_backward_bytes: int | None = None
     num_parameters: int | None = None
     tokens_per_call: int = 0

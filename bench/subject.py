@@ -32,6 +32,7 @@ def geometry_of(workload: KernelWorkload) -> Geometry:
         head_dim=workload.head_dim,
         seq_len=workload.seq_len,
         causal=workload.causal,
+        num_kv_heads=workload.num_kv_heads or workload.num_heads,
     )
 
 
@@ -64,9 +65,11 @@ def build_module(
     """
     w = cell.kernel
     attentions: Any = library or importlib.import_module("attentions")
-    geometry = attentions.Geometry(
-        num_heads=w.num_heads, head_dim=w.head_dim, seq_len=w.seq_len, causal=w.causal
-    )
+    settings: dict[str, Any] = {"num_heads": w.num_heads, "head_dim": w.head_dim}
+    settings |= {"seq_len": w.seq_len, "causal": w.causal}
+    if w.num_kv_heads is not None:  # another library may be older than this field
+        settings["num_kv_heads"] = w.num_kv_heads
+    geometry = attentions.Geometry(**settings)
     build = attentions.build_layer if w.scope == "layer" else attentions.build_attention
     torch.manual_seed(_WEIGHT_SEED)
     module: nn.Module = build(cell.mechanism, geometry, **cell.hyperparameters)

@@ -6,12 +6,14 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 
 from bench import environment
 from bench.app import check_writable, run_app
+from bench.calibration import read_calibration, with_calibration
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
 from bench.environment import Environment, freshness
@@ -38,6 +40,7 @@ def sweep(composed: dict[str, Any]) -> int:
     server = WorkerServer(config.run.allocator)
     devices = tuple(dict.fromkeys(p.cell.device for p in planned))
     here = environment.current(devices, config.run.allocator, server.environment())
+    here = replace(here, calibration=read_calibration(config.out, here.to_dict()))
     kept = () if config.force else read_records(config.out, missing_ok=True)
     todo = missing(planned, kept, here)
     if config.dry_run:
@@ -46,7 +49,7 @@ def sweep(composed: dict[str, Any]) -> int:
 
     new, busy_s, is_interrupted = measure(config, todo, here, server, composed["sweep_id"], console)
 
-    records = read_records(config.out, missing_ok=True)
+    records = with_calibration(read_records(config.out, missing_ok=True), config.out)
     published = publish(records, publishing, sweep=composed["sweep_id"])
     print_leaderboard(of_plan(records, planned), publishing, console)
     console.print()

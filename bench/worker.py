@@ -30,6 +30,7 @@ from typing import Any
 
 from bench.cell import Cell
 from bench.measure.clock import clock_for, now_s
+from bench.measure.headroom import keep_within_free_memory
 from bench.measure.stopping import Stopping
 from bench.record import Status
 
@@ -91,6 +92,9 @@ def trial(request: dict[str, Any], channel: Channel) -> Outcome:
     started = now_s()
     channel.send(step="memory")
     peak = memory.peak_memory_bytes(subject.call, device)
+    peak_rss = None
+    if device.type == "cpu" and (peak or 0) >= memory.MIN_RSS_BYTES:
+        peak_rss = memory.peak_rss_bytes(subject.call)
     saved = 0
     if w.has_backward:
         first = subject.sets[0]
@@ -112,6 +116,7 @@ def trial(request: dict[str, Any], channel: Channel) -> Outcome:
         max_error=errors.max_error,
         rms_error=errors.rms_error,
         peak_memory_bytes=peak,
+        peak_rss_bytes=peak_rss,
         saved_for_backward_bytes=saved,
         state_bytes=subject.state_bytes(),
         flops=w.flops_factor * useful,
@@ -131,7 +136,7 @@ def library_at(root: str | None) -> ModuleType | None:
     """The `attentions` package of another source tree, beside this one's; None for this one's."""
     if root is None:
         return None
-    from bench.gate.trees import load_library
+    from bench.library import load_library
 
     return load_library(root)
 
@@ -285,11 +290,34 @@ def train(request: dict[str, Any], channel: Channel) -> Outcome:
     started = now_s()
     try:
         quality = train_task(
-            cell, lambda phase, step, total, loss: channel.send(progress=[phase, step, total, loss])
+            cell,
+            lambda phase, step, total, loss: channel.send(progress=[phase, step, total, loss]),
+            library_at(request.get("root")),
         )
     except Diverged as error:
         return _outcome(Status.DIVERGED, str(error))
     return _ok(quality=asdict(quality), measured_s=now_s() - started)
+
+
+def ceiling(request: dict[str, Any], channel: Channel) -> Outcome:
+    """What a device does at best in one dtype with a number of threads."""
+    from dataclasses import asdict
+
+    import torch
+
+    from bench.measure import load
+    from bench.measure.roofline import measure_ceiling
+
+    device = torch.device(request["device"])
+    if request["num_threads"] is not None:
+        torch.set_num_threads(request["num_threads"])
+    channel.send(step="products and copies")
+    before = load.snapshot()
+    found = measure_ceiling(device, getattr(torch, request["dtype"]), clock_for(device))
+    after = load.snapshot()
+    is_noisy = load.is_noisy(load.between(before, after))
+    measured_s = after.wall_s - before.wall_s
+    return _ok(ceiling=asdict(found) | {"is_noisy": is_noisy}, measured_s=measured_s)
 
 
 JOBS: dict[str, Callable[[dict[str, Any], Channel], Outcome]] = {
@@ -298,6 +326,7 @@ JOBS: dict[str, Callable[[dict[str, Any], Channel], Outcome]] = {
     "rounds": rounds,
     "versus": versus,
     "train": train,
+    "ceiling": ceiling,
 }
 
 
@@ -316,6 +345,8 @@ def answer(request: dict[str, Any], channel: Channel) -> Outcome:
     try:
         for plugin in request.get("plugins", ()):
             importlib.import_module(plugin)
+        if device_of(request) == "cpu":
+            keep_within_free_memory()
         return JOBS[request["job"]](request, channel)
     except Incorrect as error:
         return _outcome(Status.INCORRECT, str(error))
@@ -324,6 +355,12 @@ def answer(request: dict[str, Any], channel: Channel) -> Outcome:
         if is_out_of_memory(error):
             return _outcome(Status.OUT_OF_MEMORY, _first_line(error), text)
         return _outcome(Status.ERROR, f"{type(error).__name__}: {_first_line(error)}", text)
+
+
+def device_of(request: dict[str, Any]) -> str:
+    """The device that a job runs on; cells of one job share theirs."""
+    cells = [request.get("cell"), request.get("current"), *request.get("cells", ()), request]
+    return str(next(cell["device"] for cell in cells if cell is not None))
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -51,6 +51,12 @@ def _exhaust(self, q, k, v):
     return torch.empty(2**60)
 
 
+def _hoard(self, q, k, v):
+    """Takes what there is, piece by piece; untouched, so that no memory is really used."""
+    kept = [torch.empty(2**28, dtype=torch.uint8) for _ in range(2**14)]
+    return v + len(kept)
+
+
 def _killed(self, q, k, v):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -86,6 +92,7 @@ _register("wrong_gradient", _wrong_gradient, exact=True)
 _register("hang", _hang)
 _register("segfault", _segfault)
 _register("exhaust", _exhaust)
+_register("hoard", _hoard)
 _register("killed", _killed)
 _register("raises", _raise)
 _register("crash_later", _crash_later)

@@ -20,13 +20,15 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = (
     ("bench.__main__",),
     ("bench.sweep",),
-    ("bench.report", "bench.regress", "bench.verify", "bench.listing"),
-    ("bench.progress",),
+    ("bench.report", "bench.regress", "bench.verify", "bench.calibrate", "bench.listing"),
+    ("bench.selftest",),
+    ("bench.progress", "bench.gate"),
 )
 MEASURING = (
     *COMMANDS,
     ("bench.app",),
     ("bench.run",),
+    ("bench.jobs",),
     ("bench.plan",),
     ("bench.config",),
     ("bench.environment", "bench.estimate"),
@@ -34,21 +36,21 @@ MEASURING = (
     ("bench.worker",),
     ("bench.oracle", "bench.measure", "bench.tasks"),
     ("bench.subject",),
-    ("bench.inputs",),
+    ("bench.inputs", "bench.library"),
     ("attentions",),
 )
 PROVING = (
     *COMMANDS,
-    ("bench.proof",),
+    ("bench.proof", "bench.flops"),
     ("bench.golden_build",),
     ("bench.golden_map",),
-    ("bench.goldens",),
+    ("bench.goldens", "bench.measure"),
     ("attentions",),
 )
 PUBLISHING = (*COMMANDS, ("bench.publish",), ("bench.metrics",))
 # What both halves stand on, again from above to below.
 GROUND = (
-    ("bench.store",),
+    ("bench.store", "bench.calibration"),
     ("bench.record",),
     ("bench.cell",),
     ("bench.errors", "bench.statistics", "bench"),
@@ -64,6 +66,7 @@ WITHOUT_TORCH = (
     "attentions",
     "attentions.capabilities",
     "attentions.catalogue",
+    "bench.calibration",
     "bench.cell",
     "bench.config",
     "bench.listing",

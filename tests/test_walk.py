@@ -127,9 +127,7 @@ def test_multirun_gives_the_same_cells_with_the_same_keys_into_the_same_store(tm
     )
     assert many.returncode == 0, many.stderr
     assert keys(tmp_path / "one") == keys(tmp_path / "many") and len(keys(tmp_path / "one")) == 4
-    assert all(
-        r["result"]["reference_latency_s"] for r in records(tmp_path / "many")
-    )
+    assert all(r["result"]["reference_latency_s"] for r in records(tmp_path / "many"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many", "one"]
     again = attnbench("attention=[softmax,linear]", "task=[]", *TINY, "out=many", cwd=tmp_path)
     assert "measured now: nothing" in again.stdout

@@ -13,11 +13,26 @@ _FALLBACK_BYTES = 64 * 2**20
 
 def last_level_cache_bytes(device: torch.device) -> int:
     """Size of the largest cache between a device and its memory; 64 MiB where it cannot be read."""
+    return cache_levels_bytes(device)[-1]
+
+
+def cache_levels_bytes(device: torch.device) -> tuple[int, ...]:
+    """Sizes of the caches from the second level on, as far as one thread has them; rising.
+
+    On CUDA the one that all multiprocessors share. A last level of 64 MiB where it cannot be read.
+    """
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        return int(getattr(properties, "L2_cache_size", 0)) or _FALLBACK_BYTES
-    sizes = [_read_size(file) for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("*/size")]
-    return max(sizes, default=0) or _FALLBACK_BYTES
+        return (int(getattr(properties, "L2_cache_size", 0)) or _FALLBACK_BYTES,)
+    levels: dict[int, int] = {}
+    for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            level, size = int((folder / "level").read_text()), _read_size(folder / "size")
+        except (OSError, ValueError):
+            continue
+        if level >= 2 and size:
+            levels[level] = max(size, levels.get(level, 0))
+    return tuple(sorted(levels.values())) or (_FALLBACK_BYTES,)
 
 
 def _read_size(file: Path) -> int:

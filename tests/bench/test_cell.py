@@ -73,3 +73,12 @@ def test_the_json_form_is_flat_and_names_the_axes():
     flat = KERNEL.to_dict()
     assert flat["seq_len"] == 128 and flat["dtype"] == "float32" and flat["kind"] == "kernel"
     assert TASK.to_dict()["task"] == "recall" and TASK.to_dict()["seed"] == 0
+
+
+def test_an_axis_that_came_later_leaves_the_keys_of_earlier_records_alone():
+    flat = KERNEL.to_dict()
+    for axis in ("cache", "compile", "num_kv_heads"):
+        del flat[axis]
+    assert Cell.from_dict(flat).key == KERNEL.key
+    for axis, value in {"cache": "cold", "compile": "inductor", "num_kv_heads": 2}.items():
+        assert replace(KERNEL, workload=replace(KERNEL.kernel, **{axis: value})).key != KERNEL.key

@@ -16,6 +16,7 @@ BASE = {
     "seq_len": [256, 1024],
     "batch_size": 1,
     "num_heads": 4,
+    "num_kv_heads": None,
     "head_dim": 64,
     "dtype": "float32",
     "device": "auto",

@@ -102,6 +102,11 @@ CAN = Capabilities()
         (replace(CAN, bidirectional=False, causal=True), {}, "causal only"),
         (replace(CAN, scopes=("layer",)), {}, "layer"),
         (replace(CAN, dtypes=("float32",)), {"dtype": "float16"}, "float16"),
+        (
+            replace(CAN, backward_devices=("cuda",)),
+            {"mode": "forward_backward"},
+            "no backward pass on cpu; it has one on cuda",
+        ),
     ],
 )
 def test_each_missing_capability_has_its_sentence(capabilities, changes, word):
@@ -118,3 +123,6 @@ def test_devices_packages_and_tasks_are_looked_at_too():
     assert "no_such_package" in why_unsupported(needs, KERNEL)
     causal_only = replace(CAN, bidirectional=False, causal=True)
     assert "causal only" in why_unsupported(causal_only, TASK)
+    forward_only = replace(CAN, backward_devices=())
+    assert "no backward pass" in why_unsupported(forward_only, TASK)
+    assert why_unsupported(forward_only, KERNEL) is None

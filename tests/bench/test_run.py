@@ -1,6 +1,7 @@
 """Whatever a mechanism does, its cell ends as one typed record and its neighbours do not notice."""
 
 import itertools
+import sys
 from dataclasses import replace
 
 import pytest
@@ -66,6 +67,12 @@ def run(server, names, interrupt=None, **changes):
         ("segfault", Status.CRASHED, "SIGSEGV"),
         ("exhaust", Status.OUT_OF_MEMORY, "memory"),
         ("killed", Status.OUT_OF_MEMORY, "SIGKILL"),
+        pytest.param(
+            "hoard",
+            Status.OUT_OF_MEMORY,
+            "can't allocate memory",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="a limit of Linux"),
+        ),
         ("raises", Status.ERROR, "RuntimeError: a bug"),
     ],
 )

@@ -54,7 +54,6 @@ PROVEN = {
     "nystromformer": 2,
 }
 ANOTHER_FORM = {
-    "nala/vanilla_block_attn_b1c32h2_5x5",
     "performer/softmax_causal_b1h2n60d32m40",
     "performer/softmax_causal_b2h2n49d16m24",
 }

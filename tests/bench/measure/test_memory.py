@@ -1,6 +1,15 @@
+import os
+import sys
+from dataclasses import replace
+
+import pytest
 import torch
 
-from bench.measure.memory import peak_memory_bytes, saved_for_backward_bytes
+from bench.jobs import Interrupt, Jobs
+from bench.launch import WorkerServer
+from bench.measure import memory
+from bench.measure.memory import peak_memory_bytes, peak_rss_bytes, saved_for_backward_bytes
+from tests.bench.test_cell import KERNEL
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -58,3 +67,54 @@ def test_parameters_are_not_counted_as_saved():
 
 def test_a_device_that_cannot_be_measured_gives_none_and_not_another_number():
     assert peak_memory_bytes(lambda: None, torch.device("meta")) is None
+
+
+# Softmax written out, H=2, N=2048, D=64, forward and backward, counted by hand.
+MATRIX = 2 * 2048 * 2048 * 4  # 32 MiB: the weights, and as large their gradient and the scores'
+TENSOR = 2 * 2048 * 64 * 4  # 1 MiB: the output, and the gradient of the values
+
+
+def test_a_backward_pass_at_2048_tokens_peaks_where_a_hand_count_says_three_times_to_the_byte():
+    q, k, v = (torch.randn(1, 2, 2048, 64, requires_grad=True) for _ in range(3))
+    cotangent = torch.randn(1, 2, 2048, 64)
+
+    def call():
+        return torch.autograd.grad(explicit(q, k, v), [q, k, v], cotangent)
+
+    # The scores are gone by then, and the gradients of q and k are not there yet.
+    assert [peak_memory_bytes(call, CPU) for _ in range(3)] == [3 * MATRIX + 2 * TENSOR] * 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident peaks are read from /proc")
+def test_the_resident_peak_of_a_fresh_worker_agrees_with_the_same_hand_count():
+    sizes = {"seq_len": 2048, "num_heads": 2, "head_dim": 64, "mode": "forward_backward"}
+    cell = replace(
+        KERNEL,
+        mechanism="softmax_explicit",
+        hyperparameters={},
+        workload=replace(KERNEL.kernel, dtype="float32", **sizes),
+    )
+    with WorkerServer() as server, Interrupt() as interrupt:
+        jobs = Jobs(server, 60.0, interrupt)
+        trials = [jobs.do("trial", cell=cell.to_dict()).values for _ in range(3)]
+    # The mechanism also keeps its scaled queries, and the scale itself.
+    by_hand = 3 * MATRIX + 3 * TENSOR + 8
+    assert [values["peak_memory_bytes"] for values in trials] == [by_hand] * 3
+    for values in trials:
+        assert values["peak_rss_bytes"] == pytest.approx(by_hand, rel=0.03)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident peaks are read from /proc")
+def test_a_larger_call_before_it_hides_nothing_of_a_resident_peak():
+    def call():
+        return torch.ones(40 * MIB, dtype=torch.uint8)
+
+    torch.ones(200 * MIB, dtype=torch.uint8).sum()
+    assert peak_rss_bytes(call) == pytest.approx(40 * MIB, rel=0.05)
+
+
+def test_where_the_system_does_not_tell_the_resident_peak_is_none(monkeypatch):
+    monkeypatch.setattr(memory, "_resident_peak_bytes", lambda: None)
+    assert peak_rss_bytes(lambda: None) is None
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert peak_rss_bytes(lambda: os._exit(1)) is None

@@ -1,0 +1,165 @@
+"""`python -m bench.calibrate`: measure what this machine can do at best, for sweeps to refer to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench import environment
+from bench.app import check_writable, run_app
+from bench.calibration import Calibration, calibration_file, fingerprint, read_calibration
+from bench.config import CalibrateConfig, read_calibrate_config
+from bench.environment import Environment
+from bench.jobs import Interrupt, Interrupted, Jobs, Outcome
+from bench.launch import WorkerServer
+from bench.measure.clock import utc_now
+from bench.plan import resolve_devices
+from bench.publish.files import write_whole
+from bench.publish.format import column_for
+
+Place = dict[str, Any]
+"""A device, a dtype and a number of threads, which is None where the device is no CPU."""
+
+
+def calibrate(composed: dict[str, Any]) -> int:
+    """Measure, print and write; 1 if nothing could be measured."""
+    config = read_calibrate_config(composed)
+    check_writable(config.out)
+    console = Console()
+    devices = resolve_devices(config.device)
+    server = WorkerServer(config.allocator)
+    here = environment.current(devices, config.allocator, server.environment())
+    kept = read_calibration(config.out, here.to_dict())
+    places = list(places_of(config, devices, here))
+    try:
+        with server, Interrupt() as interrupt, console.status("") as status:
+            jobs = Jobs(server, config.timeout_s, interrupt)
+            outcomes = []
+            for place in places:
+                status.update(f"products and copies: {words_of(place)}")
+                outcomes.append(jobs.do("ceiling", **place))
+    except Interrupted:
+        console.print("Stopped; nothing was written.")
+        return 130
+
+    ceilings = [
+        {**place, "device_name": here.devices[place["device"]], **outcome.values["ceiling"]}
+        for place, outcome in zip(places, outcomes, strict=True)
+        if outcome.is_ok
+    ]
+    for table in tables_of(ceilings):
+        console.print(table)
+    print_remarks(console, places, outcomes, ceilings)
+    if not ceilings:
+        return 1
+    path = write_calibration(config.out, here, ceilings, kept)
+    console.print(f"Wrote {path}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def places_of(
+    config: CalibrateConfig, devices: Sequence[str], here: Environment
+) -> Iterator[Place]:
+    """What to measure, one after the other: never two timings at once."""
+    usual = tuple(dict.fromkeys((1, here.num_cores)))
+    for device in devices:
+        threads = (config.num_threads or usual) if device == "cpu" else (None,)
+        for num_threads, dtype in itertools.product(threads, config.dtype):
+            yield {"device": device, "dtype": dtype, "num_threads": num_threads}
+
+
+def words_of(place: Place) -> str:
+    """As ``float32 on cpu, 2 threads``."""
+    threads = place["num_threads"]
+    suffix = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
+    return f"{place['dtype']} on {place['device']}{suffix}"
+
+
+def write_calibration(
+    out: Path, here: Environment, ceilings: Sequence[dict[str, Any]], kept: Calibration | None
+) -> Path:
+    """Write the machine's file whole; ceilings of places that were not measured now are kept.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    by_place = {
+        (ceiling["device"], ceiling["dtype"], ceiling["num_threads"]): ceiling
+        for ceiling in [*(kept["ceilings"] if kept else ()), *ceilings]
+    }
+    facts = here.to_dict()
+    calibration = {
+        "made_at": utc_now(),
+        "fingerprint": fingerprint(facts),
+        "ceilings": list(by_place.values()),
+    }
+    text = json.dumps(calibration, indent=1, allow_nan=False) + "\n"
+    return write_whole(calibration_file(out, facts), text)
+
+
+def tables_of(ceilings: Sequence[dict[str, Any]]) -> Iterator[Table]:
+    """One table a device, one row for each dtype and number of threads."""
+    for (device, name), group in itertools.groupby(
+        ceilings, key=lambda ceiling: (ceiling["device"], ceiling["device_name"])
+    ):
+        yield _table(f"{device}: {name}", list(group))
+
+
+def _table(title: str, ceilings: Sequence[dict[str, Any]]) -> Table:
+    flops = column_for("flops_per_s", [ceiling["flops_per_s"] for ceiling in ceilings])
+    rates = [rate for ceiling in ceilings for _, rate in ceiling["bytes_per_s"]]
+    copy = column_for("copy_bytes_per_s", rates)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("threads", "dtype", "fastest product"):
+        table.add_column(name, no_wrap=True)
+    table.add_column(flops.title, justify="right")
+    for size, _ in ceilings[0]["bytes_per_s"]:
+        table.add_column(f"{copy.title} of {_size_words(size)}", justify="right")
+    for ceiling in ceilings:
+        table.add_row(
+            str(ceiling["num_threads"] or ""),
+            ceiling["dtype"] + (" ~" if ceiling["is_noisy"] else ""),
+            " x ".join(map(str, ceiling["product"])),
+            flops.write(ceiling["flops_per_s"]),
+            *(copy.write(rate) for _, rate in ceiling["bytes_per_s"]),
+        )
+    return table
+
+
+def _size_words(num_bytes: int) -> str:
+    column = column_for("_bytes", [num_bytes])
+    return f"{column.write(num_bytes)} {column.title.strip(' ()')}"
+
+
+def print_remarks(
+    console: Console,
+    places: Sequence[Place],
+    outcomes: Sequence[Outcome],
+    ceilings: Sequence[dict[str, Any]],
+) -> None:
+    """What could not be measured, and whether somebody else was using the machine."""
+    for place, outcome in zip(places, outcomes, strict=True):
+        if not outcome.is_ok:
+            console.print(f"Not measured: {words_of(place)}: {outcome.reason}", highlight=False)
+    if any(ceiling["is_noisy"] for ceiling in ceilings):
+        console.print(
+            "Other programs kept this machine busy (~): its ceilings are higher than these. "
+            "Calibrate again when it is quiet."
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    return run_app("calibrate", calibrate, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""A machine's ceilings: the fastest matrix products and copies that it is seen to make.
+
+A ceiling is the best of all samples, where a latency is their median: what slows a machine down
+for a moment is no property of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from bench.measure.cache import cache_levels_bytes
+from bench.measure.clock import Clock
+
+SHAPES = (
+    *((size, size, size) for size in (256, 512, 1024, 2048, 4096, 8192)),
+    # Scores of 1024 and 4096 tokens with a head of 64 channels, and the mix of their values.
+    *((size, 64, size) for size in (1024, 4096)),
+    *((size, size, 64) for size in (1024, 4096)),
+)
+"""Rows, inner size and columns of the products tried; which is fastest differs by library."""
+
+_MIN_SAMPLE_S = 0.005
+_MIN_SAMPLES, _MAX_SAMPLES = 3, 100
+_BUDGET_S = 0.15
+_MAX_CALL_S = 0.25
+"""A product expected to take longer is left out: a large one is hardly faster than half of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """What one device does at best in one dtype with one number of threads.
+
+    Attributes:
+        flops_per_s: of the fastest matrix product; one multiply-add is 2.
+        product: its rows, inner size and columns.
+        bytes_per_s: of copies, bytes read and bytes written together, by the number of bytes that
+            a copy touches: within each level of cache from the second on, last beyond all of them.
+    """
+
+    flops_per_s: float
+    product: tuple[int, int, int]
+    bytes_per_s: tuple[tuple[int, float], ...]
+
+
+def measure_ceiling(device: torch.device, dtype: torch.dtype, clock: Clock) -> Ceiling:
+    """Try products and copies, a few seconds of them.
+
+    Raises:
+        RuntimeError: the device has no product of this dtype.
+    """
+    rates = dict(_product_rates(device, dtype, clock))
+    product = max(rates, key=lambda shape: rates[shape])
+    copies = [(size, copy_rate(size, device, dtype, clock)) for size in _copied_bytes(device)]
+    return Ceiling(flops_per_s=rates[product], product=product, bytes_per_s=tuple(copies))
+
+
+def _product_rates(
+    device: torch.device, dtype: torch.dtype, clock: Clock
+) -> Iterator[tuple[tuple[int, int, int], float]]:
+    """FLOPs per second of each shape, those apart that would take long at the rate seen so far."""
+    fastest = 0.0
+    for shape in SHAPES:
+        rows, inner, columns = shape
+        flops = 2 * rows * inner * columns
+        if fastest and flops / fastest > _MAX_CALL_S:
+            continue
+        # Not zeros: these draw less power, and a chip may clock higher for them.
+        a = torch.randn(rows, inner, device=device).to(dtype)
+        b = torch.randn(inner, columns, device=device).to(dtype)
+        out = torch.empty(rows, columns, device=device, dtype=dtype)
+        rate = flops / shortest_s(partial(torch.mm, a, b, out=out), clock)
+        fastest = max(fastest, rate)
+        yield shape, rate
+
+
+def _copied_bytes(device: torch.device) -> list[int]:
+    """Half of each cache, so that it holds both sides of the copy; four times the last."""
+    levels = cache_levels_bytes(device)
+    return [*(size // 2 for size in levels), 4 * levels[-1]]
+
+
+def copy_rate(num_bytes: int, device: torch.device, dtype: torch.dtype, clock: Clock) -> float:
+    """Bytes per second of a copy that reads half of `num_bytes` and writes the other half."""
+    count = num_bytes // 2 // dtype.itemsize
+    source = torch.ones(count, device=device, dtype=dtype)
+    target = torch.zeros_like(source)
+    seconds = shortest_s(lambda: target.copy_(source), clock)
+    return 2 * count * dtype.itemsize / seconds
+
+
+def shortest_s(call: Callable[[], object], clock: Clock) -> float:
+    """Seconds of the shortest call: of three samples at least, more while they are cheap."""
+    once = min(clock.time_calls(call, 1) for _ in range(2))  # the first one also warms up
+    count = max(1, math.ceil(_MIN_SAMPLE_S / once)) if once > 0 else 1000
+    samples: list[float] = []
+    while len(samples) < _MIN_SAMPLES or (sum(samples) < _BUDGET_S and len(samples) < _MAX_SAMPLES):
+        samples.append(clock.time_calls(call, count))
+    return min(samples) / count

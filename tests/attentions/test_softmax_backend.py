@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from attentions.base import CallShape
+
+
+def build(backend="auto", causal=False, value_dim=8):
+    geometry = Geometry(num_heads=2, head_dim=8, seq_len=16, value_dim=value_dim, causal=causal)
+    return build_attention("softmax", geometry, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["auto", "math", "flash"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_backends_of_a_processor_agree(backend, causal, qkv):
+    q, k, v = qkv(2, 2, 16, 8)
+    core = build(backend, causal)
+    torch.testing.assert_close(core(q, k, v), core.reference(q, k, v))
+    key_mask = torch.rand(2, 16) < 0.7
+    key_mask[1] = False
+    masked = core(q, k, v, key_mask=key_mask)
+    torch.testing.assert_close(masked, build("auto", causal)(q, k, v, key_mask=key_mask))
+
+
+@pytest.mark.parametrize("backend", ["efficient", "cudnn"])
+def test_a_kernel_that_a_processor_does_not_have_is_told(backend):
+    q = torch.zeros(1, 2, 16, 8)
+    with pytest.raises(
+        ValueError, match=f"backend is '{backend}', .* no kernel for float32 on cpu"
+    ):
+        build(backend)(q, q, q)
+
+
+def test_a_kernel_that_cannot_take_the_shape_says_which():
+    q, v = torch.zeros(1, 2, 16, 8), torch.zeros(1, 2, 16, 6)
+    with pytest.raises(ValueError, match=r"'flash', .* head_dim 8 and value_dim 6"):
+        build("flash", value_dim=6)(q, q, v)
+
+
+def test_another_error_of_torchs_is_not_taken_for_a_missing_kernel():
+    q = torch.zeros(1, 2, 16, 8)
+    with pytest.raises(RuntimeError, match="dtype"):
+        build("math")(q, q.double(), q)
+
+
+@pytest.mark.parametrize("backend", ["fast", "", None, 1])
+def test_an_unknown_backend_is_refused_when_built(backend):
+    with pytest.raises(ValueError, match=r"softmax: backend is .* 'auto' or 'math' or 'flash'"):
+        build(backend)
+
+
+def test_the_unfused_backend_is_charged_for_the_weights_and_the_hidden_pairs():
+    shape = CallShape(
+        batch_size=1, num_heads=2, query_len=300, key_len=300, head_dim=8, value_dim=8, causal=True
+    )
+    fused, unfused = build("auto", causal=True), build("math", causal=True)
+    assert unfused.executed_flops(shape) == 2 * 300 * 300 * 2 * 16
+    assert fused.executed_flops(shape) < unfused.executed_flops(shape)
+    assert unfused.extra_elements(shape, backward=False) >= 2 * 2 * 300 * 300
+    assert fused.extra_elements(shape, backward=False) < 300 * 300
+    assert unfused.flops(shape) == fused.flops(shape)
