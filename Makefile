@@ -26,6 +26,7 @@ showcase: ## copy the leaderboard of results/ to docs/results/, which is kept in
 	mkdir -p docs/results
 	rm -rf docs/results/charts
 	cp -r results/leaderboard.md results/table.csv results/charts docs/results/
+	rm -f docs/results/charts/*.vl.json
 
 report: $(READY) ## write the tables and pictures again, from the records in results/
 	$(BIN)/python -m bench.report
