@@ -18,6 +18,7 @@ from attentions.base import Attention, CallShape
 B, H, D, E = 2, 3, 8, 6
 SEQ_LEN = 12  # a grid of 3 x 4
 LONG = 300  # two whole chunks of 128 and a part
+FAR = 700  # more than a sparse mechanism sees of it
 HALVES = (torch.bfloat16, torch.float16)
 
 NAMES = attentions.attention_names()
@@ -63,7 +64,13 @@ def build(name, causal=None, *, seq_len=SEQ_LEN, dtype=torch.float32, head_dim=D
     return mechanism.to(dtype)
 
 
+def trains(name):
+    return "cpu" in CLAIMS[name].backward_devices
+
+
 def inputs(mechanism, *, dtype=torch.float32, batch_size=B, key_len=None, requires_grad=False):
+    if requires_grad and not trains(mechanism.name):
+        pytest.skip("no backward pass on a processor")
     g = mechanism.geometry
     if mechanism.name not in CORES:
         tensors = (torch.randn(batch_size, g.seq_len, g.embed_dim),)
@@ -171,9 +178,11 @@ def test_outputs_and_gradients_are_finite_on_adversarial_inputs(name, causal, dt
             cases[f"{case_q}, {case_k}"] = (q, k, plain[2])
     mechanism = mechanism.to(dtype)
     for case, tensors in cases.items():
-        tensors = [x.to(dtype).requires_grad_() for x in tensors]
+        tensors = [x.to(dtype).requires_grad_(trains(name)) for x in tensors]
         out = mechanism(*tensors)
         assert out.isfinite().all(), case
+        if not trains(name):
+            continue
         learned = [p for p in mechanism.parameters() if p.requires_grad]
         for gradient in gradients(out, [*tensors, *learned]):
             assert gradient.isfinite().all(), case
@@ -368,7 +377,7 @@ def test_an_exact_mechanism_is_softmax_attention(name, causal):
 
 @names(lambda can: not can.exact)
 def test_a_mechanism_that_is_not_exact_is_another_function(name):
-    mechanism = build(name)
+    mechanism = build(name, seq_len=FAR)
     q, k, v = inputs(mechanism)
     assert not torch.allclose(
         mechanism(q, k, v), functional.scaled_dot_product_attention(q, k, v), atol=1e-3
@@ -466,8 +475,8 @@ def shaped(name, causal, shape):
 def test_flops_equal_torchs_counter(name, shape):
     mechanism, tensors, call = shaped(name, False, shape)
     counted = counted_flops(mechanism, tensors)
-    assert mechanism.flops(call) == pytest.approx(counted, rel=0.01)
-    assert mechanism.executed_flops(call) == mechanism.flops(call)
+    assert mechanism.executed_flops(call) == pytest.approx(counted, rel=0.01)
+    assert mechanism.flops(call) <= mechanism.executed_flops(call)
 
 
 @names(lambda can: can.bidirectional)
@@ -478,7 +487,9 @@ def test_flops_equal_torchs_counter_for_other_numbers_of_keys(name):
     call = CallShape(
         batch_size=B, num_heads=H, query_len=SEQ_LEN, key_len=40, head_dim=D, value_dim=E
     )
-    assert mechanism.flops(call) == counted_flops(mechanism, inputs(mechanism, key_len=40))
+    counted = counted_flops(mechanism, inputs(mechanism, key_len=40))
+    assert mechanism.executed_flops(call) == counted
+    assert mechanism.flops(call) <= counted
 
 
 @names(lambda can: can.bidirectional, among=NAMES)
@@ -489,7 +500,7 @@ def test_flops_of_a_layer_equal_torchs_counter(name):
         batch_size=B, num_heads=H, query_len=SEQ_LEN, key_len=SEQ_LEN, head_dim=D, value_dim=D
     )
     counted = counted_flops(layer, (torch.randn(B, SEQ_LEN, H * D),))
-    assert layer.flops(call) == pytest.approx(counted, rel=0.01)
+    assert layer.executed_flops(call) == pytest.approx(counted, rel=0.01)
 
 
 @forms(lambda can, causal: causal)
@@ -535,6 +546,8 @@ class LiveElements(TorchDispatchMode):
 @every_form
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward_backward"])
 def test_extra_elements_is_near_what_is_alive_at_the_peak(name, causal, backward):
+    if backward and not trains(name):
+        pytest.skip("no backward pass on a processor")
     mechanism, tensors, call = shaped(name, causal, (1, 256, 32, 32))
     tensors = [x.requires_grad_(backward) for x in tensors]
     out_elements = tensors[-1].numel()
@@ -610,9 +623,9 @@ def test_order_does_not_matter_to_a_position_free_mechanism(name):
 
 @names(lambda can: not can.position_free, among=NAMES)
 def test_order_matters_to_a_mechanism_that_is_not_position_free(name):
-    mechanism = build(name, dtype=torch.float64)
+    mechanism = build(name, seq_len=FAR, dtype=torch.float64)
     tensors = inputs(mechanism, dtype=torch.float64)
-    axis, order = tensors[0].dim() - 2, torch.randperm(SEQ_LEN)
+    axis, order = tensors[0].dim() - 2, torch.randperm(FAR)
     out = mechanism(*tensors)
     if name in CORES:  # keys and values permuted together
         q, *rest = tensors

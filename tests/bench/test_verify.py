@@ -36,6 +36,7 @@ PROVEN = {
     "flatten_layer": 5,
     "nala": 12,
     "nala_layer": 3,
+    "nala_vanilla": 1,
     "nala_cosine": 12,
     "efficient": 4,
     "efficient_layer": 1,

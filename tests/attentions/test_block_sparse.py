@@ -1,0 +1,159 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from attentions.base import CallShape
+from bench.measure.memory import peak_memory_bytes
+
+CPU = torch.device("cpu")
+
+
+def build(causal=False, *, num_heads=2, head_dim=4, seq_len=31, value_dim=0, **settings):
+    geometry = Geometry(
+        num_heads=num_heads, head_dim=head_dim, seq_len=seq_len, value_dim=value_dim, causal=causal
+    )
+    return build_attention("block_sparse", geometry, **settings)
+
+
+def seen_by_hand(core, i, j, h, num_blocks):
+    """Whether block i sees block j."""
+    num_last = 0 if core.geometry.causal else core.num_global // 2
+    first = core.num_global - num_last
+    if min(i, j) < first or max(i, j) >= num_blocks - num_last or abs(i - j) <= core.reach:
+        return True
+    drawn, is_drawn = core._draw(core.geometry.num_heads, num_blocks, CPU)
+    return j in drawn[h, i][is_drawn[h, i]].tolist()
+
+
+def mask_by_hand(core, length):
+    """(H, N, N), True if seen, one pair at a time."""
+    size, heads = core.block_size, core.geometry.num_heads
+    num_blocks = math.ceil(length / size)
+    mask = torch.zeros(heads, length, length, dtype=torch.bool)
+    for h, i, j in itertools.product(range(heads), range(length), range(length)):
+        if j <= i or not core.geometry.causal:
+            mask[h, i, j] = seen_by_hand(core, i // size, j // size, h, num_blocks)
+    return mask
+
+
+SETTINGS = [
+    {"block_size": 3},
+    {"block_size": 2, "num_global_blocks": 3, "num_random_blocks": 2, "seed": 5},
+    {"block_size": 4, "num_global_blocks": 0, "num_window_blocks": 1, "num_random_blocks": 1},
+    {"block_size": 3, "num_global_blocks": 1, "num_window_blocks": 5, "num_random_blocks": 0},
+    {"block_size": 1},
+    {},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("causal", [False, True])
+def test_it_is_softmax_over_the_blocks_that_are_seen(causal, settings, qkv):
+    q, k, v = qkv(2, 2, 31, 4, value_dim=3)
+    core = build(causal, value_dim=3, **settings)
+    scores = q @ k.transpose(-2, -1) / 2
+    weights = scores.masked_fill(~mask_by_hand(core, 31), -math.inf).softmax(dim=-1)
+    torch.testing.assert_close(core(q, k, v), weights @ v)
+    torch.testing.assert_close(core.reference(q, k, v), weights @ v)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("seq_len", "block_size"), [(700, 64), (640, 32), (200, 7)])
+def test_few_blocks_at_a_time_give_what_a_mask_gives(causal, seq_len, block_size, qkv):
+    tensors = [x.requires_grad_() for x in qkv(2, 2, seq_len, 8)]
+    core = build(causal, head_dim=8, seq_len=seq_len, block_size=block_size)
+    assert not core._is_dense(seq_len)
+    out, expected = core(*tensors), core.reference(*tensors)
+    torch.testing.assert_close(out, expected)
+    cotangent = torch.randn_like(out)
+    pairs = (torch.autograd.grad(x, tensors, cotangent) for x in (out, expected))
+    for got, want in zip(*pairs, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("causal", [False, True])
+def test_flops_count_the_pairs_that_are_seen(causal, settings):
+    core = build(causal, **settings)
+    shape = CallShape(
+        batch_size=3, num_heads=2, query_len=31, key_len=31, head_dim=4, value_dim=5, causal=causal
+    )
+    assert core.flops(shape) == 3 * int(mask_by_hand(core, 31).sum()) * 2 * (4 + 5)
+    assert core.flops(shape) <= core.executed_flops(shape)
+
+
+def test_the_default_is_bigbirds_pattern():
+    core = build(seq_len=1280)
+    mask = core._block_mask(2, 20, CPU)
+    assert mask[:, [0, -1]].all()  # the first and the last block see all
+    assert mask[:, :, [0, -1]].all()  # and are seen by all
+    # In between: two global, three near and three random blocks, fewer where they coincide.
+    assert mask[:, 2:-2].sum(dim=-1).eq(8).all()
+
+
+def test_random_blocks_are_neither_near_nor_global_and_differ_by_head_row_and_seed():
+    core, other = build(seq_len=4096), build(seq_len=4096, seed=1)
+    (drawn, is_drawn), (again, _), (of_other, _) = (
+        c._draw(8, 64, CPU) for c in (core, core, other)
+    )
+    assert torch.equal(drawn, again)
+    assert not torch.equal(drawn, of_other)
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[:, 20], drawn[:, 21])
+    inner = drawn[:, 1:-1]
+    assert is_drawn[:, 1:-1].all()
+    assert not is_drawn[:, [0, -1]].any()
+    assert inner.min() > 0
+    assert inner.max() < 63
+    assert (inner - torch.arange(1, 63)[:, None]).abs().min() > 1
+
+
+def test_random_blocks_are_drawn_evenly():
+    core = build(seq_len=64 * 64, num_global_blocks=0, num_window_blocks=1, num_random_blocks=4)
+    drawn, _ = core._draw(64, 64, CPU)
+    counts = torch.bincount(drawn.flatten(), minlength=64)
+    assert counts.float().mean() == 64 * 4
+    assert counts.min() > 0.7 * 256  # four standard deviations are a quarter
+    assert counts.max() < 1.3 * 256
+
+
+def test_a_causal_form_draws_alike_whatever_follows(qkv):
+    q, k, v = qkv(1, 2, 400, 4)
+    core = build(causal=True, seq_len=400, block_size=8)
+    short = core(*(x[:, :, :200] for x in (q, k, v)))
+    torch.testing.assert_close(short, core(q, k, v)[:, :, :200])
+
+
+def test_time_and_memory_grow_with_the_tokens_and_not_with_their_square():
+    work, peaks = [], []
+    for seq_len in (512, 2048):
+        core = build(head_dim=8, seq_len=seq_len, block_size=16)
+        shape = CallShape(
+            batch_size=1, num_heads=2, query_len=seq_len, key_len=seq_len, head_dim=8, value_dim=8
+        )
+        q, k, v = (torch.randn(1, 2, seq_len, 8, requires_grad=True) for _ in range(3))
+        work.append(core.executed_flops(shape))
+        call = lambda core=core, q=q, k=k, v=v: core(q, k, v).sum().backward()  # noqa: E731
+        peaks.append(peak_memory_bytes(call, CPU))
+    assert work[1] < 4.5 * work[0]
+    assert peaks[1] < 5 * peaks[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"block_size": 0}, "block_sparse: block_size is 0"),
+        ({"num_window_blocks": 2}, "block_sparse: num_window_blocks is 2; an odd number"),
+        ({"num_window_blocks": 0}, "block_sparse: num_window_blocks is 0"),
+        ({"num_global_blocks": -1}, "block_sparse: num_global_blocks is -1"),
+        ({"num_random_blocks": 1.5}, "block_sparse: num_random_blocks is 1.5"),
+        ({"seed": None}, "block_sparse: seed is None"),
+    ],
+    ids=str,
+)
+def test_bad_hyperparameters_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build(**settings)

@@ -1,0 +1,178 @@
+import math
+
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from attentions.base import CallShape
+
+CPU = torch.device("cpu")
+
+
+def build(causal=False, *, num_heads=3, head_dim=4, seq_len=9, value_dim=0, **settings):
+    geometry = Geometry(
+        num_heads=num_heads, head_dim=head_dim, seq_len=seq_len, value_dim=value_dim, causal=causal
+    )
+    return build_attention("mla", geometry, **settings).double()
+
+
+def tokens(layer, batch_size=2):
+    g = layer.geometry
+    return torch.randn(batch_size, g.seq_len, g.embed_dim, dtype=torch.float64)
+
+
+def layer_by_hand(layer, x):
+    """Equations 9 to 19, one pair of tokens and one head at a time: (N, C) -> (N, C)."""
+    g, rope_dim = layer.geometry, layer.rope_dim
+    weights = {name: p.detach() for name, p in layer.named_parameters()}
+
+    def norm(y, weight):
+        return y if weight is None else y / (y.pow(2).mean() + 1e-6).sqrt() * weight
+
+    def turned(y, position):
+        out = y.clone()
+        for p in range(0, rope_dim, 2):
+            angle = position * 10_000 ** (-p / rope_dim)
+            out[p] = y[p] * math.cos(angle) - y[p + 1] * math.sin(angle)
+            out[p + 1] = y[p] * math.sin(angle) + y[p + 1] * math.cos(angle)
+        return out
+
+    latents, rope_keys, queries = [], [], []
+    for position, token in enumerate(x):
+        down = weights["kv_down.weight"] @ token
+        latents.append(norm(down[: layer.kv_rank], weights.get("kv_norm.weight")))  # Eq. 9
+        rope_keys.append(turned(down[layer.kv_rank :], position))  # Eq. 15
+        if "q_down.0.weight" in weights:
+            token = norm(weights["q_down.0.weight"] @ token, weights.get("q_down.1.weight"))
+        heads = (weights["q_up.weight"] @ token).unflatten(0, (g.num_heads, -1))
+        queries.append(
+            [(h[: g.head_dim], turned(h[g.head_dim :], position)) for h in heads]
+        )  # Eq. 13, 14
+    rows = []
+    for i in range(len(x)):
+        mixed = []
+        for h in range(g.num_heads):
+            plain, rope_query = queries[i][h]
+            exponentials, values = [], []
+            for j in range(i + 1 if g.causal else len(x)):
+                key = weights["k_up.weight"].unflatten(0, (g.num_heads, -1))[h] @ latents[j]
+                score = plain @ key + rope_query @ rope_keys[j]
+                exponentials.append(math.exp(score / math.sqrt(g.head_dim + rope_dim)))  # Eq. 18
+                values.append(
+                    weights["v_up.weight"].unflatten(0, (g.num_heads, -1))[h] @ latents[j]
+                )
+            total = sum(exponentials)
+            mixed.append(sum(e / total * v for e, v in zip(exponentials, values, strict=True)))
+        rows.append(weights["proj.weight"] @ torch.cat(mixed))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"rope": False},
+        {"rope_dim": 6},
+        {"query_rank": 5},
+        {"latent_norm": False},
+        {"kv_rank": 1},
+        {"value_dim": 2},
+        {"value_dim": 10},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("causal", [False, True])
+def test_it_is_the_formula_of_the_paper(causal, settings):
+    layer = build(causal, **settings)
+    x = tokens(layer)
+    expected = torch.stack([layer_by_hand(layer, row) for row in x])
+    torch.testing.assert_close(layer(x), expected)
+    torch.testing.assert_close(layer.reference(x), expected)
+
+
+@pytest.mark.parametrize("settings", [{}, {"rope": False}, {"query_rank": 5}], ids=str)
+@pytest.mark.parametrize("lengths", [[9], [1] * 9, [4, 1, 1, 3], [1, 8]], ids=str)
+def test_steps_equal_the_causal_forward_however_the_prompt_is_split(settings, lengths):
+    layer = build(causal=True, **settings)
+    x = tokens(layer)
+    state, outputs = layer.init_state(2, dtype=torch.float64, device=CPU), []
+    for part in x.split(lengths, dim=1):
+        before = [kept.clone() for kept in state]
+        out, after = layer.step(part, state)
+        assert all(torch.equal(a, b) for a, b in zip(state, before, strict=True))
+        outputs, state = [*outputs, out], after
+    torch.testing.assert_close(torch.cat(outputs, dim=1), layer(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_step_in_half_precision_loses_no_more_than_rounding(dtype):
+    layer = build(causal=True)
+    x = tokens(layer).to(dtype)
+    expected = layer.double()(x.double())
+    half = layer.to(dtype)
+    state, outputs = half.init_state(2, dtype=dtype, device=CPU), []
+    for token in x.split(1, dim=1):
+        out, state = half.step(token, state)
+        outputs.append(out)
+    error = (torch.cat(outputs, dim=1) - expected).abs().max()
+    assert all(kept.dtype == dtype for kept in state)
+    assert error < (1e-2 if dtype == torch.float16 else 6e-2) * expected.abs().max()
+
+
+def test_the_state_holds_the_latents_and_the_shared_key_only():
+    layer = build(causal=True, num_heads=16, head_dim=8)
+    _, state = layer.step(tokens(layer), layer.init_state(2, dtype=torch.float64, device=CPU))
+    assert [tuple(kept.shape) for kept in state] == [(2, 9, 32), (2, 9, 4)]
+    # Softmax attention would keep 2 * 16 * 8 numbers of a token.
+    assert sum(kept.numel() for kept in state) == 2 * 9 * 36
+
+
+def test_defaults_have_the_proportions_of_the_paper():
+    layer = build(num_heads=2, head_dim=128, seq_len=1)
+    assert (layer.kv_rank, layer.rope_dim) == (512, 64)
+
+
+def test_without_rope_only_the_mask_knows_positions():
+    layer = build(rope=False)
+    x, order = tokens(layer), torch.randperm(9)
+    torch.testing.assert_close(layer(x[:, order]), layer(x)[:, order])
+
+
+def test_with_rope_scores_depend_on_distances_alone():
+    layer = build()
+    x = tokens(layer)
+    later = layer._attend(layer._queries(x, 7), *layer._latents(x, 7))
+    torch.testing.assert_close(later, layer(x))
+    unequal = layer._attend(layer._queries(x, 7), *layer._latents(x, 6))
+    assert not torch.allclose(unequal, layer(x))
+
+
+def test_work_is_counted_part_by_part():
+    layer = build(causal=True, num_heads=2, head_dim=8, kv_rank=5, rope_dim=4)
+    shape = CallShape(
+        batch_size=3, num_heads=2, query_len=9, key_len=9, head_dim=8, value_dim=8, causal=True
+    )
+    projections = 2 * (16 * 2 * 12 + 16 * (5 + 4) + 16 * 16)
+    expand = 2 * 5 * 2 * (8 + 8)
+    pairs = 3 * 2 * 9 * 10 // 2
+    assert layer.flops(shape) == 3 * 9 * (projections + expand) + 2 * pairs * (12 + 8)
+    # Values are padded to the width of keys, and the diagonal's tile is computed in full.
+    assert layer.executed_flops(shape) == 3 * 9 * (projections + expand) + 2 * 3 * 2 * 81 * 24
+    assert layer.decode_flops(shape) == 3 * (projections + expand + 2 * 2 * 9 * (5 + 4 + 5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kv_rank": 0}, "mla: kv_rank is 0"),
+        ({"query_rank": 0}, "mla: query_rank is 0"),
+        ({"rope_dim": 3}, "mla: rope_dim is 3; an even number"),
+        ({"rope_dim": 0}, "mla: rope_dim is 0"),
+        ({"rope": 1}, "mla: rope is 1"),
+        ({"latent_norm": "rms"}, "mla: latent_norm is 'rms'"),
+    ],
+    ids=str,
+)
+def test_bad_hyperparameters_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build(**settings)

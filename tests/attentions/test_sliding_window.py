@@ -1,0 +1,114 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from attentions.base import CallShape
+from bench.measure.memory import peak_memory_bytes
+
+CPU = torch.device("cpu")
+
+
+def build(causal=False, *, num_heads=2, head_dim=4, seq_len=7, value_dim=0, **settings):
+    geometry = Geometry(
+        num_heads=num_heads, head_dim=head_dim, seq_len=seq_len, value_dim=value_dim, causal=causal
+    )
+    return build_attention("sliding_window", geometry, **settings)
+
+
+def window_of(i, length, window, causal):
+    return range(max(0, i - window), min(length, i + (0 if causal else window) + 1))
+
+
+def attention_by_hand(q, k, v, window, causal):
+    """One number at a time."""
+    out = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype)
+    for b, h, i in itertools.product(*(range(n) for n in q.shape[:3])):
+        seen = window_of(i, k.shape[2], window, causal)
+        exponentials = [math.exp(q[b, h, i] @ k[b, h, j] / math.sqrt(q.shape[-1])) for j in seen]
+        for j, exponential in zip(seen, exponentials, strict=True):
+            out[b, h, i] += exponential / sum(exponentials) * v[b, h, j]
+    return out
+
+
+@pytest.mark.parametrize("window", [0, 1, 3, 10, 100])
+@pytest.mark.parametrize("seq_len", [1, 2, 31])
+@pytest.mark.parametrize("causal", [False, True])
+def test_it_is_softmax_over_a_window(causal, seq_len, window, qkv):
+    q, k, v = qkv(1, 2, seq_len, 4, value_dim=4 if window % 2 else 3)
+    core = build(causal, seq_len=seq_len, value_dim=v.shape[-1], window=window)
+    expected = attention_by_hand(q, k, v, window, causal)
+    torch.testing.assert_close(core(q, k, v), expected)
+    torch.testing.assert_close(core.reference(q, k, v), expected)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("seq_len", "window"), [(777, 40), (777, 200), (1000, 128)])
+def test_blocks_give_what_a_mask_gives(causal, seq_len, window, qkv):
+    tensors = [x.requires_grad_() for x in qkv(2, 2, seq_len, 8)]
+    core = build(causal, head_dim=8, seq_len=seq_len, window=window)
+    out, expected = core(*tensors), core.reference(*tensors)
+    torch.testing.assert_close(out, expected)
+    cotangent = torch.randn_like(out)
+    pairs = (torch.autograd.grad(x, tensors, cotangent) for x in (out, expected))
+    for got, want in zip(*pairs, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("seq_len", "window"), [(1, 0), (9, 3), (9, 20), (300, 20)])
+def test_flops_count_the_pairs_within_the_window(causal, seq_len, window):
+    core = build(causal, seq_len=seq_len, window=window)
+    shape = CallShape(
+        batch_size=3,
+        num_heads=2,
+        query_len=seq_len,
+        key_len=seq_len,
+        head_dim=4,
+        value_dim=5,
+        causal=causal,
+    )
+    pairs = sum(len(window_of(i, seq_len, window, causal)) for i in range(seq_len))
+    assert core.flops(shape) == 3 * 2 * pairs * 2 * (4 + 5)
+    assert core.flops(shape) <= core.executed_flops(shape)
+
+
+def test_time_and_memory_grow_with_the_tokens_and_not_with_their_square():
+    work, peaks = [], []
+    for seq_len in (512, 2048):
+        core = build(head_dim=8, seq_len=seq_len, window=32)
+        shape = CallShape(
+            batch_size=1, num_heads=2, query_len=seq_len, key_len=seq_len, head_dim=8, value_dim=8
+        )
+        q, k, v = (torch.randn(1, 2, seq_len, 8, requires_grad=True) for _ in range(3))
+        work.append(core.executed_flops(shape))
+        call = lambda core=core, q=q, k=k, v=v: core(q, k, v).sum().backward()  # noqa: E731
+        peaks.append(peak_memory_bytes(call, CPU))
+    assert work[1] == 4 * work[0]
+    assert peaks[1] < 5 * peaks[0]
+
+
+@pytest.mark.parametrize("window", [0, 2, 50])
+def test_the_state_holds_the_window_and_no_more(window, qkv):
+    q, k, v = qkv(1, 2, 20, 4)
+    core = build(causal=True, seq_len=20, window=window)
+    state = core.init_state(1, dtype=torch.float64, device=CPU)
+    for i, part in enumerate(zip(*(x.split(1, dim=2) for x in (q, k, v)), strict=True)):
+        _, state = core.step(*part, state)
+        kept = slice(max(0, i + 1 - window), i + 1)
+        assert torch.equal(state.k, k[:, :, kept])
+        assert state.k.untyped_storage().nbytes() == min(window, i + 1) * 2 * 4 * 8
+
+
+def test_a_decoded_token_costs_its_window():
+    shape = CallShape(batch_size=1, num_heads=2, query_len=9, key_len=9, head_dim=4, value_dim=4)
+    assert build(causal=True, window=3).decode_flops(shape) == 2 * 4 * 2 * 8
+    assert build(causal=True, window=30).decode_flops(shape) == 2 * 9 * 2 * 8
+
+
+@pytest.mark.parametrize("window", [-1, 1.5, True, None])
+def test_a_window_that_is_no_number_of_tokens_is_refused(window):
+    with pytest.raises(ValueError, match="sliding_window: window is"):
+        build(window=window)

@@ -1,0 +1,107 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from attentions.base import CallShape
+from bench.measure.memory import peak_memory_bytes
+
+CPU = torch.device("cpu")
+
+
+def build(causal=False, *, num_heads=2, head_dim=4, seq_len=11, value_dim=0, **settings):
+    geometry = Geometry(
+        num_heads=num_heads, head_dim=head_dim, seq_len=seq_len, value_dim=value_dim, causal=causal
+    )
+    return build_attention("topk", geometry, **settings)
+
+
+def attention_by_hand(q, k, v, num_kept, causal):
+    """One query at a time: sort its scores, keep the first few, drop the others."""
+    out = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype)
+    for b, h, i in itertools.product(*(range(n) for n in q.shape[:3])):
+        keys = range(i + 1 if causal else k.shape[2])
+        scores = {j: float(q[b, h, i] @ k[b, h, j]) / math.sqrt(q.shape[-1]) for j in keys}
+        kept = sorted(scores, key=lambda j, of=scores: -of[j])[:num_kept]
+        total = sum(math.exp(scores[j]) for j in kept)
+        for j in kept:
+            out[b, h, i] += math.exp(scores[j]) / total * v[b, h, j]
+    return out
+
+
+@pytest.mark.parametrize("num_kept", [1, 3, 100])
+@pytest.mark.parametrize("causal", [False, True])
+def test_it_is_softmax_over_the_largest_scores(causal, num_kept, qkv):
+    q, k, v = qkv(2, 2, 11, 4, value_dim=3)
+    expected = attention_by_hand(q, k, v, num_kept, causal)
+    for chunk_size in (1, 4, 64):
+        core = build(causal, value_dim=3, k=num_kept, chunk_size=chunk_size)
+        torch.testing.assert_close(core(q, k, v), expected)
+    torch.testing.assert_close(core.reference(q, k, v), expected)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients_are_those_of_finite_differences(causal, qkv):
+    tensors = [x.requires_grad_() for x in qkv(1, 2, 11, 4, value_dim=3)]
+    mask = torch.rand(11, 11) < 0.7
+    mask[3] = False
+    core = build(causal, value_dim=3, k=3, chunk_size=4)
+    assert torch.autograd.gradcheck(lambda *x: core(*x, mask=mask), tensors)
+
+
+def test_hidden_keys_are_not_among_the_largest(qkv):
+    q, k, v = qkv(1, 2, 11, 4)
+    key_mask = torch.ones(1, 11, dtype=torch.bool)
+    key_mask[:, ::2] = False
+    out = build(k=3)(q, k, v, key_mask=key_mask)
+    torch.testing.assert_close(out, build(k=3)(q, k[:, :, 1::2], v[:, :, 1::2]))
+
+
+def test_float32_chooses_as_float64_does_where_scores_nearly_coincide():
+    """Among 4096 scores, which differ in the last bits of a float32 sum only."""
+    torch.manual_seed(0)
+    q = torch.randn(1, 1, 64, 64)
+    k = torch.randn(1, 1, 1, 64) + 1e-6 * torch.randn(1, 1, 4096, 64)
+    v = torch.randn(1, 1, 4096, 1)
+    core = build(num_heads=1, head_dim=64, seq_len=4096, value_dim=1, k=4)
+    wide = core.reference(q.double(), k.double(), v.double())
+    assert (core(q, k, v) - wide).abs().max() < 1e-5
+
+
+def test_equal_scores_leave_a_choice_of_k_keys():
+    v = torch.eye(11).expand(1, 2, 11, 11)
+    q = torch.zeros(1, 2, 11, 4)
+    weights = build(value_dim=11, k=4)(q, q, v)
+    assert weights.gt(0).sum(dim=-1).eq(4).all()
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(1, 2, 11))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("num_kept", [1, 3, 100])
+def test_flops_count_all_scores_and_the_chosen_values(causal, num_kept):
+    core = build(causal, k=num_kept)
+    shape = CallShape(
+        batch_size=3, num_heads=2, query_len=11, key_len=11, head_dim=4, value_dim=5, causal=causal
+    )
+    seen = [i + 1 if causal else 11 for i in range(11)]
+    chosen = sum(min(n, num_kept) for n in seen)
+    assert core.flops(shape) == 3 * 2 * (sum(seen) * 2 * 4 + chosen * 2 * 5)
+
+
+def test_memory_grows_with_the_tokens_and_not_with_their_square():
+    peaks = []
+    for seq_len in (256, 1024):
+        core = build(num_heads=1, head_dim=8, seq_len=seq_len, k=4, chunk_size=16)
+        q, k, v = (torch.randn(1, 1, seq_len, 8, requires_grad=True) for _ in range(3))
+        call = lambda core=core, q=q, k=k, v=v: core(q, k, v).sum().backward()  # noqa: E731
+        peaks.append(peak_memory_bytes(call, CPU))
+    assert peaks[1] < 4.5 * peaks[0]
+
+
+@pytest.mark.parametrize("settings", [{"k": 0}, {"k": 2.0}, {"chunk_size": 0}], ids=str)
+def test_bad_hyperparameters_are_refused(settings):
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"topk: {name} is"):
+        build(**settings)
