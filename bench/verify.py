@@ -1,7 +1,7 @@
-"""`python -m bench.verify`: prove mechanisms against their authors' numbers.
+"""`python -m bench.verify`: prove mechanisms against their authors' numbers, and FLOP formulas.
 
 The command alone: what it was asked for, which cases it takes, what it shows and writes. `goldens`
-reads the files, `golden_map` knows the names, `proof` compares.
+reads the files, `golden_map` knows the names, `proof` compares; ``flops=true`` is for `flops`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 import bench
-from attentions import attention_names
+from attentions import attention_class, attention_names
 from bench.app import run_app
 from bench.config import one, read_attention_entries, read_names
 from bench.errors import ConfigError, did_you_mean
+from bench.flops import table as flop_table
+from bench.flops.proof import FlopProof, FlopVerdict, prove_flops
 from bench.golden_map import form_of, mechanisms_of
 from bench.goldens import DamagedGolden, GoldenFolder
 from bench.proof import Proof, Verdict, prove
@@ -33,6 +35,7 @@ from bench.publish.files import write_whole
 PUBLIC_GOLDENS = Path("tests/golden")
 _STYLES = {Verdict.PASSED: "green", Verdict.FAILED: "bold red", Verdict.NOT_COVERED: "dim"}
 _WIDTH_WITHOUT_TERMINAL = 120
+_WIDTH_OF_FLOPS = 190
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +47,14 @@ class VerifyConfig:
         attention: registered names to prove; empty for all.
         out: the JSON file that gets the rows.
         plugins: modules to import before names are looked up.
+        flops: whether to prove FLOP formulas, and not outputs.
     """
 
     golden: Path
     attention: tuple[str, ...]
     out: Path
     plugins: tuple[str, ...] = ()
+    flops: bool = False
 
 
 def read_verify_config(config: dict[str, Any]) -> VerifyConfig:
@@ -60,11 +65,17 @@ def read_verify_config(config: dict[str, Any]) -> VerifyConfig:
     """
     given = config.get("golden")
     entries = read_attention_entries(config.get("attention"))
+    flops = one({"flops": False} | config, "flops", bool)
+    if given is None:
+        golden = PUBLIC_GOLDENS if flops else _public_goldens()
+    else:
+        golden = Path(one(config, "golden", str))
     return VerifyConfig(
-        golden=_public_goldens() if given is None else Path(one(config, "golden", str)),
+        golden=golden,
         attention=tuple(dict.fromkeys(entry.mechanism for entry in entries)),
         out=Path(one(config, "out", str)),
         plugins=read_names(config, "plugins"),
+        flops=flops,
     )
 
 
@@ -94,11 +105,7 @@ def verify(config: VerifyConfig) -> Iterator[Proof]:
     Raises:
         ConfigError: an unknown mechanism, a plugin that cannot be imported, no goldens.
     """
-    _import_plugins(config.plugins)
-    known = attention_names()
-    for name in config.attention:
-        if name not in known:
-            raise ConfigError(f"attention={name} is not registered. {did_you_mean(name, known)}")
+    check_names(config)
     folder, wanted = GoldenFolder(config.golden, _published()), frozenset(config.attention)
     for name, damage in folder.damaged_lists.items():
         yield Proof(golden=name, mechanism=None, case=name, status=Verdict.FAILED, reason=damage)
@@ -106,6 +113,19 @@ def verify(config: VerifyConfig) -> Iterator[Proof]:
         proof = _prove_case(folder, name, wanted)
         if proof is not None:
             yield proof
+
+
+def check_names(config: VerifyConfig) -> None:
+    """Import the plug-ins and look up the names.
+
+    Raises:
+        ConfigError: an unknown mechanism, a plugin that cannot be imported.
+    """
+    _import_plugins(config.plugins)
+    known = attention_names()
+    for name in config.attention:
+        if name not in known:
+            raise ConfigError(f"attention={name} is not registered. {did_you_mean(name, known)}")
 
 
 def _import_plugins(plugins: tuple[str, ...]) -> None:
@@ -183,7 +203,7 @@ def reasons(proofs: Sequence[Proof]) -> list[str]:
     ]
 
 
-def write_rows(path: Path, proofs: Sequence[Proof]) -> None:
+def write_rows(path: Path, proofs: Sequence[Proof] | Sequence[FlopProof]) -> None:
     """Write the rows as JSON.
 
     Raises:
@@ -230,16 +250,42 @@ def run(config: VerifyConfig, console: Console) -> int:
     return exit_code(proofs)
 
 
-def _console() -> Console:
+def run_flops(config: VerifyConfig, console: Console) -> int:
+    """Prove the FLOP formulas, show, write beside the rows of outputs; returns the exit code."""
+    out = config.out.with_stem(f"{config.out.stem}-flops")
+    check_writable(out)
+    check_names(config)
+    torch.set_num_threads(1)
+    proofs: list[FlopProof] = []
+    with console.status("") as status:
+        for name in config.attention or attention_names():
+            status.update(f"counting the FLOPs of {name}")
+            proofs += prove_flops(attention_class(name))
+    console.print(flop_table.table(proofs))
+    for line in flop_table.reasons(proofs):
+        console.print(line, markup=False, highlight=False)
+    write_rows(out, proofs)
+    line = f"{flop_table.summary(proofs)}; rows in {out}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return int(any(proof.status is FlopVerdict.FAILED for proof in proofs))
+
+
+def _console(width: int) -> Console:
     console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)
+    return console if console.is_terminal else Console(width=width)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    return run_app(
-        "verify", lambda given: run(read_verify_config(given), _console()), argv, out_is_file=True
-    )
+    return run_app("verify", command, argv, out_is_file=True)
+
+
+def command(composed: dict[str, Any]) -> int:
+    """Prove what was asked for; returns the exit code."""
+    config = read_verify_config(composed)
+    if config.flops:
+        return run_flops(config, _console(_WIDTH_OF_FLOPS))
+    return run(config, _console(_WIDTH_WITHOUT_TERMINAL))
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ def kernel_cell(entry: str = "softmax", **changes: Any) -> Cell:
         "scope": "core",
         "cache": "warm",
         "compile": "eager",
+        "num_kv_heads": None,
     }
     rest = {
         "entry": entry,

@@ -50,11 +50,15 @@ def _min_bytes(record: Record) -> int | None:
         return None
     work, speed = record.cell.kernel, record.result
     tokens = work.batch_size * (1 if work.mode == "decode" else work.seq_len)
-    tensor = tokens * work.num_heads * work.head_dim
-    num_inputs = 1 if work.scope == "layer" else 3  # x, or q, k and v
+    output = tokens * work.num_heads * work.head_dim
+    inputs = output  # x, or q with k and v
+    if work.scope == "core":
+        inputs += 2 * tokens * (work.num_kv_heads or work.num_heads) * work.head_dim
+    sizes = (inputs, output, speed.num_parameters or 0)
     elements = sum(
-        tensor * (num_inputs * of_inputs + of_output) + (speed.num_parameters or 0) * of_parameters
-        for of_inputs, of_output, of_parameters in _PASSES[work.mode]
+        size * times
+        for times_each in _PASSES[work.mode]
+        for size, times in zip(sizes, times_each, strict=True)
     )
     return elements * _ELEMENT_BYTES[work.dtype] + (speed.state_bytes or 0)
 

@@ -54,6 +54,10 @@ def test_a_backward_pass_reads_four_tensors_and_writes_three() -> None:
     assert min_bytes(mode="forward_backward") == 11 * TENSOR * 4
 
 
+def test_keys_and_values_that_heads_share_are_read_once() -> None:
+    assert min_bytes(num_kv_heads=1) == (2 * TENSOR + 2 * TENSOR // 4) * 4
+
+
 def test_a_layer_has_one_input_and_its_parameters() -> None:
     layer = {"scope": "layer", "observed": {"num_parameters": 1000}}
     assert min_bytes(**layer) == (2 * TENSOR + 1000) * 4

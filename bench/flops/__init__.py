@@ -1,0 +1,1 @@
+"""FLOP formulas against what counters see and what slow forms take."""

@@ -1,0 +1,75 @@
+"""`python -m bench.verify flops=true`, on a plug-in whose formulas are right, wrong and unseen."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.errors import ConfigError
+from bench.verify import read_verify_config
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def verify(folder, *names, plugins="[tests.bench.flops.plugin]"):
+    entries = folder / "conf" / "attention"
+    entries.mkdir(parents=True, exist_ok=True)
+    for name in ("right", "wrong", "unseen"):
+        (entries / f"{name}.yaml").write_text(f"{name}:\n  mechanism: {name}\n")
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "bench.verify", "--config-dir", str(folder / "conf")),
+            *("flops=true", f"attention=[{','.join(names)}]", f"plugins={plugins}"),
+            f"out={folder}/verify.json",
+        ],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def rows(folder):
+    found = json.loads((folder / "verify-flops.json").read_text())
+    return {(row["mechanism"], row["form"]): row for row in found}
+
+
+def test_three_numbers_stand_side_by_side_and_a_wrong_one_is_a_verdict(tmp_path):
+    done = verify(tmp_path, "right", "wrong", "unseen")
+    assert done.returncode == 1, done.stderr
+    assert "3 confirmed, 3 failed, 1 unconfirmed" in done.stdout
+    assert "failed wrong causal: " in done.stdout
+    assert "unconfirmed unseen bidirectional: no slow form takes" in done.stdout
+    right = rows(tmp_path)["right", "causal"]
+    assert right["status"] == "confirmed" and right["reason"] is None
+    assert right["formula"] == right["brute_force"] < right["executed"] == right["counted"]
+    assert right["long_len"] == 65_536
+    shown = next(line for line in done.stdout.splitlines() if "right" in line and "causal" in line)
+    assert f"{right['formula']:,}" in shown and f"{right['counted']:,}" in shown
+    assert not (tmp_path / "verify.json").exists(), "the rows of outputs are left alone"
+
+
+def test_what_nothing_confirms_is_no_failure(tmp_path):
+    done = verify(tmp_path, "unseen")
+    assert done.returncode == 0, done.stderr
+    assert "0 confirmed, 0 failed, 1 unconfirmed" in done.stdout
+
+
+def test_a_plugin_that_is_not_there_is_bad_input(tmp_path):
+    done = verify(tmp_path, "right", plugins="[no_such_module]")
+    assert done.returncode == 2 and "no_such_module cannot be imported" in done.stderr
+
+
+def test_no_golden_files_are_needed_for_it(monkeypatch, tmp_path):
+    monkeypatch.setattr("bench.verify.bench.__file__", str(tmp_path / "bench" / "__init__.py"))
+    monkeypatch.chdir(tmp_path)
+    config = {"golden": None, "attention": {}, "out": "v.json", "plugins": [], "flops": True}
+    assert read_verify_config(config).flops
+    with pytest.raises(ConfigError, match="no golden files"):
+        read_verify_config(config | {"flops": False})
+    with pytest.raises(ConfigError, match="flops is 'yes'"):
+        read_verify_config(config | {"flops": "yes"})
