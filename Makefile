@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 UNFINISHED := $(VENV)/unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench smoke showcase report regress baseline perf selftest verify \
+.PHONY: help setup bench smoke showcase report regress baseline perf selftest calibrate verify \
   test test-slow test-gpu check format lint type clean
 
 help: ## list these targets
@@ -39,6 +39,9 @@ baseline: $(READY) ## measure, and add this machine's numbers to results/baselin
 
 perf: $(READY) ## every mechanism under pytest-benchmark, stored for pytest-benchmark compare
 	$(BIN)/python -m pytest tests/perf --benchmark-only --benchmark-autosave
+
+calibrate: $(READY) ## what this machine can do at best; sweeps then say how near a mechanism comes
+	$(BIN)/python -m bench.calibrate
 
 selftest: $(READY) ## an hour: how often the regression gate is wrong here; into docs/selftest.md
 	$(BIN)/python -m bench.selftest

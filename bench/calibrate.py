@@ -25,6 +25,8 @@ from bench.plan import resolve_devices
 from bench.publish.files import write_whole
 from bench.publish.format import column_for
 
+_WIDTH_WITHOUT_TERMINAL = 120
+
 Place = dict[str, Any]
 """A device, a dtype and a number of threads, which is None where the device is no CPU."""
 
@@ -34,6 +36,8 @@ def calibrate(composed: dict[str, Any]) -> int:
     config = read_calibrate_config(composed)
     check_writable(config.out)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH_WITHOUT_TERMINAL)
     devices = resolve_devices(config.device)
     server = WorkerServer(config.allocator)
     here = environment.current(devices, config.allocator, server.environment())

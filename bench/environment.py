@@ -10,12 +10,13 @@ import os
 import platform
 import re
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import bench
+from bench import hardware
 from bench.cell import Cell
 from bench.measure.headroom import memory_limit_bytes
 from bench.record import METHOD_VERSION
@@ -37,6 +38,7 @@ class Environment:
         worker_environment: variables that workers are started with.
         commit: of the project's checkout; None outside of one.
         is_dirty: whether tracked files differ from that commit.
+        hardware: what else can be read of the machine, see `bench.hardware.describe`.
         calibration: the machine's ceilings, as `bench.calibration` reads them; None without any.
     """
 
@@ -50,6 +52,7 @@ class Environment:
     worker_environment: dict[str, str]
     commit: str | None
     is_dirty: bool | None
+    hardware: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,6 +74,7 @@ def current(devices: tuple[str, ...], allocator: str, worker_env: dict[str, str]
         worker_environment=worker_env,
         commit=commit,
         is_dirty=is_dirty,
+        hardware=hardware.describe(devices),
     )
 
 

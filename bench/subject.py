@@ -21,6 +21,8 @@ _WEIGHT_SEED = 0
 _INPUT_SEED = 1000
 _ROTATED_BYTES = 64 * 2**20
 _NUM_SETS = 4
+COMPILED_PREFIX = "attnbench-inductor-"
+"""Of the temporary folders with compiled kernels; the process follows."""
 _LEARNING_RATE = 1e-5
 """Small: a benchmark takes thousands of steps on one batch, and must not run off to infinity."""
 
@@ -190,7 +192,9 @@ def _collect(state: Any, kept: dict[int, int]) -> None:
 
 def _compiled(module: nn.Module) -> Any:
     """The module through inductor, with a cache that nobody else has filled."""
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="attnbench-inductor-")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(
+        prefix=f"{COMPILED_PREFIX}{os.getpid()}-"
+    )
     torch._dynamo.reset()
     compiled: Any = torch.compile(module, dynamic=False)
     stepper: Any = module

@@ -20,11 +20,14 @@ import itertools
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -160,6 +163,7 @@ def rounds(request: dict[str, Any], channel: Channel) -> Outcome:
 
     from bench.measure import load
     from bench.measure.cache import flusher
+    from bench.measure.card import before_and_after, card_state
     from bench.measure.latency import round_order, time_round, warm_up
     from bench.subject import Subject
 
@@ -180,6 +184,7 @@ def rounds(request: dict[str, Any], channel: Channel) -> Outcome:
         measured_s += sum(members[-1].warmup_s)
 
     taken: list[list[float]] = []
+    card = card_state(device)
     before = load.snapshot()
     stop = None
     while stop is None:
@@ -200,6 +205,7 @@ def rounds(request: dict[str, Any], channel: Channel) -> Outcome:
                 half_widths=widths,
             )
     observed = load.between(before, load.snapshot())
+    observed |= before_and_after(card, card_state(device))
     return _ok(
         stop_reason=stop,
         warmup_s=[m.warmup_s for m in members],
@@ -456,9 +462,19 @@ def serve(control: socket.socket) -> None:
             pid = int(message.split()[1])
             _, status = os.waitpid(pid, 0)
             children.discard(pid)
+            _discard_compiled(pid)
             control.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     for pid in children:
         os.kill(pid, signal.SIGKILL)
+        _discard_compiled(pid)
+
+
+def _discard_compiled(pid: int) -> None:
+    """Remove what a worker's compiler left. Here, since a worker may have been killed."""
+    from bench.subject import COMPILED_PREFIX
+
+    for folder in Path(tempfile.gettempdir()).glob(f"{COMPILED_PREFIX}{pid}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

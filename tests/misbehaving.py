@@ -3,12 +3,15 @@
 import ctypes
 import os
 import signal
+import tempfile
 import time
+from pathlib import Path
 
 import torch
 
 from attentions import Capabilities, register_attention
 from attentions.base import Attention
+from bench.subject import COMPILED_PREFIX
 
 
 class _Softmax(Attention):
@@ -61,6 +64,12 @@ def _killed(self, q, k, v):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _litter(self, q, k, v):
+    folder = tempfile.mkdtemp(prefix=f"{COMPILED_PREFIX}{os.getpid()}-")
+    Path(folder, "kernel.so").write_text("")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _raise(self, q, k, v):
     raise RuntimeError("a bug\nof the mechanism")
 
@@ -94,5 +103,6 @@ _register("segfault", _segfault)
 _register("exhaust", _exhaust)
 _register("hoard", _hoard)
 _register("killed", _killed)
+_register("litter", _litter)
 _register("raises", _raise)
 _register("crash_later", _crash_later)

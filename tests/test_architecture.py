@@ -32,7 +32,7 @@ MEASURING = (
     ("bench.plan",),
     ("bench.config",),
     ("bench.environment", "bench.estimate"),
-    ("bench.launch",),
+    ("bench.launch", "bench.hardware"),
     ("bench.worker",),
     ("bench.oracle", "bench.measure", "bench.tasks"),
     ("bench.subject",),

@@ -17,8 +17,8 @@ from bench.flops.sample import (
     WIDE,
     Sample,
     callable_sample,
+    long_sample,
     make_sample,
-    on_meta,
 )
 from bench.flops.slow_forms import (
     SlowForm,
@@ -35,6 +35,9 @@ TOLERANCE = 0.01
 LONG_LENGTHS = (65_536, 32_768, 16_384)
 _MAX_OPERATORS = 1_500_000
 """More would take minutes on meta tensors; what loops so much is followed for fewer tokens."""
+
+_MAX_REAL_FLOPS = 40_000_000_000
+"""About a second of a modest core."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +93,14 @@ class Findings:
 
 @dataclass(frozen=True, kw_only=True)
 class LongFindings:
-    """What was found on meta tensors, which no slow form can be run on."""
+    """What was found at a length at which no slow form can be run.
+
+    Attributes:
+        device: ``meta``, or ``cpu`` where a mechanism goes another way on meta tensors.
+    """
 
     length: int
+    device: str
     formula: int
     executed: int
     counted: int
@@ -157,10 +165,10 @@ def _is_sparse(kind: type[Mechanism], causal: bool) -> bool:
 
 def _find(sample: Sample, *ways: Way) -> Findings:
     """Count a call of a sample, and some slow ways to the same."""
-    mechanism = sample.mechanism
+    mechanism, usual = sample.mechanism, _usual(sample)
     with torch.no_grad():
-        counted = counter.count(sample.call).counted_flops
-        seen = count_multiply_adds(sample.call)
+        counted = counter.count(usual.call).counted_flops
+        seen = count_multiply_adds(usual.call)
     return Findings(
         shape=sample.shape,
         formula=mechanism.flops(sample.shape),
@@ -171,9 +179,15 @@ def _find(sample: Sample, *ways: Way) -> Findings:
     )
 
 
+def _usual(sample: Sample) -> Sample:
+    """In the dtype that is timed: an implementation may go another way in float64."""
+    dtypes = sample.mechanism.capabilities.dtypes
+    return sample.to(torch.float32) if "float32" in dtypes else sample
+
+
 def _find_step(sample: Sample) -> Findings:
     """Count the last step of a sample: it is an algorithm itself, and has one formula only."""
-    call = last_step(sample)
+    call = last_step(_usual(sample))
     with torch.no_grad():
         counted, seen = counter.count(call).counted_flops, count_multiply_adds(call)
     return Findings(
@@ -187,32 +201,52 @@ def _find_step(sample: Sample) -> Findings:
 
 
 def look_at_long(kind: type[Mechanism], *, causal: bool) -> LongFindings | None:
-    """What is executed at the longest length that can be followed on meta tensors."""
+    """What is executed at the longest length that can be followed.
+
+    On meta tensors, which hold no values; on real ones where a mechanism goes another way on meta
+    tensors than on a CPU and is not too much work. None where neither will do.
+    """
     try:
+        is_alike = len({_count(kind, 300, causal, on) for on in ("meta", "cpu")}) == 1
+        if not is_alike:
+            return _follow_real(kind, causal)
         half, full = (_operators(kind, length, causal) for length in (2048, 4096))
         growth = max(1.0, full / half)
         for length in LONG_LENGTHS:
             doublings = (length // 4096).bit_length() - 1
             if full * growth**doublings <= _MAX_OPERATORS:
-                return _follow(kind, length, causal)
+                return _follow(kind, length, causal, "meta")
     except Exception:  # foreign code that needs values, or builds tensors of its own on the CPU
         return None
     return None
 
 
-def _operators(kind: type[Mechanism], length: int, causal: bool) -> int:
-    with torch.no_grad():
-        return max(1, counter.count(on_meta(kind, length, causal).call).num_operators)
+def _follow_real(kind: type[Mechanism], causal: bool) -> LongFindings | None:
+    for length in LONG_LENGTHS:
+        sample = long_sample(kind, length, causal=causal)
+        if sample.mechanism.executed_flops(sample.shape) <= _MAX_REAL_FLOPS:
+            return _follow(kind, length, causal, "cpu")
+    return None
 
 
-def _follow(kind: type[Mechanism], length: int, causal: bool) -> LongFindings:
-    sample = on_meta(kind, length, causal)
-    mechanism, shape = sample.mechanism, sample.shape
-    with torch.no_grad():
-        counted = counter.count(sample.call).counted_flops
+def _follow(kind: type[Mechanism], length: int, causal: bool, device: str) -> LongFindings:
+    sample = long_sample(kind, length, causal=causal)
     return LongFindings(
         length=length,
-        formula=mechanism.flops(shape),
-        executed=mechanism.executed_flops(shape),
-        counted=counted,
+        device=device,
+        formula=sample.mechanism.flops(sample.shape),
+        executed=sample.mechanism.executed_flops(sample.shape),
+        counted=_count(kind, length, causal, device),
     )
+
+
+@torch.no_grad()
+def _count(kind: type[Mechanism], length: int, causal: bool, device: str) -> int:
+    sample = _usual(long_sample(kind, length, causal=causal)).to(device)
+    return counter.count(sample.call).counted_flops
+
+
+@torch.no_grad()
+def _operators(kind: type[Mechanism], length: int, causal: bool) -> int:
+    sample = _usual(long_sample(kind, length, causal=causal)).to("meta")
+    return max(1, counter.count(sample.call).num_operators)

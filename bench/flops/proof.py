@@ -45,8 +45,9 @@ class FlopProof:
         method: which slow form.
         executed: what the implementation executes, by its formula.
         counted: what torch's counter saw of the same call.
-        long_len: tokens of a call on meta tensors; None where that is not possible.
-        long_executed, long_counted: the same two numbers of it.
+        long_len: tokens of a long call; None where none can be followed.
+        long_device: ``meta``, or ``cpu`` where a mechanism goes another way on meta tensors.
+        long_executed, long_counted: as `executed` and `counted`, of that call.
         reason: always present unless all was confirmed.
     """
 
@@ -60,6 +61,7 @@ class FlopProof:
     executed: int | None = None
     counted: int | None = None
     long_len: int | None = None
+    long_device: str | None = None
     long_executed: int | None = None
     long_counted: int | None = None
     reason: str | None = None
@@ -117,6 +119,7 @@ def _prove_form(kind: type[Mechanism], form: str) -> FlopProof:
         executed=shown.executed,
         counted=shown.counted,
         long_len=long.length if long else None,
+        long_device=long.device if long else None,
         long_executed=long.executed if long else None,
         long_counted=long.counted if long else None,
         reason="; ".join(faults or doubts) or None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,6 +44,11 @@ class Sample:
     mechanism: Any
     rebuild: Callable[[Geometry], Any]
     tensors: tuple[Tensor, ...]
+
+    def to(self, where: torch.dtype | str) -> Sample:
+        """A copy in another dtype, or on another device."""
+        mechanism = copy.deepcopy(self.mechanism).to(where)
+        return replace(self, mechanism=mechanism, tensors=tuple(x.to(where) for x in self.tensors))
 
     def call(self) -> object:
         """Call it on all of the tensors."""
@@ -118,8 +124,6 @@ def callable_sample(
     raise NotCallable(f"cannot be called to be watched: {why}")
 
 
-def on_meta(kind: type[Mechanism], length: int, causal: bool) -> Sample:
-    """A sample whose mechanism and tensors have shapes and no values."""
-    sample = make_sample(kind, replace(LONG, seq_len=length, causal=causal, grid=(0, 0)), 1)
-    tensors = tuple(x.to("meta") for x in sample.tensors)
-    return replace(sample, mechanism=sample.mechanism.to("meta"), tensors=tensors)
+def long_sample(kind: type[Mechanism], length: int, *, causal: bool) -> Sample:
+    """One sequence and one head of so many tokens."""
+    return make_sample(kind, replace(LONG, seq_len=length, causal=causal, grid=(0, 0)), 1)

@@ -22,8 +22,8 @@ def table(proofs: Sequence[FlopProof]) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
-        caption="FLOPs of one call of this shape, two per multiply-add; behind, of a call on meta "
-        "tensors with B1 H1 D64.",
+        caption="FLOPs of one call of this shape, two per multiply-add; behind, of a long call of "
+        "B1 H1 D64 on meta tensors.",
         caption_justify="left",
     )
     for name in ("mechanism", "form", "status", "shape"):
@@ -31,7 +31,7 @@ def table(proofs: Sequence[FlopProof]) -> Table:
     rows.add_column("formula", justify="right")
     rows.add_column("brute force", justify="right")
     rows.add_column("by", overflow="fold")
-    for name in ("executed", "counted", "N", "executed", "counted"):
+    for name in ("executed", "counted", "long N", "executed", "counted"):
         rows.add_column(name, justify="right")
     for proof in proofs:
         rows.add_row(
@@ -41,7 +41,8 @@ def table(proofs: Sequence[FlopProof]) -> Table:
             proof.shape,
             *map(_count, (proof.formula, proof.brute_force)),
             proof.method or "",
-            *map(_count, (proof.executed, proof.counted, proof.long_len)),
+            *map(_count, (proof.executed, proof.counted)),
+            _count(proof.long_len) + (" (cpu)" if proof.long_device == "cpu" else ""),
             *map(_short, (proof.long_executed, proof.long_counted)),
         )
     return rows

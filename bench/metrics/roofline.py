@@ -97,31 +97,37 @@ def bound(record: Record) -> str | None:
 
 def _floors(record: Record) -> dict[str, float]:
     """Seconds by side; empty where one of them is not known."""
-    ceiling, num_bytes = _ceiling(record), _min_bytes(record)
-    if ceiling is None or num_bytes is None or not isinstance(record.result, Speed):
+    ceilings, num_bytes = _ceilings(record), _min_bytes(record)
+    if not ceilings or num_bytes is None or not isinstance(record.result, Speed):
         return {}
     if record.result.flops is None:
         return {}
+    work = record.cell.kernel
     return {
-        "memory": num_bytes / _bytes_per_s(ceiling, num_bytes, record.cell.kernel),
-        "compute": record.result.flops / ceiling["flops_per_s"],
+        "memory": num_bytes / max(_bytes_per_s(one, num_bytes, work) for one in ceilings),
+        "compute": record.result.flops / max(one["flops_per_s"] for one in ceilings),
     }
 
 
-def _ceiling(record: Record) -> Mapping[str, Any] | None:
-    """That of the record's device, dtype and number of threads."""
+def _ceilings(record: Record) -> list[Mapping[str, Any]]:
+    """Those of the record's device and dtype with as many threads or less; empty without as many.
+
+    With two threads a call can do what it can with one: small ones are faster so.
+    """
     facts, cell = record.environment, record.cell
     if cell.is_task:
-        return None
-    name = facts.get("devices", {}).get(cell.device)
-    wanted = (cell.device, name, cell.kernel.dtype)
-    for ceiling in (facts.get("calibration") or {}).get("ceilings", ()):
+        return []
+    about = (cell.device, facts.get("devices", {}).get(cell.device), cell.kernel.dtype)
+    all_of_them = (facts.get("calibration") or {}).get("ceilings", ())
+    found = [
+        one
+        for one in all_of_them
+        if about == (one["device"], one["device_name"], one["dtype"])
         # An accelerator does its work without the threads of a cell.
-        fits = ceiling["num_threads"] in (None, cell.num_threads)
-        if fits and wanted == tuple(ceiling[key] for key in ("device", "device_name", "dtype")):
-            found: Mapping[str, Any] = ceiling
-            return found
-    return None
+        and (one["num_threads"] is None or one["num_threads"] <= cell.num_threads)
+    ]
+    has_as_many = any(one["num_threads"] in (None, cell.num_threads) for one in found)
+    return found if has_as_many else []
 
 
 def _bytes_per_s(ceiling: Mapping[str, Any], num_bytes: int, work: KernelWorkload) -> float:

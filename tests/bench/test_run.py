@@ -2,7 +2,9 @@
 
 import itertools
 import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from bench.launch import WorkerServer
 from bench.plan import plan
 from bench.record import Status
 from bench.run import Runner, is_measured
+from bench.subject import COMPILED_PREFIX
 from tests.bench.test_config import BASE
 
 PLUGIN = "tests.misbehaving"
@@ -93,6 +96,12 @@ def test_a_wrong_gradient_fails_where_there_is_a_backward_pass(server):
     assert records["wrong_gradient"].status is Status.INCORRECT
     assert "gradient of input" in records["wrong_gradient"].reason
     assert run(server, ["wrong_gradient"])["wrong_gradient"].status is Status.OK
+
+
+def test_what_a_compiler_left_goes_with_its_worker_also_when_that_is_killed(server):
+    before = set(Path(tempfile.gettempdir()).glob(f"{COMPILED_PREFIX}*"))
+    assert run(server, ["litter"])["litter"].status is Status.OUT_OF_MEMORY
+    assert set(Path(tempfile.gettempdir()).glob(f"{COMPILED_PREFIX}*")) == before
 
 
 def test_who_ends_the_shared_worker_is_found_and_the_others_are_timed(server):

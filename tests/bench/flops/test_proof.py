@@ -178,6 +178,26 @@ def test_a_mechanism_that_cannot_be_followed_on_meta_tensors_has_no_long_numbers
     assert proof.status is CONFIRMED and proof.long_len is None
 
 
+def test_one_that_goes_another_way_on_meta_tensors_is_followed_on_real_ones():
+    class Elsewhere(made.Projected):
+        def forward(self, x):
+            return super().forward(super().forward(x) if x.device.type == "meta" else x)
+
+    proof = proofs(Elsewhere)["bidirectional"]
+    assert proof.status is CONFIRMED
+    assert (proof.long_len, proof.long_device) == (8192, "cpu")
+    assert proof.long_executed == proof.long_counted == 2 * 8192 * 64 * 64
+
+
+def test_the_way_that_is_counted_is_that_of_the_dtype_that_is_timed():
+    class Narrow(made.Explicit):
+        def forward(self, q, k, v):
+            out = super().forward(q, k, v)
+            return super().forward(q, k, v) if q.dtype is torch.float64 else out
+
+    assert set(statuses(Narrow).values()) == {CONFIRMED}
+
+
 def test_no_mechanism_without_a_formula_is_taken_for_one_that_has_the_formula_zero():
     class Nothing(made.Elementwise):
         def flops(self, shape):

@@ -1,7 +1,7 @@
 import torch
 
 from attentions import Geometry
-from bench.flops.sample import LONG, PAIRS, SMALL, callable_sample, make_sample, on_meta
+from bench.flops.sample import PAIRS, SMALL, callable_sample, long_sample, make_sample
 from bench.flops.slow_forms import last_step, query_by_query, readings, seen_pairs, token_by_token
 from bench.measure.multiply_adds import count_multiply_adds
 from tests.bench.flops import mechanisms as made
@@ -54,10 +54,16 @@ def test_a_sample_is_the_same_each_time():
     assert one.shape.query_len == 12 and one.shape.batch_size == 2
 
 
-def test_a_sample_on_meta_tensors_has_shapes_only():
-    sample = on_meta(made.Explicit, 65_536, True)
+def test_a_long_sample_on_meta_tensors_has_shapes_only():
+    sample = long_sample(made.Explicit, 65_536, causal=True).to("meta")
     assert sample.call().device.type == "meta" and sample.shape.causal
-    assert sample.shape.key_len == 65_536 and LONG.seq_len == 1
+    assert sample.shape.key_len == 65_536
+
+
+def test_a_copy_in_another_dtype_leaves_the_sample_alone():
+    sample = make_sample(made.Projected, SMALL, 1)
+    assert sample.to(torch.float32).call().dtype is torch.float32
+    assert sample.call().dtype is torch.float64
 
 
 def test_query_by_query_each_query_meets_the_keys_up_to_its_own():

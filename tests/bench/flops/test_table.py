@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from rich.console import Console
 
 from bench.flops.proof import FlopProof, FlopVerdict
@@ -14,6 +16,7 @@ GOOD = FlopProof(
     executed=27_648,
     counted=27_649,
     long_len=65_536,
+    long_device="meta",
     long_executed=1_099_511_627_776,
     long_counted=1_099_511_627_777,
 )
@@ -31,6 +34,10 @@ def text(*proofs):
 
 def test_formula_brute_force_and_counter_stand_side_by_side():
     assert "14,400 14,400 pair by pair 27,648 27,649 65,536 1.1e+12 1.1e+12" in text(GOOD)
+
+
+def test_a_long_call_on_real_tensors_is_marked():
+    assert "65,536 (cpu)" in text(replace(GOOD, long_device="cpu"))
 
 
 def test_numbers_that_are_not_there_are_left_empty():

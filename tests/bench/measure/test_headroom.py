@@ -1,31 +1,21 @@
-import os
 import resource
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-import torch
 
 from bench.measure import headroom
-from bench.worker import is_out_of_memory
 
+ROOT = Path(__file__).resolve().parents[3]
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="a limit of Linux")
+
+PROLOGUE = """
+import resource, torch
+from bench.measure import headroom
+from bench.worker import is_out_of_memory
 MIB = 2**20
-
-
-def in_child(work):
-    """What `work` returns in a process of its own."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.write(write, repr(work()).encode())
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        return pipe.read()
-
+torch.set_num_threads(1)
 
 def allocates(num_bytes):
     try:
@@ -33,41 +23,52 @@ def allocates(num_bytes):
     except RuntimeError as error:
         return f"out_of_memory={is_out_of_memory(error)}"
     return "allocated"
+"""
+
+
+def in_process(program):
+    """What a program prints in a process of its own, for a limit cannot be taken back."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROLOGUE + program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
 
 
 @linux_only
-def test_an_allocation_beyond_what_is_free_fails_and_one_within_does_not(monkeypatch):
-    monkeypatch.setattr(headroom, "free_bytes", lambda device: 500 * MIB)
-
-    def work():
-        headroom.keep_within_free_memory()
-        return [allocates(400 * MIB), allocates(600 * MIB), allocates(400 * MIB)]
-
-    assert in_child(work) == repr(["allocated", "out_of_memory=True", "allocated"])
-
-
-@linux_only
-def test_what_the_process_has_already_is_not_taken_from_it(monkeypatch):
-    monkeypatch.setattr(headroom, "free_bytes", lambda device: 100 * MIB)
-
-    def work():
-        kept = torch.ones(500 * MIB, dtype=torch.uint8)
-        headroom.keep_within_free_memory()
-        return allocates(50 * MIB), int(kept[-1])
-
-    assert in_child(work) == repr(("allocated", 1))
+def test_an_allocation_beyond_what_is_free_fails_and_one_within_does_not():
+    program = """
+headroom.free_bytes = lambda device: 500 * MIB
+headroom.keep_within_free_memory()
+print(allocates(400 * MIB), allocates(600 * MIB), allocates(400 * MIB))
+"""
+    assert in_process(program) == ["allocated", "out_of_memory=True", "allocated"]
 
 
 @linux_only
-def test_a_limit_that_is_there_already_is_not_raised(monkeypatch):
-    monkeypatch.setattr(headroom, "free_bytes", lambda device: 2**50)
+def test_what_the_process_has_already_is_not_taken_from_it():
+    program = """
+headroom.free_bytes = lambda device: 100 * MIB
+kept = torch.ones(500 * MIB, dtype=torch.uint8)
+headroom.keep_within_free_memory()
+print(allocates(50 * MIB), int(kept[-1]))
+"""
+    assert in_process(program) == ["allocated", "1"]
 
-    def work():
-        resource.setrlimit(resource.RLIMIT_DATA, (2**40, 2**40))
-        headroom.keep_within_free_memory()
-        return resource.getrlimit(resource.RLIMIT_DATA)
 
-    assert in_child(work) == repr((2**40, 2**40))
+@linux_only
+def test_a_limit_that_is_there_already_is_not_raised():
+    program = """
+headroom.free_bytes = lambda device: 2**50
+resource.setrlimit(resource.RLIMIT_DATA, (2**40, 2**40))
+headroom.keep_within_free_memory()
+print(*resource.getrlimit(resource.RLIMIT_DATA))
+"""
+    assert in_process(program) == [str(2**40)] * 2
 
 
 def test_where_the_process_cannot_be_looked_at_there_is_no_limit(monkeypatch):

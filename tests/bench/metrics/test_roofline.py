@@ -118,6 +118,16 @@ def test_a_ceiling_of_something_else_is_not_used(other: dict[str, Any]) -> None:
     assert evaluate(record(ceiling(**other), ceiling()), NAMES)["floor_s"] is not None
 
 
+def test_what_one_thread_can_do_two_can_as_well() -> None:
+    slow = {"flops_per_s": 1e8, "bytes_per_s": [[100_000_000, 5e7]]}
+    both = record(ceiling(), ceiling(num_threads=2, **slow), num_threads=2, flops=10**9)
+    assert evaluate(both, NAMES)["floor_s"] == 1.0
+    fewer = record(ceiling(num_threads=1), num_threads=2)
+    assert evaluate(fewer, NAMES)["floor_s"] is None
+    more = record(ceiling(flops_per_s=5e8), ceiling(num_threads=2), flops=10**9)
+    assert evaluate(more, NAMES)["floor_s"] == 2.0
+
+
 def test_threads_of_a_cell_do_not_matter_on_an_accelerator() -> None:
     one = record(ceiling(num_threads=None), num_threads=7)
     assert evaluate(one, NAMES)["floor_s"] is not None

@@ -50,6 +50,8 @@ def test_a_written_number_is_within_half_a_percent_of_the_number(value: float) -
         ("flops_per_s", [7e10], "compute rate (GFLOP/s)", "70.0"),
         ("elementwise_elements", [5_000_000], "elementwise (M)", "5.00"),
         ("accuracy", [0.973], "accuracy (%)", "97.3"),
+        ("roofline_fraction", [0.25], "roofline fraction (%)", "25.0"),
+        ("copy_bytes_per_s", [4e10], "copy (GB/s)", "40.0"),
         ("num_parameters", [70_000], "parameters", "70,000"),
         ("speedup_over_softmax", [1.834], "speed-up over softmax", "1.83x"),
         ("rms_error", [2e-7], "rms error", "2.00e-07"),

@@ -121,3 +121,22 @@ def test_an_entry_that_was_timed_on_a_busy_machine_is_marked() -> None:
     loud = made.ok_record(made.kernel_cell("nala"), made.speed([1.0] * 9, is_noisy=True))
     (section,) = speed_sections(board([loud, *made.block_records(["softmax"])]), COLUMNS)
     assert {row[1] for row in section.tables[0].rows} == {"softmax", "nala (noisy)"}
+
+
+def test_a_fraction_of_the_roofline_says_which_side_of_it() -> None:
+    ceiling = {
+        "device": "cpu",
+        "device_name": "Imaginary 9000",
+        "dtype": "float32",
+        "num_threads": 1,
+        "flops_per_s": 1e15,
+        "bytes_per_s": [[10**9, 4 * 256 * 4 * 64 * 4.0]],
+    }
+    calibrated = made.ENVIRONMENT | {"calibration": {"ceilings": [ceiling]}}
+    timed = made.speed([4.0], flops=100)
+    record = made.ok_record(made.kernel_cell(), timed, environment=calibrated)
+    columns = ("speedup_over_softmax", "roofline_fraction")
+    found = build_leaderboard([record], metrics=columns)
+    (section,) = speed_sections(found, columns)
+    assert section.tables[0].header[-1] == "roofline fraction (%)"
+    assert section.tables[0].rows[0][-1] == "25.0 memory"

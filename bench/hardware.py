@@ -1,0 +1,108 @@
+"""What can be read of a machine beyond its name: caches, clock, limits, and the libraries' build.
+
+Nothing here decides anything. It is kept with the records for whoever asks later why two machines
+with the same name differ. What a system does not tell is left out.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path("/")
+
+
+def describe(devices: tuple[str, ...], root: Path = ROOT) -> dict[str, Any]:
+    """What this machine tells about itself.
+
+    Args:
+        devices: those measured on, by torch's names.
+        root: of the file system that is read.
+
+    Returns:
+        Of ``caches_bytes`` (by level and type, one core's view), ``frequency_governor``,
+        ``max_frequency_mhz``, ``frequency_mhz`` (at this moment), ``huge_pages``,
+        ``container_cores`` and ``container_memory_bytes`` (limits, where there are any), ``blas``,
+        ``parallel_backend``, ``vector_instructions`` and ``cuda_driver`` what is known.
+    """
+    found = {
+        "caches_bytes": _caches(root / "sys/devices/system/cpu/cpu0/cache"),
+        **_frequency(root),
+        "huge_pages": _chosen(root / "sys/kernel/mm/transparent_hugepage/enabled"),
+        **_container(root),
+        **_torch_build(),
+        "cuda_driver": _cuda_driver() if any(name != "cpu" for name in devices) else None,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _caches(folder: Path) -> dict[str, int]:
+    sizes = {}
+    for index in sorted(folder.glob("index*")):
+        level, kind, size = (_read(index / name) for name in ("level", "type", "size"))
+        parsed = re.fullmatch(r"(\d+)([KMG]?)", size or "")
+        if level and kind and parsed:
+            letter = {"Data": "d", "Instruction": "i"}.get(kind, "")
+            unit = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[parsed[2]]
+            sizes[f"L{level}{letter}"] = int(parsed[1]) * unit
+    return sizes
+
+
+def _frequency(root: Path) -> dict[str, Any]:
+    folder = root / "sys/devices/system/cpu/cpu0/cpufreq"
+    most = _read(folder / "cpuinfo_max_freq")  # in kHz
+    now = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", _read(root / "proc/cpuinfo") or "", re.M)
+    return {
+        "frequency_governor": _read(folder / "scaling_governor"),
+        "max_frequency_mhz": int(most) / 1000 if most and most.isdigit() else None,
+        "frequency_mhz": [round(float(mhz)) for mhz in now],
+    }
+
+
+def _chosen(file: Path) -> str | None:
+    """The word in brackets of ``always [madvise] never``."""
+    found = re.search(r"\[(\w+)\]", _read(file) or "")
+    return found[1] if found else None
+
+
+def _container(root: Path) -> dict[str, Any]:
+    quota = (_read(root / "sys/fs/cgroup/cpu.max") or "").split()
+    memory = _read(root / "sys/fs/cgroup/memory.max") or ""
+    has_quota = len(quota) == 2 and all(word.isdigit() for word in quota)
+    return {
+        "container_cores": int(quota[0]) / int(quota[1]) if has_quota else None,
+        "container_memory_bytes": int(memory) if memory.isdigit() else None,
+    }
+
+
+def _torch_build() -> dict[str, Any]:
+    import torch
+
+    built, parallel = torch.__config__.show(), torch.__config__.parallel_info()
+    patterns = {
+        "blas": (r"BLAS_INFO=(\w+)", built),
+        "vector_instructions": (r"CPU capability usage: (\S+)", built),
+        "parallel_backend": (r"ATen parallel backend: (.+)", parallel),
+    }
+    matches = {name: re.search(*words) for name, words in patterns.items()}
+    return {name: match[1] if match else None for name, match in matches.items()}
+
+
+def _cuda_driver(run: Callable[..., Any] = subprocess.run) -> str | None:
+    words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = run(words, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = done.stdout.strip().splitlines()
+    return lines[0].strip() if done.returncode == 0 and lines else None
+
+
+def _read(file: Path) -> str | None:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return None
