@@ -7,10 +7,10 @@ within a round and summarised over rounds.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -144,8 +144,12 @@ def _num_cut(num_values: int, tail: float) -> int:
 
     The number of values below the true median is binomial with p = 1/2.
     """
-    cut, below = 0, 1  # `below` of 2**n outcomes have `cut` values or fewer below the median
-    while below + math.comb(num_values, cut + 1) <= tail * 2**num_values:
+    # In whole numbers: 2**n is beyond a float from 1,024 values on.
+    allowed = int(Fraction(tail) * 2**num_values)
+    cut, below, outcomes = 0, 1, 1  # `outcomes` of 2**n have just `cut` values below the median
+    while True:
+        outcomes = outcomes * (num_values - cut) // (cut + 1)
+        if below + outcomes > allowed:
+            return cut
         cut += 1
-        below += math.comb(num_values, cut)
-    return cut
+        below += outcomes

@@ -61,6 +61,14 @@ def test_five_rounds_have_a_median_and_no_interval() -> None:
     assert ratio_of([(1.0, 2.0)] * 6).low == 2.0
 
 
+@pytest.mark.parametrize("num_rounds", [1_000, 1_024, 5_000])
+def test_thousands_of_rounds_have_an_interval_as_wide_as_theory_says(num_rounds: int) -> None:
+    found = ratio_of([(1.0, 1.0 + i) for i in range(num_rounds)])
+    half_width = 1.96 * math.sqrt(num_rounds) / 2
+    assert found.low == pytest.approx(num_rounds / 2 - half_width, abs=0.1 * half_width)
+    assert found.high == pytest.approx(num_rounds / 2 + half_width, abs=0.1 * half_width)
+
+
 def test_without_a_common_round_there_is_no_ratio() -> None:
     assert paired_ratio([1.0], [0], [1.0], [1]) is None
     assert paired_ratio([], [], [], []) is None
