@@ -18,6 +18,7 @@ from .capabilities import Capabilities
 if TYPE_CHECKING:
     from .base import Attention, AttentionLayer, CallShape, Geometry
     from .layer import MultiHeadAttention, build_layer
+    from .models import ModelInfo, build_model, model_info, model_names
     from .registry import (
         attention_class,
         attention_names,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         hyperparameters,
         register_attention,
     )
+    from .replace import replace_attention
 
 __all__ = [
     "Attention",
@@ -32,19 +34,25 @@ __all__ = [
     "CallShape",
     "Capabilities",
     "Geometry",
+    "ModelInfo",
     "MultiHeadAttention",
     "attention_class",
     "attention_names",
     "build_attention",
     "build_layer",
+    "build_model",
     "hyperparameters",
+    "model_info",
+    "model_names",
     "register_attention",
+    "replace_attention",
 ]
 
 # Loaded on first use: the catalogue can be listed without waiting for torch.
 _HOME = {
     **dict.fromkeys(("Attention", "AttentionLayer", "CallShape", "Geometry"), "base"),
     **dict.fromkeys(("MultiHeadAttention", "build_layer"), "layer"),
+    **dict.fromkeys(("ModelInfo", "build_model", "model_info", "model_names"), "models"),
     **dict.fromkeys(
         (
             "attention_class",
@@ -55,6 +63,7 @@ _HOME = {
         ),
         "registry",
     ),
+    "replace_attention": "replace",
 }
 
 

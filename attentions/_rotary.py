@@ -17,7 +17,6 @@ _BASE = 10_000.0
 _COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 
 
-@functools.lru_cache(maxsize=8)
 def turns(grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """One unit complex number per token and pair of channels: (N, dim / 2).
 
@@ -31,6 +30,14 @@ def turns(grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.dev
         dtype: the real dtype of the features to rotate.
         device: where they are.
     """
+    # What a compiler traces is no table, and must not be kept for later calls.
+    make = _make_turns if torch.compiler.is_compiling() else _kept_turns
+    return make(grid, dim, dtype, device)
+
+
+def _make_turns(
+    grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     # A table first made under inference mode would be of no use to a later backward pass.
     with torch.inference_mode(False):
         frequency = _BASE ** -torch.linspace(0, 1, dim // 4, dtype=torch.float64)
@@ -39,6 +46,9 @@ def turns(grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.dev
         by_column = (columns[None, :, None] * frequency).expand(*grid, -1)
         angle = torch.cat((by_row, by_column), dim=-1).flatten(0, 1)
         return torch.polar(torch.ones_like(angle), angle).to(device, _COMPLEX[dtype])
+
+
+_kept_turns = functools.lru_cache(maxsize=8)(_make_turns)
 
 
 def rotate(phi: Tensor, grid: tuple[int, int], dim: int) -> Tensor:

@@ -5,6 +5,7 @@ Ainslie et al., 2023, arXiv:2305.13245, §2; one head for all: Shazeer, 2019, ar
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +28,24 @@ def with_own_heads(geometry: Geometry) -> Geometry:
     return replace(geometry, num_kv_heads=geometry.num_heads)
 
 
+class KeepsKeysAndValues(Attention):
+    """A core whose state holds keys and values themselves.
+
+    `step` takes fewer heads of them than of queries, so that the state holds the fewer.
+    """
+
+    @abstractmethod
+    def init_state(
+        self,
+        batch_size: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        num_kv_heads: int | None = None,
+    ) -> Any:
+        """An empty state for so many heads of keys and values; as the geometry has if None."""
+
+
 class SharedHeads(Attention):
     """Any core, given fewer heads of keys and values than of queries.
 
@@ -41,13 +60,16 @@ class SharedHeads(Attention):
         super().__init__(geometry)
         self.core = core
 
-    def _share(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def _check(self, k: Tensor, v: Tensor) -> None:
         for what, x in (("k", k), ("v", v)):
             if x.shape[1] != self.geometry.num_kv_heads:
                 raise ValueError(
                     f"{self.name}: {what} has {x.shape[1]} heads; the geometry's num_kv_heads, "
                     f"{self.geometry.num_kv_heads}, are needed."
                 )
+
+    def _share(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self._check(k, v)
         num_heads = self.geometry.num_heads
         return for_every_query_head(k, num_heads), for_every_query_head(v, num_heads)
 
@@ -61,11 +83,17 @@ class SharedHeads(Attention):
         return self.core.reference(q, *self._share(k, v), **extra)
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
-        """The core's empty state."""
+        """The core's empty state; of the shared heads where it holds keys and values."""
+        if isinstance(self.core, KeepsKeysAndValues):
+            shared = self.geometry.num_kv_heads
+            return self.core.init_state(batch_size, dtype=dtype, device=device, num_kv_heads=shared)
         return self.core.init_state(batch_size, dtype=dtype, device=device)
 
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any, **extra: Any) -> tuple[Tensor, Any]:
         """The core's step."""
+        if isinstance(self.core, KeepsKeysAndValues):
+            self._check(k, v)
+            return self.core.step(q, k, v, state, **extra)
         return self.core.step(q, *self._share(k, v), state, **extra)
 
     def flops(self, shape: CallShape) -> int:

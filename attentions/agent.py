@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from . import _official_landmarks as _official
 from ._checks import equal_lengths, fills_grid, flag, one_of, whole
 from ._class_token import add_on_grid, grid_beside, reference_add_on_grid
+from ._engine_forms import official_layout
 from ._grid import convolve_on_grid, depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
 from ._precision import in_wide_precision, widen
+from ._two_forms import ours_or_official
 from .base import Attention, AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -28,6 +31,7 @@ _DWC_SIZE = 3
     "agent",
     title="Agent attention",
     source=_SOURCE,
+    family="low_rank",
     capabilities=Capabilities(needs_grid=True, position_free=False),
 )
 class Agent(Attention):
@@ -37,12 +41,20 @@ class Agent(Attention):
     and agent, as functions of the place of the token: a 7 x 7 table stretched over the grid, a
     column of rows and a row of columns, all added. They start small.
 
+    Hazards:
+        - The agents are patches of one grid: on another grid the same weights mean other places.
+
+    Differences:
+        - The authors' biases belong to one fixed window; here they are stretched over any grid of
+          the geometry.
+
     Args:
         geometry: the shape to build for.
         num_agents: p^2, a square number; 49 as in the authors' DeiT.
         bias: whether there are B1 and B2.
         class_token: whether the first token is not on the grid: it is in no agent, and has biases
             of its own. All others then fill a square, and the geometry's grid is not used.
+        implementation: ``"auto"``, or ``"official"``: the authors' operators, to compare speeds.
     """
 
     def __init__(
@@ -51,8 +63,12 @@ class Agent(Attention):
         num_agents: int = 49,
         bias: bool = True,
         class_token: bool = False,
+        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
+        self.implementation = ours_or_official(self.name, implementation)
+        if implementation == "official":
+            official_layout(self, "bnhd")
         self.side = math.isqrt(whole(self.name, "num_agents", num_agents, 1))
         if self.side**2 != num_agents:
             raise ValueError(
@@ -80,12 +96,40 @@ class Agent(Attention):
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "pooling agents for a grid")
         fills_grid(self.name, q.shape[-2] - self.num_beside, self.grid)
+        if self.implementation == "official":
+            return self._official(q, k, v)
         agents = self._agents(q) / math.sqrt(q.shape[-1])  # (B, H, a, D)
         from_keys, from_agents = agents @ k.transpose(-2, -1), q @ agents.transpose(-2, -1)
         if self.bias:
             from_keys = from_keys + self._key_bias(q.dtype)
             from_agents = from_agents + self._query_bias(q.dtype)
         return from_agents.softmax(dim=-1) @ (from_keys.softmax(dim=-1) @ v)
+
+    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        biases = None
+        if self.bias:
+            biases = (
+                self._official_bias(q, "an", "ah", "aw", "ac", of_queries=False),
+                self._official_bias(q, "na", "ha", "wa", "ca", of_queries=True),
+            )
+        return _official.agent(merge_heads(q), k, v, grid=self.grid, side=self.side, biases=biases)
+
+    def _official_bias(self, q: Tensor, *names: str, of_queries: bool) -> Tensor:
+        """B1 or B2 as the authors' code makes it, from parameters by the first letters."""
+        found = (getattr(self, f"{name}_bias", None) for name in names)
+        table, by_row, by_column, beside = (
+            None if p is None else widen(p).to(q.dtype) for p in found
+        )
+        assert table is not None and by_row is not None and by_column is not None
+        return _official.agent_bias(
+            table,
+            by_row,
+            by_column,
+            beside,
+            grid=self.grid,
+            batch_size=len(q),
+            of_queries=of_queries,
+        )
 
     def _agents(self, q: Tensor) -> Tensor:
         on_grid = q[..., self.num_beside :, :].flatten(0, 1).transpose(1, 2)
@@ -181,6 +225,7 @@ def _reference_stretch(
     "agent_layer",
     title="Agent attention layer",
     source=_SOURCE,
+    family="low_rank",
     capabilities=Capabilities(
         needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
     ),
@@ -190,12 +235,19 @@ class AgentLayer(AttentionLayer):
 
         out = proj(agent(q, k, v) + dwc(v))
 
+    Hazards:
+        - Those of its core, `agent`.
+
+    Differences:
+        - The authors' DeiT has a class token, which is not on the grid: ``class_token``.
+
     Args:
         geometry: the shape to build for; value_dim must be head_dim.
         num_agents: as for `Agent`.
         bias: as for `Agent`.
         class_token: as for `Agent`; the convolution leaves the first token as it is.
         qkv_bias: whether qkv has a bias.
+        implementation: of the core, as for `Agent`.
     """
 
     def __init__(
@@ -205,12 +257,13 @@ class AgentLayer(AttentionLayer):
         bias: bool = True,
         class_token: bool = False,
         qkv_bias: bool = True,
+        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         flag(self.name, "qkv_bias", qkv_bias)
         channels = geometry.embed_dim
-        self.core = Agent(geometry, num_agents, bias, class_token)
+        self.core = Agent(geometry, num_agents, bias, class_token, implementation)
         self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
         self.dwc = depthwise(channels, _DWC_SIZE)
         self.proj = nn.Linear(channels, channels)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +17,11 @@ from .capabilities import Capabilities
 
 
 def most_square_grid(seq_len: int) -> tuple[int, int]:
-    """(rows, columns) with rows * columns == seq_len, rows <= columns and rows the largest such."""
+    """(rows, columns) with rows * columns == seq_len, rows <= columns and rows the largest such.
+
+    >>> most_square_grid(48)
+    (6, 8)
+    """
     rows = next(r for r in range(math.isqrt(seq_len), 0, -1) if seq_len % r == 0)
     return rows, seq_len // rows
 
@@ -22,6 +29,10 @@ def most_square_grid(seq_len: int) -> tuple[int, int]:
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
     """The shape that a mechanism is built for.
+
+    >>> geometry = Geometry(num_heads=4, head_dim=16, seq_len=48)
+    >>> geometry.embed_dim, geometry.value_dim, geometry.grid
+    (64, 16, (6, 8))
 
     Attributes:
         num_heads: H.
@@ -81,7 +92,14 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True)
 class CallShape:
-    """The sizes of one call, from which its cost follows."""
+    """The sizes of one call, from which its cost follows.
+
+    >>> sizes = dict(query_len=3, key_len=3, head_dim=8, value_dim=8)
+    >>> CallShape(batch_size=1, num_heads=2, **sizes).num_pairs
+    18
+    >>> CallShape(batch_size=1, num_heads=2, causal=True, **sizes).num_pairs
+    12
+    """
 
     batch_size: int
     num_heads: int
@@ -119,6 +137,7 @@ class Mechanism(nn.Module, ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     source: ClassVar[str]
+    family: ClassVar[str] = "other"
     capabilities: ClassVar[Capabilities]
 
     def __init__(self, geometry: Geometry) -> None:
@@ -129,6 +148,16 @@ class Mechanism(nn.Module, ABC):
             raise ValueError(f"{self.name} has no causal form; build it with causal=False.")
         if not geometry.causal and not can.bidirectional:
             raise ValueError(f"{self.name} is causal only; build it with causal=True.")
+
+    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
+        """Call `forward`.
+
+        Raises:
+            ValueError: a mask, or a gate, that the mechanism does not take.
+        """
+        if keywords and not torch.compiler.is_compiling():
+            _refuse_unknown(type(self), keywords)
+        return super().__call__(*inputs, **keywords)
 
     @abstractmethod
     def flops(self, shape: CallShape) -> int:
@@ -157,8 +186,42 @@ class Mechanism(nn.Module, ABC):
         return copies * (shape.num_tokens * shape.head_dim + shape.num_keys * per_key)
 
 
+def _refuse_unknown(cls: type[Mechanism], keywords: Mapping[str, Any]) -> None:
+    """Say which argument a mechanism does not take, and which ones it does."""
+    takes = _keywords_of(cls)
+    for key in keywords:
+        if takes is not None and key not in takes:
+            raise ValueError(
+                f"{cls.name}: {key} was given; it takes no such argument, but "
+                f"{', '.join(takes) or 'none'}."
+            )
+
+
+@cache
+def _keywords_of(cls: type[Mechanism]) -> tuple[str, ...] | None:
+    """What `forward` takes by keyword; None if it takes anything."""
+    parameters = list(inspect.signature(cls.forward).parameters.values())[1:]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return tuple(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
+
+
 class Attention(Mechanism):
-    """A core: the mixing step alone, on heads that are already projected."""
+    """A core: the mixing step alone, on heads that are already projected.
+
+    >>> from attentions import Geometry, build_attention
+    >>> core = build_attention("linear", Geometry(num_heads=2, head_dim=8, seq_len=5, causal=True))
+    >>> q, k, v = torch.randn(3, 1, 2, 5, 8)
+    >>> whole = core(q, k, v)
+
+    One that claims ``recurrent`` gives the same token by token:
+
+    >>> state = core.init_state(1, dtype=q.dtype, device=q.device)
+    >>> for one_q, one_k, one_v in zip(q.split(1, 2), k.split(1, 2), v.split(1, 2)):
+    ...     one, state = core.step(one_q, one_k, one_v, state)
+    >>> torch.allclose(one, whole[:, :, 4:], atol=1e-5)
+    True
+    """
 
     @abstractmethod
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -179,12 +242,21 @@ class Attention(Mechanism):
         """Take the next T tokens: one while decoding, a prompt all at once or in parts.
 
         (B, H, T, D), (B, H, T, D), (B, H, T, E), state -> (B, H, T, E), state.
+
+        The state that is given is used up: the one returned may lie in the same memory. The same
+        step can be taken again, for instance to time it; two ways on from one state cannot.
         """
         raise TypeError(f"{self.name} has no recurrent form.")
 
 
 class AttentionLayer(Mechanism):
-    """A mechanism whose identity is in its projections: it maps tokens to tokens."""
+    """A mechanism whose identity is in its projections: it maps tokens to tokens.
+
+    >>> from attentions import Geometry, build_attention
+    >>> layer = build_attention("mla", Geometry(num_heads=2, head_dim=8, seq_len=5))
+    >>> layer(torch.randn(1, 5, 16)).shape
+    torch.Size([1, 5, 16])
+    """
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

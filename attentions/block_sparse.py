@@ -18,10 +18,13 @@ _WORD = 2**32
     "block_sparse",
     title="Block sparse (BigBird)",
     source="Zaheer et al., 2020, arXiv:2007.14062",
+    family="sparse",
     capabilities=Capabilities(causal=True, position_free=False),
 )
 class BlockSparse(Attention):
     """Softmax attention in which blocks of queries see some blocks of keys only.
+
+        out_i = sum_j exp(q_i . k_j / sqrt(D)) v_j / sum_j exp(q_i . k_j / sqrt(D)),  j seen by i
 
     A block of queries sees the blocks around it, the global blocks, and some of the others, drawn
     at random for each head; the queries of global blocks see all. Causal, random blocks come from
@@ -31,10 +34,16 @@ class BlockSparse(Attention):
     nor has to be kept, and a causal form's is the same for any length.
 
     Defaults are the paper's for its base models, 64 tokens to a block, 2 global, 3 near and 3
-    random blocks. The paper leaves open which blocks are global; half are the first and half the
-    last ones, as in the authors' code, but the first ones if causal, where nobody would see the
-    last. A length that is no multiple of the block size ends in a smaller block; a sequence of few
-    blocks is computed with all pairs, under a mask.
+    random blocks. A length that is no multiple of the block size ends in a smaller block; a
+    sequence of few blocks is computed with all pairs, under a mask.
+
+    Hazards:
+        - A pair outside of the pattern is not seen, however well it matches: far tokens meet over
+          several layers only.
+
+    Differences:
+        - The paper leaves open which blocks are global; half are the first and half the last ones,
+          as in the authors' code, but the first ones if causal, where nobody would see the last.
 
     Args:
         geometry: the shape to build for.

@@ -6,10 +6,24 @@ from dataclasses import dataclass
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
+FAMILIES = {
+    "exact": "every query meets every key, and each pair has a weight of its own",
+    "kernel": "a weight is a product of features, so keys and values are summed up first",
+    "low_rank": "queries and keys meet by way of a few landmarks",
+    "sparse": "a query meets some of the keys only",
+    "recurrent": "a state of fixed size that decays, or is corrected, token by token",
+    "control": "no attention: what a table would show without any",
+    "other": "what was registered without a family",
+}
+"""Family -> what its mechanisms have in common, in the order of tables and pages."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
     """Claims of a mechanism. Each one that is made switches a conformance test on.
+
+    >>> Capabilities(causal=True, masks=frozenset({"padding"})).cross
+    False
 
     Claims hold for the default hyperparameters. A setting that narrows them, such as a position
     encoding switched on, refuses with a ValueError what it can no longer do.
@@ -18,7 +32,8 @@ class Capabilities:
         bidirectional: every query may see every key.
         causal: built with ``Geometry(causal=True)``, query i sees keys 0..i and nothing later.
         cross: the number of keys may differ from the number of queries (N != M).
-        recurrent: offers ``init_state`` and ``step``, equal to the causal ``forward``.
+        recurrent: offers ``init_state`` and ``step``, equal to the causal ``forward``. The state is
+            a sum of constant size, or a cache with room for ``Geometry.seq_len`` tokens.
         masks: accepted masks, of ``"padding"`` (``key_mask``, (B, M) bool, True keeps the key)
             and ``"dense"`` (``mask``, broadcastable to (B, H, N, M) bool, True keeps the pair). A
             query whose keys are all hidden gets zeros.
@@ -37,6 +52,12 @@ class Capabilities:
         devices: device types it runs on.
         backward_devices: those of them on which gradients can be taken.
         requires: optional packages, imported in ``__init__`` and not at the top of the file.
+        true_gradients: gradients are those of the output that comes out. Not so where the authors
+            hold a term constant that the output depends on, and so do we.
+        compiles: ``torch.compile(fullgraph=True)`` takes it, as one graph of a fixed shape.
+        exports: its forms, of ``"bidirectional"`` and ``"causal"``, that ``torch.export`` takes
+            with a dynamic number of tokens. A form that loops over chunks is not among them: its
+            loop is unrolled for one number.
     """
 
     bidirectional: bool = True
@@ -55,3 +76,6 @@ class Capabilities:
     devices: tuple[str, ...] = ("cpu", "cuda")
     backward_devices: tuple[str, ...] = ("cpu", "cuda")
     requires: tuple[str, ...] = ()
+    true_gradients: bool = True
+    compiles: bool = True
+    exports: frozenset[str] = frozenset()

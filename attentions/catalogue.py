@@ -1,16 +1,21 @@
 """What mechanisms there are and what they claim, read off their source without importing torch.
 
-`registry` is what counts; a test holds the two together. Mechanisms of other packages are not seen.
+`registry` is what counts; a test holds the two together. Of other packages those mechanisms are
+seen that an entry point names.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from . import _plugins
+from ._description import Description, describe
+from ._plugins import PluginProblem
 from .capabilities import DTYPES, Capabilities
 
 _DECORATOR = "register_attention"
@@ -25,17 +30,33 @@ _WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueEntry:
-    """What `register_attention` was told."""
+    """What `register_attention` was told, and what the class says itself.
+
+    Attributes:
+        name, title, source, capabilities, family: the arguments of `register_attention`.
+        doc: the class's docstring.
+        defaults: hyperparameter -> its default as the constructor writes it.
+        module: the file's name without its ending.
+    """
 
     name: str
     title: str
     source: str
     capabilities: Capabilities
+    family: str = "other"
+    doc: str = ""
+    defaults: dict[str, str] = field(default_factory=dict)
+    module: str = ""
 
     @property
     def is_layer(self) -> bool:
         """Whether it owns its projections, and so maps tokens to tokens."""
         return "core" not in self.capabilities.scopes
+
+    @cached_property
+    def description(self) -> Description:
+        """The docstring, taken apart."""
+        return describe(self.doc)
 
 
 def catalogue(folder: Path | None = None) -> tuple[CatalogueEntry, ...]:
@@ -46,6 +67,21 @@ def catalogue(folder: Path | None = None) -> tuple[CatalogueEntry, ...]:
     """
     files = sorted((folder or Path(__file__).parent).glob("[!_]*.py"))
     return tuple(sorted((e for file in files for e in _entries(file)), key=lambda e: e.name))
+
+
+def plugin_catalogue() -> tuple[tuple[CatalogueEntry, ...], tuple[PluginProblem, ...]]:
+    """The mechanisms that entry points of other packages name, and the plugins without any."""
+    entries: list[CatalogueEntry] = []
+    problems = []
+    for point in _plugins.installed():
+        try:
+            found = [entry for file in _plugins.source_files(point) for entry in _entries(file)]
+        except Exception as error:  # a foreign file, which may be anything
+            reason = f"{type(error).__name__}: {error}"
+            problems.append(PluginProblem(plugin=_plugins.label(point), reason=reason))
+            continue
+        entries += [entry for entry in found if entry not in entries]
+    return tuple(sorted(entries, key=lambda entry: entry.name)), tuple(problems)
 
 
 def _entries(file: Path) -> Iterator[CatalogueEntry]:
@@ -62,11 +98,17 @@ def _entries(file: Path) -> Iterator[CatalogueEntry]:
         elif isinstance(node, ast.ClassDef):
             for call in node.decorator_list:
                 if isinstance(call, ast.Call) and ast.unparse(call.func) == _DECORATOR:
-                    yield _entry(call, constants, file)
+                    yield _entry(call, node, constants, file)
 
 
-def _entry(call: ast.Call, constants: dict[str, ast.expr], file: Path) -> CatalogueEntry:
-    said: dict[str, Any] = {}
+def _entry(
+    call: ast.Call, cls: ast.ClassDef, constants: dict[str, ast.expr], file: Path
+) -> CatalogueEntry:
+    said: dict[str, Any] = {
+        "doc": ast.get_docstring(cls) or "",
+        "defaults": _defaults(cls),
+        "module": file.stem,
+    }
     arguments = [("name", value) for value in call.args]
     arguments += [(keyword.arg or "", keyword.value) for keyword in call.keywords]
     try:
@@ -78,6 +120,19 @@ def _entry(call: ast.Call, constants: dict[str, ast.expr], file: Path) -> Catalo
             f"{file}:{call.lineno}: the arguments of @{_DECORATOR} cannot be read without running "
             f"the module ({error}). Use constants, {', '.join(_WORDS)}."
         ) from error
+
+
+def _defaults(cls: ast.ClassDef) -> dict[str, str]:
+    """Parameters behind self and geometry; empty without a constructor of its own."""
+    for node in cls.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            positional = [*node.args.posonlyargs, *node.args.args]
+            missing = [None] * (len(positional) - len(node.args.defaults))
+            values = [*missing, *node.args.defaults]
+            pairs = [*zip(positional, values, strict=True)][2:]
+            pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            return {name.arg: ast.unparse(value) if value else "" for name, value in pairs}
+    return {}
 
 
 def _value(node: ast.expr, constants: dict[str, ast.expr]) -> Any:

@@ -17,13 +17,23 @@ from .registry import register_attention
     "uniform",
     title="Uniform (mean of the values)",
     source="control",
-    capabilities=Capabilities(causal=True, cross=True, masks=frozenset({"padding"})),
+    family="control",
+    capabilities=Capabilities(
+        causal=True,
+        cross=True,
+        masks=frozenset({"padding"}),
+        exports=frozenset({"bidirectional", "causal"}),
+    ),
 )
 class Uniform(Attention):
     """Every query gets the mean of the values that it may see, whatever it asks.
 
-    Queries and keys are not read, so they have no gradient. A query whose keys are all hidden
-    gets zeros.
+        out_i = mean_j v_j
+
+    A query whose keys are all hidden gets zeros.
+
+    Hazards:
+        - Queries and keys are not read, so they have no gradient.
     """
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
@@ -60,13 +70,22 @@ class Uniform(Attention):
     "none",
     title="None (values pass through)",
     source="control",
-    capabilities=Capabilities(causal=True, position_free=False),
+    family="control",
+    capabilities=Capabilities(
+        causal=True,
+        position_free=False,
+        exports=frozenset({"bidirectional", "causal"}),
+    ),
 )
 class PassThrough(Attention):
     """No mixing: each token gets a copy of its own value.
 
-    The copy is the least that any mechanism does, so its time is the floor of a table. Queries
-    and keys are not read, so they have no gradient.
+        out_i = v_i
+
+    The copy is the least that any mechanism does, so its time is the floor of a table.
+
+    Hazards:
+        - Queries and keys are not read, so they have no gradient.
     """
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

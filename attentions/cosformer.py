@@ -8,8 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from . import _official
 from ._causal_sums import causal_sums, causal_sums_flops, with_ones
 from ._checks import equal_lengths, positive, whole
+from ._engine import attention_by_tiles
+from ._engine_causal import causal_elements, causal_flops
+from ._engine_cosformer import PlacedRectified
+from ._engine_forms import by_tiles, known_form, official_layout
+from ._engine_kernel import Kernel
+from ._engine_tiles import tile_elements
 from ._kernel_attention import kernel_elements, kernel_flops, weight_sums, weighted_values
 from ._precision import in_wide_precision, wide_dtype, widen, without_autocast
 from .base import Attention, CallShape, Geometry
@@ -33,7 +40,14 @@ class CosformerState(NamedTuple):
     "cosformer",
     title="cosFormer",
     source="Qin et al., 2022, arXiv:2202.08791",
-    capabilities=Capabilities(causal=True, cross=True, recurrent=True, position_free=False),
+    family="kernel",
+    capabilities=Capabilities(
+        causal=True,
+        cross=True,
+        recurrent=True,
+        position_free=False,
+        exports=frozenset({"bidirectional"}),
+    ),
 )
 class Cosformer(Attention):
     """Linear attention with relu features and a cosine of the distance.
@@ -41,34 +55,82 @@ class Cosformer(Attention):
         w_ij  = relu(q_i) . relu(k_j) cos(pi / 2 (i - j) / m)
         out_i = sum_j w_ij v_j / max(sum_j w_ij, eps)
 
-    with positions from 1. Ptolemy's theorem splits the cosine over two halves of 2 D features.
-    m must be at least the largest position, so that no weight is negative. A query of weights
-    below ``eps`` in sum, such as a negative one, shrinks towards zero: of zeros it gets zeros.
+    with positions from 1. Ptolemy's theorem splits the cosine over two halves of 2 D features. m
+    must be at least the largest position, so that no weight is negative.
 
-    The authors' code keeps its table of positions in float32; here it has the precision of the
-    inputs. Its other activation, elu, is broken there and not offered.
+    Hazards:
+        - A query of weights below ``eps`` in sum, such as a negative one, shrinks towards zero: of
+          zeros it gets zeros.
+
+    Differences:
+        - The paper divides by the sum of weights; the authors' code, and ours, by at least ``eps``.
+        - The authors' code keeps its table of positions in float32; here it has the precision of
+          the inputs.
+        - The authors' other activation, elu, is broken in their code and not offered here.
+        - The authors' m is the longer of queries and keys of a call; causal, ours is
+          geometry.seq_len, so that ``step`` gives the same.
 
     Args:
         geometry: the shape to build for.
         eps: the least sum of weights, as in the authors' code; the paper divides by the sum.
         horizon: m. None takes the longer of queries and keys of the call, as the authors' code
             does; causal, where a step cannot know what is still to come, geometry.seq_len.
+        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
+            know no horizon. Their causal form keeps D x E sums for every token, and is not
+            offered.
     """
 
-    def __init__(self, geometry: Geometry, eps: float = 1e-6, horizon: int | None = None) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        eps: float = 1e-6,
+        horizon: int | None = None,
+        implementation: str = "auto",
+    ) -> None:
         super().__init__(geometry)
         self.eps = positive(self.name, "eps", eps)
+        self.implementation = known_form(self.name, implementation)
+        if implementation == "official":
+            if geometry.causal or horizon is not None:
+                raise ValueError(
+                    f"{self.name}: implementation is 'official' with "
+                    f"{'a causal geometry' if geometry.causal else f'a horizon of {horizon}'}; "
+                    "'auto' or 'plain' is needed."
+                )
+            official_layout(self, "bnhd")
         if horizon is not None:
             whole(self.name, "horizon", horizon, geometry.seq_len)
         elif geometry.causal:
             horizon = geometry.seq_len
         self.horizon = horizon
 
-    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         if self.geometry.causal:
             equal_lengths(self.name, q, k, "the causal form")
+        if self.implementation == "official":
+            rows = (x.flatten(0, 1) for x in (q, k, v))
+            return torch.unflatten(_official.cosformer(*rows, eps=self.eps), 0, q.shape[:2])
+        if by_tiles(self.implementation, None, q, k, v):
+            return attention_by_tiles(self._kernel(q, k), q, k, v, plain=self._plain)
+        return self._plain(q, k, v)
+
+    def _kernel(self, q: Tensor, k: Tensor) -> Kernel:
+        longest = max(q.shape[-2], k.shape[-2])
+        cos, sin = self._turns(0, longest, self._horizon(longest), wide_dtype(q.dtype), q.device)
+        features = PlacedRectified(cos, sin)
+        return Kernel(
+            queries=features,
+            keys=features,
+            num_features=2 * q.shape[-1],
+            eps=0.0,
+            least=self.eps,
+            causal=self.geometry.causal,
+        )
+
+    @in_wide_precision
+    def _plain(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if self.geometry.causal:
             return self._continue(q, k, v, None)[0]
         m = self._horizon(max(q.shape[-2], k.shape[-2]))
         phi_q, phi_k = self._features(q, 0, m), self._features(k, 0, m)
@@ -84,18 +146,26 @@ class Cosformer(Attention):
             )
         return self.horizon
 
+    @classmethod
+    def _features(cls, x: Tensor, position: int, m: int) -> Tensor:
+        """[relu(x) cos; relu(x) sin] after ``position``: (B, H, N, D) -> (B, H, N, 2 D)."""
+        turns = cls._turns(position, x.shape[-2], m, x.dtype, x.device)
+        turn = torch.stack(turns, dim=-2)  # (N, 2, 1)
+        return (x.relu()[..., None, :] * turn).flatten(-2)
+
     @staticmethod
-    def _features(x: Tensor, position: int, m: int) -> Tensor:
-        """[relu(x) cos; relu(x) sin] of tokens after ``position``: (B, H, N, D) -> (B, H, N, 2 D).
+    def _turns(
+        position: int, length: int, m: int, dtype: torch.dtype, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the next ``length`` tokens' angles, (N, 1) each.
 
         Angles are taken in float64, as their rounding grows with the position.
         """
         place = torch.arange(
-            position + 1, position + x.shape[-2] + 1, dtype=torch.float64, device=x.device
+            position + 1, position + length + 1, dtype=torch.float64, device=device
         )
-        angle = place * (math.pi / 2 / m)
-        turn = torch.stack((angle.cos(), angle.sin()), dim=-1).to(x.dtype)[..., None]  # (N, 2, 1)
-        return (x.relu()[..., None, :] * turn).flatten(-2)
+        angle = place[:, None] * (math.pi / 2 / m)
+        return angle.cos().to(dtype), angle.sin().to(dtype)
 
     def init_state(
         self, batch_size: int, *, dtype: torch.dtype, device: torch.device
@@ -147,11 +217,20 @@ class Cosformer(Attention):
 
     def executed_flops(self, shape: CallShape) -> int:
         """The causal form also writes out the pairs within a chunk, and sums weights as a value."""
-        if shape.causal:
-            return causal_sums_flops(shape, 2 * shape.head_dim, shape.value_dim + 1)
-        return self.flops(shape)
+        if not shape.causal:
+            return self.flops(shape)
+        if self.implementation == "auto":
+            return causal_flops(shape, 2 * shape.head_dim)
+        return causal_sums_flops(shape, 2 * shape.head_dim, shape.value_dim + 1)
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Inputs in float32, features with the steps towards them, and output."""
+        """The engine's tiles; else inputs in float32, features with steps towards them, output."""
+        if self.implementation == "auto":
+            features = 2 * shape.head_dim
+            if shape.causal:
+                tiles = 7 if backward else None
+                return causal_elements(shape, features, forward_maps=4, backward_maps=tiles)
+            tiles = 5 if backward else None
+            return tile_elements(shape, features, forward_maps=2, backward_maps=tiles)
         maps = 2 if backward else None
         return kernel_elements(shape, 2 * shape.head_dim, forward_maps=1, backward_maps=maps)

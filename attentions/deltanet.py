@@ -17,6 +17,7 @@ from .registry import register_attention
     "deltanet",
     title="DeltaNet",
     source="Yang et al., 2024, arXiv:2406.06484; Schlag et al., 2021, arXiv:2102.11174",
+    family="recurrent",
     capabilities=Capabilities(
         bidirectional=False,
         causal=True,
@@ -40,6 +41,16 @@ class DeltaNet(DeltaCore):
     the papers' norm after the recurrence takes back and a core without one can use, so queries keep
     their length unless asked. The papers' recurrence has no 1/sqrt(head_dim), the authors' code
     has: ``scale=1`` leaves it out. SiLU and short convolution belong to the papers' layer.
+
+    Hazards:
+        - With ``normalise_keys=False`` keys longer than sqrt(2 / beta) let the state grow without
+          bound.
+
+    Differences:
+        - Papers and authors' layer bring queries and keys to unit length before the recurrence;
+          here the core does so with keys, and with queries if asked.
+        - The papers' recurrence has no 1/sqrt(head_dim), the authors' code has: ``scale=1`` leaves
+          it out.
 
     Args:
         geometry: the shape to build for; causal.

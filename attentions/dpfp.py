@@ -25,8 +25,13 @@ from .registry import register_attention
     "dpfp",
     title="DPFP",
     source="Schlag et al., 2021, arXiv:2102.11174",
+    family="kernel",
     capabilities=Capabilities(
-        causal=True, cross=True, recurrent=True, masks=frozenset({"padding"})
+        causal=True,
+        cross=True,
+        recurrent=True,
+        masks=frozenset({"padding"}),
+        exports=frozenset({"bidirectional"}),
     ),
 )
 class Dpfp(Attention):
@@ -38,10 +43,16 @@ class Dpfp(Attention):
 
     with indices that wrap around. r has D zeros at least, so most products are zero: a query and a
     key may have no feature in common, and where a query shares none with any key it gets zeros.
-    flash-linear-attention has -relu(x) for relu(-x), so that products are negative or cancel; this
-    is the paper's.
 
     A query whose keys are all hidden gets zeros.
+
+    Hazards:
+        - A query that shares no feature with any key gets zeros, and so does one whose entries are
+          all zero.
+
+    Differences:
+        - flash-linear-attention has -relu(x) for relu(-x), so that products are negative or cancel;
+          ours is the paper's.
 
     Args:
         geometry: the shape to build for.

@@ -7,7 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from . import _official
 from ._checks import flag, one_of, whole
+from ._engine import attention_by_tiles
+from ._engine_efficient import ChannelShares, TokenExponentials, over_their_sum
+from ._engine_forms import by_tiles, known_form, refuse_mask
+from ._engine_kernel import Kernel
+from ._engine_tiles import is_one_tile, tile_elements
 from ._heads import merge_heads, split_heads
 from ._kernel_attention import weighted_values
 from ._masks import check_key_mask, hide_keys
@@ -23,7 +29,12 @@ _SOURCE = "Shen et al., 2021, arXiv:1812.01243"
     "efficient",
     title="Efficient Attention",
     source=_SOURCE,
-    capabilities=Capabilities(cross=True, masks=frozenset({"padding"})),
+    family="kernel",
+    capabilities=Capabilities(
+        cross=True,
+        masks=frozenset({"padding"}),
+        exports=frozenset({"bidirectional"}),
+    ),
 )
 class Efficient(Attention):
     """softmax(q over channels) (softmax(k over tokens)^T v): the softmax form of the paper's two.
@@ -35,11 +46,49 @@ class Efficient(Attention):
 
     Performer's third-party code gives the same with ``no_projection=True``. A query whose keys are
     all hidden gets zeros.
+
+    Hazards:
+        - Keys are normalised over all tokens: one very large entry takes a channel for itself, and
+          adding a token changes all weights.
+
+    Differences:
+        - The paper has two normalisations; the authors' code and ours have the softmax, the other
+          is `linear_unnormalised` up to a factor.
+        - There is no 1/sqrt(D) in paper or code, so the softmaxes sharpen as D grows.
+
+    Args:
+        geometry: the shape to build for.
+        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
+            take no mask.
     """
 
-    @in_wide_precision
+    def __init__(self, geometry: Geometry, implementation: str = "auto") -> None:
+        super().__init__(geometry)
+        self.implementation = known_form(self.name, implementation)
+
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        if self.implementation == "official":
+            refuse_mask(self.name, key_mask)
+            channels_first = (x.transpose(-2, -1) for x in (q, k, v))
+            return _official.efficient(*channels_first).transpose(-2, -1)
+        if by_tiles(self.implementation, key_mask, q, k, v) and not self._is_one_tile(q, k):
+            kernel = Kernel(
+                queries=ChannelShares(),
+                keys=TokenExponentials(),
+                num_features=q.shape[-1],
+                gather=over_their_sum,
+            )
+            return attention_by_tiles(kernel, q, k, v, plain=self._plain)
+        return self._plain(q, k, v, key_mask=key_mask)
+
+    @staticmethod
+    def _is_one_tile(q: Tensor, k: Tensor) -> bool:
+        """Then torch's own softmax over tokens, which needs all of them at once, is faster."""
+        return is_one_tile(q.shape[0], q.shape[1], max(q.shape[-2], k.shape[-2]))
+
+    @in_wide_precision
+    def _plain(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         if key_mask is not None:
             check_key_mask(self.name, key_mask, k)
             # The lowest finite number, not minus infinity: a column of those would be NaN.
@@ -60,7 +109,12 @@ class Efficient(Attention):
         return 2 * shape.head_dim * shape.value_dim * (shape.num_keys + shape.num_tokens)
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Both softmaxes, their gradients, and half inputs in float32."""
+        """The engine's tiles; else both softmaxes, their gradients, and half inputs in float32."""
+        longest = max(shape.query_len, shape.key_len)
+        cut = not is_one_tile(shape.batch_size, shape.num_heads, longest)
+        if self.implementation == "auto" and cut:
+            maps = 5 if backward else None
+            return tile_elements(shape, shape.head_dim, forward_maps=2.5, backward_maps=maps)
         features = (shape.num_tokens + shape.num_keys) * shape.head_dim
         return (2 if backward else 1) * features + shape.num_tokens * shape.value_dim
 
@@ -69,18 +123,31 @@ class Efficient(Attention):
     "efficient_layer",
     title="Efficient Attention layer",
     source=_SOURCE,
-    capabilities=Capabilities(heads_independent=False, scopes=("layer",)),
+    family="kernel",
+    capabilities=Capabilities(
+        heads_independent=False,
+        scopes=("layer",),
+        exports=frozenset({"bidirectional"}),
+    ),
 )
 class EfficientLayer(AttentionLayer):
     """Efficient Attention with its projections (1 x 1 convolutions) and its residual connection.
 
         out = proj(efficient(q(x), k(x), v(x))) + x
 
+    Hazards:
+        - Those of its core, `efficient`.
+
+    Differences:
+        - The authors' module adds its input to its output itself; ``residual=False`` leaves that to
+          the model around it.
+
     Args:
         geometry: the shape to build for; value_dim must be head_dim.
         key_channels: of queries and keys over all heads; C if None.
         value_channels: of values over all heads; C if None.
         residual: whether x is added, as the authors' module does itself.
+        implementation: of the core, as for `Efficient`.
     """
 
     def __init__(
@@ -89,6 +156,7 @@ class EfficientLayer(AttentionLayer):
         key_channels: int | None = None,
         value_channels: int | None = None,
         residual: bool = True,
+        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
@@ -101,7 +169,8 @@ class EfficientLayer(AttentionLayer):
                 geometry,
                 head_dim=self.key_channels // heads,
                 value_dim=self.value_channels // heads,
-            )
+            ),
+            implementation,
         )
         self.q = nn.Linear(channels, self.key_channels)
         self.k = nn.Linear(channels, self.key_channels)

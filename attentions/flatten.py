@@ -8,13 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from . import _official
 from ._checks import at_least, fills_grid, flag, one_of, positive, whole
+from ._engine import attention_by_tiles
+from ._engine_depthwise import convolve_channels
+from ._engine_flatten import Focused
+from ._engine_forms import by_tiles, known_form, official_layout, refuse_mask
+from ._engine_kernel import Kernel
+from ._engine_tiles import tile_elements
 from ._feature_maps import focused
 from ._grid import convolve_on_grid, depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
 from ._kernel_attention import kernel_attention, kernel_elements, kernel_flops
 from ._masks import count_keys, hide_keys
-from ._precision import in_wide_precision, widen
+from ._precision import widen, without_autocast
 from .base import Attention, AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -32,24 +39,60 @@ class FocusedKernel:
     factor: float
     norm_over: str
     eps: float
+    implementation: str
 
     def __post_init__(self) -> None:
         at_least(self.mechanism, "focusing_factor", self.factor, 1)
         one_of(self.mechanism, "norm_over", self.norm_over, tuple(_NORMS))
         positive(self.mechanism, "eps", self.eps)
+        known_form(self.mechanism, self.implementation)
+        if self.implementation == "official":
+            what = "norm_over with implementation='official'"
+            one_of(self.mechanism, what, self.norm_over, ("all_heads",))
 
     def attention(
         self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor, key_mask: Tensor | None = None
     ) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E), (H * D,) -> (B, H, N, E)."""
-        phi_q = self._features(q, scale)
-        phi_k = hide_keys(self.mechanism, self._features(k, scale), key_mask)
-        return kernel_attention(phi_q, phi_k, v, self.eps * count_keys(k, key_mask))
+        if self.implementation == "official":
+            refuse_mask(self.mechanism, key_mask)
+            return self._official(q, k, v, scale)
+        per_head = torch.unflatten(widen(scale), 0, (q.shape[1], 1, -1))  # (H, 1, D)
+        inverse = 1 / functional.softplus(per_head)
+        if by_tiles(self.implementation, key_mask, q, k, v, inverse):
+            kernel = self._kernel(q, k)
+            return attention_by_tiles(kernel, q, k, v, inverse, plain=self._plain)
+        return self._plain(q, k, v, inverse, key_mask=key_mask)
 
-    def _features(self, x: Tensor, scale: Tensor) -> Tensor:
-        per_head = torch.unflatten(widen(scale), 0, (x.shape[1], 1, -1))  # (H, 1, D)
-        x = (x.relu() + self.eps) / functional.softplus(per_head)
+    def _plain(
+        self, q: Tensor, k: Tensor, v: Tensor, inverse: Tensor, *, key_mask: Tensor | None = None
+    ) -> Tensor:
+        with without_autocast(q.device.type):
+            phi_q = self._features(widen(q), inverse)
+            phi_k = hide_keys(self.mechanism, self._features(widen(k), inverse), key_mask)
+            eps = self.eps * count_keys(phi_k, key_mask)
+            return kernel_attention(phi_q, phi_k, widen(v), eps).to(q.dtype)
+
+    def _features(self, x: Tensor, inverse: Tensor) -> Tensor:
+        x = (x.relu() + self.eps) * inverse
         return focused(x, self.factor, _NORMS[self.norm_over])
+
+    def _kernel(self, q: Tensor, k: Tensor) -> Kernel:
+        together = q.shape[1] if self.norm_over == "all_heads" else 1
+        features = Focused(self.factor, together, self.eps)
+        return Kernel(
+            queries=features,
+            keys=features,
+            num_features=q.shape[-1],
+            eps=self.eps * k.shape[-2],
+            joint_heads=together,
+        )
+
+    def _official(self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> Tensor:
+        tokens_q, tokens_k = merge_heads(q), merge_heads(k)
+        return _official.flatten(
+            tokens_q, tokens_k, v, scale.to(q.dtype), factor=self.factor, eps=self.eps
+        )
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> Tensor:
         """The N x M weights written out, with the features of all heads side by side."""
@@ -72,7 +115,13 @@ class FocusedKernel:
     "flatten",
     title="FLatten (focused linear attention)",
     source=_SOURCE,
-    capabilities=Capabilities(cross=True, masks=frozenset({"padding"}), heads_independent=False),
+    family="kernel",
+    capabilities=Capabilities(
+        cross=True,
+        masks=frozenset({"padding"}),
+        heads_independent=False,
+        exports=frozenset({"bidirectional"}),
+    ),
 )
 class Flatten(Attention):
     """Linear attention whose features point more sharply: f_p(x) = ||x|| x^p / ||x^p||.
@@ -81,9 +130,20 @@ class Flatten(Attention):
         out_i = mean_j phi(q_i) . phi(k_j) v_j / (mean_j phi(q_i) . phi(k_j) + eps)
 
     ``scale``, one value per channel, is learned. It and the eps inside phi are the authors' code's;
-    the paper has f_p(relu(x)). A zero or negative row is a row of eps and stays finite; where all
-    queries or all keys are so, the eps in the denominator takes the output towards zero. A query
-    whose keys are all hidden gets zeros.
+    the paper has f_p(relu(x)). A query whose keys are all hidden gets zeros.
+
+    Hazards:
+        - A zero or negative row is a row of eps and stays finite; where all queries or all keys are
+          so, the eps in the denominator takes the output towards zero.
+        - With ``norm_over="all_heads"`` what a head attends to depends on the sizes of the other
+          heads' channels.
+        - Powers of small entries vanish in half precision, so features are formed in float32.
+
+    Differences:
+        - The paper's norms run over the channels of a head, those of the authors' code over the
+          channels of all heads: ``norm_over``, the code's by default.
+        - The authors' code divides by a learned softplus(scale) and floors entries by eps; neither
+          is in the paper. Both are here.
 
     Args:
         geometry: the shape to build for.
@@ -92,6 +152,8 @@ class Flatten(Attention):
             authors' code, where one head's features depend on the others' magnitudes; or
             ``"head"``, the D channels of one head, as the paper reads.
         eps: the floor of phi's input, and added to the mean weight.
+        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
+            take no mask and norms over all heads.
     """
 
     def __init__(
@@ -100,12 +162,14 @@ class Flatten(Attention):
         focusing_factor: float = 3,
         norm_over: str = "all_heads",
         eps: float = 1e-6,
+        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
-        self.kernel = FocusedKernel(self.name, focusing_factor, norm_over, eps)
+        self.kernel = FocusedKernel(self.name, focusing_factor, norm_over, eps, implementation)
+        if implementation == "official":
+            official_layout(self, "bnhd")
         self.scale = nn.Parameter(torch.zeros(geometry.embed_dim))
 
-    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         return self.kernel.attention(q, k, v, self.scale, key_mask)
@@ -119,15 +183,20 @@ class Flatten(Attention):
         return kernel_flops(shape, shape.head_dim)
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Inputs in float32, features with the steps towards them, and output."""
+        """The engine's tiles; else inputs in float32, features with steps towards them, output."""
+        dim = shape.head_dim
+        if self.kernel.implementation == "auto":
+            tiles = 10.0 if backward else None
+            return tile_elements(shape, dim, forward_maps=4, backward_maps=tiles)
         maps = 4.5 if backward else None
-        return kernel_elements(shape, shape.head_dim, forward_maps=1, backward_maps=maps)
+        return kernel_elements(shape, dim, forward_maps=1, backward_maps=maps)
 
 
 @register_attention(
     "flatten_layer",
     title="FLatten layer",
     source=_SOURCE,
+    family="kernel",
     capabilities=Capabilities(
         needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
     ),
@@ -142,6 +211,17 @@ class FlattenLayer(AttentionLayer):
     convolution v is stretched back to N tokens along the flattened grid, as in the authors' code,
     which blends the end of a row with the start of the next.
 
+    Hazards:
+        - Those of its core, `flatten`.
+        - With ``sr_ratio`` above 1 the convolution's values are stretched along the flattened grid,
+          so that the end of a row reaches into the next, as in the authors' code.
+
+    Differences:
+        - The authors' Swin form takes the mask of shifted windows and does not use it; there is no
+          such argument here.
+        - The released FLatten-Swin and FLatten-CSwin have this layer in their first two stages only
+          and softmax attention in the others; FLatten-PVT has it everywhere.
+
     Args:
         geometry: the shape to build for; value_dim must be head_dim.
         focusing_factor: p, as for `Flatten`.
@@ -150,6 +230,7 @@ class FlattenLayer(AttentionLayer):
         kernel_size: width of the depthwise kernels, odd.
         sr_ratio: r; must divide both sides of the grid.
         qkv_bias: whether q and kv have a bias.
+        implementation: as for `Flatten`; it says the convolution's operators, too.
     """
 
     def __init__(
@@ -161,11 +242,12 @@ class FlattenLayer(AttentionLayer):
         kernel_size: int = 5,
         sr_ratio: int = 1,
         qkv_bias: bool = True,
+        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         flag(self.name, "qkv_bias", qkv_bias)
-        self.kernel = FocusedKernel(self.name, focusing_factor, norm_over, eps)
+        self.kernel = FocusedKernel(self.name, focusing_factor, norm_over, eps, implementation)
         self.kernel_size = whole(self.name, "kernel_size", kernel_size, 1)
         if kernel_size % 2 == 0:
             raise ValueError(f"{self.name}: kernel_size is {kernel_size}; an odd number is needed.")
@@ -191,13 +273,28 @@ class FlattenLayer(AttentionLayer):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         fills_grid(self.name, x.shape[1], self.geometry.grid)
-        k, v = self.kv(self._shrink(x)).chunk(2, dim=-1)  # (B, M, C)
-        q, k, values = (self._split(part) for part in (self.q(x), k + self.positional_encoding, v))
-        return self.proj(merge_heads(self._mix(q, k, values)) + self._restore_rank(v))  # type: ignore[no-any-return]
+        shrunk = self._shrink(x)
+        if self.kernel.implementation == "official":
+            k, v = self.kv(shrunk).chunk(2, dim=-1)  # (B, M, C)
+        else:
+            k, v = self._project_apart(shrunk)
+        return self.proj(self.mix(self.q(x), k + self.positional_encoding, v))  # type: ignore[no-any-return]
 
-    @in_wide_precision
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return self.kernel.attention(q, k, v, self.scale)
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What lies between the projections: (B, N, C), (B, M, C), (B, M, C) -> (B, N, C)."""
+        heads_q, heads_k, heads_v = (self._split(x) for x in (q, k, v))
+        mixed = merge_heads(self.kernel.attention(heads_q, heads_k, heads_v, self.scale))
+        restored = self._restore_rank(v)
+        if self.kernel.implementation == "official" or mixed.dtype != restored.dtype:
+            return mixed + restored
+        return restored.add_(mixed)  # a third tensor of their size would take longer than the sum
+
+    def _project_apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """K and v, each with a memory of its own: a convolution would copy every other half-row."""
+        weight_k, weight_v = self.kv.weight.chunk(2)
+        has_bias = self.kv.bias is not None
+        bias_k, bias_v = self.kv.bias.chunk(2) if has_bias else (None, None)
+        return functional.linear(x, weight_k, bias_k), functional.linear(x, weight_v, bias_v)
 
     def _split(self, x: Tensor) -> Tensor:
         return split_heads(x, self.geometry.num_heads)
@@ -214,9 +311,20 @@ class FlattenLayer(AttentionLayer):
                 v.transpose(1, 2), size=self.geometry.seq_len, mode="linear"
             )
             v = along.transpose(1, 2)
-        heads = self._split(v)
-        restored = convolve_on_grid(heads.flatten(0, 1), self.dwc, self.geometry.grid)
-        return merge_heads(torch.unflatten(restored, 0, heads.shape[:2]))
+        if self.kernel.implementation == "official":
+            heads = self._split(v)
+            restored = convolve_on_grid(heads.flatten(0, 1), self.dwc, self.geometry.grid)
+            return merge_heads(torch.unflatten(restored, 0, heads.shape[:2]))
+        return self._convolve_side_by_side(v)
+
+    def _convolve_side_by_side(self, v: Tensor) -> Tensor:
+        """The kernels once per head, so that tokens are convolved as they lie, channels last."""
+        num_heads = self.geometry.num_heads
+        image = torch.unflatten(v, 1, self.geometry.grid).permute(0, 3, 1, 2)
+        assert self.dwc.bias is not None
+        weight = self.dwc.weight.repeat(num_heads, 1, 1, 1)
+        out = convolve_channels(image, weight, self.dwc.bias.repeat(num_heads))
+        return out.flatten(2).transpose(1, 2)
 
     def reference(self, x: Tensor) -> Tensor:
         """Patches, weights, kernels and interpolation written out."""

@@ -40,6 +40,7 @@ _SOURCE = "Yang et al., 2025, arXiv:2412.06464"
     "gated_deltanet",
     title="Gated DeltaNet",
     source=_SOURCE,
+    family="recurrent",
     capabilities=Capabilities(
         bidirectional=False,
         causal=True,
@@ -61,6 +62,14 @@ class GatedDeltaNet(DeltaCore):
 
     Keys, queries and scale are as for `DeltaNet`, for the same reasons; SiLU, short convolution,
     output norm and gate are in `gated_deltanet_layer`.
+
+    Hazards:
+        - With ``normalise_keys=False`` keys longer than sqrt(2 / beta) let the state grow without
+          bound.
+        - A strong decay forgets at once, and with the state go the gradients to earlier tokens.
+
+    Differences:
+        - Those of `deltanet`: who normalises keys and queries, and the factor 1/sqrt(head_dim).
 
     Args:
         geometry: the shape to build for; causal.
@@ -134,6 +143,7 @@ class GatedDeltaNet(DeltaCore):
     "gated_deltanet_layer",
     title="Gated DeltaNet layer",
     source=_SOURCE,
+    family="recurrent",
     capabilities=Capabilities(
         bidirectional=False,
         causal=True,
@@ -150,6 +160,13 @@ class GatedDeltaNetLayer(AttentionLayer):
         out = proj(norm(gated_deltanet(q, k, v, beta, g)) * silu(gate(x)))
 
     The authors' models have values twice as wide as keys: that is ``value_dim`` of the geometry.
+
+    Hazards:
+        - Those of its core, `gated_deltanet`; keys are normalised here, so its state is bounded.
+
+    Differences:
+        - The authors' models have values twice as wide as keys; here they are as wide as the
+          geometry says.
 
     Args:
         geometry: the shape to build for; causal.

@@ -29,6 +29,7 @@ _SOURCE = "Yang et al., 2024, arXiv:2312.06635"
     "gla",
     title="GLA (gated linear attention)",
     source=_SOURCE,
+    family="recurrent",
     capabilities=Capabilities(
         bidirectional=False,
         causal=True,
@@ -46,8 +47,15 @@ class Gla(MatrixState):
     starts at decay_logit = 0, where the projection that computes it in `gla_layer` starts on
     average.
 
-    The paper's recurrence has no 1/sqrt(head_dim), the authors' code has: ``scale=1`` leaves it
-    out. Hidden keys write nothing and their tokens forget nothing, so they are as good as removed.
+    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed.
+
+    Hazards:
+        - A chunked form that divides by the decay of a chunk's start overflows; here only decays
+          from a key to a later query are formed, which are at most 1.
+
+    Differences:
+        - The paper's recurrence has no 1/sqrt(head_dim), the authors' code has: ``scale=1`` leaves
+          it out.
 
     Args:
         geometry: the shape to build for; causal.
@@ -140,6 +148,7 @@ def _written_out(q: Tensor, k: Tensor, log_decay: Tensor) -> Tensor:
     "gla_layer",
     title="GLA layer",
     source=_SOURCE,
+    family="recurrent",
     capabilities=Capabilities(
         bidirectional=False,
         causal=True,
@@ -157,6 +166,13 @@ class GlaLayer(AttentionLayer):
 
     Keys and queries are narrower than values by default, as in paper and code, which makes the
     layer as large as softmax attention's.
+
+    Hazards:
+        - Those of its core, `gla`.
+
+    Differences:
+        - The paper normalises a head's output by a LayerNorm, the authors' code by an RMSNorm:
+          ``norm`` says which.
 
     Args:
         geometry: the shape to build for; causal. Keys have expand_k * head_dim channels per head.

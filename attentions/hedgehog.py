@@ -51,8 +51,13 @@ class HeadwiseLinear(nn.Module):
     "hedgehog",
     title="Hedgehog",
     source="Zhang et al., 2024, arXiv:2402.04347",
+    family="kernel",
     capabilities=Capabilities(
-        causal=True, cross=True, recurrent=True, masks=frozenset({"padding"})
+        causal=True,
+        cross=True,
+        recurrent=True,
+        masks=frozenset({"padding"}),
+        exports=frozenset({"bidirectional"}),
     ),
 )
 class Hedgehog(Attention):
@@ -69,6 +74,18 @@ class Hedgehog(Attention):
 
     A feature is at least ``eps``, as in the authors' code: a query whose features meet none of any
     key's gets about their mean instead of nothing. A query whose keys are all hidden gets zeros.
+
+    Hazards:
+        - Softmax features sharpen with the size of their inputs: between a query and keys that
+          share no sharp channel only ``eps`` decides.
+
+    Differences:
+        - The paper has plain exponentials, which overflow; the authors' code divides each half by
+          its sum, and so do we by default.
+        - flash-linear-attention takes one softmax of [2 y; -2 y] for all heads, which is another
+          function: ``normaliser="joint"``, ``tie_heads=True``.
+        - Paper and flash-linear-attention have a bias, the authors' code has none unless asked:
+          ``bias``.
 
     Args:
         geometry: the shape to build for.

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from . import _official_linear as _official
 from ._checks import fills_grid, flag, one_of
 from ._class_token import add_on_grid, grid_beside, reference_add_on_grid
+from ._engine_forms import refuse_mask
 from ._heads import merge_heads, split_heads
 from ._masks import count_keys, hide_keys
 from ._precision import widen, without_autocast
 from ._saturation import in_wide_precision_within_range, wide_linear, within_range
+from ._two_forms import ours_or_official
 from .base import Attention, AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -26,7 +29,12 @@ _KERNEL_SIZE = 3
     "inline",
     title="InLine (injective linear attention)",
     source=_SOURCE,
-    capabilities=Capabilities(cross=True, masks=frozenset({"padding"})),
+    family="kernel",
+    capabilities=Capabilities(
+        cross=True,
+        masks=frozenset({"padding"}),
+        exports=frozenset({"bidirectional"}),
+    ),
 )
 class InLine(Attention):
     """Weights of q . k / sqrt(D) shifted, not scaled, so that they sum to 1.
@@ -38,13 +46,31 @@ class InLine(Attention):
     The feature map is the identity, as in the authors' code. Weights may be negative. The context
     is the covariance of keys and values, one D x E matrix.
 
-    Outputs beyond float16's range stop at its largest number. A query whose keys are all hidden
-    gets zeros.
+    A query whose keys are all hidden gets zeros.
+
+    Hazards:
+        - Weights may be negative, so an output may lie outside of the range of the values.
+        - Weights grow with queries and keys, nothing bounds them: outputs beyond float16's range
+          stop at its largest number.
+
+    Differences:
+        - The paper leaves the feature map open; the authors' code has the identity, and so do we.
+
+    Args:
+        geometry: the shape to build for.
+        implementation: ``"auto"``, or ``"official"``: the authors' operators, which take no mask.
     """
+
+    def __init__(self, geometry: Geometry, implementation: str = "auto") -> None:
+        super().__init__(geometry)
+        self.implementation = ours_or_official(self.name, implementation)
 
     @in_wide_precision_within_range
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        if self.implementation == "official":
+            refuse_mask(self.name, key_mask)
+            return _official.inline(q, k, v)
         if key_mask is not None:
             k, v = hide_keys(self.name, k, key_mask), hide_keys(self.name, v, key_mask)
         num_keys = count_keys(k, key_mask)
@@ -75,6 +101,7 @@ class InLine(Attention):
     "inline_layer",
     title="InLine layer",
     source=_SOURCE,
+    family="kernel",
     capabilities=Capabilities(
         needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
     ),
@@ -89,16 +116,28 @@ class InLineLayer(AttentionLayer):
     Products run in float32 for half inputs; outputs beyond float16's range stop at its largest
     number.
 
+    Hazards:
+        - Those of its core, `inline`.
+
+    Differences:
+        - The authors' DeiT assumes one class token before a square grid; here that is
+          ``class_token``, and without it any grid will do.
+
     Args:
         geometry: the shape to build for; value_dim must be head_dim.
         qkv_bias: whether qkv has a bias.
         class_token: whether the first token is not on the grid, as in the authors' DeiT. All
             others then fill a square, the geometry's grid is not used, and the convolution leaves
             the first token as it is.
+        implementation: of the core, as for `InLine`.
     """
 
     def __init__(
-        self, geometry: Geometry, qkv_bias: bool = True, class_token: bool = False
+        self,
+        geometry: Geometry,
+        qkv_bias: bool = True,
+        class_token: bool = False,
+        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
@@ -106,7 +145,7 @@ class InLineLayer(AttentionLayer):
         self.num_beside = 1 if flag(self.name, "class_token", class_token) else 0
         self.grid = grid_beside(self.name, geometry, class_token=class_token)
         channels, heads = geometry.embed_dim, geometry.num_heads
-        self.core = InLine(geometry)
+        self.core = InLine(geometry, implementation)
         self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
         self.residual = nn.Sequential(
             nn.Conv1d(channels, channels, 1, groups=heads),

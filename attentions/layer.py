@@ -17,6 +17,16 @@ class MultiHeadAttention(nn.Module):
     """Project to q, k and v, mix with any core, project back: (B, N, C) -> (B, N, C).
 
     Every core gets the same two Linears, so none wins by a leaner projection.
+
+    >>> from attentions import Geometry, MultiHeadAttention, build_attention
+    >>> core = build_attention("nala", Geometry(num_heads=4, head_dim=8, seq_len=49))
+    >>> layer = MultiHeadAttention(core)
+    >>> layer(torch.randn(2, 49, 32)).shape
+    torch.Size([2, 49, 32])
+
+    Args:
+        core: the mixing step; its geometry says how wide the projections are.
+        bias: whether both Linears have one.
     """
 
     def __init__(self, core: Attention, *, bias: bool = True) -> None:
@@ -91,7 +101,19 @@ class MultiHeadAttention(nn.Module):
 def build_layer(
     name: str, geometry: Geometry, **settings: Any
 ) -> AttentionLayer | MultiHeadAttention:
-    """Any mechanism as a layer: its own if it is one, else `MultiHeadAttention` around it."""
+    """Any mechanism as a layer: its own if it is one, else `MultiHeadAttention` around it.
+
+    >>> from attentions import Geometry, build_layer
+    >>> geometry = Geometry(num_heads=4, head_dim=8, seq_len=49)
+    >>> type(build_layer("nala", geometry)).__name__
+    'MultiHeadAttention'
+    >>> type(build_layer("nala_layer", geometry)).__name__
+    'NalaLayer'
+
+    Raises:
+        ValueError: as `build_attention`.
+        TypeError: a hyperparameter that the mechanism does not take.
+    """
     mechanism: Mechanism = build_attention(name, geometry, **settings)
     if isinstance(mechanism, AttentionLayer):
         return mechanism

@@ -20,6 +20,7 @@ from .registry import register_attention
     "lightning",
     title="Lightning attention (TransNormerLLM)",
     source="Qin et al., 2023, arXiv:2307.14995; 2024, arXiv:2401.04658",
+    family="recurrent",
     capabilities=Capabilities(
         bidirectional=False,
         causal=True,
@@ -36,8 +37,16 @@ class Lightning(HeadDecay):
 
     The slopes s_h are those of ALiBi in the authors' code: 2^(-8 (h + 1) / H) for H heads, a power
     of two; for any other number those of the power of two below, then every other one of the power
-    above. The paper prints lambda = exp(-8 h / H (1 - l / L)), which grow evenly instead and leave
-    head 0 without a decay.
+    above.
+
+    Hazards:
+        - There is no scale and no normaliser: outputs grow with head_dim and with the length, and
+          models put a norm behind it.
+
+    Differences:
+        - The paper prints lambda = exp(-8 h / H (1 - l / L)), which grow evenly and leave head 0
+          without a decay; the authors' code has ALiBi's slopes: ``slopes``, the code's by default.
+        - SiLU, norm and gate of the authors' layer are not in this core.
 
     Args:
         geometry: the shape to build for; causal.

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from . import _official
 from ._checks import equal_lengths, positive
+from ._engine import attention_by_tiles
+from ._engine_causal import causal_elements, causal_flops
+from ._engine_elu import EluPlusOne
+from ._engine_forms import by_tiles, known_form, official_layout, refuse_mask
+from ._engine_kernel import Kernel
+from ._engine_tiles import tile_elements
 from ._feature_maps import elu_plus_one
 from ._kernel_attention import (
     KernelState,
@@ -27,34 +34,75 @@ from .registry import register_attention
     "linear",
     title="Linear attention (elu + 1)",
     source="Katharopoulos et al., 2020, arXiv:2006.16236",
+    family="kernel",
     capabilities=Capabilities(
-        causal=True, cross=True, recurrent=True, masks=frozenset({"padding"})
+        causal=True,
+        cross=True,
+        recurrent=True,
+        masks=frozenset({"padding"}),
+        exports=frozenset({"bidirectional"}),
     ),
 )
 class Linear(Attention):
     """phi(q) (phi(k)^T v) / (phi(q) . sum phi(k) + eps) with phi(x) = elu(x) + 1.
 
-    No 1/sqrt(D) anywhere. A query whose keys are all hidden gets zeros. With features far below
-    ``eps`` (entries under about -14 throughout) the output shrinks towards zero.
+    No 1/sqrt(D) anywhere. A query whose keys are all hidden gets zeros.
+
+    Hazards:
+        - With features far below ``eps`` (entries under about -14 throughout) the output shrinks
+          towards zero.
+        - The sum of weights grows with the length and leaves float16's range at a few hundred
+          tokens, so sums are float32.
+
+    Differences:
+        - The authors' causal product is compiled C++, its equal here are chunks and a recurrence.
+        - There is no 1/sqrt(D) in paper or code.
 
     Args:
         geometry: the shape to build for.
         eps: added to the sum of weights.
+        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
+            take no mask. Their causal product is compiled C++ and has no such form.
     """
 
-    def __init__(self, geometry: Geometry, eps: float = 1e-6) -> None:
+    def __init__(self, geometry: Geometry, eps: float = 1e-6, implementation: str = "auto") -> None:
         super().__init__(geometry)
         self.eps = positive(self.name, "eps", eps)
+        self.implementation = known_form(self.name, implementation)
+        if implementation == "official":
+            if geometry.causal:
+                raise ValueError(
+                    f"{self.name}: implementation is 'official' and the geometry causal; 'auto' or "
+                    "'plain' is needed, as the authors' causal product is compiled C++."
+                )
+            official_layout(self, "bnhd")
 
-    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        if self.geometry.causal:
+            equal_lengths(self.name, q, k, "the causal form")
+        if self.implementation == "official":
+            refuse_mask(self.name, key_mask)
+            tokens_first = (x.transpose(1, 2) for x in (q, k, v))
+            return _official.linear(*tokens_first, eps=self.eps).transpose(1, 2)
+        if by_tiles(self.implementation, key_mask, q, k, v):
+            return attention_by_tiles(self._kernel(), q, k, v, plain=self._plain)
+        return self._plain(q, k, v, key_mask=key_mask)
+
+    @in_wide_precision
+    def _plain(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         phi_q = elu_plus_one(q)  # Eq. 7
         phi_k = hide_keys(self.name, elu_plus_one(k), key_mask)
         if not self.geometry.causal:
             return kernel_attention(phi_q, phi_k, v, self.eps)  # Eq. 5
-        equal_lengths(self.name, q, k, "the causal form")
         return causal_kernel_attention(phi_q, phi_k, v, self.eps)[0]  # Eq. 9-12
+
+    def _kernel(self) -> Kernel:
+        features, causal = EluPlusOne(), self.geometry.causal
+        dim = self.geometry.head_dim
+        return Kernel(
+            queries=features, keys=features, num_features=dim, eps=self.eps, causal=causal
+        )
 
     def init_state(
         self, batch_size: int, *, dtype: torch.dtype, device: torch.device
@@ -86,11 +134,18 @@ class Linear(Attention):
 
     def executed_flops(self, shape: CallShape) -> int:
         """The causal form also writes out the pairs within a chunk."""
-        if shape.causal:
-            return chunked_kernel_flops(shape, shape.head_dim)
-        return self.flops(shape)
+        if not shape.causal:
+            return self.flops(shape)
+        chunked = causal_flops if self.implementation == "auto" else chunked_kernel_flops
+        return chunked(shape, shape.head_dim)
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Inputs in float32, features and output; causal, the pairs within chunks."""
-        maps = 2 if backward else None
-        return kernel_elements(shape, shape.head_dim, forward_maps=1, backward_maps=maps)
+        """The engine's tiles; else inputs in float32, features, output and pairs in chunks."""
+        dim = shape.head_dim
+        if self.implementation != "auto":
+            maps = 2 if backward else None
+            return kernel_elements(shape, dim, forward_maps=1, backward_maps=maps)
+        if shape.causal:
+            maps = 8 if backward else None
+            return causal_elements(shape, dim, forward_maps=5, backward_maps=maps)
+        return tile_elements(shape, dim, forward_maps=2.5, backward_maps=5 if backward else None)

@@ -22,8 +22,13 @@ from .registry import register_attention
     "linear_unnormalised",
     title="Linear attention (unnormalised)",
     source="Katharopoulos et al., 2020, arXiv:2006.16236, without features and normaliser",
+    family="kernel",
     capabilities=Capabilities(
-        causal=True, cross=True, recurrent=True, masks=frozenset({"padding"})
+        causal=True,
+        cross=True,
+        recurrent=True,
+        masks=frozenset({"padding"}),
+        exports=frozenset({"bidirectional"}),
     ),
 )
 class LinearUnnormalised(Attention):
@@ -33,8 +38,14 @@ class LinearUnnormalised(Attention):
     to 1: outputs grow with the number of keys, and models put a norm behind it. The 1 / sqrt(D) is
     that of flash-linear-attention, whose name for it is ``normalize=False``.
 
-    An output beyond float16's range stops at its largest number. A query whose keys are all hidden
-    gets zeros.
+    A query whose keys are all hidden gets zeros.
+
+    Hazards:
+        - Outputs grow with the number of keys; one beyond float16's range stops at its largest
+          number.
+
+    Differences:
+        - The 1/sqrt(D) is flash-linear-attention's; the paper, which always normalises, has none.
     """
 
     @in_wide_precision_within_range

@@ -7,10 +7,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from . import _official_landmarks as _official
 from ._checks import equal_lengths, flag, one_of, whole
 from ._heads import merge_heads, split_heads
 from ._precision import in_wide_precision, widen, without_autocast
 from ._saturation import wide_linear, within_range
+from ._two_forms import ours_or_official
 from .base import Attention, AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -22,7 +24,12 @@ _SOURCE = "Wang et al., 2020, arXiv:2006.04768"
     "linformer",
     title="Linformer",
     source=_SOURCE,
-    capabilities=Capabilities(position_free=False),
+    family="low_rank",
+    capabilities=Capabilities(
+        position_free=False,
+        memory_layout="bnhd",
+        exports=frozenset({"bidirectional"}),
+    ),
 )
 class Linformer(Attention):
     """softmax(q (E^T k)^T / sqrt(D)) (F^T v) with learned N x P matrices E and F.
@@ -34,16 +41,32 @@ class Linformer(Attention):
     There is no official PyTorch code. Starting values are those of the common third-party code,
     uniform within 1 / sqrt(P).
 
+    Hazards:
+        - A sequence longer than geometry.seq_len is refused: the projections have no rows for it.
+        - Projected rows mix all tokens, so padding cannot be hidden and there is no causal form.
+
+    Differences:
+        - There is no official PyTorch code; ours follows the paper and takes the starting values of
+          lucidrains/linformer.
+        - In that code ``share_kv`` shares the projections of channels as well, in the paper those
+          of tokens only: see `linformer_layer`.
+
     Args:
         geometry: the shape to build for; seq_len is the greatest length.
         projected_len: P, whatever the length; 256 is among the paper's settings.
         share_kv: one matrix for keys and values, E = F, the paper's key-value sharing.
+        implementation: ``"auto"``, or ``"official"``: the third-party code's operators.
     """
 
     def __init__(
-        self, geometry: Geometry, projected_len: int = 256, share_kv: bool = False
+        self,
+        geometry: Geometry,
+        projected_len: int = 256,
+        share_kv: bool = False,
+        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
+        self.implementation = ours_or_official(self.name, implementation)
         self.projected_len = whole(self.name, "projected_len", projected_len, 1)
         self.proj_k = self._drawn()
         self.proj_v = None if flag(self.name, "share_kv", share_kv) else self._drawn()
@@ -57,7 +80,14 @@ class Linformer(Attention):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "a projection along the tokens")
-        keys, values = (self._rows(p, k) @ x for p, x in zip(self._pair(), (k, v), strict=True))
+        rows = [self._rows(p, k) for p in self._pair()]  # (P, N) each
+        if self.implementation == "official":
+            of_keys, of_values = (p.T for p in rows)
+            return _official.linformer(q, merge_heads(k), merge_heads(v), of_keys, of_values)
+        # One product for all heads: the rows are theirs together.
+        keys, values = (
+            split_heads(p @ merge_heads(x), q.shape[1]) for p, x in zip(rows, (k, v), strict=True)
+        )
         scores = (q / math.sqrt(q.shape[-1])) @ keys.transpose(-2, -1)  # (B, H, N, P)
         return scores.softmax(dim=-1) @ values
 
@@ -102,7 +132,13 @@ class Linformer(Attention):
     "linformer_layer",
     title="Linformer layer",
     source=_SOURCE,
-    capabilities=Capabilities(position_free=False, heads_independent=False, scopes=("layer",)),
+    family="low_rank",
+    capabilities=Capabilities(
+        position_free=False,
+        heads_independent=False,
+        scopes=("layer",),
+        exports=frozenset({"bidirectional"}),
+    ),
 )
 class LinformerLayer(AttentionLayer):
     """Linformer with its projections of channels, as in the common third-party code.
@@ -111,12 +147,20 @@ class LinformerLayer(AttentionLayer):
 
     Products run in float32 for half inputs: projections along thousands of tokens have large sums.
 
+    Hazards:
+        - Those of its core, `linformer`.
+
+    Differences:
+        - The common third-party code's ``share_kv`` makes keys and values the same projection of
+          channels, too; here that is ``values_are_keys``.
+
     Args:
         geometry: the shape to build for; value_dim must be head_dim.
         projected_len: as for `Linformer`.
         share_kv: as for `Linformer`.
         values_are_keys: to_v is to_k as well. The third-party code's ``share_kv`` does both at
             once; in the paper key-value sharing is that of E and F alone.
+        implementation: of the core, as for `Linformer`.
     """
 
     def __init__(
@@ -125,11 +169,12 @@ class LinformerLayer(AttentionLayer):
         projected_len: int = 256,
         share_kv: bool = False,
         values_are_keys: bool = False,
+        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         channels = geometry.embed_dim
-        self.core = Linformer(geometry, projected_len, share_kv)
+        self.core = Linformer(geometry, projected_len, share_kv, implementation)
         self.to_q = nn.Linear(channels, channels, bias=False)
         self.to_k = nn.Linear(channels, channels, bias=False)
         self.to_v = None

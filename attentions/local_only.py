@@ -17,13 +17,19 @@ from .registry import register_attention
     "local_only",
     title="Local only (depthwise convolution of the values)",
     source="control",
+    family="control",
     capabilities=Capabilities(needs_grid=True, position_free=False),
 )
 class LocalOnly(Attention):
     """Each channel of v is convolved with a learned kernel and a bias of its own; no attention.
 
+        out = dwc(v) + b
+
     FLatten, PolaFormer and NaLa add such a convolution to their output. What this reaches alone is
-    no gain of theirs. Queries and keys are not read, so they have no gradient.
+    no gain of theirs.
+
+    Hazards:
+        - Queries and keys are not read, so they have no gradient.
 
     Args:
         geometry: the shape to build for.

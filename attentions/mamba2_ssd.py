@@ -38,6 +38,7 @@ _SOURCE = "Dao and Gu, 2024, arXiv:2405.21060"
     "mamba2_ssd",
     title="Mamba-2 (SSD)",
     source=_SOURCE,
+    family="recurrent",
     capabilities=Capabilities(
         bidirectional=False,
         causal=True,
@@ -56,6 +57,15 @@ class Mamba2Ssd(HeadDecay):
     from the authors' range of 0.001 to 1.6 per token, slow heads first. No 1/sqrt(head_dim).
 
     The skip D x, the short convolution, norm and gate are in `mamba2_ssd_layer`.
+
+    Hazards:
+        - There is no scale and no normaliser: outputs grow with the size of the state, and models
+          put a norm behind it.
+
+    Differences:
+        - As in the authors' minimal code, values come multiplied by their step; the layer does
+          that.
+        - There is no 1/sqrt(head_dim), unlike in the recurrences of flash-linear-attention.
 
     Args:
         geometry: the shape to build for; causal. head_dim is the size of the state, value_dim that
@@ -105,6 +115,7 @@ class Mamba2Ssd(HeadDecay):
     "mamba2_ssd_layer",
     title="Mamba-2 layer",
     source=_SOURCE,
+    family="recurrent",
     capabilities=Capabilities(
         bidirectional=False,
         causal=True,
@@ -123,6 +134,13 @@ class Mamba2SsdLayer(AttentionLayer):
 
     k and q, the paper's B and C, are shared by the heads of a group. The authors' models have an
     inner width of 2 C and a state of 64 or 128: ``value_dim`` and ``head_dim`` of the geometry.
+
+    Hazards:
+        - Those of its core, `mamba2_ssd`.
+
+    Differences:
+        - The authors' models have an inner width of 2 C and a state of 64 or 128; here both are as
+          the geometry says.
 
     Args:
         geometry: the shape to build for; causal.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ._cache import room_for, write
 from ._checks import flag, whole
 from ._heads import merge_heads, split_heads
 from ._precision import wide_dtype, widen
@@ -24,27 +25,36 @@ _TILE = 128
 
 
 class LatentState(NamedTuple):
-    """All that the past leaves behind.
+    """All that the past leaves behind, at the front of tensors that hold all that may come.
 
     Attributes:
-        latents: c^KV of each token, (B, n, kv_rank).
-        rope_keys: k^R of each token, turned by its position, (B, n, rope_dim); width 0 without.
+        latents: c^KV of each token, (B, seq_len, kv_rank).
+        rope_keys: k^R of each token, turned by its position, (B, seq_len, rope_dim); width 0
+            without.
+        length: tokens that are there.
     """
 
     latents: Tensor
     rope_keys: Tensor
+    length: int
+
+    def filled(self) -> tuple[Tensor, Tensor]:
+        """What is there: (B, n, kv_rank), (B, n, rope_dim)."""
+        return self.latents[:, : self.length], self.rope_keys[:, : self.length]
 
 
 @register_attention(
     "mla",
     title="Multi-head latent attention",
     source="DeepSeek-AI, 2024, DeepSeek-V2, arXiv:2405.04434, Sec. 2.1",
+    family="exact",
     capabilities=Capabilities(
         causal=True,
         recurrent=True,
         position_free=False,
         heads_independent=False,
         scopes=("layer",),
+        exports=frozenset({"bidirectional", "causal"}),
     ),
 )
 class MultiHeadLatentAttention(AttentionLayer):
@@ -61,6 +71,16 @@ class MultiHeadLatentAttention(AttentionLayer):
 
     Positions have channels of their own: were k^C turned by position, W_UK could not move. Without
     ``rope`` these channels are missing, and a causal mask alone tells positions apart.
+
+    Hazards:
+        - All heads read one latent: ``kv_rank`` below their joint width cannot hold what each of
+          them would need.
+        - Training forms keys and values for all heads; only ``step`` saves memory.
+
+    Differences:
+        - Eq. 9 and 12 have no norm on the latents, the paper's training details and the authors'
+          code have: ``latent_norm``.
+        - Widths that the paper gives for its own models are multiples of head_dim here.
 
     Args:
         geometry: the shape to build for.
@@ -120,24 +140,32 @@ class MultiHeadLatentAttention(AttentionLayer):
     def init_state(
         self, batch_size: int, *, dtype: torch.dtype, device: torch.device
     ) -> LatentState:
-        """No tokens yet. A cache in the model's own dtype, as nothing is summed in it."""
-        widths = (self.kv_rank, self.rope_dim)
-        return LatentState(
-            *(torch.zeros(batch_size, 0, w, dtype=dtype, device=device) for w in widths)
+        """A cache for ``seq_len`` tokens, in the model's own dtype, as nothing is summed in it."""
+        latents, rope_keys = (
+            torch.zeros(batch_size, self.geometry.seq_len, width, dtype=dtype, device=device)
+            for width in (self.kv_rank, self.rope_dim)
         )
+        return LatentState(latents, rope_keys, 0)
 
     def step(self, x: Tensor, state: LatentState) -> tuple[Tensor, LatentState]:
-        """The next T tokens: (B, T, C), state -> (B, T, C), state."""
-        past, length = state.latents.shape[1], x.shape[1]
-        new = self._latents(x, past)
-        state = LatentState(*(torch.cat(parts, dim=1) for parts in zip(state, new, strict=True)))
+        """The next T tokens: (B, T, C), state -> (B, T, C), state.
+
+        Raises:
+            ValueError: the cache has no room for T tokens more, or is of other sizes.
+        """
+        past, length = state.length, x.shape[1]
+        end = room_for(self.name, state.latents.shape[1], past, length)
+        latents, rope_keys = self._latents(x, past)
+        write(self.name, "a latent", state.latents[:, past:end], latents)
+        write(self.name, "a shared key", state.rope_keys[:, past:end], rope_keys)
+        state = state._replace(length=end)
         q = self._queries(x, past)
         if length == 1:
-            return self._attend_absorbed(q, *state), state
+            return self._attend_absorbed(q, *state.filled()), state
         if past == 0:
-            return self._attend(q, *state, is_causal=True), state
-        seen = torch.ones(length, past + length, dtype=torch.bool, device=x.device).tril(past)
-        return self._attend(q, *state, attn_mask=seen), state
+            return self._attend(q, latents, rope_keys, is_causal=True), state
+        seen = torch.ones(length, end, dtype=torch.bool, device=x.device).tril(past)
+        return self._attend(q, *state.filled(), attn_mask=seen), state
 
     def _latents(self, x: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """What is kept, c and k^R: (B, T, C) -> (B, T, kv_rank), (B, T, rope_dim)."""

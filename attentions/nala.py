@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from . import _official
 from ._checks import at_least, equal_lengths, fills_grid, flag, one_of, positive
+from ._engine import attention_by_tiles
+from ._engine_forms import by_tiles, known_form, refuse_mask
+from ._engine_kernel import Kernel
+from ._engine_nala import NormAwareQueries, SignedPowers
+from ._engine_tiles import tile_elements
 from ._feature_maps import direction, norm_aware_power, sign_split
 from ._grid import convolve_on_grid, depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
@@ -18,8 +24,8 @@ from ._kernel_attention import (
     weighted_values,
 )
 from ._masks import count_keys, hide_keys
-from ._precision import in_wide_precision
-from ._rotary import reference_rotate, rotate
+from ._precision import in_wide_precision, wide_dtype
+from ._rotary import reference_rotate, rotate, turns
 from .base import Attention, AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -41,7 +47,12 @@ def check_powers(mechanism: str, lam: float, tau: float, key_power: float) -> No
     "nala",
     title="NaLa (norm-aware linear attention)",
     source=_SOURCE,
-    capabilities=Capabilities(cross=True, masks=frozenset({"padding"})),
+    family="kernel",
+    capabilities=Capabilities(
+        cross=True,
+        masks=frozenset({"padding"}),
+        exports=frozenset({"bidirectional"}),
+    ),
 )
 class Nala(Attention):
     """Linear attention that keeps the queries' norms and the signs of queries and keys.
@@ -51,17 +62,30 @@ class Nala(Attention):
         phi(k) = [relu(k)^key_power; relu(-k)^key_power]
         out_i  = mean_j phi(q_i) . phi(k_j) v_j / (mean_j phi(q_i) . phi(k_j) + eps)
 
-    This is the released form; the paper's first version is `nala_cosine`. With ``rope`` the
-    features in the numerator are rotated by the token's place on the grid, those in the
-    denominator are not: the weights may then be negative, and their sum is not 1.
+    With ``rope`` the features in the numerator are rotated by the token's place on the grid, those
+    in the denominator are not: the weights may then be negative, and their sum is not 1.
 
-    A zero query has no direction: its features are zero, its output is zero, and gradients are
-    finite (the authors' code gives NaN for it, and NaN gradients for all keys and values of the
-    head). Where all keys are short, eps takes the output towards zero: at norms of 1e-6 it is
-    1e-14. A query whose keys are all hidden gets zeros.
+    A query whose keys are all hidden gets zeros.
 
     Without ``rope`` any number of queries and keys will do; with it, both must be the area of the
     geometry's grid.
+
+    Hazards:
+        - A zero query has no direction: its features and its output are zero, and gradients are
+          finite.
+        - Where all keys are short, eps takes the output towards zero: at norms of 1e-6 it is 1e-14.
+        - With ``rope`` it is no mean: weights may be negative and do not sum to 1, and constant
+          values do not come back constant.
+        - The power saturates: queries with norms well above 1 all have about lam (tau + 1), so with
+          unit-variance channels the norms hardly matter.
+
+    Differences:
+        - This is the released form; the paper's first version is `nala_cosine`, whose cosine
+          becomes this split of signs as its alpha grows.
+        - A zero query gives NaN in the authors' code, and NaN gradients for all keys and values of
+          the head; here it gives zeros.
+        - The paper's first version names no lambda, no rotation and no eps; the released code has
+          3, 2-D RoPE in the numerator, and 1e-6.
 
     Args:
         geometry: the shape to build for.
@@ -70,6 +94,8 @@ class Nala(Attention):
         tau: its offset; lam * tau must be 1 or more.
         key_power: power of the keys, 1 or more.
         eps: added to the mean weight.
+        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
+            take no mask and have a key_power of 3; a zero query gives NaN there.
     """
 
     def __init__(
@@ -80,27 +106,40 @@ class Nala(Attention):
         tau: float = 0.5,
         key_power: float = 3.0,
         eps: float = 1e-6,
+        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         self.rope = flag(self.name, "rope", rope)
         check_powers(self.name, lam, tau, key_power)
         self.lam, self.tau, self.key_power = lam, tau, key_power
         self.eps = positive(self.name, "eps", eps)
+        self.implementation = known_form(self.name, implementation)
+        if implementation == "official":
+            one_of(self.name, "key_power with implementation='official'", key_power, (3.0, 3))
         if rope and geometry.head_dim % 4:
             raise ValueError(
                 f"{self.name}: head_dim is {geometry.head_dim}; a multiple of 4 is needed with "
                 "rope=True, which turns pairs of channels by row and by column."
             )
 
-    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        if self.rope:
+            equal_lengths(self.name, q, k, "rope=True")
+            fills_grid(self.name, q.shape[-2], self.geometry.grid)
+        if self.implementation == "official":
+            refuse_mask(self.name, key_mask)
+            return self._official(q, k, v)
+        if by_tiles(self.implementation, key_mask, q, k, v):
+            return attention_by_tiles(self._kernel(q, k), q, k, v, plain=self._plain)
+        return self._plain(q, k, v, key_mask=key_mask)
+
+    @in_wide_precision
+    def _plain(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         phi_q = self._query_features(q)
         phi_k = hide_keys(self.name, self._key_features(k), key_mask)
         normaliser = weight_sums(phi_q, phi_k) + self.eps * count_keys(k, key_mask)
         if self.rope:
-            equal_lengths(self.name, q, k, "rope=True")
-            fills_grid(self.name, q.shape[-2], self.geometry.grid)
             phi_q, phi_k = (rotate(phi, self.geometry.grid, q.shape[-1]) for phi in (phi_q, phi_k))
         return divide(weighted_values(phi_q, phi_k, v), normaliser)
 
@@ -110,6 +149,26 @@ class Nala(Attention):
 
     def _key_features(self, k: Tensor) -> Tensor:
         return sign_split(k, k.abs().pow(self.key_power))
+
+    def _kernel(self, q: Tensor, k: Tensor) -> Kernel:
+        dim = q.shape[-1]
+        turn = None
+        if self.rope:
+            turn = turns(self.geometry.grid, dim, wide_dtype(q.dtype), q.device)
+        return Kernel(
+            queries=NormAwareQueries(self.lam, self.tau),
+            keys=SignedPowers(self.key_power),
+            num_features=2 * dim,
+            eps=self.eps * k.shape[-2],
+            turn=turn,
+        )
+
+    @in_wide_precision
+    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        table = None
+        if self.rope:
+            table = _official.angles(self.geometry.grid, q.shape[-1], q.dtype, q.device)
+        return _official.nala(q, k, v, lam=self.lam, tau=self.tau, eps=self.eps, table=table)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out, from rectified halves."""
@@ -132,8 +191,13 @@ class Nala(Attention):
         return kernel_flops(shape, 2 * shape.head_dim)
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Inputs in float32, features and output; with rope also the rotated features."""
+        """The engine's tiles; else inputs in float32, features and output, with rope twice."""
         rotated = 1 if self.rope else 0
+        if self.implementation == "auto":
+            table = shape.query_len * shape.head_dim * rotated * (2 if backward else 1)
+            maps = 5.5 + 1.5 * rotated if backward else None
+            tiles = tile_elements(shape, 2 * shape.head_dim, forward_maps=2, backward_maps=maps)
+            return tiles + table
         maps = 2 + rotated if backward else None
         features = 2 * shape.head_dim
         return kernel_elements(shape, features, forward_maps=1 + rotated, backward_maps=maps)
@@ -143,6 +207,7 @@ class Nala(Attention):
     "nala_layer",
     title="NaLa layer",
     source=_SOURCE,
+    family="kernel",
     capabilities=Capabilities(
         needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
     ),
@@ -153,6 +218,15 @@ class NalaLayer(AttentionLayer):
         q, k, v, g = qkvg(x)
         out = proj(norm(nala(q, k, v) + lepe(v)) * silu(g))
 
+    Hazards:
+        - Those of its core, `nala`; the norm behind it hides that weights do not sum to 1.
+
+    Differences:
+        - The released backbones have this layer in stages 1 and 2 only, and `nala_vanilla` in
+          stages 3 and 4: their accuracies are not those of this mechanism alone.
+        - The authors' code has a local position encoding that the paper's first version does not
+          name.
+
     Args:
         geometry: the shape to build for; value_dim must be head_dim.
         rope: as for `Nala`, but on unless said otherwise.
@@ -160,6 +234,7 @@ class NalaLayer(AttentionLayer):
         tau: as for `Nala`.
         key_power: as for `Nala`.
         eps: as for `Nala`.
+        implementation: of the core, as for `Nala`.
     """
 
     def __init__(
@@ -170,10 +245,11 @@ class NalaLayer(AttentionLayer):
         tau: float = 0.5,
         key_power: float = 3.0,
         eps: float = 1e-6,
+        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
-        self.core = Nala(geometry, rope, lam, tau, key_power, eps)
+        self.core = Nala(geometry, rope, lam, tau, key_power, eps, implementation)
         channels = geometry.embed_dim
         self.qkvg = nn.Linear(channels, 4 * channels)
         self.lepe = depthwise(channels, _LEPE_SIZE)

@@ -7,7 +7,13 @@ import math
 import torch
 from torch import Tensor
 
+from . import _official
 from ._checks import positive
+from ._engine import attention_by_tiles
+from ._engine_forms import by_tiles, known_form, refuse_mask
+from ._engine_kernel import Kernel
+from ._engine_nala_cosine import InhibitedKeys, InhibitedQueries
+from ._engine_tiles import tile_elements
 from ._feature_maps import direction, norm_aware_power
 from ._kernel_attention import kernel_attention, kernel_elements, kernel_flops
 from ._masks import count_keys, hide_keys
@@ -22,7 +28,12 @@ from .registry import register_attention
     "nala_cosine",
     title="NaLa (cosine inhibition)",
     source="Meng et al., 2025, NaLaFormer, arXiv:2506.21137v1",
-    capabilities=Capabilities(cross=True, masks=frozenset({"padding"})),
+    family="kernel",
+    capabilities=Capabilities(
+        cross=True,
+        masks=frozenset({"padding"}),
+        exports=frozenset({"bidirectional"}),
+    ),
 )
 class NalaCosine(Attention):
     """Norm-aware linear attention in which entries of unlike sign count less, by a cosine.
@@ -38,9 +49,20 @@ class NalaCosine(Attention):
     hardly any inhibition: |d| is about 1 / sqrt(D), so at D = 64 the angles differ by some 0.2 and
     the cosine stays above 0.98. As alpha grows the mechanism becomes `nala` without rope.
 
-    A zero query has no direction: its features and its output are zero; a zero key has no weight.
-    Both leave all gradients finite (the authors' code gives NaN). A query whose keys are all hidden
-    gets zeros.
+    A query whose keys are all hidden gets zeros.
+
+    Hazards:
+        - A zero query has no direction: its features and its output are zero. A zero key has no
+          weight. Both leave all gradients finite.
+        - Where all keys are short, eps takes the output towards zero.
+        - The power saturates, as that of `nala`.
+
+    Differences:
+        - The paper's angle has alpha 1, the authors' code 20: ``alpha``, the code's by default,
+          because 1 hardly inhibits anything at usual head sizes.
+        - One zero query or key gives NaN in the authors' code, a key in the whole head; here it
+          gives zeros.
+        - The paper gives no value for lambda; 3 is the code's.
 
     Args:
         geometry: the shape to build for.
@@ -49,6 +71,8 @@ class NalaCosine(Attention):
         tau: its offset; lam * tau must be 1 or more.
         key_power: power of the keys, 1 or more.
         eps: added to the mean weight.
+        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
+            take no mask; a zero query or key gives NaN there.
     """
 
     def __init__(
@@ -59,16 +83,26 @@ class NalaCosine(Attention):
         tau: float = 0.5,
         key_power: float = 3.0,
         eps: float = 1e-6,
+        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         self.alpha = positive(self.name, "alpha", alpha)
         check_powers(self.name, lam, tau, key_power)
         self.lam, self.tau, self.key_power = lam, tau, key_power
         self.eps = positive(self.name, "eps", eps)
+        self.implementation = known_form(self.name, implementation)
 
-    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        if self.implementation == "official":
+            refuse_mask(self.name, key_mask)
+            return self._official(q, k, v)
+        if by_tiles(self.implementation, key_mask, q, k, v):
+            return attention_by_tiles(self._kernel(k), q, k, v, plain=self._plain)
+        return self._plain(q, k, v, key_mask=key_mask)
+
+    @in_wide_precision
+    def _plain(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         d_q, norm = direction(q)
         d_k, _ = direction(k)
         phi_q = self._inhibited(d_q.abs().pow(norm_aware_power(norm, self.lam, self.tau)), d_q)
@@ -79,6 +113,27 @@ class NalaCosine(Attention):
     def _inhibited(self, magnitude: Tensor, d: Tensor) -> Tensor:
         theta = math.pi / 4 * (self.alpha * d).tanh()
         return torch.cat((magnitude * theta.cos(), magnitude * theta.sin()), dim=-1)
+
+    def _kernel(self, k: Tensor) -> Kernel:
+        return Kernel(
+            queries=InhibitedQueries(self.lam, self.tau, self.alpha),
+            keys=InhibitedKeys(self.key_power, self.alpha),
+            num_features=2 * k.shape[-1],
+            eps=self.eps * k.shape[-2],
+        )
+
+    @in_wide_precision
+    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return _official.nala_cosine(
+            q,
+            k,
+            v,
+            alpha=self.alpha,
+            lam=self.lam,
+            tau=self.tau,
+            key_power=self.key_power,
+            eps=self.eps,
+        )
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights of Eq. 16 written out, from the cosines' and the sines' parts."""
@@ -100,6 +155,9 @@ class NalaCosine(Attention):
         return kernel_flops(shape, 2 * shape.head_dim)
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Inputs in float32, features with angles and magnitudes, and output."""
+        """The engine's tiles; else inputs in float32, features with angles and sizes, output."""
+        if self.implementation == "auto":
+            maps = 8 if backward else None
+            return tile_elements(shape, 2 * shape.head_dim, forward_maps=3.5, backward_maps=maps)
         maps = 4 if backward else None
         return kernel_elements(shape, 2 * shape.head_dim, forward_maps=1.5, backward_maps=maps)

@@ -22,6 +22,7 @@ _LEPE_SIZE = 5
     "nala_vanilla",
     title="NaLaFormer's softmax layer",
     source="Meng et al., 2026, NaLaFormer, arXiv:2506.21137",
+    family="exact",
     capabilities=Capabilities(
         needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
     ),
@@ -33,6 +34,13 @@ class NalaVanilla(AttentionLayer):
         out = proj(norm(softmax(R q (R k)^T / sqrt(D)) v + lepe(v)) * silu(g))
 
     R turns pairs of channels by the token's row and column, in queries and keys alike.
+
+    Hazards:
+        - Those of softmax attention: time grows with N x M.
+
+    Differences:
+        - The paper's tables call the whole backbone NaLaFormer; stages 3 and 4 of the released one
+          are this layer.
 
     Args:
         geometry: the shape to build for; value_dim must be head_dim.

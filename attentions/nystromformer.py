@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from . import _official_landmarks as _official
 from ._checks import equal_lengths, one_of, whole
 from ._precision import in_wide_precision, widen
+from ._two_forms import ours_or_official
 from .base import Attention, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -22,6 +24,7 @@ _FEWEST_TOKENS = 2
     "nystromformer",
     title="Nystromformer",
     source="Xiong et al., 2021, arXiv:2102.03902",
+    family="low_rank",
     capabilities=Capabilities(position_free=False),
 )
 class Nystromformer(Attention):
@@ -32,13 +35,24 @@ class Nystromformer(Attention):
 
         V <- V / 4 (13 I - K V (15 I - K V (7 I - K V)))
 
-    The largest column sum is each head's own here, as the paper reads; row sums are 1. The
-    authors' code takes the largest of the whole batch, so that a sample's output depends on the
-    others in its batch: ``pinv_init="batch"`` reproduces that.
+    The largest column sum is each head's own here, as the paper reads; row sums are 1.
 
     A number of tokens that landmarks do not divide is allowed (the authors' code refuses it): no
     token is made up, but segments have ceil(N / landmarks) tokens, at least 2, the last one has
     what is left, and there may be fewer landmarks than asked for.
+
+    Hazards:
+        - The iteration is an approximation: where the scores among landmarks are nearly singular, a
+          few steps do not reach the pseudo-inverse, and outputs can leave the range of the values.
+        - Landmarks are means of neighbours: a far single token is seen through its segment's mean
+          only.
+
+    Differences:
+        - The paper starts the iteration from a head's own largest column sum, the authors' code
+          from the largest of the whole batch, so that a sample's output depends on the others in
+          its batch: ``pinv_init``, the paper's by default.
+        - The authors' code refuses a length that landmarks do not divide; here the last segment is
+          shorter.
 
     Args:
         geometry: the shape to build for.
@@ -47,6 +61,8 @@ class Nystromformer(Attention):
         pinv_init: ``"head"`` or ``"batch"``.
         conv_kernel_size: width of a learned depthwise convolution of v along the tokens, one
             kernel per head, that is added to the output; 33 is usual. Odd, or None for none.
+        implementation: ``"auto"``, or ``"official"``: the authors' operators, for lengths that
+            num_landmarks divides.
     """
 
     def __init__(
@@ -56,8 +72,10 @@ class Nystromformer(Attention):
         pinv_iters: int = 6,
         pinv_init: str = "head",
         conv_kernel_size: int | None = None,
+        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
+        self.implementation = ours_or_official(self.name, implementation)
         self.num_landmarks = whole(self.name, "num_landmarks", num_landmarks, 1)
         self.pinv_iters = whole(self.name, "pinv_iters", pinv_iters, 1)
         self.pinv_init = one_of(self.name, "pinv_init", pinv_init, ("head", "batch"))
@@ -82,14 +100,33 @@ class Nystromformer(Attention):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "taking landmarks of both")
+        out = self._official(q, k, v) if self.implementation == "official" else self._mix(q, k, v)
+        return out if self.conv is None else out + self._convolve(v, self.conv)
+
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q = q / math.sqrt(q.shape[-1])
         length = self._segment_len(q.shape[-2])
         landmarks_q, landmarks_k = (_segment_means(x, length) for x in (q, k))
         from_queries = (q @ landmarks_k.transpose(-2, -1)).softmax(dim=-1)  # (B, H, N, L)
         between = (landmarks_q @ landmarks_k.transpose(-2, -1)).softmax(dim=-1)
         gathered = (landmarks_q @ k.transpose(-2, -1)).softmax(dim=-1) @ v  # (B, H, L, E)
-        out = from_queries @ (self._pseudo_inverse(between) @ gathered)
-        return out if self.conv is None else out + self._convolve(v, self.conv)
+        return from_queries @ (self._pseudo_inverse(between) @ gathered)
+
+    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if q.shape[-2] % self.num_landmarks or q.shape[-2] // self.num_landmarks < _FEWEST_TOKENS:
+            raise ValueError(
+                f"{self.name}: {q.shape[-2]} tokens and num_landmarks={self.num_landmarks} were "
+                f"given; with implementation='official' a multiple of num_landmarks, "
+                f"{_FEWEST_TOKENS} times as many or more, is needed."
+            )
+        return _official.nystromformer(
+            q,
+            k,
+            v,
+            num_landmarks=self.num_landmarks,
+            pinv_iters=self.pinv_iters,
+            of_batch=self.pinv_init == "batch",
+        )
 
     def _segment_len(self, seq_len: int) -> int:
         return max(_FEWEST_TOKENS, -(-seq_len // self.num_landmarks))

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from . import _official
 from ._checks import at_least, equal_lengths, one_of, whole
+from ._engine import attention_by_tiles
+from ._engine_causal import causal_elements, causal_flops
+from ._engine_forms import by_tiles, known_form, refuse_mask
+from ._engine_kernel import Kernel
+from ._engine_performer import (
+    PositiveKeys,
+    PositiveQueries,
+    RandomProjection,
+    RectifiedFeatures,
+)
+from ._engine_tiles import tile_elements
 from ._kernel_attention import (
     KernelState,
     causal_kernel_attention,
@@ -33,8 +46,14 @@ _LEAST_EPS = 1e-18
     "performer",
     title="Performer (FAVOR+)",
     source="Choromanski et al., 2021, arXiv:2009.14794",
+    family="kernel",
     capabilities=Capabilities(
-        causal=True, cross=True, recurrent=True, masks=frozenset({"padding"})
+        causal=True,
+        cross=True,
+        recurrent=True,
+        masks=frozenset({"padding"}),
+        exports=frozenset({"bidirectional"}),
+        true_gradients=False,
     ),
 )
 class Performer(Attention):
@@ -46,14 +65,27 @@ class Performer(Attention):
         relu:     phi(x)_m = relu(c w_m . x) + relu_eps
 
     The maximum is of c w . x, over the features for a query and over features and tokens for the
-    keys; it passes no gradient. Only eps tells it from no maximum at all: where all features fall
-    below eps (norms of 50, say) the output becomes the mean of v.
+    keys; it passes no gradient.
 
     Causal, the output at position i is that of the bidirectional form on tokens 0..i: the maximum
     runs along with the keys. A query whose keys are all hidden gets zeros.
 
     The projection belongs to the state dict. The number of redraws does not: a restored model
     keeps its projection and starts to count anew.
+
+    Hazards:
+        - Where all features fall below eps (norms of 50, say) the output becomes the mean of v.
+        - It estimates softmax attention badly where scores are large: error falls slowly with the
+          number of features and grows fast with the norms of queries and keys.
+        - The squares of large inputs leave float16's range, so features are formed in float32.
+
+    Differences:
+        - Causal, performer-pytorch takes its maximum over all positions, so that later keys change
+          earlier outputs; here the maximum runs along.
+        - eps is 1e-4 in performer-pytorch and 1e-6 in Google's code: ``eps``, the former's by
+          default. It is part of the result, not only of its safety.
+        - Google's ReLU kernel has no projection and no D^(-1/4) unless asked; ours has both, as
+          performer-pytorch.
 
     Args:
         geometry: the shape to build for.
@@ -65,6 +97,9 @@ class Performer(Attention):
         redraw_interval: forward calls in training mode between two projections; 0 for one
             projection for ever.
         projection_seed: seeds all projections.
+        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the operators of
+            performer-pytorch, which take no mask. Its causal form sees the future through the
+            keys' maximum, and is not offered.
     """
 
     projection: Tensor
@@ -79,6 +114,7 @@ class Performer(Attention):
         ortho_scaling: int = 0,
         redraw_interval: int = 1000,
         projection_seed: int = 0,
+        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         dim = geometry.head_dim
@@ -92,6 +128,12 @@ class Performer(Attention):
         self.ortho_scaling = one_of(self.name, "ortho_scaling", ortho_scaling, (0, 1))
         self.redraw_interval = whole(self.name, "redraw_interval", redraw_interval, 0)
         self.projection_seed = whole(self.name, "projection_seed", projection_seed, 0)
+        self.implementation = known_form(self.name, implementation)
+        if implementation == "official" and geometry.causal:
+            raise ValueError(
+                f"{self.name}: implementation is 'official' and the geometry causal; 'auto' or "
+                "'plain' is needed, as that code's causal form sees the future."
+            )
         self.num_redraws = 0
         self._calls_since_draw = 0
         self.register_buffer("projection", self._draw().to(torch.get_default_dtype()))
@@ -119,39 +161,88 @@ class Performer(Attention):
             self.redraw()
         self._calls_since_draw += 1
 
-    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         self._count_call()
         if self.geometry.causal:
             equal_lengths(self.name, q, k, "the causal form")
-            state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
-            return self._continue(q, k, v, state, key_mask)[0]
-        return kernel_attention(self.query_features(q), self.key_features(k, key_mask), v)
+        if self.implementation == "official":
+            refuse_mask(self.name, key_mask)
+            return self._official(q, k, v)
+        has_kernel = self.kernel == "relu" or not self.geometry.causal
+        if has_kernel and by_tiles(self.implementation, key_mask, q, k, v):
+            # A redraw must not change what is still to be differentiated.
+            plain = functools.partial(self._plain, projection=self.projection)
+            return attention_by_tiles(self._kernel(q), q, k, v, plain=plain)
+        return self._plain(q, k, v, key_mask=key_mask)
 
-    def query_features(self, q: Tensor) -> Tensor:
-        """phi(q): (B, H, N, D) -> (B, H, N, F)."""
-        projected = self._project(q)
+    @in_wide_precision
+    def _plain(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        key_mask: Tensor | None = None,
+        projection: Tensor | None = None,
+    ) -> Tensor:
+        if self.geometry.causal:
+            state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
+            return self._continue(q, k, v, state, key_mask, projection)[0]
+        phi_q = self.query_features(q, projection)
+        return kernel_attention(phi_q, self.key_features(k, key_mask, projection), v)
+
+    def _kernel(self, q: Tensor) -> Kernel:
+        dtype = wide_dtype(q.dtype)
+        features = RectifiedFeatures(RandomProjection.of(self.projection, dtype), self.relu_eps)
+        if self.kernel == "relu":
+            return Kernel(
+                queries=features,
+                keys=features,
+                num_features=self.num_features,
+                eps=0.0,
+                causal=self.geometry.causal,
+            )
+        return Kernel(
+            queries=PositiveQueries.of(self.projection, dtype, self.eps),
+            keys=PositiveKeys.of(self.projection, dtype, self.eps),
+            num_features=self.num_features,
+            eps=0.0,
+        )
+
+    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        projection = self.projection.to(q.dtype)
+        eps = self.relu_eps if self.kernel == "relu" else self.eps
+        return _official.performer(q, k, v, projection, kernel=self.kernel, eps=eps)
+
+    def query_features(self, q: Tensor, projection: Tensor | None = None) -> Tensor:
+        """phi(q): (B, H, N, D) -> (B, H, N, F); by another projection than the current if given."""
+        projected = self._project(q, projection)
         if self.kernel == "relu":
             return projected.relu() + self.relu_eps
         peak = projected.detach().amax(dim=-1, keepdim=True)
         return self._scaled((projected - self._half_square(q) - peak).exp() + self.eps)
 
-    def key_features(self, k: Tensor, key_mask: Tensor | None = None) -> Tensor:
+    def key_features(
+        self, k: Tensor, key_mask: Tensor | None = None, projection: Tensor | None = None
+    ) -> Tensor:
         """phi(k): (B, H, M, D) -> (B, H, M, F); zeros for a hidden key, which sets no maximum."""
-        projected = self._project_keys(k, key_mask)
+        projected = self._project_keys(k, key_mask, projection)
         if self.kernel == "relu":
             return hide_keys(self.name, projected.relu() + self.relu_eps, key_mask)
         peak = projected.detach().amax(dim=(-2, -1), keepdim=True)
         phi = self._scaled((projected - self._half_square(k) - peak).exp() + self.eps)
         return hide_keys(self.name, phi, key_mask)
 
-    def _project(self, x: Tensor) -> Tensor:
+    def _project(self, x: Tensor, projection: Tensor | None) -> Tensor:
         scale = math.sqrt(math.sqrt(1 / self.geometry.head_dim))
-        return (x * scale) @ self.projection.to(x.dtype).T  # c w_m . x
+        rows = self.projection if projection is None else projection
+        return (x * scale) @ rows.to(x.dtype).T  # c w_m . x
 
-    def _project_keys(self, k: Tensor, key_mask: Tensor | None) -> Tensor:
-        projected = self._project(k)
+    def _project_keys(
+        self, k: Tensor, key_mask: Tensor | None, projection: Tensor | None
+    ) -> Tensor:
+        projected = self._project(k, projection)
         if key_mask is None:
             return projected
         check_key_mask(self.name, key_mask, k)
@@ -176,16 +267,23 @@ class Performer(Attention):
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         with without_autocast(q.device.type):
-            out, state = self._continue(widen(q), widen(k), widen(v), state, None)
+            out, state = self._continue(widen(q), widen(k), widen(v), state, None, None)
         return out.to(q.dtype), state
 
     def _continue(
-        self, q: Tensor, k: Tensor, v: Tensor, state: Any, key_mask: Tensor | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        state: Any,
+        key_mask: Tensor | None,
+        projection: Tensor | None,
     ) -> tuple[Tensor, Any]:
-        phi_q = self.query_features(q)
+        phi_q = self.query_features(q, projection)
         if self.kernel == "relu":
-            return causal_kernel_attention(phi_q, self.key_features(k, key_mask), v, 0.0, state)
-        projected = self._project_keys(k, key_mask)
+            phi_k = self.key_features(k, key_mask, projection)
+            return causal_kernel_attention(phi_q, phi_k, v, 0.0, state)
+        projected = self._project_keys(k, key_mask, projection)
         # Key by key, so that no key knows of a later one.
         s = projected.detach().amax(dim=-1)  # (B, H, M)
         u = (projected - self._half_square(k) - s[..., None]).exp()
@@ -232,7 +330,9 @@ class Performer(Attention):
         """The causal form also writes out the pairs within a chunk."""
         if not shape.causal:
             return self.flops(shape)
-        chunked = chunked_kernel_flops if self.kernel == "relu" else running_max_flops
+        chunked = running_max_flops
+        if self.kernel == "relu":
+            chunked = causal_flops if self.implementation == "auto" else chunked_kernel_flops
         return self._projection_flops(shape) + chunked(shape, self.num_features)
 
     def _projection_flops(self, shape: CallShape) -> int:
@@ -240,6 +340,11 @@ class Performer(Attention):
         return 2 * tokens * shape.head_dim * self.num_features
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Inputs in float32, features, which are more than D, and output."""
-        maps = 2 if backward else None
+        """The engine's tiles; else inputs in float32, features, more than D of them, output."""
+        has_kernel = self.kernel == "relu" or not shape.causal
+        if self.implementation == "auto" and has_kernel:
+            elements = causal_elements if shape.causal else tile_elements
+            maps = 5.5 if backward else None
+            return elements(shape, self.num_features, forward_maps=2, backward_maps=maps)
+        maps = 2.0 if backward else None
         return kernel_elements(shape, self.num_features, forward_maps=1.5, backward_maps=maps)

@@ -8,12 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from . import _official
 from ._checks import fills_grid, flag, one_of, positive, whole
+from ._engine import attention_by_tiles
+from ._engine_forms import by_tiles, known_form, official_layout, refuse_mask
+from ._engine_kernel import Kernel
+from ._engine_polaformer import LearnedPowers, like_and_unlike
+from ._engine_tiles import tile_elements
 from ._grid import convolve_on_grid, depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
 from ._kernel_attention import kernel_elements, kernel_flops
 from ._masks import count_keys, hide_keys
-from ._precision import in_wide_precision, widen
+from ._precision import wide_dtype, widen, without_autocast
 from ._reduced_grid import ReducedGrid, reference_stretch, stretch
 from .base import Attention, AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
@@ -26,7 +32,12 @@ _SOURCE = "Meng et al., 2025, arXiv:2501.15061"
     "polaformer",
     title="PolaFormer (polarity-aware linear attention)",
     source=_SOURCE,
-    capabilities=Capabilities(cross=True, masks=frozenset({"padding"})),
+    family="kernel",
+    capabilities=Capabilities(
+        cross=True,
+        masks=frozenset({"padding"}),
+        exports=frozenset({"bidirectional"}),
+    ),
 )
 class Polaformer(Attention):
     """Linear attention in which half of v follows like signs, and half unlike signs.
@@ -38,33 +49,117 @@ class Polaformer(Attention):
         out_i  = [mean_j same_ij v1_j / (mean_j same_ij + eps);
                   mean_j unlike_ij v2_j / (mean_j unlike_ij + eps)]
 
-    where v1 and v2 are the first and second half of v's channels. ``scale``, one value per
-    channel, and ``power``, one per channel of a head, are learned; p starts at 1 + alpha / 2. The
-    paper's two gates G^s and G^o multiply the halves: they are a function of the layer's input, see
-    `PolaformerLayer`. ``scale`` is the authors' code's.
+    where v1 and v2 are the first and second half of v's channels. ``scale``, one value per channel,
+    and ``power``, one per channel of a head, are learned; p starts at 1 + alpha / 2. The paper's
+    two gates G^s and G^o multiply the halves: they are a function of the layer's input, see
+    `PolaformerLayer`.
 
-    A zero query or key has no features. Where all products are far below ``eps`` (norms of 1e-6)
-    the output goes to zero. A query whose keys are all hidden gets zeros.
+    A query whose keys are all hidden gets zeros.
+
+    Hazards:
+        - A zero query or key has no features. Where all products are far below ``eps`` (norms of
+          1e-6) the output goes to zero.
+        - Half of the values is mixed by unlike signs alone: where signs all agree, that half of the
+          output is zero.
+
+    Differences:
+        - The paper has two gates on the halves, the authors' code one linear gate on both, which
+          says the same: see `polaformer_layer`.
+        - The learned ``scale`` is in the authors' code and not in the paper.
 
     Args:
         geometry: the shape to build for.
         alpha: p lies between 1 and 1 + alpha.
         eps: added to the mean weights.
+        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
+            take no mask.
     """
 
-    def __init__(self, geometry: Geometry, alpha: float = 4, eps: float = 1e-6) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        alpha: float = 4,
+        eps: float = 1e-6,
+        implementation: str = "auto",
+    ) -> None:
         super().__init__(geometry)
+        self.implementation = known_form(self.name, implementation)
+        if implementation == "official":
+            official_layout(self, "bnhd")
         self.alpha = positive(self.name, "alpha", alpha)
         self.eps = positive(self.name, "eps", eps)
         self.scale = nn.Parameter(torch.zeros(geometry.embed_dim))
         self.power = nn.Parameter(torch.zeros(geometry.num_heads, geometry.head_dim))
 
-    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        dim, first = q.shape[-1], -(-v.shape[-1] // 2)  # channels of v that follow like signs
-        power = 1 + self.alpha * widen(self.power).to(q.dtype).sigmoid()[:, None]  # (H, 1, D)
-        scale = functional.softplus(widen(self.scale).to(q.dtype)).view(power.shape)
+        if self.implementation == "official":
+            refuse_mask(self.name, key_mask)
+            return self._official(q, k, v)
+        dtype = wide_dtype(q.dtype)
+        power = 1 + self.alpha * self.power.to(dtype).sigmoid()[:, None]  # (H, 1, D)
+        scale = functional.softplus(self.scale.to(dtype)).view(power.shape)
+        if by_tiles(self.implementation, key_mask, q, k, v):
+            kernel = self._kernel(q, k, v)
+            halvings = power * scale.log2()  # scale^p = 2^halvings
+            return attention_by_tiles(kernel, q, k, v, power, halvings, plain=self._by_halvings)
+        return self._plain(q, k, v, power, scale, key_mask)
+
+    @staticmethod
+    def _first(v: Tensor) -> int:
+        """Channels of v that follow like signs."""
+        return -(-v.shape[-1] // 2)
+
+    def _kernel(self, q: Tensor, k: Tensor, v: Tensor) -> Kernel:
+        features = LearnedPowers()
+        return Kernel(
+            queries=features,
+            keys=features,
+            num_features=2 * q.shape[-1],
+            eps=self.eps * k.shape[-2],
+            gather=like_and_unlike(self._first(v)),
+        )
+
+    def _by_halvings(
+        self, q: Tensor, k: Tensor, v: Tensor, power: Tensor, halvings: Tensor
+    ) -> Tensor:
+        return self._plain(q, k, v, power, (halvings / power).exp2(), None)
+
+    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        tokens_q, tokens_k, tokens_v = (merge_heads(x) for x in (q, k, v))
+        return _official.polaformer(
+            tokens_q,
+            tokens_k,
+            tokens_v,
+            self.scale.to(q.dtype),
+            self.power.to(q.dtype),
+            alpha=self.alpha,
+            eps=self.eps,
+        )
+
+    def _plain(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        power: Tensor,
+        scale: Tensor,
+        key_mask: Tensor | None,
+    ) -> Tensor:
+        with without_autocast(q.device.type):
+            mixed = self._in_wide(widen(q), widen(k), widen(v), power, scale, key_mask)
+        return mixed.to(q.dtype)
+
+    def _in_wide(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        power: Tensor,
+        scale: Tensor,
+        key_mask: Tensor | None,
+    ) -> Tensor:
+        dim, first = q.shape[-1], self._first(v)
         phi_q, phi_k = self._features(q, power), self._features(k, power)
         phi_k = hide_keys(self.name, phi_k, key_mask)
 
@@ -114,7 +209,10 @@ class Polaformer(Attention):
         return kernel_flops(shape, features) + 2 * features * shape.num_tokens
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Inputs in float32, features with the steps towards them, and output."""
+        """The engine's tiles; else inputs in float32, features with steps towards them, output."""
+        if self.implementation == "auto":
+            tiles = 5.5 if backward else None
+            return tile_elements(shape, 2 * shape.head_dim, forward_maps=2, backward_maps=tiles)
         features, maps = 2 * shape.head_dim, 3 if backward else None
         return kernel_elements(shape, features, forward_maps=1.5, backward_maps=maps)
 
@@ -123,6 +221,7 @@ class Polaformer(Attention):
     "polaformer_layer",
     title="PolaFormer layer",
     source=_SOURCE,
+    family="kernel",
     capabilities=Capabilities(
         needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
     ),
@@ -139,6 +238,16 @@ class PolaformerLayer(AttentionLayer):
     directions, and for the convolution v is stretched back along the flattened grid, as in the
     authors' code.
 
+    Hazards:
+        - Those of its core, `polaformer`.
+        - With ``sr_ratio`` above 1 the convolution's values are stretched along the flattened grid,
+          as in `flatten_layer`.
+
+    Differences:
+        - The authors' Swin form takes the mask of shifted windows and does not use it; there is no
+          such argument here.
+        - The released PolaFormer-Swin has this layer in its first two stages only.
+
     Args:
         geometry: the shape to build for; value_dim must be head_dim.
         alpha: as for `Polaformer`.
@@ -146,6 +255,7 @@ class PolaformerLayer(AttentionLayer):
         kernel_size: width of the depthwise kernels, odd.
         sr_ratio: r; must divide both sides of the grid.
         qkv_bias: whether qg and kv have a bias.
+        implementation: of the core, as for `Polaformer`.
     """
 
     def __init__(
@@ -156,6 +266,7 @@ class PolaformerLayer(AttentionLayer):
         kernel_size: int = 5,
         sr_ratio: int = 1,
         qkv_bias: bool = True,
+        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
@@ -163,7 +274,7 @@ class PolaformerLayer(AttentionLayer):
         if whole(self.name, "kernel_size", kernel_size, 1) % 2 == 0:
             raise ValueError(f"{self.name}: kernel_size is {kernel_size}; an odd number is needed.")
         channels = geometry.embed_dim
-        self.core = Polaformer(geometry, alpha, eps)
+        self.core = Polaformer(geometry, alpha, eps, implementation)
         self.reduced = ReducedGrid(self.name, channels, geometry.grid, sr_ratio)
         self.qg = nn.Linear(channels, 2 * channels, bias=qkv_bias)
         self.kv = nn.Linear(channels, 2 * channels, bias=qkv_bias)

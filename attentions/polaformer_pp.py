@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from . import _official, _official_linear
 from ._checks import fills_grid, one_of, positive
 from ._grid import depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
 from ._precision import widen, without_autocast
 from ._rotary import reference_rotate, rotate
 from ._saturation import wide_depthwise, wide_linear, within_range
+from ._two_forms import ours_or_official
 from .base import AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -24,6 +26,7 @@ _LEAST_SHARE = 1e-12
     "polaformer_pp",
     title="PolaFormer++ layer",
     source="Meng et al., 2025, https://github.com/ZacharyMeng/PolaFormerPP",
+    family="kernel",
     capabilities=Capabilities(
         needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
     ),
@@ -42,20 +45,30 @@ class PolaformerPP(AttentionLayer):
     v1 and v2 are the halves of v's channels, R turns all 2 D features of a head by the token's
     row and column, and s1, s2 are learned per head and feature. There is no norm.
 
-    The authors' code takes the exponentials as they are, and overflows float32 for entries above
-    88. Here they are taken relative to the largest of a query and of a head's keys, which cancels
-    in the quotient, eps included. What does not cancel: as the numerator is rotated and the
+    Here they are taken relative to the largest of a query and of a head's keys, which cancels in
+    the quotient, eps included. What does not cancel: as the numerator is rotated and the
     denominator is not, their quotient has no bound, and a sum of weights under 1e-12 of what the
-    largest features could give is taken for that much. Outputs beyond float16's range stop at its
-    largest number.
+    largest features could give is taken for that much.
+
+    Hazards:
+        - The numerator is rotated and the denominator is not: weights may be negative, and outputs
+          have no bound. Those beyond float16's range stop at its largest number.
+        - A query of zeros has no features: its output is zero.
+
+    Differences:
+        - The authors' code takes the exponentials as they are, and overflows float32 for entries
+          above 88; here the largest is divided out.
 
     Args:
         geometry: the shape to build for; value_dim must be head_dim, which must be even.
         eps: added to the mean weight.
+        implementation: ``"auto"``, or ``"official"``: the authors' operators, with exponentials
+            that overflow.
     """
 
-    def __init__(self, geometry: Geometry, eps: float = 1e-6) -> None:
+    def __init__(self, geometry: Geometry, eps: float = 1e-6, implementation: str = "auto") -> None:
         super().__init__(geometry)
+        self.implementation = ours_or_official(self.name, implementation)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         if geometry.head_dim % 2:
             raise ValueError(
@@ -76,7 +89,8 @@ class PolaformerPP(AttentionLayer):
         fills_grid(self.name, x.shape[1], grid)
         with without_autocast(x.device.type):
             q, k, v, gate = wide_linear(widen(x), self.qkvg).chunk(4, dim=-1)
-            mixed = merge_heads(self._mix(*(self._split(part) for part in (q, k, v))))
+            mix = self._official if self.implementation == "official" else self._mix
+            mixed = merge_heads(mix(*(self._split(part) for part in (q, k, v))))
             local = wide_depthwise(v, self.lepe, grid)
             return within_range(wide_linear((mixed + local) * gate, self.proj), x.dtype)
 
@@ -106,6 +120,11 @@ class PolaformerPP(AttentionLayer):
             numerator = rotate(phi_q, grid, dim) @ (turned_k @ values)
             mixed.append(numerator / normaliser.clamp(min=_LEAST_SHARE))
         return torch.cat(mixed, dim=-1)
+
+    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        slopes = widen(self.s1).to(q.dtype), widen(self.s2).to(q.dtype)
+        table = _official.angles(self.geometry.grid, 2 * q.shape[-1], q.dtype, q.device)
+        return _official_linear.polaformer_pp(q, k, v, slopes, table, eps=self.eps)
 
     def reference(self, x: Tensor) -> Tensor:
         """Both N x N matrices of weights written out, with exponentials as they are."""

@@ -52,6 +52,7 @@ class _Gathered(NamedTuple):
     "reformer",
     title="Reformer (LSH)",
     source="Kitaev et al., 2020, arXiv:2001.04451",
+    family="sparse",
     capabilities=Capabilities(causal=True, position_free=False),
 )
 class Reformer(Attention):
@@ -63,7 +64,7 @@ class Reformer(Attention):
         out_i = sum_j exp(q_i . k_j / sqrt(D)) v_j / sum_j exp(q_i . k_j / sqrt(D)),  k = q / ||q||
 
     over the tokens j that i met in any round. A token does not attend to itself unless it met no
-    other (Sec. 2). Queries are keys: the k that is passed in is not read and has no gradient.
+    other (Sec. 2).
 
     Hashes are taken in float64: a token near a border must not change its bucket, and so its
     neighbours, with the order of a sum. Many buckets are pairs of two smaller hashes, as in the
@@ -73,6 +74,18 @@ class Reformer(Attention):
     tokens fall into earlier buckets decides where a chunk ends, and so which of the past is seen.
     There, chunks are cut within a bucket, by a token's rank among earlier ones; that takes up to
     three times as many chunks.
+
+    Hazards:
+        - Queries are keys: the k that is passed in is not read and has no gradient.
+        - Which tokens meet is random: a close pair may miss each other in every round.
+        - The choice of buckets has no gradient.
+
+    Differences:
+        - Paper and authors' code attend within a bucket and count a token once; reformer-pytorch
+          attends to whole chunks and counts it as often as it was met: ``across_buckets``,
+          ``count_duplicates``.
+        - In the causal form of the paper later tokens move the borders of chunks, and so which of
+          the past is seen; here chunks are cut by ranks among earlier tokens.
 
     Args:
         geometry: the shape to build for; its ``seq_len`` sets the number of buckets.

@@ -1,4 +1,4 @@
-"""Which mechanisms exist: those of every module here without a leading underscore."""
+"""Which mechanisms exist: those of every module here without a leading underscore, and plugins'."""
 
 from __future__ import annotations
 
@@ -10,18 +10,28 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from . import _plugins
 from ._shared_heads import SharedHeads, with_own_heads
 from .base import Attention, AttentionLayer, Geometry, Mechanism
-from .capabilities import Capabilities
+from .capabilities import FAMILIES, Capabilities
 
 M = TypeVar("M", bound=Mechanism)
 
 _REGISTRY: dict[str, type[Mechanism]] = {}
-_NOT_MECHANISMS = {"base", "capabilities", "catalogue", "layer", "registry"}
+_NOT_MECHANISMS = {
+    "base",
+    "capabilities",
+    "catalogue",
+    "huggingface",
+    "layer",
+    "models",
+    "registry",
+    "replace",
+}
 
 
 def register_attention(
-    name: str, *, title: str, source: str, capabilities: Capabilities
+    name: str, *, title: str, source: str, capabilities: Capabilities, family: str = "other"
 ) -> Callable[[type[M]], type[M]]:
     """Enter a mechanism under a name. A name stands for one class only.
 
@@ -30,7 +40,13 @@ def register_attention(
         title: what a table's reader sees.
         source: authors, year and where to read it.
         capabilities: the claims that the conformance suite will test.
+        family: one of `capabilities.FAMILIES`, for lists.
+
+    Raises:
+        ValueError: the name is taken, or there is no such family.
     """
+    if family not in FAMILIES:
+        raise ValueError(f"{name}: family is {family!r}; one of {', '.join(FAMILIES)} is needed.")
 
     def enter(cls: type[M]) -> type[M]:
         taken = _REGISTRY.get(name)
@@ -41,6 +57,7 @@ def register_attention(
                 f"{_address(cls)} needs another."
             )
         cls.name, cls.title, cls.source, cls.capabilities = name, title, source, capabilities
+        cls.family = family
         _REGISTRY[name] = cls
         return cls
 
@@ -52,15 +69,22 @@ def _address(cls: type) -> str:
 
 
 @functools.cache
-def _import_all() -> None:
+def _import_all() -> tuple[_plugins.PluginProblem, ...]:
+    """Import every mechanism; returns the plugins that cannot be."""
     package = __name__.rpartition(".")[0]
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         if not module.name.startswith("_") and module.name not in _NOT_MECHANISMS:
             importlib.import_module(f"{package}.{module.name}")
+    # Plugins register with the package of this name, not with a second copy of it.
+    return _plugins.load_all() if package == "attentions" else ()
 
 
 def attention_names() -> tuple[str, ...]:
-    """All registered names, sorted."""
+    """All registered names, sorted.
+
+    >>> "softmax" in attention_names()
+    True
+    """
     _import_all()
     return tuple(sorted(_REGISTRY))
 
@@ -68,10 +92,13 @@ def attention_names() -> tuple[str, ...]:
 def attention_class(name: str) -> type[Mechanism]:
     """The class behind a name.
 
+    >>> attention_class("linear").title
+    'Linear attention (elu + 1)'
+
     Raises:
         ValueError: no such name; the message lists the nearest ones.
     """
-    _import_all()
+    problems = _import_all()
     if name not in _REGISTRY:
         near = difflib.get_close_matches(name, _REGISTRY, n=3, cutoff=0.5)
         hint = (
@@ -79,12 +106,17 @@ def attention_class(name: str) -> type[Mechanism]:
             if near
             else f"known: {', '.join(sorted(_REGISTRY))}."
         )
-        raise ValueError(f"No attention mechanism is named {name!r}; {hint}")
+        lost = "".join(f" {problem}" for problem in problems)
+        raise ValueError(f"No attention mechanism is named {name!r}; {hint}{lost}")
     return _REGISTRY[name]
 
 
 def hyperparameters(name: str) -> dict[str, Any]:
-    """Each hyperparameter that the mechanism's constructor takes, with its default."""
+    """Each hyperparameter that the mechanism's constructor takes, with its default.
+
+    >>> hyperparameters("sliding_window")
+    {'window': 256}
+    """
     signature = inspect.signature(attention_class(name).__init__)
     parameters = list(signature.parameters.values())[2:]  # after self and geometry
     return {p.name: None if p.default is p.empty else p.default for p in parameters}

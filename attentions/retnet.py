@@ -37,6 +37,7 @@ class RetNetState(NamedTuple):
     "retnet",
     title="RetNet (retention)",
     source="Sun et al., 2023, arXiv:2307.08621",
+    family="recurrent",
     capabilities=Capabilities(
         bidirectional=False,
         causal=True,
@@ -59,6 +60,17 @@ class RetNet(HeadDecay):
     With ``score_norm="paper"`` (section 2.2) D is divided by the root of its row sum, then a row
     of scores by max(|its sum|, 1). The authors' code takes the sum of absolute values in its place,
     which no recurrence can follow, and lets no gradient through.
+
+    Hazards:
+        - Without the group norm of the paper's layer outputs grow with head_dim and with the length
+          that a slow head remembers.
+
+    Differences:
+        - The paper divides scores by normalisers which its three forms share only up to factors;
+          the core has none unless ``score_norm="paper"``.
+        - The authors' code takes sums of absolute values for them, which no recurrence can follow;
+          not offered.
+        - Rotation, group norm and gate of the paper's layer are not in this core.
 
     Args:
         geometry: the shape to build for; causal.

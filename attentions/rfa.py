@@ -37,8 +37,13 @@ _SOURCE = "Peng et al., 2021, arXiv:2103.02143"
     "rfa",
     title="RFA (random Fourier features)",
     source=_SOURCE,
+    family="kernel",
     capabilities=Capabilities(
-        causal=True, cross=True, recurrent=True, masks=frozenset({"padding"})
+        causal=True,
+        cross=True,
+        recurrent=True,
+        masks=frozenset({"padding"}),
+        exports=frozenset({"bidirectional"}),
     ),
 )
 class Rfa(Attention):
@@ -48,11 +53,21 @@ class Rfa(Attention):
         out_i  = sum_j phi(q_i) . phi(k_j) v_j / max(sum_j phi(q_i) . phi(k_j), eps)
 
     Every head has F rows w_m of its own, Gaussian with the learned spread ``sigma`` / ``tau`` per
-    channel. phi(q) . phi(k) estimates exp(-||q - k||^2 / 2), which for directions is
-    exp(q . k) / e. Estimates can be negative, and their sum near zero; so the sum is at least
-    ``eps``. The authors' code holds it to 1, later copies to 0.1, of sums F / 100 times as large.
+    channel. phi(q) . phi(k) estimates exp(-||q - k||^2 / 2), which for directions is exp(q . k) /
+    e.
 
     With the paper's gate it is `RfaGated`. A query whose keys are all hidden gets zeros.
+
+    Hazards:
+        - Estimates can be negative, and their sum near zero: the sum is at least ``eps``, and below
+          that the output shrinks.
+        - With ``normalise=False`` the error grows fast with the norms of queries and keys.
+
+    Differences:
+        - The authors' code holds the sum of weights to 1, later copies to 0.1, of sums F / 100
+          times as large: ``eps``.
+        - Paper and authors' code take directions, fast-transformers takes x / D^(1/4):
+          ``normalise``.
 
     Args:
         geometry: the shape to build for.
@@ -173,6 +188,7 @@ class Rfa(Attention):
     "rfa_gated",
     title="RFA with a gate",
     source=_SOURCE,
+    family="kernel",
     capabilities=Capabilities(
         bidirectional=False, causal=True, recurrent=True, masks=frozenset({"padding"})
     ),
@@ -186,6 +202,13 @@ class RfaGated(Rfa):
 
     The paper's gate looks at the layer's input; a core sees its projections only, and here it
     looks at the key, which a layer makes of that input. A hidden key moves no gate.
+
+    Hazards:
+        - Those of `rfa`; a gate near 1 writes nothing, one near 0 forgets everything.
+
+    Differences:
+        - The paper's gate looks at the layer's input; a core sees its projections only, and here it
+          looks at the key.
 
     Args:
         geometry: the shape to build for; causal.

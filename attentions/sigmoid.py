@@ -26,6 +26,7 @@ _LEAST_BIAS = -100.0
     "sigmoid",
     title="Sigmoid attention",
     source="Ramapuram et al., 2024, arXiv:2409.04431",
+    family="exact",
     capabilities=Capabilities(causal=True, cross=True, masks=frozenset({"padding", "dense"})),
 )
 class Sigmoid(Attention):
@@ -41,6 +42,15 @@ class Sigmoid(Attention):
     scores are large: the output can grow to N times the values, and in float16 it stops at the
     largest finite number. Computed tile by tile, again in the backward pass, so memory is linear
     in N; there is no second derivative.
+
+    Hazards:
+        - Nothing keeps the sum of weights near 1 once scores are large: outputs can grow to N times
+          the values.
+        - b comes from geometry.seq_len: a model that was trained at another length needs its own
+          ``bias``.
+
+    Differences:
+        - The paper tries several biases; -log N, the one that it settles on, is the default.
 
     Args:
         geometry: the shape to build for.

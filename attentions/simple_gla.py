@@ -19,6 +19,7 @@ from .registry import register_attention
     "simple_gla",
     title="Simple GLA (scalar decay)",
     source="Yang et al., 2024, flash-linear-attention; GLA: arXiv:2312.06635",
+    family="recurrent",
     capabilities=Capabilities(
         bidirectional=False,
         causal=True,
@@ -34,6 +35,14 @@ class SimpleGla(HeadDecay):
     ``log_decay``, (B, H, N), is g_t. Without it each head has one decay that is learned,
     g = log sigmoid(decay_logit) / temperature. It starts at decay_logit = 0, where the projection
     that computes it in the authors' layer starts on average.
+
+    Hazards:
+        - There is no normaliser: outputs grow with the length that a slow head remembers, and
+          models put a norm behind it.
+
+    Differences:
+        - It has no paper of its own; the 1/sqrt(head_dim) is that of the authors' code: ``scale=1``
+          leaves it out.
 
     Args:
         geometry: the shape to build for; causal.

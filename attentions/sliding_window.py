@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ._cache import grouped_queries, room_for, ungrouped, write
 from ._checks import equal_lengths, whole
-from .base import Attention, CallShape, Geometry
+from ._shared_heads import KeepsKeysAndValues, for_every_query_head
+from .base import CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
 
@@ -18,23 +20,68 @@ _LARGEST_BLOCK = 128
 
 
 class WindowState(NamedTuple):
-    """The last tokens, ``window`` of them at most: k, (B, H, n, D), and v, (B, H, n, E)."""
+    """The last tokens, in rings: token t stands at place t modulo R.
+
+    R is window + 1, so that a token that is decoded finds itself and its window; seq_len if that is
+    less.
+
+    Attributes:
+        k: (B, H_kv, R, D).
+        v: (B, H_kv, R, E).
+        length: tokens so far, those that are no longer there included.
+    """
 
     k: Tensor
     v: Tensor
+    length: int
+
+    def with_one(self, mechanism: str, k: Tensor, v: Tensor) -> WindowState:
+        """The same rings, the oldest token of a full one overwritten."""
+        place = self.length % self.k.shape[2]
+        write(mechanism, "k", self.k[:, :, place : place + 1], k)
+        write(mechanism, "v", self.v[:, :, place : place + 1], v)
+        return self._replace(length=self.length + 1)
+
+    def with_many(self, k: Tensor, v: Tensor) -> WindowState:
+        """Other rings, since more than one token of these would be lost."""
+        length, size = self.length + k.shape[2], self.k.shape[2]
+        last = torch.arange(max(length - size, self.length), length, device=k.device)
+        new_k, new_v = (
+            ring.index_copy(2, last % size, new[:, :, k.shape[2] - len(last) :].to(ring.dtype))
+            for ring, new in ((self.k, k), (self.v, v))
+        )
+        return WindowState(new_k, new_v, length)
+
+    def in_order(self, window: int) -> tuple[Tensor, Tensor]:
+        """The last tokens, ``window`` of them at most, the oldest first."""
+        last = torch.arange(max(0, self.length - window), self.length, device=self.k.device)
+        k, v = (ring.index_select(2, last % ring.shape[2]) for ring in (self.k, self.v))
+        return k, v
 
 
 @register_attention(
     "sliding_window",
     title="Sliding window",
     source="Beltagy et al., 2020, Longformer, arXiv:2004.05150",
+    family="sparse",
     capabilities=Capabilities(causal=True, recurrent=True, position_free=False),
 )
-class SlidingWindow(Attention):
+class SlidingWindow(KeepsKeysAndValues):
     """Softmax attention of query i to the keys from i - window to i + window; causal, to i.
+
+        out_i = softmax(q_i k_j^T / sqrt(D) over |i - j| <= window) v_j
 
     Blocks of queries meet the block of keys that all their windows lie in; neighbouring blocks of
     keys overlap. In a sequence that is hardly longer than such a block all pairs are computed.
+
+    Hazards:
+        - A key outside of the window is not seen, however well it matches: far tokens meet over
+          several layers only.
+
+    Differences:
+        - Longformer counts both sides of the window together, here each side counts: its 512 is
+          256.
+        - Longformer's global tokens and dilation are not offered.
 
     Args:
         geometry: the shape to build for.
@@ -52,24 +99,48 @@ class SlidingWindow(Attention):
         return self._within_window(q, k, v, past=0)
 
     def init_state(
-        self, batch_size: int, *, dtype: torch.dtype, device: torch.device
+        self,
+        batch_size: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        num_kv_heads: int | None = None,
     ) -> WindowState:
-        """No tokens yet."""
+        """Empty rings."""
         g = self.geometry
-        widths = (g.head_dim, g.value_dim)
-        empty = (
-            torch.zeros(batch_size, g.num_heads, 0, w, dtype=dtype, device=device) for w in widths
+        heads = (batch_size, num_kv_heads or g.num_kv_heads, min(self.window + 1, g.seq_len))
+        k, v = (
+            torch.zeros(*heads, width, dtype=dtype, device=device)
+            for width in (g.head_dim, g.value_dim)
         )
-        return WindowState(*empty)
+        return WindowState(k, v, 0)
 
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, state: WindowState
     ) -> tuple[Tensor, WindowState]:
-        """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        k, v = torch.cat((state.k, k), dim=2), torch.cat((state.v, v), dim=2)
-        out = self._within_window(q, k, v, past=state.k.shape[2])
-        first = max(0, k.shape[2] - self.window)
-        return out, WindowState(k[:, :, first:].clone(), v[:, :, first:].clone())
+        """The next T tokens: (B, H, T, D), (B, H_kv, T, D), (B, H_kv, T, E), state.
+
+        Raises:
+            ValueError: more tokens than ``seq_len`` where that is less than the window, or a state
+                of other sizes.
+        """
+        num_heads, size = q.shape[1], state.k.shape[2]
+        if size <= self.window:
+            room_for(self.name, size, state.length, k.shape[2])
+        if k.shape[2] == 1:
+            state = state.with_one(self.name, k, v)
+            # All that a full ring holds is seen, in whatever order.
+            keys, values = (x[:, :, : min(state.length, size)] for x in (state.k, state.v))
+            queries = grouped_queries(q, state.k.shape[1])
+            out = functional.scaled_dot_product_attention(queries, keys, values)
+            return ungrouped(out, num_heads), state
+        before = state.in_order(self.window)
+        keys, values = (
+            for_every_query_head(torch.cat(parts, dim=2), num_heads)
+            for parts in zip(before, (k, v), strict=True)
+        )
+        out = self._within_window(q, keys, values, past=before[0].shape[2])
+        return out, state.with_many(k, v)
 
     def _within_window(self, q: Tensor, k: Tensor, v: Tensor, *, past: int) -> Tensor:
         """Query i stands at key past + i; there are no keys after the last query."""

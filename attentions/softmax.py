@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ._cache import CachedSoftmax
 from ._checks import equal_lengths, one_of
 from ._masks import allowed_pairs
-from .base import Attention, CallShape, Geometry
+from .base import CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
 
@@ -31,14 +32,28 @@ _NO_KERNEL = ("No available kernel", "No viable backend")
     "softmax",
     title="Softmax (torch SDPA)",
     source="Vaswani et al., 2017, arXiv:1706.03762",
+    family="exact",
     capabilities=Capabilities(
-        causal=True, cross=True, masks=frozenset({"padding", "dense"}), exact=True
+        causal=True,
+        cross=True,
+        recurrent=True,
+        masks=frozenset({"padding", "dense"}),
+        exact=True,
+        exports=frozenset({"bidirectional", "causal"}),
     ),
 )
-class Softmax(Attention):
+class Softmax(CachedSoftmax):
     """softmax(q k^T / sqrt(D)) v without ever holding the matrix of weights.
 
-    A query whose keys are all hidden gets zeros.
+    A query whose keys are all hidden gets zeros. The state of ``step`` is a cache of keys and
+    values for ``seq_len`` tokens.
+
+    Hazards:
+        - Time grows with N x M, memory with N.
+        - With norms of 50 scores reach hundreds: a rounding in bfloat16 then moves whole weights.
+
+    Differences:
+        - None known: it is the reference.
 
     Args:
         geometry: the shape to build for.
@@ -72,6 +87,9 @@ class Softmax(Attention):
         # A row of nothing but hidden keys is NaN in some kernels: let it see all, then blank it.
         blind = ~allowed.any(dim=-1, keepdim=True)
         return self._mix(q, k, v, attn_mask=allowed | blind).masked_fill(blind, 0.0)
+
+    def _look_back(self, q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor | None) -> Tensor:
+        return self._mix(q, k, v, attn_mask=allowed)
 
     def _mix(
         self,
@@ -124,11 +142,21 @@ class Softmax(Attention):
         )
         return 2 * shape.batch_size * shape.num_heads * seen * (shape.head_dim + shape.value_dim)
 
+    def decode_flops(self, shape: CallShape) -> int:
+        """One query and all keys."""
+        return decoded_pairs_flops(shape)
+
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
         """A sum per query, and in the backward pass a copy of the output; unfused, the weights."""
         if self.backend == "math":
             return shape.num_tokens * shape.key_len * (3 if backward or shape.causal else 2)
         return shape.num_tokens * (1 + (shape.value_dim if backward else 0))
+
+
+def decoded_pairs_flops(shape: CallShape) -> int:
+    """Scores and the mix of values of one query for each head, with all keys of a cache."""
+    per_pair = shape.head_dim + shape.value_dim
+    return 2 * shape.batch_size * shape.num_heads * shape.key_len * per_pair
 
 
 def explicit_softmax(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:

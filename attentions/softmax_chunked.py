@@ -9,25 +9,31 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from ._cache import CachedSoftmax
 from ._checks import equal_lengths, whole
 from ._masks import allowed_pairs
 from ._precision import in_wide_precision
 from ._tiles import Tiling, scaled, tiled_flops
-from .base import Attention, CallShape, Geometry
+from .base import CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
-from .softmax import explicit_softmax
+from .softmax import decoded_pairs_flops, explicit_softmax
 
 
 @register_attention(
     "softmax_chunked",
     title="Softmax (online, in plain torch)",
     source="Milakov & Gimelshein, 2018, arXiv:1805.02867; Rabe & Staats, 2021, arXiv:2112.05682",
+    family="exact",
     capabilities=Capabilities(
-        causal=True, cross=True, masks=frozenset({"padding", "dense"}), exact=True
+        causal=True,
+        cross=True,
+        recurrent=True,
+        masks=frozenset({"padding", "dense"}),
+        exact=True,
     ),
 )
-class SoftmaxChunked(Attention):
+class SoftmaxChunked(CachedSoftmax):
     """softmax(q k^T / sqrt(D)) v, a chunk of queries and a chunk of keys at a time.
 
     What a fused kernel does, without one: each query keeps the largest score m and the sum l of
@@ -36,7 +42,14 @@ class SoftmaxChunked(Attention):
         m' = max(m, max_j s_j),  l' = e^(m - m') l + sum_j e^(s_j - m')
 
     The backward pass keeps one logarithm per query and computes the weights again; it has no
-    derivative of its own. A query whose keys are all hidden gets zeros.
+    derivative of its own. A query whose keys are all hidden gets zeros. The state of ``step`` is a
+    cache of keys and values for ``seq_len`` tokens.
+
+    Hazards:
+        - Time grows with N x M, memory with N. There is no second derivative.
+
+    Differences:
+        - None known: the same function as `softmax`.
 
     Args:
         geometry: the shape to build for.
@@ -63,6 +76,15 @@ class SoftmaxChunked(Attention):
         if causal:
             equal_lengths(self.name, q, k, "the causal form")
         allowed = allowed_pairs(self.name, q, k, causal=False, key_mask=key_mask, mask=mask)
+        return self._in_tiles(q, k, v, allowed, causal=causal)
+
+    @in_wide_precision
+    def _look_back(self, q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor | None) -> Tensor:
+        return self._in_tiles(q, k, v, allowed, causal=False)
+
+    def _in_tiles(
+        self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, *, causal: bool
+    ) -> Tensor:
         tiling = Tiling(
             query_len=q.shape[-2], key_len=k.shape[-2], size=self.chunk_size, causal=causal
         )
@@ -80,6 +102,10 @@ class SoftmaxChunked(Attention):
     def executed_flops(self, shape: CallShape) -> int:
         """As `flops`, and the rest of the tiles that the diagonal cuts if causal."""
         return tiled_flops(shape, self.chunk_size)
+
+    def decode_flops(self, shape: CallShape) -> int:
+        """One query and all keys."""
+        return decoded_pairs_flops(shape)
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
         """A tile or two, and scaled queries; inputs in float32, if they were not."""

@@ -5,28 +5,42 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ._cache import CachedSoftmax
 from ._checks import equal_lengths
 from ._masks import allowed_pairs
 from ._precision import wide_dtype
-from .base import Attention, CallShape
+from .base import CallShape
 from .capabilities import Capabilities
 from .registry import register_attention
-from .softmax import explicit_softmax
+from .softmax import decoded_pairs_flops, explicit_softmax
 
 
 @register_attention(
     "softmax_explicit",
     title="Softmax (written out)",
     source="Vaswani et al., 2017, arXiv:1706.03762, Eq. 1",
+    family="exact",
     capabilities=Capabilities(
-        causal=True, cross=True, masks=frozenset({"padding", "dense"}), exact=True
+        causal=True,
+        cross=True,
+        recurrent=True,
+        masks=frozenset({"padding", "dense"}),
+        exact=True,
+        exports=frozenset({"bidirectional", "causal"}),
     ),
 )
-class SoftmaxExplicit(Attention):
+class SoftmaxExplicit(CachedSoftmax):
     """softmax(q k^T / sqrt(D)) v, the N x M weights included.
 
     Products run in the inputs' dtype; the softmax of half inputs runs in float32. A query whose
-    keys are all hidden gets zeros.
+    keys are all hidden gets zeros. The state of ``step`` is a cache of keys and values for
+    ``seq_len`` tokens.
+
+    Hazards:
+        - Time and memory grow with N x M.
+
+    Differences:
+        - None known: the same function as `softmax`, written as in the paper.
     """
 
     def forward(
@@ -43,6 +57,9 @@ class SoftmaxExplicit(Attention):
         if causal:
             equal_lengths(self.name, q, k, "the causal form")
         allowed = allowed_pairs(self.name, q, k, causal=causal, key_mask=key_mask, mask=mask)
+        return self._look_back(q, k, v, allowed=allowed)
+
+    def _look_back(self, q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor | None) -> Tensor:
         # Scaled before the product, where float16 could overflow.
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         if allowed is None:
@@ -67,6 +84,10 @@ class SoftmaxExplicit(Attention):
         """All pairs, the hidden ones included."""
         pairs = shape.num_tokens * shape.key_len
         return 2 * pairs * (shape.head_dim + shape.value_dim)
+
+    def decode_flops(self, shape: CallShape) -> int:
+        """One query and all keys."""
+        return decoded_pairs_flops(shape)
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
         """The N x M scores and weights, with a mask or the backward pass one matrix more.

@@ -28,6 +28,7 @@ _BLOCK = 128
     "softmax_flex",
     title="Softmax (FlexAttention)",
     source="Dong et al., 2024, arXiv:2412.05496",
+    family="exact",
     capabilities=Capabilities(
         causal=True,
         cross=True,
@@ -45,6 +46,12 @@ class SoftmaxFlex(Attention):
 
     Causality is a block mask: blocks above the diagonal are left out. Other masks are looked up
     pair by pair. A query whose keys are all hidden gets zeros.
+
+    Hazards:
+        - Uncompiled it holds the N x M weights; on a processor there is no backward pass.
+
+    Differences:
+        - None known: the same function as `softmax`.
 
     Args:
         geometry: the shape to build for.

@@ -21,6 +21,7 @@ from .registry import register_attention
     "taylor",
     title="Taylor linear attention (Based)",
     source="Arora et al., 2024, arXiv:2402.18668",
+    family="kernel",
     capabilities=Capabilities(
         causal=True, cross=True, recurrent=True, masks=frozenset({"padding"})
     ),
@@ -38,6 +39,16 @@ class Taylor(Attention):
     within a chunk are scored without them.
 
     A query whose keys are all hidden gets zeros.
+
+    Hazards:
+        - The expansion is good near a score of 0 only: below a score of -1 the weight grows again.
+        - There are more than D^2 / 2 features: beyond head_dim 16 the state is large.
+
+    Differences:
+        - The authors' code has 1 + D + D^2 features, each product of two channels twice;
+          flash-linear-attention and ours have each once. The function is the same.
+        - eps is 1e-12 in the authors' code and 1e-6 in flash-linear-attention: ``eps``, the
+          latter's by default.
 
     Args:
         geometry: the shape to build for.

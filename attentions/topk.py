@@ -22,6 +22,7 @@ from .registry import register_attention
     "topk",
     title="Top-k attention",
     source="Zhao et al., 2019, arXiv:1912.11637; Gupta et al., 2021, arXiv:2106.06899",
+    family="sparse",
     capabilities=Capabilities(causal=True, cross=True, masks=frozenset({"padding", "dense"})),
 )
 class TopK(Attention):
@@ -33,6 +34,15 @@ class TopK(Attention):
     be among the k. The choice itself has no gradient, and the backward pass no derivative.
 
     A query that sees fewer than k keys attends to all of them; one that sees none gets zeros.
+
+    Hazards:
+        - The choice of keys has no gradient: a key that was never among the largest never learns to
+          be.
+        - Every visible key is scored, so time grows with N x M.
+
+    Differences:
+        - Zhao et al. mask the other scores before the softmax, Gupta et al. gather the largest; the
+          function is the same.
 
     Args:
         geometry: the shape to build for.

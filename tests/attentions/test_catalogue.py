@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from attentions import attention_class, attention_names
+from attentions import attention_class, attention_names, hyperparameters
 from attentions.base import AttentionLayer
-from attentions.capabilities import Capabilities
+from attentions.capabilities import FAMILIES, Capabilities
 from attentions.catalogue import CatalogueEntry, catalogue
 
 MODULE = """
@@ -50,10 +52,31 @@ def test_the_catalogue_says_what_the_registry_says() -> None:
             title=attention_class(name).title,
             source=attention_class(name).source,
             capabilities=attention_class(name).capabilities,
+            family=attention_class(name).family,
+            doc=inspect.getdoc(attention_class(name)) or "",
+            defaults={key: read.get(key, "") for key in hyperparameters(name)},
+            module=attention_class(name).__module__.rpartition(".")[2],
         )
         for name in built_in
+        for read in [next(entry.defaults for entry in catalogue() if entry.name == name)]
     ]
     assert list(catalogue()) == registered
+
+
+@pytest.mark.parametrize("entry", catalogue(), ids=lambda entry: entry.name)
+def test_a_default_is_read_as_the_constructor_has_it(entry: CatalogueEntry) -> None:
+    read = {name: ast.literal_eval(text) for name, text in entry.defaults.items()}
+    assert read == hyperparameters(entry.name)
+
+
+@pytest.mark.parametrize("entry", catalogue(), ids=lambda entry: entry.name)
+def test_every_mechanism_says_what_it_is(entry: CatalogueEntry) -> None:
+    said = entry.description
+    assert entry.family in FAMILIES and entry.family != "other"
+    assert "=" in said.formula or "(" in said.formula
+    assert set(said.arguments) == set(entry.defaults)
+    assert said.hazards
+    assert said.differences or entry.family == "control"
 
 
 def test_a_layer_is_what_derives_from_attention_layer() -> None:

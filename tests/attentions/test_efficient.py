@@ -77,3 +77,14 @@ def test_a_residual_that_is_no_flag_is_refused():
 def test_a_layer_needs_values_as_wide_as_keys():
     with pytest.raises(ValueError, match=r"geometry.value_dim is 3; 4 is needed"):
         build_attention("efficient_layer", geometry())
+
+
+@pytest.mark.parametrize(("num_heads", "seq_len"), [(2, 12), (8, 256), (8, 257), (1, 600)])
+def test_short_and_long_sequences_give_the_same_as_the_plain_form(num_heads, seq_len):
+    geometry = Geometry(num_heads=num_heads, head_dim=4, seq_len=seq_len)
+    inputs = torch.randn(3, 1, num_heads, seq_len, 4, dtype=torch.float64).unbind()
+    auto, plain = (
+        build_attention("efficient", geometry, implementation=form)(*inputs)
+        for form in ("auto", "plain")
+    )
+    torch.testing.assert_close(auto, plain)

@@ -5,7 +5,11 @@ import attentions
 from attentions import Geometry, MultiHeadAttention, build_attention, build_layer
 from attentions.base import Attention, AttentionLayer, CallShape
 
-NAMES = attentions.attention_names()
+NAMES = [
+    n
+    for n in attentions.attention_names()
+    if not attentions.attention_class(n).capabilities.requires  # a package that may be missing
+]
 CORES = [n for n in NAMES if issubclass(attentions.attention_class(n), Attention)]
 
 

@@ -97,9 +97,9 @@ def test_steps_equal_the_causal_forward_however_the_prompt_is_split(settings, le
     x = tokens(layer)
     state, outputs = layer.init_state(2, dtype=torch.float64, device=CPU), []
     for part in x.split(lengths, dim=1):
-        before = [kept.clone() for kept in state]
+        before = [kept.clone() for kept in state.filled()]
         out, after = layer.step(part, state)
-        assert all(torch.equal(a, b) for a, b in zip(state, before, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(state.filled(), before, strict=True))
         outputs, state = [*outputs, out], after
     torch.testing.assert_close(torch.cat(outputs, dim=1), layer(x))
 
@@ -115,16 +115,28 @@ def test_a_step_in_half_precision_loses_no_more_than_rounding(dtype):
         out, state = half.step(token, state)
         outputs.append(out)
     error = (torch.cat(outputs, dim=1) - expected).abs().max()
-    assert all(kept.dtype == dtype for kept in state)
+    assert all(kept.dtype == dtype for kept in state.filled())
     assert error < (1e-2 if dtype == torch.float16 else 6e-2) * expected.abs().max()
 
 
 def test_the_state_holds_the_latents_and_the_shared_key_only():
     layer = build(causal=True, num_heads=16, head_dim=8)
     _, state = layer.step(tokens(layer), layer.init_state(2, dtype=torch.float64, device=CPU))
-    assert [tuple(kept.shape) for kept in state] == [(2, 9, 32), (2, 9, 4)]
+    assert [tuple(kept.shape) for kept in state.filled()] == [(2, 9, 32), (2, 9, 4)]
     # Softmax attention would keep 2 * 16 * 8 numbers of a token.
-    assert sum(kept.numel() for kept in state) == 2 * 9 * 36
+    assert sum(kept.numel() for kept in state.filled()) == 2 * 9 * 36
+
+
+def test_the_cache_is_made_for_all_tokens_and_refuses_more():
+    layer = build(causal=True)
+    x = tokens(layer)
+    empty = layer.init_state(2, dtype=torch.float64, device=CPU)
+    _, state = layer.step(x, empty)
+    assert state.latents.data_ptr() == empty.latents.data_ptr()
+    with pytest.raises(ValueError, match="mla: a state for 9 tokens holds 9, and 1 more were"):
+        layer.step(x[:, :1], state)
+    with pytest.raises(ValueError, match=r"mla: a latent is of shape \(1, 1, \d+\)"):
+        layer.step(x[:1, :1], empty)
 
 
 def test_defaults_have_the_proportions_of_the_paper():

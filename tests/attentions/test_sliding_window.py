@@ -91,15 +91,45 @@ def test_time_and_memory_grow_with_the_tokens_and_not_with_their_square():
 
 
 @pytest.mark.parametrize("window", [0, 2, 50])
-def test_the_state_holds_the_window_and_no_more(window, qkv):
+def test_the_state_holds_the_window_and_the_token_itself_and_no_more(window, qkv):
     q, k, v = qkv(1, 2, 20, 4)
     core = build(causal=True, seq_len=20, window=window)
     state = core.init_state(1, dtype=torch.float64, device=CPU)
+    ring = state.k.data_ptr()
+    assert state.k.untyped_storage().nbytes() == min(window + 1, 20) * 2 * 4 * 8
     for i, part in enumerate(zip(*(x.split(1, dim=2) for x in (q, k, v)), strict=True)):
         _, state = core.step(*part, state)
-        kept = slice(max(0, i + 1 - window), i + 1)
-        assert torch.equal(state.k, k[:, :, kept])
-        assert state.k.untyped_storage().nbytes() == min(window, i + 1) * 2 * 4 * 8
+        assert state.k.data_ptr() == ring
+        last = slice(max(0, i + 1 - window), i + 1)
+        for kept, all_of_them in zip(state.in_order(window), (k, v), strict=True):
+            assert torch.equal(kept, all_of_them[:, :, last])
+
+
+@pytest.mark.parametrize("window", [0, 3, 40])
+@pytest.mark.parametrize("lengths", [[1] * 20, [7, 1, 1, 5, 6], [2, 18], [16, 1, 1, 1, 1]], ids=str)
+def test_parts_of_any_length_turn_the_ring_as_the_whole_sequence_does(window, lengths, qkv):
+    tensors = qkv(2, 2, 20, 4)
+    core = build(causal=True, seq_len=20, window=window)
+    state, outputs = core.init_state(2, dtype=torch.float64, device=CPU), []
+    for part in zip(*(x.split(lengths, dim=2) for x in tensors), strict=True):
+        out, state = core.step(*part, state)
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, dim=2), core(*tensors))
+
+
+def test_a_sequence_may_grow_without_end_if_the_ring_holds_a_window(qkv):
+    q, k, v = qkv(1, 2, 20, 4)
+    core = build(causal=True, seq_len=5, window=3)
+    whole = build(causal=True, seq_len=20, window=3)(q, k, v)
+    state, outputs = core.init_state(1, dtype=torch.float64, device=CPU), []
+    for part in zip(*(x.split(1, dim=2) for x in (q, k, v)), strict=True):
+        out, state = core.step(*part, state)
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, dim=2), whole)
+    small = build(causal=True, seq_len=5, window=9)
+    state = small.init_state(1, dtype=torch.float64, device=CPU)
+    with pytest.raises(ValueError, match="sliding_window: a state for 5 tokens holds 0, and 6"):
+        small.step(*(x[:, :, :6] for x in (q, k, v)), state)
 
 
 def test_a_decoded_token_costs_its_window():

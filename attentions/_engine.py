@@ -1,0 +1,157 @@
+"""Kernel attention on a processor: one engine for all mechanisms that have two feature maps.
+
+A mechanism's plain form is a formula over whole tensors. On a processor that is slow: each of its
+steps writes a tensor that no cache holds, and autograd keeps most of them. The engine computes the
+same from tiles, and its backward pass computes features anew. Where it does not apply, or where
+gradients of gradients are asked for, the plain form is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _engine_bidirectional, _engine_causal
+from ._engine_kernel import Kernel
+from ._engine_tiles import room
+from ._precision import wide_dtype, without_autocast
+
+Plain = Callable[..., Tensor]
+"""The plain form: q, k, v and the kernel's weights to the output, by differentiable operators."""
+
+
+def applies(q: Tensor, k: Tensor, v: Tensor, *weights: Tensor) -> bool:
+    """Whether the engine can take these.
+
+    Not what `is_ordinary` refuses, and not shapes that do not fit together, about which the plain
+    form has its say.
+    """
+    tensors = (q, k, v, *weights)
+    return (
+        is_ordinary(*tensors)
+        and _fit_together(q, k, v)
+        and {wide_dtype(x.dtype) for x in tensors} in ({torch.float32}, {torch.float64})
+    )
+
+
+def is_ordinary(*tensors: Tensor) -> bool:
+    """Whether these may be computed by hand.
+
+    Not on other devices, where nobody has measured what is gained; and not where something other
+    than autograd follows the operators: a compiler, a tracer, a transform.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return (
+        all(type(x) in (Tensor, torch.nn.Parameter) and x.device.type == "cpu" for x in tensors)
+        and torch._C._get_tracing_state() is None
+        and not torch._C._are_functorch_transforms_active()
+        and torch.autograd.forward_ad._current_level < 0
+    )
+
+
+def _fit_together(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    return (
+        q.dim() == k.dim() == v.dim() == 4
+        and q.shape[:2] == k.shape[:2] == v.shape[:2]
+        and q.shape[3] == k.shape[3]
+        and k.shape[2] == v.shape[2]
+        and min(q.numel(), k.numel(), v.numel()) > 0
+    )
+
+
+def attention_by_tiles(
+    kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor, plain: Plain
+) -> Tensor:
+    """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E), in the dtype of q.
+
+    Half tensors are widened tile by tile, and computed in float32.
+
+    Args:
+        kernel: the features and what is done with them.
+        q: queries.
+        k: keys.
+        v: values.
+        weights: learned tensors of the feature maps, (H, 1, ...) each, in float32 or wider.
+        plain: the same function of q, k, v and weights, for gradients of gradients.
+    """
+    rows, num_heads, length = q.shape[:3]
+    if rows > 1 and max(length, k.shape[2]) * num_heads <= room(kernel.num_features):
+        return _with_rows_as_heads(kernel, q, k, v, *weights, plain=plain)
+    with without_autocast("cpu"):
+        if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights)):
+            out: Tensor = _ByTiles.apply(kernel, plain, q, k, v, *weights)  # type: ignore[no-untyped-call]
+            return out
+        return _forward(kernel, q, k, v, weights, keep=False)[0]
+
+
+def _with_rows_as_heads(
+    kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor, plain: Plain
+) -> Tensor:
+    """Batch rows too short to fill a tile by themselves, side by side."""
+    rows, num_heads = q.shape[:2]
+
+    def plain_by_rows(q: Tensor, k: Tensor, v: Tensor, *repeated: Tensor) -> Tensor:
+        apart = (torch.unflatten(x, 1, (rows, num_heads))[0] for x in (q, k, v))
+        return plain(*apart, *(weight[:num_heads] for weight in repeated)).flatten(0, 1)[None]
+
+    joined = (x.flatten(0, 1)[None] for x in (q, k, v))
+    repeated = (weight.repeat(rows, *[1] * (weight.dim() - 1)) for weight in weights)
+    out = attention_by_tiles(kernel, *joined, *repeated, plain=plain_by_rows)
+    return torch.unflatten(out, 1, (rows, num_heads))[0]
+
+
+def _forward(
+    kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, weights: Sequence[Tensor], *, keep: bool
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    forward = _engine_causal.forward if kernel.causal else _engine_bidirectional.forward
+    return forward(kernel, q, k, v, weights, keep=keep)
+
+
+def _backward(
+    kernel: Kernel, inputs: Sequence[Tensor], kept: Sequence[Tensor], grad_out: Tensor
+) -> list[Tensor]:
+    backward = _engine_causal.backward if kernel.causal else _engine_bidirectional.backward
+    q, k, v, *weights = inputs
+    with without_autocast("cpu"):
+        return backward(kernel, q, k, v, weights, kept, grad_out)
+
+
+class _ByTiles(torch.autograd.Function):
+    """The engine as one differentiable operator."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, kernel: Kernel, plain: Plain, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor
+    ) -> Tensor:
+        out, kept = _forward(kernel, q, k, v, weights, keep=True)
+        ctx.kernel, ctx.plain, ctx.num_inputs = kernel, plain, 3 + len(weights)
+        ctx.save_for_backward(q, k, v, *weights, *kept)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        inputs, kept = saved[: ctx.num_inputs], saved[ctx.num_inputs :]
+        if torch.is_grad_enabled():
+            wanted = ctx.needs_input_grad[2:]
+            return (None, None, *_plain_gradients(ctx.plain, inputs, wanted, grads[0]))
+        return (None, None, *_backward(ctx.kernel, inputs, kept, grads[0]))
+
+
+def _plain_gradients(
+    plain: Plain, inputs: Sequence[Tensor], wanted: Sequence[bool], grad_out: Tensor
+) -> list[Tensor | None]:
+    """By autograd, through the plain form, so that they can be differentiated in turn."""
+    # Views: the same tensor may be both q and k, and each has a gradient of its own.
+    separate = [x.view_as(x) for x in inputs]
+    chosen = [x for x, needed in zip(separate, wanted, strict=True) if needed]
+    found = iter(
+        torch.autograd.grad(
+            plain(*separate), chosen, grad_out, create_graph=True, allow_unused=True
+        )
+    )
+    return [next(found) if needed else None for needed in wanted]

@@ -1,0 +1,130 @@
+"""The engine's two backward passes: over queries, then over keys.
+
+Features are computed once more: of the forward passes only the sums are kept. With
+g_i = dout_i / normaliser_i and c_i = -(g_i . S phi(q_i)) / normaliser_i,
+
+    queries:  dphi(q_i) = S^T g_i + c_i z,  dS = sum_i g_i phi(q_i)^T,  dz = sum_i c_i phi(q_i)
+    keys:     dphi(k_j) = dS^T v_j + dz,    dv_j = dS phi(k_j)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ._engine_forward import above_floor, normalisers, rotate_
+from ._engine_kernel import Kernel, Reading, Sums
+from ._engine_maps import Parts, Pull
+from ._engine_products import backproject, meet, read, read_into, spread
+from ._engine_tiles import Job, store, widened
+
+
+def query_gradients(
+    kernel: Kernel,
+    job: Job,
+    q: Tensor,
+    readings: Sequence[Reading],
+    weights: Sequence[Tensor],
+    grad_out: Tensor,
+    grad_q: Tensor,
+    turn_back: Tensor | None,
+) -> tuple[list[Sums], list[Tensor]]:
+    """Fill a job's part of ``grad_q``; returns the gradients of the sums read and of weights."""
+    queries, d_outputs, d_queries = job.of(q), job.of(grad_out), job.of(grad_q)
+    mine = [weight[job.heads] for weight in weights]
+    local = [r.at(job.row, job.heads) for r in readings]
+    d_local = [r.sums.like_zeros() for r in local]
+    d_weights = [torch.zeros_like(weight) for weight in mine]
+    for tokens in job.tiles():
+        d_out = widened(d_outputs[:, tokens])
+        parts, pull = kernel.queries.linearised(widened(queries[:, tokens]), tokens, *mine)
+        turned = _rotated(parts, kernel.turn, tokens)
+        d_parts: list[Tensor] = []
+        shares = []  # c, of each reading
+        for reading, d_sums in zip(local, d_local, strict=True):
+            g = d_out[..., reading.columns]
+            divisor = normalisers(kernel, parts, reading.sums)
+            if divisor is not None:
+                moves = above_floor(kernel, divisor)
+                divisor.reciprocal_()
+                g = g * divisor
+            meet(d_sums.contexts, g, turned)
+            d_read = [spread(g, context) for context in reading.sums.contexts]
+            if divisor is not None:
+                shares.append(_dot(d_read, turned).mul_(divisor).mul_(moves).neg_())
+            d_parts = (
+                [a.add_(b) for a, b in zip(d_parts, d_read, strict=True)] if d_parts else d_read
+            )
+        rotate_(d_parts, turn_back, tokens)
+        for reading, d_sums, share in zip(local, d_local, shares, strict=False):
+            through = zip(d_parts, parts, reading.sums.key_sums, d_sums.key_sums, strict=True)
+            for d_part, part, key_sum, d_key_sum in through:
+                d_part.addcmul_(share, key_sum.transpose(1, 2))
+                d_key_sum.add_(backproject(part, share))
+        _pull_back(pull, d_parts, d_queries[:, tokens], d_weights)
+    return d_local, d_weights
+
+
+def key_gradients(
+    kernel: Kernel,
+    job: Job,
+    k: Tensor,
+    v: Tensor,
+    peak: Tensor | None,
+    d_sums: Sums,
+    weights: Sequence[Tensor],
+    grad_k: Tensor,
+    grad_v: Tensor,
+    turn_back: Tensor | None,
+) -> list[Tensor]:
+    """Fill a job's part of ``grad_k`` and ``grad_v``; returns the gradients of the weights."""
+    keys, values, d_keys, d_values = (job.of(x) for x in (k, v, grad_k, grad_v))
+    mine = [weight[job.heads] for weight in weights]
+    peaks = [] if peak is None else [peak[job.row, job.heads]]
+    local = d_sums.at(job.row, job.heads)
+    d_weights = [torch.zeros_like(weight) for weight in mine]
+    for tokens in job.tiles():
+        value = widened(values[:, tokens])
+        key = widened(keys[:, tokens])
+        parts, pull = kernel.keys.linearised(key, tokens, *mine, *peaks)
+        turned = _rotated(parts, kernel.turn, tokens)
+        if value.dtype == v.dtype:
+            read_into(d_values[:, tokens], turned, local.contexts)
+        else:
+            store(read(turned, local.contexts), d_values[:, tokens])
+        d_parts = [spread(value, context) for context in local.contexts]
+        rotate_(d_parts, turn_back, tokens)
+        for d_part, d_key_sum in zip(d_parts, local.key_sums, strict=True):
+            d_part.add_(d_key_sum.transpose(1, 2))
+        _pull_back(pull, d_parts, d_keys[:, tokens], d_weights)
+    return d_weights
+
+
+def _pull_back(
+    pull: Pull, d_parts: Sequence[Tensor], target: Tensor, d_weights: list[Tensor]
+) -> None:
+    """From gradients of the parts to those of the tile and of the weights."""
+    d_x, *d_w = pull(tuple(d_parts))
+    store(d_x, target)
+    for total, more in zip(d_weights, d_w, strict=False):
+        total.add_(more)
+
+
+def _rotated(parts: Parts, turn: Tensor | None, tokens: slice) -> Parts:
+    if turn is None:
+        return parts
+    turned = (
+        torch.view_as_complex(part.view(*part.shape[:-1], -1, 2)) * turn[tokens] for part in parts
+    )
+    return tuple(torch.view_as_real(part).flatten(-2) for part in turned)
+
+
+def _dot(parts: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+    """Row by row, summed over parts: (heads, n, F) twice -> (heads, n, 1)."""
+    sums = [(a * b).sum(dim=-1, keepdim=True) for a, b in zip(parts, others, strict=True)]
+    total = sums[0]
+    for more in sums[1:]:
+        total.add_(more)
+    return total

@@ -1,0 +1,129 @@
+"""The engine's two forward passes: over keys, then over queries.
+
+    S = sum_j v_j phi(k_j)^T,  z = sum_j phi(k_j)
+    out_i = S phi(q_i) / (z . phi(q_i) + eps)
+
+A rotation stands between features and S, and not between features and z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ._engine_kernel import Kernel, Reading, Sums
+from ._engine_maps import Parts, PeakedMap
+from ._engine_products import meet, project, read, read_into
+from ._engine_tiles import Job, widened
+
+
+def sum_keys(
+    kernel: Kernel, job: Job, k: Tensor, v: Tensor, weights: Sequence[Tensor]
+) -> tuple[Sums, Tensor | None]:
+    """The sums of a job's keys, (heads, ...), and their peak if the map has one."""
+    keys, values = job.of(k), job.of(v)
+    mine = [weight[job.heads] for weight in weights]
+    if isinstance(kernel.keys, PeakedMap):
+        return _sum_peaked_keys(kernel.keys, job, keys, values, mine)
+    sums = None
+    for tokens in job.tiles():
+        parts = kernel.keys.features(widened(keys[:, tokens]), tokens, *mine)
+        value = widened(values[:, tokens])
+        if sums is None:
+            sums = Sums.zeros((len(value),), value, parts)
+        for part, key_sum in zip(parts, sums.key_sums, strict=True):
+            key_sum.add_(part.sum(dim=1).unsqueeze(-1))
+        rotate_(parts, kernel.turn, tokens)
+        meet(sums.contexts, value, parts)
+    assert sums is not None
+    return sums, None
+
+
+def _sum_peaked_keys(
+    keys_map: PeakedMap, job: Job, keys: Tensor, values: Tensor, weights: Sequence[Tensor]
+) -> tuple[Sums, Tensor]:
+    sums = None
+    peak = keys.new_full((1, 1, 1), -torch.inf, dtype=widened(keys[:, :0]).dtype)
+    for tokens in job.tiles():
+        key, value = widened(keys[:, tokens]), widened(values[:, tokens])
+        base, risen = keys_map.rising(key, tokens, peak, *weights)
+        if sums is None:
+            sums = Sums.zeros((len(value),), value, (base,))
+            value_sum = torch.zeros_like(sums.contexts[0][..., :1])
+        else:
+            fade = (peak - risen).exp_()  # (heads, 1, 1 or F)
+            sums.contexts[0].mul_(fade)
+            sums.key_sums[0].mul_(fade.transpose(1, 2))
+        sums.key_sums[0].add_(base.sum(dim=1).unsqueeze(-1))
+        if keys_map.floor:
+            value_sum.add_(value.sum(dim=1).unsqueeze(-1))
+        meet(sums.contexts, value, (base,))
+        peak = risen
+    assert sums is not None
+    if keys_map.floor:
+        sums.contexts[0].add_(value_sum, alpha=keys_map.floor)
+        sums.key_sums[0].add_(keys_map.floor * keys.shape[1])
+    return sums, peak
+
+
+def read_queries(
+    kernel: Kernel,
+    job: Job,
+    q: Tensor,
+    readings: Sequence[Reading],
+    weights: Sequence[Tensor],
+    out: Tensor,
+) -> None:
+    """Fill a job's part of ``out``, (B, H, N, E), from readings of its heads."""
+    queries, outputs = job.of(q), job.of(out)
+    mine = [weight[job.heads] for weight in weights]
+    for tokens in job.tiles():
+        parts = kernel.queries.features(widened(queries[:, tokens]), tokens, *mine)
+        divisors = [normalisers(kernel, parts, r.sums) for r in readings]
+        rotate_(parts, kernel.turn, tokens)
+        for reading, divisor in zip(readings, divisors, strict=True):
+            target = outputs[:, tokens, reading.columns]
+            if divisor is None and parts[0].dtype == out.dtype:
+                read_into(target, parts, reading.sums.contexts)
+                continue
+            numerator = read(parts, reading.sums.contexts)
+            if divisor is None:
+                target.copy_(numerator)
+            elif numerator.dtype == out.dtype:
+                torch.mul(numerator, divisor.reciprocal_(), out=target)
+            else:
+                target.copy_(numerator.mul_(divisor.reciprocal_()))
+
+
+def normalisers(kernel: Kernel, parts: Parts, sums: Sums) -> Tensor | None:
+    """Z . phi(q) + eps, (heads, n, 1); None if nothing divides."""
+    if kernel.eps is None:
+        return None
+    return floored_(kernel, project(parts, sums.key_sums).add_(kernel.eps))
+
+
+def floored_(kernel: Kernel, normaliser: Tensor) -> Tensor:
+    """No less than the floor, in place: a sum of weights that is zero divides a zero."""
+    floor = _floor(kernel, normaliser)
+    return normaliser if floor is None else normaliser.clamp_(min=floor)
+
+
+def above_floor(kernel: Kernel, normaliser: Tensor) -> Tensor | float:
+    """Where a normaliser depends on the weights, as 0 and 1."""
+    floor = _floor(kernel, normaliser)
+    return 1.0 if floor is None else (normaliser > floor).to(normaliser.dtype)
+
+
+def _floor(kernel: Kernel, like: Tensor) -> float | None:
+    """The least normaliser; None if ``eps`` is above it, as no weight is negative."""
+    floor = max(kernel.least, torch.finfo(like.dtype).tiny)
+    return None if kernel.eps is not None and kernel.eps > floor else floor
+
+
+def rotate_(parts: Sequence[Tensor], turn: Tensor | None, tokens: slice) -> None:
+    """Turn adjacent features of (..., n, F) in place."""
+    if turn is not None:
+        for part in parts:
+            torch.view_as_complex(part.view(*part.shape[:-1], -1, 2)).mul_(turn[tokens])

@@ -1,0 +1,104 @@
+"""What a mechanism gives the engine, and what keys leave behind for queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ._engine_maps import FeatureMap
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sums:
+    """Over keys, a tensor per part of the features; ``...`` is (B, H) or some heads.
+
+    Attributes:
+        contexts: sum of v phi(k)^T, (..., E, F).
+        key_sums: sum of phi(k), (..., F, 1).
+    """
+
+    contexts: tuple[Tensor, ...]
+    key_sums: tuple[Tensor, ...]
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of them, contexts first."""
+        return self.contexts + self.key_sums
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> Sums:
+        """The inverse of `tensors`."""
+        half = len(tensors) // 2
+        return cls(contexts=tuple(tensors[:half]), key_sums=tuple(tensors[half:]))
+
+    @classmethod
+    def zeros(cls, leading: tuple[int, ...], value: Tensor, parts: Sequence[Tensor]) -> Sums:
+        """For tiles of values and parts like these."""
+        width = value.shape[-1]
+        return cls(
+            contexts=tuple(value.new_zeros(*leading, width, p.shape[-1]) for p in parts),
+            key_sums=tuple(value.new_zeros(*leading, p.shape[-1], 1) for p in parts),
+        )
+
+    def like_zeros(self) -> Sums:
+        """Zeros of the same shapes."""
+        return Sums.of([x.new_zeros(x.shape) for x in self.tensors()])
+
+    def detached(self) -> Sums:
+        """Without their history."""
+        return Sums.of([x.detach() for x in self.tensors()])
+
+    def at(self, *index: int | slice) -> Sums:
+        """Some rows and heads, as views."""
+        return Sums.of([x[index] for x in self.tensors()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Some columns of the output, and the sums that they are read from.
+
+    Attributes:
+        columns: of the values and the output.
+        sums: with contexts for these columns.
+    """
+
+    columns: slice
+    sums: Sums
+
+    def at(self, *index: int | slice) -> Reading:
+        """Some rows and heads, as views."""
+        return Reading(columns=self.columns, sums=self.sums.at(*index))
+
+
+def read_plainly(sums: Sums) -> tuple[Reading, ...]:
+    """All columns, from the sums as they are."""
+    return (Reading(columns=slice(None), sums=sums),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """Kernel attention with these features.
+
+    Attributes:
+        queries: feature map of the queries.
+        keys: feature map of the keys.
+        num_features: of a token and head, over all parts.
+        eps: added to the sum of weights; None for no division by it.
+        least: what divides is this at least.
+        turn: unit complex numbers that rotate adjacent features in the numerator, (N, F / 2) for
+            parts of F features.
+        joint_heads: heads whose features depend on each other; a map gets all of them at once.
+        gather: from the keys' sums to what queries read. Differentiated by autograd.
+        causal: query i reads keys 0..i. Not with a turn, peaks or a gather.
+    """
+
+    queries: FeatureMap
+    keys: FeatureMap
+    num_features: int
+    eps: float | None = None
+    least: float = 0.0
+    turn: Tensor | None = None
+    joint_heads: int = 1
+    gather: Callable[[Sums], tuple[Reading, ...]] = read_plainly
+    causal: bool = False

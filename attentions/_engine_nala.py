@@ -1,0 +1,143 @@
+"""NaLa's features for the engine: signed powers, split by sign.
+
+A signed power is taken as x |x|^(p-1), where |x|^(p-1) = 2^((p-1) log2 |x|) also is the derivative,
+up to p. Its negative half stays negative on both sides: products do not notice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._engine_maps import FeatureMap, Parts, Pull
+from ._feature_maps import SHORTEST
+
+_LOG_OF_ZERO = -1e6
+
+
+@dataclass(frozen=True)
+class NormAwareQueries(FeatureMap):
+    """sign(q) |q / ||q|| |^p with p = lam (tau + tanh ||q||), its positive and negative entries."""
+
+    lam: float
+    tau: float
+
+    def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
+        """Two parts, each as wide as x."""
+        signed = norm_aware_slope(x, row_norm(x), self.lam, self.tau).mul_(x)
+        return signed.clamp(min=0.0), signed.clamp_(max=0.0)
+
+    def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
+        """Through the direction and through the power, which the norm sets."""
+        power = NormAwarePower.of(x, self.lam, self.tau)
+        signed = power.slope * x
+
+        def pull(grads: Parts) -> tuple[Tensor, ...]:
+            grad = joined(signed, grads)
+            along = power.along(grad * signed)
+            return (grad.mul_(power.slope).mul_(power.power).add_(x * along),)
+
+        return (signed.clamp(min=0.0), signed.clamp(max=0.0)), pull
+
+
+@dataclass(frozen=True)
+class SignedPowers(FeatureMap):
+    """sign(k) |k|^power, its positive and negative entries."""
+
+    power: float
+
+    def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
+        """Two parts, each as wide as x."""
+        signed = power_slope(x, self.power).mul_(x)
+        return signed.clamp(min=0.0), signed.clamp_(max=0.0)
+
+    def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
+        """Power |k|^(power - 1)."""
+        slope = power_slope(x, self.power)
+        signed = slope * x
+
+        def pull(grads: Parts) -> tuple[Tensor, ...]:
+            return (joined(signed, grads).mul_(slope).mul_(self.power),)
+
+        return (signed.clamp(min=0.0), signed.clamp(max=0.0)), pull
+
+
+def joined(signed: Tensor, grads: Parts) -> Tensor:
+    """The gradient of each entry: that of the part which it is in."""
+    above, below = grads
+    is_above = torch.gt(signed, 0, out=torch.empty_like(signed))
+    return torch.lerp(below, above, is_above)
+
+
+def power_slope(x: Tensor, power: float) -> Tensor:
+    """|x|^(power - 1), fresh; at zero it is zero, also for a power of 1."""
+    if power == 3:
+        return x * x
+    if power == 1:
+        return x.sign().abs_()
+    return log2_of(x).mul_(power - 1).exp2_()
+
+
+def norm_aware_slope(x: Tensor, norm: Tensor, lam: float, tau: float) -> Tensor:
+    """|x / ||x|| |^p / |x|, fresh."""
+    power = norm.tanh().add_(tau).mul_(lam)
+    scale = norm.log2().mul_(power)
+    return log2_of(x).mul_(power.sub_(1)).sub_(scale).exp2_()
+
+
+@dataclass(frozen=True)
+class NormAwarePower:
+    """|d|^p of the rows of x with d = x / ||x||, p = lam (tau + tanh ||x||), and its derivative.
+
+    Attributes:
+        lam: scale of the power.
+        norm: ||x||, (heads, n, 1).
+        saturation: tanh ||x||.
+        power: p.
+        log_x: log2 |x|, (heads, n, D).
+        slope: |d|^p / |x|, the derivative in |x| of |d|^p over p, at a fixed norm.
+    """
+
+    lam: float
+    norm: Tensor
+    saturation: Tensor
+    power: Tensor
+    log_x: Tensor
+    slope: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, lam: float, tau: float) -> NormAwarePower:
+        """All of it, from x."""
+        norm = row_norm(x)
+        saturation = norm.tanh()
+        power = (saturation + tau).mul_(lam)
+        log_x = log2_of(x)
+        slope = (log_x * (power - 1)).sub_(norm.log2().mul_(power)).exp2_()
+        if lam * tau == 1:  # the power of a row of zeros, whose |x| has no derivative
+            slope.mul_(x.sign().abs_())
+        return cls(lam, norm, saturation, power, log_x, slope)
+
+    def along(self, share: Tensor) -> Tensor:
+        """What comes by the norm: a multiple of x, (heads, n, 1).
+
+        Args:
+            share: the gradient of |d|^p times |d|^p, which is written over.
+        """
+        total = share.sum(dim=-1, keepdim=True)
+        by_log = share.mul_(self.log_x).sum(dim=-1, keepdim=True).sub_(self.norm.log2() * total)
+        d_power = by_log.mul_(math.log(2) * self.lam).mul_(1 - self.saturation.square())
+        return (d_power - self.power * total / self.norm) / self.norm
+
+
+def row_norm(x: Tensor) -> Tensor:
+    """(heads, n, 1), never zero."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return norm.clamp_(min=SHORTEST)
+
+
+def log2_of(x: Tensor) -> Tensor:
+    """log2 |x|; of zero a number so low that any power of it is zero, and not minus infinity."""
+    return x.abs().log2_().clamp_(min=_LOG_OF_ZERO)

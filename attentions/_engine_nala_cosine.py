@@ -1,0 +1,132 @@
+"""The features of NaLa with cosine inhibition for the engine: m [cos theta; sin theta].
+
+theta = pi / 4 tanh(y) is pi / 2 sigmoid(2 y) - pi / 4. It stays within an eighth of a turn, where a
+short polynomial is its sine, and the root of 1 - sin^2 its cosine without loss. Each outruns what
+it replaces.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._engine_maps import FeatureMap, Parts, Pull
+from ._engine_nala import NormAwarePower, norm_aware_slope, power_slope, row_norm
+
+_SINE = (0.9999999969177036, -0.16666650673996578, 0.008332035785589385, -0.00019503904250060925)
+"""sin(t) / t in powers of t^2, the interpolant at Chebyshev's points: off by 3.4e-9 at most."""
+
+
+def _sine(theta: Tensor) -> Tensor:
+    """Of angles within pi / 4; no further off than `torch.sin` in float32, to which it is meant."""
+    if theta.dtype != torch.float32:
+        return theta.sin()
+    square = theta * theta
+    series = square * _SINE[3]
+    for coefficient in _SINE[2:0:-1]:
+        series.add_(coefficient).mul_(square)
+    return series.add_(_SINE[0]).mul_(theta)
+
+
+@dataclass(frozen=True)
+class _Angle:
+    """theta = pi / 4 tanh(alpha x / ||x||) of each entry.
+
+    Attributes:
+        alpha: how fast the angle saturates.
+        norm: ||x||, (heads, n, 1).
+        gate: sigmoid(2 alpha x / ||x||), (heads, n, D).
+        cos: of theta.
+        sin: of theta.
+    """
+
+    alpha: float
+    norm: Tensor
+    gate: Tensor
+    cos: Tensor
+    sin: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, norm: Tensor, alpha: float) -> _Angle:
+        gate = (x * (2 * alpha / norm)).sigmoid_()
+        sin = _sine((gate * (math.pi / 2)).sub_(math.pi / 4))
+        square = torch.rsub(sin * sin, 1)
+        return cls(alpha, norm, gate, square.rsqrt().mul_(square), sin)
+
+    def turned(self, size: Tensor) -> Parts:
+        """The two parts."""
+        return size * self.cos, size * self.sin
+
+    def d_size(self, grads: Parts) -> Tensor:
+        """The gradient of the size."""
+        return (grads[0] * self.cos).addcmul_(grads[1], self.sin)
+
+    def d_x(self, parts: Parts, grads: Parts, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient of x at a fixed norm, and by the norm as a multiple of x."""
+        d_theta = (grads[1] * parts[0]).addcmul_(grads[0], parts[1], value=-1)
+        d_logit = torch.ops.aten.sigmoid_backward(d_theta, self.gate)
+        d_x = d_logit.mul_(math.pi * self.alpha / self.norm)
+        along = (d_x * x).sum(dim=-1, keepdim=True).div_(self.norm).div_(self.norm).neg_()
+        return d_x, along
+
+
+@dataclass(frozen=True)
+class InhibitedQueries(FeatureMap):
+    """m = |q / ||q|| |^p with p = lam (tau + tanh ||q||)."""
+
+    lam: float
+    tau: float
+    alpha: float
+
+    def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
+        """Two parts, each as wide as x."""
+        norm = row_norm(x)
+        angle = _Angle.of(x, norm, self.alpha)
+        return angle.turned(norm_aware_slope(x, norm, self.lam, self.tau).mul_(x).abs_())
+
+    def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
+        """Through size, angle and norm."""
+        power = NormAwarePower.of(x, self.lam, self.tau)
+        angle = _Angle.of(x, power.norm, self.alpha)
+        size = (power.slope * x).abs_()
+        parts = angle.turned(size)
+
+        def pull(grads: Parts) -> tuple[Tensor, ...]:
+            d_size = angle.d_size(grads)
+            d_x, along = angle.d_x(parts, grads, x)
+            along.add_(power.along(d_size * size))
+            by_size = d_size.mul_(power.slope).mul_(power.power).mul_(x.sign())
+            return (d_x.add_(by_size).add_(x * along),)
+
+        return parts, pull
+
+
+@dataclass(frozen=True)
+class InhibitedKeys(FeatureMap):
+    """m = |k|^power."""
+
+    power: float
+    alpha: float
+
+    def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
+        """Two parts, each as wide as x."""
+        size = power_slope(x, self.power).mul_(x).abs_()
+        return _Angle.of(x, row_norm(x), self.alpha).turned(size)
+
+    def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
+        """Through size and angle."""
+        slope, angle = (
+            power_slope(x, self.power).mul_(x.sign()),
+            _Angle.of(x, row_norm(x), self.alpha),
+        )
+        parts = angle.turned(slope * x)
+
+        def pull(grads: Parts) -> tuple[Tensor, ...]:
+            by_size = angle.d_size(grads).mul_(slope).mul_(self.power)
+            d_x, along = angle.d_x(parts, grads, x)
+            return (d_x.add_(by_size).add_(x * along),)
+
+        return parts, pull

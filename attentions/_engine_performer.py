@@ -1,0 +1,146 @@
+"""Performer's random features for the engine.
+
+F^(-1/2) is left out: it divides numerator and denominator alike. Exponentials are taken to the base
+2, with log2(e) in the projection: exp2 outruns exp.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._engine_maps import FeatureMap, Parts, PeakedMap, Pull, where_above
+from ._engine_products import read, spread
+
+
+@dataclass(frozen=True, eq=False)
+class RandomProjection:
+    """c W x of all heads with c = D^(-1/4), and what leads back from it.
+
+    Attributes:
+        rows: c W, perhaps times a unit, (F, D).
+    """
+
+    rows: Tensor
+
+    @classmethod
+    def of(cls, projection: Tensor, dtype: torch.dtype, unit: float = 1.0) -> RandomProjection:
+        """From W, (F, D), for inputs of this dtype."""
+        scale = unit * projection.shape[-1] ** -0.25
+        return cls((projection.detach().double() * scale).to(dtype))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(heads, n, D) -> (heads, n, F)."""
+        return read([x.reshape(1, -1, x.shape[-1])], [self.rows[None]]).view(*x.shape[:2], -1)
+
+    def back(self, grad: Tensor) -> Tensor:
+        """(heads, n, F) -> (heads, n, D)."""
+        rows = grad.reshape(1, -1, grad.shape[-1])
+        return spread(rows, self.rows[None]).view(*grad.shape[:2], -1)
+
+
+@dataclass(frozen=True)
+class _Exponentials:
+    """2^(W' x - ||x||^2 c^2 log2(e) / 2 - peak), with W' = log2(e) c W."""
+
+    project: RandomProjection
+
+    @classmethod
+    def of(cls, projection: Tensor, dtype: torch.dtype) -> _Exponentials:
+        return cls(RandomProjection.of(projection, dtype, unit=math.log2(math.e)))
+
+    def half_square(self, x: Tensor) -> Tensor:
+        scale = math.log2(math.e) / (2 * math.sqrt(x.shape[-1]))
+        return x.square().sum(dim=-1, keepdim=True).mul_(scale)
+
+    def pull(self, x: Tensor, base: Tensor, grad: Tensor) -> Tensor:
+        """The gradient of x for that of base; none goes through the peak."""
+        d_logits = grad * base
+        along = d_logits.sum(dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5)
+        return self.project.back(d_logits).mul_(math.log(2)).sub_(x * along)
+
+
+@dataclass(frozen=True)
+class PositiveQueries(FeatureMap):
+    """exp(c W q - c^2 ||q||^2 / 2 - max) + eps, the maximum over the features of a query."""
+
+    exponentials: _Exponentials
+    eps: float
+
+    @classmethod
+    def of(cls, projection: Tensor, dtype: torch.dtype, eps: float) -> PositiveQueries:
+        """For queries of this dtype."""
+        return cls(_Exponentials.of(projection, dtype), eps)
+
+    def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
+        """One part of F features."""
+        return (self._base(x).add_(self.eps),)
+
+    def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
+        """The derivative of an exponential is itself."""
+        base = self._base(x)
+        return (base + self.eps,), lambda grads: (self.exponentials.pull(x, base, grads[0]),)
+
+    def _base(self, x: Tensor) -> Tensor:
+        logits = self.exponentials.project(x)
+        peak = logits.amax(dim=-1, keepdim=True)
+        return logits.sub_(peak.add_(self.exponentials.half_square(x))).exp2_()
+
+
+@dataclass(frozen=True)
+class PositiveKeys(PeakedMap):
+    """exp(c W k - c^2 ||k||^2 / 2 - max) + floor, the maximum over features and keys of a head."""
+
+    exponentials: _Exponentials
+    floor: float
+
+    @classmethod
+    def of(cls, projection: Tensor, dtype: torch.dtype, eps: float) -> PositiveKeys:
+        """For keys of this dtype."""
+        return cls(_Exponentials.of(projection, dtype), eps)
+
+    def rising(
+        self, x: Tensor, tokens: slice, peak: Tensor, *weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The peak is (heads, 1, 1)."""
+        logits = self.exponentials.project(x)
+        own = logits.amax(dim=(1, 2), keepdim=True).mul_(math.log(2))
+        risen = torch.maximum(peak, own)
+        return self._base(x, logits, risen), risen
+
+    def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
+        """One part of F features, below the final peak."""
+        return (self._base(x, self.exponentials.project(x), weights[-1]).add_(self.floor),)
+
+    def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
+        """As for the queries."""
+        base = self._base(x, self.exponentials.project(x), weights[-1])
+        return (base + self.floor,), lambda grads: (self.exponentials.pull(x, base, grads[0]),)
+
+    def _base(self, x: Tensor, logits: Tensor, peak: Tensor) -> Tensor:
+        off = self.exponentials.half_square(x).add_(peak * math.log2(math.e))
+        return logits.sub_(off).exp2_()
+
+
+@dataclass(frozen=True)
+class RectifiedFeatures(FeatureMap):
+    """relu(c W x) + eps."""
+
+    project: RandomProjection
+    eps: float
+
+    def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
+        """One part of F features."""
+        return (self.project(x).relu_().add_(self.eps),)
+
+    def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
+        """Through the features above zero."""
+        above = self.project(x).relu_()
+
+        def pull(grads: Parts) -> tuple[Tensor, ...]:
+            return (self.project.back(where_above(above, grads[0])),)
+
+        return (above + self.eps,), pull

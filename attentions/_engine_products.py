@@ -1,0 +1,119 @@
+"""The engine's matrix products: three shapes of them, for one head.
+
+Float32 goes through oneDNN where it can: torch's `mm` is MKL's, which keeps to AVX2 on processors
+that are not Intel's, while oneDNN, which torch carries as well, uses AVX-512 on all that have it.
+It compiles a kernel per shape, hence only for token counts that come again and again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_WHOLE = 64
+"""Token counts for oneDNN are multiples of this ..."""
+_LEAST = 512
+"""... and no fewer."""
+
+
+@functools.cache
+def _has_onednn() -> bool:
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return wide and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, _LINEAR)
+
+
+_LINEAR = "_linear_pointwise"
+
+
+def _by_onednn(x: Tensor) -> bool:
+    """Whether to take products with the rows of x, (heads, n, ...), by oneDNN."""
+    num_heads, num_tokens, _ = x.shape
+    return (
+        num_heads == 1
+        and num_tokens >= _LEAST
+        and num_tokens % _WHOLE == 0
+        and x.dtype == torch.float32
+        and not _is_counted()
+        and _has_onednn()
+    )
+
+
+def _linear(x: Tensor, weight: Tensor) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return product
+
+
+def meet(sums: Sequence[Tensor], values: Tensor, parts: Sequence[Tensor]) -> None:
+    """Add V^T Phi to each sum, (heads, E, F), from values (heads, n, E), parts (heads, n, F)."""
+    if not _by_onednn(values):
+        for total, phi in zip(sums, parts, strict=True):
+            add_product(total, values.transpose(1, 2), phi)
+        return
+    values_t = values[0].T.contiguous()
+    for total, phi in zip(sums, parts, strict=True):
+        total[0].add_(_linear(values_t, phi[0].T))
+
+
+def add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Add A B to ``total``, in place; not by `baddbmm_`, which torch's counter of FLOPs skips."""
+    return torch.baddbmm(total, a, b, out=total)
+
+
+def read_into(out: Tensor, parts: Sequence[Tensor], sums: Sequence[Tensor]) -> None:
+    """As `read`, into (heads, n, E) of the same dtype."""
+    if _by_onednn(parts[0]):
+        out.copy_(read(parts, sums))
+        return
+    torch.bmm(parts[0], sums[0].transpose(1, 2), out=out)
+    for phi, total in zip(parts[1:], sums[1:], strict=True):
+        add_product(out, phi, total.transpose(1, 2))
+
+
+def read(parts: Sequence[Tensor], sums: Sequence[Tensor]) -> Tensor:
+    """Phi S^T, summed over parts: (heads, n, F), (heads, E, F) -> (heads, n, E)."""
+    fused = _by_onednn(parts[0])
+    out = None
+    for phi, total in zip(parts, sums, strict=True):
+        if not fused:
+            total_t = total.transpose(1, 2)
+            out = torch.bmm(phi, total_t) if out is None else add_product(out, phi, total_t)
+        elif out is None:
+            out = _linear(phi, total[0])
+        else:
+            out = torch.ops.mkldnn._linear_pointwise.binary(phi, out, total[0], None, "add")
+    assert out is not None
+    return out
+
+
+def spread(values: Tensor, sums: Tensor) -> Tensor:
+    """V S: (heads, n, E), (heads, E, F) -> (heads, n, F)."""
+    return _linear(values, sums[0].T) if _by_onednn(values) else torch.bmm(values, sums)
+
+
+def project(parts: Sequence[Tensor], columns: Sequence[Tensor]) -> Tensor:
+    """Phi z, summed over parts: (heads, n, F), (heads, F, 1) -> (heads, n, 1)."""
+    total = None
+    for phi, column in zip(parts, columns, strict=True):
+        # A batched product with a single column takes several times as long as the sum.
+        if phi.shape[0] == 1 or _is_counted():
+            more = phi @ column
+        else:
+            more = (phi * column.transpose(1, 2)).sum(dim=-1, keepdim=True)
+        total = more if total is None else total.add_(more)
+    assert total is not None
+    return total
+
+
+def backproject(phi: Tensor, column: Tensor) -> Tensor:
+    """Phi^T c: (heads, n, F), (heads, n, 1) -> (heads, F, 1)."""
+    if phi.shape[0] == 1 or _is_counted():
+        return phi.transpose(1, 2) @ column
+    return (phi * column).sum(dim=1).unsqueeze(-1)
+
+
+def _is_counted() -> bool:
+    """Whether something like torch's counter of FLOPs looks on, which knows aten's products."""
+    return torch._C._len_torch_dispatch_stack() > 0

@@ -1,0 +1,128 @@
+import pytest
+import torch
+
+from attentions import CallShape, Geometry, build_attention, build_layer
+
+CPU = torch.device("cpu")
+CACHED = ["softmax", "softmax_explicit", "softmax_chunked"]
+
+
+def build(name="softmax", *, causal=True, seq_len=12, num_heads=6, num_kv_heads=6):
+    geometry = Geometry(
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=8,
+        value_dim=4,
+        seq_len=seq_len,
+        causal=causal,
+    )
+    return build_attention(name, geometry)
+
+
+def inputs(num_kv_heads=6, *, seq_len=12, dtype=torch.float64):
+    q = torch.randn(2, 6, seq_len, 8, dtype=dtype)
+    k = torch.randn(2, num_kv_heads, seq_len, 8, dtype=dtype)
+    return q, k, torch.randn(2, num_kv_heads, seq_len, 4, dtype=dtype)
+
+
+def tokens(tensors, which):
+    return tuple(x[:, :, which] for x in tensors)
+
+
+@pytest.mark.parametrize("name", [*CACHED, "sliding_window"])
+@pytest.mark.parametrize("num_kv_heads", [1, 2, 6])
+@pytest.mark.parametrize("lengths", [[12], [1] * 12, [5, 1, 1, 5], [1, 11]], ids=str)
+def test_steps_equal_the_whole_with_any_number_of_shared_heads(name, num_kv_heads, lengths):
+    core, tensors = build(name, num_kv_heads=num_kv_heads), inputs(num_kv_heads)
+    state, outputs = core.init_state(2, dtype=torch.float64, device=CPU), []
+    for part in zip(*(x.split(lengths, dim=2) for x in tensors), strict=True):
+        out, state = core.step(*part, state)
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, dim=2), core(*tensors))
+
+
+@pytest.mark.parametrize("name", [*CACHED, "sliding_window"])
+def test_only_heads_of_keys_and_values_are_cached(name):
+    state = build(name, num_kv_heads=2).init_state(2, dtype=torch.float64, device=CPU)
+    assert (state.k.shape, state.v.shape) == ((2, 2, 12, 8), (2, 2, 12, 4))
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_the_cache_is_filled_where_it_is_and_what_is_there_stays(name):
+    core, tensors = build(name), inputs()
+    state = core.init_state(2, dtype=torch.float64, device=CPU)
+    place = (state.k.data_ptr(), state.v.data_ptr())
+    for lengths in (slice(0, 7), slice(7, 8), slice(8, 12)):
+        kept = state.k[:, :, : state.length].clone()
+        _, after = core.step(*tokens(tensors, lengths), state)
+        assert torch.equal(kept, state.k[:, :, : state.length])
+        state = after
+        assert (state.k.data_ptr(), state.v.data_ptr()) == place
+    assert torch.equal(state.k, tensors[1]) and torch.equal(state.v, tensors[2])
+
+
+def test_what_stands_behind_the_filled_part_is_not_looked_at():
+    core, tensors = build(), inputs()
+    state = core.init_state(2, dtype=torch.float64, device=CPU)
+    state.k.fill_(torch.nan), state.v.fill_(torch.nan)
+    _, state = core.step(*tokens(tensors, slice(0, 7)), state)
+    out, _ = core.step(*tokens(tensors, slice(7, 8)), state)
+    torch.testing.assert_close(out, core(*tensors)[:, :, 7:8])
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_a_token_more_than_there_is_room_for_is_refused_with_the_length_that_is_needed(name):
+    core, tensors = build(name), inputs()
+    _, state = core.step(*tensors, core.init_state(2, dtype=torch.float64, device=CPU))
+    message = f"{name}: a state for 12 tokens holds 12, and 1 more were given; .* seq_len 13"
+    with pytest.raises(ValueError, match=message):
+        core.step(*tokens(tensors, slice(0, 1)), state)
+
+
+def test_one_row_is_not_stretched_over_a_cache_of_two():
+    core, tensors = build(), inputs()
+    state = core.init_state(2, dtype=torch.float64, device=CPU)
+    with pytest.raises(ValueError, match=r"softmax: k is of shape \(1, 6, 1, 8\); the state takes"):
+        core.step(*(x[:1, :, :1] for x in tensors), state)
+
+
+def test_wrong_heads_are_refused_in_a_step_too():
+    core, tensors = build(num_kv_heads=2), inputs(3)
+    state = core.init_state(2, dtype=torch.float64, device=CPU)
+    with pytest.raises(ValueError, match="softmax: k has 3 heads; the geometry's num_kv_heads, 2"):
+        core.step(*tokens(tensors, slice(0, 1)), state)
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_a_cache_needs_a_causal_geometry(name):
+    with pytest.raises(ValueError, match=f"{name}: a cache was asked for, and causal is False"):
+        build(name, causal=False).init_state(1, dtype=torch.float32, device=CPU)
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_a_decoded_token_costs_a_look_at_every_key(name):
+    shape = CallShape(batch_size=2, num_heads=6, query_len=9, key_len=9, head_dim=8, value_dim=4)
+    assert build(name).decode_flops(shape) == 2 * 2 * 6 * 9 * (8 + 4)
+
+
+def test_a_layer_around_it_decodes_what_it_computes_in_one_go():
+    geometry = Geometry(num_heads=4, num_kv_heads=2, head_dim=8, seq_len=9, causal=True)
+    layer = build_layer("softmax", geometry)
+    x = torch.randn(2, 9, 32)
+    with torch.no_grad():
+        state, outputs = layer.init_state(2, dtype=x.dtype, device=CPU), []
+        for token in x.split(1, dim=1):
+            out, state = layer.step(token, state)
+            outputs.append(out)
+        torch.testing.assert_close(torch.cat(outputs, dim=1), layer(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", CACHED)
+def test_the_cache_keeps_the_dtype_of_half_inputs(name, dtype):
+    core, tensors = build(name), inputs(dtype=dtype)
+    _, state = core.step(
+        *tokens(tensors, slice(0, 11)), core.init_state(2, dtype=dtype, device=CPU)
+    )
+    out, state = core.step(*tokens(tensors, slice(11, 12)), state)
+    assert state.k.dtype == state.v.dtype == out.dtype == dtype

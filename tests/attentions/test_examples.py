@@ -1,0 +1,39 @@
+"""The examples in docstrings are run, and give what they say."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+import torch
+
+import attentions
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(attentions.__path__, f"{attentions.__name__}.")
+    if "huggingface" not in module.name  # needs its optional package to be imported
+)
+WITH_EXAMPLES = {
+    "attentions": ["attentions"],
+    "attentions.base": ["Attention", "AttentionLayer", "CallShape", "Geometry"],
+    "attentions.capabilities": ["Capabilities"],
+    "attentions.layer": ["MultiHeadAttention", "build_layer"],
+    "attentions.registry": ["attention_class", "attention_names", "build_attention"],
+}
+
+
+@pytest.mark.parametrize("name", ["attentions", *MODULES])
+def test_examples_give_what_they_say(name: str) -> None:
+    torch.manual_seed(0)
+    failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert failed == 0
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_what_a_user_meets_first_has_an_example(name: str) -> None:
+    found = doctest.DocTestFinder().find(importlib.import_module(name))
+    shown = {test.name.removeprefix(f"{name}.") for test in found if test.examples}
+    assert shown >= set(WITH_EXAMPLES[name])
