@@ -1,0 +1,120 @@
+"""What several models are made of: tokens of an image, stochastic depth, a gated mixer, a start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .._grid import convolve_on_grid, depthwise
+from .._heads import merge_heads, split_heads
+from ..base import Attention
+
+_LEPE_SIZE = 5
+_SPREAD = 0.02
+
+
+def check_image(x: Tensor, image_size: int) -> None:
+    """Refuse images of another size than the model's mechanisms were built for.
+
+    Raises:
+        ValueError: ``x`` is not (B, 3, image_size, image_size).
+    """
+    if x.ndim != 4 or tuple(x.shape[1:]) != (3, image_size, image_size):
+        raise ValueError(
+            f"Images of shape {tuple(x.shape)} were given; (B, 3, {image_size}, {image_size}) is "
+            "needed. A model is built for one image_size."
+        )
+
+
+def to_tokens(image: Tensor) -> Tensor:
+    """(B, C, rows, columns) -> (B, N, C), row by row."""
+    return image.flatten(2).transpose(1, 2)
+
+
+def to_image(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, N, C) -> (B, C, rows, columns)."""
+    return torch.unflatten(tokens.transpose(1, 2), 2, grid)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: while training, a sample's branch is left out, else scaled to make good.
+
+    Args:
+        rate: the share of samples that are left out.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, ...)."""
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        kept = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(keep)
+        return x * kept / keep
+
+    def extra_repr(self) -> str:
+        """The rate, as it is printed with the model."""
+        return f"rate={self.rate:.3g}"
+
+
+def drop_path_rates(most: float, depths: tuple[int, ...]) -> list[list[float]]:
+    """Rates from 0 at the first block to ``most`` at the last, in equal steps, stage by stage."""
+    rates = iter(torch.linspace(0, most, sum(depths), device="cpu").tolist())
+    return [[next(rates) for _ in range(depth)] for depth in depths]
+
+
+class GatedMixer(nn.Module):
+    """The layer of `nala_layer` and `nala_vanilla` around any core: (B, N, C) -> (B, N, C).
+
+        q, k, v, g = qkvg(x)
+        out = proj(norm(core(q, k, v) + lepe(v)) * silu(g))
+
+    Every core gets the same projections, local position encoding, norm and gate. The weights have
+    the names that they have in those layers.
+
+    Args:
+        core: the mechanism; its value_dim must be head_dim.
+    """
+
+    def __init__(self, core: Attention) -> None:
+        super().__init__()
+        self.core, self.geometry = core, core.geometry
+        channels = core.geometry.embed_dim
+        self.qkvg = nn.Linear(channels, 4 * channels)
+        self.lepe = depthwise(channels, _LEPE_SIZE)
+        self.norm = nn.LayerNorm(channels)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        q, k, v, gate = self.qkvg(x).chunk(4, dim=-1)
+        heads = (split_heads(part, self.geometry.num_heads) for part in (q, k, v))
+        mixed = merge_heads(self.core(*heads)) + convolve_on_grid(v, self.lepe, self.geometry.grid)
+        return self.proj(self.norm(mixed) * functional.silu(gate))  # type: ignore[no-any-return]
+
+
+def outside_cores(module: nn.Module) -> Iterator[nn.Module]:
+    """A module and all within it, but no mechanism's core: that starts as its author wants."""
+    if isinstance(module, Attention):
+        return
+    yield module
+    for child in module.children():
+        yield from outside_cores(child)
+
+
+def start_narrow(module: nn.Module, kind: type[nn.Linear] | type[nn.Conv2d]) -> None:
+    """Weights of all Linears or convolutions from a narrow normal distribution, biases zero.
+
+    The codes of DeiT, PVT, Swin and FLatten start their Linears so, NaLaFormer's its convolutions.
+    """
+    for part in outside_cores(module):
+        if isinstance(part, kind):
+            nn.init.trunc_normal_(part.weight, std=_SPREAD)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

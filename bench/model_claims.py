@@ -1,0 +1,169 @@
+"""What papers print of their models' sizes, and how each number can be read. Data, no counting."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from attentions.models.counting import ModelCounts
+from attentions.models.nalaformer import Block, FeedForward
+from attentions.nala import NalaLayer
+
+_NALA_PAPER = "NaLaFormer, arXiv:2506.21137v1"
+_RATIO_OF_THE_OTHERS = 3.5
+
+
+class Reading(enum.StrEnum):
+    """What a counting tool takes for the size of a model."""
+
+    EVERYTHING = "all parameters, all products"
+    WITH_NORMS = "all parameters, all products and norms"
+    MODULES = "Linears, convolutions and norms only"
+
+    def of(self, counts: ModelCounts) -> tuple[int, int]:
+        """Parameters and multiply-adds."""
+        if self is Reading.MODULES:
+            return counts.module_parameters, counts.module_multiply_adds
+        norms = counts.norm_operations if self is Reading.WITH_NORMS else 0
+        return counts.parameters, counts.multiply_adds + norms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A model's size as printed.
+
+    Attributes:
+        model: our name.
+        parameters: millions, as many digits as printed.
+        multiply_adds: 10^9, as many digits as printed.
+        table: where it is printed.
+        reading: how it was counted, as far as the numbers tell.
+        change: what must be done to the model to arrive at the numbers; None if nothing.
+        note: what differs, and what is known of the reason; empty if nothing does.
+    """
+
+    model: str
+    parameters: str
+    multiply_adds: str
+    table: str
+    reading: Reading
+    change: Callable[[nn.Module], None] | None = None
+    note: str = ""
+
+    def agrees(self, counts: ModelCounts) -> tuple[bool, bool]:
+        """Whether parameters and multiply-adds round to the printed digits."""
+        parameters, multiply_adds = self.reading.of(counts)
+        return (
+            _rounded(parameters / 1e6, self.parameters) == self.parameters,
+            _rounded(multiply_adds / 1e9, self.multiply_adds) == self.multiply_adds,
+        )
+
+
+def _rounded(value: float, like: str) -> str:
+    return f"{value:.{len(like.partition('.')[2])}f}"
+
+
+def narrower_feed_forward(model: nn.Module) -> None:
+    """Give the blocks of NaLaFormer the mlp_ratio of its other small sizes."""
+    for block in model.modules():
+        if isinstance(block, Block):
+            channels = block.ffn.fc1.in_features
+            block.ffn = FeedForward(channels, int(_RATIO_OF_THE_OTHERS * channels))
+
+
+def without_lepe(model: nn.Module) -> None:
+    """Take the depthwise convolution out of each NaLa layer, as in the paper's first version."""
+    for module in model.modules():
+        if isinstance(module, NalaLayer):
+            module.lepe = nn.Identity()  # type: ignore[assignment]
+
+
+CLAIMS = (
+    Claim(
+        model="nalaformer_xt",
+        parameters="8",
+        multiply_adds="1.0",
+        table="README of the release",
+        reading=Reading.WITH_NORMS,
+        note=(
+            "The release's own configuration has fewer. S, B and L, built of the same blocks, "
+            "agree, so the printed size belongs to another configuration, which is not known."
+        ),
+    ),
+    Claim(
+        model="nalaformer_t",
+        parameters="15",
+        multiply_adds="2.7",
+        table=f"{_NALA_PAPER}, Table 1",
+        reading=Reading.WITH_NORMS,
+        change=narrower_feed_forward,
+        note=(
+            f"Agrees with mlp_ratio {_RATIO_OF_THE_OTHERS}, that of XT, S and L. The release has "
+            "4, which is what is built here."
+        ),
+    ),
+    *(
+        Claim(
+            model=f"nalaformer_{size}",
+            parameters=parameters,
+            multiply_adds=multiply_adds,
+            table=f"{_NALA_PAPER}, Table 1",
+            reading=Reading.WITH_NORMS,
+        )
+        for size, parameters, multiply_adds in (
+            ("s", "26", "5.1"),
+            ("b", "52", "11.8"),
+            ("l", "95", "17.7"),
+        )
+    ),
+    Claim(
+        model="flatten_pvt_tiny",
+        parameters="11",
+        multiply_adds="1.9",
+        table=f"{_NALA_PAPER}, Table 1",
+        reading=Reading.MODULES,
+        note=(
+            "A counter that looks into modules sees neither the learned positions of the stages "
+            "and layers nor the products of attention."
+        ),
+    ),
+    Claim(
+        model="pola_pvt_tiny",
+        parameters="12",
+        multiply_adds="2.0",
+        table=f"{_NALA_PAPER}, Table 1",
+        reading=Reading.MODULES,
+        note="Counted as FLatten-PVT-T, the last digit is one higher; the reason is not known.",
+    ),
+    Claim(
+        model="flatten_swin_tiny",
+        parameters="29",
+        multiply_adds="4.5",
+        table=f"{_NALA_PAPER}, Table 6",
+        reading=Reading.EVERYTHING,
+    ),
+    Claim(
+        model="swin_tiny",
+        parameters="28",
+        multiply_adds="4.4",
+        table=f"{_NALA_PAPER}, Table 6",
+        reading=Reading.MODULES,
+        note="With the products of attention it is the 4.5 that Swin's own paper prints.",
+    ),
+    Claim(
+        model="nala_swin_tiny",
+        parameters="29",
+        multiply_adds="4.8",
+        table=f"{_NALA_PAPER}, Table 6",
+        reading=Reading.EVERYTHING,
+        change=without_lepe,
+        note=(
+            "The paper does not say which stages have NaLa. Of the first two, three or all four, "
+            "with the release's local position encoding or without it as in the paper's first "
+            "version, only the first three without it agree. Here they have it."
+        ),
+    ),
+)

@@ -1,0 +1,29 @@
+"""A golden file of a whole layer, put into a layer that stands in a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bench.golden_build import build_like
+from bench.golden_map import form_of
+from bench.goldens import GoldenFolder
+
+GOLDENS = Path(__file__).resolve().parents[2] / "golden"
+
+
+def differs_from_authors(case: str, layer: nn.Module) -> float:
+    """Largest error of a layer that got the golden's weights, over what is allowed in float64."""
+    folder = GoldenFolder(GOLDENS)
+    golden = folder.read(folder.header(case))
+    form = form_of(golden.header)
+    official = build_like(golden, form, form.mechanism)
+    layer.load_state_dict(official.state_dict(), strict=True)
+    x, wanted = golden.tensors["in.x"].double(), golden.tensors["out"].double()
+    if x.ndim == 4:
+        x, wanted = (image.flatten(2).transpose(1, 2) for image in (x, wanted))
+    with torch.no_grad():
+        error = (layer.double().eval()(x) - wanted).abs().max()
+    return float(error) / golden.header.bounds["float64"]["out"]

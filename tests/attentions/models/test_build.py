@@ -1,0 +1,154 @@
+import importlib.util
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import attentions
+from attentions.models import build_model, model_info, model_names
+
+FACTORY = """
+from torch import nn
+import torch
+
+class Tiny(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.embed = nn.Conv2d(3, 8, 8, stride=8)
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+def build(num_classes=4):
+    return Tiny(num_classes)
+
+def number():
+    return 3
+
+_hidden = 1
+"""
+
+
+@pytest.fixture
+def factory(tmp_path):
+    path = tmp_path / "factory.py"
+    path.write_text(FACTORY)
+    return path
+
+
+def images(size, count=2):
+    return torch.randn(count, 3, size, size)
+
+
+def test_the_library_offers_models_by_name():
+    assert attentions.build_model is build_model
+    assert attentions.model_names() == model_names()
+    assert attentions.model_info("nalaformer_t") is model_info("nalaformer_t")
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_every_model_takes_the_least_size_that_it_claims(name):
+    for package in model_info(name).requires:
+        pytest.importorskip(package)
+    size = model_info(name).min_image_size
+    with torch.device("meta"):
+        model = build_model(name, image_size=size, num_classes=7)
+        assert model.to("meta").eval()(images(size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("size", [0, 33, 16, -32, 32.0, True])
+def test_a_size_that_a_model_does_not_take_is_named_with_its_step(size):
+    with pytest.raises(ValueError, match=r"nalaformer_xt: image_size is .*multiple of 32"):
+        build_model("nalaformer_xt", image_size=size)
+
+
+def test_a_number_of_classes_below_one_is_refused():
+    with pytest.raises(ValueError, match="num_classes is 0"):
+        build_model("nalaformer_xt", image_size=32, num_classes=0)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "why"),
+    [
+        ("retnet", "retnet is causal only"),
+        ("gated_deltanet", "gated_deltanet is causal only"),
+        ("nalla", "did you mean nala"),
+    ],
+)
+def test_a_mechanism_that_cannot_mix_an_image_is_refused(mechanism, why):
+    with pytest.raises(ValueError, match=why):
+        build_model("nalaformer_xt", mechanism, image_size=32)
+
+
+def test_a_refusal_of_a_mechanism_names_model_and_stage():
+    message = r"nalaformer_xt, stage 1 with 1 heads on a 8x8 grid: agent: num_agents is 5"
+    with pytest.raises(ValueError, match=message):
+        build_model("nalaformer_xt", "agent", image_size=32, num_agents=5)
+
+
+def test_a_hyperparameter_that_the_mechanism_does_not_take_is_refused():
+    with pytest.raises(TypeError, match="takes no hyperparameter 'lamb'"):
+        build_model("nalaformer_xt", "nala", image_size=32, lamb=1)
+
+
+@pytest.mark.parametrize("given", [{"lam": 2}, {"stages": (1,)}])
+def test_settings_without_a_mechanism_to_take_them_are_refused(given):
+    with pytest.raises(ValueError, match="without a mechanism"):
+        build_model("pvt_tiny", image_size=32, **given)
+
+
+@pytest.mark.parametrize("stages", [(0,), (5,), ()])
+def test_stages_that_a_model_does_not_have_are_refused(stages):
+    with pytest.raises(ValueError, match="allowed are some of 1, 2, 3, 4"):
+        build_model("nalaformer_xt", image_size=32, stages=stages)
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "timm" else find(name, *a)
+    )
+    with pytest.raises(ImportError, match=r"swin_tiny needs timm.*pip install 'attnbench\[models"):
+        build_model("swin_tiny")
+
+
+def test_a_model_of_ones_own_is_built_by_its_factory(factory):
+    model = build_model(f"{factory}:build", num_classes=5)
+    assert model(images(16)).shape == (2, 5)
+    assert isinstance(model.attention, nn.MultiheadAttention)
+
+
+def test_a_mechanism_takes_the_place_of_attention_in_a_model_of_ones_own(factory):
+    model = build_model(f"{factory}:build", "linear", eps=1e-3)
+    cores = [m for m in model.modules() if isinstance(m, attentions.Attention)]
+    assert [core.name for core in cores] == ["linear"]
+    assert cores[0].eps == 1e-3
+    assert model(images(16)).shape == (2, 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("nowhere.py:build", "names no factory"),
+        ("{path}:missing", "defines no function 'missing'; it has: Tiny, build, number"),
+        ("{path}:number", "returned a int; an nn.Module is needed"),
+    ],
+)
+def test_a_factory_that_cannot_be_used_is_explained(factory, name, why):
+    with pytest.raises(ValueError, match=why):
+        build_model(name.format(path=factory))
+
+
+def test_a_factory_has_no_stages(factory):
+    with pytest.raises(ValueError, match="stages is"):
+        build_model(f"{factory}:build", "linear", stages=(1,))
+
+
+def test_loading_a_factory_leaves_the_search_path_alone(factory):
+    before = list(sys.path)
+    build_model(f"{factory}:build")
+    assert sys.path == before

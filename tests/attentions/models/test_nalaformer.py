@@ -1,0 +1,119 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from attentions import Attention, attention_class, attention_names, build_model
+from attentions.models._swap import Swap
+from attentions.models.nalaformer import SIZES, Block, NalaFormer, Sizes
+from tests.attentions.models.proven import differs_from_authors
+
+TINY = Sizes(
+    widths=(8, 8, 16, 32),
+    depths=(1, 1, 1, 1),
+    heads=(1, 1, 2, 2),
+    mlp_ratio=2,
+    drop_path=0.0,
+)
+FOR_IMAGES = [
+    name
+    for name in attention_names()
+    if attention_class(name).capabilities.bidirectional
+    and not attention_class(name).capabilities.gates
+    and "cpu" in attention_class(name).capabilities.backward_devices
+    and not attention_class(name).capabilities.requires
+]
+
+
+def tiny(mechanism="nala_layer", *, stages=(1, 2), image_size=64, sizes=TINY, **settings):
+    swap = Swap(model="tiny", mechanism=mechanism, stages=stages, hyperparameters=settings)
+    return NalaFormer(sizes, swap, image_size, 5)
+
+
+def mixers(model):
+    return [block.mixer for block in model.modules() if isinstance(block, Block)]
+
+
+def named(mixer):
+    return getattr(mixer, "core", mixer).name if not hasattr(mixer, "name") else mixer.name
+
+
+def test_the_released_model_has_softmax_in_its_last_two_stages():
+    with torch.device("meta"):
+        names = [named(mixer) for mixer in mixers(build_model("nalaformer_t", image_size=64))]
+    assert names == ["nala_layer"] * 4 + ["nala_vanilla"] * 8
+
+
+def test_a_switch_makes_all_stages_linear():
+    with torch.device("meta"):
+        by_name = build_model("nalaformer_xt_linear", image_size=64)
+        by_stages = build_model("nalaformer_xt", image_size=64, stages=(1, 2, 3, 4))
+    for model in (by_name, by_stages):
+        assert {named(mixer) for mixer in mixers(model)} == {"nala_layer"}
+
+
+@pytest.mark.parametrize(
+    ("case", "mechanism", "image_size"),
+    [
+        ("nala/module_b2c32h2_7x7", "nala_layer", 224),
+        ("nala/vanilla_block_attn_b1c32h2_5x5", "nala_vanilla", 160),
+        ("flatten/module_pvt_sr1_b2c32h2_7x7", "flatten_layer", 224),
+        ("polaformer/module_pvt_sr1_b2c32h2_7x7", "polaformer_layer", 224),
+    ],
+)
+def test_a_block_with_the_authors_weights_gives_the_authors_output(case, mechanism, image_size):
+    model = tiny(mechanism, stages=(4,), image_size=image_size)
+    assert differs_from_authors(case, mixers(model)[-1]) <= 1
+
+
+@pytest.mark.parametrize("mechanism", FOR_IMAGES)
+def test_every_mechanism_for_images_trains_in_every_stage(mechanism):
+    model = tiny(mechanism, stages=(1, 2, 3, 4))
+    x = torch.randn(2, 3, 64, 64)
+    out = model(x)
+    assert out.shape == (2, 5) and out.isfinite().all()
+    out.square().sum().backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    assert all(g is None or g.isfinite().all() for g in gradients.values())
+    assert gradients["stem.0.weight"].count_nonzero() > 0
+
+
+def test_nala_with_rotation_is_the_published_layer():
+    published, swapped = tiny().double().eval(), tiny("nala", rope=True).double().eval()
+    swapped.load_state_dict(published.state_dict(), strict=True)
+    x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    torch.testing.assert_close(swapped(x), published(x))
+
+
+def test_every_token_of_a_stage_can_reach_every_output():
+    model = tiny(stages=(1, 2, 3, 4)).double().eval()
+    x = torch.randn(1, 3, 64, 64, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(model(x)[0, 0], x)
+    assert gradient.count_nonzero() == gradient.numel()
+
+
+def test_branches_of_the_large_sizes_start_at_next_to_nothing():
+    sizes = replace(TINY, layer_scale=SIZES["b"].layer_scale)
+    scales = [b.scale1[0].item() for b in tiny(sizes=sizes).modules() if isinstance(b, Block)]
+    assert scales == pytest.approx([1, 1, 1e-6, 1e-6])
+
+
+def test_images_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"\(B, 3, 64, 64\) is needed"):
+        tiny()(torch.randn(1, 3, 32, 32))
+
+
+def test_stochastic_depth_is_active_in_training_only():
+    model = tiny(sizes=replace(TINY, drop_path=0.9)).double()
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    model.eval()
+    assert model(x).equal(model(x))
+    model.train()
+    assert not model(x).equal(model(x))
+
+
+def test_convolutions_start_narrow_but_for_those_of_a_core():
+    model = tiny("local_only", stages=(1,))
+    core = next(m for m in model.modules() if isinstance(m, Attention))
+    assert model.stem[0].weight.abs().max() < 0.1
+    assert max(p.abs().max() for p in core.parameters()) > 0.1
