@@ -1,7 +1,8 @@
-"""`python -m bench.verify`: prove mechanisms against their authors' numbers, and FLOP formulas.
+"""`python -m bench.verify`: prove mechanisms against their authors' numbers, or what they claim.
 
 The command alone: what it was asked for, which cases it takes, what it shows and writes. `goldens`
-reads the files, `golden_map` knows the names, `proof` compares; ``flops=true`` is for `flops`.
+reads the files, `golden_map` knows the names, `proof` compares; ``flops=true`` is for `flops`,
+``conformance=true`` for `conformance`, ``numerics=true`` for `numerics`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,24 @@ from rich.table import Table
 import bench
 from attentions import attention_class, attention_names
 from bench.app import run_app
+from bench.badges import Badge, BadgeStatus, append_badges, badges_folder
 from bench.config import one, read_attention_entries, read_names
+from bench.conformance import table as badge_table
+from bench.conformance.check import Untestable
+from bench.conformance.forms import forms_of
+from bench.conformance.run import badges_of
+from bench.environment import mechanism_source
 from bench.errors import ConfigError, did_you_mean
 from bench.flops import table as flop_table
 from bench.flops.proof import FlopProof, FlopVerdict, prove_flops
 from bench.golden_map import form_of, mechanisms_of
 from bench.goldens import DamagedGolden, GoldenFolder
+from bench.measure.clock import now_s, utc_stamp
+from bench.numerics import page as numerics_page
+from bench.numerics import store as numerics
+from bench.numerics.measure import findings_of
+from bench.numerics.official import PLACES, beside_theirs
+from bench.progress import format_duration
 from bench.proof import Proof, Verdict, prove
 from bench.publish.files import write_whole
 
@@ -36,6 +49,9 @@ PUBLIC_GOLDENS = Path("tests/golden")
 _STYLES = {Verdict.PASSED: "green", Verdict.FAILED: "bold red", Verdict.NOT_COVERED: "dim"}
 _WIDTH_WITHOUT_TERMINAL = 120
 _WIDTH_OF_FLOPS = 190
+_WIDTH_OF_BADGES = 160
+_OTHER_PROOFS = ("flops", "conformance", "numerics")
+"""What is proven instead of outputs, each by a key of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +64,9 @@ class VerifyConfig:
         out: the JSON file that gets the rows.
         plugins: modules to import before names are looked up.
         flops: whether to prove FLOP formulas, and not outputs.
+        conformance: whether to test what is claimed, and not outputs.
+        numerics: whether to measure errors of narrow dtypes, and not outputs.
+        run: names the file that badges go to.
     """
 
     golden: Path
@@ -55,6 +74,9 @@ class VerifyConfig:
     out: Path
     plugins: tuple[str, ...] = ()
     flops: bool = False
+    conformance: bool = False
+    numerics: bool = False
+    run: str = "verify"
 
 
 def read_verify_config(config: dict[str, Any]) -> VerifyConfig:
@@ -65,9 +87,12 @@ def read_verify_config(config: dict[str, Any]) -> VerifyConfig:
     """
     given = config.get("golden")
     entries = read_attention_entries(config.get("attention"))
-    flops = one({"flops": False} | config, "flops", bool)
+    others = {key: one({key: False} | config, key, bool) for key in _OTHER_PROOFS}
+    wanted = [f"{key}=true" for key, is_wanted in others.items() if is_wanted]
+    if len(wanted) > 1:
+        raise ConfigError(f"{' and '.join(wanted)} are commands of their own: give one of them.")
     if given is None:
-        golden = PUBLIC_GOLDENS if flops else _public_goldens()
+        golden = PUBLIC_GOLDENS if wanted else _public_goldens()
     else:
         golden = Path(one(config, "golden", str))
     return VerifyConfig(
@@ -75,7 +100,8 @@ def read_verify_config(config: dict[str, Any]) -> VerifyConfig:
         attention=tuple(dict.fromkeys(entry.mechanism for entry in entries)),
         out=Path(one(config, "out", str)),
         plugins=read_names(config, "plugins"),
-        flops=flops,
+        **others,
+        run=str(config.get("sweep_id") or utc_stamp()).replace("/", "-"),
     )
 
 
@@ -270,6 +296,100 @@ def run_flops(config: VerifyConfig, console: Console) -> int:
     return int(any(proof.status is FlopVerdict.FAILED for proof in proofs))
 
 
+def run_conformance(config: VerifyConfig, console: Console) -> int:
+    """Test what mechanisms claim, show, keep badges; returns the exit code.
+
+    A mechanism's badges are on the disk before the next one is tested, so Ctrl-C loses none.
+    """
+    out = config.out.parent
+    check_writable(badges_folder(out) / config.run)
+    check_names(config)
+    torch.set_num_threads(1)
+    names = config.attention or attention_names()
+    tested: dict[str, tuple[Badge, ...]] = {}
+
+    def test(name: str) -> str:
+        badges = badges_of(name, mechanism_source(name, config.plugins))
+        append_badges(out, config.run, name, badges)
+        tested[name] = badges
+        return badge_table.summary(badges)
+
+    try:
+        _one_by_one(names, test, console)
+    finally:
+        _show_badges(tested, badges_folder(out) / f"{config.run}.jsonl", console)
+    failed = any(b.status is BadgeStatus.FAILED for badges in tested.values() for b in badges)
+    return int(failed)
+
+
+def _one_by_one(names: Sequence[str], work: Callable[[str], str], console: Console) -> None:
+    """Do the work for each name, with a line for how it ended and the time left."""
+    started = now_s()
+    with console.status("") as status:
+        for number, name in enumerate(names, start=1):
+            left = _left(started, number - 1, len(names))
+            status.update(f"{name}, {number} of {len(names)}, {left} left")
+            ending = work(name)
+            left = _left(started, number, len(names))
+            line = f"[{number}/{len(names)}] {name}: {ending} ({left} left)"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _left(started: float, num_done: int, num_all: int) -> str:
+    if not num_done:
+        return "?"
+    return format_duration((now_s() - started) / num_done * (num_all - num_done))
+
+
+def _show_badges(tested: dict[str, tuple[Badge, ...]], path: Path, console: Console) -> None:
+    if not tested:
+        return
+    console.print(badge_table.table(tested))
+    for line in badge_table.reasons(tested):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    everything = [badge for badges in tested.values() for badge in badges]
+    line = f"{badge_table.summary(everything)}; badges in {path}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def run_numerics(config: VerifyConfig, console: Console) -> int:
+    """Measure narrow dtypes, keep what was seen, write the page from all that is kept.
+
+    Returns:
+        1 if an output or a gradient is not finite on an input that no dtype overflows, else 0.
+    """
+    out = config.out.parent
+    page = numerics_page.path_of(out)
+    check_writable(numerics.folder_of(out) / "all")
+    check_writable(page)
+    check_names(config)
+    torch.set_num_threads(1)
+    broken: list[str] = []
+
+    def keep(name: str, lines: Sequence[Any]) -> None:
+        write_whole(numerics.file_of(out, name), numerics.text_of(lines))
+
+    def measure(name: str) -> str:
+        if name == numerics.OFFICIAL:
+            keep(name, [beside_theirs(place) for place in PLACES])
+            return f"{len(PLACES)} places"
+        try:
+            source = mechanism_source(name, config.plugins)
+            found = [findings_of(form, source) for form in forms_of(name)]
+        except Untestable as why:
+            return f"not measured: {why}"
+        keep(name, found)
+        wrong = [line for each in found for line in each.failures]
+        broken.extend(wrong)
+        return "; ".join(wrong) or "finite everywhere"
+
+    _one_by_one((*(config.attention or attention_names()), numerics.OFFICIAL), measure, console)
+    write_whole(page, numerics_page.page_of(numerics.read_findings(out)))
+    line = f"{len(broken)} not finite; findings in {numerics.folder_of(out)}, page in {page}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return int(bool(broken))
+
+
 def _console(width: int) -> Console:
     console = Console()
     return console if console.is_terminal else Console(width=width)
@@ -285,6 +405,10 @@ def command(composed: dict[str, Any]) -> int:
     config = read_verify_config(composed)
     if config.flops:
         return run_flops(config, _console(_WIDTH_OF_FLOPS))
+    if config.conformance:
+        return run_conformance(config, _console(_WIDTH_OF_BADGES))
+    if config.numerics:
+        return run_numerics(config, _console(_WIDTH_WITHOUT_TERMINAL))
     return run(config, _console(_WIDTH_WITHOUT_TERMINAL))
 
 

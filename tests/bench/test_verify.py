@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,11 @@ from rich.console import Console
 from torch import Tensor
 
 from attentions import attention_class
+from bench.badges import Badge, BadgeStatus, read_badges
 from bench.errors import ConfigError
+from bench.numerics.official import PLACES
+from bench.numerics.page import page_of
+from bench.numerics.store import read_findings
 from bench.proof import Proof, Verdict
 from bench.verify import (
     VerifyConfig,
@@ -20,6 +27,8 @@ from bench.verify import (
     read_verify_config,
     reasons,
     run,
+    run_conformance,
+    run_numerics,
     summary,
     table,
     verify,
@@ -430,3 +439,106 @@ def test_entries_stand_for_their_mechanisms() -> None:
     }
     given = {"golden": str(PUBLIC), "attention": entries, "out": "verify.json"}
     assert read_verify_config(given).attention == ("performer",)
+
+
+# Claims and numerics.
+
+PLUGIN = """
+import attentions
+from attentions import Capabilities, register_attention
+from attentions.softmax_explicit import SoftmaxExplicit
+
+
+@register_attention(
+    "{name}",
+    title="T",
+    source="S",
+    capabilities=Capabilities(causal=True, cross=True, recurrent=True, exact={exact}),
+)
+class Mine(SoftmaxExplicit):
+    def forward(self, q, k, v):
+        return super().forward(q, k, v)
+"""
+
+
+def run_with_plugin(folder: Path, exact: bool, *words: str) -> subprocess.CompletedProcess[str]:
+    name = f"mine_{exact}".lower()
+    (folder / f"plug_{name}.py").write_text(PLUGIN.format(name=name, exact=exact))
+    entries = folder / "conf" / "attention"
+    entries.mkdir(parents=True, exist_ok=True)
+    (entries / f"{name}.yaml").write_text(f"{name}:\n  mechanism: {name}\n")
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "bench.verify", "--config-dir", str(folder / "conf")),
+            *(f"attention=[{name}]", f"plugins=[plug_{name}]", f"out={folder}/out/verify.json"),
+            *words,
+        ],
+        capture_output=True,
+        text=True,
+        cwd=PUBLIC.parent.parent,
+        env=os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+
+
+def test_a_plugins_claims_are_tested_and_its_badges_kept(tmp_path: Path) -> None:
+    done = run_with_plugin(tmp_path, True, "conformance=true")
+    assert done.returncode == 0, done.stdout + done.stderr
+    badges = read_badges(tmp_path / "out")["mine_true"]
+    assert badges["exact"].status is BadgeStatus.PASSED
+    assert badges["padding"].status is BadgeStatus.NOT_CLAIMED
+    assert badges["exact"].source
+    assert "[1/1] mine_true" in done.stdout
+
+
+def test_a_claim_that_fails_is_told_with_its_reason_and_ends_with_1(tmp_path: Path) -> None:
+    done = run_with_plugin(tmp_path, False, "conformance=true")
+    assert done.returncode == 1
+    assert "FAILED mine_false: exact" in done.stdout
+    badge = read_badges(tmp_path / "out")["mine_false"]["exact"]
+    assert badge.status is BadgeStatus.FAILED
+    assert "claim exact" in (badge.reason or "")
+
+
+def test_badges_of_finished_mechanisms_outlive_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def badges_of(name: str, source: str) -> tuple[Badge, ...]:
+        if name == "softmax":
+            raise KeyboardInterrupt
+        return (Badge(claim="causal", status=BadgeStatus.PASSED),)
+
+    monkeypatch.setattr("bench.verify.badges_of", badges_of)
+    asked = VerifyConfig(
+        golden=PUBLIC, attention=("linear", "softmax"), out=tmp_path / "verify.json"
+    )
+    console = Console(record=True, width=120)
+    with pytest.raises(KeyboardInterrupt):
+        run_conformance(asked, console)
+    assert list(read_badges(tmp_path)) == ["linear"]
+    assert "1 passed, 0 failed" in console.export_text()
+
+
+def test_two_commands_at_once_are_bad_input() -> None:
+    with pytest.raises(ConfigError, match="conformance=true and numerics=true"):
+        read_verify_config({"out": "a.json", "conformance": True, "numerics": True})
+
+
+def test_numerics_are_kept_and_become_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.numerics.measure.LENGTHS", (64,))
+    monkeypatch.setattr("bench.verify.PLACES", PLACES[:1])
+    asked = VerifyConfig(golden=PUBLIC, attention=("uniform",), out=tmp_path / "verify.json")
+    assert run_numerics(asked, Console(record=True)) == 0
+    page = (tmp_path / "numerics" / "numerics.md").read_text()
+    assert "| uniform, causal |" in page
+    assert (
+        "| nala | a zero query | float32 | 49 | output and gradient not finite | finite |" in page
+    )
+
+
+def test_the_page_of_numerics_is_made_of_the_findings_in_git() -> None:
+    root = PUBLIC.parent.parent
+    page = page_of(read_findings(root / "results"))
+    assert (root / "docs" / "numerics.md").read_text() == page

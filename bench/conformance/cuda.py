@@ -1,0 +1,33 @@
+"""A graphics processor gives what the processor gives."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from bench.conformance.check import Check, require_close
+from bench.conformance.forms import LONG, Form, build, gradients, inputs
+
+
+def a_cuda_device_gives_what_the_processor_gives(form: Form) -> None:
+    """Output and gradients, in float64."""
+    mechanism = build(form, seq_len=LONG, dtype=torch.float64)
+    tensors = inputs(mechanism, dtype=torch.float64, requires_grad=True)
+    expected = mechanism(*tensors)
+    there = [x.detach().cuda().requires_grad_() for x in tensors]
+    out = copy.deepcopy(mechanism).cuda()(*there)
+    require_close(out.cpu(), expected, "the output")
+    pairs = zip(gradients(out.cpu(), there), gradients(expected, tensors), strict=True)
+    for got, want in pairs:
+        require_close(got.cpu(), want, "a gradient")
+
+
+CHECKS = (
+    Check(
+        claim="cuda",
+        run=a_cuda_device_gives_what_the_processor_gives,
+        applies=lambda form: "cuda" in form.can.devices,
+        needs_cuda=True,
+    ),
+)

@@ -1,0 +1,175 @@
+"""A mechanism in one of its forms, built and given inputs to be watched on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attentions import Capabilities, Geometry, attention_class, build_attention
+from attentions._extras import EXTRAS
+from attentions.base import Attention, CallShape
+from bench.conformance.check import Untestable
+
+BATCH_SIZE, NUM_HEADS, HEAD_DIM, VALUE_DIM = 2, 3, 8, 6
+SEQ_LEN = 12
+"""A grid of 3 x 4."""
+LONG = 300
+"""Two whole chunks of 128 and a part."""
+FAR = 700
+"""More than a sparse mechanism sees of it."""
+CPU = torch.device("cpu")
+_PERTURBATION = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """A registered mechanism, causal or bidirectional."""
+
+    name: str
+    causal: bool
+
+    @property
+    def id(self) -> str:
+        """Such as ``linear`` or ``linear-causal``."""
+        return f"{self.name}-causal" if self.causal else self.name
+
+    @property
+    def can(self) -> Capabilities:
+        """What the mechanism claims."""
+        return attention_class(self.name).capabilities
+
+    @property
+    def is_core(self) -> bool:
+        """Whether it mixes heads that are already projected."""
+        return issubclass(attention_class(self.name), Attention)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the form that stands for the mechanism where one is enough."""
+        return self.causal != self.can.bidirectional
+
+    @property
+    def keywords(self) -> set[str]:
+        """The keyword-only arguments of ``forward``: masks and gates."""
+        taken = inspect.signature(attention_class(self.name).forward).parameters.values()
+        return {p.name for p in taken if p.kind is p.KEYWORD_ONLY}
+
+
+def forms_of(name: str) -> tuple[Form, ...]:
+    """The forms that a mechanism claims, the bidirectional one first."""
+    can = attention_class(name).capabilities
+    claimed = ((False, can.bidirectional), (True, can.causal))
+    return tuple(Form(name=name, causal=causal) for causal, is_claimed in claimed if is_claimed)
+
+
+def build(
+    form: Form,
+    *,
+    num_heads: int = NUM_HEADS,
+    seq_len: int = SEQ_LEN,
+    head_dim: int = HEAD_DIM,
+    value_dim: int = VALUE_DIM,
+    dtype: torch.dtype = torch.float32,
+) -> Any:
+    """A mechanism whose learned values have moved away from where they start.
+
+    Raises:
+        Untestable: a package is missing, or this dtype or a processor is not claimed.
+        ValueError: it refuses the geometry.
+    """
+    if set(form.can.requires) & set(EXTRAS):
+        package = form.can.requires[0]
+        raise Untestable(f"is the code of {package}, and only its adapter is ours")
+    if "cpu" not in form.can.devices:
+        raise Untestable(f"runs on {', '.join(form.can.devices)} only")
+    if name_of(dtype) not in form.can.dtypes:
+        raise Untestable(f"does not claim {name_of(dtype)}")
+    geometry = Geometry(
+        num_heads=num_heads,
+        head_dim=head_dim,
+        seq_len=seq_len,
+        value_dim=value_dim if form.is_core else head_dim,
+        causal=form.causal,
+    )
+    try:
+        mechanism = build_attention(form.name, geometry)
+    except ImportError as error:
+        raise Untestable(str(error)) from error
+    with torch.no_grad():
+        for parameter in mechanism.parameters():
+            parameter.add_(_PERTURBATION * torch.randn_like(parameter))
+    return mechanism.to(dtype)
+
+
+def inputs(
+    mechanism: Any,
+    *,
+    dtype: torch.dtype = torch.float32,
+    batch_size: int = BATCH_SIZE,
+    key_len: int | None = None,
+    requires_grad: bool = False,
+) -> tuple[Tensor, ...]:
+    """Unit-normal ``(q, k, v)``, or ``(x,)`` of a layer, in the sizes of its geometry.
+
+    Raises:
+        Untestable: gradients are wanted, and it has none on a processor.
+    """
+    if requires_grad:
+        needs_gradients(mechanism)
+    g = mechanism.geometry
+    if not isinstance(mechanism, Attention):
+        sizes: list[tuple[int, ...]] = [(batch_size, g.seq_len, g.embed_dim)]
+    else:
+        keys = g.seq_len if key_len is None else key_len
+        pairs = ((g.seq_len, g.head_dim), (keys, g.head_dim), (keys, g.value_dim))
+        sizes = [(batch_size, g.num_heads, *pair) for pair in pairs]
+    return tuple(torch.randn(size).to(dtype).requires_grad_(requires_grad) for size in sizes)
+
+
+def has_gradients(mechanism: Any) -> bool:
+    """Whether it claims gradients on a processor."""
+    return "cpu" in mechanism.capabilities.backward_devices
+
+
+def needs_gradients(mechanism: Any) -> None:
+    """Raise `Untestable` unless it claims gradients on a processor."""
+    if not has_gradients(mechanism):
+        where = ", ".join(mechanism.capabilities.backward_devices) or "no device"
+        raise Untestable(f"gradients are claimed on {where} only")
+
+
+def gradients(out: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """With respect to each tensor that the output depends on, for a seeded cotangent."""
+    torch.manual_seed(1)
+    cotangent = torch.randn(out.shape, dtype=torch.float64).to(out.dtype)
+    found = torch.autograd.grad(out, tensors, cotangent, allow_unused=True)
+    return [gradient for gradient in found if gradient is not None]
+
+
+def call_shape(mechanism: Any, tensors: Sequence[Tensor]) -> CallShape:
+    """The sizes of a call on these tensors."""
+    g = mechanism.geometry
+    return CallShape(
+        batch_size=tensors[0].shape[0],
+        num_heads=g.num_heads,
+        query_len=tensors[0].shape[-2],
+        key_len=tensors[-1].shape[-2],
+        head_dim=g.head_dim,
+        value_dim=g.value_dim,
+        causal=g.causal,
+    )
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """As capabilities name it: ``float32``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def dtypes_of(form: Form) -> list[torch.dtype]:
+    """The dtypes that a mechanism claims."""
+    return [getattr(torch, name) for name in form.can.dtypes]

@@ -1,0 +1,100 @@
+"""It behaves as a torch module does: state, copies, seeds, other devices and other modes."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from bench.conformance.check import Check, Untestable, always, require
+from bench.conformance.forms import LONG, Form, build, gradients, has_gradients, inputs
+
+_AUTOCAST_TOLERANCE = 0.1
+"""Of the largest output: weights and products are rounded to bfloat16, which keeps 8 bits."""
+
+
+def shapes_can_be_followed_on_the_meta_device(form: Form) -> None:
+    """So that a model's size is known before its memory is taken."""
+    mechanism = build(form, seq_len=LONG)
+    tensors = inputs(mechanism)
+    shape = mechanism(*tensors).shape
+    out = mechanism.to("meta")(*(x.to("meta") for x in tensors))
+    require(out.device.type == "meta", f"the output is on {out.device}")
+    require(out.shape == shape, f"shape {tuple(out.shape)}, on a processor {tuple(shape)}")
+
+
+def the_state_dict_carries_everything_over(form: Form) -> None:
+    """Into another one that was built alike."""
+    mechanism, other = build(form), build(form)
+    tensors = inputs(mechanism)
+    if list(mechanism.parameters()):
+        is_same = torch.equal(other(*tensors), mechanism(*tensors))
+        require(not is_same, "other weights give the same output")
+    other.load_state_dict(mechanism.state_dict())
+    require(torch.equal(other(*tensors), mechanism(*tensors)), "the outputs still differ")
+
+
+def the_same_seed_gives_the_same_mechanism_and_output(form: Form) -> None:
+    """To the bit, and so does a second call."""
+    outputs = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        mechanism = build(form)
+        tensors = inputs(mechanism)
+        outputs.append(mechanism(*tensors))
+        require(torch.equal(mechanism(*tensors), outputs[-1]), "a second call differs")
+    require(torch.equal(*outputs), "the same seed gives another output")
+
+
+def a_copy_is_as_good_as_the_original(form: Form) -> None:
+    """A deep one."""
+    mechanism = build(form)
+    tensors = inputs(mechanism)
+    is_same = torch.equal(copy.deepcopy(mechanism)(*tensors), mechanism(*tensors))
+    require(is_same, "a copy gives another output")
+
+
+def a_call_under_inference_mode_leaves_training_possible(form: Form) -> None:
+    """No tensor that was made there may be kept."""
+    mechanism = build(form)
+    with torch.inference_mode():
+        mechanism(*inputs(mechanism))
+    tensors = inputs(mechanism, requires_grad=True)
+    require(bool(gradients(mechanism(*tensors), tensors)), "there is no gradient")
+
+
+def it_runs_under_autocast(form: Form) -> None:
+    """Float32 values under bfloat16 autocast: near the plain call, and trains."""
+    if "bfloat16" not in form.can.dtypes or "float32" not in form.can.dtypes:
+        raise Untestable("does not claim both float32 and bfloat16")
+    mechanism = build(form)
+    tensors = inputs(mechanism, requires_grad=has_gradients(mechanism))
+    expected = mechanism(*tensors).detach()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = mechanism(*tensors)
+    require(out.shape == expected.shape, f"shape {tuple(out.shape)}, not {tuple(expected.shape)}")
+    error = (out.detach() - expected).abs().max() / expected.abs().max()
+    require(error < _AUTOCAST_TOLERANCE, f"off by {error:.2g} of the largest output")
+    if has_gradients(mechanism):
+        learned = [p for p in mechanism.parameters() if p.requires_grad]
+        for gradient in gradients(out, [*tensors, *learned]):
+            require(gradient.isfinite().all(), "a gradient is not finite")
+            require(gradient.dtype == torch.float32, f"a gradient is {gradient.dtype}")
+
+
+CHECKS = (
+    Check(claim="meta", run=shapes_can_be_followed_on_the_meta_device, applies=always),
+    Check(claim="state_dict", run=the_state_dict_carries_everything_over, applies=always),
+    Check(claim="state_dict", run=a_copy_is_as_good_as_the_original, applies=always),
+    Check(
+        claim="deterministic",
+        run=the_same_seed_gives_the_same_mechanism_and_output,
+        applies=always,
+    ),
+    Check(
+        claim="inference",
+        run=a_call_under_inference_mode_leaves_training_possible,
+        applies=always,
+    ),
+    Check(claim="autocast", run=it_runs_under_autocast, applies=always),
+)

@@ -1,0 +1,99 @@
+"""Narrow dtypes: no more error than their own rounding, and nothing that is not finite."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from bench.conformance.check import Check, always, require
+from bench.conformance.forms import (
+    Form,
+    build,
+    dtypes_of,
+    gradients,
+    has_gradients,
+    inputs,
+    name_of,
+)
+
+DTYPES = ((torch.float32,), (torch.bfloat16,), (torch.float16,))
+# Relative to the largest output.
+_TOLERANCES = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 6e-2}
+
+
+def narrow_dtypes_lose_no_more_than_their_own_rounding(form: Form, dtype: torch.dtype) -> None:
+    """Against the same values in float64."""
+    mechanism = build(form, dtype=dtype)
+    tensors = inputs(mechanism, dtype=dtype)
+    widest = torch.float64 if torch.float64 in dtypes_of(form) else torch.float32
+    expected = copy.deepcopy(mechanism).to(widest)(*(x.to(widest) for x in tensors))
+    error = (mechanism(*tensors) - expected).abs().max() / expected.abs().max()
+    require(
+        error < _TOLERANCES[dtype], f"{name_of(dtype)}: off by {error:.2g} of the largest output"
+    )
+
+
+def adversaries(x: Tensor, which: str) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) pairs of inputs that are hard on powers, norms and exponentials."""
+    unit = x / x.norm(dim=-1, keepdim=True)
+    first_zero = x.clone()
+    first_zero[..., 0, :] = 0
+    yield f"first {which} zero", first_zero
+    yield f"all {which} zero", torch.zeros_like(x)
+    yield f"all {which} negative", -x.abs()
+    yield f"all {which} the same number", torch.ones_like(x)
+    yield f"all {which} the same token", x[..., :1, :].expand_as(x).contiguous()
+    yield f"all {which} of norm 1e-20", unit * 1e-20
+    yield f"all {which} of norm 1e-6", unit * 1e-6
+    yield f"all {which} of norm 50", unit * 50
+
+
+def adversarial_inputs(tensors: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, ...]]:
+    """Each adversary in place of queries, of keys, and of both; of tokens, if it is a layer."""
+    cases = {"plain": tensors}
+    places = ("queries", "keys") if len(tensors) > 1 else ("tokens",)
+    for place, which in enumerate(places):
+        for case, hard in adversaries(tensors[place], which):
+            cases[case] = (*tensors[:place], hard, *tensors[place + 1 :])
+    if len(tensors) > 1:
+        q, k, v = tensors
+        for (case, hard_q), (_, hard_k) in zip(
+            adversaries(q, "queries and keys"), adversaries(k, "keys"), strict=True
+        ):
+            cases[case] = (hard_q, hard_k, v)
+    return cases
+
+
+def outputs_and_gradients_are_finite_on_adversarial_inputs(form: Form, dtype: torch.dtype) -> None:
+    """Gradients of inputs and of learned values."""
+    mechanism = build(form, dtype=dtype)
+    for case, given in adversarial_inputs(inputs(mechanism)).items():
+        tensors = [x.to(dtype).requires_grad_(has_gradients(mechanism)) for x in given]
+        out = mechanism(*tensors)
+        require(out.isfinite().all(), f"{name_of(dtype)}, {case}: an output is not finite")
+        if not has_gradients(mechanism):
+            continue
+        learned = [p for p in mechanism.parameters() if p.requires_grad]
+        for gradient in gradients(out, [*tensors, *learned]):
+            require(
+                gradient.isfinite().all(), f"{name_of(dtype)}, {case}: a gradient is not finite"
+            )
+
+
+CHECKS = (
+    Check(
+        claim="precision",
+        run=narrow_dtypes_lose_no_more_than_their_own_rounding,
+        applies=always,
+        cases=DTYPES,
+    ),
+    Check(
+        claim="finite",
+        run=outputs_and_gradients_are_finite_on_adversarial_inputs,
+        applies=always,
+        cases=DTYPES,
+    ),
+)

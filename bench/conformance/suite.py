@@ -1,0 +1,73 @@
+"""All claims, each with a sentence, and all checks of them in the order of the claims."""
+
+from __future__ import annotations
+
+from bench.conformance import (
+    causality,
+    costs,
+    cuda,
+    derivatives,
+    exactness,
+    graphs,
+    independence,
+    lengths,
+    masks,
+    modules,
+    precision,
+    recurrence,
+    shapes,
+)
+from bench.conformance.check import Check
+
+CLAIMS = {
+    "shape": "shape and dtype are kept, whatever the strides; inputs are not modified",
+    "any_shape": "equal to the slow form at lengths and widths that nothing divides",
+    "batch": "rows of a batch are independent",
+    "heads": "heads are independent",
+    "order": "without positions, the order of keys does not matter",
+    "forms": "only the forms that are claimed can be built, with the masks and gates claimed",
+    "causal": "the future is invisible, to the bit",
+    "cross": "the number of keys may differ from the number of queries",
+    "padding": "hidden keys are as good as removed keys",
+    "dense": "hidden pairs are as good as removed pairs",
+    "recurrent": "steps equal the forward pass, however the prompt is split",
+    "exact": "it is softmax attention",
+    "reference": "outputs and gradients equal the slow form in float64",
+    "gradients": "gradients equal finite differences in float64",
+    "precision": "narrow dtypes lose no more than their own rounding",
+    "finite": "outputs and gradients are finite on zeros, tiny, huge and negative inputs",
+    "autocast": "runs under torch.autocast, forward and backward",
+    "deterministic": "the same seed gives the same mechanism and output",
+    "state_dict": "the state dict carries everything over",
+    "meta": "shapes can be followed on the meta device",
+    "inference": "a call under inference mode leaves training possible",
+    "compile": "torch.compile takes it as one graph",
+    "export": "torch.export takes it with a dynamic number of tokens",
+    "flops": "the formula for FLOPs is what torch counts",
+    "memory": "the formula for memory is near what is alive at the peak",
+    "cuda": "a CUDA device gives what the processor gives",
+}
+"""Badge -> what it says."""
+
+_FAMILIES = (
+    shapes,
+    lengths,
+    independence,
+    masks,
+    causality,
+    recurrence,
+    exactness,
+    derivatives,
+    precision,
+    modules,
+    graphs,
+    costs,
+    cuda,
+)
+
+CHECKS: tuple[Check, ...] = tuple(
+    sorted(
+        (check for family in _FAMILIES for check in family.CHECKS),
+        key=lambda check: list(CLAIMS).index(check.claim),
+    )
+)

@@ -1,0 +1,65 @@
+"""Badges as a table, with a line per failure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+from bench.badges import Badge, BadgeStatus
+
+Tested = Mapping[str, Sequence[Badge]]
+"""Mechanism -> badges."""
+
+_IN_WORDS = {
+    BadgeStatus.PASSED: "passed",
+    BadgeStatus.FAILED: "failed",
+    BadgeStatus.NOT_CLAIMED: "not claimed",
+    BadgeStatus.SKIPPED: "not testable here",
+}
+
+
+def table(tested: Tested) -> Table:
+    """One row per mechanism: what it has earned, what failed, what it does not claim."""
+    rows = Table("mechanism", "passed", "failed", "not claimed", "not testable here")
+    rows.columns[0].no_wrap = True
+    for name, badges in tested.items():
+        rows.add_row(
+            name,
+            f"[green]{_names(badges, BadgeStatus.PASSED)}",
+            f"[bold red]{_names(badges, BadgeStatus.FAILED)}",
+            f"[dim]{_names(badges, BadgeStatus.NOT_CLAIMED)}",
+            f"[dim]{_names(badges, BadgeStatus.SKIPPED)}",
+        )
+    return rows
+
+
+def _names(badges: Sequence[Badge], status: BadgeStatus) -> str:
+    return " ".join(badge.claim for badge in badges if badge.status is status) or "-"
+
+
+def reasons(tested: Tested) -> list[str]:
+    """Give a line per failure, then one per reason for which something could not be tested."""
+    failed = [
+        f"FAILED {name}: {badge.claim}: {badge.reason}"
+        for name, badges in tested.items()
+        for badge in badges
+        if badge.status is BadgeStatus.FAILED
+    ]
+    skipped: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    for name, badges in tested.items():
+        for badge in badges:
+            if badge.status is BadgeStatus.SKIPPED:
+                names, claims = skipped.setdefault(badge.reason or "", ({}, {}))
+                names[name] = claims[badge.claim] = None
+    return failed + [
+        f"not testable here: {', '.join(claims)} of {', '.join(names)}: {why}"
+        for why, (names, claims) in skipped.items()
+    ]
+
+
+def summary(badges: Sequence[Badge]) -> str:
+    """Such as ``23 passed, 0 failed, 2 not claimed``."""
+    count = {status: sum(badge.status is status for badge in badges) for status in BadgeStatus}
+    told = [s for s in BadgeStatus if s is not BadgeStatus.SKIPPED or count[s]]
+    return ", ".join(f"{count[status]} {_IN_WORDS[status]}" for status in told)

@@ -1,0 +1,70 @@
+"""Inputs: unit-normal ones, others of one norm, and those that break formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+LENGTHS = (64, 1024, 4096, 16384)
+NORMS = (1e-6, 1e-3, 1.0, 50.0)
+NORM_LEN = 1024
+"""The length at which norms are compared."""
+PLAIN = "unit normal"
+HARD_LEN = 64
+"""An 8 x 8 grid. What is hard about these inputs does not depend on the length."""
+
+HIDDEN = "all keys hidden"
+"""By a key mask; the inputs are unit-normal."""
+LARGEST = "half the largest number"
+
+Inputs = tuple[Tensor, ...]
+
+
+def of_norm(tensors: Inputs, norm: float) -> Inputs:
+    """Queries and keys, or the tokens of a layer, with rows of one norm; values as they are."""
+    return _on_queries_and_keys(tensors, lambda x: norm * x / x.norm(dim=-1, keepdim=True))
+
+
+def _on_queries_and_keys(tensors: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    places = 2 if len(tensors) > 1 else 1
+    return (*(change(x) for x in tensors[:places]), *tensors[places:])
+
+
+def _last_row(x: Tensor, value: float) -> Tensor:
+    changed = x.clone()
+    changed[..., -1, :] = value
+    return changed
+
+
+def hard_inputs(tensors: Inputs, dtype: torch.dtype) -> dict[str, Inputs]:
+    """Name -> inputs: those of the goldens' adversarial cases, and a few more.
+
+    The last row is the one that is changed where only one is, as it sees all keys in a causal form.
+    """
+    first, rest = tensors[0], tensors[1:]
+    cases: dict[str, Inputs] = {}
+    if rest:
+        q, k, v = tensors
+        cases["a zero query"] = (_last_row(q, 0.0), k, v)
+        cases["a zero key"] = (q, _last_row(k, 0.0), v)
+        cases["all queries zero"] = (torch.zeros_like(q), k, v)
+        cases["all keys zero"] = (q, torch.zeros_like(k), v)
+    else:
+        cases["a zero token"] = (_last_row(first, 0.0),)
+
+    def everywhere(change: Callable[[Tensor], Tensor]) -> Inputs:
+        return _on_queries_and_keys(tensors, change)
+
+    half = torch.finfo(dtype).max / 2
+    cases["all zero"] = everywhere(torch.zeros_like)
+    cases["one number everywhere"] = everywhere(torch.ones_like)
+    cases["one token everywhere"] = everywhere(lambda x: x[..., :1, :].expand_as(x).contiguous())
+    cases["all negative"] = everywhere(lambda x: -x.abs())
+    cases["norm 1e-6"] = of_norm(tensors, 1e-6)
+    cases["norm 50"] = of_norm(tensors, 50.0)
+    if rest:  # what a layer projects from such tokens is itself no number of a narrow dtype
+        cases["every number 1e4"] = everywhere(lambda x: x.sign() * 1e4)
+        cases[LARGEST] = everywhere(lambda x: x.sign() * half)
+    return cases

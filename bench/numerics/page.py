@@ -1,0 +1,188 @@
+"""docs/numerics.md: what was found of narrow dtypes and hard inputs, as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import bench
+from bench.numerics.cases import HARD_LEN, LARGEST, LENGTHS, NORM_LEN, NORMS, PLAIN
+from bench.numerics.measure import HEAD_DIM, MAX_BYTES, MAX_FLOPS, NUM_HEADS, key_of
+from bench.numerics.store import OFFICIAL, Line, folder_of
+
+PAGE = "numerics.md"
+COMMAND = "python -m bench.verify numerics=true"
+
+_HEAD = f"""# Numerics
+
+What narrow dtypes lose, and what comes out of inputs that break formulas. Written by
+
+    {COMMAND}
+
+from what it saw, which is kept in `results/numerics/`; not edited by hand. Batch 1, {NUM_HEADS}
+head of {HEAD_DIM} channels, default hyperparameters, learned values moved away from where they
+start. No time is measured here, so the machine matters little; the version of torch is beside
+each finding.
+
+An error is the largest difference from float64, over the largest output: both over all tokens.
+Float64 gets the same rounded inputs and weights, so that only the arithmetic is compared. float32
+keeps 24 bits (6e-8 is half a step), float16 11 (5e-4), bfloat16 8 (4e-3): an output that is
+rounded once is off by that much. Lengths at which one call in float64 takes more than
+{MAX_FLOPS:.0e} FLOPs or {MAX_BYTES // 2**30} GiB are left out (`-`): there, what is quadratic is
+not measured. A mechanism that decides (`reformer` hashes, `topk` sorts) may decide otherwise
+after a rounding, and then gives another output, not a less precise one.
+
+Columns: unit-normal inputs at four lengths, then queries and keys, or the tokens of a layer, of
+one norm at N = {NORM_LEN}.
+"""
+
+
+def path_of(out: Path) -> Path:
+    """The page of this checkout if `out` is its results/, else one beside the findings."""
+    root = Path(bench.__file__).resolve().parent.parent
+    if out.resolve() == root / "results":
+        return root / "docs" / PAGE
+    return folder_of(out) / PAGE
+
+
+def page_of(found: Mapping[str, Sequence[Line]]) -> str:
+    """The whole page."""
+    forms = [line for name, lines in found.items() if name != OFFICIAL for line in lines]
+    parts = [_HEAD]
+    for dtype in ("float32", "bfloat16", "float16"):
+        parts.append(f"## Errors in {dtype}\n\n" + "\n".join(_errors(forms, dtype)) + "\n")
+    parts.append(_FINITE + "\n".join(_broken(forms)) + "\n")
+    parts.append(_GIVES + "\n".join(_gives(forms)) + "\n")
+    if OFFICIAL in found:
+        parts.append(_THEIRS + "\n".join(_theirs(found[OFFICIAL])) + "\n")
+    return "\n".join(parts)
+
+
+def _name(line: Line) -> str:
+    return f"{line['mechanism']}, causal" if line["causal"] else str(line["mechanism"])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield _row(head)
+    yield _row(["---"] + ["---:"] * (len(head) - 1))
+    for row in rows:
+        yield _row(row)
+
+
+def _errors(forms: Sequence[Line], dtype: str) -> Iterator[str]:
+    keys = [key_of(PLAIN, n) for n in LENGTHS] + [key_of(f"norm {x:g}", NORM_LEN) for x in NORMS]
+    head = ["mechanism", *(f"N = {n:,}" for n in LENGTHS), *(f"norm {x:g}" for x in NORMS)]
+    rows = [
+        [_name(line), *(_number(line["errors"][dtype], key) for key in keys)]
+        for line in forms
+        if dtype in line["errors"]
+    ]
+    return _table(head, rows)
+
+
+def _number(errors: Mapping[str, float | None], key: str) -> str:
+    if key not in errors:
+        return "-"
+    error = errors[key]
+    return "not finite" if error is None else f"{error:.1e}" if error else "0"
+
+
+_FINITE = f"""## Is everything finite?
+
+Each mechanism, in each dtype, forward and backward at N = {HARD_LEN}, on: a zero query, a zero
+key (a zero token for a layer), all queries zero, all keys zero, all zero, one number everywhere,
+one token everywhere, all negative, norms of 1e-6 and 50, every number 1e4, and all keys hidden
+where masks are taken. A gradient that float64 knows to be larger than the dtype's largest number
+does not count. What was not finite:
+
+"""
+
+
+def _broken(forms: Sequence[Line]) -> Iterator[str]:
+    rows = [
+        [_name(line), dtype, case, wrong]
+        for line in forms
+        for dtype, cases in line["broken"].items()
+        for case, wrong in cases.items()
+        if case != LARGEST
+    ]
+    if rows:
+        yield from _table(["mechanism", "dtype", "input", "not finite"], rows)
+    else:
+        yield f"Nothing: 0 of {len(forms)} forms."
+    yield ""
+    yield (
+        "`softmax`, `sliding_window` and `block_sparse` hand float16 to torch's fused kernel as it "
+        "is, and `softmax_explicit` keeps scores in the dtype of its inputs, which 32 products of "
+        "1e4 with itself are too large for. `softmax_chunked` is the exact form that holds there."
+    )
+    yield ""
+    yield (
+        f"One input more is *{LARGEST}* of the dtype, in every place of queries and keys. In "
+        "float32 and bfloat16 the product of two such numbers is itself no number of the dtype "
+        "that it is summed in, so no order of operations keeps scores finite. float16 is summed "
+        "in float32, which holds them. Not finite there:"
+    )
+    yield ""
+    for dtype in ("float32", "bfloat16", "float16"):
+        wrong = {"output": 0, "gradient": 0}
+        names = []
+        for line in forms:
+            said = line["broken"].get(dtype, {}).get(LARGEST, "")
+            names += [_name(line)] if said else []
+            for what in wrong:
+                wrong[what] += what in said
+        told = f": {'; '.join(names)}" if 0 < len(names) <= 12 else ""
+        yield (
+            f"- {dtype}: an output of {wrong['output']} and a gradient of {wrong['gradient']} of "
+            f"{len(forms)} forms{told}"
+        )
+
+
+_GIVES = """## What comes out
+
+In float32, of the last token, which sees all keys in a causal form as well. *The mean of v* is
+what is right where nothing tells keys apart; *zeros* where nothing is seen, or where a query
+without a direction has no features.
+
+"""
+
+
+def _gives(forms: Sequence[Line]) -> Iterator[str]:
+    cases = (
+        *("a zero query", "all queries zero", "all keys zero", "all zero"),
+        *("one token everywhere", "norm 1e-6", "all keys hidden"),
+    )
+    short = {"a finite number": "finite"}
+    rows = [
+        [_name(line), *(short.get(g := line["gives"].get(case, "-"), g) for case in cases)]
+        for line in forms
+        if "a zero query" in line["gives"]
+    ]
+    return _table(["core", *cases], rows)
+
+
+_THEIRS = """## Where the authors' operators give NaN
+
+The operators of the authors' code, written as functions and run wholly in the dtype of their
+inputs, as a model in half precision runs them; ours beside them on the same inputs, by the same
+command. Their source is named in the docstrings of `attentions/_official.py`; `tests/golden`
+holds what the float64 originals gave for such inputs. D = 16, two heads.
+
+"""
+
+
+def _theirs(lines: Sequence[Line]) -> Iterator[str]:
+    rows = [
+        [
+            *(str(line[key]) for key in ("mechanism", "case", "dtype", "seq_len")),
+            line["theirs"] or "finite",
+            line["ours"] or "finite",
+        ]
+        for line in lines
+    ]
+    return _table(["mechanism", "input", "dtype", "N", "theirs", "ours"], rows)

@@ -1,0 +1,113 @@
+"""What the numerics see, on mechanisms that are sound, that overflow, and that divide by zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from bench.conformance.forms import Form
+from bench.numerics import measure
+from bench.numerics.cases import HIDDEN, PLAIN, hard_inputs, of_norm
+from bench.numerics.measure import findings_of, key_of, not_finite
+from bench.numerics.official import PLACES, beside_theirs
+from bench.numerics.page import page_of
+from bench.numerics.store import file_of, read_findings, text_of
+from bench.publish.files import write_whole
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(measure, "LENGTHS", (64, 256))
+    monkeypatch.setattr(measure, "NORM_LEN", 64)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tensors(seq_len: int = 16) -> tuple[torch.Tensor, ...]:
+    torch.manual_seed(0)
+    return tuple(torch.randn(1, 1, seq_len, 8) for _ in range(3))
+
+
+def test_rows_have_the_norm_that_is_asked_for_and_values_stay() -> None:
+    q, k, v = tensors()
+    scaled = of_norm((q, k, v), 50.0)
+    for x in scaled[:2]:
+        torch.testing.assert_close(x.norm(dim=-1), torch.full((1, 1, 16), 50.0))
+    assert torch.equal(scaled[2], v)
+
+
+def test_hard_inputs_are_finite_in_the_dtype_that_they_are_for() -> None:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for case, given in hard_inputs(tensors(), dtype).items():
+            assert all(x.to(dtype).isfinite().all() for x in given), case
+
+
+def test_errors_grow_as_the_dtype_narrows_and_zeros_give_zeros() -> None:
+    found = findings_of(Form(name="linear", causal=False), "hash")
+    key = key_of(PLAIN, 64)
+    float32, bfloat16 = (found.errors[dtype][key] for dtype in ("float32", "bfloat16"))
+    assert float32 is not None
+    assert bfloat16 is not None
+    assert float32 < 1e-5 < bfloat16 < 0.1
+    assert found.gives[HIDDEN] == "zeros"
+    assert found.gives["all zero"] == "the mean of v"
+    assert found.failures == []
+    assert found.source == "hash"
+
+
+def test_lengths_that_take_too_much_are_left_out_and_said_to_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(measure, "MAX_FLOPS", 4 * 200**2 * measure.HEAD_DIM)
+    found = findings_of(Form(name="softmax", causal=False))
+    assert found.left_out == [256]
+    assert key_of(PLAIN, 256) not in found.errors["float32"]
+
+
+def test_what_is_not_finite_is_told_apart_from_what_has_no_number() -> None:
+    core: Any = build_attention("softmax", Geometry(num_heads=1, head_dim=8, seq_len=16)).half()
+    q, k, v = (x.half() for x in tensors())
+    assert not_finite(core, (q, k, v), {})[0] == ""
+
+    class Divides(torch.nn.Module):
+        capabilities = core.capabilities
+
+        def forward(self, q: Any, k: Any, v: Any) -> Any:
+            norm = q.norm(dim=-1, keepdim=True)
+            return v * (norm / norm) + 0 * k
+
+    class Overflows(Divides):
+        def forward(self, q: Any, k: Any, v: Any) -> Any:
+            return v * 300 * 300 / 300 / 300 + 0 * q * k
+
+    class TooLarge(Divides):
+        def forward(self, q: Any, k: Any, v: Any) -> Any:
+            return v * 300 * 300 + 0 * q * k
+
+    assert not_finite(Divides(), (torch.zeros_like(q), k, v), {})[0] == "output and gradient"
+    assert "output" in not_finite(Overflows(), (q, k, v.sign()), {})[0]
+    assert not_finite(TooLarge(), (q, k, v.sign()), {})[0] == ""  # 90,000 is no float16
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda p: f"{p.mechanism}-{p.case}-{p.dtype}")
+def test_where_the_authors_operators_give_nan_ours_do_not(place: Any) -> None:
+    beside = beside_theirs(place)
+    assert beside.theirs
+    assert beside.ours == ""
+
+
+def test_the_page_is_made_of_what_is_stored(tmp_path: Any) -> None:
+    found = findings_of(Form(name="uniform", causal=False))
+    write_whole(file_of(tmp_path, "uniform"), text_of([found]))
+    page = page_of(read_findings(tmp_path))
+    assert "| uniform |" in page
+    assert "Nothing: 0 of 1 forms." in page
+    found.broken["float16"] = {"all keys zero": "gradient"}
+    write_whole(file_of(tmp_path, "uniform"), text_of([found]))
+    assert "| uniform | float16 | all keys zero | gradient |" in page_of(read_findings(tmp_path))
