@@ -8,11 +8,11 @@ READY := $(VENV)/ready
 UNFINISHED := $(VENV)/unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench smoke showcase report regress baseline perf selftest calibrate verify \
-  test test-slow test-gpu check format lint type clean
+.PHONY: help setup bench smoke showcase report regress baseline perf selftest bench-mechanisms \
+  calibrate verify pages test test-slow test-gpu check format lint type clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv and install everything into it; every target that needs it does this first
 
@@ -46,8 +46,15 @@ calibrate: $(READY) ## what this machine can do at best; sweeps then say how nea
 selftest: $(READY) ## an hour: how often the regression gate is wrong here; into docs/selftest.md
 	$(BIN)/python -m bench.selftest
 
+bench-mechanisms: $(READY) ## half an hour: mechanisms beside their authors' operators; into docs/speed.md
+	$(BIN)/python -m bench.mechanisms
+
 verify: $(READY) ## prove the mechanisms against their authors' numbers
 	$(BIN)/python -m bench.verify
+
+pages: $(READY) ## write the pages of docs/ that are made from docstrings and from counts
+	$(BIN)/python -m bench.pages
+	$(BIN)/python -m bench.models
 
 test: $(READY) ## the ordinary tests
 	$(BIN)/python -m pytest -m "not slow and not gpu"

@@ -1,0 +1,158 @@
+"""The command: what is missing is measured, unit by unit, and the page follows from the data."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench import environment
+from bench.app import check_writable, run_app
+from bench.calibration import read_calibration
+from bench.errors import ConfigError
+from bench.jobs import Interrupt, Interrupted, Jobs
+from bench.launch import WorkerServer
+from bench.measure.clock import now_s
+from bench.mechanisms.config import MechanismsConfig, read_mechanisms_config
+from bench.mechanisms.data import Measured, begin, new_session, read_measured
+from bench.mechanisms.findings import crossovers_of, failures_of, rows_of
+from bench.mechanisms.measuring import measured as measured_unit
+from bench.mechanisms.page import page_of
+from bench.mechanisms.sheets import Sheet, sheets_of, slower_sheet
+from bench.mechanisms.table import FILE as TABLE
+from bench.mechanisms.table import csv_of
+from bench.mechanisms.units import Unit, plan_units
+from bench.progress import UnitProgress, format_duration
+from bench.publish.files import write_whole
+
+_WIDTH_WITHOUT_TERMINAL = 140
+
+
+def compare(composed: dict[str, Any]) -> int:
+    """Measure and publish; 1 if a form of ours is slower than the other by its whole interval."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH_WITHOUT_TERMINAL)
+    config = read_mechanisms_config(composed)
+    if config.report:
+        return publish(read_measured(config.out), config, console)
+    check_writable(config.out)
+    servers = {name: WorkerServer(name) for name in config.allocator}
+    here = {
+        name: environment.current(("cpu",), name, s.environment()) for name, s in servers.items()
+    }
+    units = plan_units(config, next(iter(here.values())).memory_bytes)
+    if not units:
+        raise ConfigError("Nothing to compare: no entry has the form and the length asked for.")
+    mechanisms = {cell.mechanism for unit in units for cell in unit.cells}
+    command = shlex.join(["python", "-m", "bench.mechanisms", *sys.argv[1:]])
+    session = new_session(here, config.settings, mechanisms, command)
+    data = begin(config.out, session, fresh=config.fresh)
+    todo = [unit for unit in units if unit.id not in data.done]
+    announce(todo, data, config, console)
+    num_left = measure(todo, data, servers, config, console)
+    if num_left is None:
+        console.print("Stopped; the same command goes on from here.")
+        return 130
+    if num_left:
+        console.print(
+            f"{config.max_minutes:g} minutes are over and {num_left} measurements are left; the "
+            "same command goes on from here."
+        )
+    return publish(data, config, console)
+
+
+def announce(
+    todo: Sequence[Unit], data: Measured, config: MechanismsConfig, console: Console
+) -> None:
+    """How much there is to do, before the first of it."""
+    guess = format_duration(sum(unit.expected_s for unit in todo))
+    known = f", {len(data.done)} are there already" if data.done else ""
+    console.print(
+        f"{len(todo)} measurements, about {guess} and at most {config.max_minutes:g} min{known}. "
+        f"They go to {data.path}. Leave the machine to it: what else runs is measured as well.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def measure(
+    todo: Sequence[Unit],
+    data: Measured,
+    servers: Mapping[str, WorkerServer],
+    config: MechanismsConfig,
+    console: Console,
+) -> int | None:
+    """Measure until all is done or the time is over.
+
+    Returns:
+        How many units are left; None after Ctrl-C, which loses the unit at work at most.
+    """
+    ends = now_s() + 60 * config.max_minutes
+    with contextlib.ExitStack() as stack:
+        interrupt = stack.enter_context(Interrupt())
+        progress = stack.enter_context(UnitProgress(console, todo))
+        for name in {unit.place.allocator: None for unit in todo}:
+            stack.enter_context(servers[name])
+        jobs = {name: Jobs(one, config.timeout_s, interrupt) for name, one in servers.items()}
+        try:
+            for number, unit in enumerate(todo):
+                if now_s() + progress.expected_s(unit) > ends:
+                    return len(todo) - number
+                progress.begin(unit)
+                data.add(measured_unit(unit, jobs[unit.place.allocator]))
+                progress.finish(unit)
+                if interrupt.is_asked:
+                    return None
+        except Interrupted:
+            return None
+    return 0
+
+
+def publish(data: Measured, config: MechanismsConfig, console: Console) -> int:
+    """Print and write the tables and the page; 1 if something is slower than published code."""
+    data = _calibrated(data, config)
+    rows = rows_of(data)
+    crossovers = crossovers_of(rows)
+    slower = slower_sheet(rows)
+    for sheet in (*sheets_of(rows, crossovers), slower):
+        if sheet.rows:
+            console.print(_table(sheet))
+    for words in failures_of(data):
+        console.print(f"Not measured: {words}", markup=False, highlight=False, soft_wrap=True)
+    table = write_whole(config.out / TABLE, csv_of(rows))
+    page = write_whole(config.page, page_of(data, rows, crossovers))
+    console.print(f"Wrote {page} and {table} from {data.path}", highlight=False, soft_wrap=True)
+    return int(bool(slower.rows))
+
+
+def _calibrated(data: Measured, config: MechanismsConfig) -> Measured:
+    """With the machine's ceilings, also those that were measured later."""
+    environments = {
+        name: facts | {"calibration": read_calibration(config.results, facts)}
+        for name, facts in data.session.environments.items()
+    }
+    return replace(data, session=replace(data.session, environments=environments))
+
+
+def _table(sheet: Sheet) -> Table:
+    table = Table(
+        title=sheet.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for index, name in enumerate(sheet.header):
+        table.add_column(name, no_wrap=True, justify="right" if index else "left")
+    for row in sheet.rows:
+        table.add_row(*row)
+    return table
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    return run_app("mechanisms", compare, argv)

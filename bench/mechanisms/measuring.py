@@ -1,0 +1,74 @@
+"""One unit measured: its members in shared rounds, or the bytes that they keep for backward."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from bench.cell import Cell
+from bench.jobs import Jobs
+from bench.measure.clock import now_s
+from bench.measure.memory import saved_for_backward_bytes
+from bench.mechanisms.data import Line
+from bench.mechanisms.needs import needs_of
+from bench.mechanisms.units import SAVED, Unit
+from bench.subject import Subject
+
+_DIGITS = 6
+"""Of a sample, as stored: the clock has no more."""
+
+
+def measured(unit: Unit, jobs: Jobs) -> Line:
+    """A unit's line for the data; one that failed has a reason and no samples.
+
+    Raises:
+        Interrupted: on Ctrl-C, before there is anything to keep.
+    """
+    started = now_s()
+    found = _saved(unit) if unit.part == SAVED else _rounds(unit, jobs)
+    return unit.to_dict() | {"reason": None, "wall_s": round(now_s() - started, 2)} | found
+
+
+def _saved(unit: Unit) -> Line:
+    """Bytes, not seconds: they are the same in whatever process."""
+    return {"saved_bytes": [saved_bytes(cell) for cell in unit.cells]}
+
+
+def saved_bytes(cell: Cell) -> int:
+    """What autograd keeps from one forward pass until its backward pass."""
+    subject = Subject(cell)
+    first = subject.sets[0]
+    return saved_for_backward_bytes(lambda: subject.forward(first), subject.parameters)
+
+
+def _rounds(unit: Unit, jobs: Jobs) -> Line:
+    samples: list[list[float]] = []
+
+    def hear(message: dict[str, Any]) -> None:
+        if "round" in message:
+            samples.append([float(f"{seconds:.{_DIGITS}g}") for seconds in message["round"]])
+
+    outcome = jobs.do(
+        "rounds",
+        hear=hear,
+        may_stop=lambda: len(samples) >= unit.stopping.min_rounds,
+        plugins=(),
+        cells=[cell.to_dict() for cell in unit.cells],
+        # No interval is looked at while it runs: see `units`.
+        reference=None,
+        stopping=asdict(unit.stopping),
+        order_seed=int(unit.cells[0].block, 16) % 1_000_000,
+    )
+    if not outcome.is_ok:
+        return {"reason": f"{outcome.status}: {outcome.reason}"}
+    needs = [needs_of(cell) for cell in unit.cells]
+    return {
+        "rounds": samples,
+        "flops": [
+            cell.kernel.flops_factor * one.flops
+            for cell, one in zip(unit.cells, needs, strict=True)
+        ],
+        "num_parameters": [one.num_parameters for one in needs],
+        "calls_per_sample": outcome.values["calls_per_sample"],
+        "is_noisy": outcome.values["is_noisy"],
+    }

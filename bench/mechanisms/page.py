@@ -1,0 +1,116 @@
+"""docs/speed.md: the findings as a page, with machine and command beside the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from textwrap import fill
+from typing import Any
+
+from bench.mechanisms.data import Measured
+from bench.mechanisms.findings import Crossover, Row, failures_of
+from bench.mechanisms.forms import NO_OTHER_FORM
+from bench.mechanisms.sheets import Sheet, sheets_of, slower_sheet
+from bench.publish.markdown import escape
+
+_WIDTH = 100
+
+
+def page_of(measured: Measured, rows: Sequence[Row], crossovers: Sequence[Crossover]) -> str:
+    """The whole page, from what is stored alone."""
+    caption = caption_of(measured)
+    blocks = ["# Speed of the mechanisms", *map(_paragraph, _INTRODUCTION), caption]
+    slower = slower_sheet(rows)
+    blocks.append("## Slower than published code")
+    blocks += [_table(slower), caption] if slower.rows else [_NOWHERE]
+    blocks += ["## Tables", *map(_paragraph, _HOW_TO_READ)]
+    for sheet in sheets_of(rows, crossovers):
+        blocks += [f"### {escape(sheet.title)}", _table(sheet), caption]
+    failures = failures_of(measured)
+    if failures:
+        blocks += ["## Not measured", "\n".join(f"- {escape(words)}" for words in failures)]
+    blocks += ["## Mechanisms with one form", _paragraph(_ONE_FORM)]
+    reasons = tuple(NO_OTHER_FORM.items())
+    blocks.append(_table(Sheet(title="", header=("mechanism", "why"), rows=reasons), words=True))
+    return "\n\n".join(blocks) + "\n"
+
+
+def caption_of(measured: Measured) -> str:
+    """Machine, commit and command, to stand beside every number."""
+    session = measured.session
+    facts = next(iter(session.environments.values()))
+    shape = session.settings["shape"]
+    size = ", ".join(
+        f"{name}={shape[name]}" for name in ("batch_size", "num_heads", "head_dim", "dtype")
+    )
+    return (
+        f"*{escape(_machine(facts))}; {size}; method {session.method_version}; "
+        f"commit {_commit(facts)}; {session.started_at[:10]}; `{session.command}`*"
+    )
+
+
+def _machine(facts: dict[str, Any]) -> str:
+    versions = facts["versions"]
+    return (
+        f"{facts['processor']}, {facts['num_cores']} cores, "
+        f"{facts['memory_bytes'] / 2**30:.0f} GiB, Python {versions['python']}, "
+        f"torch {versions['torch']}"
+    )
+
+
+def _commit(facts: dict[str, Any]) -> str:
+    if facts["commit"] is None:
+        return "unknown"
+    return f"{facts['commit'][:12]}{' with uncommitted changes' if facts['is_dirty'] else ''}"
+
+
+def _paragraph(text: str) -> str:
+    """Lines of one width; ``report=true`` and other words are not broken."""
+    return fill(text, _WIDTH, break_on_hyphens=False, break_long_words=False)
+
+
+def _table(sheet: Sheet, *, words: bool = False) -> str:
+    """Markdown; but for the first column, numbers are set to the right and words to the left."""
+    rule = ("---", *("---" if words else "--:" for _ in sheet.header[1:]))
+    return "\n".join(_lines((sheet.header, rule, *sheet.rows)))
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for row in rows:
+        yield f"| {' | '.join(escape(cell) for cell in row)} |"
+
+
+_NOWHERE = "Nowhere, by the whole interval of a ratio, among the places below."
+
+_INTRODUCTION = (
+    "A mechanism that is slow because of this project would be a libel on its authors. So each "
+    "entry is timed beside the operators of published code, written here as "
+    "`implementation=official` and proven by the same golden files as our form. `make "
+    "bench-mechanisms` measures; every number follows from `results/mechanisms/mechanisms.json`, "
+    "and `python -m bench.mechanisms report=true` writes this page and "
+    "`results/mechanisms/mechanisms.csv` again.",
+    "In each round every form runs once, in random order, in one process. A ratio is our time over "
+    "the other's within a round, the median over rounds, with its interval of 95 %: below 1, ours "
+    "is faster. Our forms are timed beside their other forms first, and beside softmax attention "
+    "in a second process. Operators written for tokens first get inputs that lie so: no copy is "
+    "charged to them. Causal forms are compared with our own plain form in whole chunks, since no "
+    "published code for them is plain torch.",
+)
+
+_HOW_TO_READ = (
+    "`!` says that the whole interval is above 1, `~` that other programs kept the machine busy "
+    "meanwhile. A ratio without an interval is of fewer than six rounds, as long calls of softmax "
+    "are. `default` is the C library's allocator as it comes, `retain` keeps freed memory. Entries "
+    "that own their projections are timed with them, as layers, beside softmax with projections. "
+    "The longest sequences are measured at one number of threads and with one allocator, and a gap "
+    "is what conf/mechanisms.yaml leaves out.",
+    "The floor is the least time that this machine needs: the products, and one pass over the "
+    "inputs, at the rates of `python -m bench.calibrate`. It knows of no exponential and no power, "
+    "so 100 % cannot be reached. Without a calibration there is no such table. A crossover lies on "
+    "straight lines between the logarithms of measured lengths and ratios; the shortest length "
+    "stands for itself and all below. Bytes kept for backward are those of our form.",
+)
+
+_ONE_FORM = (
+    "These have no other form to be compared with, and no switch: their operators are the "
+    "published ones, or there is no published code in plain torch that does the same work."
+)

@@ -1,0 +1,102 @@
+"""What follows from written samples."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.mechanisms.findings import crossing, crossovers_of, failures_of, rows_of
+from bench.mechanisms.units import FORMS
+from tests.bench.mechanisms.runs import line, measured, pair_lines, place, saved_line
+
+
+def test_a_row_is_the_ratio_within_rounds() -> None:
+    (row,) = rows_of(measured(*pair_lines(place(), nala=0.5, official=2.0, softmax=1.0)))
+    assert (row.entry, row.against, row.place) == ("nala", "official", place())
+    assert row.ratio.median == row.ratio.low == row.ratio.high == pytest.approx(0.25)
+    assert row.softmax_ratio is not None
+    assert row.softmax_ratio.median == pytest.approx(0.5)
+    assert row.latency_s == pytest.approx(0.5)
+    assert row.floor_fraction is None
+    assert not row.is_slower
+
+
+def test_slower_is_what_is_so_by_the_whole_interval() -> None:
+    steady = line(FORMS, {"nala": 1.1, "nala official": 1.0}, place())
+    (row,) = rows_of(measured(steady))
+    assert row.is_slower
+    wild = [[1.1, 1.0], [0.9, 1.0], [1.2, 1.0], [0.8, 1.0], [1.3, 1.0], [1.1, 1.0]]
+    (row,) = rows_of(measured(steady | {"rounds": wild}))
+    assert row.ratio.median > 1
+    assert not row.is_slower
+    (row,) = rows_of(measured(steady | {"rounds": wild[:2]}))
+    assert row.ratio.low is None
+    assert not row.is_slower, "too few rounds for a verdict"
+
+
+def test_without_its_rounds_a_unit_has_no_row_but_a_failure() -> None:
+    failed = line(FORMS, {"nala": 1.0, "nala official": 1.0}, place(), reason="crashed: it broke")
+    assert rows_of(measured(failed)) == ()
+    (words,) = failures_of(measured(failed))
+    assert "nala, nala official" in words
+    assert "it broke" in words
+
+
+def test_softmax_of_another_place_is_not_compared_with() -> None:
+    ours, _ = pair_lines(place(), nala=0.5, official=2.0, softmax=1.0)
+    _, elsewhere = pair_lines(place(allocator="default"), nala=0.5, official=2.0, softmax=1.0)
+    (row,) = rows_of(measured(ours, elsewhere))
+    assert row.softmax_ratio is None
+
+
+def test_bytes_kept_for_backward_are_per_token_and_of_the_backward_rows() -> None:
+    forward = place()
+    backward = place(mode="forward_backward", num_threads=2)
+    data = measured(
+        *pair_lines(forward, 0.5, 2.0, 1.0),
+        *pair_lines(backward, 0.5, 2.0, 1.0),
+        saved_line(place(mode="forward_backward"), num_bytes=2560),
+    )
+    assert [row.saved_bytes_per_token for row in rows_of(data)] == [None, 10.0]
+
+
+def test_a_calibrated_machine_has_a_floor() -> None:
+    ceiling = {
+        "device": "cpu",
+        "device_name": "Imaginary 9000",
+        "dtype": "float32",
+        "num_threads": 1,
+        "flops_per_s": 1e5,
+        "bytes_per_s": [[2**40, 1e12]],
+    }
+    lines = pair_lines(place(), nala=0.5, official=2.0, softmax=1.0)
+    (row,) = rows_of(measured(*lines, calibration={"ceilings": [ceiling]}))
+    assert row.floor_fraction == pytest.approx(10_000 / 1e5 / 0.5)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [
+        ([(100, 4.0), (10_000, 0.25)], 1000.0),
+        ([(100, 2.0), (200, 1.0)], 200.0),
+        ([(100, 0.9), (200, 0.5)], 100.0),
+        ([(100, 3.0), (200, 2.0)], None),
+        ([], None),
+    ],
+)
+def test_a_crossing_lies_on_straight_lines_between_logarithms(
+    ratios: list[tuple[int, float]], expected: float | None
+) -> None:
+    found = crossing(ratios)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_crossovers_are_found_for_both_forms_and_forward_only() -> None:
+    data = measured(
+        *pair_lines(place(seq_len=4096), 0.1, 0.5, 1.0),
+        *pair_lines(place(), 1.0, 8.0, 1.0),
+        *pair_lines(place(seq_len=1024), 0.5, 2.0, 1.0),
+        *pair_lines(place(seq_len=4096, mode="forward_backward"), 9.0, 9.0, 1.0),
+    )
+    (found,) = crossovers_of(rows_of(data))
+    assert found.ours == 256
+    assert found.other == pytest.approx(2048)
