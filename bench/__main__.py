@@ -13,8 +13,11 @@ COMMANDS = {
     "regress": ("bench.regress", "say whether a tree is slower, or takes more, than another"),
     "verify": ("bench.verify", "prove mechanisms against their authors' numbers"),
     "selftest": ("bench.selftest", "measure how far the regression gate can be trusted here"),
+    "mechanisms": ("bench.mechanisms", "compare mechanisms with their authors' operators"),
     "calibrate": ("bench.calibrate", "measure what this machine can do at best, for sweeps to use"),
     "list": ("bench.listing", "show the mechanisms, what they can do and what is proven"),
+    "show": ("bench.showing", "show all that is known of one mechanism"),
+    "new": ("bench.new", "write the files of a new mechanism, to be filled in"),
 }
 
 
@@ -24,7 +27,7 @@ def main() -> int:
     if name in {"-h", "--help", "help"}:
         print("usage: attnbench COMMAND [KEY=VALUE …]\n")
         for command, (_, purpose) in COMMANDS.items():
-            print(f"  {command:<9} {purpose}")
+            print(f"  {command:<10} {purpose}")
         print("\nattnbench COMMAND --help shows the keys of a command.")
         return 0
     if name not in COMMANDS:

@@ -61,7 +61,7 @@ def _run_hydra(config_name: str, main: Command, words: list[str]) -> list[int]:
         # A job that raised would end a multirun, and with it the jobs that had not run yet.
         try:
             config: Any = OmegaConf.to_container(cfg, resolve=True)
-            codes.append(main(config | {"sweep_id": _sweep_id()}))
+            codes.append(main(config | {"sweep_id": _sweep_id(), "given": _given()}))
         except ConfigError as error:
             codes.append(_say(error))
         except KeyboardInterrupt:
@@ -114,6 +114,14 @@ def _say(error: ConfigError) -> int:
     sys.stdout.flush()
     print(f"ConfigError: {error}", file=sys.stderr)
     return 2
+
+
+def _given() -> tuple[str, ...]:
+    """The keys that the command line sets, so that a default can be told from a wish."""
+    from hydra.core.hydra_config import HydraConfig
+
+    words = HydraConfig.get().overrides.task
+    return tuple(word.lstrip("+~").partition("=")[0] for word in words)
 
 
 def _is_hydras(error: Exception) -> bool:

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, ClassVar
+
+
+class _Timed:
+    """What a mode means for anything that is timed."""
+
+    mode: str
+
+    @property
+    def has_backward(self) -> bool:
+        """Whether gradients are taken."""
+        return self.mode in ("backward", "forward_backward", "train_step")
+
+    @property
+    def flops_factor(self) -> int:
+        """Work of the mode in forward passes: a product's backward pass is two of its size."""
+        return {"backward": 2, "forward_backward": 3, "train_step": 3}.get(self.mode, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class KernelWorkload:
+class KernelWorkload(_Timed):
     """One shape to time a mechanism at.
 
     Attributes:
@@ -32,15 +48,51 @@ class KernelWorkload:
     compile: str = "eager"
     num_kv_heads: int | None = None
 
-    @property
-    def has_backward(self) -> bool:
-        """Whether gradients are taken."""
-        return self.mode in ("backward", "forward_backward", "train_step")
+    size_axis: ClassVar[str] = "seq_len"
+    """The axis that tables and curves run along."""
 
     @property
-    def flops_factor(self) -> int:
-        """Work of the mode in forward passes: a product's backward pass is two of its size."""
-        return {"backward": 2, "forward_backward": 3, "train_step": 3}.get(self.mode, 1)
+    def size(self) -> int:
+        """The place on that axis."""
+        return self.seq_len
+
+    def without_size(self) -> KernelWorkload:
+        """What cells that differ in their size only have in common."""
+        return replace(self, seq_len=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelWorkload(_Timed):
+    """One image model to time a mechanism in.
+
+    Attributes:
+        model: a name of `attentions.models`, or a user's own as ``path/to/factory.py:build``.
+        image_size: side of the square images, in pixels.
+        batch_size: images of a call.
+        mode: ``forward``; ``backward`` alone; ``forward_backward``; ``train_step`` with AdamW.
+        cache: as of `KernelWorkload`.
+        compile: as of `KernelWorkload`.
+    """
+
+    model: str
+    image_size: int
+    batch_size: int
+    dtype: str
+    mode: str
+    cache: str = "warm"
+    compile: str = "eager"
+
+    scope: ClassVar[str] = "model"
+    size_axis: ClassVar[str] = "image_size"
+
+    @property
+    def size(self) -> int:
+        """As of `KernelWorkload`."""
+        return self.image_size
+
+    def without_size(self) -> ModelWorkload:
+        """As of `KernelWorkload`."""
+        return replace(self, image_size=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +113,11 @@ class TaskWorkload:
     dtype: str = "float32"
 
 
-Workload = KernelWorkload | TaskWorkload
+TimedWorkload = KernelWorkload | ModelWorkload
+Workload = TimedWorkload | TaskWorkload
+
+ORIGINAL = "original"
+"""The mechanism, and the entry, of a model's cell in which nothing was replaced."""
 
 _LATER_AXES = {"cache": "warm", "compile": "eager", "num_kv_heads": None}
 """Axes that came after the first records, with the value that these had: it leaves keys alone."""
@@ -73,7 +129,7 @@ class Cell:
 
     Attributes:
         entry: the leaderboard row's label. Not part of `key`: rename freely, measure once.
-        mechanism: the registered name.
+        mechanism: the registered name; `ORIGINAL` for a model as it is.
         hyperparameters: all of them, defaults included.
         device: a torch device, such as ``cpu`` or ``cuda:0``.
         num_threads: intra-op threads while this cell runs.
@@ -107,8 +163,25 @@ class Cell:
         return isinstance(self.workload, TaskWorkload)
 
     @property
+    def is_model(self) -> bool:
+        """Whether it times a whole model."""
+        return isinstance(self.workload, ModelWorkload)
+
+    @property
+    def timed(self) -> TimedWorkload:
+        """The workload of a cell that times, a mechanism or a whole model."""
+        assert not isinstance(self.workload, TaskWorkload)
+        return self.workload
+
+    @property
+    def model(self) -> ModelWorkload:
+        """The workload of a cell that times a whole model."""
+        assert isinstance(self.workload, ModelWorkload)
+        return self.workload
+
+    @property
     def kernel(self) -> KernelWorkload:
-        """The workload of a cell that times."""
+        """The workload of a cell that times a mechanism."""
         assert isinstance(self.workload, KernelWorkload)
         return self.workload
 
@@ -128,15 +201,18 @@ class Cell:
         if isinstance(self.workload, TaskWorkload):
             return f"{self.entry} {self.workload.label} seed={self.workload.seed}"
         w = self.workload
-        extras = [
-            *(["causal"] if w.causal else []),
-            *(["layer"] if w.scope == "layer" else []),
-            *(["cold"] if w.cache == "cold" else []),
-            *([f"num_kv_heads={w.num_kv_heads}"] if w.num_kv_heads else []),
-            *(["inductor"] if w.compile == "inductor" else []),
-            self.device,
-        ]
-        return f"{self.entry} seq_len={w.seq_len} {w.dtype} {w.mode} {' '.join(extras)}"
+        words = [self.entry]
+        if isinstance(w, ModelWorkload):
+            words += [w.model, f"image_size={w.image_size}", w.dtype, w.mode]
+        else:
+            words += [f"seq_len={w.seq_len}", w.dtype, w.mode]
+            words += ["causal"] if w.causal else []
+            words += ["layer"] if w.scope == "layer" else []
+        words += ["cold"] if w.cache == "cold" else []
+        if isinstance(w, KernelWorkload) and w.num_kv_heads:
+            words.append(f"num_kv_heads={w.num_kv_heads}")
+        words += ["inductor"] if w.compile == "inductor" else []
+        return " ".join([*words, self.device])
 
     def to_dict(self) -> dict[str, Any]:
         """One flat object, the entry apart."""
@@ -158,6 +234,9 @@ class Cell:
                 "seed": w["seed"],
                 "dtype": w["dtype"],
             }
+        if isinstance(self.workload, ModelWorkload):
+            scope = {"kind": "model", "scope": self.workload.scope}
+            return flat | scope | asdict(self.workload)
         return flat | {"kind": "kernel"} | asdict(self.workload)
 
     @classmethod
@@ -177,8 +256,9 @@ class Cell:
                 dtype=flat["dtype"],
             )
         else:
-            names = KernelWorkload.__dataclass_fields__
-            workload = KernelWorkload(**{name: flat[name] for name in names if name in flat})
+            kind = ModelWorkload if flat["kind"] == "model" else KernelWorkload
+            names = [f.name for f in fields(kind) if f.name in flat]
+            workload = kind(**{name: flat[name] for name in names})
         return cls(
             entry=flat["entry"],
             mechanism=flat["mechanism"],

@@ -14,7 +14,7 @@ from bench.measure.stopping import Stopping
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
-SCOPES = ("core", "layer")
+SCOPES = ("core", "layer", "model")
 CACHES = ("warm", "cold")
 COMPILERS = ("eager", "inductor")
 
@@ -53,6 +53,8 @@ class Axes:
     mode: tuple[str, ...]
     causal: tuple[bool, ...]
     scope: tuple[str, ...]
+    model: tuple[str, ...]
+    image_size: tuple[int, ...]
     cache: tuple[str, ...]
     compile: tuple[str, ...]
     num_threads: tuple[int, ...]
@@ -138,9 +140,12 @@ def read_sweep_config(config: dict[str, Any]) -> SweepConfig:
         raise ConfigError(
             "attention is empty. Name one entry or more, e.g. attention=[softmax,nala]."
         )
-    tasks = tuple(_read_tasks(config.get("task") or {}))
     axes = _read_axes(config)
-    if not axes.seq_len and not tasks:
+    tasks = tuple(_read_tasks(config.get("task") or {}))
+    if axes.scope == ("model",):
+        _refuse_beside_models(axes, config.get("given", ()), tasks)
+        tasks = ()
+    if not axes.seq_len and not tasks and "model" not in axes.scope:
         raise ConfigError(
             "The plan is empty: seq_len=[] plans no kernel cells and task=[] no tasks."
         )
@@ -163,6 +168,22 @@ def read_sweep_config(config: dict[str, Any]) -> SweepConfig:
         measure=_read_measure(_mapping(config, "measure")),
         run=_read_run(_mapping(config, "run")),
     )
+
+
+def _refuse_beside_models(axes: Axes, given: Sequence[str], tasks: Sequence[TaskEntry]) -> None:
+    """Refuse what has no meaning where nothing but whole models is measured.
+
+    Tasks that only the defaults name are left out without a word.
+    """
+    if tasks and any(key.partition(".")[0] == "task" for key in given):
+        raise ConfigError(
+            f"task names {tasks[0].label} beside scope=model: a task trains a small model of its "
+            "own, and no model of the axis. Drop task, or add a scope: scope=[core,model]."
+        )
+    if True in axes.causal:
+        raise ConfigError(
+            "causal=true beside scope=model: the tokens of an image have no order. Drop one."
+        )
 
 
 def read_attention_entries(given: Any) -> list[AttentionEntry]:
@@ -211,6 +232,10 @@ def _read_axes(config: dict[str, Any]) -> Axes:
     def words(name: str, allowed: Sequence[str]) -> tuple[str, ...]:
         return tuple(_word(name, value, allowed) for value in axis(config, name))
 
+    def names(name: str) -> tuple[str, ...]:
+        return tuple(_of_type(name, value, str) for value in axis(config, name))
+
+    has_models = "model" in axis(config, "scope")
     return Axes(
         seq_len=sizes("seq_len"),
         batch_size=sizes("batch_size"),
@@ -222,6 +247,9 @@ def _read_axes(config: dict[str, Any]) -> Axes:
         mode=words("mode", MODES),
         causal=tuple(_of_type("causal", value, bool) for value in axis(config, "causal")),
         scope=words("scope", SCOPES),
+        # Only the sweep's configuration has these two, and they say nothing at another scope.
+        model=names("model") if has_models else (),
+        image_size=sizes("image_size") if has_models else (),
         cache=words("cache", CACHES),
         compile=words("compile", COMPILERS),
         num_threads=sizes("num_threads"),

@@ -17,11 +17,11 @@ from typing import Any
 
 import bench
 from bench import hardware
-from bench.cell import Cell
+from bench.cell import ORIGINAL, Cell
 from bench.measure.headroom import memory_limit_bytes
 from bench.record import METHOD_VERSION
 
-_LIBRARIES = ("torch", "numpy", "hydra-core", "wandb", "fvcore", "opt_einsum", "triton")
+_LIBRARIES = ("torch", "numpy", "hydra-core", "wandb", "fvcore", "opt_einsum", "triton", "timm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +91,9 @@ def freshness(cell: Cell, environment: Environment) -> str:
 
     A cell counts as measured here already if a record has both its key and this.
     """
-    source = task_source(cell.task.task) if cell.is_task else ""
     parts = [
-        mechanism_source(cell.mechanism, cell.plugins),
-        source,
+        "" if cell.mechanism == ORIGINAL else mechanism_source(cell.mechanism, cell.plugins),
+        _surroundings(cell, environment),
         METHOD_VERSION,
         environment.versions["torch"],
         environment.devices.get(cell.device, cell.device),
@@ -102,6 +101,15 @@ def freshness(cell: Cell, environment: Environment) -> str:
         environment.allocator,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _surroundings(cell: Cell, environment: Environment) -> str:
+    """A hash of what stands around the mechanism: a task, a model, or nothing."""
+    if cell.is_task:
+        return task_source(cell.task.task)
+    if cell.is_model:
+        return f"{model_source(cell.model.model)} timm {environment.versions.get('timm')}"
+    return ""
 
 
 @cache
@@ -120,6 +128,26 @@ def task_source(name: str) -> str:
     from bench.tasks.base import task_class
 
     return _hash_closure(task_class(name).__module__) + _hash_closure("bench.tasks.train")
+
+
+@cache
+def model_source(name: str) -> str:
+    """A hash of the files that make a model: our models, what these import, and a user's own file.
+
+    What that file imports or loads in its turn, such as trained weights, is not looked at.
+    """
+    from attentions import models
+
+    digest = hashlib.sha256()
+    for path in sorted(Path(models.__path__[0]).glob("*.py")):
+        digest.update(path.read_bytes())
+        for outer in re.findall(r"^\s*from \.\.(\w+) import", path.read_text(), re.M):
+            digest.update(_hash_closure(f"attentions.{outer}").encode())
+    if name not in models.model_names():
+        digest.update(Path(name.rpartition(":")[0]).expanduser().read_bytes())
+    elif mechanism := models.model_info(name).mechanism:
+        digest.update(mechanism_source(mechanism, ()).encode())
+    return digest.hexdigest()[:16]
 
 
 def _hash_closure(module: str) -> str:

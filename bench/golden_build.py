@@ -86,7 +86,10 @@ def _grid(golden: Golden, form: Form) -> tuple[int, int]:
 
 
 def _settings(golden: Golden, form: Form) -> dict[str, Any]:
-    """Our hyperparameters; what the file states wins over what its shapes or the code imply."""
+    """Our hyperparameters; what the file states wins over what its shapes or the code imply.
+
+    What it states by our own names wins over all.
+    """
     header = golden.header
     followed = {name: look_up(header) for name, look_up in form.derived.items()}
     stated = {form.hyper[key]: value for key, value in header.hyper.items() if key in form.hyper}
@@ -94,6 +97,7 @@ def _settings(golden: Golden, form: Form) -> dict[str, Any]:
         **form.defaults,
         **{name: value for name, value in followed.items() if value is not None},
         **stated,
+        **header.settings,
     }
 
 

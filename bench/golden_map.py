@@ -1,8 +1,8 @@
 """How official mechanisms, weights and hyperparameters are called here. Data, and nothing else.
 
-A golden folder named as one of our mechanisms, with our names for its weights and hyperparameters,
-needs no entry. Any other needs one `Form` in `FORMS`; files that prove nothing of ours need one
-with a `reason`.
+A golden folder named as one of our mechanisms, with our names for its weights, and with our
+hyperparameters under ``settings``, needs no entry. Any other needs one `Form` in `FORMS`; files
+that prove nothing of ours need one with a `reason`.
 """
 
 from __future__ import annotations

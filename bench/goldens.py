@@ -41,6 +41,7 @@ class Header:
             cotangent; all others are results, ``grad.x`` being d sum(out * cot) / dx.
         bounds: dtype -> result -> the largest absolute error that is allowed.
         hyper: the official hyperparameters, by their official names.
+        settings: our hyperparameters, by our names, where whoever made the file knew them.
         entry: the official class or function.
         tags: such as ``core``, ``module``, ``causal``, ``cross``, ``mask``.
     """
@@ -52,6 +53,7 @@ class Header:
     dtypes: dict[str, str]
     bounds: dict[str, dict[str, float]]
     hyper: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     entry: str = ""
     tags: frozenset[str] = frozenset()
 
@@ -249,6 +251,7 @@ def _parse_header(said: dict[str, Any]) -> Header:
         dtypes={name: tensor["dtype"] for name, tensor in tensors.items()},
         bounds=bounds,
         hyper=dict(said.get("hyper") or {}),
+        settings=dict(said.get("settings") or {}),
         entry=said.get("entry") or "",
         tags=frozenset(said.get("tags") or ()),
     )

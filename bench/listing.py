@@ -9,18 +9,44 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from attentions.capabilities import DTYPES, Capabilities
-from attentions.catalogue import CatalogueEntry, catalogue
+from attentions.capabilities import DTYPES, FAMILIES, Capabilities
+from attentions.catalogue import CatalogueEntry, catalogue, plugin_catalogue
 from bench.errors import ConfigError, did_you_mean
 
-USAGE = "attnbench list [out=DIR]    out: the folder where verify.json lies (results)"
-_OPTIONS = ("out",)
-_WIDTH_WITHOUT_TERMINAL = 140
+USAGE = """attnbench list [family=NAME,…] [causal=BOOL] [recurrent=BOOL] [needs_grid=BOOL] [out=DIR]
+  family: any of {families}
+  causal, recurrent, needs_grid: true for those that claim it, false for the others
+  out: the folder where verify.json lies (results)""".format(families=", ".join(FAMILIES))
+CLAIMS = ("causal", "recurrent", "needs_grid")
+_OPTIONS = ("family", *CLAIMS, "out")
+_WIDTH_WITHOUT_TERMINAL = 160
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What was asked for.
+
+    Attributes:
+        families: those to show; empty for all.
+        claims: capability -> whether it must be claimed, or must not.
+        out: the folder of results.
+    """
+
+    families: frozenset[str] = frozenset()
+    claims: dict[str, bool] = field(default_factory=dict)
+    out: Path = Path("results")
+
+    def admits(self, entry: CatalogueEntry) -> bool:
+        """Whether a mechanism is among what was asked for."""
+        if self.families and entry.family not in self.families:
+            return False
+        return all(getattr(entry.capabilities, name) is want for name, want in self.claims.items())
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,30 +56,64 @@ def main(argv: list[str] | None = None) -> int:
         print(USAGE)
         return 0
     try:
-        goldens = goldens_passed(read_out(words) / "verify.json")
+        query = read_query(words)
+        goldens = goldens_passed(query.out / "verify.json")
     except ConfigError as error:
         print(f"ConfigError: {error}", file=sys.stderr)
         return 2
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH_WITHOUT_TERMINAL)
-    console.print(table(catalogue(), goldens))
+    found = [entry for entry in everything() if query.admits(entry)]
+    if not found:
+        print("No mechanism is all of this. Leave a filter out; attnbench list shows them all.")
+        return 0
+    console().print(table(tuple(found), goldens))
     return 0
 
 
-def read_out(words: list[str]) -> Path:
-    """Read the folder of results off the command line.
+def console() -> Console:
+    """A terminal, or a page of fixed width where there is none."""
+    here = Console()
+    return here if here.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)
+
+
+def everything() -> tuple[CatalogueEntry, ...]:
+    """Every mechanism of this package, then those of plugins; what is wrong with one is printed."""
+    entries, problems = plugin_catalogue()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return (*catalogue(), *entries)
+
+
+def read_query(words: list[str]) -> Query:
+    """Read filters and the folder of results off the command line.
 
     Raises:
-        ConfigError: a word that is not ``out=DIR``.
+        ConfigError: a word that is no option, or a value that it cannot have.
     """
+    families: frozenset[str] = frozenset()
+    claims: dict[str, bool] = {}
     out = Path("results")
     for word in words:
         key, equals, value = word.partition("=")
         if key not in _OPTIONS or not equals or not value:
             raise ConfigError(f"{word} is not known. {did_you_mean(key, _OPTIONS)} Usage: {USAGE}")
-        out = Path(value)
-    return out
+        if key == "out":
+            out = Path(value)
+        elif key == "family":
+            families = _read_families(word, value)
+        elif value.lower() in ("true", "false"):
+            claims[key] = value.lower() == "true"
+        else:
+            raise ConfigError(f"{word}: {key} is true or false.")
+    return Query(families=families, claims=claims, out=out)
+
+
+def _read_families(word: str, value: str) -> frozenset[str]:
+    names = [name.strip() for name in value.strip("[]").split(",")]
+    for name in names:
+        if name not in FAMILIES:
+            hint = did_you_mean(name, FAMILIES)
+            raise ConfigError(f"{word}: there is no family {name!r}. {hint}")
+    return frozenset(names)
 
 
 def goldens_passed(path: Path) -> dict[str, tuple[int, int]]:
@@ -87,13 +147,15 @@ def goldens_passed(path: Path) -> dict[str, tuple[int, int]]:
 
 def table(entries: tuple[CatalogueEntry, ...], goldens: dict[str, tuple[int, int]]) -> Table:
     """One row per mechanism."""
-    rows = Table("name", "title", "kind", "can", "source", "goldens", show_lines=True)
-    rows.columns[0].no_wrap = rows.columns[2].no_wrap = rows.columns[5].no_wrap = True
+    rows = Table("name", "title", "family", "kind", "can", "source", "goldens", show_lines=True)
+    for column in (0, 2, 3, 6):
+        rows.columns[column].no_wrap = True
     for entry in entries:
         passed, compared = goldens.get(entry.name, (0, 0))
         rows.add_row(
             entry.name,
             entry.title,
+            entry.family,
             "layer" if entry.is_layer else "core",
             in_words(entry.capabilities),
             entry.source,

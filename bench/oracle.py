@@ -67,13 +67,13 @@ def check(cell: Cell, library: ModuleType | None = None) -> Errors:
     with torch.set_grad_enabled(w.has_backward):
         out = subject.forward(tensors)
         like = tensors[-1][..., -1:, :] if w.mode == "decode" else tensors[-1]
-        _refuse_nothing(out.detach(), like)
+        refuse_nothing(out.detach(), like)
         wide = [t.detach().cpu().double().requires_grad_(t.requires_grad) for t in tensors]
-        expected = _expected(copy.deepcopy(subject.module).cpu().double(), wide[:-1])
+        expected = expected_of(copy.deepcopy(subject.module).cpu().double(), wide[:-1])
         if w.mode == "decode":
             expected = expected[..., -1:, :]
-    errors = _distance(out.detach(), expected.detach())
-    _refuse_beyond(errors, tolerance, 1.0, "output")
+    errors = distance(out.detach(), expected.detach())
+    refuse_beyond(errors, tolerance, 1.0, "output")
     if w.has_backward:
         gradients = subject.gradients(out, tensors)[: len(tensors) - 1]
         ideal = torch.autograd.grad(expected, wide[:-1], wide[-1], allow_unused=True)
@@ -82,7 +82,8 @@ def check(cell: Cell, library: ModuleType | None = None) -> Errors:
     return errors
 
 
-def _expected(module: nn.Module, tensors: list[Tensor]) -> Tensor:
+def expected_of(module: nn.Module, tensors: list[Tensor]) -> Tensor:
+    """What a mechanism should give for float64 inputs, by the slowest form that there is."""
     slow: Any = module
     if len(tensors) == 3 and slow.capabilities.exact:
         q, k, v = tensors
@@ -102,7 +103,12 @@ def _softmax_written_out(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Te
     return out
 
 
-def _refuse_nothing(out: Tensor, like: Tensor) -> None:
+def refuse_nothing(out: Tensor, like: Tensor) -> None:
+    """Refuse an output of another shape or dtype, or one that says nothing.
+
+    Raises:
+        Incorrect: it is that.
+    """
     if out.shape != like.shape:
         raise Incorrect(f"output has shape {tuple(out.shape)}, expected {tuple(like.shape)}")
     if out.dtype != like.dtype:
@@ -128,10 +134,11 @@ def _check_gradient(
         raise Incorrect(f"{what} is missing")
     if not bool(ours.isfinite().all()):
         raise Incorrect(f"{what} holds values that are NaN or infinite")
-    _refuse_beyond(_distance(ours, oracle), tolerance, GRADIENT_FACTOR, what)
+    refuse_beyond(distance(ours, oracle), tolerance, GRADIENT_FACTOR, what)
 
 
-def _distance(ours: Tensor, oracle: Tensor) -> Errors:
+def distance(ours: Tensor, oracle: Tensor) -> Errors:
+    """How far a tensor is from its oracle."""
     difference = ours.cpu().double() - oracle
     return Errors(
         max_error=float(difference.abs().max() / oracle.abs().max()),
@@ -139,7 +146,12 @@ def _distance(ours: Tensor, oracle: Tensor) -> Errors:
     )
 
 
-def _refuse_beyond(errors: Errors, tolerance: Tolerance, factor: float, what: str) -> None:
+def refuse_beyond(errors: Errors, tolerance: Tolerance, factor: float, what: str) -> None:
+    """Refuse errors beyond `factor` times the tolerance.
+
+    Raises:
+        Incorrect: naming `what` was off, and by how much.
+    """
     for name in ("max_error", "rms_error"):
         error, bound = getattr(errors, name), factor * getattr(tolerance, name)
         if not error <= bound:

@@ -14,12 +14,14 @@ import torch
 
 import attentions
 from attentions import Capabilities
-from bench.cell import Cell, KernelWorkload, TaskWorkload
+from attentions._extras import not_installed
+from bench.cell import ORIGINAL, Cell, KernelWorkload, ModelWorkload, TaskWorkload
 from bench.config import AttentionEntry, SweepConfig, TaskEntry
 from bench.environment import available_devices
 from bench.errors import ConfigError, did_you_mean
 from bench.subject import geometry_of
 from bench.tasks import base as tasks
+from bench.whole.support import check_models, why_no_model, why_no_such_model
 
 REFERENCE = "softmax"
 """The yardstick of every table, timed in the rounds of every block."""
@@ -44,6 +46,8 @@ def plan(config: SweepConfig) -> tuple[PlannedCell, ...]:
     settings = {e.label: checked_settings(e) for e in config.task}
     devices = resolve_devices(config.axes.device)
     cells = [*_kernel_cells(config, hyperparameters, devices)]
+    check_models(config.axes.model, config.axes.image_size)
+    cells += _model_cells(config, hyperparameters, devices)
     cells += _task_cells(config, hyperparameters, settings, devices[0])
     if not cells:
         raise ConfigError("The plan is empty: max_seq_len leaves no sequence length of seq_len.")
@@ -130,7 +134,8 @@ def _kernel_cells(
     config: SweepConfig, hyperparameters: dict[str, dict[str, Any]], devices: tuple[str, ...]
 ) -> Iterator[Cell]:
     axes = config.axes
-    values = (getattr(axes, name) for name in _SHAPE_AXES)
+    scopes = [scope for scope in axes.scope if scope != "model"]
+    values = (scopes if name == "scope" else getattr(axes, name) for name in _SHAPE_AXES)
     for device, threads, shape in itertools.product(
         devices, axes.num_threads, list(itertools.product(*values))
     ):
@@ -165,6 +170,33 @@ _SHAPE_AXES = (
 """Fields of `KernelWorkload`, the one that changes fastest last."""
 
 
+def _model_cells(
+    config: SweepConfig, hyperparameters: dict[str, dict[str, Any]], devices: tuple[str, ...]
+) -> Iterator[Cell]:
+    """Each model as it is, and with each entry in the place of its attention."""
+    axes = config.axes
+    values = [getattr(axes, name) for name in _MODEL_AXES]
+    entries = [(entry.label, entry.mechanism) for entry in config.attention]
+    for device, threads, shape in itertools.product(
+        devices, axes.num_threads, list(itertools.product(*values))
+    ):
+        settings: dict[str, Any] = dict(zip(_MODEL_AXES, shape, strict=True))
+        for label, mechanism in [(ORIGINAL, ORIGINAL), *entries]:
+            yield Cell(
+                entry=label,
+                mechanism=mechanism,
+                hyperparameters={} if mechanism == ORIGINAL else hyperparameters[label],
+                device=device,
+                num_threads=threads,
+                workload=ModelWorkload(**settings),
+                plugins=config.plugins,
+            )
+
+
+_MODEL_AXES = ("compile", "cache", "model", "mode", "dtype", "batch_size", "image_size")
+"""Fields of `ModelWorkload`, the one that changes fastest last."""
+
+
 def _task_cells(
     config: SweepConfig,
     hyperparameters: dict[str, dict[str, Any]],
@@ -197,17 +229,21 @@ def reference_cell(cell: Cell) -> Cell:
 def why_unsupported(capabilities: Capabilities, cell: Cell) -> str | None:
     """A sentence saying what a mechanism lacks for a cell; None if nothing."""
     can, name = capabilities, cell.mechanism
-    if cell.device.partition(":")[0] not in can.devices:
-        return f"{name} does not run on {cell.device}; it runs on {', '.join(can.devices)}."
     for package in can.requires:
         if importlib.util.find_spec(package) is None:
-            return f"{name} needs the package {package}, which is not installed."
-    needs_backward = cell.is_task or cell.kernel.has_backward
+            return not_installed(name, package)
+    if cell.device.partition(":")[0] not in can.devices:
+        return f"{name} does not run on {cell.device}; it runs on {', '.join(can.devices)}."
+    needs_backward = cell.is_task or cell.timed.has_backward
     if needs_backward and cell.device.partition(":")[0] not in can.backward_devices:
         where = ", ".join(can.backward_devices) or "no device"
         return f"{name} has no backward pass on {cell.device}; it has one on {where}."
     if cell.is_task:
         return None if can.bidirectional else f"{name} is causal only; tasks are bidirectional."
+    if cell.is_model:
+        if not can.bidirectional:
+            return f"{name} is causal only; images are seen whole."
+        return _why_not_in(cell.model.dtype, name, can)
     w = cell.kernel
     if w.causal and not can.causal:
         return f"{name} has no causal form."
@@ -215,8 +251,8 @@ def why_unsupported(capabilities: Capabilities, cell: Cell) -> str | None:
         return f"{name} is causal only."
     if w.scope not in can.scopes:
         return f"{name} owns its projections; it runs at scope {', '.join(can.scopes)} only."
-    if w.dtype not in can.dtypes:
-        return f"{name} does not take {w.dtype}; it takes {', '.join(can.dtypes)}."
+    if reason := _why_not_in(w.dtype, name, can):
+        return reason
     if w.mode in ("prefill", "decode"):
         if not w.causal:
             return f"{w.mode} runs with causal=true: a token sees what came before it."
@@ -224,9 +260,20 @@ def why_unsupported(capabilities: Capabilities, cell: Cell) -> str | None:
             return f"{name} keeps no state from which a next token could be decoded."
     if w.mode == "train_step" and w.scope != "layer":
         return "train_step runs at scope layer: a core has nothing to train."
-    if w.compile == "inductor" and cell.device == "cpu" and not _has_compiler():
+    return None
+
+
+def _why_not_compiled(cell: Cell) -> str | None:
+    is_asked = not cell.is_task and cell.timed.compile == "inductor"
+    if is_asked and cell.device == "cpu" and not _has_compiler():
         return "inductor needs a C++ compiler (g++), which is not installed."
     return None
+
+
+def _why_not_in(dtype: str, name: str, can: Capabilities) -> str | None:
+    if dtype in can.dtypes:
+        return None
+    return f"{name} does not take {dtype}; it takes {', '.join(can.dtypes)}."
 
 
 def _has_compiler() -> bool:
@@ -235,17 +282,24 @@ def _has_compiler() -> bool:
 
 def why_not(cell: Cell) -> str | None:
     """Why a cell cannot be measured: a capability it lacks, or a shape it cannot be built for."""
-    capabilities = attentions.attention_class(cell.mechanism).capabilities
-    return why_unsupported(capabilities, cell) or why_unbuildable(cell)
+    if cell.is_model and (reason := why_no_model(cell)):
+        return reason
+    if cell.mechanism != ORIGINAL:
+        capabilities = attentions.attention_class(cell.mechanism).capabilities
+        if reason := why_unsupported(capabilities, cell):
+            return reason
+    return _why_not_compiled(cell) or why_unbuildable(cell)
 
 
 def why_unbuildable(cell: Cell) -> str | None:
     """What the constructor says against a cell's shape, asked without allocating anything."""
+    if cell.is_model:
+        return why_no_such_model(cell)
     try:
         if isinstance(cell.workload, TaskWorkload):
             geometry = tasks.build_task(cell.workload.task, cell.workload.settings).geometry
         else:
-            geometry = geometry_of(cell.workload)
+            geometry = geometry_of(cell.kernel)
         with torch.device("meta"):
             attentions.build_attention(cell.mechanism, geometry, **cell.hyperparameters)
     except (ValueError, TypeError, ImportError) as error:

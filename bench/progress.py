@@ -1,6 +1,9 @@
-"""What a person sees while a sweep runs: a bar with time left, or plain lines."""
+"""What a person sees while something is measured: a bar with time left, or plain lines."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -11,19 +14,19 @@ from bench.publish.format import column_for
 from bench.record import Record, Status
 
 
-class SweepProgress:
-    """Progress over cells that differ in cost by orders of magnitude. A context manager.
+class _Progress:
+    """A bar with time left. A context manager.
 
-    The time left is the expected cost of the cells to come, scaled by how the finished ones
-    turned out against what was expected of them.
+    Steps differ in cost by orders of magnitude, so the time left is the expected cost of what is to
+    come, scaled by how the finished ones turned out.
     """
 
-    def __init__(self, console: Console, expected_s: dict[str, float]) -> None:
+    def __init__(self, console: Console, expected_s: Iterable[float]) -> None:
+        costs = list(expected_s)
         self._console = console
-        self._expected = expected_s
-        self._total = len(expected_s)
+        self._total = len(costs)
         self._num_done = 0
-        self._left_s = sum(expected_s.values())
+        self._left_s = sum(costs)
         self._passed_s = 0.0
         self._started = now_s()
         self._bar = Progress(
@@ -37,7 +40,7 @@ class SweepProgress:
         )
         self._task = self._bar.add_task("", total=self._total, left="?")
 
-    def __enter__(self) -> SweepProgress:
+    def __enter__(self) -> Self:
         self._started = now_s()
         if self._console.is_terminal:
             self._bar.start()
@@ -50,33 +53,90 @@ class SweepProgress:
         """What is going on now; shown on a terminal only."""
         self._bar.update(self._task, description=words, left=self._left())
 
+    def pace(self) -> float:
+        """Seconds that have passed for each that was expected; 1 before anything is finished."""
+        return (now_s() - self._started) / self._passed_s if self._passed_s > 0 else 1.0
+
+    def _advance(self, expected_s: float) -> None:
+        self._left_s -= expected_s
+        self._passed_s += expected_s
+        self._num_done += 1
+        self._bar.update(self._task, completed=self._num_done, left=self._left())
+
+    def _print(self, words: str) -> None:
+        self._console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+    def _left(self) -> str:
+        return format_duration(max(0.0, self._left_s) * self.pace())
+
+
+class SweepProgress(_Progress):
+    """Progress over cells, by what each is expected to cost."""
+
+    def __init__(self, console: Console, expected_s: dict[str, float]) -> None:
+        super().__init__(console, expected_s.values())
+        self._expected = expected_s
+
     def announce(self, words: str) -> None:
         """A step of the sweep, worth a line in a log."""
         self.say(words)
         if not self._console.is_terminal:
-            self._console.print(f"… {words}", markup=False, highlight=False, soft_wrap=True)
+            self._print(f"… {words}")
 
     def finish(self, record: Record) -> None:
         """A cell has its record."""
-        expected = self._expected.get(record.cell.entry + record.cell.key, 0.0)
-        self._left_s -= expected
-        self._passed_s += expected
-        self._num_done += 1
-        self._bar.update(self._task, completed=self._num_done, left=self._left())
+        self._advance(self._expected.get(record.cell.entry + record.cell.key, 0.0))
         if not self._console.is_terminal or record.status is not Status.OK:
-            self._console.print(
+            self._print(
                 f"[{self._num_done}/{self._total}] {record.cell.describe()}: {_ending(record)} "
-                f"({self._left()} left)",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
+                f"({self._left()} left)"
             )
 
-    def _left(self) -> str:
-        if self._passed_s <= 0:
-            return format_duration(self._left_s)
-        pace = (now_s() - self._started) / self._passed_s
-        return format_duration(max(0.0, self._left_s) * pace)
+
+class Unit(Protocol):
+    """One thing that is measured and written down as a whole."""
+
+    @property
+    def expected_s(self) -> float:
+        """Wall time, as a guess."""
+        ...
+
+    def describe(self) -> str:
+        """A few words for a progress line."""
+        ...
+
+
+class UnitProgress(_Progress):
+    """Progress over units.
+
+    Args:
+        console: where to.
+        units: all of them.
+        line_every_s: without a terminal, the least time between two lines.
+    """
+
+    def __init__(
+        self, console: Console, units: Sequence[Unit], *, line_every_s: float = 0.0
+    ) -> None:
+        super().__init__(console, (unit.expected_s for unit in units))
+        self._line_every_s = line_every_s
+        self._last_line = now_s()
+
+    def expected_s(self, unit: Unit) -> float:
+        """What a unit is expected to take, at the pace of those that are done."""
+        return unit.expected_s * self.pace()
+
+    def begin(self, unit: Unit) -> None:
+        """What is measured now."""
+        self.say(unit.describe())
+
+    def finish(self, unit: Unit) -> None:
+        """It is on the disk."""
+        self._advance(unit.expected_s)
+        is_due = now_s() - self._last_line >= self._line_every_s or self._num_done == self._total
+        if is_due and not self._console.is_terminal:
+            self._last_line = now_s()
+            self._print(f"[{self._num_done}/{self._total}] {unit.describe()} ({self._left()} left)")
 
 
 def _ending(record: Record) -> str:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from bench import environment
 from bench.app import check_writable, read_yaml, run_app
-from bench.config import SweepConfig, one, read_number, read_sweep_config
+from bench.config import SweepConfig, axis, one, read_number, read_sweep_config
 from bench.environment import Environment
 from bench.errors import ConfigError
 from bench.estimate import expected_s
@@ -80,6 +80,11 @@ def read_gate_config(composed: Mapping[str, Any]) -> GateConfig:
     tasks = {label: {**task, **extra} for label, task in (config.get("task") or {}).items()}
     usual = {"dry_run": False, "force": False, "require_ok": False, "measure": _MEASURE}
     _refuse_two(config)
+    if "model" in axis(config, "scope"):
+        raise ConfigError(
+            "scope=model is not compared: regress times mechanisms of two trees in one process. "
+            "Choose scope=core or scope=layer; python -m bench.sweep measures whole models."
+        )
     return GateConfig(
         sweep=read_sweep_config(config | usual | {"task": tasks}),
         base=_read_text(config, "base"),

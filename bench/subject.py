@@ -109,14 +109,17 @@ class Subject:
         if seq_len is not None:
             cell = replace(cell, workload=replace(cell.kernel, seq_len=seq_len))
         self.cell = cell
-        self.module = build_module(cell, library=library)
+        self.module = self._build(library)
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.sets = [self._inputs(0)] if sets is None else sets
-        make = _MODES[cell.kernel.mode]
+        make = _MODES[cell.timed.mode]
         self.eager_call = make(self, self.module)
         self.call = self.eager_call
-        if cell.kernel.compile == "inductor":
+        if cell.timed.compile == "inductor":
             self.call = make(self, _compiled(self.module))
+
+    def _build(self, library: ModuleType | None) -> nn.Module:
+        return build_module(self.cell, library=library)
 
     def _inputs(self, index: int) -> tuple[Tensor, ...]:
         return inputs.make(
@@ -145,8 +148,16 @@ class Subject:
 
     def gradients(self, out: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
         """Gradients of ``sum(out * cotangent)``: of the inputs first, then of the parameters."""
-        wanted = [*tensors[:-1], *self.parameters]
-        return torch.autograd.grad(out, wanted, tensors[-1], allow_unused=True)
+        cotangent = self.cotangent(out, tensors)
+        return torch.autograd.grad(out, self.wanted(tensors), cotangent, allow_unused=True)
+
+    def wanted(self, tensors: tuple[Tensor, ...]) -> list[Tensor]:
+        """What gradients are taken of, for one input set."""
+        return [*tensors[:-1], *self.parameters]
+
+    def cotangent(self, out: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
+        """What an output is weighted with before its gradients are taken."""
+        return tensors[-1]
 
     def empty_state(self) -> Any:
         """The state of a recurrent form before the first token."""
@@ -235,10 +246,9 @@ def _backward(subject: Subject, module: Any) -> Call:
         tensors = take()
         if id(tensors) not in graphs:
             graphs[id(tensors)] = module(*tensors[:-1])
-        wanted = [*tensors[:-1], *subject.parameters]
-        return torch.autograd.grad(
-            graphs[id(tensors)], wanted, tensors[-1], allow_unused=True, retain_graph=True
-        )
+        out, wanted = graphs[id(tensors)], subject.wanted(tensors)
+        cotangent = subject.cotangent(out, tensors)
+        return torch.autograd.grad(out, wanted, cotangent, allow_unused=True, retain_graph=True)
 
     return call
 
@@ -249,7 +259,8 @@ def _train_step(subject: Subject, module: Any) -> Call:
 
     def call() -> None:
         tensors = take()
-        module(*tensors[:-1]).backward(tensors[-1])
+        out = module(*tensors[:-1])
+        out.backward(subject.cotangent(out, tensors))
         optimiser.step()
         optimiser.zero_grad()
         for tensor in tensors[:-1]:

@@ -29,13 +29,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.cell import Cell
+from bench.cell import Cell, ModelWorkload
 from bench.measure.clock import clock_for, now_s
 from bench.measure.headroom import keep_within_free_memory
 from bench.measure.stopping import Stopping
 from bench.record import Status
+
+if TYPE_CHECKING:
+    from bench.subject import Subject
 
 Outcome = dict[str, Any]
 
@@ -71,26 +74,26 @@ def trial(request: dict[str, Any], channel: Channel) -> Outcome:
     """One member alone: built, called, checked against its oracle, memory and FLOPs taken."""
     import torch
 
-    from bench import oracle
     from bench.measure import flops, memory
-    from bench.subject import Subject, shape_of
+    from bench.whole.oracle import check
+    from bench.whole.subject import subject_of
 
     cell = Cell.from_dict(request["cell"])
     library = library_at(request.get("root"))
-    w = cell.kernel
+    w = cell.timed
     device = torch.device(cell.device)
     clock = clock_for(device)
     torch.set_num_threads(cell.num_threads)
 
     channel.send(step="build")
-    subject = Subject(cell, library=library)
+    subject = subject_of(cell, library)
     channel.send(step="first call")
     first_call_s = clock.time_calls(subject.call, 1)
     compile_s = None
     if w.compile == "inductor":
         compile_s = max(0.0, first_call_s - clock.time_calls(subject.call, 1))
     channel.send(step="oracle")
-    errors = oracle.check(cell, library)
+    errors = check(cell, library)
 
     started = now_s()
     channel.send(step="memory")
@@ -104,15 +107,12 @@ def trial(request: dict[str, Any], channel: Channel) -> Outcome:
         saved = memory.saved_for_backward_bytes(lambda: subject.forward(first), subject.parameters)
     channel.send(step="flops")
     counts = flops.count(subject.eager_call)
-    fvcore = flops.count_with_fvcore(subject.module, subject.sets[0][:-1])
+    fvcore = flops.FvcoreCount(flops=None)
+    if not cell.is_model:  # tracing a whole model takes longer than timing it
+        fvcore = flops.count_with_fvcore(subject.module, subject.sets[0][:-1])
     measured_s = now_s() - started + first_call_s
 
-    shape = shape_of(w)
-    module: Any = subject.module
-    if w.mode == "decode":
-        useful = executed = module.decode_flops(shape)
-    else:
-        useful, executed = module.flops(shape), module.executed_flops(shape)
+    num_parameters = sum(p.numel() for p in subject.parameters)
     return _ok(
         first_call_s=first_call_s,
         compile_s=compile_s,
@@ -122,17 +122,40 @@ def trial(request: dict[str, Any], channel: Channel) -> Outcome:
         peak_rss_bytes=peak_rss,
         saved_for_backward_bytes=saved,
         state_bytes=subject.state_bytes(),
-        flops=w.flops_factor * useful,
-        executed_flops=w.flops_factor * executed,
+        **_work(subject),
         counted_flops=counts.counted_flops,
         elementwise_elements=counts.elementwise_elements,
         num_operators=counts.num_operators,
         fvcore_flops=fvcore.flops,
         fvcore_unsupported=fvcore.unsupported,
-        num_parameters=sum(p.numel() for p in subject.parameters),
-        tokens_per_call=w.batch_size * (1 if w.mode == "decode" else w.seq_len),
+        num_parameters=num_parameters,
         measured_s=measured_s,
     )
+
+
+def _work(subject: Subject) -> dict[str, int | None]:
+    """FLOPs by formula and tokens of a call; of a model what a counter sees of its shapes.
+
+    A model is left without its values.
+    """
+    from bench.subject import shape_of
+    from bench.whole.facts import forward_flops
+
+    w = subject.cell.timed
+    if isinstance(w, ModelWorkload):
+        counted = forward_flops(subject.module.to("meta"), w)
+        return {"flops": None if counted is None else w.flops_factor * counted}
+    shape = shape_of(w)
+    module: Any = subject.module
+    if w.mode == "decode":
+        useful = executed = module.decode_flops(shape)
+    else:
+        useful, executed = module.flops(shape), module.executed_flops(shape)
+    return {
+        "flops": w.flops_factor * useful,
+        "executed_flops": w.flops_factor * executed,
+        "tokens_per_call": w.batch_size * (1 if w.mode == "decode" else w.seq_len),
+    }
 
 
 def library_at(root: str | None) -> ModuleType | None:
@@ -148,12 +171,12 @@ def probe(request: dict[str, Any], channel: Channel) -> Outcome:
     """One call of the reference, to know that it may join the rounds."""
     import torch
 
-    from bench.subject import Subject
+    from bench.whole.subject import subject_of
 
     cell = Cell.from_dict(request["cell"])
     torch.set_num_threads(cell.num_threads)
     channel.send(step="first call of the reference")
-    seconds = clock_for(torch.device(cell.device)).time_calls(Subject(cell).call, 1)
+    seconds = clock_for(torch.device(cell.device)).time_calls(subject_of(cell).call, 1)
     return _ok(measured_s=seconds)
 
 
@@ -165,20 +188,20 @@ def rounds(request: dict[str, Any], channel: Channel) -> Outcome:
     from bench.measure.cache import flusher
     from bench.measure.card import before_and_after, card_state
     from bench.measure.latency import round_order, time_round, warm_up
-    from bench.subject import Subject
+    from bench.whole.subject import subject_of
 
     cells = [Cell.from_dict(flat) for flat in request["cells"]]
     stopping = Stopping(**request["stopping"])
     device = torch.device(cells[0].device)
     clock = clock_for(device)
-    flush = flusher(device) if cells[0].kernel.cache == "cold" else None
+    flush = flusher(device) if cells[0].timed.cache == "cold" else None
     torch.set_num_threads(cells[0].num_threads)
 
     members = []
     measured_s = 0.0
     for cell in cells:
         channel.send(step=f"warm-up of {cell.entry}")
-        subject = Subject(cell)
+        subject = subject_of(cell)
         subject.rotate()
         members.append(warm_up(subject.call, clock, stopping.min_sample_s))
         measured_s += sum(members[-1].warmup_s)
@@ -396,7 +419,8 @@ def _preload() -> None:
     import bench.oracle
     import bench.statistics
     import bench.subject
-    import bench.tasks.train  # noqa: F401
+    import bench.tasks.train
+    import bench.whole.oracle  # noqa: F401
 
     attentions.attention_names()
     torch.set_num_threads(1)

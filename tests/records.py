@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.cell import Cell, KernelWorkload, TaskWorkload
+from bench.cell import Cell, KernelWorkload, ModelWorkload, TaskWorkload
 from bench.record import Quality, Record, Speed, Status
 
 ENVIRONMENT: dict[str, Any] = {
@@ -80,6 +80,41 @@ def kernel_cell(entry: str = "softmax", **changes: Any) -> Cell:
     for name, value in changes.items():
         (shape if name in shape else rest)[name] = value
     return Cell(workload=KernelWorkload(**shape), **rest)  # type: ignore[arg-type]
+
+
+def model_cell(entry: str = "softmax", **changes: Any) -> Cell:
+    """A cell that times a whole model; keyword arguments change fields of its workload."""
+    shape: dict[str, Any] = {"model": "nalaformer_xt", "image_size": 224, "batch_size": 1}
+    shape |= {"dtype": "float32", "mode": "forward"} | changes
+    return Cell(
+        entry=entry,
+        mechanism=entry,
+        hyperparameters={},
+        device="cpu",
+        num_threads=1,
+        workload=ModelWorkload(**shape),
+    )
+
+
+def model_records(
+    entries: Iterable[str] = ("original", "softmax", "nala"), *, first_s: float = 0.1, **shape: Any
+) -> list[Record]:
+    """One block of whole models; each entry is half as fast as the one before it."""
+    samples = {entry: [first_s * 2**i] * 8 for i, entry in enumerate(entries)}
+    return [
+        ok_record(
+            model_cell(entry, **shape),
+            speed(
+                mine,
+                [2 * first_s] * 8,
+                tokens_per_call=0,
+                num_parameters=8_000_000,
+                flops=2_000_000_000,
+                peak_memory_bytes=2**24,
+            ),
+        )
+        for entry, mine in samples.items()
+    ]
 
 
 def task_cell(entry: str = "softmax", task: str = "recall", seed: int = 0, **changes: Any) -> Cell:

@@ -19,10 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # A sweep ends as a report does, and shows its progress in the words of the tables.
 COMMANDS = (
     ("bench.__main__",),
+    ("bench.mechanisms", "bench.models", "bench.showing", "bench.pages", "bench.new"),
     ("bench.sweep",),
     ("bench.report", "bench.regress", "bench.verify", "bench.calibrate", "bench.listing"),
     ("bench.selftest",),
-    ("bench.progress", "bench.gate"),
+    ("bench.progress", "bench.gate", "bench.page_writer"),
 )
 MEASURING = (
     *COMMANDS,
@@ -31,9 +32,10 @@ MEASURING = (
     ("bench.jobs",),
     ("bench.plan",),
     ("bench.config",),
-    ("bench.environment", "bench.estimate"),
+    ("bench.environment", "bench.estimate", "bench.costs"),
     ("bench.launch", "bench.hardware"),
     ("bench.worker",),
+    ("bench.whole",),
     ("bench.oracle", "bench.measure", "bench.tasks"),
     ("bench.subject",),
     ("bench.inputs", "bench.library"),
@@ -41,16 +43,17 @@ MEASURING = (
 )
 PROVING = (
     *COMMANDS,
-    ("bench.proof", "bench.flops"),
+    ("bench.numerics",),
+    ("bench.proof", "bench.flops", "bench.conformance", "bench.model_claims"),
     ("bench.golden_build",),
-    ("bench.golden_map",),
+    ("bench.golden_map", "bench.golden_record"),
     ("bench.goldens", "bench.measure"),
     ("attentions",),
 )
 PUBLISHING = (*COMMANDS, ("bench.publish",), ("bench.metrics",))
 # What both halves stand on, again from above to below.
 GROUND = (
-    ("bench.store", "bench.calibration"),
+    ("bench.store", "bench.calibration", "bench.badges", "bench.rows"),
     ("bench.record",),
     ("bench.cell",),
     ("bench.errors", "bench.statistics", "bench"),
@@ -62,10 +65,16 @@ DOORS = {
     "wandb": "bench.publish.wandb",
     "time": "bench.measure.clock",
 }
+# Packages of extras, which attentions imports where it uses them.
+OPTIONAL = ("timm",)
+# One room is about a package and imports it at once; whoever imports the room has asked for it.
+ABOUT = {"transformers": ("attentions.huggingface", "attentions._huggingface_")}
 WITHOUT_TORCH = (
     "attentions",
     "attentions.capabilities",
     "attentions.catalogue",
+    "attentions.models.catalogue",
+    "bench.badges",
     "bench.calibration",
     "bench.cell",
     "bench.config",
@@ -74,6 +83,7 @@ WITHOUT_TORCH = (
     "bench.publish",
     "bench.record",
     "bench.report",
+    "bench.rows",
     "bench.statistics",
     "bench.store",
 )
@@ -202,12 +212,17 @@ def closed_doors(module: Module) -> list[str]:
 
 
 def foreign_imports(module: Module) -> list[str]:
-    """What `attentions` imports besides torch, the standard library and, relatively, itself."""
+    """What `attentions` imports besides torch, the standard library and, relatively, itself.
+
+    Packages of an extra may be imported where they are used, not when the module is imported.
+    """
     return [
         f"{module.name}:{found.line} imports {found.target}"
         for found in module.imports()
         if not found.relative
-        and found.target.split(".")[0] not in {"torch", *sys.stdlib_module_names}
+        and (root := found.target.split(".")[0]) not in {"torch", *sys.stdlib_module_names}
+        and (found.eager or root not in OPTIONAL)
+        and not module.name.startswith(ABOUT.get(root, ()) or "-")
     ]
 
 
@@ -238,6 +253,12 @@ def test_imports_follow_the_arrows_of_the_map(name: str) -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_each_outside_thing_has_one_door(name: str) -> None:
     assert closed_doors(MODULES[name]) == []
+
+
+def test_a_room_about_a_package_is_imported_by_nobody_else() -> None:
+    rooms = tuple(room for names in ABOUT.values() for room in names)
+    others = [module for name, module in MODULES.items() if not name.startswith(rooms)]
+    assert [i.target for m in others for i in m.imports() if i.target.startswith(rooms)] == []
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if is_in(name, "attentions")])
@@ -312,6 +333,8 @@ def test_the_library_of_mechanisms_does_not_know_the_harness() -> None:
     absolute = Module("attentions.linear", "from attentions.base import Attention")
     assert len(foreign_imports(absolute)) == 1
     assert foreign_imports(Module("attentions.linear", "from .base import Attention")) == []
+    assert foreign_imports(Module("attentions.models.swin", "import timm"))
+    assert foreign_imports(Module("attentions.models.swin", "def build():\n    import timm")) == []
 
 
 def test_a_way_around_a_door_is_found() -> None:

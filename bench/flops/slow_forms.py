@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from bench.flops.sample import Sample
 from bench.measure.multiply_adds import MultiplyAdds, count_multiply_adds
@@ -69,18 +68,16 @@ def readings(seen: MultiplyAdds, *, is_decisive: bool = False) -> list[SlowForm]
 def token_by_token(sample: Sample) -> list[SlowForm]:
     """One `step` for each token. Empty if the output is another.
 
-    Decisive where the state does not grow, which makes it a recurrence; with a cache of all tokens
+    Decisive where every step takes as much, which makes it a recurrence; with a cache of all tokens
     a step may go another way than a whole sequence.
     """
     mechanism, state = sample.mechanism, _empty_state(sample)
     outputs: list[Tensor] = []
-    sizes: set[int] = set()
 
     def step(index: int) -> None:
         nonlocal state
         out, state = mechanism.step(*_tokens(sample, slice(index, index + 1)), state)
         outputs.append(out)
-        sizes.add(sum(x.numel() for x in tree_leaves(state) if isinstance(x, Tensor)))
 
     counts = [
         count_multiply_adds(partial(step, index)) for index in range(sample.shape.query_len)
@@ -90,8 +87,9 @@ def token_by_token(sample: Sample) -> list[SlowForm]:
     products = sum(seen.products for seen in counts)
     written_out = sum(seen.written_out for seen in counts)
     totals = {"token by token": products, "token by token, and sums": products + written_out}
+    is_recurrence = len({(seen.products, seen.written_out) for seen in counts}) == 1
     return [
-        SlowForm(name=name, flops=2 * total, is_decisive=len(sizes) == 1)
+        SlowForm(name=name, flops=2 * total, is_decisive=is_recurrence)
         for name, total in totals.items()
         if name == "token by token" or written_out
     ]

@@ -46,8 +46,8 @@ def min_bytes_moved(record: Record) -> int | None:
 
 
 def _min_bytes(record: Record) -> int | None:
-    if not isinstance(record.result, Speed):
-        return None
+    if not isinstance(record.result, Speed) or record.cell.is_model:
+        return None  # a model's least traffic is not known: its layers could share a cache
     work, speed = record.cell.kernel, record.result
     tokens = work.batch_size * (1 if work.mode == "decode" else work.seq_len)
     output = tokens * work.num_heads * work.head_dim
@@ -115,7 +115,7 @@ def _ceilings(record: Record) -> list[Mapping[str, Any]]:
     With two threads a call can do what it can with one: small ones are faster so.
     """
     facts, cell = record.environment, record.cell
-    if cell.is_task:
+    if cell.is_task or cell.is_model:
         return []
     about = (cell.device, facts.get("devices", {}).get(cell.device), cell.kernel.dtype)
     all_of_them = (facts.get("calibration") or {}).get("ceilings", ())

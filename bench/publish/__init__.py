@@ -48,7 +48,7 @@ def publish(
     Raises:
         ConfigError: a file cannot be written.
     """
-    metrics = (*config.columns, *CHART_METRICS)
+    metrics = (*config.columns, *config.model_columns, *CHART_METRICS)
     board = build_leaderboard(records, metrics=metrics, controls=config.controls)
     files, notes = [write_whole(config.out / "table.csv", csv_text(records, config.metrics))], []
     pictures: list[tuple[str, str]] = []
@@ -58,7 +58,7 @@ def publish(
         files += chart_files
         notes += [note] if note else []
         pictures = [(chart.title, f"charts/{chart.name}.svg") for chart in drawn if not note]
-    page = leaderboard_page(board, config.columns, pictures)
+    page = leaderboard_page(board, config.columns, pictures, config.model_columns)
     files.insert(0, write_whole(config.out / "leaderboard.md", page))
     folders, more = publish_wandb(records, config, sweep)
     return Published(files=(*files, *folders), notes=(*notes, *more))

@@ -16,6 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from bench.cell import KernelWorkload, ModelWorkload
 from bench.publish.files import write_whole
 from bench.publish.leaderboard import Leaderboard, Ranking, Setting, TaskScores
 from bench.publish.tables import place_words, setting_words
@@ -53,6 +54,20 @@ class Chart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Size:
+    """What a chart runs along."""
+
+    words: str
+    unit: str
+
+
+SIZES = {
+    "seq_len": Size(words="Sequence length", unit="tokens"),
+    "image_size": Size(words="Image size", unit="pixels"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Axis:
     """A quantity on a logarithmic axis, in the unit in which it is shown."""
 
@@ -71,8 +86,8 @@ CHART_METRICS = (LATENCY.metric, MEMORY.metric)
 def charts(board: Leaderboard) -> tuple[Chart, ...]:
     """Every chart that has something to show.
 
-    Latency and peak memory against sequence length, one of each a setting with two lengths or
-    more; accuracy against latency, one a task.
+    Latency and peak memory against sequence length, or against a model's image size, one of each a
+    setting with two sizes or more; accuracy against latency, one a task.
     """
     styles = _styles(board)
     drawn: list[Chart | None] = []
@@ -143,24 +158,25 @@ def _against_length(
     styles: dict[str, _Style],
 ) -> Chart | None:
     points: list[Point] = [
-        {"entry": s.entry, "seq_len": ranking.seq_len, "value": float(value) / axis.factor}
+        {"entry": s.entry, "size": ranking.size, "value": float(value) / axis.factor}
         for ranking in rankings
         for s in ranking.standings
         if (value := s.values[axis.metric])  # a logarithmic axis has no zero
     ]
-    lengths = sorted({point["seq_len"] for point in points})
-    if len(lengths) < 2:
+    sizes = sorted({point["size"] for point in points})
+    if len(sizes) < 2:
         return None
+    size = SIZES[setting.workload.size_axis]
     entries = sorted({point["entry"] for point in points})
     height = max(320, (_LINE + 1) * len(entries))
     low, high = _padded([point["value"] for point in points])
     labels = _end_labels(points, height, low, high)
     colour = _by_entry("color", {e: styles[e].colour for e in entries})
     x = {
-        "field": "seq_len",
+        "field": "size",
         "type": "quantitative",
-        "scale": {"type": "log", "base": 2, "domain": [lengths[0], lengths[-1]], "nice": False},
-        "axis": {"title": "Sequence length (tokens)", "values": lengths, "format": ",d"},
+        "scale": {"type": "log", "base": 2, "domain": [sizes[0], sizes[-1]], "nice": False},
+        "axis": {"title": f"{size.words} ({size.unit})", "values": sizes, "format": ",d"},
     }
     y = {
         "field": "value",
@@ -186,7 +202,7 @@ def _against_length(
     notes = [setting_words(setting, board)]
     if missing:
         notes.append(f"Not drawn, being 0: {', '.join(missing)}")
-    title = f"{axis.words} against sequence length"
+    title = f"{axis.words} against {size.words.lower()}"
     spec = _frame(title, notes, _WIDTH, height) | {
         "data": {"name": "points", "values": points},
         "layer": [line, *_end_label_layers(labels, colour)],
@@ -200,21 +216,21 @@ def _end_labels(points: Sequence[Point], height: float, low: float, high: float)
     last: dict[str, Point] = {}
     for point in points:
         known = last.get(point["entry"])
-        if known is None or point["seq_len"] >= known["seq_len"]:
+        if known is None or point["size"] >= known["size"]:
             last[point["entry"]] = point
     stretch = math.log(high / low)
-    first, final = min(p["seq_len"] for p in points), max(p["seq_len"] for p in points)
-    ends = sorted(last.values(), key=lambda p: (p["seq_len"], -p["value"], p["entry"]))
+    first, final = min(p["size"] for p in points), max(p["size"] for p in points)
+    ends = sorted(last.values(), key=lambda p: (p["size"], -p["value"], p["entry"]))
     labels = []
-    for seq_len, group in groupby(ends, key=lambda point: point["seq_len"]):
+    for size, group in groupby(ends, key=lambda point: point["size"]):
         here = list(group)
         wanted = [height * math.log(high / point["value"]) / stretch for point in here]
         places = spread(wanted, gap=_LINE, low=0, high=height)
-        x = _WIDTH * math.log(seq_len / first) / math.log(final / first) + _LEADER
+        x = _WIDTH * math.log(size / first) / math.log(final / first) + _LEADER
         labels += [
             point
             | {
-                "label_seq_len": first * math.exp(x / _WIDTH * math.log(final / first)),
+                "label_size": first * math.exp(x / _WIDTH * math.log(final / first)),
                 "label_value": high * math.exp(-place / height * stretch),
             }
             for point, place in zip(here, places, strict=True)
@@ -260,14 +276,14 @@ def _end_label_layers(labels: Sequence[Point], colour: Spec) -> list[Spec]:
         "data": {"values": list(labels)},
         "mark": {"type": "rule", "strokeWidth": 1, "opacity": 0.6},
         "encoding": {
-            "x": {"field": "seq_len", "type": "quantitative"},
+            "x": {"field": "size", "type": "quantitative"},
             "y": {"field": "value", "type": "quantitative"},
-            "x2": {"field": "label_seq_len"},
+            "x2": {"field": "label_size"},
             "y2": {"field": "label_value"},
             "color": colour,
         },
     }
-    names = _names("label_seq_len", "label_value", align="left")
+    names = _names("label_size", "label_value", align="left")
     return [leader, *({"data": {"values": list(labels)}} | layer for layer in names)]
 
 
@@ -314,18 +330,20 @@ def _yardstick(task: TaskScores, board: Leaderboard, entries: Iterable[str]) -> 
     def fitness(ranking: Ranking) -> tuple[object, ...]:
         timed = {s.entry for s in ranking.standings if s.values[LATENCY.metric]}
         shape = ranking.setting.workload
+        assert isinstance(shape, KernelWorkload)
         is_plain = (
             shape.dtype == task.dtype,
             not shape.causal,
             not ranking.setting.extras,
             shape.mode == "forward",
         )
-        return (len(timed & wanted), *is_plain, ranking.seq_len)
+        return (len(timed & wanted), *is_plain, ranking.size)
 
     same_place = [
         ranking
         for ranking in board.rankings
-        if (ranking.setting.machine, ranking.setting.device) == (task.machine, task.device)
+        if not ranking.setting.is_model
+        and (ranking.setting.machine, ranking.setting.device) == (task.machine, task.device)
     ]
     return max(same_place, key=fitness, default=None)
 
@@ -365,7 +383,7 @@ def _scatter(
         "type": "quantitative",
         "scale": {"type": "log", "domain": [low, high], "nice": False},
         "axis": {
-            "title": f"Latency at seq_len {ranking.seq_len:,} (ms)",
+            "title": f"Latency at seq_len {ranking.size:,} (ms)",
             "values": _log_ticks(low, high),
             "format": "~r",
         },
@@ -530,15 +548,14 @@ def _log_ticks(low: float, high: float) -> list[float]:
 def _slug(setting: Setting, board: Leaderboard) -> str:
     """A file name that says all that was held fixed."""
     shape = setting.workload
-    parts = [
-        _place_slug(setting, board),
-        shape.dtype,
-        shape.mode,
-        shape.scope,
-        *(["causal"] if shape.causal else []),
-        *(f"{name}-{value}" for name, value in setting.extras.items()),
-        f"{shape.batch_size}x{shape.num_heads}x{shape.head_dim}",
-    ]
+    parts = [_place_slug(setting, board), shape.dtype, shape.mode, shape.scope]
+    size = f"{shape.batch_size}"
+    if isinstance(shape, ModelWorkload):
+        parts.append(shape.model)
+    else:
+        parts += ["causal"] if shape.causal else []
+        size += f"x{shape.num_heads}x{shape.head_dim}"
+    parts += [*(f"{name}-{value}" for name, value in setting.extras.items()), size]
     return re.sub(r"[^\w]+", "-", "-".join(parts))
 
 

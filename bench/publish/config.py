@@ -38,6 +38,7 @@ class PublishConfig:
         out: the folder that everything is written under.
         metrics: columns of ``table.csv`` and of W&B's tables, in this order.
         columns: of the leaderboard's own tables; narrow terminals drop the last ones.
+        model_columns: of its tables of whole models; empty for the same ones.
         controls: mechanisms that are shown beside the others and not ranked among them.
         charts: whether to draw.
     """
@@ -45,13 +46,14 @@ class PublishConfig:
     out: Path
     metrics: tuple[str, ...]
     columns: tuple[str, ...]
+    model_columns: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
     charts: bool = True
     wandb: WandbConfig = WandbConfig()
 
 
 def read_publish_config(config: Mapping[str, Any]) -> PublishConfig:
-    """Read the keys ``out``, ``metrics``, ``columns``, ``controls``, ``charts`` and ``wandb``.
+    """Read ``out``, ``metrics``, the two ``columns``, ``controls``, ``charts`` and ``wandb``.
 
     Keys that are somebody else's are left alone.
 
@@ -60,7 +62,9 @@ def read_publish_config(config: Mapping[str, Any]) -> PublishConfig:
     """
     metrics = _names(config, "metrics")
     columns = _names(config, "columns")
-    for key, names in (("metrics", metrics), ("columns", columns)):
+    model_columns = _names(config, "model_columns") if "model_columns" in config else columns
+    shown = {"metrics": metrics, "columns": columns, "model_columns": model_columns}
+    for key, names in shown.items():
         if not names:
             raise ConfigError(
                 f"{key} is empty. Name one metric or more; see conf/publish/default.yaml."
@@ -74,6 +78,7 @@ def read_publish_config(config: Mapping[str, Any]) -> PublishConfig:
         out=Path(_text(config, "out")),
         metrics=metrics,
         columns=columns,
+        model_columns=model_columns,
         controls=_names(config, "controls"),
         charts=charts,
         wandb=_read_wandb(config.get("wandb")),

@@ -27,6 +27,7 @@ def _joined(unit: str) -> tuple[tuple[float, str], ...]:
 # The end of a metric's name, its scales from large to small, and a title if nothing else is left.
 _ENDINGS = (
     ("_tokens_per_s", _decimal("tokens/s"), ""),
+    ("_images_per_s", _decimal("images/s"), ""),
     ("flops_per_s", _joined("FLOP/s"), "compute rate"),
     ("bytes_per_s", _joined("B/s"), ""),
     ("flops", _joined("FLOP"), "compute"),

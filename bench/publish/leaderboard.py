@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, TypeVar
 
-from bench.cell import KernelWorkload
+from bench.cell import ModelWorkload, TimedWorkload
 from bench.metrics import Value, evaluate
 from bench.publish.format import interval_names
 from bench.publish.machine import describe_machine
@@ -26,23 +26,29 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """All that records must share to be ranked together, but the sequence length.
+    """All that records must share to be ranked together, but their size.
 
     Attributes:
-        workload: with a ``seq_len`` of 0; an axis that is added to it keeps tables apart by itself.
+        workload: with a size of 0, be it ``seq_len`` or a model's ``image_size``; an axis that is
+            added to it keeps tables apart by itself.
     """
 
     machine: str
     method_version: int
     device: str
     num_threads: int
-    workload: KernelWorkload
+    workload: TimedWorkload
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it is of a whole model."""
+        return isinstance(self.workload, ModelWorkload)
 
     @property
     def axes(self) -> dict[str, Any]:
         """Everything by name."""
         shape = asdict(self.workload)
-        del shape["seq_len"]
+        del shape[self.workload.size_axis]
         place = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "workload"}
         return place | shape
 
@@ -57,10 +63,10 @@ class Setting:
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Places float32 and forward first, and the rest by its values."""
+        """Places models last, float32 and forward first, and the rest by its values."""
         rest = self.axes
         dtype, mode = rest.pop("dtype"), rest.pop("mode")
-        return (*rest.values(), *_place_in(_DTYPES, dtype), *_place_in(_MODES, mode))
+        return (self.is_model, *rest.values(), *_place_in(_DTYPES, dtype), *_place_in(_MODES, mode))
 
 
 def _place_in(known: Sequence[str], word: str) -> tuple[int, str]:
@@ -90,10 +96,14 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """The entries at one setting and one sequence length, best first."""
+    """The entries at one setting and one size, best first.
+
+    Attributes:
+        size: the sequence length, or the image size of a model.
+    """
 
     setting: Setting
-    seq_len: int
+    size: int
     standings: tuple[Standing, ...]
 
 
@@ -170,16 +180,16 @@ def build_leaderboard(
     newest = latest(records)
     metrics = tuple(dict.fromkeys([*metrics, RANKED_BY, *interval_names(RANKED_BY)]))
     names = row_names(record.cell for record in newest)
-    kernels = _group((r for r in newest if not r.cell.is_task), _setting_and_length)
+    timed = _group((r for r in newest if not r.cell.is_task), _setting_and_size)
     tasks = _group((r for r in newest if r.cell.is_task), _task_setting)
     rankings = [
-        Ranking(setting=setting, seq_len=length, standings=_rank(group, names, metrics, controls))
-        for (setting, length), group in kernels.items()
+        Ranking(setting=setting, size=size, standings=_rank(group, names, metrics, controls))
+        for (setting, size), group in timed.items()
     ]
     starts = sorted(record.started_at for record in newest)
     return Leaderboard(
         machines=tuple(sorted({describe_machine(record) for record in newest})),
-        rankings=tuple(sorted(rankings, key=lambda r: (r.setting.order, r.seq_len))),
+        rankings=tuple(sorted(rankings, key=lambda r: (r.setting.order, r.size))),
         tasks=tuple(_score_task(group, names, controls) for _, group in sorted(tasks.items())),
         holes=tuple(sorted((r for r in newest if r.status is not Status.OK), key=_hole_order)),
         num_cells=len(newest),
@@ -194,15 +204,16 @@ def _group(records: Iterable[Record], key: Callable[[Record], K]) -> dict[K, lis
     return groups
 
 
-def _setting_and_length(record: Record) -> tuple[Setting, int]:
+def _setting_and_size(record: Record) -> tuple[Setting, int]:
+    work = record.cell.timed
     setting = Setting(
         machine=describe_machine(record),
         method_version=record.method_version,
         device=record.cell.device,
         num_threads=record.cell.num_threads,
-        workload=replace(record.cell.kernel, seq_len=0),
+        workload=work.without_size(),
     )
-    return setting, record.cell.kernel.seq_len
+    return setting, work.size
 
 
 def _task_setting(record: Record) -> tuple[str, str, str, int, str, str, int, str]:
@@ -304,6 +315,8 @@ def _qualities(records: Iterable[Record]) -> list[Quality]:
 def _hole_order(record: Record) -> tuple[object, ...]:
     cell = record.cell
     if cell.is_task:
-        return (1, cell.entry, cell.task.label, cell.task.seed, "")
+        return (2, cell.entry, cell.task.label, cell.task.seed, "")
+    if cell.is_model:
+        return (1, cell.entry, cell.model.model, cell.model.image_size, cell.describe())
     shape = cell.kernel
     return (0, cell.entry, shape.dtype, shape.seq_len, cell.describe())

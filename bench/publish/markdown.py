@@ -11,6 +11,7 @@ from bench.publish.tables import (
     Table,
     holes_table,
     machine_words,
+    model_sections,
     speed_sections,
     summary_words,
     task_sections,
@@ -33,16 +34,23 @@ _HOW_TO_READ = """\
 - **Roofline fraction** is the least time in which this machine could do the call, by its fastest
   products and copies as `python -m bench.calibrate` measured them, over the latency; `compute` or
   `memory` is the side that sets it. `uniform` and `none` read less than all of their inputs.
+- **Whole models**: an entry's row is the model with that entry in the place of its attention, and
+  `original` the model as it is. Its speed-up is over the same model with softmax in that place.
+  **Compute** is what torch's counter sees of it on tensors without values.
 - **RMS error** is the distance from a float64 oracle, relative to the oracle's norm.
 - **Accuracy** is of one small model in which only the mechanism changes. With n examples, an
   accuracy p has a standard error of about sqrt(p (1 - p) / n): smaller differences say nothing.
-- No table mixes machines, devices, dtypes, scopes or shapes, and of several records of a cell the
-  newest counts. All numbers, and many more, are in `table.csv`; what was observed is in `records/`.
+- No table mixes machines, devices, dtypes, scopes, models or shapes, and of several records of a
+  cell the newest counts. All numbers, and many more, are in `table.csv`; what was observed is in
+  `records/`.
 """
 
 
 def leaderboard_page(
-    board: Leaderboard, columns: Sequence[str], pictures: Sequence[tuple[str, str]] = ()
+    board: Leaderboard,
+    columns: Sequence[str],
+    pictures: Sequence[tuple[str, str]] = (),
+    model_columns: Sequence[str] = (),
 ) -> str:
     """The whole page.
 
@@ -50,11 +58,13 @@ def leaderboard_page(
         board: what to show.
         columns: metrics of the speed tables.
         pictures: title and path, relative to the page, of each chart.
+        model_columns: metrics of the tables of whole models; empty for the same ones.
     """
     blocks = ["# Leaderboard of attention mechanisms"]
     blocks += [f"Measured on {words}." for words in map(escape, machine_words(board))]
     blocks.append(summary_words(board))
     blocks += _chapter("Speed and memory", speed_sections(board, columns))
+    blocks += _chapter("Whole models", model_sections(board, model_columns or columns))
     blocks += _chapter("Task accuracy", task_sections(board))
     if pictures:
         blocks.append("## Charts")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from bench.cell import ModelWorkload
 from bench.metrics.roofline import bound
 from bench.publish.format import (
     Column,
@@ -50,13 +51,24 @@ class Section:
 
 
 def speed_sections(board: Leaderboard, columns: Sequence[str]) -> tuple[Section, ...]:
-    """One section a setting, one table a sequence length.
+    """One section a setting of mechanisms, one table a sequence length.
 
     Where no entry has a number there is nothing to rank; `holes_table` lists those cells.
     """
-    rankings = [
+    return _sections([r for r in board.rankings if not r.setting.is_model], board, columns)
+
+
+def model_sections(board: Leaderboard, columns: Sequence[str]) -> tuple[Section, ...]:
+    """One section a setting of a whole model, one table an image size; else as `speed_sections`."""
+    return _sections([r for r in board.rankings if r.setting.is_model], board, columns)
+
+
+def _sections(
+    rankings: Sequence[Ranking], board: Leaderboard, columns: Sequence[str]
+) -> tuple[Section, ...]:
+    with_numbers = [
         ranking
-        for ranking in board.rankings
+        for ranking in rankings
         if any(standing.record.status is Status.OK for standing in ranking.standings)
     ]
     return tuple(
@@ -64,7 +76,7 @@ def speed_sections(board: Leaderboard, columns: Sequence[str]) -> tuple[Section,
             title=setting_words(setting, board),
             tables=tuple(_ranking_table(ranking, columns) for ranking in group),
         )
-        for setting, group in groupby(rankings, key=lambda ranking: ranking.setting)
+        for setting, group in groupby(with_numbers, key=lambda ranking: ranking.setting)
     )
 
 
@@ -125,7 +137,7 @@ def _ranking_table(ranking: Ranking, columns: Sequence[str]) -> Table:
         if name == columns[0] or any(standing.values[name] is not None for standing in standings)
     }
     return Table(
-        title=f"seq_len {ranking.seq_len:,}",
+        title=f"{ranking.setting.workload.size_axis} {ranking.size:,}",
         header=("rank", "entry", *(column.title for column in shown.values())),
         rows=tuple(_standing_cells(standing, shown) for standing in standings),
         num_text=2,
@@ -187,17 +199,16 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
 def setting_words(setting: Setting, board: Leaderboard) -> str:
     """What a section is about, as ``cpu · 1 thread · float32 · forward · core · ...``."""
     shape = setting.workload
-    heads = quantity(shape.num_heads, "head")
-    words = [
-        place_words(setting, board),
-        shape.dtype,
-        shape.mode.replace("forward_backward", "forward + backward").replace("_", " "),
-        shape.scope,
-        *(["causal"] if shape.causal else []),
-        *(f"{name} {value}" for name, value in setting.extras.items()),
-        f"batch {shape.batch_size}, {heads} of {shape.head_dim}",
-    ]
-    return " · ".join(words)
+    mode = shape.mode.replace("forward_backward", "forward + backward").replace("_", " ")
+    words = [place_words(setting, board), shape.dtype, mode]
+    size = f"batch {shape.batch_size}"
+    if isinstance(shape, ModelWorkload):
+        words.insert(0, shape.model)
+    else:
+        words += [shape.scope, *(["causal"] if shape.causal else [])]
+        size += f", {quantity(shape.num_heads, 'head')} of {shape.head_dim}"
+    extras = [f"{name} {value}" for name, value in setting.extras.items()]
+    return " · ".join([*words, *extras, size])
 
 
 def place_words(place: Setting | TaskScores, board: Leaderboard) -> str:
@@ -215,8 +226,11 @@ def place_words(place: Setting | TaskScores, board: Leaderboard) -> str:
 def _cell_words(record: Record, board: Leaderboard) -> str:
     cell = record.cell
     words = [cell.describe().removeprefix(f"{cell.entry} ")]
-    if not cell.is_task:
-        everywhere = [ranking.setting.axes for ranking in board.rankings]
+    if cell.is_model:
+        words.append(f"batch_size={cell.model.batch_size}")
+    elif not cell.is_task:
+        settings = [ranking.setting for ranking in board.rankings]
+        everywhere = [setting.axes for setting in settings if not setting.is_model]
         own = cell.to_dict()
         words += [
             f"{name}={own[name]}"

@@ -17,6 +17,7 @@ from bench.publish.tables import (
     Table,
     holes_table,
     machine_words,
+    model_sections,
     speed_sections,
     summary_words,
     task_sections,
@@ -31,8 +32,13 @@ def print_leaderboard(records: Sequence[Record], config: PublishConfig, console:
 
     Where the console is narrow the last columns are left out, and a line says so.
     """
-    board = build_leaderboard(records, metrics=config.columns, controls=config.controls)
-    sections = [*speed_sections(board, config.columns), *task_sections(board)]
+    shown = (*config.columns, *config.model_columns)
+    board = build_leaderboard(records, metrics=shown, controls=config.controls)
+    sections = [
+        *speed_sections(board, config.columns),
+        *model_sections(board, config.model_columns or config.columns),
+        *task_sections(board),
+    ]
     for section in sections:
         _print_section(section, console)
     if board.holes:

@@ -7,6 +7,7 @@ one more try offline. W&B is never asked online without a key, where it would pr
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -20,6 +21,9 @@ from bench.record import SCHEMA_VERSION, Record, Status
 
 INIT_TIMEOUT_S = 20.0
 FINISH_TIMEOUT_S = 60.0
+_PREFIXES = {"seq_len": "", "image_size": "model/"}
+"""Axes that curves run along, and what the names of their scalars begin with."""
+
 _NO_AXES = {"entry", "mechanism", "kind", "hyperparameters", "task_settings", "plugins"}
 _FALSE_FRIENDS = {"dryrun": "offline", "run": "online"}  # older names that W&B still accepts
 
@@ -207,12 +211,13 @@ def run_id(sweep: str) -> str:
 def _log(
     wandb: Any, run: Any, records: Sequence[Record], board: Leaderboard, config: PublishConfig
 ) -> None:
-    run.define_metric("seq_len", hidden=True)
-    for name in config.metrics:
-        run.define_metric(f"{name}/*", step_metric="seq_len")
-    # Each call is a step of W&B's own, which only rises; seq_len is the step of the curves.
-    for seq_len, scalars in curves(board, config.metrics):
-        run.log({"seq_len": seq_len, **scalars})
+    for axis, prefix in _PREFIXES.items():
+        run.define_metric(axis, hidden=True)
+        for name in config.metrics:
+            run.define_metric(f"{prefix}{name}/*", step_metric=axis)
+        # Each call is a step of W&B's own, which only rises; the size is the step of the curves.
+        for size, scalars in curves(board, config.metrics, axis):
+            run.log({axis: size, **scalars})
     leaderboard_columns, leaderboard_rows = _leaderboard_table(board, config.metrics)
     record_columns, record_rows = flat_rows(records, config.metrics)
     run.log(
@@ -225,20 +230,25 @@ def _log(
 
 
 def curves(
-    board: Leaderboard, metrics: Sequence[str]
+    board: Leaderboard, metrics: Sequence[str], axis: str = "seq_len"
 ) -> Iterator[tuple[int, dict[str, float | int]]]:
-    """Scalars at each sequence length, ascending, named ``metric/setting/entry``.
+    """Scalars at each size along an axis, ascending, named ``metric/setting/entry``.
 
-    Only lengths and settings with a number count, so that a failure elsewhere renames no curve.
+    Those of whole models, along ``image_size``, are named ``model/metric/setting/entry``. Only
+    sizes and settings with a number count, so that a failure elsewhere renames no curve.
     """
-    timed = [ranking for ranking in board.rankings if any(map(_is_timed, ranking.standings))]
+    timed = [
+        ranking
+        for ranking in board.rankings
+        if ranking.setting.workload.size_axis == axis and any(map(_is_timed, ranking.standings))
+    ]
     names = _setting_names({ranking.setting for ranking in timed})
-    by_length = sorted(timed, key=lambda ranking: ranking.seq_len)
-    for seq_len, group in groupby(by_length, key=lambda ranking: ranking.seq_len):
+    by_size = sorted(timed, key=lambda ranking: ranking.size)
+    for size, group in groupby(by_size, key=lambda ranking: ranking.size):
         yield (
-            seq_len,
+            size,
             {
-                f"{name}/{names[ranking.setting]}/{standing.entry}": value
+                f"{_PREFIXES[axis]}{name}/{names[ranking.setting]}/{standing.entry}": value
                 for ranking in group
                 for standing in ranking.standings
                 for name in metrics
@@ -262,7 +272,8 @@ def _setting_names(settings: Collection[Setting]) -> dict[Setting, str]:
         for setting, own in axes.items():
             # A machine's words are long, and hold characters that W&B's names may not.
             value = values.index(own[axis]) + 1 if axis == "machine" else own[axis]
-            names[setting] += f" {axis}={value}"
+            word = re.sub(r"[^\w.]+", "-", str(value)) if axis == "model" else value
+            names[setting] += f" {axis}={word}"
     return names
 
 
@@ -303,13 +314,14 @@ def _run_config(records: Sequence[Record], sweep: str) -> dict[str, Any]:
 def _leaderboard_table(
     board: Leaderboard, metrics: Sequence[str]
 ) -> tuple[Sequence[str], list[Mapping[str, Any]]]:
-    axes = tuple(board.rankings[0].setting.axes) if board.rankings else ()
+    axes = dict.fromkeys(name for ranking in board.rankings for name in ranking.setting.axes)
     place = ("machine", "method_version", "device", "num_threads", "dtype")
-    common = ("seq_len", "task", "seeds", "rank", "entry", "status")
+    common = (*_PREFIXES, "task", "seeds", "rank", "entry", "status")
     columns = tuple(dict.fromkeys([*place, *axes, *common, *metrics]))
     rows: list[Mapping[str, Any]] = [
         ranking.setting.axes
-        | {"seq_len": ranking.seq_len, "rank": standing.rank, "entry": standing.entry}
+        | {ranking.setting.workload.size_axis: ranking.size}
+        | {"rank": standing.rank, "entry": standing.entry}
         | {"status": str(standing.record.status)}
         | {name: standing.values[name] for name in metrics}
         for ranking in board.rankings

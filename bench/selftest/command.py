@@ -19,7 +19,7 @@ from bench.launch import WorkerServer
 from bench.measure import load
 from bench.measure.clock import now_s
 from bench.plan import plan
-from bench.progress import format_duration
+from bench.progress import UnitProgress, format_duration
 from bench.publish.files import write_whole
 from bench.selftest.config import SelftestConfig, read_selftest_config
 from bench.selftest.data import Journal, Line, new_session, newest_run
@@ -28,9 +28,10 @@ from bench.selftest.neighbour import Neighbour
 from bench.selftest.ours import ask_the_gate, measure_precision
 from bench.selftest.overhead import measure_overhead
 from bench.selftest.page import page_of
-from bench.selftest.progress import SelftestProgress
 from bench.selftest.rivals import ask_a_rival
 from bench.selftest.units import Unit, plan_units
+
+_LINE_EVERY_S = 30.0
 
 
 def selftest(composed: dict[str, Any]) -> int:
@@ -88,7 +89,7 @@ def measure(todo: Sequence[Unit], bench: Bench, journal: Journal, console: Conso
         bench.server,
         bench.interrupt,
         Neighbour() as neighbour,
-        SelftestProgress(console, todo) as progress,
+        UnitProgress(console, todo, line_every_s=_LINE_EVERY_S) as progress,
     ):
         try:
             bench.server.start()  # its seconds are nobody's

@@ -13,7 +13,7 @@ import bench
 from attentions.capabilities import Capabilities
 from attentions.catalogue import CatalogueEntry, catalogue
 from bench.errors import ConfigError
-from bench.listing import goldens_passed, in_words, main, read_out, table
+from bench.listing import Query, goldens_passed, in_words, main, read_query, table
 from bench.proof import Proof, Verdict
 from bench.verify import write_rows
 
@@ -66,7 +66,8 @@ def test_every_mechanism_has_a_row_with_its_source() -> None:
     rows = cells(entries, {"softmax": (12, 12)})
     assert len(rows) == len(entries) > 0
     for entry, row in zip(entries, rows, strict=True):
-        name, title, kind, can, source, goldens = row.split(" | ")
+        name, title, family, kind, can, source, goldens = row.split(" | ")
+        assert family == entry.family
         assert (name, title, source) == (entry.name, entry.title, entry.source)
         assert kind == ("layer" if entry.is_layer else "core")
         assert can == in_words(entry.capabilities)
@@ -102,8 +103,50 @@ def test_capabilities_are_said_in_words() -> None:
 
 
 def test_the_folder_of_results_is_a_word_like_any_other_commands() -> None:
-    assert read_out([]) == Path("results")
-    assert read_out(["out=/tmp/a"]) == Path("/tmp/a")
+    assert read_query([]) == Query(out=Path("results"))
+    assert read_query(["out=/tmp/a"]).out == Path("/tmp/a")
+
+
+def named(*words: str) -> set[str]:
+    query = read_query(list(words))
+    return {entry.name for entry in catalogue() if query.admits(entry)}
+
+
+def test_a_family_is_shown_alone_or_with_others() -> None:
+    assert {"linear", "nala"} <= named("family=kernel") and "gla" not in named("family=kernel")
+    both = named("family=kernel") | named("family=recurrent")
+    assert named("family=kernel,recurrent") == named("family=[kernel, recurrent]") == both
+
+
+@pytest.mark.parametrize("claim", ["causal", "recurrent", "needs_grid"])
+def test_a_claim_splits_the_mechanisms_in_two(claim: str) -> None:
+    having, lacking = named(f"{claim}=true"), named(f"{claim}=False")
+    assert having and lacking and not having & lacking
+    assert having | lacking == named()
+    assert all(getattr(e.capabilities, claim) for e in catalogue() if e.name in having)
+
+
+def test_filters_narrow_each_other() -> None:
+    both = named("family=kernel", "causal=true", "recurrent=false")
+    assert both == named("family=kernel") & named("causal=true") & named("recurrent=false")
+
+
+@pytest.mark.parametrize("word", ["family=kernl", "causal=maybe", "needs_grid=1"])
+def test_a_value_that_a_filter_cannot_have_is_bad_input(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word]) == 2
+    assert f"ConfigError: {word}" in capsys.readouterr().err
+
+
+def test_a_misspelt_family_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["family=kernl"]) == 2
+    assert "Did you mean kernel?" in capsys.readouterr().err
+
+
+def test_filters_that_leave_nothing_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["family=control", "recurrent=true"]) == 0
+    assert capsys.readouterr().out.startswith("No mechanism is all of this.")
 
 
 @pytest.mark.parametrize("word", ["ou=x", "out=", "out", "nala"])

@@ -80,10 +80,10 @@ def test_values_are_shown_in_the_unit_that_the_axis_names() -> None:
     latency, memory = drawn(records)
     assert axis_title(latency) == "Latency (ms)"
     for point in points(latency):
-        expected = seconds[point["entry"], point["seq_len"]]
+        expected = seconds[point["entry"], point["size"]]
         assert point["value"] / 1e3 == pytest.approx(expected)
     assert axis_title(memory) == "Peak memory (MiB)"
-    (peak,) = [p for p in points(memory) if p["entry"] == "nala" and p["seq_len"] == 256]
+    (peak,) = [p for p in points(memory) if p["entry"] == "nala" and p["size"] == 256]
     assert peak["value"] == 1.25
 
 

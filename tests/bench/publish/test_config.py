@@ -27,6 +27,7 @@ def test_plain_values_become_a_frozen_config_and_keys_of_others_are_left_alone()
         out=Path("somewhere"),
         metrics=("latency_s", "flops"),
         columns=("latency_s",),
+        model_columns=("latency_s",),
         controls=("none",),
         charts=False,
         wandb=WandbConfig(mode=None, project="p"),

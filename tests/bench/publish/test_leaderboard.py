@@ -143,8 +143,7 @@ def test_rankings_come_in_an_order_that_records_cannot_change() -> None:
     random.Random(4).shuffle(shuffled)
     assert board(shuffled) == board(records)
     places = [
-        (r.setting.workload.dtype, r.setting.workload.mode, r.seq_len)
-        for r in board(records).rankings
+        (r.setting.workload.dtype, r.setting.workload.mode, r.size) for r in board(records).rankings
     ]
     assert places[:4] == [
         ("float32", "forward", 256),

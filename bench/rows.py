@@ -1,0 +1,29 @@
+"""The rows of the leaderboard, by the mechanism that they set; read as text, without Hydra."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import bench
+
+_FOLDER = Path(bench.__file__).resolve().parent.parent / "conf" / "attention"
+_MECHANISM = re.compile(r"^ +mechanism: *(\w+)", re.MULTILINE)
+
+
+def rows_of(mechanism: str) -> tuple[str, ...]:
+    """Labels of the YAMLs of conf/attention that name a mechanism, its own name first."""
+    rows = [label for label, name in _all_rows() if name == mechanism]
+    return tuple(sorted(rows, key=lambda label: (label != mechanism, label)))
+
+
+@cache
+def _all_rows() -> tuple[tuple[str, str], ...]:
+    """Label and mechanism of every YAML."""
+    found = []
+    for file in sorted(_FOLDER.glob("*.yaml")):
+        said = _MECHANISM.search(file.read_text(encoding="utf-8"))
+        if said:
+            found.append((file.stem, said[1]))
+    return tuple(found)

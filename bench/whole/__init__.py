@@ -1,0 +1,1 @@
+"""Whole models, `scope=model`: image classifiers, built, checked and timed as mechanisms are."""
