@@ -8,16 +8,29 @@ from typing import Any
 
 from torch import Tensor
 
+_GREATEST = 3.4028234663852886e38
+"""Of the numbers of float32, in which features and normalisers are computed."""
+_GREATEST_WHOLE = 2**63 - 1
+"""Of torch's sizes and seeds."""
+
+
+def _refuse_beyond_float32(mechanism: str, argument: str, value: float) -> None:
+    if abs(value) > _GREATEST:
+        raise ValueError(
+            f"{mechanism}: {argument} is {value!r}; float32 holds no number beyond {_GREATEST:g}."
+        )
+
 
 def _is_number(value: Any) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    return is_number and -math.inf < value < math.inf  # an int may be beyond all floats
 
 
 def positive(mechanism: str, argument: str, value: Any) -> float:
     """A finite number above 0."""
     if not _is_number(value) or value <= 0:
         raise ValueError(f"{mechanism}: {argument} is {value!r}; a number above 0 is needed.")
+    _refuse_beyond_float32(mechanism, argument, value)
     return float(value)
 
 
@@ -31,6 +44,7 @@ def at_least(
             f"{mechanism}: {argument} is {value!r}; a number of {least:g} or more is needed"
             f"{reason}."
         )
+    _refuse_beyond_float32(mechanism, argument, value)
     return float(value)
 
 
@@ -40,6 +54,8 @@ def whole(mechanism: str, argument: str, value: Any, least: int) -> int:
         raise ValueError(
             f"{mechanism}: {argument} is {value!r}; a whole number of {least} or more is needed."
         )
+    if value > _GREATEST_WHOLE:
+        raise ValueError(f"{mechanism}: {argument} is {value!r}; less than 2^63 is needed.")
     return value
 
 

@@ -9,6 +9,7 @@ gradients of gradients are asked for, the plain form is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -98,6 +99,8 @@ def _with_rows_as_heads(
         apart = (torch.unflatten(x, 1, (rows, num_heads))[0] for x in (q, k, v))
         return plain(*apart, *(weight[:num_heads] for weight in repeated)).flatten(0, 1)[None]
 
+    if kernel.turn is not None and len(kernel.turn) > 1:
+        kernel = replace(kernel, turn=kernel.turn.repeat(rows, 1, 1))
     joined = (x.flatten(0, 1)[None] for x in (q, k, v))
     repeated = (weight.repeat(rows, *[1] * (weight.dim() - 1)) for weight in weights)
     out = attention_by_tiles(kernel, *joined, *repeated, plain=plain_by_rows)

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._engine_forward import above_floor, normalisers, rotate_
+from ._engine_forward import above_floor, normalisers, rotate_, turn_of
 from ._engine_kernel import Kernel, Reading, Sums
 from ._engine_maps import Parts, Pull
-from ._engine_products import backproject, meet, read, read_into, spread
+from ._engine_products import backproject, meet_again, read, read_into, spread
 from ._engine_tiles import Job, store, widened
 
 
@@ -40,7 +40,7 @@ def query_gradients(
     for tokens in job.tiles():
         d_out = widened(d_outputs[:, tokens])
         parts, pull = kernel.queries.linearised(widened(queries[:, tokens]), tokens, *mine)
-        turned = _rotated(parts, kernel.turn, tokens)
+        turned = _rotated(parts, turn_of(kernel.turn, job, tokens))
         d_parts: list[Tensor] = []
         shares = []  # c, of each reading
         for reading, d_sums in zip(local, d_local, strict=True):
@@ -50,14 +50,14 @@ def query_gradients(
                 moves = above_floor(kernel, divisor)
                 divisor.reciprocal_()
                 g = g * divisor
-            meet(d_sums.contexts, g, turned)
+            meet_again(d_sums.contexts, g, turned)
             d_read = [spread(g, context) for context in reading.sums.contexts]
             if divisor is not None:
                 shares.append(_dot(d_read, turned).mul_(divisor).mul_(moves).neg_())
             d_parts = (
                 [a.add_(b) for a, b in zip(d_parts, d_read, strict=True)] if d_parts else d_read
             )
-        rotate_(d_parts, turn_back, tokens)
+        rotate_(d_parts, turn_of(turn_back, job, tokens))
         for reading, d_sums, share in zip(local, d_local, shares, strict=False):
             through = zip(d_parts, parts, reading.sums.key_sums, d_sums.key_sums, strict=True)
             for d_part, part, key_sum, d_key_sum in through:
@@ -89,13 +89,13 @@ def key_gradients(
         value = widened(values[:, tokens])
         key = widened(keys[:, tokens])
         parts, pull = kernel.keys.linearised(key, tokens, *mine, *peaks)
-        turned = _rotated(parts, kernel.turn, tokens)
+        turned = _rotated(parts, turn_of(kernel.turn, job, tokens))
         if value.dtype == v.dtype:
             read_into(d_values[:, tokens], turned, local.contexts)
         else:
             store(read(turned, local.contexts), d_values[:, tokens])
         d_parts = [spread(value, context) for context in local.contexts]
-        rotate_(d_parts, turn_back, tokens)
+        rotate_(d_parts, turn_of(turn_back, job, tokens))
         for d_part, d_key_sum in zip(d_parts, local.key_sums, strict=True):
             d_part.add_(d_key_sum.transpose(1, 2))
         _pull_back(pull, d_parts, d_keys[:, tokens], d_weights)
@@ -112,12 +112,10 @@ def _pull_back(
         total.add_(more)
 
 
-def _rotated(parts: Parts, turn: Tensor | None, tokens: slice) -> Parts:
+def _rotated(parts: Parts, turn: Tensor | None) -> Parts:
     if turn is None:
         return parts
-    turned = (
-        torch.view_as_complex(part.view(*part.shape[:-1], -1, 2)) * turn[tokens] for part in parts
-    )
+    turned = (torch.view_as_complex(part.view(*part.shape[:-1], -1, 2)) * turn for part in parts)
     return tuple(torch.view_as_real(part).flatten(-2) for part in turned)
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from ._engine import is_ordinary
-from ._engine_threads import run_jobs
 
 _ELEMENTS = 2**17
 """Most elements of an image's rows that are multiplied at once."""
@@ -84,19 +83,21 @@ def kernel_gradient(image: Tensor, grad: Tensor, size: int) -> Tensor:
     padded = functional.pad(image.permute(0, 2, 3, 1), (0, 0, reach, reach, reach, reach))
     d_out = grad.permute(0, 2, 3, 1)
     height = max(1, _ELEMENTS // (columns * channels))
-    blocks = [(b, top) for b in range(batch_size) for top in range(0, rows, height)]
-
-    def taps(block: tuple[int, int]) -> Tensor:
-        index, top = block
-        part = d_out[index, top : top + height]  # (height, columns, C)
-        product = torch.empty_like(part)
-        sums = part.new_empty(size, size, channels)
-        for down in range(size):
-            below = padded[index, top + down : top + down + len(part)]
-            for right in range(size):
-                torch.mul(below[:, right : right + columns], part, out=product)
-                torch.sum(product, dim=(0, 1), out=sums[down, right])
-        return sums
-
-    total = torch.stack(run_jobs(taps, blocks)).sum(dim=0)
+    total = image.new_zeros(size, size, channels)
+    for index in range(batch_size):
+        for top in range(0, rows, height):
+            total += _taps(padded[index, top:], d_out[index, top : top + height], size)
     return total.permute(2, 0, 1).unsqueeze(1)
+
+
+def _taps(image: Tensor, grad: Tensor, size: int) -> Tensor:
+    """Products of (rows, columns, C) with the image as each tap shifts it: (size, size, C)."""
+    rows, columns, channels = grad.shape
+    product = torch.empty_like(grad)
+    sums = grad.new_empty(size, size, channels)
+    for down in range(size):
+        for right in range(size):
+            shifted = image[down : down + rows, right : right + columns]
+            torch.mul(shifted, grad, out=product)
+            torch.sum(product, dim=(0, 1), out=sums[down, right])
+    return sums

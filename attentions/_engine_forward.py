@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ._engine_kernel import Kernel, Reading, Sums
 from ._engine_maps import Parts, PeakedMap
-from ._engine_products import meet, project, read, read_into
+from ._engine_products import meet, meet_again, project, read, read_into
 from ._engine_tiles import Job, widened
 
 
@@ -31,12 +31,14 @@ def sum_keys(
     for tokens in job.tiles():
         parts = kernel.keys.features(widened(keys[:, tokens]), tokens, *mine)
         value = widened(values[:, tokens])
+        key_sums = tuple(part.sum(dim=1).unsqueeze(-1) for part in parts)
+        rotate_(parts, turn_of(kernel.turn, job, tokens))
         if sums is None:
-            sums = Sums.zeros((len(value),), value, parts)
-        for part, key_sum in zip(parts, sums.key_sums, strict=True):
-            key_sum.add_(part.sum(dim=1).unsqueeze(-1))
-        rotate_(parts, kernel.turn, tokens)
-        meet(sums.contexts, value, parts)
+            sums = Sums(contexts=meet(value, parts), key_sums=key_sums)
+            continue
+        for total, more in zip(sums.key_sums, key_sums, strict=True):
+            total.add_(more)
+        meet_again(sums.contexts, value, parts)
     assert sums is not None
     return sums, None
 
@@ -49,17 +51,17 @@ def _sum_peaked_keys(
     for tokens in job.tiles():
         key, value = widened(keys[:, tokens]), widened(values[:, tokens])
         base, risen = keys_map.rising(key, tokens, peak, *weights)
+        key_sum = base.sum(dim=1).unsqueeze(-1)
         if sums is None:
-            sums = Sums.zeros((len(value),), value, (base,))
+            sums = Sums(contexts=meet(value, (base,)), key_sums=(key_sum,))
             value_sum = torch.zeros_like(sums.contexts[0][..., :1])
         else:
             fade = (peak - risen).exp_()  # (heads, 1, 1 or F)
             sums.contexts[0].mul_(fade)
-            sums.key_sums[0].mul_(fade.transpose(1, 2))
-        sums.key_sums[0].add_(base.sum(dim=1).unsqueeze(-1))
+            sums.key_sums[0].mul_(fade.transpose(1, 2)).add_(key_sum)
+            meet_again(sums.contexts, value, (base,))
         if keys_map.floor:
             value_sum.add_(value.sum(dim=1).unsqueeze(-1))
-        meet(sums.contexts, value, (base,))
         peak = risen
     assert sums is not None
     if keys_map.floor:
@@ -82,7 +84,7 @@ def read_queries(
     for tokens in job.tiles():
         parts = kernel.queries.features(widened(queries[:, tokens]), tokens, *mine)
         divisors = [normalisers(kernel, parts, r.sums) for r in readings]
-        rotate_(parts, kernel.turn, tokens)
+        rotate_(parts, turn_of(kernel.turn, job, tokens))
         for reading, divisor in zip(readings, divisors, strict=True):
             target = outputs[:, tokens, reading.columns]
             if divisor is None and parts[0].dtype == out.dtype:
@@ -122,8 +124,15 @@ def _floor(kernel: Kernel, like: Tensor) -> float | None:
     return None if kernel.eps is not None and kernel.eps > floor else floor
 
 
-def rotate_(parts: Sequence[Tensor], turn: Tensor | None, tokens: slice) -> None:
-    """Turn adjacent features of (..., n, F) in place."""
+def turn_of(turn: Tensor | None, job: Job, tokens: slice) -> Tensor | None:
+    """That of a tile: (1, n, F / 2) or (heads, n, F / 2)."""
+    if turn is None:
+        return None
+    return turn[job.heads if len(turn) > 1 else slice(None), tokens]
+
+
+def rotate_(parts: Sequence[Tensor], turn: Tensor | None) -> None:
+    """Turn adjacent features of (heads, n, F) in place."""
     if turn is not None:
         for part in parts:
-            torch.view_as_complex(part.view(*part.shape[:-1], -1, 2)).mul_(turn[tokens])
+            torch.view_as_complex(part.view(*part.shape[:-1], -1, 2)).mul_(turn)

@@ -32,15 +32,6 @@ class Sums:
         half = len(tensors) // 2
         return cls(contexts=tuple(tensors[:half]), key_sums=tuple(tensors[half:]))
 
-    @classmethod
-    def zeros(cls, leading: tuple[int, ...], value: Tensor, parts: Sequence[Tensor]) -> Sums:
-        """For tiles of values and parts like these."""
-        width = value.shape[-1]
-        return cls(
-            contexts=tuple(value.new_zeros(*leading, width, p.shape[-1]) for p in parts),
-            key_sums=tuple(value.new_zeros(*leading, p.shape[-1], 1) for p in parts),
-        )
-
     def like_zeros(self) -> Sums:
         """Zeros of the same shapes."""
         return Sums.of([x.new_zeros(x.shape) for x in self.tensors()])
@@ -86,11 +77,11 @@ class Kernel:
         num_features: of a token and head, over all parts.
         eps: added to the sum of weights; None for no division by it.
         least: what divides is this at least.
-        turn: unit complex numbers that rotate adjacent features in the numerator, (N, F / 2) for
-            parts of F features.
+        turn: unit complex numbers that rotate adjacent features in the numerator, (1, N, F / 2) for
+            parts of F features, or (H, N, F / 2) if heads turn apart.
         joint_heads: heads whose features depend on each other; a map gets all of them at once.
         gather: from the keys' sums to what queries read. Differentiated by autograd.
-        causal: query i reads keys 0..i. Not with a turn, peaks or a gather.
+        causal: query i reads keys 0..i. Not with a turn, peaks, joint heads or a gather.
     """
 
     queries: FeatureMap

@@ -1,7 +1,9 @@
 """NaLa's features for the engine: signed powers, split by sign.
 
 A signed power is taken as x |x|^(p-1), where |x|^(p-1) = 2^((p-1) log2 |x|) also is the derivative,
-up to p. Its negative half stays negative on both sides: products do not notice.
+up to p. Its negative half stays negative on both sides: products do not notice. The queries' power
+is one of the direction d, whose logarithms are small: those of a short x and of its norm are not,
+and what their products lose to rounding would be lost to the features.
 """
 
 from __future__ import annotations
@@ -27,18 +29,18 @@ class NormAwareQueries(FeatureMap):
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """Two parts, each as wide as x."""
-        signed = norm_aware_slope(x, row_norm(x), self.lam, self.tau).mul_(x)
+        signed = norm_aware_direction(x, row_norm(x), self.lam, self.tau)
         return signed.clamp(min=0.0), signed.clamp_(max=0.0)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
         """Through the direction and through the power, which the norm sets."""
         power = NormAwarePower.of(x, self.lam, self.tau)
-        signed = power.slope * x
+        signed = power.slope * power.direction
 
         def pull(grads: Parts) -> tuple[Tensor, ...]:
             grad = joined(signed, grads)
             along = power.along(grad * signed)
-            return (grad.mul_(power.slope).mul_(power.power).add_(x * along),)
+            return (grad.mul_(power.slope).mul_(power.power / power.norm).add_(x * along),)
 
         return (signed.clamp(min=0.0), signed.clamp(max=0.0)), pull
 
@@ -81,11 +83,11 @@ def power_slope(x: Tensor, power: float) -> Tensor:
     return log2_of(x).mul_(power - 1).exp2_()
 
 
-def norm_aware_slope(x: Tensor, norm: Tensor, lam: float, tau: float) -> Tensor:
-    """|x / ||x|| |^p / |x|, fresh."""
+def norm_aware_direction(x: Tensor, norm: Tensor, lam: float, tau: float) -> Tensor:
+    """sign(x) |x / ||x|| |^p, fresh."""
+    direction = x / norm
     power = norm.tanh().add_(tau).mul_(lam)
-    scale = norm.log2().mul_(power)
-    return log2_of(x).mul_(power.sub_(1)).sub_(scale).exp2_()
+    return log2_of(direction).mul_(power.sub_(1)).exp2_().mul_(direction)
 
 
 @dataclass(frozen=True)
@@ -97,15 +99,17 @@ class NormAwarePower:
         norm: ||x||, (heads, n, 1).
         saturation: tanh ||x||.
         power: p.
-        log_x: log2 |x|, (heads, n, D).
-        slope: |d|^p / |x|, the derivative in |x| of |d|^p over p, at a fixed norm.
+        direction: d, (heads, n, D).
+        log: log2 |d|.
+        slope: |d|^(p - 1), the derivative in |d| of |d|^p over p.
     """
 
     lam: float
     norm: Tensor
     saturation: Tensor
     power: Tensor
-    log_x: Tensor
+    direction: Tensor
+    log: Tensor
     slope: Tensor
 
     @classmethod
@@ -114,11 +118,12 @@ class NormAwarePower:
         norm = row_norm(x)
         saturation = norm.tanh()
         power = (saturation + tau).mul_(lam)
-        log_x = log2_of(x)
-        slope = (log_x * (power - 1)).sub_(norm.log2().mul_(power)).exp2_()
+        direction = x / norm
+        log = log2_of(direction)
+        slope = (log * (power - 1)).exp2_()
         if lam * tau == 1:  # the power of a row of zeros, whose |x| has no derivative
             slope.mul_(x.sign().abs_())
-        return cls(lam, norm, saturation, power, log_x, slope)
+        return cls(lam, norm, saturation, power, direction, log, slope)
 
     def along(self, share: Tensor) -> Tensor:
         """What comes by the norm: a multiple of x, (heads, n, 1).
@@ -127,7 +132,7 @@ class NormAwarePower:
             share: the gradient of |d|^p times |d|^p, which is written over.
         """
         total = share.sum(dim=-1, keepdim=True)
-        by_log = share.mul_(self.log_x).sum(dim=-1, keepdim=True).sub_(self.norm.log2() * total)
+        by_log = share.mul_(self.log).sum(dim=-1, keepdim=True)
         d_power = by_log.mul_(math.log(2) * self.lam).mul_(1 - self.saturation.square())
         return (d_power - self.power * total / self.norm) / self.norm
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ._engine_maps import FeatureMap, Parts, Pull
-from ._engine_nala import NormAwarePower, norm_aware_slope, power_slope, row_norm
+from ._engine_nala import NormAwarePower, norm_aware_direction, power_slope, row_norm
 
 _SINE = (0.9999999969177036, -0.16666650673996578, 0.008332035785589385, -0.00019503904250060925)
 """sin(t) / t in powers of t^2, the interpolant at Chebyshev's points: off by 3.4e-9 at most."""
@@ -85,20 +85,20 @@ class InhibitedQueries(FeatureMap):
         """Two parts, each as wide as x."""
         norm = row_norm(x)
         angle = _Angle.of(x, norm, self.alpha)
-        return angle.turned(norm_aware_slope(x, norm, self.lam, self.tau).mul_(x).abs_())
+        return angle.turned(norm_aware_direction(x, norm, self.lam, self.tau).abs_())
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
         """Through size, angle and norm."""
         power = NormAwarePower.of(x, self.lam, self.tau)
         angle = _Angle.of(x, power.norm, self.alpha)
-        size = (power.slope * x).abs_()
+        size = (power.slope * power.direction).abs_()
         parts = angle.turned(size)
 
         def pull(grads: Parts) -> tuple[Tensor, ...]:
             d_size = angle.d_size(grads)
             d_x, along = angle.d_x(parts, grads, x)
             along.add_(power.along(d_size * size))
-            by_size = d_size.mul_(power.slope).mul_(power.power).mul_(x.sign())
+            by_size = d_size.mul_(power.slope).mul_(power.power / power.norm).mul_(x.sign())
             return (d_x.add_(by_size).add_(x * along),)
 
         return parts, pull

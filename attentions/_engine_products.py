@@ -28,33 +28,43 @@ def _has_onednn() -> bool:
 _LINEAR = "_linear_pointwise"
 
 
+def has_fast_linear(x: Tensor) -> bool:
+    """Whether `fast_linear` may take products of x."""
+    return x.dtype == torch.float32 and not _is_counted() and _has_onednn()
+
+
 def _by_onednn(x: Tensor) -> bool:
     """Whether to take products with the rows of x, (heads, n, ...), by oneDNN."""
     num_heads, num_tokens, _ = x.shape
     return (
-        num_heads == 1
-        and num_tokens >= _LEAST
-        and num_tokens % _WHOLE == 0
-        and x.dtype == torch.float32
-        and not _is_counted()
-        and _has_onednn()
+        num_heads == 1 and num_tokens >= _LEAST and num_tokens % _WHOLE == 0 and has_fast_linear(x)
     )
 
 
-def _linear(x: Tensor, weight: Tensor) -> Tensor:
+def fast_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """X W^T by oneDNN: (m, k), (n, k) -> (m, n)."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
     return product
 
 
-def meet(sums: Sequence[Tensor], values: Tensor, parts: Sequence[Tensor]) -> None:
-    """Add V^T Phi to each sum, (heads, E, F), from values (heads, n, E), parts (heads, n, F)."""
+def meet(values: Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """V^T Phi, (heads, E, F), from values (heads, n, E) and each of the parts (heads, n, F)."""
     if not _by_onednn(values):
-        for total, phi in zip(sums, parts, strict=True):
-            add_product(total, values.transpose(1, 2), phi)
+        values_t = values.transpose(1, 2)
+        return tuple(torch.bmm(values_t, phi) for phi in parts)
+    # In one piece first: of rows far apart, the transpose would take five times as long.
+    values_t = values[0].contiguous().T.contiguous()
+    return tuple(fast_linear(values_t, phi[0].T).unsqueeze(0) for phi in parts)
+
+
+def meet_again(sums: Sequence[Tensor], values: Tensor, parts: Sequence[Tensor]) -> None:
+    """Add V^T Phi to each sum."""
+    if _by_onednn(values):
+        for total, more in zip(sums, meet(values, parts), strict=True):
+            total.add_(more)
         return
-    values_t = values[0].T.contiguous()
     for total, phi in zip(sums, parts, strict=True):
-        total[0].add_(_linear(values_t, phi[0].T))
+        add_product(total, values.transpose(1, 2), phi)
 
 
 def add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -81,7 +91,7 @@ def read(parts: Sequence[Tensor], sums: Sequence[Tensor]) -> Tensor:
             total_t = total.transpose(1, 2)
             out = torch.bmm(phi, total_t) if out is None else add_product(out, phi, total_t)
         elif out is None:
-            out = _linear(phi, total[0])
+            out = fast_linear(phi, total[0])
         else:
             out = torch.ops.mkldnn._linear_pointwise.binary(phi, out, total[0], None, "add")
     assert out is not None
@@ -90,7 +100,7 @@ def read(parts: Sequence[Tensor], sums: Sequence[Tensor]) -> Tensor:
 
 def spread(values: Tensor, sums: Tensor) -> Tensor:
     """V S: (heads, n, E), (heads, E, F) -> (heads, n, F)."""
-    return _linear(values, sums[0].T) if _by_onednn(values) else torch.bmm(values, sums)
+    return fast_linear(values, sums[0].T) if _by_onednn(values) else torch.bmm(values, sums)
 
 
 def project(parts: Sequence[Tensor], columns: Sequence[Tensor]) -> Tensor:

@@ -25,6 +25,11 @@ def token_gate(mechanism: str, argument: str, given: Tensor, sizes: Sequence[int
     Raises:
         ValueError: other sizes, or not a floating-point tensor.
     """
+    if not isinstance(given, Tensor):
+        raise ValueError(
+            f"{mechanism}: {argument} is of type {type(given).__name__}; a floating-point tensor "
+            f"of shape {tuple(sizes)} is needed."
+        )
     if tuple(given.shape) != tuple(sizes) or not given.is_floating_point():
         raise ValueError(
             f"{mechanism}: {argument} is {given.dtype} of shape {tuple(given.shape)}; a "

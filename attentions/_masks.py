@@ -9,6 +9,11 @@ from torch import Tensor
 def check_key_mask(mechanism: str, key_mask: Tensor, k: Tensor) -> None:
     """Raise a ValueError unless the mask is bool of shape (B, M)."""
     expected = (k.shape[0], k.shape[-2])
+    if not isinstance(key_mask, Tensor):
+        raise ValueError(
+            f"{mechanism}: key_mask is of type {type(key_mask).__name__}; a bool tensor of shape "
+            f"{expected}, True for each key to keep, is needed."
+        )
     if key_mask.dtype != torch.bool or tuple(key_mask.shape) != expected:
         raise ValueError(
             f"{mechanism}: key_mask is {key_mask.dtype} of shape {tuple(key_mask.shape)}; a bool "
@@ -53,12 +58,18 @@ def allowed_pairs(
         allowed = keys if allowed is None else allowed & keys
     if mask is not None:
         _check_dense_mask(mechanism, mask, q, k)
+        mask = torch.atleast_2d(mask)  # rows are queries
         allowed = mask if allowed is None else allowed & mask
     return allowed
 
 
 def _check_dense_mask(mechanism: str, mask: Tensor, q: Tensor, k: Tensor) -> None:
     full = (*q.shape[:3], k.shape[-2])
+    if not isinstance(mask, Tensor):
+        raise ValueError(
+            f"{mechanism}: mask is of type {type(mask).__name__}; a bool tensor that broadcasts "
+            f"to {full}, True for each pair to keep, is needed."
+        )
     fits = mask.dim() <= 4 and all(
         have in (1, want) for have, want in zip(reversed(mask.shape), reversed(full), strict=False)
     )

@@ -56,16 +56,19 @@ def load_all() -> tuple[PluginProblem, ...]:
     return tuple(problems)
 
 
-def source_files(point: EntryPoint) -> tuple[Path, ...]:
+def source_files(module: str) -> tuple[Path, ...]:
     """Find a plugin's files without running it: its module's, or all of its package's.
 
     Of a module inside a package the package is imported, as Python needs it to find the module.
 
     Raises:
         ImportError: there is no such module, or it has no source.
+        ValueError: what is given can be no module's name.
     """
-    spec = importlib.util.find_spec(point.module)
-    if spec is None or spec.origin is None:
-        raise ImportError(f"no module named {point.module!r}")
+    spec = importlib.util.find_spec(module)
+    if spec is None:
+        raise ImportError(f"no module named {module!r}")
+    if spec.origin is None or not spec.has_location:
+        raise ImportError(f"the module {module!r} has no source")
     file = Path(spec.origin)
     return tuple(sorted(file.parent.glob("*.py"))) if file.name == "__init__.py" else (file,)

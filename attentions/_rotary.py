@@ -11,10 +11,26 @@ import functools
 import torch
 from torch import Tensor
 
+from ._checks import flag
+
 _BASE = 10_000.0
 
 # Not `dtype.to_complex()`, which stops torch.compile.
 _COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+
+
+def rope_if_it_fits(mechanism: str, rope: bool, head_dim: int) -> bool:
+    """Whether a mechanism turns its heads, as its argument ``rope`` says.
+
+    Raises:
+        ValueError: ``rope`` is neither true nor false, or heads of this width cannot be turned.
+    """
+    if flag(mechanism, "rope", rope) and head_dim % 4:
+        raise ValueError(
+            f"{mechanism}: head_dim is {head_dim}; a multiple of 4 is needed with rope=True, which "
+            "turns pairs of channels by row and by column."
+        )
+    return rope
 
 
 def turns(grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:

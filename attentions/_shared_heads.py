@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._checks import equal_lengths
+from ._inputs import check_heads
+from ._precision import widen
 from .base import Attention, CallShape, Geometry
 
 
@@ -20,7 +23,10 @@ def for_every_query_head(x: Tensor, num_heads: int) -> Tensor:
     repeats = num_heads // x.shape[1]
     if repeats == 1:
         return x
-    return x.unsqueeze(2).expand(-1, -1, repeats, -1, -1).flatten(1, 2)
+    # Gradients of the query heads add up, and may leave float16 on the way.
+    adds_up = x.dtype == torch.float16 and torch.is_grad_enabled() and x.requires_grad
+    wide = widen(x) if adds_up else x
+    return wide.unsqueeze(2).expand(-1, -1, repeats, -1, -1).flatten(1, 2).to(x.dtype)
 
 
 def with_own_heads(geometry: Geometry) -> Geometry:
@@ -44,6 +50,14 @@ class KeepsKeysAndValues(Attention):
         num_kv_heads: int | None = None,
     ) -> Any:
         """An empty state for so many heads of keys and values; as the geometry has if None."""
+
+    def _check_step(self, q: Tensor, k: Tensor, v: Tensor) -> None:
+        """As many heads of keys and values as the state has, which refuses others."""
+        shared = k.shape[1] if isinstance(k, Tensor) and k.dim() == 4 else 0
+        fewer = shared if shared and self.geometry.num_heads % shared == 0 else None
+        dtypes = self.capabilities.dtypes
+        check_heads(self.name, self.geometry, dtypes, q, k, v, num_kv_heads=fewer)
+        equal_lengths(self.name, q, k, "a step")
 
 
 class SharedHeads(Attention):

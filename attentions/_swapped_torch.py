@@ -94,6 +94,7 @@ class SwappedMultiheadAttention(Swapped):
             raise ValueError(
                 f"{self.place}: is_causal=True says what attn_mask is; give that, too."
             )
+        self._check_masks(query, key, key_padding_mask, attn_mask)
         keep = self._keep(query, key_padding_mask, None if is_causal else attn_mask)
         is_batched = query.dim() == 3
         inputs = [query, key, value]
@@ -118,6 +119,29 @@ class SwappedMultiheadAttention(Swapped):
             for x, weight, bias in zip(inputs, weights, biases, strict=True)
         )
         return q, k, v
+
+    def _check_masks(
+        self, query: Tensor, key: Tensor, key_padding_mask: Any, attn_mask: Any
+    ) -> None:
+        """Refuse masks of other sizes than torch's module takes: it broadcasts none of them."""
+        batch = (query.shape[0] if self.batch_first else query.shape[1],) * (query.dim() == 3)
+        tokens = 0 if not batch or not self.batch_first else 1
+        query_len, key_len = query.shape[tokens], key.shape[tokens]
+        pairs = (query_len, key_len)
+        allowed = {
+            "key_padding_mask": [(*batch, key_len)],
+            "attn_mask": [pairs, (self.num_heads * (batch or (1,))[0], *pairs)],
+        }
+        for name, mask in (("key_padding_mask", key_padding_mask), ("attn_mask", attn_mask)):
+            if mask is None:
+                continue
+            given = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+            if given not in allowed[name]:
+                sizes = " or ".join(map(str, allowed[name]))
+                raise ValueError(
+                    f"{self.place}: {name} is of {'shape' if isinstance(mask, Tensor) else 'type'} "
+                    f"{given}; a tensor of shape {sizes} is needed."
+                )
 
     def _keep(
         self, query: Tensor, key_padding_mask: Tensor | None, attn_mask: Tensor | None

@@ -52,6 +52,16 @@ class TokenLayout:
     grid: PatchGrid | tuple[int, int] | None = None
     num_prefix_tokens: int = 0
 
+    def __post_init__(self) -> None:
+        if self.grid is None or isinstance(self.grid, PatchGrid):
+            return
+        sides = self.grid if isinstance(self.grid, tuple | list) else ()
+        if len(sides) != 2 or not all(type(side) is int and side >= 1 for side in sides):
+            raise ValueError(
+                f"grid is {self.grid!r}; two whole numbers of 1 or more, (rows, columns), are "
+                "needed."
+            )
+
     @property
     def why_no_length(self) -> str | None:
         """A reason, None if the length is known."""

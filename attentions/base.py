@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, ClassVar
@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ._checks import equal_lengths
+from ._inputs import check_heads, check_tokens, with_checked_tokens
 from .capabilities import Capabilities
 
 
@@ -73,16 +75,25 @@ class Geometry:
                 f"Geometry.num_kv_heads is {self.num_kv_heads}; a divisor of num_heads, "
                 f"{self.num_heads}, is needed, so that heads are shared evenly."
             )
-        sides = tuple(self.grid or ())
-        if not any(sides):
-            sides = most_square_grid(self.seq_len)
-        are_sizes = len(sides) == 2 and all(isinstance(side, int) and side >= 1 for side in sides)
+        if not isinstance(self.causal, bool):
+            raise ValueError(f"Geometry.causal is {self.causal!r}; True or False is needed.")
+        object.__setattr__(self, "grid", self._sides())
+
+    def _sides(self) -> tuple[int, int]:
+        """(rows, columns) as given, or the most square."""
+        if not self.grid:
+            return most_square_grid(self.seq_len)
+        sides = tuple(self.grid) if isinstance(self.grid, tuple | list) else (self.grid,)
+        if sides == (0, 0):
+            return most_square_grid(self.seq_len)
+        are_sizes = len(sides) == 2 and all(type(side) is int and side >= 1 for side in sides)
         if not are_sizes or math.prod(sides) != self.seq_len:
+            given = "x".join(map(str, sides))
             raise ValueError(
-                f"Geometry.grid is {'x'.join(map(str, sides))}; two whole numbers of 1 or more are "
-                f"needed, whose product is seq_len, {self.seq_len}."
+                f"Geometry.grid is {given}; two whole numbers of 1 or more are needed, whose "
+                f"product is seq_len, {self.seq_len}."
             )
-        object.__setattr__(self, "grid", sides)
+        return sides  # type: ignore[return-value]  # two, as was checked
 
     @property
     def embed_dim(self) -> int:
@@ -153,11 +164,18 @@ class Mechanism(nn.Module, ABC):
         """Call `forward`.
 
         Raises:
-            ValueError: a mask, or a gate, that the mechanism does not take.
+            ValueError: tensors that do not fit the geometry, or each other; a dtype, a mask or a
+                gate that the mechanism does not take.
         """
-        if keywords and not torch.compiler.is_compiling():
-            _refuse_unknown(type(self), keywords)
+        if not torch.compiler.is_compiling():
+            if keywords:
+                _refuse_unknown(type(self), keywords)
+            self._check_inputs(inputs, keywords)
         return super().__call__(*inputs, **keywords)
+
+    @abstractmethod
+    def _check_inputs(self, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        """Raise a ValueError for tensors that cannot be mixed; Python counts the arguments."""
 
     @abstractmethod
     def flops(self, shape: CallShape) -> int:
@@ -223,9 +241,26 @@ class Attention(Mechanism):
     True
     """
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Put the check of tokens before `step`; before `forward` stands `__call__`."""
+        super().__init_subclass__(**keywords)
+        if "step" in cls.__dict__:
+            cls.step = with_checked_tokens(cls.step)  # type: ignore[method-assign]
+
     @abstractmethod
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+
+    def _check_inputs(self, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        if len(inputs) < 3:
+            rest = ("q", "k", "v")[len(inputs) :]
+            inputs = [*inputs, *(keywords[name] for name in rest if name in keywords)]
+        if len(inputs) == 3:
+            check_heads(self.name, self.geometry, self.capabilities.dtypes, *inputs)
+
+    def _check_step(self, q: Tensor, k: Tensor, v: Tensor) -> None:
+        check_heads(self.name, self.geometry, self.capabilities.dtypes, q, k, v)
+        equal_lengths(self.name, q, k, "a step")
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor | None:
         """The same function in its slow, obvious form, for checking `forward`; None if not given.
@@ -261,6 +296,13 @@ class AttentionLayer(Mechanism):
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
+
+    def _check_inputs(self, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        if "x" in keywords:
+            inputs = [*inputs, keywords["x"]]
+        if len(inputs) == 1:
+            dtypes = self.capabilities.dtypes
+            check_tokens(self.name, self.geometry, dtypes, inputs[0], self.parameters())
 
     def reference(self, x: Tensor) -> Tensor | None:
         """The same function in its slow, obvious form, as for `Attention`; None if not given."""

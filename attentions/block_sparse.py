@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ._checks import equal_lengths, whole
+from ._precision import widen
+from ._sdpa import fused_softmax, needs_tiles
 from .base import Attention, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -40,6 +42,7 @@ class BlockSparse(Attention):
     Hazards:
         - A pair outside of the pattern is not seen, however well it matches: far tokens meet over
           several layers only.
+        - Gradients are those of torch's kernel, with what it does to large entries: see `softmax`.
 
     Differences:
         - The paper leaves open which blocks are global; half are the first and half the last ones,
@@ -80,7 +83,9 @@ class BlockSparse(Attention):
         equal_lengths(self.name, q, k, "a window around each query")
         length = q.shape[-2]
         if self._is_dense(length):
-            return functional.scaled_dot_product_attention(q, k, v, attn_mask=self._mask(q))
+            return fused_softmax(q, k, v, self._mask(q))
+        if needs_tiles(q, k, v):  # many blocks see a key, and the sum may leave float16
+            k, v = widen(k), widen(v)
         front, back = self._global_ends()
         first, last = front * self.block_size, (self._num_blocks(length) - back) * self.block_size
         near = self._local(q, k, v)[:, :, : min(last, length) - first]
@@ -111,10 +116,10 @@ class BlockSparse(Attention):
         """Outputs of tokens before ``first`` and from ``last`` on, which see all."""
         if self.geometry.causal:
             q, k, v = (x[:, :, :first] for x in (q, k, v))
-            early = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-            return early, v[:, :, :0]
+            early = fused_softmax(q, k, v, is_causal=True)
+            return early, early[:, :, :0]
         queries = torch.cat((q[:, :, :first], q[:, :, last:]), dim=2)
-        both = functional.scaled_dot_product_attention(queries, k, v)
+        both = fused_softmax(queries, k, v)
         return both[:, :, :first], both[:, :, first:]
 
     def _local(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -134,7 +139,7 @@ class BlockSparse(Attention):
             for x in (k, v)
         )  # (B, H * rows, blocks of a row, size, D)
         mask = self._mask_in_blocks(blocks, seen, front, length).flatten(0, 1)
-        out = functional.scaled_dot_product_attention(
+        out = fused_softmax(
             q[:, :, rows].flatten(1, 2), keys.flatten(2, 3), values.flatten(2, 3), mask[None]
         )
         return torch.unflatten(out, 1, (num_heads, -1)).flatten(2, 3)

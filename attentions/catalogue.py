@@ -75,13 +75,24 @@ def plugin_catalogue() -> tuple[tuple[CatalogueEntry, ...], tuple[PluginProblem,
     problems = []
     for point in _plugins.installed():
         try:
-            found = [entry for file in _plugins.source_files(point) for entry in _entries(file)]
+            found = module_catalogue(point.module)
         except Exception as error:  # a foreign file, which may be anything
             reason = f"{type(error).__name__}: {error}"
             problems.append(PluginProblem(plugin=_plugins.label(point), reason=reason))
             continue
         entries += [entry for entry in found if entry not in entries]
     return tuple(sorted(entries, key=lambda entry: entry.name)), tuple(problems)
+
+
+def module_catalogue(module: str) -> tuple[CatalogueEntry, ...]:
+    """The mechanisms of a module, or of a package, that Python finds by this name.
+
+    Raises:
+        ImportError: there is no such module, or it has no source.
+        ValueError: an argument of a decorator is more than constants.
+        SyntaxError: it is no Python.
+    """
+    return tuple(entry for file in _plugins.source_files(module) for entry in _entries(file))
 
 
 def _entries(file: Path) -> Iterator[CatalogueEntry]:

@@ -193,10 +193,10 @@ class GlaLayer(AttentionLayer):
     ) -> None:
         super().__init__(geometry)
         key_dim = positive(self.name, "expand_k", expand_k) * geometry.head_dim
-        if key_dim != int(key_dim):
+        if not key_dim.is_integer() or key_dim >= 2**31:
             raise ValueError(
                 f"{self.name}: expand_k is {expand_k}; a number is needed whose product with "
-                f"head_dim, {geometry.head_dim}, is whole."
+                f"head_dim, {geometry.head_dim}, is whole, and less than 2^31."
             )
         self.key_dim = int(key_dim)
         self.temperature = positive(self.name, "temperature", temperature)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 try:
-    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 except ImportError as error:
     raise ImportError(
         "attentions.huggingface needs a package that is not installed: pip install "
@@ -87,6 +87,13 @@ def attach(
         ValueError: the mechanism cannot do what the model needs; the model is as it was.
         TypeError: a hyperparameter that the mechanism does not take.
     """
+    if not isinstance(model, PreTrainedModel):
+        raise ValueError(f"model is of type {type(model).__name__}; one of transformers is needed.")
+    if inputs is not None and not isinstance(inputs, Mapping):
+        raise ValueError(
+            f"inputs is of type {type(inputs).__name__}; a call's keyword arguments are needed, by "
+            "name."
+        )
     if not _is_usable(mechanism):
         gates = attention_class(mechanism).capabilities.gates
         why = f"needs {' and '.join(gates)} for every token" if gates else "owns its projections"

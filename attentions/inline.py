@@ -182,6 +182,8 @@ class InLineLayer(AttentionLayer):
     def _convolve(self, v: Tensor, kernels: Tensor) -> Tensor:
         """Each sample's channels with kernels of their own: (B, N', C) -> (B, N', C)."""
         batch_size, _, channels = v.shape
+        if batch_size == 0:  # a convolution cannot have no groups
+            return v
         images = torch.unflatten(v.transpose(1, 2).flatten(0, 1), 1, self.grid)  # (B C, rows, cols)
         out = functional.conv2d(
             images.unsqueeze(0), kernels, padding=_KERNEL_SIZE // 2, groups=len(kernels)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ._heads import merge_heads, split_heads
+from ._inputs import check_tokens
 from .base import Attention, AttentionLayer, CallShape, Geometry, Mechanism
 from .registry import build_attention
 
@@ -44,7 +45,14 @@ class MultiHeadAttention(nn.Module):
         self.proj = nn.Linear(self.mixed_width, geometry.embed_dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
+        """(B, N, C) -> (B, N, C).
+
+        Raises:
+            ValueError: tokens that do not fit the core's geometry, or are of another dtype.
+        """
+        if not torch.compiler.is_compiling():
+            dtypes = self.core.capabilities.dtypes
+            check_tokens(self.core.name, self.geometry, dtypes, x, self.parameters())
         q, k, v = self._project(x)
         return self.proj(merge_heads(self.core(q, k, v)))  # type: ignore[no-any-return]
 

@@ -6,12 +6,15 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from . import _official_landmarks as _official
 from ._checks import equal_lengths, flag, one_of, whole
+from ._engine import is_ordinary
 from ._heads import merge_heads, split_heads
 from ._precision import in_wide_precision, widen, without_autocast
 from ._saturation import wide_linear, within_range
+from ._token_products import mix_tokens
 from ._two_forms import ours_or_official
 from .base import Attention, AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
@@ -80,29 +83,29 @@ class Linformer(Attention):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "a projection along the tokens")
-        rows = [self._rows(p, k) for p in self._pair()]  # (P, N) each
+        of_keys, of_values = (self._rows(p, k) for p in self._pair())
+        tokens_k, tokens_v = merge_heads(k), merge_heads(v)
         if self.implementation == "official":
-            of_keys, of_values = (p.T for p in rows)
-            return _official.linformer(q, merge_heads(k), merge_heads(v), of_keys, of_values)
+            return _official.linformer(q, tokens_k, tokens_v, of_keys, of_values)
         # One product for all heads: the rows are theirs together.
         keys, values = (
-            split_heads(p @ merge_heads(x), q.shape[1]) for p, x in zip(rows, (k, v), strict=True)
+            split_heads(mix_tokens(rows, tokens), q.shape[1])
+            for rows, tokens in ((of_keys, tokens_k), (of_values, tokens_v))
         )
-        scores = (q / math.sqrt(q.shape[-1])) @ keys.transpose(-2, -1)  # (B, H, N, P)
-        return scores.softmax(dim=-1) @ values
+        return _softmax_mix(q, keys, values)
 
     def _pair(self) -> tuple[Tensor, Tensor]:
         return self.proj_k, self.proj_k if self.proj_v is None else self.proj_v
 
     def _rows(self, projection: Tensor, k: Tensor) -> Tensor:
-        """The rows of the tokens that are there, transposed: (P, N)."""
+        """The rows of the tokens that are there: (N, P)."""
         seq_len = k.shape[-2]
         if seq_len > self.geometry.seq_len:
             raise ValueError(
                 f"{self.name}: {seq_len} tokens were given; it was built for "
                 f"{self.geometry.seq_len} at most, as each has its own row in the projection."
             )
-        return widen(projection)[:seq_len].to(k.dtype).T
+        return widen(projection)[:seq_len].to(k.dtype)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Row by row of the projections, and the softmax written out."""
@@ -121,11 +124,27 @@ class Linformer(Attention):
         return per_row * (shape.num_tokens + shape.num_keys)
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Scores and weights, N x P each, scaled queries and projected keys and values."""
-        scores = shape.num_tokens * self.projected_len
+        """Projected keys and values; scores and weights, N x P each, where no kernel is fused."""
         rows = shape.batch_size * shape.num_heads * self.projected_len
-        projected = rows * (shape.head_dim + shape.value_dim)
-        return (3 if backward else 2) * scores + shape.num_tokens * shape.head_dim + projected
+        projected = rows * (2 * shape.head_dim + shape.value_dim)
+        is_fused = self.implementation == "auto" and not backward
+        if is_fused and shape.head_dim == shape.value_dim:
+            return projected + shape.num_tokens
+        return (3 if backward else 2) * shape.num_tokens * self.projected_len + projected
+
+
+def _softmax_mix(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """softmax(q keys^T / sqrt(D)) values: (B, H, N, D), (B, H, P, D), (B, H, P, E).
+
+    On a processor fused, where no gradients are wanted: sums over all tokens make scores large, and
+    from scores of 2^24 on the gradients of torch's kernel are wrong.
+    """
+    wants_gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (q, keys, values))
+    if not wants_gradients and is_ordinary(q, keys, values):
+        return functional.scaled_dot_product_attention(q, keys, values)
+    scores = q @ (keys * q.shape[-1] ** -0.5).transpose(-2, -1)  # (B, H, N, P)
+    mixed: Tensor = scores.softmax(dim=-1) @ values
+    return mixed
 
 
 @register_attention(

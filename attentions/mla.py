@@ -13,6 +13,7 @@ from ._cache import room_for, write
 from ._checks import flag, whole
 from ._heads import merge_heads, split_heads
 from ._precision import wide_dtype, widen
+from ._sdpa import fused_softmax
 from ._tiles import tiled_flops
 from .base import AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
@@ -193,9 +194,7 @@ class MultiHeadLatentAttention(AttentionLayer):
         v = split_heads(self.v_up(latents), heads)
         # Fused kernels want queries, keys and values of one width; zeros change nothing.
         q, k, v = (_widened(part, self._kernel_width) for part in (q, k, v))
-        mixed = functional.scaled_dot_product_attention(
-            q, k, v, attn_mask, is_causal=is_causal, scale=self._scale
-        )
+        mixed = fused_softmax(q, k, v, attn_mask, is_causal=is_causal, scale=self._scale)
         return self.proj(merge_heads(mixed[..., : self.geometry.value_dim]))  # type: ignore[no-any-return]
 
     def _attend_absorbed(self, q: Tensor, latents: Tensor, rope_keys: Tensor) -> Tensor:

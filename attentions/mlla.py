@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import functools
-import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from . import _official_linear as _official
 from ._checks import fills_grid, flag, one_of, positive
+from ._engine import attention_by_tiles
+from ._engine_elu import EluPlusOne
+from ._engine_forms import by_tiles, known_form
+from ._engine_kernel import Kernel
 from ._feature_maps import elu_plus_one
 from ._grid import depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
 from ._kernel_attention import kernel_flops, weight_sums, weighted_values
 from ._precision import widen, without_autocast
 from ._saturation import wide_depthwise, wide_linear, within_range
-from ._two_forms import ours_or_official
 from .base import AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
 
 _LEPE_SIZE = 3
 _BASE = 10_000.0
-_LOG2_E = math.log2(math.e)
 _COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 
 
@@ -61,7 +61,7 @@ class Mlla(AttentionLayer):
         geometry: the shape to build for; value_dim must be head_dim, and C a multiple of 4.
         qk_bias: whether qk has a bias.
         eps: added to the mean weight.
-        implementation: ``"auto"``, or ``"official"``: the authors' operators, to compare speeds.
+        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Mlla(AttentionLayer):
         implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
-        self.implementation = ours_or_official(self.name, implementation)
+        self.implementation = known_form(self.name, implementation)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         self.eps = positive(self.name, "eps", eps)
         channels = geometry.embed_dim
@@ -89,33 +89,65 @@ class Mlla(AttentionLayer):
         grid = self.geometry.grid
         fills_grid(self.name, x.shape[1], grid)
         with without_autocast(x.device.type):
-            v = widen(x)
-            mix = self._official if self.implementation == "official" else self._mix
-            mixed = mix(wide_linear(v, self.qk), v, turns(grid, x.shape[-1], v.dtype, x.device))
-            return within_range(mixed + wide_depthwise(v, self.lepe, grid), x.dtype)
+            tokens = widen(x)
+            parts = (*wide_linear(tokens, self.qk).chunk(2, dim=-1), tokens)
+            q, k, v = (split_heads(part, self.geometry.num_heads) for part in parts)
+            mixed = merge_heads(self._attend(q, k, v))
+            return within_range(mixed + wide_depthwise(tokens, self.lepe, grid), x.dtype)
 
-    def _mix(self, qk: Tensor, v: Tensor, turn: Tensor) -> Tensor:
-        """(B, N, 2 C), (B, N, C), (N, C / 2) -> (B, N, C)."""
-        phi_q, phi_k = (_features(part) for part in qk.chunk(2, dim=-1))
-        normaliser = weight_sums(self._split(phi_q), self._split(phi_k)) + self.eps * v.shape[1]
-        turned_q, turned_k = (self._split(_rotate(phi, turn)) for phi in (phi_q, phi_k))
-        return merge_heads(weighted_values(turned_q, turned_k, self._split(v)) / normaliser)
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, H, N, D) each -> (B, H, N, D)."""
+        if self.implementation == "official":
+            return self._official(q, k, v)
+        is_in_pairs = q.shape[-1] % 2 == 0
+        if is_in_pairs and by_tiles(self.implementation, None, q, k, v):
+            return attention_by_tiles(self._kernel(q), q, k, v, plain=self._plain)
+        return self._plain(q, k, v)
 
-    def _official(self, qk: Tensor, v: Tensor, turn: Tensor) -> Tensor:
-        q, k = qk.chunk(2, dim=-1)
-        return _official.mlla(q, k, v, turn, num_heads=self.geometry.num_heads, eps=self.eps)
+    def _plain(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        phi_q, phi_k = elu_plus_one(q), elu_plus_one(k)
+        normaliser = weight_sums(phi_q, phi_k) + self.eps * v.shape[-2]
+        turned_q, turned_k = (self._rotate(phi) for phi in (phi_q, phi_k))
+        return weighted_values(turned_q, turned_k, v) / normaliser
 
-    def _split(self, x: Tensor) -> Tensor:
-        return split_heads(x, self.geometry.num_heads)
+    def _kernel(self, q: Tensor) -> Kernel:
+        features, (_, num_heads, num_tokens, head_dim) = EluPlusOne(), q.shape
+        return Kernel(
+            queries=features,
+            keys=features,
+            num_features=head_dim,
+            eps=self.eps * num_tokens,
+            turn=torch.unflatten(self._turns(q), 1, (num_heads, -1)).transpose(0, 1),
+        )
+
+    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        tokens_q, tokens_k, x = (merge_heads(part) for part in (q, k, v))
+        num_heads, turn = self.geometry.num_heads, self._turns(q)
+        mixed = _official.mlla(tokens_q, tokens_k, x, turn, num_heads=num_heads, eps=self.eps)
+        return split_heads(mixed, num_heads)
+
+    def _turns(self, like: Tensor) -> Tensor:
+        channels = like.shape[1] * like.shape[-1]
+        return turns(self.geometry.grid, channels, like.dtype, like.device)
+
+    def _rotate(self, phi: Tensor) -> Tensor:
+        """(B, H, N, D), by the turns of adjacent channels, which may lie in two heads."""
+        pairs = torch.view_as_complex(torch.unflatten(merge_heads(phi), -1, (-1, 2)))
+        turned = torch.view_as_real(pairs * self._turns(phi)).flatten(-2)
+        return split_heads(turned, phi.shape[1])
 
     def reference(self, x: Tensor) -> Tensor:
         """The N x N weights written out, with sines and cosines of each channel's own angle."""
         q, k = self.qk(x).chunk(2, dim=-1)
         phi_q, phi_k = (torch.where(y > 0, y + 1, y.clamp(max=0).exp()) for y in (q, k))
-        share = self._split(phi_q) @ self._split(phi_k).mT / x.shape[1]
         turned_q, turned_k = (self._reference_rotate(phi) for phi in (phi_q, phi_k))
-        turned = self._split(turned_q) @ self._split(turned_k).mT / x.shape[1]
-        mixed = turned @ self._split(x) / (share.sum(dim=-1, keepdim=True) + self.eps)
+        phi_q, phi_k, turned_q, turned_k, v = (
+            split_heads(part, self.geometry.num_heads)
+            for part in (phi_q, phi_k, turned_q, turned_k, x)
+        )
+        share = phi_q @ phi_k.mT / x.shape[1]
+        mixed = turned_q @ turned_k.mT / x.shape[1] @ v
+        mixed = mixed / (share.sum(dim=-1, keepdim=True) + self.eps)
         return merge_heads(mixed) + reference_depthwise(x, self.lepe, self.geometry.grid)
 
     def _reference_rotate(self, phi: Tensor) -> Tensor:
@@ -141,31 +173,6 @@ class Mlla(AttentionLayer):
         return (20 if backward else 10) * shape.num_tokens * shape.head_dim
 
 
-def _features(x: Tensor) -> Tensor:
-    """elu(x) + 1 as `_feature_maps.elu_plus_one` has it, with one tensor kept instead of three."""
-    if torch.compiler.is_compiling():  # which fuses the formula, and knows its derivative
-        return elu_plus_one(x)
-    features: Tensor = _EluPlusOne.apply(x)  # type: ignore[no-untyped-call]
-    return features
-
-
-class _EluPlusOne(torch.autograd.Function):
-    """The derivative is exp(x) below 0 and 1 above: the output itself, where it is below 1."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = (x * _LOG2_E).clamp_(max=0.0).exp2_()  # a third of the time of exp
-        torch.maximum(y, x + 1, out=y)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        wanted: Tensor = gradient * y.clamp(max=1.0)
-        return wanted
-
-
 @functools.lru_cache(maxsize=8)
 def turns(grid: tuple[int, int], channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """One unit complex number per token and pair of channels: (N, C / 2).
@@ -182,9 +189,3 @@ def turns(grid: tuple[int, int], channels: int, dtype: torch.dtype, device: torc
         by_column = (columns[None, :, None] * frequency).expand(*grid, -1)
         angle = torch.cat((by_row, by_column), dim=-1).flatten(0, 1)
         return torch.polar(torch.ones_like(angle), angle).to(device, _COMPLEX[dtype])
-
-
-def _rotate(phi: Tensor, turn: Tensor) -> Tensor:
-    """(B, N, C) by (N, C / 2) turns of adjacent channels."""
-    pairs = torch.view_as_complex(torch.unflatten(phi, -1, (-1, 2)))
-    return torch.view_as_real(pairs * turn).flatten(-2)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from . import _official
-from ._checks import at_least, equal_lengths, fills_grid, flag, one_of, positive
+from ._checks import at_least, equal_lengths, fills_grid, one_of, positive
 from ._engine import attention_by_tiles
 from ._engine_forms import by_tiles, known_form, refuse_mask
 from ._engine_kernel import Kernel
@@ -25,7 +25,7 @@ from ._kernel_attention import (
 )
 from ._masks import count_keys, hide_keys
 from ._precision import in_wide_precision, wide_dtype
-from ._rotary import reference_rotate, rotate, turns
+from ._rotary import reference_rotate, rope_if_it_fits, rotate, turns
 from .base import Attention, AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -109,18 +109,13 @@ class Nala(Attention):
         implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
-        self.rope = flag(self.name, "rope", rope)
+        self.rope = rope_if_it_fits(self.name, rope, geometry.head_dim)
         check_powers(self.name, lam, tau, key_power)
         self.lam, self.tau, self.key_power = lam, tau, key_power
         self.eps = positive(self.name, "eps", eps)
         self.implementation = known_form(self.name, implementation)
         if implementation == "official":
             one_of(self.name, "key_power with implementation='official'", key_power, (3.0, 3))
-        if rope and geometry.head_dim % 4:
-            raise ValueError(
-                f"{self.name}: head_dim is {geometry.head_dim}; a multiple of 4 is needed with "
-                "rope=True, which turns pairs of channels by row and by column."
-            )
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
@@ -160,7 +155,7 @@ class Nala(Attention):
             keys=SignedPowers(self.key_power),
             num_features=2 * dim,
             eps=self.eps * k.shape[-2],
-            turn=turn,
+            turn=None if turn is None else turn[None],
         )
 
     @in_wide_precision

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ._checks import fills_grid, flag, one_of
+from ._checks import fills_grid, one_of
 from ._grid import convolve_on_grid, depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
 from ._precision import in_wide_precision
-from ._rotary import reference_rotate, rotate
+from ._rotary import reference_rotate, rope_if_it_fits, rotate
 from .base import AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -50,12 +50,7 @@ class NalaVanilla(AttentionLayer):
     def __init__(self, geometry: Geometry, rope: bool = True) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
-        self.rope = flag(self.name, "rope", rope)
-        if rope and geometry.head_dim % 4:
-            raise ValueError(
-                f"{self.name}: head_dim is {geometry.head_dim}; a multiple of 4 is needed with "
-                "rope=True, which turns pairs of channels by row and by column."
-            )
+        self.rope = rope_if_it_fits(self.name, rope, geometry.head_dim)
         channels = geometry.embed_dim
         self.qkvg = nn.Linear(channels, 4 * channels)
         self.lepe = depthwise(channels, _LEPE_SIZE)

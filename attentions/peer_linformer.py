@@ -66,5 +66,10 @@ class LinformerPeer(LinformerLayer):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         assert self.attention is not None
+        if x.shape[1] > self.geometry.seq_len:  # theirs asserts it
+            raise ValueError(
+                f"{self.name}: {x.shape[1]} tokens were given; it was built for "
+                f"{self.geometry.seq_len} at most, as each has its own row in the projection."
+            )
         out: Tensor = self.attention(x)
         return out

@@ -98,6 +98,10 @@ def attention_class(name: str) -> type[Mechanism]:
     Raises:
         ValueError: no such name; the message lists the nearest ones.
     """
+    if not isinstance(name, str):
+        raise ValueError(
+            f"An attention mechanism is named by a word, such as 'softmax'; {name!r} was given."
+        )
     problems = _import_all()
     if name not in _REGISTRY:
         near = difflib.get_close_matches(name, _REGISTRY, n=3, cutoff=0.5)

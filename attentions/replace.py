@@ -68,6 +68,8 @@ def replace_attention(
         ValueError: nothing to exchange, or the mechanism cannot do what the model needs.
         TypeError: a hyperparameter that the mechanism does not take.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model is {model!r}; an nn.Module is needed.")
     wish = Wish(mechanism=mechanism, causal=causal, settings=hyperparameters)
     _check_is_core(mechanism)
     found = _attentions_at(model, where)
@@ -117,7 +119,11 @@ def _attentions_at(model: nn.Module, where: Where | None) -> dict[str, nn.Module
         found = {name: module for name, module in known.items() if globs(name)}
         looked_for = "those that where= says"
     else:
-        globs = list(globs)
+        globs = list(globs) if isinstance(globs, Iterable) else [globs]
+        if not all(isinstance(glob, str) for glob in globs):
+            raise ValueError(
+                f"where is {where!r}; a glob over dotted names, several, or a function is needed."
+            )
         hits = {glob: [name for name in known if fnmatch.fnmatchcase(name, glob)] for glob in globs}
         without = [glob for glob, names in hits.items() if not names]
         wanted = {name for names in hits.values() for name in names}

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ._cache import CachedSoftmax
 from ._checks import equal_lengths, one_of
 from ._masks import allowed_pairs
+from ._sdpa import fused_softmax
 from .base import CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -48,8 +49,14 @@ class Softmax(CachedSoftmax):
     A query whose keys are all hidden gets zeros. The state of ``step`` is a cache of keys and
     values for ``seq_len`` tokens.
 
+    On a processor, where float16 inputs want gradients, ``"auto"`` computes them in float32 tile by
+    tile: the gradients of torch's kernel are infinite for entries of 1e4.
+
     Hazards:
         - Time grows with N x M, memory with N.
+        - Torch's kernel for processors computes weights again for its gradients, which are wrong
+          where scores pass 2^24 and infinite for entries of 1e6, in float32 and bfloat16 too;
+          `softmax_chunked` holds there.
         - With norms of 50 scores reach hundreds: a rounding in bfloat16 then moves whole weights.
 
     Differences:
@@ -60,7 +67,8 @@ class Softmax(CachedSoftmax):
         backend: which of torch's kernels: ``"auto"`` lets torch choose; ``"math"`` is unfused, runs
             everywhere and holds the weights; ``"flash"``, ``"efficient"`` and ``"cudnn"`` are
             fused. A processor has ``"math"`` and ``"flash"``, and ``"flash"`` needs values as
-            wide as keys. A call that the kernel cannot take is refused.
+            wide as keys. A call that the kernel cannot take is refused. A kernel that is named is
+            called in any dtype, float16 with its overflows included.
     """
 
     def __init__(self, geometry: Geometry, backend: str = "auto") -> None:
@@ -101,7 +109,7 @@ class Softmax(CachedSoftmax):
         is_causal: bool = False,
     ) -> Tensor:
         if self.backend == "auto":
-            return functional.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=is_causal)
+            return fused_softmax(q, k, v, attn_mask, is_causal=is_causal)
         try:
             with sdpa_kernel(_BACKENDS[self.backend]):
                 return functional.scaled_dot_product_attention(
@@ -147,7 +155,10 @@ class Softmax(CachedSoftmax):
         return decoded_pairs_flops(shape)
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """A sum per query, and in the backward pass a copy of the output; unfused, the weights."""
+        """A sum per query, and in the backward pass a copy of the output; unfused, the weights.
+
+        Where gradients are computed tile by tile, what `softmax_chunked` needs.
+        """
         if self.backend == "math":
             return shape.num_tokens * shape.key_len * (3 if backward or shape.causal else 2)
         return shape.num_tokens * (1 + (shape.value_dim if backward else 0))

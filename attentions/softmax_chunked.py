@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from ._cache import CachedSoftmax
 from ._checks import equal_lengths, whole
 from ._masks import allowed_pairs
+from ._online_softmax import online_softmax
 from ._precision import in_wide_precision
-from ._tiles import Tiling, scaled, tiled_flops
+from ._tiles import tiled_flops
 from .base import CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -41,7 +37,7 @@ class SoftmaxChunked(CachedSoftmax):
 
         m' = max(m, max_j s_j),  l' = e^(m - m') l + sum_j e^(s_j - m')
 
-    The backward pass keeps one logarithm per query and computes the weights again; it has no
+    The backward pass keeps m and l of each query and computes the weights again; it has no
     derivative of its own. A query whose keys are all hidden gets zeros. The state of ``step`` is a
     cache of keys and values for ``seq_len`` tokens.
 
@@ -85,11 +81,7 @@ class SoftmaxChunked(CachedSoftmax):
     def _in_tiles(
         self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, *, causal: bool
     ) -> Tensor:
-        tiling = Tiling(
-            query_len=q.shape[-2], key_len=k.shape[-2], size=self.chunk_size, causal=causal
-        )
-        out: Tensor = _OnlineSoftmax.apply(q, k, v, allowed, tiling)[0]  # type: ignore[no-untyped-call]
-        return out
+        return online_softmax(q, k, v, allowed, causal=causal, size=self.chunk_size)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Exponentials over their sums."""
@@ -115,69 +107,3 @@ class SoftmaxChunked(CachedSoftmax):
             shape.head_dim + shape.value_dim
         )
         return tiles + inputs
-
-
-class _OnlineSoftmax(Function):
-    """(q, k, v, allowed, tiling) -> output and, for each query, log sum_j exp(s_ij)."""
-
-    @staticmethod
-    def forward(
-        q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, tiling: Tiling
-    ) -> tuple[Tensor, Tensor]:
-        q, k, v = scaled(q), k.contiguous(), v.contiguous()
-        out = q.new_empty(*q.shape[:-1], v.shape[-1])
-        log_sum = q.new_empty(*q.shape[:-1], 1)
-        for rows in tiling.rows():
-            queries = q[:, :, rows]
-            peak = q.new_full((*queries.shape[:-1], 1), -torch.inf)  # m
-            total, gathered = torch.zeros_like(peak), torch.zeros_like(out[:, :, rows])
-            for columns in tiling.columns(rows):
-                scores = queries @ k[:, :, columns].transpose(-2, -1)
-                hidden = tiling.hidden(rows, columns, allowed, q.device)
-                if hidden is not None:
-                    scores.masked_fill_(hidden, -torch.inf)
-                new_peak = torch.maximum(peak, scores.amax(dim=-1, keepdim=True))
-                # Where nothing was met yet, 0 takes the place of minus infinity: both
-                # exponentials are then zero, and not those of a difference of infinities.
-                finite_peak = new_peak.masked_fill(new_peak == -torch.inf, 0.0)
-                weights = scores.sub_(finite_peak).exp_()
-                rescale = (peak - finite_peak).exp_()
-                total = total.mul_(rescale).add_(weights.sum(dim=-1, keepdim=True))
-                gathered = gathered.mul_(rescale).add_(weights @ v[:, :, columns])
-                peak = new_peak
-            unseen = total == 0
-            out[:, :, rows] = gathered.div_(total.masked_fill(unseen, 1.0))
-            # Plus infinity makes all weights zero when they are computed again.
-            log_sum[:, :, rows] = (peak + total.log()).masked_fill(unseen, torch.inf)
-        return out, log_sum
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        q, k, v, allowed, ctx.tiling = inputs
-        ctx.save_for_backward(q, k, v, allowed, *output)
-        ctx.mark_non_differentiable(output[1])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, allowed, out, log_sum = ctx.saved_tensors
-        tiling: Tiling = ctx.tiling
-        # sum_j w_ij (g_i . v_j) = g_i . o_i, which the gradient of a softmax takes off.
-        mean = (grad_out * out).sum(dim=-1, keepdim=True)
-        q, k, v, grad_out = scaled(q), k.contiguous(), v.contiguous(), grad_out.contiguous()
-        grad_q, grad_k, grad_v = (torch.zeros_like(x) for x in (q, k, v))
-        for rows in tiling.rows():
-            queries, grad_rows = q[:, :, rows], grad_out[:, :, rows]
-            for columns in tiling.columns(rows):
-                keys, values = k[:, :, columns], v[:, :, columns]
-                scores = queries @ keys.transpose(-2, -1)
-                hidden = tiling.hidden(rows, columns, allowed, q.device)
-                if hidden is not None:
-                    scores.masked_fill_(hidden, -torch.inf)
-                weights = scores.sub_(log_sum[:, :, rows]).exp_()
-                grad_v[:, :, columns] += weights.transpose(-2, -1) @ grad_rows
-                grad_scores = grad_rows @ values.transpose(-2, -1)
-                grad_scores = grad_scores.sub_(mean[:, :, rows]).mul_(weights)
-                grad_q[:, :, rows] += grad_scores @ keys
-                grad_k[:, :, columns] += grad_scores.transpose(-2, -1) @ queries
-        return scaled(grad_q), grad_k, grad_v, None, None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from ._cache import CachedSoftmax
 from ._checks import equal_lengths
 from ._masks import allowed_pairs
-from ._precision import wide_dtype
+from ._precision import in_wide_precision
 from .base import CallShape
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -32,9 +34,11 @@ from .softmax import decoded_pairs_flops, explicit_softmax
 class SoftmaxExplicit(CachedSoftmax):
     """softmax(q k^T / sqrt(D)) v, the N x M weights included.
 
-    Products run in the inputs' dtype; the softmax of half inputs runs in float32. A query whose
-    keys are all hidden gets zeros. The state of ``step`` is a cache of keys and values for
-    ``seq_len`` tokens.
+    Half inputs are computed in float32, products included: the scores of float16 entries of 1e3
+    are no number of float16, and in bfloat16 a score of hundreds is off by ones. So the N x M
+    matrices take four bytes per number whatever the inputs' dtype, and of half inputs there are
+    float32 copies. A query whose keys are all hidden gets zeros. The state of ``step`` is a cache
+    of keys and values for ``seq_len`` tokens.
 
     Hazards:
         - Time and memory grow with N x M.
@@ -59,18 +63,14 @@ class SoftmaxExplicit(CachedSoftmax):
         allowed = allowed_pairs(self.name, q, k, causal=causal, key_mask=key_mask, mask=mask)
         return self._look_back(q, k, v, allowed=allowed)
 
+    @in_wide_precision
     def _look_back(self, q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor | None) -> Tensor:
-        # Scaled before the product, where float16 could overflow.
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)
         if allowed is None:
-            return self._softmax(scores) @ v
+            return scores.softmax(dim=-1) @ v
         blind = ~allowed.any(dim=-1, keepdim=True)
-        weights = self._softmax(scores.masked_fill(~(allowed | blind), -torch.inf))
+        weights = scores.masked_fill(~(allowed | blind), -torch.inf).softmax(dim=-1)
         return (weights @ v).masked_fill(blind, 0.0)
-
-    @staticmethod
-    def _softmax(scores: Tensor) -> Tensor:
-        return scores.softmax(dim=-1, dtype=wide_dtype(scores.dtype)).to(scores.dtype)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Exponentials over their sums."""
@@ -90,10 +90,7 @@ class SoftmaxExplicit(CachedSoftmax):
         return decoded_pairs_flops(shape)
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """The N x M scores and weights, with a mask or the backward pass one matrix more.
-
-        For half inputs there is half a matrix more than for float32, the scores before widening.
-        """
+        """The N x M scores and weights, with a mask or the backward pass one matrix more."""
         pairs = shape.num_tokens * shape.key_len
-        matrices = 3.0 if backward or shape.causal else 2.5
-        return int(pairs * matrices) + shape.num_tokens * shape.head_dim
+        matrices = 3 if backward or shape.causal else 2
+        return pairs * matrices + shape.num_tokens * shape.head_dim

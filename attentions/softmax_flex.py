@@ -78,6 +78,10 @@ class SoftmaxFlex(Attention):
             equal_lengths(self.name, q, k, "the causal form")
         if q.device.type == "cpu":
             q, k, v = self._without_gradients(q, k, v)
+            if q.dtype == torch.float16:
+                # Rounded weights may sum to more than 1, and values of 65504 would then leave it.
+                wide = (x.float() for x in (q, k, v))
+                return self.forward(*wide, key_mask=key_mask, mask=mask).to(q.dtype)
         if key_mask is None and mask is None:
             return self._mix(q, k, v, None, causal)
         allowed = allowed_pairs(self.name, q, k, causal=causal, key_mask=key_mask, mask=mask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from bench.errors import did_you_mean
@@ -34,6 +35,10 @@ def main() -> int:
         hint = did_you_mean(name, COMMANDS)
         print(f"ConfigError: {name!r} is not a command. {hint}", file=sys.stderr)
         return 2
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        # A console script finds its own folder there, where `python -m` has the current one, in
+        # which a user's plugins lie.
+        sys.path.append(os.getcwd())
     module = importlib.import_module(COMMANDS[name][0])
     code: int = module.main(sys.argv[2:])
     return code

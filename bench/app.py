@@ -44,7 +44,7 @@ def run_app(
     except SystemExit as stop:  # Hydra's own --help, and argparse's errors
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:
-        if not _is_hydras(error):
+        if not (_is_hydras(error) or _was_raised_by_hydra(error)):
             traceback.print_exc()
             return 3
         return _say(ConfigError(_explain(error, config_name, words)))
@@ -128,6 +128,12 @@ def _is_hydras(error: Exception) -> bool:
     return type(error).__module__.partition(".")[0] in {"hydra", "omegaconf", "antlr4", "yaml"}
 
 
+def _was_raised_by_hydra(error: Exception) -> bool:
+    """Whether the innermost frame is Hydra's, which raises a ValueError for ``attention=null``."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and str(frames[-1].f_globals.get("__name__")).startswith("hydra.")
+
+
 def _check_out(words: list[str], out_is_file: bool) -> None:
     """Refuse an `out` that cannot be written, before Hydra makes a folder in it."""
     given = [word.partition("=")[2] for word in words if word.startswith("out=")]
@@ -160,11 +166,28 @@ def _explain(error: Exception, config_name: str, words: list[str]) -> str:
         known = set(_options(group, words))
         return f"{group}={name}: there is no such {group}. {did_you_mean(name, known)}"
     key = re.search(r"Could not override '([^'@]+)|Key '([^']+)' is not", text)
+    name = (key[1] or key[2]) if key else ""
+    if (name and (CONF / name).is_dir()) or not _is_hydras(error):
+        return _explain_choice(words) or text
     if key:
-        name = key[1] or key[2]
         near = did_you_mean(name, _keys(config_name, words))
         return f"{name} is not a key of {config_name}. {near}"
     return text
+
+
+def _explain_choice(words: list[str]) -> str | None:
+    """Say of the first word that gives a config group something else than names what it needs."""
+    for word in words:
+        group, _, value = word.lstrip("+~").partition("=")
+        names = value.strip("[]").split(",") if value != "[]" else []
+        if (CONF / group).is_dir() and not all(_is_name(name) for name in names):
+            known = ", ".join(sorted(_options(group, words)))
+            return f"{word}: {group} takes names, in a list or alone. Known: {known}."
+    return None
+
+
+def _is_name(word: str) -> bool:
+    return word != "null" and re.fullmatch(r"[A-Za-z_][\w/-]*", word.strip(" '\"")) is not None
 
 
 def _options(group: str, words: list[str]) -> Iterator[str]:

@@ -21,9 +21,11 @@ from bench.environment import Environment
 from bench.jobs import Interrupt, Interrupted, Jobs, Outcome
 from bench.launch import WorkerServer
 from bench.measure.clock import utc_now
+from bench.measure.dtypes import why_no_dtype
 from bench.plan import resolve_devices
 from bench.publish.files import write_whole
 from bench.publish.format import column_for
+from bench.record import Status
 
 _WIDTH_WITHOUT_TERMINAL = 120
 
@@ -49,7 +51,7 @@ def calibrate(composed: dict[str, Any]) -> int:
             outcomes = []
             for place in places:
                 status.update(f"products and copies: {words_of(place)}")
-                outcomes.append(jobs.do("ceiling", **place))
+                outcomes.append(_measure(jobs, place))
     except Interrupted:
         console.print("Stopped; nothing was written.")
         return 130
@@ -67,6 +69,13 @@ def calibrate(composed: dict[str, Any]) -> int:
     path = write_calibration(config.out, here, ceilings, kept)
     console.print(f"Wrote {path}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _measure(jobs: Jobs, place: Place) -> Outcome:
+    """Give a worker the place, unless its device does not compute in its dtype."""
+    if reason := why_no_dtype(place["device"], place["dtype"]):
+        return Outcome(status=Status.SKIPPED, reason=reason)
+    return jobs.do("ceiling", **place)
 
 
 def places_of(
@@ -131,7 +140,7 @@ def _table(title: str, ceilings: Sequence[dict[str, Any]]) -> Table:
         table.add_row(
             str(ceiling["num_threads"] or ""),
             ceiling["dtype"] + (" ~" if ceiling["is_noisy"] else ""),
-            " x ".join(map(str, ceiling["product"])),
+            f"{' x '.join(map(str, ceiling['product']))} by {ceiling['library']}",
             flops.write(ceiling["flops_per_s"]),
             *(copy.write(rate) for _, rate in ceiling["bytes_per_s"]),
         )

@@ -15,7 +15,8 @@ from bench.record import Record
 
 Calibration = dict[str, Any]
 """``made_at``, ``fingerprint`` and ``ceilings``: for each device, dtype and number of threads what
-`bench.measure.roofline.Ceiling` says, beside ``device_name`` and ``is_noisy``."""
+`bench.measure.roofline.Ceiling` says, beside ``device_name`` and ``is_noisy``. One of before
+libraries were told apart is of `torch.mm` alone, and has no ``library``."""
 
 
 def fingerprint(environment: Mapping[str, Any]) -> dict[str, Any]:

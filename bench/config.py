@@ -17,6 +17,12 @@ MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "de
 SCOPES = ("core", "layer", "model")
 CACHES = ("warm", "cold")
 COMPILERS = ("eager", "inductor")
+_MAX_SIZE = 2**31 - 1
+"""Of one dimension: beyond it torch's kernels leave the 32 bits in which many of them count."""
+_MAX_THREADS = 1024
+"""More than any machine of today has cores; starting many more would end this one."""
+_MAX_SEED = 2**32 - 1
+"""As NumPy has it; torch would take more."""
 
 T = TypeVar("T")
 
@@ -122,7 +128,7 @@ def read_calibrate_config(config: dict[str, Any]) -> CalibrateConfig:
     return CalibrateConfig(
         device=tuple(_device(value) for value in axis(config, "device")),
         dtype=tuple(_word("dtype", value, DTYPES) for value in axis(config, "dtype")),
-        num_threads=tuple(_number("num_threads", value, int, low=1) for value in threads),
+        num_threads=tuple(_threads(value) for value in threads),
         out=Path(one(config, "out", str)),
         timeout_s=_number("run.timeout_s", run.get("timeout_s"), float, low=0.1),
         allocator=_word("run.allocator", run.get("allocator"), tuple(ALLOCATORS)),
@@ -227,7 +233,9 @@ def _items(key: str, given: Any) -> list[tuple[str, dict[str, Any]]]:
 
 def _read_axes(config: dict[str, Any]) -> Axes:
     def sizes(name: str) -> tuple[int, ...]:
-        return tuple(_number(name, value, int, low=1) for value in axis(config, name))
+        return tuple(
+            _number(name, value, int, low=1, high=_MAX_SIZE) for value in axis(config, name)
+        )
 
     def words(name: str, allowed: Sequence[str]) -> tuple[str, ...]:
         return tuple(_word(name, value, allowed) for value in axis(config, name))
@@ -252,8 +260,10 @@ def _read_axes(config: dict[str, Any]) -> Axes:
         image_size=sizes("image_size") if has_models else (),
         cache=words("cache", CACHES),
         compile=words("compile", COMPILERS),
-        num_threads=sizes("num_threads"),
-        seed=tuple(_number("seed", value, int, low=0) for value in axis(config, "seed")),
+        num_threads=tuple(_threads(value) for value in axis(config, "num_threads")),
+        seed=tuple(
+            _number("seed", value, int, low=0, high=_MAX_SEED) for value in axis(config, "seed")
+        ),
     )
 
 
@@ -332,21 +342,24 @@ def _of_type(name: str, value: Any, kind: type[T]) -> T:
     return value
 
 
-def _number(name: str, value: Any, kind: type[T], *, low: Any) -> T:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    number = _of_type(name, value, kind)
+def _threads(value: Any) -> int:
+    return _number("num_threads", value, int, low=1, high=_MAX_THREADS)
+
+
+def _number(name: str, value: Any, kind: type[T], *, low: Any, high: Any = None) -> T:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    number = _of_type(name, float(value) if kind is float and is_whole else value, kind)
     if not number >= low:  # NaN fails as well
         raise ConfigError(f"{name} is {value!r}; it must be {low} or more.")
+    if high is not None and number > high:
+        bound = f"{high:g}" if isinstance(high, float) else high
+        raise ConfigError(f"{name} is {value!r}; it must be {bound} or less.")
     return number
 
 
 def read_number(name: str, value: Any, *, low: float, high: float = float("inf")) -> float:
     """A key that takes a number within bounds."""
-    number = _number(name, value, float, low=low)
-    if number > high:
-        raise ConfigError(f"{name} is {value!r}; it must be {high:g} or less.")
-    return number
+    return _number(name, value, float, low=low, high=high)
 
 
 def _word(name: str, value: Any, allowed: Sequence[str]) -> str:

@@ -31,6 +31,8 @@ def _geometry(golden: Golden, form: Form) -> Geometry:
         return Geometry(num_heads=heads, head_dim=head_dim, seq_len=seq_len)
     if "in.x" not in shapes:
         ours = _call_shapes(golden.header, form)
+        if absent := {"q", "k", "v"} - ours.keys():
+            raise Mismatch(f"the golden has no input for {', '.join(sorted(absent))}")
         heads, queries, head_dim = ours["q"][-3:]
         keys, value_dim = ours["v"][-2:]
         seq_len = max(queries, keys)
@@ -47,8 +49,7 @@ def _geometry(golden: Golden, form: Form) -> Geometry:
         (shape[1], shape[2] * shape[3]) if len(shape) == 4 else (shape[2], shape[1])
     )
     seq_len = max(seq_len, hyper.get("seq_len", 0))  # an upper bound, where they state one
-    stated = hyper.get("num_heads", hyper.get("heads"))
-    heads = int(golden.tensors["in.heads"].item() if stated is None else stated)
+    heads = _num_heads(golden)
     if embed_dim % heads:
         raise Mismatch(f"{embed_dim} channels cannot be split into {heads} heads")
     return Geometry(
@@ -59,6 +60,18 @@ def _geometry(golden: Golden, form: Form) -> Geometry:
         # A class token has no place on the grid that they state.
         grid=grid if grid[0] * grid[1] != seq_len - 1 else (0, 0),
     )
+
+
+def _num_heads(golden: Golden) -> int:
+    stored = golden.tensors.get("in.heads")
+    hyper = golden.header.hyper
+    stated = hyper.get("num_heads", hyper.get("heads", None if stored is None else stored.item()))
+    if not isinstance(stated, int) or stated < 1:
+        raise Mismatch(
+            f"the golden says {stated!r} for the number of heads; a count is needed, as num_heads "
+            "or heads among its hyperparameters or as in.heads among its tensors"
+        )
+    return stated
 
 
 def _call_shapes(header: Header, form: Form) -> dict[str, tuple[int, ...]]:
@@ -73,8 +86,8 @@ def _call_shapes(header: Header, form: Form) -> dict[str, tuple[int, ...]]:
 def _grid(golden: Golden, form: Form) -> tuple[int, int]:
     """(rows, columns) as the input, a hyperparameter or a weight says; (0, 0) if none does."""
     shapes, hyper = golden.header.shapes, golden.header.hyper
-    if form.grid is not None:
-        rows, columns = form.grid(golden.header)
+    if form.grid is not None and (followed := form.grid(golden.header)):
+        rows, columns = followed
         return rows, columns
     if len(shapes.get("in.x", ())) == 4:
         return shapes["in.x"][2], shapes["in.x"][3]
@@ -101,14 +114,17 @@ def _settings(golden: Golden, form: Form) -> dict[str, Any]:
     }
 
 
-def build_like(golden: Golden, form: Form, name: str) -> nn.Module:
-    """Build our mechanism `name` for a golden, in float32 and with the official weights.
+def build_like(
+    golden: Golden, form: Form, name: str, dtype: torch.dtype = torch.float32
+) -> nn.Module:
+    """Build our mechanism `name` for a golden, with the official weights in a dtype.
 
     Raises:
         Mismatch: a weight of theirs or of ours is left over, or shapes do not agree.
         ValueError, TypeError: it cannot be built for these sizes or hyperparameters.
     """
     module = build_attention(name, _geometry(golden, form), **_settings(golden, form)).eval()
+    module.to(dtype)  # before the weights come: stored in float64, they keep what they have
     places = dict(module.named_parameters()) | dict(module.named_buffers())
     missing = {key for key, _ in module.named_parameters()} - form.unused
     for official, value in golden.tensors.items():

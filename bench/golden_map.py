@@ -34,7 +34,10 @@ class Form:
         tokens_first: inputs and outputs of heads are (B, N, H, ...) instead of (B, H, N, ...).
         features: stored result -> our method that gives it, and the input that it takes.
         method: our method that gives `out` of (B, H, N, D) inputs; None for a whole call.
-        grid: how the tokens' grid follows from a header that does not state it.
+        grid: how the tokens' grid follows from a header that does not state it; empty if it does
+            not.
+        unfused: our settings for a kernel that writes the weights out. The authors' float32 bounds
+            are those of written-out weights; where a fused kernel is beyond one, this one decides.
     """
 
     mechanism: str | None
@@ -51,6 +54,7 @@ class Form:
     features: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     method: str | None = None
     grid: Callable[[Header], tuple[int, ...]] | None = None
+    unfused: Mapping[str, Any] = field(default_factory=dict)
 
 
 def form_of(header: Header) -> Form:
@@ -75,6 +79,17 @@ def _is_causal(header: Header) -> bool:
     return "causal" in header.tags
 
 
+def _number(key: str) -> Callable[[Header], float | None]:
+    """Take an official hyperparameter that is a number, or else a formula in words: then None."""
+
+    def look_up(header: Header) -> float | None:
+        stated = header.hyper.get(key)
+        is_number = isinstance(stated, int | float) and not isinstance(stated, bool)
+        return stated if is_number else None
+
+    return look_up
+
+
 def _size(weight: str, axis: int) -> Callable[[Header], int | None]:
     """Tell the length of a stored weight along an axis; None if it is not stored."""
 
@@ -97,9 +112,20 @@ def _has_rope(header: Header) -> bool:
 
 
 FORMS: dict[str, tuple[Form, ...]] = {
-    "softmax": (Form(mechanism="softmax"),),
+    # A fused kernel keeps the logarithm of a row's sum of weights, and its backward pass takes the
+    # weights from it: where scores are in the hundreds, the float32 rounding of that logarithm is
+    # some 1e-5 of each weight, which written-out weights do not lose.
+    "softmax": (Form(mechanism="softmax", unfused={"backend": "math"}),),
     "linear_elu": (Form(mechanism="linear", hyper={"eps": "eps"}, defaults={"eps": 1e-6}),),
     "performer": (
+        Form(
+            mechanism="performer",
+            when=lambda header: _is_causal(header) and header.hyper.get("kernel") == "relu",
+            reason=(
+                "the reference adds 1e-6 to the keys' sums in its causal form alone; ours is the "
+                "bidirectional form on the tokens so far, which has none"
+            ),
+        ),
         Form(
             mechanism="performer",
             when=_is_causal,
@@ -191,10 +217,11 @@ FORMS: dict[str, tuple[Form, ...]] = {
         ),
         Form(mechanism="efficient"),
     ),
+    "cosformer": (Form(mechanism="cosformer", derived={"eps": _number("eps")}),),
     "hedgehog": (
         Form(
             mechanism="hedgehog",
-            when=lambda header: "feature_map" in header.tags,
+            when=_is_module,
             defaults={"normaliser": "joint", "tie_heads": True, "tie_qk": True},
             weights={"layer": ("map_q",)},
             method="query_features",
@@ -204,7 +231,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
         Form(
             mechanism="polaformer_layer",
             when=_is_module,
-            hyper={name: name for name in ("alpha", "kernel_size", "sr_ratio", "qkv_bias")},
+            hyper={name: name for name in ("alpha", "eps", "kernel_size", "sr_ratio", "qkv_bias")},
             defaults={"alpha": 4, "eps": 1e-6, "sr_ratio": 1},
             derived={
                 "kernel_size": _size("dwc.weight", -1),
@@ -226,15 +253,21 @@ FORMS: dict[str, tuple[Form, ...]] = {
         ),
     ),
     "polaformer_pp": (
-        Form(mechanism="polaformer_pp", defaults={"eps": 1e-6}, not_weights=_ROPE_TABLES),
+        Form(
+            mechanism="polaformer_pp",
+            hyper={"eps": "eps"},
+            defaults={"eps": 1e-6},
+            not_weights=_ROPE_TABLES,
+        ),
     ),
     "mlla": (
         Form(
             mechanism="mlla",
+            hyper={"eps": "eps"},
             defaults={"eps": 1e-6},
             derived={"qk_bias": lambda header: "w.qk.bias" in header.shapes},
             not_weights=frozenset({"rope.rotations"}),
-            grid=lambda header: header.shapes["w.rope.rotations"][:2],
+            grid=lambda header: header.shapes.get("w.rope.rotations", ())[:2],
         ),
     ),
     "inline": (
@@ -289,16 +322,26 @@ FORMS: dict[str, tuple[Form, ...]] = {
     "simple_gla": (
         Form(
             mechanism="simple_gla",
+            derived={"scale": _number("scale")},
             inputs={"g": "log_decay"},
             unused=frozenset({"decay_logit"}),
         ),
     ),
-    "gla": (Form(mechanism="gla", inputs={"g": "log_decay"}, unused=frozenset({"decay_logit"})),),
+    "gla": (
+        Form(
+            mechanism="gla",
+            derived={"scale": _number("scale")},
+            inputs={"g": "log_decay"},
+            unused=frozenset({"decay_logit"}),
+        ),
+    ),
+    "retnet": (Form(mechanism="retnet", derived={"scale": _number("scale")}),),
     # Their recurrences take keys as they come: the caller has brought them to unit length.
     "deltanet": (
         Form(
             mechanism="deltanet",
             defaults={"normalise_keys": False},
+            derived={"scale": _number("scale")},
             unused=frozenset({"beta_logit"}),
         ),
     ),
@@ -306,6 +349,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
         Form(
             mechanism="gated_deltanet",
             defaults={"normalise_keys": False},
+            derived={"scale": _number("scale")},
             inputs={"g": "log_decay"},
             unused=frozenset({"beta_logit", "log_rate"}),
         ),

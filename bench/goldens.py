@@ -42,6 +42,7 @@ class Header:
         bounds: dtype -> result -> the largest absolute error that is allowed.
         hyper: the official hyperparameters, by their official names.
         settings: our hyperparameters, by our names, where whoever made the file knew them.
+        nonfinite: results that hold NaN or infinity, where the file says so of all; else None.
         entry: the official class or function.
         tags: such as ``core``, ``module``, ``causal``, ``cross``, ``mask``.
     """
@@ -54,6 +55,7 @@ class Header:
     bounds: dict[str, dict[str, float]]
     hyper: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    nonfinite: frozenset[str] | None = None
     entry: str = ""
     tags: frozenset[str] = frozenset()
 
@@ -102,8 +104,14 @@ class GoldenFolder:
         if not listed and not any(self.path.glob("*/*.safetensors")):
             raise ConfigError(
                 f"golden={self.path} holds no golden file; <mechanism>/<case>.json with a "
-                "<case>.safetensors beside it is expected."
+                f"<case>.safetensors beside it is expected.{self._where_they_are()}"
             )
+
+    def _where_they_are(self) -> str:
+        """Name the folder that was probably meant, where goldens lie one step away."""
+        meant = [self.path.resolve().parent] if any(self.path.glob("*.safetensors")) else []
+        below = sorted({file.parent.parent for file in self.path.glob("*/*/*.safetensors")})
+        return "".join(f" Did you mean golden={folder}?" for folder in (meant + below)[:1])
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -159,7 +167,8 @@ class GoldenFolder:
 
         Raises:
             DamagedGolden: a checksum, the size, or a tensor's name, shape or dtype differs from
-                what was written down; or the file cannot be parsed.
+                what was written down; a result is not finite and the header does not say so; or the
+                file cannot be parsed.
         """
         name = f"{header.name}.safetensors"
         said, data = self._bytes_of(f"{header.name}.json"), self._bytes_of(name)
@@ -177,6 +186,8 @@ class GoldenFolder:
             stated = (header.shapes[key], header.dtypes[key])
             if found != stated:
                 raise DamagedGolden(f"{name}: {key} is {found}, its header says {stated}")
+        for key in header.results:
+            _check_finite(header, key, tensors[key])
         if not self.checksums:
             self._compare_with_published({f"{header.name}.json": said, name: data})
         return Golden(header=header, tensors=tensors)
@@ -232,13 +243,33 @@ class GoldenFolder:
             return ()
         try:
             cases = json.loads(path.read_bytes())["cases"]
-            return tuple(f"{case['mechanism']}/{case['case']}.json" for case in cases)
+            listed = tuple(f"{case['mechanism']}/{case['case']}.json" for case in cases)
         except (ValueError, TypeError, KeyError) as error:
-            raise DamagedGolden(f"{INDEX} cannot be parsed: {error!r}") from error
+            raise DamagedGolden(
+                f"{INDEX} cannot be parsed: {error!r}; a list 'cases' is expected, each with "
+                "mechanism and case"
+            ) from error
+        elsewhere = [name for name in listed if name.count("/") != 1]
+        if elsewhere:  # nobody would look for it there, and it would be missed by nobody
+            raise DamagedGolden(
+                f"{INDEX} lists {elsewhere[0]}; cases are at <mechanism>/<case>.json"
+            )
+        return listed
+
+
+def _check_finite(header: Header, key: str, tensor: Tensor) -> None:
+    """Refuse NaN and infinity that nobody wrote down: nothing would be compared there."""
+    if header.nonfinite is None or key in header.nonfinite or bool(tensor.isfinite().all()):
+        return
+    bad = int((~tensor.isfinite()).sum())
+    raise DamagedGolden(
+        f"{header.name}.safetensors: {key} is not finite in {bad} of {tensor.numel()} entries, "
+        "which its header does not say"
+    )
 
 
 def _parse_header(said: dict[str, Any]) -> Header:
-    tensors = said["tensors"]
+    tensors, nonfinite = said["tensors"], said.get("nonfinite_in_file")
     bounds = {
         dtype: {str(name): float(bound) for name, bound in said["bounds"][dtype].items()}
         for dtype in DTYPES
@@ -252,11 +283,14 @@ def _parse_header(said: dict[str, Any]) -> Header:
         bounds=bounds,
         hyper=dict(said.get("hyper") or {}),
         settings=dict(said.get("settings") or {}),
-        entry=said.get("entry") or "",
+        nonfinite=None if nonfinite is None else frozenset(nonfinite),
+        entry=str(said.get("entry") or ""),
         tags=frozenset(said.get("tags") or ()),
     )
     if not {"cot", "out"} <= header.shapes.keys():
         raise ValueError("it lists no tensors cot and out")
+    if not any(name.startswith("in.") for name in header.shapes):
+        raise ValueError("it lists no input, a tensor whose name begins with in.")
     for dtype in DTYPES:
         if not all(0 <= bound < math.inf for bound in bounds[dtype].values()):
             raise ValueError(f"a {dtype} bound is negative or not finite")

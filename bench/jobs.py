@@ -95,7 +95,7 @@ class Jobs:
         """Do one job.
 
         Args:
-            job: one of `bench.worker.JOBS`.
+            job: one of `bench.worker.answer.JOBS`.
             hear: told every message but the last.
             may_stop: whether what the worker has sent so far is worth keeping, so that on Ctrl-C
                 it is asked to finish; else it is killed.

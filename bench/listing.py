@@ -16,15 +16,22 @@ from rich.console import Console
 from rich.table import Table
 
 from attentions.capabilities import DTYPES, FAMILIES, Capabilities
-from attentions.catalogue import CatalogueEntry, catalogue, plugin_catalogue
+from attentions.catalogue import (
+    CatalogueEntry,
+    catalogue,
+    module_catalogue,
+    plugin_catalogue,
+)
 from bench.errors import ConfigError, did_you_mean
 
-USAGE = """attnbench list [family=NAME,…] [causal=BOOL] [recurrent=BOOL] [needs_grid=BOOL] [out=DIR]
+USAGE = """attnbench list [family=NAME,…] [causal=BOOL] [recurrent=BOOL] [needs_grid=BOOL]
+               [plugins=MODULE,…] [out=DIR]
   family: any of {families}
   causal, recurrent, needs_grid: true for those that claim it, false for the others
+  plugins: modules of your own, with mechanisms to show as well
   out: the folder where verify.json lies (results)""".format(families=", ".join(FAMILIES))
 CLAIMS = ("causal", "recurrent", "needs_grid")
-_OPTIONS = ("family", *CLAIMS, "out")
+_OPTIONS = ("family", *CLAIMS, "plugins", "out")
 _WIDTH_WITHOUT_TERMINAL = 160
 
 
@@ -35,11 +42,13 @@ class Query:
     Attributes:
         families: those to show; empty for all.
         claims: capability -> whether it must be claimed, or must not.
+        plugins: modules whose mechanisms are shown as well.
         out: the folder of results.
     """
 
     families: frozenset[str] = frozenset()
     claims: dict[str, bool] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
     out: Path = Path("results")
 
     def admits(self, entry: CatalogueEntry) -> bool:
@@ -58,10 +67,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         query = read_query(words)
         goldens = goldens_passed(query.out / "verify.json")
+        found = [entry for entry in everything(query.plugins) if query.admits(entry)]
     except ConfigError as error:
         print(f"ConfigError: {error}", file=sys.stderr)
         return 2
-    found = [entry for entry in everything() if query.admits(entry)]
     if not found:
         print("No mechanism is all of this. Leave a filter out; attnbench list shows them all.")
         return 0
@@ -75,12 +84,39 @@ def console() -> Console:
     return here if here.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)
 
 
-def everything() -> tuple[CatalogueEntry, ...]:
-    """Every mechanism of this package, then those of plugins; what is wrong with one is printed."""
+def everything(plugins: tuple[str, ...] = ()) -> tuple[CatalogueEntry, ...]:
+    """Every mechanism of this package, then those of plugins: installed ones, and those named.
+
+    What is wrong with an installed one is printed.
+
+    Raises:
+        ConfigError: a plugin that is named cannot be read, or brings no mechanism.
+    """
     entries, problems = plugin_catalogue()
     for problem in problems:
         print(problem, file=sys.stderr)
-    return (*catalogue(), *entries)
+    named = [entry for module in plugins for entry in _of_module(module) if entry not in entries]
+    return (*catalogue(), *entries, *named)
+
+
+def _of_module(module: str) -> tuple[CatalogueEntry, ...]:
+    try:
+        found = module_catalogue(module)
+    except Exception as error:  # a foreign file, which may be anything
+        raise ConfigError(
+            f"plugins names {module!r}, which cannot be read: {type(error).__name__}: {error}. It "
+            "must be importable by that name, e.g. from the current folder or PYTHONPATH."
+        ) from error
+    if not found:
+        raise ConfigError(
+            f"plugins names {module!r}, in which no class stands under @register_attention."
+        )
+    return found
+
+
+def names_in(value: str) -> tuple[str, ...]:
+    """The names of a list as a command line has it: ``[a,b]``, or ``a,b``."""
+    return tuple(name.strip() for name in value.strip("[]").split(","))
 
 
 def read_query(words: list[str]) -> Query:
@@ -91,6 +127,7 @@ def read_query(words: list[str]) -> Query:
     """
     families: frozenset[str] = frozenset()
     claims: dict[str, bool] = {}
+    plugins: tuple[str, ...] = ()
     out = Path("results")
     for word in words:
         key, equals, value = word.partition("=")
@@ -98,17 +135,19 @@ def read_query(words: list[str]) -> Query:
             raise ConfigError(f"{word} is not known. {did_you_mean(key, _OPTIONS)} Usage: {USAGE}")
         if key == "out":
             out = Path(value)
+        elif key == "plugins":
+            plugins = names_in(value)
         elif key == "family":
             families = _read_families(word, value)
         elif value.lower() in ("true", "false"):
             claims[key] = value.lower() == "true"
         else:
             raise ConfigError(f"{word}: {key} is true or false.")
-    return Query(families=families, claims=claims, out=out)
+    return Query(families=families, claims=claims, plugins=plugins, out=out)
 
 
 def _read_families(word: str, value: str) -> frozenset[str]:
-    names = [name.strip() for name in value.strip("[]").split(",")]
+    names = names_in(value)
     for name in names:
         if name not in FAMILIES:
             hint = did_you_mean(name, FAMILIES)

@@ -47,8 +47,8 @@ _ABOUT_CLAIMS = """\
 
 Tools that papers count with see different parts of a model: every product, or also norms (at
 fvcore's prices of 5 operations per element for LayerNorm and 2 for BatchNorm), or nothing but the
-modules that they know. Papers seldom say which. The column "counted" names the reading that gives
-the printed digits.
+modules that they know. Papers seldom say which; NaLaFormer's training script counts with fvcore.
+The column "counted" names the reading that gives the printed digits.
 """
 _ABOUT_SIZES = """\
 ## All of them
@@ -101,7 +101,7 @@ def _claims(counts: Mapping[str, ModelCounts]) -> Iterator[str]:
         if not all(claim.agrees(here if claim.change is None else changed)):
             verdict = "no"
         if claim.note:
-            notes.append(claim.note)
+            notes.append(claim.note + _found(claim))
             verdict += f" [{len(notes)}]"
         printed = f"{claim.parameters}M, {claim.multiply_adds}G"
         yield (
@@ -113,8 +113,25 @@ def _claims(counts: Mapping[str, ModelCounts]) -> Iterator[str]:
         yield f"{number}. {note}"
 
 
+def _found(claim: Claim) -> str:
+    """A sentence on what was tried for a claim; empty if nothing was."""
+    if not claim.tried:
+        return ""
+    counted = {change.what: change.count() for change in claim.tried}
+    agreeing = [
+        f"{what} ({_size(*claim.reading.of(counts))})"
+        for what, counts in counted.items()
+        if all(claim.agrees(counts))
+    ]
+    return (
+        f" Of these {len(counted)} changes of one thing, those that agree are: "
+        f"{'; '.join(agreeing) or 'none'}. Which it was, or whether more than one thing differs, "
+        "is not known."
+    )
+
+
 def _size(parameters: int, multiply_adds: int) -> str:
-    return f"{parameters / 1e6:.2f}M, {multiply_adds / 1e9:.2f}G"
+    return f"{parameters / 1e6:.3f}M, {multiply_adds / 1e9:.3f}G"
 
 
 def _sizes(counts: Mapping[str, ModelCounts]) -> Iterator[str]:

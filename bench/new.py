@@ -237,16 +237,15 @@ def files(name: str, title: str, place: Place) -> dict[Path, str]:
 
 def next_steps(name: str, place: Place) -> str:
     """Tell which commands come next."""
-    plugin = f"--config-dir conf 'plugins=[{name}]' " if place.is_plugin else ""
-    plugins = f"'plugins=[{name}]' " if place.is_plugin else ""
-    sweep = f"python -m bench.sweep {plugin}'attention=[softmax,{name}]' seq_len=128 'task=[]'"
-    row = f"--config-dir conf {plugins}" if place.is_plugin else ""
+    plugin = f" 'plugins=[{name}]'" if place.is_plugin else ""
+    row = f" --config-dir conf{plugin}" if place.is_plugin else ""
     return f"""
 It works as it is, as another mechanism than yours. Fill in formula, forward, flops, claims and
 test, then:
   python -m pytest {place.test}
-  {sweep}
-  python -m bench.verify {row}conformance=true 'attention=[{name}]'"""
+  attnbench show {name}{plugin}
+  attnbench verify{row} conformance=true 'attention=[{name}]'
+  attnbench sweep{row} 'attention=[softmax,{name}]' seq_len=128 'task=[]'"""
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import itertools
 import shutil
@@ -19,6 +18,8 @@ from bench.cell import ORIGINAL, Cell, KernelWorkload, ModelWorkload, TaskWorklo
 from bench.config import AttentionEntry, SweepConfig, TaskEntry
 from bench.environment import available_devices
 from bench.errors import ConfigError, did_you_mean
+from bench.measure.dtypes import why_no_dtype
+from bench.plugins import import_plugins
 from bench.subject import geometry_of
 from bench.tasks import base as tasks
 from bench.whole.support import check_models, why_no_model, why_no_such_model
@@ -55,19 +56,6 @@ def plan(config: SweepConfig) -> tuple[PlannedCell, ...]:
     for entry in config.attention:
         _refuse_hopeless(entry, [p for p in planned if p.cell.entry == entry.label])
     return tuple(planned)
-
-
-def import_plugins(plugins: tuple[str, ...]) -> None:
-    """Import modules that register mechanisms or tasks of their own."""
-    for plugin in plugins:
-        try:
-            importlib.import_module(plugin)
-        except Exception as error:  # foreign code; whatever it raises, the user must mend it
-            raise ConfigError(
-                f"plugins names {plugin!r}, which cannot be imported: {type(error).__name__}: "
-                f"{error}. "
-                "It must be importable by that name, e.g. from the current folder or PYTHONPATH."
-            ) from error
 
 
 def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
@@ -288,6 +276,8 @@ def why_not(cell: Cell) -> str | None:
         capabilities = attentions.attention_class(cell.mechanism).capabilities
         if reason := why_unsupported(capabilities, cell):
             return reason
+    if reason := why_no_dtype(cell.device, cell.workload.dtype):
+        return reason
     return _why_not_compiled(cell) or why_unbuildable(cell)
 
 

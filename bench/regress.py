@@ -148,7 +148,7 @@ def against_commit(config: GateConfig, console: Console) -> int:
     planned = plan(config.sweep)
     cells = [p.cell for p in planned if p.unsupported is None]
     if not cells:
-        raise ConfigError("Nothing to compare: no cell of this plan is supported.")
+        raise ConfigError(f"Nothing to compare: {' '.join(_unsupported(planned))}")
     check_entries(config.accept, {cell.entry for cell in cells})
     run = config.sweep.run
     server = WorkerServer(run.allocator)

@@ -22,19 +22,22 @@ from attentions.catalogue import CatalogueEntry
 from bench.badges import Badge, BadgeStatus, read_badges
 from bench.costs import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, costs
 from bench.errors import ConfigError, did_you_mean
-from bench.listing import console, everything, goldens_passed, in_words
+from bench.listing import console, everything, goldens_passed, in_words, names_in
+from bench.plugins import import_plugins
 from bench.rows import rows_of
 
-USAGE = """attnbench show NAME [out=DIR]
+USAGE = """attnbench show NAME [plugins=MODULE,…] [out=DIR]
   NAME: a mechanism, as attnbench list shows it
+  plugins: modules of your own, in which it may be
   out: the folder where badges and verify.json lie (results)"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which mechanism, and where its results are."""
+    """Which mechanism, in which modules besides ours, and where its results are."""
 
     name: str
+    plugins: tuple[str, ...] = ()
     out: Path = Path("results")
 
 
@@ -46,13 +49,14 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         request = read_request(words)
-        entry = find(request.name)
+        entry = find(request.name, request.plugins)
+        import_plugins(request.plugins)
         goldens = goldens_passed(request.out / "verify.json").get(entry.name)
         badges = read_badges(request.out).get(entry.name, {})
     except ConfigError as error:
         print(f"ConfigError: {error}", file=sys.stderr)
         return 2
-    show(entry, badges, goldens, console())
+    show(entry, badges, goldens, console(), request.plugins)
     return 0
 
 
@@ -60,29 +64,32 @@ def read_request(words: list[str]) -> Request:
     """Read a name and the folder of results off the command line.
 
     Raises:
-        ConfigError: no name or several, or a word that is not ``out=DIR``.
+        ConfigError: no name or several, or a word that is no option.
     """
     names = [word for word in words if "=" not in word]
     options = dict(word.split("=", 1) for word in words if "=" in word)
-    unknown = [key for key in options if key != "out"]
+    unknown = [key for key in options if key not in ("plugins", "out")]
     if unknown:
         raise ConfigError(f"{unknown[0]}= is not known. Usage: {USAGE}")
+    plugins = names_in(options["plugins"]) if options.get("plugins") else ()
     if len(names) != 1:
         given = ", ".join(names) or "none"
         raise ConfigError(f"show takes one mechanism; {given} was given. Usage: {USAGE}")
-    return Request(name=names[0], out=Path(options.get("out") or "results"))
+    return Request(name=names[0], plugins=plugins, out=Path(options.get("out") or "results"))
 
 
-def find(name: str) -> CatalogueEntry:
+def find(name: str, plugins: tuple[str, ...] = ()) -> CatalogueEntry:
     """Look a mechanism up, among those of plugins too.
 
     Raises:
         ConfigError: there is none of this name; the nearest are named.
     """
-    known = {entry.name: entry for entry in everything()}
+    known = {entry.name: entry for entry in everything(plugins)}
     if name not in known:
         row = next((key for key in known if name in rows_of(key)), None)
-        hint = f"It is a row of {row}: attnbench show {row}." if row else did_you_mean(name, known)
+        hint = f"{did_you_mean(name, known)} One of your own is found with plugins=MODULE."
+        if row:
+            hint = f"It is a row of {row}: attnbench show {row}."
         raise ConfigError(f"No mechanism is named {name!r}. {hint}")
     return known[name]
 
@@ -92,6 +99,7 @@ def show(
     badges: dict[str, Badge],
     goldens: tuple[int, int] | None,
     to: Console,
+    plugins: tuple[str, ...] = (),
 ) -> None:
     """Print everything, a heading at a time."""
     said = entry.description
@@ -118,7 +126,7 @@ def show(
             for item in items:
                 _say(f"- {item}", to)
     _heading("Commands", to)
-    for command in commands(entry):
+    for command in commands(entry, plugins):
         to.print(command, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -193,14 +201,19 @@ def tested_lines(
             yield from (f"  {badge.claim}: {badge.reason}" for badge in claims)
 
 
-def commands(entry: CatalogueEntry) -> Iterator[str]:
-    """Command lines that measure and prove it."""
+def commands(entry: CatalogueEntry, plugins: tuple[str, ...] = ()) -> Iterator[str]:
+    """Command lines that measure and prove it, with the modules and the rows of plugins."""
     label = next(iter(rows_of(entry.name)), entry.name)
     only = f"attention=[{label}]"
     scope = ["scope=layer"] if entry.is_layer else []
     causal = [] if entry.capabilities.bidirectional else ["causal=true"]
     both = f"attention=[softmax,{label}]" if entry.name != "softmax" else only
     task = ["task=[]"]
+    if plugins:
+        row = ["--config-dir", "conf", f"plugins=[{','.join(plugins)}]"]
+        yield _command("sweep", *row, both, "seq_len=[1024,4096]", *scope, *causal, *task)
+        yield _command("verify", *row, "conformance=true", only)
+        return
     yield _command("sweep", both, "seq_len=[1024,4096]", *scope, *causal, *task)
     yield _command("verify", only)
     yield _command("verify", "conformance=true", only)

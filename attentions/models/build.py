@@ -125,10 +125,14 @@ def _build_own(
         raise ValueError(
             f"{name}: stages is {list(stages)}; a model of your own has none that are known here."
         )
-    factory = _own_factory(name)
-    offered = {"image_size": image_size, "num_classes": num_classes}
-    takes = inspect.signature(factory).parameters
-    model = factory(**{key: value for key, value in offered.items() if key in takes})
+    try:
+        factory = _own_factory(name)
+        model = factory(**_taken(name, factory, image_size=image_size, num_classes=num_classes))
+    except SystemExit as error:
+        raise ValueError(
+            f"{name} ended the program (SystemExit: {error}); a function that returns a model is "
+            "needed, in a file that can be imported."
+        ) from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"{name} returned a {type(model).__name__}; an nn.Module is needed.")
     if mechanism is None:
@@ -138,13 +142,38 @@ def _build_own(
     return replace_attention(model, mechanism, **hyperparameters)
 
 
+def _taken(name: str, factory: Callable[..., Any], **offered: int) -> dict[str, int]:
+    """What a factory takes of what it is offered, by name."""
+    signature = inspect.signature(factory)
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    takes = {key for key, p in signature.parameters.items() if p.kind in by_name}
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
+        takes |= set(offered)
+    given = {key: value for key, value in offered.items() if key in takes}
+    try:
+        signature.bind(**given)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} cannot be called with {', '.join(offered)}: {error}. It gets those of them "
+            "that it takes by name; every other argument needs a default."
+        ) from error
+    return given
+
+
 def _own_factory(name: str) -> Callable[..., Any]:
     text, _, function = name.rpartition(":")
     path = Path(text).expanduser()
-    if path.suffix != ".py" or not path.is_file() or not function.isidentifier():
+    wrong = ""
+    if path.suffix != ".py":
+        wrong = f"{text!r} is no .py file"
+    elif not path.is_file():
+        wrong = f"there is no file {text}"
+    elif not function.isidentifier():
+        wrong = f"{function!r} after the colon is no name of a function"
+    if wrong:
         raise ValueError(
-            f"{name!r} names no factory; an existing Python file, a colon and a function in it are "
-            "needed: path/to/factory.py:build."
+            f"{name!r} names no factory: {wrong}. An existing Python file, a colon and a function "
+            "in it are needed: path/to/factory.py:build."
         )
     spec = importlib.util.spec_from_file_location(f"_factory_{path.stem}", path)
     assert spec is not None and spec.loader is not None

@@ -16,6 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 _NORM_COSTS: dict[type[nn.Module], int] = {nn.LayerNorm: 5, nn.BatchNorm2d: 2}
 """Operations per element that fvcore takes for norms; it adds them to the multiply-adds."""
 
+_COUNTED = (nn.Linear, nn.Conv2d, *_NORM_COSTS)
+"""What every counter of modules knows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCounts:
@@ -64,12 +67,10 @@ def count_model(build: Callable[[], nn.Module], image_size: int) -> ModelCounts:
     products = sum(flops.get(op, 0) for op in (aten.mm, aten.addmm, aten.convolution))
     return ModelCounts(
         parameters=sum(p.numel() for p in model.parameters()),
-        module_parameters=sum(p.numel() for m in _leaves(model) for p in m.parameters()),
+        module_parameters=sum(
+            p.numel() for m in model.modules() if isinstance(m, _COUNTED) for p in m.parameters()
+        ),
         multiply_adds=sum(flops.values()) // 2,
         module_multiply_adds=products // 2,
         norm_operations=norm_operations,
     )
-
-
-def _leaves(model: nn.Module) -> list[nn.Module]:
-    return [module for module in model.modules() if not any(module.children())]

@@ -28,11 +28,13 @@ class Member:
         call: what is timed.
         calls_per_sample: calls in one sample, so that it lasts long enough to be read off a clock.
         warmup_s: seconds per call before the rounds.
+        prepare: what is done before each sample, outside of its span.
     """
 
     call: Callable[[], object]
     calls_per_sample: int
     warmup_s: tuple[float, ...]
+    prepare: Callable[[], object] | None = None
 
 
 def warm_up(call: Callable[[], object], clock: Clock, min_sample_s: float) -> Member:
@@ -68,6 +70,8 @@ def time_round(
     with garbage_collector_off():
         for index in order:
             member = members[index]
+            if member.prepare is not None:
+                member.prepare()
             if flush is None:
                 seconds = clock.time_calls(member.call, member.calls_per_sample)
             else:

@@ -9,20 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
 from bench.measure.cache import cache_levels_bytes
 from bench.measure.clock import Clock
-
-SHAPES = (
-    *((size, size, size) for size in (256, 512, 1024, 2048, 4096, 8192)),
-    # Scores of 1024 and 4096 tokens with a head of 64 channels, and the mix of their values.
-    *((size, 64, size) for size in (1024, 4096)),
-    *((size, size, 64) for size in (1024, 4096)),
-)
-"""Rows, inner size and columns of the products tried; which is fastest differs by library."""
+from bench.measure.products import SHAPES, Call, Shape, product_makers
 
 _MIN_SAMPLE_S = 0.005
 _MIN_SAMPLES, _MAX_SAMPLES = 3, 100
@@ -38,42 +30,48 @@ class Ceiling:
     Attributes:
         flops_per_s: of the fastest matrix product; one multiply-add is 2.
         product: its rows, inner size and columns.
+        library: what made it, by the name that `bench.measure.products` gives.
+        library_flops_per_s: of the fastest product of each library that was tried.
         bytes_per_s: of copies, bytes read and bytes written together, by the number of bytes that
             a copy touches: within each level of cache from the second on, last beyond all of them.
     """
 
     flops_per_s: float
-    product: tuple[int, int, int]
+    product: Shape
+    library: str
+    library_flops_per_s: tuple[tuple[str, float], ...]
     bytes_per_s: tuple[tuple[int, float], ...]
 
 
 def measure_ceiling(device: torch.device, dtype: torch.dtype, clock: Clock) -> Ceiling:
-    """Try products and copies, a few seconds of them.
+    """Try products and copies, some seconds of them.
 
     Raises:
         RuntimeError: the device has no product of this dtype.
     """
-    rates = dict(_product_rates(device, dtype, clock))
-    product = max(rates, key=lambda shape: rates[shape])
+    best: dict[str, tuple[float, Shape]] = {}
+    for library, make in product_makers(device, dtype).items():
+        best[library] = max((rate, shape) for shape, rate in _product_rates(make, clock))
+    library = max(best, key=lambda name: best[name])
+    rate, product = best[library]
     copies = [(size, copy_rate(size, device, dtype, clock)) for size in _copied_bytes(device)]
-    return Ceiling(flops_per_s=rates[product], product=product, bytes_per_s=tuple(copies))
+    return Ceiling(
+        flops_per_s=rate,
+        product=product,
+        library=library,
+        library_flops_per_s=tuple((name, rate) for name, (rate, _) in best.items()),
+        bytes_per_s=tuple(copies),
+    )
 
 
-def _product_rates(
-    device: torch.device, dtype: torch.dtype, clock: Clock
-) -> Iterator[tuple[tuple[int, int, int], float]]:
+def _product_rates(make: Callable[[Shape], Call], clock: Clock) -> Iterator[tuple[Shape, float]]:
     """FLOPs per second of each shape, those apart that would take long at the rate seen so far."""
     fastest = 0.0
     for shape in SHAPES:
-        rows, inner, columns = shape
-        flops = 2 * rows * inner * columns
+        flops = 2 * math.prod(shape)
         if fastest and flops / fastest > _MAX_CALL_S:
             continue
-        # Not zeros: these draw less power, and a chip may clock higher for them.
-        a = torch.randn(rows, inner, device=device).to(dtype)
-        b = torch.randn(inner, columns, device=device).to(dtype)
-        out = torch.empty(rows, columns, device=device, dtype=dtype)
-        rate = flops / shortest_s(partial(torch.mm, a, b, out=out), clock)
+        rate = flops / shortest_s(make(shape), clock)
         fastest = max(fastest, rate)
         yield shape, rate
 

@@ -21,14 +21,16 @@ from bench.jobs import Interrupt, Interrupted, Jobs
 from bench.launch import WorkerServer
 from bench.measure.clock import now_s
 from bench.mechanisms.config import MechanismsConfig, read_mechanisms_config
+from bench.mechanisms.crossovers import crossovers_of
 from bench.mechanisms.data import Measured, begin, new_session, read_measured
-from bench.mechanisms.findings import crossovers_of, failures_of, rows_of
+from bench.mechanisms.findings import failures_of, rows_of
 from bench.mechanisms.measuring import measured as measured_unit
-from bench.mechanisms.page import page_of
-from bench.mechanisms.sheets import Sheet, sheets_of, slower_sheet
+from bench.mechanisms.page import all_sheets, page_of
+from bench.mechanisms.planning import plan_units
+from bench.mechanisms.sheets import Sheet, slower_sheet
 from bench.mechanisms.table import FILE as TABLE
 from bench.mechanisms.table import csv_of
-from bench.mechanisms.units import Unit, plan_units
+from bench.mechanisms.units import Unit
 from bench.progress import UnitProgress, format_duration
 from bench.publish.files import write_whole
 
@@ -36,7 +38,10 @@ _WIDTH_WITHOUT_TERMINAL = 140
 
 
 def compare(composed: dict[str, Any]) -> int:
-    """Measure and publish; 1 if a form of ours is slower than the other by its whole interval."""
+    """Measure and publish; 1 if something is slower than it may be, by its whole interval.
+
+    Nothing may be slower than the other form, nor with several threads than with one.
+    """
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH_WITHOUT_TERMINAL)
@@ -48,14 +53,16 @@ def compare(composed: dict[str, Any]) -> int:
     here = {
         name: environment.current(("cpu",), name, s.environment()) for name, s in servers.items()
     }
-    units = plan_units(config, next(iter(here.values())).memory_bytes)
+    machine = next(iter(here.values()))
+    units = plan_units(config, memory_bytes=machine.memory_bytes, num_cores=machine.num_cores)
     if not units:
         raise ConfigError("Nothing to compare: no entry has the form and the length asked for.")
     mechanisms = {cell.mechanism for unit in units for cell in unit.cells}
     command = shlex.join(["python", "-m", "bench.mechanisms", *sys.argv[1:]])
     session = new_session(here, config.settings, mechanisms, command)
     data = begin(config.out, session, fresh=config.fresh)
-    todo = [unit for unit in units if unit.id not in data.done]
+    asked = asked_again(units, data, config.again)
+    todo = [unit for unit in units if unit.id not in data.done or unit.id in asked]
     announce(todo, data, config, console)
     num_left = measure(todo, data, servers, config, console)
     if num_left is None:
@@ -67,6 +74,28 @@ def compare(composed: dict[str, Any]) -> int:
             "same command goes on from here."
         )
     return publish(data, config, console)
+
+
+def asked_again(units: Sequence[Unit], data: Measured, words: str | None) -> set[tuple[Any, ...]]:
+    """The ids of the units whose words hold these.
+
+    Raises:
+        ConfigError: none does; or nothing is stored that a unit could be measured again of.
+    """
+    if words is None:
+        return set()
+    if not data.lines:
+        raise ConfigError(
+            f"again={words!r}, but {data.path} holds nothing that was measured with these settings "
+            "and sources on this machine. Leave again out, and all of it is measured."
+        )
+    found = {unit.id for unit in units if words in unit.describe()}
+    if not found:
+        raise ConfigError(
+            f"again={words!r} is in the words of no measurement. They read like "
+            f"{units[0].describe()!r}; give a part of such words."
+        )
+    return found
 
 
 def announce(
@@ -117,12 +146,12 @@ def measure(
 
 
 def publish(data: Measured, config: MechanismsConfig, console: Console) -> int:
-    """Print and write the tables and the page; 1 if something is slower than published code."""
+    """Print and write the tables and the page; 1 if something is slower than it may be."""
     data = _calibrated(data, config)
     rows = rows_of(data)
     crossovers = crossovers_of(rows)
     slower = slower_sheet(rows)
-    for sheet in (*sheets_of(rows, crossovers), slower):
+    for sheet in (*all_sheets(data, rows, crossovers), slower):
         if sheet.rows:
             console.print(_table(sheet))
     for words in failures_of(data):

@@ -61,6 +61,7 @@ class MechanismsConfig:
         max_seq_len: the longest sequence of an entry, by its label.
         report: write the page from what is stored, and measure nothing.
         fresh: measure again what is stored.
+        again: measure again, of what is stored, the units whose words hold these; None for none.
         max_minutes: no measurement begins that is expected to end later.
         results: the folder above ``mechanisms``, where calibrations are.
     """
@@ -77,6 +78,7 @@ class MechanismsConfig:
     effort: Effort
     report: bool
     fresh: bool
+    again: str | None
     max_minutes: float
     timeout_s: float
     results: Path
@@ -131,6 +133,7 @@ def read_mechanisms_config(config: Mapping[str, Any]) -> MechanismsConfig:
         effort=_effort(given.get("effort")),
         report=one(given, "report", bool),
         fresh=one(given, "fresh", bool),
+        again=None if given.get("again") is None else one(given, "again", str),
         max_minutes=read_number("max_minutes", given.get("max_minutes"), low=0.0),
         timeout_s=read_number("timeout_s", given.get("timeout_s"), low=0.1),
         results=Path(one(given, "out", str)),

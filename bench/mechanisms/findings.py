@@ -1,16 +1,14 @@
-"""What follows from the samples: ratios with intervals, floors, crossovers. Nothing is measured."""
+"""What follows from the samples: ratios with intervals, and floors. Nothing is measured."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.cell import Cell, KernelWorkload
 from bench.mechanisms.data import Line, Measured, Session
-from bench.mechanisms.units import FORMS, SAVED, SOFTMAX, Place
+from bench.mechanisms.units import FORMS, ONE_THREAD, SAVED, SOFTMAX, THREADS, Place
 from bench.metrics import evaluate
 from bench.record import Record, Speed, Status
 from bench.statistics import Ratio, median, paired_ratio
@@ -21,10 +19,11 @@ class Row:
     """One entry at one place, as multiples of the time that others take there.
 
     Attributes:
-        against: the form compared with: ``official``, or ``plain`` where there is none.
+        against: the form compared with: ``official``, or ``plain`` where there is none; or
+            `ONE_THREAD`, our form itself with one thread, where the place has several.
         latency_s: median of our form.
-        ratio: our time over the other form's; below 1 is faster. Its interval is None with fewer
-            than six rounds.
+        ratio: our time over that of what it is compared with; below 1 is faster. Its interval is
+            None with fewer than six rounds.
         softmax_ratio: our time over that of softmax attention; None if that was not measured.
         floor_fraction: the least time that this machine needs over ours; None if not calibrated.
         saved_bytes_per_token: kept between forward and backward, of all heads; None without.
@@ -36,64 +35,67 @@ class Row:
     place: Place
     latency_s: float
     ratio: Ratio
-    softmax_ratio: Ratio | None
-    floor_fraction: float | None
-    saved_bytes_per_token: float | None
+    softmax_ratio: Ratio | None = None
+    floor_fraction: float | None = None
+    saved_bytes_per_token: float | None = None
     is_noisy: bool
 
     @property
     def is_slower(self) -> bool:
-        """Whether the whole interval says that our form is slower than the other."""
+        """Whether the whole interval says that our form is slower than what it is beside."""
         return self.ratio.low is not None and self.ratio.low > 1
 
-
-@dataclass(frozen=True, kw_only=True)
-class Crossover:
-    """The sequence length from which on an entry is faster than softmax attention, forward.
-
-    Attributes:
-        place: without its length, which is 0.
-        ours, other: by our form and by the other; the shortest length that was measured if it is
-            faster there already, and None if it is at none.
-    """
-
-    entry: str
-    against: str
-    place: Place
-    ours: float | None
-    other: float | None
+    @property
+    def is_of_threads(self) -> bool:
+        """Whether it compares numbers of threads, and not forms."""
+        return self.against == ONE_THREAD
 
 
 def rows_of(measured: Measured) -> tuple[Row, ...]:
-    """A row for each entry and place at which both of its forms were timed."""
+    """A row for each entry and place at which both of its forms were timed.
+
+    Then one for each at which it was timed with several threads and with one.
+    """
+    return (*_form_rows(measured), *_thread_rows(measured))
+
+
+def _form_rows(measured: Measured) -> Iterator[Row]:
     beside = dict(_softmax_ratios(measured))
     saved = dict(_saved_per_token(measured))
-    rows = []
-    for line, place in _lines(measured, FORMS):
+    for line, index, row in _pair_rows(measured, FORMS):
+        place = row.place
+        yield replace(
+            row,
+            softmax_ratio=beside.get((row.entry, place)),
+            floor_fraction=_floor_fraction(_record(line, index, place, measured.session)),
+            saved_bytes_per_token=(
+                saved.get((row.entry, place.scope, place.causal, place.seq_len))
+                if place.mode == "forward_backward"
+                else None
+            ),
+        )
+
+
+def _thread_rows(measured: Measured) -> Iterator[Row]:
+    return (row for _, _, row in _pair_rows(measured, THREADS))
+
+
+def _pair_rows(measured: Measured, part: str) -> Iterator[tuple[Line, int, Row]]:
+    """A line, where in it a pair begins, and the first of the pair over the second."""
+    for line, place in _lines(measured, part):
         for index in range(0, len(line["members"]), 2):
             entry, other = line["members"][index : index + 2]
             ratio = _time_ratio(line, index, index + 1)
-            if ratio is None:
-                continue
-            record = _record(line, index, place, measured.session)
-            rows.append(
-                Row(
+            if ratio is not None:
+                row = Row(
                     entry=entry,
                     against=other.removeprefix(f"{entry} "),
                     place=place,
                     latency_s=float(median(_column(line, index)) or 0.0),
                     ratio=ratio,
-                    softmax_ratio=beside.get((entry, place)),
-                    floor_fraction=_floor_fraction(record),
-                    saved_bytes_per_token=(
-                        saved.get((entry, place.scope, place.causal, place.seq_len))
-                        if place.mode == "forward_backward"
-                        else None
-                    ),
                     is_noisy=line["is_noisy"],
                 )
-            )
-    return tuple(rows)
+                yield line, index, row
 
 
 def failures_of(measured: Measured) -> tuple[str, ...]:
@@ -171,57 +173,3 @@ def _record(line: Line, index: int, place: Place, session: Session) -> Record:
 def _floor_fraction(record: Record) -> float | None:
     value = evaluate(record, ["roofline_fraction"])["roofline_fraction"]
     return value if isinstance(value, float) else None
-
-
-def crossovers_of(rows: Sequence[Row]) -> tuple[Crossover, ...]:
-    """Of each entry forward, between the sequence lengths at which it was measured.
-
-    The other form is not timed beside softmax: its ratio is the quotient of our two.
-    """
-
-    def place_of(row: Row) -> tuple[Any, ...]:
-        at = row.place
-        return (row.entry, row.against, at.scope, at.causal, at.num_threads, at.allocator)
-
-    forward = [r for r in rows if r.place.mode == "forward" and r.softmax_ratio is not None]
-    found = []
-    for key, group in itertools.groupby(sorted(forward, key=place_of), place_of):
-        entry, against, scope, causal, num_threads, allocator = key
-        ours: list[tuple[int, float]] = []
-        other: list[tuple[int, float]] = []
-        for row in sorted(group, key=lambda row: row.place.seq_len):
-            assert row.softmax_ratio is not None
-            ours.append((row.place.seq_len, row.softmax_ratio.median))
-            other.append((row.place.seq_len, row.softmax_ratio.median / row.ratio.median))
-        place = Place(
-            scope=scope,
-            causal=causal,
-            seq_len=0,
-            mode="forward",
-            num_threads=num_threads,
-            allocator=allocator,
-        )
-        found.append(
-            Crossover(
-                entry=entry,
-                against=against,
-                place=place,
-                ours=crossing(ours),
-                other=crossing(other),
-            )
-        )
-    return tuple(found)
-
-
-def crossing(ratios: Sequence[tuple[int, float]]) -> float | None:
-    """Where a ratio falls to 1, on straight lines between the logarithms of lengths and ratios.
-
-    The first length if the ratio is 1 or less there; None if it is so nowhere.
-    """
-    if ratios and ratios[0][1] <= 1:
-        return float(ratios[0][0])
-    for (left, above), (right, below) in itertools.pairwise(ratios):
-        if above > 1 >= below:
-            share = math.log(above) / (math.log(above) - math.log(below))
-            return math.exp(math.log(left) + share * (math.log(right) - math.log(left)))
-    return None

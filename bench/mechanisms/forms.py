@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,10 @@ NO_OTHER_FORM = {
 """Entry, or several, -> why nothing is compared. The page says it."""
 
 
+CORES = {"flatten_layer": ("flatten_layer_core", "bench.mechanisms.flatten_core")}
+"""Mechanism that owns its projections -> what is left without them, and the module that has it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """An entry by our form and by the one that it is compared with.
@@ -36,18 +41,21 @@ class Pair:
     Attributes:
         against: the other form's name, ``official`` or ``plain``.
         scope: ``core``, or ``layer`` for a mechanism that owns its projections.
+        plugins: modules that register the mechanism; see `CORES`.
     """
 
     ours: AttentionEntry
     other: AttentionEntry
     against: str
     scope: str
+    plugins: tuple[str, ...] = ()
 
 
 def pairs_of(entries: Iterable[AttentionEntry], *, causal: bool) -> Iterator[Pair]:
     """Each entry beside its other form: published operators, or if causal its own plain form.
 
-    Causal, no published code is plain torch. Entries without a causal form are left out then.
+    Causal, no published code is plain torch. Entries without a causal form are left out then. A
+    layer of `CORES` is followed by what it does between its projections.
 
     Raises:
         ConfigError: an unknown entry, or one that has one form only.
@@ -64,13 +72,31 @@ def pairs_of(entries: Iterable[AttentionEntry], *, causal: bool) -> Iterator[Pai
         if not (capabilities.causal if causal else capabilities.bidirectional):
             continue
         against = "plain" if causal else "official"
-        settings = entry.hyperparameters | {SWITCH: against}
-        yield Pair(
-            ours=entry,
-            other=replace(entry, label=f"{entry.label} {against}", hyperparameters=settings),
-            against=against,
-            scope="core" if "core" in capabilities.scopes else "layer",
-        )
+        yield _pair(entry, against, scope="core" if "core" in capabilities.scopes else "layer")
+        if entry.mechanism in CORES and entry.hyperparameters["sr_ratio"] == 1:
+            mechanism, module = CORES[entry.mechanism]
+            yield _pair(_core_of(entry, mechanism, module), against, scope="core", plugin=module)
+
+
+def _core_of(entry: AttentionEntry, mechanism: str, module: str) -> AttentionEntry:
+    """A layer's core, set as the layer is."""
+    importlib.import_module(module)  # registers it
+    taken = attentions.hyperparameters(mechanism)
+    settings = {name: value for name, value in entry.hyperparameters.items() if name in taken}
+    return AttentionEntry(
+        label=f"{entry.label} core", mechanism=mechanism, hyperparameters=settings
+    )
+
+
+def _pair(entry: AttentionEntry, against: str, *, scope: str, plugin: str | None = None) -> Pair:
+    settings = entry.hyperparameters | {SWITCH: against}
+    return Pair(
+        ours=entry,
+        other=replace(entry, label=f"{entry.label} {against}", hyperparameters=settings),
+        against=against,
+        scope=scope,
+        plugins=() if plugin is None else (plugin,),
+    )
 
 
 def softmax() -> AttentionEntry:

@@ -52,7 +52,7 @@ def _rounds(unit: Unit, jobs: Jobs) -> Line:
         "rounds",
         hear=hear,
         may_stop=lambda: len(samples) >= unit.stopping.min_rounds,
-        plugins=(),
+        plugins=tuple({plugin: None for cell in unit.cells for plugin in cell.plugins}),
         cells=[cell.to_dict() for cell in unit.cells],
         # No interval is looked at while it runs: see `units`.
         reference=None,

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from textwrap import fill
 from typing import Any
 
+from bench.mechanisms.ceilings import ceilings_sheet
+from bench.mechanisms.crossovers import Crossover
 from bench.mechanisms.data import Measured
-from bench.mechanisms.findings import Crossover, Row, failures_of
+from bench.mechanisms.findings import Row, failures_of
 from bench.mechanisms.forms import NO_OTHER_FORM
 from bench.mechanisms.sheets import Sheet, sheets_of, slower_sheet
 from bench.publish.markdown import escape
@@ -20,10 +22,10 @@ def page_of(measured: Measured, rows: Sequence[Row], crossovers: Sequence[Crosso
     caption = caption_of(measured)
     blocks = ["# Speed of the mechanisms", *map(_paragraph, _INTRODUCTION), caption]
     slower = slower_sheet(rows)
-    blocks.append("## Slower than published code")
+    blocks.append("## Slower than published code, or than with one thread")
     blocks += [_table(slower), caption] if slower.rows else [_NOWHERE]
     blocks += ["## Tables", *map(_paragraph, _HOW_TO_READ)]
-    for sheet in sheets_of(rows, crossovers):
+    for sheet in all_sheets(measured, rows, crossovers):
         blocks += [f"### {escape(sheet.title)}", _table(sheet), caption]
     failures = failures_of(measured)
     if failures:
@@ -32,6 +34,14 @@ def page_of(measured: Measured, rows: Sequence[Row], crossovers: Sequence[Crosso
     reasons = tuple(NO_OTHER_FORM.items())
     blocks.append(_table(Sheet(title="", header=("mechanism", "why"), rows=reasons), words=True))
     return "\n\n".join(blocks) + "\n"
+
+
+def all_sheets(
+    measured: Measured, rows: Sequence[Row], crossovers: Sequence[Crossover]
+) -> tuple[Sheet, ...]:
+    """The findings, and the rates that their floors stand on."""
+    rates = ceilings_sheet(measured)
+    return (*sheets_of(rows, crossovers), *((rates,) if rates.rows else ()))
 
 
 def caption_of(measured: Measured) -> str:
@@ -87,27 +97,43 @@ _INTRODUCTION = (
     "`implementation=official` and proven by the same golden files as our form. `make "
     "bench-mechanisms` measures; every number follows from `results/mechanisms/mechanisms.json`, "
     "and `python -m bench.mechanisms report=true` writes this page and "
-    "`results/mechanisms/mechanisms.csv` again.",
-    "In each round every form runs once, in random order, in one process. A ratio is our time over "
-    "the other's within a round, the median over rounds, with its interval of 95 %: below 1, ours "
-    "is faster. Our forms are timed beside their other forms first, and beside softmax attention "
-    "in a second process. Operators written for tokens first get inputs that lie so: no copy is "
-    "charged to them. Causal forms are compared with our own plain form in whole chunks, since no "
-    "published code for them is plain torch.",
+    "`results/mechanisms/mechanisms.csv` again. `again=WORDS` measures a part again, such as "
+    "`again='forms core N=256 forward 1 thread'`.",
+    "In each round every form runs once, in random order, in one process. A ratio is our time "
+    "over the other's within a round, the median over rounds, with its interval of 95 %: below "
+    "1, ours is faster. Our forms are timed beside their other forms first, and beside softmax "
+    "attention in a second process. Operators written for tokens first get inputs that lie so: "
+    "no copy is charged to them. Causal forms are compared with our own plain form in whole "
+    "chunks, since no published code for them is plain torch. `flatten_layer core` is what that "
+    "layer does between its projections: focused attention, and a depthwise convolution of v.",
+    "With more threads nothing may take longer than with one. So our forms are timed a third "
+    "time: with several threads beside themselves with one, in the same rounds of one process, "
+    "in random order as well. Before each sample, outside of its time, torch is told its number "
+    "of threads. This is done for as many threads as the machine has cores.",
 )
 
 _HOW_TO_READ = (
-    "`!` says that the whole interval is above 1, `~` that other programs kept the machine busy "
-    "meanwhile. A ratio without an interval is of fewer than six rounds, as long calls of softmax "
-    "are. `default` is the C library's allocator as it comes, `retain` keeps freed memory. Entries "
-    "that own their projections are timed with them, as layers, beside softmax with projections. "
-    "The longest sequences are measured at one number of threads and with one allocator, and a gap "
-    "is what conf/mechanisms.yaml leaves out.",
-    "The floor is the least time that this machine needs: the products, and one pass over the "
-    "inputs, at the rates of `python -m bench.calibrate`. It knows of no exponential and no power, "
-    "so 100 % cannot be reached. Without a calibration there is no such table. A crossover lies on "
-    "straight lines between the logarithms of measured lengths and ratios; the shortest length "
-    "stands for itself and all below. Bytes kept for backward are those of our form.",
+    "`!` says that the whole interval is above 1: our form is slower than what it is compared "
+    "with, and the command ends with code 1. `~` says that other programs kept the machine busy "
+    "meanwhile. A ratio without an interval is of fewer than six rounds, as long calls of "
+    "softmax are. `default` is the C library's allocator as it comes, `retain` keeps freed "
+    "memory. Entries that own their projections are timed with them, as layers, beside softmax "
+    "with projections. The longest sequences are measured at one number of threads and with one "
+    "allocator, and a gap is what conf/mechanisms.yaml leaves out.",
+    "The floor is the least time that this machine needs: the products, or one pass over the "
+    "inputs where that takes longer, at the rates of `python -m bench.calibrate` (and the same "
+    "with `run.allocator=default`), which are the last table. It knows of no exponential and no "
+    "power, so 100 % cannot be reached. Without a calibration there is no such table.",
+    "The rate of products is that of the fastest library. Torch carries two for its CPU: "
+    "`torch.mm` is MKL's, which keeps float32 to AVX2 on processors that are not Intel's, and "
+    "oneDNN's uses AVX-512 on all that have it. Our forms go by oneDNN where they can, and "
+    "published operators by `torch.mm`. At the rate of `torch.mm` alone some of our forms would "
+    "take less than their floor. A fraction of the floor at that rate is the fraction here, "
+    "times the rate of the fastest product, divided by that of `torch.mm`; where a pass over the "
+    "inputs sets the floor, it is less.",
+    "A crossover lies on straight lines between the logarithms of measured lengths and ratios; "
+    "the shortest length stands for itself and all below. Bytes kept for backward are those of "
+    "our form.",
 )
 
 _ONE_FORM = (

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.mechanisms.findings import Crossover, Row
+from bench.mechanisms.crossovers import Crossover
+from bench.mechanisms.findings import Row
+from bench.mechanisms.units import ONE_THREAD
 from bench.statistics import Ratio
 
 SLOWER, NOISY = " !", " ~"
@@ -24,8 +26,11 @@ class Sheet:
 
 def sheets_of(rows: Sequence[Row], crossovers: Sequence[Crossover]) -> tuple[Sheet, ...]:
     """All tables in the order of the page; those without rows are left out."""
+    forms = [row for row in rows if not row.is_of_threads]
+    threads = [row for row in rows if row.is_of_threads]
     sheets = [
-        *_ratio_sheets(rows, "x other form", _other_form_words),
+        *_ratio_sheets(forms, "x other form", _ratio_and_marks),
+        *_ratio_sheets(threads, f"x {ONE_THREAD}", _ratio_and_marks),
         *_ratio_sheets([r for r in rows if r.softmax_ratio], "x softmax", _softmax_words),
         *_floor_sheets(rows),
         _crossover_sheet(crossovers),
@@ -35,11 +40,14 @@ def sheets_of(rows: Sequence[Row], crossovers: Sequence[Crossover]) -> tuple[She
 
 
 def slower_sheet(rows: Sequence[Row]) -> Sheet:
-    """Where our form is slower than the other, by its whole interval."""
+    """Where our form is slower than the other, or with several threads than with one.
+
+    By the whole interval.
+    """
     found = [row for row in rows if row.is_slower]
     return Sheet(
-        title="Slower than the other form",
-        header=("entry", "N", "where", "x other form"),
+        title=f"Slower than the other form, or than with {ONE_THREAD}",
+        header=("entry / other", "N", "where", "x other"),
         rows=tuple(
             (_name(row), str(row.place.seq_len), _where(row), ratio_words(row.ratio))
             for row in found
@@ -56,7 +64,7 @@ def ratio_words(ratio: Ratio | None) -> str:
     return f"{ratio.median:.3g} [{ratio.low:.3g}, {ratio.high:.3g}]"
 
 
-def _other_form_words(row: Row) -> str:
+def _ratio_and_marks(row: Row) -> str:
     words = ratio_words(row.ratio)
     return words + (SLOWER if row.is_slower else "") + (NOISY if row.is_noisy else "")
 
@@ -118,7 +126,7 @@ def _by_length(title: str, rows: Sequence[Row], words: Callable[[Row], str]) -> 
         found.setdefault(_name(row), {})[row.place.seq_len] = words(row)
     return Sheet(
         title=title,
-        header=("entry / other form", *(f"N={length}" for length in lengths)),
+        header=("entry / other", *(f"N={length}" for length in lengths)),
         rows=tuple(
             (name, *(cells.get(length, "") for length in lengths)) for name, cells in found.items()
         ),

@@ -18,6 +18,8 @@ HARD_LEN = 64
 HIDDEN = "all keys hidden"
 """By a key mask; the inputs are unit-normal."""
 LARGEST = "half the largest number"
+MAGNITUDES = (1e2, 1e3, 1e4, 6.5e4, 1e6, 1e9, 1e12, 1e15, 1e18)
+"""The fourth is nearly all that float16 holds; products of the last are all that float32 holds."""
 
 Inputs = tuple[Tensor, ...]
 
@@ -25,6 +27,11 @@ Inputs = tuple[Tensor, ...]
 def of_norm(tensors: Inputs, norm: float) -> Inputs:
     """Queries and keys, or the tokens of a layer, with rows of one norm; values as they are."""
     return _on_queries_and_keys(tensors, lambda x: norm * x / x.norm(dim=-1, keepdim=True))
+
+
+def of_magnitude(tensors: Inputs, magnitude: float) -> Inputs:
+    """Queries and keys, or the tokens of a layer, with every number plus or minus one magnitude."""
+    return _on_queries_and_keys(tensors, lambda x: x.sign() * magnitude)
 
 
 def _on_queries_and_keys(tensors: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
@@ -35,6 +42,18 @@ def _on_queries_and_keys(tensors: Inputs, change: Callable[[Tensor], Tensor]) ->
 def _last_row(x: Tensor, value: float) -> Tensor:
     changed = x.clone()
     changed[..., -1, :] = value
+    return changed
+
+
+def _first_channel(x: Tensor, value: float) -> Tensor:
+    changed = x.clone()
+    changed[..., 0] = value
+    return changed
+
+
+def _every_second_zero(x: Tensor) -> Tensor:
+    changed = x.clone()
+    changed[..., ::2, :] = 0.0
     return changed
 
 
@@ -65,6 +84,11 @@ def hard_inputs(tensors: Inputs, dtype: torch.dtype) -> dict[str, Inputs]:
     cases["norm 1e-6"] = of_norm(tensors, 1e-6)
     cases["norm 50"] = of_norm(tensors, 50.0)
     if rest:  # what a layer projects from such tokens is itself no number of a narrow dtype
-        cases["every number 1e4"] = everywhere(lambda x: x.sign() * 1e4)
-        cases[LARGEST] = everywhere(lambda x: x.sign() * half)
+        cases["every number 1e4"] = of_magnitude(tensors, 1e4)
+        cases["one channel 1e4"] = everywhere(lambda x: _first_channel(x, 1e4))
+        cases["every second token zero, the rest 1e4"] = everywhere(
+            lambda x: _every_second_zero(x.sign() * 1e4)
+        )
+        cases["values of 6.5e4"] = (*tensors[:2], tensors[2].sign() * 6.5e4)
+        cases[LARGEST] = of_magnitude(tensors, half)
     return cases

@@ -25,11 +25,13 @@ from bench.numerics.cases import (
     HIDDEN,
     LARGEST,
     LENGTHS,
+    MAGNITUDES,
     NORM_LEN,
     NORMS,
     PLAIN,
     Inputs,
     hard_inputs,
+    of_magnitude,
     of_norm,
 )
 
@@ -51,6 +53,8 @@ class Findings:
             over all tokens; None if the output was not finite.
         left_out: lengths that would have taken too much.
         broken: dtype -> hard inputs on which an output or a gradient was not finite.
+        finite_to: dtype -> the magnitude of queries and keys, or of a layer's tokens, up to which
+            output and gradients were finite; zero if at none.
         gives: hard input -> what came out of the last row in float32.
     """
 
@@ -62,6 +66,7 @@ class Findings:
     errors: dict[str, dict[str, float | None]] = field(default_factory=dict)
     left_out: list[int] = field(default_factory=list)
     broken: dict[str, dict[str, str]] = field(default_factory=dict)
+    finite_to: dict[str, float] = field(default_factory=dict)
     gives: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -102,6 +107,7 @@ def findings_of(form: Form, source: str = "") -> Findings:
             continue
         for dtype, key, error in _errors(mechanism, seq_len):
             found.errors.setdefault(dtype, {})[key] = error
+    found.finite_to.update(_finite_to(_build(form, HARD_LEN)))
     for dtype, case, wrong, gives in _hard(_build(form, HARD_LEN)):
         found.broken.setdefault(dtype, {})
         if wrong:
@@ -169,6 +175,21 @@ def _hard(mechanism: Any) -> Iterator[tuple[str, str, str, str]]:
             given = tuple(x.to(dtype) for x in tensors)
             wrong, out = not_finite(narrow, given, masks)
             yield name_of(dtype), case, wrong, _in_words(out, given[-1])
+
+
+def _finite_to(mechanism: Any) -> Iterator[tuple[str, float]]:
+    """(dtype, the last magnitude before one that breaks)."""
+    plain = inputs(mechanism, batch_size=1)
+    for dtype in _claimed(mechanism):
+        narrow, reached = copy.deepcopy(mechanism).to(dtype), 0.0
+        for magnitude in MAGNITUDES:
+            if magnitude > torch.finfo(dtype).max:
+                break
+            given = tuple(x.to(dtype) for x in of_magnitude(plain, magnitude))
+            if not_finite(narrow, given, {})[0]:
+                break
+            reached = magnitude
+        yield name_of(dtype), reached
 
 
 def not_finite(mechanism: Any, given: Inputs, masks: dict[str, Tensor]) -> tuple[str, Tensor]:

@@ -6,12 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import bench
-from bench.numerics.cases import HARD_LEN, LARGEST, LENGTHS, NORM_LEN, NORMS, PLAIN
+from bench.numerics.cases import (
+    HARD_LEN,
+    LARGEST,
+    LENGTHS,
+    MAGNITUDES,
+    NORM_LEN,
+    NORMS,
+    PLAIN,
+)
 from bench.numerics.measure import HEAD_DIM, MAX_BYTES, MAX_FLOPS, NUM_HEADS, key_of
 from bench.numerics.store import OFFICIAL, Line, folder_of
 
 PAGE = "numerics.md"
 COMMAND = "python -m bench.verify numerics=true"
+_DTYPES = ("float32", "bfloat16", "float16")
 
 _HEAD = f"""# Numerics
 
@@ -49,9 +58,10 @@ def page_of(found: Mapping[str, Sequence[Line]]) -> str:
     """The whole page."""
     forms = [line for name, lines in found.items() if name != OFFICIAL for line in lines]
     parts = [_HEAD]
-    for dtype in ("float32", "bfloat16", "float16"):
+    for dtype in _DTYPES:
         parts.append(f"## Errors in {dtype}\n\n" + "\n".join(_errors(forms, dtype)) + "\n")
     parts.append(_FINITE + "\n".join(_broken(forms)) + "\n")
+    parts.append(_FINITE_TO + "\n".join(_finite_to(forms)) + "\n")
     parts.append(_GIVES + "\n".join(_gives(forms)) + "\n")
     if OFFICIAL in found:
         parts.append(_THEIRS + "\n".join(_theirs(found[OFFICIAL])) + "\n")
@@ -95,9 +105,10 @@ _FINITE = f"""## Is everything finite?
 
 Each mechanism, in each dtype, forward and backward at N = {HARD_LEN}, on: a zero query, a zero
 key (a zero token for a layer), all queries zero, all keys zero, all zero, one number everywhere,
-one token everywhere, all negative, norms of 1e-6 and 50, every number 1e4, and all keys hidden
-where masks are taken. A gradient that float64 knows to be larger than the dtype's largest number
-does not count. What was not finite:
+one token everywhere, all negative, norms of 1e-6 and 50; for a core also every number 1e4, one
+channel 1e4, every second token zero and the rest 1e4, values of 6.5e4, and all keys hidden where
+masks are taken. An output or a gradient that float64 knows to be larger than the dtype's largest
+number does not count: infinity is what it rounds to. What was not finite:
 
 """
 
@@ -116,9 +127,10 @@ def _broken(forms: Sequence[Line]) -> Iterator[str]:
         yield f"Nothing: 0 of {len(forms)} forms."
     yield ""
     yield (
-        "`softmax`, `sliding_window` and `block_sparse` hand float16 to torch's fused kernel as it "
-        "is, and `softmax_explicit` keeps scores in the dtype of its inputs, which 32 products of "
-        "1e4 with itself are too large for. `softmax_chunked` is the exact form that holds there."
+        "Half inputs are computed in float32, by torch's fused kernels inside of them. The one "
+        "for processors has infinite gradients in float16 at numbers of 1e4, so `softmax`, "
+        "`sliding_window`, `block_sparse` and `mla` take float16 gradients from the online softmax "
+        "there (`attentions/_sdpa.py`)."
     )
     yield ""
     yield (
@@ -128,7 +140,7 @@ def _broken(forms: Sequence[Line]) -> Iterator[str]:
         "in float32, which holds them. Not finite there:"
     )
     yield ""
-    for dtype in ("float32", "bfloat16", "float16"):
+    for dtype in _DTYPES:
         wrong = {"output": 0, "gradient": 0}
         names = []
         for line in forms:
@@ -141,6 +153,38 @@ def _broken(forms: Sequence[Line]) -> Iterator[str]:
             f"- {dtype}: an output of {wrong['output']} and a gradient of {wrong['gradient']} of "
             f"{len(forms)} forms{told}"
         )
+
+
+_FINITE_TO = f"""## How large numbers may be
+
+Every number of queries and keys, or of a layer's tokens, is plus or minus one magnitude; values
+are unit-normal. Tried were {", ".join(f"{x:g}" for x in MAGNITUDES[:-1])} and
+{MAGNITUDES[-1]:g}, as far as the dtype holds them. Output and gradients were finite up to:
+
+"""
+
+
+def _finite_to(forms: Sequence[Line]) -> Iterator[str]:
+    rows = [
+        [
+            _name(line),
+            *(f"{to:g}" if (to := line["finite_to"].get(d)) is not None else "-" for d in _DTYPES),
+        ]
+        for line in forms
+    ]
+    yield from _table(["mechanism", *_DTYPES], rows)
+    yield ""
+    yield (
+        "What stops at 65,000 or before in float32 and bfloat16 runs torch's fused kernel for "
+        "processors, `polaformer` and its layer aside, which raise numbers to a power of up to 5. "
+        "The kernel's backward pass computes weights again as exp(s - log_sum): once scores are so "
+        "large that neighbouring floats lie further apart than 1, a weight can come out far above "
+        "1, and infinite. Its gradients are then wrong before they are not finite. "
+        "`softmax_chunked` and `softmax_explicit` are the exact forms that hold there. What else "
+        "stops before the end multiplies several such numbers, as features, gates and weights do. "
+        "A layer of float16 stops where what it projects, or multiplies with a gate, is no number "
+        "of float16; inside of a model, norms keep tokens far below."
+    )
 
 
 _GIVES = """## What comes out

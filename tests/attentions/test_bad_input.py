@@ -17,6 +17,7 @@ from attentions import (
     attention_class,
     attention_names,
     build_attention,
+    build_layer,
 )
 
 NAMES = [n for n in attention_names() if not attention_class(n).capabilities.requires]
@@ -199,3 +200,199 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(
     shape = Geometry(num_heads=H, head_dim=D, seq_len=N, causal=not can.bidirectional)
     with pytest.raises(ImportError, match=rf"{name} .*{can.requires[0]}.*attnbench\["):
         build_attention(name, shape)
+
+
+CORES = [n for n in NAMES if "core" in CLAIMS[n].scopes]
+LAYERS = [n for n in NAMES if n not in CORES]
+B, M = 2, N
+
+
+def heads(**changes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+    sizes = {"q": (B, H, N, D), "k": (B, H, M, D), "v": (B, H, M, D)} | changes
+    return tuple(torch.randn(sizes[x]) for x in "qkv")
+
+
+@pytest.mark.parametrize("name", CORES)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"q": (H, N, D)}, id="a query without its batch"),
+        pytest.param({x: (H, N, D) for x in "qkv"}, id="no batch"),
+        pytest.param({x: (1, B, H, N, D) for x in "qkv"}, id="one dimension more"),
+        pytest.param({"k": (1, H, M, D)}, id="another batch of keys"),
+        pytest.param({"v": (1, H, M, D)}, id="another batch of values"),
+        pytest.param({"v": (B, 1, M, D)}, id="one head of values"),
+        pytest.param({x: (B, 1, N, D) for x in "qkv"}, id="fewer heads than built for"),
+        pytest.param({x: (B, 2 * H, N, D) for x in "qkv"}, id="more heads than built for"),
+        pytest.param({"k": (B, H, M, 1)}, id="narrower keys"),
+        pytest.param({x: (B, H, N, D // 2) for x in "qkv"}, id="narrower than built for"),
+        pytest.param({"v": (B, H, M, D // 2)}, id="values narrower than built for"),
+        pytest.param({"v": (B, H, 1, D)}, id="one value for all keys"),
+        pytest.param({"v": (B, H, M - 1, D)}, id="a value less than keys"),
+        pytest.param({x: (B, H, 0, D) for x in "qkv"}, id="no tokens"),
+        pytest.param({"k": (B, H, 0, D), "v": (B, H, 0, D)}, id="no keys"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused_and_never_broadcast(
+    name: str, changes: dict[str, tuple[int, ...]]
+) -> None:
+    q, k, v = heads(**changes)
+    said = re.escape(f"{name}: q is of shape {tuple(q.shape)}, k of {tuple(k.shape)} and v of ")
+    needed = re.escape(f"(B, {H}, N, {D}), (B, {H}, M, {D}) and (B, {H}, M, {D}) with N and M of 1")
+    with pytest.raises(ValueError, match=f"{said}.*{needed}"):
+        build(name)(q, k, v)
+    with pytest.raises(ValueError, match=said):
+        build(name)(q, v=v, k=k)
+
+
+@pytest.mark.parametrize("name", CORES)
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, torch.float8_e5m2])
+def test_tensors_of_another_kind_of_number_are_refused(name: str, dtype: torch.dtype) -> None:
+    q, k, v = (x.to(dtype) for x in heads())
+    with pytest.raises(ValueError, match=rf"{name}: q is {dtype}; it takes float32, bfloat16"):
+        build(name)(q, k, v)
+
+
+@pytest.mark.parametrize("name", CORES)
+def test_dtypes_are_alike_except_under_autocast_which_makes_them_so(name: str) -> None:
+    q, k, v = heads()
+    module = build(name)
+    said = "q is torch.float32, k is torch.float32, v is torch.bfloat16; one dtype for all"
+    with pytest.raises(ValueError, match=f"{name}: {said}"):
+        module(q, k, v.bfloat16())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert module(q.bfloat16(), k.bfloat16(), v.bfloat16()).shape == v.shape
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("wrong", [None, [[1.0]], "q"])
+def test_what_is_no_tensor_is_refused(name: str, wrong: object) -> None:
+    module = build(name)
+    if isinstance(module, AttentionLayer):
+        with pytest.raises(ValueError, match=f"{name}: x is of type .*; a tensor is needed"):
+            module(wrong)
+        return
+    q, _, v = heads()
+    with pytest.raises(ValueError, match=f"{name}: k is of type .*; a tensor is needed"):
+        module(q, wrong, v)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("sizes", [(N, H * D), (1, 1, N, H * D), (B, N, D), (B, 0, H * D)])
+def test_tokens_that_do_not_fit_a_layer_are_refused(name: str, sizes: tuple[int, ...]) -> None:
+    said = re.escape(f"{name}: x is of shape {sizes}; (B, N, {H * D}) with N of 1 or more")
+    with pytest.raises(ValueError, match=said):
+        build(name)(torch.randn(sizes))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_tokens_of_another_dtype_than_the_parameters_are_refused(name: str) -> None:
+    x = torch.randn(B, N, H * D, dtype=torch.float64)
+    said = "x is torch.float64 and the parameters are torch.float32; one dtype is needed"
+    with pytest.raises(ValueError, match=f"{name}: {said}"):
+        build(name)(x)
+    assert build(name).double()(x).dtype == torch.float64
+
+
+def test_projections_around_a_core_refuse_tokens_as_layers_do() -> None:
+    layer = build_layer("linear", geometry("linear"))
+    with pytest.raises(ValueError, match=r"linear: x is of shape \(2, 16, 8\); \(B, N, 16\)"):
+        layer(torch.randn(B, N, D))
+    with pytest.raises(ValueError, match=r"x is torch.int64; it takes float32"):
+        layer(torch.zeros(B, N, H * D, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if CLAIMS[n].masks])
+@pytest.mark.parametrize("wrong", [True, "x", [[True] * N]])
+def test_a_mask_that_is_no_tensor_is_refused(name: str, wrong: object) -> None:
+    with pytest.raises(ValueError, match=f"{name}: key_mask is of type .*; a bool tensor of shape"):
+        call(build(name), key_mask=wrong)
+    if "dense" in CLAIMS[name].masks:
+        with pytest.raises(ValueError, match=f"{name}: mask is of type .*; a bool tensor that"):
+            call(build(name), mask=wrong)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if "dense" in CLAIMS[n].masks])
+@pytest.mark.parametrize("sizes", [(), (N,)])
+def test_a_dense_mask_of_fewer_dimensions_is_broadcast(name: str, sizes: tuple[int, ...]) -> None:
+    module, keep = build(name), torch.ones(sizes, dtype=torch.bool)
+    if sizes:
+        keep[N // 2 :] = False
+    tensors = heads()
+    with torch.no_grad():
+        whole = module(*tensors, mask=keep.expand(N, N))
+        torch.testing.assert_close(module(*tensors, mask=keep), whole)
+
+
+@pytest.mark.parametrize(("name", "gate"), CASES)
+@pytest.mark.parametrize("wrong", [0.5, [[0.5]], "x"])
+def test_a_gate_that_is_no_tensor_is_refused(name: str, gate: str, wrong: object) -> None:
+    with pytest.raises(ValueError, match=f"{name}: {gate} is of type .*; a floating-point tensor"):
+        call(build(name), **{gate: wrong})
+
+
+@pytest.mark.parametrize("causal", [1, "false", None])
+def test_causality_is_yes_or_no(causal: object) -> None:
+    with pytest.raises(ValueError, match=r"Geometry.causal is .*; True or False is needed"):
+        Geometry(num_heads=1, head_dim=4, seq_len=4, causal=causal)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("grid", [4, "2x2", (2, 2.0), (True, 4), 2.5])
+def test_a_grid_that_is_no_pair_of_sizes_is_refused(grid: object) -> None:
+    with pytest.raises(ValueError, match=r"Geometry.grid is .*; two whole numbers"):
+        Geometry(num_heads=1, head_dim=4, seq_len=4, grid=grid)  # type: ignore[arg-type]
+
+
+def test_tensors_on_several_devices_are_refused() -> None:
+    q, k, v = heads()
+    with pytest.raises(ValueError, match="softmax: q is on cpu, k on meta and v on meta; one dev"):
+        build("softmax")(q, k.to("meta"), v.to("meta"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_batch_is_no_mistake(name: str) -> None:
+    module = build(name)
+    with torch.no_grad():
+        if isinstance(module, AttentionLayer):
+            assert module(torch.randn(0, N, H * D)).shape == (0, N, H * D)
+        else:
+            assert module(*(x[:0] for x in heads())).shape == (0, H, N, D)
+
+
+RECURRENT = [n for n in CORES if CLAIMS[n].recurrent]
+
+
+def core_and_state(name: str) -> tuple[Attention, object]:
+    core = build_attention(name, Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True))
+    assert isinstance(core, Attention)
+    return core, core.init_state(B, dtype=torch.float32, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({x: (H, 1, D) for x in "qkv"}, id="no batch"),
+        pytest.param({x: (1, H, 1, D) for x in "qkv"}, id="a smaller batch than the state's"),
+        pytest.param({x: (B, 1, 1, D) for x in "qkv"}, id="fewer heads"),
+        pytest.param({x: (B, H, 1, D // 2) for x in "qkv"}, id="narrower"),
+        pytest.param({"k": (B, 1, 1, D)}, id="fewer heads of keys"),
+        pytest.param({"v": (1, H, 1, D)}, id="another batch of values"),
+        pytest.param({"v": (B, H, 2, D)}, id="more values than keys"),
+    ],
+)
+def test_a_step_refuses_tokens_that_do_not_fit_it_or_its_state(
+    name: str, changes: dict[str, tuple[int, ...]]
+) -> None:
+    core, state = core_and_state(name)
+    tokens = {x: torch.randn(changes.get(x, (B, H, 1, D))) for x in "qkv"}
+    with pytest.raises(ValueError, match=f"{name}: "):
+        core.step(**tokens, state=state)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_step_takes_as_many_keys_as_queries(name: str) -> None:
+    core, state = core_and_state(name)
+    q, k, v = (torch.randn(B, H, count, D) for count in (1, 2, 2))
+    with pytest.raises(ValueError, match=f"{name}: "):
+        core.step(q, k, v, state)

@@ -11,6 +11,20 @@ def test_positive_takes_finite_numbers_above_zero_only(value):
         _checks.positive("nala", "eps", value)
 
 
+@pytest.mark.parametrize("value", [1e39, 1e308, 10**400])
+def test_what_float32_cannot_hold_is_refused(value):
+    assert _checks.positive("nala", "tau", 3e38) == 3e38
+    for refuse in (_checks.positive, lambda *words: _checks.at_least(*words, 1)):
+        with pytest.raises(ValueError, match=r"nala: tau is .*; float32 holds no number beyond"):
+            refuse("nala", "tau", value)
+
+
+def test_what_torch_cannot_count_is_refused():
+    assert _checks.whole("topk", "k", 2**63 - 1, 1) == 2**63 - 1
+    with pytest.raises(ValueError, match=r"topk: k is 9223372036854775808; less than 2\^63"):
+        _checks.whole("topk", "k", 2**63, 1)
+
+
 def test_at_least_says_why():
     assert _checks.at_least("nala", "key_power", 1, 1) == 1
     with pytest.raises(ValueError, match=r"key_power is 0.9; a number of 1 or more .*, or else\."):

@@ -27,9 +27,17 @@ from attentions._engine_performer import (
     RectifiedFeatures,
 )
 from attentions._engine_polaformer import LearnedPowers
-from attentions._engine_products import backproject, meet, project, read, read_into, spread
+from attentions._engine_products import (
+    backproject,
+    meet,
+    meet_again,
+    project,
+    read,
+    read_into,
+    spread,
+)
 from attentions._engine_threads import run_jobs
-from attentions._engine_tiles import plan
+from attentions._engine_tiles import Job, plan
 
 H, D, E = 2, 8, 6
 FORMS = {
@@ -120,9 +128,21 @@ def test_rows_and_heads_may_be_few_or_many(form, batch_size, num_heads):
     assert_same(form, inputs, 20, num_heads=num_heads)
 
 
+@pytest.fixture(params=["spin", "sleep"])
+def waiting(request, monkeypatch):
+    """Threads that spin between operators, as they come, or sleep."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive" if request.param == "sleep" else "")
+    return request.param
+
+
+@pytest.fixture
+def sleeping(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+
+
 @every_form
 @pytest.mark.parametrize("threads", [2, 3])
-def test_several_threads_compute_the_same(form, threads):
+def test_several_threads_compute_the_same(form, threads, waiting):
     torch.set_num_threads(threads)
     for num_heads, seq_len in ((5, 70), (1, 2500)):
         inputs = tensors(*[seq_len] * 3, batch_size=1, num_heads=num_heads)
@@ -239,20 +259,24 @@ class Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_whoever_watches_operators_sees_all_of_them_also_with_several_threads():
+def test_whoever_watches_operators_sees_all_of_them_also_with_several_threads(waiting):
+    expected = {"spin": 1, "sleep": 2}  # all heads in one tile; two heads for each thread
     core = build_attention("nala", Geometry(num_heads=4, head_dim=64, seq_len=1024))
     q, k, v = torch.randn(3, 1, 4, 1024, 64).unbind()
     counts = []
-    for threads in (1, 3):
+    for threads, num_tiles in ((1, 4), (3, expected[waiting])):
         torch.set_num_threads(threads)
         with FlopCounterMode(display=False) as counter, Operators() as operators:
             core(q, k, v)
         counts.append(counter.get_total_flops())
-        assert operators.seen.count("aten.log2_.default") == 4  # a tile for each head
+        assert operators.seen.count("aten.log2_.default") == num_tiles
     assert counts[0] == counts[1]
 
 
-def test_a_thread_of_the_engine_knows_no_gradients_and_inference_mode_as_its_caller():
+JOBS = [Job(0, slice(head, head + 1), 4096, 4096) for head in range(4)]
+
+
+def test_a_thread_of_the_engine_knows_no_gradients_and_inference_mode_as_its_caller(sleeping):
     torch.set_num_threads(2)
 
     def seen(job):
@@ -260,14 +284,14 @@ def test_a_thread_of_the_engine_knows_no_gradients_and_inference_mode_as_its_cal
 
     for inference in (False, True):
         with torch.inference_mode(inference):
-            found = run_jobs(seen, range(4))
+            found = run_jobs(seen, JOBS)
         assert all(grad is False and mode is inference for _, grad, mode in found)
         assert all(ident != threading.get_ident() for ident, *_ in found)
 
 
-def test_threads_of_the_engine_keep_to_themselves_and_leave_other_threads_their_number():
+def test_threads_of_the_engine_keep_to_themselves_and_leave_other_threads_their_number(sleeping):
     torch.set_num_threads(2)
-    assert run_jobs(lambda job: torch.get_num_threads(), range(4)) == [1, 1, 1, 1]
+    assert run_jobs(lambda job: torch.get_num_threads(), JOBS) == [1, 1, 1, 1]
     found = []
     thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
     thread.start()
@@ -275,24 +299,43 @@ def test_threads_of_the_engine_keep_to_themselves_and_leave_other_threads_their_
     assert found == [2]
 
 
-def test_an_error_in_a_thread_reaches_the_caller():
+def test_an_error_in_a_thread_reaches_the_caller(waiting):
     torch.set_num_threads(2)
 
     def fail(job):
-        raise ValueError(f"job {job}")
+        raise ValueError(f"head {job.heads.start}")
 
-    with pytest.raises(ValueError, match="job 0"):
-        run_jobs(fail, range(3))
+    for jobs in (JOBS, JOBS[:1]):
+        with pytest.raises(ValueError, match="head 0"):
+            run_jobs(fail, jobs)
+        assert torch.get_num_threads() == 2
+
+
+def test_threads_that_spin_share_every_operator(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    torch.set_num_threads(2)
+    found = run_jobs(lambda job: (threading.get_ident(), torch.get_num_threads()), JOBS)
+    assert set(found) == {(threading.get_ident(), 2)}
+
+
+def test_little_work_wakes_no_thread_that_sleeps(sleeping):
+    torch.set_num_threads(2)
+    few = [Job(0, slice(head, head + 4), 256, 512) for head in (0, 4)]
+    for jobs in (few, JOBS[:1]):
+        found = run_jobs(lambda job: (threading.get_ident(), torch.get_num_threads()), jobs)
+        assert set(found) == {(threading.get_ident(), 1)}
+        assert torch.get_num_threads() == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_fork_starts_threads_of_its_own():
     code = """
 import os, torch
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 from attentions import Geometry, build_attention
 torch.set_num_threads(2)
-core = build_attention("linear", Geometry(num_heads=2, head_dim=8, seq_len=64))
-q, k, v = torch.randn(3, 1, 2, 64, 8).unbind()
+core = build_attention("linear", Geometry(num_heads=4, head_dim=8, seq_len=1024))
+q, k, v = torch.randn(3, 1, 4, 1024, 8).unbind()
 expected = core(q, k, v)
 child = os.fork()
 if child == 0:
@@ -353,14 +396,15 @@ def test_shapes_that_do_not_fit_together_are_refused_as_ever(form):
 @pytest.mark.parametrize("sizes", [(1, 1, 5000), (3, 5, 70), (2, 12, 1024), (1, 7, 1), (40, 2, 9)])
 @pytest.mark.parametrize("joint", [False, True])
 @pytest.mark.parametrize("num_threads", [1, 2, 8])
-def test_jobs_cover_each_token_of_each_head_once(sizes, joint, num_threads):
-    batch_size, num_heads, _ = sizes
+@pytest.mark.parametrize("share_operators", [False, True])
+def test_jobs_cover_each_token_of_each_head_once(sizes, joint, num_threads, share_operators):
+    batch_size, num_heads, length = sizes
     jobs = plan(
         *sizes,
         num_features=64,
         joint_heads=num_heads if joint else 1,
         num_threads=num_threads,
-        split_tokens=True,
+        share_operators=share_operators,
     )
     seen = torch.zeros(sizes)
     for job in jobs:
@@ -369,8 +413,11 @@ def test_jobs_cover_each_token_of_each_head_once(sizes, joint, num_threads):
             assert tokens.stop - tokens.start <= job.tile_len
             job.of(seen)[:, tokens] += 1
     assert seen.eq(1).all()
-    if batch_size * num_heads >= num_threads and not joint:
-        assert len(jobs) >= num_threads
+    if batch_size * num_heads >= num_threads and length > 1000 and not joint:
+        if share_operators:
+            assert len(jobs[0].of(seen)) >= min(num_threads, num_heads)
+        else:
+            assert len(jobs) >= num_threads
 
 
 def powers():
@@ -477,8 +524,10 @@ def test_products_are_products_whichever_library_takes_them(num_heads, num_token
     share = projected
     torch.testing.assert_close(backproject(parts[0], share), parts[0].mT @ share, **wide)
     totals = [s.clone() for s in sums]
-    meet(totals, values, parts)
-    for total, before, phi in zip(totals, sums, parts, strict=True):
+    meet_again(totals, values, parts)
+    met = meet(values, parts)
+    for total, before, alone, phi in zip(totals, sums, met, parts, strict=True):
+        torch.testing.assert_close(alone, values.mT @ phi, **wide)
         torch.testing.assert_close(total, before + values.mT @ phi, **wide)
 
 
@@ -494,7 +543,9 @@ def test_focused_features_stay_right_where_powers_leave_the_range_of_float32():
 
 
 def test_a_peak_that_rises_late_scales_down_what_came_before():
-    core = build_attention("performer", Geometry(num_heads=1, head_dim=D, seq_len=3000)).double()
+    core = build_attention(
+        "performer", Geometry(num_heads=1, head_dim=D, value_dim=E, seq_len=3000)
+    ).double()
     q, k, v = (x.detach() for x in tensors(3000, 3000, 3000, batch_size=1, num_heads=1))
     k = k * torch.linspace(0.1, 4, 3000, dtype=torch.float64)[:, None]
     torch.testing.assert_close(core(q, k, v), core._plain(q, k, v))

@@ -133,6 +133,7 @@ def test_the_layer_is_as_large_as_softmax_attentions():
     ("settings", "message"),
     [
         ({"expand_k": 0.3}, "gla_layer: expand_k is 0.3; .* head_dim, 4, is whole"),
+        ({"expand_k": 1e30}, r"expand_k is 1e\+30; .* is whole, and less than 2\^31"),
         ({"expand_k": 0}, "gla_layer: expand_k is 0; a number above 0"),
         ({"gate_rank": 0}, "gla_layer: gate_rank is 0; a whole number of 1 or more"),
         ({"temperature": 0}, "gla_layer: temperature is 0; a number above 0"),

@@ -374,3 +374,14 @@ def test_importing_without_transformers_names_the_extra() -> None:
     code = "import sys; sys.modules['transformers'] = None; import attentions.huggingface"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'attnbench[transformers]'" in ended.stderr
+
+
+def test_what_is_no_model_of_transformers_is_refused() -> None:
+    with pytest.raises(ValueError, match="model is of type Linear; one of transformers is needed"):
+        attach(torch.nn.Linear(2, 2), "linear")
+
+
+@pytest.mark.parametrize("inputs", [5, "ids", [1]])
+def test_an_example_of_a_call_is_given_by_name(inputs: Any) -> None:
+    with pytest.raises(ValueError, match=r"inputs is of type .*; a call's keyword arguments"):
+        attach(bert(), "linear", inputs=inputs)

@@ -83,3 +83,23 @@ def test_bad_hyperparameters_are_refused():
 
 def test_the_projection_can_do_without_a_bias():
     assert build(qk_bias=False).qk.bias is None
+
+
+@pytest.mark.parametrize(("batch_size", "grid"), [(2, (2, 3)), (3, (31, 40)), (40, (2, 2))])
+def test_the_engine_computes_the_plain_form_and_its_gradients(batch_size, grid):
+    tiled, plain = (build(grid, 6, implementation=form) for form in ("auto", "plain"))
+    x = torch.randn(batch_size, math.prod(grid), 12, dtype=torch.float64, requires_grad=True)
+    cotangent = torch.randn_like(x)
+    found = []
+    for layer in (tiled, plain):
+        out = layer(x)
+        found.append((out, *torch.autograd.grad(out, [x, *layer.parameters()], cotangent)))
+    for got, expected in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_pairs_of_channels_may_lie_in_two_heads():
+    geometry = Geometry(num_heads=4, head_dim=3, seq_len=6, grid=(2, 3))
+    layer = build_attention("mlla", geometry).double()
+    x = torch.randn(2, 6, 12, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), layer.reference(x))

@@ -9,8 +9,9 @@ from attentions import Geometry, build_attention, build_layer
 from attentions.base import CallShape
 
 
-def build(grid=(3, 4), head_dim=8, **settings):
-    geometry = Geometry(num_heads=2, head_dim=head_dim, seq_len=grid[0] * grid[1], grid=grid)
+def build(grid=(3, 4), head_dim=8, value_dim=0, **settings):
+    sizes = {"num_heads": 2, "head_dim": head_dim, "value_dim": value_dim}
+    geometry = Geometry(**sizes, seq_len=grid[0] * grid[1], grid=grid)
     return build_attention("nala", geometry, **settings)
 
 
@@ -124,7 +125,7 @@ def test_the_power_follows_the_norm(qkv):
     eye = torch.eye(12, dtype=torch.float64).expand(4, 2, 12, 12)
     entropies = []
     for norm in (0.01, 0.5, 2.0):
-        weights = build()(norm * unit, k, eye)
+        weights = build(value_dim=12)(norm * unit, k, eye)
         entropies.append(-(weights * (weights + 1e-12).log()).sum(-1).mean())
     assert entropies[0] > entropies[1] > entropies[2]
     # Without the norm's tanh there would be nothing but a direction.

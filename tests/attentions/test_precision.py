@@ -4,7 +4,7 @@ import torch
 from attentions import Geometry, build_attention, build_layer
 from attentions._precision import wide_dtype, widen
 
-WIDENED = ("linear", "performer", "flatten", "nala", "nala_cosine")
+WIDENED = ("linear", "performer", "flatten", "nala", "nala_cosine", "softmax_explicit")
 
 
 def test_half_becomes_float32_and_the_rest_stays_itself():

@@ -407,3 +407,63 @@ def test_replacing_needs_neither_timm_nor_transformers() -> None:
         "attentions.replace_attention(torch.nn.MultiheadAttention(8, 2), 'linear')"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "said"),
+    [
+        (None, {}, "model is None; an nn.Module is needed"),
+        (nn.Linear, {}, "model is <class .*>; an nn.Module is needed"),
+        (encoder(), {"mechanism": None}, "None was given"),
+        (encoder(), {"mechanism": 5}, "5 was given"),
+        (encoder(), {"where": 5}, "where is 5; a glob over dotted names"),
+        (encoder(), {"where": [None]}, r"where is \[None\]; a glob over dotted names"),
+        (encoder(), {"grid": 4}, "grid is 4; two whole numbers"),
+        (encoder(), {"grid": "2x2"}, "grid is '2x2'; two whole numbers"),
+        (encoder(), {"grid": (2, 2, 1)}, r"grid is \(2, 2, 1\); two whole numbers"),
+        (encoder(), {"seq_len": 0}, "seq_len is 0; a whole number"),
+        (encoder(), {"seq_len": "4"}, "seq_len is '4'; a whole number"),
+        (encoder(), {"causal": "no"}, "causal is 'no'; True or False"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_by_name(
+    model: Any, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace_attention(model, **{"mechanism": "linear"} | changes)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize(
+    ("masks", "said"),
+    [
+        ({"key_padding_mask": (2, 5)}, r"key_padding_mask is of shape \(2, 5\); .*\(2, 6\)"),
+        ({"key_padding_mask": (6,)}, r"key_padding_mask is of shape \(6,\); .*\(2, 6\)"),
+        ({"key_padding_mask": (1, 6)}, r"key_padding_mask is of shape \(1, 6\)"),
+        ({"attn_mask": (6,)}, r"attn_mask is of shape \(6,\); .*\(4, 6\) or \(4, 4, 6\)"),
+        ({"attn_mask": (4, 5)}, r"attn_mask is of shape \(4, 5\)"),
+        ({"attn_mask": (2, 4, 6)}, r"attn_mask is of shape \(2, 4, 6\)"),
+    ],
+)
+def test_masks_of_other_sizes_than_torch_takes_are_refused(
+    batch_first: bool, masks: dict[str, tuple[int, ...]], said: str
+) -> None:
+    attention = nn.MultiheadAttention(16, 2, batch_first=batch_first)
+    new = replace_attention(attention, "softmax")
+    q, k = torch.randn(2, 4, 16), torch.randn(2, 6, 16)
+    if not batch_first:
+        q, k = q.transpose(0, 1), k.transpose(0, 1)
+    hides_nothing = {name: torch.zeros(size, dtype=torch.bool) for name, size in masks.items()}
+    with pytest.raises(ValueError, match=said):
+        new(q, k, k, **hides_nothing)
+    with pytest.raises(ValueError, match="is of type list; a tensor of shape"):
+        new(q, k, k, **{name: [True] for name in masks})
+
+
+def test_masks_of_a_call_without_a_batch_have_none_either() -> None:
+    new = replace_attention(nn.MultiheadAttention(16, 2), "softmax")
+    q, k = torch.randn(4, 16), torch.randn(6, 16)
+    keys, pairs = torch.zeros(6, dtype=torch.bool), torch.zeros(2, 4, 6, dtype=torch.bool)
+    torch.testing.assert_close(new(q, k, k, keys, attn_mask=pairs)[0], new(q, k, k)[0])
+    with pytest.raises(ValueError, match=r"key_padding_mask is of shape \(1, 6\); .*\(6,\)"):
+        new(q, k, k, keys[None])

@@ -63,6 +63,19 @@ def test_the_explicit_form_needs_the_matrix_and_the_fused_one_does_not():
     assert fused.extra_elements(shape, backward=False) < 2**20
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_explicit_form_rounds_half_inputs_only_once(causal, dtype, qkv):
+    q, k, v = (x.to(dtype) for x in qkv(1, 2, 33, 16))
+    q, k = 20 * q, 20 * k  # scores of thousands
+    core = build_attention(
+        "softmax_explicit", Geometry(num_heads=2, head_dim=16, seq_len=33, causal=causal)
+    )
+    expected = core.reference(q.double(), k.double(), v.double())
+    error = (core(q, k, v).double() - expected).abs().max() / expected.abs().max()
+    assert error < torch.finfo(dtype).eps
+
+
 @both
 def test_scores_of_float16_do_not_overflow(name):
     core = build_attention(name, Geometry(num_heads=1, head_dim=64, seq_len=4))

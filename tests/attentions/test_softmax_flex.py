@@ -25,6 +25,14 @@ def test_it_is_softmax_attention(seq_len, causal, qkv):
     torch.testing.assert_close(core(q, k, v), core.reference(q, k, v))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_values_of_float16s_largest_number_come_out_as_they_are(causal, qkv):
+    q, k, v = (x.half() for x in qkv(1, 2, 64, 4, value_dim=3))
+    out = build(causal, 64)(q, k, torch.full_like(v, 65504.0))
+    assert out.dtype == torch.float16
+    assert out.eq(65504.0).all()
+
+
 def test_it_calls_flex_attention(monkeypatch, qkv):
     called = []
 

@@ -26,6 +26,8 @@ BASE = {
 CEILING = {
     "flops_per_s": 1e11,
     "product": [512, 512, 512],
+    "library": "oneDNN",
+    "library_flops_per_s": [["torch.mm", 5e10], ["oneDNN", 1e11]],
     "bytes_per_s": [[524_288, 2e11], [134_217_728, 4e10]],
     "is_noisy": False,
 }
@@ -96,6 +98,15 @@ def test_a_dtype_that_the_device_lacks_is_said_and_the_others_are_kept(jobs, tmp
     assert [c["dtype"] for c in stored(tmp_path)["ceilings"]] == ["float32"]
 
 
+def test_a_dtype_that_the_device_is_known_to_lack_is_not_tried(jobs, tmp_path, capsys, monkeypatch):
+    lacks = {"bfloat16": "cpu does not compute in bfloat16."}
+    monkeypatch.setattr(command, "why_no_dtype", lambda device, dtype: lacks.get(dtype))
+    assert run(tmp_path, num_threads=1) == 0
+    said = capsys.readouterr().out
+    assert "Not measured: bfloat16 on cpu, 1 thread: cpu does not compute in bfloat16." in said
+    assert jobs.asked == [("cpu", "float32", 1)]
+
+
 def test_nothing_measured_is_a_verdict_and_writes_nothing(jobs, tmp_path):
     jobs.fails = ("bfloat16", "float32")
     assert run(tmp_path) == 1
@@ -117,7 +128,7 @@ def test_the_table_has_a_column_for_each_size_of_copy(capsys):
         console.print(table)
     text = " ".join(capsys.readouterr().out.split())
     assert "cpu: A" in text and "cuda:0: A" in text
-    assert "512 x 512 x 512 100 200 40.0" in text
+    assert "512 x 512 x 512 by oneDNN 100 200 40.0" in text
     assert "(GFLOP/s)" in text and "512 KiB" in text
 
 

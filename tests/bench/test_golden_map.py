@@ -148,6 +148,69 @@ def test_a_performer_gets_its_features_from_the_stored_projection(kernel: str) -
     assert_proven(golden, "performer")
 
 
+def test_what_the_causal_references_of_performer_do_is_said_by_kernel() -> None:
+    projection = seeded(7, 6, seed=5)
+    reasons = {}
+    for kernel in ("softmax", "relu"):
+        geometry = Geometry(num_heads=2, head_dim=6, seq_len=9, causal=True)
+        performer = build_attention("performer", geometry, num_features=7, kernel=kernel)
+        inputs, weights = qkv(1, 2, 9, 9, 6, 6), {"projection": projection}
+        golden = golden_of(
+            "performer", performer, inputs, weights, {"kernel": kernel}, tags=("causal",)
+        )
+        proof = prove(golden, form_of(golden.header))
+        assert proof.status is Verdict.NOT_COVERED
+        reasons[kernel] = proof.reason or ""
+    assert "leaks the future" in reasons["softmax"]
+    assert "adds 1e-6 to the keys' sums" in reasons["relu"]
+
+
+@pytest.mark.parametrize(("stated", "scale"), [("D**-0.5", None), (1.0, 1.0), (3, 3)])
+@pytest.mark.parametrize("name", ["deltanet", "retnet"])
+def test_a_scale_in_numbers_is_taken_and_one_in_words_is_the_usual_one(
+    name: str, stated: Any, scale: float | None
+) -> None:
+    geometry = Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=9, causal=True)
+    settings = {"normalise_keys": False} if name == "deltanet" else {}
+    core = build_attention(name, geometry, scale=scale, **settings)
+    inputs = qkv(1, 2, 9, 9, 4, 3)
+    if name == "deltanet":
+        inputs["beta"] = seeded(1, 2, 9, seed=6).sigmoid()
+    golden = golden_of(name, core, inputs, {}, {"scale": stated}, tags=("causal",))
+    assert_proven(golden, name)
+
+
+@pytest.mark.parametrize("tags", [("feature_map",), ()])
+def test_a_hedgehog_golden_with_one_input_is_a_feature_map(tags: tuple[str, ...]) -> None:
+    geometry = Geometry(num_heads=3, head_dim=6, seq_len=5)
+    settings = {"normaliser": "joint", "tie_heads": True, "tie_qk": True}
+    core = build_attention("hedgehog", geometry, **settings)
+    ours = randomise(core)
+    weights = {"layer.weight": ours["map_q.weight"], "layer.bias": ours["map_q.bias"]}
+    core.double()
+
+    def call(x: Tensor) -> Tensor:
+        features: Tensor = core.query_features(x)
+        return features
+
+    inputs = {"x": seeded(2, 3, 5, 6)}
+    assert_proven(
+        golden_of("hedgehog", core, inputs, weights, {}, call=call, tags=tags), "hedgehog"
+    )
+
+
+@pytest.mark.parametrize("by", ["table", "hyperparameter"])
+def test_an_mlla_module_takes_its_grid_from_its_table_or_else_from_the_header(by: str) -> None:
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=15, grid=(5, 3))
+    layer = build_attention("mlla", geometry, eps=1e-3)
+    weights, hyper = randomise(layer), {"num_heads": 2, "eps": 1e-3}
+    if by == "table":
+        weights |= {"rope.rotations": torch.zeros(5, 3, 4, 2)}
+    else:
+        hyper |= {"H": 5, "W": 3}
+    assert_proven(golden_of("mlla", layer, {"x": seeded(2, 15, 8)}, weights, hyper), "mlla")
+
+
 def flatten_names(ours: dict[str, Tensor], *, fused: bool) -> dict[str, Tensor]:
     named = {key.removeprefix("core."): value for key, value in ours.items()}
     for key in ("scale", "positional_encoding"):
@@ -196,10 +259,14 @@ def test_a_swin_module_has_one_fused_projection_and_a_window(
     assert_proven(golden, "flatten_layer")
 
 
-def test_a_flatten_core_gets_its_scale() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_flatten_core_gets_its_scale(dtype: torch.dtype) -> None:
     geometry = Geometry(num_heads=2, head_dim=4, seq_len=6)
-    core = build_attention("flatten", geometry, focusing_factor=4, eps=1e-3)
-    weights = {"scale_raw": randomise(core)["scale"][None, None]}
+    core = build_attention("flatten", geometry, focusing_factor=4, eps=1e-3).to(dtype)
+    scale = seeded(8, seed=7).to(dtype) + 1e-9
+    with torch.no_grad():
+        core.get_parameter("scale").copy_(scale)
+    weights = {"scale_raw": scale[None, None]}
     hyper = {"focusing_factor": 4, "eps_relu": 1e-3, "eps_z": 1e-3}
     assert_proven(golden_of("flatten", core, qkv(2, 2, 6, 6, 4, 4), weights, hyper), "flatten")
 
@@ -242,6 +309,18 @@ def test_nala_cosine_takes_its_angle_from_the_header() -> None:
     core = build_attention("nala_cosine", Geometry(num_heads=1, head_dim=4, seq_len=6), **settings)
     golden = golden_of("nala_cosine", core, qkv(1, 1, 6, 6, 4, 4), {}, dict(settings))
     assert_proven(golden, "nala_cosine")
+
+
+@pytest.mark.parametrize("heads", [None, 0, "two"])
+def test_a_module_that_does_not_count_its_heads_fails_by_that(heads: Any) -> None:
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=9, grid=(3, 3))
+    layer = build_attention("flatten_layer", geometry)
+    weights = flatten_names(randomise(layer), fused=False)
+    hyper = {"H": 3, "W": 3} | ({} if heads is None else {"num_heads": heads})
+    golden = golden_of("flatten", layer, {"x": seeded(1, 9, 8)}, weights, hyper)
+    proof = prove(golden, form_of(golden.header))
+    assert proof.status is Verdict.FAILED
+    assert f"the golden says {heads!r} for the number of heads" in (proof.reason or "")
 
 
 def test_a_weight_without_a_place_fails_by_its_name() -> None:

@@ -98,6 +98,15 @@ def test_a_folder_without_goldens_is_bad_input(tmp_path: Path) -> None:
         GoldenFolder(tmp_path)
 
 
+@pytest.mark.parametrize("given", ["", "public/softmax"])
+def test_a_folder_one_step_away_is_named(bare: Path, given: str) -> None:
+    (bare / "public").mkdir()
+    for name in ("linear_elu", "softmax"):
+        (bare / name).rename(bare / "public" / name)
+    with pytest.raises(ConfigError, match=f"Did you mean golden={bare}/public\\?"):
+        GoldenFolder(bare / given)
+
+
 def test_one_flipped_bit_is_found_by_its_checksum(listed: Path) -> None:
     flip_byte_of(listed / f"{CASE}.safetensors", "out")
     assert (
@@ -168,6 +177,18 @@ def test_a_case_that_only_the_index_knows_is_missed_by_name(bare: Path) -> None:
     assert damage(bare, "nala/lost") == "nala/lost.json is missing"
 
 
+def test_a_case_that_the_index_has_elsewhere_is_not_passed_over(bare: Path) -> None:
+    index = {"cases": [{"mechanism": "private/nala", "case": "deep"}]}
+    (bare / "index.json").write_text(json.dumps(index))
+    damage = GoldenFolder(bare).damaged_lists["index.json"]
+    assert damage.startswith("index.json lists private/nala/deep.json")
+
+
+def test_an_index_of_another_form_says_which_one_is_expected(bare: Path) -> None:
+    (bare / "index.json").write_text('["nala/deep"]')
+    assert "a list 'cases' is expected" in GoldenFolder(bare).damaged_lists["index.json"]
+
+
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])
 def test_a_truncated_file_is_found_by_its_size(bare: Path, kept: int) -> None:
     path = bare / f"{CASE}.safetensors"
@@ -198,9 +219,23 @@ def test_tensors_that_differ_from_the_header_are_found(bare: Path) -> None:
     assert "extra" in damage(bare)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_must_be_said(bare: Path, bad: float) -> None:
+    resave(bare, lambda tensors: tensors["out"][0, 0, 0].fill_(bad))
+    assert "out is not finite in 16 of 3136 entries, which its header does not say" in damage(bare)
+    edit_header(bare, lambda said: said.update(nonfinite_in_file={"out": {"nan": 16}}))
+    folder = GoldenFolder(bare)
+    assert folder.read(folder.header(CASE)).header.nonfinite == {"out"}
+
+
+def drop_inputs(said: dict[str, Any]) -> None:
+    said["tensors"] = {k: v for k, v in said["tensors"].items() if not k.startswith("in.")}
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        (drop_inputs, "it lists no input"),
         (lambda said: said.update(case="another"), "says that it is linear_elu/another"),
         (lambda said: said.update(bytes=1), "its header says 1"),
         (lambda said: said.pop("bytes"), "not a golden's header"),

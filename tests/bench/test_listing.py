@@ -163,6 +163,26 @@ def test_the_command_prints_the_table(results: Path, capsys: pytest.CaptureFixtu
     assert "2/2" in row
 
 
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("no_such_module", "ImportError: no module named"),
+        ("no.such.module", "ModuleNotFoundError"),
+        ("", "is not known"),
+        ("[]", "ValueError"),
+        ("json", "no class stands under @register_attention"),
+        ("sys", "has no source"),
+    ],
+)
+def test_a_plugin_that_cannot_be_read_is_bad_input(
+    module: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([f"plugins={module}"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("ConfigError: plugins") and captured.out == ""
+    assert said in captured.err
+
+
 def test_help_says_how_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "out=DIR" in capsys.readouterr().out

@@ -86,6 +86,21 @@ def test_a_shape_that_cannot_be_built_is_skipped_with_the_constructors_words():
     assert even.unsupported is None
 
 
+def test_a_dtype_that_the_device_does_not_compute_in_is_skipped_with_the_devices_words(monkeypatch):
+    def why_no_dtype(device, dtype):
+        return f"{device} does not compute in {dtype}." if dtype == "float16" else None
+
+    monkeypatch.setattr("bench.plan.why_no_dtype", why_no_dtype)
+    half, wide = planned(
+        attention={"linear": {"mechanism": "linear"}},
+        task={},
+        seq_len=64,
+        dtype=["float16", "float32"],
+    )
+    assert half.unsupported == "cpu does not compute in float16."
+    assert wide.unsupported is None
+
+
 def test_auto_is_every_device_that_is_present(monkeypatch):
     monkeypatch.setattr("bench.plan.available_devices", lambda: ("cpu", "cuda:0", "cuda:1"))
     assert resolve_devices(("auto",)) == ("cpu", "cuda:0", "cuda:1")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,57 @@ def test_a_mechanism_that_raises_fails_with_its_words(
     proof = proof_of(golden)
     assert (proof.status, proof.reason) == (Verdict.FAILED, "ZeroDivisionError: no keys")
     assert (proof.error, proof.bound, proof.dtype) == (None, None, None)
+
+
+def test_a_golden_that_lacks_an_input_fails_by_its_name(golden: Golden) -> None:
+    shapes = {key: shape for key, shape in golden.header.shapes.items() if key != "in.k"}
+    tensors = {key: value for key, value in golden.tensors.items() if key != "in.k"}
+    proof = proof_of(Golden(header=replace(golden.header, shapes=shapes), tensors=tensors))
+    assert (proof.status, proof.reason) == (Verdict.FAILED, "the golden has no input for k")
+
+
+# A kernel's own rounding.
+
+
+def coarse(
+    monkeypatch: pytest.MonkeyPatch, backends: tuple[str, ...], dtype: torch.dtype
+) -> Golden:
+    """A golden of softmax attention, of which some kernels are off by a thousandth in a dtype."""
+    cls = attention_class("softmax")
+    right = cls.forward
+
+    def forward(self: Any, q: Tensor, k: Tensor, v: Tensor, **masks: Tensor) -> Tensor:
+        is_coarse = self.backend in backends and q.dtype == dtype
+        out: Tensor = right(self, q, k, v, **masks)
+        return out * 1.001 if is_coarse else out
+
+    monkeypatch.setattr(cls, "forward", forward)
+    folder = GoldenFolder(PUBLIC)
+    return folder.read(folder.header("softmax/full_b2h2n49d16"))
+
+
+def test_a_fused_kernel_beyond_a_float32_bound_is_told_where_the_unfused_one_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    proof = proof_of(coarse(monkeypatch, ("auto",), torch.float32))
+    assert proof.status is Verdict.PASSED
+    assert proof.error is not None and proof.bound is not None and proof.error <= proof.bound
+    assert (proof.reason or "").startswith("proven by backend=math in float32")
+    assert "out in float32 is off by" in (proof.reason or "")
+
+
+def test_a_float32_error_of_both_kernels_fails_by_that_of_the_fused_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    proof = proof_of(coarse(monkeypatch, ("auto", "math"), torch.float32))
+    assert proof.status is Verdict.FAILED
+    assert "out in float32 is off by" in (proof.reason or "")
+    assert "backend" not in (proof.reason or "")
+
+
+def test_a_wrong_formula_gets_no_second_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    proof = proof_of(coarse(monkeypatch, ("auto",), torch.float64))
+    assert proof.status is Verdict.FAILED
 
 
 def test_a_failure_names_hyperparameters_that_nothing_of_ours_takes(golden: Golden) -> None:

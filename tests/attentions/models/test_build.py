@@ -133,7 +133,9 @@ def test_a_mechanism_takes_the_place_of_attention_in_a_model_of_ones_own(factory
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("nowhere.py:build", "names no factory"),
+        ("nowhere.py:build", "names no factory: there is no file nowhere.py"),
+        ("nowhere.txt:build", "names no factory: 'nowhere.txt' is no .py file"),
+        ("{path}:", "names no factory: '' after the colon is no name of a function"),
         ("{path}:missing", "defines no function 'missing'; it has: Tiny, build, number"),
         ("{path}:number", "returned a int; an nn.Module is needed"),
     ],
@@ -141,6 +143,33 @@ def test_a_mechanism_takes_the_place_of_attention_in_a_model_of_ones_own(factory
 def test_a_factory_that_cannot_be_used_is_explained(factory, name, why):
     with pytest.raises(ValueError, match=why):
         build_model(name.format(path=factory))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("def build(width): ...", "image_size, num_classes: missing a required argument: 'width'"),
+        ("def build(image_size, /): ...", "missing a required.*every other argument needs a def"),
+        ("import sys\ndef build(image_size): sys.exit('usage')", "ended the program.*usage"),
+        ("raise SystemExit(3)", "ended the program.*3"),
+    ],
+)
+def test_a_factory_that_asks_for_more_or_ends_the_program_is_explained(tmp_path, text, why):
+    path = tmp_path / "odd.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=why):
+        build_model(f"{path}:build")
+
+
+def test_a_factory_of_any_keywords_gets_both(tmp_path):
+    path = tmp_path / "keywords.py"
+    path.write_text(
+        "from torch import nn\n"
+        "def build(**given):\n"
+        "    return nn.Linear(given['image_size'], given['num_classes'])\n"
+    )
+    model = build_model(f"{path}:build", image_size=16, num_classes=3)
+    assert (model.in_features, model.out_features) == (16, 3)
 
 
 def test_a_factory_has_no_stages(factory):

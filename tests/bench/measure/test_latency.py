@@ -55,6 +55,27 @@ def test_a_sample_is_seconds_per_call():
     assert len(calls) == 4
 
 
+def test_a_member_is_prepared_before_its_sample_and_outside_of_its_span():
+    seen = []
+
+    class Spans:
+        def time_calls(self, call, count):
+            seen.append("from")
+            for _ in range(count):
+                call()
+            seen.append("to")
+            return 0.1
+
+    def two_threads():
+        seen.append("two threads")
+
+    prepared = Member(
+        call=lambda: seen.append("call"), calls_per_sample=2, warmup_s=(), prepare=two_threads
+    )
+    time_round([prepared, member(lambda: seen.append("other"))], [0, 1], Spans())
+    assert seen == ["two threads", "from", "call", "call", "to", "from", "other", "to"]
+
+
 def test_samples_come_back_in_the_order_of_members_not_of_the_round():
     a, b = member(lambda: 0.1), member(lambda: 0.2)
     assert time_round([a, b], [1, 0], DriftingClock([1.0])) == pytest.approx([0.1, 0.2])

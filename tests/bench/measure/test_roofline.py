@@ -1,4 +1,5 @@
 from dataclasses import asdict
+from functools import partial
 
 import pytest
 import torch
@@ -23,21 +24,25 @@ class WrittenClock:
 
 
 class WorkClock:
-    """Time that follows from the work of a call at fixed rates."""
+    """Time that follows from the work of a call at fixed rates; products of named libraries."""
 
-    def __init__(self, monkeypatch, flops_per_s, bytes_per_s):
-        self.took_s = 0.0
-        real = torch.mm
-
-        def mm(a, b, out):
-            work = 2 * a.shape[0] * a.shape[1] * b.shape[1]
-            # Square products are slower on this machine.
-            rate = flops_per_s / (2 if a.shape[1] == b.shape[1] else 1)
-            self.took_s = work / rate
-            return out if work > 2e8 else real(a, b, out=out)
-
-        monkeypatch.setattr(torch, "mm", mm)
+    def __init__(self, monkeypatch, bytes_per_s, **flops_per_s):
+        self.took_s = None
+        self.asked = []
         self.bytes_per_s = bytes_per_s
+        makers = {name: partial(self._product, name, rate) for name, rate in flops_per_s.items()}
+        monkeypatch.setattr(roofline, "product_makers", lambda device, dtype: makers)
+
+    def _product(self, library, flops_per_s, shape):
+        rows, inner, columns = shape
+        self.asked.append((library, shape))
+        # Square products are slower on this machine.
+        rate = flops_per_s / (2 if inner == columns else 1)
+
+        def call():
+            self.took_s = 2 * rows * inner * columns / rate
+
+        return call
 
     def time_calls(self, call, count):
         self.took_s = None
@@ -71,7 +76,7 @@ def test_a_copy_counts_what_it_reads_and_what_it_writes():
 
 def test_the_fastest_product_is_found_among_square_and_skinny_ones(monkeypatch):
     monkeypatch.setattr(roofline, "cache_levels_bytes", lambda device: (4096, 65_536))
-    clock = WorkClock(monkeypatch, flops_per_s=1e12, bytes_per_s=1e9)
+    clock = WorkClock(monkeypatch, 1e9, mm=1e12)
     found = measure_ceiling(CPU, torch.float32, clock)
     assert found.flops_per_s == pytest.approx(1e12)
     rows, inner, columns = found.product
@@ -80,10 +85,20 @@ def test_the_fastest_product_is_found_among_square_and_skinny_ones(monkeypatch):
     assert [rate for _, rate in found.bytes_per_s] == pytest.approx([1e9] * 3)
 
 
-def test_products_that_would_take_long_are_left_out(monkeypatch):
-    clock = WorkClock(monkeypatch, flops_per_s=1e8, bytes_per_s=1e9)
-    tried = [shape for shape, _ in roofline._product_rates(CPU, torch.float32, clock)]
-    assert tried == [(256, 256, 256)]
+def test_the_fastest_library_is_the_ceiling_and_the_others_are_kept_beside_it(monkeypatch):
+    monkeypatch.setattr(roofline, "cache_levels_bytes", lambda device: (4096,))
+    found = measure_ceiling(CPU, torch.float32, WorkClock(monkeypatch, 1e9, slow=1e11, fast=2e11))
+    assert (found.library, found.flops_per_s) == ("fast", pytest.approx(2e11))
+    assert dict(found.library_flops_per_s) == pytest.approx({"slow": 1e11, "fast": 2e11})
+
+
+def test_products_that_would_take_long_are_left_out_by_each_librarys_own_rate(monkeypatch):
+    monkeypatch.setattr(roofline, "cache_levels_bytes", lambda device: (4096,))
+    clock = WorkClock(monkeypatch, 1e9, fast=1e11, slow=1e8)
+    measure_ceiling(CPU, torch.float32, clock)
+    assert ("fast", (1024, 1024, 1024)) in clock.asked
+    of_slow = [shape for library, shape in clock.asked if library == "slow"]
+    assert (1024, 1024, 1024) not in of_slow and (256, 256, 256) in of_slow
 
 
 def test_a_dtype_without_products_is_an_error_and_not_a_rate():
@@ -94,10 +109,14 @@ def test_a_dtype_without_products_is_an_error_and_not_a_rate():
 def test_a_ceiling_is_plain_data(monkeypatch):
     monkeypatch.setattr(roofline, "SHAPES", ((8, 8, 8),))
     monkeypatch.setattr(roofline, "cache_levels_bytes", lambda device: (4096,))
+    makers = {"mm": lambda shape: lambda: None}
+    monkeypatch.setattr(roofline, "product_makers", lambda device, dtype: makers)
     found = measure_ceiling(CPU, torch.float32, WrittenClock(0.1))
     assert asdict(found) == {
         "flops_per_s": 2 * 8**3 / 0.1,
         "product": (8, 8, 8),
+        "library": "mm",
+        "library_flops_per_s": (("mm", 2 * 8**3 / 0.1),),
         "bytes_per_s": ((2048, 2048 / 0.1), (16_384, 16_384 / 0.1)),
     }
 

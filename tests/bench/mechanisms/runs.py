@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.mechanisms.data import Line, Measured, Session
-from bench.mechanisms.units import FORMS, SAVED, SOFTMAX, Place
+from bench.mechanisms.units import FORMS, SAVED, SOFTMAX, THREADS, Place
 from tests.records import ENVIRONMENT
 
 ROUNDS = (1.0, 2.0, 1.0, 4.0, 1.0, 1.0, 1.0)
@@ -33,6 +33,7 @@ def composed(**changes: Any) -> dict[str, Any]:
         "page": "docs/speed.md",
         "report": False,
         "fresh": False,
+        "again": None,
         "max_minutes": 30,
         "timeout_s": 60,
         "effort": {
@@ -82,6 +83,11 @@ def pair_lines(at: Place, nala: float, official: float, softmax: float) -> list[
         line(FORMS, {"nala": nala, "nala official": official}, at),
         line(SOFTMAX, {"nala": nala, "softmax": softmax}, at),
     ]
+
+
+def threads_line(at: Place, many: float, one: float) -> Line:
+    """Nala with the place's threads beside itself with one."""
+    return line(THREADS, {"nala": many, "nala 1 thread": one}, at)
 
 
 def saved_line(at: Place, num_bytes: int) -> Line:

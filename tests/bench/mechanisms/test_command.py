@@ -7,13 +7,20 @@ from typing import Any
 
 import pytest
 
+from bench.errors import ConfigError
 from bench.jobs import Interrupted
 from bench.mechanisms import command
 from bench.mechanisms.data import Line, read_measured
-from bench.mechanisms.units import FORMS, SAVED, Unit
+from bench.mechanisms.units import FORMS, SAVED, THREADS, Unit, id_of
 from tests.bench.mechanisms.runs import composed
 
-SECONDS = {"linear": 1.0, "linear official": 2.0, "linear plain": 2.0, "softmax": 4.0}
+SECONDS = {
+    "linear": 1.0,
+    "linear 1 thread": 1.5,
+    "linear official": 2.0,
+    "linear plain": 2.0,
+    "softmax": 4.0,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +85,61 @@ def test_it_says_how_long_it_will_take_before_it_begins(
 def test_something_slower_is_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SECONDS, "linear", 3.0)
     assert run(tmp_path) == 1
+
+
+def test_two_threads_that_are_slower_than_one_are_a_verdict(
+    tmp_path: Path, free: list[Unit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.environment._num_cores", lambda: 2)
+    assert run(tmp_path, num_threads=[1, 2]) == 0
+    assert any(unit.part == THREADS for unit in free)
+    monkeypatch.setitem(SECONDS, "linear 1 thread", 0.5)
+    assert run(tmp_path, num_threads=[1, 2], fresh=True) == 1
+    page = (tmp_path / "speed.md").read_text().replace("\\", "")
+    first, _ = page.split("## Tables")
+    assert "| linear / 1 thread | 64 | forward, 2 threads, default | 2 [2, 2] |" in first
+
+
+def test_a_part_can_be_measured_again_and_the_rest_is_kept(
+    tmp_path: Path, free: list[Unit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path)
+    before = {unit.id for unit in free}
+    free.clear()
+    monkeypatch.setitem(SECONDS, "linear", 3.0)
+    words = "forms core N=64 forward 1 thread default"
+    assert run(tmp_path, again=words) == 1
+    assert [unit.describe() for unit in free] == [words]
+    lines = read_measured(tmp_path / "mechanisms").lines
+    assert {id_of(line) for line in lines} == before
+
+
+def test_a_line_that_was_taken_out_of_the_data_is_measured_again(
+    tmp_path: Path, free: list[Unit]
+) -> None:
+    run(tmp_path)
+    data = read_measured(tmp_path / "mechanisms")
+    gone, *kept = data.lines
+    data.lines = kept[:-1]
+    data.add(kept[-1])
+    free.clear()
+    run(tmp_path)
+    assert [unit.id for unit in free] == [id_of(gone)]
+
+
+@pytest.mark.parametrize(
+    ("words", "is_stored", "said"),
+    [("no such", True, "They read like 'forms core N=64"), ("forms", False, "Leave again out")],
+)
+def test_again_that_cannot_be_done_is_a_mistake_and_changes_nothing(
+    tmp_path: Path, free: list[Unit], words: str, is_stored: bool, said: str
+) -> None:
+    if is_stored:
+        run(tmp_path)
+    free.clear()
+    with pytest.raises(ConfigError, match=said):
+        run(tmp_path, again=words)
+    assert free == []
 
 
 def test_the_page_is_written_again_from_what_is_stored(tmp_path: Path, free: list[Unit]) -> None:
@@ -156,3 +218,20 @@ def test_the_smallest_units_are_measured_for_real(
     forms = next(line for line in lines if line["part"] == FORMS)
     assert len(forms["rounds"]) >= 6
     assert next(line for line in lines if line["part"] == SAVED)["saved_bytes"][0] > 0
+
+
+@pytest.mark.slow
+def test_a_layers_core_and_two_threads_are_measured_for_real(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.mechanisms.measuring import measured
+
+    monkeypatch.setattr("bench.environment._num_cores", lambda: 2)
+    monkeypatch.setattr(command, "measured_unit", measured)
+    layer = {"flatten_layer": {"mechanism": "flatten_layer"}}
+    places: dict[str, Any] = {"num_threads": [1, 2], "mode": "forward", "allocator": "default"}
+    run(tmp_path, attention=layer, causal=False, **places)
+    lines = read_measured(tmp_path / "mechanisms").lines
+    assert [line["reason"] for line in lines] == [None] * len(lines)
+    members = {tuple(line["members"]) for line in lines if line["part"] == THREADS}
+    assert ("flatten_layer core", "flatten_layer core 1 thread") in members

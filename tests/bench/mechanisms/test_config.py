@@ -24,7 +24,13 @@ def test_a_configuration_is_read_whole() -> None:
 
 def test_what_decides_a_number_is_in_the_settings_and_what_does_not_is_not() -> None:
     usual = read_mechanisms_config(composed()).settings
-    for changes in ({"max_minutes": 1}, {"out": "elsewhere"}, {"page": "x.md"}, {"fresh": True}):
+    for changes in (
+        {"max_minutes": 1},
+        {"out": "elsewhere"},
+        {"page": "x.md"},
+        {"fresh": True},
+        {"again": "x"},
+    ):
         assert read_mechanisms_config(composed(**changes)).settings == usual
     for changes in ({"head_dim": 16}, {"seq_len": 64}, {"effort": EFFORT | {"min_rounds": 7}}):
         assert read_mechanisms_config(composed(**changes)).settings != usual

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bench.mechanisms.findings import crossing, crossovers_of, failures_of, rows_of
+from bench.mechanisms.findings import failures_of, rows_of
 from bench.mechanisms.units import FORMS
-from tests.bench.mechanisms.runs import line, measured, pair_lines, place, saved_line
+from tests.bench.mechanisms.runs import line, measured, pair_lines, place, saved_line, threads_line
 
 
 def test_a_row_is_the_ratio_within_rounds() -> None:
@@ -73,30 +73,13 @@ def test_a_calibrated_machine_has_a_floor() -> None:
     assert row.floor_fraction == pytest.approx(10_000 / 1e5 / 0.5)
 
 
-@pytest.mark.parametrize(
-    ("ratios", "expected"),
-    [
-        ([(100, 4.0), (10_000, 0.25)], 1000.0),
-        ([(100, 2.0), (200, 1.0)], 200.0),
-        ([(100, 0.9), (200, 0.5)], 100.0),
-        ([(100, 3.0), (200, 2.0)], None),
-        ([], None),
-    ],
-)
-def test_a_crossing_lies_on_straight_lines_between_logarithms(
-    ratios: list[tuple[int, float]], expected: float | None
-) -> None:
-    found = crossing(ratios)
-    assert found == (None if expected is None else pytest.approx(expected))
-
-
-def test_crossovers_are_found_for_both_forms_and_forward_only() -> None:
-    data = measured(
-        *pair_lines(place(seq_len=4096), 0.1, 0.5, 1.0),
-        *pair_lines(place(), 1.0, 8.0, 1.0),
-        *pair_lines(place(seq_len=1024), 0.5, 2.0, 1.0),
-        *pair_lines(place(seq_len=4096, mode="forward_backward"), 9.0, 9.0, 1.0),
-    )
-    (found,) = crossovers_of(rows_of(data))
-    assert found.ours == 256
-    assert found.other == pytest.approx(2048)
+def test_two_threads_are_a_row_of_their_own_over_one() -> None:
+    at = place(num_threads=2)
+    lines = [*pair_lines(at, nala=0.5, official=2.0, softmax=1.0), threads_line(at, 1.5, 1.0)]
+    form, threads = rows_of(measured(*lines))
+    assert (form.against, form.is_of_threads, form.is_slower) == ("official", False, False)
+    assert (threads.entry, threads.against, threads.place) == ("nala", "1 thread", at)
+    assert threads.ratio.median == pytest.approx(1.5)
+    assert threads.latency_s == pytest.approx(1.5)
+    assert threads.is_of_threads and threads.is_slower
+    assert threads.softmax_ratio is None, "that is said by the row of the forms"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import attentions
@@ -31,6 +33,23 @@ def test_causal_an_entry_is_set_beside_its_plain_form() -> None:
 def test_a_mechanism_that_owns_its_projections_is_compared_as_a_layer() -> None:
     (pair,) = pairs_of([entry("mlla")], causal=False)
     assert pair.scope == "layer"
+
+
+def test_a_layer_with_a_core_is_followed_by_it_set_as_the_layer_is() -> None:
+    given = replace(entry("flatten_layer"), hyperparameters={"kernel_size": 3})
+    layer, core = pairs_of([given], causal=False)
+    assert (layer.scope, layer.plugins) == ("layer", ())
+    assert (core.scope, core.plugins) == ("core", ("bench.mechanisms.flatten_core",))
+    assert core.ours.label == "my_flatten_layer core"
+    assert core.other.label == "my_flatten_layer core official"
+    assert core.ours.hyperparameters["kernel_size"] == 3
+    assert core.other.hyperparameters == core.ours.hyperparameters | {SWITCH: "official"}
+    assert set(core.ours.hyperparameters) == set(attentions.hyperparameters(core.ours.mechanism))
+
+
+def test_a_layer_that_shrinks_its_keys_has_no_core_of_as_many_keys() -> None:
+    given = replace(entry("flatten_layer"), hyperparameters={"sr_ratio": 2})
+    assert [pair.scope for pair in pairs_of([given], causal=False)] == ["layer"]
 
 
 def test_an_entry_with_one_form_is_refused_with_the_reason() -> None:

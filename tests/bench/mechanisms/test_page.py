@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 
-from bench.mechanisms.findings import crossovers_of, rows_of
+from bench.mechanisms.crossovers import crossovers_of
+from bench.mechanisms.findings import rows_of
 from bench.mechanisms.page import page_of
 from bench.mechanisms.sheets import sheets_of, slower_sheet
 from bench.mechanisms.table import csv_of
 from bench.mechanisms.units import FORMS
-from tests.bench.mechanisms.runs import line, measured, pair_lines, place, saved_line
+from tests.bench.mechanisms.runs import line, measured, pair_lines, place, saved_line, threads_line
 
 BACKWARD = place(mode="forward_backward")
 DATA = measured(
@@ -25,13 +26,36 @@ ROWS = rows_of(DATA)
 def test_a_sheet_has_a_column_for_each_length_and_a_mark_where_ours_is_slower() -> None:
     sheets = {sheet.title: sheet for sheet in sheets_of(ROWS, crossovers_of(ROWS))}
     forward = sheets["x other form: forward, 1 thread, retain allocator"]
-    assert forward.header == ("entry / other form", "N=256", "N=1024")
+    assert forward.header == ("entry / other", "N=256", "N=1024")
     assert forward.rows == (("nala / official", "0.25 [0.25, 0.25]", "0.5 [0.5, 0.5]"),)
     backward = sheets["x other form: forward_backward, 1 thread, retain allocator"]
     assert backward.rows[0][1] == "1.5 [1.5, 1.5] !"
     saved = sheets["Bytes kept for backward, per token"]
     assert saved.rows == (("nala / official", "10"),)
     assert not any("floor" in title for title in sheets), "the machine was not calibrated"
+
+
+def test_two_threads_over_one_are_sheets_of_their_own_and_may_be_slower() -> None:
+    at = place(num_threads=2)
+    rows = rows_of(measured(*pair_lines(at, 0.5, 2.0, 1.0), threads_line(at, 1.5, 1.0)))
+    sheets = {sheet.title: sheet.rows for sheet in sheets_of(rows, crossovers_of(rows))}
+    assert sheets["x 1 thread: forward, 2 threads, retain allocator"] == (
+        ("nala / 1 thread", "1.5 [1.5, 1.5] !"),
+    )
+    forms = sheets["x other form: forward, 2 threads, retain allocator"]
+    assert forms == (("nala / official", "0.25 [0.25, 0.25]"),)
+    assert slower_sheet(rows).rows == (
+        ("nala / 1 thread", "256", "forward, 2 threads, retain", "1.5 [1.5, 1.5]"),
+    )
+    last = list(csv.DictReader(io.StringIO(csv_of(rows))))[-1]
+    assert (last["against"], last["num_threads"], last["ratio"]) == ("1 thread", "2", "1.5")
+    assert (last["is_slower"], last["softmax_ratio"], last["floor_fraction"]) == ("True", "", "")
+
+
+def test_records_without_threads_or_calibration_still_make_a_page() -> None:
+    page = page_of(DATA, ROWS, crossovers_of(ROWS))
+    assert "### x 1 thread" not in page
+    assert "### Rates of this machine" not in page
 
 
 def test_what_was_measured_beside_others_is_marked() -> None:

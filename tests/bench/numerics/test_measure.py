@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from attentions import Geometry, build_attention
+from attentions import Geometry, attention_class, build_attention
 from bench.conformance.forms import Form
 from bench.numerics import measure
-from bench.numerics.cases import HIDDEN, PLAIN, hard_inputs, of_norm
+from bench.numerics.cases import HIDDEN, MAGNITUDES, PLAIN, hard_inputs, of_magnitude, of_norm
 from bench.numerics.measure import findings_of, key_of, not_finite
 from bench.numerics.official import PLACES, beside_theirs
 from bench.numerics.page import page_of
@@ -42,6 +42,15 @@ def test_rows_have_the_norm_that_is_asked_for_and_values_stay() -> None:
     assert torch.equal(scaled[2], v)
 
 
+def test_numbers_have_the_magnitude_that_is_asked_for_and_keep_their_sign() -> None:
+    q, k, v = tensors()
+    large = of_magnitude((q, k, v), 1e9)
+    for x, before in zip(large[:2], (q, k), strict=True):
+        assert torch.equal(x.abs(), torch.full_like(x, 1e9))
+        assert torch.equal(x.sign(), before.sign())
+    assert torch.equal(large[2], v)
+
+
 def test_hard_inputs_are_finite_in_the_dtype_that_they_are_for() -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         for case, given in hard_inputs(tensors(), dtype).items():
@@ -59,6 +68,28 @@ def test_errors_grow_as_the_dtype_narrows_and_zeros_give_zeros() -> None:
     assert found.gives["all zero"] == "the mean of v"
     assert found.failures == []
     assert found.source == "hash"
+    assert found.finite_to["float32"] == MAGNITUDES[-1]
+    assert found.finite_to["float16"] == 6.5e4  # the next is no number of float16
+
+
+@pytest.mark.parametrize("name", ["softmax", "softmax_explicit", "sliding_window", "block_sparse"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_exact_attention_in_float16_is_finite_on_all_hard_inputs(name: str, causal: bool) -> None:
+    found = findings_of(Form(name=name, causal=causal))
+    assert found.broken["float16"] == {}
+    assert found.finite_to["float16"] == 6.5e4
+
+
+def test_magnitudes_end_before_the_first_that_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    core: Any = attention_class("linear")
+    sound = core.forward
+
+    def breaks(self: Any, q: Any, k: Any, v: Any, **masks: Any) -> Any:
+        return sound(self, q, k, v, **masks) + torch.where(q.abs().amax() >= 1e4, torch.nan, 0.0)
+
+    monkeypatch.setattr(core, "forward", breaks)
+    found = findings_of(Form(name="linear", causal=False))
+    assert found.finite_to == {"float32": 1e3, "bfloat16": 1e3, "float16": 1e3}
 
 
 def test_lengths_that_take_too_much_are_left_out_and_said_to_be(
@@ -107,6 +138,7 @@ def test_the_page_is_made_of_what_is_stored(tmp_path: Any) -> None:
     write_whole(file_of(tmp_path, "uniform"), text_of([found]))
     page = page_of(read_findings(tmp_path))
     assert "| uniform |" in page
+    assert "| uniform | 1e+18 | 1e+18 | 65000 |" in page
     assert "Nothing: 0 of 1 forms." in page
     found.broken["float16"] = {"all keys zero": "gradient"}
     write_whole(file_of(tmp_path, "uniform"), text_of([found]))

@@ -107,6 +107,21 @@ def test_a_file_that_cannot_be_imported_is_the_users_to_mend(tmp_path):
         check_models([f"{file}:build"], [32])
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def build(width): ...", "missing a required argument: 'width'"),
+        ("def build(image_size): raise SystemExit('usage: train.py')", "usage: train.py"),
+        ("def build(:", "SyntaxError"),
+    ],
+)
+def test_a_factory_that_cannot_be_called_is_the_users_to_mend(tmp_path, text, words):
+    file = tmp_path / "odd.py"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        check_models([f"{file}:build"], [32])
+
+
 def test_a_bad_hyperparameter_is_a_mistake_in_a_model_as_well():
     with pytest.raises(ConfigError, match="num_features"):
         planned(attention={"p": {"mechanism": "performer", "num_features": -1}})

@@ -1,0 +1,42 @@
+"""Pictures as Vega-Lite specifications, built here as plain dicts and rendered to SVG.
+
+Lines and points carry their names directly, placed here so that no two overlap: with ten entries
+or forty a legend of as many colours could not be read. Nothing but this package draws.
+
+`lines` and `scatter` draw one chart each; `labels` finds places for names, `style` gives each entry
+its look, `spec` has the parts of a specification that they share.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from bench.publish.charts.labels import place_labels, spread
+from bench.publish.charts.lines import LATENCY, MEMORY, against_size
+from bench.publish.charts.scatter import accuracy_against_latency
+from bench.publish.charts.spec import Chart
+from bench.publish.charts.style import styles_of
+from bench.publish.charts.write import write_charts
+from bench.publish.leaderboard import Leaderboard
+
+__all__ = ["CHART_METRICS", "Chart", "charts", "place_labels", "spread", "write_charts"]
+
+CHART_METRICS = (LATENCY.metric, MEMORY.metric)
+"""What a leaderboard's standings must hold for `charts` to draw them."""
+
+
+def charts(board: Leaderboard) -> tuple[Chart, ...]:
+    """Every chart that has something to show.
+
+    Latency and peak memory against sequence length, or against a model's image size, one of each a
+    setting with two sizes or more; accuracy against latency, one a task.
+    """
+    styles = styles_of(board)
+    drawn: list[Chart | None] = []
+    for setting, group in groupby(board.rankings, key=lambda ranking: ranking.setting):
+        rankings = tuple(group)
+        drawn += [
+            against_size(axis, setting, rankings, board, styles) for axis in (LATENCY, MEMORY)
+        ]
+    drawn += [accuracy_against_latency(task, board, styles) for task in board.tasks]
+    return tuple(chart for chart in drawn if chart is not None)

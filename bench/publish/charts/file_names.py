@@ -1,0 +1,28 @@
+"""File names that say all that was held fixed."""
+
+from __future__ import annotations
+
+import re
+
+from bench.cell import ModelWorkload
+from bench.publish.leaderboard import Leaderboard, Setting, TaskScores
+from bench.publish.tables import place_words
+
+
+def slug(setting: Setting, board: Leaderboard) -> str:
+    """A file name that says all that was held fixed."""
+    shape = setting.workload
+    parts = [place_slug(setting, board), shape.dtype, shape.mode, shape.scope]
+    size = f"{shape.batch_size}"
+    if isinstance(shape, ModelWorkload):
+        parts.append(shape.model)
+    else:
+        parts += ["causal"] if shape.causal else []
+        size += f"x{shape.num_heads}x{shape.head_dim}"
+    parts += [*(f"{name}-{value}" for name, value in setting.extras.items()), size]
+    return re.sub(r"[^\w]+", "-", "-".join(parts))
+
+
+def place_slug(place: Setting | TaskScores, board: Leaderboard) -> str:
+    """Device and threads; the machine and the method where a leaderboard has several."""
+    return re.sub(r"[^\w]+", "-", place_words(place, board).replace(":", ""))

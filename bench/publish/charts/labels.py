@@ -1,0 +1,85 @@
+"""Places for names, so that no two overlap. Pixels in, pixels out; nothing of Vega-Lite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+LINE_HEIGHT = 14
+"""Pixels between two labels."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom."""
+
+
+def spread(wanted: Sequence[float], *, gap: float, low: float, high: float) -> list[float]:
+    """Places at least `gap` apart, in the order given and close to where they were wanted.
+
+    Args:
+        wanted: ascending.
+        gap: at least this much between two; less where they would not fit otherwise.
+        low: where the range to stay in begins.
+        high: where it ends.
+    """
+    gap = min(gap, (high - low) / max(1, len(wanted) - 1))
+    # Clusters of touching labels, each centred on what its members wanted.
+    clusters: list[list[float]] = []  # [sum of wishes for the first place, number of members]
+    for wish in wanted:
+        clusters.append([wish, 1])
+        while len(clusters) > 1 and _start(clusters[-2]) + gap * clusters[-2][1] > _start(
+            clusters[-1]
+        ):
+            total, count = clusters.pop()
+            before = clusters[-1]
+            before[0] += total - gap * before[1] * count
+            before[1] += count
+    places = [_start(c) + gap * i for c in clusters for i in range(int(c[1]))]
+    for i in range(len(places)):
+        places[i] = max(places[i], low + gap * i)
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], high - gap * (len(places) - 1 - i))
+    return places
+
+
+def _start(cluster: list[float]) -> float:
+    return cluster[0] / cluster[1]
+
+
+def place_labels(
+    places: Sequence[tuple[float, float]], texts: Sequence[str], height: float
+) -> list[tuple[float, float, str]]:
+    """For each point the near end of its label and the side it is on, clear of all the others.
+
+    Labels try the near places first, right before left, and then farther up and down. They may run
+    over the right edge, where the picture has room for them, and over no other.
+    """
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
+    chosen = []
+    for (x, y), text in zip(places, texts, strict=True):
+        size = 6.4 * len(text) + 4
+        spots = [
+            (x + sign * (7 + distance / 3), y + dy, side)
+            for distance in range(0, int(height), LINE_HEIGHT)
+            for dy in sorted({-distance, distance})
+            for sign, side in ((1, "right"), (-1, "left"))
+        ]
+        inside = (
+            s
+            for s in spots
+            if LINE_HEIGHT / 2 <= s[1] <= height - LINE_HEIGHT / 2 and _box(s, size)[0] >= 0
+        )
+        best = next(
+            (s for s in inside if not any(_overlap(_box(s, size), other) for other in taken)),
+            spots[0],
+        )
+        taken.append(_box(best, size))
+        chosen.append(best)
+    return chosen
+
+
+def _box(spot: tuple[float, float, str], size: float) -> Box:
+    left = spot[0] if spot[2] == "right" else spot[0] - size
+    return (left, spot[1] - LINE_HEIGHT / 2, left + size, spot[1] + LINE_HEIGHT / 2)
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

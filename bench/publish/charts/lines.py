@@ -1,0 +1,160 @@
+"""Latency and peak memory against sequence length, or against a model's image size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from bench.publish.charts.file_names import slug
+from bench.publish.charts.labels import LINE_HEIGHT, spread
+from bench.publish.charts.spec import (
+    WIDTH,
+    Chart,
+    Point,
+    Spec,
+    by_entry,
+    entry_names,
+    frame,
+    log_ticks,
+    padded,
+)
+from bench.publish.charts.style import Style
+from bench.publish.leaderboard import Leaderboard, Ranking, Setting
+from bench.publish.tables import setting_words
+
+_LEADER = 16  # pixels from the end of a line to its label
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What a chart runs along."""
+
+    words: str
+    unit: str
+
+
+SIZES = {
+    "seq_len": Size(words="Sequence length", unit="tokens"),
+    "image_size": Size(words="Image size", unit="pixels"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """A quantity on a logarithmic axis, in the unit in which it is shown."""
+
+    metric: str
+    words: str
+    unit: str
+    factor: float
+
+
+LATENCY = Axis(metric="latency_s", words="Latency", unit="ms", factor=1e-3)
+MEMORY = Axis(metric="peak_memory_bytes", words="Peak memory", unit="MiB", factor=2.0**20)
+
+
+def against_size(
+    axis: Axis,
+    setting: Setting,
+    rankings: Sequence[Ranking],
+    board: Leaderboard,
+    styles: dict[str, Style],
+) -> Chart | None:
+    """One quantity of a setting, a line an entry; None with fewer than two sizes."""
+    points: list[Point] = [
+        {"entry": s.entry, "size": ranking.size, "value": float(value) / axis.factor}
+        for ranking in rankings
+        for s in ranking.standings
+        if (value := s.values[axis.metric])  # a logarithmic axis has no zero
+    ]
+    sizes = sorted({point["size"] for point in points})
+    if len(sizes) < 2:
+        return None
+    size = SIZES[setting.workload.size_axis]
+    entries = sorted({point["entry"] for point in points})
+    height = max(320, (LINE_HEIGHT + 1) * len(entries))
+    low, high = padded([point["value"] for point in points])
+    labels = _end_labels(points, height, low, high)
+    colour = by_entry({e: styles[e].colour for e in entries})
+    x = {
+        "field": "size",
+        "type": "quantitative",
+        "scale": {"type": "log", "base": 2, "domain": [sizes[0], sizes[-1]], "nice": False},
+        "axis": {"title": f"{size.words} ({size.unit})", "values": sizes, "format": ",d"},
+    }
+    y = {
+        "field": "value",
+        "type": "quantitative",
+        "scale": {"type": "log", "domain": [low, high], "nice": False},
+        "axis": {
+            "title": f"{axis.words} ({axis.unit})",
+            "values": log_ticks(low, high),
+            "format": "~r",
+        },
+    }
+    line = {
+        "mark": {"type": "line", "point": {"size": 28, "filled": True}},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "color": colour,
+            "strokeDash": by_entry({e: styles[e].dash for e in entries}),
+            "strokeWidth": by_entry({e: styles[e].thickness for e in entries}),
+        },
+    }
+    missing = sorted({s.entry for r in rankings for s in r.standings if s.values[axis.metric] == 0})
+    notes = [setting_words(setting, board)]
+    if missing:
+        notes.append(f"Not drawn, being 0: {', '.join(missing)}")
+    title = f"{axis.words} against {size.words.lower()}"
+    spec = frame(title, notes, WIDTH, height) | {
+        "data": {"name": "points", "values": points},
+        "layer": [line, *_end_label_layers(labels, colour)],
+    }
+    name = f"{axis.metric.rpartition('_')[0]}-{slug(setting, board)}".replace("_", "-")
+    return Chart(name=name, title=f"{title}: {notes[0]}", spec=spec)
+
+
+def _end_labels(points: Sequence[Point], height: float, low: float, high: float) -> list[Point]:
+    """A label to the right of each line's end, moved up or down where others are in the way."""
+    last: dict[str, Point] = {}
+    for point in points:
+        known = last.get(point["entry"])
+        if known is None or point["size"] >= known["size"]:
+            last[point["entry"]] = point
+    stretch = math.log(high / low)
+    first, final = min(p["size"] for p in points), max(p["size"] for p in points)
+    ends = sorted(last.values(), key=lambda p: (p["size"], -p["value"], p["entry"]))
+    labels = []
+    for size, group in groupby(ends, key=lambda point: point["size"]):
+        here = list(group)
+        wanted = [height * math.log(high / point["value"]) / stretch for point in here]
+        places = spread(wanted, gap=LINE_HEIGHT, low=0, high=height)
+        x = WIDTH * math.log(size / first) / math.log(final / first) + _LEADER
+        labels += [
+            point
+            | {
+                "label_size": first * math.exp(x / WIDTH * math.log(final / first)),
+                "label_value": high * math.exp(-place / height * stretch),
+            }
+            for point, place in zip(here, places, strict=True)
+        ]
+    return labels
+
+
+def _end_label_layers(labels: Sequence[Point], colour: Spec) -> list[Spec]:
+    leader = {
+        "data": {"values": list(labels)},
+        "mark": {"type": "rule", "strokeWidth": 1, "opacity": 0.6},
+        "encoding": {
+            "x": {"field": "size", "type": "quantitative"},
+            "y": {"field": "value", "type": "quantitative"},
+            "x2": {"field": "label_size"},
+            "y2": {"field": "label_value"},
+            "color": colour,
+        },
+    }
+    names = entry_names("label_size", "label_value", align="left")
+    return [leader, *({"data": {"values": list(labels)}} | layer for layer in names)]

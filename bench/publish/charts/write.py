@@ -1,0 +1,36 @@
+"""Charts to files: a specification each, and its picture where one can be rendered."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.publish.charts.spec import Chart
+from bench.publish.files import write_whole
+
+
+def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str | None]:
+    """Write each specification, and its picture beside it if it can be rendered.
+
+    Returns:
+        The files, pictures among them, and a note on what is missing, if anything is.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    files = []
+    is_drawing = importlib.util.find_spec("vl_convert") is not None
+    for chart in drawn:
+        text = json.dumps(chart.spec, indent=1)
+        files.append(write_whole(folder / f"{chart.name}.vl.json", text + "\n"))
+        if is_drawing:
+            import vl_convert
+
+            picture = vl_convert.vegalite_to_svg(text)
+            files.append(write_whole(folder / f"{chart.name}.svg", picture))
+    if is_drawing or not files:
+        return files, None
+    note = "Charts were written as specifications only; pip install attnbench[charts] draws them."
+    return files, note

@@ -1,0 +1,85 @@
+"""Outputs and gradients against golden files, one case after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from rich.console import Console
+
+from attentions import attention_names
+from bench.errors import ConfigError
+from bench.golden_map import form_of, mechanisms_of
+from bench.goldens import DamagedGolden, GoldenFolder
+from bench.proof import Proof, Verdict, prove
+from bench.verify.config import VerifyConfig, check_names, public_goldens
+from bench.verify.files import check_writable, write_rows
+from bench.verify.outputs_table import reasons, summary, table
+
+
+def run(config: VerifyConfig, console: Console) -> int:
+    """Prove, show, write; returns the exit code."""
+    check_writable(config.out)
+    torch.set_num_threads(1)  # the cases are so small that threads would only wait for each other
+    proofs = list(verify(config))
+    console.print(table(proofs))
+    for line in reasons(proofs):
+        console.print(line, markup=False, highlight=False)
+    unproven = set(config.attention) - {proof.mechanism for proof in proofs}
+    if unproven:
+        console.print(f"No golden file is about: {', '.join(sorted(unproven))}", highlight=False)
+    write_rows(config.out, proofs)
+    line = f"{summary(proofs)}; rows in {config.out}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return exit_code(proofs)
+
+
+def verify(config: VerifyConfig) -> Iterator[Proof]:
+    """One proof per golden case, in the order of their names; lists that are damaged come first.
+
+    Raises:
+        ConfigError: an unknown mechanism, a plugin that cannot be imported, no goldens.
+    """
+    check_names(config)
+    folder, wanted = GoldenFolder(config.golden, _published()), frozenset(config.attention)
+    for name, damage in folder.damaged_lists.items():
+        yield Proof(golden=name, mechanism=None, case=name, status=Verdict.FAILED, reason=damage)
+    for name in folder.names:
+        proof = _prove_case(folder, name, wanted)
+        if proof is not None:
+            yield proof
+
+
+def _published() -> dict[str, str]:
+    """Checksums of this project's own goldens, if they are at hand."""
+    try:
+        return GoldenFolder(public_goldens()).checksums
+    except ConfigError:
+        return {}
+
+
+def _prove_case(folder: GoldenFolder, name: str, wanted: frozenset[str]) -> Proof | None:
+    """Prove one case; None if it is about another mechanism than those wanted."""
+    official, _, case = name.partition("/")
+    about = mechanisms_of(official) & set(attention_names())
+    if wanted and not about & wanted:
+        return None
+    # Until the header is read, a folder that several forms share says nothing about which one.
+    mechanism = next(iter(about)) if len(about) == 1 else None
+    try:
+        header = folder.header(name)
+        form = form_of(header)
+        mechanism = form.mechanism if form.mechanism in attention_names() else None
+        if wanted and mechanism not in wanted:
+            return None
+        golden = folder.read(header)
+    except DamagedGolden as error:
+        return Proof(
+            golden=name, mechanism=mechanism, case=case, status=Verdict.FAILED, reason=str(error)
+        )
+    return prove(golden, form)
+
+
+def exit_code(proofs: Sequence[Proof]) -> int:
+    """1 if any case failed, else 0."""
+    return int(any(proof.status is Verdict.FAILED for proof in proofs))

@@ -1,0 +1,29 @@
+"""The best that a device does, for others to be held against."""
+
+from __future__ import annotations
+
+from bench.measure.clock import clock_for
+from bench.worker.channel import Channel
+from bench.worker.outcome import Outcome, ok
+from bench.worker.request import Request
+
+
+def ceiling(request: Request, channel: Channel) -> Outcome:
+    """What a device does at best in one dtype with a number of threads."""
+    from dataclasses import asdict
+
+    import torch
+
+    from bench.measure import load
+    from bench.measure.roofline import measure_ceiling
+
+    device = torch.device(request["device"])
+    if request["num_threads"] is not None:
+        torch.set_num_threads(request["num_threads"])
+    channel.send(step="products and copies")
+    before = load.snapshot()
+    found = measure_ceiling(device, getattr(torch, request["dtype"]), clock_for(device))
+    after = load.snapshot()
+    is_noisy = load.is_noisy(load.between(before, after))
+    measured_s = after.wall_s - before.wall_s
+    return ok(ceiling=asdict(found) | {"is_noisy": is_noisy}, measured_s=measured_s)

@@ -1,0 +1,36 @@
+"""What a worker says and hears: JSON lines over its socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+from typing import Any
+
+
+class Channel:
+    """JSON lines over a socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._lines = sock.makefile("rb")
+
+    def send(self, **message: Any) -> None:
+        """One line; the process ends quietly if nobody listens any more."""
+        try:
+            self._sock.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            os._exit(1)
+
+    def read(self) -> dict[str, Any]:
+        """The next line; ends the process if there is none."""
+        line = self._lines.readline()
+        if not line:
+            os._exit(1)
+        request: dict[str, Any] = json.loads(line)
+        return request
+
+    def is_stop_asked(self) -> bool:
+        """Whether a line, or the end of the other side, is waiting."""
+        return bool(select.select([self._sock], [], [], 0)[0])

@@ -1,0 +1,33 @@
+"""A task's training run, told step by step."""
+
+from __future__ import annotations
+
+from bench.cell import Cell
+from bench.measure.clock import now_s
+from bench.record import Status
+from bench.worker.channel import Channel
+from bench.worker.outcome import Outcome, failed, ok
+from bench.worker.request import Request, library_at
+
+
+def train(request: Request, channel: Channel) -> Outcome:
+    """One training run."""
+    from dataclasses import asdict
+
+    import torch
+
+    from bench.tasks.train import Diverged
+    from bench.tasks.train import train as train_task
+
+    cell = Cell.from_dict(request["cell"])
+    torch.set_num_threads(cell.num_threads)
+    started = now_s()
+    try:
+        quality = train_task(
+            cell,
+            lambda phase, step, total, loss: channel.send(progress=[phase, step, total, loss]),
+            library_at(request.get("root")),
+        )
+    except Diverged as error:
+        return failed(Status.DIVERGED, str(error))
+    return ok(quality=asdict(quality), measured_s=now_s() - started)

@@ -1,0 +1,102 @@
+"""One member alone: whether it is right, and what it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench.cell import Cell, ModelWorkload
+from bench.measure.clock import clock_for, now_s
+from bench.worker.channel import Channel
+from bench.worker.outcome import Outcome, ok
+from bench.worker.request import Request, library_at
+
+if TYPE_CHECKING:
+    from bench.subject import Subject
+
+
+def trial(request: Request, channel: Channel) -> Outcome:
+    """One member alone: built, called, checked against its oracle, memory and FLOPs taken."""
+    import torch
+
+    from bench.measure import flops, memory
+    from bench.whole.oracle import check
+    from bench.whole.subject import subject_of
+
+    cell = Cell.from_dict(request["cell"])
+    library = library_at(request.get("root"))
+    w = cell.timed
+    device = torch.device(cell.device)
+    clock = clock_for(device)
+    torch.set_num_threads(cell.num_threads)
+
+    channel.send(step="build")
+    subject = subject_of(cell, library)
+    channel.send(step="first call")
+    first_call_s = clock.time_calls(subject.call, 1)
+    compile_s = None
+    if w.compile == "inductor":
+        compile_s = max(0.0, first_call_s - clock.time_calls(subject.call, 1))
+    channel.send(step="oracle")
+    errors = check(cell, library)
+
+    started = now_s()
+    channel.send(step="memory")
+    peak = memory.peak_memory_bytes(subject.call, device)
+    peak_rss = None
+    if device.type == "cpu" and (peak or 0) >= memory.MIN_RSS_BYTES:
+        peak_rss = memory.peak_rss_bytes(subject.call)
+    saved = 0
+    if w.has_backward:
+        first = subject.sets[0]
+        saved = memory.saved_for_backward_bytes(lambda: subject.forward(first), subject.parameters)
+    channel.send(step="flops")
+    counts = flops.count(subject.eager_call)
+    fvcore = flops.FvcoreCount(flops=None)
+    if not cell.is_model:  # tracing a whole model takes longer than timing it
+        fvcore = flops.count_with_fvcore(subject.module, subject.sets[0][:-1])
+    measured_s = now_s() - started + first_call_s
+
+    num_parameters = sum(p.numel() for p in subject.parameters)
+    return ok(
+        first_call_s=first_call_s,
+        compile_s=compile_s,
+        max_error=errors.max_error,
+        rms_error=errors.rms_error,
+        peak_memory_bytes=peak,
+        peak_rss_bytes=peak_rss,
+        saved_for_backward_bytes=saved,
+        state_bytes=subject.state_bytes(),
+        **_work(subject),
+        counted_flops=counts.counted_flops,
+        elementwise_elements=counts.elementwise_elements,
+        num_operators=counts.num_operators,
+        fvcore_flops=fvcore.flops,
+        fvcore_unsupported=fvcore.unsupported,
+        num_parameters=num_parameters,
+        measured_s=measured_s,
+    )
+
+
+def _work(subject: Subject) -> dict[str, int | None]:
+    """FLOPs by formula and tokens of a call; of a model what a counter sees of its shapes.
+
+    A model is left without its values.
+    """
+    from bench.subject import shape_of
+    from bench.whole.facts import forward_flops
+
+    w = subject.cell.timed
+    if isinstance(w, ModelWorkload):
+        counted = forward_flops(subject.module.to("meta"), w)
+        return {"flops": None if counted is None else w.flops_factor * counted}
+    shape = shape_of(w)
+    module: Any = subject.module
+    if w.mode == "decode":
+        useful = executed = module.decode_flops(shape)
+    else:
+        useful, executed = module.flops(shape), module.executed_flops(shape)
+    return {
+        "flops": w.flops_factor * useful,
+        "executed_flops": w.flops_factor * executed,
+        "tokens_per_call": w.batch_size * (1 if w.mode == "decode" else w.seq_len),
+    }

@@ -1,0 +1,126 @@
+"""What is measured, in which order and how often."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+from bench.mechanisms.config import read_mechanisms_config
+from bench.mechanisms.planning import plan_units
+from bench.mechanisms.units import FORMS, SAVED, SOFTMAX, THREADS, Unit
+from bench.plan import REFERENCE
+from tests.bench.mechanisms.runs import composed
+
+MEMORY = 24 * 2**30
+MLLA = {"mlla": {"mechanism": "mlla"}}
+
+
+def units(memory_bytes: int = MEMORY, num_cores: int = 2, **changes: Any) -> tuple[Unit, ...]:
+    config = read_mechanisms_config(composed(**changes))
+    return plan_units(config, memory_bytes=memory_bytes, num_cores=num_cores)
+
+
+def test_every_place_has_the_forms_beside_each_other_and_beside_softmax() -> None:
+    planned = units(causal=[False])
+    assert Counter(unit.part for unit in planned) == {
+        FORMS: 16,
+        SOFTMAX: 16,
+        THREADS: 8,
+        SAVED: 2,
+    }
+    for unit in planned:
+        labels = [cell.entry for cell in unit.cells]
+        expected = {
+            FORMS: ["nala", "nala official", "linear", "linear official"],
+            SOFTMAX: ["nala", "linear", REFERENCE],
+            THREADS: ["nala", "nala 1 thread", "linear", "linear 1 thread"],
+            SAVED: ["nala", "linear"],
+        }
+        assert labels == expected[unit.part]
+        blocks = {replace(cell, num_threads=1).block for cell in unit.cells}
+        assert len(blocks) == 1, "they differ in the mechanism, or in threads, only"
+        assert all(cell.kernel.seq_len == unit.place.seq_len for cell in unit.cells)
+
+
+def test_short_sequences_come_first_so_that_a_cut_run_has_whole_columns() -> None:
+    lengths = [unit.place.seq_len for unit in units(seq_len=[512, 64, 128])]
+    assert lengths == sorted(lengths)
+
+
+def test_causal_units_hold_only_what_has_a_causal_form() -> None:
+    causal = [unit for unit in units(num_threads=1) if unit.place.causal]
+    assert {cell.entry for unit in causal for cell in unit.cells} == {
+        "linear",
+        "linear plain",
+        REFERENCE,
+    }
+
+
+def test_layers_are_timed_beside_a_layer_of_softmax() -> None:
+    planned = units(attention=MLLA, causal=[False])
+    assert {cell.kernel.scope for unit in planned for cell in unit.cells} == {"layer"}
+
+
+def test_no_unit_holds_an_entry_beyond_its_longest_sequence() -> None:
+    planned = units(max_seq_len={"nala": 64})
+    longest = {
+        cell.entry: max(u.place.seq_len for u in planned if cell in u.cells)
+        for unit in planned
+        for cell in unit.cells
+    }
+    assert (longest["nala"], longest["linear"]) == (64, 256)
+
+
+def test_the_longest_sequences_are_measured_at_one_place_if_asked() -> None:
+    planned = [unit for unit in units(everywhere_up_to=64) if unit.place.seq_len == 256]
+    assert {(u.place.num_threads, u.place.allocator) for u in planned} == {(1, "default")}
+
+
+def test_members_that_memory_cannot_hold_together_are_split_and_pairs_are_not() -> None:
+    planned = units(memory_bytes=1, causal=[False])
+    for unit in planned:
+        if unit.part == FORMS:
+            assert [cell.entry.partition(" ")[2] for cell in unit.cells] == ["", "official"]
+        if unit.part == SOFTMAX:
+            assert len(unit.cells) == 2
+            assert unit.cells[-1].entry == REFERENCE
+
+
+def test_long_calls_of_softmax_are_timed_in_fewer_rounds_but_two() -> None:
+    settings: dict[str, Any] = {"seq_len": [64, 16384], "num_heads": 8, "head_dim": 64}
+    rounds = {
+        (unit.part, unit.place.seq_len): unit.stopping.min_rounds
+        for unit in units(**settings, mode="forward_backward", causal=[False])
+    }
+    assert rounds[SOFTMAX, 64] == rounds[FORMS, 16384] == 6
+    assert rounds[SOFTMAX, 16384] == 2
+
+
+def test_our_forms_with_two_threads_are_timed_beside_themselves_with_one() -> None:
+    planned = [unit for unit in units(causal=[False]) if unit.part == THREADS]
+    assert {unit.place.num_threads for unit in planned} == {2}
+    assert {unit.place.allocator for unit in planned} == {"default", "retain"}
+    for unit in planned:
+        for many, one in zip(unit.cells[::2], unit.cells[1::2], strict=True):
+            assert (many.num_threads, one.num_threads) == (2, 1)
+            assert replace(one, entry=many.entry, num_threads=2) == many, "nothing else differs"
+
+
+def test_threads_are_compared_only_where_there_are_cores_for_them_and_one_is_asked_for() -> None:
+    assert not [unit for unit in units(num_cores=1) if unit.part == THREADS]
+    assert not [unit for unit in units(num_threads=[2]) if unit.part == THREADS]
+    more = [unit for unit in units(num_threads=[1, 2, 4], num_cores=8) if unit.part == THREADS]
+    assert {unit.place.num_threads for unit in more} == {2, 4}
+
+
+def test_a_layers_core_is_planned_with_its_plugin_at_the_scope_of_cores() -> None:
+    layer = {"flatten_layer": {"mechanism": "flatten_layer"}}
+    planned = units(attention=layer, causal=[False], seq_len=64, max_seq_len={"flatten_layer": 9})
+    assert {unit.place.scope for unit in planned} == {"core"}, "the layer is limited, the core not"
+    (forms, *_) = (unit for unit in planned if unit.part == FORMS)
+    assert [cell.entry for cell in forms.cells] == [
+        "flatten_layer core",
+        "flatten_layer core official",
+    ]
+    assert all(cell.plugins == ("bench.mechanisms.flatten_core",) for cell in forms.cells)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.publish.charts.labels import place_labels, spread
+
+
+@given(
+    st.lists(st.floats(0, 300), max_size=30),
+    st.floats(1, 20),
+)
+def test_spread_labels_keep_their_order_their_distance_and_the_range(
+    wanted: list[float], gap: float
+) -> None:
+    wanted = sorted(wanted)
+    places = spread(wanted, gap=gap, low=0, high=300)
+    room = min(gap, 300 / max(1, len(wanted) - 1))
+    assert len(places) == len(wanted)
+    assert all(b - a >= room - 1e-6 for a, b in itertools.pairwise(places))
+    assert all(-1e-6 <= place <= 300 + 1e-6 for place in places)
+
+
+def test_labels_with_room_stay_where_they_were_wanted() -> None:
+    assert spread([10.0, 40.0, 90.0], gap=14, low=0, high=100) == [10.0, 40.0, 90.0]
+    assert spread([50.0, 50.0], gap=10, low=0, high=100) == [45.0, 55.0]
+
+
+def test_no_label_of_a_scatter_covers_another_or_a_point() -> None:
+    places = [(100.0 + 3 * i, 60.0 + (i % 3)) for i in range(12)]
+    names = [f"mechanism_{i}" for i in range(12)]
+    boxes = []
+    for (x, y, side), name in zip(place_labels(places, names, 400), names, strict=True):
+        width = 6.0 * len(name)
+        left = x if side == "right" else x - width
+        boxes.append((left, y - 6, left + width, y + 6))
+    dots = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
+    for a, b in [*itertools.combinations(boxes, 2), *itertools.product(boxes, dots)]:
+        assert not (a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])

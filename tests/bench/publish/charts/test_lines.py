@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from bench.metrics import find_metric
+from bench.publish.charts import Chart
+from tests.bench.publish.charts.boards import drawn, lengths, points
+
+
+def test_values_are_shown_in_the_unit_that_the_axis_names() -> None:
+    records = lengths(("softmax", "nala"))
+    seconds = {
+        (r.cell.entry, r.cell.kernel.seq_len): find_metric("latency_s").of(r) for r in records
+    }
+    latency, memory = drawn(records)
+    assert axis_title(latency) == "Latency (ms)"
+    for point in points(latency):
+        expected = seconds[point["entry"], point["size"]]
+        assert point["value"] / 1e3 == pytest.approx(expected)
+    assert axis_title(memory) == "Peak memory (MiB)"
+    (peak,) = [p for p in points(memory) if p["entry"] == "nala" and p["size"] == 256]
+    assert peak["value"] == 1.25
+
+
+def axis_title(chart: Chart) -> str:
+    title: str = chart.spec["layer"][0]["encoding"]["y"]["axis"]["title"]
+    return title
+
+
+def test_axes_are_logarithmic_and_hold_every_point() -> None:
+    for chart in drawn(lengths()):
+        encoding = chart.spec["layer"][0]["encoding"]
+        for channel in ("x", "y"):
+            low, high = encoding[channel]["scale"]["domain"]
+            assert encoding[channel]["scale"]["type"] == "log"
+            assert all(low <= p[encoding[channel]["field"]] <= high for p in points(chart))
+
+
+def test_what_is_zero_is_named_instead_of_drawn() -> None:
+    _, memory = drawn(lengths())
+    assert "none" not in {p["entry"] for p in points(memory)}
+    assert "Not drawn, being 0: none" in memory.spec["title"]["subtitle"]

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import ConfigError
+from bench.verify.config import VerifyConfig, check_names, read_verify_config
+from tests.bench.verify.goldens import PUBLIC, config
+
+
+def test_without_a_golden_folder_the_projects_own_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given = {"golden": None, "attention": None, "out": "verify.json", "plugins": []}
+    monkeypatch.chdir(tmp_path)
+    assert read_verify_config(given).golden == PUBLIC
+    monkeypatch.setattr("bench.__file__", str(tmp_path / "bench" / "__init__.py"))
+    with pytest.raises(ConfigError, match="golden=DIR"):
+        read_verify_config(given)
+    (tmp_path / "tests" / "golden").mkdir(parents=True)
+    assert read_verify_config(given).golden.resolve() == (tmp_path / "tests" / "golden").resolve()
+
+
+def test_entries_stand_for_their_mechanisms() -> None:
+    entries = {
+        "performer_m64": {"mechanism": "performer", "num_features": 64},
+        "performer": {"mechanism": "performer"},
+    }
+    given = {"golden": str(PUBLIC), "attention": entries, "out": "verify.json"}
+    assert read_verify_config(given).attention == ("performer",)
+
+
+def test_two_commands_at_once_are_bad_input() -> None:
+    with pytest.raises(ConfigError, match="conformance=true and numerics=true"):
+        read_verify_config({"out": "a.json", "conformance": True, "numerics": True})
+
+
+def test_an_unknown_mechanism_is_bad_input_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="Did you mean linear"):
+        check_names(config(PUBLIC, "linaer"))
+
+
+def test_a_plugin_that_cannot_be_imported_is_bad_input() -> None:
+    asked = VerifyConfig(
+        golden=PUBLIC, attention=(), out=Path("unused.json"), plugins=("no_such_module",)
+    )
+    with pytest.raises(ConfigError, match="'no_such_module', which cannot be imported"):
+        check_names(asked)

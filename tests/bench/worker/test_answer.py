@@ -1,0 +1,70 @@
+import pytest
+
+from bench.oracle import Incorrect
+from bench.record import Status
+from bench.worker import answer as room
+from bench.worker.answer import answer
+
+REQUEST = {"job": "fake", "cell": {"device": "meta"}}
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """Let the job ``fake`` raise an error."""
+
+    def raising(error):
+        def fake(request, channel):
+            raise error
+
+        monkeypatch.setitem(room.JOBS, "fake", fake)
+
+    return raising
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (Incorrect("off by 3"), Status.INCORRECT, "off by 3"),
+        (MemoryError(), Status.OUT_OF_MEMORY, "MemoryError"),
+        (
+            RuntimeError("can't allocate memory\nmore"),
+            Status.OUT_OF_MEMORY,
+            "can't allocate memory",
+        ),
+        (ValueError("seven\nlines"), Status.ERROR, "ValueError: seven"),
+        (ValueError(), Status.ERROR, "ValueError: ValueError"),
+    ],
+)
+def test_whatever_a_job_raises_becomes_a_status_with_the_first_line(job, error, status, reason):
+    job(error)
+    outcome = answer(REQUEST, None)
+    assert (outcome["status"], outcome["reason"], outcome["values"]) == (status, reason, {})
+
+
+def test_the_traceback_of_an_error_is_kept_and_a_wrong_output_needs_none(job):
+    job(ValueError("no"))
+    assert "in fake\n" in answer(REQUEST, None)["detail"]
+    job(Incorrect("off"))
+    assert answer(REQUEST, None)["detail"] is None
+
+
+def test_ctrl_c_is_nobodys_misfortune(job):
+    job(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        answer(REQUEST, None)
+
+
+def test_a_plugin_that_went_missing_since_the_plan_is_an_error_of_the_cell():
+    outcome = answer(REQUEST | {"plugins": ["no_such_module"]}, None)
+    assert outcome["status"] is Status.ERROR
+    assert outcome["reason"] == "ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_memory_is_limited_for_work_of_the_cpu_only(monkeypatch):
+    limited = []
+    monkeypatch.setattr(room, "keep_within_free_memory", lambda: limited.append(True))
+    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: {})
+    answer(REQUEST, None)
+    assert limited == []
+    answer({"job": "fake", "cells": [{"device": "cpu"}]}, None)
+    assert limited == [True]
