@@ -29,6 +29,7 @@ from ._engine_threads import run_jobs, threads_sleep
 from ._engine_tiles import (
     Job,
     add_to_heads,
+    are_few,
     is_short,
     jobs_of,
     like_in_memory,
@@ -149,7 +150,11 @@ def forward(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The output; and the sums before each tile, (B, H, tiles, ...), if asked to keep them."""
     out, jobs = like_in_memory(q, v.shape[-1]), _jobs(q)
-    found = run_jobs(lambda job: _job_forward(kernel, job, q, k, v, weights, out), jobs)
+    found = run_jobs(
+        lambda job: _job_forward(kernel, job, q, k, v, weights, out),
+        jobs,
+        by_one=are_few(jobs),
+    )
     return out, tuple(whole(found, jobs, q)) if keep else ()
 
 
@@ -167,7 +172,9 @@ def backward(
     grad_weights = [torch.zeros_like(weight) for weight in weights]
     jobs = _jobs(q, backward=True)
     found = run_jobs(
-        lambda job: _job_backward(kernel, job, q, k, v, weights, kept, grad_out, grads), jobs
+        lambda job: _job_backward(kernel, job, q, k, v, weights, kept, grad_out, grads),
+        jobs,
+        by_one=are_few(jobs),
     )
     for job, d_weights in zip(jobs, found, strict=True):
         add_to_heads(grad_weights, job, d_weights)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ._engine import is_ordinary
+from ._engine_threads import run_jobs
 
 _ELEMENTS = 2**17
 """Most elements of an image's rows that are multiplied at once."""
@@ -83,10 +84,13 @@ def kernel_gradient(image: Tensor, grad: Tensor, size: int) -> Tensor:
     padded = functional.pad(image.permute(0, 2, 3, 1), (0, 0, reach, reach, reach, reach))
     d_out = grad.permute(0, 2, 3, 1)
     height = max(1, _ELEMENTS // (columns * channels))
-    total = image.new_zeros(size, size, channels)
-    for index in range(batch_size):
-        for top in range(0, rows, height):
-            total += _taps(padded[index, top:], d_out[index, top : top + height], size)
+    blocks = [(index, top) for index in range(batch_size) for top in range(0, rows, height)]
+
+    def taps(block: tuple[int, int]) -> Tensor:
+        index, top = block
+        return _taps(padded[index, top:], d_out[index, top : top + height], size)
+
+    total = torch.stack(run_jobs(taps, blocks)).sum(dim=0)
     return total.permute(2, 0, 1).unsqueeze(1)
 
 

@@ -1,4 +1,4 @@
-"""Several threads for the engine: they share each operator, or each has jobs of its own.
+"""Several threads for the engine: they share each operator, or each takes whole jobs.
 
 The engine's operators are small. Torch's own threads share them well as long as they spin between
 one operator and the next, which is how they come. Told to sleep instead (``OMP_WAIT_POLICY``), it
@@ -11,18 +11,15 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
-from ._engine_tiles import Job
-
+J = TypeVar("J")
 R = TypeVar("R")
-
-_FEW = 2048
-"""So many tokens, counted over heads, are computed before other threads have woken up."""
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 """By process and number of threads: a fork has none of its parent's threads."""
@@ -34,27 +31,65 @@ def threads_sleep() -> bool:
     return os.environ.get("OMP_WAIT_POLICY", "").strip().upper() == "PASSIVE"
 
 
-def run_jobs(task: Callable[[Job], R], jobs: Sequence[Job]) -> list[R]:
-    """The result of each job, in their order. Tasks run without gradients."""
+def run_jobs(task: Callable[[J], R], jobs: Sequence[J], *, by_one: bool = False) -> list[R]:
+    """The result of each job, in their order. Tasks run without gradients.
+
+    Args:
+        task: what is done with a job.
+        jobs: independent of each other.
+        by_one: whether this thread alone should do all of them, where others would have to wake up.
+    """
     num_threads = torch.get_num_threads()
     if num_threads == 1 or not threads_sleep() or _is_watched():
         return _one_by_one(task, jobs)
-    if len(jobs) == 1 or sum(job.num_tokens() for job in jobs) <= _FEW:
-        with _one_thread():
+    with _one_thread():
+        if by_one or len(jobs) == 1:
             return _one_by_one(task, jobs)
-    inference = torch.is_inference_mode_enabled()
-
-    def alone(job: Job) -> R:
-        # Both are properties of a thread, and are not handed on to another.
-        with torch.inference_mode(inference), torch.no_grad():
-            return task(job)
-
-    return list(_pool(num_threads).map(alone, jobs))
+        return _shared_out(task, jobs, num_threads)
 
 
-def _one_by_one(task: Callable[[Job], R], jobs: Sequence[Job]) -> list[R]:
+def alone_if_threads_sleep() -> contextlib.AbstractContextManager[None]:
+    """A block for small operators: MKL wakes all threads even for the logarithms of 256 numbers."""
+    if torch.get_num_threads() > 1 and threads_sleep():
+        return _one_thread()
+    return contextlib.nullcontext()
+
+
+def _one_by_one(task: Callable[[J], R], jobs: Sequence[J]) -> list[R]:
     with torch.set_grad_enabled(False):
         return [task(job) for job in jobs]
+
+
+def _shared_out(task: Callable[[J], R], jobs: Sequence[J], num_threads: int) -> list[R]:
+    """By the caller and the pool.
+
+    The caller takes part because it is awake: of two threads that it wakes, the system may put both
+    on one core, and leave them there for as long as a call takes.
+    """
+    inference = torch.is_inference_mode_enabled()
+    waiting, done = deque(enumerate(jobs)), {}
+
+    def work() -> None:
+        # Both are properties of a thread, and are not handed on to another.
+        with torch.inference_mode(inference), torch.no_grad():
+            while True:
+                try:
+                    index, job = waiting.popleft()
+                except IndexError:
+                    return
+                done[index] = task(job)
+
+    pool = _pool(num_threads - 1)
+    others = [pool.submit(work) for _ in range(min(num_threads, len(jobs)) - 1)]
+    try:
+        work()
+    finally:
+        waiting.clear()  # empty, unless this thread's job failed
+        errors = [other.exception() for other in others]
+    for error in errors:
+        if error is not None:
+            raise error
+    return [done[index] for index in range(len(jobs))]
 
 
 @contextlib.contextmanager
@@ -78,18 +113,10 @@ def _pool(num_threads: int) -> ThreadPoolExecutor:
     if key not in _pools:
         with _starting:
             if key not in _pools:
-                _pools[key] = _started(num_threads)
+                _pools[key] = ThreadPoolExecutor(
+                    num_threads, "attention", initializer=_keep_to_one_thread
+                )
     return _pools[key]
-
-
-def _started(num_threads: int) -> ThreadPoolExecutor:
-    pool = ThreadPoolExecutor(num_threads, "attention", initializer=_keep_to_one_thread)
-    all_there = threading.Barrier(num_threads)
-    for ready in [pool.submit(all_there.wait) for _ in range(num_threads)]:
-        ready.result()
-    # What a thread sets for itself torch also gives to threads that are yet to come.
-    torch.set_num_threads(num_threads)
-    return pool
 
 
 def _keep_to_one_thread() -> None:

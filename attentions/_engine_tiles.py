@@ -13,25 +13,26 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ._engine_threads import alone_if_threads_sleep
 from .base import CallShape
 
 _TILE = 2048
 """Most tokens of a tile, counted over its heads ..."""
 _MANY_FEATURES = 128
 """... with this many features; with more, half as many."""
-_SHARED_TILE = 4096
-"""The same where several threads share each operator: they wait for each other once per operator,
-and a larger one repays that. Still larger ones are blocks that glibc gives back in between."""
+_LARGE_TILE = 4096
+"""The same with several threads, which wait for each other once per operator: a larger one repays
+that. Still larger ones are blocks that glibc gives back to the system in between."""
 _SHORT = 513
 """Sequences of fewer tokens share a tile with other heads: steps would cost more than work."""
+_FEW = 1024
+"""So many tokens, counted over heads, are computed while a sleeping thread wakes up."""
 _SHORTEST_TILE = 32
 """Tokens of a tile with very many heads: products need some length."""
 
 
-def room(num_features: int, num_threads: int = 1) -> int:
-    """Most tokens of a tile, counted over its heads."""
-    if num_threads > 1:
-        return _SHARED_TILE
+def room(num_features: int) -> int:
+    """Most tokens of a tile of one thread, counted over its heads."""
     return _TILE if num_features <= _MANY_FEATURES else _TILE // 2
 
 
@@ -47,25 +48,29 @@ def is_one_tile(batch_size: int, num_heads: int, length: int) -> bool:
 
 @dataclass(frozen=True)
 class Job:
-    """All tokens of some heads of one batch row."""
+    """One batch row, some of its heads, some of its tokens."""
 
     row: int
     heads: slice
-    length: int
+    tokens: slice
     tile_len: int
 
-    def num_tokens(self) -> int:
-        """Counted over heads."""
-        return len(range(self.heads.start, self.heads.stop)) * self.length
-
     def over(self, length: int) -> Job:
-        """The same heads of a sequence of this length."""
-        return replace(self, length=length)
+        """The same heads of a sequence of this length, whole."""
+        return replace(self, tokens=slice(0, length))
 
     def tiles(self) -> Iterator[slice]:
         """The tokens, tile by tile."""
-        for start in range(0, self.length, self.tile_len):
-            yield slice(start, min(start + self.tile_len, self.length))
+        for start in range(self.tokens.start, self.tokens.stop, self.tile_len):
+            yield slice(start, min(start + self.tile_len, self.tokens.stop))
+
+    def in_parts(self, number: int) -> list[Job]:
+        """So many jobs of whole tiles, or fewer."""
+        first, last = self.tokens.start, self.tokens.stop
+        num_tiles = -(-(last - first) // self.tile_len)
+        part_len = -(-num_tiles // number) * self.tile_len
+        starts = range(first, last, part_len)
+        return [replace(self, tokens=slice(t, min(t + part_len, last))) for t in starts]
 
     def of(self, x: Tensor) -> Tensor:
         """The job's heads of (B, H, N, ...): (heads, N, ...)."""
@@ -80,12 +85,14 @@ def plan(
     num_features: int,
     joint_heads: int,
     num_threads: int,
-    share_operators: bool,
+    threads_sleep: bool,
+    may_split: bool,
     backward: bool = False,
 ) -> list[Job]:
-    """Cut (B, H, N) into jobs, which together cover each head once.
+    """Cut (B, H, N) into jobs, which together cover the tokens of each head once.
 
-    One thread takes long sequences head by head, since `_engine_products` is fastest with one.
+    One thread takes long sequences head by head, since `_engine_products` is fastest with one; so
+    does each of several with many features, where products are most of the work.
 
     Args:
         batch_size: B.
@@ -94,23 +101,34 @@ def plan(
         num_features: of one token and head.
         joint_heads: heads that must be in one tile.
         num_threads: that work at once.
-        share_operators: whether all of them work at one job; else each has jobs of its own.
-        backward: whether many results are alive at once. Short sequences then get smaller tiles:
-            glibc gives memory back to the system that a small process has only just let go.
+        threads_sleep: as `_engine_threads` has it; each thread then has jobs of its own.
+        may_split: whether jobs may share heads where these are too few for the threads.
+        backward: whether many results are alive at once. Some tiles are then smaller: glibc gives
+            memory back to the system that a small process has only just let go.
     """
-    most = room(num_features, 1 if is_short(length) else num_threads)
+    has_many_features = num_features > _MANY_FEATURES
+    is_much = batch_size * num_heads * length > _FEW
+    apart = num_threads > 1 and threads_sleep and is_much
+    share = -(-batch_size * num_heads // num_threads) if apart else num_heads
     if is_short(length):
-        most //= 2 if backward else 1
-        together = most // length
+        most = room(num_features) // (2 if backward else 1)
+        together = min(most // length, share)
     elif num_threads == 1:
-        together = 1
-    elif share_operators:
+        most, together = room(num_features), 1
+    elif not apart:
+        most = _LARGE_TILE
         together = max(num_threads, most // length)
+    elif has_many_features:
+        most, together = _TILE, 1
     else:
-        together = min(most // length, -(-batch_size * num_heads // num_threads))
+        most = _TILE if backward else _LARGE_TILE
+        together = min(max(1, most // length), share)
     heads = whole_groups(together, num_heads, joint_heads)
     tile_len = max(most // heads, _SHORTEST_TILE)
-    return jobs_of(batch_size, num_heads, length, heads=heads, tile_len=tile_len)
+    jobs = jobs_of(batch_size, num_heads, length, heads=heads, tile_len=tile_len)
+    if may_split and apart and not is_short(length) and len(jobs) < num_threads:
+        return [part for job in jobs for part in job.in_parts(num_threads)]
+    return jobs
 
 
 def whole_groups(together: int, num_heads: int, joint_heads: int = 1) -> int:
@@ -123,20 +141,31 @@ def jobs_of(
 ) -> list[Job]:
     """Row by row, ``heads`` at a time."""
     return [
-        Job(row, slice(head, min(head + heads, num_heads)), length, tile_len)
+        Job(row, slice(head, min(head + heads, num_heads)), slice(0, length), tile_len)
         for row in range(batch_size)
         for head in range(0, num_heads, heads)
     ]
 
 
+def are_few(jobs: Sequence[Job]) -> bool:
+    """Whether one thread has done them before another one is awake."""
+    sizes = (_len(job.heads) * _len(job.tokens) for job in jobs)
+    return sum(sizes) <= _FEW
+
+
+def _len(part: slice) -> int:
+    return len(range(part.start, part.stop))
+
+
 def whole(parts: Sequence[Sequence[Tensor]], jobs: Sequence[Job], x: Tensor) -> list[Tensor]:
-    """(B, H, ...) each, from the (heads, ...) of every job; B and H are those of x."""
+    """(B, H, ...) each, summed over jobs of (heads, ...); B and H are those of x."""
     if len(jobs) == 1:
         return [part.unsqueeze(0) for part in parts[0]]
-    wholes = [part.new_empty(*x.shape[:2], *part.shape[1:]) for part in parts[0]]
-    for job, own in zip(jobs, parts, strict=True):
-        for target, part in zip(wholes, own, strict=True):
-            job.of(target).copy_(part)
+    with alone_if_threads_sleep():
+        wholes = [part.new_zeros(*x.shape[:2], *part.shape[1:]) for part in parts[0]]
+        for job, own in zip(jobs, parts, strict=True):
+            for target, part in zip(wholes, own, strict=True):
+                job.of(target).add_(part)
     return wholes
 
 
@@ -153,7 +182,7 @@ def tile_elements(
     forward_maps: float,
     backward_maps: float | None,
 ) -> int:
-    """Elements alive at the peak of a call: a tile, and the sums over keys.
+    """Elements alive at the peak of a call: a tile for each thread, and the sums over keys.
 
     Args:
         shape: of the call.
@@ -162,7 +191,9 @@ def tile_elements(
         backward_maps: the same with a backward pass; None for the forward pass alone.
     """
     tokens = max(shape.num_tokens, shape.num_keys)
-    tiles = min(room(num_features, torch.get_num_threads()), tokens) * num_features
+    num_threads = torch.get_num_threads()
+    most = room(num_features) if num_threads == 1 else num_threads * _LARGE_TILE
+    tiles = min(most, tokens) * num_features
     maps, copies = (forward_maps, 2) if backward_maps is None else (backward_maps, 6)
     sums = shape.batch_size * shape.num_heads * num_features * (shape.value_dim + 1)
     return int(maps * tiles) + copies * sums

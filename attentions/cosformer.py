@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -117,7 +118,7 @@ class Cosformer(Attention):
 
     def _kernel(self, q: Tensor, k: Tensor) -> Kernel:
         longest = max(q.shape[-2], k.shape[-2])
-        cos, sin = self._turns(0, longest, self._horizon(longest), wide_dtype(q.dtype), q.device)
+        cos, sin = _tables(longest, self._horizon(longest), wide_dtype(q.dtype), q.device)
         features = PlacedRectified(cos, sin)
         return Kernel(
             queries=features,
@@ -234,3 +235,11 @@ class Cosformer(Attention):
             return tile_elements(shape, features, forward_maps=2, backward_maps=tiles)
         maps = 2 if backward else None
         return kernel_elements(shape, 2 * shape.head_dim, forward_maps=1, backward_maps=maps)
+
+
+@functools.lru_cache(maxsize=8)
+def _tables(length: int, m: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the angles from the first token on, (N, 1) each."""
+    # A table first made under inference mode would be of no use to a later backward pass.
+    with torch.inference_mode(False):
+        return Cosformer._turns(0, length, m, dtype, device)

@@ -14,6 +14,7 @@ from ._engine import attention_by_tiles
 from ._engine_forms import by_tiles, known_form, official_layout, refuse_mask
 from ._engine_kernel import Kernel
 from ._engine_polaformer import LearnedPowers, like_and_unlike
+from ._engine_threads import alone_if_threads_sleep
 from ._engine_tiles import tile_elements
 from ._grid import convolve_on_grid, depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
@@ -101,7 +102,8 @@ class Polaformer(Attention):
         scale = functional.softplus(self.scale.to(dtype)).view(power.shape)
         if by_tiles(self.implementation, key_mask, q, k, v):
             kernel = self._kernel(q, k, v)
-            halvings = power * scale.log2()  # scale^p = 2^halvings
+            with alone_if_threads_sleep():
+                halvings = power * scale.log2()  # scale^p = 2^halvings
             return attention_by_tiles(kernel, q, k, v, power, halvings, plain=self._by_halvings)
         return self._plain(q, k, v, power, scale, key_mask)
 

@@ -37,7 +37,7 @@ from attentions._engine_products import (
     spread,
 )
 from attentions._engine_threads import run_jobs
-from attentions._engine_tiles import Job, plan
+from attentions._engine_tiles import Job, are_few, plan
 
 H, D, E = 2, 8, 6
 FORMS = {
@@ -273,20 +273,22 @@ def test_whoever_watches_operators_sees_all_of_them_also_with_several_threads(wa
     assert counts[0] == counts[1]
 
 
-JOBS = [Job(0, slice(head, head + 1), 4096, 4096) for head in range(4)]
+JOBS = [Job(0, slice(head, head + 1), slice(0, 4096), 4096) for head in range(4)]
 
 
 def test_a_thread_of_the_engine_knows_no_gradients_and_inference_mode_as_its_caller(sleeping):
     torch.set_num_threads(2)
+    both_there = threading.Barrier(2)
 
     def seen(job):
+        both_there.wait(timeout=60)
         return threading.get_ident(), torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
     for inference in (False, True):
         with torch.inference_mode(inference):
             found = run_jobs(seen, JOBS)
         assert all(grad is False and mode is inference for _, grad, mode in found)
-        assert all(ident != threading.get_ident() for ident, *_ in found)
+        assert len({ident for ident, *_ in found}) == 2
 
 
 def test_threads_of_the_engine_keep_to_themselves_and_leave_other_threads_their_number(sleeping):
@@ -318,13 +320,27 @@ def test_threads_that_spin_share_every_operator(monkeypatch):
     assert set(found) == {(threading.get_ident(), 2)}
 
 
-def test_little_work_wakes_no_thread_that_sleeps(sleeping):
+def test_the_caller_takes_part_and_little_work_wakes_nobody(sleeping):
     torch.set_num_threads(2)
-    few = [Job(0, slice(head, head + 4), 256, 512) for head in (0, 4)]
-    for jobs in (few, JOBS[:1]):
-        found = run_jobs(lambda job: (threading.get_ident(), torch.get_num_threads()), jobs)
+    both_there = threading.Barrier(2)
+
+    def seen(job):
+        both_there.wait(timeout=60)
+        return threading.get_ident()
+
+    assert len({threading.get_ident()} & set(run_jobs(seen, JOBS))) == 1
+    for jobs, by_one in ((JOBS, True), (JOBS[:1], False)):
+        found = run_jobs(
+            lambda job: (threading.get_ident(), torch.get_num_threads()), jobs, by_one=by_one
+        )
         assert set(found) == {(threading.get_ident(), 1)}
         assert torch.get_num_threads() == 2
+
+
+def test_jobs_of_short_sequences_are_few(sleeping):
+    short = Job(0, slice(0, 4), slice(0, 256), 256)
+    assert are_few([short])
+    assert not are_few([short, short])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -396,15 +412,19 @@ def test_shapes_that_do_not_fit_together_are_refused_as_ever(form):
 @pytest.mark.parametrize("sizes", [(1, 1, 5000), (3, 5, 70), (2, 12, 1024), (1, 7, 1), (40, 2, 9)])
 @pytest.mark.parametrize("joint", [False, True])
 @pytest.mark.parametrize("num_threads", [1, 2, 8])
-@pytest.mark.parametrize("share_operators", [False, True])
-def test_jobs_cover_each_token_of_each_head_once(sizes, joint, num_threads, share_operators):
+@pytest.mark.parametrize("threads_sleep", [False, True])
+@pytest.mark.parametrize("num_features", [64, 300])
+def test_jobs_cover_each_token_of_each_head_once(
+    sizes, joint, num_threads, threads_sleep, num_features
+):
     batch_size, num_heads, length = sizes
     jobs = plan(
         *sizes,
-        num_features=64,
+        num_features=num_features,
         joint_heads=num_heads if joint else 1,
         num_threads=num_threads,
-        share_operators=share_operators,
+        threads_sleep=threads_sleep,
+        may_split=True,
     )
     seen = torch.zeros(sizes)
     for job in jobs:
@@ -413,11 +433,25 @@ def test_jobs_cover_each_token_of_each_head_once(sizes, joint, num_threads, shar
             assert tokens.stop - tokens.start <= job.tile_len
             job.of(seen)[:, tokens] += 1
     assert seen.eq(1).all()
-    if batch_size * num_heads >= num_threads and length > 1000 and not joint:
-        if share_operators:
-            assert len(jobs[0].of(seen)) >= min(num_threads, num_heads)
+    if num_threads > 1 and length > 1000 and not joint:
+        if threads_sleep:
+            assert len(jobs) >= min(num_threads, 2 * batch_size * num_heads)
         else:
-            assert len(jobs) >= num_threads
+            assert len(jobs[0].of(seen)) >= min(num_threads, num_heads)
+
+
+def test_jobs_share_heads_only_where_they_may():
+    jobs = plan(
+        1,
+        1,
+        5000,
+        num_features=64,
+        joint_heads=1,
+        num_threads=2,
+        threads_sleep=True,
+        may_split=False,
+    )
+    assert [job.tokens for job in jobs] == [slice(0, 5000)]
 
 
 def powers():
