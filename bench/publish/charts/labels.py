@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
 LINE_HEIGHT = 14
@@ -9,6 +11,9 @@ LINE_HEIGHT = 14
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom."""
+Point = tuple[float, float]
+Spot = tuple[float, float, str]
+"""A label's near end, and the side of its point that it is on."""
 
 
 def spread(wanted: Sequence[float], *, gap: float, low: float, high: float) -> list[float]:
@@ -44,9 +49,7 @@ def _start(cluster: list[float]) -> float:
     return cluster[0] / cluster[1]
 
 
-def place_labels(
-    places: Sequence[tuple[float, float]], texts: Sequence[str], height: float
-) -> list[tuple[float, float, str]]:
+def place_labels(places: Sequence[Point], texts: Sequence[str], height: float) -> list[Spot]:
     """For each point the near end of its label and the side it is on, clear of all the others.
 
     Labels try the near places first, right before left, and then farther up and down. They may run
@@ -55,7 +58,7 @@ def place_labels(
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
     chosen = []
     for (x, y), text in zip(places, texts, strict=True):
-        size = 6.4 * len(text) + 4
+        size = _width(text)
         spots = [
             (x + sign * (7 + distance / 3), y + dy, side)
             for distance in range(0, int(height), LINE_HEIGHT)
@@ -73,10 +76,41 @@ def place_labels(
         )
         taken.append(_box(best, size))
         chosen.append(best)
+    _untangle(places, texts, chosen)
     return chosen
 
 
-def _box(spot: tuple[float, float, str], size: float) -> Box:
+def _untangle(places: Sequence[Point], texts: Sequence[str], chosen: list[Spot]) -> None:
+    """Exchange labels where that makes the lines to their points shorter, and both still fit.
+
+    Lines that cross are longer than those that do not, and a reader takes one for the other. The
+    sum of lengths falls with each exchange, so this comes to an end.
+    """
+    points = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
+    goes_on = True
+    while goes_on:
+        goes_on = False
+        for i, j in itertools.combinations(range(len(texts)), 2):
+            now = math.dist(places[i], chosen[i][:2]) + math.dist(places[j], chosen[j][:2])
+            then = math.dist(places[i], chosen[j][:2]) + math.dist(places[j], chosen[i][:2])
+            spots = list(chosen)
+            spots[i], spots[j] = chosen[j], chosen[i]
+            boxes = [_box(spot, _width(text)) for spot, text in zip(spots, texts, strict=True)]
+            if then < now - 1e-6 and all(
+                boxes[n][0] >= 0
+                and not any(_overlap(boxes[n], other) for other in (*points, *boxes[:n]))
+                and not any(_overlap(boxes[n], other) for other in boxes[n + 1 :])
+                for n in (i, j)
+            ):
+                chosen[:] = spots
+                goes_on = True
+
+
+def _width(text: str) -> float:
+    return 6.4 * len(text) + 4
+
+
+def _box(spot: Spot, size: float) -> Box:
     left = spot[0] if spot[2] == "right" else spot[0] - size
     return (left, spot[1] - LINE_HEIGHT / 2, left + size, spot[1] + LINE_HEIGHT / 2)
 

@@ -39,3 +39,11 @@ def test_no_label_of_a_scatter_covers_another_or_a_point() -> None:
     dots = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
     for a, b in [*itertools.combinations(boxes, 2), *itertools.product(boxes, dots)]:
         assert not (a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
+
+
+def test_labels_are_exchanged_where_their_lines_would_cross() -> None:
+    # The second finds room above and to the right of the third, which is left with its left side.
+    places = [(71.0, 79.0), (66.0, 74.0), (64.0, 65.0), (110.0, 64.0)]
+    _, second, third, _ = place_labels(places, ["ab", "abcdefgh", "abcd", "abcdef"], 400)
+    assert second[1] > third[1]
+    assert second[2] == "left"
