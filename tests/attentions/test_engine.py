@@ -1,10 +1,5 @@
 """The engine against the plain forms: what is proven of those holds for it."""
 
-import os
-import subprocess
-import sys
-import threading
-
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -27,17 +22,6 @@ from attentions._engine_performer import (
     RectifiedFeatures,
 )
 from attentions._engine_polaformer import LearnedPowers
-from attentions._engine_products import (
-    backproject,
-    meet,
-    meet_again,
-    project,
-    read,
-    read_into,
-    spread,
-)
-from attentions._engine_threads import run_jobs
-from attentions._engine_tiles import Job, are_few, plan
 
 H, D, E = 2, 8, 6
 FORMS = {
@@ -133,11 +117,6 @@ def waiting(request, monkeypatch):
     """Threads that spin between operators, as they come, or sleep."""
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive" if request.param == "sleep" else "")
     return request.param
-
-
-@pytest.fixture
-def sleeping(monkeypatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @every_form
@@ -273,94 +252,6 @@ def test_whoever_watches_operators_sees_all_of_them_also_with_several_threads(wa
     assert counts[0] == counts[1]
 
 
-JOBS = [Job(0, slice(head, head + 1), slice(0, 4096), 4096) for head in range(4)]
-
-
-def test_a_thread_of_the_engine_knows_no_gradients_and_inference_mode_as_its_caller(sleeping):
-    torch.set_num_threads(2)
-    both_there = threading.Barrier(2)
-
-    def seen(job):
-        both_there.wait(timeout=60)
-        return threading.get_ident(), torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-
-    for inference in (False, True):
-        with torch.inference_mode(inference):
-            found = run_jobs(seen, JOBS)
-        assert all(grad is False and mode is inference for _, grad, mode in found)
-        assert len({ident for ident, *_ in found}) == 2
-
-
-def test_threads_of_the_engine_keep_to_themselves_and_leave_other_threads_their_number(sleeping):
-    torch.set_num_threads(2)
-    assert run_jobs(lambda job: torch.get_num_threads(), JOBS) == [1, 1, 1, 1]
-    found = []
-    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
-    thread.start()
-    thread.join()
-    assert found == [2]
-
-
-def test_an_error_in_a_thread_reaches_the_caller(waiting):
-    torch.set_num_threads(2)
-
-    def fail(job):
-        raise ValueError(f"head {job.heads.start}")
-
-    for jobs in (JOBS, JOBS[:1]):
-        with pytest.raises(ValueError, match="head 0"):
-            run_jobs(fail, jobs)
-        assert torch.get_num_threads() == 2
-
-
-def test_threads_that_spin_share_every_operator(monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    torch.set_num_threads(2)
-    found = run_jobs(lambda job: (threading.get_ident(), torch.get_num_threads()), JOBS)
-    assert set(found) == {(threading.get_ident(), 2)}
-
-
-def test_the_caller_takes_part_and_little_work_wakes_nobody(sleeping):
-    torch.set_num_threads(2)
-    both_there = threading.Barrier(2)
-
-    def seen(job):
-        both_there.wait(timeout=60)
-        return threading.get_ident()
-
-    assert len({threading.get_ident()} & set(run_jobs(seen, JOBS))) == 1
-    for jobs, by_one in ((JOBS, True), (JOBS[:1], False)):
-        found = run_jobs(
-            lambda job: (threading.get_ident(), torch.get_num_threads()), jobs, by_one=by_one
-        )
-        assert set(found) == {(threading.get_ident(), 1)}
-        assert torch.get_num_threads() == 2
-
-
-def test_jobs_of_short_sequences_are_few(sleeping):
-    short = Job(0, slice(0, 4), slice(0, 256), 256)
-    assert are_few([short])
-    assert not are_few([short, short])
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_fork_starts_threads_of_its_own():
-    code = """
-import os, torch
-os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-from attentions import Geometry, build_attention
-torch.set_num_threads(2)
-core = build_attention("linear", Geometry(num_heads=4, head_dim=8, seq_len=1024))
-q, k, v = torch.randn(3, 1, 4, 1024, 8).unbind()
-expected = core(q, k, v)
-child = os.fork()
-if child == 0:
-    os._exit(0 if torch.equal(core(q, k, v), expected) else 3)
-raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
-
-
 # --- where it applies ----------------------------------------------------------------------------
 
 
@@ -407,51 +298,6 @@ def test_shapes_that_do_not_fit_together_are_refused_as_ever(form):
 
 
 # --- its parts -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("sizes", [(1, 1, 5000), (3, 5, 70), (2, 12, 1024), (1, 7, 1), (40, 2, 9)])
-@pytest.mark.parametrize("joint", [False, True])
-@pytest.mark.parametrize("num_threads", [1, 2, 8])
-@pytest.mark.parametrize("threads_sleep", [False, True])
-@pytest.mark.parametrize("num_features", [64, 300])
-def test_jobs_cover_each_token_of_each_head_once(
-    sizes, joint, num_threads, threads_sleep, num_features
-):
-    batch_size, num_heads, length = sizes
-    jobs = plan(
-        *sizes,
-        num_features=num_features,
-        joint_heads=num_heads if joint else 1,
-        num_threads=num_threads,
-        threads_sleep=threads_sleep,
-        may_split=True,
-    )
-    seen = torch.zeros(sizes)
-    for job in jobs:
-        assert not joint or job.heads == slice(0, num_heads)
-        for tokens in job.tiles():
-            assert tokens.stop - tokens.start <= job.tile_len
-            job.of(seen)[:, tokens] += 1
-    assert seen.eq(1).all()
-    if num_threads > 1 and length > 1000 and not joint:
-        if threads_sleep:
-            assert len(jobs) >= min(num_threads, 2 * batch_size * num_heads)
-        else:
-            assert len(jobs[0].of(seen)) >= min(num_threads, num_heads)
-
-
-def test_jobs_share_heads_only_where_they_may():
-    jobs = plan(
-        1,
-        1,
-        5000,
-        num_features=64,
-        joint_heads=1,
-        num_threads=2,
-        threads_sleep=True,
-        may_split=False,
-    )
-    assert [job.tokens for job in jobs] == [slice(0, 5000)]
 
 
 def powers():
@@ -537,32 +383,6 @@ def test_without_a_derivative_of_its_own_a_map_is_differentiated_by_autograd():
         results.append([out, *torch.autograd.grad(out, inputs, cotangent)])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
-
-
-@pytest.mark.parametrize("num_heads", [1, 3])
-@pytest.mark.parametrize("num_tokens", [7, 512, 576])
-def test_products_are_products_whichever_library_takes_them(num_heads, num_tokens):
-    parts = [torch.randn(num_heads, num_tokens, size) for size in (16, 10)]
-    sums = [torch.randn(num_heads, E, size) for size in (16, 10)]
-    columns = [torch.randn(num_heads, size, 1) for size in (16, 10)]
-    values = torch.randn(num_heads, num_tokens, E)
-    wide = {"rtol": 1e-4, "atol": 1e-4}
-    expected = sum(phi @ s.mT for phi, s in zip(parts, sums, strict=True))
-    torch.testing.assert_close(read(parts, sums), expected, **wide)
-    out = torch.empty(num_heads, num_tokens, E)
-    read_into(out, parts, sums)
-    torch.testing.assert_close(out, expected, **wide)
-    torch.testing.assert_close(spread(values, sums[0]), values @ sums[0], **wide)
-    projected = sum(phi @ column for phi, column in zip(parts, columns, strict=True))
-    torch.testing.assert_close(project(parts, columns), projected, **wide)
-    share = projected
-    torch.testing.assert_close(backproject(parts[0], share), parts[0].mT @ share, **wide)
-    totals = [s.clone() for s in sums]
-    meet_again(totals, values, parts)
-    met = meet(values, parts)
-    for total, before, alone, phi in zip(totals, sums, met, parts, strict=True):
-        torch.testing.assert_close(alone, values.mT @ phi, **wide)
-        torch.testing.assert_close(total, before + values.mT @ phi, **wide)
 
 
 def test_focused_features_stay_right_where_powers_leave_the_range_of_float32():

@@ -1,0 +1,105 @@
+"""Who does the engine's jobs, and what becomes of the number of threads."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from attentions._engine_threads import run_jobs
+from attentions._engine_tiles import Job
+
+JOBS = [Job(0, slice(head, head + 1), slice(0, 4096), 4096) for head in range(4)]
+
+
+@pytest.fixture(params=["spin", "sleep"])
+def waiting(request, monkeypatch):
+    """Threads that spin between operators, as they come, or sleep."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive" if request.param == "sleep" else "")
+    return request.param
+
+
+@pytest.fixture
+def sleeping(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def test_a_thread_of_the_engine_knows_no_gradients_and_inference_mode_as_its_caller(sleeping):
+    torch.set_num_threads(2)
+    both_there = threading.Barrier(2)
+
+    def seen(job):
+        both_there.wait(timeout=60)
+        return threading.get_ident(), torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+
+    for inference in (False, True):
+        with torch.inference_mode(inference):
+            found = run_jobs(seen, JOBS)
+        assert all(grad is False and mode is inference for _, grad, mode in found)
+        assert len({ident for ident, *_ in found}) == 2
+
+
+def test_threads_of_the_engine_keep_to_themselves_and_leave_other_threads_their_number(sleeping):
+    torch.set_num_threads(2)
+    assert run_jobs(lambda job: torch.get_num_threads(), JOBS) == [1, 1, 1, 1]
+    found = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert found == [2]
+
+
+def test_an_error_in_a_thread_reaches_the_caller(waiting):
+    torch.set_num_threads(2)
+
+    def fail(job):
+        raise ValueError(f"head {job.heads.start}")
+
+    for jobs in (JOBS, JOBS[:1]):
+        with pytest.raises(ValueError, match="head 0"):
+            run_jobs(fail, jobs)
+        assert torch.get_num_threads() == 2
+
+
+def test_threads_that_spin_share_every_operator(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    torch.set_num_threads(2)
+    found = run_jobs(lambda job: (threading.get_ident(), torch.get_num_threads()), JOBS)
+    assert set(found) == {(threading.get_ident(), 2)}
+
+
+def test_the_caller_takes_part_and_little_work_wakes_nobody(sleeping):
+    torch.set_num_threads(2)
+    both_there = threading.Barrier(2)
+
+    def seen(job):
+        both_there.wait(timeout=60)
+        return threading.get_ident()
+
+    assert len({threading.get_ident()} & set(run_jobs(seen, JOBS))) == 1
+    for jobs, by_one in ((JOBS, True), (JOBS[:1], False)):
+        found = run_jobs(
+            lambda job: (threading.get_ident(), torch.get_num_threads()), jobs, by_one=by_one
+        )
+        assert set(found) == {(threading.get_ident(), 1)}
+        assert torch.get_num_threads() == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_starts_threads_of_its_own():
+    code = """
+import os, torch
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+from attentions import Geometry, build_attention
+torch.set_num_threads(2)
+core = build_attention("linear", Geometry(num_heads=4, head_dim=8, seq_len=1024))
+q, k, v = torch.randn(3, 1, 4, 1024, 8).unbind()
+expected = core(q, k, v)
+child = os.fork()
+if child == 0:
+    os._exit(0 if torch.equal(core(q, k, v), expected) else 3)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
