@@ -11,7 +11,8 @@ SHORTEST = 1e-15
 
 def elu_plus_one(x: Tensor) -> Tensor:
     """elu(x) + 1, which is exp(x) below 0 and x + 1 above; exactly so, however negative x is."""
-    return x.clamp(max=0.0).exp() + x.relu()
+    # Not by clamp, whose gradient where x is the bound itself depends on torch's version.
+    return x.masked_fill(x > 0, 0.0).exp() + x.relu()
 
 
 def direction(x: Tensor) -> tuple[Tensor, Tensor]:

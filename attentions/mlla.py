@@ -139,7 +139,7 @@ class Mlla(AttentionLayer):
     def reference(self, x: Tensor) -> Tensor:
         """The N x N weights written out, with sines and cosines of each channel's own angle."""
         q, k = self.qk(x).chunk(2, dim=-1)
-        phi_q, phi_k = (torch.where(y > 0, y + 1, y.clamp(max=0).exp()) for y in (q, k))
+        phi_q, phi_k = (torch.where(y > 0, y + 1, y.masked_fill(y > 0, 0.0).exp()) for y in (q, k))
         turned_q, turned_k = (self._reference_rotate(phi) for phi in (phi_q, phi_k))
         phi_q, phi_k, turned_q, turned_k, v = (
             split_heads(part, self.geometry.num_heads)
