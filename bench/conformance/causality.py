@@ -3,53 +3,95 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from bench.conformance.check import Check, require
-from bench.conformance.forms import LONG, Form, build, gradients, inputs
+from bench.conformance.forms import (
+    FAR,
+    LONG,
+    SEQ_LEN,
+    Form,
+    build,
+    gradients,
+    has_gradients,
+    inputs,
+)
 
-MOMENTS = (0, 60, 127, 128, 255, 298)
-"""Within chunks, and on both sides of their borders."""
+MOMENTS = {
+    SEQ_LEN: tuple(range(SEQ_LEN - 1)),
+    LONG: (0, 15, 60, 128, *range(31, LONG - 1, 32), LONG - 2),
+    FAR: (255, 511, 639, FAR - 2),
+}
+"""Length -> the last token of a past. All of a short one; else the ends of chunks of 32 and of its
+multiples, where a leak shows only if the past ends there, and places within chunks."""
 HUGE = 1e4
 
 
-def the_future_changes_no_bit_of_the_past(form: Form) -> None:
-    """Later tokens become huge."""
-    mechanism = build(form, seq_len=LONG)
-    tensors = inputs(mechanism)
+def the_future_changes_no_bit_of_the_past(form: Form, seq_len: int, dtype: torch.dtype) -> None:
+    """Later tokens become huge. Each row of a batch has a moment of its own.
+
+    A short sequence is one to be trained on, where mechanisms may take another way.
+    """
+    moments = MOMENTS[seq_len]
+    mechanism = build(form, seq_len=seq_len, dtype=dtype)
+    trains = seq_len == SEQ_LEN and has_gradients(mechanism)
+    tensors = inputs(mechanism, dtype=dtype, batch_size=len(moments), requires_grad=trains)
     out = mechanism(*tensors)
-    for now in MOMENTS:
-        changed = [x.clone() for x in tensors]
-        for x in changed:
-            x[..., now + 1 :, :] = HUGE * torch.randn_like(x[..., now + 1 :, :])
-        again = mechanism(*changed)
+    again = mechanism(*(_with_another_future(x, moments) for x in tensors))
+    for row, now in enumerate(moments):
         past = slice(0, now + 1)
         require(
-            torch.equal(again[..., past, :], out[..., past, :]),
+            torch.equal(again[row, ..., past, :], out[row, ..., past, :]),
             f"tokens after {now} change what comes out up to {now}",
         )
-        require(not torch.equal(again, out), "another input gives the same output")
+        require(not torch.equal(again[row], out[row]), "another input gives the same output")
 
 
-def the_future_sends_no_gradient_to_the_past(form: Form) -> None:
+def _with_another_future(x: Tensor, moments: tuple[int, ...]) -> Tensor:
+    changed = x.detach().clone()
+    for row, now in enumerate(moments):
+        future = changed[row, ..., now + 1 :, :]
+        future.copy_(HUGE * torch.randn_like(future))
+    return changed.requires_grad_(x.requires_grad)
+
+
+def the_future_sends_no_gradient_to_the_past(form: Form, seq_len: int) -> None:
     """Nor takes one: what comes out up to now depends on inputs up to now only."""
-    mechanism = build(form, seq_len=LONG)
-    tensors = inputs(mechanism, requires_grad=True)
-    now = 140
-    for gradient in gradients(mechanism(*tensors)[..., : now + 1, :], tensors):
-        later, past = gradient[..., now + 1 :, :], gradient[..., : now + 1, :]
-        require(later.eq(0).all(), f"outputs up to {now} send a gradient to what comes later")
-        require(past.ne(0).any(), f"outputs up to {now} send no gradient at all")
+    moments = MOMENTS[seq_len]
+    mechanism = build(form, seq_len=seq_len)
+    tensors = inputs(mechanism, requires_grad=True, batch_size=len(moments))
+    out = mechanism(*tensors)
+    cotangent = torch.randn(out.shape)
+    for row, now in enumerate(moments):
+        cotangent[row, ..., now + 1 :, :] = 0
+    for gradient in gradients(out, tensors, cotangent):
+        for row, now in enumerate(moments):
+            later, past = gradient[row, ..., now + 1 :, :], gradient[row, ..., : now + 1, :]
+            require(later.eq(0).all(), f"outputs up to {now} send a gradient to what comes later")
+            require(past.ne(0).any() or now == 0, f"outputs up to {now} send no gradient at all")
+
+
+def _causal(form: Form) -> bool:
+    return form.causal
 
 
 CHECKS = (
     Check(
         claim="causal",
         run=the_future_changes_no_bit_of_the_past,
-        applies=lambda form: form.causal,
+        applies=_causal,
+        cases=tuple((seq_len, torch.float32) for seq_len in MOMENTS),
+    ),
+    Check(
+        claim="causal",
+        run=the_future_changes_no_bit_of_the_past,
+        applies=lambda form: form.causal and "bfloat16" in form.can.dtypes,
+        cases=((SEQ_LEN, torch.bfloat16),),
     ),
     Check(
         claim="causal",
         run=the_future_sends_no_gradient_to_the_past,
-        applies=lambda form: form.causal,
+        applies=_causal,
+        cases=((SEQ_LEN,), (LONG,)),
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from attentions.base import CallShape
 from bench.conformance.check import Check, always, require
 from bench.conformance.forms import (
     BATCH_SIZE,
+    CPU,
     HEAD_DIM,
     NUM_HEADS,
     SEQ_LEN,
@@ -31,7 +33,12 @@ from bench.conformance.forms import (
 Shape = tuple[int, int, int, int]
 """batch_size, seq_len, head_dim, value_dim."""
 SHAPES: tuple[Shape, ...] = ((1, 12, 4, 4), (2, 64, 8, 6), (3, 300, 16, 16))
+MEMORY_SHAPE: Shape = (1, 256, 32, 32)
+FAR_SHAPE: Shape = (1, 700, 32, 32)
+_TILES = 8
 _ROUNDING = 0.01
+_STEP_SHARE = 0.85
+"""A step may meet its own token as a chunk of one, beside the state."""
 
 
 def _cpu_flash(q: Any, k: Any, v: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
@@ -41,9 +48,13 @@ def _cpu_flash(q: Any, k: Any, v: Any, *_: Any, out_shape: Any = None, **__: Any
 _CPU_SDPA = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_flash}
 
 
+def _counter() -> FlopCounterMode:
+    return FlopCounterMode(display=False, custom_mapping=_CPU_SDPA)
+
+
 def counted_flops(module: nn.Module, tensors: Sequence[Tensor]) -> int:
     """What torch's counter sees, with the fused CPU kernel that it does not know."""
-    with FlopCounterMode(display=False, custom_mapping=_CPU_SDPA) as counter, torch.no_grad():
+    with _counter() as counter, torch.no_grad():
         module(*tensors)
     return int(counter.get_total_flops())
 
@@ -115,6 +126,45 @@ def a_causal_form_executes_what_it_says_and_needs_no_more(form: Form, shape: Sha
         _require_counted(mechanism, call, counted)
 
 
+def flops_grow_with_batch_and_heads(form: Form) -> None:
+    """Each row, and each head of a core, is another time the same work."""
+    mechanism, _, call = _shaped(form, SHAPES[1])
+    more = [("batch", replace(call, batch_size=3 * call.batch_size))]
+    if form.is_core:
+        more.append(("heads", replace(call, num_heads=3 * call.num_heads)))
+    for count in (mechanism.flops, mechanism.executed_flops):
+        for what, larger in more:
+            got, want = count(larger), 3 * count(call)
+            is_near = math.isclose(got, want, rel_tol=_ROUNDING, abs_tol=1e-12)
+            require(is_near, f"{count.__name__} says {got} for 3 times the {what}, not {want}")
+
+
+def flops_of_a_step_are_near_torchs_counter(form: Form) -> None:
+    """After a prompt; what a step pads to a chunk is not its mathematics."""
+    mechanism, tensors, call = _shaped(form, SHAPES[2])
+    past = SEQ_LEN
+    state = mechanism.init_state(call.batch_size, dtype=torch.float32, device=CPU)
+    with torch.no_grad():
+        _, state = mechanism.step(*(x[..., :past, :] for x in tensors), state)
+    token = [x[..., past : past + 1, :] for x in tensors]
+    with _counter() as counter, torch.no_grad():
+        mechanism.step(*token, state)
+    counted = int(counter.get_total_flops())
+    said = mechanism.decode_flops(replace(call, query_len=1, key_len=past + 1))
+    is_near = _STEP_SHARE * counted <= said <= (1 + _ROUNDING) * counted
+    require(is_near, f"decode_flops says {said}, torch counts {counted}")
+
+
+def flops_of_all_steps_are_those_of_the_whole(form: Form) -> None:
+    """So that what a causal call needs is proven where more is executed, such as whole chunks."""
+    mechanism, _, call = _shaped(form, SHAPES[1])
+    lengths = range(1, call.query_len + 1)
+    steps = sum(mechanism.decode_flops(replace(call, query_len=1, key_len=n)) for n in lengths)
+    needed = mechanism.flops(call)
+    is_near = math.isclose(needed, steps, rel_tol=_ROUNDING, abs_tol=1e-12)
+    require(is_near, f"flops says {needed}, decode_flops of all steps {steps}")
+
+
 class LiveElements(TorchDispatchMode):
     """The most bytes alive at once in tensors that operators returned, those of ``known`` aside."""
 
@@ -145,9 +195,28 @@ class LiveElements(TorchDispatchMode):
         self.total -= self.alive.pop(key)
 
 
-def extra_elements_is_near_what_is_alive_at_the_peak(form: Form, mode: str) -> None:
+def extra_elements_is_near_what_is_alive_at_the_peak(form: Form, mode: str, shape: Shape) -> None:
     """Never far below, so that what cannot fit is refused; nor so far above that all is."""
-    mechanism, tensors, call = _shaped(form, (1, 256, 32, 32))
+    observed, estimate, one_input = _alive(form, mode, shape)
+    words = f"extra_elements says {estimate}, alive at the peak are {observed}"
+    require(observed <= 1.4 * estimate + one_input, words)
+    require(estimate <= 2.1 * observed + one_input, words)
+
+
+def extra_elements_grows_as_what_is_alive(form: Form, mode: str) -> None:
+    """At a greater length: a formula that is right at one may be of another power.
+
+    Tiles have a size of their own, so that a few inputs' worth may be too much.
+    """
+    observed, estimate, one_input = _alive(form, mode, FAR_SHAPE)
+    words = f"extra_elements says {estimate}, alive at the peak are {observed}"
+    require(observed <= 1.5 * estimate + one_input, words)
+    require(estimate <= 2.1 * observed + _TILES * one_input, words)
+
+
+def _alive(form: Form, mode: str, shape: Shape) -> tuple[int, int, int]:
+    """Elements alive at the peak, the estimate of them, and elements of one input."""
+    mechanism, tensors, call = _shaped(form, shape)
     backward = mode == "forward_backward"
     if backward:
         needs_gradients(mechanism)
@@ -161,11 +230,14 @@ def extra_elements_is_near_what_is_alive_at_the_peak(form: Form, mode: str) -> N
             out.backward(cotangent)
             out_elements += sum(x.numel() for x in tensors)
     observed = max(0, live.peak // 4 - out_elements)
-    estimate = mechanism.extra_elements(call, backward=backward)
-    one_input = tensors[0].numel()
-    words = f"extra_elements says {estimate}, alive at the peak are {observed}"
-    require(observed <= 1.4 * estimate + one_input, words)
-    require(estimate <= 2.1 * observed + one_input, words)
+    return observed, mechanism.extra_elements(call, backward=backward), tensors[0].numel()
+
+
+_MODES = ("forward", "forward_backward")
+
+
+def _steps(form: Form) -> bool:
+    return form.causal and form.can.recurrent
 
 
 _BY_SHAPE = tuple((shape,) for shape in SHAPES)
@@ -193,10 +265,26 @@ CHECKS = (
         applies=lambda form: form.is_core and form.causal,
         cases=_BY_SHAPE,
     ),
+    Check(claim="flops", run=flops_grow_with_batch_and_heads, applies=always),
+    Check(claim="flops", run=flops_of_a_step_are_near_torchs_counter, applies=_steps),
+    Check(
+        claim="flops",
+        run=flops_of_all_steps_are_those_of_the_whole,
+        applies=lambda form: form.is_core and _steps(form),
+    ),
     Check(
         claim="memory",
         run=extra_elements_is_near_what_is_alive_at_the_peak,
         applies=always,
-        cases=(("forward",), ("forward_backward",)),
+        cases=(
+            *((mode, MEMORY_SHAPE) for mode in _MODES),
+            ("forward", (2, *MEMORY_SHAPE[1:])),
+        ),
+    ),
+    Check(
+        claim="memory",
+        run=extra_elements_grows_as_what_is_alive,
+        applies=always,
+        cases=tuple((mode,) for mode in _MODES),
     ),
 )

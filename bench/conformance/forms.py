@@ -18,6 +18,8 @@ from bench.conformance.check import Untestable
 BATCH_SIZE, NUM_HEADS, HEAD_DIM, VALUE_DIM = 2, 3, 8, 6
 SEQ_LEN = 12
 """A grid of 3 x 4."""
+MEDIUM = 131
+"""A whole chunk of 128 and a part."""
 LONG = 300
 """Two whole chunks of 128 and a part."""
 FAR = 700
@@ -74,6 +76,7 @@ def build(
     seq_len: int = SEQ_LEN,
     head_dim: int = HEAD_DIM,
     value_dim: int = VALUE_DIM,
+    num_kv_heads: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Any:
     """A mechanism whose learned values have moved away from where they start.
@@ -95,6 +98,7 @@ def build(
         seq_len=seq_len,
         value_dim=value_dim if form.is_core else head_dim,
         causal=form.causal,
+        num_kv_heads=num_kv_heads,
     )
     try:
         mechanism = build_attention(form.name, geometry)
@@ -126,8 +130,11 @@ def inputs(
         sizes: list[tuple[int, ...]] = [(batch_size, g.seq_len, g.embed_dim)]
     else:
         keys = g.seq_len if key_len is None else key_len
-        pairs = ((g.seq_len, g.head_dim), (keys, g.head_dim), (keys, g.value_dim))
-        sizes = [(batch_size, g.num_heads, *pair) for pair in pairs]
+        sizes = [
+            (batch_size, g.num_heads, g.seq_len, g.head_dim),
+            (batch_size, g.num_kv_heads, keys, g.head_dim),
+            (batch_size, g.num_kv_heads, keys, g.value_dim),
+        ]
     return tuple(torch.randn(size).to(dtype).requires_grad_(requires_grad) for size in sizes)
 
 
@@ -143,11 +150,20 @@ def needs_gradients(mechanism: Any) -> None:
         raise Untestable(f"gradients are claimed on {where} only")
 
 
-def gradients(out: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """With respect to each tensor that the output depends on, for a seeded cotangent."""
-    torch.manual_seed(1)
-    cotangent = torch.randn(out.shape, dtype=torch.float64).to(out.dtype)
-    found = torch.autograd.grad(out, tensors, cotangent, allow_unused=True)
+def gradients(
+    out: Tensor,
+    tensors: Sequence[Tensor],
+    cotangent: Tensor | None = None,
+    *,
+    retain_graph: bool = False,
+) -> list[Tensor]:
+    """With respect to each tensor that the output depends on; for a seeded cotangent if None."""
+    if cotangent is None:
+        torch.manual_seed(1)
+        cotangent = torch.randn(out.shape, dtype=torch.float64).to(out.dtype)
+    found = torch.autograd.grad(
+        out, tensors, cotangent, allow_unused=True, retain_graph=retain_graph
+    )
     return [gradient for gradient in found if gradient is not None]
 
 

@@ -3,49 +3,100 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from bench.conformance.check import Check, always, require, require_close
-from bench.conformance.forms import FAR, SEQ_LEN, Form, build, inputs
+from bench.conformance.forms import (
+    FAR,
+    MEDIUM,
+    SEQ_LEN,
+    Form,
+    build,
+    gradients,
+    inputs,
+)
+
+ROWS = 5
+"""Enough that each row has neighbours on both sides and others that are farther."""
+LENGTHS = (SEQ_LEN, MEDIUM)
 
 
 def batch_rows_are_independent(form: Form) -> None:
-    """To the bit."""
+    """To the bit, of each row in turn, whatever all others become."""
+    for seq_len in LENGTHS:
+        mechanism = build(form, seq_len=seq_len)
+        tensors = inputs(mechanism, batch_size=ROWS)
+        out = mechanism(*tensors)
+        for row in range(ROWS) if seq_len == SEQ_LEN else (0, ROWS - 1):
+            changed = [_all_but(x, row, dim=0) for x in tensors]
+            again = mechanism(*changed)
+            require(torch.equal(again[row], out[row]), f"other rows change row {row}")
+            require(not torch.equal(again, out), "another input gives the same output")
+
+
+def a_batch_of_one_row_gives_what_the_row_gives_among_others(form: Form) -> None:
+    """But for rounding: products of other sizes are taken in another order."""
     mechanism = build(form)
-    tensors = inputs(mechanism, batch_size=3)
+    tensors = inputs(mechanism, batch_size=ROWS)
+    alone = torch.cat([mechanism(*(x[row : row + 1] for x in tensors)) for row in range(ROWS)])
+    expected = mechanism(*tensors)
+    atol = 1e-5 * max(1.0, expected.abs().max().item())
+    require_close(alone, expected, "a row alone", rtol=1e-4, atol=atol)
+
+
+def a_row_sends_no_gradient_to_other_rows(form: Form) -> None:
+    """To the bit: a backward pass can mix what the forward pass keeps apart."""
+    mechanism = build(form)
+    tensors = inputs(mechanism, batch_size=ROWS, requires_grad=True)
     out = mechanism(*tensors)
-    changed = [x.clone() for x in tensors]
-    for x in changed:
-        x[1] = 3 * torch.randn_like(x[1])
-    again = mechanism(*changed)
-    for row in (0, 2):
-        require(torch.equal(again[row], out[row]), f"row 1 changed row {row}")
-    require(not torch.equal(again[1], out[1]), "another input gives the same output")
+    for row in (0, ROWS - 1):
+        for gradient in gradients(out[row], tensors, retain_graph=True):
+            is_own = torch.arange(ROWS) == row
+            require(gradient[~is_own].eq(0).all(), f"row {row} sends a gradient to others")
 
 
 def heads_are_independent_exactly_if_claimed(form: Form) -> None:
-    """To the bit; a core that mixes heads must be seen to."""
+    """To the bit, of each head in turn; a core that mixes heads must be seen to."""
     mechanism = build(form)
-    q, k, v = inputs(mechanism)
-    out = mechanism(q, k, v)
-    changed = [x.clone() for x in (q, k, v)]
-    for x in changed[:2]:
-        x[:, 0] *= 2
-    changed[2][:, 0] += 1
-    again = mechanism(*changed)
-    require(not torch.equal(again[:, 0], out[:, 0]), "another input gives the same output")
-    is_so = torch.equal(again[:, 1:], out[:, 1:])
+    tensors = inputs(mechanism)
+    out = mechanism(*tensors)
+    is_so = True
+    for head in range(tensors[0].shape[1]):
+        again = mechanism(*(_all_but(x, head, dim=1) for x in tensors))
+        require(not torch.equal(again, out), "another input gives the same output")
+        is_so &= torch.equal(again[:, head], out[:, head])
     words = "" if is_so else "not "
     require(is_so == form.can.heads_independent, f"heads are {words}independent")
 
 
+def a_head_sends_no_gradient_to_other_heads(form: Form) -> None:
+    """To the bit, as for rows."""
+    mechanism = build(form)
+    tensors = inputs(mechanism, requires_grad=True)
+    out = mechanism(*tensors)
+    for head in range(out.shape[1]):
+        for gradient in gradients(out[:, head], tensors, retain_graph=True):
+            is_own = torch.arange(out.shape[1]) == head
+            require(gradient[:, ~is_own].eq(0).all(), f"head {head} sends a gradient to others")
+
+
+def _all_but(x: Tensor, kept: int, *, dim: int) -> Tensor:
+    """Other numbers everywhere but at one index."""
+    is_kept = torch.arange(x.shape[dim]) == kept
+    sizes = [1] * x.dim()
+    sizes[dim] = x.shape[dim]
+    return torch.where(is_kept.view(sizes), x, 3 * torch.randn_like(x))
+
+
 def order_does_not_matter_to_a_position_free_mechanism(form: Form) -> None:
     """Permuted keys and values change nothing; permuted queries permute the outputs."""
-    mechanism = build(form, dtype=torch.float64)
-    q, k, v = inputs(mechanism, dtype=torch.float64)
-    out = mechanism(q, k, v)
-    queries, keys = torch.randperm(SEQ_LEN), torch.randperm(SEQ_LEN)
-    again = mechanism(q[:, :, queries], k[:, :, keys], v[:, :, keys])
-    require_close(again, out[:, :, queries], "another order")
+    for seq_len in LENGTHS:
+        mechanism = build(form, seq_len=seq_len, dtype=torch.float64)
+        q, k, v = inputs(mechanism, dtype=torch.float64)
+        out = mechanism(q, k, v)
+        queries, keys = torch.randperm(seq_len), torch.randperm(seq_len)
+        again = mechanism(q[:, :, queries], k[:, :, keys], v[:, :, keys])
+        require_close(again, out[:, :, queries], f"another order of {seq_len} tokens")
 
 
 def order_matters_to_a_mechanism_that_is_not_position_free(form: Form) -> None:
@@ -63,13 +114,27 @@ def order_matters_to_a_mechanism_that_is_not_position_free(form: Form) -> None:
     require(not torch.allclose(again, out), "the order does not matter, so claim position_free")
 
 
+def _has_independent_heads(form: Form) -> bool:
+    return form.is_core and form.can.heads_independent
+
+
 CHECKS = (
     Check(claim="batch", run=batch_rows_are_independent, applies=always),
     Check(
+        claim="batch",
+        run=a_batch_of_one_row_gives_what_the_row_gives_among_others,
+        applies=always,
+    ),
+    Check(claim="batch", run=a_row_sends_no_gradient_to_other_rows, applies=always),
+    Check(
         claim="heads",
         run=heads_are_independent_exactly_if_claimed,
-        applies=lambda form: form.is_core and form.can.heads_independent,
-        per_form=False,
+        applies=_has_independent_heads,
+    ),
+    Check(
+        claim="heads",
+        run=a_head_sends_no_gradient_to_other_heads,
+        applies=_has_independent_heads,
     ),
     Check(
         claim="heads",

@@ -5,31 +5,52 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from attentions import Geometry, build_attention
+from attentions.capabilities import DTYPES
 from bench.conformance.check import Check, always, require, require_close, require_refusal
 from bench.conformance.forms import (
     HEAD_DIM,
+    LONG,
     NUM_HEADS,
     SEQ_LEN,
     Form,
     build,
     forms_of,
+    gradients,
+    has_gradients,
     inputs,
 )
 
 FEWER = 5
 
 
-def keys_may_be_more_or_fewer_than_queries(form: Form) -> None:
-    """Against the slow form, in float64."""
-    mechanism = build(form, dtype=torch.float64)
-    for key_len in (1, FEWER, 40):
-        tensors = inputs(mechanism, dtype=torch.float64, key_len=key_len)
-        out, expected = mechanism(*tensors), mechanism.reference(*tensors)
-        require(out.shape[-2] == SEQ_LEN, f"{key_len} keys give {out.shape[-2]} outputs")
-        if expected is not None:
-            require_close(out, expected, f"{key_len} keys")
+def keys_may_be_more_or_fewer_than_queries(form: Form, seq_len: int, key_len: int) -> None:
+    """Output and gradients against the slow form, in float64; the output in float32 as well.
+
+    But for one key: where weights can cancel, that of a single one may be next to nothing.
+    """
+    mechanism = build(form, seq_len=seq_len, dtype=torch.float64)
+    trains = has_gradients(mechanism)
+    tensors = inputs(mechanism, dtype=torch.float64, key_len=key_len, requires_grad=trains)
+    out, expected = mechanism(*tensors), mechanism.reference(*tensors)
+    require(out.shape[-2] == seq_len, f"{key_len} keys give {out.shape[-2]} outputs")
+    if expected is None and form.can.exact:
+        q, k, v = tensors
+        expected = functional.scaled_dot_product_attention(q, k, v)
+    if expected is not None:
+        require_close(out, expected, f"{key_len} keys")
+        if trains:
+            pairs = zip(gradients(out, tensors), gradients(expected, tensors), strict=True)
+            for got, want in pairs:
+                scale = max(1.0, want.abs().max().item())
+                words = f"{key_len} keys, a gradient"
+                require_close(got, want, words, rtol=1e-8, atol=1e-9 * scale)
+    if key_len > 1 and "float32" in form.can.dtypes:
+        narrow = mechanism.float()(*(x.detach().float() for x in tensors))
+        atol = 1e-4 * max(1.0, out.abs().max().item())
+        require_close(narrow, out.float(), f"{key_len} keys in float32", rtol=1e-4, atol=atol)
 
 
 def a_mechanism_without_cross_attention_refuses_other_lengths(form: Form) -> None:
@@ -76,11 +97,33 @@ def forward_takes_the_claimed_masks_and_gates_and_no_others(form: Form) -> None:
     require(taken == claimed, f"forward takes {sorted(taken)}, claimed are {sorted(claimed)}")
 
 
+def claims_are_of_what_there_is(form: Form) -> None:
+    """Words that are known, and claims that do not contradict each other."""
+    can = form.can
+    allowed = {
+        "dtypes": set(DTYPES),
+        "masks": {"padding", "dense"},
+        "exports": {"causal" if other.causal else "bidirectional" for other in forms_of(form.name)},
+        "scopes": {"core", "layer"} if form.is_core else {"layer"},
+        "backward_devices": set(can.devices),
+    }
+    for claim, known in allowed.items():
+        more = set(getattr(can, claim)) - known
+        require(not more, f"{claim} has {sorted(more)}; allowed are {sorted(known)}")
+    for claim in ("dtypes", "scopes", "devices"):
+        require(bool(getattr(can, claim)), f"{claim} is empty")
+    layouts = ("bhnd", "bnhd")
+    words = f"memory_layout is {can.memory_layout!r}; allowed are {', '.join(layouts)}"
+    require(can.memory_layout in layouts, words)
+    require(can.causal or not can.recurrent, "recurrent is claimed and causal is not")
+
+
 CHECKS = (
     Check(
         claim="cross",
         run=keys_may_be_more_or_fewer_than_queries,
         applies=lambda form: form.is_core and form.can.cross,
+        cases=((SEQ_LEN, 1), (SEQ_LEN, FEWER), (SEQ_LEN, 40), (1, 40), (SEQ_LEN, LONG)),
         per_form=False,
     ),
     Check(
@@ -110,6 +153,12 @@ CHECKS = (
     Check(
         claim="forms",
         run=forward_takes_the_claimed_masks_and_gates_and_no_others,
+        applies=always,
+        per_form=False,
+    ),
+    Check(
+        claim="forms",
+        run=claims_are_of_what_there_is,
         applies=always,
         per_form=False,
     ),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import Tensor
 
 from bench.conformance.check import Check, Untestable, always, require
-from bench.conformance.forms import LONG, Form, build, gradients, has_gradients, inputs
+from bench.conformance.forms import LONG, SEQ_LEN, Form, build, gradients, has_gradients, inputs
 
 _AUTOCAST_TOLERANCE = 0.1
 """Of the largest output: weights and products are rounded to bfloat16, which keeps 8 bits."""
+_AUTOCAST_SLOPES = 0.3
+"""Of the largest gradient, likewise."""
 
 
 def shapes_can_be_followed_on_the_meta_device(form: Form) -> None:
@@ -34,16 +37,37 @@ def the_state_dict_carries_everything_over(form: Form) -> None:
     require(torch.equal(other(*tensors), mechanism(*tensors)), "the outputs still differ")
 
 
-def the_same_seed_gives_the_same_mechanism_and_output(form: Form) -> None:
-    """To the bit, and so does a second call."""
-    outputs = []
+def the_same_seed_gives_the_same_mechanism_and_output(form: Form, seq_len: int) -> None:
+    """To the bit, and so does a second call; the same gradients too."""
+    outputs: list[list[Tensor]] = []
     for _ in range(2):
         torch.manual_seed(3)
-        mechanism = build(form)
+        mechanism = build(form, seq_len=seq_len)
+        trains = seq_len == SEQ_LEN and has_gradients(mechanism)
+        tensors = inputs(mechanism, requires_grad=trains)
+        out = mechanism(*tensors)
+        slopes = gradients(out, tensors) if trains else []
+        outputs.append([out, *slopes])
+        require(torch.equal(mechanism(*tensors), out), "a second call differs")
+    is_same = all(torch.equal(one, other) for one, other in zip(*outputs, strict=True))
+    require(is_same, "the same seed gives another output or gradient")
+
+
+def seeds_are_left_to_the_caller(form: Form) -> None:
+    """A call draws nothing from torch's generator, and nothing seeds it."""
+    after = []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        build(form)
+        after.append(torch.get_rng_state())
+    require(not torch.equal(*after), "another seed is lost when it is built: something seeds again")
+    for seq_len in (SEQ_LEN, LONG):
+        mechanism = build(form, seq_len=seq_len)
         tensors = inputs(mechanism)
-        outputs.append(mechanism(*tensors))
-        require(torch.equal(mechanism(*tensors), outputs[-1]), "a second call differs")
-    require(torch.equal(*outputs), "the same seed gives another output")
+        before = torch.get_rng_state()
+        mechanism(*tensors)
+        is_same = torch.equal(torch.get_rng_state(), before)
+        require(is_same, "a call moves torch's generator of random numbers")
 
 
 def a_copy_is_as_good_as_the_original(form: Form) -> None:
@@ -69,17 +93,26 @@ def it_runs_under_autocast(form: Form) -> None:
         raise Untestable("does not claim both float32 and bfloat16")
     mechanism = build(form)
     tensors = inputs(mechanism, requires_grad=has_gradients(mechanism))
-    expected = mechanism(*tensors).detach()
+    learned = [p for p in mechanism.parameters() if p.requires_grad]
+    expected = mechanism(*tensors)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = mechanism(*tensors)
-    require(out.shape == expected.shape, f"shape {tuple(out.shape)}, not {tuple(expected.shape)}")
-    error = (out.detach() - expected).abs().max() / expected.abs().max()
-    require(error < _AUTOCAST_TOLERANCE, f"off by {error:.2g} of the largest output")
-    if has_gradients(mechanism):
-        learned = [p for p in mechanism.parameters() if p.requires_grad]
-        for gradient in gradients(out, [*tensors, *learned]):
-            require(gradient.isfinite().all(), "a gradient is not finite")
-            require(gradient.dtype == torch.float32, f"a gradient is {gradient.dtype}")
+        halved = mechanism(*(x.bfloat16() for x in tensors))  # as a Linear before it leaves them
+    for got in (out, halved):
+        require(got.shape == expected.shape, f"shape {tuple(got.shape)}, not {expected.shape}")
+        error = (got - expected).abs().max() / expected.abs().max()
+        require(error < _AUTOCAST_TOLERANCE, f"off by {error:.2g} of the largest output")
+    if not has_gradients(mechanism):
+        return
+    wanted = [*tensors, *learned]
+    exact = gradients(expected, wanted)
+    # Some are zero but for rounding, as that of a number that a softmax leaves out.
+    largest = max(gradient.abs().max() for gradient in exact)
+    for gradient, want in zip(gradients(out, wanted), exact, strict=True):
+        require(gradient.isfinite().all(), "a gradient is not finite")
+        require(gradient.dtype == torch.float32, f"a gradient is {gradient.dtype}")
+        error = (gradient - want).abs().max() / largest
+        require(error < _AUTOCAST_SLOPES, f"off by {error:.2g} of the largest gradient")
 
 
 CHECKS = (
@@ -90,7 +123,9 @@ CHECKS = (
         claim="deterministic",
         run=the_same_seed_gives_the_same_mechanism_and_output,
         applies=always,
+        cases=((SEQ_LEN,), (LONG,)),
     ),
+    Check(claim="deterministic", run=seeds_are_left_to_the_caller, applies=always),
     Check(
         claim="inference",
         run=a_call_under_inference_mode_leaves_training_possible,

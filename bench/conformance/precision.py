@@ -10,6 +10,8 @@ from torch import Tensor
 
 from bench.conformance.check import Check, always, require
 from bench.conformance.forms import (
+    MEDIUM,
+    SEQ_LEN,
     Form,
     build,
     dtypes_of,
@@ -20,20 +22,29 @@ from bench.conformance.forms import (
 )
 
 DTYPES = ((torch.float32,), (torch.bfloat16,), (torch.float16,))
-# Relative to the largest output.
+# Relative to the largest output, and to the largest gradient.
 _TOLERANCES = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 6e-2}
+_SLOPES = {torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 1.5e-1}
 
 
-def narrow_dtypes_lose_no_more_than_their_own_rounding(form: Form, dtype: torch.dtype) -> None:
-    """Against the same values in float64."""
-    mechanism = build(form, dtype=dtype)
-    tensors = inputs(mechanism, dtype=dtype)
+def narrow_dtypes_lose_no_more_than_their_own_rounding(
+    form: Form, dtype: torch.dtype, seq_len: int
+) -> None:
+    """Output and gradients of inputs, against the same values in float64."""
+    mechanism = build(form, seq_len=seq_len, dtype=dtype)
+    trains = has_gradients(mechanism)
+    tensors = inputs(mechanism, dtype=dtype, requires_grad=trains)
     widest = torch.float64 if torch.float64 in dtypes_of(form) else torch.float32
-    expected = copy.deepcopy(mechanism).to(widest)(*(x.to(widest) for x in tensors))
-    error = (mechanism(*tensors) - expected).abs().max() / expected.abs().max()
-    require(
-        error < _TOLERANCES[dtype], f"{name_of(dtype)}: off by {error:.2g} of the largest output"
-    )
+    wide = [x.detach().to(widest).requires_grad_(trains) for x in tensors]
+    out, expected = mechanism(*tensors), copy.deepcopy(mechanism).to(widest)(*wide)
+    error = (out - expected).abs().max() / expected.abs().max()
+    words = f"{name_of(dtype)}, {seq_len} tokens"
+    require(error < _TOLERANCES[dtype], f"{words}: off by {error:.2g} of the largest output")
+    if not trains:
+        return
+    for got, want in zip(gradients(out, tensors), gradients(expected, wide), strict=True):
+        error = (got - want).abs().max() / want.abs().max().clamp(min=1e-3)
+        require(error < _SLOPES[dtype], f"{words}: off by {error:.2g} of the largest gradient")
 
 
 def adversaries(x: Tensor, which: str) -> Iterator[tuple[str, Tensor]]:
@@ -88,7 +99,12 @@ CHECKS = (
         claim="precision",
         run=narrow_dtypes_lose_no_more_than_their_own_rounding,
         applies=always,
-        cases=DTYPES,
+        cases=(
+            (torch.float32, SEQ_LEN),
+            (torch.float32, MEDIUM),
+            (torch.bfloat16, SEQ_LEN),
+            (torch.float16, SEQ_LEN),
+        ),
     ),
     Check(
         claim="finite",

@@ -1,0 +1,138 @@
+"""Gates: extra inputs per token, heeded as in the slow form, in every form that is claimed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.conformance.check import Broken, Check, Untestable, require, require_close
+from bench.conformance.forms import CPU, LONG, SEQ_LEN, Form, build, gradients, inputs
+
+Gates = dict[str, Tensor]
+NOW = 63
+"""The last token of a chunk of 64, which is where the past ends."""
+SPLIT = (1, 70, 1, LONG - 72)
+_LEAST = 0.05
+_RTOL, _ATOL = 1e-8, 1e-9
+
+
+def gates_of(mechanism: Any, tensors: tuple[Tensor, ...]) -> Gates:
+    """One gate per token and head, or per channel of the keys too if the mechanism wants that.
+
+    Between 0 and 1, or the logarithm of such a number where the name begins with ``log_``.
+
+    Raises:
+        Broken: a gate is taken in neither size.
+    """
+    q = tensors[0]
+    gates = {}
+    for name in mechanism.capabilities.gates:
+        for sizes in (q.shape[:3], q.shape):
+            share = torch.rand(sizes, dtype=q.dtype).clamp(min=_LEAST)
+            gate = share.log() / 4 if name.startswith("log_") else share
+            try:
+                mechanism(*tensors, **{name: gate})
+            except ValueError:
+                continue
+            gates[name] = gate
+            break
+        else:
+            raise Broken(f"{name} is taken neither as (B, H, N) nor as (B, H, N, D)")
+    return gates
+
+
+def _gated(form: Form, seq_len: int = LONG) -> tuple[Any, tuple[Tensor, ...], Gates]:
+    mechanism = build(form, seq_len=seq_len, dtype=torch.float64)
+    tensors = inputs(mechanism, dtype=torch.float64)
+    return mechanism, tensors, gates_of(mechanism, tensors)
+
+
+def each_gate_is_heeded(form: Form) -> None:
+    """Without it, something else comes out."""
+    mechanism, tensors, gates = _gated(form)
+    out = mechanism(*tensors, **gates)
+    for name in gates:
+        others = {other: gate for other, gate in gates.items() if other != name}
+        is_same = torch.allclose(mechanism(*tensors, **others), out)
+        require(not is_same, f"{name} changes nothing")
+
+
+def gated_outputs_and_gradients_equal_the_reference(form: Form) -> None:
+    """Gradients of the gates as well."""
+    mechanism, tensors, gates = _gated(form)
+    given = [x.requires_grad_() for x in (*tensors, *gates.values())]
+    out, expected = mechanism(*tensors, **gates), mechanism.reference(*tensors, **gates)
+    if expected is None:
+        raise Untestable("it gives no slow form")
+    require_close(out, expected, "with gates", rtol=_RTOL, atol=_ATOL)
+    for got, want in zip(gradients(out, given), gradients(expected, given), strict=True):
+        scale = max(1.0, want.abs().max().item())
+        require_close(got, want, "a gradient with gates", rtol=_RTOL, atol=_ATOL * scale)
+
+
+def later_gates_change_no_bit_of_the_past(form: Form) -> None:
+    """Whatever they become."""
+    mechanism, tensors, gates = _gated(form)
+    out = mechanism(*tensors, **gates)
+    later = {name: gate.clone() for name, gate in gates.items()}
+    for gate in later.values():
+        gate[:, :, NOW + 1 :] *= torch.rand_like(gate[:, :, NOW + 1 :])
+    again = mechanism(*tensors, **later)
+    past = slice(0, NOW + 1)
+    is_same = torch.equal(again[:, :, past], out[:, :, past])
+    require(is_same, f"gates after {NOW} change what comes out up to {NOW}")
+
+
+def gated_steps_equal_the_causal_forward(form: Form) -> None:
+    """Each step with the gates of its tokens."""
+    mechanism, tensors, gates = _gated(form)
+    state = mechanism.init_state(len(tensors[0]), dtype=torch.float64, device=CPU)
+    outputs = []
+    parts = (x.split(SPLIT, dim=2) for x in (*tensors, *gates.values()))
+    for q, k, v, *given in zip(*parts, strict=True):
+        out, state = mechanism.step(q, k, v, state, **dict(zip(gates, given, strict=True)))
+        outputs.append(out)
+    expected = mechanism(*tensors, **gates)
+    require_close(torch.cat(outputs, dim=2), expected, "gated steps", rtol=_RTOL, atol=_ATOL)
+
+
+def gates_of_hidden_tokens_do_nothing(form: Form) -> None:
+    """As if the tokens were removed."""
+    mechanism, tensors, gates = _gated(form, SEQ_LEN)
+    key_mask = torch.rand(1, SEQ_LEN) < 0.6
+    kept = key_mask[0].nonzero()[:, 0]
+    out = mechanism(*tensors, **gates, key_mask=key_mask.expand(len(tensors[0]), -1))
+    fewer = {name: gate[:, :, kept] for name, gate in gates.items()}
+    expected = mechanism(*(x[:, :, kept] for x in tensors), **fewer)
+    require_close(out[:, :, kept], expected, "hidden tokens with gates", rtol=_RTOL, atol=_ATOL)
+
+
+def _has_gates(form: Form) -> bool:
+    return form.is_core and bool(form.can.gates)
+
+
+CHECKS = (
+    Check(claim="forms", run=each_gate_is_heeded, applies=_has_gates, earns=False),
+    Check(
+        claim="reference",
+        run=gated_outputs_and_gradients_equal_the_reference,
+        applies=_has_gates,
+    ),
+    Check(
+        claim="causal",
+        run=later_gates_change_no_bit_of_the_past,
+        applies=lambda form: _has_gates(form) and form.causal,
+    ),
+    Check(
+        claim="recurrent",
+        run=gated_steps_equal_the_causal_forward,
+        applies=lambda form: _has_gates(form) and form.causal and form.can.recurrent,
+    ),
+    Check(
+        claim="padding",
+        run=gates_of_hidden_tokens_do_nothing,
+        applies=lambda form: _has_gates(form) and form.causal and "padding" in form.can.masks,
+    ),
+)
