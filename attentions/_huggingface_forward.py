@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ._cache import CachedSoftmax
@@ -170,7 +171,7 @@ def _step(
             f"{core.name} at {place}: its state would be keys and values; leave them to the "
             "model's own cache."
         )
-    if keep is not None and not bool(keep.all()):
+    if keep is not None and not _hides_later_only(keep, q.shape[-2]):
         raise ValueError(
             f"{core.name} at {place}: some tokens are hidden by padding or a window, and its step "
             "takes no mask; decode texts of one length together, or use_cache=False."
@@ -181,6 +182,14 @@ def _step(
     out, state = core.step(q, k, v, state)
     layer.advance(state)
     return out
+
+
+def _hides_later_only(keep: Tensor, num_queries: int) -> bool:
+    """Whether a mask for the last N of M tokens lets each see itself and all before it."""
+    pairs = causal_pairs(keep.shape[-1], keep.device)[-num_queries:]  # (N, M)
+    if keep.shape[-2] == 1:  # padding alone: the core hides later tokens
+        return bool((keep | ~pairs).all())
+    return torch.equal(keep, pairs.expand_as(keep))
 
 
 def _look_back(

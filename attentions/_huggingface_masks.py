@@ -20,6 +20,8 @@ from transformers.masking_utils import (
     sdpa_mask,
 )
 
+from ._huggingface_models import refuse_unheard
+
 _PLAIN = (causal_mask_function, bidirectional_mask_function)
 
 
@@ -49,8 +51,10 @@ def short_mask(
         (B, 1, 1, M) or (B, 1, N, M) bool, True keeps; None if nothing is hidden but later keys.
 
     Raises:
-        ValueError: there are more keys than tokens, as in a static cache.
+        ValueError: there are more keys than tokens, as in a static cache, or the model computes
+            its attention by itself.
     """
+    refuse_unheard(settings.get("config"))
     if int(q_offset) + q_length < kv_offset + kv_length and mask_function is causal_mask_function:
         raise ValueError(
             f"attnbench: {kv_length} keys were given for {int(q_offset) + q_length} tokens, as a "

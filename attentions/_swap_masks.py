@@ -65,8 +65,13 @@ def from_additive(mask: Tensor, *, place: str) -> Tensor:
     """A mask that is added to scores, 0 or -inf, as bool; True keeps.
 
     Raises:
-        ValueError: it holds other numbers: it is a bias, and no core takes one.
+        ValueError: it holds other numbers, or is learned: it is a bias, and no core takes one.
     """
+    if mask.requires_grad:  # also where it starts at zero: it would get no gradient
+        raise ValueError(
+            f"{place}: what is added to the scores is learned, as positions are; only masks that "
+            "hide or keep are taken."
+        )
     hidden = mask <= torch.finfo(mask.dtype).min
     if not (hidden | (mask == 0)).all():
         raise ValueError(

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from ._shared_heads import SharedHeads
 from ._swap_masks import mix
-from ._token_layout import PatchGrid, TokenLayout, placed
+from ._token_layout import PatchGrid, TokenLayout, UnknownLayout, placed
 from .base import Attention
 from .registry import build_attention, hyperparameters
 
@@ -70,6 +71,19 @@ class Wish:
         return ", ".join([self.mechanism, *(f"{name}={value!r}" for name, value in values.items())])
 
 
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_is_full_backward_hook",
+)
+"""Where torch keeps what a user wants to be called with a module."""
+
+
 class Swapped(nn.Module):
     """The part that does not depend on whose attention it was.
 
@@ -88,7 +102,11 @@ class Swapped(nn.Module):
     ) -> None:
         super().__init__()
         self.wish, self.layout, self.place = wish.for_layout(layout), layout, place
-        self.core = self.wish.build(layout, **sizes).to(device=like.device, dtype=like.dtype)
+        with torch.device("cpu"):  # whatever the default device is, meta among them
+            core = self.wish.build(layout, **sizes)
+            if layout.why_no_grid is not None:
+                _ask_for_grid(core, self.wish)
+        self.core = core.to(device=like.device, dtype=like.dtype)
         needs_grid = self.core.capabilities.needs_grid and isinstance(layout.grid, PatchGrid)
         self.built_grid = layout.current_grid() if needs_grid else None
 
@@ -122,11 +140,38 @@ class Swapped(nn.Module):
                 f"image gives {given}."
             )
 
-    def follow_mode(self, old: nn.Module) -> None:
-        """Train or not as the old attention did; the parts taken over keep their own modes."""
+    def follow(self, old: nn.Module) -> None:
+        """Train or not as the old attention did, and call what hooks were registered on it.
+
+        The parts taken over keep their own modes.
+        """
         self.training = old.training
         self.core.train(old.training)
+        for name in _HOOKS:
+            if hasattr(old, name):
+                setattr(self, name, getattr(old, name))  # the same, so that handles still remove
 
     def extra_repr(self) -> str:
         """The mechanism and its hyperparameters, as they are printed with the model."""
         return str(self.wish)
+
+
+def _ask_for_grid(core: Attention, wish: Wish) -> None:
+    """Refuse now, and not at the first call, a mechanism that looks at a grid nobody knows.
+
+    Raises:
+        UnknownLayout: it does.
+    """
+    if not (core.capabilities.needs_grid or "rope" in wish.settings):
+        return
+    sizes = core.geometry
+    q = torch.zeros(1, sizes.num_heads, 1, sizes.head_dim)
+    k = torch.zeros(1, sizes.num_kv_heads, 1, sizes.head_dim)
+    v = torch.zeros(1, sizes.num_kv_heads, 1, sizes.value_dim)
+    try:
+        with torch.no_grad():
+            core(q, k, v)
+    except UnknownLayout:
+        raise
+    except ValueError:  # one token is too few for it; that says nothing of the model's
+        return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -12,6 +13,14 @@ from ._heads import merge_heads, split_heads
 from ._swap_masks import from_additive
 from ._swapped import Swapped, Wish
 from ._token_layout import TokenLayout
+
+_PARAMETERS = (
+    "in_proj_weight",
+    "q_proj_weight",
+    "k_proj_weight",
+    "v_proj_weight",
+    "in_proj_bias",
+)
 
 
 class SwappedMultiheadAttention(Swapped):
@@ -45,15 +54,15 @@ class SwappedMultiheadAttention(Swapped):
                 f"{wish.mechanism} at {place}: the attention has add_bias_kv or add_zero_attn, a "
                 "key of its own beside the tokens'; leave it as it is, by where=."
             )
+        _check_parameters(old, wish, place)
         sizes = {"num_heads": old.num_heads, "head_dim": old.head_dim}
         super().__init__(wish, layout, place, like=old.out_proj.weight, **sizes)
         self.embed_dim, self.num_heads, self.head_dim = old.embed_dim, old.num_heads, old.head_dim
         self.kdim, self.vdim, self.batch_first = old.kdim, old.vdim, old.batch_first
         self.dropout, self.bias_k, self.bias_v = old.dropout, old.bias_k, old.bias_v
         self.add_zero_attn = old.add_zero_attn
-        for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
+        for name in _PARAMETERS:
             self.register_parameter(name, getattr(old, name))
-        self.register_parameter("in_proj_bias", old.in_proj_bias)
         self.out_proj = old.out_proj
 
     @staticmethod
@@ -123,7 +132,10 @@ class SwappedMultiheadAttention(Swapped):
     def _check_masks(
         self, query: Tensor, key: Tensor, key_padding_mask: Any, attn_mask: Any
     ) -> None:
-        """Refuse masks of other sizes than torch's module takes: it broadcasts none of them."""
+        """Refuse masks of other sizes or kinds than torch's module takes.
+
+        It broadcasts none of them, and in whole numbers 1 may mean to hide or to keep.
+        """
         batch = (query.shape[0] if self.batch_first else query.shape[1],) * (query.dim() == 3)
         tokens = 0 if not batch or not self.batch_first else 1
         query_len, key_len = query.shape[tokens], key.shape[tokens]
@@ -141,6 +153,11 @@ class SwappedMultiheadAttention(Swapped):
                 raise ValueError(
                     f"{self.place}: {name} is of {'shape' if isinstance(mask, Tensor) else 'type'} "
                     f"{given}; a tensor of shape {sizes} is needed."
+                )
+            if not (mask.dtype == torch.bool or mask.is_floating_point()):
+                raise ValueError(
+                    f"{self.place}: {name} is of {mask.dtype}; torch.bool, where True hides, or "
+                    "numbers that are added to the scores are needed."
                 )
 
     def _keep(
@@ -161,4 +178,15 @@ class SwappedMultiheadAttention(Swapped):
     def _as_keep(self, mask: Tensor) -> Tensor:
         if mask.is_floating_point():
             return from_additive(mask, place=self.place)
-        return ~mask.bool()
+        return ~mask
+
+
+def _check_parameters(old: Any, wish: Wish, place: str) -> None:
+    """Refuse projections that are computed from other parameters, as weight norm does."""
+    for name in _PARAMETERS:
+        value = getattr(old, name)
+        if value is not None and not isinstance(value, nn.Parameter):
+            raise ValueError(
+                f"{wish.mechanism} at {place}: {name} is computed from other parameters; replace "
+                "the attention before it is parametrized, or leave it as it is, by where=."
+            )

@@ -19,15 +19,27 @@ class PatchGrid:
 
     Args:
         patch_embed: turns an image into patches and knows their ``grid_size``.
-        varies: whether images of any size are taken; the grid is then read off each call.
+        varies: whether images of any size are taken; the grid is then read off each call, once
+            `watch` was called.
     """
 
     def __init__(self, patch_embed: nn.Module, *, varies: bool) -> None:
         self.patch_embed = patch_embed
         self.varies = varies
         self.last: tuple[int, int] | None = None
-        if varies:
-            patch_embed.register_forward_hook(self._look)
+
+    @classmethod
+    def of(cls, patch_embed: nn.Module, *, varies: bool) -> PatchGrid:
+        """The one that watches these patches already, or a new one."""
+        owners = (getattr(hook, "__self__", None) for hook in patch_embed._forward_hooks.values())
+        watching = (owner for owner in owners if isinstance(owner, cls))
+        return next(watching, None) or cls(patch_embed, varies=varies)
+
+    def watch(self) -> None:
+        """Follow the images, if they vary. The model is not touched before."""
+        hooks = self.patch_embed._forward_hooks.values()
+        if self.varies and self._look not in hooks:
+            self.patch_embed.register_forward_hook(self._look)
 
     def _look(self, module: nn.Module, images: Any, patches: Tensor) -> None:
         self.last = (patches.shape[1], patches.shape[2])  # (B, rows, columns, C)
@@ -89,6 +101,10 @@ class TokenLayout:
         return self.grid() if isinstance(self.grid, PatchGrid) else self.grid
 
 
+class UnknownLayout(ValueError):
+    """A mechanism asks what nobody knows of the tokens."""
+
+
 class PlacedGeometry(Geometry):
     """A geometry at a place in a model: its grid follows the images, and unknowns are refused.
 
@@ -102,7 +118,7 @@ class PlacedGeometry(Geometry):
     def seq_len(self) -> int:
         """N as it was when the model was changed."""
         if self.layout is not None and (why := self.layout.why_no_length):
-            raise ValueError(f"{self.mechanism}: {why}")
+            raise UnknownLayout(f"{self.mechanism}: {why}")
         length: int = self.__dict__["seq_len"]
         return length
 
@@ -117,7 +133,7 @@ class PlacedGeometry(Geometry):
             checked: tuple[int, int] = self.__dict__["grid"]
             return checked
         if why := self.layout.why_no_grid:
-            raise ValueError(f"{self.mechanism}: {why}")
+            raise UnknownLayout(f"{self.mechanism}: {why}")
         return self.layout.current_grid()
 
     @grid.setter

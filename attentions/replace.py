@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import fnmatch
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from torch import nn
 
+from ._swap_layouts import Layouts
 from ._swapped import Swapped, Wish
 from ._swapped_timm import SwappedTimmAttention
+from ._swapped_timm_rope import SwappedTimmRope
 from ._swapped_torch import SwappedMultiheadAttention
-from ._token_layout import PatchGrid, TokenLayout
+from ._token_layout import TokenLayout
 from .base import Attention
 from .registry import attention_class, attention_names
 
 M = TypeVar("M", bound=nn.Module)
 Where = str | Iterable[str] | Callable[[str], bool]
 
-_KINDS: tuple[type[Swapped], ...] = (SwappedTimmAttention, SwappedMultiheadAttention)
+_KINDS: tuple[type[Swapped], ...] = (
+    SwappedTimmAttention,
+    SwappedTimmRope,
+    SwappedMultiheadAttention,
+)
+_HINTS = {
+    "transformers.": (
+        " A model of transformers takes attn_implementation; see attentions.huggingface."
+    ),
+    "timm.models.swin_transformer": (
+        " attentions.build_model builds a Swin with a mechanism in it; see docs/models.md."
+    ),
+    "timm.models.pvt_v2": (
+        " attentions.build_model builds a PVT v2 with a mechanism in it; see docs/models.md."
+    ),
+}
+"""What to do instead, by where a model's modules come from."""
 _NUM_SHOWN = 8
 """Places that a message lists."""
 
@@ -37,8 +54,8 @@ def replace_attention(
 ) -> M:
     """Exchange the attention inside a model for another mechanism, keeping its trained projections.
 
-    Takes `timm.layers.Attention`, as in timm's vision transformers, and
-    `torch.nn.MultiheadAttention`, also inside torch's own transformer layers. Names of existing
+    Takes `timm.layers.Attention`, as in timm's vision transformers, its kin with rotary positions,
+    and `torch.nn.MultiheadAttention`, also inside torch's own transformer layers. Names of existing
     parameters stay as they are; parameters of the mechanism come under ``core``. Nothing is
     changed unless everything can be.
 
@@ -75,7 +92,7 @@ def replace_attention(
     found = _attentions_at(model, where)
     for name, module in found.items():
         _check_dropout(wish, name, module, ignore=ignore_dropout)
-    layouts = _Layouts(model, TokenLayout(seq_len=seq_len, grid=grid))
+    layouts = Layouts(model, TokenLayout(seq_len=seq_len, grid=grid))
     # Shared modules stay shared.
     built: dict[int, Swapped] = {}
     for name, module in found.items():
@@ -84,6 +101,7 @@ def replace_attention(
     new: nn.Module = model
     for name, module in found.items():
         new = _put(new, name, built[id(module)])
+    layouts.watch()
     _call_every_layer(new)
     return new  # type: ignore[return-value]  # M, or an attention in its place
 
@@ -140,9 +158,10 @@ def _nothing_found(modules: dict[str, nn.Module], looked_for: str) -> str:
     shown = [f"{name or '(the model)'}: {type(m).__name__}" for name, m in alike.items()]
     listed = ", ".join(shown[:_NUM_SHOWN]) or "none"
     more = f" and {len(shown) - _NUM_SHOWN} more" if len(shown) > _NUM_SHOWN else ""
-    hint = ""
-    if any(type(m).__module__.startswith("transformers.") for m in modules.values()):
-        hint = " A model of transformers takes attn_implementation; see attentions.huggingface."
+    homes = [type(m).__module__ for m in modules.values()]
+    hint = next(
+        (said for home, said in _HINTS.items() if any(h.startswith(home) for h in homes)), ""
+    )
     return (
         f"Nothing to replace: looked for {looked_for} of {kinds}, in its own form. Modules with "
         f"attention in the name of their class: {listed}{more}.{hint}"
@@ -161,42 +180,6 @@ def _check_dropout(wish: Wish, name: str, module: nn.Module, *, ignore: bool) ->
         )
 
 
-class _Layouts:
-    """What the modules around an attention say about its tokens; what the user says wins."""
-
-    def __init__(self, model: nn.Module, given: TokenLayout) -> None:
-        self.model, self.given = model, given
-        self.known: dict[str, TokenLayout] = {}
-
-    def at(self, name: str) -> TokenLayout:
-        if self.given.seq_len is not None or self.given.grid is not None:
-            return self.given
-        parents = name.split(".")[:-1]
-        for depth in range(len(parents), -1, -1):
-            path = ".".join(parents[:depth])
-            around = self.model.get_submodule(path)
-            if _is_vision_transformer(around):
-                if path not in self.known:
-                    self.known[path] = _vision_layout(around)
-                return self.known[path]
-        return self.given
-
-
-def _is_vision_transformer(module: nn.Module) -> bool:
-    """Timm's class: one grid throughout. In its pyramids the first grid says nothing of others."""
-    models = sys.modules.get("timm.models.vision_transformer")
-    return models is not None and isinstance(module, models.VisionTransformer)
-
-
-def _vision_layout(transformer: Any) -> TokenLayout:
-    patches, prefix = transformer.patch_embed, transformer.num_prefix_tokens
-    if patches.grid_size is None:
-        return TokenLayout(num_prefix_tokens=prefix)
-    rows, columns = patches.grid_size
-    grid = PatchGrid(patches, varies=transformer.dynamic_img_size)
-    return TokenLayout(seq_len=rows * columns + prefix, grid=grid, num_prefix_tokens=prefix)
-
-
 def _swapped(wish: Wish, layout: TokenLayout, name: str, old: nn.Module) -> Swapped:
     kind: Any = _kind_of(old)
     try:
@@ -205,7 +188,7 @@ def _swapped(wish: Wish, layout: TokenLayout, name: str, old: nn.Module) -> Swap
         raise ValueError(
             f"{name or 'The model'} cannot become {wish.mechanism}. {error}"
         ) from error
-    new.follow_mode(old)
+    new.follow(old)
     return new
 
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ._swap import Swap
 from .catalogue import ModelInfo, model_info
@@ -135,11 +137,28 @@ def _build_own(
         ) from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"{name} returned a {type(model).__name__}; an nn.Module is needed.")
+    _check_values(name, model)
     if mechanism is None:
         return model
     from ..replace import replace_attention
 
     return replace_attention(model, mechanism, **hyperparameters)
+
+
+def _check_values(name: str, model: nn.Module) -> None:
+    """Refuse a model that is not whole yet: what it would compute is not decided."""
+    on_meta = torch.empty(0).is_meta  # then the caller wants no values
+    for tensor_name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(
+                f"{name}: {tensor_name} has no shape yet, as in torch's Lazy modules; call the "
+                "model once before it is returned."
+            )
+        if tensor.is_meta and not on_meta:
+            raise ValueError(
+                f"{name}: {tensor_name} is on meta, without values; give it some before the model "
+                "is returned."
+            )
 
 
 def _taken(name: str, factory: Callable[..., Any], **offered: int) -> dict[str, int]:

@@ -75,12 +75,16 @@ def why_no_model(cell: Cell) -> str | None:
 
 
 def why_no_such_model(cell: Cell) -> str | None:
-    """What the model's builder says against a cell's image size or mechanism."""
+    """What the model's builder says against a cell's image size or mechanism, or its mode."""
     try:
-        model_on_meta(cell)
+        model = model_on_meta(cell)
     except Exception as error:  # a user's code may raise anything; ours, what it says it raises
         if not (is_own(cell.model.model) or isinstance(error, _REFUSALS)):
             raise
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         return f"The model cannot be built: {kind}{error}"
+    if cell.model.has_backward and not any(p.requires_grad for p in model.parameters()):
+        return (
+            f"{cell.model.mode}: the model has no parameter that learns; mode=forward needs none."
+        )
     return None

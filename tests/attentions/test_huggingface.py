@@ -232,6 +232,20 @@ def test_a_mechanism_without_a_small_state_refuses_the_cache(mechanism: str, mes
         generate(with_mechanism(gpt2(), mechanism), cache=RecurrentCache())
 
 
+def mistral(window: int) -> Any:
+    torch.manual_seed(0)
+    config = transformers.MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=window)
+    return transformers.MistralForCausalLM(config).eval()
+
+
+def test_a_state_takes_in_a_models_window_until_it_hides_something() -> None:
+    model = with_mechanism(mistral(window=32), "linear")
+    assert_same(generate(model, cache=RecurrentCache()), generate(model, use_cache=False))
+    model = with_mechanism(mistral(window=12), "linear")
+    with pytest.raises(ValueError, match="hidden by padding or a window"):
+        generate(model, cache=RecurrentCache())
+
+
 def test_padding_is_refused_where_a_state_would_take_it_in() -> None:
     model = with_mechanism(gpt2(), "linear")
     with pytest.raises(ValueError, match="decode texts of one length together"):
@@ -385,3 +399,25 @@ def test_what_is_no_model_of_transformers_is_refused() -> None:
 def test_an_example_of_a_call_is_given_by_name(inputs: Any) -> None:
     with pytest.raises(ValueError, match=r"inputs is of type .*; a call's keyword arguments"):
         attach(bert(), "linear", inputs=inputs)
+
+
+@pytest.mark.parametrize("family", ["Bloom", "MPNet"])
+def test_a_model_that_asks_no_interface_is_refused(family: str) -> None:
+    """It would go on as it is, under the mechanism's name and without its causal mask."""
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=VOCAB, hidden_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    build = getattr(transformers, f"{family}Model")._from_config
+    model = build(config, attn_implementation=PREFIX + "linear")
+    with pytest.raises(ValueError, match=f"{family}Config belongs to a model that computes its"):
+        model(ids())
+
+
+def test_positions_that_are_learned_as_a_bias_are_refused_although_they_start_at_zero() -> None:
+    sizes = {key: SIZES[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
+    config = transformers.BeitConfig(
+        **sizes, image_size=32, patch_size=16, use_relative_position_bias=True
+    )
+    model = with_mechanism(transformers.BeitModel(config).eval(), "linear")
+    with pytest.raises(ValueError, match="what is added to the scores is learned"):
+        model(torch.zeros(1, 3, 32, 32))

@@ -143,9 +143,29 @@ def test_one_token_before_the_grid_is_a_class_token_to_those_who_know_it() -> No
 
 
 def test_a_rotation_on_the_grid_is_refused_beside_a_class_token() -> None:
-    model = replace_attention(vision_transformer(), "nala", rope=True)
+    model = vision_transformer()
     with pytest.raises(ValueError, match=r"nala: all tokens must lie on a grid.*class_token=False"):
-        model(images())
+        replace_attention(model, "nala", rope=True)
+    assert replaced(model) == set()
+
+
+def test_a_grid_that_not_all_tokens_fill_is_refused_before_anything_is_changed() -> None:
+    model = vision_transformer()
+    with pytest.raises(ValueError, match=r"grid is 4x4, and blocks\.0\.attn gets 17 tokens"):
+        replace_attention(model, "local_only", grid=(4, 4))
+    assert replaced(model) == set()
+    assert replace_attention(model, "local_only", grid=(1, 17))(images()).shape == (2, 5)
+
+
+def test_a_refused_model_has_no_hook_left_and_a_changed_one_has_a_single_one() -> None:
+    model = vision_transformer(dynamic_img_size=True)
+    patches = model.get_submodule("patch_embed")
+    with pytest.raises(ValueError, match="all tokens must lie on a grid"):
+        replace_attention(model, "local_only")
+    assert not patches._forward_hooks
+    for mechanism in ("linear", "flatten"):
+        replace_attention(model, mechanism)
+    assert len(patches._forward_hooks) == 1
 
 
 def test_images_of_other_sizes_work_where_the_mechanism_has_no_grid() -> None:
@@ -205,6 +225,28 @@ def test_a_subclass_with_a_forward_of_its_own_is_left_alone() -> None:
         replace_attention(nn.Sequential(OddAttention(8, 2)), "linear")
 
 
+def test_hooks_of_the_old_attention_are_called_and_can_be_removed() -> None:
+    model, seen = vision_transformer(), []
+    attention = model.get_submodule("blocks.0.attn")
+    handles = (
+        attention.register_forward_hook(lambda *call: seen.append("after")),
+        attention.register_forward_pre_hook(lambda *call: seen.append("before")),
+    )
+    replace_attention(model, "linear")(images())
+    assert seen == ["before", "after"]
+    for handle in handles:
+        handle.remove()
+    model(images())
+    assert len(seen) == 2
+
+
+def test_the_default_device_does_not_matter() -> None:
+    model = vision_transformer()
+    with torch.device("meta"):
+        replace_attention(model, "flatten")
+    assert model(images()).isfinite().all()
+
+
 def test_a_half_model_stays_half() -> None:
     model = replace_attention(vision_transformer().to(torch.bfloat16), "flatten")
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
@@ -243,6 +285,14 @@ def test_every_glob_must_match() -> None:
 def test_a_model_without_attention_is_named_as_such() -> None:
     with pytest.raises(ValueError, match="attention in the name of their class: none"):
         replace_attention(nn.Linear(2, 2), "linear")
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "pvt_v2_b0"])
+def test_pyramids_are_refused_with_where_to_get_them(name: str) -> None:
+    with torch.device("meta"):
+        model = needs_timm().create_model(name)
+    with pytest.raises(ValueError, match=r"Nothing to replace.*attentions\.build_model builds"):
+        replace_attention(model, "linear")
 
 
 def test_nothing_is_changed_unless_everything_can_be() -> None:
@@ -392,6 +442,21 @@ def test_dropout_of_weights_is_refused_unless_it_is_to_be_ignored() -> None:
     with pytest.raises(ValueError, match=r"drops 0\.1 of its weights"):
         replace_attention(layer, "linear")
     assert replaced(replace_attention(layer, "linear", ignore_dropout=True)) == {"self_attn"}
+
+
+def test_projections_that_are_computed_are_refused() -> None:
+    attention = nn.MultiheadAttention(16, 2)
+    nn.utils.parametrizations.weight_norm(attention, "in_proj_weight")
+    with pytest.raises(ValueError, match="in_proj_weight is computed from other parameters"):
+        replace_attention(attention, "linear")
+
+
+@pytest.mark.parametrize("name", ["key_padding_mask", "attn_mask"])
+def test_a_mask_of_whole_numbers_could_mean_either_and_is_refused(name: str) -> None:
+    attention = replace_attention(nn.MultiheadAttention(16, 2, batch_first=True), "softmax")
+    mask = torch.ones((3, 7) if name == "key_padding_mask" else (7, 7), dtype=torch.long)
+    with pytest.raises(ValueError, match=f"{name} is of torch.int64; torch.bool, where True hides"):
+        attention(*[tokens()] * 3, **{name: mask})
 
 
 @pytest.mark.parametrize("setting", ["add_bias_kv", "add_zero_attn"])

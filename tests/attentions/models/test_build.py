@@ -172,6 +172,20 @@ def test_a_factory_of_any_keywords_gets_both(tmp_path):
     assert (model.in_features, model.out_features) == (16, 3)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("nn.Sequential(nn.Flatten(), nn.LazyLinear(5))", "1.weight has no shape yet.*call the"),
+        ("nn.Linear(2, 2, device='meta')", "weight is on meta, without values"),
+    ],
+)
+def test_a_model_that_is_not_whole_yet_is_refused(tmp_path, text, why):
+    path = tmp_path / "unfinished.py"
+    path.write_text(f"from torch import nn\ndef build():\n    return {text}\n")
+    with pytest.raises(ValueError, match=why):
+        build_model(f"{path}:build")
+
+
 def test_a_factory_has_no_stages(factory):
     with pytest.raises(ValueError, match="stages is"):
         build_model(f"{factory}:build", "linear", stages=(1,))

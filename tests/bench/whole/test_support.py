@@ -122,6 +122,18 @@ def test_a_factory_that_cannot_be_called_is_the_users_to_mend(tmp_path, text, wo
         check_models([f"{file}:build"], [32])
 
 
+def test_a_model_without_a_learned_parameter_has_no_backward(tmp_path):
+    file = tmp_path / "frozen.py"
+    file.write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)).requires_grad_(False)\n"
+    )
+    assert why_no_such_model(cell(model=f"{file}:build")) is None
+    reason = why_no_such_model(cell(model=f"{file}:build", mode="forward_backward"))
+    assert "no parameter that learns; mode=forward" in reason
+
+
 def test_a_bad_hyperparameter_is_a_mistake_in_a_model_as_well():
     with pytest.raises(ConfigError, match="num_features"):
         planned(attention={"p": {"mechanism": "performer", "num_features": -1}})
