@@ -26,7 +26,8 @@ class Effort:
     """How long something is timed.
 
     Attributes:
-        min_rounds: taken whatever they cost; with fewer than six there is no interval.
+        min_rounds: taken whatever they cost, and, where calls are short, so many processes; with
+            fewer than six there is no interval.
         max_rounds: never exceeded.
         budget_s: seconds of rounds per member.
         min_sample_s: a sample repeats the call until it lasts this long.

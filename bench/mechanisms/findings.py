@@ -135,8 +135,10 @@ def _column(line: Line, index: int) -> list[float]:
 
 
 def _time_ratio(line: Line, index: int, other: int) -> Ratio | None:
-    """One member's time over another's, within rounds."""
-    numbers = range(len(line["rounds"]))
+    """One member's time over another's: within processes, or within the rounds of a single one."""
+    numbers = line["processes"]
+    if len(set(numbers)) == 1:
+        numbers = range(len(line["rounds"]))
     return paired_ratio(_column(line, other), numbers, _column(line, index), numbers)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bench.cell import Cell
-from bench.jobs import Jobs
+from bench.jobs import Jobs, Outcome
 from bench.measure.clock import now_s
 from bench.measure.memory import saved_for_backward_bytes
 from bench.mechanisms.data import Line
@@ -43,6 +43,32 @@ def saved_bytes(cell: Cell) -> int:
 
 def _rounds(unit: Unit, jobs: Jobs) -> Line:
     samples: list[list[float]] = []
+    processes: list[int] = []
+    found: list[dict[str, Any]] = []
+    for number in range(unit.num_processes):
+        own, outcome = _rounds_of_one(unit, jobs, number)
+        if not outcome.is_ok:
+            return {"reason": f"{outcome.status}: {outcome.reason}"}
+        samples += own
+        processes += [number] * len(own)
+        found.append(outcome.values)
+    needs = [needs_of(cell) for cell in unit.cells]
+    return {
+        "rounds": samples,
+        "processes": processes,
+        "flops": [
+            cell.kernel.flops_factor * one.flops
+            for cell, one in zip(unit.cells, needs, strict=True)
+        ],
+        "num_parameters": [one.num_parameters for one in needs],
+        "calls_per_sample": [values["calls_per_sample"] for values in found],
+        "is_noisy": any(values["is_noisy"] for values in found),
+    }
+
+
+def _rounds_of_one(unit: Unit, jobs: Jobs, number: int) -> tuple[list[list[float]], Outcome]:
+    """A process's samples, round by round, and how it ended."""
+    samples: list[list[float]] = []
 
     def hear(message: dict[str, Any]) -> None:
         if "round" in message:
@@ -51,24 +77,12 @@ def _rounds(unit: Unit, jobs: Jobs) -> Line:
     outcome = jobs.do(
         "rounds",
         hear=hear,
-        may_stop=lambda: len(samples) >= unit.stopping.min_rounds,
+        may_stop=lambda: unit.num_processes == 1 and len(samples) >= unit.stopping.min_rounds,
         plugins=tuple({plugin: None for cell in unit.cells for plugin in cell.plugins}),
         cells=[cell.to_dict() for cell in unit.cells],
         # No interval is looked at while it runs: see `units`.
         reference=None,
         stopping=asdict(unit.stopping),
-        order_seed=int(unit.cells[0].block, 16) % 1_000_000,
+        order_seed=int(unit.cells[0].block, 16) % 1_000_000 + number,
     )
-    if not outcome.is_ok:
-        return {"reason": f"{outcome.status}: {outcome.reason}"}
-    needs = [needs_of(cell) for cell in unit.cells]
-    return {
-        "rounds": samples,
-        "flops": [
-            cell.kernel.flops_factor * one.flops
-            for cell, one in zip(unit.cells, needs, strict=True)
-        ],
-        "num_parameters": [one.num_parameters for one in needs],
-        "calls_per_sample": outcome.values["calls_per_sample"],
-        "is_noisy": outcome.values["is_noisy"],
-    }
+    return samples, outcome

@@ -98,18 +98,22 @@ _INTRODUCTION = (
     "bench-mechanisms` measures; every number follows from `results/mechanisms/mechanisms.json`, "
     "and `python -m bench.mechanisms report=true` writes this page and "
     "`results/mechanisms/mechanisms.csv` again. `again=WORDS` measures a part again, such as "
-    "`again='forms core N=256 forward 1 thread'`.",
-    "In each round every form runs once, in random order, in one process. A ratio is our time "
-    "over the other's within a round, the median over rounds, with its interval of 95 %: below "
-    "1, ours is faster. Our forms are timed beside their other forms first, and beside softmax "
-    "attention in a second process. Operators written for tokens first get inputs that lie so: "
-    "no copy is charged to them. Causal forms are compared with our own plain form in whole "
-    "chunks, since no published code for them is plain torch. `flatten_layer core` is what that "
-    "layer does between its projections: focused attention, and a depthwise convolution of v.",
+    "`\"again='forms core N=256 forward 1 thread'\"`.",
+    "Our form and the other run once in each round, in random order, in a process that nothing "
+    "else runs in. A ratio is our time over the other's within a round, the median over rounds, "
+    "with its interval of 95 %: below 1, ours is faster. Where a round is short, it shows how the "
+    "memory of a process happens to lie. So there are six processes, one after the other, each "
+    "with rounds of its own; the ratio is then that of medians within a process, the median over "
+    "processes, and its interval is their whole range. Operators written for tokens first get "
+    "inputs that lie so: no copy is charged to them. Causal forms are compared with our own plain "
+    "form in whole chunks, since no published code for them is plain torch. `flatten_layer core` "
+    "is what that layer does between its projections: focused attention, and a depthwise "
+    "convolution of v.",
+    "Beside softmax attention, which takes long, all our forms share the rounds of one process.",
     "With more threads nothing may take longer than with one. So our forms are timed a third "
-    "time: with several threads beside themselves with one, in the same rounds of one process, "
-    "in random order as well. Before each sample, outside of its time, torch is told its number "
-    "of threads. This is done for as many threads as the machine has cores.",
+    "time, in processes of their own as well: with several threads beside themselves with one. "
+    "Before each sample, outside of its time, torch is told its number of threads. This is done "
+    "for as many threads as the machine has cores.",
 )
 
 _HOW_TO_READ = (

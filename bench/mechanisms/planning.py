@@ -11,7 +11,7 @@ import torch
 from bench.cell import Cell, KernelWorkload
 from bench.config import AttentionEntry
 from bench.measure.stopping import Stopping
-from bench.mechanisms.config import MechanismsConfig
+from bench.mechanisms.config import Effort, MechanismsConfig
 from bench.mechanisms.forms import SWITCH, Pair, pairs_of, softmax
 from bench.mechanisms.needs import needs_of
 from bench.mechanisms.units import FORMS, ONE_THREAD, SAVED, SOFTMAX, THREADS, Place, Unit
@@ -28,6 +28,10 @@ _OUR_ELEMENT_S = 0.8e-8
 """A modest core on products, and on one element of q in all element-wise steps. Guesses: they are
 printed, weigh the progress bar, and say where softmax gets fewer rounds."""
 
+_SHORT_S = 0.05
+"""Of a round; a shorter one is taken in several processes, as many as an interval needs. There it
+shows how the memory of a process happens to lie: the same two forms differ by some percent from one
+process to the next, by more than their interval within one."""
 _NUM_WARMUPS = 2
 _MAX_SETS_BYTES = 64 * 2**20
 """Of inputs that a member holds, unless one set is more; see `bench.subject`."""
@@ -88,16 +92,15 @@ def _units_at(
         for pair in pairs
         if place.seq_len <= longest.get(pair.ours.label, place.seq_len)
     ]
+    for pair in cells:
+        yield _unit(FORMS, place, pair, config)
     size = max(1, int(memory_bytes / 3 / _held_bytes(place, config)))
-    for group in _groups(cells, max(1, size // 2)):
-        yield _unit(FORMS, place, itertools.chain(*group), config)
     for group in _groups(cells, max(1, size - 1)):
         yardstick = _cell(softmax(), place, config)
         yield _unit(SOFTMAX, place, [*(ours for ours, _ in group), yardstick], config)
     if 1 in config.num_threads and 1 < place.num_threads <= num_cores:
-        for group in _groups(cells, max(1, size // 2)):
-            beside = ((ours, _with_one_thread(ours)) for ours, _ in group)
-            yield _unit(THREADS, place, itertools.chain(*beside), config)
+        for ours, _ in cells:
+            yield _unit(THREADS, place, (ours, _with_one_thread(ours)), config)
     # Neither threads nor the allocator change what is kept.
     is_first = (place.num_threads, place.allocator) == (config.num_threads[0], config.allocator[0])
     if cells and is_first and place.mode == "forward_backward":
@@ -122,15 +125,24 @@ def _unit(part: str, place: Place, members: Iterable[Cell], config: MechanismsCo
     if part == SAVED:
         expected = sum(calls_s) / 3 + _START_S * len(cells)
         return Unit(part=part, place=place, cells=cells, stopping=Stopping(), expected_s=expected)
-    stopping = _stopping(part, calls_s[-1], config)
-    budget = stopping.budget_s * len(cells)
-    rounds = min(stopping.max_rounds, max(stopping.min_rounds, budget / sum(calls_s)))
-    expected = (_NUM_WARMUPS + rounds) * sum(calls_s) + _START_S * len(cells)
-    return Unit(part=part, place=place, cells=cells, stopping=stopping, expected_s=expected)
-
-
-def _stopping(part: str, last_call_s: float, config: MechanismsConfig) -> Stopping:
     effort = config.effort
+    number = effort.min_rounds if part != SOFTMAX and sum(calls_s) < _SHORT_S else 1
+    stopping = _stopping(part, calls_s[-1], effort) if number == 1 else _share(effort, number)
+    rounds = stopping.budget_s * len(cells) / sum(calls_s)
+    rounds = min(stopping.max_rounds, max(stopping.min_rounds, rounds))
+    one_process_s = (_NUM_WARMUPS + rounds) * sum(calls_s) + _START_S * len(cells)
+    return Unit(
+        part=part,
+        place=place,
+        cells=cells,
+        num_processes=number,
+        stopping=stopping,
+        expected_s=number * one_process_s,
+    )
+
+
+def _stopping(part: str, last_call_s: float, effort: Effort) -> Stopping:
+    """Of the rounds of a single process."""
     stopping = Stopping(
         target_half_width=0.0,  # never: the ratios that count are not those to one reference
         budget_s=effort.budget_s,
@@ -142,6 +154,17 @@ def _stopping(part: str, last_call_s: float, config: MechanismsConfig) -> Stoppi
         return stopping
     affordable = max(2, int(effort.softmax_s / last_call_s) - _NUM_WARMUPS)
     return replace(stopping, min_rounds=min(stopping.min_rounds, affordable))
+
+
+def _share(effort: Effort, number: int) -> Stopping:
+    """Of the rounds of each of so many processes."""
+    return Stopping(
+        target_half_width=0.0,
+        budget_s=effort.budget_s / number,
+        min_rounds=min(2, effort.max_rounds),
+        max_rounds=max(2, effort.max_rounds // number),
+        min_sample_s=effort.min_sample_s,
+    )
 
 
 def _cells(pair: Pair, place: Place, config: MechanismsConfig) -> CellPair:

@@ -30,19 +30,21 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """One process, and the members that share its rounds.
+    """Members that share rounds, in one process or in several, one after the other.
 
     Attributes:
         part: see `FORMS`.
         cells: in pairs of our form and the other, or of many threads and one; or our forms, and the
             yardstick last.
-        stopping: of the rounds.
+        num_processes: each with all members, built anew, and rounds of its own.
+        stopping: of the rounds of each.
         expected_s: wall time, as a guess.
     """
 
     part: str
     place: Place
     cells: tuple[Cell, ...]
+    num_processes: int = 1
     stopping: Stopping
     expected_s: float
 

@@ -36,6 +36,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> list[Unit]:
         return unit.to_dict() | {
             "reason": None,
             "rounds": [[SECONDS[name] for name in members] for _ in range(7)],
+            "processes": [0 for _ in range(7)],
             "flops": [1 for _ in members],
             "num_parameters": [0 for _ in members],
             "is_noisy": False,
@@ -216,7 +217,8 @@ def test_the_smallest_units_are_measured_for_real(
     assert code in (0, 1)
     assert [line["reason"] for line in lines] == [None, None, None]
     forms = next(line for line in lines if line["part"] == FORMS)
-    assert len(forms["rounds"]) >= 6
+    assert len(forms["rounds"]) == len(forms["processes"]) >= 12
+    assert sorted(set(forms["processes"])) == [0, 1, 2, 3, 4, 5]
     assert next(line for line in lines if line["part"] == SAVED)["saved_bytes"][0] > 0
 
 

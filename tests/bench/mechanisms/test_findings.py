@@ -25,12 +25,25 @@ def test_slower_is_what_is_so_by_the_whole_interval() -> None:
     (row,) = rows_of(measured(steady))
     assert row.is_slower
     wild = [[1.1, 1.0], [0.9, 1.0], [1.2, 1.0], [0.8, 1.0], [1.3, 1.0], [1.1, 1.0]]
-    (row,) = rows_of(measured(steady | {"rounds": wild}))
+    (row,) = rows_of(measured(steady | {"rounds": wild, "processes": [0] * 6}))
     assert row.ratio.median > 1
     assert not row.is_slower
-    (row,) = rows_of(measured(steady | {"rounds": wild[:2]}))
+    (row,) = rows_of(measured(steady | {"rounds": wild[:2], "processes": [0] * 2}))
     assert row.ratio.low is None
     assert not row.is_slower, "too few rounds for a verdict"
+
+
+def test_rounds_of_several_processes_are_one_ratio_each() -> None:
+    """Many rounds of one process say no more about another than a few do."""
+    ours = [0.8, 0.9, 0.7, 1.1, 1.2, 1.3]  # of each process; within one all rounds agree
+    rounds = [[seconds, 1.0] for seconds in ours for _ in range(30)]
+    numbers = [number for number in range(6) for _ in range(30)]
+    unit = line(FORMS, {"nala": 1.0, "nala official": 1.0}, place(), rounds=rounds)
+    (row,) = rows_of(measured(unit | {"processes": numbers}))
+    assert row.ratio.num_rounds == 6
+    assert (row.ratio.low, row.ratio.high) == (pytest.approx(0.7), pytest.approx(1.3))
+    assert row.ratio.median == pytest.approx(1.0)
+    assert row.latency_s == pytest.approx(1.0)
 
 
 def test_without_its_rounds_a_unit_has_no_row_but_a_failure() -> None:

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from bench.mechanisms.config import read_mechanisms_config
 from bench.mechanisms.planning import plan_units
 from bench.mechanisms.units import FORMS, SAVED, SOFTMAX, THREADS, Unit
@@ -24,20 +26,20 @@ def units(memory_bytes: int = MEMORY, num_cores: int = 2, **changes: Any) -> tup
 def test_every_place_has_the_forms_beside_each_other_and_beside_softmax() -> None:
     planned = units(causal=[False])
     assert Counter(unit.part for unit in planned) == {
-        FORMS: 16,
+        FORMS: 32,
         SOFTMAX: 16,
-        THREADS: 8,
+        THREADS: 16,
         SAVED: 2,
     }
     for unit in planned:
         labels = [cell.entry for cell in unit.cells]
         expected = {
-            FORMS: ["nala", "nala official", "linear", "linear official"],
-            SOFTMAX: ["nala", "linear", REFERENCE],
-            THREADS: ["nala", "nala 1 thread", "linear", "linear 1 thread"],
-            SAVED: ["nala", "linear"],
+            FORMS: [["nala", "nala official"], ["linear", "linear official"]],
+            SOFTMAX: [["nala", "linear", REFERENCE]],
+            THREADS: [["nala", "nala 1 thread"], ["linear", "linear 1 thread"]],
+            SAVED: [["nala", "linear"]],
         }
-        assert labels == expected[unit.part]
+        assert labels in expected[unit.part]
         blocks = {replace(cell, num_threads=1).block for cell in unit.cells}
         assert len(blocks) == 1, "they differ in the mechanism, or in threads, only"
         assert all(cell.kernel.seq_len == unit.place.seq_len for cell in unit.cells)
@@ -77,11 +79,30 @@ def test_the_longest_sequences_are_measured_at_one_place_if_asked() -> None:
     assert {(u.place.num_threads, u.place.allocator) for u in planned} == {(1, "default")}
 
 
-def test_members_that_memory_cannot_hold_together_are_split_and_pairs_are_not() -> None:
-    planned = units(memory_bytes=1, causal=[False])
-    for unit in planned:
+def test_a_pair_of_forms_has_its_processes_for_itself() -> None:
+    for unit in units(causal=[False]):
         if unit.part == FORMS:
             assert [cell.entry.partition(" ")[2] for cell in unit.cells] == ["", "official"]
+        if unit.part == THREADS:
+            assert [cell.num_threads for cell in unit.cells] == [2, 1]
+
+
+def test_short_rounds_are_taken_in_as_many_processes_as_an_interval_needs() -> None:
+    settings: dict[str, Any] = {"seq_len": [64, 16384], "num_heads": 8, "head_dim": 64}
+    planned = units(**settings, mode="forward_backward", causal=[False])
+    number = {(unit.part, unit.place.seq_len): unit.num_processes for unit in planned}
+    assert number[FORMS, 64] == number[THREADS, 64] == 6
+    assert number[FORMS, 16384] == 1
+    assert {number[part, 64] for part in (SOFTMAX, SAVED)} == {1}
+    forms = {unit.num_processes: unit for unit in planned if unit.part == FORMS}
+    short, long = forms[6], forms[1]
+    assert (short.stopping.min_rounds, long.stopping.min_rounds) == (2, 6)
+    assert 6 * short.stopping.budget_s == pytest.approx(long.stopping.budget_s)
+
+
+def test_members_that_memory_cannot_hold_together_are_split() -> None:
+    planned = units(memory_bytes=1, causal=[False])
+    for unit in planned:
         if unit.part == SOFTMAX:
             assert len(unit.cells) == 2
             assert unit.cells[-1].entry == REFERENCE

@@ -1,0 +1,97 @@
+"""What becomes a unit's line, with jobs that measure nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+from bench.jobs import Jobs, Outcome
+from bench.measure.stopping import Stopping
+from bench.mechanisms.measuring import measured
+from bench.mechanisms.units import FORMS, SAVED, Unit
+from bench.record import Status
+from tests.bench.mechanisms.runs import place
+from tests.records import kernel_cell
+
+SMALL = {"seq_len": 8, "batch_size": 1, "num_heads": 2, "head_dim": 4}
+
+
+class WrittenJobs:
+    """Answers with written rounds, and notes after which of them it may stop."""
+
+    def __init__(self, status: Status = Status.OK) -> None:
+        self.outcome = Outcome(
+            status=status,
+            reason=None if status is Status.OK else "killed by SIGSEGV",
+            values={"calls_per_sample": [3, 1], "is_noisy": True},
+        )
+        self.may_stop_after: list[bool] = []
+        self.asked: dict[str, Any] = {}
+
+    def do(
+        self,
+        job: str,
+        *,
+        hear: Callable[[dict[str, Any]], None],
+        may_stop: Callable[[], bool],
+        **asked: Any,
+    ) -> Outcome:
+        self.asked = asked
+        hear({"step": "warm-up"})
+        for number in range(1, 4):
+            hear({"round": [number * 0.123456789, 2.0]})
+            self.may_stop_after.append(may_stop())
+        return self.outcome
+
+
+def unit(part: str = FORMS, mode: str = "forward") -> Unit:
+    cells = tuple(kernel_cell(name, mode=mode, **SMALL) for name in ("linear", "softmax"))
+    stopping = Stopping(min_rounds=2)
+    return Unit(part=part, place=place(mode=mode), cells=cells, stopping=stopping, expected_s=1.0)
+
+
+def line_of(asked: Unit, jobs: WrittenJobs) -> dict[str, Any]:
+    return measured(asked, cast(Jobs, jobs))
+
+
+def test_a_line_holds_every_round_and_what_the_worker_told_of_it() -> None:
+    jobs = WrittenJobs()
+    line = line_of(unit(), jobs)
+    assert line["reason"] is None and line["members"] == ["linear", "softmax"]
+    assert line["rounds"] == [[0.123457, 2.0], [0.246914, 2.0], [0.37037, 2.0]]
+    assert (line["calls_per_sample"], line["is_noisy"]) == ([[3, 1]], True)
+    assert [cell["entry"] for cell in jobs.asked["cells"]] == line["members"]
+    assert jobs.asked["reference"] is None and jobs.asked["stopping"]["min_rounds"] == 2
+
+
+def test_it_may_be_stopped_as_soon_as_there_are_rounds_enough() -> None:
+    jobs = WrittenJobs()
+    line_of(unit(), jobs)
+    assert jobs.may_stop_after == [False, True, True]
+
+
+def test_several_processes_are_told_apart_and_none_of_them_is_cut_short() -> None:
+    jobs = WrittenJobs()
+    line = line_of(replace(unit(), num_processes=2), jobs)
+    assert len(line["rounds"]) == 6 and line["processes"] == [0, 0, 0, 1, 1, 1]
+    assert line["calls_per_sample"] == [[3, 1], [3, 1]]
+    assert not any(jobs.may_stop_after)
+
+
+def test_flops_are_of_the_mode_that_was_timed() -> None:
+    forward = line_of(unit(), WrittenJobs())["flops"]
+    assert forward[1] == 2 * 2 * (2 * 8 * 8 * 4)  # two products of two heads
+    both = line_of(unit(mode="forward_backward"), WrittenJobs())["flops"]
+    assert both == [3 * flops for flops in forward]
+
+
+def test_a_unit_that_failed_has_a_reason_and_no_rounds() -> None:
+    line = line_of(unit(), WrittenJobs(Status.CRASHED))
+    assert line["reason"] == "crashed: killed by SIGSEGV" and "rounds" not in line
+
+
+def test_bytes_kept_for_backward_are_counted_without_a_worker() -> None:
+    line = line_of(unit(SAVED, "forward_backward"), WrittenJobs())
+    assert "rounds" not in line and len(line["saved_bytes"]) == 2
+    assert all(kept >= 3 * 2 * 8 * 4 * 4 for kept in line["saved_bytes"])  # q, k and v at least
