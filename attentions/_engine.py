@@ -141,11 +141,11 @@ class _ByTiles(torch.autograd.Function):
         inputs, kept = saved[: ctx.num_inputs], saved[ctx.num_inputs :]
         if torch.is_grad_enabled():
             wanted = ctx.needs_input_grad[2:]
-            return (None, None, *_plain_gradients(ctx.plain, inputs, wanted, grads[0]))
+            return (None, None, *plain_gradients(ctx.plain, inputs, wanted, grads[0]))
         return (None, None, *_backward(ctx.kernel, inputs, kept, grads[0]))
 
 
-def _plain_gradients(
+def plain_gradients(
     plain: Plain, inputs: Sequence[Tensor], wanted: Sequence[bool], grad_out: Tensor
 ) -> list[Tensor | None]:
     """By autograd, through the plain form, so that they can be differentiated in turn."""

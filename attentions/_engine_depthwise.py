@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ._engine import is_ordinary
-from ._engine_threads import run_jobs
+from ._engine_threads import alone_if_few, run_jobs
 
 _ELEMENTS = 2**17
 """Most elements of an image's rows that are multiplied at once."""
@@ -46,7 +46,8 @@ def convolve_channels(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def _convolved(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     reach = weight.shape[-1] // 2
-    return functional.conv2d(image, weight, bias, padding=reach, groups=len(weight))
+    with alone_if_few(image):
+        return functional.conv2d(image, weight, bias, padding=reach, groups=len(weight))
 
 
 class _Convolution(torch.autograd.Function):
@@ -62,7 +63,9 @@ class _Convolution(torch.autograd.Function):
         if torch.is_grad_enabled():
             return _differentiable_gradients(image, weight, grad)
         d_image = _convolved(grad, weight.flip(2, 3), None)
-        return d_image, kernel_gradient(image, grad, weight.shape[-1]), grad.sum(dim=(0, 2, 3))
+        with alone_if_few(image):
+            d_weight = kernel_gradient(image, grad, weight.shape[-1])
+            return d_image, d_weight, grad.sum(dim=(0, 2, 3))
 
 
 def _differentiable_gradients(

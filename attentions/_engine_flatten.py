@@ -33,7 +33,7 @@ class Focused(FeatureMap):
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part, as wide as x."""
         u, peak, square_length = self._in_range(self._floored(x, weights[0]))
-        sharp = u.pow(self.factor)
+        sharp = u.pow_(self.factor)
         return (sharp.mul_((square_length / self._square_length(sharp)).sqrt_().mul_(peak)),)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:

@@ -31,6 +31,23 @@ def _sine(theta: Tensor) -> Tensor:
     return series.add_(_SINE[0]).mul_(theta)
 
 
+def _gate(x: Tensor, norm: Tensor, alpha: float) -> Tensor:
+    """sigmoid(2 alpha x / ||x||)."""
+    return (x * (2 * alpha / norm)).sigmoid_()
+
+
+def _cos_and_sin(theta: Tensor) -> tuple[Tensor, Tensor]:
+    sin = _sine(theta)
+    square = torch.rsub(sin * sin, 1)
+    return square.rsqrt().mul_(square), sin
+
+
+def _turned(x: Tensor, norm: Tensor, alpha: float, size: Tensor) -> Parts:
+    """The two parts alone: all but four tensors is written over, as a tile must not be large."""
+    cos, sin = _cos_and_sin(_gate(x, norm, alpha).mul_(math.pi / 2).sub_(math.pi / 4))
+    return cos.mul_(size), sin.mul_(size)
+
+
 @dataclass(frozen=True)
 class _Angle:
     """theta = pi / 4 tanh(alpha x / ||x||) of each entry.
@@ -51,10 +68,8 @@ class _Angle:
 
     @classmethod
     def of(cls, x: Tensor, norm: Tensor, alpha: float) -> _Angle:
-        gate = (x * (2 * alpha / norm)).sigmoid_()
-        sin = _sine((gate * (math.pi / 2)).sub_(math.pi / 4))
-        square = torch.rsub(sin * sin, 1)
-        return cls(alpha, norm, gate, square.rsqrt().mul_(square), sin)
+        gate = _gate(x, norm, alpha)
+        return cls(alpha, norm, gate, *_cos_and_sin((gate * (math.pi / 2)).sub_(math.pi / 4)))
 
     def turned(self, size: Tensor) -> Parts:
         """The two parts."""
@@ -84,8 +99,8 @@ class InhibitedQueries(FeatureMap):
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """Two parts, each as wide as x."""
         norm = row_norm(x)
-        angle = _Angle.of(x, norm, self.alpha)
-        return angle.turned(norm_aware_direction(x, norm, self.lam, self.tau).abs_())
+        size = norm_aware_direction(x, norm, self.lam, self.tau).abs_()
+        return _turned(x, norm, self.alpha, size)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
         """Through size, angle and norm."""
@@ -114,7 +129,7 @@ class InhibitedKeys(FeatureMap):
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """Two parts, each as wide as x."""
         size = power_slope(x, self.power).mul_(x).abs_()
-        return _Angle.of(x, row_norm(x), self.alpha).turned(size)
+        return _turned(x, row_norm(x), self.alpha, size)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
         """Through size and angle."""

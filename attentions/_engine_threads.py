@@ -17,10 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 J = TypeVar("J")
 R = TypeVar("R")
 
+_FEW_ELEMENTS = 2**17
+"""An operator on so many takes less time than a sleeping thread needs to wake up."""
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 """By process and number of threads: a fork has none of its parent's threads."""
 _starting = threading.Lock()
@@ -31,6 +34,11 @@ def threads_sleep() -> bool:
     return os.environ.get("OMP_WAIT_POLICY", "").strip().upper() == "PASSIVE"
 
 
+def work_apart() -> bool:
+    """Whether threads have jobs of their own here, rather than parts of each operator."""
+    return torch.get_num_threads() > 1 and threads_sleep() and not _is_watched()
+
+
 def run_jobs(task: Callable[[J], R], jobs: Sequence[J], *, by_one: bool = False) -> list[R]:
     """The result of each job, in their order. Tasks run without gradients.
 
@@ -39,9 +47,9 @@ def run_jobs(task: Callable[[J], R], jobs: Sequence[J], *, by_one: bool = False)
         jobs: independent of each other.
         by_one: whether this thread alone should do all of them, where others would have to wake up.
     """
-    num_threads = torch.get_num_threads()
-    if num_threads == 1 or not threads_sleep() or _is_watched():
+    if not work_apart():
         return _one_by_one(task, jobs)
+    num_threads = torch.get_num_threads()
     with _one_thread():
         if by_one or len(jobs) == 1:
             return _one_by_one(task, jobs)
@@ -53,6 +61,13 @@ def alone_if_threads_sleep() -> contextlib.AbstractContextManager[None]:
     if torch.get_num_threads() > 1 and threads_sleep():
         return _one_thread()
     return contextlib.nullcontext()
+
+
+def alone_if_few(*tensors: Tensor) -> contextlib.AbstractContextManager[None]:
+    """The same for operators on tensors of this size, where they are small."""
+    if torch.compiler.is_compiling() or max(x.numel() for x in tensors) > _FEW_ELEMENTS:
+        return contextlib.nullcontext()
+    return alone_if_threads_sleep()
 
 
 def _one_by_one(task: Callable[[J], R], jobs: Sequence[J]) -> list[R]:

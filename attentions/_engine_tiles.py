@@ -25,7 +25,7 @@ _LARGE_TILE = 4096
 that. Still larger ones are blocks that glibc gives back to the system in between."""
 _SHORT = 513
 """Sequences of fewer tokens share a tile with other heads: steps would cost more than work."""
-_FEW = 1024
+FEW = 1024
 """So many tokens, counted over heads, are computed while a sleeping thread wakes up."""
 _SHORTEST_TILE = 32
 """Tokens of a tile with very many heads: products need some length."""
@@ -107,7 +107,7 @@ def plan(
             memory back to the system that a small process has only just let go.
     """
     has_many_features = num_features > _MANY_FEATURES
-    is_much = batch_size * num_heads * length > _FEW
+    is_much = batch_size * num_heads * length > FEW
     apart = num_threads > 1 and threads_sleep and is_much
     share = -(-batch_size * num_heads // num_threads) if apart else num_heads
     if is_short(length):
@@ -121,7 +121,9 @@ def plan(
     elif has_many_features:
         most, together = _TILE, 1
     else:
-        most = _TILE if backward else _LARGE_TILE
+        # 2 MiB each, several results of which glibc gives back, even when nothing is kept.
+        is_wide = num_features > _MANY_FEATURES // 2 and length < _LARGE_TILE
+        most = _TILE if backward or is_wide else _LARGE_TILE
         together = min(max(1, most // length), share)
     heads = whole_groups(together, num_heads, joint_heads)
     tile_len = max(most // heads, _SHORTEST_TILE)
@@ -150,7 +152,7 @@ def jobs_of(
 def are_few(jobs: Sequence[Job]) -> bool:
     """Whether one thread has done them before another one is awake."""
     sizes = (_len(job.heads) * _len(job.tokens) for job in jobs)
-    return sum(sizes) <= _FEW
+    return sum(sizes) <= FEW
 
 
 def _len(part: slice) -> int:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from . import _official_landmarks as _official
+from ._by_heads import by_heads
 from ._checks import equal_lengths, fills_grid, flag, one_of, whole
 from ._class_token import add_on_grid, grid_beside, reference_add_on_grid
 from ._engine_forms import official_layout
-from ._grid import convolve_on_grid, depthwise, reference_depthwise
+from ._float16_layers import convolve, float16_in_float32, project
+from ._grid import depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
 from ._precision import in_wide_precision, widen
 from ._two_forms import ours_or_official
@@ -24,6 +27,9 @@ _SOURCE = "Han et al., 2023, arXiv:2312.08874"
 _TABLE_SIZE = 7
 """Sides of the position tables that are stretched to the grid, as in the authors' code."""
 _BIAS_SPREAD = 0.02
+_OF_KEYS = ("an_bias", "ah_bias", "aw_bias", "ac_bias")
+_OF_QUERIES = ("na_bias", "ha_bias", "wa_bias", "ca_bias")
+"""What B1 and B2 are made of: a table, by row, by column, and that of a class token."""
 _DWC_SIZE = 3
 
 
@@ -98,34 +104,41 @@ class Agent(Attention):
         fills_grid(self.name, q.shape[-2] - self.num_beside, self.grid)
         if self.implementation == "official":
             return self._official(q, k, v)
+        biases = self._biases(q, _OF_KEYS) + self._biases(q, _OF_QUERIES) if self.bias else ()
+        return by_heads(self._mix, q, k, v, weights=biases)
+
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor, *biases: Tensor) -> Tensor:
+        """The same for some heads, and what their biases are made of: of keys, then of queries."""
         agents = self._agents(q) / math.sqrt(q.shape[-1])  # (B, H, a, D)
         from_keys, from_agents = agents @ k.transpose(-2, -1), q @ agents.transpose(-2, -1)
-        if self.bias:
-            from_keys = from_keys + self._key_bias(q.dtype)
-            from_agents = from_agents + self._query_bias(q.dtype)
+        if biases:
+            half = len(biases) // 2
+            from_keys = from_keys + self._key_bias(*biases[:half])
+            from_agents = from_agents + self._query_bias(*biases[half:])
         return from_agents.softmax(dim=-1) @ (from_keys.softmax(dim=-1) @ v)
+
+    def _biases(self, q: Tensor, names: Sequence[str]) -> tuple[Tensor, ...]:
+        """Parameters as wide as q: a table, a column, a row, and that of a class token."""
+        found = (getattr(self, name) for name in names[: 3 + self.num_beside])
+        return tuple(widen(parameter).to(q.dtype) for parameter in found)
 
     def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         biases = None
         if self.bias:
             biases = (
-                self._official_bias(q, "an", "ah", "aw", "ac", of_queries=False),
-                self._official_bias(q, "na", "ha", "wa", "ca", of_queries=True),
+                self._official_bias(q, _OF_KEYS, of_queries=False),
+                self._official_bias(q, _OF_QUERIES, of_queries=True),
             )
         return _official.agent(merge_heads(q), k, v, grid=self.grid, side=self.side, biases=biases)
 
-    def _official_bias(self, q: Tensor, *names: str, of_queries: bool) -> Tensor:
-        """B1 or B2 as the authors' code makes it, from parameters by the first letters."""
-        found = (getattr(self, f"{name}_bias", None) for name in names)
-        table, by_row, by_column, beside = (
-            None if p is None else widen(p).to(q.dtype) for p in found
-        )
-        assert table is not None and by_row is not None and by_column is not None
+    def _official_bias(self, q: Tensor, names: Sequence[str], *, of_queries: bool) -> Tensor:
+        """B1 or B2 as the authors' code makes it."""
+        table, by_row, by_column, *beside = self._biases(q, names)
         return _official.agent_bias(
             table,
             by_row,
             by_column,
-            beside,
+            beside[0] if beside else None,
             grid=self.grid,
             batch_size=len(q),
             of_queries=of_queries,
@@ -136,26 +149,20 @@ class Agent(Attention):
         pooled = functional.adaptive_avg_pool2d(torch.unflatten(on_grid, 2, self.grid), self.side)
         return torch.unflatten(pooled.flatten(2).transpose(1, 2), 0, q.shape[:2])
 
-    def _key_bias(self, dtype: torch.dtype) -> Tensor:
+    def _key_bias(
+        self, table: Tensor, by_row: Tensor, by_column: Tensor, *beside: Tensor
+    ) -> Tensor:
         """B1, (H, a, N)."""
-        table, by_row, by_column = (
-            widen(p).to(dtype) for p in (self.an_bias, self.ah_bias, self.aw_bias)
-        )
         bias = (self._stretched(table) + (by_row + by_column)).flatten(2)
-        if self.num_beside:
-            bias = torch.cat((widen(self.ac_bias).to(dtype), bias), dim=-1)
-        return bias
+        return torch.cat((*beside, bias), dim=-1) if beside else bias
 
-    def _query_bias(self, dtype: torch.dtype) -> Tensor:
+    def _query_bias(
+        self, table: Tensor, by_row: Tensor, by_column: Tensor, *beside: Tensor
+    ) -> Tensor:
         """B2, (H, N, a)."""
-        table, by_row, by_column = (
-            widen(p).to(dtype) for p in (self.na_bias, self.ha_bias, self.wa_bias)
-        )
         stretched = self._stretched(table).flatten(2).transpose(-2, -1)
         bias = stretched + (by_row + by_column).flatten(1, 2)
-        if self.num_beside:
-            bias = torch.cat((widen(self.ca_bias).to(dtype), bias), dim=-2)
-        return bias
+        return torch.cat((*beside, bias), dim=-2) if beside else bias
 
     def _stretched(self, table: Tensor) -> Tensor:
         return functional.interpolate(table, size=self.grid, mode="bilinear")
@@ -268,13 +275,14 @@ class AgentLayer(AttentionLayer):
         self.dwc = depthwise(channels, _DWC_SIZE)
         self.proj = nn.Linear(channels, channels)
 
+    @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         fills_grid(self.name, x.shape[1] - self.core.num_beside, self.core.grid)
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q, k, v = project(x, self.qkv).chunk(3, dim=-1)
         mixed = merge_heads(self.core(*(self._split(part) for part in (q, k, v))))
-        local = convolve_on_grid(v[:, self.core.num_beside :], self.dwc, self.core.grid)
-        return self.proj(add_on_grid(mixed, local))  # type: ignore[no-any-return]
+        local = convolve(v[:, self.core.num_beside :], self.dwc, self.core.grid)
+        return project(add_on_grid(mixed, local), self.proj)
 
     def _split(self, x: Tensor) -> Tensor:
         return split_heads(x, self.geometry.num_heads)

@@ -13,6 +13,7 @@ from ._checks import fills_grid, flag, one_of
 from ._class_token import add_on_grid, grid_beside, reference_add_on_grid
 from ._engine_forms import refuse_mask
 from ._heads import merge_heads, split_heads
+from ._inline_reading import read_covariance
 from ._masks import count_keys, hide_keys
 from ._precision import widen, without_autocast
 from ._saturation import in_wide_precision_within_range, wide_linear, within_range
@@ -73,12 +74,7 @@ class InLine(Attention):
             return _official.inline(q, k, v)
         if key_mask is not None:
             k, v = hide_keys(self.name, k, key_mask), hide_keys(self.name, v, key_mask)
-        num_keys = count_keys(k, key_mask)
-        mean_k, mean_v = (x.sum(dim=-2, keepdim=True) / num_keys for x in (k, v))
-        covariance = k.transpose(-2, -1) @ v / num_keys - mean_k.transpose(-2, -1) * mean_v
-        # One operator for product and sum: the output is written once.
-        heads = (x.flatten(0, 1) for x in (mean_v, q, covariance / math.sqrt(q.shape[-1])))
-        return torch.unflatten(torch.baddbmm(*heads), 0, q.shape[:2])
+        return read_covariance(q, k, v, count_keys(k, key_mask))
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out."""

@@ -12,8 +12,8 @@ from . import _official_landmarks as _official
 from ._checks import equal_lengths, flag, one_of, whole
 from ._engine import is_ordinary
 from ._heads import merge_heads, split_heads
-from ._precision import in_wide_precision, widen, without_autocast
-from ._saturation import wide_linear, within_range
+from ._precision import widen, without_autocast
+from ._saturation import in_wide_precision_within_range, wide_linear, within_range
 from ._token_products import mix_tokens
 from ._two_forms import ours_or_official
 from .base import Attention, AttentionLayer, CallShape, Geometry
@@ -79,7 +79,7 @@ class Linformer(Attention):
         sizes = (self.geometry.seq_len, self.projected_len)
         return nn.Parameter(torch.empty(sizes).uniform_(-bound, bound))
 
-    @in_wide_precision
+    @in_wide_precision_within_range
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "a projection along the tokens")
@@ -124,9 +124,10 @@ class Linformer(Attention):
         return per_row * (shape.num_tokens + shape.num_keys)
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Projected keys and values; scores and weights, N x P each, where no kernel is fused."""
+        """Keys and values with heads side by side, and projected; scores where nothing is fused."""
         rows = shape.batch_size * shape.num_heads * self.projected_len
-        projected = rows * (2 * shape.head_dim + shape.value_dim)
+        per_row = 2 * shape.head_dim + shape.value_dim
+        projected = rows * per_row + shape.num_keys * (shape.head_dim + shape.value_dim)
         is_fused = self.implementation == "auto" and not backward
         if is_fused and shape.head_dim == shape.value_dim:
             return projected + shape.num_tokens

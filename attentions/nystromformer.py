@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from . import _official_landmarks as _official
+from ._by_heads import by_heads
 from ._checks import equal_lengths, one_of, whole
-from ._precision import in_wide_precision, widen
+from ._precision import widen
+from ._saturation import in_wide_precision_within_range
 from ._two_forms import ours_or_official
 from .base import Attention, CallShape, Geometry
 from .capabilities import Capabilities
@@ -96,11 +98,16 @@ class Nystromformer(Attention):
                 bias=False,
             )
 
-    @in_wide_precision
+    @in_wide_precision_within_range
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "taking landmarks of both")
-        out = self._official(q, k, v) if self.implementation == "official" else self._mix(q, k, v)
+        if self.implementation == "official":
+            out = self._official(q, k, v)
+        elif self.pinv_init == "batch":
+            out = self._mix(q, k, v)
+        else:
+            out = by_heads(self._mix, q, k, v)
         return out if self.conv is None else out + self._convolve(v, self.conv)
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

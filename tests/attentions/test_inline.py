@@ -46,6 +46,22 @@ def test_queries_of_one_direction_stay_apart(qkv):
     assert (core(2 * q, k, v) - core(q, k, v)).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("hidden", [0, 2])
+def test_gradients_by_hand_are_those_of_the_formula_and_can_be_differentiated(qkv, hidden):
+    q, k, v = (x.requires_grad_() for x in qkv(2, 2, 6, 4, key_len=5, value_dim=3))
+    key_mask = None
+    if hidden:
+        key_mask = torch.ones(k.shape[0], k.shape[2], dtype=torch.bool)
+        key_mask[:, -hidden:] = False
+    core = build_attention("inline", geometry())
+
+    def call(q, k, v):
+        return core(q, k, v, key_mask=key_mask)
+
+    assert torch.autograd.gradcheck(call, (q, k, v))
+    assert torch.autograd.gradgradcheck(call, (q, k, v))
+
+
 def layer_of(seq_len=6, grid=(2, 3), **settings):
     torch.manual_seed(0)
     shape = geometry(seq_len=seq_len, value_dim=4, grid=grid)

@@ -1,0 +1,149 @@
+"""Plain operators cut at their heads: the same numbers, in both directions, by several threads."""
+
+import threading
+
+import pytest
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from attentions import Geometry, build_attention
+from attentions._by_heads import by_heads
+
+SHAPE = (2, 5, 256, 8)
+
+
+@pytest.fixture
+def sleeping(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def mix(q, k, v, bias):
+    return (q @ k.mT + bias).softmax(dim=-1) @ v
+
+
+def tensors(seed=0, shape=SHAPE):
+    draw = torch.Generator().manual_seed(seed)
+    inputs = [torch.randn(shape, generator=draw, dtype=torch.float64) for _ in range(3)]
+    bias = torch.randn(shape[1], 1, shape[2], generator=draw, dtype=torch.float64)
+    return [x.requires_grad_() for x in (*inputs, bias)]
+
+
+def call(q, k, v, bias):
+    return by_heads(mix, q, k, v, weights=(bias,))
+
+
+def threads_of(shape=SHAPE):
+    """The threads that a call's task ran in, and the heads that it saw."""
+    seen = []
+
+    def watched(q):
+        seen.append((threading.get_ident(), q.shape[1]))
+        return q * 2
+
+    by_heads(watched, torch.randn(shape))
+    return seen
+
+
+@pytest.mark.parametrize("num_threads", [2, 3, 8])
+def test_heads_of_several_threads_are_those_of_one_call_in_both_directions(sleeping, num_threads):
+    torch.set_num_threads(num_threads)
+    ours, theirs = tensors(), tensors()
+    out, expected = call(*ours), mix(*theirs)
+    weight = torch.randn_like(expected)
+    torch.testing.assert_close(out, expected)
+    found = torch.autograd.grad(out, ours, weight)
+    torch.testing.assert_close(found, torch.autograd.grad(expected, theirs, weight))
+    with torch.no_grad():
+        torch.testing.assert_close(call(*ours), expected.detach())
+
+
+def test_only_gradients_that_are_wanted_are_taken(sleeping):
+    torch.set_num_threads(2)
+    q, k, v, bias = tensors()
+    k.requires_grad_(False)
+    bias.requires_grad_(False)
+    call(q, k, v, bias).sum().backward()
+    assert q.grad is not None and v.grad is not None
+    assert k.grad is None and bias.grad is None
+
+
+def test_gradients_can_be_differentiated(sleeping):
+    torch.set_num_threads(2)
+    results = []
+    for form in (call, mix):
+        inputs = tensors()
+        first = torch.autograd.grad(form(*inputs).square().sum(), inputs, create_graph=True)
+        results.append(torch.autograd.grad(sum(g.square().sum() for g in first), inputs))
+    torch.testing.assert_close(*results)
+
+
+def test_the_way_back_can_be_gone_twice_only_where_the_graph_is_kept(sleeping):
+    torch.set_num_threads(2)
+    inputs = tensors()
+    out = call(*inputs)
+    weight = torch.randn_like(out)
+    first = torch.autograd.grad(out, inputs, weight, retain_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(out, inputs, weight), first)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(out, inputs, weight)
+
+
+def test_after_the_way_back_nothing_is_kept_though_the_output_lives(sleeping):
+    torch.set_num_threads(2)
+    leaves = tensors()
+    kept = []
+
+    def watched(q, k, v, bias):
+        scores = q @ k.mT + bias
+        kept.append(StorageWeakRef(scores.exp().untyped_storage()))
+        weights = scores.softmax(dim=-1)
+        kept.append(StorageWeakRef(weights.untyped_storage()))
+        return weights @ v
+
+    inputs = [x * 1 for x in leaves]
+    kept += [StorageWeakRef(x.untyped_storage()) for x in inputs]
+    out = by_heads(watched, *inputs[:3], weights=inputs[3:])
+    del inputs
+    assert sum(not ref.expired() for ref in kept) >= 6, "weights of two jobs, and the inputs"
+    out.sum().backward()
+    assert all(ref.expired() for ref in kept)
+
+
+def test_a_changed_input_is_noticed_on_the_way_back(sleeping):
+    torch.set_num_threads(2)
+    q, k, v, bias = tensors()
+    scaled = v * 1
+    out = call(q, k, scaled, bias)
+    with torch.no_grad():
+        scaled.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+def test_heads_are_cut_only_where_threads_sleep_and_sequences_are_short(monkeypatch):
+    torch.set_num_threads(2)
+    here = threading.get_ident()
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    assert sorted(heads for _, heads in threads_of()) == [2, 3]
+    assert threads_of((2, 5, 1024, 8)) == [(here, 5)], "long"
+    assert threads_of((2, 5, 64, 8)) == [(here, 5)], "done before another one is awake"
+    assert threads_of((9, 1, 256, 8)) == [(here, 1)], "one head"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert threads_of() == [(here, 5)]
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    torch.set_num_threads(1)
+    assert threads_of() == [(here, 5)]
+
+
+@pytest.mark.parametrize("name", ["agent", "nystromformer"])
+def test_mechanisms_cut_at_their_heads_give_the_same_with_one_thread_and_two(sleeping, name):
+    geometry = Geometry(num_heads=5, head_dim=8, seq_len=256)
+    module = build_attention(name, geometry).double()
+    q, k, v, _ = tensors()
+    results = []
+    for num_threads in (1, 2):
+        torch.set_num_threads(num_threads)
+        out = module(q, k, v)
+        asked = [q, k, v, *module.parameters()]
+        results.append((out, *torch.autograd.grad(out.square().sum(), asked)))
+    torch.testing.assert_close(*results)
