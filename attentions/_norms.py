@@ -5,16 +5,18 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ._precision import widen
+
 Norm = nn.RMSNorm | nn.LayerNorm
 
 
 def normalise(x: Tensor, norm: Norm) -> Tensor:
     """``norm(x)``, with weights in the dtype of x: it may be wider than the module."""
-    weight = norm.weight.to(x.dtype)
+    weight = widen(norm.weight).to(x.dtype)
     sizes = list(norm.normalized_shape)
     if isinstance(norm, nn.RMSNorm):
         return functional.rms_norm(x, sizes, weight, norm.eps)
-    return functional.layer_norm(x, sizes, weight, norm.bias.to(x.dtype), norm.eps)
+    return functional.layer_norm(x, sizes, weight, widen(norm.bias).to(x.dtype), norm.eps)
 
 
 def reference_normalise(x: Tensor, norm: Norm) -> Tensor:

@@ -14,6 +14,7 @@ from ._engine_efficient import ChannelShares, TokenExponentials, over_their_sum
 from ._engine_forms import by_tiles, known_form, refuse_mask
 from ._engine_kernel import Kernel
 from ._engine_tiles import is_one_tile, tile_elements
+from ._float16_layers import float16_in_float32, project
 from ._heads import merge_heads, split_heads
 from ._kernel_attention import weighted_values
 from ._masks import check_key_mask, hide_keys
@@ -188,14 +189,16 @@ class EfficientLayer(AttentionLayer):
             )
         return channels
 
+    @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        out: Tensor = self.proj(merge_heads(self.core(*self._heads(x))))
+        out = project(merge_heads(self.core(*self._heads(x))), self.proj)
         return out + x if self.residual else out
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = (
-            split_heads(part(x), self.geometry.num_heads) for part in (self.q, self.k, self.v)
+            split_heads(project(x, part), self.geometry.num_heads)
+            for part in (self.q, self.k, self.v)
         )
         return q, k, v
 

@@ -9,14 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from . import _official
-from ._checks import at_least, fills_grid, flag, one_of, positive, whole
+from ._checks import at_least, fills_grid, flag, odd_width, one_of, positive, whole
 from ._engine import attention_by_tiles
 from ._engine_depthwise import convolve_channels
 from ._engine_flatten import Focused
 from ._engine_forms import by_tiles, known_form, official_layout, refuse_mask
 from ._engine_kernel import Kernel
+from ._engine_threads import alone_if_few
 from ._engine_tiles import tile_elements
 from ._feature_maps import focused
+from ._float16_layers import add, float16_in_float32, like, project, shrink
 from ._grid import convolve_on_grid, depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
 from ._kernel_attention import kernel_attention, kernel_elements, kernel_flops
@@ -42,9 +44,11 @@ class FocusedKernel:
     implementation: str
 
     def __post_init__(self) -> None:
-        at_least(self.mechanism, "focusing_factor", self.factor, 1)
+        # As floats: torch takes no whole number beyond 2^63.
+        factor = at_least(self.mechanism, "focusing_factor", self.factor, 1)
+        object.__setattr__(self, "factor", factor)
         one_of(self.mechanism, "norm_over", self.norm_over, tuple(_NORMS))
-        positive(self.mechanism, "eps", self.eps)
+        object.__setattr__(self, "eps", positive(self.mechanism, "eps", self.eps))
         known_form(self.mechanism, self.implementation)
         if self.implementation == "official":
             what = "norm_over with implementation='official'"
@@ -248,9 +252,7 @@ class FlattenLayer(AttentionLayer):
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         flag(self.name, "qkv_bias", qkv_bias)
         self.kernel = FocusedKernel(self.name, focusing_factor, norm_over, eps, implementation)
-        self.kernel_size = whole(self.name, "kernel_size", kernel_size, 1)
-        if kernel_size % 2 == 0:
-            raise ValueError(f"{self.name}: kernel_size is {kernel_size}; an odd number is needed.")
+        self.kernel_size = odd_width(self.name, "kernel_size", kernel_size)
         self.sr_ratio = whole(self.name, "sr_ratio", sr_ratio, 1)
         rows, columns = geometry.grid
         if rows % sr_ratio or columns % sr_ratio:
@@ -270,15 +272,17 @@ class FlattenLayer(AttentionLayer):
         self.dwc = depthwise(geometry.head_dim, kernel_size)
         self.proj = nn.Linear(channels, channels)
 
+    @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         fills_grid(self.name, x.shape[1], self.geometry.grid)
         shrunk = self._shrink(x)
         if self.kernel.implementation == "official":
-            k, v = self.kv(shrunk).chunk(2, dim=-1)  # (B, M, C)
+            k, v = project(shrunk, self.kv).chunk(2, dim=-1)  # (B, M, C)
         else:
             k, v = self._project_apart(shrunk)
-        return self.proj(self.mix(self.q(x), k + self.positional_encoding, v))  # type: ignore[no-any-return]
+        mixed = self.mix(project(x, self.q), add(k, self.positional_encoding), v)
+        return project(mixed, self.proj)
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """What lies between the projections: (B, N, C), (B, M, C), (B, M, C) -> (B, N, C)."""
@@ -287,13 +291,14 @@ class FlattenLayer(AttentionLayer):
         restored = self._restore_rank(v)
         if self.kernel.implementation == "official" or mixed.dtype != restored.dtype:
             return mixed + restored
-        return restored.add_(mixed)  # a third tensor of their size would take longer than the sum
+        with alone_if_few(mixed):
+            return restored.add_(mixed)  # a third tensor would take longer than the sum
 
     def _project_apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """K and v, each with a memory of its own: a convolution would copy every other half-row."""
-        weight_k, weight_v = self.kv.weight.chunk(2)
-        has_bias = self.kv.bias is not None
-        bias_k, bias_v = self.kv.bias.chunk(2) if has_bias else (None, None)
+        weight, bias = like(x, self.kv.weight), self.kv.bias
+        weight_k, weight_v = weight.chunk(2)
+        bias_k, bias_v = like(x, bias).chunk(2) if bias is not None else (None, None)
         return functional.linear(x, weight_k, bias_k), functional.linear(x, weight_v, bias_v)
 
     def _split(self, x: Tensor) -> Tensor:
@@ -302,7 +307,7 @@ class FlattenLayer(AttentionLayer):
     def _shrink(self, x: Tensor) -> Tensor:
         if self.sr_ratio == 1:
             return x
-        return self.norm(convolve_on_grid(x, self.sr, self.geometry.grid))  # type: ignore[no-any-return]
+        return shrink(x, self.sr, self.norm, self.geometry.grid)
 
     def _restore_rank(self, v: Tensor) -> Tensor:
         """DWC(v), head by head: (B, M, C) -> (B, N, C)."""
@@ -322,8 +327,8 @@ class FlattenLayer(AttentionLayer):
         num_heads = self.geometry.num_heads
         image = torch.unflatten(v, 1, self.geometry.grid).permute(0, 3, 1, 2)
         assert self.dwc.bias is not None
-        weight = self.dwc.weight.repeat(num_heads, 1, 1, 1)
-        out = convolve_channels(image, weight, self.dwc.bias.repeat(num_heads))
+        weight = like(v, self.dwc.weight).repeat(num_heads, 1, 1, 1)
+        out = convolve_channels(image, weight, like(v, self.dwc.bias).repeat(num_heads))
         return out.flatten(2).transpose(1, 2)
 
     def reference(self, x: Tensor) -> Tensor:

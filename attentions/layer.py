@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._float16_layers import project_within_range
 from ._heads import merge_heads, split_heads
 from ._inputs import check_tokens
 from .base import Attention, AttentionLayer, CallShape, Geometry, Mechanism
@@ -17,7 +18,8 @@ from .registry import build_attention
 class MultiHeadAttention(nn.Module):
     """Project to q, k and v, mix with any core, project back: (B, N, C) -> (B, N, C).
 
-    Every core gets the same two Linears, so none wins by a leaner projection.
+    Every core gets the same two Linears, so none wins by a leaner projection. On a processor,
+    projections of float16 stop at its largest number, as do their gradients.
 
     >>> from attentions import Geometry, MultiHeadAttention, build_attention
     >>> core = build_attention("nala", Geometry(num_heads=4, head_dim=8, seq_len=49))
@@ -50,11 +52,9 @@ class MultiHeadAttention(nn.Module):
         Raises:
             ValueError: tokens that do not fit the core's geometry, or are of another dtype.
         """
-        if not torch.compiler.is_compiling():
-            dtypes = self.core.capabilities.dtypes
-            check_tokens(self.core.name, self.geometry, dtypes, x, self.parameters())
+        self._check(x)
         q, k, v = self._project(x)
-        return self.proj(merge_heads(self.core(q, k, v)))  # type: ignore[no-any-return]
+        return project_within_range(merge_heads(self.core(q, k, v)), self.proj)
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """The core's empty state."""
@@ -62,13 +62,19 @@ class MultiHeadAttention(nn.Module):
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next T tokens: (B, T, C), state -> (B, T, C), state."""
+        self._check(x)
         q, k, v = self._project(x)
         mixed, state = self.core.step(q, k, v, state)
-        return self.proj(merge_heads(mixed)), state
+        return project_within_range(merge_heads(mixed), self.proj), state
+
+    def _check(self, x: Tensor) -> None:
+        if not torch.compiler.is_compiling():
+            dtypes = self.core.capabilities.dtypes
+            check_tokens(self.core.name, self.geometry, dtypes, x, self.parameters())
 
     def _project(self, x: Tensor) -> list[Tensor]:
         g = self.geometry
-        parts = self.qkv(x).split(self.widths, dim=-1)
+        parts = project_within_range(x, self.qkv).split(self.widths, dim=-1)
         counts = (g.num_heads, g.num_kv_heads, g.num_kv_heads)
         heads = [split_heads(part, count) for part, count in zip(parts, counts, strict=True)]
         if self.core.capabilities.memory_layout == "bhnd":

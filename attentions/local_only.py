@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ._checks import equal_lengths, fills_grid, one_of, whole
-from ._precision import in_wide_precision, widen
+from ._checks import equal_lengths, fills_grid, odd_width, one_of
+from ._precision import widen
+from ._saturation import in_wide_precision_within_range
 from .base import Attention, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -40,16 +41,14 @@ class LocalOnly(Attention):
     def __init__(self, geometry: Geometry, dims: int = 2, kernel_size: int = 5) -> None:
         super().__init__(geometry)
         self.dims = one_of(self.name, "dims", dims, (2, 1))
-        self.kernel_size = whole(self.name, "kernel_size", kernel_size, 1)
-        if kernel_size % 2 == 0:
-            raise ValueError(f"{self.name}: kernel_size is {kernel_size}; an odd number is needed.")
+        self.kernel_size = odd_width(self.name, "kernel_size", kernel_size)
         channels = geometry.num_heads * geometry.value_dim
         convolution = nn.Conv2d if dims == 2 else nn.Conv1d
         self.conv = convolution(
             channels, channels, kernel_size, padding=kernel_size // 2, groups=channels
         )
 
-    @in_wide_precision
+    @in_wide_precision_within_range
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "convolving values for the queries' places")

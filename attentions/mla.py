@@ -11,7 +11,9 @@ from torch.nn import functional
 
 from ._cache import room_for, write
 from ._checks import flag, whole
+from ._float16_layers import float16_in_float32, normalise, project
 from ._heads import merge_heads, split_heads
+from ._inputs import check_tokens
 from ._precision import wide_dtype, widen
 from ._sdpa import fused_softmax
 from ._tiles import tiled_flops
@@ -132,6 +134,7 @@ class MultiHeadLatentAttention(AttentionLayer):
         self.v_up = _linear(self.kv_rank, geometry.num_heads * geometry.value_dim)
         self.proj = _linear(geometry.num_heads * geometry.value_dim, channels)
 
+    @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         latents, rope_keys = self._latents(x, 0)
@@ -154,6 +157,8 @@ class MultiHeadLatentAttention(AttentionLayer):
         Raises:
             ValueError: the cache has no room for T tokens more, or is of other sizes.
         """
+        if not torch.compiler.is_compiling():
+            self._check_step(x, state)
         past, length = state.length, x.shape[1]
         end = room_for(self.name, state.latents.shape[1], past, length)
         latents, rope_keys = self._latents(x, past)
@@ -168,14 +173,27 @@ class MultiHeadLatentAttention(AttentionLayer):
         seen = torch.ones(length, end, dtype=torch.bool, device=x.device).tril(past)
         return self._attend(q, *state.filled(), attn_mask=seen), state
 
+    def _check_step(self, x: Tensor, state: LatentState) -> None:
+        dtypes = self.capabilities.dtypes
+        check_tokens(self.name, self.geometry, dtypes, x, self.parameters())
+        if not isinstance(state, LatentState):
+            raise ValueError(
+                f"{self.name}: state is of type {type(state).__name__}; a LatentState is needed, "
+                "as init_state or the step before gave it."
+            )
+
     def _latents(self, x: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """What is kept, c and k^R: (B, T, C) -> (B, T, kv_rank), (B, T, rope_dim)."""
-        latents, rope_keys = self.kv_down(x).split((self.kv_rank, self.rope_dim), dim=-1)
-        return self.kv_norm(latents), _turn(rope_keys, start)
+        latents, rope_keys = project(x, self.kv_down).split((self.kv_rank, self.rope_dim), dim=-1)
+        return _normed(latents, self.kv_norm), _turn(rope_keys, start)
 
     def _queries(self, x: Tensor, start: int) -> Tensor:
         """[q^C; q^R], the latter turned: (B, T, C) -> (B, H, T, D + rope_dim)."""
-        q = split_heads(self.q_up(self.q_down(x)), self.geometry.num_heads)
+        if isinstance(self.q_down, nn.Sequential):
+            down, norm = self.q_down
+            assert isinstance(down, nn.Linear)
+            x = _normed(project(x, down), norm)
+        q = split_heads(project(x, self.q_up), self.geometry.num_heads)
         plain, turned = q.split((self.geometry.head_dim, self.rope_dim), dim=-1)
         return torch.cat((plain, _turn(turned, start)), dim=-1)
 
@@ -190,12 +208,12 @@ class MultiHeadLatentAttention(AttentionLayer):
     ) -> Tensor:
         heads = self.geometry.num_heads
         shared = rope_keys[:, None].expand(-1, heads, -1, -1)
-        k = torch.cat((split_heads(self.k_up(latents), heads), shared), dim=-1)
-        v = split_heads(self.v_up(latents), heads)
+        k = torch.cat((split_heads(project(latents, self.k_up), heads), shared), dim=-1)
+        v = split_heads(project(latents, self.v_up), heads)
         # Fused kernels want queries, keys and values of one width; zeros change nothing.
         q, k, v = (_widened(part, self._kernel_width) for part in (q, k, v))
         mixed = fused_softmax(q, k, v, attn_mask, is_causal=is_causal, scale=self._scale)
-        return self.proj(merge_heads(mixed[..., : self.geometry.value_dim]))  # type: ignore[no-any-return]
+        return project(merge_heads(mixed[..., : self.geometry.value_dim]), self.proj)
 
     def _attend_absorbed(self, q: Tensor, latents: Tensor, rope_keys: Tensor) -> Tensor:
         """For queries that see all: q^C . (W_UK c) is (W_UK^T q^C) . c, and W_UV moves likewise."""
@@ -278,6 +296,10 @@ def _linear(inputs: int, outputs: int) -> nn.Linear:
 
 def _norm(channels: int, wanted: bool) -> nn.Module:
     return nn.RMSNorm(channels, eps=_NORM_EPS) if wanted else nn.Identity()
+
+
+def _normed(x: Tensor, norm: nn.Module) -> Tensor:
+    return normalise(x, norm) if isinstance(norm, nn.RMSNorm) else x
 
 
 def _widened(x: Tensor, width: int) -> Tensor:

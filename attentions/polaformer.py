@@ -9,16 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from . import _official
-from ._checks import fills_grid, flag, one_of, positive, whole
-from ._engine import attention_by_tiles
+from ._checks import at_most, fills_grid, flag, odd_width, one_of, positive
+from ._engine import attention_by_tiles, is_ordinary
 from ._engine_forms import by_tiles, known_form, official_layout, refuse_mask
 from ._engine_kernel import Kernel
 from ._engine_polaformer import LearnedPowers, like_and_unlike
 from ._engine_threads import alone_if_threads_sleep
 from ._engine_tiles import tile_elements
-from ._grid import convolve_on_grid, depthwise, reference_depthwise
+from ._float16_layers import add, convolve, float16_in_float32, project, reduce
+from ._grid import depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
 from ._kernel_attention import kernel_elements, kernel_flops
+from ._large_powers import attention_of_exponents, exponents, hidden, is_finite
 from ._masks import count_keys, hide_keys
 from ._precision import wide_dtype, widen, without_autocast
 from ._reduced_grid import ReducedGrid, reference_stretch, stretch
@@ -27,6 +29,8 @@ from .capabilities import Capabilities
 from .registry import register_attention
 
 _SOURCE = "Meng et al., 2025, arXiv:2501.15061"
+_GREATEST_ALPHA = 256.0
+"""Powers of up to 257 of the largest and the smallest floats are exponents of `_large_powers`."""
 
 
 @register_attention(
@@ -55,7 +59,8 @@ class Polaformer(Attention):
     two gates G^s and G^o multiply the halves: they are a function of the layer's input, see
     `PolaformerLayer`.
 
-    A query whose keys are all hidden gets zeros.
+    A query whose keys are all hidden gets zeros. On a processor, entries whose powers overflow
+    (some 1e4 for a power of 5) are computed again, slower, from logarithms.
 
     Hazards:
         - A zero query or key has no features. Where all products are far below ``eps`` (norms of
@@ -70,7 +75,7 @@ class Polaformer(Attention):
 
     Args:
         geometry: the shape to build for.
-        alpha: p lies between 1 and 1 + alpha.
+        alpha: p lies between 1 and 1 + alpha; 256 at most.
         eps: added to the mean weights.
         implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
             take no mask.
@@ -87,7 +92,14 @@ class Polaformer(Attention):
         self.implementation = known_form(self.name, implementation)
         if implementation == "official":
             official_layout(self, "bnhd")
-        self.alpha = positive(self.name, "alpha", alpha)
+        because = "or features are no numbers of float32"
+        self.alpha = at_most(
+            self.name,
+            "alpha",
+            positive(self.name, "alpha", alpha),
+            _GREATEST_ALPHA,
+            because=because,
+        )
         self.eps = positive(self.name, "eps", eps)
         self.scale = nn.Parameter(torch.zeros(geometry.embed_dim))
         self.power = nn.Parameter(torch.zeros(geometry.num_heads, geometry.head_dim))
@@ -98,14 +110,20 @@ class Polaformer(Attention):
             refuse_mask(self.name, key_mask)
             return self._official(q, k, v)
         dtype = wide_dtype(q.dtype)
-        power = 1 + self.alpha * self.power.to(dtype).sigmoid()[:, None]  # (H, 1, D)
-        scale = functional.softplus(self.scale.to(dtype)).view(power.shape)
+        power = 1 + self.alpha * widen(self.power).to(dtype).sigmoid()[:, None]  # (H, 1, D)
+        scale = functional.softplus(widen(self.scale).to(dtype)).view(power.shape)
         if by_tiles(self.implementation, key_mask, q, k, v):
             kernel = self._kernel(q, k, v)
             with alone_if_threads_sleep():
                 halvings = power * scale.log2()  # scale^p = 2^halvings
-            return attention_by_tiles(kernel, q, k, v, power, halvings, plain=self._by_halvings)
-        return self._plain(q, k, v, power, scale, key_mask)
+            out = attention_by_tiles(kernel, q, k, v, power, halvings, plain=self._by_halvings)
+        else:
+            out = self._plain(q, k, v, power, scale, key_mask)
+        # A sum of what was just written costs next to nothing; whether a power of q times one of k
+        # is a number cannot be known for less.
+        if not is_ordinary(q, k, v) or is_finite(out):
+            return out
+        return self._by_exponents(q, k, v, power, scale, key_mask)
 
     @staticmethod
     def _first(v: Tensor) -> int:
@@ -151,6 +169,25 @@ class Polaformer(Attention):
         with without_autocast(q.device.type):
             mixed = self._in_wide(widen(q), widen(k), widen(v), power, scale, key_mask)
         return mixed.to(q.dtype)
+
+    def _by_exponents(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        power: Tensor,
+        scale: Tensor,
+        key_mask: Tensor | None,
+    ) -> Tensor:
+        """The same for entries so large that powers overflow."""
+        first = self._first(v)
+        with without_autocast(q.device.type):
+            a, b = (exponents(widen(x), power, scale) for x in (q, k))
+            b, values, seen = hidden(b, key_mask), widen(v), count_keys(widen(k), key_mask)
+            like = attention_of_exponents(a, b, values[..., :first], self.eps, seen)
+            a = a.roll(q.shape[-1], dims=-1)  # q+ meets k-, and q- meets k+
+            unlike = attention_of_exponents(a, b, values[..., first:], self.eps, seen)
+            return torch.cat((like, unlike), dim=-1).to(q.dtype)
 
     def _in_wide(
         self,
@@ -238,7 +275,8 @@ class PolaformerLayer(AttentionLayer):
     G^s and G^o. The depthwise convolution has one kernel per channel of a head, the same for every
     head. With ``sr_ratio`` r > 1 keys and values come from the grid shrunk by r in both
     directions, and for the convolution v is stretched back along the flattened grid, as in the
-    authors' code.
+    authors' code. On a processor, float16 tokens are computed in float32; what leaves float16's
+    range stops at its largest number.
 
     Hazards:
         - Those of its core, `polaformer`.
@@ -273,8 +311,7 @@ class PolaformerLayer(AttentionLayer):
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         flag(self.name, "qkv_bias", qkv_bias)
-        if whole(self.name, "kernel_size", kernel_size, 1) % 2 == 0:
-            raise ValueError(f"{self.name}: kernel_size is {kernel_size}; an odd number is needed.")
+        odd_width(self.name, "kernel_size", kernel_size)
         channels = geometry.embed_dim
         self.core = Polaformer(geometry, alpha, eps, implementation)
         self.reduced = ReducedGrid(self.name, channels, geometry.grid, sr_ratio)
@@ -285,17 +322,18 @@ class PolaformerLayer(AttentionLayer):
         self.dwc = depthwise(geometry.head_dim, kernel_size)
         self.proj = nn.Linear(channels, channels)
 
+    @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         fills_grid(self.name, x.shape[1], self.geometry.grid)
-        (q, gate), (k, v) = (
-            part.chunk(2, dim=-1) for part in (self.qg(x), self.kv(self.reduced(x)))
-        )
-        mixed = self.core(*(self._split(part) for part in (q, k + self.positional_encoding, v)))
+        q, gate = project(x, self.qg).chunk(2, dim=-1)
+        k, v = project(reduce(x, self.reduced), self.kv).chunk(2, dim=-1)
+        placed = add(k, self.positional_encoding)
+        mixed = self.core(*(self._split(part) for part in (q, placed, v)))
         heads = self._split(stretch(v, x.shape[1]))
-        restored = convolve_on_grid(heads.flatten(0, 1), self.dwc, self.geometry.grid)
+        restored = convolve(heads.flatten(0, 1), self.dwc, self.geometry.grid)
         mixed = mixed + torch.unflatten(restored, 0, heads.shape[:2])
-        return self.proj(merge_heads(mixed) * gate)  # type: ignore[no-any-return]
+        return project(merge_heads(mixed) * gate, self.proj)
 
     def _split(self, x: Tensor) -> Tensor:
         return split_heads(x, self.geometry.num_heads)

@@ -34,6 +34,33 @@ def of_magnitude(tensors: Inputs, magnitude: float) -> Inputs:
     return _on_queries_and_keys(tensors, lambda x: x.sign() * magnitude)
 
 
+def with_magnitude(tensors: Inputs, magnitude: float) -> dict[str, Inputs]:
+    """Name -> inputs in which some or all numbers are this large: what may break in several ways.
+
+    A layer has the first five only, in its tokens.
+    """
+
+    def everywhere(change: Callable[[Tensor], Tensor]) -> Inputs:
+        return _on_queries_and_keys(tensors, change)
+
+    signs = of_magnitude(tensors, magnitude)
+    cases = {
+        "all numbers, plus or minus": signs,
+        "one number everywhere": everywhere(lambda x: torch.full_like(x, magnitude)),
+        "one channel": everywhere(lambda x: _first_channel(x, magnitude)),
+        "one entry": everywhere(lambda x: _last_entries(x, magnitude)),
+        "two opposite entries": everywhere(lambda x: _last_entries(x, magnitude, -magnitude)),
+    }
+    if len(tensors) > 1:
+        q, k, v = tensors
+        large_v = v.sign() * magnitude
+        cases["queries beside keys of zero"] = (signs[0], torch.zeros_like(k), v)
+        cases["keys beside queries of zero"] = (torch.zeros_like(q), signs[1], v)
+        cases["values"] = (q, k, large_v)
+        cases["queries, keys and values"] = (*signs[:2], large_v)
+    return cases
+
+
 def _on_queries_and_keys(tensors: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
     places = 2 if len(tensors) > 1 else 1
     return (*(change(x) for x in tensors[:places]), *tensors[places:])
@@ -48,6 +75,14 @@ def _last_row(x: Tensor, value: float) -> Tensor:
 def _first_channel(x: Tensor, value: float) -> Tensor:
     changed = x.clone()
     changed[..., 0] = value
+    return changed
+
+
+def _last_entries(x: Tensor, *values: float) -> Tensor:
+    """The first channel of the last rows, the last one first."""
+    changed = x.clone()
+    for row, value in enumerate(values, start=1):
+        changed[..., -row, 0] = value
     return changed
 
 

@@ -31,8 +31,8 @@ from bench.numerics.cases import (
     PLAIN,
     Inputs,
     hard_inputs,
-    of_magnitude,
     of_norm,
+    with_magnitude,
 )
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -53,8 +53,9 @@ class Findings:
             over all tokens; None if the output was not finite.
         left_out: lengths that would have taken too much.
         broken: dtype -> hard inputs on which an output or a gradient was not finite.
-        finite_to: dtype -> the magnitude of queries and keys, or of a layer's tokens, up to which
-            output and gradients were finite; zero if at none.
+        finite_to: dtype -> the magnitude of inputs, or of a layer's tokens, up to which output and
+            gradients were finite on all of `with_magnitude`; zero if at none.
+        stopped_by: dtype -> the first of `with_magnitude` that was not finite at the next one.
         gives: hard input -> what came out of the last row in float32.
     """
 
@@ -67,6 +68,7 @@ class Findings:
     left_out: list[int] = field(default_factory=list)
     broken: dict[str, dict[str, str]] = field(default_factory=dict)
     finite_to: dict[str, float] = field(default_factory=dict)
+    stopped_by: dict[str, str] = field(default_factory=dict)
     gives: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -107,7 +109,10 @@ def findings_of(form: Form, source: str = "") -> Findings:
             continue
         for dtype, key, error in _errors(mechanism, seq_len):
             found.errors.setdefault(dtype, {})[key] = error
-    found.finite_to.update(_finite_to(_build(form, HARD_LEN)))
+    for dtype, reached, case in _finite_to(_build(form, HARD_LEN)):
+        found.finite_to[dtype] = reached
+        if case:
+            found.stopped_by[dtype] = case
     for dtype, case, wrong, gives in _hard(_build(form, HARD_LEN)):
         found.broken.setdefault(dtype, {})
         if wrong:
@@ -177,19 +182,28 @@ def _hard(mechanism: Any) -> Iterator[tuple[str, str, str, str]]:
             yield name_of(dtype), case, wrong, _in_words(out, given[-1])
 
 
-def _finite_to(mechanism: Any) -> Iterator[tuple[str, float]]:
-    """(dtype, the last magnitude before one that breaks)."""
+def _finite_to(mechanism: Any) -> Iterator[tuple[str, float, str]]:
+    """(dtype, the last magnitude before one that breaks, the case that breaks first or nothing)."""
     plain = inputs(mechanism, batch_size=1)
     for dtype in _claimed(mechanism):
-        narrow, reached = copy.deepcopy(mechanism).to(dtype), 0.0
+        narrow, reached, stopped_by = copy.deepcopy(mechanism).to(dtype), 0.0, ""
         for magnitude in MAGNITUDES:
             if magnitude > torch.finfo(dtype).max:
                 break
-            given = tuple(x.to(dtype) for x in of_magnitude(plain, magnitude))
-            if not_finite(narrow, given, {})[0]:
+            stopped_by = _first_that_breaks(narrow, plain, magnitude, dtype)
+            if stopped_by:
                 break
             reached = magnitude
-        yield name_of(dtype), reached
+        yield name_of(dtype), reached, stopped_by
+
+
+def _first_that_breaks(mechanism: Any, plain: Inputs, magnitude: float, dtype: torch.dtype) -> str:
+    """A case of this magnitude; empty if all is finite in all of them."""
+    for case, tensors in with_magnitude(plain, magnitude).items():
+        given = tuple(x.to(dtype) for x in tensors)
+        if not_finite(mechanism, given, {})[0]:
+            return case
+    return ""
 
 
 def not_finite(mechanism: Any, given: Inputs, masks: dict[str, Tensor]) -> tuple[str, Tensor]:

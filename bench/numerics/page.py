@@ -128,9 +128,10 @@ def _broken(forms: Sequence[Line]) -> Iterator[str]:
     yield ""
     yield (
         "Half inputs are computed in float32, by torch's fused kernels inside of them. The one "
-        "for processors has infinite gradients in float16 at numbers of 1e4, so `softmax`, "
-        "`sliding_window`, `block_sparse` and `mla` take float16 gradients from the online softmax "
-        "there (`attentions/_sdpa.py`)."
+        "for processors computes weights again in its backward pass, as exp(s - log_sum), which is "
+        "wrong where scores are large, and then infinite. So `softmax`, `sliding_window`, "
+        "`block_sparse`, `mla` and `nala_vanilla` take gradients from the online softmax where "
+        "that logarithm passes 2^16, and in float16 always (`attentions/_sdpa.py`)."
     )
     yield ""
     yield (
@@ -157,9 +158,11 @@ def _broken(forms: Sequence[Line]) -> Iterator[str]:
 
 _FINITE_TO = f"""## How large numbers may be
 
-Every number of queries and keys, or of a layer's tokens, is plus or minus one magnitude; values
-are unit-normal. Tried were {", ".join(f"{x:g}" for x in MAGNITUDES[:-1])} and
-{MAGNITUDES[-1]:g}, as far as the dtype holds them. Output and gradients were finite up to:
+Some numbers are plus or minus one magnitude, the others unit-normal: all of queries and keys, or of
+a layer's tokens; the same one everywhere; one channel; one entry; two opposite entries; and for a
+core also queries beside keys of zero, keys beside queries of zero, values, and all three. Tried
+were {", ".join(f"{x:g}" for x in MAGNITUDES)}, as far as the dtype holds them. Output and gradients
+were finite in all cases up to:
 
 """
 
@@ -169,22 +172,35 @@ def _finite_to(forms: Sequence[Line]) -> Iterator[str]:
         [
             _name(line),
             *(f"{to:g}" if (to := line["finite_to"].get(d)) is not None else "-" for d in _DTYPES),
+            _stopped_by(line),
         ]
         for line in forms
     ]
-    yield from _table(["mechanism", *_DTYPES], rows)
+    yield from _table(["mechanism", *_DTYPES, "first to break"], rows)
     yield ""
     yield (
-        "What stops at 65,000 or before in float32 and bfloat16 runs torch's fused kernel for "
-        "processors, `polaformer` and its layer aside, which raise numbers to a power of up to 5. "
-        "The kernel's backward pass computes weights again as exp(s - log_sum): once scores are so "
-        "large that neighbouring floats lie further apart than 1, a weight can come out far above "
-        "1, and infinite. Its gradients are then wrong before they are not finite. "
-        "`softmax_chunked` and `softmax_explicit` are the exact forms that hold there. What else "
-        "stops before the end multiplies several such numbers, as features, gates and weights do. "
-        "A layer of float16 stops where what it projects, or multiplies with a gate, is no number "
-        "of float16; inside of a model, norms keep tokens far below."
+        "As above, what float64 knows to be larger than the dtype's largest number does not count. "
+        "What stops in float32 and bfloat16 multiplies several such numbers before it divides: a "
+        "query, a key and a value of 1e13 are 1e39 together, and float32 ends at 3e38; features "
+        "may be powers or products, gates multiply again, and a norm squares what a layer has "
+        "projected. Dividing by the largest number first would cost a pass over each tensor at "
+        "sizes where nothing overflows. Two pay next to nothing for knowing, and take another way: "
+        "softmax by torch's kernel has the logarithm of each query's sum at hand, and "
+        "`polaformer`, whose powers reach 5, looks at its output and starts from logarithms where "
+        "it finds no number (`attentions/_large_powers.py`)."
     )
+    yield ""
+    yield (
+        "Layers that reach 65,000 in float16 are computed in float32 there, and stop at the "
+        "largest number of float16; on processors, where this was seen. Another one stops where "
+        "what it projects, or multiplies with a gate, is no number of float16; inside of a model, "
+        "norms keep tokens far below."
+    )
+
+
+def _stopped_by(line: Line) -> str:
+    cases = line.get("stopped_by", {})
+    return "; ".join(dict.fromkeys(cases[d] for d in _DTYPES if d in cases)) or "-"
 
 
 _GIVES = """## What comes out

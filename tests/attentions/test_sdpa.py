@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from attentions import Geometry, build_attention, build_layer
 from attentions._sdpa import fused_softmax, needs_tiles
@@ -105,3 +106,92 @@ def test_a_latent_layer_of_float16_has_finite_gradients_for_tokens_of_1e4():
     out = layer(x)
     assert out.isfinite().all()
     assert all(g.isfinite().all() for g in gradients(out, [x, *layer.parameters()]))
+
+
+KERNEL = functional.scaled_dot_product_attention
+
+
+def errors_of_gradients(mix, magnitude, dtype):
+    """Beside explicit weights in float64, over the largest gradient."""
+    given = tensors(magnitude, dtype, seq_len=64)
+    found = gradients(mix(*given), given)
+    q, k, v = (x.detach().double().requires_grad_() for x in given)
+    weights = (q @ k.transpose(-2, -1) / 4).softmax(dim=-1)
+    exact = gradients(weights @ v, (q, k, v))
+    return [
+        float((a.double() - b).abs().max() / b.abs().max())
+        for a, b in zip(found, exact, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_are_right_where_the_kernel_cannot_compute_weights_again(dtype):
+    assert max(errors_of_gradients(KERNEL, 1e3, dtype)) > 0.05
+    assert max(errors_of_gradients(fused_softmax, 1e3, dtype)) < 0.03
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("magnitude", [1e4, 1e6, 1e9, 1e18])
+def test_gradients_are_finite_as_long_as_products_of_two_inputs_are(name, causal, dtype, magnitude):
+    given = tensors(magnitude, dtype)
+    out = build(name, causal)(*given)
+    assert out.isfinite().all()
+    assert all(g.isfinite().all() for g in gradients(out, given))
+
+
+def name_of_gradient(out):
+    return out.grad_fn.name()
+
+
+def test_ordinary_scores_stay_with_the_kernel():
+    given = tensors(50.0, torch.float32)  # scores of thousands
+    assert name_of_gradient(fused_softmax(*given)) == name_of_gradient(KERNEL(*given))
+
+
+def test_large_scores_leave_the_kernel_only_for_gradients_and_where_nothing_is_packed():
+    given = tensors(1e4, torch.float32)
+    kernel = KERNEL(*given)
+    assert name_of_gradient(fused_softmax(*given)) != name_of_gradient(kernel)
+    with torch.no_grad():
+        assert torch.equal(fused_softmax(*given), kernel)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
+        assert name_of_gradient(fused_softmax(*given)) == name_of_gradient(kernel)
+
+
+def test_a_checkpoint_runs_a_layer_twice_and_not_three_times():
+    calls = []
+
+    def counted(*given):
+        calls.append(1)
+        return fused_softmax(*given)
+
+    given = tensors(dtype=torch.float32)
+    checkpoint(counted, *given, use_reentrant=False).sum().backward()
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_large_scores_of_later_tokens_and_other_rows_change_no_bit_of_an_output(masked):
+    q, k, v = (x.detach().requires_grad_() for x in tensors(dtype=torch.float32))
+    mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril() if masked else None
+
+    def call(q):
+        return fused_softmax(q, k, v, mask, is_causal=not masked)
+
+    ordinary = call(q)
+    large = q.detach().clone()
+    large[:, :, -1] = 1e6
+    out = call(large.requires_grad_())
+    assert name_of_gradient(out) != name_of_gradient(ordinary), "gradients come from elsewhere"
+    assert torch.equal(out[:, :, :-1], ordinary[:, :, :-1])
+
+
+def test_only_gradients_that_are_wanted_come_from_tiles():
+    q, k, v = tensors(1e4, torch.float32)
+    k = k.detach()
+    fused_softmax(q, k, v).sum().backward()
+    assert k.grad is None
+    assert q.grad is not None and q.grad.isfinite().all()
+    assert v.grad is not None and v.grad.isfinite().all()

@@ -11,7 +11,15 @@ import torch
 from attentions import Geometry, attention_class, build_attention
 from bench.conformance.forms import Form
 from bench.numerics import measure
-from bench.numerics.cases import HIDDEN, MAGNITUDES, PLAIN, hard_inputs, of_magnitude, of_norm
+from bench.numerics.cases import (
+    HIDDEN,
+    MAGNITUDES,
+    PLAIN,
+    hard_inputs,
+    of_magnitude,
+    of_norm,
+    with_magnitude,
+)
 from bench.numerics.measure import findings_of, key_of, not_finite
 from bench.numerics.official import PLACES, beside_theirs
 from bench.numerics.page import page_of
@@ -51,6 +59,24 @@ def test_numbers_have_the_magnitude_that_is_asked_for_and_keep_their_sign() -> N
     assert torch.equal(large[2], v)
 
 
+def test_large_numbers_stand_where_the_case_says() -> None:
+    q, k, v = tensors()
+    cases = with_magnitude((q, k, v), 1e6)
+    for name, given in cases.items():
+        assert max(float(x.abs().max()) for x in given) == 1e6, name
+    one_q, one_k, one_v = cases["one entry"]
+    for x, before in ((one_q, q), (one_k, k)):
+        assert int((x != before).sum()) == 1
+        assert float(x[..., -1, 0]) == 1e6
+    assert torch.equal(one_v, v)
+    opposite = cases["two opposite entries"][0][..., -2:, 0].flatten()
+    assert opposite.tolist() == [-1e6, 1e6]
+    assert not cases["queries beside keys of zero"][1].any()
+    assert not cases["keys beside queries of zero"][0].any()
+    assert torch.equal(cases["values"][0], q)
+    assert len(with_magnitude((q,), 1e6)) == 5  # a layer has neither queries, keys nor values
+
+
 def test_hard_inputs_are_finite_in_the_dtype_that_they_are_for() -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         for case, given in hard_inputs(tensors(), dtype).items():
@@ -68,8 +94,10 @@ def test_errors_grow_as_the_dtype_narrows_and_zeros_give_zeros() -> None:
     assert found.gives["all zero"] == "the mean of v"
     assert found.failures == []
     assert found.source == "hash"
-    assert found.finite_to["float32"] == MAGNITUDES[-1]
     assert found.finite_to["float16"] == 6.5e4  # the next is no number of float16
+    assert found.finite_to["float32"] == 1e12  # three of 1e15 are no number of float32
+    assert found.stopped_by["float32"] == "queries, keys and values"
+    assert "float16" not in found.stopped_by
 
 
 @pytest.mark.parametrize("name", ["softmax", "softmax_explicit", "sliding_window", "block_sparse"])
@@ -77,7 +105,12 @@ def test_errors_grow_as_the_dtype_narrows_and_zeros_give_zeros() -> None:
 def test_exact_attention_in_float16_is_finite_on_all_hard_inputs(name: str, causal: bool) -> None:
     found = findings_of(Form(name=name, causal=causal))
     assert found.broken["float16"] == {}
-    assert found.finite_to["float16"] == 6.5e4
+    assert found.finite_to == {
+        "float32": MAGNITUDES[-1],
+        "bfloat16": MAGNITUDES[-1],
+        "float16": 6.5e4,
+    }
+    assert found.stopped_by == {}
 
 
 def test_magnitudes_end_before_the_first_that_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +123,7 @@ def test_magnitudes_end_before_the_first_that_breaks(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(core, "forward", breaks)
     found = findings_of(Form(name="linear", causal=False))
     assert found.finite_to == {"float32": 1e3, "bfloat16": 1e3, "float16": 1e3}
+    assert set(found.stopped_by.values()) == {"all numbers, plus or minus"}
 
 
 def test_lengths_that_take_too_much_are_left_out_and_said_to_be(
@@ -138,8 +172,11 @@ def test_the_page_is_made_of_what_is_stored(tmp_path: Any) -> None:
     write_whole(file_of(tmp_path, "uniform"), text_of([found]))
     page = page_of(read_findings(tmp_path))
     assert "| uniform |" in page
-    assert "| uniform | 1e+18 | 1e+18 | 65000 |" in page
+    assert "| uniform | 1e+18 | 1e+18 | 65000 | - |" in page
     assert "Nothing: 0 of 1 forms." in page
     found.broken["float16"] = {"all keys zero": "gradient"}
+    found.stopped_by["bfloat16"] = "one entry"
     write_whole(file_of(tmp_path, "uniform"), text_of([found]))
-    assert "| uniform | float16 | all keys zero | gradient |" in page_of(read_findings(tmp_path))
+    page = page_of(read_findings(tmp_path))
+    assert "| uniform | float16 | all keys zero | gradient |" in page
+    assert "| uniform | 1e+18 | 1e+18 | 65000 | one entry |" in page
