@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ._precision import is_autocast
 from ._shared_heads import KeepsKeysAndValues, for_every_query_head
 
 
@@ -110,10 +111,19 @@ def room_for(mechanism: str, capacity: int, length: int, more: int) -> int:
 
 
 def write(mechanism: str, what: str, place: Tensor, new: Tensor) -> None:
-    """Copy tokens into their place, which nothing may be stretched to fill."""
+    """Copy tokens into their place, which nothing may be stretched to fill.
+
+    Nor may what is wide be narrowed without a word, except by autocast.
+    """
     if place.shape != new.shape:
         raise ValueError(
             f"{mechanism}: {what} is of shape {tuple(new.shape)}; the state takes "
             f"{tuple(place.shape)}."
+        )
+    fits = new.dtype == place.dtype or is_autocast(new.device.type)
+    if not fits or place.device != new.device:
+        raise ValueError(
+            f"{mechanism}: {what} is {new.dtype} on {new.device}; the state takes {place.dtype} "
+            f"on {place.device}."
         )
     place.copy_(new)

@@ -48,40 +48,43 @@ def channel_decayed_attention(
     size = chunk_size(length)
     # (B, H, n, C, ...)
     q, k, v, steps = (in_chunks(x, size, -2) for x in (q, k, v, log_decay.to(q.dtype)))
-    weights, q, k, decay = _within_chunks(q, k, steps.exp())
+    weights, q, k, total = _within_chunks(q, k, steps)
     updates = k.transpose(-2, -1) @ v  # (B, H, n, D, E)
-    before, after = states_before(decay.unsqueeze(-1), updates, state)
+    before, after = states_before(total.exp().unsqueeze(-1), updates, state)
     out = weights @ v + q @ before
     return out.flatten(2, 3)[:, :, :length], after
 
 
-def _within_chunks(q: Tensor, k: Tensor, decay: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _within_chunks(q: Tensor, k: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Weights of the pairs of a chunk, and what its past and its future see of it.
 
     Blocks of one token are merged with their neighbours, level by level, until the chunk is one
     block. Its queries are kept as the block's start sees them, its keys as its end does.
 
+    Decays of blocks are summed as logarithms: a token's own may be so near to 1 that float32 rounds
+    it by a fifth of what it forgets, and a product of them would be off by as much.
+
     Args:
         q: (..., C, D).
         k: (..., C, D).
-        decay: factor of the state before each token, (..., C, D).
+        steps: log decay of the state before each token, (..., C, D).
 
     Returns:
         The weights, (..., C, C), zero for later keys; queries decayed since the chunk's start and
-        keys decayed until its end, (..., C, D); the decay over all of it, (..., D).
+        keys decayed until its end, (..., C, D); the log decay over all of it, (..., D).
     """
     weights = (q * k).sum(dim=-1)[..., None, None]  # (..., blocks, 1, 1)
-    q, k = (q * decay).unsqueeze(-2), k.unsqueeze(-2)  # (..., blocks, tokens, D)
-    while decay.shape[-2] > 1:
+    q, k = (q * steps.exp()).unsqueeze(-2), k.unsqueeze(-2)  # (..., blocks, tokens, D)
+    while steps.shape[-2] > 1:
         (q_1, q_2), (k_1, k_2), (upper, lower) = (_neighbours(x, -3) for x in (q, k, weights))
-        decay_1, decay_2 = _neighbours(decay, -2)
+        steps_1, steps_2 = _neighbours(steps, -2)
         across = q_2 @ k_1.transpose(-2, -1)
         upper = torch.cat((upper, torch.zeros_like(upper)), dim=-1)
         weights = torch.cat((upper, torch.cat((across, lower), dim=-1)), dim=-2)
-        q = torch.cat((q_1, q_2 * decay_1.unsqueeze(-2)), dim=-2)
-        k = torch.cat((k_1 * decay_2.unsqueeze(-2), k_2), dim=-2)
-        decay = decay_1 * decay_2
-    return weights.squeeze(-3), q.squeeze(-3), k.squeeze(-3), decay.squeeze(-2)
+        q = torch.cat((q_1, q_2 * steps_1.exp().unsqueeze(-2)), dim=-2)
+        k = torch.cat((k_1 * steps_2.exp().unsqueeze(-2), k_2), dim=-2)
+        steps = steps_1 + steps_2
+    return weights.squeeze(-3), q.squeeze(-3), k.squeeze(-3), steps.squeeze(-2)
 
 
 def _neighbours(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,14 @@ from torch import Tensor
 
 _GREATEST = 3.4028234663852886e38
 """Of the numbers of float32, in which features and normalisers are computed."""
-_GREATEST_WHOLE = 2**63 - 1
-"""Of torch's sizes and seeds."""
+_LEAST = 1e-30
+"""Of what divides: its inverse, times an ordinary number, is still a number of float32."""
+_GREATEST_SIZE = 2**31 - 1
+"""No axis of a tensor here is longer: two such make a matrix whose bytes torch still can count."""
+_GREATEST_WIDTH = 2**15 - 1
+"""Of a kernel; its square is still a size."""
+_GREATEST_SEED = 2**63 - 1
+"""Of torch's generators."""
 
 
 def _refuse_beyond_float32(mechanism: str, argument: str, value: float) -> None:
@@ -31,6 +37,11 @@ def positive(mechanism: str, argument: str, value: Any) -> float:
     if not _is_number(value) or value <= 0:
         raise ValueError(f"{mechanism}: {argument} is {value!r}; a number above 0 is needed.")
     _refuse_beyond_float32(mechanism, argument, value)
+    if value < _LEAST:
+        raise ValueError(
+            f"{mechanism}: {argument} is {value!r}; {_LEAST:g} or more is needed, as float32 has "
+            "to hold its inverse."
+        )
     return float(value)
 
 
@@ -48,14 +59,47 @@ def at_least(
     return float(value)
 
 
+def at_most(mechanism: str, argument: str, value: float, most: float, *, because: str) -> float:
+    """A number, already looked at, of ``most`` or less."""
+    if value > most:
+        raise ValueError(
+            f"{mechanism}: {argument} is {value!r}; a number of {most:g} or less is needed, "
+            f"{because}."
+        )
+    return float(value)
+
+
+def share(mechanism: str, argument: str, value: Any, *, because: str) -> float:
+    """A number above 0, and 1 at most."""
+    return at_most(mechanism, argument, positive(mechanism, argument, value), 1, because=because)
+
+
 def whole(mechanism: str, argument: str, value: Any, least: int) -> int:
-    """A whole number of ``least`` or more."""
+    """A whole number of ``least`` or more that can be the size of something."""
+    return _whole(mechanism, argument, value, least, _GREATEST_SIZE)
+
+
+def odd_width(mechanism: str, argument: str, value: Any) -> int:
+    """An odd whole number whose square is still a size: of kernels that keep a grid as it is."""
+    width = _whole(mechanism, argument, value, 1, _GREATEST_WIDTH)
+    if width % 2 == 0:
+        raise ValueError(f"{mechanism}: {argument} is {value}; an odd number is needed.")
+    return width
+
+
+def random_seed(mechanism: str, argument: str, value: Any) -> int:
+    """A whole number of 0 or more that torch's generators take."""
+    return _whole(mechanism, argument, value, 0, _GREATEST_SEED)
+
+
+def _whole(mechanism: str, argument: str, value: Any, least: int, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(
             f"{mechanism}: {argument} is {value!r}; a whole number of {least} or more is needed."
         )
-    if value > _GREATEST_WHOLE:
-        raise ValueError(f"{mechanism}: {argument} is {value!r}; less than 2^63 is needed.")
+    if value > most:
+        power = most.bit_length()
+        raise ValueError(f"{mechanism}: {argument} is {value!r}; less than 2^{power} is needed.")
     return value
 
 
@@ -69,7 +113,7 @@ def flag(mechanism: str, argument: str, value: Any) -> bool:
 def one_of(mechanism: str, argument: str, value: Any, allowed: Sequence[Any]) -> Any:
     """One of a few values."""
     # True == 1, so types are compared too.
-    if not any(value == choice and type(value) is type(choice) for choice in allowed):
+    if not any(type(value) is type(choice) and value == choice for choice in allowed):
         choices = " or ".join(repr(choice) for choice in allowed)
         raise ValueError(f"{mechanism}: {argument} is {value!r}; {choices} is needed.")
     return value

@@ -8,11 +8,16 @@ call that is right pays for one comparison of shapes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from ._checks import whole
+from ._precision import is_autocast
+from ._states import what_is_wrong
 
 if TYPE_CHECKING:
     from .base import Geometry
@@ -59,6 +64,11 @@ def check_heads(
         _refuse_heads(mechanism, g, q, k, v)
     if not (q.dtype == k.dtype == v.dtype) or q.dtype not in _DTYPES or len(dtypes) < len(_DTYPES):
         _check_dtypes(mechanism, dtypes, (("q", q), ("k", k), ("v", v)))
+    if not (q.layout is k.layout is v.layout is torch.strided):
+        raise ValueError(
+            f"{mechanism}: q is of layout {q.layout}, k of {k.layout} and v of {v.layout}; "
+            "torch.strided is needed, as after .to_dense()."
+        )
     if not (q.device == k.device == v.device):
         raise ValueError(
             f"{mechanism}: q is on {q.device}, k on {k.device} and v on {v.device}; one device "
@@ -93,7 +103,7 @@ def check_tokens(
         if parameter.dtype == x.dtype:
             return
         theirs = theirs or parameter.dtype
-    if theirs and not torch.is_autocast_enabled(x.device.type):
+    if theirs and not is_autocast(x.device.type):
         raise ValueError(
             f"{mechanism}: x is {x.dtype} and the parameters are {theirs}; one dtype is needed, "
             f"as after .to(x.dtype)."
@@ -102,13 +112,23 @@ def check_tokens(
 
 def with_checked_tokens(step: Callable[..., tuple[Tensor, Any]]) -> Callable[..., Any]:
     """A core's `step` that first looks at its tokens, and then whether the state was theirs."""
+    takes = keywords_of(step)
 
     @functools.wraps(step)
     def checked(self: Any, q: Tensor, k: Tensor, v: Tensor, state: Any, **gates: Any) -> Any:
         if torch.compiler.is_compiling() or not self.capabilities.recurrent:
             return step(self, q, k, v, state, **gates)
         self._check_step(q, k, v)
-        out, after = step(self, q, k, v, state, **gates)
+        if gates:
+            refuse_unknown(self.name, gates, takes, where=" for a step")
+            check_devices(self.name, q, gates)
+        if not isinstance(state, Tensor | tuple):  # sums would take None or 0 for an empty one
+            _refuse_another_state(self, q, k, state)
+        try:
+            out, after = step(self, q, k, v, state, **gates)
+        except (AttributeError, LookupError, RuntimeError, TypeError) as error:
+            _refuse_another_state(self, q, k, state, error)
+            raise
         if out.shape[0] != q.shape[0]:
             raise ValueError(
                 f"{self.name}: the state is of a batch of {out.shape[0]}, and the tokens are of "
@@ -117,6 +137,63 @@ def with_checked_tokens(step: Callable[..., tuple[Tensor, Any]]) -> Callable[...
         return out, after
 
     return checked
+
+
+def with_checked_sizes(init_state: Callable[..., Any]) -> Callable[..., Any]:
+    """An `init_state` that first looks at the batch size and the dtype."""
+
+    @functools.wraps(init_state)
+    def checked(self: Any, batch_size: int, **settings: Any) -> Any:
+        if not torch.compiler.is_compiling() and self.capabilities.recurrent:
+            whole(self.name, "batch_size", batch_size, 0)
+            dtype = settings.get("dtype", torch.float32)  # Python says which argument is missing
+            if dtype not in _DTYPES:
+                raise ValueError(
+                    f"{self.name}: dtype is {dtype}; one of {', '.join(_DTYPES.values())} is "
+                    "needed, that of the tokens to come."
+                )
+        return init_state(self, batch_size, **settings)
+
+    return checked
+
+
+def _refuse_another_state(
+    core: Any, q: Tensor, k: Tensor, state: Any, error: Exception | None = None
+) -> None:
+    """Raise a ValueError that says how a state differs from the core's own, if it does."""
+    why = what_is_wrong(state, core._empty_state_like(q, k), q.dtype, q.device)
+    if why is not None:
+        raise ValueError(f"{core.name}: {why}.") from error
+
+
+def keywords_of(method: Callable[..., Any]) -> tuple[str, ...] | None:
+    """What a method takes by keyword, self aside; None if it takes anything."""
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return tuple(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
+
+
+def check_devices(mechanism: str, q: Any, keywords: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless masks and gates are where the queries are."""
+    for argument, x in keywords.items():
+        if isinstance(x, Tensor) and isinstance(q, Tensor) and x.device != q.device:
+            raise ValueError(
+                f"{mechanism}: {argument} is on {x.device} and q on {q.device}; one device for "
+                "all is needed."
+            )
+
+
+def refuse_unknown(
+    mechanism: str, keywords: Mapping[str, Any], takes: Sequence[str] | None, *, where: str = ""
+) -> None:
+    """Say which argument a mechanism does not take, and which ones it does; None for any."""
+    for key in keywords:
+        if takes is not None and key not in takes:
+            raise ValueError(
+                f"{mechanism}: {key} was given; it takes no such argument{where}, but "
+                f"{', '.join(takes) or 'none'}."
+            )
 
 
 def _refuse_others(mechanism: str, given: Sequence[tuple[str, Any]]) -> None:
@@ -140,7 +217,7 @@ def _check_dtypes(
     mechanism: str, dtypes: Sequence[str], given: Sequence[tuple[str, Tensor]]
 ) -> None:
     """Each one accepted, and all of them alike unless torch will make them so."""
-    is_cast = torch.is_autocast_enabled(given[0][1].device.type)
+    is_cast = is_autocast(given[0][1].device.type)
     for argument, x in given:
         name = str(x.dtype).removeprefix("torch.")
         if name not in dtypes and not (is_cast and x.is_floating_point()):

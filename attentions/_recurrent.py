@@ -21,7 +21,7 @@ from ._delta_rule import (
     reference_delta_rule,
     unit_length,
 )
-from ._gates import hide_steps, log_decay_gate, token_gate
+from ._gates import ERASED, hide_steps, log_decay_gate, token_gate
 from ._masks import hide_keys
 from ._precision import wide_dtype, widen
 from .base import Attention, CallShape, Geometry
@@ -72,7 +72,8 @@ class HeadDecay(MatrixState):
     def _log_decay(self, q: Tensor, given: Tensor | None) -> Tensor:
         """(B, H, N) as given, or else (1, H, 1)."""
         if given is None:
-            return self.head_log_decay(q.device)[None, :, None]
+            # One that was learned to be infinite, or nearly so, erases.
+            return self.head_log_decay(q.device)[None, :, None].clamp(min=ERASED)
         return log_decay_gate(self.name, given, q.shape[:3])
 
     def _written_out(self, q: Tensor, k: Tensor, v: Tensor, given: Tensor | None) -> Tensor:
@@ -147,7 +148,7 @@ class DeltaCore(MatrixState):
     ) -> tuple[Tensor, Tensor]:
         """Beta and log decay as given, (B, H, N), or else (1, H or 1, 1)."""
         written = widen(self.beta_logit).sigmoid()[None, :, None]
-        forgotten = self.head_log_decay(q.device)[None, :, None]
+        forgotten = self.head_log_decay(q.device)[None, :, None].clamp(min=ERASED)
         if beta is not None:
             written = token_gate(self.name, "beta", beta, q.shape[:3])
         if log_decay is not None:

@@ -59,6 +59,11 @@ class KeepsKeysAndValues(Attention):
         check_heads(self.name, self.geometry, dtypes, q, k, v, num_kv_heads=fewer)
         equal_lengths(self.name, q, k, "a step")
 
+    def _empty_state_like(self, q: Tensor, k: Tensor) -> Any:
+        """Of as many heads of keys and values as were given."""
+        meta = torch.device("meta")
+        return self.init_state(q.shape[0], dtype=q.dtype, device=meta, num_kv_heads=k.shape[1])
+
 
 class SharedHeads(Attention):
     """Any core, given fewer heads of keys and values than of queries.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from ._checks import equal_lengths
-from ._inputs import check_heads, check_tokens, with_checked_tokens
+from ._inputs import (
+    check_devices,
+    check_heads,
+    check_tokens,
+    keywords_of,
+    refuse_unknown,
+    with_checked_sizes,
+    with_checked_tokens,
+)
 from .capabilities import Capabilities
 
 
@@ -47,8 +54,8 @@ class Geometry:
             unless given.
 
     Raises:
-        ValueError: a size below 1, a grid whose area is not ``seq_len``, or heads that cannot be
-            shared evenly.
+        ValueError: a size below 1 or of 2^31 or more, a grid whose area is not ``seq_len``, or
+            heads that cannot be shared evenly.
     """
 
     num_heads: int
@@ -70,6 +77,8 @@ class Geometry:
                 raise ValueError(
                     f"Geometry.{name} is {value!r}; a whole number of 1 or more is needed."
                 )
+            if value >= 2**31:  # also, a grid would be looked for over billions of sides
+                raise ValueError(f"Geometry.{name} is {value!r}; less than 2^31 is needed.")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"Geometry.num_kv_heads is {self.num_kv_heads}; a divisor of num_heads, "
@@ -169,7 +178,7 @@ class Mechanism(nn.Module, ABC):
         """
         if not torch.compiler.is_compiling():
             if keywords:
-                _refuse_unknown(type(self), keywords)
+                refuse_unknown(self.name, keywords, _keywords_of(type(self)))
             self._check_inputs(inputs, keywords)
         return super().__call__(*inputs, **keywords)
 
@@ -204,24 +213,10 @@ class Mechanism(nn.Module, ABC):
         return copies * (shape.num_tokens * shape.head_dim + shape.num_keys * per_key)
 
 
-def _refuse_unknown(cls: type[Mechanism], keywords: Mapping[str, Any]) -> None:
-    """Say which argument a mechanism does not take, and which ones it does."""
-    takes = _keywords_of(cls)
-    for key in keywords:
-        if takes is not None and key not in takes:
-            raise ValueError(
-                f"{cls.name}: {key} was given; it takes no such argument, but "
-                f"{', '.join(takes) or 'none'}."
-            )
-
-
 @cache
 def _keywords_of(cls: type[Mechanism]) -> tuple[str, ...] | None:
     """What `forward` takes by keyword; None if it takes anything."""
-    parameters = list(inspect.signature(cls.forward).parameters.values())[1:]
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return None
-    return tuple(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
+    return keywords_of(cls.forward)
 
 
 class Attention(Mechanism):
@@ -242,10 +237,12 @@ class Attention(Mechanism):
     """
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """Put the check of tokens before `step`; before `forward` stands `__call__`."""
+        """Put checks before `step` and `init_state`; before `forward` stands `__call__`."""
         super().__init_subclass__(**keywords)
         if "step" in cls.__dict__:
             cls.step = with_checked_tokens(cls.step)  # type: ignore[method-assign]
+        if "init_state" in cls.__dict__:
+            cls.init_state = with_checked_sizes(cls.init_state)  # type: ignore[method-assign]
 
     @abstractmethod
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -257,10 +254,15 @@ class Attention(Mechanism):
             inputs = [*inputs, *(keywords[name] for name in rest if name in keywords)]
         if len(inputs) == 3:
             check_heads(self.name, self.geometry, self.capabilities.dtypes, *inputs)
+            check_devices(self.name, inputs[0], keywords)
 
     def _check_step(self, q: Tensor, k: Tensor, v: Tensor) -> None:
         check_heads(self.name, self.geometry, self.capabilities.dtypes, q, k, v)
         equal_lengths(self.name, q, k, "a step")
+
+    def _empty_state_like(self, q: Tensor, k: Tensor) -> Any:
+        """The state that the first step of such tokens needs, without its memory."""
+        return self.init_state(q.shape[0], dtype=q.dtype, device=torch.device("meta"))
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor | None:
         """The same function in its slow, obvious form, for checking `forward`; None if not given.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ._checks import equal_lengths, whole
+from ._checks import equal_lengths, random_seed, whole
 from ._precision import widen
 from ._sdpa import fused_softmax, needs_tiles
 from .base import Attention, CallShape, Geometry
@@ -42,7 +42,8 @@ class BlockSparse(Attention):
     Hazards:
         - A pair outside of the pattern is not seen, however well it matches: far tokens meet over
           several layers only.
-        - Gradients are those of torch's kernel, with what it does to large entries: see `softmax`.
+        - Large scores are computed tile by tile where gradients are wanted, and not by torch's
+          kernel: see `softmax`.
 
     Differences:
         - The paper leaves open which blocks are global; half are the first and half the last ones,
@@ -76,7 +77,7 @@ class BlockSparse(Attention):
         self.reach = num_window_blocks // 2
         self.num_global = whole(self.name, "num_global_blocks", num_global_blocks, 0)
         self.num_random = whole(self.name, "num_random_blocks", num_random_blocks, 0)
-        self.seed = whole(self.name, "seed", seed, 0)
+        self.seed = random_seed(self.name, "seed", seed)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""

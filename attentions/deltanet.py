@@ -42,6 +42,9 @@ class DeltaNet(DeltaCore):
     their length unless asked. The papers' recurrence has no 1/sqrt(head_dim), the authors' code
     has: ``scale=1`` leaves it out. SiLU and short convolution belong to the papers' layer.
 
+    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed; a
+    query whose keys are all hidden gets zeros.
+
     Hazards:
         - With ``normalise_keys=False`` keys longer than sqrt(2 / beta) let the state grow without
           bound.

@@ -17,6 +17,7 @@ from ._delta_rule import (
     reference_delta_rule,
     unit_length,
 )
+from ._float16_layers import float16_in_float32, project
 from ._gates import RATES, STEPS, SelectiveDecay, spread
 from ._heads import merge_heads, split_heads
 from ._norms import normalise, reference_normalise
@@ -62,6 +63,9 @@ class GatedDeltaNet(DeltaCore):
 
     Keys, queries and scale are as for `DeltaNet`, for the same reasons; SiLU, short convolution,
     output norm and gate are in `gated_deltanet_layer`.
+
+    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed; a
+    query whose keys are all hidden gets zeros.
 
     Hazards:
         - With ``normalise_keys=False`` keys longer than sqrt(2 / beta) let the state grow without
@@ -189,13 +193,17 @@ class GatedDeltaNetLayer(AttentionLayer):
         self.gate = nn.Linear(channels, values, bias=False) if output_gate else None
         self.proj = nn.Linear(values, channels, bias=False)
 
+    @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        parts = functional.silu(convolve_tokens(self.qkv(x), self.conv)).split(self.widths, dim=-1)
+        tokens = convolve_tokens(project(x, self.qkv), self.conv)
+        parts = functional.silu(tokens).split(self.widths, dim=-1)
         q, k, v = (split_heads(part, self.geometry.num_heads) for part in parts)
-        a, b = self.ab(x).chunk(2, dim=-1)
+        a, b = project(x, self.ab).chunk(2, dim=-1)
         mixed = merge_heads(self._mix(q, k, v, a=a, b=b))
-        return self.proj(mixed if self.gate is None else mixed * functional.silu(self.gate(x)))  # type: ignore[no-any-return]
+        if self.gate is not None:
+            mixed = mixed * functional.silu(project(x, self.gate))
+        return project(mixed, self.proj)
 
     @in_wide_precision
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, a: Tensor, b: Tensor) -> Tensor:

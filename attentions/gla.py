@@ -11,7 +11,8 @@ from torch.nn import functional
 from ._channel_decay import channel_chunked_flops, channel_decayed_attention, channel_elements
 from ._checks import equal_lengths, one_of, positive, whole
 from ._decay import decayed_flops
-from ._gates import hide_steps, log_decay_gate
+from ._float16_layers import float16_in_float32, project
+from ._gates import ERASED, hide_steps, log_decay_gate
 from ._heads import merge_heads, split_heads
 from ._masks import hide_keys
 from ._norms import normalise, reference_normalise
@@ -47,7 +48,8 @@ class Gla(MatrixState):
     starts at decay_logit = 0, where the projection that computes it in `gla_layer` starts on
     average.
 
-    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed.
+    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed; a
+    query whose keys are all hidden gets zeros.
 
     Hazards:
         - A chunked form that divides by the decay of a chunk's start overflows; here only decays
@@ -104,7 +106,7 @@ class Gla(MatrixState):
         if given is not None:
             return log_decay_gate(self.name, given, q.shape)
         learned = functional.logsigmoid(widen(self.decay_logit)) / self.temperature
-        return learned[None, :, None].expand(-1, -1, q.shape[2], -1)
+        return learned.clamp(min=ERASED)[None, :, None].expand(-1, -1, q.shape[2], -1)
 
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, state: Tensor, *, log_decay: Tensor | None = None
@@ -211,17 +213,19 @@ class GlaLayer(AttentionLayer):
         self.norm = (nn.RMSNorm if norm == "rms" else nn.LayerNorm)(geometry.value_dim, eps=1e-5)
         self.proj = nn.Linear(values, channels, bias=False)
 
+    @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        q, k, v, r = self.qkvr(x).split(self.widths, dim=-1)
+        q, k, v, r = project(x, self.qkvr).split(self.widths, dim=-1)
         q, k, v = (split_heads(part, self.geometry.num_heads) for part in (q, k, v))
         log_decay = functional.logsigmoid(widen(self._decay_logits(x))) / self.temperature
         mixed = self._mix(q, k, v, log_decay=log_decay)
-        return self.proj(merge_heads(mixed) * functional.silu(r))  # type: ignore[no-any-return]
+        return project(merge_heads(mixed) * functional.silu(r), self.proj)
 
     def _decay_logits(self, x: Tensor) -> Tensor:
         """W_2 W_1 x + b, (B, H, N, D)."""
-        return split_heads(self.decay_up(self.decay_down(x)), self.geometry.num_heads)
+        low_rank = project(x, self.decay_down)
+        return split_heads(project(low_rank, self.decay_up), self.geometry.num_heads)
 
     @in_wide_precision
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor) -> Tensor:

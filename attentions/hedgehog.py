@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ._checks import equal_lengths, flag, one_of, positive
+from ._checks import equal_lengths, flag, one_of, share
 from ._kernel_attention import (
     KernelState,
     causal_kernel_attention,
@@ -95,7 +95,7 @@ class Hedgehog(Attention):
             code has none unless asked.
         tie_heads: one map for all heads, as in flash-linear-attention.
         tie_qk: one map for queries and keys.
-        eps: the least feature, and added to the sum of weights.
+        eps: the least feature, and added to the sum of weights; 1 at most.
     """
 
     def __init__(
@@ -111,7 +111,8 @@ class Hedgehog(Attention):
         self.normaliser = one_of(self.name, "normaliser", normaliser, ("separate", "joint"))
         flag(self.name, "bias", bias)
         num_maps = 1 if flag(self.name, "tie_heads", tie_heads) else geometry.num_heads
-        self.eps = positive(self.name, "eps", eps)
+        because = "since the features that it bounds are shares"
+        self.eps = share(self.name, "eps", eps, because=because)
         self.map_q = HeadwiseLinear(num_maps, geometry.head_dim, bias=bias)
         self.map_k = self.map_q
         if not flag(self.name, "tie_qk", tie_qk):

@@ -39,6 +39,9 @@ class Lightning(HeadDecay):
     of two; for any other number those of the power of two below, then every other one of the power
     above.
 
+    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed; a
+    query whose keys are all hidden gets zeros.
+
     Hazards:
         - There is no scale and no normaliser: outputs grow with head_dim and with the length, and
           models put a norm behind it.

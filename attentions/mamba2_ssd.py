@@ -15,6 +15,7 @@ from ._decay import (
     decayed_elements,
     decayed_flops,
 )
+from ._float16_layers import float16_in_float32, project
 from ._gates import RATES, STEPS, SelectiveDecay, spread
 from ._heads import merge_heads, split_heads
 from ._norms import normalise, reference_normalise
@@ -57,6 +58,9 @@ class Mamba2Ssd(HeadDecay):
     from the authors' range of 0.001 to 1.6 per token, slow heads first. No 1/sqrt(head_dim).
 
     The skip D x, the short convolution, norm and gate are in `mamba2_ssd_layer`.
+
+    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed; a
+    query whose keys are all hidden gets zeros.
 
     Hazards:
         - There is no scale and no normaliser: outputs grow with the size of the state, and models
@@ -168,15 +172,16 @@ class Mamba2SsdLayer(AttentionLayer):
         self.norm = nn.RMSNorm(values, eps=1e-5)
         self.out_proj = nn.Linear(values, channels, bias=False)
 
+    @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         z, mixed, dt = self._project(x)
         q, k, v = self._split(functional.silu(convolve_tokens(mixed, self.conv)))
-        return self.out_proj(self._mix(q, k, v, dt=dt, z=z))  # type: ignore[no-any-return]
+        return project(self._mix(q, k, v, dt=dt, z=z), self.out_proj)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         widths = [self.widths[0], sum(self.widths), self.geometry.num_heads]
-        z, mixed, dt = self.in_proj(x).split(widths, dim=-1)
+        z, mixed, dt = project(x, self.in_proj).split(widths, dim=-1)
         return z, mixed, dt
 
     def _split(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:

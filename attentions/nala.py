@@ -7,14 +7,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from . import _official
-from ._checks import at_least, equal_lengths, fills_grid, one_of, positive
+from ._checks import at_least, at_most, equal_lengths, fills_grid, one_of, positive
 from ._engine import attention_by_tiles
 from ._engine_forms import by_tiles, known_form, refuse_mask
 from ._engine_kernel import Kernel
 from ._engine_nala import NormAwareQueries, SignedPowers
 from ._engine_tiles import tile_elements
 from ._feature_maps import direction, norm_aware_power, sign_split
-from ._grid import convolve_on_grid, depthwise, reference_depthwise
+from ._float16_layers import convolve, float16_in_float32, normalise, project
+from ._grid import depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
 from ._kernel_attention import (
     divide,
@@ -32,15 +33,20 @@ from .registry import register_attention
 
 _SOURCE = "Meng et al., 2026, NaLaFormer, arXiv:2506.21137"
 _LEPE_SIZE = 5
+_GREATEST = 32.0
+"""Of powers: 16 to it is the first power of two that float32 does not hold."""
 
 
 def check_powers(mechanism: str, lam: float, tau: float, key_power: float) -> None:
-    """Refuse exponents below 1: their gradient at an entry of zero is infinite."""
-    positive(mechanism, "lam", lam)
-    positive(mechanism, "tau", tau)
+    """Refuse exponents below 1, or so large that entries of 1/16 and 16 leave float32."""
+    lam, tau = positive(mechanism, "lam", lam), positive(mechanism, "tau", tau)
     because = "or gradients at zero are infinite"
     at_least(mechanism, "lam * tau (the least power)", lam * tau, 1, because=because)
     at_least(mechanism, "key_power", key_power, 1, because=because)
+    because = "or features are no numbers of float32"
+    greatest = lam * (tau + 1)
+    at_most(mechanism, "lam * (tau + 1) (the greatest power)", greatest, _GREATEST, because=because)
+    at_most(mechanism, "key_power", key_power, _GREATEST, because=because)
 
 
 @register_attention(
@@ -91,8 +97,8 @@ class Nala(Attention):
         geometry: the shape to build for.
         rope: whether to rotate; head_dim must then be a multiple of 4.
         lam: scale of the queries' power.
-        tau: its offset; lam * tau must be 1 or more.
-        key_power: power of the keys, 1 or more.
+        tau: its offset; lam * tau must be 1 or more, lam * (tau + 1) 32 or less.
+        key_power: power of the keys, 1 to 32.
         eps: added to the mean weight.
         implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
             take no mask and have a key_power of 3; a zero query gives NaN there.
@@ -213,6 +219,9 @@ class NalaLayer(AttentionLayer):
         q, k, v, g = qkvg(x)
         out = proj(norm(nala(q, k, v) + lepe(v)) * silu(g))
 
+    On a processor, float16 tokens are computed in float32; what leaves float16's range stops at its
+    largest number.
+
     Hazards:
         - Those of its core, `nala`; the norm behind it hides that weights do not sum to 1.
 
@@ -251,13 +260,15 @@ class NalaLayer(AttentionLayer):
         self.norm = nn.LayerNorm(channels)
         self.proj = nn.Linear(channels, channels)
 
+    @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         fills_grid(self.name, x.shape[1], self.geometry.grid)
-        q, k, v, gate = self.qkvg(x).chunk(4, dim=-1)
+        q, k, v, gate = project(x, self.qkvg).chunk(4, dim=-1)
         mixed = self.core(*(split_heads(part, self.geometry.num_heads) for part in (q, k, v)))
-        local = convolve_on_grid(v, self.lepe, self.geometry.grid)
-        return self.proj(self.norm(merge_heads(mixed) + local) * functional.silu(gate))  # type: ignore[no-any-return]
+        local = convolve(v, self.lepe, self.geometry.grid)
+        normed = normalise(merge_heads(mixed) + local, self.norm)
+        return project(normed * functional.silu(gate), self.proj)
 
     def reference(self, x: Tensor) -> Tensor:
         """Around the core's reference, with convolution, norm and gate written out."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._checks import one_of
 from ._extras import load
 from .base import Geometry
 from .capabilities import Capabilities
@@ -41,7 +42,7 @@ class PerformerPeer(Performer):
     Args:
         geometry: the shape to build for; not causal.
         num_features: as for `performer`.
-        kernel: as for `performer`.
+        kernel: ``"softmax"`` or ``"relu"``, as for `performer`.
         ortho_scaling: as for `performer`.
         projection_seed: as for `performer`; the projection is never drawn again.
     """
@@ -54,6 +55,7 @@ class PerformerPeer(Performer):
         ortho_scaling: int = 0,
         projection_seed: int = 0,
     ) -> None:
+        one_of(self.name, "kernel", kernel, ("softmax", "relu"))
         super().__init__(
             geometry,
             num_features=num_features,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import _official
-from ._checks import at_least, equal_lengths, one_of, whole
+from ._checks import at_least, at_most, equal_lengths, one_of, random_seed, whole
 from ._engine import attention_by_tiles
 from ._engine_causal import causal_elements, causal_flops
 from ._engine_forms import by_tiles, known_form, refuse_mask
@@ -38,6 +38,8 @@ from .base import Attention, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
 
+_UNPROJECTED = "relu_unprojected"
+_KERNELS = ("softmax", "relu", _UNPROJECTED)
 _LEAST_EPS = 1e-18
 """No weight is below eps^2, and their sum divides: the square of this is still a float32 number."""
 
@@ -63,6 +65,7 @@ class Performer(Attention):
 
         softmax:  phi(x)_m = F^(-1/2) (exp(c w_m . x - c^2 ||x||^2 / 2 - max) + eps)
         relu:     phi(x)_m = relu(c w_m . x) + relu_eps
+        relu_unprojected:  phi(x) = relu(x) + relu_eps
 
     The maximum is of c w . x, over the features for a query and over features and tokens for the
     keys; it passes no gradient.
@@ -84,13 +87,18 @@ class Performer(Attention):
           earlier outputs; here the maximum runs along.
         - eps is 1e-4 in performer-pytorch and 1e-6 in Google's code: ``eps``, the former's by
           default. It is part of the result, not only of its safety.
-        - Google's ReLU kernel has no projection and no D^(-1/4) unless asked; ours has both, as
-          performer-pytorch.
+        - Google's ReLU kernel has no projection and no D^(-1/4) unless asked, performer-pytorch's
+          has both: ``kernel="relu_unprojected"`` and ``"relu"``.
+        - Google's code has 256 features by default, performer-pytorch int(D ln D):
+          ``num_features``, the latter's by default.
+        - Google's JAX code can draw a projection at every call, seeded by the queries, and adds
+          2e-6 to a sum of weights that is nearly zero. Neither is offered: here a draw depends on
+          its seed alone, and the floors keep the sum above zero.
 
     Args:
         geometry: the shape to build for.
-        num_features: F; int(D ln D) if None.
-        kernel: ``"softmax"`` or ``"relu"``.
+        num_features: F; int(D ln D) if None, and D without a projection.
+        kernel: ``"softmax"``, ``"relu"``, or ``"relu_unprojected"``, which draws nothing.
         eps: the floor of softmax features. 1e-4 is that of performer-pytorch, 1e-6 Google's.
         relu_eps: the floor of ReLU features.
         ortho_scaling: 0 for rows as long as Gaussian vectors, 1 for all of length sqrt(D).
@@ -98,8 +106,8 @@ class Performer(Attention):
             projection for ever.
         projection_seed: seeds all projections.
         implementation: ``"auto"``, ``"plain"``, or ``"official"``: the operators of
-            performer-pytorch, which take no mask. Its causal form sees the future through the
-            keys' maximum, and is not offered.
+            performer-pytorch, which take no mask and project always. Its causal form sees the
+            future through the keys' maximum, and is not offered.
     """
 
     projection: Tensor
@@ -118,27 +126,38 @@ class Performer(Attention):
     ) -> None:
         super().__init__(geometry)
         dim = geometry.head_dim
+        self.kernel = one_of(self.name, "kernel", kernel, _KERNELS)
+        self.is_relu = kernel != "softmax"
         if num_features is None:
-            num_features = max(1, int(dim * math.log(dim)))
-        because = "since sums of its square divide"
+            num_features = dim if kernel == _UNPROJECTED else max(1, int(dim * math.log(dim)))
         self.num_features = whole(self.name, "num_features", num_features, 1)
-        self.kernel = one_of(self.name, "kernel", kernel, ("softmax", "relu"))
-        self.eps = at_least(self.name, "eps", eps, _LEAST_EPS, because=because)
-        self.relu_eps = at_least(self.name, "relu_eps", relu_eps, _LEAST_EPS, because=because)
+        if kernel == _UNPROJECTED:
+            argument = f"num_features with kernel={kernel!r}"
+            one_of(self.name, argument, num_features, (dim,))
+        because = "since sums of its square divide"
+        for argument, floor in (("eps", eps), ("relu_eps", relu_eps)):
+            at_least(self.name, argument, floor, _LEAST_EPS, because=because)
+            at_most(self.name, argument, floor, 1, because="as features are about 1 at most")
+        self.eps, self.relu_eps = float(eps), float(relu_eps)
         self.ortho_scaling = one_of(self.name, "ortho_scaling", ortho_scaling, (0, 1))
         self.redraw_interval = whole(self.name, "redraw_interval", redraw_interval, 0)
-        self.projection_seed = whole(self.name, "projection_seed", projection_seed, 0)
+        self.projection_seed = random_seed(self.name, "projection_seed", projection_seed)
         self.implementation = known_form(self.name, implementation)
         if implementation == "official" and geometry.causal:
             raise ValueError(
                 f"{self.name}: implementation is 'official' and the geometry causal; 'auto' or "
                 "'plain' is needed, as that code's causal form sees the future."
             )
+        if implementation == "official":
+            why = "kernel with implementation='official'"
+            one_of(self.name, why, kernel, ("softmax", "relu"))
         self.num_redraws = 0
         self._calls_since_draw = 0
         self.register_buffer("projection", self._draw().to(torch.get_default_dtype()))
 
     def _draw(self) -> Tensor:
+        if self.kernel == _UNPROJECTED:
+            return torch.empty(0, self.geometry.head_dim, device="cpu")
         return orthogonal_gaussian(
             self.num_features,
             self.geometry.head_dim,
@@ -169,12 +188,17 @@ class Performer(Attention):
         if self.implementation == "official":
             refuse_mask(self.name, key_mask)
             return self._official(q, k, v)
-        has_kernel = self.kernel == "relu" or not self.geometry.causal
-        if has_kernel and by_tiles(self.implementation, key_mask, q, k, v):
+        if self._has_tiles(self.geometry.causal) and by_tiles(
+            self.implementation, key_mask, q, k, v
+        ):
             # A redraw must not change what is still to be differentiated.
             plain = functools.partial(self._plain, projection=self.projection)
             return attention_by_tiles(self._kernel(q), q, k, v, plain=plain)
         return self._plain(q, k, v, key_mask=key_mask)
+
+    def _has_tiles(self, causal: bool) -> bool:
+        """Whether the engine knows the features; causal, not those with a running maximum."""
+        return self.kernel == "relu" or (self.kernel == "softmax" and not causal)
 
     @in_wide_precision
     def _plain(
@@ -195,7 +219,7 @@ class Performer(Attention):
     def _kernel(self, q: Tensor) -> Kernel:
         dtype = wide_dtype(q.dtype)
         features = RectifiedFeatures(RandomProjection.of(self.projection, dtype), self.relu_eps)
-        if self.kernel == "relu":
+        if self.is_relu:
             return Kernel(
                 queries=features,
                 keys=features,
@@ -212,13 +236,13 @@ class Performer(Attention):
 
     def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         projection = self.projection.to(q.dtype)
-        eps = self.relu_eps if self.kernel == "relu" else self.eps
+        eps = self.relu_eps if self.is_relu else self.eps
         return _official.performer(q, k, v, projection, kernel=self.kernel, eps=eps)
 
     def query_features(self, q: Tensor, projection: Tensor | None = None) -> Tensor:
         """phi(q): (B, H, N, D) -> (B, H, N, F); by another projection than the current if given."""
         projected = self._project(q, projection)
-        if self.kernel == "relu":
+        if self.is_relu:
             return projected.relu() + self.relu_eps
         peak = projected.detach().amax(dim=-1, keepdim=True)
         return self._scaled((projected - self._half_square(q) - peak).exp() + self.eps)
@@ -228,13 +252,15 @@ class Performer(Attention):
     ) -> Tensor:
         """phi(k): (B, H, M, D) -> (B, H, M, F); zeros for a hidden key, which sets no maximum."""
         projected = self._project_keys(k, key_mask, projection)
-        if self.kernel == "relu":
+        if self.is_relu:
             return hide_keys(self.name, projected.relu() + self.relu_eps, key_mask)
         peak = projected.detach().amax(dim=(-2, -1), keepdim=True)
         phi = self._scaled((projected - self._half_square(k) - peak).exp() + self.eps)
         return hide_keys(self.name, phi, key_mask)
 
     def _project(self, x: Tensor, projection: Tensor | None) -> Tensor:
+        if self.kernel == _UNPROJECTED:
+            return x
         scale = math.sqrt(math.sqrt(1 / self.geometry.head_dim))
         rows = self.projection if projection is None else projection
         return (x * scale) @ rows.to(x.dtype).T  # c w_m . x
@@ -261,7 +287,7 @@ class Performer(Attention):
         """Zeros; float32 for half inputs."""
         g = self.geometry
         sizes = (batch_size, g.num_heads, self.num_features, g.value_dim)
-        kind = KernelState if self.kernel == "relu" else RunningMaxState
+        kind = KernelState if self.is_relu else RunningMaxState
         return kind.empty(sizes, dtype=wide_dtype(dtype), device=device)
 
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -280,7 +306,7 @@ class Performer(Attention):
         projection: Tensor | None,
     ) -> tuple[Tensor, Any]:
         phi_q = self.query_features(q, projection)
-        if self.kernel == "relu":
+        if self.is_relu:
             phi_k = self.key_features(k, key_mask, projection)
             return causal_kernel_attention(phi_q, phi_k, v, 0.0, state)
         projected = self._project_keys(k, key_mask, projection)
@@ -301,10 +327,10 @@ class Performer(Attention):
 
     def _reference_weights(self, q: Tensor, k: Tensor) -> Tensor:
         scale = q.shape[-1] ** -0.25
-        logits_q, logits_k = (
-            torch.einsum("bhnd,fd->bhnf", scale * x, self.projection.to(x.dtype)) for x in (q, k)
-        )
-        if self.kernel == "relu":
+        rows, logits_q, logits_k = self.projection.to(q.dtype), q, k
+        if self.kernel != _UNPROJECTED:
+            logits_q, logits_k = (torch.einsum("bhnd,fd->bhnf", scale * x, rows) for x in (q, k))
+        if self.is_relu:
             phi_q, phi_k = (x.clamp(min=0) + self.relu_eps for x in (logits_q, logits_k))
             return torch.einsum("bhnf,bhmf->bhnm", phi_q, phi_k)
         square_q, square_k = ((scale * x).pow(2).sum(-1, keepdim=True) / 2 for x in (q, k))
@@ -331,18 +357,19 @@ class Performer(Attention):
         if not shape.causal:
             return self.flops(shape)
         chunked = running_max_flops
-        if self.kernel == "relu":
-            chunked = causal_flops if self.implementation == "auto" else chunked_kernel_flops
+        if self.is_relu:
+            in_tiles = self.implementation == "auto" and self._has_tiles(shape.causal)
+            chunked = causal_flops if in_tiles else chunked_kernel_flops
         return self._projection_flops(shape) + chunked(shape, self.num_features)
 
     def _projection_flops(self, shape: CallShape) -> int:
         tokens = shape.num_tokens + shape.num_keys
-        return 2 * tokens * shape.head_dim * self.num_features
+        rows = 0 if self.kernel == _UNPROJECTED else self.num_features
+        return 2 * tokens * shape.head_dim * rows
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
         """The engine's tiles; else inputs in float32, features, more than D of them, output."""
-        has_kernel = self.kernel == "relu" or not shape.causal
-        if self.implementation == "auto" and has_kernel:
+        if self.implementation == "auto" and self._has_tiles(shape.causal):
             elements = causal_elements if shape.causal else tile_elements
             maps = 5.5 if backward else None
             return elements(shape, self.num_features, forward_maps=2, backward_maps=maps)

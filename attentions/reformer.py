@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ._checks import equal_lengths, flag, whole
+from ._checks import equal_lengths, flag, random_seed, whole
 from ._feature_maps import direction
 from ._precision import in_wide_precision
 from .base import Attention, CallShape, Geometry
@@ -128,7 +128,7 @@ class Reformer(Attention):
                 "which tokens lie next to a bucket depends on the future."
             )
         self.count_duplicates = flag(self.name, "count_duplicates", count_duplicates)
-        self.seed = whole(self.name, "seed", seed, 0)
+        self.seed = random_seed(self.name, "seed", seed)
         self.factors = _even_factors(num_buckets, at_most=2 * chunk_size)
         self.register_buffer("rotations", self._draw().to(torch.get_default_dtype()))
 

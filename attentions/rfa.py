@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ._causal_sums import causal_sums, causal_sums_flops, with_ones
-from ._checks import equal_lengths, flag, one_of, positive, whole
+from ._checks import equal_lengths, flag, one_of, positive, random_seed, whole
+from ._decay import chunked_flops, decayed_attention, decayed_elements
 from ._feature_maps import direction
+from ._gates import ERASED, hide_steps
 from ._kernel_attention import (
-    CHUNK,
     kernel_elements,
     kernel_flops,
     weight_sums,
     weighted_values,
 )
-from ._masks import causal_pairs, hide_keys
+from ._masks import hide_keys
 from ._orthogonal import orthogonal_gaussian
 from ._precision import in_wide_precision, wide_dtype, widen, without_autocast
 from .base import Attention, CallShape, Geometry
@@ -68,6 +70,8 @@ class Rfa(Attention):
           times as large: ``eps``.
         - Paper and authors' code take directions, fast-transformers takes x / D^(1/4):
           ``normalise``.
+        - fast-transformers' smoothed variant, which appends a constant feature so that sums stay
+          off zero, is not offered; here ``eps`` keeps them off.
 
     Args:
         geometry: the shape to build for.
@@ -102,7 +106,7 @@ class Rfa(Attention):
         one_of(self.name, "projection", projection, ("gaussian", "orthogonal"))
         self.tau = positive(self.name, "tau", tau)
         self.eps = positive(self.name, "eps", eps)
-        whole(self.name, "projection_seed", projection_seed, 0)
+        random_seed(self.name, "projection_seed", projection_seed)
         draw = orthogonal_rows if projection == "orthogonal" else gaussian_rows
         rows = torch.stack([draw(num_features, dim, projection_seed, h) for h in range(heads)])
         self.register_buffer("projection", rows.to(torch.get_default_dtype()))  # (H, F, D)
@@ -114,13 +118,20 @@ class Rfa(Attention):
         if self.geometry.causal:
             equal_lengths(self.name, q, k, "the causal form")
             return self._continue(q, k, v, None, key_mask)[0]
-        phi_q, phi_k = self._features(q), hide_keys(self.name, self._features(k), key_mask)
+        phi_q, phi_k = self._features_of_both(q, k, key_mask)
         return weighted_values(phi_q, phi_k, v) / weight_sums(phi_q, phi_k).clamp(min=self.eps)
 
-    def _features(self, x: Tensor) -> Tensor:
-        """(B, H, N, D) -> (B, H, N, 2 F)."""
+    def _features_of_both(
+        self, q: Tensor, k: Tensor, key_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        # Once for both: each gradient of sigma stops at float16's largest number, their sum not.
+        rows = self.projection.to(q.dtype) * widen(self.sigma).to(q.dtype)[:, None] / self.tau
+        phi_q, phi_k = (self._features(x, rows) for x in (q, k))
+        return phi_q, hide_keys(self.name, phi_k, key_mask)
+
+    def _features(self, x: Tensor, rows: Tensor) -> Tensor:
+        """(B, H, N, D), (H, F, D) -> (B, H, N, 2 F)."""
         x = direction(x)[0] if self.normalise else x / math.sqrt(math.sqrt(x.shape[-1]))
-        rows = self.projection.to(x.dtype) * widen(self.sigma).to(x.dtype)[:, None] / self.tau
         angle = x @ rows.transpose(-2, -1)
         return torch.cat((angle.sin(), angle.cos()), dim=-1) / math.sqrt(self.num_features)
 
@@ -139,7 +150,7 @@ class Rfa(Attention):
     def _continue(
         self, q: Tensor, k: Tensor, v: Tensor, state: Tensor | None, key_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        phi_q, phi_k = self._features(q), hide_keys(self.name, self._features(k), key_mask)
+        phi_q, phi_k = self._features_of_both(q, k, key_mask)
         sums, state = causal_sums(phi_q, phi_k, with_ones(v), state)
         return self._divided(sums), state
 
@@ -237,13 +248,13 @@ class RfaGated(Rfa):
     def _continue(
         self, q: Tensor, k: Tensor, v: Tensor, state: Tensor | None, key_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        phi_q, phi_k = self._features(q), hide_keys(self.name, self._features(k), key_mask)
+        phi_q, phi_k = self._features_of_both(q, k, key_mask)
         score = self._score(k)
-        fading = functional.logsigmoid(score)
-        if key_mask is not None:
-            fading = fading.masked_fill(~key_mask[:, None], 0.0)
+        fading = hide_steps(functional.logsigmoid(score).clamp(min=ERASED), key_mask)
         arriving = phi_k * (-score).sigmoid()[..., None]  # (1 - g_t) phi(k_t)
-        sums, state = fading_sums(phi_q, arriving, with_ones(v), fading, state)
+        if state is None:
+            state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
+        sums, state = decayed_attention(phi_q, arriving, with_ones(v), fading, state)
         return self._divided(sums), state
 
     def _score(self, k: Tensor) -> Tensor:
@@ -264,8 +275,16 @@ class RfaGated(Rfa):
 
     def executed_flops(self, shape: CallShape) -> int:
         """With the pairs within a chunk written out, and weights summed as a value."""
-        sums = fading_sums_flops(shape, 2 * self.num_features, shape.value_dim + 1)
-        return self._projection_flops(shape) + sums
+        return self._projection_flops(shape) + chunked_flops(self._of_features(shape))
+
+    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
+        """Features with the angles that they come of, and what `_decay` needs."""
+        features = 2 * self.num_features * (shape.num_tokens + shape.num_keys)
+        sums = decayed_elements(self._of_features(shape), backward=backward, fixed=False)
+        return (3 if backward else 2) * features + sums
+
+    def _of_features(self, shape: CallShape) -> CallShape:
+        return replace(shape, head_dim=2 * self.num_features, value_dim=shape.value_dim + 1)
 
 
 def gaussian_rows(num_features: int, dim: int, seed: int, head: int) -> Tensor:
@@ -277,44 +296,3 @@ def gaussian_rows(num_features: int, dim: int, seed: int, head: int) -> Tensor:
 def orthogonal_rows(num_features: int, dim: int, seed: int, head: int) -> Tensor:
     """(F, D) in float64, rows of a block of D at right angles to each other."""
     return orthogonal_gaussian(num_features, dim, unit_scale=False, seed=seed, draw=head)
-
-
-def fading_sums(
-    phi_q: Tensor, phi_k: Tensor, v: Tensor, fading: Tensor, context: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """`causal_sums` in which each token first fades what came before it, by exp(fading).
-
-    Args:
-        phi_q: (B, H, N, F).
-        phi_k: (B, H, N, F).
-        v: (B, H, N, E).
-        fading: logarithm of what is left, 0 or less, (B, H, N).
-        context: what the past left behind, (B, H, F, E); None for no past.
-
-    Returns:
-        The sums, (B, H, N, E), and the context after the last token.
-    """
-    if context is None:
-        context = phi_q.new_zeros(*phi_k.shape[:2], phi_k.shape[-1], v.shape[-1])
-    outputs = []
-    chunks = (x.split(CHUNK, dim=2) for x in (phi_q, phi_k, v, fading))
-    for queries, keys, values, faded in zip(*chunks, strict=True):
-        since_start = faded.cumsum(dim=-1)  # G_i, (B, H, C)
-        # exp(G_i - G_j) for j <= i only: exp(-G_j) alone overflows.
-        hidden = ~causal_pairs(faded.shape[-1], faded.device)
-        between = since_start[..., :, None] - since_start[..., None, :]
-        left = between.masked_fill(hidden, -math.inf).exp()
-        within = ((queries @ keys.transpose(-2, -1)) * left) @ values
-        outputs.append(within + since_start.exp()[..., None] * (queries @ context))
-        to_end = (since_start[..., -1:] - since_start).exp()[..., None]
-        arriving = (keys * to_end).transpose(-2, -1) @ values
-        context = since_start[..., -1:, None].exp() * context + arriving
-    return torch.cat(outputs, dim=2), context
-
-
-def fading_sums_flops(shape: CallShape, num_features: int, value_dim: int) -> int:
-    """What `fading_sums` executes, with the hidden pairs within each chunk."""
-    whole_chunks, rest = divmod(shape.query_len, CHUNK)
-    pairs = shape.batch_size * shape.num_heads * (whole_chunks * CHUNK**2 + rest**2)
-    across = 4 * shape.num_tokens * num_features * value_dim
-    return 2 * pairs * (num_features + value_dim) + across

@@ -36,6 +36,9 @@ class SimpleGla(HeadDecay):
     g = log sigmoid(decay_logit) / temperature. It starts at decay_logit = 0, where the projection
     that computes it in the authors' layer starts on average.
 
+    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed; a
+    query whose keys are all hidden gets zeros.
+
     Hazards:
         - There is no normaliser: outputs grow with the length that a slow head remembers, and
           models put a norm behind it.

@@ -79,7 +79,8 @@ class SlidingWindow(KeepsKeysAndValues):
     Hazards:
         - A key outside of the window is not seen, however well it matches: far tokens meet over
           several layers only.
-        - Gradients are those of torch's kernel, with what it does to large entries: see `softmax`.
+        - Large scores are computed tile by tile where gradients are wanted, and not by torch's
+          kernel: see `softmax`.
 
     Differences:
         - Longformer counts both sides of the window together, here each side counts: its 512 is

@@ -50,13 +50,14 @@ class Softmax(CachedSoftmax):
     values for ``seq_len`` tokens.
 
     On a processor, where float16 inputs want gradients, ``"auto"`` computes them in float32 tile by
-    tile: the gradients of torch's kernel are infinite for entries of 1e4.
+    tile; inputs of other dtypes, where the logarithm of a query's sum of exponentials passes 2^16.
+    Torch's kernel computes weights again from that logarithm: its gradients are wrong from there
+    on, and infinite or NaN for entries of 1e4 to 1e6.
 
     Hazards:
         - Time grows with N x M, memory with N.
-        - Torch's kernel for processors computes weights again for its gradients, which are wrong
-          where scores pass 2^24 and infinite for entries of 1e6, in float32 and bfloat16 too;
-          `softmax_chunked` holds there.
+        - A backend that is named, a compiled graph, and hooks on saved tensors, as checkpoints set
+          them, keep torch's kernel whatever the scores; `softmax_chunked` holds there.
         - With norms of 50 scores reach hundreds: a rounding in bfloat16 then moves whole weights.
 
     Differences:

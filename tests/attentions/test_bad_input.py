@@ -343,6 +343,14 @@ def test_a_grid_that_is_no_pair_of_sizes_is_refused(grid: object) -> None:
         Geometry(num_heads=1, head_dim=4, seq_len=4, grid=grid)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("size", ["num_heads", "head_dim", "seq_len", "value_dim", "num_kv_heads"])
+@pytest.mark.parametrize("value", [2**31, 10**18])
+def test_a_geometry_that_no_tensor_can_have_is_refused_at_once(size: str, value: int) -> None:
+    sizes = {"num_heads": 2, "head_dim": 4, "seq_len": 4} | {size: value}
+    with pytest.raises(ValueError, match=rf"Geometry.{size} is {value}; less than 2\^31 is needed"):
+        Geometry(**sizes)  # type: ignore[arg-type]
+
+
 def test_tensors_on_several_devices_are_refused() -> None:
     q, k, v = heads()
     with pytest.raises(ValueError, match="softmax: q is on cpu, k on meta and v on meta; one dev"):
@@ -357,6 +365,73 @@ def test_an_empty_batch_is_no_mistake(name: str) -> None:
             assert module(torch.randn(0, N, H * D)).shape == (0, N, H * D)
         else:
             assert module(*(x[:0] for x in heads())).shape == (0, H, N, D)
+
+
+@pytest.mark.parametrize("name", CORES)
+def test_masks_and_gates_on_another_device_are_refused(name: str) -> None:
+    can, module = CLAIMS[name], build(name)
+    keywords = {gate: torch.zeros(1, H, N) for gate in can.gates}
+    keywords |= {"key_mask": torch.ones(1, N, dtype=torch.bool)} if "padding" in can.masks else {}
+    keywords |= {"mask": torch.ones(N, N, dtype=torch.bool)} if "dense" in can.masks else {}
+    for argument, x in keywords.items():
+        with pytest.raises(ValueError, match=f"{name}: {argument} is on meta and q on cpu; one"):
+            call(module, **{argument: x.to("meta")})
+
+
+def test_dtypes_are_compared_where_there_is_no_autocast() -> None:
+    q, k, v = (x.to("meta") for x in heads())
+    with pytest.raises(ValueError, match=r"softmax: q is .* v is torch.float64; one dtype"):
+        build("softmax")(q, k, v.double())
+    with pytest.raises(ValueError, match=r"x is torch.float64 and the parameters are torch.float3"):
+        build("mlla").to("meta")(torch.zeros(B, N, H * D, dtype=torch.float64, device="meta"))
+
+
+@pytest.mark.parametrize("argument", ["q", "k", "v"])
+def test_tensors_without_strides_are_refused(argument: str) -> None:
+    given = dict(zip("qkv", heads(), strict=True))
+    given[argument] = given[argument].to_sparse()
+    with pytest.raises(ValueError, match=r"softmax: q is of layout .*torch.strided is needed"):
+        build("softmax")(**given)
+
+
+SIZES = [
+    ("agent", "num_agents"),
+    ("efficient_layer", "key_channels"),
+    ("gated_deltanet_layer", "conv_size"),
+    ("gla_layer", "gate_rank"),
+    ("linformer", "projected_len"),
+    ("mamba2_ssd_layer", "conv_size"),
+    ("mla", "kv_rank"),
+    ("mla", "rope_dim"),
+    ("performer", "num_features"),
+]
+
+
+@pytest.mark.parametrize(("name", "argument"), SIZES)
+def test_a_size_that_no_tensor_can_have_is_refused(name: str, argument: str) -> None:
+    said = rf"{by(name)}: {argument} is {2**62}; less than 2\^31 is needed"
+    with pytest.raises(ValueError, match=said):
+        build(name, **{argument: 2**62})
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "value"),
+    [
+        ("hedgehog", "eps", 1e9),
+        ("local_only", "kernel_size", 2**31 - 1),
+        ("performer", "eps", 1e9),
+        ("performer", "relu_eps", 1e9),
+        ("nala", "key_power", 1e6),
+        ("rfa", "tau", 1e-46),
+        ("rfa", "eps", 1e-300),
+        ("simple_gla", "temperature", 5e-324),
+    ],
+)
+def test_a_number_that_would_give_no_numbers_is_refused(
+    name: str, argument: str, value: float
+) -> None:
+    with pytest.raises(ValueError, match=rf"{name}: {argument} is {re.escape(repr(value))}; "):
+        build(name, **{argument: value})
 
 
 RECURRENT = [n for n in CORES if CLAIMS[n].recurrent]

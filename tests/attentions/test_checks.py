@@ -20,9 +20,33 @@ def test_what_float32_cannot_hold_is_refused(value):
 
 
 def test_what_torch_cannot_count_is_refused():
-    assert _checks.whole("topk", "k", 2**63 - 1, 1) == 2**63 - 1
-    with pytest.raises(ValueError, match=r"topk: k is 9223372036854775808; less than 2\^63"):
-        _checks.whole("topk", "k", 2**63, 1)
+    assert _checks.whole("topk", "k", 2**31 - 1, 1) == 2**31 - 1
+    with pytest.raises(ValueError, match=r"topk: k is 2147483648; less than 2\^31 is needed"):
+        _checks.whole("topk", "k", 2**31, 1)
+    assert _checks.random_seed("rfa", "projection_seed", 2**63 - 1) == 2**63 - 1
+    with pytest.raises(ValueError, match=r"seed is 9223372036854775808; less than 2\^63"):
+        _checks.random_seed("rfa", "projection_seed", 2**63)
+    with pytest.raises(ValueError, match="seed is -1; a whole number of 0 or more is needed"):
+        _checks.random_seed("rfa", "projection_seed", -1)
+
+
+@pytest.mark.parametrize("value", [1e-31, 1e-46, 5e-324])
+def test_what_float32_cannot_divide_by_is_refused(value):
+    assert _checks.positive("rfa", "tau", 1e-30) == 1e-30
+    with pytest.raises(ValueError, match=r"rfa: tau is .*; 1e-30 or more is needed, as float32"):
+        _checks.positive("rfa", "tau", value)
+
+
+@pytest.mark.parametrize("value", [0, -0.1, 10**400, float("nan"), True, "0.5", None])
+def test_a_share_is_a_number_above_zero(value):
+    with pytest.raises(ValueError, match=r"hedgehog: eps is .*; "):
+        _checks.share("hedgehog", "eps", value, because="so")
+
+
+def test_a_share_is_no_more_than_all():
+    assert _checks.share("hedgehog", "eps", 1, because="so") == 1
+    with pytest.raises(ValueError, match=r"eps is 1.5; a number of 1 or less is needed, so\."):
+        _checks.share("hedgehog", "eps", 1.5, because="so")
 
 
 def test_at_least_says_why():
@@ -40,7 +64,8 @@ def test_whole_takes_whole_numbers_only(value):
 
 def test_one_of_tells_true_from_one():
     assert _checks.one_of("performer", "ortho_scaling", 1, (0, 1)) == 1
-    for wrong in (True, 1.0, "1", 2):
+    # A tensor is equal to a number entry by entry, which is no answer.
+    for wrong in (True, 1.0, "1", 2, torch.tensor([0, 1])):
         with pytest.raises(ValueError, match="0 or 1 is needed"):
             _checks.one_of("performer", "ortho_scaling", wrong, (0, 1))
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import attentions
 from attentions._extras import EXTRAS
+from bench.conformance import graphs
 from bench.conformance.check import Untestable
 from bench.conformance.forms import forms_of
 from bench.conformance.recurrence import a_split_prompt_equals_the_whole
@@ -35,10 +36,27 @@ CASES = [
 ]
 
 
+@pytest.fixture
+def no_tracing_of_gradients(monkeypatch):
+    """One graph of the forward pass, run as it is: a quarter of the time of the check itself."""
+    monkeypatch.setattr(graphs, "BACKEND", "eager")
+
+
+@pytest.mark.usefixtures("no_tracing_of_gradients")
 @pytest.mark.parametrize(("check", "form", "case"), CASES)
 def test_a_mechanism_keeps_what_it_claims(check, form, case):
     try:
         check(form, case)
+    except Untestable as why:
+        pytest.skip(str(why))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [f for f in FORMS if f.can.compiles], ids=lambda form: form.id)
+def test_compile_takes_forward_and_backward_as_one_graph(form):
+    torch.manual_seed(0)
+    try:
+        graphs.compile_takes_it_as_one_graph(form)
     except Untestable as why:
         pytest.skip(str(why))
 

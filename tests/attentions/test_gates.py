@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from attentions import Geometry, build_attention
 from attentions._gates import SelectiveDecay, hide_steps, log_decay_gate, spread, token_gate
 
 
@@ -52,3 +53,14 @@ def test_a_selective_decay_starts_where_mamba_2_draws_it():
 def test_a_selective_decay_of_half_inputs_is_float32():
     step, log_decay = SelectiveDecay(4).bfloat16()(torch.zeros(1, 7, 4, dtype=torch.bfloat16))
     assert step.dtype == log_decay.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "mamba2_ssd"])
+def test_a_rate_that_was_learned_beyond_all_numbers_erases(name):
+    core = build_attention(name, Geometry(num_heads=2, head_dim=4, seq_len=70, causal=True))
+    tensors = torch.randn(3, 1, 2, 70, 4)
+    with torch.no_grad():
+        core.log_rate.fill_(1e3)
+        out = core(*tensors)
+        alone = torch.cat([core(*(x[:, :, i : i + 1] for x in tensors)) for i in range(70)], dim=2)
+    torch.testing.assert_close(out, alone)

@@ -111,6 +111,14 @@ def test_the_layer_is_that_of_the_paper(settings):
     torch.testing.assert_close(layer(x)[0], layer_by_hand(layer, x[0]))
 
 
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [({}, torch.nn.RMSNorm), ({"norm": "layer"}, torch.nn.LayerNorm)],
+)
+def test_the_norm_of_a_head_is_the_one_that_is_named(settings, kind):
+    assert isinstance(build_layer(**settings).norm, kind)
+
+
 def test_the_layer_does_not_see_the_future():
     layer, x = build_layer(), torch.randn(1, 70, 8, dtype=torch.float64)
     changed = torch.cat((x[:, :40], 100 * torch.randn(1, 30, 8, dtype=torch.float64)), dim=1)

@@ -161,6 +161,8 @@ def test_with_rope_tokens_must_fill_the_grid(qkv):
         ({"tau": -0.5}, "tau is -0.5"),
         ({"lam": 1.0}, "lam \\* tau .* is 0.5; a number of 1 or more"),
         ({"key_power": 0.5}, "key_power is 0.5; a number of 1 or more"),
+        ({"key_power": 10**30}, "key_power is 10{30}; a number of 32 or less is needed, or feat"),
+        ({"lam": 100}, r"the greatest power\) is 150.0; a number of 32 or less is needed"),
         ({"eps": 0}, "eps is 0"),
     ],
 )

@@ -54,6 +54,27 @@ def test_it_is_the_formula_of_the_paper(kernel, eps, qkv):
         torch.testing.assert_close(core.reference(q, k, v)[0, h], expected)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_googles_relu_kernel_projects_nothing(causal, qkv):
+    q, k, v = qkv(1, 2, 140, 4)
+    core = build(causal, 140, kernel="relu_unprojected").double()
+    weights = (q.relu() + 1e-3) @ (k.relu() + 1e-3).mT
+    weights = weights.tril() if causal else weights
+    expected = weights @ v / weights.sum(dim=-1, keepdim=True)
+    torch.testing.assert_close(core(q, k, v), expected)
+    torch.testing.assert_close(core.reference(q, k, v), expected)
+    assert core.num_features == 4 and core.projection.numel() == 0
+    core.redraw()
+    torch.testing.assert_close(core(q, k, v), expected)
+    if causal:
+        state = core.init_state(1, dtype=q.dtype, device=CPU)
+        parts = []
+        for part in zip(*(x.split((1, 130, 9), dim=2) for x in (q, k, v)), strict=True):
+            out, state = core.step(*part, state)
+            parts.append(out)
+        torch.testing.assert_close(torch.cat(parts, dim=2), expected)
+
+
 @pytest.mark.parametrize("kernel", ["softmax", "relu"])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 4.0])
 def test_the_causal_form_at_i_is_the_bidirectional_form_on_the_prefix_up_to_i(kernel, scale, qkv):
@@ -222,8 +243,17 @@ def test_a_redraw_keeps_dtype_and_the_projection_travels_in_the_state_dict():
     [
         ({"num_features": 0}, "num_features is 0; a whole number of 1 or more"),
         ({"num_features": 2.5}, "num_features is 2.5"),
-        ({"kernel": "exp"}, "kernel is 'exp'; 'softmax' or 'relu' is needed"),
+        ({"kernel": "exp"}, "kernel is 'exp'; 'softmax' or 'relu' or 'relu_unprojected' is needed"),
+        (
+            {"kernel": "relu_unprojected", "num_features": 7},
+            "num_features with kernel='relu_unprojected' is 7; 4 is needed",
+        ),
+        (
+            {"kernel": "relu_unprojected", "implementation": "official"},
+            "kernel with implementation='official' is 'relu_unprojected'; 'softmax' or 'relu' is",
+        ),
         ({"eps": 0}, "eps is 0; a number of 1e-18 or more"),
+        ({"eps": 1.5}, "eps is 1.5; a number of 1 or less is needed"),
         ({"relu_eps": -1.0}, "relu_eps is -1.0"),
         ({"ortho_scaling": 2}, "ortho_scaling is 2; 0 or 1 is needed"),
         ({"ortho_scaling": True}, "ortho_scaling is True"),

@@ -5,7 +5,7 @@ import torch
 
 from attentions import Geometry, build_attention
 from attentions.base import CallShape
-from attentions.rfa import fading_sums, gaussian_rows, orthogonal_rows
+from attentions.rfa import gaussian_rows, orthogonal_rows
 
 
 def build(causal=False, seq_len=6, gated=False, **settings):
@@ -69,7 +69,8 @@ def test_many_features_come_near_the_kernel(projection):
     geometry = Geometry(num_heads=1, head_dim=4, seq_len=5)
     core = build_attention("rfa", geometry, num_features=20_000, projection=projection).double()
     q, k = torch.randn(2, 1, 1, 5, 4, dtype=torch.float64)
-    weights = core._features(q) @ core._features(k).mT
+    phi_q, phi_k = core._features_of_both(q, k, None)
+    weights = phi_q @ phi_k.mT
     directions = q / q.norm(dim=-1, keepdim=True), k / k.norm(dim=-1, keepdim=True)
     exact = (directions[0] @ directions[1].mT - 1).exp()
     assert (weights - exact).abs().max() < 0.03
@@ -118,11 +119,17 @@ def test_the_future_changes_no_bit_of_the_gated_past(qkv):
         assert torch.equal(core(*changed)[:, :, : now + 1], out[:, :, : now + 1])
 
 
-@pytest.mark.parametrize("fading", [-1e4, -1.0, -1e-7])
-def test_strong_and_weak_fading_stay_finite(fading):
-    phi_q, phi_k, v = (torch.rand(1, 1, 300, n) for n in (4, 4, 3))
-    sums, context = fading_sums(phi_q, phi_k, v, torch.full((1, 1, 300), fading), None)
-    assert sums.isfinite().all() and context.isfinite().all()
+@pytest.mark.parametrize("score", [-1e18, -1e5, -1e3, -1.0, 1e3])
+def test_a_gate_that_forgets_all_leaves_later_ones_their_digits(score, qkv):
+    q, k, v = qkv(1, 2, 300, 4, value_dim=3)
+    core = build(causal=True, seq_len=300, gated=True)
+    with torch.no_grad():
+        core.gate_weight[:, 0] = 1.0
+        k[..., 0] = 2.0
+        k[:, :, ::17, 0] = score
+        expected = core.reference(q, k, v)
+        out = core.float()(*(x.float() for x in (q, k, v)))
+    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_gated_costs_are_linear_in_the_number_of_chunks():
@@ -159,7 +166,8 @@ def test_the_projection_is_kept_with_the_weights():
 def test_the_least_sum_of_weights_is_eps(qkv):
     q, k, v = qkv(1, 2, 6, 4, value_dim=3)
     core = build(eps=100.0)
-    weights = core._features(q) @ core._features(k).mT
+    phi_q, phi_k = core._features_of_both(q, k, None)
+    weights = phi_q @ phi_k.mT
     torch.testing.assert_close(core(q, k, v), weights @ v / 100)
 
 
