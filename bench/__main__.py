@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 from bench.errors import did_you_mean
+from bench.streams import make_streams_unbreakable
 
 COMMANDS = {
     "sweep": ("bench.sweep", "measure mechanisms over shapes and tasks, publish the table"),
@@ -24,12 +26,16 @@ COMMANDS = {
 
 def main() -> int:
     """Run the command that the first word names."""
+    make_streams_unbreakable()
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in {"-h", "--help", "help"}:
         print("usage: attnbench COMMAND [KEY=VALUE …]\n")
         for command, (_, purpose) in COMMANDS.items():
             print(f"  {command:<10} {purpose}")
         print("\nattnbench COMMAND --help shows the keys of a command.")
+        return 0
+    if name == "--version":
+        print(f"attnbench {_version()}")
         return 0
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS)
@@ -42,6 +48,13 @@ def main() -> int:
     module = importlib.import_module(COMMANDS[name][0])
     code: int = module.main(sys.argv[2:])
     return code
+
+
+def _version() -> str:
+    try:
+        return version("attnbench")
+    except PackageNotFoundError:
+        return "from a folder that is not installed"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 import bench
 from bench.errors import ConfigError, did_you_mean
 from bench.measure.clock import utc_stamp
+from bench.streams import make_streams_unbreakable
 
 CONF = Path(bench.__file__).resolve().parent.parent / "conf"
 SWEEP_ID = "ATTNBENCH_SWEEP"
@@ -33,6 +34,7 @@ def run_app(
 
     Under ``--multirun`` every job is run, and the worst exit code is returned.
     """
+    make_streams_unbreakable()
     words = sys.argv[1:] if argv is None else argv
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits with 1 by itself
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
@@ -60,6 +62,7 @@ def _run_hydra(config_name: str, main: Command, words: list[str]) -> list[int]:
     def job(cfg: DictConfig) -> None:
         # A job that raised would end a multirun, and with it the jobs that had not run yet.
         try:
+            _refuse_unread(config_name, _given_words())
             config: Any = OmegaConf.to_container(cfg, resolve=True)
             codes.append(main(config | {"sweep_id": _sweep_id(), "given": _given()}))
         except ConfigError as error:
@@ -118,10 +121,42 @@ def _say(error: ConfigError) -> int:
 
 def _given() -> tuple[str, ...]:
     """The keys that the command line sets, so that a default can be told from a wish."""
+    return tuple(word.lstrip("+~").partition("=")[0] for word in _given_words())
+
+
+def _given_words() -> list[str]:
     from hydra.core.hydra_config import HydraConfig
 
-    words = HydraConfig.get().overrides.task
-    return tuple(word.lstrip("+~").partition("=")[0] for word in words)
+    return list(HydraConfig.get().overrides.task)
+
+
+def _refuse_unread(config_name: str, words: list[str]) -> None:
+    """Refuse a key that ``+`` adds to the configuration and that no command would look at."""
+    for word in words:
+        name = re.split(r"[.=@/:]", word.lstrip("+"))[0]
+        if word.startswith("+") and name not in (known := _own_keys(config_name)):
+            if any(_options(name, sys.argv)):  # a group of the user's own
+                continue
+            raise ConfigError(
+                f"{word}: {name} is not a key of {config_name}, and nothing would read it. "
+                f"{did_you_mean(name, known)}"
+            )
+
+
+def _own_keys(config_name: str) -> list[str]:
+    """Top-level keys that a command's own YAML files write, and the groups that it composes."""
+    root = read_yaml(CONF / f"{config_name}.yaml")
+    keys = [*_groups(config_name), *root]
+    if "publish" in keys:
+        keys += read_yaml(CONF / "publish" / "default.yaml")
+    return [key for key in dict.fromkeys(keys) if key != "defaults"]
+
+
+def _groups(config_name: str) -> list[str]:
+    """The config groups of a command, such as ``attention``."""
+    defaults = read_yaml(CONF / f"{config_name}.yaml").get("defaults", [])
+    chosen = [name for choice in defaults if isinstance(choice, dict) for name in choice]
+    return [name for name in chosen if (CONF / name).is_dir()]
 
 
 def _is_hydras(error: Exception) -> bool:
@@ -209,7 +244,7 @@ def _keys(config_name: str, words: list[str]) -> list[str]:
         try:
             with initialize_config_dir(str(CONF), version_base="1.3"):
                 config = compose(config_name, overrides=overrides)
-            return ["experiment", *_flatten(config, "")]
+            return [*dict.fromkeys([*_groups(config_name), *_flatten(config, "")])]
         except Exception as error:  # the choices may be what is wrong
             if not _is_hydras(error):
                 raise

@@ -141,7 +141,9 @@ def model_source(name: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(models.__path__[0]).glob("*.py")):
         digest.update(path.read_bytes())
-        for outer in re.findall(r"^\s*from \.\.(\w+) import", path.read_text(), re.M):
+        for outer in re.findall(
+            r"^\s*from \.\.(\w+) import", path.read_text(encoding="utf-8"), re.M
+        ):
             digest.update(_hash_closure(f"attentions.{outer}").encode())
     if name not in models.model_names():
         digest.update(Path(name.rpartition(":")[0]).expanduser().read_bytes())
@@ -163,7 +165,7 @@ def _hash_closure(module: str) -> str:
             continue
         seen.add(path)
         own = spec.name if spec.submodule_search_locations else spec.name.rpartition(".")[0]
-        waiting += _imports(path.read_text(), own, package)
+        waiting += _imports(path.read_text(encoding="utf-8"), own, package)
     digest = hashlib.sha256()
     for path in sorted(seen):
         digest.update(path.read_bytes())
@@ -173,6 +175,9 @@ def _hash_closure(module: str) -> str:
 def _imports(text: str, package: str, root: str) -> list[str]:
     """Modules of the same top-level package that a file imports at its top."""
     found = [f"{package}.{name}" for name in re.findall(r"^from \.(\w+) import", text, re.M)]
+    for names in re.findall(r"^from \. import (\([^)]*\)|[^\n(]+)", text, re.M):
+        words = [part.split() for part in names.strip("()").split(",")]
+        found += [f"{package}.{word[0]}" for word in words if word]  # without ``as other``
     if root != "attentions":
         found += re.findall(rf"^(?:from|import) ({root}\.tasks[\w.]*)", text, re.M)
     return found

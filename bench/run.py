@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import select
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -126,9 +127,10 @@ class Runner:
         )
         rounds = self._do_rounds(members, reference, seed)
         if rounds.outcome.values.get("is_noisy") and not self._jobs.interrupt.is_asked:
-            again = self._do_rounds(members, reference, seed)
-            # Kept whichever was quieter; if it was noisy as well, the records say so.
-            rounds = min(rounds, again, key=_foreign_cores)
+            with suppress(Interrupted):  # what was timed before is kept, noisy as it is
+                again = self._do_rounds(members, reference, seed)
+                # Kept whichever was quieter; if it was noisy as well, the records say so.
+                rounds = min(rounds, again, key=_foreign_cores)
         if not rounds.outcome.is_ok and len(members) > 1:
             # Somebody ended the shared worker: each again with the reference alone.
             for one in trials:
@@ -201,13 +203,13 @@ class Runner:
                 tick = now_s()
                 ready = select.select(list(running), [], [], TICK_S)[0]
                 self._jobs.busy_s += now_s() - tick
-                if self._jobs.interrupt.is_asked:
-                    raise Interrupted
                 for worker in [w for w in running if w in ready or w.has_line]:
                     outcome = self._hear_training(worker, *running[worker][:2])
                     if outcome is not None:
                         cell, _, started_at = running.pop(worker)
                         yield self._record(cell, outcome, started_at=started_at)
+                if self._jobs.interrupt.is_asked:  # after what has ended meanwhile was kept
+                    raise Interrupted
                 for worker in list(running):
                     cell, started, started_at = running[worker]
                     if now_s() - started > self._run.task_timeout_s:

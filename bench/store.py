@@ -168,7 +168,7 @@ def _parse(line: bytes, file: Path, number: int) -> Record:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ConfigError(
             f"{file}:{number} is not a record of attnbench ({error}). "
-            f"Move {file.name} out of the records folder."
+            f"Take that line out, or move {file.name} out of the records folder."
         ) from error
 
 

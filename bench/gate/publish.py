@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.errors import ConfigError
 from bench.gate.rows import LATENCY, Row
 from bench.gate.verdict import FAILURES, Verdict
 from bench.publish.files import write_whole
@@ -110,17 +111,30 @@ def write_rows(rows: Sequence[Row], sides: Sides, out: Path) -> list[Path]:
     """Write ``regress.json``, ``regress.md`` and ``regress-smaller-is-better.json`` under `out`.
 
     The Markdown is also added to ``$GITHUB_STEP_SUMMARY`` where there is one.
+
+    Raises:
+        ConfigError: one of these cannot be written.
     """
     text = markdown(rows, sides)
-    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if step_summary:
-        with Path(step_summary).open("a") as file:
-            file.write(text)
-    return [
+    files = [
         write_whole(out / "regress.json", _json([row.to_dict() for row in rows])),
         write_whole(out / "regress.md", text),
         write_whole(out / "regress-smaller-is-better.json", _json(smaller_is_better(rows))),
     ]
+    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if step_summary:
+        _append(Path(step_summary), text)
+    return files
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConfigError(
+            f"GITHUB_STEP_SUMMARY={path} cannot be written: {error.strerror}. Unset it."
+        ) from error
 
 
 def smaller_is_better(rows: Sequence[Row]) -> list[dict[str, object]]:

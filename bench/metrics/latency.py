@@ -15,13 +15,13 @@ def latency_s(record: Record) -> float | None:
 
 @register_metric("latency_p05_s", better="lower")
 def latency_p05_s(record: Record) -> float | None:
-    """5th percentile of the seconds per call; None with fewer than 100 samples."""
+    """5th percentile of the samples, each seconds per call; None with fewer than 100."""
     return quantile(record.result.latency_s, 0.05) if isinstance(record.result, Speed) else None
 
 
 @register_metric("latency_p95_s", better="lower")
 def latency_p95_s(record: Record) -> float | None:
-    """95th percentile of the seconds per call; None with fewer than 100 samples."""
+    """95th percentile of the samples, each seconds per call; None with fewer than 100."""
     return quantile(record.result.latency_s, 0.95) if isinstance(record.result, Speed) else None
 
 

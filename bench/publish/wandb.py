@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bench.publish.config import PublishConfig, WandbConfig
+from bench.publish.config import WANDB_MODES, PublishConfig, WandbConfig
 from bench.publish.csv import flat_rows
 from bench.publish.leaderboard import Leaderboard, Setting, Standing, build_leaderboard
 from bench.record import SCHEMA_VERSION, Record, Status
@@ -89,7 +89,8 @@ def choose_mode(config: WandbConfig) -> tuple[str, list[str]]:
     notes = []
     if asked not in (None, "online"):
         notes.append(f"WANDB_MODE={asked} is not known here; it was read as if it were not set.")
-    settings = _ambient_settings()
+    with _without_unknown_mode():
+        settings = _ambient_settings()
     if asked != "online" and settings.mode in ("offline", "disabled"):
         return settings.mode, notes
     try:
@@ -168,7 +169,7 @@ def _write_run(
     out = config.out.absolute()
     group = config.wandb.group or sweep.partition("/")[0]
     board = build_leaderboard(records, metrics=config.metrics, controls=config.controls)
-    with _files_under(out / "wandb", mode), _service(wandb):
+    with _without_unknown_mode(), _files_under(out / "wandb", mode), _service(wandb):
         run = wandb.init(
             mode=mode,
             dir=str(out),
@@ -192,6 +193,20 @@ def _write_run(
             raise
         run.finish()
     return folder
+
+
+@contextmanager
+def _without_unknown_mode() -> Iterator[None]:
+    """Hide a ``WANDB_MODE`` with which W&B would refuse to start at all."""
+    asked = os.environ.get("WANDB_MODE")
+    is_known = asked in (None, "", *WANDB_MODES, *_FALSE_FRIENDS)
+    if not is_known:
+        del os.environ["WANDB_MODE"]
+    try:
+        yield
+    finally:
+        if asked is not None:
+            os.environ["WANDB_MODE"] = asked
 
 
 @contextmanager

@@ -57,3 +57,20 @@ def test_a_config_error_of_the_command_is_said_without_a_traceback(capsys):
 
     assert run_app("sweep", refusing, ["attention=[softmax]"]) == 2
     assert capsys.readouterr().err == "ConfigError: no\n"
+
+
+def test_a_key_that_nothing_would_read_is_refused_also_when_it_is_added(capsys):
+    assert run_app("sweep", never, ["attention=[softmax]", "+sq_len=5"]) == 2
+    said = capsys.readouterr().err
+    assert "+sq_len=5: sq_len is not a key of sweep" in said and "seq_len" in said
+
+
+@pytest.mark.parametrize("word", ["++seq_len=5", "+max_seq_len.softmax=4", "++wandb.mode=offline"])
+def test_a_key_that_is_there_may_be_added_to(word):
+    assert run_app("sweep", lambda config: 0, ["attention=[softmax]", word]) == 0
+
+
+def test_the_keys_that_are_named_are_the_commands_own(capsys):
+    assert run_app("verify", never, ["xyzzy=1"]) == 2
+    said = capsys.readouterr().err
+    assert "attention" in said and "experiment" not in said

@@ -10,7 +10,7 @@ import pytest
 
 from bench import environment
 from bench.config import read_sweep_config
-from bench.jobs import Interrupt, Interrupted, Jobs
+from bench.jobs import Interrupt, Interrupted, Jobs, Outcome
 from bench.launch import WorkerServer
 from bench.plan import plan
 from bench.record import Status
@@ -198,3 +198,48 @@ def test_what_may_have_had_outside_reasons_is_tried_again(server):
     record = run(server, ["raises"])["raises"]
     assert not is_measured(record)
     assert is_measured(replace(record, status=Status.INCORRECT))
+
+
+def kept_until_stopped(server, monkeypatch, names, **changes):
+    """Records that were made before `Interrupted`."""
+    kept = []
+    record = Runner._record
+
+    def keep(self, *words, **named):
+        kept.append(record(self, *words, **named))
+        return kept[-1]
+
+    monkeypatch.setattr(Runner, "_record", keep)
+    with pytest.raises(Interrupted):
+        run(server, names, **changes)
+    return kept
+
+
+def test_an_interrupt_while_noisy_rounds_are_repeated_keeps_the_first_ones(server, monkeypatch):
+    rounds = Runner._do_rounds
+    calls = itertools.count(1)
+
+    def noisy_then_stopped(self, *words):
+        if next(calls) == 2:
+            self._jobs.interrupt.is_asked = True
+            raise Interrupted
+        done = rounds(self, *words)
+        values = done.outcome.values | {"is_noisy": True}
+        return replace(done, outcome=replace(done.outcome, values=values))
+
+    monkeypatch.setattr(Runner, "_do_rounds", noisy_then_stopped)
+    (record,) = kept_until_stopped(server, monkeypatch, ["good"])
+    assert record.status is Status.OK and record.result.is_noisy
+
+
+def test_an_interrupt_keeps_training_that_has_ended_meanwhile(server, monkeypatch):
+    ended = Outcome(status=Status.DIVERGED, reason="ended")
+    monkeypatch.setattr("bench.run.TICK_S", 60.0)  # long enough for the worker's first word
+    monkeypatch.setattr(Runner, "_hear_training", lambda self, *words: ended)
+    interrupt = Interrupt()
+    interrupt.is_asked = True
+    task = {"recall": {"task": "recall", "num_steps": 2}}
+    (record,) = kept_until_stopped(
+        server, monkeypatch, ["linear"], seq_len=[], task=task, interrupt=interrupt
+    )
+    assert record.reason == "ended"
