@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = subprocess.run(
             ["bash", "-euc", command],
             cwd=folder,
-            env={**os.environ, "PATH": search, "WANDB_MODE": "offline"},
+            env={**os.environ, "PATH": search, "WANDB_MODE": "disabled"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -1,6 +1,9 @@
 from dataclasses import replace
 
+import pytest
+
 from bench.cell import Cell, KernelWorkload, TaskWorkload
+from tests.records import kernel_cell, model_cell, task_cell
 
 KERNEL = Cell(
     entry="performer_m64",
@@ -82,3 +85,20 @@ def test_an_axis_that_came_later_leaves_the_keys_of_earlier_records_alone():
     assert Cell.from_dict(flat).key == KERNEL.key
     for axis, value in {"cache": "cold", "compile": "inductor", "num_kv_heads": 2}.items():
         assert replace(KERNEL, workload=replace(KERNEL.kernel, **{axis: value})).key != KERNEL.key
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        (kernel_cell("nala", seq_len=1024), "nala seq_len=1024 float32 forward cpu"),
+        (
+            kernel_cell(causal=True, scope="layer", cache="cold", num_kv_heads=2),
+            "softmax seq_len=256 float32 forward causal layer cold num_kv_heads=2 cpu",
+        ),
+        (kernel_cell(compile="inductor"), "softmax seq_len=256 float32 forward inductor cpu"),
+        (model_cell("nala"), "nala nalaformer_xt image_size=224 float32 forward cpu"),
+        (task_cell("nala", "digits", 3), "nala digits seed=3"),
+    ],
+)
+def test_a_cell_describes_itself_by_what_is_not_usual(cell, words):
+    assert cell.describe() == words

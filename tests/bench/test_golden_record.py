@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -190,9 +191,22 @@ def test_the_page_on_proving_does_what_it_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["cases.py"], ["none.py", "golden=x"], ["a", "b", "c=d"]])
-def test_the_script_refuses_what_it_cannot_read(words: list[str], tmp_path: Path) -> None:
+def test_the_script_refuses_what_it_cannot_read(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main = runpy.run_path(str(ROOT / "tools" / "make_golden.py"))["main"]
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith("ConfigError: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_script_refuses_is_its_exit_code(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "make_golden.py"), *words],
+        [sys.executable, str(ROOT / "tools" / "make_golden.py")],
         cwd=tmp_path,
         capture_output=True,
         text=True,

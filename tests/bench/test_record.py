@@ -26,6 +26,17 @@ def test_the_json_line_has_the_documented_top_level_fields():
     assert line["entry"] == "performer_m64" and "entry" not in line["cell"]
 
 
+def test_what_a_line_does_not_tell_was_not_observed():
+    record = json.loads(Record(cell=KERNEL, status=Status.OK, result=SPEED).to_json())
+    written = {"kind", "latency_s", "rounds"}
+    record["result"] = {k: v for k, v in record["result"].items() if k in written}
+    speed = Record.from_json(json.dumps(record)).result
+    known = {"latency_s", "rounds", "calls_per_sample"}
+    assert speed.calls_per_sample == 1
+    found = {name: value for name, value in vars(speed).items() if name not in known}
+    assert not any(found.values()), found  # None, 0, no, or an empty list
+
+
 @pytest.mark.parametrize(
     "fields",
     [

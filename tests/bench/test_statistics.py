@@ -51,6 +51,11 @@ def test_a_quantile_outside_of_the_samples_is_refused(q: float) -> None:
         quantile([1.0] * 1000, q)
 
 
+def test_half_of_an_interval_is_told_relative_to_its_ratio_and_is_infinite_without_one() -> None:
+    assert Ratio(median=2.0, low=1.9, high=2.3, num_rounds=9).half_width == pytest.approx(0.1)
+    assert Ratio(median=2.0, low=None, high=None, num_rounds=5).half_width == math.inf
+
+
 def test_twice_as_fast_in_every_round_is_a_ratio_of_two() -> None:
     assert ratio_of([(1.0, 2.0), (3.0, 6.0), (5.0, 10.0)]).median == 2.0
 

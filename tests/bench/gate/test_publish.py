@@ -4,6 +4,7 @@ import json
 import pytest
 from rich.console import Console
 
+from bench.errors import ConfigError
 from bench.gate.publish import (
     Sides,
     markdown,
@@ -59,6 +60,14 @@ def test_the_terminal_shows_ratio_interval_and_both_numbers():
     assert "7 → 8" in text and "Mind the torch." in text
 
 
+def test_both_numbers_stand_beside_a_count_that_has_them_and_beside_no_time():
+    timed = row(Verdict.SLOWER, ratio=1.2, low=1.1, high=1.3, base=0.5, current=0.6)
+    one_side = {"ratio": None, "low": None, "high": None}
+    new = row(Verdict.NEW, "flops", **one_side, base=None, current=8)
+    gone = row(Verdict.NEW, "flops", **one_side, base=7, current=None)
+    assert "→" not in printed([timed, new, gone])
+
+
 def test_markdown_shows_failures_openly_and_folds_the_rest():
     text = markdown(ROWS, SIDES)
     openly, _, folded = text.partition("<details>")
@@ -86,6 +95,13 @@ def test_the_step_summary_is_added_to(tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary_file))
     write_rows(ROWS, SIDES, tmp_path)
     assert summary_file.read_text() == "before\n" + markdown(ROWS, SIDES)
+
+
+def test_a_summary_that_cannot_be_written_is_told_after_the_files_are_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "no" / "summary.md"))
+    with pytest.raises(ConfigError, match=r"GITHUB_STEP_SUMMARY=.* cannot be written"):
+        write_rows(ROWS, SIDES, tmp_path)
+    assert (tmp_path / "regress.md").exists()
 
 
 def test_the_benchmark_action_gets_a_name_a_unit_and_a_value_for_every_ratio():

@@ -128,12 +128,14 @@ def test_statistics_are_those_of_the_seconds():
     assert found["iqr_outliers"] == 1 and found["hd15iqr"] == 4.0 and found["ld15iqr"] == 1.0
     assert found["mean"] == 22.0 and found["ops"] == pytest.approx(1 / 22)
     assert stats([2.0])["stddev"] == 0.0
+    assert stats([0.0, *[5.0] * 6, 10.0])["outliers"] == "2;2"  # beyond a deviation; a fence
 
 
 ROWS = [
     row(Verdict.SLOWER, ratio=1.1, samples_s=((0.010, 0.011), (0.012, 0.0132))),
     row(channel="flops", base=100, current=120),
     row(Verdict.INCOMPARABLE, entry="linear"),
+    row(channel="flops", entry="linear", base=7, current=8),
 ]
 
 
@@ -144,6 +146,7 @@ def test_a_comparison_of_commits_is_written_with_both_sides_of_every_timed_cell(
     assert current["stats"]["data"] == [0.011, 0.0132]
     assert base["group"] == current["group"] and base["fullname"] != current["fullname"]
     assert (base["extra_info"]["flops"], current["extra_info"]["flops"]) == (100, 120)
+    assert "latency" not in base["extra_info"]
     assert content["commit_info"]["id"] == "c" * 40
     assert content["machine_info"]["node"] == ""  # names no host
 

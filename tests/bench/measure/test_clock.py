@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import torch
 
 from bench.measure import clock as clocks
@@ -50,3 +52,15 @@ def test_the_cuda_clock_waits_for_earlier_work_and_for_its_own():
 def test_each_device_has_the_clock_that_sees_its_work():
     assert isinstance(clocks.clock_for(torch.device("cpu")), clocks.CpuClock)
     assert isinstance(clocks.clock_for(torch.device("cuda:0")), clocks.CudaClock)
+
+
+def test_dates_are_utc_to_the_millisecond_and_stamps_fit_a_file_name(monkeypatch):
+    class Written(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            assert tz is UTC
+            return cls(2031, 5, 6, 7, 8, 9, 123456, tzinfo=tz)
+
+    monkeypatch.setattr(clocks, "datetime", Written)
+    assert clocks.utc_now() == "2031-05-06T07:08:09.123+00:00"
+    assert clocks.utc_stamp() == "20310506T070809"

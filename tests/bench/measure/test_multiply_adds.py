@@ -53,6 +53,15 @@ def test_a_fused_kernel_takes_scores_and_values_for_each_pair_that_its_mask_allo
     assert causal.products == HEADS * 15 * (4 + 4) and causal.has_masked_kernel
 
 
+@pytest.mark.parametrize(("shown", "hidden"), [(True, False), (0.5, -torch.inf)])
+def test_a_pair_that_a_dense_mask_hides_from_a_fused_kernel_takes_none(shown, hidden):
+    mask = torch.full((5, 7), shown)
+    mask[:, 4:] = hidden
+    seen = counted(lambda: functional.scaled_dot_product_attention(Q, K, -K, attn_mask=mask))
+    assert seen.has_masked_kernel
+    assert seen.products == seen.nonzero == HEADS * 5 * 4 * (4 + 4)
+
+
 def test_channels_of_zeros_in_a_fused_kernel_can_be_left_out():
     wide = functional.pad(V, (0, 2))
     seen = counted(lambda: functional.scaled_dot_product_attention(K, K, wide))

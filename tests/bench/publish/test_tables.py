@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bench.publish.leaderboard import Leaderboard, build_leaderboard
 from bench.publish.tables import (
     holes_table,
@@ -115,6 +117,16 @@ def test_what_is_usually_left_alone_is_said_where_it_was_not() -> None:
     records = made.block_records(["nala"], cache="cold", mode="train_step", causal=True)
     (section,) = speed_sections(board(records), COLUMNS)
     assert " · train step · core · causal · cache cold · batch" in section.title
+
+
+def test_the_method_is_named_where_records_of_several_are_shown() -> None:
+    old = [replace(record, method_version=0) for record in made.block_records(["linear"])]
+    new = made.block_records(["nala"])
+    method = new[0].method_version
+    titles = [section.title for section in speed_sections(board(old + new), COLUMNS)]
+    assert sorted("method 0" in title for title in titles) == [False, True]
+    assert sorted(f"method {method} " in f"{title} " for title in titles) == [False, True]
+    assert all("method" not in s.title for s in speed_sections(board(new), COLUMNS))
 
 
 def test_an_entry_that_was_timed_on_a_busy_machine_is_marked() -> None:

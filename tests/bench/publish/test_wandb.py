@@ -1,51 +1,23 @@
+"""What an offline run holds; see also `test_wandb_modes` and `test_wandb_processes`."""
+
 from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bench.publish import wandb as door
-from bench.publish.config import PublishConfig, WandbConfig
 from bench.publish.leaderboard import build_leaderboard
-from bench.record import Record
-from bench.store import Store
 from tests import records as made
+from tests.bench.publish.sweeps import METRICS, config, small_sweep
 
-METRICS = ("latency_s", "speedup_over_softmax", "peak_memory_bytes", "accuracy")
-KEY = "a" * 40
-
-
-@pytest.fixture(autouse=True)
-def nobody_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home without a key, so that no test depends on who runs it; it must stay empty."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.delenv("NETRC", raising=False)
-    return home
-
-
-def config(out: Path, **changes: Any) -> PublishConfig:
-    wandb = WandbConfig(**({"mode": "offline", "tags": ("nightly",)} | changes))
-    return PublishConfig(out=out, metrics=METRICS, columns=METRICS[:1], wandb=wandb)
-
-
-def small_sweep(sweep: str = made.SWEEP) -> list[Record]:
-    timed = [r for n in (1024, 256) for r in made.block_records(["softmax", "nala"], seq_len=n)]
-    records = timed + made.task_records(["nala"]) + made.one_of_each_failure()
-    return [made.of_sweep(record, sweep) for record in records]
+pytestmark = pytest.mark.usefixtures("nobody_at_home")
 
 
 def log_of(folder: Path) -> list[Any]:
@@ -178,127 +150,6 @@ def test_one_sweep_of_a_store_can_be_published_alone(tmp_path: Path) -> None:
     assert [folder.name.rpartition("-")[2] for folder in folders] == ["b"]
 
 
-@pytest.mark.parametrize("where", ["config", "environment"])
-def test_disabled_writes_nothing_and_does_not_import_wandb(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)  # an import would raise
-    if where == "environment":
-        monkeypatch.setenv("WANDB_MODE", "disabled")
-    mode = "disabled" if where == "config" else None
-    assert door.publish_wandb(small_sweep(), config(tmp_path, mode=mode)) == ([], [])
-    assert list(tmp_path.iterdir()) == [tmp_path / "home"]
-
-
-@pytest.mark.parametrize(
-    ("asked", "environment", "ambient", "has_key", "mode"),
-    [
-        (None, None, "online", False, "offline"),
-        (None, None, "online", True, "online"),
-        (None, None, "offline", True, "offline"),
-        (None, None, "disabled", True, "disabled"),
-        (None, "offline", "offline", True, "offline"),
-        (None, "dryrun", "online", True, "offline"),
-        (None, "online", "online", True, "online"),
-        (None, "online", "online", False, "offline"),
-        (None, "shared", "online", False, "offline"),
-        ("offline", "online", "online", True, "offline"),
-        ("online", "offline", "offline", True, "online"),
-        ("online", None, "online", False, "offline"),
-    ],
-)
-def test_the_mode_is_ours_to_choose_and_online_needs_a_key(
-    monkeypatch: pytest.MonkeyPatch,
-    asked: str | None,
-    environment: str | None,
-    ambient: str,
-    has_key: bool,
-    mode: str,
-) -> None:
-    if environment:
-        monkeypatch.setenv("WANDB_MODE", environment)
-    settings = SimpleNamespace(mode=ambient, base_url="https://example.invalid")
-    monkeypatch.setattr(door, "_ambient_settings", lambda: settings)
-    monkeypatch.setattr(door, "_has_key", lambda url: has_key)
-    chosen, notes = door.choose_mode(WandbConfig(mode=asked))
-    assert chosen == mode
-    is_refused = "online" in (asked, environment) and not has_key
-    assert bool(notes) == (is_refused or environment == "shared")
-
-
-class FakeWandb:
-    """Raises what the real one raises, when told to."""
-
-    class UsageError(Exception):
-        pass
-
-    def __init__(self, *failing: str) -> None:
-        self.failing = failing
-        self.modes: list[str] = []
-        self.num_teardowns = 0
-
-    def Settings(self, **settings: Any) -> dict[str, Any]:
-        return settings
-
-    def Table(self, **table: Any) -> dict[str, Any]:
-        return table
-
-    def teardown(self) -> None:
-        self.num_teardowns += 1
-
-    def init(self, *, mode: str, dir: str, **rest: Any) -> Any:
-        self.modes.append(mode)
-        if mode in self.failing:
-            raise self.UsageError("No API key configured.\nUse `wandb login`.")
-
-        def log(row: dict[str, Any]) -> None:
-            if f"log {mode}" in self.failing:
-                raise ConnectionError("gone")
-
-        return SimpleNamespace(
-            dir=f"{dir}/wandb/{mode}/files",
-            define_metric=lambda *_, **__: None,
-            log=log,
-            summary={},
-            finish=lambda exit_code=None: None,
-        )
-
-
-@pytest.mark.parametrize("failing", [("online",), ("log online",)])
-def test_what_fails_online_is_written_offline_with_a_note(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: tuple[str, ...]
-) -> None:
-    fake = FakeWandb(*failing)
-    monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
-    monkeypatch.setattr(door, "choose_mode", lambda config: ("online", []))
-    folders, notes = door.publish_wandb(small_sweep(), config(tmp_path, mode="online"))
-    assert fake.modes == ["online", "offline"]
-    assert fake.num_teardowns == 2
-    assert folders == [tmp_path / "wandb" / "offline"]
-    assert "could not be reached" in notes[0]
-    assert "\n" not in notes[0]
-
-
-def test_if_all_fails_there_is_a_note_and_no_exception(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", FakeWandb("offline"))  # type: ignore[arg-type]
-    folders, notes = door.publish_wandb(small_sweep("a") + small_sweep("b"), config(tmp_path))
-    assert folders == []
-    assert notes == [
-        "W&B was left out: UsageError: No API key configured. The records are unharmed."
-    ]
-
-
-def test_without_the_package_there_is_a_note(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    folders, notes = door.publish_wandb(small_sweep(), config(tmp_path))
-    assert folders == []
-    assert "W&B was left out: " in notes[0]
-
-
 def test_the_settings_that_are_unstable_are_those_of_the_installed_version() -> None:
     import wandb
 
@@ -316,145 +167,3 @@ def test_curves_skip_lengths_without_numbers_and_name_what_differs() -> None:
     assert list(found) == [256]
     assert any("batch_size=8" in name for name in found[256])
     assert all(name.startswith("latency_s/float32 forward ") for name in found[256])
-
-
-def report(
-    out: Path, home: Path, *words: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """`python -m bench.report` as its own process, with nothing on its standard input."""
-    store = Store(out, "a")
-    for record in small_sweep():
-        store.append(record)
-    return subprocess.run(
-        [sys.executable, "-m", "bench.report", f"out={out}", "charts=false", *words],
-        env=os.environ | {"HOME": str(home)} | environment,
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-
-
-def test_online_without_a_key_neither_asks_nor_hangs_on_a_terminal(
-    tmp_path: Path, nobody_at_home: Path
-) -> None:
-    store = Store(tmp_path, "a")
-    for record in small_sweep():
-        store.append(record)
-    ours, theirs = pty.openpty()
-    words = [f"out={tmp_path}", "charts=false", "wandb.mode=null"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "bench.report", *words],
-        env=os.environ | {"WANDB_MODE": "online"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    ) as process:
-        os.close(theirs)
-        hangs = threading.Timer(60, process.kill)
-        hangs.start()
-        said = b""
-        try:
-            while data := os.read(ours, 4096):
-                said += data
-        except OSError:  # how Linux tells that the other side of a terminal is gone
-            pass
-        hangs.cancel()
-    os.close(ours)
-    assert process.returncode == 0
-    assert b"no API key is configured" in said
-    assert list((tmp_path / "wandb").glob("offline-run-*"))
-    assert list(nobody_at_home.iterdir()) == []
-
-
-class Server(BaseHTTPRequestHandler):
-    """As much of a W&B server as a run needs; remembers what was sent."""
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.seen.append((self.path, body))  # type: ignore[attr-defined]
-        sent = json.loads(body) if self.path == "/graphql" else {}
-        query = sent.get("query", "")
-        project = {"id": "p", "name": "attnbench", "entity": {"id": "e", "name": "me"}}
-        bucket = {"id": "b", "name": made.SWEEP, "displayName": "d", "config": "{}"}
-        data: dict[str, Any] = {}
-        if "mutation UpsertBucket" in query:
-            data = {"upsertBucket": {"bucket": bucket | {"project": project}, "inserted": True}}
-        elif "mutation CreateRunFiles" in query:
-            files = [
-                {"name": name, "uploadUrl": f"http://{self.headers['Host']}/upload/{name}"}
-                for name in sent["variables"]["files"]
-            ]
-            data = {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
-        elif "query Viewer" in query:
-            data = {"viewer": {"id": "u", "entity": "me", "username": "me", "flags": "{}"}}
-        elif "query ArtifactType" in query:
-            data = {"project": {"artifact": {"artifactType": {"name": "run_table"}}}}
-        elif "mutation CreateArtifact" in query:
-            artifact = {"id": "a", "state": "COMMITTED", "artifactSequence": {"id": "s"}}
-            data = {"createArtifact": {"artifact": artifact}}
-        answer = json.dumps({"data": data}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    do_GET = do_POST = do_PUT = _answer
-
-
-@pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as here:
-        here.seen = []  # type: ignore[attr-defined]
-        threading.Thread(target=here.serve_forever, daemon=True).start()
-        yield here
-        here.shutdown()
-
-
-def test_with_a_key_both_tables_are_sent_to_the_address_that_is_configured(
-    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
-) -> None:
-    done = report(
-        tmp_path,
-        nobody_at_home,
-        "wandb.mode=null",
-        WANDB_BASE_URL=f"http://127.0.0.1:{server.server_port}",
-        WANDB_API_KEY=KEY,
-        WANDB_ERROR_REPORTING="false",
-    )
-    assert done.returncode == 0, done.stderr
-    assert "could not be reached" not in done.stdout
-    paths = [path for path, _ in server.seen]  # type: ignore[attr-defined]
-    for name in ("leaderboard", "records"):
-        assert [path for path in paths if path.startswith(f"/upload/media/table/{name}_")]
-    assert list((tmp_path / "wandb").glob("run-*"))
-
-
-def test_an_offline_run_can_be_synced_later(
-    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
-) -> None:
-    assert report(tmp_path, nobody_at_home, "wandb.mode=offline").returncode == 0
-    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
-    environment = {
-        "HOME": str(nobody_at_home),
-        "WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}",
-        "WANDB_API_KEY": KEY,
-        "WANDB_ERROR_REPORTING": "false",
-    }
-    done = subprocess.run(
-        [Path(sys.executable).parent / "wandb", "sync", "--yes", folder],
-        env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    streamed = b"".join(body for path, body in server.seen if "file_stream" in path)  # type: ignore[attr-defined]
-    assert b"latency_s/float32 forward/nala" in streamed

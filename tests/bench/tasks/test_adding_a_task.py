@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
         done = subprocess.run(
             ["bash", "-euc", command],
             cwd=folder,
-            env={**os.environ, "PATH": search, "WANDB_MODE": "offline"},
+            env={**os.environ, "PATH": search, "WANDB_MODE": "disabled"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -1,5 +1,6 @@
 """Settings, registry, batches and seeds."""
 
+import hashlib
 import math
 from dataclasses import fields
 
@@ -152,6 +153,14 @@ def test_streams_differ_by_seed_and_by_purpose_and_by_nothing_else():
 
     assert draw(0, "a") == draw(0, "a")
     assert len({draw(0, "a"), draw(1, "a"), draw(0, "b"), draw(1, "b")}) == 4
+
+
+def test_a_stretch_draws_what_the_stream_of_its_seed_and_purpose_does():
+    seed = int.from_bytes(hashlib.sha256(b"inside 3").digest()[:4], "big")
+    wanted = torch.rand(4, generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(torch.rand(4, generator=generator(3, "inside")), wanted)
+    with seeded(3, "inside"):
+        assert torch.equal(torch.rand(4), wanted)
 
 
 def test_a_seeded_stretch_leaves_the_global_stream_as_it_was():

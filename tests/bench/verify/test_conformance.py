@@ -13,6 +13,8 @@ from bench.verify.config import VerifyConfig
 from bench.verify.conformance import run_conformance
 from tests.bench.verify.goldens import PUBLIC, ROOT
 
+Tested = tuple[subprocess.CompletedProcess[str], Path]
+
 PLUGIN = """
 import attentions
 from attentions import Capabilities, register_attention
@@ -31,17 +33,21 @@ class Mine(SoftmaxExplicit):
 """
 
 
-def run_with_plugin(folder: Path, exact: bool, *words: str) -> subprocess.CompletedProcess[str]:
-    name = f"mine_{exact}".lower()
-    (folder / f"plug_{name}.py").write_text(PLUGIN.format(name=name, exact=exact))
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory: pytest.TempPathFactory) -> Tested:
+    """The command on two mechanisms of a user's own, one of which claims too much: it and `out`."""
+    folder = tmp_path_factory.mktemp("plugins")
     entries = folder / "conf" / "attention"
-    entries.mkdir(parents=True, exist_ok=True)
-    (entries / f"{name}.yaml").write_text(f"{name}:\n  mechanism: {name}\n")
-    return subprocess.run(
+    entries.mkdir(parents=True)
+    names = {"mine_true": True, "mine_false": False}
+    for name, exact in names.items():
+        (folder / f"plug_{name}.py").write_text(PLUGIN.format(name=name, exact=exact))
+        (entries / f"{name}.yaml").write_text(f"{name}:\n  mechanism: {name}\n")
+    done = subprocess.run(
         [
             *(sys.executable, "-m", "bench.verify", "--config-dir", str(folder / "conf")),
-            *(f"attention=[{name}]", f"plugins=[plug_{name}]", f"out={folder}/out/verify.json"),
-            *words,
+            *("conformance=true", f"attention=[{','.join(names)}]"),
+            *("plugins=[plug_mine_true,plug_mine_false]", f"out={folder}/out/verify.json"),
         ],
         capture_output=True,
         text=True,
@@ -49,25 +55,49 @@ def run_with_plugin(folder: Path, exact: bool, *words: str) -> subprocess.Comple
         env=os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"},
         check=False,
     )
+    return done, folder / "out"
 
 
-def test_a_plugins_claims_are_tested_and_its_badges_kept(tmp_path: Path) -> None:
-    done = run_with_plugin(tmp_path, True, "conformance=true")
-    assert done.returncode == 0, done.stdout + done.stderr
-    badges = read_badges(tmp_path / "out")["mine_true"]
+def test_a_plugins_claims_are_tested_and_its_badges_kept(tested: Tested) -> None:
+    done, out = tested
+    badges = read_badges(out)["mine_true"]
     assert badges["exact"].status is BadgeStatus.PASSED
     assert badges["padding"].status is BadgeStatus.NOT_CLAIMED
+    assert BadgeStatus.FAILED not in {badge.status for badge in badges.values()}
     assert badges["exact"].source
-    assert "[1/1] mine_true" in done.stdout
+    assert "[1/2] mine_true" in done.stdout
 
 
-def test_a_claim_that_fails_is_told_with_its_reason_and_ends_with_1(tmp_path: Path) -> None:
-    done = run_with_plugin(tmp_path, False, "conformance=true")
-    assert done.returncode == 1
-    assert "FAILED mine_false: exact" in done.stdout
-    badge = read_badges(tmp_path / "out")["mine_false"]["exact"]
+def test_a_claim_that_fails_is_told_with_its_reason_and_ends_with_1(tested: Tested) -> None:
+    done, out = tested
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "FAILED mine_false: exact" in done.stdout and "FAILED mine_true" not in done.stdout
+    badge = read_badges(out)["mine_false"]["exact"]
     assert badge.status is BadgeStatus.FAILED
     assert "claim exact" in (badge.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (BadgeStatus.PASSED, 0),
+        (BadgeStatus.NOT_CLAIMED, 0),
+        (BadgeStatus.SKIPPED, 0),
+        (BadgeStatus.FAILED, 1),
+    ],
+)
+def test_only_a_claim_that_fails_ends_with_1(
+    status: BadgeStatus, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def badges_of(name: str, source: str) -> tuple[Badge, ...]:
+        of_linear = status if name == "linear" else BadgeStatus.PASSED
+        return (Badge(claim="causal", status=of_linear, reason="a reason"),)
+
+    monkeypatch.setattr("bench.verify.conformance.badges_of", badges_of)
+    asked = VerifyConfig(
+        golden=PUBLIC, attention=("linear", "softmax"), out=tmp_path / "verify.json"
+    )
+    assert run_conformance(asked, Console(quiet=True)) == code
 
 
 def test_badges_of_finished_mechanisms_outlive_ctrl_c(

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from bench.errors import ConfigError
-from bench.verify import read_verify_config
+from bench.verify import main, read_verify_config
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def verify(folder, *names, plugins="[tests.bench.flops.plugin]"):
+def verify(folder, *names):
     entries = folder / "conf" / "attention"
     entries.mkdir(parents=True, exist_ok=True)
     for name in ("right", "wrong", "unseen"):
@@ -22,7 +22,7 @@ def verify(folder, *names, plugins="[tests.bench.flops.plugin]"):
     return subprocess.run(
         [
             *(sys.executable, "-m", "bench.verify", "--config-dir", str(folder / "conf")),
-            *("flops=true", f"attention=[{','.join(names)}]", f"plugins={plugins}"),
+            *("flops=true", f"attention=[{','.join(names)}]", "plugins=[tests.bench.flops.plugin]"),
             f"out={folder}/verify.json",
         ],
         cwd=folder,
@@ -59,9 +59,10 @@ def test_what_nothing_confirms_is_no_failure(tmp_path):
     assert "0 confirmed, 0 failed, 1 unconfirmed" in done.stdout
 
 
-def test_a_plugin_that_is_not_there_is_bad_input(tmp_path):
-    done = verify(tmp_path, "right", plugins="[no_such_module]")
-    assert done.returncode == 2 and "'no_such_module', which cannot be imported" in done.stderr
+def test_a_plugin_that_is_not_there_is_bad_input(tmp_path, capsys):
+    words = ["flops=true", "attention=[linear]", "plugins=[no_such_module]"]
+    assert main([*words, f"out={tmp_path / 'verify.json'}"]) == 2
+    assert "'no_such_module', which cannot be imported" in capsys.readouterr().err
 
 
 def test_no_golden_files_are_needed_for_it(monkeypatch, tmp_path):
