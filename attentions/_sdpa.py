@@ -128,4 +128,5 @@ def _loses_weights(out: Tensor) -> bool:
     log_sum = getattr(out.grad_fn, "_saved_logsumexp", None)
     if log_sum is None:  # not the fused kernel, and then weights are kept
         return False
-    return not bool(log_sum.abs().amax() <= _LARGEST_LOG)  # so that NaN counts
+    least, greatest = (float(x) for x in log_sum.aminmax())
+    return not (-_LARGEST_LOG <= least and greatest <= _LARGEST_LOG)  # so that NaN counts
