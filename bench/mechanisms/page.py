@@ -118,7 +118,9 @@ _INTRODUCTION = (
 
 _HOW_TO_READ = (
     "`!` says that the whole interval is above 1: our form is slower than what it is compared "
-    "with, and the command ends with code 1. `~` says that other programs kept the machine busy "
+    "with, and the command ends with code 1. Of two equal forms six processes all say so once in "
+    "64 times, by chance; the causal performer, whose form is the plain one, shows how often. "
+    "`~` says that other programs kept the machine busy "
     "meanwhile. A ratio without an interval is of fewer than six rounds, as long calls of "
     "softmax are. `default` is the C library's allocator as it comes, `retain` keeps freed "
     "memory. Entries that own their projections are timed with them, as layers, beside softmax "
