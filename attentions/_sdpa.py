@@ -129,4 +129,4 @@ def _loses_weights(out: Tensor) -> bool:
     if log_sum is None:  # not the fused kernel, and then weights are kept
         return False
     least, greatest = (float(x) for x in log_sum.aminmax())
-    return not (-_LARGEST_LOG <= least and greatest <= _LARGEST_LOG)  # so that NaN counts
+    return not (least >= -_LARGEST_LOG and greatest <= _LARGEST_LOG)  # so that NaN counts
