@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +20,8 @@ MEASURED = ("attentions", "conf/attention")
 """What the gate takes from each tree: the mechanisms, and how their entries are set."""
 
 _GIT_TIMEOUT_S = 120
+_PREFIX = "attnbench-base-"
+"""Of a temporary folder, before the number of the process that it belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,17 +105,44 @@ def default_base() -> str:
 
 @contextlib.contextmanager
 def worktree(commit: str) -> Iterator[Tree]:
-    """Check a commit out into a temporary folder, which is gone afterwards, whatever happens."""
-    folder = Path(tempfile.mkdtemp(prefix="attnbench-base-"))
+    """Check a commit out into a temporary folder, which is gone afterwards, whatever happens.
+
+    A process that was killed leaves its folder to the next comparison.
+    """
+    _remove_left_behind()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     try:
         _git("worktree", "add", "--detach", "--force", str(folder / "tree"), commit)
         yield Tree(root=folder / "tree", commit=commit, is_dirty=False)
     finally:
-        with contextlib.suppress(ConfigError):
-            _git("worktree", "remove", "--force", str(folder / "tree"))
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(ConfigError):
-            _git("worktree", "prune")
+        _remove(folder)
+
+
+def _remove_left_behind() -> None:
+    """Worktrees of this checkout whose process has ended without a chance to remove them."""
+    for line in _git("worktree", "list", "--porcelain").splitlines():
+        folder = Path(line.removeprefix("worktree ")).parent
+        owner = re.match(rf"{_PREFIX}(\d+)-", folder.name)
+        if line.startswith("worktree ") and owner and not _is_alive(int(owner[1])):
+            _remove(folder)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(ConfigError):
+        _git("worktree", "remove", "--force", str(folder / "tree"))
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(ConfigError):
+        _git("worktree", "prune")
 
 
 def _git(*words: str) -> str:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 
 import pytest
@@ -132,6 +133,20 @@ def test_a_worktree_is_gone_whatever_happens_in_it(repository, error):
         raise error
     assert not base.root.parent.exists()
     assert len(repository.git("worktree", "list").splitlines()) == 1
+
+
+def test_a_killed_process_leaves_its_worktree_to_the_next_comparison(repository, tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = tmp_path / f"attnbench-base-{ended.pid}-left"
+    living = tmp_path / f"attnbench-base-{os.getpid()}-living"
+    own = tmp_path / "my-own"
+    for folder in (left, living, own):
+        repository.git("worktree", "add", "--detach", str(folder / "tree"), "HEAD")
+    with trees.worktree("HEAD"):
+        assert not left.exists()
+    assert (living / "tree").exists() and (own / "tree").exists()
+    assert str(left) not in repository.git("worktree", "list")
 
 
 def test_the_current_tree_stays_as_it_is(repository):
