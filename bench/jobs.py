@@ -19,12 +19,13 @@ Message = dict[str, Any]
 
 
 class Interrupted(Exception):
-    """Ctrl-C, or SIGTERM, at a point where nothing is lost by stopping."""
+    """Ctrl-C, SIGTERM, or a terminal that was closed, where nothing is lost by stopping."""
 
 
 class Interrupt:
     """Turns the first Ctrl-C into a question that is asked between two rounds; a second one raises.
 
+    SIGTERM is taken alike, and so is a terminal that is closed, unless ``nohup`` says otherwise.
     A context manager; outside of the main thread, where signals cannot be caught, it does nothing.
     """
 
@@ -33,7 +34,9 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             try:
                 self._before[number] = signal.signal(number, self._ask)
             except ValueError:
@@ -45,7 +48,7 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.is_asked:
+        if self.is_asked and number != signal.SIGHUP:  # which the shell and the system both send
             raise KeyboardInterrupt
         self.is_asked = True
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
 class _Unbreakable(io.RawIOBase):
-    """Writes to a file descriptor, and to nowhere once its reader is gone, as after ``| head``."""
+    """Writes to a file descriptor, and to nowhere once its reader is gone.
+
+    As after ``| head``, or when the window of a terminal was closed.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        # Of a file, an input/output error means that its disk is broken.
+        self._when_gone = (errno.EPIPE, errno.EIO) if os.isatty(descriptor) else (errno.EPIPE,)
 
     def writable(self) -> bool:
         """Always."""
@@ -33,7 +39,9 @@ class _Unbreakable(io.RawIOBase):
         """How many bytes were taken; all of them when nobody listens."""
         try:
             return os.write(self._descriptor, data)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in self._when_gone:
+                raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._descriptor)
             os.close(nowhere)
@@ -54,11 +62,14 @@ def make_streams_unbreakable() -> None:
 
 def _unbreakable(stream: TextIO) -> TextIO:
     stream.flush()
+    raw = _Unbreakable(stream.fileno())
+    # As Python does itself under PYTHONUNBUFFERED: nothing waits between the text and the system.
+    is_unbuffered = getattr(stream, "write_through", False)
     return io.TextIOWrapper(
-        io.BufferedWriter(_Unbreakable(stream.fileno())),
+        cast(BinaryIO, raw) if is_unbuffered else io.BufferedWriter(raw),
         encoding=stream.encoding,
         # Standard error escapes them already, which tells more than a question mark.
         errors="replace" if stream is sys.__stdout__ else stream.errors,
         line_buffering=getattr(stream, "line_buffering", True),
-        write_through=getattr(stream, "write_through", False),
+        write_through=is_unbuffered,
     )

@@ -1,9 +1,12 @@
 """What cannot be said ends nothing."""
 
 import os
+import select
 import subprocess
 import sys
 import textwrap
+
+import pytest
 
 import bench.streams
 
@@ -27,6 +30,49 @@ def test_a_reader_that_goes_away_ends_nothing():
     with command(LONG) as process:
         assert process.stdout.readline() == b"0\n"
         process.stdout.close()
+        assert process.stderr.read() == b"done\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_line_is_read_while_the_command_goes_on(unbuffered):
+    text = """
+        import sys
+        from bench.streams import make_streams_unbreakable
+        make_streams_unbreakable()
+        print("one", file=sys.stderr)
+        sys.stdin.readline()
+    """
+    words = [sys.executable, "-c", textwrap.dedent(text)]
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(words, env=environment, **pipes) as process:
+        there = select.select([process.stderr], [], [], 60)[0]
+        assert there and os.read(process.stderr.fileno(), 99) == b"one\n"
+
+
+def test_a_terminal_that_is_closed_ends_nothing():
+    text = """
+        import signal, sys
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        from bench.streams import make_streams_unbreakable
+        make_streams_unbreakable()
+        print("ready", file=sys.stderr)
+        sys.stdin.readline()
+        print("nobody reads this")
+        sys.stdout.flush()
+        print("done", file=sys.stderr)
+    """
+    ours, theirs = os.openpty()
+    words = [sys.executable, "-c", textwrap.dedent(text)]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=theirs, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr.readline() == b"ready\n"
+        os.close(theirs)
+        os.close(ours)
+        process.stdin.write(b"go on\n")
+        process.stdin.close()
         assert process.stderr.read() == b"done\n"
     assert process.returncode == 0
 
