@@ -17,11 +17,13 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from ._engine import is_ordinary, plain_gradients
 from ._engine_threads import alone_if_threads_sleep, run_jobs, work_apart
-from ._engine_tiles import FEW, is_short
+from ._engine_tiles import is_short
 
 Task = Callable[..., Tensor]
 """From inputs and weights, of some heads or of all, to (B, heads, N, E)."""
 
+_FEW = 1024
+"""So many tokens, counted over heads, are done while a sleeping thread wakes up."""
 _HEADS = 1
 """The axis of heads: of inputs and outputs."""
 
@@ -43,7 +45,7 @@ def by_heads(task: Task, *inputs: Tensor, weights: Sequence[Tensor] = ()) -> Ten
     apart = is_ordinary(*tensors) and work_apart() and num_heads > 1 and is_short(length)
     if not apart:
         return task(*tensors)
-    if batch_size * num_heads * length <= FEW:
+    if batch_size * num_heads * length <= _FEW:
         with alone_if_threads_sleep():
             return task(*tensors)
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):

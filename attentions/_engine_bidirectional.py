@@ -29,7 +29,7 @@ def forward(
         read_queries(kernel, job.over(q.shape[2]), q, kernel.gather(sums), weights, out)
         return (*(() if peak is None else (peak,)), *sums.tensors())
 
-    found = run_jobs(attend, jobs, by_one=are_few(jobs))
+    found = run_jobs(attend, jobs, by_one=are_few(jobs, kernel.num_features))
     return out, tuple(whole(found, jobs, k)) if keep else ()
 
 
@@ -91,7 +91,7 @@ def backward(
     of_queries = run_jobs(
         lambda job: query_gradients(kernel, job, q, readings, weights, grad_out, grad_q, turn_back),
         jobs,
-        by_one=are_few(jobs),
+        by_one=are_few(jobs, kernel.num_features),
     )
     d_readings = [
         Sums.of(whole([d_sums[index].tensors() for d_sums, _ in of_queries], jobs, q))
@@ -108,7 +108,7 @@ def backward(
             kernel, job, k, v, peak, d_sums, weights, grad_k, grad_v, turn_back
         ),
         jobs,
-        by_one=are_few(jobs),
+        by_one=are_few(jobs, kernel.num_features),
     )
     for job, d_weights in zip(jobs, of_keys, strict=True):
         add_to_heads(grad_weights, job, d_weights)

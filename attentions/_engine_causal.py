@@ -153,7 +153,7 @@ def forward(
     found = run_jobs(
         lambda job: _job_forward(kernel, job, q, k, v, weights, out),
         jobs,
-        by_one=are_few(jobs),
+        by_one=are_few(jobs, kernel.num_features),
     )
     return out, tuple(whole(found, jobs, q)) if keep else ()
 
@@ -174,7 +174,7 @@ def backward(
     found = run_jobs(
         lambda job: _job_backward(kernel, job, q, k, v, weights, kept, grad_out, grads),
         jobs,
-        by_one=are_few(jobs),
+        by_one=are_few(jobs, kernel.num_features),
     )
     for job, d_weights in zip(jobs, found, strict=True):
         add_to_heads(grad_weights, job, d_weights)

@@ -25,8 +25,8 @@ _LARGE_TILE = 4096
 that. Still larger ones are blocks that glibc gives back to the system in between."""
 _SHORT = 513
 """Sequences of fewer tokens share a tile with other heads: steps would cost more than work."""
-FEW = 1024
-"""So many tokens, counted over heads, are computed while a sleeping thread wakes up."""
+_FEW_FEATURES = 2**17
+"""So many features, of all tokens and heads, are computed while a sleeping thread wakes up."""
 _SHORTEST_TILE = 32
 """Tokens of a tile with very many heads: products need some length."""
 
@@ -107,7 +107,7 @@ def plan(
             memory back to the system that a small process has only just let go.
     """
     has_many_features = num_features > _MANY_FEATURES
-    is_much = batch_size * num_heads * length > FEW
+    is_much = batch_size * num_heads * length * num_features > _FEW_FEATURES
     apart = num_threads > 1 and threads_sleep and is_much
     share = -(-batch_size * num_heads // num_threads) if apart else num_heads
     if is_short(length):
@@ -149,10 +149,10 @@ def jobs_of(
     ]
 
 
-def are_few(jobs: Sequence[Job]) -> bool:
+def are_few(jobs: Sequence[Job], num_features: int) -> bool:
     """Whether one thread has done them before another one is awake."""
     sizes = (_len(job.heads) * _len(job.tokens) for job in jobs)
-    return sum(sizes) <= FEW
+    return sum(sizes) * num_features <= _FEW_FEATURES
 
 
 def _len(part: slice) -> int:

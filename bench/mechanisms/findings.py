@@ -26,6 +26,8 @@ class Row:
             None with fewer than six rounds.
         softmax_ratio: our time over that of softmax attention; None if that was not measured.
         floor_fraction: the least time that this machine needs over ours; None if not calibrated.
+        is_slower: whether the whole interval says that our form is slower than what it is beside,
+            and the second time as well; see `is_slower`.
         saved_bytes_per_token: kept between forward and backward, of all heads; None without.
         is_noisy: whether others used the machine meanwhile.
     """
@@ -35,15 +37,11 @@ class Row:
     place: Place
     latency_s: float
     ratio: Ratio
+    is_slower: bool
     softmax_ratio: Ratio | None = None
     floor_fraction: float | None = None
     saved_bytes_per_token: float | None = None
     is_noisy: bool
-
-    @property
-    def is_slower(self) -> bool:
-        """Whether the whole interval says that our form is slower than what it is beside."""
-        return self.ratio.low is not None and self.ratio.low > 1
 
     @property
     def is_of_threads(self) -> bool:
@@ -93,9 +91,36 @@ def _pair_rows(measured: Measured, part: str) -> Iterator[tuple[Line, int, Row]]
                     place=place,
                     latency_s=float(median(_column(line, index)) or 0.0),
                     ratio=ratio,
+                    is_slower=_is_slower(line, index, index + 1),
                     is_noisy=line["is_noisy"],
                 )
                 yield line, index, row
+
+
+def is_slower(line: Line) -> bool:
+    """Whether a unit's first member is slower than its second by the whole interval of their ratio.
+
+    Where that was found, and measured again in other processes, these must say so by themselves: of
+    hundreds of pairs that are equally fast some are slower by chance, but hardly one twice.
+    """
+    return line["reason"] is None and "rounds" in line and _is_slower(line, 0, 1)
+
+
+def _is_slower(line: Line, index: int, other: int) -> bool:
+    ratios = [_time_ratio(part, index, other) for part in _apart(line)]
+    return all(ratio is not None and ratio.low is not None and ratio.low > 1 for ratio in ratios)
+
+
+def _apart(line: Line) -> Iterator[Line]:
+    """What was measured first, and what was measured to confirm it, if anything was."""
+    first_of_second = line.get("confirmed_from")
+    if first_of_second is None:
+        yield line
+        return
+    numbered = list(zip(line["rounds"], line["processes"], strict=True))
+    for is_second in (False, True):
+        part = [pair for pair in numbered if (pair[1] >= first_of_second) == is_second]
+        yield line | {"rounds": [one for one, _ in part], "processes": [n for _, n in part]}
 
 
 def failures_of(measured: Measured) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from bench.cell import Cell
@@ -10,12 +10,16 @@ from bench.jobs import Jobs, Outcome
 from bench.measure.clock import now_s
 from bench.measure.memory import saved_for_backward_bytes
 from bench.mechanisms.data import Line
+from bench.mechanisms.findings import is_slower
 from bench.mechanisms.needs import needs_of
-from bench.mechanisms.units import SAVED, Unit
+from bench.mechanisms.units import FORMS, SAVED, THREADS, Unit
+from bench.statistics import MIN_ROUNDS
 from bench.subject import Subject
 
 _DIGITS = 6
 """Of a sample, as stored: the clock has no more."""
+_BY_PROCESS = ("rounds", "processes", "calls_per_sample")
+"""What a line has of every process."""
 
 
 def measured(unit: Unit, jobs: Jobs) -> Line:
@@ -25,8 +29,11 @@ def measured(unit: Unit, jobs: Jobs) -> Line:
         Interrupted: on Ctrl-C, before there is anything to keep.
     """
     started = now_s()
+    head = unit.to_dict() | {"reason": None}
     found = _saved(unit) if unit.part == SAVED else _rounds(unit, jobs)
-    return unit.to_dict() | {"reason": None, "wall_s": round(now_s() - started, 2)} | found
+    if unit.part in (FORMS, THREADS) and is_slower(head | found):
+        found = _confirmed(unit, jobs, found)
+    return head | {"wall_s": round(now_s() - started, 2)} | found
 
 
 def _saved(unit: Unit) -> Line:
@@ -41,11 +48,12 @@ def saved_bytes(cell: Cell) -> int:
     return saved_for_backward_bytes(lambda: subject.forward(first), subject.parameters)
 
 
-def _rounds(unit: Unit, jobs: Jobs) -> Line:
+def _rounds(unit: Unit, jobs: Jobs, first: int = 0) -> Line:
+    """Of the unit's processes, which are numbered from ``first`` on."""
     samples: list[list[float]] = []
     processes: list[int] = []
     found: list[dict[str, Any]] = []
-    for number in range(unit.num_processes):
+    for number in range(first, first + unit.num_processes):
         own, outcome = _rounds_of_one(unit, jobs, number)
         if not outcome.is_ok:
             return {"reason": f"{outcome.status}: {outcome.reason}"}
@@ -56,6 +64,7 @@ def _rounds(unit: Unit, jobs: Jobs) -> Line:
     return {
         "rounds": samples,
         "processes": processes,
+        "confirmed_from": None,
         "flops": [
             cell.kernel.flops_factor * one.flops
             for cell, one in zip(unit.cells, needs, strict=True)
@@ -64,6 +73,16 @@ def _rounds(unit: Unit, jobs: Jobs) -> Line:
         "calls_per_sample": [values["calls_per_sample"] for values in found],
         "is_noisy": any(values["is_noisy"] for values in found),
     }
+
+
+def _confirmed(unit: Unit, jobs: Jobs, found: Line) -> Line:
+    """With as many processes more as an interval needs, which say on their own whether it is so."""
+    more = _rounds(replace(unit, num_processes=MIN_ROUNDS), jobs, unit.num_processes)
+    if "rounds" not in more:
+        return more
+    joined = {name: found[name] + more[name] for name in _BY_PROCESS}
+    is_noisy = found["is_noisy"] or more["is_noisy"]
+    return found | joined | {"confirmed_from": unit.num_processes, "is_noisy": is_noisy}
 
 
 def _rounds_of_one(unit: Unit, jobs: Jobs, number: int) -> tuple[list[list[float]], Outcome]:

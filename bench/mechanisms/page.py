@@ -119,7 +119,9 @@ _INTRODUCTION = (
 _HOW_TO_READ = (
     "`!` says that the whole interval is above 1: our form is slower than what it is compared "
     "with, and the command ends with code 1. Of two equal forms six processes all say so once in "
-    "64 times, by chance; the causal performer, whose form is the plain one, shows how often. "
+    "64 times, by chance, and here are hundreds of ratios. So what is found slower is measured in "
+    "six processes more, and `!` says that both six did, each on their own; the ratio is that of "
+    "all of them. The causal performer, whose form is the plain one, is a pair of equals. "
     "`~` says that other programs kept the machine busy "
     "meanwhile. A ratio without an interval is of fewer than six rounds, as long calls of "
     "softmax are. `default` is the C library's allocator as it comes, `retain` keeps freed "

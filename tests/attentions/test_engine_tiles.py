@@ -6,10 +6,11 @@ import torch
 from attentions._engine_tiles import Job, are_few, plan
 
 
-def test_jobs_of_short_sequences_are_few():
+def test_jobs_of_short_sequences_are_few_unless_they_have_many_features():
     short = Job(0, slice(0, 4), slice(0, 256), 256)
-    assert are_few([short])
-    assert not are_few([short, short])
+    assert are_few([short, short], num_features=64)
+    assert not are_few([short, short], num_features=65)
+    assert not are_few([short, short, short], num_features=64)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 5000), (3, 5, 70), (2, 12, 1024), (1, 7, 1), (40, 2, 9)])

@@ -218,7 +218,8 @@ def test_the_smallest_units_are_measured_for_real(
     assert [line["reason"] for line in lines] == [None, None, None]
     forms = next(line for line in lines if line["part"] == FORMS)
     assert len(forms["rounds"]) == len(forms["processes"]) >= 12
-    assert sorted(set(forms["processes"])) == [0, 1, 2, 3, 4, 5]
+    again = forms["confirmed_from"] is not None  # after six that found ours slower
+    assert sorted(set(forms["processes"])) == list(range(12 if again else 6))
     assert next(line for line in lines if line["part"] == SAVED)["saved_bytes"][0] > 0
 
 

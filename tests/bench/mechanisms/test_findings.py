@@ -46,6 +46,22 @@ def test_rounds_of_several_processes_are_one_ratio_each() -> None:
     assert row.latency_s == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(("second", "is_slower"), [(1.2, True), (0.99, False)])
+def test_slower_is_what_is_found_so_twice(second: float, is_slower: bool) -> None:
+    ours = [1.1] * 6 + [1.3] * 5 + [second]  # of each process
+    unit = line(
+        FORMS,
+        {"nala": 1.0, "nala official": 1.0},
+        place(),
+        rounds=[[seconds, 1.0] for seconds in ours],
+        processes=list(range(12)),
+        confirmed_from=6,
+    )
+    (row,) = rows_of(measured(unit))
+    assert row.is_slower is is_slower
+    assert row.ratio.num_rounds == 12 and row.ratio.median == pytest.approx(1.15, abs=0.06)
+
+
 def test_without_its_rounds_a_unit_has_no_row_but_a_failure() -> None:
     failed = line(FORMS, {"nala": 1.0, "nala official": 1.0}, place(), reason="crashed: it broke")
     assert rows_of(measured(failed)) == ()

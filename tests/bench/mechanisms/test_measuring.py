@@ -9,7 +9,7 @@ from typing import Any, cast
 from bench.jobs import Jobs, Outcome
 from bench.measure.stopping import Stopping
 from bench.mechanisms.measuring import measured
-from bench.mechanisms.units import FORMS, SAVED, Unit
+from bench.mechanisms.units import FORMS, SAVED, SOFTMAX, Unit
 from bench.record import Status
 from tests.bench.mechanisms.runs import place
 from tests.records import kernel_cell
@@ -20,7 +20,11 @@ SMALL = {"seq_len": 8, "batch_size": 1, "num_heads": 2, "head_dim": 4}
 class WrittenJobs:
     """Answers with written rounds, and notes after which of them it may stop."""
 
-    def __init__(self, status: Status = Status.OK) -> None:
+    def __init__(
+        self, status: Status = Status.OK, our_seconds: Callable[[int], float] = lambda _: 0.1
+    ) -> None:
+        self.our_seconds = our_seconds  # by the number of the process
+        self.num_processes = 0
         self.outcome = Outcome(
             status=status,
             reason=None if status is Status.OK else "killed by SIGSEGV",
@@ -40,9 +44,19 @@ class WrittenJobs:
         self.asked = asked
         hear({"step": "warm-up"})
         for number in range(1, 4):
-            hear({"round": [number * 0.123456789, 2.0]})
+            hear({"round": [number * 1.23456789 * self.our_seconds(self.num_processes), 2.0]})
             self.may_stop_after.append(may_stop())
+        self.num_processes += 1
         return self.outcome
+
+
+class ManyRounds(WrittenJobs):
+    """Enough of them for an interval from one process."""
+
+    def do(self, job: str, *, hear: Callable[[dict[str, Any]], None], **asked: Any) -> Outcome:
+        for _ in range(3):
+            hear({"round": [9.0, 2.0]})
+        return super().do(job, hear=hear, **asked)
 
 
 def unit(part: str = FORMS, mode: str = "forward") -> Unit:
@@ -77,6 +91,42 @@ def test_several_processes_are_told_apart_and_none_of_them_is_cut_short() -> Non
     assert len(line["rounds"]) == 6 and line["processes"] == [0, 0, 0, 1, 1, 1]
     assert line["calls_per_sample"] == [[3, 1], [3, 1]]
     assert not any(jobs.may_stop_after)
+
+
+def test_what_is_found_slower_is_measured_in_six_processes_more() -> None:
+    jobs = WrittenJobs(our_seconds=lambda number: 9.0 if number < 6 else 0.1)
+    line = line_of(replace(unit(), num_processes=6), jobs)
+    assert (jobs.num_processes, line["confirmed_from"]) == (12, 6)
+    assert sorted(set(line["processes"])) == list(range(12))
+    assert len(line["rounds"]) == len(line["processes"]) == 36
+    assert len(line["calls_per_sample"]) == 12 and len(line["flops"]) == 2
+
+
+def test_a_single_process_is_not_believed_either() -> None:
+    jobs = WrittenJobs(our_seconds=lambda _: 9.0)
+    few = line_of(unit(), jobs)
+    assert (jobs.num_processes, few["confirmed_from"]) == (1, None), "three rounds have no interval"
+    jobs = ManyRounds(our_seconds=lambda _: 9.0)
+    line = line_of(unit(), jobs)
+    assert (jobs.num_processes, line["confirmed_from"]) == (7, 1)
+
+
+def test_what_is_not_slower_and_softmax_are_measured_once() -> None:
+    jobs = WrittenJobs(our_seconds=lambda number: 9.0 if number else 0.1)
+    line = line_of(replace(unit(), num_processes=6), jobs)
+    assert (jobs.num_processes, line["confirmed_from"]) == (6, None)
+    jobs = WrittenJobs(our_seconds=lambda _: 9.0)
+    assert line_of(replace(unit(SOFTMAX), num_processes=6), jobs)["confirmed_from"] is None
+
+
+def test_a_process_that_dies_while_confirming_fails_the_unit() -> None:
+    class Dying(WrittenJobs):
+        def do(self, *args: Any, **kwargs: Any) -> Outcome:
+            outcome = super().do(*args, **kwargs)
+            return WrittenJobs(Status.CRASHED).outcome if self.num_processes > 6 else outcome
+
+    line = line_of(replace(unit(), num_processes=6), Dying(our_seconds=lambda _: 9.0))
+    assert line["reason"] == "crashed: killed by SIGSEGV" and "rounds" not in line
 
 
 def test_flops_are_of_the_mode_that_was_timed() -> None:
