@@ -18,7 +18,9 @@ from torch import Tensor
 from . import _engine_bidirectional, _engine_causal
 from ._engine_kernel import Kernel
 from ._engine_tiles import room
-from ._precision import wide_dtype, without_autocast
+from ._precision import without_autocast
+
+_COMPUTED_IN_FLOAT32 = {torch.float32, torch.bfloat16, torch.float16}
 
 Plain = Callable[..., Tensor]
 """The plain form: q, k, v and the kernel's weights to the output, by differentiable operators."""
@@ -31,11 +33,10 @@ def applies(q: Tensor, k: Tensor, v: Tensor, *weights: Tensor) -> bool:
     form has its say.
     """
     tensors = (q, k, v, *weights)
-    return (
-        is_ordinary(*tensors)
-        and _fit_together(q, k, v)
-        and {wide_dtype(x.dtype) for x in tensors} in ({torch.float32}, {torch.float64})
-    )
+    if not (is_ordinary(*tensors) and _fit_together(q, k, v)):
+        return False
+    dtypes = {x.dtype for x in tensors}
+    return dtypes <= _COMPUTED_IN_FLOAT32 or dtypes == {torch.float64}
 
 
 def is_ordinary(*tensors: Tensor) -> bool:
@@ -47,7 +48,7 @@ def is_ordinary(*tensors: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     return (
-        all(type(x) in (Tensor, torch.nn.Parameter) and x.device.type == "cpu" for x in tensors)
+        all([type(x) in (Tensor, torch.nn.Parameter) and x.is_cpu for x in tensors])
         and torch._C._get_tracing_state() is None
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0

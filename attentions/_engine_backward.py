@@ -18,7 +18,7 @@ from ._engine_forward import above_floor, normalisers, rotate_, turn_of
 from ._engine_kernel import Kernel, Reading, Sums
 from ._engine_maps import Parts, Pull
 from ._engine_products import backproject, meet_again, read, read_into, spread
-from ._engine_tiles import Job, store, widened
+from ._engine_tiles import Job, store, tokens_of, widened
 
 
 def query_gradients(
@@ -38,8 +38,8 @@ def query_gradients(
     d_local = [r.sums.like_zeros() for r in local]
     d_weights = [torch.zeros_like(weight) for weight in mine]
     for tokens in job.tiles():
-        d_out = widened(d_outputs[:, tokens])
-        parts, pull = kernel.queries.linearised(widened(queries[:, tokens]), tokens, *mine)
+        d_out = widened(tokens_of(d_outputs, tokens))
+        parts, pull = kernel.queries.linearised(widened(tokens_of(queries, tokens)), tokens, *mine)
         turned = _rotated(parts, turn_of(kernel.turn, job, tokens))
         d_parts: list[Tensor] = []
         shares = []  # c, of each reading
@@ -63,7 +63,7 @@ def query_gradients(
             for d_part, part, key_sum, d_key_sum in through:
                 d_part.addcmul_(share, key_sum.transpose(1, 2))
                 d_key_sum.add_(backproject(part, share))
-        _pull_back(pull, d_parts, d_queries[:, tokens], d_weights)
+        _pull_back(pull, d_parts, tokens_of(d_queries, tokens), d_weights)
     return d_local, d_weights
 
 
@@ -86,19 +86,19 @@ def key_gradients(
     local = d_sums.at(job.row, job.heads)
     d_weights = [torch.zeros_like(weight) for weight in mine]
     for tokens in job.tiles():
-        value = widened(values[:, tokens])
-        key = widened(keys[:, tokens])
+        value = widened(tokens_of(values, tokens))
+        key = widened(tokens_of(keys, tokens))
         parts, pull = kernel.keys.linearised(key, tokens, *mine, *peaks)
         turned = _rotated(parts, turn_of(kernel.turn, job, tokens))
         if value.dtype == v.dtype:
-            read_into(d_values[:, tokens], turned, local.contexts)
+            read_into(tokens_of(d_values, tokens), turned, local.contexts)
         else:
-            store(read(turned, local.contexts), d_values[:, tokens])
+            store(read(turned, local.contexts), tokens_of(d_values, tokens))
         d_parts = [spread(value, context) for context in local.contexts]
         rotate_(d_parts, turn_of(turn_back, job, tokens))
         for d_part, d_key_sum in zip(d_parts, local.key_sums, strict=True):
             d_part.add_(d_key_sum.transpose(1, 2))
-        _pull_back(pull, d_parts, d_keys[:, tokens], d_weights)
+        _pull_back(pull, d_parts, tokens_of(d_keys, tokens), d_weights)
     return d_weights
 
 

@@ -55,7 +55,7 @@ def _forward_in_two(
     return out, tuple(kept)
 
 
-def _jobs(kernel: Kernel, x: Tensor, *, backward: bool = False) -> list[Job]:
+def _jobs(kernel: Kernel, x: Tensor, *, backward: bool = False) -> Sequence[Job]:
     return plan(
         *x.shape[:3],
         num_features=kernel.num_features,

@@ -34,7 +34,8 @@ class Focused(FeatureMap):
         """One part, as wide as x."""
         u, peak, square_length = self._in_range(self._floored(x, weights[0]))
         sharp = u.pow_(self.factor)
-        return (sharp.mul_((square_length / self._square_length(sharp)).sqrt_().mul_(peak)),)
+        c = square_length.div_(self._square_length(sharp)).sqrt_()
+        return (sharp.mul_(c if peak is None else c.mul_(peak)),)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
         """With u = y / peak: f = c u^p, where c = peak ||u|| / ||u^p||."""
@@ -44,7 +45,9 @@ class Focused(FeatureMap):
         slope = u.pow(self.factor - 1)
         sharp = slope * u
         sharp_square_length = self._square_length(sharp)
-        c = (square_length / sharp_square_length).sqrt_().mul_(peak)
+        c = (square_length / sharp_square_length).sqrt_()
+        if peak is not None:
+            c.mul_(peak)
 
         def pull(grads: Parts) -> tuple[Tensor, ...]:
             (grad,) = grads
@@ -52,7 +55,7 @@ class Focused(FeatureMap):
             share = (d_c / sharp_square_length).mul_(self.factor)
             d_u = (grad * (c * self.factor)).addcmul_(sharp, share, value=-1)
             d_u.mul_(slope).addcmul_(u, d_c / square_length)
-            d_y = d_u if isinstance(peak, float) else d_u.div_(peak)
+            d_y = d_u if peak is None else d_u.div_(peak)
             d_a = (d_y * y).sum(dim=1, keepdim=True).div_(a)
             return where_above(x, d_y.mul_(a)), d_a
 
@@ -62,12 +65,12 @@ class Focused(FeatureMap):
         above = x.clamp(min=0.0)
         return torch.addcmul(self.eps * a, above, a, out=above)
 
-    def _in_range(self, y: Tensor) -> tuple[Tensor, Tensor | float, Tensor]:
-        """U = y / peak for a peak of 1 where that will do, and ||u||^2."""
+    def _in_range(self, y: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """U = y / peak, without a peak where y will do as it is, and ||u||^2."""
         square_length = self._square_length(y)
         shortest, longest = square_length.aminmax()
         if self.factor == 3 and shortest.item() > _LEAST and longest.item() < _MOST:
-            return y, 1.0, square_length
+            return y, None, square_length
         peak = y.amax(dim=-1, keepdim=True)
         if self.joint_heads > 1:
             peak = self._shared(self._grouped(peak).amax(dim=1))
@@ -79,9 +82,11 @@ class Focused(FeatureMap):
         return self._total(length.square_())
 
     def _total(self, by_head: Tensor) -> Tensor:
-        """Over the heads of a group, (heads, n, 1)."""
+        """Over the heads of a group: (heads, n, 1), or (1, n, 1) where one group is all."""
         if self.joint_heads == 1:
             return by_head
+        if len(by_head) == self.joint_heads:
+            return by_head.sum(dim=0, keepdim=True)
         return self._shared(self._grouped(by_head).sum(dim=1))
 
     def _grouped(self, by_head: Tensor) -> Tensor:

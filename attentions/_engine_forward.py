@@ -16,7 +16,7 @@ from torch import Tensor
 from ._engine_kernel import Kernel, Reading, Sums
 from ._engine_maps import Parts, PeakedMap
 from ._engine_products import meet, meet_again, project, read, read_into
-from ._engine_tiles import Job, widened
+from ._engine_tiles import Job, tokens_of, widened
 
 
 def sum_keys(
@@ -29,8 +29,8 @@ def sum_keys(
         return _sum_peaked_keys(kernel.keys, job, keys, values, mine)
     sums = None
     for tokens in job.tiles():
-        parts = kernel.keys.features(widened(keys[:, tokens]), tokens, *mine)
-        value = widened(values[:, tokens])
+        parts = kernel.keys.features(widened(tokens_of(keys, tokens)), tokens, *mine)
+        value = widened(tokens_of(values, tokens))
         key_sums = tuple(part.sum(dim=1).unsqueeze(-1) for part in parts)
         rotate_(parts, turn_of(kernel.turn, job, tokens))
         if sums is None:
@@ -49,7 +49,7 @@ def _sum_peaked_keys(
     sums = None
     peak = keys.new_full((1, 1, 1), -torch.inf, dtype=widened(keys[:, :0]).dtype)
     for tokens in job.tiles():
-        key, value = widened(keys[:, tokens]), widened(values[:, tokens])
+        key, value = widened(tokens_of(keys, tokens)), widened(tokens_of(values, tokens))
         base, risen = keys_map.rising(key, tokens, peak, *weights)
         key_sum = base.sum(dim=1).unsqueeze(-1)
         if sums is None:
@@ -82,11 +82,11 @@ def read_queries(
     queries, outputs = job.of(q), job.of(out)
     mine = [weight[job.heads] for weight in weights]
     for tokens in job.tiles():
-        parts = kernel.queries.features(widened(queries[:, tokens]), tokens, *mine)
+        parts = kernel.queries.features(widened(tokens_of(queries, tokens)), tokens, *mine)
         divisors = [normalisers(kernel, parts, r.sums) for r in readings]
         rotate_(parts, turn_of(kernel.turn, job, tokens))
         for reading, divisor in zip(readings, divisors, strict=True):
-            target = outputs[:, tokens, reading.columns]
+            target = tokens_of(outputs, tokens)[..., reading.columns]
             if divisor is None and parts[0].dtype == out.dtype:
                 read_into(target, parts, reading.sums.contexts)
                 continue

@@ -7,6 +7,7 @@ much as the arithmetic.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -57,6 +58,8 @@ class Job:
 
     def over(self, length: int) -> Job:
         """The same heads of a sequence of this length, whole."""
+        if _covers(self.tokens, length):
+            return self
         return replace(self, tokens=slice(0, length))
 
     def tiles(self) -> Iterator[slice]:
@@ -74,9 +77,11 @@ class Job:
 
     def of(self, x: Tensor) -> Tensor:
         """The job's heads of (B, H, N, ...): (heads, N, ...)."""
-        return x[self.row, self.heads]
+        row = x[self.row]
+        return row if _covers(self.heads, row.shape[0]) else row[self.heads]
 
 
+@functools.lru_cache(maxsize=1024)
 def plan(
     batch_size: int,
     num_heads: int,
@@ -88,7 +93,7 @@ def plan(
     threads_sleep: bool,
     may_split: bool,
     backward: bool = False,
-) -> list[Job]:
+) -> tuple[Job, ...]:
     """Cut (B, H, N) into jobs, which together cover the tokens of each head once.
 
     One thread takes long sequences head by head, since `_engine_products` is fastest with one; so
@@ -129,8 +134,8 @@ def plan(
     tile_len = max(most // heads, _SHORTEST_TILE)
     jobs = jobs_of(batch_size, num_heads, length, heads=heads, tile_len=tile_len)
     if may_split and apart and not is_short(length) and len(jobs) < num_threads:
-        return [part for job in jobs for part in job.in_parts(num_threads)]
-    return jobs
+        return tuple(part for job in jobs for part in job.in_parts(num_threads))
+    return tuple(jobs)
 
 
 def whole_groups(together: int, num_heads: int, joint_heads: int = 1) -> int:
@@ -147,6 +152,15 @@ def jobs_of(
         for row in range(batch_size)
         for head in range(0, num_heads, heads)
     ]
+
+
+def tokens_of(x: Tensor, tokens: slice) -> Tensor:
+    """Some of (heads, N, ...); x itself where that is all: even a view takes its time."""
+    return x if _covers(tokens, x.shape[1]) else x[:, tokens]
+
+
+def _covers(part: slice, length: int) -> bool:
+    return part == slice(0, length)
 
 
 def are_few(jobs: Sequence[Job], num_features: int) -> bool:

@@ -62,7 +62,7 @@ class FocusedKernel:
             refuse_mask(self.mechanism, key_mask)
             return self._official(q, k, v, scale)
         per_head = torch.unflatten(widen(scale), 0, (q.shape[1], 1, -1))  # (H, 1, D)
-        inverse = 1 / functional.softplus(per_head)
+        inverse = functional.softplus(per_head).reciprocal()
         if by_tiles(self.implementation, key_mask, q, k, v, inverse):
             kernel = self._kernel(q, k)
             return attention_by_tiles(kernel, q, k, v, inverse, plain=self._plain)

@@ -19,6 +19,7 @@ import bench
 from bench.errors import ConfigError, did_you_mean
 from bench.measure.clock import utc_stamp
 from bench.streams import make_streams_unbreakable
+from bench.usage import usage
 
 CONF = Path(bench.__file__).resolve().parent.parent / "conf"
 SWEEP_ID = "ATTNBENCH_SWEEP"
@@ -36,6 +37,11 @@ def run_app(
     """
     make_streams_unbreakable()
     words = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(words):
+        chosen = _groups(config_name)
+        choices = {group: list(_options(group, words)) for group in chosen}
+        print(usage(config_name, CONF, choices, chosen))
+        return 0
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits with 1 by itself
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
     try:
@@ -43,7 +49,7 @@ def run_app(
         codes = _run_hydra(config_name, main, words)
     except ConfigError as error:
         return _say(error)
-    except SystemExit as stop:  # Hydra's own --help, and argparse's errors
+    except SystemExit as stop:  # Hydra's own help, and argparse's errors
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:
         if not (_is_hydras(error) or _was_raised_by_hydra(error)):
@@ -152,11 +158,16 @@ def _own_keys(config_name: str) -> list[str]:
     return [key for key in dict.fromkeys(keys) if key != "defaults"]
 
 
-def _groups(config_name: str) -> list[str]:
-    """The config groups of a command, such as ``attention``."""
+def _groups(config_name: str) -> dict[str, list[str]]:
+    """The config groups of a command, such as ``attention``, and the names that it chooses."""
     defaults = read_yaml(CONF / f"{config_name}.yaml").get("defaults", [])
-    chosen = [name for choice in defaults if isinstance(choice, dict) for name in choice]
-    return [name for name in chosen if (CONF / name).is_dir()]
+    return {
+        group: [names] if isinstance(names, str) else list(names or [])
+        for choice in defaults
+        if isinstance(choice, dict)
+        for group, names in choice.items()
+        if (CONF / group).is_dir()
+    }
 
 
 def _is_hydras(error: Exception) -> bool:

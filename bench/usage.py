@@ -1,0 +1,75 @@
+"""What ``--help`` says of a command: its YAML file, where keys stand with defaults and meanings."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+_WIDTH = 100
+_LEFT_OUT = ("defaults:", "hydra:")
+"""Blocks of a file that say how it is composed."""
+
+_KEYS = "publish"
+"""A group with one file, whose keys are the command's."""
+
+_FLAGS = """\
+  --multirun     run once for each of the values that stand apart by commas, as seq_len=256,1024
+  --cfg job      print the configuration that the given words make, and do nothing
+  --config-dir D look for names in the folders of D as well
+  --hydra-help   flags of Hydra itself"""
+
+_EXIT_CODES = "Exit codes: 0 done, 1 a verdict, 2 bad input, 3 our own bug, 130 stopped by Ctrl-C."
+
+
+def usage(
+    config_name: str,
+    conf: Path,
+    choices: Mapping[str, Sequence[str]],
+    chosen: Mapping[str, Sequence[str]],
+) -> str:
+    """All of it, as text.
+
+    Args:
+        config_name: of the command, and of its file.
+        conf: the folder of that file.
+        choices: the names that each config group knows.
+        chosen: those that the file chooses.
+    """
+    purpose, keys = _parts(conf / f"{config_name}.yaml")
+    parts = [f"usage: attnbench {config_name} [KEY=VALUE ...] [FLAG ...]", purpose]
+    named = [
+        _choice(group, names, chosen[group]) for group, names in choices.items() if group != _KEYS
+    ]
+    if named:
+        parts.append("Choices by name, one or a list:\n" + "\n".join(named))
+    parts.append(f"Keys and their defaults; one within another as OUTER.INNER=VALUE:\n{keys}")
+    if _KEYS in choices:
+        parts.append(f"Keys of what is published:\n{_parts(conf / _KEYS / 'default.yaml')[1]}")
+    return "\n\n".join((*parts, f"Flags:\n{_FLAGS}", _EXIT_CODES))
+
+
+def _choice(group: str, names: Sequence[str], chosen: Sequence[str]) -> str:
+    default = f"; by default [{', '.join(chosen)}]" if chosen else ""
+    words = f"{group}: {', '.join(sorted(names))}{default}"
+    return textwrap.fill(words, _WIDTH, initial_indent="  ", subsequent_indent="    ")
+
+
+def _parts(file: Path) -> tuple[str, str]:
+    """A file's first comment, as words, and the lines that set keys, as they are written."""
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("# @")]
+    head = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    keys = "\n".join(_keys(lines[len(head) :])).strip("\n")
+    words = " ".join(line.lstrip("# ") for line in head)
+    return textwrap.fill(words, _WIDTH), textwrap.indent(keys, "  ")
+
+
+def _keys(lines: Iterable[str]) -> Iterator[str]:
+    """Without the blocks that compose: a block lasts to the next line that is not indented."""
+    is_left_out = False
+    for line in lines:
+        if not line.startswith((" ", "-")):
+            is_left_out = line.startswith(_LEFT_OUT)
+        if not is_left_out:
+            yield line
