@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from ._engine import is_ordinary, plain_gradients
-from ._engine_threads import alone_if_threads_sleep, run_jobs, work_apart
+from ._engine_threads import alone_if_threads_sleep, has_wide_vectors, run_jobs, work_apart
 from ._engine_tiles import is_short
 
 Task = Callable[..., Tensor]
@@ -28,13 +28,17 @@ _HEADS = 1
 """The axis of heads: of inputs and outputs."""
 
 
-def by_heads(task: Task, *inputs: Tensor, weights: Sequence[Tensor] = ()) -> Tensor:
+def by_heads(
+    task: Task, *inputs: Tensor, weights: Sequence[Tensor] = (), large_operators: bool = False
+) -> Tensor:
     """``task(*inputs, *weights)``, cut at its heads where that is faster.
 
     Args:
         task: differentiable operators under which heads are independent of each other.
         inputs: (B, H, N, ...) each.
         weights: (H, ...) each.
+        large_operators: whether there are few, each on about as much as an input. Sharing these out
+            one by one is faster than a cut, except with wide vectors.
 
     Returns:
         (B, H, N, E).
@@ -43,7 +47,7 @@ def by_heads(task: Task, *inputs: Tensor, weights: Sequence[Tensor] = ()) -> Ten
     dims = [_HEADS] * len(inputs) + [0] * len(weights)
     batch_size, num_heads, length = inputs[0].shape[:3]
     apart = is_ordinary(*tensors) and work_apart() and num_heads > 1 and is_short(length)
-    if not apart:
+    if not apart or (large_operators and not has_wide_vectors()):
         return task(*tensors)
     if batch_size * num_heads * length <= _FEW:
         with alone_if_threads_sleep():

@@ -17,7 +17,7 @@ from torch import Tensor
 from ._engine_forward import above_floor, normalisers, rotate_, turn_of
 from ._engine_kernel import Kernel, Reading, Sums
 from ._engine_maps import Parts, Pull
-from ._engine_products import backproject, meet_again, read, read_into, spread
+from ._engine_products import backproject, meet, meet_again, read, read_into, spread
 from ._engine_tiles import Job, store, tokens_of, widened
 
 
@@ -35,36 +35,61 @@ def query_gradients(
     queries, d_outputs, d_queries = job.of(q), job.of(grad_out), job.of(grad_q)
     mine = [weight[job.heads] for weight in weights]
     local = [r.at(job.row, job.heads) for r in readings]
-    d_local = [r.sums.like_zeros() for r in local]
+    d_local: list[Sums] = []
     d_weights = [torch.zeros_like(weight) for weight in mine]
     for tokens in job.tiles():
         d_out = widened(tokens_of(d_outputs, tokens))
         parts, pull = kernel.queries.linearised(widened(tokens_of(queries, tokens)), tokens, *mine)
         turned = _rotated(parts, turn_of(kernel.turn, job, tokens))
         d_parts: list[Tensor] = []
-        shares = []  # c, of each reading
-        for reading, d_sums in zip(local, d_local, strict=True):
+        shares: list[Tensor | None] = []  # c, of each reading
+        found = []  # dS, of each reading's contexts
+        for index, reading in enumerate(local):
             g = d_out[..., reading.columns]
             divisor = normalisers(kernel, parts, reading.sums)
             if divisor is not None:
                 moves = above_floor(kernel, divisor)
                 divisor.reciprocal_()
                 g = g * divisor
-            meet_again(d_sums.contexts, g, turned)
+            if d_local:
+                meet_again(d_local[index].contexts, g, turned)
+            else:
+                found.append(meet(g, turned))
             d_read = [spread(g, context) for context in reading.sums.contexts]
+            share = None
             if divisor is not None:
-                shares.append(_dot(d_read, turned).mul_(divisor).mul_(moves).neg_())
+                share = _dot(d_read, turned).mul_(divisor).neg_()
+                if moves is not None:
+                    share.mul_(moves)
+            shares.append(share)
             d_parts = (
                 [a.add_(b) for a, b in zip(d_parts, d_read, strict=True)] if d_parts else d_read
             )
         rotate_(d_parts, turn_of(turn_back, job, tokens))
-        for reading, d_sums, share in zip(local, d_local, shares, strict=False):
-            through = zip(d_parts, parts, reading.sums.key_sums, d_sums.key_sums, strict=True)
-            for d_part, part, key_sum, d_key_sum in through:
-                d_part.addcmul_(share, key_sum.transpose(1, 2))
-                d_key_sum.add_(backproject(part, share))
+        d_key_sums = [
+            _through_normaliser(reading.sums, parts, share, d_parts)
+            for reading, share in zip(local, shares, strict=True)
+        ]
+        if d_local:
+            for d_sums, more in zip(d_local, d_key_sums, strict=True):
+                for total, one in zip(d_sums.key_sums, more, strict=True):
+                    total.add_(one)
+        else:
+            both = zip(found, d_key_sums, strict=True)
+            d_local = [Sums(contexts=contexts, key_sums=sums) for contexts, sums in both]
         _pull_back(pull, d_parts, tokens_of(d_queries, tokens), d_weights)
     return d_local, d_weights
+
+
+def _through_normaliser(
+    sums: Sums, parts: Parts, share: Tensor | None, d_parts: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Add c z to the gradients of the features; returns dz. Nothing and zeros, if none divides."""
+    if share is None:
+        return tuple(torch.zeros_like(key_sum) for key_sum in sums.key_sums)
+    for d_part, key_sum in zip(d_parts, sums.key_sums, strict=True):
+        d_part.addcmul_(share, key_sum.transpose(1, 2))
+    return tuple(backproject(part, share) for part in parts)
 
 
 def key_gradients(

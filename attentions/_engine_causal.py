@@ -271,7 +271,10 @@ def _gradients(
     c = g.new_zeros(*g.shape[:2], 1)
     if normaliser is not None:
         c = _row_sum(pairs * d_pairs).add_(_row_sum(chunks.phi_q * d_phi_q))
-        c.div_(normaliser).neg_().mul_(above_floor(kernel, normaliser))
+        c.div_(normaliser).neg_()
+        moves = above_floor(kernel, normaliser)
+        if moves is not None:
+            c.mul_(moves)
         d_pairs.add_(c)
         d_phi_q.addcmul_(c, key_sum.transpose(1, 2))
     d_pairs.tril_()

@@ -112,10 +112,10 @@ def floored_(kernel: Kernel, normaliser: Tensor) -> Tensor:
     return normaliser if floor is None else normaliser.clamp_(min=floor)
 
 
-def above_floor(kernel: Kernel, normaliser: Tensor) -> Tensor | float:
-    """Where a normaliser depends on the weights, as 0 and 1."""
+def above_floor(kernel: Kernel, normaliser: Tensor) -> Tensor | None:
+    """Where a normaliser depends on the weights, as 0 and 1; None if it does everywhere."""
     floor = _floor(kernel, normaliser)
-    return 1.0 if floor is None else (normaliser > floor).to(normaliser.dtype)
+    return None if floor is None else (normaliser > floor).to(normaliser.dtype)
 
 
 def _floor(kernel: Kernel, like: Tensor) -> float | None:

@@ -32,10 +32,6 @@ class Sums:
         half = len(tensors) // 2
         return cls(contexts=tuple(tensors[:half]), key_sums=tuple(tensors[half:]))
 
-    def like_zeros(self) -> Sums:
-        """Zeros of the same shapes."""
-        return Sums.of([x.new_zeros(x.shape) for x in self.tensors()])
-
     def detached(self) -> Sums:
         """Without their history."""
         return Sums.of([x.detach() for x in self.tensors()])

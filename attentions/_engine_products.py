@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ._engine_threads import has_wide_vectors
+
 _WHOLE = 64
 """Token counts for oneDNN are multiples of this ..."""
 _LEAST = 512
@@ -21,8 +23,11 @@ _LEAST = 512
 
 @functools.cache
 def _has_onednn() -> bool:
-    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return wide and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, _LINEAR)
+    return (
+        has_wide_vectors()
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, _LINEAR)
+    )
 
 
 _LINEAR = "_linear_pointwise"

@@ -9,6 +9,7 @@ operators alone. Torch lets go of the interpreter while it works.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from collections import deque
@@ -22,8 +23,6 @@ from torch import Tensor
 J = TypeVar("J")
 R = TypeVar("R")
 
-_FEW_ELEMENTS = 2**17
-"""An operator on so many takes less time than a sleeping thread needs to wake up."""
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 """By process and number of threads: a fork has none of its parent's threads."""
 _starting = threading.Lock()
@@ -32,6 +31,20 @@ _starting = threading.Lock()
 def threads_sleep() -> bool:
     """Whether torch's threads sleep while they wait. OpenMP reads this once, at its start."""
     return os.environ.get("OMP_WAIT_POLICY", "").strip().upper() == "PASSIVE"
+
+
+@functools.cache
+def has_wide_vectors() -> bool:
+    """Whether torch computes with AVX-512 here, with which an exponential takes half as long."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def num_few() -> int:
+    """So many elements take less time than a sleeping thread needs to wake up.
+
+    Of one operator, or features of a whole call. Waking takes as long on all processors.
+    """
+    return 2**17 if has_wide_vectors() else 2**16
 
 
 def work_apart() -> bool:
@@ -65,7 +78,7 @@ def alone_if_threads_sleep() -> contextlib.AbstractContextManager[None]:
 
 def alone_if_few(*tensors: Tensor) -> contextlib.AbstractContextManager[None]:
     """The same for operators on tensors of this size, where they are small."""
-    if torch.compiler.is_compiling() or max(x.numel() for x in tensors) > _FEW_ELEMENTS:
+    if torch.compiler.is_compiling() or max(x.numel() for x in tensors) > num_few():
         return contextlib.nullcontext()
     return alone_if_threads_sleep()
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ._engine_threads import alone_if_threads_sleep
+from ._engine_threads import alone_if_threads_sleep, num_few
 from .base import CallShape
 
 _TILE = 2048
@@ -26,8 +26,6 @@ _LARGE_TILE = 4096
 that. Still larger ones are blocks that glibc gives back to the system in between."""
 _SHORT = 513
 """Sequences of fewer tokens share a tile with other heads: steps would cost more than work."""
-_FEW_FEATURES = 2**17
-"""So many features, of all tokens and heads, are computed while a sleeping thread wakes up."""
 _SHORTEST_TILE = 32
 """Tokens of a tile with very many heads: products need some length."""
 
@@ -112,7 +110,7 @@ def plan(
             memory back to the system that a small process has only just let go.
     """
     has_many_features = num_features > _MANY_FEATURES
-    is_much = batch_size * num_heads * length * num_features > _FEW_FEATURES
+    is_much = batch_size * num_heads * length * num_features > num_few()
     apart = num_threads > 1 and threads_sleep and is_much
     share = -(-batch_size * num_heads // num_threads) if apart else num_heads
     if is_short(length):
@@ -166,7 +164,7 @@ def _covers(part: slice, length: int) -> bool:
 def are_few(jobs: Sequence[Job], num_features: int) -> bool:
     """Whether one thread has done them before another one is awake."""
     sizes = (_len(job.heads) * _len(job.tokens) for job in jobs)
-    return sum(sizes) * num_features <= _FEW_FEATURES
+    return sum(sizes) * num_features <= num_few()
 
 
 def _len(part: slice) -> int:
@@ -177,12 +175,22 @@ def whole(parts: Sequence[Sequence[Tensor]], jobs: Sequence[Job], x: Tensor) -> 
     """(B, H, ...) each, summed over jobs of (heads, ...); B and H are those of x."""
     if len(jobs) == 1:
         return [part.unsqueeze(0) for part in parts[0]]
+    if _in_order(jobs, x.shape[1]):
+        joined = (torch.cat(list(of_jobs)) for of_jobs in zip(*parts, strict=True))
+        return [torch.unflatten(one, 0, x.shape[:2]) for one in joined]
     with alone_if_threads_sleep():
         wholes = [part.new_zeros(*x.shape[:2], *part.shape[1:]) for part in parts[0]]
         for job, own in zip(jobs, parts, strict=True):
             for target, part in zip(wholes, own, strict=True):
                 job.of(target).add_(part)
     return wholes
+
+
+def _in_order(jobs: Sequence[Job], num_heads: int) -> bool:
+    """Whether each job begins with the head that follows the last one of the job before."""
+    starts = [job.row * num_heads + job.heads.start for job in jobs]
+    ends = [job.row * num_heads + job.heads.stop for job in jobs]
+    return starts[1:] == ends[:-1]
 
 
 def add_to_heads(totals: Sequence[Tensor], job: Job, parts: Sequence[Tensor]) -> None:

@@ -32,7 +32,7 @@ def call(q, k, v, bias):
     return by_heads(mix, q, k, v, weights=(bias,))
 
 
-def threads_of(shape=SHAPE):
+def threads_of(shape=SHAPE, **how):
     """The threads that a call's task ran in, and the heads that it saw."""
     seen = []
 
@@ -40,8 +40,16 @@ def threads_of(shape=SHAPE):
         seen.append((threading.get_ident(), q.shape[1]))
         return q * 2
 
-    by_heads(watched, torch.randn(shape))
+    by_heads(watched, torch.randn(shape), **how)
     return seen
+
+
+@pytest.mark.parametrize(("is_wide", "num_jobs"), [(True, 2), (False, 1)])
+def test_large_operators_are_cut_only_with_wide_vectors(sleeping, monkeypatch, is_wide, num_jobs):
+    monkeypatch.setattr("attentions._by_heads.has_wide_vectors", lambda: is_wide)
+    torch.set_num_threads(2)
+    assert len(threads_of(large_operators=True)) == num_jobs
+    assert len(threads_of()) == 2
 
 
 @pytest.mark.parametrize("num_threads", [2, 3, 8])

@@ -8,6 +8,7 @@ import threading
 import pytest
 import torch
 
+from attentions import _engine_threads
 from attentions._engine_threads import alone_if_few, run_jobs
 from attentions._engine_tiles import Job
 
@@ -105,9 +106,13 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
-def test_small_operators_are_done_by_one_thread_where_others_sleep(waiting):
+@pytest.mark.parametrize(("is_wide", "number"), [(True, 2**17), (False, 2**16)])
+def test_small_operators_are_done_by_one_thread_where_others_sleep(
+    waiting, is_wide, number, monkeypatch
+):
+    monkeypatch.setattr(_engine_threads, "has_wide_vectors", lambda: is_wide)
     torch.set_num_threads(2)
-    few, many = torch.empty(2**17), torch.empty(2**17 + 1)
+    few, many = torch.empty(number), torch.empty(number + 1)
     with alone_if_few(few):
         assert torch.get_num_threads() == (1 if waiting == "sleep" else 2)
     with alone_if_few(few, many):
