@@ -29,7 +29,7 @@ class Environment:
     """The machine and the software of a sweep.
 
     Attributes:
-        processor: the model's name.
+        processor: the model's name, and its vector instructions where they are narrow.
         num_cores: cores that this process may use.
         memory_bytes: of the machine, or of the container if that is less.
         versions: of Python and of the libraries that can move a number; None where absent.
@@ -191,6 +191,15 @@ def _version(name: str) -> str | None:
 
 
 def _processor() -> str:
+    """The model's name; with the vectors that torch computes with, where wider ones exist.
+
+    Virtual processors of several generations bear one name, and differ most in these.
+    """
+    vectors = hardware.vector_instructions()
+    return f"{_model_name()} ({vectors})" if vectors == "AVX2" else _model_name()
+
+
+def _model_name() -> str:
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -84,11 +84,18 @@ def _torch_build() -> dict[str, Any]:
     built, parallel = torch.__config__.show(), torch.__config__.parallel_info()
     patterns = {
         "blas": (r"BLAS_INFO=(\w+)", built),
-        "vector_instructions": (r"CPU capability usage: (\S+)", built),
         "parallel_backend": (r"ATen parallel backend: (.+)", parallel),
     }
     matches = {name: re.search(*words) for name, words in patterns.items()}
-    return {name: match[1] if match else None for name, match in matches.items()}
+    told = {name: match[1] if match else None for name, match in matches.items()}
+    return told | {"vector_instructions": vector_instructions()}
+
+
+def vector_instructions() -> str:
+    """Those that torch computes with: ``AVX512``, ``AVX2``, or ``DEFAULT`` for the common ones."""
+    import torch
+
+    return str(torch.backends.cpu.get_cpu_capability())
 
 
 def _cuda_driver(run: Callable[..., Any] = subprocess.run) -> str | None:

@@ -163,12 +163,17 @@ def publish(data: Measured, config: MechanismsConfig, console: Console) -> int:
 
 
 def _calibrated(data: Measured, config: MechanismsConfig) -> Measured:
-    """With the machine's ceilings, also those that were measured later."""
+    """With the machine's ceilings, also those that were measured later; then they are kept."""
     environments = {
-        name: facts | {"calibration": read_calibration(config.results, facts)}
+        name: facts
+        | {"calibration": read_calibration(config.results, facts) or facts.get("calibration")}
         for name, facts in data.session.environments.items()
     }
-    return replace(data, session=replace(data.session, environments=environments))
+    if environments == data.session.environments:
+        return data
+    calibrated = replace(data, session=replace(data.session, environments=environments))
+    calibrated.write()
+    return calibrated
 
 
 def _table(sheet: Sheet) -> Table:

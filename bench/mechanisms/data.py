@@ -63,6 +63,10 @@ class Measured:
     def add(self, line: Line) -> None:
         """Put a line in its unit's place, and write the file."""
         self.lines = [old for old in self.lines if id_of(old) != id_of(line)] + [line]
+        self.write()
+
+    def write(self) -> None:
+        """Write the file, as a whole."""
         # A line of text for a unit: a change of one unit is a change of one line.
         units = ",\n".join(json.dumps(one, allow_nan=False) for one in self.lines)
         session = json.dumps(asdict(self.session), indent=1, allow_nan=False)

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from bench import environment
 from bench.environment import _hash_closure, _imports
 
 
@@ -36,3 +37,13 @@ def test_the_engine_and_the_authors_forms_belong_to_a_mechanism():
         "attentions._official",
         "attentions.base",
     }
+
+
+@pytest.mark.parametrize(
+    ("vectors", "name"), [("AVX512", "X 9"), ("AVX2", "X 9 (AVX2)"), ("DEFAULT", "X 9")]
+)
+def test_processors_of_one_name_are_told_apart_by_their_vectors(monkeypatch, vectors, name):
+    monkeypatch.setattr(environment, "_model_name", lambda: "X 9")
+    monkeypatch.setattr("bench.hardware.vector_instructions", lambda: vectors)
+    here = environment.current(("cpu",), "retain", {})
+    assert here.processor == here.devices["cpu"] == name
