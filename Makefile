@@ -57,7 +57,7 @@ pages: $(READY) ## write the pages of docs/ that are made from docstrings and fr
 	$(BIN)/python -m bench.models
 
 test: $(READY) ## the ordinary tests
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(READY) ## the tests that take long
 	$(BIN)/python -m pytest -m "slow and not gpu"

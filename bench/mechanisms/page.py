@@ -54,7 +54,8 @@ def caption_of(measured: Measured) -> str:
     )
     return (
         f"*{escape(_machine(facts))}; {size}; method {session.method_version}; "
-        f"commit {_commit(facts)}; {session.started_at[:10]}; `{session.command}`*"
+        f"commit {_commit(facts)}; {session.started_at[:10]}; `{session.command}`; "
+        f"{escape(str(measured.path))}*"
     )
 
 
@@ -94,10 +95,10 @@ _NOWHERE = "Nowhere, by the whole interval of a ratio, among the places below."
 _INTRODUCTION = (
     "A mechanism that is slow because of this project would be a libel on its authors. So each "
     "entry is timed beside the operators of published code, written here as "
-    "`implementation=official` and proven by the same golden files as our form. `make "
-    "bench-mechanisms` measures; every number follows from `results/mechanisms/mechanisms.json`, "
-    "and `python -m bench.mechanisms report=true` writes this page and "
-    "`results/mechanisms/mechanisms.csv` again. `again=WORDS` measures a part again, such as "
+    "`implementation=official` and proven by the same golden files as our form. The command below "
+    "the tables measures; every number follows from the JSON file named beside it, and the same "
+    "command with `report=true` writes this page and the CSV file beside that one again. "
+    "`again=WORDS` measures a part again, such as "
     "`\"again='forms core N=256 forward 1 thread'\"`.",
     "Our form and the other run once in each round, in random order, in a process that nothing "
     "else runs in. A ratio is our time over the other's within a round, the median over rounds, "
