@@ -25,6 +25,8 @@ def page_of(measured: Measured, rows: Sequence[Row], crossovers: Sequence[Crosso
     blocks.append("## Slower than published code, or than with one thread")
     blocks += [_table(slower), caption] if slower.rows else [_NOWHERE]
     blocks += ["## Tables", *map(_paragraph, _HOW_TO_READ)]
+    if any("rounds" in line and "confirmed_from" not in line for line in measured.lines):
+        blocks.append(_paragraph(_UNCONFIRMED))
     for sheet in all_sheets(measured, rows, crossovers):
         blocks += [f"### {escape(sheet.title)}", _table(sheet), caption]
     failures = failures_of(measured)
@@ -143,6 +145,11 @@ _HOW_TO_READ = (
     "A crossover lies on straight lines between the logarithms of measured lengths and ratios; "
     "the shortest length stands for itself and all below. Bytes kept for backward are those of "
     "our form.",
+)
+
+_UNCONFIRMED = (
+    "The numbers of this page are of before that: what is marked `!` here was measured once, and "
+    "some of it is chance."
 )
 
 _ONE_FORM = (

@@ -94,3 +94,11 @@ def test_the_csv_has_a_line_for_each_row_with_all_numbers() -> None:
     assert lines[2]["saved_bytes_per_token"] == "10"
     assert lines[2]["is_slower"] == "True"
     assert csv_of(()) == ""
+
+
+def test_a_page_of_before_slower_ones_were_confirmed_says_so() -> None:
+    lines = pair_lines(place(), 0.5, 2.0, 1.0)
+    words = "of before that"
+    assert words not in page_of(measured(*lines), (), ())
+    del lines[0]["confirmed_from"]
+    assert words in page_of(measured(*lines), (), ())
