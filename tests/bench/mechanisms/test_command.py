@@ -143,6 +143,18 @@ def test_again_that_cannot_be_done_is_a_mistake_and_changes_nothing(
     assert free == []
 
 
+def test_a_calibration_is_kept_with_what_was_measured(
+    tmp_path: Path, free: list[Unit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ceilings = {"ceilings": []}
+    monkeypatch.setattr(command, "read_calibration", lambda *_: ceilings)
+    run(tmp_path)
+    monkeypatch.setattr(command, "read_calibration", lambda *_: None)  # as on another machine
+    run(tmp_path, report=True)
+    facts, *_ = read_measured(tmp_path / "mechanisms").session.environments.values()
+    assert facts["calibration"] == ceilings
+
+
 def test_the_page_is_written_again_from_what_is_stored(tmp_path: Path, free: list[Unit]) -> None:
     run(tmp_path)
     page = (tmp_path / "speed.md").read_text()
