@@ -1,6 +1,7 @@
 """The engine's two backward passes: over queries, then over keys.
 
-Features are computed once more: of the forward passes only the sums are kept. With
+Features are computed once more: of the forward passes only the sums are kept, except where all is
+a single tile, and the maps have a use for features (see `_engine_bidirectional`). With
 g_i = dout_i / normaliser_i and c_i = -(g_i . S phi(q_i)) / normaliser_i,
 
     queries:  dphi(q_i) = S^T g_i + c_i z,  dS = sum_i g_i phi(q_i)^T,  dz = sum_i c_i phi(q_i)
@@ -14,9 +15,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._engine_forward import above_floor, normalisers, rotate_, turn_of
+from ._engine_forward import above_floor, normalisers, rotate_, rotated, turn_of
 from ._engine_kernel import Kernel, Reading, Sums
-from ._engine_maps import Parts, Pull
+from ._engine_maps import FeatureMap, Parts, Pull
 from ._engine_products import backproject, meet, meet_again, read, read_into, spread
 from ._engine_tiles import Job, store, tokens_of, widened
 
@@ -27,24 +28,28 @@ def query_gradients(
     q: Tensor,
     readings: Sequence[Reading],
     weights: Sequence[Tensor],
+    features: Sequence[Tensor],
     grad_out: Tensor,
     grad_q: Tensor,
     turn_back: Tensor | None,
 ) -> tuple[list[Sums], list[Tensor]]:
-    """Fill a job's part of ``grad_q``; returns the gradients of the sums read and of weights."""
+    """Fill a job's part of ``grad_q``; returns the gradients of the sums read and of weights.
+
+    ``readings`` are those of the job's heads.
+    """
     queries, d_outputs, d_queries = job.of(q), job.of(grad_out), job.of(grad_q)
     mine = [weight[job.heads] for weight in weights]
-    local = [r.at(job.row, job.heads) for r in readings]
     d_local: list[Sums] = []
     d_weights = [torch.zeros_like(weight) for weight in mine]
     for tokens in job.tiles():
         d_out = widened(tokens_of(d_outputs, tokens))
-        parts, pull = kernel.queries.linearised(widened(tokens_of(queries, tokens)), tokens, *mine)
-        turned = _rotated(parts, turn_of(kernel.turn, job, tokens))
+        query = widened(tokens_of(queries, tokens))
+        parts, pull = _linearised(kernel.queries, query, job, tokens, mine, features)
+        turned = rotated(parts, turn_of(kernel.turn, job, tokens))
         d_parts: list[Tensor] = []
         shares: list[Tensor | None] = []  # c, of each reading
         found = []  # dS, of each reading's contexts
-        for index, reading in enumerate(local):
+        for index, reading in enumerate(readings):
             g = d_out[..., reading.columns]
             divisor = normalisers(kernel, parts, reading.sums)
             if divisor is not None:
@@ -68,7 +73,7 @@ def query_gradients(
         rotate_(d_parts, turn_of(turn_back, job, tokens))
         d_key_sums = [
             _through_normaliser(reading.sums, parts, share, d_parts)
-            for reading, share in zip(local, shares, strict=True)
+            for reading, share in zip(readings, shares, strict=True)
         ]
         if d_local:
             for d_sums, more in zip(d_local, d_key_sums, strict=True):
@@ -100,31 +105,49 @@ def key_gradients(
     peak: Tensor | None,
     d_sums: Sums,
     weights: Sequence[Tensor],
+    features: Sequence[Tensor],
     grad_k: Tensor,
     grad_v: Tensor,
     turn_back: Tensor | None,
 ) -> list[Tensor]:
-    """Fill a job's part of ``grad_k`` and ``grad_v``; returns the gradients of the weights."""
+    """Fill a job's part of ``grad_k`` and ``grad_v``; returns the gradients of the weights.
+
+    ``d_sums`` are those of the job's heads.
+    """
     keys, values, d_keys, d_values = (job.of(x) for x in (k, v, grad_k, grad_v))
     mine = [weight[job.heads] for weight in weights]
     peaks = [] if peak is None else [peak[job.row, job.heads]]
-    local = d_sums.at(job.row, job.heads)
     d_weights = [torch.zeros_like(weight) for weight in mine]
     for tokens in job.tiles():
         value = widened(tokens_of(values, tokens))
         key = widened(tokens_of(keys, tokens))
-        parts, pull = kernel.keys.linearised(key, tokens, *mine, *peaks)
-        turned = _rotated(parts, turn_of(kernel.turn, job, tokens))
+        parts, pull = _linearised(kernel.keys, key, job, tokens, [*mine, *peaks], features)
+        turned = rotated(parts, turn_of(kernel.turn, job, tokens))
         if value.dtype == v.dtype:
-            read_into(tokens_of(d_values, tokens), turned, local.contexts)
+            read_into(tokens_of(d_values, tokens), turned, d_sums.contexts)
         else:
-            store(read(turned, local.contexts), tokens_of(d_values, tokens))
-        d_parts = [spread(value, context) for context in local.contexts]
+            store(read(turned, d_sums.contexts), tokens_of(d_values, tokens))
+        d_parts = [spread(value, context) for context in d_sums.contexts]
         rotate_(d_parts, turn_of(turn_back, job, tokens))
-        for d_part, d_key_sum in zip(d_parts, local.key_sums, strict=True):
+        for d_part, d_key_sum in zip(d_parts, d_sums.key_sums, strict=True):
             d_part.add_(d_key_sum.transpose(1, 2))
         _pull_back(pull, d_parts, tokens_of(d_keys, tokens), d_weights)
     return d_weights
+
+
+def _linearised(
+    feature_map: FeatureMap,
+    x: Tensor,
+    job: Job,
+    tokens: slice,
+    weights: Sequence[Tensor],
+    features: Sequence[Tensor],
+) -> tuple[Parts, Pull]:
+    """From ``features``, of all heads, where they were kept."""
+    if not features:
+        return feature_map.linearised(x, tokens, *weights)
+    kept = tuple(tokens_of(job.of(part), tokens) for part in features)
+    return feature_map.linearised_from(x, kept, tokens, *weights)
 
 
 def _pull_back(
@@ -135,13 +158,6 @@ def _pull_back(
     store(d_x, target)
     for total, more in zip(d_weights, d_w, strict=False):
         total.add_(more)
-
-
-def _rotated(parts: Parts, turn: Tensor | None) -> Parts:
-    if turn is None:
-        return parts
-    turned = (torch.view_as_complex(part.view(*part.shape[:-1], -1, 2)) * turn for part in parts)
-    return tuple(torch.view_as_real(part).flatten(-2) for part in turned)
 
 
 def _dot(parts: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:

@@ -1,9 +1,14 @@
-"""The engine where every query sees every key: passes over jobs, and what goes between them."""
+"""The engine where every query sees every key: passes over jobs, and what goes between them.
+
+What is a single tile lies in a cache, and there reading features is cheaper than computing them
+once more. So such a call keeps them for its backward pass, as autograd would, if the maps can do
+with them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,8 +17,8 @@ from ._engine_backward import key_gradients, query_gradients
 from ._engine_forward import read_queries, sum_keys
 from ._engine_kernel import Kernel, Reading, Sums, read_plainly
 from ._engine_maps import PeakedMap
-from ._engine_threads import alone_if_threads_sleep, run_jobs, threads_sleep
-from ._engine_tiles import Job, add_to_heads, are_few, like_in_memory, plan, whole
+from ._engine_threads import Sharing, alone_if_threads_sleep, run_jobs, threads_sleep
+from ._engine_tiles import Job, add_to_heads, is_one_tile, like_in_memory, plan, sharing_of, whole
 
 
 def forward(
@@ -24,13 +29,22 @@ def forward(
     if any(job.tokens != jobs[0].tokens for job in jobs):
         return _forward_in_two(kernel, q, k, v, weights, out, jobs)
 
-    def attend(job: Job) -> tuple[Tensor, ...]:
-        sums, peak = sum_keys(kernel, job, k, v, weights)
-        read_queries(kernel, job.over(q.shape[2]), q, kernel.gather(sums), weights, out)
-        return (*(() if peak is None else (peak,)), *sums.tensors())
+    keeps_features = keep and _keeps_features(kernel, q, k)
 
-    found = run_jobs(attend, jobs, by_one=are_few(jobs, kernel.num_features))
+    def attend(job: Job) -> tuple[Tensor, ...]:
+        features: list[Tensor] | None = [] if keeps_features else None
+        sums, peak = sum_keys(kernel, job, k, v, weights, features)
+        whole_job = job.over(q.shape[2])
+        read_queries(kernel, whole_job, q, kernel.gather(sums), weights, out, features)
+        return (*(() if peak is None else (peak,)), *sums.tensors(), *(features or ()))
+
+    found = run_jobs(attend, jobs, sharing=_sharing(kernel, k))
     return out, tuple(whole(found, jobs, k)) if keep else ()
+
+
+def _keeps_features(kernel: Kernel, q: Tensor, k: Tensor) -> bool:
+    """Whether features are kept, those of keys and then those of queries."""
+    return kernel.keeps and all(is_one_tile(*x.shape[:3]) for x in (q, k))
 
 
 def _forward_in_two(
@@ -61,10 +75,44 @@ def _jobs(kernel: Kernel, x: Tensor, *, backward: bool = False) -> Sequence[Job]
         num_features=kernel.num_features,
         joint_heads=kernel.joint_heads,
         num_threads=torch.get_num_threads(),
-        threads_sleep=threads_sleep(),
+        apart=threads_sleep() and _sharing(kernel, x) is Sharing.JOBS,
         may_split=not isinstance(kernel.keys, PeakedMap),
         backward=backward,
     )
+
+
+def _sharing(kernel: Kernel, x: Tensor) -> Sharing:
+    few_operators = kernel.keeps and kernel.joint_heads == 1
+    return sharing_of(*x.shape[:3], num_features=kernel.num_features, few_operators=few_operators)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """What a backward pass finds of its forward pass, (B, H, ...) each.
+
+    Attributes:
+        sums: over keys.
+        peak: of the keys, if their map has one.
+        key_features: what `FeatureMap.linearised_from` takes, if it was kept.
+        query_features: the same of the queries.
+    """
+
+    sums: Sums
+    peak: Tensor | None
+    key_features: Sequence[Tensor]
+    query_features: Sequence[Tensor]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor], *, has_peak: bool, has_features: bool) -> _Kept:
+        """From the tensors in the order in which `forward` returns them."""
+        peak, rest = (tensors[0], tensors[1:]) if has_peak else (None, tensors)
+        num_parts = len(rest) // (4 if has_features else 2)
+        return cls(
+            sums=Sums.of(rest[: 2 * num_parts]),
+            peak=peak,
+            key_features=rest[2 * num_parts : 3 * num_parts],
+            query_features=rest[3 * num_parts :],
+        )
 
 
 def backward(
@@ -77,55 +125,94 @@ def backward(
     grad_out: Tensor,
 ) -> list[Tensor]:
     """Gradients of q, k, v and the weights."""
-    has_peak = isinstance(kernel.keys, PeakedMap)
-    peak, sums = kept[0] if has_peak else None, Sums.of(kept[has_peak:])
+    known = _Kept.of(
+        kept,
+        has_peak=isinstance(kernel.keys, PeakedMap),
+        has_features=_keeps_features(kernel, q, k),
+    )
     turn_back = None if kernel.turn is None else kernel.turn.conj().resolve_conj()
     grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
     grad_weights = [torch.zeros_like(weight) for weight in weights]
 
-    with torch.enable_grad():
-        leaves = Sums.of([x.detach().requires_grad_() for x in sums.tensors()])
-        gathered = kernel.gather(leaves)
-    readings = [replace(r, sums=r.sums.detached()) for r in gathered]
-    jobs = _jobs(kernel, q, backward=True)
-    of_queries = run_jobs(
-        lambda job: query_gradients(kernel, job, q, readings, weights, grad_out, grad_q, turn_back),
-        jobs,
-        by_one=are_few(jobs, kernel.num_features),
-    )
-    d_readings = [
-        Sums.of(whole([d_sums[index].tensors() for d_sums, _ in of_queries], jobs, q))
-        for index in range(len(readings))
-    ]
-    for job, (_, d_weights) in zip(jobs, of_queries, strict=True):
-        add_to_heads(grad_weights, job, d_weights)
+    def of_queries(job: Job, readings: Sequence[Reading]) -> tuple[list[Sums], list[Tensor]]:
+        features = known.query_features
+        return query_gradients(
+            kernel, job, q, readings, weights, features, grad_out, grad_q, turn_back
+        )
+
+    def of_keys(job: Job, d_sums: Sums) -> list[Tensor]:
+        features = known.key_features
+        return key_gradients(
+            kernel, job, k, v, known.peak, d_sums, weights, features, grad_k, grad_v, turn_back
+        )
+
+    jobs_q, jobs_k = _jobs(kernel, q, backward=True), _jobs(kernel, k, backward=True)
+    if _have_the_same_heads(jobs_q, jobs_k):
+
+        def of_both(jobs: tuple[Job, Job]) -> tuple[list[Tensor], list[Tensor]]:
+            job, job_k = jobs
+            readings, back = _gathered(kernel, known.sums.at(job.row, job.heads))
+            d_readings, d_weights = of_queries(job, readings)
+            return d_weights, of_keys(job_k, back(d_readings))
+
+        pairs = list(zip(jobs_q, jobs_k, strict=True))
+        for (job, _), both in zip(
+            pairs, run_jobs(of_both, pairs, sharing=_sharing(kernel, q)), strict=True
+        ):
+            for d_weights in both:
+                add_to_heads(grad_weights, job, d_weights)
+        return [grad_q, grad_k, grad_v, *grad_weights]
 
     with alone_if_threads_sleep():
-        d_sums = _through_gather(kernel, leaves, gathered, d_readings)
-    jobs = _jobs(kernel, k, backward=True)
-    of_keys = run_jobs(
-        lambda job: key_gradients(
-            kernel, job, k, v, peak, d_sums, weights, grad_k, grad_v, turn_back
-        ),
-        jobs,
-        by_one=are_few(jobs, kernel.num_features),
+        readings, back = _gathered(kernel, known.sums)
+    found = run_jobs(
+        lambda job: of_queries(job, [r.at(job.row, job.heads) for r in readings]),
+        jobs_q,
+        sharing=_sharing(kernel, q),
     )
-    for job, d_weights in zip(jobs, of_keys, strict=True):
-        add_to_heads(grad_weights, job, d_weights)
+    d_readings = [
+        Sums.of(whole([d_sums[index].tensors() for d_sums, _ in found], jobs_q, q))
+        for index in range(len(readings))
+    ]
+    with alone_if_threads_sleep():
+        d_sums = back(d_readings)
+    by_job = run_jobs(
+        lambda job: of_keys(job, d_sums.at(job.row, job.heads)),
+        jobs_k,
+        sharing=_sharing(kernel, k),
+    )
+    for jobs, gradients in ((jobs_q, [d_weights for _, d_weights in found]), (jobs_k, by_job)):
+        for job, d_weights in zip(jobs, gradients, strict=True):
+            add_to_heads(grad_weights, job, d_weights)
     return [grad_q, grad_k, grad_v, *grad_weights]
 
 
-def _through_gather(
-    kernel: Kernel, leaves: Sums, gathered: Sequence[Reading], d_readings: Sequence[Sums]
-) -> Sums:
+def _have_the_same_heads(jobs: Sequence[Job], others: Sequence[Job]) -> bool:
+    """Whether each job has heads of its own, those of the other's at its place."""
+    heads = [(job.row, job.heads.start, job.heads.stop) for job in jobs]
+    return len(set(heads)) == len(heads) and heads == [
+        (job.row, job.heads.start, job.heads.stop) for job in others
+    ]
+
+
+def _gathered(
+    kernel: Kernel, sums: Sums
+) -> tuple[Sequence[Reading], Callable[[Sequence[Sums]], Sums]]:
+    """What queries read; and what takes the gradients of that to those of the sums."""
     if kernel.gather is read_plainly:
-        return d_readings[0]
-    return Sums.of(
-        torch.autograd.grad(
+        return read_plainly(sums), lambda d_readings: d_readings[0]
+    with torch.enable_grad():
+        leaves = Sums.of([x.detach().requires_grad_() for x in sums.tensors()])
+        gathered = kernel.gather(leaves)
+
+    def back(d_readings: Sequence[Sums]) -> Sums:
+        found = torch.autograd.grad(
             [x for reading in gathered for x in reading.sums.tensors()],
             leaves.tensors(),
             [x for d_sums in d_readings for x in d_sums.tensors()],
             allow_unused=True,
             materialize_grads=True,
         )
-    )
+        return Sums.of(found)
+
+    return [replace(r, sums=r.sums.detached()) for r in gathered], back

@@ -25,11 +25,11 @@ from ._engine_forward import above_floor, floored_
 from ._engine_kernel import Kernel
 from ._engine_maps import Parts
 from ._engine_products import add_product
-from ._engine_threads import run_jobs, threads_sleep
+from ._engine_threads import Sharing, run_jobs, threads_sleep
 from ._engine_tiles import (
     Job,
     add_to_heads,
-    are_few,
+    is_little,
     is_short,
     jobs_of,
     like_in_memory,
@@ -139,6 +139,13 @@ def _heads_together(num_heads: int, length: int, *, backward: bool) -> int:
     return whole_groups(most // min(length, _TILE), num_heads)
 
 
+def _sharing(kernel: Kernel, q: Tensor) -> Sharing:
+    """Never the operators: those of a chunk are small."""
+    return (
+        Sharing.NONE if is_little(*q.shape[:3], num_features=kernel.num_features) else Sharing.JOBS
+    )
+
+
 def _jobs(x: Tensor, *, backward: bool = False) -> list[Job]:
     batch_size, num_heads, length = x.shape[:3]
     heads = _heads_together(num_heads, length, backward=backward)
@@ -153,7 +160,7 @@ def forward(
     found = run_jobs(
         lambda job: _job_forward(kernel, job, q, k, v, weights, out),
         jobs,
-        by_one=are_few(jobs, kernel.num_features),
+        sharing=_sharing(kernel, q),
     )
     return out, tuple(whole(found, jobs, q)) if keep else ()
 
@@ -174,7 +181,7 @@ def backward(
     found = run_jobs(
         lambda job: _job_backward(kernel, job, q, k, v, weights, kept, grad_out, grads),
         jobs,
-        by_one=are_few(jobs, kernel.num_features),
+        sharing=_sharing(kernel, q),
     )
     for job, d_weights in zip(jobs, found, strict=True):
         add_to_heads(grad_weights, job, d_weights)

@@ -18,6 +18,8 @@ class PlacedRectified(FeatureMap):
         sin: of the same.
     """
 
+    keeps = True
+
     cos: Tensor
     sin: Tensor
 
@@ -27,10 +29,16 @@ class PlacedRectified(FeatureMap):
         return above * self.cos[tokens], above.mul_(self.sin[tokens])
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
+        """See `linearised_from`."""
+        return self.linearised_from(x, self.features(x, tokens), tokens)
+
+    def linearised_from(
+        self, x: Tensor, kept: Parts, tokens: slice, *weights: Tensor
+    ) -> tuple[Parts, Pull]:
         """Through the entries above zero."""
-        above, cos, sin = x.clamp(min=0.0), self.cos[tokens], self.sin[tokens]
+        cos, sin = self.cos[tokens], self.sin[tokens]
 
         def pull(grads: Parts) -> tuple[Tensor, ...]:
-            return (where_above(above, (grads[0] * cos).addcmul_(grads[1], sin)),)
+            return (where_above(x, (grads[0] * cos).addcmul_(grads[1], sin)),)
 
-        return (above * cos, above * sin), pull
+        return kept, pull

@@ -7,6 +7,7 @@ near cache; the gradient of the image is a convolution with the kernels turned b
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ._engine import is_ordinary
-from ._engine_threads import alone_if_few, run_jobs
+from ._engine_threads import alone_if_few, alone_if_threads_sleep, run_jobs
 
 _ELEMENTS = 2**17
 """Most elements of an image's rows that are multiplied at once."""
@@ -63,7 +64,8 @@ class _Convolution(torch.autograd.Function):
         if torch.is_grad_enabled():
             return _differentiable_gradients(image, weight, grad)
         d_image = _convolved(grad, weight.flip(2, 3), None)
-        with alone_if_few(image):
+        is_one_block = image.numel() <= _ELEMENTS
+        with alone_if_threads_sleep() if is_one_block else contextlib.nullcontext():
             d_weight = kernel_gradient(image, grad, weight.shape[-1])
             return d_image, d_weight, grad.sum(dim=(0, 2, 3))
 

@@ -13,16 +13,24 @@ from ._engine_maps import FeatureMap, Parts, Pull
 class EluPlusOne(FeatureMap):
     """The larger of x + 1 and 2^(x log2 e), the latter for x below 0 only; exp2 outruns exp."""
 
+    keeps = True
+
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part, as wide as x."""
         below = (x * math.log2(math.e)).clamp_(max=0.0).exp2_()
         return (torch.maximum(x + 1, below, out=below),)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
+        """See `linearised_from`."""
+        return self.linearised_from(x, self.features(x, tokens), tokens)
+
+    def linearised_from(
+        self, x: Tensor, kept: Parts, tokens: slice, *weights: Tensor
+    ) -> tuple[Parts, Pull]:
         """The derivative is phi below 0 and 1 above: the smaller of phi and 1."""
-        (phi,) = self.features(x, tokens)
+        (phi,) = kept
 
         def pull(grads: Parts) -> tuple[Tensor, ...]:
             return (phi.clamp(max=1.0).mul_(grads[0]),)
 
-        return (phi,), pull
+        return kept, pull

@@ -20,19 +20,27 @@ from ._engine_tiles import Job, tokens_of, widened
 
 
 def sum_keys(
-    kernel: Kernel, job: Job, k: Tensor, v: Tensor, weights: Sequence[Tensor]
+    kernel: Kernel,
+    job: Job,
+    k: Tensor,
+    v: Tensor,
+    weights: Sequence[Tensor],
+    kept: list[Tensor] | None = None,
 ) -> tuple[Sums, Tensor | None]:
-    """The sums of a job's keys, (heads, ...), and their peak if the map has one."""
+    """The sums of a job's keys, (heads, ...), and their peak if the map has one.
+
+    What `FeatureMap.linearised_from` takes is appended to ``kept``.
+    """
     keys, values = job.of(k), job.of(v)
     mine = [weight[job.heads] for weight in weights]
     if isinstance(kernel.keys, PeakedMap):
-        return _sum_peaked_keys(kernel.keys, job, keys, values, mine)
+        return _sum_peaked_keys(kernel.keys, job, keys, values, mine, kept)
     sums = None
     for tokens in job.tiles():
         parts = kernel.keys.features(widened(tokens_of(keys, tokens)), tokens, *mine)
         value = widened(tokens_of(values, tokens))
         key_sums = tuple(part.sum(dim=1).unsqueeze(-1) for part in parts)
-        rotate_(parts, turn_of(kernel.turn, job, tokens))
+        parts = _turned(kernel, job, tokens, parts, kept)
         if sums is None:
             sums = Sums(contexts=meet(value, parts), key_sums=key_sums)
             continue
@@ -44,13 +52,20 @@ def sum_keys(
 
 
 def _sum_peaked_keys(
-    keys_map: PeakedMap, job: Job, keys: Tensor, values: Tensor, weights: Sequence[Tensor]
+    keys_map: PeakedMap,
+    job: Job,
+    keys: Tensor,
+    values: Tensor,
+    weights: Sequence[Tensor],
+    kept: list[Tensor] | None,
 ) -> tuple[Sums, Tensor]:
     sums = None
     peak = keys.new_full((1, 1, 1), -torch.inf, dtype=widened(keys[:, :0]).dtype)
     for tokens in job.tiles():
         key, value = widened(tokens_of(keys, tokens)), widened(tokens_of(values, tokens))
         base, risen = keys_map.rising(key, tokens, peak, *weights)
+        if kept is not None:
+            kept.append(base)
         key_sum = base.sum(dim=1).unsqueeze(-1)
         if sums is None:
             sums = Sums(contexts=meet(value, (base,)), key_sums=(key_sum,))
@@ -77,14 +92,18 @@ def read_queries(
     readings: Sequence[Reading],
     weights: Sequence[Tensor],
     out: Tensor,
+    kept: list[Tensor] | None = None,
 ) -> None:
-    """Fill a job's part of ``out``, (B, H, N, E), from readings of its heads."""
+    """Fill a job's part of ``out``, (B, H, N, E), from readings of its heads.
+
+    As for `sum_keys`, features are appended to ``kept``.
+    """
     queries, outputs = job.of(q), job.of(out)
     mine = [weight[job.heads] for weight in weights]
     for tokens in job.tiles():
         parts = kernel.queries.features(widened(tokens_of(queries, tokens)), tokens, *mine)
         divisors = [normalisers(kernel, parts, r.sums) for r in readings]
-        rotate_(parts, turn_of(kernel.turn, job, tokens))
+        parts = _turned(kernel, job, tokens, parts, kept)
         for reading, divisor in zip(readings, divisors, strict=True):
             target = tokens_of(outputs, tokens)[..., reading.columns]
             if divisor is None and parts[0].dtype == out.dtype:
@@ -129,6 +148,26 @@ def turn_of(turn: Tensor | None, job: Job, tokens: slice) -> Tensor | None:
     if turn is None:
         return None
     return turn[job.heads if len(turn) > 1 else slice(None), tokens]
+
+
+def _turned(
+    kernel: Kernel, job: Job, tokens: slice, parts: Parts, kept: list[Tensor] | None
+) -> Parts:
+    """Rotated features: in place, unless the features themselves are kept."""
+    turn = turn_of(kernel.turn, job, tokens)
+    if kept is not None:
+        kept.extend(parts)
+        return rotated(parts, turn)
+    rotate_(parts, turn)
+    return parts
+
+
+def rotated(parts: Parts, turn: Tensor | None) -> Parts:
+    """As `rotate_`, into fresh tensors."""
+    if turn is None:
+        return parts
+    turned = (torch.view_as_complex(part.view(*part.shape[:-1], -1, 2)) * turn for part in parts)
+    return tuple(torch.view_as_real(part).flatten(-2) for part in turned)
 
 
 def rotate_(parts: Sequence[Tensor], turn: Tensor | None) -> None:

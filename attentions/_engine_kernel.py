@@ -89,3 +89,8 @@ class Kernel:
     joint_heads: int = 1
     gather: Callable[[Sums], tuple[Reading, ...]] = read_plainly
     causal: bool = False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether kept features are of use for both maps: few operators make them."""
+        return self.queries.keeps and self.keys.keeps

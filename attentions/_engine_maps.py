@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,7 +19,13 @@ Pull: TypeAlias = Callable[[Parts], tuple[Tensor, ...]]
 
 
 class FeatureMap(ABC):
-    """phi of one side. Stateless; what is learned comes as ``weights``, (heads, 1, ...) each."""
+    """phi of one side. Stateless; what is learned comes as ``weights``, (heads, 1, ...) each.
+
+    Attributes:
+        keeps: whether there is a `linearised_from`.
+    """
+
+    keeps: ClassVar[bool] = False
 
     @abstractmethod
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
@@ -47,6 +53,15 @@ class FeatureMap(ABC):
             )
 
         return tuple(part.detach() for part in parts), pull
+
+    def linearised_from(
+        self, x: Tensor, kept: Parts, tokens: slice, *weights: Tensor
+    ) -> tuple[Parts, Pull]:
+        """As `linearised`, from what `features` gave, or `PeakedMap.rising`; neither is written to.
+
+        For a map whose features are most of the work that its derivative takes.
+        """
+        raise NotImplementedError
 
 
 def where_above(x: Tensor, grad: Tensor) -> Tensor:

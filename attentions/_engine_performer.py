@@ -69,6 +69,7 @@ class PositiveQueries(FeatureMap):
 
     exponentials: _Exponentials
     eps: float
+    keeps = True
 
     @classmethod
     def of(cls, projection: Tensor, dtype: torch.dtype, eps: float) -> PositiveQueries:
@@ -84,6 +85,13 @@ class PositiveQueries(FeatureMap):
         base = self._base(x)
         return (base + self.eps,), lambda grads: (self.exponentials.pull(x, base, grads[0]),)
 
+    def linearised_from(
+        self, x: Tensor, kept: Parts, tokens: slice, *weights: Tensor
+    ) -> tuple[Parts, Pull]:
+        """The same; what adding eps rounded away is nothing beside eps."""
+        base = kept[0] - self.eps
+        return kept, lambda grads: (self.exponentials.pull(x, base, grads[0]),)
+
     def _base(self, x: Tensor) -> Tensor:
         logits = self.exponentials.project(x)
         peak = logits.amax(dim=-1, keepdim=True)
@@ -96,6 +104,7 @@ class PositiveKeys(PeakedMap):
 
     exponentials: _Exponentials
     floor: float
+    keeps = True
 
     @classmethod
     def of(cls, projection: Tensor, dtype: torch.dtype, eps: float) -> PositiveKeys:
@@ -116,8 +125,15 @@ class PositiveKeys(PeakedMap):
         return (self._base(x, self.exponentials.project(x), weights[-1]).add_(self.floor),)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
-        """As for the queries."""
+        """See `linearised_from`."""
         base = self._base(x, self.exponentials.project(x), weights[-1])
+        return self.linearised_from(x, (base,), tokens)
+
+    def linearised_from(
+        self, x: Tensor, kept: Parts, tokens: slice, *weights: Tensor
+    ) -> tuple[Parts, Pull]:
+        """As for the queries."""
+        (base,) = kept
         return (base + self.floor,), lambda grads: (self.exponentials.pull(x, base, grads[0]),)
 
     def _base(self, x: Tensor, logits: Tensor, peak: Tensor) -> Tensor:

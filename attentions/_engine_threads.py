@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from typing import TypeVar
 
 import torch
@@ -23,14 +24,17 @@ from torch import Tensor
 J = TypeVar("J")
 R = TypeVar("R")
 
+_POLICY = os.environ.get("OMP_WAIT_POLICY", "").strip().upper()
+"""OpenMP reads it once as well, at its start."""
+
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 """By process and number of threads: a fork has none of its parent's threads."""
 _starting = threading.Lock()
 
 
 def threads_sleep() -> bool:
-    """Whether torch's threads sleep while they wait. OpenMP reads this once, at its start."""
-    return os.environ.get("OMP_WAIT_POLICY", "").strip().upper() == "PASSIVE"
+    """Whether torch's threads sleep while they wait."""
+    return _POLICY == "PASSIVE"
 
 
 @functools.cache
@@ -52,19 +56,29 @@ def work_apart() -> bool:
     return torch.get_num_threads() > 1 and threads_sleep() and not _is_watched()
 
 
-def run_jobs(task: Callable[[J], R], jobs: Sequence[J], *, by_one: bool = False) -> list[R]:
+class Sharing(Enum):
+    """Who does what, where torch's threads sleep between operators."""
+
+    NONE = "this thread alone does all jobs: others would have to wake up"
+    OPERATORS = "torch's threads share the operators of one job after the other"
+    JOBS = "each thread takes jobs"
+
+
+def run_jobs(
+    task: Callable[[J], R], jobs: Sequence[J], *, sharing: Sharing = Sharing.JOBS
+) -> list[R]:
     """The result of each job, in their order. Tasks run without gradients.
 
     Args:
         task: what is done with a job.
         jobs: independent of each other.
-        by_one: whether this thread alone should do all of them, where others would have to wake up.
+        sharing: what several threads do.
     """
-    if not work_apart():
+    if not work_apart() or sharing is Sharing.OPERATORS:
         return _one_by_one(task, jobs)
     num_threads = torch.get_num_threads()
     with _one_thread():
-        if by_one or len(jobs) == 1:
+        if sharing is Sharing.NONE or len(jobs) == 1:
             return _one_by_one(task, jobs)
         return _shared_out(task, jobs, num_threads)
 

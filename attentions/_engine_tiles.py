@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ._engine_threads import alone_if_threads_sleep, num_few
+from ._engine_threads import Sharing, alone_if_threads_sleep, has_wide_vectors, num_few
 from .base import CallShape
 
 _TILE = 2048
@@ -22,17 +22,27 @@ _TILE = 2048
 _MANY_FEATURES = 128
 """... with this many features; with more, half as many."""
 _LARGE_TILE = 4096
-"""The same with several threads, which wait for each other once per operator: a larger one repays
-that. Still larger ones are blocks that glibc gives back to the system in between."""
+"""The same where steps are dear beside work: with several threads, which wait for each other once
+per operator, and without wide vectors. Still larger ones are blocks that glibc gives back to the
+system in between."""
 _SHORT = 513
 """Sequences of fewer tokens share a tile with other heads: steps would cost more than work."""
 _SHORTEST_TILE = 32
 """Tokens of a tile with very many heads: products need some length."""
 
 
-def room(num_features: int) -> int:
-    """Most tokens of a tile of one thread, counted over its heads."""
-    return _TILE if num_features <= _MANY_FEATURES else _TILE // 2
+def room(num_features: int, length: int = 0) -> int:
+    """Most tokens of a tile of one thread, counted over its heads.
+
+    Args:
+        num_features: of one token and head.
+        length: N. Large tiles are for long sequences only, whose other tensors are larger still:
+            glibc keeps as much memory as it was once asked for in one block, and no more.
+    """
+    has_many_features = num_features > _MANY_FEATURES
+    if has_wide_vectors() or is_short(length):
+        return _TILE // 2 if has_many_features else _TILE
+    return _LARGE_TILE if length >= _LARGE_TILE and not has_many_features else _TILE
 
 
 def is_short(length: int) -> bool:
@@ -88,14 +98,15 @@ def plan(
     num_features: int,
     joint_heads: int,
     num_threads: int,
-    threads_sleep: bool,
+    apart: bool,
     may_split: bool,
     backward: bool = False,
 ) -> tuple[Job, ...]:
     """Cut (B, H, N) into jobs, which together cover the tokens of each head once.
 
-    One thread takes long sequences head by head, since `_engine_products` is fastest with one; so
-    does each of several with many features, where products are most of the work.
+    With wide vectors one thread takes long sequences head by head, since `_engine_products` is
+    fastest with one; so does each of several with many features, where products are most of the
+    work.
 
     Args:
         batch_size: B.
@@ -104,29 +115,31 @@ def plan(
         num_features: of one token and head.
         joint_heads: heads that must be in one tile.
         num_threads: that work at once.
-        threads_sleep: as `_engine_threads` has it; each thread then has jobs of its own.
+        apart: whether each thread has jobs of its own, see `Sharing`.
         may_split: whether jobs may share heads where these are too few for the threads.
         backward: whether many results are alive at once. Some tiles are then smaller: glibc gives
             memory back to the system that a small process has only just let go.
     """
     has_many_features = num_features > _MANY_FEATURES
-    is_much = batch_size * num_heads * length * num_features > num_few()
-    apart = num_threads > 1 and threads_sleep and is_much
+    apart = apart and num_threads > 1
     share = -(-batch_size * num_heads // num_threads) if apart else num_heads
     if is_short(length):
-        most = room(num_features) // (2 if backward else 1)
+        halved = backward and (has_wide_vectors() or has_many_features)
+        most = room(num_features) // (2 if halved else 1)
         together = min(most // length, share)
     elif num_threads == 1:
-        most, together = room(num_features), 1
+        most = room(num_features, length)
+        together = 1 if has_wide_vectors() else max(1, most // length)
     elif not apart:
         most = _LARGE_TILE
         together = max(num_threads, most // length)
     elif has_many_features:
-        most, together = _TILE, 1
+        most = _TILE
+        together = 1 if has_wide_vectors() else min(max(1, most // length), share)
     else:
         # 2 MiB each, several results of which glibc gives back, even when nothing is kept.
         is_wide = num_features > _MANY_FEATURES // 2 and length < _LARGE_TILE
-        most = _TILE if backward or is_wide else _LARGE_TILE
+        most = room(num_features, length) if backward or is_wide else _LARGE_TILE
         together = min(max(1, most // length), share)
     heads = whole_groups(together, num_heads, joint_heads)
     tile_len = max(most // heads, _SHORTEST_TILE)
@@ -134,6 +147,31 @@ def plan(
     if may_split and apart and not is_short(length) and len(jobs) < num_threads:
         return tuple(part for job in jobs for part in job.in_parts(num_threads))
     return tuple(jobs)
+
+
+def is_little(batch_size: int, num_heads: int, length: int, *, num_features: int) -> bool:
+    """Whether one thread has done it before another one is awake."""
+    return batch_size * num_heads * length * num_features <= num_few()
+
+
+def sharing_of(
+    batch_size: int, num_heads: int, length: int, *, num_features: int, few_operators: bool = False
+) -> Sharing:
+    """What several threads that sleep in between do with (B, H, N).
+
+    Without wide vectors an operator on a whole tile takes longer than it takes to wake a thread,
+    and jobs of half a tile come off worse, whose threads wait for the interpreter as often. Not so
+    where features are made of many small operators.
+    """
+    if is_little(batch_size, num_heads, length, num_features=num_features):
+        return Sharing.NONE
+    has_large_operators = (
+        few_operators
+        and not has_wide_vectors()
+        and num_features <= _MANY_FEATURES
+        and is_one_tile(batch_size, num_heads, length)
+    )
+    return Sharing.OPERATORS if has_large_operators else Sharing.JOBS
 
 
 def whole_groups(together: int, num_heads: int, joint_heads: int = 1) -> int:
@@ -159,16 +197,6 @@ def tokens_of(x: Tensor, tokens: slice) -> Tensor:
 
 def _covers(part: slice, length: int) -> bool:
     return part == slice(0, length)
-
-
-def are_few(jobs: Sequence[Job], num_features: int) -> bool:
-    """Whether one thread has done them before another one is awake."""
-    sizes = (_len(job.heads) * _len(job.tokens) for job in jobs)
-    return sum(sizes) * num_features <= num_few()
-
-
-def _len(part: slice) -> int:
-    return len(range(part.start, part.stop))
 
 
 def whole(parts: Sequence[Sequence[Tensor]], jobs: Sequence[Job], x: Tensor) -> list[Tensor]:
@@ -216,7 +244,8 @@ def tile_elements(
     """
     tokens = max(shape.num_tokens, shape.num_keys)
     num_threads = torch.get_num_threads()
-    most = room(num_features) if num_threads == 1 else num_threads * _LARGE_TILE
+    longest = max(shape.query_len, shape.key_len)
+    most = room(num_features, longest) if num_threads == 1 else num_threads * _LARGE_TILE
     tiles = min(most, tokens) * num_features
     maps, copies = (forward_maps, 2) if backward_maps is None else (backward_maps, 6)
     sums = shape.batch_size * shape.num_heads * num_features * (shape.value_dim + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import torch
@@ -15,7 +16,7 @@ from ._engine_forms import by_tiles, known_form, official_layout, refuse_mask
 from ._engine_kernel import Kernel
 from ._engine_polaformer import LearnedPowers, like_and_unlike
 from ._engine_threads import alone_if_threads_sleep
-from ._engine_tiles import tile_elements
+from ._engine_tiles import is_one_tile, tile_elements
 from ._float16_layers import add, convolve, float16_in_float32, project, reduce
 from ._grid import depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
@@ -119,10 +120,14 @@ class Polaformer(Attention):
             out = attention_by_tiles(kernel, q, k, v, power, halvings, plain=self._by_halvings)
         else:
             out = self._plain(q, k, v, power, scale, key_mask)
-        # A sum of what was just written costs next to nothing; whether a power of q times one of k
-        # is a number cannot be known for less.
-        if not is_ordinary(q, k, v) or is_finite(out):
+        if not is_ordinary(q, k, v):
             return out
+        # A sum of what was just written costs next to nothing, of a tile less than waking a thread;
+        # whether a power of q times one of k is a number cannot be known for less.
+        is_tile = is_one_tile(*q.shape[:3])
+        with alone_if_threads_sleep() if is_tile else contextlib.nullcontext():
+            if is_finite(out):
+                return out
         return self._by_exponents(q, k, v, power, scale, key_mask)
 
     @staticmethod

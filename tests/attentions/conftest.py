@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from attentions import _engine_tiles
+
 
 @pytest.fixture(autouse=True)
 def _one_thread_and_a_seed():
@@ -25,3 +27,12 @@ def qkv():
         )
 
     return make
+
+
+@pytest.fixture(params=[True, False], ids=["wide", "narrow"])
+def wide_vectors(request, monkeypatch):
+    """Whether the engine cuts its work for vectors of 512 bits, whatever this processor has."""
+    monkeypatch.setattr(_engine_tiles, "has_wide_vectors", lambda: request.param)
+    _engine_tiles.plan.cache_clear()
+    yield request.param
+    _engine_tiles.plan.cache_clear()

@@ -14,7 +14,7 @@ SHAPE = (2, 5, 256, 8)
 
 @pytest.fixture
 def sleeping(monkeypatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setattr("attentions._engine_threads._POLICY", "PASSIVE")
 
 
 def mix(q, k, v, bias):
@@ -131,14 +131,14 @@ def test_a_changed_input_is_noticed_on_the_way_back(sleeping):
 def test_heads_are_cut_only_where_threads_sleep_and_sequences_are_short(monkeypatch):
     torch.set_num_threads(2)
     here = threading.get_ident()
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setattr("attentions._engine_threads._POLICY", "PASSIVE")
     assert sorted(heads for _, heads in threads_of()) == [2, 3]
     assert threads_of((2, 5, 1024, 8)) == [(here, 5)], "long"
     assert threads_of((2, 5, 64, 8)) == [(here, 5)], "done before another one is awake"
     assert threads_of((9, 1, 256, 8)) == [(here, 1)], "one head"
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.setattr("attentions._engine_threads._POLICY", "ACTIVE")
     assert threads_of() == [(here, 5)]
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setattr("attentions._engine_threads._POLICY", "PASSIVE")
     torch.set_num_threads(1)
     assert threads_of() == [(here, 5)]
 

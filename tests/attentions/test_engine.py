@@ -115,7 +115,9 @@ def test_rows_and_heads_may_be_few_or_many(form, batch_size, num_heads):
 @pytest.fixture(params=["spin", "sleep"])
 def waiting(request, monkeypatch):
     """Threads that spin between operators, as they come, or sleep."""
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive" if request.param == "sleep" else "")
+    monkeypatch.setattr(
+        "attentions._engine_threads._POLICY", "PASSIVE" if request.param == "sleep" else ""
+    )
     return request.param
 
 
@@ -238,12 +240,15 @@ class Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_whoever_watches_operators_sees_all_of_them_also_with_several_threads(waiting):
+def test_whoever_watches_operators_sees_all_of_them_also_with_several_threads(
+    waiting, wide_vectors
+):
+    with_one = 4 if wide_vectors else 2  # heads one by one, or in pairs
     expected = {"spin": 1, "sleep": 2}  # all heads in one tile; two heads for each thread
     core = build_attention("nala", Geometry(num_heads=4, head_dim=64, seq_len=1024))
     q, k, v = torch.randn(3, 1, 4, 1024, 64).unbind()
     counts = []
-    for threads, num_tiles in ((1, 4), (3, expected[waiting])):
+    for threads, num_tiles in ((1, with_one), (3, expected[waiting])):
         torch.set_num_threads(threads)
         with FlopCounterMode(display=False) as counter, Operators() as operators:
             core(q, k, v)

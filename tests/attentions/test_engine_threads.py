@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attentions import _engine_threads
-from attentions._engine_threads import alone_if_few, run_jobs
+from attentions._engine_threads import Sharing, alone_if_few, run_jobs
 from attentions._engine_tiles import Job
 
 JOBS = [Job(0, slice(head, head + 1), slice(0, 4096), 4096) for head in range(4)]
@@ -18,13 +18,15 @@ JOBS = [Job(0, slice(head, head + 1), slice(0, 4096), 4096) for head in range(4)
 @pytest.fixture(params=["spin", "sleep"])
 def waiting(request, monkeypatch):
     """Threads that spin between operators, as they come, or sleep."""
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive" if request.param == "sleep" else "")
+    monkeypatch.setattr(
+        "attentions._engine_threads._POLICY", "PASSIVE" if request.param == "sleep" else ""
+    )
     return request.param
 
 
 @pytest.fixture
 def sleeping(monkeypatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setattr("attentions._engine_threads._POLICY", "PASSIVE")
 
 
 def test_a_thread_of_the_engine_knows_no_gradients_and_inference_mode_as_its_caller(sleeping):
@@ -65,7 +67,7 @@ def test_an_error_in_a_thread_reaches_the_caller(waiting):
 
 
 def test_threads_that_spin_share_every_operator(monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setattr("attentions._engine_threads._POLICY", "")
     torch.set_num_threads(2)
     found = run_jobs(lambda job: (threading.get_ident(), torch.get_num_threads()), JOBS)
     assert set(found) == {(threading.get_ident(), 2)}
@@ -80,11 +82,15 @@ def test_the_caller_takes_part_and_little_work_wakes_nobody(sleeping):
         return threading.get_ident()
 
     assert len({threading.get_ident()} & set(run_jobs(seen, JOBS))) == 1
-    for jobs, by_one in ((JOBS, True), (JOBS[:1], False)):
+    for jobs, sharing, num_threads in (
+        (JOBS, Sharing.NONE, 1),
+        (JOBS[:1], Sharing.JOBS, 1),
+        (JOBS, Sharing.OPERATORS, 2),
+    ):
         found = run_jobs(
-            lambda job: (threading.get_ident(), torch.get_num_threads()), jobs, by_one=by_one
+            lambda job: (threading.get_ident(), torch.get_num_threads()), jobs, sharing=sharing
         )
-        assert set(found) == {(threading.get_ident(), 1)}
+        assert set(found) == {(threading.get_ident(), num_threads)}
         assert torch.get_num_threads() == 2
 
 
