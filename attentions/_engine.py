@@ -2,8 +2,8 @@
 
 A mechanism's plain form is a formula over whole tensors. On a processor that is slow: each of its
 steps writes a tensor that no cache holds, and autograd keeps most of them. The engine computes the
-same from tiles, and its backward pass computes features anew. Where it does not apply, or where
-gradients of gradients are asked for, the plain form is used.
+same from tiles, and its backward pass computes features anew unless all is one tile. Where it does
+not apply, or where gradients of gradients are asked for, the plain form is used.
 """
 
 from __future__ import annotations

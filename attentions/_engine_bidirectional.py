@@ -82,8 +82,7 @@ def _jobs(kernel: Kernel, x: Tensor, *, backward: bool = False) -> Sequence[Job]
 
 
 def _sharing(kernel: Kernel, x: Tensor) -> Sharing:
-    few_operators = kernel.keeps and kernel.joint_heads == 1
-    return sharing_of(*x.shape[:3], num_features=kernel.num_features, few_operators=few_operators)
+    return sharing_of(*x.shape[:3], num_features=kernel.num_features, few_operators=kernel.keeps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,32 +14,22 @@ from ._engine_maps import FeatureMap, Parts, PeakedMap, Pull
 class ChannelShares(FeatureMap):
     """softmax(q) over channels."""
 
-    keeps = True
-
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part, as wide as x."""
         return (x.softmax(dim=-1),)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
-        """See `linearised_from`."""
-        return self.linearised_from(x, self.features(x, tokens), tokens)
-
-    def linearised_from(
-        self, x: Tensor, kept: Parts, tokens: slice, *weights: Tensor
-    ) -> tuple[Parts, Pull]:
         """Share (grad - their mean under the shares)."""
-        (shares,) = kept
+        shares = x.softmax(dim=-1)
 
         def pull(grads: Parts) -> tuple[Tensor, ...]:
             return (torch.ops.aten._softmax_backward_data(grads[0], shares, -1, shares.dtype),)
 
-        return kept, pull
+        return (shares,), pull
 
 
 class TokenExponentials(PeakedMap):
     """exp(k - peak), with a peak per channel over all tokens; `over_their_sum` divides."""
-
-    keeps = True
 
     def rising(
         self, x: Tensor, tokens: slice, peak: Tensor, *weights: Tensor
@@ -53,14 +43,9 @@ class TokenExponentials(PeakedMap):
         return ((x - weights[-1]).mul_(math.log2(math.e)).exp2_(),)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
-        """See `linearised_from`."""
-        return self.linearised_from(x, self.features(x, tokens, *weights), tokens)
-
-    def linearised_from(
-        self, x: Tensor, kept: Parts, tokens: slice, *weights: Tensor
-    ) -> tuple[Parts, Pull]:
         """An exponential is its own derivative."""
-        return kept, lambda grads: (kept[0] * grads[0],)
+        parts = self.features(x, tokens, *weights)
+        return parts, lambda grads: (parts[0] * grads[0],)
 
 
 def over_their_sum(sums: Sums) -> tuple[Reading, ...]:

@@ -92,5 +92,8 @@ class Kernel:
 
     @property
     def keeps(self) -> bool:
-        """Whether kept features are of use for both maps: few operators make them."""
-        return self.queries.keeps and self.keys.keeps
+        """Whether kept features are of use for both maps, and few operators make them.
+
+        Not with joint heads: more of these than a tile has room for cut it at its tokens.
+        """
+        return self.queries.keeps and self.keys.keeps and self.joint_heads == 1

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
+from attentions._engine_elu import EluPlusOne
+from attentions._engine_kernel import Kernel
 
 H, D = 2, 8
 
@@ -54,3 +56,10 @@ def test_what_is_kept_may_not_be_changed_meanwhile():
     features.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         out.sum().backward()
+
+
+@pytest.mark.parametrize(("joint_heads", "keeps"), [(1, True), (2, False)])
+def test_heads_that_belong_together_keep_nothing(joint_heads, keeps):
+    features = EluPlusOne()
+    kernel = Kernel(queries=features, keys=features, num_features=D, joint_heads=joint_heads)
+    assert kernel.keeps is keeps
