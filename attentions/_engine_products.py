@@ -1,14 +1,17 @@
 """The engine's matrix products: three shapes of them, for one head.
 
-Float32 goes through oneDNN where it can: torch's `mm` is MKL's, which keeps to AVX2 on processors
-that are not Intel's, while oneDNN, which torch carries as well, uses AVX-512 on all that have it.
-It compiles a kernel per shape, hence only for token counts that come again and again.
+Torch's `mm` is MKL's, which keeps to AVX2 on processors that are not Intel's, while oneDNN, which
+torch carries as well, uses AVX-512 on all that have it. So there, float32 goes through oneDNN where
+it can; on Intel's own, MKL is the faster one. OneDNN compiles a kernel per shape, hence only for
+token counts that come again and again.
 """
 
 from __future__ import annotations
 
 import functools
+import platform
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,21 +24,32 @@ _LEAST = 512
 """... and no fewer."""
 
 
+_LINEAR = "_linear_pointwise"
+_INTEL = "GenuineIntel"
+
+
 @functools.cache
-def _has_onednn() -> bool:
+def gain_by_onednn() -> bool:
+    """Whether products of one head are faster than those of several here, as oneDNN takes them."""
     return (
         has_wide_vectors()
+        and not _is_intels()
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, _LINEAR)
     )
 
 
-_LINEAR = "_linear_pointwise"
+def _is_intels() -> bool:
+    """Linux says so in a file, Windows in the processor's name."""
+    try:
+        return _INTEL in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return _INTEL in platform.processor()
 
 
 def has_fast_linear(x: Tensor) -> bool:
     """Whether `fast_linear` may take products of x."""
-    return x.dtype == torch.float32 and not _is_counted() and _has_onednn()
+    return x.dtype == torch.float32 and not _is_counted() and gain_by_onednn()
 
 
 def _by_onednn(x: Tensor) -> bool:

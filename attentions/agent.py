@@ -105,7 +105,9 @@ class Agent(Attention):
         if self.implementation == "official":
             return self._official(q, k, v)
         biases = self._biases(q, _OF_KEYS) + self._biases(q, _OF_QUERIES) if self.bias else ()
-        return by_heads(self._mix, q, k, v, weights=biases, large_operators=True)
+        return by_heads(
+            self._mix, q, k, v, num_features=self.num_agents, weights=biases, large_operators=True
+        )
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, *biases: Tensor) -> Tensor:
         """The same for some heads, and what their biases are made of: of keys, then of queries."""

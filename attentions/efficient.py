@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from . import _official
 from ._checks import flag, one_of, whole
 from ._engine import attention_by_tiles
-from ._engine_efficient import ChannelShares, TokenExponentials, over_their_sum
+from ._engine_efficient import ChannelShares, TokenExponentials, one_tile, over_their_sum
 from ._engine_forms import by_tiles, known_form, refuse_mask
 from ._engine_kernel import Kernel
 from ._engine_tiles import is_one_tile, tile_elements
@@ -73,20 +73,25 @@ class Efficient(Attention):
             refuse_mask(self.name, key_mask)
             channels_first = (x.transpose(-2, -1) for x in (q, k, v))
             return _official.efficient(*channels_first).transpose(-2, -1)
-        if by_tiles(self.implementation, key_mask, q, k, v) and not self._is_one_tile(q, k):
-            kernel = Kernel(
-                queries=ChannelShares(),
-                keys=TokenExponentials(),
-                num_features=q.shape[-1],
-                gather=over_their_sum,
-            )
-            return attention_by_tiles(kernel, q, k, v, plain=self._plain)
-        return self._plain(q, k, v, key_mask=key_mask)
+        if not by_tiles(self.implementation, key_mask, q, k, v):
+            return self._plain(q, k, v, key_mask=key_mask)
+        if self._is_one_tile(q, k):
+            return self._one_tile(q, k, v)
+        kernel = Kernel(
+            queries=ChannelShares(),
+            keys=TokenExponentials(),
+            num_features=q.shape[-1],
+            gather=over_their_sum,
+        )
+        return attention_by_tiles(kernel, q, k, v, plain=self._plain)
 
     @staticmethod
     def _is_one_tile(q: Tensor, k: Tensor) -> bool:
-        """Then torch's own softmax over tokens, which needs all of them at once, is faster."""
         return is_one_tile(q.shape[0], q.shape[1], max(q.shape[-2], k.shape[-2]))
+
+    @in_wide_precision
+    def _one_tile(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return one_tile(q, k, v, plain=self._plain)
 
     @in_wide_precision
     def _plain(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:

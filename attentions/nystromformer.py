@@ -107,7 +107,7 @@ class Nystromformer(Attention):
         elif self.pinv_init == "batch":
             out = self._mix(q, k, v)
         else:
-            out = by_heads(self._mix, q, k, v)
+            out = by_heads(self._mix, q, k, v, num_features=self.num_landmarks)
         return out if self.conv is None else out + self._convolve(v, self.conv)
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from . import _official
+from ._by_heads import by_heads
 from ._checks import at_least, at_most, equal_lengths, one_of, random_seed, whole
 from ._engine import attention_by_tiles
 from ._engine_causal import causal_elements, causal_flops
@@ -194,6 +195,9 @@ class Performer(Attention):
             # A redraw must not change what is still to be differentiated.
             plain = functools.partial(self._plain, projection=self.projection)
             return attention_by_tiles(self._kernel(q), q, k, v, plain=plain)
+        if self.geometry.causal and key_mask is None and self.implementation == "auto":
+            plain = functools.partial(self._plain, projection=self.projection)
+            return by_heads(plain, q, k, v, num_features=self.num_features)
         return self._plain(q, k, v, key_mask=key_mask)
 
     def _has_tiles(self, causal: bool) -> bool:
@@ -211,7 +215,7 @@ class Performer(Attention):
         projection: Tensor | None = None,
     ) -> Tensor:
         if self.geometry.causal:
-            state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
+            state = self._no_past(*q.shape[:2], dtype=q.dtype, device=q.device)
             return self._continue(q, k, v, state, key_mask, projection)[0]
         phi_q = self.query_features(q, projection)
         return kernel_attention(phi_q, self.key_features(k, key_mask, projection), v)
@@ -285,8 +289,12 @@ class Performer(Attention):
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """Zeros; float32 for half inputs."""
-        g = self.geometry
-        sizes = (batch_size, g.num_heads, self.num_features, g.value_dim)
+        return self._no_past(batch_size, self.geometry.num_heads, dtype=dtype, device=device)
+
+    def _no_past(
+        self, batch_size: int, num_heads: int, *, dtype: torch.dtype, device: torch.device
+    ) -> Any:
+        sizes = (batch_size, num_heads, self.num_features, self.geometry.value_dim)
         kind = KernelState if self.is_relu else RunningMaxState
         return kind.empty(sizes, dtype=wide_dtype(dtype), device=device)
 

@@ -29,10 +29,12 @@ def qkv():
     return make
 
 
-@pytest.fixture(params=[True, False], ids=["wide", "narrow"])
+@pytest.fixture(params=["wide", "wide by MKL", "narrow"])
 def wide_vectors(request, monkeypatch):
     """Whether the engine cuts its work for vectors of 512 bits, whatever this processor has."""
-    monkeypatch.setattr(_engine_tiles, "has_wide_vectors", lambda: request.param)
+    is_wide = request.param != "narrow"
+    monkeypatch.setattr(_engine_tiles, "has_wide_vectors", lambda: is_wide)
+    monkeypatch.setattr(_engine_tiles, "gain_by_onednn", lambda: request.param == "wide")
     _engine_tiles.plan.cache_clear()
-    yield request.param
+    yield is_wide
     _engine_tiles.plan.cache_clear()

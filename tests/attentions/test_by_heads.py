@@ -10,11 +10,14 @@ from attentions import Geometry, build_attention
 from attentions._by_heads import by_heads
 
 SHAPE = (2, 5, 256, 8)
+MUCH = 2**10
+"""Features of a token, so many that there is no little work."""
 
 
 @pytest.fixture
 def sleeping(monkeypatch):
     monkeypatch.setattr("attentions._engine_threads._POLICY", "PASSIVE")
+    monkeypatch.setattr("attentions._engine_tiles.num_few", lambda: 2**16)
 
 
 def mix(q, k, v, bias):
@@ -28,11 +31,11 @@ def tensors(seed=0, shape=SHAPE):
     return [x.requires_grad_() for x in (*inputs, bias)]
 
 
-def call(q, k, v, bias):
-    return by_heads(mix, q, k, v, weights=(bias,))
+def call(q, k, v, bias, *, num_features=MUCH):
+    return by_heads(mix, q, k, v, num_features=num_features, weights=(bias,))
 
 
-def threads_of(shape=SHAPE, **how):
+def threads_of(shape=SHAPE, *, num_features=MUCH, **how):
     """The threads that a call's task ran in, and the heads that it saw."""
     seen = []
 
@@ -40,7 +43,7 @@ def threads_of(shape=SHAPE, **how):
         seen.append((threading.get_ident(), q.shape[1]))
         return q * 2
 
-    by_heads(watched, torch.randn(shape), **how)
+    by_heads(watched, torch.randn(shape), num_features=num_features, **how)
     return seen
 
 
@@ -49,20 +52,47 @@ def test_large_operators_are_cut_only_with_wide_vectors(sleeping, monkeypatch, i
     monkeypatch.setattr("attentions._by_heads.has_wide_vectors", lambda: is_wide)
     torch.set_num_threads(2)
     assert len(threads_of(large_operators=True)) == num_jobs
-    assert len(threads_of()) == 2
+    assert len(threads_of((2, 5, 2048, 8), large_operators=True)) == 1, "long"
+    assert len(threads_of()) == len(threads_of((2, 5, 2048, 8))) == 2
 
 
+@pytest.mark.parametrize("num_features", [1, MUCH], ids=["alone", "cut"])
 @pytest.mark.parametrize("num_threads", [2, 3, 8])
-def test_heads_of_several_threads_are_those_of_one_call_in_both_directions(sleeping, num_threads):
+def test_heads_of_several_threads_are_those_of_one_call_in_both_directions(
+    sleeping, num_threads, num_features
+):
     torch.set_num_threads(num_threads)
     ours, theirs = tensors(), tensors()
-    out, expected = call(*ours), mix(*theirs)
+    out, expected = call(*ours, num_features=num_features), mix(*theirs)
     weight = torch.randn_like(expected)
     torch.testing.assert_close(out, expected)
     found = torch.autograd.grad(out, ours, weight)
     torch.testing.assert_close(found, torch.autograd.grad(expected, theirs, weight))
     with torch.no_grad():
-        torch.testing.assert_close(call(*ours), expected.detach())
+        again = call(*ours, num_features=num_features)
+    torch.testing.assert_close(again, expected.detach())
+
+
+def test_little_is_done_by_one_thread_alone_in_both_directions(sleeping):
+    torch.set_num_threads(2)
+    seen = []
+
+    class Watched(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            seen.append((threading.get_ident(), torch.get_num_threads()))
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            seen.append((threading.get_ident(), torch.get_num_threads()))
+            return grad * 2
+
+    q = torch.randn(SHAPE, requires_grad=True)
+    by_heads(Watched.apply, q, num_features=1).sum().backward()
+    assert seen == [(threading.get_ident(), 1)] * 2
+    assert torch.get_num_threads() == 2
+    assert q.grad.eq(2).all()
 
 
 def test_only_gradients_that_are_wanted_are_taken(sleeping):
@@ -110,7 +140,7 @@ def test_after_the_way_back_nothing_is_kept_though_the_output_lives(sleeping):
 
     inputs = [x * 1 for x in leaves]
     kept += [StorageWeakRef(x.untyped_storage()) for x in inputs]
-    out = by_heads(watched, *inputs[:3], weights=inputs[3:])
+    out = by_heads(watched, *inputs[:3], num_features=MUCH, weights=inputs[3:])
     del inputs
     assert sum(not ref.expired() for ref in kept) >= 6, "weights of two jobs, and the inputs"
     out.sum().backward()
@@ -128,13 +158,11 @@ def test_a_changed_input_is_noticed_on_the_way_back(sleeping):
         out.sum().backward()
 
 
-def test_heads_are_cut_only_where_threads_sleep_and_sequences_are_short(monkeypatch):
+def test_heads_are_cut_only_where_threads_sleep_and_there_is_much_to_do(sleeping, monkeypatch):
     torch.set_num_threads(2)
     here = threading.get_ident()
-    monkeypatch.setattr("attentions._engine_threads._POLICY", "PASSIVE")
     assert sorted(heads for _, heads in threads_of()) == [2, 3]
-    assert threads_of((2, 5, 1024, 8)) == [(here, 5)], "long"
-    assert threads_of((2, 5, 64, 8)) == [(here, 5)], "done before another one is awake"
+    assert threads_of(num_features=16) == [(here, 5)], "done before another one is awake"
     assert threads_of((9, 1, 256, 8)) == [(here, 1)], "one head"
     monkeypatch.setattr("attentions._engine_threads._POLICY", "ACTIVE")
     assert threads_of() == [(here, 5)]
@@ -143,9 +171,9 @@ def test_heads_are_cut_only_where_threads_sleep_and_sequences_are_short(monkeypa
     assert threads_of() == [(here, 5)]
 
 
-@pytest.mark.parametrize("name", ["agent", "nystromformer"])
+@pytest.mark.parametrize("name", ["agent", "nystromformer", "performer"])
 def test_mechanisms_cut_at_their_heads_give_the_same_with_one_thread_and_two(sleeping, name):
-    geometry = Geometry(num_heads=5, head_dim=8, seq_len=256)
+    geometry = Geometry(num_heads=5, head_dim=8, seq_len=256, causal=name == "performer")
     module = build_attention(name, geometry).double()
     q, k, v, _ = tensors()
     results = []

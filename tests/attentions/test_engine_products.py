@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from attentions import _engine_products
 from attentions._engine_products import (
     backproject,
+    gain_by_onednn,
     meet,
     meet_again,
     project,
@@ -16,9 +18,15 @@ from attentions._engine_products import (
 E = 6
 
 
+@pytest.mark.parametrize("by_onednn", [True, False], ids=["onednn", "mkl"])
 @pytest.mark.parametrize("num_heads", [1, 3])
 @pytest.mark.parametrize("num_tokens", [7, 512, 576])
-def test_products_are_products_whichever_library_takes_them(num_heads, num_tokens):
+def test_products_are_products_whichever_library_takes_them(
+    num_heads, num_tokens, by_onednn, monkeypatch
+):
+    if by_onednn and not torch.backends.mkldnn.is_available():
+        pytest.skip("needs a build of torch with oneDNN")
+    monkeypatch.setattr(_engine_products, "gain_by_onednn", lambda: by_onednn)
     parts = [torch.randn(num_heads, num_tokens, size) for size in (16, 10)]
     sums = [torch.randn(num_heads, E, size) for size in (16, 10)]
     columns = [torch.randn(num_heads, size, 1) for size in (16, 10)]
@@ -40,3 +48,27 @@ def test_products_are_products_whichever_library_takes_them(num_heads, num_token
     for total, before, alone, phi in zip(totals, sums, met, parts, strict=True):
         torch.testing.assert_close(alone, values.mT @ phi, **wide)
         torch.testing.assert_close(total, before + values.mT @ phi, **wide)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN in torch")
+@pytest.mark.parametrize(
+    ("told", "processor", "gains"),
+    [
+        ("vendor_id\t: GenuineIntel\n", "", False),
+        ("vendor_id\t: AuthenticAMD\n", "", True),
+        (None, "Intel64 Family 6 Model 207 Stepping 2, GenuineIntel", False),
+        (None, "AMD64 Family 26 Model 2 Stepping 1, AuthenticAMD", True),
+    ],
+)
+def test_onednn_is_for_wide_vectors_that_mkl_does_not_use(told, processor, gains, monkeypatch):
+    def read(path):
+        if told is None:
+            raise FileNotFoundError(path)
+        return told
+
+    monkeypatch.setattr(_engine_products, "has_wide_vectors", lambda: True)
+    monkeypatch.setattr(_engine_products.Path, "read_text", read)
+    monkeypatch.setattr(_engine_products.platform, "processor", lambda: processor)
+    assert gain_by_onednn.__wrapped__() is gains
+    monkeypatch.setattr(_engine_products, "has_wide_vectors", lambda: False)
+    assert gain_by_onednn.__wrapped__() is False

@@ -112,7 +112,7 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
-@pytest.mark.parametrize(("is_wide", "number"), [(True, 2**17), (False, 2**16)])
+@pytest.mark.parametrize(("is_wide", "number"), [(True, 2**18), (False, 2**16)])
 def test_small_operators_are_done_by_one_thread_where_others_sleep(
     waiting, is_wide, number, monkeypatch
 ):
