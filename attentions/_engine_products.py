@@ -23,7 +23,6 @@ _WHOLE = 64
 _LEAST = 512
 """... and no fewer."""
 
-
 _LINEAR = "_linear_pointwise"
 _INTEL = "GenuineIntel"
 

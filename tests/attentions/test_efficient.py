@@ -37,6 +37,40 @@ def test_its_weights_sum_to_one(qkv):
     torch.testing.assert_close(build_attention("efficient", geometry())(q, k, ones), ones)
 
 
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_gradients_by_hand_are_those_of_the_formula_and_can_be_differentiated(
+    qkv, num_threads, monkeypatch
+):
+    monkeypatch.setattr("attentions._engine_threads._POLICY", "PASSIVE")
+    torch.set_num_threads(num_threads)
+    inputs = [x.requires_grad_() for x in qkv(2, 2, 6, 4, key_len=5, value_dim=3)]
+    core = build_attention("efficient", geometry())
+    weight = torch.randn(2, 2, 6, 3, dtype=torch.float64)
+    results = []
+    for form in (core, core.reference):
+        out = form(*inputs)
+        first = torch.autograd.grad(out, inputs, weight, create_graph=True)
+        once = torch.autograd.grad(form(*inputs), inputs, weight)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), inputs)
+        results.append((out, *first, *once, *second))
+    torch.testing.assert_close(*results)
+    assert torch.get_num_threads() == num_threads
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_tensors_of_one_tile_are_mixed_in_float32(qkv, dtype):
+    inputs = [x.to(dtype).requires_grad_() for x in qkv(1, 2, 6, 4, value_dim=3)]
+    out = build_attention("efficient", geometry())(*inputs)
+    wide = [x.detach().double().requires_grad_() for x in inputs]
+    expected = build_attention("efficient", geometry()).reference(*wide)
+    rounding = {"rtol": 2 * torch.finfo(dtype).eps, "atol": torch.finfo(dtype).eps}
+    torch.testing.assert_close(out.double(), expected, **rounding)
+    found = torch.autograd.grad(out.float().sum(), inputs)
+    exact = torch.autograd.grad(expected.sum(), wide)
+    torch.testing.assert_close([g.double() for g in found], list(exact), **rounding)
+    assert out.dtype == dtype
+
+
 def test_a_layer_projects_mixes_and_adds_its_input():
     layer = build_attention("efficient_layer", geometry(value_dim=4)).double()
     x = torch.randn(2, 6, 8, dtype=torch.float64)
