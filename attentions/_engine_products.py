@@ -28,17 +28,17 @@ _INTEL = "GenuineIntel"
 
 
 @functools.cache
-def gain_by_onednn() -> bool:
-    """Whether products of one head are faster than those of several here, as oneDNN takes them."""
+def onednn_outruns_mkl() -> bool:
+    """Whether oneDNN takes products of one head faster here than MKL takes those of several."""
     return (
         has_wide_vectors()
-        and not _is_intels()
+        and not _is_intel()
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, _LINEAR)
     )
 
 
-def _is_intels() -> bool:
+def _is_intel() -> bool:
     """Linux says so in a file, Windows in the processor's name."""
     try:
         return _INTEL in Path("/proc/cpuinfo").read_text()
@@ -48,7 +48,7 @@ def _is_intels() -> bool:
 
 def has_fast_linear(x: Tensor) -> bool:
     """Whether `fast_linear` may take products of x."""
-    return x.dtype == torch.float32 and not _is_counted() and gain_by_onednn()
+    return x.dtype == torch.float32 and not _is_counted() and onednn_outruns_mkl()
 
 
 def _by_onednn(x: Tensor) -> bool:

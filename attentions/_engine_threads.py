@@ -46,8 +46,9 @@ def has_wide_vectors() -> bool:
 def num_few() -> int:
     """So many elements take less time than a sleeping thread needs to wake up.
 
-    Of one operator, or features of a whole call. Waking takes some 50 microseconds on one virtual
-    machine and 75 on another; with slow ones in mind, these are many.
+    Of one operator, or features of a whole call. Waking takes longer on some machines than on
+    others, and these are for slow ones: there a second thread would cost time, elsewhere it would
+    save little.
     """
     return 2**18 if has_wide_vectors() else 2**16
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ._engine_products import gain_by_onednn
+from ._engine_products import onednn_outruns_mkl
 from ._engine_threads import Sharing, alone_if_threads_sleep, has_wide_vectors, num_few
 from .base import CallShape
 
@@ -105,7 +105,7 @@ def plan(
 ) -> tuple[Job, ...]:
     """Cut (B, H, N) into jobs, which together cover the tokens of each head once.
 
-    Where `_engine_products` gains by oneDNN, one thread takes long sequences head by head; so does
+    Where oneDNN outruns MKL, one thread takes long sequences head by head; so does
     each of several with many features, where products are most of the work.
 
     Args:
@@ -129,13 +129,13 @@ def plan(
         together = min(most // length, share)
     elif num_threads == 1:
         most = room(num_features, length)
-        together = 1 if gain_by_onednn() else max(1, most // length)
+        together = 1 if onednn_outruns_mkl() else max(1, most // length)
     elif not apart:
         most = _LARGE_TILE
         together = max(num_threads, most // length)
     elif has_many_features:
         most = _TILE
-        together = 1 if gain_by_onednn() else min(max(1, most // length), share)
+        together = 1 if onednn_outruns_mkl() else min(max(1, most // length), share)
     else:
         # 2 MiB each, several results of which glibc gives back, even when nothing is kept.
         is_wide = num_features > _MANY_FEATURES // 2 and length < _LARGE_TILE

@@ -13,8 +13,8 @@ def unit_triangular_inverse(below: Tensor) -> Tensor:
 
     Blocks on the diagonal are inverted and merged with their neighbours, level by level: the
     inverse of [[P, 0], [R, Q]] is [[P^-1, 0], [-Q^-1 R P^-1, Q^-1]]. A solver would go through the
-    batch one by one. It is as exact as one where no block's inverse is large, as in the delta
-    rule: for keys of unit length and beta up to 2 no entry of theirs exceeds beta.
+    batch one by one. Its errors are of the size of a solver's where no block's inverse is large, as
+    in the delta rule: for keys of unit length and beta up to 2 no entry of theirs exceeds beta.
     """
     inverse: Tensor = _UnitTriangularInverse.apply(below)  # type: ignore[no-untyped-call]
     return inverse

@@ -34,7 +34,7 @@ def wide_vectors(request, monkeypatch):
     """Whether the engine cuts its work for vectors of 512 bits, whatever this processor has."""
     is_wide = request.param != "narrow"
     monkeypatch.setattr(_engine_tiles, "has_wide_vectors", lambda: is_wide)
-    monkeypatch.setattr(_engine_tiles, "gain_by_onednn", lambda: request.param == "wide")
+    monkeypatch.setattr(_engine_tiles, "onednn_outruns_mkl", lambda: request.param == "wide")
     _engine_tiles.plan.cache_clear()
     yield is_wide
     _engine_tiles.plan.cache_clear()

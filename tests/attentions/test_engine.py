@@ -243,7 +243,7 @@ class Operators(TorchDispatchMode):
 def test_whoever_watches_operators_sees_all_of_them_also_with_several_threads(
     waiting, wide_vectors
 ):
-    with_one = 4 if _engine_tiles.gain_by_onednn() else 2  # heads one by one, or in pairs
+    with_one = 4 if _engine_tiles.onednn_outruns_mkl() else 2  # heads one by one, or in pairs
     expected = {"spin": 1, "sleep": 2}  # all heads in one tile; two heads for each thread
     core = build_attention("nala", Geometry(num_heads=4, head_dim=64, seq_len=1024))
     q, k, v = torch.randn(3, 1, 4, 1024, 64).unbind()

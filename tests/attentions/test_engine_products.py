@@ -6,9 +6,9 @@ import torch
 from attentions import _engine_products
 from attentions._engine_products import (
     backproject,
-    gain_by_onednn,
     meet,
     meet_again,
+    onednn_outruns_mkl,
     project,
     read,
     read_into,
@@ -26,7 +26,7 @@ def test_products_are_products_whichever_library_takes_them(
 ):
     if by_onednn and not torch.backends.mkldnn.is_available():
         pytest.skip("needs a build of torch with oneDNN")
-    monkeypatch.setattr(_engine_products, "gain_by_onednn", lambda: by_onednn)
+    monkeypatch.setattr(_engine_products, "onednn_outruns_mkl", lambda: by_onednn)
     parts = [torch.randn(num_heads, num_tokens, size) for size in (16, 10)]
     sums = [torch.randn(num_heads, E, size) for size in (16, 10)]
     columns = [torch.randn(num_heads, size, 1) for size in (16, 10)]
@@ -69,6 +69,6 @@ def test_onednn_is_for_wide_vectors_that_mkl_does_not_use(told, processor, gains
     monkeypatch.setattr(_engine_products, "has_wide_vectors", lambda: True)
     monkeypatch.setattr(_engine_products.Path, "read_text", read)
     monkeypatch.setattr(_engine_products.platform, "processor", lambda: processor)
-    assert gain_by_onednn.__wrapped__() is gains
+    assert onednn_outruns_mkl.__wrapped__() is gains
     monkeypatch.setattr(_engine_products, "has_wide_vectors", lambda: False)
-    assert gain_by_onednn.__wrapped__() is False
+    assert onednn_outruns_mkl.__wrapped__() is False
