@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from ._engine import is_ordinary, plain_gradients
-from ._engine_threads import has_wide_vectors, run_jobs, work_apart
+from ._engine_processor import has_wide_vectors
+from ._engine_threads import run_jobs, work_apart
 from ._engine_tiles import is_little
 
 Task = Callable[..., Tensor]

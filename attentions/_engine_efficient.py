@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ._engine import Plain, plain_gradients
+from ._engine_functions import exp_
 from ._engine_kernel import Reading, Sums
 from ._engine_maps import FeatureMap, Parts, PeakedMap, Pull
 from ._engine_threads import alone_if_few
@@ -43,7 +43,7 @@ class TokenExponentials(PeakedMap):
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part, as wide as x."""
-        return ((x - weights[-1]).mul_(math.log2(math.e)).exp2_(),)
+        return (exp_(x - weights[-1]),)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
         """An exponential is its own derivative."""

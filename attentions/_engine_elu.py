@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from ._engine_functions import exp_
 from ._engine_maps import FeatureMap, Parts, Pull
 
 
 class EluPlusOne(FeatureMap):
-    """The larger of x + 1 and 2^(x log2 e), the latter for x below 0 only; exp2 outruns exp."""
+    """The larger of x + 1 and e^x, the latter for x below 0 only."""
 
     keeps = True
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part, as wide as x."""
-        below = (x * math.log2(math.e)).clamp_(max=0.0).exp2_()
+        below = exp_(x.clamp(max=0.0))
         return (torch.maximum(x + 1, below, out=below),)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:

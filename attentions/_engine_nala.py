@@ -1,9 +1,9 @@
 """NaLa's features for the engine: signed powers, split by sign.
 
-A signed power is taken as x |x|^(p-1), where |x|^(p-1) = 2^((p-1) log2 |x|) also is the derivative,
-up to p. Its negative half stays negative on both sides: products do not notice. The queries' power
-is one of the direction d, whose logarithms are small: those of a short x and of its norm are not,
-and what their products lose to rounding would be lost to the features.
+A signed power is taken as x |x|^(p-1), where |x|^(p-1) = b^((p-1) log_b |x|) also is the
+derivative, up to p. Its negative half stays negative on both sides: products do not notice. The
+queries' power is one of the direction d, whose logarithms are small: those of a short x and of its
+norm are not, and what their products lose to rounding would be lost to the features.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ._engine_functions import log_, log_base, power_
 from ._engine_maps import FeatureMap, Parts, Pull
 from ._feature_maps import SHORTEST
 
@@ -80,14 +81,14 @@ def power_slope(x: Tensor, power: float) -> Tensor:
         return x * x
     if power == 1:
         return x.sign().abs_()
-    return log2_of(x).mul_(power - 1).exp2_()
+    return power_(log_size(x).mul_(power - 1))
 
 
 def norm_aware_direction(x: Tensor, norm: Tensor, lam: float, tau: float) -> Tensor:
     """sign(x) |x / ||x|| |^p, fresh."""
-    direction = x / norm
+    direction = x * norm.reciprocal()  # a product outruns a quotient
     power = norm.tanh().add_(tau).mul_(lam)
-    return log2_of(direction).mul_(power.sub_(1)).exp2_().mul_(direction)
+    return power_(log_size(direction).mul_(power.sub_(1))).mul_(direction)
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class NormAwarePower:
         saturation: tanh ||x||.
         power: p.
         direction: d, (heads, n, D).
-        log: log2 |d|.
+        log: of |d|, to the base of `power_`.
         slope: |d|^(p - 1), the derivative in |d| of |d|^p over p.
     """
 
@@ -118,9 +119,9 @@ class NormAwarePower:
         norm = row_norm(x)
         saturation = norm.tanh()
         power = (saturation + tau).mul_(lam)
-        direction = x / norm
-        log = log2_of(direction)
-        slope = (log * (power - 1)).exp2_()
+        direction = x * norm.reciprocal()
+        log = log_size(direction)
+        slope = power_(log * (power - 1))
         if lam * tau == 1:  # the power of a row of zeros, whose |x| has no derivative
             slope.mul_(x.sign().abs_())
         return cls(lam, norm, saturation, power, direction, log, slope)
@@ -133,7 +134,7 @@ class NormAwarePower:
         """
         total = share.sum(dim=-1, keepdim=True)
         by_log = share.mul_(self.log).sum(dim=-1, keepdim=True)
-        d_power = by_log.mul_(math.log(2) * self.lam).mul_(1 - self.saturation.square())
+        d_power = by_log.mul_(self.lam / log_base(math.e)).mul_(1 - self.saturation.square())
         return (d_power - self.power * total / self.norm) / self.norm
 
 
@@ -143,6 +144,6 @@ def row_norm(x: Tensor) -> Tensor:
     return norm.clamp_(min=SHORTEST)
 
 
-def log2_of(x: Tensor) -> Tensor:
-    """log2 |x|; of zero a number so low that any power of it is zero, and not minus infinity."""
-    return x.abs().log2_().clamp_(min=_LOG_OF_ZERO)
+def log_size(x: Tensor) -> Tensor:
+    """Of |x|, fresh; of zero not minus infinity, but so low that any power of it is zero."""
+    return log_(x.abs()).clamp_(min=_LOG_OF_ZERO)

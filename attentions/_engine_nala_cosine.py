@@ -1,8 +1,7 @@
 """The features of NaLa with cosine inhibition for the engine: m [cos theta; sin theta].
 
-theta = pi / 4 tanh(y) is pi / 2 sigmoid(2 y) - pi / 4. It stays within an eighth of a turn, where a
-short polynomial is its sine, and the root of 1 - sin^2 its cosine without loss. Each outruns what
-it replaces.
+theta = pi / 4 tanh(y) stays within an eighth of a turn, where the root of 1 - sin^2 is the cosine
+without loss. Where that is faster it is taken as pi / 2 sigmoid(2 y) - pi / 4.
 """
 
 from __future__ import annotations
@@ -13,38 +12,45 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ._engine_functions import mkl_is_faster, sin_of_eighth_, sqrt_
 from ._engine_maps import FeatureMap, Parts, Pull
 from ._engine_nala import NormAwarePower, norm_aware_direction, power_slope, row_norm
 
-_SINE = (0.9999999969177036, -0.16666650673996578, 0.008332035785589385, -0.00019503904250060925)
-"""sin(t) / t in powers of t^2, the interpolant at Chebyshev's points: off by 3.4e-9 at most."""
-
-
-def _sine(theta: Tensor) -> Tensor:
-    """Of angles within pi / 4; no further off than `torch.sin` in float32, to which it is meant."""
-    if theta.dtype != torch.float32:
-        return theta.sin()
-    square = theta * theta
-    series = square * _SINE[3]
-    for coefficient in _SINE[2:0:-1]:
-        series.add_(coefficient).mul_(square)
-    return series.add_(_SINE[0]).mul_(theta)
-
 
 def _gate(x: Tensor, norm: Tensor, alpha: float) -> Tensor:
-    """sigmoid(2 alpha x / ||x||)."""
+    """tanh(y) with y = alpha x / ||x||, or sigmoid(2 y)."""
+    if mkl_is_faster():
+        return (x * (alpha / norm)).tanh_()
     return (x * (2 * alpha / norm)).sigmoid_()
 
 
-def _cos_and_sin(theta: Tensor) -> tuple[Tensor, Tensor]:
-    sin = _sine(theta)
-    square = torch.rsub(sin * sin, 1)
-    return square.rsqrt().mul_(square), sin
+def _theta(gate: Tensor, out: Tensor) -> Tensor:
+    """From a gate, into ``out``, which may be the gate."""
+    if mkl_is_faster():
+        return torch.mul(gate, math.pi / 4, out=out)
+    return torch.mul(gate, math.pi / 2, out=out).sub_(math.pi / 4)
+
+
+def _through_gate(d_theta: Tensor, gate: Tensor, factor: Tensor) -> Tensor:
+    """The gradient of y, times a factor."""
+    d_y: Tensor
+    if mkl_is_faster():
+        d_y = torch.ops.aten.tanh_backward(d_theta, gate).mul_(math.pi / 4 * factor)
+    else:
+        d_y = torch.ops.aten.sigmoid_backward(d_theta, gate).mul_(math.pi * factor)
+    return d_y
+
+
+def _cos_and_sin_(theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Of an angle, which is written over."""
+    sin = sin_of_eighth_(theta)
+    return sqrt_(torch.rsub(sin * sin, 1)), sin
 
 
 def _turned(x: Tensor, norm: Tensor, alpha: float, size: Tensor) -> Parts:
     """The two parts alone: all but four tensors is written over, as a tile must not be large."""
-    cos, sin = _cos_and_sin(_gate(x, norm, alpha).mul_(math.pi / 2).sub_(math.pi / 4))
+    gate = _gate(x, norm, alpha)
+    cos, sin = _cos_and_sin_(_theta(gate, out=gate))
     return cos.mul_(size), sin.mul_(size)
 
 
@@ -55,7 +61,7 @@ class _Angle:
     Attributes:
         alpha: how fast the angle saturates.
         norm: ||x||, (heads, n, 1).
-        gate: sigmoid(2 alpha x / ||x||), (heads, n, D).
+        gate: see `_gate`, (heads, n, D).
         cos: of theta.
         sin: of theta.
     """
@@ -69,7 +75,7 @@ class _Angle:
     @classmethod
     def of(cls, x: Tensor, norm: Tensor, alpha: float) -> _Angle:
         gate = _gate(x, norm, alpha)
-        return cls(alpha, norm, gate, *_cos_and_sin((gate * (math.pi / 2)).sub_(math.pi / 4)))
+        return cls(alpha, norm, gate, *_cos_and_sin_(_theta(gate, out=torch.empty_like(gate))))
 
     def turned(self, size: Tensor) -> Parts:
         """The two parts."""
@@ -82,8 +88,7 @@ class _Angle:
     def d_x(self, parts: Parts, grads: Parts, x: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient of x at a fixed norm, and by the norm as a multiple of x."""
         d_theta = (grads[1] * parts[0]).addcmul_(grads[0], parts[1], value=-1)
-        d_logit = torch.ops.aten.sigmoid_backward(d_theta, self.gate)
-        d_x = d_logit.mul_(math.pi * self.alpha / self.norm)
+        d_x = _through_gate(d_theta, self.gate, self.alpha / self.norm)
         along = (d_x * x).sum(dim=-1, keepdim=True).div_(self.norm).div_(self.norm).neg_()
         return d_x, along
 

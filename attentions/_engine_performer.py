@@ -1,7 +1,7 @@
 """Performer's random features for the engine.
 
 F^(-1/2) is left out: it divides numerator and denominator alike. Exponentials are taken to the base
-2, with log2(e) in the projection: exp2 outruns exp.
+b of `_engine_functions`, with log_b(e) in the projection.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ._engine_functions import log_base, power_
 from ._engine_maps import FeatureMap, Parts, PeakedMap, Pull, where_above
 from ._engine_products import read, spread
 
@@ -44,23 +45,24 @@ class RandomProjection:
 
 @dataclass(frozen=True)
 class _Exponentials:
-    """2^(W' x - ||x||^2 c^2 log2(e) / 2 - peak), with W' = log2(e) c W."""
+    """b^(W' x - ||x||^2 c^2 log_b(e) / 2 - peak), with W' = log_b(e) c W."""
 
     project: RandomProjection
 
     @classmethod
     def of(cls, projection: Tensor, dtype: torch.dtype) -> _Exponentials:
-        return cls(RandomProjection.of(projection, dtype, unit=math.log2(math.e)))
+        return cls(RandomProjection.of(projection, dtype, unit=log_base(math.e)))
 
     def half_square(self, x: Tensor) -> Tensor:
-        scale = math.log2(math.e) / (2 * math.sqrt(x.shape[-1]))
-        return x.square().sum(dim=-1, keepdim=True).mul_(scale)
+        scale = log_base(math.e) / (2 * math.sqrt(x.shape[-1]))
+        norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return norm.square_().mul_(scale)
 
     def pull(self, x: Tensor, base: Tensor, grad: Tensor) -> Tensor:
         """The gradient of x for that of base; none goes through the peak."""
         d_logits = grad * base
         along = d_logits.sum(dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5)
-        return self.project.back(d_logits).mul_(math.log(2)).sub_(x * along)
+        return self.project.back(d_logits).div_(log_base(math.e)).sub_(x * along)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class PositiveQueries(FeatureMap):
     def _base(self, x: Tensor) -> Tensor:
         logits = self.exponentials.project(x)
         peak = logits.amax(dim=-1, keepdim=True)
-        return logits.sub_(peak.add_(self.exponentials.half_square(x))).exp2_()
+        return power_(logits.sub_(peak.add_(self.exponentials.half_square(x))))
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class PositiveKeys(PeakedMap):
     ) -> tuple[Tensor, Tensor]:
         """The peak is (heads, 1, 1)."""
         logits = self.exponentials.project(x)
-        own = logits.amax(dim=(1, 2), keepdim=True).mul_(math.log(2))
+        own = logits.amax(dim=(1, 2), keepdim=True).div_(log_base(math.e))
         risen = torch.maximum(peak, own)
         return self._base(x, logits, risen), risen
 
@@ -137,8 +139,8 @@ class PositiveKeys(PeakedMap):
         return (base + self.floor,), lambda grads: (self.exponentials.pull(x, base, grads[0]),)
 
     def _base(self, x: Tensor, logits: Tensor, peak: Tensor) -> Tensor:
-        off = self.exponentials.half_square(x).add_(peak * math.log2(math.e))
-        return logits.sub_(off).exp2_()
+        off = self.exponentials.half_square(x).add_(peak * log_base(math.e))
+        return power_(logits.sub_(off))
 
 
 @dataclass(frozen=True)

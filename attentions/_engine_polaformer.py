@@ -7,36 +7,38 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ._engine_functions import log_base, power_
 from ._engine_kernel import Reading, Sums
 from ._engine_maps import FeatureMap, Parts, Pull
-from ._engine_nala import joined, log2_of
+from ._engine_nala import joined, log_size
 
 
 class LearnedPowers(FeatureMap):
-    """sign(x) |x|^p 2^-c, its positive and negative entries, with weights p and c of (H, 1, D).
+    """sign(x) |x|^p b^-c, its positive and negative entries, with weights p and c of (H, 1, D).
 
-    A scale s before the power is c = p log2 s. The negative half stays negative on both sides;
-    what meets across is read from sums of the other sign, see `like_and_unlike`.
+    A scale s before the power is c = p log_b s, to the base b of `power_`. The negative half stays
+    negative on both sides; what meets across is read from sums of the other sign, see
+    `like_and_unlike`.
     """
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """Two parts, each as wide as x."""
         power, c = weights
-        signed = log2_of(x).mul_(power - 1).sub_(c).exp2_().mul_(x)
+        signed = power_(log_size(x).mul_(power - 1).sub_(c)).mul_(x)
         return signed.clamp(min=0.0), signed.clamp_(max=0.0)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
         """In x, p and c."""
         power, c = weights
-        log_x = log2_of(x)
-        slope = (log_x * (power - 1)).sub_(c).exp2_()
+        log_x = log_size(x)
+        slope = power_((log_x * (power - 1)).sub_(c))
         signed = slope * x
 
         def pull(grads: Parts) -> tuple[Tensor, ...]:
             grad = joined(signed, grads)
             share = grad * signed
-            d_c = share.sum(dim=1, keepdim=True).mul_(-math.log(2))
-            d_power = share.mul_(log_x).sum(dim=1, keepdim=True).mul_(math.log(2))
+            d_c = share.sum(dim=1, keepdim=True).div_(-log_base(math.e))
+            d_power = share.mul_(log_x).sum(dim=1, keepdim=True).div_(log_base(math.e))
             return grad.mul_(slope).mul_(power), d_power, d_c
 
         return (signed.clamp(min=0.0), signed.clamp(max=0.0)), pull

@@ -9,14 +9,12 @@ token counts that come again and again.
 from __future__ import annotations
 
 import functools
-import platform
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ._engine_threads import has_wide_vectors
+from ._engine_processor import has_wide_vectors, is_intel
 
 _WHOLE = 64
 """Token counts for oneDNN are multiples of this ..."""
@@ -24,7 +22,6 @@ _LEAST = 512
 """... and no fewer."""
 
 _LINEAR = "_linear_pointwise"
-_INTEL = "GenuineIntel"
 
 
 @functools.cache
@@ -32,18 +29,10 @@ def onednn_outruns_mkl() -> bool:
     """Whether oneDNN takes products of one head faster here than MKL takes those of several."""
     return (
         has_wide_vectors()
-        and not _is_intel()
+        and not is_intel()
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, _LINEAR)
     )
-
-
-def _is_intel() -> bool:
-    """Linux says so in a file, Windows in the processor's name."""
-    try:
-        return _INTEL in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return _INTEL in platform.processor()
 
 
 def has_fast_linear(x: Tensor) -> bool:

@@ -9,7 +9,6 @@ operators alone. Torch lets go of the interpreter while it works.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import threading
 from collections import deque
@@ -20,6 +19,8 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from ._engine_processor import has_wide_vectors
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -35,12 +36,6 @@ _starting = threading.Lock()
 def threads_sleep() -> bool:
     """Whether torch's threads sleep while they wait."""
     return _POLICY == "PASSIVE"
-
-
-@functools.cache
-def has_wide_vectors() -> bool:
-    """Whether torch computes with AVX-512 here, with which an exponential takes half as long."""
-    return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def num_few() -> int:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ._engine_processor import has_wide_vectors
 from ._engine_products import onednn_outruns_mkl
-from ._engine_threads import Sharing, alone_if_threads_sleep, has_wide_vectors, num_few
+from ._engine_threads import Sharing, alone_if_threads_sleep, num_few
 from .base import CallShape
 
 _TILE = 2048

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import replace
 
 import torch
@@ -13,6 +14,7 @@ from . import _official
 from ._checks import at_most, fills_grid, flag, odd_width, one_of, positive
 from ._engine import attention_by_tiles, is_ordinary
 from ._engine_forms import by_tiles, known_form, official_layout, refuse_mask
+from ._engine_functions import log_base
 from ._engine_kernel import Kernel
 from ._engine_polaformer import LearnedPowers, like_and_unlike
 from ._engine_threads import alone_if_threads_sleep
@@ -116,8 +118,8 @@ class Polaformer(Attention):
         if by_tiles(self.implementation, key_mask, q, k, v):
             kernel = self._kernel(q, k, v)
             with alone_if_threads_sleep():
-                halvings = power * scale.log2()  # scale^p = 2^halvings
-            out = attention_by_tiles(kernel, q, k, v, power, halvings, plain=self._by_halvings)
+                c = power * scale.log() * log_base(math.e)  # b^c = scale^p
+            out = attention_by_tiles(kernel, q, k, v, power, c, plain=self._by_exponent)
         else:
             out = self._plain(q, k, v, power, scale, key_mask)
         if not is_ordinary(q, k, v):
@@ -145,10 +147,8 @@ class Polaformer(Attention):
             gather=like_and_unlike(self._first(v)),
         )
 
-    def _by_halvings(
-        self, q: Tensor, k: Tensor, v: Tensor, power: Tensor, halvings: Tensor
-    ) -> Tensor:
-        return self._plain(q, k, v, power, (halvings / power).exp2(), None)
+    def _by_exponent(self, q: Tensor, k: Tensor, v: Tensor, power: Tensor, c: Tensor) -> Tensor:
+        return self._plain(q, k, v, power, (c / (power * log_base(math.e))).exp(), None)
 
     def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         tokens_q, tokens_k, tokens_v = (merge_heads(x) for x in (q, k, v))

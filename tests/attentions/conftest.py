@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attentions import _engine_tiles
+from attentions import _engine_functions, _engine_nala_cosine, _engine_tiles
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +38,12 @@ def wide_vectors(request, monkeypatch):
     _engine_tiles.plan.cache_clear()
     yield is_wide
     _engine_tiles.plan.cache_clear()
+
+
+@pytest.fixture(params=["MKL", "torch"])
+def functions(request, monkeypatch):
+    """Whose elementary functions the engine takes, whatever this processor is."""
+    is_mkl = request.param == "MKL"
+    for module in (_engine_functions, _engine_nala_cosine):
+        monkeypatch.setattr(module, "mkl_is_faster", lambda: is_mkl)
+    return request.param

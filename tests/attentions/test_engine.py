@@ -96,6 +96,11 @@ def test_tiles_and_chunks_change_nothing(form, seq_len):
     assert_same(form, tensors(*[seq_len] * 3), seq_len)
 
 
+@every_form
+def test_whose_elementary_functions_they_are_changes_nothing(form, functions):
+    assert_same(form, tensors(*[300] * 3), 300)
+
+
 @bidirectional
 @pytest.mark.parametrize(("num_queries", "num_keys"), [(3, 1200), (1200, 5)])
 def test_keys_may_be_many_more_or_fewer_than_queries(form, num_queries, num_keys):
@@ -253,7 +258,8 @@ def test_whoever_watches_operators_sees_all_of_them_also_with_several_threads(
         with FlopCounterMode(display=False) as counter, Operators() as operators:
             core(q, k, v)
         counts.append(counter.get_total_flops())
-        assert operators.seen.count("aten.log2_.default") == num_tiles
+        logarithms = [name for name in operators.seen if name.startswith("aten.log")]
+        assert len(logarithms) == num_tiles
     assert counts[0] == counts[1]
 
 
@@ -317,24 +323,31 @@ def angles(length):
 
 W = torch.randn(20, D, dtype=torch.float64)
 PEAK = torch.full((3, 1, 1), 1.5, dtype=torch.float64)
-MAPS = {
-    "elu": (EluPlusOne(), ()),
-    "norm-aware": (NormAwareQueries(3.0, 0.5), ()),
-    "norm-aware, least power 1": (NormAwareQueries(2.0, 0.5), ()),
-    "cubes": (SignedPowers(3.0), ()),
-    "signed powers": (SignedPowers(2.5), ()),
-    "inhibited queries": (InhibitedQueries(3.0, 0.5, 20.0), ()),
-    "inhibited keys": (InhibitedKeys(3.0, 2.0), ()),
-    "focused": (Focused(3, 3, 1e-6), (torch.rand(3, 1, D, dtype=torch.float64) + 0.5,)),
-    "focused, by head": (Focused(2.5, 1, 1e-6), (torch.rand(3, 1, D, dtype=torch.float64) + 0.5,)),
-    "positive queries": (PositiveQueries.of(W, torch.float64, 1e-4), ()),
-    "positive keys": (PositiveKeys.of(W, torch.float64, 1e-4), (PEAK,)),
-    "rectified": (RectifiedFeatures(RandomProjection.of(W, torch.float64), 1e-3), ()),
-    "learned powers": (LearnedPowers(), powers()),
-    "channel shares": (ChannelShares(), ()),
-    "token exponentials": (TokenExponentials(), (PEAK.expand(3, 1, D),)),
-    "placed": (angles(9), ()),
-}
+
+
+def maps():
+    """Made where they are used: some know the base of the engine's powers."""
+    return {
+        "elu": (EluPlusOne(), ()),
+        "norm-aware": (NormAwareQueries(3.0, 0.5), ()),
+        "norm-aware, least power 1": (NormAwareQueries(2.0, 0.5), ()),
+        "cubes": (SignedPowers(3.0), ()),
+        "signed powers": (SignedPowers(2.5), ()),
+        "inhibited queries": (InhibitedQueries(3.0, 0.5, 20.0), ()),
+        "inhibited keys": (InhibitedKeys(3.0, 2.0), ()),
+        "focused": (Focused(3, 3, 1e-6), (torch.rand(3, 1, D, dtype=torch.float64) + 0.5,)),
+        "focused, by head": (
+            Focused(2.5, 1, 1e-6),
+            (torch.rand(3, 1, D, dtype=torch.float64) + 0.5,),
+        ),
+        "positive queries": (PositiveQueries.of(W, torch.float64, 1e-4), ()),
+        "positive keys": (PositiveKeys.of(W, torch.float64, 1e-4), (PEAK,)),
+        "rectified": (RectifiedFeatures(RandomProjection.of(W, torch.float64), 1e-3), ()),
+        "learned powers": (LearnedPowers(), powers()),
+        "channel shares": (ChannelShares(), ()),
+        "token exponentials": (TokenExponentials(), (PEAK.expand(3, 1, D),)),
+        "placed": (angles(9), ()),
+    }
 
 
 class Undifferentiated(FeatureMap):
@@ -344,9 +357,9 @@ class Undifferentiated(FeatureMap):
         return (torch.nn.functional.elu(x) + 1,)
 
 
-@pytest.mark.parametrize("name", MAPS)
-def test_a_maps_derivative_is_that_of_finite_differences(name):
-    feature_map, weights = MAPS[name]
+@pytest.mark.parametrize("name", maps())
+def test_a_maps_derivative_is_that_of_finite_differences(name, functions):
+    feature_map, weights = maps()[name]
     num_learned = len(weights) if name not in ("positive keys", "token exponentials") else 0
     x = torch.randn(3, 9, D, dtype=torch.float64)
     tokens = slice(0, 9)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from attentions import _engine_products
+from attentions import _engine_processor, _engine_products
+from attentions._engine_processor import is_intel
 from attentions._engine_products import (
     backproject,
     meet,
@@ -67,8 +68,9 @@ def test_onednn_is_for_wide_vectors_that_mkl_does_not_use(told, processor, gains
         return told
 
     monkeypatch.setattr(_engine_products, "has_wide_vectors", lambda: True)
-    monkeypatch.setattr(_engine_products.Path, "read_text", read)
-    monkeypatch.setattr(_engine_products.platform, "processor", lambda: processor)
+    monkeypatch.setattr(_engine_processor.Path, "read_text", read)
+    monkeypatch.setattr(_engine_processor.platform, "processor", lambda: processor)
+    monkeypatch.setattr(_engine_products, "is_intel", is_intel.__wrapped__)
     assert onednn_outruns_mkl.__wrapped__() is gains
     monkeypatch.setattr(_engine_products, "has_wide_vectors", lambda: False)
     assert onednn_outruns_mkl.__wrapped__() is False
