@@ -27,6 +27,8 @@ def page_of(measured: Measured, rows: Sequence[Row], crossovers: Sequence[Crosso
     blocks += ["## Tables", *map(_paragraph, _HOW_TO_READ)]
     if any("rounds" in line and "confirmed_from" not in line for line in measured.lines):
         blocks.append(_paragraph(_UNCONFIRMED))
+    in_turns = all(line.get("build_in_turns") for line in measured.lines if "rounds" in line)
+    blocks.append(_paragraph(_IN_TURNS if in_turns else _ONE_ORDER))
     for sheet in all_sheets(measured, rows, crossovers):
         blocks += [f"### {escape(sheet.title)}", _table(sheet), caption]
     failures = failures_of(measured)
@@ -150,6 +152,16 @@ _HOW_TO_READ = (
 _UNCONFIRMED = (
     "The numbers of this page are of before that: what is marked `!` here was measured once, and "
     "some of it is chance."
+)
+
+_IN_TURNS = (
+    "Whichever form is built first has its tensors first in memory, which can matter by some "
+    "percent where calls are short. So the two take turns at it, from one process to the next."
+)
+_ONE_ORDER = (
+    "Whichever form is built first has its tensors first in memory, which can matter by some "
+    "percent where calls are short. In some of what this page is of that was always our form, or "
+    "the one with several threads."
 )
 
 _ONE_FORM = (

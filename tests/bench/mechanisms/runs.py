@@ -71,6 +71,7 @@ def line(part: str, times: dict[str, float], at: Place, **changes: Any) -> Line:
         "rounds": [[seconds * slow for seconds in times.values()] for slow in ROUNDS],
         "processes": [0 for _ in ROUNDS],
         "confirmed_from": None,
+        "build_in_turns": True,
         "flops": [10_000 for _ in times],
         "num_parameters": [0 for _ in times],
         "calls_per_sample": [1 for _ in times],

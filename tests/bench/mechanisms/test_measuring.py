@@ -28,9 +28,11 @@ class WrittenJobs:
         self.outcome = Outcome(
             status=status,
             reason=None if status is Status.OK else "killed by SIGSEGV",
-            values={"calls_per_sample": [3, 1], "is_noisy": True},
+            values={"is_noisy": True},
         )
         self.may_stop_after: list[bool] = []
+        self.entries: list[str] = []
+        self.built_first: list[str] = []
         self.asked: dict[str, Any] = {}
 
     def do(
@@ -43,19 +45,29 @@ class WrittenJobs:
     ) -> Outcome:
         self.asked = asked
         hear({"step": "warm-up"})
+        self.entries = [cell["entry"] for cell in asked["cells"]]
+        self.built_first.append(self.entries[0])
         for number in range(1, 4):
-            hear({"round": [number * 1.23456789 * self.our_seconds(self.num_processes), 2.0]})
+            self.hear_round(hear, number * 1.23456789 * self.our_seconds(self.num_processes))
             self.may_stop_after.append(may_stop())
         self.num_processes += 1
+        calls = {"linear": 3, "softmax": 1}
+        self.outcome.values["calls_per_sample"] = [calls[entry] for entry in self.entries]
         return self.outcome
+
+    def hear_round(self, hear: Callable[[dict[str, Any]], None], our_seconds: float) -> None:
+        """In the order in which the members were asked for."""
+        seconds = {"linear": our_seconds, "softmax": 2.0}
+        hear({"round": [seconds[entry] for entry in self.entries]})
 
 
 class ManyRounds(WrittenJobs):
     """Enough of them for an interval from one process."""
 
     def do(self, job: str, *, hear: Callable[[dict[str, Any]], None], **asked: Any) -> Outcome:
+        self.entries = [cell["entry"] for cell in asked["cells"]]
         for _ in range(3):
-            hear({"round": [9.0, 2.0]})
+            self.hear_round(hear, 9.0)
         return super().do(job, hear=hear, **asked)
 
 
@@ -90,6 +102,12 @@ def test_several_processes_are_told_apart_and_none_of_them_is_cut_short() -> Non
     line = line_of(replace(unit(), num_processes=2), jobs)
     assert len(line["rounds"]) == 6 and line["processes"] == [0, 0, 0, 1, 1, 1]
     assert line["calls_per_sample"] == [[3, 1], [3, 1]]
+    assert (
+        line["rounds"][:3]
+        == line["rounds"][3:]
+        == [[0.123457, 2.0], [0.246914, 2.0], [0.37037, 2.0]]
+    )
+    assert jobs.built_first == ["linear", "softmax"], "they take turns"
     assert not any(jobs.may_stop_after)
 
 

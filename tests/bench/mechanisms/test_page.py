@@ -102,3 +102,11 @@ def test_a_page_of_before_slower_ones_were_confirmed_says_so() -> None:
     assert words not in page_of(measured(*lines), (), ())
     del lines[0]["confirmed_from"]
     assert words in page_of(measured(*lines), (), ())
+
+
+def test_a_page_of_before_forms_took_turns_at_being_first_says_so() -> None:
+    lines = pair_lines(place(), 0.5, 2.0, 1.0)
+    words = "that was always our form"
+    assert words not in page_of(measured(*lines), (), ())
+    del lines[0]["build_in_turns"]
+    assert words in page_of(measured(*lines), (), ())
