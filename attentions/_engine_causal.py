@@ -140,10 +140,12 @@ def _heads_together(num_heads: int, length: int, *, backward: bool) -> int:
 
 
 def _sharing(kernel: Kernel, q: Tensor) -> Sharing:
-    """Never the operators: those of a chunk are small."""
-    return (
-        Sharing.NONE if is_little(*q.shape[:3], num_features=kernel.num_features) else Sharing.JOBS
-    )
+    """Never the operators: those of a chunk are small.
+
+    What meets within a chunk is as much work again as the features are.
+    """
+    little = is_little(*q.shape[:3], num_features=2 * kernel.num_features)
+    return Sharing.NONE if little else Sharing.JOBS
 
 
 def _jobs(x: Tensor, *, backward: bool = False) -> list[Job]:
