@@ -26,6 +26,8 @@ Task = Callable[..., Tensor]
 
 _LONG = 2048
 """From so many tokens on, sharing out large operators is faster than a cut."""
+_WITH_BACKWARD = 3
+"""How much more work a forward pass with a backward pass is than the former alone."""
 _HEADS = 1
 """The axis of heads: of inputs and outputs."""
 
@@ -56,11 +58,13 @@ def by_heads(
     if not is_ordinary(*tensors) or not work_apart():
         return task(*tensors)
     number = torch.get_num_threads()
-    if is_little(batch_size, num_heads, length, num_features=num_features):
+    has_backward = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    work = num_features * (_WITH_BACKWARD if has_backward else 1)
+    if is_little(batch_size, num_heads, length, num_features=work):
         number = 1
     elif num_heads == 1 or (large_operators and (length >= _LONG or not has_wide_vectors())):
         return task(*tensors)
-    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+    if has_backward:
         out: Tensor = _ByHeads.apply(task, number, dims, *tensors)  # type: ignore[no-untyped-call]
         return out
     return _joined(run_jobs(lambda job: task(*job), _cut(number, dims, tensors)), _HEADS)

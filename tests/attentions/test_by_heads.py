@@ -35,7 +35,7 @@ def call(q, k, v, bias, *, num_features=MUCH):
     return by_heads(mix, q, k, v, num_features=num_features, weights=(bias,))
 
 
-def threads_of(shape=SHAPE, *, num_features=MUCH, **how):
+def threads_of(shape=SHAPE, *, num_features=MUCH, with_backward=False, **how):
     """The threads that a call's task ran in, and the heads that it saw."""
     seen = []
 
@@ -43,7 +43,8 @@ def threads_of(shape=SHAPE, *, num_features=MUCH, **how):
         seen.append((threading.get_ident(), q.shape[1]))
         return q * 2
 
-    by_heads(watched, torch.randn(shape), num_features=num_features, **how)
+    q = torch.randn(shape, requires_grad=with_backward)
+    by_heads(watched, q, num_features=num_features, **how)
     return seen
 
 
@@ -54,6 +55,17 @@ def test_large_operators_are_cut_only_with_wide_vectors(sleeping, monkeypatch, i
     assert len(threads_of(large_operators=True)) == num_jobs
     assert len(threads_of((2, 5, 2048, 8), large_operators=True)) == 1, "long"
     assert len(threads_of()) == len(threads_of((2, 5, 2048, 8))) == 2
+
+
+def test_a_backward_pass_makes_a_call_less_little(sleeping, monkeypatch):
+    torch.set_num_threads(2)
+    batch_size, num_heads, length, _ = SHAPE
+    monkeypatch.setattr(
+        "attentions._engine_tiles.num_few", lambda: 2 * batch_size * num_heads * length
+    )
+    assert len(threads_of(num_features=2)) == 1
+    assert len(threads_of(num_features=2, with_backward=True)) == 2
+    assert len(threads_of(num_features=3)) == 2
 
 
 @pytest.mark.parametrize("num_features", [1, MUCH], ids=["alone", "cut"])
