@@ -29,7 +29,8 @@ def mix_tokens(rows: Tensor, tokens: Tensor) -> Tensor:
     if by_hand:
         mixed: Tensor = _Mix.apply(rows, tokens)  # type: ignore[no-untyped-call]
         return mixed
-    return rows.T @ tokens
+    # A product of one matrix and several is laid down transposed, and copied afterwards.
+    return rows.T.expand(tokens.shape[0], -1, -1) @ tokens
 
 
 class _Mix(torch.autograd.Function):
