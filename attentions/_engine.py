@@ -66,7 +66,13 @@ def _fit_together(q: Tensor, k: Tensor, v: Tensor) -> bool:
 
 
 def attention_by_tiles(
-    kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor, plain: Plain
+    kernel: Kernel,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *weights: Tensor,
+    plain: Plain,
+    onto: Tensor | None = None,
 ) -> Tensor:
     """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E), in the dtype of q.
 
@@ -79,14 +85,19 @@ def attention_by_tiles(
         v: values.
         weights: learned tensors of the feature maps, (H, 1, ...) each, in float32 or wider.
         plain: the same function of q, k, v and weights, for gradients of gradients.
+        onto: (B, H, N, E) to which the output is added in place, tile by tile: not where gradients
+            are wanted, nor causal, and in float32 or wider.
     """
     rows, num_heads, length = q.shape[:3]
     if rows > 1 and max(length, k.shape[2]) * num_heads <= room(kernel.num_features):
-        return _with_rows_as_heads(kernel, q, k, v, *weights, plain=plain)
+        out = _with_rows_as_heads(kernel, q, k, v, *weights, plain=plain)
+        return out if onto is None else onto.add_(out)
     with without_autocast("cpu"):
         if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights)):
-            out: Tensor = _ByTiles.apply(kernel, plain, q, k, v, *weights)  # type: ignore[no-untyped-call]
-            return out
+            differentiable: Tensor = _ByTiles.apply(kernel, plain, q, k, v, *weights)  # type: ignore[no-untyped-call]
+            return differentiable
+        if onto is not None:
+            return _engine_bidirectional.forward(kernel, q, k, v, weights, keep=False, onto=onto)[0]
         return _forward(kernel, q, k, v, weights, keep=False)[0]
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ._engine_backward import key_gradients, query_gradients
-from ._engine_forward import read_queries, sum_keys
+from ._engine_forward import Output, read_queries, sum_keys
 from ._engine_kernel import Kernel, Reading, Sums, read_plainly
 from ._engine_maps import PeakedMap
 from ._engine_threads import Sharing, alone_if_threads_sleep, run_jobs, threads_sleep
@@ -22,10 +22,18 @@ from ._engine_tiles import Job, add_to_heads, is_one_tile, like_in_memory, plan,
 
 
 def forward(
-    kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, weights: Sequence[Tensor], *, keep: bool
+    kernel: Kernel,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weights: Sequence[Tensor],
+    *,
+    keep: bool,
+    onto: Tensor | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The output; and what `backward` needs beside the inputs, if asked to keep it."""
-    out, jobs = like_in_memory(q, v.shape[-1]), _jobs(kernel, k)
+    """The output, or ``onto`` with the output added; and what `backward` needs, if asked for it."""
+    out = Output(like_in_memory(q, v.shape[-1])) if onto is None else Output(onto, adds=True)
+    jobs = _jobs(kernel, k)
     if any(job.tokens != jobs[0].tokens for job in jobs):
         return _forward_in_two(kernel, q, k, v, weights, out, jobs)
 
@@ -39,7 +47,7 @@ def forward(
         return (*(() if peak is None else (peak,)), *sums.tensors(), *(features or ()))
 
     found = run_jobs(attend, jobs, sharing=_sharing(kernel, k))
-    return out, tuple(whole(found, jobs, k)) if keep else ()
+    return out.tensor, tuple(whole(found, jobs, k)) if keep else ()
 
 
 def _keeps_features(kernel: Kernel, q: Tensor, k: Tensor) -> bool:
@@ -53,7 +61,7 @@ def _forward_in_two(
     k: Tensor,
     v: Tensor,
     weights: Sequence[Tensor],
-    out: Tensor,
+    out: Output,
     jobs: Sequence[Job],
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """As `forward`, where jobs share heads: no query can be read before all of them are done."""
@@ -66,7 +74,7 @@ def _forward_in_two(
         read_queries(kernel, job, q, local, weights, out)
 
     run_jobs(read, _jobs(kernel, q))
-    return out, tuple(kept)
+    return out.tensor, tuple(kept)
 
 
 def _jobs(kernel: Kernel, x: Tensor, *, backward: bool = False) -> Sequence[Job]:

@@ -9,6 +9,7 @@ A rotation stands between features and S, and not between features and z.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -85,20 +86,33 @@ def _sum_peaked_keys(
     return sums, peak
 
 
+@dataclass(frozen=True)
+class Output:
+    """Where the engine writes.
+
+    Attributes:
+        tensor: (B, H, N, E).
+        adds: whether what is there stays, and the output is added to it.
+    """
+
+    tensor: Tensor
+    adds: bool = False
+
+
 def read_queries(
     kernel: Kernel,
     job: Job,
     q: Tensor,
     readings: Sequence[Reading],
     weights: Sequence[Tensor],
-    out: Tensor,
+    out: Output,
     kept: list[Tensor] | None = None,
 ) -> None:
-    """Fill a job's part of ``out``, (B, H, N, E), from readings of its heads.
+    """Fill a job's part of the output from readings of its heads.
 
     As for `sum_keys`, features are appended to ``kept``.
     """
-    queries, outputs = job.of(q), job.of(out)
+    queries, outputs = job.of(q), job.of(out.tensor)
     mine = [weight[job.heads] for weight in weights]
     for tokens in job.tiles():
         parts = kernel.queries.features(widened(tokens_of(queries, tokens)), tokens, *mine)
@@ -106,13 +120,15 @@ def read_queries(
         parts = _turned(kernel, job, tokens, parts, kept)
         for reading, divisor in zip(readings, divisors, strict=True):
             target = tokens_of(outputs, tokens)[..., reading.columns]
-            if divisor is None and parts[0].dtype == out.dtype:
+            if divisor is None and parts[0].dtype == target.dtype and not out.adds:
                 read_into(target, parts, reading.sums.contexts)
                 continue
             numerator = read(parts, reading.sums.contexts)
             if divisor is None:
-                target.copy_(numerator)
-            elif numerator.dtype == out.dtype:
+                target.add_(numerator) if out.adds else target.copy_(numerator)
+            elif out.adds:
+                target.addcmul_(numerator, divisor.reciprocal_())
+            elif numerator.dtype == target.dtype:
                 torch.mul(numerator, divisor.reciprocal_(), out=target)
             else:
                 target.copy_(numerator.mul_(divisor.reciprocal_()))

@@ -23,7 +23,7 @@ from ._grid import convolve_on_grid, depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
 from ._kernel_attention import kernel_attention, kernel_elements, kernel_flops
 from ._masks import count_keys, hide_keys
-from ._precision import widen, without_autocast
+from ._precision import wide_dtype, widen, without_autocast
 from .base import Attention, AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -55,9 +55,18 @@ class FocusedKernel:
             one_of(self.mechanism, what, self.norm_over, ("all_heads",))
 
     def attention(
-        self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor, key_mask: Tensor | None = None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: Tensor,
+        key_mask: Tensor | None = None,
+        onto: Tensor | None = None,
     ) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E), (H * D,) -> (B, H, N, E)."""
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E), (H * D,) -> (B, H, N, E).
+
+        Where no gradients are wanted the sum with ``onto`` may be had in its place.
+        """
         if self.implementation == "official":
             refuse_mask(self.mechanism, key_mask)
             return self._official(q, k, v, scale)
@@ -65,8 +74,9 @@ class FocusedKernel:
         inverse = functional.softplus(per_head).reciprocal()
         if by_tiles(self.implementation, key_mask, q, k, v, inverse):
             kernel = self._kernel(q, k)
-            return attention_by_tiles(kernel, q, k, v, inverse, plain=self._plain)
-        return self._plain(q, k, v, inverse, key_mask=key_mask)
+            return attention_by_tiles(kernel, q, k, v, inverse, plain=self._plain, onto=onto)
+        out = self._plain(q, k, v, inverse, key_mask=key_mask)
+        return out if onto is None else onto + out
 
     def _plain(
         self, q: Tensor, k: Tensor, v: Tensor, inverse: Tensor, *, key_mask: Tensor | None = None
@@ -287,9 +297,14 @@ class FlattenLayer(AttentionLayer):
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """What lies between the projections: (B, N, C), (B, M, C), (B, M, C) -> (B, N, C)."""
         heads_q, heads_k, heads_v = (self._split(x) for x in (q, k, v))
-        mixed = merge_heads(self.kernel.attention(heads_q, heads_k, heads_v, self.scale))
         restored = self._restore_rank(v)
-        if self.kernel.implementation == "official" or mixed.dtype != restored.dtype:
+        is_official = self.kernel.implementation == "official"
+        if not (is_official or torch.is_grad_enabled()) and _is_wide(q) and _is_wide(restored):
+            onto = self._split(restored)
+            mixed = self.kernel.attention(heads_q, heads_k, heads_v, self.scale, onto=onto)
+            return merge_heads(mixed)
+        mixed = merge_heads(self.kernel.attention(heads_q, heads_k, heads_v, self.scale))
+        if is_official or mixed.dtype != restored.dtype:
             return mixed + restored
         with alone_if_few(mixed):
             return restored.add_(mixed)  # a third tensor would take longer than the sum
@@ -377,3 +392,7 @@ class FlattenLayer(AttentionLayer):
         restore = 2 * channels * self.kernel_size**2 * tokens
         core = replace(shape, key_len=shape.key_len // self.sr_ratio**2)
         return project + shrink + restore + kernel_flops(core, shape.head_dim)
+
+
+def _is_wide(x: Tensor) -> bool:
+    return x.dtype == wide_dtype(x.dtype)

@@ -403,6 +403,23 @@ def test_without_a_derivative_of_its_own_a_map_is_differentiated_by_autograd():
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("eps", [None, 1e-6])
+@pytest.mark.parametrize("seq_len", [5, 2100])
+@pytest.mark.parametrize("joint_heads", [1, H])
+def test_the_output_may_be_added_to_a_tensor_in_its_place(eps, seq_len, joint_heads):
+    features = EluPlusOne()
+    kernel = Kernel(
+        queries=features, keys=features, num_features=D, eps=eps, joint_heads=joint_heads
+    )
+    q, k, v = (x.detach() for x in tensors(*[seq_len] * 3))
+    alone = attention_by_tiles(kernel, q, k, v, plain=lambda *xs: xs[0])
+    onto = torch.randn_like(alone)
+    expected = onto + alone
+    out = attention_by_tiles(kernel, q, k, v, plain=lambda *xs: xs[0], onto=onto)
+    assert out.data_ptr() == onto.data_ptr()
+    torch.testing.assert_close(out, expected)
+
+
 def test_focused_features_stay_right_where_powers_leave_the_range_of_float32():
     for size in (1e-12, 1e-5, 1.0, 1e6, 1e12):
         x = (size * torch.randn(2, 9, D)).requires_grad_(False)

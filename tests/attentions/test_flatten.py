@@ -180,3 +180,21 @@ def test_the_layer_needs_values_as_wide_as_keys():
     geometry = Geometry(num_heads=2, head_dim=4, seq_len=9, value_dim=3)
     with pytest.raises(ValueError, match=r"flatten_layer: geometry\.value_dim is 3; 4 is needed"):
         build_attention("flatten_layer", geometry)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("implementation", ["auto", "plain", "official"])
+@pytest.mark.parametrize(("grid", "sr_ratio"), [((4, 4), 1), ((4, 4), 2), ((32, 40), 1)])
+def test_a_layer_gives_the_same_whether_or_not_gradients_are_wanted(
+    grid, sr_ratio, implementation, dtype
+):
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=grid[0] * grid[1], grid=grid)
+    settings = {"sr_ratio": sr_ratio, "implementation": implementation}
+    layer = build_layer("flatten_layer", geometry, **settings).to(dtype)
+    x = torch.randn(3, geometry.seq_len, 8, dtype=dtype)
+    expected = layer(x)
+    before = x.clone()
+    with torch.no_grad():
+        found = layer(x)
+    torch.testing.assert_close(found, expected.detach())
+    assert torch.equal(x, before)
