@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
+import pytest
+
 from bench.mechanisms.crossovers import crossovers_of
 from bench.mechanisms.findings import rows_of
 from bench.mechanisms.page import page_of
@@ -96,17 +98,12 @@ def test_the_csv_has_a_line_for_each_row_with_all_numbers() -> None:
     assert csv_of(()) == ""
 
 
-def test_a_page_of_before_slower_ones_were_confirmed_says_so() -> None:
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [("confirmed_from", "of before that"), ("build_in_turns", "that was always our form")],
+)
+def test_a_page_says_what_was_not_yet_done_when_it_was_measured(field: str, words: str) -> None:
     lines = pair_lines(place(), 0.5, 2.0, 1.0)
-    words = "of before that"
     assert words not in page_of(measured(*lines), (), ())
-    del lines[0]["confirmed_from"]
-    assert words in page_of(measured(*lines), (), ())
-
-
-def test_a_page_of_before_forms_took_turns_at_being_first_says_so() -> None:
-    lines = pair_lines(place(), 0.5, 2.0, 1.0)
-    words = "that was always our form"
-    assert words not in page_of(measured(*lines), (), ())
-    del lines[0]["build_in_turns"]
+    del lines[0][field]
     assert words in page_of(measured(*lines), (), ())
