@@ -85,20 +85,22 @@ def attention_by_tiles(
         v: values.
         weights: learned tensors of the feature maps, (H, 1, ...) each, in float32 or wider.
         plain: the same function of q, k, v and weights, for gradients of gradients.
-        onto: (B, H, N, E) to which the output is added in place, tile by tile: not where gradients
-            are wanted, nor causal, and in float32 or wider.
+        onto: (B, H, N, E), in float32 or wider, to which the output is added in place: tile by
+            tile, where no gradients are wanted and the kernel is not causal.
     """
     rows, num_heads, length = q.shape[:3]
+    out: Tensor
     if rows > 1 and max(length, k.shape[2]) * num_heads <= room(kernel.num_features):
         out = _with_rows_as_heads(kernel, q, k, v, *weights, plain=plain)
         return out if onto is None else onto.add_(out)
     with without_autocast("cpu"):
         if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights)):
-            differentiable: Tensor = _ByTiles.apply(kernel, plain, q, k, v, *weights)  # type: ignore[no-untyped-call]
-            return differentiable
-        if onto is not None:
+            out = _ByTiles.apply(kernel, plain, q, k, v, *weights)  # type: ignore[no-untyped-call]
+        elif onto is not None and not kernel.causal:
             return _engine_bidirectional.forward(kernel, q, k, v, weights, keep=False, onto=onto)[0]
-        return _forward(kernel, q, k, v, weights, keep=False)[0]
+        else:
+            out = _forward(kernel, q, k, v, weights, keep=False)[0]
+    return out if onto is None else onto.add_(out)
 
 
 def _with_rows_as_heads(

@@ -299,7 +299,8 @@ class FlattenLayer(AttentionLayer):
         heads_q, heads_k, heads_v = (self._split(x) for x in (q, k, v))
         restored = self._restore_rank(v)
         is_official = self.kernel.implementation == "official"
-        if not (is_official or torch.is_grad_enabled()) and _is_wide(q) and _is_wide(restored):
+        is_wide = q.dtype == restored.dtype == wide_dtype(q.dtype)
+        if is_wide and not (is_official or torch.is_grad_enabled()):
             onto = self._split(restored)
             mixed = self.kernel.attention(heads_q, heads_k, heads_v, self.scale, onto=onto)
             return merge_heads(mixed)
@@ -392,7 +393,3 @@ class FlattenLayer(AttentionLayer):
         restore = 2 * channels * self.kernel_size**2 * tokens
         core = replace(shape, key_len=shape.key_len // self.sr_ratio**2)
         return project + shrink + restore + kernel_flops(core, shape.head_dim)
-
-
-def _is_wide(x: Tensor) -> bool:
-    return x.dtype == wide_dtype(x.dtype)

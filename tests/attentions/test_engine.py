@@ -420,6 +420,22 @@ def test_the_output_may_be_added_to_a_tensor_in_its_place(eps, seq_len, joint_he
     torch.testing.assert_close(out, expected)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_sum_with_the_output_has_gradients_and_may_be_causal(causal):
+    features = EluPlusOne()
+    kernel = Kernel(queries=features, keys=features, num_features=D, eps=1e-6, causal=causal)
+    inputs, plain = tensors(5, 5, 5), lambda *xs: xs[0]
+    alone = attention_by_tiles(kernel, *inputs, plain=plain)
+    onto = torch.randn_like(alone)
+    out = attention_by_tiles(kernel, *inputs, plain=plain, onto=onto.clone())
+    torch.testing.assert_close(out, onto + alone)
+    expected = torch.autograd.grad(alone.sum(), inputs)
+    torch.testing.assert_close(torch.autograd.grad(out.sum(), inputs), expected)
+    with torch.no_grad():
+        found = attention_by_tiles(kernel, *inputs, plain=plain, onto=onto.clone())
+    torch.testing.assert_close(found, onto + alone)
+
+
 def test_focused_features_stay_right_where_powers_leave_the_range_of_float32():
     for size in (1e-12, 1e-5, 1.0, 1e6, 1e12):
         x = (size * torch.randn(2, 9, D)).requires_grad_(False)
