@@ -113,6 +113,18 @@ def test_a_larger_call_before_it_hides_nothing_of_a_resident_peak():
     assert peak_rss_bytes(call) == pytest.approx(40 * MIB, rel=0.05)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="resident peaks are read from /proc")
+def test_scratch_that_a_library_takes_once_and_keeps_is_no_part_of_a_calls_resident_peak():
+    kept = []
+
+    def call():
+        if not kept:
+            kept.append(torch.ones(80 * MIB, dtype=torch.uint8))
+        return torch.ones(40 * MIB, dtype=torch.uint8)
+
+    assert peak_rss_bytes(call) == pytest.approx(40 * MIB, rel=0.05)
+
+
 def test_where_the_system_does_not_tell_the_resident_peak_is_none(monkeypatch):
     monkeypatch.setattr(memory, "_resident_peak_bytes", lambda: None)
     assert peak_rss_bytes(lambda: None) is None
