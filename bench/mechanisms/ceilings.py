@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.mechanisms.data import Measured
+from bench.mechanisms.floors import MM, rate_of_mm
 from bench.mechanisms.sheets import Sheet
-
-_MM = "torch.mm"
 
 
 def ceilings_sheet(measured: Measured) -> Sheet:
@@ -21,15 +20,15 @@ def ceilings_sheet(measured: Measured) -> Sheet:
             "threads, allocator",
             "fastest product",
             "GFLOP/s",
-            f"{_MM}, GFLOP/s",
+            f"{MM}, GFLOP/s",
             *(f"copy of {size / 2**20:g} MiB, GB/s" for size in sizes),
         ),
         rows=tuple(
             (
                 f"{_threads(one['num_threads'])}, {allocator}",
-                f"{' x '.join(map(str, one['product']))} by {one.get('library', _MM)}",
+                f"{' x '.join(map(str, one['product']))} by {one.get('library', MM)}",
                 _giga(one["flops_per_s"]),
-                _giga(_rate_of_mm(one)),
+                _giga(rate_of_mm(one)),
                 *(_giga(dict(one["bytes_per_s"]).get(size)) for size in sizes),
             )
             for allocator, one in ceilings
@@ -45,13 +44,6 @@ def _ceilings(measured: Measured) -> Iterator[tuple[str, dict[str, Any]]]:
         for one in sorted(found, key=lambda ceiling: ceiling["num_threads"] or 0):
             if (one["device"], one["dtype"]) == ("cpu", dtype):
                 yield allocator, one
-
-
-def _rate_of_mm(ceiling: dict[str, Any]) -> float | None:
-    """Of `torch.mm`, which was the only one in calibrations that name no library."""
-    if "library" not in ceiling:
-        return float(ceiling["flops_per_s"])
-    return dict(ceiling["library_flops_per_s"]).get(_MM)
 
 
 def _threads(count: int) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 from bench.cell import Cell, KernelWorkload
 from bench.mechanisms.data import Line, Measured, Session
+from bench.mechanisms.floors import floor_fraction, floor_fraction_by_mm
 from bench.mechanisms.units import FORMS, ONE_THREAD, SAVED, SOFTMAX, THREADS, Place
-from bench.metrics import evaluate
 from bench.record import Record, Speed, Status
 from bench.statistics import Ratio, median, paired_ratio
 
@@ -26,6 +26,8 @@ class Row:
             None with fewer than six rounds.
         softmax_ratio: our time over that of softmax attention; None if that was not measured.
         floor_fraction: the least time that this machine needs over ours; None if not calibrated.
+        floor_fraction_by_mm: the same with products at the rate of ``torch.mm``, which may be less
+            than that of another library; above 1 where our form uses the other one.
         is_slower: whether the whole interval says that our form is slower than what it is beside,
             and the second time as well; see `is_slower`.
         saved_bytes_per_token: kept between forward and backward, of all heads; None without.
@@ -40,6 +42,7 @@ class Row:
     is_slower: bool
     softmax_ratio: Ratio | None = None
     floor_fraction: float | None = None
+    floor_fraction_by_mm: float | None = None
     saved_bytes_per_token: float | None = None
     is_noisy: bool
 
@@ -62,10 +65,12 @@ def _form_rows(measured: Measured) -> Iterator[Row]:
     saved = dict(_saved_per_token(measured))
     for line, index, row in _pair_rows(measured, FORMS):
         place = row.place
+        record = _record(line, index, place, measured.session)
         yield replace(
             row,
             softmax_ratio=beside.get((row.entry, place)),
-            floor_fraction=_floor_fraction(_record(line, index, place, measured.session)),
+            floor_fraction=floor_fraction(record),
+            floor_fraction_by_mm=floor_fraction_by_mm(record),
             saved_bytes_per_token=(
                 saved.get((row.entry, place.scope, place.causal, place.seq_len))
                 if place.mode == "forward_backward"
@@ -195,8 +200,3 @@ def _record(line: Line, index: int, place: Place, session: Session) -> Record:
         freshness="",
         started_at=session.started_at,
     )
-
-
-def _floor_fraction(record: Record) -> float | None:
-    value = evaluate(record, ["roofline_fraction"])["roofline_fraction"]
-    return value if isinstance(value, float) else None

@@ -140,10 +140,9 @@ _HOW_TO_READ = (
     "The rate of products is that of the fastest library. Torch carries two for its CPU: "
     "`torch.mm` is MKL's, which keeps float32 to AVX2 on processors that are not Intel's, and "
     "oneDNN's uses AVX-512 on all that have it. Where MKL keeps to AVX2, our forms go by oneDNN if "
-    "they can, and published operators by `torch.mm`. At the rate of `torch.mm` alone some of our "
-    "forms would take less than their floor. A fraction of the floor at that rate is the fraction "
-    "here, times the rate of the fastest product, divided by that of `torch.mm`; where a pass over "
-    "the inputs sets the floor, it is less.",
+    "they can, and published operators by `torch.mm`. In parentheses stands "
+    "the fraction of a floor at the rate of `torch.mm` alone: what was left to gain for a program "
+    "that has no other product. Above 100 our form takes less than that.",
     "A crossover lies on straight lines between the logarithms of measured lengths and ratios; "
     "the shortest length stands for itself and all below. Bytes kept for backward are those of "
     "our form.",

@@ -102,11 +102,13 @@ def _ratio_sheets(
 
 def _floor_sheets(rows: Sequence[Row]) -> Iterator[Sheet]:
     calibrated = [r for r in rows if r.floor_fraction is not None]
-    yield from _ratio_sheets(calibrated, "Per cent of the floor", _floor_words)
+    yield from _ratio_sheets(calibrated, "Per cent of the floor (by torch.mm)", _floor_words)
 
 
 def _floor_words(row: Row) -> str:
-    return f"{100 * (row.floor_fraction or 0.0):.0f} %"
+    by_mm = row.floor_fraction_by_mm
+    words = f"{100 * (row.floor_fraction or 0.0):.0f}"
+    return words if by_mm is None else f"{words} ({100 * by_mm:.0f})"
 
 
 def _saved_sheet(rows: Sequence[Row]) -> Sheet:

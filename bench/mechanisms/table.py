@@ -33,6 +33,7 @@ def _flat(row: Row) -> dict[str, object]:
         **_ratio("ratio", row.ratio),
         **_ratio("softmax_ratio", row.softmax_ratio),
         "floor_fraction": _digits(row.floor_fraction),
+        "floor_fraction_by_mm": _digits(row.floor_fraction_by_mm),
         "saved_bytes_per_token": _digits(row.saved_bytes_per_token),
         "is_slower": row.is_slower,
         "is_noisy": row.is_noisy,

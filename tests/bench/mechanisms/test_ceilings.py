@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from bench.mechanisms.ceilings import ceilings_sheet
 from bench.mechanisms.crossovers import crossovers_of
 from bench.mechanisms.findings import rows_of
 from bench.mechanisms.page import page_of
+from bench.mechanisms.sheets import sheets_of
 from tests.bench.mechanisms.runs import measured, pair_lines, place
 
 CEILING: dict[str, Any] = {
@@ -49,6 +53,27 @@ def test_the_page_ends_its_tables_with_the_rates() -> None:
     rows = rows_of(data)
     page = page_of(data, rows, crossovers_of(rows))
     assert page.index("Per cent of the floor") < page.index("### Rates of this machine")
+
+
+def test_a_floor_is_told_at_both_rates_of_products() -> None:
+    far = CEILING | {"bytes_per_s": [[2**40, 1e15]]}  # so that products set the floor
+    (row,) = rows_of(measured(*LINES, calibration={"ceilings": [far]}))
+    assert row.floor_fraction == pytest.approx(10_000 / 24e10 / 0.5)
+    assert row.floor_fraction_by_mm == pytest.approx(10_000 / 11e10 / 0.5)
+
+
+def test_both_fractions_stand_in_a_field_and_one_alone_where_the_other_is_not_known() -> None:
+    (row,) = rows_of(measured(*LINES, calibration={"ceilings": [CEILING]}))
+    for by_mm, words in ((1.021, "42 (102)"), (None, "42")):
+        known = replace(row, floor_fraction=0.42, floor_fraction_by_mm=by_mm)
+        (sheet,) = [s for s in sheets_of([known], []) if "floor" in s.title]
+        assert sheet.rows[0][1] == words
+
+
+def test_where_torch_mm_was_not_calibrated_there_is_no_fraction_by_it() -> None:
+    only = CEILING | {"library_flops_per_s": [["oneDNN", 24e10]]}
+    (row,) = rows_of(measured(*LINES, calibration={"ceilings": [only]}))
+    assert row.floor_fraction is not None and row.floor_fraction_by_mm is None
 
 
 def test_without_a_calibration_there_are_no_rates() -> None:
