@@ -18,7 +18,16 @@ from ._engine_forward import Output, read_queries, sum_keys
 from ._engine_kernel import Kernel, Reading, Sums, read_plainly
 from ._engine_maps import PeakedMap
 from ._engine_threads import Sharing, alone_if_threads_sleep, run_jobs, threads_sleep
-from ._engine_tiles import Job, add_to_heads, is_one_tile, like_in_memory, plan, sharing_of, whole
+from ._engine_tiles import (
+    Job,
+    add_to_heads,
+    cushion,
+    is_one_tile,
+    like_in_memory,
+    plan,
+    sharing_of,
+    whole,
+)
 
 
 def forward(
@@ -163,9 +172,13 @@ def backward(
             return d_weights, of_keys(job_k, back(d_readings))
 
         pairs = list(zip(jobs_q, jobs_k, strict=True))
-        for (job, _), both in zip(
-            pairs, run_jobs(of_both, pairs, sharing=_sharing(kernel, q)), strict=True
-        ):
+        of_pairs = run_jobs(
+            of_both,
+            pairs,
+            sharing=_sharing(kernel, q),
+            held=lambda: cushion(jobs_q[0], q, kernel.num_alive),
+        )
+        for job, both in zip(jobs_q, of_pairs, strict=True):
             for d_weights in both:
                 add_to_heads(grad_weights, job, d_weights)
         return [grad_q, grad_k, grad_v, *grad_weights]
@@ -176,6 +189,7 @@ def backward(
         lambda job: of_queries(job, [r.at(job.row, job.heads) for r in readings]),
         jobs_q,
         sharing=_sharing(kernel, q),
+        held=lambda: cushion(jobs_q[0], q, kernel.num_alive),
     )
     d_readings = [
         Sums.of(whole([d_sums[index].tensors() for d_sums, _ in found], jobs_q, q))
@@ -187,6 +201,7 @@ def backward(
         lambda job: of_keys(job, d_sums.at(job.row, job.heads)),
         jobs_k,
         sharing=_sharing(kernel, k),
+        held=lambda: cushion(jobs_k[0], k, kernel.num_alive),
     )
     for jobs, gradients in ((jobs_q, [d_weights for _, d_weights in found]), (jobs_k, by_job)):
         for job, d_weights in zip(jobs, gradients, strict=True):

@@ -97,3 +97,8 @@ class Kernel:
         Not with joint heads: more of these than a tile has room for cut it at its tokens.
         """
         return self.queries.keeps and self.keys.keeps and self.joint_heads == 1
+
+    @property
+    def num_alive(self) -> int:
+        """That of the map with more."""
+        return max(self.queries.num_alive, self.keys.num_alive)

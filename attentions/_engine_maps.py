@@ -15,7 +15,7 @@ from torch import Tensor
 
 Parts: TypeAlias = tuple[Tensor, ...]
 Pull: TypeAlias = Callable[[Parts], tuple[Tensor, ...]]
-"""Takes the gradients of the parts to those of x and of each weight."""
+"""Takes the gradients of the parts, which it may write over, to those of x and of each weight."""
 
 
 class FeatureMap(ABC):
@@ -23,9 +23,13 @@ class FeatureMap(ABC):
 
     Attributes:
         keeps: whether there is a `linearised_from`.
+        num_alive: tensors as large as a part that are alive at once where gradients are pulled
+            back, the parts and their gradients included, if that is what fills a tile's memory;
+            else 0. See `_engine_tiles.cushion`.
     """
 
     keeps: ClassVar[bool] = False
+    num_alive: ClassVar[int] = 0
 
     @abstractmethod
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:

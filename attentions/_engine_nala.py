@@ -25,6 +25,8 @@ _LOG_OF_ZERO = -1e6
 class NormAwareQueries(FeatureMap):
     """sign(q) |q / ||q|| |^p with p = lam (tau + tanh ||q||), its positive and negative entries."""
 
+    num_alive = 8
+
     lam: float
     tau: float
 
@@ -36,14 +38,15 @@ class NormAwareQueries(FeatureMap):
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
         """Through the direction and through the power, which the norm sets."""
         power = NormAwarePower.of(x, self.lam, self.tau)
-        signed = power.slope * power.direction
+        signed = power.direction.mul_(power.slope)  # the direction has done its part
+        above, below = parts = signed.clamp(min=0.0), signed.clamp_(max=0.0)
 
         def pull(grads: Parts) -> tuple[Tensor, ...]:
-            grad = joined(signed, grads)
-            along = power.along(grad * signed)
+            along = power.along((grads[0] * above).addcmul_(grads[1], below))
+            grad = joined_(above, grads)
             return (grad.mul_(power.slope).mul_(power.power / power.norm).add_(x * along),)
 
-        return (signed.clamp(min=0.0), signed.clamp(max=0.0)), pull
+        return parts, pull
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,24 @@ class SignedPowers(FeatureMap):
         """Power |k|^(power - 1)."""
         slope = power_slope(x, self.power)
         signed = slope * x
+        above, below = signed.clamp(min=0.0), signed.clamp_(max=0.0)
 
         def pull(grads: Parts) -> tuple[Tensor, ...]:
-            return (joined(signed, grads).mul_(slope).mul_(self.power),)
+            return (joined_(above, grads).mul_(slope).mul_(self.power),)
 
-        return (signed.clamp(min=0.0), signed.clamp(max=0.0)), pull
+        return (above, below), pull
 
 
-def joined(signed: Tensor, grads: Parts) -> Tensor:
-    """The gradient of each entry: that of the part which it is in."""
-    above, below = grads
-    is_above = torch.gt(signed, 0, out=torch.empty_like(signed))
-    return torch.lerp(below, above, is_above)
+def joined_(above: Tensor, grads: Parts) -> Tensor:
+    """The gradient of each entry: that of the part which it is in. Written over the second one.
+
+    Args:
+        above: the positive part.
+        grads: of the positive part and of the negative one.
+    """
+    d_above, d_below = grads
+    is_above = torch.gt(above, 0, out=torch.empty_like(above))
+    return d_below.lerp_(d_above, is_above)
 
 
 def power_slope(x: Tensor, power: float) -> Tensor:
@@ -100,7 +109,7 @@ class NormAwarePower:
         norm: ||x||, (heads, n, 1).
         saturation: tanh ||x||.
         power: p.
-        direction: d, (heads, n, D).
+        direction: d, (heads, n, D), for who needs its power to write it over.
         log: of |d|, to the base of `power_`.
         slope: |d|^(p - 1), the derivative in |d| of |d|^p over p.
     """

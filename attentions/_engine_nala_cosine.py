@@ -31,14 +31,13 @@ def _theta(gate: Tensor, out: Tensor) -> Tensor:
     return torch.mul(gate, math.pi / 2, out=out).sub_(math.pi / 4)
 
 
-def _through_gate(d_theta: Tensor, gate: Tensor, factor: Tensor) -> Tensor:
-    """The gradient of y, times a factor."""
-    d_y: Tensor
+def _through_gate_(d_theta: Tensor, gate: Tensor, factor: Tensor) -> Tensor:
+    """The gradient of y, times a factor; written over ``d_theta``."""
     if mkl_is_faster():
-        d_y = torch.ops.aten.tanh_backward(d_theta, gate).mul_(math.pi / 4 * factor)
-    else:
-        d_y = torch.ops.aten.sigmoid_backward(d_theta, gate).mul_(math.pi * factor)
-    return d_y
+        torch.ops.aten.tanh_backward(d_theta, gate, grad_input=d_theta)
+        return d_theta.mul_(math.pi / 4 * factor)
+    torch.ops.aten.sigmoid_backward(d_theta, gate, grad_input=d_theta)
+    return d_theta.mul_(math.pi * factor)
 
 
 def _cos_and_sin_(theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,24 +77,30 @@ class _Angle:
         return cls(alpha, norm, gate, *_cos_and_sin_(_theta(gate, out=torch.empty_like(gate))))
 
     def turned(self, size: Tensor) -> Parts:
-        """The two parts."""
-        return size * self.cos, size * self.sin
+        """The two parts, the second of them written over ``size``."""
+        return size * self.cos, size.mul_(self.sin)
 
     def d_size(self, grads: Parts) -> Tensor:
         """The gradient of the size."""
         return (grads[0] * self.cos).addcmul_(grads[1], self.sin)
 
     def d_x(self, parts: Parts, grads: Parts, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient of x at a fixed norm, and by the norm as a multiple of x."""
-        d_theta = (grads[1] * parts[0]).addcmul_(grads[0], parts[1], value=-1)
-        d_x = _through_gate(d_theta, self.gate, self.alpha / self.norm)
-        along = (d_x * x).sum(dim=-1, keepdim=True).div_(self.norm).div_(self.norm).neg_()
-        return d_x, along
+        """The gradient of x at a fixed norm, and by the norm as a multiple of x.
+
+        The first is written over the second of ``grads``, and the first of those is scratch.
+        """
+        scratch, d_theta = grads[0], grads[1].mul_(parts[0])
+        d_theta.addcmul_(grads[0], parts[1], value=-1)
+        d_x = _through_gate_(d_theta, self.gate, self.alpha / self.norm)
+        total = torch.mul(d_x, x, out=scratch).sum(dim=-1, keepdim=True)
+        return d_x, total.div_(self.norm).div_(self.norm).neg_()
 
 
 @dataclass(frozen=True)
 class InhibitedQueries(FeatureMap):
     """m = |q / ||q|| |^p with p = lam (tau + tanh ||q||)."""
+
+    num_alive = 11
 
     lam: float
     tau: float
@@ -111,15 +116,17 @@ class InhibitedQueries(FeatureMap):
         """Through size, angle and norm."""
         power = NormAwarePower.of(x, self.lam, self.tau)
         angle = _Angle.of(x, power.norm, self.alpha)
-        size = (power.slope * power.direction).abs_()
-        parts = angle.turned(size)
+        # The direction has done its part.
+        parts = angle.turned(power.direction.mul_(power.slope).abs_())
 
         def pull(grads: Parts) -> tuple[Tensor, ...]:
+            by_power = power.along((grads[0] * parts[0]).addcmul_(grads[1], parts[1]))
             d_size = angle.d_size(grads)
             d_x, along = angle.d_x(parts, grads, x)
-            along.add_(power.along(d_size * size))
-            by_size = d_size.mul_(power.slope).mul_(power.power / power.norm).mul_(x.sign())
-            return (d_x.add_(by_size).add_(x * along),)
+            scratch = grads[0]
+            by_size = d_size.mul_(power.slope).mul_(power.power / power.norm)
+            d_x.add_(by_size.mul_(torch.sign(x, out=scratch)))
+            return (d_x.add_(torch.mul(x, along.add_(by_power), out=scratch)),)
 
         return parts, pull
 
@@ -147,6 +154,7 @@ class InhibitedKeys(FeatureMap):
         def pull(grads: Parts) -> tuple[Tensor, ...]:
             by_size = angle.d_size(grads).mul_(slope).mul_(self.power)
             d_x, along = angle.d_x(parts, grads, x)
-            return (d_x.add_(by_size).add_(x * along),)
+            scratch = grads[0]
+            return (d_x.add_(by_size).add_(torch.mul(x, along, out=scratch)),)
 
         return parts, pull

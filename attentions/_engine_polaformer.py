@@ -10,7 +10,7 @@ from torch import Tensor
 from ._engine_functions import log_base, power_
 from ._engine_kernel import Reading, Sums
 from ._engine_maps import FeatureMap, Parts, Pull
-from ._engine_nala import joined, log_size
+from ._engine_nala import joined_, log_size
 
 
 class LearnedPowers(FeatureMap):
@@ -20,6 +20,8 @@ class LearnedPowers(FeatureMap):
     negative on both sides; what meets across is read from sums of the other sign, see
     `like_and_unlike`.
     """
+
+    num_alive = 8
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """Two parts, each as wide as x."""
@@ -33,15 +35,15 @@ class LearnedPowers(FeatureMap):
         log_x = log_size(x)
         slope = power_((log_x * (power - 1)).sub_(c))
         signed = slope * x
+        above, below = signed.clamp(min=0.0), signed.clamp_(max=0.0)
 
         def pull(grads: Parts) -> tuple[Tensor, ...]:
-            grad = joined(signed, grads)
-            share = grad * signed
+            share = (grads[0] * above).addcmul_(grads[1], below)
             d_c = share.sum(dim=1, keepdim=True).div_(-log_base(math.e))
             d_power = share.mul_(log_x).sum(dim=1, keepdim=True).div_(log_base(math.e))
-            return grad.mul_(slope).mul_(power), d_power, d_c
+            return joined_(above, grads).mul_(slope).mul_(power), d_power, d_c
 
-        return (signed.clamp(min=0.0), signed.clamp(max=0.0)), pull
+        return (above, below), pull
 
 
 def like_and_unlike(first: int) -> Callable[[Sums], tuple[Reading, ...]]:

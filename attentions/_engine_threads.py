@@ -62,7 +62,11 @@ class Sharing(Enum):
 
 
 def run_jobs(
-    task: Callable[[J], R], jobs: Sequence[J], *, sharing: Sharing = Sharing.JOBS
+    task: Callable[[J], R],
+    jobs: Sequence[J],
+    *,
+    sharing: Sharing = Sharing.JOBS,
+    held: Callable[[], object] = lambda: None,
 ) -> list[R]:
     """The result of each job, in their order. Tasks run without gradients.
 
@@ -70,14 +74,15 @@ def run_jobs(
         task: what is done with a job.
         jobs: independent of each other.
         sharing: what several threads do.
+        held: made by each thread before its first job, and let go after its last one.
     """
     if not work_apart() or sharing is Sharing.OPERATORS:
-        return _one_by_one(task, jobs)
+        return _one_by_one(task, jobs, held)
     num_threads = torch.get_num_threads()
     with _one_thread():
         if sharing is Sharing.NONE or len(jobs) == 1:
-            return _one_by_one(task, jobs)
-        return _shared_out(task, jobs, num_threads)
+            return _one_by_one(task, jobs, held)
+        return _shared_out(task, jobs, num_threads, held)
 
 
 def alone_if_threads_sleep() -> contextlib.AbstractContextManager[None]:
@@ -94,12 +99,17 @@ def alone_if_few(*tensors: Tensor) -> contextlib.AbstractContextManager[None]:
     return alone_if_threads_sleep()
 
 
-def _one_by_one(task: Callable[[J], R], jobs: Sequence[J]) -> list[R]:
+def _one_by_one(task: Callable[[J], R], jobs: Sequence[J], held: Callable[[], object]) -> list[R]:
     with torch.set_grad_enabled(False):
-        return [task(job) for job in jobs]
+        block = held()
+        results = [task(job) for job in jobs]
+        del block
+        return results
 
 
-def _shared_out(task: Callable[[J], R], jobs: Sequence[J], num_threads: int) -> list[R]:
+def _shared_out(
+    task: Callable[[J], R], jobs: Sequence[J], num_threads: int, held: Callable[[], object]
+) -> list[R]:
     """By the caller and the pool.
 
     The caller takes part because it is awake: of two threads that it wakes, the system may put both
@@ -111,12 +121,14 @@ def _shared_out(task: Callable[[J], R], jobs: Sequence[J], num_threads: int) -> 
     def work() -> None:
         # Both are properties of a thread, and are not handed on to another.
         with torch.inference_mode(inference), torch.no_grad():
-            while True:
+            block = held()
+            while waiting:
                 try:
                     index, job = waiting.popleft()
                 except IndexError:
-                    return
+                    break
                 done[index] = task(job)
+            del block
 
     pool = _pool(num_threads - 1)
     others = [pool.submit(work) for _ in range(min(num_threads, len(jobs)) - 1)]

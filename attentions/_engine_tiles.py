@@ -26,7 +26,7 @@ _MANY_FEATURES = 128
 _LARGE_TILE = 4096
 """The same where steps are dear beside work: with several threads, which wait for each other once
 per operator, and without wide vectors. Still larger ones are blocks that glibc gives back to the
-system in between."""
+system in between, and so are these beside the tensors of shorter sequences."""
 _SHORT = 513
 """Sequences of fewer tokens share a tile with other heads: steps would cost more than work."""
 _SHORTEST_TILE = 32
@@ -132,7 +132,10 @@ def plan(
         most = room(num_features, length)
         together = 1 if onednn_outruns_mkl() else max(1, most // length)
     elif not apart:
-        most = _LARGE_TILE
+        is_long = length >= _LARGE_TILE
+        most = _LARGE_TILE if is_long and not has_many_features else _TILE
+        if has_many_features and not is_long:
+            most //= 2
         together = max(num_threads, most // length)
     elif has_many_features:
         most = _TILE
@@ -194,6 +197,28 @@ def jobs_of(
 def tokens_of(x: Tensor, tokens: slice) -> Tensor:
     """Some of (heads, N, ...); x itself where that is all: even a view takes its time."""
     return x if _covers(tokens, x.shape[1]) else x[:, tokens]
+
+
+def cushion(job: Job, x: Tensor, num_alive: int) -> Tensor | None:
+    """A block to hold on to while jobs like this are done, so that memory stays between tiles.
+
+    glibc gives back what is free at the end of its heap, where that is more than twice the largest
+    block it was ever asked for; the next tile's fresh pages then take longer than its arithmetic.
+    It gives back nothing that is free below a block in use. So a tile's memory is asked for, and
+    let go from under this last block. No page of it is touched here.
+
+    Args:
+        job: with the heads and tokens of a tile.
+        x: (B, H, N, D) that is computed with.
+        num_alive: tensors alive at once in a tile, each as large as the tile of x; with none, there
+            is nothing to hold.
+    """
+    if not num_alive:
+        return None
+    heads, tokens = job.heads.stop - job.heads.start, job.tokens.stop - job.tokens.start
+    size = (heads, min(tokens, job.tile_len), x.shape[-1])
+    blocks = [x.new_empty(size, dtype=widened(x[:0]).dtype) for _ in range(num_alive + 1)]
+    return blocks[-1]
 
 
 def _covers(part: slice, length: int) -> bool:

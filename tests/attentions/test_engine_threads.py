@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 import torch
@@ -52,6 +53,28 @@ def test_threads_of_the_engine_keep_to_themselves_and_leave_other_threads_their_
     thread.start()
     thread.join()
     assert found == [2]
+
+
+def test_each_thread_holds_something_of_its_own_until_its_last_job(waiting):
+    torch.set_num_threads(2)
+    both_there = threading.Barrier(2 if waiting == "sleep" else 1)
+    held = {}
+
+    class Held:
+        pass
+
+    def hold():
+        made = Held()
+        held[threading.get_ident()] = weakref.ref(made)
+        return made
+
+    def is_held(job):
+        both_there.wait(timeout=60)
+        return held[threading.get_ident()]() is not None
+
+    assert run_jobs(is_held, JOBS, held=hold) == [True] * 4
+    assert len(held) == (2 if waiting == "sleep" else 1)
+    assert [reference() for reference in held.values()] == [None] * len(held)
 
 
 def test_an_error_in_a_thread_reaches_the_caller(waiting):
