@@ -100,5 +100,5 @@ class Kernel:
 
     @property
     def num_alive(self) -> int:
-        """That of the map with more."""
-        return max(self.queries.num_alive, self.keys.num_alive)
+        """Numbers in use at once for a token and head of a backward pass; 0 if they are few."""
+        return self.num_features * max(self.queries.num_alive, self.keys.num_alive)

@@ -23,9 +23,9 @@ class FeatureMap(ABC):
 
     Attributes:
         keeps: whether there is a `linearised_from`.
-        num_alive: tensors as large as a part that are alive at once where gradients are pulled
-            back, the parts and their gradients included, if that is what fills a tile's memory;
-            else 0. See `_engine_tiles.cushion`.
+        num_alive: how many times the memory of a tile's features is in use where gradients are
+            pulled back, features and their gradients included, if that is much; else 0. See
+            `_engine_tiles.cushion`.
     """
 
     keeps: ClassVar[bool] = False

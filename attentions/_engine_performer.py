@@ -59,8 +59,8 @@ class _Exponentials:
         return norm.square_().mul_(scale)
 
     def pull(self, x: Tensor, base: Tensor, grad: Tensor) -> Tensor:
-        """The gradient of x for that of base; none goes through the peak."""
-        d_logits = grad * base
+        """The gradient of x for that of base, which is written over; none through the peak."""
+        d_logits = grad.mul_(base)
         along = d_logits.sum(dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5)
         return self.project.back(d_logits).div_(log_base(math.e)).sub_(x * along)
 
@@ -72,6 +72,7 @@ class PositiveQueries(FeatureMap):
     exponentials: _Exponentials
     eps: float
     keeps = True
+    num_alive = 4
 
     @classmethod
     def of(cls, projection: Tensor, dtype: torch.dtype, eps: float) -> PositiveQueries:
@@ -149,6 +150,7 @@ class RectifiedFeatures(FeatureMap):
 
     project: RandomProjection
     eps: float
+    num_alive = 4
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part of F features."""

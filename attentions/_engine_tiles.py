@@ -210,14 +210,14 @@ def cushion(job: Job, x: Tensor, num_alive: int) -> Tensor | None:
     Args:
         job: with the heads and tokens of a tile.
         x: (B, H, N, D) that is computed with.
-        num_alive: tensors alive at once in a tile, each as large as the tile of x; with none, there
-            is nothing to hold.
+        num_alive: numbers in use at once for a token and head; with none, there is nothing to hold.
     """
     if not num_alive:
         return None
     heads, tokens = job.heads.stop - job.heads.start, job.tokens.stop - job.tokens.start
-    size = (heads, min(tokens, job.tile_len), x.shape[-1])
-    blocks = [x.new_empty(size, dtype=widened(x[:0]).dtype) for _ in range(num_alive + 1)]
+    size, dtype = (heads, min(tokens, job.tile_len), x.shape[-1]), widened(x[:0]).dtype
+    # Not in one piece: large blocks have pages of their own, outside of the heap.
+    blocks = [x.new_empty(size, dtype=dtype) for _ in range(1 + -(-num_alive // x.shape[-1]))]
     return blocks[-1]
 
 
