@@ -21,28 +21,38 @@ _ELEMENTS = 2**17
 """Most elements of an image's rows that are multiplied at once."""
 
 
-def convolve_channels(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """One odd square kernel per channel, keeping the grid's size.
+def convolve_tokens(tokens: Tensor, grid: tuple[int, int], weight: Tensor, bias: Tensor) -> Tensor:
+    """One odd square kernel per channel, over the tokens of a grid.
 
     Args:
-        image: (B, C, rows, columns), in memory as (B, rows, columns, C).
+        tokens: (B, N, C), row by row.
+        grid: rows and columns.
         weight: (C, 1, size, size).
         bias: (C,).
 
     Returns:
-        (B, C, rows, columns), laid out like the image.
+        (B, N, C), for the caller to add to in place: to autograd it is no view.
     """
     by_hand = (
         torch.is_grad_enabled()
-        and any(x.requires_grad for x in (image, weight, bias))
-        and image.dtype in (torch.float32, torch.float64)
+        and any(x.requires_grad for x in (tokens, weight, bias))
+        and tokens.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
-        and is_ordinary(image, weight, bias)
+        and is_ordinary(tokens, weight, bias)
     )
     if by_hand:
-        out: Tensor = _Convolution.apply(image, weight, bias)  # type: ignore[no-untyped-call]
+        out: Tensor = _Convolution.apply(tokens, grid, weight, bias)  # type: ignore[no-untyped-call]
         return out
-    return _convolved(image, weight, bias)
+    return _tokens_of(_convolved(_image_of(tokens, grid), weight, bias))
+
+
+def _image_of(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, N, C) -> (B, C, rows, columns), in memory as before."""
+    return torch.unflatten(tokens, 1, grid).permute(0, 3, 1, 2)
+
+
+def _tokens_of(image: Tensor) -> Tensor:
+    return image.flatten(2).transpose(1, 2)
 
 
 def _convolved(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -53,21 +63,25 @@ def _convolved(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(image, weight)
-        return _convolved(image, weight, bias)
+    def forward(
+        ctx: Any, tokens: Tensor, grid: tuple[int, int], weight: Tensor, bias: Tensor
+    ) -> Tensor:
+        ctx.grid = grid
+        ctx.save_for_backward(tokens, weight)
+        return _tokens_of(_convolved(_image_of(tokens, grid), weight, bias)).detach()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        image, weight = ctx.saved_tensors
-        (grad,) = grads
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
+        tokens, weight = ctx.saved_tensors
+        image, grad = _image_of(tokens, ctx.grid), _image_of(grads[0], ctx.grid)
         if torch.is_grad_enabled():
-            return _differentiable_gradients(image, weight, grad)
-        d_image = _convolved(grad, weight.flip(2, 3), None)
+            d_image, d_weight, d_bias = _differentiable_gradients(image, weight, grad)
+            return _tokens_of(d_image), None, d_weight, d_bias
+        d_tokens = _tokens_of(_convolved(grad, weight.flip(2, 3), None))
         is_one_block = image.numel() <= _ELEMENTS
         with alone_if_threads_sleep() if is_one_block else contextlib.nullcontext():
             d_weight = kernel_gradient(image, grad, weight.shape[-1])
-            return d_image, d_weight, grad.sum(dim=(0, 2, 3))
+            return d_tokens, None, d_weight, grad.sum(dim=(0, 2, 3))
 
 
 def _differentiable_gradients(

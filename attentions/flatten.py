@@ -11,7 +11,7 @@ from torch.nn import functional
 from . import _official
 from ._checks import at_least, fills_grid, flag, odd_width, one_of, positive, whole
 from ._engine import attention_by_tiles
-from ._engine_depthwise import convolve_channels
+from ._engine_depthwise import convolve_tokens
 from ._engine_flatten import Focused
 from ._engine_forms import by_tiles, known_form, official_layout, refuse_mask
 from ._engine_kernel import Kernel
@@ -341,11 +341,10 @@ class FlattenLayer(AttentionLayer):
     def _convolve_side_by_side(self, v: Tensor) -> Tensor:
         """The kernels once per head, so that tokens are convolved as they lie, channels last."""
         num_heads = self.geometry.num_heads
-        image = torch.unflatten(v, 1, self.geometry.grid).permute(0, 3, 1, 2)
-        assert self.dwc.bias is not None
+        assert self.dwc.bias is not None and self.geometry.grid is not None
         weight = like(v, self.dwc.weight).repeat(num_heads, 1, 1, 1)
-        out = convolve_channels(image, weight, like(v, self.dwc.bias).repeat(num_heads))
-        return out.flatten(2).transpose(1, 2)
+        bias = like(v, self.dwc.bias).repeat(num_heads)
+        return convolve_tokens(v, self.geometry.grid, weight, bias)
 
     def reference(self, x: Tensor) -> Tensor:
         """Patches, weights, kernels and interpolation written out."""

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 import attentions._engine_depthwise as depthwise
 from attentions import Geometry, build_attention
-from attentions._engine_depthwise import convolve_channels, kernel_gradient
+from attentions._engine_depthwise import convolve_tokens, kernel_gradient
 
 
 def tensors(grid=(7, 6), channels=3, size=5, batch_size=2, dtype=torch.float64):
@@ -14,6 +14,13 @@ def tensors(grid=(7, 6), channels=3, size=5, batch_size=2, dtype=torch.float64):
     weight = torch.randn(channels, 1, size, size, dtype=dtype)
     bias = torch.randn(channels, dtype=dtype)
     return [x.requires_grad_() for x in (tokens.permute(0, 3, 1, 2), weight, bias)]
+
+
+def convolve_channels(image, weight, bias):
+    """The same of (B, C, rows, columns)."""
+    tokens = image.flatten(2).transpose(1, 2)
+    out = convolve_tokens(tokens, tuple(image.shape[2:]), weight, bias)
+    return out.transpose(1, 2).unflatten(2, image.shape[2:])
 
 
 def torchs_own(image, weight, bias):
@@ -39,6 +46,15 @@ def test_gradients_of_gradients_are_those_of_finite_differences():
     inputs = tensors(grid=(3, 4), channels=2, size=3, batch_size=1)
     assert torch.autograd.gradcheck(convolve_channels, inputs)
     assert torch.autograd.gradgradcheck(convolve_channels, inputs)
+
+
+def test_a_sum_in_place_needs_no_copies_behind_it():
+    image, weight, bias = tensors()
+    tokens = image.flatten(2).transpose(1, 2)
+    added = convolve_tokens(tokens, (7, 6), weight, bias).add_(torch.ones(3, requires_grad=True))
+    assert added.grad_fn.name() == "AddBackward0"  # and not that of a view's in-place change
+    want = torchs_own(image, weight, bias).flatten(2).transpose(1, 2) + 1
+    torch.testing.assert_close(added, want)
 
 
 @pytest.mark.parametrize("elements", [1, 20, 10**6])
