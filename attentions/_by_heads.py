@@ -1,9 +1,11 @@
-"""Plain operators where torch's threads sleep: each thread takes some heads.
+"""Plain operators on some heads at a time: for a near cache, and for threads that sleep.
 
-Torch shares each operator out, and wakes its threads for it; where they sleep in between, that
-takes longer than a small operator does (see `_engine_threads`). A mechanism whose heads know
-nothing of each other can be cut there instead, once for all of its operators. Where there is little
-to do, one thread alone takes all heads.
+A mechanism whose heads know nothing of each other can be cut there once for all of its operators.
+What is computed of one head may stay in a near cache, and its memory serves the next one; of all
+heads at once it is fresh pages for every operator. And where torch's threads sleep between one
+operator and the next, it takes longer to wake them than to compute a small one (see
+`_engine_threads`): so each thread takes some heads. Where there is little to do, one thread alone
+takes all heads.
 """
 
 from __future__ import annotations
@@ -25,9 +27,13 @@ Task = Callable[..., Tensor]
 """From inputs and weights, of some heads or of all, to (B, heads, N, E)."""
 
 _LONG = 2048
-"""From so many tokens on, sharing out large operators is faster than a cut."""
+"""From so many tokens on, sharing out large operators is faster than a cut, if there is a backward
+pass."""
 _WITH_BACKWARD = 3
 """How much more work a forward pass with a backward pass is than the former alone."""
+_JOB = 2**18
+"""Numbers that a job computes for its heads and tokens where there is no backward pass: with fewer,
+operators would be small. A graph for a backward pass keeps all of them anyway."""
 _HEADS = 1
 """The axis of heads: of inputs and outputs."""
 
@@ -47,27 +53,55 @@ def by_heads(
         num_features: numbers that the task computes for one token and head, which is its work.
         weights: (H, ...) each.
         large_operators: whether there are few, each on about as much as an input. Sharing these out
-            one by one is faster than a cut where sequences are long, and without wide vectors.
+            one by one is faster than a cut without wide vectors, and where a long sequence has a
+            backward pass.
 
     Returns:
         (B, H, N, E).
     """
     tensors = (*inputs, *weights)
     dims = [_HEADS] * len(inputs) + [0] * len(weights)
-    batch_size, num_heads, length = inputs[0].shape[:3]
-    if not is_ordinary(*tensors) or not work_apart():
-        return task(*tensors)
-    number = torch.get_num_threads()
     has_backward = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    work = num_features * (_WITH_BACKWARD if has_backward else 1)
-    if is_little(batch_size, num_heads, length, num_features=work):
-        number = 1
-    elif num_heads == 1 or (large_operators and (length >= _LONG or not has_wide_vectors())):
+    number = 0
+    if is_ordinary(*tensors):
+        number = _num_jobs(
+            *inputs[0].shape[:3],
+            num_features=num_features,
+            has_backward=has_backward,
+            large_operators=large_operators,
+        )
+    if number == 0:
         return task(*tensors)
     if has_backward:
         out: Tensor = _ByHeads.apply(task, number, dims, *tensors)  # type: ignore[no-untyped-call]
         return out
     return _joined(run_jobs(lambda job: task(*job), _cut(number, dims, tensors)), _HEADS)
+
+
+def _num_jobs(
+    batch_size: int,
+    num_heads: int,
+    length: int,
+    *,
+    num_features: int,
+    has_backward: bool,
+    large_operators: bool,
+) -> int:
+    """0 if the task is best left as it is, with operators that several threads share."""
+    together = max(1, _JOB // max(1, batch_size * length * num_features))
+    number = 1 if has_backward else -(-num_heads // together)
+    num_threads = torch.get_num_threads()
+    if num_threads == 1:
+        return number if number > 1 else 0
+    if not work_apart():
+        return 0
+    work = num_features * (_WITH_BACKWARD if has_backward else 1)
+    if is_little(batch_size, num_heads, length, num_features=work):
+        return 1
+    is_long_way_back = has_backward and length >= _LONG
+    if num_heads == 1 or (large_operators and (is_long_way_back or not has_wide_vectors())):
+        return 0
+    return max(number, num_threads)
 
 
 def _cut(number: int, dims: Sequence[int], tensors: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:

@@ -48,13 +48,17 @@ def threads_of(shape=SHAPE, *, num_features=MUCH, with_backward=False, **how):
     return seen
 
 
-@pytest.mark.parametrize(("is_wide", "num_jobs"), [(True, 2), (False, 1)])
-def test_large_operators_are_cut_only_with_wide_vectors(sleeping, monkeypatch, is_wide, num_jobs):
+@pytest.mark.parametrize("is_wide", [True, False])
+def test_large_operators_are_cut_only_with_wide_vectors(sleeping, monkeypatch, is_wide):
     monkeypatch.setattr("attentions._by_heads.has_wide_vectors", lambda: is_wide)
     torch.set_num_threads(2)
-    assert len(threads_of(large_operators=True)) == num_jobs
-    assert len(threads_of((2, 5, 2048, 8), large_operators=True)) == 1, "long"
-    assert len(threads_of()) == len(threads_of((2, 5, 2048, 8))) == 2
+    long = (2, 5, 2048, 8)
+    for with_backward, number in ((False, 5), (True, 2)):
+        how = {"with_backward": with_backward, "large_operators": True}
+        assert len(threads_of(**how)) == (number if is_wide else 1)
+        assert len(threads_of(long, **how)) == (5 if is_wide and not with_backward else 1)
+        for shape in (SHAPE, long):
+            assert len(threads_of(shape, with_backward=with_backward)) == number
 
 
 def test_a_backward_pass_makes_a_call_less_little(sleeping, monkeypatch):
@@ -170,17 +174,22 @@ def test_a_changed_input_is_noticed_on_the_way_back(sleeping):
         out.sum().backward()
 
 
-def test_heads_are_cut_only_where_threads_sleep_and_there_is_much_to_do(sleeping, monkeypatch):
+def test_heads_are_cut_for_a_near_cache_and_among_threads_that_sleep(sleeping, monkeypatch):
     torch.set_num_threads(2)
     here = threading.get_ident()
-    assert sorted(heads for _, heads in threads_of()) == [2, 3]
+    assert sorted(heads for _, heads in threads_of()) == [1] * 5
+    assert sorted(heads for _, heads in threads_of(num_features=150)) == [2, 3]
+    assert sorted(heads for _, heads in threads_of(with_backward=True)) == [2, 3]
     assert threads_of(num_features=16) == [(here, 5)], "done before another one is awake"
     assert threads_of((9, 1, 256, 8)) == [(here, 1)], "one head"
     monkeypatch.setattr("attentions._engine_threads._POLICY", "ACTIVE")
     assert threads_of() == [(here, 5)]
     monkeypatch.setattr("attentions._engine_threads._POLICY", "PASSIVE")
     torch.set_num_threads(1)
-    assert threads_of() == [(here, 5)]
+    assert threads_of() == [(here, 1)] * 5
+    assert threads_of(num_features=150) == [(here, 3), (here, 2)]
+    assert threads_of(num_features=16) == [(here, 5)]
+    assert threads_of(with_backward=True) == [(here, 5)], "a graph keeps all of it"
 
 
 @pytest.mark.parametrize("name", ["agent", "nystromformer", "performer"])
