@@ -128,8 +128,8 @@ _HOW_TO_READ = (
     "six processes more, and `!` says that both six did, each on their own; the ratio is that of "
     "all of them. With one thread and a backward pass the causal performer's form is the plain "
     "one: a pair of equals. `~` says that other programs kept the machine busy meanwhile. A ratio "
-    "without an interval is of fewer than six rounds, as long calls of softmax are. `default` is the C "
-    "library's allocator as it comes, `retain` keeps freed memory. Entries that own their "
+    "without an interval is of fewer than six rounds, as long calls of softmax are. `default` is "
+    "the C library's allocator as it comes, `retain` keeps freed memory. Entries that own their "
     "projections are timed with them, as layers, beside softmax with projections. The longest "
     "sequences are measured at one number of threads and with one allocator, and a gap is what "
     "conf/mechanisms.yaml leaves out.",
