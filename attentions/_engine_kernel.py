@@ -101,4 +101,4 @@ class Kernel:
     @property
     def num_alive(self) -> int:
         """Numbers in use at once for a token and head of a backward pass; 0 if they are few."""
-        return self.num_features * max(self.queries.num_alive, self.keys.num_alive)
+        return self.num_features * max(self.queries.copies_alive, self.keys.copies_alive)

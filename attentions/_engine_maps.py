@@ -23,13 +23,13 @@ class FeatureMap(ABC):
 
     Attributes:
         keeps: whether there is a `linearised_from`.
-        num_alive: how many times the memory of a tile's features is in use where gradients are
+        copies_alive: how many times the memory of a tile's features is in use where gradients are
             pulled back, features and their gradients included, if that is much; else 0. See
             `_engine_tiles.cushion`.
     """
 
     keeps: ClassVar[bool] = False
-    num_alive: ClassVar[int] = 0
+    copies_alive: ClassVar[int] = 0
 
     @abstractmethod
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:

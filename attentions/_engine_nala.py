@@ -25,7 +25,7 @@ _LOG_OF_ZERO = -1e6
 class NormAwareQueries(FeatureMap):
     """sign(q) |q / ||q|| |^p with p = lam (tau + tanh ||q||), its positive and negative entries."""
 
-    num_alive = 4
+    copies_alive = 4
 
     lam: float
     tau: float

@@ -72,7 +72,7 @@ class PositiveQueries(FeatureMap):
     exponentials: _Exponentials
     eps: float
     keeps = True
-    num_alive = 4
+    copies_alive = 4
 
     @classmethod
     def of(cls, projection: Tensor, dtype: torch.dtype, eps: float) -> PositiveQueries:
@@ -150,7 +150,7 @@ class RectifiedFeatures(FeatureMap):
 
     project: RandomProjection
     eps: float
-    num_alive = 4
+    copies_alive = 4
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part of F features."""

@@ -21,7 +21,7 @@ class LearnedPowers(FeatureMap):
     `like_and_unlike`.
     """
 
-    num_alive = 4
+    copies_alive = 4
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """Two parts, each as wide as x."""
