@@ -46,7 +46,7 @@ calibrate: $(READY) ## what this machine can do at best; sweeps then say how nea
 selftest: $(READY) ## an hour: how often the regression gate is wrong here; into docs/selftest.md
 	$(BIN)/python -m bench.selftest
 
-bench-mechanisms: $(READY) ## half an hour: mechanisms beside their authors' operators; into docs/speed.md
+bench-mechanisms: $(READY) ## an hour or two: mechanisms beside their authors' operators; into docs/speed.md
 	$(BIN)/python -m bench.mechanisms
 
 verify: $(READY) ## prove the mechanisms against their authors' numbers

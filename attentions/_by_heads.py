@@ -43,6 +43,7 @@ def by_heads(
     *inputs: Tensor,
     num_features: int,
     weights: Sequence[Tensor] = (),
+    in_chunks: bool = False,
     large_operators: bool = False,
 ) -> Tensor:
     """``task(*inputs, *weights)``, cut at its heads where that is faster.
@@ -52,6 +53,8 @@ def by_heads(
         inputs: (B, H, N, ...) each.
         num_features: numbers that the task computes for one token and head, which is its work.
         weights: (H, ...) each.
+        in_chunks: whether the task computes some tokens at a time, so that its operators are small
+            as it is.
         large_operators: whether there are few, each on about as much as an input. Sharing these out
             one by one is faster than a cut without wide vectors, and where a long sequence has a
             backward pass.
@@ -68,6 +71,7 @@ def by_heads(
             *inputs[0].shape[:3],
             num_features=num_features,
             has_backward=has_backward,
+            in_chunks=in_chunks,
             large_operators=large_operators,
         )
     if number == 0:
@@ -85,11 +89,12 @@ def _num_jobs(
     *,
     num_features: int,
     has_backward: bool,
+    in_chunks: bool,
     large_operators: bool,
 ) -> int:
     """0 if the task is best left as it is, with operators that several threads share."""
     together = max(1, _JOB // max(1, batch_size * length * num_features))
-    number = 1 if has_backward else -(-num_heads // together)
+    number = 1 if has_backward or in_chunks else -(-num_heads // together)
     num_threads = torch.get_num_threads()
     if num_threads == 1:
         return number if number > 1 else 0

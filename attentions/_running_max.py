@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from ._kernel_attention import CHUNK, divide
-from ._masks import causal_pairs
 from .base import CallShape
 
 
@@ -59,7 +58,7 @@ def running_max_attention(
     u: Tensor,
     s: Tensor,
     v: Tensor,
-    kept: Tensor,
+    kept: Tensor | None,
     *,
     eps: float,
     state: RunningMaxState,
@@ -71,7 +70,7 @@ def running_max_attention(
         u: key features relative to the key's own largest, (B, H, N, F); zeros for a hidden key.
         s: logarithm of that largest, without gradient, (B, H, N).
         v: values, (B, H, N, E).
-        kept: False hides a key, (B, N).
+        kept: False hides a key, (B, N); None if none is hidden.
         eps: added to each key feature.
         state: what came before.
 
@@ -80,15 +79,12 @@ def running_max_attention(
         the last token.
     """
     outputs = []
-    chunks = zip(
-        *(torch.split(x, CHUNK, dim=2) for x in (phi_q, u, s, v)),
-        torch.split(kept, CHUNK, dim=1),
-        strict=True,
-    )
-    for chunk in chunks:
-        out, state = _next_chunk(*chunk, eps=eps, state=state)
+    chunks = zip(*(x.split(CHUNK, dim=2) for x in (phi_q, u, s, v)), strict=True)
+    for number, (of_q, of_u, of_s, of_v) in enumerate(chunks):
+        in_chunk = None if kept is None else kept[:, number * CHUNK : (number + 1) * CHUNK]
+        out, state = _next_chunk(of_q, of_u, of_s, of_v, in_chunk, eps=eps, state=state)
         outputs.append(out)
-    return torch.cat(outputs, dim=2), state
+    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)), state
 
 
 def _next_chunk(
@@ -96,20 +92,22 @@ def _next_chunk(
     u: Tensor,
     s: Tensor,
     v: Tensor,
-    kept: Tensor,
+    kept: Tensor | None,
     *,
     eps: float,
     state: RunningMaxState,
 ) -> tuple[Tensor, RunningMaxState]:
     peak = torch.maximum(s.cummax(dim=-1).values, state.peak[..., None])  # m_i, (B, H, C)
-    causal = causal_pairs(s.shape[-1], s.device)
-    visible = causal & kept[:, None, None, :]
     floor = eps * phi_q.sum(dim=-1, keepdim=True)  # phi(q_i) . eps, (B, H, C, 1)
 
-    # Hidden pairs leave before the exponential: a later key may lie far above m_i.
-    fade = (s[..., None, :] - peak[..., :, None]).masked_fill(~causal, -torch.inf).exp()
-    weights = (phi_q @ u.transpose(-2, -1)) * fade + floor  # (B, H, C, C)
-    weights = weights.masked_fill(~visible, 0.0)
+    # Later keys leave before the exponential: they may lie far above m_i.
+    fade = torch.minimum(s[..., None, :] - peak[..., :, None], _highest(s)).exp_()
+    weights = ((phi_q @ u.transpose(-2, -1)) * fade).add_(floor).tril_()  # (B, H, C, C)
+    num_kept: int | Tensor = s.shape[-1]
+    if kept is not None:
+        weights = weights.masked_fill(~kept[:, None, None, :], 0.0)
+        v = v.masked_fill(~kept[:, None, :, None], 0.0)
+        num_kept = kept.sum(dim=-1, keepdim=True)
 
     past = (state.peak[..., None] - peak).exp()[..., None]  # exp(M_old - m_i), (B, H, C, 1)
     numerator = weights @ v + past * (phi_q @ state.context) + floor * state.value_sum[..., None, :]
@@ -125,11 +123,17 @@ def _next_chunk(
     after = RunningMaxState(
         context=rescale[..., None, None] * state.context + arriving.transpose(-2, -1) @ v,
         key_sum=rescale[..., None] * state.key_sum + arriving.sum(dim=2),
-        value_sum=state.value_sum + v.masked_fill(~kept[:, None, :, None], 0.0).sum(dim=2),
-        num_keys=state.num_keys + kept.sum(dim=-1, keepdim=True),
+        value_sum=state.value_sum + v.sum(dim=2),
+        num_keys=state.num_keys + num_kept,
         peak=new_peak,
     )
     return divide(numerator, normaliser), after
+
+
+def _highest(s: Tensor) -> Tensor:
+    """The most that s_j - m_i may be: zero, and minus infinity for a later key; (C, C)."""
+    length = s.shape[-1]
+    return s.new_full((length, length), -torch.inf).triu_(1)
 
 
 def running_max_flops(shape: CallShape, num_features: int) -> int:
@@ -139,3 +143,24 @@ def running_max_flops(shape: CallShape, num_features: int) -> int:
     within = 2 * pairs * (num_features + shape.value_dim)
     across = 2 * shape.num_tokens * num_features * (2 * shape.value_dim + 1)
     return within + across
+
+
+def running_max_elements(
+    shape: CallShape, num_features: int, *, backward: bool, in_chunks: bool
+) -> int:
+    """Elements alive at the peak of a call of `running_max_attention`, and of its features.
+
+    Args:
+        shape: of the call.
+        num_features: F.
+        backward: with a backward pass, for which a graph keeps what each chunk computes.
+        in_chunks: whether features are computed for one chunk at a time, too.
+    """
+    heads, size = shape.batch_size * shape.num_heads, min(CHUNK, shape.query_len)
+    sums = heads * num_features * (shape.value_dim + 1)
+    if backward:
+        per_token = 3.5 * num_features + 2 * (size + shape.value_dim)
+        return int(shape.num_tokens * per_token) + (shape.query_len // CHUNK + 3) * sums
+    features = 2 * num_features * (heads * size if in_chunks else shape.num_tokens)
+    within = heads * size * (num_features + 2 * size + 3 * shape.value_dim)
+    return features + within + 3 * sums + shape.num_tokens * shape.value_dim

@@ -24,6 +24,7 @@ from ._engine_performer import (
 )
 from ._engine_tiles import tile_elements
 from ._kernel_attention import (
+    CHUNK,
     KernelState,
     causal_kernel_attention,
     chunked_kernel_flops,
@@ -34,7 +35,12 @@ from ._kernel_attention import (
 from ._masks import check_key_mask, hide_keys
 from ._orthogonal import orthogonal_gaussian
 from ._precision import in_wide_precision, wide_dtype, widen, without_autocast
-from ._running_max import RunningMaxState, running_max_attention, running_max_flops
+from ._running_max import (
+    RunningMaxState,
+    running_max_attention,
+    running_max_elements,
+    running_max_flops,
+)
 from .base import Attention, CallShape, Geometry
 from .capabilities import Capabilities
 from .registry import register_attention
@@ -195,9 +201,11 @@ class Performer(Attention):
             # A redraw must not change what is still to be differentiated.
             plain = functools.partial(self._plain, projection=self.projection)
             return attention_by_tiles(self._kernel(q), q, k, v, plain=plain)
-        if self.geometry.causal and key_mask is None and self.implementation == "auto":
-            plain = functools.partial(self._plain, projection=self.projection)
-            return by_heads(plain, q, k, v, num_features=self.num_features)
+        if self.geometry.causal and by_tiles(self.implementation, key_mask, q, k, v):
+            causal = functools.partial(self._causal, projection=self.projection)
+            return by_heads(
+                causal, q, k, v, num_features=self.num_features, in_chunks=not self.is_relu
+            )
         return self._plain(q, k, v, key_mask=key_mask)
 
     def _has_tiles(self, causal: bool) -> bool:
@@ -219,6 +227,23 @@ class Performer(Attention):
             return self._continue(q, k, v, state, key_mask, projection)[0]
         phi_q = self.query_features(q, projection)
         return kernel_attention(phi_q, self.key_features(k, key_mask, projection), v)
+
+    @in_wide_precision
+    def _causal(self, q: Tensor, k: Tensor, v: Tensor, *, projection: Tensor) -> Tensor:
+        state = self._no_past(*q.shape[:2], dtype=q.dtype, device=q.device)
+        return self._continue_in_chunks(q, k, v, state, projection)[0]
+
+    def _continue_in_chunks(
+        self, q: Tensor, k: Tensor, v: Tensor, state: Any, projection: Tensor | None
+    ) -> tuple[Tensor, Any]:
+        """As `_continue`, but with softmax features of one chunk at a time, in a near cache."""
+        if self.is_relu:
+            return self._continue(q, k, v, state, None, projection)
+        outputs = []
+        for of_q, of_k, of_v in zip(*(x.split(CHUNK, dim=2) for x in (q, k, v)), strict=True):
+            out, state = self._continue(of_q, of_k, of_v, state, None, projection)
+            outputs.append(out)
+        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)), state
 
     def _kernel(self, q: Tensor) -> Kernel:
         dtype = wide_dtype(q.dtype)
@@ -249,7 +274,7 @@ class Performer(Attention):
         if self.is_relu:
             return projected.relu() + self.relu_eps
         peak = projected.detach().amax(dim=-1, keepdim=True)
-        return self._scaled((projected - self._half_square(q) - peak).exp() + self.eps)
+        return self._scaled(projected.sub_(self._half_square(q) + peak).exp_() + self.eps)
 
     def key_features(
         self, k: Tensor, key_mask: Tensor | None = None, projection: Tensor | None = None
@@ -259,7 +284,7 @@ class Performer(Attention):
         if self.is_relu:
             return hide_keys(self.name, projected.relu() + self.relu_eps, key_mask)
         peak = projected.detach().amax(dim=(-2, -1), keepdim=True)
-        phi = self._scaled((projected - self._half_square(k) - peak).exp() + self.eps)
+        phi = self._scaled(projected.sub_(self._half_square(k) + peak).exp_() + self.eps)
         return hide_keys(self.name, phi, key_mask)
 
     def _project(self, x: Tensor, projection: Tensor | None) -> Tensor:
@@ -285,7 +310,8 @@ class Performer(Attention):
         return x.square().sum(dim=-1, keepdim=True) * (scale / 2)  # c^2 ||x||^2 / 2
 
     def _scaled(self, features: Tensor) -> Tensor:
-        return features * math.sqrt(1 / self.num_features)
+        """In place, as are the steps before where autograd keeps nothing of what was there."""
+        return features.mul_(math.sqrt(1 / self.num_features))
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """Zeros; float32 for half inputs."""
@@ -301,7 +327,7 @@ class Performer(Attention):
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         with without_autocast(q.device.type):
-            out, state = self._continue(widen(q), widen(k), widen(v), state, None, None)
+            out, state = self._continue_in_chunks(widen(q), widen(k), widen(v), state, None)
         return out.to(q.dtype), state
 
     def _continue(
@@ -320,11 +346,10 @@ class Performer(Attention):
         projected = self._project_keys(k, key_mask, projection)
         # Key by key, so that no key knows of a later one.
         s = projected.detach().amax(dim=-1)  # (B, H, M)
-        u = (projected - self._half_square(k) - s[..., None]).exp()
-        kept = k.new_ones(k.shape[0], k.shape[2], dtype=torch.bool)
+        u = projected.sub_(self._half_square(k) + s[..., None]).exp_()
         if key_mask is not None:
-            u, kept = hide_keys(self.name, u, key_mask), key_mask
-        return running_max_attention(phi_q, u, s, v, kept, eps=self.eps, state=state)
+            u = hide_keys(self.name, u, key_mask)
+        return running_max_attention(phi_q, u, s, v, key_mask, eps=self.eps, state=state)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out, feature by feature and pair by pair."""
@@ -376,10 +401,15 @@ class Performer(Attention):
         return 2 * tokens * shape.head_dim * rows
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """The engine's tiles; else inputs in float32, features, more than D of them, output."""
-        if self.implementation == "auto" and self._has_tiles(shape.causal):
+        """Tiles or chunks; else inputs in float32, features, more than D of them, output."""
+        is_auto = self.implementation == "auto"
+        if is_auto and self._has_tiles(shape.causal):
             elements = causal_elements if shape.causal else tile_elements
             maps = 5.5 if backward else None
             return elements(shape, self.num_features, forward_maps=2, backward_maps=maps)
+        if shape.causal and not self.is_relu:
+            return running_max_elements(
+                shape, self.num_features, backward=backward, in_chunks=is_auto
+            )
         maps = 2.0 if backward else None
         return kernel_elements(shape, self.num_features, forward_maps=1.5, backward_maps=maps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,15 +22,17 @@ from bench.launch import WorkerServer
 from bench.measure.clock import now_s
 from bench.mechanisms.config import MechanismsConfig, read_mechanisms_config
 from bench.mechanisms.crossovers import crossovers_of
-from bench.mechanisms.data import Measured, begin, new_session, read_measured
+from bench.mechanisms.data import Line, Measured, begin, new_session, read_measured
 from bench.mechanisms.findings import failures_of, rows_of
+from bench.mechanisms.measuring import confirmed as confirmed_unit
+from bench.mechanisms.measuring import confirming, wants_confirmation
 from bench.mechanisms.measuring import measured as measured_unit
 from bench.mechanisms.page import all_sheets, page_of
 from bench.mechanisms.planning import plan_units
 from bench.mechanisms.sheets import Sheet, slower_sheet
 from bench.mechanisms.table import FILE as TABLE
 from bench.mechanisms.table import csv_of
-from bench.mechanisms.units import Unit
+from bench.mechanisms.units import Unit, id_of
 from bench.progress import UnitProgress, format_duration
 from bench.publish.files import write_whole
 
@@ -64,7 +66,7 @@ def compare(composed: dict[str, Any]) -> int:
     asked = asked_again(units, data, config.again)
     todo = [unit for unit in units if unit.id not in data.done or unit.id in asked]
     announce(todo, data, config, console)
-    num_left = measure(todo, data, servers, config, console)
+    num_left = measure(todo, units, data, servers, config, console)
     if num_left is None:
         console.print("Stopped; the same command goes on from here.")
         return 130
@@ -114,12 +116,15 @@ def announce(
 
 def measure(
     todo: Sequence[Unit],
+    units: Sequence[Unit],
     data: Measured,
     servers: Mapping[str, WorkerServer],
     config: MechanismsConfig,
     console: Console,
 ) -> int | None:
-    """Measure until all is done or the time is over.
+    """Measure until all is done or the time is over, and then again what was found slower.
+
+    Last, and not at once: what disturbs the machine for a minute is over by then.
 
     Returns:
         How many units are left; None after Ctrl-C, which loses the unit at work at most.
@@ -127,22 +132,31 @@ def measure(
     ends = now_s() + 60 * config.max_minutes
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt())
-        progress = stack.enter_context(UnitProgress(console, todo))
-        for name in {unit.place.allocator: None for unit in todo}:
+        for name in {unit.place.allocator: None for unit in units}:
             stack.enter_context(servers[name])
         jobs = {name: Jobs(one, config.timeout_s, interrupt) for name, one in servers.items()}
+
+        def each(some: Sequence[Unit], do: Callable[[Unit, Jobs], Line]) -> int | None:
+            with UnitProgress(console, some) as progress:
+                for number, unit in enumerate(some):
+                    if now_s() + progress.expected_s(unit) > ends:
+                        return len(some) - number
+                    progress.begin(unit)
+                    data.add(do(unit, jobs[unit.place.allocator]))
+                    progress.finish(unit)
+                    if interrupt.is_asked:
+                        return None
+            return 0
+
         try:
-            for number, unit in enumerate(todo):
-                if now_s() + progress.expected_s(unit) > ends:
-                    return len(todo) - number
-                progress.begin(unit)
-                data.add(measured_unit(unit, jobs[unit.place.allocator]))
-                progress.finish(unit)
-                if interrupt.is_asked:
-                    return None
+            num_left = each(todo, measured_unit)
+            if num_left != 0:
+                return num_left
+            found = {id_of(line): line for line in data.lines}
+            slower = [confirming(unit) for unit in units if wants_confirmation(found[unit.id])]
+            return each(slower, lambda unit, jobs: confirmed_unit(unit, jobs, found[unit.id]))
         except Interrupted:
             return None
-    return 0
 
 
 def publish(data: Measured, config: MechanismsConfig, console: Console) -> int:

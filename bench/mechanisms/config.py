@@ -57,9 +57,6 @@ class MechanismsConfig:
     """Everything that `bench.mechanisms` was asked for.
 
     Attributes:
-        everywhere_up_to: longer sequences are measured with the first number of threads and the
-            first allocator only; None for no such limit.
-        max_seq_len: the longest sequence of an entry, by its label.
         report: write the page from what is stored, and measure nothing.
         fresh: measure again what is stored.
         again: measure again, of what is stored, the units whose words hold these; None for none.
@@ -74,8 +71,6 @@ class MechanismsConfig:
     causal: tuple[bool, ...]
     num_threads: tuple[int, ...]
     allocator: tuple[str, ...]
-    everywhere_up_to: int | None
-    max_seq_len: dict[str, int]
     effort: Effort
     report: bool
     fresh: bool
@@ -95,9 +90,7 @@ class MechanismsConfig:
         """All that decides what a number means: measurements that differ in it do not mix."""
         names = ("attention", "shape", "seq_len", "mode", "causal", "num_threads", "allocator")
         everything = asdict(self)
-        return {
-            name: everything[name] for name in (*names, "everywhere_up_to", "max_seq_len", "effort")
-        }
+        return {name: everything[name] for name in (*names, "effort")}
 
 
 def read_mechanisms_config(config: Mapping[str, Any]) -> MechanismsConfig:
@@ -125,12 +118,6 @@ def read_mechanisms_config(config: Mapping[str, Any]) -> MechanismsConfig:
         allocator=tuple(
             _word("allocator", value, tuple(ALLOCATORS)) for value in _values(given, "allocator")
         ),
-        everywhere_up_to=(
-            None
-            if given.get("everywhere_up_to") is None
-            else _count("everywhere_up_to", given["everywhere_up_to"])
-        ),
-        max_seq_len=_limits(given.get("max_seq_len"), {entry.label for entry in entries}),
         effort=_effort(given.get("effort")),
         report=one(given, "report", bool),
         fresh=one(given, "fresh", bool),
@@ -165,14 +152,6 @@ def _values(config: dict[str, Any], name: str) -> list[Any]:
     if not values:
         raise ConfigError(f"{name}=[] leaves nothing to measure. Give one value or more.")
     return values
-
-
-def _limits(given: Any, known: set[str]) -> dict[str, int]:
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
-        raise ConfigError(f"max_seq_len is {given!r}; it is set by entry, e.g. max_seq_len.mlla=9.")
-    return {k: _count(f"max_seq_len.{k}", limit) for k, limit in given.items() if k in known}
 
 
 def _count(name: str, value: Any) -> int:

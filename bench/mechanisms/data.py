@@ -122,7 +122,7 @@ def read_measured(out: Path) -> Measured:
         )
     except FileNotFoundError as error:
         raise ConfigError(
-            f"There is no {path}. `make bench-mechanisms` measures it in half an hour."
+            f"There is no {path}. `make bench-mechanisms` measures it in an hour or two."
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is damaged ({error!r}). Move it away.") from error

@@ -31,9 +31,42 @@ def measured(unit: Unit, jobs: Jobs) -> Line:
     started = now_s()
     head = unit.to_dict() | {"reason": None}
     found = _saved(unit) if unit.part == SAVED else _rounds(unit, jobs)
-    if unit.part in (FORMS, THREADS) and is_slower(head | found):
-        found = _confirmed(unit, jobs, found)
     return head | {"wall_s": round(now_s() - started, 2)} | found
+
+
+def wants_confirmation(line: Line) -> bool:
+    """Whether ours was found slower, and nothing else has said so yet."""
+    is_pair = line["part"] in (FORMS, THREADS)
+    return is_pair and is_slower(line) and line.get("confirmed_from") is None
+
+
+def confirming(unit: Unit) -> Unit:
+    """The same in as many processes as an interval needs."""
+    expected_s = unit.expected_s * MIN_ROUNDS / unit.num_processes
+    return replace(unit, num_processes=MIN_ROUNDS, expected_s=expected_s)
+
+
+def confirmed(unit: Unit, jobs: Jobs, line: Line) -> Line:
+    """A unit's line with rounds of further processes, which say on their own whether it is so.
+
+    Args:
+        unit: as `confirming` has it.
+        jobs: workers.
+        line: what was found first.
+
+    Raises:
+        Interrupted: on Ctrl-C; the line without them is still good.
+    """
+    started = now_s()
+    first = 1 + max(line["processes"])
+    more = _rounds(unit, jobs, first)
+    wall_s = round(line["wall_s"] + now_s() - started, 2)
+    if "rounds" not in more:
+        return unit.to_dict() | {"wall_s": wall_s} | more
+    joined = {name: line[name] + more[name] for name in _BY_PROCESS}
+    is_noisy = line["is_noisy"] or more["is_noisy"]
+    facts = {"confirmed_from": first, "is_noisy": is_noisy, "wall_s": wall_s}
+    return line | joined | facts
 
 
 def _saved(unit: Unit) -> Line:
@@ -76,16 +109,6 @@ def _rounds(unit: Unit, jobs: Jobs, first: int = 0) -> Line:
         "calls_per_sample": calls,
         "is_noisy": any(values["is_noisy"] for values in found),
     }
-
-
-def _confirmed(unit: Unit, jobs: Jobs, found: Line) -> Line:
-    """With as many processes more as an interval needs, which say on their own whether it is so."""
-    more = _rounds(replace(unit, num_processes=MIN_ROUNDS), jobs, unit.num_processes)
-    if "rounds" not in more:
-        return more
-    joined = {name: found[name] + more[name] for name in _BY_PROCESS}
-    is_noisy = found["is_noisy"] or more["is_noisy"]
-    return found | joined | {"confirmed_from": unit.num_processes, "is_noisy": is_noisy}
 
 
 def _order(number: int) -> slice:

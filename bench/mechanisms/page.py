@@ -124,15 +124,13 @@ _INTRODUCTION = (
 _HOW_TO_READ = (
     "`!` says that the whole interval is above 1: our form is slower than what it is compared "
     "with, and the command ends with code 1. Of two equal forms six processes all say so once in "
-    "64 times, by chance, and here are hundreds of ratios. So what is found slower is measured in "
-    "six processes more, and `!` says that both six did, each on their own; the ratio is that of "
-    "all of them. With one thread and a backward pass the causal performer's form is the plain "
-    "one: a pair of equals. `~` says that other programs kept the machine busy meanwhile. A ratio "
-    "without an interval is of fewer than six rounds, as long calls of softmax are. `default` is "
-    "the C library's allocator as it comes, `retain` keeps freed memory. Entries that own their "
-    "projections are timed with them, as layers, beside softmax with projections. The longest "
-    "sequences are measured at one number of threads and with one allocator, and a gap is what "
-    "conf/mechanisms.yaml leaves out.",
+    "64 times, by chance, and here are hundreds of ratios. So what is found slower is measured "
+    "in six processes more after all else, when what disturbed the machine may be over, and `!` "
+    "says that both six did, each on their own; the ratio is that of all of them. `~` says that "
+    "other programs kept the machine busy meanwhile. A ratio without an interval is of fewer "
+    "than six rounds, as long calls of softmax are. `default` is the C library's allocator as it "
+    "comes, `retain` keeps freed memory. Entries that own their projections are timed with them, "
+    "as layers, beside softmax with projections. A gap is what was not measured.",
     "The floor is the least time that this machine needs: the products, or one pass over the "
     "inputs where that takes longer, at the rates of `python -m bench.calibrate` (and the same "
     "with `run.allocator=default`), which are the last table. It knows of no exponential and no "

@@ -28,10 +28,10 @@ _OUR_ELEMENT_S = 0.8e-8
 """A modest core on products, and on one element of q in all element-wise steps. Guesses: they are
 printed, weigh the progress bar, and say where softmax gets fewer rounds."""
 
-_SHORT_S = 0.05
+_SHORT_S = 0.3
 """Of a round; a shorter one is taken in several processes, as many as an interval needs. There it
-shows how the memory of a process happens to lie: the same two forms differ by some percent from one
-process to the next, by more than their interval within one."""
+shows how the memory of a process happens to lie: the same two forms differ from one process to the
+next by more than their interval within one."""
 _NUM_WARMUPS = 2
 _MAX_SETS_BYTES = 64 * 2**20
 """Of inputs that a member holds, unless one set is more; see `bench.subject`."""
@@ -39,6 +39,8 @@ _MAX_SETS_BYTES = 64 * 2**20
 
 def plan_units(config: MechanismsConfig, *, memory_bytes: int, num_cores: int) -> tuple[Unit, ...]:
     """All units, short sequences first, so that a run that is cut short has whole columns.
+
+    Of a length the first number of threads and the first allocator come first.
 
     Args:
         config: what was asked for.
@@ -59,16 +61,16 @@ def plan_units(config: MechanismsConfig, *, memory_bytes: int, num_cores: int) -
                 for place in _places(config, scope, causal)
                 for unit in _units_at(place, of_scope, config, memory_bytes, num_cores)
             ]
-    return tuple(sorted(units, key=lambda unit: unit.place.seq_len))
+    return tuple(sorted(units, key=lambda unit: (unit.place.seq_len, _turn(unit.place, config))))
+
+
+def _turn(place: Place, config: MechanismsConfig) -> tuple[int, int]:
+    return config.num_threads.index(place.num_threads), config.allocator.index(place.allocator)
 
 
 def _places(config: MechanismsConfig, scope: str, causal: bool) -> Iterator[Place]:
     axes = (config.seq_len, config.mode, config.num_threads, config.allocator)
-    first = (config.num_threads[0], config.allocator[0])
-    longest = config.everywhere_up_to
     for seq_len, mode, num_threads, allocator in itertools.product(*axes):
-        if longest is not None and seq_len > longest and (num_threads, allocator) != first:
-            continue
         yield Place(
             scope=scope,
             causal=causal,
@@ -86,12 +88,7 @@ def _units_at(
     memory_bytes: int,
     num_cores: int,
 ) -> Iterator[Unit]:
-    longest = config.max_seq_len
-    cells = [
-        _cells(pair, place, config)
-        for pair in pairs
-        if place.seq_len <= longest.get(pair.ours.label, place.seq_len)
-    ]
+    cells = [_cells(pair, place, config) for pair in pairs]
     for pair in cells:
         yield _unit(FORMS, place, pair, config)
     size = max(1, int(memory_bytes / 3 / _held_bytes(place, config)))
@@ -102,8 +99,7 @@ def _units_at(
         for ours, _ in cells:
             yield _unit(THREADS, place, (ours, _with_one_thread(ours)), config)
     # Neither threads nor the allocator change what is kept.
-    is_first = (place.num_threads, place.allocator) == (config.num_threads[0], config.allocator[0])
-    if cells and is_first and place.mode == "forward_backward":
+    if cells and _turn(place, config) == (0, 0) and place.mode == "forward_backward":
         yield _unit(SAVED, place, (ours for ours, _ in cells), config)
 
 

@@ -27,8 +27,6 @@ def composed(**changes: Any) -> dict[str, Any]:
         "causal": [False, True],
         "num_threads": [1, 2],
         "allocator": ["default", "retain"],
-        "everywhere_up_to": None,
-        "max_seq_len": None,
         "out": "results",
         "page": "docs/speed.md",
         "report": False,

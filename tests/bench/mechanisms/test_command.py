@@ -42,7 +42,18 @@ def free(monkeypatch: pytest.MonkeyPatch) -> list[Unit]:
             "is_noisy": False,
         }
 
+    def fake_again(unit: Unit, jobs: object, line: Line) -> Line:
+        asked.append(unit)
+        more = fake(unit, jobs)
+        asked.pop()
+        return line | {
+            "rounds": line["rounds"] + more["rounds"],
+            "processes": line["processes"] + [1 + n for n in range(len(more["rounds"]))],
+            "confirmed_from": 1,
+        }
+
     monkeypatch.setattr(command, "measured_unit", fake)
+    monkeypatch.setattr(command, "confirmed_unit", fake_again)
     return asked
 
 
@@ -88,6 +99,32 @@ def test_something_slower_is_a_verdict(tmp_path: Path, monkeypatch: pytest.Monke
     assert run(tmp_path) == 1
 
 
+def test_what_was_found_slower_is_measured_again_after_all_else(
+    tmp_path: Path, free: list[Unit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirm = command.confirmed_unit
+
+    def faster(unit: Unit, jobs: Any, line: Line) -> Line:
+        monkeypatch.setitem(SECONDS, "linear", 1.0)
+        return confirm(unit, jobs, line)
+
+    def interrupted(unit: Unit, jobs: Any, line: Line) -> Line:
+        raise Interrupted
+
+    monkeypatch.setitem(SECONDS, "linear", 3.0)
+    monkeypatch.setattr(command, "confirmed_unit", interrupted)
+    assert run(tmp_path) == 130
+    stored = read_measured(tmp_path / "mechanisms").lines
+    assert len(stored) == len(free), "what was found first is kept"
+    free.clear()
+    monkeypatch.setattr(command, "confirmed_unit", faster)
+    assert run(tmp_path) == 0, "not slower twice"
+    assert {unit.part for unit in free} == {FORMS} and {u.num_processes for u in free} == {6}
+    free.clear()
+    assert run(tmp_path) == 0
+    assert free == []
+
+
 def test_two_threads_that_are_slower_than_one_are_a_verdict(
     tmp_path: Path, free: list[Unit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +147,7 @@ def test_a_part_can_be_measured_again_and_the_rest_is_kept(
     monkeypatch.setitem(SECONDS, "linear", 3.0)
     words = "forms core N=64 forward 1 thread default"
     assert run(tmp_path, again=words) == 1
-    assert [unit.describe() for unit in free] == [words]
+    assert [unit.describe() for unit in free] == [words, words], "and once more: it is slower"
     lines = read_measured(tmp_path / "mechanisms").lines
     assert {id_of(line) for line in lines} == before
 
@@ -221,9 +258,10 @@ def test_the_default_plan_holds_every_entry_and_both_allocators(
 def test_the_smallest_units_are_measured_for_real(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.mechanisms.measuring import measured
+    from bench.mechanisms.measuring import confirmed, measured
 
     monkeypatch.setattr(command, "measured_unit", measured)
+    monkeypatch.setattr(command, "confirmed_unit", confirmed)
     code = run(tmp_path, causal=False, allocator="default", mode=["forward_backward"])
     lines = read_measured(tmp_path / "mechanisms").lines
     assert code in (0, 1)
@@ -239,10 +277,11 @@ def test_the_smallest_units_are_measured_for_real(
 def test_a_layers_core_and_two_threads_are_measured_for_real(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.mechanisms.measuring import measured
+    from bench.mechanisms.measuring import confirmed, measured
 
     monkeypatch.setattr("bench.environment._num_cores", lambda: 2)
     monkeypatch.setattr(command, "measured_unit", measured)
+    monkeypatch.setattr(command, "confirmed_unit", confirmed)
     layer = {"flatten_layer": {"mechanism": "flatten_layer"}}
     places: dict[str, Any] = {"num_threads": [1, 2], "mode": "forward", "allocator": "default"}
     run(tmp_path, attention=layer, causal=False, **places)

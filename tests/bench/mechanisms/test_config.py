@@ -14,10 +14,9 @@ EFFORT = composed()["effort"]
 
 
 def test_a_configuration_is_read_whole() -> None:
-    config = read_mechanisms_config(composed(max_seq_len={"nala": 64, "another": 1}))
+    config = read_mechanisms_config(composed())
     assert [entry.label for entry in config.attention] == ["nala", "linear"]
     assert config.seq_len == (64, 256), "from short to long"
-    assert config.max_seq_len == {"nala": 64}
     assert str(config.out) == "results/mechanisms"
     assert config.effort.min_rounds == 6
 
@@ -46,8 +45,6 @@ def test_what_decides_a_number_is_in_the_settings_and_what_does_not_is_not() -> 
         ({"causal": ["no"]}, "causal is 'no'; it takes true or false"),
         ({"allocator": "jemalloc"}, "allocator=jemalloc is not known"),
         ({"dtype": "float8"}, "dtype=float8 is not known"),
-        ({"max_seq_len": 9}, "max_seq_len is 9"),
-        ({"everywhere_up_to": 0}, "everywhere_up_to is 0"),
         ({"max_minutes": "long"}, "max_minutes is 'long'"),
         ({"effort": 3}, "effort is 3"),
         ({"effort": EFFORT | {"max_rounds": 5}}, "effort.max_rounds=5 is below"),

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from bench.jobs import Jobs, Outcome
 from bench.measure.stopping import Stopping
-from bench.mechanisms.measuring import measured
-from bench.mechanisms.units import FORMS, SAVED, SOFTMAX, Unit
+from bench.mechanisms.measuring import confirmed, confirming, measured, wants_confirmation
+from bench.mechanisms.units import FORMS, SAVED, SOFTMAX, Unit, id_of
 from bench.record import Status
 from tests.bench.mechanisms.runs import place
 from tests.records import kernel_cell
@@ -111,30 +111,39 @@ def test_several_processes_are_told_apart_and_none_of_them_is_cut_short() -> Non
     assert not any(jobs.may_stop_after)
 
 
+def again(asked: Unit, jobs: WrittenJobs, line: dict[str, Any]) -> dict[str, Any]:
+    return confirmed(confirming(asked), cast(Jobs, jobs), line)
+
+
 def test_what_is_found_slower_is_measured_in_six_processes_more() -> None:
     jobs = WrittenJobs(our_seconds=lambda number: 9.0 if number < 6 else 0.1)
-    line = line_of(replace(unit(), num_processes=6), jobs)
+    asked = replace(unit(), num_processes=6)
+    first = line_of(asked, jobs)
+    assert (jobs.num_processes, wants_confirmation(first)) == (6, True)
+    line = again(asked, jobs, first)
     assert (jobs.num_processes, line["confirmed_from"]) == (12, 6)
+    assert not wants_confirmation(line) and line["wall_s"] >= first["wall_s"]
     assert sorted(set(line["processes"])) == list(range(12))
     assert len(line["rounds"]) == len(line["processes"]) == 36
     assert len(line["calls_per_sample"]) == 12 and len(line["flops"]) == 2
 
 
 def test_a_single_process_is_not_believed_either() -> None:
-    jobs = WrittenJobs(our_seconds=lambda _: 9.0)
-    few = line_of(unit(), jobs)
-    assert (jobs.num_processes, few["confirmed_from"]) == (1, None), "three rounds have no interval"
+    few = line_of(unit(), WrittenJobs(our_seconds=lambda _: 9.0))
+    assert not wants_confirmation(few), "three rounds have no interval"
     jobs = ManyRounds(our_seconds=lambda _: 9.0)
-    line = line_of(unit(), jobs)
+    first = line_of(unit(), jobs)
+    line = again(unit(), jobs, first)
     assert (jobs.num_processes, line["confirmed_from"]) == (7, 1)
+    assert not wants_confirmation(line), "once is enough, whatever it found"
+    assert confirming(unit()).expected_s == 6 * unit().expected_s
 
 
 def test_what_is_not_slower_and_softmax_are_measured_once() -> None:
     jobs = WrittenJobs(our_seconds=lambda number: 9.0 if number else 0.1)
-    line = line_of(replace(unit(), num_processes=6), jobs)
-    assert (jobs.num_processes, line["confirmed_from"]) == (6, None)
+    assert not wants_confirmation(line_of(replace(unit(), num_processes=6), jobs))
     jobs = WrittenJobs(our_seconds=lambda _: 9.0)
-    assert line_of(replace(unit(SOFTMAX), num_processes=6), jobs)["confirmed_from"] is None
+    assert not wants_confirmation(line_of(replace(unit(SOFTMAX), num_processes=6), jobs))
 
 
 def test_a_process_that_dies_while_confirming_fails_the_unit() -> None:
@@ -143,7 +152,10 @@ def test_a_process_that_dies_while_confirming_fails_the_unit() -> None:
             outcome = super().do(*args, **kwargs)
             return WrittenJobs(Status.CRASHED).outcome if self.num_processes > 6 else outcome
 
-    line = line_of(replace(unit(), num_processes=6), Dying(our_seconds=lambda _: 9.0))
+    jobs = Dying(our_seconds=lambda _: 9.0)
+    asked = replace(unit(), num_processes=6)
+    line = again(asked, jobs, line_of(asked, jobs))
+    assert id_of(line) == id_of(asked.to_dict())
     assert line["reason"] == "crashed: killed by SIGSEGV" and "rounds" not in line
 
 

@@ -64,19 +64,13 @@ def test_layers_are_timed_beside_a_layer_of_softmax() -> None:
     assert {cell.kernel.scope for unit in planned for cell in unit.cells} == {"layer"}
 
 
-def test_no_unit_holds_an_entry_beyond_its_longest_sequence() -> None:
-    planned = units(max_seq_len={"nala": 64})
-    longest = {
-        cell.entry: max(u.place.seq_len for u in planned if cell in u.cells)
-        for unit in planned
-        for cell in unit.cells
-    }
-    assert (longest["nala"], longest["linear"]) == (64, 256)
-
-
-def test_the_longest_sequences_are_measured_at_one_place_if_asked() -> None:
-    planned = [unit for unit in units(everywhere_up_to=64) if unit.place.seq_len == 256]
-    assert {(u.place.num_threads, u.place.allocator) for u in planned} == {(1, "default")}
+def test_of_a_length_the_first_threads_and_allocator_come_first() -> None:
+    places = [(u.place.seq_len, u.place.num_threads, u.place.allocator) for u in units()]
+    assert list(dict.fromkeys(places)) == [
+        (length, *rest)
+        for length in (64, 256)
+        for rest in ((1, "default"), (1, "retain"), (2, "default"), (2, "retain"))
+    ]
 
 
 def test_a_pair_of_forms_has_its_processes_for_itself() -> None:
@@ -137,9 +131,8 @@ def test_threads_are_compared_only_where_there_are_cores_for_them_and_one_is_ask
 
 def test_a_layers_core_is_planned_with_its_plugin_at_the_scope_of_cores() -> None:
     layer = {"flatten_layer": {"mechanism": "flatten_layer"}}
-    planned = units(attention=layer, causal=[False], seq_len=64, max_seq_len={"flatten_layer": 9})
-    assert {unit.place.scope for unit in planned} == {"core"}, "the layer is limited, the core not"
-    (forms, *_) = (unit for unit in planned if unit.part == FORMS)
+    planned = units(attention=layer, causal=[False], seq_len=64)
+    (forms, *_) = (u for u in planned if u.part == FORMS and u.place.scope == "core")
     assert [cell.entry for cell in forms.cells] == [
         "flatten_layer core",
         "flatten_layer core official",
