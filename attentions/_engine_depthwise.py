@@ -21,7 +21,9 @@ _ELEMENTS = 2**17
 """Most elements of an image's rows that are multiplied at once."""
 
 
-def convolve_tokens(tokens: Tensor, grid: tuple[int, int], weight: Tensor, bias: Tensor) -> Tensor:
+def convolve_tokens(
+    tokens: Tensor, grid: tuple[int, int], weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
     """One odd square kernel per channel, over the tokens of a grid.
 
     Args:
@@ -31,7 +33,8 @@ def convolve_tokens(tokens: Tensor, grid: tuple[int, int], weight: Tensor, bias:
         bias: (C,).
 
     Returns:
-        (B, N, C), for the caller to add to in place: to autograd it is no view.
+        (B, N, C), for the caller to add to in place: to autograd it is no view. Then the tokens
+        again, for what else is made of them: their gradients meet here, and wake no thread.
     """
     by_hand = (
         torch.is_grad_enabled()
@@ -41,9 +44,9 @@ def convolve_tokens(tokens: Tensor, grid: tuple[int, int], weight: Tensor, bias:
         and is_ordinary(tokens, weight, bias)
     )
     if by_hand:
-        out: Tensor = _Convolution.apply(tokens, grid, weight, bias)  # type: ignore[no-untyped-call]
-        return out
-    return _tokens_of(_convolved(_image_of(tokens, grid), weight, bias))
+        both: tuple[Tensor, Tensor] = _Convolution.apply(tokens, grid, weight, bias)  # type: ignore[no-untyped-call]
+        return both
+    return _tokens_of(_convolved(_image_of(tokens, grid), weight, bias)), tokens
 
 
 def _image_of(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -65,10 +68,11 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, tokens: Tensor, grid: tuple[int, int], weight: Tensor, bias: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         ctx.grid = grid
         ctx.save_for_backward(tokens, weight)
-        return _tokens_of(_convolved(_image_of(tokens, grid), weight, bias)).detach()
+        out = _tokens_of(_convolved(_image_of(tokens, grid), weight, bias)).detach()
+        return out, tokens
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
@@ -76,8 +80,10 @@ class _Convolution(torch.autograd.Function):
         image, grad = _image_of(tokens, ctx.grid), _image_of(grads[0], ctx.grid)
         if torch.is_grad_enabled():
             d_image, d_weight, d_bias = _differentiable_gradients(image, weight, grad)
-            return _tokens_of(d_image), None, d_weight, d_bias
+            return _tokens_of(d_image) + grads[1], None, d_weight, d_bias
         d_tokens = _tokens_of(_convolved(grad, weight.flip(2, 3), None))
+        with alone_if_few(d_tokens):
+            d_tokens.add_(grads[1])
         is_one_block = image.numel() <= _ELEMENTS
         with alone_if_threads_sleep() if is_one_block else contextlib.nullcontext():
             d_weight = kernel_gradient(image, grad, weight.shape[-1])

@@ -296,8 +296,8 @@ class FlattenLayer(AttentionLayer):
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """What lies between the projections: (B, N, C), (B, M, C), (B, M, C) -> (B, N, C)."""
+        restored, v = self._restore_rank(v)
         heads_q, heads_k, heads_v = (self._split(x) for x in (q, k, v))
-        restored = self._restore_rank(v)
         is_official = self.kernel.implementation == "official"
         is_wide = q.dtype == restored.dtype == wide_dtype(q.dtype)
         if is_wide and not (is_official or torch.is_grad_enabled()):
@@ -325,20 +325,23 @@ class FlattenLayer(AttentionLayer):
             return x
         return shrink(x, self.sr, self.norm, self.geometry.grid)
 
-    def _restore_rank(self, v: Tensor) -> Tensor:
-        """DWC(v), head by head: (B, M, C) -> (B, N, C)."""
+    def _restore_rank(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """DWC(v), head by head: (B, M, C) -> (B, N, C). And v, as `convolve_tokens` returns it."""
         if self.sr_ratio > 1:
             along = functional.interpolate(
                 v.transpose(1, 2), size=self.geometry.seq_len, mode="linear"
             )
-            v = along.transpose(1, 2)
+            return self._convolve(along.transpose(1, 2))[0], v
+        return self._convolve(v)
+
+    def _convolve(self, v: Tensor) -> tuple[Tensor, Tensor]:
         if self.kernel.implementation == "official":
             heads = self._split(v)
             restored = convolve_on_grid(heads.flatten(0, 1), self.dwc, self.geometry.grid)
-            return merge_heads(torch.unflatten(restored, 0, heads.shape[:2]))
+            return merge_heads(torch.unflatten(restored, 0, heads.shape[:2])), v
         return self._convolve_side_by_side(v)
 
-    def _convolve_side_by_side(self, v: Tensor) -> Tensor:
+    def _convolve_side_by_side(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """The kernels once per head, so that tokens are convolved as they lie, channels last."""
         num_heads = self.geometry.num_heads
         assert self.dwc.bias is not None and self.geometry.grid is not None

@@ -164,5 +164,5 @@ class PolaformerPP(AttentionLayer):
 
 
 def _expm1_below(x: Tensor, peak: Tensor) -> Tensor:
-    """(exp(x) - 1) / exp(peak) of 0 <= x <= peak, precise for small x and safe for large."""
-    return (x - peak).expm1() - (-peak).expm1()
+    """(exp(x) - 1) / exp(peak) of 0 <= x <= peak, precise wherever x lies."""
+    return (x - peak).exp() * -(-x).expm1()

@@ -37,8 +37,8 @@ from bench.numerics.cases import (
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 NUM_HEADS, HEAD_DIM = 1, 32
-MAX_FLOPS = 10**10
-MAX_BYTES = 2**30
+MAX_FLOPS = 10**11
+MAX_BYTES = 2**33
 """Of one call in float64: what needs more is left out, and said to be."""
 
 ZEROS, MEAN, OTHER, NOT_FINITE = "zeros", "the mean of v", "a finite number", "not finite"

@@ -36,10 +36,10 @@ each finding.
 An error is the largest difference from float64, over the largest output: both over all tokens.
 Float64 gets the same rounded inputs and weights, so that only the arithmetic is compared. float32
 keeps 24 bits (6e-8 is half a step), float16 11 (5e-4), bfloat16 8 (4e-3): an output that is
-rounded once is off by that much. Lengths at which one call in float64 takes more than
-{MAX_FLOPS:.0e} FLOPs or {MAX_BYTES // 2**30} GiB are left out (`-`): there, what is quadratic is
-not measured. A mechanism that decides (`reformer` hashes, `topk` sorts) may decide otherwise
-after a rounding, and then gives another output, not a less precise one.
+rounded once is off by that much. A length at which one call in float64 would take more than
+{MAX_FLOPS:.0e} FLOPs or {MAX_BYTES // 2**30} GiB is left out (`-`). A mechanism that decides
+(`reformer` hashes, `topk` sorts) may decide otherwise after a rounding, and then gives another
+output, not a less precise one.
 
 Columns: unit-normal inputs at four lengths, then queries and keys, or the tokens of a layer, of
 one norm at N = {NORM_LEN}.

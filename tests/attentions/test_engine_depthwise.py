@@ -19,7 +19,7 @@ def tensors(grid=(7, 6), channels=3, size=5, batch_size=2, dtype=torch.float64):
 def convolve_channels(image, weight, bias):
     """The same of (B, C, rows, columns)."""
     tokens = image.flatten(2).transpose(1, 2)
-    out = convolve_tokens(tokens, tuple(image.shape[2:]), weight, bias)
+    out, _ = convolve_tokens(tokens, tuple(image.shape[2:]), weight, bias)
     return out.transpose(1, 2).unflatten(2, image.shape[2:])
 
 
@@ -51,10 +51,23 @@ def test_gradients_of_gradients_are_those_of_finite_differences():
 def test_a_sum_in_place_needs_no_copies_behind_it():
     image, weight, bias = tensors()
     tokens = image.flatten(2).transpose(1, 2)
-    added = convolve_tokens(tokens, (7, 6), weight, bias).add_(torch.ones(3, requires_grad=True))
+    out, _ = convolve_tokens(tokens, (7, 6), weight, bias)
+    added = out.add_(torch.ones(3, requires_grad=True))
     assert added.grad_fn.name() == "AddBackward0"  # and not that of a view's in-place change
     want = torchs_own(image, weight, bias).flatten(2).transpose(1, 2) + 1
     torch.testing.assert_close(added, want)
+
+
+def test_gradients_of_the_tokens_it_returns_are_added_to_its_own():
+    def both(image, weight, bias):
+        tokens = image.flatten(2).transpose(1, 2)
+        out, again = convolve_tokens(tokens, tuple(image.shape[2:]), weight, bias)
+        assert torch.equal(again, tokens)
+        return out * again.sin()
+
+    inputs = tensors(grid=(3, 4), channels=2, size=3, batch_size=1)
+    assert torch.autograd.gradcheck(both, inputs)
+    assert torch.autograd.gradgradcheck(both, inputs)
 
 
 @pytest.mark.parametrize("elements", [1, 20, 10**6])
