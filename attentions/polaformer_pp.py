@@ -20,6 +20,9 @@ from .registry import register_attention
 _LEPE_SIZE = 5
 _LEAST_SHARE = 1e-12
 """Of what the largest features could give: float32's products hold the square of its inverse."""
+_LARGEST = 20.0
+"""A feature's exponent is this at most. Features that are small beside the largest keep their
+digits so, and float32 holds the square of a product of two."""
 
 
 @register_attention(
@@ -45,10 +48,10 @@ class PolaformerPP(AttentionLayer):
     v1 and v2 are the halves of v's channels, R turns all 2 D features of a head by the token's
     row and column, and s1, s2 are learned per head and feature. There is no norm.
 
-    Here they are taken relative to the largest of a query and of a head's keys, which cancels in
-    the quotient, eps included. What does not cancel: as the numerator is rotated and the
-    denominator is not, their quotient has no bound, and a sum of weights under 1e-12 of what the
-    largest features could give is taken for that much.
+    Where exponents of a query, or of a head's keys, are above 20, all of them are taken relative to
+    the largest less 20, which cancels in the quotient, eps included. What does not cancel: as the
+    numerator is rotated and the denominator is not, their quotient has no bound, and a sum of
+    weights under 1e-12 of what the largest features could give is taken for that much.
 
     Hazards:
         - The numerator is rotated and the denominator is not: weights may be negative, and outputs
@@ -101,8 +104,9 @@ class PolaformerPP(AttentionLayer):
         """(B, H, N, D), (B, H, N, D), (B, H, N, D) -> (B, H, N, D)."""
         dim, grid = 2 * q.shape[-1], self.geometry.grid
         exponents = torch.cat((k.relu(), (-k).relu()), dim=-1)
-        peak_k = exponents.detach().amax(dim=(-2, -1), keepdim=True)
-        phi_k = _expm1_below(exponents, peak_k)
+        top_k = exponents.detach().amax(dim=(-2, -1), keepdim=True)
+        above_k = _above(top_k)
+        phi_k = _expm1_less(exponents, above_k)
         mean_k = phi_k.mean(dim=-2).unsqueeze(-1)  # (B, H, 2 D, 1)
         turned_k = rotate(phi_k, grid, dim).transpose(-2, -1) / k.shape[-2]
         first = -(-v.shape[-1] // 2)
@@ -114,11 +118,13 @@ class PolaformerPP(AttentionLayer):
         ):
             slope = widen(s).to(q.dtype).sigmoid()[:, None]
             exponents = torch.cat(halves, dim=-1) * slope
-            peak_q = exponents.detach().amax(dim=-1, keepdim=True)
-            phi_q = _expm1_below(exponents, peak_q)
-            normaliser = phi_q @ mean_k + self.eps * (-peak_q - peak_k).exp()
+            top_q = exponents.detach().amax(dim=-1, keepdim=True)
+            above = above_k + (above_q := _above(top_q))
+            phi_q = _expm1_less(exponents, above_q)
+            normaliser = phi_q @ mean_k + self.eps * (-above).exp()
+            least = _LEAST_SHARE * (top_q + top_k - above).exp()
             numerator = rotate(phi_q, grid, dim) @ (turned_k @ values)
-            mixed.append(numerator / normaliser.clamp(min=_LEAST_SHARE))
+            mixed.append(numerator / torch.maximum(normaliser, least))
         return torch.cat(mixed, dim=-1)
 
     def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -163,6 +169,11 @@ class PolaformerPP(AttentionLayer):
         return (50 if backward else 20) * tokens
 
 
-def _expm1_below(x: Tensor, peak: Tensor) -> Tensor:
-    """(exp(x) - 1) / exp(peak) of 0 <= x <= peak, precise wherever x lies."""
-    return (x - peak).exp() * -(-x).expm1()
+def _above(top: Tensor) -> Tensor:
+    """What is taken off exponents whose largest is this."""
+    return (top - _LARGEST).clamp(min=0)
+
+
+def _expm1_less(x: Tensor, above: Tensor) -> Tensor:
+    """(exp(x) - 1) / exp(above) of 0 <= x <= above + 20."""
+    return (x - above).expm1() - (-above).expm1()
