@@ -23,6 +23,8 @@ _LEAST_SHARE = 1e-12
 _LARGEST = 20.0
 """A feature's exponent is this at most. Features that are small beside the largest keep their
 digits so, and float32 holds the square of a product of two."""
+_COARSE = 1e6
+"""Beyond this float32 has no digits for 20 less: the largest exponent itself is taken off."""
 
 
 @register_attention(
@@ -119,10 +121,10 @@ class PolaformerPP(AttentionLayer):
             slope = widen(s).to(q.dtype).sigmoid()[:, None]
             exponents = torch.cat(halves, dim=-1) * slope
             top_q = exponents.detach().amax(dim=-1, keepdim=True)
-            above = above_k + (above_q := _above(top_q))
+            above_q = _above(top_q)
             phi_q = _expm1_less(exponents, above_q)
-            normaliser = phi_q @ mean_k + self.eps * (-above).exp()
-            least = _LEAST_SHARE * (top_q + top_k - above).exp()
+            normaliser = phi_q @ mean_k + self.eps * (-above_q - above_k).exp()
+            least = _LEAST_SHARE * ((top_q - above_q) + (top_k - above_k)).exp()
             numerator = rotate(phi_q, grid, dim) @ (turned_k @ values)
             mixed.append(numerator / torch.maximum(normaliser, least))
         return torch.cat(mixed, dim=-1)
@@ -171,7 +173,7 @@ class PolaformerPP(AttentionLayer):
 
 def _above(top: Tensor) -> Tensor:
     """What is taken off exponents whose largest is this."""
-    return (top - _LARGEST).clamp(min=0)
+    return torch.where(top > _COARSE, top, (top - _LARGEST).clamp(min=0))
 
 
 def _expm1_less(x: Tensor, above: Tensor) -> Tensor:

@@ -71,6 +71,8 @@ def test_exponentials_are_as_they_are_up_to_20_and_safe_for_large():
     large = torch.tensor([0.0, 500.0, 1000.0])
     got = _expm1_less(large, _above(large.max()))
     torch.testing.assert_close(got, torch.tensor([0.0, 0.0, math.exp(20)]))
+    largest = torch.tensor([0.0, 1.5e38, 3e38])
+    assert _expm1_less(largest, _above(largest.max())).tolist() == [0.0, 0.0, 1.0]
     x = torch.rand(9, dtype=torch.float64) * 50
     above = _above(x.max())
     torch.testing.assert_close(_expm1_less(x, above), x.expm1() / above.exp())
