@@ -11,6 +11,7 @@ from bench.mechanisms.crossovers import Crossover
 from bench.mechanisms.data import Measured
 from bench.mechanisms.findings import Row, failures_of
 from bench.mechanisms.forms import NO_OTHER_FORM
+from bench.mechanisms.measuring import wants_confirmation
 from bench.mechanisms.sheets import Sheet, sheets_of, slower_sheet
 from bench.publish.markdown import escape
 
@@ -27,6 +28,8 @@ def page_of(measured: Measured, rows: Sequence[Row], crossovers: Sequence[Crosso
     blocks += ["## Tables", *map(_paragraph, _HOW_TO_READ)]
     if any("rounds" in line and "confirmed_from" not in line for line in measured.lines):
         blocks.append(_paragraph(_UNCONFIRMED))
+    if any(wants_confirmation(line) for line in measured.lines):
+        blocks.append(_paragraph(_NOT_YET))
     in_turns = all(line.get("build_in_turns") for line in measured.lines if "rounds" in line)
     blocks.append(_paragraph(_IN_TURNS if in_turns else _ONE_ORDER))
     for sheet in all_sheets(measured, rows, crossovers):
@@ -149,6 +152,10 @@ _HOW_TO_READ = (
 _UNCONFIRMED = (
     "The numbers of this page are of before that: what is marked `!` here was measured once, and "
     "some of it is chance."
+)
+
+_NOT_YET = (
+    "The command was stopped before all of that: some of what is marked `!` here was measured once."
 )
 
 _IN_TURNS = (

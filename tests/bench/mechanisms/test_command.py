@@ -43,9 +43,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> list[Unit]:
         }
 
     def fake_again(unit: Unit, jobs: object, line: Line) -> Line:
-        asked.append(unit)
         more = fake(unit, jobs)
-        asked.pop()
         return line | {
             "rounds": line["rounds"] + more["rounds"],
             "processes": line["processes"] + [1 + n for n in range(len(more["rounds"]))],
@@ -116,9 +114,13 @@ def test_what_was_found_slower_is_measured_again_after_all_else(
     assert run(tmp_path) == 130
     stored = read_measured(tmp_path / "mechanisms").lines
     assert len(stored) == len(free), "what was found first is kept"
+    command.main(["report=true", f"out={tmp_path}", f"page={tmp_path}/speed.md"])
+    once = "some of what is marked `!` here was measured once"
+    assert once in (tmp_path / "speed.md").read_text().replace("\n", " ")
     free.clear()
     monkeypatch.setattr(command, "confirmed_unit", faster)
     assert run(tmp_path) == 0, "not slower twice"
+    assert once not in (tmp_path / "speed.md").read_text().replace("\n", " ")
     assert {unit.part for unit in free} == {FORMS} and {u.num_processes for u in free} == {6}
     free.clear()
     assert run(tmp_path) == 0
