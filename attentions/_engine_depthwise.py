@@ -21,7 +21,7 @@ _ELEMENTS = 2**17
 """Most elements of an image's rows that are multiplied at once."""
 
 
-def convolve_tokens(
+def convolve_grid(
     tokens: Tensor, grid: tuple[int, int], weight: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor]:
     """One odd square kernel per channel, over the tokens of a grid.

@@ -11,7 +11,7 @@ from torch.nn import functional
 from . import _official
 from ._checks import at_least, fills_grid, flag, odd_width, one_of, positive, whole
 from ._engine import attention_by_tiles
-from ._engine_depthwise import convolve_tokens
+from ._engine_depthwise import convolve_grid
 from ._engine_flatten import Focused
 from ._engine_forms import by_tiles, known_form, official_layout, refuse_mask
 from ._engine_kernel import Kernel
@@ -326,7 +326,7 @@ class FlattenLayer(AttentionLayer):
         return shrink(x, self.sr, self.norm, self.geometry.grid)
 
     def _restore_rank(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """DWC(v), head by head: (B, M, C) -> (B, N, C). And v, as `convolve_tokens` returns it."""
+        """DWC(v), head by head: (B, M, C) -> (B, N, C). And v, as `convolve_grid` returns it."""
         if self.sr_ratio > 1:
             along = functional.interpolate(
                 v.transpose(1, 2), size=self.geometry.seq_len, mode="linear"
@@ -347,7 +347,7 @@ class FlattenLayer(AttentionLayer):
         assert self.dwc.bias is not None and self.geometry.grid is not None
         weight = like(v, self.dwc.weight).repeat(num_heads, 1, 1, 1)
         bias = like(v, self.dwc.bias).repeat(num_heads)
-        return convolve_tokens(v, self.geometry.grid, weight, bias)
+        return convolve_grid(v, self.geometry.grid, weight, bias)
 
     def reference(self, x: Tensor) -> Tensor:
         """Patches, weights, kernels and interpolation written out."""

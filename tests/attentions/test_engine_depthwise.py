@@ -6,7 +6,7 @@ from torch.nn import functional
 
 import attentions._engine_depthwise as depthwise
 from attentions import Geometry, build_attention
-from attentions._engine_depthwise import convolve_tokens, kernel_gradient
+from attentions._engine_depthwise import convolve_grid, kernel_gradient
 
 
 def tensors(grid=(7, 6), channels=3, size=5, batch_size=2, dtype=torch.float64):
@@ -19,7 +19,7 @@ def tensors(grid=(7, 6), channels=3, size=5, batch_size=2, dtype=torch.float64):
 def convolve_channels(image, weight, bias):
     """The same of (B, C, rows, columns)."""
     tokens = image.flatten(2).transpose(1, 2)
-    out, _ = convolve_tokens(tokens, tuple(image.shape[2:]), weight, bias)
+    out, _ = convolve_grid(tokens, tuple(image.shape[2:]), weight, bias)
     return out.transpose(1, 2).unflatten(2, image.shape[2:])
 
 
@@ -51,7 +51,7 @@ def test_gradients_of_gradients_are_those_of_finite_differences():
 def test_a_sum_in_place_needs_no_copies_behind_it():
     image, weight, bias = tensors()
     tokens = image.flatten(2).transpose(1, 2)
-    out, _ = convolve_tokens(tokens, (7, 6), weight, bias)
+    out, _ = convolve_grid(tokens, (7, 6), weight, bias)
     added = out.add_(torch.ones(3, requires_grad=True))
     assert added.grad_fn.name() == "AddBackward0"  # and not that of a view's in-place change
     want = torchs_own(image, weight, bias).flatten(2).transpose(1, 2) + 1
@@ -61,7 +61,7 @@ def test_a_sum_in_place_needs_no_copies_behind_it():
 def test_gradients_of_the_tokens_it_returns_are_added_to_its_own():
     def both(image, weight, bias):
         tokens = image.flatten(2).transpose(1, 2)
-        out, again = convolve_tokens(tokens, tuple(image.shape[2:]), weight, bias)
+        out, again = convolve_grid(tokens, tuple(image.shape[2:]), weight, bias)
         assert torch.equal(again, tokens)
         return out * again.sin()
 
