@@ -18,12 +18,12 @@ from bench.app import check_writable, run_app
 from bench.calibration import Calibration, calibration_file, fingerprint, read_calibration
 from bench.config import CalibrateConfig, read_calibrate_config
 from bench.environment import Environment
+from bench.files import write_whole
 from bench.jobs import Interrupt, Interrupted, Jobs, Outcome
 from bench.launch import WorkerServer
 from bench.measure.clock import utc_now
 from bench.measure.dtypes import why_no_dtype
 from bench.plan import resolve_devices
-from bench.publish.files import write_whole
 from bench.publish.format import column_for
 from bench.record import Status
 

@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bench.errors import ConfigError
+from bench.files import write_whole
 from bench.goldens import CHECKSUMS, INDEX
 
 FLOAT64_BOUND = 1e-9
@@ -78,16 +79,15 @@ def record(case: Case, folder: Path) -> Path:
         The JSON that was written.
 
     Raises:
-        ConfigError: the case is there already, it has no inputs, or its call does not return one
-            tensor.
+        ConfigError: the case is there already, it has no inputs, its call does not return one
+            tensor, or a file cannot be written.
     """
     path = folder / f"{case.name}.json"
     if path.exists():
         raise ConfigError(f"{path} is there already. Remove it, or choose another case.")
     header, data = golden_of(case)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".safetensors").write_bytes(data)
-    path.write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
+    write_whole(path.with_suffix(".safetensors"), data)
+    write_whole(path, json.dumps(header, indent=1) + "\n")
     _add_to_index(folder / INDEX, header)
     _write_checksums(folder)
     return path
@@ -209,21 +209,24 @@ def _header(
 
 
 def _add_to_index(path: Path, header: dict[str, Any]) -> None:
-    """Add a case's line; the index of a new folder begins with it."""
+    """Add a case's line in place of what it has already; a new folder gets an index."""
     own = header["official_float32_vs_float64"]["out"]
+    line = {
+        "mechanism": header["mechanism"],
+        "case": header["case"],
+        "bytes": header["bytes"],
+        "nonfinite": bool(header["nonfinite_in_file"]),
+        "f32_rel": own["max_abs"] / own["scale"] if own["scale"] else 0.0,
+        "tags": header["tags"],
+    }
     said: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {"cases": []}
-    said["cases"].append(
-        {
-            "mechanism": header["mechanism"],
-            "case": header["case"],
-            "bytes": header["bytes"],
-            "nonfinite": bool(header["nonfinite_in_file"]),
-            "f32_rel": own["max_abs"] / own["scale"] if own["scale"] else 0.0,
-            "tags": header["tags"],
-        }
-    )
-    said["count"] = len(said["cases"])
-    path.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    others = [one for one in said["cases"] if _names(one) != _names(line)]
+    said |= {"cases": [*others, line], "count": len(others) + 1}
+    write_whole(path, json.dumps(said, indent=1) + "\n")
+
+
+def _names(line: dict[str, Any]) -> tuple[str, str]:
+    return line["mechanism"], line["case"]
 
 
 def _write_checksums(folder: Path) -> None:
@@ -233,4 +236,4 @@ def _write_checksums(folder: Path) -> None:
         f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n"
         for file in files
     ]
-    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+    write_whole(folder / CHECKSUMS, "".join(lines))

@@ -16,8 +16,8 @@ from string import Template
 
 import bench
 from bench.errors import ConfigError, did_you_mean
+from bench.files import write_whole
 from bench.listing import everything
-from bench.publish.files import write_whole
 
 USAGE = """attnbench new NAME [title=TITLE]
   NAME: lower-case letters, digits and underscores, such as my_attention

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import bench
 from bench.errors import ConfigError, did_you_mean
-from bench.publish.files import write_whole
+from bench.files import write_whole
 
 _OPTIONS = ("out", "check")
 _USAGE = """python -m {command} [out=DIR] [check=true]

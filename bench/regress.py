@@ -21,6 +21,7 @@ from bench.config import SweepConfig, axis, one, read_number, read_sweep_config
 from bench.environment import Environment
 from bench.errors import ConfigError
 from bench.estimate import expected_s
+from bench.files import write_whole
 from bench.gate import trees
 from bench.gate.accept import (
     Accept,
@@ -46,7 +47,6 @@ from bench.measure.clock import utc_now
 from bench.measure.stopping import Stopping
 from bench.plan import PlannedCell, plan
 from bench.progress import SweepProgress
-from bench.publish.files import write_whole
 from bench.record import Record, Status
 from bench.run import Runner
 

@@ -56,6 +56,7 @@ GROUND = (
     ("bench.store", "bench.calibration", "bench.badges", "bench.rows"),
     ("bench.record",),
     ("bench.cell",),
+    ("bench.files",),
     ("bench.errors", "bench.statistics", "bench.streams", "bench.usage", "bench"),
 )
 ORDERS = (MEASURING, PROVING, PUBLISHING, GROUND)

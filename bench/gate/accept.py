@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import ConfigError, did_you_mean
+from bench.files import write_whole
 from bench.gate.baselines import baselines_folder
 from bench.gate.exact import HIGHER_IS_WORSE
 from bench.gate.rows import LATENCY, Row
 from bench.gate.verdict import Verdict
-from bench.publish.files import write_whole
 
 CHANNELS = (LATENCY, *HIGHER_IS_WORSE)
 _FORM = "'accept=[\"ENTRY/CHANNEL: reason\"]'"

@@ -15,11 +15,11 @@ from typing import Any
 
 from bench.cell import Cell
 from bench.errors import ConfigError
+from bench.files import write_whole
 from bench.gate.recorded import OVER_SOFTMAX, stored
 from bench.gate.rows import ACCURACY, LATENCY
 from bench.gate.stored import Circumstances, Side, Stored, work_of
 from bench.gate.verdict import Interval
-from bench.publish.files import write_whole
 from bench.record import Record
 
 BASELINE_VERSION = 1

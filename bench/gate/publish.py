@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.errors import ConfigError
+from bench.files import write_whole
 from bench.gate.rows import LATENCY, Row
 from bench.gate.verdict import FAILURES, Verdict
-from bench.publish.files import write_whole
 from bench.publish.markdown import escape
 
 _HEADER = ("verdict", "cell", "channel", "ratio", "interval", "note")

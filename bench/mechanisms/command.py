@@ -17,6 +17,7 @@ from bench import environment
 from bench.app import check_writable, run_app
 from bench.calibration import read_calibration
 from bench.errors import ConfigError
+from bench.files import write_whole
 from bench.jobs import Interrupt, Interrupted, Jobs
 from bench.launch import WorkerServer
 from bench.measure.clock import now_s
@@ -34,7 +35,6 @@ from bench.mechanisms.table import FILE as TABLE
 from bench.mechanisms.table import csv_of
 from bench.mechanisms.units import Unit, id_of
 from bench.progress import UnitProgress, format_duration
-from bench.publish.files import write_whole
 
 _WIDTH_WITHOUT_TERMINAL = 140
 

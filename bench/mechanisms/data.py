@@ -15,9 +15,9 @@ from typing import Any
 
 from bench.environment import Environment, mechanism_source
 from bench.errors import ConfigError
+from bench.files import write_whole
 from bench.measure.clock import utc_now
 from bench.mechanisms.units import id_of
-from bench.publish.files import write_whole
 from bench.record import METHOD_VERSION
 
 FILE = "mechanisms.json"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.files import write_whole
 from bench.publish.charts import CHART_METRICS, charts, write_charts
 from bench.publish.config import PublishConfig, WandbConfig, read_publish_config
 from bench.publish.csv import csv_text
-from bench.publish.files import write_whole
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.markdown import leaderboard_page
 from bench.publish.terminal import print_files, print_leaderboard

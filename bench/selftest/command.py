@@ -14,13 +14,13 @@ from bench import environment
 from bench.app import check_writable, run_app
 from bench.cell import Cell
 from bench.errors import ConfigError
+from bench.files import write_whole
 from bench.jobs import Interrupt, Interrupted, Jobs
 from bench.launch import WorkerServer
 from bench.measure import load
 from bench.measure.clock import now_s
 from bench.plan import plan
 from bench.progress import UnitProgress, format_duration
-from bench.publish.files import write_whole
 from bench.selftest.config import SelftestConfig, read_selftest_config
 from bench.selftest.data import Journal, Line, new_session, newest_run
 from bench.selftest.findings import Goal, findings_of

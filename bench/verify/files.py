@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.errors import ConfigError
+from bench.files import write_whole
 from bench.flops.proof import FlopProof
 from bench.proof import Proof
-from bench.publish.files import write_whole
 
 
 def write_rows(path: Path, proofs: Sequence[Proof] | Sequence[FlopProof]) -> None:

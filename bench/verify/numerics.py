@@ -12,11 +12,11 @@ from attentions import attention_names
 from bench.conformance.check import Untestable
 from bench.conformance.forms import forms_of
 from bench.environment import mechanism_source
+from bench.files import write_whole
 from bench.numerics import page as numerics_page
 from bench.numerics import store as numerics
 from bench.numerics.measure import findings_of
 from bench.numerics.official import PLACES, beside_theirs
-from bench.publish.files import write_whole
 from bench.verify.config import VerifyConfig, check_names
 from bench.verify.files import check_writable
 from bench.verify.one_by_one import one_by_one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
 import subprocess
@@ -111,6 +112,30 @@ def test_index_and_checksums_know_every_case(tmp_path: Path) -> None:
     assert folder.names == ("linear/full", "linear/other")
     assert folder.damaged_lists == {}
     assert json.loads((tmp_path / "index.json").read_bytes())["count"] == 2
+
+
+def test_a_case_that_was_removed_and_recorded_again_is_listed_once(tmp_path: Path) -> None:
+    record(linear_case(), tmp_path).unlink()
+    record(linear_case(seed=1), tmp_path)
+    folder = GoldenFolder(tmp_path)
+    assert folder.damaged_lists == {}
+    said = json.loads((tmp_path / "index.json").read_bytes())
+    assert (said["count"], len(said["cases"])) == (1, 1)
+
+
+def test_a_disk_that_fills_up_leaves_the_lists_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(linear_case(), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(ConfigError, match=r"other\.safetensors cannot be written: No space left"):
+        record(linear_case(case="other"), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_a_mask_is_stored_and_told_to_ours(tmp_path: Path) -> None:

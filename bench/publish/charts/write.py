@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.files import write_whole
 from bench.publish.charts.spec import Chart
-from bench.publish.files import write_whole
 
 
 def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str | None]:

@@ -10,6 +10,7 @@ import torch
 
 from attentions import Geometry, attention_class, build_attention
 from bench.conformance.forms import Form
+from bench.files import write_whole
 from bench.numerics import measure
 from bench.numerics.cases import (
     HIDDEN,
@@ -24,7 +25,6 @@ from bench.numerics.measure import findings_of, key_of, not_finite
 from bench.numerics.official import PLACES, beside_theirs
 from bench.numerics.page import page_of
 from bench.numerics.store import file_of, read_findings, text_of
-from bench.publish.files import write_whole
 
 
 @pytest.fixture(autouse=True)

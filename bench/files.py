@@ -1,4 +1,4 @@
-"""Whole files or none: a reader never sees half a table."""
+"""Whole files or none: a reader never sees half of one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from bench.errors import ConfigError
 
 
-def write_whole(path: Path, text: str) -> Path:
-    """Write through a file beside it and a rename; line ends are kept as they are.
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Write through a file beside it and a rename; text as UTF-8, its line ends as they are.
 
     Raises:
         ConfigError: it cannot be written.
@@ -19,8 +19,8 @@ def write_whole(path: Path, text: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
             os.chmod(beside, 0o644)  # mkstemp makes files that only their owner can read
             os.replace(beside, path)
         except BaseException:
@@ -28,6 +28,6 @@ def write_whole(path: Path, text: str) -> Path:
             raise
     except OSError as error:
         raise ConfigError(
-            f"{path} cannot be written: {error.strerror}. Free space, or choose another out=DIR."
+            f"{path} cannot be written: {error.strerror}. Free space, or choose another folder."
         ) from error
     return path

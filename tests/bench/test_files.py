@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import ConfigError
-from bench.publish.files import write_whole
+from bench.files import write_whole
 
 
 def test_a_file_is_replaced_whole_and_folders_are_made(tmp_path: Path) -> None:
