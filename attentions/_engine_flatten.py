@@ -78,7 +78,12 @@ class Focused(FeatureMap):
         return u, peak, self._square_length(u)
 
     def _square_length(self, u: Tensor) -> Tensor:
-        length: Tensor = torch.linalg.vector_norm(u, dim=-1, keepdim=True)
+        length: Tensor
+        if len(u) == self.joint_heads and u.stride(0) < u.stride(1):
+            # Tokens first: the channels of all heads are one row, and one sum.
+            length = torch.linalg.vector_norm(u, dim=(0, 2), keepdim=True)
+            return length.square_()
+        length = torch.linalg.vector_norm(u, dim=-1, keepdim=True)
         return self._total(length.square_())
 
     def _total(self, by_head: Tensor) -> Tensor:
