@@ -76,8 +76,9 @@ def meet_again(sums: Sequence[Tensor], values: Tensor, parts: Sequence[Tensor]) 
 
 
 def _side_by_side(values: Tensor) -> Tensor:
-    """Rows of several heads in one piece each: a product of rows far apart takes a tenth longer."""
-    return values.contiguous() if len(values) > 1 else values
+    """Copied where rows of several heads lie far apart: their product takes a tenth longer."""
+    is_scattered = len(values) > 1 and values.stride(1) > values.shape[2]
+    return values.contiguous() if is_scattered else values
 
 
 def add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
