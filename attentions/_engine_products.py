@@ -2,8 +2,9 @@
 
 Torch's `mm` is MKL's, which keeps to AVX2 on processors that are not Intel's, while oneDNN, which
 torch carries as well, uses AVX-512 on all that have it. So there, float32 goes through oneDNN where
-it can; on Intel's own, MKL is the faster one. OneDNN compiles a kernel per shape, hence only for
-token counts that come again and again.
+it can; on Intel's own, MKL is the faster one, and so it is where vectors of 512 bits are computed
+in halves, but for wide matrices. OneDNN compiles a kernel per shape, hence only for token counts
+that come again and again.
 """
 
 from __future__ import annotations
@@ -14,38 +15,53 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._engine_processor import has_wide_vectors, is_intel
+from ._engine_processor import halves_wide_vectors, has_wide_vectors, is_intel
 
 _WHOLE = 64
 """Token counts for oneDNN are multiples of this ..."""
 _LEAST = 512
 """... and no fewer."""
+_FEW_COLUMNS = 128
+"""A matrix with more is wide."""
 
 _LINEAR = "_linear_pointwise"
 
 
 @functools.cache
-def onednn_outruns_mkl() -> bool:
-    """Whether oneDNN takes products of one head faster here than MKL takes those of several."""
+def onednn_outruns_mkl(*, is_wide: bool = False) -> bool:
+    """Whether oneDNN takes products of one head faster here than MKL takes those of several.
+
+    Args:
+        is_wide: whether tokens are multiplied with a matrix of many columns.
+    """
     return (
         has_wide_vectors()
         and not is_intel()
+        and (is_wide or not halves_wide_vectors())
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, _LINEAR)
     )
 
 
-def has_fast_linear(x: Tensor) -> bool:
-    """Whether `fast_linear` may take products of x."""
-    return x.dtype == torch.float32 and not _is_counted() and onednn_outruns_mkl()
+def has_fast_linear(x: Tensor, *, is_wide: bool = False) -> bool:
+    """Whether `fast_linear` may take products of x; ``is_wide`` as `onednn_outruns_mkl` has it."""
+    return x.dtype == torch.float32 and not _is_counted() and onednn_outruns_mkl(is_wide=is_wide)
 
 
-def _by_onednn(x: Tensor) -> bool:
-    """Whether to take products with the rows of x, (heads, n, ...), by oneDNN."""
+def _by_onednn(x: Tensor, sums: Tensor) -> bool:
+    """Whether to take products of (heads, n, ...) with such (heads, E, F) by oneDNN."""
+    return _is_for_onednn(x, max(sums.shape[1:]))
+
+
+def _meets_by_onednn(values: Tensor, parts: Sequence[Tensor]) -> bool:
+    """The same of products that become (heads, E, F)."""
+    return _is_for_onednn(values, max(values.shape[-1], parts[0].shape[-1]))
+
+
+def _is_for_onednn(x: Tensor, width: int) -> bool:
     num_heads, num_tokens, _ = x.shape
-    return (
-        num_heads == 1 and num_tokens >= _LEAST and num_tokens % _WHOLE == 0 and has_fast_linear(x)
-    )
+    has_its_shape = num_heads == 1 and num_tokens >= _LEAST and num_tokens % _WHOLE == 0
+    return has_its_shape and has_fast_linear(x, is_wide=width > _FEW_COLUMNS)
 
 
 def fast_linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -56,7 +72,7 @@ def fast_linear(x: Tensor, weight: Tensor) -> Tensor:
 
 def meet(values: Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """V^T Phi, (heads, E, F), from values (heads, n, E) and each of the parts (heads, n, F)."""
-    if not _by_onednn(values):
+    if not _meets_by_onednn(values, parts):
         values_t = _side_by_side(values).transpose(1, 2)
         return tuple(torch.bmm(values_t, phi) for phi in parts)
     # In one piece first: of rows far apart, the transpose would take five times as long.
@@ -66,7 +82,7 @@ def meet(values: Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 def meet_again(sums: Sequence[Tensor], values: Tensor, parts: Sequence[Tensor]) -> None:
     """Add V^T Phi to each sum."""
-    if _by_onednn(values):
+    if _meets_by_onednn(values, parts):
         for total, more in zip(sums, meet(values, parts), strict=True):
             total.add_(more)
         return
@@ -88,7 +104,7 @@ def add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def read_into(out: Tensor, parts: Sequence[Tensor], sums: Sequence[Tensor]) -> None:
     """As `read`, into (heads, n, E) of the same dtype."""
-    if _by_onednn(parts[0]):
+    if _by_onednn(parts[0], sums[0]):
         out.copy_(read(parts, sums))
         return
     torch.bmm(parts[0], sums[0].transpose(1, 2), out=out)
@@ -98,7 +114,7 @@ def read_into(out: Tensor, parts: Sequence[Tensor], sums: Sequence[Tensor]) -> N
 
 def read(parts: Sequence[Tensor], sums: Sequence[Tensor]) -> Tensor:
     """Phi S^T, summed over parts: (heads, n, F), (heads, E, F) -> (heads, n, E)."""
-    fused = _by_onednn(parts[0])
+    fused = _by_onednn(parts[0], sums[0])
     out = None
     for phi, total in zip(parts, sums, strict=True):
         if not fused:
@@ -114,7 +130,9 @@ def read(parts: Sequence[Tensor], sums: Sequence[Tensor]) -> Tensor:
 
 def spread(values: Tensor, sums: Tensor) -> Tensor:
     """V S: (heads, n, E), (heads, E, F) -> (heads, n, F)."""
-    return fast_linear(values, sums[0].T) if _by_onednn(values) else torch.bmm(values, sums)
+    if _by_onednn(values, sums):
+        return fast_linear(values, sums[0].T)
+    return torch.bmm(values, sums)
 
 
 def project(parts: Sequence[Tensor], columns: Sequence[Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ._engine_processor import has_wide_vectors
+from ._engine_processor import halves_wide_vectors, has_wide_vectors
 from ._engine_products import onednn_outruns_mkl
 from ._engine_threads import Sharing, alone_if_threads_sleep, num_few
 from .base import CallShape
@@ -42,7 +42,7 @@ def room(num_features: int, length: int = 0) -> int:
             glibc keeps as much memory as it was once asked for in one block, and no more.
     """
     has_many_features = num_features > _MANY_FEATURES
-    if has_wide_vectors() or is_short(length):
+    if is_short(length) or (has_wide_vectors() and not halves_wide_vectors()):
         return _TILE // 2 if has_many_features else _TILE
     return _LARGE_TILE if length >= _LARGE_TILE and not has_many_features else _TILE
 
@@ -124,13 +124,14 @@ def plan(
     has_many_features = num_features > _MANY_FEATURES
     apart = apart and num_threads > 1
     share = -(-batch_size * num_heads // num_threads) if apart else num_heads
+    fits_onednn = onednn_outruns_mkl(is_wide=has_many_features)
     if is_short(length):
         halved = backward and (has_wide_vectors() or has_many_features)
         most = room(num_features) // (2 if halved else 1)
         together = min(most // length, share)
     elif num_threads == 1:
         most = room(num_features, length)
-        together = 1 if onednn_outruns_mkl() else max(1, most // length)
+        together = 1 if fits_onednn else max(1, most // length)
     elif not apart:
         is_long = length >= _LARGE_TILE
         most = _LARGE_TILE if is_long and not has_many_features else _TILE
@@ -139,7 +140,7 @@ def plan(
         together = max(num_threads, most // length)
     elif has_many_features:
         most = _TILE
-        together = 1 if onednn_outruns_mkl() else min(max(1, most // length), share)
+        together = 1 if fits_onednn else min(max(1, most // length), share)
     else:
         # 2 MiB each, several results of which glibc gives back, even when nothing is kept.
         is_wide = num_features > _MANY_FEATURES // 2 and length < _LARGE_TILE

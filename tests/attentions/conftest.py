@@ -29,12 +29,13 @@ def qkv():
     return make
 
 
-@pytest.fixture(params=["wide", "wide by MKL", "narrow"])
+@pytest.fixture(params=["wide", "wide by MKL", "halved", "narrow"])
 def wide_vectors(request, monkeypatch):
     """Whether the engine cuts its work for vectors of 512 bits, whatever this processor has."""
     is_wide = request.param != "narrow"
     monkeypatch.setattr(_engine_tiles, "has_wide_vectors", lambda: is_wide)
-    monkeypatch.setattr(_engine_tiles, "onednn_outruns_mkl", lambda: request.param == "wide")
+    monkeypatch.setattr(_engine_tiles, "halves_wide_vectors", lambda: request.param == "halved")
+    monkeypatch.setattr(_engine_tiles, "onednn_outruns_mkl", lambda **_: request.param == "wide")
     _engine_tiles.plan.cache_clear()
     yield is_wide
     _engine_tiles.plan.cache_clear()

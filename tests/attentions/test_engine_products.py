@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from attentions import _engine_processor, _engine_products
-from attentions._engine_processor import is_intel
 from attentions._engine_products import (
     backproject,
     meet,
@@ -27,7 +26,7 @@ def test_products_are_products_whichever_library_takes_them(
 ):
     if by_onednn and not torch.backends.mkldnn.is_available():
         pytest.skip("needs a build of torch with oneDNN")
-    monkeypatch.setattr(_engine_products, "onednn_outruns_mkl", lambda: by_onednn)
+    monkeypatch.setattr(_engine_products, "onednn_outruns_mkl", lambda **_: by_onednn)
     parts = [torch.randn(num_heads, num_tokens, size) for size in (16, 10)]
     sums = [torch.randn(num_heads, E, size) for size in (16, 10)]
     columns = [torch.randn(num_heads, size, 1) for size in (16, 10)]
@@ -51,26 +50,53 @@ def test_products_are_products_whichever_library_takes_them(
         torch.testing.assert_close(total, before + values.mT @ phi, **wide)
 
 
+LINUX = "vendor_id\t: {}\ncpu family\t: {}\nmodel\t\t: 17\n"
+
+
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN in torch")
 @pytest.mark.parametrize(
-    ("told", "processor", "gains"),
+    ("told", "processor", "gains", "gains_if_wide"),
     [
-        ("vendor_id\t: GenuineIntel\n", "", False),
-        ("vendor_id\t: AuthenticAMD\n", "", True),
-        (None, "Intel64 Family 6 Model 207 Stepping 2, GenuineIntel", False),
-        (None, "AMD64 Family 26 Model 2 Stepping 1, AuthenticAMD", True),
+        (LINUX.format("GenuineIntel", 6), "", False, False),
+        (LINUX.format("AuthenticAMD", 26), "", True, True),
+        (LINUX.format("AuthenticAMD", 25), "", False, True),
+        (None, "Intel64 Family 6 Model 207 Stepping 2, GenuineIntel", False, False),
+        (None, "AMD64 Family 26 Model 2 Stepping 1, AuthenticAMD", True, True),
+        (None, "AMD64 Family 25 Model 17 Stepping 1, AuthenticAMD", False, True),
     ],
 )
-def test_onednn_is_for_wide_vectors_that_mkl_does_not_use(told, processor, gains, monkeypatch):
+def test_onednn_is_for_wide_vectors_that_mkl_does_not_use(
+    told, processor, gains, gains_if_wide, monkeypatch
+):
     def read(path):
         if told is None:
             raise FileNotFoundError(path)
         return told
 
-    monkeypatch.setattr(_engine_products, "has_wide_vectors", lambda: True)
     monkeypatch.setattr(_engine_processor.Path, "read_text", read)
     monkeypatch.setattr(_engine_processor.platform, "processor", lambda: processor)
-    monkeypatch.setattr(_engine_products, "is_intel", is_intel.__wrapped__)
-    assert onednn_outruns_mkl.__wrapped__() is gains
-    monkeypatch.setattr(_engine_products, "has_wide_vectors", lambda: False)
-    assert onednn_outruns_mkl.__wrapped__() is False
+    for name in ("is_intel", "halves_wide_vectors"):
+        monkeypatch.setattr(_engine_products, name, getattr(_engine_processor, name).__wrapped__)
+    for is_wide, expected in ((False, gains), (True, gains_if_wide)):
+        for module in (_engine_processor, _engine_products):
+            monkeypatch.setattr(module, "has_wide_vectors", lambda: True)
+        assert onednn_outruns_mkl.__wrapped__(is_wide=is_wide) is expected
+        for module in (_engine_processor, _engine_products):
+            monkeypatch.setattr(module, "has_wide_vectors", lambda: False)
+        assert onednn_outruns_mkl.__wrapped__(is_wide=is_wide) is False
+
+
+def test_only_wide_matrices_go_to_onednn_where_it_gains_by_these_alone(monkeypatch):
+    monkeypatch.setattr(_engine_products, "onednn_outruns_mkl", lambda *, is_wide=False: is_wide)
+    asked = []
+    monkeypatch.setattr(
+        _engine_products,
+        "fast_linear",
+        lambda x, weight: asked.append(weight.shape) or x @ weight.T,
+    )
+    for width in (128, 129):
+        phi, values = torch.randn(1, 512, width), torch.randn(1, 512, E)
+        meet(values, [phi])
+        read([phi], [torch.randn(1, E, width)])
+        spread(values, torch.randn(1, E, width))
+    assert [129 in shape for shape in asked] == [True] * 3
