@@ -29,7 +29,8 @@ class Environment:
     """The machine and the software of a sweep.
 
     Attributes:
-        processor: the model's name, and its vector instructions where they are narrow.
+        processor: the model's name, with family and model where it has no number, and its vector
+            instructions where they are narrow.
         num_cores: cores that this process may use.
         memory_bytes: of the machine, or of the container if that is less.
         versions: of Python and of the libraries that can move a number; None where absent.
@@ -191,21 +192,29 @@ def _version(name: str) -> str | None:
 
 
 def _processor() -> str:
-    """The model's name; with the vectors that torch computes with, where wider ones exist.
+    """The model's name, and what else tells processors of one name apart.
 
-    Virtual processors of several generations bear one name, and differ most in these.
+    Virtual machines of several generations bear one name, such as ``AMD EPYC``: where it has no
+    number, family and model follow, and the vectors that torch computes with where wider ones
+    exist.
     """
+    told = _cpu_info()
+    name = told.get("model name") or platform.processor() or platform.machine()
+    if not re.search(r"\d", name):
+        family, model = told.get("cpu family"), told.get("model")
+        name += f" family {family} model {model}" if family and model else ""
     vectors = hardware.vector_instructions()
-    return f"{_model_name()} ({vectors})" if vectors == "AVX2" else _model_name()
+    return f"{name} ({vectors})" if vectors == "AVX2" else name
 
 
-def _model_name() -> str:
+def _cpu_info() -> dict[str, str]:
+    """What Linux tells of the first processor, by its words; nothing elsewhere."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        first, *_ = Path("/proc/cpuinfo").read_text().split("\n\n")
     except OSError:
-        return platform.processor() or platform.machine()
-    names = re.findall(r"^model name\s*:\s*(.+)$", text, re.M)
-    return names[0] if names else platform.machine()
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {word.strip(): value.strip() for word, _, value in pairs}
 
 
 def _num_cores() -> int:

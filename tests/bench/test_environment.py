@@ -39,11 +39,32 @@ def test_the_engine_and_the_authors_forms_belong_to_a_mechanism():
     }
 
 
+EPYC = {"model name": "AMD EPYC", "cpu family": "25", "model": "17"}
+NUMBERED = EPYC | {"model name": "X 9"}
+
+
 @pytest.mark.parametrize(
-    ("vectors", "name"), [("AVX512", "X 9"), ("AVX2", "X 9 (AVX2)"), ("DEFAULT", "X 9")]
+    ("told", "vectors", "name"),
+    [
+        (NUMBERED, "AVX512", "X 9"),
+        (NUMBERED, "AVX2", "X 9 (AVX2)"),
+        (NUMBERED, "DEFAULT", "X 9"),
+        (EPYC, "AVX512", "AMD EPYC family 25 model 17"),
+        (EPYC | {"cpu family": "26"}, "AVX512", "AMD EPYC family 26 model 17"),
+        (EPYC, "AVX2", "AMD EPYC family 25 model 17 (AVX2)"),
+        ({"model name": "Virtual"}, "AVX512", "Virtual"),
+        ({}, "AVX512", "Arm"),
+    ],
 )
-def test_processors_of_one_name_are_told_apart_by_their_vectors(monkeypatch, vectors, name):
-    monkeypatch.setattr(environment, "_model_name", lambda: "X 9")
+def test_processors_of_one_name_are_told_apart(monkeypatch, told, vectors, name):
+    monkeypatch.setattr(environment, "_cpu_info", lambda: told)
+    monkeypatch.setattr(environment.platform, "processor", lambda: "Arm")
     monkeypatch.setattr("bench.hardware.vector_instructions", lambda: vectors)
     here = environment.current(("cpu",), "retain", {})
     assert here.processor == here.devices["cpu"] == name
+
+
+def test_the_system_tells_of_its_first_processor(monkeypatch):
+    text = "processor\t: 0\nmodel name\t: A B\n\nprocessor\t: 1\nmodel name\t: C\n\n"
+    monkeypatch.setattr(environment.Path, "read_text", lambda path: text)
+    assert environment._cpu_info() == {"processor": "0", "model name": "A B"}
