@@ -141,7 +141,8 @@ _HOW_TO_READ = (
     "The rate of products is that of the fastest library. Torch carries two for its CPU: "
     "`torch.mm` is MKL's, which keeps float32 to AVX2 on processors that are not Intel's, and "
     "oneDNN's uses AVX-512 on all that have it. Where MKL keeps to AVX2, our forms go by oneDNN if "
-    "they can, and published operators by `torch.mm`. In parentheses stands "
+    "they can, and published operators by `torch.mm`; but AMD's family 25 computes AVX-512 in "
+    "halves, and there only wide matrices gain by oneDNN. In parentheses stands "
     "the fraction of a floor at the rate of `torch.mm` alone: what was left to gain for a program "
     "that has no other product. Above 100 our form takes less than that.",
     "A crossover lies on straight lines between the logarithms of measured lengths and ratios; "
