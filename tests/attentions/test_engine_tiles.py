@@ -5,7 +5,7 @@ import torch
 
 from attentions import _engine_tiles
 from attentions._engine_threads import Sharing
-from attentions._engine_tiles import Job, cushion, plan, sharing_of
+from attentions._engine_tiles import Job, cushion, plan, room, sharing_of
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,31 @@ def test_what_threads_that_sleep_share_depends_on_the_work(
     found = sharing_of(*sizes, num_features=num_features, few_operators=few_operators)
     with_wide = Sharing.NONE if narrow is Sharing.NONE else Sharing.JOBS
     assert found is (with_wide if wide_vectors else narrow)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "long", "wide_and_long", "pairs"),
+    [("whole", 2048, 1024, 1), ("halved", 4096, 2048, 2), ("narrow", 4096, 2048, 2)],
+)
+def test_vectors_in_halves_get_the_tiles_of_narrow_ones(
+    vectors, long, wide_and_long, pairs, monkeypatch
+):
+    monkeypatch.setattr(_engine_tiles, "has_wide_vectors", lambda: vectors != "narrow")
+    monkeypatch.setattr(_engine_tiles, "halves_wide_vectors", lambda: vectors == "halved")
+    by_onednn = {"whole": (True, True), "halved": (False, True), "narrow": (False, False)}[vectors]
+    monkeypatch.setattr(
+        _engine_tiles, "onednn_outruns_mkl", lambda *, is_wide=False: by_onednn[is_wide]
+    )
+    assert room(64, 4096) == long
+    assert room(266, 4096) == wide_and_long
+    assert room(64, 512) == 2048
+    cut = {"joint_heads": 1, "num_threads": 1, "apart": False, "may_split": True}
+    plan.cache_clear()
+    first, *_ = plan(1, 8, 1024, num_features=64, **cut)
+    alone, *_ = plan(1, 8, 1024, num_features=266, **cut)
+    plan.cache_clear()
+    assert first.heads == slice(0, pairs)
+    assert alone.heads == slice(0, 2 if vectors == "narrow" else 1)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 5000), (3, 5, 70), (2, 12, 1024), (1, 7, 1), (40, 2, 9)])
