@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from ._engine import is_ordinary
 from ._engine_threads import alone_if_few, alone_if_threads_sleep, run_jobs
+from ._grid import image_of, tokens_of
 
 _ELEMENTS = 2**17
 """Most elements of an image's rows that are multiplied at once."""
@@ -46,16 +47,7 @@ def convolve_grid(
     if by_hand:
         both: tuple[Tensor, Tensor] = _Convolution.apply(tokens, grid, weight, bias)  # type: ignore[no-untyped-call]
         return both
-    return _tokens_of(_convolved(_image_of(tokens, grid), weight, bias)), tokens
-
-
-def _image_of(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, N, C) -> (B, C, rows, columns), in memory as before."""
-    return torch.unflatten(tokens, 1, grid).permute(0, 3, 1, 2)
-
-
-def _tokens_of(image: Tensor) -> Tensor:
-    return image.flatten(2).transpose(1, 2)
+    return tokens_of(_convolved(image_of(tokens, grid), weight, bias)), tokens
 
 
 def _convolved(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -71,17 +63,17 @@ class _Convolution(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.grid = grid
         ctx.save_for_backward(tokens, weight)
-        out = _tokens_of(_convolved(_image_of(tokens, grid), weight, bias)).detach()
+        out = tokens_of(_convolved(image_of(tokens, grid), weight, bias)).detach()
         return out, tokens
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
         tokens, weight = ctx.saved_tensors
-        image, grad = _image_of(tokens, ctx.grid), _image_of(grads[0], ctx.grid)
+        image, grad = image_of(tokens, ctx.grid), image_of(grads[0], ctx.grid)
         if torch.is_grad_enabled():
             d_image, d_weight, d_bias = _differentiable_gradients(image, weight, grad)
-            return _tokens_of(d_image) + grads[1], None, d_weight, d_bias
-        d_tokens = _tokens_of(_convolved(grad, weight.flip(2, 3), None))
+            return tokens_of(d_image) + grads[1], None, d_weight, d_bias
+        d_tokens = tokens_of(_convolved(grad, weight.flip(2, 3), None))
         with alone_if_few(d_tokens):
             d_tokens.add_(grads[1])
         is_one_block = image.numel() <= _ELEMENTS

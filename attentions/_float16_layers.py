@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ._grid import convolve_on_grid
+from ._grid import convolve_on_grid, image_of, tokens_of
 from ._norms import Norm
 from ._precision import widen, without_autocast
 from ._reduced_grid import ReducedGrid
@@ -80,10 +80,9 @@ def shrink(x: Tensor, convolution: nn.Conv2d, norm: Norm, grid: tuple[int, int])
     """A strided convolution with a bias, and a norm: (B, N, C) -> (B, M, C)."""
     if not _was_widened(x, convolution):
         return norm(convolve_on_grid(x, convolution, grid))  # type: ignore[no-any-return]
-    image = torch.unflatten(x.transpose(1, 2), 2, grid)
     weight, bias = widen(convolution.weight), widen(cast(Tensor, convolution.bias))
-    shrunk = functional.conv2d(image, weight, bias, stride=convolution.stride)
-    return normalise(shrunk.flatten(2).transpose(1, 2), norm)
+    shrunk = functional.conv2d(image_of(x, grid), weight, bias, stride=convolution.stride)
+    return normalise(tokens_of(shrunk), norm)
 
 
 def normalise(x: Tensor, norm: Norm) -> Tensor:

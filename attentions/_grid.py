@@ -6,10 +6,24 @@ import torch
 from torch import Tensor, nn
 
 
+def image_of(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, N, channels) -> (B, channels, rows, columns), in memory as before.
+
+    The grid comes before the channels move. The other way round, an image alone in its batch has
+    strides by which torch does not see that channels come last in memory: it copies the image into
+    the other order, which can take several times as long as what is done with it.
+    """
+    return torch.unflatten(tokens, 1, grid).permute(0, 3, 1, 2)
+
+
+def tokens_of(image: Tensor) -> Tensor:
+    """(B, channels, rows, columns) -> (B, N, channels), row by row."""
+    return image.flatten(2).transpose(1, 2)
+
+
 def convolve_on_grid(x: Tensor, convolution: nn.Conv2d, grid: tuple[int, int]) -> Tensor:
     """(B, N, channels) -> (B, N', channels'): tokens become an image, are convolved, and return."""
-    image = torch.unflatten(x.transpose(1, 2), 2, grid)  # (B, channels, rows, columns)
-    return convolution(image).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
+    return tokens_of(convolution(image_of(x, grid)))
 
 
 def depthwise(channels: int, kernel_size: int) -> nn.Conv2d:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ._grid import image_of, tokens_of
 from ._precision import widen, without_autocast
 
 F = TypeVar("F", bound=Callable[..., Tensor])
@@ -47,13 +48,12 @@ def wide_linear(x: Tensor, layer: nn.Linear) -> Tensor:
 
 def wide_depthwise(x: Tensor, convolution: nn.Conv2d, grid: tuple[int, int]) -> Tensor:
     """A `_grid.depthwise` convolution of tokens, (B, N, C) -> (B, N, C), in wide precision."""
-    image = torch.unflatten(x.transpose(1, 2), 2, grid)  # (B, C, rows, columns)
     bias = None if convolution.bias is None else widen(convolution.bias)
     out = functional.conv2d(
-        image,
+        image_of(x, grid),
         widen(convolution.weight),
         bias,
         padding=convolution.weight.shape[-1] // 2,
         groups=convolution.groups,
     )
-    return out.flatten(2).transpose(1, 2)
+    return tokens_of(out)

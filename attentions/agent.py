@@ -15,7 +15,7 @@ from ._checks import equal_lengths, fills_grid, flag, one_of, whole
 from ._class_token import add_on_grid, grid_beside, reference_add_on_grid
 from ._engine_forms import official_layout
 from ._float16_layers import convolve, float16_in_float32, project
-from ._grid import depthwise, reference_depthwise
+from ._grid import depthwise, image_of, reference_depthwise, tokens_of
 from ._heads import merge_heads, split_heads
 from ._precision import in_wide_precision, widen
 from ._two_forms import ours_or_official
@@ -147,9 +147,9 @@ class Agent(Attention):
         )
 
     def _agents(self, q: Tensor) -> Tensor:
-        on_grid = q[..., self.num_beside :, :].flatten(0, 1).transpose(1, 2)
-        pooled = functional.adaptive_avg_pool2d(torch.unflatten(on_grid, 2, self.grid), self.side)
-        return torch.unflatten(pooled.flatten(2).transpose(1, 2), 0, q.shape[:2])
+        on_grid = image_of(q[..., self.num_beside :, :].flatten(0, 1), self.grid)
+        pooled = tokens_of(functional.adaptive_avg_pool2d(on_grid, self.side))
+        return torch.unflatten(pooled, 0, q.shape[:2])
 
     def _key_bias(
         self, table: Tensor, by_row: Tensor, by_column: Tensor, *beside: Tensor

@@ -29,16 +29,6 @@ def check_image(x: Tensor, image_size: int) -> None:
         )
 
 
-def to_tokens(image: Tensor) -> Tensor:
-    """(B, C, rows, columns) -> (B, N, C), row by row."""
-    return image.flatten(2).transpose(1, 2)
-
-
-def to_image(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, N, C) -> (B, C, rows, columns)."""
-    return torch.unflatten(tokens.transpose(1, 2), 2, grid)
-
-
 class DropPath(nn.Module):
     """Stochastic depth: while training, a sample's branch is left out, else scaled to make good.
 

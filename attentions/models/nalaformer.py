@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .._grid import image_of, tokens_of
 from ..base import Attention, Geometry
 from ..nala_vanilla import NalaVanilla
 from ._parts import (
@@ -16,8 +17,6 @@ from ._parts import (
     check_image,
     drop_path_rates,
     start_narrow,
-    to_image,
-    to_tokens,
 )
 from ._swap import Swap
 from .catalogue import ModelInfo
@@ -107,8 +106,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        hidden = to_image(functional.gelu(self.fc1(x)), grid)
-        return self.fc2(to_tokens(hidden + self.dwconv(hidden)))  # type: ignore[no-any-return]
+        hidden = image_of(functional.gelu(self.fc1(x)), grid)
+        return self.fc2(tokens_of(hidden + self.dwconv(hidden)))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
@@ -145,11 +144,11 @@ class Block(nn.Module):
         """(B, C, rows, columns) -> (B, C, rows, columns)."""
         grid = (x.shape[2], x.shape[3])
         x = x + self.cpe1(x)
-        mixed = self.scale1 * self.mixer(self.norm1(to_tokens(x)))
-        x = x + to_image(self.drop_path(mixed), grid)
+        mixed = self.scale1 * self.mixer(self.norm1(tokens_of(x)))
+        x = x + image_of(self.drop_path(mixed), grid)
         x = x + self.cpe2(x)
-        fed = self.scale2 * self.ffn(self.norm2(to_tokens(x)), grid)
-        return x + to_image(self.drop_path(fed), grid)
+        fed = self.scale2 * self.ffn(self.norm2(tokens_of(x)), grid)
+        return x + image_of(self.drop_path(fed), grid)
 
 
 def _stem(channels: int) -> nn.Sequential:
@@ -212,7 +211,7 @@ class NalaFormer(nn.Module):
         x = self.stages[0](self.stem(x))
         for merge, stage in zip(self.merges, self.stages[1:], strict=True):
             x = stage(merge(x))
-        features = to_image(self.proj(to_tokens(x)), (x.shape[2], x.shape[3]))
+        features = image_of(self.proj(tokens_of(x)), (x.shape[2], x.shape[3]))
         pooled = functional.silu(self.norm(features)).mean(dim=(2, 3))
         return self.head(pooled)  # type: ignore[no-any-return]
 

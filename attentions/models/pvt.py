@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .._grid import image_of, tokens_of
 from .._heads import merge_heads, split_heads
 from .._reduced_grid import ReducedGrid
 from ..base import Attention
 from ..layer import MultiHeadAttention
-from ._parts import DropPath, check_image, drop_path_rates, start_narrow, to_image, to_tokens
+from ._parts import DropPath, check_image, drop_path_rates, start_narrow
 from ._swap import Swap
 from .catalogue import ModelInfo
 
@@ -118,8 +119,8 @@ class Stage(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, inward, patch * rows, patch * columns) -> (B, C, rows, columns)."""
-        tokens = self.norm(to_tokens(self.embed(image))) + self.position
-        return to_image(self.blocks(tokens), self.grid)
+        tokens = self.norm(tokens_of(self.embed(image))) + self.position
+        return image_of(self.blocks(tokens), self.grid)
 
 
 class PyramidTransformer(nn.Module):

@@ -10,15 +10,7 @@ from attentions.models._parts import (
     drop_path_rates,
     outside_cores,
     start_narrow,
-    to_image,
-    to_tokens,
 )
-
-
-def test_tokens_become_the_image_that_they_were():
-    image = torch.randn(2, 5, 3, 4)
-    assert to_tokens(image)[:, 1].equal(image[:, :, 0, 1])
-    assert to_image(to_tokens(image), (3, 4)).equal(image)
 
 
 def test_rates_grow_in_equal_steps_over_all_stages():
