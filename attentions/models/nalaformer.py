@@ -11,13 +11,7 @@ from torch.nn import functional
 from .._grid import image_of, tokens_of
 from ..base import Attention, Geometry
 from ..nala_vanilla import NalaVanilla
-from ._parts import (
-    DropPath,
-    GatedMixer,
-    check_image,
-    drop_path_rates,
-    start_narrow,
-)
+from ._parts import DropPath, GatedMixer, check_image, drop_path_rates, start_narrow
 from ._swap import Swap
 from .catalogue import ModelInfo
 

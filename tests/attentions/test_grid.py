@@ -3,13 +3,7 @@ import torch
 from torch import nn
 
 from attentions import Geometry, build_attention
-from attentions._grid import (
-    convolve_on_grid,
-    depthwise,
-    image_of,
-    reference_depthwise,
-    tokens_of,
-)
+from attentions._grid import convolve_on_grid, depthwise, image_of, reference_depthwise, tokens_of
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
