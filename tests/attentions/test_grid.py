@@ -38,7 +38,8 @@ def test_torch_sees_that_channels_come_last_and_keeps_them_there(batch_size):
 
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_agents_are_pooled_without_a_copy_of_the_queries(num_heads):
-    attention = build_attention("agent", Geometry(num_heads=num_heads, head_dim=16, seq_len=64), num_agents=4)
+    geometry = Geometry(num_heads=num_heads, head_dim=16, seq_len=64)
+    attention = build_attention("agent", geometry, num_agents=4)
     q = torch.randn(1, num_heads, 64, 16)
     assert "aten::copy_" not in _operators(lambda: attention._agents(q))
 
