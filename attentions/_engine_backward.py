@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._engine_forward import above_floor, normalisers, rotate_, rotated, turn_of
+from ._engine_forward import above_floor, lift_of, normalisers, rotate_, rotated, turn_of
 from ._engine_kernel import Kernel, Reading, Sums
 from ._engine_maps import FeatureMap, Parts, Pull
-from ._engine_products import backproject, meet, meet_again, read, read_into, spread
+from ._engine_products import backproject, meet, meet_again, project, read, read_into, spread
 from ._engine_tiles import Job, store, tokens_of, widened
 
 
@@ -39,6 +39,8 @@ def query_gradients(
     """
     queries, d_outputs, d_queries = job.of(q), job.of(grad_out), job.of(grad_q)
     mine = [weight[job.heads] for weight in weights]
+    floor = kernel.queries.floor
+    lifts = [lift_of(kernel, reading.sums) for reading in readings]
     d_local: list[Sums] = []
     d_weights = [torch.zeros_like(weight) for weight in mine]
     for tokens in job.tiles():
@@ -49,9 +51,9 @@ def query_gradients(
         d_parts: list[Tensor] = []
         shares: list[Tensor | None] = []  # c, of each reading
         found = []  # dS, of each reading's contexts
-        for index, reading in enumerate(readings):
+        for index, (reading, lift) in enumerate(zip(readings, lifts, strict=True)):
             g = d_out[..., reading.columns]
-            divisor = normalisers(kernel, parts, reading.sums)
+            divisor = normalisers(kernel, parts, reading.sums, lift)
             if divisor is not None:
                 moves = above_floor(kernel, divisor)
                 divisor.reciprocal_()
@@ -60,10 +62,16 @@ def query_gradients(
                 meet_again(d_local[index].contexts, g, turned)
             else:
                 found.append(meet(g, turned))
+            if floor:
+                d_context = d_local[index].contexts[0] if d_local else found[index][0]
+                d_context.add_(g.sum(dim=1).unsqueeze(-1), alpha=floor)
             d_read = [spread(g, context) for context in reading.sums.contexts]
             share = None
             if divisor is not None:
-                share = _dot(d_read, turned).mul_(divisor).neg_()
+                share = _dot(d_read, turned)
+                if lift is not None:
+                    share.add_(project((g,), (lift.row.transpose(1, 2),)))
+                share.mul_(divisor).neg_()
                 if moves is not None:
                     share.mul_(moves)
             shares.append(share)
@@ -72,7 +80,7 @@ def query_gradients(
             )
         rotate_(d_parts, turn_of(turn_back, job, tokens))
         d_key_sums = [
-            _through_normaliser(reading.sums, parts, share, d_parts)
+            _through_normaliser(reading.sums, parts, share, d_parts, floor)
             for reading, share in zip(readings, shares, strict=True)
         ]
         if d_local:
@@ -87,14 +95,17 @@ def query_gradients(
 
 
 def _through_normaliser(
-    sums: Sums, parts: Parts, share: Tensor | None, d_parts: Sequence[Tensor]
+    sums: Sums, parts: Parts, share: Tensor | None, d_parts: Sequence[Tensor], floor: float
 ) -> tuple[Tensor, ...]:
     """Add c z to the gradients of the features; returns dz. Nothing and zeros, if none divides."""
     if share is None:
         return tuple(torch.zeros_like(key_sum) for key_sum in sums.key_sums)
     for d_part, key_sum in zip(d_parts, sums.key_sums, strict=True):
         d_part.addcmul_(share, key_sum.transpose(1, 2))
-    return tuple(backproject(part, share) for part in parts)
+    found = tuple(backproject(part, share) for part in parts)
+    if floor:
+        found[0].add_(share.sum(dim=1, keepdim=True), alpha=floor)
+    return found
 
 
 def key_gradients(
@@ -118,15 +129,23 @@ def key_gradients(
     mine = [weight[job.heads] for weight in weights]
     peaks = [] if peak is None else [peak[job.row, job.heads]]
     d_weights = [torch.zeros_like(weight) for weight in mine]
+    row = None
+    if kernel.keys.floor:
+        (d_context,) = d_sums.contexts
+        row = d_context.sum(dim=-1).mul_(kernel.keys.floor).unsqueeze(1)
     for tokens in job.tiles():
         value = widened(tokens_of(values, tokens))
         key = widened(tokens_of(keys, tokens))
         parts, pull = _linearised(kernel.keys, key, job, tokens, [*mine, *peaks], features)
         turned = rotated(parts, turn_of(kernel.turn, job, tokens))
         if value.dtype == v.dtype:
-            read_into(tokens_of(d_values, tokens), turned, d_sums.contexts)
+            d_value = tokens_of(d_values, tokens)
+            read_into(d_value, turned, d_sums.contexts)
+            if row is not None:
+                d_value.add_(row)
         else:
-            store(read(turned, d_sums.contexts), tokens_of(d_values, tokens))
+            d_value = read(turned, d_sums.contexts)
+            store(d_value if row is None else d_value.add_(row), tokens_of(d_values, tokens))
         d_parts = [spread(value, context) for context in d_sums.contexts]
         rotate_(d_parts, turn_of(turn_back, job, tokens))
         for d_part, d_key_sum in zip(d_parts, d_sums.key_sums, strict=True):

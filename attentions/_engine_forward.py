@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ._engine_kernel import Kernel, Reading, Sums
 from ._engine_maps import Parts, PeakedMap
-from ._engine_products import meet, meet_again, project, read, read_into
+from ._engine_products import is_read_into, meet, meet_again, project, read, read_into
 from ._engine_tiles import Job, tokens_of, widened
 
 
@@ -114,31 +114,72 @@ def read_queries(
     """
     queries, outputs = job.of(q), job.of(out.tensor)
     mine = [weight[job.heads] for weight in weights]
+    lifts = [lift_of(kernel, reading.sums) for reading in readings]
     for tokens in job.tiles():
         parts = kernel.queries.features(widened(tokens_of(queries, tokens)), tokens, *mine)
-        divisors = [normalisers(kernel, parts, r.sums) for r in readings]
+        divisors = [
+            normalisers(kernel, parts, reading.sums, lift)
+            for reading, lift in zip(readings, lifts, strict=True)
+        ]
         parts = _turned(kernel, job, tokens, parts, kept)
-        for reading, divisor in zip(readings, divisors, strict=True):
+        for reading, lift, divisor in zip(readings, lifts, divisors, strict=True):
             target = tokens_of(outputs, tokens)[..., reading.columns]
-            if divisor is None and parts[0].dtype == target.dtype and not out.adds:
+            if not out.adds and is_read_into(target, parts, reading.sums.contexts):
+                # Its memory, in no cache yet, is fetched while the product is computed.
                 read_into(target, parts, reading.sums.contexts)
-                continue
-            numerator = read(parts, reading.sums.contexts)
-            if divisor is None:
-                target.add_(numerator) if out.adds else target.copy_(numerator)
-            elif out.adds:
-                target.addcmul_(numerator, divisor.reciprocal_())
-            elif numerator.dtype == target.dtype:
-                torch.mul(numerator, divisor.reciprocal_(), out=target)
+                numerator = target
             else:
-                target.copy_(numerator.mul_(divisor.reciprocal_()))
+                numerator = read(parts, reading.sums.contexts)
+            if lift is not None:
+                numerator.add_(lift.row)
+            _put(target, numerator, divisor, adds=out.adds)
 
 
-def normalisers(kernel: Kernel, parts: Parts, sums: Sums) -> Tensor | None:
+def _put(target: Tensor, numerator: Tensor, divisor: Tensor | None, *, adds: bool) -> None:
+    """Write or add what is left after the division; the numerator may be the target itself."""
+    if divisor is None:
+        target.add_(numerator) if adds else target.copy_(numerator)
+        return
+    factor = divisor.reciprocal_()
+    if adds:
+        target.addcmul_(numerator, factor)
+    elif numerator.dtype == target.dtype:
+        torch.mul(numerator, factor, out=target)
+    else:
+        target.copy_(numerator.mul_(factor))
+
+
+@dataclass(frozen=True)
+class Lift:
+    """What the floor of the queries' features adds.
+
+    Attributes:
+        row: to each numerator, (heads, 1, E).
+        weight: to each normaliser, (heads, 1, 1).
+    """
+
+    row: Tensor
+    weight: Tensor
+
+
+def lift_of(kernel: Kernel, sums: Sums) -> Lift | None:
+    """That of some heads; None without a floor."""
+    floor = kernel.queries.floor
+    if not floor:
+        return None
+    (context,), (key_sum,) = sums.contexts, sums.key_sums
+    row = context.sum(dim=-1).mul_(floor).unsqueeze(1)
+    return Lift(row, key_sum.sum(dim=1, keepdim=True).mul_(floor))
+
+
+def normalisers(kernel: Kernel, parts: Parts, sums: Sums, lift: Lift | None) -> Tensor | None:
     """Z . phi(q) + eps, (heads, n, 1); None if nothing divides."""
     if kernel.eps is None:
         return None
-    return floored_(kernel, project(parts, sums.key_sums).add_(kernel.eps))
+    total = project(parts, sums.key_sums)
+    if lift is not None:
+        total.add_(lift.weight)
+    return floored_(kernel, total.add_(kernel.eps) if kernel.eps else total)
 
 
 def floored_(kernel: Kernel, normaliser: Tensor) -> Tensor:

@@ -22,12 +22,16 @@ class FeatureMap(ABC):
     """phi of one side. Stateless; what is learned comes as ``weights``, (heads, 1, ...) each.
 
     Attributes:
+        floor: a number that the engine adds to all features; those of `features` and `linearised`
+            are without. What it adds to a product is a row, which takes no pass over the features.
+            Of queries and of a `PeakedMap`, in a single part; with no turn, and not causal.
         keeps: whether there is a `linearised_from`.
         copies_alive: how many times the memory of a tile's features is in use where gradients are
             pulled back, features and their gradients included, if that is much; else 0. See
             `_engine_tiles.cushion`.
     """
 
+    floor: float = 0.0
     keeps: ClassVar[bool] = False
     copies_alive: ClassVar[int] = 0
 
@@ -82,8 +86,6 @@ class PeakedMap(FeatureMap):
     While keys are read, the peak so far is used, and the sums are scaled down as it rises.
     `features` and `linearised` get the final peak as their last weight; no gradient goes to it.
     """
-
-    floor: float = 0.0
 
     @abstractmethod
     def rising(

@@ -53,10 +53,11 @@ class _Exponentials:
     def of(cls, projection: Tensor, dtype: torch.dtype) -> _Exponentials:
         return cls(RandomProjection.of(projection, dtype, unit=log_base(math.e)))
 
-    def half_square(self, x: Tensor) -> Tensor:
+    def below(self, peak: Tensor, x: Tensor, logits: Tensor) -> Tensor:
+        """From ``logits``, W' x, which are written over; the peak is in their units."""
         scale = log_base(math.e) / (2 * math.sqrt(x.shape[-1]))
-        norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return norm.square_().mul_(scale)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return power_(logits.sub_(torch.addcmul(peak, norm, norm, value=scale)))
 
     def pull(self, x: Tensor, base: Tensor, grad: Tensor) -> Tensor:
         """The gradient of x for that of base, which is written over; none through the peak."""
@@ -67,10 +68,10 @@ class _Exponentials:
 
 @dataclass(frozen=True)
 class PositiveQueries(FeatureMap):
-    """exp(c W q - c^2 ||q||^2 / 2 - max) + eps, the maximum over the features of a query."""
+    """exp(c W q - c^2 ||q||^2 / 2 - max) + floor, the maximum over the features of a query."""
 
     exponentials: _Exponentials
-    eps: float
+    floor: float
     keeps = True
     copies_alive = 4
 
@@ -81,24 +82,18 @@ class PositiveQueries(FeatureMap):
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part of F features."""
-        return (self._base(x).add_(self.eps),)
+        logits = self.exponentials.project(x)
+        return (self.exponentials.below(logits.amax(dim=-1, keepdim=True), x, logits),)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
-        """The derivative of an exponential is itself."""
-        base = self._base(x)
-        return (base + self.eps,), lambda grads: (self.exponentials.pull(x, base, grads[0]),)
+        """See `linearised_from`."""
+        return self.linearised_from(x, self.features(x, tokens), tokens)
 
     def linearised_from(
         self, x: Tensor, kept: Parts, tokens: slice, *weights: Tensor
     ) -> tuple[Parts, Pull]:
-        """The same; what adding eps rounded away is nothing beside eps."""
-        base = kept[0] - self.eps
-        return kept, lambda grads: (self.exponentials.pull(x, base, grads[0]),)
-
-    def _base(self, x: Tensor) -> Tensor:
-        logits = self.exponentials.project(x)
-        peak = logits.amax(dim=-1, keepdim=True)
-        return power_(logits.sub_(peak.add_(self.exponentials.half_square(x))))
+        """The derivative of an exponential is itself."""
+        return kept, lambda grads: (self.exponentials.pull(x, kept[0], grads[0]),)
 
 
 @dataclass(frozen=True)
@@ -125,23 +120,20 @@ class PositiveKeys(PeakedMap):
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part of F features, below the final peak."""
-        return (self._base(x, self.exponentials.project(x), weights[-1]).add_(self.floor),)
+        return (self._base(x, self.exponentials.project(x), weights[-1]),)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
         """See `linearised_from`."""
-        base = self._base(x, self.exponentials.project(x), weights[-1])
-        return self.linearised_from(x, (base,), tokens)
+        return self.linearised_from(x, self.features(x, tokens, *weights), tokens)
 
     def linearised_from(
         self, x: Tensor, kept: Parts, tokens: slice, *weights: Tensor
     ) -> tuple[Parts, Pull]:
         """As for the queries."""
-        (base,) = kept
-        return (base + self.floor,), lambda grads: (self.exponentials.pull(x, base, grads[0]),)
+        return kept, lambda grads: (self.exponentials.pull(x, kept[0], grads[0]),)
 
     def _base(self, x: Tensor, logits: Tensor, peak: Tensor) -> Tensor:
-        off = self.exponentials.half_square(x).add_(peak * log_base(math.e))
-        return power_(logits.sub_(off))
+        return self.exponentials.below(peak * log_base(math.e), x, logits)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 Torch's `mm` is MKL's, which keeps to AVX2 on processors that are not Intel's, while oneDNN, which
 torch carries as well, uses AVX-512 on all that have it. So there, float32 goes through oneDNN where
 it can; on Intel's own, MKL is the faster one, and so it is where vectors of 512 bits are computed
-in halves, but for wide matrices. OneDNN compiles a kernel per shape, hence only for token counts
-that come again and again.
+in halves, but for tokens times a wide matrix. OneDNN compiles a kernel per shape, hence only for
+token counts that come again and again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _LEAST = 512
 """... and no fewer."""
 _FEW_COLUMNS = 128
 """A matrix with more is wide."""
+_LARGE_HEAD = 2**16
+"""Elements of a head; where there are more, calls by head are worth their time."""
 
 _LINEAR = "_linear_pointwise"
 
@@ -54,8 +56,13 @@ def _by_onednn(x: Tensor, sums: Tensor) -> bool:
 
 
 def _meets_by_onednn(values: Tensor, parts: Sequence[Tensor]) -> bool:
-    """The same of products that become (heads, E, F)."""
-    return _is_for_onednn(values, max(values.shape[-1], parts[0].shape[-1]))
+    """The same of products that become (heads, E, F).
+
+    OneDNN needs a transposed copy of the values for these, MKL does not. Where MKL's vectors are as
+    fast, that copy is lost time.
+    """
+    width = max(values.shape[-1], parts[0].shape[-1])
+    return not halves_wide_vectors() and _is_for_onednn(values, width)
 
 
 def _is_for_onednn(x: Tensor, width: int) -> bool:
@@ -102,6 +109,12 @@ def add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.baddbmm(total, a, b, out=total)
 
 
+def is_read_into(out: Tensor, parts: Sequence[Tensor], sums: Sequence[Tensor]) -> bool:
+    """Whether `read_into` writes nowhere else first, and all heads at once."""
+    at_once = len(out) == 1 or out.is_contiguous()
+    return at_once and out.dtype == parts[0].dtype and not _by_onednn(parts[0], sums[0])
+
+
 def read_into(out: Tensor, parts: Sequence[Tensor], sums: Sequence[Tensor]) -> None:
     """As `read`, into (heads, n, E) of the same dtype."""
     if _by_onednn(parts[0], sums[0]):
@@ -139,9 +152,10 @@ def project(parts: Sequence[Tensor], columns: Sequence[Tensor]) -> Tensor:
     """Phi z, summed over parts: (heads, n, F), (heads, F, 1) -> (heads, n, 1)."""
     total = None
     for phi, column in zip(parts, columns, strict=True):
-        # A batched product with a single column takes several times as long as the sum.
         if phi.shape[0] == 1 or _is_counted():
             more = phi @ column
+        elif _is_large(phi):
+            more = torch.stack([a @ b for a, b in zip(phi, column, strict=True)])
         else:
             more = (phi * column.transpose(1, 2)).sum(dim=-1, keepdim=True)
         total = more if total is None else total.add_(more)
@@ -153,7 +167,18 @@ def backproject(phi: Tensor, column: Tensor) -> Tensor:
     """Phi^T c: (heads, n, F), (heads, n, 1) -> (heads, F, 1)."""
     if phi.shape[0] == 1 or _is_counted():
         return phi.transpose(1, 2) @ column
+    if _is_large(phi):
+        return torch.stack([a.T @ b for a, b in zip(phi, column, strict=True)])
     return (phi * column).sum(dim=1).unsqueeze(-1)
+
+
+def _is_large(phi: Tensor) -> bool:
+    """Whether products with a column are best taken head by head.
+
+    A batched one takes several times as long, and to multiply and then sum is two passes. But
+    these several threads can share, and a call for each head takes its time as well.
+    """
+    return phi.shape[1] * phi.shape[2] > _LARGE_HEAD and torch.get_num_threads() == 1
 
 
 def _is_counted() -> bool:

@@ -201,7 +201,7 @@ class Flatten(Attention):
         dim = shape.head_dim
         if self.kernel.implementation == "auto":
             tiles = 10.0 if backward else None
-            return tile_elements(shape, dim, forward_maps=4, backward_maps=tiles)
+            return tile_elements(shape, dim, forward_maps=3, backward_maps=tiles)
         maps = 4.5 if backward else None
         return kernel_elements(shape, dim, forward_maps=1, backward_maps=maps)
 

@@ -1,5 +1,9 @@
 """How near a form comes to the least time of its machine, by the fastest product and by torch.mm's.
 
+That time is of its products and of one pass over its inputs and output, one after the other. A
+kernel that did both at once could take less, down to the longer of the two, which is what a
+leaderboard's `roofline_fraction` asks for; a row of operators, as all forms here are, cannot.
+
 Two libraries make products here, and one may be twice as fast. The first fraction says what the
 machine could do; the second what is left of it to a program that only calls ``torch.mm``, as
 published code does.
@@ -11,16 +15,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bench.metrics import evaluate
-from bench.record import Record
+from bench.metrics.roofline import floors_s
+from bench.record import Record, Speed
+from bench.statistics import median
 
 MM = "torch.mm"
 
 
 def floor_fraction(record: Record) -> float | None:
     """The least time over the median; None without a calibration."""
-    value = evaluate(record, ["roofline_fraction"])["roofline_fraction"]
-    return value if isinstance(value, float) else None
+    sides = floors_s(record)
+    latency_s = median(record.result.latency_s) if isinstance(record.result, Speed) else None
+    return sum(sides.values()) / latency_s if sides and latency_s else None
 
 
 def floor_fraction_by_mm(record: Record) -> float | None:

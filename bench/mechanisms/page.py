@@ -134,10 +134,10 @@ _HOW_TO_READ = (
     "than six rounds, as long calls of softmax are. `default` is the C library's allocator as it "
     "comes, `retain` keeps freed memory. Entries that own their projections are timed with them, "
     "as layers, beside softmax with projections. A gap is what was not measured.",
-    "The floor is the least time that this machine needs: the products, or one pass over the "
-    "inputs where that takes longer, at the rates of `python -m bench.calibrate` (and the same "
-    "with `run.allocator=default`), which are the last table. It knows of no exponential and no "
-    "power, so 100 % cannot be reached. Without a calibration there is no such table.",
+    "The floor is the least time that operators need here: the products, and then one pass over "
+    "inputs and output, at the rates of `python -m bench.calibrate` (and the same with "
+    "`run.allocator=default`), which are the last table. It knows of no exponential and no power, "
+    "so 100 % cannot be reached. Without a calibration there is no such table.",
     "The rate of products is that of the fastest library. Torch carries two for its CPU: "
     "`torch.mm` is MKL's, which keeps float32 to AVX2 on processors that are not Intel's, and "
     "oneDNN's uses AVX-512 on all that have it. Where MKL keeps to AVX2, our forms go by oneDNN if "

@@ -72,10 +72,24 @@ def arithmetic_intensity(record: Record) -> float | None:
     return record.result.flops / num_bytes
 
 
+def floors_s(record: Record) -> dict[str, float]:
+    """Seconds of ``memory`` and of ``compute``; empty where one of them is not known."""
+    ceilings, num_bytes = _ceilings(record), _min_bytes(record)
+    if not ceilings or num_bytes is None or not isinstance(record.result, Speed):
+        return {}
+    if record.result.flops is None:
+        return {}
+    work = record.cell.kernel
+    return {
+        "memory": num_bytes / max(_bytes_per_s(one, num_bytes, work) for one in ceilings),
+        "compute": record.result.flops / max(one["flops_per_s"] for one in ceilings),
+    }
+
+
 @register_metric("floor_s", better="lower")
 def floor_s(record: Record) -> float | None:
     """Seconds that a call takes at least on its machine; None without a calibration."""
-    floors = _floors(record)
+    floors = floors_s(record)
     return max(floors.values()) if floors else None
 
 
@@ -91,22 +105,8 @@ def roofline_fraction(record: Record) -> float | None:
 
 def bound(record: Record) -> str | None:
     """Which side sets the floor, ``compute`` or ``memory``; None without a calibration."""
-    floors = _floors(record)
+    floors = floors_s(record)
     return max(floors, key=lambda side: floors[side]) if floors else None
-
-
-def _floors(record: Record) -> dict[str, float]:
-    """Seconds by side; empty where one of them is not known."""
-    ceilings, num_bytes = _ceilings(record), _min_bytes(record)
-    if not ceilings or num_bytes is None or not isinstance(record.result, Speed):
-        return {}
-    if record.result.flops is None:
-        return {}
-    work = record.cell.kernel
-    return {
-        "memory": num_bytes / max(_bytes_per_s(one, num_bytes, work) for one in ceilings),
-        "compute": record.result.flops / max(one["flops_per_s"] for one in ceilings),
-    }
 
 
 def _ceilings(record: Record) -> list[Mapping[str, Any]]:

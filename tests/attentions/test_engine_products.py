@@ -27,6 +27,7 @@ def test_products_are_products_whichever_library_takes_them(
     if by_onednn and not torch.backends.mkldnn.is_available():
         pytest.skip("needs a build of torch with oneDNN")
     monkeypatch.setattr(_engine_products, "onednn_outruns_mkl", lambda **_: by_onednn)
+    monkeypatch.setattr(_engine_products, "halves_wide_vectors", lambda: False)
     parts = [torch.randn(num_heads, num_tokens, size) for size in (16, 10)]
     sums = [torch.randn(num_heads, E, size) for size in (16, 10)]
     columns = [torch.randn(num_heads, size, 1) for size in (16, 10)]
@@ -48,6 +49,15 @@ def test_products_are_products_whichever_library_takes_them(
     for total, before, alone, phi in zip(totals, sums, met, parts, strict=True):
         torch.testing.assert_close(alone, values.mT @ phi, **wide)
         torch.testing.assert_close(total, before + values.mT @ phi, **wide)
+
+
+@pytest.mark.parametrize("large_head", [0, 2**30])
+def test_products_with_a_column_are_the_same_head_by_head(large_head, monkeypatch):
+    monkeypatch.setattr(_engine_products, "_LARGE_HEAD", large_head)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    phi, column, share = (torch.randn(3, *size) for size in ((20, 7), (7, 1), (20, 1)))
+    torch.testing.assert_close(project([phi, phi], [column, column]), 2 * phi @ column)
+    torch.testing.assert_close(backproject(phi, share), phi.mT @ share)
 
 
 LINUX = "vendor_id\t: {}\ncpu family\t: {}\nmodel\t\t: 17\n"
@@ -86,8 +96,13 @@ def test_onednn_is_for_wide_vectors_that_mkl_does_not_use(
         assert onednn_outruns_mkl.__wrapped__(is_wide=is_wide) is False
 
 
-def test_only_wide_matrices_go_to_onednn_where_it_gains_by_these_alone(monkeypatch):
+@pytest.mark.parametrize(("halves", "num_products"), [(False, 3), (True, 2)])
+def test_only_wide_matrices_go_to_onednn_where_it_gains_by_these_alone(
+    halves, num_products, monkeypatch
+):
+    """And what becomes a matrix does not, where MKL is as fast and needs no transposed copy."""
     monkeypatch.setattr(_engine_products, "onednn_outruns_mkl", lambda *, is_wide=False: is_wide)
+    monkeypatch.setattr(_engine_products, "halves_wide_vectors", lambda: halves)
     asked = []
     monkeypatch.setattr(
         _engine_products,
@@ -99,4 +114,4 @@ def test_only_wide_matrices_go_to_onednn_where_it_gains_by_these_alone(monkeypat
         meet(values, [phi])
         read([phi], [torch.randn(1, E, width)])
         spread(values, torch.randn(1, E, width))
-    assert [129 in shape for shape in asked] == [True] * 3
+    assert [129 in shape for shape in asked] == [True] * num_products

@@ -56,7 +56,7 @@ def test_the_page_ends_its_tables_with_the_rates() -> None:
 
 
 def test_a_floor_is_told_at_both_rates_of_products() -> None:
-    far = CEILING | {"bytes_per_s": [[2**40, 1e15]]}  # so that products set the floor
+    far = CEILING | {"bytes_per_s": [[2**40, 1e20]]}  # so that products set the floor
     (row,) = rows_of(measured(*LINES, calibration={"ceilings": [far]}))
     assert row.floor_fraction == pytest.approx(10_000 / 24e10 / 0.5)
     assert row.floor_fraction_by_mm == pytest.approx(10_000 / 11e10 / 0.5)

@@ -88,18 +88,20 @@ def test_bytes_kept_for_backward_are_per_token_and_of_the_backward_rows() -> Non
     assert [row.saved_bytes_per_token for row in rows_of(data)] == [None, 10.0]
 
 
-def test_a_calibrated_machine_has_a_floor() -> None:
+def test_a_calibrated_machine_has_a_floor_of_products_and_of_one_pass_after_them() -> None:
     ceiling = {
         "device": "cpu",
         "device_name": "Imaginary 9000",
         "dtype": "float32",
         "num_threads": 1,
         "flops_per_s": 1e5,
-        "bytes_per_s": [[2**40, 1e12]],
+        "bytes_per_s": [[2**40, 1e6]],
     }
     lines = pair_lines(place(), nala=0.5, official=2.0, softmax=1.0)
     (row,) = rows_of(measured(*lines, calibration={"ceilings": [ceiling]}))
-    assert row.floor_fraction == pytest.approx(10_000 / 1e5 / 0.5)
+    num_bytes = 4 * (4 * 256 * 64 * 4)  # q, k, v and the output
+    of_products_s, of_one_pass_s = 10_000 / 1e5, num_bytes / 1e6
+    assert row.floor_fraction == pytest.approx((of_products_s + of_one_pass_s) / 0.5)
 
 
 def test_two_threads_are_a_row_of_their_own_over_one() -> None:
