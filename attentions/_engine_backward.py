@@ -18,7 +18,7 @@ from torch import Tensor
 from ._engine_forward import above_floor, lift_of, normalisers, rotate_, rotated, turn_of
 from ._engine_kernel import Kernel, Reading, Sums
 from ._engine_maps import FeatureMap, Parts, Pull
-from ._engine_products import backproject, meet, meet_again, project, read, read_into, spread
+from ._engine_products import backproject, meet, meet_again, project, read, spread
 from ._engine_tiles import Job, store, tokens_of, widened
 
 
@@ -138,14 +138,12 @@ def key_gradients(
         key = widened(tokens_of(keys, tokens))
         parts, pull = _linearised(kernel.keys, key, job, tokens, [*mine, *peaks], features)
         turned = rotated(parts, turn_of(kernel.turn, job, tokens))
-        if value.dtype == v.dtype:
-            d_value = tokens_of(d_values, tokens)
-            read_into(d_value, turned, d_sums.contexts)
-            if row is not None:
-                d_value.add_(row)
-        else:
-            d_value = read(turned, d_sums.contexts)
-            store(d_value if row is None else d_value.add_(row), tokens_of(d_values, tokens))
+        d_value = tokens_of(d_values, tokens)
+        found = read(turned, d_sums.contexts, d_value)
+        if row is not None:
+            found.add_(row)
+        if found is not d_value:
+            store(found, d_value)
         d_parts = [spread(value, context) for context in d_sums.contexts]
         rotate_(d_parts, turn_of(turn_back, job, tokens))
         for d_part, d_key_sum in zip(d_parts, d_sums.key_sums, strict=True):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ._engine_kernel import Kernel, Reading, Sums
 from ._engine_maps import Parts, PeakedMap
-from ._engine_products import is_read_into, meet, meet_again, project, read, read_into
+from ._engine_products import meet, meet_again, project, read
 from ._engine_tiles import Job, tokens_of, widened
 
 
@@ -124,12 +124,8 @@ def read_queries(
         parts = _turned(kernel, job, tokens, parts, kept)
         for reading, lift, divisor in zip(readings, lifts, divisors, strict=True):
             target = tokens_of(outputs, tokens)[..., reading.columns]
-            if not out.adds and is_read_into(target, parts, reading.sums.contexts):
-                # Its memory, in no cache yet, is fetched while the product is computed.
-                read_into(target, parts, reading.sums.contexts)
-                numerator = target
-            else:
-                numerator = read(parts, reading.sums.contexts)
+            # The output's memory, in no cache yet, is fetched while the product is computed.
+            numerator = read(parts, reading.sums.contexts, None if out.adds else target)
             if lift is not None:
                 numerator.add_(lift.row)
             _put(target, numerator, divisor, adds=out.adds)

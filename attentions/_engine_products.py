@@ -109,36 +109,27 @@ def add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.baddbmm(total, a, b, out=total)
 
 
-def is_read_into(out: Tensor, parts: Sequence[Tensor], sums: Sequence[Tensor]) -> bool:
-    """Whether `read_into` writes nowhere else first, and all heads at once."""
-    at_once = len(out) == 1 or out.is_contiguous()
-    return at_once and out.dtype == parts[0].dtype and not _by_onednn(parts[0], sums[0])
+def read(parts: Sequence[Tensor], sums: Sequence[Tensor], into: Tensor | None = None) -> Tensor:
+    """Phi S^T, summed over parts: (heads, n, F), (heads, E, F) -> (heads, n, E).
 
-
-def read_into(out: Tensor, parts: Sequence[Tensor], sums: Sequence[Tensor]) -> None:
-    """As `read`, into (heads, n, E) of the same dtype."""
+    In ``into`` where that takes it at once, and else in memory of its own.
+    """
     if _by_onednn(parts[0], sums[0]):
-        out.copy_(read(parts, sums))
-        return
-    torch.bmm(parts[0], sums[0].transpose(1, 2), out=out)
+        out = fast_linear(parts[0], sums[0][0])
+        for phi, total in zip(parts[1:], sums[1:], strict=True):
+            out = torch.ops.mkldnn._linear_pointwise.binary(phi, out, total[0], None, "add")
+        return out
+    if into is not None and not _takes_at_once(into, parts[0]):
+        into = None
+    out = torch.bmm(parts[0], sums[0].transpose(1, 2), out=into)
     for phi, total in zip(parts[1:], sums[1:], strict=True):
         add_product(out, phi, total.transpose(1, 2))
-
-
-def read(parts: Sequence[Tensor], sums: Sequence[Tensor]) -> Tensor:
-    """Phi S^T, summed over parts: (heads, n, F), (heads, E, F) -> (heads, n, E)."""
-    fused = _by_onednn(parts[0], sums[0])
-    out = None
-    for phi, total in zip(parts, sums, strict=True):
-        if not fused:
-            total_t = total.transpose(1, 2)
-            out = torch.bmm(phi, total_t) if out is None else add_product(out, phi, total_t)
-        elif out is None:
-            out = fast_linear(phi, total[0])
-        else:
-            out = torch.ops.mkldnn._linear_pointwise.binary(phi, out, total[0], None, "add")
-    assert out is not None
     return out
+
+
+def _takes_at_once(out: Tensor, phi: Tensor) -> bool:
+    """Not head by head, nor from another dtype."""
+    return out.dtype == phi.dtype and (len(out) == 1 or out.is_contiguous())
 
 
 def spread(values: Tensor, sums: Tensor) -> Tensor:
