@@ -31,7 +31,6 @@ def query_gradients(
     features: Sequence[Tensor],
     grad_out: Tensor,
     grad_q: Tensor,
-    turn_back: Tensor | None,
 ) -> tuple[list[Sums], list[Tensor]]:
     """Fill a job's part of ``grad_q``; returns the gradients of the sums read and of weights.
 
@@ -46,8 +45,9 @@ def query_gradients(
     for tokens in job.tiles():
         d_out = widened(tokens_of(d_outputs, tokens))
         query = widened(tokens_of(queries, tokens))
-        parts, pull = _linearised(kernel.queries, query, job, tokens, mine, features)
-        turned = rotated(parts, turn_of(kernel.turn, job, tokens))
+        parts, turned, pull = _linearised(
+            kernel, kernel.queries, query, job, tokens, mine, features
+        )
         d_parts: list[Tensor] = []
         shares: list[Tensor | None] = []  # c, of each reading
         found = []  # dS, of each reading's contexts
@@ -78,7 +78,7 @@ def query_gradients(
             d_parts = (
                 [a.add_(b) for a, b in zip(d_parts, d_read, strict=True)] if d_parts else d_read
             )
-        rotate_(d_parts, turn_of(turn_back, job, tokens))
+        rotate_(d_parts, turn_of(kernel.turn, job, tokens), back=True)
         d_key_sums = [
             _through_normaliser(reading.sums, parts, share, d_parts, floor)
             for reading, share in zip(readings, shares, strict=True)
@@ -119,7 +119,6 @@ def key_gradients(
     features: Sequence[Tensor],
     grad_k: Tensor,
     grad_v: Tensor,
-    turn_back: Tensor | None,
 ) -> list[Tensor]:
     """Fill a job's part of ``grad_k`` and ``grad_v``; returns the gradients of the weights.
 
@@ -136,8 +135,9 @@ def key_gradients(
     for tokens in job.tiles():
         value = widened(tokens_of(values, tokens))
         key = widened(tokens_of(keys, tokens))
-        parts, pull = _linearised(kernel.keys, key, job, tokens, [*mine, *peaks], features)
-        turned = rotated(parts, turn_of(kernel.turn, job, tokens))
+        _, turned, pull = _linearised(
+            kernel, kernel.keys, key, job, tokens, [*mine, *peaks], features
+        )
         d_value = tokens_of(d_values, tokens)
         found = read(turned, d_sums.contexts, d_value)
         if row is not None:
@@ -145,7 +145,7 @@ def key_gradients(
         if found is not d_value:
             store(found, d_value)
         d_parts = [spread(value, context) for context in d_sums.contexts]
-        rotate_(d_parts, turn_of(turn_back, job, tokens))
+        rotate_(d_parts, turn_of(kernel.turn, job, tokens), back=True)
         for d_part, d_key_sum in zip(d_parts, d_sums.key_sums, strict=True):
             d_part.add_(d_key_sum.transpose(1, 2))
         _pull_back(pull, d_parts, tokens_of(d_keys, tokens), d_weights)
@@ -153,18 +153,25 @@ def key_gradients(
 
 
 def _linearised(
+    kernel: Kernel,
     feature_map: FeatureMap,
     x: Tensor,
     job: Job,
     tokens: slice,
     weights: Sequence[Tensor],
     features: Sequence[Tensor],
-) -> tuple[Parts, Pull]:
-    """From ``features``, of all heads, where they were kept."""
+) -> tuple[Parts, Parts, Pull]:
+    """Features, the same rotated, and their pull-back.
+
+    From ``features``, of all heads, where they were kept.
+    """
     if not features:
-        return feature_map.linearised(x, tokens, *weights)
+        parts, pull = feature_map.linearised(x, tokens, *weights)
+        return parts, rotated(parts, turn_of(kernel.turn, job, tokens)), pull
     kept = tuple(tokens_of(job.of(part), tokens) for part in features)
-    return feature_map.linearised_from(x, kept, tokens, *weights)
+    num_parts = len(kept) if kernel.turn is None else len(kept) // 2
+    parts, pull = feature_map.linearised_from(x, kept[:num_parts], tokens, *weights)
+    return parts, kept[-num_parts:], pull
 
 
 def _pull_back(

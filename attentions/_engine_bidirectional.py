@@ -87,14 +87,16 @@ def _forward_in_two(
 
 
 def _jobs(kernel: Kernel, x: Tensor, *, backward: bool = False) -> Sequence[Job]:
+    sharing = _sharing(kernel, x) if threads_sleep() else Sharing.OPERATORS
     return plan(
         *x.shape[:3],
         num_features=kernel.num_features,
         joint_heads=kernel.joint_heads,
-        num_threads=torch.get_num_threads(),
-        apart=threads_sleep() and _sharing(kernel, x) is Sharing.JOBS,
+        num_threads=1 if sharing is Sharing.NONE else torch.get_num_threads(),
+        apart=sharing is Sharing.JOBS,
         may_split=not isinstance(kernel.keys, PeakedMap),
         backward=backward,
+        tokens_first=x.stride(1) < x.stride(2),
     )
 
 
@@ -109,8 +111,9 @@ class _Kept:
     Attributes:
         sums: over keys.
         peak: of the keys, if their map has one.
-        key_features: what `FeatureMap.linearised_from` takes, if it was kept.
-        query_features: the same of the queries.
+        key_features: what `FeatureMap.linearised_from` takes, if it was kept, and after it the same
+            rotated, if the kernel has a turn.
+        query_features: those of the queries.
     """
 
     sums: Sums
@@ -119,15 +122,23 @@ class _Kept:
     query_features: Sequence[Tensor]
 
     @classmethod
-    def of(cls, tensors: Sequence[Tensor], *, has_peak: bool, has_features: bool) -> _Kept:
-        """From the tensors in the order in which `forward` returns them."""
+    def of(cls, tensors: Sequence[Tensor], *, has_peak: bool, copies: int) -> _Kept:
+        """From the tensors in the order in which `forward` returns them.
+
+        Args:
+            tensors: all of them.
+            has_peak: whether the first one is a peak.
+            copies: of the features of each side, rotated ones included.
+        """
         peak, rest = (tensors[0], tensors[1:]) if has_peak else (None, tensors)
-        num_parts = len(rest) // (4 if has_features else 2)
+        num_parts = len(rest) // (2 + 2 * copies)
+        sums, features = rest[: 2 * num_parts], rest[2 * num_parts :]
+        half = len(features) // 2
         return cls(
-            sums=Sums.of(rest[: 2 * num_parts]),
+            sums=Sums.of(sums),
             peak=peak,
-            key_features=rest[2 * num_parts : 3 * num_parts],
-            query_features=rest[3 * num_parts :],
+            key_features=features[:half],
+            query_features=features[half:],
         )
 
 
@@ -141,25 +152,23 @@ def backward(
     grad_out: Tensor,
 ) -> list[Tensor]:
     """Gradients of q, k, v and the weights."""
+    copies = 1 if kernel.turn is None else 2
     known = _Kept.of(
         kept,
         has_peak=isinstance(kernel.keys, PeakedMap),
-        has_features=_keeps_features(kernel, q, k),
+        copies=copies if _keeps_features(kernel, q, k) else 0,
     )
-    turn_back = None if kernel.turn is None else kernel.turn.conj().resolve_conj()
     grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
     grad_weights = [torch.zeros_like(weight) for weight in weights]
 
     def of_queries(job: Job, readings: Sequence[Reading]) -> tuple[list[Sums], list[Tensor]]:
         features = known.query_features
-        return query_gradients(
-            kernel, job, q, readings, weights, features, grad_out, grad_q, turn_back
-        )
+        return query_gradients(kernel, job, q, readings, weights, features, grad_out, grad_q)
 
     def of_keys(job: Job, d_sums: Sums) -> list[Tensor]:
         features = known.key_features
         return key_gradients(
-            kernel, job, k, v, known.peak, d_sums, weights, features, grad_k, grad_v, turn_back
+            kernel, job, k, v, known.peak, d_sums, weights, features, grad_k, grad_v
         )
 
     jobs_q, jobs_k = _jobs(kernel, q, backward=True), _jobs(kernel, k, backward=True)

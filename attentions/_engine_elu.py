@@ -20,13 +20,19 @@ class EluPlusOne(FeatureMap):
         return (torch.maximum(x + 1, below, out=below),)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
-        """See `linearised_from`."""
-        return self.linearised_from(x, self.features(x, tokens), tokens)
+        """The derivative is e^x below 0 and 1 above."""
+        below = exp_(x.clamp(max=0.0))
+        phi = x + 1
+
+        def pull(grads: Parts) -> tuple[Tensor, ...]:
+            return (below.mul_(grads[0]),)
+
+        return (torch.maximum(phi, below, out=phi),), pull
 
     def linearised_from(
         self, x: Tensor, kept: Parts, tokens: slice, *weights: Tensor
     ) -> tuple[Parts, Pull]:
-        """The derivative is phi below 0 and 1 above: the smaller of phi and 1."""
+        """The derivative is the smaller of phi and 1."""
         (phi,) = kept
 
         def pull(grads: Parts) -> tuple[Tensor, ...]:

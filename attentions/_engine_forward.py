@@ -30,7 +30,7 @@ def sum_keys(
 ) -> tuple[Sums, Tensor | None]:
     """The sums of a job's keys, (heads, ...), and their peak if the map has one.
 
-    What `FeatureMap.linearised_from` takes is appended to ``kept``.
+    What `FeatureMap.linearised_from` takes is appended to ``kept``, and rotated features after it.
     """
     keys, values = job.of(k), job.of(v)
     mine = [weight[job.heads] for weight in weights]
@@ -206,13 +206,14 @@ def turn_of(turn: Tensor | None, job: Job, tokens: slice) -> Tensor | None:
 def _turned(
     kernel: Kernel, job: Job, tokens: slice, parts: Parts, kept: list[Tensor] | None
 ) -> Parts:
-    """Rotated features: in place, unless the features themselves are kept."""
+    """Rotated features: in place, unless both are kept."""
     turn = turn_of(kernel.turn, job, tokens)
-    if kept is not None:
-        kept.extend(parts)
-        return rotated(parts, turn)
-    rotate_(parts, turn)
-    return parts
+    if kept is None:
+        rotate_(parts, turn)
+        return parts
+    turned = rotated(parts, turn)
+    kept.extend(parts if turn is None else parts + turned)
+    return turned
 
 
 def rotated(parts: Parts, turn: Tensor | None) -> Parts:
@@ -223,8 +224,9 @@ def rotated(parts: Parts, turn: Tensor | None) -> Parts:
     return tuple(torch.view_as_real(part).flatten(-2) for part in turned)
 
 
-def rotate_(parts: Sequence[Tensor], turn: Tensor | None) -> None:
-    """Turn adjacent features of (heads, n, F) in place."""
+def rotate_(parts: Sequence[Tensor], turn: Tensor | None, *, back: bool = False) -> None:
+    """Turn adjacent features of (heads, n, F) in place; ``back`` as for their gradients."""
     if turn is not None:
+        turn = turn.conj() if back else turn
         for part in parts:
             torch.view_as_complex(part.view(*part.shape[:-1], -1, 2)).mul_(turn)

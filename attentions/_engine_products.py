@@ -100,7 +100,7 @@ def meet_again(sums: Sequence[Tensor], values: Tensor, parts: Sequence[Tensor]) 
 
 def _side_by_side(values: Tensor) -> Tensor:
     """Copied where rows of several heads lie far apart: their product takes a tenth longer."""
-    is_scattered = len(values) > 1 and values.stride(1) > values.shape[2]
+    is_scattered = len(values) > 1 and values.stride(1) > len(values) * values.shape[2]
     return values.contiguous() if is_scattered else values
 
 
@@ -143,33 +143,31 @@ def project(parts: Sequence[Tensor], columns: Sequence[Tensor]) -> Tensor:
     """Phi z, summed over parts: (heads, n, F), (heads, F, 1) -> (heads, n, 1)."""
     total = None
     for phi, column in zip(parts, columns, strict=True):
-        if phi.shape[0] == 1 or _is_counted():
-            more = phi @ column
-        elif _is_large(phi):
+        if _goes_by_heads(phi):
             more = torch.stack([a @ b for a, b in zip(phi, column, strict=True)])
         else:
-            more = (phi * column.transpose(1, 2)).sum(dim=-1, keepdim=True)
+            more = torch.bmm(phi, column)
         total = more if total is None else total.add_(more)
     assert total is not None
     return total
 
 
 def backproject(phi: Tensor, column: Tensor) -> Tensor:
-    """Phi^T c: (heads, n, F), (heads, n, 1) -> (heads, F, 1)."""
-    if phi.shape[0] == 1 or _is_counted():
-        return phi.transpose(1, 2) @ column
-    if _is_large(phi):
-        return torch.stack([a.T @ b for a, b in zip(phi, column, strict=True)])
-    return (phi * column).sum(dim=1).unsqueeze(-1)
+    """Phi^T c: (heads, n, F), (heads, n, 1) -> (heads, F, 1).
 
-
-def _is_large(phi: Tensor) -> bool:
-    """Whether products with a column are best taken head by head.
-
-    A batched one takes several times as long, and to multiply and then sum is two passes. But
-    these several threads can share, and a call for each head takes its time as well.
+    As c^T Phi: with the column on the right, MKL's batched product takes several times as long.
     """
-    return phi.shape[1] * phi.shape[2] > _LARGE_HEAD and torch.get_num_threads() == 1
+    return torch.bmm(column.transpose(1, 2), phi).transpose(1, 2)
+
+
+def _goes_by_heads(phi: Tensor) -> bool:
+    """Whether its product with a column is best taken head by head.
+
+    For large heads a batched one takes up to twice as long. But several threads can share it, and
+    a call for each head takes its time as well.
+    """
+    is_large = len(phi) > 1 and phi.shape[1] * phi.shape[2] > _LARGE_HEAD
+    return is_large and torch.get_num_threads() == 1 and not _is_counted()
 
 
 def _is_counted() -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ._engine_processor import halves_wide_vectors, has_wide_vectors
+from ._engine_processor import halves_wide_vectors, has_wide_vectors, is_intel
 from ._engine_products import onednn_outruns_mkl
 from ._engine_threads import Sharing, alone_if_threads_sleep, num_few
 from .base import CallShape
@@ -29,6 +29,10 @@ per operator, and without wide vectors. Still larger ones are blocks that glibc 
 system in between, and so are these beside the tensors of shorter sequences."""
 _SHORT = 513
 """Sequences of fewer tokens share a tile with other heads: steps would cost more than work."""
+_FEW_OF_LARGE = 2**16
+"""So many features of a call, or fewer, are not shared between threads operator by operator."""
+_ROWS_IN_PIECES = 256
+"""Tokens of a tile whose heads lie side by side: of fewer, products would be small."""
 _SHORTEST_TILE = 32
 """Tokens of a tile with very many heads: products need some length."""
 
@@ -103,6 +107,7 @@ def plan(
     apart: bool,
     may_split: bool,
     backward: bool = False,
+    tokens_first: bool = False,
 ) -> tuple[Job, ...]:
     """Cut (B, H, N) into jobs, which together cover the tokens of each head once.
 
@@ -118,20 +123,26 @@ def plan(
         num_threads: that work at once.
         apart: whether each thread has jobs of its own, see `Sharing`.
         may_split: whether jobs may share heads where these are too few for the threads.
-        backward: whether many results are alive at once. Some tiles are then smaller: glibc gives
-            memory back to the system that a small process has only just let go.
+        tokens_first: whether the heads of a token lie side by side in memory. Then a tile has more
+            of them, and reads its tokens in longer pieces.
+        backward: whether many results are alive at once. Tiles of a single thread are then smaller
+            in part: glibc gives memory back to the system that a small process has only just let
+            go. To share the operators of such tiles would take longer than it saves.
     """
     has_many_features = num_features > _MANY_FEATURES
     apart = apart and num_threads > 1
     share = -(-batch_size * num_heads // num_threads) if apart else num_heads
     fits_onednn = onednn_outruns_mkl(is_wide=has_many_features)
     if is_short(length):
-        halved = backward and (has_wide_vectors() or has_many_features)
+        alone = num_threads == 1 or apart
+        halved = backward and alone and (has_wide_vectors() or has_many_features)
         most = room(num_features) // (2 if halved else 1)
         together = min(most // length, share)
     elif num_threads == 1:
         most = room(num_features, length)
         together = 1 if fits_onednn else max(1, most // length)
+        if tokens_first and not fits_onednn:
+            together = max(together, most // _ROWS_IN_PIECES)
     elif not apart:
         is_long = length >= _LARGE_TILE
         most = _LARGE_TILE if is_long and not has_many_features else _TILE
@@ -146,6 +157,8 @@ def plan(
         is_wide = num_features > _MANY_FEATURES // 2 and length < _LARGE_TILE
         most = room(num_features, length) if backward or is_wide else _LARGE_TILE
         together = min(max(1, most // length), share)
+        if tokens_first and length < _LARGE_TILE:
+            together = max(together, min(most // _ROWS_IN_PIECES, share))
     heads = whole_groups(together, num_heads, joint_heads)
     tile_len = max(most // heads, _SHORTEST_TILE)
     jobs = jobs_of(batch_size, num_heads, length, heads=heads, tile_len=tile_len)
@@ -164,18 +177,19 @@ def sharing_of(
 ) -> Sharing:
     """What several threads that sleep in between do with (B, H, N).
 
-    Without wide vectors an operator on a whole tile takes longer than it takes to wake a thread,
-    and jobs of half a tile come off worse, whose threads wait for the interpreter as often. Not so
-    where features are made of many small operators.
+    Without wide vectors, and on Intel's processors, an operator on a whole tile takes longer than
+    it takes to wake a thread, and jobs of half a tile come off worse, whose threads wait for the
+    interpreter as often. Not so where features are made of many small operators.
     """
-    if is_little(batch_size, num_heads, length, num_features=num_features):
-        return Sharing.NONE
     has_large_operators = (
         few_operators
-        and not has_wide_vectors()
+        and (is_intel() or not has_wide_vectors())
         and num_features <= _MANY_FEATURES
         and is_one_tile(batch_size, num_heads, length)
     )
+    few = _FEW_OF_LARGE if has_large_operators else num_few()
+    if batch_size * num_heads * length * num_features <= few:
+        return Sharing.NONE
     return Sharing.OPERATORS if has_large_operators else Sharing.JOBS
 
 

@@ -20,13 +20,51 @@ from attentions._engine_tiles import Job, cushion, plan, room, sharing_of
         ((1, 1, 1024), 64, True, Sharing.JOBS),
     ],
 )
+@pytest.mark.parametrize("is_intel", [False, True])
 def test_what_threads_that_sleep_share_depends_on_the_work(
-    sizes, num_features, few_operators, narrow, wide_vectors, monkeypatch
+    sizes, num_features, few_operators, narrow, is_intel, wide_vectors, monkeypatch
 ):
     monkeypatch.setattr(_engine_tiles, "num_few", lambda: 2**15)
+    monkeypatch.setattr(_engine_tiles, "is_intel", lambda: is_intel)
     found = sharing_of(*sizes, num_features=num_features, few_operators=few_operators)
     with_wide = Sharing.NONE if narrow is Sharing.NONE else Sharing.JOBS
-    assert found is (with_wide if wide_vectors else narrow)
+    assert found is (with_wide if wide_vectors and not is_intel else narrow)
+
+
+def test_fewer_features_are_worth_sharing_where_operators_are_large(monkeypatch):
+    monkeypatch.setattr(_engine_tiles, "has_wide_vectors", lambda: True)
+    monkeypatch.setattr(_engine_tiles, "is_intel", lambda: True)
+    monkeypatch.setattr(_engine_tiles, "num_few", lambda: 2**18)
+    few = [sharing_of(1, 8, 256, num_features=64, few_operators=f) for f in (False, True)]
+    assert few == [Sharing.NONE, Sharing.OPERATORS]
+    assert sharing_of(1, 8, 128, num_features=64, few_operators=True) is Sharing.NONE
+
+
+@pytest.mark.parametrize(("num_threads", "apart"), [(1, False), (2, True), (2, False)])
+def test_a_backward_pass_halves_the_tiles_of_a_thread_by_itself(num_threads, apart, wide_vectors):
+    cut = {"joint_heads": 1, "num_threads": num_threads, "apart": apart, "may_split": True}
+    forward, backward = (
+        plan(1, 16, 128, num_features=64, backward=backward, **cut)[0] for backward in (False, True)
+    )
+    heads = 8 if apart else 16
+    assert forward.heads == slice(0, heads)
+    is_halved = wide_vectors and num_threads == 1
+    assert backward.heads == slice(0, 8 if is_halved or apart else 16)
+
+
+@pytest.mark.parametrize("num_features", [64, 266])
+def test_heads_that_lie_side_by_side_share_a_tile(num_features, wide_vectors, monkeypatch):
+    cut = {"joint_heads": 1, "num_threads": 1, "apart": False, "may_split": True}
+    cut["num_features"] = num_features
+    apart, *_ = plan(1, 16, 4096, tokens_first=False, **cut)
+    together, *_ = plan(1, 16, 4096, tokens_first=True, **cut)
+    assert apart.heads == slice(0, 1)
+    if _engine_tiles.onednn_outruns_mkl(is_wide=num_features > 128):
+        assert together == apart
+    else:
+        assert together.heads.stop == room(num_features, 4096) // 256
+        assert together.tile_len == 256
+        assert plan(1, 4, 4096, tokens_first=True, **cut)[0].heads == slice(0, 4)
 
 
 @pytest.mark.parametrize(
