@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from ._engine import is_ordinary, plain_gradients
-from ._engine_processor import has_wide_vectors
-from ._engine_threads import run_jobs, work_apart
-from ._engine_tiles import is_little
+from ._engine_processor import has_wide_vectors, is_intel
+from ._engine_threads import num_few_shared, run_jobs, work_apart
+from ._engine_tiles import is_little, is_short
 
 Task = Callable[..., Tensor]
 """From inputs and weights, of some heads or of all, to (B, heads, N, E)."""
@@ -56,8 +56,8 @@ def by_heads(
         in_chunks: whether the task computes some tokens at a time, so that its operators are small
             as it is.
         large_operators: whether there are few, each on about as much as an input. Sharing these out
-            one by one is faster than a cut without wide vectors, and where a long sequence has a
-            backward pass.
+            one by one is faster than a cut without wide vectors, of short sequences where threads
+            wake up soon, and where a long sequence has a backward pass.
 
     Returns:
         (B, H, N, E).
@@ -100,6 +100,8 @@ def _num_jobs(
         return number if number > 1 else 0
     if not work_apart():
         return 0
+    if large_operators and is_intel() and is_short(length):
+        return 0 if batch_size * num_heads * length * num_features > num_few_shared() else 1
     work = num_features * (_WITH_BACKWARD if has_backward else 1)
     if is_little(batch_size, num_heads, length, num_features=work):
         return 1

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ._engine_processor import halves_wide_vectors, has_wide_vectors, is_intel
 from ._engine_products import onednn_outruns_mkl
-from ._engine_threads import Sharing, alone_if_threads_sleep, num_few
+from ._engine_threads import Sharing, alone_if_threads_sleep, num_few, num_few_shared
 from .base import CallShape
 
 _TILE = 2048
@@ -29,8 +29,6 @@ per operator, and without wide vectors. Still larger ones are blocks that glibc 
 system in between, and so are these beside the tensors of shorter sequences."""
 _SHORT = 513
 """Sequences of fewer tokens share a tile with other heads: steps would cost more than work."""
-_FEW_OF_LARGE = 2**16
-"""So many features of a call, or fewer, are not shared between threads operator by operator."""
 _ROWS_IN_PIECES = 256
 """Tokens of a tile whose heads lie side by side: of fewer, products would be small."""
 _SHORTEST_TILE = 32
@@ -177,17 +175,16 @@ def sharing_of(
 ) -> Sharing:
     """What several threads that sleep in between do with (B, H, N).
 
-    Without wide vectors, and on Intel's processors, an operator on a whole tile takes longer than
-    it takes to wake a thread, and jobs of half a tile come off worse, whose threads wait for the
-    interpreter as often. Not so where features are made of many small operators.
+    Without wide vectors an operator on a whole tile takes longer than it takes to wake a thread,
+    and jobs of half a tile come off worse, whose threads wait for the interpreter as often. Not so
+    where features are made of many small operators, unless threads wake up soon.
     """
     has_large_operators = (
-        few_operators
-        and (is_intel() or not has_wide_vectors())
+        (is_intel() or (few_operators and not has_wide_vectors()))
         and num_features <= _MANY_FEATURES
         and is_one_tile(batch_size, num_heads, length)
     )
-    few = _FEW_OF_LARGE if has_large_operators else num_few()
+    few = num_few_shared() if has_large_operators else num_few()
     if batch_size * num_heads * length * num_features <= few:
         return Sharing.NONE
     return Sharing.OPERATORS if has_large_operators else Sharing.JOBS

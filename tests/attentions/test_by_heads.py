@@ -51,6 +51,7 @@ def threads_of(shape=SHAPE, *, num_features=MUCH, with_backward=False, **how):
 @pytest.mark.parametrize("is_wide", [True, False])
 def test_large_operators_are_cut_only_with_wide_vectors(sleeping, monkeypatch, is_wide):
     monkeypatch.setattr("attentions._by_heads.has_wide_vectors", lambda: is_wide)
+    monkeypatch.setattr("attentions._by_heads.is_intel", lambda: False)
     torch.set_num_threads(2)
     long = (2, 5, 2048, 8)
     for with_backward, number in ((False, 5), (True, 2)):
@@ -59,6 +60,27 @@ def test_large_operators_are_cut_only_with_wide_vectors(sleeping, monkeypatch, i
         assert len(threads_of(long, **how)) == (5 if is_wide and not with_backward else 1)
         for shape in (SHAPE, long):
             assert len(threads_of(shape, with_backward=with_backward)) == number
+
+
+@pytest.mark.parametrize("with_backward", [False, True])
+def test_large_operators_of_short_sequences_are_shared_where_threads_wake_up_soon(
+    sleeping, monkeypatch, with_backward
+):
+    monkeypatch.setattr("attentions._by_heads.has_wide_vectors", lambda: True)
+    monkeypatch.setattr("attentions._by_heads.is_intel", lambda: True)
+    monkeypatch.setattr("attentions._by_heads.num_few_shared", lambda: 2 * 5 * 256)
+    seen = []
+
+    def watched(q):
+        seen.append(torch.get_num_threads())
+        return q * 2
+
+    torch.set_num_threads(2)
+    for length, num_features in ((256, 1), (256, 2), (1024, MUCH)):
+        q = torch.randn(2, 5, length, 8, requires_grad=with_backward)
+        by_heads(watched, q, num_features=num_features, large_operators=True)
+    assert seen[:2] == [1, 2]
+    assert set(seen[2:]) == {1}
 
 
 def test_a_backward_pass_makes_a_call_less_little(sleeping, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attentions import _engine_tiles
+from attentions import _engine_threads, _engine_tiles
 from attentions._engine_threads import Sharing
 from attentions._engine_tiles import Job, cushion, plan, room, sharing_of
 
@@ -20,24 +20,30 @@ from attentions._engine_tiles import Job, cushion, plan, room, sharing_of
         ((1, 1, 1024), 64, True, Sharing.JOBS),
     ],
 )
-@pytest.mark.parametrize("is_intel", [False, True])
 def test_what_threads_that_sleep_share_depends_on_the_work(
-    sizes, num_features, few_operators, narrow, is_intel, wide_vectors, monkeypatch
+    sizes, num_features, few_operators, narrow, wide_vectors, monkeypatch
 ):
+    monkeypatch.setattr(_engine_tiles, "is_intel", lambda: False)
     monkeypatch.setattr(_engine_tiles, "num_few", lambda: 2**15)
-    monkeypatch.setattr(_engine_tiles, "is_intel", lambda: is_intel)
     found = sharing_of(*sizes, num_features=num_features, few_operators=few_operators)
     with_wide = Sharing.NONE if narrow is Sharing.NONE else Sharing.JOBS
-    assert found is (with_wide if wide_vectors and not is_intel else narrow)
+    assert found is (with_wide if wide_vectors else narrow)
 
 
-def test_fewer_features_are_worth_sharing_where_operators_are_large(monkeypatch):
-    monkeypatch.setattr(_engine_tiles, "has_wide_vectors", lambda: True)
+@pytest.mark.parametrize("few_operators", [False, True])
+def test_where_threads_wake_up_soon_they_share_the_operators_of_whole_tiles(
+    few_operators, wide_vectors, monkeypatch
+):
     monkeypatch.setattr(_engine_tiles, "is_intel", lambda: True)
+    monkeypatch.setattr(_engine_threads, "is_intel", lambda: True)
     monkeypatch.setattr(_engine_tiles, "num_few", lambda: 2**18)
-    few = [sharing_of(1, 8, 256, num_features=64, few_operators=f) for f in (False, True)]
-    assert few == [Sharing.NONE, Sharing.OPERATORS]
-    assert sharing_of(1, 8, 128, num_features=64, few_operators=True) is Sharing.NONE
+
+    def found(length: int, num_features: int) -> Sharing:
+        return sharing_of(1, 8, length, num_features=num_features, few_operators=few_operators)
+
+    assert found(128, 64) is Sharing.NONE
+    assert found(256, 64) is found(256, 128) is Sharing.OPERATORS
+    assert found(256, 266) is found(512, 128) is Sharing.JOBS
 
 
 @pytest.mark.parametrize(("num_threads", "apart"), [(1, False), (2, True), (2, False)])
