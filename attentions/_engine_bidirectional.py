@@ -42,7 +42,7 @@ def forward(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The output, or ``onto`` with the output added; and what `backward` needs, if asked for it."""
     out = Output(like_in_memory(q, v.shape[-1])) if onto is None else Output(onto, adds=True)
-    jobs = _jobs(kernel, k)
+    jobs = _jobs(kernel, k, keep=keep)
     if any(job.tokens != jobs[0].tokens for job in jobs):
         return _forward_in_two(kernel, q, k, v, weights, out, jobs)
 
@@ -55,7 +55,7 @@ def forward(
         read_queries(kernel, whole_job, q, kernel.gather(sums), weights, out, features)
         return (*(() if peak is None else (peak,)), *sums.tensors(), *(features or ()))
 
-    found = run_jobs(attend, jobs, sharing=_sharing(kernel, k))
+    found = run_jobs(attend, jobs, sharing=_sharing(kernel, k, keep=keep))
     return out.tensor, tuple(whole(found, jobs, k)) if keep else ()
 
 
@@ -86,8 +86,12 @@ def _forward_in_two(
     return out.tensor, tuple(kept)
 
 
-def _jobs(kernel: Kernel, x: Tensor, *, backward: bool = False) -> Sequence[Job]:
-    sharing = _sharing(kernel, x) if threads_sleep() else Sharing.OPERATORS
+def _jobs(
+    kernel: Kernel, x: Tensor, *, keep: bool = False, backward: bool = False
+) -> Sequence[Job]:
+    sharing = Sharing.OPERATORS
+    if threads_sleep():
+        sharing = _sharing(kernel, x, keep=keep or backward)
     return plan(
         *x.shape[:3],
         num_features=kernel.num_features,
@@ -100,8 +104,14 @@ def _jobs(kernel: Kernel, x: Tensor, *, backward: bool = False) -> Sequence[Job]
     )
 
 
-def _sharing(kernel: Kernel, x: Tensor) -> Sharing:
-    return sharing_of(*x.shape[:3], num_features=kernel.num_features, few_operators=kernel.keeps)
+def _sharing(kernel: Kernel, x: Tensor, *, keep: bool = True) -> Sharing:
+    """Keep: whether there is a backward pass."""
+    return sharing_of(
+        *x.shape[:3],
+        num_features=kernel.num_features,
+        few_operators=kernel.keeps,
+        has_backward=keep,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -171,16 +171,23 @@ def is_little(batch_size: int, num_heads: int, length: int, *, num_features: int
 
 
 def sharing_of(
-    batch_size: int, num_heads: int, length: int, *, num_features: int, few_operators: bool = False
+    batch_size: int,
+    num_heads: int,
+    length: int,
+    *,
+    num_features: int,
+    few_operators: bool = False,
+    has_backward: bool = False,
 ) -> Sharing:
     """What several threads that sleep in between do with (B, H, N).
 
     Without wide vectors an operator on a whole tile takes longer than it takes to wake a thread,
     and jobs of half a tile come off worse, whose threads wait for the interpreter as often. Not so
-    where features are made of many small operators, unless threads wake up soon.
+    where features are made of many small operators, unless threads wake up soon and there is a
+    backward pass: a forward pass alone is over before that pays.
     """
     has_large_operators = (
-        (is_intel() or (few_operators and not has_wide_vectors()))
+        ((is_intel() and has_backward) or (few_operators and not has_wide_vectors()))
         and num_features <= _MANY_FEATURES
         and is_one_tile(batch_size, num_heads, length)
     )

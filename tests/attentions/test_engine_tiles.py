@@ -31,19 +31,26 @@ def test_what_threads_that_sleep_share_depends_on_the_work(
 
 
 @pytest.mark.parametrize("few_operators", [False, True])
+@pytest.mark.parametrize("has_backward", [False, True])
 def test_where_threads_wake_up_soon_they_share_the_operators_of_whole_tiles(
-    few_operators, wide_vectors, monkeypatch
+    few_operators, has_backward, wide_vectors, monkeypatch
 ):
     monkeypatch.setattr(_engine_tiles, "is_intel", lambda: True)
     monkeypatch.setattr(_engine_threads, "is_intel", lambda: True)
     monkeypatch.setattr(_engine_tiles, "num_few", lambda: 2**18)
 
     def found(length: int, num_features: int) -> Sharing:
-        return sharing_of(1, 8, length, num_features=num_features, few_operators=few_operators)
+        how = {"few_operators": few_operators, "has_backward": has_backward}
+        return sharing_of(1, 8, length, num_features=num_features, **how)
 
-    assert found(128, 64) is Sharing.NONE
-    assert found(256, 64) is found(256, 128) is Sharing.OPERATORS
     assert found(256, 266) is found(512, 128) is Sharing.JOBS
+    if has_backward:
+        assert found(128, 64) is Sharing.NONE
+        assert found(256, 64) is found(256, 128) is Sharing.OPERATORS
+    else:
+        shares = few_operators and not wide_vectors
+        alone = Sharing.OPERATORS if shares else Sharing.NONE
+        assert found(256, 64) is found(256, 128) is alone
 
 
 @pytest.mark.parametrize(("num_threads", "apart"), [(1, False), (2, True), (2, False)])
