@@ -110,6 +110,7 @@ def _sharing(kernel: Kernel, x: Tensor, *, keep: bool = True) -> Sharing:
         *x.shape[:3],
         num_features=kernel.num_features,
         few_operators=kernel.keeps,
+        joint_heads=kernel.joint_heads,
         has_backward=keep,
     )
 

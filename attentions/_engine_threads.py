@@ -97,9 +97,13 @@ def alone_if_threads_sleep() -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-def alone_if_few(*tensors: Tensor) -> contextlib.AbstractContextManager[None]:
-    """The same for operators on tensors of this size, where they are small."""
-    if torch.compiler.is_compiling() or max(x.numel() for x in tensors) > num_few_shared():
+def alone_if_few(
+    *tensors: Tensor, few: int | None = None
+) -> contextlib.AbstractContextManager[None]:
+    """The same for operators on tensors of at most ``few`` elements, or of `num_few_shared`."""
+    if torch.compiler.is_compiling():
+        return contextlib.nullcontext()
+    if max(x.numel() for x in tensors) > (num_few_shared() if few is None else few):
         return contextlib.nullcontext()
     return alone_if_threads_sleep()
 
@@ -160,8 +164,12 @@ def _one_thread() -> Iterator[None]:
 
 
 def _is_watched() -> bool:
-    """Whether this thread counts or intercepts operators: those of other threads would escape."""
-    return torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack() > 0
+    """Whether this thread counts or intercepts operators, or what they keep for a backward pass.
+
+    What other threads do would escape.
+    """
+    num_modes = torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack()
+    return num_modes > 0 or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 def _pool(num_threads: int) -> ThreadPoolExecutor:

@@ -177,6 +177,7 @@ def sharing_of(
     *,
     num_features: int,
     few_operators: bool = False,
+    joint_heads: int = 1,
     has_backward: bool = False,
 ) -> Sharing:
     """What several threads that sleep in between do with (B, H, N).
@@ -184,10 +185,12 @@ def sharing_of(
     Without wide vectors an operator on a whole tile takes longer than it takes to wake a thread,
     and jobs of half a tile come off worse, whose threads wait for the interpreter as often. Not so
     where features are made of many small operators, unless threads wake up soon and there is a
-    backward pass: a forward pass alone is over before that pays.
+    backward pass: a forward pass alone is over before that pays, and norms over several heads take
+    one small operator more for each large one.
     """
+    pays = is_intel() and has_backward and joint_heads == 1
     has_large_operators = (
-        ((is_intel() and has_backward) or (few_operators and not has_wide_vectors()))
+        (pays or (few_operators and not has_wide_vectors()))
         and num_features <= _MANY_FEATURES
         and is_one_tile(batch_size, num_heads, length)
     )

@@ -9,9 +9,10 @@ import weakref
 import pytest
 import torch
 
-from attentions import _engine_threads
+from attentions import Geometry, _engine_threads, build_attention
 from attentions._engine_threads import Sharing, alone_if_few, run_jobs
 from attentions._engine_tiles import Job
+from bench.measure.memory import saved_for_backward_bytes
 
 JOBS = [Job(0, slice(head, head + 1), slice(0, 4096), 4096) for head in range(4)]
 
@@ -117,6 +118,17 @@ def test_the_caller_takes_part_and_little_work_wakes_nobody(sleeping):
         assert torch.get_num_threads() == 2
 
 
+@pytest.mark.parametrize("name", ["linear", "performer"])
+def test_hooks_see_all_that_is_kept_for_a_backward_pass(name, waiting):
+    core = build_attention(name, Geometry(num_heads=8, head_dim=64, seq_len=256, causal=True))
+    q, k, v = (torch.randn(1, 8, 256, 64, requires_grad=True) for _ in range(3))
+    found = []
+    for num_threads in (1, 2):
+        torch.set_num_threads(num_threads)
+        found.append(saved_for_backward_bytes(lambda: core(q, k, v), ()))
+    assert found[0] == found[1] > 3 * q.numel() * 4
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_fork_starts_threads_of_its_own():
     code = """
@@ -150,4 +162,6 @@ def test_small_operators_are_done_by_one_thread_where_others_sleep(
         assert torch.get_num_threads() == (1 if waiting == "sleep" else 2)
     with alone_if_few(few, many):
         assert torch.get_num_threads() == 2
+    with alone_if_few(few, many, few=number + 1):
+        assert torch.get_num_threads() == (1 if waiting == "sleep" else 2)
     assert torch.get_num_threads() == 2

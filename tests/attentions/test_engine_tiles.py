@@ -53,6 +53,17 @@ def test_where_threads_wake_up_soon_they_share_the_operators_of_whole_tiles(
         assert found(256, 64) is found(256, 128) is alone
 
 
+@pytest.mark.parametrize(("joint_heads", "alone"), [(1, False), (8, True)])
+def test_operators_of_heads_that_share_a_norm_are_not_shared_out(joint_heads, alone, monkeypatch):
+    monkeypatch.setattr(_engine_tiles, "is_intel", lambda: True)
+    monkeypatch.setattr(_engine_tiles, "has_wide_vectors", lambda: True)
+    monkeypatch.setattr(_engine_threads, "is_intel", lambda: True)
+    monkeypatch.setattr(_engine_tiles, "num_few", lambda: 2**18)
+    how = {"num_features": 64, "joint_heads": joint_heads, "has_backward": True}
+    assert sharing_of(1, 8, 256, **how) is (Sharing.NONE if alone else Sharing.OPERATORS)
+    assert sharing_of(1, 8, 1024, **how) is Sharing.JOBS
+
+
 @pytest.mark.parametrize(("num_threads", "apart"), [(1, False), (2, True), (2, False)])
 def test_a_backward_pass_halves_the_tiles_of_a_thread_by_itself(num_threads, apart, wide_vectors):
     cut = {"joint_heads": 1, "num_threads": num_threads, "apart": apart, "may_split": True}
