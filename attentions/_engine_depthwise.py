@@ -52,7 +52,7 @@ def convolve_grid(
 
 def _convolved(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     reach = weight.shape[-1] // 2
-    with alone_if_few(image, few=num_few()):
+    with alone_if_few(image, few=num_few):
         return functional.conv2d(image, weight, bias, padding=reach, groups=len(weight))
 
 
@@ -74,7 +74,7 @@ class _Convolution(torch.autograd.Function):
             d_image, d_weight, d_bias = _differentiable_gradients(image, weight, grad)
             return tokens_of(d_image) + grads[1], None, d_weight, d_bias
         d_tokens = tokens_of(_convolved(grad, weight.flip(2, 3), None))
-        with alone_if_few(d_tokens, few=num_few()):
+        with alone_if_few(d_tokens, few=num_few):
             d_tokens.add_(grads[1])
         is_one_block = image.numel() <= _ELEMENTS
         with alone_if_threads_sleep() if is_one_block else contextlib.nullcontext():

@@ -98,12 +98,12 @@ def alone_if_threads_sleep() -> contextlib.AbstractContextManager[None]:
 
 
 def alone_if_few(
-    *tensors: Tensor, few: int | None = None
+    *tensors: Tensor, few: Callable[[], int] = num_few_shared
 ) -> contextlib.AbstractContextManager[None]:
-    """The same for operators on tensors of at most ``few`` elements, or of `num_few_shared`."""
+    """The same for operators on tensors of at most so many elements as ``few`` says."""
     if torch.compiler.is_compiling():
         return contextlib.nullcontext()
-    if max(x.numel() for x in tensors) > (num_few_shared() if few is None else few):
+    if max(x.numel() for x in tensors) > few():  # not before: a compiler cannot follow it
         return contextlib.nullcontext()
     return alone_if_threads_sleep()
 

@@ -307,7 +307,7 @@ class FlattenLayer(AttentionLayer):
         mixed = merge_heads(self.kernel.attention(heads_q, heads_k, heads_v, self.scale))
         if is_official or mixed.dtype != restored.dtype:
             return mixed + restored
-        with alone_if_few(mixed, few=num_few()):
+        with alone_if_few(mixed, few=num_few):
             return restored.add_(mixed)  # a third tensor would take longer than the sum
 
     def _project_apart(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -162,6 +162,6 @@ def test_small_operators_are_done_by_one_thread_where_others_sleep(
         assert torch.get_num_threads() == (1 if waiting == "sleep" else 2)
     with alone_if_few(few, many):
         assert torch.get_num_threads() == 2
-    with alone_if_few(few, many, few=number + 1):
+    with alone_if_few(few, many, few=lambda: number + 1):
         assert torch.get_num_threads() == (1 if waiting == "sleep" else 2)
     assert torch.get_num_threads() == 2
