@@ -185,8 +185,8 @@ def sharing_of(
     Without wide vectors an operator on a whole tile takes longer than it takes to wake a thread,
     and jobs of half a tile come off worse, whose threads wait for the interpreter as often. Not so
     where features are made of many small operators, unless threads wake up soon and there is a
-    backward pass: a forward pass alone is over before that pays, and norms over several heads take
-    one small operator more for each large one.
+    backward pass: a forward pass alone is over before that pays, and features with norms over
+    several heads were found to take longer.
     """
     pays = is_intel() and has_backward and joint_heads == 1
     has_large_operators = (
