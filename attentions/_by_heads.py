@@ -18,10 +18,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from ._engine import is_ordinary, plain_gradients
+from ._engine import plain_gradients
 from ._engine_processor import has_wide_vectors, is_intel
+from ._engine_tally import Tally
 from ._engine_threads import num_few_shared, run_jobs, work_apart
 from ._engine_tiles import is_little, is_short
+from ._in_float64 import look_at_no_more
+from ._ordinary import is_ordinary
 
 Task = Callable[..., Tensor]
 """From inputs and weights, of some heads or of all, to (B, heads, N, E)."""
@@ -79,7 +82,12 @@ def by_heads(
     if has_backward:
         out: Tensor = _ByHeads.apply(task, number, dims, *tensors)  # type: ignore[no-untyped-call]
         return out
-    return _joined(run_jobs(lambda job: task(*job), _cut(number, dims, tensors)), _HEADS)
+    tally = Tally(is_quiet=False)
+    parts = run_jobs(tally.of(lambda job: task(*job)), _cut(number, dims, tensors))
+    joined = _joined(parts, _HEADS)
+    if tally.has_notes and tally.is_finite and joined.dtype == torch.float32:
+        look_at_no_more(joined)
+    return joined
 
 
 def _num_jobs(

@@ -17,7 +17,10 @@ from torch import Tensor
 
 from . import _engine_bidirectional, _engine_causal
 from ._engine_kernel import Kernel
+from ._engine_tally import Tally
 from ._engine_tiles import room
+from ._in_float64 import gradients_once_more, look_at_no_more, once_more
+from ._ordinary import is_ordinary
 from ._precision import without_autocast
 
 _COMPUTED_IN_FLOAT32 = {torch.float32, torch.bfloat16, torch.float16}
@@ -37,22 +40,6 @@ def applies(q: Tensor, k: Tensor, v: Tensor, *weights: Tensor) -> bool:
         return False
     dtypes = {x.dtype for x in tensors}
     return dtypes <= _COMPUTED_IN_FLOAT32 or dtypes == {torch.float64}
-
-
-def is_ordinary(*tensors: Tensor) -> bool:
-    """Whether these may be computed by hand.
-
-    Not on other devices, where nobody has measured what is gained; and not where something other
-    than autograd follows the operators: a compiler, a tracer, a transform.
-    """
-    if torch.compiler.is_compiling():
-        return False
-    return (
-        all([type(x) in (Tensor, torch.nn.Parameter) and x.is_cpu for x in tensors])
-        and torch._C._get_tracing_state() is None
-        and not torch._C._are_functorch_transforms_active()
-        and torch.autograd.forward_ad._current_level < 0
-    )
 
 
 def _fit_together(q: Tensor, k: Tensor, v: Tensor) -> bool:
@@ -97,10 +84,18 @@ def attention_by_tiles(
         if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights)):
             out = _ByTiles.apply(kernel, plain, q, k, v, *weights)  # type: ignore[no-untyped-call]
         elif onto is not None and not kernel.causal:
-            return _engine_bidirectional.forward(kernel, q, k, v, weights, keep=False, onto=onto)[0]
+            return _engine_bidirectional.forward(
+                kernel, q, k, v, weights, Tally(is_quiet=kernel.is_quiet), keep=False, onto=onto
+            )[0]
         else:
-            out = _forward(kernel, q, k, v, weights, keep=False)[0]
-    return out if onto is None else onto.add_(out)
+            tally = Tally(is_quiet=kernel.is_quiet)
+            out = _forward(kernel, q, k, v, weights, tally, keep=False)[0]
+            if not tally.is_finite:
+                out = once_more(plain, (q, k, v, *weights), out)
+    if onto is not None:
+        return onto.add_(out)
+    look_at_no_more(out)
+    return out
 
 
 def _with_rows_as_heads(
@@ -118,23 +113,36 @@ def _with_rows_as_heads(
     joined = (x.flatten(0, 1)[None] for x in (q, k, v))
     repeated = (weight.repeat(rows, *[1] * (weight.dim() - 1)) for weight in weights)
     out = attention_by_tiles(kernel, *joined, *repeated, plain=plain_by_rows)
-    return torch.unflatten(out, 1, (rows, num_heads))[0]
+    apart = torch.unflatten(out, 1, (rows, num_heads))[0]
+    look_at_no_more(apart)
+    return apart
 
 
 def _forward(
-    kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, weights: Sequence[Tensor], *, keep: bool
+    kernel: Kernel,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weights: Sequence[Tensor],
+    tally: Tally,
+    *,
+    keep: bool,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     forward = _engine_causal.forward if kernel.causal else _engine_bidirectional.forward
-    return forward(kernel, q, k, v, weights, keep=keep)
+    return forward(kernel, q, k, v, weights, tally, keep=keep)
 
 
 def _backward(
-    kernel: Kernel, inputs: Sequence[Tensor], kept: Sequence[Tensor], grad_out: Tensor
+    kernel: Kernel,
+    inputs: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    grad_out: Tensor,
+    tally: Tally,
 ) -> list[Tensor]:
     backward = _engine_causal.backward if kernel.causal else _engine_bidirectional.backward
     q, k, v, *weights = inputs
     with without_autocast("cpu"):
-        return backward(kernel, q, k, v, weights, kept, grad_out)
+        return backward(kernel, q, k, v, weights, kept, grad_out, tally)
 
 
 class _ByTiles(torch.autograd.Function):
@@ -144,19 +152,26 @@ class _ByTiles(torch.autograd.Function):
     def forward(
         ctx: Any, kernel: Kernel, plain: Plain, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor
     ) -> Tensor:
-        out, kept = _forward(kernel, q, k, v, weights, keep=True)
+        tally = Tally(is_quiet=kernel.is_quiet)
+        out, kept = _forward(kernel, q, k, v, weights, tally, keep=True)
         ctx.kernel, ctx.plain, ctx.num_inputs = kernel, plain, 3 + len(weights)
+        ctx.is_finite = tally.is_finite
         ctx.save_for_backward(q, k, v, *weights, *kept)
-        return out
+        return out if ctx.is_finite else once_more(plain, (q, k, v, *weights), out)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         inputs, kept = saved[: ctx.num_inputs], saved[ctx.num_inputs :]
+        kernel, wanted = ctx.kernel, ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
-            wanted = ctx.needs_input_grad[2:]
             return (None, None, *plain_gradients(ctx.plain, inputs, wanted, grads[0]))
-        return (None, None, *_backward(ctx.kernel, inputs, kept, grads[0]))
+        tally = Tally(is_quiet=kernel.is_quiet)
+        found = _backward(kernel, inputs, kept, grads[0], tally)
+        if not (ctx.is_finite and tally.is_finite):
+            again = gradients_once_more(ctx.plain, inputs, wanted, grads[0])
+            return (None, None, *(again or found))
+        return (None, None, *found)
 
 
 def plain_gradients(

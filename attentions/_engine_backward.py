@@ -19,6 +19,7 @@ from ._engine_forward import above_floor, lift_of, normalisers, rotate_, rotated
 from ._engine_kernel import Kernel, Reading, Sums
 from ._engine_maps import FeatureMap, Parts, Pull
 from ._engine_products import backproject, meet, meet_again, project, read, spread
+from ._engine_tally import Tally
 from ._engine_tiles import Job, store, tokens_of, widened
 
 
@@ -31,10 +32,11 @@ def query_gradients(
     features: Sequence[Tensor],
     grad_out: Tensor,
     grad_q: Tensor,
+    tally: Tally,
 ) -> tuple[list[Sums], list[Tensor]]:
     """Fill a job's part of ``grad_q``; returns the gradients of the sums read and of weights.
 
-    ``readings`` are those of the job's heads.
+    ``readings`` are those of the job's heads. The gradients of q and weights go into the tally.
     """
     queries, d_outputs, d_queries = job.of(q), job.of(grad_out), job.of(grad_q)
     mine = [weight[job.heads] for weight in weights]
@@ -90,7 +92,7 @@ def query_gradients(
         else:
             both = zip(found, d_key_sums, strict=True)
             d_local = [Sums(contexts=contexts, key_sums=sums) for contexts, sums in both]
-        _pull_back(pull, d_parts, tokens_of(d_queries, tokens), d_weights)
+        _pull_back(pull, d_parts, tokens_of(d_queries, tokens), d_weights, tally)
     return d_local, d_weights
 
 
@@ -119,10 +121,11 @@ def key_gradients(
     features: Sequence[Tensor],
     grad_k: Tensor,
     grad_v: Tensor,
+    tally: Tally,
 ) -> list[Tensor]:
     """Fill a job's part of ``grad_k`` and ``grad_v``; returns the gradients of the weights.
 
-    ``d_sums`` are those of the job's heads.
+    ``d_sums`` are those of the job's heads. All gradients go into the tally.
     """
     keys, values, d_keys, d_values = (job.of(x) for x in (k, v, grad_k, grad_v))
     mine = [weight[job.heads] for weight in weights]
@@ -142,13 +145,14 @@ def key_gradients(
         found = read(turned, d_sums.contexts, d_value)
         if row is not None:
             found.add_(row)
+        tally.add(found)
         if found is not d_value:
             store(found, d_value)
         d_parts = [spread(value, context) for context in d_sums.contexts]
         rotate_(d_parts, turn_of(kernel.turn, job, tokens), back=True)
         for d_part, d_key_sum in zip(d_parts, d_sums.key_sums, strict=True):
             d_part.add_(d_key_sum.transpose(1, 2))
-        _pull_back(pull, d_parts, tokens_of(d_keys, tokens), d_weights)
+        _pull_back(pull, d_parts, tokens_of(d_keys, tokens), d_weights, tally)
     return d_weights
 
 
@@ -175,12 +179,14 @@ def _linearised(
 
 
 def _pull_back(
-    pull: Pull, d_parts: Sequence[Tensor], target: Tensor, d_weights: list[Tensor]
+    pull: Pull, d_parts: Sequence[Tensor], target: Tensor, d_weights: list[Tensor], tally: Tally
 ) -> None:
     """From gradients of the parts to those of the tile and of the weights."""
     d_x, *d_w = pull(tuple(d_parts))
+    tally.add(d_x)
     store(d_x, target)
     for total, more in zip(d_weights, d_w, strict=False):
+        tally.add(more)
         total.add_(more)
 
 

@@ -17,6 +17,7 @@ from ._engine_backward import key_gradients, query_gradients
 from ._engine_forward import Output, read_queries, sum_keys
 from ._engine_kernel import Kernel, Reading, Sums, read_plainly
 from ._engine_maps import PeakedMap
+from ._engine_tally import Tally
 from ._engine_threads import Sharing, alone_if_threads_sleep, run_jobs, threads_sleep
 from ._engine_tiles import (
     Job,
@@ -36,12 +37,16 @@ def forward(
     k: Tensor,
     v: Tensor,
     weights: Sequence[Tensor],
+    tally: Tally,
     *,
     keep: bool,
     onto: Tensor | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The output, or ``onto`` with the output added; and what `backward` needs, if asked for it."""
-    out = Output(like_in_memory(q, v.shape[-1])) if onto is None else Output(onto, adds=True)
+    if onto is None:
+        out = Output(like_in_memory(q, v.shape[-1]), tally)
+    else:
+        out = Output(onto, tally, adds=True)
     jobs = _jobs(kernel, k, keep=keep)
     if any(job.tokens != jobs[0].tokens for job in jobs):
         return _forward_in_two(kernel, q, k, v, weights, out, jobs)
@@ -55,7 +60,7 @@ def forward(
         read_queries(kernel, whole_job, q, kernel.gather(sums), weights, out, features)
         return (*(() if peak is None else (peak,)), *sums.tensors(), *(features or ()))
 
-    found = run_jobs(attend, jobs, sharing=_sharing(kernel, k, keep=keep))
+    found = run_jobs(tally.of(attend), jobs, sharing=_sharing(kernel, k, keep=keep))
     return out.tensor, tuple(whole(found, jobs, k)) if keep else ()
 
 
@@ -82,7 +87,7 @@ def _forward_in_two(
         local = [reading.at(job.row, job.heads) for reading in readings]
         read_queries(kernel, job, q, local, weights, out)
 
-    run_jobs(read, _jobs(kernel, q))
+    run_jobs(out.tally.of(read), _jobs(kernel, q))
     return out.tensor, tuple(kept)
 
 
@@ -161,6 +166,7 @@ def backward(
     weights: Sequence[Tensor],
     kept: Sequence[Tensor],
     grad_out: Tensor,
+    tally: Tally,
 ) -> list[Tensor]:
     """Gradients of q, k, v and the weights."""
     copies = 1 if kernel.turn is None else 2
@@ -174,12 +180,12 @@ def backward(
 
     def of_queries(job: Job, readings: Sequence[Reading]) -> tuple[list[Sums], list[Tensor]]:
         features = known.query_features
-        return query_gradients(kernel, job, q, readings, weights, features, grad_out, grad_q)
+        return query_gradients(kernel, job, q, readings, weights, features, grad_out, grad_q, tally)
 
     def of_keys(job: Job, d_sums: Sums) -> list[Tensor]:
         features = known.key_features
         return key_gradients(
-            kernel, job, k, v, known.peak, d_sums, weights, features, grad_k, grad_v
+            kernel, job, k, v, known.peak, d_sums, weights, features, grad_k, grad_v, tally
         )
 
     jobs_q, jobs_k = _jobs(kernel, q, backward=True), _jobs(kernel, k, backward=True)
@@ -193,7 +199,7 @@ def backward(
 
         pairs = list(zip(jobs_q, jobs_k, strict=True))
         of_pairs = run_jobs(
-            of_both,
+            tally.of(of_both),
             pairs,
             sharing=_sharing(kernel, q),
             held=lambda: cushion(jobs_q[0], q, kernel.num_alive),
@@ -206,7 +212,7 @@ def backward(
     with alone_if_threads_sleep():
         readings, back = _gathered(kernel, known.sums)
     found = run_jobs(
-        lambda job: of_queries(job, [r.at(job.row, job.heads) for r in readings]),
+        tally.of(lambda job: of_queries(job, [r.at(job.row, job.heads) for r in readings])),
         jobs_q,
         sharing=_sharing(kernel, q),
         held=lambda: cushion(jobs_q[0], q, kernel.num_alive),
@@ -218,7 +224,7 @@ def backward(
     with alone_if_threads_sleep():
         d_sums = back(d_readings)
     by_job = run_jobs(
-        lambda job: of_keys(job, d_sums.at(job.row, job.heads)),
+        tally.of(lambda job: of_keys(job, d_sums.at(job.row, job.heads))),
         jobs_k,
         sharing=_sharing(kernel, k),
         held=lambda: cushion(jobs_k[0], k, kernel.num_alive),

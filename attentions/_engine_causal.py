@@ -25,6 +25,7 @@ from ._engine_forward import above_floor, floored_
 from ._engine_kernel import Kernel
 from ._engine_maps import Parts
 from ._engine_products import add_product
+from ._engine_tally import Tally
 from ._engine_threads import Sharing, run_jobs, threads_sleep
 from ._engine_tiles import (
     Job,
@@ -155,12 +156,19 @@ def _jobs(x: Tensor, *, backward: bool = False) -> list[Job]:
 
 
 def forward(
-    kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, weights: Sequence[Tensor], *, keep: bool
+    kernel: Kernel,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weights: Sequence[Tensor],
+    tally: Tally,
+    *,
+    keep: bool,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The output; and the sums before each tile, (B, H, tiles, ...), if asked to keep them."""
     out, jobs = like_in_memory(q, v.shape[-1]), _jobs(q)
     found = run_jobs(
-        lambda job: _job_forward(kernel, job, q, k, v, weights, out),
+        tally.of(lambda job: _job_forward(kernel, job, q, k, v, weights, out, tally)),
         jobs,
         sharing=_sharing(kernel, q),
     )
@@ -175,13 +183,16 @@ def backward(
     weights: Sequence[Tensor],
     kept: Sequence[Tensor],
     grad_out: Tensor,
+    tally: Tally,
 ) -> list[Tensor]:
     """Gradients of q, k, v and the weights."""
     grads = [torch.empty_like(x) for x in (q, k, v)]
     grad_weights = [torch.zeros_like(weight) for weight in weights]
     jobs = _jobs(q, backward=True)
     found = run_jobs(
-        lambda job: _job_backward(kernel, job, q, k, v, weights, kept, grad_out, grads),
+        tally.of(
+            lambda job: _job_backward(kernel, job, q, k, v, weights, kept, grad_out, grads, tally)
+        ),
         jobs,
         sharing=_sharing(kernel, q),
     )
@@ -198,6 +209,7 @@ def _job_forward(
     v: Tensor,
     weights: Sequence[Tensor],
     out: Tensor,
+    tally: Tally,
 ) -> _Sums:
     """Fill a job's heads of ``out``; returns the sums before each tile, (heads, tiles, ...)."""
     queries, keys, values, outputs = (job.of(x) for x in (q, k, v, out))
@@ -219,7 +231,9 @@ def _job_forward(
         add_product(numerator, chunks.phi_q, chunks.before[0].transpose(1, 2))
         normaliser = chunks.normaliser(pairs, kernel)
         if normaliser is not None:
+            tally.add(normaliser)  # of an infinite one, zeros would come out
             numerator.mul_(normaliser.reciprocal_())
+        tally.add(numerator)
         outputs[:, tokens] = chunks.joined(numerator)
         past = chunks.after
     contexts, key_sums = zip(*kept, strict=True)
@@ -236,6 +250,7 @@ def _job_backward(
     kept: Sequence[Tensor],
     grad_out: Tensor,
     grads: Sequence[Tensor],
+    tally: Tally,
 ) -> list[Tensor]:
     """Fill a job's heads of the gradients of q, k and v; returns those of the weights."""
     queries, keys, values, d_outputs = (job.of(x) for x in (q, k, v, grad_out))
@@ -252,11 +267,14 @@ def _job_backward(
         d_phi_q, d_phi_k, d_value, future = _gradients(
             kernel, chunks, d_out, future or (torch.zeros_like(past[0]), torch.zeros_like(past[1]))
         )
+        tally.add(d_value)
         store(chunks.joined(d_value), d_values[:, tokens])
         for pull, d_parts, target in ((pull_q, d_phi_q, d_queries), (pull_k, d_phi_k, d_keys)):
             d_x, *d_w = pull(chunks.joined(d_parts).chunk(len(phi_q), dim=-1))
+            tally.add(d_x)
             store(d_x, target[:, tokens])
             for total, more in zip(d_weights, d_w, strict=True):
+                tally.add(more)
                 total.add_(more)
     return d_weights
 

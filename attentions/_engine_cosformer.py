@@ -19,6 +19,7 @@ class PlacedRectified(FeatureMap):
     """
 
     keeps = True
+    is_quiet = False
 
     cos: Tensor
     sin: Tensor

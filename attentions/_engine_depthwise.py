@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ._engine import is_ordinary
 from ._engine_threads import alone_if_few, alone_if_threads_sleep, num_few, run_jobs
 from ._grid import image_of, tokens_of
+from ._ordinary import is_ordinary
 
 _ELEMENTS = 2**17
 """Most elements of an image's rows that are multiplied at once."""

@@ -12,10 +12,13 @@ from ._engine_functions import exp_
 from ._engine_kernel import Reading, Sums
 from ._engine_maps import FeatureMap, Parts, PeakedMap, Pull
 from ._engine_threads import alone_if_few
+from ._in_float64 import look_at_no_more_if_sound
 
 
 class ChannelShares(FeatureMap):
     """softmax(q) over channels."""
+
+    is_quiet = False
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part, as wide as x."""
@@ -33,6 +36,8 @@ class ChannelShares(FeatureMap):
 
 class TokenExponentials(PeakedMap):
     """exp(k - peak), with a peak per channel over all tokens; `over_their_sum` divides."""
+
+    is_quiet = False
 
     def rising(
         self, x: Tensor, tokens: slice, peak: Tensor, *weights: Tensor
@@ -76,7 +81,9 @@ def one_tile(q: Tensor, k: Tensor, v: Tensor, *, plain: Plain) -> Tensor:
         out: Tensor = _OneTile.apply(plain, q, k, v)  # type: ignore[no-untyped-call]
         return out
     with alone_if_few(q, k, v):
-        return q.softmax(dim=-1) @ (k.softmax(dim=-2).transpose(-2, -1) @ v)
+        found = q.softmax(dim=-1) @ (k.softmax(dim=-2).transpose(-2, -1) @ v)
+        look_at_no_more_if_sound(found)
+        return found
 
 
 class _OneTile(torch.autograd.Function):

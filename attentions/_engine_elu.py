@@ -13,6 +13,7 @@ class EluPlusOne(FeatureMap):
     """The larger of x + 1 and e^x, the latter for x below 0 only."""
 
     keeps = True
+    is_quiet = False
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part, as wide as x."""

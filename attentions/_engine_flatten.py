@@ -29,6 +29,7 @@ class Focused(FeatureMap):
     factor: float
     joint_heads: int
     eps: float
+    is_quiet = False
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part, as wide as x."""

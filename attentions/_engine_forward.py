@@ -17,6 +17,7 @@ from torch import Tensor
 from ._engine_kernel import Kernel, Reading, Sums
 from ._engine_maps import Parts, PeakedMap
 from ._engine_products import meet, meet_again, project, read
+from ._engine_tally import Tally
 from ._engine_tiles import Job, tokens_of, widened
 
 
@@ -92,10 +93,12 @@ class Output:
 
     Attributes:
         tensor: (B, H, N, E).
+        tally: of what is written.
         adds: whether what is there stays, and the output is added to it.
     """
 
     tensor: Tensor
+    tally: Tally
     adds: bool = False
 
 
@@ -128,21 +131,27 @@ def read_queries(
             numerator = read(parts, reading.sums.contexts, None if out.adds else target)
             if lift is not None:
                 numerator.add_(lift.row)
-            _put(target, numerator, divisor, adds=out.adds)
+            if divisor is not None:
+                out.tally.add(divisor)  # of an infinite one, zeros would come out
+            out.tally.add(_put(target, numerator, divisor, adds=out.adds))
 
 
-def _put(target: Tensor, numerator: Tensor, divisor: Tensor | None, *, adds: bool) -> None:
-    """Write or add what is left after the division; the numerator may be the target itself."""
+def _put(target: Tensor, numerator: Tensor, divisor: Tensor | None, *, adds: bool) -> Tensor:
+    """Write or add what is left after the division; the numerator may be the target itself.
+
+    Returns:
+        What was written, in float32 or wider.
+    """
     if divisor is None:
         target.add_(numerator) if adds else target.copy_(numerator)
-        return
+        return numerator
     factor = divisor.reciprocal_()
     if adds:
-        target.addcmul_(numerator, factor)
-    elif numerator.dtype == target.dtype:
-        torch.mul(numerator, factor, out=target)
-    else:
-        target.copy_(numerator.mul_(factor))
+        return target.addcmul_(numerator, factor)
+    if numerator.dtype == target.dtype:
+        return torch.mul(numerator, factor, out=target)
+    target.copy_(numerator.mul_(factor))
+    return numerator
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,11 @@ class Kernel:
         return self.queries.keeps and self.keys.keeps and self.joint_heads == 1
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether one of the maps may overflow without the processor's noting it."""
+        return self.queries.is_quiet or self.keys.is_quiet
+
+    @property
     def num_alive(self) -> int:
         """Numbers in use at once for a token and head of a backward pass; 0 if they are few."""
         return self.num_features * max(self.queries.copies_alive, self.keys.copies_alive)

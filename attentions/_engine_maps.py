@@ -26,6 +26,8 @@ class FeatureMap(ABC):
             are without. What it adds to a product is a row, which takes no pass over the features.
             Of queries and of a `PeakedMap`, in a single part; with no turn, and not causal.
         keeps: whether there is a `linearised_from`.
+        is_quiet: whether features may be infinite without the processor's noting it: exponentials
+            of what may be large, see `_overflow`.
         copies_alive: how many times the memory of a tile's features is in use where gradients are
             pulled back, features and their gradients included, if that is much; else 0. See
             `_engine_tiles.cushion`.
@@ -33,6 +35,7 @@ class FeatureMap(ABC):
 
     floor: float = 0.0
     keeps: ClassVar[bool] = False
+    is_quiet: ClassVar[bool] = True
     copies_alive: ClassVar[int] = 0
 
     @abstractmethod

@@ -73,6 +73,7 @@ class PositiveQueries(FeatureMap):
     exponentials: _Exponentials
     floor: float
     keeps = True
+    is_quiet = False
     copies_alive = 4
 
     @classmethod
@@ -103,6 +104,7 @@ class PositiveKeys(PeakedMap):
     exponentials: _Exponentials
     floor: float
     keeps = True
+    is_quiet = False
 
     @classmethod
     def of(cls, projection: Tensor, dtype: torch.dtype, eps: float) -> PositiveKeys:
@@ -142,6 +144,7 @@ class RectifiedFeatures(FeatureMap):
 
     project: RandomProjection
     eps: float
+    is_quiet = False
     copies_alive = 4
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:

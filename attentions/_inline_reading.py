@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._engine import is_ordinary
 from ._engine_threads import alone_if_few
+from ._in_float64 import look_at_no_more_if_sound
+from ._ordinary import is_ordinary
 
 
 def read_covariance(q: Tensor, k: Tensor, v: Tensor, num_keys: Tensor | int) -> Tensor:
@@ -31,7 +32,9 @@ def read_covariance(q: Tensor, k: Tensor, v: Tensor, num_keys: Tensor | int) -> 
             out: Tensor = _Reading.apply(q, k, v, num_keys)  # type: ignore[no-untyped-call]
             return out
         with alone_if_few(q, k, v):
-            return _read(q, *_gather(k, v, num_keys))
+            found = _read(q, *_gather(k, v, num_keys))
+            look_at_no_more_if_sound(found)
+            return found
     return _read(q, *_gather(k, v, num_keys))
 
 

@@ -102,8 +102,12 @@ def _sum_of_earlier(per_chunk: Tensor) -> Tensor:
 
 
 def divide(numerator: Tensor, normaliser: Tensor) -> Tensor:
-    """The quotient; zero where all weights are zero, as for a query whose keys are all hidden."""
-    return numerator / normaliser.masked_fill(normaliser == 0, 1.0)
+    """The quotient; zero where all weights are zero, as for a query whose keys are all hidden.
+
+    No number where their sum is infinite: nobody could tell zeros from an output.
+    """
+    known = normaliser.masked_fill(normaliser == 0, 1.0).masked_fill(normaliser.isinf(), 0.0)
+    return numerator / known
 
 
 def kernel_flops(shape: CallShape, num_features: int) -> int:

@@ -18,17 +18,10 @@ import math
 import torch
 from torch import Tensor
 
-from ._precision import wide_dtype
-
 _NOTHING = -1e5
 """The exponent of zero; no power of a float comes near it."""
 _MOST = 126.0
 """A larger power of two times eps would be no number of float32."""
-
-
-def is_finite(x: Tensor) -> bool:
-    """Whether all entries are finite, by their sum: it takes one pass, and errs towards no."""
-    return math.isfinite(float(x.detach().sum(dtype=wide_dtype(x.dtype))))
 
 
 def exponents(x: Tensor, power: Tensor, scale: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-_HALF = (torch.float16, torch.bfloat16)
+HALF = (torch.float16, torch.bfloat16)
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 
@@ -25,7 +25,7 @@ def widen(x: Tensor) -> Tensor:
     A gradient may be larger than float16 can hold: that of a direction grows as 1 / ||x||. On its
     way back to float16 it stops at the largest finite value instead of becoming infinite.
     """
-    if x.dtype not in _HALF:
+    if x.dtype not in HALF:
         return x
     wide = x.float()
     if x.dtype == torch.float16 and wide.requires_grad:
@@ -40,7 +40,7 @@ def _within_float16(gradient: Tensor) -> Tensor:
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype that `widen` gives."""
-    return torch.float32 if dtype in _HALF else dtype
+    return torch.float32 if dtype in HALF else dtype
 
 
 def is_autocast(device_type: str) -> bool:

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from ._engine import is_ordinary
 from ._online_softmax import online_softmax
+from ._ordinary import is_ordinary
 from ._precision import widen, without_autocast
 
 _TILE = 256

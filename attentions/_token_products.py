@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._engine import is_ordinary
 from ._engine_products import fast_linear, has_fast_linear
+from ._ordinary import is_ordinary
 
 _WHOLE = 64
 """Tokens are a multiple of this: a kernel is compiled for each length, and lengths come again."""

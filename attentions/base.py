@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ._checks import equal_lengths
+from ._in_float64 import made_finite, was_looked_at
 from ._inputs import (
     check_devices,
     check_heads,
@@ -22,6 +23,7 @@ from ._inputs import (
     with_checked_sizes,
     with_checked_tokens,
 )
+from ._overflow import bring_back, set_aside
 from .capabilities import Capabilities
 
 
@@ -176,11 +178,23 @@ class Mechanism(nn.Module, ABC):
             ValueError: tensors that do not fit the geometry, or each other; a dtype, a mask or a
                 gate that the mechanism does not take.
         """
-        if not torch.compiler.is_compiling():
-            if keywords:
-                refuse_unknown(self.name, keywords, _keywords_of(type(self)))
-            self._check_inputs(inputs, keywords)
-        return super().__call__(*inputs, **keywords)
+        if torch.compiler.is_compiling():
+            return super().__call__(*inputs, **keywords)
+        if keywords:
+            refuse_unknown(self.name, keywords, _keywords_of(type(self)))
+        self._check_inputs(inputs, keywords)
+        aside = set_aside()
+        out = super().__call__(*inputs, **keywords)
+        if not (was_looked_at(out) or self._is_published):
+            out = made_finite(self, out, inputs, keywords)
+        bring_back(aside)
+        return out
+
+    @property
+    def _is_published(self) -> bool:
+        """Whether operators are those of published code, which stay as they are."""
+        is_official = getattr(self, "implementation", None) == "official"
+        return is_official or bool(self.capabilities.requires)
 
     @abstractmethod
     def _check_inputs(self, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> None:

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from . import _official_landmarks as _official
 from ._checks import equal_lengths, flag, one_of, whole
-from ._engine import is_ordinary
 from ._heads import merge_heads, split_heads
+from ._ordinary import is_ordinary
 from ._precision import widen, without_autocast
 from ._saturation import in_wide_precision_within_range, wide_linear, within_range
 from ._token_products import mix_tokens

@@ -16,7 +16,7 @@ from ._engine_kernel import Kernel
 from ._feature_maps import elu_plus_one
 from ._grid import depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
-from ._kernel_attention import kernel_flops, weight_sums, weighted_values
+from ._kernel_attention import divide, kernel_flops, weight_sums, weighted_values
 from ._precision import widen, without_autocast
 from ._saturation import wide_depthwise, wide_linear, within_range
 from .base import AttentionLayer, CallShape, Geometry
@@ -108,7 +108,7 @@ class Mlla(AttentionLayer):
         phi_q, phi_k = elu_plus_one(q), elu_plus_one(k)
         normaliser = weight_sums(phi_q, phi_k) + self.eps * v.shape[-2]
         turned_q, turned_k = (self._rotate(phi) for phi in (phi_q, phi_k))
-        return weighted_values(turned_q, turned_k, v) / normaliser
+        return divide(weighted_values(turned_q, turned_k, v), normaliser)
 
     def _kernel(self, q: Tensor) -> Kernel:
         features, (_, num_heads, num_tokens, head_dim) = EluPlusOne(), q.shape

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import replace
 
@@ -12,19 +11,21 @@ from torch.nn import functional
 
 from . import _official
 from ._checks import at_most, fills_grid, flag, odd_width, one_of, positive
-from ._engine import attention_by_tiles, is_ordinary
+from ._engine import attention_by_tiles
 from ._engine_forms import by_tiles, known_form, official_layout, refuse_mask
 from ._engine_functions import log_base
 from ._engine_kernel import Kernel
 from ._engine_polaformer import LearnedPowers, like_and_unlike
 from ._engine_threads import alone_if_threads_sleep
-from ._engine_tiles import is_one_tile, tile_elements
+from ._engine_tiles import tile_elements
 from ._float16_layers import add, convolve, float16_in_float32, project, reduce
 from ._grid import depthwise, reference_depthwise
 from ._heads import merge_heads, split_heads
+from ._in_float64 import is_finite
 from ._kernel_attention import kernel_elements, kernel_flops
-from ._large_powers import attention_of_exponents, exponents, hidden, is_finite
+from ._large_powers import attention_of_exponents, exponents, hidden
 from ._masks import count_keys, hide_keys
+from ._ordinary import is_ordinary
 from ._precision import wide_dtype, widen, without_autocast
 from ._reduced_grid import ReducedGrid, reference_stretch, stretch
 from .base import Attention, AttentionLayer, CallShape, Geometry
@@ -119,18 +120,8 @@ class Polaformer(Attention):
             kernel = self._kernel(q, k, v)
             with alone_if_threads_sleep():
                 c = power * scale.log() * log_base(math.e)  # b^c = scale^p
-            out = attention_by_tiles(kernel, q, k, v, power, c, plain=self._by_exponent)
-        else:
-            out = self._plain(q, k, v, power, scale, key_mask)
-        if not is_ordinary(q, k, v):
-            return out
-        # A sum of what was just written costs next to nothing, of a tile less than waking a thread;
-        # whether a power of q times one of k is a number cannot be known for less.
-        is_tile = is_one_tile(*q.shape[:3])
-        with alone_if_threads_sleep() if is_tile else contextlib.nullcontext():
-            if is_finite(out):
-                return out
-        return self._by_exponents(q, k, v, power, scale, key_mask)
+            return attention_by_tiles(kernel, q, k, v, power, c, plain=self._by_exponent)
+        return self._plain(q, k, v, power, scale, key_mask)
 
     @staticmethod
     def _first(v: Tensor) -> int:
@@ -173,7 +164,10 @@ class Polaformer(Attention):
     ) -> Tensor:
         with without_autocast(q.device.type):
             mixed = self._in_wide(widen(q), widen(k), widen(v), power, scale, key_mask)
-        return mixed.to(q.dtype)
+        # In other dtypes what is not finite is computed once more in this one (`_in_float64`).
+        if q.dtype != torch.float64 or not is_ordinary(q, k, v) or is_finite(mixed):
+            return mixed.to(q.dtype)
+        return self._by_exponents(q, k, v, power, scale, key_mask)
 
     def _by_exponents(
         self,

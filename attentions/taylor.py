@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ._checks import equal_lengths, one_of, positive
-from ._kernel_attention import CHUNK, KernelState, kernel_flops
+from ._kernel_attention import CHUNK, KernelState, divide, kernel_flops
 from ._masks import check_key_mask, hide_keys
 from ._precision import in_wide_precision, wide_dtype, widen, without_autocast
 from .base import Attention, CallShape, Geometry
@@ -72,7 +72,7 @@ class Taylor(Attention):
         q, k = self._scaled(q), self._scaled(k)
         if self.form == "explicit":
             weights = self._weights(q, k, key_mask)
-            return weights @ v / (weights.sum(dim=-1, keepdim=True) + self.eps)
+            return divide(weights @ v, weights.sum(dim=-1, keepdim=True) + self.eps)
         if self.geometry.causal:
             return self._continue(q, k, v, self._empty(q, v), key_mask)[0]
         state = self._empty(q, v)
@@ -121,7 +121,7 @@ class Taylor(Attention):
 
     def _read(self, q: Tensor, state: KernelState) -> Tensor:
         phi_q = self._features(q)
-        return phi_q @ state.context / (phi_q @ state.key_sum[..., None] + self.eps)
+        return divide(phi_q @ state.context, phi_q @ state.key_sum[..., None] + self.eps)
 
     def _continue(
         self, q: Tensor, k: Tensor, v: Tensor, state: KernelState, key_mask: Tensor | None
@@ -133,7 +133,8 @@ class Taylor(Attention):
             weights, phi_q = self._weights(chunk_q, chunk_k, kept), self._features(chunk_q)
             numerator = weights @ chunk_v + phi_q @ state.context
             earlier = phi_q @ state.key_sum[..., None]
-            outputs.append(numerator / (weights.sum(dim=-1, keepdim=True) + earlier + self.eps))
+            normaliser = weights.sum(dim=-1, keepdim=True) + earlier + self.eps
+            outputs.append(divide(numerator, normaliser))
             state = self._add(state, chunk_k, chunk_v, kept)
         return torch.cat(outputs, dim=-2), state
 

@@ -17,9 +17,11 @@ HARD_LEN = 64
 
 HIDDEN = "all keys hidden"
 """By a key mask; the inputs are unit-normal."""
-LARGEST = "half the largest number"
-MAGNITUDES = (1e2, 1e3, 1e4, 6.5e4, 1e6, 1e9, 1e12, 1e15, 1e18)
-"""The fourth is nearly all that float16 holds; products of the last are all that float32 holds."""
+MAGNITUDES = (
+    *(1e-44, 1e-38, 1e-30, 1e-20),
+    *(1e2, 1e3, 1e4, 6.5e4, 1e6, 1e9, 1e12, 1e15, 1e18, 1e21, 1e25, 1e30, 3.3e38),
+)
+"""65,000 is nearly all that float16 holds, and the last nearly all that float32 and bfloat16 do."""
 
 Inputs = tuple[Tensor, ...]
 
@@ -35,7 +37,7 @@ def of_magnitude(tensors: Inputs, magnitude: float) -> Inputs:
 
 
 def with_magnitude(tensors: Inputs, magnitude: float) -> dict[str, Inputs]:
-    """Name -> inputs in which some or all numbers are this large: what may break in several ways.
+    """Name -> inputs in which some or all numbers are of one size: what may break in several ways.
 
     A layer has the first five only, in its tokens.
     """
@@ -125,5 +127,5 @@ def hard_inputs(tensors: Inputs, dtype: torch.dtype) -> dict[str, Inputs]:
             lambda x: _every_second_zero(x.sign() * 1e4)
         )
         cases["values of 6.5e4"] = (*tensors[:2], tensors[2].sign() * 6.5e4)
-        cases[LARGEST] = of_magnitude(tensors, half)
+        cases["half the largest number"] = of_magnitude(tensors, half)
     return cases

@@ -23,7 +23,6 @@ from bench.measure.clock import utc_now
 from bench.numerics.cases import (
     HARD_LEN,
     HIDDEN,
-    LARGEST,
     LENGTHS,
     MAGNITUDES,
     NORM_LEN,
@@ -73,20 +72,27 @@ class Findings:
 
     @property
     def failures(self) -> list[str]:
-        """A line per input on which something was not finite though no product overflows."""
+        """A line per input on which something was not finite."""
         form = f"{self.mechanism}, causal" if self.causal else self.mechanism
         hard = [
             f"{form}, {dtype}, {case}: {wrong} not finite"
             for dtype, cases in self.broken.items()
             for case, wrong in cases.items()
-            if case != LARGEST
         ]
-        return hard + [
-            f"{form}, {dtype}, {key}: output not finite"
-            for dtype, errors in self.errors.items()
-            for key, error in errors.items()
-            if error is None
+        sizes = [
+            f"{form}, {dtype}, {case}: not finite beyond {self.finite_to[dtype]:g}"
+            for dtype, case in self.stopped_by.items()
         ]
+        return (
+            hard
+            + sizes
+            + [
+                f"{form}, {dtype}, {key}: output not finite"
+                for dtype, errors in self.errors.items()
+                for key, error in errors.items()
+                if error is None
+            ]
+        )
 
 
 def findings_of(form: Form, source: str = "") -> Findings:
@@ -225,13 +231,16 @@ def not_finite(mechanism: Any, given: Inputs, masks: dict[str, Tensor]) -> tuple
 
 
 def _results(mechanism: Any, given: Inputs, masks: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
-    """The output, then the gradients of inputs and learned values."""
+    """The output, with and without gradients, then these, of inputs and learned values."""
     trains = has_gradients(mechanism)
+    with torch.no_grad():
+        alone = mechanism(*given, **masks)
     tensors = [x.clone().requires_grad_(trains) for x in given]
     out = mechanism(*tensors, **masks)
     learned = [p for p in mechanism.parameters() if p.requires_grad]
     found = gradients(out, [*tensors, *learned]) if trains and out.requires_grad else []
-    return [("output", out.detach()), *(("gradient", g) for g in found)]
+    outputs = [("output", out.detach()), ("output", alone)]
+    return [*outputs, *(("gradient", g) for g in found)]
 
 
 def _in_words(out: Tensor, v: Tensor) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 import bench
 from bench.numerics.cases import (
     HARD_LEN,
-    LARGEST,
     LENGTHS,
     MAGNITUDES,
     NORM_LEN,
@@ -103,11 +102,12 @@ def _number(errors: Mapping[str, float | None], key: str) -> str:
 
 _FINITE = f"""## Is everything finite?
 
-Each mechanism, in each dtype, forward and backward at N = {HARD_LEN}, on: a zero query, a zero
-key (a zero token for a layer), all queries zero, all keys zero, all zero, one number everywhere,
-one token everywhere, all negative, norms of 1e-6 and 50; for a core also every number 1e4, one
-channel 1e4, every second token zero and the rest 1e4, values of 6.5e4, and all keys hidden where
-masks are taken. An output or a gradient that float64 knows to be larger than the dtype's largest
+Each mechanism, in each dtype, forward and backward and without gradients at N = {HARD_LEN}, on: a
+zero query, a zero key (a zero token for a layer), all queries zero, all keys zero, all zero, one
+number everywhere, one token everywhere, all negative, norms of 1e-6 and 50; for a core also every
+number 1e4, one channel 1e4, every second token zero and the rest 1e4, values of 6.5e4, half the
+largest number of the dtype in every place of queries and keys, and all keys hidden where masks are
+taken. An output or a gradient that float64 knows to be larger than the dtype's largest
 number does not count: infinity is what it rounds to. What was not finite:
 
 """
@@ -119,7 +119,6 @@ def _broken(forms: Sequence[Line]) -> Iterator[str]:
         for line in forms
         for dtype, cases in line["broken"].items()
         for case, wrong in cases.items()
-        if case != LARGEST
     ]
     if rows:
         yield from _table(["mechanism", "dtype", "input", "not finite"], rows)
@@ -135,34 +134,20 @@ def _broken(forms: Sequence[Line]) -> Iterator[str]:
     )
     yield ""
     yield (
-        f"One input more is *{LARGEST}* of the dtype, in every place of queries and keys. In "
-        "float32 and bfloat16 the product of two such numbers is itself no number of the dtype "
-        "that it is summed in, so no order of operations keeps scores finite. float16 is summed "
-        "in float32, which holds them. Not finite there:"
+        "Of numbers so large that scores or powers are none of float32, a processor computes once "
+        "more in float64 what was not finite; it takes several times as long, on such inputs only "
+        "(`attentions/_in_float64.py`). `polaformer`, whose powers may be none of float64 either, "
+        "starts from logarithms there (`attentions/_large_powers.py`). Not so on other devices, in "
+        "compiled graphs, and in `step`, whose state stays in float32."
     )
-    yield ""
-    for dtype in _DTYPES:
-        wrong = {"output": 0, "gradient": 0}
-        names = []
-        for line in forms:
-            said = line["broken"].get(dtype, {}).get(LARGEST, "")
-            names += [_name(line)] if said else []
-            for what in wrong:
-                wrong[what] += what in said
-        told = f": {'; '.join(names)}" if 0 < len(names) <= 12 else ""
-        yield (
-            f"- {dtype}: an output of {wrong['output']} and a gradient of {wrong['gradient']} of "
-            f"{len(forms)} forms{told}"
-        )
 
 
-_FINITE_TO = f"""## How large numbers may be
+_FINITE_TO = f"""## How small and how large numbers may be
 
 Some numbers are plus or minus one magnitude, the others unit-normal: all of queries and keys, or of
 a layer's tokens; the same one everywhere; one channel; one entry; two opposite entries; and for a
 core also queries beside keys of zero, keys beside queries of zero, values, and all three. Tried
-were {", ".join(f"{x:g}" for x in MAGNITUDES)}, as far as the dtype holds them. Output and gradients
-were finite in all cases up to:
+were {", ".join(f"{x:g}" for x in MAGNITUDES)}, as far as the dtype holds them.
 
 """
 
@@ -175,26 +160,26 @@ def _finite_to(forms: Sequence[Line]) -> Iterator[str]:
             _stopped_by(line),
         ]
         for line in forms
+        if line.get("stopped_by")
     ]
-    yield from _table(["mechanism", *_DTYPES, "first to break"], rows)
+    if rows:
+        yield "Outputs and gradients were finite in all cases but for these, up to:"
+        yield ""
+        yield from _table(["mechanism", *_DTYPES, "first to break"], rows)
+    else:
+        yield f"Outputs and gradients were finite in all cases, of all {len(forms)} forms."
     yield ""
     yield (
         "As above, what float64 knows to be larger than the dtype's largest number does not count. "
-        "What stops in float32 and bfloat16 multiplies several such numbers before it divides: a "
-        "query, a key and a value of 1e13 are 1e39 together, and float32 ends at 3e38; features "
-        "may be powers or products, gates multiply again, and a norm squares what a layer has "
-        "projected. Dividing by the largest number first would cost a pass over each tensor at "
-        "sizes where nothing overflows. Two pay next to nothing for knowing, and take another way: "
-        "softmax by torch's kernel has the logarithm of each query's sum at hand, and "
-        "`polaformer`, whose powers reach 5, looks at its output and starts from logarithms where "
-        "it finds no number (`attentions/_large_powers.py`)."
+        "Finite is not precise: of scores of 1e20 the rounding alone is 1e13, so which key a "
+        "softmax then chooses is chance, and what a norm squares may vanish in float32 without a "
+        "trace in the output."
     )
     yield ""
     yield (
-        "Layers that reach 65,000 in float16 are computed in float32 there, and stop at the "
-        "largest number of float16; on processors, where this was seen. Another one stops where "
-        "what it projects, or multiplies with a gate, is no number of float16; inside of a model, "
-        "norms keep tokens far below."
+        "Layers of float16 are computed in float32, and stop at the largest number of float16; on "
+        "processors, where this was seen. Another one stops where what it projects, or multiplies "
+        "with a gate, is no number of float16; inside of a model, norms keep tokens far below."
     )
 
 

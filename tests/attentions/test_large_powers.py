@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention, polaformer
-from attentions._large_powers import is_finite
+from attentions._in_float64 import is_finite
 
 
 def build(dtype=torch.float32, **settings):
