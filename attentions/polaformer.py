@@ -64,7 +64,8 @@ class Polaformer(Attention):
     `PolaformerLayer`.
 
     A query whose keys are all hidden gets zeros. On a processor, entries whose powers overflow
-    (some 1e4 for a power of 5) are computed again, slower, from logarithms.
+    (some 1e4 for a power of 5) are computed again, slower, in float64; those of which powers are no
+    numbers even there (1e30), from logarithms.
 
     Hazards:
         - A zero query or key has no features. Where all products are far below ``eps`` (norms of
