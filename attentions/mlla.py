@@ -92,15 +92,22 @@ class Mlla(AttentionLayer):
             tokens = widen(x)
             parts = (*wide_linear(tokens, self.qk).chunk(2, dim=-1), tokens)
             q, k, v = (split_heads(part, self.geometry.num_heads) for part in parts)
+            if self._has_tiles(q, k, v) and not torch.is_grad_enabled():
+                onto = split_heads(wide_depthwise(tokens, self.lepe, grid), q.shape[1])
+                kernel = self._kernel(q)
+                both = attention_by_tiles(kernel, q, k, v, plain=self._plain, onto=onto)
+                return within_range(merge_heads(both), x.dtype)
             mixed = merge_heads(self._attend(q, k, v))
             return within_range(mixed + wide_depthwise(tokens, self.lepe, grid), x.dtype)
+
+    def _has_tiles(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
+        return q.shape[-1] % 2 == 0 and by_tiles(self.implementation, None, q, k, v)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D) each -> (B, H, N, D)."""
         if self.implementation == "official":
             return self._official(q, k, v)
-        is_in_pairs = q.shape[-1] % 2 == 0
-        if is_in_pairs and by_tiles(self.implementation, None, q, k, v):
+        if self._has_tiles(q, k, v):
             return attention_by_tiles(self._kernel(q), q, k, v, plain=self._plain)
         return self._plain(q, k, v)
 
