@@ -82,15 +82,15 @@ def _is_known_sound(out: Tensor) -> bool:
     return may_know and not is_noted()
 
 
-def look_at_no_more_if_sound(out: Tensor) -> None:
-    """The same, where a thread that is alone has computed it without gradients, if that tells."""
-    if _is_known_sound(out):
-        look_at_no_more(out)
-
-
 def look_at_no_more(out: Tensor) -> None:
     """Say of what a call is about to return that it, and its gradients, are seen to."""
     _looked.at = weakref.ref(out)
+
+
+def look_at_no_more_if_sound(out: Tensor) -> None:
+    """The same of what a thread has computed alone and without gradients, if its notes tell."""
+    if _is_known_sound(out):
+        look_at_no_more(out)
 
 
 def was_looked_at(out: Any) -> bool:

@@ -15,6 +15,7 @@ import ctypes
 import functools
 import platform
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -71,12 +72,14 @@ def _flags() -> _Flags | None:
     except (AttributeError, OSError):
         return None
     flags = _Flags(*functions, mask)
-    return flags if _are_raised(flags) else None
+    # In a thread of its own: modes, autocast and tracing are a caller's, and so are the flags.
+    with ThreadPoolExecutor(1) as pool:
+        return flags if pool.submit(_are_raised, flags).result() else None
 
 
 def _are_raised(flags: _Flags) -> bool:
     """Whether operators of each kind raise them when they overflow."""
-    x = torch.full((64, 64), 1e30)
+    x = torch.full((64, 64), 1e30, dtype=torch.float32, device="cpu")
     overflows: tuple[Callable[[], object], ...] = (
         lambda: x * x,
         lambda: x.pow(3.3),
@@ -97,5 +100,4 @@ def _are_raised(flags: _Flags) -> bool:
         torch.zeros_like(x) @ torch.zeros_like(x)
         return not flags.test(flags.mask)
     finally:
-        flags.clear(flags.mask)
-        torch.set_num_threads(num_threads)
+        torch.set_num_threads(num_threads)  # new threads begin with the number last set

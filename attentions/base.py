@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -190,10 +190,14 @@ class Mechanism(nn.Module, ABC):
         bring_back(aside)
         return out
 
-    @property
+    @cached_property
     def _is_published(self) -> bool:
-        """Whether operators are those of published code, which stay as they are."""
-        is_official = getattr(self, "implementation", None) == "official"
+        """Whether operators are those of published code, which stay as they are.
+
+        A layer's own, or those of what it is built around.
+        """
+        parts = (self, *vars(self).values(), *self.children())
+        is_official = any(getattr(part, "implementation", None) == "official" for part in parts)
         return is_official or bool(self.capabilities.requires)
 
     @abstractmethod

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from attentions import Attention, Geometry, attention_class, attention_names, build_attention
+from attentions import Attention, Geometry, attention_class, attention_names, base, build_attention
 from attentions import _in_float64 as in_float64
 from attentions import _overflow as overflow
 from attentions._engine_tally import Tally
@@ -117,6 +119,25 @@ def test_published_operators_are_left_as_they_are():
     given = with_large(tensors(), ..., 1e20)
     with torch.no_grad():
         assert not build("linear", implementation="official")(*given).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["flatten_layer", "polaformer_layer", "inline_layer", "mlla"])
+def test_a_layer_of_published_operators_is_not_looked_at(name, monkeypatch):
+    layer, x = build(name, implementation="official"), torch.randn(2, LENGTH, 64)
+    monkeypatch.setattr(base, "made_finite", lambda *_: pytest.fail("looked at"))
+    assert layer(x).shape == x.shape
+
+
+@pytest.mark.skipif(overflow._flags() is None, reason="this processor's flags are not known")
+def test_notes_are_found_out_about_whatever_the_first_caller_does():
+    for mode in (FlopCounterMode(display=False), FakeTensorMode(), torch.autocast("cpu")):
+        overflow._flags.cache_clear()
+        before = torch.get_num_threads()
+        with mode:
+            assert overflow._flags() is not None
+        assert torch.get_num_threads() == before
+        if isinstance(mode, FlopCounterMode):
+            assert mode.get_total_flops() == 0
 
 
 @pytest.mark.parametrize("name", ["linear", "softmax", "gla"])
