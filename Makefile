@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 UNFINISHED := $(VENV)/unfinished
+KERNELS := .kernels
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bench smoke showcase report regress baseline perf selftest bench-mechanisms \
-  calibrate verify pages test test-slow test-gpu check format lint type clean
+  calibrate verify pages test test-slow test-gpu test-kernels check format lint type clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +66,9 @@ test-slow: $(READY) ## the tests that take long
 test-gpu: $(READY) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
+test-kernels: $(KERNELS)/ready ## other packages' CUDA kernels on a processor, beside ours (1 GB)
+	TRITON_INTERPRET=1 PYTHONPATH=$(KERNELS) $(BIN)/python -m pytest tests/attentions/test_kernels_of_others.py
+
 check: lint type test ## all that a change must pass
 
 format: $(READY) ## put the code into its one format
@@ -80,7 +84,7 @@ type: $(READY) ## mypy --strict on bench and attentions
 
 clean: ## remove caches and build products; results/ and .venv stay
 	rm -rf build dist *.egg-info
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(KERNELS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find attentions bench conf tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # Setting up. A name on the path may be a version manager's shim that starts nothing, so each
@@ -103,3 +107,13 @@ $(READY): pyproject.toml
 	@touch $(UNFINISHED)
 	$(BIN)/python -m pip install -e '.[dev,charts]'
 	@mv $(UNFINISHED) $(READY)
+
+# Packages that would not install where no CUDA is, or would bring a torch of their own, lie apart,
+# where only `make test-kernels` finds them. flash-attn comes without its compiled part.
+$(KERNELS)/ready: $(READY)
+	rm -rf $(KERNELS)
+	$(BIN)/python -m pip install --no-deps --target $(KERNELS) \
+	  triton einops fla-core flash-linear-attention xformers
+	FLASH_ATTENTION_FORCE_BUILD=TRUE FLASH_ATTENTION_SKIP_CUDA_BUILD=TRUE $(BIN)/python -m pip \
+	  install --no-deps --no-build-isolation --target $(KERNELS) flash-attn
+	@touch $(KERNELS)/ready
