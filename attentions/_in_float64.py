@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -64,15 +65,14 @@ def made_finite(
         return out
     tensors = [*inputs, *(keywords[name] for name in _INPUTS if name in keywords)]
     has_backward = out.requires_grad and torch.is_grad_enabled()
-    is_sound = _is_known_sound(out) or is_finite(out)
-    is_right = is_sound and not (has_backward and any(map(_has_large_entries, tensors)))
+    is_sound = is_known_sound(out) or is_finite(out)
+    is_right = is_sound and not (has_backward and any(map(has_large_entries, tensors)))
     if is_right or not are_finite(tensors):
         return out
-    wide = _in_float64(mechanism, inputs, keywords)
-    return _Valued.apply(wide, corrected(out, wide))  # type: ignore[no-untyped-call]
+    return mended(out, in_float64(operator.call, mechanism, inputs, keywords))
 
 
-def _is_known_sound(out: Tensor) -> bool:
+def is_known_sound(out: Tensor) -> bool:
     """Whether the processor would have noted what is not finite, and has noted nothing.
 
     Outside of the engine all exponentials are of differences to the largest, or of logarithms of
@@ -89,7 +89,7 @@ def look_at_no_more(out: Tensor) -> None:
 
 def look_at_no_more_if_sound(out: Tensor) -> None:
     """The same of what a thread has computed alone and without gradients, if its notes tell."""
-    if _is_known_sound(out):
+    if is_known_sound(out):
         look_at_no_more(out)
 
 
@@ -112,13 +112,25 @@ def are_finite(tensors: Iterable[Tensor]) -> bool:
     return all(bool(x.isfinite().all()) for x in tensors)
 
 
-def corrected(out: Tensor, wide: Tensor) -> Tensor:
+def corrected(out: Tensor, exact: Tensor) -> Tensor:
     """Rows of ``out`` where they are near those of float64, which are taken elsewhere."""
     found, largest = out.detach(), torch.finfo(out.dtype).max
-    right = wide.detach().clamp(-largest, largest)
+    right = exact.detach().clamp(-largest, largest)
     error = (found - right).abs().amax(dim=-1, keepdim=True)
     is_near = error <= _NEAR * right.abs().amax(dim=-1, keepdim=True)
     return torch.where(is_near, found, right.to(out.dtype))
+
+
+def mended(out: Tensor, right: Tensor) -> Tensor:
+    """The same, with the gradients of what came of float64."""
+    return _Valued.apply(right, corrected(out, right))  # type: ignore[no-any-return, no-untyped-call]
+
+
+def in_range(right: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same in a dtype, at whose largest number it ends; gradients do not."""
+    largest = torch.finfo(dtype).max
+    values = right.detach().clamp(-largest, largest).to(dtype)
+    return _Valued.apply(right, values)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def once_more(task: Task, tensors: Sequence[Tensor], out: Tensor) -> Tensor:
@@ -141,14 +153,14 @@ def gradients_once_more(
         return None
     narrow = [x.detach().requires_grad_(needed) for x, needed in zip(tensors, wanted, strict=True)]
     with torch.enable_grad():
-        weights = (_wide(x, _ROOM) for x in narrow[3:])
-        out = task(*(_wide(x) for x in narrow[:3]), *weights)
+        weights = (wide(x, _ROOM) for x in narrow[3:])
+        out = task(*(wide(x) for x in narrow[:3]), *weights)
     chosen = [x for x in narrow if x.requires_grad]
     found = iter(torch.autograd.grad(out, chosen, grad_out.double(), materialize_grads=True))
     return [next(found) if needed else None for needed in wanted]
 
 
-def _has_large_entries(x: Tensor) -> bool:
+def has_large_entries(x: Tensor) -> bool:
     """Whether one is large."""
     x = x.detach()
     with alone_if_few(x, few=num_few):
@@ -160,28 +172,49 @@ def _has_large_entries(x: Tensor) -> bool:
         return max(float(x.amax()), -float(x.amin())) > _LARGE
 
 
-def _in_float64(mechanism: Mechanism, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
-    """By a mechanism whose weights are in float64 for this call; differentiable as the other."""
+def in_float64(
+    task: Callable[..., Any],
+    mechanism: Mechanism,
+    inputs: Sequence[Any],
+    keywords: Mapping[str, Any],
+) -> Any:
+    """A task of a mechanism whose weights are in float64 for this call; differentiable as ever."""
     learned = itertools.chain(mechanism.named_parameters(), mechanism.named_buffers())
-    weights = {name: _wide(x) for name, x in learned}
-    wide_keywords = {name: _wide(x) for name, x in keywords.items()}
+    weights = {f"mechanism.{name}": wide(x) for name, x in learned}
+    given = {name: wide(x) for name, x in keywords.items()}
     with without_autocast("cpu"):
-        out: Tensor = torch.func.functional_call(
-            mechanism, weights, tuple(_wide(x) for x in inputs), wide_keywords
+        return torch.func.functional_call(
+            _Tasked(mechanism, task), weights, wide(tuple(inputs)), given
         )
-    return out
 
 
-def _wide(x: Any, share: float = 1.0) -> Any:
+class _Tasked(torch.nn.Module):
+    """A task of a mechanism as a call, for torch exchanges weights for calls only."""
+
+    def __init__(self, mechanism: Mechanism, task: Callable[..., Any]) -> None:
+        super().__init__()
+        self.mechanism = mechanism
+        self._task = task
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
+        return self._task(self.mechanism, *inputs, **keywords)
+
+
+def wide(x: Any, share: float = 1.0) -> Any:
     """In float64, with a gradient that ends at a share of the largest number of its dtype."""
+    if isinstance(x, tuple):
+        parts = [wide(part, share) for part in x]
+        return type(x)(*parts) if hasattr(x, "_fields") else tuple(parts)
     if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
         return x
     if x.is_complex():
         return x.to(torch.complex128)
-    wide, largest = x.double(), share * torch.finfo(x.dtype).max
-    if wide.requires_grad:
-        wide.register_hook(lambda gradient: gradient.clamp(-largest, largest))
-    return wide
+    if x.dtype == torch.float64:
+        return x
+    doubled, largest = x.double(), share * torch.finfo(x.dtype).max
+    if doubled.requires_grad:
+        doubled.register_hook(lambda gradient: gradient.clamp(-largest, largest))
+    return doubled
 
 
 class _Valued(torch.autograd.Function):

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from ._checks import whole
+from ._in_float64 import wide
 from ._precision import is_autocast
 from ._states import what_is_wrong
+from ._step_in_float64 import WideState, finite_step
 
 if TYPE_CHECKING:
     from .base import Geometry
@@ -124,8 +126,12 @@ def with_checked_tokens(step: Callable[..., tuple[Tensor, Any]]) -> Callable[...
             check_devices(self.name, q, gates)
         if not isinstance(state, Tensor | tuple):  # sums would take None or 0 for an empty one
             _refuse_another_state(self, q, k, state)
+        own = functools.partial(self._empty_state_like, q, k)
         try:
-            out, after = step(self, q, k, v, state, **gates)
+            if self._is_published:
+                out, after = step(self, q, k, v, state, **gates)
+            else:
+                out, after = finite_step(self, step, (q, k, v), state, gates, own)
         except (AttributeError, LookupError, RuntimeError, TypeError) as error:
             _refuse_another_state(self, q, k, state, error)
             raise
@@ -161,7 +167,10 @@ def _refuse_another_state(
     core: Any, q: Tensor, k: Tensor, state: Any, error: Exception | None = None
 ) -> None:
     """Raise a ValueError that says how a state differs from the core's own, if it does."""
-    why = what_is_wrong(state, core._empty_state_like(q, k), q.dtype, q.device)
+    own, dtype = core._empty_state_like(q, k), q.dtype
+    if isinstance(state, WideState):
+        state, own, dtype = state.state, wide(own), torch.float64
+    why = what_is_wrong(state, own, dtype, q.device)
     if why is not None:
         raise ValueError(f"{core.name}: {why}.") from error
 

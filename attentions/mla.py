@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from ._heads import merge_heads, split_heads
 from ._inputs import check_tokens
 from ._precision import wide_dtype, widen
 from ._sdpa import fused_softmax
+from ._step_in_float64 import WideState, finite_step
 from ._tiles import tiled_flops
 from .base import AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
@@ -157,8 +159,15 @@ class MultiHeadLatentAttention(AttentionLayer):
         Raises:
             ValueError: the cache has no room for T tokens more, or is of other sizes.
         """
-        if not torch.compiler.is_compiling():
-            self._check_step(x, state)
+        if torch.compiler.is_compiling():
+            return self._step(x, state)
+        self._check_step(x, state)
+        empty = functools.partial(
+            self.init_state, x.shape[0], dtype=x.dtype, device=torch.device("meta")
+        )
+        return finite_step(self, type(self)._step, (x,), state, {}, empty)
+
+    def _step(self, x: Tensor, state: LatentState) -> tuple[Tensor, LatentState]:
         past, length = state.length, x.shape[1]
         end = room_for(self.name, state.latents.shape[1], past, length)
         latents, rope_keys = self._latents(x, past)
@@ -176,7 +185,7 @@ class MultiHeadLatentAttention(AttentionLayer):
     def _check_step(self, x: Tensor, state: LatentState) -> None:
         dtypes = self.capabilities.dtypes
         check_tokens(self.name, self.geometry, dtypes, x, self.parameters())
-        if not isinstance(state, LatentState):
+        if not isinstance(state, LatentState | WideState):
             raise ValueError(
                 f"{self.name}: state is of type {type(state).__name__}; a LatentState is needed, "
                 "as init_state or the step before gave it."

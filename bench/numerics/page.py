@@ -137,8 +137,9 @@ def _broken(forms: Sequence[Line]) -> Iterator[str]:
         "Of numbers so large that scores or powers are none of float32, a processor computes once "
         "more in float64 what was not finite, and so takes longer, on such inputs only "
         "(`attentions/_in_float64.py`). `polaformer`, whose powers may be none of float64 either, "
-        "starts from logarithms there (`attentions/_large_powers.py`). Not so on other devices, in "
-        "compiled graphs, and in `step`, whose state stays in float32."
+        "starts from logarithms there (`attentions/_large_powers.py`). In `step` sums that are no "
+        "numbers of float32 stay in float64 until they are (`attentions/_step_in_float64.py`). "
+        "Not so on other devices and in compiled graphs."
     )
 
 

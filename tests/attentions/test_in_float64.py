@@ -144,7 +144,7 @@ def test_notes_are_found_out_about_whatever_the_first_caller_does():
 def test_what_is_not_finite_to_begin_with_stays_so_and_costs_one_call(name, monkeypatch):
     core, given = build(name, causal=True), tensors()
     given[2][0, 0, 3, 2] = torch.nan
-    monkeypatch.setattr(in_float64, "_in_float64", lambda *_: pytest.fail("computed once more"))
+    monkeypatch.setattr(in_float64, "in_float64", lambda *_: pytest.fail("computed once more"))
     with torch.no_grad():
         out = core(*given)
     assert out[0, 0, 3:].isnan().any()
@@ -163,7 +163,7 @@ def test_a_gradient_that_comes_in_infinite_is_handed_on():
 @pytest.mark.parametrize("name", KERNELS)
 def test_ordinary_inputs_are_computed_once(name, monkeypatch):
     again = "computed once more"
-    monkeypatch.setattr(in_float64, "_in_float64", lambda *_: pytest.fail(again))
+    monkeypatch.setattr(in_float64, "in_float64", lambda *_: pytest.fail(again))
     monkeypatch.setattr(in_float64, "corrected", lambda *_: pytest.fail(again))
     try:
         mechanism = build(name)
