@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ._in_float64 import (
+    LARGE,
     are_finite,
-    has_large_entries,
+    bound_of_entries,
     in_float64,
     in_range,
     is_finite,
@@ -69,9 +70,9 @@ def finite_step(
     has_backward = out.requires_grad and torch.is_grad_enabled()
     if (is_sound and not has_backward) or not is_ordinary(out) or out.dtype == torch.float64:
         return out, after
-    if (is_sound or is_finite(out)) and not (has_backward and any(map(has_large_entries, tokens))):
-        return out, after
-    if not are_finite(tokens):
+    is_large = has_backward and max(map(bound_of_entries, tokens)) > LARGE
+    is_right = not is_large and (is_sound or is_finite(out))
+    if is_right or not are_finite(tokens):
         return out, after
     right, after = in_float64(step, mechanism, (*tokens, state), gates)
     return mended(out, right), _narrow(after, own())
