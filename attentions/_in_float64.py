@@ -65,12 +65,15 @@ def made_finite(
     """
     if not is_ordinary(out) or out.dtype == torch.float64:
         return out
-    tensors = [*inputs, *(keywords[name] for name in _INPUTS if name in keywords)]
+    given = [*inputs, *(keywords[name] for name in _INPUTS if name in keywords)]
+    tensors = [x for x in given if isinstance(x, Tensor) and x.is_floating_point()]
     is_small = is_large = False
     if out.requires_grad and torch.is_grad_enabled():
-        bound = max(map(bound_of_entries, tensors))
+        bound = max(map(bound_of_entries, tensors), default=LARGE)
         is_small, is_large = bound <= _SMALL and out.dtype != torch.float16, bound > LARGE
-    is_right = not is_large and (is_small or is_known_sound(out) or is_finite(out))
+    # With notes nothing is saved by what the inputs tell.
+    is_sound = is_known_sound(out) or (is_small and not has_notes()) or is_finite(out)
+    is_right = is_sound and not is_large
     if is_right or not are_finite(tensors):
         return out
     return mended(out, in_float64(operator.call, mechanism, inputs, keywords))

@@ -217,3 +217,19 @@ def test_a_tally_knows_of_what_is_not_finite_by_notes_or_by_sums():
     quiet = Tally(is_quiet=True)
     quiet.add(torch.full((64,), 200.0).exp())
     assert not quiet.is_finite
+
+
+def test_only_numbers_among_the_inputs_are_looked_at():
+    """A plugin may take its tokens by another name, or a mask by position."""
+    core, leaves = build("softmax"), [x.requires_grad_() for x in tensors()]
+    out = core(*leaves)
+    mask = torch.ones(LENGTH, LENGTH, dtype=torch.bool)
+    assert in_float64.made_finite(core, out, (), {"tokens": leaves[0]}) is out
+    assert in_float64.made_finite(core, out, (*leaves, mask, None), {}) is out
+
+
+def test_an_output_of_small_inputs_and_large_weights_is_finite_without_gradients():
+    core = build("linformer")
+    with torch.no_grad():
+        core.proj_k.fill_(1e38)
+        assert core(*tensors()).isfinite().all()
