@@ -48,3 +48,11 @@ def functions(request, monkeypatch):
     for module in (_engine_functions, _engine_nala_cosine):
         monkeypatch.setattr(module, "mkl_is_faster", lambda: is_mkl)
     return request.param
+
+
+@pytest.fixture(params=[1, 2])
+def one_and_two_threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)

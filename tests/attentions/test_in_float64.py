@@ -10,6 +10,8 @@ from attentions import _in_float64 as in_float64
 from attentions import _overflow as overflow
 from attentions._engine_tally import Tally
 
+pytestmark = pytest.mark.usefixtures("one_and_two_threads")
+
 CORES = ("linear", "nala", "flatten", "polaformer", "performer", "softmax", "agent", "inline")
 CAUSAL = ("linear", "performer", "softmax", "gla", "deltanet", "retnet", "taylor", "sliding_window")
 KERNELS = [
@@ -18,14 +20,6 @@ KERNELS = [
     if attention_class(name).family == "kernel" and not attention_class(name).capabilities.requires
 ]
 LENGTH = 64
-
-
-@pytest.fixture(params=[1, 2], autouse=True)
-def _threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
 
 
 def build(name, *, causal=False, num_heads=4, **settings):

@@ -17,6 +17,7 @@ import torch
 
 from attentions import Geometry, build_attention
 from attentions.softmax import explicit_softmax
+from tests.attentions.test_backend_fla import OURS
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") != "1",
@@ -24,13 +25,6 @@ pytestmark = pytest.mark.skipif(
     "xformers: make test-kernels",
 )
 
-OURS = {
-    "gla_fla": "gla",
-    "simple_gla_fla": "simple_gla",
-    "retnet_fla": "retnet",
-    "deltanet_fla": "deltanet",
-    "gated_deltanet_fla": "gated_deltanet",
-}
 HEADS, HEAD_DIM = 2, 16
 
 

@@ -6,6 +6,8 @@ import torch
 from attentions import Attention, Geometry, attention_class, attention_names, build_attention
 from attentions._step_in_float64 import WideState
 
+pytestmark = pytest.mark.usefixtures("one_and_two_threads")
+
 LENGTH, CPU = 24, torch.device("cpu")
 RECURRENT = [
     name
@@ -17,14 +19,6 @@ RECURRENT = [
 # is taken for a hidden key: finite, as `forward`, and not precise.
 ROUGH = ("deltanet", "gated_deltanet", "mla", "rfa", "rfa_gated", "sliding_window", "softmax")
 PRECISE = [name for name in RECURRENT if not name.startswith(ROUGH)]
-
-
-@pytest.fixture(params=[1, 2], autouse=True)
-def _threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
 
 
 def build(name, num_kv_heads=4):
