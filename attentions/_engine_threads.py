@@ -12,7 +12,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import TypeVar
@@ -84,7 +84,7 @@ def run_jobs(
     if not work_apart() or sharing is Sharing.OPERATORS:
         return _one_by_one(task, jobs, held)
     num_threads = torch.get_num_threads()
-    with _one_thread():
+    with _OneThread():
         if sharing is Sharing.NONE or len(jobs) == 1:
             return _one_by_one(task, jobs, held)
         return _shared_out(task, jobs, num_threads, held)
@@ -93,7 +93,7 @@ def run_jobs(
 def alone_if_threads_sleep() -> contextlib.AbstractContextManager[None]:
     """A block for small operators: MKL wakes all threads even for the logarithms of 256 numbers."""
     if torch.get_num_threads() > 1 and threads_sleep():
-        return _one_thread()
+        return _OneThread()
     return contextlib.nullcontext()
 
 
@@ -152,15 +152,19 @@ def _shared_out(
     return [done[index] for index in range(len(jobs))]
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    # A thread of the caller's whose first operator runs just now would keep this number.
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
+class _OneThread(contextlib.AbstractContextManager[None]):
+    """A block in which torch has one thread.
+
+    A class, as a generator would take several times as long to enter and leave. A thread of the
+    caller's whose first operator runs just then would keep this number.
+    """
+
+    def __enter__(self) -> None:
+        self._num_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self._num_threads)
 
 
 def _is_watched() -> bool:
