@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,8 @@ class Findings:
         finite_to: dtype -> the magnitude of inputs, or of a layer's tokens, up to which output and
             gradients were finite on all of `with_magnitude`; zero if at none.
         stopped_by: dtype -> the first of `with_magnitude` that was not finite at the next one.
+        finite_to_elsewhere: as ``finite_to``, where operators are left to themselves: on other
+            devices and in compiled graphs.
         gives: hard input -> what came out of the last row in float32.
     """
 
@@ -68,6 +70,7 @@ class Findings:
     broken: dict[str, dict[str, str]] = field(default_factory=dict)
     finite_to: dict[str, float] = field(default_factory=dict)
     stopped_by: dict[str, str] = field(default_factory=dict)
+    finite_to_elsewhere: dict[str, float] = field(default_factory=dict)
     gives: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -119,6 +122,8 @@ def findings_of(form: Form, source: str = "") -> Findings:
         found.finite_to[dtype] = reached
         if case:
             found.stopped_by[dtype] = case
+    for dtype, reached, _ in _finite_to(_build(form, HARD_LEN), _elsewhere):
+        found.finite_to_elsewhere[dtype] = reached
     for dtype, case, wrong, gives in _hard(_build(form, HARD_LEN)):
         found.broken.setdefault(dtype, {})
         if wrong:
@@ -188,7 +193,25 @@ def _hard(mechanism: Any) -> Iterator[tuple[str, str, str, str]]:
             yield name_of(dtype), case, wrong, _in_words(out, given[-1])
 
 
-def _finite_to(mechanism: Any) -> Iterator[tuple[str, float, str]]:
+class _Elsewhere(Tensor):
+    """A tensor of no processor, for all that a mechanism knows.
+
+    So it is spared what is for processors alone, the engine and a second time in float64, as is a
+    tensor on another device or in a compiled graph.
+    """
+
+
+def _elsewhere(x: Tensor) -> Tensor:
+    return x.as_subclass(_Elsewhere)
+
+
+def _here(x: Tensor) -> Tensor:
+    return x
+
+
+def _finite_to(
+    mechanism: Any, where: Callable[[Tensor], Tensor] = _here
+) -> Iterator[tuple[str, float, str]]:
     """(dtype, the last magnitude before one that breaks, the case that breaks first or nothing)."""
     plain = inputs(mechanism, batch_size=1)
     for dtype in _claimed(mechanism):
@@ -196,20 +219,20 @@ def _finite_to(mechanism: Any) -> Iterator[tuple[str, float, str]]:
         for magnitude in MAGNITUDES:
             if magnitude > torch.finfo(dtype).max:
                 break
-            stopped_by = _first_that_breaks(narrow, plain, magnitude, dtype)
+            cases = {
+                case: tuple(where(x.to(dtype)) for x in tensors)
+                for case, tensors in with_magnitude(plain, magnitude).items()
+            }
+            stopped_by = _first_that_breaks(narrow, cases)
             if stopped_by:
                 break
             reached = magnitude
         yield name_of(dtype), reached, stopped_by
 
 
-def _first_that_breaks(mechanism: Any, plain: Inputs, magnitude: float, dtype: torch.dtype) -> str:
-    """A case of this magnitude; empty if all is finite in all of them."""
-    for case, tensors in with_magnitude(plain, magnitude).items():
-        given = tuple(x.to(dtype) for x in tensors)
-        if not_finite(mechanism, given, {})[0]:
-            return case
-    return ""
+def _first_that_breaks(mechanism: Any, cases: Mapping[str, Inputs]) -> str:
+    """A case on which something is not finite; empty if there is none."""
+    return next((case for case, given in cases.items() if not_finite(mechanism, given, {})[0]), "")
 
 
 def not_finite(mechanism: Any, given: Inputs, masks: dict[str, Tensor]) -> tuple[str, Tensor]:

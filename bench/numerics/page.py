@@ -61,6 +61,7 @@ def page_of(found: Mapping[str, Sequence[Line]]) -> str:
         parts.append(f"## Errors in {dtype}\n\n" + "\n".join(_errors(forms, dtype)) + "\n")
     parts.append(_FINITE + "\n".join(_broken(forms)) + "\n")
     parts.append(_FINITE_TO + "\n".join(_finite_to(forms)) + "\n")
+    parts.append(_ELSEWHERE + "\n".join(_finite_elsewhere(forms)) + "\n")
     parts.append(_GIVES + "\n".join(_gives(forms)) + "\n")
     if OFFICIAL in found:
         parts.append(_THEIRS + "\n".join(_theirs(found[OFFICIAL])) + "\n")
@@ -139,7 +140,7 @@ def _broken(forms: Sequence[Line]) -> Iterator[str]:
         "(`attentions/_in_float64.py`). `polaformer`, whose powers may be none of float64 either, "
         "starts from logarithms there (`attentions/_large_powers.py`). In `step` sums that are no "
         "numbers of float32 stay in float64 until they are (`attentions/_step_in_float64.py`). "
-        "Not so on other devices and in compiled graphs."
+        "Not so on other devices and in compiled graphs, of which more below."
     )
 
 
@@ -187,6 +188,29 @@ def _finite_to(forms: Sequence[Line]) -> Iterator[str]:
 def _stopped_by(line: Line) -> str:
     cases = line.get("stopped_by", {})
     return "; ".join(dict.fromkeys(cases[d] for d in _DTYPES if d in cases)) or "-"
+
+
+_ELSEWHERE = """## On other devices and in compiled graphs
+
+There nothing is computed once more: a look at what came out would wait for a device, and a graph
+cannot branch on it. So operators are left to themselves, and these are their limits: the same
+inputs as in the section before, given to the plain forms on a processor. Outputs and gradients were
+finite up to the magnitudes on the left. Kernels of other devices may have other limits.
+
+"""
+
+
+def _finite_elsewhere(forms: Sequence[Line]) -> Iterator[str]:
+    alike: dict[tuple[float | None, ...], list[str]] = {}
+    for line in forms:
+        reached = line.get("finite_to_elsewhere")
+        if reached:
+            alike.setdefault(tuple(reached.get(d) for d in _DTYPES), []).append(_name(line))
+    yield _row([*_DTYPES, "mechanisms"])
+    yield _row(["---:"] * len(_DTYPES) + ["---"])
+    for magnitudes in sorted(alike, key=lambda each: [x or 0.0 for x in each]):
+        cells = ["-" if x is None else f"{x:g}" for x in magnitudes]
+        yield _row([*cells, "; ".join(alike[magnitudes])])
 
 
 _GIVES = """## What comes out

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attentions import Geometry, attention_class, build_attention
-from bench.conformance.forms import Form
+from bench.conformance.forms import Form, build, inputs
 from bench.files import write_whole
 from bench.numerics import measure
 from bench.numerics.cases import (
@@ -126,6 +126,23 @@ def test_magnitudes_end_before_the_first_that_breaks(monkeypatch: pytest.MonkeyP
     assert "linear, float32, all numbers, plus or minus: not finite beyond 1000" in found.failures
 
 
+def test_elsewhere_operators_are_left_to_themselves_as_in_compiled_graphs() -> None:
+    form = Form(name="linear", causal=False)
+    found = findings_of(form)
+    reached = found.finite_to_elsewhere["float32"]
+    assert reached < found.finite_to["float32"]
+    beyond = MAGNITUDES[MAGNITUDES.index(reached) + 1]
+    core = build(form, num_heads=1, seq_len=64, head_dim=32, value_dim=32)
+    compiled = torch.compile(core, backend="eager", fullgraph=True)
+
+    def breaks(magnitude: float) -> bool:
+        cases = with_magnitude(inputs(core, batch_size=1), magnitude)
+        return any(not_finite(compiled, given, {})[0] for given in cases.values())
+
+    assert not breaks(reached)
+    assert breaks(beyond)
+
+
 def test_lengths_that_take_too_much_are_left_out_and_said_to_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -173,6 +190,7 @@ def test_the_page_is_made_of_what_is_stored(tmp_path: Any) -> None:
     page = page_of(read_findings(tmp_path))
     assert "| uniform |" in page
     assert "finite in all cases, of all 1 forms" in page
+    assert "| 1e+30 | 1e+30 | 65000 | uniform |" in page
     assert "Nothing: 0 of 1 forms." in page
     found.broken["float16"] = {"all keys zero": "gradient"}
     found.stopped_by["bfloat16"] = "one entry"
