@@ -194,10 +194,10 @@ def _hard(mechanism: Any) -> Iterator[tuple[str, str, str, str]]:
 
 
 class _Elsewhere(Tensor):
-    """A tensor of no processor, for all that a mechanism knows.
+    """Any type of its own keeps what is for processors alone away, see `is_ordinary`.
 
-    So it is spared what is for processors alone, the engine and a second time in float64, as is a
-    tensor on another device or in a compiled graph.
+    As on another device and in a compiled graph, there is then no engine and no second time in
+    float64.
     """
 
 

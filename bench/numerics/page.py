@@ -195,15 +195,14 @@ _ELSEWHERE = """## On other devices and in compiled graphs
 There nothing is computed once more: a look at what came out would wait for a device, and a graph
 cannot branch on it. So operators are left to themselves, and these are their limits: the same
 inputs as in the section before, given to the plain forms on a processor. Outputs and gradients were
-finite up to the magnitudes on the left. Kernels of other devices may have other limits: `softmax`,
-`sliding_window`, `block_sparse`, `mla` and `nala_vanilla` stop here at the backward pass of torch's
-fused kernel for processors. `polaformer` stops at its powers, up to the fifth, of both queries and
-keys.
+finite up to the magnitudes on the left. Kernels of other devices may have other limits. What calls
+torch's fused kernel for processors ends where that one's backward pass does, of which more above.
 
 """
 
 
 def _finite_elsewhere(forms: Sequence[Line]) -> Iterator[str]:
+    """One row for all that have the same limits."""
     alike: dict[tuple[float | None, ...], list[str]] = {}
     for line in forms:
         reached = line.get("finite_to_elsewhere")
