@@ -17,14 +17,13 @@ from ._engine_backward import key_gradients, query_gradients
 from ._engine_forward import Output, read_queries, sum_keys
 from ._engine_kernel import Kernel, Reading, Sums, read_plainly
 from ._engine_maps import PeakedMap
+from ._engine_memory import cushion, in_large_pages, is_never_kept, like_in_memory
 from ._engine_tally import Tally
-from ._engine_threads import Sharing, alone_if_threads_sleep, run_jobs, threads_sleep
+from ._engine_threads import Sharing, alone_if_threads_sleep, nothing, run_jobs, threads_sleep
 from ._engine_tiles import (
     Job,
     add_to_heads,
-    cushion,
     is_one_tile,
-    like_in_memory,
     plan,
     sharing_of,
     whole,
@@ -60,8 +59,24 @@ def forward(
         read_queries(kernel, whole_job, q, kernel.gather(sums), weights, out, features)
         return (*(() if peak is None else (peak,)), *sums.tensors(), *(features or ()))
 
-    found = run_jobs(tally.of(attend), jobs, sharing=_sharing(kernel, k, keep=keep))
+    found = run_jobs(
+        tally.of(attend),
+        jobs,
+        sharing=_sharing(kernel, k, keep=keep),
+        held=_cushion(kernel, jobs, k),
+    )
     return out.tensor, tuple(whole(found, jobs, k)) if keep else ()
+
+
+def _cushion(
+    kernel: Kernel, jobs: Sequence[Job], x: Tensor, *, backward: bool = False
+) -> Callable[[], Tensor | None]:
+    """What each thread holds while it does jobs on x, (B, H, N, D)."""
+    is_long = is_never_kept(x)
+    if not (is_long or backward):
+        return nothing
+    num_alive = kernel.num_alive(backward=backward, is_long=is_long)
+    return lambda: cushion(jobs[0], x, num_alive)
 
 
 def _keeps_features(kernel: Kernel, q: Tensor, k: Tensor) -> bool:
@@ -79,7 +94,11 @@ def _forward_in_two(
     jobs: Sequence[Job],
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """As `forward`, where jobs share heads: no query can be read before all of them are done."""
-    found = run_jobs(lambda job: sum_keys(kernel, job, k, v, weights)[0].tensors(), jobs)
+    found = run_jobs(
+        lambda job: sum_keys(kernel, job, k, v, weights)[0].tensors(),
+        jobs,
+        held=_cushion(kernel, jobs, k),
+    )
     kept = whole(found, jobs, k)
     readings = kernel.gather(Sums.of(kept))
 
@@ -87,7 +106,8 @@ def _forward_in_two(
         local = [reading.at(job.row, job.heads) for reading in readings]
         read_queries(kernel, job, q, local, weights, out)
 
-    run_jobs(out.tally.of(read), _jobs(kernel, q))
+    jobs = _jobs(kernel, q)
+    run_jobs(out.tally.of(read), jobs, held=_cushion(kernel, jobs, q))
     return out.tensor, tuple(kept)
 
 
@@ -175,7 +195,7 @@ def backward(
         has_peak=isinstance(kernel.keys, PeakedMap),
         copies=copies if _keeps_features(kernel, q, k) else 0,
     )
-    grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
+    grad_q, grad_k, grad_v = (in_large_pages(torch.empty_like(x)) for x in (q, k, v))
     grad_weights = [torch.zeros_like(weight) for weight in weights]
 
     def of_queries(job: Job, readings: Sequence[Reading]) -> tuple[list[Sums], list[Tensor]]:
@@ -202,7 +222,7 @@ def backward(
             tally.of(of_both),
             pairs,
             sharing=_sharing(kernel, q),
-            held=lambda: cushion(jobs_q[0], q, kernel.num_alive),
+            held=_cushion(kernel, jobs_q, q, backward=True),
         )
         for job, both in zip(jobs_q, of_pairs, strict=True):
             for d_weights in both:
@@ -215,7 +235,7 @@ def backward(
         tally.of(lambda job: of_queries(job, [r.at(job.row, job.heads) for r in readings])),
         jobs_q,
         sharing=_sharing(kernel, q),
-        held=lambda: cushion(jobs_q[0], q, kernel.num_alive),
+        held=_cushion(kernel, jobs_q, q, backward=True),
     )
     d_readings = [
         Sums.of(whole([d_sums[index].tensors() for d_sums, _ in found], jobs_q, q))
@@ -227,7 +247,7 @@ def backward(
         tally.of(lambda job: of_keys(job, d_sums.at(job.row, job.heads))),
         jobs_k,
         sharing=_sharing(kernel, k),
-        held=lambda: cushion(jobs_k[0], k, kernel.num_alive),
+        held=_cushion(kernel, jobs_k, k, backward=True),
     )
     for jobs, gradients in ((jobs_q, [d_weights for _, d_weights in found]), (jobs_k, by_job)):
         for job, d_weights in zip(jobs, gradients, strict=True):

@@ -24,6 +24,7 @@ from torch import Tensor
 from ._engine_forward import above_floor, floored_
 from ._engine_kernel import Kernel
 from ._engine_maps import Parts
+from ._engine_memory import in_large_pages, like_in_memory
 from ._engine_products import add_product
 from ._engine_tally import Tally
 from ._engine_threads import Sharing, run_jobs, threads_sleep
@@ -33,7 +34,6 @@ from ._engine_tiles import (
     is_little,
     is_short,
     jobs_of,
-    like_in_memory,
     store,
     tile_elements,
     whole,
@@ -186,7 +186,7 @@ def backward(
     tally: Tally,
 ) -> list[Tensor]:
     """Gradients of q, k, v and the weights."""
-    grads = [torch.empty_like(x) for x in (q, k, v)]
+    grads = [in_large_pages(torch.empty_like(x)) for x in (q, k, v)]
     grad_weights = [torch.zeros_like(weight) for weight in weights]
     jobs = _jobs(q, backward=True)
     found = run_jobs(

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from ._engine_maps import FeatureMap
 
+_MOST_COPIES_ALIVE = 10
+"""More than a pass was found to have in use, as multiples of a tile's features."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sums:
@@ -103,7 +106,12 @@ class Kernel:
         """Whether one of the maps may overflow without the processor's noting it."""
         return self.queries.is_quiet or self.keys.is_quiet
 
-    @property
-    def num_alive(self) -> int:
-        """Numbers in use at once for a token and head of a backward pass; 0 if they are few."""
-        return self.num_features * max(self.queries.copies_alive, self.keys.copies_alive)
+    def num_alive(self, *, backward: bool, is_long: bool) -> int:
+        """Numbers in use at once for a token and head, or some more; 0 if they are few.
+
+        Args:
+            backward: whether gradients are pulled back.
+            is_long: whether outputs are so large that few others are many, see `is_never_kept`.
+        """
+        copies = max(self.queries.copies_alive, self.keys.copies_alive) if backward else 0
+        return self.num_features * (max(copies, _MOST_COPIES_ALIVE) if is_long else copies)

@@ -30,7 +30,7 @@ class FeatureMap(ABC):
             of what may be large, see `_overflow`.
         copies_alive: how many times the memory of a tile's features is in use where gradients are
             pulled back, features and their gradients included, if that is much; else 0. See
-            `_engine_tiles.cushion`.
+            `_engine_memory.cushion`.
     """
 
     floor: float = 0.0

@@ -66,12 +66,16 @@ class Sharing(Enum):
     JOBS = "each thread takes jobs"
 
 
+def nothing() -> None:
+    """What a thread holds that holds nothing."""
+
+
 def run_jobs(
     task: Callable[[J], R],
     jobs: Sequence[J],
     *,
     sharing: Sharing = Sharing.JOBS,
-    held: Callable[[], object] = lambda: None,
+    held: Callable[[], object] = nothing,
 ) -> list[R]:
     """The result of each job, in their order. Tasks run without gradients.
 

@@ -221,28 +221,6 @@ def tokens_of(x: Tensor, tokens: slice) -> Tensor:
     return x if _covers(tokens, x.shape[1]) else x[:, tokens]
 
 
-def cushion(job: Job, x: Tensor, num_alive: int) -> Tensor | None:
-    """A block to hold on to while jobs like this are done, so that memory stays between tiles.
-
-    glibc gives back what is free at the end of its heap, where that is more than twice the largest
-    block it was ever asked for; the next tile's fresh pages then take longer than its arithmetic.
-    It gives back nothing that is free below a block in use. So a tile's memory is asked for, and
-    let go from under this last block. No page of it is touched here.
-
-    Args:
-        job: with the heads and tokens of a tile.
-        x: (B, H, N, D) that is computed with.
-        num_alive: numbers in use at once for a token and head; with none, there is nothing to hold.
-    """
-    if not num_alive:
-        return None
-    heads, tokens = job.heads.stop - job.heads.start, job.tokens.stop - job.tokens.start
-    size, dtype = (heads, min(tokens, job.tile_len), x.shape[-1]), widened(x[:0]).dtype
-    # Not in one piece: large blocks have pages of their own, outside of the heap.
-    blocks = [x.new_empty(size, dtype=dtype) for _ in range(1 + -(-num_alive // x.shape[-1]))]
-    return blocks[-1]
-
-
 def _covers(part: slice, length: int) -> bool:
     return part == slice(0, length)
 
@@ -303,14 +281,6 @@ def tile_elements(
 def widened(x: Tensor) -> Tensor:
     """Float32 for a tile of a half tensor."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def like_in_memory(x: Tensor, width: int) -> Tensor:
-    """An empty (B, H, N, width) whose heads and tokens lie in memory in the order of x's."""
-    batch_size, num_heads, length, _ = x.shape
-    if x.stride(1) < x.stride(2):
-        return x.new_empty(batch_size, length, num_heads, width).transpose(1, 2)
-    return x.new_empty(batch_size, num_heads, length, width)
 
 
 def store(value: Tensor, target: Tensor) -> None:

@@ -5,7 +5,7 @@ import torch
 
 from attentions import _engine_threads, _engine_tiles
 from attentions._engine_threads import Sharing
-from attentions._engine_tiles import Job, cushion, plan, room, sharing_of
+from attentions._engine_tiles import plan, room, sharing_of
 
 
 @pytest.mark.parametrize(
@@ -157,14 +157,6 @@ def test_jobs_share_heads_only_where_they_may():
         may_split=False,
     )
     assert [job.tokens for job in jobs] == [slice(0, 5000)]
-
-
-def test_a_cushion_is_a_tile_in_the_dtype_of_the_computation_and_nothing_where_little_is_alive():
-    job = Job(row=0, heads=slice(2, 4), tokens=slice(0, 700), tile_len=512)
-    block = cushion(job, torch.empty(1, 4, 700, 24, dtype=torch.bfloat16), num_alive=100)
-    assert block is not None
-    assert (block.shape, block.dtype) == ((2, 512, 24), torch.float32)
-    assert cushion(job, torch.empty(1, 4, 700, 24), num_alive=0) is None
 
 
 def test_with_threads_that_spin_tiles_of_shorter_sequences_are_smaller():

@@ -1,0 +1,143 @@
+"""The engine's memory: what it holds between tiles, and large pages for what is written once."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from attentions import _engine_memory
+from attentions._engine_elu import EluPlusOne
+from attentions._engine_kernel import Kernel
+from attentions._engine_memory import cushion, in_large_pages, is_never_kept, like_in_memory
+from attentions._engine_nala import NormAwareQueries
+from attentions._engine_tiles import Job
+
+_LARGE = 32 * 2**20
+_OTHERS = ("nala", "polaformer", "performer", "nala_cosine", "cosformer")
+_FAULTS = """
+import resource, sys, torch
+import attentions
+from attentions import _engine_memory
+
+_engine_memory._madvise = lambda: None  # a page of 2 MiB would be one fault
+torch.set_num_threads(1)
+geometry = attentions.Geometry(num_heads=8, head_dim=64, seq_len=16384)
+attention = attentions.build_attention(sys.argv[1], geometry)
+with_backward = sys.argv[2] == "backward"
+q, k, v = (torch.zeros(1, 8, 16384, 64, requires_grad=with_backward) for _ in range(3))
+ones = torch.ones(1, 8, 16384, 64)
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    out = attention(q, k, v)
+    if with_backward:
+        torch.autograd.grad(out, (q, k, v), ones)
+    del out
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults)
+"""
+
+
+def test_a_cushion_is_a_tile_in_the_dtype_of_the_computation_and_nothing_where_little_is_alive():
+    job = Job(row=0, heads=slice(2, 4), tokens=slice(0, 700), tile_len=512)
+    block = cushion(job, torch.empty(1, 4, 700, 24, dtype=torch.bfloat16), num_alive=100)
+    assert block is not None
+    assert (block.shape, block.dtype) == ((2, 512, 24), torch.float32)
+    assert cushion(job, torch.empty(1, 4, 700, 24), num_alive=0) is None
+
+
+def test_of_long_sequences_something_is_held_in_any_case_and_else_what_maps_ask_for():
+    few = Kernel(queries=EluPlusOne(), keys=EluPlusOne(), num_features=64)
+    many = Kernel(queries=NormAwareQueries(3.0, 0.5), keys=EluPlusOne(), num_features=64)
+    asked = {
+        (backward, is_long): [
+            kernel.num_alive(backward=backward, is_long=is_long) // 64 for kernel in (few, many)
+        ]
+        for backward in (False, True)
+        for is_long in (False, True)
+    }
+    copies = NormAwareQueries.copies_alive
+    assert copies > 0
+    assert asked == {
+        (False, False): [0, 0],
+        (False, True): [10, 10],
+        (True, False): [0, copies],
+        (True, True): [10, 10],
+    }
+
+
+def test_only_tensors_that_the_c_library_never_keeps_are_asked_for_in_large_pages(monkeypatch):
+    asked: list[tuple[int, int]] = []
+
+    def advise(start: int, length: int, advice: int) -> int:
+        asked.append((start, length))
+        return 0
+
+    monkeypatch.setattr(_engine_memory, "_madvise", lambda: advise)
+    small, large = torch.empty(_LARGE - 1, dtype=torch.uint8), torch.empty(_LARGE // 4)
+    assert not is_never_kept(small)
+    assert is_never_kept(large)
+    assert in_large_pages(small) is small
+    assert asked == []
+    assert in_large_pages(large) is large
+    ((start, length),) = asked
+    page_size = os.sysconf("SC_PAGESIZE")
+    assert start % page_size == 0
+    assert 0 <= start - large.data_ptr() < page_size
+    assert start + length == large.data_ptr() + large.nbytes
+
+
+def test_without_such_a_system_call_a_large_tensor_is_as_it_comes(monkeypatch):
+    monkeypatch.setattr(_engine_memory, "_madvise", lambda: None)
+    large = torch.empty(_LARGE, dtype=torch.uint8)
+    assert in_large_pages(large) is large
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage/enabled").exists(),
+    reason="needs a Linux with transparent huge pages",
+)
+@pytest.mark.parametrize("tokens_first", [False, True])
+def test_the_system_notes_what_an_output_asks_for(tokens_first):
+    q = torch.empty(1, 8, 20000, 64)
+    q = q.transpose(1, 2).contiguous().transpose(1, 2) if tokens_first else q
+    out = like_in_memory(q, 64)
+    assert (out.shape, out.stride()) == (q.shape, q.stride())
+    assert "hg" in _flags_of(out.data_ptr() + out.nbytes // 2)
+
+
+def _flags_of(address: int) -> list[str]:
+    """VmFlags of the mapping around an address; hg is MADV_HUGEPAGE, see proc(5)."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first, *rest = line.split()
+        if "-" in first and not first.endswith(":"):
+            start, stop = (int(end, 16) for end in first.split("-"))
+            inside = start <= address < stop
+        elif inside and first == "VmFlags:":
+            return rest
+    raise AssertionError("no mapping holds this address")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's allocator")
+@pytest.mark.parametrize(
+    "name", ["linear", *(pytest.param(n, marks=pytest.mark.slow) for n in _OTHERS)]
+)
+@pytest.mark.parametrize(("passes", "num_results"), [("forward", 1), ("backward", 4)])
+def test_a_long_call_takes_fresh_pages_for_its_results_and_hardly_any_for_its_tiles(
+    name, passes, num_results
+):
+    page_size = os.sysconf("SC_PAGESIZE")
+    done = subprocess.run(
+        [sys.executable, "-c", _FAULTS, name, passes],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")},
+    )
+    # Half an output is what tiles may fetch. With nothing held they fetch from one to five.
+    assert int(done.stdout) * page_size < (num_results + 0.5) * _LARGE
