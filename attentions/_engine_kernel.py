@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ._engine_maps import FeatureMap
 
-_MOST_COPIES_ALIVE = 10
-"""More than a pass was found to have in use, as multiples of a tile's features."""
+_COPIES_ALIVE = {"forward": 4, "backward": 8}
+"""What passes were found to have in use, as multiples of a tile's features, rounded up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,4 +114,6 @@ class Kernel:
             is_long: whether outputs are so large that few others are many, see `is_never_kept`.
         """
         copies = max(self.queries.copies_alive, self.keys.copies_alive) if backward else 0
-        return self.num_features * (max(copies, _MOST_COPIES_ALIVE) if is_long else copies)
+        if is_long:
+            copies = max(copies, _COPIES_ALIVE["backward" if backward else "forward"])
+        return self.num_features * copies
