@@ -100,7 +100,7 @@ class _Angle:
 class InhibitedQueries(FeatureMap):
     """m = |q / ||q|| |^p with p = lam (tau + tanh ||q||)."""
 
-    copies_alive = 6
+    copies_alive = 10
 
     lam: float
     tau: float
