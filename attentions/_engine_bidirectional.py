@@ -17,7 +17,7 @@ from ._engine_backward import key_gradients, query_gradients
 from ._engine_forward import Output, read_queries, sum_keys
 from ._engine_kernel import Kernel, Reading, Sums, read_plainly
 from ._engine_maps import PeakedMap
-from ._engine_memory import cushion, in_large_pages, is_never_kept, like_in_memory
+from ._engine_memory import Block, cushion, in_large_pages, is_never_kept, like_in_memory
 from ._engine_tally import Tally
 from ._engine_threads import Sharing, alone_if_threads_sleep, nothing, run_jobs, threads_sleep
 from ._engine_tiles import (
@@ -70,7 +70,7 @@ def forward(
 
 def _cushion(
     kernel: Kernel, jobs: Sequence[Job], x: Tensor, *, backward: bool = False
-) -> Callable[[], Tensor | None]:
+) -> Callable[[], Block | None]:
     """What each thread holds while it does jobs on x, (B, H, N, D)."""
     is_long = is_never_kept(x)
     if not (is_long or backward):

@@ -12,7 +12,6 @@ import ctypes
 import functools
 import mmap
 import sys
-from collections.abc import Callable
 
 from torch import Tensor
 
@@ -44,39 +43,56 @@ def in_large_pages(x: Tensor) -> Tensor:
     Args:
         x: on a processor.
     """
-    if is_never_kept(x) and (advise := _madvise()) is not None:
+    if is_never_kept(x) and (libc := _libc()) is not None and hasattr(mmap, "MADV_HUGEPAGE"):
         first = -(-x.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-        advise(first, x.data_ptr() + x.nbytes - first, mmap.MADV_HUGEPAGE)
+        libc.madvise(first, x.data_ptr() + x.nbytes - first, mmap.MADV_HUGEPAGE)
     return x
 
 
-@functools.cache
-def _madvise() -> Callable[[int, int, int], int] | None:
-    """Of the C library; None elsewhere than on Linux."""
-    if not (sys.platform == "linux" and hasattr(mmap, "MADV_HUGEPAGE")):
-        return None
-    advise = ctypes.CDLL(None).madvise
-    advise.argtypes = (ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
-    return advise
-
-
-def cushion(job: Job, x: Tensor, num_alive: int) -> Tensor | None:
+def cushion(job: Job, x: Tensor, num_alive: int) -> Block | None:
     """A block to hold on to while jobs like this are done, so that memory stays between tiles.
 
     glibc gives back what is free at the end of its heap, where that is more than twice the largest
     block it was ever asked for; the next tile's fresh pages then take longer than its arithmetic.
     It gives back nothing that is free below a block in use. So a tile's memory is asked for, and
-    let go from under this last block. No page of it is touched here.
+    let go from under this last block. No page of it is touched here, and none is torch's: what is
+    measured of a call is what the call uses.
 
     Args:
         job: with the heads and tokens of a tile.
         x: (B, H, N, D) that is computed with.
         num_alive: numbers in use at once for a token and head; with none, there is nothing to hold.
     """
-    if not num_alive:
+    if not num_alive or _libc() is None:
         return None
     heads, tokens = job.heads.stop - job.heads.start, job.tokens.stop - job.tokens.start
-    size, dtype = (heads, min(tokens, job.tile_len), x.shape[-1]), widened(x[:0]).dtype
+    num_bytes = heads * min(tokens, job.tile_len) * x.shape[-1] * widened(x[:0]).itemsize
     # Not in one piece: large blocks have pages of their own, outside of the heap.
-    blocks = [x.new_empty(size, dtype=dtype) for _ in range(1 + -(-num_alive // x.shape[-1]))]
+    blocks = [Block(num_bytes) for _ in range(1 + -(-num_alive // x.shape[-1]))]
     return blocks[-1]
+
+
+class Block:
+    """Memory of the C library's, which nobody reads or writes, for as long as this lives."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self.num_bytes = num_bytes
+        libc = _libc()
+        self._address = None if libc is None else libc.malloc(num_bytes)
+
+    def __del__(self) -> None:
+        libc = _libc()
+        if libc is not None:
+            libc.free(self._address)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL | None:
+    """The C library; None elsewhere than on Linux."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    libc.malloc.argtypes, libc.malloc.restype = (ctypes.c_size_t,), ctypes.c_void_p
+    libc.free.argtypes, libc.free.restype = (ctypes.c_void_p,), None
+    libc.madvise.argtypes = (ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
+    return libc

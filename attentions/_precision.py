@@ -56,11 +56,16 @@ def without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]
 
 
 def in_wide_precision(mix: F) -> F:
-    """Make ``mix(self, q, k, v, **masks)`` see wide tensors, and cast its result back."""
+    """Make ``mix(self, q, k, v, *weights, **masks)`` see wide tensors, and cast its result back.
+
+    Weights come wide, as a map makes them of its parameters.
+    """
 
     @functools.wraps(mix)
-    def wide(self: Any, q: Tensor, k: Tensor, v: Tensor, **masks: Tensor | None) -> Tensor:
+    def wide(
+        self: Any, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor, **masks: Tensor | None
+    ) -> Tensor:
         with without_autocast(q.device.type):
-            return mix(self, widen(q), widen(k), widen(v), **masks).to(q.dtype)
+            return mix(self, widen(q), widen(k), widen(v), *weights, **masks).to(q.dtype)
 
     return cast(F, wide)

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from ._checks import equal_lengths, positive, whole
+from ._engine import attention_by_tiles
+from ._engine_formula import ByFormula, formula_elements, formula_flops, long_by_tiles
+from ._engine_kernel import Kernel
 from ._kernel_attention import (
     KernelState,
     causal_kernel_attention,
-    chunked_kernel_flops,
     kernel_attention,
-    kernel_elements,
     kernel_flops,
 )
 from ._masks import hide_keys
@@ -70,17 +71,34 @@ class Dpfp(Attention):
             )
         self.eps = positive(self.name, "eps", eps)
 
-    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        if self.geometry.causal:
+            equal_lengths(self.name, q, k, "the causal form")
+        kernel = self._kernel()
+        if long_by_tiles(kernel.num_features, key_mask, q, k, v):
+            return attention_by_tiles(kernel, q, k, v, plain=self._plain)
+        return self._plain(q, k, v, key_mask=key_mask)
+
+    @in_wide_precision
+    def _plain(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         phi_q, phi_k = self._features(q), hide_keys(self.name, self._features(k), key_mask)
         if not self.geometry.causal:
             return kernel_attention(phi_q, phi_k, v, self.eps)
-        equal_lengths(self.name, q, k, "the causal form")
         return causal_kernel_attention(phi_q, phi_k, v, self.eps)[0]
 
+    def _kernel(self) -> Kernel:
+        features, g = ByFormula(self._features), self.geometry
+        return Kernel(
+            queries=features,
+            keys=features,
+            num_features=self._num_features(g.head_dim),
+            eps=self.eps,
+            causal=g.causal,
+        )
+
     def _features(self, x: Tensor) -> Tensor:
-        """(B, H, N, D) -> (B, H, N, 2 D nu)."""
+        """(..., N, D) -> (..., N, 2 D nu)."""
         halves = torch.cat((x.relu(), (-x).relu()), dim=-1)
         return torch.cat(
             [halves * halves.roll(shift, dims=-1) for shift in range(1, self.nu + 1)], dim=-1
@@ -124,11 +142,9 @@ class Dpfp(Attention):
 
     def executed_flops(self, shape: CallShape) -> int:
         """The causal form also writes out the pairs within a chunk."""
-        if shape.causal:
-            return chunked_kernel_flops(shape, self._num_features(shape.head_dim))
-        return self.flops(shape)
+        return formula_flops(shape, self._num_features(shape.head_dim))
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Inputs in float32, features with the halves that they are products of, and output."""
-        features, maps = self._num_features(shape.head_dim), 3 if backward else None
-        return kernel_elements(shape, features, forward_maps=1.5, backward_maps=maps)
+        """Features with the halves that they are products of."""
+        features = self._num_features(shape.head_dim)
+        return formula_elements(shape, features, maps=1.5, backward_maps=3, backward=backward)

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from ._checks import equal_lengths, flag, one_of, share
+from ._engine import attention_by_tiles
+from ._engine_formula import ByFormula, formula_elements, formula_flops, long_by_tiles
+from ._engine_kernel import Kernel
 from ._kernel_attention import (
     KernelState,
     causal_kernel_attention,
-    chunked_kernel_flops,
     kernel_attention,
-    kernel_elements,
     kernel_flops,
 )
 from ._masks import hide_keys
@@ -35,10 +36,18 @@ class HeadwiseLinear(nn.Module):
         self.weight = nn.Parameter(torch.eye(dim).repeat(num_heads, 1, 1))  # (H or 1, out, in)
         self.bias = nn.Parameter(torch.zeros(num_heads, dim)) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, N, D) -> (B, H, N, D), in the precision of x."""
-        y = x @ widen(self.weight).to(x.dtype).transpose(-2, -1)
-        return y if self.bias is None else y + widen(self.bias).to(x.dtype)[:, None]
+    def wide(self, num_heads: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """W, (H, D, D), and b, (H, 1, D), if there is one."""
+        weight = widen(self.weight).to(dtype).expand(num_heads, -1, -1)
+        if self.bias is None:
+            return (weight,)
+        return weight, widen(self.bias).to(dtype).expand(num_heads, -1)[:, None]
+
+    @staticmethod
+    def of(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """W x + b of (..., H, N, D), with what `wide` gives."""
+        y = x @ weight.transpose(-2, -1)
+        return y if bias is None else y + bias
 
     def reference(self, x: Tensor) -> Tensor:
         """Head by head, token by token."""
@@ -118,22 +127,54 @@ class Hedgehog(Attention):
         if not flag(self.name, "tie_qk", tie_qk):
             self.map_k = HeadwiseLinear(num_maps, geometry.head_dim, bias=bias)
 
-    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        phi_q, phi_k = self.query_features(q), hide_keys(self.name, self.key_features(k), key_mask)
+        if self.geometry.causal:
+            equal_lengths(self.name, q, k, "the causal form")
+        weights = self._weights(q.dtype)
+        kernel = self._kernel()
+        if long_by_tiles(kernel.num_features, key_mask, q, k, v, *weights):
+            return attention_by_tiles(kernel, q, k, v, *weights, plain=self._plain)
+        return self._plain(q, k, v, *weights, key_mask=key_mask)
+
+    @in_wide_precision
+    def _plain(
+        self, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor, key_mask: Tensor | None = None
+    ) -> Tensor:
+        phi_q = self._query_features(q, *weights)
+        phi_k = hide_keys(self.name, self._key_features(k, *weights), key_mask)
         if not self.geometry.causal:
             return kernel_attention(phi_q, phi_k, v, self.eps)
-        equal_lengths(self.name, q, k, "the causal form")
         return causal_kernel_attention(phi_q, phi_k, v, self.eps)[0]
+
+    def _kernel(self) -> Kernel:
+        g = self.geometry
+        return Kernel(
+            queries=ByFormula(self._query_features),
+            keys=ByFormula(self._key_features),
+            num_features=2 * g.head_dim,
+            eps=self.eps,
+            causal=g.causal,
+        )
+
+    def _weights(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Of the queries' map, and then as many of the keys'."""
+        heads, wide = self.geometry.num_heads, wide_dtype(dtype)
+        return self.map_q.wide(heads, wide) + self.map_k.wide(heads, wide)
 
     def query_features(self, q: Tensor) -> Tensor:
         """phi(q): (B, H, N, D) -> (B, H, N, 2 D)."""
-        return self._features(self.map_q(q))
+        return self._query_features(q, *self._weights(q.dtype))
 
     def key_features(self, k: Tensor) -> Tensor:
         """phi(k): (B, H, M, D) -> (B, H, M, 2 D)."""
-        return self._features(self.map_k(k))
+        return self._key_features(k, *self._weights(k.dtype))
+
+    def _query_features(self, q: Tensor, *weights: Tensor) -> Tensor:
+        return self._features(HeadwiseLinear.of(q, *weights[: len(weights) // 2]))
+
+    def _key_features(self, k: Tensor, *weights: Tensor) -> Tensor:
+        return self._features(HeadwiseLinear.of(k, *weights[len(weights) // 2 :]))
 
     def _features(self, y: Tensor) -> Tensor:
         if self.normaliser == "joint":
@@ -184,15 +225,13 @@ class Hedgehog(Attention):
 
     def executed_flops(self, shape: CallShape) -> int:
         """The causal form also writes out the pairs within a chunk."""
-        if shape.causal:
-            return self._map_flops(shape) + chunked_kernel_flops(shape, 2 * shape.head_dim)
-        return self.flops(shape)
+        return self._map_flops(shape) + formula_flops(shape, 2 * shape.head_dim)
 
     @staticmethod
     def _map_flops(shape: CallShape) -> int:
         return 2 * (shape.num_tokens + shape.num_keys) * shape.head_dim**2
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Inputs in float32, features with the steps towards them, and output."""
-        maps = 3 if backward else None
-        return kernel_elements(shape, 2 * shape.head_dim, forward_maps=1.5, backward_maps=maps)
+        """Features with the steps towards them."""
+        features = 2 * shape.head_dim
+        return formula_elements(shape, features, maps=1.5, backward_maps=3, backward=backward)

@@ -13,14 +13,12 @@ from torch.nn import functional
 from ._causal_sums import causal_sums, causal_sums_flops, with_ones
 from ._checks import equal_lengths, flag, one_of, positive, random_seed, whole
 from ._decay import chunked_flops, decayed_attention, decayed_elements
+from ._engine import attention_by_tiles
+from ._engine_formula import ByFormula, formula_elements, formula_flops, long_by_tiles
+from ._engine_kernel import Kernel
 from ._feature_maps import direction
 from ._gates import ERASED, hide_steps
-from ._kernel_attention import (
-    kernel_elements,
-    kernel_flops,
-    weight_sums,
-    weighted_values,
-)
+from ._kernel_attention import kernel_flops, weight_sums, weighted_values
 from ._masks import hide_keys
 from ._orthogonal import orthogonal_gaussian
 from ._precision import in_wide_precision, wide_dtype, widen, without_autocast
@@ -112,25 +110,53 @@ class Rfa(Attention):
         self.register_buffer("projection", rows.to(torch.get_default_dtype()))  # (H, F, D)
         self.sigma = nn.Parameter(torch.ones(heads, dim))
 
-    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         if self.geometry.causal:
             equal_lengths(self.name, q, k, "the causal form")
-            return self._continue(q, k, v, None, key_mask)[0]
-        phi_q, phi_k = self._features_of_both(q, k, key_mask)
+        kernel, rows = self._kernel(), self._rows(q.dtype)
+        if kernel is not None and long_by_tiles(kernel.num_features, key_mask, q, k, v, rows):
+            return attention_by_tiles(kernel, q, k, v, rows, plain=self._plain)
+        return self._plain(q, k, v, rows, key_mask=key_mask)
+
+    @in_wide_precision
+    def _plain(
+        self, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, *, key_mask: Tensor | None = None
+    ) -> Tensor:
+        if self.geometry.causal:
+            return self._continue(q, k, v, rows, None, key_mask)[0]
+        phi_q, phi_k = self._features_of_both(q, k, rows, key_mask)
         return weighted_values(phi_q, phi_k, v) / weight_sums(phi_q, phi_k).clamp(min=self.eps)
 
+    def _kernel(self) -> Kernel | None:
+        """None if weights are more than products of features."""
+        features = ByFormula(self._features)
+        return Kernel(
+            queries=features,
+            keys=features,
+            num_features=2 * self.num_features,
+            eps=0.0,
+            least=self.eps,
+            causal=self.geometry.causal,
+        )
+
+    def _rows(self, dtype: torch.dtype) -> Tensor:
+        """All w_m, (H, F, D), in float32 or wider.
+
+        Once for queries and keys: each gradient of sigma stops at float16's largest number, their
+        sum not.
+        """
+        wide = wide_dtype(dtype)
+        return self.projection.to(wide) * widen(self.sigma).to(wide)[:, None] / self.tau
+
     def _features_of_both(
-        self, q: Tensor, k: Tensor, key_mask: Tensor | None
+        self, q: Tensor, k: Tensor, rows: Tensor, key_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        # Once for both: each gradient of sigma stops at float16's largest number, their sum not.
-        rows = self.projection.to(q.dtype) * widen(self.sigma).to(q.dtype)[:, None] / self.tau
         phi_q, phi_k = (self._features(x, rows) for x in (q, k))
         return phi_q, hide_keys(self.name, phi_k, key_mask)
 
     def _features(self, x: Tensor, rows: Tensor) -> Tensor:
-        """(B, H, N, D), (H, F, D) -> (B, H, N, 2 F)."""
+        """(..., H, N, D), (H, F, D) -> (..., H, N, 2 F)."""
         x = direction(x)[0] if self.normalise else x / math.sqrt(math.sqrt(x.shape[-1]))
         angle = x @ rows.transpose(-2, -1)
         return torch.cat((angle.sin(), angle.cos()), dim=-1) / math.sqrt(self.num_features)
@@ -144,13 +170,20 @@ class Rfa(Attention):
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         with without_autocast(q.device.type):
-            out, state = self._continue(widen(q), widen(k), widen(v), state, None)
+            rows = self._rows(q.dtype)
+            out, state = self._continue(widen(q), widen(k), widen(v), rows, state, None)
         return out.to(q.dtype), state
 
     def _continue(
-        self, q: Tensor, k: Tensor, v: Tensor, state: Tensor | None, key_mask: Tensor | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        rows: Tensor,
+        state: Tensor | None,
+        key_mask: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        phi_q, phi_k = self._features_of_both(q, k, key_mask)
+        phi_q, phi_k = self._features_of_both(q, k, rows, key_mask)
         sums, state = causal_sums(phi_q, phi_k, with_ones(v), state)
         return self._divided(sums), state
 
@@ -181,18 +214,20 @@ class Rfa(Attention):
 
     def executed_flops(self, shape: CallShape) -> int:
         """The causal form also writes out the pairs within a chunk, and sums weights as a value."""
-        if not shape.causal:
-            return self.flops(shape)
-        sums = causal_sums_flops(shape, 2 * self.num_features, shape.value_dim + 1)
+        sums = formula_flops(shape, 2 * self.num_features, plain=self._plain_causal_flops)
         return self._projection_flops(shape) + sums
+
+    @staticmethod
+    def _plain_causal_flops(shape: CallShape, num_features: int) -> int:
+        return causal_sums_flops(shape, num_features, shape.value_dim + 1)
 
     def _projection_flops(self, shape: CallShape) -> int:
         return 2 * (shape.num_tokens + shape.num_keys) * shape.head_dim * self.num_features
 
     def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Inputs in float32, features with the angles that they come of, and output."""
-        features, maps = 2 * self.num_features, 3 if backward else None
-        return kernel_elements(shape, features, forward_maps=2, backward_maps=maps)
+        """Features with the angles that they come of."""
+        features = 2 * self.num_features
+        return formula_elements(shape, features, maps=2, backward_maps=3, backward=backward)
 
 
 @register_attention(
@@ -245,10 +280,19 @@ class RfaGated(Rfa):
         self.gate_weight = nn.Parameter(torch.zeros(geometry.num_heads, geometry.head_dim))
         self.gate_bias = nn.Parameter(torch.full((geometry.num_heads,), _GATE_BIAS))
 
+    def _kernel(self) -> None:
+        return None
+
     def _continue(
-        self, q: Tensor, k: Tensor, v: Tensor, state: Tensor | None, key_mask: Tensor | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        rows: Tensor,
+        state: Tensor | None,
+        key_mask: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        phi_q, phi_k = self._features_of_both(q, k, key_mask)
+        phi_q, phi_k = self._features_of_both(q, k, rows, key_mask)
         score = self._score(k)
         fading = hide_steps(functional.logsigmoid(score).clamp(min=ERASED), key_mask)
         arriving = phi_k * (-score).sigmoid()[..., None]  # (1 - g_t) phi(k_t)

@@ -23,7 +23,8 @@ import resource, sys, torch
 import attentions
 from attentions import _engine_memory
 
-_engine_memory._madvise = lambda: None  # a page of 2 MiB would be one fault
+libc = _engine_memory._libc()
+libc.madvise = lambda *_: 0  # a page of 2 MiB would be one fault
 torch.set_num_threads(1)
 geometry = attentions.Geometry(num_heads=8, head_dim=64, seq_len=16384)
 attention = attentions.build_attention(sys.argv[1], geometry)
@@ -45,8 +46,47 @@ def test_a_cushion_is_a_tile_in_the_dtype_of_the_computation_and_nothing_where_l
     job = Job(row=0, heads=slice(2, 4), tokens=slice(0, 700), tile_len=512)
     block = cushion(job, torch.empty(1, 4, 700, 24, dtype=torch.bfloat16), num_alive=100)
     assert block is not None
-    assert (block.shape, block.dtype) == ((2, 512, 24), torch.float32)
+    assert block.num_bytes == 2 * 512 * 24 * 4
     assert cushion(job, torch.empty(1, 4, 700, 24), num_alive=0) is None
+
+
+class _Library:
+    """Stands in for the C library."""
+
+    def __init__(self) -> None:
+        self.advised: list[tuple[int, int]] = []
+        self.blocks: dict[int, int] = {}
+        self.most_blocks = 0
+
+    def madvise(self, start: int, length: int, advice: int) -> int:
+        self.advised.append((start, length))
+        return 0
+
+    def malloc(self, num_bytes: int) -> int:
+        address = 1 + max(self.blocks, default=0)
+        self.blocks[address] = num_bytes
+        self.most_blocks = max(self.most_blocks, len(self.blocks))
+        return address
+
+    def free(self, address: int) -> None:
+        del self.blocks[address]
+
+
+def test_of_a_cushion_all_but_the_last_block_is_let_go_and_that_one_with_the_cushion(monkeypatch):
+    library = _Library()
+    monkeypatch.setattr(_engine_memory, "_libc", lambda: library)
+    job = Job(row=0, heads=slice(0, 1), tokens=slice(0, 512), tile_len=512)
+    block = cushion(job, torch.empty(1, 4, 700, 24), num_alive=100)
+    assert library.most_blocks == 1 + 5  # five times 24 numbers are 100 or more
+    assert library.blocks == {6: 512 * 24 * 4}
+    del block
+    assert library.blocks == {}
+
+
+def test_without_a_c_library_that_is_known_nothing_is_held(monkeypatch):
+    monkeypatch.setattr(_engine_memory, "_libc", lambda: None)
+    job = Job(row=0, heads=slice(0, 1), tokens=slice(0, 512), tile_len=512)
+    assert cushion(job, torch.empty(1, 4, 700, 24), num_alive=100) is None
 
 
 def test_of_long_sequences_something_is_held_in_any_case_and_else_what_maps_ask_for():
@@ -70,20 +110,15 @@ def test_of_long_sequences_something_is_held_in_any_case_and_else_what_maps_ask_
 
 
 def test_only_tensors_that_the_c_library_never_keeps_are_asked_for_in_large_pages(monkeypatch):
-    asked: list[tuple[int, int]] = []
-
-    def advise(start: int, length: int, advice: int) -> int:
-        asked.append((start, length))
-        return 0
-
-    monkeypatch.setattr(_engine_memory, "_madvise", lambda: advise)
+    library = _Library()
+    monkeypatch.setattr(_engine_memory, "_libc", lambda: library)
     small, large = torch.empty(_LARGE - 1, dtype=torch.uint8), torch.empty(_LARGE // 4)
     assert not is_never_kept(small)
     assert is_never_kept(large)
     assert in_large_pages(small) is small
-    assert asked == []
+    assert library.advised == []
     assert in_large_pages(large) is large
-    ((start, length),) = asked
+    ((start, length),) = library.advised
     page_size = os.sysconf("SC_PAGESIZE")
     assert start % page_size == 0
     assert 0 <= start - large.data_ptr() < page_size
@@ -91,7 +126,7 @@ def test_only_tensors_that_the_c_library_never_keeps_are_asked_for_in_large_page
 
 
 def test_without_such_a_system_call_a_large_tensor_is_as_it_comes(monkeypatch):
-    monkeypatch.setattr(_engine_memory, "_madvise", lambda: None)
+    monkeypatch.setattr(_engine_memory, "_libc", lambda: None)
     large = torch.empty(_LARGE, dtype=torch.uint8)
     assert in_large_pages(large) is large
 
