@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ._engine_threads import alone_if_few, alone_if_threads_sleep, num_few, run_jobs
+from ._engine_threads import NUM_FEW, alone_if_few, alone_if_threads_sleep, run_jobs
 from ._grid import image_of, tokens_of
 from ._ordinary import is_ordinary
 
@@ -52,7 +52,7 @@ def convolve_grid(
 
 def _convolved(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     reach = weight.shape[-1] // 2
-    with alone_if_few(image, few=num_few):
+    with alone_if_few(image, few=NUM_FEW):
         return functional.conv2d(image, weight, bias, padding=reach, groups=len(weight))
 
 
@@ -74,7 +74,7 @@ class _Convolution(torch.autograd.Function):
             d_image, d_weight, d_bias = _differentiable_gradients(image, weight, grad)
             return tokens_of(d_image) + grads[1], None, d_weight, d_bias
         d_tokens = tokens_of(_convolved(grad, weight.flip(2, 3), None))
-        with alone_if_few(d_tokens, few=num_few):
+        with alone_if_few(d_tokens, few=NUM_FEW):
             d_tokens.add_(grads[1])
         is_one_block = image.numel() <= _ELEMENTS
         with alone_if_threads_sleep() if is_one_block else contextlib.nullcontext():

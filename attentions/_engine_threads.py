@@ -20,7 +20,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ._engine_processor import has_wide_vectors, is_intel
+from ._engine_processor import is_intel
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -38,19 +38,18 @@ def threads_sleep() -> bool:
     return _POLICY == "PASSIVE"
 
 
-def num_few() -> int:
-    """So many elements take less time than a sleeping thread needs to wake up.
+NUM_FEW = 2**18
+"""So many elements take less time than a sleeping thread needs to wake up.
 
-    Of one operator, or features of a whole call. Waking takes longer on some machines than on
-    others, and these are for slow ones: there a second thread would cost time, elsewhere it would
-    save little.
-    """
-    return 2**18 if has_wide_vectors() else 2**16
+Of one operator, or features of a whole call. Waking takes 10 us on some machines and 80 us on
+others, and this is for slow ones: there a second thread would cost time, elsewhere it would save
+little.
+"""
 
 
 def num_few_shared() -> int:
     """The same where torch's threads share each operator: Intel's were found to wake up sooner."""
-    return 2**16 if is_intel() else num_few()
+    return 2**16 if is_intel() else NUM_FEW
 
 
 def work_apart() -> bool:
@@ -102,12 +101,12 @@ def alone_if_threads_sleep() -> contextlib.AbstractContextManager[None]:
 
 
 def alone_if_few(
-    *tensors: Tensor, few: Callable[[], int] = num_few_shared
+    *tensors: Tensor, few: int | None = None
 ) -> contextlib.AbstractContextManager[None]:
-    """The same for operators on tensors of at most so many elements as ``few`` says."""
+    """The same for operators on tensors of at most ``few`` elements, or `num_few_shared`."""
     if torch.compiler.is_compiling():
         return contextlib.nullcontext()
-    if max(x.numel() for x in tensors) > few():  # not before: a compiler cannot follow it
+    if max(x.numel() for x in tensors) > (num_few_shared() if few is None else few):
         return contextlib.nullcontext()
     return alone_if_threads_sleep()
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ._engine_processor import halves_wide_vectors, has_wide_vectors, is_intel
 from ._engine_products import onednn_outruns_mkl
-from ._engine_threads import Sharing, alone_if_threads_sleep, num_few, num_few_shared
+from ._engine_threads import NUM_FEW, Sharing, alone_if_threads_sleep, num_few_shared
 from .base import CallShape
 
 _TILE = 2048
@@ -167,7 +167,7 @@ def plan(
 
 def is_little(batch_size: int, num_heads: int, length: int, *, num_features: int) -> bool:
     """Whether one thread has done it before another one is awake."""
-    return batch_size * num_heads * length * num_features <= num_few()
+    return batch_size * num_heads * length * num_features <= NUM_FEW
 
 
 def sharing_of(
@@ -194,7 +194,7 @@ def sharing_of(
         and num_features <= _MANY_FEATURES
         and is_one_tile(batch_size, num_heads, length)
     )
-    few = num_few_shared() if has_large_operators else num_few()
+    few = num_few_shared() if has_large_operators else NUM_FEW
     if batch_size * num_heads * length * num_features <= few:
         return Sharing.NONE
     return Sharing.OPERATORS if has_large_operators else Sharing.JOBS

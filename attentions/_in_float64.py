@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ._engine_threads import alone_if_few, num_few
+from ._engine_threads import NUM_FEW, alone_if_few
 from ._ordinary import is_ordinary
 from ._overflow import has_notes, is_noted
 from ._precision import HALF, is_autocast, without_autocast
@@ -109,7 +109,7 @@ def was_looked_at(out: Any) -> bool:
 def is_finite(x: Tensor) -> bool:
     """Whether all entries are finite, by their sum: it takes one pass, and errs towards no."""
     x = x.detach()
-    with alone_if_few(x, few=num_few):
+    with alone_if_few(x, few=NUM_FEW):
         total = x.sum(dtype=torch.float32) if x.dtype in HALF else x.sum()
         return math.isfinite(float(total))
 
@@ -170,7 +170,7 @@ def gradients_once_more(
 def bound_of_entries(x: Tensor) -> float:
     """No entry is larger; the largest itself, if the bound is `LARGE` or above."""
     x = x.detach()
-    with alone_if_few(x, few=num_few):
+    with alone_if_few(x, few=NUM_FEW):
         # The norm takes less time than both ends of the range, where memory is read from its one
         # end to the other.
         if x.is_contiguous() or x.transpose(1, 2).is_contiguous():

@@ -15,7 +15,7 @@ from ._engine_depthwise import convolve_grid
 from ._engine_flatten import Focused
 from ._engine_forms import by_tiles, known_form, official_layout, refuse_mask
 from ._engine_kernel import Kernel
-from ._engine_threads import alone_if_few, num_few
+from ._engine_threads import NUM_FEW, alone_if_few
 from ._engine_tiles import tile_elements
 from ._feature_maps import focused
 from ._float16_layers import add, float16_in_float32, like, project, shrink
@@ -307,7 +307,7 @@ class FlattenLayer(AttentionLayer):
         mixed = merge_heads(self.kernel.attention(heads_q, heads_k, heads_v, self.scale))
         if is_official or mixed.dtype != restored.dtype:
             return mixed + restored
-        with alone_if_few(mixed, few=num_few):
+        with alone_if_few(mixed, few=NUM_FEW):
             return restored.add_(mixed)  # a third tensor would take longer than the sum
 
     def _project_apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
