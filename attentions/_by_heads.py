@@ -59,8 +59,8 @@ def by_heads(
         in_chunks: whether the task computes some tokens at a time, so that its operators are small
             as it is.
         large_operators: whether there are few, each on about as much as an input. Sharing these out
-            one by one is faster than a cut without wide vectors, of short sequences where threads
-            wake up soon, and where a long sequence has a backward pass.
+            one by one is faster than a cut without wide vectors unless they are little, of short
+            sequences where threads wake up soon, and where a long sequence has a backward pass.
 
     Returns:
         (B, H, N, E).
@@ -110,11 +110,15 @@ def _num_jobs(
         return 0
     if large_operators and is_intel() and is_short(length):
         return 0 if batch_size * num_heads * length * num_features > num_few_shared() else 1
+    sizes = batch_size, num_heads, length
     work = num_features * (_WITH_BACKWARD if has_backward else 1)
-    if is_little(batch_size, num_heads, length, num_features=work):
+    if is_little(*sizes, num_features=work):
         return 1
+    if num_heads == 1:
+        return 0
     is_long_way_back = has_backward and length >= _LONG
-    if num_heads == 1 or (large_operators and (is_long_way_back or not has_wide_vectors())):
+    are_slow = not (has_wide_vectors() or is_little(*sizes, num_features=num_features))
+    if large_operators and (is_long_way_back or are_slow):
         return 0
     return max(number, num_threads)
 

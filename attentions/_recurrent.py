@@ -6,10 +6,13 @@ Hidden keys write nothing and their tokens forget nothing, so they are as good a
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ._by_heads import by_heads
 from ._checks import flag, positive
 from ._decay import chunked_flops, decayed_attention, decayed_elements, decayed_flops
 from ._delta_rule import (
@@ -26,15 +29,62 @@ from ._masks import hide_keys
 from ._precision import wide_dtype, widen
 from .base import Attention, CallShape, Geometry
 
+Recurrence = Callable[..., tuple[Tensor, Tensor]]
+"""From q, k, v, gates and a state to outputs, (B, H, N, E), and the state after them."""
+
+
+def from_nothing(recurrence: Recurrence, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
+    """Outputs of a recurrence that begins with zeros: (B, H, N, E), heads apart where that pays.
+
+    Args:
+        recurrence: in chunks; differentiable.
+        q: (B, H, N, D).
+        k: (B, H, N, D).
+        v: (B, H, N, E).
+        gates: (B or 1, H or 1, ...) each.
+    """
+
+    def outputs(q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
+        state = q.new_zeros(*q.shape[:2], q.shape[-1], v.shape[-1])
+        return recurrence(q, k, v, *gates, state)[0]
+
+    # One for each head, so that they can be cut there.
+    of_heads = (gate.expand(-1, q.shape[1], *gate.shape[2:]) for gate in gates)
+    return by_heads(outputs, q, k, v, *of_heads, num_features=q.shape[-1])
+
 
 class MatrixState(Attention):
     """A core with a state of (B, H, D, E).
 
     Attributes:
+        recurrence: what turns states into states.
         scale: factor of the queries.
     """
 
+    recurrence: ClassVar[Recurrence]
     scale: float = 1.0
+
+    @abstractmethod
+    def _inputs(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        """What the recurrence takes beside a state: of q, k, v, gates and ``key_mask``."""
+
+    def _mix(
+        self, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor | None, key_mask: Tensor | None
+    ) -> Tensor:
+        inputs = self._inputs(q, k, v, *gates, key_mask=key_mask)
+        return from_nothing(type(self).recurrence, *inputs)
+
+    def _continue(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        state: Tensor,
+        *gates: Tensor | None,
+        key_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        inputs = self._inputs(q, k, v, *gates, key_mask=key_mask)
+        return type(self).recurrence(*inputs, state)
 
     def _scale(self, given: float | None) -> float:
         """A checked factor, head_dim^(-1/2) unless given."""
@@ -52,22 +102,23 @@ class MatrixState(Attention):
 class HeadDecay(MatrixState):
     """One decay per head and token; see `_decay`."""
 
+    recurrence = staticmethod(decayed_attention)
+
     @abstractmethod
     def head_log_decay(self, device: torch.device) -> Tensor:
         """What each head forgets per token if the call does not say, (H,)."""
 
-    def _mix(
+    def _inputs(
         self,
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        state: Tensor,
         log_decay: Tensor | None = None,
-        key_mask: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+        *,
+        key_mask: Tensor | None,
+    ) -> tuple[Tensor, ...]:
         k = hide_keys(self.name, k, key_mask)
-        steps = hide_steps(self._log_decay(q, log_decay), key_mask)
-        return decayed_attention(q * self.scale, k, v, steps, state)
+        return q * self.scale, k, v, hide_steps(self._log_decay(q, log_decay), key_mask)
 
     def _log_decay(self, q: Tensor, given: Tensor | None) -> Tensor:
         """(B, H, N) as given, or else (1, H, 1)."""
@@ -109,6 +160,7 @@ class DeltaCore(MatrixState):
         scale: factor of the queries; head_dim^(-1/2) if None.
     """
 
+    recurrence = staticmethod(delta_rule)
     has_fixed_decay: bool = True
 
     def __init__(
@@ -128,20 +180,20 @@ class DeltaCore(MatrixState):
         """What each head forgets per token if the call does not say: nothing. (H,) or (1,)."""
         return torch.zeros(1, device=device)
 
-    def _mix(
+    def _inputs(
         self,
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        state: Tensor,
         beta: Tensor | None,
         log_decay: Tensor | None = None,
-        key_mask: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+        *,
+        key_mask: Tensor | None,
+    ) -> tuple[Tensor, ...]:
         q = (unit_length(q) if self.normalise_queries else q) * self.scale
         k = hide_keys(self.name, unit_length(k) if self.normalise_keys else k, key_mask)
-        written, forgotten = (hide_steps(g, key_mask) for g in self._gates(q, beta, log_decay))
-        return delta_rule(q, k, v, written, forgotten, state)
+        gates = (hide_steps(gate, key_mask) for gate in self._gates(q, beta, log_decay))
+        return q, k, v, *gates
 
     def _gates(
         self, q: Tensor, beta: Tensor | None, log_decay: Tensor | None

@@ -22,7 +22,7 @@ from ._gates import RATES, STEPS, SelectiveDecay, spread
 from ._heads import merge_heads, split_heads
 from ._norms import normalise, reference_normalise
 from ._precision import in_wide_precision, widen, without_autocast
-from ._recurrent import DeltaCore
+from ._recurrent import DeltaCore, from_nothing
 from ._saturation import in_wide_precision_within_range, within_range
 from ._short_convolution import (
     convolution_flops,
@@ -112,8 +112,7 @@ class GatedDeltaNet(DeltaCore):
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "the recurrence")
-        state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
-        return self._mix(q, k, v, state, beta, log_decay, key_mask)[0]
+        return self._mix(q, k, v, beta, log_decay, key_mask=key_mask)
 
     def step(
         self,
@@ -127,7 +126,7 @@ class GatedDeltaNet(DeltaCore):
     ) -> tuple[Tensor, Tensor]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         with without_autocast(q.device.type):
-            out, state = self._mix(widen(q), widen(k), widen(v), state, beta, log_decay)
+            out, state = self._continue(widen(q), widen(k), widen(v), state, beta, log_decay)
         return within_range(out, q.dtype), state
 
     def reference(
@@ -209,8 +208,7 @@ class GatedDeltaNetLayer(AttentionLayer):
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, a: Tensor, b: Tensor) -> Tensor:
         beta, log_decay = widen(b).sigmoid().transpose(1, 2), self.decay(a)[1]
         q, k = unit_length(q) * q.shape[-1] ** -0.5, unit_length(k)
-        state = q.new_zeros(*q.shape[:2], q.shape[-1], v.shape[-1])
-        return normalise(delta_rule(q, k, v, beta, log_decay, state)[0], self.norm)
+        return normalise(from_nothing(delta_rule, q, k, v, beta, log_decay), self.norm)
 
     def reference(self, x: Tensor) -> Tensor:
         """With the system, the weights, norm and gates written out."""

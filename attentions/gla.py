@@ -17,7 +17,7 @@ from ._heads import merge_heads, split_heads
 from ._masks import hide_keys
 from ._norms import normalise, reference_normalise
 from ._precision import in_wide_precision, widen, without_autocast
-from ._recurrent import MatrixState
+from ._recurrent import MatrixState, from_nothing
 from ._saturation import in_wide_precision_within_range, within_range
 from .base import AttentionLayer, CallShape, Geometry
 from .capabilities import Capabilities
@@ -65,6 +65,8 @@ class Gla(MatrixState):
         scale: factor of the queries; head_dim^(-1/2) if None.
     """
 
+    recurrence = staticmethod(channel_decayed_attention)
+
     def __init__(
         self, geometry: Geometry, temperature: float = 16.0, scale: float | None = None
     ) -> None:
@@ -85,21 +87,13 @@ class Gla(MatrixState):
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "the recurrence")
-        state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
-        return self._mix(q, k, v, state, log_decay, key_mask)[0]
+        return self._mix(q, k, v, log_decay, key_mask=key_mask)
 
-    def _mix(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        state: Tensor,
-        log_decay: Tensor | None,
-        key_mask: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def _inputs(
+        self, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, *, key_mask: Tensor | None
+    ) -> tuple[Tensor, ...]:
         k = hide_keys(self.name, k, key_mask)
-        steps = hide_steps(self._log_decay(q, log_decay), key_mask)
-        return channel_decayed_attention(q * self.scale, k, v, steps, state)
+        return q * self.scale, k, v, hide_steps(self._log_decay(q, log_decay), key_mask)
 
     def _log_decay(self, q: Tensor, given: Tensor | None) -> Tensor:
         """(B, H, N, D) as given, or else as learned, (1, H, N, D)."""
@@ -113,7 +107,7 @@ class Gla(MatrixState):
     ) -> tuple[Tensor, Tensor]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         with without_autocast(q.device.type):
-            out, state = self._mix(widen(q), widen(k), widen(v), state, log_decay)
+            out, state = self._continue(widen(q), widen(k), widen(v), state, log_decay)
         return within_range(out, q.dtype), state
 
     def reference(
@@ -229,9 +223,9 @@ class GlaLayer(AttentionLayer):
 
     @in_wide_precision
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor) -> Tensor:
-        state = q.new_zeros(*q.shape[:2], q.shape[-1], v.shape[-1])
         scaled = q * self.key_dim**-0.5
-        return normalise(channel_decayed_attention(scaled, k, v, log_decay, state)[0], self.norm)
+        mixed = from_nothing(channel_decayed_attention, scaled, k, v, log_decay)
+        return normalise(mixed, self.norm)
 
     def reference(self, x: Tensor) -> Tensor:
         """With weights, norm and gates written out."""

@@ -77,13 +77,12 @@ class Lightning(HeadDecay):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "the recurrence")
-        state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
-        return self._mix(q, k, v, state, key_mask=key_mask)[0]
+        return self._mix(q, k, v, key_mask=key_mask)
 
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         with without_autocast(q.device.type):
-            out, state = self._mix(widen(q), widen(k), widen(v), state)
+            out, state = self._continue(widen(q), widen(k), widen(v), state)
         return within_range(out, q.dtype), state
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from ._gates import RATES, STEPS, SelectiveDecay, spread
 from ._heads import merge_heads, split_heads
 from ._norms import normalise, reference_normalise
 from ._precision import in_wide_precision, widen, without_autocast
-from ._recurrent import HeadDecay
+from ._recurrent import HeadDecay, from_nothing
 from ._saturation import in_wide_precision_within_range, within_range
 from ._short_convolution import (
     convolution_flops,
@@ -97,15 +97,14 @@ class Mamba2Ssd(HeadDecay):
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "the recurrence")
-        state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
-        return self._mix(q, k, v, state, log_decay, key_mask)[0]
+        return self._mix(q, k, v, log_decay, key_mask=key_mask)
 
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, state: Tensor, *, log_decay: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         with without_autocast(q.device.type):
-            out, state = self._mix(widen(q), widen(k), widen(v), state, log_decay)
+            out, state = self._continue(widen(q), widen(k), widen(v), state, log_decay)
         return within_range(out, q.dtype), state
 
     def reference(
@@ -197,8 +196,7 @@ class Mamba2SsdLayer(AttentionLayer):
     @in_wide_precision
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, dt: Tensor, z: Tensor) -> Tensor:
         step, log_decay = self.decay(dt)
-        state = q.new_zeros(*q.shape[:2], q.shape[-1], v.shape[-1])
-        y, _ = decayed_attention(q, k, v * step.unsqueeze(-1), log_decay, state)
+        y = from_nothing(decayed_attention, q, k, v * step.unsqueeze(-1), log_decay)
         y = merge_heads(y + v * widen(self.skip)[:, None, None]) * functional.silu(widen(z))
         return normalise(y, self.norm)  # (B, N, H * E)
 

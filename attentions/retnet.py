@@ -97,21 +97,29 @@ class RetNet(HeadDecay):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "the recurrence")
+        if self.score_norm == "none":
+            return self._mix(q, k, v, key_mask=key_mask)
         state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
-        return self._continue(q, k, v, state, key_mask)[0]
+        return self._continue(q, k, v, state, key_mask=key_mask)[0]
 
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state; Eq. 6."""
         with without_autocast(q.device.type):
-            out, state = self._continue(widen(q), widen(k), widen(v), state, None)
+            out, state = self._continue(widen(q), widen(k), widen(v), state)
         return within_range(out, q.dtype), state
 
     def _continue(
-        self, q: Tensor, k: Tensor, v: Tensor, state: Any, key_mask: Tensor | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        state: Any,
+        *gates: Tensor | None,
+        key_mask: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
         if self.score_norm == "none":
-            return self._mix(q, k, v, state, key_mask=key_mask)
-        out, context = self._mix(q, k, _with_ones(v), state.context, key_mask=key_mask)
+            return super()._continue(q, k, v, state, *gates, key_mask=key_mask)
+        out, context = super()._continue(q, k, _with_ones(v), state.context, key_mask=key_mask)
         one = q.new_ones(q.shape[0], q.shape[1], q.shape[2], 1)
         steps = hide_steps(self._log_decay(q, None), key_mask)
         kept = hide_keys(self.name, one, key_mask)

@@ -17,7 +17,7 @@ MUCH = 2**10
 @pytest.fixture
 def sleeping(monkeypatch):
     monkeypatch.setattr("attentions._engine_threads._POLICY", "PASSIVE")
-    monkeypatch.setattr("attentions._engine_tiles.num_few", lambda: 2**16)
+    monkeypatch.setattr("attentions._engine_tiles.NUM_FEW", 2**16)
 
 
 def mix(q, k, v, bias):
@@ -62,6 +62,17 @@ def test_large_operators_are_cut_only_with_wide_vectors(sleeping, monkeypatch, i
             assert len(threads_of(shape, with_backward=with_backward)) == number
 
 
+def test_large_operators_on_little_are_cut_without_wide_vectors_too(sleeping, monkeypatch):
+    monkeypatch.setattr("attentions._by_heads.has_wide_vectors", lambda: False)
+    monkeypatch.setattr("attentions._by_heads.is_intel", lambda: False)
+    batch_size, num_heads, length, _ = SHAPE
+    monkeypatch.setattr("attentions._engine_tiles.NUM_FEW", 2 * batch_size * num_heads * length)
+    torch.set_num_threads(2)
+    for num_features, number in ((2, 2), (3, 1)):
+        how = {"num_features": num_features, "with_backward": True, "large_operators": True}
+        assert len(threads_of(**how)) == number
+
+
 @pytest.mark.parametrize("with_backward", [False, True])
 def test_large_operators_of_short_sequences_are_shared_where_threads_wake_up_soon(
     sleeping, monkeypatch, with_backward
@@ -86,9 +97,7 @@ def test_large_operators_of_short_sequences_are_shared_where_threads_wake_up_soo
 def test_a_backward_pass_makes_a_call_less_little(sleeping, monkeypatch):
     torch.set_num_threads(2)
     batch_size, num_heads, length, _ = SHAPE
-    monkeypatch.setattr(
-        "attentions._engine_tiles.num_few", lambda: 2 * batch_size * num_heads * length
-    )
+    monkeypatch.setattr("attentions._engine_tiles.NUM_FEW", 2 * batch_size * num_heads * length)
     assert len(threads_of(num_features=2)) == 1
     assert len(threads_of(num_features=2, with_backward=True)) == 2
     assert len(threads_of(num_features=3)) == 2

@@ -148,13 +148,12 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.parametrize(
-    ("is_wide", "is_intel", "number"),
-    [(True, False, 2**18), (False, False, 2**16), (True, True, 2**16)],
+    ("is_intel", "number"),
+    [(False, 2**18), (True, 2**16)],
 )
 def test_small_operators_are_done_by_one_thread_where_others_sleep(
-    waiting, is_wide, is_intel, number, monkeypatch
+    waiting, is_intel, number, monkeypatch
 ):
-    monkeypatch.setattr(_engine_threads, "has_wide_vectors", lambda: is_wide)
     monkeypatch.setattr(_engine_threads, "is_intel", lambda: is_intel)
     torch.set_num_threads(2)
     few, many = torch.empty(number), torch.empty(number + 1)
@@ -162,6 +161,6 @@ def test_small_operators_are_done_by_one_thread_where_others_sleep(
         assert torch.get_num_threads() == (1 if waiting == "sleep" else 2)
     with alone_if_few(few, many):
         assert torch.get_num_threads() == 2
-    with alone_if_few(few, many, few=lambda: number + 1):
+    with alone_if_few(few, many, few=number + 1):
         assert torch.get_num_threads() == (1 if waiting == "sleep" else 2)
     assert torch.get_num_threads() == 2

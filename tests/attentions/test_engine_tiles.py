@@ -24,7 +24,8 @@ def test_what_threads_that_sleep_share_depends_on_the_work(
     sizes, num_features, few_operators, narrow, wide_vectors, monkeypatch
 ):
     monkeypatch.setattr(_engine_tiles, "is_intel", lambda: False)
-    monkeypatch.setattr(_engine_tiles, "num_few", lambda: 2**15)
+    for module in (_engine_tiles, _engine_threads):
+        monkeypatch.setattr(module, "NUM_FEW", 2**15)
     found = sharing_of(*sizes, num_features=num_features, few_operators=few_operators)
     with_wide = Sharing.NONE if narrow is Sharing.NONE else Sharing.JOBS
     assert found is (with_wide if wide_vectors else narrow)
@@ -37,7 +38,7 @@ def test_where_threads_wake_up_soon_they_share_the_operators_of_whole_tiles(
 ):
     monkeypatch.setattr(_engine_tiles, "is_intel", lambda: True)
     monkeypatch.setattr(_engine_threads, "is_intel", lambda: True)
-    monkeypatch.setattr(_engine_tiles, "num_few", lambda: 2**18)
+    monkeypatch.setattr(_engine_tiles, "NUM_FEW", 2**18)
 
     def found(length: int, num_features: int) -> Sharing:
         how = {"few_operators": few_operators, "has_backward": has_backward}
@@ -58,7 +59,7 @@ def test_operators_of_heads_that_share_a_norm_are_not_shared_out(joint_heads, al
     monkeypatch.setattr(_engine_tiles, "is_intel", lambda: True)
     monkeypatch.setattr(_engine_tiles, "has_wide_vectors", lambda: True)
     monkeypatch.setattr(_engine_threads, "is_intel", lambda: True)
-    monkeypatch.setattr(_engine_tiles, "num_few", lambda: 2**18)
+    monkeypatch.setattr(_engine_tiles, "NUM_FEW", 2**18)
     how = {"num_features": 64, "joint_heads": joint_heads, "has_backward": True}
     assert sharing_of(1, 8, 256, **how) is (Sharing.NONE if alone else Sharing.OPERATORS)
     assert sharing_of(1, 8, 1024, **how) is Sharing.JOBS
