@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ._by_heads import by_heads
 from ._causal_sums import causal_sums, causal_sums_elements, causal_sums_flops
 from ._checks import equal_lengths
 from ._kernel_attention import weighted_values
@@ -55,7 +56,7 @@ class LinearUnnormalised(Attention):
         if not self.geometry.causal:
             return weighted_values(self._scaled(q), k, v)
         equal_lengths(self.name, q, k, "the causal form")
-        return causal_sums(self._scaled(q), k, v)[0]
+        return by_heads(_outputs, self._scaled(q), k, v, num_features=q.shape[-1])
 
     @staticmethod
     def _scaled(q: Tensor) -> Tensor:
@@ -96,3 +97,7 @@ class LinearUnnormalised(Attention):
         if shape.causal:
             elements += causal_sums_elements(shape, shape.head_dim, shape.value_dim)
         return elements
+
+
+def _outputs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return causal_sums(q, k, v)[0]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from ._by_heads import by_heads
 from ._checks import equal_lengths, one_of, positive
 from ._kernel_attention import CHUNK, KernelState, divide, kernel_flops
 from ._masks import check_key_mask, hide_keys
@@ -73,9 +75,15 @@ class Taylor(Attention):
         if self.form == "explicit":
             weights = self._weights(q, k, key_mask)
             return divide(weights @ v, weights.sum(dim=-1, keepdim=True) + self.eps)
-        if self.geometry.causal:
-            return self._continue(q, k, v, self._empty(q, v), key_mask)[0]
+        mix = functools.partial(self._mix, key_mask=key_mask)
+        features = self._num_features(q.shape[-1])
+        return by_heads(mix, q, k, v, num_features=features, in_chunks=True)
+
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None) -> Tensor:
+        """Of scaled queries and keys of some heads, chunk by chunk."""
         state = self._empty(q, v)
+        if self.geometry.causal:
+            return self._continue(q, k, v, state, key_mask)[0]
         for chunk_k, chunk_v, kept in self._chunks(k, v, key_mask):
             state = self._add(state, chunk_k, chunk_v, kept)
         return torch.cat([self._read(chunk, state) for chunk in q.split(CHUNK, dim=-2)], dim=-2)
