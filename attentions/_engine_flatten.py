@@ -30,6 +30,7 @@ class Focused(FeatureMap):
     joint_heads: int
     eps: float
     is_quiet = False
+    copies_alive = 12
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part, as wide as x."""
