@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import torch
 
+from ._engine_functions import power_
+
 _FLAGS = {"x86_64": 0x01 | 0x04 | 0x08, "aarch64": 0x01 | 0x02 | 0x04}
 """As the C libraries number them: no result, division by zero, overflow."""
 
@@ -62,7 +64,7 @@ def has_notes() -> bool:
 
 @functools.cache
 def _flags() -> _Flags | None:
-    """None where there are none, or where operators of torch were seen not to raise them."""
+    """None where there are none, or where operators of torch were seen not to tell the truth."""
     mask = _FLAGS.get(platform.machine())
     if mask is None or platform.system() != "Linux":
         return None
@@ -74,11 +76,14 @@ def _flags() -> _Flags | None:
     flags = _Flags(*functions, mask)
     # In a thread of its own: modes, autocast and tracing are a caller's, and so are the flags.
     with ThreadPoolExecutor(1) as pool:
-        return flags if pool.submit(_are_raised, flags).result() else None
+        return flags if pool.submit(_are_true, flags).result() else None
 
 
-def _are_raised(flags: _Flags) -> bool:
-    """Whether operators of each kind raise them when they overflow."""
+def _are_true(flags: _Flags) -> bool:
+    """Whether operators of each kind raise them when they overflow, and not else.
+
+    Without AVX-512, torch's powers of 2 raise them at exponents whose powers are nothing.
+    """
     x = torch.full((64, 64), 1e30, dtype=torch.float32, device="cpu")
     overflows: tuple[Callable[[], object], ...] = (
         lambda: x * x,
@@ -98,6 +103,7 @@ def _are_raised(flags: _Flags) -> bool:
                 return False
         flags.clear(flags.mask)
         torch.zeros_like(x) @ torch.zeros_like(x)
+        power_(torch.linspace(-1000, 0, 4096, dtype=torch.float32, device="cpu"))
         return not flags.test(flags.mask)
     finally:
         torch.set_num_threads(num_threads)  # new threads begin with the number last set

@@ -1,5 +1,7 @@
 """Finite inputs give finite numbers, however large; and what was right stays as it was."""
 
+import platform
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -120,6 +122,21 @@ def test_a_layer_of_published_operators_is_not_looked_at(name, monkeypatch):
     layer, x = build(name, implementation="official"), torch.randn(2, LENGTH, 64)
     monkeypatch.setattr(base, "made_finite", lambda *_: pytest.fail("looked at"))
     assert layer(x).shape == x.shape
+
+
+@pytest.mark.skipif(
+    platform.system() != "Linux" or platform.machine() not in overflow._FLAGS,
+    reason="this processor's flags are not known",
+)
+@pytest.mark.parametrize("is_noisy", [False, True])
+def test_flags_that_powers_raise_without_need_are_not_believed(is_noisy, monkeypatch):
+    size = 1e30 if is_noisy else 1.0
+    monkeypatch.setattr(overflow, "power_", lambda x: x.fill_(size).square_())
+    overflow._flags.cache_clear()
+    try:
+        assert (overflow._flags() is None) == is_noisy
+    finally:
+        overflow._flags.cache_clear()
 
 
 @pytest.mark.skipif(overflow._flags() is None, reason="this processor's flags are not known")
