@@ -41,9 +41,9 @@ def threads_sleep() -> bool:
 NUM_FEW = 2**18
 """So many elements take less time than a sleeping thread needs to wake up.
 
-Of one operator, or features of a whole call. Waking takes 10 us on some machines and 80 us on
-others, and this is for slow ones: there a second thread would cost time, elsewhere it would save
-little.
+Of one operator, or features of a whole call. Waking takes longer on some machines than on others of
+the same processor, and this is for slow ones: there a second thread would cost time, elsewhere it
+would save little.
 """
 
 

@@ -8,10 +8,16 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from attentions import Geometry, build_attention
 from attentions._by_heads import by_heads
+from attentions._engine_threads import run_jobs
 
 SHAPE = (2, 5, 256, 8)
 MUCH = 2**10
 """Features of a token, so many that there is no little work."""
+RECURRENT = ("retnet", "lightning", "simple_gla", "mamba2_ssd", "gla", "deltanet", "gated_deltanet")
+CUT = [
+    *((name, False) for name in ("agent", "nystromformer", "taylor", "local_only")),
+    *((name, True) for name in ("performer", "taylor", "linear_unnormalised", *RECURRENT)),
+]
 
 
 @pytest.fixture
@@ -223,9 +229,21 @@ def test_heads_are_cut_for_a_near_cache_and_among_threads_that_sleep(sleeping, m
     assert threads_of(with_backward=True) == [(here, 5)], "a graph keeps all of it"
 
 
-@pytest.mark.parametrize("name", ["agent", "nystromformer", "performer"])
-def test_mechanisms_cut_at_their_heads_give_the_same_with_one_thread_and_two(sleeping, name):
-    geometry = Geometry(num_heads=5, head_dim=8, seq_len=256, causal=name == "performer")
+@pytest.mark.parametrize(("name", "causal"), CUT)
+def test_mechanisms_cut_at_their_heads_give_the_same_with_one_thread_and_two(
+    sleeping, name, causal, monkeypatch
+):
+    monkeypatch.setattr("attentions._engine_tiles.NUM_FEW", 0)
+    monkeypatch.setattr("attentions._by_heads.has_wide_vectors", lambda: True)
+    monkeypatch.setattr("attentions._by_heads.is_intel", lambda: False)
+    cuts = []
+
+    def counted(task, jobs):
+        cuts.append(len(jobs))
+        return run_jobs(task, jobs)
+
+    monkeypatch.setattr("attentions._by_heads.run_jobs", counted)
+    geometry = Geometry(num_heads=5, head_dim=8, seq_len=256, causal=causal)
     module = build_attention(name, geometry).double()
     q, k, v, _ = tensors()
     results = []
@@ -233,5 +251,9 @@ def test_mechanisms_cut_at_their_heads_give_the_same_with_one_thread_and_two(sle
         torch.set_num_threads(num_threads)
         out = module(q, k, v)
         asked = [q, k, v, *module.parameters()]
-        results.append((out, *torch.autograd.grad(out.square().sum(), asked)))
+        gradients = torch.autograd.grad(
+            out.square().sum(), asked, allow_unused=True, materialize_grads=True
+        )
+        results.append((out, *gradients))
     torch.testing.assert_close(*results)
+    assert cuts == [2, 2], "there and back"
