@@ -145,6 +145,9 @@ def project(parts: Sequence[Tensor], columns: Sequence[Tensor]) -> Tensor:
     for phi, column in zip(parts, columns, strict=True):
         if _goes_by_heads(phi):
             more = torch.stack([a @ b for a, b in zip(phi, column, strict=True)])
+        elif len(phi) > 1 and not is_intel():
+            # As z^T Phi^T, for the reason that `backproject` gives; one head is a plain product.
+            more = torch.bmm(column.transpose(1, 2), phi.transpose(1, 2)).transpose(1, 2)
         else:
             more = torch.bmm(phi, column)
         total = more if total is None else total.add_(more)

@@ -101,7 +101,8 @@ class _Tally(TorchDispatchMode):
         elif packet in _FUSED:
             self._add_fused(_FUSED[packet], args, kwargs)
         elif packet in _SUMS:
-            self._see_sum(args[0])
+            if not _is_look(func, args[0]):
+                self._see_sum(args[0])
         elif packet in _ADDS:
             self._see_add(args[:2])
         elif packet not in _NO_PRODUCT and _is_opaque(func, name):
@@ -153,6 +154,11 @@ class _Tally(TorchDispatchMode):
             if isinstance(term, Tensor) and self._multiplied.get(_address(term), (0, False))[1]:
                 del self._multiplied[_address(term)]
                 self.written_out += term.numel()
+
+
+def _is_look(func: Any, summed: Tensor) -> bool:
+    """Whether it is the sum of a whole output that tells mechanisms whether that is finite."""
+    return func is aten.sum.default and summed.ndim >= 3
 
 
 def _is_opaque(func: Any, name: str) -> bool:

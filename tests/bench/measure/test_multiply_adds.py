@@ -81,6 +81,12 @@ def test_a_multiplication_that_is_summed_is_a_product_written_out():
     assert counted(lambda: (Q * Q.roll(1)).cumsum(dim=-2)).written_out == Q.numel()
 
 
+def test_a_look_at_whether_a_gated_output_is_finite_is_no_product():
+    out, gate = torch.randn(1, 3, 4, 5), torch.randn(1, 3, 4, 5)
+    assert count_multiply_adds(lambda: (out * gate).sum()).written_out == 0
+    assert count_multiply_adds(lambda: (out * gate).sum(dim=-1)).written_out == out.numel()
+
+
 def test_an_outer_product_that_is_added_to_a_state_is_one_too():
     state = torch.zeros(2, 3, 4, 6)
     k, v = K[:, :, 0, :, None], V[:, :, 0, None, :]
