@@ -30,7 +30,7 @@ class Focused(FeatureMap):
     joint_heads: int
     eps: float
     is_quiet = False
-    copies_alive = 12
+    copies_alive = 16
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part, as wide as x."""
