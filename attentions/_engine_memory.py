@@ -2,8 +2,8 @@
 
 Fresh pages take longer than the arithmetic that fills them. glibc learns how much to keep from the
 largest block that was let go, but of blocks above 32 MiB it learns nothing: they come from the
-system and go back to it. So outputs of that size are where fresh pages must be fewer, and where a
-tile's memory must be held by other means.
+system and go back to it. Beside outputs of that size a tile's memory must be held by other means.
+And what another call let go, it may have given back. So the pages of large outputs are large ones.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from ._engine_tiles import Job, widened
 
 _NEVER_KEPT = 32 * 2**20
 """Bytes of a block that glibc never keeps: its DEFAULT_MMAP_THRESHOLD_MAX on 64 bits."""
+_LARGE = 4 * 2**20
+"""Bytes from which large pages are asked for: two of 2 MiB, of which one lies wholly within."""
 
 
 def is_never_kept(x: Tensor) -> bool:
@@ -37,13 +39,13 @@ def like_in_memory(x: Tensor, width: int) -> Tensor:
 def in_large_pages(x: Tensor) -> Tensor:
     """The same empty tensor, on Linux in pages of 2 MiB if it is large and the system has them.
 
-    A hint, which the system may pass over, about memory that nobody has touched. NumPy gives it to
-    all its arrays from 4 MiB on, torch if THP_MEM_ALLOC_ENABLE is set.
+    A hint, which the system may pass over, and which changes no page that is there already. NumPy
+    gives it to all its arrays of such a size, torch if THP_MEM_ALLOC_ENABLE is set.
 
     Args:
         x: on a processor.
     """
-    if is_never_kept(x) and (libc := _libc()) is not None and hasattr(mmap, "MADV_HUGEPAGE"):
+    if x.nbytes >= _LARGE and (libc := _libc()) is not None and hasattr(mmap, "MADV_HUGEPAGE"):
         first = -(-x.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
         libc.madvise(first, x.data_ptr() + x.nbytes - first, mmap.MADV_HUGEPAGE)
     return x
