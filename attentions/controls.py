@@ -6,11 +6,15 @@ import torch
 from torch import Tensor
 
 from ._checks import equal_lengths
+from ._engine_threads import alone_if_few
 from ._masks import hide_keys
 from ._precision import widen
 from .base import Attention, CallShape
 from .capabilities import Capabilities
 from .registry import register_attention
+
+_FEW_COPIED = 2**20
+"""So many values are copied, or added up, before a thread that sleeps wakes up to help."""
 
 
 @register_attention(
@@ -38,6 +42,10 @@ class Uniform(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        with alone_if_few(v, few=_FEW_COPIED):
+            return self._means(q, k, v, key_mask)
+
+    def _means(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
         values = widen(v)
         kept = values.new_ones(v.shape[0], 1, v.shape[-2], 1)  # 0 for a key that is hidden
         if key_mask is not None:
@@ -91,7 +99,8 @@ class PassThrough(Attention):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "passing values through")
-        return v.clone()
+        with alone_if_few(v, few=_FEW_COPIED):
+            return v.clone()
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The identity, as a matrix of weights."""

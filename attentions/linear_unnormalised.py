@@ -10,6 +10,7 @@ from torch import Tensor
 from ._by_heads import by_heads
 from ._causal_sums import causal_sums, causal_sums_elements, causal_sums_flops
 from ._checks import equal_lengths
+from ._engine_threads import alone_if_few
 from ._kernel_attention import weighted_values
 from ._masks import hide_keys
 from ._precision import wide_dtype, widen, without_autocast
@@ -54,7 +55,8 @@ class LinearUnnormalised(Attention):
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         k = hide_keys(self.name, k, key_mask)
         if not self.geometry.causal:
-            return weighted_values(self._scaled(q), k, v)
+            with alone_if_few(q, k, v):
+                return weighted_values(self._scaled(q), k, v)
         equal_lengths(self.name, q, k, "the causal form")
         return by_heads(_outputs, self._scaled(q), k, v, num_features=q.shape[-1])
 

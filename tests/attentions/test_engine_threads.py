@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from attentions import Geometry, _engine_threads, build_attention
 from attentions._engine_threads import Sharing, alone_if_few, run_jobs
@@ -164,3 +165,26 @@ def test_small_operators_are_done_by_one_thread_where_others_sleep(
     with alone_if_few(few, many, few=number + 1):
         assert torch.get_num_threads() == (1 if waiting == "sleep" else 2)
     assert torch.get_num_threads() == 2
+
+
+class _NumThreads(TorchDispatchMode):
+    """Notes how many threads torch has at each operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.add(torch.get_num_threads())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["none", "uniform", "linear_unnormalised"])
+def test_the_cheapest_mechanisms_wake_nobody_for_little(name, sleeping, qkv):
+    torch.set_num_threads(2)
+    attention = build_attention(name, Geometry(num_heads=2, head_dim=64, seq_len=256))
+    for length, expected in ((256, {1}), (8200, {2})):
+        q, k, v = qkv(1, 2, length, 64)
+        with _NumThreads() as threads:
+            attention(q, k, v)
+        assert threads.seen == expected
