@@ -1,22 +1,35 @@
 """Elementary functions for the engine, each by what computes it fastest on this processor.
 
-Torch has exp, log, tanh, sin and sqrt of a tensor from MKL, and exp2, log2, sigmoid and rsqrt from
-vector code of its own. MKL's are the faster ones on Intel's processors, where e is the base of all
-powers here; elsewhere MKL keeps to narrower vectors, and the base is 2.
+Torch has exp, log, tanh and sin of a tensor from MKL, and exp2, log2 and sigmoid from vector code
+of its own. MKL's are the faster ones on Intel's processors, where e is the base of all powers here;
+elsewhere MKL keeps to narrower vectors, and the base is 2.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ._engine_processor import is_intel
 
-_SINE = (0.9999999969177036, -0.16666650673996578, 0.008332035785589385, -0.00019503904250060925)
+
+def _numbers(*numbers: float) -> tuple[Tensor, ...]:
+    """As operators take them that know of no Python numbers."""
+    return tuple(torch.tensor(x, dtype=torch.float32, device="cpu") for x in numbers)
+
+
+_SINE = _numbers(
+    0.9999999969177036, -0.16666650673996578, 0.008332035785589385, -0.00019503904250060925
+)
 """sin(t) / t in powers of t^2, the interpolant at Chebyshev's points: off by 3.4e-9 at most."""
+_COSINE = _numbers(
+    0.9999999723284939, -0.4999985641918268, 0.04165501492490696, -0.001358577926508799
+)
+"""cos(t) likewise: off by 2.8e-8 at most."""
 
 
 @functools.cache
@@ -45,20 +58,21 @@ def exp_(x: Tensor) -> Tensor:
     return x.exp_() if mkl_is_faster() else x.mul_(math.log2(math.e)).exp2_()
 
 
-def sqrt_(x: Tensor) -> Tensor:
-    """The root of x > 0, in place."""
-    return x.sqrt_() if mkl_is_faster() else torch.mul(x.rsqrt(), x, out=x)
+def cos_and_sin_of_eighth_(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of an angle within an eighth of a turn, which is written over; no further off than torch's.
 
-
-def sin_of_eighth_(x: Tensor) -> Tensor:
-    """The sine of x, in place, within an eighth of a turn; no further off than `torch.sin`.
-
-    That holds in float32, for which a short polynomial is meant.
+    That holds in float32, for which short polynomials are meant.
     """
     if mkl_is_faster() or x.dtype != torch.float32:
-        return x.sin_()
+        sin = x.sin_()
+        return torch.rsub(sin * sin, 1).sqrt_(), sin
     square = x * x
-    series = square * _SINE[3]
-    for coefficient in _SINE[2:0:-1]:
-        series.add_(coefficient).mul_(square)
-    return torch.mul(series.add_(_SINE[0]), x, out=x)
+    sin = torch.mul(_series(_SINE, square, torch.empty_like(x)), x, out=x)
+    return _series(_COSINE, square, torch.empty_like(x)), sin
+
+
+def _series(coefficients: Sequence[Tensor], x: Tensor, out: Tensor) -> Tensor:
+    """A cubic polynomial, by Horner's rule with as few passes as there are operators for."""
+    torch.mul(x, coefficients[3], out=out).add_(coefficients[2])
+    torch.addcmul(coefficients[1], out, x, out=out)
+    return torch.addcmul(coefficients[0], out, x, out=out)

@@ -1,7 +1,7 @@
 """The features of NaLa with cosine inhibition for the engine: m [cos theta; sin theta].
 
-theta = pi / 4 tanh(y) stays within an eighth of a turn, where the root of 1 - sin^2 is the cosine
-without loss. Where that is faster it is taken as pi / 2 sigmoid(2 y) - pi / 4.
+theta = pi / 4 tanh(y) stays within an eighth of a turn. Where that is faster it is taken as
+pi / 2 sigmoid(2 y) - pi / 4.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._engine_functions import mkl_is_faster, sin_of_eighth_, sqrt_
+from ._engine_functions import cos_and_sin_of_eighth_, mkl_is_faster
 from ._engine_maps import FeatureMap, Parts, Pull
 from ._engine_nala import NormAwarePower, norm_aware_direction, power_slope, row_norm
 
@@ -40,16 +40,10 @@ def _through_gate_(d_theta: Tensor, gate: Tensor, factor: Tensor) -> Tensor:
     return d_theta.mul_(math.pi * factor)
 
 
-def _cos_and_sin_(theta: Tensor) -> tuple[Tensor, Tensor]:
-    """Of an angle, which is written over."""
-    sin = sin_of_eighth_(theta)
-    return sqrt_(torch.rsub(sin * sin, 1)), sin
-
-
 def _turned(x: Tensor, norm: Tensor, alpha: float, size: Tensor) -> Parts:
     """The two parts alone: all but four tensors is written over, as a tile must not be large."""
     gate = _gate(x, norm, alpha)
-    cos, sin = _cos_and_sin_(_theta(gate, out=gate))
+    cos, sin = cos_and_sin_of_eighth_(_theta(gate, out=gate))
     return cos.mul_(size), sin.mul_(size)
 
 
@@ -74,7 +68,9 @@ class _Angle:
     @classmethod
     def of(cls, x: Tensor, norm: Tensor, alpha: float) -> _Angle:
         gate = _gate(x, norm, alpha)
-        return cls(alpha, norm, gate, *_cos_and_sin_(_theta(gate, out=torch.empty_like(gate))))
+        return cls(
+            alpha, norm, gate, *cos_and_sin_of_eighth_(_theta(gate, out=torch.empty_like(gate)))
+        )
 
     def turned(self, size: Tensor) -> Parts:
         """The two parts, the second of them written over ``size``."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ._engine_functions import log_base, power_
 from ._engine_maps import FeatureMap, Parts, PeakedMap, Pull, where_above
-from ._engine_products import read, spread
+from ._engine_products import in_whole_blocks, read, spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,25 +22,32 @@ class RandomProjection:
     """c W x of all heads with c = D^(-1/4), and what leads back from it.
 
     Attributes:
-        rows: c W, perhaps times a unit, (F, D).
+        rows: c W, perhaps times a unit, and perhaps some rows of it twice, (F or more, D).
+        num_features: F.
     """
 
     rows: Tensor
+    num_features: int
 
     @classmethod
     def of(cls, projection: Tensor, dtype: torch.dtype, unit: float = 1.0) -> RandomProjection:
         """From W, (F, D), for inputs of this dtype."""
         scale = unit * projection.shape[-1] ** -0.25
-        return cls((projection.detach().double() * scale).to(dtype))
+        rows = (projection.detach().double() * scale).to(dtype)
+        return cls(in_whole_blocks(rows), len(rows))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(heads, n, D) -> (heads, n, F)."""
+        """(heads, n, D) -> (heads, n, F or more): those beyond F are for `without_copies`."""
         return read([x.reshape(1, -1, x.shape[-1])], [self.rows[None]]).view(*x.shape[:2], -1)
+
+    def without_copies(self, x: Tensor) -> Tensor:
+        """(..., F or more) -> (..., F)."""
+        return x[..., : self.num_features]
 
     def back(self, grad: Tensor) -> Tensor:
         """(heads, n, F) -> (heads, n, D)."""
         rows = grad.reshape(1, -1, grad.shape[-1])
-        return spread(rows, self.rows[None]).view(*grad.shape[:2], -1)
+        return spread(rows, self.rows[None, : self.num_features]).view(*grad.shape[:2], -1)
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,15 @@ class _Exponentials:
         return cls(RandomProjection.of(projection, dtype, unit=log_base(math.e)))
 
     def below(self, peak: Tensor, x: Tensor, logits: Tensor) -> Tensor:
-        """From ``logits``, W' x, which are written over; the peak is in their units."""
+        """From ``logits``, W' x, which are written over; the peak is in their units.
+
+        Returns:
+            (heads, n, F).
+        """
         scale = log_base(math.e) / (2 * math.sqrt(x.shape[-1]))
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return power_(logits.sub_(torch.addcmul(peak, norm, norm, value=scale)))
+        features = power_(logits.sub_(torch.addcmul(peak, norm, norm, value=scale)))
+        return self.project.without_copies(features)
 
     def pull(self, x: Tensor, base: Tensor, grad: Tensor) -> Tensor:
         """The gradient of x for that of base, which is written over; none through the peak."""
@@ -149,11 +161,11 @@ class RectifiedFeatures(FeatureMap):
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part of F features."""
-        return (self.project(x).relu_().add_(self.eps),)
+        return (self.project.without_copies(self.project(x).relu_().add_(self.eps)),)
 
     def linearised(self, x: Tensor, tokens: slice, *weights: Tensor) -> tuple[Parts, Pull]:
         """Through the features above zero."""
-        above = self.project(x).relu_()
+        above = self.project.without_copies(self.project(x)).relu_()
 
         def pull(grads: Parts) -> tuple[Tensor, ...]:
             return (self.project.back(where_above(above, grads[0])),)

@@ -7,13 +7,12 @@ import torch
 
 from attentions import _engine_functions
 from attentions._engine_functions import (
+    cos_and_sin_of_eighth_,
     exp_,
     log_,
     log_base,
     mkl_is_faster,
     power_,
-    sin_of_eighth_,
-    sqrt_,
 )
 
 ULPS = 3
@@ -34,20 +33,22 @@ def test_functions_are_right_to_some_ulps_and_in_place(size, functions):
     x = exact.float()
     assert_is(log_(x), exact.log() / math.log(base), x)
     x = exact.float()
-    assert_is(sqrt_(x), exact.sqrt(), x)
-    x = exact.float()
     torch.testing.assert_close(exp_(x).double(), exact.exp(), rtol=1e-6, atol=0)
     for number in (2.0, math.e, 10.0):
         assert log_base(number) == pytest.approx(math.log(number, base), rel=1e-15)
 
 
-def test_a_sine_within_an_eighth_of_a_turn(functions):
+def test_cosine_and_sine_within_an_eighth_of_a_turn(functions):
     x = torch.linspace(-math.pi / 4, math.pi / 4, 1001)
-    exact = x.double().sin()
-    assert_is(sin_of_eighth_(x), exact, x)
-    wide = torch.linspace(-math.pi / 4, math.pi / 4, 1001, dtype=torch.float64)
-    expected = wide.sin()
-    torch.testing.assert_close(sin_of_eighth_(wide), expected, rtol=1e-14, atol=0)
+    exact = x.double()
+    cos, sin = cos_and_sin_of_eighth_(x)
+    assert_is(sin, exact.sin(), x)
+    torch.testing.assert_close(cos.double(), exact.cos(), rtol=ULPS * 2**-23, atol=0)
+    assert cos[500] == 1
+    exact = torch.linspace(-math.pi / 4, math.pi / 4, 1001, dtype=torch.float64)
+    cos, sin = cos_and_sin_of_eighth_(exact.clone())
+    torch.testing.assert_close(sin, exact.sin(), rtol=1e-14, atol=0)
+    torch.testing.assert_close(cos, exact.cos(), rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize(

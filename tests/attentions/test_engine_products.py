@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from attentions import _engine_processor, _engine_products
 from attentions._engine_products import (
     backproject,
+    in_whole_blocks,
     meet,
     meet_again,
     onednn_outruns_mkl,
@@ -118,3 +120,17 @@ def test_only_wide_matrices_go_to_onednn_where_it_gains_by_these_alone(
         read([phi], [torch.randn(1, E, width)])
         spread(values, torch.randn(1, E, width))
     assert [129 in shape for shape in asked] == [True] * num_products
+
+
+def test_a_wide_matrix_is_filled_up_with_copies_where_mkl_has_narrow_vectors(monkeypatch):
+    def filled(num_rows, *, is_wide=False, dtype=torch.float32):
+        monkeypatch.setattr(_engine_products, "has_wide_vectors", lambda: is_wide)
+        weight = torch.randn(num_rows, E, dtype=dtype)
+        found = in_whole_blocks(weight)
+        assert torch.equal(found, torch.cat((weight, weight[: len(found) - num_rows])))
+        return len(found)
+
+    assert [filled(n) for n in (128, 129, 266, 272)] == [128, 144, 272, 272]
+    assert filled(266, is_wide=True) == filled(266, dtype=torch.float64) == 266
+    with FlopCounterMode(display=False):
+        assert filled(266) == 266

@@ -264,3 +264,20 @@ def test_a_redraw_keeps_dtype_and_the_projection_travels_in_the_state_dict():
 def test_settings_out_of_range_are_refused_by_name(settings, message):
     with pytest.raises(ValueError, match=f"performer: {message}"):
         build(**settings)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kernel", ["softmax", "relu"])
+@pytest.mark.parametrize("seq_len", [40, 1100])
+def test_rows_that_fill_up_a_product_are_no_features(seq_len, kernel, causal, monkeypatch):
+    core = build(causal, seq_len, 32, num_features=130, kernel=kernel)
+    xs = [torch.randn(1, 2, seq_len, 32).requires_grad_() for _ in range(3)]
+    onto = torch.randn(1, 2, seq_len, 32)
+    found = []
+    for is_wide in (True, False):
+        monkeypatch.setattr("attentions._engine_products.has_wide_vectors", lambda w=is_wide: w)
+        out = core(*xs)
+        found.append((out, *torch.autograd.grad(out, xs, onto)))
+        with torch.no_grad():
+            found[-1] += (core(*xs),)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
