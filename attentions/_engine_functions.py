@@ -59,9 +59,9 @@ def exp_(x: Tensor) -> Tensor:
 
 
 def cos_and_sin_of_eighth_(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Of an angle within an eighth of a turn, which is written over; no further off than torch's.
+    """Of an angle within an eighth of a turn, which is written over.
 
-    That holds in float32, for which short polynomials are meant.
+    In float32, for which short polynomials are meant, off by two units in the last place at most.
     """
     if mkl_is_faster() or x.dtype != torch.float32:
         sin = x.sin_()
