@@ -30,7 +30,7 @@ class Focused(FeatureMap):
     joint_heads: int
     eps: float
     is_quiet = False
-    copies_alive = 16
+    copies_alive = 16  # with 12 it hangs on where a process's heap begins whether that is enough
 
     def features(self, x: Tensor, tokens: slice, *weights: Tensor) -> Parts:
         """One part, as wide as x."""

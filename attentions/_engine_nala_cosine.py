@@ -68,9 +68,8 @@ class _Angle:
     @classmethod
     def of(cls, x: Tensor, norm: Tensor, alpha: float) -> _Angle:
         gate = _gate(x, norm, alpha)
-        return cls(
-            alpha, norm, gate, *cos_and_sin_of_eighth_(_theta(gate, out=torch.empty_like(gate)))
-        )
+        theta = _theta(gate, out=torch.empty_like(gate))
+        return cls(alpha, norm, gate, *cos_and_sin_of_eighth_(theta))
 
     def turned(self, size: Tensor) -> Parts:
         """The two parts, the second of them written over ``size``."""
