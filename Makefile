@@ -54,7 +54,7 @@ verify: $(READY) ## prove the mechanisms against their authors' numbers
 	$(BIN)/python -m bench.verify
 
 pages: $(READY) ## write the pages of docs/ that are made from docstrings and from counts
-	$(BIN)/python -m bench.pages
+	$(BIN)/python -m bench.catalogue.pages
 	$(BIN)/python -m bench.models
 
 test: $(READY) ## the ordinary tests
@@ -67,7 +67,7 @@ test-gpu: $(READY) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
 test-kernels: $(KERNELS)/ready ## other packages' CUDA kernels on a processor, beside ours (1 GB)
-	TRITON_INTERPRET=1 PYTHONPATH=$(KERNELS) $(BIN)/python -m pytest tests/attentions/test_kernels_of_others.py
+	TRITON_INTERPRET=1 PYTHONPATH=$(KERNELS) $(BIN)/python -m pytest tests/attentions/adapters/test_kernels_of_others.py
 
 check: lint type test ## all that a change must pass
 

@@ -17,6 +17,7 @@ from .capabilities import Capabilities
 
 if TYPE_CHECKING:
     from .base import Attention, AttentionLayer, CallShape, Geometry
+    from .integrations.replace import replace_attention
     from .layer import MultiHeadAttention, build_layer
     from .models import ModelInfo, build_model, model_info, model_names
     from .registry import (
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         hyperparameters,
         register_attention,
     )
-    from .replace import replace_attention
 
 __all__ = [
     "Attention",
@@ -63,7 +63,7 @@ _HOME = {
         ),
         "registry",
     ),
-    "replace_attention": "replace",
+    "replace_attention": "integrations.replace",
 }
 
 

@@ -21,7 +21,7 @@ from ._engine_tally import Tally
 from ._engine_tiles import room
 from ._in_float64 import gradients_once_more, look_at_no_more, once_more
 from ._ordinary import is_ordinary
-from ._precision import without_autocast
+from .precision import without_autocast
 
 _COMPUTED_IN_FLOAT32 = {torch.float32, torch.bfloat16, torch.float16}
 

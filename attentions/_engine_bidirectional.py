@@ -20,14 +20,7 @@ from ._engine_maps import PeakedMap
 from ._engine_memory import Block, cushion, in_large_pages, is_never_kept, like_in_memory
 from ._engine_tally import Tally
 from ._engine_threads import Sharing, alone_if_threads_sleep, nothing, run_jobs, threads_sleep
-from ._engine_tiles import (
-    Job,
-    add_to_heads,
-    is_one_tile,
-    plan,
-    sharing_of,
-    whole,
-)
+from ._engine_tiles import Job, add_to_heads, is_one_tile, plan, sharing_of, whole
 
 
 def forward(

@@ -35,7 +35,6 @@ from ._engine_tiles import (
     is_short,
     jobs_of,
     store,
-    tile_elements,
     whole,
     whole_groups,
     widened,
@@ -322,16 +321,3 @@ def causal_flops(shape: CallShape, num_features: int) -> int:
     pairs = shape.batch_size * shape.num_heads * (whole_chunks * _CHUNK**2 + rest**2)
     within = 2 * pairs * (num_features + shape.value_dim)
     return within + 4 * shape.num_tokens * num_features * shape.value_dim
-
-
-def causal_elements(
-    shape: CallShape, num_features: int, *, forward_maps: float, backward_maps: float | None
-) -> int:
-    """As `tile_elements`, with the sums before each chunk of a tile and those before each tile."""
-    own = tile_elements(shape, num_features, forward_maps=forward_maps, backward_maps=backward_maps)
-    heads = shape.batch_size * shape.num_heads
-    at_once = _heads_together(shape.num_heads, shape.query_len, backward=backward_maps is not None)
-    chunks = max(1, min(shape.query_len, _TILE) // _CHUNK)
-    copies = 2 if backward_maps is None else 5
-    kept = len(_tiles(shape.query_len)) * heads
-    return own + (kept + copies * at_once * chunks) * num_features * shape.value_dim

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ._engine_threads import NUM_FEW, alone_if_few, alone_if_threads_sleep, run_jobs
-from ._grid import image_of, tokens_of
 from ._ordinary import is_ordinary
+from .maths.grid import image_of, tokens_of
 
 _ELEMENTS = 2**17
 """Most elements of an image's rows that are multiplied at once."""

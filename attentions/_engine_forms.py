@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ._checks import one_of
 from ._engine import applies
 from .base import Mechanism
+from .checks import one_of
 
 FORMS = ("auto", "plain", "official")
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ._engine import applies
-from ._engine_causal import causal_elements, causal_flops
+from ._engine_causal import causal_flops
 from ._engine_maps import FeatureMap, Parts
-from ._engine_tiles import tile_elements
-from ._kernel_attention import chunked_kernel_flops, kernel_elements, kernel_flops
 from .base import CallShape
+from .maths.kernel_attention import chunked_kernel_flops, kernel_flops
 
 _PAYS_ABOVE = 2**20
 """Features of all tokens and heads: 4 MiB, which is more than a near cache holds."""
@@ -74,26 +73,3 @@ def formula_flops(
     if not shape.causal:
         return kernel_flops(shape, num_features)
     return (causal_flops if _of_call(shape, num_features) else plain)(shape, num_features)
-
-
-def formula_elements(
-    shape: CallShape, num_features: int, *, maps: float, backward_maps: float, backward: bool
-) -> int:
-    """Elements alive at the peak of a call above inputs, outputs and their gradients.
-
-    Args:
-        shape: of the call.
-        num_features: F.
-        maps: tensors as large as the features alive at once in a plain forward pass.
-        backward_maps: the same with a backward pass.
-        backward: whether there is one.
-    """
-    if not _of_call(shape, num_features):
-        return kernel_elements(
-            shape,
-            num_features,
-            forward_maps=maps,
-            backward_maps=backward_maps if backward else None,
-        )
-    elements = causal_elements if shape.causal else tile_elements
-    return elements(shape, num_features, forward_maps=4, backward_maps=7 if backward else None)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ._engine_functions import log_, log_base, power_
 from ._engine_maps import FeatureMap, Parts, Pull
-from ._feature_maps import SHORTEST
+from .maths.feature_maps import SHORTEST
 
 _LOG_OF_ZERO = -1e6
 

@@ -17,7 +17,6 @@ from torch import Tensor
 from ._engine_processor import halves_wide_vectors, has_wide_vectors, is_intel
 from ._engine_products import onednn_outruns_mkl
 from ._engine_threads import NUM_FEW, Sharing, alone_if_threads_sleep, num_few_shared
-from .base import CallShape
 
 _TILE = 2048
 """Most tokens of a tile, counted over its heads ..."""
@@ -251,31 +250,6 @@ def add_to_heads(totals: Sequence[Tensor], job: Job, parts: Sequence[Tensor]) ->
     """Add a job's (heads, ...) to those of all rows, (H, ...)."""
     for total, part in zip(totals, parts, strict=True):
         total[job.heads].add_(part)
-
-
-def tile_elements(
-    shape: CallShape,
-    num_features: int,
-    *,
-    forward_maps: float,
-    backward_maps: float | None,
-) -> int:
-    """Elements alive at the peak of a call: a tile for each thread, and the sums over keys.
-
-    Args:
-        shape: of the call.
-        num_features: F, over all parts.
-        forward_maps: tensors as large as a tile's features alive at once.
-        backward_maps: the same with a backward pass; None for the forward pass alone.
-    """
-    tokens = max(shape.num_tokens, shape.num_keys)
-    num_threads = torch.get_num_threads()
-    longest = max(shape.query_len, shape.key_len)
-    most = room(num_features, longest) if num_threads == 1 else num_threads * _LARGE_TILE
-    tiles = min(most, tokens) * num_features
-    maps, copies = (forward_maps, 2) if backward_maps is None else (backward_maps, 6)
-    sums = shape.batch_size * shape.num_heads * num_features * (shape.value_dim + 1)
-    return int(maps * tiles) + copies * sums
 
 
 def widened(x: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ._grid import convolve_on_grid, image_of, tokens_of
-from ._norms import Norm
-from ._precision import widen, without_autocast
-from ._reduced_grid import ReducedGrid
 from ._saturation import wide_depthwise, wide_linear, within_range
+from .maths.grid import convolve_on_grid, image_of, tokens_of
+from .maths.norms import Norm
+from .maths.reduced_grid import ReducedGrid
+from .precision import widen, without_autocast
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 

@@ -32,7 +32,7 @@ from torch import Tensor
 from ._engine_threads import NUM_FEW, alone_if_few
 from ._ordinary import is_ordinary
 from ._overflow import has_notes, is_noted
-from ._precision import HALF, is_autocast, without_autocast
+from .precision import HALF, is_autocast, without_autocast
 
 if TYPE_CHECKING:
     from .base import Mechanism

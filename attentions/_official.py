@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ._heads import split_heads
-from ._rotary import turns
+from .maths.heads import split_heads
+from .maths.rotary import turns
 
 
 def _averaged(phi_q: Tensor, phi_k: Tensor, v: Tensor, eps: float, *plain: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def nala(
         q: (B, H, N, D), as are k and v.
         k: keys.
         v: values.
-        lam: as for `attentions.nala.Nala`, as are the others.
+        lam: as for `attentions.mechanisms.nala.Nala`, as are the others.
         tau: offset of the power.
         eps: added to the mean weight.
         table: sines and cosines of every channel's angle, (N, D) each; None for no rotation.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ._heads import split_heads
+from .maths.heads import split_heads
 
 
 def inline(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ._grid import image_of, tokens_of
-from ._precision import widen, without_autocast
+from .maths.grid import image_of, tokens_of
+from .precision import widen, without_autocast
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 

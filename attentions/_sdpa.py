@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from ._online_softmax import online_softmax
 from ._ordinary import is_ordinary
-from ._precision import widen, without_autocast
+from .maths.online_softmax import online_softmax
+from .precision import widen, without_autocast
 
 _TILE = 256
 """As `softmax_chunked` has it."""

@@ -6,7 +6,7 @@ give the same numbers, which the authors' goldens prove.
 
 from __future__ import annotations
 
-from ._checks import one_of
+from .checks import one_of
 
 
 def ours_or_official(mechanism: str, implementation: str) -> str:

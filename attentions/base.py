@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ._checks import equal_lengths
 from ._in_float64 import made_finite, was_looked_at
-from ._inputs import (
+from ._overflow import bring_back, set_aside
+from .capabilities import Capabilities
+from .checks import equal_lengths
+from .inputs import (
     check_devices,
     check_heads,
     check_tokens,
@@ -23,8 +25,6 @@ from ._inputs import (
     with_checked_sizes,
     with_checked_tokens,
 )
-from ._overflow import bring_back, set_aside
-from .capabilities import Capabilities
 
 
 def most_square_grid(seq_len: int) -> tuple[int, int]:

@@ -13,11 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import _plugins
-from ._description import Description, describe
-from ._plugins import PluginProblem
+from . import plugins as _plugins
 from .capabilities import DTYPES, Capabilities
+from .description import Description, describe
+from .plugins import PluginProblem
 
+HOMES = ("mechanisms", "published", "adapters")
+"""Sub-packages whose modules register mechanisms."""
+_HERE = Path(__file__).parent
 _DECORATOR = "register_attention"
 _WORDS = {
     "Capabilities": Capabilities,
@@ -36,7 +39,7 @@ class CatalogueEntry:
         name, title, source, capabilities, family: the arguments of `register_attention`.
         doc: the class's docstring.
         defaults: hyperparameter -> its default as the constructor writes it.
-        module: the file's name without its ending.
+        module: the file within `attentions` without its ending; of a plugin, the file's name.
     """
 
     name: str
@@ -65,7 +68,8 @@ def catalogue(folder: Path | None = None) -> tuple[CatalogueEntry, ...]:
     Raises:
         ValueError: an argument of a decorator is more than constants; the file and line are named.
     """
-    files = sorted((folder or Path(__file__).parent).glob("[!_]*.py"))
+    folders = [folder] if folder else [_HERE / home for home in HOMES]
+    files = sorted(file for each in folders for file in each.glob("[!_]*.py"))
     return tuple(sorted((e for file in files for e in _entries(file)), key=lambda e: e.name))
 
 
@@ -118,7 +122,7 @@ def _entry(
     said: dict[str, Any] = {
         "doc": ast.get_docstring(cls) or "",
         "defaults": _defaults(cls),
-        "module": file.stem,
+        "module": _module(file),
     }
     arguments = [("name", value) for value in call.args]
     arguments += [(keyword.arg or "", keyword.value) for keyword in call.keywords]
@@ -131,6 +135,11 @@ def _entry(
             f"{file}:{call.lineno}: the arguments of @{_DECORATOR} cannot be read without running "
             f"the module ({error}). Use constants, {', '.join(_WORDS)}."
         ) from error
+
+
+def _module(file: Path) -> str:
+    path = file.with_suffix("")
+    return path.relative_to(_HERE).as_posix() if path.is_relative_to(_HERE) else path.name
 
 
 def _defaults(cls: ast.ClassDef) -> dict[str, str]:

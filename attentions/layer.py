@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ._float16_layers import project_within_range
-from ._heads import merge_heads, split_heads
-from ._inputs import check_tokens
 from .base import Attention, AttentionLayer, CallShape, Geometry, Mechanism
+from .inputs import check_tokens
+from .maths.heads import merge_heads, split_heads
 from .registry import build_attention
 
 
@@ -103,13 +103,6 @@ class MultiHeadAttention(nn.Module):
         """Both projections of one token, and the core's step."""
         one = replace(shape, query_len=1)
         return self._projection_flops(one) + self.core.decode_flops(shape)
-
-    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """The core's, and q, k, v and the mixed values that a layer makes itself."""
-        tokens = shape.batch_size * shape.query_len
-        copies = 4 if backward else 2
-        own = copies * tokens * (sum(self.widths) + self.mixed_width)
-        return own + self.core.extra_elements(shape, backward=backward)
 
 
 def build_layer(

@@ -1,4 +1,4 @@
-"""Which mechanisms exist: those of every module here without a leading underscore, and plugins'."""
+"""Which mechanisms exist: those of the packages `HOMES`, and plugins'."""
 
 from __future__ import annotations
 
@@ -10,24 +10,15 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from . import _plugins
-from ._shared_heads import SharedHeads, with_own_heads
+from . import plugins as _plugins
 from .base import Attention, AttentionLayer, Geometry, Mechanism
 from .capabilities import FAMILIES, Capabilities
+from .catalogue import HOMES
+from .maths.shared_heads import SharedHeads, with_own_heads
 
 M = TypeVar("M", bound=Mechanism)
 
 _REGISTRY: dict[str, type[Mechanism]] = {}
-_NOT_MECHANISMS = {
-    "base",
-    "capabilities",
-    "catalogue",
-    "huggingface",
-    "layer",
-    "models",
-    "registry",
-    "replace",
-}
 
 
 def register_attention(
@@ -72,9 +63,9 @@ def _address(cls: type) -> str:
 def _import_all() -> tuple[_plugins.PluginProblem, ...]:
     """Import every mechanism; returns the plugins that cannot be."""
     package = __name__.rpartition(".")[0]
-    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        if not module.name.startswith("_") and module.name not in _NOT_MECHANISMS:
-            importlib.import_module(f"{package}.{module.name}")
+    for home in HOMES:
+        for module in pkgutil.iter_modules(importlib.import_module(f"{package}.{home}").__path__):
+            importlib.import_module(f"{package}.{home}.{module.name}")
     # Plugins register with the package of this name, not with a second copy of it.
     return _plugins.load_all() if package == "attentions" else ()
 

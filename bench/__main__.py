@@ -7,8 +7,8 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from bench.errors import did_you_mean
-from bench.streams import make_streams_unbreakable
+from bench.app.errors import did_you_mean
+from bench.app.streams import make_streams_unbreakable
 
 COMMANDS = {
     "sweep": ("bench.sweep", "measure mechanisms over shapes and tasks, publish the table"),
@@ -18,9 +18,9 @@ COMMANDS = {
     "selftest": ("bench.selftest", "measure how far the regression gate can be trusted here"),
     "mechanisms": ("bench.mechanisms", "compare mechanisms with their authors' operators"),
     "calibrate": ("bench.calibrate", "measure what this machine can do at best, for sweeps to use"),
-    "list": ("bench.listing", "show the mechanisms, what they can do and what is proven"),
-    "show": ("bench.showing", "show all that is known of one mechanism"),
-    "new": ("bench.new", "write the files of a new mechanism, to be filled in"),
+    "list": ("bench.catalogue.listing", "show the mechanisms, what they can do and what is proven"),
+    "show": ("bench.catalogue.showing", "show all that is known of one mechanism"),
+    "new": ("bench.catalogue.new", "write the files of a new mechanism, to be filled in"),
 }
 
 

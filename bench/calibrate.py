@@ -13,19 +13,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import environment
-from bench.app import check_writable, run_app
-from bench.calibration import Calibration, calibration_file, fingerprint, read_calibration
+from bench.app.command import check_writable, run_app
+from bench.app.files import write_whole
 from bench.config import CalibrateConfig, read_calibrate_config
-from bench.environment import Environment
-from bench.files import write_whole
-from bench.jobs import Interrupt, Interrupted, Jobs, Outcome
-from bench.launch import WorkerServer
+from bench.machine import environment
+from bench.machine.calibration import Calibration, calibration_file, fingerprint, read_calibration
+from bench.machine.environment import Environment
 from bench.measure.clock import utc_now
 from bench.measure.dtypes import why_no_dtype
 from bench.plan import resolve_devices
 from bench.publish.format import column_for
 from bench.record import Status
+from bench.worker.jobs import Interrupt, Interrupted, Jobs, Outcome
+from bench.worker.launch import WorkerServer
 
 _WIDTH_WITHOUT_TERMINAL = 120
 

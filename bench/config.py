@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.errors import ConfigError, did_you_mean
-from bench.launch import ALLOCATORS
+from bench.app.errors import ConfigError, did_you_mean
 from bench.measure.stopping import Stopping
+from bench.worker.launch import ALLOCATORS
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
@@ -74,7 +74,7 @@ class RunConfig:
     Attributes:
         timeout_s: longest silence of a worker before it counts as hung.
         task_timeout_s: longest training run.
-        allocator: see `bench.launch.ALLOCATORS`.
+        allocator: see `bench.worker.launch.ALLOCATORS`.
     """
 
     timeout_s: float

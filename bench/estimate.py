@@ -10,8 +10,8 @@ from torch.utils._pytree import tree_leaves
 
 from bench.cell import Cell, KernelWorkload, TaskWorkload
 from bench.measure.stopping import Stopping
+from bench.models.facts import facts_of
 from bench.subject import build_module, shape_of
-from bench.whole.facts import facts_of
 
 _FLOPS_PER_S = 2e10
 """A rate for guessing durations only: a modest core at float32."""

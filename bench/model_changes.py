@@ -11,11 +11,11 @@ from typing import Any
 from torch import nn
 
 from attentions import build_attention
+from attentions.mechanisms.polaformer import PolaformerLayer
 from attentions.models import build_model
 from attentions.models.counting import ModelCounts, count_model
 from attentions.models.nalaformer import SIZES, Sizes
 from attentions.models.pvt import PyramidTransformer
-from attentions.polaformer import PolaformerLayer
 from bench.model_arithmetic import Variant, count_variant
 
 _IMAGE_SIZE = 224

@@ -13,16 +13,16 @@ import torch
 
 import attentions
 from attentions import Capabilities
-from attentions._extras import not_installed
+from attentions.extras import not_installed
+from bench.app.errors import ConfigError, did_you_mean
 from bench.cell import ORIGINAL, Cell, KernelWorkload, ModelWorkload, TaskWorkload
 from bench.config import AttentionEntry, SweepConfig, TaskEntry
-from bench.environment import available_devices
-from bench.errors import ConfigError, did_you_mean
+from bench.machine.environment import available_devices
 from bench.measure.dtypes import why_no_dtype
+from bench.models.support import check_models, why_no_model, why_no_such_model
 from bench.plugins import import_plugins
 from bench.subject import geometry_of
 from bench.tasks import base as tasks
-from bench.whole.support import check_models, why_no_model, why_no_such_model
 
 REFERENCE = "softmax"
 """The yardstick of every table, timed in the rounds of every block."""

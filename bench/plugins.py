@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 
 from attentions import attention_names
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.tasks.base import task_names
 
 

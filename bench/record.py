@@ -127,7 +127,7 @@ class Record:
         reason: present exactly when it is not: a sentence for the table.
         detail: the text of a traceback or a worker's last words, if there were any.
         environment: machine, versions and commit, as `Environment.to_dict` gives them.
-        freshness: with what it was measured; see `bench.environment.freshness`.
+        freshness: with what it was measured; see `bench.machine.environment.freshness`.
         started_at: UTC, ISO 8601.
         cost_s: seconds this cell took, by kind of work: ``measured`` is the time inside timed
             calls, memory and FLOP passes or training; ``total`` is everything.

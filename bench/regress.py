@@ -15,13 +15,12 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import environment
-from bench.app import check_writable, read_yaml, run_app
+from bench.app.command import check_writable, read_yaml, run_app
+from bench.app.errors import ConfigError
+from bench.app.files import write_whole
+from bench.app.progress import SweepProgress
 from bench.config import SweepConfig, axis, one, read_number, read_sweep_config
-from bench.environment import Environment
-from bench.errors import ConfigError
 from bench.estimate import expected_s
-from bench.files import write_whole
 from bench.gate import trees
 from bench.gate.accept import (
     Accept,
@@ -41,14 +40,15 @@ from bench.gate.rows import Row, exit_code
 from bench.gate.sources import read_side
 from bench.gate.stored import compare_stored
 from bench.gate.versus import Effort
-from bench.jobs import Interrupt, Interrupted, Jobs
-from bench.launch import WorkerServer
+from bench.machine import environment
+from bench.machine.environment import Environment
 from bench.measure.clock import utc_now
 from bench.measure.stopping import Stopping
 from bench.plan import PlannedCell, plan
-from bench.progress import SweepProgress
 from bench.record import Record, Status
 from bench.run import Runner
+from bench.worker.jobs import Interrupt, Interrupted, Jobs
+from bench.worker.launch import WorkerServer
 
 _STOPPED = 130
 

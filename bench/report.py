@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.app import run_app
-from bench.calibration import with_calibration
+from bench.app.command import run_app
+from bench.machine.calibration import with_calibration
 from bench.publish import print_files, print_leaderboard, publish, read_publish_config
 from bench.store import read_records
 

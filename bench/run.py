@@ -17,14 +17,14 @@ from typing import Any, Protocol
 
 from bench.cell import Cell
 from bench.config import RunConfig, SweepConfig
-from bench.environment import Environment, freshness
 from bench.estimate import needed_bytes
-from bench.jobs import TICK_S, Interrupted, Jobs, Outcome, misfortune, outcome_of
-from bench.launch import Worker, WorkerDied
+from bench.machine.environment import Environment, freshness
 from bench.measure.clock import now_s, utc_now
 from bench.measure.headroom import free_bytes
 from bench.plan import PlannedCell, reference_cell, why_not
 from bench.record import Quality, Record, Speed, Status
+from bench.worker.jobs import TICK_S, Interrupted, Jobs, Outcome, misfortune, outcome_of
+from bench.worker.launch import Worker, WorkerDied
 
 
 class Listener(Protocol):

@@ -12,7 +12,7 @@ from functools import cache
 from io import RawIOBase
 from pathlib import Path
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.record import SCHEMA_VERSION, Record
 
 _RECORD_START = b'{"entry":'

@@ -11,22 +11,22 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import environment
-from bench.app import check_writable, run_app
-from bench.calibration import read_calibration, with_calibration
+from bench.app.command import check_writable, run_app
+from bench.app.progress import SweepProgress, format_duration
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
-from bench.environment import Environment, freshness
 from bench.estimate import expected_s
-from bench.jobs import Interrupt, Interrupted, Jobs
-from bench.launch import WorkerServer
+from bench.machine import environment
+from bench.machine.calibration import read_calibration, with_calibration
+from bench.machine.environment import Environment, freshness
 from bench.measure.clock import now_s
 from bench.plan import PlannedCell, plan
-from bench.progress import SweepProgress, format_duration
 from bench.publish import print_files, print_leaderboard, publish, read_publish_config
 from bench.record import Record, Status
 from bench.run import Runner, is_measured
 from bench.store import Store, read_records
+from bench.worker.jobs import Interrupt, Interrupted, Jobs
+from bench.worker.launch import WorkerServer
 
 
 def sweep(composed: dict[str, Any]) -> int:

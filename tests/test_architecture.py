@@ -18,24 +18,25 @@ ROOT = Path(__file__).resolve().parent.parent
 # A step of a sweep may know the types that the step before it hands on, so run stands above plan.
 # A sweep ends as a report does, and shows its progress in the words of the tables.
 COMMANDS = (
-    ("bench.__main__",),
-    ("bench.mechanisms", "bench.models", "bench.showing", "bench.pages", "bench.new"),
+    ("bench.__main__", "bench.models.__main__"),
+    ("bench.mechanisms", "bench.models.page", "bench.catalogue"),
     ("bench.sweep",),
-    ("bench.report", "bench.regress", "bench.verify", "bench.calibrate", "bench.listing"),
+    ("bench.report", "bench.regress", "bench.verify", "bench.calibrate"),
     ("bench.selftest",),
-    ("bench.progress", "bench.gate", "bench.page_writer"),
+    ("bench.catalogue.listing", "bench.gate", "bench.catalogue.page_writer"),
+    ("bench.app.progress",),
 )
 MEASURING = (
     *COMMANDS,
-    ("bench.app",),
+    ("bench.app.command",),
     ("bench.run",),
-    ("bench.jobs",),
+    ("bench.worker.jobs",),
     ("bench.plan",),
     ("bench.config",),
-    ("bench.environment", "bench.estimate", "bench.costs"),
-    ("bench.launch", "bench.hardware"),
+    ("bench.machine.environment", "bench.estimate", "bench.costs"),
+    ("bench.worker.launch", "bench.machine.hardware"),
     ("bench.worker",),
-    ("bench.whole", "bench.plugins"),
+    ("bench.models", "bench.plugins"),
     ("bench.oracle", "bench.measure", "bench.tasks"),
     ("bench.subject",),
     ("bench.inputs", "bench.library"),
@@ -44,47 +45,47 @@ MEASURING = (
 PROVING = (
     *COMMANDS,
     ("bench.numerics",),
-    ("bench.proof", "bench.flops", "bench.conformance", "bench.model_claims"),
-    ("bench.golden_build", "bench.model_changes"),
-    ("bench.golden_map", "bench.golden_record", "bench.model_arithmetic"),
-    ("bench.goldens", "bench.measure"),
+    ("bench.golden.proof", "bench.flops", "bench.conformance", "bench.models.claims"),
+    ("bench.golden.build", "bench.model_changes"),
+    ("bench.golden.map", "bench.golden.record", "bench.model_arithmetic"),
+    ("bench.golden.files", "bench.measure"),
     ("attentions",),
 )
 PUBLISHING = (*COMMANDS, ("bench.publish",), ("bench.metrics",))
 # What both halves stand on, again from above to below.
 GROUND = (
-    ("bench.store", "bench.calibration", "bench.badges", "bench.rows"),
+    ("bench.store", "bench.machine.calibration", "bench.catalogue.badges", "bench.catalogue.rows"),
     ("bench.record",),
     ("bench.cell",),
-    ("bench.files",),
-    ("bench.errors", "bench.statistics", "bench.streams", "bench.usage", "bench"),
+    ("bench.app.files",),
+    ("bench.app.errors", "bench.statistics", "bench.app.streams", "bench.app.usage", "bench"),
 )
 ORDERS = (MEASURING, PROVING, PUBLISHING, GROUND)
 DOORS = {
-    "hydra": "bench.app",
-    "omegaconf": "bench.app",
+    "hydra": "bench.app.command",
+    "omegaconf": "bench.app.command",
     "wandb": "bench.publish.wandb",
     "time": "bench.measure.clock",
 }
 # Packages of extras, which attentions imports where it uses them.
 OPTIONAL = ("timm",)
 # One room is about a package and imports it at once; whoever imports the room has asked for it.
-ABOUT = {"transformers": ("attentions.huggingface", "attentions._huggingface_")}
+ABOUT = {"transformers": ("attentions.huggingface", "attentions.integrations.transformers")}
 WITHOUT_TORCH = (
     "attentions",
     "attentions.capabilities",
     "attentions.catalogue",
     "attentions.models.catalogue",
-    "bench.badges",
-    "bench.calibration",
+    "bench.catalogue.badges",
+    "bench.machine.calibration",
     "bench.cell",
     "bench.config",
-    "bench.listing",
+    "bench.catalogue.listing",
     "bench.metrics",
     "bench.publish",
     "bench.record",
     "bench.report",
-    "bench.rows",
+    "bench.catalogue.rows",
     "bench.statistics",
     "bench.store",
 )
@@ -157,9 +158,14 @@ def is_in(name: str, package: str) -> bool:
 
 
 def room_of(name: str) -> str:
-    """`bench.measure.latency` -> `bench.measure`; attentions is one room."""
+    """The most exact place that the map has for a module: itself, or a package that it lies in.
+
+    Of a package that is only a folder of rooms, its own file is as low as can be.
+    """
     parts = name.split(".")
-    return parts[0] if parts[0] == "attentions" else ".".join(parts[:2])
+    names = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    room = next((found for found in names if found in ALL_ROOMS and found != "bench"), name)
+    return "bench" if room not in ALL_ROOMS and room in PACKAGES else room
 
 
 def room_entered(target: str) -> str:
@@ -168,6 +174,7 @@ def room_entered(target: str) -> str:
     return room if room in ALL_ROOMS or room in MODULES else room.split(".")[0]
 
 
+PACKAGES = {name for name, module in MODULES.items() if module.is_package}
 ALL_ROOMS = {room for order in ORDERS for line in order for room in line}
 FLOOR = {room for line in GROUND for room in line}
 
@@ -290,8 +297,8 @@ def test_the_architecture_page_names_every_room() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     words = set(re.findall(r"[\w/]+(?:\.py)?", page))
     for room in ALL_ROOMS - {"bench", "attentions"}:
-        word = room.removeprefix("bench.")
-        assert {f"{word}.py", f"{word}/"} & words, f"{word} is not on docs/architecture.md"
+        word = room.rpartition(".")[2].strip("_")
+        assert {f"{word}.py", f"{word}/", word} & words, f"{word} is not on docs/architecture.md"
 
 
 # The rules themselves, on modules that break them.
@@ -328,12 +335,14 @@ def test_a_room_without_a_place_in_the_map_is_found() -> None:
 
 
 def test_the_library_of_mechanisms_does_not_know_the_harness() -> None:
-    bad = Module("attentions.linear", "from bench.cell import Cell\nimport numpy as np")
+    bad = Module("attentions.mechanisms.linear", "from bench.cell import Cell\nimport numpy as np")
     assert len(wrong_arrows(bad)) == 1
     assert len(foreign_imports(bad)) == 2
-    absolute = Module("attentions.linear", "from attentions.base import Attention")
+    absolute = Module("attentions.mechanisms.linear", "from attentions.base import Attention")
     assert len(foreign_imports(absolute)) == 1
-    assert foreign_imports(Module("attentions.linear", "from .base import Attention")) == []
+    assert (
+        foreign_imports(Module("attentions.mechanisms.linear", "from .base import Attention")) == []
+    )
     assert foreign_imports(Module("attentions.models.swin", "import timm"))
     assert foreign_imports(Module("attentions.models.swin", "def build():\n    import timm")) == []
 

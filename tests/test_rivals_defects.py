@@ -24,12 +24,10 @@ import torch
 
 from bench import inputs, oracle
 from bench.cell import Cell, TaskWorkload
-from bench.environment import freshness
 from bench.gate.rows import LATENCY, Row, exit_code
 from bench.gate.verdict import Verdict
 from bench.gate.versus import Effort, compare
-from bench.jobs import Interrupt, Jobs, Outcome
-from bench.launch import WorkerServer
+from bench.machine.environment import freshness
 from bench.measure import clock as clocks
 from bench.measure import flops, memory
 from bench.measure.latency import Member, time_round, warm_up
@@ -46,6 +44,8 @@ from bench.sweep import missing
 from bench.tasks import train as training
 from bench.tasks.base import Split, build_task, task_names
 from bench.tasks.recall import Recall
+from bench.worker.jobs import Interrupt, Jobs, Outcome
+from bench.worker.launch import WorkerServer
 from tests import records as made
 from tests.bench.measure.test_clock import FakeCuda
 from tests.digests import all_digests, digest_of

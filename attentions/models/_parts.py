@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._grid import convolve_on_grid, depthwise
-from .._heads import merge_heads, split_heads
 from ..base import Attention
+from ..maths.grid import convolve_on_grid, depthwise
+from ..maths.heads import merge_heads, split_heads
 
 _LEPE_SIZE = 5
 _SPREAD = 0.02

@@ -140,7 +140,7 @@ def _build_own(
     _check_values(name, model)
     if mechanism is None:
         return model
-    from ..replace import replace_attention
+    from ..integrations.replace import replace_attention
 
     return replace_attention(model, mechanism, **hyperparameters)
 

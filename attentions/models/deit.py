@@ -17,6 +17,6 @@ def build(info: ModelInfo, swap: Swap | None, image_size: int, num_classes: int)
     )
     if swap is None:
         return model
-    from ..replace import replace_attention
+    from ..integrations.replace import replace_attention
 
     return replace_attention(model, swap.mechanism, **swap.hyperparameters)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._grid import image_of, tokens_of
 from ..base import Attention, Geometry
-from ..nala_vanilla import NalaVanilla
+from ..maths.grid import image_of, tokens_of
+from ..mechanisms.nala_vanilla import NalaVanilla
 from ._parts import DropPath, GatedMixer, check_image, drop_path_rates, start_narrow
 from ._swap import Swap
 from .catalogue import ModelInfo

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .._heads import merge_heads
 from ..base import Attention
 from ..layer import MultiHeadAttention
+from ..maths.heads import merge_heads
 from ._parts import start_narrow
 from ._swap import Swap
 from .catalogue import ModelInfo

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from attentions import Capabilities, Geometry, attention_class, build_attention
-from attentions._extras import EXTRAS
 from attentions.base import Attention, CallShape
+from attentions.extras import EXTRAS
 from bench.conformance.check import Untestable
 
 BATCH_SIZE, NUM_HEADS, HEAD_DIM, VALUE_DIM = 2, 3, 8, 6

@@ -6,15 +6,7 @@ import torch
 from torch import Tensor
 
 from bench.conformance.check import Check, always, require, require_close
-from bench.conformance.forms import (
-    FAR,
-    MEDIUM,
-    SEQ_LEN,
-    Form,
-    build,
-    gradients,
-    inputs,
-)
+from bench.conformance.forms import FAR, MEDIUM, SEQ_LEN, Form, build, gradients, inputs
 
 ROWS = 5
 """Enough that each row has neighbours on both sides and others that are farther."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from bench.badges import Badge, BadgeStatus
+from bench.catalogue.badges import Badge, BadgeStatus
 from bench.conformance.check import Broken, Check, Untestable
 from bench.conformance.forms import Form, forms_of
 from bench.conformance.suite import CHECKS, CLAIMS

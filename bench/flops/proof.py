@@ -15,14 +15,7 @@ from enum import StrEnum
 
 from attentions import CallShape
 from attentions.base import Mechanism
-from bench.flops.findings import (
-    TOLERANCE,
-    Findings,
-    LongFindings,
-    is_counted,
-    look,
-    look_at_long,
-)
+from bench.flops.findings import TOLERANCE, Findings, LongFindings, is_counted, look, look_at_long
 from bench.flops.sample import NotCallable
 
 

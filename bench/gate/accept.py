@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.errors import ConfigError, did_you_mean
-from bench.files import write_whole
+from bench.app.errors import ConfigError, did_you_mean
+from bench.app.files import write_whole
 from bench.gate.baselines import baselines_folder
 from bench.gate.exact import HIGHER_IS_WORSE
 from bench.gate.rows import LATENCY, Row

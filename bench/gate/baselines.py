@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.app.errors import ConfigError
+from bench.app.files import write_whole
 from bench.cell import Cell
-from bench.errors import ConfigError
-from bench.files import write_whole
 from bench.gate.recorded import OVER_SOFTMAX, stored
 from bench.gate.rows import ACCURACY, LATENCY
 from bench.gate.stored import Circumstances, Side, Stored, work_of

@@ -12,7 +12,7 @@ from bench.gate.rows import ACCURACY, LATENCY, Row
 from bench.gate.trees import HERE, Tree
 from bench.gate.verdict import Verdict, confidence_tail
 from bench.gate.versus import Comparison, Effort, compare
-from bench.jobs import Jobs, Outcome
+from bench.worker.jobs import Jobs, Outcome
 
 EntryReader = Callable[[str], dict[str, Any] | None]
 """An entry's YAML in the base tree, by label: its mechanism and hyperparameters."""

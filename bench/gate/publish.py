@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.errors import ConfigError
-from bench.files import write_whole
+from bench.app.errors import ConfigError
+from bench.app.files import write_whole
 from bench.gate.rows import LATENCY, Row
 from bench.gate.verdict import FAILURES, Verdict
 from bench.publish.markdown import escape

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.environment import Environment
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.gate.exact import HIGHER_IS_WORSE
 from bench.gate.rows import LATENCY, Row
 from bench.gate.stored import Circumstances, Side, Stored
 from bench.gate.verdict import Interval
+from bench.machine.environment import Environment
 from bench.plan import REFERENCE
 
 FORM_VERSION = "5.0.0"

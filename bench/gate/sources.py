@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.gate.baselines import is_baseline_line, read_baselines, side_of_baseline
 from bench.gate.pytest_json import side_of_pytest_json
 from bench.gate.recorded import side_of_records

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from statistics import NormalDist
 
+from bench.app.errors import ConfigError
 from bench.cell import Cell
-from bench.errors import ConfigError
 from bench.gate.exact import exact_rows, missing_row
 from bench.gate.rows import LATENCY, Row
 from bench.gate.verdict import Interval, Verdict, confidence_tail, judge

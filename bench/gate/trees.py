@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bench
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 
 HERE = Path(bench.__file__).resolve().parent.parent
 MEASURED = ("attentions", "conf/attention")

@@ -8,8 +8,8 @@ from statistics import median
 
 from bench.cell import Cell
 from bench.gate.verdict import Interval, Verdict, judge, ratio_interval
-from bench.jobs import Jobs
 from bench.measure.clock import now_s
+from bench.worker.jobs import Jobs
 
 
 @dataclass(frozen=True, kw_only=True)

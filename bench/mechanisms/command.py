@@ -13,13 +13,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import environment
-from bench.app import check_writable, run_app
-from bench.calibration import read_calibration
-from bench.errors import ConfigError
-from bench.files import write_whole
-from bench.jobs import Interrupt, Interrupted, Jobs
-from bench.launch import WorkerServer
+from bench.app.command import check_writable, run_app
+from bench.app.errors import ConfigError
+from bench.app.files import write_whole
+from bench.app.progress import UnitProgress, format_duration
+from bench.machine import environment
+from bench.machine.calibration import read_calibration
 from bench.measure.clock import now_s
 from bench.mechanisms.config import MechanismsConfig, read_mechanisms_config
 from bench.mechanisms.crossovers import crossovers_of
@@ -34,7 +33,8 @@ from bench.mechanisms.sheets import Sheet, slower_sheet
 from bench.mechanisms.table import FILE as TABLE
 from bench.mechanisms.table import csv_of
 from bench.mechanisms.units import Unit, id_of
-from bench.progress import UnitProgress, format_duration
+from bench.worker.jobs import Interrupt, Interrupted, Jobs
+from bench.worker.launch import WorkerServer
 
 _WIDTH_WITHOUT_TERMINAL = 140
 

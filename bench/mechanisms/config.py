@@ -7,16 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.config import (
-    DTYPES,
-    AttentionEntry,
-    axis,
-    one,
-    read_attention_entries,
-    read_number,
-)
-from bench.errors import ConfigError, did_you_mean
-from bench.launch import ALLOCATORS
+from bench.app.errors import ConfigError, did_you_mean
+from bench.config import DTYPES, AttentionEntry, axis, one, read_attention_entries, read_number
+from bench.worker.launch import ALLOCATORS
 
 MODES = ("forward", "forward_backward")
 

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.environment import Environment, mechanism_source
-from bench.errors import ConfigError
-from bench.files import write_whole
+from bench.app.errors import ConfigError
+from bench.app.files import write_whole
+from bench.machine.environment import Environment, mechanism_source
 from bench.measure.clock import utc_now
 from bench.mechanisms.units import id_of
 from bench.record import METHOD_VERSION

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attentions import Attention, CallShape, Capabilities, Geometry, register_attention
-from attentions.flatten import Flatten, FlattenLayer
+from attentions.mechanisms.flatten import Flatten, FlattenLayer
 
 NAME = "flatten_layer_core"
 
@@ -26,7 +26,7 @@ NAME = "flatten_layer_core"
     ),
 )
 class FlattenLayerCore(Attention):
-    """What `attentions.flatten.FlattenLayer` does between its projections, and by its own code.
+    """What `FlattenLayer` does between its projections, and by its own code.
 
         out = flatten(q, k, v) + dwc(v)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import attentions
+from bench.app.errors import ConfigError
 from bench.config import AttentionEntry
-from bench.errors import ConfigError
 from bench.plan import REFERENCE, checked_hyperparameters
 
 SWITCH = "implementation"

@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from bench.cell import Cell
-from bench.jobs import Jobs, Outcome
 from bench.measure.clock import now_s
 from bench.measure.memory import saved_for_backward_bytes
 from bench.mechanisms.data import Line
@@ -15,6 +14,7 @@ from bench.mechanisms.needs import needs_of
 from bench.mechanisms.units import FORMS, SAVED, THREADS, Unit
 from bench.statistics import MIN_ROUNDS
 from bench.subject import Subject
+from bench.worker.jobs import Jobs, Outcome
 
 _DIGITS = 6
 """Of a sample, as stored: the clock has no more."""

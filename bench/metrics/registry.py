@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from bench.errors import ConfigError, did_you_mean
+from bench.app.errors import ConfigError, did_you_mean
 from bench.record import Record
 
 Value = float | int | None

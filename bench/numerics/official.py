@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from attentions import Geometry, _official, build_attention
-from attentions._heads import merge_heads
+from attentions.maths.heads import merge_heads
 from bench.conformance.forms import gradients, inputs, name_of
 from bench.numerics.cases import PLAIN, Inputs, hard_inputs
 

@@ -6,14 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import bench
-from bench.numerics.cases import (
-    HARD_LEN,
-    LENGTHS,
-    MAGNITUDES,
-    NORM_LEN,
-    NORMS,
-    PLAIN,
-)
+from bench.numerics.cases import HARD_LEN, LENGTHS, MAGNITUDES, NORM_LEN, NORMS, PLAIN
 from bench.numerics.measure import HEAD_DIM, MAX_BYTES, MAX_FLOPS, NUM_HEADS, key_of
 from bench.numerics.store import OFFICIAL, Line, folder_of
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 
 Line = dict[str, Any]
 """What `Findings` holds; of the authors' operators, what `official` says."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.files import write_whole
+from bench.app.files import write_whole
 from bench.publish.charts import CHART_METRICS, charts, write_charts
 from bench.publish.config import PublishConfig, WandbConfig, read_publish_config
 from bench.publish.csv import csv_text

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import ConfigError, did_you_mean
+from bench.app.errors import ConfigError, did_you_mean
 from bench.metrics import find_metric
 
 WANDB_MODES = ("offline", "online", "disabled")

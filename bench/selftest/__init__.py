@@ -10,6 +10,6 @@ from __future__ import annotations
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    from bench.selftest.command import main as run  # what a rival's process need not load
+    from bench.selftest.command import main as run
 
     return run(argv)

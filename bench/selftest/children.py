@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any
 
-from bench.jobs import TICK_S, Interrupt, Interrupted
 from bench.measure.clock import now_s
+from bench.worker.jobs import TICK_S, Interrupt, Interrupted
 
 _TAIL = 2000
 

@@ -10,17 +10,15 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import environment
-from bench.app import check_writable, run_app
+from bench.app.command import check_writable, run_app
+from bench.app.errors import ConfigError
+from bench.app.files import write_whole
+from bench.app.progress import UnitProgress, format_duration
 from bench.cell import Cell
-from bench.errors import ConfigError
-from bench.files import write_whole
-from bench.jobs import Interrupt, Interrupted, Jobs
-from bench.launch import WorkerServer
+from bench.machine import environment
 from bench.measure import load
 from bench.measure.clock import now_s
 from bench.plan import plan
-from bench.progress import UnitProgress, format_duration
 from bench.selftest.config import SelftestConfig, read_selftest_config
 from bench.selftest.data import Journal, Line, new_session, newest_run
 from bench.selftest.findings import Goal, findings_of
@@ -30,6 +28,8 @@ from bench.selftest.overhead import measure_overhead
 from bench.selftest.page import page_of
 from bench.selftest.rivals import ask_a_rival
 from bench.selftest.units import Unit, plan_units
+from bench.worker.jobs import Interrupt, Interrupted, Jobs
+from bench.worker.launch import WorkerServer
 
 _LINE_EVERY_S = 30.0
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.app.errors import ConfigError, did_you_mean
 from bench.config import SweepConfig, one, read_names, read_number, read_sweep_config
-from bench.errors import ConfigError, did_you_mean
 from bench.gate.versus import Effort
 from bench.measure.stopping import Stopping
 from bench.selftest.rival_child import BUNCH

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import bench
+from bench.app.errors import ConfigError
 from bench.cell import Cell
-from bench.environment import Environment, mechanism_source
-from bench.errors import ConfigError
+from bench.machine.environment import Environment, mechanism_source
 from bench.measure.clock import utc_now, utc_stamp
 from bench.record import METHOD_VERSION
 from bench.selftest.units import id_of

@@ -9,13 +9,13 @@ from bench.cell import Cell
 from bench.gate.trees import HERE
 from bench.gate.verdict import confidence_tail
 from bench.gate.versus import compare
-from bench.jobs import Jobs
 from bench.measure.stopping import Stopping
 from bench.plan import reference_cell
 from bench.selftest.config import SelftestConfig
 from bench.selftest.data import Line
 from bench.selftest.units import Unit
 from bench.statistics import median, paired_ratio
+from bench.worker.jobs import Jobs
 
 _NO_END = 10**9
 

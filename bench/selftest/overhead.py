@@ -13,9 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bench import environment
-from bench.jobs import Interrupt, Jobs, Message, Outcome
-from bench.launch import WorkerServer
+from bench.machine import environment
 from bench.measure.clock import now_s
 from bench.measure.stopping import Stopping
 from bench.plan import plan
@@ -25,6 +23,8 @@ from bench.selftest import children
 from bench.selftest.config import SelftestConfig
 from bench.selftest.data import FORK, ROUNDS, Line
 from bench.store import Store
+from bench.worker.jobs import Interrupt, Jobs, Message, Outcome
+from bench.worker.launch import WorkerServer
 
 _BUDGET_S = 0.05
 """Of rounds per cell: what is timed is not the question here."""

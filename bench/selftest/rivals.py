@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.cell import Cell
-from bench.jobs import Interrupt
 from bench.selftest import children, rival_suite
 from bench.selftest.config import Rivals, SelftestConfig
 from bench.selftest.data import UNCHANGED, Line
 from bench.selftest.ours import short_name
 from bench.selftest.rival_child import BUNCH, ITEMS
 from bench.selftest.units import Unit
+from bench.worker.jobs import Interrupt
 
 
 def ask_a_rival(

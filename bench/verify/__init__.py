@@ -2,7 +2,7 @@
 
 `config` says what was asked for. Then one file for each kind of proof: what it takes, what it shows
 and writes, and its exit code: `outputs`, and by a key each `flops`, `conformance` and `numerics`.
-The proofs themselves are in `bench.proof` and in the packages of these names.
+The proofs themselves are in `bench.golden.proof` and in the packages of these names.
 """
 
 from __future__ import annotations

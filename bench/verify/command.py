@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.app import run_app
+from bench.app.command import run_app
 from bench.verify.config import read_verify_config
 from bench.verify.conformance import run_conformance
 from bench.verify.flops import run_flops

@@ -8,8 +8,8 @@ from typing import Any
 
 import bench
 from attentions import attention_names
+from bench.app.errors import ConfigError, did_you_mean
 from bench.config import one, read_attention_entries, read_names
-from bench.errors import ConfigError, did_you_mean
 from bench.measure.clock import utc_stamp
 from bench.plugins import import_plugins
 

@@ -8,10 +8,10 @@ import torch
 from rich.console import Console
 
 from attentions import attention_names
-from bench.badges import Badge, BadgeStatus, append_badges, badges_folder
+from bench.catalogue.badges import Badge, BadgeStatus, append_badges, badges_folder
 from bench.conformance import table as badge_table
 from bench.conformance.run import badges_of
-from bench.environment import mechanism_source
+from bench.machine.environment import mechanism_source
 from bench.verify.config import VerifyConfig, check_names
 from bench.verify.files import check_writable
 from bench.verify.one_by_one import one_by_one

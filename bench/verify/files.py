@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.errors import ConfigError
-from bench.files import write_whole
+from bench.app.errors import ConfigError
+from bench.app.files import write_whole
 from bench.flops.proof import FlopProof
-from bench.proof import Proof
+from bench.golden.proof import Proof
 
 
 def write_rows(path: Path, proofs: Sequence[Proof] | Sequence[FlopProof]) -> None:

@@ -9,10 +9,10 @@ import torch
 from rich.console import Console
 
 from attentions import attention_names
+from bench.app.files import write_whole
 from bench.conformance.check import Untestable
 from bench.conformance.forms import forms_of
-from bench.environment import mechanism_source
-from bench.files import write_whole
+from bench.machine.environment import mechanism_source
 from bench.numerics import page as numerics_page
 from bench.numerics import store as numerics
 from bench.numerics.measure import findings_of

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from bench.app.progress import format_duration
 from bench.measure.clock import now_s
-from bench.progress import format_duration
 
 
 def one_by_one(names: Sequence[str], work: Callable[[str], str], console: Console) -> None:

@@ -8,10 +8,10 @@ import torch
 from rich.console import Console
 
 from attentions import attention_names
-from bench.errors import ConfigError
-from bench.golden_map import form_of, mechanisms_of
-from bench.goldens import DamagedGolden, GoldenFolder
-from bench.proof import Proof, Verdict, prove
+from bench.app.errors import ConfigError
+from bench.golden.files import DamagedGolden, GoldenFolder
+from bench.golden.map import form_of, mechanisms_of
+from bench.golden.proof import Proof, Verdict, prove
 from bench.verify.config import VerifyConfig, check_names, public_goldens
 from bench.verify.files import check_writable, write_rows
 from bench.verify.outputs_table import reasons, summary, table

@@ -13,12 +13,6 @@ def preload() -> None:
     import torch
 
     import attentions
-    import bench.measure.load
-    import bench.oracle
-    import bench.statistics
-    import bench.subject
-    import bench.tasks.train
-    import bench.whole.oracle  # noqa: F401
 
     attentions.attention_names()
     torch.set_num_threads(1)

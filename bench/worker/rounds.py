@@ -14,7 +14,7 @@ def probe(request: Request, channel: Channel) -> Outcome:
     """One call of the reference, to know that it may join the rounds."""
     import torch
 
-    from bench.whole.subject import subject_of
+    from bench.models.subject import subject_of
 
     cell = Cell.from_dict(request["cell"])
     torch.set_num_threads(cell.num_threads)
@@ -37,7 +37,7 @@ def rounds(request: Request, channel: Channel) -> Outcome:
     from bench.measure.cache import flusher
     from bench.measure.card import before_and_after, card_state
     from bench.measure.latency import round_order, time_round, warm_up
-    from bench.whole.subject import subject_of
+    from bench.models.subject import subject_of
 
     cells = [Cell.from_dict(flat) for flat in request["cells"]]
     stopping = Stopping(**request["stopping"])

@@ -19,8 +19,8 @@ def trial(request: Request, channel: Channel) -> Outcome:
     import torch
 
     from bench.measure import flops, memory
-    from bench.whole.oracle import check
-    from bench.whole.subject import subject_of
+    from bench.models.oracle import check
+    from bench.models.subject import subject_of
 
     cell = Cell.from_dict(request["cell"])
     library = library_at(request.get("root"))
@@ -82,8 +82,8 @@ def _work(subject: Subject) -> dict[str, int | None]:
 
     A model is left without its values.
     """
+    from bench.models.facts import forward_flops
     from bench.subject import shape_of
-    from bench.whole.facts import forward_flops
 
     w = subject.cell.timed
     if isinstance(w, ModelWorkload):

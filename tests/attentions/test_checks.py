@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from attentions import _checks
+from attentions import checks as _checks
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "1", None, True])

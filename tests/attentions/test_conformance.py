@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import attentions
-from attentions._extras import EXTRAS
+from attentions.extras import EXTRAS
 from bench.conformance import graphs
 from bench.conformance.check import Untestable
 from bench.conformance.forms import forms_of

@@ -1,6 +1,6 @@
 import inspect
 
-from attentions._description import Block, describe
+from attentions.description import Block, describe
 
 DOC = inspect.cleandoc(
     """softmax(q k^T) v, a first sentence

@@ -7,7 +7,7 @@ import torch
 
 import attentions
 from attentions import Geometry, build_attention
-from attentions._extras import EXTRAS, load, not_installed
+from attentions.extras import EXTRAS, load, not_installed
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 OPTIONAL = [

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from attentions import Geometry, build_attention, polaformer
+from attentions import Geometry, build_attention
 from attentions._in_float64 import is_finite
+from attentions.mechanisms import polaformer
 
 
 def build(dtype=torch.float32, **settings):

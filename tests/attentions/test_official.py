@@ -9,9 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attentions import Geometry, attention_class, build_attention
 from attentions.base import CallShape
-from bench.golden_map import form_of
-from bench.goldens import GoldenFolder
-from bench.proof import Verdict, prove
+from bench.golden.files import GoldenFolder
+from bench.golden.map import form_of
+from bench.golden.proof import Verdict, prove
 
 PUBLIC = GoldenFolder(Path(__file__).parents[1] / "golden")
 NAMES = (

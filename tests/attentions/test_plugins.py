@@ -129,8 +129,11 @@ def test_a_plugin_cannot_take_a_name_that_is_ours(site: Path) -> None:
     install(site, "other-package", GOOD.replace('"mean"', '"softmax"'), "other_plugin")
     code = "import attentions; print(attentions.attention_class('softmax').__module__)"
     done = python(site, "-c", code)
-    assert done.stdout == "attentions.softmax\n"
-    assert "The attention name 'softmax' is taken by attentions.softmax.Softmax" in done.stderr
+    assert done.stdout == "attentions.mechanisms.softmax\n"
+    assert (
+        "The attention name 'softmax' is taken by attentions.mechanisms.softmax.Softmax"
+        in done.stderr
+    )
 
 
 def test_the_second_copy_of_the_library_leaves_plugins_to_the_first(site: Path) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention, build_layer
-from attentions._precision import wide_dtype, widen
+from attentions.precision import wide_dtype, widen
 
 WIDENED = ("linear", "performer", "flatten", "nala", "nala_cosine", "softmax_explicit")
 

@@ -109,7 +109,7 @@ def test_a_mechanism_from_elsewhere_is_built_like_any_other():
 
 @pytest.mark.usefixtures("spare_registry")
 def test_a_name_stands_for_one_class_only():
-    with pytest.raises(ValueError, match=r"'softmax' is taken by attentions\.softmax\.Softmax"):
+    with pytest.raises(ValueError, match=r"'softmax' is taken by attentions\.mechanisms\.softmax"):
         register("softmax", fresh_class())
 
 

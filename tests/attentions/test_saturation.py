@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from attentions._grid import convolve_on_grid, depthwise
 from attentions._saturation import (
     in_wide_precision_within_range,
     wide_depthwise,
     wide_linear,
     within_range,
 )
+from attentions.maths.grid import convolve_on_grid, depthwise
 
 
 def test_what_float16_cannot_hold_becomes_its_largest_number():

@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attentions import Geometry, build_attention, build_layer
 from attentions.base import CallShape
-from bench.golden_map import Form, form_of
-from bench.goldens import GoldenFolder, Header
-from bench.proof import Verdict, prove
+from bench.golden.files import GoldenFolder, Header
+from bench.golden.map import Form, form_of
+from bench.golden.proof import Verdict, prove
 
 PUBLIC = GoldenFolder(Path(__file__).parents[1] / "golden")
 CORES: dict[str, dict[str, Any]] = {

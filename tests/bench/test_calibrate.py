@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from bench import calibrate as command
+from bench.app.errors import ConfigError
 from bench.config import read_calibrate_config
-from bench.errors import ConfigError
-from bench.jobs import Outcome
 from bench.record import Status
+from bench.worker.jobs import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = {
@@ -68,7 +68,7 @@ def stored(out):
 
 
 def test_every_dtype_is_measured_with_one_thread_and_with_all(jobs, tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.environment._num_cores", lambda: 6)
+    monkeypatch.setattr("bench.machine.environment._num_cores", lambda: 6)
     assert run(tmp_path) == 0
     dtypes = ("float32", "bfloat16")
     assert jobs.asked == [("cpu", dtype, threads) for threads in (1, 6) for dtype in dtypes]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.app.errors import ConfigError
 from bench.config import read_sweep_config
-from bench.errors import ConfigError
 
 BASE = {
     "attention": {

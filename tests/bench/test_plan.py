@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from attentions import Capabilities
+from bench.app.errors import ConfigError
 from bench.config import read_sweep_config
-from bench.errors import ConfigError
 from bench.plan import plan, resolve_devices, why_unsupported
 from tests.bench.test_cell import KERNEL, TASK
 from tests.bench.test_config import BASE

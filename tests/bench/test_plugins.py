@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.plugins import import_plugins
 
 

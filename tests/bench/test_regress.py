@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.gate import trees
 from bench.regress import _quoted, main, read_gate_config
 from tests.bench.gate.scratch import DEATH, WASTE, Checkout, tiny
@@ -203,7 +203,7 @@ def failed(checkout):
     return {row["entry"] for row in rows_of(checkout) if row["verdict"] in verdicts}
 
 
-LINEAR = "attentions/linear.py"
+LINEAR = "attentions/mechanisms/linear.py"
 ONE = tiny(attention="[linear]")
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import environment
 from bench.config import read_sweep_config
-from bench.jobs import Interrupt, Interrupted, Jobs, Outcome
-from bench.launch import WorkerServer
+from bench.machine import environment
 from bench.plan import plan
 from bench.record import Status
 from bench.run import Runner, is_measured
 from bench.subject import COMPILED_PREFIX
+from bench.worker.jobs import Interrupt, Interrupted, Jobs, Outcome
+from bench.worker.launch import WorkerServer
 from tests.bench.test_config import BASE
 
 PLUGIN = "tests.misbehaving"

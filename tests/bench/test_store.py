@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import store
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.record import SCHEMA_VERSION, Record, Status
 from bench.store import Store, StoreError, latest, read_records
 from tests import records as made

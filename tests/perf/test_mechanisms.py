@@ -12,7 +12,7 @@ from functools import cache
 
 import pytest
 
-from bench.app import CONF, read_yaml
+from bench.app.command import CONF, read_yaml
 from bench.cell import Cell
 from bench.config import read_attention_entries
 from bench.measure.clock import CpuClock

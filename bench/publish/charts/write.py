@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.files import write_whole
+from bench.app.files import write_whole
 from bench.publish.charts.spec import Chart
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 import attentions
 from attentions import Capabilities, registry
 from attentions.base import Mechanism
-from bench.badges import BadgeStatus
+from bench.catalogue.badges import BadgeStatus
 from bench.conformance.check import Untestable
 from bench.conformance.run import badge_for, badges_of
 from bench.conformance.suite import CHECKS, CLAIMS

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import attentions
 from attentions import registry
-from bench.badges import BadgeStatus
+from bench.catalogue.badges import BadgeStatus
 from bench.conformance.run import badge_for
 
 Change = Callable[[Tensor], Tensor]

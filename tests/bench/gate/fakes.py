@@ -9,8 +9,8 @@ from bench.gate.rows import LATENCY, Row
 from bench.gate.stored import Circumstances, Side, Stored
 from bench.gate.trees import Tree
 from bench.gate.verdict import Interval, Verdict
-from bench.jobs import Outcome
 from bench.record import Status
+from bench.worker.jobs import Outcome
 
 BASE = Tree(root=Path("/base"), commit="b" * 40, is_dirty=False)
 OBSERVED = {

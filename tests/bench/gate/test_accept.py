@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.gate.accept import (
     accepted_file,
     check_entries,

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.gate.baselines import (
     Baseline,
     Machine,

@@ -4,7 +4,7 @@ import json
 import pytest
 from rich.console import Console
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.gate.publish import (
     Sides,
     markdown,

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.environment import Environment
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.gate.pytest_json import SECONDS, pytest_json, side_of_pytest_json, stats
 from bench.gate.rows import exit_code
 from bench.gate.stored import compare_stored
 from bench.gate.verdict import Verdict
+from bench.machine.environment import Environment
 from tests.bench.gate.fakes import row
 
 ROOT = Path(__file__).resolve().parents[3]

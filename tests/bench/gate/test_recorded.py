@@ -7,14 +7,7 @@ from bench.gate.stored import compare_stored
 from bench.gate.verdict import Verdict
 from bench.record import Status
 from bench.statistics import paired_ratio
-from tests.records import (
-    block_records,
-    failed_record,
-    kernel_cell,
-    ok_record,
-    speed,
-    task_records,
-)
+from tests.records import block_records, failed_record, kernel_cell, ok_record, speed, task_records
 
 ENTRIES = ("softmax", "linear", "nala")
 

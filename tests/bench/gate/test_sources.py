@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.gate.baselines import append_baseline, baselines_of
 from bench.gate.pytest_json import SECONDS
 from bench.gate.recorded import OVER_SOFTMAX

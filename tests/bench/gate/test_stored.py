@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.gate.rows import exit_code
 from bench.gate.stored import compare_stored, quotient, work_of
 from bench.gate.verdict import Interval, Verdict

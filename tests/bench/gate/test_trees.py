@@ -3,7 +3,7 @@ import subprocess
 
 import pytest
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.gate import trees
 
 

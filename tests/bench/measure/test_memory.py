@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.jobs import Interrupt, Jobs
-from bench.launch import WorkerServer
 from bench.measure import memory
 from bench.measure.memory import peak_memory_bytes, peak_rss_bytes, saved_for_backward_bytes
+from bench.worker.jobs import Interrupt, Jobs
+from bench.worker.launch import WorkerServer
 from tests.bench.test_cell import KERNEL
 
 CPU = torch.device("cpu")

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bench.errors import ConfigError
-from bench.jobs import Interrupted
+from bench.app.errors import ConfigError
 from bench.mechanisms import command
 from bench.mechanisms.data import Line, read_measured
 from bench.mechanisms.units import FORMS, SAVED, THREADS, Unit, id_of
+from bench.worker.jobs import Interrupted
 from tests.bench.mechanisms.runs import composed
 
 SECONDS = {
@@ -130,7 +130,7 @@ def test_what_was_found_slower_is_measured_again_after_all_else(
 def test_two_threads_that_are_slower_than_one_are_a_verdict(
     tmp_path: Path, free: list[Unit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.environment._num_cores", lambda: 2)
+    monkeypatch.setattr("bench.machine.environment._num_cores", lambda: 2)
     assert run(tmp_path, num_threads=[1, 2]) == 0
     assert any(unit.part == THREADS for unit in free)
     monkeypatch.setitem(SECONDS, "linear 1 thread", 0.5)
@@ -281,7 +281,7 @@ def test_a_layers_core_and_two_threads_are_measured_for_real(
 ) -> None:
     from bench.mechanisms.measuring import confirmed, measured
 
-    monkeypatch.setattr("bench.environment._num_cores", lambda: 2)
+    monkeypatch.setattr("bench.machine.environment._num_cores", lambda: 2)
     monkeypatch.setattr(command, "measured_unit", measured)
     monkeypatch.setattr(command, "confirmed_unit", confirmed)
     layer = {"flatten_layer": {"mechanism": "flatten_layer"}}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.mechanisms.config import read_mechanisms_config
 from tests.bench.mechanisms.runs import composed
 

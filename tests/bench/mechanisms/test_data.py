@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.environment import Environment
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
+from bench.machine.environment import Environment
 from bench.mechanisms.data import FILE, Session, begin, new_session, read_measured
 from bench.mechanisms.units import id_of
 from tests.bench.mechanisms.runs import measured, pair_lines, place

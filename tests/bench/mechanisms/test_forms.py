@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 import attentions
+from bench.app.errors import ConfigError
 from bench.config import AttentionEntry
-from bench.errors import ConfigError
 from bench.mechanisms.forms import NO_OTHER_FORM, SWITCH, pairs_of
 
 

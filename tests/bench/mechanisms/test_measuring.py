@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
-from bench.jobs import Jobs, Outcome
 from bench.measure.stopping import Stopping
 from bench.mechanisms.measuring import confirmed, confirming, measured, wants_confirmation
 from bench.mechanisms.units import FORMS, SAVED, SOFTMAX, Unit, id_of
 from bench.record import Status
+from bench.worker.jobs import Jobs, Outcome
 from tests.bench.mechanisms.runs import place
 from tests.records import kernel_cell
 

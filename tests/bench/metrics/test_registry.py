@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.metrics import evaluate, find_metric, metric_names, register_metric
 from bench.record import Record
 from tests import records as made

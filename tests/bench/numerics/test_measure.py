@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from attentions import Geometry, attention_class, build_attention
+from bench.app.files import write_whole
 from bench.conformance.forms import Form, build, inputs
-from bench.files import write_whole
 from bench.numerics import measure
 from bench.numerics.cases import (
     HIDDEN,

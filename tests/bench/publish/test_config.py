@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.metrics import metric_names
 from bench.publish.config import PublishConfig, WandbConfig, read_publish_config
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.publish import PublishConfig, WandbConfig, publish
 from bench.record import Record
 from tests import records as made

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from bench.environment import Environment
+from bench.machine.environment import Environment
 from bench.selftest.config import read_selftest_config
 from bench.selftest.data import Journal, new_session, newest_run
 from tests.records import ENVIRONMENT, kernel_cell

@@ -4,8 +4,8 @@ import tempfile
 import psutil
 import pytest
 
-from bench.jobs import Interrupt, Interrupted
 from bench.selftest import children
+from bench.worker.jobs import Interrupt, Interrupted
 from tests.waiting import wait_until
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.jobs import Interrupt, Interrupted
 from bench.selftest import command
 from bench.selftest.data import Journal, new_session, newest_run
 from bench.selftest.findings import Goal
 from bench.selftest.units import plan_units
+from bench.worker.jobs import Interrupt, Interrupted
 from tests.bench.selftest.runs import CELLS, COMMAND, HERE, config, gate_line
 from tests.waiting import wait_until
 

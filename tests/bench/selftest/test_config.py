@@ -1,6 +1,6 @@
 import pytest
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.selftest.config import read_selftest_config
 from tests.bench.selftest.runs import composed, config
 

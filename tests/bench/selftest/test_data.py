@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.selftest.data import Journal, new_session, newest_run, read_run, sources
 from tests.bench.selftest.runs import CELLS, COMMAND, HERE, config, gate_line, write_run
 from tests.records import kernel_cell

@@ -4,11 +4,11 @@ import pytest
 
 from bench.gate.verdict import Interval, Verdict
 from bench.gate.versus import Comparison
-from bench.jobs import Outcome
 from bench.plan import plan
 from bench.record import Status
 from bench.selftest import ours
 from bench.selftest.units import Unit
+from bench.worker.jobs import Outcome
 from tests.bench.selftest.runs import config
 
 CONFIG = config(seq_len=[64, 128], precision={"seq_len": [32]})

@@ -1,9 +1,9 @@
 import pytest
 
-from bench.jobs import Jobs, Outcome
 from bench.record import Status
 from bench.selftest import overhead
 from bench.selftest.overhead import WatchedJobs, durations
+from bench.worker.jobs import Jobs, Outcome
 
 
 def test_a_step_lasts_until_the_next_one_begins():

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.jobs import Interrupt
 from bench.plan import plan
 from bench.selftest import children, rival_child, rivals
 from bench.selftest.units import Unit
+from bench.worker.jobs import Interrupt
 from tests.bench.selftest.runs import config
 
 CONFIG = config(seq_len=[64, 128], rivals={"num_trials": 4, "cells_per_process": 2})

@@ -7,7 +7,7 @@ import pytest
 from torch import Tensor
 
 from attentions import attention_class
-from bench.proof import Proof
+from bench.golden.proof import Proof
 from bench.verify.outputs import verify
 from tests.bench.verify.goldens import PUBLIC, config, copy_case
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.verify.config import VerifyConfig, check_names, read_verify_config
 from tests.bench.verify.goldens import PUBLIC, config
 

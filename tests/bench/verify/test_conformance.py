@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.badges import Badge, BadgeStatus, read_badges
+from bench.catalogue.badges import Badge, BadgeStatus, read_badges
 from bench.verify.config import VerifyConfig
 from bench.verify.conformance import run_conformance
 from tests.bench.verify.goldens import PUBLIC, ROOT
@@ -18,7 +18,7 @@ Tested = tuple[subprocess.CompletedProcess[str], Path]
 PLUGIN = """
 import attentions
 from attentions import Capabilities, register_attention
-from attentions.softmax_explicit import SoftmaxExplicit
+from attentions.mechanisms.softmax_explicit import SoftmaxExplicit
 
 
 @register_attention(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.errors import ConfigError
-from bench.proof import Proof
+from bench.app.errors import ConfigError
+from bench.golden.proof import Proof
 from bench.verify.files import write_rows
 from bench.verify.outputs import run
 from tests.bench.verify.goldens import config

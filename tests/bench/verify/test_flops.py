@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import ConfigError
+from bench.app.errors import ConfigError
 from bench.verify import main, read_verify_config
 
 ROOT = Path(__file__).resolve().parents[3]

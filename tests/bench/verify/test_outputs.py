@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.proof import Proof, Verdict
+from bench.golden.proof import Proof, Verdict
 from bench.verify.config import VerifyConfig
 from bench.verify.outputs import exit_code, run, verify
 from tests.bench.verify.goldens import PUBLIC, config, copy_case
@@ -130,7 +130,7 @@ def test_a_plugins_mechanism_is_proven_by_a_folder_of_its_name(
 ) -> None:
     (tmp_path / "my_plugin_for_verify.py").write_text(
         "from attentions import Capabilities, register_attention\n"
-        "from attentions.linear import Linear\n\n\n"
+        "from attentions.mechanisms.linear import Linear\n\n\n"
         '@register_attention("my_linear", title="t", source="s", capabilities=Capabilities())\n'
         "class MyLinear(Linear):\n    pass\n"
     )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from bench.proof import Proof, Verdict
+from bench.golden.proof import Proof, Verdict
 from bench.verify.outputs_table import reasons, summary, table
 
 

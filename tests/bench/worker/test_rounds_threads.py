@@ -58,7 +58,7 @@ def numbers_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         set_threads(number)
 
     nothing = SimpleNamespace(call=lambda: None, rotate=lambda: None)
-    monkeypatch.setattr("bench.whole.subject.subject_of", lambda cell: nothing)
+    monkeypatch.setattr("bench.models.subject.subject_of", lambda cell: nothing)
     monkeypatch.setattr(module, "clock_for", lambda device: Clock())
     monkeypatch.setattr(torch, "set_num_threads", noted)
     yield numbers

@@ -1,0 +1,1 @@
+"""Mechanisms inside models of other libraries: timm, torch and Transformers."""

@@ -1,0 +1,1 @@
+"""Mechanisms inside models of Transformers; imported through `attentions.huggingface`."""

@@ -1,0 +1,1 @@
+"""Formulas that several mechanisms share: differentiable, on any device."""

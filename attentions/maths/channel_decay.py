@@ -1,0 +1,105 @@
+"""Attention that forgets channel by channel: a decay per head, token and channel of the keys.
+
+    S_t = diag(exp(g_t)) S_{t-1} + k_t v_t^T        out_t = S_t^T q_t        g_t <= 0
+
+Written out, query i gives key j <= i the weight sum_d exp(g_{j+1} + ... + g_i)_d q_id k_jd. There
+is no matrix of decays to multiply scores with, as there is for one decay per head. But where a
+chunk is cut in two, a later query and an earlier key can both be carried to the cut, by factors
+of at most 1 each, and meet there in an ordinary product.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..base import CallShape
+from .decay import decayed_flops, in_chunks, padded_len, states_before
+
+CHUNK = 64
+"""Tokens of a chunk; a power of two."""
+
+
+def chunk_size(length: int) -> int:
+    """CHUNK, or the least power of two that holds fewer tokens."""
+    return int(min(CHUNK, 1 << (length - 1).bit_length()))
+
+
+def channel_decayed_attention(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Query i sees ``state`` and then the keys 0..i, through the decays between.
+
+    Args:
+        q: (B, H, N, D).
+        k: (B, H, N, D).
+        v: (B, H, N, E).
+        log_decay: (B, H, N, D); B may be 1.
+        state: (B, H, D, E).
+
+    Returns:
+        The output, (B, H, N, E), and the state after the last token.
+    """
+    length = q.shape[2]
+    if length == 1:  # decoding: the recurrence as it stands
+        decay = log_decay.to(q.dtype).exp().transpose(-2, -1)
+        state = state * decay + k.transpose(-2, -1) @ v
+        return q @ state, state
+    size = chunk_size(length)
+    # (B, H, n, C, ...)
+    q, k, v, steps = (in_chunks(x, size, -2) for x in (q, k, v, log_decay.to(q.dtype)))
+    weights, q, k, total = _within_chunks(q, k, steps)
+    updates = k.transpose(-2, -1) @ v  # (B, H, n, D, E)
+    before, after = states_before(total.exp().unsqueeze(-1), updates, state)
+    out = weights @ v + q @ before
+    return out.flatten(2, 3)[:, :, :length], after
+
+
+def _within_chunks(q: Tensor, k: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weights of the pairs of a chunk, and what its past and its future see of it.
+
+    Blocks of one token are merged with their neighbours, level by level, until the chunk is one
+    block. Its queries are kept as the block's start sees them, its keys as its end does.
+
+    Decays of blocks are summed as logarithms: a token's own may be so near to 1 that float32 rounds
+    it by a fifth of what it forgets, and a product of them would be off by as much.
+
+    Args:
+        q: (..., C, D).
+        k: (..., C, D).
+        steps: log decay of the state before each token, (..., C, D).
+
+    Returns:
+        The weights, (..., C, C), zero for later keys; queries decayed since the chunk's start and
+        keys decayed until its end, (..., C, D); the log decay over all of it, (..., D).
+    """
+    weights = (q * k).sum(dim=-1)[..., None, None]  # (..., blocks, 1, 1)
+    q, k = (q * steps.exp()).unsqueeze(-2), k.unsqueeze(-2)  # (..., blocks, tokens, D)
+    while steps.shape[-2] > 1:
+        (q_1, q_2), (k_1, k_2), (upper, lower) = (_neighbours(x, -3) for x in (q, k, weights))
+        steps_1, steps_2 = _neighbours(steps, -2)
+        across = q_2 @ k_1.transpose(-2, -1)
+        upper = torch.cat((upper, torch.zeros_like(upper)), dim=-1)
+        weights = torch.cat((upper, torch.cat((across, lower), dim=-1)), dim=-2)
+        q = torch.cat((q_1, q_2 * steps_1.exp().unsqueeze(-2)), dim=-2)
+        k = torch.cat((k_1 * steps_2.exp().unsqueeze(-2), k_2), dim=-2)
+        steps = steps_1 + steps_2
+    return weights.squeeze(-3), q.squeeze(-3), k.squeeze(-3), steps.squeeze(-2)
+
+
+def _neighbours(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Blocks 0, 2, 4, ... and blocks 1, 3, 5, ... of an axis."""
+    first, second = torch.unflatten(x, dim, (-1, 2)).unbind(dim)
+    return first, second
+
+
+def channel_chunked_flops(shape: CallShape) -> int:
+    """What `channel_decayed_attention` executes: whole chunks, with the pairs within them."""
+    if shape.query_len == 1:
+        return decayed_flops(shape)
+    size = chunk_size(shape.query_len)
+    tokens = shape.batch_size * shape.num_heads * padded_len(shape.query_len, size)
+    # A merge of two blocks of s tokens writes out s x s pairs: (C - 1) / 2 per token in all.
+    scores = tokens * (size - 1) * shape.head_dim
+    mix = 2 * tokens * size * shape.value_dim
+    return scores + mix + 4 * tokens * shape.head_dim * shape.value_dim

@@ -1,0 +1,139 @@
+"""Attention that forgets, with one decay per head and token.
+
+    S_t = exp(g_t) S_{t-1} + k_t v_t^T        out_t = S_t^T q_t        g_t <= 0
+
+Written out, query i gives key j <= i the weight exp(g_{j+1} + ... + g_i) q_i . k_j. Tokens are
+taken in chunks: pairs within a chunk are written out, earlier chunks come in by the state before
+them. Only sums of decays between a key and a later query are exponentiated: exp(-(g_1 + ... + g_j))
+alone would overflow.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..base import CallShape
+
+CHUNK = 64
+"""Tokens of a chunk: its pairs then take as much memory as the state before it, for D = 64."""
+
+
+def in_chunks(x: Tensor, size: int, dim: int) -> Tensor:
+    """Split the axis ``dim``, counted from the end, in chunks; zeros fill the last one.
+
+    A key and a value of zeros write nothing, and a log decay of zero forgets nothing.
+    """
+    missing = -x.shape[dim] % size
+    if missing:
+        x = functional.pad(x, (0, 0) * (-1 - dim) + (0, missing))
+    return torch.unflatten(x, dim, (-1, size))
+
+
+def chunk_decays(
+    log_decay: Tensor, length: int, size: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What is left of things over the tokens of a chunk.
+
+    Sums are float64: after a token that erases the state, differences of float32 sums have lost
+    the digits of what little the following ones forget.
+
+    Args:
+        log_decay: (B, H, N); N may be 1 for a decay that never changes.
+        length: N.
+        size: C, tokens of a chunk.
+        dtype: of the results.
+
+    Returns:
+        From the chunk's start to each token, exp(g_1 + ... + g_i), (B, H, n, C, 1); from each token
+        to its end, exp(g_{j+1} + ... + g_C), of the same shape; and from token j to token i,
+        exp(g_{j+1} + ... + g_i), zero for a later j, (B, H, n, C, C) or for a decay that never
+        changes (B, H, 1, C, C).
+    """
+    steps = in_chunks(log_decay.expand(-1, -1, length), size, -1)  # (B, H, n, C)
+    total = steps.double().cumsum(dim=-1)
+    from_start = total.exp().to(dtype).unsqueeze(-1)
+    to_end = (total[..., -1:] - total).exp().to(dtype).unsqueeze(-1)
+    if log_decay.shape[-1] != length:
+        total = total[:, :, :1]
+    between = (total.unsqueeze(-1) - total.unsqueeze(-2)).to(dtype)
+    later = torch.ones(size, size, dtype=torch.bool, device=log_decay.device).triu(1)
+    # Hidden first: what a later key would weigh may be infinite, and its gradient not a number.
+    return from_start, to_end, between.masked_fill(later, -torch.inf).exp()
+
+
+def states_before(decay: Tensor, updates: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """The state before each chunk and the one after the last, by pairs of neighbours.
+
+    Two neighbouring chunks are one chunk whose decay is the product of theirs, so a sequence of
+    them is solved by solving one half as long: all in parallel, in 2 n steps' work.
+
+    Args:
+        decay: what a chunk leaves of the state, (B, H, n, D, 1); B and D may be 1.
+        updates: what a chunk adds to it, (B, H, n, D, E).
+        state: before the first chunk, (B, H, D, E).
+    """
+    num_chunks = updates.shape[2]
+    if num_chunks == 1:
+        after = torch.addcmul(updates[:, :, 0], decay[:, :, 0], state)
+        return state.unsqueeze(2), after
+    if num_chunks % 2:
+        before, last = states_before(decay[:, :, :-1], updates[:, :, :-1], state)
+        after = torch.addcmul(updates[:, :, -1], decay[:, :, -1], last)
+        return torch.cat((before, last.unsqueeze(2)), dim=2), after
+    decay_1, decay_2 = decay[:, :, ::2], decay[:, :, 1::2]
+    updates_1, updates_2 = updates[:, :, ::2], updates[:, :, 1::2]
+    pairs = torch.addcmul(updates_2, decay_2, updates_1)
+    before, after = states_before(decay_1 * decay_2, pairs, state)
+    between = torch.addcmul(updates_1, decay_1, before)
+    return torch.stack((before, between), dim=3).flatten(2, 3), after
+
+
+def decayed_attention(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Query i sees ``state`` and then the keys 0..i, through the decays between.
+
+    Args:
+        q: (B, H, N, D).
+        k: (B, H, N, D).
+        v: (B, H, N, E).
+        log_decay: (B, H, N); B may be 1, and N may be 1 for a decay that never changes.
+        state: (B, H, D, E).
+
+    Returns:
+        The output, (B, H, N, E), and the state after the last token.
+    """
+    length = q.shape[2]
+    if length == 1:  # decoding: the recurrence as it stands
+        state = state * log_decay.exp().to(q.dtype).unsqueeze(-1) + k.transpose(-2, -1) @ v
+        return q @ state, state
+    size = min(CHUNK, length)
+    q, k, v = (in_chunks(x, size, -2) for x in (q, k, v))  # (B, H, n, C, ...)
+    from_start, to_end, between = chunk_decays(log_decay, length, size, q.dtype)
+    updates = (k * to_end).transpose(-2, -1) @ v  # (B, H, n, D, E)
+    before, after = states_before(from_start[..., -1:, :], updates, state)
+    weights = (q @ k.transpose(-2, -1)) * between  # (B, H, n, C, C)
+    out = weights @ v + (q * from_start) @ before
+    return out.flatten(2, 3)[:, :, :length], after
+
+
+def decayed_flops(shape: CallShape) -> int:
+    """Keys meet values, k v^T, and queries read, S^T q, for each token."""
+    return 4 * shape.num_tokens * shape.head_dim * shape.value_dim
+
+
+def chunked_flops(shape: CallShape) -> int:
+    """What `decayed_attention` executes: whole chunks, with the hidden pairs within them."""
+    if shape.query_len == 1:
+        return decayed_flops(shape)
+    size = min(CHUNK, shape.query_len)
+    tokens = shape.batch_size * shape.num_heads * padded_len(shape.query_len, size)
+    within = 2 * tokens * size * (shape.head_dim + shape.value_dim)
+    return within + 4 * tokens * shape.head_dim * shape.value_dim
+
+
+def padded_len(length: int, size: int) -> int:
+    """The length of whole chunks that hold ``length`` tokens."""
+    return -(-length // size) * size

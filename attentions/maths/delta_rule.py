@@ -1,0 +1,133 @@
+"""The delta rule: before a value is written under a key, what is stored there is taken away.
+
+    S'_t = exp(g_t) S_{t-1}
+    u_t  = beta_t (v_t - S'_t^T k_t)
+    S_t  = S'_t + k_t u_t^T        out_t = S_t^T q_t        g_t <= 0
+
+That is decayed attention over the values u. Within a chunk that finds the state S_0,
+
+    u_i + beta_i sum_{j<i} D_ij (k_i . k_j) u_j = beta_i (v_i - D_i S_0^T k_i)
+
+with D_ij = exp(g_{j+1} + ... + g_i) and D_i = exp(g_1 + ... + g_i): a triangular system
+(I + A) U = beta (V - D K S_0) whose inverse T knows no state. So T is taken of all chunks at once
+(the UT transform: Yang et al., 2024, arXiv:2406.06484; with decays Yang et al., 2025,
+arXiv:2412.06464), and chunk after chunk is left U = T beta V - (T beta D K) S_0 and the next state.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..base import CallShape
+from .decay import chunk_decays, in_chunks, padded_len
+from .unit_triangular import unit_triangular_inverse, unit_triangular_inverse_flops
+
+CHUNK = 64
+"""Tokens of a chunk; a power of two. Its system costs their square per token, the rest less."""
+
+LENGTH_EPS = 1e-6
+"""Added to a squared length, as in the authors' code: shorter vectors than 1e-3 stay shorter than
+1, zero stays zero, and no gradient grows more than a thousandfold."""
+
+
+def unit_length(x: Tensor) -> Tensor:
+    """Divide by the length over the last axis, x / ||x||."""
+    return x * (x.square().sum(dim=-1, keepdim=True) + LENGTH_EPS).rsqrt()
+
+
+def chunk_size(length: int) -> int:
+    """CHUNK, or the least power of two that holds fewer tokens."""
+    return int(min(CHUNK, 1 << (length - 1).bit_length()))
+
+
+def delta_rule(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Run the recurrence from ``state`` over the tokens, chunk by chunk.
+
+    Args:
+        q: (B, H, N, D).
+        k: (B, H, N, D).
+        v: (B, H, N, E).
+        beta: (B, H, N); B may be 1, and N may be 1 if it never changes.
+        log_decay: as beta.
+        state: (B, H, D, E).
+
+    Returns:
+        The output, (B, H, N, E), and the state after the last token.
+    """
+    length = q.shape[2]
+    if length == 1:
+        return _one_token(q, k, v, beta, log_decay, state)
+    size = chunk_size(length)
+    q, k, v = (in_chunks(x, size, -2) for x in (q, k, v))  # (B, H, n, C, ...)
+    beta = in_chunks(beta.to(q.dtype).expand(-1, -1, length), size, -1).unsqueeze(-1)
+    from_start, to_end, between = chunk_decays(log_decay, length, size, q.dtype)
+    written, erased = _solve(k, v, beta, from_start, between)
+    keys = (k * to_end).transpose(-2, -1)
+
+    states, updates = [], []
+    last = from_start[..., -1:, :]
+    for w, e, key, left in zip(*(x.unbind(2) for x in (written, erased, keys, last)), strict=True):
+        states.append(state)
+        updates.append(w - e @ state)  # U of one chunk, (B, H, C, E)
+        state = left * state + key @ updates[-1]
+
+    weights = (q @ k.transpose(-2, -1)) * between
+    out = weights @ torch.stack(updates, dim=2) + (q * from_start) @ torch.stack(states, dim=2)
+    return out.flatten(2, 3)[:, :, :length], state
+
+
+def _one_token(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The recurrence as it stands, for decoding."""
+    state = state * log_decay.to(q.dtype).exp().unsqueeze(-1)
+    new = beta.to(q.dtype).unsqueeze(-1) * (v - k @ state)
+    state = state + k.transpose(-2, -1) @ new
+    return q @ state, state
+
+
+def _solve(
+    k: Tensor, v: Tensor, beta: Tensor, from_start: Tensor, between: Tensor
+) -> tuple[Tensor, Tensor]:
+    """T beta V and T beta D K of every chunk, (B, H, n, C, E) and (B, H, n, C, D)."""
+    system = (beta * (k @ k.transpose(-2, -1)) * between).tril(-1)
+    right = beta * torch.cat((v, k * from_start), dim=-1)
+    solved = unit_triangular_inverse(system) @ right
+    written, erased = solved.split((v.shape[-1], k.shape[-1]), dim=-1)
+    return written, erased
+
+
+def reference_delta_rule(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor
+) -> Tensor:
+    """`delta_rule` from an empty state: all N x N pairs, and a solver for one system of all."""
+    length = q.shape[2]
+    beta, log_decay = (x.to(q.dtype).expand(-1, q.shape[1], length) for x in (beta, log_decay))
+    total = log_decay.cumsum(dim=-1)
+    decay = (total[..., :, None] - total[..., None, :]).tril().exp().tril()
+    system = (beta[..., None] * (k @ k.transpose(-2, -1)) * decay).tril(-1)
+    system = system + torch.eye(length, dtype=q.dtype, device=q.device)
+    values = torch.linalg.solve_triangular(system, beta[..., None] * v, upper=False)
+    out: Tensor = (q @ k.transpose(-2, -1) * decay) @ values
+    return out
+
+
+def delta_flops(shape: CallShape) -> int:
+    """A read of the state under the key, a write, and a read under the query, for each token."""
+    return 6 * shape.num_tokens * shape.head_dim * shape.value_dim
+
+
+def delta_chunked_flops(shape: CallShape) -> int:
+    """What `delta_rule` executes: whole chunks, with their hidden pairs and their systems."""
+    if shape.query_len == 1:
+        return delta_flops(shape)
+    size = chunk_size(shape.query_len)
+    tokens = shape.batch_size * shape.num_heads * padded_len(shape.query_len, size)
+    scores = 2 * 2 * tokens * size * shape.head_dim
+    inverse = unit_triangular_inverse_flops(tokens // size, size)
+    solve = 2 * tokens * size * (shape.head_dim + shape.value_dim)
+    mix = 2 * tokens * size * shape.value_dim
+    return scores + inverse + solve + mix + 6 * tokens * shape.head_dim * shape.value_dim

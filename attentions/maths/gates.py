@@ -1,0 +1,82 @@
+"""Gates: extra inputs per token, such as a decay, passed by keyword or computed by a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..precision import widen
+
+ERASED = -1e4
+"""A log decay that leaves nothing, in float64 as well. Minus infinity would not do: sums between
+two tokens are differences, and infinity less itself is not a number."""
+
+RATES = (1.0, 16.0)
+STEPS = (1e-3, 1e-1)
+"""Where Mamba-2 draws the rate and the step of a head's decay, exp(-rate * step) per token."""
+
+
+def token_gate(mechanism: str, argument: str, given: Tensor, sizes: Sequence[int]) -> Tensor:
+    """A gate of the wanted sizes, (B, H, N) or (B, H, N, D), in float32 if it is half.
+
+    Raises:
+        ValueError: other sizes, or not a floating-point tensor.
+    """
+    if not isinstance(given, Tensor):
+        raise ValueError(
+            f"{mechanism}: {argument} is of type {type(given).__name__}; a floating-point tensor "
+            f"of shape {tuple(sizes)} is needed."
+        )
+    if tuple(given.shape) != tuple(sizes) or not given.is_floating_point():
+        raise ValueError(
+            f"{mechanism}: {argument} is {given.dtype} of shape {tuple(given.shape)}; a "
+            f"floating-point tensor of shape {tuple(sizes)} is needed."
+        )
+    return widen(given)
+
+
+def log_decay_gate(mechanism: str, given: Tensor, sizes: Sequence[int]) -> Tensor:
+    """``log_decay`` as `token_gate` has it; minus infinity becomes a number that also erases."""
+    return token_gate(mechanism, "log_decay", given, sizes).clamp(min=ERASED)
+
+
+def hide_steps(gate: Tensor, key_mask: Tensor | None) -> Tensor:
+    """Set a gate to zero at hidden keys, so that nothing is forgotten or written there.
+
+    (B, H, N) or (B, H, N, D), of which B, H and N may be 1.
+    """
+    if key_mask is None:
+        return gate
+    kept = key_mask[:, None] if gate.dim() == 3 else key_mask[:, None, :, None]
+    return torch.where(kept, gate, gate.new_zeros(()))
+
+
+def spread(bounds: tuple[float, float], count: int) -> Tensor:
+    """``count`` numbers between two, evenly spaced on a logarithmic scale, (count,)."""
+    low, high = bounds
+    places = (torch.arange(count) + 0.5) / count
+    return low * (high / low) ** places
+
+
+class SelectiveDecay(nn.Module):
+    """A decay that the data choose, with Mamba-2's parameters: g = -exp(log_rate) * step.
+
+        step = softplus(x + step_bias)
+
+    Mamba-2 draws rates evenly and steps log-evenly from their ranges. Here both are log-evenly
+    spaced over the heads, slow heads first, so that nothing is left to chance.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.log_rate = nn.Parameter(spread(RATES, num_heads).log())
+        # The inverse of softplus.
+        self.step_bias = nn.Parameter(torch.expm1(spread(STEPS, num_heads)).log())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Step and log decay, both (B, H, N), in float32 for half x of (B, N, H)."""
+        step = functional.softplus(widen(x) + widen(self.step_bias)).transpose(1, 2)
+        return step, step * -widen(self.log_rate).exp()[:, None]

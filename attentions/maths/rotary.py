@@ -1,0 +1,91 @@
+"""Two-dimensional rotary position encoding, as NaLaFormer uses it.
+
+Rotating by an angle is multiplying by a complex number of length 1, so two adjacent channels
+(x0, x1) are taken as x0 + i x1.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from ..checks import flag
+
+_BASE = 10_000.0
+
+# Not `dtype.to_complex()`, which stops torch.compile.
+_COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+
+
+def rope_if_it_fits(mechanism: str, rope: bool, head_dim: int) -> bool:
+    """Whether a mechanism turns its heads, as its argument ``rope`` says.
+
+    Raises:
+        ValueError: ``rope`` is neither true nor false, or heads of this width cannot be turned.
+    """
+    if flag(mechanism, "rope", rope) and head_dim % 4:
+        raise ValueError(
+            f"{mechanism}: head_dim is {head_dim}; a multiple of 4 is needed with rope=True, which "
+            "turns pairs of channels by row and by column."
+        )
+    return rope
+
+
+def turns(grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One unit complex number per token and pair of channels: (N, dim / 2).
+
+    There are dim / 4 frequencies, from 1 down to 1/10000, both included. The first half of the
+    channels turns with the row, the second with the column. Angles are taken in float64: their
+    rounding would grow with the position.
+
+    Args:
+        grid: (rows, columns), tokens row by row.
+        dim: channels, a multiple of 4.
+        dtype: the real dtype of the features to rotate.
+        device: where they are.
+    """
+    # What a compiler traces is no table, and must not be kept for later calls.
+    make = _make_turns if torch.compiler.is_compiling() else _kept_turns
+    return make(grid, dim, dtype, device)
+
+
+def _make_turns(
+    grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    # A table first made under inference mode would be of no use to a later backward pass.
+    with torch.inference_mode(False):
+        frequency = _BASE ** -torch.linspace(0, 1, dim // 4, dtype=torch.float64)
+        rows, columns = (torch.arange(size, dtype=torch.float64) for size in grid)
+        by_row = (rows[:, None, None] * frequency).expand(*grid, -1)
+        by_column = (columns[None, :, None] * frequency).expand(*grid, -1)
+        angle = torch.cat((by_row, by_column), dim=-1).flatten(0, 1)
+        return torch.polar(torch.ones_like(angle), angle).to(device, _COMPLEX[dtype])
+
+
+_kept_turns = functools.lru_cache(maxsize=8)(_make_turns)
+
+
+def rotate(phi: Tensor, grid: tuple[int, int], dim: int) -> Tensor:
+    """Rotate each block of ``dim`` channels by its token's place: (..., N, F) -> (..., N, F)."""
+    turn = turns(grid, dim, phi.dtype, phi.device)
+    pairs = torch.view_as_complex(
+        torch.unflatten(phi, -1, (-1, dim // 2, 2))
+    )  # (..., N, F/dim, dim/2)
+    return torch.view_as_real(pairs * turn[:, None, :]).flatten(-3)
+
+
+def reference_rotate(phi: Tensor, grid: tuple[int, int], dim: int) -> Tensor:
+    """What `rotate` computes, in sines and cosines of each channel's own angle."""
+    token = torch.arange(grid[0] * grid[1], dtype=phi.dtype, device=phi.device)
+    row, column = token.div(grid[1], rounding_mode="floor"), token.remainder(grid[1])
+    steps = max(dim // 4 - 1, 1)
+    rotated = []
+    for channel in range(0, phi.shape[-1], 2):
+        pair = channel % dim // 2
+        frequency = _BASE ** -(pair % (dim // 4) / steps)
+        angle = (row if pair < dim // 4 else column) * frequency
+        x0, x1 = phi[..., channel], phi[..., channel + 1]
+        rotated += [x0 * angle.cos() - x1 * angle.sin(), x1 * angle.cos() + x0 * angle.sin()]
+    return torch.stack(rotated, dim=-1)

@@ -1,0 +1,128 @@
+"""Grouped and multi-query attention: several query heads share one head of keys and values.
+
+Ainslie et al., 2023, arXiv:2305.13245, §2; one head for all: Shazeer, 2019, arXiv:1911.02150.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..base import Attention, CallShape, Geometry
+from ..checks import equal_lengths
+from ..inputs import check_heads
+from ..precision import widen
+
+
+def for_every_query_head(x: Tensor, num_heads: int) -> Tensor:
+    """(B, H_kv, M, D) -> (B, H, M, D): each head stands for H / H_kv query heads in a row."""
+    repeats = num_heads // x.shape[1]
+    if repeats == 1:
+        return x
+    # Gradients of the query heads add up, and may leave float16 on the way.
+    adds_up = x.dtype == torch.float16 and torch.is_grad_enabled() and x.requires_grad
+    wide = widen(x) if adds_up else x
+    return wide.unsqueeze(2).expand(-1, -1, repeats, -1, -1).flatten(1, 2).to(x.dtype)
+
+
+def with_own_heads(geometry: Geometry) -> Geometry:
+    """The same geometry with as many heads of keys and values as of queries."""
+    return replace(geometry, num_kv_heads=geometry.num_heads)
+
+
+class KeepsKeysAndValues(Attention):
+    """A core whose state holds keys and values themselves.
+
+    `step` takes fewer heads of them than of queries, so that the state holds the fewer.
+    """
+
+    @abstractmethod
+    def init_state(
+        self,
+        batch_size: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        num_kv_heads: int | None = None,
+    ) -> Any:
+        """An empty state for so many heads of keys and values; as the geometry has if None."""
+
+    def _check_step(self, q: Tensor, k: Tensor, v: Tensor) -> None:
+        """As many heads of keys and values as the state has, which refuses others."""
+        shared = k.shape[1] if isinstance(k, Tensor) and k.dim() == 4 else 0
+        fewer = shared if shared and self.geometry.num_heads % shared == 0 else None
+        dtypes = self.capabilities.dtypes
+        check_heads(self.name, self.geometry, dtypes, q, k, v, num_kv_heads=fewer)
+        equal_lengths(self.name, q, k, "a step")
+
+    def _empty_state_like(self, q: Tensor, k: Tensor) -> Any:
+        """Of as many heads of keys and values as were given."""
+        meta = torch.device("meta")
+        return self.init_state(q.shape[0], dtype=q.dtype, device=meta, num_kv_heads=k.shape[1])
+
+
+class SharedHeads(Attention):
+    """Any core, given fewer heads of keys and values than of queries.
+
+    What a core computes per query head it still computes per query head; memory and work shrink
+    only in the projections, and in a state that holds keys and values themselves.
+    """
+
+    def __init__(self, core: Attention, geometry: Geometry) -> None:
+        # The claims, and the name in messages, are the core's.
+        self.name, self.title, self.source = core.name, core.title, core.source  # type: ignore[misc]
+        self.capabilities = core.capabilities  # type: ignore[misc]
+        super().__init__(geometry)
+        self.core = core
+
+    def _check(self, k: Tensor, v: Tensor) -> None:
+        for what, x in (("k", k), ("v", v)):
+            if x.shape[1] != self.geometry.num_kv_heads:
+                raise ValueError(
+                    f"{self.name}: {what} has {x.shape[1]} heads; the geometry's num_kv_heads, "
+                    f"{self.geometry.num_kv_heads}, are needed."
+                )
+
+    def _share(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self._check(k, v)
+        num_heads = self.geometry.num_heads
+        return for_every_query_head(k, num_heads), for_every_query_head(v, num_heads)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, **extra: Any) -> Tensor:
+        """(B, H, N, D), (B, H_kv, M, D), (B, H_kv, M, E) -> (B, H, N, E)."""
+        out: Tensor = self.core(q, *self._share(k, v), **extra)
+        return out
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor, **extra: Any) -> Tensor | None:
+        """The core's, on heads that are written out."""
+        return self.core.reference(q, *self._share(k, v), **extra)
+
+    def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
+        """The core's empty state; of the shared heads where it holds keys and values."""
+        if isinstance(self.core, KeepsKeysAndValues):
+            shared = self.geometry.num_kv_heads
+            return self.core.init_state(batch_size, dtype=dtype, device=device, num_kv_heads=shared)
+        return self.core.init_state(batch_size, dtype=dtype, device=device)
+
+    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any, **extra: Any) -> tuple[Tensor, Any]:
+        """The core's step."""
+        if isinstance(self.core, KeepsKeysAndValues):
+            self._check(k, v)
+            return self.core.step(q, k, v, state, **extra)
+        return self.core.step(q, *self._share(k, v), state, **extra)
+
+    def flops(self, shape: CallShape) -> int:
+        """The core's."""
+        return self.core.flops(shape)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """The core's."""
+        return self.core.executed_flops(shape)
+
+    def decode_flops(self, shape: CallShape) -> int:
+        """The core's."""
+        return self.core.decode_flops(shape)

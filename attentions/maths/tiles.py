@@ -1,0 +1,93 @@
+"""Attention tile by tile: some queries meet some keys, and no N x M matrix is ever held.
+
+A backward pass that computes each tile again keeps memory linear in N both ways.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..base import CallShape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """How the pairs of a call are cut into tiles.
+
+    Attributes:
+        query_len: N.
+        key_len: M; N if causal.
+        size: the most queries and the most keys of a tile.
+        causal: whether pairs whose key is later than the query are hidden. Tiles of nothing but
+            such pairs are left out.
+    """
+
+    query_len: int
+    key_len: int
+    size: int
+    causal: bool
+
+    def rows(self) -> Iterator[slice]:
+        """Queries, chunk by chunk."""
+        for start in range(0, self.query_len, self.size):
+            yield slice(start, min(start + self.size, self.query_len))
+
+    def columns(self, rows: slice) -> Iterator[slice]:
+        """Keys that some of these queries may see, chunk by chunk."""
+        end = rows.stop if self.causal else self.key_len
+        for start in range(0, end, self.size):
+            yield slice(start, min(start + self.size, end))
+
+    def hidden(
+        self, rows: slice, columns: slice, allowed: Tensor | None, device: torch.device
+    ) -> Tensor | None:
+        """True for the pairs of a tile to hide, or None if there are none.
+
+        Args:
+            rows: of the tile.
+            columns: of the tile.
+            allowed: a mask for all pairs, broadcasting to (B, H, N, M), True keeps; causality
+                need not be in it.
+            device: where the tile is.
+        """
+        hidden = None
+        if self.causal and columns.stop > rows.start + 1:  # the diagonal cuts this tile
+            query, key = (
+                torch.arange(part.start, part.stop, device=device) for part in (rows, columns)
+            )
+            hidden = key > query[:, None]
+        if allowed is not None:
+            masked = ~_cut(_cut(allowed, -2, rows), -1, columns)
+            hidden = masked if hidden is None else hidden | masked
+        return hidden
+
+
+def _cut(mask: Tensor, axis: int, part: slice) -> Tensor:
+    """A part of an axis, unless it is one that broadcasts."""
+    if mask.dim() < -axis or mask.shape[axis] == 1:
+        return mask
+    return mask.narrow(axis, part.start, part.stop - part.start)
+
+
+def scaled(x: Tensor) -> Tensor:
+    """Divide by sqrt(D): before the products, where large entries could overflow. Contiguous."""
+    return x.contiguous() * (1 / math.sqrt(x.shape[-1]))
+
+
+def tiled_flops(shape: CallShape, size: int) -> int:
+    """Scores and the mix of values for every pair of every tile, hidden ones included."""
+    tiling = Tiling(
+        query_len=shape.query_len, key_len=shape.key_len, size=size, causal=shape.causal
+    )
+    pairs: int = sum(
+        (rows.stop - rows.start) * (columns.stop - columns.start)
+        for rows in tiling.rows()
+        for columns in tiling.columns(rows)
+    )
+    heads = shape.batch_size * shape.num_heads
+    return 2 * heads * pairs * (shape.head_dim + shape.value_dim)

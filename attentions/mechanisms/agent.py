@@ -1,0 +1,297 @@
+"""Agent attention: a few agents, pooled from the queries, ask for all and are asked by all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .. import _official_landmarks as _official
+from .._by_heads import by_heads
+from .._engine_forms import official_layout
+from .._float16_layers import convolve, float16_in_float32, project
+from .._two_forms import ours_or_official
+from ..base import Attention, AttentionLayer, CallShape, Geometry
+from ..capabilities import Capabilities
+from ..checks import equal_lengths, fills_grid, flag, one_of, whole
+from ..maths.class_token import add_on_grid, grid_beside, reference_add_on_grid
+from ..maths.grid import depthwise, image_of, reference_depthwise, tokens_of
+from ..maths.heads import merge_heads, split_heads
+from ..precision import in_wide_precision, widen
+from ..registry import register_attention
+
+_SOURCE = "Han et al., 2023, arXiv:2312.08874"
+_TABLE_SIZE = 7
+"""Sides of the position tables that are stretched to the grid, as in the authors' code."""
+_BIAS_SPREAD = 0.02
+_OF_KEYS = ("an_bias", "ah_bias", "aw_bias", "ac_bias")
+_OF_QUERIES = ("na_bias", "ha_bias", "wa_bias", "ca_bias")
+"""What B1 and B2 are made of: a table, by row, by column, and that of a class token."""
+_DWC_SIZE = 3
+
+
+@register_attention(
+    "agent",
+    title="Agent attention",
+    source=_SOURCE,
+    family="low_rank",
+    capabilities=Capabilities(needs_grid=True, position_free=False),
+)
+class Agent(Attention):
+    """softmax(q a^T / sqrt(D) + B2) (softmax(a k^T / sqrt(D) + B1) v), a pooled from q.
+
+    The agents a are means of q over p x p patches of the grid. The biases are learned, per head
+    and agent, as functions of the place of the token: a 7 x 7 table stretched over the grid, a
+    column of rows and a row of columns, all added. They start small.
+
+    Hazards:
+        - The agents are patches of one grid: on another grid the same weights mean other places.
+
+    Differences:
+        - The authors' biases belong to one fixed window; here they are stretched over any grid of
+          the geometry.
+
+    Args:
+        geometry: the shape to build for.
+        num_agents: p^2, a square number; 49 as in the authors' DeiT.
+        bias: whether there are B1 and B2.
+        class_token: whether the first token is not on the grid: it is in no agent, and has biases
+            of its own. All others then fill a square, and the geometry's grid is not used.
+        implementation: ``"auto"``, or ``"official"``: the authors' operators, to compare speeds.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        num_agents: int = 49,
+        bias: bool = True,
+        class_token: bool = False,
+        implementation: str = "auto",
+    ) -> None:
+        super().__init__(geometry)
+        self.implementation = ours_or_official(self.name, implementation)
+        if implementation == "official":
+            official_layout(self, "bnhd")
+        self.side = math.isqrt(whole(self.name, "num_agents", num_agents, 1))
+        if self.side**2 != num_agents:
+            raise ValueError(
+                f"{self.name}: num_agents is {num_agents}; a square number is needed, as agents "
+                "are pooled from patches of the grid."
+            )
+        self.num_agents = num_agents
+        self.bias = flag(self.name, "bias", bias)
+        self.num_beside = 1 if flag(self.name, "class_token", class_token) else 0
+        self.grid = grid_beside(self.name, geometry, class_token=class_token)
+        if bias:
+            heads, (rows, columns) = geometry.num_heads, self.grid
+            table = (heads, num_agents, _TABLE_SIZE, _TABLE_SIZE)
+            self.an_bias, self.na_bias = _small(*table), _small(*table)
+            self.ah_bias = _small(heads, num_agents, rows, 1)
+            self.aw_bias = _small(heads, num_agents, 1, columns)
+            self.ha_bias = _small(heads, rows, 1, num_agents)
+            self.wa_bias = _small(heads, 1, columns, num_agents)
+            if class_token:
+                self.ac_bias = _small(heads, num_agents, 1)
+                self.ca_bias = _small(heads, 1, num_agents)
+
+    @in_wide_precision
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
+        equal_lengths(self.name, q, k, "pooling agents for a grid")
+        fills_grid(self.name, q.shape[-2] - self.num_beside, self.grid)
+        if self.implementation == "official":
+            return self._official(q, k, v)
+        biases = self._biases(q, _OF_KEYS) + self._biases(q, _OF_QUERIES) if self.bias else ()
+        return by_heads(
+            self._mix, q, k, v, num_features=self.num_agents, weights=biases, large_operators=True
+        )
+
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor, *biases: Tensor) -> Tensor:
+        """The same for some heads, and what their biases are made of: of keys, then of queries."""
+        agents = self._agents(q) / math.sqrt(q.shape[-1])  # (B, H, a, D)
+        from_keys, from_agents = agents @ k.transpose(-2, -1), q @ agents.transpose(-2, -1)
+        if biases:
+            half = len(biases) // 2
+            from_keys = from_keys + self._key_bias(*biases[:half])
+            from_agents = from_agents + self._query_bias(*biases[half:])
+        return from_agents.softmax(dim=-1) @ (from_keys.softmax(dim=-1) @ v)
+
+    def _biases(self, q: Tensor, names: Sequence[str]) -> tuple[Tensor, ...]:
+        """Parameters as wide as q: a table, a column, a row, and that of a class token."""
+        found = (getattr(self, name) for name in names[: 3 + self.num_beside])
+        return tuple(widen(parameter).to(q.dtype) for parameter in found)
+
+    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        biases = None
+        if self.bias:
+            biases = (
+                self._official_bias(q, _OF_KEYS, of_queries=False),
+                self._official_bias(q, _OF_QUERIES, of_queries=True),
+            )
+        return _official.agent(merge_heads(q), k, v, grid=self.grid, side=self.side, biases=biases)
+
+    def _official_bias(self, q: Tensor, names: Sequence[str], *, of_queries: bool) -> Tensor:
+        """B1 or B2 as the authors' code makes it."""
+        table, by_row, by_column, *beside = self._biases(q, names)
+        return _official.agent_bias(
+            table,
+            by_row,
+            by_column,
+            beside[0] if beside else None,
+            grid=self.grid,
+            batch_size=len(q),
+            of_queries=of_queries,
+        )
+
+    def _agents(self, q: Tensor) -> Tensor:
+        on_grid = image_of(q[..., self.num_beside :, :].flatten(0, 1), self.grid)
+        pooled = tokens_of(functional.adaptive_avg_pool2d(on_grid, self.side))
+        return torch.unflatten(pooled, 0, q.shape[:2])
+
+    def _key_bias(
+        self, table: Tensor, by_row: Tensor, by_column: Tensor, *beside: Tensor
+    ) -> Tensor:
+        """B1, (H, a, N)."""
+        bias = (self._stretched(table) + (by_row + by_column)).flatten(2)
+        return torch.cat((*beside, bias), dim=-1) if beside else bias
+
+    def _query_bias(
+        self, table: Tensor, by_row: Tensor, by_column: Tensor, *beside: Tensor
+    ) -> Tensor:
+        """B2, (H, N, a)."""
+        stretched = self._stretched(table).flatten(2).transpose(-2, -1)
+        bias = stretched + (by_row + by_column).flatten(1, 2)
+        return torch.cat((*beside, bias), dim=-2) if beside else bias
+
+    def _stretched(self, table: Tensor) -> Tensor:
+        return functional.interpolate(table, size=self.grid, mode="bilinear")
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Patch by patch, with stretching and both softmaxes written out."""
+        scale = math.sqrt(q.shape[-1])
+        image = torch.unflatten(q[..., self.num_beside :, :], 2, self.grid)
+        patches = [
+            image[:, :, top:bottom, left:right].mean(dim=(2, 3))
+            for top, bottom in _reference_bins(self.grid[0], self.side)
+            for left, right in _reference_bins(self.grid[1], self.side)
+        ]
+        agents = torch.stack(patches, dim=2)
+        from_keys = torch.einsum("bhad,bhnd->bhan", agents, k) / scale
+        from_agents = torch.einsum("bhnd,bhad->bhna", q, agents) / scale
+        if self.bias:
+            rows, columns = (
+                _reference_stretch(_TABLE_SIZE, size, q.dtype, q.device) for size in self.grid
+            )
+            stretch = "rs,hast,ct->harc"
+            bias = torch.einsum(stretch, rows, self.an_bias, columns) + self.ah_bias + self.aw_bias
+            key_bias = bias.flatten(2)
+            bias = torch.einsum(stretch, rows, self.na_bias, columns).permute(0, 2, 3, 1)
+            query_bias = (bias + self.ha_bias + self.wa_bias).flatten(1, 2)
+            if self.num_beside:
+                key_bias = torch.cat((self.ac_bias, key_bias), dim=2)
+                query_bias = torch.cat((self.ca_bias, query_bias), dim=1)
+            from_keys, from_agents = from_keys + key_bias, from_agents + query_bias
+        shares = [(s - s.amax(-1, keepdim=True)).exp() for s in (from_keys, from_agents)]
+        keys, queries = (s / s.sum(dim=-1, keepdim=True) for s in shares)
+        return queries @ keys @ v
+
+    def flops(self, shape: CallShape) -> int:
+        """Agents meet keys and values; queries meet agents and what they gathered."""
+        per_token = 2 * self.num_agents * (shape.head_dim + shape.value_dim)
+        return per_token * (shape.num_tokens + shape.num_keys)
+
+
+def _small(*sizes: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(sizes), std=_BIAS_SPREAD))
+
+
+def _reference_bins(size: int, count: int) -> list[tuple[int, int]]:
+    """Where the patches of an adaptive pooling begin and end; they may overlap."""
+    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+
+
+def _reference_stretch(
+    size: int, new_size: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Shares of old places in new ones, by linear interpolation between centres: (new, old)."""
+    place = (torch.arange(new_size, dtype=dtype, device=device) + 0.5) * size / new_size - 0.5
+    place = place.clamp(0, size - 1)
+    old = torch.arange(size, dtype=dtype, device=device)
+    return (1 - (place[:, None] - old).abs()).clamp(min=0)
+
+
+@register_attention(
+    "agent_layer",
+    title="Agent attention layer",
+    source=_SOURCE,
+    family="low_rank",
+    capabilities=Capabilities(
+        needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
+    ),
+)
+class AgentLayer(AttentionLayer):
+    """Agent attention with its projections and a 3 x 3 depthwise convolution of v.
+
+        out = proj(agent(q, k, v) + dwc(v))
+
+    Hazards:
+        - Those of its core, `agent`.
+
+    Differences:
+        - The authors' DeiT has a class token, which is not on the grid: ``class_token``.
+
+    Args:
+        geometry: the shape to build for; value_dim must be head_dim.
+        num_agents: as for `Agent`.
+        bias: as for `Agent`.
+        class_token: as for `Agent`; the convolution leaves the first token as it is.
+        qkv_bias: whether qkv has a bias.
+        implementation: of the core, as for `Agent`.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        num_agents: int = 49,
+        bias: bool = True,
+        class_token: bool = False,
+        qkv_bias: bool = True,
+        implementation: str = "auto",
+    ) -> None:
+        super().__init__(geometry)
+        one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
+        flag(self.name, "qkv_bias", qkv_bias)
+        channels = geometry.embed_dim
+        self.core = Agent(geometry, num_agents, bias, class_token, implementation)
+        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
+        self.dwc = depthwise(channels, _DWC_SIZE)
+        self.proj = nn.Linear(channels, channels)
+
+    @float16_in_float32
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        fills_grid(self.name, x.shape[1] - self.core.num_beside, self.core.grid)
+        q, k, v = project(x, self.qkv).chunk(3, dim=-1)
+        mixed = merge_heads(self.core(*(self._split(part) for part in (q, k, v))))
+        local = convolve(v[:, self.core.num_beside :], self.dwc, self.core.grid)
+        return project(add_on_grid(mixed, local), self.proj)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return split_heads(x, self.geometry.num_heads)
+
+    def reference(self, x: Tensor) -> Tensor:
+        """Around the core's reference, with the convolution written out."""
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        mixed = merge_heads(self.core.reference(*(self._split(part) for part in (q, k, v))))
+        local = reference_depthwise(v[:, self.core.num_beside :], self.dwc, self.core.grid)
+        return self.proj(reference_add_on_grid(mixed, local))  # type: ignore[no-any-return]
+
+    def flops(self, shape: CallShape) -> int:
+        """Projections, depthwise convolution and the core."""
+        channels, tokens = shape.num_heads * shape.head_dim, shape.batch_size * shape.query_len
+        on_grid = shape.batch_size * (shape.query_len - self.core.num_beside)
+        own = 8 * tokens * channels**2 + 2 * on_grid * channels * _DWC_SIZE**2
+        return own + self.core.flops(shape)

@@ -1,0 +1,215 @@
+"""Linformer: keys and values are projected along the tokens, to a fixed number of rows."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .. import _official_landmarks as _official
+from .._ordinary import is_ordinary
+from .._saturation import in_wide_precision_within_range, wide_linear, within_range
+from .._token_products import mix_tokens
+from .._two_forms import ours_or_official
+from ..base import Attention, AttentionLayer, CallShape, Geometry
+from ..capabilities import Capabilities
+from ..checks import equal_lengths, flag, one_of, whole
+from ..maths.heads import merge_heads, split_heads
+from ..precision import widen, without_autocast
+from ..registry import register_attention
+
+_SOURCE = "Wang et al., 2020, arXiv:2006.04768"
+
+
+@register_attention(
+    "linformer",
+    title="Linformer",
+    source=_SOURCE,
+    family="low_rank",
+    capabilities=Capabilities(
+        position_free=False,
+        memory_layout="bnhd",
+        exports=frozenset({"bidirectional"}),
+    ),
+)
+class Linformer(Attention):
+    """softmax(q (E^T k)^T / sqrt(D)) (F^T v) with learned N x P matrices E and F.
+
+    All heads share them; they are what the paper writes as E and F, transposed. As each row stands
+    for a position, there is a greatest length, geometry.seq_len; shorter sequences use the first
+    rows. Every projected row mixes all tokens, so there is no causal form.
+
+    There is no official PyTorch code. Starting values are those of the common third-party code,
+    uniform within 1 / sqrt(P).
+
+    Hazards:
+        - A sequence longer than geometry.seq_len is refused: the projections have no rows for it.
+        - Projected rows mix all tokens, so padding cannot be hidden and there is no causal form.
+
+    Differences:
+        - There is no official PyTorch code; ours follows the paper and takes the starting values of
+          lucidrains/linformer.
+        - In that code ``share_kv`` shares the projections of channels as well, in the paper those
+          of tokens only: see `linformer_layer`.
+
+    Args:
+        geometry: the shape to build for; seq_len is the greatest length.
+        projected_len: P, whatever the length; 256 is among the paper's settings.
+        share_kv: one matrix for keys and values, E = F, the paper's key-value sharing.
+        implementation: ``"auto"``, or ``"official"``: the third-party code's operators.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        projected_len: int = 256,
+        share_kv: bool = False,
+        implementation: str = "auto",
+    ) -> None:
+        super().__init__(geometry)
+        self.implementation = ours_or_official(self.name, implementation)
+        self.projected_len = whole(self.name, "projected_len", projected_len, 1)
+        self.proj_k = self._drawn()
+        self.proj_v = None if flag(self.name, "share_kv", share_kv) else self._drawn()
+
+    def _drawn(self) -> nn.Parameter:
+        bound = 1 / math.sqrt(self.projected_len)
+        sizes = (self.geometry.seq_len, self.projected_len)
+        return nn.Parameter(torch.empty(sizes).uniform_(-bound, bound))
+
+    @in_wide_precision_within_range
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
+        equal_lengths(self.name, q, k, "a projection along the tokens")
+        of_keys, of_values = (self._rows(p, k) for p in self._pair())
+        tokens_k, tokens_v = merge_heads(k), merge_heads(v)
+        if self.implementation == "official":
+            return _official.linformer(q, tokens_k, tokens_v, of_keys, of_values)
+        # One product for all heads: the rows are theirs together.
+        keys, values = (
+            split_heads(mix_tokens(rows, tokens), q.shape[1])
+            for rows, tokens in ((of_keys, tokens_k), (of_values, tokens_v))
+        )
+        return _softmax_mix(q, keys, values)
+
+    def _pair(self) -> tuple[Tensor, Tensor]:
+        return self.proj_k, self.proj_k if self.proj_v is None else self.proj_v
+
+    def _rows(self, projection: Tensor, k: Tensor) -> Tensor:
+        """The rows of the tokens that are there: (N, P)."""
+        seq_len = k.shape[-2]
+        if seq_len > self.geometry.seq_len:
+            raise ValueError(
+                f"{self.name}: {seq_len} tokens were given; it was built for "
+                f"{self.geometry.seq_len} at most, as each has its own row in the projection."
+            )
+        return widen(projection)[:seq_len].to(k.dtype)
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Row by row of the projections, and the softmax written out."""
+        seq_len = q.shape[-2]
+        keys, values = (
+            torch.einsum("np,bhnd->bhpd", p[:seq_len].to(x.dtype), x)
+            for p, x in zip(self._pair(), (k, v), strict=True)
+        )
+        scores = torch.einsum("bhnd,bhpd->bhnp", q, keys) / math.sqrt(q.shape[-1])
+        weights = (scores - scores.amax(dim=-1, keepdim=True)).exp()
+        return weights / weights.sum(dim=-1, keepdim=True) @ values
+
+    def flops(self, shape: CallShape) -> int:
+        """Both projections, scores and the mix of values."""
+        per_row = 2 * self.projected_len * (shape.head_dim + shape.value_dim)
+        return per_row * (shape.num_tokens + shape.num_keys)
+
+
+def _softmax_mix(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """softmax(q keys^T / sqrt(D)) values: (B, H, N, D), (B, H, P, D), (B, H, P, E).
+
+    On a processor fused, where no gradients are wanted: sums over all tokens make scores large, and
+    from scores of 2^24 on the gradients of torch's kernel are wrong.
+    """
+    wants_gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (q, keys, values))
+    if not wants_gradients and is_ordinary(q, keys, values):
+        return functional.scaled_dot_product_attention(q, keys, values)
+    scores = q @ (keys * q.shape[-1] ** -0.5).transpose(-2, -1)  # (B, H, N, P)
+    mixed: Tensor = scores.softmax(dim=-1) @ values
+    return mixed
+
+
+@register_attention(
+    "linformer_layer",
+    title="Linformer layer",
+    source=_SOURCE,
+    family="low_rank",
+    capabilities=Capabilities(
+        position_free=False,
+        heads_independent=False,
+        scopes=("layer",),
+        exports=frozenset({"bidirectional"}),
+    ),
+)
+class LinformerLayer(AttentionLayer):
+    """Linformer with its projections of channels, as in the common third-party code.
+
+        out = to_out(linformer(to_q(x), to_k(x), to_v(x)))
+
+    Products run in float32 for half inputs: projections along thousands of tokens have large sums.
+
+    Hazards:
+        - Those of its core, `linformer`.
+
+    Differences:
+        - The common third-party code's ``share_kv`` makes keys and values the same projection of
+          channels, too; here that is ``values_are_keys``.
+
+    Args:
+        geometry: the shape to build for; value_dim must be head_dim.
+        projected_len: as for `Linformer`.
+        share_kv: as for `Linformer`.
+        values_are_keys: to_v is to_k as well. The third-party code's ``share_kv`` does both at
+            once; in the paper key-value sharing is that of E and F alone.
+        implementation: of the core, as for `Linformer`.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        projected_len: int = 256,
+        share_kv: bool = False,
+        values_are_keys: bool = False,
+        implementation: str = "auto",
+    ) -> None:
+        super().__init__(geometry)
+        one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
+        channels = geometry.embed_dim
+        self.core = Linformer(geometry, projected_len, share_kv, implementation)
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(channels, channels, bias=False)
+        self.to_v = None
+        if not flag(self.name, "values_are_keys", values_are_keys):
+            self.to_v = nn.Linear(channels, channels, bias=False)
+        self.to_out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        with without_autocast(x.device.type):
+            tokens, heads = widen(x), self.geometry.num_heads
+            q, k = (split_heads(wide_linear(tokens, p), heads) for p in (self.to_q, self.to_k))
+            v = k if self.to_v is None else split_heads(wide_linear(tokens, self.to_v), heads)
+            return within_range(wide_linear(merge_heads(self.core(q, k, v)), self.to_out), x.dtype)
+
+    def reference(self, x: Tensor) -> Tensor:
+        """Around the core's reference."""
+        to_v = self.to_k if self.to_v is None else self.to_v
+        q, k, v = (
+            split_heads(part(x), self.geometry.num_heads) for part in (self.to_q, self.to_k, to_v)
+        )
+        return self.to_out(merge_heads(self.core.reference(q, k, v)))  # type: ignore[no-any-return]
+
+    def flops(self, shape: CallShape) -> int:
+        """Projections of channels, and the core."""
+        channels, tokens = shape.num_heads * shape.head_dim, shape.batch_size * shape.query_len
+        num_projections = 3 if self.to_v is None else 4
+        return 2 * num_projections * tokens * channels**2 + self.core.flops(shape)

@@ -1,0 +1,172 @@
+"""Softmax attention by torch's fused kernels: the reference of every table."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from .._sdpa import fused_softmax
+from ..base import CallShape, Geometry
+from ..capabilities import Capabilities
+from ..checks import equal_lengths, one_of
+from ..maths.cache import CachedSoftmax
+from ..maths.masks import allowed_pairs
+from ..registry import register_attention
+
+_TILE = 128
+"""Rows and columns of a fused kernel's tile, roughly: 32 to 512 are in use."""
+_BACKENDS = {
+    "math": SDPBackend.MATH,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+_NO_KERNEL = ("No available kernel", "No viable backend")
+"""How torch's refusals begin."""
+
+
+@register_attention(
+    "softmax",
+    title="Softmax (torch SDPA)",
+    source="Vaswani et al., 2017, arXiv:1706.03762",
+    family="exact",
+    capabilities=Capabilities(
+        causal=True,
+        cross=True,
+        recurrent=True,
+        masks=frozenset({"padding", "dense"}),
+        exact=True,
+        exports=frozenset({"bidirectional", "causal"}),
+    ),
+)
+class Softmax(CachedSoftmax):
+    """softmax(q k^T / sqrt(D)) v without ever holding the matrix of weights.
+
+    A query whose keys are all hidden gets zeros. The state of ``step`` is a cache of keys and
+    values for ``seq_len`` tokens.
+
+    On a processor, where float16 inputs want gradients, ``"auto"`` computes them in float32 tile by
+    tile; inputs of other dtypes, where the logarithm of a query's sum of exponentials passes 2^16.
+    Torch's kernel computes weights again from that logarithm: its gradients are wrong from there
+    on, and infinite or NaN for entries of 1e4 to 1e6.
+
+    Hazards:
+        - Time grows with N x M, memory with N.
+        - A backend that is named, a compiled graph, and hooks on saved tensors, as checkpoints set
+          them, keep torch's kernel whatever the scores; `softmax_chunked` holds there.
+        - With norms of 50 scores reach hundreds: a rounding in bfloat16 then moves whole weights.
+
+    Differences:
+        - None known: it is the reference.
+
+    Args:
+        geometry: the shape to build for.
+        backend: which of torch's kernels: ``"auto"`` lets torch choose; ``"math"`` is unfused, runs
+            everywhere and holds the weights; ``"flash"``, ``"efficient"`` and ``"cudnn"`` are
+            fused. A processor has ``"math"`` and ``"flash"``, and ``"flash"`` needs values as
+            wide as keys. A call that the kernel cannot take is refused. A kernel that is named is
+            called in any dtype, float16 with its overflows included.
+    """
+
+    def __init__(self, geometry: Geometry, backend: str = "auto") -> None:
+        super().__init__(geometry)
+        self.backend = one_of(self.name, "backend", backend, ("auto", *_BACKENDS))
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        key_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        causal = self.geometry.causal
+        if causal:
+            equal_lengths(self.name, q, k, "the causal form")
+        if key_mask is None and mask is None:
+            return self._mix(q, k, v, is_causal=causal)
+        allowed = allowed_pairs(self.name, q, k, causal=causal, key_mask=key_mask, mask=mask)
+        assert allowed is not None
+        # A row of nothing but hidden keys is NaN in some kernels: let it see all, then blank it.
+        blind = ~allowed.any(dim=-1, keepdim=True)
+        return self._mix(q, k, v, attn_mask=allowed | blind).masked_fill(blind, 0.0)
+
+    def _look_back(self, q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor | None) -> Tensor:
+        return self._mix(q, k, v, attn_mask=allowed)
+
+    def _mix(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        if self.backend == "auto":
+            return fused_softmax(q, k, v, attn_mask, is_causal=is_causal)
+        try:
+            with sdpa_kernel(_BACKENDS[self.backend]):
+                return functional.scaled_dot_product_attention(
+                    q, k, v, attn_mask, is_causal=is_causal
+                )
+        except RuntimeError as error:
+            if not str(error).startswith(_NO_KERNEL):
+                raise
+            dtype = str(q.dtype).removeprefix("torch.")
+            masked = ", under a mask" if attn_mask is not None else ""
+            raise ValueError(
+                f"{self.name}: backend is {self.backend!r}, which has no kernel for {dtype} on "
+                f"{q.device.type} with head_dim {q.shape[-1]} and value_dim {v.shape[-1]}{masked}; "
+                "'math' runs everywhere, and 'auto' leaves the choice to torch."
+            ) from error
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Exponentials over their sums."""
+        return explicit_softmax(q, k, v, causal=self.geometry.causal)
+
+    def flops(self, shape: CallShape) -> int:
+        """Scores and the mix of values, for each pair that may be seen."""
+        return 2 * shape.num_pairs * (shape.head_dim + shape.value_dim)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """As `flops`, and the rest of the tiles that the diagonal cuts if causal: an estimate.
+
+        Unfused, all pairs.
+        """
+        if not shape.causal:
+            return self.flops(shape)
+        if self.backend == "math":
+            pairs = shape.num_tokens * shape.key_len
+            return 2 * pairs * (shape.head_dim + shape.value_dim)
+        seen = sum(
+            min(_TILE, shape.query_len - start) * min(start + _TILE, shape.query_len)
+            for start in range(0, shape.query_len, _TILE)
+        )
+        return 2 * shape.batch_size * shape.num_heads * seen * (shape.head_dim + shape.value_dim)
+
+    def decode_flops(self, shape: CallShape) -> int:
+        """One query and all keys."""
+        return decoded_pairs_flops(shape)
+
+
+def decoded_pairs_flops(shape: CallShape) -> int:
+    """Scores and the mix of values of one query for each head, with all keys of a cache."""
+    per_pair = shape.head_dim + shape.value_dim
+    return 2 * shape.batch_size * shape.num_heads * shape.key_len * per_pair
+
+
+def explicit_softmax(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
+    """Eq. 1 of the paper, exponentials over their sums: (B, H, N, D), ... -> (B, H, N, E)."""
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    if causal:
+        later = torch.ones(scores.shape[-2:], device=q.device).triu(1) > 0
+        scores = scores.masked_fill(later, -torch.inf)
+    weights = (scores - scores.amax(dim=-1, keepdim=True)).exp()
+    return weights / weights.sum(dim=-1, keepdim=True) @ v

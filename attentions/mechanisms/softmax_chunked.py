@@ -1,0 +1,100 @@
+"""Softmax attention by the online softmax, in plain torch: memory linear in N, both ways."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..base import CallShape, Geometry
+from ..capabilities import Capabilities
+from ..checks import equal_lengths, whole
+from ..maths.cache import CachedSoftmax
+from ..maths.masks import allowed_pairs
+from ..maths.online_softmax import online_softmax
+from ..maths.tiles import tiled_flops
+from ..precision import in_wide_precision
+from ..registry import register_attention
+from .softmax import decoded_pairs_flops, explicit_softmax
+
+
+@register_attention(
+    "softmax_chunked",
+    title="Softmax (online, in plain torch)",
+    source="Milakov & Gimelshein, 2018, arXiv:1805.02867; Rabe & Staats, 2021, arXiv:2112.05682",
+    family="exact",
+    capabilities=Capabilities(
+        causal=True,
+        cross=True,
+        recurrent=True,
+        masks=frozenset({"padding", "dense"}),
+        exact=True,
+    ),
+)
+class SoftmaxChunked(CachedSoftmax):
+    """softmax(q k^T / sqrt(D)) v, a chunk of queries and a chunk of keys at a time.
+
+    What a fused kernel does, without one: each query keeps the largest score m and the sum l of
+    exponentials that it has met, and rescales what it has gathered whenever m grows,
+
+        m' = max(m, max_j s_j),  l' = e^(m - m') l + sum_j e^(s_j - m')
+
+    The backward pass keeps m and l of each query and computes the weights again; it has no
+    derivative of its own. A query whose keys are all hidden gets zeros. The state of ``step`` is a
+    cache of keys and values for ``seq_len`` tokens.
+
+    Hazards:
+        - Time grows with N x M, memory with N. There is no second derivative.
+
+    Differences:
+        - None known: the same function as `softmax`.
+
+    Args:
+        geometry: the shape to build for.
+        chunk_size: queries and keys of a tile. On a processor 128 to 512 take equally long: with
+            less there are too many small products, with more a tile leaves the cache.
+    """
+
+    def __init__(self, geometry: Geometry, chunk_size: int = 256) -> None:
+        super().__init__(geometry)
+        self.chunk_size = whole(self.name, "chunk_size", chunk_size, 1)
+
+    @in_wide_precision
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        key_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        causal = self.geometry.causal
+        if causal:
+            equal_lengths(self.name, q, k, "the causal form")
+        allowed = allowed_pairs(self.name, q, k, causal=False, key_mask=key_mask, mask=mask)
+        return self._in_tiles(q, k, v, allowed, causal=causal)
+
+    @in_wide_precision
+    def _look_back(self, q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor | None) -> Tensor:
+        return self._in_tiles(q, k, v, allowed, causal=False)
+
+    def _in_tiles(
+        self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, *, causal: bool
+    ) -> Tensor:
+        return online_softmax(q, k, v, allowed, causal=causal, size=self.chunk_size)
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Exponentials over their sums."""
+        return explicit_softmax(q, k, v, causal=self.geometry.causal)
+
+    def flops(self, shape: CallShape) -> int:
+        """Scores and the mix of values, for each pair that may be seen."""
+        return 2 * shape.num_pairs * (shape.head_dim + shape.value_dim)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """As `flops`, and the rest of the tiles that the diagonal cuts if causal."""
+        return tiled_flops(shape, self.chunk_size)
+
+    def decode_flops(self, shape: CallShape) -> int:
+        """One query and all keys."""
+        return decoded_pairs_flops(shape)

@@ -1,0 +1,1 @@
+"""The authors' own operators, as entries of their own beside ours."""

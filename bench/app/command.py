@@ -1,0 +1,269 @@
+"""The one door to Hydra: compose a configuration from the command line, run a command on it.
+
+Every command is ``main(config: dict) -> int``. Exit codes: 0 done, 1 a verdict, 2 bad input,
+3 our own bug (with its traceback), 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bench
+from bench.app.errors import ConfigError, did_you_mean
+from bench.app.streams import make_streams_unbreakable
+from bench.app.usage import usage
+from bench.measure.clock import utc_stamp
+
+CONF = Path(bench.__file__).resolve().parent.parent / "conf"
+SWEEP_ID = "ATTNBENCH_SWEEP"
+"""Shared by the jobs of one multirun: names its folder, groups its W&B runs."""
+
+Command = Callable[[dict[str, Any]], int]
+
+
+def run_app(
+    config_name: str, main: Command, argv: list[str] | None = None, *, out_is_file: bool = False
+) -> int:
+    """Compose ``conf/<config_name>.yaml`` with the overrides of `argv` and run `main` on it.
+
+    Under ``--multirun`` every job is run, and the worst exit code is returned.
+    """
+    make_streams_unbreakable()
+    words = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(words):
+        chosen = _groups(config_name)
+        choices = {group: list(_options(group, words)) for group in chosen}
+        print(usage(config_name, CONF, choices, chosen))
+        return 0
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits with 1 by itself
+    os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
+    try:
+        _check_out(words, out_is_file)
+        codes = _run_hydra(config_name, main, words)
+    except ConfigError as error:
+        return _say(error)
+    except SystemExit as stop:  # Hydra's own help, and argparse's errors
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Exception as error:
+        if not (_is_hydras(error) or _was_raised_by_hydra(error)):
+            traceback.print_exc()
+            return 3
+        return _say(ConfigError(_explain(error, config_name, words)))
+    return max(codes, default=0)
+
+
+def _run_hydra(config_name: str, main: Command, words: list[str]) -> list[int]:
+    import hydra
+    from omegaconf import DictConfig, OmegaConf
+
+    codes: list[int] = []
+
+    def job(cfg: DictConfig) -> None:
+        # A job that raised would end a multirun, and with it the jobs that had not run yet.
+        try:
+            _refuse_unread(config_name, _given_words())
+            config: Any = OmegaConf.to_container(cfg, resolve=True)
+            codes.append(main(config | {"sweep_id": _sweep_id(), "given": _given()}))
+        except ConfigError as error:
+            codes.append(_say(error))
+        except KeyboardInterrupt:
+            codes.append(130)
+            raise
+        except Exception as error:
+            if _is_hydras(error):
+                codes.append(_say(ConfigError(str(error))))
+            else:
+                traceback.print_exc()
+                codes.append(3)
+
+    run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
+    before, sys.argv = sys.argv, [f"attnbench {config_name}", *words]
+    try:
+        run()
+    except KeyboardInterrupt:
+        codes.append(130)
+    finally:
+        sys.argv = before
+    return codes
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML file as Hydra would read it: ``1e-6`` is a number to it, and a word to plain YAML.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    from omegaconf import OmegaConf
+
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    except Exception as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _sweep_id() -> str:
+    """The sweep's id; with the job's number behind a slash in a multirun."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    shared = os.environ[SWEEP_ID]
+    return f"{shared}/{hydra.job.num}" if hydra.mode is RunMode.MULTIRUN else shared
+
+
+def _say(error: ConfigError) -> int:
+    sys.stdout.flush()
+    print(f"ConfigError: {error}", file=sys.stderr)
+    return 2
+
+
+def _given() -> tuple[str, ...]:
+    """The keys that the command line sets, so that a default can be told from a wish."""
+    return tuple(word.lstrip("+~").partition("=")[0] for word in _given_words())
+
+
+def _given_words() -> list[str]:
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task)
+
+
+def _refuse_unread(config_name: str, words: list[str]) -> None:
+    """Refuse a key that ``+`` adds to the configuration and that no command would look at."""
+    for word in words:
+        name = re.split(r"[.=@/:]", word.lstrip("+"))[0]
+        if word.startswith("+") and name not in (known := _own_keys(config_name)):
+            if any(_options(name, sys.argv)):  # a group of the user's own
+                continue
+            raise ConfigError(
+                f"{word}: {name} is not a key of {config_name}, and nothing would read it. "
+                f"{did_you_mean(name, known)}"
+            )
+
+
+def _own_keys(config_name: str) -> list[str]:
+    """Top-level keys that a command's own YAML files write, and the groups that it composes."""
+    root = read_yaml(CONF / f"{config_name}.yaml")
+    keys = [*_groups(config_name), *root]
+    if "publish" in keys:
+        keys += read_yaml(CONF / "publish" / "default.yaml")
+    return [key for key in dict.fromkeys(keys) if key != "defaults"]
+
+
+def _groups(config_name: str) -> dict[str, list[str]]:
+    """The config groups of a command, such as ``attention``, and the names that it chooses."""
+    defaults = read_yaml(CONF / f"{config_name}.yaml").get("defaults", [])
+    return {
+        group: [names] if isinstance(names, str) else list(names or [])
+        for choice in defaults
+        if isinstance(choice, dict)
+        for group, names in choice.items()
+        if (CONF / group).is_dir()
+    }
+
+
+def _is_hydras(error: Exception) -> bool:
+    return type(error).__module__.partition(".")[0] in {"hydra", "omegaconf", "antlr4", "yaml"}
+
+
+def _was_raised_by_hydra(error: Exception) -> bool:
+    """Whether the innermost frame is Hydra's, which raises a ValueError for ``attention=null``."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and str(frames[-1].f_globals.get("__name__")).startswith("hydra.")
+
+
+def _check_out(words: list[str], out_is_file: bool) -> None:
+    """Refuse an `out` that cannot be written, before Hydra makes a folder in it."""
+    given = [word.partition("=")[2] for word in words if word.startswith("out=")]
+    if given and not given[-1].startswith("["):
+        path = Path(given[-1].strip("'\""))
+        check_writable(path.parent if out_is_file else path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise a ConfigError unless `path` is, or could become, a folder that we may write to."""
+    existing = path.absolute()
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ConfigError(
+            f"out={path} cannot be written: {existing} is not a folder. Choose another."
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"out={path} cannot be written: no permission in {existing}. Choose another."
+        )
+
+
+def _explain(error: Exception, config_name: str, words: list[str]) -> str:
+    """Hydra's message in a line or two, with the nearest names that would have worked."""
+    text = str(error).strip()
+    missing = re.search(r"Could not (?:find|load) '([\w/.-]+)/([^/']*)'", text)
+    if missing:
+        group, name = missing.groups()
+        known = set(_options(group, words))
+        return f"{group}={name}: there is no such {group}. {did_you_mean(name, known)}"
+    key = re.search(r"Could not override '([^'@]+)|Key '([^']+)' is not", text)
+    name = (key[1] or key[2]) if key else ""
+    if (name and (CONF / name).is_dir()) or not _is_hydras(error):
+        return _explain_choice(words) or text
+    if key:
+        near = did_you_mean(name, _keys(config_name, words))
+        return f"{name} is not a key of {config_name}. {near}"
+    return text
+
+
+def _explain_choice(words: list[str]) -> str | None:
+    """Say of the first word that gives a config group something else than names what it needs."""
+    for word in words:
+        group, _, value = word.lstrip("+~").partition("=")
+        names = value.strip("[]").split(",") if value != "[]" else []
+        if (CONF / group).is_dir() and not all(_is_name(name) for name in names):
+            known = ", ".join(sorted(_options(group, words)))
+            return f"{word}: {group} takes names, in a list or alone. Known: {known}."
+    return None
+
+
+def _is_name(word: str) -> bool:
+    return word != "null" and re.fullmatch(r"[A-Za-z_][\w/-]*", word.strip(" '\"")) is not None
+
+
+def _options(group: str, words: list[str]) -> Iterator[str]:
+    """Names in a config group: ours, and those of ``--config-dir`` and ``hydra.searchpath``."""
+    line = " ".join(words)
+    extra = re.findall(r"(?:(?:--config-dir|-cd)[ =]|file://)([^,\]\s]+)", line)
+    for root in [CONF, *map(Path, extra)]:
+        yield from (file.stem for file in (root / group).glob("*.yaml"))
+
+
+def _keys(config_name: str, words: list[str]) -> list[str]:
+    """Every key that could have been overridden beside the choices that were made."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    choices = [w for w in words if re.match(r"(attention|task|experiment)=", w) and "=," not in w]
+    for overrides in (choices, []):
+        try:
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                config = compose(config_name, overrides=overrides)
+            return [*dict.fromkeys([*_groups(config_name), *_flatten(config, "")])]
+        except Exception as error:  # the choices may be what is wrong
+            if not _is_hydras(error):
+                raise
+    return []
+
+
+def _flatten(config: Any, prefix: str) -> Iterator[str]:
+    for key, value in config.items_ex(resolve=False):
+        yield f"{prefix}{key}"
+        if hasattr(value, "items_ex"):
+            yield from _flatten(value, f"{prefix}{key}.")

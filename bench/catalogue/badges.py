@@ -1,0 +1,127 @@
+"""What was tested of a mechanism's claims, kept on the disk beside the records; needs no torch.
+
+``<out>/badges/<run>.jsonl`` holds one line per mechanism that was tested, so that a run that is
+stopped keeps what it has. The newest line of a mechanism counts, and replaces all of its badges.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from bench.app.errors import ConfigError
+
+_LINE_START = '{"mechanism":'
+"""How every line of ours begins; a line torn by a crash begins so too."""
+
+
+class BadgeStatus(StrEnum):
+    """How the test of a claim ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_CLAIMED = "not_claimed"
+    SKIPPED = "skipped"
+    """Claimed, and not testable here: another device, or a package that is not installed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Badge:
+    """One claim of one mechanism, and how its test ended.
+
+    Attributes:
+        claim: a short name, such as ``causal``.
+        status: how it ended.
+        reason: of a failure, a skip, or why it is not claimed; None if it passed.
+        num_checks: how many checks were made for it.
+        source: a hash of the mechanism's source as it was tested; another hash now means that the
+            badge is about an older state of it.
+        tested_at: when, UTC, ISO 8601.
+        torch: the version that it was tested with.
+    """
+
+    claim: str
+    status: BadgeStatus
+    reason: str | None = None
+    num_checks: int = 0
+    source: str = ""
+    tested_at: str = ""
+    torch: str = ""
+
+
+def badges_folder(out: Path) -> Path:
+    """Where the badges of `out` are."""
+    return out / "badges"
+
+
+def append_badges(out: Path, run: str, mechanism: str, badges: Sequence[Badge]) -> Path:
+    """Write one mechanism's badges as a line of ``<run>.jsonl``, and return when the disk has it.
+
+    Raises:
+        ConfigError: it could not be written; what was written before is intact.
+    """
+    path = badges_folder(out) / f"{run}.jsonl"
+    line = json.dumps({"mechanism": mechanism, "badges": [asdict(b) for b in badges]}) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}. Free space, or choose another out."
+        ) from error
+    return path
+
+
+def read_badges(out: Path) -> dict[str, dict[str, Badge]]:
+    """The newest badges of each mechanism: mechanism -> claim -> badge; empty if there are none.
+
+    A torn last line, left by a crash in the middle of a write, is passed over.
+
+    Raises:
+        ConfigError: a file is unreadable, or not ours.
+    """
+    newest: dict[str, dict[str, Badge]] = {}
+    for file in sorted(badges_folder(out).glob("*.jsonl")):
+        for mechanism, badges in _read_file(file):
+            if _date(badges) >= _date(newest.get(mechanism, {})):
+                newest[mechanism] = badges
+    return dict(sorted(newest.items()))
+
+
+def _date(badges: dict[str, Badge]) -> str:
+    return max((badge.tested_at for badge in badges.values()), default="")
+
+
+def _read_file(file: Path) -> Iterator[tuple[str, dict[str, Badge]]]:
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}.") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            said = json.loads(line)
+            yield said["mechanism"], {b["claim"]: _badge(b) for b in said["badges"]}
+        except (ValueError, KeyError, TypeError) as error:
+            # Only a last line can lack its newline, and only a torn one is no JSON then.
+            if number == len(lines) and (
+                line.startswith(_LINE_START) or _LINE_START.startswith(line)
+            ):
+                continue
+            raise ConfigError(
+                f"{file}:{number} does not hold badges ({error!r}). Move {file.name} out of "
+                "the folder, and run python -m bench.verify conformance=true again."
+            ) from error
+
+
+def _badge(said: dict[str, Any]) -> Badge:
+    return Badge(**said | {"status": BadgeStatus(said["status"])})

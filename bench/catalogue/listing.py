@@ -1,0 +1,222 @@
+"""`attnbench list`: what mechanisms there are, what they can do, and what has been proven of them.
+
+Reads source and results as text. Neither torch nor Hydra is imported, so the answer is there at
+once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from attentions.capabilities import DTYPES, FAMILIES, Capabilities
+from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
+from bench.app.errors import ConfigError, did_you_mean
+
+USAGE = """attnbench list [family=NAME,…] [causal=BOOL] [recurrent=BOOL] [needs_grid=BOOL]
+               [plugins=MODULE,…] [out=DIR]
+  family: any of {families}
+  causal, recurrent, needs_grid: true for those that claim it, false for the others
+  plugins: modules of your own, with mechanisms to show as well
+  out: the folder where verify.json lies (results)""".format(families=", ".join(FAMILIES))
+CLAIMS = ("causal", "recurrent", "needs_grid")
+_OPTIONS = ("family", *CLAIMS, "plugins", "out")
+_WIDTH_WITHOUT_TERMINAL = 160
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What was asked for.
+
+    Attributes:
+        families: those to show; empty for all.
+        claims: capability -> whether it must be claimed, or must not.
+        plugins: modules whose mechanisms are shown as well.
+        out: the folder of results.
+    """
+
+    families: frozenset[str] = frozenset()
+    claims: dict[str, bool] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
+    out: Path = Path("results")
+
+    def admits(self, entry: CatalogueEntry) -> bool:
+        """Whether a mechanism is among what was asked for."""
+        if self.families and entry.family not in self.families:
+            return False
+        return all(getattr(entry.capabilities, name) is want for name, want in self.claims.items())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table; returns the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(words):
+        print(USAGE)
+        return 0
+    try:
+        query = read_query(words)
+        goldens = goldens_passed(query.out / "verify.json")
+        found = [entry for entry in everything(query.plugins) if query.admits(entry)]
+    except ConfigError as error:
+        print(f"ConfigError: {error}", file=sys.stderr)
+        return 2
+    if not found:
+        print("No mechanism is all of this. Leave a filter out; attnbench list shows them all.")
+        return 0
+    console().print(table(tuple(found), goldens))
+    return 0
+
+
+def console() -> Console:
+    """A terminal, or a page of fixed width where there is none."""
+    here = Console()
+    return here if here.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)
+
+
+def everything(plugins: tuple[str, ...] = ()) -> tuple[CatalogueEntry, ...]:
+    """Every mechanism of this package, then those of plugins: installed ones, and those named.
+
+    What is wrong with an installed one is printed.
+
+    Raises:
+        ConfigError: a plugin that is named cannot be read, or brings no mechanism.
+    """
+    entries, problems = plugin_catalogue()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    named = [entry for module in plugins for entry in _of_module(module) if entry not in entries]
+    return (*catalogue(), *entries, *named)
+
+
+def _of_module(module: str) -> tuple[CatalogueEntry, ...]:
+    try:
+        found = module_catalogue(module)
+    except Exception as error:  # a foreign file, which may be anything
+        raise ConfigError(
+            f"plugins names {module!r}, which cannot be read: {type(error).__name__}: {error}. It "
+            "must be importable by that name, e.g. from the current folder or PYTHONPATH."
+        ) from error
+    if not found:
+        raise ConfigError(
+            f"plugins names {module!r}, in which no class stands under @register_attention."
+        )
+    return found
+
+
+def names_in(value: str) -> tuple[str, ...]:
+    """The names of a list as a command line has it: ``[a,b]``, or ``a,b``."""
+    return tuple(name.strip() for name in value.strip("[]").split(","))
+
+
+def read_query(words: list[str]) -> Query:
+    """Read filters and the folder of results off the command line.
+
+    Raises:
+        ConfigError: a word that is no option, or a value that it cannot have.
+    """
+    families: frozenset[str] = frozenset()
+    claims: dict[str, bool] = {}
+    plugins: tuple[str, ...] = ()
+    out = Path("results")
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key not in _OPTIONS or not equals or not value:
+            raise ConfigError(f"{word} is not known. {did_you_mean(key, _OPTIONS)} Usage: {USAGE}")
+        if key == "out":
+            out = Path(value)
+        elif key == "plugins":
+            plugins = names_in(value)
+        elif key == "family":
+            families = _read_families(word, value)
+        elif value.lower() in ("true", "false"):
+            claims[key] = value.lower() == "true"
+        else:
+            raise ConfigError(f"{word}: {key} is true or false.")
+    return Query(families=families, claims=claims, plugins=plugins, out=out)
+
+
+def _read_families(word: str, value: str) -> frozenset[str]:
+    names = names_in(value)
+    for name in names:
+        if name not in FAMILIES:
+            hint = did_you_mean(name, FAMILIES)
+            raise ConfigError(f"{word}: there is no family {name!r}. {hint}")
+    return frozenset(names)
+
+
+def goldens_passed(path: Path) -> dict[str, tuple[int, int]]:
+    """Count the golden cases that passed, and those that were compared, per mechanism.
+
+    Empty if nothing has been proven yet.
+
+    Raises:
+        ConfigError: the file is not what `bench.verify` writes.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from error
+    passed: Counter[str] = Counter()
+    compared: Counter[str] = Counter()
+    try:
+        for row in json.loads(text):
+            if row["status"] != "not_covered" and row["mechanism"] is not None:
+                compared[row["mechanism"]] += 1
+                passed[row["mechanism"]] += row["status"] == "passed"
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(
+            f"{path} does not hold the rows of a verification ({error!r}). "
+            "Write it again with `python -m bench.verify`, or say out=DIR."
+        ) from error
+    return {name: (passed[name], count) for name, count in compared.items()}
+
+
+def table(entries: tuple[CatalogueEntry, ...], goldens: dict[str, tuple[int, int]]) -> Table:
+    """One row per mechanism."""
+    rows = Table("name", "title", "family", "kind", "can", "source", "goldens", show_lines=True)
+    for column in (0, 2, 3, 6):
+        rows.columns[column].no_wrap = True
+    for entry in entries:
+        passed, compared = goldens.get(entry.name, (0, 0))
+        rows.add_row(
+            entry.name,
+            entry.title,
+            entry.family,
+            "layer" if entry.is_layer else "core",
+            in_words(entry.capabilities),
+            entry.source,
+            f"{passed}/{compared}" if compared else "-",
+        )
+    return rows
+
+
+def in_words(can: Capabilities) -> str:
+    """Say what a mechanism claims beyond mapping queries, keys and values of one length."""
+    claims = [
+        (can.exact, "exact"),
+        (not can.bidirectional, "causal only"),
+        (can.causal and can.bidirectional, "causal"),
+        (can.recurrent, "recurrent"),
+        (can.cross, "cross"),
+        (bool(can.masks), f"{' and '.join(sorted(can.masks))} masks"),
+        (bool(can.gates), f"gates: {', '.join(can.gates)}"),
+        (can.needs_grid, "needs a grid"),
+        (not can.position_free, "knows positions"),
+        ("core" in can.scopes and not can.heads_independent, "mixes heads"),
+        (can.dtypes != DTYPES, f"{', '.join(can.dtypes)} only"),
+        (can.devices == ("cpu",) or can.devices == ("cuda",), f"{can.devices[0]} only"),
+        (bool(can.requires), f"needs {', '.join(can.requires)}"),
+    ]
+    return ", ".join(words for holds, words in claims if holds) or "bidirectional"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""The command line of what writes pages of docs/: write them, or only look whether they are old."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import bench
+from bench.app.errors import ConfigError, did_you_mean
+from bench.app.files import write_whole
+
+_OPTIONS = ("out", "check")
+_USAGE = """python -m {command} [out=DIR] [check=true]
+  out: the folder that gets the pages (docs of this checkout)
+  check: write nothing; 1 if a page is not what would be written"""
+
+
+def write_pages(
+    command: str, make: Callable[[], Mapping[str, str]], argv: Sequence[str] | None = None
+) -> int:
+    """Write pages, or say which of them are old.
+
+    Args:
+        command: the module that is run, for messages.
+        make: file name -> text; an ImportError of it is the user's to mend.
+        argv: words of the command line; those of this process unless given.
+
+    Returns:
+        The exit code.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    usage = _USAGE.format(command=command)
+    if {"-h", "--help"} & set(words):
+        print(usage)
+        return 0
+    try:
+        out, check = read_words(words, usage)
+        pages = {out / name: text for name, text in make().items()}
+        if check:
+            return _report_old(pages, command)
+        for path, text in pages.items():
+            print(write_whole(path, text))
+    except (ConfigError, ImportError) as error:
+        print(f"ConfigError: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def read_words(words: Sequence[str], usage: str) -> tuple[Path, bool]:
+    """Read the folder, and whether only to look.
+
+    Raises:
+        ConfigError: a word that is not known, or a value that it cannot have.
+    """
+    said = {"out": str(Path(bench.__file__).resolve().parent.parent / "docs"), "check": "false"}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key not in _OPTIONS or not equals or not value:
+            raise ConfigError(f"{word} is not known. {did_you_mean(key, _OPTIONS)} Usage: {usage}")
+        said[key] = value
+    if said["check"] not in ("true", "false"):
+        raise ConfigError(f"check={said['check']}: check is true or false.")
+    return Path(said["out"]), said["check"] == "true"
+
+
+def _report_old(pages: Mapping[Path, str], command: str) -> int:
+    old = [path for path, text in pages.items() if not _holds(path, text)]
+    for path in old:
+        print(f"{path} is not what its sources say. Run python -m {command}.")
+    return int(bool(old))
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text

@@ -1,0 +1,231 @@
+"""`attnbench show NAME`: all that is known of one mechanism, on a page.
+
+The words are the class's docstring, the claims its capabilities, costs its own formulas; what has
+been tested of it lies in the folder of results.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from attentions.capabilities import FAMILIES
+from attentions.catalogue import CatalogueEntry
+from bench.app.errors import ConfigError, did_you_mean
+from bench.catalogue.badges import Badge, BadgeStatus, read_badges
+from bench.catalogue.listing import console, everything, goldens_passed, in_words, names_in
+from bench.catalogue.rows import rows_of
+from bench.costs import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, costs
+from bench.plugins import import_plugins
+
+USAGE = """attnbench show NAME [plugins=MODULE,…] [out=DIR]
+  NAME: a mechanism, as attnbench list shows it
+  plugins: modules of your own, in which it may be
+  out: the folder where badges and verify.json lie (results)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Which mechanism, in which modules besides ours, and where its results are."""
+
+    name: str
+    plugins: tuple[str, ...] = ()
+    out: Path = Path("results")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the page; returns the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(words):
+        print(USAGE)
+        return 0
+    try:
+        request = read_request(words)
+        entry = find(request.name, request.plugins)
+        import_plugins(request.plugins)
+        goldens = goldens_passed(request.out / "verify.json").get(entry.name)
+        badges = read_badges(request.out).get(entry.name, {})
+    except ConfigError as error:
+        print(f"ConfigError: {error}", file=sys.stderr)
+        return 2
+    show(entry, badges, goldens, console(), request.plugins)
+    return 0
+
+
+def read_request(words: list[str]) -> Request:
+    """Read a name and the folder of results off the command line.
+
+    Raises:
+        ConfigError: no name or several, or a word that is no option.
+    """
+    names = [word for word in words if "=" not in word]
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    unknown = [key for key in options if key not in ("plugins", "out")]
+    if unknown:
+        raise ConfigError(f"{unknown[0]}= is not known. Usage: {USAGE}")
+    plugins = names_in(options["plugins"]) if options.get("plugins") else ()
+    if len(names) != 1:
+        given = ", ".join(names) or "none"
+        raise ConfigError(f"show takes one mechanism; {given} was given. Usage: {USAGE}")
+    return Request(name=names[0], plugins=plugins, out=Path(options.get("out") or "results"))
+
+
+def find(name: str, plugins: tuple[str, ...] = ()) -> CatalogueEntry:
+    """Look a mechanism up, among those of plugins too.
+
+    Raises:
+        ConfigError: there is none of this name; the nearest are named.
+    """
+    known = {entry.name: entry for entry in everything(plugins)}
+    if name not in known:
+        row = next((key for key in known if name in rows_of(key)), None)
+        hint = f"{did_you_mean(name, known)} One of your own is found with plugins=MODULE."
+        if row:
+            hint = f"It is a row of {row}: attnbench show {row}."
+        raise ConfigError(f"No mechanism is named {name!r}. {hint}")
+    return known[name]
+
+
+def show(
+    entry: CatalogueEntry,
+    badges: dict[str, Badge],
+    goldens: tuple[int, int] | None,
+    to: Console,
+    plugins: tuple[str, ...] = (),
+) -> None:
+    """Print everything, a heading at a time."""
+    said = entry.description
+    to.print(f"[bold]{escape(entry.name)}[/]  {escape(entry.title)}", highlight=False)
+    _facts(entry, to)
+    _heading("Formula", to)
+    _say(said.summary, to)
+    for block in said.body:
+        to.print()
+        indent = "    " if block.is_formula else ""
+        _say("\n".join(indent + line for line in block.text.splitlines()), to)
+    if entry.defaults:
+        _heading("Hyperparameters", to)
+        to.print(_hyperparameters(entry))
+    _heading("Cost", to)
+    for line in cost_lines(entry.name):
+        _say(line, to)
+    _heading("Tested", to)
+    for line in tested_lines(entry.name, badges, goldens):
+        _say(line, to)
+    for title, items in (("Hazards", said.hazards), ("Differences", said.differences)):
+        if items:
+            _heading(title, to)
+            for item in items:
+                _say(f"- {item}", to)
+    _heading("Commands", to)
+    for command in commands(entry, plugins):
+        to.print(command, markup=False, highlight=False, soft_wrap=True)
+
+
+def _say(text: str, to: Console) -> None:
+    to.print(_plain(text), markup=False, highlight=False)
+
+
+def _plain(text: str) -> str:
+    """Without the quotes around code, which a terminal does not show as such."""
+    return text.replace("``", "")
+
+
+def _heading(title: str, to: Console) -> None:
+    to.print(f"\n[bold]{title}[/]", highlight=False)
+
+
+def _facts(entry: CatalogueEntry, to: Console) -> None:
+    facts = {
+        "source": entry.source,
+        "family": f"{entry.family}: {FAMILIES[entry.family]}",
+        "kind": "layer, (B, N, C) -> (B, N, C)" if entry.is_layer else "core, on heads",
+        "claims": in_words(entry.capabilities),
+        "rows": ", ".join(rows_of(entry.name)) or "none in conf/attention",
+    }
+    for name, text in facts.items():
+        _say(f"  {name:<7} {text}", to)
+
+
+def _hyperparameters(entry: CatalogueEntry) -> Table:
+    rows = Table("name", "default", "meaning", box=None, padding=(0, 2))
+    for name, default in entry.defaults.items():
+        meaning = entry.description.arguments.get(name, "")
+        rows.add_row(name, escape(default or "needed"), escape(_plain(meaning)))
+    return rows
+
+
+def cost_lines(name: str) -> Iterator[str]:
+    """What one call needs, and what grows how, in sentences.
+
+    A plugin may lack a formula, or raise in it; then that is said.
+    """
+    try:
+        cost = costs(name)
+    except Exception as error:  # it may be a plugin's, and the rest of the page is still wanted
+        yield f"cannot be worked out: {type(error).__name__}: {error}"
+        return
+    shape = f"B={BATCH_SIZE}, H={NUM_HEADS}, D={HEAD_DIM}, N={SEQ_LEN}"
+    yield f"{cost.flops / 1e9:.3g} GFLOP for one forward call at {shape}, by its formula"
+    grown = {"FLOPs": cost.flops_growth, "working memory": cost.memory_growth}
+    if cost.decode_growth is not None:
+        grown["a decoded token"] = cost.decode_growth
+    yield ", ".join(f"{what} as {power}" for what, power in grown.items()) + "; 1 does not grow"
+
+
+def tested_lines(
+    name: str, badges: dict[str, Badge], goldens: tuple[int, int] | None
+) -> Iterator[str]:
+    """Goldens and badges, failures with their reasons; or the command that makes them."""
+    if goldens:
+        yield f"{goldens[0]} of {goldens[1]} cases of the authors' numbers passed"
+    else:
+        yield "the authors' numbers: none compared yet, see the commands below"
+    if not badges:
+        yield "claims: none tested yet, see the commands below"
+    for status in BadgeStatus:
+        claims = [badge for badge in badges.values() if badge.status is status]
+        if not claims:
+            continue
+        words = str(status).replace("_", " ")
+        yield f"{words}: {', '.join(badge.claim for badge in claims)}"
+        if status in (BadgeStatus.FAILED, BadgeStatus.SKIPPED):
+            yield from (f"  {badge.claim}: {badge.reason}" for badge in claims)
+
+
+def commands(entry: CatalogueEntry, plugins: tuple[str, ...] = ()) -> Iterator[str]:
+    """Command lines that measure and prove it, with the modules and the rows of plugins."""
+    label = next(iter(rows_of(entry.name)), entry.name)
+    only = f"attention=[{label}]"
+    scope = ["scope=layer"] if entry.is_layer else []
+    causal = [] if entry.capabilities.bidirectional else ["causal=true"]
+    both = f"attention=[softmax,{label}]" if entry.name != "softmax" else only
+    task = ["task=[]"]
+    if plugins:
+        row = ["--config-dir", "conf", f"plugins=[{','.join(plugins)}]"]
+        yield _command("sweep", *row, both, "seq_len=[1024,4096]", *scope, *causal, *task)
+        yield _command("verify", *row, "conformance=true", only)
+        return
+    yield _command("sweep", both, "seq_len=[1024,4096]", *scope, *causal, *task)
+    yield _command("verify", only)
+    yield _command("verify", "conformance=true", only)
+    yield _command("verify", "flops=true", only)
+    if "implementation" in entry.defaults and not entry.is_layer:
+        yield _command("mechanisms", only)
+
+
+def _command(module: str, *words: str) -> str:
+    quoted = [w if re.fullmatch(r"[\w=.,\[\]]+", w) else shlex.quote(w) for w in words]
+    return " ".join([f"python -m bench.{module}", *quoted])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

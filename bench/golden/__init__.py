@@ -1,0 +1,1 @@
+"""Golden files: the authors' numbers, read, rebuilt and compared."""

@@ -1,0 +1,81 @@
+"""A machine's measured ceilings on the disk: one file a machine, under ``<out>/calibration/``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench.app.errors import ConfigError
+from bench.record import Record
+
+Calibration = dict[str, Any]
+"""``made_at``, ``fingerprint`` and ``ceilings``: for each device, dtype and number of threads what
+`bench.measure.roofline.Ceiling` says, beside ``device_name`` and ``is_noisy``. One of before
+libraries were told apart is of `torch.mm` alone, and has no ``library``."""
+
+
+def fingerprint(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an environment, as a record holds it, a ceiling depends on."""
+    return {
+        "processor": environment.get("processor"),
+        "num_cores": environment.get("num_cores"),
+        "torch": environment.get("versions", {}).get("torch"),
+        "allocator": environment.get("allocator"),
+        "worker_environment": environment.get("worker_environment"),
+    }
+
+
+def calibration_file(out: Path, environment: Mapping[str, Any]) -> Path:
+    """Where the calibration of a machine is, or would be."""
+    facts = fingerprint(environment)
+    text = json.dumps(facts, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    words = re.sub(r"\W+", "-", f"{facts['processor']}-{facts['num_cores']}-cores").strip("-")
+    return out / "calibration" / f"{words.lower()}-{digest}.json"
+
+
+def read_calibration(out: Path, environment: Mapping[str, Any]) -> Calibration | None:
+    """The calibration of a machine; None if there is none.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    path = calibration_file(out, environment)
+    try:
+        calibration = json.loads(path.read_text())
+        if not isinstance(calibration["ceilings"], list):
+            raise TypeError("ceilings is no list")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is not a calibration ({error!r}). Delete it, and run python -m "
+            "bench.calibrate again."
+        ) from error
+    result: Calibration = calibration
+    return result
+
+
+def with_calibration(records: Iterable[Record], out: Path) -> list[Record]:
+    """Records as they are, those that were made before their machine was calibrated with it.
+
+    Raises:
+        ConfigError: a calibration is damaged.
+    """
+    known: dict[Path, Calibration | None] = {}
+    completed = []
+    for record in records:
+        facts = record.environment
+        if facts.get("calibration") is None:
+            path = calibration_file(out, facts)
+            if path not in known:
+                known[path] = read_calibration(out, facts)
+            if known[path] is not None:
+                record = replace(record, environment=facts | {"calibration": known[path]})
+        completed.append(record)
+    return completed

@@ -1,0 +1,271 @@
+"""With what it was measured: machine, versions and commit, and what of it makes a number stale."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import subprocess
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import bench
+from bench.cell import ORIGINAL, Cell
+from bench.machine import hardware
+from bench.measure.headroom import memory_limit_bytes
+from bench.record import METHOD_VERSION
+
+_LIBRARIES = ("torch", "numpy", "hydra-core", "wandb", "fvcore", "opt_einsum", "triton", "timm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """The machine and the software of a sweep.
+
+    Attributes:
+        processor: the model's name, with family and model where it has no number, and its vector
+            instructions where they are narrow.
+        num_cores: cores that this process may use.
+        memory_bytes: of the machine, or of the container if that is less.
+        versions: of Python and of the libraries that can move a number; None where absent.
+        devices: name of each device that was measured on, by torch's name for it.
+        allocator: the workers' allocator setting, ``retain`` or ``default``.
+        worker_environment: variables that workers are started with.
+        commit: of the project's checkout; None outside of one.
+        is_dirty: whether tracked files differ from that commit.
+        hardware: what else can be read of the machine, see `bench.machine.hardware.describe`.
+        calibration: the machine's ceilings, see `bench.machine.calibration`; None without any.
+    """
+
+    platform: str
+    processor: str
+    num_cores: int
+    memory_bytes: int
+    versions: dict[str, str | None]
+    devices: dict[str, str]
+    allocator: str
+    worker_environment: dict[str, str]
+    commit: str | None
+    is_dirty: bool | None
+    hardware: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As stored in each record."""
+        return asdict(self)
+
+
+def current(devices: tuple[str, ...], allocator: str, worker_env: dict[str, str]) -> Environment:
+    """Look at this machine."""
+    commit, is_dirty = _git(Path(bench.__file__).resolve().parent.parent)
+    return Environment(
+        platform=platform.platform(),
+        processor=_processor(),
+        num_cores=_num_cores(),
+        memory_bytes=memory_limit_bytes(),
+        versions={n: _version(n) for n in _LIBRARIES} | {"python": platform.python_version()},
+        devices={name: _device_name(name) for name in devices},
+        allocator=allocator,
+        worker_environment=worker_env,
+        commit=commit,
+        is_dirty=is_dirty,
+        hardware=hardware.describe(devices),
+    )
+
+
+def available_devices() -> tuple[str, ...]:
+    """The CPU and every CUDA device, by torch's names."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return ("cpu", *(f"cuda:{index}" for index in range(count)))
+
+
+def freshness(cell: Cell, environment: Environment) -> str:
+    """A hash of what a cell was measured with: source, method, torch, device and threads' home.
+
+    A cell counts as measured here already if a record has both its key and this.
+    """
+    parts = [
+        "" if cell.mechanism == ORIGINAL else mechanism_source(cell.mechanism, cell.plugins),
+        _surroundings(cell, environment),
+        METHOD_VERSION,
+        environment.versions["torch"],
+        environment.devices.get(cell.device, cell.device),
+        environment.processor,
+        environment.allocator,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _surroundings(cell: Cell, environment: Environment) -> str:
+    """A hash of what stands around the mechanism: a task, a model, or nothing."""
+    if cell.is_task:
+        return task_source(cell.task.task)
+    if cell.is_model:
+        return f"{model_source(cell.model.model)} timm {environment.versions.get('timm')}"
+    return ""
+
+
+@cache
+def mechanism_source(name: str, plugins: tuple[str, ...]) -> str:
+    """A hash of the files that make a mechanism: its module, and what that imports relatively."""
+    for plugin in plugins:
+        importlib.import_module(plugin)
+    import attentions
+
+    return _hash_closure(attentions.attention_class(name).__module__)
+
+
+@cache
+def task_source(name: str) -> str:
+    """A hash of the files that make a task: its module, and the shared model and loop."""
+    from bench.tasks.base import task_class
+
+    return _hash_closure(task_class(name).__module__) + _hash_closure("bench.tasks.train")
+
+
+@cache
+def model_source(name: str) -> str:
+    """A hash of the files that make a model: our models, what these import, and a user's own file.
+
+    What that file imports or loads in its turn, such as trained weights, is not looked at.
+    """
+    from attentions import models
+
+    digest = hashlib.sha256()
+    for path in sorted(Path(models.__path__[0]).glob("*.py")):
+        digest.update(_hash_closure(f"attentions.models.{path.stem}").encode())
+    if name not in models.model_names():
+        digest.update(Path(name.rpartition(":")[0]).expanduser().read_bytes())
+    elif mechanism := models.model_info(name).mechanism:
+        digest.update(mechanism_source(mechanism, ()).encode())
+    return digest.hexdigest()[:16]
+
+
+def _hash_closure(module: str) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(_closure(module)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _closure(module: str) -> set[Path]:
+    """The files that a module is made of: its own, and those of its package that it imports."""
+    root = module.partition(".")[0]
+    seen: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        spec = _find(waiting.pop())
+        if spec is None or spec.origin is None:
+            continue
+        path = Path(spec.origin)
+        if path in seen or not path.is_file():  # built-in and frozen modules have no file
+            continue
+        seen.add(path)
+        own = spec.name if spec.submodule_search_locations else spec.name.rpartition(".")[0]
+        waiting += _imports(path.read_text(encoding="utf-8"), own, root)
+    return seen
+
+
+def _find(name: str) -> ModuleSpec | None:
+    """The module of this name; None for what a module defines, and for nothing. Runs no module."""
+    parent, _, _ = name.rpartition(".")
+    if parent and ((above := _find(parent)) is None or not above.submodule_search_locations):
+        return None
+    return importlib.util.find_spec(name)
+
+
+def _imports(text: str, package: str, root: str) -> list[str]:
+    """What a file imports of its own top-level package: names of modules, and of what they define.
+
+    Of this harness only tasks count: what else a task imports of it is the same for all.
+    """
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package.rsplit(".", node.level - 1)[0]
+            module = f"{base}.{node.module}" if node.module else base
+            found += [
+                *([module] if node.module else []),
+                *(f"{module}.{a.name}" for a in node.names),
+            ]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bench.tasks"):
+            found += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.startswith("bench.tasks")]
+    return [name for name in found if name.partition(".")[0] == root]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The model's name, and what else tells processors of one name apart.
+
+    Virtual machines of several generations bear one name, such as ``AMD EPYC``: where it has no
+    number, family and model follow, and the vectors that torch computes with where wider ones
+    exist.
+    """
+    told = _cpu_info()
+    name = told.get("model name") or platform.processor() or platform.machine()
+    if not re.search(r"\d", name):
+        family, model = told.get("cpu family"), told.get("model")
+        name += f" family {family} model {model}" if family and model else ""
+    vectors = hardware.vector_instructions()
+    return f"{name} ({vectors})" if vectors == "AVX2" else name
+
+
+def _cpu_info() -> dict[str, str]:
+    """What Linux tells of the first processor, by its words; nothing elsewhere."""
+    try:
+        first, *_ = Path("/proc/cpuinfo").read_text().split("\n\n")
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {word.strip(): value.strip() for word, _, value in pairs}
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _device_name(device: str) -> str:
+    if device == "cpu":
+        return _processor()
+    import torch
+
+    return str(torch.cuda.get_device_name(torch.device(device)))
+
+
+def _git(folder: Path) -> tuple[str | None, bool | None]:
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if (
+        commit is None
+        or git("ls-files", "bench/machine/environment.py") != "bench/machine/environment.py"
+    ):
+        return None, None  # not a checkout, or installed inside somebody else's
+    return commit, bool(git("status", "--porcelain", "--untracked-files=no"))

@@ -1,0 +1,154 @@
+"""`python -m bench.models`: docs/models.md, the sizes of all models beside those that papers print.
+
+Everything is counted on meta tensors, so the page is the same on every machine and takes seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from torch import nn
+
+from attentions.models import ModelInfo, build_model, model_info, model_names
+from attentions.models.counting import ModelCounts, count_model
+from bench.catalogue.page_writer import write_pages
+from bench.models.claims import CLAIMS, Claim
+
+PAGE = "models.md"
+_ABOUT = """\
+# Models
+
+<!-- Made by `python -m bench.models`; edit bench/models/, not this. -->
+
+`attentions.build_model(name, mechanism, image_size=…)` builds an image classifier with any
+mechanism that is bidirectional and needs no gates in the place of its attention; without a
+mechanism, as its authors published it. Weights are untrained.
+
+NaLaFormer and PVT are written here and need torch only. DeiT, PVT v2 and Swin come from timm, the
+extra `models`.
+
+What a mechanism finds around it:
+
+- **NaLaFormer**: projections, local position encoding, norm and gate of its own layers, around
+  every core alike. `*_linear` has the mechanism in all four stages; the others, as released, in the
+  first two, and softmax in the last two. `stages=` says otherwise.
+- **PVT, PVT v2**: all tokens of a stage. The convolution that shrinks the grid for softmax goes, as
+  in FLatten's and PolaFormer's code.
+- **Swin**: Swin's windows, or in the presets of FLatten, PolaFormer and NaLaFormer the whole grid
+  of a stage. The table of relative positions goes. In shifted windows mechanisms that take a dense
+  mask get Swin's; others see across the seam, as they do in FLatten's and PolaFormer's code.
+- **DeiT**: the class token beside the grid; layers, which own their projections, cannot stand here.
+
+A mechanism that owns its projections (`*_layer`) replaces those of the model, too.
+"""
+_ABOUT_CLAIMS = """\
+## Beside the papers
+
+Tools that papers count with see different parts of a model: every product, or also norms (at
+fvcore's prices of 5 operations per element for LayerNorm and 2 for BatchNorm), or nothing but the
+modules that they know. Papers seldom say which; NaLaFormer's training script counts with fvcore.
+The column "counted" names the reading that gives the printed digits.
+"""
+_ABOUT_SIZES = """\
+## All of them
+
+At {pixels} pixels a side and 1000 classes. One multiply-add is two FLOPs; all matrix products and
+convolutions are counted, norms and elementwise work are not.
+"""
+_PIXELS = 224
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page, or say that it is old; returns the exit code."""
+    return write_pages("bench.models", lambda: {PAGE: page()}, argv)
+
+
+def count_published(name: str) -> ModelCounts:
+    """Count a model as its authors published it."""
+    return count_model(lambda: build_model(name), _PIXELS)
+
+
+def count_claimed(claim: Claim) -> ModelCounts:
+    """Count the model of a claim, changed if the claim says so."""
+
+    def build() -> nn.Module:
+        model = build_model(claim.model)
+        if claim.change is not None:
+            claim.change(model)
+        return model
+
+    return count_model(build, _PIXELS)
+
+
+def page() -> str:
+    """The text of docs/models.md."""
+    counts = {name: count_published(name) for name in model_names()}
+    lines = [_ABOUT, _ABOUT_CLAIMS, *_claims(counts), ""]
+    lines += [_ABOUT_SIZES.format(pixels=_PIXELS), *_sizes(counts)]
+    return "\n".join(lines) + "\n"
+
+
+def _claims(counts: Mapping[str, ModelCounts]) -> Iterator[str]:
+    yield "| model | printed | built here | counted | agrees | printed in |"
+    yield "|---|---|---|---|---|---|"
+    notes = []
+    for claim in CLAIMS:
+        here, verdict = counts[claim.model], "yes"
+        if claim.change is not None:
+            changed = count_claimed(claim)
+            verdict = f"at {_size(*claim.reading.of(changed))}"
+        if not all(claim.agrees(here if claim.change is None else changed)):
+            verdict = "no"
+        if claim.note:
+            notes.append(claim.note + _found(claim))
+            verdict += f" [{len(notes)}]"
+        printed = f"{claim.parameters}M, {claim.multiply_adds}G"
+        yield (
+            f"| {model_info(claim.model).title} | {printed} | {_size(*claim.reading.of(here))} | "
+            f"{claim.reading} | {verdict} | {claim.table} |"
+        )
+    yield ""
+    for number, note in enumerate(notes, start=1):
+        yield f"{number}. {note}"
+
+
+def _found(claim: Claim) -> str:
+    """A sentence on what was tried for a claim; empty if nothing was."""
+    if not claim.tried:
+        return ""
+    counted = {change.what: change.count() for change in claim.tried}
+    agreeing = [
+        f"{what} ({_size(*claim.reading.of(counts))})"
+        for what, counts in counted.items()
+        if all(claim.agrees(counts))
+    ]
+    return (
+        f" Of these {len(counted)} changes of one thing, those that agree are: "
+        f"{'; '.join(agreeing) or 'none'}. Which it was, or whether more than one thing differs, "
+        "is not known."
+    )
+
+
+def _size(parameters: int, multiply_adds: int) -> str:
+    return f"{parameters / 1e6:.3f}M, {multiply_adds / 1e9:.3f}G"
+
+
+def _sizes(counts: Mapping[str, ModelCounts]) -> Iterator[str]:
+    yield "| name | title | attention as published | parameters | multiply-adds | needs | source |"
+    yield "|---|---|---|---|---|---|---|"
+    for name, count in counts.items():
+        info = model_info(name)
+        yield (
+            f"| `{name}` | {info.title} | {_published(info)} | {count.parameters / 1e6:.2f}M | "
+            f"{count.multiply_adds / 1e9:.2f}G | {', '.join(info.requires) or 'torch'} | "
+            f"{info.source} |"
+        )
+
+
+def _published(info: ModelInfo) -> str:
+    if info.mechanism is None:
+        return "softmax"
+    if len(info.stages) == info.num_stages:
+        return f"`{info.mechanism}`"
+    stages = ", ".join(map(str, info.stages[:-1])) + f" and {info.stages[-1]}"
+    return f"`{info.mechanism}` in stages {stages}, else softmax"

@@ -1,0 +1,169 @@
+"""Give a worker one job and wait for its end: an answer, a death, a silence, or Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Any
+
+from bench.measure.clock import now_s
+from bench.record import Status
+from bench.worker.launch import Worker, WorkerDied, WorkerHung, WorkerServer
+
+TICK_S = 0.2
+"""How often somebody who waits looks whether to stop."""
+
+Message = dict[str, Any]
+
+
+class Interrupted(Exception):
+    """Ctrl-C, SIGTERM, or a terminal that was closed, where nothing is lost by stopping."""
+
+
+class Interrupt:
+    """Turns the first Ctrl-C into a question that is asked between two rounds; a second one raises.
+
+    SIGTERM is taken alike, and so is a terminal that is closed, unless ``nohup`` says otherwise.
+    A context manager; outside of the main thread, where signals cannot be caught, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
+            try:
+                self._before[number] = signal.signal(number, self._ask)
+            except ValueError:
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.is_asked and number != signal.SIGHUP:  # which the shell and the system both send
+            raise KeyboardInterrupt
+        self.is_asked = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a job ended, before it is a record."""
+
+    status: Status
+    reason: str | None = None
+    detail: str | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    wall_s: float = 0.0
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether `values` hold what was asked for."""
+        return self.status is Status.OK
+
+    @property
+    def measured_s(self) -> float:
+        """Seconds inside timed calls, memory and FLOP passes, or training."""
+        return float(self.values.get("measured_s", 0.0))
+
+
+class Jobs:
+    """Gives jobs to workers, one at a time.
+
+    Attributes:
+        busy_s: wall time inside measured calls, memory and FLOP passes, or training, so far.
+    """
+
+    def __init__(self, server: WorkerServer, timeout_s: float, interrupt: Interrupt) -> None:
+        self.server = server
+        self.timeout_s = timeout_s
+        self.interrupt = interrupt
+        self.busy_s = 0.0
+
+    def do(
+        self,
+        job: str,
+        *,
+        hear: Callable[[Message], None] | None = None,
+        may_stop: Callable[[], bool] | None = None,
+        **request: Any,
+    ) -> Outcome:
+        """Do one job.
+
+        Args:
+            job: one of `bench.worker.answer.JOBS`.
+            hear: told every message but the last.
+            may_stop: whether what the worker has sent so far is worth keeping, so that on Ctrl-C
+                it is asked to finish; else it is killed.
+            request: whatever the job takes.
+
+        Raises:
+            Interrupted: on Ctrl-C, with nothing to keep.
+        """
+        worker = self.server.spawn(job=job, **request)
+        started = now_s()
+        try:
+            message = self._last_message(worker, hear, may_stop)
+        except (WorkerDied, WorkerHung) as error:
+            return replace(misfortune(error, worker.step), wall_s=now_s() - started)
+        worker.close()
+        outcome = outcome_of(message, now_s() - started)
+        self.busy_s += outcome.measured_s
+        return outcome
+
+    def _last_message(
+        self,
+        worker: Worker,
+        hear: Callable[[Message], None] | None,
+        may_stop: Callable[[], bool] | None,
+    ) -> Message:
+        is_stopping = False
+        silence_ends = now_s() + self.timeout_s
+        while True:
+            if self.interrupt.is_asked and not is_stopping:
+                if may_stop is None or not may_stop():
+                    worker.kill()
+                    raise Interrupted
+                worker.send(stop=True)
+                is_stopping = True
+            message = worker.poll(TICK_S)
+            if message is None:
+                if now_s() > silence_ends:
+                    worker.kill()
+                    raise WorkerHung(f"no answer for {self.timeout_s:g} s in step '{worker.step}'")
+                continue
+            if "status" in message:
+                return message
+            silence_ends = now_s() + self.timeout_s
+            if hear is not None:
+                hear(message)
+
+
+def outcome_of(message: Message, wall_s: float) -> Outcome:
+    """A worker's last message."""
+    return Outcome(
+        status=Status(message["status"]),
+        reason=message["reason"],
+        detail=message["detail"],
+        values=message["values"],
+        wall_s=wall_s,
+    )
+
+
+def misfortune(error: WorkerDied | WorkerHung, step: str) -> Outcome:
+    """An end without a last message."""
+    if isinstance(error, WorkerHung):
+        return Outcome(status=Status.TIMED_OUT, reason=str(error))
+    if error.exit_code == -signal.SIGKILL:
+        reason = f"{error} in step '{step}', as the kernel does when memory runs out"
+        return Outcome(status=Status.OUT_OF_MEMORY, reason=reason, detail=error.last_words)
+    return Outcome(
+        status=Status.CRASHED, reason=f"{error} in step '{step}'", detail=error.last_words
+    )

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attentions import replace_attention
+from attentions.integrations.swapped import Swapped
+from tests.attentions.integrations.replacing import encoder, losses, padding, tokens
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("masks", ["none", "padding", "causal", "both"])
+def test_softmax_in_an_encoder_changes_nothing(
+    training: bool, batch_first: bool, masks: str
+) -> None:
+    model = encoder(batch_first=batch_first).train(training)
+    hidden = padding() if masks in ("padding", "both") else None
+    later = nn.Transformer.generate_square_subsequent_mask(7).isinf()
+    mask = later if masks in ("causal", "both") else None
+    x = tokens() if batch_first else tokens().transpose(0, 1)
+    expected = model(x, mask=mask, src_key_padding_mask=hidden)
+    out = replace_attention(model, "softmax")(x, mask=mask, src_key_padding_mask=hidden)
+    if not batch_first:
+        expected, out = expected.transpose(0, 1), out.transpose(0, 1)
+    seen = ~padding() if hidden is not None else torch.ones(3, 7, dtype=torch.bool)
+    torch.testing.assert_close(out[seen], expected[seen], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("hidden", [None, padding()], ids=["all", "padding"])
+def test_no_fast_path_goes_past_the_mechanism(hidden: Tensor | None) -> None:
+    model = encoder().eval()
+    before = model(tokens(), src_key_padding_mask=hidden)
+    replace_attention(model, "linear")
+    calls: list[str] = []
+    for name in ("layers.0.self_attn", "layers.1.self_attn"):
+        swapped = model.get_submodule(name)
+        assert isinstance(swapped, Swapped)
+        mix = swapped.mix
+        swapped.mix = lambda *a, n=name, m=mix: (calls.append(n), m(*a))[1]  # type: ignore
+    with torch.no_grad():
+        after = model(tokens(), src_key_padding_mask=hidden)
+    assert calls == ["layers.0.self_attn", "layers.1.self_attn"]
+    assert not torch.allclose(before[0], after[0], atol=1e-3)
+
+
+def test_padding_is_as_good_as_removed() -> None:
+    model = replace_attention(encoder(norm_first=True).eval(), "linear")
+    out = model(tokens(), src_key_padding_mask=padding())
+    torch.testing.assert_close(out[1:2, :5], model(tokens()[1:2, :5]))
+
+
+def test_a_decoder_takes_a_causal_and_a_crossing_mechanism() -> None:
+    torch.manual_seed(0)
+    model: Any = nn.Transformer(16, 2, 1, 1, 32, dropout=0.0, batch_first=True).eval()
+    replace_attention(model, "lightning", where="decoder.*.self_attn", causal=True)
+    replace_attention(model, "linear", where="decoder.*.multihead_attn")
+    mask = nn.Transformer.generate_square_subsequent_mask(5)
+    target = tokens()[:, :5]
+    out = model(tokens(), target, tgt_mask=mask)
+    changed = target.clone()
+    changed[:, -1] += 1
+    torch.testing.assert_close(model(tokens(), changed, tgt_mask=mask)[:, :-1], out[:, :-1])
+
+
+def test_keys_and_values_of_other_widths_are_projected() -> None:
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(16, 2, kdim=6, vdim=10)
+    q, k, v = torch.randn(4, 3, 16), torch.randn(5, 3, 6), torch.randn(5, 3, 10)
+    expected = attention(q, k, v)[0]
+    out, weights = replace_attention(attention, "softmax")(q, k, v)
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    assert weights is None
+
+
+def test_one_sample_without_a_batch_is_taken() -> None:
+    attention = nn.MultiheadAttention(16, 2)
+    x = tokens()[0]
+    expected = attention(x, x, x, key_padding_mask=padding()[1])[0]
+    out = replace_attention(attention, "softmax")(x, x, x, key_padding_mask=padding()[1])[0]
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_mask_for_each_head_is_taken_by_softmax() -> None:
+    attention = nn.MultiheadAttention(16, 2, batch_first=True)
+    hidden = torch.rand(6, 7, 7, generator=torch.Generator().manual_seed(0)) > 0.7
+    hidden[..., 0] = False
+    x = tokens()
+    expected = attention(x, x, x, attn_mask=hidden)[0]
+    out = replace_attention(attention, "softmax")(x, x, x, attn_mask=hidden)[0]
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_encoder_learns() -> None:
+    model = replace_attention(encoder(), "flatten")
+    seen = losses(model, lambda: model(tokens()) - 1)
+    assert seen[-1] < seen[0]
+
+
+def test_a_nested_tensor_is_refused() -> None:
+    attention = replace_attention(nn.MultiheadAttention(16, 2, batch_first=True), "linear")
+    nested = torch.nested.nested_tensor([torch.randn(3, 16), torch.randn(4, 16)])
+    with pytest.raises(ValueError, match="use_nested_tensor = False"):
+        attention(nested, nested, nested)
+
+
+def test_a_mechanism_with_positions_needs_the_length() -> None:
+    attention = nn.MultiheadAttention(16, 2, batch_first=True)
+    with pytest.raises(ValueError, match="give it as seq_len="):
+        replace_attention(attention, "linformer", projected_len=3)
+    out, _ = replace_attention(attention, "linformer", seq_len=7, projected_len=3)(*[tokens()] * 3)
+    assert out.shape == (3, 7, 16)

@@ -1,0 +1,111 @@
+"""Attentions of timm whose queries and keys are turned by their position before they are mixed."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attentions import replace_attention
+from attentions.integrations.swapped import Swapped
+
+timm: Any = pytest.importorskip("timm", reason="needs timm: pip install 'attnbench[models]'")
+
+
+def eva(**settings: Any) -> nn.Module:
+    """Two blocks on a grid of 4x4 patches; no parameter, nor any bias, is zero."""
+    torch.manual_seed(0)
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    own = {**sizes, "num_classes": 5, "use_rot_pos_emb": True, **settings}
+    model = timm.models.eva.Eva(**own)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def images(rows: int = 32, columns: int = 32) -> Tensor:
+    return torch.randn(2, 3, rows, columns, generator=torch.Generator().manual_seed(1))
+
+
+KINDS: list[dict[str, Any]] = [
+    {},
+    {"qkv_fused": False},
+    {"qkv_bias": False},
+    {"qk_norm": True, "scale_attn_inner": True},
+    {"num_reg_tokens": 3},
+    {"use_rot_pos_emb": False},
+    {"attn_type": "rope"},
+    {"attn_type": "rope", "qkv_fused": False},
+]
+
+
+@pytest.mark.parametrize("settings", KINDS, ids=str)
+def test_softmax_changes_nothing_and_every_weight_keeps_name_and_value(
+    settings: dict[str, Any],
+) -> None:
+    model = eva(**settings)
+    expected, before = model(images()), copy.deepcopy(model.state_dict())
+    replace_attention(model, "softmax")
+    assert sum(isinstance(module, Swapped) for module in model.modules()) == 2
+    torch.testing.assert_close(model(images()), expected, atol=1e-5, rtol=1e-5)
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor), name
+
+
+@pytest.mark.parametrize("mechanism", ["linear", "nala", "flatten"])
+@pytest.mark.parametrize("settings", [{}, {"attn_type": "rope"}], ids=str)
+def test_every_parameter_learns(mechanism: str, settings: dict[str, Any]) -> None:
+    model = replace_attention(eva(**settings), mechanism).train()
+    model(images()).square().mean().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_a_changed_model_can_be_changed_again_copied_and_pickled() -> None:
+    model = eva()
+    expected = model(images())
+    replace_attention(replace_attention(model, "flatten"), "softmax")
+    torch.testing.assert_close(model(images()), expected, atol=1e-5, rtol=1e-5)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(twin(images()), model(images()))
+
+
+def test_positions_are_seen_by_the_mechanism() -> None:
+    turned = replace_attention(eva(), "linear")
+    plain = replace_attention(eva(use_rot_pos_emb=False), "linear")
+    plain.load_state_dict(turned.state_dict(), strict=False)
+    assert not torch.allclose(turned(images()), plain(images()), atol=1e-4)
+
+
+def test_the_grid_of_the_patches_is_found_and_follows_the_images() -> None:
+    settings = {"class_token": False, "global_pool": "avg", "dynamic_img_size": True}
+    model = replace_attention(eva(**settings), "nala", rope=True)
+    attention: Any = model.get_submodule("blocks.0.attn")
+    assert attention.core.geometry.grid == (4, 4)
+    model(images(16, 64))
+    assert attention.core.geometry.grid == (2, 8)
+
+
+def test_fewer_heads_of_keys_and_values_stand_for_several_of_queries() -> None:
+    layers: Any = timm.layers
+    if not hasattr(layers, "AttentionRope"):
+        pytest.skip("this timm has no AttentionRope")
+    try:
+        attention = layers.AttentionRope(32, num_heads=4, num_kv_heads=2, qkv_fused=False).eval()
+    except TypeError:
+        pytest.skip("this timm shares no heads")
+    x, rope = images(9, 32)[:, 0], torch.randn(8, 16)
+    expected = attention(x, rope)
+    out = replace_attention(attention, "softmax")(x, rope)
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_bias_on_the_scores_is_refused() -> None:
+    attention = replace_attention(timm.models.eva.EvaAttention(32, 2, scale_norm=False), "softmax")
+    with pytest.raises(ValueError, match="adds numbers other than 0 and -inf"):
+        attention(images(9, 32)[:, 0], attn_mask=torch.randn(9, 9))

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attentions import attention_class, attention_names, replace_attention
+from attentions.integrations.swapped import Swapped
+from tests.attentions.integrations.replacing import (
+    images,
+    losses,
+    needs_timm,
+    replaced,
+    vision_transformer,
+    without_class_token,
+)
+
+
+@pytest.mark.parametrize("settings", [{}, {"reg_tokens": 2}, {"qk_norm": True, "qkv_bias": False}])
+def test_softmax_in_place_of_softmax_changes_nothing(settings: dict[str, Any]) -> None:
+    model = vision_transformer(**settings)
+    expected = model(images())
+    torch.testing.assert_close(
+        replace_attention(model, "softmax")(images()), expected, atol=1e-5, rtol=1e-5
+    )
+
+
+def test_the_model_is_changed_in_place_and_returned() -> None:
+    model = vision_transformer()
+    assert replace_attention(model, "linear") is model
+
+
+def test_weights_of_the_model_keep_their_names_and_values() -> None:
+    model = vision_transformer()
+    before = copy.deepcopy(model.state_dict())
+    after = replace_attention(model, "flatten").state_dict()
+    assert {name for name in after if name not in before} == {
+        "blocks.0.attn.core.scale",
+        "blocks.1.attn.core.scale",
+    }
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor)
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "linear", "flatten", "nala", "agent"])
+def test_a_changed_model_learns(mechanism: str) -> None:
+    model = replace_attention(vision_transformer(), mechanism, **settings_for(mechanism)).train()
+    seen = losses(model, lambda: model(images()))
+    assert seen[-1] < seen[0]
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+
+
+def settings_for(mechanism: str) -> dict[str, Any]:
+    return {"num_agents": 4} if mechanism == "agent" else {}
+
+
+def usable(name: str) -> bool:
+    can = attention_class(name).capabilities
+    return "core" in can.scopes and can.bidirectional and not can.gates and not can.requires
+
+
+@pytest.mark.parametrize("mechanism", [name for name in attention_names() if usable(name)])
+def test_every_bidirectional_core_works_or_says_why_not(mechanism: str) -> None:
+    model = vision_transformer()
+    try:
+        with torch.no_grad():
+            out = replace_attention(model, mechanism, **settings_for(mechanism))(images())
+    except ValueError as error:
+        assert mechanism == "local_only"
+        assert "all tokens must lie on a grid" in str(error)
+    else:
+        assert out.isfinite().all()
+
+
+def test_a_mechanism_that_needs_a_grid_gets_the_patches() -> None:
+    model = replace_attention(without_class_token(img_size=(32, 64)), "local_only")
+    swapped = model.get_submodule("blocks.0.attn")
+    assert isinstance(swapped, Swapped)
+    assert swapped.core.geometry.grid == (4, 8)
+    assert model(images(32, 64)).shape == (2, 5)
+
+
+def test_one_token_before_the_grid_is_a_class_token_to_those_who_know_it() -> None:
+    model = replace_attention(vision_transformer(), "agent", num_agents=4)
+    assert "class_token=True" in str(model)
+
+
+def test_a_rotation_on_the_grid_is_refused_beside_a_class_token() -> None:
+    model = vision_transformer()
+    with pytest.raises(ValueError, match=r"nala: all tokens must lie on a grid.*class_token=False"):
+        replace_attention(model, "nala", rope=True)
+    assert replaced(model) == set()
+
+
+def test_a_grid_that_not_all_tokens_fill_is_refused_before_anything_is_changed() -> None:
+    model = vision_transformer()
+    with pytest.raises(ValueError, match=r"grid is 4x4, and blocks\.0\.attn gets 17 tokens"):
+        replace_attention(model, "local_only", grid=(4, 4))
+    assert replaced(model) == set()
+    assert replace_attention(model, "local_only", grid=(1, 17))(images()).shape == (2, 5)
+
+
+def test_a_refused_model_has_no_hook_left_and_a_changed_one_has_a_single_one() -> None:
+    model = vision_transformer(dynamic_img_size=True)
+    patches = model.get_submodule("patch_embed")
+    with pytest.raises(ValueError, match="all tokens must lie on a grid"):
+        replace_attention(model, "local_only")
+    assert not patches._forward_hooks
+    for mechanism in ("linear", "flatten"):
+        replace_attention(model, mechanism)
+    assert len(patches._forward_hooks) == 1
+
+
+def test_images_of_other_sizes_work_where_the_mechanism_has_no_grid() -> None:
+    model = replace_attention(vision_transformer(dynamic_img_size=True), "linear")
+    assert model(images(32, 64)).shape == (2, 5)
+
+
+def test_the_grid_follows_the_images() -> None:
+    """Sixteen patches as 2x8 are not those of 4x4."""
+    swapped = replace_attention(without_class_token(dynamic_img_size=True), "nala", rope=True)
+    out = swapped(images(16, 64))
+    fixed = replace_attention(without_class_token(img_size=(16, 64)), "nala", rope=True)
+    state = {k: v for k, v in swapped.state_dict().items() if k != "pos_embed"}
+    fixed.load_state_dict(state, strict=False)
+    with torch.no_grad():
+        model: Any = fixed
+        model.pos_embed.zero_()
+        varying: Any = swapped
+        varying.pos_embed.zero_()
+    torch.testing.assert_close(swapped(images(16, 64)), fixed(images(16, 64)))
+    assert out.isfinite().all()
+
+
+def test_another_grid_of_the_same_area_is_refused_to_a_mechanism_built_for_one() -> None:
+    model = replace_attention(without_class_token(dynamic_img_size=True), "local_only")
+    with pytest.raises(ValueError, match="built for a grid of 4x4, and this image gives 2x8"):
+        model(images(16, 64))
+
+
+def test_the_printed_model_names_mechanism_and_hyperparameters() -> None:
+    printed = str(replace_attention(vision_transformer(), "flatten", focusing_factor=2))
+    assert "flatten, focusing_factor=2, norm_over='all_heads'" in printed
+
+
+def test_a_changed_model_can_be_copied_and_pickled() -> None:
+    model = replace_attention(without_class_token(dynamic_img_size=True), "nala", rope=True)
+    expected = model(images(16, 64))
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(twin(images(16, 64)), expected)
+
+
+def test_a_changed_model_can_be_changed_again() -> None:
+    model = vision_transformer()
+    expected = model(images())
+    replace_attention(replace_attention(model, "linear"), "softmax")
+    torch.testing.assert_close(model(images()), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_subclass_with_a_forward_of_its_own_is_left_alone() -> None:
+    timm = needs_timm()
+
+    class OddAttention(timm.layers.Attention):  # type: ignore[misc,name-defined]
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    with pytest.raises(ValueError, match=r"Nothing to replace.*0: OddAttention"):
+        replace_attention(nn.Sequential(OddAttention(8, 2)), "linear")
+
+
+def test_hooks_of_the_old_attention_are_called_and_can_be_removed() -> None:
+    model, seen = vision_transformer(), []
+    attention = model.get_submodule("blocks.0.attn")
+    handles = (
+        attention.register_forward_hook(lambda *call: seen.append("after")),
+        attention.register_forward_pre_hook(lambda *call: seen.append("before")),
+    )
+    replace_attention(model, "linear")(images())
+    assert seen == ["before", "after"]
+    for handle in handles:
+        handle.remove()
+    model(images())
+    assert len(seen) == 2
+
+
+def test_the_default_device_does_not_matter() -> None:
+    model = vision_transformer()
+    with torch.device("meta"):
+        replace_attention(model, "flatten")
+    assert model(images()).isfinite().all()
+
+
+def test_a_half_model_stays_half() -> None:
+    model = replace_attention(vision_transformer().to(torch.bfloat16), "flatten")
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert model(images().to(torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_a_changed_model_compiles_in_one_graph() -> None:
+    model = replace_attention(vision_transformer(), "linear")
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(images()), model(images()))

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from attentions import Geometry, build_attention
+from attentions.base import Attention
+from attentions.integrations.swap_masks import from_additive, mix
+
+B, H, N, D = 2, 2, 5, 4
+
+
+def core(name: str, *, causal: bool = False) -> Attention:
+    built = build_attention(name, Geometry(num_heads=H, head_dim=D, seq_len=N, causal=causal))
+    assert isinstance(built, Attention)
+    return built
+
+
+def qkv(key_len: int = N) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    return torch.randn(B, H, N, D), torch.randn(B, H, key_len, D), torch.randn(B, H, key_len, D)
+
+
+def causal_pairs() -> Tensor:
+    return torch.ones(N, N, dtype=torch.bool).tril()
+
+
+def last_hidden() -> Tensor:
+    keys = torch.ones(B, N, dtype=torch.bool)
+    keys[1, -2:] = False
+    return keys
+
+
+@pytest.mark.parametrize("built_causal", [True, False])
+def test_a_causal_call_is_the_same_however_softmax_is_built(built_causal: bool) -> None:
+    expected = core("softmax", causal=True)(*qkv())
+    out = mix(core("softmax", causal=built_causal), *qkv(), keep=None, is_causal=True, place="here")
+    torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize("mask", [causal_pairs(), causal_pairs().expand(B, H, N, N)])
+def test_a_mask_over_pairs_that_is_causal_is_recognised(mask: Tensor) -> None:
+    causal = core("linear", causal=True)
+    out = mix(causal, *qkv(), keep=mask, is_causal=False, place="here")
+    assert torch.equal(out, causal(*qkv()))
+
+
+def test_a_causal_mask_with_padding_in_it_is_recognised() -> None:
+    causal, keys = core("linear", causal=True), last_hidden()
+    keep = causal_pairs() & keys[:, None, None, :]
+    out = mix(causal, *qkv(), keep=keep, is_causal=False, place="here")
+    expected = causal(*qkv(), key_mask=keys)
+    # The last query sees only what is not hidden for all, so padding behind is told from its row.
+    torch.testing.assert_close(out, expected)
+
+
+def test_a_mask_that_shows_later_keys_is_refused_to_a_causal_core() -> None:
+    keep = causal_pairs()
+    keep[0, 1] = True
+    with pytest.raises(ValueError, match="linear at here: it hides later keys, and this call does"):
+        mix(core("linear", causal=True), *qkv(), keep=keep, is_causal=False, place="here")
+
+
+def test_no_mask_is_refused_to_a_causal_core() -> None:
+    with pytest.raises(ValueError, match="do without causal=True"):
+        mix(core("linear", causal=True), *qkv(), keep=None, is_causal=False, place="here")
+
+
+def test_a_causal_call_is_refused_to_a_core_that_was_not_built_so() -> None:
+    with pytest.raises(ValueError, match="the call is causal; build it so, with causal=True"):
+        mix(core("linear"), *qkv(), keep=None, is_causal=True, place="here")
+    with pytest.raises(ValueError, match="the call is causal; it has no such form"):
+        mix(core("flatten"), *qkv(), keep=None, is_causal=True, place="here")
+
+
+def test_padding_written_out_over_pairs_is_recognised_as_padding() -> None:
+    keys = last_hidden()
+    keep = keys[:, None, None, :].expand(B, 1, N, N)
+    out = mix(core("linear"), *qkv(), keep=keep, is_causal=False, place="here")
+    assert torch.equal(out, core("linear")(*qkv(), key_mask=keys))
+
+
+def test_a_mask_over_pairs_is_refused_where_only_padding_is_taken() -> None:
+    keep = torch.rand(N, N, generator=torch.Generator().manual_seed(0)) > 0.5
+    with pytest.raises(ValueError, match="only one that hides keys from all queries"):
+        mix(core("linear"), *qkv(), keep=keep, is_causal=False, place="here")
+
+
+def test_any_mask_is_refused_where_none_is_taken() -> None:
+    keep = last_hidden()[:, None, None, :]
+    with pytest.raises(ValueError, match="the call gives a mask; cosformer takes none"):
+        mix(core("cosformer"), *qkv(), keep=keep, is_causal=False, place="here")
+
+
+def test_cross_attention_is_refused_where_lengths_must_agree() -> None:
+    with pytest.raises(ValueError, match=r"5 queries and 7 keys .* by where="):
+        mix(core("linformer"), *qkv(7), keep=None, is_causal=False, place="here")
+
+
+def test_an_additive_mask_hides_where_it_is_lowest() -> None:
+    lowest = torch.finfo(torch.float32).min
+    assert from_additive(torch.tensor([0.0, -torch.inf, lowest]), place="here").tolist() == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_an_additive_mask_that_is_a_bias_is_refused() -> None:
+    with pytest.raises(ValueError, match="here: the mask adds numbers other than 0 and -inf"):
+        from_additive(torch.tensor([0.0, -1.0]), place="here")

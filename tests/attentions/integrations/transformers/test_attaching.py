@@ -1,0 +1,115 @@
+"""Mechanisms attached to a model of transformers: their parameters belong to it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from tests.attentions.integrations.language_models import (
+    PREFIX,
+    SIZES,
+    RecurrentCache,
+    assert_same,
+    attach,
+    bert,
+    generate,
+    huggingface,
+    ids,
+    llama,
+    padding,
+    transformers,
+)
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "linear", "hedgehog"])
+def test_a_model_learns(mechanism: str) -> None:
+    model = attach(llama(), mechanism).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(10):
+        loss = model(ids(), labels=ids()).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+
+
+def test_attached_parameters_are_in_the_state_dict_and_used_while_decoding() -> None:
+    model = attach(llama(), "hedgehog")
+    names = [name for name in model.state_dict() if "attnbench_core" in name]
+    assert len(names) >= 2
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "attnbench_core" in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    expected = generate(model, use_cache=False)
+    assert_same(generate(model), expected)
+    assert_same(generate(model, cache=RecurrentCache()), expected)
+
+
+def test_hyperparameters_reach_the_mechanism_and_the_printed_model() -> None:
+    model = attach(bert(), "flatten", focusing_factor=2)
+    assert "flatten, focusing_factor=2, norm_over='all_heads'" in str(model)
+    out = model(ids(), attention_mask=padding(left=False)).last_hidden_state
+    assert out.isfinite().all()
+
+
+def test_attaching_again_replaces_the_core_and_a_failure_keeps_it() -> None:
+    model = attach(bert(), "flatten")
+    expected = model(ids()).last_hidden_state
+    with pytest.raises(TypeError, match="takes no hyperparameter 'alph'"):
+        attach(model, "polaformer", alph=4)
+    assert torch.equal(model(ids()).last_hidden_state, expected)
+    assert "attnbench_core" not in " ".join(attach(model, "linear").state_dict())
+
+
+def test_attaching_keeps_the_mode_of_each_module() -> None:
+    model = bert().train()
+    model.encoder.layer[0].eval()
+    attach(model, "flatten")
+    assert model.training and not model.encoder.layer[0].training
+
+
+def test_a_model_of_images_needs_an_example() -> None:
+    config = transformers.ViTConfig(
+        **{k: v for k, v in SIZES.items() if k not in ("vocab_size", "max_position_embeddings")},
+        image_size=16,
+        patch_size=8,
+    )
+    model = transformers.ViTModel(config).eval()
+    with pytest.raises(ValueError, match=r"inputs=\{'pixel_values': \.\.\.\}"):
+        attach(model, "flatten")
+    example = {"pixel_values": torch.zeros(1, 3, 16, 16)}
+    assert attach(model, "flatten", inputs=example)(**example).last_hidden_state.shape == (1, 5, 32)
+
+
+def test_a_copied_model_has_its_own_parameters() -> None:
+    model = attach(bert(), "flatten")
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        twin.encoder.layer[0].attention.self.attnbench_core.scale.add_(1)
+    assert not torch.equal(twin(ids()).last_hidden_state, model(ids()).last_hidden_state)
+
+
+@pytest.mark.parametrize("mechanism", ["nala_layer", "gla"])
+def test_layers_and_gated_mechanisms_are_not_offered(mechanism: str) -> None:
+    assert PREFIX + mechanism not in huggingface.implementations()
+    with pytest.raises(ValueError, match="cannot stand inside the model's attention"):
+        attach(bert(), mechanism)
+
+
+def test_what_is_no_model_of_transformers_is_refused() -> None:
+    with pytest.raises(ValueError, match="model is of type Linear; one of transformers is needed"):
+        attach(torch.nn.Linear(2, 2), "linear")
+
+
+@pytest.mark.parametrize("inputs", [5, "ids", [1]])
+def test_an_example_of_a_call_is_given_by_name(inputs: Any) -> None:
+    with pytest.raises(ValueError, match=r"inputs is of type .*; a call's keyword arguments"):
+        attach(bert(), "linear", inputs=inputs)

@@ -1,0 +1,104 @@
+"""Decoding: cached keys and values, or a recurrent state, give what no cache gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.attentions.integrations.language_models import (
+    NUM_NEW,
+    RecurrentCache,
+    assert_same,
+    attach,
+    generate,
+    gpt2,
+    ids,
+    llama,
+    mistral,
+    padding,
+    with_mechanism,
+)
+
+
+def test_left_padding_is_as_good_as_removed() -> None:
+    model = with_mechanism(gpt2(), "linear")
+    together = generate(model, attention_mask=padding(left=True))
+    alone = generate(model, input_ids=ids()[1:, 3:])
+    assert torch.equal(together.sequences[1, 3:], alone.sequences[0])
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "linear", "performer", "taylor", "topk"])
+def test_keys_and_values_in_the_cache_give_the_same_tokens(mechanism: str) -> None:
+    model = with_mechanism(llama(), mechanism)
+    assert_same(generate(model), generate(model, use_cache=False))
+
+
+@pytest.mark.parametrize("mechanism", ["linear", "cosformer", "lightning", "retnet", "performer"])
+def test_a_recurrent_state_gives_the_same_tokens(mechanism: str) -> None:
+    model = with_mechanism(llama(), mechanism)
+    assert_same(generate(model, cache=RecurrentCache()), generate(model, use_cache=False))
+
+
+def test_a_window_keeps_its_own_state() -> None:
+    model = attach(llama(), "sliding_window", window=4)
+    assert_same(generate(model, cache=RecurrentCache()), generate(model, use_cache=False))
+
+
+def test_a_recurrent_state_does_not_grow() -> None:
+    model, cache = with_mechanism(gpt2(), "linear"), RecurrentCache()
+    generate(model, cache=cache)
+    assert cache.get_seq_length() == 9 + NUM_NEW - 1
+    state: Any = cache.layers[0].state
+    assert sum(part.numel() for part in state) == 2 * 4 * (8 * 8 + 8)
+
+
+@pytest.mark.parametrize("mechanism", ["linear", "retnet"])
+def test_beams_take_their_state_with_them(mechanism: str) -> None:
+    model = with_mechanism(gpt2(), mechanism)
+    beams = generate(model, cache=RecurrentCache(), num_beams=3)
+    expected = generate(model, use_cache=False, num_beams=3)
+    assert torch.equal(beams.sequences, expected.sequences)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "mend"),
+    [("lightning", "pass a RecurrentCache"), ("block_sparse", "use_cache=False")],
+)
+def test_a_mechanism_that_cannot_use_cached_keys_says_what_to_do(mechanism: str, mend: str) -> None:
+    with pytest.raises(ValueError, match=f"cannot go on from cached keys and values; {mend}"):
+        generate(with_mechanism(gpt2(), mechanism))
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "message"),
+    [("sigmoid", "no recurrent form"), ("softmax", "leave them to the model's own cache")],
+)
+def test_a_mechanism_without_a_small_state_refuses_the_cache(mechanism: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        generate(with_mechanism(gpt2(), mechanism), cache=RecurrentCache())
+
+
+def test_a_state_takes_in_a_models_window_until_it_hides_something() -> None:
+    model = with_mechanism(mistral(window=32), "linear")
+    assert_same(generate(model, cache=RecurrentCache()), generate(model, use_cache=False))
+    model = with_mechanism(mistral(window=12), "linear")
+    with pytest.raises(ValueError, match="hidden by padding or a window"):
+        generate(model, cache=RecurrentCache())
+
+
+def test_padding_is_refused_where_a_state_would_take_it_in() -> None:
+    model = with_mechanism(gpt2(), "linear")
+    with pytest.raises(ValueError, match="decode texts of one length together"):
+        generate(model, cache=RecurrentCache(), attention_mask=padding(left=True))
+
+
+def test_a_static_cache_is_refused() -> None:
+    with pytest.raises(ValueError, match="use a dynamic cache, or use_cache=False"):
+        generate(with_mechanism(gpt2(), "linear"), cache_implementation="static")
+
+
+def test_a_recurrent_cache_under_another_attention_is_noticed() -> None:
+    with pytest.raises(ValueError, match="never reached a recurrent mechanism"):
+        generate(gpt2(), cache=RecurrentCache())

@@ -1,0 +1,65 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from attentions.maths.feature_maps import (
+    direction,
+    elu_plus_one,
+    focused,
+    norm_aware_power,
+    sign_split,
+)
+
+
+def test_elu_plus_one_is_torchs_elu_and_one_with_its_gradient():
+    x = torch.tensor([-30.0, -1.0, 0.0, 0.5, 4.0], dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(elu_plus_one(x), functional.elu(x) + 1)
+    got = torch.autograd.grad(elu_plus_one(x).sum(), x)[0]
+    torch.testing.assert_close(got, torch.autograd.grad((functional.elu(x) + 1).sum(), x)[0])
+
+
+def test_elu_plus_one_is_exact_where_adding_one_would_round_to_nothing():
+    x = torch.tensor([-20.0])
+    torch.testing.assert_close(elu_plus_one(x), x.exp(), rtol=1e-6, atol=0)
+    assert functional.elu(x) + 1 == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_direction_of_zero_is_zero_with_gradient_zero_after_a_power(dtype):
+    x = torch.tensor([[0.0, 0.0], [3.0, 4.0]], dtype=dtype, requires_grad=True)
+    d, norm = direction(x)
+    torch.testing.assert_close(d, torch.tensor([[0.0, 0.0], [0.6, 0.8]], dtype=dtype))
+    assert norm[1] == 5
+    gradient = torch.autograd.grad(d.abs().pow(norm_aware_power(norm, 3.0, 0.5)).sum(), x)[0]
+    assert gradient.isfinite().all()
+    assert gradient[0].eq(0).all()
+
+
+def test_the_power_runs_from_lam_tau_to_lam_tau_plus_lam():
+    powers = norm_aware_power(torch.tensor([0.0, 0.1, 1.0, 4.0, 100.0]), 3.0, 0.5)
+    expected = torch.tensor([1.5, 1.80, 3.78, 4.498, 4.5])
+    torch.testing.assert_close(powers, expected, atol=6e-3, rtol=0)
+
+
+def test_signs_are_split_and_zero_is_in_neither_half():
+    x = torch.tensor([-2.0, 0.0, 3.0])
+    assert sign_split(x, x.abs()).tolist() == [0, 0, 3, 2, 0, 0]
+
+
+@pytest.mark.parametrize("dims", [(-1,), (-3, -1)])
+@pytest.mark.parametrize("factor", [1, 2, 3, 4.5])
+def test_focusing_keeps_the_length_and_takes_the_power(dims, factor):
+    x = torch.rand(2, 3, 5, 4, dtype=torch.float64, requires_grad=True) + 1e-6
+    phi = focused(x, factor, dims)
+    torch.testing.assert_close(phi.norm(dim=dims), x.norm(dim=dims))
+    plain = x**factor * (x.norm(dim=dims, keepdim=True) / (x**factor).norm(dim=dims, keepdim=True))
+    torch.testing.assert_close(phi, plain)
+    cotangent = torch.randn_like(phi)
+    got, want = (torch.autograd.grad(y, x, cotangent, retain_graph=True)[0] for y in (phi, plain))
+    torch.testing.assert_close(got, want)
+
+
+def test_focusing_tiny_entries_does_not_underflow():
+    x = torch.full((1, 1, 1, 4), 1e-6)
+    torch.testing.assert_close(focused(x, 8, (-1,)), x)
+    assert (x**8).eq(0).all()

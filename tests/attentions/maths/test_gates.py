@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from attentions.maths.gates import SelectiveDecay, hide_steps, log_decay_gate, spread, token_gate
+
+
+def test_a_gate_comes_back_in_wide_precision():
+    gate = torch.rand(2, 3, 4)
+    assert token_gate("m", "beta", gate, (2, 3, 4)) is gate
+    assert token_gate("m", "beta", gate.half(), (2, 3, 4)).dtype == torch.float32
+    assert token_gate("m", "beta", gate.double(), (2, 3, 4)).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.rand(2, 4, 3), torch.rand(1, 3, 4), torch.ones(2, 3, 4) > 0]
+)
+def test_a_gate_of_another_shape_or_kind_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"m: beta is .* of shape \(2, 3, 4\) is needed"):
+        token_gate("m", "beta", wrong, (2, 3, 4))
+
+
+def test_a_decay_to_nothing_is_a_number():
+    given = torch.tensor([[[-torch.inf, -1.0, 0.0]]], requires_grad=True)
+    gate = log_decay_gate("m", given, (1, 1, 3))
+    assert gate.isfinite().all()
+    assert gate.double().exp().tolist() == [[[0.0, pytest.approx(0.3679, abs=1e-4), 1.0]]]
+    assert torch.autograd.grad(gate.sum(), given)[0].tolist() == [[[0.0, 1.0, 1.0]]]
+
+
+def test_hidden_tokens_have_steps_of_zero():
+    key_mask = torch.tensor([[True, False, True]])
+    assert hide_steps(torch.ones(1, 2, 1), key_mask).tolist() == [[[1, 0, 1]] * 2]
+    assert hide_steps(torch.ones(1, 1, 3, 2), key_mask).tolist() == [[[[1, 1], [0, 0], [1, 1]]]]
+    gate = torch.ones(1, 2, 3)
+    assert hide_steps(gate, None) is gate
+
+
+def test_spread_numbers_have_equal_ratios_and_stay_within_their_bounds():
+    numbers = spread((0.01, 100.0), 4)
+    assert numbers.tolist() == pytest.approx([10**-1.5, 10**-0.5, 10**0.5, 10**1.5])
+    assert spread((1.0, 16.0), 1).tolist() == pytest.approx([4.0])
+
+
+def test_a_selective_decay_starts_where_mamba_2_draws_it():
+    decay = SelectiveDecay(4)
+    step, log_decay = decay(torch.zeros(1, 1, 4))
+    torch.testing.assert_close(step[0, :, 0], spread((1e-3, 1e-1), 4))
+    torch.testing.assert_close(-log_decay / step, spread((1.0, 16.0), 4)[None, :, None])
+    assert step.shape == (1, 4, 1)
+
+
+def test_a_selective_decay_of_half_inputs_is_float32():
+    step, log_decay = SelectiveDecay(4).bfloat16()(torch.zeros(1, 7, 4, dtype=torch.bfloat16))
+    assert step.dtype == log_decay.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "mamba2_ssd"])
+def test_a_rate_that_was_learned_beyond_all_numbers_erases(name):
+    core = build_attention(name, Geometry(num_heads=2, head_dim=4, seq_len=70, causal=True))
+    tensors = torch.randn(3, 1, 2, 70, 4)
+    with torch.no_grad():
+        core.log_rate.fill_(1e3)
+        out = core(*tensors)
+        alone = torch.cat([core(*(x[:, :, i : i + 1] for x in tensors)) for i in range(70)], dim=2)
+    torch.testing.assert_close(out, alone)

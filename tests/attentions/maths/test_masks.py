@@ -1,0 +1,36 @@
+import torch
+
+from attentions.maths.masks import allowed_pairs, count_keys, hide_keys
+
+
+def test_hidden_keys_have_zeros_for_features_even_if_they_were_infinite():
+    phi_k = torch.ones(1, 2, 3, 4)
+    phi_k[:, :, 1] = torch.inf
+    hidden = hide_keys("linear", phi_k, torch.tensor([[True, False, True]]))
+    assert hidden[0, 0, :, 0].tolist() == [1, 0, 1]
+
+
+def test_keys_are_counted_by_row_and_at_least_once():
+    k = torch.zeros(2, 1, 3, 4)
+    assert count_keys(k, None) == 3
+    counts = count_keys(k, torch.tensor([[True, False, True], [False, False, False]]))
+    assert counts.shape == (2, 1, 1, 1)
+    assert counts.flatten().tolist() == [2, 1]
+
+
+def test_all_masks_are_taken_together():
+    q = k = torch.zeros(1, 1, 3, 2)
+    key_mask = torch.tensor([[True, False, True]])
+    mask = torch.tensor([[True, True, True], [True, True, True], [False, True, True]])
+    settings = {"causal": True, "key_mask": key_mask, "mask": mask}
+    allowed = allowed_pairs("softmax", q, k, **settings)
+    assert allowed[0, 0].tolist() == [
+        [True, False, False],
+        [True, False, False],
+        [False, False, True],
+    ]
+
+
+def test_nothing_hidden_is_no_mask():
+    q = k = torch.zeros(1, 1, 3, 2)
+    assert allowed_pairs("softmax", q, k, causal=False, key_mask=None, mask=None) is None

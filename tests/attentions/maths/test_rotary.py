@@ -1,0 +1,45 @@
+import torch
+
+from attentions.maths.rotary import reference_rotate, rotate, turns
+
+
+def test_turning_is_that_of_sines_and_cosines():
+    phi = torch.randn(2, 3, 20, 24, dtype=torch.float64)  # three blocks of 8 channels
+    torch.testing.assert_close(rotate(phi, (4, 5), 8), reference_rotate(phi, (4, 5), 8))
+
+
+def test_turning_keeps_lengths():
+    phi = torch.randn(1, 1, 20, 8, dtype=torch.float64)
+    torch.testing.assert_close(rotate(phi, (4, 5), 8).norm(dim=-1), phi.norm(dim=-1))
+
+
+def test_the_first_token_is_not_turned():
+    phi = torch.randn(1, 1, 20, 8)
+    assert torch.equal(rotate(phi, (4, 5), 8)[..., 0, :], phi[..., 0, :])
+
+
+def test_rows_turn_the_first_half_of_the_channels_and_columns_the_second():
+    phi = torch.randn(1, 1, 20, 8)
+    turned = rotate(phi, (4, 5), 8)
+    row_2_column_0, row_0_column_3 = 10, 3
+    assert torch.equal(turned[..., row_2_column_0, 4:], phi[..., row_2_column_0, 4:])
+    assert torch.equal(turned[..., row_0_column_3, :4], phi[..., row_0_column_3, :4])
+    assert not torch.equal(turned[..., row_2_column_0, :4], phi[..., row_2_column_0, :4])
+
+
+def test_both_ends_of_the_frequencies_are_included():
+    angle = turns((2, 1), 16, torch.float64, torch.device("cpu"))[1, :4].angle()
+    expected = torch.tensor(
+        [1.0, 10_000 ** (-1 / 3), 10_000 ** (-2 / 3), 1e-4], dtype=torch.float64
+    )
+    torch.testing.assert_close(angle, expected)
+
+
+def test_four_channels_have_the_one_frequency_1():
+    angle = turns((2, 2), 4, torch.float64, torch.device("cpu")).angle()
+    torch.testing.assert_close(angle, torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).double())
+
+
+def test_angles_of_far_places_are_exact_in_float32():
+    turn = turns((4096, 1), 4, torch.float32, torch.device("cpu"))[4095, 0]
+    assert abs(turn.real.item() - torch.tensor(4095.0, dtype=torch.float64).cos().item()) < 1e-7

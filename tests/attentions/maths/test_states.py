@@ -1,0 +1,152 @@
+"""A state that is not its mechanism's is refused, with what was given and what is needed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+
+from attentions import Attention, Geometry, attention_class, attention_names, build_attention
+from attentions.maths.kernel_attention import KernelState
+from attentions.maths.states import what_is_wrong
+
+B, H, N, D = 2, 2, 8, 4
+CPU = torch.device("cpu")
+RECURRENT = [
+    name
+    for name in attention_names()
+    if (can := attention_class(name).capabilities).recurrent
+    and not can.requires
+    and "core" in can.scopes
+]
+CACHES = ["sliding_window", "softmax", "softmax_chunked", "softmax_explicit"]
+TOKENS = torch.randn(3, B, H, 1, D)
+
+
+def build(name: str, **sizes: int) -> Attention:
+    shape = {"num_heads": H, "head_dim": D, "seq_len": N} | sizes
+    core = build_attention(name, Geometry(causal=True, **shape))
+    assert isinstance(core, Attention)
+    return core
+
+
+def empty(core: Attention, batch_size: int = B, dtype: torch.dtype = torch.float32) -> Any:
+    return core.init_state(batch_size, dtype=dtype, device=CPU)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("wrong", [None, "a state", 3, [torch.zeros(B, H, D, D)]])
+def test_what_is_no_state_is_refused(name: str, wrong: object) -> None:
+    said = f"{name}: state is of type {type(wrong).__name__}; a [A-Za-z]+ is needed, as init_state"
+    with pytest.raises(ValueError, match=said):
+        build(name).step(*TOKENS, wrong)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_state_of_another_batch_is_refused(name: str) -> None:
+    core = build(name)
+    with pytest.raises(ValueError, match=f"{name}: .*(state|takes)"):
+        core.step(*TOKENS, empty(core, B + 1))
+
+
+@pytest.mark.parametrize("name", ["deltanet", "gla", "linear", "retnet", "rfa"])
+def test_a_state_of_another_geometry_is_named_with_the_sizes_that_are_needed(name: str) -> None:
+    core, other = build(name), empty(build(name, head_dim=D + 1))
+    needed = re.escape(f"tokens of torch.float32 on cpu need torch.float32 of shape ({B}, {H}, ")
+    with pytest.raises(ValueError, match=rf"{name}: state[.a-z_]* is .*; {needed}"):
+        core.step(*TOKENS, other)
+
+
+@pytest.mark.parametrize("name", ["deltanet", "gla", "linear", "performer", "retnet"])
+def test_a_state_of_another_dtype_is_named(name: str) -> None:
+    core = build(name)
+    with pytest.raises(ValueError, match=rf"{name}: state[.a-z_]* is torch.float64 of shape .*32"):
+        core.step(*TOKENS, empty(core, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", CACHES)
+@pytest.mark.parametrize("narrow", [torch.float32, torch.bfloat16])
+def test_a_cache_does_not_narrow_what_it_is_given(name: str, narrow: torch.dtype) -> None:
+    core, wide = build(name), torch.float64 if narrow == torch.float32 else torch.float32
+    said = f"{name}: k is {wide} on cpu; the state takes {narrow} on cpu"
+    with pytest.raises(ValueError, match=said):
+        core.step(*TOKENS.to(wide), empty(core, dtype=narrow))
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_a_cache_elsewhere_is_refused_and_not_filled_in_vain(name: str) -> None:
+    core = build(name)
+    nowhere = core.init_state(B, dtype=torch.float32, device=torch.device("meta"))
+    with pytest.raises(ValueError, match=f"{name}: k is torch.float32 on cpu; the state takes .*"):
+        core.step(*TOKENS, nowhere)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_step_names_what_it_takes(name: str) -> None:
+    core = build(name)
+    said = f"{name}: key_mask was given; it takes no such argument for a step, but q, k, v, state"
+    with pytest.raises(ValueError, match=said):
+        core.step(*TOKENS, empty(core), key_mask=torch.ones(B, 1, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("batch_size", [-1, 1.5, "2", True, None])
+def test_a_state_is_for_a_number_of_sequences(name: str, batch_size: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name}: batch_size is {batch_size!r}; a whole number"):
+        empty(build(name), batch_size)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_a_state_is_for_tokens_of_floating_point(name: str, dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match=f"{name}: dtype is {dtype}; one of float32, bfloat16"):
+        empty(build(name), dtype=dtype)
+
+
+def test_a_layer_with_a_state_looks_at_its_tokens_too() -> None:
+    layer = build_attention("mla", Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True))
+    state = layer.init_state(B, dtype=torch.float32, device=CPU)  # type: ignore[union-attr]
+    x = torch.randn(B, 1, H * D)
+    for wrong, said in (
+        (x[0], r"x is of shape \(1, 8\)"),
+        (x[..., :4], r"x is of shape \(2, 1, 4\)"),
+        (x[:, :0], "with N of 1 or more"),
+        (x.double(), "x is torch.float64 and the parameters are torch.float32"),
+        (None, "x is of type NoneType"),
+    ):
+        with pytest.raises(ValueError, match=f"mla: .*{said}"):
+            layer.step(wrong, state)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="mla: state is of type NoneType; a LatentState is needed"):
+        layer.step(x, None)  # type: ignore[union-attr]
+
+
+def test_our_own_mistake_is_not_taken_for_the_states() -> None:
+    class Broken(attention_class("linear_unnormalised")):  # type: ignore[misc]
+        def step(self, q: Any, k: Any, v: Any, state: Any) -> Any:
+            raise RuntimeError("out of luck")
+
+    core = Broken(Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True))
+    with pytest.raises(RuntimeError, match="out of luck"):
+        core.step(*TOKENS, empty(core))
+
+
+def test_nothing_is_wrong_with_an_own_state() -> None:
+    sizes = (B, H, D, D)
+    state = KernelState.empty(sizes, dtype=torch.float32, device=CPU)
+    own = KernelState.empty(sizes, dtype=torch.float32, device=torch.device("meta"))
+    assert what_is_wrong(state, own, torch.float32, CPU) is None
+    said = what_is_wrong(state._replace(key_sum=torch.zeros(1)), own, torch.float32, CPU)
+    assert said is not None and said.startswith("state.key_sum is torch.float32 of shape (1,) on")
+
+
+@pytest.mark.parametrize("name", ["linear", "softmax", "sliding_window"])
+def test_shared_heads_look_at_the_state_as_their_core_does(name: str) -> None:
+    core = build(name, num_kv_heads=1)
+    q, k, v = TOKENS[0], *TOKENS[1:, :, :1]
+    with pytest.raises(ValueError, match=f"{name}: state is of type NoneType; a [A-Za-z]+ is need"):
+        core.step(q, k, v, None)
+    with pytest.raises(ValueError, match=f"{name}: .*(state|takes)"):
+        core.step(q, k, v, empty(core, B + 1))
+    assert core.step(q, k, v, empty(core))[0].shape == q.shape

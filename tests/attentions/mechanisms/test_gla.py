@@ -1,0 +1,153 @@
+import math
+
+import pytest
+import torch
+
+from attentions import CallShape, Geometry, build_attention
+from tests.attentions.mechanisms import gated
+
+
+def build(seq_len=9, **settings):
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=seq_len, value_dim=3, causal=True)
+    return build_attention("gla", geometry, **settings).double()
+
+
+def decays(length):
+    return {"log_decay": -torch.rand(1, 2, length, 4, dtype=torch.float64)}
+
+
+def test_it_is_the_recurrence(qkv):
+    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
+    gates = decays(9)
+    core = build()
+    out, s = core(q, k, v, **gates), torch.zeros(4, 3, dtype=torch.float64)
+    for i in range(9):
+        alpha = gates["log_decay"][0, 1, i].exp()
+        s = torch.diag(alpha) @ s + torch.outer(k[0, 1, i], v[0, 1, i])
+        torch.testing.assert_close(out[0, 1, i], q[0, 1, i] @ s / 2)
+    torch.testing.assert_close(core.reference(q, k, v, **gates), out)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        gated.assert_steps_equal_the_whole,
+        gated.assert_hidden_is_as_good_as_removed,
+        gated.assert_half_gates_are_as_good_as_their_values,
+        gated.assert_gradients_equal_the_reference,
+    ],
+)
+def test_it_keeps_with_gates_what_it_claims_without(check, qkv):
+    check(build(130), qkv(1, 2, 130, 4, value_dim=3), decays(130))
+
+
+@pytest.mark.parametrize("now", [0, 31, 63, 64, 100])
+def test_later_inputs_and_gates_change_no_bit(now, qkv):
+    gated.assert_the_future_is_invisible(
+        build(130), qkv(1, 2, 130, 4, value_dim=3), decays(130), now
+    )
+
+
+def test_without_gates_a_channel_has_one_learned_decay(qkv):
+    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
+    core = build()
+    with torch.no_grad():
+        core.decay_logit[1, 2] = 2.0
+    given = torch.full((1, 2, 9, 4), math.log(0.5) / 16, dtype=torch.float64)
+    given[:, 1, :, 2] = -math.log1p(math.exp(-2.0)) / 16
+    torch.testing.assert_close(core(q, k, v), core(q, k, v, log_decay=given))
+
+
+def test_one_decay_for_all_channels_is_simple_gla(qkv):
+    q, k, v = qkv(1, 2, 130, 4, value_dim=3)
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=130, value_dim=3, causal=True)
+    simple = build_attention("simple_gla", geometry)
+    log_decay = -torch.rand(1, 2, 130, dtype=torch.float64)
+    alike = log_decay[..., None].expand(1, 2, 130, 4)
+    torch.testing.assert_close(
+        build(130)(q, k, v, log_decay=alike), simple(q, k, v, log_decay=log_decay)
+    )
+
+
+def test_a_gate_of_another_shape_is_refused(qkv):
+    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
+    with pytest.raises(ValueError, match=r"gla: log_decay is .*\(1, 2, 9, 4\) is needed"):
+        build()(q, k, v, log_decay=torch.zeros(1, 2, 9, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("setting", ["temperature", "scale"])
+def test_a_bad_setting_is_refused(setting):
+    with pytest.raises(ValueError, match=f"gla: {setting} is -1; a number above 0"):
+        build(**{setting: -1})
+
+
+def build_layer(**settings):
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=70, causal=True)
+    return build_attention("gla_layer", geometry, **settings).double()
+
+
+def layer_by_hand(layer, x):
+    """Section 4.4 for one sequence: projections, the recurrence, norm and gate, token by token."""
+    sizes = [layer.key_dim * 2, layer.key_dim * 2, 8, 8]
+    q, k, v, r = (layer.qkvr.weight @ x.T).T.split(sizes, dim=-1)
+    gate = (layer.decay_up.weight @ layer.decay_down.weight @ x.T).T + layer.decay_up.bias
+    alpha = torch.sigmoid(gate) ** (1 / 16)
+    rows, dim = [], layer.key_dim
+    s = [torch.zeros(dim, 4, dtype=torch.float64) for _ in range(2)]
+    for i in range(len(x)):
+        heads = []
+        for h in range(2):
+            keys, values = slice(h * dim, (h + 1) * dim), slice(4 * h, 4 * h + 4)
+            s[h] = alpha[i, keys, None] * s[h] + torch.outer(k[i, keys], v[i, values])
+            heads.append(layer.norm(q[i, keys] @ s[h] / dim**0.5))
+        rows.append(layer.proj.weight @ (torch.cat(heads) * r[i] * torch.sigmoid(r[i])))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("settings", [{}, {"norm": "layer"}, {"expand_k": 1, "gate_rank": 3}])
+def test_the_layer_is_that_of_the_paper(settings):
+    layer = build_layer(**settings)
+    x = torch.randn(1, 70, 8, dtype=torch.float64)
+    torch.testing.assert_close(layer(x)[0], layer_by_hand(layer, x[0]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [({}, torch.nn.RMSNorm), ({"norm": "layer"}, torch.nn.LayerNorm)],
+)
+def test_the_norm_of_a_head_is_the_one_that_is_named(settings, kind):
+    assert isinstance(build_layer(**settings).norm, kind)
+
+
+def test_the_layer_does_not_see_the_future():
+    layer, x = build_layer(), torch.randn(1, 70, 8, dtype=torch.float64)
+    changed = torch.cat((x[:, :40], 100 * torch.randn(1, 30, 8, dtype=torch.float64)), dim=1)
+    assert torch.equal(layer(changed)[:, :40], layer(x)[:, :40])
+
+
+def test_the_layer_is_as_large_as_softmax_attentions():
+    geometry = Geometry(num_heads=4, head_dim=64, seq_len=16, causal=True)
+    layer = build_attention("gla_layer", geometry)
+    size, softmax = sum(p.numel() for p in layer.parameters()), 4 * 256**2
+    assert softmax < size < 1.05 * softmax
+    call = CallShape(
+        batch_size=2, num_heads=4, query_len=16, key_len=16, head_dim=64, value_dim=64, causal=True
+    )
+    assert layer.flops(call) > 2 * 32 * softmax
+    assert layer.executed_flops(call) > layer.flops(call)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"expand_k": 0.3}, "gla_layer: expand_k is 0.3; .* head_dim, 4, is whole"),
+        ({"expand_k": 1e30}, r"expand_k is 1e\+30; .* is whole, and less than 2\^31"),
+        ({"expand_k": 0}, "gla_layer: expand_k is 0; a number above 0"),
+        ({"gate_rank": 0}, "gla_layer: gate_rank is 0; a whole number of 1 or more"),
+        ({"temperature": 0}, "gla_layer: temperature is 0; a number above 0"),
+        ({"norm": "group"}, "gla_layer: norm is 'group'; 'rms' or 'layer'"),
+    ],
+)
+def test_a_bad_setting_of_the_layer_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build_layer(**settings)

@@ -1,0 +1,130 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from attentions import CallShape, Geometry, build_attention
+from tests.attentions.mechanisms import gated
+
+
+def build(seq_len=9, **settings):
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=seq_len, value_dim=3, causal=True)
+    return build_attention("mamba2_ssd", geometry, **settings).double()
+
+
+def decays(length):
+    return {"log_decay": -torch.rand(1, 2, length, dtype=torch.float64)}
+
+
+def test_it_is_the_state_space_model_with_c_b_and_x_for_q_k_and_v(qkv):
+    c, b, x = qkv(1, 2, 9, 4, value_dim=3)
+    gates = decays(9)
+    core = build()
+    y, h = core(c, b, x, **gates), torch.zeros(4, 3, dtype=torch.float64)
+    for t in range(9):
+        h = gates["log_decay"][0, 1, t].exp() * h + torch.outer(b[0, 1, t], x[0, 1, t])
+        torch.testing.assert_close(y[0, 1, t], c[0, 1, t] @ h)
+    torch.testing.assert_close(core.reference(c, b, x, **gates), y)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        gated.assert_steps_equal_the_whole,
+        gated.assert_hidden_is_as_good_as_removed,
+        gated.assert_half_gates_are_as_good_as_their_values,
+        gated.assert_gradients_equal_the_reference,
+    ],
+)
+def test_it_keeps_with_gates_what_it_claims_without(check, qkv):
+    check(build(130), qkv(1, 2, 130, 4, value_dim=3), decays(130))
+
+
+@pytest.mark.parametrize("now", [0, 63, 64, 100])
+def test_later_inputs_and_gates_change_no_bit(now, qkv):
+    gated.assert_the_future_is_invisible(
+        build(130), qkv(1, 2, 130, 4, value_dim=3), decays(130), now
+    )
+
+
+def test_without_gates_a_head_has_one_learned_decay(qkv):
+    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
+    core = build()
+    rates = core.log_rate.exp()
+    assert 1e-3 < rates[0] < rates[1] < 1.6
+    given = -rates[None, :, None].expand(1, 2, 9)
+    torch.testing.assert_close(core(q, k, v), core(q, k, v, log_decay=given))
+
+
+def test_a_gate_of_another_shape_is_refused(qkv):
+    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
+    with pytest.raises(ValueError, match=r"mamba2_ssd: log_decay is .*\(1, 2, 9\) is needed"):
+        build()(q, k, v, log_decay=torch.zeros(1, 9, 2, dtype=torch.float64))
+
+
+def build_layer(num_heads=2, **settings):
+    geometry = Geometry(num_heads=num_heads, head_dim=4, seq_len=70, value_dim=3, causal=True)
+    return build_attention("mamba2_ssd_layer", geometry, **settings).double()
+
+
+def layer_by_hand(layer, x):
+    """The paper's block for one sequence of two heads, token by token."""
+    groups = layer.num_groups
+    z, mixed, dt = (layer.in_proj.weight @ x.T).T.split([6, 6 + 8 * groups, 2], dim=-1)
+    if layer.conv is not None:
+        size = layer.conv.kernel_size[0]
+        padded = torch.cat((torch.zeros(size - 1, mixed.shape[1], dtype=x.dtype), mixed))
+        mixed = sum(layer.conv.weight[:, 0, t] * padded[t : t + len(x)] for t in range(size))
+        mixed = mixed + layer.conv.bias
+    v, b, c = functional.silu(mixed).split([6, 4 * groups, 4 * groups], dim=-1)
+    dt = functional.softplus(dt + layer.decay.step_bias)
+    a = -layer.decay.log_rate.exp()
+    h, rows = [torch.zeros(4, 3, dtype=x.dtype) for _ in range(2)], []
+    for t in range(len(x)):
+        heads = []
+        for n in range(2):
+            group = slice(4 * (n * groups // 2), 4 * (n * groups // 2) + 4)
+            value = v[t, 3 * n : 3 * n + 3]
+            h[n] = (dt[t, n] * a[n]).exp() * h[n]
+            h[n] = h[n] + dt[t, n] * torch.outer(b[t, group], value)
+            heads.append(c[t, group] @ h[n] + layer.skip[n] * value)
+        y = torch.cat(heads) * functional.silu(z[t])
+        rows.append(layer.out_proj.weight @ layer.norm(y))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("settings", [{}, {"conv_size": 0}, {"conv_size": 2, "num_groups": 2}])
+def test_the_layer_is_that_of_the_paper(settings):
+    layer = build_layer(**settings)
+    x = torch.randn(1, 70, 8, dtype=torch.float64)
+    expected = layer_by_hand(layer, x[0])
+    torch.testing.assert_close(layer(x)[0], expected)
+    torch.testing.assert_close(layer.reference(x)[0], expected)
+
+
+def test_the_layer_does_not_see_the_future():
+    layer, x = build_layer(), torch.randn(1, 70, 8, dtype=torch.float64)
+    changed = torch.cat((x[:, :40], 100 * torch.randn(1, 30, 8, dtype=torch.float64)), dim=1)
+    assert torch.equal(layer(changed)[:, :40], layer(x)[:, :40])
+
+
+def test_the_layer_counts_its_projections_its_convolution_and_its_core():
+    layer, core = build_layer(), build()
+    call = CallShape(
+        batch_size=2, num_heads=2, query_len=70, key_len=70, head_dim=4, value_dim=3, causal=True
+    )
+    weights = 8 * (6 + 14 + 2) + 6 * 8 + 14 * 4
+    assert layer.flops(call) == 2 * 140 * weights + core.flops(call)
+    assert layer.executed_flops(call) == 2 * 140 * weights + core.executed_flops(call)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_groups": 3}, "mamba2_ssd_layer: num_groups is 3; a divisor of num_heads, 4, is"),
+        ({"num_groups": 0}, "mamba2_ssd_layer: num_groups is 0; a whole number of 1 or more"),
+        ({"conv_size": -1}, "mamba2_ssd_layer: conv_size is -1; a whole number of 0 or more"),
+    ],
+)
+def test_a_bad_setting_of_the_layer_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build_layer(num_heads=4, **settings)

@@ -1,0 +1,105 @@
+import math
+
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from attentions.mechanisms.mlla import turns
+
+
+def build(grid=(2, 3), head_dim=4, **settings):
+    torch.manual_seed(0)
+    geometry = Geometry(num_heads=2, head_dim=head_dim, seq_len=grid[0] * grid[1], grid=grid)
+    return build_attention("mlla", geometry, **settings).double()
+
+
+def turned(phi, token, columns):
+    """All channels of a token, pairs turned by its row and then by its column."""
+    out, quarter = phi.clone(), len(phi) // 4
+    for pair in range(len(phi) // 2):
+        place = token // columns if pair < quarter else token % columns
+        angle = place / 10_000 ** (pair % quarter / quarter)
+        x0, x1 = phi[2 * pair].item(), phi[2 * pair + 1].item()
+        out[2 * pair] = x0 * math.cos(angle) - x1 * math.sin(angle)
+        out[2 * pair + 1] = x0 * math.sin(angle) + x1 * math.cos(angle)
+    return out
+
+
+def by_hand(layer, x, eps=1e-6):
+    """One sample, pair by pair; channels are turned before heads are taken."""
+    columns = layer.geometry.grid[1]
+    phi = torch.nn.functional.elu(layer.qk(x).detach()) + 1
+    phi_q, phi_k = phi[:, :8], phi[:, 8:]
+    turned_q, turned_k = (
+        torch.stack([turned(row, i, columns) for i, row in enumerate(p)]) for p in (phi_q, phi_k)
+    )
+    out = torch.zeros_like(x)
+    for h in (slice(0, 4), slice(4, 8)):
+        for i in range(len(x)):
+            total = eps
+            for j in range(len(x)):
+                out[i, h] += turned_q[i, h] @ turned_k[j, h] * x[j, h] / len(x)
+                total += float(phi_q[i, h] @ phi_k[j, h]) / len(x)
+            out[i, h] /= total
+    image = x.T.reshape(1, 8, *layer.geometry.grid)
+    return out + layer.lepe(image).detach()[0].flatten(1).T
+
+
+@pytest.mark.parametrize("grid", [(2, 3), (1, 5), (4, 1)])
+def test_it_is_what_its_authors_compute(grid):
+    layer = build(grid)
+    x = torch.randn(2, grid[0] * grid[1], 8, dtype=torch.float64)
+    expected = torch.stack([by_hand(layer, sample) for sample in x])
+    torch.testing.assert_close(layer(x).detach(), expected)
+    torch.testing.assert_close(layer.reference(x).detach(), expected)
+
+
+def test_frequencies_stop_short_of_the_slowest():
+    table = turns((2, 1), 8, torch.float64, torch.device("cpu"))
+    angles = table[1].angle().tolist()
+    assert angles == pytest.approx([1.0, 0.01, 0.0, 0.0])
+    assert table.dtype == torch.complex128
+
+
+def test_eps_is_added_to_the_mean_weight():
+    layer, x = build(eps=2.0), torch.randn(1, 6, 8, dtype=torch.float64)
+    torch.testing.assert_close(layer(x)[0].detach(), by_hand(layer, x[0], 2.0))
+
+
+def test_a_width_that_cannot_turn_both_ways_is_refused():
+    with pytest.raises(ValueError, match=r"mlla: num_heads \* head_dim is 6; a multiple of 4"):
+        build(head_dim=3)
+
+
+def test_bad_hyperparameters_are_refused():
+    with pytest.raises(ValueError, match="mlla: eps is 0"):
+        build(eps=0)
+    with pytest.raises(ValueError, match="mlla: qk_bias is 1; True or False"):
+        build(qk_bias=1)
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=6, value_dim=2)
+    with pytest.raises(ValueError, match=r"geometry.value_dim is 2; 4 is needed"):
+        build_attention("mlla", geometry)
+
+
+def test_the_projection_can_do_without_a_bias():
+    assert build(qk_bias=False).qk.bias is None
+
+
+@pytest.mark.parametrize(("batch_size", "grid"), [(2, (2, 3)), (3, (31, 40)), (40, (2, 2))])
+def test_the_engine_computes_the_plain_form_and_its_gradients(batch_size, grid):
+    tiled, plain = (build(grid, 6, implementation=form) for form in ("auto", "plain"))
+    x = torch.randn(batch_size, math.prod(grid), 12, dtype=torch.float64, requires_grad=True)
+    cotangent = torch.randn_like(x)
+    found = []
+    for layer in (tiled, plain):
+        out = layer(x)
+        found.append((out, *torch.autograd.grad(out, [x, *layer.parameters()], cotangent)))
+    for got, expected in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_pairs_of_channels_may_lie_in_two_heads():
+    geometry = Geometry(num_heads=4, head_dim=3, seq_len=6, grid=(2, 3))
+    layer = build_attention("mlla", geometry).double()
+    x = torch.randn(2, 6, 12, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), layer.reference(x))

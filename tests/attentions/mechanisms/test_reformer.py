@@ -1,0 +1,216 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from attentions.base import CallShape
+from attentions.mechanisms.reformer import _even_factors
+from bench.measure.memory import peak_memory_bytes
+
+CPU = torch.device("cpu")
+
+
+def build(causal=False, *, num_heads=2, head_dim=4, seq_len=31, value_dim=0, **settings):
+    geometry = Geometry(
+        num_heads=num_heads, head_dim=head_dim, seq_len=seq_len, value_dim=value_dim, causal=causal
+    )
+    return build_attention("reformer", geometry, **settings).double()
+
+
+def buckets_by_hand(core, x):
+    """For each round, the bucket of each token of one head: (N, D) -> rounds x N."""
+    rounds = []
+    for rotation in core.rotations:
+        buckets = []
+        for token in x:
+            bucket, start = 0, 0
+            for factor in core.factors:
+                turned = [float(token @ c) for c in rotation.T[start : start + factor // 2]]
+                signed = turned + [-t for t in turned]
+                bucket = bucket * factor + signed.index(max(signed))
+                start += factor // 2
+            buckets.append(bucket)
+        rounds.append(buckets)
+    return rounds
+
+
+def met_by_hand(core, x):
+    """How often tokens i and j of one head meet, as the sorted and cut lists tell: (N, N)."""
+    length, causal = len(x), core.geometry.causal
+    size = min(core.chunk_size, length)
+    met = torch.zeros(length, length, dtype=torch.long)
+    for buckets in buckets_by_hand(core, x):
+        order = sorted(range(length), key=lambda t, of=buckets: (of[t], t))
+        lists = [order]
+        if causal:  # chunks are cut within buckets
+            lists = [list(g) for _, g in itertools.groupby(order, key=lambda t, of=buckets: of[t])]
+        for tokens in lists:
+            chunks = [tokens[c : c + size] for c in range(0, len(tokens), size)]
+            for before, chunk in zip([[], *chunks], chunks, strict=False):
+                for i, j in itertools.product(chunk, before + chunk):
+                    alike = core.across_buckets or buckets[i] == buckets[j]
+                    met[i, j] += alike and (j < i if causal else j != i)
+    return met if core.count_duplicates else met.clamp(max=1)
+
+
+def attention_by_hand(core, q, v):
+    out = torch.zeros_like(v)
+    for b, h in itertools.product(range(q.shape[0]), range(q.shape[1])):
+        met = met_by_hand(core, q[b, h])
+        for i, query in enumerate(q[b, h]):
+            total = 0.0
+            for j in met[i].nonzero().flatten().tolist():
+                key = q[b, h, j] / q[b, h, j].norm()
+                weight = int(met[i, j]) * math.exp(query @ key / math.sqrt(len(key)))
+                total += weight
+                out[b, h, i] += weight * v[b, h, j]
+            out[b, h, i] = out[b, h, i] / total if total else v[b, h, i]
+    return out
+
+
+SETTINGS = [
+    {},
+    {"chunk_size": 4},
+    {"chunk_size": 5, "num_rounds": 1},
+    {"chunk_size": 4, "num_rounds": 3, "num_buckets": 2},
+    {"chunk_size": 3, "num_rounds": 2, "num_buckets": 40, "seed": 4},
+    {"chunk_size": 4, "count_duplicates": True},
+    {"chunk_size": 4, "across_buckets": True},
+    {"chunk_size": 7, "across_buckets": True, "count_duplicates": True},
+]
+FORMS = [
+    (causal, settings)
+    for causal in (False, True)
+    for settings in SETTINGS
+    if not (causal and "across_buckets" in settings)
+]
+
+
+@pytest.mark.parametrize(("causal", "settings"), FORMS, ids=str)
+@pytest.mark.parametrize("seq_len", [1, 31])
+def test_it_is_softmax_over_the_tokens_that_were_met(causal, settings, seq_len, qkv):
+    q, k, v = qkv(2, 2, seq_len, 4, value_dim=3)
+    core = build(causal, seq_len=seq_len, value_dim=3, **settings)
+    expected = attention_by_hand(core, q, v)
+    torch.testing.assert_close(core(q, k, v), expected)
+    torch.testing.assert_close(core.reference(q, k, v), expected)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients_are_those_of_finite_differences(causal, qkv):
+    q, k, v = (x.requires_grad_() for x in qkv(1, 2, 12, 4, value_dim=3))
+    core = build(causal, seq_len=12, value_dim=3, chunk_size=3, num_rounds=3)
+    # A step of 1e-6 moves no token into another bucket here.
+    assert torch.autograd.gradcheck(lambda q, v: core(q, k, v), (q, v))
+
+
+def test_the_keys_that_are_passed_in_are_not_read(qkv):
+    q, k, v = (x.requires_grad_() for x in qkv(1, 2, 31, 4))
+    core = build(chunk_size=4)
+    out = core(q, k, v)
+    assert torch.equal(out, core(q, 7 * k, v))
+    assert torch.autograd.grad(out.sum(), k, allow_unused=True) == (None,)
+
+
+def test_keys_have_length_one():
+    """Longer tokens ask more sharply, but are not heard more loudly."""
+    direction = torch.randn(4, dtype=torch.float64)
+    q = torch.stack((direction, 5 * direction, direction))[None, None]  # all in one bucket
+    v = torch.eye(3, dtype=torch.float64)[None, None]
+    core = build(num_heads=1, seq_len=3, value_dim=3, num_rounds=1, num_buckets=2)
+    torch.testing.assert_close(core(q, q, v)[0, 0, 0].tolist(), [0.0, 0.5, 0.5])
+
+
+def test_a_token_attends_to_itself_only_if_it_is_alone():
+    x = torch.tensor([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.0]], dtype=torch.float64)[None, None]
+    v = torch.eye(3, dtype=torch.float64)[None, None]
+    core = build(num_heads=1, head_dim=2, seq_len=3, value_dim=3, num_rounds=1, num_buckets=2)
+    core.rotations = torch.tensor([[[1.0], [0.0]]], dtype=torch.float64)
+    assert core(x, x, v)[0, 0].tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
+
+
+def test_a_pair_that_meets_in_every_round_counts_once_unless_asked_otherwise(qkv):
+    q, k, v = qkv(1, 1, 31, 4)
+    once, often = (
+        build(num_heads=1, chunk_size=4, num_rounds=3, count_duplicates=flag)
+        for flag in (False, True)
+    )
+    assert not torch.allclose(once(q, k, v), often(q, k, v))
+    assert met_by_hand(often, q[0, 0]).max() > 1
+    for core in (once, often):  # the same three rounds: nothing but duplicates
+        core.rotations = core.rotations[:1].expand(3, -1, -1)
+    single = build(num_heads=1, chunk_size=4, num_rounds=1)
+    torch.testing.assert_close(once(q, k, v), single(q, k, v))
+    torch.testing.assert_close(often(q, k, v), single(q, k, v))
+
+
+def test_the_seed_fixes_the_hashes_and_the_global_generator_is_left_alone():
+    torch.manual_seed(1)
+    expected = torch.randn(3)
+    torch.manual_seed(1)
+    first, again, other = build(), build(), build(seed=1)
+    assert torch.equal(torch.randn(3), expected)
+    assert torch.equal(first.rotations, again.rotations)
+    assert not torch.equal(first.rotations, other.rotations)
+
+
+def test_a_causal_form_gives_a_prefix_what_it_gives_the_whole(qkv):
+    q, k, v = qkv(1, 2, 60, 4)
+    core = build(causal=True, seq_len=60, chunk_size=4)
+    short = core(*(x[:, :, :37] for x in (q, k, v)))
+    torch.testing.assert_close(short, core(q, k, v)[:, :, :37])
+
+
+@pytest.mark.parametrize("num_buckets", [2, 8, 10, 128, 130, 512, 2000])
+def test_many_buckets_are_pairs_of_fewer(num_buckets):
+    factors = _even_factors(num_buckets, at_most=128)
+    assert all(factor % 2 == 0 for factor in factors)
+    if num_buckets <= 128:
+        assert factors == (num_buckets,)
+    else:
+        assert num_buckets <= math.prod(factors) < 1.2 * num_buckets
+        assert max(factors) <= math.sqrt(num_buckets) + 2
+
+
+def test_time_and_memory_grow_with_the_tokens_and_not_with_their_square():
+    work, peaks = [], []
+    for seq_len in (512, 2048):
+        core = build(head_dim=8, seq_len=seq_len, chunk_size=16)
+        shape = CallShape(
+            batch_size=1, num_heads=2, query_len=seq_len, key_len=seq_len, head_dim=8, value_dim=8
+        )
+        q, k, v = (torch.randn(1, 2, seq_len, 8, requires_grad=True) for _ in range(3))
+        work.append(core.executed_flops(shape))
+        call = lambda core=core, q=q, k=k, v=v: core(q, k, v).sum().backward()  # noqa: E731
+        peaks.append(peak_memory_bytes(call, CPU))
+    assert work[1] < 5 * work[0]
+    assert peaks[1] < 5 * peaks[0]
+
+
+def test_work_is_that_of_hashes_and_of_pairs_in_a_bucket():
+    core = build(seq_len=64, chunk_size=8, num_rounds=3)  # 16 buckets of 4 tokens
+    shape = CallShape(batch_size=1, num_heads=2, query_len=64, key_len=64, head_dim=4, value_dim=4)
+    hashes = 2 * 3 * 2 * 64 * 4 * 8
+    assert core.flops(shape) == hashes + 3 * 2 * 64 * 4 * 2 * 8
+    assert core.executed_flops(shape) == hashes + 3 * 2 * 64 * 16 * 2 * 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_rounds": 0}, "reformer: num_rounds is 0"),
+        ({"chunk_size": 0}, "reformer: chunk_size is 0"),
+        ({"num_buckets": 3}, "reformer: num_buckets is 3; an even number"),
+        ({"num_buckets": 0}, "reformer: num_buckets is 0"),
+        ({"seed": -1}, "reformer: seed is -1"),
+        ({"across_buckets": 1}, "reformer: across_buckets is 1"),
+        ({"count_duplicates": None}, "reformer: count_duplicates is None"),
+        ({"causal": True, "across_buckets": True}, "reformer: across_buckets is True; False is"),
+    ],
+    ids=str,
+)
+def test_bad_hyperparameters_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build(**settings)

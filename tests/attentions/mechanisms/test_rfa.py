@@ -1,0 +1,193 @@
+import math
+
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from attentions.base import CallShape
+from attentions.mechanisms.rfa import gaussian_rows, orthogonal_rows
+
+
+def build(causal=False, seq_len=6, gated=False, **settings):
+    torch.manual_seed(0)
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=seq_len, value_dim=3, causal=causal)
+    core = build_attention("rfa_gated" if gated else "rfa", geometry, **settings).double()
+    with torch.no_grad():
+        for parameter in core.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return core
+
+
+def feature(core, x, h):
+    """Sines and cosines of one vector, row by row."""
+    if core.normalise:
+        x = x / math.sqrt(sum(x_c * x_c for x_c in x.tolist()))
+    else:
+        x = x / x.shape[-1] ** 0.25
+    angles = [float((core.sigma[h].detach() / core.tau * row) @ x) for row in core.projection[h]]
+    waves = [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+    return torch.tensor(waves, dtype=torch.float64) / math.sqrt(len(angles))
+
+
+def recurrence_by_hand(core, q, k, v):
+    """S and z of the paper, token by token, with its gate or without."""
+    out = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype)
+    for b, h in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:2])).tolist():
+        features = 2 * core.num_features
+        s, z = torch.zeros(features, v.shape[-1]).double(), torch.zeros(features).double()
+        for t in range(q.shape[2]):
+            kept, taken = 1.0, 1.0
+            if core.name == "rfa_gated":
+                score = float((core.gate_weight[h] @ k[b, h, t] + core.gate_bias[h]).detach())
+                kept = 1 / (1 + math.exp(-score))
+                taken = 1 - kept
+            phi_k, phi_q = feature(core, k[b, h, t], h), feature(core, q[b, h, t], h)
+            s = kept * s + taken * torch.outer(phi_k, v[b, h, t])
+            z = kept * z + taken * phi_k
+            out[b, h, t] = phi_q @ s / max(float(phi_q @ z), core.eps)
+    return out
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"normalise": False}, {"tau": 0.5, "num_features": 9}])
+def test_the_causal_form_is_the_papers_recurrence(gated, settings, qkv):
+    q, k, v = qkv(2, 2, 6, 4, value_dim=3)
+    core = build(causal=True, gated=gated, **settings)
+    expected = recurrence_by_hand(core, q, k, v)
+    torch.testing.assert_close(core(q, k, v).detach(), expected)
+    torch.testing.assert_close(core.reference(q, k, v).detach(), expected)
+
+
+def test_the_last_query_of_the_causal_form_sees_what_the_full_form_sees(qkv):
+    q, k, v = qkv(1, 2, 6, 4, value_dim=3)
+    full, causal = build()(q, k, v), build(causal=True)(q, k, v)
+    torch.testing.assert_close(full[:, :, -1], causal[:, :, -1])
+
+
+@pytest.mark.parametrize("projection", ["gaussian", "orthogonal"])
+def test_many_features_come_near_the_kernel(projection):
+    geometry = Geometry(num_heads=1, head_dim=4, seq_len=5)
+    core = build_attention("rfa", geometry, num_features=20_000, projection=projection).double()
+    q, k = torch.randn(2, 1, 1, 5, 4, dtype=torch.float64)
+    phi_q, phi_k = core._features_of_both(q, k, core._rows(q.dtype), None)
+    weights = phi_q @ phi_k.mT
+    directions = q / q.norm(dim=-1, keepdim=True), k / k.norm(dim=-1, keepdim=True)
+    exact = (directions[0] @ directions[1].mT - 1).exp()
+    assert (weights - exact).abs().max() < 0.03
+
+
+def test_a_gate_that_hardly_lets_go_weighs_all_tokens_alike(qkv):
+    tensors = qkv(1, 2, 200, 4, value_dim=3)
+    settings = {"causal": True, "seq_len": 200, "num_features": 500, "eps": 1e-9}
+    core, free = build(gated=True, **settings), build(**settings)
+    with torch.no_grad():
+        core.gate_weight.zero_()
+        core.gate_bias.fill_(16.0)  # 1e-7 is let go of by each token
+    free.load_state_dict(core.state_dict(), strict=False)
+    late = slice(20, None)  # an early sum of weights may be as small as the least one allowed
+    out, expected = core(*tensors)[:, :, late], free(*tensors)[:, :, late]
+    torch.testing.assert_close(out, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("lengths", [[200], [1, 199], [127, 1, 1, 71]])
+def test_a_gated_prompt_can_be_split_anywhere(lengths, qkv):
+    tensors = qkv(1, 2, 200, 4, value_dim=3)
+    core = build(causal=True, seq_len=200, gated=True)
+    state, outputs = core.init_state(1, dtype=torch.float64, device=torch.device("cpu")), []
+    for part in zip(*(x.split(lengths, dim=2) for x in tensors), strict=True):
+        out, state = core.step(*part, state)
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, dim=2), core(*tensors))
+
+
+def test_hidden_keys_move_no_gate(qkv):
+    q, k, v = qkv(1, 2, 200, 4, value_dim=3)
+    core = build(causal=True, seq_len=200, gated=True)
+    kept = torch.arange(200) % 3 != 1
+    out = core(q, k.masked_fill(~kept[:, None], 30.0), v, key_mask=kept[None])
+    torch.testing.assert_close(out[:, :, kept], core(*(x[:, :, kept] for x in (q, k, v))))
+
+
+def test_the_future_changes_no_bit_of_the_gated_past(qkv):
+    tensors = qkv(1, 2, 200, 4, value_dim=3)
+    core = build(causal=True, seq_len=200, gated=True)
+    out = core(*tensors)
+    for now in (0, 126, 127, 150):
+        changed = [x.clone() for x in tensors]
+        for x in changed:
+            x[:, :, now + 1 :] = 1e4 * torch.randn_like(x[:, :, now + 1 :])
+        assert torch.equal(core(*changed)[:, :, : now + 1], out[:, :, : now + 1])
+
+
+@pytest.mark.parametrize("score", [-1e18, -1e5, -1e3, -1.0, 1e3])
+def test_a_gate_that_forgets_all_leaves_later_ones_their_digits(score, qkv):
+    q, k, v = qkv(1, 2, 300, 4, value_dim=3)
+    core = build(causal=True, seq_len=300, gated=True)
+    with torch.no_grad():
+        core.gate_weight[:, 0] = 1.0
+        k[..., 0] = 2.0
+        k[:, :, ::17, 0] = score
+        expected = core.reference(q, k, v)
+        out = core.float()(*(x.float() for x in (q, k, v)))
+    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gated_costs_are_linear_in_the_number_of_chunks():
+    def shape(chunks):
+        length = 128 * chunks
+        sizes = {"query_len": length, "key_len": length, "head_dim": 4, "value_dim": 3}
+        return CallShape(batch_size=1, num_heads=2, causal=True, **sizes)
+
+    core = build(causal=True, gated=True)
+    assert core.executed_flops(shape(8)) == 8 * core.executed_flops(shape(1))
+    assert core.flops(shape(8)) <= core.executed_flops(shape(8))
+
+
+def test_rows_come_from_their_own_seeds_and_leave_torchs_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.randn(3)
+    torch.manual_seed(5)
+    rows = [gaussian_rows(6, 4, 0, 0), gaussian_rows(6, 4, 0, 1), gaussian_rows(6, 4, 1, 0)]
+    assert torch.equal(torch.randn(3), expected)
+    assert torch.equal(rows[0], gaussian_rows(6, 4, 0, 0))
+    assert not torch.equal(rows[0], rows[1]) and not torch.equal(rows[0], rows[2])
+    block = orthogonal_rows(4, 4, 0, 0)
+    product = block @ block.T
+    torch.testing.assert_close(product, product.diagonal().diag())
+
+
+def test_the_projection_is_kept_with_the_weights():
+    first, second = build(projection_seed=1), build(projection_seed=2)
+    assert not torch.equal(first.projection, second.projection)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first.projection, second.projection)
+
+
+def test_the_least_sum_of_weights_is_eps(qkv):
+    q, k, v = qkv(1, 2, 6, 4, value_dim=3)
+    core = build(eps=100.0)
+    phi_q, phi_k = core._features_of_both(q, k, core._rows(q.dtype), None)
+    weights = phi_q @ phi_k.mT
+    torch.testing.assert_close(core(q, k, v), weights @ v / 100)
+
+
+def test_a_gate_needs_a_past():
+    with pytest.raises(ValueError, match="rfa_gated is causal only"):
+        build(gated=True)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("num_features", 0),
+        ("num_features", 2.0),
+        ("normalise", "yes"),
+        ("projection", "sobol"),
+        ("tau", 0),
+        ("eps", -0.1),
+        ("projection_seed", -1),
+    ],
+)
+def test_bad_hyperparameters_are_refused(argument, value):
+    with pytest.raises(ValueError, match=f"rfa: {argument} is {value!r}"):
+        build(**{argument: value})

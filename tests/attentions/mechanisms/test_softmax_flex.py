@@ -1,0 +1,105 @@
+import shutil
+
+import pytest
+import torch
+from torch.nn.attention import flex_attention as flex
+from torch.utils.flop_counter import FlopCounterMode
+
+from attentions import Geometry, attention_class, build_attention
+from attentions.base import CallShape
+from attentions.mechanisms.softmax_flex import _blocks
+
+
+def build(causal=False, seq_len=7, head_dim=4, value_dim=3, **settings):
+    geometry = Geometry(
+        num_heads=2, head_dim=head_dim, seq_len=seq_len, value_dim=value_dim, causal=causal
+    )
+    return build_attention("softmax_flex", geometry, **settings)
+
+
+@pytest.mark.parametrize("seq_len", [7, 128, 300])
+@pytest.mark.parametrize("causal", [False, True])
+def test_it_is_softmax_attention(seq_len, causal, qkv):
+    q, k, v = qkv(2, 2, seq_len, 4, value_dim=3)
+    core = build(causal, seq_len)
+    torch.testing.assert_close(core(q, k, v), core.reference(q, k, v))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_values_of_float16s_largest_number_come_out_as_they_are(causal, qkv):
+    q, k, v = (x.half() for x in qkv(1, 2, 64, 4, value_dim=3))
+    out = build(causal, 64)(q, k, torch.full_like(v, 65504.0))
+    assert out.dtype == torch.float16
+    assert out.eq(65504.0).all()
+
+
+def test_it_calls_flex_attention(monkeypatch, qkv):
+    called = []
+
+    def watched(*args, **kwargs):
+        called.append(kwargs)
+        return flex.flex_attention(*args, **kwargs)
+
+    monkeypatch.setattr("attentions.mechanisms.softmax_flex.flex_attention", watched)
+    build()(*qkv(1, 2, 7, 4, value_dim=3))
+    assert len(called) == 1
+
+
+def test_the_causal_form_leaves_out_blocks_above_the_diagonal():
+    mask = _blocks(300, 300, True, torch.device("cpu"))
+    assert mask.to_dense().squeeze().tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    assert mask.full_kv_num_blocks.flatten().tolist() == [0, 1, 2]
+    found = flex.create_block_mask(lambda b, h, i, j: i >= j, None, None, 300, 300, device="cpu")
+    assert torch.equal(mask.to_dense(), found.to_dense())
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_what_a_counter_sees_is_what_is_computed_unwatched(causal, qkv):
+    q, k, v = qkv(2, 2, 7, 4, value_dim=3)
+    core = build(causal)
+    mask = torch.rand(7, 7) < 0.8
+    for masks in ({}, {"mask": mask}):
+        with FlopCounterMode(display=False) as counter:
+            watched = core(q, k, v, **masks)
+        assert counter.get_total_flops() == 2 * 2 * 7 * 7 * 2 * (4 + 3)
+        torch.testing.assert_close(watched, core(q, k, v, **masks))
+
+
+def test_gradients_on_a_processor_are_refused(qkv):
+    q, k, v = qkv(1, 2, 7, 4, value_dim=3)
+    with pytest.raises(ValueError, match="softmax_flex: gradients were asked for on a cpu"):
+        build()(q.requires_grad_(), k, v)
+    with torch.no_grad():
+        assert build()(q, k, v).isfinite().all()
+    assert attention_class("softmax_flex").capabilities.backward_devices == ("cuda",)
+
+
+def test_costs_are_those_of_the_form_that_runs():
+    shape = CallShape(
+        batch_size=1, num_heads=2, query_len=300, key_len=300, head_dim=8, value_dim=8, causal=True
+    )
+    unfused, compiled = (build(True, 300, 8, 8, compiled=is_on) for is_on in (False, True))
+    assert unfused.executed_flops(shape) == 2 * 300 * 300 * 2 * 16
+    blocks = 128 * 128 + 128 * 256 + 44 * 300
+    assert compiled.executed_flops(shape) == 2 * blocks * 2 * 16
+    assert unfused.extra_elements(shape, backward=False) >= 2 * 300 * 300
+    assert compiled.extra_elements(shape, backward=False) < 300 * 300
+
+
+@pytest.mark.parametrize("compiled", [1, "yes", None])
+def test_compiled_is_a_flag(compiled):
+    with pytest.raises(ValueError, match="softmax_flex: compiled is"):
+        build(compiled=compiled)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_generated_kernel_computes_the_same(causal):
+    core = build(causal, 300, 16, 16, compiled=True)
+    q, k, v = torch.randn(3, 2, 2, 300, 16)
+    key_mask = torch.rand(2, 300) < 0.7
+    key_mask[1, :200] = False
+    for masks in ({}, {"key_mask": key_mask}):
+        expected = build(causal, 300, 16, 16)(q, k, v, **masks)
+        torch.testing.assert_close(core(q, k, v, **masks), expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,76 @@
+"""What Hydra says of a command line, in our words and with our exit codes."""
+
+import pytest
+
+from bench.app.command import run_app
+from bench.app.errors import ConfigError
+
+
+def never(config):
+    raise AssertionError("a command line that is wrong must not reach the command")
+
+
+@pytest.mark.parametrize(
+    "word", ["attention=null", "attention=5", "attention=[1]", "attention=[softmax,null]"]
+)
+def test_a_group_that_is_given_no_name_is_a_users_mistake(word, capsys):
+    assert run_app("sweep", never, [word]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"ConfigError: {word}: attention takes names, in a list or alone. Known:"
+    )
+    assert "Traceback" not in said
+
+
+def test_entries_written_out_on_the_command_line_are_told_to_be_names(capsys):
+    assert run_app("sweep", never, ["attention={a:1}"]) == 2
+    assert "attention={a:1}: attention takes names" in capsys.readouterr().err
+
+
+def test_the_group_that_is_wrong_is_the_one_that_is_named(capsys):
+    assert run_app("sweep", never, ["attention=[softmax]", "task=5", "seq_len=4"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("ConfigError: task=5: task takes names, in a list or alone. Known: ")
+    assert "recall" in said
+
+
+def test_a_broken_file_is_not_blamed_on_the_words(tmp_path, capsys):
+    (tmp_path / "attention").mkdir()
+    (tmp_path / "attention" / "broken.yaml").write_text("broken: [1\n")
+    words = ["--config-dir", str(tmp_path), "attention=[broken]", "task=[]"]
+    assert run_app("sweep", never, words) == 2
+    said = capsys.readouterr().err
+    assert "broken.yaml" in said and "takes names" not in said
+
+
+def test_an_error_of_the_commands_own_is_no_mistake_of_the_user(capsys):
+    def broken(config):
+        raise ValueError("ours")
+
+    assert run_app("sweep", broken, ["attention=[softmax]"]) == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_config_error_of_the_command_is_said_without_a_traceback(capsys):
+    def refusing(config):
+        raise ConfigError("no")
+
+    assert run_app("sweep", refusing, ["attention=[softmax]"]) == 2
+    assert capsys.readouterr().err == "ConfigError: no\n"
+
+
+def test_a_key_that_nothing_would_read_is_refused_also_when_it_is_added(capsys):
+    assert run_app("sweep", never, ["attention=[softmax]", "+sq_len=5"]) == 2
+    said = capsys.readouterr().err
+    assert "+sq_len=5: sq_len is not a key of sweep" in said and "seq_len" in said
+
+
+@pytest.mark.parametrize("word", ["++seq_len=5", "+max_seq_len.softmax=4", "++wandb.mode=offline"])
+def test_a_key_that_is_there_may_be_added_to(word):
+    assert run_app("sweep", lambda config: 0, ["attention=[softmax]", word]) == 0
+
+
+def test_the_keys_that_are_named_are_the_commands_own(capsys):
+    assert run_app("verify", never, ["xyzzy=1"]) == 2
+    said = capsys.readouterr().err
+    assert "attention" in said and "experiment" not in said

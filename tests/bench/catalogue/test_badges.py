@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.app.errors import ConfigError
+from bench.catalogue.badges import Badge, BadgeStatus, append_badges, badges_folder, read_badges
+
+
+def badge(claim: str, status: BadgeStatus = BadgeStatus.PASSED, date: str = "2026-01-01") -> Badge:
+    return Badge(claim=claim, status=status, source="abc", tested_at=date, torch="2.9")
+
+
+def test_badges_come_back_as_they_were_written(tmp_path: Path) -> None:
+    failed = Badge(
+        claim="exact", status=BadgeStatus.FAILED, reason="off", num_checks=3, tested_at="2026"
+    )
+    append_badges(tmp_path, "run", "linear", [badge("causal"), failed])
+    assert read_badges(tmp_path) == {"linear": {"causal": badge("causal"), "exact": failed}}
+
+
+def test_a_folder_without_badges_gives_none(tmp_path: Path) -> None:
+    assert read_badges(tmp_path / "nothing") == {}
+
+
+def test_the_newest_line_of_a_mechanism_replaces_all_of_its_badges(tmp_path: Path) -> None:
+    append_badges(tmp_path, "b", "linear", [badge("causal", date="2026-01-02"), badge("exact")])
+    append_badges(tmp_path, "a", "linear", [badge("causal", BadgeStatus.FAILED, "2026-01-03")])
+    append_badges(tmp_path, "a", "nala", [badge("cross")])
+    read = read_badges(tmp_path)
+    assert list(read) == ["linear", "nala"]
+    assert read["linear"] == {"causal": badge("causal", BadgeStatus.FAILED, "2026-01-03")}
+
+
+def test_a_line_that_a_crash_cut_short_is_passed_over(tmp_path: Path) -> None:
+    file = append_badges(tmp_path, "run", "linear", [badge("causal")])
+    whole = file.read_text()
+    file.write_text(whole + whole[: len(whole) // 2])
+    assert list(read_badges(tmp_path)) == ["linear"]
+
+
+@pytest.mark.parametrize("line", ["not json", "[]", '{"mechanism": "a"}', '{"badges": []}'])
+def test_a_line_that_is_not_ours_is_bad_input_with_file_and_number(
+    tmp_path: Path, line: str
+) -> None:
+    file = append_badges(tmp_path, "run", "linear", [badge("causal")])
+    file.write_text(f"{file.read_text()}{line}\n")
+    with pytest.raises(ConfigError, match=r"run.jsonl:2 does not hold badges"):
+        read_badges(tmp_path)
+
+
+def test_an_unknown_status_is_bad_input(tmp_path: Path) -> None:
+    file = append_badges(tmp_path, "run", "linear", [badge("causal")])
+    said = json.loads(file.read_text())
+    said["badges"][0]["status"] = "splendid"
+    file.write_text(json.dumps(said) + "\n")
+    with pytest.raises(ConfigError, match="splendid"):
+        read_badges(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
+    badges_folder(tmp_path).write_text("a file is in the way")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        append_badges(tmp_path, "run", "linear", [badge("causal")])

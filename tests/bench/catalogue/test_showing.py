@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from attentions.catalogue import catalogue
+from bench.app.errors import ConfigError
+from bench.catalogue.badges import Badge, BadgeStatus, append_badges
+from bench.catalogue.rows import rows_of
+from bench.catalogue.showing import Request, commands, cost_lines, find, main, read_request, show
+from bench.golden.proof import Proof, Verdict
+from bench.verify import write_rows
+
+
+def page(name: str, badges: dict[str, Badge] | None = None) -> str:
+    console = Console(width=100)
+    with console.capture() as captured:
+        show(find(name), badges or {}, None, console)
+    return captured.get()
+
+
+@pytest.mark.parametrize("entry", catalogue(), ids=lambda entry: entry.name)
+def test_every_mechanism_has_a_page_with_all_that_it_says(entry) -> None:
+    # Costs have a test of their own, and take a while to work out.
+    console = Console(width=100)
+    with pytest.MonkeyPatch.context() as patch, console.capture() as captured:
+        patch.setattr("bench.catalogue.showing.cost_lines", lambda name: iter(["a line of costs"]))
+        show(entry, {}, None, console)
+    text = captured.get()
+    assert text.startswith(f"{entry.name}  {entry.title}")
+    for heading in ("Formula", "Cost", "Tested", "Hazards", "Commands"):
+        assert f"\n{heading}\n" in text
+    assert all(name in text for name in entry.defaults)
+    assert "``" not in text
+
+
+def test_a_formula_keeps_its_lines_and_words_are_not_taken_for_markup() -> None:
+    text = page("hedgehog")
+    assert "\n    phi(x) = [softmax(y); softmax(-y)]" in text
+
+
+def test_costs_are_told_at_a_shape_with_what_they_grow_as() -> None:
+    first, second = cost_lines("linear")
+    assert "GFLOP for one forward call at B=1, H=8, D=64, N=4096" in first
+    assert second.startswith("FLOPs as N, ") and "a decoded token as 1" in second
+
+
+def test_a_formula_that_raises_does_not_end_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise RuntimeError("no formula")
+
+    monkeypatch.setattr("bench.catalogue.showing.costs", broken)
+    assert list(cost_lines("linear")) == ["cannot be worked out: RuntimeError: no formula"]
+
+
+def test_badges_are_told_by_how_they_ended_with_the_reasons_of_failures() -> None:
+    badges = {
+        "causal": Badge(claim="causal", status=BadgeStatus.PASSED),
+        "masks": Badge(claim="masks", status=BadgeStatus.FAILED, reason="row 3 differs"),
+        "cross": Badge(claim="cross", status=BadgeStatus.NOT_CLAIMED),
+    }
+    text = page("linear", badges)
+    assert "passed: causal\n" in text
+    assert "failed: masks\n  masks: row 3 differs\n" in text
+    assert "not claimed: cross\n" in text
+
+
+def test_the_command_reads_badges_and_goldens_from_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    append_badges(tmp_path, "run", "linear", [Badge(claim="causal", status=BadgeStatus.PASSED)])
+    row = Proof(golden="a/b", mechanism="linear", case="b", status=Verdict.PASSED)
+    write_rows(tmp_path / "verify.json", [row, row])
+    assert main(["linear", f"out={tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 cases of the authors' numbers passed" in said
+    assert "passed: causal" in said
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["performr"]) == 2
+    captured = capsys.readouterr()
+    assert "ConfigError: No mechanism is named 'performr'. Did you mean performer" in captured.err
+    assert captured.out == ""
+
+
+def test_a_row_is_answered_with_its_mechanism() -> None:
+    with pytest.raises(ConfigError, match="It is a row of nala: attnbench show nala"):
+        find("nala_rope")
+
+
+@pytest.mark.parametrize("words", [[], ["a", "b"], ["nala", "ou=x"]])
+def test_a_line_that_names_no_single_mechanism_is_bad_input(words: list[str]) -> None:
+    assert main(words) == 2
+
+
+def test_the_folder_of_results_is_a_word_like_any_other_commands() -> None:
+    assert read_request(["nala"]) == Request(name="nala")
+    assert read_request(["out=/tmp/a", "nala"]) == Request(name="nala", out=Path("/tmp/a"))
+
+
+def test_commands_fit_what_the_mechanism_is() -> None:
+    entries = {entry.name: entry for entry in catalogue()}
+    layer, causal = next(commands(entries["nala_layer"])), next(commands(entries["gla"]))
+    assert "scope=layer" in layer and "causal=true" not in layer
+    assert "causal=true" in causal and "scope=layer" not in causal
+    assert any("bench.mechanisms" in line for line in commands(entries["nala"]))
+    assert not any("bench.mechanisms" in line for line in commands(entries["gla"]))
+
+
+def test_rows_are_the_yamls_that_name_a_mechanism_its_own_first() -> None:
+    assert rows_of("nala")[0] == "nala" and "nala_rope" in rows_of("nala")
+    assert rows_of("nothing") == ()
+    assert all(rows_of(entry.name) for entry in catalogue())

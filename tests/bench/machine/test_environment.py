@@ -1,0 +1,72 @@
+"""What makes a number stale: every file that a mechanism is made of."""
+
+import sys
+
+import pytest
+
+from bench.machine import environment
+from bench.machine.environment import _closure, _hash_closure
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ._two import f",
+        "from . import _two",
+        "from . import _one, _two as other",
+        "from . import (\n    _two,\n    _one,\n)",
+    ],
+)
+def test_a_change_in_an_imported_file_is_a_change_of_the_mechanism(line, tmp_path, monkeypatch):
+    package = tmp_path / "foreign_kernels"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "core.py").write_text(f"{line}\n")
+    (package / "_two.py").write_text("f = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, package.name, raising=False)  # of the case before
+    before = _hash_closure("foreign_kernels.core")
+    (package / "_two.py").write_text("f = 2\n")
+    assert _hash_closure("foreign_kernels.core") != before
+
+
+def test_an_edit_makes_stale_what_is_made_of_it_and_nothing_else():
+    made_of = {
+        name: {file.name for file in _closure(f"attentions.mechanisms.{name}")}
+        for name in ("softmax", "nala", "retnet")
+    }
+    assert "decay.py" in made_of["retnet"]
+    assert "decay.py" not in made_of["softmax"] | made_of["nala"]
+    assert "nala.py" in made_of["nala"]
+    assert "nala.py" not in made_of["softmax"] | made_of["retnet"]
+
+
+EPYC = {"model name": "AMD EPYC", "cpu family": "25", "model": "17"}
+NUMBERED = EPYC | {"model name": "X 9"}
+
+
+@pytest.mark.parametrize(
+    ("told", "vectors", "name"),
+    [
+        (NUMBERED, "AVX512", "X 9"),
+        (NUMBERED, "AVX2", "X 9 (AVX2)"),
+        (NUMBERED, "DEFAULT", "X 9"),
+        (EPYC, "AVX512", "AMD EPYC family 25 model 17"),
+        (EPYC | {"cpu family": "26"}, "AVX512", "AMD EPYC family 26 model 17"),
+        (EPYC, "AVX2", "AMD EPYC family 25 model 17 (AVX2)"),
+        ({"model name": "Virtual"}, "AVX512", "Virtual"),
+        ({}, "AVX512", "Arm"),
+    ],
+)
+def test_processors_of_one_name_are_told_apart(monkeypatch, told, vectors, name):
+    monkeypatch.setattr(environment, "_cpu_info", lambda: told)
+    monkeypatch.setattr(environment.platform, "processor", lambda: "Arm")
+    monkeypatch.setattr("bench.machine.hardware.vector_instructions", lambda: vectors)
+    here = environment.current(("cpu",), "retain", {})
+    assert here.processor == here.devices["cpu"] == name
+
+
+def test_the_system_tells_of_its_first_processor(monkeypatch):
+    text = "processor\t: 0\nmodel name\t: A B\n\nprocessor\t: 1\nmodel name\t: C\n\n"
+    monkeypatch.setattr(environment.Path, "read_text", lambda path: text)
+    assert environment._cpu_info() == {"processor": "0", "model name": "A B"}
