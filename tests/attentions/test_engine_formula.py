@@ -53,7 +53,7 @@ def tiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(_engine_formula, "_PAYS_ABOVE", 0)
     for name in ("dpfp", "hedgehog", "rfa"):
-        monkeypatch.setattr(f"attentions.{name}.attention_by_tiles", counted)
+        monkeypatch.setattr(f"attentions.mechanisms.{name}.attention_by_tiles", counted)
     return calls
 
 

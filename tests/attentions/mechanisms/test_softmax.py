@@ -53,16 +53,6 @@ def test_the_explicit_form_executes_the_hidden_pairs_and_the_fused_one_only_its_
     assert fused.executed_flops(shape) == (128 * 128 + 128 * 256 + 44 * 300) * 16
 
 
-def test_the_explicit_form_needs_the_matrix_and_the_fused_one_does_not():
-    shape = CallShape(
-        batch_size=1, num_heads=4, query_len=2**17, key_len=2**17, head_dim=64, value_dim=64
-    )
-    geometry = Geometry(num_heads=4, head_dim=64, seq_len=2**17)
-    explicit, fused = (build_attention(name, geometry) for name in ("softmax_explicit", "softmax"))
-    assert explicit.extra_elements(shape, backward=False) > 4 * 2**34
-    assert fused.extra_elements(shape, backward=False) < 2**20
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_explicit_form_rounds_half_inputs_only_once(causal, dtype, qkv):

@@ -82,8 +82,6 @@ def test_costs_are_those_of_the_form_that_runs():
     assert unfused.executed_flops(shape) == 2 * 300 * 300 * 2 * 16
     blocks = 128 * 128 + 128 * 256 + 44 * 300
     assert compiled.executed_flops(shape) == 2 * blocks * 2 * 16
-    assert unfused.extra_elements(shape, backward=False) >= 2 * 300 * 300
-    assert compiled.extra_elements(shape, backward=False) < 300 * 300
 
 
 @pytest.mark.parametrize("compiled", [1, "yes", None])
