@@ -15,11 +15,10 @@ transformers: Any = pytest.importorskip(
     "transformers", reason="needs transformers: pip install 'attnbench[transformers]'"
 )
 # Tests import these from here: without transformers they are skipped before they ask for them.
+from attentions import huggingface as huggingface  # noqa: E402
 from attentions.huggingface import PREFIX as PREFIX  # noqa: E402
 from attentions.huggingface import RecurrentCache as RecurrentCache  # noqa: E402
 from attentions.huggingface import attach as attach  # noqa: E402
-
-from attentions import huggingface as huggingface  # noqa: E402
 
 VOCAB = 40
 SIZES = {
