@@ -1,16 +1,16 @@
-"""The import rules of docs/architecture.md, read off the source without running it."""
+"""The rules of docs/architecture.md, read off the source without running it."""
 
 from __future__ import annotations
 
 import ast
+import functools
+import graphlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -90,6 +90,56 @@ WITHOUT_TORCH = (
     "bench.store",
 )
 
+# Within attentions, again from above to below. What lies at the top is the interface; it and the
+# shared formulas may import each other, file by file.
+LIBRARY = (
+    ("attentions", "attentions.huggingface"),
+    ("attentions.models",),
+    ("attentions.integrations",),
+    ("attentions.adapters", "attentions.published"),
+    ("attentions.mechanisms",),
+    ("attentions.kernel",),
+    ("attentions.interface", "attentions.maths"),
+)
+INTERFACE = (
+    *("base", "capabilities", "catalogue", "checks", "description", "extras", "geometry"),
+    *("inputs", "layer", "plugins", "precision", "registry"),
+)
+# Mechanisms know nothing of the machine and of what surrounds them: no processor, no environment,
+# no allocator, no threads, no private name of torch.
+WEATHER = re.compile(
+    r"(ctypes|platform|cpuinfo|psutil|mmap|resource|threading|multiprocessing|concurrent)(\..*)?"
+    r"|os\.(environ|environb|getenv|putenv|cpu_count|sched_\w+)(\..*)?"
+    r"|torch\.([gs]et_num_(interop_)?threads|set_flush_denormal|set_float32_matmul_precision)"
+    r"|torch\.backends\..*"
+    r"|torch\.(\w+\.)*_.*"
+    r"|torch\.ops\.mkldnn.*"
+    r"|open"
+)
+SYSTEM_FILES = re.compile(r"/proc\b|/sys/|/etc/|madvise")
+# Torch has no public name for these.
+PRIVATE_NAMES = {
+    "attentions.kernel.applies": ("torch._C._are_functorch_transforms_active",),
+    "attentions.mechanisms.softmax_flex": (
+        "torch.utils._python_dispatch.is_in_torch_dispatch_mode",
+    ),
+}
+# Files that are about to go; nothing is asked of them.
+OLD = tuple(
+    f"attentions._{name}"
+    for name in (
+        *("by_heads", "engine", "engine_backward", "engine_bidirectional", "engine_causal"),
+        *("engine_cosformer", "engine_depthwise", "engine_efficient", "engine_elu"),
+        *("engine_flatten", "engine_forms", "engine_formula", "engine_forward"),
+        *("engine_functions", "engine_kernel", "engine_maps", "engine_memory", "engine_nala"),
+        *("engine_nala_cosine", "engine_performer", "engine_polaformer", "engine_processor"),
+        *("engine_products", "engine_tally", "engine_threads", "engine_tiles", "float16_layers"),
+        *("in_float64", "inline_reading", "large_powers", "official", "official_landmarks"),
+        *("official_linear", "ordinary", "overflow", "saturation", "sdpa", "step_in_float64"),
+        *("token_products", "two_forms"),
+    )
+)
+
 
 @dataclass(frozen=True)
 class Import:
@@ -109,8 +159,9 @@ class Module:
     source: str
     is_package: bool = False
 
-    def imports(self) -> list[Import]:
-        return list(_imports_in(ast.parse(self.source), self, eager=True))
+    @functools.cached_property
+    def imports(self) -> tuple[Import, ...]:
+        return tuple(_imports_in(ast.parse(self.source), self, eager=True))
 
 
 def _imports_in(node: ast.AST, module: Module, *, eager: bool) -> Iterator[Import]:
@@ -153,8 +204,9 @@ def modules_of(*packages: str) -> dict[str, Module]:
 MODULES = modules_of("attentions", "bench")
 
 
-def is_in(name: str, package: str) -> bool:
-    return name == package or name.startswith(f"{package}.")
+def is_in(name: str, packages: str | tuple[str, ...]) -> bool:
+    named = (packages,) if isinstance(packages, str) else packages
+    return any(name == package or name.startswith(f"{package}.") for package in named)
 
 
 def room_of(name: str) -> str:
@@ -203,7 +255,7 @@ def wrong_arrows(module: Module) -> list[str]:
         return [f"{module.name} has no place in the map of {Path(__file__).name}: give it one"]
     return [
         f"{module.name}:{found.line} imports {found.target}, but {here} may not import {there}"
-        for found in module.imports()
+        for found in module.imports
         if found.target.split(".")[0] in {"attentions", "bench"}
         and not may_import(here, there := room_entered(found.target))
     ]
@@ -213,7 +265,7 @@ def closed_doors(module: Module) -> list[str]:
     """Imports of an outside thing that go around its one door."""
     return [
         f"{module.name}:{found.line} imports {package}, whose door is {door}"
-        for found in module.imports()
+        for found in module.imports
         for package, door in DOORS.items()
         if is_in(found.target, package) and module.name != door
     ]
@@ -226,7 +278,7 @@ def foreign_imports(module: Module) -> list[str]:
     """
     return [
         f"{module.name}:{found.line} imports {found.target}"
-        for found in module.imports()
+        for found in module.imports
         if not found.relative
         and (root := found.target.split(".")[0]) not in {"torch", *sys.stdlib_module_names}
         and (found.eager or root not in OPTIONAL)
@@ -234,63 +286,147 @@ def foreign_imports(module: Module) -> list[str]:
     ]
 
 
-def way_to_torch(start: str, modules: dict[str, Module]) -> list[str]:
-    """The chain of eager imports that ends at torch; empty if there is none."""
-    chains, seen = [[start]], {start}
-    while chains:
-        chain = chains.pop(0)
-        for found in modules[chain[-1]].imports():
-            if not found.eager:
-                continue
-            if is_in(found.target, "torch"):
-                return [*chain, found.target]
+def library_room(name: str) -> str:
+    """The room of `attentions` that a module lies in, or that an imported name belongs to."""
+    parts = name.split(".")
+    if len(parts) == 1:
+        return "attentions"
+    if parts[1] in INTERFACE:
+        return "attentions.interface"
+    return ".".join(parts[:2])
+
+
+def wrong_arrows_in_the_library(module: Module) -> list[str]:
+    """Imports within `attentions` that go up or sideways, and files that lie in no room of it."""
+    if not is_in(module.name, "attentions") or module.name in OLD:
+        return []
+    here = library_room(module.name)
+    above = _level(here, LIBRARY)
+    if above is None:
+        return [f"{module.name}: attentions has no such room; the interface is {INTERFACE}"]
+    wrong = []
+    for found in module.imports:
+        there = library_room(found.target)
+        below = _level(there, LIBRARY)
+        if not is_in(found.target, "attentions") or is_in(found.target, OLD):
+            continue
+        if there == here or here == "attentions" or below == above == len(LIBRARY) - 1:
+            continue
+        if below is None or below <= above:
+            wrong.append(f"{module.name}:{found.line} imports {found.target}, which is above it")
+    return wrong
+
+
+def weather(module: Module) -> list[str]:
+    """What code of `attentions` asks of the machine, of the environment or of torch's privates."""
+    if not is_in(module.name, "attentions") or is_in(module.name, ("attentions.adapters", *OLD)):
+        return []
+    tree = ast.parse(module.source)
+    used = {(found.target, found.line) for found in module.imports if not found.relative}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            used.add((ast.unparse(node), node.lineno))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            used.add((node.func.id, node.lineno))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            used |= {(word, node.lineno) for word in SYSTEM_FILES.findall(node.value)}
+    allowed = PRIVATE_NAMES.get(module.name, ())
+    wrong = {
+        line: f"{module.name}:{line} uses {name}"
+        for name, line in sorted(used)
+        if WEATHER.fullmatch(name) or SYSTEM_FILES.fullmatch(name)
+        if not any(is_in(private, name) for private in allowed)
+    }
+    return [wrong[line] for line in sorted(wrong)]
+
+
+def modules_run_by(start: str, modules: dict[str, Module]) -> dict[str, list[str]]:
+    """What importing a module runs, each with the chain that leads there; of others the package."""
+    chains, waiting = {start: [start]}, [start]
+    while waiting:
+        here = waiting.pop(0)
+        for found in modules[here].imports if here in modules else []:
             parts = found.target.split(".")
-            for end in range(1, len(parts) + 1):  # importing a.b.c runs a and a.b as well
+            # Importing a.b.c runs a and a.b as well.
+            for end in range(1, len(parts) + 1) if found.eager else ():
                 name = ".".join(parts[:end])
-                if name in modules and name not in seen:
-                    seen.add(name)
-                    chains.append([*chain, name])
-    return []
+                if name not in chains and (name in modules or end == 1):
+                    chains[name] = [*chains[here], name]
+                    waiting.append(name)
+    return chains
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_follow_the_arrows_of_the_map(name: str) -> None:
-    assert wrong_arrows(MODULES[name]) == []
+def circles(modules: dict[str, Module]) -> list[str]:
+    """Imports that run in a circle; each circle once, if it is cut where it is found."""
+    graph = {}
+    for name, module in modules.items():
+        eager = [found.target for found in module.imports if found.eager]
+        owners = {to if to in modules else to.rpartition(".")[0] for to in eager}
+        graph[name] = owners & modules.keys() - {name}
+    found = []
+    while True:
+        try:
+            graphlib.TopologicalSorter(graph).prepare()
+        except graphlib.CycleError as error:
+            circle = error.args[1]
+            graph[circle[1]].discard(circle[0])
+            found.append(" > ".join(reversed(circle)))
+        else:
+            return found
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_each_outside_thing_has_one_door(name: str) -> None:
-    assert closed_doors(MODULES[name]) == []
+def offences(rule: Callable[[Module], list[str]]) -> str:
+    """What breaks a rule anywhere, one offence a line."""
+    return "\n".join(offence for module in MODULES.values() for offence in rule(module))
+
+
+def test_imports_follow_the_arrows_of_the_map() -> None:
+    assert not (found := offences(wrong_arrows)), found
+    assert not (found := offences(wrong_arrows_in_the_library)), found
+
+
+def test_each_outside_thing_has_one_door() -> None:
+    assert not (found := offences(closed_doors)), found
+    wandb = [i for i in MODULES["bench.publish.wandb"].imports if is_in(i.target, "wandb")]
+    assert wandb
+    assert not any(i.eager for i in wandb), "W&B is imported only when it is used"
+
+
+def test_attentions_needs_torch_and_nothing_else() -> None:
+    library = [module for name, module in MODULES.items() if is_in(name, "attentions")]
+    found = [offence for module in library for offence in foreign_imports(module)]
+    assert not found, "\n".join(found)
+
+
+def test_attentions_knows_nothing_of_the_machine() -> None:
+    assert not (found := offences(weather)), found
+
+
+def test_the_interface_is_imported_without_any_mechanism() -> None:
+    above = ("attentions.kernel", "attentions.mechanisms", "attentions.published")
+    runs = modules_run_by("attentions.base", MODULES)
+    found = [" > ".join(chain) for name, chain in runs.items() if is_in(name, above)]
+    assert not found, "\n".join(found)
 
 
 def test_a_room_about_a_package_is_imported_by_nobody_else() -> None:
     rooms = tuple(room for names in ABOUT.values() for room in names)
     others = [module for name, module in MODULES.items() if not name.startswith(rooms)]
-    assert [i.target for m in others for i in m.imports() if i.target.startswith(rooms)] == []
+    assert [i.target for m in others for i in m.imports if i.target.startswith(rooms)] == []
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if is_in(name, "attentions")])
-def test_attentions_needs_torch_and_nothing_else(name: str) -> None:
-    assert foreign_imports(MODULES[name]) == []
-
-
-@pytest.mark.parametrize("name", WITHOUT_TORCH)
-def test_a_leaderboard_is_made_without_torch(name: str) -> None:
-    inside = [module for module in MODULES if is_in(module, name) and name != "attentions"] or [
-        name
-    ]
-    assert [way_to_torch(module, MODULES) for module in inside] == [[]] * len(inside)
-
-
-def test_the_modules_that_need_no_torch_do_not_load_it() -> None:
+def test_a_leaderboard_is_made_without_torch() -> None:
+    starts = [name for name in MODULES if name == "attentions" or is_in(name, WITHOUT_TORCH[1:])]
+    chains = [modules_run_by(start, MODULES).get("torch") for start in starts]
+    found = [" > ".join(chain) for chain in chains if chain]
+    assert not found, "\n".join(found)
     code = f"import sys, {', '.join(WITHOUT_TORCH)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_wandb_is_imported_only_when_it_is_used() -> None:
-    imports = [i for i in MODULES["bench.publish.wandb"].imports() if is_in(i.target, "wandb")]
-    assert imports
-    assert not any(found.eager for found in imports)
+def test_no_imports_run_in_a_circle() -> None:
+    found = circles({name: module for name, module in MODULES.items() if name not in OLD})
+    assert not found, "\n".join(found)
 
 
 def test_the_architecture_page_names_every_room() -> None:
@@ -304,45 +440,78 @@ def test_the_architecture_page_names_every_room() -> None:
 # The rules themselves, on modules that break them.
 
 
-def test_an_import_that_goes_up_is_found() -> None:
-    assert "bench.plan" in wrong_arrows(Module("bench.worker", "from bench.plan import plan"))[0]
-    assert "bench.run" in wrong_arrows(Module("bench.plan", "from bench.run import run"))[0]
-    assert wrong_arrows(Module("bench.run", "from bench.plan import plan")) == []
-
-
-def test_an_import_that_goes_sideways_is_found() -> None:
-    assert wrong_arrows(Module("bench.measure.flops", "from bench.tasks.base import Task"))
-    assert wrong_arrows(Module("bench.report", "from bench import sweep"))
-    assert not wrong_arrows(Module("bench.measure.flops", "from bench.measure.clock import Clock"))
-
-
-def test_an_import_within_a_function_or_for_types_only_still_is_an_arrow() -> None:
+def test_an_arrow_that_goes_up_sideways_or_across_is_found() -> None:
     late = "def publish():\n    from bench import run"
     typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from bench.run import Run"
-    assert len(wrong_arrows(Module("bench.publish.csv", late))) == 1
-    assert len(wrong_arrows(Module("bench.metrics.flops", typed))) == 1
+    for name, source in (
+        ("bench.worker", "from bench.plan import plan"),
+        ("bench.plan", "from bench.run import run"),
+        ("bench.measure.flops", "from bench.tasks.base import Task"),
+        ("bench.report", "from bench import sweep"),
+        ("bench.publish.csv", late),
+        ("bench.metrics.flops", typed),
+        ("bench.metrics.flops", "from bench.measure import flops"),
+        ("bench.worker", "import bench.publish.markdown"),
+        ("bench.record", "from bench.run import run"),
+        ("bench.helpers", ""),
+        ("attentions.mechanisms.linear", "from bench.cell import Cell"),
+    ):
+        assert len(wrong_arrows(Module(name, source))) == 1, (name, source)
+    for name, source in (
+        ("bench.run", "from bench.plan import plan"),
+        ("bench.measure.flops", "from bench.measure.clock import Clock"),
+        ("bench.metrics.flops", "from bench.record import Record"),
+    ):
+        assert not wrong_arrows(Module(name, source)), (name, source)
 
 
-def test_the_halves_meet_only_on_the_ground() -> None:
-    assert wrong_arrows(Module("bench.metrics.flops", "from bench.measure import flops"))
-    assert wrong_arrows(Module("bench.worker", "import bench.publish.markdown"))
-    assert wrong_arrows(Module("bench.record", "from bench.run import run"))
-    assert not wrong_arrows(Module("bench.metrics.flops", "from bench.record import Record"))
+def test_an_arrow_that_goes_up_within_the_library_is_found() -> None:
+    for name, source in (
+        ("attentions.base", "from .kernel.attend import attend"),
+        ("attentions.base", "def forward():\n    from .mechanisms.softmax import Softmax"),
+        ("attentions.maths.decay", "from ..mechanisms.retnet import RetNet"),
+        ("attentions.kernel.tiled", "from ..mechanisms.nala import Nala"),
+        ("attentions.mechanisms.nala", "from ..adapters.fla import GlaFla"),
+        ("attentions.helpers", ""),
+    ):
+        assert len(wrong_arrows_in_the_library(Module(name, source))) == 1, (name, source)
+    for name, source in (
+        ("attentions.base", "from .maths.states import what_is_wrong"),
+        ("attentions.maths.decay", "from ..precision import widen"),
+        ("attentions.mechanisms.nala", "from ..kernel.attend import attend"),
+        ("attentions.mechanisms.nala_layer", "from .nala import Nala"),
+    ):
+        assert not wrong_arrows_in_the_library(Module(name, source)), (name, source)
 
 
-def test_a_room_without_a_place_in_the_map_is_found() -> None:
-    assert "no place in the map" in wrong_arrows(Module("bench.helpers", ""))[0]
+def test_what_asks_for_the_machine_is_found() -> None:
+    for source in (
+        "import ctypes",
+        "from concurrent.futures import ThreadPoolExecutor",
+        "import os\nPOLICY = os.environ.get('OMP_WAIT_POLICY')",
+        "from os import environ",
+        "import torch\ntorch.set_num_threads(1)",
+        "from torch import set_num_threads",
+        "import torch\ntorch.backends.cpu.get_cpu_capability()",
+        "import torch\ntorch._C._get_tracing_state()",
+        "import torch\ntorch.ops.mkldnn._linear_pointwise(x)",
+        "from torch._dynamo import disable",
+        "def read():\n    return open('sizes')",
+        "from pathlib import Path\nPath('/proc/cpuinfo')",
+        "libc.call('madvise')",
+    ):
+        assert len(weather(Module("attentions.mechanisms.nala", source))) == 1, source
+    asks = "import torch\ntorch._C._are_functorch_transforms_active()"
+    assert not weather(Module("attentions.kernel.applies", asks))
+    assert weather(Module("attentions.kernel.tiled", asks))
+    assert not weather(Module("attentions.maths.decay", "import torch\ntorch.ops.aten.mul(x, x)"))
 
 
-def test_the_library_of_mechanisms_does_not_know_the_harness() -> None:
-    bad = Module("attentions.mechanisms.linear", "from bench.cell import Cell\nimport numpy as np")
-    assert len(wrong_arrows(bad)) == 1
-    assert len(foreign_imports(bad)) == 2
-    absolute = Module("attentions.mechanisms.linear", "from attentions.base import Attention")
-    assert len(foreign_imports(absolute)) == 1
-    assert (
-        foreign_imports(Module("attentions.mechanisms.linear", "from .base import Attention")) == []
-    )
+def test_what_attentions_may_not_import_is_found() -> None:
+    name = "attentions.mechanisms.linear"
+    assert len(foreign_imports(Module(name, "from bench.cell import Cell\nimport numpy"))) == 2
+    assert len(foreign_imports(Module(name, "from attentions.base import Attention"))) == 1
+    assert foreign_imports(Module(name, "from .base import Attention")) == []
     assert foreign_imports(Module("attentions.models.swin", "import timm"))
     assert foreign_imports(Module("attentions.models.swin", "def build():\n    import timm")) == []
 
@@ -353,13 +522,16 @@ def test_a_way_around_a_door_is_found() -> None:
     assert closed_doors(Module("bench.measure.clock", "import time")) == []
 
 
-def test_a_chain_of_imports_that_ends_at_torch_is_found() -> None:
+def test_chains_and_circles_of_imports_are_found() -> None:
     chain = {
         "bench": Module("bench", "", is_package=True),
         "bench.report": Module("bench.report", "from bench.metrics import flops"),
         "bench.metrics": Module("bench.metrics", "", is_package=True),
         "bench.metrics.flops": Module("bench.metrics.flops", "from torch import nn"),
     }
-    assert way_to_torch("bench.report", chain)[-1] == "torch.nn"
+    assert modules_run_by("bench.report", chain)["torch"][1:] == ["bench.metrics.flops", "torch"]
     late = {"bench.report": Module("bench.report", "def main():\n    import torch")}
-    assert way_to_torch("bench.report", late) == []
+    assert "torch" not in modules_run_by("bench.report", late)
+    assert circles(chain) == []
+    back = Module("bench.metrics.flops", "from bench.report import main")
+    assert len(circles(chain | {"bench.metrics.flops": back})) == 1
