@@ -12,10 +12,15 @@ FAMILIES = {
     "low_rank": "queries and keys meet by way of a few landmarks",
     "sparse": "a query meets some of the keys only",
     "recurrent": "a state of fixed size that decays, or is corrected, token by token",
+    "published": "the authors' own operators, to compare ours with; listed only when asked for",
     "control": "no attention: what a table would show without any",
     "other": "what was registered without a family",
 }
 """Family -> what its mechanisms have in common, in the order of tables and pages."""
+
+PUBLISHED = "published"
+"""The family that lists and pages leave out unless asked for it, and whose results need not be
+finite."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,16 +15,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from attentions.capabilities import DTYPES, FAMILIES, Capabilities
+from attentions.capabilities import DTYPES, FAMILIES, PUBLISHED, Capabilities
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
 from bench.app.errors import ConfigError, did_you_mean
 
 USAGE = """attnbench list [family=NAME,…] [causal=BOOL] [recurrent=BOOL] [needs_grid=BOOL]
                [plugins=MODULE,…] [out=DIR]
-  family: any of {families}
+  family: any of {families}; all but {published} unless given
   causal, recurrent, needs_grid: true for those that claim it, false for the others
   plugins: modules of your own, with mechanisms to show as well
-  out: the folder where verify.json lies (results)""".format(families=", ".join(FAMILIES))
+  out: the folder where verify.json lies (results)""".format(
+    families=", ".join(FAMILIES), published=PUBLISHED
+)
 CLAIMS = ("causal", "recurrent", "needs_grid")
 _OPTIONS = ("family", *CLAIMS, "plugins", "out")
 _WIDTH_WITHOUT_TERMINAL = 160
@@ -35,7 +37,7 @@ class Query:
     """What was asked for.
 
     Attributes:
-        families: those to show; empty for all.
+        families: those to show; empty for all but the authors' own operators.
         claims: capability -> whether it must be claimed, or must not.
         plugins: modules whose mechanisms are shown as well.
         out: the folder of results.
@@ -48,7 +50,7 @@ class Query:
 
     def admits(self, entry: CatalogueEntry) -> bool:
         """Whether a mechanism is among what was asked for."""
-        if self.families and entry.family not in self.families:
+        if entry.family not in (self.families or FAMILIES.keys() - {PUBLISHED}):
             return False
         return all(getattr(entry.capabilities, name) is want for name, want in self.claims.items())
 
@@ -67,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ConfigError: {error}", file=sys.stderr)
         return 2
     if not found:
-        print("No mechanism is all of this. Leave a filter out; attnbench list shows them all.")
+        print("No mechanism is all of this. Leave a filter out; attnbench list alone filters none.")
         return 0
     console().print(table(tuple(found), goldens))
     return 0

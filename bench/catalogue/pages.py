@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from attentions.capabilities import FAMILIES
+from attentions.capabilities import FAMILIES, PUBLISHED
 from attentions.catalogue import CatalogueEntry, catalogue
 from bench.catalogue.listing import in_words
 from bench.catalogue.page_writer import write_pages
@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def all_pages() -> dict[str, str]:
-    """File name -> text, of this package's own mechanisms."""
-    entries = catalogue()
+    """File name -> text, of this package's own mechanisms, the authors' operators aside."""
+    entries = [entry for entry in catalogue() if entry.family != PUBLISHED]
     return {MECHANISMS: _mechanisms(entries), DIFFERENCES: _differences(entries)}
 
 

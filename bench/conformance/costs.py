@@ -23,6 +23,7 @@ from bench.conformance.forms import (
     HEAD_DIM,
     NUM_HEADS,
     SEQ_LEN,
+    SETTINGS,
     Form,
     build,
     call_shape,
@@ -98,7 +99,9 @@ def flops_of_a_layer_equal_torchs_counter(form: Form) -> None:
     """Projections and core together."""
     build(form)  # says what is missing, if something is
     layer = build_layer(
-        form.name, Geometry(num_heads=NUM_HEADS, head_dim=HEAD_DIM, seq_len=SEQ_LEN)
+        form.name,
+        Geometry(num_heads=NUM_HEADS, head_dim=HEAD_DIM, seq_len=SEQ_LEN),
+        **SETTINGS.get(form.name, {}),
     )
     tensors = (torch.randn(BATCH_SIZE, SEQ_LEN, NUM_HEADS * HEAD_DIM),)
     call = CallShape(

@@ -22,8 +22,13 @@ from attentions import (
     build_attention,
     build_layer,
 )
+from attentions.capabilities import PUBLISHED
 
-NAMES = [n for n in attention_names() if not attention_class(n).capabilities.requires]
+NAMES = [
+    n
+    for n in attention_names()
+    if not attention_class(n).capabilities.requires and attention_class(n).family != PUBLISHED
+]
 CLAIMS = {name: attention_class(name).capabilities for name in NAMES}
 N, H, D = 16, 2, 8
 CASES = [(name, gate) for name in NAMES for gate in CLAIMS[name].gates]

@@ -47,6 +47,7 @@ def missing_entries(text: str, existing: dict[str, set[str]]) -> list[str]:
         f"{group}/{name}"
         for group in promised_groups(text)
         for name in sorted(existing[group] - set(listed(root, group)))
+        if not name.endswith("_published")  # those are run when asked for
     ]
 
 

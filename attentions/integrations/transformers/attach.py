@@ -24,6 +24,7 @@ except ImportError as error:
         "'attnbench[transformers]'"
     ) from error
 
+from ...capabilities import PUBLISHED
 from ...registry import attention_class, attention_names
 from ..swapped import Wish
 from ..token_layout import TokenLayout
@@ -41,8 +42,12 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def implementations() -> tuple[str, ...]:
-    """Values of ``attn_implementation``: all cores that need no more than q, k and v."""
-    return tuple(PREFIX + name for name in attention_names() if _is_usable(name))
+    """Values of ``attn_implementation``: all cores of ours that need no more than q, k and v."""
+    return tuple(
+        PREFIX + name
+        for name in attention_names()
+        if _is_usable(name) and attention_class(name).family != PUBLISHED
+    )
 
 
 def _is_usable(mechanism: str) -> bool:

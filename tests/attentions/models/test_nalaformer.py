@@ -22,6 +22,7 @@ FOR_IMAGES = [
     and not attention_class(name).capabilities.gates
     and "cpu" in attention_class(name).capabilities.backward_devices
     and not attention_class(name).capabilities.requires
+    and not name.endswith("_published")
 ]
 
 

@@ -118,6 +118,11 @@ def test_a_family_is_shown_alone_or_with_others() -> None:
     assert named("family=kernel,recurrent") == named("family=[kernel, recurrent]") == both
 
 
+def test_the_authors_operators_are_shown_only_when_asked_for() -> None:
+    assert "nala" in named() and "nala_published" not in named()
+    assert "nala_published" in named("family=published") and "nala" not in named("family=published")
+
+
 @pytest.mark.parametrize("claim", ["causal", "recurrent", "needs_grid"])
 def test_a_claim_splits_the_mechanisms_in_two(claim: str) -> None:
     having, lacking = named(f"{claim}=true"), named(f"{claim}=False")
