@@ -53,14 +53,13 @@ class AgentPublished(PublishedCore):
     ) -> None:
         super().__init__(geometry)
         self.ours = Agent(geometry, num_agents=num_agents, bias=bias, class_token=class_token)
-        self.bias = bias
-        self.num_beside = int(class_token)
+        self.bias, self.grid, self.num_beside = bias, self.ours.grid, self.ours.num_beside
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        (rows, columns), num_heads = self.ours.grid, k.shape[1]
+        (rows, columns), num_heads = self.grid, k.shape[1]
         equal_lengths(self.name, q, k, "pooling agents for a grid")
-        fills_grid(self.name, q.shape[-2] - self.num_beside, self.ours.grid)
+        fills_grid(self.name, q.shape[-2] - self.num_beside, self.grid)
         tokens, scale = merge_heads(q), k.shape[-1] ** -0.5
         batch_size, _, channels = tokens.shape
         on_grid = tokens[:, self.num_beside :].reshape(batch_size, rows, columns, channels)
@@ -96,5 +95,5 @@ class AgentPublished(PublishedCore):
 
     def _stretched(self, table: Tensor) -> Tensor:
         """(H, a, 7, 7) -> (1, H, a, rows * columns)."""
-        grid = self.ours.grid
-        return functional.interpolate(table, size=grid, mode="bilinear").flatten(2).unsqueeze(0)
+        stretched = functional.interpolate(table, size=self.grid, mode="bilinear")
+        return stretched.flatten(2).unsqueeze(0)

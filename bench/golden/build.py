@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attentions import Geometry, build_attention
+from attentions import (
+    Geometry,
+    attention_class,
+    attention_names,
+    build_attention,
+    hyperparameters,
+)
+from attentions.capabilities import PUBLISHED
 from bench.golden.files import Golden, Header
 from bench.golden.map import Form
 
@@ -21,6 +29,34 @@ GEOMETRY_KEYS = frozenset({"num_heads", "heads", "seq_len", "H", "W", "grid", "w
 
 class Mismatch(Exception):
     """The golden does not fit our mechanism: a weight without a place, or a place without one."""
+
+
+def is_published(name: str | None) -> bool:
+    """Whether a registered name is an entry of the authors' own operators."""
+    return name in attention_names() and attention_class(name).family == PUBLISHED
+
+
+def published_form(form: Form) -> Form | None:
+    """The same files about the entry of the authors' operators; None if there is no such entry.
+
+    Where there is one of the core only, files about the layer prove it inside of our layer.
+    """
+    ours = form.mechanism
+    if ours is None or form.reason is not None:
+        return None
+    if is_published(f"{ours}_published"):
+        return replace(form, mechanism=f"{ours}_published")
+    core = f"{ours.removesuffix('_layer')}_published"
+    return replace(form, mechanism=core, layer=ours) if is_published(core) else None
+
+
+def not_theirs(golden: Golden, form: Form, name: str) -> str | None:
+    """The settings that a golden wants of ours and the authors' code does not have."""
+    ours = hyperparameters(form.layer or name.removesuffix("_published"))
+    taken = (ours if form.layer else {}) | hyperparameters(name)
+    wanted = _settings(golden, form)
+    lacking = [key for key, value in wanted.items() if key not in taken and value != ours[key]]
+    return ", ".join(f"{key}={wanted[key]}" for key in lacking) or None
 
 
 def _geometry(golden: Golden, form: Form) -> Geometry:
@@ -123,10 +159,11 @@ def build_like(
         Mismatch: a weight of theirs or of ours is left over, or shapes do not agree.
         ValueError, TypeError: it cannot be built for these sizes or hyperparameters.
     """
-    module = build_attention(name, _geometry(golden, form), **_settings(golden, form)).eval()
+    module = _build(golden, form, name).eval()
     module.to(dtype)  # before the weights come: stored in float64, they keep what they have
-    places = dict(module.named_parameters()) | dict(module.named_buffers())
-    missing = {key for key, _ in module.named_parameters()} - form.unused
+    learned = {_our_place(key): value for key, value in module.named_parameters()}
+    places = learned | {_our_place(key): value for key, value in module.named_buffers()}
+    missing = learned.keys() - form.unused
     for official, value in golden.tensors.items():
         weight = official.removeprefix("w.")
         if weight == official or weight in _SWITCHES | form.not_weights:
@@ -142,6 +179,23 @@ def build_like(
     if missing:
         raise Mismatch(f"the golden gives no value for {name}'s {', '.join(sorted(missing))}")
     return module
+
+
+def _build(golden: Golden, form: Form, name: str) -> nn.Module:
+    geometry, settings = _geometry(golden, form), _settings(golden, form)
+    if not is_published(name):
+        return build_attention(name, geometry, **settings)
+    theirs = {key: value for key, value in settings.items() if key in hyperparameters(name)}
+    if form.layer is None:
+        return build_attention(name, geometry, **theirs)
+    layer: Any = build_attention(form.layer, geometry, **settings)
+    layer.core = build_attention(name, layer.core.geometry, **theirs)
+    return layer  # type: ignore[no-any-return]
+
+
+def _our_place(parameter: str) -> str:
+    """Where a value lies in our mechanism, of which a published entry borrows it as ``ours``."""
+    return ".".join(word for word in parameter.split(".") if word != "ours")
 
 
 def _copy(weight: str, value: Tensor, places: dict[str, Tensor]) -> None:

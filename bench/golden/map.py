@@ -36,6 +36,8 @@ class Form:
         method: our method that gives `out` of (B, H, N, D) inputs; None for a whole call.
         grid: how the tokens' grid follows from a header that does not state it; empty if it does
             not.
+        layer: our layer in which the mechanism, a published core, takes the place of the core; None
+            if the files are about the mechanism itself.
         unfused: our settings for a kernel that writes the weights out. The authors' float32 bounds
             are those of written-out weights; where a fused kernel is beyond one, this one decides.
     """
@@ -54,6 +56,7 @@ class Form:
     features: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     method: str | None = None
     grid: Callable[[Header], tuple[int, ...]] | None = None
+    layer: str | None = None
     unfused: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from attentions import attention_class, attention_names
-from bench.golden.build import GEOMETRY_KEYS, Mismatch, build_like, is_causal
+from bench.golden.build import (
+    GEOMETRY_KEYS,
+    Mismatch,
+    build_like,
+    is_causal,
+    is_published,
+    not_theirs,
+)
 from bench.golden.files import DTYPES, Golden
 from bench.golden.map import Form
 
@@ -89,7 +96,9 @@ def prove(golden: Golden, form: Form) -> Proof:
         reason = form.reason
         if reason is None:
             reason = (
-                _unclaimed(golden, name) if name else f"no mechanism is named {form.mechanism} yet"
+                _unclaimed(golden, form, name)
+                if name
+                else f"no mechanism is named {form.mechanism} yet"
             )
         if name is None or reason is not None:
             return _proof(golden, name, Verdict.NOT_COVERED, reason=reason)
@@ -108,7 +117,7 @@ def _judge(golden: Golden, form: Form, name: str) -> Proof:
     unmapped = sorted(golden.header.hyper.keys() - form.hyper.keys() - GEOMETRY_KEYS)
     if broken and unmapped:
         broken.append(f"official hyperparameters without a counterpart: {', '.join(unmapped)}")
-    told = [text for text in (remark, _left_out(compared)) if text]
+    told = [text for text in (remark, _left_out(compared, name)) if text]
     return _proof(
         golden,
         name,
@@ -160,16 +169,19 @@ def _proof(
     )
 
 
-def _left_out(compared: list[Comparison]) -> str | None:
+def _left_out(compared: list[Comparison], name: str) -> str | None:
     partial = {c.result: c.rows_left_out for c in compared if c.rows_left_out}
     if not partial:
         return None
     rows = ", ".join(f"{count} rows of {result}" for result, count in partial.items())
-    return f"not finite officially and left out: {rows}; ours is finite there"
+    ours = "" if is_published(name) else "; ours is finite there"
+    return f"not finite officially and left out: {rows}{ours}"
 
 
-def _unclaimed(golden: Golden, name: str) -> str | None:
+def _unclaimed(golden: Golden, form: Form, name: str) -> str | None:
     """Say what the case needs and our mechanism does not claim to do; None if it claims all."""
+    if is_published(name) and (lacking := not_theirs(golden, form, name)):
+        return f"{name} has no {lacking}"
     can, shapes = attention_class(name).capabilities, golden.header.shapes
     if is_causal(golden) and not can.causal:
         return f"{name} has no causal form"
@@ -210,6 +222,9 @@ def _compare_all(golden: Golden, form: Form, name: str, dtype: str) -> Iterator[
         value = out if result.startswith("out") else ours.get(result)
         if value is None:
             raise Mismatch(f"the golden holds {result}, which is mapped to nothing of {name}")
+        if is_published(name):  # not finite where the original is not
+            rows = ~official[result].isfinite().all(dim=-1, keepdim=True)
+            value = value.masked_fill(rows, 0.0)
         yield compare(result, dtype, value, official[result], bounds[result])
 
 

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from attentions import attention_names
 from bench.app.errors import ConfigError
+from bench.golden.build import published_form
 from bench.golden.files import DamagedGolden, GoldenFolder
-from bench.golden.map import form_of, mechanisms_of
+from bench.golden.map import Form, form_of, mechanisms_of
 from bench.golden.proof import Proof, Verdict, prove
 from bench.verify.config import VerifyConfig, check_names, public_goldens
 from bench.verify.files import check_writable, write_rows
@@ -35,7 +36,9 @@ def run(config: VerifyConfig, console: Console) -> int:
 
 
 def verify(config: VerifyConfig) -> Iterator[Proof]:
-    """One proof per golden case, in the order of their names; lists that are damaged come first.
+    """One proof per golden case, and one more of the authors' operators where they are an entry.
+
+    In the order of their names; lists that are damaged come first.
 
     Raises:
         ConfigError: an unknown mechanism, a plugin that cannot be imported, no goldens.
@@ -45,9 +48,7 @@ def verify(config: VerifyConfig) -> Iterator[Proof]:
     for name, damage in folder.damaged_lists.items():
         yield Proof(golden=name, mechanism=None, case=name, status=Verdict.FAILED, reason=damage)
     for name in folder.names:
-        proof = _prove_case(folder, name, wanted)
-        if proof is not None:
-            yield proof
+        yield from _prove_case(folder, name, wanted)
 
 
 def _published() -> dict[str, str]:
@@ -58,26 +59,35 @@ def _published() -> dict[str, str]:
         return {}
 
 
-def _prove_case(folder: GoldenFolder, name: str, wanted: frozenset[str]) -> Proof | None:
-    """Prove one case; None if it is about another mechanism than those wanted."""
+def _prove_case(folder: GoldenFolder, name: str, wanted: frozenset[str]) -> Iterator[Proof]:
+    """Prove one case by each mechanism that it is about and that is wanted."""
     official, _, case = name.partition("/")
-    about = mechanisms_of(official) & set(attention_names())
+    ours = mechanisms_of(official) & set(attention_names())
+    about = {form.mechanism for form in _with_published([Form(mechanism=name) for name in ours])}
     if wanted and not about & wanted:
-        return None
+        return
     # Until the header is read, a folder that several forms share says nothing about which one.
-    mechanism = next(iter(about)) if len(about) == 1 else None
+    mechanism = next(iter(ours)) if len(ours) == 1 else None
     try:
         header = folder.header(name)
         form = form_of(header)
         mechanism = form.mechanism if form.mechanism in attention_names() else None
-        if wanted and mechanism not in wanted:
-            return None
+        chosen = [f for f in _with_published([form]) if not wanted or f.mechanism in wanted]
+        if not chosen:
+            return
         golden = folder.read(header)
     except DamagedGolden as error:
-        return Proof(
+        yield Proof(
             golden=name, mechanism=mechanism, case=case, status=Verdict.FAILED, reason=str(error)
         )
-    return prove(golden, form)
+        return
+    yield from (prove(golden, each) for each in chosen)
+
+
+def _with_published(forms: Sequence[Form]) -> list[Form]:
+    """Each form, and after it that of the authors' operators if there is one."""
+    pairs = ((form, published_form(form)) for form in forms)
+    return [form for pair in pairs for form in pair if form is not None]
 
 
 def exit_code(proofs: Sequence[Proof]) -> int:

@@ -7,13 +7,21 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from bench.golden.build import is_published
 from bench.golden.proof import Proof, Verdict
 
 _STYLES = {Verdict.PASSED: "green", Verdict.FAILED: "bold red", Verdict.NOT_COVERED: "dim"}
 
 
 def summary(proofs: Sequence[Proof]) -> str:
-    """Such as ``79 passed, 0 failed, 47 not covered``."""
+    """Such as ``79 passed, 0 failed, 47 not covered``; the authors' operators are counted apart."""
+    ours = [proof for proof in proofs if not is_published(proof.mechanism)]
+    theirs = [proof for proof in proofs if is_published(proof.mechanism)]
+    counts = [_counts(ours)] if ours or not theirs else []
+    return "; ".join([*counts, *([f"published: {_counts(theirs)}"] if theirs else [])])
+
+
+def _counts(proofs: Sequence[Proof]) -> str:
     count = {status: sum(p.status is status for p in proofs) for status in Verdict}
     return ", ".join(f"{count[status]} {status.replace('_', ' ')}" for status in Verdict)
 
@@ -34,11 +42,15 @@ def _numbers(proof: Proof) -> str:
     return f"{error} / {proof.bound:.2g}"
 
 
+def _named(proof: Proof) -> str:
+    return f"{proof.golden}, {proof.mechanism}" if is_published(proof.mechanism) else proof.golden
+
+
 def reasons(proofs: Sequence[Proof]) -> list[str]:
     """A line per failure, per pass that needs a word, and per reason for cases not covered."""
-    failed = [f"FAILED {p.golden}: {p.reason}" for p in proofs if p.status is Verdict.FAILED]
+    failed = [f"FAILED {_named(p)}: {p.reason}" for p in proofs if p.status is Verdict.FAILED]
     remarks = [
-        f"passed {p.golden}: {p.reason}"
+        f"passed {_named(p)}: {p.reason}"
         for p in proofs
         if p.status is Verdict.PASSED and p.reason is not None
     ]

@@ -209,10 +209,11 @@ def test_the_page_on_proving_does_what_it_says(tmp_path: Path) -> None:
             )
             assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((tmp_path / "verify.json").read_bytes())
-    assert [(row["golden"], row["status"]) for row in rows] == [
-        ("linear/full_h1n60", "passed"),
-        ("linear/full_h2n49", "passed"),
-    ]
+    assert {(row["golden"], row["mechanism"]): row["status"] for row in rows} == {
+        (f"linear/{case}", name): "passed"
+        for case in ("full_h1n60", "full_h2n49")
+        for name in ("linear", "linear_published")
+    }
 
 
 @pytest.mark.parametrize("words", [[], ["cases.py"], ["none.py", "golden=x"], ["a", "b", "c=d"]])

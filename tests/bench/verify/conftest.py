@@ -7,14 +7,27 @@ import pytest
 from torch import Tensor
 
 from attentions import attention_class
+from bench.golden.build import is_published
 from bench.golden.proof import Proof
 from bench.verify.outputs import verify
 from tests.bench.verify.goldens import PUBLIC, config, copy_case
 
 
 @pytest.fixture(scope="package")
-def public() -> list[Proof]:
+def proofs() -> list[Proof]:
     return list(verify(config(PUBLIC)))
+
+
+@pytest.fixture(scope="package")
+def public(proofs: list[Proof]) -> list[Proof]:
+    """Of ours, one per golden."""
+    return [proof for proof in proofs if not is_published(proof.mechanism)]
+
+
+@pytest.fixture(scope="package")
+def published(proofs: list[Proof]) -> list[Proof]:
+    """Of the authors' operators."""
+    return [proof for proof in proofs if is_published(proof.mechanism)]
 
 
 @pytest.fixture

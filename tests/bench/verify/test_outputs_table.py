@@ -36,6 +36,17 @@ def test_the_table_has_a_row_per_case_and_the_summary_counts_them() -> None:
     ]
 
 
+def test_the_authors_operators_are_counted_apart() -> None:
+    ours, theirs = (
+        Proof(golden="a/b", mechanism=name, case="b", status=Verdict.PASSED)
+        for name in ("nala", "nala_published")
+    )
+    assert summary([ours, theirs, theirs]) == (
+        "1 passed, 0 failed, 0 not covered; published: 2 passed, 0 failed, 0 not covered"
+    )
+    assert summary([theirs]) == "published: 1 passed, 0 failed, 0 not covered"
+
+
 def test_a_pass_that_needs_a_word_gets_a_line_of_it() -> None:
     passed = Proof(
         golden="a/b", mechanism="m", case="b", status=Verdict.PASSED,
