@@ -44,7 +44,7 @@ perf: $(READY) ## every mechanism under pytest-benchmark, stored for pytest-benc
 calibrate: $(READY) ## what this machine can do at best; sweeps then say how near a mechanism comes
 	$(BIN)/python -m bench.calibrate
 
-selftest: $(READY) ## an hour: how often the regression gate is wrong here; into docs/selftest.md
+selftest: $(READY) ## how often the regression gate is wrong here, in an hour; into docs/selftest.md
 	$(BIN)/python -m bench.selftest
 
 bench-mechanisms: $(READY) ## an hour or two: mechanisms beside their authors' operators; into docs/speed.md

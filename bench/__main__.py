@@ -15,7 +15,10 @@ COMMANDS = {
     "report": ("bench.report", "write the tables, charts and W&B run again from the records"),
     "regress": ("bench.regress", "say whether a tree is slower, or takes more, than another"),
     "verify": ("bench.verify", "prove mechanisms against their authors' numbers"),
-    "selftest": ("bench.selftest", "measure how far the regression gate can be trusted here"),
+    "selftest": (
+        "bench.selftest.command",
+        "measure how far the regression gate can be trusted here",
+    ),
     "mechanisms": ("bench.mechanisms", "compare mechanisms with their authors' operators"),
     "calibrate": ("bench.calibrate", "measure what this machine can do at best, for sweeps to use"),
     "list": ("bench.catalogue.listing", "show the mechanisms, what they can do and what is proven"),

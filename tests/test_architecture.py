@@ -57,7 +57,7 @@ GROUND = (
     ("bench.store", "bench.machine.calibration", "bench.catalogue.badges", "bench.catalogue.rows"),
     ("bench.record",),
     ("bench.cell",),
-    ("bench.app.files",),
+    ("bench.app.files", "bench.app.values"),
     ("bench.app.errors", "bench.statistics", "bench.app.streams", "bench.app.usage", "bench"),
 )
 ORDERS = (MEASURING, PROVING, PUBLISHING, GROUND)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -84,6 +84,11 @@ class Row:
             "current": self.current,
             "reason": self.reason,
         }
+
+    @classmethod
+    def from_dict(cls, flat: Mapping[str, Any]) -> Row:
+        """The inverse of `to_dict`; raises a TypeError or ValueError for what is no row."""
+        return cls(**{**flat, "verdict": Verdict(flat["verdict"])})
 
 
 def exit_code(rows: Sequence[Row]) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.app.errors import ConfigError, did_you_mean
+from bench.app.errors import ConfigError
+from bench.app.values import Values, flag, text, word
 from bench.metrics import find_metric
 
 WANDB_MODES = ("offline", "online", "disabled")
@@ -60,28 +61,21 @@ def read_publish_config(config: Mapping[str, Any]) -> PublishConfig:
     Raises:
         ConfigError: naming the key, what was given and what is allowed.
     """
-    metrics = _names(config, "metrics")
-    columns = _names(config, "columns")
-    model_columns = _names(config, "model_columns") if "model_columns" in config else columns
-    shown = {"metrics": metrics, "columns": columns, "model_columns": model_columns}
+    values = Values(config)
+    columns = values.some("columns", text)
+    shown = {"metrics": values.some("metrics", text), "columns": columns}
+    shown["model_columns"] = columns
+    if "model_columns" in config:
+        shown["model_columns"] = values.some("model_columns", text)
     for key, names in shown.items():
-        if not names:
-            raise ConfigError(
-                f"{key} is empty. Name one metric or more; see conf/publish/default.yaml."
-            )
         for name in names:
             _check_metric(key, name)
-    charts = config.get("charts")
-    if not isinstance(charts, bool):
-        raise ConfigError(f"charts is {charts!r}; it takes true or false.")
     return PublishConfig(
-        out=Path(_text(config, "out")),
-        metrics=metrics,
-        columns=columns,
-        model_columns=model_columns,
-        controls=_names(config, "controls"),
-        charts=charts,
-        wandb=_read_wandb(config.get("wandb")),
+        out=Path(values.one("out", text)),
+        **shown,
+        controls=values.some("controls", text, or_none=True),
+        charts=values.one("charts", flag),
+        wandb=_read_wandb(values.section("wandb", WandbConfig.__dataclass_fields__)),
     )
 
 
@@ -94,40 +88,11 @@ def _check_metric(key: str, name: str) -> None:
         ) from error
 
 
-def _read_wandb(given: Any) -> WandbConfig:
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"wandb is {given!r}; it has keys of its own, e.g. wandb.mode=offline.")
-    known = WandbConfig.__dataclass_fields__
-    for key in given:
-        if key not in known:
-            raise ConfigError(f"wandb.{key} is not a key. {did_you_mean(str(key), known)}")
-    mode = _optional_text(given, "mode", section="wandb.")
-    if mode is not None and mode not in WANDB_MODES:
-        raise ConfigError(f"wandb.mode={mode} is not known. {did_you_mean(mode, WANDB_MODES)}")
+def _read_wandb(values: Values) -> WandbConfig:
     return WandbConfig(
-        mode=mode,
-        project=_text(given, "project", section="wandb."),
-        entity=_optional_text(given, "entity", section="wandb."),
-        tags=_names(given, "tags", section="wandb."),
-        group=_optional_text(given, "group", section="wandb."),
+        mode=values.optional("mode", word(WANDB_MODES)),
+        project=values.one("project", text),
+        entity=values.optional("entity", text),
+        tags=values.some("tags", text, or_none=True),
+        group=values.optional("group", text),
     )
-
-
-def _text(config: Mapping[str, Any], key: str, *, section: str = "") -> str:
-    value = config.get(key)
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"{section}{key} is {value!r}; it takes one name.")
-    return value
-
-
-def _optional_text(config: Mapping[str, Any], key: str, *, section: str = "") -> str | None:
-    return None if config.get(key) is None else _text(config, key, section=section)
-
-
-def _names(config: Mapping[str, Any], key: str, *, section: str = "") -> tuple[str, ...]:
-    value = config.get(key)
-    if isinstance(value, str):
-        return (value,)
-    if not isinstance(value, Sequence) or not all(isinstance(name, str) for name in value):
-        raise ConfigError(f"{section}{key} is {value!r}; it takes a list of names.")
-    return tuple(dict.fromkeys(value))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from bench.record import Record
 
 
 def describe_machine(record: Record) -> str:
-    """Device, processor, cores, memory and torch, as far as the record says.
+    """Where a record was measured."""
+    return machine_in_words(record.environment, record.cell.device)
+
+
+def machine_in_words(facts: Mapping[str, Any], device: str = "cpu") -> str:
+    """Device, processor, cores, memory and torch, as far as an environment says.
 
     As ``AMD EPYC, 2 cores, 23 GiB, torch 2.13.0``; names no host and no person.
     """
-    facts = record.environment
-    device = record.cell.device
     parts = [str(facts.get("processor") or "processor unknown")]
     if device != "cpu":
         parts.insert(0, str(facts.get("devices", {}).get(device, device)))

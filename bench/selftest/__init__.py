@@ -1,15 +1,7 @@
-"""How far the gate can be trusted on this machine, and what other tools would have said there.
+"""How far the gate can be trusted on this machine, and what other tools would have said.
 
-The gate compares this tree with itself, as it is and slowed down by known amounts, idle and beside
-a busy neighbour; two other tools do the same with the same time. All that was observed is one line
-of JSON each under ``results/selftest``; ``docs/selftest.md`` follows from these lines alone.
+The gate compares this tree with itself, unchanged and slowed down by known amounts, on an idle
+machine and next to a busy process; two other tools get the same time for the same question. Each
+trial is one line of JSON under ``results/selftest``, and ``docs/selftest.md`` follows from these
+lines alone.
 """
-
-from __future__ import annotations
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    from bench.selftest.command import main as run
-
-    return run(argv)

@@ -1,10 +1,10 @@
-"""`python -m bench.selftest`: measure what is missing, and write the page."""
+"""`python -m bench.selftest`: compare this tree with itself, and write the page."""
 
 from __future__ import annotations
 
 import sys
 
-from bench.selftest import main
+from bench.selftest.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,15 +1,12 @@
-"""A busy neighbour: matrix products and copies of 64 MiB on one core, until nobody needs it."""
+"""A busy process: matrix products and copies of 64 MiB on one core, until nobody needs it."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from types import TracebackType
 
 import numpy as np
-
-from bench.selftest import children
 
 _SIZE = 512
 _PRODUCTS = 4
@@ -28,12 +25,7 @@ class Neighbour:
     def __enter__(self) -> Neighbour:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.switch(False)
 
     @property
@@ -48,8 +40,13 @@ class Neighbour:
             RuntimeError: it did not start.
         """
         if is_on and not self.is_busy:
-            words = ["-m", "bench.selftest.neighbour", str(os.getpid())]
-            self._process = children.start(words, _ONE_THREAD, stdout=subprocess.PIPE)
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(os.getpid())],
+                env=os.environ | _ONE_THREAD,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
             assert self._process.stdout is not None
             if not self._process.stdout.readline():
                 raise RuntimeError("The background load did not start; its words are above.")

@@ -9,7 +9,8 @@ from typing import Any
 import bench
 from attentions import attention_names
 from bench.app.errors import ConfigError, did_you_mean
-from bench.config import one, read_attention_entries, read_names
+from bench.app.values import Values, flag, text
+from bench.config import read_attention_entries
 from bench.measure.clock import utc_stamp
 from bench.plugins import import_plugins
 
@@ -49,21 +50,19 @@ def read_verify_config(config: dict[str, Any]) -> VerifyConfig:
     Raises:
         ConfigError: naming the key, what was given and what is allowed.
     """
-    given = config.get("golden")
+    values = Values(config)
     entries = read_attention_entries(config.get("attention"))
-    others = {key: one({key: False} | config, key, bool) for key in _OTHER_PROOFS}
+    others = {key: values.optional(key, flag) or False for key in _OTHER_PROOFS}
     wanted = [f"{key}=true" for key, is_wanted in others.items() if is_wanted]
     if len(wanted) > 1:
         raise ConfigError(f"{' and '.join(wanted)} are commands of their own: give one of them.")
-    if given is None:
-        golden = PUBLIC_GOLDENS if wanted else public_goldens()
-    else:
-        golden = Path(one(config, "golden", str))
+    given = values.optional("golden", text)
+    usual = PUBLIC_GOLDENS if wanted or given else public_goldens()
     return VerifyConfig(
-        golden=golden,
+        golden=Path(given or usual),
         attention=tuple(dict.fromkeys(entry.mechanism for entry in entries)),
-        out=Path(one(config, "out", str)),
-        plugins=read_names(config, "plugins"),
+        out=Path(values.one("out", text)),
+        plugins=values.some("plugins", text, or_none=True),
         **others,
         run=str(config.get("sweep_id") or utc_stamp()).replace("/", "-"),
     )

@@ -1,9 +1,8 @@
-"""The command on units that cost nothing; and, slowly, a reduced run of the real thing."""
+"""The command on trials that cost nothing; and, slowly, a short run of the real thing."""
 
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,27 +11,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bench.app.errors import ConfigError
+from bench.gate.verdict import Verdict
 from bench.selftest import command
-from bench.selftest.data import Journal, new_session, newest_run
-from bench.selftest.findings import Goal
-from bench.selftest.units import plan_units
-from bench.worker.jobs import Interrupt, Interrupted
-from tests.bench.selftest.runs import CELLS, COMMAND, HERE, config, gate_line
+from bench.worker.jobs import Interrupted
+from tests.bench.selftest.made_up import config, session, trial
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-class FakeBench(command.Bench):
-    """Measures nothing, and notes with what load each unit was met."""
-
-    def watched(self, unit):
-        met.append((unit, FakeNeighbour.is_on))
-        if len(met) == FakeBench.ctrl_c_in:
-            raise Interrupted
-        if len(met) == FakeBench.ctrl_c_after:
-            self.interrupt.is_asked = True
-        return gate_line() | unit.to_dict()
 
 
 class FakeNeighbour:
@@ -59,78 +45,73 @@ class FakeServer:
         pass
 
 
-met = []
-
-
 @pytest.fixture
-def measure(monkeypatch, tmp_path):
-    """Measure 8 comparisons; returns what `measure` does."""
+def run(monkeypatch, tmp_path):
+    """Make two trials of each kind; returns whether it was stopped, and the trials on the disk."""
     monkeypatch.setattr(command, "Neighbour", FakeNeighbour)
-    FakeBench.ctrl_c_in = FakeBench.ctrl_c_after = None
-    met.clear()
+    path = tmp_path / "run.jsonl"
+    path.write_text(json.dumps(session()) + "\n")
 
-    def call(**changes):
-        settings = config(alarms={"num_trials": 8}, laps=2, out=str(tmp_path), **changes)
-        journal = Journal(tmp_path, new_session(HERE, settings.settings, CELLS, COMMAND))
-        todo = [u for u in plan_units(settings, ("alarms",)) if u.id not in journal.done]
-        bench = FakeBench(config=settings, cells=(), server=FakeServer(), interrupt=Interrupt())
-        return command.measure(todo, bench, journal, Console(file=io.StringIO()))
+    def call(stop_at=None, **changes):
+        made = []
+
+        def measure(unit, *_):
+            if len(made) == stop_at:
+                raise Interrupted
+            made.append(unit)
+            assert FakeNeighbour.is_on is unit.is_loaded
+            return [trial(tool=unit.tool, is_loaded=unit.is_loaded, percent=unit.percent)]
+
+        monkeypatch.setattr(command, "measure", measure)
+        settings = config(trials=2, **changes)
+        stopped = command.run(settings, (), FakeServer(), path, Console(file=io.StringIO()))
+        return stopped, command.read_run(path).trials
 
     return call
 
 
-def test_every_unit_is_measured_under_its_load_and_written_down(measure, tmp_path):
-    assert measure() == 0
-    assert all(unit.is_loaded == was_on for unit, was_on in met)
-    assert newest_run(tmp_path).done == {unit.id for unit, _ in met} and len(met) == 8
+def test_every_trial_is_made_under_its_load_and_written_down(run):
+    stopped, trials = run()
+    assert not stopped and len(trials) == 2 * 2 * 4 + 2 * 2
     assert not FakeNeighbour.is_on
 
 
-def test_a_second_start_goes_on_where_ctrl_c_ended_the_first(measure, tmp_path):
-    FakeBench.ctrl_c_in = 4
-    assert measure() is None
-    assert len(newest_run(tmp_path).lines) == 3
-    assert not FakeNeighbour.is_on
-    FakeBench.ctrl_c_in = None
-    met.clear()
-    assert measure() == 0
-    assert len(met) == 5 and len(newest_run(tmp_path).lines) == 8
-    met.clear()
-    assert measure() == 0 and met == []
+def test_ctrl_c_keeps_what_there_is(run):
+    assert run(stop_at=3) == (True, (trial(), trial(percent=5), trial(percent=10)))
 
 
-def test_ctrl_c_between_two_units_loses_neither(measure, tmp_path):
-    FakeBench.ctrl_c_after = 2
-    assert measure() is None
-    assert len(newest_run(tmp_path).lines) == 2
+def test_nothing_is_begun_that_would_not_end_in_time(run):
+    assert run(budget="0s") == (False, ())
 
 
-def test_nothing_is_begun_that_would_not_end_in_time(measure):
-    assert measure(max_minutes=0.0) == 8
-    assert met == []
+def test_the_newest_data_makes_the_page_and_the_exit_code(tmp_path):
+    out, console = tmp_path / "out", Console(file=io.StringIO())
+    settings = config(page=str(tmp_path / "page.md"))
+    with pytest.raises(ConfigError, match="make selftest"):
+        command.newest_run(out)
+    out.mkdir()
+    for name, verdict in (("1", Verdict.SLOWER), ("2", Verdict.SAME)):
+        lines = [json.dumps(session()), *[trial(verdict).to_json()] * 10]
+        (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    assert command.publish(command.newest_run(out), settings, console) == 0
+    assert "results/selftest/2.jsonl" in (tmp_path / "page.md").read_text()
+    assert command.publish(command.read_run(out / "1.jsonl"), settings, console) == 1
+    (out / "3.jsonl").write_text("{}\nno trial\n")
+    with pytest.raises(ConfigError, match=r"3\.jsonl is not data of the self-test"):
+        command.newest_run(out)
 
 
-def test_a_missed_goal_is_a_verdict_and_an_unmeasured_one_is_not():
-    goal = lambda is_met: Goal(words="w", found="f", is_met=is_met)  # noqa: E731
-    assert command.exit_code([goal(True), goal(None)]) == 0
-    assert command.exit_code([goal(True), goal(False)]) == 1
-
-
-REDUCED = [
+SHORT = [
     "attention=[softmax,linear]",
     "seq_len=[64]",
-    "laps=1",
-    "alarms.num_trials=4",
-    "power={num_trials: 1, repeat_every: [20, 5]}",
-    "rivals={num_trials: 2, cells_per_process: 2, budget_s: 0.05}",
-    "precision={seq_len: [64], budget_s: 0.1}",
-    "overhead.num_trials=1",
+    "trials=1",
+    "rivals.cells_per_process=1",
     "effort={num_forks: 2, fork_s: 0.02, budget_s: 0.1}",
 ]
 
 
 def start(folder, *words):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     environment.pop("ATTNBENCH_SWEEP", None)
     return subprocess.Popen(
         [sys.executable, "-m", "bench.selftest", *words],
@@ -143,44 +124,26 @@ def start(folder, *words):
 
 
 @pytest.mark.slow
-def test_a_reduced_run_goes_from_the_command_line_to_the_page(tmp_path):
-    data = tmp_path / "results" / "selftest"
-    first = start(tmp_path, *REDUCED)
-    wait_until(lambda: len(lines(data)) >= 3 or first.poll() is not None, patience_s=120)
-    first.send_signal(signal.SIGINT)
-    words = first.communicate(timeout=120)[0]
-    assert first.returncode == 130, words
-    assert "goes on from here" in words
-    kept = lines(data)
-    assert len(kept) >= 3 and not (tmp_path / "docs").exists()
-
-    second = start(tmp_path, *REDUCED)
-    words = second.communicate(timeout=280)[0]
-    # So few trials meet or miss the goals by chance.
-    assert second.returncode in (0, 1), words
-    found = lines(data)
-    assert found[: len(kept)] == kept
-    measured = [line for line in found if line["part"] != "session"]
-    assert len(measured) == 4 + 4 + 4 + 2 + 1
-    assert {line["part"] for line in measured} == {
-        "alarms",
-        "power",
-        "rivals",
-        "precision",
-        "overhead",
-    }
-    loaded = [line["busy_cores"] for line in measured if line["is_loaded"]]
-    assert min(loaded) > 1.0
-
+def test_a_short_run_goes_from_the_command_line_to_the_page(tmp_path):
+    done = start(tmp_path, *SHORT)
+    words = done.communicate(timeout=280)[0]
+    assert done.returncode in (0, 1), words  # one trial meets or misses the goals by chance
     page = (tmp_path / "docs" / "selftest.md").read_text()
-    assert len(re.findall(r"^## ", page, re.M)) == 6
-    (tmp_path / "docs" / "selftest.md").unlink()
-    third = start(tmp_path, "report=true")
-    assert third.communicate(timeout=60) and third.returncode == second.returncode
+    assert "24 trials" in page and "torch.utils.benchmark, next to a load" in page
+    again = start(tmp_path, "report=true")
+    assert again.communicate(timeout=60) and again.returncode == done.returncode
     assert (tmp_path / "docs" / "selftest.md").read_text() == page
 
 
-def lines(data):
-    """Whole lines of all files so far."""
-    texts = [file.read_text().rpartition("\n")[0] for file in data.glob("*.jsonl")]
-    return [json.loads(line) for text in texts for line in text.splitlines()]
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_with_the_page_of_what_there_is(tmp_path):
+    process = start(tmp_path, *SHORT, "trials=50")
+    data = tmp_path / "results" / "selftest"
+    wait_until(
+        lambda: any(len(f.read_text().splitlines()) > 2 for f in data.glob("*.jsonl")),
+        patience_s=120,
+    )
+    process.send_signal(signal.SIGINT)
+    words = process.communicate(timeout=120)[0]
+    assert process.returncode == 130 and "Traceback" not in words, words
+    assert (tmp_path / "docs" / "selftest.md").exists()

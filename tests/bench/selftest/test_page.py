@@ -1,73 +1,68 @@
-import re
+import pytest
 
-from bench.selftest.findings import findings_of
+from bench.gate.verdict import Verdict
+from bench.selftest.config import PYTEST
+from bench.selftest.findings import Share, goals_of, series_of
 from bench.selftest.page import page_of
-from tests.bench.selftest.runs import (
-    COMMAND,
-    gate_line,
-    overhead_line,
-    precision_line,
-    rival_line,
-    write_run,
-)
+from tests.bench.selftest.made_up import session, trial
 
-LINES = [
-    *(gate_line(i, is_loaded=loaded) for i in range(30) for loaded in (False, True)),
-    *(gate_line(i, "SLOWER", ratio=1.05, repeat_every=20) for i in range(10)),
-    rival_line(0, "pytest_benchmark", unchanged=(1.07,), every_20=(1.01,), every_10=(1.2,)),
-    rival_line(0, "torch_timer", is_loaded=True, unchanged=(1.0,), every_20=(1.1,)),
-    precision_line(),
-    overhead_line(),
+TRIALS = [
+    *(trial(is_loaded=loaded) for _ in range(30) for loaded in (False, True)),
+    *(trial(Verdict.SLOWER, percent=5, ratio=1.06) for _ in range(10)),
+    trial(Verdict.SLOWER, tool=PYTEST, ratio=1.07),
 ]
 
 
-def page(tmp_path, lines=LINES):
-    run = write_run(tmp_path, lines)
-    return page_of(run, findings_of(run))
+def page(trials=TRIALS):
+    return page_of("x.jsonl", session(), trials)
 
 
-def test_machine_commit_and_command_stand_below_every_table(tmp_path):
-    text = page(tmp_path)
-    blocks = text.split("\n\n")
-    tables = [index for index, block in enumerate(blocks) if block.startswith("| ")]
-    assert len(tables) == 6
-    for index in tables:
-        caption = blocks[index + 1]
-        assert "Imaginary 9000, 2 cores" in caption
-        assert "commit 000000000000" in caption and f"`{COMMAND}`" in caption
+def verdicts(trials):
+    return {goal.words: goal.verdict for goal in goals_of(trials)}
 
 
-def test_the_page_shows_the_counts_with_their_exact_intervals(tmp_path):
-    text = page(tmp_path)
-    assert "| together | 0 of 60 = 0.0 % [0.0, 6.0] | 0 | 0 | 60 |" in text
-    assert "| idle | 5 % | 10 of 10 = 100.0 % [69.2, 100.0] | 0 | 1.050 |" in text
+def test_machine_commit_date_and_command_stand_at_the_top():
+    top = page().partition("## Goals")[0]
+    assert "71 trials" in top and "Imaginary 9000, 2 cores" in top
+    assert "commit 000000000000; 2031-05-06" in top and "selftest budget=10m`" in top
 
 
-def test_the_gate_stands_beside_its_rivals(tmp_path):
-    text = page(tmp_path)
-    rivals = text.partition("## Other tools")[2].partition("## Precision")[0]
-    names = re.findall(r"^\| ([^|]+), (?:idle|beside the load) \|", rivals, re.M)
-    assert names == ["pytest-benchmark", "torch.utils.benchmark", "this gate", "this gate"]
-    assert "1 of 1 = 100.0 %" in rivals and "median:5%" in rivals
+def test_the_page_shows_counts_with_their_exact_intervals():
+    text = page()
+    assert "0 of 60 = 0.0 % [0.0, 6.0]" in text  # false alarms, idle and next to a load
+    assert "10 of 10 = 100.0 % [69.2, 100.0]" in text
+    rival = next(line for line in text.splitlines() if "pytest-benchmark, idle" in line)
+    assert "1 of 1 = 100.0 %" in rival and "7.0 %" in rival
 
 
-def test_what_was_not_measured_has_no_table_and_no_number(tmp_path):
-    text = page(tmp_path, [gate_line()])
-    assert "## Precision" not in text and "## Other tools" not in text
-    assert "| the harness takes less than 60 ms per cell | not measured | not measured |" in text
+def test_every_row_of_a_table_is_as_long_as_its_header():
+    tables = [block for block in page().split("\n\n") if block.startswith("| ")]
+    assert len(tables) == 3
+    assert all(len({line.count(" | ") for line in table.splitlines()}) == 1 for table in tables)
 
 
-def test_a_machine_that_was_not_idle_is_confessed_at_the_top(tmp_path):
-    text = page(tmp_path, [gate_line(busy_cores=1.8)])
-    assert text.index("was not idle** in 1 of the 1") < text.index("## Goals")
-    assert "was not idle" not in page(tmp_path / "quiet", [gate_line()])
+def test_a_machine_that_was_not_idle_and_failed_workers_are_told_before_the_goals():
+    text = page([trial(busy=1.8), trial(Verdict.INCOMPARABLE)]).partition("## Goals")[0]
+    assert "was not idle** in 1 of the 2" in text and "1 trials ended without" in text
+    assert "was not idle" not in page([trial(), trial(is_loaded=True, busy=2.0)])
 
 
-def test_comparisons_that_failed_are_counted(tmp_path):
-    assert "1 comparisons ended without a verdict" in page(tmp_path, [gate_line(0, "incomparable")])
+def test_a_goal_is_missed_where_its_interval_excludes_it_and_open_with_few_trials():
+    alarms = "at most 1 % false alarms, idle and next to a load"
+    wrong = [trial(Verdict.SLOWER)]
+    assert verdicts([trial()] * 20) == {alarms: "met"}
+    assert verdicts([trial()] * 9 + wrong) == {alarms: "open"}
+    assert verdicts([trial()] * 9 + wrong * 4) == {alarms: "missed"}
 
 
-def test_every_row_of_a_table_is_as_long_as_its_header(tmp_path):
-    for block in page(tmp_path).split("\n\n"):
-        if block.startswith("| "):
-            assert len({line.count(" | ") for line in block.splitlines()}) == 1
+def test_a_small_slowdown_next_to_a_load_is_shown_and_no_goal():
+    found = [trial(Verdict.SLOWER, percent=p, is_loaded=True) for p in (5, 10)]
+    assert [words[:4] for words in verdicts(found)] == ["10 %"]
+    assert [series.percent for series in series_of(found)] == [5, 10]
+
+
+def test_errors_are_relative_to_the_true_ratio():
+    (series,) = series_of([trial(percent=5, ratio=1.05), trial(percent=5, ratio=1.0)])
+    assert series.worst_error == pytest.approx(1 - 1 / 1.05)
+    assert series.half_width == pytest.approx((0.01 / 1.05 + 0.01) / 2)
+    assert str(Share(hits=1, trials=2)) == "1 of 2 = 50.0 % [1.3, 98.7]"
