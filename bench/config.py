@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.app.errors import ConfigError, did_you_mean
+from bench.app.values import Values, text, whole
 from bench.measure.stopping import Stopping
 from bench.worker.launch import ALLOCATORS
 
@@ -19,8 +20,8 @@ CACHES = ("warm", "cold")
 COMPILERS = ("eager", "inductor")
 _MAX_SIZE = 2**31 - 1
 """Of one dimension: beyond it torch's kernels leave the 32 bits in which many of them count."""
-_MAX_THREADS = 1024
-"""More than any machine of today has cores; starting many more would end this one."""
+NUM_THREADS = whole(low=1, high=1024)
+"""Threads: no more than any machine of today has cores; many more would end this one."""
 _MAX_SEED = 2**32 - 1
 """As NumPy has it; torch would take more."""
 
@@ -97,42 +98,6 @@ class SweepConfig:
     require_ok: bool
     measure: Stopping
     run: RunConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibrateConfig:
-    """Everything that `bench.calibrate` was asked for.
-
-    Attributes:
-        num_threads: empty for 1 and as many as there are cores.
-        allocator: that of the workers, as in `RunConfig`.
-    """
-
-    device: tuple[str, ...]
-    dtype: tuple[str, ...]
-    num_threads: tuple[int, ...]
-    out: Path
-    timeout_s: float
-    allocator: str
-
-
-def read_calibrate_config(config: dict[str, Any]) -> CalibrateConfig:
-    """Check every value.
-
-    Raises:
-        ConfigError: naming the key, what was given and what is allowed.
-    """
-    run = _mapping(config, "run")
-    _refuse_unknown("run", run, ["timeout_s", "allocator"])
-    threads = [] if config.get("num_threads") is None else axis(config, "num_threads")
-    return CalibrateConfig(
-        device=tuple(_device(value) for value in axis(config, "device")),
-        dtype=tuple(_word("dtype", value, DTYPES) for value in axis(config, "dtype")),
-        num_threads=tuple(_threads(value) for value in threads),
-        out=Path(one(config, "out", str)),
-        timeout_s=_number("run.timeout_s", run.get("timeout_s"), float, low=0.1),
-        allocator=_word("run.allocator", run.get("allocator"), tuple(ALLOCATORS)),
-    )
 
 
 def read_sweep_config(config: dict[str, Any]) -> SweepConfig:
@@ -251,7 +216,7 @@ def _read_axes(config: dict[str, Any]) -> Axes:
         num_kv_heads=sizes("num_kv_heads") if config.get("num_kv_heads") is not None else (None,),
         head_dim=sizes("head_dim"),
         dtype=words("dtype", DTYPES),
-        device=tuple(_device(value) for value in axis(config, "device")),
+        device=Values(config).some("device", torch_device),
         mode=words("mode", MODES),
         causal=tuple(_of_type("causal", value, bool) for value in axis(config, "causal")),
         scope=words("scope", SCOPES),
@@ -260,7 +225,7 @@ def _read_axes(config: dict[str, Any]) -> Axes:
         image_size=sizes("image_size") if has_models else (),
         cache=words("cache", CACHES),
         compile=words("compile", COMPILERS),
-        num_threads=tuple(_threads(value) for value in axis(config, "num_threads")),
+        num_threads=Values(config).some("num_threads", NUM_THREADS),
         seed=tuple(
             _number("seed", value, int, low=0, high=_MAX_SEED) for value in axis(config, "seed")
         ),
@@ -342,10 +307,6 @@ def _of_type(name: str, value: Any, kind: type[T]) -> T:
     return value
 
 
-def _threads(value: Any) -> int:
-    return _number("num_threads", value, int, low=1, high=_MAX_THREADS)
-
-
 def _number(name: str, value: Any, kind: type[T], *, low: Any, high: Any = None) -> T:
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     number = _of_type(name, float(value) if kind is float and is_whole else value, kind)
@@ -369,9 +330,10 @@ def _word(name: str, value: Any, allowed: Sequence[str]) -> str:
     return word
 
 
-def _device(value: Any) -> str:
-    word = _of_type("device", value, str)
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", word):
-        hint = did_you_mean(word, ("auto", "cpu", "cuda", "cuda:0", "cuda:1"))
-        raise ConfigError(f"device={word} is not known. {hint}")
-    return word
+def torch_device(name: str, value: Any) -> str:
+    """A torch device, or ``auto``."""
+    found = text(name, value)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", found):
+        hint = did_you_mean(found, ("auto", "cpu", "cuda", "cuda:0", "cuda:1"))
+        raise ConfigError(f"{name}={found} is not known. {hint}")
+    return found

@@ -23,7 +23,12 @@ COMMANDS = (
     ("bench.sweep",),
     ("bench.report", "bench.regress", "bench.verify", "bench.calibrate"),
     ("bench.selftest",),
-    ("bench.catalogue.listing", "bench.gate", "bench.catalogue.page_writer"),
+    (
+        "bench.catalogue.listing",
+        "bench.gate",
+        "bench.machine.ceilings",
+        "bench.catalogue.page_writer",
+    ),
     ("bench.app.progress",),
 )
 MEASURING = (

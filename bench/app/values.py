@@ -102,8 +102,8 @@ def number(low: float, high: float | None = None) -> Reader[float]:
 
     def read(name: str, value: Any) -> float:
         is_whole = isinstance(value, int) and not isinstance(value, bool)
-        value = float(value) if is_whole else value
-        return _within(name, _of_type(name, value, float, "a number"), low, high)
+        found = value if is_whole else _of_type(name, value, float, "a number")
+        return float(_within(name, found, low, high))
 
     return read
 

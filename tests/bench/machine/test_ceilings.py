@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import calibrate as command
 from bench.app.errors import ConfigError
-from bench.config import read_calibrate_config
+from bench.machine import ceilings as command
+from bench.machine.ceilings import read_calibrate_config
 from bench.record import Status
 from bench.worker.jobs import Outcome
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BASE = {
     "device": "cpu",
     "dtype": ["float32", "bfloat16"],
@@ -140,7 +140,7 @@ def test_the_table_has_a_column_for_each_size_of_copy(capsys):
         ("device", "gpu", "device=gpu is not known"),
         ("run", {"timeout_s": 60, "alocator": "retain"}, "run.alocator is not a key"),
         ("run", {"timeout_s": 60, "allocator": "x"}, "run.allocator=x"),
-        ("dtype", [], "leaves nothing"),
+        ("dtype", [], "is empty"),
     ],
 )
 def test_bad_values_are_refused_by_name(key, value, words):

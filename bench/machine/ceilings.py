@@ -1,0 +1,205 @@
+"""Measure a machine's ceilings place by place, show them, and keep them for sweeps to refer to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench.app.command import check_writable
+from bench.app.files import write_whole
+from bench.app.values import Values, number, text, word
+from bench.config import DTYPES, NUM_THREADS, torch_device
+from bench.machine import environment
+from bench.machine.calibration import Calibration, calibration_file, fingerprint, read_calibration
+from bench.machine.environment import Environment
+from bench.measure.clock import utc_now
+from bench.measure.dtypes import why_no_dtype
+from bench.plan import resolve_devices
+from bench.publish.format import column_for
+from bench.record import Status
+from bench.worker.jobs import Interrupt, Interrupted, Jobs, Outcome
+from bench.worker.launch import ALLOCATORS, WorkerServer
+
+_WIDTH_WITHOUT_TERMINAL = 120
+
+Place = dict[str, Any]
+"""A device, a dtype and a number of threads, which is None where the device is no CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateConfig:
+    """Everything that `bench.calibrate` was asked for.
+
+    Attributes:
+        num_threads: empty for 1 and as many as there are cores.
+        allocator: that of the workers, as in `bench.config.RunConfig`.
+    """
+
+    device: tuple[str, ...]
+    dtype: tuple[str, ...]
+    num_threads: tuple[int, ...]
+    out: Path
+    timeout_s: float
+    allocator: str
+
+
+def read_calibrate_config(config: Mapping[str, Any]) -> CalibrateConfig:
+    """Check every value.
+
+    Raises:
+        ConfigError: naming the key, what was given and what is allowed.
+    """
+    values = Values(config)
+    run = values.section("run", ("timeout_s", "allocator"))
+    return CalibrateConfig(
+        device=values.some("device", torch_device),
+        dtype=values.some("dtype", word(DTYPES)),
+        num_threads=values.some("num_threads", NUM_THREADS, or_none=True),
+        out=Path(values.one("out", text)),
+        timeout_s=run.one("timeout_s", number(low=0.1)),
+        allocator=run.one("allocator", word(ALLOCATORS)),
+    )
+
+
+def calibrate(composed: dict[str, Any]) -> int:
+    """Measure, print and write; 1 if nothing could be measured."""
+    config = read_calibrate_config(composed)
+    check_writable(config.out)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH_WITHOUT_TERMINAL)
+    devices = resolve_devices(config.device)
+    server = WorkerServer(config.allocator)
+    here = environment.current(devices, config.allocator, server.environment())
+    kept = read_calibration(config.out, here.to_dict())
+    places = list(places_of(config, devices, here))
+    try:
+        with server, Interrupt() as interrupt, console.status("") as status:
+            jobs = Jobs(server, config.timeout_s, interrupt)
+            outcomes = []
+            for place in places:
+                status.update(f"products and copies: {words_of(place)}")
+                outcomes.append(_measure(jobs, place))
+    except Interrupted:
+        console.print("Stopped; nothing was written.")
+        return 130
+
+    ceilings = [
+        {**place, "device_name": here.devices[place["device"]], **outcome.values["ceiling"]}
+        for place, outcome in zip(places, outcomes, strict=True)
+        if outcome.is_ok
+    ]
+    for table in tables_of(ceilings):
+        console.print(table)
+    print_remarks(console, places, outcomes, ceilings)
+    if not ceilings:
+        return 1
+    path = write_calibration(config.out, here, ceilings, kept)
+    console.print(f"Wrote {path}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _measure(jobs: Jobs, place: Place) -> Outcome:
+    """Give a worker the place, unless its device does not compute in its dtype."""
+    if reason := why_no_dtype(place["device"], place["dtype"]):
+        return Outcome(status=Status.SKIPPED, reason=reason)
+    return jobs.do("ceiling", **place)
+
+
+def places_of(
+    config: CalibrateConfig, devices: Sequence[str], here: Environment
+) -> Iterator[Place]:
+    """What to measure, one after the other: never two timings at once."""
+    usual = tuple(dict.fromkeys((1, here.num_cores)))
+    for device in devices:
+        threads = (config.num_threads or usual) if device == "cpu" else (None,)
+        for num_threads, dtype in itertools.product(threads, config.dtype):
+            yield {"device": device, "dtype": dtype, "num_threads": num_threads}
+
+
+def words_of(place: Place) -> str:
+    """As ``float32 on cpu, 2 threads``."""
+    threads = place["num_threads"]
+    suffix = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
+    return f"{place['dtype']} on {place['device']}{suffix}"
+
+
+def write_calibration(
+    out: Path, here: Environment, ceilings: Sequence[dict[str, Any]], kept: Calibration | None
+) -> Path:
+    """Write the machine's file whole; ceilings of places that were not measured now are kept.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    by_place = {
+        (ceiling["device"], ceiling["dtype"], ceiling["num_threads"]): ceiling
+        for ceiling in [*(kept["ceilings"] if kept else ()), *ceilings]
+    }
+    facts = here.to_dict()
+    calibration = {
+        "made_at": utc_now(),
+        "fingerprint": fingerprint(facts),
+        "ceilings": list(by_place.values()),
+    }
+    text = json.dumps(calibration, indent=1, allow_nan=False) + "\n"
+    return write_whole(calibration_file(out, facts), text)
+
+
+def tables_of(ceilings: Sequence[dict[str, Any]]) -> Iterator[Table]:
+    """One table a device, one row for each dtype and number of threads."""
+    for (device, name), group in itertools.groupby(
+        ceilings, key=lambda ceiling: (ceiling["device"], ceiling["device_name"])
+    ):
+        yield _table(f"{device}: {name}", list(group))
+
+
+def _table(title: str, ceilings: Sequence[dict[str, Any]]) -> Table:
+    flops = column_for("flops_per_s", [ceiling["flops_per_s"] for ceiling in ceilings])
+    rates = [rate for ceiling in ceilings for _, rate in ceiling["bytes_per_s"]]
+    copy = column_for("copy_bytes_per_s", rates)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("threads", "dtype", "fastest product"):
+        table.add_column(name, no_wrap=True)
+    table.add_column(flops.title, justify="right")
+    for size, _ in ceilings[0]["bytes_per_s"]:
+        table.add_column(f"{copy.title} of {_size_words(size)}", justify="right")
+    for ceiling in ceilings:
+        table.add_row(
+            str(ceiling["num_threads"] or ""),
+            ceiling["dtype"] + (" ~" if ceiling["is_noisy"] else ""),
+            f"{' x '.join(map(str, ceiling['product']))} by {ceiling['library']}",
+            flops.write(ceiling["flops_per_s"]),
+            *(copy.write(rate) for _, rate in ceiling["bytes_per_s"]),
+        )
+    return table
+
+
+def _size_words(num_bytes: int) -> str:
+    column = column_for("_bytes", [num_bytes])
+    return f"{column.write(num_bytes)} {column.title.strip(' ()')}"
+
+
+def print_remarks(
+    console: Console,
+    places: Sequence[Place],
+    outcomes: Sequence[Outcome],
+    ceilings: Sequence[dict[str, Any]],
+) -> None:
+    """What could not be measured, and whether somebody else was using the machine."""
+    for place, outcome in zip(places, outcomes, strict=True):
+        if not outcome.is_ok:
+            console.print(f"Not measured: {words_of(place)}: {outcome.reason}", highlight=False)
+    if any(ceiling["is_noisy"] for ceiling in ceilings):
+        console.print(
+            "Other programs kept this machine busy (~): its ceilings are higher than these. "
+            "Calibrate again when it is quiet."
+        )
