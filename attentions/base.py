@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from dataclasses import replace
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ._in_float64 import made_finite, was_looked_at
-from ._overflow import bring_back, set_aside
 from .capabilities import Capabilities
 from .checks import equal_lengths
+from .geometry import CallShape, Geometry
 from .inputs import (
     check_devices,
     check_heads,
@@ -26,128 +24,7 @@ from .inputs import (
     with_checked_tokens,
 )
 
-
-def most_square_grid(seq_len: int) -> tuple[int, int]:
-    """(rows, columns) with rows * columns == seq_len, rows <= columns and rows the largest such.
-
-    >>> most_square_grid(48)
-    (6, 8)
-    """
-    rows = next(r for r in range(math.isqrt(seq_len), 0, -1) if seq_len % r == 0)
-    return rows, seq_len // rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class Geometry:
-    """The shape that a mechanism is built for.
-
-    >>> geometry = Geometry(num_heads=4, head_dim=16, seq_len=48)
-    >>> geometry.embed_dim, geometry.value_dim, geometry.grid
-    (64, 16, (6, 8))
-
-    Attributes:
-        num_heads: H.
-        head_dim: D, the channels of one head's queries and keys.
-        seq_len: N, the number of tokens; an upper bound for mechanisms that take any length.
-        value_dim: E, the channels of one head's values; D unless given.
-        causal: whether query i may see keys 0..i only.
-        grid: (rows, columns) of the tokens; the most square factorisation of N unless given.
-        num_kv_heads: H_kv, heads of keys and values, each shared by H / H_kv query heads; H
-            unless given.
-
-    Raises:
-        ValueError: a size below 1 or of 2^31 or more, a grid whose area is not ``seq_len``, or
-            heads that cannot be shared evenly.
-    """
-
-    num_heads: int
-    head_dim: int
-    seq_len: int
-    value_dim: int = 0
-    causal: bool = False
-    grid: tuple[int, int] = field(default=(0, 0))
-    num_kv_heads: int = 0
-
-    def __post_init__(self) -> None:
-        if self.value_dim == 0:
-            object.__setattr__(self, "value_dim", self.head_dim)
-        if self.num_kv_heads == 0:
-            object.__setattr__(self, "num_kv_heads", self.num_heads)
-        for name in ("num_heads", "head_dim", "seq_len", "value_dim", "num_kv_heads"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(
-                    f"Geometry.{name} is {value!r}; a whole number of 1 or more is needed."
-                )
-            if value >= 2**31:  # also, a grid would be looked for over billions of sides
-                raise ValueError(f"Geometry.{name} is {value!r}; less than 2^31 is needed.")
-        if self.num_heads % self.num_kv_heads:
-            raise ValueError(
-                f"Geometry.num_kv_heads is {self.num_kv_heads}; a divisor of num_heads, "
-                f"{self.num_heads}, is needed, so that heads are shared evenly."
-            )
-        if not isinstance(self.causal, bool):
-            raise ValueError(f"Geometry.causal is {self.causal!r}; True or False is needed.")
-        object.__setattr__(self, "grid", self._sides())
-
-    def _sides(self) -> tuple[int, int]:
-        """(rows, columns) as given, or the most square."""
-        if not self.grid:
-            return most_square_grid(self.seq_len)
-        sides = tuple(self.grid) if isinstance(self.grid, tuple | list) else (self.grid,)
-        if sides == (0, 0):
-            return most_square_grid(self.seq_len)
-        are_sizes = len(sides) == 2 and all(type(side) is int and side >= 1 for side in sides)
-        if not are_sizes or math.prod(sides) != self.seq_len:
-            given = "x".join(map(str, sides))
-            raise ValueError(
-                f"Geometry.grid is {given}; two whole numbers of 1 or more are needed, whose "
-                f"product is seq_len, {self.seq_len}."
-            )
-        return sides  # type: ignore[return-value]  # two, as was checked
-
-    @property
-    def embed_dim(self) -> int:
-        """C = H * D."""
-        return self.num_heads * self.head_dim
-
-
-@dataclass(frozen=True, kw_only=True)
-class CallShape:
-    """The sizes of one call, from which its cost follows.
-
-    >>> sizes = dict(query_len=3, key_len=3, head_dim=8, value_dim=8)
-    >>> CallShape(batch_size=1, num_heads=2, **sizes).num_pairs
-    18
-    >>> CallShape(batch_size=1, num_heads=2, causal=True, **sizes).num_pairs
-    12
-    """
-
-    batch_size: int
-    num_heads: int
-    query_len: int
-    key_len: int
-    head_dim: int
-    value_dim: int
-    causal: bool = False
-
-    @property
-    def num_pairs(self) -> int:
-        """Query-key pairs that are allowed, over batch and heads; N (N + 1) / 2 each if causal."""
-        pairs = self.query_len * self.key_len
-        if self.causal:
-            pairs = self.query_len * (self.query_len + 1) // 2
-        return self.batch_size * self.num_heads * pairs
-
-    @property
-    def num_tokens(self) -> int:
-        """Queries over batch and heads."""
-        return self.batch_size * self.num_heads * self.query_len
-
-    @property
-    def num_keys(self) -> int:
-        """Keys over batch and heads."""
-        return self.batch_size * self.num_heads * self.key_len
+__all__ = ["Attention", "AttentionLayer", "CallShape", "Geometry", "Mechanism"]
 
 
 class Mechanism(nn.Module, ABC):
@@ -172,33 +49,20 @@ class Mechanism(nn.Module, ABC):
             raise ValueError(f"{self.name} is causal only; build it with causal=True.")
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
-        """Call `forward`.
+        """Check the arguments, then run `forward`; nothing looks at its result.
+
+        A check reads types, sizes, dtypes and devices, never values: a few microseconds, and no
+        synchronisation. Compiled code has none.
 
         Raises:
             ValueError: tensors that do not fit the geometry, or each other; a dtype, a mask or a
                 gate that the mechanism does not take.
         """
-        if torch.compiler.is_compiling():
-            return super().__call__(*inputs, **keywords)
-        if keywords:
-            refuse_unknown(self.name, keywords, _keywords_of(type(self)))
-        self._check_inputs(inputs, keywords)
-        aside = set_aside()
-        out = super().__call__(*inputs, **keywords)
-        if not (was_looked_at(out) or self._is_published):
-            out = made_finite(self, out, inputs, keywords)
-        bring_back(aside)
-        return out
-
-    @cached_property
-    def _is_published(self) -> bool:
-        """Whether operators are those of published code, which stay as they are.
-
-        A layer's own, or those of what it is built around.
-        """
-        parts = (self, *vars(self).values(), *self.children())
-        is_official = any(getattr(part, "implementation", None) == "official" for part in parts)
-        return is_official or bool(self.capabilities.requires)
+        if not torch.compiler.is_compiling():
+            if keywords:
+                refuse_unknown(self.name, keywords, _keywords_of(type(self)))
+            self._check_inputs(inputs, keywords)
+        return super().__call__(*inputs, **keywords)
 
     @abstractmethod
     def _check_inputs(self, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> None:
@@ -271,8 +135,13 @@ class Attention(Mechanism):
             rest = ("q", "k", "v")[len(inputs) :]
             inputs = [*inputs, *(keywords[name] for name in rest if name in keywords)]
         if len(inputs) == 3:
-            check_heads(self.name, self.geometry, self.capabilities.dtypes, *inputs)
-            check_devices(self.name, inputs[0], keywords)
+            q, k, v = inputs
+            check_heads(self.name, self.geometry, self.capabilities.dtypes, q, k, v)
+            if self.geometry.causal:
+                equal_lengths(self.name, q, k, "the causal form")
+            elif not self.capabilities.cross:
+                equal_lengths(self.name, q, k, "it")
+            check_devices(self.name, q, keywords)
 
     def _check_step(self, q: Tensor, k: Tensor, v: Tensor) -> None:
         check_heads(self.name, self.geometry, self.capabilities.dtypes, q, k, v)

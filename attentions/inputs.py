@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ._in_float64 import wide
-from ._step_in_float64 import WideState, finite_step
 from .checks import whole
-from .maths.states import what_is_wrong
+from .geometry import Geometry
 from .precision import is_autocast
-
-if TYPE_CHECKING:
-    from .base import Geometry
 
 _DTYPES = {
     torch.float32: "float32",
@@ -126,12 +121,8 @@ def with_checked_tokens(step: Callable[..., tuple[Tensor, Any]]) -> Callable[...
             check_devices(self.name, q, gates)
         if not isinstance(state, Tensor | tuple):  # sums would take None or 0 for an empty one
             _refuse_another_state(self, q, k, state)
-        own = functools.partial(self._empty_state_like, q, k)
         try:
-            if self._is_published:
-                out, after = step(self, q, k, v, state, **gates)
-            else:
-                out, after = finite_step(self, step, (q, k, v), state, gates, own)
+            out, after = step(self, q, k, v, state, **gates)
         except (AttributeError, LookupError, RuntimeError, TypeError) as error:
             _refuse_another_state(self, q, k, state, error)
             raise
@@ -167,12 +158,50 @@ def _refuse_another_state(
     core: Any, q: Tensor, k: Tensor, state: Any, error: Exception | None = None
 ) -> None:
     """Raise a ValueError that says how a state differs from the core's own, if it does."""
-    own, dtype = core._empty_state_like(q, k), q.dtype
-    if isinstance(state, WideState):
-        state, own, dtype = state.state, wide(own), torch.float64
-    why = what_is_wrong(state, own, dtype, q.device)
+    why = what_is_wrong(state, core._empty_state_like(q, k), q.dtype, q.device)
     if why is not None:
         raise ValueError(f"{core.name}: {why}.") from error
+
+
+def what_is_wrong(state: Any, own: Any, dtype: torch.dtype, device: torch.device) -> str | None:
+    """How a state differs from a mechanism's own, in words; None if it does not.
+
+    Args:
+        state: what was given.
+        own: an empty one for such tokens; its device does not matter.
+        dtype: of the tokens.
+        device: of the tokens.
+    """
+    if type(state) is not type(own):
+        return (
+            f"state is of type {type(state).__name__}; a {type(own).__name__} is needed, as "
+            "init_state or the step before gave it"
+        )
+    given = dict(_tensors(state))
+    for name, like in _tensors(own):
+        x = given.get(name)
+        if x is None or (x.shape, x.dtype, x.device) != (like.shape, like.dtype, device):
+            said = "missing" if x is None else _described(x, x.device)
+            return (
+                f"state{name} is {said}; tokens of {dtype} on {device} need "
+                f"{_described(like, device)}"
+            )
+    return None
+
+
+def _tensors(state: Any) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a state, with the names of their fields."""
+    if isinstance(state, Tensor):
+        yield "", state
+    elif isinstance(state, tuple):
+        fields = getattr(state, "_fields", range(len(state)))
+        for field, x in zip(fields, state, strict=True):
+            if isinstance(x, Tensor):
+                yield f".{field}", x
+
+
+def _described(x: Tensor, device: torch.device) -> str:
+    return f"{x.dtype} of shape {tuple(x.shape)} on {device}"
 
 
 def keywords_of(method: Callable[..., Any]) -> tuple[str, ...] | None:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._float16_layers import project_within_range
 from .base import Attention, AttentionLayer, CallShape, Geometry, Mechanism
 from .inputs import check_tokens
 from .maths.heads import merge_heads, split_heads
@@ -18,8 +17,7 @@ from .registry import build_attention
 class MultiHeadAttention(nn.Module):
     """Project to q, k and v, mix with any core, project back: (B, N, C) -> (B, N, C).
 
-    Every core gets the same two Linears, so none wins by a leaner projection. On a processor,
-    projections of float16 stop at its largest number, as do their gradients.
+    Every core gets the same two Linears, so none wins by a leaner projection.
 
     >>> from attentions import Geometry, MultiHeadAttention, build_attention
     >>> core = build_attention("nala", Geometry(num_heads=4, head_dim=8, seq_len=49))
@@ -54,7 +52,7 @@ class MultiHeadAttention(nn.Module):
         """
         self._check(x)
         q, k, v = self._project(x)
-        return project_within_range(merge_heads(self.core(q, k, v)), self.proj)
+        return self.proj(merge_heads(self.core(q, k, v)))  # type: ignore[no-any-return]
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """The core's empty state."""
@@ -65,7 +63,7 @@ class MultiHeadAttention(nn.Module):
         self._check(x)
         q, k, v = self._project(x)
         mixed, state = self.core.step(q, k, v, state)
-        return project_within_range(merge_heads(mixed), self.proj), state
+        return self.proj(merge_heads(mixed)), state
 
     def _check(self, x: Tensor) -> None:
         if not torch.compiler.is_compiling():
@@ -74,7 +72,7 @@ class MultiHeadAttention(nn.Module):
 
     def _project(self, x: Tensor) -> list[Tensor]:
         g = self.geometry
-        parts = project_within_range(x, self.qkv).split(self.widths, dim=-1)
+        parts = self.qkv(x).split(self.widths, dim=-1)
         counts = (g.num_heads, g.num_kv_heads, g.num_kv_heads)
         heads = [split_heads(part, count) for part, count in zip(parts, counts, strict=True)]
         if self.core.capabilities.memory_layout == "bhnd":

@@ -1,4 +1,4 @@
-"""Half inputs are computed in float32.
+"""Half inputs are computed in float32; float16 outputs saturate at its largest number.
 
 Feature maps raise entries to powers and normalisers add 1e-6: float16 cannot hold them, bfloat16
 cannot tell them from nothing. Autocast is switched off too, as it would run the products in half.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 HALF = (torch.float16, torch.bfloat16)
 
-F = TypeVar("F", bound=Callable[..., Tensor])
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def widen(x: Tensor) -> Tensor:
@@ -33,9 +34,16 @@ def widen(x: Tensor) -> Tensor:
     return wide
 
 
-def _within_float16(gradient: Tensor) -> Tensor:
+def _within_float16(x: Tensor) -> Tensor:
     largest = torch.finfo(torch.float16).max
-    return gradient.clamp(-largest, largest)
+    return x.clamp(-largest, largest)
+
+
+def within_range(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Cast; what float16 cannot hold becomes its largest finite number of the same sign."""
+    if dtype == torch.float16 and x.dtype != dtype:
+        x = _within_float16(x)
+    return x.to(dtype)
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -66,6 +74,52 @@ def in_wide_precision(mix: F) -> F:
         self: Any, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor, **masks: Tensor | None
     ) -> Tensor:
         with without_autocast(q.device.type):
-            return mix(self, widen(q), widen(k), widen(v), *weights, **masks).to(q.dtype)
+            return within_range(mix(self, widen(q), widen(k), widen(v), *weights, **masks), q.dtype)
 
     return cast(F, wide)
+
+
+def step_in_wide_precision(step: F) -> F:
+    """The same for ``step(self, q, k, v, state, **gates)``, whose state is wide already."""
+
+    @functools.wraps(step)
+    def wide(
+        self: Any, q: Tensor, k: Tensor, v: Tensor, state: Any, **gates: Tensor | None
+    ) -> tuple[Tensor, Any]:
+        with without_autocast(q.device.type):
+            out, state = step(self, widen(q), widen(k), widen(v), state, **gates)
+            return within_range(out, q.dtype), state
+
+    return cast(F, wide)
+
+
+def float16_in_float32(forward: F) -> F:
+    """Make a layer's ``forward(self, x)`` see float32, tokens and weights, for float16 on a CPU.
+
+    Most CPUs have no float16 arithmetic and multiply it slower than float32. Other devices have it,
+    and there a layer runs in the dtype of its weights, as models do.
+    """
+
+    @functools.wraps(forward)
+    def in_float32(self: nn.Module, x: Tensor) -> Tensor:
+        if x.dtype != torch.float16 or x.device.type != "cpu":
+            return cast(Tensor, forward(self, x))
+        learned = itertools.chain(self.named_parameters(), self.named_buffers())
+        weights = {f"layer.{name}": widen(weight) for name, weight in learned}
+        with without_autocast("cpu"):
+            out = torch.func.functional_call(_Call(self, forward), weights, (widen(x),))
+            return within_range(out, x.dtype)
+
+    return cast(F, in_float32)
+
+
+class _Call(nn.Module):
+    """A method of a layer as a module's call: torch exchanges weights for such calls only."""
+
+    def __init__(self, layer: nn.Module, forward: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.layer = layer
+        self._forward = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._forward(self.layer, x)

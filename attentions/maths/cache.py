@@ -37,7 +37,7 @@ class CachedSoftmax(KeepsKeysAndValues):
     """A softmax core that decodes with a cache. It says how queries meet keys, and no more."""
 
     @abstractmethod
-    def _look_back(self, q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor | None) -> Tensor:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
         """(B, H, T, D), (B, H, n, D), (B, H, n, E), (T, n) bool or None -> (B, H, T, E)."""
 
     def init_state(
@@ -83,7 +83,7 @@ class CachedSoftmax(KeepsKeysAndValues):
         if q.shape[2] > 1:
             pairs = torch.ones(q.shape[2], state.length, dtype=torch.bool, device=q.device)
             seen = pairs.tril(past).repeat(num_heads // keys.shape[1], 1)
-        return ungrouped(self._look_back(mix, keys, values, allowed=seen), num_heads), state
+        return ungrouped(self._attend(mix, keys, values, seen), num_heads), state
 
 
 def grouped_queries(q: Tensor, num_kv_heads: int) -> Tensor:

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .._by_heads import by_heads
 from ..base import Attention, CallShape, Geometry
 from ..checks import flag, positive
 from ..precision import wide_dtype, widen
@@ -33,23 +32,9 @@ Recurrence = Callable[..., tuple[Tensor, Tensor]]
 
 
 def from_nothing(recurrence: Recurrence, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
-    """Outputs of a recurrence that begins with zeros: (B, H, N, E), heads apart where that pays.
-
-    Args:
-        recurrence: in chunks; differentiable.
-        q: (B, H, N, D).
-        k: (B, H, N, D).
-        v: (B, H, N, E).
-        gates: (B or 1, H or 1, ...) each.
-    """
-
-    def outputs(q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
-        state = q.new_zeros(*q.shape[:2], q.shape[-1], v.shape[-1])
-        return recurrence(q, k, v, *gates, state)[0]
-
-    # One for each head, so that they can be cut there.
-    of_heads = (gate.expand(-1, q.shape[1], *gate.shape[2:]) for gate in gates)
-    return by_heads(outputs, q, k, v, *of_heads, num_features=q.shape[-1])
+    """Outputs of a recurrence that begins with a state of zeros, (B, H, N, E)."""
+    state = q.new_zeros(*q.shape[:2], q.shape[-1], v.shape[-1])
+    return recurrence(q, k, v, *gates, state)[0]
 
 
 class MatrixState(Attention):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..precision import widen
-
 
 def short_convolution(channels: int, width: int, *, bias: bool) -> nn.Conv1d | None:
     """One kernel per channel over ``width`` tokens, the newest last; None for a width of 0."""
@@ -20,11 +18,7 @@ def convolve_tokens(x: Tensor, conv: nn.Conv1d | None) -> Tensor:
     if conv is None:
         return x
     padded = functional.pad(x.transpose(1, 2), (conv.kernel_size[0] - 1, 0))
-    if x.dtype == conv.weight.dtype:
-        return conv(padded).transpose(1, 2)  # type: ignore[no-any-return]
-    bias = None if conv.bias is None else widen(conv.bias)
-    out = functional.conv1d(padded, widen(conv.weight), bias, groups=conv.groups)
-    return out.transpose(1, 2)
+    return conv(padded).transpose(1, 2)  # type: ignore[no-any-return]
 
 
 def reference_convolve_tokens(x: Tensor, conv: nn.Conv1d | None) -> Tensor:

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import _official_landmarks as _official
-from .._by_heads import by_heads
-from .._engine_forms import official_layout
-from .._float16_layers import convolve, float16_in_float32, project
-from .._two_forms import ours_or_official
 from ..base import Attention, AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, fills_grid, flag, one_of, whole
+from ..checks import fills_grid, flag, one_of, whole
 from ..maths.class_token import add_on_grid, grid_beside, reference_add_on_grid
-from ..maths.grid import depthwise, image_of, reference_depthwise, tokens_of
-from ..maths.heads import merge_heads, split_heads
-from ..precision import in_wide_precision, widen
+from ..maths.grid import convolve_on_grid, depthwise, image_of, reference_depthwise, tokens_of
+from ..maths.heads import few_heads, merge_heads, split_heads
+from ..precision import float16_in_float32, in_wide_precision, widen
 from ..registry import register_attention
 
 _SOURCE = "Han et al., 2023, arXiv:2312.08874"
 _TABLE_SIZE = 7
 """Sides of the position tables that are stretched to the grid, as in the authors' code."""
 _BIAS_SPREAD = 0.02
-_OF_KEYS = ("an_bias", "ah_bias", "aw_bias", "ac_bias")
-_OF_QUERIES = ("na_bias", "ha_bias", "wa_bias", "ca_bias")
-"""What B1 and B2 are made of: a table, by row, by column, and that of a class token."""
 _DWC_SIZE = 3
 
 
@@ -60,7 +51,6 @@ class Agent(Attention):
         bias: whether there are B1 and B2.
         class_token: whether the first token is not on the grid: it is in no agent, and has biases
             of its own. All others then fill a square, and the geometry's grid is not used.
-        implementation: ``"auto"``, or ``"official"``: the authors' operators, to compare speeds.
     """
 
     def __init__(
@@ -69,12 +59,8 @@ class Agent(Attention):
         num_agents: int = 49,
         bias: bool = True,
         class_token: bool = False,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
-        self.implementation = ours_or_official(self.name, implementation)
-        if implementation == "official":
-            official_layout(self, "bnhd")
         self.side = math.isqrt(whole(self.name, "num_agents", num_agents, 1))
         if self.side**2 != num_agents:
             raise ValueError(
@@ -100,73 +86,45 @@ class Agent(Attention):
     @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "pooling agents for a grid")
         fills_grid(self.name, q.shape[-2] - self.num_beside, self.grid)
-        if self.implementation == "official":
-            return self._official(q, k, v)
-        biases = self._biases(q, _OF_KEYS) + self._biases(q, _OF_QUERIES) if self.bias else ()
-        return by_heads(
-            self._mix, q, k, v, num_features=self.num_agents, weights=biases, large_operators=True
-        )
+        groups = few_heads(q, self.num_agents)
+        return torch.cat([self._mix(q[:, h], k[:, h], v[:, h], h) for h in groups], dim=1)
 
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor, *biases: Tensor) -> Tensor:
-        """The same for some heads, and what their biases are made of: of keys, then of queries."""
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor, heads: slice) -> Tensor:
         agents = self._agents(q) / math.sqrt(q.shape[-1])  # (B, H, a, D)
-        from_keys, from_agents = agents @ k.transpose(-2, -1), q @ agents.transpose(-2, -1)
-        if biases:
-            half = len(biases) // 2
-            from_keys = from_keys + self._key_bias(*biases[:half])
-            from_agents = from_agents + self._query_bias(*biases[half:])
+        from_keys, from_agents = agents @ k.mT, q @ agents.mT
+        if self.bias:
+            from_keys = from_keys + self._key_bias(heads, q.dtype)
+            from_agents = from_agents + self._query_bias(heads, q.dtype)
         return from_agents.softmax(dim=-1) @ (from_keys.softmax(dim=-1) @ v)
 
-    def _biases(self, q: Tensor, names: Sequence[str]) -> tuple[Tensor, ...]:
-        """Parameters as wide as q: a table, a column, a row, and that of a class token."""
-        found = (getattr(self, name) for name in names[: 3 + self.num_beside])
-        return tuple(widen(parameter).to(q.dtype) for parameter in found)
-
-    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        biases = None
-        if self.bias:
-            biases = (
-                self._official_bias(q, _OF_KEYS, of_queries=False),
-                self._official_bias(q, _OF_QUERIES, of_queries=True),
-            )
-        return _official.agent(merge_heads(q), k, v, grid=self.grid, side=self.side, biases=biases)
-
-    def _official_bias(self, q: Tensor, names: Sequence[str], *, of_queries: bool) -> Tensor:
-        """B1 or B2 as the authors' code makes it."""
-        table, by_row, by_column, *beside = self._biases(q, names)
-        return _official.agent_bias(
-            table,
-            by_row,
-            by_column,
-            beside[0] if beside else None,
-            grid=self.grid,
-            batch_size=len(q),
-            of_queries=of_queries,
-        )
-
     def _agents(self, q: Tensor) -> Tensor:
+        """Means over patches of the grid: (B, H, N, D) -> (B, H, a, D)."""
         on_grid = image_of(q[..., self.num_beside :, :].flatten(0, 1), self.grid)
         pooled = tokens_of(functional.adaptive_avg_pool2d(on_grid, self.side))
         return torch.unflatten(pooled, 0, q.shape[:2])
 
-    def _key_bias(
-        self, table: Tensor, by_row: Tensor, by_column: Tensor, *beside: Tensor
-    ) -> Tensor:
-        """B1, (H, a, N)."""
+    def _key_bias(self, heads: slice, dtype: torch.dtype) -> Tensor:
+        """B1 of some heads, (H, a, N)."""
+        table, by_row, by_column = self._learned(heads, dtype, "an_bias", "ah_bias", "aw_bias")
         bias = (self._stretched(table) + (by_row + by_column)).flatten(2)
-        return torch.cat((*beside, bias), dim=-1) if beside else bias
+        if not self.num_beside:
+            return bias
+        return torch.cat((*self._learned(heads, dtype, "ac_bias"), bias), dim=-1)
 
-    def _query_bias(
-        self, table: Tensor, by_row: Tensor, by_column: Tensor, *beside: Tensor
-    ) -> Tensor:
-        """B2, (H, N, a)."""
-        stretched = self._stretched(table).flatten(2).transpose(-2, -1)
-        bias = stretched + (by_row + by_column).flatten(1, 2)
-        return torch.cat((*beside, bias), dim=-2) if beside else bias
+    def _query_bias(self, heads: slice, dtype: torch.dtype) -> Tensor:
+        """B2 of some heads, (H, N, a)."""
+        table, by_row, by_column = self._learned(heads, dtype, "na_bias", "ha_bias", "wa_bias")
+        bias = self._stretched(table).flatten(2).mT + (by_row + by_column).flatten(1, 2)
+        if not self.num_beside:
+            return bias
+        return torch.cat((*self._learned(heads, dtype, "ca_bias"), bias), dim=-2)
+
+    def _learned(self, heads: slice, dtype: torch.dtype, *names: str) -> list[Tensor]:
+        return [widen(getattr(self, name)[heads]).to(dtype) for name in names]
 
     def _stretched(self, table: Tensor) -> Tensor:
+        """(H, a, 7, 7) -> (H, a, rows, columns)."""
         return functional.interpolate(table, size=self.grid, mode="bilinear")
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -249,7 +207,6 @@ class AgentLayer(AttentionLayer):
         bias: as for `Agent`.
         class_token: as for `Agent`; the convolution leaves the first token as it is.
         qkv_bias: whether qkv has a bias.
-        implementation: of the core, as for `Agent`.
     """
 
     def __init__(
@@ -259,13 +216,12 @@ class AgentLayer(AttentionLayer):
         bias: bool = True,
         class_token: bool = False,
         qkv_bias: bool = True,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         flag(self.name, "qkv_bias", qkv_bias)
         channels = geometry.embed_dim
-        self.core = Agent(geometry, num_agents, bias, class_token, implementation)
+        self.core = Agent(geometry, num_agents, bias, class_token)
         self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
         self.dwc = depthwise(channels, _DWC_SIZE)
         self.proj = nn.Linear(channels, channels)
@@ -274,10 +230,10 @@ class AgentLayer(AttentionLayer):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         fills_grid(self.name, x.shape[1] - self.core.num_beside, self.core.grid)
-        q, k, v = project(x, self.qkv).chunk(3, dim=-1)
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
         mixed = merge_heads(self.core(*(self._split(part) for part in (q, k, v))))
-        local = convolve(v[:, self.core.num_beside :], self.dwc, self.core.grid)
-        return project(add_on_grid(mixed, local), self.proj)
+        local = convolve_on_grid(v[:, self.core.num_beside :], self.dwc, self.core.grid)
+        return self.proj(add_on_grid(mixed, local))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
         return split_heads(x, self.geometry.num_heads)

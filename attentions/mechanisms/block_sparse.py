@@ -6,11 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._sdpa import fused_softmax, needs_tiles
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, random_seed, whole
-from ..precision import widen
+from ..checks import random_seed, whole
 from ..registry import register_attention
 
 _WORD = 2**32
@@ -42,8 +40,7 @@ class BlockSparse(Attention):
     Hazards:
         - A pair outside of the pattern is not seen, however well it matches: far tokens meet over
           several layers only.
-        - Large scores are computed tile by tile where gradients are wanted, and not by torch's
-          kernel: see `softmax`.
+        - Gradients at very large scores are those of torch's kernel: see `softmax`.
 
     Differences:
         - The paper leaves open which blocks are global; half are the first and half the last ones,
@@ -81,12 +78,9 @@ class BlockSparse(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "a window around each query")
         length = q.shape[-2]
         if self._is_dense(length):
-            return fused_softmax(q, k, v, self._mask(q))
-        if needs_tiles(q, k, v):  # many blocks see a key, and the sum may leave float16
-            k, v = widen(k), widen(v)
+            return functional.scaled_dot_product_attention(q, k, v, self._mask(q))
         front, back = self._global_ends()
         first, last = front * self.block_size, (self._num_blocks(length) - back) * self.block_size
         near = self._local(q, k, v)[:, :, : min(last, length) - first]
@@ -117,10 +111,10 @@ class BlockSparse(Attention):
         """Outputs of tokens before ``first`` and from ``last`` on, which see all."""
         if self.geometry.causal:
             q, k, v = (x[:, :, :first] for x in (q, k, v))
-            early = fused_softmax(q, k, v, is_causal=True)
+            early = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
             return early, early[:, :, :0]
         queries = torch.cat((q[:, :, :first], q[:, :, last:]), dim=2)
-        both = fused_softmax(queries, k, v)
+        both = functional.scaled_dot_product_attention(queries, k, v)
         return both[:, :, :first], both[:, :, first:]
 
     def _local(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -140,7 +134,7 @@ class BlockSparse(Attention):
             for x in (k, v)
         )  # (B, H * rows, blocks of a row, size, D)
         mask = self._mask_in_blocks(blocks, seen, front, length).flatten(0, 1)
-        out = fused_softmax(
+        out = functional.scaled_dot_product_attention(
             q[:, :, rows].flatten(1, 2), keys.flatten(2, 3), values.flatten(2, 3), mask[None]
         )
         return torch.unflatten(out, 1, (num_heads, -1)).flatten(2, 3)

@@ -5,16 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._engine_threads import alone_if_few
 from ..base import Attention, CallShape
 from ..capabilities import Capabilities
-from ..checks import equal_lengths
 from ..maths.masks import hide_keys
 from ..precision import widen
 from ..registry import register_attention
-
-_FEW_COPIED = 2**20
-"""So many values are copied, or added up, before a thread that sleeps wakes up to help."""
 
 
 @register_attention(
@@ -42,10 +37,6 @@ class Uniform(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        with alone_if_few(v, few=_FEW_COPIED):
-            return self._means(q, k, v, key_mask)
-
-    def _means(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
         values = widen(v)
         kept = values.new_ones(v.shape[0], 1, v.shape[-2], 1)  # 0 for a key that is hidden
         if key_mask is not None:
@@ -53,9 +44,8 @@ class Uniform(Attention):
             kept = key_mask[:, None, :, None].to(values.dtype)
         if not self.geometry.causal:
             mean = values.sum(dim=-2, keepdim=True) / kept.sum(dim=-2, keepdim=True).clamp(min=1)
-            # Written out: a broadcast view would leave the work to whoever reads it.
+            # Copied: a broadcast view would leave the work to whoever reads it.
             return mean.to(v.dtype).expand(-1, -1, q.shape[-2], -1).contiguous()
-        equal_lengths(self.name, q, k, "the causal form")
         return (values.cumsum(dim=-2) / kept.cumsum(dim=-2).clamp(min=1)).to(v.dtype)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -94,9 +84,7 @@ class PassThrough(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "passing values through")
-        with alone_if_few(v, few=_FEW_COPIED):
-            return v.clone()
+        return v.clone()
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The identity, as a matrix of weights."""

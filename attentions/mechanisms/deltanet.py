@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .._saturation import in_wide_precision_within_range, within_range
 from ..base import Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths
 from ..maths.recurrent import DeltaCore
-from ..precision import widen, without_autocast
+from ..precision import in_wide_precision, step_in_wide_precision
 from ..registry import register_attention
 
 
@@ -71,7 +69,7 @@ class DeltaNet(DeltaCore):
     ) -> None:
         super().__init__(geometry, normalise_keys, normalise_queries, scale)
 
-    @in_wide_precision_within_range
+    @in_wide_precision
     def forward(
         self,
         q: Tensor,
@@ -82,16 +80,14 @@ class DeltaNet(DeltaCore):
         key_mask: Tensor | None = None,
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "the recurrence")
         return self._mix(q, k, v, beta, key_mask=key_mask)
 
+    @step_in_wide_precision
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, state: Tensor, *, beta: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        with without_autocast(q.device.type):
-            out, state = self._continue(widen(q), widen(k), widen(v), state, beta)
-        return within_range(out, q.dtype), state
+        return self._continue(q, k, v, state, beta)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None) -> Tensor:
         """One N x N system for the values, and N x N weights over them."""

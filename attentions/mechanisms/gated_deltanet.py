@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._float16_layers import float16_in_float32, project
-from .._saturation import in_wide_precision_within_range, within_range
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, flag, whole
+from ..checks import flag, whole
 from ..maths.delta_rule import (
     delta_chunked_flops,
     delta_flops,
@@ -30,7 +28,7 @@ from ..maths.short_convolution import (
     reference_convolve_tokens,
     short_convolution,
 )
-from ..precision import in_wide_precision, widen, without_autocast
+from ..precision import float16_in_float32, in_wide_precision, step_in_wide_precision, widen
 from ..registry import register_attention
 
 _SOURCE = "Yang et al., 2025, arXiv:2412.06464"
@@ -98,7 +96,7 @@ class GatedDeltaNet(DeltaCore):
         """The learned log decays, (H,)."""
         return -widen(self.log_rate).exp()
 
-    @in_wide_precision_within_range
+    @in_wide_precision
     def forward(
         self,
         q: Tensor,
@@ -110,9 +108,9 @@ class GatedDeltaNet(DeltaCore):
         key_mask: Tensor | None = None,
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "the recurrence")
         return self._mix(q, k, v, beta, log_decay, key_mask=key_mask)
 
+    @step_in_wide_precision
     def step(
         self,
         q: Tensor,
@@ -124,9 +122,7 @@ class GatedDeltaNet(DeltaCore):
         log_decay: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        with without_autocast(q.device.type):
-            out, state = self._continue(widen(q), widen(k), widen(v), state, beta, log_decay)
-        return within_range(out, q.dtype), state
+        return self._continue(q, k, v, state, beta, log_decay)
 
     def reference(
         self,
@@ -194,14 +190,14 @@ class GatedDeltaNetLayer(AttentionLayer):
     @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        tokens = convolve_tokens(project(x, self.qkv), self.conv)
+        tokens = convolve_tokens(self.qkv(x), self.conv)
         parts = functional.silu(tokens).split(self.widths, dim=-1)
         q, k, v = (split_heads(part, self.geometry.num_heads) for part in parts)
-        a, b = project(x, self.ab).chunk(2, dim=-1)
+        a, b = self.ab(x).chunk(2, dim=-1)
         mixed = merge_heads(self._mix(q, k, v, a=a, b=b))
         if self.gate is not None:
-            mixed = mixed * functional.silu(project(x, self.gate))
-        return project(mixed, self.proj)
+            mixed = mixed * functional.silu(self.gate(x))
+        return self.proj(mixed)  # type: ignore[no-any-return]
 
     @in_wide_precision
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, a: Tensor, b: Tensor) -> Tensor:

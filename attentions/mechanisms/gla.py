@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._float16_layers import float16_in_float32, project
-from .._saturation import in_wide_precision_within_range, within_range
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, one_of, positive, whole
+from ..checks import one_of, positive, whole
 from ..maths.channel_decay import channel_chunked_flops, channel_decayed_attention
 from ..maths.decay import decayed_flops
 from ..maths.gates import ERASED, hide_steps, log_decay_gate
@@ -20,7 +18,7 @@ from ..maths.heads import merge_heads, split_heads
 from ..maths.masks import hide_keys
 from ..maths.norms import normalise, reference_normalise
 from ..maths.recurrent import MatrixState, from_nothing
-from ..precision import in_wide_precision, widen, without_autocast
+from ..precision import float16_in_float32, in_wide_precision, step_in_wide_precision, widen
 from ..registry import register_attention
 
 _SOURCE = "Yang et al., 2024, arXiv:2312.06635"
@@ -75,7 +73,7 @@ class Gla(MatrixState):
         self.scale = self._scale(scale)
         self.decay_logit = nn.Parameter(torch.zeros(geometry.num_heads, geometry.head_dim))
 
-    @in_wide_precision_within_range
+    @in_wide_precision
     def forward(
         self,
         q: Tensor,
@@ -86,7 +84,6 @@ class Gla(MatrixState):
         key_mask: Tensor | None = None,
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "the recurrence")
         return self._mix(q, k, v, log_decay, key_mask=key_mask)
 
     def _inputs(
@@ -102,13 +99,12 @@ class Gla(MatrixState):
         learned = functional.logsigmoid(widen(self.decay_logit)) / self.temperature
         return learned.clamp(min=ERASED)[None, :, None].expand(-1, -1, q.shape[2], -1)
 
+    @step_in_wide_precision
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, state: Tensor, *, log_decay: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        with without_autocast(q.device.type):
-            out, state = self._continue(widen(q), widen(k), widen(v), state, log_decay)
-        return within_range(out, q.dtype), state
+        return self._continue(q, k, v, state, log_decay)
 
     def reference(
         self, q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None
@@ -206,16 +202,15 @@ class GlaLayer(AttentionLayer):
     @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        q, k, v, r = project(x, self.qkvr).split(self.widths, dim=-1)
+        q, k, v, r = self.qkvr(x).split(self.widths, dim=-1)
         q, k, v = (split_heads(part, self.geometry.num_heads) for part in (q, k, v))
         log_decay = functional.logsigmoid(widen(self._decay_logits(x))) / self.temperature
         mixed = self._mix(q, k, v, log_decay=log_decay)
-        return project(merge_heads(mixed) * functional.silu(r), self.proj)
+        return self.proj(merge_heads(mixed) * functional.silu(r))  # type: ignore[no-any-return]
 
     def _decay_logits(self, x: Tensor) -> Tensor:
         """W_2 W_1 x + b, (B, H, N, D)."""
-        low_rank = project(x, self.decay_down)
-        return split_heads(project(low_rank, self.decay_up), self.geometry.num_heads)
+        return split_heads(self.decay_up(self.decay_down(x)), self.geometry.num_heads)
 
     @in_wide_precision
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor) -> Tensor:

@@ -8,22 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import _official_linear as _official
-from .._engine_forms import refuse_mask
-from .._inline_reading import read_covariance
-from .._saturation import in_wide_precision_within_range, wide_linear, within_range
-from .._two_forms import ours_or_official
 from ..base import Attention, AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import fills_grid, flag, one_of
 from ..maths.class_token import add_on_grid, grid_beside, reference_add_on_grid
 from ..maths.heads import merge_heads, split_heads
 from ..maths.masks import count_keys, hide_keys
-from ..precision import widen, without_autocast
+from ..precision import float16_in_float32, in_wide_precision
 from ..registry import register_attention
 
 _SOURCE = "Han et al., 2024, arXiv:2412.06590"
 _KERNEL_SIZE = 3
+_KERNEL_SIZES = (_KERNEL_SIZE, _KERNEL_SIZE)
 
 
 @register_attention(
@@ -59,22 +55,18 @@ class InLine(Attention):
 
     Args:
         geometry: the shape to build for.
-        implementation: ``"auto"``, or ``"official"``: the authors' operators, which take no mask.
     """
 
-    def __init__(self, geometry: Geometry, implementation: str = "auto") -> None:
-        super().__init__(geometry)
-        self.implementation = ours_or_official(self.name, implementation)
-
-    @in_wide_precision_within_range
+    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        if self.implementation == "official":
-            refuse_mask(self.name, key_mask)
-            return _official.inline(q, k, v)
-        if key_mask is not None:
-            k, v = hide_keys(self.name, k, key_mask), hide_keys(self.name, v, key_mask)
-        return read_covariance(q, k, v, count_keys(k, key_mask))
+        k, v = hide_keys(self.name, k, key_mask), hide_keys(self.name, v, key_mask)
+        num_keys = count_keys(k, key_mask)
+        mean_k, mean_v = (x.sum(dim=-2, keepdim=True) / num_keys for x in (k, v))
+        covariance = k.mT @ v / num_keys - mean_k.mT * mean_v  # (B, H, D, E)
+        # The sum mean + product, in one pass over the output.
+        heads = (x.flatten(0, 1) for x in (mean_v, q, covariance / math.sqrt(q.shape[-1])))
+        return torch.unflatten(torch.baddbmm(*heads), 0, q.shape[:2])
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out."""
@@ -104,9 +96,6 @@ class InLineLayer(AttentionLayer):
         kernels = residual(mean of x)                         (3 x 3 for each sample and channel)
         out     = proj(inline(q, k, v) + v convolved with kernels)
 
-    Products run in float32 for half inputs; outputs beyond float16's range stop at its largest
-    number.
-
     Hazards:
         - Those of its core, `inline`.
 
@@ -120,15 +109,10 @@ class InLineLayer(AttentionLayer):
         class_token: whether the first token is not on the grid, as in the authors' DeiT. All
             others then fill a square, the geometry's grid is not used, and the convolution leaves
             the first token as it is.
-        implementation: of the core, as for `InLine`.
     """
 
     def __init__(
-        self,
-        geometry: Geometry,
-        qkv_bias: bool = True,
-        class_token: bool = False,
-        implementation: str = "auto",
+        self, geometry: Geometry, qkv_bias: bool = True, class_token: bool = False
     ) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
@@ -136,7 +120,7 @@ class InLineLayer(AttentionLayer):
         self.num_beside = 1 if flag(self.name, "class_token", class_token) else 0
         self.grid = grid_beside(self.name, geometry, class_token=class_token)
         channels, heads = geometry.embed_dim, geometry.num_heads
-        self.core = InLine(geometry, implementation)
+        self.core = InLine(geometry)
         self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
         self.residual = nn.Sequential(
             nn.Conv1d(channels, channels, 1, groups=heads),
@@ -145,30 +129,18 @@ class InLineLayer(AttentionLayer):
         )
         self.proj = nn.Linear(channels, channels)
 
+    @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         fills_grid(self.name, x.shape[1] - self.num_beside, self.grid)
-        with without_autocast(x.device.type):
-            tokens = widen(x)
-            q, k, v = wide_linear(tokens, self.qkv).chunk(3, dim=-1)
-            mixed = merge_heads(self.core(*(self._split(part) for part in (q, k, v))))
-            local = self._convolve(v[:, self.num_beside :], self._kernels(tokens))
-            return within_range(wide_linear(add_on_grid(mixed, local), self.proj), x.dtype)
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        mixed = merge_heads(self.core(*(self._split(part) for part in (q, k, v))))
+        kernels = self.residual(x.mean(dim=1).unsqueeze(-1)).reshape(-1, 1, *_KERNEL_SIZES)
+        local = self._convolve(v[:, self.num_beside :], kernels)
+        return self.proj(add_on_grid(mixed, local))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
         return split_heads(x, self.geometry.num_heads)
-
-    def _kernels(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B * C, 1, 3, 3)."""
-        y = x.mean(dim=1).unsqueeze(-1)
-        for layer in self.residual:
-            if isinstance(layer, nn.Conv1d):
-                assert layer.bias is not None
-                weight, bias = widen(layer.weight), widen(layer.bias)
-                y = functional.conv1d(y, weight, bias, groups=layer.groups)
-            else:
-                y = layer(y)
-        return y.reshape(-1, 1, _KERNEL_SIZE, _KERNEL_SIZE)
 
     def _convolve(self, v: Tensor, kernels: Tensor) -> Tensor:
         """Each sample's channels with kernels of their own: (B, N', C) -> (B, N', C)."""

@@ -7,12 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from .._saturation import in_wide_precision_within_range, within_range
 from ..base import Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, one_of, positive
+from ..checks import one_of, positive
 from ..maths.recurrent import HeadDecay
-from ..precision import widen, without_autocast
+from ..precision import in_wide_precision, step_in_wide_precision
 from ..registry import register_attention
 
 
@@ -73,17 +72,15 @@ class Lightning(HeadDecay):
         place = torch.where(head < power, head + 1, head - power + 0.5)
         return torch.exp2(place * (-8 / power)) * -self.slope_scale
 
-    @in_wide_precision_within_range
+    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "the recurrence")
         return self._mix(q, k, v, key_mask=key_mask)
 
+    @step_in_wide_precision
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        with without_autocast(q.device.type):
-            out, state = self._continue(widen(q), widen(k), widen(v), state)
-        return within_range(out, q.dtype), state
+        return self._continue(q, k, v, state)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x N weights written out, from distances and slopes."""

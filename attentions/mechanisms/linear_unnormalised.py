@@ -7,16 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from .._by_heads import by_heads
-from .._engine_threads import alone_if_few
-from .._saturation import in_wide_precision_within_range, within_range
 from ..base import Attention, CallShape
 from ..capabilities import Capabilities
-from ..checks import equal_lengths
 from ..maths.causal_sums import causal_sums, causal_sums_flops
 from ..maths.kernel_attention import weighted_values
 from ..maths.masks import hide_keys
-from ..precision import wide_dtype, widen, without_autocast
+from ..precision import in_wide_precision, step_in_wide_precision, wide_dtype
 from ..registry import register_attention
 
 
@@ -50,19 +46,14 @@ class LinearUnnormalised(Attention):
         - The 1/sqrt(D) is flash-linear-attention's; the paper, which always normalises, has none.
     """
 
-    @in_wide_precision_within_range
+    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         k = hide_keys(self.name, k, key_mask)
-        if not self.geometry.causal:
-            with alone_if_few(q, k, v):
-                return weighted_values(self._scaled(q), k, v)
-        equal_lengths(self.name, q, k, "the causal form")
-        return by_heads(_outputs, self._scaled(q), k, v, num_features=q.shape[-1])
-
-    @staticmethod
-    def _scaled(q: Tensor) -> Tensor:
-        return q / math.sqrt(q.shape[-1])
+        q = q / math.sqrt(q.shape[-1])
+        if self.geometry.causal:
+            return causal_sums(q, k, v)[0]
+        return weighted_values(q, k, v)
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
         """S of zeros, (B, H, D, E); float32 for half inputs."""
@@ -70,11 +61,10 @@ class LinearUnnormalised(Attention):
         sizes = (batch_size, g.num_heads, g.head_dim, g.value_dim)
         return torch.zeros(sizes, dtype=wide_dtype(dtype), device=device)
 
+    @step_in_wide_precision
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        with without_autocast(q.device.type):
-            out, state = causal_sums(self._scaled(widen(q)), widen(k), widen(v), state)
-        return within_range(out, q.dtype), state
+        return causal_sums(q / math.sqrt(q.shape[-1]), k, v, state)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out."""
@@ -92,7 +82,3 @@ class LinearUnnormalised(Attention):
         if shape.causal:
             return causal_sums_flops(shape, shape.head_dim, shape.value_dim)
         return self.flops(shape)
-
-
-def _outputs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return causal_sums(q, k, v)[0]

@@ -8,16 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import _official_landmarks as _official
-from .._ordinary import is_ordinary
-from .._saturation import in_wide_precision_within_range, wide_linear, within_range
-from .._token_products import mix_tokens
-from .._two_forms import ours_or_official
 from ..base import Attention, AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, flag, one_of, whole
+from ..checks import flag, one_of, whole
 from ..maths.heads import merge_heads, split_heads
-from ..precision import widen, without_autocast
+from ..precision import float16_in_float32, in_wide_precision, widen
 from ..registry import register_attention
 
 _SOURCE = "Wang et al., 2020, arXiv:2006.04768"
@@ -58,7 +53,6 @@ class Linformer(Attention):
         geometry: the shape to build for; seq_len is the greatest length.
         projected_len: P, whatever the length; 256 is among the paper's settings.
         share_kv: one matrix for keys and values, E = F, the paper's key-value sharing.
-        implementation: ``"auto"``, or ``"official"``: the third-party code's operators.
     """
 
     def __init__(
@@ -66,10 +60,8 @@ class Linformer(Attention):
         geometry: Geometry,
         projected_len: int = 256,
         share_kv: bool = False,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
-        self.implementation = ours_or_official(self.name, implementation)
         self.projected_len = whole(self.name, "projected_len", projected_len, 1)
         self.proj_k = self._drawn()
         self.proj_v = None if flag(self.name, "share_kv", share_kv) else self._drawn()
@@ -79,20 +71,18 @@ class Linformer(Attention):
         sizes = (self.geometry.seq_len, self.projected_len)
         return nn.Parameter(torch.empty(sizes).uniform_(-bound, bound))
 
-    @in_wide_precision_within_range
+    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "a projection along the tokens")
-        of_keys, of_values = (self._rows(p, k) for p in self._pair())
-        tokens_k, tokens_v = merge_heads(k), merge_heads(v)
-        if self.implementation == "official":
-            return _official.linformer(q, tokens_k, tokens_v, of_keys, of_values)
-        # One product for all heads: the rows are theirs together.
-        keys, values = (
-            split_heads(mix_tokens(rows, tokens), q.shape[1])
-            for rows, tokens in ((of_keys, tokens_k), (of_values, tokens_v))
-        )
-        return _softmax_mix(q, keys, values)
+        keys, values = (self._project(p, x) for p, x in zip(self._pair(), (k, v), strict=True))
+        return functional.scaled_dot_product_attention(q, keys, values)
+
+    def _project(self, projection: Tensor, x: Tensor) -> Tensor:
+        """E^T k: (B, H, N, D) -> (B, H, P, D)."""
+        rows = self._rows(projection, x).T.expand(len(x), -1, -1)
+        # One product for all heads, which share the rows. Without `expand` torch would lay the
+        # result down transposed, and copy it.
+        return split_heads(rows @ merge_heads(x), x.shape[1])
 
     def _pair(self) -> tuple[Tensor, Tensor]:
         return self.proj_k, self.proj_k if self.proj_v is None else self.proj_v
@@ -124,20 +114,6 @@ class Linformer(Attention):
         return per_row * (shape.num_tokens + shape.num_keys)
 
 
-def _softmax_mix(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """softmax(q keys^T / sqrt(D)) values: (B, H, N, D), (B, H, P, D), (B, H, P, E).
-
-    On a processor fused, where no gradients are wanted: sums over all tokens make scores large, and
-    from scores of 2^24 on the gradients of torch's kernel are wrong.
-    """
-    wants_gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (q, keys, values))
-    if not wants_gradients and is_ordinary(q, keys, values):
-        return functional.scaled_dot_product_attention(q, keys, values)
-    scores = q @ (keys * q.shape[-1] ** -0.5).transpose(-2, -1)  # (B, H, N, P)
-    mixed: Tensor = scores.softmax(dim=-1) @ values
-    return mixed
-
-
 @register_attention(
     "linformer_layer",
     title="Linformer layer",
@@ -155,8 +131,6 @@ class LinformerLayer(AttentionLayer):
 
         out = to_out(linformer(to_q(x), to_k(x), to_v(x)))
 
-    Products run in float32 for half inputs: projections along thousands of tokens have large sums.
-
     Hazards:
         - Those of its core, `linformer`.
 
@@ -170,7 +144,6 @@ class LinformerLayer(AttentionLayer):
         share_kv: as for `Linformer`.
         values_are_keys: to_v is to_k as well. The third-party code's ``share_kv`` does both at
             once; in the paper key-value sharing is that of E and F alone.
-        implementation: of the core, as for `Linformer`.
     """
 
     def __init__(
@@ -179,12 +152,11 @@ class LinformerLayer(AttentionLayer):
         projected_len: int = 256,
         share_kv: bool = False,
         values_are_keys: bool = False,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         channels = geometry.embed_dim
-        self.core = Linformer(geometry, projected_len, share_kv, implementation)
+        self.core = Linformer(geometry, projected_len, share_kv)
         self.to_q = nn.Linear(channels, channels, bias=False)
         self.to_k = nn.Linear(channels, channels, bias=False)
         self.to_v = None
@@ -192,21 +164,20 @@ class LinformerLayer(AttentionLayer):
             self.to_v = nn.Linear(channels, channels, bias=False)
         self.to_out = nn.Linear(channels, channels)
 
+    @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        with without_autocast(x.device.type):
-            tokens, heads = widen(x), self.geometry.num_heads
-            q, k = (split_heads(wide_linear(tokens, p), heads) for p in (self.to_q, self.to_k))
-            v = k if self.to_v is None else split_heads(wide_linear(tokens, self.to_v), heads)
-            return within_range(wide_linear(merge_heads(self.core(q, k, v)), self.to_out), x.dtype)
+        return self.to_out(merge_heads(self.core(*self._heads(x))))  # type: ignore[no-any-return]
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        heads = self.geometry.num_heads
+        q, k = split_heads(self.to_q(x), heads), split_heads(self.to_k(x), heads)
+        return q, k, k if self.to_v is None else split_heads(self.to_v(x), heads)
 
     def reference(self, x: Tensor) -> Tensor:
         """Around the core's reference."""
-        to_v = self.to_k if self.to_v is None else self.to_v
-        q, k, v = (
-            split_heads(part(x), self.geometry.num_heads) for part in (self.to_q, self.to_k, to_v)
-        )
-        return self.to_out(merge_heads(self.core.reference(q, k, v)))  # type: ignore[no-any-return]
+        mixed = self.core.reference(*self._heads(x))
+        return self.to_out(merge_heads(mixed))  # type: ignore[no-any-return]
 
     def flops(self, shape: CallShape) -> int:
         """Projections of channels, and the core."""

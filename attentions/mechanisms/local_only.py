@@ -6,12 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._by_heads import by_heads
-from .._saturation import in_wide_precision_within_range
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, fills_grid, odd_width, one_of
-from ..precision import widen
+from ..checks import fills_grid, odd_width, one_of
+from ..precision import in_wide_precision, widen
 from ..registry import register_attention
 
 
@@ -49,26 +47,20 @@ class LocalOnly(Attention):
             channels, channels, kernel_size, padding=kernel_size // 2, groups=channels
         )
 
-    @in_wide_precision_within_range
+    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "convolving values for the queries' places")
         if self.dims == 2:
             fills_grid(self.name, v.shape[-2], self.geometry.grid)
-        of_heads = [torch.unflatten(x, 0, (v.shape[1], -1)) for x in self._wide_parameters(v.dtype)]
-        return by_heads(self._convolve, v, num_features=v.shape[-1], weights=of_heads)
-
-    def _convolve(self, v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """(B, H, N, E), (H, E, 1, taps..), (H, E) -> (B, H, N, E), for some heads."""
         channels = v.transpose(-2, -1).flatten(1, 2)  # (B, H E, N)
-        weight, bias = weight.flatten(0, 1), bias.flatten()
+        weight, bias = self._wide_parameters(v.dtype)
         settings = {"padding": self.kernel_size // 2, "groups": len(weight)}
         if self.dims == 1:
             out = functional.conv1d(channels, weight, bias, **settings)
         else:
             image = torch.unflatten(channels, -1, self.geometry.grid)
             out = functional.conv2d(image, weight, bias, **settings).flatten(2)
-        # In one piece: the strides of a view would be left to whoever reads it.
+        # Contiguous: the strides of a view would be left to whoever reads it.
         return torch.unflatten(out, 1, v.shape[1:4:2]).transpose(-2, -1).contiguous()
 
     def _wide_parameters(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

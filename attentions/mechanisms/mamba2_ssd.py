@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._float16_layers import float16_in_float32, project
-from .._saturation import in_wide_precision_within_range, within_range
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, whole
+from ..checks import whole
 from ..maths.decay import chunked_flops, decayed_attention, decayed_flops
 from ..maths.gates import RATES, STEPS, SelectiveDecay, spread
 from ..maths.heads import merge_heads, split_heads
@@ -24,7 +22,7 @@ from ..maths.short_convolution import (
     reference_convolve_tokens,
     short_convolution,
 )
-from ..precision import in_wide_precision, widen, without_autocast
+from ..precision import float16_in_float32, in_wide_precision, step_in_wide_precision, widen
 from ..registry import register_attention
 
 _SOURCE = "Dao and Gu, 2024, arXiv:2405.21060"
@@ -80,7 +78,7 @@ class Mamba2Ssd(HeadDecay):
         """The learned log decays, (H,)."""
         return -widen(self.log_rate).exp()
 
-    @in_wide_precision_within_range
+    @in_wide_precision
     def forward(
         self,
         q: Tensor,
@@ -91,16 +89,14 @@ class Mamba2Ssd(HeadDecay):
         key_mask: Tensor | None = None,
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "the recurrence")
         return self._mix(q, k, v, log_decay, key_mask=key_mask)
 
+    @step_in_wide_precision
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, state: Tensor, *, log_decay: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        with without_autocast(q.device.type):
-            out, state = self._continue(widen(q), widen(k), widen(v), state, log_decay)
-        return within_range(out, q.dtype), state
+        return self._continue(q, k, v, state, log_decay)
 
     def reference(
         self, q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None
@@ -171,11 +167,11 @@ class Mamba2SsdLayer(AttentionLayer):
         """(B, N, C) -> (B, N, C)."""
         z, mixed, dt = self._project(x)
         q, k, v = self._split(functional.silu(convolve_tokens(mixed, self.conv)))
-        return project(self._mix(q, k, v, dt=dt, z=z), self.out_proj)
+        return self.out_proj(self._mix(q, k, v, dt=dt, z=z))  # type: ignore[no-any-return]
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         widths = [self.widths[0], sum(self.widths), self.geometry.num_heads]
-        z, mixed, dt = project(x, self.in_proj).split(widths, dim=-1)
+        z, mixed, dt = self.in_proj(x).split(widths, dim=-1)
         return z, mixed, dt
 
     def _split(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -10,9 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._float16_layers import float16_in_float32, normalise, project
-from .._sdpa import fused_softmax
-from .._step_in_float64 import WideState, finite_step
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import flag, whole
@@ -20,7 +16,7 @@ from ..inputs import check_tokens
 from ..maths.cache import room_for, write
 from ..maths.heads import merge_heads, split_heads
 from ..maths.tiles import tiled_flops
-from ..precision import wide_dtype, widen
+from ..precision import float16_in_float32, wide_dtype, widen
 from ..registry import register_attention
 
 _BASE = 10_000.0
@@ -159,15 +155,8 @@ class MultiHeadLatentAttention(AttentionLayer):
         Raises:
             ValueError: the cache has no room for T tokens more, or is of other sizes.
         """
-        if torch.compiler.is_compiling():
-            return self._step(x, state)
-        self._check_step(x, state)
-        empty = functools.partial(
-            self.init_state, x.shape[0], dtype=x.dtype, device=torch.device("meta")
-        )
-        return finite_step(self, type(self)._step, (x,), state, {}, empty)
-
-    def _step(self, x: Tensor, state: LatentState) -> tuple[Tensor, LatentState]:
+        if not torch.compiler.is_compiling():
+            self._check_step(x, state)
         past, length = state.length, x.shape[1]
         end = room_for(self.name, state.latents.shape[1], past, length)
         latents, rope_keys = self._latents(x, past)
@@ -185,7 +174,7 @@ class MultiHeadLatentAttention(AttentionLayer):
     def _check_step(self, x: Tensor, state: LatentState) -> None:
         dtypes = self.capabilities.dtypes
         check_tokens(self.name, self.geometry, dtypes, x, self.parameters())
-        if not isinstance(state, LatentState | WideState):
+        if not isinstance(state, LatentState):
             raise ValueError(
                 f"{self.name}: state is of type {type(state).__name__}; a LatentState is needed, "
                 "as init_state or the step before gave it."
@@ -193,16 +182,12 @@ class MultiHeadLatentAttention(AttentionLayer):
 
     def _latents(self, x: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """What is kept, c and k^R: (B, T, C) -> (B, T, kv_rank), (B, T, rope_dim)."""
-        latents, rope_keys = project(x, self.kv_down).split((self.kv_rank, self.rope_dim), dim=-1)
-        return _normed(latents, self.kv_norm), _turn(rope_keys, start)
+        latents, rope_keys = self.kv_down(x).split((self.kv_rank, self.rope_dim), dim=-1)
+        return self.kv_norm(latents), _turn(rope_keys, start)
 
     def _queries(self, x: Tensor, start: int) -> Tensor:
         """[q^C; q^R], the latter turned: (B, T, C) -> (B, H, T, D + rope_dim)."""
-        if isinstance(self.q_down, nn.Sequential):
-            down, norm = self.q_down
-            assert isinstance(down, nn.Linear)
-            x = _normed(project(x, down), norm)
-        q = split_heads(project(x, self.q_up), self.geometry.num_heads)
+        q = split_heads(self.q_up(self.q_down(x)), self.geometry.num_heads)
         plain, turned = q.split((self.geometry.head_dim, self.rope_dim), dim=-1)
         return torch.cat((plain, _turn(turned, start)), dim=-1)
 
@@ -217,12 +202,14 @@ class MultiHeadLatentAttention(AttentionLayer):
     ) -> Tensor:
         heads = self.geometry.num_heads
         shared = rope_keys[:, None].expand(-1, heads, -1, -1)
-        k = torch.cat((split_heads(project(latents, self.k_up), heads), shared), dim=-1)
-        v = split_heads(project(latents, self.v_up), heads)
+        k = torch.cat((split_heads(self.k_up(latents), heads), shared), dim=-1)
+        v = split_heads(self.v_up(latents), heads)
         # Fused kernels want queries, keys and values of one width; zeros change nothing.
         q, k, v = (_widened(part, self._kernel_width) for part in (q, k, v))
-        mixed = fused_softmax(q, k, v, attn_mask, is_causal=is_causal, scale=self._scale)
-        return project(merge_heads(mixed[..., : self.geometry.value_dim]), self.proj)
+        mixed = functional.scaled_dot_product_attention(
+            q, k, v, attn_mask, is_causal=is_causal, scale=self._scale
+        )
+        return self.proj(merge_heads(mixed[..., : self.geometry.value_dim]))  # type: ignore[no-any-return]
 
     def _attend_absorbed(self, q: Tensor, latents: Tensor, rope_keys: Tensor) -> Tensor:
         """For queries that see all: q^C . (W_UK c) is (W_UK^T q^C) . c, and W_UV moves likewise."""
@@ -305,10 +292,6 @@ def _linear(inputs: int, outputs: int) -> nn.Linear:
 
 def _norm(channels: int, wanted: bool) -> nn.Module:
     return nn.RMSNorm(channels, eps=_NORM_EPS) if wanted else nn.Identity()
-
-
-def _normed(x: Tensor, norm: nn.Module) -> Tensor:
-    return normalise(x, norm) if isinstance(norm, nn.RMSNorm) else x
 
 
 def _widened(x: Tensor, width: int) -> Tensor:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._float16_layers import convolve, float16_in_float32, normalise, project
-from .._sdpa import fused_softmax
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import fills_grid, one_of
-from ..maths.grid import depthwise, reference_depthwise
+from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
 from ..maths.rotary import reference_rotate, rope_if_it_fits, rotate
-from ..precision import in_wide_precision
+from ..precision import float16_in_float32, in_wide_precision
 from ..registry import register_attention
 from .softmax import explicit_softmax
 
@@ -35,9 +33,7 @@ class NalaVanilla(AttentionLayer):
         q, k, v, g = qkvg(x)
         out = proj(norm(softmax(R q (R k)^T / sqrt(D)) v + lepe(v)) * silu(g))
 
-    R turns pairs of channels by the token's row and column, in queries and keys alike. On a
-    processor, float16 tokens are computed in float32; what leaves float16's range stops at its
-    largest number.
+    R turns pairs of channels by the token's row and column, in queries and keys alike.
 
     Hazards:
         - Those of softmax attention: time grows with N x M.
@@ -65,17 +61,17 @@ class NalaVanilla(AttentionLayer):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         fills_grid(self.name, x.shape[1], self.geometry.grid)
-        q, k, v, gate = project(x, self.qkvg).chunk(4, dim=-1)
+        q, k, v, gate = self.qkvg(x).chunk(4, dim=-1)
         mixed = self._mix(*(split_heads(part, self.geometry.num_heads) for part in (q, k, v)))
-        local = convolve(v, self.lepe, self.geometry.grid)
-        normed = normalise(merge_heads(mixed) + local, self.norm)
-        return project(normed * functional.silu(gate), self.proj)
+        local = convolve_on_grid(v, self.lepe, self.geometry.grid)
+        normed = self.norm(merge_heads(mixed) + local)
+        return self.proj(normed * functional.silu(gate))  # type: ignore[no-any-return]
 
     @in_wide_precision
     def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if self.rope:
             q, k = (rotate(part, self.geometry.grid, q.shape[-1]) for part in (q, k))
-        return fused_softmax(q, k, v)
+        return functional.scaled_dot_product_attention(q, k, v)
 
     def reference(self, x: Tensor) -> Tensor:
         """With rotation, weights, convolution, norm and gate written out."""

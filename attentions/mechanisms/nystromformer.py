@@ -8,14 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import _official_landmarks as _official
-from .._by_heads import by_heads
-from .._saturation import in_wide_precision_within_range
-from .._two_forms import ours_or_official
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, one_of, whole
-from ..precision import widen
+from ..checks import one_of, whole
+from ..maths.heads import few_heads
+from ..precision import in_wide_precision, widen
 from ..registry import register_attention
 
 _FEWEST_TOKENS = 2
@@ -63,8 +60,6 @@ class Nystromformer(Attention):
         pinv_init: ``"head"`` or ``"batch"``.
         conv_kernel_size: width of a learned depthwise convolution of v along the tokens, one
             kernel per head, that is added to the output; 33 is usual. Odd, or None for none.
-        implementation: ``"auto"``, or ``"official"``: the authors' operators, for lengths that
-            num_landmarks divides.
     """
 
     def __init__(
@@ -74,10 +69,8 @@ class Nystromformer(Attention):
         pinv_iters: int = 6,
         pinv_init: str = "head",
         conv_kernel_size: int | None = None,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
-        self.implementation = ours_or_official(self.name, implementation)
         self.num_landmarks = whole(self.name, "num_landmarks", num_landmarks, 1)
         self.pinv_iters = whole(self.name, "pinv_iters", pinv_iters, 1)
         self.pinv_init = one_of(self.name, "pinv_init", pinv_init, ("head", "batch"))
@@ -98,16 +91,14 @@ class Nystromformer(Attention):
                 bias=False,
             )
 
-    @in_wide_precision_within_range
+    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "taking landmarks of both")
-        if self.implementation == "official":
-            out = self._official(q, k, v)
-        elif self.pinv_init == "batch":
+        if self.pinv_init == "batch":
             out = self._mix(q, k, v)
         else:
-            out = by_heads(self._mix, q, k, v, num_features=self.num_landmarks)
+            groups = few_heads(q, self.num_landmarks)
+            out = torch.cat([self._mix(q[:, h], k[:, h], v[:, h]) for h in groups], dim=1)
         return out if self.conv is None else out + self._convolve(v, self.conv)
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -118,22 +109,6 @@ class Nystromformer(Attention):
         between = (landmarks_q @ landmarks_k.transpose(-2, -1)).softmax(dim=-1)
         gathered = (landmarks_q @ k.transpose(-2, -1)).softmax(dim=-1) @ v  # (B, H, L, E)
         return from_queries @ (self._pseudo_inverse(between) @ gathered)
-
-    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if q.shape[-2] % self.num_landmarks or q.shape[-2] // self.num_landmarks < _FEWEST_TOKENS:
-            raise ValueError(
-                f"{self.name}: {q.shape[-2]} tokens and num_landmarks={self.num_landmarks} were "
-                f"given; with implementation='official' a multiple of num_landmarks, "
-                f"{_FEWEST_TOKENS} times as many or more, is needed."
-            )
-        return _official.nystromformer(
-            q,
-            k,
-            v,
-            num_landmarks=self.num_landmarks,
-            pinv_iters=self.pinv_iters,
-            of_batch=self.pinv_init == "batch",
-        )
 
     def _segment_len(self, seq_len: int) -> int:
         return max(_FEWEST_TOKENS, -(-seq_len // self.num_landmarks))

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, flag, random_seed, whole
+from ..checks import flag, random_seed, whole
 from ..maths.feature_maps import direction
 from ..precision import in_wide_precision
 from ..registry import register_attention
@@ -146,7 +146,6 @@ class Reformer(Attention):
     @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E); k is not read."""
-        equal_lengths(self.name, q, k, "a sequence that attends to itself")
         # A row of zeros for empty slots; queries, keys and values are gathered together.
         scaled = q * (1 / math.sqrt(q.shape[-1]))
         tokens = functional.pad(torch.cat((scaled, direction(q)[0], v), dim=-1), (0, 0, 0, 1))

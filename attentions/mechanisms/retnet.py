@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._saturation import in_wide_precision_within_range, within_range
 from ..base import CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, one_of
+from ..checks import one_of
 from ..maths.decay import decayed_attention
 from ..maths.gates import hide_steps
 from ..maths.masks import hide_keys
 from ..maths.recurrent import HeadDecay
-from ..precision import wide_dtype, widen, without_autocast
+from ..precision import in_wide_precision, step_in_wide_precision, wide_dtype
 from ..registry import register_attention
 
 
@@ -93,20 +92,18 @@ class RetNet(HeadDecay):
         head = torch.arange(self.geometry.num_heads, dtype=torch.float64, device=device)
         return torch.log1p(-torch.exp2(-5 - head))
 
-    @in_wide_precision_within_range
+    @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "the recurrence")
         if self.score_norm == "none":
             return self._mix(q, k, v, key_mask=key_mask)
         state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
         return self._continue(q, k, v, state, key_mask=key_mask)[0]
 
+    @step_in_wide_precision
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state; Eq. 6."""
-        with without_autocast(q.device.type):
-            out, state = self._continue(widen(q), widen(k), widen(v), state)
-        return within_range(out, q.dtype), state
+        return self._continue(q, k, v, state)
 
     def _continue(
         self,

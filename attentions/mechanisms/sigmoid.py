@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .._saturation import in_wide_precision_within_range
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import at_least, equal_lengths, whole
+from ..checks import at_least, whole
 from ..maths.masks import allowed_pairs
 from ..maths.tiles import Tiling, scaled, tiled_flops
+from ..precision import in_wide_precision
 from ..registry import register_attention
 
 _LEAST_BIAS = -100.0
@@ -40,8 +40,8 @@ class Sigmoid(Attention):
 
     A query whose keys are all hidden gets zeros. Nothing keeps the sum of weights near 1 once
     scores are large: the output can grow to N times the values, and in float16 it stops at the
-    largest finite number. Computed tile by tile, again in the backward pass, so memory is linear
-    in N; there is no second derivative.
+    largest finite number. Tiles are recomputed in the backward pass, so memory is linear in N;
+    there is no second derivative.
 
     Hazards:
         - Nothing keeps the sum of weights near 1 once scores are large: outputs can grow to N times
@@ -67,7 +67,7 @@ class Sigmoid(Attention):
         self.bias = at_least(self.name, "bias", bias, _LEAST_BIAS)
         self.chunk_size = whole(self.name, "chunk_size", chunk_size, 1)
 
-    @in_wide_precision_within_range
+    @in_wide_precision
     def forward(
         self,
         q: Tensor,
@@ -79,8 +79,6 @@ class Sigmoid(Attention):
     ) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         causal = self.geometry.causal
-        if causal:
-            equal_lengths(self.name, q, k, "the causal form")
         allowed = allowed_pairs(self.name, q, k, causal=False, key_mask=key_mask, mask=mask)
         tiling = Tiling(
             query_len=q.shape[-2], key_len=k.shape[-2], size=self.chunk_size, causal=causal

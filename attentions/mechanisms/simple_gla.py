@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._saturation import in_wide_precision_within_range, within_range
 from ..base import Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, positive
+from ..checks import positive
 from ..maths.recurrent import HeadDecay
-from ..precision import widen, without_autocast
+from ..precision import in_wide_precision, step_in_wide_precision, widen
 from ..registry import register_attention
 
 
@@ -66,7 +65,7 @@ class SimpleGla(HeadDecay):
         """The learned log decays, (H,)."""
         return functional.logsigmoid(widen(self.decay_logit)) / self.temperature
 
-    @in_wide_precision_within_range
+    @in_wide_precision
     def forward(
         self,
         q: Tensor,
@@ -77,16 +76,14 @@ class SimpleGla(HeadDecay):
         key_mask: Tensor | None = None,
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "the recurrence")
         return self._mix(q, k, v, log_decay, key_mask=key_mask)
 
+    @step_in_wide_precision
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, state: Tensor, *, log_decay: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        with without_autocast(q.device.type):
-            out, state = self._continue(widen(q), widen(k), widen(v), state, log_decay)
-        return within_range(out, q.dtype), state
+        return self._continue(q, k, v, state, log_decay)
 
     def reference(
         self, q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None

@@ -8,13 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._sdpa import fused_softmax, needs_tiles
 from ..base import CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, whole
+from ..checks import whole
 from ..maths.cache import grouped_queries, room_for, ungrouped, write
 from ..maths.shared_heads import KeepsKeysAndValues, for_every_query_head
-from ..precision import widen
 from ..registry import register_attention
 
 _LARGEST_BLOCK = 128
@@ -79,8 +77,7 @@ class SlidingWindow(KeepsKeysAndValues):
     Hazards:
         - A key outside of the window is not seen, however well it matches: far tokens meet over
           several layers only.
-        - Large scores are computed tile by tile where gradients are wanted, and not by torch's
-          kernel: see `softmax`.
+        - Gradients at very large scores are those of torch's kernel: see `softmax`.
 
     Differences:
         - Longformer counts both sides of the window together, here each side counts: its 512 is
@@ -99,7 +96,6 @@ class SlidingWindow(KeepsKeysAndValues):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "a window around each query")
         return self._within_window(q, k, v, past=0)
 
     def init_state(
@@ -136,7 +132,7 @@ class SlidingWindow(KeepsKeysAndValues):
             # All that a full ring holds is seen, in whatever order.
             keys, values = (x[:, :, : min(state.length, size)] for x in (state.k, state.v))
             queries = grouped_queries(q, state.k.shape[1])
-            out = fused_softmax(queries, keys, values)
+            out = functional.scaled_dot_product_attention(queries, keys, values)
             return ungrouped(out, num_heads), state
         before = state.in_order(self.window)
         keys, values = (
@@ -153,7 +149,7 @@ class SlidingWindow(KeepsKeysAndValues):
         if band.num_keys >= past + length:
             pairs = torch.ones(length, past + length, dtype=torch.bool, device=q.device)
             seen = pairs.tril(past + band.right).triu(past - band.left)
-            return fused_softmax(q, k, v, seen)
+            return functional.scaled_dot_product_attention(q, k, v, seen)
         return _in_blocks(q, k, v, band, past)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -218,8 +214,6 @@ class _Band(NamedTuple):
 
 def _in_blocks(q: Tensor, k: Tensor, v: Tensor, band: _Band, past: int) -> Tensor:
     """All blocks at once, as heads of one call; their keys are overlapping views of one tensor."""
-    if needs_tiles(q, k, v):  # a key stands in several blocks, and the sum may leave float16
-        k, v = widen(k), widen(v)
     length = q.shape[-2]
     num_blocks = band.num_blocks(length)
     missing = num_blocks * band.block - length
@@ -233,7 +227,7 @@ def _in_blocks(q: Tensor, k: Tensor, v: Tensor, band: _Band, past: int) -> Tenso
         for x in (k, v)
     )  # (B * H, blocks, keys of a block, D)
     mask = _seen_in_blocks(band, num_blocks, length, before, q.device)
-    out = fused_softmax(queries.flatten(0, 1), keys, values, mask)
+    out = functional.scaled_dot_product_attention(queries.flatten(0, 1), keys, values, mask)
     return torch.unflatten(out.flatten(1, 2)[:, :length], 0, q.shape[:2])
 
 

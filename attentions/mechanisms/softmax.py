@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .._sdpa import fused_softmax
 from ..base import CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, one_of
+from ..checks import one_of
 from ..maths.cache import CachedSoftmax
 from ..maths.masks import allowed_pairs
 from ..registry import register_attention
@@ -44,21 +43,17 @@ _NO_KERNEL = ("No available kernel", "No viable backend")
     ),
 )
 class Softmax(CachedSoftmax):
-    """softmax(q k^T / sqrt(D)) v without ever holding the matrix of weights.
+    """softmax(q k^T / sqrt(D)) v by torch.nn.functional.scaled_dot_product_attention.
 
-    A query whose keys are all hidden gets zeros. The state of ``step`` is a cache of keys and
-    values for ``seq_len`` tokens.
-
-    On a processor, where float16 inputs want gradients, ``"auto"`` computes them in float32 tile by
-    tile; inputs of other dtypes, where the logarithm of a query's sum of exponentials passes 2^16.
-    Torch's kernel computes weights again from that logarithm: its gradients are wrong from there
-    on, and infinite or NaN for entries of 1e4 to 1e6.
+    Output and gradients are torch's, to the bit. A query whose keys are all hidden gets zeros. The
+    state of ``step`` is a cache of keys and values for ``seq_len`` tokens.
 
     Hazards:
-        - Time grows with N x M, memory with N.
-        - A backend that is named, a compiled graph, and hooks on saved tensors, as checkpoints set
-          them, keep torch's kernel whatever the scores; `softmax_chunked` holds there.
-        - With norms of 50 scores reach hundreds: a rounding in bfloat16 then moves whole weights.
+        - Time grows with N x M; memory with N where torch has a fused kernel, else with N x M.
+        - The fused kernel for CPUs recomputes weights in the backward pass from the logarithm of a
+          query's sum. Gradients lose digits where that logarithm passes 2^16, and overflow for
+          entries of 1e4 to 1e6; `softmax_chunked` has no such limit.
+        - With norms of 50 scores reach hundreds: rounding in bfloat16 then moves whole weights.
 
     Differences:
         - None known: it is the reference.
@@ -66,10 +61,9 @@ class Softmax(CachedSoftmax):
     Args:
         geometry: the shape to build for.
         backend: which of torch's kernels: ``"auto"`` lets torch choose; ``"math"`` is unfused, runs
-            everywhere and holds the weights; ``"flash"``, ``"efficient"`` and ``"cudnn"`` are
-            fused. A processor has ``"math"`` and ``"flash"``, and ``"flash"`` needs values as
-            wide as keys. A call that the kernel cannot take is refused. A kernel that is named is
-            called in any dtype, float16 with its overflows included.
+            everywhere and allocates the weights; ``"flash"``, ``"efficient"`` and ``"cudnn"`` are
+            fused. A CPU has ``"math"`` and ``"flash"``, and ``"flash"`` needs values as wide as
+            keys. A call that the kernel cannot take is refused.
     """
 
     def __init__(self, geometry: Geometry, backend: str = "auto") -> None:
@@ -87,40 +81,32 @@ class Softmax(CachedSoftmax):
     ) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         causal = self.geometry.causal
-        if causal:
-            equal_lengths(self.name, q, k, "the causal form")
         if key_mask is None and mask is None:
-            return self._mix(q, k, v, is_causal=causal)
+            return self._attend(q, k, v, is_causal=causal)
         allowed = allowed_pairs(self.name, q, k, causal=causal, key_mask=key_mask, mask=mask)
-        assert allowed is not None
-        # A row of nothing but hidden keys is NaN in some kernels: let it see all, then blank it.
-        blind = ~allowed.any(dim=-1, keepdim=True)
-        return self._mix(q, k, v, attn_mask=allowed | blind).masked_fill(blind, 0.0)
+        return self._attend(q, k, v, allowed)
 
-    def _look_back(self, q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor | None) -> Tensor:
-        return self._mix(q, k, v, attn_mask=allowed)
-
-    def _mix(
+    def _attend(
         self,
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        allowed: Tensor | None = None,
         *,
-        attn_mask: Tensor | None = None,
         is_causal: bool = False,
     ) -> Tensor:
         if self.backend == "auto":
-            return fused_softmax(q, k, v, attn_mask, is_causal=is_causal)
+            return functional.scaled_dot_product_attention(q, k, v, allowed, is_causal=is_causal)
         try:
             with sdpa_kernel(_BACKENDS[self.backend]):
                 return functional.scaled_dot_product_attention(
-                    q, k, v, attn_mask, is_causal=is_causal
+                    q, k, v, allowed, is_causal=is_causal
                 )
         except RuntimeError as error:
             if not str(error).startswith(_NO_KERNEL):
                 raise
             dtype = str(q.dtype).removeprefix("torch.")
-            masked = ", under a mask" if attn_mask is not None else ""
+            masked = ", under a mask" if allowed is not None else ""
             raise ValueError(
                 f"{self.name}: backend is {self.backend!r}, which has no kernel for {dtype} on "
                 f"{q.device.type} with head_dim {q.shape[-1]} and value_dim {v.shape[-1]}{masked}; "

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..base import CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, whole
+from ..checks import whole
 from ..maths.cache import CachedSoftmax
 from ..maths.masks import allowed_pairs
 from ..maths.online_softmax import online_softmax
@@ -37,8 +37,8 @@ class SoftmaxChunked(CachedSoftmax):
 
         m' = max(m, max_j s_j),  l' = e^(m - m') l + sum_j e^(s_j - m')
 
-    The backward pass keeps m and l of each query and computes the weights again; it has no
-    derivative of its own. A query whose keys are all hidden gets zeros. The state of ``step`` is a
+    The backward pass keeps m and l of each query and recomputes the weights; it has no derivative
+    of its own. A query whose keys are all hidden gets zeros. The state of ``step`` is a
     cache of keys and values for ``seq_len`` tokens.
 
     Hazards:
@@ -49,8 +49,8 @@ class SoftmaxChunked(CachedSoftmax):
 
     Args:
         geometry: the shape to build for.
-        chunk_size: queries and keys of a tile. On a processor 128 to 512 take equally long: with
-            less there are too many small products, with more a tile leaves the cache.
+        chunk_size: queries and keys of a tile. On a CPU 128 to 512 take equally long: with less
+            there are too many small products, with more a tile leaves the cache.
     """
 
     def __init__(self, geometry: Geometry, chunk_size: int = 256) -> None:
@@ -68,20 +68,13 @@ class SoftmaxChunked(CachedSoftmax):
         mask: Tensor | None = None,
     ) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        causal = self.geometry.causal
-        if causal:
-            equal_lengths(self.name, q, k, "the causal form")
         allowed = allowed_pairs(self.name, q, k, causal=False, key_mask=key_mask, mask=mask)
-        return self._in_tiles(q, k, v, allowed, causal=causal)
+        causal = self.geometry.causal
+        return online_softmax(q, k, v, allowed, causal=causal, size=self.chunk_size)
 
     @in_wide_precision
-    def _look_back(self, q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor | None) -> Tensor:
-        return self._in_tiles(q, k, v, allowed, causal=False)
-
-    def _in_tiles(
-        self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, *, causal: bool
-    ) -> Tensor:
-        return online_softmax(q, k, v, allowed, causal=causal, size=self.chunk_size)
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
+        return online_softmax(q, k, v, allowed, causal=False, size=self.chunk_size)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Exponentials over their sums."""

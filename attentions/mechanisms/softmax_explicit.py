@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..base import CallShape
 from ..capabilities import Capabilities
-from ..checks import equal_lengths
 from ..maths.cache import CachedSoftmax
 from ..maths.masks import allowed_pairs
 from ..precision import in_wide_precision
@@ -34,11 +33,10 @@ from .softmax import decoded_pairs_flops, explicit_softmax
 class SoftmaxExplicit(CachedSoftmax):
     """softmax(q k^T / sqrt(D)) v, the N x M weights included.
 
-    Half inputs are computed in float32, products included: the scores of float16 entries of 1e3
-    are no number of float16, and in bfloat16 a score of hundreds is off by ones. So the N x M
-    matrices take four bytes per number whatever the inputs' dtype, and of half inputs there are
-    float32 copies. A query whose keys are all hidden gets zeros. The state of ``step`` is a cache
-    of keys and values for ``seq_len`` tokens.
+    Half inputs are computed in float32, products included: scores of float16 entries of 1e3
+    overflow, and in bfloat16 a score of hundreds is off by ones. So the N x M matrices take four
+    bytes per number whatever the inputs' dtype. A query whose keys are all hidden gets zeros. The
+    state of ``step`` is a cache of keys and values for ``seq_len`` tokens.
 
     Hazards:
         - Time and memory grow with N x M.
@@ -58,13 +56,11 @@ class SoftmaxExplicit(CachedSoftmax):
     ) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         causal = self.geometry.causal
-        if causal:
-            equal_lengths(self.name, q, k, "the causal form")
         allowed = allowed_pairs(self.name, q, k, causal=causal, key_mask=key_mask, mask=mask)
-        return self._look_back(q, k, v, allowed=allowed)
+        return self._attend(q, k, v, allowed)
 
     @in_wide_precision
-    def _look_back(self, q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor | None) -> Tensor:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
         scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)
         if allowed is None:
             return scores.softmax(dim=-1) @ v

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, flag
+from ..checks import flag
 from ..maths.masks import allowed_pairs, causal_pairs
 from ..maths.tiles import tiled_flops
 from ..precision import wide_dtype
@@ -42,13 +42,13 @@ class SoftmaxFlex(Attention):
 
     Only a compiled FlexAttention is such a kernel: with ``compiled``, or inside a module that is
     compiled itself. Otherwise it runs unfused, with the N x M weights written out, which is good
-    for checking. On a processor there is no backward pass, and the kernel takes no float64.
+    for checking. On a CPU there is no backward pass, and the kernel takes no float64.
 
     Causality is a block mask: blocks above the diagonal are left out. Other masks are looked up
     pair by pair. A query whose keys are all hidden gets zeros.
 
     Hazards:
-        - Uncompiled it holds the N x M weights; on a processor there is no backward pass.
+        - Uncompiled it allocates the N x M weights; on a CPU there is no backward pass.
 
     Differences:
         - None known: the same function as `softmax`.
@@ -56,7 +56,7 @@ class SoftmaxFlex(Attention):
     Args:
         geometry: the shape to build for.
         compiled: generate a kernel at the first call with a new shape, dtype or kind of mask, which
-            takes seconds and a C++ compiler on a processor.
+            takes seconds and a C++ compiler on a CPU.
     """
 
     def __init__(self, geometry: Geometry, compiled: bool = False) -> None:
@@ -74,19 +74,13 @@ class SoftmaxFlex(Attention):
     ) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         causal = self.geometry.causal
-        if causal:
-            equal_lengths(self.name, q, k, "the causal form")
         if q.device.type == "cpu":
             q, k, v = self._without_gradients(q, k, v)
-            if q.dtype == torch.float16:
-                # Rounded weights may sum to more than 1, and values of 65504 would then leave it.
-                wide = (x.float() for x in (q, k, v))
-                return self.forward(*wide, key_mask=key_mask, mask=mask).to(q.dtype)
         if key_mask is None and mask is None:
             return self._mix(q, k, v, None, causal)
         allowed = allowed_pairs(self.name, q, k, causal=causal, key_mask=key_mask, mask=mask)
         assert allowed is not None
-        # A row of nothing but hidden keys is NaN in some kernels: let it see all, then blank it.
+        # FlexAttention gives NaN where all keys are hidden: let such a row see all, then blank it.
         blind = ~allowed.any(dim=-1, keepdim=True)
         return self._mix(q, k, v, allowed | blind, causal).masked_fill(blind, 0.0)
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from .._by_heads import by_heads
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, one_of, positive
+from ..checks import one_of, positive
 from ..maths.kernel_attention import CHUNK, KernelState, divide, kernel_flops
 from ..maths.masks import check_key_mask, hide_keys
-from ..precision import in_wide_precision, wide_dtype, widen, without_autocast
+from ..precision import in_wide_precision, step_in_wide_precision, wide_dtype
 from ..registry import register_attention
 
 
@@ -69,18 +67,10 @@ class Taylor(Attention):
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         if key_mask is not None:
             check_key_mask(self.name, key_mask, k)
-        if self.geometry.causal:
-            equal_lengths(self.name, q, k, "the causal form")
         q, k = self._scaled(q), self._scaled(k)
         if self.form == "explicit":
             weights = self._weights(q, k, key_mask)
             return divide(weights @ v, weights.sum(dim=-1, keepdim=True) + self.eps)
-        mix = functools.partial(self._mix, key_mask=key_mask)
-        features = self._num_features(q.shape[-1])
-        return by_heads(mix, q, k, v, num_features=features, in_chunks=True)
-
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None) -> Tensor:
-        """Of scaled queries and keys of some heads, chunk by chunk."""
         state = self._empty(q, v)
         if self.geometry.causal:
             return self._continue(q, k, v, state, key_mask)[0]
@@ -154,14 +144,12 @@ class Taylor(Attention):
         sizes = (batch_size, g.num_heads, self._num_features(g.head_dim), g.value_dim)
         return KernelState.empty(sizes, dtype=wide_dtype(dtype), device=device)
 
+    @step_in_wide_precision
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, state: KernelState
     ) -> tuple[Tensor, KernelState]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        with without_autocast(q.device.type):
-            scaled = self._scaled(widen(q)), self._scaled(widen(k))
-            out, state = self._continue(*scaled, widen(v), state, None)
-        return out.to(q.dtype), state
+        return self._continue(self._scaled(q), self._scaled(k), v, state, None)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M expansions written out."""

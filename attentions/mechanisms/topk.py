@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, whole
+from ..checks import whole
 from ..maths.masks import allowed_pairs
 from ..maths.tiles import Tiling, scaled
 from ..precision import in_wide_precision
@@ -67,8 +67,6 @@ class TopK(Attention):
     ) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         causal = self.geometry.causal
-        if causal:
-            equal_lengths(self.name, q, k, "the causal form")
         allowed = allowed_pairs(self.name, q, k, causal=False, key_mask=key_mask, mask=mask)
         tiling = Tiling(
             query_len=q.shape[-2], key_len=k.shape[-2], size=self.chunk_size, causal=causal

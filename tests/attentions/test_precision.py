@@ -1,8 +1,10 @@
+import copy
+
 import pytest
 import torch
 
 from attentions import Geometry, build_attention, build_layer
-from attentions.precision import wide_dtype, widen
+from attentions.precision import wide_dtype, widen, within_range
 
 WIDENED = ("linear", "performer", "flatten", "nala", "nala_cosine", "softmax_explicit")
 
@@ -46,3 +48,72 @@ def test_a_layer_trains_under_autocast(name):
     assert out.dtype == torch.bfloat16
     out.float().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+
+
+def test_what_float16_cannot_hold_becomes_its_largest_number():
+    x = torch.tensor([7e4, -1e30, 2.0, torch.nan])
+    out = within_range(x, torch.float16)
+    assert out[:3].tolist() == [65504.0, -65504.0, 2.0]
+    assert out[3].isnan()
+    assert within_range(x, torch.bfloat16)[1].item() == x[1].bfloat16().item()
+
+
+LAYERS = [
+    ("nala_layer", {}),
+    ("nala_vanilla", {}),
+    ("polaformer_layer", {"sr_ratio": 2}),
+    ("agent_layer", {"num_agents": 4}),
+    ("flatten_layer", {"sr_ratio": 2}),
+    ("linformer_layer", {}),
+    ("inline_layer", {}),
+    ("gla_layer", {}),
+    ("gated_deltanet_layer", {}),
+    ("mamba2_ssd_layer", {}),
+    ("mla", {}),
+]
+
+
+def float16_layer(name, settings):
+    """Weights as after some training."""
+    torch.manual_seed(0)
+    causal = name in ("gla_layer", "gated_deltanet_layer", "mamba2_ssd_layer")
+    geometry = Geometry(num_heads=2, head_dim=8, seq_len=16, causal=causal)
+    layer = build_layer(name, geometry, **settings)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return layer.half()
+
+
+def results(layer, x):
+    """The output, then the gradients of tokens and learned values."""
+    x = x.clone().requires_grad_()
+    out = layer(x)
+    learned = list(layer.parameters())
+    cotangent = torch.linspace(-1, 1, out.numel()).view_as(out).to(out.dtype)
+    found = torch.autograd.grad(out, [x, *learned], cotangent, allow_unused=True)
+    return [out, *(g for g in found if g is not None)]
+
+
+@pytest.mark.parametrize(("name", "settings"), LAYERS)
+def test_a_float16_layer_gives_what_its_rounded_weights_give_in_float64(name, settings):
+    layer, x = float16_layer(name, settings), torch.randn(2, 16, 16).sign().half()
+    wide = results(copy.deepcopy(layer).double(), x.double())
+    for got, exact in zip(results(layer, x), wide, strict=True):
+        error = (got.double() - exact).abs().max() / exact.abs().max()
+        assert error < 1e-2
+
+
+@pytest.mark.parametrize(("name", "settings"), LAYERS)
+def test_a_float16_layer_is_finite_for_tokens_of_norm_100(name, settings):
+    layer = float16_layer(name, settings)
+    for result in results(layer, 25 * torch.randn(2, 16, 16).sign().half()):
+        assert result.dtype == torch.float16
+        assert result.isfinite().all()
+
+
+def test_hooks_of_a_float16_layer_are_called_once():
+    layer, calls = float16_layer("mla", {}), []
+    layer.register_forward_hook(lambda module, given, out: calls.append(out.dtype))
+    layer(torch.randn(2, 16, 16).half())
+    assert calls == [torch.float16]

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional
 
 from attentions import Geometry, build_attention
 from attentions.base import CallShape
@@ -32,6 +33,37 @@ def test_it_is_the_formula_of_the_paper(name, causal, qkv):
     expected = attention_by_hand(q, k, v, causal)
     torch.testing.assert_close(core(q, k, v), expected)
     torch.testing.assert_close(core.reference(q, k, v), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("case", ["full", "cross", "causal", "key_mask", "mask", "masked_causal"])
+def test_softmax_is_torchs_function_to_the_bit(case, dtype):
+    torch.manual_seed(0)
+    length, causal = 33, "causal" in case
+    keys = 21 if case == "cross" else length
+    shapes = ((2, 3, length, 16), (2, 3, keys, 16), (2, 3, keys, 16))
+    ours = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+    theirs = [x.detach().clone().requires_grad_() for x in ours]
+    given, allowed = {}, None
+    if "mask" in case:
+        seen = torch.rand(2, keys) > 0.3 if case == "key_mask" else torch.rand(length, keys) > 0.3
+        seen[0] = False  # a query, or a sequence, whose keys are all hidden
+        given = {"key_mask" if case == "key_mask" else "mask": seen}
+        allowed = seen[:, None, None] if case == "key_mask" else seen
+        allowed = allowed.tril() if causal else allowed
+    core = build_attention(
+        "softmax", Geometry(num_heads=3, head_dim=16, seq_len=length, causal=causal)
+    )
+    out = core(*ours, **given)
+    is_causal = causal and allowed is None
+    expected = functional.scaled_dot_product_attention(*theirs, allowed, is_causal=is_causal)
+    assert torch.equal(out, expected)
+    if allowed is not None:
+        assert out[0, :, 0].eq(0).all()
+    cotangent = torch.randn(out.shape).to(dtype)
+    gradients = torch.autograd.grad(out, ours, cotangent)
+    for got, want in zip(gradients, torch.autograd.grad(expected, theirs, cotangent), strict=True):
+        assert torch.equal(got, want)
 
 
 @both

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from attentions import Attention, Geometry, attention_class, attention_names, build_attention
+from attentions.inputs import what_is_wrong
 from attentions.maths.kernel_attention import KernelState
-from attentions.maths.states import what_is_wrong
 
 B, H, N, D = 2, 2, 8, 4
 CPU = torch.device("cpu")

@@ -1,0 +1,57 @@
+"""A call changes nothing that belongs to the process: what runs beside it would feel it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from attentions import AttentionLayer, Geometry, attention_class, attention_names, build_attention
+
+NAMES = [n for n in attention_names() if not attention_class(n).capabilities.requires]
+N, H, D = 16, 2, 8
+
+
+def state() -> dict[str, Any]:
+    return {
+        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "modes": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "default dtype": torch.get_default_dtype(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "denormals are kept": (torch.tensor(1e-40) * 0.5).item() != 0,
+        "random": (torch.get_rng_state().sum().item(), hash(random.getstate())),
+    }
+
+
+def call(name: str) -> None:
+    can = attention_class(name).capabilities
+    geometry = Geometry(num_heads=H, head_dim=D, seq_len=N, causal=not can.bidirectional)
+    settings = {"num_agents": 4} if name.startswith("agent") else {}
+    mechanism = build_attention(name, geometry, **settings)
+    is_layer = isinstance(mechanism, AttentionLayer)
+    before = state()
+    trains = "cpu" in can.backward_devices
+    shape, count = ((1, N, H * D), 1) if is_layer else ((1, H, N, D), 3)
+    tensors = [torch.full(shape, 0.5, requires_grad=trains) for _ in range(count)]
+    out = mechanism(*tensors)
+    if trains:
+        out.sum().backward()
+    if can.recurrent and geometry.causal:
+        start = mechanism.init_state(1, dtype=torch.float32, device=out.device)  # type: ignore[operator]
+        mechanism.step(*(x.detach() for x in tensors), start)  # type: ignore[operator]
+    assert state() == before, name
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_a_call_leaves_the_state_of_the_process_alone(num_threads: int) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        for name in NAMES:
+            call(name)
+    finally:
+        torch.set_num_threads(threads)
