@@ -9,7 +9,7 @@ UNFINISHED := $(VENV)/unfinished
 KERNELS := .kernels
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench smoke showcase report regress baseline perf selftest bench-mechanisms \
+.PHONY: help setup bench smoke showcase report regress baseline perf selftest speed \
   calibrate verify pages test test-slow test-gpu test-kernels check format lint type clean
 
 help: ## list these targets
@@ -47,8 +47,10 @@ calibrate: $(READY) ## what this machine can do at best; sweeps then say how nea
 selftest: $(READY) ## how often the regression gate is wrong here, in an hour; into docs/selftest.md
 	$(BIN)/python -m bench.selftest
 
-bench-mechanisms: $(READY) ## an hour or two: mechanisms beside their authors' operators; into docs/speed.md
-	$(BIN)/python -m bench.mechanisms
+speed: $(READY) ## half an hour: ours over their authors' operators, compiled over eager; into docs/speed.md
+	$(BIN)/python -m bench.sweep experiment=published out=results/speed/published
+	$(BIN)/python -m bench.sweep experiment=compiled out=results/speed/compiled
+	$(BIN)/python -m bench.publish.speed results/speed docs/speed.md
 
 verify: $(READY) ## prove the mechanisms against their authors' numbers
 	$(BIN)/python -m bench.verify

@@ -19,7 +19,6 @@ COMMANDS = {
         "bench.selftest.command",
         "measure how far the regression gate can be trusted here",
     ),
-    "mechanisms": ("bench.mechanisms", "compare mechanisms with their authors' operators"),
     "calibrate": ("bench.calibrate", "measure what this machine can do at best, for sweeps to use"),
     "list": ("bench.catalogue.listing", "show the mechanisms, what they can do and what is proven"),
     "show": ("bench.catalogue.showing", "show all that is known of one mechanism"),

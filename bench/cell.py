@@ -192,9 +192,20 @@ class Cell:
         return self.workload
 
     @property
+    def eager(self) -> Cell:
+        """The same cell without a compiler."""
+        if isinstance(self.workload, TaskWorkload):
+            return self
+        return replace(self, workload=replace(self.workload, compile="eager"))
+
+    @property
     def block(self) -> str:
-        """A hash of all but the mechanism: cells with the same block are timed side by side."""
-        return replace(self, mechanism="", hyperparameters={}).key
+        """A hash of what cells that are timed side by side have in common.
+
+        They may differ in the mechanism, in the compiler and in the number of threads.
+        """
+        shared = replace(self.eager, mechanism="", hyperparameters={}, num_threads=1)
+        return shared.key
 
     def describe(self) -> str:
         """A short name for a progress line, such as ``nala seq_len=1024 float32 forward``."""

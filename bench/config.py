@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.app.errors import ConfigError, did_you_mean
 from bench.app.values import Values, text, whole
 from bench.measure.stopping import Stopping
+from bench.record import REFERENCE
 from bench.worker.launch import ALLOCATORS
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -84,10 +85,28 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class References:
+    """What each row is compared with.
+
+    Attributes:
+        usual: label of the entry that rows are compared with if nothing else is said.
+        of: label of another one, by the row's label.
+    """
+
+    usual: str = REFERENCE
+    of: dict[str, str] = field(default_factory=dict)
+
+    def label_for(self, entry: str) -> str:
+        """The label of a row's reference."""
+        return self.of.get(entry, self.usual)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepConfig:
     """Everything that `bench.sweep` was asked for."""
 
     attention: tuple[AttentionEntry, ...]
+    reference: References
     task: tuple[TaskEntry, ...]
     axes: Axes
     max_seq_len: dict[str, int]
@@ -124,6 +143,7 @@ def read_sweep_config(config: dict[str, Any]) -> SweepConfig:
     known = {entry.label for entry in attention}
     return SweepConfig(
         attention=attention,
+        reference=_read_references(config.get("reference")),
         task=tasks,
         axes=axes,
         max_seq_len={
@@ -172,6 +192,20 @@ def read_attention_entries(given: Any) -> list[AttentionEntry]:
             )
         entries.append(AttentionEntry(label=label, mechanism=mechanism, hyperparameters=rest))
     return entries
+
+
+def _read_references(given: Any) -> References:
+    """One label for all rows, or a mapping from rows to theirs; the names are checked by `plan`."""
+    if given is None:
+        return References()
+    if isinstance(given, str):
+        return References(usual=given)
+    if not isinstance(given, dict) or not all(isinstance(v, str) for v in given.values()):
+        raise ConfigError(
+            f"reference is {given!r}; it takes the label of an entry, or a mapping from rows to "
+            "theirs, e.g. reference={nala: linear}."
+        )
+    return References(of={str(row): label for row, label in given.items()})
 
 
 def _read_tasks(given: Any) -> list[TaskEntry]:
@@ -265,6 +299,9 @@ def _read_measure(given: dict[str, Any]) -> Stopping:
         min_rounds=_number("measure.min_rounds", given.get("min_rounds"), int, low=1),
         max_rounds=_number("measure.max_rounds", given.get("max_rounds"), int, low=1),
         min_sample_s=_number("measure.min_sample_s", given.get("min_sample_s"), float, low=0.0),
+        num_processes=_number(
+            "measure.num_processes", given.get("num_processes", 1), int, low=1, high=1000
+        ),
     )
     if stopping.max_rounds < stopping.min_rounds:
         raise ConfigError(

@@ -15,17 +15,16 @@ import attentions
 from attentions import Capabilities
 from attentions.extras import not_installed
 from bench.app.errors import ConfigError, did_you_mean
+from bench.catalogue.rows import row_labels
 from bench.cell import ORIGINAL, Cell, KernelWorkload, ModelWorkload, TaskWorkload
 from bench.config import AttentionEntry, SweepConfig, TaskEntry
 from bench.machine.environment import available_devices
 from bench.measure.dtypes import why_no_dtype
 from bench.models.support import check_models, why_no_model, why_no_such_model
 from bench.plugins import import_plugins
+from bench.record import REFERENCE
 from bench.subject import geometry_of
 from bench.tasks import base as tasks
-
-REFERENCE = "softmax"
-"""The yardstick of every table, timed in the rounds of every block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +42,7 @@ def plan(config: SweepConfig) -> tuple[PlannedCell, ...]:
         ConfigError: an unknown mechanism, task, hyperparameter or device, or an empty plan.
     """
     import_plugins(config.plugins)
+    config = replace(config, attention=(*config.attention, *_more_entries(config)))
     hyperparameters = {e.label: checked_hyperparameters(e) for e in config.attention}
     settings = {e.label: checked_settings(e) for e in config.task}
     devices = resolve_devices(config.axes.device)
@@ -56,6 +56,34 @@ def plan(config: SweepConfig) -> tuple[PlannedCell, ...]:
     for entry in config.attention:
         _refuse_hopeless(entry, [p for p in planned if p.cell.entry == entry.label])
     return tuple(planned)
+
+
+def _more_entries(config: SweepConfig) -> Iterator[AttentionEntry]:
+    """References that were asked for and are no entries yet: they become rows as well.
+
+    The usual one, softmax, is timed beside the others without a row of its own.
+
+    Raises:
+        ConfigError: a name in `reference` that nothing goes by.
+    """
+    labels = [entry.label for entry in config.attention]
+    mechanisms = attentions.attention_names()
+    for row in config.reference.of:
+        known = {*labels, *mechanisms, *row_labels()}
+        if row not in known:
+            raise ConfigError(
+                f"reference names the row {row!r}, and no entry is called that. "
+                f"{did_you_mean(row, known)}"
+            )
+    wanted = (config.reference.label_for(label) for label in labels)
+    for label in dict.fromkeys([config.reference.usual, *wanted]):
+        if label not in {*labels, *mechanisms}:
+            raise ConfigError(
+                f"reference names {label!r}, which is neither an entry of attention= nor a "
+                f"registered mechanism. {did_you_mean(label, {*labels, *mechanisms})}"
+            )
+        if label not in (*labels, REFERENCE):
+            yield AttentionEntry(label=label, mechanism=label, hyperparameters={})
 
 
 def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
@@ -206,11 +234,22 @@ def _task_cells(
         )
 
 
-def reference_cell(cell: Cell) -> Cell:
-    """The yardstick's cell of the same block."""
-    hyperparameters = attentions.hyperparameters(REFERENCE)
+def reference_cell(cell: Cell, config: SweepConfig | None = None) -> Cell:
+    """What a cell is compared with: another entry in its place, never compiled.
+
+    Args:
+        cell: of a row.
+        config: says which entry; without it, it is softmax.
+    """
+    label = REFERENCE if config is None else config.reference.label_for(cell.entry)
+    entry = next((e for e in config.attention if e.label == label), None) if config else None
+    if entry is None:
+        entry = AttentionEntry(label=label, mechanism=label, hyperparameters={})
     return replace(
-        cell, entry=REFERENCE, mechanism=REFERENCE, hyperparameters=hyperparameters, plugins=()
+        cell.eager,
+        entry=label,
+        mechanism=entry.mechanism,
+        hyperparameters=checked_hyperparameters(entry),
     )
 
 

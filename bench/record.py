@@ -9,11 +9,22 @@ from typing import Any
 
 from bench.cell import Cell
 
-SCHEMA_VERSION = 1
-"""Raised when a field changes; the reader of the old form is kept."""
+SCHEMA_VERSION = 2
+"""Raised when a field changes; the reader of the old form is kept.
 
-METHOD_VERSION = 1
-"""Raised when a change of the harness can move a number; numbers are not compared across it."""
+2: `Speed` says which entry its reference is, and which process took each sample. Before that the
+reference was softmax, and there was one process.
+"""
+
+METHOD_VERSION = 2
+"""Raised when a change of the harness can move a number; numbers are not compared across it.
+
+2: `forward` is timed instead of a checked call, and workers set no wait policy for threads.
+"""
+
+
+REFERENCE = "softmax"
+"""The mechanism, and the label, that rows are compared with unless `reference` says otherwise."""
 
 
 class Status(StrEnum):
@@ -36,10 +47,13 @@ class Speed:
     Attributes:
         latency_s: seconds per call, one entry per sample.
         rounds: the round in which each sample was taken.
+        processes: the process in which each sample was taken; empty where there was one.
+        reference: label of the entry that this one is compared with.
+        reference_key: the key of its cell.
         reference_latency_s: the reference's samples of the same rounds; empty if it did not run.
         reference_rounds: the round of each of them.
-        calls_per_sample: calls inside one sample, averaged by division.
-        warmup_s: calls before the rounds, kept apart.
+        calls_per_sample: calls inside one sample, averaged by division; of the first process.
+        warmup_s: calls before the rounds, kept apart; of all processes.
         first_call_s: the first call in a fresh worker.
         order_seed: seeds the order of members in each round.
         stop_reason: ``precise`` if the interval met its target, ``budget`` or ``rounds`` if not.
@@ -59,12 +73,16 @@ class Speed:
         max_error, rms_error: against the float64 oracle, relative to its largest value and norm.
         compile_s: what the compiler took; None where nothing is compiled.
         state_bytes: what the past takes at this context length, in modes that keep a state.
-        load: foreign load while the rounds ran, see `bench.measure.load.between`.
+        load: foreign load while the rounds ran, see `bench.measure.load.between`; of several
+            processes, in the one with the most.
         is_noisy: whether that was too much, and stayed so when the block was timed again.
     """
 
     latency_s: tuple[float, ...]
     rounds: tuple[int, ...]
+    processes: tuple[int, ...] = ()
+    reference: str = REFERENCE
+    reference_key: str = ""
     reference_latency_s: tuple[float, ...] = ()
     reference_rounds: tuple[int, ...] = ()
     calls_per_sample: int = 1

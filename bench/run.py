@@ -1,9 +1,10 @@
 """Cells → records. Every planned cell ends as exactly one record, whatever happens to it.
 
-Kernel cells that differ in the mechanism only form a block. Each member is first tried alone in a
-fresh worker, where a crash, a hang, a wrong result or too much memory harms nobody; those that
-passed then share one worker, the reference among them, and are timed in interleaved rounds,
-because two processes running the same code differ by 10 to 20 % for as long as they live.
+Kernel cells of one shape form a block: mechanisms, eager or compiled. Each member is first tried
+alone in a fresh worker, where a crash, a hang, a wrong result or too much memory harms nobody;
+those that passed then share one worker, their references among them, and are timed in interleaved
+rounds, because two processes running the same code differ by 10 to 20 % for as long as they live.
+With ``measure.num_processes`` several workers take their share of the rounds one after another.
 """
 
 from __future__ import annotations
@@ -45,15 +46,24 @@ RETRIED = (Status.TIMED_OUT, Status.CRASHED, Status.ERROR, Status.OUT_OF_MEMORY)
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """The samples of one block: one list per round, one entry per column.
+    """The samples of one block.
 
     Attributes:
-        reference: the column of the yardstick; None without one.
+        samples: one list per round, one entry per column.
+        processes: the process of each round.
+        references: for each member, the column that it is compared with; None without one.
+        outcome: how the worker ended, or of several the one that did not end well, else the one
+            with the most foreign load.
     """
 
     samples: list[list[float]]
-    reference: int | None
+    processes: list[int]
+    references: list[int | None]
     outcome: Outcome
+
+
+Trial = tuple[Cell, Outcome]
+"""A cell, and what its trial observed."""
 
 
 class Runner:
@@ -67,6 +77,7 @@ class Runner:
         listener: Listener,
         sweep: str,
     ) -> None:
+        self._config = config
         self._run: RunConfig = config.run
         self._stopping = config.measure
         self._environment = environment
@@ -96,7 +107,7 @@ class Runner:
                 fitting.append(cell)
             else:
                 yield self._record(cell, Outcome(status=Status.SKIPPED, reason=reason))
-        trials = []
+        trials: list[Trial] = []
         for cell in fitting:
             self._listener.say(f"trying {cell.describe()}")
             outcome = self._do("trial", cell)
@@ -105,46 +116,56 @@ class Runner:
             else:
                 yield self._record(cell, outcome, started_at=started_at)
         if trials:
-            yield from self._time(trials, self._usable_reference(trials), started_at)
+            failed = {cell.key for cell in cells} - {cell.key for cell, _ in trials}
+            yield from self._time(trials, self._usable_references(trials, failed), started_at)
 
-    def _usable_reference(self, trials: list[tuple[Cell, Outcome]]) -> Cell | None:
-        """The yardstick, if it can run in this block; as a member it has been tried already."""
-        reference = reference_cell(trials[0][0])
-        if any(cell.key == reference.key for cell, _ in trials):
-            return reference
+    def _usable_references(self, trials: list[Trial], failed: set[str]) -> dict[str, Cell]:
+        """The references that can run in this block, by key; members have been tried already."""
+        wanted = [reference_cell(cell, self._config) for cell, _ in trials]
+        members = {cell.key for cell, _ in trials}
+        return {
+            key: reference
+            for key, reference in {cell.key: cell for cell in wanted}.items()
+            if key in members or (key not in failed and self._can_run(reference))
+        }
+
+    def _can_run(self, reference: Cell) -> bool:
         if why_not(reference) is not None or why_too_large(reference) is not None:
-            return None
+            return False
         self._listener.say(f"trying the reference {reference.describe()}")
-        return reference if self._do("probe", reference).is_ok else None
+        return self._do("probe", reference).is_ok
 
     def _time(
-        self, trials: list[tuple[Cell, Outcome]], reference: Cell | None, started_at: str
+        self, trials: list[Trial], references: dict[str, Cell], started_at: str
     ) -> Iterator[Record]:
         members = [cell for cell, _ in trials]
         seed = int(members[0].block, 16) % 1_000_000
         self._listener.announce(
             f"timing {len(members)} at {members[0].describe().partition(' ')[2]}"
         )
-        rounds = self._do_rounds(members, reference, seed)
+        rounds = self._do_rounds(members, references, seed)
         if rounds.outcome.values.get("is_noisy") and not self._jobs.interrupt.is_asked:
             with suppress(Interrupted):  # what was timed before is kept, noisy as it is
-                again = self._do_rounds(members, reference, seed)
+                again = self._do_rounds(members, references, seed)
                 # Kept whichever was quieter; if it was noisy as well, the records say so.
                 rounds = min(rounds, again, key=_foreign_cores)
         if not rounds.outcome.is_ok and len(members) > 1:
-            # Somebody ended the shared worker: each again with the reference alone.
+            # Somebody ended the shared worker: each again with its reference alone.
             for one in trials:
-                yield from self._time([one], reference, started_at)
+                yield from self._time([one], references, started_at)
             return
-        if not rounds.outcome.is_ok and reference is not None:
+        if not rounds.outcome.is_ok and references:
             # It may have been the reference.
-            yield from self._time(trials, None, started_at)
+            yield from self._time(trials, {}, started_at)
             return
         for index, (cell, trial) in enumerate(trials):
             if rounds.outcome.is_ok:
+                speed = _speed(trial, rounds, index, seed)
+                reference = reference_cell(cell, self._config)
+                speed = replace(speed, reference=reference.entry, reference_key=reference.key)
                 outcome = replace(
                     trial,
-                    values={"speed": _speed(trial, rounds, index, seed)},
+                    values={"speed": speed},
                     wall_s=trial.wall_s + rounds.outcome.wall_s / len(trials),
                 )
                 cost = trial.measured_s + rounds.outcome.measured_s / len(trials)
@@ -154,34 +175,44 @@ class Runner:
         if self._jobs.interrupt.is_asked:
             raise Interrupted
 
-    def _do_rounds(self, members: list[Cell], reference: Cell | None, seed: int) -> Rounds:
-        """The members' columns come first; a reference that is no member has one behind them."""
-        columns = members
-        index = None
-        if reference is not None:
-            keys = [cell.key for cell in members]
-            if reference.key not in keys:
-                columns = [*members, reference]
-                keys.append(reference.key)
-            index = keys.index(reference.key)
+    def _do_rounds(self, members: list[Cell], references: dict[str, Cell], seed: int) -> Rounds:
+        """The members' columns come first; references that are no members have theirs behind."""
+        wanted = [reference_cell(cell, self._config).key for cell in members]
+        keys = [cell.key for cell in members]
+        keys += [key for key in dict.fromkeys(wanted) if key in references and key not in keys]
+        columns = [*members, *(references[key] for key in keys[len(members) :])]
+        indices = [keys.index(key) if key in references else None for key in wanted]
+        beside = [None] * (len(columns) - len(members))
         samples: list[list[float]] = []
+        processes: list[int] = []
+        outcomes: list[Outcome] = []
+        for process in range(self._stopping.num_processes):
 
-        def hear(message: dict[str, Any]) -> None:
-            if "round" in message:
-                samples.append(message["round"])
+            def hear(message: dict[str, Any], process: int = process) -> None:
+                if "round" in message:
+                    samples.append(message["round"])
+                    processes.append(process)
 
-        outcome = self._jobs.do(
-            "rounds",
-            hear=hear,
-            # Rounds that support no interval are not worth keeping.
-            may_stop=lambda: len(samples) >= self._stopping.min_rounds,
-            plugins=members[0].plugins,
-            cells=[cell.to_dict() for cell in columns],
-            reference=index,
-            stopping=asdict(self._stopping),
-            order_seed=seed,
+            if process:
+                num_processes = self._stopping.num_processes
+                self._listener.say(f"timing again: process {process + 1} of {num_processes}")
+            outcome = self._jobs.do(
+                "rounds",
+                hear=hear,
+                # Rounds that support no interval are not worth keeping.
+                may_stop=lambda: len(samples) >= self._stopping.min_rounds,
+                plugins=members[0].plugins,
+                cells=[cell.to_dict() for cell in columns],
+                references=[*indices, *beside],
+                stopping=asdict(self._stopping.of_one_process),
+                order_seed=seed + process,
+            )
+            outcomes.append(outcome)
+            if not outcome.is_ok or self._jobs.interrupt.is_asked:
+                break
+        return Rounds(
+            samples=samples, processes=processes, references=indices, outcome=_together(outcomes)
         )
-        return Rounds(samples=samples, reference=index, outcome=outcome)
 
     def _do(self, job: str, cell: Cell) -> Outcome:
         return self._jobs.do(job, plugins=cell.plugins, cell=cell.to_dict())
@@ -305,21 +336,40 @@ def why_too_large(cell: Cell) -> str | None:
     )
 
 
-def _foreign_cores(rounds: Rounds) -> float:
-    if not rounds.outcome.is_ok:
+def _foreign_cores(ended: Rounds | Outcome) -> float:
+    outcome = ended.outcome if isinstance(ended, Rounds) else ended
+    if not outcome.is_ok:
         return float("inf")
-    return float(rounds.outcome.values["load"]["foreign_cores"])
+    return float(outcome.values["load"]["foreign_cores"])
+
+
+def _together(outcomes: Sequence[Outcome]) -> Outcome:
+    """What the workers that shared a block's rounds say as one: the worst of each."""
+    worst = max(outcomes, key=_foreign_cores)
+    wall_s = sum(outcome.wall_s for outcome in outcomes)
+    if not worst.is_ok:
+        return replace(worst, wall_s=wall_s)
+    warmups = zip(*(outcome.values["warmup_s"] for outcome in outcomes), strict=True)
+    shared = {
+        "warmup_s": [list(itertools.chain(*of_member)) for of_member in warmups],
+        "calls_per_sample": outcomes[0].values["calls_per_sample"],
+        "is_noisy": any(outcome.values["is_noisy"] for outcome in outcomes),
+        "measured_s": sum(outcome.measured_s for outcome in outcomes),
+    }
+    return replace(worst, values=worst.values | shared, wall_s=wall_s)
 
 
 def _speed(trial: Outcome, rounds: Rounds, column: int, seed: int) -> Speed:
     """What a trial and the rounds observed of one member."""
     shared = rounds.outcome.values
     numbers = tuple(range(len(rounds.samples)))
-    yardstick = rounds.reference
+    yardstick = rounds.references[column]
+    is_one_process = len(set(rounds.processes)) == 1
     observed = {k: v for k, v in trial.values.items() if k != "measured_s"}
     return Speed(
         latency_s=tuple(samples[column] for samples in rounds.samples),
         rounds=numbers,
+        processes=() if is_one_process else tuple(rounds.processes),
         reference_latency_s=(
             () if yardstick is None else tuple(samples[yardstick] for samples in rounds.samples)
         ),

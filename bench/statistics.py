@@ -35,8 +35,9 @@ class Ratio:
     """How many times faster a member is than the reference; above 1 is faster.
 
     Attributes:
-        median: over rounds.
-        low, high: its 95 % bootstrap interval; None with fewer than `MIN_ROUNDS` rounds.
+        median: over rounds; of several processes, the median over processes of theirs.
+        low, high: its 95 % bootstrap interval; None with fewer than `MIN_ROUNDS` rounds, or with
+            several processes and fewer than `MIN_ROUNDS` of them.
         num_rounds: in which both were timed.
     """
 
@@ -80,15 +81,20 @@ def paired_ratio(
     rounds: Sequence[int],
     reference_samples: Sequence[float],
     reference_rounds: Sequence[int],
+    processes: Sequence[int] = (),
 ) -> Ratio | None:
     """Median over rounds of reference / member within a round, with a bootstrap over rounds.
 
     Whatever slows a whole round cancels. Rounds in which either is missing are passed over; of
     several samples in a round the median counts.
 
+    With rounds of several processes, the median is taken within each process first, and the
+    bootstrap is over processes: rounds of one process share what that process was born with.
+
     Args:
         samples: the member's times in seconds, all above zero.
-        rounds: the round of each of them.
+        rounds: the round of each of them, numbered across processes.
+        processes: the process of each of them; empty for one process.
         reference_samples: the reference's times.
         reference_rounds: the round of each of them.
 
@@ -104,9 +110,20 @@ def paired_ratio(
     if not common:
         return None
     # Sorted, so that the order in which rounds were written down cannot move the interval.
-    ratios = np.sort([reference[r] / member[r] for r in common])
-    low, high = _interval_of_median(ratios)
-    return Ratio(median=float(np.median(ratios)), low=low, high=high, num_rounds=len(common))
+    ratios = {r: reference[r] / member[r] for r in sorted(common)}
+    values = np.sort(_by_process(ratios, dict(zip(rounds, processes, strict=False))))
+    low, high = _interval_of_median(values)
+    return Ratio(median=float(np.median(values)), low=low, high=high, num_rounds=len(common))
+
+
+def _by_process(ratios: dict[int, float], process_of: dict[int, int]) -> list[float]:
+    """The ratios of all rounds, or, with several processes, the median of each process."""
+    groups: dict[int, list[float]] = defaultdict(list)
+    for number, ratio in ratios.items():
+        groups[process_of.get(number, 0)].append(ratio)
+    if len(groups) == 1:
+        return list(ratios.values())
+    return [float(np.median(group)) for group in groups.values()]
 
 
 def _median_by_round(samples: Sequence[float], rounds: Sequence[int]) -> dict[int, float]:

@@ -7,6 +7,8 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,7 +24,9 @@ _INPUT_SEED = 1000
 _ROTATED_BYTES = 64 * 2**20
 _NUM_SETS = 4
 COMPILED_PREFIX = "attnbench-inductor-"
-"""Of the temporary folders with compiled kernels; the process follows."""
+"""Of the temporary folders with compiled kernels; the workers' server follows, a cell in each."""
+_MAX_COMPILED = 64
+"""Forms of one function that dynamo keeps; beyond it would run the function uncompiled."""
 _LEARNING_RATE = 1e-5
 """Small: a benchmark takes thousands of steps on one batch, and must not run off to infinity."""
 
@@ -94,7 +98,8 @@ class Subject:
         module: the mechanism, as a core or as a layer.
         sets: input tuples as `inputs.make` returns them; calls rotate over them, so that no call
             finds its own inputs in the cache of values.
-        call: runs the mode once, on the next input set.
+        call: runs the mode once, on the next input set: `forward`, or a step, itself. The first
+            call goes through the module, which checks its inputs; compiled code checks nothing.
         eager_call: the same without the compiler; `call` itself unless the cell compiles.
     """
 
@@ -113,10 +118,10 @@ class Subject:
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.sets = [self._inputs(0)] if sets is None else sets
         make = _MODES[cell.timed.mode]
-        self.eager_call = make(self, self.module)
+        self.eager_call = make(self, _CheckedOnce(self.module))
         self.call = self.eager_call
         if cell.timed.compile == "inductor":
-            self.call = make(self, _compiled(self.module))
+            self.call = make(self, _Compiled(self.module, cell))
 
     def _build(self, library: ModuleType | None) -> nn.Module:
         return build_module(self.cell, library=library)
@@ -167,12 +172,12 @@ class Subject:
         return module.init_state(w.batch_size, dtype=dtype, device=device)
 
     def step(
-        self, tensors: tuple[Tensor, ...], state: Any, tokens: slice, module: Any = None
+        self, tensors: tuple[Tensor, ...], state: Any, tokens: slice, stepper: Any = None
     ) -> tuple[Tensor, Any]:
-        """Some tokens of an input set through the recurrent form."""
+        """Some tokens of an input set through the recurrent form, or through another `step`."""
         parts = [t[..., tokens, :] for t in tensors[:-1]]
-        stepper: Any = module or self.module
-        out, after = stepper.step(*parts, state)
+        other: Any = self.module if stepper is None else stepper
+        out, after = other.step(*parts, state)
         return out, after
 
     @torch.no_grad()
@@ -201,17 +206,54 @@ def _collect(state: Any, kept: dict[int, int]) -> None:
             _collect(part, kept)
 
 
-def _compiled(module: nn.Module) -> Any:
-    """The module through inductor, with a cache that nobody else has filled."""
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(
-        prefix=f"{COMPILED_PREFIX}{os.getpid()}-"
-    )
-    torch._dynamo.reset()
-    compiled: Any = torch.compile(module, dynamic=False)
-    stepper: Any = module
-    if hasattr(module, "step"):
-        compiled.step = torch.compile(stepper.step, dynamic=False)
-    return compiled
+class _CheckedOnce:
+    """A module's `forward` and `step`; the first call checks its inputs, as a user's calls do."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._run: Callable[..., Any] = module
+        self._forward = module.forward
+        self._step: Any = getattr(module, "step", None)
+        self._unchecked_step = _unchecked_step(module)
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        run, self._run = self._run, self._forward
+        return run(*tensors)
+
+    def step(self, *tokens_and_state: Any) -> Any:
+        step, self._step = self._step, self._unchecked_step
+        return step(*tokens_and_state)
+
+
+def _unchecked_step(module: Any) -> Callable[..., Any] | None:
+    """A core's `step` without the checks that stand before it; a layer's as it is."""
+    step: Any = getattr(module, "step", None)
+    inner = getattr(step, "__wrapped__", None)
+    return step if inner is None else partial(inner, module)
+
+
+def compiled_folder(cell: Cell) -> Path:
+    """Where the kernels of a compiled cell lie: one place for all workers of a server."""
+    return Path(tempfile.gettempdir(), f"{COMPILED_PREFIX}{os.getppid()}", cell.key)
+
+
+class _Compiled:
+    """A module's `forward` and `step` through inductor, `forward` in one graph if it claims so.
+
+    Each cell has a folder of kernels, so that no trial profits from another one's, and so that the
+    rounds of a block take what its trials have compiled.
+    """
+
+    def __init__(self, module: nn.Module, cell: Cell) -> None:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiled_folder(cell))
+        torch._dynamo.config.recompile_limit = _MAX_COMPILED
+        core: Any = getattr(module, "core", module)
+        is_whole = hasattr(core, "capabilities") and core.capabilities.compiles
+        stepper: Any = module
+        self._forward = torch.compile(module.forward, dynamic=False, fullgraph=is_whole)
+        self.step = torch.compile(stepper.step, dynamic=False) if hasattr(module, "step") else None
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        return self._forward(*tensors)
 
 
 Call = Callable[[], Any]

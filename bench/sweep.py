@@ -20,9 +20,9 @@ from bench.machine import environment
 from bench.machine.calibration import read_calibration, with_calibration
 from bench.machine.environment import Environment, freshness
 from bench.measure.clock import now_s
-from bench.plan import PlannedCell, plan
+from bench.plan import PlannedCell, plan, reference_cell
 from bench.publish import print_files, print_leaderboard, publish, read_publish_config
-from bench.record import Record, Status
+from bench.record import Record, Speed, Status
 from bench.run import Runner, is_measured
 from bench.store import Store, read_records
 from bench.worker.jobs import Interrupt, Interrupted, Jobs
@@ -42,7 +42,7 @@ def sweep(composed: dict[str, Any]) -> int:
     here = environment.current(devices, config.run.allocator, server.environment())
     here = replace(here, calibration=read_calibration(config.out, here.to_dict()))
     kept = () if config.force else read_records(config.out, missing_ok=True)
-    todo = missing(planned, kept, here)
+    todo = missing(planned, kept, here, config)
     if config.dry_run:
         print_plan(console, planned, todo, config)
         return 0
@@ -101,9 +101,15 @@ def of_plan(records: Sequence[Record], planned: Sequence[PlannedCell]) -> list[R
 
 
 def missing(
-    planned: Sequence[PlannedCell], kept: Sequence[Record], here: Environment
+    planned: Sequence[PlannedCell],
+    kept: Sequence[Record],
+    here: Environment,
+    config: SweepConfig | None = None,
 ) -> list[PlannedCell]:
-    """The planned cells that have no settled record made with the same things as are here now."""
+    """The planned cells that have no settled record made with the same things as are here now.
+
+    Beside another reference than was asked for a cell is timed again.
+    """
     settled = {
         (r.cell.key, r.freshness): r for r in sorted(kept, key=lambda r: r.started_at)
     }  # fmt: skip
@@ -114,6 +120,13 @@ def missing(
             todo.append(p)
         elif record.status is Status.SKIPPED and record.reason != p.unsupported:
             todo.append(p)  # what stood in the way, such as too little memory, may have gone
+        elif isinstance(record.result, Speed):
+            reference = reference_cell(p.cell, config)
+            if (record.result.reference, record.result.reference_key) != (
+                reference.entry,
+                reference.key,
+            ):
+                todo.append(p)
     return todo
 
 

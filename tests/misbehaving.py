@@ -65,7 +65,8 @@ def _killed(self, q, k, v):
 
 
 def _litter(self, q, k, v):
-    folder = tempfile.mkdtemp(prefix=f"{COMPILED_PREFIX}{os.getpid()}-")
+    folder = Path(tempfile.gettempdir(), f"{COMPILED_PREFIX}{os.getppid()}")
+    folder.mkdir(exist_ok=True)
     Path(folder, "kernel.so").write_text("")
     os.kill(os.getpid(), signal.SIGKILL)
 

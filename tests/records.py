@@ -23,7 +23,7 @@ ENVIRONMENT: dict[str, Any] = {
     "versions": {"python": "3.11.7", "torch": "2.13.0", "numpy": "2.4.6"},
     "devices": {"cpu": "Imaginary 9000"},
     "allocator": "retain",
-    "worker_environment": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "worker_environment": {"MALLOC_TRIM_THRESHOLD_": "4294967296"},
     "commit": "0" * 40,
     "is_dirty": False,
 }
@@ -127,11 +127,11 @@ def task_cell(entry: str = "softmax", task: str = "recall", seed: int = 0, **cha
 
 def speed(
     samples: Sequence[float],
-    reference: Sequence[float] | None = None,
+    others: Sequence[float] | None = None,
     **changes: Any,
 ) -> Speed:
     """One sample a round, and the reference's beside them; the same ones unless given."""
-    beside = samples if reference is None else reference
+    beside = samples if others is None else others
     values: dict[str, Any] = {
         "latency_s": tuple(samples),
         "rounds": tuple(range(len(samples))),

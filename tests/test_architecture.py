@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A sweep ends as a report does, and shows its progress in the words of the tables.
 COMMANDS = (
     ("bench.__main__", "bench.models.__main__"),
-    ("bench.mechanisms", "bench.models.page", "bench.catalogue"),
+    ("bench.models.page", "bench.catalogue"),
     ("bench.sweep",),
     ("bench.report", "bench.regress", "bench.verify", "bench.calibrate"),
     ("bench.selftest",),

@@ -176,9 +176,7 @@ def test_the_parent_takes_no_processor_while_a_worker_is_timed(jobs):
     cells = [kernel_cell("softmax").to_dict()]
     second = Stopping(budget_s=1.0, min_sample_s=0.05, max_rounds=10_000)
     started, wall = time.process_time(), time.monotonic()
-    outcome = jobs.do(
-        "rounds", cells=cells, reference=None, stopping=vars(second), order_seed=0, plugins=()
-    )
+    outcome = jobs.do("rounds", cells=cells, stopping=vars(second), order_seed=0, plugins=())
     used_s, wall_s = time.process_time() - started, time.monotonic() - wall
     assert outcome.is_ok and outcome.values["stop_reason"] == "budget"
     assert used_s < 0.1 * wall_s

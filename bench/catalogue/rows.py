@@ -18,6 +18,11 @@ def rows_of(mechanism: str) -> tuple[str, ...]:
     return tuple(sorted(rows, key=lambda label: (label != mechanism, label)))
 
 
+def row_labels() -> tuple[str, ...]:
+    """Labels of all YAMLs of conf/attention."""
+    return tuple(label for label, _ in _all_rows())
+
+
 @cache
 def _all_rows() -> tuple[tuple[str, str], ...]:
     """Label and mechanism of every YAML."""

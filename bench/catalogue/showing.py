@@ -218,8 +218,6 @@ def commands(entry: CatalogueEntry, plugins: tuple[str, ...] = ()) -> Iterator[s
     yield _command("verify", only)
     yield _command("verify", "conformance=true", only)
     yield _command("verify", "flops=true", only)
-    if "implementation" in entry.defaults and not entry.is_layer:
-        yield _command("mechanisms", only)
 
 
 def _command(module: str, *words: str) -> str:

@@ -21,7 +21,7 @@ from bench.gate.rows import LATENCY, Row
 from bench.gate.stored import Circumstances, Side, Stored
 from bench.gate.verdict import Interval
 from bench.machine.environment import Environment
-from bench.plan import REFERENCE
+from bench.record import REFERENCE
 
 FORM_VERSION = "5.0.0"
 """Of pytest-benchmark, whose form is written."""

@@ -9,7 +9,7 @@ from bench.gate.exact import HIGHER_IS_WORSE
 from bench.gate.rows import ACCURACY, LATENCY
 from bench.gate.stored import Circumstances, Side, Stored, work_of
 from bench.gate.verdict import Interval
-from bench.record import Quality, Record, Speed, Status
+from bench.record import REFERENCE, Quality, Record, Speed, Status
 from bench.statistics import MIN_ROUNDS, median, paired_ratio
 
 OVER_SOFTMAX = "times as ratios to softmax"
@@ -61,10 +61,16 @@ def stored(record: Record) -> Stored:
 
 def time_over_softmax(speed: Speed) -> tuple[Interval | None, str | None]:
     """Seconds per second of softmax in the same rounds, with its 95 % interval; or why not."""
+    if speed.reference != REFERENCE:
+        return None, f"it was timed beside {speed.reference}, not beside softmax"
     if speed.latency_s == speed.reference_latency_s:
         return None, "it is the yardstick itself, and its ratio to itself cannot move"
     faster = paired_ratio(
-        speed.latency_s, speed.rounds, speed.reference_latency_s, speed.reference_rounds
+        speed.latency_s,
+        speed.rounds,
+        speed.reference_latency_s,
+        speed.reference_rounds,
+        speed.processes,
     )
     if faster is None:
         return None, "softmax was not timed beside it"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +15,8 @@ class Stopping:
         min_rounds: taken whatever they cost; fewer support no interval.
         max_rounds: never exceeded.
         min_sample_s: a sample repeats the call until it lasts this long.
+        num_processes: fresh processes that share the rounds, one after another; budget and numbers
+            of rounds are those of all together.
     """
 
     target_half_width: float = 0.02
@@ -22,6 +24,19 @@ class Stopping:
     min_rounds: int = 7
     max_rounds: int = 200
     min_sample_s: float = 0.001
+    num_processes: int = 1
+
+    @property
+    def of_one_process(self) -> Stopping:
+        """The share of each process."""
+        n = self.num_processes
+        return replace(
+            self,
+            budget_s=self.budget_s / n,
+            min_rounds=-(-self.min_rounds // n),
+            max_rounds=-(-self.max_rounds // n),
+            num_processes=1,
+        )
 
     def is_check_due(self, num_rounds: int) -> bool:
         """Whether to look at the intervals now: they cost time, and tell little new each round."""

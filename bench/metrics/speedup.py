@@ -1,11 +1,15 @@
-"""How many times faster than the reference, softmax attention, timed in the same rounds."""
+"""How many times faster than the reference, timed in the same rounds.
+
+The reference is softmax unless the sweep's `reference` names another entry; `table.csv` has its
+label in the column ``reference``.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
 from bench.metrics.registry import register_metric
-from bench.record import Record, Speed
+from bench.record import REFERENCE, Record, Speed
 from bench.statistics import Ratio, paired_ratio
 
 _ratio = lru_cache(maxsize=4096)(paired_ratio)  # three metrics ask for one bootstrap
@@ -16,33 +20,66 @@ def _speedup(record: Record) -> Ratio | None:
     if not isinstance(record.result, Speed):
         return None
     speed = record.result
-    return _ratio(speed.latency_s, speed.rounds, speed.reference_latency_s, speed.reference_rounds)
+    return _ratio(
+        speed.latency_s,
+        speed.rounds,
+        speed.reference_latency_s,
+        speed.reference_rounds,
+        speed.processes,
+    )
+
+
+def _over_softmax(record: Record) -> Ratio | None:
+    """As `_speedup`, and None where the reference is another than softmax."""
+    is_other = isinstance(record.result, Speed) and record.result.reference != REFERENCE
+    return None if is_other else _speedup(record)
+
+
+@register_metric("speedup_over", better="higher")
+def speedup_over(record: Record) -> float | None:
+    """Median over rounds of the reference's seconds / the entry's seconds within a round."""
+    ratio = _speedup(record)
+    return ratio.median if ratio else None
+
+
+@register_metric("speedup_over_low", better="higher")
+def speedup_over_low(record: Record) -> float | None:
+    """Lower end of its 95 % bootstrap interval; None with too few rounds."""
+    ratio = _speedup(record)
+    return ratio.low if ratio else None
+
+
+@register_metric("speedup_over_high", better="higher")
+def speedup_over_high(record: Record) -> float | None:
+    """Upper end of its 95 % bootstrap interval; None with too few rounds."""
+    ratio = _speedup(record)
+    return ratio.high if ratio else None
 
 
 @register_metric("speedup_over_softmax", better="higher")
 def speedup_over_softmax(record: Record) -> float | None:
-    """Median over rounds of softmax's seconds / the entry's seconds within a round."""
-    ratio = _speedup(record)
+    """`speedup_over` where the reference is softmax, as it is by default; else None."""
+    ratio = _over_softmax(record)
     return ratio.median if ratio else None
 
 
 @register_metric("speedup_over_softmax_low", better="higher")
 def speedup_over_softmax_low(record: Record) -> float | None:
-    """Lower end of the speed-up's 95 % bootstrap interval; None with too few rounds."""
-    ratio = _speedup(record)
+    """Lower end of its 95 % bootstrap interval; None with too few rounds."""
+    ratio = _over_softmax(record)
     return ratio.low if ratio else None
 
 
 @register_metric("speedup_over_softmax_high", better="higher")
 def speedup_over_softmax_high(record: Record) -> float | None:
-    """Upper end of the speed-up's 95 % bootstrap interval; None with too few rounds."""
-    ratio = _speedup(record)
+    """Upper end of its 95 % bootstrap interval; None with too few rounds."""
+    ratio = _over_softmax(record)
     return ratio.high if ratio else None
 
 
 @register_metric("num_rounds")
 def num_rounds(record: Record) -> int | None:
-    """Rounds in which both the entry and softmax were timed."""
+    """Rounds in which both the entry and its reference were timed."""
     if not isinstance(record.result, Speed):
         return None
     ratio = _speedup(record)

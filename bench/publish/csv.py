@@ -11,7 +11,7 @@ from typing import Any
 from bench.metrics import evaluate
 from bench.metrics.roofline import bound
 from bench.publish.machine import describe_machine
-from bench.record import Record
+from bench.record import Record, Speed
 from bench.store import latest
 
 # Fields of a cell in the order of columns; one that is added later follows them by itself.
@@ -58,6 +58,7 @@ def flat_rows(
         "status",
         "reason",
         *metrics,
+        "reference",
         "bound",
         *_LAST,
         "machine",
@@ -73,6 +74,7 @@ def flat_rows(
         | {
             "status": str(record.status),
             "reason": record.reason,
+            "reference": record.result.reference if isinstance(record.result, Speed) else None,
             "bound": bound(record),
             "machine": describe_machine(record),
             "started_at": record.started_at,

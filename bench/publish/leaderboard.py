@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 from bench.cell import ModelWorkload, TimedWorkload
@@ -16,7 +16,7 @@ from bench.record import Quality, Record, Speed, Status
 from bench.statistics import median
 from bench.store import latest
 
-RANKED_BY = "speedup_over_softmax"
+RANKED_BY = "speedup_over"
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
 
@@ -89,6 +89,13 @@ class Standing:
     values: dict[str, Value]
 
     @property
+    def reference(self) -> str:
+        """Label of what it is compared with; empty for a cell that was not timed beside it."""
+        result = self.record.result
+        is_compared = isinstance(result, Speed) and result.reference_latency_s
+        return result.reference if isinstance(result, Speed) and is_compared else ""
+
+    @property
     def is_noisy(self) -> bool:
         """Whether others kept the machine busy while it was timed."""
         return isinstance(self.record.result, Speed) and self.record.result.is_noisy
@@ -105,6 +112,11 @@ class Ranking:
     setting: Setting
     size: int
     standings: tuple[Standing, ...]
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Labels of what the entries are compared with, each once."""
+        return tuple(sorted({s.reference for s in self.standings} - {""}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +223,7 @@ def _setting_and_size(record: Record) -> tuple[Setting, int]:
         method_version=record.method_version,
         device=record.cell.device,
         num_threads=record.cell.num_threads,
-        workload=work.without_size(),
+        workload=replace(work.without_size(), compile="eager"),  # the compiler is named by the row
     )
     return setting, work.size
 
@@ -234,6 +246,8 @@ def _rank(
     records: Sequence[Record], names: Names, metrics: Sequence[str], controls: Sequence[str]
 ) -> tuple[Standing, ...]:
     rows = [(record, evaluate(record, metrics)) for record in records]
+    references = {r.result.reference_key for r in records if isinstance(r.result, Speed)}
+    is_ranked = len(references) == 1  # speed-ups over several things have no order
     intervals = [
         interval
         for record, values in rows
@@ -241,13 +255,13 @@ def _rank(
     ]
     standings = []
     for record, values in rows:
-        interval = _interval(values)
+        interval = _interval(values) if is_ranked else None
         rank = rank_range(interval, intervals) if interval else ""
         if record.cell.mechanism in controls:
             rank = "control"
         name = names[identity(record.cell)]
         standings.append(Standing(entry=name, rank=rank, record=record, values=values))
-    return tuple(sorted(standings, key=_standing_order))
+    return tuple(sorted(standings, key=_standing_order if is_ranked else _latency_order))
 
 
 def _interval(values: dict[str, Value]) -> Interval | None:
@@ -271,6 +285,13 @@ def _standing_order(standing: Standing) -> tuple[object, ...]:
     speedup = standing.values[RANKED_BY]
     is_hole = standing.record.status is not Status.OK
     return (is_hole, standing.rank == "control", speedup is None, -(speedup or 0), standing.entry)
+
+
+def _latency_order(standing: Standing) -> tuple[object, ...]:
+    """The fastest first, where speed-ups are over several things; holes last."""
+    result = standing.record.result
+    latency = median(result.latency_s) if isinstance(result, Speed) else None
+    return (latency is None, latency or 0.0, standing.entry)
 
 
 def _score_task(records: Sequence[Record], names: Names, controls: Sequence[str]) -> TaskScores:

@@ -18,12 +18,14 @@ from bench.publish.tables import (
 )
 
 _HOW_TO_READ = """\
-- **Speed-up** is softmax's time divided by the entry's, the median over rounds in which both were
-  timed, with its 95 % bootstrap interval; above 1 is faster than softmax. Without an interval there
-  were fewer than 6 such rounds.
+- **Speed-up** is the reference's time divided by the entry's, the median over rounds in which both
+  were timed, with its 95 % bootstrap interval; above 1 is faster. The reference is softmax unless
+  the heading or the cell names another, and is never compiled. Without an interval there were
+  fewer than 6 such rounds, or with rounds in several processes fewer than 6 processes.
 - **Rank** orders entries by speed-up at one shape. `2-4` says that the intervals of places 2 to 4
   overlap, so their order is not settled. Controls mix nothing, or everything alike: they show what
-  the other numbers are worth, and are not ranked.
+  the other numbers are worth, and are not ranked. Entries with different references are not ranked.
+- **Compiled** rows end in `inductor`; compile time is what their first call took beyond the second.
 - **Latency** is the median over all samples; compare entries by speed-up, in which what slows the
   machine cancels, and not by latency.
 - **Noisy** says that other programs kept the machine busy while the rounds ran, also when they were

@@ -12,14 +12,21 @@ Names = dict[str, str]
 
 
 def identity(cell: Cell) -> str:
-    """Entry, mechanism and hyperparameters as one string."""
-    return json.dumps([cell.entry, cell.mechanism, cell.hyperparameters], sort_keys=True)
+    """Entry, mechanism, hyperparameters and compiler as one string."""
+    own = [cell.entry, cell.mechanism, cell.hyperparameters, _compiler(cell)]
+    return json.dumps(own, sort_keys=True)
+
+
+def _compiler(cell: Cell) -> str:
+    """Its name; empty for a cell that runs as it is."""
+    return "" if cell.is_task or cell.timed.compile == "eager" else cell.timed.compile
 
 
 def row_names(cells: Iterable[Cell]) -> Names:
     """Name each row by its entry, followed by the settings in which it differs from a namesake.
 
-    A store may hold ``performer`` with 64 features and, from another sweep, with 256.
+    A store may hold ``performer`` with 64 features and, from another sweep, with 256. A compiled
+    row ends in its compiler.
     """
     variants: dict[str, dict[str, Cell]] = {}
     for cell in cells:
@@ -39,5 +46,6 @@ def row_names(cells: Iterable[Cell]) -> Names:
         ]
         for own, values in settings.items():
             apart = [f"{key}={values.get(key)}" for key in differing]
-            names[own] = " ".join([entry, *apart])
+            compiler = _compiler(cells_by_identity[own])
+            names[own] = " ".join([entry, *apart, *([compiler] if compiler else [])])
     return names

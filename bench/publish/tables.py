@@ -17,7 +17,15 @@ from bench.publish.format import (
     quantity,
     with_interval,
 )
-from bench.publish.leaderboard import Leaderboard, Ranking, Score, Setting, Standing, TaskScores
+from bench.publish.leaderboard import (
+    RANKED_BY,
+    Leaderboard,
+    Ranking,
+    Score,
+    Setting,
+    Standing,
+    TaskScores,
+)
 from bench.record import Record, Status
 
 
@@ -136,15 +144,24 @@ def _ranking_table(ranking: Ranking, columns: Sequence[str]) -> Table:
         for name in columns
         if name == columns[0] or any(standing.values[name] is not None for standing in standings)
     }
+    titles = {name: column.title for name, column in shown.items()}
+    references = ranking.references
+    if RANKED_BY in titles:
+        titles[RANKED_BY] = f"speed-up over {references[0]}" if len(references) == 1 else "speed-up"
     return Table(
         title=f"{ranking.setting.workload.size_axis} {ranking.size:,}",
-        header=("rank", "entry", *(column.title for column in shown.values())),
-        rows=tuple(_standing_cells(standing, shown) for standing in standings),
+        header=("rank", "entry", *titles.values()),
+        rows=tuple(
+            _standing_cells(standing, shown, names_reference=len(references) > 1)
+            for standing in standings
+        ),
         num_text=2,
     )
 
 
-def _standing_cells(standing: Standing, shown: Mapping[str, Column]) -> tuple[str, ...]:
+def _standing_cells(
+    standing: Standing, shown: Mapping[str, Column], *, names_reference: bool
+) -> tuple[str, ...]:
     values = standing.values
     cells = []
     for name, column in shown.items():
@@ -152,6 +169,8 @@ def _standing_cells(standing: Standing, shown: Mapping[str, Column]) -> tuple[st
         text = with_interval(column, values[name], values.get(low), values.get(high))
         if name == "roofline_fraction" and text:
             text += f" {bound(standing.record)}"
+        if name == RANKED_BY and text and names_reference:
+            text += f" over {standing.reference}"
         cells.append(text)
     if standing.record.status is not Status.OK:
         cells[0] = _status_words(standing.record.status)

@@ -130,8 +130,7 @@ class WorkerServer:
 
     def environment(self) -> dict[str, str]:
         """What workers are started with, apart from what the user's environment says."""
-        # Threads that spin while they wait would take the cores from the ones that work.
-        return ALLOCATORS[self.allocator] | {"OMP_WAIT_POLICY": "PASSIVE"}
+        return dict(ALLOCATORS[self.allocator])
 
     def start(self) -> None:
         """Start the server if it is not running."""

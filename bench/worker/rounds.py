@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bench.cell import Cell
 from bench.measure.clock import clock_for, now_s
 from bench.measure.stopping import Stopping
@@ -71,7 +73,7 @@ def rounds(request: Request, channel: Channel) -> Outcome:
         if channel.is_stop_asked():
             stop = "interrupted"
         else:
-            widths = half_widths(taken, request["reference"], stopping)
+            widths = half_widths(taken, request.get("references"), stopping)
             spent_s = now_s() - before.wall_s
             stop = stopping.verdict(
                 num_rounds=len(taken),
@@ -92,14 +94,24 @@ def rounds(request: Request, channel: Channel) -> Outcome:
 
 
 def half_widths(
-    taken: list[list[float]], reference: int | None, stopping: Stopping
+    taken: list[list[float]], references: Sequence[int | None] | None, stopping: Stopping
 ) -> list[float] | None:
-    """Of each member's ratio to the reference; None without one, or when it is not time to look."""
+    """Of each member's ratio to its reference; None without any, or when it is not time to look.
+
+    Args:
+        taken: samples, by round and member.
+        references: the member that each member is compared with, if any.
+        stopping: says when to look.
+    """
     from bench.statistics import paired_ratio
 
-    if reference is None or not stopping.is_check_due(len(taken)):
+    if not references or not stopping.is_check_due(len(taken)):
         return None
     numbers = range(len(taken))
     columns = list(zip(*taken, strict=True))
-    ratios = [paired_ratio(c, numbers, columns[reference], numbers) for c in columns]
-    return [ratio.half_width for ratio in ratios if ratio is not None]
+    ratios = [
+        paired_ratio(samples, numbers, columns[reference], numbers)
+        for samples, reference in zip(columns, references, strict=True)
+        if reference is not None
+    ]
+    return [ratio.half_width for ratio in ratios if ratio is not None] or None

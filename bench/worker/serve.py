@@ -44,11 +44,11 @@ def serve(control: socket.socket) -> None:
             pid = int(message.split()[1])
             _, status = os.waitpid(pid, 0)
             children.discard(pid)
-            _discard_compiled(pid)
             control.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     for pid in children:
         os.kill(pid, signal.SIGKILL)
-        _discard_compiled(pid)
+        os.waitpid(pid, 0)
+    _discard_compiled()
 
 
 def _become_child(fds: list[int]) -> None:
@@ -67,9 +67,9 @@ def _become_child(fds: list[int]) -> None:
     os._exit(0)
 
 
-def _discard_compiled(pid: int) -> None:
-    """Remove what a worker's compiler left. Here, since a worker may have been killed."""
+def _discard_compiled() -> None:
+    """Remove what the workers' compilers left: the rounds of a block take it from its trials."""
     from bench.subject import COMPILED_PREFIX
 
-    for folder in Path(tempfile.gettempdir()).glob(f"{COMPILED_PREFIX}{pid}-*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    folder = Path(tempfile.gettempdir(), f"{COMPILED_PREFIX}{os.getpid()}")
+    shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell, ModelWorkload
@@ -21,6 +22,7 @@ def trial(request: Request, channel: Channel) -> Outcome:
     from bench.measure import flops, memory
     from bench.models.oracle import check
     from bench.models.subject import subject_of
+    from bench.subject import compiled_folder
 
     cell = Cell.from_dict(request["cell"])
     library = library_at(request.get("root"))
@@ -30,6 +32,7 @@ def trial(request: Request, channel: Channel) -> Outcome:
     torch.set_num_threads(cell.num_threads)
 
     channel.send(step="build")
+    shutil.rmtree(compiled_folder(cell), ignore_errors=True)  # the time to compile is measured
     subject = subject_of(cell, library)
     channel.send(step="first call")
     first_call_s = clock.time_calls(subject.call, 1)

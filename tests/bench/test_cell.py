@@ -65,9 +65,11 @@ def test_every_field_that_is_measured_changes_the_key():
     assert len(keys) == len(others) + 1
 
 
-def test_cells_that_differ_in_the_mechanism_only_share_a_block():
+def test_mechanisms_compilers_and_numbers_of_threads_of_one_shape_share_a_block():
     other = replace(KERNEL, entry="linear", mechanism="linear", hyperparameters={"eps": 1e-6})
-    assert other.block == KERNEL.block
+    compiled = replace(KERNEL, workload=replace(KERNEL.kernel, compile="inductor"))
+    assert other.block == compiled.block == replace(KERNEL, num_threads=2).block == KERNEL.block
+    assert compiled.key != KERNEL.key and compiled.eager == KERNEL and TASK.eager == TASK
     longer = replace(KERNEL, workload=replace(KERNEL.kernel, seq_len=129))
     assert longer.block != KERNEL.block
 

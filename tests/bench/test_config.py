@@ -112,6 +112,9 @@ def test_an_absent_task_group_plans_no_tasks():
         ({"measure": BASE["measure"] | {"budget_s": float("nan")}}, ["measure.budget_s", "nan"]),
         ({"measure": BASE["measure"] | {"budget": 1}}, ["measure.budget", "budget_s"]),
         ({"measure": BASE["measure"] | {"max_rounds": 3}}, ["max_rounds=3", "min_rounds=7"]),
+        ({"measure": BASE["measure"] | {"num_processes": 0}}, ["measure.num_processes", "1"]),
+        ({"reference": ["nala"]}, ["reference is ['nala']", "mapping"]),
+        ({"reference": {"nala": 3}}, ["reference", "mapping"]),
         ({"run": BASE["run"] | {"allocator": "jemalloc"}}, ["run.allocator"]),
         ({"run": BASE["run"] | {"timeout_s": 0}}, ["run.timeout_s"]),
         ({"max_seq_len": {"softmax": 0}}, ["max_seq_len.softmax", "0"]),
@@ -129,3 +132,10 @@ def test_bad_input_is_refused_with_the_key_and_what_is_allowed(changes, words):
 def test_reading_a_configuration_needs_no_torch():
     code = "import sys, bench.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_row_is_compared_with_softmax_unless_a_reference_is_named():
+    assert read().reference.label_for("linear") == "softmax"
+    assert read(reference="nala").reference.label_for("linear") == "nala"
+    mapped = read(reference={"linear": "nala"}).reference
+    assert (mapped.label_for("linear"), mapped.label_for("flatten")) == ("nala", "softmax")

@@ -5,7 +5,7 @@ import pytest
 from attentions import Capabilities
 from bench.app.errors import ConfigError
 from bench.config import read_sweep_config
-from bench.plan import plan, resolve_devices, why_unsupported
+from bench.plan import plan, reference_cell, resolve_devices, why_unsupported
 from tests.bench.test_cell import KERNEL, TASK
 from tests.bench.test_config import BASE
 
@@ -141,3 +141,40 @@ def test_devices_packages_and_tasks_are_looked_at_too():
     forward_only = replace(CAN, backward_devices=())
     assert "no backward pass" in why_unsupported(forward_only, TASK)
     assert why_unsupported(forward_only, KERNEL) is None
+
+
+def test_a_reference_that_is_no_entry_becomes_one_and_softmax_does_not():
+    config = {"attention": {"linear": {"mechanism": "linear"}}, "task": {}, "seq_len": 64}
+    assert [p.cell.entry for p in planned(**config)] == ["linear"]
+    assert [p.cell.entry for p in planned(**config, reference="nala")] == ["linear", "nala"]
+    mapping = {"linear": "uniform", "nala": "none"}
+    assert [p.cell.entry for p in planned(**config, reference=mapping)] == ["linear", "uniform"]
+
+
+def test_a_reference_is_the_entry_as_it_was_set_and_never_compiled():
+    attention = {
+        "nala": {"mechanism": "nala"},
+        "small": {"mechanism": "performer", "num_features": 8},
+    }
+    changes = {"attention": attention, "reference": {"nala": "small"}, "compile": "inductor"}
+    config = read_sweep_config(BASE | changes)
+    cell = replace(KERNEL, entry="nala", workload=replace(KERNEL.kernel, compile="inductor"))
+    reference = reference_cell(cell, config)
+    assert (reference.entry, reference.mechanism) == ("small", "performer")
+    assert reference.hyperparameters["num_features"] == 8
+    assert reference.kernel.compile == "eager" and reference.block == cell.block
+    assert reference_cell(cell).mechanism == "softmax"
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("nalla", ["'nalla'", "Did you mean nala"]),
+        ({"linear": "nalla"}, ["'nalla'", "Did you mean nala"]),
+        ({"linnear": "nala"}, ["row 'linnear'", "Did you mean linear"]),
+    ],
+)
+def test_a_reference_that_nothing_goes_by_is_refused_with_the_nearest_names(reference, words):
+    with pytest.raises(ConfigError) as error:
+        planned(reference=reference)
+    assert all(word in str(error.value) for word in words)

@@ -98,10 +98,17 @@ def test_a_wrong_gradient_fails_where_there_is_a_backward_pass(server):
     assert run(server, ["wrong_gradient"])["wrong_gradient"].status is Status.OK
 
 
-def test_what_a_compiler_left_goes_with_its_worker_also_when_that_is_killed(server):
-    before = set(Path(tempfile.gettempdir()).glob(f"{COMPILED_PREFIX}*"))
-    assert run(server, ["litter"])["litter"].status is Status.OUT_OF_MEMORY
-    assert set(Path(tempfile.gettempdir()).glob(f"{COMPILED_PREFIX}*")) == before
+def compiled_kernels(server):
+    """What compilers left for the workers of a server."""
+    folder = Path(tempfile.gettempdir(), f"{COMPILED_PREFIX}{server._process.pid}")
+    return sorted(folder.rglob("*.so"))
+
+
+def test_what_compilers_left_goes_with_the_server_of_the_workers_that_were_killed():
+    with WorkerServer() as own:
+        assert run(own, ["litter"])["litter"].status is Status.OUT_OF_MEMORY
+        (kernel,) = compiled_kernels(own)
+    assert not kernel.parent.exists()
 
 
 def test_who_ends_the_shared_worker_is_found_and_the_others_are_timed(server):
@@ -243,3 +250,60 @@ def test_an_interrupt_keeps_training_that_has_ended_meanwhile(server, monkeypatc
         server, monkeypatch, ["linear"], seq_len=[], task=task, interrupt=interrupt
     )
     assert record.reason == "ended"
+
+
+def test_a_row_is_timed_beside_the_reference_that_is_named_for_it(server):
+    reference = {"linear": "uniform", "good": "linear"}
+    records = run(server, ["good", "linear", "softmax"], reference=reference)
+    found = {name: record.result.reference for name, record in records.items()}
+    assert found == {
+        "good": "linear",
+        "linear": "uniform",
+        "uniform": "softmax",
+        "softmax": "softmax",
+    }
+    results = {name: record.result for name, record in records.items()}
+    assert results["good"].reference_latency_s == results["linear"].latency_s
+    assert results["linear"].reference_latency_s == results["uniform"].latency_s
+    assert results["linear"].reference_key == records["uniform"].cell.key
+
+
+def test_a_wrong_reference_is_no_yardstick(server):
+    records = run(server, ["good", "fixed_noise"], reference={"good": "fixed_noise"})
+    assert records["fixed_noise"].status is Status.INCORRECT
+    assert records["good"].status is Status.OK
+    assert records["good"].result.reference_latency_s == ()
+
+
+def test_rounds_of_several_processes_are_numbered_through_and_kept_apart(server):
+    measure = QUICK | {"num_processes": 3, "min_rounds": 6, "max_rounds": 6}
+    result = run(server, ["good"], measure=measure)["good"].result
+    assert result.rounds == (0, 1, 2, 3, 4, 5) and result.processes == (0, 0, 1, 1, 2, 2)
+    assert len(result.reference_latency_s) == 6
+
+
+def test_eager_and_compiled_are_timed_in_the_same_rounds_with_the_kernels_of_the_trial(
+    server, monkeypatch
+):
+    kernels = []
+    do_rounds = Runner._do_rounds
+
+    def look(self, *words):
+        kernels.append(compiled_kernels(server))
+        done = do_rounds(self, *words)
+        kernels.append(compiled_kernels(server))
+        return done
+
+    monkeypatch.setattr(Runner, "_do_rounds", look)
+    config = read_sweep_config(
+        BASE
+        | {"attention": {"linear": {"mechanism": "linear"}}, "task": {}, "seq_len": 64}
+        | {"compile": ["eager", "inductor"], "measure": QUICK}
+    )
+    here = environment.current(("cpu",), "retain", server.environment())
+    with Interrupt() as asked:
+        runner = Runner(config, here, Jobs(server, 300, asked), Silent(), "test")
+        eager, compiled = (record.result for record in runner.run(plan(config)))
+    assert eager.reference_latency_s == compiled.reference_latency_s
+    assert eager.compile_s is None and compiled.compile_s > 0
+    assert kernels[0] and kernels[0] == kernels[1], "the rounds have compiled anew"

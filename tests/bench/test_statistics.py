@@ -190,3 +190,20 @@ def test_more_rounds_narrow_the_interval() -> None:
     assert many_rounds.high is not None
     assert many_rounds.low is not None
     assert many_rounds.high - many_rounds.low < (few_rounds.high - few_rounds.low) / 2
+
+
+def test_of_several_processes_the_median_over_theirs_counts_however_many_rounds_each_has() -> None:
+    ratios = {0: [1.0] * 9, 1: [2.0], 2: [3.0]}
+    processes = [p for p, values in ratios.items() for _ in values]
+    reference = [value for values in ratios.values() for value in values]
+    numbers = range(len(reference))
+    found = paired_ratio([1.0] * len(reference), numbers, reference, numbers, processes)
+    assert found == Ratio(median=2.0, low=None, high=None, num_rounds=11)
+
+
+def test_the_interval_of_six_processes_is_their_whole_range_however_steady_each_is() -> None:
+    reference = [float(process) for process in range(1, 7) for _ in range(30)]
+    processes = [process for process in range(6) for _ in range(30)]
+    numbers = range(len(reference))
+    found = paired_ratio([1.0] * len(reference), numbers, reference, numbers, processes)
+    assert found == Ratio(median=3.5, low=1.0, high=6.0, num_rounds=180)

@@ -106,8 +106,6 @@ def test_commands_fit_what_the_mechanism_is() -> None:
     layer, causal = next(commands(entries["nala_layer"])), next(commands(entries["gla"]))
     assert "scope=layer" in layer and "causal=true" not in layer
     assert "causal=true" in causal and "scope=layer" not in causal
-    assert any("bench.mechanisms" in line for line in commands(entries["nala"]))
-    assert not any("bench.mechanisms" in line for line in commands(entries["gla"]))
 
 
 def test_rows_are_the_yamls_that_name_a_mechanism_its_own_first() -> None:

@@ -16,7 +16,7 @@ from bench.gate.baselines import (
 from bench.gate.recorded import side_of_records
 from bench.gate.stored import compare_stored
 from bench.gate.verdict import Verdict
-from bench.record import Status
+from bench.record import METHOD_VERSION, Status
 from tests.records import block_records, failed_record, kernel_cell, task_records
 
 RECORDS = [*block_records(["softmax", "linear"]), *task_records(["linear"], seeds=[0])]
@@ -30,7 +30,7 @@ def baseline():
 
 def test_a_baseline_says_what_was_measured_and_with_what(baseline):
     assert baseline.commit == "0" * 40 and baseline.date == "2031-05-06T07:08:09Z"
-    assert baseline.method_version == 1 and baseline.versions["torch"] == "2.13.0"
+    assert baseline.method_version == METHOD_VERSION and baseline.versions["torch"] == "2.13.0"
     assert baseline.machine.slug == "imaginary-9000-2-cores-cpu-retain"
     assert [cell.entry for cell, _ in baseline.cells] == ["softmax", "linear", "linear"]
 

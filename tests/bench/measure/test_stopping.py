@@ -37,3 +37,9 @@ def test_the_record_says_precise_when_the_last_round_made_it_so():
 def test_intervals_are_looked_at_now_and_then():
     due = [n for n in range(20) if RULE.is_check_due(n)]
     assert due == [7, 11, 15, 19]
+
+
+def test_several_processes_share_the_rounds_and_the_budget() -> None:
+    share = Stopping(min_rounds=7, max_rounds=200, budget_s=3.0, num_processes=6).of_one_process
+    assert (share.min_rounds, share.max_rounds, share.budget_s) == (2, 34, 0.5)
+    assert Stopping().of_one_process == Stopping()

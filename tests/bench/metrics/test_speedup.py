@@ -32,3 +32,11 @@ def test_without_a_reference_there_is_no_speed_up() -> None:
 def test_with_five_rounds_there_is_a_speed_up_without_an_interval() -> None:
     record = made.ok_record(made.kernel_cell("nala"), made.speed([1.0] * 5, [3.0] * 5))
     assert list(evaluate(record, NAMES).values()) == [3.0, None, None, 5]
+
+
+def test_over_another_reference_there_is_no_speed_up_over_softmax() -> None:
+    timed = made.speed([1.0] * 9, [3.0] * 9, reference="linear")
+    record = made.ok_record(made.kernel_cell("nala"), timed)
+    names = ["speedup_over", "speedup_over_low", "speedup_over_high"]
+    assert list(evaluate(record, names).values()) == [3.0, 3.0, 3.0]
+    assert list(evaluate(record, NAMES).values()) == [None, None, None, 9]

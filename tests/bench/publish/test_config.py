@@ -78,5 +78,5 @@ def test_the_shipped_configuration_publishes_every_metric() -> None:
     assert isinstance(shipped, dict)
     read = read_publish_config({"out": "results", **shipped})  # type: ignore[dict-item]
     assert set(metric_names()) - set(read.metrics) - set(read.columns) == set()
-    assert read.columns[0] == "speedup_over_softmax"
+    assert read.columns[0] == "speedup_over"
     assert read.wandb == WandbConfig(mode=None, project="attnbench")

@@ -28,6 +28,8 @@ def test_there_is_one_row_a_record_with_all_that_it_says() -> None:
         assert row["reason"] == (record.reason or "")
         assert row["key"] == record.cell.key
         assert row["started_at"] == record.started_at
+        is_timed = record.result is not None and not record.cell.is_task
+        assert row["reference"] == ("softmax" if is_timed else "")
         for name in METRICS:
             value = find_metric(name).of(record)
             assert row[name] == ("" if value is None else repr(value))

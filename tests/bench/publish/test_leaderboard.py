@@ -96,7 +96,6 @@ def test_a_cell_without_a_number_is_last_in_its_table_and_among_the_holes() -> N
         {"causal": True},
         {"scope": "layer"},
         {"cache": "cold"},
-        {"compile": "inductor"},
         {"device": "cuda:0"},
         {"num_threads": 2},
     ],
@@ -188,3 +187,19 @@ def test_one_task_with_two_settings_is_two_tables() -> None:
 def test_an_empty_store_is_an_empty_board() -> None:
     empty = board([])
     assert (empty.rankings, empty.tasks, empty.holes, empty.num_cells) == ((), (), (), 0)
+
+
+def test_compiled_and_eager_rows_of_one_shape_share_a_table_and_have_names_of_their_own() -> None:
+    ranking = only_ranking([fixed("nala", 2.0), fixed("nala", 3.0, compile="inductor")])
+    assert [s.entry for s in ranking.standings] == ["nala inductor", "nala"]
+
+
+def test_speed_ups_over_several_things_have_no_order() -> None:
+    other = made.speed([0.1] * 9, [1.0] * 9, reference="linear", reference_key="other")
+    records = [fixed("nala", 2.0), made.ok_record(made.kernel_cell("flatten"), other)]
+    ranking = only_ranking(records)
+    assert [(s.rank, s.entry, s.reference) for s in ranking.standings] == [
+        ("", "flatten", "linear"),
+        ("", "nala", "softmax"),
+    ]
+    assert ranking.references == ("linear", "softmax")

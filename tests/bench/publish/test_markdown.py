@@ -10,7 +10,7 @@ from bench.publish.tables import Table
 from bench.record import Record
 from tests import records as made
 
-COLUMNS = ("speedup_over_softmax", "latency_s")
+COLUMNS = ("speedup_over", "latency_s")
 
 
 def page(records: list[Record], pictures: tuple[tuple[str, str], ...] = ()) -> str:

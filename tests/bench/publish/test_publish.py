@@ -11,14 +11,14 @@ from bench.publish import PublishConfig, WandbConfig, publish
 from bench.record import Record
 from tests import records as made
 
-METRICS = ("latency_s", "speedup_over_softmax")
+METRICS = ("latency_s", "speedup_over")
 
 
 def config(out: Path, *, charts: bool = True, mode: str = "disabled") -> PublishConfig:
     return PublishConfig(
         out=out,
         metrics=METRICS,
-        columns=("speedup_over_softmax",),
+        columns=("speedup_over",),
         controls=("uniform", "none"),
         charts=charts,
         wandb=WandbConfig(mode=mode),

@@ -13,7 +13,7 @@ from bench.publish.tables import (
 from bench.record import Record, Status
 from tests import records as made
 
-COLUMNS = ("speedup_over_softmax", "latency_s", "saved_for_backward_bytes")
+COLUMNS = ("speedup_over", "latency_s", "saved_for_backward_bytes")
 
 
 def board(records: list[Record]) -> Leaderboard:
@@ -147,8 +147,24 @@ def test_a_fraction_of_the_roofline_says_which_side_of_it() -> None:
     calibrated = made.ENVIRONMENT | {"calibration": {"ceilings": [ceiling]}}
     timed = made.speed([4.0], flops=100)
     record = made.ok_record(made.kernel_cell(), timed, environment=calibrated)
-    columns = ("speedup_over_softmax", "roofline_fraction")
+    columns = ("speedup_over", "roofline_fraction")
     found = build_leaderboard([record], metrics=columns)
     (section,) = speed_sections(found, columns)
     assert section.tables[0].header[-1] == "roofline fraction (%)"
     assert section.tables[0].rows[0][-1] == "25.0 memory"
+
+
+def test_a_speed_up_says_over_what_in_its_header_or_in_each_cell() -> None:
+    def shown(*references: str) -> tuple[str, list[str]]:
+        records = [
+            made.ok_record(
+                made.kernel_cell(f"entry {i}"),
+                made.speed([1.0] * 5, [2.0] * 5, reference=label, reference_key=label),
+            )
+            for i, label in enumerate(references)
+        ]
+        (section,) = speed_sections(board(records), COLUMNS)
+        return section.tables[0].header[2], [row[2] for row in section.tables[0].rows]
+
+    assert shown("linear", "linear") == ("speed-up over linear", ["2.00x", "2.00x"])
+    assert shown("linear", "nala") == ("speed-up", ["2.00x over linear", "2.00x over nala"])

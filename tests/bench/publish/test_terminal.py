@@ -15,7 +15,7 @@ CONFIG = PublishConfig(
     out=Path("unused"),
     metrics=("latency_s",),
     columns=(
-        "speedup_over_softmax",
+        "speedup_over",
         "latency_s",
         "peak_memory_bytes",
         "throughput_tokens_per_s",

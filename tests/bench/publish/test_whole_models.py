@@ -18,8 +18,8 @@ from bench.publish.wandb import curves
 from bench.record import Record, Status
 from tests import records as made
 
-COLUMNS = ("speedup_over_softmax", "latency_s", "throughput_tokens_per_s")
-MODEL_COLUMNS = ("speedup_over_softmax", "throughput_images_per_s", "num_parameters", "flops")
+COLUMNS = ("speedup_over", "latency_s", "throughput_tokens_per_s")
+MODEL_COLUMNS = ("speedup_over", "throughput_images_per_s", "num_parameters", "flops")
 METRICS = tuple(dict.fromkeys([*COLUMNS, *MODEL_COLUMNS, "peak_memory_bytes"]))
 
 

@@ -82,7 +82,6 @@ def run(*numbers: int) -> list[list[float]]:
     request = {
         "cells": [cell(number).to_dict() for number in numbers],
         "stopping": asdict(stopping),
-        "reference": None,
         "order_seed": 5,
     }
     module.rounds(request, channel)
