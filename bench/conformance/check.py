@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from bench.conformance.forms import Form
+from bench.conformance.forms import Form
+from bench.conformance.forms import Untestable as Untestable
 
-Applies = Callable[["Form"], bool]
+Applies = Callable[[Form], bool]
 
 
 class Broken(AssertionError):
     """A claim does not hold; the message says how it shows."""
-
-
-class Untestable(Exception):
-    """A claim cannot be tested here; the message says what is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
