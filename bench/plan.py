@@ -13,7 +13,7 @@ import torch
 
 import attentions
 from attentions import Capabilities
-from attentions.extras import not_installed
+from attentions.adapters.extras import not_installed
 from bench.app.errors import ConfigError, did_you_mean
 from bench.catalogue.rows import row_labels
 from bench.cell import ORIGINAL, Cell, KernelWorkload, ModelWorkload, TaskWorkload

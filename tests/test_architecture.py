@@ -107,7 +107,7 @@ LIBRARY = (
     ("attentions.interface", "attentions.maths"),
 )
 INTERFACE = (
-    *("base", "capabilities", "catalogue", "checks", "description", "extras", "geometry"),
+    *("base", "capabilities", "catalogue", "checks", "geometry"),
     *("inputs", "layer", "plugins", "precision", "registry"),
 )
 # Mechanisms know nothing of the machine and of what surrounds them: no processor, no environment,

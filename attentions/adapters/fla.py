@@ -14,7 +14,6 @@ from torch import Tensor
 from ..base import Attention, Geometry
 from ..capabilities import Capabilities
 from ..checks import equal_lengths
-from ..extras import load
 from ..maths.delta_rule import unit_length
 from ..mechanisms.deltanet import DeltaNet
 from ..mechanisms.gated_deltanet import GatedDeltaNet
@@ -23,6 +22,7 @@ from ..mechanisms.retnet import RetNet
 from ..mechanisms.simple_gla import SimpleGla
 from ..precision import widen
 from ..registry import register_attention
+from .extras import load
 
 # `chunk_delta_rule` refuses float32, and none of them runs on a processor.
 _CAN = Capabilities(

@@ -7,8 +7,8 @@ from torch import Tensor
 from ..base import Geometry
 from ..capabilities import Capabilities
 from ..checks import one_of
-from ..extras import load
 from ..registry import register_attention
+from .extras import load
 from .fused_softmax import FusedSoftmax
 
 

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from ..base import Geometry
 from ..capabilities import Capabilities
-from ..extras import load
 from ..mechanisms.linformer import LinformerLayer
 from ..registry import register_attention
+from .extras import load
 
 
 @register_attention(

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import one_of, whole
-from ..extras import load
 from ..maths.heads import merge_heads, split_heads
 from ..mechanisms.nystromformer import Nystromformer
 from ..registry import register_attention
+from .extras import load
 
 
 @register_attention(

@@ -10,9 +10,9 @@ from torch import Tensor
 from ..base import Geometry
 from ..capabilities import Capabilities
 from ..checks import one_of
-from ..extras import load
 from ..mechanisms.performer import Performer
 from ..registry import register_attention
+from .extras import load
 
 
 @register_attention(

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ..base import Geometry
 from ..capabilities import Capabilities
-from ..extras import load
 from ..registry import register_attention
+from .extras import load
 from .fused_softmax import FusedSoftmax
 
 

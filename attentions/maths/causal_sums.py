@@ -7,11 +7,11 @@ of ones.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..base import CallShape
+from ..geometry import CallShape
+from .chunks import in_chunks, padded_len, sum_of_earlier
 from .kernel_attention import CHUNK
 
 
@@ -32,21 +32,14 @@ def causal_sums(
     length = phi_q.shape[-2]
     size = min(CHUNK, length)
     # (B, H, chunks, size, ...): a token of zeros adds nothing.
-    queries, keys, values = (_in_chunks(x, size) for x in (phi_q, phi_k, v))
+    queries, keys, values = (in_chunks(x, size) for x in (phi_q, phi_k, v))
     contexts = keys.transpose(-2, -1) @ values
-    # Each chunk needs the sum of those before it. Taking a chunk off an inclusive sum would leave
-    # its rounding behind, and the past would depend on the future's bits.
-    before = functional.pad(contexts[:, :, :-1], (0, 0, 0, 0, 1, 0)).cumsum(dim=2)
+    before = sum_of_earlier(contexts)
     if context is not None:
         before = before + context[:, :, None]
     scores = (queries @ keys.transpose(-2, -1)).tril()  # (B, H, chunks, size, size)
     sums = (scores @ values + queries @ before).flatten(2, 3)[:, :, :length]
     return sums, before[:, :, -1] + contexts[:, :, -1]
-
-
-def _in_chunks(x: Tensor, size: int) -> Tensor:
-    missing = -x.shape[-2] % size
-    return torch.unflatten(functional.pad(x, (0, 0, 0, missing)), -2, (-1, size))
 
 
 def with_ones(v: Tensor) -> Tensor:
@@ -57,6 +50,5 @@ def with_ones(v: Tensor) -> Tensor:
 def causal_sums_flops(shape: CallShape, num_features: int, value_dim: int) -> int:
     """What `causal_sums` executes: whole chunks, with the hidden pairs within them."""
     size = min(CHUNK, shape.query_len)
-    padded = -(-shape.query_len // size) * size
-    tokens = shape.batch_size * shape.num_heads * padded
+    tokens = shape.batch_size * shape.num_heads * padded_len(shape.query_len, size)
     return 2 * tokens * (size * (num_features + value_dim) + 2 * num_features * value_dim)

@@ -13,16 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..base import CallShape
-from .decay import decayed_flops, in_chunks, padded_len, states_before
-
-CHUNK = 64
-"""Tokens of a chunk; a power of two."""
-
-
-def chunk_size(length: int) -> int:
-    """CHUNK, or the least power of two that holds fewer tokens."""
-    return int(min(CHUNK, 1 << (length - 1).bit_length()))
+from ..geometry import CallShape
+from .chunks import in_chunks, padded_len, power_of_two_chunk
+from .decay import decayed_flops, states_before
 
 
 def channel_decayed_attention(
@@ -45,7 +38,7 @@ def channel_decayed_attention(
         decay = log_decay.to(q.dtype).exp().transpose(-2, -1)
         state = state * decay + k.transpose(-2, -1) @ v
         return q @ state, state
-    size = chunk_size(length)
+    size = power_of_two_chunk(length)
     # (B, H, n, C, ...)
     q, k, v, steps = (in_chunks(x, size, -2) for x in (q, k, v, log_decay.to(q.dtype)))
     weights, q, k, total = _within_chunks(q, k, steps)
@@ -97,7 +90,7 @@ def channel_chunked_flops(shape: CallShape) -> int:
     """What `channel_decayed_attention` executes: whole chunks, with the pairs within them."""
     if shape.query_len == 1:
         return decayed_flops(shape)
-    size = chunk_size(shape.query_len)
+    size = power_of_two_chunk(shape.query_len)
     tokens = shape.batch_size * shape.num_heads * padded_len(shape.query_len, size)
     # A merge of two blocks of s tokens writes out s x s pairs: (C - 1) / 2 per token in all.
     scores = tokens * (size - 1) * shape.head_dim

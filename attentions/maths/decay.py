@@ -12,23 +12,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ..base import CallShape
-
-CHUNK = 64
-"""Tokens of a chunk: its pairs then take as much memory as the state before it, for D = 64."""
-
-
-def in_chunks(x: Tensor, size: int, dim: int) -> Tensor:
-    """Split the axis ``dim``, counted from the end, in chunks; zeros fill the last one.
-
-    A key and a value of zeros write nothing, and a log decay of zero forgets nothing.
-    """
-    missing = -x.shape[dim] % size
-    if missing:
-        x = functional.pad(x, (0, 0) * (-1 - dim) + (0, missing))
-    return torch.unflatten(x, dim, (-1, size))
+from ..geometry import CallShape
+from .chunks import CHUNK, in_chunks, padded_len
 
 
 def chunk_decays(
@@ -132,8 +118,3 @@ def chunked_flops(shape: CallShape) -> int:
     tokens = shape.batch_size * shape.num_heads * padded_len(shape.query_len, size)
     within = 2 * tokens * size * (shape.head_dim + shape.value_dim)
     return within + 4 * tokens * shape.head_dim * shape.value_dim
-
-
-def padded_len(length: int, size: int) -> int:
-    """The length of whole chunks that hold ``length`` tokens."""
-    return -(-length // size) * size

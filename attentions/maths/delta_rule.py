@@ -16,15 +16,14 @@ arXiv:2412.06464), and chunk after chunk is left U = T beta V - (T beta D K) S_0
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from ..base import CallShape
-from .decay import chunk_decays, in_chunks, padded_len
-from .unit_triangular import unit_triangular_inverse, unit_triangular_inverse_flops
-
-CHUNK = 64
-"""Tokens of a chunk; a power of two. Its system costs their square per token, the rest less."""
+from ..geometry import CallShape
+from .chunks import in_chunks, padded_len, power_of_two_chunk
+from .decay import chunk_decays
 
 LENGTH_EPS = 1e-6
 """Added to a squared length, as in the authors' code: shorter vectors than 1e-3 stay shorter than
@@ -34,11 +33,6 @@ LENGTH_EPS = 1e-6
 def unit_length(x: Tensor) -> Tensor:
     """Divide by the length over the last axis, x / ||x||."""
     return x * (x.square().sum(dim=-1, keepdim=True) + LENGTH_EPS).rsqrt()
-
-
-def chunk_size(length: int) -> int:
-    """CHUNK, or the least power of two that holds fewer tokens."""
-    return int(min(CHUNK, 1 << (length - 1).bit_length()))
 
 
 def delta_rule(
@@ -60,7 +54,7 @@ def delta_rule(
     length = q.shape[2]
     if length == 1:
         return _one_token(q, k, v, beta, log_decay, state)
-    size = chunk_size(length)
+    size = power_of_two_chunk(length)
     q, k, v = (in_chunks(x, size, -2) for x in (q, k, v))  # (B, H, n, C, ...)
     beta = in_chunks(beta.to(q.dtype).expand(-1, -1, length), size, -1).unsqueeze(-1)
     from_start, to_end, between = chunk_decays(log_decay, length, size, q.dtype)
@@ -100,6 +94,51 @@ def _solve(
     return written, erased
 
 
+def unit_triangular_inverse(below: Tensor) -> Tensor:
+    """(I + A)^(-1) for a strictly lower triangular A, (..., C, C), with C a power of two.
+
+    Blocks on the diagonal are inverted and merged with their neighbours, level by level: the
+    inverse of [[P, 0], [R, Q]] is [[P^-1, 0], [-Q^-1 R P^-1, Q^-1]]. A solver would go through the
+    batch one by one. Its errors are of the size of a solver's where no block's inverse is large, as
+    in the delta rule: for keys of unit length and beta up to 2 no entry of theirs exceeds beta.
+    """
+    inverse: Tensor = _UnitTriangularInverse.apply(below)  # type: ignore[no-untyped-call]
+    return inverse
+
+
+class _UnitTriangularInverse(torch.autograd.Function):
+    """The gradient needs the inverse only, and none of the steps towards it."""
+
+    @staticmethod
+    def forward(ctx: Any, below: Tensor) -> Tensor:
+        size = below.shape[-1]
+        inverse = below.new_ones(*below.shape[:-1], 1, 1)  # (..., blocks, tokens, tokens)
+        for tokens in (1 << level for level in range(size.bit_length() - 1)):
+            first, second = torch.unflatten(inverse, -3, (-1, 2)).unbind(-3)
+            joint = -_joints(below, tokens)
+            if tokens > 1:
+                joint = second @ joint @ first
+            upper = torch.cat((first, torch.zeros_like(first)), dim=-1)
+            inverse = torch.cat((upper, torch.cat((joint, second), dim=-1)), dim=-2)
+        inverse = inverse.squeeze(-3)
+        ctx.save_for_backward(inverse)
+        return inverse
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (inverse,) = ctx.saved_tensors
+        transposed = inverse.transpose(-2, -1)
+        below: Tensor = -(transposed @ gradient @ transposed).tril(-1)
+        return below
+
+
+def _joints(below: Tensor, tokens: int) -> Tensor:
+    """The blocks R that join neighbours on the diagonal, (..., blocks / 2, tokens, tokens)."""
+    pairs = torch.unflatten(torch.unflatten(below, -1, (-1, 2, tokens)), -4, (-1, 2, tokens))
+    joints = pairs[..., :, 1, :, :, 0, :]  # (..., blocks / 2, tokens, blocks / 2, tokens)
+    return joints.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
+
+
 def reference_delta_rule(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor
 ) -> Tensor:
@@ -124,10 +163,15 @@ def delta_chunked_flops(shape: CallShape) -> int:
     """What `delta_rule` executes: whole chunks, with their hidden pairs and their systems."""
     if shape.query_len == 1:
         return delta_flops(shape)
-    size = chunk_size(shape.query_len)
+    size = power_of_two_chunk(shape.query_len)
     tokens = shape.batch_size * shape.num_heads * padded_len(shape.query_len, size)
     scores = 2 * 2 * tokens * size * shape.head_dim
     inverse = unit_triangular_inverse_flops(tokens // size, size)
     solve = 2 * tokens * size * (shape.head_dim + shape.value_dim)
     mix = 2 * tokens * size * shape.value_dim
     return scores + inverse + solve + mix + 6 * tokens * shape.head_dim * shape.value_dim
+
+
+def unit_triangular_inverse_flops(num_matrices: int, size: int) -> int:
+    """Of a merge of two blocks of s > 1 tokens, two products of s x s matrices."""
+    return num_matrices * 2 * size * max(0, size**2 - 4) // 3

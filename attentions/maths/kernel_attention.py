@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ..base import CallShape
+from ..geometry import CallShape
+from .chunks import in_chunks, padded_len, sum_of_earlier
 
 CHUNK = 128
 """Tokens that the causal form takes at once: enough for a product, few enough to stay linear."""
@@ -69,9 +69,9 @@ def causal_kernel_attention(
     length = phi_q.shape[-2]
     size = min(CHUNK, length)
     # (B, H, chunks, size, ...): a token of zeros has weight zero, and none comes after it.
-    queries, keys, values = (_in_chunks(x, size) for x in (phi_q, phi_k, v))
+    queries, keys, values = (in_chunks(x, size) for x in (phi_q, phi_k, v))
     contexts, key_sums = keys.transpose(-2, -1) @ values, keys.sum(dim=-2)
-    before, key_sum_before = _sum_of_earlier(contexts), _sum_of_earlier(key_sums)
+    before, key_sum_before = sum_of_earlier(contexts), sum_of_earlier(key_sums)
     if state is not None:
         before = before + state.context[:, :, None]
         key_sum_before = key_sum_before + state.key_sum[:, :, None]
@@ -84,21 +84,6 @@ def causal_kernel_attention(
         before[:, :, -1] + contexts[:, :, -1], key_sum_before[:, :, -1] + key_sums[:, :, -1]
     )
     return out, after
-
-
-def _in_chunks(x: Tensor, size: int) -> Tensor:
-    missing = -x.shape[-2] % size
-    return torch.unflatten(functional.pad(x, (0, 0, 0, missing)), -2, (-1, size))
-
-
-def _sum_of_earlier(per_chunk: Tensor) -> Tensor:
-    """For each chunk the sum over the chunks before it.
-
-    Taking a chunk off an inclusive sum would leave its rounding behind: the past would then
-    depend on the future's bits.
-    """
-    shifted = torch.cat((torch.zeros_like(per_chunk[:, :, :1]), per_chunk[:, :, :-1]), dim=2)
-    return shifted.cumsum(dim=2)
 
 
 def divide(numerator: Tensor, normaliser: Tensor) -> Tensor:
@@ -119,8 +104,7 @@ def kernel_flops(shape: CallShape, num_features: int) -> int:
 def chunked_kernel_flops(shape: CallShape, num_features: int) -> int:
     """What `causal_kernel_attention` executes: whole chunks, with the hidden pairs within them."""
     size = min(CHUNK, shape.query_len)
-    padded = -(-shape.query_len // size) * size
-    tokens = shape.batch_size * shape.num_heads * padded
+    tokens = shape.batch_size * shape.num_heads * padded_len(shape.query_len, size)
     within = 2 * tokens * size * (num_features + shape.value_dim)
     across = 2 * tokens * num_features * (2 * shape.value_dim + 1)
     return within + across

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..base import CallShape
+from ..geometry import CallShape
 from .kernel_attention import CHUNK, divide
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from attentions import Capabilities, Geometry, attention_class, build_attention
+from attentions.adapters.extras import EXTRAS
 from attentions.base import Attention, CallShape
 from attentions.capabilities import PUBLISHED
-from attentions.extras import EXTRAS
 
 BATCH_SIZE, NUM_HEADS, HEAD_DIM, VALUE_DIM = 2, 3, 8, 6
 SEQ_LEN = 12

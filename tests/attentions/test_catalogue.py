@@ -11,7 +11,7 @@ import pytest
 from attentions import attention_class, attention_names, hyperparameters
 from attentions.base import AttentionLayer
 from attentions.capabilities import FAMILIES, Capabilities
-from attentions.catalogue import CatalogueEntry, catalogue
+from attentions.catalogue import Block, CatalogueEntry, catalogue, describe
 
 MODULE = """
 from .base import Attention
@@ -111,3 +111,55 @@ def test_reading_the_catalogue_does_not_import_torch() -> None:
         "assert catalogue(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+DOCSTRING = inspect.cleandoc(
+    """softmax(q k^T) v, a first sentence
+    of two lines.
+
+        out_i = a
+              + b
+
+    with words behind it,
+    over two lines.
+
+        c = d
+
+    Hazards:
+        - One that is
+          long.
+        - Another one - with a dash.
+
+    Differences:
+        - None.
+
+    Args:
+        geometry: the shape.
+        eps: what is
+            added: always.
+        k: keys.
+    """
+)
+
+
+def test_a_docstring_is_taken_apart_into_its_parts() -> None:
+    said = describe(DOCSTRING)
+    assert said.summary == "softmax(q k^T) v, a first sentence of two lines."
+    assert said.body == (
+        Block(text="out_i = a\n      + b", is_formula=True),
+        Block(text="with words behind it, over two lines."),
+        Block(text="c = d", is_formula=True),
+    )
+    assert said.hazards == ("One that is long.", "Another one - with a dash.")
+    assert said.differences == ("None.",)
+    assert said.arguments == {"eps": "what is added: always.", "k": "keys."}
+
+
+def test_the_formula_is_what_is_indented_or_else_the_summary() -> None:
+    assert describe(DOCSTRING).formula == "out_i = a\n      + b\nc = d"
+    assert describe("v / N.\n\nWords.").formula == "v / N."
+
+
+def test_a_docstring_without_sections_and_an_empty_one_are_no_mistake() -> None:
+    assert describe("").summary == "" and describe("").body == ()
+    assert describe("One.").arguments == {} and describe("One.").hazards == ()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import attentions
-from attentions.extras import EXTRAS
+from attentions.adapters.extras import EXTRAS
 from bench.conformance import graphs
 from bench.conformance.check import Untestable
 from bench.conformance.forms import forms_of

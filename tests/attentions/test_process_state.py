@@ -30,7 +30,8 @@ def state() -> dict[str, Any]:
 def call(name: str) -> None:
     can = attention_class(name).capabilities
     geometry = Geometry(num_heads=H, head_dim=D, seq_len=N, causal=not can.bidirectional)
-    settings = {"num_agents": 4} if name.startswith("agent") else {}
+    small = {"agent": {"num_agents": 4}, "nystromformer": {"num_landmarks": 4}}
+    settings = small.get(name.partition("_")[0], {})
     mechanism = build_attention(name, geometry, **settings)
     is_layer = isinstance(mechanism, AttentionLayer)
     before = state()

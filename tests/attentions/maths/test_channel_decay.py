@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from attentions.maths.channel_decay import CHUNK, channel_decayed_attention, chunk_size
+from attentions.maths.channel_decay import channel_decayed_attention
+from attentions.maths.chunks import CHUNK, power_of_two_chunk
 
 
 def token_by_token(q, k, v, log_decay, state):
@@ -56,6 +57,6 @@ def test_what_a_token_hardly_forgets_is_not_rounded_token_by_token():
 
 def test_a_chunk_is_a_power_of_two_and_not_much_longer_than_its_tokens():
     lengths = range(1, CHUNK + 1)
-    assert all(n <= chunk_size(n) < 2 * n for n in lengths)
-    assert {chunk_size(n) for n in lengths} == {1, 2, 4, 8, 16, 32, 64}
-    assert chunk_size(100 * CHUNK) == CHUNK
+    assert all(n <= power_of_two_chunk(n) < 2 * n for n in lengths)
+    assert {power_of_two_chunk(n) for n in lengths} == {1, 2, 4, 8, 16, 32, 64}
+    assert power_of_two_chunk(100 * CHUNK) == CHUNK

@@ -7,9 +7,9 @@ import torch
 
 import attentions
 from attentions import Geometry, build_attention
-from attentions.extras import EXTRAS, load, not_installed
+from attentions.adapters.extras import EXTRAS, load, not_installed
 
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
 OPTIONAL = [
     n for n in attentions.attention_names() if attentions.attention_class(n).capabilities.requires
 ]

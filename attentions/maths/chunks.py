@@ -1,0 +1,41 @@
+"""A sequence in chunks of tokens: pairs are written out within one, the past is a state."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+CHUNK = 64
+"""Tokens of a chunk; a power of two. For D = 64 its pairs take as much memory as the state."""
+
+
+def power_of_two_chunk(length: int) -> int:
+    """CHUNK, or the least power of two that is not below a shorter length."""
+    return int(min(CHUNK, 1 << (length - 1).bit_length()))
+
+
+def in_chunks(x: Tensor, size: int, dim: int = -2) -> Tensor:
+    """Split the axis ``dim``, counted from the end, in chunks; zeros fill the last one.
+
+    A key and a value of zeros write nothing, and a log decay of zero forgets nothing.
+    """
+    missing = -x.shape[dim] % size
+    if missing:
+        x = functional.pad(x, (0, 0) * (-1 - dim) + (0, missing))
+    return torch.unflatten(x, dim, (-1, size))
+
+
+def padded_len(length: int, size: int) -> int:
+    """The length of whole chunks that contain ``length`` tokens."""
+    return -(-length // size) * size
+
+
+def sum_of_earlier(per_chunk: Tensor) -> Tensor:
+    """For each chunk the sum over the chunks before it; (B, H, chunks, ...).
+
+    Subtracting a chunk from an inclusive sum would leave its rounding behind: the past would then
+    depend on the future's bits.
+    """
+    shifted = torch.cat((torch.zeros_like(per_chunk[:, :, :1]), per_chunk[:, :, :-1]), dim=2)
+    return shifted.cumsum(dim=2)
