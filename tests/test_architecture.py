@@ -51,8 +51,8 @@ PROVING = (
     *COMMANDS,
     ("bench.numerics",),
     ("bench.golden.proof", "bench.flops", "bench.conformance", "bench.models.claims"),
-    ("bench.golden.build", "bench.model_changes"),
-    ("bench.golden.map", "bench.golden.record", "bench.model_arithmetic"),
+    ("bench.golden.build",),
+    ("bench.golden.map", "bench.golden.record"),
     ("bench.golden.files", "bench.measure"),
     ("attentions",),
 )

@@ -100,7 +100,7 @@ def _claims(counts: Mapping[str, ModelCounts]) -> Iterator[str]:
         if not all(claim.agrees(here if claim.change is None else changed)):
             verdict = "no"
         if claim.note:
-            notes.append(claim.note + _found(claim))
+            notes.append(claim.note)
             verdict += f" [{len(notes)}]"
         printed = f"{claim.parameters}M, {claim.multiply_adds}G"
         yield (
@@ -110,23 +110,6 @@ def _claims(counts: Mapping[str, ModelCounts]) -> Iterator[str]:
     yield ""
     for number, note in enumerate(notes, start=1):
         yield f"{number}. {note}"
-
-
-def _found(claim: Claim) -> str:
-    """A sentence on what was tried for a claim; empty if nothing was."""
-    if not claim.tried:
-        return ""
-    counted = {change.what: change.count() for change in claim.tried}
-    agreeing = [
-        f"{what} ({_size(*claim.reading.of(counts))})"
-        for what, counts in counted.items()
-        if all(claim.agrees(counts))
-    ]
-    return (
-        f" Of these {len(counted)} changes of one thing, those that agree are: "
-        f"{'; '.join(agreeing) or 'none'}. Which it was, or whether more than one thing differs, "
-        "is not known."
-    )
 
 
 def _size(parameters: int, multiply_adds: int) -> str:

