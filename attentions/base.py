@@ -84,16 +84,6 @@ class Mechanism(nn.Module, ABC):
         """FLOPs of one `step` at a context of ``shape.key_len``: constant where a state is kept."""
         return self.flops(replace(shape, query_len=1, key_len=1, causal=False))
 
-    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Elements alive at the peak of one call above inputs, outputs and their gradients.
-
-        An estimate for refusing what cannot fit, in elements of float32 or wider.
-        Unless said otherwise: a few copies of the inputs.
-        """
-        per_key = shape.head_dim + shape.value_dim
-        copies = 8 if backward else 4
-        return copies * (shape.num_tokens * shape.head_dim + shape.num_keys * per_key)
-
 
 @cache
 def _keywords_of(cls: type[Mechanism]) -> tuple[str, ...] | None:

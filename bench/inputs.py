@@ -33,7 +33,10 @@ def make(
     shapes = [shape] * count
     if w.num_kv_heads is not None and w.scope == "core":
         shapes[1] = shapes[2] = (w.batch_size, w.num_kv_heads, w.seq_len, w.head_dim)
-    tensors = [torch.randn(each, generator=generator).to(device, dtype) for each in shapes]
+    if device.type == "meta":  # nothing is drawn where nothing is kept
+        tensors = [torch.empty(each, dtype=dtype, device=device) for each in shapes]
+    else:
+        tensors = [torch.randn(each, generator=generator).to(device, dtype) for each in shapes]
     if layout == "bnhd" and w.scope == "core":
         tensors = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in tensors]
     return (*(t.requires_grad_(w.has_backward) for t in tensors[:-1]), tensors[-1])

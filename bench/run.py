@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from bench.cell import Cell
 from bench.config import RunConfig, SweepConfig
-from bench.estimate import needed_bytes
+from bench.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign, needed_bytes
 from bench.machine.environment import Environment, freshness
 from bench.measure.clock import now_s, utc_now
 from bench.measure.headroom import free_bytes
@@ -102,7 +102,7 @@ class Runner:
         started_at = utc_now()
         fitting = []
         for cell in cells:
-            reason = why_too_large(cell)
+            reason = self._why_too_large(cell)
             if reason is None:
                 fitting.append(cell)
             else:
@@ -119,6 +119,14 @@ class Runner:
             failed = {cell.key for cell in cells} - {cell.key for cell, _ in trials}
             yield from self._time(trials, self._usable_references(trials, failed), started_at)
 
+    def _why_too_large(self, cell: Cell) -> str | None:
+        """As `why_too_large`; a plugin's code is run in a worker only, and not for long."""
+        if not is_foreign(cell):
+            return why_too_large(cell, needed_bytes(cell))
+        jobs = Jobs(self._jobs.server, PLUGIN_TIMEOUT_S, self._jobs.interrupt)
+        outcome = jobs.do("estimate", plugins=cell.plugins, cell=cell.to_dict())
+        return why_too_large(cell, outcome.values.get("needed_bytes"))
+
     def _usable_references(self, trials: list[Trial], failed: set[str]) -> dict[str, Cell]:
         """The references that can run in this block, by key; members have been tried already."""
         wanted = [reference_cell(cell, self._config) for cell, _ in trials]
@@ -130,7 +138,7 @@ class Runner:
         }
 
     def _can_run(self, reference: Cell) -> bool:
-        if why_not(reference) is not None or why_too_large(reference) is not None:
+        if why_not(reference) is not None or self._why_too_large(reference) is not None:
             return False
         self._listener.say(f"trying the reference {reference.describe()}")
         return self._do("probe", reference).is_ok
@@ -325,13 +333,13 @@ def is_measured(record: Record) -> bool:
     return record.status not in RETRIED
 
 
-def why_too_large(cell: Cell) -> str | None:
+def why_too_large(cell: Cell, needed: int | None) -> str | None:
     """A sentence with the estimate, if a cell needs more memory than there is."""
-    needed, free = needed_bytes(cell), free_bytes(cell.device)
-    if needed <= free:
+    free = free_bytes(cell.device)
+    if needed is None or needed <= free:
         return None
     return (
-        f"needs about {needed / 2**30:,.1f} GiB by its formula, and {free / 2**30:,.1f} GiB are "
+        f"needs about {needed / 2**30:,.1f} GiB by a dry run, and {free / 2**30:,.1f} GiB are "
         f"free on {cell.device}."
     )
 

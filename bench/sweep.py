@@ -15,7 +15,7 @@ from bench.app.command import check_writable, run_app
 from bench.app.progress import SweepProgress, format_duration
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
-from bench.estimate import expected_s
+from bench.costs.estimate import expected_s
 from bench.machine import environment
 from bench.machine.calibration import read_calibration, with_calibration
 from bench.machine.environment import Environment, freshness

@@ -82,10 +82,6 @@ class $cls(Attention):
     def flops(self, shape: CallShape) -> int:
         """Two products over all pairs, 2 FLOPs per multiply-add."""
         return 2 * shape.num_pairs * (shape.head_dim + shape.value_dim)
-
-    def extra_elements(self, shape: CallShape, *, backward: bool) -> int:
-        """Count the scores that are alive at once: two arrays of them, four with gradients."""
-        return (4 if backward else 2) * shape.num_pairs
 ''')
 
 _YAML = Template("""\

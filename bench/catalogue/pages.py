@@ -15,7 +15,7 @@ from attentions.catalogue import CatalogueEntry, catalogue
 from bench.catalogue.listing import in_words
 from bench.catalogue.page_writer import write_pages
 from bench.catalogue.rows import rows_of
-from bench.costs import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, Costs, costs
+from bench.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, Costs, costs
 
 MECHANISMS, DIFFERENCES = "mechanisms.md", "differences.md"
 _MADE = "Made by `make pages` from the docstrings of attentions/; edit those, not this."
@@ -29,7 +29,7 @@ In formulas q, k and v are (B, H, N, D), i is a query and j a key. What each cla
 [adding-an-attention.md](adding-an-attention.md). GFLOP are those of one forward call by the
 mechanism's formula, at {shape}; one multiply-add is 2. The powers of N say how
 FLOPs, working memory and the FLOPs of one decoded token grow; 1 does not grow. Working memory is
-what a forward and backward call needs above its inputs, outputs and their gradients.
+what a forward call allocates, its output included; empty where it cannot be told without running.
 """
 _ABOUT_DIFFERENCES = """\
 A mechanism's name often stands for several functions: what the paper prints, what its authors'
@@ -85,8 +85,8 @@ def _overview(members: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> Iter
             "layer" if entry.is_layer else "core",
             in_words(entry.capabilities),
             f"{its.flops / 1e9:.3g}",
-            its.flops_growth,
-            its.memory_growth,
+            its.flops_growth or "",
+            its.memory_growth or "",
             its.decode_growth or "",
         )
         yield f"| {' | '.join(cells)} |"

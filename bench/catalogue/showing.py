@@ -23,7 +23,7 @@ from bench.app.errors import ConfigError, did_you_mean
 from bench.catalogue.badges import Badge, BadgeStatus, read_badges
 from bench.catalogue.listing import console, everything, goldens_passed, in_words, names_in
 from bench.catalogue.rows import rows_of
-from bench.costs import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, costs
+from bench.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, costs
 from bench.plugins import import_plugins
 
 USAGE = """attnbench show NAME [plugins=MODULE,…] [out=DIR]
@@ -175,10 +175,15 @@ def cost_lines(name: str) -> Iterator[str]:
         return
     shape = f"B={BATCH_SIZE}, H={NUM_HEADS}, D={HEAD_DIM}, N={SEQ_LEN}"
     yield f"{cost.flops / 1e9:.3g} GFLOP for one forward call at {shape}, by its formula"
-    grown = {"FLOPs": cost.flops_growth, "working memory": cost.memory_growth}
-    if cost.decode_growth is not None:
-        grown["a decoded token"] = cost.decode_growth
-    yield ", ".join(f"{what} as {power}" for what, power in grown.items()) + "; 1 does not grow"
+    grown = {
+        "FLOPs": cost.flops_growth,
+        "working memory": cost.memory_growth,
+        "a decoded token": cost.decode_growth,
+    }
+    yield (
+        ", ".join(f"{what} as {power}" for what, power in grown.items() if power)
+        + "; 1 does not grow"
+    )
 
 
 def tested_lines(

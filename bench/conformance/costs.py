@@ -1,17 +1,14 @@
-"""Costs: the formulas for FLOPs and memory against what is counted and what is alive."""
+"""Costs: the formulas for FLOPs against what is counted."""
 
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from attentions import Geometry, build_layer
@@ -28,15 +25,11 @@ from bench.conformance.forms import (
     build,
     call_shape,
     inputs,
-    needs_gradients,
 )
 
 Shape = tuple[int, int, int, int]
 """batch_size, seq_len, head_dim, value_dim."""
 SHAPES: tuple[Shape, ...] = ((1, 12, 4, 4), (2, 64, 8, 6), (3, 300, 16, 16))
-MEMORY_SHAPE: Shape = (1, 256, 32, 32)
-FAR_SHAPE: Shape = (1, 700, 32, 32)
-_TILES = 8
 _ROUNDING = 0.01
 _STEP_SHARE = 0.85
 """A step may meet its own token as a chunk of one, beside the state."""
@@ -168,77 +161,6 @@ def flops_of_all_steps_are_those_of_the_whole(form: Form) -> None:
     require(is_near, f"flops says {needed}, decode_flops of all steps {steps}")
 
 
-class LiveElements(TorchDispatchMode):
-    """The most bytes alive at once in tensors that operators returned, those of ``known`` aside."""
-
-    def __init__(self, known: Sequence[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.known = {x.untyped_storage()._cdata for x in known}
-        self.alive: dict[int, int] = {}
-        self.total, self.peak = 0, 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operator and look at what it returned."""
-        out = func(*args, **(kwargs or {}))
-        for x in tree_leaves(out):
-            if isinstance(x, Tensor):
-                self._see(x.untyped_storage())
-        return out
-
-    def _see(self, storage: Any) -> None:
-        key = storage._cdata
-        if key in self.known or key in self.alive:
-            return
-        self.alive[key] = storage.nbytes()
-        self.total += self.alive[key]
-        self.peak = max(self.peak, self.total)
-        weakref.finalize(storage, self._forget, key)
-
-    def _forget(self, key: int) -> None:
-        self.total -= self.alive.pop(key)
-
-
-def extra_elements_is_near_what_is_alive_at_the_peak(form: Form, mode: str, shape: Shape) -> None:
-    """Never far below, so that what cannot fit is refused; nor so far above that all is."""
-    observed, estimate, one_input = _alive(form, mode, shape)
-    words = f"extra_elements says {estimate}, alive at the peak are {observed}"
-    require(observed <= 1.4 * estimate + one_input, words)
-    require(estimate <= 2.1 * observed + one_input, words)
-
-
-def extra_elements_grows_as_what_is_alive(form: Form, mode: str) -> None:
-    """At a greater length: a formula that is right at one may be of another power.
-
-    Tiles have a size of their own, so that a few inputs' worth may be too much.
-    """
-    observed, estimate, one_input = _alive(form, mode, FAR_SHAPE)
-    words = f"extra_elements says {estimate}, alive at the peak are {observed}"
-    require(observed <= 1.5 * estimate + one_input, words)
-    require(estimate <= 2.1 * observed + _TILES * one_input, words)
-
-
-def _alive(form: Form, mode: str, shape: Shape) -> tuple[int, int, int]:
-    """Elements alive at the peak, the estimate of them, and elements of one input."""
-    mechanism, tensors, call = _shaped(form, shape)
-    backward = mode == "forward_backward"
-    if backward:
-        needs_gradients(mechanism)
-    tensors = tuple(x.requires_grad_(backward) for x in tensors)
-    out_elements = tensors[-1].numel()
-    cotangent = torch.randn(tensors[-1].shape)
-    known = [*tensors, *mechanism.parameters(), *mechanism.buffers(), cotangent]
-    with LiveElements(known) as live, torch.set_grad_enabled(backward):
-        out = mechanism(*tensors)
-        if backward:
-            out.backward(cotangent)
-            out_elements += sum(x.numel() for x in tensors)
-    observed = max(0, live.peak // 4 - out_elements)
-    return observed, mechanism.extra_elements(call, backward=backward), tensors[0].numel()
-
-
-_MODES = ("forward", "forward_backward")
-
-
 def _steps(form: Form) -> bool:
     return form.causal and form.can.recurrent
 
@@ -274,20 +196,5 @@ CHECKS = (
         claim="flops",
         run=flops_of_all_steps_are_those_of_the_whole,
         applies=lambda form: form.is_core and _steps(form),
-    ),
-    Check(
-        claim="memory",
-        run=extra_elements_is_near_what_is_alive_at_the_peak,
-        applies=always,
-        cases=(
-            *((mode, MEMORY_SHAPE) for mode in _MODES),
-            ("forward", (2, *MEMORY_SHAPE[1:])),
-        ),
-    ),
-    Check(
-        claim="memory",
-        run=extra_elements_grows_as_what_is_alive,
-        applies=always,
-        cases=tuple((mode,) for mode in _MODES),
     ),
 )

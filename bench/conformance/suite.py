@@ -45,7 +45,6 @@ CLAIMS = {
     "compile": "torch.compile takes it as one graph",
     "export": "torch.export takes it with a dynamic number of tokens",
     "flops": "the formula for FLOPs is what torch counts",
-    "memory": "the formula for memory is near what is alive at the peak",
     "cuda": "a CUDA device gives what the processor gives",
 }
 """Badge -> what it says."""

@@ -14,7 +14,7 @@ from bench.app.command import check_writable, read_yaml
 from bench.app.errors import ConfigError
 from bench.app.files import write_whole
 from bench.app.progress import SweepProgress
-from bench.estimate import expected_s
+from bench.costs.estimate import expected_s
 from bench.gate import trees
 from bench.gate.accept import (
     accepted_file,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.cell import ORIGINAL, Cell
+from attentions.models import model_names
+from bench.cell import ORIGINAL, Cell, ModelWorkload
 from bench.subject import Subject
 
 _WEIGHT_SEED = 0
 _INPUT_SEED = 1000
 _COTANGENT_SEED = 2000
+
+_ON_META: dict[str, nn.Module] = {}
 
 
 def build_model(cell: Cell) -> nn.Module:
@@ -35,6 +39,27 @@ def build_model(cell: Cell) -> nn.Module:
     return module
 
 
+def model_on_meta(cell: Cell) -> nn.Module:
+    """The cell's model without values; a user's own is first built with them, as it may load them.
+
+    Built once for all cells that differ in batch, dtype or mode.
+
+    Raises:
+        ValueError, TypeError, ImportError: as `build_model`.
+        Exception: whatever a user's own factory raises.
+    """
+    w = cell.model
+    shape = ModelWorkload(
+        model=w.model, image_size=w.image_size, batch_size=1, dtype="float32", mode="forward"
+    )
+    key = replace(cell, device="meta", num_threads=1, workload=shape).key
+    if key not in _ON_META:
+        is_own = w.model not in model_names()
+        with torch.device("cpu" if is_own else "meta"):
+            _ON_META[key] = build_model(cell).to("meta")
+    return _ON_META[key]
+
+
 class ModelSubject(Subject):
     """A whole model that can be called.
 
@@ -48,7 +73,8 @@ class ModelSubject(Subject):
 
     def _build(self, library: ModuleType | None) -> nn.Module:
         w = self.cell.model
-        module = build_model(self.cell).to(self.cell.device, getattr(torch, w.dtype))
+        build = model_on_meta if self.cell.device == "meta" else build_model
+        module = build(self.cell).to(self.cell.device, getattr(torch, w.dtype))
         return module.train(w.has_backward)
 
     def _inputs(self, index: int) -> tuple[Tensor, ...]:
@@ -58,6 +84,8 @@ class ModelSubject(Subject):
 
     def _draw(self, shape: tuple[int, ...], seed: int) -> Tensor:
         """Unit-normal values, drawn in float32 and then rounded: the same on every machine."""
+        if self.cell.device == "meta":
+            return torch.empty(shape, dtype=getattr(torch, self.cell.model.dtype), device="meta")
         values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         return values.to(self.cell.device, getattr(torch, self.cell.model.dtype))
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from attentions.models import model_info, model_names
 from bench.app.errors import ConfigError, did_you_mean
 from bench.cell import ORIGINAL, Cell, ModelWorkload
-from bench.models.facts import model_on_meta
+from bench.models.subject import model_on_meta
 
 _EXTRA = "models"
 _REFUSALS = (ValueError, TypeError, ImportError)

@@ -19,6 +19,7 @@ from bench.conformance.forms import (
     inputs,
     name_of,
 )
+from bench.costs.dry_run import forward_bytes
 from bench.measure.clock import utc_now
 from bench.numerics.cases import (
     HARD_LEN,
@@ -144,9 +145,10 @@ def _build(form: Form, seq_len: int) -> Any:
 
 
 def _costs_too_much(mechanism: Any, seq_len: int) -> bool:
-    call = call_shape(mechanism, inputs(mechanism, batch_size=1))
-    num_bytes = 8 * mechanism.extra_elements(call, backward=False)
-    return bool(mechanism.executed_flops(call) > MAX_FLOPS or num_bytes > MAX_BYTES)
+    tensors = inputs(mechanism, batch_size=1)
+    if mechanism.executed_flops(call_shape(mechanism, tensors)) > MAX_FLOPS:
+        return True
+    return 2 * (forward_bytes(mechanism, tensors) or 0) > MAX_BYTES  # in float64
 
 
 def _claimed(mechanism: Any) -> list[torch.dtype]:

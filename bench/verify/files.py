@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.app.errors import ConfigError
 from bench.app.files import write_whole
-from bench.flops.proof import FlopProof
+from bench.costs.proof import FlopProof
 from bench.golden.proof import Proof
 
 

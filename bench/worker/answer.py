@@ -10,6 +10,7 @@ from bench.measure.headroom import keep_within_free_memory
 from bench.record import Status
 from bench.worker.ceiling import ceiling
 from bench.worker.channel import Channel
+from bench.worker.estimate import estimate
 from bench.worker.outcome import Outcome, failed, first_line, is_out_of_memory
 from bench.worker.request import Request, device_of
 from bench.worker.rounds import probe, rounds
@@ -18,6 +19,7 @@ from bench.worker.trial import trial
 from bench.worker.versus import versus
 
 JOBS: dict[str, Callable[[Request, Channel], Outcome]] = {
+    "estimate": estimate,
     "trial": trial,
     "probe": probe,
     "rounds": rounds,

@@ -170,7 +170,6 @@ SPOILT: list[tuple[str, Spoil, dict[str, Any], dict[str, Any]]] = [
     ("compile", breaks_the_graph, {}, {}),
     ("export", counts_its_chunks, {"exports": BOTH}, {}),
     ("flops", sound, {}, {"executed_flops": lambda self, shape: 1}),
-    ("memory", sound, {}, {"extra_elements": lambda self, shape, *, backward: 10**9}),
 ]
 
 

@@ -22,7 +22,7 @@ def verify(folder, *names):
     return subprocess.run(
         [
             *(sys.executable, "-m", "bench.verify", "--config-dir", str(folder / "conf")),
-            *("flops=true", f"attention=[{','.join(names)}]", "plugins=[tests.bench.flops.plugin]"),
+            *("flops=true", f"attention=[{','.join(names)}]", "plugins=[tests.bench.costs.plugin]"),
             f"out={folder}/verify.json",
         ],
         cwd=folder,

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from bench.flops.proof import FlopProof, FlopVerdict
-from bench.flops.table import reasons, summary, table
+from bench.costs.proof import FlopProof, FlopVerdict
+from bench.costs.table import reasons, summary, table
 
 GOOD = FlopProof(
     mechanism="nala",

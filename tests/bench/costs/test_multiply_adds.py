@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bench.measure.multiply_adds import count_multiply_adds
+from bench.costs.multiply_adds import count_multiply_adds
 
 Q = torch.randn(2, 3, 5, 4)
 K = torch.randn(2, 3, 7, 4)

@@ -15,8 +15,8 @@ from enum import StrEnum
 
 from attentions import CallShape
 from attentions.base import Mechanism
-from bench.flops.findings import TOLERANCE, Findings, LongFindings, is_counted, look, look_at_long
-from bench.flops.sample import NotCallable
+from bench.costs.findings import TOLERANCE, Findings, LongFindings, is_counted, look, look_at_long
+from bench.costs.sample import NotCallable
 
 
 class FlopVerdict(StrEnum):

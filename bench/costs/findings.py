@@ -9,7 +9,8 @@ import torch
 
 from attentions import CallShape
 from attentions.base import AttentionLayer, Mechanism
-from bench.flops.sample import (
+from bench.costs.multiply_adds import MultiplyAdds, count_multiply_adds
+from bench.costs.sample import (
     MEDIUM,
     PAIRS,
     SMALL,
@@ -20,7 +21,7 @@ from bench.flops.sample import (
     long_sample,
     make_sample,
 )
-from bench.flops.slow_forms import (
+from bench.costs.slow_forms import (
     SlowForm,
     last_step,
     query_by_query,
@@ -29,7 +30,6 @@ from bench.flops.slow_forms import (
     token_by_token,
 )
 from bench.measure import flops as counter
-from bench.measure.multiply_adds import MultiplyAdds, count_multiply_adds
 
 TOLERANCE = 0.01
 LONG_LENGTHS = (65_536, 32_768, 16_384)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from attentions import Geometry, attention_class, attention_names
-from bench.flops import findings
-from bench.flops.proof import FlopVerdict, prove_flops
-from tests.bench.flops import mechanisms as made
+from bench.costs import findings
+from bench.costs.proof import FlopVerdict, prove_flops
+from tests.bench.costs import mechanisms as made
 
 CONFIRMED, FAILED, UNCONFIRMED = FlopVerdict.CONFIRMED, FlopVerdict.FAILED, FlopVerdict.UNCONFIRMED
 

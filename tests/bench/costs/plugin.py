@@ -1,7 +1,7 @@
 """A plug-in with a right formula, one that is wrong by 2 %, and one that nothing confirms."""
 
 from attentions import register_attention
-from tests.bench.flops import mechanisms as made
+from tests.bench.costs import mechanisms as made
 
 for _name, _kind in {
     "right": made.off_by(made.Explicit, 1.0, "flops"),

@@ -1,10 +1,10 @@
 import torch
 
 from attentions import Geometry
-from bench.flops.sample import PAIRS, SMALL, callable_sample, long_sample, make_sample
-from bench.flops.slow_forms import last_step, query_by_query, readings, seen_pairs, token_by_token
-from bench.measure.multiply_adds import count_multiply_adds
-from tests.bench.flops import mechanisms as made
+from bench.costs.multiply_adds import count_multiply_adds
+from bench.costs.sample import PAIRS, SMALL, callable_sample, long_sample, make_sample
+from bench.costs.slow_forms import last_step, query_by_query, readings, seen_pairs, token_by_token
+from tests.bench.costs import mechanisms as made
 
 
 def pairs(kind, *, causal=True, **sizes):

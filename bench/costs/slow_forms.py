@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.flops.sample import Sample
-from bench.measure.multiply_adds import MultiplyAdds, count_multiply_adds
+from bench.costs.multiply_adds import MultiplyAdds, count_multiply_adds
+from bench.costs.sample import Sample
 
 _WIDE, _NARROW = 1e-9, 1e-3
 """How close a slow form's output must come in float64, and in a narrower dtype."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from bench.flops.proof import FlopProof, FlopVerdict
+from bench.costs.proof import FlopProof, FlopVerdict
 
 _STYLES = {
     FlopVerdict.CONFIRMED: "green",

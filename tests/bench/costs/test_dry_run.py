@@ -1,9 +1,11 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bench.costs.dry_run import peak_bytes
 from bench.measure.memory import peak_memory_bytes
-from bench.measure.meta import peak_bytes
 
 
 def layers(device):
@@ -46,3 +48,25 @@ def test_what_was_let_go_of_is_not_counted_again():
 def test_views_and_results_in_place_take_nothing():
     x = torch.empty(10, 10, device="meta")
     assert peak_bytes(lambda: x.t().add_(1)) == 0
+
+
+@pytest.mark.parametrize("mask", [None, torch.zeros(64, 64), torch.ones(64, 64) > 0])
+def test_fused_attention_is_one_operator_and_not_all_pairs(mask):
+    shape = (1, 8, 64, 8)
+    q, k, v = (torch.empty(shape, device="meta", requires_grad=True) for _ in range(3))
+    mask = None if mask is None else mask.to("meta")
+
+    def call():
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return torch.autograd.grad(out, [q, k, v], torch.empty_like(out))
+
+    pairs = 8 * 64 * 64 * 4
+    assert peak_bytes(call) < pairs
+    with sdpa_kernel([SDPBackend.MATH]):
+        assert peak_bytes(call) > 2 * pairs
+
+
+def test_fused_attention_of_other_widths_is_all_pairs_as_on_a_cpu():
+    q, v = torch.empty(1, 8, 64, 8, device="meta"), torch.empty(1, 8, 64, 4, device="meta")
+    call = lambda: functional.scaled_dot_product_attention(q, q, v)  # noqa: E731
+    assert peak_bytes(call) > 8 * 64 * 64 * 4

@@ -1,0 +1,112 @@
+"""How much memory a call takes, seen on meta tensors: they have sizes and hold no values."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class _Alive(TorchDispatchMode):
+    """Sums the bytes of storages that operators made and nobody has let go of."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = 0
+        self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # What comes in was there before the call, or is known already.
+        given = {_identity(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor) and _identity(tensor) not in given | self._known:
+                self._meet(tensor)
+        return out
+
+    def _meet(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = _identity(tensor), storage.nbytes()
+        self._known.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._part, key, size)
+
+    def _part(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+class _FusedAttention(TorchFunctionMode):
+    """On meta tensors torch decomposes its fused attention into all pairs; keep it one operator.
+
+    Only of widths that the CPU's kernel takes: torch computes all pairs for others as well.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is functional.scaled_dot_product_attention:
+            return _attend(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **rest: Any,
+) -> Tensor:
+    is_learned = attn_mask is not None and attn_mask.requires_grad
+    fits = q.dim() == 4 and q.shape[-1] == k.shape[-1] == v.shape[-1] and not is_learned
+    is_on = torch.backends.cuda.flash_sdp_enabled()  # of the CPU's kernel as well
+    if not (fits and is_on and q.is_meta and dropout_p == 0.0):
+        return functional.scaled_dot_product_attention(
+            q, k, v, attn_mask, dropout_p, is_causal, **rest
+        )
+    if attn_mask is not None and attn_mask.dtype is torch.bool:
+        attn_mask = attn_mask.to(q.dtype)
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    scale = rest.get("scale")
+    out: Tensor = kernel(q, k, v, 0.0, is_causal, attn_mask=attn_mask, scale=scale)[0]
+    return out
+
+
+def _identity(tensor: Tensor) -> int:
+    storage: Any = tensor.untyped_storage()
+    return int(storage._cdata)
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """Bytes that operators have made and that are alive at the peak of one call.
+
+    Scratch within a fused operator is not seen.
+
+    Raises:
+        Exception: whatever a call raises that meta tensors do not get through.
+    """
+    alive = _Alive()
+    with _FusedAttention(), alive:
+        call()
+    return alive.peak
+
+
+def forward_bytes(module: nn.Module, tensors: Sequence[Tensor]) -> int | None:
+    """The same of a module's forward call on such tensors; None if it raises on meta ones."""
+    on_meta = copy.deepcopy(module).to("meta")
+    given = [tensor.to("meta") for tensor in tensors]
+    try:
+        with torch.no_grad():
+            return peak_bytes(lambda: on_meta(*given))
+    except Exception:  # whatever foreign code raises on tensors without values
+        return None

@@ -1,0 +1,133 @@
+"""What a cell is expected to need, before anything of it is measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from attentions import attention_class
+from bench.cell import Cell, TaskWorkload
+from bench.costs.dry_run import peak_bytes
+from bench.measure.stopping import Stopping
+from bench.models.facts import forward_flops
+from bench.models.subject import model_on_meta, subject_of
+from bench.subject import Subject, build_module, shape_of
+
+_FLOPS_PER_S = 2e10
+"""A rate for guessing durations only: a modest core at float32."""
+
+_TRIAL_S = 0.6
+_CALLS, _MODEL_CALLS = 5, 20
+"""Calls in a trial; a model's also has its mechanisms' slow forms, in float64."""
+_TASK_S = 20.0
+_COMPILE_S = 10.0
+
+_SHORT, _LONG = 1024, 2048
+"""Lengths of a dry run from which longer ones are extrapolated; more than windows in use."""
+_QUADRATIC_SHARE = 0.15
+"""Of the peak at the longer of them, what must grow with N^2 for the cell to be taken so."""
+
+PLUGIN_TIMEOUT_S = 5.0
+"""For the dry run of code that is not ours, in a process of its own."""
+
+
+def needed_bytes(cell: Cell) -> int | None:
+    """Memory of a timed cell's weights, inputs and call; None if meta tensors do not show it."""
+    peak = peak_bytes_of(cell)
+    if peak is None:
+        return None
+    subject = _subject(_on_meta(cell))
+    tensors = [*subject.sets[0], *subject.module.parameters(), *subject.module.buffers()]
+    return sum(tensor.nbytes for tensor in tensors) + peak
+
+
+def peak_bytes_of(cell: Cell) -> int | None:
+    """What a timed cell's call allocates at its peak: output, gradients, temporaries, state.
+
+    By a dry run on meta tensors, of its own length up to 1,024 tokens and beyond that extrapolated
+    from two short ones. None if meta tensors do not get through the call, and of a kernel that is
+    generated in it.
+    """
+    if cell.hyperparameters.get("compiled"):
+        return None
+    on_meta = _on_meta(cell)
+    try:
+        if cell.is_model or cell.kernel.seq_len <= _SHORT:
+            return _peak(on_meta)
+        short, long = (_peak(_at(on_meta, length)) for length in (_SHORT, _LONG))
+        return extrapolated(short, long, cell.kernel.seq_len)
+    except Exception:  # foreign code may do anything; the worker will tell whether it runs
+        return None
+
+
+def extrapolated(short: int, long: int, seq_len: int) -> int:
+    """The peak at a length, from those at 1,024 and 2,048 tokens: b N + c N^2, or a + b N.
+
+    >>> extrapolated(100, 200, 4096), extrapolated(100, 400, 4096), extrapolated(100, 150, 4096)
+    (400, 1600, 250)
+    """
+    times = seq_len / _SHORT
+    quadratic = (long - 2 * short) / 2  # at the shorter length
+    if quadratic * (_LONG / _SHORT) ** 2 > _QUADRATIC_SHARE * long:
+        return round((short - quadratic) * times + quadratic * times**2)
+    return round(long + (long - short) * (times - _LONG / _SHORT))
+
+
+def is_foreign(cell: Cell) -> bool:
+    """Whether a mechanism is a plugin's, whose code runs in workers only."""
+    if cell.is_model:
+        return False
+    root = attention_class(cell.mechanism).__module__.partition(".")[0]
+    return root != attention_class.__module__.partition(".")[0]
+
+
+def _on_meta(cell: Cell) -> Cell:
+    """The cell on meta, without what its memory does not depend on."""
+    workload = replace(cell.timed, cache="warm", compile="eager")
+    return replace(cell, device="meta", num_threads=1, workload=workload)
+
+
+def _at(cell: Cell, seq_len: int) -> Cell:
+    return replace(cell, workload=replace(cell.kernel, seq_len=seq_len))
+
+
+def _subject(on_meta: Cell) -> Subject:
+    with torch.device("meta"):
+        return subject_of(on_meta)
+
+
+_PEAKS: dict[str, int] = {}
+
+
+def _peak(on_meta: Cell) -> int:
+    if on_meta.key not in _PEAKS:
+        _PEAKS[on_meta.key] = peak_bytes(_subject(on_meta).call)
+    return _PEAKS[on_meta.key]
+
+
+def expected_s(cell: Cell, stopping: Stopping) -> float:
+    """Seconds that a cell may take; a guess that is printed and weighs the progress bar."""
+    if isinstance(cell.workload, TaskWorkload):
+        return _TASK_S * float(cell.workload.settings.get("num_steps", 600)) / 600
+    call_s = _forward_flops(cell) * cell.timed.flops_factor / (_FLOPS_PER_S * cell.num_threads)
+    rounds_s = max(stopping.min_rounds * call_s, stopping.budget_s)
+    compile_s = _COMPILE_S if cell.timed.compile == "inductor" else 0.0
+    num_tried = _MODEL_CALLS if cell.is_model else _CALLS
+    return _TRIAL_S + num_tried * call_s + rounds_s + 2 * compile_s
+
+
+_FLOPS: dict[str, int] = {}
+
+
+def _forward_flops(cell: Cell) -> int:
+    on_meta = _on_meta(cell)
+    if on_meta.key not in _FLOPS:
+        if cell.is_model:
+            _FLOPS[on_meta.key] = forward_flops(model_on_meta(cell), cell.model) or 0
+        else:
+            with torch.device("meta"):
+                module: Any = build_module(cell, device="meta")
+            _FLOPS[on_meta.key] = int(module.executed_flops(shape_of(cell.kernel)))
+    return _FLOPS[on_meta.key]

@@ -1,0 +1,100 @@
+"""What a mechanism costs at one size and as sequences grow; nothing is run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from attentions import attention_class, hyperparameters
+from bench.cell import Cell, KernelWorkload
+from bench.costs.estimate import peak_bytes_of
+from bench.subject import build_module, shape_of
+
+BATCH_SIZE, NUM_HEADS, HEAD_DIM, SEQ_LEN = 1, 8, 64, 4096
+"""The shape that costs are told at: that of the tables that compare mechanisms."""
+
+_GROWTH_LENGTHS = (16_384, 65_536)
+"""Long enough for the highest power to show, and squares, which every grid mechanism takes."""
+
+_NEARLY = 0.1
+"""An exponent this near to a whole number is called by it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Costs at the shape above, and the powers of N that they grow with.
+
+    Attributes:
+        flops: of one forward call.
+        flops_growth: such as ``N`` or ``N^2``.
+        memory_growth: of what a forward call allocates, its output included; None where meta
+            tensors do not get through it.
+        decode_growth: of one decoded token, ``1`` where a state of fixed size is kept; None
+            without a step.
+    """
+
+    flops: int
+    flops_growth: str | None
+    memory_growth: str | None
+    decode_growth: str | None
+
+
+def costs(name: str) -> Costs:
+    """Work out what a mechanism with its defaults costs, causal where it must be."""
+    can = attention_class(name).capabilities
+    cell = Cell(
+        entry=name,
+        mechanism=name,
+        hyperparameters=hyperparameters(name),
+        device="cpu",
+        num_threads=1,
+        workload=KernelWorkload(
+            seq_len=SEQ_LEN,
+            batch_size=BATCH_SIZE,
+            num_heads=NUM_HEADS,
+            head_dim=HEAD_DIM,
+            dtype="float32" if "float32" in can.dtypes else can.dtypes[0],
+            mode="forward",
+            causal=not can.bidirectional,
+            scope="core" if "core" in can.scopes else "layer",
+        ),
+    )
+    return Costs(
+        flops=_flops(cell),
+        flops_growth=_growth(_flops, cell),
+        memory_growth=_growth(peak_bytes_of, cell),
+        decode_growth=_growth(_decode_flops, cell) if can.recurrent else None,
+    )
+
+
+def _built(cell: Cell) -> Any:
+    with torch.device("meta"):
+        return build_module(cell, device="meta")
+
+
+def _flops(cell: Cell) -> int:
+    return int(_built(cell).flops(shape_of(cell.kernel)))
+
+
+def _decode_flops(cell: Cell) -> int:
+    return int(_built(cell).decode_flops(shape_of(cell.kernel)))
+
+
+def _growth(cost: Callable[[Cell], int | None], cell: Cell) -> str | None:
+    """The power of N by which a cost grows between the two lengths; None if it is not known."""
+    first, second = _GROWTH_LENGTHS
+    at = [replace(cell, workload=replace(cell.kernel, seq_len=n)) for n in (first, second)]
+    short, long = map(cost, at)
+    if short is None or long is None:
+        return None
+    if not short:
+        return "0"
+    exponent = math.log(long / short) / math.log(second / first)
+    nearest = round(exponent)
+    if abs(exponent - nearest) > _NEARLY:
+        return f"N^{exponent:.1f}"
+    return {0: "1", 1: "N"}.get(nearest, f"N^{nearest}")

@@ -1,1 +1,0 @@
-"""FLOP formulas against what counters see and what slow forms take."""
