@@ -27,15 +27,14 @@ class PluginProblem:
 
     plugin: str
     reason: str
-    kind: str = "attention"
 
     def __str__(self) -> str:
-        return f"The {self.kind} plugin {self.plugin} is left out: {self.reason}"
+        return f"The attention plugin {self.plugin} is left out: {self.reason}"
 
 
-def installed(group: str = GROUP) -> tuple[EntryPoint, ...]:
+def installed() -> tuple[EntryPoint, ...]:
     """The entry points of every installed package, sorted by name."""
-    return tuple(sorted(entry_points(group=group), key=lambda point: (point.name, point.value)))
+    return tuple(sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)))
 
 
 def label(point: EntryPoint) -> str:
@@ -44,16 +43,15 @@ def label(point: EntryPoint) -> str:
     return f"{point.name!r} ({point.module}{package})"
 
 
-def load_all(group: str = GROUP) -> tuple[PluginProblem, ...]:
+def load_all() -> tuple[PluginProblem, ...]:
     """Import every plugin, and warn of those that cannot be imported."""
     problems = []
-    kind = group.rpartition(".")[2].removesuffix("s")
-    for point in installed(group):
+    for point in installed():
         try:
             importlib.import_module(point.module)
         except Exception as error:  # foreign code: whatever it raises must not end the others
             reason = f"{type(error).__name__}: {error} Mend it, or uninstall the package."
-            problems.append(PluginProblem(plugin=label(point), reason=reason, kind=kind))
+            problems.append(PluginProblem(plugin=label(point), reason=reason))
             warnings.warn(str(problems[-1]), RuntimeWarning, stacklevel=2)
     return tuple(problems)
 

@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+_LOG2_E = math.log2(math.e)
 SHORTEST = 1e-15
 """Shorter vectors have less and less of a direction. Their squares are still float32 numbers."""
 
 
+def exp_(x: Tensor) -> Tensor:
+    """e^x in place, as a power of 2, which torch computes in a third of the time on a CPU."""
+    return x.mul_(_LOG2_E).exp2_()
+
+
 def elu_plus_one(x: Tensor) -> Tensor:
     """elu(x) + 1, which is exp(x) below 0 and x + 1 above; exactly so, however negative x is."""
-    # Not by clamp, whose gradient where x is the bound itself depends on torch's version.
-    return x.masked_fill(x > 0, 0.0).exp() + x.relu()
+    above = x.relu()
+    return exp_(x - above) + above
+
+
+def elu_plus_one_by_hand(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The same, and its derivative: exp(x) below 0 and 1 above."""
+    above = x.relu()
+    slope = exp_(x - above)
+    return above.add_(slope), slope.mul_
+
+
+def norm_and_inverse(x: Tensor) -> tuple[Tensor, Tensor]:
+    """||x|| over the last axis, at least `SHORTEST`, and 1 / ||x||, which is 0 below that."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=SHORTEST)
+    return norm, norm.reciprocal().masked_fill(norm <= SHORTEST, 0.0)
 
 
 def direction(x: Tensor) -> tuple[Tensor, Tensor]:
-    """(x / ||x||, ||x||) over the last axis. Zero has direction zero, and finite gradients."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=SHORTEST)
-    return x / norm, norm
+    """(x / ||x||, ||x||) over the last axis. Zero has direction zero, and gradient zero."""
+    norm, inverse = norm_and_inverse(x)
+    return x * inverse, norm
+
+
+def log2_size(x: Tensor) -> Tensor:
+    """log2 |x|; of zero that of the smallest normal number, so powers and gradients are finite."""
+    return x.abs().clamp(min=torch.finfo(x.dtype).tiny).log2_()
 
 
 def norm_aware_power(norm: Tensor, lam: float, tau: float) -> Tensor:

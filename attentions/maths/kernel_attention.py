@@ -56,12 +56,18 @@ def kernel_attention(phi_q: Tensor, phi_k: Tensor, v: Tensor, eps: float | Tenso
 
 
 def causal_kernel_attention(
-    phi_q: Tensor, phi_k: Tensor, v: Tensor, eps: float, state: KernelState | None = None
+    phi_q: Tensor,
+    phi_k: Tensor,
+    v: Tensor,
+    eps: float,
+    state: KernelState | None = None,
+    *,
+    least: float = 0.0,
 ) -> tuple[Tensor, KernelState]:
     """Query i sees the keys of ``state`` and then 0..i; N = M.
 
     Within a chunk pairs are written out and the later ones set to zero; earlier chunks come in by
-    their running sums. Neither depends on a later key.
+    their running sums. Neither depends on a later key. What divides is ``least`` or more.
 
     Returns:
         The output, (B, H, N, E), and the state after the last token.
@@ -79,6 +85,7 @@ def causal_kernel_attention(
     scores = (queries @ keys.transpose(-2, -1)).tril()  # (B, H, chunks, size, size)
     numerator = scores @ values + queries @ before
     normaliser = scores.sum(dim=-1, keepdim=True) + queries @ key_sum_before.unsqueeze(-1) + eps
+    normaliser = normaliser.clamp(min=least) if least else normaliser
     out = divide(numerator, normaliser).flatten(2, 3)[:, :, :length]
     after = KernelState(
         before[:, :, -1] + contexts[:, :, -1], key_sum_before[:, :, -1] + key_sums[:, :, -1]
@@ -87,12 +94,8 @@ def causal_kernel_attention(
 
 
 def divide(numerator: Tensor, normaliser: Tensor) -> Tensor:
-    """The quotient; zero where all weights are zero, as for a query whose keys are all hidden.
-
-    No number where their sum is infinite: nobody could tell zeros from an output.
-    """
-    known = normaliser.masked_fill(normaliser == 0, 1.0).masked_fill(normaliser.isinf(), 0.0)
-    return numerator / known
+    """The quotient; zero where all weights are zero, as for a query whose keys are all hidden."""
+    return numerator / normaliser.masked_fill(normaliser == 0, 1.0)
 
 
 def kernel_flops(shape: CallShape, num_features: int) -> int:

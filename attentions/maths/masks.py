@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 
-def check_key_mask(mechanism: str, key_mask: Tensor, k: Tensor) -> None:
-    """Raise a ValueError unless the mask is bool of shape (B, M)."""
+def check_key_mask(mechanism: str, key_mask: Tensor | None, k: Tensor) -> None:
+    """Raise a ValueError unless the mask is None, or bool of shape (B, M)."""
+    if key_mask is None:
+        return
     expected = (k.shape[0], k.shape[-2])
     if not isinstance(key_mask, Tensor):
         raise ValueError(

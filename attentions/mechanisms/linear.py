@@ -6,26 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import _official
-from .._engine import attention_by_tiles
-from .._engine_causal import causal_flops
-from .._engine_elu import EluPlusOne
-from .._engine_forms import by_tiles, known_form, official_layout, refuse_mask
-from .._engine_kernel import Kernel
+from .. import kernel
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import equal_lengths, positive
-from ..maths.feature_maps import elu_plus_one
-from ..maths.kernel_attention import (
-    KernelState,
-    causal_kernel_attention,
-    chunked_kernel_flops,
-    kernel_attention,
-    kernel_flops,
-)
-from ..maths.masks import hide_keys
-from ..precision import in_wide_precision, wide_dtype, widen, without_autocast
+from ..maths.feature_maps import elu_plus_one, elu_plus_one_by_hand
+from ..maths.kernel_attention import KernelState, causal_kernel_attention, kernel_flops
+from ..maths.masks import check_key_mask
+from ..precision import wide_dtype, widen, without_autocast
 from ..registry import register_attention
+
+_FEATURES = kernel.FeatureMap(elu_plus_one, by_hand=elu_plus_one_by_hand)  # Eq. 7
 
 
 @register_attention(
@@ -59,47 +50,26 @@ class Linear(Attention):
     Args:
         geometry: the shape to build for.
         eps: added to the sum of weights.
-        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
-            take no mask. Their causal product is compiled C++ and has no such form.
     """
 
-    def __init__(self, geometry: Geometry, eps: float = 1e-6, implementation: str = "auto") -> None:
+    def __init__(self, geometry: Geometry, eps: float = 1e-6) -> None:
         super().__init__(geometry)
         self.eps = positive(self.name, "eps", eps)
-        self.implementation = known_form(self.name, implementation)
-        if implementation == "official":
-            if geometry.causal:
-                raise ValueError(
-                    f"{self.name}: implementation is 'official' and the geometry causal; 'auto' or "
-                    "'plain' is needed, as the authors' causal product is compiled C++."
-                )
-            official_layout(self, "bnhd")
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E); Eq. 5, causal Eq. 9-12."""
         if self.geometry.causal:
             equal_lengths(self.name, q, k, "the causal form")
-        if self.implementation == "official":
-            refuse_mask(self.name, key_mask)
-            tokens_first = (x.transpose(1, 2) for x in (q, k, v))
-            return _official.linear(*tokens_first, eps=self.eps).transpose(1, 2)
-        if by_tiles(self.implementation, key_mask, q, k, v):
-            return attention_by_tiles(self._kernel(), q, k, v, plain=self._plain)
-        return self._plain(q, k, v, key_mask=key_mask)
-
-    @in_wide_precision
-    def _plain(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        phi_q = elu_plus_one(q)  # Eq. 7
-        phi_k = hide_keys(self.name, elu_plus_one(k), key_mask)
-        if not self.geometry.causal:
-            return kernel_attention(phi_q, phi_k, v, self.eps)  # Eq. 5
-        return causal_kernel_attention(phi_q, phi_k, v, self.eps)[0]  # Eq. 9-12
-
-    def _kernel(self) -> Kernel:
-        features, causal = EluPlusOne(), self.geometry.causal
-        dim = self.geometry.head_dim
-        return Kernel(
-            queries=features, keys=features, num_features=dim, eps=self.eps, causal=causal
+        check_key_mask(self.name, key_mask, k)
+        return kernel.attend(
+            q,
+            k,
+            v,
+            queries=_FEATURES,
+            keys=_FEATURES,
+            eps=self.eps,
+            causal=self.geometry.causal,
+            key_mask=key_mask,
         )
 
     def init_state(
@@ -132,7 +102,5 @@ class Linear(Attention):
 
     def executed_flops(self, shape: CallShape) -> int:
         """The causal form also writes out the pairs within a chunk."""
-        if not shape.causal:
-            return self.flops(shape)
-        chunked = causal_flops if self.implementation == "auto" else chunked_kernel_flops
-        return chunked(shape, shape.head_dim)
+        count = kernel.causal_flops if shape.causal else kernel_flops
+        return count(shape, shape.head_dim)

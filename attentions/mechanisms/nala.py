@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import _official
-from .._engine import attention_by_tiles
-from .._engine_forms import by_tiles, known_form, refuse_mask
-from .._engine_kernel import Kernel
-from .._engine_nala import NormAwareQueries, SignedPowers
+from .. import kernel
 from .._float16_layers import convolve, float16_in_float32, normalise, project
 from ..base import Attention, AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import at_least, at_most, equal_lengths, fills_grid, one_of, positive
-from ..maths.feature_maps import direction, norm_aware_power, sign_split
+from ..maths.feature_maps import direction, log2_size, norm_and_inverse, norm_aware_power
 from ..maths.grid import depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
-from ..maths.kernel_attention import (
-    divide,
-    kernel_flops,
-    weight_sums,
-    weighted_values,
-)
-from ..maths.masks import count_keys, hide_keys
-from ..maths.rotary import reference_rotate, rope_if_it_fits, rotate, turns
-from ..precision import in_wide_precision, wide_dtype
+from ..maths.kernel_attention import kernel_flops
+from ..maths.masks import check_key_mask
+from ..maths.rotary import reference_rotate, rope_if_it_fits, turns
+from ..precision import wide_dtype
 from ..registry import register_attention
 
 _SOURCE = "Meng et al., 2026, NaLaFormer, arXiv:2506.21137"
 _LEPE_SIZE = 5
 _GREATEST = 32.0
 """Of powers: 16 to it is the first power of two that float32 does not hold."""
+
+
+Halves: TypeAlias = tuple[Tensor, Tensor]
+Pull: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def check_powers(mechanism: str, lam: float, tau: float, key_power: float) -> None:
@@ -98,8 +97,6 @@ class Nala(Attention):
         tau: its offset; lam * tau must be 1 or more, lam * (tau + 1) 32 or less.
         key_power: power of the keys, 1 to 32.
         eps: added to the mean weight.
-        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
-            take no mask and have a key_power of 3; a zero query gives NaN there.
     """
 
     def __init__(
@@ -110,64 +107,70 @@ class Nala(Attention):
         tau: float = 0.5,
         key_power: float = 3.0,
         eps: float = 1e-6,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         self.rope = rope_if_it_fits(self.name, rope, geometry.head_dim)
         check_powers(self.name, lam, tau, key_power)
         self.lam, self.tau, self.key_power = lam, tau, key_power
         self.eps = positive(self.name, "eps", eps)
-        self.implementation = known_form(self.name, implementation)
-        if implementation == "official":
-            one_of(self.name, "key_power with implementation='official'", key_power, (3.0, 3))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         if self.rope:
             equal_lengths(self.name, q, k, "rope=True")
             fills_grid(self.name, q.shape[-2], self.geometry.grid)
-        if self.implementation == "official":
-            refuse_mask(self.name, key_mask)
-            return self._official(q, k, v)
-        if by_tiles(self.implementation, key_mask, q, k, v):
-            return attention_by_tiles(self._kernel(q, k), q, k, v, plain=self._plain)
-        return self._plain(q, k, v, key_mask=key_mask)
-
-    @in_wide_precision
-    def _plain(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        phi_q = self._query_features(q)
-        phi_k = hide_keys(self.name, self._key_features(k), key_mask)
-        normaliser = weight_sums(phi_q, phi_k) + self.eps * count_keys(k, key_mask)
-        if self.rope:
-            phi_q, phi_k = (rotate(phi, self.geometry.grid, q.shape[-1]) for phi in (phi_q, phi_k))
-        return divide(weighted_values(phi_q, phi_k, v), normaliser)
-
-    def _query_features(self, q: Tensor) -> Tensor:
-        d, norm = direction(q)
-        return sign_split(q, d.abs().pow(norm_aware_power(norm, self.lam, self.tau)))
-
-    def _key_features(self, k: Tensor) -> Tensor:
-        return sign_split(k, k.abs().pow(self.key_power))
-
-    def _kernel(self, q: Tensor, k: Tensor) -> Kernel:
-        dim = q.shape[-1]
+        check_key_mask(self.name, key_mask, k)
         turn = None
         if self.rope:
-            turn = turns(self.geometry.grid, dim, wide_dtype(q.dtype), q.device)
-        return Kernel(
-            queries=NormAwareQueries(self.lam, self.tau),
-            keys=SignedPowers(self.key_power),
-            num_features=2 * dim,
-            eps=self.eps * k.shape[-2],
-            turn=None if turn is None else turn[None],
+            turn = turns(self.geometry.grid, q.shape[-1], wide_dtype(q.dtype), q.device)[None]
+        return kernel.attend(
+            q,
+            k,
+            v,
+            queries=kernel.FeatureMap(self._query_features, by_hand=self._query_features_by_hand),
+            keys=kernel.FeatureMap(self._key_features, by_hand=self._key_features_by_hand),
+            eps=self.eps,
+            mean=True,
+            turn=turn,
+            key_mask=key_mask,
         )
 
-    @in_wide_precision
-    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        table = None
-        if self.rope:
-            table = _official.angles(self.geometry.grid, q.shape[-1], q.dtype, q.device)
-        return _official.nala(q, k, v, lam=self.lam, tau=self.tau, eps=self.eps, table=table)
+    def _query_features(self, q: Tensor) -> Halves:
+        d, norm = direction(q)
+        p = norm_aware_power(norm, self.lam, self.tau)
+        return halves(d * (log2_size(d) * (p - 1)).exp2_())
+
+    def _key_features(self, k: Tensor) -> Halves:
+        return halves(k * _slope(k, self.key_power))
+
+    def _query_features_by_hand(self, q: Tensor) -> tuple[Halves, Pull]:
+        """Through the direction, and through the power, which the norm sets."""
+        norm, inverse = norm_and_inverse(q)
+        d, saturation = q * inverse, norm.tanh()
+        log = log2_size(d)
+        p = self.lam * (self.tau + saturation)
+        slope = (log * (p - 1)).exp2_()
+        above, below = halves(d.mul_(slope))
+
+        def pull(d_above: Tensor, d_below: Tensor) -> Tensor:
+            share = (d_above * above).addcmul_(d_below, below)
+            total = share.sum(dim=-1, keepdim=True)
+            d_p = share.mul_(log).sum(dim=-1, keepdim=True).mul_(math.log(2))
+            d_norm = d_p * self.lam * (1 - saturation.square()) - p * total * inverse
+            d_signed = d_below.lerp_(d_above, above.sign())
+            return d_signed.mul_(slope).mul_(p * inverse).addcmul_(q, d_norm * inverse)
+
+        return (above, below), pull
+
+    def _key_features_by_hand(self, k: Tensor) -> tuple[Halves, Pull]:
+        slope = _slope(k, self.key_power)
+        above, below = halves(slope * k)
+
+        def pull(d_above: Tensor, d_below: Tensor) -> Tensor:
+            d_signed = d_below.lerp_(d_above, above.sign())
+            return d_signed.mul_(slope).mul_(self.key_power)
+
+        return (above, below), pull
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out, from rectified halves."""
@@ -188,6 +191,16 @@ class Nala(Attention):
     def flops(self, shape: CallShape) -> int:
         """Kernel attention with 2 D features."""
         return kernel_flops(shape, 2 * shape.head_dim)
+
+
+def halves(signed: Tensor) -> Halves:
+    """Positive and negative entries. The latter keep their sign on both sides, which cancels."""
+    return signed.clamp(min=0.0), signed.clamp(max=0.0)
+
+
+def _slope(x: Tensor, power: float) -> Tensor:
+    """|x|^(power - 1): times x it is the signed power, times ``power`` its derivative."""
+    return x * x if power == 3 else (log2_size(x) * (power - 1)).exp2_()
 
 
 @register_attention(
@@ -224,7 +237,6 @@ class NalaLayer(AttentionLayer):
         tau: as for `Nala`.
         key_power: as for `Nala`.
         eps: as for `Nala`.
-        implementation: of the core, as for `Nala`.
     """
 
     def __init__(
@@ -235,11 +247,10 @@ class NalaLayer(AttentionLayer):
         tau: float = 0.5,
         key_power: float = 3.0,
         eps: float = 1e-6,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
-        self.core = Nala(geometry, rope, lam, tau, key_power, eps, implementation)
+        self.core = Nala(geometry, rope, lam, tau, key_power, eps)
         channels = geometry.embed_dim
         self.qkvg = nn.Linear(channels, 4 * channels)
         self.lepe = depthwise(channels, _LEPE_SIZE)

@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from attentions import _engine_functions, _engine_nala_cosine, _engine_tiles
-
 
 @pytest.fixture(autouse=True)
 def _one_thread_and_a_seed():
@@ -27,27 +25,6 @@ def qkv():
         )
 
     return make
-
-
-@pytest.fixture(params=["wide", "wide by MKL", "halved", "narrow"])
-def wide_vectors(request, monkeypatch):
-    """Whether the engine cuts its work for vectors of 512 bits, whatever this processor has."""
-    is_wide = request.param != "narrow"
-    monkeypatch.setattr(_engine_tiles, "has_wide_vectors", lambda: is_wide)
-    monkeypatch.setattr(_engine_tiles, "halves_wide_vectors", lambda: request.param == "halved")
-    monkeypatch.setattr(_engine_tiles, "onednn_outruns_mkl", lambda **_: request.param == "wide")
-    _engine_tiles.plan.cache_clear()
-    yield is_wide
-    _engine_tiles.plan.cache_clear()
-
-
-@pytest.fixture(params=["MKL", "torch"])
-def functions(request, monkeypatch):
-    """Whose elementary functions the engine takes, whatever this processor is."""
-    is_mkl = request.param == "MKL"
-    for module in (_engine_functions, _engine_nala_cosine):
-        monkeypatch.setattr(module, "mkl_is_faster", lambda: is_mkl)
-    return request.param
 
 
 @pytest.fixture(params=[1, 2])

@@ -32,13 +32,17 @@ def test_a_change_in_an_imported_file_is_a_change_of_the_mechanism(line, tmp_pat
 
 def test_an_edit_makes_stale_what_is_made_of_it_and_nothing_else():
     made_of = {
-        name: {file.name for file in _closure(f"attentions.mechanisms.{name}")}
+        name: {
+            f"{file.parent.name}/{file.name}" for file in _closure(f"attentions.mechanisms.{name}")
+        }
         for name in ("softmax", "nala", "retnet")
     }
-    assert "decay.py" in made_of["retnet"]
-    assert "decay.py" not in made_of["softmax"] | made_of["nala"]
-    assert "nala.py" in made_of["nala"]
-    assert "nala.py" not in made_of["softmax"] | made_of["retnet"]
+    assert "maths/decay.py" in made_of["retnet"]
+    assert "maths/decay.py" not in made_of["softmax"] | made_of["nala"]
+    assert "kernel/tiles.py" in made_of["nala"]
+    assert "kernel/tiles.py" not in made_of["softmax"] | made_of["retnet"]
+    assert "mechanisms/nala.py" in made_of["nala"]
+    assert "mechanisms/nala.py" not in made_of["softmax"] | made_of["retnet"]
 
 
 EPYC = {"model name": "AMD EPYC", "cpu family": "25", "model": "17"}

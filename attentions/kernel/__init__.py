@@ -1,0 +1,7 @@
+"""Kernel attention from feature maps: tile by tile on a CPU, by the plain formula elsewhere."""
+
+from .attention import attend
+from .causal import causal_flops
+from .maps import FeatureMap
+
+__all__ = ["FeatureMap", "attend", "causal_flops"]

@@ -1,0 +1,281 @@
+"""The tiled code path, the plain formula and the written-out references give the same."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from attentions import Geometry, build_attention, kernel
+from attentions.base import CallShape
+from attentions.kernel import applies, attention, causal, tiles
+from attentions.kernel.maps import FeatureMap
+
+H, D, E = 2, 8, 6
+FORMS = {
+    "linear": ("linear", {}, False),
+    "linear-causal": ("linear", {}, True),
+    "nala": ("nala", {}, False),
+    "nala-rope": ("nala", {"rope": True}, False),
+    "nala-powers": ("nala", {"lam": 1.0, "tau": 1.0, "key_power": 1.0}, False),
+}
+every_form = pytest.mark.parametrize("form", FORMS)
+SIZES = (1, 15, 16, 17, 63, 64, 65, 150)
+"""Around a chunk and a tile of `small_tiles`, and several of each."""
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+    """Tiles of 64 tokens and chunks of 16, so that small tensors have several of them."""
+    monkeypatch.setattr(tiles, "TOKENS", 64)
+    monkeypatch.setattr(causal, "CHUNK", 16)
+
+
+@pytest.fixture
+def plainly(monkeypatch):
+    """Calls a core by the plain formula."""
+
+    def call(core, *inputs, **keywords):
+        with monkeypatch.context() as patch:
+            patch.setattr(attention, "is_tiled", lambda *tensors: False)
+            return core(*inputs, **keywords)
+
+    return call
+
+
+def build(form, seq_len, *, num_heads=H, value_dim=E, dtype=torch.float64):
+    """A mechanism whose learned values are not those it starts with."""
+    name, settings, is_causal = FORMS[form]
+    geometry = Geometry(
+        num_heads=num_heads, head_dim=D, seq_len=seq_len, value_dim=value_dim, causal=is_causal
+    )
+    core = build_attention(name, geometry, **settings).to(dtype)
+    with torch.no_grad():
+        for parameter in core.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return core
+
+
+def tensors(*lengths, batch_size=2, num_heads=H, value_dim=E, dtype=torch.float64):
+    sizes = zip(lengths, (D, D, value_dim), strict=True)
+    return [
+        torch.randn(batch_size, num_heads, n, d, dtype=dtype).requires_grad_() for n, d in sizes
+    ]
+
+
+def gradients(out, core, inputs, cotangent):
+    wanted = [*inputs, *core.parameters()]
+    return torch.autograd.grad(out, wanted, cotangent.to(out.dtype), allow_unused=True)
+
+
+def assert_same(core, inputs, plainly):
+    """Outputs and gradients by tiles, by the formula, and of the reference."""
+    assert applies.is_tiled(*inputs)
+    outs = core(*inputs), plainly(core, *inputs), core.reference(*inputs)
+    cotangent = torch.randn_like(outs[0])
+    for out in outs[1:]:
+        torch.testing.assert_close(outs[0], out, rtol=1e-9, atol=1e-10)
+    found = [gradients(out, core, inputs, cotangent) for out in outs[:2]]
+    for got, want in zip(*found, strict=True):
+        scale = max(1.0, want.abs().max().item())
+        torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-9 * scale)
+
+
+@every_form
+@pytest.mark.parametrize("seq_len", SIZES)
+def test_tiles_and_chunks_change_nothing(form, seq_len, plainly):
+    assert_same(build(form, seq_len), tensors(*[seq_len] * 3), plainly)
+
+
+@every_form
+@pytest.mark.parametrize(("num_queries", "num_keys"), [(3, 150), (150, 5)])
+def test_keys_may_be_many_more_or_fewer_than_queries(form, num_queries, num_keys, plainly):
+    core = build(form, max(num_queries, num_keys))
+    if core.geometry.causal or form == "nala-rope":
+        pytest.skip("as many keys as queries")
+    assert_same(core, tensors(num_queries, num_keys, num_keys), plainly)
+
+
+@every_form
+@pytest.mark.parametrize(("batch_size", "num_heads"), [(5, 1), (1, 5), (70, 3)])
+def test_rows_and_heads_may_be_few_or_many(form, batch_size, num_heads, plainly):
+    inputs = tensors(20, 20, 20, batch_size=batch_size, num_heads=num_heads)
+    assert_same(build(form, 20, num_heads=num_heads), inputs, plainly)
+
+
+@every_form
+def test_tokens_may_lie_before_heads_in_memory_and_the_output_then_does_so_too(form, plainly):
+    apart = [x.detach().transpose(1, 2).contiguous() for x in tensors(*[100] * 3)]
+    inputs = [x.transpose(1, 2).requires_grad_() for x in apart]
+    core = build(form, 100)
+    assert_same(core, inputs, plainly)
+    assert core(*inputs).transpose(1, 2).is_contiguous()
+
+
+@every_form
+def test_the_same_tensor_may_be_query_key_and_value(form, plainly):
+    core = build(form, 90, value_dim=D)
+    x, _, _ = tensors(90, 90, 90)
+    got, want = (
+        torch.autograd.grad(out.square().sum(), x)[0]
+        for out in (core(x, x, x), plainly(core, x, x, x))
+    )
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-8)
+
+
+@every_form
+def test_gradients_of_gradients_are_those_of_the_formula(form, plainly):
+    core, inputs = build(form, 20), tensors(20, 20, 20, batch_size=1)
+    leaves, found = [*inputs, *core.parameters()], []
+    for out in (core(*inputs), plainly(core, *inputs)):
+        first = torch.autograd.grad(out.square().sum(), leaves, create_graph=True)
+        total = sum(gradient.square().sum() for gradient in first)
+        found.append(torch.autograd.grad(total, leaves))
+    for got, want in zip(*found, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-7, atol=1e-8 * float(want.abs().max() + 1))
+
+
+@every_form
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_tensors_are_computed_in_float32_tile_by_tile(form, dtype, plainly):
+    core = build(form, 100, dtype=torch.float32)
+    inputs = [x.detach().to(dtype).requires_grad_() for x in tensors(*[100] * 3, batch_size=1)]
+    outs = core(*inputs), plainly(core, *inputs)
+    cotangent = torch.randn_like(outs[0])
+    found = [(out, *gradients(out, core, inputs, cotangent)) for out in outs]
+    for got, want in zip(*found, strict=True):
+        assert got.dtype == want.dtype
+        assert (got - want).abs().max() <= 2 * torch.finfo(dtype).eps * want.abs().max()
+
+
+def test_a_gradient_beyond_float16_stops_at_its_largest_number():
+    core = build_attention("nala", Geometry(num_heads=1, head_dim=D, seq_len=4))
+    q, k, v = (1e-6 * torch.randn(1, 1, 4, D) for _ in range(3))
+    q, k, v = (x.half().requires_grad_() for x in (q, 1e6 * k, 1e10 * v))
+    for gradient in torch.autograd.grad(core(q, k, v).sum(), (q, k, v)):
+        assert gradient.isfinite().all()
+
+
+@every_form
+def test_under_autocast_nothing_is_computed_in_half(form):
+    core = build(form, 100, dtype=torch.float32)
+    inputs = [x.detach().float().requires_grad_() for x in tensors(100, 100, 100)]
+    expected = core(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = core(*inputs)
+        found = torch.autograd.grad(out.sum(), inputs)
+    assert torch.equal(out, expected)
+    again = torch.autograd.grad(expected.sum(), inputs)
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+@every_form
+def test_only_inputs_and_sums_are_kept_for_the_backward_pass(form):
+    core = build(form, 1024, value_dim=D, dtype=torch.float32)
+    if core.geometry.causal:
+        pytest.skip("keeps sums before each tile")
+    inputs = [x.detach().float().requires_grad_() for x in tensors(*[1024] * 3, value_dim=D)]
+    kept = {}
+
+    def pack(x):
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        core(*inputs)
+    own = {x.untyped_storage().data_ptr() for x in (*inputs, *core.parameters())}
+    extra = sum(size for address, size in kept.items() if address not in own)
+    assert extra <= inputs[0].numel() * 4 / 4
+
+
+@every_form
+def test_a_key_that_a_mask_hides_might_as_well_not_be_there(form):
+    core = build(form, 20)
+    if core.geometry.causal or form == "nala-rope":
+        pytest.skip("as many keys as queries")
+    if "padding" not in core.capabilities.masks:
+        pytest.skip("takes no mask")
+    q, k, v = tensors(20, 20, 20)
+    seen = torch.arange(20) < 13
+    out = core(q, k, v, key_mask=seen.expand(2, -1))
+    torch.testing.assert_close(out, core(q, k[:, :, :13], v[:, :, :13]))
+    nobody = core(q, k, v, key_mask=torch.zeros(2, 20, dtype=torch.bool))
+    assert nobody.eq(0).all()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(nobody.sum(), (q, k, v)))
+
+
+@every_form
+def test_tensors_may_be_empty(form):
+    core, inputs = build(form, 20, dtype=torch.float32), tensors(20, 20, 20, batch_size=0)
+    q, k, v = (x.detach().float() for x in inputs)
+    assert core(q, k, v).shape == (0, H, 20, E)
+
+
+@every_form
+def test_a_compiler_a_transform_and_forward_differentiation_get_the_formula(form, plainly):
+    core = build(form, 12, dtype=torch.float32)
+    q, k, v = (x.detach().float() for x in tensors(12, 12, 12))
+    expected = plainly(core, q, k, v)
+    torch._dynamo.reset()  # all mechanisms share one `__call__`, of which a few versions are kept
+    compiled = torch.compile(core, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(q, k, v), expected)
+    one_row = torch.func.vmap(lambda *row: core(*(x[None] for x in row))[0])
+    torch.testing.assert_close(one_row(q, k, v), expected, rtol=1e-4, atol=1e-5)
+    tangents = tuple(torch.randn_like(x) for x in (q, k, v))
+    _, got = torch.func.jvp(core, (q, k, v), tangents)
+    wide = [tuple(x.double() for x in side) for side in ((q, k, v), tangents)]
+    _, want = torch.func.jvp(core.double(), *wide)
+    torch.testing.assert_close(got.double(), want, rtol=1e-3, atol=1e-3)
+
+
+@every_form
+def test_flops_are_those_that_torch_counts(form, monkeypatch):
+    monkeypatch.undo()  # flops are those of the chunks that there are
+    core = build(form, 150, dtype=torch.float32)
+    sizes = {"query_len": 150, "key_len": 150, "head_dim": D, "value_dim": E}
+    shape = CallShape(batch_size=2, num_heads=H, causal=core.geometry.causal, **sizes)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        core(*(x.detach().float() for x in tensors(150, 150, 150)))
+    assert counter.get_total_flops() == core.executed_flops(shape)
+
+
+def test_it_is_tiled_for_ordinary_tensors_on_a_cpu_only():
+    q, k, v = torch.randn(3, 1, 2, 5, 4).unbind()
+    assert applies.is_tiled(q, k, v)
+    assert applies.is_tiled(torch.nn.Parameter(q), k, v)
+    assert applies.is_tiled(q.half(), k, v.bfloat16())
+    assert applies.is_tiled(*(x.to("meta") for x in (q, k, v)))
+    assert not applies.is_tiled(q.double(), k, v)
+    assert not applies.is_tiled(q.long(), k.long(), v.long())
+    assert not applies.is_tiled(q, k, v[:, :, :4])
+    assert not applies.is_tiled(q, k[:, :1], v[:, :1])
+    assert not applies.is_tiled(q, k[..., :3], v)
+    assert not applies.is_tiled(q[:, :, :0], k, v)
+    assert not applies.is_tiled(q, k, v, torch.ones(2, 1, 4, dtype=torch.float64))
+
+
+def test_without_a_derivative_by_hand_a_map_is_differentiated_by_autograd():
+    """With a weight, a place, two parts, and one part given as a plain tensor."""
+    weight = torch.rand(H, 1, D, dtype=torch.float64, requires_grad=True)
+    place = torch.rand(100, 1, dtype=torch.float64)
+
+    def phi(x, w, at):
+        above = (x * w).relu()
+        return above * at, above.square()
+
+    def by_hand(x, w, at):
+        above = (x * w).relu()
+
+        def pull(first, second):
+            d = (first * at + 2 * above * second) * (above > 0)
+            return d * w, (d * x).sum(dim=(0, 2))[:, None]
+
+        return phi(x, w, at), pull
+
+    inputs = tensors(100, 100, 100)
+    cotangent = torch.randn(2, H, 100, E, dtype=torch.float64)
+    results = []
+    for own in (None, by_hand):
+        features = FeatureMap(phi, by_hand=own, places=(place,))
+        out = kernel.attend(*inputs, weight, queries=features, keys=features, eps=1e-3)
+        results.append([out, *torch.autograd.grad(out, [*inputs, weight], cotangent)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
