@@ -27,14 +27,15 @@ class PluginProblem:
 
     plugin: str
     reason: str
+    kind: str = "attention"
 
     def __str__(self) -> str:
-        return f"The attention plugin {self.plugin} is left out: {self.reason}"
+        return f"The {self.kind} plugin {self.plugin} is left out: {self.reason}"
 
 
-def installed() -> tuple[EntryPoint, ...]:
+def installed(group: str = GROUP) -> tuple[EntryPoint, ...]:
     """The entry points of every installed package, sorted by name."""
-    return tuple(sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)))
+    return tuple(sorted(entry_points(group=group), key=lambda point: (point.name, point.value)))
 
 
 def label(point: EntryPoint) -> str:
@@ -43,15 +44,16 @@ def label(point: EntryPoint) -> str:
     return f"{point.name!r} ({point.module}{package})"
 
 
-def load_all() -> tuple[PluginProblem, ...]:
+def load_all(group: str = GROUP) -> tuple[PluginProblem, ...]:
     """Import every plugin, and warn of those that cannot be imported."""
     problems = []
-    for point in installed():
+    kind = group.rpartition(".")[2].removesuffix("s")
+    for point in installed(group):
         try:
             importlib.import_module(point.module)
         except Exception as error:  # foreign code: whatever it raises must not end the others
             reason = f"{type(error).__name__}: {error} Mend it, or uninstall the package."
-            problems.append(PluginProblem(plugin=label(point), reason=reason))
+            problems.append(PluginProblem(plugin=label(point), reason=reason, kind=kind))
             warnings.warn(str(problems[-1]), RuntimeWarning, stacklevel=2)
     return tuple(problems)
 

@@ -125,7 +125,7 @@ def checked_settings(entry: TaskEntry) -> dict[str, Any]:
             )
     settings = defaults | entry.settings
     try:
-        tasks.build_task(entry.task, settings)
+        tasks.build_task(entry.task, settings).why_no_data()
     except (TypeError, ValueError) as error:
         raise ConfigError(f"task entry {entry.label!r}: {error}") from error
     return settings
@@ -266,7 +266,7 @@ def why_unsupported(capabilities: Capabilities, cell: Cell) -> str | None:
         where = ", ".join(can.backward_devices) or "no device"
         return f"{name} has no backward pass on {cell.device}; it has one on {where}."
     if cell.is_task:
-        return None if can.bidirectional else f"{name} is causal only; tasks are bidirectional."
+        return _why_not_trained(can, cell)
     if cell.is_model:
         if not can.bidirectional:
             return f"{name} is causal only; images are seen whole."
@@ -287,6 +287,15 @@ def why_unsupported(capabilities: Capabilities, cell: Cell) -> str | None:
             return f"{name} keeps no state from which a next token could be decoded."
     if w.mode == "train_step" and w.scope != "layer":
         return "train_step runs at scope layer: a core has nothing to train."
+    return None
+
+
+def _why_not_trained(can: Capabilities, cell: Cell) -> str | None:
+    is_causal = tasks.build_task(cell.task.task, cell.task.settings).causal
+    if is_causal and not can.causal:
+        return f"{cell.mechanism} has no causal form; {cell.task.label} is causal."
+    if not is_causal and not can.bidirectional:
+        return f"{cell.mechanism} is causal only; {cell.task.label} is bidirectional."
     return None
 
 
@@ -311,6 +320,10 @@ def why_not(cell: Cell) -> str | None:
     """Why a cell cannot be measured: a capability it lacks, or a shape it cannot be built for."""
     if cell.is_model and (reason := why_no_model(cell)):
         return reason
+    if cell.is_task:
+        task = tasks.build_task(cell.task.task, cell.task.settings)
+        if reason := task.why_no_data():
+            return reason
     if cell.mechanism != ORIGINAL:
         capabilities = attentions.attention_class(cell.mechanism).capabilities
         if reason := why_unsupported(capabilities, cell):

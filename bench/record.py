@@ -115,13 +115,14 @@ class Quality:
     """What was observed of a task cell.
 
     Attributes:
-        accuracy: the score on unseen examples, between 0 and 1.
+        accuracy: the score on unseen examples, between 0 and 1; or in `unit`, less being better.
         chance: what the stated guess scores.
         guess: the rule of that guess, in words.
         num_examples: unseen examples, or answers, that were scored.
         num_parameters: of the whole model.
         losses: training loss, evenly spaced over the run.
         train_s: wall time of training; not a timing to compare, since runs may share the machine.
+        unit: what the score counts, such as ``bits per byte``; empty for a share of right answers.
     """
 
     accuracy: float
@@ -131,6 +132,7 @@ class Quality:
     num_parameters: int
     losses: tuple[float, ...] = ()
     train_s: float | None = None
+    unit: str = ""
 
 
 Result = Speed | Quality

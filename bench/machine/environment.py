@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
-from bench.cell import ORIGINAL, Cell
+from bench.cell import ORIGINAL, Cell, TaskWorkload
 from bench.machine import hardware
 from bench.measure.headroom import memory_limit_bytes
 from bench.record import METHOD_VERSION
@@ -109,7 +109,7 @@ def freshness(cell: Cell, environment: Environment) -> str:
 def _surroundings(cell: Cell, environment: Environment) -> str:
     """A hash of what stands around the mechanism: a task, a model, or nothing."""
     if cell.is_task:
-        return task_source(cell.task.task)
+        return task_source(cell.task.task) + _data_hash(cell.task)
     if cell.is_model:
         return f"{model_source(cell.model.model)} timm {environment.versions.get('timm')}"
     return ""
@@ -131,6 +131,23 @@ def task_source(name: str) -> str:
     from bench.tasks.base import task_class
 
     return _hash_closure(task_class(name).__module__) + _hash_closure("bench.tasks.train")
+
+
+def _data_hash(workload: TaskWorkload) -> str:
+    """A hash of the files that a task reads its examples from; empty if there are none."""
+    from bench.tasks.base import build_task
+
+    digest = hashlib.sha256()
+    files = build_task(workload.task, workload.settings).files()
+    for path in files:
+        digest.update(_content_hash(path, path.stat().st_mtime_ns).encode())
+    return digest.hexdigest()[:16] if files else ""
+
+
+@cache
+def _content_hash(path: Path, _changed_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache

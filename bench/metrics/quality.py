@@ -8,8 +8,18 @@ from bench.record import Quality, Record
 
 @register_metric("accuracy", better="higher")
 def accuracy(record: Record) -> float | None:
-    """Score on unseen examples, between 0 and 1."""
-    return record.result.accuracy if isinstance(record.result, Quality) else None
+    """Share of right answers on unseen examples."""
+    result = record.result
+    return result.accuracy if isinstance(result, Quality) and not result.unit else None
+
+
+@register_metric("bits_per_byte", better="lower")
+def bits_per_byte(record: Record) -> float | None:
+    """Bits that the model needs for a byte of unseen text."""
+    result = record.result
+    if not isinstance(result, Quality) or result.unit != "bits per byte":
+        return None
+    return result.accuracy
 
 
 @register_metric("chance")

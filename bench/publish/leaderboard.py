@@ -146,7 +146,11 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskScores:
-    """The entries on one task with one set of settings, best first."""
+    """The entries on one task with one set of settings, best first.
+
+    Attributes:
+        unit: what a score counts, less being better; empty for a share of right answers.
+    """
 
     machine: str
     method_version: int
@@ -158,6 +162,7 @@ class TaskScores:
     guesses: tuple[str, ...]
     num_seeds: int
     scores: tuple[Score, ...]
+    unit: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +304,8 @@ def _score_task(records: Sequence[Record], names: Names, controls: Sequence[str]
     rows = _group(records, lambda record: names[identity(record.cell)])
     scores = [_score(name, group, len(seeds), controls) for name, group in rows.items()]
     first = records[0]
+    unit = next((result.unit for result in _qualities(records)), "")
+    sign = 1 if unit else -1
     return TaskScores(
         machine=describe_machine(first),
         method_version=first.method_version,
@@ -310,8 +317,9 @@ def _score_task(records: Sequence[Record], names: Names, controls: Sequence[str]
         guesses=tuple(sorted({result.guess for result in _qualities(records)})),
         num_seeds=len(seeds),
         scores=tuple(
-            sorted(scores, key=lambda s: (s.accuracy is None, -(s.accuracy or 0), s.entry))
+            sorted(scores, key=lambda s: (s.accuracy is None, sign * (s.accuracy or 0), s.entry))
         ),
+        unit=unit,
     )
 
 

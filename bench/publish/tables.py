@@ -181,26 +181,34 @@ def _standing_cells(
 def _task_table(task: TaskScores) -> Table:
     return Table(
         title="unseen examples",
-        header=("entry", "accuracy (%)", "seeds", "chance (%)", "examples", "parameters"),
-        rows=tuple(_score_cells(score, task.num_seeds) for score in task.scores),
+        header=(
+            "entry",
+            task.unit or "accuracy (%)",
+            "seeds",
+            "chance" if task.unit else "chance (%)",
+            "examples",
+            "parameters",
+        ),
+        rows=tuple(_score_cells(score, task) for score in task.scores),
         num_text=1,
     )
 
 
-def _score_cells(score: Score, num_seeds: int) -> tuple[str, ...]:
+def _score_cells(score: Score, task: TaskScores) -> tuple[str, ...]:
+    write = number if task.unit else percent
     if score.accuracy is None:
         accuracy = ", ".join(_status_words(status) for status in score.statuses)
     elif len(score.accuracies) == 1:
-        accuracy = percent(score.accuracy)
+        accuracy = write(score.accuracy)
     else:
         lowest, highest = score.accuracies[0], score.accuracies[-1]
-        accuracy = f"{percent(score.accuracy)} [{percent(lowest)}, {percent(highest)}]"
-    num_seen = num_seeds - score.num_missing
+        accuracy = f"{write(score.accuracy)} [{write(lowest)}, {write(highest)}]"
+    num_seen = task.num_seeds - score.num_missing
     return (
         score.entry + (" (control)" if score.is_control else ""),
         accuracy,
-        f"{num_seen} of {num_seeds}" if score.num_missing else str(num_seeds),
-        "" if score.chance is None else percent(score.chance),
+        f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
+        "" if score.chance is None else write(score.chance),
         "" if score.num_examples is None else number(score.num_examples),
         "" if score.num_parameters is None else f"{score.num_parameters:,}",
     )

@@ -9,16 +9,21 @@ import inspect
 import math
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from attentions import Geometry
+from attentions import Geometry, plugins
+
+NO_ANSWER = -100
+"""The target at a token where nothing is asked: neither trained on nor scored."""
 
 
 class Split(StrEnum):
@@ -34,7 +39,8 @@ class Batch:
 
     Attributes:
         inputs: token ids, (B, N) whole numbers, or measured tokens, (B, N, channels).
-        targets: the class of each answer: (B, A), or (B,) if there is one for the whole sequence.
+        targets: the class of each answer: (B, A), or (B,) if there is one for the whole sequence;
+            `NO_ANSWER` where nothing is asked.
         positions: (B, A), the tokens at which the answers are read; None reads one answer from
             the mean over all tokens.
     """
@@ -57,6 +63,21 @@ class Batch:
         """Some of the examples."""
         return self.map(lambda whole: whole[examples])
 
+    @property
+    def num_answers(self) -> int:
+        """What is asked, over all examples."""
+        return int((self.targets != NO_ANSWER).sum())
+
+    @staticmethod
+    def join(parts: Sequence[Batch]) -> Batch:
+        """The examples of several batches of one kind, in order."""
+        places = [part.positions for part in parts if part.positions is not None]
+        return Batch(
+            inputs=torch.cat([part.inputs for part in parts]),
+            targets=torch.cat([part.targets for part in parts]),
+            positions=torch.cat(places) if places else None,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -67,7 +88,7 @@ class Recipe:
         num_heads: heads that share them.
         num_layers: blocks.
         conv_width: tokens that a block's depthwise convolution sees, an odd number; 1 sees no
-            neighbour.
+            neighbour. They lie to both sides, or, in a causal model, all in the past.
         mlp_ratio: hidden channels of a block's MLP, per channel of a token.
         position_std: spread of the learned positions before training.
         num_steps: parameter updates.
@@ -127,19 +148,24 @@ class Task(ABC):
     Attributes:
         name: what a YAML's ``task:`` says; set by `register_task`, as is `better`.
         better: ``higher`` or ``lower`` scores.
+        unit: what a score counts, such as ``bits per byte``; empty for a share of right answers.
         default_recipe: what the recipe is where a YAML does not say.
         guess: the rule, in words, that scores `chance` without looking at the input.
         answers_are_tokens: whether the classes are the tokens of the input, in the same order; the
             head then shares the embedding's weights.
+        causal: whether a token may see only those before it; the mechanism and the convolutions
+            are built so.
         seq_len: N, tokens of an example.
         num_classes: possible answers.
     """
 
     name: ClassVar[str]
     better: ClassVar[str]
+    unit: ClassVar[str] = ""
     default_recipe: ClassVar[Recipe]
     guess: ClassVar[str]
     answers_are_tokens: ClassVar[bool] = False
+    causal: bool = False
     seq_len: int
     num_classes: int
 
@@ -161,9 +187,35 @@ class Task(ABC):
     def chance(self) -> float:
         """What `guess` scores on the test set, or is expected to."""
 
+    def plateaus(self) -> dict[str, float]:
+        """Scores at which models halt that learned a part of the task, by what they learned."""
+        return {}
+
+    def head(self, embed_dim: int) -> nn.Module:
+        """A module from the tokens that answer, (B, A, embed_dim), to logits, (B, A, classes)."""
+        return nn.Linear(embed_dim, self.num_classes)
+
     def score(self, logits: Tensor, batch: Batch) -> float:
         """The share of right answers; logits are shaped like the targets, with a class axis."""
-        return (logits.argmax(dim=-1) == batch.targets).float().mean().item()
+        is_right = logits.argmax(dim=-1) == batch.targets  # never where nothing is asked
+        return is_right.sum().item() / max(batch.num_answers, 1)
+
+    def why_no_data(self) -> str | None:
+        """What data the task needs that this machine lacks, and how to get it; None if none.
+
+        Raises:
+            ValueError: data is there and cannot be used: the message names file and byte.
+        """
+        return None
+
+    def files(self) -> tuple[Path, ...]:
+        """Files whose content decides the examples, so that a changed file is measured again."""
+        return ()
+
+    @property
+    def reach(self) -> int:
+        """Tokens before a token of which the model learns by its convolutions alone."""
+        return self.recipe.reach * (2 if self.causal else 1)
 
     @property
     def geometry(self) -> Geometry:
@@ -173,6 +225,7 @@ class Task(ABC):
             num_heads=recipe.num_heads,
             head_dim=recipe.embed_dim // recipe.num_heads,
             seq_len=self.seq_len,
+            causal=self.causal,
         )
 
 
@@ -180,6 +233,8 @@ T = TypeVar("T", bound=Task)
 
 _REGISTRY: dict[str, type[Task]] = {}
 _NOT_TASKS = {"base", "model", "train"}
+GROUP = "attnbench.tasks"
+"""Entry points under this name are modules of installed packages that register tasks."""
 
 
 def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], type[T]]:
@@ -190,12 +245,17 @@ def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], t
         better: ``higher`` or ``lower``, the direction of its score.
 
     Raises:
-        ValueError: another direction, or a name that is taken.
+        ValueError: another direction, one that does not fit the unit, or a name that is taken.
     """
     if better not in ("higher", "lower"):
         raise ValueError(f"better is {better!r}; higher or lower is needed.")
 
     def enter(cls: type[T]) -> type[T]:
+        if bool(cls.unit) != (better == "lower"):
+            raise ValueError(
+                f"The task {name} has better={better!r} and unit={cls.unit!r}: a score with a unit "
+                "is better when lower, a share of right answers, without one, when higher."
+            )
         taken = _REGISTRY.get(name)
         if taken is not None and taken.__module__ != cls.__module__:
             raise ValueError(
@@ -214,6 +274,12 @@ def _import_all() -> None:
     for module in pkgutil.iter_modules(package.__path__):
         if module.name not in _NOT_TASKS:
             importlib.import_module(f"bench.tasks.{module.name}")
+    _import_installed()
+
+
+@cache  # a package that cannot be imported is warned of once
+def _import_installed() -> None:
+    plugins.load_all(GROUP)
 
 
 def task_names() -> tuple[str, ...]:
@@ -280,6 +346,26 @@ def whole_number(name: str, value: object, *, at_least: int = 1) -> None:
         raise ValueError(f"{name} is {value!r}; a whole number of {at_least} or more is needed.")
 
 
+def yes_or_no(name: str, value: object) -> None:
+    """Refuse a setting that is neither true nor false.
+
+    Raises:
+        ValueError: names the setting and what was given.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; true or false is needed.")
+
+
+def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+    """Refuse a setting that is none of the words allowed.
+
+    Raises:
+        ValueError: names the setting, what was given and what is allowed.
+    """
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; {', '.join(allowed)} are allowed.")
+
+
 def _number(name: str, value: object, allowed: str, is_allowed: Callable[[float], bool]) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not is_allowed(value):
         raise ValueError(f"{name} is {value!r}; {allowed} is needed.")
@@ -303,3 +389,42 @@ def seeded(seed: int, purpose: str, device: torch.device | None = None) -> Itera
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derived_seed(seed, purpose))
         yield
+
+
+def distinct(count: int, size: int, population: int, stream: torch.Generator) -> Tensor:
+    """(count, size): in each row, different numbers from 0 to population - 1, in random order.
+
+    Rows with a repetition are drawn again: at a population of thousands a hundred times cheaper
+    than to shuffle it. Where most rows would have one, it is shuffled.
+
+    Raises:
+        ValueError: more numbers than there are.
+    """
+    if size > population:
+        raise ValueError(f"{size} different numbers of {population} are none.")
+    if size * size > 4 * population:  # fewer than one row in seven would have no repetition
+        return torch.rand(count, population, generator=stream).argsort(dim=1)[:, :size]
+    rows = torch.randint(population, (count, size), generator=stream)
+    while True:
+        in_order = rows.sort(dim=1).values
+        wrong = (in_order[:, 1:] == in_order[:, :-1]).any(dim=1)
+        if not wrong.any():
+            return rows
+        rows[wrong] = torch.randint(population, (int(wrong.sum()), size), generator=stream)
+
+
+def in_turn(num_examples: int, size: int, stream: torch.Generator) -> Iterator[Tensor]:
+    """Indices of `size` examples at a time, without end: all in a random order, then anew."""
+    queue = torch.empty(0, dtype=torch.long)
+    while True:
+        while len(queue) < size:
+            queue = torch.cat([queue, torch.randperm(num_examples, generator=stream)])
+        yield queue[:size]
+        queue = queue[size:]
+
+
+def token_table(vocab_size: int, embed_dim: int) -> nn.Embedding:
+    """One learned vector per token, fit to be the head as well: logits are of order 1."""
+    table = nn.Embedding(vocab_size, embed_dim)
+    nn.init.normal_(table.weight, std=embed_dim**-0.5)
+    return table

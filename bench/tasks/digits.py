@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.tasks.base import Batch, Recipe, Split, Task, generator, register_task
+from bench.tasks.base import Batch, Recipe, Split, Task, generator, in_turn, register_task
 
 CSV = Path(__file__).with_name("data") / "digits.csv"
 NUM_CLASSES = 10
@@ -35,17 +35,12 @@ class Digits(Task):
     def batches(self, split: Split, seed: int) -> Iterator[Batch]:
         """Training images in a new order each time round; the fixed test images, once."""
         if split is Split.TEST:
-            yield from _images(Split.TEST).chunks(self.recipe.batch_size)
+            yield from digit_images(Split.TEST).chunks(self.recipe.batch_size)
             return
-        images, size = _images(Split.TRAIN), self.recipe.batch_size
+        images = digit_images(Split.TRAIN)
         stream = generator(seed, "digits train")
-        queue = torch.empty(0, dtype=torch.long)
-        while True:
-            while len(queue) < size:
-                order = torch.randperm(len(images.targets), generator=stream)
-                queue = torch.cat([queue, order])
-            yield images.select(queue[:size])
-            queue = queue[size:]
+        for chosen in in_turn(len(images.targets), self.recipe.batch_size, stream):
+            yield images.select(chosen)
 
     def embedding(self, embed_dim: int) -> nn.Module:
         """A pixel's intensity, projected."""
@@ -57,12 +52,13 @@ class Digits(Task):
 
     def chance(self) -> float:
         """The share of the most frequent training digit among the test images."""
-        most_frequent = _images(Split.TRAIN).targets.bincount().argmax()
-        return (_images(Split.TEST).targets == most_frequent).float().mean().item()
+        most_frequent = digit_images(Split.TRAIN).targets.bincount().argmax()
+        return (digit_images(Split.TEST).targets == most_frequent).float().mean().item()
 
 
 @cache
-def _images(split: Split) -> Batch:
+def digit_images(split: Split) -> Batch:
+    """The images of a split, (B, 64, 1) from -1 to 1, and the digits that they show."""
     rows = [[int(n) for n in line.split(",")] for line in CSV.read_text().splitlines()]
     table = torch.tensor(rows)
     is_test = _is_test(table[:, NUM_PIXELS])

@@ -16,7 +16,7 @@ from bench.tasks.base import Recipe, Task, seeded
 class Block(nn.Module):
     """Pre-norm: a short convolution and the mechanism, then an MLP, each added to the tokens."""
 
-    def __init__(self, recipe: Recipe, mixer: nn.Module) -> None:
+    def __init__(self, recipe: Recipe, mixer: nn.Module, *, causal: bool = False) -> None:
         super().__init__()
         width, hidden = recipe.embed_dim, recipe.embed_dim * recipe.mlp_ratio
         self.norm1 = nn.LayerNorm(width)
@@ -24,7 +24,7 @@ class Block(nn.Module):
             width,
             width,
             recipe.conv_width,
-            padding=recipe.conv_width // 2,
+            padding=recipe.conv_width - 1 if causal else recipe.conv_width // 2,
             groups=width,
             bias=False,  # the projections that follow have one
         )
@@ -38,6 +38,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         """(B, N, C) -> (B, N, C); or (B, A, C), if only the tokens at `positions` (B, A) go on."""
         near = self.conv(self.norm1(x).transpose(1, 2)).transpose(1, 2)
+        near = near[:, : x.shape[1]]  # a causal one is padded by all that it sees of the past
         x = x + self.mixer(near.contiguous())  # a mechanism may rely on a sequence's usual strides
         if positions is not None:
             x = x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
@@ -52,16 +53,19 @@ class Backbone(nn.Module):
         width = task.recipe.embed_dim
         self.embedding = task.embedding(width)
         self.places = nn.Parameter(torch.randn(task.seq_len, width) * task.recipe.position_std)
-        self.blocks = nn.ModuleList(Block(task.recipe, mixer) for mixer in mixers)
+        self.blocks = nn.ModuleList(
+            Block(task.recipe, mixer, causal=task.causal) for mixer in mixers
+        )
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, task.num_classes)
+        self.head = task.head(width)
         if task.answers_are_tokens:
             assert isinstance(self.embedding, nn.Embedding)
+            assert isinstance(self.head, nn.Linear)
             self.head.weight = self.embedding.weight
 
     def forward(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
         """A batch's inputs -> logits, (B, A, classes) at `positions` (B, A), else (B, classes)."""
-        x: Tensor = self.embedding(inputs) + self.places
+        x: Tensor = self.embedding(inputs) + self.places[: inputs.shape[1]]
         *early, last = self.blocks
         for block in early:
             x = block(x)

@@ -7,7 +7,18 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from bench.tasks.base import Batch, Recipe, Split, Task, generator, register_task, whole_number
+from bench.tasks.base import (
+    Batch,
+    Recipe,
+    Split,
+    Task,
+    distinct,
+    generator,
+    register_task,
+    token_table,
+    whole_number,
+    yes_or_no,
+)
 
 FILLER = 0
 TEST_SHARE = 8
@@ -19,10 +30,11 @@ class Recall(Task):
     """Read ``k1 v1 k2 v2 …``, then, at each later repetition of a key, answer with its value.
 
     The task is that of Arora et al., 2023, arXiv:2312.04927, in a form for models that see the
-    whole sequence: values are among the inputs in the pairs alone, never after a query, so none
-    can be read off a neighbour. Queries lie beyond the reach of the model's convolutions from the
-    pairs, so only the mechanism can bring the value. One that brings all values of an example
-    without telling their keys apart can score 1 / num_pairs; more than that is association.
+    whole sequence and for those that see the past: values are among the inputs in the pairs alone,
+    never after a query, so none can be read off a neighbour. Queries lie beyond the reach of the
+    model's convolutions from the pairs, so only the mechanism can bring the value. One that brings
+    all values of an example without telling their keys apart can score 1 / num_pairs; more than
+    that is association.
 
     Tokens are the filler 0, keys 1 … V/2 - 1 and values V/2 … V - 1. The keys of an example
     differ from each other, as do its values, and every key is asked for once.
@@ -32,6 +44,8 @@ class Recall(Task):
         vocab_size: V.
         seq_len: N.
         num_pairs: pairs, and so queries, of an example.
+        causal: whether a token sees only those before it. The convolutions then reach twice as far
+            back, and queries begin as much later.
         num_test_examples: unseen examples to score on, each with `num_pairs` answers.
 
     Raises:
@@ -49,6 +63,7 @@ class Recall(Task):
         vocab_size: int = 64,
         seq_len: int = 64,
         num_pairs: int = 4,
+        causal: bool = False,
         num_test_examples: int = 1024,
     ) -> None:
         super().__init__(recipe)
@@ -56,6 +71,8 @@ class Recall(Task):
         whole_number("seq_len", seq_len)
         whole_number("num_pairs", num_pairs)
         whole_number("num_test_examples", num_test_examples)
+        yes_or_no("causal", causal)
+        self.causal = causal
         self.seq_len = seq_len
         self.num_classes = self.vocab_size = vocab_size
         self.num_pairs = num_pairs
@@ -68,7 +85,7 @@ class Recall(Task):
             )
         # Pairs, then a gap that the convolutions do not bridge, then the places for queries. There
         # are enough of them that each split has arrangements of its own (see _is_test).
-        self.first_slot = 2 * num_pairs + recipe.reach
+        self.first_slot = 2 * num_pairs + self.reach
         needed = self.first_slot + num_pairs + TEST_SHARE - 1
         if seq_len < needed:
             raise ValueError(
@@ -88,8 +105,8 @@ class Recall(Task):
 
     def _examples(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         num_keys, num_values = self.first_value - 1, self.vocab_size - self.first_value
-        keys = 1 + _distinct(count, self.num_pairs, num_keys, stream)
-        values = self.first_value + _distinct(count, self.num_pairs, num_values, stream)
+        keys = 1 + distinct(count, self.num_pairs, num_keys, stream)
+        values = self.first_value + distinct(count, self.num_pairs, num_values, stream)
         positions = self._query_positions(count, split, stream)
         inputs = torch.full((count, self.seq_len), FILLER)
         inputs[:, 0 : 2 * self.num_pairs : 2] = keys
@@ -100,23 +117,25 @@ class Recall(Task):
     def _query_positions(self, count: int, split: Split, stream: torch.Generator) -> Tensor:
         """(count, num_pairs): where each pair's key is asked for, as the split allows."""
         num_slots = self.seq_len - self.first_slot
-        positions = self.first_slot + _distinct(count, self.num_pairs, num_slots, stream)
+        positions = self.first_slot + distinct(count, self.num_pairs, num_slots, stream)
         while True:
             wrong = _is_test(positions) != (split is Split.TEST)
             if not wrong.any():
                 return positions
-            again = _distinct(int(wrong.sum()), self.num_pairs, num_slots, stream)
+            again = distinct(int(wrong.sum()), self.num_pairs, num_slots, stream)
             positions[wrong] = self.first_slot + again
 
     def embedding(self, embed_dim: int) -> nn.Module:
         """One learned vector per token."""
-        table = nn.Embedding(self.vocab_size, embed_dim)
-        nn.init.normal_(table.weight, std=embed_dim**-0.5)  # it is the head too: logits of order 1
-        return table
+        return token_table(self.vocab_size, embed_dim)
 
     def chance(self) -> float:
         """One over the number of value tokens."""
         return 1 / (self.vocab_size - self.first_value)
+
+    def plateaus(self) -> dict[str, float]:
+        """Of models that find the values of an example and do not tell its keys apart."""
+        return {"one of the shown values": 1 / self.num_pairs}
 
 
 def _is_test(positions: Tensor) -> Tensor:
@@ -125,8 +144,3 @@ def _is_test(positions: Tensor) -> Tensor:
     It says nothing about which value belongs to which key, so there is nothing to learn from it.
     """
     return positions.sum(dim=1) % TEST_SHARE == 0
-
-
-def _distinct(count: int, size: int, population: int, stream: torch.Generator) -> Tensor:
-    """(count, size): in each row, different numbers from 0 to population - 1."""
-    return torch.rand(count, population, generator=stream).argsort(dim=1)[:, :size]

@@ -62,6 +62,7 @@ def train(
         num_examples=num_answers,
         num_parameters=sum(p.numel() for p in model.parameters()),
         losses=losses,
+        unit=task.unit,
     )
 
 
@@ -114,6 +115,6 @@ def _test(model: nn.Module, task: Task, seed: int, device: torch.device) -> tupl
         logits = model(batch.inputs, batch.positions)
         if not logits.isfinite().all():
             raise Diverged(task.recipe.num_steps, math.nan)
-        total += task.score(logits, batch) * batch.targets.numel()
-        num_answers += batch.targets.numel()
+        total += task.score(logits, batch) * batch.num_answers
+        num_answers += batch.num_answers
     return total / num_answers, num_answers

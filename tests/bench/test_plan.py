@@ -138,9 +138,32 @@ def test_devices_packages_and_tasks_are_looked_at_too():
     assert "no_such_package" in why_unsupported(needs, KERNEL)
     causal_only = replace(CAN, bidirectional=False, causal=True)
     assert "causal only" in why_unsupported(causal_only, TASK)
+    causal_task = replace(TASK, workload=replace(TASK.task, settings={"causal": True}))
+    assert why_unsupported(causal_only, causal_task) is None
+    assert "no causal form; recall is causal" in why_unsupported(CAN, causal_task)
     forward_only = replace(CAN, backward_devices=())
     assert "no backward pass" in why_unsupported(forward_only, TASK)
     assert why_unsupported(forward_only, KERNEL) is None
+
+
+def test_recall_causal_is_the_cell_of_recall_with_causal_set():
+    def keys(label):
+        task = {label: {"task": "recall", "causal": True}}
+        return [p.cell.key for p in planned(seq_len=[], task=task)]
+
+    assert keys("recall") == keys("recall_causal")
+
+
+def test_data_that_is_missing_is_a_reason_and_data_that_is_wrong_a_mistake(tmp_path):
+    def cells(**settings):
+        task = {"cifar10": {"task": "cifar10", **settings}}
+        return planned(seq_len=[], task=task)
+
+    assert {p.unsupported[:10] for p in cells()} == {"no images:"}
+    with pytest.raises(
+        ConfigError, match=r"task entry 'cifar10': .*data_batch_1\.bin is not there"
+    ):
+        cells(root=str(tmp_path))
 
 
 def test_a_reference_that_is_no_entry_becomes_one_and_softmax_does_not():

@@ -30,7 +30,12 @@ from bench.publish.tables import place_words, setting_words
 def accuracy_against_latency(
     task: TaskScores, board: Leaderboard, styles: dict[str, Style]
 ) -> Chart | None:
-    """A task's entries as points; None with fewer than two, or where no latency is at hand."""
+    """A task's entries as points; None with fewer than two, or where no latency is at hand.
+
+    None also for a score that is no share of right answers.
+    """
+    if task.unit:
+        return None
     accuracies = {s.entry: s.accuracy for s in task.scores if s.accuracy is not None}
     ranking = _yardstick(task, board, accuracies)
     if ranking is None:

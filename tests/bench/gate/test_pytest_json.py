@@ -2,6 +2,7 @@ import copy
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -186,9 +187,10 @@ def test_the_suite_of_benchmarks_runs_stores_and_is_compared(tmp_path):
     assert {r.verdict for r in compared(content, content)} == {Verdict.SAME}
 
 
-def test_benchmarks_are_skipped_in_ordinary_runs():
-    command = [sys.executable, "-m", "pytest", "tests/perf", "-q", "-k", "linear-256-forward"]
-    done = subprocess.run(
-        [*command, "-p", "no:cacheprovider"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0 and "skipped" in done.stdout and "passed" not in done.stdout
+def test_ordinary_runs_are_of_all_tests_but_the_benchmarks():
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert "--benchmark-skip" in options["addopts"]
+    collected = {path for pattern in options["testpaths"] for path in ROOT.glob(pattern)}
+    ordinary = {path for path in ROOT.glob("tests/**/test_*.py") if "perf" not in path.parts}
+    assert all(collected & {path, *path.parents} for path in ordinary)
+    assert not collected & {ROOT / "tests", ROOT / "tests" / "perf"}

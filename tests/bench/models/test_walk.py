@@ -52,13 +52,18 @@ def test_its_table_is_in_images_and_names_the_model(first: tuple[Path, str]) -> 
     assert rows["linear"]["throughput_tokens_per_s"] == ""
 
 
-def test_a_second_run_measures_nothing_until_the_file_changes(first: tuple[Path, str]) -> None:
+def test_a_second_run_measures_nothing_until_the_file_changes(
+    first: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, _ = first
     words = ["scope=model", "attention=[linear]", "model=[mine.py:build]", *QUICK]
     words += ["mode=train_step", "batch_size=[2]", "out=here", "dry_run=true"]
-    assert "2 measured here already" in attnbench(*words, cwd=folder).stdout.replace("\n", " ")
+    monkeypatch.chdir(folder)
+    assert sweep.main(words) == 0
+    assert "2 measured here already" in capsys.readouterr().out.replace("\n", " ")
     with (folder / "mine.py").open("a") as file:
         file.write("\n# another thought\n")
+    # A process reads a user's file once.
     assert "2 to measure" in attnbench(*words, cwd=folder).stdout.replace("\n", " ")
 
 

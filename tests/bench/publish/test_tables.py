@@ -73,6 +73,23 @@ def test_holes_say_the_batch_size_only_where_there_are_several() -> None:
     assert holes_table(board(holes)).rows[1][1].endswith("cpu batch_size=8")
 
 
+def test_a_score_with_a_unit_is_no_percentage_and_less_of_it_is_better() -> None:
+    records = [
+        replace(
+            record, result=replace(record.result, accuracy=bits, chance=4.4, unit="bits per byte")
+        )
+        for bits, record in zip(
+            (3.5, 2.25), made.task_records(["none", "nala"], seeds=[0]), strict=True
+        )
+    ]
+    (section,) = task_sections(board(records))
+    assert section.tables[0].header[1:4] == ("bits per byte", "seeds", "chance")
+    assert [row[:4] for row in section.tables[0].rows] == [
+        ("nala", "2.25", "1", "4.40"),
+        ("none (control)", "3.50", "1", "4.40"),
+    ]
+
+
 def test_accuracies_show_their_range_seeds_and_what_guessing_gives() -> None:
     (section,) = task_sections(board(made.task_records(["softmax", "none"])))
     header, rows = section.tables[0].header, section.tables[0].rows

@@ -53,9 +53,16 @@ def test_a_task_outside_the_package_is_trained_and_scored(folder):
 
 def test_the_yaml_writes_every_setting_with_its_default(folder):
     (given,) = yaml.safe_load((folder / "conf" / "task" / "first.yaml").read_text()).values()
-    script = "import json, first; from bench.tasks.base import task_settings as s; "
+    # As the page's package, it is found by its entry point.
+    info = folder / "my_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    group = re.search(r'entry-points\."(.+)"\]\n(.+ = )"my_package\.(.+)"', PAGE)
+    (info / "entry_points.txt").write_text(f"[{group[1]}]\n{group[2]}{group[3]}\nlost = lost\n")
+    script = "import json; from bench.tasks.base import task_settings as s; "
     script += "print(json.dumps(s('first')))"
     shown = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True
     )
+    assert "The task plugin 'lost' (lost, of my-package 1.0) is left out: Mod" in shown.stderr
     assert given == {"task": "first"} | yaml.safe_load(shown.stdout)

@@ -1,0 +1,116 @@
+"""A user's own images, one folder a class."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.tasks.base import Recipe, Split, register_task
+from bench.tasks.images import Images, ImageTask, folder_of
+
+ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+
+
+@register_task("image_folder")
+class ImageFolder(ImageTask):
+    """Name the class of an image from ``root/train/CLASS/FILE`` or ``root/test/CLASS/FILE``.
+
+    Images are scaled to a square, in colour, and all are kept in memory. Classes are the names of
+    the folders in ``train``, in the order of the alphabet. Reading needs Pillow.
+
+    Args:
+        recipe: model and training.
+        root: the folder.
+        image_size: rows and columns after scaling.
+        patch_size: rows and columns of a token.
+
+    Raises:
+        ValueError: a folder that is not there or has another layout.
+    """
+
+    default_recipe = Recipe(
+        position_std=0.3, conv_width=1, num_steps=1000, batch_size=64, learning_rate=2e-3
+    )
+
+    def __init__(
+        self, recipe: Recipe, *, root: str = "", image_size: int = 32, patch_size: int = 4
+    ) -> None:
+        self.folder = folder_of(root)
+        self.classes = _classes(self.folder) if self.folder else ()
+        super().__init__(recipe, image_size, 3, patch_size, max(len(self.classes), 1))
+
+    def why_absent(self) -> str | None:
+        """That no folder is named, or that Pillow is missing."""
+        if self.folder is None:
+            return (
+                "no images: name a folder that holds train/CLASS/FILE and test/CLASS/FILE by root=."
+            )
+        if importlib.util.find_spec("PIL") is None:
+            return "Pillow, which reads images, is not installed: pip install pillow."
+        return None
+
+    def files(self) -> tuple[Path, ...]:
+        """Every image."""
+        return tuple(path for split in Split for path, _ in self._labelled(split))
+
+    def _labelled(self, split: Split) -> tuple[tuple[Path, int], ...]:
+        if self.folder is None:
+            return ()
+        return tuple(
+            (path, label)
+            for label, name in enumerate(self.classes)
+            for path in sorted((self.folder / split / name).glob("*"))
+            if path.suffix.lower() in ENDINGS
+        )
+
+    def read(self, split: Split) -> Images:
+        """As of `ImageTask`."""
+        labelled = self._labelled(split)
+        if not labelled:
+            raise ValueError(
+                f"{self.folder}/{split} has no image in the folders {', '.join(self.classes)}; "
+                f"files that end in {', '.join(sorted(ENDINGS))} are expected there."
+            )
+        read = [_read(path, self.image_size, path.stat().st_mtime_ns) for path, _ in labelled]
+        return Images(
+            pixels=torch.stack(read), labels=torch.tensor([label for _, label in labelled])
+        )
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    found = {}
+    for split in Split:
+        inside = folder / split
+        names = sorted(p.name for p in inside.iterdir() if p.is_dir()) if inside.is_dir() else []
+        if not names:
+            raise ValueError(
+                f"{folder} has no folders in {split}/; the layout train/CLASS/FILE and "
+                "test/CLASS/FILE is expected, with a folder for each class."
+            )
+        found[split] = names
+    if strange := sorted(set(found[Split.TEST]) - set(found[Split.TRAIN])):
+        raise ValueError(
+            f"{folder}/test has classes that train/ has not: {', '.join(strange)}. Both must have "
+            "folders of the same names."
+        )
+    return tuple(found[Split.TRAIN])
+
+
+@cache
+def _read(path: Path, size: int, _changed_ns: int) -> Tensor:
+    image: Any = importlib.import_module("PIL.Image")
+    try:
+        with image.open(path) as file:
+            scaled = file.convert("RGB").resize((size, size))
+    except Exception as error:  # Pillow raises of many kinds for what is no image
+        num_bytes = path.stat().st_size
+        raise ValueError(
+            f"{path} of {num_bytes:,} bytes cannot be read as an image: {error}. Copy it again, or "
+            "take it out of the folder."
+        ) from error
+    return torch.frombuffer(bytearray(scaled.tobytes()), dtype=torch.uint8).view(size, size, 3)

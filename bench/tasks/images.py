@@ -1,0 +1,162 @@
+"""What tasks on image files share: images in patches, read once, checked before anything trains."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench.tasks.base import Batch, Recipe, Split, Task, generator, in_turn, whole_number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Images with their classes.
+
+    Attributes:
+        pixels: (B, rows, columns, channels), whole numbers from 0 to 255.
+        labels: (B,).
+    """
+
+    pixels: Tensor
+    labels: Tensor
+
+
+class ImageTask(Task):
+    """Name the class of an image, read from the mean over its patches, row by row.
+
+    Much of an image can be told from a bag of its patches: `none` and `uniform` belong beside every
+    result. A subclass says where the images are, in `read` and `why_absent`.
+
+    Args:
+        recipe: model and training.
+        image_size: rows and columns.
+        num_channels: 1 for grey, 3 for colours.
+        patch_size: rows and columns of a token; 1 makes a sequence of pixels.
+        num_classes: classes.
+
+    Raises:
+        ValueError: patches that do not fill the image.
+    """
+
+    guess = "the most frequent class of the training images"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        image_size: int,
+        num_channels: int,
+        patch_size: int,
+        num_classes: int,
+    ) -> None:
+        super().__init__(recipe)
+        whole_number("image_size", image_size)
+        whole_number("patch_size", patch_size)
+        whole_number("num_classes", num_classes)
+        if image_size % patch_size:
+            raise ValueError(
+                f"image_size is {image_size} and patch_size is {patch_size}; a divisor of the "
+                "image's side is needed."
+            )
+        self.image_size, self.num_channels = image_size, num_channels
+        self.patch_size = patch_size
+        self.num_classes = num_classes
+        self.seq_len = (image_size // patch_size) ** 2
+
+    @abstractmethod
+    def why_absent(self) -> str | None:
+        """As of `Task.why_no_data`, for files that are not there; looks into none."""
+
+    @abstractmethod
+    def read(self, split: Split) -> Images:
+        """All images of a split, as of `image_size`; kept, so that it is cheap the second time.
+
+        Raises:
+            ValueError: a file is not as it should be; the message names it, and the byte.
+        """
+
+    def why_no_data(self) -> str | None:
+        """As of `Task`; all files are read, once in a process."""
+        if reason := self.why_absent():
+            return reason
+        for split in Split:
+            images, shape = self.read(split), (self.image_size, self.image_size, self.num_channels)
+            if tuple(images.pixels.shape[1:]) != shape:
+                raise ValueError(
+                    f"The {split} images have {tuple(images.pixels.shape[1:])} rows, columns and "
+                    f"channels; {shape} are expected. Set image_size to the images' side."
+                )
+            if int(images.labels.max()) >= self.num_classes:
+                raise ValueError(
+                    f"A {split} label is {int(images.labels.max())}; num_classes is "
+                    f"{self.num_classes}, so the greatest may be {self.num_classes - 1}."
+                )
+        num_images = len(self.read(Split.TRAIN).labels)
+        if num_images < self.recipe.batch_size:
+            raise ValueError(
+                f"There are {num_images} training images and batch_size is "
+                f"{self.recipe.batch_size}. Give more images, or set batch_size={num_images}."
+            )
+        return None
+
+    def batches(self, split: Split, seed: int) -> Iterator[Batch]:
+        """Training images in a new order each time round; the test images, once."""
+        images, size = self.read(split), self.recipe.batch_size
+        num_images = len(images.labels)
+        if split is Split.TEST:
+            for chosen in torch.arange(num_images).split(size):
+                yield self._batch(images, chosen)
+            return
+        for chosen in in_turn(num_images, size, generator(seed, f"{self.name} train")):
+            yield self._batch(images, chosen)
+
+    def _batch(self, images: Images, chosen: Tensor) -> Batch:
+        pixels = images.pixels[chosen].float() / 127.5 - 1  # -1 to 1
+        return Batch(inputs=patches(pixels, self.patch_size), targets=images.labels[chosen])
+
+    def embedding(self, embed_dim: int) -> nn.Module:
+        """A patch's pixels, projected."""
+        return patch_projection(
+            self.patch_size**2 * self.num_channels, embed_dim, self.recipe.position_std
+        )
+
+    def chance(self) -> float:
+        """The share of the most frequent training class among the test images."""
+        most_frequent = self.read(Split.TRAIN).labels.bincount().argmax()
+        return (self.read(Split.TEST).labels == most_frequent).float().mean().item()
+
+
+def patches(images: Tensor, size: int) -> Tensor:
+    """(B, rows, columns, channels) -> (B, N, size * size * channels), row by row."""
+    count, rows, columns, channels = images.shape
+    cut = images.view(count, rows // size, size, columns // size, size, channels)
+    return cut.transpose(2, 3).reshape(count, -1, size * size * channels)
+
+
+def patch_projection(num_inputs: int, embed_dim: int, std: float) -> nn.Linear:
+    """A linear map under which, at first, a token's pixels and its place weigh about the same."""
+    projection = nn.Linear(num_inputs, embed_dim)
+    nn.init.normal_(projection.weight, std=std * num_inputs**-0.5)
+    nn.init.zeros_(projection.bias)
+    return projection
+
+
+def folder_of(root: object) -> Path | None:
+    """The folder that a setting names; None if it is empty.
+
+    Raises:
+        ValueError: it is no text, or no such folder is there.
+    """
+    if not isinstance(root, str):
+        raise ValueError(f"root is {root!r}; the path of a folder is needed, or nothing.")
+    if not root:
+        return None
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "not there"
+        raise ValueError(f"root={root} is {what}; a folder is needed.")
+    return folder

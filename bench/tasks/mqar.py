@@ -1,0 +1,189 @@
+"""Multi-query associative recall as Zoology and Based publish it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from bench.tasks.base import (
+    Batch,
+    Recipe,
+    Split,
+    distinct,
+    generator,
+    in_turn,
+    one_of,
+    register_task,
+    whole_number,
+    yes_or_no,
+)
+from bench.tasks.generated import Generated, of_split
+
+FILLERS = ("zero", "random", "harmless")
+BASED_MIX = ((64, 4, 5), (128, 8, 1), (256, 16, 1), (256, 32, 1), (256, 64, 1))
+"""Tokens and pairs of the lengths that Based trains on, and each one's share of the examples."""
+_SHARES = sum(share for _, _, share in BASED_MIX)
+
+
+@register_task("mqar")
+class MultiQueryRecall(Generated):
+    """Read ``k1 v1 … kN vN``; at each later repetition of a key, answer with its value.
+
+    The generator of Arora et al., 2023 (Zoology, arXiv:2312.04927) and 2024 (Based,
+    arXiv:2402.18668). Tokens are the filler 0, keys 1 … V/2 - 1 and values V/2 … V - 1; keys of an
+    example differ, and so do values. After the pairs, every second place may hold a query; place i
+    of these is chosen with a weight of i^(a - 1), so most queries follow the pairs closely. Each
+    key comes again once, and the answer is read where it does.
+
+    Deviations: one in eight of all examples is kept for testing, where the source draws both sets
+    from one distribution with two seeds. Model and optimiser are this harness's, with a short
+    convolution and an MLP in every block. Accuracy counts answers, not examples, alike; with one
+    number of pairs that is the same.
+
+    Args:
+        recipe: model and training.
+        vocab_size: V; below about 1,000 differences between mechanisms get small.
+        seq_len: N, and the length that is tested.
+        num_pairs: pairs, and so queries, of an example.
+        power: a.
+        filler: what other places hold. ``zero``: token 0 (Zoology, Figure 2). ``random``: any
+            token, by accident also a key that is asked for, or a value (Based, and Zoology's
+            default; the source draws them outside its seed). ``harmless``: any but the example's
+            keys.
+        based_mix: train on Based's five lengths, 64 tokens with 4 pairs to 256 with 64, and test on
+            `seq_len` and `num_pairs`. A mechanism built for one length only cannot.
+        causal: whether a token sees only those before it; values are hidden from both.
+        num_train_examples: as of `Generated`; Based has 180,000.
+        num_test_examples: as of `Generated`.
+
+    Raises:
+        ValueError: a size that leaves no room; the message says what is needed.
+    """
+
+    default_recipe = Recipe(
+        num_heads=1, num_steps=800, batch_size=512, learning_rate=2.15e-3, weight_decay=0.1
+    )
+    guess = "any of the value tokens, each as likely"
+    answers_are_tokens = True
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        vocab_size: int = 8192,
+        seq_len: int = 64,
+        num_pairs: int = 4,
+        power: float = 0.01,
+        filler: str = "zero",
+        based_mix: bool = False,
+        causal: bool = True,
+        num_train_examples: int = 100_000,
+        num_test_examples: int = 3000,
+    ) -> None:
+        super().__init__(
+            recipe, num_train_examples=num_train_examples, num_test_examples=num_test_examples
+        )
+        whole_number("vocab_size", vocab_size)
+        whole_number("seq_len", seq_len)
+        whole_number("num_pairs", num_pairs)
+        one_of("filler", filler, FILLERS)
+        yes_or_no("based_mix", based_mix)
+        yes_or_no("causal", causal)
+        if isinstance(power, bool) or not isinstance(power, int | float) or not 0 < power <= 1:
+            raise ValueError(f"power is {power!r}; a number above 0, of 1 at most, is needed.")
+        if seq_len % 2 or seq_len < 4 * num_pairs:
+            raise ValueError(
+                f"seq_len is {seq_len}; an even number of {4 * num_pairs} or more is needed for "
+                f"num_pairs={num_pairs}."
+            )
+        most_pairs = max(pairs for _, pairs, _ in BASED_MIX) if based_mix else num_pairs
+        if vocab_size // 2 - 1 < max(num_pairs, most_pairs):
+            raise ValueError(
+                f"vocab_size is {vocab_size}; {2 * max(num_pairs, most_pairs) + 2} or more is "
+                "needed, so that keys differ."
+            )
+        self.causal = causal
+        self.num_classes = self.vocab_size = vocab_size
+        self.first_value = vocab_size // 2
+        self.tested = (seq_len, num_pairs)
+        self.seq_len = max(seq_len, *(length for length, _, _ in BASED_MIX if based_mix), 0)
+        self.power = power
+        self.filler = filler
+        self.based_mix = based_mix
+
+    def batches(self, split: Split, seed: int) -> Iterator[Batch]:
+        """As of `Generated`; of Based's mix, each batch has one length."""
+        if split is Split.TEST or not self.based_mix:
+            yield from super().batches(split, seed)
+            return
+        stream, size = generator(seed, "mqar train"), self.recipe.batch_size
+        parts = [
+            self._of_size(max(self.num_train_examples * share // _SHARES, size), n, pairs, stream)
+            for n, pairs, share in BASED_MIX
+            if self.num_train_examples
+        ]
+        places = [
+            (part, start)
+            for part in parts
+            for start in range(0, len(part.targets) - size + 1, size)
+        ]
+        for (chosen,) in in_turn(len(places), 1, stream) if places else ():
+            part, start = places[chosen]
+            yield part.select(slice(start, start + size))
+        lengths = [(n, pairs) for n, pairs, share in BASED_MIX for _ in range(share)]
+        while True:
+            n, pairs = lengths[int(torch.randint(_SHARES, (), generator=stream))]
+            yield self._of_size(size, n, pairs, stream)
+
+    def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
+        """Examples of the size that is tested."""
+        return self._draw(count, *self.tested, stream)
+
+    def _of_size(self, count: int, seq_len: int, num_pairs: int, stream: torch.Generator) -> Batch:
+        return of_split(
+            lambda number: self._draw(number, seq_len, num_pairs, stream), count, Split.TRAIN
+        )
+
+    def _draw(self, count: int, seq_len: int, num_pairs: int, stream: torch.Generator) -> Batch:
+        num_values = self.vocab_size - self.first_value
+        keys = 1 + distinct(count, num_pairs, self.first_value - 1, stream)
+        values = self.first_value + distinct(count, num_pairs, num_values, stream)
+        context = 2 * num_pairs
+        places = self._places(count, (seq_len - context) // 2, num_pairs, stream)
+        positions = context + 2 * places
+        inputs = torch.zeros(count, seq_len, dtype=torch.long)
+        inputs[:, 0:context:2] = keys
+        inputs[:, 1:context:2] = values
+        inputs.scatter_(1, positions, keys)
+        if self.filler != "zero":
+            self._fill(inputs, keys, stream)
+        return Batch(inputs=inputs, targets=values, positions=positions)
+
+    def _places(self, count: int, num: int, wanted: int, stream: torch.Generator) -> Tensor:
+        """(count, wanted): different places of `num`, the i-th with a weight of i^(power - 1).
+
+        Each place waits for a time that its weight makes short; the first to come are chosen.
+        """
+        weights = torch.arange(1, num + 1, dtype=torch.float64) ** (self.power - 1)
+        numbers = torch.rand(count, num, generator=stream, dtype=torch.float64)
+        waits = -numbers.clamp_min(1e-300).log() / weights
+        return waits.argsort(dim=1)[:, :wanted]
+
+    def _fill(self, inputs: Tensor, keys: Tensor, stream: torch.Generator) -> None:
+        """Put random tokens where the filler is."""
+        empty = inputs == 0
+        while empty.any():
+            inputs[empty] = torch.randint(self.vocab_size, (int(empty.sum()),), generator=stream)
+            if self.filler == "random":
+                return
+            empty &= (inputs.unsqueeze(2) == keys.unsqueeze(1)).any(dim=2)
+
+    def chance(self) -> float:
+        """One over the number of value tokens."""
+        return 1 / (self.vocab_size - self.first_value)
+
+    def plateaus(self) -> dict[str, float]:
+        """Of models that find the values of an example and do not tell its keys apart."""
+        return {"one of the shown values": 1 / self.tested[1]}

@@ -1,0 +1,137 @@
+"""Visual associative recall: name the sign that stood beside the digit of this class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from bench.tasks.base import (
+    Batch,
+    Recipe,
+    Split,
+    Task,
+    distinct,
+    generator,
+    register_task,
+    whole_number,
+)
+from bench.tasks.digits import MAX_INTENSITY, NUM_CLASSES, NUM_PIXELS, digit_images
+from bench.tasks.images import patch_projection
+
+NOISE_UNIT = 1 / 256
+NOISE_UNITS = 44
+"""Noise is a whole number of units from -44 to 44, each as likely: a spread of 0.1 of the range
+from white to black. Such numbers have no rounding, so they are the same on every machine."""
+
+
+@register_task("tile_recall")
+class TileRecall(Task):
+    """Find the tile whose digit is of the first tile's class, and name the sign that it carries.
+
+    Tiles of 8x8 pixels and one entry per sign are the tokens. `num_pairs` of them, at random
+    places, hold a handwritten digit and a sign; classes differ, and so do signs. The first tile
+    holds another image of one of these classes and no sign, the rest nothing, and over all lies
+    noise. The answer is read at the first tile.
+
+    So a model has to tell digits by their looks, compare tiles and fetch what belongs to one: signs
+    alone score 1 / num_pairs. Signs must differ and the answer must not be read from the mean over
+    tiles, or counting signs would help. Test images are those of `digits`, never trained on.
+
+    This is a task of this harness; there are no published numbers.
+
+    Args:
+        recipe: model and training.
+        num_tiles: N.
+        num_pairs: tiles that hold a digit and a sign.
+        num_signs: signs to choose from.
+        num_test_examples: examples, made of unseen images, to score on.
+
+    Raises:
+        ValueError: more pairs than tiles, signs or classes.
+    """
+
+    default_recipe = Recipe(
+        position_std=0.3, conv_width=1, num_steps=800, batch_size=64, learning_rate=3e-3
+    )
+    guess = "any of the signs, each as likely"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        num_tiles: int = 16,
+        num_pairs: int = 4,
+        num_signs: int = 8,
+        num_test_examples: int = 1024,
+    ) -> None:
+        super().__init__(recipe)
+        whole_number("num_pairs", num_pairs)
+        whole_number("num_tiles", num_tiles, at_least=num_pairs + 1)
+        whole_number("num_signs", num_signs, at_least=num_pairs)
+        whole_number("num_test_examples", num_test_examples)
+        if num_pairs > NUM_CLASSES:
+            raise ValueError(f"num_pairs is {num_pairs}; there are {NUM_CLASSES} classes only.")
+        self.seq_len = num_tiles
+        self.num_pairs = num_pairs
+        self.num_classes = self.num_signs = num_signs
+        self.num_test_examples = num_test_examples
+
+    def batches(self, split: Split, seed: int) -> Iterator[Batch]:
+        """Fresh examples of training images; those of test images from a seed of their own."""
+        if split is Split.TEST:
+            test = self._examples(self.num_test_examples, split, generator(0, "tile_recall test"))
+            yield from test.chunks(self.recipe.batch_size)
+            return
+        stream = generator(seed, "tile_recall train")
+        while True:
+            yield self._examples(self.recipe.batch_size, split, stream)
+
+    def _examples(self, count: int, split: Split, stream: torch.Generator) -> Batch:
+        pairs, each = self.num_pairs, torch.arange(count)
+        classes = distinct(count, pairs, NUM_CLASSES, stream)
+        signs = distinct(count, pairs, self.num_signs, stream)
+        places = 1 + distinct(count, pairs, self.seq_len - 1, stream)
+        asked = torch.randint(pairs, (count,), generator=stream)
+        by_class, sizes = _by_class(split)
+        first = torch.randint(2**31, (count, pairs), generator=stream) % sizes[classes]
+        own = classes[each, asked]
+        step = 1 + torch.randint(2**31, (count,), generator=stream) % (sizes[own] - 1)
+        another = (first[each, asked] + step) % sizes[own]  # never the same image
+        size = (count, self.seq_len, NUM_PIXELS + self.num_signs)
+        units = torch.randint(-NOISE_UNITS, NOISE_UNITS + 1, size, generator=stream)
+        tiles = torch.zeros(size)
+        tiles[each[:, None], places, :NUM_PIXELS] = by_class[classes, first]
+        tiles[each[:, None], places, NUM_PIXELS + signs] = 1
+        tiles[each, 0, :NUM_PIXELS] = by_class[own, another]
+        return Batch(
+            inputs=2 * (tiles + units * NOISE_UNIT) - 1,
+            targets=signs[each, asked].unsqueeze(1),
+            positions=torch.zeros(count, 1, dtype=torch.long),
+        )
+
+    def embedding(self, embed_dim: int) -> nn.Module:
+        """A tile's pixels and sign, projected."""
+        return patch_projection(NUM_PIXELS + self.num_signs, embed_dim, self.recipe.position_std)
+
+    def chance(self) -> float:
+        """One over the number of signs."""
+        return 1 / self.num_signs
+
+    def plateaus(self) -> dict[str, float]:
+        """Of models that find the signs and do not tell digits apart."""
+        return {"one of the shown signs": 1 / self.num_pairs}
+
+
+@cache
+def _by_class(split: Split) -> tuple[Tensor, Tensor]:
+    """(10, most, 64) images from 0 to 1 by class, and how many each class has."""
+    images = digit_images(split)
+    sizes = images.targets.bincount(minlength=NUM_CLASSES)
+    table = torch.zeros(NUM_CLASSES, int(sizes.max()), NUM_PIXELS)
+    grey = ((images.inputs[..., 0] + 1) * MAX_INTENSITY / 2).round() / MAX_INTENSITY
+    for digit in range(NUM_CLASSES):
+        table[digit, : sizes[digit]] = grey[images.targets == digit]
+    return table, sizes
