@@ -6,14 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from bench.app.errors import ConfigError
-
-Line = dict[str, Any]
-"""What `Findings` holds; of the authors' operators, what `official` says."""
-OFFICIAL = "official"
-"""The file of what was seen of the authors' operators, which is no mechanism's name."""
+from bench.numerics.measure import Findings
 
 
 def folder_of(out: Path) -> Path:
@@ -26,22 +21,22 @@ def file_of(out: Path, name: str) -> Path:
     return folder_of(out) / f"{name}.jsonl"
 
 
-def text_of(lines: Sequence[Any]) -> str:
-    """What is to be written there of `Findings`, or of `official.Beside`."""
-    return "".join(json.dumps(asdict(line), allow_nan=False) + "\n" for line in lines)
+def text_of(found: Sequence[Findings]) -> str:
+    """What is to be written there."""
+    return "".join(json.dumps(asdict(each), allow_nan=False) + "\n" for each in found)
 
 
-def read_findings(out: Path) -> dict[str, list[Line]]:
-    """Name -> lines, sorted by name.
+def read_findings(out: Path) -> list[Findings]:
+    """All that are kept, sorted by name.
 
     Raises:
         ConfigError: there are none, or a file is not ours.
     """
-    found: dict[str, list[Line]] = {}
+    found: list[Findings] = []
     for file in sorted(folder_of(out).glob("*.jsonl")):
         try:
-            found[file.stem] = [json.loads(line) for line in file.read_text().splitlines()]
-        except (OSError, ValueError) as error:
+            found += [Findings(**json.loads(line)) for line in file.read_text().splitlines()]
+        except (OSError, ValueError, TypeError) as error:
             raise ConfigError(f"{file} does not hold findings ({error}). Delete it.") from error
     if not found:
         raise ConfigError(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from rich.console import Console
 
@@ -12,11 +9,9 @@ from attentions import attention_names
 from bench.app.files import write_whole
 from bench.conformance.check import Untestable
 from bench.conformance.forms import forms_of
-from bench.machine.environment import mechanism_source
 from bench.numerics import page as numerics_page
 from bench.numerics import store as numerics
 from bench.numerics.measure import findings_of
-from bench.numerics.official import PLACES, beside_theirs
 from bench.verify.config import VerifyConfig, check_names
 from bench.verify.files import check_writable
 from bench.verify.one_by_one import one_by_one
@@ -26,7 +21,7 @@ def run_numerics(config: VerifyConfig, console: Console) -> int:
     """Measure narrow dtypes, keep what was seen, write the page from all that is kept.
 
     Returns:
-        1 if an output or a gradient is not finite on an input that no dtype overflows, else 0.
+        1 if an output or a gradient of ours is not finite where finite is promised, else 0.
     """
     out = config.out.parent
     page = numerics_page.path_of(out)
@@ -36,24 +31,17 @@ def run_numerics(config: VerifyConfig, console: Console) -> int:
     torch.set_num_threads(1)
     broken: list[str] = []
 
-    def keep(name: str, lines: Sequence[Any]) -> None:
-        write_whole(numerics.file_of(out, name), numerics.text_of(lines))
-
     def measure(name: str) -> str:
-        if name == numerics.OFFICIAL:
-            keep(name, [beside_theirs(place) for place in PLACES])
-            return f"{len(PLACES)} places"
         try:
-            source = mechanism_source(name, config.plugins)
-            found = [findings_of(form, source) for form in forms_of(name)]
+            found = [findings_of(form) for form in forms_of(name)]
         except Untestable as why:
             return f"not measured: {why}"
-        keep(name, found)
+        write_whole(numerics.file_of(out, name), numerics.text_of(found))
         wrong = [line for each in found for line in each.failures]
         broken.extend(wrong)
-        return "; ".join(wrong) or "finite everywhere"
+        return "; ".join(wrong) or "measured"
 
-    one_by_one((*(config.attention or attention_names()), numerics.OFFICIAL), measure, console)
+    one_by_one(config.attention or attention_names(), measure, console)
     write_whole(page, numerics_page.page_of(numerics.read_findings(out)))
     line = f"{len(broken)} not finite; findings in {numerics.folder_of(out)}, page in {page}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
