@@ -1,4 +1,4 @@
-"""What mechanisms there are and what they claim, read off their source without importing torch.
+"""The mechanisms and their claims, read from the source without importing torch.
 
 A mechanism's docstring is the one home of what is said about it; tables and pages are views of it.
 `registry` is what counts; a test holds the two together. Of other packages those mechanisms are

@@ -1,4 +1,4 @@
-"""Refusals of bad arguments, worded alike: what was given and what is allowed."""
+"""Checks of constructor arguments: each error says what was given and what is allowed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def at_least(
 
 
 def at_most(mechanism: str, argument: str, value: float, most: float, *, because: str) -> float:
-    """A number, already looked at, of ``most`` or less."""
+    """A number, checked already, of ``most`` or less."""
     if value > most:
         raise ValueError(
             f"{mechanism}: {argument} is {value!r}; a number of {most:g} or less is needed, "

@@ -58,7 +58,7 @@ class Geometry:
                 raise ValueError(
                     f"Geometry.{name} is {value!r}; a whole number of 1 or more is needed."
                 )
-            if value >= 2**31:  # also, a grid would be looked for over billions of sides
+            if value >= 2**31:  # a search for the grid would also try billions of sides
                 raise ValueError(f"Geometry.{name} is {value!r}; less than 2^31 is needed.")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(

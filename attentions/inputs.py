@@ -1,8 +1,7 @@
-"""Are a call's tensors what a mechanism was built for? Asked before anything is computed.
+"""Check the tensors of a call against the geometry that a mechanism was built for.
 
-torch would broadcast some wrong sizes without a word, and say of others what went wrong many
-operators later. The check reads sizes and dtypes, never values, so it costs no synchronisation; a
-call that is right pays for one comparison of shapes.
+Without the check torch would silently broadcast some wrong sizes and report others many operators
+later. It reads sizes, dtypes and devices, never values, so it costs no synchronisation.
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ def check_tokens(
 
 
 def with_checked_tokens(step: Callable[..., tuple[Tensor, Any]]) -> Callable[..., Any]:
-    """A core's `step` that first looks at its tokens, and then whether the state was theirs."""
+    """Check the tokens before a core's `step`, and the state if the step fails."""
     takes = keywords_of(step)
 
     @functools.wraps(step)
@@ -137,7 +136,7 @@ def with_checked_tokens(step: Callable[..., tuple[Tensor, Any]]) -> Callable[...
 
 
 def with_checked_sizes(init_state: Callable[..., Any]) -> Callable[..., Any]:
-    """An `init_state` that first looks at the batch size and the dtype."""
+    """Check the batch size and the dtype before `init_state`."""
 
     @functools.wraps(init_state)
     def checked(self: Any, batch_size: int, **settings: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The one set of projections, around any core."""
+"""Multi-head attention around any core: the same projections for all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mechanisms of other installed packages, named by their entry points. Imports no torch.
+"""Plugins: mechanisms of other installed packages, found by entry point. Imports no torch.
 
 A package says in its metadata::
 

@@ -1,4 +1,4 @@
-"""Which mechanisms exist: those of the packages `HOMES`, and plugins'."""
+"""The registry of mechanisms: those of the packages `HOMES`, and of plugins."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from ..precision import widen
 from ..registry import register_attention
 from .extras import load
 
-# `chunk_delta_rule` refuses float32, and none of them runs on a processor.
+# `chunk_delta_rule` refuses float32, and none of them runs on a CPU.
 _CAN = Capabilities(
     bidirectional=False,
     causal=True,

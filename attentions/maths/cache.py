@@ -1,4 +1,4 @@
-"""Caches of what softmax attention looks back at: made once for all tokens, filled in place."""
+"""Key-value caches for decoding: allocated once for all tokens, filled in place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention that forgets channel by channel: a decay per head, token and channel of the keys.
+"""Linear attention with a decay per head, token and key channel.
 
     S_t = diag(exp(g_t)) S_{t-1} + k_t v_t^T        out_t = S_t^T q_t        g_t <= 0
 

@@ -1,4 +1,4 @@
-"""A sequence in chunks of tokens: pairs are written out within one, the past is a state."""
+"""Sequences in chunks of tokens: pairs within a chunk are explicit, earlier chunks are a state."""
 
 from __future__ import annotations
 

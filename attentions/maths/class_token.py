@@ -1,4 +1,4 @@
-"""Tokens on a grid with one more in front of them, the class token of a vision transformer."""
+"""Tokens on a grid behind a class token, as in vision transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention that forgets, with one decay per head and token.
+"""Linear attention with one decay per head and token.
 
     S_t = exp(g_t) S_{t-1} + k_t v_t^T        out_t = S_t^T q_t        g_t <= 0
 

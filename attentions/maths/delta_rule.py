@@ -1,4 +1,4 @@
-"""The delta rule: before a value is written under a key, what is stored there is taken away.
+"""The delta rule: a new value replaces, in part, what is stored under its key.
 
     S'_t = exp(g_t) S_{t-1}
     u_t  = beta_t (v_t - S'_t^T k_t)

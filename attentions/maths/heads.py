@@ -1,4 +1,4 @@
-"""Between tokens of C channels and heads of D channels each."""
+"""Split tokens of C channels into heads of D, and merge them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Norms over the last axis, in the precision of what they normalise."""
+"""Norms over the last axis, computed in the dtype of their input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The online softmax: exact attention tile by tile, with a backward pass that computes tiles again.
+"""The online softmax: exact attention tile by tile; the backward pass recomputes each tile.
 
 Each query keeps the largest score m and the sum l of exponentials that it has met, and rescales
 what it has gathered whenever m grows,

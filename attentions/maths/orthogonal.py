@@ -1,4 +1,4 @@
-"""Random directions at right angles to each other, drawn from a seed of their own."""
+"""Random orthogonal directions, drawn from a seed of their own."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What causal mechanisms share whose past is one matrix per head.
+"""Causal mechanisms whose state is one matrix per head.
 
-Hidden keys write nothing and their tokens forget nothing, so they are as good as removed.
+Hidden tokens neither write to the state nor decay it, as if they were removed.
 """
 
 from __future__ import annotations

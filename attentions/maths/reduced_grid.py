@@ -1,4 +1,4 @@
-"""Keys and values from a smaller grid, as in pyramid vision transformers, and v stretched back."""
+"""Keys and values from a smaller grid, as in pyramid vision transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Causal kernel attention whose exponential key features are scaled by a running maximum.
+"""Causal kernel attention with exponential key features, scaled by a running maximum.
 
 The features of key j are u_j exp(s_j) with u_j in (0, 1], and query i takes them relative to the
 largest exponent that it may see, m_i = max_{j <= i} s_j:

@@ -15,18 +15,14 @@ from torch import Tensor
 from ..base import Attention, CallShape, Geometry
 from ..checks import equal_lengths
 from ..inputs import check_heads
-from ..precision import widen
 
 
 def for_every_query_head(x: Tensor, num_heads: int) -> Tensor:
-    """(B, H_kv, M, D) -> (B, H, M, D): each head stands for H / H_kv query heads in a row."""
+    """(B, H_kv, M, D) -> (B, H, M, D): each head serves H / H_kv consecutive query heads."""
     repeats = num_heads // x.shape[1]
     if repeats == 1:
         return x
-    # Gradients of the query heads add up, and may leave float16 on the way.
-    adds_up = x.dtype == torch.float16 and torch.is_grad_enabled() and x.requires_grad
-    wide = widen(x) if adds_up else x
-    return wide.unsqueeze(2).expand(-1, -1, repeats, -1, -1).flatten(1, 2).to(x.dtype)
+    return x.unsqueeze(2).expand(-1, -1, repeats, -1, -1).flatten(1, 2)
 
 
 def with_own_heads(geometry: Geometry) -> Geometry:

@@ -1,6 +1,6 @@
-"""Attention tile by tile: some queries meet some keys, and no N x M matrix is ever held.
+"""Attention tile by tile, without ever allocating an N x M matrix.
 
-A backward pass that computes each tile again keeps memory linear in N both ways.
+A backward pass that recomputes each tile keeps memory linear in N in both directions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Agent attention: a few agents, pooled from the queries, ask for all and are asked by all."""
+"""Agent attention: agents pooled from the queries attend to keys, and queries to agents."""
 
 from __future__ import annotations
 

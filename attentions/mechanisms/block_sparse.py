@@ -1,4 +1,4 @@
-"""BigBird's attention to blocks: near ones, a few global ones, and some at random."""
+"""BigBird's block-sparse attention: a window, a few global blocks, and some random ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two controls that show what a table's numbers are worth: a task that they solve tests nothing."""
+"""Two controls: a task that either of them solves does not test attention."""
 
 from __future__ import annotations
 

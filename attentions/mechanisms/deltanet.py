@@ -1,4 +1,4 @@
-"""DeltaNet: the delta rule, where a key's old value makes room for its new one."""
+"""DeltaNet: the delta rule, in which a key's new value replaces its old one."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class DeltaNet(DeltaCore):
     their length unless asked. The papers' recurrence has no 1/sqrt(head_dim), the authors' code
     has: ``scale=1`` leaves it out. SiLU and short convolution belong to the papers' layer.
 
-    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed; a
-    query whose keys are all hidden gets zeros.
+    Hidden tokens neither write to the state nor decay it, as if they were removed. A query whose
+    keys are all hidden gets zeros.
 
     Hazards:
         - With ``normalise_keys=False`` keys longer than sqrt(2 / beta) let the state grow without

@@ -1,4 +1,4 @@
-"""Gated DeltaNet: the delta rule on a state that also decays, as a core and as a layer."""
+"""Gated DeltaNet: the delta rule on a decaying state, as a core and as a layer."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class GatedDeltaNet(DeltaCore):
     Keys, queries and scale are as for `DeltaNet`, for the same reasons; SiLU, short convolution,
     output norm and gate are in `gated_deltanet_layer`.
 
-    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed; a
-    query whose keys are all hidden gets zeros.
+    Hidden tokens neither write to the state nor decay it, as if they were removed. A query whose
+    keys are all hidden gets zeros.
 
     Hazards:
         - With ``normalise_keys=False`` keys longer than sqrt(2 / beta) let the state grow without

@@ -46,8 +46,8 @@ class Gla(MatrixState):
     starts at decay_logit = 0, where the projection that computes it in `gla_layer` starts on
     average.
 
-    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed; a
-    query whose keys are all hidden gets zeros.
+    Hidden tokens neither write to the state nor decay it, as if they were removed. A query whose
+    keys are all hidden gets zeros.
 
     Hazards:
         - A chunked form that divides by the decay of a chunk's start overflows; here only decays

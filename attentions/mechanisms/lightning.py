@@ -38,8 +38,8 @@ class Lightning(HeadDecay):
     of two; for any other number those of the power of two below, then every other one of the power
     above.
 
-    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed; a
-    query whose keys are all hidden gets zeros.
+    Hidden tokens neither write to the state nor decay it, as if they were removed. A query whose
+    keys are all hidden gets zeros.
 
     Hazards:
         - There is no scale and no normaliser: outputs grow with head_dim and with the length, and

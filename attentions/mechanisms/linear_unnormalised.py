@@ -1,4 +1,4 @@
-"""Linear attention without a normaliser: the common ancestor of the gated and delta-rule ones."""
+"""Linear attention without a normaliser: what the gated and delta-rule mechanisms build on."""
 
 from __future__ import annotations
 

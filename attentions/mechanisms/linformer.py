@@ -1,4 +1,4 @@
-"""Linformer: keys and values are projected along the tokens, to a fixed number of rows."""
+"""Linformer: keys and values are projected along the sequence to a fixed length."""
 
 from __future__ import annotations
 

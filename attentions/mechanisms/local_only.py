@@ -1,4 +1,4 @@
-"""A control: the depthwise convolution of v that several mechanisms add, and nothing else."""
+"""A control: only the depthwise convolution of v that several mechanisms add."""
 
 from __future__ import annotations
 

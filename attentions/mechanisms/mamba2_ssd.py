@@ -52,8 +52,8 @@ class Mamba2Ssd(HeadDecay):
 
     The skip D x, the short convolution, norm and gate are in `mamba2_ssd_layer`.
 
-    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed; a
-    query whose keys are all hidden gets zeros.
+    Hidden tokens neither write to the state nor decay it, as if they were removed. A query whose
+    keys are all hidden gets zeros.
 
     Hazards:
         - There is no scale and no normaliser: outputs grow with the size of the state, and models

@@ -1,4 +1,4 @@
-"""Multi-head latent attention: what is cached of a token is one short vector for all heads."""
+"""Multi-head latent attention: the cache holds one short vector per token for all heads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reformer's attention: softmax attention among tokens that a random hash puts together."""
+"""Reformer: softmax attention among tokens that share a bucket of a random hash."""
 
 from __future__ import annotations
 

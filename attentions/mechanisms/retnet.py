@@ -60,8 +60,8 @@ class RetNet(HeadDecay):
     of scores by max(|its sum|, 1). The authors' code takes the sum of absolute values in its place,
     which no recurrence can follow, and lets no gradient through.
 
-    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed; a
-    query whose keys are all hidden gets zeros.
+    Hidden tokens neither write to the state nor decay it, as if they were removed. A query whose
+    keys are all hidden gets zeros.
 
     Hazards:
         - Without the group norm of the paper's layer outputs grow with head_dim and with the length

@@ -1,4 +1,4 @@
-"""Sigmoid attention: each weight stands for itself, and nothing divides by their sum."""
+"""Sigmoid attention: weights are independent of each other and not normalised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simple gated linear attention: one decay per head and token, which the data may choose."""
+"""Simple gated linear attention: one decay per head and token, optionally data-dependent."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class SimpleGla(HeadDecay):
     g = log sigmoid(decay_logit) / temperature. It starts at decay_logit = 0, where the projection
     that computes it in the authors' layer starts on average.
 
-    Hidden keys write nothing and their tokens forget nothing, so they are as good as removed; a
-    query whose keys are all hidden gets zeros.
+    Hidden tokens neither write to the state nor decay it, as if they were removed. A query whose
+    keys are all hidden gets zeros.
 
     Hazards:
         - There is no normaliser: outputs grow with the length that a slow head remembers, and

@@ -1,4 +1,4 @@
-"""Softmax attention to near tokens only, in time and memory linear in N."""
+"""Softmax attention within a window around each token, in time and memory linear in N."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Softmax attention by torch's fused kernels: the reference of every table."""
+"""Softmax attention by torch's own function: the baseline of every table."""
 
 from __future__ import annotations
 

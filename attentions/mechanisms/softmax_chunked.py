@@ -1,4 +1,4 @@
-"""Softmax attention by the online softmax, in plain torch: memory linear in N, both ways."""
+"""Softmax attention by the online softmax, in plain torch: memory linear in N both ways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Softmax attention with its matrix of weights written out: what fused kernels save."""
+"""Softmax attention with an explicit N x M matrix of weights, which fused kernels avoid."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def _blocks(query_len: int, key_len: int, causal: bool, device: torch.device) ->
     """Row i of blocks sees all blocks; causal, blocks 0..i-1 in full and block i in part.
 
     Said rather than found out, which would take a mask of all pairs. Without any block mask the
-    kernel for processors takes all keys at once, and its memory grows with N x M.
+    kernel for CPUs takes all keys at once, and its memory grows with N x M.
     """
     rows, columns = -(-query_len // _BLOCK), -(-key_len // _BLOCK)
     row = torch.arange(rows, dtype=torch.int32, device=device)[None, None]

@@ -71,7 +71,7 @@ class Taylor(Attention):
         if self.form == "explicit":
             weights = self._weights(q, k, key_mask)
             return divide(weights @ v, weights.sum(dim=-1, keepdim=True) + self.eps)
-        state = self._empty(q, v)
+        state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
         if self.geometry.causal:
             return self._continue(q, k, v, state, key_mask)[0]
         for chunk_k, chunk_v, kept in self._chunks(k, v, key_mask):
@@ -105,10 +105,6 @@ class Taylor(Attention):
         parts_k, parts_v = k.split(CHUNK, dim=-2), v.split(CHUNK, dim=-2)
         masks = [None] * len(parts_k) if key_mask is None else key_mask.split(CHUNK, dim=-1)
         return zip(parts_k, parts_v, masks, strict=True)
-
-    def _empty(self, q: Tensor, v: Tensor) -> KernelState:
-        sizes = (*q.shape[:2], self._num_features(q.shape[-1]), v.shape[-1])
-        return KernelState.empty(sizes, dtype=q.dtype, device=q.device)
 
     def _add(self, state: KernelState, k: Tensor, v: Tensor, kept: Tensor | None) -> KernelState:
         phi_k = hide_keys(self.name, self._features(k), kept)

@@ -29,8 +29,8 @@ class TopK(Attention):
     """Softmax over the k largest of a query's scores q . k / sqrt(D); all other weights are zero.
 
     Exact: every visible key is scored, so time grows with N x M. Scores are taken for some queries
-    at a time and forgotten, so memory grows with N. They are taken in float64, in which which keys
-    are the largest does not depend on the order of a sum; where scores are equal, any of them may
+    at a time and forgotten, so memory grows with N. They are float64, so that which keys are the
+    largest does not depend on the order of a sum; where scores are equal, any of them may
     be among the k. The choice itself has no gradient, and the backward pass no derivative.
 
     A query that sees fewer than k keys attends to all of them; one that sees none gets zeros.
@@ -123,7 +123,7 @@ class TopK(Attention):
         return 2 * shape.num_pairs * shape.head_dim + 2 * chosen * shape.value_dim
 
     def executed_flops(self, shape: CallShape) -> int:
-        """As `flops`, with whole chunks if causal, and the chosen scores taken once more."""
+        """As `flops`, with whole chunks if causal, and the chosen scores recomputed."""
         tiling = Tiling(
             query_len=shape.query_len, key_len=shape.key_len, size=self.chunk_size, causal=False
         )
