@@ -11,17 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .. import kernel
-from .._float16_layers import convolve, float16_in_float32, normalise, project
 from ..base import Attention, AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import at_least, at_most, equal_lengths, fills_grid, one_of, positive
 from ..maths.feature_maps import direction, log2_size, norm_and_inverse, norm_aware_power
-from ..maths.grid import depthwise, reference_depthwise
+from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
 from ..maths.kernel_attention import kernel_flops
 from ..maths.masks import check_key_mask
 from ..maths.rotary import reference_rotate, rope_if_it_fits, turns
-from ..precision import wide_dtype
+from ..precision import float16_in_float32, wide_dtype
 from ..registry import register_attention
 
 _SOURCE = "Meng et al., 2026, NaLaFormer, arXiv:2506.21137"
@@ -261,11 +260,11 @@ class NalaLayer(AttentionLayer):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         fills_grid(self.name, x.shape[1], self.geometry.grid)
-        q, k, v, gate = project(x, self.qkvg).chunk(4, dim=-1)
+        q, k, v, gate = self.qkvg(x).chunk(4, dim=-1)
         mixed = self.core(*(split_heads(part, self.geometry.num_heads) for part in (q, k, v)))
-        local = convolve(v, self.lepe, self.geometry.grid)
-        normed = normalise(merge_heads(mixed) + local, self.norm)
-        return project(normed * functional.silu(gate), self.proj)
+        local = convolve_on_grid(v, self.lepe, self.geometry.grid)
+        normed = self.norm(merge_heads(mixed) + local)
+        return self.proj(normed * functional.silu(gate))  # type: ignore[no-any-return]
 
     def reference(self, x: Tensor) -> Tensor:
         """Around the core's reference, with convolution, norm and gate written out."""
