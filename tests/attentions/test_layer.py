@@ -22,15 +22,15 @@ def build(name, value_dim=8, **settings):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", NAMES)
-def test_every_mechanism_can_be_had_as_a_layer(name):
-    layer = build(name)
-    assert isinstance(layer, AttentionLayer if name not in CORES else MultiHeadAttention)
-    assert layer(torch.randn(3, 12, 16)).shape == (3, 12, 16)
+def test_every_mechanism_can_be_had_as_a_layer():
+    for name in NAMES:
+        layer = build(name)
+        assert isinstance(layer, AttentionLayer if name not in CORES else MultiHeadAttention), name
+        assert layer(torch.randn(3, 12, 16)).shape == (3, 12, 16), name
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", CORES)
+@pytest.mark.parametrize("name", ["softmax", "linear", "nala", "gla"])
 def test_a_layer_projects_mixes_and_projects_back(name):
     layer = build(name, value_dim=6).double()
     x = torch.randn(3, 12, 16, dtype=torch.float64)
