@@ -49,6 +49,7 @@ selftest: $(READY) ## how often the regression gate is wrong here, in an hour; i
 
 speed: $(READY) ## half an hour: ours over their authors' operators, compiled over eager; into docs/speed.md
 	$(BIN)/python -m bench.sweep experiment=published out=results/speed/published
+	$(BIN)/python -m bench.sweep experiment=published scope=layer 'attention=[softmax,flatten_layer,mlla,polaformer_pp]' out=results/speed/published
 	$(BIN)/python -m bench.sweep experiment=compiled out=results/speed/compiled
 	$(BIN)/python -m bench.publish.speed results/speed docs/speed.md
 

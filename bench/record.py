@@ -12,8 +12,8 @@ from bench.cell import Cell
 SCHEMA_VERSION = 2
 """Raised when a field changes; the reader of the old form is kept.
 
-2: `Speed` says which entry its reference is, and which process took each sample. Before that the
-reference was softmax, and there was one process.
+2: `Speed` says which entry its reference is, which process took each sample, and what else was
+timed in the same rounds. Before that the reference was softmax, and there was one process.
 """
 
 METHOD_VERSION = 2
@@ -48,6 +48,7 @@ class Speed:
         latency_s: seconds per call, one entry per sample.
         rounds: the round in which each sample was taken.
         processes: the process in which each sample was taken; empty where there was one.
+        rounds_key: the same for all that were timed in the same rounds.
         reference: label of the entry that this one is compared with.
         reference_key: the key of its cell.
         reference_latency_s: the reference's samples of the same rounds; empty if it did not run.
@@ -81,6 +82,7 @@ class Speed:
     latency_s: tuple[float, ...]
     rounds: tuple[int, ...]
     processes: tuple[int, ...] = ()
+    rounds_key: str = ""
     reference: str = REFERENCE
     reference_key: str = ""
     reference_latency_s: tuple[float, ...] = ()

@@ -9,6 +9,7 @@ With ``measure.num_processes`` several workers take their share of the rounds on
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import select
 from collections.abc import Callable, Iterator, Sequence
@@ -378,6 +379,7 @@ def _speed(trial: Outcome, rounds: Rounds, column: int, seed: int) -> Speed:
         latency_s=tuple(samples[column] for samples in rounds.samples),
         rounds=numbers,
         processes=() if is_one_process else tuple(rounds.processes),
+        rounds_key=hashlib.sha256(repr(rounds.samples).encode()).hexdigest()[:16],
         reference_latency_s=(
             () if yardstick is None else tuple(samples[yardstick] for samples in rounds.samples)
         ),

@@ -15,7 +15,7 @@ from bench.statistics import Ratio, paired_ratio
 _ratio = lru_cache(maxsize=4096)(paired_ratio)  # three metrics ask for one bootstrap
 
 
-def _speedup(record: Record) -> Ratio | None:
+def speedup(record: Record) -> Ratio | None:
     """None for a cell that was not timed, or whose reference could not run."""
     if not isinstance(record.result, Speed):
         return None
@@ -29,30 +29,40 @@ def _speedup(record: Record) -> Ratio | None:
     )
 
 
+def ratio_between(record: Record, other: Record) -> Ratio | None:
+    """How many times faster than another record's entry; None unless the same rounds timed both."""
+    mine, theirs = record.result, other.result
+    if not isinstance(mine, Speed) or not isinstance(theirs, Speed):
+        return None
+    if not mine.rounds_key or mine.rounds_key != theirs.rounds_key:
+        return None
+    return _ratio(mine.latency_s, mine.rounds, theirs.latency_s, theirs.rounds, mine.processes)
+
+
 def _over_softmax(record: Record) -> Ratio | None:
-    """As `_speedup`, and None where the reference is another than softmax."""
+    """As `speedup`, and None where the reference is another than softmax."""
     is_other = isinstance(record.result, Speed) and record.result.reference != REFERENCE
-    return None if is_other else _speedup(record)
+    return None if is_other else speedup(record)
 
 
 @register_metric("speedup_over", better="higher")
 def speedup_over(record: Record) -> float | None:
     """Median over rounds of the reference's seconds / the entry's seconds within a round."""
-    ratio = _speedup(record)
+    ratio = speedup(record)
     return ratio.median if ratio else None
 
 
 @register_metric("speedup_over_low", better="higher")
 def speedup_over_low(record: Record) -> float | None:
     """Lower end of its 95 % bootstrap interval; None with too few rounds."""
-    ratio = _speedup(record)
+    ratio = speedup(record)
     return ratio.low if ratio else None
 
 
 @register_metric("speedup_over_high", better="higher")
 def speedup_over_high(record: Record) -> float | None:
     """Upper end of its 95 % bootstrap interval; None with too few rounds."""
-    ratio = _speedup(record)
+    ratio = speedup(record)
     return ratio.high if ratio else None
 
 
@@ -82,5 +92,5 @@ def num_rounds(record: Record) -> int | None:
     """Rounds in which both the entry and its reference were timed."""
     if not isinstance(record.result, Speed):
         return None
-    ratio = _speedup(record)
+    ratio = speedup(record)
     return ratio.num_rounds if ratio else 0

@@ -16,6 +16,7 @@ from bench.publish.tables import (
     summary_words,
     task_sections,
 )
+from bench.publish.threads import thread_sections
 
 _HOW_TO_READ = """\
 - **Speed-up** is the reference's time divided by the entry's, the median over rounds in which both
@@ -25,6 +26,7 @@ _HOW_TO_READ = """\
 - **Rank** orders entries by speed-up at one shape. `2-4` says that the intervals of places 2 to 4
   overlap, so their order is not settled. Controls mix nothing, or everything alike: they show what
   the other numbers are worth, and are not ranked. Entries with different references are not ranked.
+- **Threads**: the time with one thread divided by the time with more, in the same rounds.
 - **Compiled** rows end in `inductor`; compile time is what their first call took beyond the second.
 - **Latency** is the median over all samples; compare entries by speed-up, in which what slows the
   machine cancels, and not by latency.
@@ -66,6 +68,7 @@ def leaderboard_page(
     blocks += [f"Measured on {words}." for words in map(escape, machine_words(board))]
     blocks.append(summary_words(board))
     blocks += _chapter("Speed and memory", speed_sections(board, columns))
+    blocks += _chapter("Threads", thread_sections(board))
     blocks += _chapter("Whole models", model_sections(board, model_columns or columns))
     blocks += _chapter("Task accuracy", task_sections(board))
     if pictures:

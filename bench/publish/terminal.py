@@ -22,6 +22,7 @@ from bench.publish.tables import (
     summary_words,
     task_sections,
 )
+from bench.publish.threads import thread_sections
 from bench.record import Record
 
 _GAP = 2  # blanks between two columns
@@ -36,6 +37,7 @@ def print_leaderboard(records: Sequence[Record], config: PublishConfig, console:
     board = build_leaderboard(records, metrics=shown, controls=config.controls)
     sections = [
         *speed_sections(board, config.columns),
+        *thread_sections(board),
         *model_sections(board, config.model_columns or config.columns),
         *task_sections(board),
     ]

@@ -18,7 +18,7 @@ from bench.config import read_attention_entries
 from bench.measure.clock import CpuClock
 from bench.measure.latency import round_order, time_round, warm_up
 from bench.record import METHOD_VERSION
-from bench.statistics import paired_ratio
+from bench.statistics import median, paired_ratio
 from tests.records import kernel_cell
 
 ENTRIES = sorted(file.stem for file in (CONF / "attention").glob("*.yaml"))
@@ -131,5 +131,44 @@ def test_one_call(benchmark, one_thread, label, seq_len, mode):
         subject.call,
         rounds=num_rounds(min(times) * counts[0]),
         iterations=counts[0],
+        warmup_rounds=1,
+    )
+
+
+@pytest.mark.parametrize("mode", ["forward", "forward_backward"])
+@pytest.mark.parametrize("seq_len", [64, 256, 1024])
+def test_softmax_as_the_harness_calls_it_and_sdpa_alone(benchmark, one_thread, seq_len, mode):
+    """Both in the same rounds; ``extra_info`` has what the harness's call adds, in seconds."""
+    import torch
+
+    from bench.subject import Subject
+
+    subject = Subject(cell_of("softmax", seq_len, mode))
+    q, k, v, cotangent = subject.sets[0]
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def forward():
+        with torch.no_grad():
+            attend(q, k, v)
+
+    def forward_backward():
+        torch.autograd.grad(attend(q, k, v), (q, k, v), cotangent)
+
+    raw = forward if mode == "forward" else forward_backward
+    clock = CpuClock()
+    members = [warm_up(call, clock, MIN_SAMPLE_S) for call in (subject.call, raw)]
+    numbers = range(num_rounds(2 * MIN_SAMPLE_S))
+    rounds = [time_round(members, round_order(2, seq_len, n), clock) for n in numbers]
+    times, raw_times = zip(*rounds, strict=True)
+    ratio = paired_ratio(raw_times, numbers, times, numbers)
+    added_s = median([ours - alone for ours, alone in rounds])
+
+    benchmark.group = f"softmax and raw SDPA, seq_len={seq_len} {mode}"
+    benchmark.extra_info |= {"over_raw_sdpa": ratio.median, "added_s": added_s}
+    print(f"\n{benchmark.group}: {ratio.median:.3f} times as long, {1e6 * added_s:+.1f} us")
+    benchmark.pedantic(
+        subject.call,
+        rounds=num_rounds(min(times) * members[0].calls_per_sample),
+        iterations=members[0].calls_per_sample,
         warmup_rounds=1,
     )

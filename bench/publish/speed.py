@@ -1,0 +1,164 @@
+"""`python -m bench.publish.speed FOLDER PAGE`: docs/speed.md, as `make speed` makes it.
+
+It reads the records of two sweeps, under ``FOLDER/published`` and ``FOLDER/compiled``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from bench.app.errors import ConfigError
+from bench.app.files import write_whole
+from bench.metrics.speedup import ratio_between, speedup
+from bench.publish.format import column_for, number, quantity, with_interval
+from bench.publish.machine import describe_machine
+from bench.publish.markdown import escape, table_lines
+from bench.publish.tables import Table
+from bench.record import REFERENCE, Record, Speed
+from bench.statistics import Ratio
+from bench.store import latest, read_records
+
+COMMANDS = """\
+python -m bench.sweep experiment=published out=results/speed/published
+python -m bench.sweep experiment=published scope=layer \
+'attention=[softmax,flatten_layer,mlla,polaformer_pp]' out=results/speed/published
+python -m bench.sweep experiment=compiled out=results/speed/compiled
+python -m bench.publish.speed results/speed docs/speed.md"""
+"""What `make speed` runs."""
+
+_INTRO = """\
+# Speed of the mechanisms
+
+Numbers are speed-ups: the time of what an entry is compared with, divided by the entry's time, in
+the same rounds. Above 1 the entry is faster. Brackets hold the 95 % interval; `~` marks what was
+measured while other programs kept the machine busy. [methodology.md](methodology.md) has more."""
+
+_PUBLISHED = """\
+## Compared with the authors' operators
+
+`nala_published` and its like run the operators of the authors' code and are proven by the same
+golden files. Rounds are taken in six processes, because two processes of the same code differ by
+10 to 20 %; intervals are those of the process medians. Entries that own their projections are
+compared as layers."""
+
+_COMPILED = """\
+## Compiled
+
+Entries as they are and under `torch.compile` (inductor), in the same rounds. Softmax, which both
+are compared with in the first table, is eager."""
+
+Rows = Mapping[str, Mapping[str, Record]]
+"""Records by the name of their row and by their column."""
+
+
+def speed_page(published: Sequence[Record], compiled: Sequence[Record]) -> str:
+    """The page; a cell whose record has no number is empty."""
+    ours, eager, inductor = _rows(published), _rows(compiled), _rows(compiled, "inductor")
+    compared = {name: row for name, row in ours.items() if any(map(_has_reference, row.values()))}
+
+    def over_softmax(name: str, column: str, record: Record) -> str:
+        layer = name.partition(" ")[2]
+        softmax = ours.get(f"{REFERENCE} {layer}".strip(), {}).get(column)
+        return "" if softmax is None else _words(ratio_between(record, softmax), record)
+
+    def both(name: str, column: str, record: Record) -> str:
+        other = inductor.get(name, {}).get(column)
+        ratios = speedup(record), None if other is None else speedup(other)
+        return " / ".join("" if ratio is None else number(ratio.median) for ratio in ratios)
+
+    def over_eager(name: str, column: str, record: Record) -> str:
+        other = eager.get(name, {}).get(column)
+        return "" if other is None else _words(ratio_between(record, other), record)
+
+    def seconds(name: str, column: str, record: Record) -> str:
+        return number(_speed(record).compile_s or 0.0)
+
+    blocks = [
+        _INTRO,
+        f"{_origin([*published, *compiled])} `make speed` runs:",
+        f"```bash\n{COMMANDS}\n```",
+        _PUBLISHED,
+        _table("over the authors' operators", compared, lambda n, c, r: _words(speedup(r), r)),
+        _table("over softmax", compared, over_softmax),
+        _COMPILED,
+        _table("eager / compiled, over softmax", eager, both),
+        _table("compiled, over eager", inductor, over_eager),
+        _table("seconds to compile", inductor, seconds),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _rows(records: Sequence[Record], compiler: str = "eager") -> Rows:
+    rows: dict[str, dict[str, Record]] = {}
+    for record in latest(records):
+        work = record.cell.timed
+        if isinstance(record.result, Speed) and work.compile == compiler:
+            name = record.cell.entry + (" (layer)" if work.scope == "layer" else "")
+            mode = work.mode.replace("forward_", "with ")
+            rows.setdefault(name, {})[f"{mode}, {work.size:,}"] = record
+    return rows
+
+
+def _table(title: str, rows: Rows, cell: Callable[[str, str, Record], str]) -> str:
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = tuple(
+        (name, *(cell(name, column, row[column]) if column in row else "" for column in columns))
+        for name, row in rows.items()
+    )
+    return table_lines(Table(title=title, header=(title, *columns), rows=lines, num_text=1))
+
+
+def _speed(record: Record) -> Speed:
+    assert isinstance(record.result, Speed)
+    return record.result
+
+
+def _has_reference(record: Record) -> bool:
+    return _speed(record).reference != REFERENCE
+
+
+def _words(ratio: Ratio | None, record: Record) -> str:
+    if ratio is None:
+        return ""
+    column = column_for("speedup", [ratio.median])
+    noise = " ~" if _speed(record).is_noisy else ""
+    return with_interval(column, ratio.median, ratio.low, ratio.high) + noise
+
+
+def _shape(record: Record) -> str:
+    work = record.cell.kernel
+    size = f"batch {work.batch_size}, {work.num_heads} heads of {work.head_dim}, {work.dtype}"
+    return f"{size}, {quantity(record.cell.num_threads, 'thread')}"
+
+
+def _origin(records: Sequence[Record]) -> str:
+    """Machine, commit and date of what was measured, in a sentence."""
+    facts = [record.environment for record in records]
+    commits = {str(f["commit"])[:12] + " with changes" * bool(f["is_dirty"]) for f in facts}
+    said = (
+        {record.started_at[:10] for record in records},
+        {describe_machine(record) for record in records},
+        {_shape(record) for record in records},
+        commits,
+    )
+    when, where, shape, commit = (" and ".join(sorted(words)) for words in said)
+    return f"Measured {when} on {escape(where)}; {shape}, commit {commit}."
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the page."""
+    try:
+        folder, page = map(Path, argv)
+        published, compiled = (read_records(folder / name) for name in ("published", "compiled"))
+        write_whole(page, speed_page(published, compiled))
+    except (ConfigError, ValueError) as error:
+        print(f"ConfigError: {error}", file=sys.stderr)
+        return 2
+    print(f"Wrote {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,55 @@
+"""What more threads bring: each entry against itself with fewer, where both were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+from bench.metrics.speedup import ratio_between
+from bench.publish.format import column_for, quantity, with_interval
+from bench.publish.leaderboard import Leaderboard, Ranking, Setting, Standing
+from bench.publish.tables import Section, Table, setting_words
+from bench.statistics import Ratio
+
+
+def thread_sections(board: Leaderboard) -> tuple[Section, ...]:
+    """One section for each setting that was measured with several numbers of threads."""
+
+    def shared(ranking: Ranking) -> Setting:
+        return replace(ranking.setting, num_threads=1)
+
+    rankings = sorted(board.rankings, key=lambda r: (shared(r).order, r.size))
+    sections = []
+    for setting, of_setting in groupby(rankings, key=shared):
+        by_size = groupby(of_setting, key=lambda ranking: ranking.size)
+        tables = tuple(table for _, group in by_size for table in _tables(list(group)))
+        if tables:
+            words = setting_words(setting, board).replace(" · 1 thread", "")
+            sections.append(Section(title=f"More threads · {words}", tables=tables))
+    return tuple(sections)
+
+
+def _tables(rankings: Sequence[Ranking]) -> Iterator[Table]:
+    """The most threads against the fewest, for one size."""
+    few, *_, many = sorted(rankings, key=lambda r: r.setting.num_threads) * 2
+    counts = few.setting.num_threads, many.setting.num_threads
+    slow = {standing.entry: standing for standing in few.standings}
+    pairs = [(slow[s.entry], s) for s in many.standings if s.entry in slow]
+    rows = [(s.entry, ratio) for one, s in pairs if (ratio := _ratio(one, s))]
+    if counts[0] == counts[1] or not rows:
+        return
+    column = column_for("speedup", [ratio.median for _, ratio in rows])
+    yield Table(
+        title=f"{few.setting.workload.size_axis} {few.size:,}",
+        header=("entry", f"{quantity(counts[1], 'thread')} over {counts[0]}"),
+        rows=tuple(
+            (entry, with_interval(column, ratio.median, ratio.low, ratio.high))
+            for entry, ratio in sorted(rows, key=lambda row: -row[1].median)
+        ),
+        num_text=1,
+    )
+
+
+def _ratio(few: Standing, many: Standing) -> Ratio | None:
+    return ratio_between(many.record, few.record)
