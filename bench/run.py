@@ -25,8 +25,19 @@ from bench.measure.clock import now_s, utc_now
 from bench.measure.headroom import free_bytes
 from bench.plan import PlannedCell, reference_cell, why_not
 from bench.record import Quality, Record, Speed, Status
-from bench.worker.jobs import TICK_S, Interrupted, Jobs, Outcome, misfortune, outcome_of
+from bench.worker.jobs import TICK_S, Interrupted, Jobs, misfortune
 from bench.worker.launch import Worker, WorkerDied
+from bench.worker.outcome import Outcome
+from bench.worker.results import (
+    ESTIMATE,
+    PROBE,
+    ROUNDS,
+    TRAIN,
+    TRIAL,
+    RoundsResult,
+    TrainResult,
+    TrialResult,
+)
 
 
 class Listener(Protocol):
@@ -60,10 +71,10 @@ class Rounds:
     samples: list[list[float]]
     processes: list[int]
     references: list[int | None]
-    outcome: Outcome
+    outcome: Outcome[RoundsResult]
 
 
-Trial = tuple[Cell, Outcome]
+Trial = tuple[Cell, Outcome[TrialResult]]
 """A cell, and what its trial observed."""
 
 
@@ -111,7 +122,7 @@ class Runner:
         trials: list[Trial] = []
         for cell in fitting:
             self._listener.say(f"trying {cell.describe()}")
-            outcome = self._do("trial", cell)
+            outcome = self._jobs.do(TRIAL, plugins=cell.plugins, cell=cell.to_dict())
             if outcome.is_ok:
                 trials.append((cell, outcome))
             else:
@@ -125,8 +136,8 @@ class Runner:
         if not is_foreign(cell):
             return why_too_large(cell, needed_bytes(cell))
         jobs = Jobs(self._jobs.server, PLUGIN_TIMEOUT_S, self._jobs.interrupt)
-        outcome = jobs.do("estimate", plugins=cell.plugins, cell=cell.to_dict())
-        return why_too_large(cell, outcome.values.get("needed_bytes"))
+        outcome = jobs.do(ESTIMATE, plugins=cell.plugins, cell=cell.to_dict())
+        return why_too_large(cell, outcome.found.needed_bytes if outcome.is_ok else None)
 
     def _usable_references(self, trials: list[Trial], failed: set[str]) -> dict[str, Cell]:
         """The references that can run in this block, by key; members have been tried already."""
@@ -142,7 +153,8 @@ class Runner:
         if why_not(reference) is not None or self._why_too_large(reference) is not None:
             return False
         self._listener.say(f"trying the reference {reference.describe()}")
-        return self._do("probe", reference).is_ok
+        flat = reference.to_dict()
+        return self._jobs.do(PROBE, plugins=reference.plugins, cell=flat).is_ok
 
     def _time(
         self, trials: list[Trial], references: dict[str, Cell], started_at: str
@@ -153,7 +165,8 @@ class Runner:
             f"timing {len(members)} at {members[0].describe().partition(' ')[2]}"
         )
         rounds = self._do_rounds(members, references, seed)
-        if rounds.outcome.values.get("is_noisy") and not self._jobs.interrupt.is_asked:
+        is_noisy = rounds.outcome.is_ok and rounds.outcome.found.is_noisy
+        if is_noisy and not self._jobs.interrupt.is_asked:
             with suppress(Interrupted):  # what was timed before is kept, noisy as it is
                 again = self._do_rounds(members, references, seed)
                 # Kept whichever was quieter; if it was noisy as well, the records say so.
@@ -172,13 +185,12 @@ class Runner:
                 speed = _speed(trial, rounds, index, seed)
                 reference = reference_cell(cell, self._config)
                 speed = replace(speed, reference=reference.entry, reference_key=reference.key)
-                outcome = replace(
-                    trial,
-                    values={"speed": speed},
-                    wall_s=trial.wall_s + rounds.outcome.wall_s / len(trials),
-                )
+                wall_s = trial.wall_s + rounds.outcome.wall_s / len(trials)
+                outcome = replace(trial, wall_s=wall_s)
                 cost = trial.measured_s + rounds.outcome.measured_s / len(trials)
-                yield self._record(cell, outcome, started_at=started_at, measured_s=cost)
+                yield self._record(
+                    cell, outcome, result=speed, started_at=started_at, measured_s=cost
+                )
             else:
                 yield self._record(cell, rounds.outcome, started_at=started_at)
         if self._jobs.interrupt.is_asked:
@@ -194,7 +206,7 @@ class Runner:
         beside = [None] * (len(columns) - len(members))
         samples: list[list[float]] = []
         processes: list[int] = []
-        outcomes: list[Outcome] = []
+        outcomes: list[Outcome[RoundsResult]] = []
         for process in range(self._stopping.num_processes):
 
             def hear(message: dict[str, Any], process: int = process) -> None:
@@ -206,7 +218,7 @@ class Runner:
                 num_processes = self._stopping.num_processes
                 self._listener.say(f"timing again: process {process + 1} of {num_processes}")
             outcome = self._jobs.do(
-                "rounds",
+                ROUNDS,
                 hear=hear,
                 # Rounds that support no interval are not worth keeping.
                 may_stop=lambda: len(samples) >= self._stopping.min_rounds,
@@ -223,9 +235,6 @@ class Runner:
             samples=samples, processes=processes, references=indices, outcome=_together(outcomes)
         )
 
-    def _do(self, job: str, cell: Cell) -> Outcome:
-        return self._jobs.do(job, plugins=cell.plugins, cell=cell.to_dict())
-
     # Task cells
 
     def _train(self, cells: list[Cell]) -> Iterator[Record]:
@@ -237,7 +246,7 @@ class Runner:
                 while waiting and self._has_room(waiting[0], running):
                     cell = waiting.pop(0)
                     worker = self._jobs.server.spawn(
-                        job="train", plugins=cell.plugins, cell=cell.to_dict()
+                        job=TRAIN.name, plugins=cell.plugins, cell=cell.to_dict()
                     )
                     running[worker] = (cell, now_s(), utc_now())
                 tick = now_s()
@@ -273,7 +282,9 @@ class Runner:
         used = sum(other.num_threads for other, _, _ in running.values())
         return used + cell.num_threads <= self._environment.num_cores
 
-    def _hear_training(self, worker: Worker, cell: Cell, started: float) -> Outcome | None:
+    def _hear_training(
+        self, worker: Worker, cell: Cell, started: float
+    ) -> Outcome[TrainResult] | None:
         try:
             message = worker.poll(0)
         except WorkerDied as error:
@@ -286,22 +297,21 @@ class Runner:
         if "status" not in message:
             return None
         worker.close()
-        return outcome_of(message, now_s() - started)
+        return Outcome.from_message(message, TrainResult, now_s() - started)
 
     # Records
 
     def _record(
         self,
         cell: Cell,
-        outcome: Outcome,
+        outcome: Outcome[Any],
         *,
+        result: Speed | Quality | None = None,
         started_at: str | None = None,
         measured_s: float | None = None,
     ) -> Record:
-        result: Speed | Quality | None = outcome.values.get("speed")
-        if outcome.is_ok and result is None:
-            flat = outcome.values["quality"]
-            result = Quality(**flat | {"losses": tuple(flat["losses"]), "train_s": outcome.wall_s})
+        if isinstance(outcome.result, TrainResult):
+            result = Quality(**outcome.result.observed(), train_s=outcome.wall_s)
         measured = outcome.measured_s if measured_s is None else measured_s
         return Record(
             cell=cell,
@@ -345,36 +355,36 @@ def why_too_large(cell: Cell, needed: int | None) -> str | None:
     )
 
 
-def _foreign_cores(ended: Rounds | Outcome) -> float:
+def _foreign_cores(ended: Rounds | Outcome[RoundsResult]) -> float:
     outcome = ended.outcome if isinstance(ended, Rounds) else ended
     if not outcome.is_ok:
         return float("inf")
-    return float(outcome.values["load"]["foreign_cores"])
+    return outcome.found.load["foreign_cores"]
 
 
-def _together(outcomes: Sequence[Outcome]) -> Outcome:
+def _together(outcomes: Sequence[Outcome[RoundsResult]]) -> Outcome[RoundsResult]:
     """What the workers that shared a block's rounds say as one: the worst of each."""
     worst = max(outcomes, key=_foreign_cores)
     wall_s = sum(outcome.wall_s for outcome in outcomes)
     if not worst.is_ok:
         return replace(worst, wall_s=wall_s)
-    warmups = zip(*(outcome.values["warmup_s"] for outcome in outcomes), strict=True)
-    shared = {
-        "warmup_s": [list(itertools.chain(*of_member)) for of_member in warmups],
-        "calls_per_sample": outcomes[0].values["calls_per_sample"],
-        "is_noisy": any(outcome.values["is_noisy"] for outcome in outcomes),
-        "measured_s": sum(outcome.measured_s for outcome in outcomes),
-    }
-    return replace(worst, values=worst.values | shared, wall_s=wall_s)
+    warmups = zip(*(outcome.found.warmup_s for outcome in outcomes), strict=True)
+    result = replace(
+        worst.found,
+        warmup_s=tuple(tuple(itertools.chain(*of_member)) for of_member in warmups),
+        calls_per_sample=outcomes[0].found.calls_per_sample,
+        is_noisy=any(outcome.found.is_noisy for outcome in outcomes),
+        measured_s=sum(outcome.measured_s for outcome in outcomes),
+    )
+    return replace(worst, result=result, wall_s=wall_s)
 
 
-def _speed(trial: Outcome, rounds: Rounds, column: int, seed: int) -> Speed:
+def _speed(trial: Outcome[TrialResult], rounds: Rounds, column: int, seed: int) -> Speed:
     """What a trial and the rounds observed of one member."""
-    shared = rounds.outcome.values
+    shared = rounds.outcome.found
     numbers = tuple(range(len(rounds.samples)))
     yardstick = rounds.references[column]
     is_one_process = len(set(rounds.processes)) == 1
-    observed = {k: v for k, v in trial.values.items() if k != "measured_s"}
     return Speed(
         latency_s=tuple(samples[column] for samples in rounds.samples),
         rounds=numbers,
@@ -384,11 +394,11 @@ def _speed(trial: Outcome, rounds: Rounds, column: int, seed: int) -> Speed:
             () if yardstick is None else tuple(samples[yardstick] for samples in rounds.samples)
         ),
         reference_rounds=() if yardstick is None else numbers,
-        calls_per_sample=shared["calls_per_sample"][column],
-        warmup_s=tuple(shared["warmup_s"][column]),
+        calls_per_sample=shared.calls_per_sample[column],
+        warmup_s=shared.warmup_s[column],
         order_seed=seed,
-        stop_reason=shared["stop_reason"],
-        load=shared["load"],
-        is_noisy=shared["is_noisy"],
-        **observed,
+        stop_reason=shared.stop_reason,
+        load=shared.load,
+        is_noisy=shared.is_noisy,
+        **trial.found.observed(),
     )

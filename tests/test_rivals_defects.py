@@ -44,8 +44,10 @@ from bench.sweep import missing
 from bench.tasks import train as training
 from bench.tasks.base import Split, build_task, task_names
 from bench.tasks.recall import Recall
-from bench.worker.jobs import Interrupt, Jobs, Outcome
+from bench.worker.jobs import Interrupt, Jobs
 from bench.worker.launch import WorkerServer
+from bench.worker.outcome import Outcome
+from bench.worker.results import PROBE, ROUNDS, TRIAL, VersusResult
 from tests import records as made
 from tests.bench.measure.test_clock import FakeCuda
 from tests.digests import all_digests, digest_of
@@ -176,9 +178,9 @@ def test_the_parent_takes_no_processor_while_a_worker_is_timed(jobs):
     cells = [kernel_cell("softmax").to_dict()]
     second = Stopping(budget_s=1.0, min_sample_s=0.05, max_rounds=10_000)
     started, wall = time.process_time(), time.monotonic()
-    outcome = jobs.do("rounds", cells=cells, stopping=vars(second), order_seed=0, plugins=())
+    outcome = jobs.do(ROUNDS, cells=cells, stopping=vars(second), order_seed=0, plugins=())
     used_s, wall_s = time.process_time() - started, time.monotonic() - wall
-    assert outcome.is_ok and outcome.values["stop_reason"] == "budget"
+    assert outcome.is_ok and outcome.found.stop_reason == "budget"
     assert used_s < 0.1 * wall_s
 
 
@@ -190,9 +192,9 @@ def test_peak_memory_is_of_one_call_and_not_of_what_ran_before_it(jobs):
     large = kernel_cell("softmax_explicit", seq_len=512)
 
     def peak(cell):
-        outcome = jobs.do("trial", cell=cell.to_dict(), plugins=(), root=None)
+        outcome = jobs.do(TRIAL, cell=cell.to_dict(), plugins=(), root=None)
         assert outcome.is_ok, outcome.reason
-        return outcome.values["peak_memory_bytes"]
+        return outcome.found.peak_memory_bytes
 
     alone = peak(small)
     assert peak(large) > 20 * alone
@@ -337,10 +339,10 @@ def test_a_cell_leaves_no_memory_behind_that_the_next_one_would_lack(jobs):
         return sum(p.memory_info().rss for p in [here, *here.children(recursive=True)])
 
     large = kernel_cell("softmax_explicit", seq_len=2048, num_heads=2).to_dict()
-    jobs.do("probe", cell=kernel_cell("linear").to_dict(), plugins=())
+    jobs.do(PROBE, cell=kernel_cell("linear").to_dict(), plugins=())
     before = held_bytes()
-    outcome = jobs.do("trial", cell=large, plugins=(), root=None)
-    assert outcome.is_ok and outcome.values["peak_memory_bytes"] > 60 * 2**20
+    outcome = jobs.do(TRIAL, cell=large, plugins=(), root=None)
+    assert outcome.is_ok and outcome.found.peak_memory_bytes > 60 * 2**20
     assert held_bytes() - before < 20 * 2**20
 
 
@@ -443,7 +445,7 @@ class LuckyBase:
         self.num_forks += 1
         for _ in range(8):
             hear({"ratio": 1.3 if self.num_forks == 1 else 1.0})
-        return Outcome(status=Status.OK, values={"latency_s": 0.001})
+        return Outcome(status=Status.OK, result=VersusResult(latency_s=0.001, measured_s=0.1))
 
 
 def test_one_lucky_run_of_the_base_raises_no_alarm():

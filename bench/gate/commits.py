@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.cell import Cell, TaskWorkload
+from bench.cell import Cell
 from bench.gate.exact import exact_rows, missing_row
 from bench.gate.rows import ACCURACY, LATENCY, Row
 from bench.gate.trees import HERE, Tree
 from bench.gate.verdict import Verdict, confidence_tail
 from bench.gate.versus import Comparison, Effort, compare
-from bench.worker.jobs import Jobs, Outcome
+from bench.worker.jobs import Jobs
+from bench.worker.outcome import Outcome
+from bench.worker.results import TRAIN, TRIAL, TrainResult, TrialResult
 
 EntryReader = Callable[[str], dict[str, Any] | None]
 """An entry's YAML in the base tree, by label: its mechanism and hyperparameters."""
@@ -66,10 +68,9 @@ def _compare_cell(
         reason = f"the base cannot run it: {before.status}: {before.reason}"
         yield missing_row(cell, Verdict.INCOMPARABLE, reason, _channel(cell))
         return
-    if isinstance(cell.workload, TaskWorkload):
-        yield from exact_rows(cell, before.values["quality"], after.values["quality"])
+    yield from exact_rows(cell, before.found.observed(), after.found.observed())
+    if cell.is_task:
         return
-    yield from exact_rows(cell, before.values, after.values)
     comparison = compare(there, cell, base.root, jobs, effort, tail=tail)
     if comparison.interval is None:
         comparison = _who_ended_it(cell, comparison, jobs, effort, tail)
@@ -91,9 +92,11 @@ def _who_ended_it(
     return replace(comparison, verdict=Verdict.BROKEN, reason=reason)
 
 
-def _observe(cell: Cell, jobs: Jobs, root: str | None) -> Outcome:
-    job = "train" if cell.is_task else "trial"
-    return jobs.do(job, plugins=cell.plugins, cell=cell.to_dict(), root=root)
+def _observe(
+    cell: Cell, jobs: Jobs, root: str | None
+) -> Outcome[TrialResult] | Outcome[TrainResult]:
+    request: dict[str, Any] = {"plugins": cell.plugins, "cell": cell.to_dict(), "root": root}
+    return jobs.do(TRAIN, **request) if cell.is_task else jobs.do(TRIAL, **request)
 
 
 def latency_row(cell: Cell, comparison: Comparison) -> Row:

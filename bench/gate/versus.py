@@ -10,6 +10,7 @@ from bench.cell import Cell
 from bench.gate.verdict import Interval, Verdict, judge, ratio_interval
 from bench.measure.clock import now_s
 from bench.worker.jobs import Jobs
+from bench.worker.results import VERSUS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ def compare(
         for _ in range(max(effort.num_forks - len(forks), 2)):
             ratios: list[float] = []
             outcome = jobs.do(
-                "versus",
+                VERSUS,
                 hear=lambda message, to=ratios: (
                     to.append(message["ratio"])  # type: ignore[misc]
                     if "ratio" in message
@@ -102,7 +103,7 @@ def compare(
             if not outcome.is_ok:
                 return Comparison(verdict=Verdict.INCOMPARABLE, reason=outcome.reason)
             forks.append(tuple(ratios))
-            seconds: float = outcome.values["latency_s"]
+            seconds = outcome.found.latency_s
             samples_s.append((seconds / median(ratios), seconds))
             latency_s = seconds
         interval = ratio_interval(forks, tail)

@@ -25,8 +25,10 @@ from bench.measure.dtypes import why_no_dtype
 from bench.plan import resolve_devices
 from bench.publish.format import column_for
 from bench.record import Status
-from bench.worker.jobs import Interrupt, Interrupted, Jobs, Outcome
+from bench.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.worker.launch import ALLOCATORS, WorkerServer
+from bench.worker.outcome import Outcome
+from bench.worker.results import CEILING, CeilingResult
 
 _WIDTH_WITHOUT_TERMINAL = 120
 
@@ -93,7 +95,7 @@ def calibrate(composed: dict[str, Any]) -> int:
         return 130
 
     ceilings = [
-        {**place, "device_name": here.devices[place["device"]], **outcome.values["ceiling"]}
+        {**place, "device_name": here.devices[place["device"]], **outcome.found.observed()}
         for place, outcome in zip(places, outcomes, strict=True)
         if outcome.is_ok
     ]
@@ -107,11 +109,11 @@ def calibrate(composed: dict[str, Any]) -> int:
     return 0
 
 
-def _measure(jobs: Jobs, place: Place) -> Outcome:
+def _measure(jobs: Jobs, place: Place) -> Outcome[CeilingResult]:
     """Give a worker the place, unless its device does not compute in its dtype."""
     if reason := why_no_dtype(place["device"], place["dtype"]):
         return Outcome(status=Status.SKIPPED, reason=reason)
-    return jobs.do("ceiling", **place)
+    return jobs.do(CEILING, **place)
 
 
 def places_of(
@@ -191,7 +193,7 @@ def _size_words(num_bytes: int) -> str:
 def print_remarks(
     console: Console,
     places: Sequence[Place],
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[Outcome[CeilingResult]],
     ceilings: Sequence[dict[str, Any]],
 ) -> None:
     """What could not be measured, and whether somebody else was using the machine."""

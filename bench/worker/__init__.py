@@ -10,7 +10,7 @@ inside their functions: `preload` alone decides what a worker has loaded when it
 
 Lines sent: ``{"step": name}`` before each step, so that a hang can be told from long work;
 ``{"round": [seconds, ...]}`` after each round; ``{"progress": [phase, step, num_steps, loss]}`` in
-training; last ``{"status": ..., "reason": ..., "detail": ..., "values": {...}}``.
+training; last ``{"status": ..., "reason": ..., "detail": ..., "result": {...}}``.
 """
 
 from __future__ import annotations

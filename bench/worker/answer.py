@@ -5,20 +5,22 @@ from __future__ import annotations
 import importlib
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 from bench.measure.headroom import keep_within_free_memory
 from bench.record import Status
 from bench.worker.ceiling import ceiling
 from bench.worker.channel import Channel
 from bench.worker.estimate import estimate
-from bench.worker.outcome import Outcome, failed, first_line, is_out_of_memory
+from bench.worker.outcome import JobFailed, Outcome, first_line, is_out_of_memory
 from bench.worker.request import Request, device_of
+from bench.worker.results import Result
 from bench.worker.rounds import probe, rounds
 from bench.worker.train import train
 from bench.worker.trial import trial
 from bench.worker.versus import versus
 
-JOBS: dict[str, Callable[[Request, Channel], Outcome]] = {
+JOBS: dict[str, Callable[[Request, Channel], Result]] = {
     "estimate": estimate,
     "trial": trial,
     "probe": probe,
@@ -29,7 +31,7 @@ JOBS: dict[str, Callable[[Request, Channel], Outcome]] = {
 }
 
 
-def answer(request: Request, channel: Channel) -> Outcome:
+def answer(request: Request, channel: Channel) -> Outcome[Any]:
     """Do a job; whatever goes wrong in it becomes a status."""
     from bench.oracle import Incorrect
 
@@ -38,11 +40,14 @@ def answer(request: Request, channel: Channel) -> Outcome:
             importlib.import_module(plugin)
         if device_of(request) == "cpu":
             keep_within_free_memory()
-        return JOBS[request["job"]](request, channel)
+        return Outcome(status=Status.OK, result=JOBS[request["job"]](request, channel))
     except Incorrect as error:
-        return failed(Status.INCORRECT, str(error))
+        return Outcome(status=Status.INCORRECT, reason=str(error))
+    except JobFailed as error:
+        return Outcome(status=error.status, reason=str(error))
     except Exception as error:
         text = traceback.format_exc()
         if is_out_of_memory(error):
-            return failed(Status.OUT_OF_MEMORY, first_line(error), text)
-        return failed(Status.ERROR, f"{type(error).__name__}: {first_line(error)}", text)
+            return Outcome(status=Status.OUT_OF_MEMORY, reason=first_line(error), detail=text)
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        return Outcome(status=Status.ERROR, reason=reason, detail=text)

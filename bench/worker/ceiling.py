@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bench.measure.clock import clock_for
 from bench.worker.channel import Channel
-from bench.worker.outcome import Outcome, ok
 from bench.worker.request import Request
+from bench.worker.results import CeilingResult
 
 
-def ceiling(request: Request, channel: Channel) -> Outcome:
+def ceiling(request: Request, channel: Channel) -> CeilingResult:
     """What a device does at best in one dtype with a number of threads."""
     from dataclasses import asdict
 
@@ -26,4 +26,4 @@ def ceiling(request: Request, channel: Channel) -> Outcome:
     after = load.snapshot()
     is_noisy = load.is_noisy(load.between(before, after))
     measured_s = after.wall_s - before.wall_s
-    return ok(ceiling=asdict(found) | {"is_noisy": is_noisy}, measured_s=measured_s)
+    return CeilingResult(**asdict(found), is_noisy=is_noisy, measured_s=measured_s)

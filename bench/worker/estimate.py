@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from bench.cell import Cell
 from bench.worker.channel import Channel
-from bench.worker.outcome import Outcome, ok
 from bench.worker.request import Request
+from bench.worker.results import EstimateResult
 
 
-def estimate(request: Request, channel: Channel) -> Outcome:
+def estimate(request: Request, channel: Channel) -> EstimateResult:
     """Bytes that a cell is expected to need; None if a dry run does not show them."""
     from bench.costs.estimate import needed_bytes
 
     channel.send(step="dry run")
-    return ok(needed_bytes=needed_bytes(Cell.from_dict(request["cell"])))
+    needed = needed_bytes(Cell.from_dict(request["cell"]))
+    return EstimateResult(needed_bytes=needed, measured_s=0.0)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 from bench.measure.clock import now_s
 from bench.record import Status
 from bench.worker.launch import Worker, WorkerDied, WorkerHung, WorkerServer
+from bench.worker.outcome import Outcome
+from bench.worker.results import Job, R
 
 TICK_S = 0.2
 """How often somebody who waits looks whether to stop."""
@@ -53,27 +55,6 @@ class Interrupt:
         self.is_asked = True
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a job ended, before it is a record."""
-
-    status: Status
-    reason: str | None = None
-    detail: str | None = None
-    values: dict[str, Any] = field(default_factory=dict)
-    wall_s: float = 0.0
-
-    @property
-    def is_ok(self) -> bool:
-        """Whether `values` hold what was asked for."""
-        return self.status is Status.OK
-
-    @property
-    def measured_s(self) -> float:
-        """Seconds inside timed calls, memory and FLOP passes, or training."""
-        return float(self.values.get("measured_s", 0.0))
-
-
 class Jobs:
     """Gives jobs to workers, one at a time.
 
@@ -89,16 +70,16 @@ class Jobs:
 
     def do(
         self,
-        job: str,
+        job: Job[R],
         *,
         hear: Callable[[Message], None] | None = None,
         may_stop: Callable[[], bool] | None = None,
         **request: Any,
-    ) -> Outcome:
+    ) -> Outcome[R]:
         """Do one job.
 
         Args:
-            job: one of `bench.worker.answer.JOBS`.
+            job: one of `bench.worker.results`.
             hear: told every message but the last.
             may_stop: whether what the worker has sent so far is worth keeping, so that on Ctrl-C
                 it is asked to finish; else it is killed.
@@ -107,14 +88,14 @@ class Jobs:
         Raises:
             Interrupted: on Ctrl-C, with nothing to keep.
         """
-        worker = self.server.spawn(job=job, **request)
+        worker = self.server.spawn(job=job.name, **request)
         started = now_s()
         try:
             message = self._last_message(worker, hear, may_stop)
         except (WorkerDied, WorkerHung) as error:
             return replace(misfortune(error, worker.step), wall_s=now_s() - started)
         worker.close()
-        outcome = outcome_of(message, now_s() - started)
+        outcome = Outcome.from_message(message, job.result, now_s() - started)
         self.busy_s += outcome.measured_s
         return outcome
 
@@ -146,18 +127,7 @@ class Jobs:
                 hear(message)
 
 
-def outcome_of(message: Message, wall_s: float) -> Outcome:
-    """A worker's last message."""
-    return Outcome(
-        status=Status(message["status"]),
-        reason=message["reason"],
-        detail=message["detail"],
-        values=message["values"],
-        wall_s=wall_s,
-    )
-
-
-def misfortune(error: WorkerDied | WorkerHung, step: str) -> Outcome:
+def misfortune(error: WorkerDied | WorkerHung, step: str) -> Outcome[Any]:
     """An end without a last message."""
     if isinstance(error, WorkerHung):
         return Outcome(status=Status.TIMED_OUT, reason=str(error))

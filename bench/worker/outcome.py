@@ -1,23 +1,80 @@
-"""How a job ended: its last line, and what an exception says about it."""
+"""How a job ended, on both sides of the socket, and what an exception says about it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Generic
 
 from bench.record import Status
-
-Outcome = dict[str, Any]
-"""The last line: a status, its reason and detail, and values if the status is ``ok``."""
+from bench.worker.results import R, result_from
 
 
-def ok(**values: Any) -> Outcome:
-    """The job was done, and this was observed."""
-    return {"status": Status.OK, "reason": None, "detail": None, "values": values}
+class JobFailed(Exception):
+    """A job ended with a status of its own, and a reason for the table."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
-def failed(status: Status, reason: str, detail: str | None = None) -> Outcome:
-    """The job was not done; `detail` is a traceback, if there is one."""
-    return {"status": status, "reason": reason, "detail": detail, "values": {}}
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Generic[R]):
+    """How a job ended, before it is a record.
+
+    Attributes:
+        reason: a sentence for the table; None exactly where the status is ``ok``.
+        detail: a traceback or a worker's last words, if there were any.
+        result: what was observed; present exactly where the status is ``ok``.
+        wall_s: from the request to the end, as the parent saw it.
+    """
+
+    status: Status
+    reason: str | None = None
+    detail: str | None = None
+    result: R | None = None
+    wall_s: float = 0.0
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether there is a result."""
+        return self.status is Status.OK
+
+    @property
+    def found(self) -> R:
+        """The result of a job that ended well."""
+        assert self.result is not None, self.reason
+        return self.result
+
+    @property
+    def measured_s(self) -> float:
+        """Seconds that were measured; none where the job ended otherwise."""
+        return 0.0 if self.result is None else self.result.measured_s
+
+    def to_message(self) -> dict[str, Any]:
+        """A worker's last line."""
+        return {
+            "status": self.status,
+            "reason": self.reason,
+            "detail": self.detail,
+            "result": None if self.result is None else asdict(self.result),
+        }
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any], kind: type[R], wall_s: float) -> Outcome[R]:
+        """The inverse of `to_message`.
+
+        Raises:
+            ValueError: the result is not of this kind.
+        """
+        flat = message["result"]
+        return Outcome(
+            status=Status(message["status"]),
+            reason=message["reason"],
+            detail=message["detail"],
+            result=None if flat is None else result_from(kind, flat),
+            wall_s=wall_s,
+        )
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -8,11 +8,11 @@ from bench.cell import Cell
 from bench.measure.clock import clock_for, now_s
 from bench.measure.stopping import Stopping
 from bench.worker.channel import Channel
-from bench.worker.outcome import Outcome, ok
 from bench.worker.request import Request
+from bench.worker.results import ProbeResult, RoundsResult
 
 
-def probe(request: Request, channel: Channel) -> Outcome:
+def probe(request: Request, channel: Channel) -> ProbeResult:
     """One call of the reference, to know that it may join the rounds."""
     import torch
 
@@ -22,10 +22,10 @@ def probe(request: Request, channel: Channel) -> Outcome:
     torch.set_num_threads(cell.num_threads)
     channel.send(step="first call of the reference")
     seconds = clock_for(torch.device(cell.device)).time_calls(subject_of(cell).call, 1)
-    return ok(measured_s=seconds)
+    return ProbeResult(measured_s=seconds)
 
 
-def rounds(request: Request, channel: Channel) -> Outcome:
+def rounds(request: Request, channel: Channel) -> RoundsResult:
     """The members of a block, in interleaved rounds.
 
     Members that differ in their number of threads get it set before each of their samples.
@@ -83,10 +83,10 @@ def rounds(request: Request, channel: Channel) -> Outcome:
             )
     observed = load.between(before, load.snapshot())
     observed |= before_and_after(card, card_state(device))
-    return ok(
+    return RoundsResult(
         stop_reason=stop,
-        warmup_s=[m.warmup_s for m in members],
-        calls_per_sample=[m.calls_per_sample for m in members],
+        warmup_s=tuple(m.warmup_s for m in members),
+        calls_per_sample=tuple(m.calls_per_sample for m in members),
         load=observed,
         is_noisy=load.is_noisy(observed),
         measured_s=measured_s,

@@ -60,7 +60,7 @@ def _become_child(fds: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = Channel(socket.socket(fileno=channel_fd))
     try:
-        channel.send(**answer(channel.read(), channel))
+        channel.send(**answer(channel.read(), channel).to_message())
     except BaseException:
         traceback.print_exc()
         os._exit(1)

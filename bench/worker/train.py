@@ -6,14 +6,17 @@ from bench.cell import Cell
 from bench.measure.clock import now_s
 from bench.record import Status
 from bench.worker.channel import Channel
-from bench.worker.outcome import Outcome, failed, ok
+from bench.worker.outcome import JobFailed
 from bench.worker.request import Request, library_at
+from bench.worker.results import TrainResult
 
 
-def train(request: Request, channel: Channel) -> Outcome:
-    """One training run."""
-    from dataclasses import asdict
+def train(request: Request, channel: Channel) -> TrainResult:
+    """One training run.
 
+    Raises:
+        JobFailed: the loss is no number any more.
+    """
     import torch
 
     from bench.tasks.train import Diverged
@@ -29,5 +32,13 @@ def train(request: Request, channel: Channel) -> Outcome:
             library_at(request.get("root")),
         )
     except Diverged as error:
-        return failed(Status.DIVERGED, str(error))
-    return ok(quality=asdict(quality), measured_s=now_s() - started)
+        raise JobFailed(Status.DIVERGED, str(error)) from error
+    return TrainResult(
+        accuracy=quality.accuracy,
+        chance=quality.chance,
+        guess=quality.guess,
+        num_examples=quality.num_examples,
+        num_parameters=quality.num_parameters,
+        losses=quality.losses,
+        measured_s=now_s() - started,
+    )

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from bench.cell import Cell, ModelWorkload
 from bench.measure.clock import clock_for, now_s
 from bench.worker.channel import Channel
-from bench.worker.outcome import Outcome, ok
 from bench.worker.request import Request, library_at
+from bench.worker.results import TrialResult
 
 if TYPE_CHECKING:
     from bench.subject import Subject
 
 
-def trial(request: Request, channel: Channel) -> Outcome:
+def trial(request: Request, channel: Channel) -> TrialResult:
     """One member alone: built, called, checked against its oracle, memory and FLOPs taken."""
     import torch
 
@@ -60,7 +60,8 @@ def trial(request: Request, channel: Channel) -> Outcome:
     measured_s = now_s() - started + first_call_s
 
     num_parameters = sum(p.numel() for p in subject.parameters)
-    return ok(
+    useful, executed, num_tokens = _work(subject)
+    return TrialResult(
         first_call_s=first_call_s,
         compile_s=compile_s,
         max_error=errors.max_error,
@@ -69,7 +70,9 @@ def trial(request: Request, channel: Channel) -> Outcome:
         peak_rss_bytes=peak_rss,
         saved_for_backward_bytes=saved,
         state_bytes=subject.state_bytes(),
-        **_work(subject),
+        flops=useful,
+        executed_flops=executed,
+        tokens_per_call=num_tokens,
         counted_flops=counts.counted_flops,
         elementwise_elements=counts.elementwise_elements,
         num_operators=counts.num_operators,
@@ -80,8 +83,8 @@ def trial(request: Request, channel: Channel) -> Outcome:
     )
 
 
-def _work(subject: Subject) -> dict[str, int | None]:
-    """FLOPs by formula and tokens of a call; of a model what a counter sees of its shapes.
+def _work(subject: Subject) -> tuple[int | None, int | None, int]:
+    """FLOPs, useful and executed, and tokens of a call; of a model what a counter sees.
 
     A model is left without its values.
     """
@@ -91,15 +94,12 @@ def _work(subject: Subject) -> dict[str, int | None]:
     w = subject.cell.timed
     if isinstance(w, ModelWorkload):
         counted = forward_flops(subject.module.to("meta"), w)
-        return {"flops": None if counted is None else w.flops_factor * counted}
+        return None if counted is None else w.flops_factor * counted, None, 0
     shape = shape_of(w)
     module: Any = subject.module
     if w.mode == "decode":
         useful = executed = module.decode_flops(shape)
     else:
         useful, executed = module.flops(shape), module.executed_flops(shape)
-    return {
-        "flops": w.flops_factor * useful,
-        "executed_flops": w.flops_factor * executed,
-        "tokens_per_call": w.batch_size * (1 if w.mode == "decode" else w.seq_len),
-    }
+    num_tokens = w.batch_size * (1 if w.mode == "decode" else w.seq_len)
+    return w.flops_factor * useful, w.flops_factor * executed, num_tokens

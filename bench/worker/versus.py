@@ -9,11 +9,11 @@ from typing import Any
 from bench.cell import Cell
 from bench.measure.clock import clock_for, now_s
 from bench.worker.channel import Channel
-from bench.worker.outcome import Outcome, ok
 from bench.worker.request import Request, library_at
+from bench.worker.results import VersusResult
 
 
-def versus(request: Request, channel: Channel) -> Outcome:
+def versus(request: Request, channel: Channel) -> VersusResult:
     """The same cell of two source trees, in rounds of base, current, current, base."""
     import random
 
@@ -49,7 +49,7 @@ def versus(request: Request, channel: Channel) -> Outcome:
         num_rounds += 1
         if channel.is_stop_asked():
             break
-    return ok(measured_s=now_s() - started, latency_s=there[1])
+    return VersusResult(measured_s=now_s() - started, latency_s=there[1])
 
 
 def repeating(call: Callable[[], Any], every: int | None) -> Callable[[], Any]:

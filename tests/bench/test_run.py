@@ -14,8 +14,9 @@ from bench.plan import plan
 from bench.record import Status
 from bench.run import Runner, is_measured
 from bench.subject import COMPILED_PREFIX
-from bench.worker.jobs import Interrupt, Interrupted, Jobs, Outcome
+from bench.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.worker.launch import WorkerServer
+from bench.worker.outcome import Outcome
 from tests.bench.test_config import BASE
 
 PLUGIN = "tests.misbehaving"
@@ -234,8 +235,8 @@ def test_an_interrupt_while_noisy_rounds_are_repeated_keeps_the_first_ones(serve
             self._jobs.interrupt.is_asked = True
             raise Interrupted
         done = rounds(self, *words)
-        values = done.outcome.values | {"is_noisy": True}
-        return replace(done, outcome=replace(done.outcome, values=values))
+        result = replace(done.outcome.found, is_noisy=True)
+        return replace(done, outcome=replace(done.outcome, result=result))
 
     monkeypatch.setattr(Runner, "_do_rounds", noisy_then_stopped)
     (record,) = kept_until_stopped(server, monkeypatch, ["good"])

@@ -10,7 +10,8 @@ from bench.gate.stored import Circumstances, Side, Stored
 from bench.gate.trees import Tree
 from bench.gate.verdict import Interval, Verdict
 from bench.record import Status
-from bench.worker.jobs import Outcome
+from bench.worker.outcome import Outcome
+from bench.worker.results import TrainResult, TrialResult, VersusResult
 
 BASE = Tree(root=Path("/base"), commit="b" * 40, is_dirty=False)
 OBSERVED = {
@@ -20,6 +21,22 @@ OBSERVED = {
     "saved_for_backward_bytes": 0,
     "num_operators": 7,
 }
+TRIAL = TrialResult(
+    **OBSERVED,
+    measured_s=0.5,
+    first_call_s=0.1,
+    compile_s=None,
+    max_error=0.0,
+    rms_error=0.0,
+    peak_rss_bytes=None,
+    state_bytes=None,
+    tokens_per_call=64,
+    counted_flops=1000,
+    elementwise_elements=64,
+    fvcore_flops=None,
+    fvcore_unsupported={},
+    num_parameters=0,
+)
 
 
 class FakeJobs:
@@ -30,12 +47,28 @@ class FakeJobs:
         self.asked = []
 
     def do(self, job, *, hear=None, may_stop=None, **request):
-        self.asked.append((job, request))
-        return self.answer(job, request, hear)
+        self.asked.append((job.name, request))
+        outcome = self.answer(job.name, request, hear)
+        assert outcome.result is None or type(outcome.result) is job.result
+        return outcome
 
 
-def ok(**values):
-    return Outcome(status=Status.OK, values=values)
+def ok(result):
+    return Outcome(status=Status.OK, result=result)
+
+
+def trained(accuracy):
+    return ok(
+        TrainResult(
+            accuracy=accuracy,
+            chance=0.1,
+            guess="a guess",
+            num_examples=10,
+            num_parameters=9,
+            losses=(1.0,),
+            measured_s=0.5,
+        )
+    )
 
 
 def died(reason="the worker was killed by SIGSEGV in step 'warm-up'"):
@@ -47,7 +80,7 @@ def timed(hear, ratios, latency_s=0.01):
     hear({"step": "warm-up"})
     for ratio in ratios:
         hear({"ratio": ratio})
-    return ok(latency_s=latency_s)
+    return ok(VersusResult(latency_s=latency_s, measured_s=0.1))
 
 
 def row(verdict=Verdict.SAME, channel=LATENCY, entry="nala", **changes):

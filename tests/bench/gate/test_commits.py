@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from bench.gate import commits
@@ -6,7 +8,7 @@ from bench.gate.rows import exit_code
 from bench.gate.trees import HERE
 from bench.gate.verdict import Verdict, confidence_tail
 from bench.gate.versus import Comparison, Effort
-from tests.bench.gate.fakes import BASE, OBSERVED, FakeJobs, died, ok, timed
+from tests.bench.gate.fakes import BASE, OBSERVED, TRIAL, FakeJobs, died, ok, timed, trained
 from tests.records import kernel_cell, task_cell
 
 EFFORT = Effort(num_forks=2, budget_s=0.0)
@@ -33,7 +35,7 @@ def answering(*, base=None, current=None, versus=None):
             found = versus(request) if callable(versus) else versus
             return timed(hear, [1.0] * 5) if found is None else found
         is_base = request["root"] is not None
-        return (base if is_base else current) or ok(**OBSERVED)
+        return (base if is_base else current) or ok(TRIAL)
 
     return answer
 
@@ -83,7 +85,7 @@ def test_what_neither_can_run_is_no_failure():
 
 
 def test_a_growth_and_a_time_are_rows_of_their_own():
-    rows, _ = compared(answering(current=ok(**OBSERVED | {"num_operators": 8})))
+    rows, _ = compared(answering(current=ok(replace(TRIAL, num_operators=8))))
     by_channel = {row.channel: row for row in rows}
     assert by_channel["num_operators"].verdict is Verdict.MORE
     assert by_channel["latency"].verdict is Verdict.SAME
@@ -109,7 +111,7 @@ def test_a_drop_in_accuracy_fails_without_any_timing():
 
     def answer(job, request, hear):
         assert job == "train"
-        return ok(quality={"accuracy": accuracies[request["root"] is not None]})
+        return trained(accuracies[request["root"] is not None])
 
     rows, _ = compared(answer, cells=(task_cell("nala"),))
     assert [(row.channel, row.verdict) for row in rows] == [("accuracy", Verdict.MORE)]
@@ -129,7 +131,7 @@ def test_the_chance_of_a_false_alarm_is_shared_among_the_cells_that_are_timed(
     cells = [kernel_cell("nala", seq_len=64 + i) for i in range(num_cells)]
 
     def answer(job, request, hear):
-        return ok(quality={"accuracy": 0.5}) if job == "train" else ok(**OBSERVED)
+        return trained(0.5) if job == "train" else ok(TRIAL)
 
     compared(answer, cells=[*cells, task_cell("nala")])
     assert set(tails) == {confidence_tail(num_cells, 0.01)}

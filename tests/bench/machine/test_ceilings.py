@@ -13,7 +13,9 @@ from bench.app.errors import ConfigError
 from bench.machine import ceilings as command
 from bench.machine.ceilings import read_calibrate_config
 from bench.record import Status
-from bench.worker.jobs import Outcome
+from bench.worker.outcome import Outcome
+from bench.worker.results import CEILING as JOB
+from bench.worker.results import CeilingResult
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE = {
@@ -43,11 +45,11 @@ class FakeJobs:
         pass
 
     def do(self, job, **place):
-        assert job == "ceiling"
+        assert job is JOB
         self.asked.append(tuple(place.values()))
         if place["dtype"] in self.fails:
             return Outcome(status=Status.ERROR, reason="RuntimeError: not implemented")
-        return Outcome(status=Status.OK, values={"ceiling": CEILING})
+        return Outcome(status=Status.OK, result=CeilingResult(**CEILING, measured_s=1.0))
 
 
 @pytest.fixture

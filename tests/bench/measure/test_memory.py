@@ -10,6 +10,7 @@ from bench.measure import memory
 from bench.measure.memory import peak_memory_bytes, peak_rss_bytes, saved_for_backward_bytes
 from bench.worker.jobs import Interrupt, Jobs
 from bench.worker.launch import WorkerServer
+from bench.worker.results import TRIAL
 from tests.bench.test_cell import KERNEL
 
 CPU = torch.device("cpu")
@@ -96,11 +97,11 @@ def test_the_resident_peak_of_a_fresh_worker_agrees_with_the_same_hand_count():
         workload=replace(KERNEL.kernel, dtype="float32", **sizes),
     )
     with WorkerServer() as server, Interrupt() as interrupt:
-        values = Jobs(server, 60.0, interrupt).do("trial", cell=cell.to_dict()).values
+        trial = Jobs(server, 60.0, interrupt).do(TRIAL, cell=cell.to_dict()).found
     # The mechanism also keeps its scaled queries, and the scale itself.
     by_hand = 3 * MATRIX + 3 * TENSOR + 8
-    assert values["peak_memory_bytes"] == by_hand
-    assert values["peak_rss_bytes"] == pytest.approx(by_hand, rel=0.03)
+    assert trial.peak_memory_bytes == by_hand
+    assert trial.peak_rss_bytes == pytest.approx(by_hand, rel=0.03)
 
 
 WITH_A_HOLE_IN_THE_HEAP = """

@@ -3,7 +3,9 @@ import pytest
 from bench.oracle import Incorrect
 from bench.record import Status
 from bench.worker import answer as room
-from bench.worker.answer import answer
+from bench.worker import results
+from bench.worker.answer import JOBS, answer
+from bench.worker.outcome import JobFailed
 
 REQUEST = {"job": "fake", "cell": {"device": "meta"}}
 
@@ -25,6 +27,7 @@ def job(monkeypatch):
     ("error", "status", "reason"),
     [
         (Incorrect("off by 3"), Status.INCORRECT, "off by 3"),
+        (JobFailed(Status.DIVERGED, "no number"), Status.DIVERGED, "no number"),
         (MemoryError(), Status.OUT_OF_MEMORY, "MemoryError"),
         (
             RuntimeError("can't allocate memory\nmore"),
@@ -38,14 +41,14 @@ def job(monkeypatch):
 def test_whatever_a_job_raises_becomes_a_status_with_the_first_line(job, error, status, reason):
     job(error)
     outcome = answer(REQUEST, None)
-    assert (outcome["status"], outcome["reason"], outcome["values"]) == (status, reason, {})
+    assert (outcome.status, outcome.reason, outcome.result) == (status, reason, None)
 
 
 def test_the_traceback_of_an_error_is_kept_and_a_wrong_output_needs_none(job):
     job(ValueError("no"))
-    assert "in fake\n" in answer(REQUEST, None)["detail"]
+    assert "in fake\n" in answer(REQUEST, None).detail
     job(Incorrect("off"))
-    assert answer(REQUEST, None)["detail"] is None
+    assert answer(REQUEST, None).detail is None
 
 
 def test_ctrl_c_is_nobodys_misfortune(job):
@@ -56,15 +59,20 @@ def test_ctrl_c_is_nobodys_misfortune(job):
 
 def test_a_plugin_that_went_missing_since_the_plan_is_an_error_of_the_cell():
     outcome = answer(REQUEST | {"plugins": ["no_such_module"]}, None)
-    assert outcome["status"] is Status.ERROR
-    assert outcome["reason"] == "ModuleNotFoundError: No module named 'no_such_module'"
+    assert outcome.status is Status.ERROR
+    assert outcome.reason == "ModuleNotFoundError: No module named 'no_such_module'"
 
 
 def test_memory_is_limited_for_work_of_the_cpu_only(monkeypatch):
     limited = []
     monkeypatch.setattr(room, "keep_within_free_memory", lambda: limited.append(True))
-    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: {})
+    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: None)
     answer(REQUEST, None)
     assert limited == []
     answer({"job": "fake", "cells": [{"device": "cpu"}]}, None)
     assert limited == [True]
+
+
+def test_every_job_that_can_be_asked_for_is_done():
+    asked = {job.name for job in vars(results).values() if isinstance(job, results.Job)}
+    assert asked == JOBS.keys()

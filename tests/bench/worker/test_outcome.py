@@ -1,12 +1,55 @@
+import json
+from dataclasses import fields, replace
+
 import pytest
 import torch
 
-from bench.worker.outcome import failed, first_line, is_out_of_memory, ok
+from bench.record import Quality, Speed, Status
+from bench.worker.outcome import Outcome, first_line, is_out_of_memory
+from bench.worker.results import RoundsResult, TrainResult, TrialResult, VersusResult
+
+WENT_WELL = Outcome(
+    status=Status.OK,
+    result=RoundsResult(
+        stop_reason="precise",
+        warmup_s=((0.1, 0.2), (0.3,)),
+        calls_per_sample=(1, 4),
+        load={"foreign_cores": 0.0},
+        is_noisy=False,
+        measured_s=1.5,
+    ),
+)
 
 
-def test_an_outcome_has_values_or_a_reason():
-    assert ok(a=1) == {"status": "ok", "reason": None, "detail": None, "values": {"a": 1}}
-    assert failed("error", "why")["values"] == {}
+def over_the_socket(outcome, kind=RoundsResult):
+    return Outcome.from_message(json.loads(json.dumps(outcome.to_message())), kind, wall_s=2.0)
+
+
+def test_an_outcome_is_the_same_on_both_sides_of_the_socket():
+    assert over_the_socket(WENT_WELL) == replace(WENT_WELL, wall_s=2.0)
+    failed = Outcome(status=Status.CRASHED, reason="why", detail="a traceback")
+    there = over_the_socket(failed)
+    assert there == replace(failed, wall_s=2.0)
+    assert (there.is_ok, there.measured_s, WENT_WELL.measured_s) == (False, 0.0, 1.5)
+
+
+def test_a_result_with_a_field_too_few_or_too_many_is_refused():
+    message = WENT_WELL.to_message()
+    less = {k: v for k, v in message["result"].items() if k != "load"}
+    for result, words in (
+        (less, "missing .'load'"),
+        (message["result"] | {"x": 1}, "unknown .'x'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Outcome.from_message(message | {"result": result}, RoundsResult, wall_s=0.0)
+    with pytest.raises(ValueError, match="not a VersusResult"):
+        over_the_socket(WENT_WELL, VersusResult)
+
+
+def test_what_a_trial_and_a_training_run_observe_are_fields_of_records():
+    for result, record in ((TrialResult, Speed), (TrainResult, Quality)):
+        names = {f.name for f in fields(result)} - {"measured_s"}
+        assert names < {f.name for f in fields(record)}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,157 @@
+"""What each job gives back: the same types on both sides of the socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a job observed.
+
+    Attributes:
+        measured_s: seconds inside timed calls, memory and FLOP passes, or training.
+    """
+
+    measured_s: float
+
+    def observed(self) -> dict[str, Any]:
+        """All fields but `measured_s`, which is what the job cost."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "measured_s"}
+
+
+R = TypeVar("R", bound=Result)
+
+
+@dataclass(frozen=True)
+class Job(Generic[R]):
+    """A job by its name, with what it gives back."""
+
+    name: str
+    result: type[R]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult(Result):
+    """One member alone; the fields are those of `bench.record.Speed`."""
+
+    first_call_s: float
+    compile_s: float | None
+    max_error: float
+    rms_error: float
+    peak_memory_bytes: int | None
+    peak_rss_bytes: int | None
+    saved_for_backward_bytes: int
+    state_bytes: int | None
+    flops: int | None
+    executed_flops: int | None
+    tokens_per_call: int
+    counted_flops: int
+    elementwise_elements: int
+    num_operators: int
+    fvcore_flops: int | None
+    fvcore_unsupported: dict[str, int]
+    num_parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeResult(Result):
+    """One call of the reference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundsResult(Result):
+    """The members of a block in rounds, whose samples were sent one by one.
+
+    Attributes:
+        stop_reason: see `bench.record.Speed`; ``interrupted`` if it was asked to stop.
+        warmup_s: of each member.
+        calls_per_sample: of each member.
+        load: see `bench.measure.load.between`.
+        is_noisy: whether that was too much.
+    """
+
+    stop_reason: str
+    warmup_s: tuple[tuple[float, ...], ...]
+    calls_per_sample: tuple[int, ...]
+    load: dict[str, float]
+    is_noisy: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersusResult(Result):
+    """Two source trees in rounds, whose ratios were sent one by one.
+
+    Attributes:
+        latency_s: of the current tree, one sample.
+    """
+
+    latency_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult(Result):
+    """A training run; the fields are those of `bench.record.Quality`."""
+
+    accuracy: float
+    chance: float
+    guess: str
+    num_examples: int
+    num_parameters: int
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CeilingResult(Result):
+    """What a device does at best; the fields are those of `bench.measure.roofline.Ceiling`.
+
+    Attributes:
+        is_noisy: whether other programs kept the machine busy.
+    """
+
+    flops_per_s: float
+    product: tuple[int, int, int]
+    library: str
+    library_flops_per_s: tuple[tuple[str, float], ...]
+    bytes_per_s: tuple[tuple[int, float], ...]
+    is_noisy: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateResult(Result):
+    """What a plugin's cell needs.
+
+    Attributes:
+        needed_bytes: None if a dry run does not show them.
+    """
+
+    needed_bytes: int | None
+
+
+ESTIMATE = Job("estimate", EstimateResult)
+TRIAL = Job("trial", TrialResult)
+PROBE = Job("probe", ProbeResult)
+ROUNDS = Job("rounds", RoundsResult)
+VERSUS = Job("versus", VersusResult)
+TRAIN = Job("train", TrainResult)
+CEILING = Job("ceiling", CeilingResult)
+
+
+def result_from(kind: type[R], flat: Mapping[str, Any]) -> R:
+    """A result from plain JSON.
+
+    Raises:
+        ValueError: a field is missing, or one is unknown: the two sides are of different code.
+    """
+    names = {f.name for f in fields(kind)}
+    if flat.keys() != names:
+        missing, unknown = sorted(names - flat.keys()), sorted(flat.keys() - names)
+        raise ValueError(f"not a {kind.__name__}: missing {missing}, unknown {unknown}")
+    return kind(**{name: _tuples(value) for name, value in flat.items()})
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists only."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
