@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from bench.app.errors import ConfigError, did_you_mean
-from bench.app.values import Values, text, whole
+from bench.app.values import Values, flag, number, text, whole, word
 from bench.measure.stopping import Stopping
 from bench.record import REFERENCE
 from bench.worker.launch import ALLOCATORS
@@ -19,14 +19,12 @@ MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "de
 SCOPES = ("core", "layer", "model")
 CACHES = ("warm", "cold")
 COMPILERS = ("eager", "inductor")
-_MAX_SIZE = 2**31 - 1
-"""Of one dimension: beyond it torch's kernels leave the 32 bits in which many of them count."""
+SIZE = whole(low=1, high=2**31 - 1)
+"""One dimension: torch's kernels often count in 32 bits."""
 NUM_THREADS = whole(low=1, high=1024)
 """Threads: no more than any machine of today has cores; many more would end this one."""
-_MAX_SEED = 2**32 - 1
+SEED = whole(low=0, high=2**32 - 1)
 """As NumPy has it; torch would take more."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,18 +117,19 @@ class SweepConfig:
     run: RunConfig
 
 
-def read_sweep_config(config: dict[str, Any]) -> SweepConfig:
+def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
     """Check every value.
 
     Raises:
         ConfigError: naming the key, what was given and what is allowed.
     """
+    values = Values(config)
     attention = tuple(read_attention_entries(config.get("attention")))
     if not attention:
         raise ConfigError(
             "attention is empty. Name one entry or more, e.g. attention=[softmax,nala]."
         )
-    axes = _read_axes(config)
+    axes = _read_axes(values)
     tasks = tuple(_read_tasks(config.get("task") or {}))
     if axes.scope == ("model",):
         _refuse_beside_models(axes, config.get("given", ()), tasks)
@@ -139,25 +138,21 @@ def read_sweep_config(config: dict[str, Any]) -> SweepConfig:
         raise ConfigError(
             "The plan is empty: seq_len=[] plans no kernel cells and task=[] no tasks."
         )
-    limits = _mapping(config, "max_seq_len")
-    known = {entry.label for entry in attention}
+    limits = values.section("max_seq_len")
+    labels = [entry.label for entry in attention if entry.label in limits.given]
     return SweepConfig(
         attention=attention,
         reference=_read_references(config.get("reference")),
         task=tasks,
         axes=axes,
-        max_seq_len={
-            label: _number(f"max_seq_len.{label}", limit, int, low=1)
-            for label, limit in limits.items()
-            if label in known
-        },
-        plugins=read_names(config, "plugins"),
-        out=Path(one(config, "out", str)),
-        dry_run=one(config, "dry_run", bool),
-        force=one(config, "force", bool),
-        require_ok=one(config, "require_ok", bool),
-        measure=_read_measure(_mapping(config, "measure")),
-        run=_read_run(_mapping(config, "run")),
+        max_seq_len={label: limits.one(label, whole(low=1)) for label in labels},
+        plugins=values.some("plugins", text, or_none=True),
+        out=Path(values.one("out", text)),
+        dry_run=values.one("dry_run", flag),
+        force=values.one("force", flag),
+        require_ok=values.one("require_ok", flag),
+        measure=_read_measure(values.section("measure", Stopping.__dataclass_fields__)),
+        run=_read_run(values.section("run", RunConfig.__dataclass_fields__)),
     )
 
 
@@ -230,78 +225,38 @@ def _items(key: str, given: Any) -> list[tuple[str, dict[str, Any]]]:
     return [(str(label), settings) for label, settings in given.items()]
 
 
-def _read_axes(config: dict[str, Any]) -> Axes:
-    def sizes(name: str) -> tuple[int, ...]:
-        return tuple(
-            _number(name, value, int, low=1, high=_MAX_SIZE) for value in axis(config, name)
-        )
-
-    def words(name: str, allowed: Sequence[str]) -> tuple[str, ...]:
-        return tuple(_word(name, value, allowed) for value in axis(config, name))
-
-    def names(name: str) -> tuple[str, ...]:
-        return tuple(_of_type(name, value, str) for value in axis(config, name))
-
-    has_models = "model" in axis(config, "scope")
+def _read_axes(values: Values) -> Axes:
+    has_models = "model" in values.some("scope", text)
+    has_kv_heads = values.given.get("num_kv_heads") is not None
     return Axes(
-        seq_len=sizes("seq_len"),
-        batch_size=sizes("batch_size"),
-        num_heads=sizes("num_heads"),
-        num_kv_heads=sizes("num_kv_heads") if config.get("num_kv_heads") is not None else (None,),
-        head_dim=sizes("head_dim"),
-        dtype=words("dtype", DTYPES),
-        device=Values(config).some("device", torch_device),
-        mode=words("mode", MODES),
-        causal=tuple(_of_type("causal", value, bool) for value in axis(config, "causal")),
-        scope=words("scope", SCOPES),
+        seq_len=values.some("seq_len", SIZE, or_none=True),
+        batch_size=values.some("batch_size", SIZE),
+        num_heads=values.some("num_heads", SIZE),
+        num_kv_heads=values.some("num_kv_heads", SIZE) if has_kv_heads else (None,),
+        head_dim=values.some("head_dim", SIZE),
+        dtype=values.some("dtype", word(DTYPES)),
+        device=values.some("device", torch_device),
+        mode=values.some("mode", word(MODES)),
+        causal=values.some("causal", flag),
+        scope=values.some("scope", word(SCOPES)),
         # Only the sweep's configuration has these two, and they say nothing at another scope.
-        model=names("model") if has_models else (),
-        image_size=sizes("image_size") if has_models else (),
-        cache=words("cache", CACHES),
-        compile=words("compile", COMPILERS),
-        num_threads=Values(config).some("num_threads", NUM_THREADS),
-        seed=tuple(
-            _number("seed", value, int, low=0, high=_MAX_SEED) for value in axis(config, "seed")
-        ),
+        model=values.some("model", text) if has_models else (),
+        image_size=values.some("image_size", SIZE) if has_models else (),
+        cache=values.some("cache", word(CACHES)),
+        compile=values.some("compile", word(COMPILERS)),
+        num_threads=values.some("num_threads", NUM_THREADS),
+        seed=values.some("seed", SEED),
     )
 
 
-def axis(config: dict[str, Any], name: str) -> list[Any]:
-    """An axis's values, each once; one value counts as a list of one."""
-    given = config.get(name)
-    values = given if isinstance(given, list) else [given]
-    if not values and name != "seq_len":
-        raise ConfigError(f"{name}=[] leaves nothing to measure. Give one value or more.")
-    if None in values:
-        raise ConfigError(f"{name} has no value. Give one value or a list, e.g. {name}=[...].")
-    return list(dict.fromkeys(str(v) if isinstance(v, (list, dict)) else v for v in values))
-
-
-def one(config: dict[str, Any], name: str, kind: type[T]) -> T:
-    """A key that takes one value."""
-    return _of_type(name, config.get(name), kind)
-
-
-def read_names(config: dict[str, Any], name: str) -> tuple[str, ...]:
-    """A key that takes a list of names, or one."""
-    given = config.get(name)
-    values = given if isinstance(given, list) else [] if given is None else [given]
-    return tuple(_of_type(name, value, str) for value in values)
-
-
-def _read_measure(given: dict[str, Any]) -> Stopping:
-    _refuse_unknown("measure", given, [f.name for f in fields(Stopping)])
+def _read_measure(values: Values) -> Stopping:
     stopping = Stopping(
-        target_half_width=_number(
-            "measure.target_half_width", given.get("target_half_width"), float, low=0.0
-        ),
-        budget_s=_number("measure.budget_s", given.get("budget_s"), float, low=0.0),
-        min_rounds=_number("measure.min_rounds", given.get("min_rounds"), int, low=1),
-        max_rounds=_number("measure.max_rounds", given.get("max_rounds"), int, low=1),
-        min_sample_s=_number("measure.min_sample_s", given.get("min_sample_s"), float, low=0.0),
-        num_processes=_number(
-            "measure.num_processes", given.get("num_processes", 1), int, low=1, high=1000
-        ),
+        target_half_width=values.one("target_half_width", number(low=0.0)),
+        budget_s=values.one("budget_s", number(low=0.0)),
+        min_rounds=values.one("min_rounds", whole(low=1)),
+        max_rounds=values.one("max_rounds", whole(low=1)),
+        min_sample_s=values.one("min_sample_s", number(low=0.0)),
+        num_processes=values.optional("num_processes", whole(low=1, high=1000)) or 1,
     )
     if stopping.max_rounds < stopping.min_rounds:
         raise ConfigError(
@@ -311,60 +266,12 @@ def _read_measure(given: dict[str, Any]) -> Stopping:
     return stopping
 
 
-def _read_run(given: dict[str, Any]) -> RunConfig:
-    _refuse_unknown("run", given, [f.name for f in fields(RunConfig)])
+def _read_run(values: Values) -> RunConfig:
     return RunConfig(
-        timeout_s=_number("run.timeout_s", given.get("timeout_s"), float, low=0.1),
-        task_timeout_s=_number("run.task_timeout_s", given.get("task_timeout_s"), float, low=0.1),
-        allocator=_word("run.allocator", given.get("allocator"), tuple(ALLOCATORS)),
+        timeout_s=values.one("timeout_s", number(low=0.1)),
+        task_timeout_s=values.one("task_timeout_s", number(low=0.1)),
+        allocator=values.one("allocator", word(ALLOCATORS)),
     )
-
-
-def _mapping(config: dict[str, Any], name: str) -> dict[str, Any]:
-    given = config.get(name)
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
-        raise ConfigError(f"{name} is {given!r}; it has keys of its own, e.g. {name}.KEY=VALUE.")
-    return given
-
-
-def _refuse_unknown(section: str, given: dict[str, Any], known: list[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"{section}.{name} is not a key. {did_you_mean(name, known)}")
-
-
-def _of_type(name: str, value: Any, kind: type[T]) -> T:
-    if isinstance(value, list):
-        raise ConfigError(f"{name} is the list {value}; it takes one value.")
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        kinds = {bool: "true or false", str: "a name", int: "a whole number", float: "a number"}
-        raise ConfigError(f"{name} is {value!r}; it takes {kinds[kind]}.")
-    return value
-
-
-def _number(name: str, value: Any, kind: type[T], *, low: Any, high: Any = None) -> T:
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    number = _of_type(name, float(value) if kind is float and is_whole else value, kind)
-    if not number >= low:  # NaN fails as well
-        raise ConfigError(f"{name} is {value!r}; it must be {low} or more.")
-    if high is not None and number > high:
-        bound = f"{high:g}" if isinstance(high, float) else high
-        raise ConfigError(f"{name} is {value!r}; it must be {bound} or less.")
-    return number
-
-
-def read_number(name: str, value: Any, *, low: float, high: float = float("inf")) -> float:
-    """A key that takes a number within bounds."""
-    return _number(name, value, float, low=low, high=high)
-
-
-def _word(name: str, value: Any, allowed: Sequence[str]) -> str:
-    word = _of_type(name, value, str)
-    if word not in allowed:
-        raise ConfigError(f"{name}={word} is not known. {did_you_mean(word, allowed)}")
-    return word
 
 
 def torch_device(name: str, value: Any) -> str:
