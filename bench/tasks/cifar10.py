@@ -65,8 +65,8 @@ class Cifar10(ImageTask):
         """That no folder is named; with `download`, the files are fetched first."""
         if self.root is None:
             return (
-                f"no images: name a folder with the files of {URL.rpartition('/')[2]} by root=; "
-                f"with download=true they are fetched into it from {URL}."
+                f"There are no images: name a folder with the files of {URL.rpartition('/')[2]} by "
+                f"root=; with download=true they are fetched into it from {URL}."
             )
         if self.download and not any(path.exists() for path in self._paths(Split.TEST)):
             _fetch(self.root)

@@ -133,7 +133,7 @@ def _unpacked(path: Path) -> bytes:
     content = bytearray()
     try:
         with gzip.open(path) as file:
-            while piece := file.read(_PIECE):
+            while piece := file.read1(_PIECE):  # as far as it goes, so that the byte is known
                 content += piece
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(

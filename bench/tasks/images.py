@@ -120,9 +120,7 @@ class ImageTask(Task):
 
     def embedding(self, embed_dim: int) -> nn.Module:
         """A patch's pixels, projected."""
-        return patch_projection(
-            self.patch_size**2 * self.num_channels, embed_dim, self.recipe.position_std
-        )
+        return patch_projection(self.patch_size**2 * self.num_channels, embed_dim)
 
     def chance(self) -> float:
         """The share of the most frequent training class among the test images."""
@@ -137,10 +135,10 @@ def patches(images: Tensor, size: int) -> Tensor:
     return cut.transpose(2, 3).reshape(count, -1, size * size * channels)
 
 
-def patch_projection(num_inputs: int, embed_dim: int, std: float) -> nn.Linear:
-    """A linear map under which, at first, a token's pixels and its place weigh about the same."""
+def patch_projection(num_inputs: int, embed_dim: int) -> nn.Linear:
+    """A linear map from a token's pixels, -1 to 1, to channels of order 1."""
     projection = nn.Linear(num_inputs, embed_dim)
-    nn.init.normal_(projection.weight, std=std * num_inputs**-0.5)
+    nn.init.normal_(projection.weight, std=num_inputs**-0.5)
     nn.init.zeros_(projection.bias)
     return projection
 

@@ -20,17 +20,7 @@ class Block(nn.Module):
         super().__init__()
         width, hidden = recipe.embed_dim, recipe.embed_dim * recipe.mlp_ratio
         self.norm1 = nn.LayerNorm(width)
-        self.conv = nn.Conv1d(
-            width,
-            width,
-            recipe.conv_width,
-            padding=recipe.conv_width - 1 if causal else recipe.conv_width // 2,
-            groups=width,
-            bias=False,  # the projections that follow have one
-        )
-        # Unit variance in, unit variance out. With torch's default, a third of it, queries and keys
-        # start so small that training sits on a plateau for a time that depends on the seed.
-        nn.init.normal_(self.conv.weight, std=recipe.conv_width**-0.5)
+        self.conv = _convolution(recipe, causal=causal)
         self.mixer = mixer
         self.norm2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
@@ -38,11 +28,29 @@ class Block(nn.Module):
     def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         """(B, N, C) -> (B, N, C); or (B, A, C), if only the tokens at `positions` (B, A) go on."""
         near = self.conv(self.norm1(x).transpose(1, 2)).transpose(1, 2)
-        near = near[:, : x.shape[1]]  # a causal one is padded by all that it sees of the past
+        near = near[:, : x.shape[1]]
         x = x + self.mixer(near.contiguous())  # a mechanism may rely on a sequence's usual strides
         if positions is not None:
             x = x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+
+
+def _convolution(recipe: Recipe, *, causal: bool) -> nn.Module:
+    """(B, C, N) -> (B, C, N), or longer if causal: what follows N sees the future."""
+    if recipe.conv_width == 1:
+        return nn.Identity()
+    conv = nn.Conv1d(
+        recipe.embed_dim,
+        recipe.embed_dim,
+        recipe.conv_width,
+        padding=recipe.conv_width - 1 if causal else recipe.conv_width // 2,
+        groups=recipe.embed_dim,
+        bias=False,  # the projections that follow have one
+    )
+    # Unit variance in, unit variance out. With torch's default, a third of it, queries and keys
+    # start so small that training sits on a plateau for a time that depends on the seed.
+    nn.init.normal_(conv.weight, std=recipe.conv_width**-0.5)
+    return conv
 
 
 class Backbone(nn.Module):

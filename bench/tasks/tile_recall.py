@@ -114,7 +114,7 @@ class TileRecall(Task):
 
     def embedding(self, embed_dim: int) -> nn.Module:
         """A tile's pixels and sign, projected."""
-        return patch_projection(NUM_PIXELS + self.num_signs, embed_dim, self.recipe.position_std)
+        return patch_projection(NUM_PIXELS + self.num_signs, embed_dim)
 
     def chance(self) -> float:
         """One over the number of signs."""

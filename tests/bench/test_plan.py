@@ -159,7 +159,7 @@ def test_data_that_is_missing_is_a_reason_and_data_that_is_wrong_a_mistake(tmp_p
         task = {"cifar10": {"task": "cifar10", **settings}}
         return planned(seq_len=[], task=task)
 
-    assert {p.unsupported[:10] for p in cells()} == {"no images:"}
+    assert {p.unsupported[:19] for p in cells()} == {"There are no images"}
     with pytest.raises(
         ConfigError, match=r"task entry 'cifar10': .*data_batch_1\.bin is not there"
     ):
