@@ -2,6 +2,6 @@
 
 from .attention import attend
 from .causal import causal_flops
-from .maps import FeatureMap
+from .maps import FeatureMap, Parts
 
-__all__ = ["FeatureMap", "attend", "causal_flops"]
+__all__ = ["FeatureMap", "Parts", "attend", "causal_flops"]

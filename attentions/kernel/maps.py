@@ -30,7 +30,7 @@ class FeatureMap:
             the parts to the gradient of x, or to a tuple of those of x and of each weight. Without
             it, autograd finds the derivative, tile by tile.
         places: tensors of one row per token, (N, ...), the last arguments of both functions.
-        floor: None, unless ``phi`` returns (e, s) and the features are exp(e - peak) + floor, where
+        floor: None, unless ``phi`` returns (e, s) and the features are 2^(e - peak) + floor, where
             ``peak`` is the maximum of s over all tokens; no gradient goes to it. For keys only.
     """
 

@@ -64,7 +64,7 @@ def _key_features(call: Call, k: Tensor, weights: Sequence[Tensor], hidden: Tens
             lowest = torch.finfo(k.dtype).min
             exponents, s = (x.masked_fill(hidden, lowest) for x in (exponents, s))
         peak = s.detach().amax(dim=-2, keepdim=True)
-        found = ((exponents - peak).exp() + call.keys.floor,)
+        found = ((exponents - peak).exp2() + call.keys.floor,)
     if hidden is None:
         return found
     return tuple(phi.masked_fill(hidden, 0.0) for phi in found)

@@ -14,6 +14,7 @@ result is then some 512 KiB, which the next operator finds in the cache.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -21,7 +22,6 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ..maths.feature_maps import exp_
 from ..precision import HALF
 from .maps import Call, Parts
 
@@ -204,9 +204,9 @@ class _Work:
                 risen = s.amax(dim=-2, keepdim=True)
                 if peak is not None:  # what came before was relative to a lower one
                     risen = torch.maximum(peak, risen)
-                    fade = exp_(peak - risen).flatten(0, 1).transpose(1, 2)
+                    fade = (peak - risen).exp2_().flatten(0, 1).transpose(1, 2)
                     sums = [total.mul_(fade) for total in sums]
-                peak, phi = risen, (exp_(exponents - risen),)
+                peak, phi = risen, ((exponents - risen).exp2_(),)
             values = widened(v[:, :, tokens]).flatten(0, 1)
             key_sums = [part.sum(dim=-2).flatten(0, 1).unsqueeze(-1) for part in phi]
             turned = flat(self._turned(phi, tokens))
@@ -345,8 +345,10 @@ def _below(
     peak: Tensor, exponents: Tensor, pull: Callable[..., Parts], floor: float
 ) -> tuple[Parts, Callable[..., Parts]]:
     """Features relative to the peak, and their derivative."""
-    above = exp_(exponents - peak)
-    return (above + floor if floor else above,), lambda d_phi: pull(d_phi.mul_(above))
+    above = (exponents - peak).exp2_()
+    return (above + floor if floor else above,), lambda d_phi: pull(
+        d_phi.mul_(above).mul_(math.log(2))
+    )
 
 
 def _pull(

@@ -8,14 +8,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-_LOG2_E = math.log2(math.e)
+LOG2_E = math.log2(math.e)
 SHORTEST = 1e-15
 """Shorter vectors have less and less of a direction. Their squares are still float32 numbers."""
 
 
 def exp_(x: Tensor) -> Tensor:
     """e^x in place, as a power of 2, which torch computes in a third of the time on a CPU."""
-    return x.mul_(_LOG2_E).exp2_()
+    return x.mul_(LOG2_E).exp2_()
 
 
 def elu_plus_one(x: Tensor) -> Tensor:
@@ -46,6 +46,11 @@ def direction(x: Tensor) -> tuple[Tensor, Tensor]:
 def log2_size(x: Tensor) -> Tensor:
     """log2 |x|; of zero that of the smallest normal number, so powers and gradients are finite."""
     return x.abs().clamp(min=torch.finfo(x.dtype).tiny).log2_()
+
+
+def power_slope(x: Tensor, power: float) -> Tensor:
+    """|x|^(power - 1): times x it is the signed power, times ``power`` its derivative."""
+    return x * x if power == 3 else (log2_size(x) * (power - 1)).exp2_()
 
 
 def norm_aware_power(norm: Tensor, lam: float, tau: float) -> Tensor:

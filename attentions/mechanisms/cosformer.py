@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import _official
-from .._engine import attention_by_tiles
-from .._engine_causal import causal_flops
-from .._engine_cosformer import PlacedRectified
-from .._engine_forms import by_tiles, known_form, official_layout
-from .._engine_kernel import Kernel
+from .. import kernel
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import equal_lengths, positive, whole
-from ..maths.causal_sums import causal_sums, causal_sums_flops, with_ones
-from ..maths.kernel_attention import kernel_flops, weight_sums, weighted_values
-from ..precision import in_wide_precision, wide_dtype, widen, without_autocast
+from ..maths.causal_sums import causal_sums, with_ones
+from ..maths.kernel_attention import kernel_flops
+from ..precision import wide_dtype, widen, without_autocast
 from ..registry import register_attention
 
 
@@ -75,9 +71,6 @@ class Cosformer(Attention):
         eps: the least sum of weights, as in the authors' code; the paper divides by the sum.
         horizon: m. None takes the longer of queries and keys of the call, as the authors' code
             does; causal, where a step cannot know what is still to come, geometry.seq_len.
-        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
-            know no horizon. Their causal form keeps D x E sums for every token, and is not
-            offered.
     """
 
     def __init__(
@@ -85,19 +78,9 @@ class Cosformer(Attention):
         geometry: Geometry,
         eps: float = 1e-6,
         horizon: int | None = None,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         self.eps = positive(self.name, "eps", eps)
-        self.implementation = known_form(self.name, implementation)
-        if implementation == "official":
-            if geometry.causal or horizon is not None:
-                raise ValueError(
-                    f"{self.name}: implementation is 'official' with "
-                    f"{'a causal geometry' if geometry.causal else f'a horizon of {horizon}'}; "
-                    "'auto' or 'plain' is needed."
-                )
-            official_layout(self, "bnhd")
         if horizon is not None:
             whole(self.name, "horizon", horizon, geometry.seq_len)
         elif geometry.causal:
@@ -108,33 +91,18 @@ class Cosformer(Attention):
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         if self.geometry.causal:
             equal_lengths(self.name, q, k, "the causal form")
-        if self.implementation == "official":
-            rows = (x.flatten(0, 1) for x in (q, k, v))
-            return torch.unflatten(_official.cosformer(*rows, eps=self.eps), 0, q.shape[:2])
-        if by_tiles(self.implementation, None, q, k, v):
-            return attention_by_tiles(self._kernel(q, k), q, k, v, plain=self._plain)
-        return self._plain(q, k, v)
-
-    def _kernel(self, q: Tensor, k: Tensor) -> Kernel:
         longest = max(q.shape[-2], k.shape[-2])
-        cos, sin = _tables(longest, self._horizon(longest), wide_dtype(q.dtype), q.device)
-        features = PlacedRectified(cos, sin)
-        return Kernel(
+        places = _tables(longest, self._horizon(longest), wide_dtype(q.dtype), q.device)
+        features = kernel.FeatureMap(_placed, by_hand=_placed_by_hand, places=places)
+        return kernel.attend(
+            q,
+            k,
+            v,
             queries=features,
             keys=features,
-            num_features=2 * q.shape[-1],
-            eps=0.0,
             least=self.eps,
             causal=self.geometry.causal,
         )
-
-    @in_wide_precision
-    def _plain(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if self.geometry.causal:
-            return self._continue(q, k, v, None)[0]
-        m = self._horizon(max(q.shape[-2], k.shape[-2]))
-        phi_q, phi_k = self._features(q, 0, m), self._features(k, 0, m)
-        return weighted_values(phi_q, phi_k, v) / weight_sums(phi_q, phi_k).clamp(min=self.eps)
 
     def _horizon(self, last: int) -> int:
         if self.horizon is None:
@@ -146,26 +114,10 @@ class Cosformer(Attention):
             )
         return self.horizon
 
-    @classmethod
-    def _features(cls, x: Tensor, position: int, m: int) -> Tensor:
-        """[relu(x) cos; relu(x) sin] after ``position``: (B, H, N, D) -> (B, H, N, 2 D)."""
-        turns = cls._turns(position, x.shape[-2], m, x.dtype, x.device)
-        turn = torch.stack(turns, dim=-2)  # (N, 2, 1)
-        return (x.relu()[..., None, :] * turn).flatten(-2)
-
     @staticmethod
-    def _turns(
-        position: int, length: int, m: int, dtype: torch.dtype, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the next ``length`` tokens' angles, (N, 1) each.
-
-        Angles are taken in float64, as their rounding grows with the position.
-        """
-        place = torch.arange(
-            position + 1, position + length + 1, dtype=torch.float64, device=device
-        )
-        angle = place[:, None] * (math.pi / 2 / m)
-        return angle.cos().to(dtype), angle.sin().to(dtype)
+    def _features(x: Tensor, position: int, m: int) -> Tensor:
+        """[relu(x) cos; relu(x) sin] after ``position``: (B, H, N, D) -> (B, H, N, 2 D)."""
+        return torch.cat(_placed(x, *_turns(position, x.shape[-2], m, x.dtype, x.device)), dim=-1)
 
     def init_state(
         self, batch_size: int, *, dtype: torch.dtype, device: torch.device
@@ -216,17 +168,51 @@ class Cosformer(Attention):
         return kernel_flops(shape, 2 * shape.head_dim)
 
     def executed_flops(self, shape: CallShape) -> int:
-        """The causal form also writes out the pairs within a chunk, and sums weights as a value."""
-        if not shape.causal:
-            return self.flops(shape)
-        if self.implementation == "auto":
-            return causal_flops(shape, 2 * shape.head_dim)
-        return causal_sums_flops(shape, 2 * shape.head_dim, shape.value_dim + 1)
+        """The causal form also writes out the pairs within a chunk."""
+        count = kernel.causal_flops if shape.causal else kernel_flops
+        return count(shape, 2 * shape.head_dim)
+
+
+def _placed(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """[relu(x) cos; relu(x) sin] in two parts."""
+    above = x.relu()
+    return above * cos, above * sin
+
+
+def _placed_by_hand(
+    x: Tensor, cos: Tensor, sin: Tensor
+) -> tuple[tuple[Tensor, Tensor], Callable[[Tensor, Tensor], Tensor]]:
+    above = x.relu()
+
+    def pull(d_cos: Tensor, d_sin: Tensor) -> Tensor:
+        return d_cos.mul_(cos).addcmul_(d_sin, sin).mul_(above.sign_())
+
+    return (above * cos, above * sin), pull
+
+
+def _turns(
+    position: int, length: int, m: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the next ``length`` tokens' angles, (N, 1) each.
+
+    Angles are taken in float64, as their rounding grows with the position.
+    """
+    place = torch.arange(position + 1, position + length + 1, dtype=torch.float64, device=device)
+    angle = place[:, None] * (math.pi / 2 / m)
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def _tables(length: int, m: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the angles from the first token on, (N, 1) each."""
+    # What a compiler traces must not be kept for later calls.
+    make = _turns if torch.compiler.is_compiling() else _kept_turns
+    return make(0, length, m, dtype, device)
 
 
 @functools.lru_cache(maxsize=8)
-def _tables(length: int, m: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the angles from the first token on, (N, 1) each."""
+def _kept_turns(
+    position: int, length: int, m: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
     # A table first made under inference mode would be of no use to a later backward pass.
     with torch.inference_mode(False):
-        return Cosformer._turns(0, length, m, dtype, device)
+        return _turns(position, length, m, dtype, device)

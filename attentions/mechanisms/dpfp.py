@@ -5,20 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._engine import attention_by_tiles
-from .._engine_formula import ByFormula, formula_flops, long_by_tiles
-from .._engine_kernel import Kernel
+from .. import kernel
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import equal_lengths, positive, whole
-from ..maths.kernel_attention import (
-    KernelState,
-    causal_kernel_attention,
-    kernel_attention,
-    kernel_flops,
-)
-from ..maths.masks import hide_keys
-from ..precision import in_wide_precision, wide_dtype, widen, without_autocast
+from ..maths.kernel_attention import KernelState, causal_kernel_attention, kernel_flops
+from ..maths.masks import check_key_mask
+from ..precision import wide_dtype, widen, without_autocast
 from ..registry import register_attention
 
 
@@ -75,34 +68,23 @@ class Dpfp(Attention):
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         if self.geometry.causal:
             equal_lengths(self.name, q, k, "the causal form")
-        kernel = self._kernel()
-        if long_by_tiles(kernel.num_features, key_mask, q, k, v):
-            return attention_by_tiles(kernel, q, k, v, plain=self._plain)
-        return self._plain(q, k, v, key_mask=key_mask)
-
-    @in_wide_precision
-    def _plain(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        phi_q, phi_k = self._features(q), hide_keys(self.name, self._features(k), key_mask)
-        if not self.geometry.causal:
-            return kernel_attention(phi_q, phi_k, v, self.eps)
-        return causal_kernel_attention(phi_q, phi_k, v, self.eps)[0]
-
-    def _kernel(self) -> Kernel:
-        features, g = ByFormula(self._features), self.geometry
-        return Kernel(
+        check_key_mask(self.name, key_mask, k)
+        features = kernel.FeatureMap(self._features)
+        return kernel.attend(
+            q,
+            k,
+            v,
             queries=features,
             keys=features,
-            num_features=self._num_features(g.head_dim),
             eps=self.eps,
-            causal=g.causal,
+            causal=self.geometry.causal,
+            key_mask=key_mask,
         )
 
-    def _features(self, x: Tensor) -> Tensor:
-        """(..., N, D) -> (..., N, 2 D nu)."""
+    def _features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(..., N, D) -> nu parts of (..., N, 2 D)."""
         halves = torch.cat((x.relu(), (-x).relu()), dim=-1)
-        return torch.cat(
-            [halves * halves.roll(shift, dims=-1) for shift in range(1, self.nu + 1)], dim=-1
-        )
+        return tuple(halves * halves.roll(shift, dims=-1) for shift in range(1, self.nu + 1))
 
     def init_state(
         self, batch_size: int, *, dtype: torch.dtype, device: torch.device
@@ -117,7 +99,7 @@ class Dpfp(Attention):
     ) -> tuple[Tensor, KernelState]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         with without_autocast(q.device.type):
-            phi_q, phi_k = self._features(widen(q)), self._features(widen(k))
+            phi_q, phi_k = (torch.cat(self._features(widen(x)), dim=-1) for x in (q, k))
             out, state = causal_kernel_attention(phi_q, phi_k, widen(v), self.eps, state)
         return out.to(q.dtype), state
 
@@ -142,4 +124,5 @@ class Dpfp(Attention):
 
     def executed_flops(self, shape: CallShape) -> int:
         """The causal form also writes out the pairs within a chunk."""
-        return formula_flops(shape, self._num_features(shape.head_dim))
+        count = kernel.causal_flops if shape.causal else kernel_flops
+        return count(shape, self._num_features(shape.head_dim))

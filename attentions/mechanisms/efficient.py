@@ -7,23 +7,32 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from .. import _official
-from .._engine import attention_by_tiles
-from .._engine_efficient import ChannelShares, TokenExponentials, one_tile, over_their_sum
-from .._engine_forms import by_tiles, known_form, refuse_mask
-from .._engine_kernel import Kernel
-from .._engine_tiles import is_one_tile
+from .. import kernel
 from .._float16_layers import float16_in_float32, project
 from ..base import Attention, AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import flag, one_of, whole
+from ..maths.feature_maps import LOG2_E
 from ..maths.heads import merge_heads, split_heads
-from ..maths.kernel_attention import weighted_values
-from ..maths.masks import check_key_mask, hide_keys
-from ..precision import in_wide_precision
+from ..maths.masks import check_key_mask
 from ..registry import register_attention
 
 _SOURCE = "Shen et al., 2021, arXiv:1812.01243"
+
+
+def _exponents(k: Tensor) -> tuple[Tensor, Tensor]:
+    """To the base 2, each relative to the largest of its channel."""
+    return k * LOG2_E, k.detach() * LOG2_E
+
+
+def _shares(contexts: kernel.Parts, key_sums: kernel.Parts) -> tuple[kernel.Parts, kernel.Parts]:
+    """Contexts of softmax(k) over tokens. The largest exponential is 1 unless nobody is seen."""
+    ((context,), (key_sum,)) = contexts, key_sums
+    return (context / key_sum.clamp(min=0.5),), key_sums
+
+
+_QUERIES = kernel.FeatureMap(lambda q: q.softmax(dim=-1))
+_KEYS = kernel.FeatureMap(_exponents, floor=0.0)
 
 
 @register_attention(
@@ -59,48 +68,14 @@ class Efficient(Attention):
 
     Args:
         geometry: the shape to build for.
-        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
-            take no mask.
     """
-
-    def __init__(self, geometry: Geometry, implementation: str = "auto") -> None:
-        super().__init__(geometry)
-        self.implementation = known_form(self.name, implementation)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        if self.implementation == "official":
-            refuse_mask(self.name, key_mask)
-            channels_first = (x.transpose(-2, -1) for x in (q, k, v))
-            return _official.efficient(*channels_first).transpose(-2, -1)
-        if not by_tiles(self.implementation, key_mask, q, k, v):
-            return self._plain(q, k, v, key_mask=key_mask)
-        if self._is_one_tile(q, k):
-            return self._one_tile(q, k, v)
-        kernel = Kernel(
-            queries=ChannelShares(),
-            keys=TokenExponentials(),
-            num_features=q.shape[-1],
-            gather=over_their_sum,
+        check_key_mask(self.name, key_mask, k)
+        return kernel.attend(
+            q, k, v, queries=_QUERIES, keys=_KEYS, eps=None, gather=_shares, key_mask=key_mask
         )
-        return attention_by_tiles(kernel, q, k, v, plain=self._plain)
-
-    @staticmethod
-    def _is_one_tile(q: Tensor, k: Tensor) -> bool:
-        return is_one_tile(q.shape[0], q.shape[1], max(q.shape[-2], k.shape[-2]))
-
-    @in_wide_precision
-    def _one_tile(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return one_tile(q, k, v, plain=self._plain)
-
-    @in_wide_precision
-    def _plain(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        if key_mask is not None:
-            check_key_mask(self.name, key_mask, k)
-            # The lowest finite number, not minus infinity: a column of those would be NaN.
-            k = k.masked_fill(~key_mask[:, None, :, None], torch.finfo(k.dtype).min)
-        shares = hide_keys(self.name, k.softmax(dim=-2), key_mask)
-        return weighted_values(q.softmax(dim=-1), shares, v)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out, from exponentials over their sums."""
@@ -143,7 +118,6 @@ class EfficientLayer(AttentionLayer):
         key_channels: of queries and keys over all heads; C if None.
         value_channels: of values over all heads; C if None.
         residual: whether x is added, as the authors' module does itself.
-        implementation: of the core, as for `Efficient`.
     """
 
     def __init__(
@@ -152,7 +126,6 @@ class EfficientLayer(AttentionLayer):
         key_channels: int | None = None,
         value_channels: int | None = None,
         residual: bool = True,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
@@ -165,8 +138,7 @@ class EfficientLayer(AttentionLayer):
                 geometry,
                 head_dim=self.key_channels // heads,
                 value_dim=self.value_channels // heads,
-            ),
-            implementation,
+            )
         )
         self.q = nn.Linear(channels, self.key_channels)
         self.k = nn.Linear(channels, self.key_channels)

@@ -5,20 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._engine import attention_by_tiles
-from .._engine_formula import ByFormula, formula_flops, long_by_tiles
-from .._engine_kernel import Kernel
+from .. import kernel
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import equal_lengths, flag, one_of, share
-from ..maths.kernel_attention import (
-    KernelState,
-    causal_kernel_attention,
-    kernel_attention,
-    kernel_flops,
-)
-from ..maths.masks import hide_keys
-from ..precision import in_wide_precision, wide_dtype, widen, without_autocast
+from ..maths.kernel_attention import KernelState, causal_kernel_attention, kernel_flops
+from ..maths.masks import check_key_mask
+from ..precision import wide_dtype, widen, without_autocast
 from ..registry import register_attention
 
 
@@ -131,30 +124,17 @@ class Hedgehog(Attention):
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         if self.geometry.causal:
             equal_lengths(self.name, q, k, "the causal form")
-        weights = self._weights(q.dtype)
-        kernel = self._kernel()
-        if long_by_tiles(kernel.num_features, key_mask, q, k, v, *weights):
-            return attention_by_tiles(kernel, q, k, v, *weights, plain=self._plain)
-        return self._plain(q, k, v, *weights, key_mask=key_mask)
-
-    @in_wide_precision
-    def _plain(
-        self, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor, key_mask: Tensor | None = None
-    ) -> Tensor:
-        phi_q = self._query_features(q, *weights)
-        phi_k = hide_keys(self.name, self._key_features(k, *weights), key_mask)
-        if not self.geometry.causal:
-            return kernel_attention(phi_q, phi_k, v, self.eps)
-        return causal_kernel_attention(phi_q, phi_k, v, self.eps)[0]
-
-    def _kernel(self) -> Kernel:
-        g = self.geometry
-        return Kernel(
-            queries=ByFormula(self._query_features),
-            keys=ByFormula(self._key_features),
-            num_features=2 * g.head_dim,
+        check_key_mask(self.name, key_mask, k)
+        return kernel.attend(
+            q,
+            k,
+            v,
+            *self._weights(q.dtype),
+            queries=kernel.FeatureMap(self._query_features),
+            keys=kernel.FeatureMap(self._key_features),
             eps=self.eps,
-            causal=g.causal,
+            causal=self.geometry.causal,
+            key_mask=key_mask,
         )
 
     def _weights(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -225,7 +205,8 @@ class Hedgehog(Attention):
 
     def executed_flops(self, shape: CallShape) -> int:
         """The causal form also writes out the pairs within a chunk."""
-        return self._map_flops(shape) + formula_flops(shape, 2 * shape.head_dim)
+        count = kernel.causal_flops if shape.causal else kernel_flops
+        return self._map_flops(shape) + count(shape, 2 * shape.head_dim)
 
     @staticmethod
     def _map_flops(shape: CallShape) -> int:

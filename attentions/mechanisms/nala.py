@@ -14,7 +14,13 @@ from .. import kernel
 from ..base import Attention, AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import at_least, at_most, equal_lengths, fills_grid, one_of, positive
-from ..maths.feature_maps import direction, log2_size, norm_and_inverse, norm_aware_power
+from ..maths.feature_maps import (
+    direction,
+    log2_size,
+    norm_and_inverse,
+    norm_aware_power,
+    power_slope,
+)
 from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
 from ..maths.kernel_attention import kernel_flops
@@ -140,7 +146,7 @@ class Nala(Attention):
         return halves(d * (log2_size(d) * (p - 1)).exp2_())
 
     def _key_features(self, k: Tensor) -> Halves:
-        return halves(k * _slope(k, self.key_power))
+        return halves(k * power_slope(k, self.key_power))
 
     def _query_features_by_hand(self, q: Tensor) -> tuple[Halves, Pull]:
         """Through the direction, and through the power, which the norm sets."""
@@ -162,7 +168,7 @@ class Nala(Attention):
         return (above, below), pull
 
     def _key_features_by_hand(self, k: Tensor) -> tuple[Halves, Pull]:
-        slope = _slope(k, self.key_power)
+        slope = power_slope(k, self.key_power)
         above, below = halves(slope * k)
 
         def pull(d_above: Tensor, d_below: Tensor) -> Tensor:
@@ -195,11 +201,6 @@ class Nala(Attention):
 def halves(signed: Tensor) -> Halves:
     """Positive and negative entries. The latter keep their sign on both sides, which cancels."""
     return signed.clamp(min=0.0), signed.clamp(max=0.0)
-
-
-def _slope(x: Tensor, power: float) -> Tensor:
-    """|x|^(power - 1): times x it is the signed power, times ``power`` its derivative."""
-    return x * x if power == 3 else (log2_size(x) * (power - 1)).exp2_()
 
 
 @register_attention(

@@ -7,20 +7,21 @@ import math
 import torch
 from torch import Tensor
 
-from .. import _official
-from .._engine import attention_by_tiles
-from .._engine_forms import by_tiles, known_form, refuse_mask
-from .._engine_kernel import Kernel
-from .._engine_nala_cosine import InhibitedKeys, InhibitedQueries
+from .. import kernel
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import positive
-from ..maths.feature_maps import direction, norm_aware_power
-from ..maths.kernel_attention import kernel_attention, kernel_flops
-from ..maths.masks import count_keys, hide_keys
-from ..precision import in_wide_precision
+from ..maths.feature_maps import (
+    direction,
+    log2_size,
+    norm_and_inverse,
+    norm_aware_power,
+    power_slope,
+)
+from ..maths.kernel_attention import kernel_flops
+from ..maths.masks import check_key_mask
 from ..registry import register_attention
-from .nala import check_powers
+from .nala import Halves, Pull, check_powers
 
 
 @register_attention(
@@ -70,8 +71,6 @@ class NalaCosine(Attention):
         tau: its offset; lam * tau must be 1 or more.
         key_power: power of the keys, 1 or more.
         eps: added to the mean weight.
-        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
-            take no mask; a zero query or key gives NaN there.
     """
 
     def __init__(
@@ -82,57 +81,91 @@ class NalaCosine(Attention):
         tau: float = 0.5,
         key_power: float = 3.0,
         eps: float = 1e-6,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         self.alpha = positive(self.name, "alpha", alpha)
         check_powers(self.name, lam, tau, key_power)
         self.lam, self.tau, self.key_power = lam, tau, key_power
         self.eps = positive(self.name, "eps", eps)
-        self.implementation = known_form(self.name, implementation)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        if self.implementation == "official":
-            refuse_mask(self.name, key_mask)
-            return self._official(q, k, v)
-        if by_tiles(self.implementation, key_mask, q, k, v):
-            return attention_by_tiles(self._kernel(k), q, k, v, plain=self._plain)
-        return self._plain(q, k, v, key_mask=key_mask)
-
-    @in_wide_precision
-    def _plain(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        d_q, norm = direction(q)
-        d_k, _ = direction(k)
-        phi_q = self._inhibited(d_q.abs().pow(norm_aware_power(norm, self.lam, self.tau)), d_q)
-        phi_k = self._inhibited(k.abs().pow(self.key_power), d_k)
-        phi_k = hide_keys(self.name, phi_k, key_mask)
-        return kernel_attention(phi_q, phi_k, v, self.eps * count_keys(k, key_mask))
-
-    def _inhibited(self, magnitude: Tensor, d: Tensor) -> Tensor:
-        theta = math.pi / 4 * (self.alpha * d).tanh()
-        return torch.cat((magnitude * theta.cos(), magnitude * theta.sin()), dim=-1)
-
-    def _kernel(self, k: Tensor) -> Kernel:
-        return Kernel(
-            queries=InhibitedQueries(self.lam, self.tau, self.alpha),
-            keys=InhibitedKeys(self.key_power, self.alpha),
-            num_features=2 * k.shape[-1],
-            eps=self.eps * k.shape[-2],
-        )
-
-    @in_wide_precision
-    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return _official.nala_cosine(
+        check_key_mask(self.name, key_mask, k)
+        return kernel.attend(
             q,
             k,
             v,
-            alpha=self.alpha,
-            lam=self.lam,
-            tau=self.tau,
-            key_power=self.key_power,
+            queries=kernel.FeatureMap(self._query_features, by_hand=self._query_features_by_hand),
+            keys=kernel.FeatureMap(self._key_features, by_hand=self._key_features_by_hand),
             eps=self.eps,
+            mean=True,
+            key_mask=key_mask,
         )
+
+    def _query_features(self, q: Tensor) -> Halves:
+        d, norm = direction(q)
+        p = norm_aware_power(norm, self.lam, self.tau)
+        return self._inhibited((d * (log2_size(d) * (p - 1)).exp2_()).abs(), d)
+
+    def _key_features(self, k: Tensor) -> Halves:
+        return self._inhibited((k * power_slope(k, self.key_power)).abs(), direction(k)[0])
+
+    def _inhibited(self, size: Tensor, d: Tensor) -> Halves:
+        cos, sin = self._cos_and_sin(self._gate(d))
+        return size * cos, size * sin
+
+    def _gate(self, d: Tensor) -> Tensor:
+        """(1 + tanh(alpha d)) / 2: torch's sigmoid is much faster than its tanh."""
+        return (d * (2 * self.alpha)).sigmoid()
+
+    @staticmethod
+    def _cos_and_sin(gate: Tensor) -> Halves:
+        """Of theta, whose cosine is never below sqrt(1/2)."""
+        sin = (gate * (math.pi / 2) - math.pi / 4).sin()
+        return (1 - sin * sin).sqrt(), sin
+
+    def _query_features_by_hand(self, q: Tensor) -> tuple[Halves, Pull]:
+        """Through the angle, and through the size, whose power the norm sets."""
+        norm, inverse = norm_and_inverse(q)
+        d, saturation = q * inverse, norm.tanh()
+        p, log = self.lam * (self.tau + saturation), log2_size(d)
+        slope, gate = (log * (p - 1)).exp2_(), self._gate(d)
+        cos, sin = self._cos_and_sin(gate)
+        size = (slope * d).abs_()
+        parts = size * cos, size.mul_(sin)
+
+        def pull(d_cos: Tensor, d_sin: Tensor) -> Tensor:
+            share = (d_cos * parts[0]).addcmul_(d_sin, parts[1])  # the size times its gradient
+            d_d = (d_cos * cos).addcmul_(d_sin, sin).mul_(slope).mul_(p).mul_(d.sign())
+            d_d.add_(self._through_gate(d_cos, d_sin, parts, gate))
+            d_p = share.mul_(log).sum(dim=-1, keepdim=True).mul_(math.log(2))
+            along = (d_d * d).sum(dim=-1, keepdim=True).mul_(inverse)
+            d_norm = d_p * self.lam * (1 - saturation.square()) - along
+            return d_d.mul_(inverse).addcmul_(q, d_norm * inverse)
+
+        return parts, pull
+
+    def _key_features_by_hand(self, k: Tensor) -> tuple[Halves, Pull]:
+        _, inverse = norm_and_inverse(k)
+        d, slope = k * inverse, power_slope(k, self.key_power)
+        gate = self._gate(d)
+        cos, sin = self._cos_and_sin(gate)
+        size = (slope * k).abs_()
+        parts = size * cos, size.mul_(sin)
+
+        def pull(d_cos: Tensor, d_sin: Tensor) -> Tensor:
+            by_size = (d_cos * cos).addcmul_(d_sin, sin).mul_(slope).mul_(k.sign())
+            d_d = self._through_gate(d_cos, d_sin, parts, gate)
+            along = (d_d * d).sum(dim=-1, keepdim=True)
+            d_d.sub_(d.mul_(along)).mul_(inverse)
+            return d_d.add_(by_size, alpha=self.key_power)
+
+        return parts, pull
+
+    def _through_gate(self, d_cos: Tensor, d_sin: Tensor, parts: Halves, gate: Tensor) -> Tensor:
+        """The gradient of d by its angle; written over ``d_sin``."""
+        d_theta = d_sin.mul_(parts[0]).addcmul_(d_cos, parts[1], value=-1)
+        return d_theta.mul_(gate).mul_((1 - gate).mul_(math.pi * self.alpha))
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights of Eq. 16 written out, from the cosines' and the sines' parts."""

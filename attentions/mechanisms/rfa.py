@@ -10,18 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._engine import attention_by_tiles
-from .._engine_formula import ByFormula, formula_flops, long_by_tiles
-from .._engine_kernel import Kernel
+from .. import kernel
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import equal_lengths, flag, one_of, positive, random_seed, whole
-from ..maths.causal_sums import causal_sums, causal_sums_flops, with_ones
+from ..maths.causal_sums import causal_sums, with_ones
 from ..maths.decay import chunked_flops, decayed_attention
 from ..maths.feature_maps import direction
 from ..maths.gates import ERASED, hide_steps
-from ..maths.kernel_attention import kernel_flops, weight_sums, weighted_values
-from ..maths.masks import hide_keys
+from ..maths.kernel_attention import kernel_flops
+from ..maths.masks import check_key_mask, hide_keys
 from ..maths.orthogonal import orthogonal_gaussian
 from ..precision import in_wide_precision, wide_dtype, widen, without_autocast
 from ..registry import register_attention
@@ -114,30 +112,18 @@ class Rfa(Attention):
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         if self.geometry.causal:
             equal_lengths(self.name, q, k, "the causal form")
-        kernel, rows = self._kernel(), self._rows(q.dtype)
-        if kernel is not None and long_by_tiles(kernel.num_features, key_mask, q, k, v, rows):
-            return attention_by_tiles(kernel, q, k, v, rows, plain=self._plain)
-        return self._plain(q, k, v, rows, key_mask=key_mask)
-
-    @in_wide_precision
-    def _plain(
-        self, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, *, key_mask: Tensor | None = None
-    ) -> Tensor:
-        if self.geometry.causal:
-            return self._continue(q, k, v, rows, None, key_mask)[0]
-        phi_q, phi_k = self._features_of_both(q, k, rows, key_mask)
-        return weighted_values(phi_q, phi_k, v) / weight_sums(phi_q, phi_k).clamp(min=self.eps)
-
-    def _kernel(self) -> Kernel | None:
-        """None if weights are more than products of features."""
-        features = ByFormula(self._features)
-        return Kernel(
+        check_key_mask(self.name, key_mask, k)
+        features = kernel.FeatureMap(self._features)
+        return kernel.attend(
+            q,
+            k,
+            v,
+            self._rows(q.dtype),
             queries=features,
             keys=features,
-            num_features=2 * self.num_features,
-            eps=0.0,
             least=self.eps,
             causal=self.geometry.causal,
+            key_mask=key_mask,
         )
 
     def _rows(self, dtype: torch.dtype) -> Tensor:
@@ -152,14 +138,15 @@ class Rfa(Attention):
     def _features_of_both(
         self, q: Tensor, k: Tensor, rows: Tensor, key_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        phi_q, phi_k = (self._features(x, rows) for x in (q, k))
+        phi_q, phi_k = (torch.cat(self._features(x, rows), dim=-1) for x in (q, k))
         return phi_q, hide_keys(self.name, phi_k, key_mask)
 
-    def _features(self, x: Tensor, rows: Tensor) -> Tensor:
-        """(..., H, N, D), (H, F, D) -> (..., H, N, 2 F)."""
+    def _features(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., H, N, D), (H, F, D) -> two parts of (..., H, N, F)."""
         x = direction(x)[0] if self.normalise else x / math.sqrt(math.sqrt(x.shape[-1]))
         angle = x @ rows.transpose(-2, -1)
-        return torch.cat((angle.sin(), angle.cos()), dim=-1) / math.sqrt(self.num_features)
+        scale = 1 / math.sqrt(self.num_features)
+        return angle.sin() * scale, angle.cos() * scale
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
         """S with the sums of weights as its last column, (B, H, 2 F, E + 1), of zeros."""
@@ -213,13 +200,9 @@ class Rfa(Attention):
         return self._projection_flops(shape) + kernel_flops(shape, 2 * self.num_features)
 
     def executed_flops(self, shape: CallShape) -> int:
-        """The causal form also writes out the pairs within a chunk, and sums weights as a value."""
-        sums = formula_flops(shape, 2 * self.num_features, plain=self._plain_causal_flops)
-        return self._projection_flops(shape) + sums
-
-    @staticmethod
-    def _plain_causal_flops(shape: CallShape, num_features: int) -> int:
-        return causal_sums_flops(shape, num_features, shape.value_dim + 1)
+        """The causal form also writes out the pairs within a chunk."""
+        count = kernel.causal_flops if shape.causal else kernel_flops
+        return self._projection_flops(shape) + count(shape, 2 * self.num_features)
 
     def _projection_flops(self, shape: CallShape) -> int:
         return 2 * (shape.num_tokens + shape.num_keys) * shape.head_dim * self.num_features
@@ -275,8 +258,15 @@ class RfaGated(Rfa):
         self.gate_weight = nn.Parameter(torch.zeros(geometry.num_heads, geometry.head_dim))
         self.gate_bias = nn.Parameter(torch.full((geometry.num_heads,), _GATE_BIAS))
 
-    def _kernel(self) -> None:
-        return None
+    @in_wide_precision
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        return self._continue(q, k, v, self._rows(q.dtype), None, key_mask)[0]
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
+        equal_lengths(self.name, q, k, "the causal form")
+        check_key_mask(self.name, key_mask, k)
+        return self._mix(q, k, v, key_mask=key_mask)
 
     def _continue(
         self,

@@ -16,6 +16,15 @@ FORMS = {
     "nala": ("nala", {}, False),
     "nala-rope": ("nala", {"rope": True}, False),
     "nala-powers": ("nala", {"lam": 1.0, "tau": 1.0, "key_power": 1.0}, False),
+    "nala_cosine": ("nala_cosine", {}, False),
+    "nala_cosine-paper": ("nala_cosine", {"alpha": 1.0, "key_power": 2.0}, False),
+    "efficient": ("efficient", {}, False),
+    "cosformer": ("cosformer", {}, False),
+    "cosformer-causal": ("cosformer", {}, True),
+    "hedgehog": ("hedgehog", {}, False),
+    "dpfp": ("dpfp", {"nu": 2}, False),
+    "rfa": ("rfa", {}, False),
+    "rfa-causal": ("rfa", {}, True),
 }
 every_form = pytest.mark.parametrize("form", FORMS)
 SIZES = (1, 15, 16, 17, 63, 64, 65, 150)
