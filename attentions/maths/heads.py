@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,16 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def few_heads(q: Tensor, num_columns: int) -> list[slice]:
-    """Groups of heads whose weights, ``num_columns`` per query of (B, H, N, D), fit the cache."""
-    size = max(1, _CACHED // max(1, q.shape[0] * q.shape[2] * num_columns))
-    return [slice(first, first + size) for first in range(0, q.shape[1], size)]
+def by_few_heads(mix: Callable[..., Tensor], *inputs: Tensor, num_columns: int) -> Tensor:
+    """``mix(*inputs)``, a few heads at a time: what it computes of them then fits the cache.
+
+    Args:
+        mix: from some heads of each input to (B, some heads, N, E).
+        inputs: (B or 1, H, ...) each, the first one (B, H, N, D).
+        num_columns: numbers that are computed per query.
+    """
+    batch_size, _, length = inputs[0].shape[:3]
+    size = max(1, _CACHED // max(1, batch_size * length * num_columns))
+    parts = zip(*(x.split(size, dim=1) for x in inputs), strict=True)
+    outputs = [mix(*heads) for heads in parts]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)

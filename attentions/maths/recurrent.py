@@ -25,6 +25,7 @@ from .delta_rule import (
     unit_length,
 )
 from .gates import ERASED, hide_steps, log_decay_gate, token_gate
+from .heads import by_few_heads
 from .masks import hide_keys
 
 Recurrence = Callable[..., tuple[Tensor, Tensor]]
@@ -34,7 +35,12 @@ Recurrence = Callable[..., tuple[Tensor, Tensor]]
 def from_nothing(recurrence: Recurrence, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
     """Outputs of a recurrence that begins with a state of zeros, (B, H, N, E)."""
     state = q.new_zeros(*q.shape[:2], q.shape[-1], v.shape[-1])
-    return recurrence(q, k, v, *gates, state)[0]
+    of_heads = (gate.expand(-1, q.shape[1], *gate.shape[2:]) for gate in gates)
+
+    def outputs(*inputs: Tensor) -> Tensor:
+        return recurrence(*inputs)[0]
+
+    return by_few_heads(outputs, q, k, v, *of_heads, state, num_columns=q.shape[-1])
 
 
 class MatrixState(Attention):

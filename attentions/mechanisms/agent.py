@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from ..capabilities import Capabilities
 from ..checks import fills_grid, flag, one_of, whole
 from ..maths.class_token import add_on_grid, grid_beside, reference_add_on_grid
 from ..maths.grid import convolve_on_grid, depthwise, image_of, reference_depthwise, tokens_of
-from ..maths.heads import few_heads, merge_heads, split_heads
+from ..maths.heads import by_few_heads, merge_heads, split_heads
 from ..precision import float16_in_float32, in_wide_precision, widen
 from ..registry import register_attention
 
@@ -21,6 +22,9 @@ _SOURCE = "Han et al., 2023, arXiv:2312.08874"
 _TABLE_SIZE = 7
 """Sides of the position tables that are stretched to the grid, as in the authors' code."""
 _BIAS_SPREAD = 0.02
+_OF_KEYS = ("an_bias", "ah_bias", "aw_bias", "ac_bias")
+_OF_QUERIES = ("na_bias", "ha_bias", "wa_bias", "ca_bias")
+"""What B1 and B2 are made of: a table, by row, by column, and that of a class token."""
 _DWC_SIZE = 3
 
 
@@ -87,16 +91,23 @@ class Agent(Attention):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         fills_grid(self.name, q.shape[-2] - self.num_beside, self.grid)
-        groups = few_heads(q, self.num_agents)
-        return torch.cat([self._mix(q[:, h], k[:, h], v[:, h], h) for h in groups], dim=1)
+        learned = (*self._learned(_OF_KEYS, q), *self._learned(_OF_QUERIES, q)) if self.bias else ()
+        return by_few_heads(self._mix, q, k, v, *learned, num_columns=self.num_agents)
 
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor, heads: slice) -> Tensor:
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor, *learned: Tensor) -> Tensor:
+        """The same for some heads, and what B1 and B2 of these are made of."""
         agents = self._agents(q) / math.sqrt(q.shape[-1])  # (B, H, a, D)
         from_keys, from_agents = agents @ k.mT, q @ agents.mT
-        if self.bias:
-            from_keys = from_keys + self._key_bias(heads, q.dtype)
-            from_agents = from_agents + self._query_bias(heads, q.dtype)
+        if learned:
+            half = len(learned) // 2
+            from_keys = from_keys + self._key_bias(*(x[0] for x in learned[:half]))
+            from_agents = from_agents + self._query_bias(*(x[0] for x in learned[half:]))
         return from_agents.softmax(dim=-1) @ (from_keys.softmax(dim=-1) @ v)
+
+    def _learned(self, names: Sequence[str], q: Tensor) -> list[Tensor]:
+        """Parameters as wide as q, (1, H, ...): a table, a column, a row, that of a class token."""
+        names = names[: 3 + self.num_beside]
+        return [widen(getattr(self, name)).to(q.dtype)[None] for name in names]
 
     def _agents(self, q: Tensor) -> Tensor:
         """Means over patches of the grid: (B, H, N, D) -> (B, H, a, D)."""
@@ -104,24 +115,19 @@ class Agent(Attention):
         pooled = tokens_of(functional.adaptive_avg_pool2d(on_grid, self.side))
         return torch.unflatten(pooled, 0, q.shape[:2])
 
-    def _key_bias(self, heads: slice, dtype: torch.dtype) -> Tensor:
-        """B1 of some heads, (H, a, N)."""
-        table, by_row, by_column = self._learned(heads, dtype, "an_bias", "ah_bias", "aw_bias")
+    def _key_bias(
+        self, table: Tensor, by_row: Tensor, by_column: Tensor, *beside: Tensor
+    ) -> Tensor:
+        """B1, (H, a, N)."""
         bias = (self._stretched(table) + (by_row + by_column)).flatten(2)
-        if not self.num_beside:
-            return bias
-        return torch.cat((*self._learned(heads, dtype, "ac_bias"), bias), dim=-1)
+        return torch.cat((*beside, bias), dim=-1) if beside else bias
 
-    def _query_bias(self, heads: slice, dtype: torch.dtype) -> Tensor:
-        """B2 of some heads, (H, N, a)."""
-        table, by_row, by_column = self._learned(heads, dtype, "na_bias", "ha_bias", "wa_bias")
+    def _query_bias(
+        self, table: Tensor, by_row: Tensor, by_column: Tensor, *beside: Tensor
+    ) -> Tensor:
+        """B2, (H, N, a)."""
         bias = self._stretched(table).flatten(2).mT + (by_row + by_column).flatten(1, 2)
-        if not self.num_beside:
-            return bias
-        return torch.cat((*self._learned(heads, dtype, "ca_bias"), bias), dim=-2)
-
-    def _learned(self, heads: slice, dtype: torch.dtype, *names: str) -> list[Tensor]:
-        return [widen(getattr(self, name)[heads]).to(dtype) for name in names]
+        return torch.cat((*beside, bias), dim=-2) if beside else bias
 
     def _stretched(self, table: Tensor) -> Tensor:
         """(H, a, 7, 7) -> (H, a, rows, columns)."""

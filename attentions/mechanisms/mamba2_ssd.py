@@ -130,7 +130,8 @@ class Mamba2SsdLayer(AttentionLayer):
     inner width of 2 C and a state of 64 or 128: ``value_dim`` and ``head_dim`` of the geometry.
 
     Hazards:
-        - Those of its core, `mamba2_ssd`.
+        - Those of its core, `mamba2_ssd`. Its output is gated before it is normalised: that product
+          overflows float32 for tokens of norm 1e9.
 
     Differences:
         - The authors' models have an inner width of 2 C and a state of 64 or 128; here both are as

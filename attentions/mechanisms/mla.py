@@ -77,6 +77,8 @@ class MultiHeadLatentAttention(AttentionLayer):
         - All heads read one latent: ``kv_rank`` below their joint width cannot hold what each of
           them would need.
         - Training forms keys and values for all heads; only ``step`` saves memory.
+        - Gradients are those of torch's kernel, which overflow for tokens of norm 1e6: see
+          `softmax`.
 
     Differences:
         - Eq. 9 and 12 have no norm on the latents, the paper's training details and the authors'

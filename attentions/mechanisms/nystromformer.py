@@ -11,7 +11,7 @@ from torch.nn import functional
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import one_of, whole
-from ..maths.heads import few_heads
+from ..maths.heads import by_few_heads
 from ..precision import in_wide_precision, widen
 from ..registry import register_attention
 
@@ -97,8 +97,7 @@ class Nystromformer(Attention):
         if self.pinv_init == "batch":
             out = self._mix(q, k, v)
         else:
-            groups = few_heads(q, self.num_landmarks)
-            out = torch.cat([self._mix(q[:, h], k[:, h], v[:, h]) for h in groups], dim=1)
+            out = by_few_heads(self._mix, q, k, v, num_columns=self.num_landmarks)
         return out if self.conv is None else out + self._convolve(v, self.conv)
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ class Taylor(Attention):
     Hazards:
         - The expansion is good near a score of 0 only: below a score of -1 the weight grows again.
         - There are more than D^2 / 2 features: beyond head_dim 16 the state is large.
+        - Squared scores overflow float32 at norms of about 1e8.
 
     Differences:
         - The authors' code has 1 + D + D^2 features, each product of two channels twice;
