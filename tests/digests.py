@@ -3,7 +3,8 @@
 import hashlib
 from itertools import islice
 
-from bench.tasks.base import Split, build_task, task_names
+from bench.tasks.base import Split, build_task
+from tests.bench.tasks.small import SMALL
 
 
 def digest_of(name, settings, seed=0, num_batches=3):
@@ -16,6 +17,6 @@ def digest_of(name, settings, seed=0, num_batches=3):
     return digest.hexdigest()
 
 
-def all_digests(settings):
-    """Of every task, in the order of their names."""
-    return [digest_of(name, settings) for name in task_names()]
+def all_digests(seed=0):
+    """Of every task that needs no file from outside."""
+    return [digest_of(name, settings, seed=seed) for name, settings in SMALL.items()]
