@@ -363,14 +363,11 @@ def modules_run_by(start: str, modules: dict[str, Module]) -> dict[str, list[str
 
 
 def circles(modules: dict[str, Module]) -> list[str]:
-    """Imports in a circle, those within functions too; each once, if it is cut where it is found.
-
-    Of `attentions` only those count that run when a module is imported, until its base is apart.
-    """
+    """Imports in a circle, within functions too; each once, if it is cut where it is found."""
     graph = {}
     for name, module in modules.items():
-        counted = [i.target for i in module.imports if i.eager or not is_in(name, "attentions")]
-        owners = {to if to in modules else to.rpartition(".")[0] for to in counted}
+        targets = [found.target for found in module.imports]
+        owners = {to if to in modules else to.rpartition(".")[0] for to in targets}
         graph[name] = owners & modules.keys() - {name}
     found = []
     while True:
