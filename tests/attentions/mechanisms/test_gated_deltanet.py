@@ -33,23 +33,9 @@ def test_it_is_the_recurrence(qkv):
     torch.testing.assert_close(core.reference(q, k, v, **gates), out)
 
 
-@pytest.mark.parametrize(
-    "check",
-    [
-        gated.assert_steps_equal_the_whole,
-        gated.assert_hidden_is_as_good_as_removed,
-        gated.assert_half_gates_are_as_good_as_their_values,
-        gated.assert_gradients_equal_the_reference,
-    ],
-)
-def test_it_keeps_with_gates_what_it_claims_without(check, qkv):
-    check(build(130), qkv(1, 2, 130, 4, value_dim=3), gates_of(130))
-
-
-@pytest.mark.parametrize("now", [0, 31, 63, 64, 100])
-def test_later_inputs_and_gates_change_no_bit(now, qkv):
-    gated.assert_the_future_is_invisible(
-        build(130), qkv(1, 2, 130, 4, value_dim=3), gates_of(130), now
+def test_half_gates_are_as_good_as_their_values(qkv):
+    gated.assert_half_gates_are_as_good_as_their_values(
+        build(130), qkv(1, 2, 130, 4, value_dim=3), gates_of(130)
     )
 
 
@@ -73,13 +59,6 @@ def test_without_gates_heads_have_learned_values(qkv):
     torch.testing.assert_close(core(q, k, v), expected)
     torch.testing.assert_close(core(q, k, v, beta=beta), expected)
     torch.testing.assert_close(core(q, k, v, log_decay=log_decay), expected)
-
-
-@pytest.mark.parametrize("gate", ["beta", "log_decay"])
-def test_a_gate_of_another_shape_is_refused(gate, qkv):
-    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
-    with pytest.raises(ValueError, match=rf"gated_deltanet: {gate} is .*\(1, 2, 9\) is needed"):
-        build()(q, k, v, **{gate: torch.zeros(2, 9, dtype=torch.float64)})
 
 
 def build_layer(value_dim=3, **settings):
@@ -124,12 +103,6 @@ def test_the_layer_is_that_of_the_paper(settings):
     expected = layer_by_hand(layer, x[0])
     torch.testing.assert_close(layer(x)[0], expected)
     torch.testing.assert_close(layer.reference(x)[0], expected)
-
-
-def test_the_layer_does_not_see_the_future():
-    layer, x = build_layer(), torch.randn(1, 70, 8, dtype=torch.float64)
-    changed = torch.cat((x[:, :40], 100 * torch.randn(1, 30, 8, dtype=torch.float64)), dim=1)
-    assert torch.equal(layer(changed)[:, :40], layer(x)[:, :40])
 
 
 def test_the_layer_counts_its_projections_its_convolution_and_its_core():

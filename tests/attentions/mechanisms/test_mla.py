@@ -91,32 +91,16 @@ def test_it_is_the_formula_of_the_paper(causal, settings):
 
 
 @pytest.mark.parametrize("settings", [{}, {"rope": False}, {"query_rank": 5}], ids=str)
-@pytest.mark.parametrize("lengths", [[9], [1] * 9, [4, 1, 1, 3], [1, 8]], ids=str)
-def test_steps_equal_the_causal_forward_however_the_prompt_is_split(settings, lengths):
+def test_steps_equal_the_causal_forward_with_every_setting(settings):
     layer = build(causal=True, **settings)
     x = tokens(layer)
     state, outputs = layer.init_state(2, dtype=torch.float64, device=CPU), []
-    for part in x.split(lengths, dim=1):
+    for part in x.split([4, 1, 1, 3], dim=1):
         before = [kept.clone() for kept in state.filled()]
         out, after = layer.step(part, state)
         assert all(torch.equal(a, b) for a, b in zip(state.filled(), before, strict=True))
         outputs, state = [*outputs, out], after
     torch.testing.assert_close(torch.cat(outputs, dim=1), layer(x))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_a_step_in_half_precision_loses_no_more_than_rounding(dtype):
-    layer = build(causal=True)
-    x = tokens(layer).to(dtype)
-    expected = layer.double()(x.double())
-    half = layer.to(dtype)
-    state, outputs = half.init_state(2, dtype=dtype, device=CPU), []
-    for token in x.split(1, dim=1):
-        out, state = half.step(token, state)
-        outputs.append(out)
-    error = (torch.cat(outputs, dim=1) - expected).abs().max()
-    assert all(kept.dtype == dtype for kept in state.filled())
-    assert error < (1e-2 if dtype == torch.float16 else 6e-2) * expected.abs().max()
 
 
 def test_the_state_holds_the_latents_and_the_shared_key_only():

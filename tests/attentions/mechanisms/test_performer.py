@@ -83,7 +83,7 @@ def test_the_causal_form_at_i_is_the_bidirectional_form_on_the_prefix_up_to_i(ke
     settings = {"kernel": kernel, "num_features": 8}
     causal, free = build(True, 140, **settings).double(), build(False, 140, **settings).double()
     out = causal(q, k, v)
-    for i in range(140):
+    for i in (0, 1, 63, 64, 127, 128, 139):
         prefix = free(q[:, :, i : i + 1], k[:, :, : i + 1], v[:, :, : i + 1])
         torch.testing.assert_close(out[:, :, i : i + 1], prefix)
 

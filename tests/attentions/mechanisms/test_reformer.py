@@ -103,7 +103,7 @@ def test_gradients_are_those_of_finite_differences(causal, qkv):
     q, k, v = (x.requires_grad_() for x in qkv(1, 2, 12, 4, value_dim=3))
     core = build(causal, seq_len=12, value_dim=3, chunk_size=3, num_rounds=3)
     # A step of 1e-6 moves no token into another bucket here.
-    assert torch.autograd.gradcheck(lambda q, v: core(q, k, v), (q, v))
+    assert torch.autograd.gradcheck(lambda q, v: core(q, k, v), (q, v), fast_mode=True)
 
 
 def test_the_keys_that_are_passed_in_are_not_read(qkv):
@@ -176,7 +176,7 @@ def test_many_buckets_are_pairs_of_fewer(num_buckets):
 
 def test_time_and_memory_grow_with_the_tokens_and_not_with_their_square():
     work, peaks = [], []
-    for seq_len in (512, 2048):
+    for seq_len in (256, 1024):
         core = build(head_dim=8, seq_len=seq_len, chunk_size=16)
         shape = CallShape(
             batch_size=1, num_heads=2, query_len=seq_len, key_len=seq_len, head_dim=8, value_dim=8

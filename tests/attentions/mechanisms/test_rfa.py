@@ -89,36 +89,6 @@ def test_a_gate_that_hardly_lets_go_weighs_all_tokens_alike(qkv):
     torch.testing.assert_close(out, expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("lengths", [[200], [1, 199], [127, 1, 1, 71]])
-def test_a_gated_prompt_can_be_split_anywhere(lengths, qkv):
-    tensors = qkv(1, 2, 200, 4, value_dim=3)
-    core = build(causal=True, seq_len=200, gated=True)
-    state, outputs = core.init_state(1, dtype=torch.float64, device=torch.device("cpu")), []
-    for part in zip(*(x.split(lengths, dim=2) for x in tensors), strict=True):
-        out, state = core.step(*part, state)
-        outputs.append(out)
-    torch.testing.assert_close(torch.cat(outputs, dim=2), core(*tensors))
-
-
-def test_hidden_keys_move_no_gate(qkv):
-    q, k, v = qkv(1, 2, 200, 4, value_dim=3)
-    core = build(causal=True, seq_len=200, gated=True)
-    kept = torch.arange(200) % 3 != 1
-    out = core(q, k.masked_fill(~kept[:, None], 30.0), v, key_mask=kept[None])
-    torch.testing.assert_close(out[:, :, kept], core(*(x[:, :, kept] for x in (q, k, v))))
-
-
-def test_the_future_changes_no_bit_of_the_gated_past(qkv):
-    tensors = qkv(1, 2, 200, 4, value_dim=3)
-    core = build(causal=True, seq_len=200, gated=True)
-    out = core(*tensors)
-    for now in (0, 126, 127, 150):
-        changed = [x.clone() for x in tensors]
-        for x in changed:
-            x[:, :, now + 1 :] = 1e4 * torch.randn_like(x[:, :, now + 1 :])
-        assert torch.equal(core(*changed)[:, :, : now + 1], out[:, :, : now + 1])
-
-
 @pytest.mark.parametrize("score", [-1e18, -1e5, -1e3, -1.0, 1e3])
 def test_a_gate_that_forgets_all_leaves_later_ones_their_digits(score, qkv):
     q, k, v = qkv(1, 2, 300, 4, value_dim=3)

@@ -27,23 +27,9 @@ def test_it_is_the_recurrence(qkv):
     torch.testing.assert_close(core.reference(q, k, v, **gates), out)
 
 
-@pytest.mark.parametrize(
-    "check",
-    [
-        gated.assert_steps_equal_the_whole,
-        gated.assert_hidden_is_as_good_as_removed,
-        gated.assert_half_gates_are_as_good_as_their_values,
-        gated.assert_gradients_equal_the_reference,
-    ],
-)
-def test_it_keeps_with_gates_what_it_claims_without(check, qkv):
-    check(build(130), qkv(1, 2, 130, 4, value_dim=3), decays(130))
-
-
-@pytest.mark.parametrize("now", [0, 63, 64, 100])
-def test_later_inputs_and_gates_change_no_bit(now, qkv):
-    gated.assert_the_future_is_invisible(
-        build(130), qkv(1, 2, 130, 4, value_dim=3), decays(130), now
+def test_half_gates_are_as_good_as_their_values(qkv):
+    gated.assert_half_gates_are_as_good_as_their_values(
+        build(130), qkv(1, 2, 130, 4, value_dim=3), decays(130)
     )
 
 
@@ -61,16 +47,6 @@ def test_a_decay_of_nothing_leaves_the_newest_token_alone(qkv):
     q, k, v = qkv(1, 2, 9, 4, value_dim=3)
     out = build()(q, k, v, log_decay=torch.full((1, 2, 9), -torch.inf, dtype=torch.float64))
     torch.testing.assert_close(out, (q * k).sum(-1, keepdim=True) / 2 * v)
-
-
-def test_a_gate_of_another_shape_is_refused(qkv):
-    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
-    core = build()
-    with pytest.raises(ValueError, match=r"simple_gla: log_decay is .*\(1, 2, 9\) is needed"):
-        core(q, k, v, log_decay=torch.zeros(1, 9, 2, dtype=torch.float64))
-    state = core.init_state(1, dtype=torch.float64, device=torch.device("cpu"))
-    with pytest.raises(ValueError, match=r"simple_gla: log_decay is .*\(1, 2, 1\) is needed"):
-        core.step(*(x[:, :, :1] for x in (q, k, v)), state, log_decay=torch.zeros(1, 2, 9))
 
 
 @pytest.mark.parametrize("setting", ["temperature", "scale"])

@@ -44,13 +44,6 @@ def test_features_multiply_to_the_expansion(head_dim):
     torch.testing.assert_close((phi_x * phi_y).sum(dim=-1), 1 + s + s.square() / 2)
 
 
-@pytest.mark.parametrize("seq_len", [1, 127, 128, 129, 300])
-@pytest.mark.parametrize("causal", [False, True])
-def test_lengths_around_a_chunk_are_all_right(seq_len, causal, qkv):
-    tensors, core = qkv(1, 2, seq_len, 4, value_dim=3), build(causal, seq_len)
-    torch.testing.assert_close(core(*tensors), core.reference(*tensors))
-
-
 @pytest.mark.parametrize("form", ["features", "explicit"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_both_forms_hide_keys_alike(form, causal, qkv):
