@@ -63,7 +63,6 @@ class PerformerPeer(Performer):
             ortho_scaling=ortho_scaling,
             redraw_interval=0,
             projection_seed=projection_seed,
-            implementation="plain",  # whose estimate of memory is that of whole tensors
         )
         build = load(self.name, "performer_pytorch", "FastAttention")
         self.attention = None

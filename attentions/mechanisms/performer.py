@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from .. import _official
-from .._by_heads import by_heads
-from .._engine import attention_by_tiles
-from .._engine_causal import causal_flops
-from .._engine_forms import by_tiles, known_form, refuse_mask
-from .._engine_kernel import Kernel
-from .._engine_performer import PositiveKeys, PositiveQueries, RandomProjection, RectifiedFeatures
+from .. import kernel as kernels
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import at_least, at_most, equal_lengths, one_of, random_seed, whole
-from ..maths.kernel_attention import (
-    CHUNK,
-    KernelState,
-    causal_kernel_attention,
-    chunked_kernel_flops,
-    kernel_attention,
-    kernel_flops,
-)
+from ..maths.feature_maps import LOG2_E
+from ..maths.kernel_attention import CHUNK, KernelState, causal_kernel_attention, kernel_flops
 from ..maths.masks import check_key_mask, hide_keys
 from ..maths.orthogonal import orthogonal_gaussian
 from ..maths.running_max import (
@@ -38,6 +27,7 @@ from ..precision import in_wide_precision, wide_dtype, widen, without_autocast
 from ..registry import register_attention
 
 _UNPROJECTED = "relu_unprojected"
+Pull: TypeAlias = Callable[[Tensor], Tensor]
 _KERNELS = ("softmax", "relu", _UNPROJECTED)
 _LEAST_EPS = 1e-18
 """No weight is below eps^2, and their sum divides: the square of this is still a float32 number."""
@@ -104,9 +94,6 @@ class Performer(Attention):
         redraw_interval: forward calls in training mode between two projections; 0 for one
             projection for ever.
         projection_seed: seeds all projections.
-        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the operators of
-            performer-pytorch, which take no mask and project always. Its causal form sees the
-            future through the keys' maximum, and is not offered.
     """
 
     projection: Tensor
@@ -121,7 +108,6 @@ class Performer(Attention):
         ortho_scaling: int = 0,
         redraw_interval: int = 1000,
         projection_seed: int = 0,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         dim = geometry.head_dim
@@ -141,15 +127,6 @@ class Performer(Attention):
         self.ortho_scaling = one_of(self.name, "ortho_scaling", ortho_scaling, (0, 1))
         self.redraw_interval = whole(self.name, "redraw_interval", redraw_interval, 0)
         self.projection_seed = random_seed(self.name, "projection_seed", projection_seed)
-        self.implementation = known_form(self.name, implementation)
-        if implementation == "official" and geometry.causal:
-            raise ValueError(
-                f"{self.name}: implementation is 'official' and the geometry causal; 'auto' or "
-                "'plain' is needed, as that code's causal form sees the future."
-            )
-        if implementation == "official":
-            why = "kernel with implementation='official'"
-            one_of(self.name, why, kernel, ("softmax", "relu"))
         self.num_redraws = 0
         self._calls_since_draw = 0
         self.register_buffer("projection", self._draw().to(torch.get_default_dtype()))
@@ -184,126 +161,71 @@ class Performer(Attention):
         self._count_call()
         if self.geometry.causal:
             equal_lengths(self.name, q, k, "the causal form")
-        if self.implementation == "official":
-            refuse_mask(self.name, key_mask)
-            return self._official(q, k, v)
-        if self._has_tiles(self.geometry.causal) and by_tiles(
-            self.implementation, key_mask, q, k, v
-        ):
-            # A redraw must not change what is still to be differentiated.
-            plain = functools.partial(self._plain, projection=self.projection)
-            return attention_by_tiles(self._kernel(q), q, k, v, plain=plain)
-        if self.geometry.causal and by_tiles(self.implementation, key_mask, q, k, v):
-            causal = functools.partial(self._causal, projection=self.projection)
-            return by_heads(
-                causal, q, k, v, num_features=self.num_features, in_chunks=not self.is_relu
-            )
-        return self._plain(q, k, v, key_mask=key_mask)
-
-    def _has_tiles(self, causal: bool) -> bool:
-        """Whether the engine knows the features; causal, not those with a running maximum."""
-        return self.kernel == "relu" or (self.kernel == "softmax" and not causal)
-
-    @in_wide_precision
-    def _plain(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        key_mask: Tensor | None = None,
-        projection: Tensor | None = None,
-    ) -> Tensor:
-        if self.geometry.causal:
-            state = self._no_past(*q.shape[:2], dtype=q.dtype, device=q.device)
-            return self._continue(q, k, v, state, key_mask, projection)[0]
-        phi_q = self.query_features(q, projection)
-        return kernel_attention(phi_q, self.key_features(k, key_mask, projection), v)
-
-    @in_wide_precision
-    def _causal(self, q: Tensor, k: Tensor, v: Tensor, *, projection: Tensor) -> Tensor:
-        state = self._no_past(*q.shape[:2], dtype=q.dtype, device=q.device)
-        return self._continue_in_chunks(q, k, v, state, projection)[0]
-
-    def _continue_in_chunks(
-        self, q: Tensor, k: Tensor, v: Tensor, state: Any, projection: Tensor | None
-    ) -> tuple[Tensor, Any]:
-        """As `_continue`, but with softmax features of one chunk at a time, in a near cache."""
-        if self.is_relu:
-            return self._continue(q, k, v, state, None, projection)
-        outputs = []
-        for of_q, of_k, of_v in zip(*(x.split(CHUNK, dim=2) for x in (q, k, v)), strict=True):
-            out, state = self._continue(of_q, of_k, of_v, state, None, projection)
-            outputs.append(out)
-        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)), state
-
-    def _kernel(self, q: Tensor) -> Kernel:
-        dtype = wide_dtype(q.dtype)
-        features = RectifiedFeatures(RandomProjection.of(self.projection, dtype), self.relu_eps)
-        if self.is_relu:
-            return Kernel(
-                queries=features,
-                keys=features,
-                num_features=self.num_features,
-                eps=0.0,
-                causal=self.geometry.causal,
-            )
-        return Kernel(
-            queries=PositiveQueries.of(self.projection, dtype, self.eps),
-            keys=PositiveKeys.of(self.projection, dtype, self.eps),
-            num_features=self.num_features,
-            eps=0.0,
+        check_key_mask(self.name, key_mask, k)
+        if self.geometry.causal and not self.is_relu:
+            return self._causal(q, k, v, key_mask=key_mask)
+        queries, keys = self._maps(wide_dtype(q.dtype))
+        return kernels.attend(
+            q, k, v, queries=queries, keys=keys, causal=self.geometry.causal, key_mask=key_mask
         )
 
-    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        projection = self.projection.to(q.dtype)
-        eps = self.relu_eps if self.is_relu else self.eps
-        return _official.performer(q, k, v, projection, kernel=self.kernel, eps=eps)
+    def _maps(self, dtype: torch.dtype) -> tuple[kernels.FeatureMap, kernels.FeatureMap]:
+        """Without F^(-1/2), which cancels.
 
-    def query_features(self, q: Tensor, projection: Tensor | None = None) -> Tensor:
-        """phi(q): (B, H, N, D) -> (B, H, N, F); by another projection than the current if given."""
-        projected = self._project(q, projection)
+        They hold the projection as it is: a redraw changes nothing that is still to be
+        differentiated.
+        """
+        with_rows = functools.partial(functools.partial, rows=self._rows(dtype))
         if self.is_relu:
-            return projected.relu() + self.relu_eps
-        peak = projected.detach().amax(dim=-1, keepdim=True)
-        return self._scaled(projected.sub_(self._half_square(q) + peak).exp_() + self.eps)
+            rectified = kernels.FeatureMap(with_rows(self._rectified))
+            return rectified, rectified
+        queries = kernels.FeatureMap(
+            with_rows(self._query_features), by_hand=with_rows(self._query_features_by_hand)
+        )
+        keys = kernels.FeatureMap(
+            with_rows(_exponents), by_hand=with_rows(_exponents_by_hand), floor=self.eps
+        )
+        return queries, keys
 
-    def key_features(
-        self, k: Tensor, key_mask: Tensor | None = None, projection: Tensor | None = None
-    ) -> Tensor:
-        """phi(k): (B, H, M, D) -> (B, H, M, F); zeros for a hidden key, which sets no maximum."""
-        projected = self._project_keys(k, key_mask, projection)
+    def _rows(self, dtype: torch.dtype) -> Tensor:
+        """C W, and that times log2(e) for the softmax kernel, whose exponents are to the base 2."""
+        scale = self.geometry.head_dim**-0.25
+        projection: Tensor = self.projection.to(dtype)
+        return projection * (scale if self.is_relu else scale * LOG2_E)
+
+    def _rectified(self, x: Tensor, rows: Tensor) -> Tensor:
+        projected: Tensor = x if self.kernel == _UNPROJECTED else x @ rows.T
+        return projected.relu() + self.relu_eps
+
+    def _query_features(self, q: Tensor, rows: Tensor) -> Tensor:
+        logits = q @ rows.T
+        peak = logits.detach().amax(dim=-1, keepdim=True)
+        return (logits - (_half_square(q) + peak)).exp2_() + self.eps
+
+    def _query_features_by_hand(self, q: Tensor, rows: Tensor) -> tuple[Tensor, Pull]:
+        logits = q @ rows.T
+        above = logits.sub_(_half_square(q) + logits.amax(dim=-1, keepdim=True)).exp2_()
+        pull = _pull_of_exponents(q, rows)
+        return above + self.eps, lambda d_phi: pull(d_phi.mul_(above).mul_(math.log(2)))
+
+    @in_wide_precision
+    def _causal(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None) -> Tensor:
+        state = self._no_past(*q.shape[:2], dtype=q.dtype, device=q.device)
+        return self._continue(q, k, v, state, key_mask)[0]
+
+    def query_features(self, q: Tensor) -> Tensor:
+        """phi(q): (B, H, N, D) -> (B, H, N, F)."""
         if self.is_relu:
-            return hide_keys(self.name, projected.relu() + self.relu_eps, key_mask)
-        peak = projected.detach().amax(dim=(-2, -1), keepdim=True)
-        phi = self._scaled(projected.sub_(self._half_square(k) + peak).exp_() + self.eps)
-        return hide_keys(self.name, phi, key_mask)
+            return self._rectified(q, self._rows(q.dtype))
+        return self._query_features(q, self._rows(q.dtype)) / math.sqrt(self.num_features)
 
-    def _project(self, x: Tensor, projection: Tensor | None) -> Tensor:
-        if self.kernel == _UNPROJECTED:
-            return x
-        scale = math.sqrt(math.sqrt(1 / self.geometry.head_dim))
-        rows = self.projection if projection is None else projection
-        return (x * scale) @ rows.to(x.dtype).T  # c w_m . x
-
-    def _project_keys(
-        self, k: Tensor, key_mask: Tensor | None, projection: Tensor | None
-    ) -> Tensor:
-        projected = self._project(k, projection)
-        if key_mask is None:
-            return projected
-        check_key_mask(self.name, key_mask, k)
-        # A hidden key goes to the lowest finite number, which no maximum picks.
-        lowest = torch.finfo(projected.dtype).min
-        return projected.masked_fill(~key_mask[:, None, :, None], lowest)
-
-    def _half_square(self, x: Tensor) -> Tensor:
-        scale = math.sqrt(1 / self.geometry.head_dim)
-        return x.square().sum(dim=-1, keepdim=True) * (scale / 2)  # c^2 ||x||^2 / 2
-
-    def _scaled(self, features: Tensor) -> Tensor:
-        """In place, as are the steps before where autograd keeps nothing of what was there."""
-        return features.mul_(math.sqrt(1 / self.num_features))
+    def key_features(self, k: Tensor) -> Tensor:
+        """phi(k): (B, H, M, D) -> (B, H, M, F)."""
+        if self.is_relu:
+            return self._rectified(k, self._rows(k.dtype))
+        exponents, s = _exponents(k, self._rows(k.dtype))
+        phi = (exponents - s.amax(dim=-2, keepdim=True)).exp2_() + self.eps
+        return phi / math.sqrt(self.num_features)
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """Zeros; float32 for half inputs."""
@@ -319,29 +241,44 @@ class Performer(Attention):
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         with without_autocast(q.device.type):
-            out, state = self._continue_in_chunks(widen(q), widen(k), widen(v), state, None)
+            wide_q, wide_k, wide_v = widen(q), widen(k), widen(v)
+            if self.is_relu:
+                phi_q, phi_k = self.query_features(wide_q), self.key_features(wide_k)
+                out, state = causal_kernel_attention(phi_q, phi_k, wide_v, 0.0, state)
+            else:
+                out, state = self._continue(wide_q, wide_k, wide_v, state, None)
         return out.to(q.dtype), state
 
     def _continue(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        state: Any,
-        key_mask: Tensor | None,
-        projection: Tensor | None,
-    ) -> tuple[Tensor, Any]:
-        phi_q = self.query_features(q, projection)
-        if self.is_relu:
-            phi_k = self.key_features(k, key_mask, projection)
-            return causal_kernel_attention(phi_q, phi_k, v, 0.0, state)
-        projected = self._project_keys(k, key_mask, projection)
-        # Key by key, so that no key knows of a later one.
-        s = projected.detach().amax(dim=-1)  # (B, H, M)
-        u = projected.sub_(self._half_square(k) + s[..., None]).exp_()
-        if key_mask is not None:
-            u = hide_keys(self.name, u, key_mask)
-        return running_max_attention(phi_q, u, s, v, key_mask, eps=self.eps, state=state)
+        self, q: Tensor, k: Tensor, v: Tensor, state: RunningMaxState, key_mask: Tensor | None
+    ) -> tuple[Tensor, RunningMaxState]:
+        """The features of one chunk at a time: they stay in the cache.
+
+        A key's exponents are relative to its own largest, so that no key depends on a later one.
+        """
+        rows, outputs = self._rows(q.dtype), []
+        for start in range(0, q.shape[2], CHUNK):
+            of_q, of_k, of_v = (x[:, :, start : start + CHUNK] for x in (q, k, v))
+            seen = None if key_mask is None else key_mask[:, start : start + CHUNK]
+            exponents, s = _exponents(of_k, rows)
+            if seen is not None:
+                # A hidden key goes to the lowest finite number, which no maximum picks.
+                lowest = torch.finfo(s.dtype).min
+                exponents, s = (
+                    x.masked_fill(~seen[:, None, :, None], lowest) for x in (exponents, s)
+                )
+            u = hide_keys(self.name, (exponents - s).exp2_(), seen)
+            out, state = running_max_attention(
+                self._query_features(of_q, rows),
+                u,
+                s[..., 0] * math.log(2),
+                of_v,
+                seen,
+                eps=self.eps,
+                state=state,
+            )
+            outputs.append(out)
+        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)), state
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out, feature by feature and pair by pair."""
@@ -379,15 +316,36 @@ class Performer(Attention):
 
     def executed_flops(self, shape: CallShape) -> int:
         """The causal form also writes out the pairs within a chunk."""
-        if not shape.causal:
-            return self.flops(shape)
-        chunked = running_max_flops
-        if self.is_relu:
-            in_tiles = self.implementation == "auto" and self._has_tiles(shape.causal)
-            chunked = causal_flops if in_tiles else chunked_kernel_flops
-        return self._projection_flops(shape) + chunked(shape, self.num_features)
+        count = kernel_flops
+        if shape.causal:
+            count = kernels.causal_flops if self.is_relu else running_max_flops
+        return self._projection_flops(shape) + count(shape, self.num_features)
 
     def _projection_flops(self, shape: CallShape) -> int:
         tokens = shape.num_tokens + shape.num_keys
         rows = 0 if self.kernel == _UNPROJECTED else self.num_features
         return 2 * tokens * shape.head_dim * rows
+
+
+def _half_square(x: Tensor) -> Tensor:
+    """c^2 ||x||^2 / 2 to the base 2, (..., N, 1)."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return norm * norm * (LOG2_E / 2 / math.sqrt(x.shape[-1]))
+
+
+def _exponents(k: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Of key features, (..., M, F), and the largest c w_m . k, (..., M, 1); both to the base 2."""
+    logits = k @ rows.T
+    return logits - _half_square(k), logits.detach().amax(dim=-1, keepdim=True)
+
+
+def _exponents_by_hand(k: Tensor, rows: Tensor) -> tuple[tuple[Tensor, Tensor], Pull]:
+    return _exponents(k, rows), _pull_of_exponents(k, rows)
+
+
+def _pull_of_exponents(x: Tensor, rows: Tensor) -> Pull:
+    def pull(d_exponents: Tensor) -> Tensor:
+        along = d_exponents.sum(dim=-1, keepdim=True).mul_(LOG2_E / math.sqrt(x.shape[-1]))
+        return (d_exponents @ rows).sub_(x * along)
+
+    return pull

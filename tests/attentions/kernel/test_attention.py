@@ -25,6 +25,9 @@ FORMS = {
     "dpfp": ("dpfp", {"nu": 2}, False),
     "rfa": ("rfa", {}, False),
     "rfa-causal": ("rfa", {}, True),
+    "performer": ("performer", {}, False),
+    "performer-relu": ("performer", {"kernel": "relu"}, False),
+    "performer-relu-causal": ("performer", {"kernel": "relu"}, True),
 }
 every_form = pytest.mark.parametrize("form", FORMS)
 SIZES = (1, 15, 16, 17, 63, 64, 65, 150)
