@@ -1,6 +1,7 @@
 """What every mechanism is put through: each claim of its capabilities, and what all must keep.
 
-`forms` builds a mechanism to be watched, `check` registers checks and says what they may end as,
+`forms` builds a mechanism to be watched, `check` says what a check is and what it may end as,
+`tolerances` is the one table of how close is close enough,
 `suite` knows them all, `run` turns them into badges. The checks themselves lie one family to a
 file. The pytest suite runs the same checks, one case to a test.
 """

@@ -75,21 +75,6 @@ def require(holds: bool | Tensor, otherwise: str) -> None:
         raise Broken(otherwise)
 
 
-def require_close(
-    got: Tensor, want: Tensor, what: str, *, rtol: float | None = None, atol: float | None = None
-) -> None:
-    """Raise `Broken` unless two tensors agree, as `torch.testing.assert_close` has it."""
-
-    def say(details: str) -> str:
-        lines = [line for line in details.splitlines() if line.strip()]
-        return f"{what}: {'; '.join(lines[1:4]) or details}"
-
-    try:
-        torch.testing.assert_close(got, want, rtol=rtol, atol=atol, msg=say)
-    except AssertionError as error:
-        raise Broken(str(error)) from None
-
-
 def require_refusal(call: Callable[[], object], kind: type[Exception], words: str) -> None:
     """Raise `Broken` unless a call raises this kind of error, with these words in it."""
     try:

@@ -6,8 +6,9 @@ import copy
 
 import torch
 
-from bench.conformance.check import Check, require_close
+from bench.conformance.check import Check
 from bench.conformance.forms import LONG, Form, build, gradients, inputs
+from bench.conformance.tolerances import require_near, require_near_gradients
 
 
 def a_cuda_device_gives_what_the_processor_gives(form: Form) -> None:
@@ -17,10 +18,9 @@ def a_cuda_device_gives_what_the_processor_gives(form: Form) -> None:
     expected = mechanism(*tensors)
     there = [x.detach().cuda().requires_grad_() for x in tensors]
     out = copy.deepcopy(mechanism).cuda()(*there)
-    require_close(out.cpu(), expected, "the output")
-    pairs = zip(gradients(out.cpu(), there), gradients(expected, tensors), strict=True)
-    for got, want in pairs:
-        require_close(got.cpu(), want, "a gradient")
+    require_near(out.cpu(), expected, "the output")
+    found = [gradient.cpu() for gradient in gradients(out.cpu(), there)]
+    require_near_gradients(found, gradients(expected, tensors), "the output")
 
 
 CHECKS = (

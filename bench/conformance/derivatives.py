@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.conformance.check import Broken, Check, require, require_close
+from bench.conformance.check import Broken, Check, require
 from bench.conformance.forms import LONG, Form, build, inputs
+from bench.conformance.tolerances import require_near_gradients
 
 _STEP = 1e-6
+_OF_DIFFERENCES = 1e-4
+"""How far off finite differences of such steps are themselves, over the slope."""
 
 
 def gradients_equal_finite_differences(form: Form) -> None:
@@ -27,7 +30,7 @@ def gradients_equal_finite_differences(form: Form) -> None:
 
     try:
         torch.autograd.gradcheck(
-            call, (*tensors, *learned), fast_mode=True, atol=1e-5, rtol=1e-4, nondet_tol=0.0
+            call, (*tensors, *learned), fast_mode=True, atol=1e-5, rtol=_OF_DIFFERENCES
         )
     except RuntimeError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
@@ -45,7 +48,8 @@ def gradients_of_long_inputs_equal_finite_differences(form: Form) -> None:
     said = sum(((gradient * direction).sum() for gradient, direction in pairs), torch.zeros(()))
     ends = [_stepped(mechanism, tensors, directions, step) for step in (_STEP, -_STEP)]
     seen = ((ends[0] - ends[1]) * cotangent).sum() / (2 * _STEP)
-    require_close(said, seen, "the slope", rtol=1e-4, atol=1e-4)
+    is_near = (said - seen).abs() <= _OF_DIFFERENCES * (1 + seen.abs())
+    require(is_near, f"the slope is {said:.6g}, finite differences say {seen:.6g}")
 
 
 def _slopes(
@@ -77,10 +81,14 @@ def gradients_are_the_same_however_they_are_asked_for(form: Form) -> None:
     for got, want in zip(again, expected, strict=True):
         require(torch.equal(got, want), "a gradient that is taken twice differs")
     strided = cotangent.transpose(-3, -2).contiguous().transpose(-3, -2)
-    _require_near(_slopes(out, tensors, strided, retain_graph=True), expected, "other strides")
+    require_near_gradients(
+        _slopes(out, tensors, strided, retain_graph=True), expected, "other strides"
+    )
     ones = torch.ones_like(out)
     whole = _slopes(out, tensors, ones, retain_graph=True)
-    _require_near(_slopes(out.sum(), tensors, torch.ones(())), whole, "a cotangent without strides")
+    require_near_gradients(
+        _slopes(out.sum(), tensors, torch.ones(())), whole, "a cotangent without strides"
+    )
     if len(tensors) == 1:
         return
     for place in range(len(tensors)):
@@ -88,15 +96,9 @@ def gradients_are_the_same_however_they_are_asked_for(form: Form) -> None:
         out = mechanism(*alone)
         if out.requires_grad:
             found = _slopes(out, alone[place : place + 1], cotangent)
-            _require_near(found, expected[place : place + 1], f"input {place} alone")
+            require_near_gradients(found, expected[place : place + 1], f"input {place} alone")
         else:
             require(expected[place].eq(0).all(), f"input {place} alone gets no gradient")
-
-
-def _require_near(found: Sequence[Tensor], expected: Sequence[Tensor], what: str) -> None:
-    for got, want in zip(found, expected, strict=True):
-        atol = 1e-5 * max(1.0, want.abs().max().item())
-        require_close(got, want, f"a gradient for {what}", rtol=1e-4, atol=atol)
 
 
 def _has_true_gradients(form: Form) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.conformance.check import Broken, Check, Untestable, always, require, require_close
+from bench.conformance.check import Broken, Check, Untestable, always, require
 from bench.conformance.forms import (
     FAR,
     LONG,
@@ -20,17 +20,16 @@ from bench.conformance.forms import (
     has_gradients,
     inputs,
 )
+from bench.conformance.tolerances import require_near, require_near_gradients
 
 _LARGE = 50.0
-# Relative to the largest output.
-_TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
 def an_exact_mechanism_is_softmax_attention(form: Form) -> None:
     """In every claimed dtype, against float64."""
     for dtype in dtypes_of(form):
         mechanism = build(form, dtype=dtype)
-        _require_softmax(form, mechanism, inputs(mechanism, dtype=dtype), f"{dtype}")
+        _require_softmax(form, mechanism, inputs(mechanism, dtype=dtype), "the output")
 
 
 def an_exact_mechanism_stays_so_where_others_part(form: Form) -> None:
@@ -46,8 +45,7 @@ def an_exact_mechanism_stays_so_where_others_part(form: Form) -> None:
 def _require_softmax(form: Form, mechanism: Any, tensors: tuple[Tensor, ...], what: str) -> None:
     q, k, v = (x.double() for x in tensors)
     exact = functional.scaled_dot_product_attention(q, k, v, is_causal=form.causal)
-    error = (mechanism(*tensors) - exact).abs().max() / exact.abs().max()
-    require(error < _TOLERANCES[tensors[0].dtype], f"{what}: off by {error:.2g} of the largest")
+    require_near(mechanism(*tensors), exact, what)
 
 
 def a_mechanism_that_is_not_exact_is_another_function(form: Form) -> None:
@@ -67,14 +65,11 @@ def outputs_and_gradients_equal_the_reference_in_float64(form: Form, seq_len: in
     out, expected = mechanism(*tensors), _slow_form(mechanism, tensors)
     if expected is None:
         raise Untestable("it gives no slow form")
-    require_close(out, expected, "the output", rtol=1e-9, atol=1e-10)
+    require_near(out, expected, "the output")
     if not trains:
         return
     learned = [*tensors, *mechanism.parameters()]
-    pairs = zip(gradients(out, learned), gradients(expected, learned), strict=True)
-    for place, (got, want) in enumerate(pairs):
-        scale = max(1.0, want.abs().max().item())
-        require_close(got, want, f"gradient {place}", rtol=1e-8, atol=1e-9 * scale)
+    require_near_gradients(gradients(out, learned), gradients(expected, learned), "the output")
 
 
 def _slow_form(mechanism: Any, tensors: tuple[Tensor, ...]) -> Tensor | None:

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.conformance.check import Broken, Check, Untestable, require, require_close
+from bench.conformance.check import Broken, Check, Untestable, require
 from bench.conformance.forms import CPU, LONG, SEQ_LEN, Form, build, gradients, inputs
+from bench.conformance.tolerances import require_near, require_near_gradients
 
 Gates = dict[str, Tensor]
 NOW = 63
 """The last token of a chunk of 64, which is where the past ends."""
 SPLIT = (1, 70, 1, LONG - 72)
 _LEAST = 0.05
-_RTOL, _ATOL = 1e-8, 1e-9
 
 
 def gates_of(mechanism: Any, tensors: tuple[Tensor, ...]) -> Gates:
@@ -66,10 +66,9 @@ def gated_outputs_and_gradients_equal_the_reference(form: Form) -> None:
     out, expected = mechanism(*tensors, **gates), mechanism.reference(*tensors, **gates)
     if expected is None:
         raise Untestable("it gives no slow form")
-    require_close(out, expected, "with gates", rtol=_RTOL, atol=_ATOL)
-    for got, want in zip(gradients(out, given), gradients(expected, given), strict=True):
-        scale = max(1.0, want.abs().max().item())
-        require_close(got, want, "a gradient with gates", rtol=_RTOL, atol=_ATOL * scale)
+    require_near(out, expected, "the output with gates")
+    found, wanted = gradients(out, given), gradients(expected, given)
+    require_near_gradients(found, wanted, "the output with gates")
 
 
 def later_gates_change_no_bit_of_the_past(form: Form) -> None:
@@ -95,7 +94,7 @@ def gated_steps_equal_the_causal_forward(form: Form) -> None:
         out, state = mechanism.step(q, k, v, state, **dict(zip(gates, given, strict=True)))
         outputs.append(out)
     expected = mechanism(*tensors, **gates)
-    require_close(torch.cat(outputs, dim=2), expected, "gated steps", rtol=_RTOL, atol=_ATOL)
+    require_near(torch.cat(outputs, dim=2), expected, "the output of gated steps")
 
 
 def gates_of_hidden_tokens_do_nothing(form: Form) -> None:
@@ -106,7 +105,7 @@ def gates_of_hidden_tokens_do_nothing(form: Form) -> None:
     out = mechanism(*tensors, **gates, key_mask=key_mask.expand(len(tensors[0]), -1))
     fewer = {name: gate[:, :, kept] for name, gate in gates.items()}
     expected = mechanism(*(x[:, :, kept] for x in tensors), **fewer)
-    require_close(out[:, :, kept], expected, "hidden tokens with gates", rtol=_RTOL, atol=_ATOL)
+    require_near(out[:, :, kept], expected, "the output beside hidden tokens with gates")
 
 
 def _has_gates(form: Form) -> bool:

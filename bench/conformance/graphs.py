@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bench.conformance.check import Check, require_close
+from bench.conformance.check import Check
 from bench.conformance.forms import LONG, Form, build, gradients, has_gradients, inputs
+from bench.conformance.tolerances import require_near, require_near_gradients
 
 BACKEND = "aot_eager"
 """Traces forward and backward as a compiler would get them, and runs the graphs as they are: what
@@ -30,12 +31,10 @@ def compile_takes_it_as_one_graph(form: Form) -> None:
         compile_: Callable[..., Callable[..., Tensor]] = torch.compile
         compiled = compile_(mechanism, fullgraph=True, backend=BACKEND, dynamic=False)
         out, expected = compiled(*tensors), mechanism(*tensors)
-        require_close(out, expected, "compiled", rtol=1e-4, atol=1e-5)
+        require_near(out, expected, "the compiled output")
         if trains:
-            pairs = zip(gradients(out, tensors), gradients(expected, tensors), strict=True)
-            for got, want in pairs:
-                scale = max(1.0, want.abs().max().item())
-                require_close(got, want, "its gradient", rtol=1e-3, atol=1e-5 * scale)
+            found, wanted = gradients(out, tensors), gradients(expected, tensors)
+            require_near_gradients(found, wanted, "the compiled output")
     finally:
         _forget_graphs()
 
@@ -56,9 +55,7 @@ def export_takes_it_with_a_dynamic_number_of_tokens(form: Form) -> None:
         exported = torch.export.export(mechanism, tensors, dynamic_shapes=shapes).module()
     for seq_len in OTHER_LENGTHS:
         fewer = [x[..., :seq_len, :].contiguous() for x in tensors]
-        require_close(
-            exported(*fewer), mechanism(*fewer), f"at {seq_len} tokens", rtol=1e-4, atol=1e-5
-        )
+        require_near(exported(*fewer), mechanism(*fewer), "the exported output")
 
 
 def _exports(form: Form) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.conformance.check import Check, always, require, require_close
+from bench.conformance.check import Check, always, require
 from bench.conformance.forms import FAR, MEDIUM, SEQ_LEN, Form, build, gradients, inputs
+from bench.conformance.tolerances import require_near
 
 ROWS = 5
 """Enough that each row has neighbours on both sides and others that are farther."""
@@ -31,9 +32,7 @@ def a_batch_of_one_row_gives_what_the_row_gives_among_others(form: Form) -> None
     mechanism = build(form)
     tensors = inputs(mechanism, batch_size=ROWS)
     alone = torch.cat([mechanism(*(x[row : row + 1] for x in tensors)) for row in range(ROWS)])
-    expected = mechanism(*tensors)
-    atol = 1e-5 * max(1.0, expected.abs().max().item())
-    require_close(alone, expected, "a row alone", rtol=1e-4, atol=atol)
+    require_near(alone, mechanism(*tensors), "the output of rows alone")
 
 
 def a_row_sends_no_gradient_to_other_rows(form: Form) -> None:
@@ -88,7 +87,7 @@ def order_does_not_matter_to_a_position_free_mechanism(form: Form) -> None:
         out = mechanism(q, k, v)
         queries, keys = torch.randperm(seq_len), torch.randperm(seq_len)
         again = mechanism(q[:, :, queries], k[:, :, keys], v[:, :, keys])
-        require_close(again, out[:, :, queries], f"another order of {seq_len} tokens")
+        require_near(again, out[:, :, queries], "the output of another order")
 
 
 def order_matters_to_a_mechanism_that_is_not_position_free(form: Form) -> None:

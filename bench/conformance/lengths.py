@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from attentions import Geometry, build_attention
 from attentions.capabilities import DTYPES
-from bench.conformance.check import Check, always, require, require_close, require_refusal
+from bench.conformance.check import Check, always, require, require_refusal
 from bench.conformance.forms import (
     HEAD_DIM,
     LONG,
@@ -22,6 +22,7 @@ from bench.conformance.forms import (
     has_gradients,
     inputs,
 )
+from bench.conformance.tolerances import require_near, require_near_gradients
 
 FEWER = 5
 
@@ -40,17 +41,13 @@ def keys_may_be_more_or_fewer_than_queries(form: Form, seq_len: int, key_len: in
         q, k, v = tensors
         expected = functional.scaled_dot_product_attention(q, k, v)
     if expected is not None:
-        require_close(out, expected, f"{key_len} keys")
+        words = f"the output of {key_len} keys"
+        require_near(out, expected, words)
         if trains:
-            pairs = zip(gradients(out, tensors), gradients(expected, tensors), strict=True)
-            for got, want in pairs:
-                scale = max(1.0, want.abs().max().item())
-                words = f"{key_len} keys, a gradient"
-                require_close(got, want, words, rtol=1e-8, atol=1e-9 * scale)
+            require_near_gradients(gradients(out, tensors), gradients(expected, tensors), words)
     if key_len > 1 and "float32" in form.can.dtypes:
         narrow = mechanism.float()(*(x.detach().float() for x in tensors))
-        atol = 1e-4 * max(1.0, out.abs().max().item())
-        require_close(narrow, out.float(), f"{key_len} keys in float32", rtol=1e-4, atol=atol)
+        require_near(narrow, out, f"the output of {key_len} keys")
 
 
 def a_mechanism_without_cross_attention_refuses_other_lengths(form: Form) -> None:

@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from bench.conformance.check import Check, require, require_close, require_refusal
+from bench.conformance.check import Check, require, require_refusal
 from bench.conformance.forms import (
     BATCH_SIZE,
     MEDIUM,
@@ -20,14 +20,9 @@ from bench.conformance.forms import (
     gradients,
     inputs,
 )
+from bench.conformance.tolerances import require_near
 
-# Relative error, and absolute error in parts of the largest output.
-_TOLERANCES = {
-    torch.float32: (1e-4, 1e-5),
-    torch.float16: (1e-2, 1e-2),
-    torch.bfloat16: (6e-2, 6e-2),
-}
-_BY_DTYPE = tuple((dtype,) for dtype in _TOLERANCES)
+_BY_DTYPE = ((torch.float32,), (torch.float16,), (torch.bfloat16,))
 
 
 def _padding(form: Form) -> bool:
@@ -40,12 +35,6 @@ def _dense(form: Form) -> bool:
 
 def _without(x: Tensor, kept: Tensor) -> Tensor:
     return x.index_select(2, kept.nonzero()[:, 0])
-
-
-def _require_near(got: Tensor, expected: Tensor, what: str) -> None:
-    rtol, atol = _TOLERANCES[expected.dtype]
-    scale = max(1.0, expected.abs().max().item())  # an output that is a sum has a large one
-    require_close(got, expected, what, rtol=rtol, atol=atol * scale)
 
 
 def key_masks(key_len: int) -> Tensor:
@@ -75,7 +64,7 @@ def hidden_keys_are_as_good_as_removed(form: Form, dtype: torch.dtype) -> None:
         fewer_q, seen = q[row : row + 1], out[row : row + 1]
         if form.causal:  # as many queries as keys: the hidden tokens' queries go too
             fewer_q, seen = _without(fewer_q, kept), _without(seen, kept)
-        _require_near(seen, mechanism(fewer_q, fewer_k, fewer_v), "hidden keys")
+        require_near(seen, mechanism(fewer_q, fewer_k, fewer_v), "the output beside hidden keys")
 
 
 def a_hidden_token_sees_what_was_kept_before_it(form: Form) -> None:
@@ -94,7 +83,7 @@ def a_hidden_token_sees_what_was_kept_before_it(form: Form) -> None:
         # It takes the place of the last query that is kept.
         queries = torch.cat((_without(q, kept)[:, :, :-1], q[:, :, -1:]), dim=2)
         expected = mechanism(queries, _without(k, kept), _without(v, kept))
-        _require_near(seen, expected[:, :, -1:], "a hidden token")
+        require_near(seen, expected[:, :, -1:], "the output of a hidden token")
 
 
 def hidden_keys_may_be_others_than_the_queries(form: Form) -> None:
@@ -105,7 +94,8 @@ def hidden_keys_may_be_others_than_the_queries(form: Form) -> None:
     out = mechanism(q, _hidden(k, key_mask, 60.0), _hidden(v, key_mask, 1e4), key_mask=key_mask)
     for row, kept in enumerate(key_mask):
         fewer = (_without(x[row : row + 1], kept) for x in (k, v))
-        _require_near(out[row : row + 1], mechanism(q[row : row + 1], *fewer), "hidden keys of 40")
+        expected = mechanism(q[row : row + 1], *fewer)
+        require_near(out[row : row + 1], expected, "the output beside hidden ones of 40 keys")
 
 
 def hidden_keys_get_no_gradient(form: Form) -> None:
@@ -158,8 +148,8 @@ def a_dense_mask_hides_pairs_one_by_one(form: Form, *sizes: int) -> None:
         if kept.any():
             fewer = (_without(x[row : row + 1], kept) for x in (k, v))
             expected = free(q[row : row + 1, :, i : i + 1], *fewer)[:, head]
-        what = f"query {i} of row {row}"
-        require_close(out[row : row + 1, head, i : i + 1], expected, what)
+        what = f"the output of query {i} in row {row}"
+        require_near(out[row : row + 1, head, i : i + 1], expected, what)
 
 
 def a_row_that_a_dense_mask_blanks_has_finite_gradients(form: Form, dtype: torch.dtype) -> None:

@@ -9,11 +9,7 @@ from torch import Tensor
 
 from bench.conformance.check import Check, Untestable, always, require
 from bench.conformance.forms import LONG, SEQ_LEN, Form, build, gradients, has_gradients, inputs
-
-_AUTOCAST_TOLERANCE = 0.1
-"""Of the largest output: weights and products are rounded to bfloat16, which keeps 8 bits."""
-_AUTOCAST_SLOPES = 0.3
-"""Of the largest gradient, likewise."""
+from bench.conformance.tolerances import AUTOCAST, require_near
 
 
 def shapes_can_be_followed_on_the_meta_device(form: Form) -> None:
@@ -99,9 +95,7 @@ def it_runs_under_autocast(form: Form) -> None:
         out = mechanism(*tensors)
         halved = mechanism(*(x.bfloat16() for x in tensors))  # as a Linear before it leaves them
     for got in (out, halved):
-        require(got.shape == expected.shape, f"shape {tuple(got.shape)}, not {expected.shape}")
-        error = (got - expected).abs().max() / expected.abs().max()
-        require(error < _AUTOCAST_TOLERANCE, f"off by {error:.2g} of the largest output")
+        require_near(got, expected, "the output under autocast", AUTOCAST)
     if not has_gradients(mechanism):
         return
     wanted = [*tensors, *learned]
@@ -112,7 +106,7 @@ def it_runs_under_autocast(form: Form) -> None:
         require(gradient.isfinite().all(), "a gradient is not finite")
         require(gradient.dtype == torch.float32, f"a gradient is {gradient.dtype}")
         error = (gradient - want).abs().max() / largest
-        require(error < _AUTOCAST_SLOPES, f"off by {error:.2g} of the largest gradient")
+        require(error < AUTOCAST.gradient, f"off by {error:.2g} of the largest gradient")
 
 
 CHECKS = (

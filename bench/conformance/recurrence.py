@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.conformance.check import Check, require, require_close, require_refusal
+from bench.conformance.check import Check, require, require_refusal
 from bench.conformance.forms import BATCH_SIZE, CPU, LONG, SEQ_LEN, Form, build, inputs
+from bench.conformance.tolerances import require_near
 
 ROWS = 3
 PROMPT, DECODED = 5, 125
@@ -18,20 +19,6 @@ SPLITS = ([LONG], [1, LONG - 1], [140, 1, 1, 158], [LONG - 3, 1, 1, 1], [100, 12
 _TOKENS = -2
 _TAKEN_AGAIN = 4
 """The prompt and the tokens after it; later ones are like them."""
-_EXACT = (1e-8, 1e-10)
-_SINGLE = (1.3e-6, 1e-5)
-_TOLERANCES = {
-    (True, torch.float64): _EXACT,
-    (True, torch.float32): _SINGLE,
-    (True, torch.bfloat16): (2e-2, 2e-3),
-    (True, torch.float16): (2e-2, 2e-3),
-    (False, torch.float64): _EXACT,
-    (False, torch.float32): _SINGLE,
-    # A layer rounds between its projections, and a step may take them in another order.
-    (False, torch.bfloat16): (2e-2, 2e-2),
-    (False, torch.float16): (2e-2, 2e-2),
-}
-"""(core, dtype) -> relative error, and absolute error in parts of the largest output."""
 
 
 def _recurrent(form: Form) -> bool:
@@ -52,12 +39,9 @@ def a_split_prompt_equals_the_whole(form: Form, dtype: torch.dtype, lengths: Seq
     mechanism = build(form, seq_len=sum(lengths), dtype=dtype)
     tensors = inputs(mechanism, dtype=dtype, batch_size=ROWS)
     expected = mechanism(*tensors)
-    rtol, atol = _TOLERANCES[form.is_core, dtype]
-    # Sums that nothing divides are large, and their rounding with them.
-    atol *= max(1.0, expected.abs().max().item())
     out = _in_steps(mechanism, tensors, lengths)
     require(out.dtype == dtype, f"steps in {dtype} give {out.dtype}")
-    require_close(out, expected, f"a prompt split as {lengths}", rtol=rtol, atol=atol)
+    require_near(out, expected, f"the output of a prompt split as {lengths}")
 
 
 def _in_steps(mechanism: Any, tensors: tuple[Tensor, ...], lengths: Sequence[int]) -> Tensor:
@@ -92,14 +76,10 @@ def token_by_token_equals_the_causal_forward(form: Form) -> None:
             if turn < _TAKEN_AGAIN:
                 again, _ = mechanism.step(*tokens, before)
                 require(torch.equal(again, out), "a step that is taken again gives another output")
-    rtol, atol = _TOLERANCES[form.is_core, dtype]
     for tensors, before_steps, outs in zip(sequences, given, outputs, strict=True):
         for x, y in zip(tensors, before_steps, strict=True):
             require(torch.equal(x, y), "a step modified its tokens")
-        expected = mechanism(*tensors)
-        scale = max(1.0, expected.abs().max().item())
-        got = torch.cat(outs, dim=_TOKENS)
-        require_close(got, expected, "token by token", rtol=rtol, atol=atol * scale)
+        require_near(torch.cat(outs, dim=_TOKENS), mechanism(*tensors), "the output of tokens")
 
 
 def steps_take_shared_heads_of_keys(form: Form) -> None:
@@ -107,7 +87,7 @@ def steps_take_shared_heads_of_keys(form: Form) -> None:
     mechanism = build(form, num_heads=4, num_kv_heads=2)
     tensors = inputs(mechanism)
     out = _in_steps(mechanism, tensors, [PROMPT] + [1] * (SEQ_LEN - PROMPT))
-    require_close(out, mechanism(*tensors), "steps with shared heads")
+    require_near(out, mechanism(*tensors), "the output of steps with shared heads")
 
 
 def a_mechanism_without_a_recurrent_form_says_so(form: Form) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bench.conformance.check import Check, Untestable, always, require, require_close
+from bench.conformance.check import Check, Untestable, always, require
 from bench.conformance.forms import (
     HEAD_DIM,
     LONG,
@@ -19,6 +19,7 @@ from bench.conformance.forms import (
     has_gradients,
     inputs,
 )
+from bench.conformance.tolerances import require_near
 
 Shape = tuple[int, int, int, int, int]
 """batch_size, num_heads, seq_len, head_dim, value_dim."""
@@ -32,8 +33,6 @@ AWKWARD: tuple[Shape, ...] = (
     (2, 2, 20, 96, 24),  # heads wider than most kernels like
 )
 """Shapes that nothing divides, and some that all divides; property tests draw more of them."""
-_ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
-"""What an order of sums may move, relative to the largest output."""
 
 
 def shape_and_dtype_are_kept_in_every_claimed_dtype(form: Form) -> None:
@@ -83,10 +82,7 @@ def strides_do_not_matter(form: Form) -> None:
         mechanism = build(form, dtype=dtype)
         tensors = inputs(mechanism, dtype=dtype)
         strided = [x.transpose(-3, -2).contiguous().transpose(-3, -2) for x in tensors]
-        out, expected = mechanism(*strided), mechanism(*tensors)
-        error = (out - expected).abs().max() / expected.abs().max()
-        words = f"{dtype}: other strides move the output by {error:.2g} of the largest"
-        require(error < _ROUNDING[dtype], words)
+        require_near(mechanism(*strided), mechanism(*tensors), "the output of other strides")
 
 
 def any_shape_gives_what_the_slow_form_gives(form: Form, shape: Shape) -> None:
@@ -113,7 +109,7 @@ def any_shape_gives_what_the_slow_form_gives(form: Form, shape: Shape) -> None:
     require(out.untyped_storage().data_ptr() not in owned, "the output shares an input's memory")
     if expected is None:
         expected = torch.cat([mechanism(*(x[i : i + 1] for x in tensors)) for i in range(len(out))])
-    require_close(out, expected, f"at {shape}", rtol=1e-8, atol=1e-9)
+    require_near(out, expected, "the output")
     if needs_grad:
         for gradient in gradients(out, tensors):
             require(gradient.isfinite().all(), f"at {shape}: a gradient is not finite")
@@ -130,7 +126,7 @@ def fewer_tokens_than_it_was_built_for_give_what_the_slow_form_gives(form: Form)
         raise Untestable(f"refused: {error}") from error
     expected = mechanism.reference(*tensors)
     if expected is not None:
-        require_close(out, expected, f"{SEQ_LEN} of {LONG} tokens", rtol=1e-8, atol=1e-9)
+        require_near(out, expected, f"the output of {SEQ_LEN} of {LONG} tokens")
 
 
 def shared_heads_of_keys_give_what_the_slow_form_gives(form: Form) -> None:
@@ -140,7 +136,7 @@ def shared_heads_of_keys_give_what_the_slow_form_gives(form: Form) -> None:
     out, expected = mechanism(*tensors), mechanism.reference(*tensors)
     require(out.shape[1] == 4, f"4 heads of queries give {out.shape[1]}")
     if expected is not None:
-        require_close(out, expected, "shared heads", rtol=1e-8, atol=1e-9)
+        require_near(out, expected, "the output of shared heads")
 
 
 CHECKS = (

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from bench.conformance.precision import LARGEST_NORM
+
 PLAIN = "unit normal"
 LARGE = "norm 50"
 HIDDEN = "all keys hidden"
@@ -54,11 +56,6 @@ def hard_inputs(tensors: Inputs, dtype: torch.dtype) -> dict[str, Inputs]:
     cases["one number everywhere"] = everywhere(torch.ones_like)
     cases["one token everywhere"] = everywhere(lambda x: x[..., :1, :].expand_as(x).contiguous())
     cases["all negative"] = everywhere(lambda x: -x.abs())
-    for norm in (1e-6, 1e-3, 1.0, 50.0, largest_norm(dtype)):
+    for norm in (1e-6, 1e-3, 1.0, 50.0, LARGEST_NORM[dtype]):
         cases[f"norm {norm:g}"] = of_norm(tensors, norm)
     return cases
-
-
-def largest_norm(dtype: torch.dtype) -> float:
-    """Up to which every mechanism of ours is finite."""
-    return 1e2 if dtype == torch.float16 else 1e3

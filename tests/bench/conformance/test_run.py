@@ -155,7 +155,6 @@ SPOILT: list[tuple[str, Spoil, dict[str, Any], dict[str, Any]]] = [
     ("forms", sound, {"masks": frozenset({"padding"})}, {}),
     ("causal", sees_the_future, {}, {}),
     ("cross", forgets_extra_keys, {}, {}),
-    ("cross", sound, {"cross": False}, {}),
     ("exact", slightly_off, {}, {}),
     ("exact", sound, {"exact": False}, {}),
     ("reference", slightly_off, {}, {}),
