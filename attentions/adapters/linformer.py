@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..base import Geometry
 from ..capabilities import Capabilities
-from ..mechanisms.linformer import LinformerLayer
+from ..mechanisms.linformer_layer import LinformerLayer
 from ..registry import register_attention
 from .extras import load
 

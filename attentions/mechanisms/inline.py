@@ -1,31 +1,23 @@
-"""InLine: linear attention that subtracts its mean instead of dividing by it; core and layer."""
+"""InLine: linear attention that subtracts its mean instead of dividing by it."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from ..base import Attention, AttentionLayer, CallShape, Geometry
+from ..base import Attention, CallShape
 from ..capabilities import Capabilities
-from ..checks import fills_grid, flag, one_of
-from ..maths.class_token import add_on_grid, grid_beside, reference_add_on_grid
-from ..maths.heads import merge_heads, split_heads
 from ..maths.masks import count_keys, hide_keys
-from ..precision import float16_in_float32, in_wide_precision
+from ..precision import in_wide_precision
 from ..registry import register_attention
-
-_SOURCE = "Han et al., 2024, arXiv:2412.06590"
-_KERNEL_SIZE = 3
-_KERNEL_SIZES = (_KERNEL_SIZE, _KERNEL_SIZE)
 
 
 @register_attention(
     "inline",
     title="InLine (injective linear attention)",
-    source=_SOURCE,
+    source="Han et al., 2024, arXiv:2412.06590",
     family="kernel",
     capabilities=Capabilities(
         cross=True,
@@ -78,111 +70,3 @@ class InLine(Attention):
     def flops(self, shape: CallShape) -> int:
         """Keys meet values, and queries read."""
         return 2 * shape.head_dim * shape.value_dim * (shape.num_keys + shape.num_tokens)
-
-
-@register_attention(
-    "inline_layer",
-    title="InLine layer",
-    source=_SOURCE,
-    family="kernel",
-    capabilities=Capabilities(
-        needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
-    ),
-)
-class InLineLayer(AttentionLayer):
-    """InLine with its projections and a local residual whose kernels the tokens' mean predicts.
-
-        q, k, v = qkv(x)
-        kernels = residual(mean of x)                         (3 x 3 for each sample and channel)
-        out     = proj(inline(q, k, v) + v convolved with kernels)
-
-    Hazards:
-        - Those of its core, `inline`.
-
-    Differences:
-        - The authors' DeiT assumes one class token before a square grid; here that is
-          ``class_token``, and without it any grid will do.
-
-    Args:
-        geometry: the shape to build for; value_dim must be head_dim.
-        qkv_bias: whether qkv has a bias.
-        class_token: whether the first token is not on the grid, as in the authors' DeiT. All
-            others then fill a square, the geometry's grid is not used, and the convolution leaves
-            the first token as it is.
-    """
-
-    def __init__(
-        self, geometry: Geometry, qkv_bias: bool = True, class_token: bool = False
-    ) -> None:
-        super().__init__(geometry)
-        one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
-        flag(self.name, "qkv_bias", qkv_bias)
-        self.num_beside = 1 if flag(self.name, "class_token", class_token) else 0
-        self.grid = grid_beside(self.name, geometry, class_token=class_token)
-        channels, heads = geometry.embed_dim, geometry.num_heads
-        self.core = InLine(geometry)
-        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
-        self.residual = nn.Sequential(
-            nn.Conv1d(channels, channels, 1, groups=heads),
-            nn.GELU(),
-            nn.Conv1d(channels, channels * _KERNEL_SIZE**2, 1, groups=heads),
-        )
-        self.proj = nn.Linear(channels, channels)
-
-    @float16_in_float32
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
-        fills_grid(self.name, x.shape[1] - self.num_beside, self.grid)
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
-        mixed = merge_heads(self.core(*(self._split(part) for part in (q, k, v))))
-        kernels = self.residual(x.mean(dim=1).unsqueeze(-1)).reshape(-1, 1, *_KERNEL_SIZES)
-        local = self._convolve(v[:, self.num_beside :], kernels)
-        return self.proj(add_on_grid(mixed, local))  # type: ignore[no-any-return]
-
-    def _split(self, x: Tensor) -> Tensor:
-        return split_heads(x, self.geometry.num_heads)
-
-    def _convolve(self, v: Tensor, kernels: Tensor) -> Tensor:
-        """Each sample's channels with kernels of their own: (B, N', C) -> (B, N', C)."""
-        batch_size, _, channels = v.shape
-        if batch_size == 0:  # a convolution cannot have no groups
-            return v
-        images = torch.unflatten(v.transpose(1, 2).flatten(0, 1), 1, self.grid)  # (B C, rows, cols)
-        out = functional.conv2d(
-            images.unsqueeze(0), kernels, padding=_KERNEL_SIZE // 2, groups=len(kernels)
-        )
-        return out.reshape(batch_size, channels, -1).transpose(1, 2)
-
-    def reference(self, x: Tensor) -> Tensor:
-        """Around the core's reference, head by head and tap by tap."""
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
-        mixed = merge_heads(self.core.reference(*(self._split(part) for part in (q, k, v))))
-        first, _, second = self.residual
-        y = _reference_grouped(x.mean(dim=1), first)
-        y = y * (1 + torch.erf(y / math.sqrt(2))) / 2  # GELU
-        kernels = torch.unflatten(_reference_grouped(y, second), -1, (x.shape[-1], 3, 3))
-        rows, columns = self.grid
-        image = torch.unflatten(v[:, self.num_beside :], 1, self.grid)
-        padded = functional.pad(image, (0, 0, 1, 1, 1, 1))
-        local = torch.zeros_like(image)
-        for down in range(3):
-            for right in range(3):
-                shifted = padded[:, down : down + rows, right : right + columns]
-                local = local + shifted * kernels[:, None, None, :, down, right]
-        return self.proj(reference_add_on_grid(mixed, local.flatten(1, 2)))  # type: ignore[no-any-return]
-
-    def flops(self, shape: CallShape) -> int:
-        """Projections, the core, the predicted kernels and their convolution."""
-        channels, tokens = shape.num_heads * shape.head_dim, shape.batch_size * shape.query_len
-        taps = _KERNEL_SIZE**2
-        predict = 2 * shape.batch_size * channels * shape.head_dim * (1 + taps)
-        on_grid = shape.batch_size * (shape.query_len - self.num_beside)
-        own = 8 * tokens * channels**2 + predict + 2 * on_grid * channels * taps
-        return own + self.core.flops(shape)
-
-
-def _reference_grouped(x: Tensor, layer: nn.Module) -> Tensor:
-    """A grouped 1 x 1 convolution of one token, group by group: (B, C) -> (B, C')."""
-    assert isinstance(layer, nn.Conv1d) and layer.bias is not None
-    groups = zip(x.chunk(layer.groups, dim=-1), layer.weight.chunk(layer.groups), strict=True)
-    return torch.cat([part @ weight[:, :, 0].T for part, weight in groups], dim=-1) + layer.bias

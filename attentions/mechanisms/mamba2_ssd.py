@@ -1,37 +1,22 @@
-"""Mamba-2: the state space duality, as a core and as the paper's layer."""
+"""Mamba-2: the state space duality."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ..base import AttentionLayer, CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import Capabilities
-from ..checks import whole
-from ..maths.decay import chunked_flops, decayed_attention, decayed_flops
-from ..maths.gates import RATES, STEPS, SelectiveDecay, spread
-from ..maths.heads import merge_heads, split_heads
-from ..maths.norms import normalise, reference_normalise
-from ..maths.recurrent import HeadDecay, from_nothing
-from ..maths.short_convolution import (
-    convolution_flops,
-    convolve_tokens,
-    reference_convolve_tokens,
-    short_convolution,
-)
-from ..precision import float16_in_float32, in_wide_precision, step_in_wide_precision, widen
+from ..maths.gates import RATES, STEPS, spread
+from ..maths.recurrent import HeadDecay
+from ..precision import in_wide_precision, step_in_wide_precision, widen
 from ..registry import register_attention
-
-_SOURCE = "Dao and Gu, 2024, arXiv:2405.21060"
 
 
 @register_attention(
     "mamba2_ssd",
     title="Mamba-2 (SSD)",
-    source=_SOURCE,
+    source="Dao and Gu, 2024, arXiv:2405.21060",
     family="recurrent",
     capabilities=Capabilities(
         bidirectional=False,
@@ -103,119 +88,3 @@ class Mamba2Ssd(HeadDecay):
     ) -> Tensor:
         """The dual form: N x N scores under the mask L of decays."""
         return self._written_out(q, k, v, log_decay)
-
-
-@register_attention(
-    "mamba2_ssd_layer",
-    title="Mamba-2 layer",
-    source=_SOURCE,
-    family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        position_free=False,
-        heads_independent=False,
-        scopes=("layer",),
-    ),
-)
-class Mamba2SsdLayer(AttentionLayer):
-    """Mamba-2 with steps that the data choose, short convolution, skip, gate and norm.
-
-        z, v, k, q, dt = in_proj(x)                  v, k, q = silu(convolution(v, k, q))
-        step = softplus(dt + step_bias)              g = -exp(log_rate) step
-        y = mamba2_ssd(q, k, step v, g) + skip v
-        out = out_proj(norm(y * silu(z)))
-
-    k and q, the paper's B and C, are shared by the heads of a group. The authors' models have an
-    inner width of 2 C and a state of 64 or 128: ``value_dim`` and ``head_dim`` of the geometry.
-
-    Hazards:
-        - Those of its core, `mamba2_ssd`. Its output is gated before it is normalised: that product
-          overflows float32 for tokens of norm 1e9.
-
-    Differences:
-        - The authors' models have an inner width of 2 C and a state of 64 or 128; here both are as
-          the geometry says.
-
-    Args:
-        geometry: the shape to build for; causal.
-        num_groups: groups of heads; must divide num_heads. One in the paper's models.
-        conv_size: tokens that the convolution sees; 0 leaves it out.
-    """
-
-    def __init__(self, geometry: Geometry, num_groups: int = 1, conv_size: int = 4) -> None:
-        super().__init__(geometry)
-        whole(self.name, "num_groups", num_groups, 1)
-        whole(self.name, "conv_size", conv_size, 0)
-        channels, heads = geometry.embed_dim, geometry.num_heads
-        if heads % num_groups:
-            raise ValueError(
-                f"{self.name}: num_groups is {num_groups}; a divisor of num_heads, {heads}, is "
-                "needed."
-            )
-        self.num_groups = num_groups
-        values, states = heads * geometry.value_dim, num_groups * geometry.head_dim
-        self.widths = [values, states, states]
-        self.in_proj = nn.Linear(channels, values + sum(self.widths) + heads, bias=False)
-        self.conv = short_convolution(sum(self.widths), conv_size, bias=True)
-        self.decay = SelectiveDecay(heads)
-        self.skip = nn.Parameter(torch.ones(heads))
-        self.norm = nn.RMSNorm(values, eps=1e-5)
-        self.out_proj = nn.Linear(values, channels, bias=False)
-
-    @float16_in_float32
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
-        z, mixed, dt = self._project(x)
-        q, k, v = self._split(functional.silu(convolve_tokens(mixed, self.conv)))
-        return self.out_proj(self._mix(q, k, v, dt=dt, z=z))  # type: ignore[no-any-return]
-
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        widths = [self.widths[0], sum(self.widths), self.geometry.num_heads]
-        z, mixed, dt = self.in_proj(x).split(widths, dim=-1)
-        return z, mixed, dt
-
-    def _split(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k and v, all (B, H, N, ...); groups are repeated for their heads."""
-        v, k, q = mixed.split(self.widths, dim=-1)
-        heads = self.geometry.num_heads
-        k, q = (
-            split_heads(part, self.num_groups).repeat_interleave(heads // self.num_groups, dim=1)
-            for part in (k, q)
-        )
-        return q, k, split_heads(v, heads)
-
-    @in_wide_precision
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, dt: Tensor, z: Tensor) -> Tensor:
-        step, log_decay = self.decay(dt)
-        y = from_nothing(decayed_attention, q, k, v * step.unsqueeze(-1), log_decay)
-        y = merge_heads(y + v * widen(self.skip)[:, None, None]) * functional.silu(widen(z))
-        return normalise(y, self.norm)  # (B, N, H * E)
-
-    def reference(self, x: Tensor) -> Tensor:
-        """With convolution, weights, norm and gates written out."""
-        z, mixed, dt = self._project(x)
-        mixed = reference_convolve_tokens(mixed, self.conv)
-        q, k, v = self._split(mixed / (1 + (-mixed).exp()))
-        step = (1 + (dt + self.decay.step_bias).exp()).log().transpose(1, 2)  # (B, H, N)
-        total = (-self.decay.log_rate.exp()[:, None] * step).cumsum(dim=-1)
-        left = (total[..., :, None] - total[..., None, :]).tril().exp().tril()
-        y = (q @ k.transpose(-2, -1) * left) @ (v * step[..., None])
-        y = merge_heads(y + v * self.skip[:, None, None]) * z / (1 + (-z).exp())
-        return self.out_proj(reference_normalise(y, self.norm))  # type: ignore[no-any-return]
-
-    def _around_flops(self, shape: CallShape) -> int:
-        tokens = shape.batch_size * shape.query_len
-        weights = self.in_proj.weight.numel() + self.out_proj.weight.numel()
-        return 2 * tokens * weights + convolution_flops(tokens, self.conv)
-
-    def _core_shape(self, shape: CallShape) -> CallShape:
-        return replace(shape, value_dim=self.geometry.value_dim)
-
-    def flops(self, shape: CallShape) -> int:
-        """Projections, convolution and the recurrence."""
-        return self._around_flops(shape) + decayed_flops(self._core_shape(shape))
-
-    def executed_flops(self, shape: CallShape) -> int:
-        """Projections, convolution and the chunked form."""
-        return self._around_flops(shape) + chunked_flops(self._core_shape(shape))
