@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from bench.tasks.base import (
@@ -122,6 +124,8 @@ class SelectiveCopy(_Copying):
     Raises:
         ValueError: no blank among the symbols, or no symbols.
     """
+
+    default_recipe = replace(_Copying.default_recipe, num_steps=600)
 
     def __init__(
         self,

@@ -36,9 +36,9 @@ class Induction(Generated):
         embed_dim=32,
         num_heads=1,
         mlp_ratio=4,
-        num_steps=4000,
+        num_steps=1000,
         batch_size=32,
-        learning_rate=5e-4,
+        learning_rate=3e-3,
         weight_decay=0.1,
     )
     guess = "any of the ordinary tokens, each as likely"

@@ -27,7 +27,7 @@ from bench.tasks.base import (
 )
 from bench.tasks.generated import Generated, next_tokens
 
-RECIPE = Recipe(embed_dim=128, num_heads=8, num_steps=2000, batch_size=128, learning_rate=1e-3)
+RECIPE = Recipe(embed_dim=128, num_heads=8, num_steps=1000, batch_size=32, learning_rate=1e-3)
 _ANY_VALUE = "any of the value tokens, each as likely"
 
 

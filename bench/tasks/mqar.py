@@ -63,7 +63,7 @@ class MultiQueryRecall(Generated):
     """
 
     default_recipe = Recipe(
-        num_heads=1, num_steps=800, batch_size=512, learning_rate=2.15e-3, weight_decay=0.1
+        num_heads=1, num_steps=400, batch_size=512, learning_rate=2.15e-3, weight_decay=0.1
     )
     guess = "any of the value tokens, each as likely"
     answers_are_tokens = True

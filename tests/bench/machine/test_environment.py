@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
+from bench.cell import TaskWorkload
 from bench.machine import environment
-from bench.machine.environment import _closure, _hash_closure
+from bench.machine.environment import _closure, _data_hash, _hash_closure
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,18 @@ def test_a_change_in_an_imported_file_is_a_change_of_the_mechanism(line, tmp_pat
     before = _hash_closure("foreign_kernels.core")
     (package / "_two.py").write_text("f = 2\n")
     assert _hash_closure("foreign_kernels.core") != before
+
+
+def test_another_text_under_the_same_name_is_another_task(tmp_path):
+    def data_hash(task, **settings):
+        return _data_hash(TaskWorkload(label=task, task=task, settings=settings, seed=0))
+
+    text = tmp_path / "text"
+    text.write_bytes(b"a" * 2000)
+    before = data_hash("bytes", root=str(text))
+    text.write_bytes(b"b" * 2000)
+    assert data_hash("bytes", root=str(text)) != before != ""
+    assert data_hash("recall") == data_hash("cifar10") == ""
 
 
 def test_an_edit_makes_stale_what_is_made_of_it_and_nothing_else():

@@ -161,3 +161,21 @@ def test_recall_needs_a_choice_and_not_only_mixing(cell):
     in_context = 1 / 4  # what naming any value of the example would score
     assert train(cell("uniform", "recall")).accuracy < in_context + 0.05
     assert train(cell("linear", "recall")).accuracy > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "settings", "least"),
+    [
+        ("recall", {"causal": True}, 0.95),
+        ("copy", {}, 0.95),
+        ("tile_recall", {}, 0.75),
+        ("induction", {}, 0.95),
+        ("associative_recall", {}, 0.95),
+        ("selective_copy", {}, 0.8),
+    ],
+)
+def test_tasks_tell_softmax_from_no_attention(cell, task, settings, least):
+    none = train(cell("none", task, **settings))
+    assert abs(none.accuracy - none.chance) <= 0.05
+    assert train(cell("softmax", task, **settings)).accuracy >= least
