@@ -91,6 +91,13 @@ def _crash_later(self, q, k, v):
     return _Softmax.forward(self, q, k, v)
 
 
+def _new_graph_each_time(self, q, k, v):
+    """A number of its own that changes is a constant to a compiler, which starts anew."""
+    self.num_calls = getattr(self, "num_calls", 0) + 1
+    return _Softmax.forward(self, q, k, v) * (self.num_calls / self.num_calls)
+
+
+_register("new_graph_each_time", _new_graph_each_time, exact=True)
 _register("good", _Softmax.forward, exact=True)
 _register("zeros", lambda self, q, k, v: torch.zeros_like(v) * v.sum())
 _register("constant", lambda self, q, k, v: torch.full_like(v, 0.5) + 0 * v.sum())

@@ -92,7 +92,7 @@ class Performer(Attention):
         relu_eps: the floor of ReLU features.
         ortho_scaling: 0 for rows as long as Gaussian vectors, 1 for all of length sqrt(D).
         redraw_interval: forward calls in training mode between two projections; 0 for one
-            projection for ever.
+            projection for ever, which compiled code has in any case.
         projection_seed: seeds all projections.
     """
 
@@ -150,7 +150,8 @@ class Performer(Attention):
         self.projection = self._draw().to(self.projection.device, self.projection.dtype)
 
     def _count_call(self) -> None:
-        if not self.training or self.redraw_interval == 0:
+        # Compiled code keeps its projection: a count would be a new graph in each call.
+        if not self.training or self.redraw_interval == 0 or torch.compiler.is_compiling():
             return
         if self._calls_since_draw == self.redraw_interval:
             self.redraw()

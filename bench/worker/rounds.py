@@ -60,6 +60,9 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
         members.append(replace(member, prepare=set_threads))
         measured_s += sum(member.warmup_s)
 
+    if any(cell.timed.compile != "eager" for cell in cells):
+        torch._dynamo.config.error_on_recompile = True  # a call that compiles is none to be timed
+
     taken: list[list[float]] = []
     card = card_state(device)
     before = load.snapshot()

@@ -311,3 +311,13 @@ def test_eager_and_compiled_are_timed_in_the_same_rounds_with_the_kernels_of_the
     assert eager.reference_latency_s == compiled.reference_latency_s
     assert eager.compile_s is None and compiled.compile_s > 0
     assert kernels[0] and kernels[0] == kernels[1], "the rounds have compiled anew"
+
+
+@pytest.mark.slow
+def test_a_form_that_is_compiled_again_in_each_call_is_not_timed(server):
+    limits = BASE["run"] | {"timeout_s": 300}
+    names = ["good", "new_graph_each_time"]
+    records = run(server, names, compile="inductor", run=limits)
+    assert records["good"].status is Status.OK
+    assert records["new_graph_each_time"].status is Status.ERROR
+    assert "ecompil" in records["new_graph_each_time"].reason
