@@ -132,20 +132,3 @@ def test_a_layer_adds_a_convolution_on_the_grid(grid, seq_len):
     expected = torch.cat((mixed[:, :beside], mixed[:, beside:] + local), dim=1)
     torch.testing.assert_close(layer(x), layer.proj(expected))
     torch.testing.assert_close(layer.reference(x), layer.proj(expected))
-
-
-@pytest.mark.parametrize("num_agents", [0, 2, 48, 9.0, True])
-def test_agents_that_fill_no_square_are_refused(num_agents):
-    with pytest.raises(ValueError, match=f"agent: num_agents is {num_agents}"):
-        build(num_agents=num_agents)
-
-
-def test_other_tokens_that_fill_no_square_are_refused():
-    with pytest.raises(ValueError, match="agent: seq_len is 24; with class_token=True"):
-        build(class_token=True)
-
-
-@pytest.mark.parametrize("argument", ["bias", "class_token", "qkv_bias"])
-def test_switches_that_are_no_flags_are_refused(argument):
-    with pytest.raises(ValueError, match=f"{argument} is 1; True or False"):
-        build("agent_layer", geometry(value_dim=4), **{argument: 1})

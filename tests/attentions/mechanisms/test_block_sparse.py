@@ -140,20 +140,3 @@ def test_time_and_memory_grow_with_the_tokens_and_not_with_their_square():
         peaks.append(peak_memory_bytes(call, CPU))
     assert work[1] < 4.5 * work[0]
     assert peaks[1] < 5 * peaks[0]
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"block_size": 0}, "block_sparse: block_size is 0"),
-        ({"num_window_blocks": 2}, "block_sparse: num_window_blocks is 2; an odd number"),
-        ({"num_window_blocks": 0}, "block_sparse: num_window_blocks is 0"),
-        ({"num_global_blocks": -1}, "block_sparse: num_global_blocks is -1"),
-        ({"num_random_blocks": 1.5}, "block_sparse: num_random_blocks is 1.5"),
-        ({"seed": None}, "block_sparse: seed is None"),
-    ],
-    ids=str,
-)
-def test_bad_hyperparameters_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        build(**settings)

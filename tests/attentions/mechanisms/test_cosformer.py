@@ -86,15 +86,3 @@ def test_a_sum_of_weights_below_eps_is_taken_for_eps(qkv):
     q, k, v = qkv(1, 2, 7, 4, value_dim=3)
     torch.testing.assert_close(build(eps=50.0)(q, k, v), by_hand(q, k, v, 7, eps=50.0))
     assert build()(-q.abs(), k, v).eq(0).all()
-
-
-@pytest.mark.parametrize("horizon", [6, 0, 7.0, True])
-def test_a_horizon_nearer_than_the_sequences_end_is_refused(horizon):
-    with pytest.raises(ValueError, match=f"cosformer: horizon is {horizon}; .* 7 or more"):
-        build(horizon=horizon)
-
-
-@pytest.mark.parametrize("eps", [0, -1.0, float("nan"), "1e-6"])
-def test_an_eps_that_is_not_positive_is_refused(eps):
-    with pytest.raises(ValueError, match="cosformer: eps is"):
-        build(eps=eps)

@@ -1,4 +1,3 @@
-import pytest
 import torch
 from torch.nn import functional
 
@@ -73,16 +72,3 @@ def test_lengths_count_only_where_they_are_not_taken_out(qkv):
     torch.testing.assert_close(both(7 * q, 7 * k, v), as_they_come, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(both.reference(q, k, v), both(q, k, v))
     torch.testing.assert_close(build()(7 * q, k, v), 7 * build()(q, k, v))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"normalise_keys": "yes"}, "deltanet: normalise_keys is 'yes'; True or False"),
-        ({"normalise_queries": 1}, "deltanet: normalise_queries is 1; True or False"),
-        ({"scale": 0}, "deltanet: scale is 0; a number above 0"),
-    ],
-)
-def test_a_bad_setting_is_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        build(**settings)

@@ -53,15 +53,3 @@ def test_one_channel_has_nothing_to_be_multiplied_with():
 def test_eps_is_added_to_the_sum_of_weights(qkv):
     q, k, v = qkv(1, 2, 6, 4, value_dim=3)
     torch.testing.assert_close(build(eps=2.0)(q, k, v), by_hand(q, k, v, 1, eps=2.0))
-
-
-@pytest.mark.parametrize("nu", [0, -1, 1.0, True, 8, 9])
-def test_neighbours_that_are_none_or_repeat_are_refused(nu):
-    with pytest.raises(ValueError, match=f"dpfp: nu is {nu}"):
-        build(nu=nu)
-
-
-@pytest.mark.parametrize("eps", [0, -1, "1"])
-def test_an_eps_that_is_not_positive_is_refused(eps):
-    with pytest.raises(ValueError, match="dpfp: eps is"):
-        build(eps=eps)

@@ -88,20 +88,3 @@ def test_a_layers_channels_may_differ_from_its_inputs():
     assert layer.v.out_features == layer.proj.in_features == 6
     x = torch.randn(1, 6, 8)
     torch.testing.assert_close(layer(x), layer.reference(x))
-
-
-@pytest.mark.parametrize("argument", ["key_channels", "value_channels"])
-@pytest.mark.parametrize("value", [7, 0, 1, 4.0, True])
-def test_channels_that_heads_do_not_divide_are_refused(argument, value):
-    with pytest.raises(ValueError, match=f"efficient_layer: {argument} is {value}"):
-        build_attention("efficient_layer", geometry(value_dim=4), **{argument: value})
-
-
-def test_a_residual_that_is_no_flag_is_refused():
-    with pytest.raises(ValueError, match="residual is 1; True or False"):
-        build_attention("efficient_layer", geometry(value_dim=4), residual=1)
-
-
-def test_a_layer_needs_values_as_wide_as_keys():
-    with pytest.raises(ValueError, match=r"geometry.value_dim is 3; 4 is needed"):
-        build_attention("efficient_layer", geometry())

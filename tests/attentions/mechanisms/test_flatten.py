@@ -89,21 +89,6 @@ def test_scale_starts_at_zero_and_is_divided_by_its_softplus(qkv):
     torch.testing.assert_close(core(q, k, v), expected)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"focusing_factor": 0.5}, "focusing_factor is 0.5; a number of 1 or more"),
-        ({"focusing_factor": "3"}, "focusing_factor is '3'"),
-        ({"norm_over": "heads"}, "norm_over is 'heads'; 'all_heads' or 'head' is needed"),
-        ({"eps": 0.0}, "eps is 0.0; a number above 0"),
-    ],
-)
-@pytest.mark.parametrize("name", ["flatten", "flatten_layer"])
-def test_settings_out_of_range_are_refused_by_name(name, settings, message):
-    with pytest.raises(ValueError, match=f"{name}: {message}"):
-        build_attention(name, Geometry(num_heads=2, head_dim=4, seq_len=9), **settings)
-
-
 @pytest.mark.parametrize("sr_ratio", [1, 2])
 @pytest.mark.parametrize("norm_over", ["all_heads", "head"])
 def test_the_layer_equals_its_explicit_form(sr_ratio, norm_over):
@@ -160,26 +145,6 @@ def test_the_layers_convolution_spreads_a_value_over_its_neighbours_only():
     expected = torch.zeros(5, 6, dtype=torch.bool)
     expected[1:4, 2:5] = True
     assert torch.equal(changed, expected)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"sr_ratio": 4}, "sr_ratio is 4; a divisor of both sides of the 4x6 grid"),
-        ({"sr_ratio": 0}, "sr_ratio is 0"),
-        ({"kernel_size": 4}, "kernel_size is 4; an odd number"),
-        ({"qkv_bias": 1}, "qkv_bias is 1; True or False"),
-    ],
-)
-def test_what_the_layer_cannot_be_built_with_is_refused_by_name(settings, message):
-    with pytest.raises(ValueError, match=f"flatten_layer: {message}"):
-        build_on_grid(**settings)
-
-
-def test_the_layer_needs_values_as_wide_as_keys():
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=9, value_dim=3)
-    with pytest.raises(ValueError, match=r"flatten_layer: geometry\.value_dim is 3; 4 is needed"):
-        build_attention("flatten_layer", geometry)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

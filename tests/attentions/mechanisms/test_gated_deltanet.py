@@ -113,15 +113,3 @@ def test_the_layer_counts_its_projections_its_convolution_and_its_core():
     weights = 8 * (8 + 8 + 6) + 8 * 4 + 8 * 6 + 6 * 8 + 22 * 4
     assert layer.flops(call) == 2 * 140 * weights + core.flops(call)
     assert layer.executed_flops(call) == 2 * 140 * weights + core.executed_flops(call)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"conv_size": -1}, "gated_deltanet_layer: conv_size is -1; a whole number of 0 or more"),
-        ({"output_gate": 1}, "gated_deltanet_layer: output_gate is 1; True or False"),
-    ],
-)
-def test_a_bad_setting_of_the_layer_is_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        build_layer(**settings)

@@ -98,20 +98,3 @@ def test_features_that_meet_nowhere_give_a_mean_instead_of_nothing():
     k = torch.tensor([0.0, 500.0, 500.0])[None, None, None]
     v = torch.ones(1, 1, 1, 3)
     assert core(q, k, v).gt(0.3).all()
-
-
-@pytest.mark.parametrize("argument", ["bias", "tie_heads", "tie_qk"])
-def test_switches_that_are_no_flags_are_refused(argument):
-    with pytest.raises(ValueError, match=f"hedgehog: {argument} is 1; True or False"):
-        build(**{argument: 1})
-
-
-def test_an_unknown_normaliser_is_refused():
-    with pytest.raises(ValueError, match="normaliser is 'both'; 'separate' or 'joint' is needed"):
-        build(normaliser="both")
-
-
-@pytest.mark.parametrize("eps", [0, -1e-12, "0"])
-def test_an_eps_that_is_not_positive_is_refused(eps):
-    with pytest.raises(ValueError, match="hedgehog: eps is"):
-        build(eps=eps)

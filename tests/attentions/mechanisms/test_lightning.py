@@ -61,15 +61,3 @@ def test_a_layers_factor_scales_its_slopes():
     factor = 1 - 3 / 11 + 1e-5  # layer 3 of 12
     expected = [factor * s for s in slopes(build())]
     assert slopes(build(slope_scale=factor)) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"slopes": "even"}, r"lightning: slopes is 'even'; 'alibi' or 'linear' is needed"),
-        ({"slope_scale": -1}, r"lightning: slope_scale is -1; a number above 0 is needed"),
-    ],
-)
-def test_a_bad_setting_is_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        build(**settings)

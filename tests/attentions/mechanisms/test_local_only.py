@@ -57,15 +57,3 @@ def test_its_cost_is_that_of_the_taps(dims, taps):
     sizes = {"query_len": 12, "key_len": 12, "head_dim": 4, "value_dim": 3}
     shape = CallShape(batch_size=2, num_heads=2, **sizes)
     assert build(dims=dims).flops(shape) == 2 * 2 * 2 * 12 * 3 * taps
-
-
-@pytest.mark.parametrize("kernel_size", [0, 2, 5.0, True])
-def test_a_kernel_without_a_middle_is_refused(kernel_size):
-    with pytest.raises(ValueError, match=f"local_only: kernel_size is {kernel_size}"):
-        build(kernel_size=kernel_size)
-
-
-@pytest.mark.parametrize("dims", [0, 3, "2", 2.0])
-def test_other_dimensions_are_refused(dims):
-    with pytest.raises(ValueError, match=f"local_only: dims is {dims!r}; 2 or 1 is needed"):
-        build(dims=dims)

@@ -89,16 +89,3 @@ def test_the_layer_counts_its_projections_its_convolution_and_its_core():
     weights = 8 * (6 + 14 + 2) + 6 * 8 + 14 * 4
     assert layer.flops(call) == 2 * 140 * weights + core.flops(call)
     assert layer.executed_flops(call) == 2 * 140 * weights + core.executed_flops(call)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_groups": 3}, "mamba2_ssd_layer: num_groups is 3; a divisor of num_heads, 4, is"),
-        ({"num_groups": 0}, "mamba2_ssd_layer: num_groups is 0; a whole number of 1 or more"),
-        ({"conv_size": -1}, "mamba2_ssd_layer: conv_size is -1; a whole number of 0 or more"),
-    ],
-)
-def test_a_bad_setting_of_the_layer_is_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        build_layer(num_heads=4, **settings)

@@ -155,20 +155,3 @@ def test_work_is_counted_part_by_part():
     # Values are padded to the width of keys, and the diagonal's tile is computed in full.
     assert layer.executed_flops(shape) == 3 * 9 * (projections + expand) + 2 * 3 * 2 * 81 * 24
     assert layer.decode_flops(shape) == 3 * (projections + expand + 2 * 2 * 9 * (5 + 4 + 5))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"kv_rank": 0}, "mla: kv_rank is 0"),
-        ({"query_rank": 0}, "mla: query_rank is 0"),
-        ({"rope_dim": 3}, "mla: rope_dim is 3; an even number"),
-        ({"rope_dim": 0}, "mla: rope_dim is 0"),
-        ({"rope": 1}, "mla: rope is 1"),
-        ({"latent_norm": "rms"}, "mla: latent_norm is 'rms'"),
-    ],
-    ids=str,
-)
-def test_bad_hyperparameters_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        build(**settings)

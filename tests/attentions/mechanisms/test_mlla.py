@@ -66,21 +66,6 @@ def test_eps_is_added_to_the_mean_weight():
     torch.testing.assert_close(layer(x)[0].detach(), by_hand(layer, x[0], 2.0))
 
 
-def test_a_width_that_cannot_turn_both_ways_is_refused():
-    with pytest.raises(ValueError, match=r"mlla: num_heads \* head_dim is 6; a multiple of 4"):
-        build(head_dim=3)
-
-
-def test_bad_hyperparameters_are_refused():
-    with pytest.raises(ValueError, match="mlla: eps is 0"):
-        build(eps=0)
-    with pytest.raises(ValueError, match="mlla: qk_bias is 1; True or False"):
-        build(qk_bias=1)
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=6, value_dim=2)
-    with pytest.raises(ValueError, match=r"geometry.value_dim is 2; 4 is needed"):
-        build_attention("mlla", geometry)
-
-
 def test_the_projection_can_do_without_a_bias():
     assert build(qk_bias=False).qk.bias is None
 

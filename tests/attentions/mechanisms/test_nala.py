@@ -139,41 +139,6 @@ def test_unlike_signs_do_not_weigh():
     torch.testing.assert_close(build()(q, k, v), torch.ones(1, 2, 1, 8), rtol=1e-4, atol=0)
 
 
-def test_with_rope_a_head_dim_that_is_no_multiple_of_4_is_refused():
-    with pytest.raises(ValueError, match="nala: head_dim is 6; a multiple of 4 is needed"):
-        build(head_dim=6, rope=True)
-    build(head_dim=6)
-
-
-def test_with_rope_tokens_must_fill_the_grid(qkv):
-    core = build(rope=True)
-    with pytest.raises(ValueError, match=r"nala: 12 queries and 5 keys .* rope=True"):
-        core(*qkv(1, 2, 12, 8, key_len=5))
-    with pytest.raises(ValueError, match="nala: 10 tokens were given; its grid of 3x4 needs 12"):
-        core(*qkv(1, 2, 10, 8))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"rope": 1}, "rope is 1; True or False"),
-        ({"lam": 0}, "lam is 0; a number above 0"),
-        ({"tau": -0.5}, "tau is -0.5"),
-        ({"lam": 1.0}, "lam \\* tau .* is 0.5; a number of 1 or more"),
-        ({"key_power": 0.5}, "key_power is 0.5; a number of 1 or more"),
-        ({"key_power": 10**30}, "key_power is 10{30}; a number of 32 or less is needed, or feat"),
-        ({"lam": 100}, r"the greatest power\) is 150.0; a number of 32 or less is needed"),
-        ({"eps": 0}, "eps is 0"),
-    ],
-)
-@pytest.mark.parametrize("name", ["nala", "nala_layer", "nala_cosine"])
-def test_settings_out_of_range_are_refused_by_name(name, settings, message):
-    if name == "nala_cosine" and "rope" in settings:
-        settings, message = {"alpha": 0}, "alpha is 0; a number above 0"
-    with pytest.raises(ValueError, match=message):
-        build_attention(name, Geometry(num_heads=2, head_dim=8, seq_len=12), **settings)
-
-
 def layer_by_hand(layer, x, grid):
     """Linear, core, convolution, norm, gate, Linear, each as torch has it."""
     q, k, v, g = layer.qkvg(x).chunk(4, dim=-1)
@@ -223,9 +188,3 @@ def test_flops_are_the_same_with_and_without_rope(qkv):
         with FlopCounterMode(display=False) as counter:
             core(*qkv(1, 2, 12, 8))
         assert core.flops(shape) == counter.get_total_flops()
-
-
-def test_the_layer_needs_values_as_wide_as_keys():
-    geometry = Geometry(num_heads=2, head_dim=8, seq_len=9, value_dim=3)
-    with pytest.raises(ValueError, match=r"nala_layer: geometry\.value_dim is 3; 8 is needed"):
-        build_attention("nala_layer", geometry)

@@ -80,14 +80,3 @@ def test_pairs_of_channels_that_do_not_halve_are_refused_with_rope_alone():
     with pytest.raises(ValueError, match="nala_vanilla: head_dim is 6; a multiple of 4"):
         build(head_dim=6)
     assert build(head_dim=6, rope=False).rope is False
-
-
-def test_values_as_wide_as_queries_are_asked_for():
-    geometry = Geometry(num_heads=2, head_dim=8, seq_len=15, value_dim=4)
-    with pytest.raises(ValueError, match=r"nala_vanilla: geometry.value_dim is 4; 8 is needed"):
-        build_attention("nala_vanilla", geometry)
-
-
-def test_rope_is_a_flag():
-    with pytest.raises(ValueError, match="nala_vanilla: rope is 1"):
-        build(rope=1)

@@ -235,27 +235,3 @@ def test_a_redraw_keeps_dtype_and_the_projection_travels_in_the_state_dict():
     other.load_state_dict(core.state_dict())
     assert list(core.state_dict()) == ["projection"]
     assert torch.equal(other.projection, core.projection)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_features": 0}, "num_features is 0; a whole number of 1 or more"),
-        ({"num_features": 2.5}, "num_features is 2.5"),
-        ({"kernel": "exp"}, "kernel is 'exp'; 'softmax' or 'relu' or 'relu_unprojected' is needed"),
-        (
-            {"kernel": "relu_unprojected", "num_features": 7},
-            "num_features with kernel='relu_unprojected' is 7; 4 is needed",
-        ),
-        ({"eps": 0}, "eps is 0; a number of 1e-18 or more"),
-        ({"eps": 1.5}, "eps is 1.5; a number of 1 or less is needed"),
-        ({"relu_eps": -1.0}, "relu_eps is -1.0"),
-        ({"ortho_scaling": 2}, "ortho_scaling is 2; 0 or 1 is needed"),
-        ({"ortho_scaling": True}, "ortho_scaling is True"),
-        ({"redraw_interval": -1}, "redraw_interval is -1; a whole number of 0 or more"),
-        ({"projection_seed": -1}, "projection_seed is -1"),
-    ],
-)
-def test_settings_out_of_range_are_refused_by_name(settings, message):
-    with pytest.raises(ValueError, match=f"performer: {message}"):
-        build(**settings)

@@ -93,23 +93,6 @@ def test_entries_that_overflow_the_authors_exponentials_stay_finite(size):
     assert x.grad.isfinite().all()
 
 
-def test_an_odd_head_size_is_refused():
-    with pytest.raises(ValueError, match="polaformer_pp: head_dim is 5; an even number is needed"):
-        build(head_dim=5)
-
-
-def test_values_of_another_width_are_refused():
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=6, value_dim=6)
-    with pytest.raises(ValueError, match=r"geometry.value_dim is 6; 4 is needed"):
-        build_attention("polaformer_pp", geometry)
-
-
-@pytest.mark.parametrize("eps", [0, -1, "1"])
-def test_an_eps_that_is_not_positive_is_refused(eps):
-    with pytest.raises(ValueError, match="polaformer_pp: eps is"):
-        build(eps=eps)
-
-
 def test_sums_of_small_features_keep_their_digits_where_others_are_large():
     """The largest feature of a query may meet keys that have none there."""
     layer = build(grid=(4, 4), head_dim=8)

@@ -195,22 +195,3 @@ def test_work_is_that_of_hashes_and_of_pairs_in_a_bucket():
     hashes = 2 * 3 * 2 * 64 * 4 * 8
     assert core.flops(shape) == hashes + 3 * 2 * 64 * 4 * 2 * 8
     assert core.executed_flops(shape) == hashes + 3 * 2 * 64 * 16 * 2 * 8
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_rounds": 0}, "reformer: num_rounds is 0"),
-        ({"chunk_size": 0}, "reformer: chunk_size is 0"),
-        ({"num_buckets": 3}, "reformer: num_buckets is 3; an even number"),
-        ({"num_buckets": 0}, "reformer: num_buckets is 0"),
-        ({"seed": -1}, "reformer: seed is -1"),
-        ({"across_buckets": 1}, "reformer: across_buckets is 1"),
-        ({"count_duplicates": None}, "reformer: count_duplicates is None"),
-        ({"causal": True, "across_buckets": True}, "reformer: across_buckets is True; False is"),
-    ],
-    ids=str,
-)
-def test_bad_hyperparameters_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        build(**settings)

@@ -1,6 +1,5 @@
 import math
 
-import pytest
 import torch
 
 from attentions import Geometry, build_attention
@@ -47,9 +46,3 @@ def test_a_decay_of_nothing_leaves_the_newest_token_alone(qkv):
     q, k, v = qkv(1, 2, 9, 4, value_dim=3)
     out = build()(q, k, v, log_decay=torch.full((1, 2, 9), -torch.inf, dtype=torch.float64))
     torch.testing.assert_close(out, (q * k).sum(-1, keepdim=True) / 2 * v)
-
-
-@pytest.mark.parametrize("setting", ["temperature", "scale"])
-def test_a_bad_setting_is_refused(setting):
-    with pytest.raises(ValueError, match=f"simple_gla: {setting} is -1; a number above 0"):
-        build(**{setting: -1})

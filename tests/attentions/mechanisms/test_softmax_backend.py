@@ -43,12 +43,6 @@ def test_another_error_of_torchs_is_not_taken_for_a_missing_kernel():
         build("math").forward(q, q.double(), q)  # which a call would refuse by itself
 
 
-@pytest.mark.parametrize("backend", ["fast", "", None, 1])
-def test_an_unknown_backend_is_refused_when_built(backend):
-    with pytest.raises(ValueError, match=r"softmax: backend is .* 'auto' or 'math' or 'flash'"):
-        build(backend)
-
-
 def test_the_unfused_backend_is_charged_for_the_weights_and_the_hidden_pairs():
     shape = CallShape(
         batch_size=1, num_heads=2, query_len=300, key_len=300, head_dim=8, value_dim=8, causal=True

@@ -85,9 +85,3 @@ def test_there_is_no_second_derivative():
     (gradient,) = torch.autograd.grad(build()(q, k, v).sum(), q, create_graph=True)
     with pytest.raises(RuntimeError, match="does not require grad"):
         gradient.sum().backward()
-
-
-@pytest.mark.parametrize("chunk_size", [0, -1, 2.0, True, None])
-def test_a_chunk_of_no_tokens_is_refused(chunk_size):
-    with pytest.raises(ValueError, match=r"softmax_chunked: chunk_size is .* 1 or more"):
-        build(chunk_size=chunk_size)

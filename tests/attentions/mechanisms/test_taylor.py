@@ -88,14 +88,3 @@ def test_the_explicit_form_counts_pairs_and_is_cheaper_while_they_are_few():
 def test_eps_is_added_to_the_sum_of_weights(qkv):
     q, k, v = qkv(1, 2, 7, 4, value_dim=3)
     torch.testing.assert_close(build(eps=9.0)(q, k, v), by_hand(q, k, v, eps=9.0))
-
-
-@pytest.mark.parametrize("eps", [0, -1, None])
-def test_an_eps_that_is_not_positive_is_refused(eps):
-    with pytest.raises(ValueError, match="taylor: eps is"):
-        build(eps=eps)
-
-
-def test_an_unknown_form_is_refused():
-    with pytest.raises(ValueError, match="form is 'fast'; 'features' or 'explicit' is needed"):
-        build(form="fast")
