@@ -8,7 +8,7 @@ the key, what was given and what is allowed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -76,6 +76,32 @@ class Values:
         for unknown in (str(k) for k in given if k not in names):
             raise ConfigError(f"{name}.{unknown} is not a key. {did_you_mean(unknown, names)}")
         return Values(given, f"{name}.")
+
+
+def words_and_options(
+    given: Sequence[str], options: Collection[str], usage: str
+) -> tuple[list[str], dict[str, str]]:
+    """Split the command line of a command without YAML: plain words, and ``KEY=VALUE`` options.
+
+    Args:
+        given: as typed.
+        options: keys that may be given.
+        usage: of the command, for the message.
+
+    Raises:
+        ConfigError: an unknown key, or one without a value.
+    """
+    words: list[str] = []
+    found: dict[str, str] = {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not equals:
+            words.append(one)
+        elif key in options and value:
+            found[key] = value
+        else:
+            raise ConfigError(f"{one} is not known. {did_you_mean(key, options)} Usage: {usage}")
+    return words, found
 
 
 def text(name: str, value: Any) -> str:

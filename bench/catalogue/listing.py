@@ -18,6 +18,7 @@ from rich.table import Table
 from attentions.capabilities import DTYPES, FAMILIES, PUBLISHED, Capabilities
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
 from bench.app.errors import ConfigError, did_you_mean
+from bench.app.values import words_and_options
 
 USAGE = """attnbench list [family=NAME,…] [causal=BOOL] [recurrent=BOOL] [needs_grid=BOOL]
                [plugins=MODULE,…] [out=DIR]
@@ -126,20 +127,21 @@ def read_query(words: list[str]) -> Query:
     claims: dict[str, bool] = {}
     plugins: tuple[str, ...] = ()
     out = Path("results")
-    for word in words:
-        key, equals, value = word.partition("=")
-        if key not in _OPTIONS or not equals or not value:
-            raise ConfigError(f"{word} is not known. {did_you_mean(key, _OPTIONS)} Usage: {USAGE}")
+    plain, options = words_and_options(words, _OPTIONS, USAGE)
+    if plain:
+        hint = did_you_mean(plain[0], _OPTIONS)
+        raise ConfigError(f"{plain[0]} is not known. {hint} Usage: {USAGE}")
+    for key, value in options.items():
         if key == "out":
             out = Path(value)
         elif key == "plugins":
             plugins = names_in(value)
         elif key == "family":
-            families = _read_families(word, value)
+            families = _read_families(f"family={value}", value)
         elif value.lower() in ("true", "false"):
             claims[key] = value.lower() == "true"
         else:
-            raise ConfigError(f"{word}: {key} is true or false.")
+            raise ConfigError(f"{key}={value}: {key} is true or false.")
     return Query(families=families, claims=claims, plugins=plugins, out=out)
 
 

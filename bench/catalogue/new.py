@@ -15,14 +15,14 @@ from pathlib import Path
 from string import Template
 
 import bench
-from bench.app.errors import ConfigError, did_you_mean
+from bench.app.errors import ConfigError
 from bench.app.files import write_whole
+from bench.app.values import words_and_options
 from bench.catalogue.listing import everything
 
 USAGE = """attnbench new NAME [title=TITLE]
   NAME: lower-case letters, digits and underscores, such as my_attention
   title: what a table's reader sees (the name, in words)"""
-_OPTIONS = ("title",)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _INSIDE = """\
 from torch import Tensor
@@ -159,11 +159,7 @@ def read_words(words: list[str]) -> tuple[str, str]:
     Raises:
         ConfigError: no name or several, one that is no module's name, or an unknown option.
     """
-    names = [word for word in words if "=" not in word]
-    options = dict(word.split("=", 1) for word in words if "=" in word)
-    for key in options:
-        if key not in _OPTIONS:
-            raise ConfigError(f"{key}= is not known. {did_you_mean(key, _OPTIONS)} Usage: {USAGE}")
+    names, options = words_and_options(words, ("title",), USAGE)
     if len(names) != 1:
         given = ", ".join(names) or "none"
         raise ConfigError(f"new takes one name; {given} was given. Usage: {USAGE}")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import bench
-from bench.app.errors import ConfigError, did_you_mean
+from bench.app.errors import ConfigError
 from bench.app.files import write_whole
+from bench.app.values import words_and_options
 
-_OPTIONS = ("out", "check")
 _USAGE = """python -m {command} [out=DIR] [check=true]
   out: the folder that gets the pages (docs of this checkout)
   check: write nothing; 1 if a page is not what would be written"""
@@ -53,12 +53,11 @@ def read_words(words: Sequence[str], usage: str) -> tuple[Path, bool]:
     Raises:
         ConfigError: a word that is not known, or a value that it cannot have.
     """
-    said = {"out": str(Path(bench.__file__).resolve().parent.parent / "docs"), "check": "false"}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if key not in _OPTIONS or not equals or not value:
-            raise ConfigError(f"{word} is not known. {did_you_mean(key, _OPTIONS)} Usage: {usage}")
-        said[key] = value
+    plain, options = words_and_options(words, ("out", "check"), usage)
+    if plain:
+        raise ConfigError(f"{plain[0]} is not known. Usage: {usage}")
+    docs = Path(bench.__file__).resolve().parent.parent / "docs"
+    said = {"out": str(docs), "check": "false"} | options
     if said["check"] not in ("true", "false"):
         raise ConfigError(f"check={said['check']}: check is true or false.")
     return Path(said["out"]), said["check"] == "true"

@@ -20,6 +20,7 @@ from rich.table import Table
 from attentions.capabilities import FAMILIES
 from attentions.catalogue import CatalogueEntry
 from bench.app.errors import ConfigError, did_you_mean
+from bench.app.values import words_and_options
 from bench.catalogue.badges import Badge, BadgeStatus, read_badges
 from bench.catalogue.listing import console, everything, goldens_passed, in_words, names_in
 from bench.catalogue.rows import rows_of
@@ -66,16 +67,12 @@ def read_request(words: list[str]) -> Request:
     Raises:
         ConfigError: no name or several, or a word that is no option.
     """
-    names = [word for word in words if "=" not in word]
-    options = dict(word.split("=", 1) for word in words if "=" in word)
-    unknown = [key for key in options if key not in ("plugins", "out")]
-    if unknown:
-        raise ConfigError(f"{unknown[0]}= is not known. Usage: {USAGE}")
-    plugins = names_in(options["plugins"]) if options.get("plugins") else ()
+    names, options = words_and_options(words, ("plugins", "out"), USAGE)
+    plugins = names_in(options["plugins"]) if "plugins" in options else ()
     if len(names) != 1:
         given = ", ".join(names) or "none"
         raise ConfigError(f"show takes one mechanism; {given} was given. Usage: {USAGE}")
-    return Request(name=names[0], plugins=plugins, out=Path(options.get("out") or "results"))
+    return Request(name=names[0], plugins=plugins, out=Path(options.get("out", "results")))
 
 
 def find(name: str, plugins: tuple[str, ...] = ()) -> CatalogueEntry:

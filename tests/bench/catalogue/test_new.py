@@ -129,7 +129,7 @@ def test_a_file_that_is_there_is_not_overwritten(own_folder: Path) -> None:
         ("class", "'class' cannot be a mechanism's name"),
         ("_hidden", "'_hidden' cannot be a mechanism's name"),
         ("1st", "'1st' cannot be a mechanism's name"),
-        ("titel=x", "titel= is not known. Did you mean title?"),
+        ("titel=x", "titel=x is not known. Did you mean title?"),
     ],
 )
 def test_a_bad_name_is_bad_input(
