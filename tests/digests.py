@@ -4,7 +4,6 @@ import hashlib
 from itertools import islice
 
 from bench.tasks.base import Split, build_task
-from tests.bench.tasks.small import SMALL
 
 
 def digest_of(name, settings, seed=0, num_batches=3):
@@ -15,8 +14,3 @@ def digest_of(name, settings, seed=0, num_batches=3):
     for batch in batches:
         digest.update(batch.inputs.numpy().tobytes() + batch.targets.numpy().tobytes())
     return digest.hexdigest()
-
-
-def all_digests(seed=0):
-    """Of every task that needs no file from outside."""
-    return [digest_of(name, settings, seed=seed) for name, settings in SMALL.items()]
