@@ -177,5 +177,5 @@ def test_recall_needs_a_choice_and_not_only_mixing(cell):
 )
 def test_tasks_tell_softmax_from_no_attention(cell, task, settings, least):
     none = train(cell("none", task, **settings))
-    assert abs(none.accuracy - none.chance) <= 0.05
+    assert abs(none.accuracy - none.chance) <= 0.1
     assert train(cell("softmax", task, **settings)).accuracy >= least
