@@ -6,10 +6,8 @@ in a loop: what was expected names the mechanism.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -24,6 +22,7 @@ from attentions import (
     build_layer,
 )
 from attentions.capabilities import PUBLISHED
+from tests.refusals import refused
 
 NAMES = [
     n
@@ -55,18 +54,6 @@ def call(module: Attention | AttentionLayer, tokens: int = N, **keywords: object
         if isinstance(module, AttentionLayer):
             return module(torch.randn(1, tokens, H * D), **keywords)
         return module(*torch.randn(3, 1, H, tokens, D), **keywords)
-
-
-@contextlib.contextmanager
-def refused(said: str) -> Iterator[None]:
-    """As `pytest.raises`, whose failure says what was to be refused."""
-    __tracebackhide__ = True
-    try:
-        yield
-    except ValueError as error:
-        assert re.search(said, str(error)), f"expected {said!r}, got: {error}"
-    else:
-        pytest.fail(f"nothing was refused; expected {said!r}")
 
 
 @pytest.mark.parametrize("name", ["nala", "nala_layer", "nala_vanilla", "polaformer_pp"])
