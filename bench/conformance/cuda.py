@@ -1,4 +1,4 @@
-"""A graphics processor gives what the processor gives."""
+"""A CUDA device gives what the CPU gives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.conformance.forms import LONG, Form, build, gradients, inputs
 from bench.conformance.tolerances import require_near, require_near_gradients
 
 
-def a_cuda_device_gives_what_the_processor_gives(form: Form) -> None:
+def a_cuda_device_gives_what_the_cpu_gives(form: Form) -> None:
     """Output and gradients, in float64."""
     mechanism = build(form, seq_len=LONG, dtype=torch.float64)
     tensors = inputs(mechanism, dtype=torch.float64, requires_grad=True)
@@ -26,7 +26,7 @@ def a_cuda_device_gives_what_the_processor_gives(form: Form) -> None:
 CHECKS = (
     Check(
         claim="cuda",
-        run=a_cuda_device_gives_what_the_processor_gives,
+        run=a_cuda_device_gives_what_the_cpu_gives,
         applies=lambda form: "cuda" in form.can.devices,
         needs_cuda=True,
     ),

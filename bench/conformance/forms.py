@@ -137,7 +137,7 @@ def inputs(
     """Unit-normal ``(q, k, v)``, or ``(x,)`` of a layer, in the sizes of its geometry.
 
     Raises:
-        Untestable: gradients are wanted, and it has none on a processor.
+        Untestable: gradients are wanted, and it has none on a CPU.
     """
     if requires_grad:
         needs_gradients(mechanism)
@@ -155,12 +155,12 @@ def inputs(
 
 
 def has_gradients(mechanism: Any) -> bool:
-    """Whether it claims gradients on a processor."""
+    """Whether it claims gradients on a CPU."""
     return "cpu" in mechanism.capabilities.backward_devices
 
 
 def needs_gradients(mechanism: Any) -> None:
-    """Raise `Untestable` unless it claims gradients on a processor."""
+    """Raise `Untestable` unless it claims gradients on a CPU."""
     if not has_gradients(mechanism):
         where = ", ".join(mechanism.capabilities.backward_devices) or "no device"
         raise Untestable(f"gradients are claimed on {where} only")

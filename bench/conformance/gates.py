@@ -105,7 +105,7 @@ def gates_of_hidden_tokens_do_nothing(form: Form) -> None:
     out = mechanism(*tensors, **gates, key_mask=key_mask.expand(len(tensors[0]), -1))
     fewer = {name: gate[:, :, kept] for name, gate in gates.items()}
     expected = mechanism(*(x[:, :, kept] for x in tensors), **fewer)
-    require_near(out[:, :, kept], expected, "the output beside hidden tokens with gates")
+    require_near(out[:, :, kept], expected, "the output with gates and hidden tokens")
 
 
 def _has_gates(form: Form) -> bool:

@@ -64,7 +64,7 @@ def hidden_keys_are_as_good_as_removed(form: Form, dtype: torch.dtype) -> None:
         fewer_q, seen = q[row : row + 1], out[row : row + 1]
         if form.causal:  # as many queries as keys: the hidden tokens' queries go too
             fewer_q, seen = _without(fewer_q, kept), _without(seen, kept)
-        require_near(seen, mechanism(fewer_q, fewer_k, fewer_v), "the output beside hidden keys")
+        require_near(seen, mechanism(fewer_q, fewer_k, fewer_v), "the output with hidden keys")
 
 
 def a_hidden_token_sees_what_was_kept_before_it(form: Form) -> None:
@@ -95,7 +95,7 @@ def hidden_keys_may_be_others_than_the_queries(form: Form) -> None:
     for row, kept in enumerate(key_mask):
         fewer = (_without(x[row : row + 1], kept) for x in (k, v))
         expected = mechanism(q[row : row + 1], *fewer)
-        require_near(out[row : row + 1], expected, "the output beside hidden ones of 40 keys")
+        require_near(out[row : row + 1], expected, "the output with hidden keys of 40")
 
 
 def hidden_keys_get_no_gradient(form: Form) -> None:

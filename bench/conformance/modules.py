@@ -19,7 +19,7 @@ def shapes_can_be_followed_on_the_meta_device(form: Form) -> None:
     shape = mechanism(*tensors).shape
     out = mechanism.to("meta")(*(x.to("meta") for x in tensors))
     require(out.device.type == "meta", f"the output is on {out.device}")
-    require(out.shape == shape, f"shape {tuple(out.shape)}, on a processor {tuple(shape)}")
+    require(out.shape == shape, f"shape {tuple(out.shape)}, on a CPU {tuple(shape)}")
 
 
 def the_state_dict_carries_everything_over(form: Form) -> None:

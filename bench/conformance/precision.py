@@ -1,12 +1,10 @@
-"""Narrow dtypes: no more error than their own rounding, and nothing that is not finite."""
+"""Half precision: no more error than rounding, and finite on inputs that models produce."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from bench.conformance.check import Check, always, require
 from bench.conformance.forms import (
@@ -20,11 +18,10 @@ from bench.conformance.forms import (
     inputs,
     name_of,
 )
+from bench.conformance.hard_inputs import hard_inputs
 from bench.conformance.tolerances import require_near, require_near_gradients
 
 DTYPES = ((torch.float32,), (torch.bfloat16,), (torch.float16,))
-LARGEST_NORM = {torch.float32: 1e3, torch.bfloat16: 1e3, torch.float16: 1e2}
-"""Of a row up to which outputs and gradients are promised to be finite; the smallest is 1e-6."""
 
 
 def narrow_dtypes_lose_no_more_than_their_own_rounding(
@@ -42,52 +39,19 @@ def narrow_dtypes_lose_no_more_than_their_own_rounding(
         require_near_gradients(gradients(out, tensors), gradients(expected, wide), "the output")
 
 
-def adversaries(x: Tensor, which: str, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) pairs of inputs that are hard on powers, norms and exponentials."""
-    unit = x / x.norm(dim=-1, keepdim=True)
-    first_zero = x.clone()
-    first_zero[..., 0, :] = 0
-    yield f"first {which} zero", first_zero
-    yield f"all {which} zero", torch.zeros_like(x)
-    yield f"all {which} negative", -x.abs()
-    yield f"all {which} the same number", torch.ones_like(x)
-    yield f"all {which} the same token", x[..., :1, :].expand_as(x).contiguous()
-    for norm in (1e-6, 50, LARGEST_NORM[dtype]):
-        yield f"all {which} of norm {norm:g}", unit * norm
-
-
-def adversarial_inputs(
-    tensors: tuple[Tensor, ...], dtype: torch.dtype
-) -> dict[str, tuple[Tensor, ...]]:
-    """Each adversary in place of queries, of keys, and of both; of tokens, if it is a layer."""
-    cases = {"plain": tensors}
-    places = ("queries", "keys") if len(tensors) > 1 else ("tokens",)
-    for place, which in enumerate(places):
-        for case, hard in adversaries(tensors[place], which, dtype):
-            cases[case] = (*tensors[:place], hard, *tensors[place + 1 :])
-    if len(tensors) > 1:
-        q, k, v = tensors
-        for (case, hard_q), (_, hard_k) in zip(
-            adversaries(q, "queries and keys", dtype), adversaries(k, "keys", dtype), strict=True
-        ):
-            cases[case] = (hard_q, hard_k, v)
-    return cases
-
-
-def outputs_and_gradients_are_finite_on_adversarial_inputs(form: Form, dtype: torch.dtype) -> None:
+def outputs_and_gradients_are_finite_on_hard_inputs(form: Form, dtype: torch.dtype) -> None:
     """Gradients of inputs and of learned values."""
     mechanism = build(form, dtype=dtype)
-    for case, given in adversarial_inputs(inputs(mechanism), dtype).items():
+    for case, given in hard_inputs(inputs(mechanism), dtype).items():
         tensors = [x.to(dtype).requires_grad_(has_gradients(mechanism)) for x in given]
         out = mechanism(*tensors)
-        require(out.isfinite().all(), f"{name_of(dtype)}, {case}: an output is not finite")
+        words = f"in {name_of(dtype)} of shape {tuple(out.shape)} is not finite on {case}"
+        require(out.isfinite().all(), f"the output {words}")
         if not has_gradients(mechanism):
             continue
         learned = [p for p in mechanism.parameters() if p.requires_grad]
         for gradient in gradients(out, [*tensors, *learned]):
-            require(
-                gradient.isfinite().all(), f"{name_of(dtype)}, {case}: a gradient is not finite"
-            )
+            require(gradient.isfinite().all(), f"a gradient of the output {words}")
 
 
 CHECKS = (
@@ -104,7 +68,7 @@ CHECKS = (
     ),
     Check(
         claim="finite",
-        run=outputs_and_gradients_are_finite_on_adversarial_inputs,
+        run=outputs_and_gradients_are_finite_on_hard_inputs,
         applies=lambda form: not form.is_published,
         cases=DTYPES,
     ),

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 
 from bench.conformance.forms import Form, build, gradients, has_gradients, inputs, name_of
+from bench.conformance.hard_inputs import Inputs, hard_inputs, of_norm
 from bench.measure.clock import utc_now
-from bench.numerics.cases import HIDDEN, LARGE, PLAIN, Inputs, hard_inputs, of_norm
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+PLAIN, LARGE = "unit normal", "norm 50"
+"""What errors are measured on."""
+HIDDEN = "all keys hidden"
+"""By a key mask; the inputs are unit-normal."""
 NUM_HEADS, HEAD_DIM = 1, 32
 SEQ_LEN = 1024
 """Tokens that errors are measured with."""

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import bench
-from bench.numerics.cases import LARGE, PLAIN
-from bench.numerics.measure import HARD_LEN, HEAD_DIM, NUM_HEADS, SEQ_LEN, Findings
+from bench.numerics.measure import HARD_LEN, HEAD_DIM, LARGE, NUM_HEADS, PLAIN, SEQ_LEN, Findings
 from bench.numerics.store import folder_of
 
 PAGE = "numerics.md"

@@ -44,14 +44,14 @@ def verify(config: VerifyConfig) -> Iterator[Proof]:
         ConfigError: an unknown mechanism, a plugin that cannot be imported, no goldens.
     """
     check_names(config)
-    folder, wanted = GoldenFolder(config.golden, _published()), frozenset(config.attention)
+    folder, wanted = GoldenFolder(config.golden, _own_checksums()), frozenset(config.attention)
     for name, damage in folder.damaged_lists.items():
         yield Proof(golden=name, mechanism=None, case=name, status=Verdict.FAILED, reason=damage)
     for name in folder.names:
         yield from _prove_case(folder, name, wanted)
 
 
-def _published() -> dict[str, str]:
+def _own_checksums() -> dict[str, str]:
     """Checksums of this project's own goldens, if they are at hand."""
     try:
         return GoldenFolder(public_goldens()).checksums

@@ -1,4 +1,4 @@
-"""Inputs: unit-normal ones, others of one norm, and those that models produce and formulas fear."""
+"""Inputs that models produce and formulas fear, on which every mechanism of ours is finite."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bench.conformance.precision import LARGEST_NORM
-
-PLAIN = "unit normal"
-LARGE = "norm 50"
-HIDDEN = "all keys hidden"
-"""By a key mask; the inputs are unit-normal."""
+LARGEST_NORM = {torch.float32: 1e3, torch.bfloat16: 1e3, torch.float16: 1e2}
+"""Of a row up to which outputs and gradients are promised to be finite; the smallest is 1e-6."""
 
 Inputs = tuple[Tensor, ...]
 
@@ -27,27 +23,26 @@ def _on_queries_and_keys(tensors: Inputs, change: Callable[[Tensor], Tensor]) ->
     return (*(change(x) for x in tensors[:places]), *tensors[places:])
 
 
-def _last_row_zero(x: Tensor) -> Tensor:
+def _with_zero_rows(x: Tensor) -> Tensor:
+    """The first row, which is all that the first query of a causal form sees, and the last."""
     changed = x.clone()
+    changed[..., 0, :] = 0.0
     changed[..., -1, :] = 0.0
     return changed
 
 
 def hard_inputs(tensors: Inputs, dtype: torch.dtype) -> dict[str, Inputs]:
-    """Name -> inputs on which every mechanism of ours is finite.
-
-    The last row is the one that is changed where only one is, as it sees all keys in a causal form.
-    """
+    """Name -> inputs, made of ordinary queries, keys and values, or of a layer's tokens."""
     first, rest = tensors[0], tensors[1:]
     cases: dict[str, Inputs] = {}
     if rest:
         q, k, v = tensors
-        cases["a zero query"] = (_last_row_zero(q), k, v)
-        cases["a zero key"] = (q, _last_row_zero(k), v)
+        cases["zero queries"] = (_with_zero_rows(q), k, v)
+        cases["zero keys"] = (q, _with_zero_rows(k), v)
         cases["all queries zero"] = (torch.zeros_like(q), k, v)
         cases["all keys zero"] = (q, torch.zeros_like(k), v)
     else:
-        cases["a zero token"] = (_last_row_zero(first),)
+        cases["zero tokens"] = (_with_zero_rows(first),)
 
     def everywhere(change: Callable[[Tensor], Tensor]) -> Inputs:
         return _on_queries_and_keys(tensors, change)
