@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from attentions.mechanisms.nala import NalaLayer
+from attentions.mechanisms.nala_layer import NalaLayer
 from attentions.models.counting import ModelCounts
 from attentions.models.nalaformer import Block, FeedForward
 from attentions.models.pvt import PyramidTransformer
