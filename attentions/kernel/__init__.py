@@ -2,6 +2,7 @@
 
 from .attention import attend
 from .causal import causal_flops
+from .depthwise import convolve_grid
 from .maps import FeatureMap, Parts
 
-__all__ = ["FeatureMap", "Parts", "attend", "causal_flops"]
+__all__ = ["FeatureMap", "Parts", "attend", "causal_flops", "convolve_grid"]

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import _official
-from .._engine import attention_by_tiles
-from .._engine_depthwise import convolve_grid
-from .._engine_flatten import Focused
-from .._engine_forms import by_tiles, known_form, official_layout, refuse_mask
-from .._engine_kernel import Kernel
-from .._engine_threads import NUM_FEW, alone_if_few
-from .._float16_layers import add, float16_in_float32, like, project, shrink
+from .. import kernel
 from ..base import Attention, AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import at_least, fills_grid, flag, odd_width, one_of, positive, whole
-from ..maths.feature_maps import focused
 from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
-from ..maths.kernel_attention import kernel_attention, kernel_flops
-from ..maths.masks import count_keys, hide_keys
-from ..precision import wide_dtype, widen, without_autocast
+from ..maths.kernel_attention import kernel_flops
+from ..maths.masks import check_key_mask
+from ..precision import float16_in_float32, wide_dtype, widen
 from ..registry import register_attention
 
 _SOURCE = "Han et al., 2023, arXiv:2308.00442"
-_NORMS = {"all_heads": (-3, -1), "head": (-1,)}
-"""Axes of (B, H, N, D) that the norms of the focused function run over."""
+Pull: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -40,72 +33,77 @@ class FocusedKernel:
     factor: float
     norm_over: str
     eps: float
-    implementation: str
 
     def __post_init__(self) -> None:
         # As floats: torch takes no whole number beyond 2^63.
         factor = at_least(self.mechanism, "focusing_factor", self.factor, 1)
         object.__setattr__(self, "factor", factor)
-        one_of(self.mechanism, "norm_over", self.norm_over, tuple(_NORMS))
+        one_of(self.mechanism, "norm_over", self.norm_over, ("all_heads", "head"))
         object.__setattr__(self, "eps", positive(self.mechanism, "eps", self.eps))
-        known_form(self.mechanism, self.implementation)
-        if self.implementation == "official":
-            what = "norm_over with implementation='official'"
-            one_of(self.mechanism, what, self.norm_over, ("all_heads",))
 
-    def attention(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        scale: Tensor,
-        key_mask: Tensor | None = None,
-        onto: Tensor | None = None,
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor, key_mask: Tensor | None = None
     ) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E), (H * D,) -> (B, H, N, E).
-
-        Where no gradients are wanted the sum with ``onto`` may be had in its place.
-        """
-        if self.implementation == "official":
-            refuse_mask(self.mechanism, key_mask)
-            return self._official(q, k, v, scale)
-        per_head = torch.unflatten(widen(scale), 0, (q.shape[1], 1, -1))  # (H, 1, D)
-        inverse = functional.softplus(per_head).reciprocal()
-        if by_tiles(self.implementation, key_mask, q, k, v, inverse):
-            kernel = self._kernel(q, k)
-            return attention_by_tiles(kernel, q, k, v, inverse, plain=self._plain, onto=onto)
-        out = self._plain(q, k, v, inverse, key_mask=key_mask)
-        return out if onto is None else onto + out
-
-    def _plain(
-        self, q: Tensor, k: Tensor, v: Tensor, inverse: Tensor, *, key_mask: Tensor | None = None
-    ) -> Tensor:
-        with without_autocast(q.device.type):
-            phi_q = self._features(widen(q), inverse)
-            phi_k = hide_keys(self.mechanism, self._features(widen(k), inverse), key_mask)
-            eps = self.eps * count_keys(phi_k, key_mask)
-            return kernel_attention(phi_q, phi_k, widen(v), eps).to(q.dtype)
-
-    def _features(self, x: Tensor, inverse: Tensor) -> Tensor:
-        x = (x.relu() + self.eps) * inverse
-        return focused(x, self.factor, _NORMS[self.norm_over])
-
-    def _kernel(self, q: Tensor, k: Tensor) -> Kernel:
-        together = q.shape[1] if self.norm_over == "all_heads" else 1
-        features = Focused(self.factor, together, self.eps)
-        return Kernel(
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E), (H * D,) -> (B, H, N, E)."""
+        check_key_mask(self.mechanism, key_mask, k)
+        wide = widen(scale).to(wide_dtype(q.dtype))
+        inverse = functional.softplus(wide).reciprocal().view(q.shape[1], 1, -1)  # (H, 1, D)
+        features = kernel.FeatureMap(self._features, by_hand=self._features_by_hand)
+        return kernel.attend(
+            q,
+            k,
+            v,
+            inverse,
             queries=features,
             keys=features,
-            num_features=q.shape[-1],
-            eps=self.eps * k.shape[-2],
-            joint_heads=together,
+            eps=self.eps,
+            mean=True,
+            joint_heads=self.norm_over == "all_heads",
+            key_mask=key_mask,
         )
 
-    def _official(self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> Tensor:
-        tokens_q, tokens_k = merge_heads(q), merge_heads(k)
-        return _official.flatten(
-            tokens_q, tokens_k, v, scale.to(q.dtype), factor=self.factor, eps=self.eps
-        )
+    def _features(self, x: Tensor, inverse: Tensor) -> Tensor:
+        y = torch.addcmul(self.eps * inverse, x.relu(), inverse)
+        powers = (y * self._peak(y).reciprocal()).pow(self.factor)
+        return powers * (self._norm(y) / self._norm(powers))
+
+    def _peak(self, y: Tensor) -> Tensor:
+        """The largest entry. It cancels: powers of y over it cannot leave the range of floats."""
+        peak = y.detach().amax(dim=-1, keepdim=True)
+        return peak.amax(dim=-3, keepdim=True) if self.norm_over == "all_heads" else peak
+
+    def _norm(self, x: Tensor) -> Tensor:
+        """Over the channels of a head or of all heads."""
+        norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        if self.norm_over == "all_heads":
+            norm = torch.linalg.vector_norm(norm, dim=-3, keepdim=True)
+        return norm
+
+    def _sum(self, x: Tensor) -> Tensor:
+        """Likewise."""
+        total = x.sum(dim=-1, keepdim=True)
+        return total.sum(dim=-3, keepdim=True) if self.norm_over == "all_heads" else total
+
+    def _features_by_hand(self, x: Tensor, inverse: Tensor) -> tuple[Tensor, Pull]:
+        """With u = y / peak: phi = c u^p, where c = ||y|| / ||u^p||."""
+        above = x.relu()
+        y = torch.addcmul(self.eps * inverse, above, inverse)
+        per_peak, norm = self._peak(y).reciprocal(), self._norm(y)
+        u = y * per_peak
+        slope = u.pow(self.factor - 1)
+        powers = slope * u
+        norm_of_powers = self._norm(powers)
+        c = norm / norm_of_powers
+
+        def pull(d_phi: Tensor) -> tuple[Tensor, Tensor]:
+            along = self._sum(d_phi * powers)  # the gradient of c
+            share = along * c * per_peak * (-self.factor / norm_of_powers.square())
+            d_y = d_phi.mul_(c * per_peak * self.factor).addcmul_(powers, share).mul_(slope)
+            d_y.addcmul_(y, along / (norm * norm_of_powers))
+            d_inverse = (d_y * y).sum(dim=(0, 2))[:, None] / inverse
+            return d_y.mul_(inverse).mul_(above.sign_()), d_inverse
+
+        return powers * c, pull
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> Tensor:
         """The N x M weights written out, with the features of all heads side by side."""
@@ -165,8 +163,6 @@ class Flatten(Attention):
             authors' code, where one head's features depend on the others' magnitudes; or
             ``"head"``, the D channels of one head, as the paper reads.
         eps: the floor of phi's input, and added to the mean weight.
-        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
-            take no mask and norms over all heads.
     """
 
     def __init__(
@@ -175,17 +171,14 @@ class Flatten(Attention):
         focusing_factor: float = 3,
         norm_over: str = "all_heads",
         eps: float = 1e-6,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
-        self.kernel = FocusedKernel(self.name, focusing_factor, norm_over, eps, implementation)
-        if implementation == "official":
-            official_layout(self, "bnhd")
+        self.kernel = FocusedKernel(self.name, focusing_factor, norm_over, eps)
         self.scale = nn.Parameter(torch.zeros(geometry.embed_dim))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        return self.kernel.attention(q, k, v, self.scale, key_mask)
+        return self.kernel.attend(q, k, v, self.scale, key_mask)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out."""
@@ -234,7 +227,6 @@ class FlattenLayer(AttentionLayer):
         kernel_size: width of the depthwise kernels, odd.
         sr_ratio: r; must divide both sides of the grid.
         qkv_bias: whether q and kv have a bias.
-        implementation: as for `Flatten`; it says the convolution's operators, too.
     """
 
     def __init__(
@@ -246,12 +238,11 @@ class FlattenLayer(AttentionLayer):
         kernel_size: int = 5,
         sr_ratio: int = 1,
         qkv_bias: bool = True,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         flag(self.name, "qkv_bias", qkv_bias)
-        self.kernel = FocusedKernel(self.name, focusing_factor, norm_over, eps, implementation)
+        self.kernel = FocusedKernel(self.name, focusing_factor, norm_over, eps)
         self.kernel_size = odd_width(self.name, "kernel_size", kernel_size)
         self.sr_ratio = whole(self.name, "sr_ratio", sr_ratio, 1)
         rows, columns = geometry.grid
@@ -276,36 +267,10 @@ class FlattenLayer(AttentionLayer):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         fills_grid(self.name, x.shape[1], self.geometry.grid)
-        shrunk = self._shrink(x)
-        if self.kernel.implementation == "official":
-            k, v = project(shrunk, self.kv).chunk(2, dim=-1)  # (B, M, C)
-        else:
-            k, v = self._project_apart(shrunk)
-        mixed = self.mix(project(x, self.q), add(k, self.positional_encoding), v)
-        return project(mixed, self.proj)
-
-    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What lies between the projections: (B, N, C), (B, M, C), (B, M, C) -> (B, N, C)."""
-        restored, v = self._restore_rank(v)
-        heads_q, heads_k, heads_v = (self._split(x) for x in (q, k, v))
-        is_official = self.kernel.implementation == "official"
-        is_wide = q.dtype == restored.dtype == wide_dtype(q.dtype)
-        if is_wide and not (is_official or torch.is_grad_enabled()):
-            onto = self._split(restored)
-            mixed = self.kernel.attention(heads_q, heads_k, heads_v, self.scale, onto=onto)
-            return merge_heads(mixed)
-        mixed = merge_heads(self.kernel.attention(heads_q, heads_k, heads_v, self.scale))
-        if is_official or mixed.dtype != restored.dtype:
-            return mixed + restored
-        with alone_if_few(mixed, few=NUM_FEW):
-            return restored.add_(mixed)  # a third tensor would take longer than the sum
-
-    def _project_apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """K and v, each with a memory of its own: a convolution would copy every other half-row."""
-        weight, bias = like(x, self.kv.weight), self.kv.bias
-        weight_k, weight_v = weight.chunk(2)
-        bias_k, bias_v = like(x, bias).chunk(2) if bias is not None else (None, None)
-        return functional.linear(x, weight_k, bias_k), functional.linear(x, weight_v, bias_v)
+        q, (k, v) = self.q(x), self.kv(self._shrink(x)).chunk(2, dim=-1)
+        q, k, values = (self._split(part) for part in (q, k + self.positional_encoding, v))
+        mixed = merge_heads(self.kernel.attend(q, k, values, self.scale))
+        return self.proj(mixed + self._restored(v))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
         return split_heads(x, self.geometry.num_heads)
@@ -313,31 +278,19 @@ class FlattenLayer(AttentionLayer):
     def _shrink(self, x: Tensor) -> Tensor:
         if self.sr_ratio == 1:
             return x
-        return shrink(x, self.sr, self.norm, self.geometry.grid)
+        return self.norm(convolve_on_grid(x, self.sr, self.geometry.grid))  # type: ignore[no-any-return]
 
-    def _restore_rank(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """DWC(v), head by head: (B, M, C) -> (B, N, C). And v, as `convolve_grid` returns it."""
+    def _restored(self, v: Tensor) -> Tensor:
+        """DWC(v), (B, M, C) -> (B, N, C): the kernels once per head, on tokens as they lie."""
         if self.sr_ratio > 1:
-            along = functional.interpolate(
-                v.transpose(1, 2), size=self.geometry.seq_len, mode="linear"
+            length = self.geometry.seq_len
+            v = functional.interpolate(v.transpose(1, 2), size=length, mode="linear").transpose(
+                1, 2
             )
-            return self._convolve(along.transpose(1, 2))[0], v
-        return self._convolve(v)
-
-    def _convolve(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        if self.kernel.implementation == "official":
-            heads = self._split(v)
-            restored = convolve_on_grid(heads.flatten(0, 1), self.dwc, self.geometry.grid)
-            return merge_heads(torch.unflatten(restored, 0, heads.shape[:2])), v
-        return self._convolve_side_by_side(v)
-
-    def _convolve_side_by_side(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The kernels once per head, so that tokens are convolved as they lie, channels last."""
         num_heads = self.geometry.num_heads
-        assert self.dwc.bias is not None and self.geometry.grid is not None
-        weight = like(v, self.dwc.weight).repeat(num_heads, 1, 1, 1)
-        bias = like(v, self.dwc.bias).repeat(num_heads)
-        return convolve_grid(v, self.geometry.grid, weight, bias)
+        assert self.dwc.bias is not None
+        weight, bias = self.dwc.weight.repeat(num_heads, 1, 1, 1), self.dwc.bias.repeat(num_heads)
+        return kernel.convolve_grid(v, self.geometry.grid, weight, bias)
 
     def reference(self, x: Tensor) -> Tensor:
         """Patches, weights, kernels and interpolation written out."""

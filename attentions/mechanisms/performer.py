@@ -190,7 +190,7 @@ class Performer(Attention):
 
     def _rows(self, dtype: torch.dtype) -> Tensor:
         """C W, and that times log2(e) for the softmax kernel, whose exponents are to the base 2."""
-        scale = self.geometry.head_dim**-0.25
+        scale = 1 / math.sqrt(math.sqrt(self.geometry.head_dim))
         projection: Tensor = self.projection.to(dtype)
         return projection * (scale if self.is_relu else scale * LOG2_E)
 

@@ -28,6 +28,8 @@ FORMS = {
     "performer": ("performer", {}, False),
     "performer-relu": ("performer", {"kernel": "relu"}, False),
     "performer-relu-causal": ("performer", {"kernel": "relu"}, True),
+    "flatten": ("flatten", {}, False),
+    "flatten-head": ("flatten", {"norm_over": "head", "focusing_factor": 4.5}, False),
 }
 every_form = pytest.mark.parametrize("form", FORMS)
 SIZES = (1, 15, 16, 17, 63, 64, 65, 150)

@@ -139,27 +139,18 @@ def test_the_layers_convolution_spreads_a_value_over_its_neighbours_only():
     layer = build_on_grid((5, 6), kernel_size=3)
     v = torch.zeros(1, 30, 8, dtype=torch.float64)
     v[0, 2 * 6 + 3] = 1.0  # row 2, column 3
-    changed = (layer._restore_rank(v)[0] - layer.dwc.bias.repeat(2)).abs().sum(-1).reshape(
-        5, 6
-    ) > 1e-12
+    changed = (layer._restored(v) - layer.dwc.bias.repeat(2)).abs().sum(-1).reshape(5, 6) > 1e-12
     expected = torch.zeros(5, 6, dtype=torch.bool)
     expected[1:4, 2:5] = True
     assert torch.equal(changed, expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("implementation", ["auto", "plain", "official"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("grid", "sr_ratio"), [((4, 4), 1), ((4, 4), 2), ((32, 40), 1)])
-def test_a_layer_gives_the_same_whether_or_not_gradients_are_wanted(
-    grid, sr_ratio, implementation, dtype
-):
+def test_a_layer_gives_the_same_whether_or_not_gradients_are_wanted(grid, sr_ratio, dtype):
     geometry = Geometry(num_heads=2, head_dim=4, seq_len=grid[0] * grid[1], grid=grid)
-    settings = {"sr_ratio": sr_ratio, "implementation": implementation}
-    layer = build_layer("flatten_layer", geometry, **settings).to(dtype)
+    layer = build_layer("flatten_layer", geometry, sr_ratio=sr_ratio).to(dtype)
     x = torch.randn(3, geometry.seq_len, 8, dtype=dtype)
-    expected = layer(x)
-    before = x.clone()
     with torch.no_grad():
         found = layer(x)
-    torch.testing.assert_close(found, expected.detach())
-    assert torch.equal(x, before)
+    torch.testing.assert_close(found, layer(x).detach())
