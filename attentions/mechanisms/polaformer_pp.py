@@ -5,26 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .. import _official, _official_linear
-from .._saturation import wide_depthwise, wide_linear, within_range
-from .._two_forms import ours_or_official
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import fills_grid, one_of, positive
-from ..maths.grid import depthwise, reference_depthwise
+from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
 from ..maths.rotary import reference_rotate, rotate
-from ..precision import widen, without_autocast
+from ..precision import float16_in_float32, in_wide_precision, widen
 from ..registry import register_attention
 
 _LEPE_SIZE = 5
 _LEAST_SHARE = 1e-12
-"""Of what the largest features could give: float32's products hold the square of its inverse."""
+"""Of what the largest features could give; the square of its inverse is still a float32."""
 _LARGEST = 20.0
-"""A feature's exponent is this at most. Features that are small beside the largest keep their
-digits so, and float32 holds the square of a product of two."""
-_COARSE = 1e6
-"""Beyond this float32 has no digits for 20 less: the largest exponent itself is taken off."""
+"""The largest exponent of a feature. Small features keep their digits, and the square of a product
+of two features does not overflow float32."""
 
 
 @register_attention(
@@ -67,13 +62,10 @@ class PolaformerPP(AttentionLayer):
     Args:
         geometry: the shape to build for; value_dim must be head_dim, which must be even.
         eps: added to the mean weight.
-        implementation: ``"auto"``, or ``"official"``: the authors' operators, with exponentials
-            that overflow.
     """
 
-    def __init__(self, geometry: Geometry, eps: float = 1e-6, implementation: str = "auto") -> None:
+    def __init__(self, geometry: Geometry, eps: float = 1e-6) -> None:
         super().__init__(geometry)
-        self.implementation = ours_or_official(self.name, implementation)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         if geometry.head_dim % 2:
             raise ValueError(
@@ -88,20 +80,20 @@ class PolaformerPP(AttentionLayer):
         self.lepe = depthwise(channels, _LEPE_SIZE)
         self.proj = nn.Linear(channels, channels)
 
+    @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         grid = self.geometry.grid
         fills_grid(self.name, x.shape[1], grid)
-        with without_autocast(x.device.type):
-            q, k, v, gate = wide_linear(widen(x), self.qkvg).chunk(4, dim=-1)
-            mix = self._official if self.implementation == "official" else self._mix
-            mixed = merge_heads(mix(*(self._split(part) for part in (q, k, v))))
-            local = wide_depthwise(v, self.lepe, grid)
-            return within_range(wide_linear((mixed + local) * gate, self.proj), x.dtype)
+        q, k, v, gate = self.qkvg(x).chunk(4, dim=-1)
+        mixed = merge_heads(self._mix(*(self._split(part) for part in (q, k, v))))
+        local = convolve_on_grid(v, self.lepe, grid)
+        return self.proj((mixed + local) * gate)  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
         return split_heads(x, self.geometry.num_heads)
 
+    @in_wide_precision
     def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, D) -> (B, H, N, D)."""
         dim, grid = 2 * q.shape[-1], self.geometry.grid
@@ -128,11 +120,6 @@ class PolaformerPP(AttentionLayer):
             numerator = rotate(phi_q, grid, dim) @ (turned_k @ values)
             mixed.append(numerator / torch.maximum(normaliser, least))
         return torch.cat(mixed, dim=-1)
-
-    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        slopes = widen(self.s1).to(q.dtype), widen(self.s2).to(q.dtype)
-        table = _official.angles(self.geometry.grid, 2 * q.shape[-1], q.dtype, q.device)
-        return _official_linear.polaformer_pp(q, k, v, slopes, table, eps=self.eps)
 
     def reference(self, x: Tensor) -> Tensor:
         """Both N x N matrices of weights written out, with exponentials as they are."""
@@ -168,7 +155,7 @@ class PolaformerPP(AttentionLayer):
 
 def _above(top: Tensor) -> Tensor:
     """What is taken off exponents whose largest is this."""
-    return torch.where(top > _COARSE, top, (top - _LARGEST).clamp(min=0))
+    return (top - _LARGEST).clamp(min=0)
 
 
 def _expm1_less(x: Tensor, above: Tensor) -> Tensor:
