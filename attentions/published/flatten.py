@@ -11,7 +11,8 @@ from ..capabilities import Capabilities
 from ..checks import fills_grid
 from ..maths.grid import convolve_on_grid, image_of, tokens_of
 from ..maths.heads import merge_heads, split_heads
-from ..mechanisms.flatten import Flatten, FlattenLayer
+from ..mechanisms.flatten import Flatten
+from ..mechanisms.flatten_layer import FlattenLayer
 from ..registry import register_attention
 from .entry import PublishedCore, PublishedLayer
 from .mean_weights import averaged
