@@ -98,8 +98,7 @@ def _read_accept(value: Any) -> Accept:
         )
     if not (colon and reason.strip()):
         raise ConfigError(
-            f"accept holds {value!r} without a reason, which is kept for whoever reads it later. "
-            f"Write {_FORM}."
+            f"accept holds {value!r} without a reason, which later readers need. Write {_FORM}."
         )
     return Accept(entry=entry, channel=channel, reason=reason.strip())
 

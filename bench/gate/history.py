@@ -47,7 +47,7 @@ def steps(baselines: Sequence[Baseline], threshold: float, family_error: float) 
     """Times that moved beyond noise and every change of a number without noise, oldest first.
 
     A time is compared with where it stood at its last step, so that many small moves in one
-    direction show once they add up. A new METHOD_VERSION starts anew.
+    direction show once they add up. A new METHOD_VERSION starts over.
 
     Args:
         baselines: of one machine class, oldest first.

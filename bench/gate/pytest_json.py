@@ -65,7 +65,7 @@ def _stored(benchmark: Mapping[str, Any], machine: Mapping[str, Any]) -> Stored:
     extra: Mapping[str, Any] = benchmark.get("extra_info") or {}
     seconds = float(benchmark["stats"]["median"])
     if not 0 < seconds < float("inf"):
-        raise ValueError(f"the median of {name} is {seconds!r}, which is no time")
+        raise ValueError(f"the median of {name} is {seconds!r}, which is not a time")
     processor = (machine.get("cpu") or {}).get("brand_raw") or machine.get("processor") or None
     exact = {c: extra[c] for c in HIGHER_IS_WORSE if isinstance(extra.get(c), (int, float))}
     return Stored(

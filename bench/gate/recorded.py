@@ -62,9 +62,9 @@ def stored(record: Record) -> Stored:
 def time_over_softmax(speed: Speed) -> tuple[Interval | None, str | None]:
     """Seconds per second of softmax in the same rounds, with its 95 % interval; or why not."""
     if speed.reference != REFERENCE:
-        return None, f"it was timed beside {speed.reference}, not beside softmax"
+        return None, f"it was timed against {speed.reference}, not against softmax"
     if speed.latency_s == speed.reference_latency_s:
-        return None, "it is the yardstick itself, and its ratio to itself cannot move"
+        return None, "it is the reference itself, whose ratio to itself cannot move"
     faster = paired_ratio(
         speed.latency_s,
         speed.rounds,
@@ -73,7 +73,7 @@ def time_over_softmax(speed: Speed) -> tuple[Interval | None, str | None]:
         speed.processes,
     )
     if faster is None:
-        return None, "softmax was not timed beside it"
+        return None, "softmax was not timed with it"
     if faster.low is None or faster.high is None:
         return None, f"fewer than {MIN_ROUNDS} rounds carry no interval"
     return (

@@ -53,12 +53,12 @@ class Stored:
         work: what was measured, wherever and with however many threads: the same on both sides.
         time: seconds, or seconds per second of softmax in the same rounds, with its 95 % interval.
         why_untimed: why there is no `time`.
-        over_softmax: beside seconds, the ratio to softmax in rounds of their own, to be shown.
+        over_softmax: with seconds, the ratio to softmax in rounds of their own, to be shown.
         latency_s: median seconds per call, for orientation.
         exact: the numbers without noise, by channel.
         failure: how it ended, if not well; then there are no numbers.
         is_skipped: it was not tried, because it is unsupported or would not fit into memory.
-        is_noisy: measured beside foreign load.
+        is_noisy: other programs kept the machine busy.
         channel: the one that says whether it works at all.
     """
 
@@ -167,7 +167,7 @@ def _time_row(base: Stored, current: Stored, threshold: float, tail: float) -> R
 def _remarks(base: Stored, current: Stored, verdict: Verdict, tail: float) -> Iterator[str]:
     noisy = [name for name, side in (("base", base), ("current", current)) if side.is_noisy]
     if noisy:
-        yield f"measured beside foreign load: {' and '.join(noisy)}"
+        yield f"measured on a busy machine: {' and '.join(noisy)}"
     if verdict is Verdict.SAME:
         return
     if base.over_softmax is not None and current.over_softmax is not None:

@@ -49,7 +49,7 @@ def read_calibration(out: Path, environment: Mapping[str, Any]) -> Calibration |
     try:
         calibration = json.loads(path.read_text())
         if not isinstance(calibration["ceilings"], list):
-            raise TypeError("ceilings is no list")
+            raise TypeError("ceilings is not a list")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

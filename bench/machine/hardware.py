@@ -1,6 +1,6 @@
 """What can be read of a machine beyond its name: caches, clock, limits, and the libraries' build.
 
-Nothing here decides anything. It is kept with the records for whoever asks later why two machines
+Nothing here decides anything. It is kept with the records, to explain later why two machines
 with the same name differ. What a system does not tell is left out.
 """
 

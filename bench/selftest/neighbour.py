@@ -1,4 +1,4 @@
-"""A busy process: matrix products and copies of 64 MiB on one core, until nobody needs it."""
+"""The background load: matrix products and copies of 64 MiB on one core."""
 
 from __future__ import annotations
 

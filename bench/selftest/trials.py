@@ -90,7 +90,7 @@ class Trial:
 
 
 def units(config: SelftestConfig) -> Iterator[Unit]:
-    """All units, round by round: whoever stops half-way has half of every series."""
+    """All units, round by round, so that a run stopped half-way has half of every series."""
     effort, per_process = config.effort, config.cells_per_process
     gate_s = 1.15 * effort.num_forks * (effort.fork_s + _FORK_S)  # some cells need more forks
     for index in range(config.trials):

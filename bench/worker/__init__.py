@@ -5,8 +5,9 @@ makes it fork; the child gets a socket of its own, reads one request, answers in
 Nothing that a member does, crash, hang or leak, reaches another worker.
 
 `serve` forks, `answer` does a job and turns whatever goes wrong in it into a status, and each job
-is a file: `trial`, `rounds`, `versus`, `train`, `ceiling`. These import what they measure with
-inside their functions: `preload` alone decides what a worker has loaded when it is forked.
+is a file: `estimate`, `trial`, `rounds`, `versus`, `train`, `ceiling`. These import what they
+measure with inside their functions: `preload` alone decides what a worker has loaded when it is
+forked. `results` and `outcome` are what comes back, the same types on both sides of the socket.
 
 Lines sent: ``{"step": name}`` before each step, so that a hang can be told from long work;
 ``{"round": [seconds, ...]}`` after each round; ``{"progress": [phase, step, num_steps, loss]}`` in

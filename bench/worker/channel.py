@@ -17,7 +17,7 @@ class Channel:
         self._lines = sock.makefile("rb")
 
     def send(self, **message: Any) -> None:
-        """One line; the process ends quietly if nobody listens any more."""
+        """One line; the process exits if the parent is gone."""
         try:
             self._sock.sendall(json.dumps(message).encode() + b"\n")
         except OSError:

@@ -15,7 +15,7 @@ def train(request: Request, channel: Channel) -> TrainResult:
     """One training run.
 
     Raises:
-        JobFailed: the loss is no number any more.
+        JobFailed: the loss became infinite or NaN.
     """
     import torch
 

@@ -32,15 +32,15 @@ def test_a_record_becomes_its_ratio_to_softmax_within_rounds():
     assert found.key == linear.cell.key and found.failure is None
 
 
-def test_the_yardstick_has_no_ratio_to_itself():
+def test_the_reference_has_no_ratio_to_itself():
     found = stored(block_records(ENTRIES)[0])
-    assert found.time is None and "yardstick" in found.why_untimed
+    assert found.time is None and "the reference itself" in found.why_untimed
     assert found.latency_s > 0 and found.exact
 
 
 def test_without_softmax_or_with_too_few_rounds_there_is_no_time():
     alone = ok_record(kernel_cell("nala"), speed([0.01] * 9, []))
-    assert "not timed beside it" in stored(alone).why_untimed
+    assert "not timed with it" in stored(alone).why_untimed
     few = ok_record(kernel_cell("nala"), speed([0.01] * 5, [0.02] * 5))
     assert "fewer than 6 rounds" in stored(few).why_untimed
 

@@ -82,18 +82,18 @@ def test_what_was_not_tried_now_is_gone_with_its_reason_and_no_failure():
 
 
 def test_a_cell_without_a_time_says_why_and_its_other_numbers_are_compared():
-    yardstick = stored("softmax", time=None, why_untimed="it is the yardstick itself")
+    yardstick = stored("softmax", time=None, why_untimed="it is the reference itself")
     rows = compared([yardstick], [replace(yardstick, exact=OBSERVED | {"flops": 1001})])
     by_channel = {row.channel: row for row in rows}
     assert by_channel["latency"].verdict is Verdict.INCOMPARABLE
-    assert by_channel["latency"].reason == "it is the yardstick itself"
+    assert by_channel["latency"].reason == "it is the reference itself"
     assert by_channel["flops"].verdict is Verdict.MORE
 
 
 def test_foreign_load_on_a_side_is_said():
     rows = compared([stored(is_noisy=True)], [stored()])
     (row,) = (row for row in rows if row.channel == "latency")
-    assert row.reason == "measured beside foreign load: base"
+    assert row.reason == "measured on a busy machine: base"
 
 
 @pytest.mark.parametrize(
