@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -233,7 +233,22 @@ def _unchecked_step(module: Any) -> Callable[..., Any] | None:
 
 def compiled_folder(cell: Cell) -> Path:
     """Where the kernels of a compiled cell lie: one place for all workers of a server."""
-    return Path(tempfile.gettempdir(), f"{COMPILED_PREFIX}{os.getppid()}", cell.key)
+    return _compiled_folders() / cell.key
+
+
+def _compiled_folders() -> Path:
+    return Path(tempfile.gettempdir(), f"{COMPILED_PREFIX}{os.getppid()}")
+
+
+@cache
+def _prepare_compiler() -> None:
+    """Have inductor find out what is the same for all cells, such as which vectors there are.
+
+    It compiles small programs for that, once per machine, and with an empty folder anew: that
+    would be most of the time that a small cell takes to compile.
+    """
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_compiled_folders() / "machine")
+    torch.compile(lambda x: x.exp() + 1)(torch.ones(64))
 
 
 class _Compiled:
@@ -244,6 +259,8 @@ class _Compiled:
     """
 
     def __init__(self, module: nn.Module, cell: Cell) -> None:
+        if cell.device == "cpu":
+            _prepare_compiler()
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiled_folder(cell))
         torch._dynamo.config.recompile_limit = _MAX_COMPILED
         core: Any = getattr(module, "core", module)
