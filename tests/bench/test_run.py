@@ -286,6 +286,7 @@ def test_rounds_of_several_processes_are_numbered_through_and_kept_apart(server)
     assert len(result.reference_latency_s) == 6
 
 
+@pytest.mark.slow
 def test_eager_and_compiled_are_timed_in_the_same_rounds_with_the_kernels_of_the_trial(
     server, monkeypatch
 ):
