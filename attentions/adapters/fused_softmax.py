@@ -31,6 +31,6 @@ class FusedSoftmax(Attention):
     def flops(self, shape: CallShape) -> int:
         """Scores and the mix of values, for each pair that may be seen.
 
-        What a compiled kernel executes beyond that nobody sees from here.
+        What a compiled kernel executes beyond that cannot be seen from here.
         """
         return 2 * shape.num_pairs * (shape.head_dim + shape.value_dim)

@@ -1,4 +1,4 @@
-"""What stands in a model in place of its attention: the old projections around another core."""
+"""A module that replaces a model's attention: its projections around another core."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class Swapped(nn.Module):
 
 
 def _ask_for_grid(core: Attention, wish: Wish) -> None:
-    """Refuse now, and not at the first call, a mechanism that looks at a grid nobody knows.
+    """Refuse now, not at the first call, a mechanism that needs a grid when none is known.
 
     Raises:
         UnknownLayout: it does.

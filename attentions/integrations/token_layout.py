@@ -102,7 +102,7 @@ class TokenLayout:
 
 
 class UnknownLayout(ValueError):
-    """A mechanism asks what nobody knows of the tokens."""
+    """A mechanism needs what is not known about the tokens."""
 
 
 class PlacedGeometry(Geometry):

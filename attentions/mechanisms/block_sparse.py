@@ -44,7 +44,7 @@ class BlockSparse(Attention):
 
     Differences:
         - The paper leaves open which blocks are global; half are the first and half the last ones,
-          as in the authors' code, but the first ones if causal, where nobody would see the last.
+          as in the authors' code, but the first ones if causal, where no query would see the last.
 
     Args:
         geometry: the shape to build for.

@@ -56,7 +56,7 @@ def _is_usable(mechanism: str) -> bool:
 
 
 def register() -> None:
-    """Enter all mechanisms; once more after registering one of your own."""
+    """Register all mechanisms; call it again after registering one of your own."""
     for name in implementations():
         AttentionInterface.register(name, AttentionFunction(name.removeprefix(PREFIX)))
         # Without this entry Transformers makes no mask at all, and padding would be seen.

@@ -17,7 +17,7 @@ _INTERFACE = "ALL_ATTENTION_FUNCTIONS"
 
 
 def refuse_unheard(config: Any) -> None:
-    """Refuse a model whose attention nobody is asked for, as far as its code tells.
+    """Refuse a model that never calls the attention interface, as far as its code tells.
 
     Args:
         config: of the model that is called; None if not known.
