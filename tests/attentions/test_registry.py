@@ -83,7 +83,7 @@ def test_a_mechanism_without_hyperparameters_says_so():
 
 
 def test_hyperparameters_are_those_of_the_constructor_with_their_defaults():
-    assert attentions.hyperparameters("linear") == {"eps": 1e-6, "implementation": "auto"}
+    assert attentions.hyperparameters("linear") == {"eps": 1e-6}
     assert attentions.hyperparameters("none") == {}
     assert attentions.hyperparameters("performer") == {
         "num_features": None,
@@ -93,7 +93,6 @@ def test_hyperparameters_are_those_of_the_constructor_with_their_defaults():
         "ortho_scaling": 0,
         "redraw_interval": 1000,
         "projection_seed": 0,
-        "implementation": "auto",
     }
 
 

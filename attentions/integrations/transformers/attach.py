@@ -15,14 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-
-try:
-    from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-except ImportError as error:
-    raise ImportError(
-        "attentions.huggingface needs a package that is not installed: pip install "
-        "'attnbench[transformers]'"
-    ) from error
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from ...capabilities import PUBLISHED
 from ...registry import attention_class, attention_names
