@@ -25,11 +25,3 @@ def qkv():
         )
 
     return make
-
-
-@pytest.fixture(params=[1, 2])
-def one_and_two_threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)

@@ -70,12 +70,6 @@ def test_channels_that_mlla_cannot_rotate_are_refused_at_construction() -> None:
         build_attention("mlla", geometry("mlla", num_heads=1, head_dim=6))
 
 
-def test_a_grid_that_the_tokens_do_not_fill_is_refused_by_the_geometry() -> None:
-    for grid in [(3, 5), (4, 5), (16, 2)]:
-        with refused(r"grid is \d+x\d+; .*product is seq_len, 16"):
-            Geometry(num_heads=1, head_dim=4, seq_len=16, grid=grid)
-
-
 def test_a_call_that_does_not_fill_the_grid_is_refused() -> None:
     for name in [n for n in NAMES if CLAIMS[n].needs_grid]:
         with refused(f"{name}: 15 tokens were given; its grid of 4x4 needs 16"):
