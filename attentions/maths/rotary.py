@@ -33,10 +33,17 @@ def rope_if_it_fits(mechanism: str, rope: bool, head_dim: int) -> bool:
     return rope
 
 
-def turns(grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def turns(
+    grid: tuple[int, int],
+    dim: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    with_last: bool = True,
+) -> Tensor:
     """One unit complex number per token and pair of channels: (N, dim / 2).
 
-    There are dim / 4 frequencies, from 1 down to 1/10000, both included. The first half of the
+    There are dim / 4 frequencies, from 1 down to 1/10000. The first half of the
     channels turns with the row, the second with the column. Angles are taken in float64: their
     rounding would grow with the position.
 
@@ -45,18 +52,20 @@ def turns(grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.dev
         dim: channels, a multiple of 4.
         dtype: the real dtype of the features to rotate.
         device: where they are.
+        with_last: whether 1/10000 is one of the frequencies.
     """
     # What a compiler traces is no table, and must not be kept for later calls.
     make = _make_turns if torch.compiler.is_compiling() else _kept_turns
-    return make(grid, dim, dtype, device)
+    return make(grid, dim, dtype, device, with_last)
 
 
 def _make_turns(
-    grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.device
+    grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.device, with_last: bool
 ) -> Tensor:
     # A table first made under inference mode would be of no use to a later backward pass.
     with torch.inference_mode(False):
-        frequency = _BASE ** -torch.linspace(0, 1, dim // 4, dtype=torch.float64)
+        steps = dim // 4 if with_last else dim // 4 + 1
+        frequency = _BASE ** -torch.linspace(0, 1, steps, dtype=torch.float64)[: dim // 4]
         rows, columns = (torch.arange(size, dtype=torch.float64) for size in grid)
         by_row = (rows[:, None, None] * frequency).expand(*grid, -1)
         by_column = (columns[None, :, None] * frequency).expand(*grid, -1)

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor, nn
 
-from .. import _official_linear as _official
-from .._engine import attention_by_tiles
-from .._engine_elu import EluPlusOne
-from .._engine_forms import by_tiles, known_form
-from .._engine_kernel import Kernel
-from .._saturation import wide_depthwise, wide_linear, within_range
+from .. import kernel
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import fills_grid, flag, one_of, positive
-from ..maths.feature_maps import elu_plus_one
-from ..maths.grid import depthwise, reference_depthwise
+from ..maths.feature_maps import elu_plus_one, elu_plus_one_by_hand
+from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
-from ..maths.kernel_attention import divide, kernel_flops, weight_sums, weighted_values
-from ..precision import widen, without_autocast
+from ..maths.kernel_attention import kernel_flops, weight_sums, weighted_values
+from ..maths.rotary import turns
+from ..precision import float16_in_float32, in_wide_precision, wide_dtype
 from ..registry import register_attention
 
 _LEPE_SIZE = 3
 _BASE = 10_000.0
-_COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+_FEATURES = kernel.FeatureMap(elu_plus_one, by_hand=elu_plus_one_by_hand)
 
 
 @register_attention(
@@ -61,7 +55,6 @@ class Mlla(AttentionLayer):
         geometry: the shape to build for; value_dim must be head_dim, and C a multiple of 4.
         qk_bias: whether qk has a bias.
         eps: added to the mean weight.
-        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators.
     """
 
     def __init__(
@@ -69,10 +62,8 @@ class Mlla(AttentionLayer):
         geometry: Geometry,
         qk_bias: bool = True,
         eps: float = 1e-6,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
-        self.implementation = known_form(self.name, implementation)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         self.eps = positive(self.name, "eps", eps)
         channels = geometry.embed_dim
@@ -84,64 +75,41 @@ class Mlla(AttentionLayer):
         self.qk = nn.Linear(channels, 2 * channels, bias=flag(self.name, "qk_bias", qk_bias))
         self.lepe = depthwise(channels, _LEPE_SIZE)
 
+    @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        grid = self.geometry.grid
+        grid, num_heads = self.geometry.grid, self.geometry.num_heads
         fills_grid(self.name, x.shape[1], grid)
-        with without_autocast(x.device.type):
-            tokens = widen(x)
-            parts = (*wide_linear(tokens, self.qk).chunk(2, dim=-1), tokens)
-            q, k, v = (split_heads(part, self.geometry.num_heads) for part in parts)
-            if self._has_tiles(q, k, v) and not torch.is_grad_enabled():
-                onto = split_heads(wide_depthwise(tokens, self.lepe, grid), q.shape[1])
-                kernel = self._kernel(q)
-                both = attention_by_tiles(kernel, q, k, v, plain=self._plain, onto=onto)
-                return within_range(merge_heads(both), x.dtype)
-            mixed = merge_heads(self._attend(q, k, v))
-            return within_range(mixed + wide_depthwise(tokens, self.lepe, grid), x.dtype)
+        q, k, v = (split_heads(part, num_heads) for part in (*self.qk(x).chunk(2, dim=-1), x))
+        turn = turns(grid, x.shape[-1], wide_dtype(x.dtype), x.device, with_last=False)
+        if q.shape[-1] % 2:
+            mixed = self._with_pairs_in_two_heads(q, k, v, turn)
+        else:
+            mixed = kernel.attend(
+                q,
+                k,
+                v,
+                queries=_FEATURES,
+                keys=_FEATURES,
+                eps=self.eps,
+                mean=True,
+                turn=torch.unflatten(turn, 1, (num_heads, -1)).transpose(0, 1),
+            )
+        return merge_heads(mixed) + convolve_on_grid(x, self.lepe, grid)
 
-    def _has_tiles(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
-        return q.shape[-1] % 2 == 0 and by_tiles(self.implementation, None, q, k, v)
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, H, N, D) each -> (B, H, N, D)."""
-        if self.implementation == "official":
-            return self._official(q, k, v)
-        if self._has_tiles(q, k, v):
-            return attention_by_tiles(self._kernel(q), q, k, v, plain=self._plain)
-        return self._plain(q, k, v)
-
-    def _plain(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    @in_wide_precision
+    def _with_pairs_in_two_heads(self, q: Tensor, k: Tensor, v: Tensor, turn: Tensor) -> Tensor:
+        """The same for an odd head_dim: adjacent channels may lie in two heads."""
         phi_q, phi_k = elu_plus_one(q), elu_plus_one(k)
         normaliser = weight_sums(phi_q, phi_k) + self.eps * v.shape[-2]
-        turned_q, turned_k = (self._rotate(phi) for phi in (phi_q, phi_k))
-        return divide(weighted_values(turned_q, turned_k, v), normaliser)
-
-    def _kernel(self, q: Tensor) -> Kernel:
-        features, (_, num_heads, num_tokens, head_dim) = EluPlusOne(), q.shape
-        return Kernel(
-            queries=features,
-            keys=features,
-            num_features=head_dim,
-            eps=self.eps * num_tokens,
-            turn=torch.unflatten(self._turns(q), 1, (num_heads, -1)).transpose(0, 1),
+        pairs = (torch.unflatten(merge_heads(phi), -1, (-1, 2)) for phi in (phi_q, phi_k))
+        turned_q, turned_k = (
+            split_heads(
+                torch.view_as_real(torch.view_as_complex(pair) * turn).flatten(-2), q.shape[1]
+            )
+            for pair in pairs
         )
-
-    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        tokens_q, tokens_k, x = (merge_heads(part) for part in (q, k, v))
-        num_heads, turn = self.geometry.num_heads, self._turns(q)
-        mixed = _official.mlla(tokens_q, tokens_k, x, turn, num_heads=num_heads, eps=self.eps)
-        return split_heads(mixed, num_heads)
-
-    def _turns(self, like: Tensor) -> Tensor:
-        channels = like.shape[1] * like.shape[-1]
-        return turns(self.geometry.grid, channels, like.dtype, like.device)
-
-    def _rotate(self, phi: Tensor) -> Tensor:
-        """(B, H, N, D), by the turns of adjacent channels, which may lie in two heads."""
-        pairs = torch.view_as_complex(torch.unflatten(merge_heads(phi), -1, (-1, 2)))
-        turned = torch.view_as_real(pairs * self._turns(phi)).flatten(-2)
-        return split_heads(turned, phi.shape[1])
+        return weighted_values(turned_q, turned_k, v) / normaliser
 
     def reference(self, x: Tensor) -> Tensor:
         """The N x N weights written out, with sines and cosines of each channel's own angle."""
@@ -174,21 +142,3 @@ class Mlla(AttentionLayer):
         channels, tokens = shape.num_heads * shape.head_dim, shape.batch_size * shape.query_len
         own = 2 * tokens * channels * (2 * channels + _LEPE_SIZE**2)
         return own + kernel_flops(shape, shape.head_dim)
-
-
-@functools.lru_cache(maxsize=8)
-def turns(grid: tuple[int, int], channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """One unit complex number per token and pair of channels: (N, C / 2).
-
-    Frequencies run from 1 down to just above 1/10000, which is left out. Angles are taken in
-    float64: their rounding would grow with the position.
-    """
-    # A table first made under inference mode would be of no use to a later backward pass.
-    with torch.inference_mode(False):
-        per_axis = channels // 4
-        frequency = _BASE ** -(torch.arange(per_axis, dtype=torch.float64) / per_axis)
-        rows, columns = (torch.arange(size, dtype=torch.float64) for size in grid)
-        by_row = (rows[:, None, None] * frequency).expand(*grid, -1)
-        by_column = (columns[None, :, None] * frequency).expand(*grid, -1)
-        angle = torch.cat((by_row, by_column), dim=-1).flatten(0, 1)
-        return torch.polar(torch.ones_like(angle), angle).to(device, _COMPLEX[dtype])

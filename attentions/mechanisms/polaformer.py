@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import _official
-from .._engine import attention_by_tiles
-from .._engine_forms import by_tiles, known_form, official_layout, refuse_mask
-from .._engine_functions import log_base
-from .._engine_kernel import Kernel
-from .._engine_polaformer import LearnedPowers, like_and_unlike
-from .._engine_threads import alone_if_threads_sleep
-from .._float16_layers import add, convolve, float16_in_float32, project, reduce
-from .._in_float64 import is_finite
-from .._large_powers import attention_of_exponents, exponents, hidden
-from .._ordinary import is_ordinary
+from .. import kernel
 from ..base import Attention, AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import at_most, fills_grid, flag, odd_width, one_of, positive
-from ..maths.grid import depthwise, reference_depthwise
+from ..maths.feature_maps import log2_size
+from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
 from ..maths.kernel_attention import kernel_flops
-from ..maths.masks import count_keys, hide_keys
+from ..maths.masks import check_key_mask
 from ..maths.reduced_grid import ReducedGrid, reference_stretch, stretch
-from ..precision import wide_dtype, widen, without_autocast
+from ..precision import float16_in_float32, wide_dtype, widen
 from ..registry import register_attention
+from .nala import Halves, halves
 
+Pull: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 _SOURCE = "Meng et al., 2025, arXiv:2501.15061"
-_GREATEST_ALPHA = 256.0
-"""Powers of up to 257 of the largest and the smallest floats are exponents of `_large_powers`."""
+_GREATEST_ALPHA = 31.0
+"""16 to the power of 32 is the first power of two that float32 does not hold."""
 
 
 @register_attention(
@@ -62,15 +57,14 @@ class Polaformer(Attention):
     two gates G^s and G^o multiply the halves: they are a function of the layer's input, see
     `PolaformerLayer`.
 
-    A query whose keys are all hidden gets zeros. On a processor, entries whose powers overflow
-    (some 1e4 for a power of 5) are computed again, slower, in float64; those of which powers are no
-    numbers even there (1e30), from logarithms.
+    A query whose keys are all hidden gets zeros.
 
     Hazards:
         - A zero query or key has no features. Where all products are far below ``eps`` (norms of
           1e-6) the output goes to zero.
         - Half of the values is mixed by unlike signs alone: where signs all agree, that half of the
           output is zero.
+        - Powers of large entries overflow: of some 1e4 for a power of 5.
 
     Differences:
         - The paper has two gates on the halves, the authors' code one linear gate on both, which
@@ -79,10 +73,8 @@ class Polaformer(Attention):
 
     Args:
         geometry: the shape to build for.
-        alpha: p lies between 1 and 1 + alpha; 256 at most.
+        alpha: p lies between 1 and 1 + alpha; alpha is 31 at most.
         eps: added to the mean weights.
-        implementation: ``"auto"``, ``"plain"``, or ``"official"``: the authors' operators, which
-            take no mask.
     """
 
     def __init__(
@@ -90,12 +82,8 @@ class Polaformer(Attention):
         geometry: Geometry,
         alpha: float = 4,
         eps: float = 1e-6,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
-        self.implementation = known_form(self.name, implementation)
-        if implementation == "official":
-            official_layout(self, "bnhd")
         because = "or features are no numbers of float32"
         self.alpha = at_most(
             self.name,
@@ -110,121 +98,26 @@ class Polaformer(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        if self.implementation == "official":
-            refuse_mask(self.name, key_mask)
-            return self._official(q, k, v)
+        check_key_mask(self.name, key_mask, k)
         dtype = wide_dtype(q.dtype)
         power = 1 + self.alpha * widen(self.power).to(dtype).sigmoid()[:, None]  # (H, 1, D)
         scale = functional.softplus(widen(self.scale).to(dtype)).view(power.shape)
-        if by_tiles(self.implementation, key_mask, q, k, v):
-            kernel = self._kernel(q, k, v)
-            with alone_if_threads_sleep():
-                c = power * scale.log() * log_base(math.e)  # b^c = scale^p
-            return attention_by_tiles(kernel, q, k, v, power, c, plain=self._by_exponent)
-        return self._plain(q, k, v, power, scale, key_mask)
-
-    @staticmethod
-    def _first(v: Tensor) -> int:
-        """Channels of v that follow like signs."""
-        return -(-v.shape[-1] // 2)
-
-    def _kernel(self, q: Tensor, k: Tensor, v: Tensor) -> Kernel:
-        features = LearnedPowers()
-        return Kernel(
+        first = -(-v.shape[-1] // 2)  # columns that follow like signs
+        features = kernel.FeatureMap(_powers, by_hand=_powers_by_hand)
+        return kernel.attend(
+            q,
+            k,
+            v,
+            power,
+            -power * scale.log2(),
             queries=features,
             keys=features,
-            num_features=2 * q.shape[-1],
-            eps=self.eps * k.shape[-2],
-            gather=like_and_unlike(self._first(v)),
-        )
-
-    def _by_exponent(self, q: Tensor, k: Tensor, v: Tensor, power: Tensor, c: Tensor) -> Tensor:
-        return self._plain(q, k, v, power, (c / (power * log_base(math.e))).exp(), None)
-
-    def _official(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        tokens_q, tokens_k, tokens_v = (merge_heads(x) for x in (q, k, v))
-        return _official.polaformer(
-            tokens_q,
-            tokens_k,
-            tokens_v,
-            self.scale.to(q.dtype),
-            self.power.to(q.dtype),
-            alpha=self.alpha,
             eps=self.eps,
+            mean=True,
+            gather=_like_and_unlike,
+            columns=(first, v.shape[-1] - first),
+            key_mask=key_mask,
         )
-
-    def _plain(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        power: Tensor,
-        scale: Tensor,
-        key_mask: Tensor | None,
-    ) -> Tensor:
-        with without_autocast(q.device.type):
-            mixed = self._in_wide(widen(q), widen(k), widen(v), power, scale, key_mask)
-        # In other dtypes what is not finite is computed once more in this one (`_in_float64`).
-        if q.dtype != torch.float64 or not is_ordinary(q, k, v) or is_finite(mixed):
-            return mixed.to(q.dtype)
-        return self._by_exponents(q, k, v, power, scale, key_mask)
-
-    def _by_exponents(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        power: Tensor,
-        scale: Tensor,
-        key_mask: Tensor | None,
-    ) -> Tensor:
-        """The same for entries so large that powers overflow."""
-        first = self._first(v)
-        with without_autocast(q.device.type):
-            a, b = (exponents(widen(x), power, scale) for x in (q, k))
-            b, values, seen = hidden(b, key_mask), widen(v), count_keys(widen(k), key_mask)
-            like = attention_of_exponents(a, b, values[..., :first], self.eps, seen)
-            a = a.roll(q.shape[-1], dims=-1)  # q+ meets k-, and q- meets k+
-            unlike = attention_of_exponents(a, b, values[..., first:], self.eps, seen)
-            return torch.cat((like, unlike), dim=-1).to(q.dtype)
-
-    def _in_wide(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        power: Tensor,
-        scale: Tensor,
-        key_mask: Tensor | None,
-    ) -> Tensor:
-        dim, first = q.shape[-1], self._first(v)
-        phi_q, phi_k = self._features(q, power), self._features(k, power)
-        phi_k = hide_keys(self.name, phi_k, key_mask)
-
-        # Both features of a pair are divided by scale^p: so can be what the keys leave behind.
-        divisor = scale.pow(2 * power).repeat(1, 1, 2).transpose(-2, -1)  # (H, 2 D, 1)
-        context = phi_k.transpose(-2, -1) @ v / divisor  # (B, H, 2 D, E)
-        sums = phi_k.sum(dim=-2).unsqueeze(-1) / divisor
-        # q+ meets k- where the halves of the keys' features change places. Those of what the keys
-        # leave behind can do so instead, and one product serves both.
-        context = torch.cat((context[..., :first], context[..., first:].roll(dim, dims=-2)), dim=-1)
-        sums = torch.cat((sums, sums.roll(dim, dims=-2)), dim=-1)  # (B, H, 2 D, 2)
-        numerator = phi_q @ context
-        normaliser = phi_q @ sums + self.eps * count_keys(k, key_mask)
-        return torch.cat(
-            (
-                numerator[..., :first] / normaliser[..., :1],
-                numerator[..., first:] / normaliser[..., 1:],
-            ),
-            dim=-1,
-        )
-
-    @staticmethod
-    def _features(x: Tensor, power: Tensor) -> Tensor:
-        """[x+; x-], by one power for both: (B, H, N, D) -> (B, H, N, 2 D)."""
-        signed = torch.copysign(x.abs().pow(power), x)
-        both = signed.unsqueeze(-2) * signed.new_tensor([[1.0], [-1.0]])
-        return both.relu_().flatten(-2)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Both N x M matrices of weights written out."""
@@ -245,6 +138,45 @@ class Polaformer(Attention):
         """Kernel attention with 2 D features, and a second normaliser."""
         features = 2 * shape.head_dim
         return kernel_flops(shape, features) + 2 * features * shape.num_tokens
+
+
+def _powers(x: Tensor, power: Tensor, c: Tensor) -> Halves:
+    """sign(x) |x|^p 2^c by sign; a scale before the power is in c."""
+    return halves(x * torch.addcmul(c, log2_size(x), power - 1).exp2_())
+
+
+def _powers_by_hand(x: Tensor, power: Tensor, c: Tensor) -> tuple[Halves, Pull]:
+    log = log2_size(x)
+    slope = torch.addcmul(c, log, power - 1).exp2_()
+    above, below = halves(slope * x)
+
+    def pull(d_above: Tensor, d_below: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        share = (d_above * above).addcmul_(d_below, below)
+        d_c = share.sum(dim=(0, 2))[:, None] * math.log(2)
+        d_power = share.mul_(log).sum(dim=(0, 2))[:, None] * math.log(2)
+        d_signed = d_below.lerp_(d_above, above.sign())
+        return d_signed.mul_(slope).mul_(power), d_power, d_c
+
+    return (above, below), pull
+
+
+def _like_and_unlike(
+    contexts: kernel.Parts, key_sums: kernel.Parts
+) -> tuple[kernel.Parts, kernel.Parts]:
+    """Half of the columns from sums of the same sign, the others from those of the other sign.
+
+    The negative half of the features is below zero: where it meets the positive half of the other
+    side, the product's sign is turned back.
+    """
+    plus, minus = contexts
+    first = -(-plus.shape[-1] // 2)
+    read = (
+        torch.cat((plus[..., :first], -minus[..., first:]), dim=-1),
+        torch.cat((minus[..., :first], -plus[..., first:]), dim=-1),
+    )
+    plus_sum, minus_sum = key_sums
+    sums = torch.cat((plus_sum, -minus_sum), dim=-1), torch.cat((minus_sum, -plus_sum), dim=-1)
+    return read, sums
 
 
 @register_attention(
@@ -286,7 +218,6 @@ class PolaformerLayer(AttentionLayer):
         kernel_size: width of the depthwise kernels, odd.
         sr_ratio: r; must divide both sides of the grid.
         qkv_bias: whether qg and kv have a bias.
-        implementation: of the core, as for `Polaformer`.
     """
 
     def __init__(
@@ -297,14 +228,13 @@ class PolaformerLayer(AttentionLayer):
         kernel_size: int = 5,
         sr_ratio: int = 1,
         qkv_bias: bool = True,
-        implementation: str = "auto",
     ) -> None:
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         flag(self.name, "qkv_bias", qkv_bias)
         odd_width(self.name, "kernel_size", kernel_size)
         channels = geometry.embed_dim
-        self.core = Polaformer(geometry, alpha, eps, implementation)
+        self.core = Polaformer(geometry, alpha, eps)
         self.reduced = ReducedGrid(self.name, channels, geometry.grid, sr_ratio)
         self.qg = nn.Linear(channels, 2 * channels, bias=qkv_bias)
         self.kv = nn.Linear(channels, 2 * channels, bias=qkv_bias)
@@ -317,14 +247,13 @@ class PolaformerLayer(AttentionLayer):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         fills_grid(self.name, x.shape[1], self.geometry.grid)
-        q, gate = project(x, self.qg).chunk(2, dim=-1)
-        k, v = project(reduce(x, self.reduced), self.kv).chunk(2, dim=-1)
-        placed = add(k, self.positional_encoding)
-        mixed = self.core(*(self._split(part) for part in (q, placed, v)))
+        q, gate = self.qg(x).chunk(2, dim=-1)
+        k, v = self.kv(self.reduced(x)).chunk(2, dim=-1)
+        mixed = self.core(*(self._split(part) for part in (q, k + self.positional_encoding, v)))
         heads = self._split(stretch(v, x.shape[1]))
-        restored = convolve(heads.flatten(0, 1), self.dwc, self.geometry.grid)
+        restored = convolve_on_grid(heads.flatten(0, 1), self.dwc, self.geometry.grid)
         mixed = mixed + torch.unflatten(restored, 0, heads.shape[:2])
-        return project(merge_heads(mixed) * gate, self.proj)
+        return self.proj(merge_heads(mixed) * gate)  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
         return split_heads(x, self.geometry.num_heads)

@@ -30,6 +30,7 @@ FORMS = {
     "performer-relu-causal": ("performer", {"kernel": "relu"}, True),
     "flatten": ("flatten", {}, False),
     "flatten-head": ("flatten", {"norm_over": "head", "focusing_factor": 4.5}, False),
+    "polaformer": ("polaformer", {}, False),
 }
 every_form = pytest.mark.parametrize("form", FORMS)
 SIZES = (1, 15, 16, 17, 63, 64, 65, 150)
