@@ -130,21 +130,6 @@ PRIVATE_NAMES = {
         "torch.utils._python_dispatch.is_in_torch_dispatch_mode",
     ),
 }
-# Files that are about to go; nothing is asked of them.
-OLD = tuple(
-    f"attentions._{name}"
-    for name in (
-        *("by_heads", "engine", "engine_backward", "engine_bidirectional", "engine_causal"),
-        *("engine_cosformer", "engine_depthwise", "engine_efficient", "engine_elu"),
-        *("engine_flatten", "engine_forms", "engine_formula", "engine_forward"),
-        *("engine_functions", "engine_kernel", "engine_maps", "engine_memory", "engine_nala"),
-        *("engine_nala_cosine", "engine_performer", "engine_polaformer", "engine_processor"),
-        *("engine_products", "engine_tally", "engine_threads", "engine_tiles", "float16_layers"),
-        *("in_float64", "inline_reading", "large_powers", "official", "official_landmarks"),
-        *("official_linear", "ordinary", "overflow", "saturation", "sdpa", "step_in_float64"),
-        *("token_products", "two_forms"),
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -304,7 +289,7 @@ def library_room(name: str) -> str:
 
 def wrong_arrows_in_the_library(module: Module) -> list[str]:
     """Imports within `attentions` that go up or sideways, and files that lie in no room of it."""
-    if not is_in(module.name, "attentions") or module.name in OLD:
+    if not is_in(module.name, "attentions"):
         return []
     here = library_room(module.name)
     above = _level(here, LIBRARY)
@@ -314,7 +299,7 @@ def wrong_arrows_in_the_library(module: Module) -> list[str]:
     for found in module.imports:
         there = library_room(found.target)
         below = _level(there, LIBRARY)
-        if not is_in(found.target, "attentions") or is_in(found.target, OLD):
+        if not is_in(found.target, "attentions"):
             continue
         if there == here or here == "attentions" or below == above == len(LIBRARY) - 1:
             continue
@@ -325,7 +310,7 @@ def wrong_arrows_in_the_library(module: Module) -> list[str]:
 
 def weather(module: Module) -> list[str]:
     """What code of `attentions` asks of the machine, of the environment or of torch's privates."""
-    if not is_in(module.name, "attentions") or is_in(module.name, ("attentions.adapters", *OLD)):
+    if not is_in(module.name, "attentions") or is_in(module.name, "attentions.adapters"):
         return []
     tree = ast.parse(module.source)
     used = {(found.target, found.line) for found in module.imports if not found.relative}
@@ -431,7 +416,7 @@ def test_a_leaderboard_is_made_without_torch() -> None:
 
 
 def test_no_imports_run_in_a_circle() -> None:
-    found = circles({name: module for name, module in MODULES.items() if name not in OLD})
+    found = circles(MODULES)
     assert not found, "\n".join(found)
 
 
