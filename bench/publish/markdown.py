@@ -21,8 +21,8 @@ from bench.publish.threads import thread_sections
 _HOW_TO_READ = """\
 - **Speed-up** is the reference's time divided by the entry's, the median over rounds in which both
   were timed, with its 95 % bootstrap interval; above 1 is faster. The reference is softmax unless
-  the heading or the cell names another, and is never compiled. Without an interval there were
-  fewer than 6 such rounds, or with rounds in several processes fewer than 6 processes.
+  the heading or the column `over` names another, and is never compiled. Without an interval there
+  were fewer than 6 such rounds, or fewer than 6 processes where several shared them.
 - **Rank** orders entries by speed-up at one shape. `2-4` says that the intervals of places 2 to 4
   overlap, so their order is not settled. Controls mix nothing, or everything alike: they show what
   the other numbers are worth, and are not ranked. Entries with different references are not ranked.

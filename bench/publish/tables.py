@@ -146,22 +146,25 @@ def _ranking_table(ranking: Ranking, columns: Sequence[str]) -> Table:
     }
     titles = {name: column.title for name, column in shown.items()}
     references = ranking.references
+    has_several = len(references) > 1  # each row says over what, and there are no ranks
     if RANKED_BY in titles:
         titles[RANKED_BY] = f"speed-up over {references[0]}" if len(references) == 1 else "speed-up"
+    names = [standing.entry + (" (noisy)" if standing.is_noisy else "") for standing in standings]
     return Table(
         title=f"{ranking.setting.workload.size_axis} {ranking.size:,}",
-        header=("rank", "entry", *titles.values()),
+        header=(*(("entry", "over") if has_several else ("rank", "entry")), *titles.values()),
         rows=tuple(
-            _standing_cells(standing, shown, names_reference=len(references) > 1)
-            for standing in standings
+            (
+                *((name, standing.reference) if has_several else (standing.rank, name)),
+                *_standing_cells(standing, shown),
+            )
+            for name, standing in zip(names, standings, strict=True)
         ),
         num_text=2,
     )
 
 
-def _standing_cells(
-    standing: Standing, shown: Mapping[str, Column], *, names_reference: bool
-) -> tuple[str, ...]:
+def _standing_cells(standing: Standing, shown: Mapping[str, Column]) -> tuple[str, ...]:
     values = standing.values
     cells = []
     for name, column in shown.items():
@@ -169,13 +172,10 @@ def _standing_cells(
         text = with_interval(column, values[name], values.get(low), values.get(high))
         if name == "roofline_fraction" and text:
             text += f" {bound(standing.record)}"
-        if name == RANKED_BY and text and names_reference:
-            text += f" over {standing.reference}"
         cells.append(text)
     if standing.record.status is not Status.OK:
         cells[0] = _status_words(standing.record.status)
-    noise = " (noisy)" if standing.is_noisy else ""
-    return (standing.rank, standing.entry + noise, *cells)
+    return tuple(cells)
 
 
 def _task_table(task: TaskScores) -> Table:

@@ -171,8 +171,8 @@ def test_a_fraction_of_the_roofline_says_which_side_of_it() -> None:
     assert section.tables[0].rows[0][-1] == "25.0 memory"
 
 
-def test_a_speed_up_says_over_what_in_its_header_or_in_each_cell() -> None:
-    def shown(*references: str) -> tuple[str, list[str]]:
+def test_a_speed_up_says_over_what_in_its_header_or_in_each_row() -> None:
+    def shown(*references: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         records = [
             made.ok_record(
                 made.kernel_cell(f"entry {i}"),
@@ -181,7 +181,13 @@ def test_a_speed_up_says_over_what_in_its_header_or_in_each_cell() -> None:
             for i, label in enumerate(references)
         ]
         (section,) = speed_sections(board(records), COLUMNS)
-        return section.tables[0].header[2], [row[2] for row in section.tables[0].rows]
+        return section.tables[0].header[:3], [row[:3] for row in section.tables[0].rows]
 
-    assert shown("linear", "linear") == ("speed-up over linear", ["2.00x", "2.00x"])
-    assert shown("linear", "nala") == ("speed-up", ["2.00x over linear", "2.00x over nala"])
+    assert shown("linear", "linear") == (
+        ("rank", "entry", "speed-up over linear"),
+        [("", "entry 0", "2.00x"), ("", "entry 1", "2.00x")],
+    )
+    assert shown("linear", "nala") == (
+        ("entry", "over", "speed-up"),
+        [("entry 0", "linear", "2.00x"), ("entry 1", "nala", "2.00x")],
+    )
