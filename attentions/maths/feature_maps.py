@@ -56,25 +56,3 @@ def power_slope(x: Tensor, power: float) -> Tensor:
 def norm_aware_power(norm: Tensor, lam: float, tau: float) -> Tensor:
     """p(||q||) = lam (tau + tanh ||q||), between lam tau and lam (tau + 1). NaLaFormer, Eq. 8."""
     return lam * (tau + norm.tanh())
-
-
-def sign_split(x: Tensor, magnitude: Tensor) -> Tensor:
-    """[magnitude where x > 0; magnitude where x < 0], 2 D channels of which D are zero."""
-    return torch.cat(
-        (magnitude.masked_fill(x <= 0, 0.0), magnitude.masked_fill(x >= 0, 0.0)), dim=-1
-    )
-
-
-def focused(x: Tensor, factor: float, dims: tuple[int, ...]) -> Tensor:
-    """f_p(x) = ||x|| / ||x^p|| x^p, as long as x but with a sharper direction; x > 0.
-
-    Norms run over ``dims``. x^p is taken of x over its largest entry: f_p stays the same, since
-    the factor cancels, and so does its gradient; but ||x^p|| cannot underflow.
-    """
-    powers = (x / x.detach().amax(dim=dims, keepdim=True)).pow(factor)
-    return powers * (_norm(x, dims) / _norm(powers, dims))
-
-
-def _norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(x, dim=dims, keepdim=True)
-    return norm

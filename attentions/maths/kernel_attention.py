@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import CallShape
-from .chunks import in_chunks, padded_len, sum_of_earlier
+from .chunks import in_chunks, sum_of_earlier
 
 CHUNK = 128
 """Tokens that the causal form takes at once: enough for a product, few enough to stay linear."""
@@ -48,11 +48,6 @@ def weighted_values(phi_q: Tensor, phi_k: Tensor, v: Tensor) -> Tensor:
 def weight_sums(phi_q: Tensor, phi_k: Tensor) -> Tensor:
     """Q' K'^T 1: (B, H, N, F), (B, H, M, F) -> (B, H, N, 1)."""
     return phi_q @ phi_k.sum(dim=-2).unsqueeze(-1)
-
-
-def kernel_attention(phi_q: Tensor, phi_k: Tensor, v: Tensor, eps: float | Tensor = 0.0) -> Tensor:
-    """Every query sees every key."""
-    return divide(weighted_values(phi_q, phi_k, v), weight_sums(phi_q, phi_k) + eps)
 
 
 def causal_kernel_attention(
@@ -102,12 +97,3 @@ def kernel_flops(shape: CallShape, num_features: int) -> int:
     """K'^T V, Q' times it, and the normaliser; as many for the recurrence, token by token."""
     meet = 2 * num_features * shape.value_dim * (shape.num_keys + shape.num_tokens)
     return meet + 2 * num_features * shape.num_tokens
-
-
-def chunked_kernel_flops(shape: CallShape, num_features: int) -> int:
-    """What `causal_kernel_attention` executes: whole chunks, with the hidden pairs within them."""
-    size = min(CHUNK, shape.query_len)
-    tokens = shape.batch_size * shape.num_heads * padded_len(shape.query_len, size)
-    within = 2 * tokens * size * (num_features + shape.value_dim)
-    across = 2 * tokens * num_features * (2 * shape.value_dim + 1)
-    return within + across

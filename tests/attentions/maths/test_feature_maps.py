@@ -5,9 +5,9 @@ from torch.nn import functional
 from attentions.maths.feature_maps import (
     direction,
     elu_plus_one,
-    focused,
+    log2_size,
     norm_aware_power,
-    sign_split,
+    power_slope,
 )
 
 
@@ -41,25 +41,11 @@ def test_the_power_runs_from_lam_tau_to_lam_tau_plus_lam():
     torch.testing.assert_close(powers, expected, atol=6e-3, rtol=0)
 
 
-def test_signs_are_split_and_zero_is_in_neither_half():
-    x = torch.tensor([-2.0, 0.0, 3.0])
-    assert sign_split(x, x.abs()).tolist() == [0, 0, 3, 2, 0, 0]
-
-
-@pytest.mark.parametrize("dims", [(-1,), (-3, -1)])
-@pytest.mark.parametrize("factor", [1, 2, 3, 4.5])
-def test_focusing_keeps_the_length_and_takes_the_power(dims, factor):
-    x = torch.rand(2, 3, 5, 4, dtype=torch.float64, requires_grad=True) + 1e-6
-    phi = focused(x, factor, dims)
-    torch.testing.assert_close(phi.norm(dim=dims), x.norm(dim=dims))
-    plain = x**factor * (x.norm(dim=dims, keepdim=True) / (x**factor).norm(dim=dims, keepdim=True))
-    torch.testing.assert_close(phi, plain)
-    cotangent = torch.randn_like(phi)
-    got, want = (torch.autograd.grad(y, x, cotangent, retain_graph=True)[0] for y in (phi, plain))
-    torch.testing.assert_close(got, want)
-
-
-def test_focusing_tiny_entries_does_not_underflow():
-    x = torch.full((1, 1, 1, 4), 1e-6)
-    torch.testing.assert_close(focused(x, 8, (-1,)), x)
-    assert (x**8).eq(0).all()
+@pytest.mark.parametrize("power", [1.0, 2.5, 3.0])
+def test_a_slope_times_x_is_the_signed_power_and_finite_at_zero(power):
+    x = torch.tensor([-2.0, 0.0, 0.5], dtype=torch.float64, requires_grad=True)
+    signed = x * power_slope(x, power)
+    torch.testing.assert_close(signed, x.sign() * x.abs() ** power)
+    (gradient,) = torch.autograd.grad(signed.sum(), x)
+    torch.testing.assert_close(gradient, power * x.detach().abs() ** (power - 1))
+    assert log2_size(x).isfinite().all()
