@@ -99,7 +99,8 @@ def run(
         jobs = Jobs(server, config.sweep.run.timeout_s, interrupt)
         for unit in todo:
             if now_s() + progress.expected_s(unit) > ends:
-                console.print(f"{format_duration(config.budget_s)} are over.", highlight=False)
+                within = format_duration(config.budget_s)
+                console.print(f"No further trial would end within {within}.", highlight=False)
                 return False
             progress.begin(unit)
             neighbour.switch(unit.is_loaded)
