@@ -33,7 +33,7 @@ class CosformerPublished(PublishedCore):
     as q.
 
     Hazards:
-        - ``eps`` is zero in float16: a query whose weights are all zero is 0 / 0 there.
+        - 1 / ``eps`` overflows float16: a query whose weights are all zero is NaN there.
 
     Differences:
         - `cosformer` computes half inputs in float32, keeps its table, and has causal and recurrent

@@ -53,7 +53,7 @@ class FlattenPublished(PublishedCore):
     Hazards:
         - Powers of the floor, ``eps``, are (1e-6)^3: zero in float16, where a row without a
           positive entry is then 0 / 0.
-        - Powers overflow from entries of about 1e6 on: squares of cubes are no float32 numbers.
+        - Cubes overflow float32 from norms of about 1e13 on.
 
     Differences:
         - `flatten` computes half inputs in float32, takes masks, and norms per head if asked to.

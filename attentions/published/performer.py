@@ -30,8 +30,8 @@ class PerformerPublished(PublishedCore):
     with c = D^(-1/4). The projection is drawn once.
 
     Hazards:
-        - Squared norms overflow: at entries of 1e19 and more the features are NaN. In float16 that
-          is from norms of 256 on, and gradients are NaN on ordinary inputs.
+        - In float16 gradients are NaN on ordinary inputs, and squared norms overflow from norms of
+          256 on.
 
     Differences:
         - `performer` computes half inputs in float32, takes masks, and has causal and recurrent

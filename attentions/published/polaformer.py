@@ -36,7 +36,7 @@ class PolaformerPublished(PublishedCore):
                   mean_j unlike_ij v2_j / (mean_j unlike_ij + eps)]
 
     Hazards:
-        - Powers of up to 1 + alpha overflow from entries of about 1e4 on.
+        - Powers of up to 1 + alpha overflow float32 from norms of about 1e5 on.
 
     Differences:
         - `polaformer` reads the keys' sums for both halves of the values at once, and takes masks.
