@@ -74,11 +74,11 @@ def test_a_torn_last_line_is_reported_and_the_rest_is_published(
     ("words", "message"),
     [
         (["metrics=[latncy_s]"], "Did you mean latency_s"),
-        (["columns=[]"], "columns is empty"),
+        (["columns=[]"], "columns=[] is empty"),
         (["colums=[flops]"], "columns"),
         (["wandb.mode=ofline"], "Did you mean offline"),
         (["charts=maybe"], "true or false"),
-        (["out=[a,b]"], "takes one name"),
+        (["out=[a,b]"], "takes one value"),
         (["out=nowhere"], "run a sweep first"),
     ],
 )
