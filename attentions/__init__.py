@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from .capabilities import Capabilities
 
 if TYPE_CHECKING:
-    from .base import Attention, AttentionLayer, CallShape, Geometry
+    from .base import Attention, AttentionLayer
+    from .geometry import CallShape, Geometry
     from .integrations.replace import replace_attention
     from .layer import MultiHeadAttention, build_layer
     from .models import ModelInfo, build_model, model_info, model_names
@@ -50,7 +51,8 @@ __all__ = [
 
 # Loaded on first use: the catalogue can be listed without waiting for torch.
 _HOME = {
-    **dict.fromkeys(("Attention", "AttentionLayer", "CallShape", "Geometry"), "base"),
+    **dict.fromkeys(("Attention", "AttentionLayer"), "base"),
+    **dict.fromkeys(("CallShape", "Geometry"), "geometry"),
     **dict.fromkeys(("MultiHeadAttention", "build_layer"), "layer"),
     **dict.fromkeys(("ModelInfo", "build_model", "model_info", "model_names"), "models"),
     **dict.fromkeys(
