@@ -29,6 +29,9 @@ _SHORT, _LONG = 1024, 2048
 _QUADRATIC_SHARE = 0.15
 """Of the peak at the longer of them, what must grow with N^2 for the cell to be taken so."""
 
+_FEW_ROWS, _MANY_ROWS = 4, 8
+"""Batch sizes of a dry run from which larger ones are extrapolated: every row takes as much."""
+
 PLUGIN_TIMEOUT_S = 5.0
 """For the dry run of code that is not ours, in a process of its own."""
 
@@ -102,9 +105,17 @@ _PEAKS: dict[str, int] = {}
 
 
 def _peak(on_meta: Cell) -> int:
+    batch_size = on_meta.timed.batch_size
+    if batch_size > _MANY_ROWS:
+        few, many = (_peak(_of_rows(on_meta, rows)) for rows in (_FEW_ROWS, _MANY_ROWS))
+        return many + (many - few) * (batch_size - _MANY_ROWS) // (_MANY_ROWS - _FEW_ROWS)
     if on_meta.key not in _PEAKS:
         _PEAKS[on_meta.key] = peak_bytes(_subject(on_meta).call)
     return _PEAKS[on_meta.key]
+
+
+def _of_rows(cell: Cell, batch_size: int) -> Cell:
+    return replace(cell, workload=replace(cell.timed, batch_size=batch_size))
 
 
 def expected_s(cell: Cell, stopping: Stopping) -> float:

@@ -14,7 +14,7 @@ def forward_flops(module: nn.Module, w: ModelWorkload) -> int | None:
 
     None if meta tensors do not get through it, as where its code looks at values.
     """
-    shape = (w.batch_size, 3, w.image_size, w.image_size)
+    shape = (1, 3, w.image_size, w.image_size)  # every image takes as many
     images = torch.empty(shape, dtype=getattr(torch, w.dtype), device="meta")
 
     def call() -> None:
@@ -23,6 +23,6 @@ def forward_flops(module: nn.Module, w: ModelWorkload) -> int | None:
 
     module.to(images.dtype).eval()
     try:
-        return count(call).counted_flops
+        return w.batch_size * count(call).counted_flops
     except Exception:  # a user's code may do anything; the worker will tell whether it runs
         return None
