@@ -42,7 +42,7 @@ def forward(
     """The output; and S and z before each tile of each group."""
     out = like(q, v.shape[-1])
     kept: list[Tensor] = []
-    cut, size = groups(q, q.shape[2])
+    cut, size = groups(call, q, q.shape[2])
     for group in cut:
         mine = group.weights(weights)
         queries, keys, values, target = group.of(q, k, v, out)
@@ -76,7 +76,7 @@ def backward(
     """Gradients of q, k, v and the weights."""
     grads = [torch.empty_like(x) for x in (q, k, v)]
     grad_weights = [torch.zeros_like(weight) for weight in weights]
-    cut, size = groups(q, q.shape[2])
+    cut, size = groups(call, q, q.shape[2])
     tiles = _tiles(q.shape[2], size)
     for index, group in enumerate(cut):
         mine, d_weights = group.weights(weights), group.weights(grad_weights)

@@ -32,12 +32,14 @@ class FeatureMap:
         places: tensors of one row per token, (N, ...), the last arguments of both functions.
         floor: None, unless ``phi`` returns (e, s) and the features are 2^(e - peak) + floor, where
             ``peak`` is the maximum of s over all tokens; no gradient goes to it. For keys only.
+        is_wide: whether a token has more than 128 features: tiles have half as many tokens then.
     """
 
     phi: Callable[..., Parts | Tensor]
     by_hand: Callable[..., tuple[Parts | Tensor, Pull]] | None = None
     places: Parts = ()
     floor: float | None = None
+    is_wide: bool = False
 
     def __call__(self, x: Tensor, weights: Sequence[Tensor], tokens: slice) -> Parts:
         """What ``phi`` gives for these tokens, as a tuple."""

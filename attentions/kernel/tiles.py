@@ -34,23 +34,24 @@ Sums: TypeAlias = tuple[Tensor, ...]
 """S of each part, (rows * heads, F, E), then z of each part, (rows * heads, F, 1)."""
 
 
-def groups(x: Tensor, length: int, *, joint_heads: bool = False) -> tuple[list[Group], int]:
+def groups(call: Call, x: Tensor, length: int) -> tuple[list[Group], int]:
     """Rows and heads that tiles are cut from, and how many tokens each tile has, at most.
 
     Args:
+        call: whose maps may be wide, or need all heads in a tile.
         x: (B, H, ...).
         length: of the longer of queries and keys.
-        joint_heads: whether a tile must have all heads.
     """
+    most = TOKENS // 2 if call.keys.is_wide else TOKENS
     num_rows, num_heads = x.shape[:2]
-    heads = num_heads if joint_heads else max(1, min(num_heads, TOKENS // length))
-    rows = max(1, TOKENS // (length * heads)) if heads == num_heads else 1
+    heads = num_heads if call.joint_heads else max(1, min(num_heads, most // length))
+    rows = max(1, most // (length * heads)) if heads == num_heads else 1
     both = [
         Group(slice(row, row + rows), slice(head, head + heads))
         for row in range(0, num_rows, rows)
         for head in range(0, num_heads, heads)
     ]
-    return both, max(TOKENS // (rows * heads), _SHORTEST)
+    return both, max(most // (rows * heads), _SHORTEST)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def forward(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The output; and the sums of each group, with the peak of its keys before them if any."""
     out = like(q, v.shape[-1])
-    cut, size = groups(q, max(q.shape[2], k.shape[2]), joint_heads=call.joint_heads)
+    cut, size = groups(call, q, max(q.shape[2], k.shape[2]))
     kept: list[Tensor] = []
     for group in cut:
         work = _Work(call, group, size, k.shape[2], group.weights(weights))
@@ -143,7 +144,7 @@ def backward(
     """Gradients of q, k, v and the weights."""
     grads = [torch.empty_like(x) for x in (q, k, v)]
     grad_weights = [torch.zeros_like(weight) for weight in weights]
-    cut, size = groups(q, max(q.shape[2], k.shape[2]), joint_heads=call.joint_heads)
+    cut, size = groups(call, q, max(q.shape[2], k.shape[2]))
     each = len(kept) // len(cut)
     for index, group in enumerate(cut):
         sums = tuple(kept[index * each : (index + 1) * each])

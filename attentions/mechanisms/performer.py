@@ -177,14 +177,18 @@ class Performer(Attention):
         differentiated.
         """
         with_rows = functools.partial(functools.partial, rows=self._rows(dtype))
+        is_wide = self.num_features > 128
         if self.is_relu:
-            rectified = kernels.FeatureMap(with_rows(self._rectified))
+            rectified = kernels.FeatureMap(with_rows(self._rectified), is_wide=is_wide)
             return rectified, rectified
         queries = kernels.FeatureMap(
             with_rows(self._query_features), by_hand=with_rows(self._query_features_by_hand)
         )
         keys = kernels.FeatureMap(
-            with_rows(_exponents), by_hand=with_rows(_exponents_by_hand), floor=self.eps
+            with_rows(_exponents),
+            by_hand=with_rows(_exponents_by_hand),
+            floor=self.eps,
+            is_wide=is_wide,
         )
         return queries, keys
 
