@@ -145,6 +145,7 @@ def backward(
     grads = [torch.empty_like(x) for x in (q, k, v)]
     grad_weights = [torch.zeros_like(weight) for weight in weights]
     cut, size = groups(call, q, max(q.shape[2], k.shape[2]))
+    size = max(size // 2, _SHORTEST)  # more results are alive at once than forward
     each = len(kept) // len(cut)
     for index, group in enumerate(cut):
         sums = tuple(kept[index * each : (index + 1) * each])
@@ -294,7 +295,7 @@ class _Work:
                 for context in contexts
             )
             each = [(a * b).sum(dim=-1, keepdim=True) for a, b in zip(found, turned, strict=True)]
-            dots.append(each[0] if len(each) == 1 else each[0] + each[1])
+            dots.append(sum(each[1:], start=each[0]))
             if d_turned:
                 found = tuple(a.add_(b) for a, b in zip(d_turned, found, strict=True))
             d_turned = found

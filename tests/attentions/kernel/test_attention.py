@@ -22,7 +22,7 @@ FORMS = {
     "cosformer": ("cosformer", {}, False),
     "cosformer-causal": ("cosformer", {}, True),
     "hedgehog": ("hedgehog", {}, False),
-    "dpfp": ("dpfp", {"nu": 2}, False),
+    "dpfp": ("dpfp", {"nu": 3}, False),
     "rfa": ("rfa", {}, False),
     "rfa-causal": ("rfa", {}, True),
     "performer": ("performer", {}, False),
