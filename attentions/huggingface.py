@@ -8,8 +8,9 @@ from .integrations.transformers.attach import (
     PREFIX,
     RecurrentCache,
     attach,
+    check,
     implementations,
     register,
 )
 
-__all__ = ["PREFIX", "RecurrentCache", "attach", "implementations", "register"]
+__all__ = ["PREFIX", "RecurrentCache", "attach", "check", "implementations", "register"]

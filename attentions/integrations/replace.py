@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -37,6 +38,11 @@ _HINTS = {
     ),
 }
 """What to do instead, by where a model's modules come from."""
+_OWN_SCORES = {
+    "relative_position_bias_table": "adds a learned table of relative positions to its scores",
+    "proj_l": "mixes the scores of its heads with each other",
+}
+"""What an attention does that no mechanism can, by an attribute that tells (BEiT and Swin; CaiT)."""
 _NUM_SHOWN = 8
 """Places that a message lists."""
 
@@ -57,7 +63,8 @@ def replace_attention(
     Takes `timm.layers.Attention`, as in timm's vision transformers, its kin with rotary positions,
     and `torch.nn.MultiheadAttention`, also inside torch's own transformer layers. Names of existing
     parameters stay as they are; parameters of the mechanism come under ``core``. Nothing is
-    changed unless everything can be.
+    changed unless everything can be. Without ``where``, a warning counts the attentions of other
+    kinds, which stay as they are.
 
     >>> import torch, attentions
     >>> layer = torch.nn.TransformerEncoderLayer(64, nhead=4, dropout=0.0, batch_first=True)
@@ -90,6 +97,7 @@ def replace_attention(
     wish = Wish(mechanism=mechanism, causal=causal, settings=hyperparameters)
     _check_is_core(mechanism)
     found = _attentions_at(model, where)
+    left = _left_alone(model, found) if where is None else {}
     for name, module in found.items():
         _check_dropout(wish, name, module, ignore=ignore_dropout)
     layouts = Layouts(model, TokenLayout(seq_len=seq_len, grid=grid))
@@ -103,6 +111,12 @@ def replace_attention(
         new = _put(new, name, built[id(module)])
     layouts.watch()
     _call_every_layer(new)
+    if left:
+        warnings.warn(
+            f"{mechanism}: {len(found)} attentions replaced, {len(left)} left alone: "
+            f"{_listed(left)}.",
+            stacklevel=2,
+        )
     return new  # type: ignore[return-value]  # M, or an attention in its place
 
 
@@ -154,18 +168,45 @@ def _attentions_at(model: nn.Module, where: Where | None) -> dict[str, nn.Module
 
 def _nothing_found(modules: dict[str, nn.Module], looked_for: str) -> str:
     kinds = " or ".join(kind.kind for kind in _KINDS)
-    alike = {n: m for n, m in modules.items() if "attention" in type(m).__name__.lower()}
-    shown = [f"{name or '(the model)'}: {type(m).__name__}" for name, m in alike.items()]
-    listed = ", ".join(shown[:_NUM_SHOWN]) or "none"
-    more = f" and {len(shown) - _NUM_SHOWN} more" if len(shown) > _NUM_SHOWN else ""
+    alike = {name: module for name, module in modules.items() if _is_alike(module)}
     homes = [type(m).__module__ for m in modules.values()]
     hint = next(
         (said for home, said in _HINTS.items() if any(h.startswith(home) for h in homes)), ""
     )
     return (
         f"Nothing to replace: looked for {looked_for} of {kinds}, in its own form. Modules with "
-        f"attention in the name of their class: {listed}{more}.{hint}"
+        f"attention in the name of their class: {_listed(alike)}.{_why_own(alike)}{hint}"
     )
+
+
+def _is_alike(module: nn.Module) -> bool:
+    name = type(module).__name__.lower()
+    return "attention" in name or "attn" in name
+
+
+def _left_alone(model: nn.Module, found: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Attentions that are not replaced, nor a part of one that is, nor around one."""
+    replaced = {id(part) for module in found.values() for part in module.modules()}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if _is_alike(module) and not any(id(part) in replaced for part in module.modules())
+    }
+
+
+def _listed(modules: dict[str, nn.Module]) -> str:
+    shown = [f"{name or '(the model)'}: {type(m).__name__}" for name, m in modules.items()]
+    more = f" and {len(shown) - _NUM_SHOWN} more" if len(shown) > _NUM_SHOWN else ""
+    return (", ".join(shown[:_NUM_SHOWN]) or "none") + more
+
+
+def _why_own(modules: dict[str, nn.Module]) -> str:
+    """A sentence for the first whose scores no mechanism has."""
+    for module in modules.values():
+        for attribute, does in _OWN_SCORES.items():
+            if getattr(module, attribute, None) is not None:
+                return f" {type(module).__name__} {does}, which no mechanism does."
+    return ""
 
 
 def _check_dropout(wish: Wish, name: str, module: nn.Module, *, ignore: bool) -> None:

@@ -9,6 +9,7 @@ cannot do, such as a mask that it takes none of, is refused with a ValueError wh
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -25,8 +26,9 @@ from .cache import RecurrentCache
 from .cores import ATTACHED, Attaching, attaching
 from .forward import AttentionFunction
 from .masks import short_mask
+from .models import attentions_of, check
 
-__all__ = ["PREFIX", "RecurrentCache", "attach", "implementations", "register"]
+__all__ = ["PREFIX", "RecurrentCache", "attach", "check", "implementations", "register"]
 
 PREFIX = "attnbench:"
 """What the names of implementations begin with."""
@@ -96,6 +98,9 @@ def attach(
         gates = attention_class(mechanism).capabilities.gates
         why = f"needs {' and '.join(gates)} for every token" if gates else "owns its projections"
         raise ValueError(f"{mechanism} {why}, so it cannot stand inside the model's attention.")
+    ignoring, asking = attentions_of(model)
+    if ignoring and not asking:
+        raise ValueError(f"{mechanism} cannot be attached: {check(model)}")
     register()
     changed: Any = model
     inputs = _example(changed) if inputs is None else inputs
@@ -116,6 +121,8 @@ def attach(
             module.add_module(ATTACHED, core)
         changed.set_attn_implementation(before)
         raise
+    if ignoring:
+        warnings.warn(str(check(model)), stacklevel=2)
     return model
 
 

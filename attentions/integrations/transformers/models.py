@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import nn
 
+from ...base import Mechanism
+
 _INTERFACE = "ALL_ATTENTION_FUNCTIONS"
 """What the code of a model that asks the interface imports."""
 
@@ -44,3 +46,33 @@ def _has_attention(code: Any) -> bool:
         and "attention" in name.lower()
         for name, found in vars(code).items()
     )
+
+
+def check(model: nn.Module) -> str | None:
+    """What in a built model ignores ``attn_implementation``, in a sentence; None if nothing does.
+
+    Their classes tell, by the code that they stand in; nothing is called.
+    """
+    ignoring, asking = attentions_of(model)
+    if not ignoring:
+        return None
+    share = "its attention" if not asking else "a part of its attention"
+    return (
+        f"{type(model).__name__} computes {share} by itself, in {', '.join(ignoring)}, where "
+        "attn_implementation has no effect."
+    )
+
+
+def attentions_of(model: nn.Module) -> tuple[list[str], list[str]]:
+    """Names of the classes of attention that ignore the interface, and of those that ask it."""
+    classes = {
+        type(module)
+        for module in model.modules()
+        if "attention" in type(module).__name__.lower() and not isinstance(module, Mechanism)
+    }
+    asking = {cls for cls in classes if any(_asks(base.__module__) for base in cls.__mro__)}
+    return sorted(c.__name__ for c in classes - asking), sorted(c.__name__ for c in asking)
+
+
+def _asks(module: str) -> bool:
+    return hasattr(sys.modules.get(module), _INTERFACE)

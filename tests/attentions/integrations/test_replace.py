@@ -41,6 +41,27 @@ def test_pyramids_are_refused_with_where_to_get_them(name: str) -> None:
         replace_attention(model, "linear")
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("beit_base_patch16_224", "Attention adds a learned table of relative positions"),
+        ("swin_tiny_patch4_window7_224", "WindowAttention adds a learned table of relative"),
+        ("cait_xxs24_224", "TalkingHeadAttn mixes the scores of its heads"),
+    ],
+)
+def test_attentions_whose_scores_no_mechanism_has_are_refused_with_why(name: str, why: str) -> None:
+    with torch.device("meta"):
+        model = needs_timm().create_model(name)
+    with pytest.raises(ValueError, match=why):
+        replace_attention(model, "linear")
+
+
+def test_attentions_of_other_kinds_are_counted() -> None:
+    model = needs_timm().create_model("vit_tiny_patch16_224", depth=2, global_pool="map")
+    with pytest.warns(UserWarning, match="2 attentions replaced, 1 left alone: attn_pool: Atten"):
+        replace_attention(model, "linear")
+
+
 def test_nothing_is_changed_unless_everything_can_be() -> None:
     model = nn.ModuleList([nn.MultiheadAttention(16, 2), nn.MultiheadAttention(18, 3)])
     with pytest.raises(ValueError, match="1 cannot become nala"):

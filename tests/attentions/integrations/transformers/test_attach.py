@@ -15,6 +15,7 @@ from tests.attentions.integrations.language_models import (
     VOCAB,
     bert,
     gpt2,
+    huggingface,
     ids,
     llama,
     mistral,
@@ -156,6 +157,18 @@ def test_a_model_that_asks_no_interface_is_refused(family: str) -> None:
     model = build(config, attn_implementation=PREFIX + "linear")
     with pytest.raises(ValueError, match=f"{family}Config belongs to a model that computes its"):
         model(ids())
+    with pytest.raises(ValueError, match=rf"{family}Model computes its attention by itself, in "):
+        huggingface.attach(model, "linear")
+
+
+def test_a_built_model_tells_whether_it_ignores_the_attention_function() -> None:
+    sizes = {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 1}
+    config = transformers.DebertaV2Config(**sizes, num_attention_heads=2)
+    said = huggingface.check(transformers.DebertaV2Model(config))
+    assert said is not None and "DisentangledSelfAttention" in said
+    for model in (llama(), bert(), gpt2(), mistral(window=4)):
+        assert huggingface.check(model) is None
+    assert huggingface.check(huggingface.attach(bert(), "flatten")) is None
 
 
 def test_positions_that_are_learned_as_a_bias_are_refused_although_they_start_at_zero() -> None:
