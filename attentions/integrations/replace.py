@@ -42,7 +42,7 @@ _OWN_SCORES = {
     "relative_position_bias_table": "adds a learned table of relative positions to its scores",
     "proj_l": "mixes the scores of its heads with each other",
 }
-"""What an attention does that no mechanism can, by an attribute that tells (BEiT and Swin; CaiT)."""
+"""What an attention does that no mechanism can, by an attribute that tells: BEiT, Swin; CaiT."""
 _NUM_SHOWN = 8
 """Places that a message lists."""
 

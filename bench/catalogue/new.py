@@ -235,7 +235,7 @@ def next_steps(name: str, place: Place) -> str:
 It works as it is, as another mechanism than yours. Fill in formula, forward, flops, claims and
 test, then:
   python -m pytest {place.test}
-  attnbench show {name}{plugin}
+  attnbench show {name}{row}
   attnbench verify{row} conformance=true 'attention=[{name}]'
   attnbench sweep{row} 'attention=[softmax,{name}]' seq_len=128 'task=[]'"""
 

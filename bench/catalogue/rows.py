@@ -12,9 +12,15 @@ _FOLDER = Path(bench.__file__).resolve().parent.parent / "conf" / "attention"
 _MECHANISM = re.compile(r"^ +mechanism: *(\w+)", re.MULTILINE)
 
 
-def rows_of(mechanism: str) -> tuple[str, ...]:
-    """Labels of the YAMLs of conf/attention that name a mechanism, its own name first."""
-    rows = [label for label, name in _all_rows() if name == mechanism]
+def rows_of(mechanism: str, config_dir: Path | None = None) -> tuple[str, ...]:
+    """Labels of the YAMLs of conf/attention that name a mechanism, its own name first.
+
+    Args:
+        mechanism: registered name.
+        config_dir: a user's own folder, whose attention/ holds rows as well.
+    """
+    own = _rows_in(config_dir / "attention") if config_dir else ()
+    rows = {label for label, name in (*_all_rows(), *own) if name == mechanism}
     return tuple(sorted(rows, key=lambda label: (label != mechanism, label)))
 
 
@@ -25,9 +31,13 @@ def row_labels() -> tuple[str, ...]:
 
 @cache
 def _all_rows() -> tuple[tuple[str, str], ...]:
-    """Label and mechanism of every YAML."""
+    """Label and mechanism of every YAML of ours."""
+    return _rows_in(_FOLDER)
+
+
+def _rows_in(folder: Path) -> tuple[tuple[str, str], ...]:
     found = []
-    for file in sorted(_FOLDER.glob("*.yaml")):
+    for file in sorted(folder.glob("*.yaml")):
         said = _MECHANISM.search(file.read_text(encoding="utf-8"))
         if said:
             found.append((file.stem, said[1]))

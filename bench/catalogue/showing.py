@@ -27,18 +27,20 @@ from bench.catalogue.rows import rows_of
 from bench.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, costs
 from bench.plugins import import_plugins
 
-USAGE = """attnbench show NAME [plugins=MODULE,…] [out=DIR]
+USAGE = """attnbench show NAME [plugins=MODULE,…] [--config-dir DIR] [out=DIR]
   NAME: a mechanism, as attnbench list shows it
   plugins: modules of your own, in which it may be
+  --config-dir: the folder of your own rows, in which attention/ is
   out: the folder where badges and verify.json lie (results)"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which mechanism, in which modules besides ours, and where its results are."""
+    """Which mechanism, in which modules and rows besides ours, and where its results are."""
 
     name: str
     plugins: tuple[str, ...] = ()
+    config_dir: Path | None = None
     out: Path = Path("results")
 
 
@@ -57,22 +59,27 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"ConfigError: {error}", file=sys.stderr)
         return 2
-    show(entry, badges, goldens, console(), request.plugins)
+    show(entry, badges, goldens, console(), request)
     return 0
 
 
 def read_request(words: list[str]) -> Request:
-    """Read a name and the folder of results off the command line.
+    """Read a name, plugins and folders off the command line.
 
     Raises:
-        ConfigError: no name or several, or a word that is no option.
+        ConfigError: no name or several, a word that is no option, or rows that are not there.
     """
-    names, options = words_and_options(words, ("plugins", "out"), USAGE)
+    words = re.sub(r"--config-dir\n", "--config-dir=", "\n".join(words)).splitlines()
+    names, options = words_and_options(words, ("plugins", "--config-dir", "out"), USAGE)
+    rows = Path(options["--config-dir"]) if "--config-dir" in options else None
+    if rows and not (rows / "attention").is_dir():
+        raise ConfigError(f"--config-dir {rows}: {rows / 'attention'} is no folder.")
     plugins = names_in(options["plugins"]) if "plugins" in options else ()
     if len(names) != 1:
         given = ", ".join(names) or "none"
         raise ConfigError(f"show takes one mechanism; {given} was given. Usage: {USAGE}")
-    return Request(name=names[0], plugins=plugins, out=Path(options.get("out", "results")))
+    out = Path(options.get("out", "results"))
+    return Request(name=names[0], plugins=plugins, config_dir=rows, out=out)
 
 
 def find(name: str, plugins: tuple[str, ...] = ()) -> CatalogueEntry:
@@ -96,12 +103,12 @@ def show(
     badges: dict[str, Badge],
     goldens: tuple[int, int] | None,
     to: Console,
-    plugins: tuple[str, ...] = (),
+    request: Request,
 ) -> None:
     """Print everything, a heading at a time."""
     said = entry.description
     to.print(f"[bold]{escape(entry.name)}[/]  {escape(entry.title)}", highlight=False)
-    _facts(entry, to)
+    _facts(entry, to, request.config_dir)
     _heading("Formula", to)
     _say(said.summary, to)
     for block in said.body:
@@ -123,7 +130,7 @@ def show(
             for item in items:
                 _say(f"- {item}", to)
     _heading("Commands", to)
-    for command in commands(entry, plugins):
+    for command in commands(entry, request.plugins, request.config_dir):
         to.print(command, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -140,13 +147,13 @@ def _heading(title: str, to: Console) -> None:
     to.print(f"\n[bold]{title}[/]", highlight=False)
 
 
-def _facts(entry: CatalogueEntry, to: Console) -> None:
+def _facts(entry: CatalogueEntry, to: Console, config_dir: Path | None) -> None:
     facts = {
         "source": entry.source,
         "family": f"{entry.family}: {FAMILIES[entry.family]}",
         "kind": "layer, (B, N, C) -> (B, N, C)" if entry.is_layer else "core, on heads",
         "claims": in_words(entry.capabilities),
-        "rows": ", ".join(rows_of(entry.name)) or "none in conf/attention",
+        "rows": ", ".join(rows_of(entry.name, config_dir)) or "none in conf/attention",
     }
     for name, text in facts.items():
         _say(f"  {name:<7} {text}", to)
@@ -203,16 +210,18 @@ def tested_lines(
             yield from (f"  {badge.claim}: {badge.reason}" for badge in claims)
 
 
-def commands(entry: CatalogueEntry, plugins: tuple[str, ...] = ()) -> Iterator[str]:
+def commands(
+    entry: CatalogueEntry, plugins: tuple[str, ...] = (), config_dir: Path | None = None
+) -> Iterator[str]:
     """Command lines that measure and prove it, with the modules and the rows of plugins."""
-    label = next(iter(rows_of(entry.name)), entry.name)
+    label = next(iter(rows_of(entry.name, config_dir)), entry.name)
     only = f"attention=[{label}]"
     scope = ["scope=layer"] if entry.is_layer else []
     causal = [] if entry.capabilities.bidirectional else ["causal=true"]
     both = f"attention=[softmax,{label}]" if entry.name != "softmax" else only
     task = ["task=[]"]
     if plugins:
-        row = ["--config-dir", "conf", f"plugins=[{','.join(plugins)}]"]
+        row = ["--config-dir", str(config_dir or "conf"), f"plugins=[{','.join(plugins)}]"]
         yield _command("sweep", *row, both, "seq_len=[1024,4096]", *scope, *causal, *task)
         yield _command("verify", *row, "conformance=true", only)
         return
@@ -223,7 +232,8 @@ def commands(entry: CatalogueEntry, plugins: tuple[str, ...] = ()) -> Iterator[s
 
 
 def _command(module: str, *words: str) -> str:
-    quoted = [w if re.fullmatch(r"[\w=.,\[\]]+", w) else shlex.quote(w) for w in words]
+    # Brackets are patterns to zsh, and shlex would quote a word for its "=" or ",", too.
+    quoted = [w if re.fullmatch(r"[\w=.,/-]+", w) else shlex.quote(w) for w in words]
     return " ".join([f"python -m bench.{module}", *quoted])
 
 

@@ -17,7 +17,7 @@ from bench.verify import write_rows
 def page(name: str, badges: dict[str, Badge] | None = None) -> str:
     console = Console(width=100)
     with console.capture() as captured:
-        show(find(name), badges or {}, None, console)
+        show(find(name), badges or {}, None, console, Request(name=name))
     return captured.get()
 
 
@@ -29,7 +29,7 @@ def test_every_mechanism_has_a_page_with_all_that_it_says() -> None:
             patch.setattr(
                 "bench.catalogue.showing.cost_lines", lambda name: iter(["a line of costs"])
             )
-            show(entry, {}, None, console)
+            show(entry, {}, None, console, Request(name=entry.name))
         text = captured.get()
         assert text.startswith(f"{entry.name}  {entry.title}")
         for heading in ("Formula", "Cost", "Tested", "Hazards", "Commands"):
@@ -108,6 +108,19 @@ def test_commands_fit_what_the_mechanism_is() -> None:
     layer, causal = next(commands(entries["nala_layer"])), next(commands(entries["gla"]))
     assert "scope=layer" in layer and "causal=true" not in layer
     assert "causal=true" in causal and "scope=layer" not in causal
+
+
+def test_commands_name_rows_of_ones_own_and_can_be_typed_in_zsh(tmp_path: Path) -> None:
+    (tmp_path / "attention").mkdir()
+    (tmp_path / "attention" / "mine.yaml").write_text("mine:\n  mechanism: nala\n  rope: true\n")
+    request = read_request(["nala", "plugins=[a,b]", "--config-dir", str(tmp_path)])
+    assert request.config_dir == tmp_path and request.plugins == ("a", "b")
+    assert "mine" in rows_of("nala", tmp_path)
+    sweep = next(commands(find("nala"), request.plugins, request.config_dir))
+    assert f"--config-dir {tmp_path} 'plugins=[a,b]' 'attention=[softmax,nala]'" in sweep
+    assert all("'" in word for word in sweep.split() if "[" in word)
+    with pytest.raises(ConfigError, match="is no folder"):
+        read_request(["nala", "--config-dir=nowhere"])
 
 
 def test_rows_are_the_yamls_that_name_a_mechanism_its_own_first() -> None:
