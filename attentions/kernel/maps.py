@@ -25,7 +25,7 @@ class FeatureMap:
 
     Attributes:
         phi: (..., n, D) and the weights -> (..., n, F), or a tuple of such parts. By
-            differentiable operators, in the dtype of its input.
+            differentiable operators, in the dtype of its input; for a rotation, fresh tensors.
         by_hand: the same arguments -> what ``phi`` returns, and a function from the gradients of
             the parts to the gradient of x, or to a tuple of those of x and of each weight. Without
             it, autograd finds the derivative, tile by tile.
@@ -88,14 +88,23 @@ class Call:
     gather: Gather | None
     columns: tuple[int, ...] | None
 
-    def turned(self, parts: Parts, heads: slice, tokens: slice, *, back: bool = False) -> Parts:
+    def turned(
+        self,
+        parts: Parts,
+        heads: slice,
+        tokens: slice,
+        *,
+        back: bool = False,
+        in_place: bool = False,
+    ) -> Parts:
         """Features with adjacent ones rotated; ``back`` as for their gradients."""
         if self.turn is None:
             return parts
         turn = self.turn[heads if len(self.turn) > 1 else slice(None), tokens]
         turn = turn.conj() if back else turn
         pairs = (torch.view_as_complex(torch.unflatten(part, -1, (-1, 2))) for part in parts)
-        return tuple(torch.view_as_real(pair * turn).flatten(-2) for pair in pairs)
+        found = (pair.mul_(turn) if in_place else pair * turn for pair in pairs)
+        return tuple(torch.view_as_real(pair).flatten(-2) for pair in found)
 
     def over_columns(self, x: Tensor) -> Tensor:
         """What divides: one number per group of columns, (..., n, C), repeated for each column."""

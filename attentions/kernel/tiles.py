@@ -211,7 +211,7 @@ class _Work:
                 peak, phi = risen, ((exponents - risen).exp2_(),)
             values = widened(v[:, :, tokens]).flatten(0, 1)
             key_sums = [part.sum(dim=-2).flatten(0, 1).unsqueeze(-1) for part in phi]
-            turned = flat(self._turned(phi, tokens))
+            turned = flat(self._turned(phi, tokens, in_place=True))
             if sums:
                 for total, part in zip(sums, turned, strict=False):
                     add_product(total, part.transpose(1, 2), values)
@@ -233,7 +233,8 @@ class _Work:
             factor = None
             if self.call.eps is not None:  # a product is faster than a division
                 factor = self.call.over_columns(self._normaliser(phi, key_sums).reciprocal_())
-            found = read(flat(self._turned(phi, tokens)), contexts).view(target.shape)
+            turned = flat(self._turned(phi, tokens, in_place=True))
+            found = read(turned, contexts).view(target.shape)
             if factor is None:
                 target.copy_(found)
             else:
@@ -329,8 +330,11 @@ class _Work:
                 part.add_(d_key_sum.transpose(1, 2))
             _pull(pull, d_phi, grad_k[:, :, tokens], grad_weights)
 
-    def _turned(self, parts: Parts, tokens: slice, *, back: bool = False) -> Parts:
-        return self.call.turned(parts, self.group.heads, tokens, back=back)
+    def _turned(
+        self, parts: Parts, tokens: slice, *, back: bool = False, in_place: bool = False
+    ) -> Parts:
+        heads = self.group.heads
+        return self.call.turned(parts, heads, tokens, back=back, in_place=in_place)
 
     def _normaliser(self, phi: Parts, key_sums: Sequence[Tensor]) -> Tensor:
         """What divides, (g, n, C)."""
