@@ -23,6 +23,7 @@ from .inputs import (
     with_checked_sizes,
     with_checked_tokens,
 )
+from .maths.masks import check_dense_mask, check_key_mask
 
 __all__ = ["Attention", "AttentionLayer", "CallShape", "Geometry", "Mechanism"]
 
@@ -131,6 +132,11 @@ class Attention(Mechanism):
                 equal_lengths(self.name, q, k, "the causal form")
             elif not self.capabilities.cross:
                 equal_lengths(self.name, q, k, "it")
+            masks = self.capabilities.masks
+            if "padding" in masks:
+                check_key_mask(self.name, keywords.get("key_mask"), k)
+            if "dense" in masks:
+                check_dense_mask(self.name, keywords.get("mask"), q, k)
             check_devices(self.name, q, keywords)
 
     def _check_step(self, q: Tensor, k: Tensor, v: Tensor) -> None:

@@ -59,13 +59,16 @@ def allowed_pairs(
         keys = key_mask[:, None, None, :]
         allowed = keys if allowed is None else allowed & keys
     if mask is not None:
-        _check_dense_mask(mechanism, mask, q, k)
+        check_dense_mask(mechanism, mask, q, k)
         mask = torch.atleast_2d(mask)  # rows are queries
         allowed = mask if allowed is None else allowed & mask
     return allowed
 
 
-def _check_dense_mask(mechanism: str, mask: Tensor, q: Tensor, k: Tensor) -> None:
+def check_dense_mask(mechanism: str, mask: Tensor | None, q: Tensor, k: Tensor) -> None:
+    """Raise a ValueError unless the mask is None, or bool and broadcasts to (B, H, N, M)."""
+    if mask is None:
+        return
     full = (*q.shape[:3], k.shape[-2])
     if not isinstance(mask, Tensor):
         raise ValueError(

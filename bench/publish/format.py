@@ -37,6 +37,8 @@ _ENDINGS = (
 )
 _PERCENT = frozenset({"accuracy", "chance", "roofline_fraction"})
 _INTERVALS = ("_low", "_high")
+_LEAST = 0.001
+"""Of a large unit; a smaller number would be written as 3.81e-06 MiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +56,12 @@ class Column:
     suffix: str = ""
 
     def write(self, value: Value) -> str:
-        """Three significant digits; empty for None."""
-        return "" if value is None else number(value / self.factor) + self.suffix
+        """Three significant digits; empty for None; ``<0.001`` where the column's unit is large."""
+        if value is None:
+            return ""
+        if self.factor > 1 and 0 < value / self.factor < _LEAST:
+            return f"<{_LEAST:g}"
+        return number(value / self.factor) + self.suffix
 
 
 def column_for(name: str, values: Iterable[Value]) -> Column:

@@ -142,7 +142,7 @@ def _ranking_table(ranking: Ranking, columns: Sequence[str]) -> Table:
     shown = {
         name: column_for(name, [standing.values[name] for standing in standings])
         for name in columns
-        if name == columns[0] or any(standing.values[name] is not None for standing in standings)
+        if name == columns[0] or any(standing.values[name] for standing in standings)
     }
     titles = {name: column.title for name, column in shown.items()}
     references = ranking.references
@@ -171,7 +171,8 @@ def _standing_cells(standing: Standing, shown: Mapping[str, Column]) -> tuple[st
         low, high = interval_names(name)
         text = with_interval(column, values[name], values.get(low), values.get(high))
         if name == "roofline_fraction" and text:
-            text += f" {bound(standing.record)}"
+            # What mixes nothing has no work that a ceiling could be a bound of.
+            text = "" if standing.rank == "control" else f"{text} {bound(standing.record)}"
         cells.append(text)
     if standing.record.status is not Status.OK:
         cells[0] = _status_words(standing.record.status)

@@ -1,7 +1,38 @@
 import pytest
 import torch
 
-from attentions import Geometry, build_attention
+from attentions import Attention, Capabilities, Geometry, build_attention, registry
+from attentions import register_attention as register
+
+
+def test_a_plugin_need_not_refuse_lengths_and_masks_itself(monkeypatch):
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+    @register(
+        "plain",
+        title="Plain",
+        source="none",
+        capabilities=Capabilities(masks=frozenset({"padding", "dense"})),
+    )
+    class Plain(Attention):
+        def forward(self, q, k, v, *, key_mask=None, mask=None):
+            return v
+
+        def flops(self, shape):
+            return 0
+
+    core = Plain(Geometry(num_heads=2, head_dim=4, seq_len=5))
+    x, fewer = torch.zeros(3, 2, 5, 4), torch.zeros(3, 2, 4, 4)
+    keep = torch.ones(3, 5, dtype=torch.bool)
+    core(x, x, x, key_mask=keep, mask=keep[:, None, None])
+    for message, inputs, masks in (
+        ("5 queries and 4 keys were given; it needs as many", (x, fewer, fewer), {}),
+        (r"key_mask is torch.bool of shape \(3, 4\)", (x, x, x), {"key_mask": keep[:, 1:]}),
+        ("key_mask is torch.int64", (x, x, x), {"key_mask": keep.long()}),
+        (r"mask is torch.bool of shape \(3, 5\)", (x, x, x), {"mask": keep}),
+    ):
+        with pytest.raises(ValueError, match=f"plain: {message}"):
+            core(*inputs, **masks)
 
 
 def test_a_core_without_a_recurrent_form_says_so_at_step_too():

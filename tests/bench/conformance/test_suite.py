@@ -397,6 +397,13 @@ def test_gates_that_are_not_heeded_fail(
     assert_fails(register("gla", forward=gated(change)), claim)
 
 
+def test_a_gated_mechanism_without_a_slow_form_is_not_testable(
+    register: Callable[..., str],
+) -> None:
+    badge = badge_for(register("gla", reference=attentions.Attention.reference), "reference")
+    assert badge.status is BadgeStatus.SKIPPED and "no slow form" in badge.reason
+
+
 def test_steps_that_forget_their_gates_fail(register: Callable[..., str]) -> None:
     base: Any = attentions.attention_class("gla")
 

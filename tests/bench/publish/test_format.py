@@ -70,6 +70,11 @@ def test_a_column_has_one_unit_chosen_by_its_median() -> None:
     assert [column.write(v) for v in (2e-5, 1.2, None)] == ["0.0200", "1,200", ""]
 
 
+def test_a_few_bytes_beside_mebibytes_are_no_power_of_ten() -> None:
+    column = column_for("saved_for_backward_bytes", [4, 2**21, 2**22])
+    assert [column.write(v) for v in (4, 2**21)] == ["<0.001", "2.00"]
+
+
 def test_every_metric_has_a_title_with_and_without_values() -> None:
     for name in metric_names():
         assert column_for(name, []).title

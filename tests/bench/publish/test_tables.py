@@ -37,6 +37,12 @@ def test_a_column_without_any_number_is_left_out() -> None:
     assert [header[-1] for header in tables] == ["latency (µs)", "saved for backward (KiB)"]
 
 
+def test_a_column_of_zeros_is_left_out() -> None:
+    record = made.ok_record(made.kernel_cell(), made.speed([4.0], saved_for_backward_bytes=0))
+    (section,) = speed_sections(board([record]), COLUMNS)
+    assert section.tables[0].header[-1] == "latency (s)"
+
+
 def test_lengths_of_one_setting_share_a_section_and_no_table() -> None:
     records = made.block_records(["nala"], seq_len=1024) + made.block_records(["nala"])
     (section,) = speed_sections(board(records), COLUMNS)
@@ -165,8 +171,10 @@ def test_a_fraction_of_the_roofline_says_which_side_of_it() -> None:
     timed = made.speed([4.0], flops=100)
     record = made.ok_record(made.kernel_cell(), timed, environment=calibrated)
     columns = ("speedup_over", "roofline_fraction")
-    found = build_leaderboard([record], metrics=columns)
+    mixes_nothing = made.ok_record(made.kernel_cell("none"), timed, environment=calibrated)
+    found = build_leaderboard([record, mixes_nothing], metrics=columns, controls=("none",))
     (section,) = speed_sections(found, columns)
+    assert section.tables[0].rows[1][0] == "control" and section.tables[0].rows[1][-1] == ""
     assert section.tables[0].header[-1] == "roofline fraction (%)"
     assert section.tables[0].rows[0][-1] == "25.0 memory"
 
