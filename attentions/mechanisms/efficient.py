@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,24 @@ from ..registry import register_attention
 
 def _exponents(k: Tensor) -> tuple[Tensor, Tensor]:
     """To the base 2, each relative to the largest of its channel."""
-    return k * LOG2_E, k.detach() * LOG2_E
+    exponents = k * LOG2_E
+    return exponents, exponents.detach()
+
+
+def _exponents_by_hand(
+    k: Tensor,
+) -> tuple[tuple[Tensor, Tensor], Callable[[Tensor], Tensor]]:
+    return _exponents(k), lambda d_exponents: d_exponents.mul_(LOG2_E)
+
+
+def _softmax_by_hand(q: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    shares = q.softmax(dim=-1)
+
+    def pull(d_shares: Tensor) -> Tensor:
+        mean = (d_shares * shares).sum(dim=-1, keepdim=True)
+        return d_shares.sub_(mean).mul_(shares)
+
+    return shares, pull
 
 
 def _shares(contexts: kernel.Parts, key_sums: kernel.Parts) -> tuple[kernel.Parts, kernel.Parts]:
@@ -24,8 +43,8 @@ def _shares(contexts: kernel.Parts, key_sums: kernel.Parts) -> tuple[kernel.Part
     return (context / key_sum.clamp(min=0.5),), key_sums
 
 
-_QUERIES = kernel.FeatureMap(lambda q: q.softmax(dim=-1))
-_KEYS = kernel.FeatureMap(_exponents, floor=0.0)
+_QUERIES = kernel.FeatureMap(lambda q: q.softmax(dim=-1), by_hand=_softmax_by_hand)
+_KEYS = kernel.FeatureMap(_exponents, by_hand=_exponents_by_hand, floor=0.0)
 
 
 @register_attention(
