@@ -12,6 +12,7 @@ from bench.app.streams import make_streams_unbreakable
 
 COMMANDS = {
     "sweep": ("bench.sweep", "measure mechanisms over shapes and tasks, publish the table"),
+    "smoke": ("bench.sweep", "a sweep of seconds, to see that everything works here"),
     "report": ("bench.report", "write the tables, charts and W&B run again from the records"),
     "regress": ("bench.regress", "say whether a tree is slower, or takes more, than another"),
     "verify": ("bench.verify", "prove mechanisms against their authors' numbers"),
@@ -48,7 +49,8 @@ def main() -> int:
         # which a user's plugins lie.
         sys.path.append(os.getcwd())
     module = importlib.import_module(COMMANDS[name][0])
-    code: int = module.main(sys.argv[2:])
+    words = ["experiment=smoke"] if name == "smoke" else []
+    code: int = module.main([*words, *sys.argv[2:]])
     return code
 
 
