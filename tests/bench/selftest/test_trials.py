@@ -97,7 +97,9 @@ def test_a_rival_that_fails_is_no_number_and_ctrl_c_no_failure(monkeypatch, jobs
         measure(unit, CELLS, CONFIG, jobs)
 
 
-def test_both_rivals_time_real_cells(tmp_path):
+def test_both_rivals_time_real_cells(tmp_path, monkeypatch):
+    # pytest-benchmark measures nothing in what it takes for a worker of pytest-xdist.
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     asked = [{"name": "0-5", "cell": CELLS[0].to_dict(), "extra": 1}]
     for tool in (PYTEST, TIMER):
         out = tmp_path / f"{tool}.json"
