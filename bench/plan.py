@@ -45,7 +45,7 @@ def plan(config: SweepConfig) -> tuple[PlannedCell, ...]:
     config = replace(config, attention=(*config.attention, *_more_entries(config)))
     hyperparameters = {e.label: checked_hyperparameters(e) for e in config.attention}
     settings = {e.label: checked_settings(e) for e in config.task}
-    devices = resolve_devices(config.axes.device)
+    devices = resolve_devices(config.axes.device, need_present=not config.dry_run)
     cells = [*_kernel_cells(config, hyperparameters, devices)]
     check_models(config.axes.model, config.axes.image_size)
     cells += _model_cells(config, hyperparameters, devices)
@@ -131,14 +131,14 @@ def checked_settings(entry: TaskEntry) -> dict[str, Any]:
     return settings
 
 
-def resolve_devices(given: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of devices that are present, ``auto`` and ``cuda`` resolved, each once."""
+def resolve_devices(given: tuple[str, ...], *, need_present: bool = True) -> tuple[str, ...]:
+    """Names of devices, ``auto`` and ``cuda`` resolved, each once; present ones, if need be."""
     present = available_devices()
     found: list[str] = []
     for name in given:
         wanted = present if name == "auto" else ("cuda:0" if name == "cuda" else name,)
         for device in wanted:
-            if device not in present:
+            if need_present and device not in present:
                 raise ConfigError(
                     f"device={name} is not there. This machine has: {', '.join(present)}."
                 )
@@ -328,7 +328,8 @@ def why_not(cell: Cell) -> str | None:
         capabilities = attentions.attention_class(cell.mechanism).capabilities
         if reason := why_unsupported(capabilities, cell):
             return reason
-    if reason := why_no_dtype(cell.device, cell.workload.dtype):
+    is_here = cell.device in available_devices()  # not so in a dry run for another machine
+    if is_here and (reason := why_no_dtype(cell.device, cell.workload.dtype)):
         return reason
     return _why_not_compiled(cell) or why_unbuildable(cell)
 

@@ -38,7 +38,8 @@ def sweep(composed: dict[str, Any]) -> int:
     check_writable(config.out)
     planned = plan(config)
     server = WorkerServer(config.run.allocator)
-    devices = tuple(dict.fromkeys(p.cell.device for p in planned))
+    present = environment.available_devices()  # a dry run plans for others as well
+    devices = tuple(d for d in dict.fromkeys(p.cell.device for p in planned) if d in present)
     here = environment.current(devices, config.run.allocator, server.environment())
     here = replace(here, calibration=read_calibration(config.out, here.to_dict()))
     kept = () if config.force else read_records(config.out, missing_ok=True)

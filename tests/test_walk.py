@@ -129,6 +129,8 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(tmp_path, here):
     assert printed.count("softmax seq_len=") == 2
     assert "Estimated duration" in printed and "2 to measure" in printed
     assert list(tmp_path.iterdir()) == []
+    elsewhere = here("attention=[softmax]", "task=[]", *TINY, "dry_run=true", "device=cuda:7")
+    assert "cuda:7" in elsewhere and "2 to measure" in elsewhere
 
 
 def test_multirun_gives_the_same_cells_with_the_same_keys_into_the_same_store(tmp_path, here):
