@@ -48,6 +48,12 @@ def test_a_mechanism_outside_the_package_gets_a_row_of_the_leaderboard(folder: P
     assert re.search(r"^\|.*\brelu_scores\b.*\|$", table, re.MULTILINE)
 
 
+def test_a_recurrent_one_with_a_gate_decodes(folder: Path) -> None:
+    with (folder / "decoding" / "table.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["entry"] == "decayed_sum"]
+    assert {(row["mode"], row["status"]) for row in rows} == {("forward", "ok"), ("decode", "ok")}
+
+
 def test_its_cells_are_measured_and_not_skipped(folder: Path) -> None:
     with (folder / "results" / "table.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["entry"] == "relu_scores"]
@@ -61,4 +67,10 @@ def test_its_cells_are_measured_and_not_skipped(folder: Path) -> None:
 
 def test_nothing_is_left_outside_of_the_results(folder: Path) -> None:
     left = {path.name for path in folder.iterdir()}
-    assert left - {"__pycache__"} == {"relu_scores.py", "conf", "results"}
+    assert left - {"__pycache__"} == {
+        "relu_scores.py",
+        "decayed_sum.py",
+        "conf",
+        "results",
+        "decoding",
+    }
