@@ -1,22 +1,47 @@
-"""A mechanism's FLOP formulas against what counters see and what slow forms of it take.
+"""A mechanism's FLOP formulas against torch's counter, and against slow forms of it.
 
-Three numbers that were found independently: the formula, as the mechanism's author wrote it; what
-torch's counter makes of the operators that run; and the multiply-adds of a slow form, counted by
-brute force. `flops`, what the mathematics needs, must be the work of a slow form that gives the
-same output. `executed_flops` must be what is seen to be executed.
+`executed_flops` must be what torch's counter sees. `flops`, what the mathematics needs, must be
+that too, or the work of a slow form that gives the same output and wastes nothing. There is one
+proof: `python -m bench.verify flops=true` prints it, and the conformance claim "flops" is it.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from attentions import CallShape
-from attentions.base import Mechanism
-from bench.costs.findings import TOLERANCE, Findings, LongFindings, is_counted, look, look_at_long
-from bench.costs.sample import NotCallable
+from attentions import CallShape, Geometry
+from attentions.base import AttentionLayer, Mechanism
+from bench.costs.slow_forms import (
+    NotCallable,
+    Sample,
+    SlowForm,
+    Work,
+    callable_sample,
+    last_step,
+    make_sample,
+    pair_by_pair,
+    query_by_query,
+    token_by_token,
+    without_zeros,
+    work_of,
+)
+
+TOLERANCE = 0.01
+SMALL = Geometry(num_heads=2, head_dim=16, value_dim=8, seq_len=12)
+# One head, so that pairs can be told apart.
+PAIRS = Geometry(num_heads=1, head_dim=16, value_dim=8, seq_len=24)
+# Several chunks or tiles, and a rest.
+MEDIUM = Geometry(num_heads=1, head_dim=16, seq_len=300)
+# More tokens than a window or a block that is in use.
+SPARSE = Geometry(num_heads=1, head_dim=8, seq_len=600)
+# Where an implementation that changes with the length has changed.
+FAR = Geometry(num_heads=1, head_dim=16, seq_len=2100)
+# So wide that a state outweighs the pair of a token with itself, which a chunk adds.
+WIDE = Geometry(num_heads=1, head_dim=256, seq_len=4)
+WIDE_STEP = replace(WIDE, seq_len=24, causal=True, grid=(0, 0))
 
 
 class FlopVerdict(StrEnum):
@@ -34,13 +59,9 @@ class FlopProof:
     Attributes:
         form: ``bidirectional``, ``cross`` (N != M), ``causal``, or ``decode`` of one token.
         formula: what the mathematics needs, by the mechanism's formula.
-        brute_force: what a slow form takes; of several the one that comes nearest.
-        method: which slow form.
+        needed: what that was compared with, and ``method`` how it was found.
         executed: what the implementation executes, by its formula.
         counted: what torch's counter saw of the same call.
-        long_len: tokens of a long call; None where none can be followed.
-        long_device: ``meta``, or ``cpu`` where a mechanism goes another way on meta tensors.
-        long_executed, long_counted: as `executed` and `counted`, of that call.
         reason: always present unless all was confirmed.
     """
 
@@ -49,130 +70,204 @@ class FlopProof:
     status: FlopVerdict
     shape: str = ""
     formula: int | None = None
-    brute_force: int | None = None
+    needed: int | None = None
     method: str | None = None
     executed: int | None = None
     counted: int | None = None
-    long_len: int | None = None
-    long_device: str | None = None
-    long_executed: int | None = None
-    long_counted: int | None = None
     reason: str | None = None
 
 
-def prove_flops(kind: type[Mechanism]) -> Iterator[FlopProof]:
-    """One proof for each form that a mechanism claims to have."""
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """What was found at one shape: formulas, what was counted, and slow forms."""
+
+    shape: CallShape
+    formula: int
+    executed: int
+    work: Work
+    slow: tuple[SlowForm, ...]
+
+    @property
+    def decisive(self) -> tuple[SlowForm, ...]:
+        return tuple(form for form in self.slow if form.is_decisive)
+
+    @property
+    def nearest(self) -> SlowForm:
+        """The slow form nearest to the formula.
+
+        Where there are decisive ones, one of them or one that takes less than they do.
+        """
+        enough = max((form.flops for form in self.decisive), default=None)
+        forms = [form for form in self.slow if enough is None or form.flops <= enough]
+        return min(forms, key=lambda form: abs(form.flops - self.formula))
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether there may be products that were not seen: a lower number refutes nothing."""
+        return bool(self.work.opaque) or self.work.flops == 0
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the counter confirms what is executed.
+
+        A fused kernel leaves out what its mask hides, in tiles of its own; the counter takes it for
+        a full one. What is executed is then between what is needed and what was counted.
+        """
+        slack = 1 + TOLERANCE
+        return _agree(self.executed, self.work.flops) or (
+            self.work.has_masked_kernel
+            and self.formula <= slack * self.executed
+            and self.executed <= slack * self.work.flops
+        )
+
+    @property
+    def is_confirmed(self) -> bool:
+        return _agree(self.nearest.flops, self.formula)
+
+    def faults(self) -> list[str]:
+        """What is wrong at this shape."""
+        if self.is_blind and not self.decisive:
+            return []
+        faults, counted = [], self.work.flops
+        if not (self.is_blind or self.is_counted):
+            faults.append(f"executed_flops() says {self.executed:,}, and {counted:,} are counted")
+        most = max(counted, *(form.flops for form in self.slow))
+        if self.decisive and not self.is_confirmed:
+            name, flops = self.nearest.name, self.nearest.flops
+            faults.append(f"flops() says {self.formula:,}, and {name} it takes {flops:,}")
+        elif self.formula > (1 + TOLERANCE) * most and not self.is_blind:
+            faults.append(f"flops() says {self.formula:,}, and no more than {most:,} are executed")
+        return faults
+
+
+def forms_of(kind: type[Mechanism]) -> list[str]:
+    """The forms that a mechanism claims to have."""
     can = kind.capabilities
-    missing = [name for name in can.requires if importlib.util.find_spec(name) is None]
-    why = f"needs the package {missing[0]}, which is not installed" if missing else None
-    if "cpu" not in can.devices:
-        why = "does not run on a CPU, where its operators could be watched"
     forms = {
         "bidirectional": can.bidirectional,
         "cross": can.bidirectional and can.cross,
         "causal": can.causal,
         "decode": can.causal and can.recurrent,
     }
-    for form in (form for form, is_claimed in forms.items() if is_claimed):
-        if why is not None:
-            yield _unconfirmed(kind, form, why)
-            continue
-        try:
-            yield _prove_form(kind, form)
-        except NotCallable as error:
-            yield _unconfirmed(kind, form, str(error))
-        except Exception as error:  # foreign code: a formula that raises has failed its proof
-            reason = f"{type(error).__name__}: {error}"
-            yield FlopProof(
-                mechanism=kind.name, form=form, status=FlopVerdict.FAILED, reason=reason
-            )
+    return [form for form, is_claimed in forms.items() if is_claimed]
 
 
-def _unconfirmed(kind: type[Mechanism], form: str, reason: str) -> FlopProof:
-    return FlopProof(mechanism=kind.name, form=form, status=FlopVerdict.UNCONFIRMED, reason=reason)
+def prove_flops(kind: type[Mechanism]) -> Iterator[FlopProof]:
+    """One proof for each form that a mechanism claims to have."""
+    return (prove_form(kind, form) for form in forms_of(kind))
 
 
-def _prove_form(kind: type[Mechanism], form: str) -> FlopProof:
-    found = list(look(kind, form))
-    long = None if form in ("cross", "decode") else look_at_long(kind, causal=form == "causal")
-    faulty = [f for f in found if _faults(f)]
-    confirmed = [f for f in _telling(found) if f.is_confirmed]
-    shown = [*faulty, *reversed(confirmed), *found][0]
-    faults = [*_faults(shown), *_long_faults(found, long)]
-    doubts = _doubts(found)
+def prove_form(kind: type[Mechanism], form: str) -> FlopProof:
+    """Prove the formulas of one form."""
+    missing = [p for p in kind.capabilities.requires if importlib.util.find_spec(p) is None]
+    why = f"needs the package {missing[0]}, which is not installed" if missing else None
+    if "cpu" not in kind.capabilities.devices:
+        why = "does not run on a CPU, where its operators could be watched"
+    status = FlopVerdict.UNCONFIRMED
+    try:
+        if why is None:
+            looks = [_step(kind)] if form == "decode" else list(_looks(kind, form))
+            return _verdict(kind.name, form, looks)
+    except NotCallable as error:
+        why = str(error)
+    except Exception as error:  # foreign code: a formula that raises has failed its proof
+        status, why = FlopVerdict.FAILED, f"{type(error).__name__}: {error}"
+    return FlopProof(mechanism=kind.name, form=form, status=status, reason=why)
+
+
+def _step(kind: type[Mechanism]) -> _Look:
+    """The last step of a sequence, which has one formula only."""
+    sample = callable_sample(kind, WIDE_STEP)
+    formula, work = sample.mechanism.decode_flops(sample.shape), work_of(last_step(sample))
+    slow = SlowForm(name="as executed", flops=work.flops, is_decisive=work.flops > 0)
+    return _Look(shape=sample.shape, formula=formula, executed=formula, work=work, slow=(slow,))
+
+
+def _looks(kind: type[Mechanism], form: str) -> Iterator[_Look]:
+    """A call at each of some shapes, with the slow forms that there are of it."""
+    can, is_core, causal = kind.capabilities, not issubclass(kind, AttentionLayer), form == "causal"
+
+    def look(geometry: Geometry, *ways: Way, batch_size: int = 1) -> _Look:
+        keys = geometry.seq_len + 8 if form == "cross" else None
+        at = replace(geometry, causal=causal, grid=(0, 0))
+        return _look(callable_sample(kind, at, batch_size, keys), ways)
+
+    yield look(SMALL, without_zeros, batch_size=2)
+    yield look(MEDIUM, without_zeros, *([token_by_token] if causal and can.recurrent else []))
+    yield look(FAR)
+    if causal and not can.recurrent:
+        yield look(WIDE)
+    if is_core:
+        by_query = [query_by_query] if causal and can.cross and can.bidirectional else []
+        pairs = look(PAIRS, pair_by_pair, *by_query)
+        yield pairs
+        is_softmax = any(slow.name == "pair by pair" for slow in pairs.slow)
+        if is_softmax and form != "cross":
+            yield look(MEDIUM, pair_by_pair)
+            if _is_sparse(kind, causal):
+                yield look(SPARSE, pair_by_pair)
+
+
+Way = Callable[[Sample], SlowForm | None]
+
+
+def _is_sparse(kind: type[Mechanism], causal: bool) -> bool:
+    """Whether, by the formula, pairs are left out of many tokens that are there of a few."""
+    per_pair = []
+    for length in (PAIRS.seq_len, SPARSE.seq_len):
+        sample = make_sample(kind, replace(SPARSE, causal=causal, seq_len=length, grid=(0, 0)))
+        per_pair.append(sample.mechanism.flops(sample.shape) / sample.shape.num_pairs)
+    return bool(per_pair[1] < 0.9 * per_pair[0])
+
+
+def _look(sample: Sample, ways: tuple[Way, ...]) -> _Look:
+    mechanism, shape, work = sample.mechanism, sample.shape, work_of(sample.call)
+    as_executed = SlowForm(name="as executed", flops=work.flops, is_decisive=False)
+    slow = [as_executed, *(form for form in (way(sample) for way in ways) if form is not None)]
+    return _Look(
+        shape=shape,
+        formula=mechanism.flops(shape),
+        executed=mechanism.executed_flops(shape),
+        work=work,
+        slow=tuple(slow),
+    )
+
+
+def _verdict(name: str, form: str, looks: list[_Look]) -> FlopProof:
+    # Without a decisive slow form, what is executed may agree with a wrong formula by chance.
+    telling = [look for look in looks if look.decisive] or looks
+    faulty = [look for look in (*telling, *looks) if look.faults()]
+    confirmed = [look for look in telling if look.is_confirmed]
+    shown = [*faulty, *confirmed, *looks][0]
+    faults, doubts = shown.faults(), []
+    if not confirmed:
+        doubts.append(
+            f"no slow form takes the {shown.formula:,} that flops() says; nearest is "
+            f"{shown.nearest.flops:,}, {shown.nearest.name}"
+        )
+    if not all(look.is_counted for look in looks):
+        doubts.append("no counter saw what executed_flops() says")
+    opaque = sorted({name for look in looks for name in look.work.opaque})
+    if doubts and opaque:
+        doubts.append(f"these may hold products that nobody sees: {', '.join(opaque)}")
     status = FlopVerdict.UNCONFIRMED if doubts else FlopVerdict.CONFIRMED
     return FlopProof(
-        mechanism=kind.name,
+        mechanism=name,
         form=form,
         status=FlopVerdict.FAILED if faults else status,
         shape=_words(shown.shape, form),
         formula=shown.formula,
-        brute_force=shown.nearest.flops,
+        needed=shown.nearest.flops,
         method=shown.nearest.name,
         executed=shown.executed,
-        counted=shown.counted,
-        long_len=long.length if long else None,
-        long_device=long.device if long else None,
-        long_executed=long.executed if long else None,
-        long_counted=long.counted if long else None,
+        counted=shown.work.flops,
         reason="; ".join(faults or doubts) or None,
     )
 
 
-def _telling(found: Sequence[Findings]) -> Sequence[Findings]:
-    """The findings that can confirm a formula: those with a decisive slow form, if there are any.
-
-    Without one, what an implementation executes may agree with a wrong formula by chance.
-    """
-    return [f for f in found if f.decisive] or found
-
-
-def _faults(found: Findings) -> list[str]:
-    """What is wrong at one shape."""
-    if found.is_blind:
-        return []
-    faults = []
-    if not found.is_executed:
-        faults.append(
-            f"executed_flops() says {found.executed:,}, and {found.counted:,} are counted"
-        )
-    most = max(found.counted, *(form.flops for form in found.slow))
-    if not found.is_confirmed and found.decisive:
-        name, flops = found.nearest.name, found.nearest.flops
-        faults.append(f"flops() says {found.formula:,}, and {name} it takes {flops:,}")
-    elif found.formula > (1 + TOLERANCE) * most:
-        faults.append(f"flops() says {found.formula:,}, and no more than {most:,} are executed")
-    return faults
-
-
-def _long_faults(found: Sequence[Findings], long: LongFindings | None) -> list[str]:
-    """What is wrong at a length at which only the counter looked, if it saw all at small ones."""
-    if long is None or not all(f.is_counted for f in found):
-        return []
-    has_mask = any(f.seen.has_masked_kernel for f in found)
-    if is_counted(long.formula, long.executed, long.counted, has_mask=has_mask):
-        return []
-    return [
-        f"at {long.length:,} tokens executed_flops() says {long.executed:,}, and {long.counted:,} "
-        "are counted"
-    ]
-
-
-def _doubts(found: Sequence[Findings]) -> list[str]:
-    """Why nothing confirms a formula, though nothing refutes it either."""
-    doubts = []
-    if not any(f.is_confirmed for f in _telling(found)):
-        first = found[0]
-        doubts.append(
-            f"no slow form takes the {first.formula:,} that flops() says; nearest is "
-            f"{first.nearest.flops:,}, {first.nearest.name}"
-        )
-    if not all(f.is_executed for f in found):
-        doubts.append("no counter saw what executed_flops() says")
-    opaque = sorted({name for f in found for name in f.seen.opaque})
-    if doubts and opaque:
-        doubts.append(f"these may hold products that nobody sees: {', '.join(opaque)}")
-    return doubts
+def _agree(ours: float, theirs: float) -> bool:
+    """Whether two counts are the same within 1 %."""
+    return abs(ours - theirs) <= TOLERANCE * max(abs(ours), abs(theirs))
 
 
 def _words(shape: CallShape, form: str) -> str:

@@ -14,7 +14,7 @@ from bench.verify.numerics import run_numerics
 from bench.verify.outputs import run
 
 _WIDTH_WITHOUT_TERMINAL = 120
-_WIDTH_OF_FLOPS = 190
+_WIDTH_OF_FLOPS = 160
 _WIDTH_OF_BADGES = 160
 
 

@@ -39,7 +39,7 @@ class Explicit(Attention):
 
 @claims("recurrence", bidirectional=False, causal=True, recurrent=True)
 class Recurrence(Attention):
-    """S += k v^T, out = S^T q; all pairs at once, or with elementwise operators token by token."""
+    """S += k v^T, out = S^T q; all pairs at once, or token by token."""
 
     def forward(self, q, k, v):
         return (q @ k.transpose(-2, -1)).tril() @ v
@@ -51,9 +51,10 @@ class Recurrence(Attention):
     def step(self, q, k, v, state):
         outs = []
         for i in range(q.shape[-2]):
-            state = state + k[:, :, i, :, None] * v[:, :, i, None, :]
-            outs.append((q[:, :, i, :, None] * state).sum(dim=-2))
-        return torch.stack(outs, dim=-2), state
+            here = slice(i, i + 1)
+            state = state + k[:, :, here].transpose(-2, -1) @ v[:, :, here]
+            outs.append(q[:, :, here] @ state)
+        return torch.cat(outs, dim=-2), state
 
     def flops(self, shape):
         return 4 * shape.num_tokens * shape.head_dim * shape.value_dim
