@@ -185,11 +185,11 @@ def test_xformers_has_a_kernel_for_each_dtype_that_is_claimed(flash_attn):
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        ("test_backend_fla", "chunk_gla"),
-        ("test_backend_fla", "chunk_simple_gla"),
-        ("test_backend_fla", "chunk_retention"),
-        ("test_backend_fla", "chunk_delta_rule"),
-        ("test_backend_fla", "chunk_gated_delta_rule"),
+        ("test_fla", "chunk_gla"),
+        ("test_fla", "chunk_simple_gla"),
+        ("test_fla", "chunk_retention"),
+        ("test_fla", "chunk_delta_rule"),
+        ("test_fla", "chunk_gated_delta_rule"),
         ("test_fused_softmax", "flash_attn_func"),
         ("test_fused_softmax", "memory_efficient_attention"),
     ],
@@ -198,7 +198,7 @@ def test_stand_ins_have_the_parameters_of_what_they_stand_for(module, name, fla,
     """The other tests of the adapters use these stand-ins, and run everywhere."""
     packages = [importlib.import_module(x) for x in ("fla.ops", "flash_attn", "xformers.ops")]
     real = next(getattr(package, name) for package in packages if hasattr(package, name))
-    stand_in = getattr(importlib.import_module(f"tests.attentions.{module}"), name)
+    stand_in = getattr(importlib.import_module(f"tests.attentions.adapters.{module}"), name)
     theirs = inspect.signature(inspect.unwrap(real)).parameters
     for parameter in inspect.signature(stand_in).parameters.values():
         assert parameter.name in theirs
