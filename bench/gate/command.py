@@ -29,7 +29,7 @@ from bench.gate.config import GateConfig, read_gate_config
 from bench.gate.history import print_history, steps
 from bench.gate.publish import Sides, print_rows, write_rows
 from bench.gate.pytest_json import SECONDS, SECONDS_NOTE, pytest_json
-from bench.gate.rows import Row, exit_code
+from bench.gate.rows import ACCURACY, LATENCY, Row, exit_code
 from bench.gate.sources import read_side
 from bench.gate.stored import compare_stored
 from bench.machine import environment
@@ -59,7 +59,7 @@ def regress(composed: dict[str, Any]) -> int:
 
 
 def against_commit(config: GateConfig, console: Console) -> int:
-    """Compare this tree with a commit, both in one process."""
+    """Compare this tree with a commit, both in one process; Ctrl-C keeps what was compared."""
     tree = trees.current_tree()
     commit = trees.resolve(config.base) if config.base else trees.default_base()
     planned = plan(config.sweep)
@@ -70,6 +70,7 @@ def against_commit(config: GateConfig, console: Console) -> int:
     run = config.sweep.run
     server = WorkerServer(run.allocator)
     rows: list[Row] = []
+    is_stopped = False
 
     def say(words: str) -> None:
         status.update(words)
@@ -95,16 +96,21 @@ def against_commit(config: GateConfig, console: Console) -> int:
             # A Ctrl-C ends git as well, when it comes while git makes the worktree.
             if isinstance(error, ConfigError) and not interrupt.is_asked:
                 raise
-            console.print("Stopped; no verdict.")
-            return _STOPPED
+            if not rows:
+                console.print("Stopped; nothing was compared yet.")
+                return _STOPPED
+            is_stopped = True
     dirt = " with uncommitted changes" if tree.is_dirty else ""
-    sides = Sides(
-        base=commit[:12], current=tree.commit[:12] + dirt, notes=tuple(_unsupported(planned))
-    )
+    notes = _unsupported(planned)
+    if is_stopped:
+        done = sum(row.channel in (LATENCY, ACCURACY) for row in rows)
+        notes.append(f"Stopped after {done} of {len(cells)} cells; the others were not compared.")
+    sides = Sides(base=commit[:12], current=tree.commit[:12] + dirt, notes=tuple(notes))
     settled = _settle(config, rows, console, base_commit=commit, commit=tree.commit)
     devices = tuple(dict.fromkeys(cell.device for cell in cells))
     here = environment.current(devices, run.allocator, server.environment())
-    return _finish(config, settled, sides, console, here)
+    code = _finish(config, settled, sides, console, here)
+    return _STOPPED if is_stopped else code
 
 
 def base_entry(base: trees.Tree, label: str) -> dict[str, Any] | None:

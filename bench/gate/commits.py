@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from bench.app.progress import format_duration
 from bench.cell import Cell
 from bench.gate.exact import exact_rows, missing_row
 from bench.gate.rows import ACCURACY, LATENCY, Row
 from bench.gate.trees import HERE, Tree
 from bench.gate.verdict import Verdict, confidence_tail
 from bench.gate.versus import Comparison, Effort, compare
+from bench.measure.clock import now_s
 from bench.worker.jobs import Jobs
 from bench.worker.outcome import Outcome
 from bench.worker.results import TRAIN, TRIAL, TrainResult, TrialResult
@@ -34,8 +36,11 @@ def compare_commits(
     The family-wise error is kept by dividing it among the cells that are timed.
     """
     tail = confidence_tail(max(1, sum(not cell.is_task for cell in cells)), family_error)
-    for cell in cells:
-        say(cell.describe())
+    started = now_s()
+    for done, cell in enumerate(cells):
+        left_s = (now_s() - started) / done * (len(cells) - done) if done else None
+        left = "" if left_s is None else f", {format_duration(left_s)} left"
+        say(f"[{done + 1}/{len(cells)}{left}] {cell.describe()}")
         entry = base_entry(cell.entry)
         if entry is None:
             reason = f"the base has no entry {cell.entry}"

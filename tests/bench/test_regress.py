@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 
 import pytest
 
@@ -155,16 +154,28 @@ LINEAR = "attentions/mechanisms/linear.py"
 ONE = tiny(attention="[linear]")
 
 
-def test_ctrl_c_ends_it_without_a_verdict_and_without_a_worktree(checkout):
+def test_ctrl_c_in_the_first_cell_says_so(checkout):
     process = checkout.start("base=HEAD", *tiny(budget_s="600", threshold="0"))
-    deadline = time.monotonic() + 60
-    while len(checkout.worktrees()) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(checkout.worktrees()) == 2
+    for line in process.stdout:
+        if "[1/2" in line:
+            break
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "Stopped; no verdict." in out and "Traceback" not in err
+    assert "nothing was compared yet" in out and "Traceback" not in err
+
+
+def test_ctrl_c_keeps_what_was_compared_and_no_worktree(checkout):
+    cells = tiny(attention="[linear,softmax]", budget_s="0", threshold="1")
+    process = checkout.start("base=HEAD", *cells)
+    for line in process.stdout:
+        if "[2/2" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Stopped after 1 of 2 cells" in out and "Traceback" not in err
+    assert {row["entry"] for row in rows_of(checkout)} == {"linear"}
     assert len(checkout.worktrees()) == 1 and checkout.leftovers() == []
 
 
