@@ -72,6 +72,16 @@ class Speed:
         num_parameters: learnable values of what was timed.
         tokens_per_call: batch_size * seq_len.
         max_error, rms_error: against the float64 oracle, relative to its largest value and norm.
+        oracle: what the output was checked against: ``softmax``, ``reference``, or ``itself`` for a
+            mechanism without a slow form.
+        checked_len: sequence length at which it was; None if that is not known.
+        checked_share: share of the query rows that were compared there.
+        is_view: whether the output shares memory with an input.
+        leaks_future: whether later keys and values change earlier outputs of a causal form.
+        flops_off: counted FLOPs over those of the formula, where the two contradict each other.
+        is_foreign: whether a plugin brought the mechanism.
+        cpu_per_wall: CPU time over wall time of a one-thread member's samples; None where neither
+            is known.
         compile_s: what the compiler took; None where nothing is compiled.
         state_bytes: what the past takes at this context length, in modes that keep a state.
         load: foreign load while the rounds ran, see `bench.measure.load.between`; of several
@@ -106,6 +116,14 @@ class Speed:
     tokens_per_call: int = 0
     max_error: float | None = None
     rms_error: float | None = None
+    oracle: str = ""
+    checked_len: int | None = None
+    checked_share: float = 1.0
+    is_view: bool = False
+    leaks_future: bool = False
+    flops_off: float | None = None
+    is_foreign: bool = False
+    cpu_per_wall: float | None = None
     compile_s: float | None = None
     state_bytes: int | None = None
     load: dict[str, float] = field(default_factory=dict)

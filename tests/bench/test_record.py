@@ -31,8 +31,8 @@ def test_what_a_line_does_not_tell_was_not_observed():
     written = {"kind", "latency_s", "rounds"}
     record["result"] = {k: v for k, v in record["result"].items() if k in written}
     speed = Record.from_json(json.dumps(record)).result
-    known = {"latency_s", "rounds", "calls_per_sample", "reference"}
-    assert speed.calls_per_sample == 1
+    known = {"latency_s", "rounds", "calls_per_sample", "reference", "checked_share"}
+    assert speed.calls_per_sample == speed.checked_share == 1
     assert speed.reference == "softmax", "as it was before records said so"
     found = {name: value for name, value in vars(speed).items() if name not in known}
     assert not any(found.values()), found  # None, 0, no, or an empty list
