@@ -143,6 +143,10 @@ class Quality:
         losses: training loss, evenly spaced over the run.
         train_s: wall time of training; not a timing to compare, since runs may share the machine.
         unit: what the score counts, such as ``bits per byte``; empty for a share of right answers.
+        gates: what the backbone's layer projects from the tokens for the mechanism, beside queries,
+            keys and values; empty for one that takes no gates, or owns its projections.
+        collapsed: whether, in any layer, nearly all features of the keys of a test batch lay at the
+            floor that the mechanism adds to them; None for a mechanism without one.
     """
 
     accuracy: float
@@ -153,6 +157,8 @@ class Quality:
     losses: tuple[float, ...] = ()
     train_s: float | None = None
     unit: str = ""
+    gates: tuple[str, ...] = ()
+    collapsed: bool | None = None
 
 
 Result = Speed | Quality

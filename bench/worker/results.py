@@ -101,6 +101,9 @@ class TrainResult(Result):
     num_examples: int
     num_parameters: int
     losses: tuple[float, ...]
+    unit: str = ""
+    gates: tuple[str, ...] = ()
+    collapsed: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from bench.cell import Cell
 from bench.measure.clock import now_s
 from bench.record import Status
@@ -33,12 +35,5 @@ def train(request: Request, channel: Channel) -> TrainResult:
         )
     except Diverged as error:
         raise JobFailed(Status.DIVERGED, str(error)) from error
-    return TrainResult(
-        accuracy=quality.accuracy,
-        chance=quality.chance,
-        guess=quality.guess,
-        num_examples=quality.num_examples,
-        num_parameters=quality.num_parameters,
-        losses=quality.losses,
-        measured_s=now_s() - started,
-    )
+    seen = {name: value for name, value in asdict(quality).items() if name != "train_s"}
+    return TrainResult(**seen, measured_s=now_s() - started)

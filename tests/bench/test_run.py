@@ -192,6 +192,12 @@ def test_training_ends_as_a_record_with_a_quality(server):
     assert 0 <= record.result.accuracy <= 1 and record.result.train_s > 0
 
 
+def test_a_score_in_a_unit_keeps_it_on_the_way_from_the_worker(server):
+    task = {"bytes": {"task": "bytes", "num_steps": 1, "batch_size": 2, "context_len": 512}}
+    record = run(server, ["none"], seq_len=[], task=task)["none"]
+    assert record.result.unit == "bits per byte" and record.result.accuracy > 1
+
+
 def test_training_that_takes_too_long_is_a_typed_record(server):
     limits = BASE["run"] | {"task_timeout_s": 0.5}
     task = {"recall": {"task": "recall", "num_steps": 100_000}}
