@@ -44,15 +44,16 @@ class MultiHeadAttention(nn.Module):
         self.qkv = nn.Linear(geometry.embed_dim, sum(self.widths), bias=bias)
         self.proj = nn.Linear(self.mixed_width, geometry.embed_dim, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C).
+    def forward(self, x: Tensor, **gates: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C); ``gates`` go on to a core that takes them.
 
         Raises:
-            ValueError: tokens that do not fit the core's geometry, or are of another dtype.
+            ValueError: tokens that do not fit the core's geometry, or are of another dtype; a gate
+                that the core does not take.
         """
         self._check(x)
         q, k, v = self._project(x)
-        return self.proj(merge_heads(self.core(q, k, v)))  # type: ignore[no-any-return]
+        return self.proj(merge_heads(self.core(q, k, v, **gates)))  # type: ignore[no-any-return]
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """The core's empty state."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.tasks.base import Recipe, Task, seeded
+from bench.tasks.gates import Gated
 
 
 class Block(nn.Module):
@@ -82,6 +83,12 @@ class Backbone(nn.Module):
         return self.head(x.mean(dim=1) if positions is None else x)  # type: ignore[no-any-return]
 
 
+def projected_gates(model: Backbone) -> tuple[str, ...]:
+    """What the backbone projects for its mechanism beside queries, keys and values."""
+    mixer = model.blocks[0].mixer
+    return mixer.names if isinstance(mixer, Gated) else ()
+
+
 def build_model(
     task: Task,
     mechanism: str,
@@ -92,7 +99,8 @@ def build_model(
     """The task's backbone around a mechanism, of this source tree or of another one's `library`.
 
     Under one seed, all weights outside the mechanism start with the same values, whichever
-    mechanism it is and whatever it draws for itself.
+    mechanism it is and whatever it draws for itself. A core that takes gates gets them projected
+    from its tokens, see `Gated`; a mechanism that owns its projections has its own.
 
     Raises:
         ValueError: the mechanism cannot be built for the task's geometry.
@@ -107,6 +115,9 @@ def build_model(
             with seeded(seed, f"projections {layer}"):
                 mixer.qkv.reset_parameters()
                 mixer.proj.reset_parameters()
+            if mixer.core.capabilities.gates:
+                with seeded(seed, f"gates {layer}"):
+                    mixer = Gated(mixer)
         mixers.append(mixer)
     with seeded(seed, "backbone"):
         return Backbone(task, mixers)

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from bench.cell import Cell
 from bench.record import Quality
 from bench.tasks.base import Recipe, Split, Task, build_task, seeded
-from bench.tasks.model import build_model
+from bench.tasks.model import build_model, projected_gates
 
 Progress = Callable[[str, int, int, float], None]
 """Called with phase (``train`` or ``test``), steps done, steps in all, and the latest loss."""
@@ -63,6 +63,7 @@ def train(
         num_parameters=sum(p.numel() for p in model.parameters()),
         losses=losses,
         unit=task.unit,
+        gates=projected_gates(model),
     )
 
 

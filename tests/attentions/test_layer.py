@@ -41,6 +41,17 @@ def test_a_layer_projects_mixes_and_projects_back(name):
     torch.testing.assert_close(layer(x), layer.reference(x))
 
 
+@torch.no_grad()
+def test_gates_go_on_to_the_core_that_takes_them():
+    layer, x = build("gla"), torch.randn(3, 12, 16)
+    log_decay = -torch.rand(3, 2, 12, 8)
+    q, k, v = layer._project(x)
+    mixed = layer.core(q, k, v, log_decay=log_decay).transpose(1, 2).flatten(2)
+    assert torch.equal(layer(x, log_decay=log_decay), layer.proj(mixed))
+    with pytest.raises(ValueError, match="log_decay"):
+        build("linear")(x, log_decay=log_decay)
+
+
 def test_every_core_gets_the_same_projections():
     sizes = {
         name: sum(p.numel() for p in build(name).parameters())
