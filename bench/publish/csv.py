@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.metrics import evaluate
+from bench.metrics.marks import marks
 from bench.metrics.roofline import bound
 from bench.publish.machine import describe_machine
 from bench.record import Record, Speed
@@ -57,6 +58,7 @@ def flat_rows(
         *extra,
         "status",
         "reason",
+        "marks",
         *metrics,
         "reference",
         "bound",
@@ -74,6 +76,7 @@ def flat_rows(
         | {
             "status": str(record.status),
             "reason": record.reason,
+            "marks": "; ".join(marks(record)) or None,
             "reference": record.result.reference if isinstance(record.result, Speed) else None,
             "bound": bound(record),
             "machine": describe_machine(record),

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from bench.cell import ModelWorkload, TimedWorkload
 from bench.metrics import Value, evaluate
+from bench.metrics.marks import marks, may_be_ranked
 from bench.publish.format import interval_names
 from bench.publish.machine import describe_machine
 from bench.publish.naming import Names, identity, row_names
@@ -17,6 +18,9 @@ from bench.statistics import median
 from bench.store import latest
 
 RANKED_BY = "speedup_over"
+OTHER_ROUNDS = "timed in other rounds"
+"""Mark of a row whose latency was not taken together with that of the newest one in its table."""
+
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
 
@@ -79,14 +83,16 @@ class Standing:
 
     Attributes:
         rank: ``2``, ``2-4`` where the order within is not settled, ``control``, or empty for a
-            cell without an interval to rank by.
+            cell without an interval to rank by, or with a mark that forbids it.
         values: metrics by name; all None unless the record is ok.
+        marks: what a reader must know before the numbers, the worst first.
     """
 
     entry: str
     rank: str
     record: Record
     values: dict[str, Value]
+    marks: tuple[str, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -94,11 +100,6 @@ class Standing:
         result = self.record.result
         is_compared = isinstance(result, Speed) and result.reference_latency_s
         return result.reference if isinstance(result, Speed) and is_compared else ""
-
-    @property
-    def is_noisy(self) -> bool:
-        """Whether others kept the machine busy while it was timed."""
-        return isinstance(self.record.result, Speed) and self.record.result.is_noisy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,20 +254,40 @@ def _rank(
     rows = [(record, evaluate(record, metrics)) for record in records]
     references = {r.result.reference_key for r in records if isinstance(r.result, Speed)}
     is_ranked = len(references) == 1  # speed-ups over several things have no order
-    intervals = [
-        interval
+    intervals = {
+        id(record): interval
         for record, values in rows
-        if record.cell.mechanism not in controls and (interval := _interval(values))
-    ]
+        if record.cell.mechanism not in controls
+        and may_be_ranked(record)
+        and (interval := _interval(values))
+    }
+    newest_rounds = _newest_rounds(records)
     standings = []
     for record, values in rows:
-        interval = _interval(values) if is_ranked else None
-        rank = rank_range(interval, intervals) if interval else ""
+        interval = intervals.get(id(record)) if is_ranked else None
+        rank = rank_range(interval, [*intervals.values()]) if interval else ""
         if record.cell.mechanism in controls:
             rank = "control"
-        name = names[identity(record.cell)]
-        standings.append(Standing(entry=name, rank=rank, record=record, values=values))
+        is_apart = _rounds_key(record) not in ("", newest_rounds)
+        standings.append(
+            Standing(
+                entry=names[identity(record.cell)],
+                rank=rank,
+                record=record,
+                values=values,
+                marks=(*marks(record), *([OTHER_ROUNDS] if is_apart else [])),
+            )
+        )
     return tuple(sorted(standings, key=_standing_order if is_ranked else _latency_order))
+
+
+def _rounds_key(record: Record) -> str:
+    return record.result.rounds_key if isinstance(record.result, Speed) else ""
+
+
+def _newest_rounds(records: Sequence[Record]) -> str:
+    timed = [record for record in records if _rounds_key(record)]
+    return _rounds_key(max(timed, key=lambda r: (r.started_at, r.cell.key))) if timed else ""
 
 
 def _interval(values: dict[str, Value]) -> Interval | None:
@@ -286,17 +307,24 @@ def rank_range(own: Interval, everyone: Sequence[Interval]) -> str:
 
 
 def _standing_order(standing: Standing) -> tuple[object, ...]:
-    """Ranked ones by speed-up, then those with a latency only, controls, and holes."""
+    """By speed-up, then what has a latency only, may not be ranked, is a control, or is a hole."""
     speedup = standing.values[RANKED_BY]
-    is_hole = standing.record.status is not Status.OK
-    return (is_hole, standing.rank == "control", speedup is None, -(speedup or 0), standing.entry)
+    return (
+        standing.record.status is not Status.OK,
+        standing.rank == "control",
+        not may_be_ranked(standing.record),
+        speedup is None,
+        -(speedup or 0),
+        standing.entry,
+    )
 
 
 def _latency_order(standing: Standing) -> tuple[object, ...]:
-    """The fastest first, where speed-ups are over several things; holes last."""
+    """The fastest first, where speed-ups are over several things; as above, holes last."""
     result = standing.record.result
     latency = median(result.latency_s) if isinstance(result, Speed) else None
-    return (latency is None, latency or 0.0, standing.entry)
+    is_last = not may_be_ranked(standing.record)
+    return (latency is None, is_last, latency or 0.0, standing.entry)
 
 
 def _score_task(records: Sequence[Record], names: Names, controls: Sequence[str]) -> TaskScores:

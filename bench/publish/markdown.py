@@ -30,8 +30,15 @@ _HOW_TO_READ = """\
 - **Compiled** rows end in `inductor`; compile time is what their first call took beyond the second.
 - **Latency** is the median over all samples; compare entries by speed-up, in which what slows the
   machine cancels, and not by latency.
-- **Noisy** says that other programs kept the machine busy while the rounds ran, also when they were
-  repeated: trust the interval less.
+- **Marks** say what to know of a row before its numbers, the worst first. `leaks the future`: later
+  keys and values change earlier outputs of its causal form. `FLOPs 2x off`: torch's counter saw
+  twice what its formula gives. Rows with either of them have no rank. `output is a view of an
+  input`: little was computed. `checked against itself`: it has no slow form, so its own in float64
+  was the oracle. `checked at N of M tokens` or `in x % of rows`: the check covered no more than
+  that. `own threads`: it used more CPU time than its one thread can. `claims untested`: a plugin,
+  whose claims `make test` does not test. `noisy`: other programs kept the machine busy while the
+  rounds ran, also when they were repeated, so trust the interval less. `timed in other rounds`:
+  compare its speed-up with those of other rows, and not its latency.
 - **Peak memory** is the allocation peak of one call above its inputs; **saved for backward** is
   what autograd keeps between the passes.
 - **Compute** is what the mathematics needs, 2 FLOPs per multiply-add, elementwise work not counted.

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from bench.app.errors import ConfigError
 from bench.app.files import write_whole
+from bench.metrics.marks import NOISY, marks
 from bench.metrics.speedup import ratio_between, speedup
 from bench.publish.format import column_for, number, quantity, with_interval
 from bench.publish.machine import describe_machine
 from bench.publish.markdown import escape, table_lines
-from bench.publish.tables import Table
+from bench.publish.tables import Table, with_marks
 from bench.record import REFERENCE, Record, Speed
 from bench.statistics import Ratio
 from bench.store import latest, read_records
@@ -107,7 +108,9 @@ def _table(title: str, rows: Rows, cell: Callable[[str, str, Record], str]) -> s
         (name, *(cell(name, column, row[column]) if column in row else "" for column in columns))
         for name, row in rows.items()
     )
-    return table_lines(Table(title=title, header=(title, *columns), rows=lines, num_text=1))
+    table = Table(title=title, header=(title, *columns), rows=lines, num_text=1)
+    found = [[m for m in marks(*row.values()) if m != NOISY] for row in rows.values()]
+    return table_lines(with_marks(table, found))
 
 
 def _speed(record: Record) -> Speed:

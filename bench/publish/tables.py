@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from bench.cell import ModelWorkload
@@ -27,6 +27,9 @@ from bench.publish.leaderboard import (
     TaskScores,
 )
 from bench.record import Record, Status
+
+MARKS = "marks"
+"""Header of the column that says what a reader must know of a row; only where a row has any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,18 +152,34 @@ def _ranking_table(ranking: Ranking, columns: Sequence[str]) -> Table:
     has_several = len(references) > 1  # each row says over what, and there are no ranks
     if RANKED_BY in titles:
         titles[RANKED_BY] = f"speed-up over {references[0]}" if len(references) == 1 else "speed-up"
-    names = [standing.entry + (" (noisy)" if standing.is_noisy else "") for standing in standings]
-    return Table(
+    table = Table(
         title=f"{ranking.setting.workload.size_axis} {ranking.size:,}",
         header=(*(("entry", "over") if has_several else ("rank", "entry")), *titles.values()),
         rows=tuple(
             (
-                *((name, standing.reference) if has_several else (standing.rank, name)),
-                *_standing_cells(standing, shown),
+                *((s.entry, s.reference) if has_several else (s.rank, s.entry)),
+                *_standing_cells(s, shown),
             )
-            for name, standing in zip(names, standings, strict=True)
+            for s in standings
         ),
         num_text=2,
+    )
+    return with_marks(table, [standing.marks for standing in standings])
+
+
+def with_marks(table: Table, marks: Sequence[Sequence[str]]) -> Table:
+    """The table with the rows' marks behind its other words; itself if no row has any."""
+    if not any(marks):
+        return table
+    at = table.num_text
+    return replace(
+        table,
+        header=(*table.header[:at], MARKS, *table.header[at:]),
+        rows=tuple(
+            (*row[:at], "; ".join(own), *row[at:])
+            for row, own in zip(table.rows, marks, strict=True)
+        ),
+        num_text=at + 1,
     )
 
 

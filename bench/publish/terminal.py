@@ -13,6 +13,7 @@ from rich.text import Text
 from bench.publish.config import PublishConfig
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.tables import (
+    MARKS,
     Section,
     Table,
     holes_table,
@@ -26,6 +27,7 @@ from bench.publish.threads import thread_sections
 from bench.record import Record
 
 _GAP = 2  # blanks between two columns
+_MARKS_WIDTH = 24  # marks are whole phrases, and may go on in a second line
 
 
 def print_leaderboard(records: Sequence[Record], config: PublishConfig, console: Console) -> None:
@@ -96,9 +98,13 @@ def _laid_out(table: Table, num_shown: int) -> RichTable:
 
 
 def _width(table: Table, column: int) -> int:
-    """Its header may break between words, its cells may not break."""
-    words = [*table.header[column].split(), *(row[column] for row in table.rows)]
-    return max(map(len, words))
+    """Its header may break between words, its cells may not, save marks where they are long."""
+    cells = [row[column] for row in table.rows]
+    words = table.header[column].split()
+    if table.header[column] == MARKS:
+        words += [word for cell in cells for word in cell.split()]
+        cells = [cell[:_MARKS_WIDTH] for cell in cells]
+    return max(map(len, [*words, *cells]))
 
 
 def _num_fitting(table: Table, width: int) -> int:

@@ -331,12 +331,12 @@ def _leaderboard_table(
 ) -> tuple[Sequence[str], list[Mapping[str, Any]]]:
     axes = dict.fromkeys(name for ranking in board.rankings for name in ranking.setting.axes)
     place = ("machine", "method_version", "device", "num_threads", "dtype")
-    common = (*_PREFIXES, "task", "seeds", "rank", "entry", "status")
+    common = (*_PREFIXES, "task", "seeds", "rank", "entry", "marks", "status")
     columns = tuple(dict.fromkeys([*place, *axes, *common, *metrics]))
     rows: list[Mapping[str, Any]] = [
         ranking.setting.axes
         | {ranking.setting.workload.size_axis: ranking.size}
-        | {"rank": standing.rank, "entry": standing.entry}
+        | {"rank": standing.rank, "entry": standing.entry, "marks": "; ".join(standing.marks)}
         | {"status": str(standing.record.status)}
         | {name: standing.values[name] for name in metrics}
         for ranking in board.rankings

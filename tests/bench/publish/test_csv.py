@@ -53,6 +53,13 @@ def test_values_are_plain_and_none_is_an_empty_field() -> None:
     assert (trained["task"], trained["seed"], trained["latency_s"]) == ("recall", "3", "")
 
 
+def test_marks_are_words_in_one_column() -> None:
+    leaky = made.speed([1.0], leaks_future=True, is_foreign=True)
+    plain = made.ok_record(made.kernel_cell("nala"), made.speed([1.0]))
+    found = rows([made.ok_record(made.kernel_cell("p"), leaky), plain])
+    assert [row["marks"] for row in found] == ["leaks the future; claims untested", ""]
+
+
 def test_hyperparameters_are_json_in_one_column() -> None:
     cell = made.kernel_cell("p", hyperparameters={"num_features": 64, "kind": "a,b"})
     (row,) = rows([made.ok_record(cell, made.speed([1.0]))])

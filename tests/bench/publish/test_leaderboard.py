@@ -66,6 +66,46 @@ def test_controls_come_last_and_take_no_place() -> None:
     ]
 
 
+@pytest.mark.parametrize("found", [{"leaks_future": True}, {"flops_off": 2.0}])
+def test_a_mechanism_that_does_other_work_than_it_claims_has_no_rank_and_takes_no_place(
+    found: dict[str, object],
+) -> None:
+    fast = made.speed([0.1] * 9, [1.0] * 9, **found)
+    records = [
+        made.ok_record(made.kernel_cell("fast"), fast),
+        fixed("nala", 2.0),
+        fixed("linear", 3.0),
+        fixed("none", 9.0),
+    ]
+    ranking = only_ranking(records)
+    assert [(s.rank, s.entry, bool(s.marks)) for s in ranking.standings] == [
+        ("1", "linear", False),
+        ("2", "nala", False),
+        ("", "fast", True),
+        ("control", "none", False),
+    ]
+
+
+def test_other_marks_leave_the_rank() -> None:
+    samples = made.speed([0.5] * 9, [1.0] * 9, is_view=True, oracle="itself", is_foreign=True)
+    (standing,) = only_ranking([made.ok_record(made.kernel_cell("mine"), samples)]).standings
+    assert (standing.rank, len(standing.marks)) == ("1", 3)
+
+
+def test_a_latency_of_other_rounds_than_the_newest_ones_is_marked() -> None:
+    def timed(entry: str, rounds: str, day: int) -> Record:
+        result = made.speed([1.0] * 9, rounds_key=rounds)
+        started = f"2031-05-{day:02}T07:08:09Z"
+        return made.ok_record(made.kernel_cell(entry), result, started_at=started)
+
+    records = [timed("nala", "a", 6), timed("linear", "b", 7), timed("flatten", "b", 7)]
+    assert {s.entry: s.marks for s in only_ranking(records).standings} == {
+        "nala": ("timed in other rounds",),
+        "linear": (),
+        "flatten": (),
+    }
+
+
 def test_without_an_interval_an_entry_is_shown_and_not_ranked() -> None:
     few = made.ok_record(made.kernel_cell("few"), made.speed([0.5] * 5, [1.0] * 5))
     alone = made.ok_record(made.kernel_cell("alone"), made.speed([0.5] * 9, []))

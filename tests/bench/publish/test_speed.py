@@ -57,6 +57,13 @@ def test_a_row_without_a_number_and_other_rounds_leave_their_cells_empty() -> No
     assert "|nala|3.00x|" in page.replace(" ", "") and "|nala||" in page.replace(" ", "")
 
 
+def test_a_row_has_the_marks_of_all_its_cells() -> None:
+    softmax, nala, _ = published("forward")
+    marked = replace(nala, result=replace(nala.result, leaks_future=True))  # type: ignore[type-var]
+    page = speed_page([softmax, marked, *published("forward_backward")[:2]], compiled())
+    assert "|nala|leaksthefuture|3.00x|3.00x|" in page.replace(" ", "")
+
+
 def test_the_makefile_runs_what_the_page_says() -> None:
     makefile = (ROOT / "Makefile").read_text()
     recipe = makefile.partition("\nspeed:")[2].partition("\n\n")[0].splitlines()[1:]

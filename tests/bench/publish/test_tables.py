@@ -152,10 +152,21 @@ def test_the_method_is_named_where_records_of_several_are_shown() -> None:
     assert all("method" not in s.title for s in speed_sections(board(new), COLUMNS))
 
 
-def test_an_entry_that_was_timed_on_a_busy_machine_is_marked() -> None:
-    loud = made.ok_record(made.kernel_cell("nala"), made.speed([1.0] * 9, is_noisy=True))
-    (section,) = speed_sections(board([loud, *made.block_records(["softmax"])]), COLUMNS)
-    assert {row[1] for row in section.tables[0].rows} == {"softmax", "nala (noisy)"}
+def test_marks_stand_beside_the_rows_that_have_them() -> None:
+    loud = made.speed([1.0] * 9, is_noisy=True, is_foreign=True)
+    records = [made.ok_record(made.kernel_cell("nala"), loud), *made.block_records(["softmax"])]
+    (section,) = speed_sections(board(records), COLUMNS)
+    assert section.tables[0].header[:4] == ("rank", "entry", "marks", "speed-up over softmax")
+    assert section.tables[0].num_text == 3
+    assert {row[1:3] for row in section.tables[0].rows} == {
+        ("softmax", ""),
+        ("nala", "claims untested; noisy"),
+    }
+
+
+def test_without_marks_there_is_no_column_of_them() -> None:
+    (section,) = speed_sections(board(made.block_records(["softmax"])), COLUMNS)
+    assert "marks" not in section.tables[0].header
 
 
 def test_a_fraction_of_the_roofline_says_which_side_of_it() -> None:

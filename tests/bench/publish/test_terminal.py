@@ -53,6 +53,15 @@ def test_a_row_of_numbers_stays_on_one_line_with_its_interval(width: int) -> Non
     assert row.split()[4].endswith("]")
 
 
+def test_marks_are_whole_in_a_narrow_terminal_and_go_on_in_a_second_line() -> None:
+    found = made.speed([1.0] * 9, leaks_future=True, checked_len=64, is_foreign=True)
+    record = made.ok_record(made.kernel_cell("a_plugin"), found)
+    text = printed([*made.block_records(["softmax"]), record], 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "leaks the future;" in text
+    assert {"64", "of", "256", "tokens;", "claims", "untested", "speed-up"} <= set(text.split())
+
+
 def test_units_stand_over_the_columns() -> None:
     text = printed(made.block_records(["nala"]), 200)
     for title in ("latency (ms)", "peak memory (MiB)", "throughput (k tokens/s)"):
