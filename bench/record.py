@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from bench.app.texts import make_visible
 from bench.cell import Cell
 
 SCHEMA_VERSION = 2
@@ -171,7 +172,8 @@ class Record:
     Attributes:
         result: present exactly when the status is ``ok``.
         reason: present exactly when it is not: a sentence for the table.
-        detail: the text of a traceback or a worker's last words, if there were any.
+        detail: the text of a traceback or a worker's last words, if there were any; like `reason`
+            it is made printable, and is bounded, whatever it was made of.
         environment: machine, versions and commit, as `Environment.to_dict` gives them.
         freshness: with what it was measured; see `bench.machine.environment.freshness`.
         started_at: UTC, ISO 8601.
@@ -193,6 +195,7 @@ class Record:
     method_version: int = METHOD_VERSION
 
     def __post_init__(self) -> None:
+        make_visible(self)
         is_ok = self.status is Status.OK
         if is_ok != (self.result is not None) or is_ok != (self.reason is None):
             raise ValueError(

@@ -64,7 +64,10 @@ GROUND = (
     ("bench.record",),
     ("bench.cell",),
     ("bench.app.files", "bench.app.values"),
-    ("bench.app.errors", "bench.statistics", "bench.app.streams", "bench.app.usage", "bench"),
+    (
+        *("bench.app.errors", "bench.app.streams", "bench.app.texts", "bench.app.usage"),
+        *("bench.statistics", "bench"),
+    ),
 )
 ORDERS = (MEASURING, PROVING, PUBLISHING, GROUND)
 DOORS = {

@@ -45,7 +45,7 @@ def answer(request: Request, channel: Channel) -> Outcome[Any]:
         return Outcome(status=Status.INCORRECT, reason=str(error))
     except JobFailed as error:
         return Outcome(status=error.status, reason=str(error))
-    except Exception as error:
+    except BaseException as error:  # a worker hears no Ctrl-C: this is the mechanism's own doing
         text = traceback.format_exc()
         if is_out_of_memory(error):
             return Outcome(status=Status.OUT_OF_MEMORY, reason=first_line(error), detail=text)

@@ -86,8 +86,8 @@ class Worker:
 
     def _death(self) -> WorkerDied:
         exit_code = self._server.wait(self.pid)
-        self._log.seek(0)
-        words = self._log.read().decode(errors="replace")[-_LOG_TAIL:]
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL))
+        words = self._log.read().decode(errors="replace")
         self._sock.close()
         self._log.close()
         return WorkerDied(exit_code, words)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Generic
 
+from bench.app.texts import make_visible, said_by
 from bench.record import Status
 from bench.worker.results import R, result_from
 
@@ -23,7 +24,8 @@ class Outcome(Generic[R]):
     """How a job ended, before it is a record.
 
     Attributes:
-        reason: a sentence for the table; None exactly where the status is ``ok``.
+        reason: a sentence for the table; None exactly where the status is ``ok``. It and the
+            detail are bounded here already, so that no long text passes the socket.
         detail: a traceback or a worker's last words, if there were any.
         result: what was observed; present exactly where the status is ``ok``.
         wall_s: from the request to the end, as the parent saw it.
@@ -34,6 +36,9 @@ class Outcome(Generic[R]):
     detail: str | None = None
     result: R | None = None
     wall_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        make_visible(self)
 
     @property
     def is_ok(self) -> bool:
@@ -77,19 +82,19 @@ class Outcome(Generic[R]):
         )
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, in any of the ways in which torch says it."""
     import torch
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    text = str(error).lower()
+    text = said_by(error).lower()
     return isinstance(error, RuntimeError) and (
         "can't allocate memory" in text or "out of memory" in text or "bad_alloc" in text
     )
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of what it says, or its type if it says nothing."""
-    lines = str(error).strip().splitlines()
+    lines = said_by(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__

@@ -62,3 +62,14 @@ def test_nan_never_reaches_the_disk():
     bad = Speed(latency_s=(float("nan"),), rounds=(0,))
     with pytest.raises(ValueError):
         Record(cell=KERNEL, status=Status.OK, result=bad).to_json()
+
+
+def test_texts_are_bounded_and_printable_before_anyone_reads_them():
+    rude = "\x1b[2J\0\ud800" + "x" * 10**7
+    record = Record(cell=KERNEL, status=Status.ERROR, reason=rude, detail=rude)
+    assert len(record.reason) == 1000 and len(record.detail) == 20_000
+    assert record.reason.startswith("\\x1b[2J\\x00\\ud800xxx")
+    line = record.to_json()
+    assert len(line) < 30_000 and Record.from_json(line) == record
+    old = json.dumps(json.loads(line) | {"reason": "kept by an older door \x07"})
+    assert Record.from_json(old).reason == "kept by an older door \\x07"

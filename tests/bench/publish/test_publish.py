@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from bench.app.errors import ConfigError
-from bench.publish import PublishConfig, WandbConfig, publish
-from bench.record import Record
+from bench.publish import PublishConfig, WandbConfig, print_leaderboard, publish
+from bench.record import Record, Status
 from tests import records as made
 
 METRICS = ("latency_s", "speedup_over")
@@ -76,3 +78,18 @@ def test_an_out_that_cannot_be_written_is_a_config_error(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         publish(block(), config(tmp_path / "file"))
+
+
+def test_a_rude_text_can_be_printed_and_exported_everywhere(
+    tmp_path: Path, nobody_at_home: Path
+) -> None:
+    rude = "[/red] <b>|\n\x1b[2J\0\ud800" + "x" * 10**6
+    cell = made.kernel_cell("nala", seq_len=256)
+    records = [*block(), made.failed_record(cell, Status.ERROR, rude, detail=rude)]
+    published = publish(records, config(tmp_path / "out", charts=False, mode="offline"))
+    assert published.notes == ()
+    for name in ("leaderboard.md", "table.csv"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "1,000,018 characters" in text and "x1b[2J" in text and "\x1b" not in text
+    console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), width=100)
+    print_leaderboard(records, config(tmp_path), console)

@@ -51,10 +51,21 @@ def test_the_traceback_of_an_error_is_kept_and_a_wrong_output_needs_none(job):
     assert answer(REQUEST, None).detail is None
 
 
-def test_ctrl_c_is_nobodys_misfortune(job):
-    job(KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
-        answer(REQUEST, None)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
+def test_what_ends_a_process_elsewhere_ends_only_the_job(job, error):
+    job(error)
+    outcome = answer(REQUEST, None)
+    assert outcome.status is Status.ERROR
+    assert outcome.reason.startswith(type(error).__name__)
+
+
+def test_an_error_that_cannot_say_what_it_is_still_has_its_name(job):
+    class Mute(Exception):
+        def __str__(self):
+            raise KeyError("no words")
+
+    job(Mute())
+    assert answer(REQUEST, None).reason == "Mute: Mute"
 
 
 def test_a_plugin_that_went_missing_since_the_plan_is_an_error_of_the_cell():

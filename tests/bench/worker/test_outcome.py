@@ -70,3 +70,8 @@ def test_a_reason_is_one_line_of_bearable_length():
     assert first_line(ValueError("\n  one\ntwo")) == "one"
     assert len(first_line(ValueError("x" * 1000))) == 300
     assert first_line(KeyError()) == "KeyError"
+
+
+def test_no_long_text_passes_the_socket():
+    outcome = Outcome(status=Status.ERROR, reason="x" * 10**7, detail="y" * 10**7)
+    assert len(json.dumps(outcome.to_message())) < 50_000
