@@ -50,9 +50,11 @@ def plan(config: SweepConfig) -> tuple[PlannedCell, ...]:
     check_models(config.axes.model, config.axes.image_size)
     cells += _model_cells(config, hyperparameters, devices)
     cells += _task_cells(config, hyperparameters, settings, devices[0])
-    if not cells:
+    if all(_why_left_out(c, config) for c in cells):
         raise ConfigError("The plan is empty: max_seq_len leaves no sequence length of seq_len.")
-    planned = [PlannedCell(cell=c, unsupported=why_not(c)) for c in cells]
+    planned = [
+        PlannedCell(cell=c, unsupported=_why_left_out(c, config) or why_not(c)) for c in cells
+    ]
     for entry in config.attention:
         _refuse_hopeless(entry, [p for p in planned if p.cell.entry == entry.label])
     return tuple(planned)
@@ -158,16 +160,25 @@ def _kernel_cells(
         settings: dict[str, Any] = dict(zip(_SHAPE_AXES, shape, strict=True))
         workload = KernelWorkload(**settings)
         for entry in config.attention:
-            if workload.seq_len <= config.max_seq_len.get(entry.label, workload.seq_len):
-                yield Cell(
-                    entry=entry.label,
-                    mechanism=entry.mechanism,
-                    hyperparameters=hyperparameters[entry.label],
-                    device=device,
-                    num_threads=threads,
-                    workload=workload,
-                    plugins=config.plugins,
-                )
+            yield Cell(
+                entry=entry.label,
+                mechanism=entry.mechanism,
+                hyperparameters=hyperparameters[entry.label],
+                device=device,
+                num_threads=threads,
+                workload=workload,
+                plugins=config.plugins,
+            )
+
+
+def _why_left_out(cell: Cell, config: SweepConfig) -> str | None:
+    """A sentence for a cell that the sweep itself does not want measured: the table names it."""
+    longest = config.max_seq_len.get(cell.entry)
+    if longest is None or not isinstance(cell.workload, KernelWorkload):
+        return None
+    if cell.workload.seq_len <= longest:
+        return None
+    return f"left out of this sweep: max_seq_len.{cell.entry} is {longest}."
 
 
 _SHAPE_AXES = (

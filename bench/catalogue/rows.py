@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import bench
 
 _FOLDER = Path(bench.__file__).resolve().parent.parent / "conf" / "attention"
+_SETTING = re.compile(r"^ +(\w+): *([^#\n]*?) *(?:#.*)?$", re.MULTILINE)
 _MECHANISM = re.compile(r"^ +mechanism: *(\w+)", re.MULTILINE)
 
 
@@ -27,6 +30,24 @@ def rows_of(mechanism: str, config_dir: Path | None = None) -> tuple[str, ...]:
 def row_labels() -> tuple[str, ...]:
     """Labels of all YAMLs of conf/attention."""
     return tuple(label for label, _ in _all_rows())
+
+
+def settings_of(label: str) -> dict[str, Any] | None:
+    """Mechanism and hyperparameters, by name, as a YAML of conf/attention sets them.
+
+    None for a row that is none of ours. Values are scalars.
+    """
+    file = _FOLDER / f"{label}.yaml"
+    if not file.is_file():
+        return None
+    return {name: _scalar(text) for name, text in _SETTING.findall(file.read_text("utf-8"))}
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from bench.catalogue.rows import settings_of
 from bench.cell import Cell
 
 Names = dict[str, str]
@@ -25,8 +26,9 @@ def _compiler(cell: Cell) -> str:
 def row_names(cells: Iterable[Cell]) -> Names:
     """Name each row by its entry, followed by the settings in which it differs from a namesake.
 
-    A store may hold ``performer`` with 64 features and, from another sweep, with 256. A compiled
-    row ends in its compiler.
+    A store may hold ``performer`` as its YAML sets it and, from another sweep, with 64 features:
+    ``performer`` and ``performer num_features=64``. What a YAML sets keeps its plain name, whatever
+    else was tried; a compiled row ends in its compiler.
     """
     variants: dict[str, dict[str, Cell]] = {}
     for cell in cells:
@@ -45,7 +47,8 @@ def row_names(cells: Iterable[Cell]) -> Names:
             > 1
         ]
         for own, values in settings.items():
-            apart = [f"{key}={values.get(key)}" for key in differing]
+            is_usual = values == settings_of(entry)
+            apart = [] if is_usual else [f"{key}={values.get(key)}" for key in differing]
             compiler = _compiler(cells_by_identity[own])
             names[own] = " ".join([entry, *apart, *([compiler] if compiler else [])])
     return names

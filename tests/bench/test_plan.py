@@ -35,11 +35,12 @@ def test_either_half_of_the_plan_can_be_left_out():
 
 
 def test_an_entry_can_have_a_longest_sequence():
-    cells = [p.cell for p in planned(task={}, max_seq_len={"linear": 256})]
-    assert [(c.entry, c.kernel.seq_len) for c in cells] == [
-        ("softmax", 256),
-        ("linear", 256),
-        ("softmax", 1024),
+    cells = planned(task={}, max_seq_len={"linear": 256})
+    assert [(p.cell.entry, p.cell.kernel.seq_len, p.unsupported) for p in cells] == [
+        ("softmax", 256, None),
+        ("linear", 256, None),
+        ("softmax", 1024, None),
+        ("linear", 1024, "left out of this sweep: max_seq_len.linear is 256."),
     ]
     with pytest.raises(ConfigError, match="plan is empty"):
         planned(task={}, max_seq_len={"linear": 8, "softmax": 8})

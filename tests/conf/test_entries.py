@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from bench.catalogue.rows import settings_of
+
 CONF = Path(__file__).resolve().parent.parent.parent / "conf"
 ENTRIES = sorted(path for group in ("attention", "task") for path in (CONF / group).glob("*.yaml"))
 ROOTS = sorted([*CONF.glob("*.yaml"), *(CONF / "experiment").glob("*.yaml")])
@@ -55,6 +57,12 @@ def existing_entries() -> dict[str, set[str]]:
 
 def test_an_entry_is_the_only_key_of_its_file_and_named_like_it() -> None:
     assert [why for path in ENTRIES if (why := misnamed(path))] == []
+
+
+def test_settings_are_read_without_a_yaml_library_as_with_one() -> None:
+    for path in (CONF / "attention").glob("*.yaml"):
+        assert settings_of(path.stem) == yaml.safe_load(path.read_text())[path.stem]
+    assert settings_of("no_row_of_ours") is None
 
 
 def test_there_are_entries_of_both_groups() -> None:
