@@ -148,12 +148,18 @@ def _interval_of_median(ascending: np.ndarray) -> tuple[float | None, float | No
     num_values = len(ascending)
     if num_values < MIN_ROUNDS:
         return None, None
-    draw = np.random.default_rng(BOOTSTRAP_SEED)
-    picks = draw.integers(0, num_values, size=(NUM_RESAMPLES, num_values))
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.median(ascending[picks], axis=1), [tail, 1 - tail])
+    low, high = np.quantile(_resampled_medians(ascending), [tail, 1 - tail])
     cut = _num_cut(num_values, tail)
     return float(min(low, ascending[cut])), float(max(high, ascending[-1 - cut]))
+
+
+def _resampled_medians(values: np.ndarray) -> np.ndarray:
+    """Medians of as many values, each drawn from these."""
+    draw = np.random.default_rng(BOOTSTRAP_SEED)
+    picks = draw.integers(0, len(values), size=(NUM_RESAMPLES, len(values)))
+    medians: np.ndarray = np.median(values[picks], axis=1)
+    return medians
 
 
 def _num_cut(num_values: int, tail: float) -> int:

@@ -3,11 +3,19 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.statistics import MIN_ROUNDS, Ratio, median, paired_ratio, quantile
+from bench.statistics import (
+    MIN_ROUNDS,
+    Ratio,
+    _resampled_medians,
+    median,
+    paired_ratio,
+    quantile,
+)
 
 seconds = st.floats(min_value=1e-6, max_value=10.0)
 pairs = st.lists(st.tuples(seconds, seconds), min_size=1, max_size=40)
@@ -85,7 +93,7 @@ def test_rounds_that_one_of_the_two_missed_are_passed_over() -> None:
 
 
 def test_of_several_samples_in_a_round_the_median_counts() -> None:
-    ratio = paired_ratio([1.0, 1.0, 50.0], [0, 0, 0], [3.0], [0])
+    ratio = paired_ratio([1.0, 2.0, 50.0], [0, 0, 0], [6.0], [0])
     assert ratio is not None
     assert ratio.median == 3.0
 
@@ -179,6 +187,13 @@ def test_95_of_100_intervals_or_more_hold_the_truth(num_rounds: int) -> None:
 def test_with_seven_rounds_the_interval_is_their_whole_range() -> None:
     ratio = ratio_of([(1.0, float(r)) for r in (4, 1, 7, 3, 2, 6, 5)])
     assert ratio == Ratio(median=4.0, low=1.0, high=7.0, num_rounds=7)
+
+
+def test_each_resample_draws_as_many_values_as_there_are() -> None:
+    values = np.arange(101.0)
+    spread = float(np.std(_resampled_medians(values)))
+    # Of n uniform values the median varies by n / (2 sqrt(n + 2)); of twice as many by 0.71 of it.
+    assert spread == pytest.approx(101 / (2 * math.sqrt(103)), rel=0.1)
 
 
 def test_more_rounds_narrow_the_interval() -> None:

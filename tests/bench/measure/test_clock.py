@@ -1,3 +1,4 @@
+import time
 from datetime import UTC, datetime
 
 import torch
@@ -7,10 +8,21 @@ from bench.measure import clock as clocks
 
 def test_the_cpu_clock_runs_every_call_and_returns_seconds(monkeypatch):
     readings = iter([5_000_000_000, 7_500_000_000])
-    monkeypatch.setattr(clocks.time, "perf_counter_ns", lambda: next(readings))
+    monkeypatch.setattr(clocks, "_wall_ns", lambda: next(readings))
     calls = []
     assert clocks.CpuClock().time_calls(lambda: calls.append(1), 3) == 2.5
     assert len(calls) == 3
+
+
+def test_a_clock_that_is_replaced_later_changes_no_measurement_and_is_seen(monkeypatch):
+    before = clocks.time_functions()
+    assert clocks.time_functions() == before
+    for name in ("perf_counter", "perf_counter_ns", "process_time_ns"):
+        with monkeypatch.context() as patch:
+            patch.setattr(time, name, lambda: 0)
+            assert clocks.time_functions() != before
+            assert clocks.CpuClock().time_calls(lambda: None, 1) > 0
+            assert clocks.now_s() > 0 and clocks.cpu_s() > 0
 
 
 class FakeCuda:
