@@ -84,6 +84,12 @@ def time_functions() -> tuple[object, ...]:
     return tuple(getattr(time, name, None) for name in _NAMES)
 
 
+def put_time_functions_back(functions: tuple[object, ...]) -> None:
+    """Undo what `time_functions` shows."""
+    for name, function in zip(_NAMES, functions, strict=True):
+        setattr(time, name, function)
+
+
 def utc_now() -> str:
     """The date and time, UTC, ISO 8601 to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
