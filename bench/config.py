@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.app.errors import ConfigError, did_you_mean
-from bench.app.values import Values, flag, number, text, whole, word
+from bench.app.values import Values, finite, flag, number, text, whole, word
 from bench.measure.stopping import Stopping
 from bench.record import REFERENCE
 from bench.worker.launch import ALLOCATORS
@@ -23,6 +23,11 @@ SIZE = whole(low=1, high=2**31 - 1)
 """One dimension: torch's kernels often count in 32 bits."""
 NUM_THREADS = whole(low=1, high=1024)
 """Threads: no more than any machine of today has cores; many more would end this one."""
+IMAGE_SIZE = whole(low=1, high=4096)
+"""Pixels; at a patch of 4 already a million tokens, and a plan builds every model."""
+ROUNDS = whole(low=1, high=1_000_000)
+SECONDS = number(low=0.1, high=7 * 86_400)
+"""To wait for a worker: no week-long silence is work."""
 SEED = whole(low=0, high=2**32 - 1)
 """As NumPy has it; torch would take more."""
 
@@ -145,7 +150,7 @@ def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
         reference=_read_references(config.get("reference")),
         task=tasks,
         axes=axes,
-        max_seq_len={label: limits.one(label, whole(low=1)) for label in labels},
+        max_seq_len={label: limits.one(label, SIZE) for label in labels},
         plugins=values.some("plugins", text, or_none=True),
         out=Path(values.one("out", text)),
         dry_run=values.one("dry_run", flag),
@@ -185,6 +190,7 @@ def read_attention_entries(given: Any) -> list[AttentionEntry]:
                 f"attention entry {label!r} names no mechanism. Write `mechanism: NAME` "
                 f"under `{label}:` in its YAML."
             )
+        finite(f"attention.{label}", rest)
         entries.append(AttentionEntry(label=label, mechanism=mechanism, hyperparameters=rest))
     return entries
 
@@ -213,6 +219,7 @@ def _read_tasks(given: Any) -> list[TaskEntry]:
                 f"task entry {label!r} names no task. Write `task: <registered name>` under "
                 f"`{label}:` in its YAML."
             )
+        finite(f"task.{label}", rest)
         entries.append(TaskEntry(label=label, task=task, settings=rest))
     return entries
 
@@ -241,7 +248,7 @@ def _read_axes(values: Values) -> Axes:
         scope=values.some("scope", word(SCOPES)),
         # Only the sweep's configuration has these two, and they say nothing at another scope.
         model=values.some("model", text) if has_models else (),
-        image_size=values.some("image_size", SIZE) if has_models else (),
+        image_size=values.some("image_size", IMAGE_SIZE) if has_models else (),
         cache=values.some("cache", word(CACHES)),
         compile=values.some("compile", word(COMPILERS)),
         num_threads=values.some("num_threads", NUM_THREADS),
@@ -252,10 +259,10 @@ def _read_axes(values: Values) -> Axes:
 def _read_measure(values: Values) -> Stopping:
     stopping = Stopping(
         target_half_width=values.one("target_half_width", number(low=0.0)),
-        budget_s=values.one("budget_s", number(low=0.0)),
-        min_rounds=values.one("min_rounds", whole(low=1)),
-        max_rounds=values.one("max_rounds", whole(low=1)),
-        min_sample_s=values.one("min_sample_s", number(low=0.0)),
+        budget_s=values.one("budget_s", number(low=0.0, high=86_400)),
+        min_rounds=values.one("min_rounds", ROUNDS),
+        max_rounds=values.one("max_rounds", ROUNDS),
+        min_sample_s=values.one("min_sample_s", number(low=0.0, high=60.0)),
         num_processes=values.optional("num_processes", whole(low=1, high=1000)) or 1,
     )
     if stopping.max_rounds < stopping.min_rounds:
@@ -268,8 +275,8 @@ def _read_measure(values: Values) -> Stopping:
 
 def _read_run(values: Values) -> RunConfig:
     return RunConfig(
-        timeout_s=values.one("timeout_s", number(low=0.1)),
-        task_timeout_s=values.one("task_timeout_s", number(low=0.1)),
+        timeout_s=values.one("timeout_s", SECONDS),
+        task_timeout_s=values.one("task_timeout_s", SECONDS),
         allocator=values.one("allocator", word(ALLOCATORS)),
     )
 

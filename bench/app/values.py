@@ -8,6 +8,7 @@ the key, what was given and what is allowed.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -124,14 +125,27 @@ def whole(low: int, high: int | None = None) -> Reader[int]:
 
 
 def number(low: float, high: float | None = None) -> Reader[float]:
-    """A number within bounds."""
+    """A finite number within bounds."""
 
     def read(name: str, value: Any) -> float:
         is_whole = isinstance(value, int) and not isinstance(value, bool)
         found = value if is_whole else _of_type(name, value, float, "a number")
+        finite(name, found)
         return float(_within(name, found, low, high))
 
     return read
+
+
+def finite(name: str, value: Any) -> None:
+    """Refuse NaN and infinities, also inside of a list or a mapping; no record could hold them."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            finite(f"{name}.{key}", one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            finite(name, one)
+    elif isinstance(value, (int, float)) and not -sys.float_info.max <= value <= sys.float_info.max:
+        raise ConfigError(f"{name} is {value!r}; it takes a finite number.")
 
 
 def word(known: Collection[str]) -> Reader[str]:
@@ -152,7 +166,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 def duration(name: str, value: Any) -> float:
     """Seconds, from a number of them or from words such as ``90s``, ``5m`` and ``1h``."""
     if isinstance(value, str) and (parts := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", value)):
-        return float(parts[1]) * _SECONDS[parts[2]]
+        value = float(parts[1]) * _SECONDS[parts[2]]
     if isinstance(value, str):
         raise ConfigError(f"{name} is {value!r}; it takes a duration such as 90s, 5m or 1h.")
     return number(low=0.0)(name, value)
@@ -162,7 +176,7 @@ N = TypeVar("N", int, float)
 
 
 def _within(name: str, value: N, low: float, high: float | None) -> N:
-    if not value >= low:  # NaN fails as well
+    if value < low:
         raise ConfigError(f"{name} is {value!r}; it must be {low} or more.")
     if high is not None and value > high:
         bound = f"{high:g}" if isinstance(high, float) else high

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from bench.app.command import check_writable
 from bench.app.files import write_whole
-from bench.app.values import Values, number, text, word
-from bench.config import DTYPES, NUM_THREADS, torch_device
+from bench.app.values import Values, text, word
+from bench.config import DTYPES, NUM_THREADS, SECONDS, torch_device
 from bench.machine import environment
 from bench.machine.calibration import Calibration, calibration_file, fingerprint, read_calibration
 from bench.machine.environment import Environment
@@ -66,7 +66,7 @@ def read_calibrate_config(config: Mapping[str, Any]) -> CalibrateConfig:
         dtype=values.some("dtype", word(DTYPES)),
         num_threads=values.some("num_threads", NUM_THREADS, or_none=True),
         out=Path(values.one("out", text)),
-        timeout_s=run.one("timeout_s", number(low=0.1)),
+        timeout_s=run.one("timeout_s", SECONDS),
         allocator=run.one("allocator", word(ALLOCATORS)),
     )
 

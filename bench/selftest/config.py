@@ -85,19 +85,19 @@ def read_selftest_config(composed: Mapping[str, Any]) -> SelftestConfig:
         )
     return SelftestConfig(
         sweep=read_sweep_config(dict(composed) | usual | {"measure": asdict(Stopping())}),
-        trials=values.one("trials", whole(low=1)),
+        trials=values.one("trials", whole(low=1, high=100_000)),
         budget_s=values.one("budget", duration),
         slowdowns=values.some("slowdowns", _slowdown),
         effort=Effort(
             threshold=values.one("threshold", number(low=0.0, high=1.0)),
-            num_forks=effort.one("num_forks", whole(low=2)),
-            fork_s=effort.one("fork_s", number(low=0.0)),
-            budget_s=effort.one("budget_s", number(low=0.0)),
+            num_forks=effort.one("num_forks", whole(low=2, high=1000)),
+            fork_s=effort.one("fork_s", number(low=0.0, high=3600.0)),
+            budget_s=effort.one("budget_s", number(low=0.0, high=3600.0)),
         ),
         family_error=values.one("family_error", number(low=1e-6, high=0.5)),
         rivals=tools,
         rival_threshold=rivals.one("threshold", number(low=0.0, high=1.0)),
-        cells_per_process=rivals.one("cells_per_process", whole(low=1)),
+        cells_per_process=rivals.one("cells_per_process", whole(low=1, high=100_000)),
         report=report,
         page=Path(values.one("page", text)),
     )

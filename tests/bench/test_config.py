@@ -110,6 +110,28 @@ def test_an_absent_task_group_plans_no_tasks():
         ({"dry_run": "perhaps"}, ["dry_run", "true or false"]),
         ({"measure": BASE["measure"] | {"budget_s": -1}}, ["measure.budget_s", "-1"]),
         ({"measure": BASE["measure"] | {"budget_s": float("nan")}}, ["measure.budget_s", "nan"]),
+        ({"measure": BASE["measure"] | {"budget_s": float("inf")}}, ["measure.budget_s is inf"]),
+        ({"measure": BASE["measure"] | {"budget_s": 1e300}}, ["measure.budget_s", "or less"]),
+        ({"measure": BASE["measure"] | {"min_sample_s": 1e9}}, ["measure.min_sample_s", "60"]),
+        ({"measure": BASE["measure"] | {"max_rounds": 10**18}}, ["measure.max_rounds", "or less"]),
+        (
+            {"measure": BASE["measure"] | {"target_half_width": float("-inf")}},
+            ["measure.target_half_width is -inf", "finite"],
+        ),
+        ({"run": BASE["run"] | {"timeout_s": float("inf")}}, ["run.timeout_s is inf"]),
+        ({"run": BASE["run"] | {"task_timeout_s": float("nan")}}, ["run.task_timeout_s is nan"]),
+        (
+            {"attention": {"x": {"mechanism": "linear", "eps": float("nan")}}},
+            ["attention.x.eps is nan", "finite"],
+        ),
+        (
+            {"task": {"x": {"task": "recall", "list": [1, float("inf")]}}},
+            ["task.x.list is inf"],
+        ),
+        (
+            {"scope": "model", "task": {}, "model": "deit_tiny", "image_size": 20_000},
+            ["image_size is 20000", "4096 or less"],
+        ),
         ({"measure": BASE["measure"] | {"budget": 1}}, ["measure.budget", "budget_s"]),
         ({"measure": BASE["measure"] | {"max_rounds": 3}}, ["max_rounds=3", "min_rounds=7"]),
         ({"measure": BASE["measure"] | {"num_processes": 0}}, ["measure.num_processes", "1"]),
