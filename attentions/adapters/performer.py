@@ -60,6 +60,8 @@ class PerformerPeer(Performer):
             geometry,
             num_features=num_features,
             kernel=kernel,
+            eps=1e-4,
+            relu_eps=1e-3,
             ortho_scaling=ortho_scaling,
             redraw_interval=0,
             projection_seed=projection_seed,

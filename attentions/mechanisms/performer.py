@@ -74,12 +74,14 @@ class Performer(Attention):
     Differences:
         - Causal, performer-pytorch takes its maximum over all positions, so that later keys change
           earlier outputs; here the maximum runs along.
-        - eps is 1e-4 in performer-pytorch and 1e-6 in Google's code: ``eps``, the former's by
-          default. It is part of the result, not only of its safety.
+        - eps is 1e-4 in performer-pytorch and 1e-6 in Google's code: ``eps``, the latter's by
+          default. It is part of the result, not only of its safety: keys whose features all lie
+          below it look alike.
         - Google's ReLU kernel has no projection and no D^(-1/4) unless asked, performer-pytorch's
           has both: ``kernel="relu_unprojected"`` and ``"relu"``.
         - Google's code has 256 features by default, performer-pytorch int(D ln D):
-          ``num_features``, the latter's by default.
+          ``num_features``, here 128 by default. With ``eps=1e-4`` and ``num_features=None`` it is
+          performer-pytorch's, the entry `performer_lucidrains`.
         - Google's JAX code can draw a projection at every call, seeded by the queries, and adds
           2e-6 to a sum of weights that is nearly zero. Neither is offered: here a draw depends on
           its seed alone, and the floors keep the sum above zero.
@@ -87,8 +89,9 @@ class Performer(Attention):
     Args:
         geometry: the shape to build for.
         num_features: F; int(D ln D) if None, and D without a projection.
-        kernel: ``"softmax"``, ``"relu"``, or ``"relu_unprojected"``, which draws nothing.
-        eps: the floor of softmax features. 1e-4 is that of performer-pytorch, 1e-6 Google's.
+        kernel: ``"softmax"``, ``"relu"``, or ``"relu_unprojected"``, which draws nothing and needs
+            num_features=None.
+        eps: the floor of softmax features. 1e-6 is that of Google's code, 1e-4 performer-pytorch's.
         relu_eps: the floor of ReLU features.
         ortho_scaling: 0 for rows as long as Gaussian vectors, 1 for all of length sqrt(D).
         redraw_interval: forward calls in training mode between two projections; 0 for one
@@ -101,9 +104,9 @@ class Performer(Attention):
     def __init__(
         self,
         geometry: Geometry,
-        num_features: int | None = None,
+        num_features: int | None = 128,
         kernel: str = "softmax",
-        eps: float = 1e-4,
+        eps: float = 1e-6,
         relu_eps: float = 1e-3,
         ortho_scaling: int = 0,
         redraw_interval: int = 1000,
@@ -232,6 +235,11 @@ class Performer(Attention):
         exponents, s = _exponents(k, self._rows(k.dtype))
         phi = (exponents - s.amax(dim=-2, keepdim=True)).exp2_() + self.eps
         return phi / math.sqrt(self.num_features)
+
+    def floor_share(self, k: Tensor) -> float:
+        """How many of phi(k) lie within 1 % of the floor, from 0 to 1: such keys look alike."""
+        floor = self.relu_eps if self.is_relu else self.eps / math.sqrt(self.num_features)
+        return (self.key_features(widen(k)) < 1.01 * floor).double().mean().item()
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """Zeros; float32 for half inputs."""

@@ -87,9 +87,9 @@ def test_hyperparameters_are_those_of_the_constructor_with_their_defaults():
     assert attentions.hyperparameters("linear") == {"eps": 1e-6}
     assert attentions.hyperparameters("none") == {}
     assert attentions.hyperparameters("performer") == {
-        "num_features": None,
+        "num_features": 128,
         "kernel": "softmax",
-        "eps": 1e-4,
+        "eps": 1e-6,
         "relu_eps": 1e-3,
         "ortho_scaling": 0,
         "redraw_interval": 1000,

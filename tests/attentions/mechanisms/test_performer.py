@@ -46,7 +46,7 @@ def attention_by_hand(q, k, v, projection, kernel, eps):
 @pytest.mark.parametrize(("kernel", "eps"), [("softmax", 1e-4), ("relu", 1e-3)])
 def test_it_is_the_formula_of_the_paper(kernel, eps, qkv):
     q, k, v = qkv(1, 2, 9, 4, key_len=6)
-    core = build(kernel=kernel, num_features=7).double()
+    core = build(kernel=kernel, num_features=7, eps=eps).double()
     out = core(q, k, v)
     for h in range(2):
         expected = attention_by_hand(q[0, h], k[0, h], v[0, h], core.projection, kernel, eps)
@@ -57,7 +57,7 @@ def test_it_is_the_formula_of_the_paper(kernel, eps, qkv):
 @pytest.mark.parametrize("causal", [False, True])
 def test_googles_relu_kernel_projects_nothing(causal, qkv):
     q, k, v = qkv(1, 2, 140, 4)
-    core = build(causal, 140, kernel="relu_unprojected").double()
+    core = build(causal, 140, kernel="relu_unprojected", num_features=None).double()
     weights = (q.relu() + 1e-3) @ (k.relu() + 1e-3).mT
     weights = weights.tril() if causal else weights
     expected = weights @ v / weights.sum(dim=-1, keepdim=True)
@@ -163,9 +163,29 @@ def test_a_hidden_key_sets_no_maximum():
     assert torch.equal(core(q, k, v, key_mask=key_mask), out)
 
 
-def test_by_default_there_are_d_ln_d_features():
-    assert build(head_dim=64).projection.shape == (266, 64)
-    assert build(head_dim=1).projection.shape == (1, 1)
+def test_there_are_128_features_or_d_ln_d_of_them():
+    assert build(head_dim=64).projection.shape == (128, 64)
+    assert build(head_dim=64, num_features=None).projection.shape == (266, 64)
+    assert build(head_dim=1, num_features=None).projection.shape == (1, 1)
+
+
+def test_a_key_far_longer_than_all_others_sends_their_features_to_the_floor(qkv):
+    k = qkv(1, 2, 64, 16)[1] / 2  # of norm 2
+    ours, coarse = build(head_dim=16), build(head_dim=16, eps=1e-4)
+    assert ours.floor_share(k) == coarse.floor_share(k) == 0
+    k[:, :, 7] *= 10
+    assert 0.3 < ours.floor_share(k) < 0.8 and coarse.floor_share(k) > 0.95
+    k[:, :, 7] *= 3
+    assert ours.floor_share(k) > 0.95
+
+
+@pytest.mark.parametrize("kernel", ["relu", "relu_unprojected"])
+def test_the_floor_of_relu_features_is_where_nothing_is_positive(kernel, qkv):
+    k = qkv(1, 2, 64, 4)[1]
+    core = build(kernel=kernel, num_features=None)
+    assert 0.4 < core.floor_share(k) < 0.6
+    if kernel == "relu_unprojected":
+        assert core.floor_share(-k.abs()) == 1 and core.floor_share(k.abs() + 1) == 0
 
 
 def test_the_projection_depends_on_its_own_seed_only():
