@@ -126,13 +126,8 @@ WEATHER = re.compile(
     r"|open"
 )
 SYSTEM_FILES = re.compile(r"/proc\b|/sys/|/etc/|madvise")
-# Torch has no public name for these.
-PRIVATE_NAMES = {
-    "attentions.kernel.applies": ("torch._C._are_functorch_transforms_active",),
-    "attentions.mechanisms.softmax_flex": (
-        "torch.utils._python_dispatch.is_in_torch_dispatch_mode",
-    ),
-}
+# Torch has no public name for it.
+PRIVATE_NAMES = {"attentions.kernel.applies": ("torch._C._are_functorch_transforms_active",)}
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import flag
-from ..maths.masks import allowed_pairs, causal_pairs
+from ..maths.masks import allowed_pairs
 from ..maths.tiles import tiled_flops
-from ..precision import wide_dtype
 from ..registry import register_attention
 from .softmax import explicit_softmax
 
@@ -87,8 +85,8 @@ class SoftmaxFlex(Attention):
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, causal: bool) -> Tensor:
         if torch.compiler.is_compiling():
             return _flex(q, k, v, allowed, causal)
-        if q.is_meta or is_in_torch_dispatch_mode():
-            return _written_out(q, k, v, allowed, causal)
+        if q.is_meta:  # where torch refuses FlexAttention, and nothing but shapes is asked for
+            return self.reference(q, k, v)
         if self.compiled:
             return _compiled_flex()(q, k, v, allowed, causal)
         with warnings.catch_warnings():
@@ -123,21 +121,6 @@ class SoftmaxFlex(Attention):
 @functools.cache
 def _compiled_flex() -> Callable[..., Tensor]:
     return torch.compile(_flex, dynamic=False)
-
-
-def _written_out(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, causal: bool) -> Tensor:
-    """What uncompiled FlexAttention computes, for those who follow operators one by one.
-
-    It cannot be called while something watches, such as a counter of FLOPs, nor on meta tensors.
-    """
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    if causal and allowed is None:
-        allowed = causal_pairs(q.shape[-2], q.device)
-    if allowed is not None:
-        scores = scores.masked_fill(~allowed, -torch.inf)
-    weights = scores.softmax(dim=-1, dtype=wide_dtype(q.dtype)).to(q.dtype)
-    out: Tensor = weights @ v
-    return out
 
 
 def _flex(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, causal: bool) -> Tensor:

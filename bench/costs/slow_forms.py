@@ -17,7 +17,7 @@ from torch.utils.flop_counter import flop_registry
 
 from attentions import CallShape, Geometry
 from attentions.base import AttentionLayer, Mechanism
-from bench.measure.flops import missing_formulas
+from bench.measure.flops import as_written, missing_formulas
 
 _SEED = 0
 _ROUNDING = 1e-5
@@ -129,6 +129,8 @@ class Work(TorchDispatchMode):
         opaque: operators that may hold products of a number unknown.
     """
 
+    supports_higher_order_operators = True  # FlexAttention is one
+
     def __init__(self, *, count_zeros: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = self.nonzero_flops = 0
@@ -186,9 +188,9 @@ def _is_nonzero(factor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def work_of(call: Callable[[], object], *, count_zeros: bool = False) -> Work:
-    """Run a call once, watching every operator."""
+    """Run a call of what has run before, as it is written, watching every operator."""
     work = Work(count_zeros=count_zeros)
-    with work:
+    with as_written(), work:
         call()
     return work
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,8 +72,11 @@ _NO_WORK = {
 class _Observer(TorchDispatchMode):
     """Prices each operator with torch's own formula; counts the elements of those without one.
 
-    `FlopCounterMode` itself hooks modules to name them, which fails under `autograd.grad`.
+    `FlopCounterMode` itself hooks modules to name them, which fails under `autograd.grad`, and
+    stops at FlexAttention, for which torch has a formula.
     """
+
+    supports_higher_order_operators = True
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -83,8 +88,8 @@ class _Observer(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        packet = func.overloadpacket
-        if func.is_view or packet in _NO_WORK:
+        packet = getattr(func, "overloadpacket", func)
+        if getattr(func, "is_view", False) or packet in _NO_WORK:
             return out
         self.num_operators += 1
         if packet in self.formulas:
@@ -95,9 +100,23 @@ class _Observer(TorchDispatchMode):
         return out
 
 
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Run what compiles itself operator by operator, as it is written, so that it can be watched.
+
+    The compiler is loaded at the first call of such code; it takes a second, so it is not loaded
+    here for code that needs none.
+    """
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 def count(call: Callable[[], object]) -> Counts:
-    """Run a call once, watching every operator."""
-    with _Observer() as observer:
+    """Run a call that has run before once more, as it is written, watching every operator."""
+    with as_written(), _Observer() as observer:
         call()
     return Counts(
         counted_flops=observer.flops,

@@ -1,6 +1,8 @@
+import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from attentions import Geometry, build_attention
 from bench.measure.flops import count, count_with_fvcore
 
 Q = torch.randn(2, 4, 64, 16)
@@ -25,6 +27,21 @@ def test_the_backward_pass_of_fused_attention_is_two_and_a_half_times_the_forwar
     q = Q.clone().requires_grad_()
     both = count(lambda: torch.autograd.grad(Fused()(q, q, q).sum(), q)).counted_flops
     assert both == DENSE + DENSE * 5 // 2
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_flex_attention_counts_all_pairs_uncompiled_and_where_it_compiles_itself(compiled):
+    geometry = Geometry(num_heads=4, head_dim=16, seq_len=64, causal=True)
+    core = build_attention("softmax_flex", geometry, compiled=compiled)
+    with torch.compiler.set_stance("force_eager"):  # spares the test a generated kernel
+        core(Q, Q, Q)
+    assert count(lambda: core(Q, Q, Q)).counted_flops == DENSE
+
+
+def test_what_was_compiled_before_is_counted_as_it_is_written():
+    compiled = torch.compile(Explicit(), backend="eager")
+    compiled(Q, Q, Q)
+    assert count(lambda: compiled(Q, Q, Q)).counted_flops == DENSE
 
 
 def test_explicit_attention_agrees_with_the_formula_and_with_fvcore_once_doubled():
