@@ -232,7 +232,7 @@ class Task(ABC):
 T = TypeVar("T", bound=Task)
 
 _REGISTRY: dict[str, type[Task]] = {}
-_NOT_TASKS = {"base", "gates", "model", "train"}
+_NOT_TASKS = {"base", "collapse", "gates", "model", "train"}
 GROUP = "attnbench.tasks"
 """Entry points under this name are modules of installed packages that register tasks."""
 

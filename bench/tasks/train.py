@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from bench.cell import Cell
 from bench.record import Quality
 from bench.tasks.base import Recipe, Split, Task, build_task, seeded
+from bench.tasks.collapse import has_collapsed
 from bench.tasks.model import build_model, projected_gates
 
 Progress = Callable[[str, int, int, float], None]
@@ -55,6 +56,8 @@ def train(
         losses = _fit(model, task, workload.seed, device, report)
         report("test", task.recipe.num_steps, task.recipe.num_steps, losses[-1])
         accuracy, num_answers = _test(model, task, workload.seed, device)
+        unseen = next(task.batches(Split.TEST, workload.seed)).map(lambda x: x.to(device))
+        collapsed = has_collapsed(model, unseen)
     return Quality(
         accuracy=accuracy,
         chance=task.chance(),
@@ -64,6 +67,7 @@ def train(
         losses=losses,
         unit=task.unit,
         gates=projected_gates(model),
+        collapsed=collapsed,
     )
 
 
