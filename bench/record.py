@@ -148,6 +148,12 @@ class Quality:
             keys and values; empty for one that takes no gates, or owns its projections.
         collapsed: whether, in any layer, nearly all features of the keys of a test batch lay at the
             floor that the mechanism adds to them; None for a mechanism without one.
+        ended: ``ceiling`` or ``plateau`` of a run that settled; ``maximum`` of one that still
+            improved when its steps were spent; empty in records from before this was looked at.
+        num_steps: parameter updates until then.
+        steps_to_90: after which 90 % of the validation answers were right for the first time.
+        validation_steps, validation: the score on validation examples, and after which steps.
+        plateaus: scores at which models halt that learned a part of the task, by what they learned.
     """
 
     accuracy: float
@@ -160,6 +166,17 @@ class Quality:
     unit: str = ""
     gates: tuple[str, ...] = ()
     collapsed: bool | None = None
+    ended: str = ""
+    num_steps: int | None = None
+    steps_to_90: int | None = None
+    validation_steps: tuple[int, ...] = ()
+    validation: tuple[float, ...] = ()
+    plateaus: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether more steps would hardly have changed the score; taken on trust if unknown."""
+        return self.ended != "maximum"
 
 
 Result = Speed | Quality

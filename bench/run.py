@@ -287,17 +287,16 @@ class Runner:
     ) -> Outcome[TrainResult] | None:
         try:
             message = worker.poll(0)
-            if message is not None and "status" in message:
-                worker.close()
         except WorkerDied as error:
             return replace(misfortune(error, "training"), wall_s=now_s() - started)
         if message is None:
             return None
         if "progress" in message:
-            phase, step, num_steps, loss = message["progress"]
-            self._listener.say(f"{cell.describe()}: {phase} {step}/{num_steps}, loss {loss:.3f}")
+            words = training_words(message["progress"], now_s() - started)
+            self._listener.say(f"{cell.describe()}: {words}")
         if "status" not in message:
             return None
+        worker.close()
         return Outcome.from_message(message, TrainResult, now_s() - started)
 
     # Records
@@ -343,6 +342,22 @@ def _block_order(cells: Sequence[Cell]) -> Callable[[Cell], int]:
 def is_measured(record: Record) -> bool:
     """Whether a record settles its cell; what may have had outside reasons is tried again."""
     return record.status not in RETRIED
+
+
+def training_words(progress: Sequence[Any], passed_s: float) -> str:
+    """As ``train 120/400, loss 0.512, validation 84.3, at most 14 s left``.
+
+    Args:
+        progress: as `bench.tasks.train.Progress` is called.
+        passed_s: since the run began.
+    """
+    phase, step, num_steps, loss, score = progress
+    words = [f"{phase} {step}/{num_steps}", f"loss {loss:.3f}"]
+    if score is not None:
+        words.append(f"validation {100 * score:.1f}" if score <= 1 else f"validation {score:.3f}")
+    if phase == "train" and step:
+        words.append(f"at most {passed_s / step * (num_steps - step):.0f} s left")
+    return ", ".join(words)
 
 
 def why_too_large(cell: Cell, needed: int | None) -> str | None:

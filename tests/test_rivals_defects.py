@@ -190,9 +190,9 @@ def watched_training(monkeypatch):
 
 
 def test_nothing_is_chosen_by_its_score_on_the_test_set(watched_training):
-    log, _, _ = watched_training
+    log, quality, _ = watched_training
     first_look = log.index(Split.TEST)
-    assert log[:first_look] == [Split.TRAIN] * 6
+    assert log[:first_look] == [Split.TRAIN] * quality.num_steps
     assert set(log[first_look:]) == {Split.TEST}
     # One look: every test batch once, so there was nothing to choose from.
     assert len(log) - first_look == len(list(tiny_task("recall").batches(Split.TEST, 0)))

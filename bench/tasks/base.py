@@ -179,6 +179,15 @@ class Task(ABC):
         The test set is the same for every seed and shares no example with training.
         """
 
+    def validation(self) -> Iterator[Batch]:
+        """Batches to decide by when a run ends and at which learning rate; as many as are there.
+
+        They are the same for every seed, and none is of the test set. Unless a task says
+        otherwise they are drawn as for training, from a seed that no run has. A task whose
+        training examples are few holds some of them out.
+        """
+        return self.batches(Split.TRAIN, derived_seed(0, "validation"))
+
     @abstractmethod
     def embedding(self, embed_dim: int) -> nn.Module:
         """A module from a batch's inputs to tokens, (B, N, embed_dim); positions come later."""
@@ -232,7 +241,7 @@ class Task(ABC):
 T = TypeVar("T", bound=Task)
 
 _REGISTRY: dict[str, type[Task]] = {}
-_NOT_TASKS = {"base", "collapse", "gates", "model", "train"}
+_NOT_TASKS = {"base", "collapse", "ending", "gates", "model", "train"}
 GROUP = "attnbench.tasks"
 """Entry points under this name are modules of installed packages that register tasks."""
 
@@ -421,6 +430,19 @@ def in_turn(num_examples: int, size: int, stream: torch.Generator) -> Iterator[T
             queue = torch.cat([queue, torch.randperm(num_examples, generator=stream)])
         yield queue[:size]
         queue = queue[size:]
+
+
+HELD_OUT = 8
+"""One in so many training examples of a fixed set is held out for validation."""
+
+
+def held_out(num_examples: int) -> Tensor:
+    """(num_examples,): which training examples are kept for validation, evenly spread.
+
+    At least one of two; a single example cannot be divided.
+    """
+    every = min(HELD_OUT, max(num_examples, 2))
+    return torch.arange(num_examples) % every == every - 1
 
 
 def token_table(vocab_size: int, embed_dim: int) -> nn.Embedding:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bench.tasks.base import (
+    HELD_OUT,
     Batch,
     Recipe,
     Split,
@@ -35,10 +36,11 @@ class Bytes(Task):
     """Predict each byte of a text from those before it.
 
     The text is the first volume of Jane Austen's *Persuasion*, described in ``data/README.md``, or
-    any file. Its first nine tenths are trained on, in windows from random places; the rest is
-    scored in windows side by side, so a byte has up to `context_len` bytes before it to go by, and
-    on average half of that. A text so short says how fast a mechanism learns a language's surface,
-    not what it could learn of one: no published number is comparable.
+    any file. Its first nine tenths are for training, in windows from random places, but for the
+    last eighth of them, which validates; the rest is scored in windows side by side, so a byte has
+    up to `context_len` bytes before it to go by, and on average half of that. A text so short says
+    how fast a mechanism learns a language's surface, not what it could learn of one: no published
+    number is comparable.
 
     Args:
         recipe: model and training.
@@ -83,15 +85,28 @@ class Bytes(Task):
         text, size = self._text(split), self.recipe.batch_size
         width = self.seq_len + 1
         if split is Split.TEST:
-            starts = torch.arange(0, len(text) - width + 1, self.seq_len)
-            for some in starts.split(size):
-                yield _windows(text, some, width)
+            yield from self._in_order(text)
             return
+        text = text[: self._num_trained(text)]
         stream = generator(seed, "bytes train")
         while True:
             yield _windows(
                 text, torch.randint(len(text) - width + 1, (size,), generator=stream), width
             )
+
+    def validation(self) -> Iterator[Batch]:
+        """Windows of the end of the training text, which is held out."""
+        text = self._text(Split.TRAIN)
+        yield from self._in_order(text[self._num_trained(text) :])
+
+    def _in_order(self, text: Tensor) -> Iterator[Batch]:
+        starts = torch.arange(0, len(text) - self.seq_len, self.seq_len)
+        for some in starts.split(self.recipe.batch_size):
+            yield _windows(text, some, self.seq_len + 1)
+
+    def _num_trained(self, text: Tensor) -> int:
+        """Bytes of the training text before those that are held out, a window at least."""
+        return len(text) - max(len(text) // HELD_OUT, self.seq_len + 1)
 
     def _text(self, split: Split) -> Tensor:
         whole = _read(self.path, self.path.stat().st_mtime_ns)

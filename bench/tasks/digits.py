@@ -9,7 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.tasks.base import Batch, Recipe, Split, Task, generator, in_turn, register_task
+from bench.tasks.base import (
+    Batch,
+    Recipe,
+    Split,
+    Task,
+    generator,
+    held_out,
+    in_turn,
+    register_task,
+)
 
 CSV = Path(__file__).with_name("data") / "digits.csv"
 NUM_CLASSES = 10
@@ -37,10 +46,14 @@ class Digits(Task):
         if split is Split.TEST:
             yield from digit_images(Split.TEST).chunks(self.recipe.batch_size)
             return
-        images = digit_images(Split.TRAIN)
+        images = training_images()
         stream = generator(seed, "digits train")
         for chosen in in_turn(len(images.targets), self.recipe.batch_size, stream):
             yield images.select(chosen)
+
+    def validation(self) -> Iterator[Batch]:
+        """Training images that were held out."""
+        yield from validation_images().chunks(self.recipe.batch_size)
 
     def embedding(self, embed_dim: int) -> nn.Module:
         """A pixel's intensity, projected."""
@@ -57,8 +70,25 @@ class Digits(Task):
 
 
 @cache
+def training_images() -> Batch:
+    """The training images without those that are held out for validation."""
+    images = digit_images(Split.TRAIN)
+    return images.select(~held_out(len(images.targets)))
+
+
+@cache
+def validation_images() -> Batch:
+    """The training images that are held out."""
+    images = digit_images(Split.TRAIN)
+    return images.select(held_out(len(images.targets)))
+
+
+@cache
 def digit_images(split: Split) -> Batch:
-    """The images of a split, (B, 64, 1) from -1 to 1, and the digits that they show."""
+    """The images of a split, (B, 64, 1) from -1 to 1, and the digits that they show.
+
+    Those of the training split are trained on, or held out for validation.
+    """
     rows = [[int(n) for n in line.split(",")] for line in CSV.read_text().splitlines()]
     table = torch.tensor(rows)
     is_test = _is_test(table[:, NUM_PIXELS])

@@ -79,6 +79,12 @@ class Generated(Task):
         while True:
             yield self.examples(size, split, stream)
 
+    def validation(self) -> Iterator[Batch]:
+        """Asked for as in the test, and drawn from among the examples that may be trained on."""
+        stream, size = generator(0, f"{self.name} validation"), self.recipe.batch_size
+        while True:
+            yield of_split(lambda n: self.draw(n, Split.TEST, stream), size, Split.TRAIN)
+
     def examples(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """So many examples of a split."""
         return of_split(lambda number: self.draw(number, split, stream), count, split)

@@ -10,7 +10,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.tasks.base import Batch, Recipe, Split, Task, generator, in_turn, whole_number
+from bench.tasks.base import (
+    Batch,
+    Recipe,
+    Split,
+    Task,
+    generator,
+    held_out,
+    in_turn,
+    whole_number,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +104,12 @@ class ImageTask(Task):
                     f"A {split} label is {int(images.labels.max())}; num_classes is "
                     f"{self.num_classes}, so the greatest may be {self.num_classes - 1}."
                 )
-        num_images = len(self.read(Split.TRAIN).labels)
-        if num_images < self.recipe.batch_size:
+        is_held_out = held_out(len(self.read(Split.TRAIN).labels))
+        num_images = int((~is_held_out).sum())
+        if num_images < self.recipe.batch_size or num_images == len(is_held_out):
             raise ValueError(
-                f"There are {num_images} training images and batch_size is "
+                f"There are {len(is_held_out)} training images, of which {num_images} are left to "
+                f"train on when some are held out for validation, and batch_size is "
                 f"{self.recipe.batch_size}. Give more images, or set batch_size={num_images}."
             )
         return None
@@ -111,8 +122,17 @@ class ImageTask(Task):
             for chosen in torch.arange(num_images).split(size):
                 yield self._batch(images, chosen)
             return
-        for chosen in in_turn(num_images, size, generator(seed, f"{self.name} train")):
-            yield self._batch(images, chosen)
+        trained_on = (~held_out(num_images)).nonzero().squeeze(1)
+        for chosen in in_turn(len(trained_on), size, generator(seed, f"{self.name} train")):
+            yield self._batch(images, trained_on[chosen])
+
+    def validation(self) -> Iterator[Batch]:
+        """Training images that were held out, in a random order, for a file may be sorted."""
+        images = self.read(Split.TRAIN)
+        chosen = held_out(len(images.labels)).nonzero().squeeze(1)
+        order = torch.randperm(len(chosen), generator=generator(0, f"{self.name} validation"))
+        for some in chosen[order].split(self.recipe.batch_size):
+            yield self._batch(images, some)
 
     def _batch(self, images: Images, chosen: Tensor) -> Batch:
         pixels = images.pixels[chosen].float() / 127.5 - 1  # -1 to 1

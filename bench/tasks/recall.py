@@ -103,6 +103,12 @@ class Recall(Task):
         while True:
             yield self._examples(self.recipe.batch_size, split, stream)
 
+    def validation(self) -> Iterator[Batch]:
+        """Queries placed as in training."""
+        stream = generator(0, "recall validation")
+        while True:
+            yield self._examples(self.recipe.batch_size, Split.TRAIN, stream)
+
     def _examples(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         num_keys, num_values = self.first_value - 1, self.vocab_size - self.first_value
         keys = 1 + distinct(count, self.num_pairs, num_keys, stream)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import torch
@@ -18,7 +18,14 @@ from bench.tasks.base import (
     register_task,
     whole_number,
 )
-from bench.tasks.digits import MAX_INTENSITY, NUM_CLASSES, NUM_PIXELS, digit_images
+from bench.tasks.digits import (
+    MAX_INTENSITY,
+    NUM_CLASSES,
+    NUM_PIXELS,
+    digit_images,
+    training_images,
+    validation_images,
+)
 from bench.tasks.images import patch_projection
 
 NOISE_UNIT = 1 / 256
@@ -82,20 +89,27 @@ class TileRecall(Task):
     def batches(self, split: Split, seed: int) -> Iterator[Batch]:
         """Fresh examples of training images; those of test images from a seed of their own."""
         if split is Split.TEST:
-            test = self._examples(self.num_test_examples, split, generator(0, "tile_recall test"))
+            stream = generator(0, "tile_recall test")
+            test = self._examples(self.num_test_examples, _test_images, stream)
             yield from test.chunks(self.recipe.batch_size)
             return
         stream = generator(seed, "tile_recall train")
         while True:
-            yield self._examples(self.recipe.batch_size, split, stream)
+            yield self._examples(self.recipe.batch_size, training_images, stream)
 
-    def _examples(self, count: int, split: Split, stream: torch.Generator) -> Batch:
+    def validation(self) -> Iterator[Batch]:
+        """Fresh examples of training images that were held out."""
+        stream = generator(0, "tile_recall validation")
+        while True:
+            yield self._examples(self.recipe.batch_size, validation_images, stream)
+
+    def _examples(self, count: int, images: Callable[[], Batch], stream: torch.Generator) -> Batch:
         pairs, each = self.num_pairs, torch.arange(count)
         classes = distinct(count, pairs, NUM_CLASSES, stream)
         signs = distinct(count, pairs, self.num_signs, stream)
         places = 1 + distinct(count, pairs, self.seq_len - 1, stream)
         asked = torch.randint(pairs, (count,), generator=stream)
-        by_class, sizes = _by_class(split)
+        by_class, sizes = _by_class(images)
         first = torch.randint(2**31, (count, pairs), generator=stream) % sizes[classes]
         own = classes[each, asked]
         step = 1 + torch.randint(2**31, (count,), generator=stream) % (sizes[own] - 1)
@@ -125,10 +139,14 @@ class TileRecall(Task):
         return {"one of the shown signs": 1 / self.num_pairs}
 
 
+def _test_images() -> Batch:
+    return digit_images(Split.TEST)
+
+
 @cache
-def _by_class(split: Split) -> tuple[Tensor, Tensor]:
+def _by_class(source: Callable[[], Batch]) -> tuple[Tensor, Tensor]:
     """(10, most, 64) images from 0 to 1 by class, and how many each class has."""
-    images = digit_images(split)
+    images = source()
     sizes = images.targets.bincount(minlength=NUM_CLASSES)
     table = torch.zeros(NUM_CLASSES, int(sizes.max()), NUM_PIXELS)
     grey = ((images.inputs[..., 0] + 1) * MAX_INTENSITY / 2).round() / MAX_INTENSITY

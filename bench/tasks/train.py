@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import islice
 from types import ModuleType
 
@@ -13,15 +14,23 @@ from torch.nn.functional import cross_entropy
 
 from bench.cell import Cell
 from bench.record import Quality
-from bench.tasks.base import Recipe, Split, Task, build_task, seeded
+from bench.tasks.base import Batch, Recipe, Split, Task, build_task, seeded
 from bench.tasks.collapse import has_collapsed
+from bench.tasks.ending import Curve
 from bench.tasks.model import build_model, projected_gates
 
-Progress = Callable[[str, int, int, float], None]
-"""Called with phase (``train`` or ``test``), steps done, steps in all, and the latest loss."""
+Progress = Callable[[str, int, int, float, float | None], None]
+"""Called with phase (``train`` or ``test``), steps done, the most there can be, and the latest loss
+and validation score."""
 
 NUM_REPORTS = 50
-"""Points of the loss curve that are reported and kept."""
+"""Points of the loss curve of a whole run that are reported and kept."""
+
+NUM_ANSWERS, MIN_BATCHES, MAX_BATCHES = 1024, 4, 16
+"""Validation goes on until it has so many answers, within these numbers of batches."""
+
+LEARNED = 0.9
+"""The share of right answers whose first look is the record's ``steps_to_90``."""
 
 
 class Diverged(Exception):
@@ -41,6 +50,9 @@ def train(
     The seed covers initial weights, data and order, and nothing else is drawn upon: on the CPU
     with one thread the same cell gives the same losses and accuracy, bit for bit.
 
+    It ends at its ceiling, at its plateau or at the recipe's maximum of steps, see `Curve.ended`;
+    only the model that it ends with meets the test set.
+
     Raises:
         Diverged: a loss or a prediction is not finite.
         ValueError, TypeError: settings that the task or the mechanism refuses.
@@ -49,38 +61,53 @@ def train(
     if workload.dtype != "float32":
         raise ValueError(f"dtype is {workload.dtype!r}; tasks train in float32.")
     task = build_task(workload.task, workload.settings)
-    report = progress or (lambda phase, step, num_steps, loss: None)
+    report = progress or (lambda phase, step, num_steps, loss, score: None)
     with seeded(workload.seed, "training", device):
         settings = cell.hyperparameters
         model = build_model(task, cell.mechanism, settings, workload.seed, library).to(device)
-        losses = _fit(model, task, workload.seed, device, report)
-        report("test", task.recipe.num_steps, task.recipe.num_steps, losses[-1])
-        accuracy, num_answers = _test(model, task, workload.seed, device)
-        unseen = next(task.batches(Split.TEST, workload.seed)).map(lambda x: x.to(device))
-        collapsed = has_collapsed(model, unseen)
+        run = _fit(model, task, workload.seed, device, report)
+        curve, num_steps = run.curve, run.curve.steps[-1]
+        report("test", num_steps, curve.num_steps, run.losses[-1], curve.scores[-1])
+        unseen = tuple(task.batches(Split.TEST, workload.seed))
+        accuracy, num_answers = _score(model, task, unseen, device, num_steps)
+        collapsed = has_collapsed(model, unseen[0].map(lambda tensor: tensor.to(device)))
     return Quality(
         accuracy=accuracy,
         chance=task.chance(),
         guess=task.guess,
         num_examples=num_answers,
         num_parameters=sum(p.numel() for p in model.parameters()),
-        losses=losses,
+        losses=run.losses,
         unit=task.unit,
         gates=projected_gates(model),
         collapsed=collapsed,
+        ended=curve.ended() or "",
+        num_steps=num_steps,
+        steps_to_90=None if task.unit else curve.steps_to(LEARNED),
+        validation_steps=curve.steps,
+        validation=curve.scores,
+        plateaus=task.plateaus(),
     )
 
 
-def _fit(
-    model: nn.Module, task: Task, seed: int, device: torch.device, report: Progress
-) -> tuple[float, ...]:
+@dataclass(frozen=True)
+class _Run:
+    """What a run leaves behind, besides its model."""
+
+    curve: Curve
+    losses: tuple[float, ...]
+
+
+def _fit(model: nn.Module, task: Task, seed: int, device: torch.device, report: Progress) -> _Run:
     recipe = task.recipe
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
         parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     every = math.ceil(recipe.num_steps / NUM_REPORTS)
-    losses = []
+    losses: list[float] = []
+    curve = Curve(recipe.num_steps, task.better)
+    held_out = _validation_batches(task)
     model.train()
     for step, batch in enumerate(islice(task.batches(Split.TRAIN, seed), recipe.num_steps), 1):
         batch = batch.map(lambda tensor: tensor.to(device))
@@ -95,10 +122,29 @@ def _fit(
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
         optimiser.step()
-        if step % every == 0 or step == recipe.num_steps:
+        if curve.is_due(step):
+            with seeded(step, "validation", device):  # a mechanism that draws must not draw less
+                score, _ = _score(model, task, held_out, device, step)
+            curve = curve.after(step, score)
+            model.train()
+        if step % every == 0 or curve.ended():
             losses.append(value)
-            report("train", step, recipe.num_steps, value)
-    return tuple(losses)
+            latest = curve.scores[-1] if curve.scores else None
+            report("train", step, recipe.num_steps, value, latest)
+        if curve.ended():
+            break
+    return _Run(curve, tuple(losses))
+
+
+def _validation_batches(task: Task) -> tuple[Batch, ...]:
+    """Enough of them that a score says something, and few enough that scoring is cheap."""
+    batches, num_answers = [], 0
+    for batch in islice(task.validation(), MAX_BATCHES):
+        batches.append(batch)
+        num_answers += batch.num_answers
+        if num_answers >= NUM_ANSWERS and len(batches) >= MIN_BATCHES:
+            break
+    return tuple(batches)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -111,15 +157,17 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 @torch.no_grad()
-def _test(model: nn.Module, task: Task, seed: int, device: torch.device) -> tuple[float, int]:
+def _score(
+    model: nn.Module, task: Task, batches: Iterable[Batch], device: torch.device, step: int
+) -> tuple[float, int]:
     """The mean score over all answers, and their number."""
     model.eval()
     total, num_answers = 0.0, 0
-    for batch in task.batches(Split.TEST, seed):
+    for batch in batches:
         batch = batch.map(lambda tensor: tensor.to(device))
         logits = model(batch.inputs, batch.positions)
         if not logits.isfinite().all():
-            raise Diverged(task.recipe.num_steps, math.nan)
+            raise Diverged(step, math.nan)
         total += task.score(logits, batch) * batch.num_answers
         num_answers += batch.num_answers
     return total / num_answers, num_answers

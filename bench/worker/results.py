@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Generic, TypeVar
 
 
@@ -104,6 +104,12 @@ class TrainResult(Result):
     unit: str = ""
     gates: tuple[str, ...] = ()
     collapsed: bool | None = None
+    ended: str = ""
+    num_steps: int | None = None
+    steps_to_90: int | None = None
+    validation_steps: tuple[int, ...] = ()
+    validation: tuple[float, ...] = ()
+    plateaus: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

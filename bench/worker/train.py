@@ -30,7 +30,7 @@ def train(request: Request, channel: Channel) -> TrainResult:
     try:
         quality = train_task(
             cell,
-            lambda phase, step, total, loss: channel.send(progress=[phase, step, total, loss]),
+            lambda *said: channel.send(progress=said),
             library_at(request.get("root")),
         )
     except Diverged as error:

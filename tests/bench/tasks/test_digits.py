@@ -51,13 +51,20 @@ def test_the_file_is_the_one_that_scikit_learn_ships():
     assert "BSD 3-Clause" in CSV.with_name(licence).read_text()
 
 
+NUM_HELD_OUT = (1797 - 540) // 8
+NUM_TRAINED = 1797 - 540 - NUM_HELD_OUT
+
+
 def test_every_image_is_in_one_split_and_unchanged(task, test_set):
-    train = epochs(task, 0, 1797 - 540)
-    assert sorted(train + images(test_set)) == sorted(lines())
+    train = epochs(task, 0, NUM_TRAINED)
+    validation = images(whole(task.validation()))
+    assert len(validation) == NUM_HELD_OUT
+    assert sorted(train + validation + images(test_set)) == sorted(lines())
 
 
 def test_no_test_image_is_a_training_image(task, test_set):
-    train = {row[:-1] for row in epochs(task, 0, 1797 - 540)}
+    train = {row[:-1] for row in epochs(task, 0, NUM_TRAINED)}
+    train |= {row[:-1] for row in images(whole(task.validation()))}
     assert not train & {row[:-1] for row in images(test_set)}
 
 
@@ -77,7 +84,7 @@ def test_test_images_come_from_all_over_the_file(test_set):
 
 
 def test_an_epoch_shows_every_training_image_once_and_in_an_order_of_its_own(task):
-    size = 1797 - 540
+    size = NUM_TRAINED
     two = epochs(task, 0, 2 * size)
     assert sorted(two[:size]) == sorted(two[size:])
     assert two[:size] != two[size:]

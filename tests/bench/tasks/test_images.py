@@ -104,7 +104,9 @@ def test_a_bad_file_is_named_with_the_byte(mnist, name, content, message):
 def test_a_wrong_folder_size_or_number_is_said_before_training(mnist, tmp_path):
     with pytest.raises(ValueError, match=r"8, 8, 1\) rows.*Set image_size"):
         build("fashion_mnist", mnist).why_no_data()
-    with pytest.raises(ValueError, match="12 training images and batch_size is 13"):
+    with pytest.raises(
+        ValueError, match=r"12 training images, of which 11 are left .* batch_size is 13"
+    ):
         build("fashion_mnist", mnist, image_size=8, batch_size=13).why_no_data()
     with pytest.raises(ValueError, match="image_size is 8 and patch_size is 3; a divisor"):
         build("fashion_mnist", mnist, image_size=8, patch_size=3)

@@ -39,7 +39,7 @@ def test_training_leaves_the_global_stream_as_it_was(cell):
 @pytest.mark.parametrize("task", ["recall", "digits"])
 def test_another_seed_is_another_run(cell, task):
     one, two = (train(cell("softmax", task, seed=seed, **QUICK)) for seed in (0, 1))
-    assert all(a != b for a, b in zip(one.losses, two.losses, strict=True))
+    assert all(a != b for a, b in zip(one.losses, two.losses, strict=False))
 
 
 def test_the_result_says_what_was_scored_and_against_which_guess(cell):
@@ -64,12 +64,13 @@ def test_accuracy_counts_every_answer_once(cell, monkeypatch):
 
     monkeypatch.setattr(task_class, "score", score)
     quality = train(cell("none", "recall", num_test_examples=100, **QUICK))
-    assert sizes == [8] * 12 + [4]
+    assert sizes[-13:] == [8] * 12 + [4]
     assert quality.accuracy == pytest.approx(4 / 100)
 
 
-def test_progress_is_reported_to_the_end_and_the_losses_are_kept(cell):
+def test_progress_is_reported_to_the_end_and_the_losses_are_kept(cell, monkeypatch):
     reports = []
+    monkeypatch.setattr("bench.tasks.ending.PATIENCE", 2)
     settings = QUICK | {"num_steps": 130}
     quality = train(cell("none", "recall", **settings), lambda *report: reports.append(report))
     assert [report[0] for report in reports] == ["train"] * (len(reports) - 1) + ["test"]
@@ -77,6 +78,27 @@ def test_progress_is_reported_to_the_end_and_the_losses_are_kept(cell):
     assert steps == [*range(3, 130, 3), 130]
     assert {report[2] for report in reports} == {130}
     assert quality.losses == tuple(report[3] for report in reports[:-1])
+    assert reports[0][4] is None and reports[-1][4] == quality.validation[-1]
+
+
+def test_a_run_ends_where_it_has_settled_and_says_so(cell):
+    quality = train(cell("none", "recall", **QUICK | {"num_steps": 200}))
+    assert (quality.ended, quality.steps_to_90) == ("plateau", None)
+    assert quality.num_steps == quality.validation_steps[-1] < 200
+    assert quality.plateaus == {"one of the shown values": 0.25}
+    assert quality.has_settled
+    cut_off = train(cell("none", "recall", **QUICK | {"num_steps": 1}))
+    assert (cut_off.ended, cut_off.num_steps, cut_off.has_settled) == ("maximum", 1, False)
+
+
+def test_scoring_on_the_way_does_not_change_what_is_learned(cell, mechanism, monkeypatch):
+    name = mechanism("noisy", lambda core, q, k, v: v + torch.randn_like(v))
+    monkeypatch.setattr("bench.tasks.ending.PATIENCE", 2)
+    often = train(cell(name, "recall", **QUICK))
+    monkeypatch.setattr("bench.tasks.ending.NUM_LOOKS", 1)
+    once = train(cell(name, "recall", **QUICK))
+    assert len(often.validation) == 12 and len(once.validation) == 1
+    assert often.losses == once.losses and often.accuracy == once.accuracy
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run(cell, mechanism):
@@ -91,7 +113,7 @@ def test_a_gradient_that_is_not_a_number_ends_the_run_at_the_next_step(cell, mec
     # sqrt(0) is 0, and its gradient times the 0 of the factor is not a number.
     name = mechanism("nan_gradient", lambda core, q, k, v: v + (v - v).sqrt())
     with pytest.raises(Diverged) as caught:
-        train(cell(name, "recall", **QUICK))
+        train(cell(name, "recall", **QUICK | {"num_steps": 60}))
     assert caught.value.step == 2
 
 
@@ -137,7 +159,7 @@ def test_a_small_model_learns_what_its_task_asks(cell):
     recall = {"num_steps": 250, "embed_dim": 32, "num_heads": 2, "learning_rate": 0.01}
     assert train(cell("softmax", "recall", **small, **recall)).accuracy > 0.9
     assert train(cell("none", "recall", **small, **recall)).accuracy < 0.3  # chance is 0.2
-    digits = train(cell("softmax", "digits", num_steps=80))
+    digits = train(cell("softmax", "digits", num_steps=120))
     assert digits.accuracy > digits.chance + 0.3
 
 
