@@ -63,6 +63,20 @@ def sweep(composed: dict[str, Any]) -> int:
     return verdict(console, config, planned, records)
 
 
+def print_all_jobs(jobs: list[dict[str, Any]]) -> None:
+    """Print the cells of a multirun's jobs as the one table that they make, folder by folder."""
+    console = Console()
+    for out in dict.fromkeys(job["out"] for job in jobs):
+        mine = [job for job in jobs if job["out"] == out and not job["dry_run"]]
+        if len(mine) < 2:
+            continue
+        planned = [p for job in mine for p in plan(read_sweep_config(job))]
+        publishing = read_publish_config(mine[-1])
+        records = with_calibration(read_records(publishing.out), publishing.out)
+        console.print(f"\nAll {len(mine)} jobs:", style="bold", highlight=False)
+        print_leaderboard(of_plan(records, planned), publishing, console)
+
+
 def measure(
     config: SweepConfig,
     todo: list[PlannedCell],
@@ -199,7 +213,7 @@ def _is_ok(last: dict[str, Record], cell: Cell) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
-    return run_app("sweep", sweep, argv)
+    return run_app("sweep", sweep, argv, after_jobs=print_all_jobs)
 
 
 if __name__ == "__main__":

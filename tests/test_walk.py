@@ -145,6 +145,9 @@ def test_multirun_gives_the_same_cells_with_the_same_keys_into_the_same_store(tm
         cwd=tmp_path,
     )
     assert many.returncode == 0, many.stderr
+    table = many.stdout.partition("All 2 jobs:")[2]
+    assert table.count("speed-up over softmax") == table.count("seq_len 32") == 1
+    assert "linear" in table and "softmax" in table and "2 cells: 2 ok" in table
     assert len(set(keys(tmp_path / "many"))) == len(keys(tmp_path / "many")) == 2
     assert all(r["result"]["reference_latency_s"] for r in records(tmp_path / "many"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many"]

@@ -26,14 +26,27 @@ SWEEP_ID = "ATTNBENCH_SWEEP"
 """Shared by the jobs of one multirun: names its folder, groups its W&B runs."""
 
 Command = Callable[[dict[str, Any]], int]
+AfterJobs = Callable[[list[dict[str, Any]]], None]
 
 
 def run_app(
-    config_name: str, main: Command, argv: list[str] | None = None, *, out_is_file: bool = False
+    config_name: str,
+    main: Command,
+    argv: list[str] | None = None,
+    *,
+    out_is_file: bool = False,
+    after_jobs: AfterJobs | None = None,
 ) -> int:
     """Compose ``conf/<config_name>.yaml`` with the overrides of `argv` and run `main` on it.
 
     Under ``--multirun`` every job is run, and the worst exit code is returned.
+
+    Args:
+        config_name: the command's root in conf/.
+        main: the command.
+        argv: its words; those of this process unless given.
+        out_is_file: whether ``out`` names a file and not a folder.
+        after_jobs: called once with the configurations of a multirun's jobs that ended with 0 or 1.
     """
     make_streams_unbreakable()
     words = sys.argv[1:] if argv is None else argv
@@ -46,7 +59,7 @@ def run_app(
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
     try:
         _check_out(words, out_is_file)
-        codes = _run_hydra(config_name, main, words)
+        codes = _run_hydra(config_name, main, words, after_jobs)
     except ConfigError as error:
         return _say(error)
     except SystemExit as stop:  # Hydra's own help, and argparse's errors
@@ -59,11 +72,14 @@ def run_app(
     return max(codes, default=0)
 
 
-def _run_hydra(config_name: str, main: Command, words: list[str]) -> list[int]:
+def _run_hydra(
+    config_name: str, main: Command, words: list[str], after_jobs: AfterJobs | None
+) -> list[int]:
     import hydra
     from omegaconf import DictConfig, OmegaConf
 
     codes: list[int] = []
+    done: list[dict[str, Any]] = []
 
     def job(cfg: DictConfig) -> None:
         # A job that raised would end a multirun, and with it the jobs that had not run yet.
@@ -71,6 +87,7 @@ def _run_hydra(config_name: str, main: Command, words: list[str]) -> list[int]:
             _refuse_unread(config_name, _given_words())
             config: Any = OmegaConf.to_container(cfg, resolve=True)
             codes.append(main(config | {"sweep_id": _sweep_id(), "given": _given()}))
+            done.extend([config] if codes[-1] in (0, 1) else [])
         except ConfigError as error:
             codes.append(_say(error))
         except KeyboardInterrupt:
@@ -87,6 +104,8 @@ def _run_hydra(config_name: str, main: Command, words: list[str]) -> list[int]:
     before, sys.argv = sys.argv, [f"attnbench {config_name}", *words]
     try:
         run()
+        if after_jobs and len(done) > 1:
+            after_jobs(done)
     except KeyboardInterrupt:
         codes.append(130)
     finally:
