@@ -1,8 +1,8 @@
-"""What a person sees while something is measured: a bar with time left, or plain lines."""
+"""What a person sees while something is measured: a bar or lines, with count and time left."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, Self
 
 from rich.console import Console
@@ -137,6 +137,22 @@ class UnitProgress(_Progress):
         if is_due and not self._console.is_terminal:
             self._last_line = now_s()
             self._print(f"[{self._num_done}/{self._total}] {unit.describe()} ({self._left()} left)")
+
+
+def one_by_one(names: Sequence[str], work: Callable[[str], str], console: Console) -> None:
+    """Do the work for each name, with a line for how it ended and the time left."""
+    started = now_s()
+
+    def left(num_done: int) -> str:
+        if not num_done:
+            return "?"
+        return format_duration((now_s() - started) / num_done * (len(names) - num_done))
+
+    with console.status("") as status:
+        for number, name in enumerate(names, start=1):
+            status.update(f"{name}, {number} of {len(names)}, {left(number - 1)} left")
+            line = f"[{number}/{len(names)}] {name}: {work(name)} ({left(number)} left)"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _ending(record: Record) -> str:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bench.app.command import check_writable
 from bench.app.files import write_whole
+from bench.app.progress import one_by_one
 from bench.app.values import Values, text, word
 from bench.config import DTYPES, NUM_THREADS, SECONDS, torch_device
 from bench.machine import environment
@@ -82,26 +83,29 @@ def calibrate(composed: dict[str, Any]) -> int:
     server = WorkerServer(config.allocator)
     here = environment.current(devices, config.allocator, server.environment())
     kept = read_calibration(config.out, here.to_dict())
-    places = list(places_of(config, devices, here))
+    places = {words_of(place): place for place in places_of(config, devices, here)}
+    outcomes: dict[str, Outcome[CeilingResult]] = {}
     try:
-        with server, Interrupt() as interrupt, console.status("") as status:
+        with server, Interrupt() as interrupt:
             jobs = Jobs(server, config.timeout_s, interrupt)
-            outcomes = []
-            for place in places:
-                status.update(f"products and copies: {words_of(place)}")
-                outcomes.append(_measure(jobs, place))
+
+            def measure(name: str) -> str:
+                outcomes[name] = _measure(jobs, places[name])
+                return "measured" if outcomes[name].is_ok else f"{outcomes[name].reason}"
+
+            one_by_one(list(places), measure, console)
     except Interrupted:
         console.print("Stopped; nothing was written.")
         return 130
 
     ceilings = [
         {**place, "device_name": here.devices[place["device"]], **outcome.found.observed()}
-        for place, outcome in zip(places, outcomes, strict=True)
+        for place, outcome in ((places[name], outcome) for name, outcome in outcomes.items())
         if outcome.is_ok
     ]
     for table in tables_of(ceilings):
         console.print(table)
-    print_remarks(console, places, outcomes, ceilings)
+    print_remarks(console, outcomes, ceilings)
     if not ceilings:
         return 1
     path = write_calibration(config.out, here, ceilings, kept)
@@ -192,14 +196,13 @@ def _size_words(num_bytes: int) -> str:
 
 def print_remarks(
     console: Console,
-    places: Sequence[Place],
-    outcomes: Sequence[Outcome[CeilingResult]],
+    outcomes: Mapping[str, Outcome[CeilingResult]],
     ceilings: Sequence[dict[str, Any]],
 ) -> None:
     """What could not be measured, and whether somebody else was using the machine."""
-    for place, outcome in zip(places, outcomes, strict=True):
+    for name, outcome in outcomes.items():
         if not outcome.is_ok:
-            console.print(f"Not measured: {words_of(place)}: {outcome.reason}", highlight=False)
+            console.print(f"Not measured: {name}: {outcome.reason}", highlight=False)
     if any(ceiling["is_noisy"] for ceiling in ceilings):
         console.print(
             "Other programs kept this machine busy (~): its ceilings are higher than these. "

@@ -8,13 +8,13 @@ import torch
 from rich.console import Console
 
 from attentions import attention_names
+from bench.app.progress import one_by_one
 from bench.catalogue.badges import Badge, BadgeStatus, append_badges, badges_folder
 from bench.conformance import table as badge_table
 from bench.conformance.run import badges_of
 from bench.machine.environment import mechanism_source
 from bench.verify.config import VerifyConfig, check_names
 from bench.verify.files import check_writable
-from bench.verify.one_by_one import one_by_one
 
 
 def run_conformance(config: VerifyConfig, console: Console) -> int:

@@ -6,6 +6,7 @@ import torch
 from rich.console import Console
 
 from attentions import attention_class, attention_names
+from bench.app.progress import one_by_one
 from bench.costs import table as flop_table
 from bench.costs.proof import FlopProof, FlopVerdict, prove_flops
 from bench.verify.config import VerifyConfig, check_names
@@ -19,10 +20,13 @@ def run_flops(config: VerifyConfig, console: Console) -> int:
     check_names(config)
     torch.set_num_threads(1)
     proofs: list[FlopProof] = []
-    with console.status("") as status:
-        for name in config.attention or attention_names():
-            status.update(f"counting the FLOPs of {name}")
-            proofs += prove_flops(attention_class(name))
+
+    def prove(name: str) -> str:
+        found = list(prove_flops(attention_class(name)))
+        proofs.extend(found)
+        return flop_table.summary(found)
+
+    one_by_one(config.attention or attention_names(), prove, console)
     console.print(flop_table.table(proofs))
     for line in flop_table.reasons(proofs):
         console.print(line, markup=False, highlight=False)

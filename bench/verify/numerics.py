@@ -7,6 +7,7 @@ from rich.console import Console
 
 from attentions import attention_names
 from bench.app.files import write_whole
+from bench.app.progress import one_by_one
 from bench.conformance.check import Untestable
 from bench.conformance.forms import forms_of
 from bench.numerics import page as numerics_page
@@ -14,7 +15,6 @@ from bench.numerics import store as numerics
 from bench.numerics.measure import findings_of
 from bench.verify.config import VerifyConfig, check_names
 from bench.verify.files import check_writable
-from bench.verify.one_by_one import one_by_one
 
 
 def run_numerics(config: VerifyConfig, console: Console) -> int:

@@ -77,6 +77,14 @@ def test_every_dtype_is_measured_with_one_thread_and_with_all(jobs, tmp_path, mo
     assert len(stored(tmp_path)["ceilings"]) == 4
 
 
+def test_each_place_is_told_with_its_count_and_the_time_left(jobs, tmp_path, capsys):
+    jobs.fails = ("bfloat16",)
+    run(tmp_path, num_threads=1)
+    said = capsys.readouterr().out
+    assert "[1/2] float32 on cpu, 1 thread: measured (0 s left)" in said
+    assert "[2/2] bfloat16 on cpu, 1 thread: RuntimeError: not implemented (0 s left)" in said
+
+
 def test_what_is_stored_names_device_and_machine(jobs, tmp_path):
     run(tmp_path, dtype="float32", num_threads=1)
     calibration = stored(tmp_path)

@@ -42,6 +42,7 @@ def test_three_numbers_stand_side_by_side_and_a_wrong_one_is_a_verdict(tmp_path)
     done = verify(tmp_path, "right", "wrong", "unseen")
     assert done.returncode == 1, done.stderr
     assert "3 confirmed, 3 failed, 1 unconfirmed" in done.stdout
+    assert "[1/3] right: 3 confirmed" in done.stdout and "(0 s left)" in done.stdout
     assert "failed wrong causal: " in done.stdout
     assert "unconfirmed unseen bidirectional: no slow form takes" in done.stdout
     right = rows(tmp_path)["right", "causal"]
