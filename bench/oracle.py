@@ -1,4 +1,4 @@
-"""Is it right? The check that a member must pass before it is timed.
+"""What is right: the slow form of a mechanism, and how near to it an output has to be.
 
 The oracle is the mechanism's own slow form (`Attention.reference`) in float64, or softmax written
 out if it claims to be exact, or its own forward in float64 where it offers neither. A tolerance
@@ -7,19 +7,15 @@ can be passed by an output that is nothing, so zeros, a single value and NaN fai
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.cell import Cell
-from bench.subject import Subject
-
-MAX_ORACLE_LEN = 1024
-"""The check runs at min(N, this): the slow forms are quadratic, and in float64."""
+SOFTMAX, REFERENCE, ITSELF = "softmax", "reference", "itself"
+"""What an output can be checked against; the last is a mechanism without a slow form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,50 +50,86 @@ class Errors:
     rms_error: float
 
 
-def check(cell: Cell, library: ModuleType | None = None) -> Errors:
-    """Compare a cell's mechanism with its oracle, outputs and, if it has them, gradients.
+def slow_form(
+    module: nn.Module, tensors: Sequence[Tensor], rows: Sequence[int] | None = None
+) -> tuple[str, Tensor]:
+    """What a mechanism should give for float64 inputs, by the slowest form that there is.
 
-    Raises:
-        Incorrect: not finite, nothing, or beyond the tolerance of the dtype.
+    Args:
+        module: a copy of the mechanism, core or layer, in float64; it may be changed.
+        tensors: its inputs.
+        rows: query rows that are asked for; all unless given.
+
+    Returns:
+        ``softmax``, ``reference``, or ``itself`` for a mechanism with neither; and the output.
     """
-    w = cell.kernel
-    subject = Subject(cell, seq_len=min(w.seq_len, MAX_ORACLE_LEN), library=library)
-    tolerance = TOLERANCES[w.dtype]
-    tensors = subject.sets[0]
-    with torch.set_grad_enabled(w.has_backward):
-        out = subject.forward(tensors)
-        like = tensors[-1][..., -1:, :] if w.mode == "decode" else tensors[-1]
-        refuse_nothing(out.detach(), like)
-        wide = [t.detach().cpu().double().requires_grad_(t.requires_grad) for t in tensors]
-        expected = expected_of(copy.deepcopy(subject.module).cpu().double(), wide[:-1])
-        if w.mode == "decode":
-            expected = expected[..., -1:, :]
-    errors = distance(out.detach(), expected.detach())
-    refuse_beyond(errors, tolerance, 1.0, "output")
-    if w.has_backward:
-        gradients = subject.gradients(out, tensors)[: len(tensors) - 1]
-        ideal = torch.autograd.grad(expected, wide[:-1], wide[-1], allow_unused=True)
-        for index, (ours, oracle) in enumerate(zip(gradients, ideal, strict=True)):
-            _check_gradient(ours, oracle, tolerance, f"gradient of input {index}")
-    return errors
-
-
-def expected_of(module: nn.Module, tensors: list[Tensor]) -> Tensor:
-    """What a mechanism should give for float64 inputs, by the slowest form that there is."""
     slow: Any = module
+    if not hasattr(slow, "capabilities"):
+        return _around(slow, tensors, rows)
+    at = slice(None) if rows is None else list(rows)
     if len(tensors) == 3 and slow.capabilities.exact:
         q, k, v = tensors
-        return _softmax_written_out(q, k, v, causal=slow.geometry.causal)
+        places = torch.arange(q.shape[-2])[at]
+        return SOFTMAX, _softmax_written_out(q[..., at, :], k, v, places if _causal(slow) else None)
+    if rows is not None and can_ask_by_rows(slow):
+        q, k, v = tensors
+        return REFERENCE, slow.reference(q[..., at, :], k, v)
     expected = slow.reference(*tensors)
-    result: Tensor = module(*tensors) if expected is None else expected
-    return result
+    name, out = (ITSELF, slow(*tensors)) if expected is None else (REFERENCE, expected)
+    return name, out[..., at, :]
 
 
-def _softmax_written_out(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
+def _causal(core: Any) -> bool:
+    return bool(core.geometry.causal)
+
+
+def _around(layer: Any, tensors: Sequence[Tensor], rows: Sequence[int] | None) -> tuple[str, Any]:
+    """A layer's projections around the slow form of its core."""
+    fast, names = layer.core.forward, []
+
+    def slow(*heads: Tensor) -> Tensor:
+        layer.core.forward = fast  # which a mechanism without a slow form falls back to
+        name, out = slow_form(layer.core, heads, rows)
+        names.append(name)
+        return out
+
+    layer.core.forward = slow
+    out = layer(*tensors)
+    return names[0], out
+
+
+def can_ask_by_rows(module: nn.Module) -> bool:
+    """Whether the oracle can be asked about some queries against all keys.
+
+    Softmax can; a slow form of the mechanism's own where the numbers of queries and keys may
+    differ, which they may not in a causal form.
+    """
+    core: Any = module if hasattr(module, "capabilities") else getattr(module, "core", None)
+    if core is None or core.capabilities.scopes == ("layer",):
+        return False
+    has_reference = type(core).reference is not _base_of(core).reference
+    return core.capabilities.exact or (
+        core.capabilities.cross and has_reference and not core.geometry.causal
+    )
+
+
+def _base_of(core: Any) -> Any:
+    """The `Attention` or `AttentionLayer` that a mechanism derives from, of whichever library."""
+    names = ("Attention", "AttentionLayer")
+    return next(cls for cls in type(core).__mro__ if cls.__name__ in names)
+
+
+def expected_of(module: nn.Module, tensors: Sequence[Tensor]) -> Tensor:
+    """The output alone of `slow_form`."""
+    return slow_form(module, tensors)[1]
+
+
+def _softmax_written_out(q: Tensor, k: Tensor, v: Tensor, places: Tensor | None) -> Tensor:
+    """Of queries that see all keys, or of a causal form's those up to their own places."""
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-    if causal:
-        hidden = torch.ones_like(scores, dtype=torch.bool).triu(1)
+    if places is not None:
+        hidden = torch.arange(k.shape[-2]) > places[:, None]
         scores = scores.masked_fill(hidden, -torch.inf)
     out: Tensor = scores.softmax(dim=-1) @ v
     return out
@@ -122,9 +154,14 @@ def refuse_nothing(out: Tensor, like: Tensor) -> None:
         raise Incorrect(f"output is the same value everywhere, {float(out.flatten()[0]):.4g}")
 
 
-def _check_gradient(
+def check_gradient(
     ours: Tensor | None, oracle: Tensor | None, tolerance: Tolerance, what: str
 ) -> None:
+    """Refuse a gradient that is not the oracle's; None stands for one of nothing.
+
+    Raises:
+        Incorrect: it is that.
+    """
     if oracle is None or not oracle.any():
         # Nothing flows there: `none` and `uniform` do not look at queries and keys.
         if ours is not None and bool(ours.abs().max() > tolerance.max_error):

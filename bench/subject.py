@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -18,15 +15,12 @@ from torch import Tensor, nn
 from attentions import CallShape, Geometry
 from bench import inputs
 from bench.cell import Cell, KernelWorkload
+from bench.compiled import Compiled
 
 _WEIGHT_SEED = 0
 _INPUT_SEED = 1000
 _ROTATED_BYTES = 64 * 2**20
 _NUM_SETS = 4
-COMPILED_PREFIX = "attnbench-inductor-"
-"""Of the temporary folders with compiled kernels; the workers' server follows, a cell in each."""
-_MAX_COMPILED = 64
-"""Forms of one function that dynamo keeps; beyond it would run the function uncompiled."""
 _LEARNING_RATE = 1e-5
 """Small: a benchmark takes thousands of steps on one batch, and must not run off to infinity."""
 
@@ -95,12 +89,14 @@ class Subject:
     """A built cell that can be called.
 
     Attributes:
+        library: the package it is built from; None for this tree's.
         module: the mechanism, as a core or as a layer.
         sets: input tuples as `inputs.make` returns them; calls rotate over them, so that no call
             finds its own inputs in the cache of values.
         call: runs the mode once, on the next input set: `forward`, or a step, itself. The first
             call goes through the module, which checks its inputs; compiled code checks nothing.
         eager_call: the same without the compiler; `call` itself unless the cell compiles.
+        runner: the `forward` and the `step` that `call` runs.
     """
 
     def __init__(
@@ -114,19 +110,23 @@ class Subject:
         if seq_len is not None:
             cell = replace(cell, workload=replace(cell.kernel, seq_len=seq_len))
         self.cell = cell
+        self.library = library
         self.module = self._build(library)
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
-        self.sets = [self._inputs(0)] if sets is None else sets
+        self.sets = [self.draw(0)] if sets is None else sets
+        self._ready: dict[tuple[int, int], Any] = {}
         make = _MODES[cell.timed.mode]
-        self.eager_call = make(self, _CheckedOnce(self.module))
-        self.call = self.eager_call
+        self.runner: Any = _CheckedOnce(self.module)
+        self.call = self.eager_call = make(self, self.runner)
         if cell.timed.compile == "inductor":
-            self.call = make(self, _Compiled(self.module, cell))
+            self.runner = Compiled(self.module, cell)
+            self.call = make(self, self.runner)
 
     def _build(self, library: ModuleType | None) -> nn.Module:
         return build_module(self.cell, library=library)
 
-    def _inputs(self, index: int) -> tuple[Tensor, ...]:
+    def draw(self, index: int) -> tuple[Tensor, ...]:
+        """The input set of a number: the same values on every machine."""
         return inputs.make(
             self.cell.kernel,
             seed=_INPUT_SEED + index,
@@ -139,16 +139,51 @@ class Subject:
         """Add input sets until a call does not repeat its predecessor's, memory permitting."""
         size = sum(t.numel() * t.element_size() for t in self.sets[0])
         while len(self.sets) < _NUM_SETS and size * (len(self.sets) + 1) <= _ROTATED_BYTES:
-            self.sets.append(self._inputs(len(self.sets)))
+            self.sets.append(self.draw(len(self.sets)))
 
-    def forward(self, tensors: tuple[Tensor, ...]) -> Tensor:
-        """The output for one input set; of a decode step, that of the last token."""
+    @torch.no_grad()
+    def refill(self, tensors: tuple[Tensor, ...], index: int) -> None:
+        """Give an input set the values of the one of another number, where it lies.
+
+        What calls have made of its old values is forgotten: see `prepare`.
+        """
+        self._ready.clear()
+        for place, values in zip(tensors, self.draw(index), strict=True):
+            place.copy_(values)
+
+    def prepare(self) -> None:
+        """Make what calls would make at their first sight of an input set.
+
+        That is the graph that a backward pass alone goes through, and the state that is decoded
+        from; other modes need nothing.
+        """
+        for tensors in self.sets:
+            self.ready(tensors, self.runner)
+
+    def ready(self, tensors: tuple[Tensor, ...], runner: Any) -> Any:
+        """What was made of an input set before the timed span of a call; see `prepare`."""
+        make = _BEFORE.get(self.cell.timed.mode)
+        if make is None:
+            return None
+        key = id(tensors), id(runner)
+        if key not in self._ready:
+            self._ready[key] = make(self, tensors, runner)
+        return self._ready[key]
+
+    def forward(self, tensors: tuple[Tensor, ...], runner: Any = None) -> Tensor:
+        """The output for one input set; of a decode step, that of the last token.
+
+        Args:
+            tensors: the set.
+            runner: what to run; the module itself unless given.
+        """
+        run: Any = self.module if runner is None else runner
         if self.cell.kernel.mode == "decode":
-            out, _ = self.step(tensors, self.state_before_last(tensors), slice(-1, None))
+            out, _ = self.step(tensors, self.state_before_last(tensors), slice(-1, None), run)
             return out
         if self.cell.kernel.mode == "prefill":
-            return self.step(tensors, self.empty_state(), slice(None))[0]
-        whole: Tensor = self.module(*tensors[:-1])
+            return self.step(tensors, self.empty_state(), slice(None), run)[0]
+        whole: Tensor = run(*tensors[:-1])
         return whole
 
     def gradients(self, out: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
@@ -231,48 +266,6 @@ def _unchecked_step(module: Any) -> Callable[..., Any] | None:
     return step if inner is None else partial(inner, module)
 
 
-def compiled_folder(cell: Cell) -> Path:
-    """Where the kernels of a compiled cell lie: one place for all workers of a server."""
-    return _compiled_folders() / cell.key
-
-
-def _compiled_folders() -> Path:
-    return Path(tempfile.gettempdir(), f"{COMPILED_PREFIX}{os.getppid()}")
-
-
-@cache
-def _prepare_compiler() -> None:
-    """Have inductor find out what is the same for all cells, such as which vectors there are.
-
-    It compiles small programs for that, once per machine, and with an empty folder anew: that
-    would be most of the time that a small cell takes to compile.
-    """
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_compiled_folders() / "machine")
-    torch.compile(lambda x: x.exp() + 1)(torch.ones(64))
-
-
-class _Compiled:
-    """A module's `forward` and `step` through inductor, `forward` in one graph if it claims so.
-
-    Each cell has a folder of kernels, so that no trial profits from another one's, and so that the
-    rounds of a block take what its trials have compiled.
-    """
-
-    def __init__(self, module: nn.Module, cell: Cell) -> None:
-        if cell.device == "cpu":
-            _prepare_compiler()
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiled_folder(cell))
-        torch._dynamo.config.recompile_limit = _MAX_COMPILED
-        core: Any = getattr(module, "core", module)
-        is_whole = hasattr(core, "capabilities") and core.capabilities.compiles
-        stepper: Any = module
-        self._forward = torch.compile(module.forward, dynamic=False, fullgraph=is_whole)
-        self.step = torch.compile(stepper.step, dynamic=False) if hasattr(module, "step") else None
-
-    def __call__(self, *tensors: Tensor) -> Any:
-        return self._forward(*tensors)
-
-
 Call = Callable[[], Any]
 
 
@@ -299,13 +292,10 @@ def _forward_backward(subject: Subject, module: Any) -> Call:
 def _backward(subject: Subject, module: Any) -> Call:
     """The backward pass alone: each input set's graph is made once, and kept."""
     take = _Rotation(subject)
-    graphs: dict[int, Tensor] = {}
 
     def call() -> Any:
         tensors = take()
-        if id(tensors) not in graphs:
-            graphs[id(tensors)] = module(*tensors[:-1])
-        out, wanted = graphs[id(tensors)], subject.wanted(tensors)
+        out, wanted = subject.ready(tensors, module), subject.wanted(tensors)
         cotangent = subject.cotangent(out, tensors)
         return torch.autograd.grad(out, wanted, cotangent, allow_unused=True, retain_graph=True)
 
@@ -341,14 +331,12 @@ def _prefill(subject: Subject, module: Any) -> Call:
 def _decode(subject: Subject, module: Any) -> Call:
     """One token on top of a state that is made once per input set."""
     take = _Rotation(subject)
-    states: dict[int, Any] = {}
 
     def call() -> Any:
         tensors = take()
-        if id(tensors) not in states:
-            states[id(tensors)] = subject.state_before_last(tensors)
+        state = subject.ready(tensors, module)
         with torch.no_grad():
-            return subject.step(tensors, states[id(tensors)], slice(-1, None), module)
+            return subject.step(tensors, state, slice(-1, None), module)
 
     return call
 
@@ -374,3 +362,9 @@ _MODES: dict[str, Callable[[Subject, Any], Call]] = {
     "prefill": _prefill,
     "decode": _decode,
 }
+
+_BEFORE: dict[str, Callable[[Subject, tuple[Tensor, ...], Any], Any]] = {
+    "backward": lambda _, tensors, runner: runner(*tensors[:-1]),
+    "decode": lambda subject, tensors, _: subject.state_before_last(tensors),
+}
+"""Mode -> what is made of an input set before it is timed."""

@@ -11,7 +11,7 @@ import torch
 
 from attentions import Capabilities, register_attention
 from attentions.base import Attention
-from bench.subject import COMPILED_PREFIX
+from bench.compiled import WORKERS_PREFIX
 
 
 class _Softmax(Attention):
@@ -65,7 +65,7 @@ def _killed(self, q, k, v):
 
 
 def _litter(self, q, k, v):
-    folder = Path(tempfile.gettempdir(), f"{COMPILED_PREFIX}{os.getppid()}")
+    folder = Path(tempfile.gettempdir(), f"{WORKERS_PREFIX}{os.getppid()}")
     folder.mkdir(exist_ok=True)
     Path(folder, "kernel.so").write_text("")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -43,9 +43,10 @@ MEASURING = (
     ("bench.worker",),
     ("bench.costs",),
     ("bench.models", "bench.plugins"),
+    ("bench.checking",),
     ("bench.oracle", "bench.measure", "bench.tasks"),
     ("bench.subject",),
-    ("bench.inputs", "bench.library"),
+    ("bench.inputs", "bench.library", "bench.compiled"),
     ("attentions",),
 )
 PROVING = (

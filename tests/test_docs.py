@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.checking import MAX_KEPT, NUM_ROWS
 from bench.config import Axes
-from bench.oracle import GRADIENT_FACTOR, MAX_ORACLE_LEN, TOLERANCES
+from bench.oracle import GRADIENT_FACTOR, TOLERANCES
 from bench.record import METHOD_VERSION, Status
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +44,7 @@ def test_methodology_states_the_tolerance_of_every_dtype() -> None:
     assert stated == {name: (t.max_error, t.rms_error) for name, t in TOLERANCES.items()}
     sentences = " ".join(METHODOLOGY.split())
     assert f"Gradients may be {GRADIENT_FACTOR:g} times as far off" in sentences
-    assert f"min(N, {MAX_ORACLE_LEN})" in sentences
+    assert f"{NUM_ROWS} query rows" in sentences and f"{MAX_KEPT} tokens" in sentences
 
 
 def test_methodology_explains_every_status() -> None:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from bench import inputs, oracle
+from bench import checking, inputs, oracle
 from bench.cell import Cell, TaskWorkload
 from bench.machine.environment import freshness
 from bench.measure.stopping import Stopping
@@ -26,7 +26,7 @@ from bench.publish.format import interval_names
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.markdown import leaderboard_page
 from bench.record import Status
-from bench.subject import build_module
+from bench.subject import Subject, build_module
 from bench.sweep import missing
 from bench.tasks import train as training
 from bench.tasks.base import Split, build_task
@@ -97,9 +97,9 @@ def test_no_tolerance_is_wide_enough_for_an_output_that_is_nothing(mechanism, mo
     __import__("tests.misbehaving")
     anything = oracle.Tolerance(max_error=math.inf, rms_error=math.inf)
     monkeypatch.setitem(oracle.TOLERANCES, "float32", anything)
-    oracle.check(kernel_cell("good", mechanism="good", seq_len=32))
+    checking.check(Subject(kernel_cell("good", mechanism="good", seq_len=32)))
     with pytest.raises(oracle.Incorrect):
-        oracle.check(kernel_cell(mechanism, mechanism=mechanism, seq_len=32))
+        checking.check(Subject(kernel_cell(mechanism, mechanism=mechanism, seq_len=32)))
 
 
 def unsettle(seed):

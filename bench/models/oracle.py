@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from types import ModuleType
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from attentions.base import Mechanism
-from bench import oracle
-from bench.cell import Cell, ModelWorkload
+from bench import checking, oracle
+from bench.cell import ORIGINAL, Cell, ModelWorkload
+from bench.checking import CHECK_INDEX, Checked
 from bench.models.subject import ModelSubject
 from bench.oracle import Errors, Incorrect, distance, expected_of, refuse_beyond, refuse_nothing
+from bench.subject import Subject
 
 MODEL_FACTOR = 10.0
 """What rounding may cost in a whole model, in tolerances of one mechanism: some fifty layers."""
@@ -28,27 +29,60 @@ MAX_PAIRS = 2**22
 """Pairs of tokens, over heads, up to which a slow form is asked: those of a core with four."""
 
 
-def check(cell: Cell, library: ModuleType | None = None) -> Errors:
+def check(subject: Subject) -> Checked:
     """Check what a cell times, be it a mechanism or a whole model.
 
     Raises:
         Incorrect: not finite, nothing, or beyond the tolerance of the dtype.
     """
-    return check_model(cell) if cell.is_model else oracle.check(cell, library)
+    return check_model(subject) if isinstance(subject, ModelSubject) else checking.check(subject)
 
 
-def check_model(cell: Cell) -> Errors:
+def after_rounds(cell: Cell, subject: Subject) -> None:
+    """Check the very subject that was timed once more, with values that no call has seen.
+
+    A model's oracle takes one image and is asked anew; a mechanism's has been asked in its trial.
+
+    Raises:
+        Incorrect: as `check`.
+    """
+    if not isinstance(subject, ModelSubject):
+        return checking.after_rounds(cell, subject)
+    try:
+        check_model(subject)
+    except Incorrect as error:
+        raise Incorrect(f"after the rounds, for values that no call had seen, {error}") from error
+
+
+def check_model(subject: ModelSubject) -> Checked:
     """Compare a model's scores for one image, in evaluation, with those of float64.
+
+    Its first images get fresh values, where they lie; it is left as it was, training or not.
 
     Raises:
         Incorrect: no tensor of a row per image, not finite, nothing, or beyond the tolerance, there
             or at a mechanism's place, or in the gradient of all parameters.
     """
-    w = cell.model
-    tolerance = oracle.TOLERANCES[w.dtype]
-    subject = ModelSubject(replace(cell, workload=replace(w, batch_size=1)))
-    module = subject.module.eval()
-    images = subject.sets[0][0]
+    w = subject.cell.model
+    subject.refill(subject.sets[0], CHECK_INDEX)
+    is_training = subject.module.training
+    subject.module.eval()
+    try:
+        errors = _compare(subject, w)
+    finally:
+        subject.module.train(is_training)
+    return Checked(
+        **asdict(errors),
+        oracle="" if subject.cell.mechanism == ORIGINAL else oracle.REFERENCE,
+        checked_len=None,
+        checked_share=1 / w.batch_size,
+    )
+
+
+def _compare(subject: ModelSubject, w: ModelWorkload) -> Errors:
+    """The first image's errors; of the gradients, that they are near enough."""
+    tolerance, module = oracle.TOLERANCES[w.dtype], subject.module
+    images = subject.sets[0][0][:1]
     wide = copy.deepcopy(module).cpu().double()
     _take_slow_forms(wide)
     _check_places(module, images, w)
@@ -58,8 +92,9 @@ def check_model(cell: Cell) -> Errors:
     errors = distance(out.detach(), expected.detach())
     refuse_beyond(errors, tolerance, MODEL_FACTOR, "output")
     if w.has_backward:
-        ours = _gradient(module, out, subject.cotangent(out, subject.sets[0]))
-        ideal = _gradient(wide, expected, subject.cotangent(out, subject.sets[0]).cpu().double())
+        cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out)
+        ours = _gradient(module, out, cotangent)
+        ideal = _gradient(wide, expected, cotangent.cpu().double())
         if not bool(ours.isfinite().all()):
             raise Incorrect("gradient of the parameters holds values that are NaN or infinite")
         factor = MODEL_FACTOR * oracle.GRADIENT_FACTOR

@@ -77,7 +77,8 @@ class ModelSubject(Subject):
         module = build(self.cell).to(self.cell.device, getattr(torch, w.dtype))
         return module.train(w.has_backward)
 
-    def _inputs(self, index: int) -> tuple[Tensor, ...]:
+    def draw(self, index: int) -> tuple[Tensor, ...]:
+        """The images of a number."""
         w = self.cell.model
         shape = (w.batch_size, 3, w.image_size, w.image_size)
         return self._draw(shape, _INPUT_SEED + index), torch.empty(0)
@@ -89,9 +90,9 @@ class ModelSubject(Subject):
         values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         return values.to(self.cell.device, getattr(torch, self.cell.model.dtype))
 
-    def forward(self, tensors: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, tensors: tuple[Tensor, ...], runner: Any = None) -> Tensor:
         """The classes' scores of one set of images."""
-        scores: Tensor = self.module(tensors[0])
+        scores: Tensor = (self.module if runner is None else runner)(tensors[0])
         return scores
 
     def wanted(self, tensors: tuple[Tensor, ...]) -> list[Tensor]:

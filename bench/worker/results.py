@@ -41,6 +41,10 @@ class TrialResult(Result):
     compile_s: float | None
     max_error: float
     rms_error: float
+    oracle: str
+    checked_len: int | None
+    checked_share: float
+    is_view: bool
     peak_memory_bytes: int | None
     peak_rss_bytes: int | None
     saved_for_backward_bytes: int

@@ -48,7 +48,7 @@ def serve(control: socket.socket) -> None:
     for pid in children:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    _discard_compiled()
+    _discard_folder()
 
 
 def _become_child(fds: list[int]) -> None:
@@ -67,9 +67,9 @@ def _become_child(fds: list[int]) -> None:
     os._exit(0)
 
 
-def _discard_compiled() -> None:
-    """Remove what the workers' compilers left: the rounds of a block take it from its trials."""
-    from bench.subject import COMPILED_PREFIX
+def _discard_folder() -> None:
+    """Remove what the trials left for the rounds."""
+    from bench.compiled import WORKERS_PREFIX
 
-    folder = Path(tempfile.gettempdir(), f"{COMPILED_PREFIX}{os.getpid()}")
+    folder = Path(tempfile.gettempdir(), f"{WORKERS_PREFIX}{os.getpid()}")
     shutil.rmtree(folder, ignore_errors=True)

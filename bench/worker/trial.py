@@ -19,10 +19,11 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     """One member alone: built, called, checked against its oracle, memory and FLOPs taken."""
     import torch
 
+    from bench.checking import keep
+    from bench.compiled import compiled_folder
     from bench.measure import flops, memory
     from bench.models.oracle import check
     from bench.models.subject import subject_of
-    from bench.subject import compiled_folder
 
     cell = Cell.from_dict(request["cell"])
     library = library_at(request.get("root"))
@@ -40,7 +41,10 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     if w.compile == "inductor":
         compile_s = max(0.0, first_call_s - clock.time_calls(subject.call, 1))
     channel.send(step="oracle")
-    errors = check(cell, library)
+    checked = check(subject)
+    if checked.expected is not None:
+        keep(cell, checked.expected)
+    subject.prepare()
 
     started = now_s()
     channel.send(step="memory")
@@ -64,8 +68,12 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     return TrialResult(
         first_call_s=first_call_s,
         compile_s=compile_s,
-        max_error=errors.max_error,
-        rms_error=errors.rms_error,
+        max_error=checked.max_error,
+        rms_error=checked.rms_error,
+        oracle=checked.oracle,
+        checked_len=checked.checked_len,
+        checked_share=checked.checked_share,
+        is_view=checked.is_view,
         peak_memory_bytes=peak,
         peak_rss_bytes=peak_rss,
         saved_for_backward_bytes=saved,

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from bench.compiled import WORKERS_PREFIX
 from bench.config import read_sweep_config
 from bench.machine import environment
 from bench.plan import plan
 from bench.record import Status
 from bench.run import Runner, is_measured
-from bench.subject import COMPILED_PREFIX
 from bench.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.worker.launch import WorkerServer
 from bench.worker.outcome import Outcome
@@ -104,7 +104,7 @@ def test_a_wrong_gradient_fails_where_there_is_a_backward_pass(server):
 
 def compiled_kernels(server):
     """What compilers left for the workers of a server."""
-    folder = Path(tempfile.gettempdir(), f"{COMPILED_PREFIX}{server._process.pid}")
+    folder = Path(tempfile.gettempdir(), f"{WORKERS_PREFIX}{server._process.pid}")
     return sorted(folder.rglob("*.so"))
 
 

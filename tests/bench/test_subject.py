@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.oracle import check
+from bench.checking import check
 from bench.subject import Subject
 from tests.bench.test_cell import KERNEL
 
@@ -67,7 +67,7 @@ def test_a_single_token_can_be_decoded():
 
 @pytest.mark.parametrize("mode", ["backward", "prefill", "decode", "forward_backward"])
 def test_every_mode_is_checked_against_the_oracle(mode):
-    errors = check(cell(mode=mode, causal=mode in ("prefill", "decode")))
+    errors = check(Subject(cell(mode=mode, causal=mode in ("prefill", "decode"))))
     assert 0 < errors.rms_error < 1e-4
 
 

@@ -3,6 +3,7 @@ import torch
 
 import attentions
 from bench.models.oracle import check
+from bench.models.subject import subject_of
 from bench.oracle import Incorrect
 from tests.bench.models.cells import cell, own
 from tests.bench.test_cell import KERNEL
@@ -11,22 +12,22 @@ from tests.bench.test_cell import KERNEL
 @pytest.mark.parametrize("mechanism", ["original", "softmax", "linear", "nala"])
 @pytest.mark.parametrize("mode", ["forward", "train_step"])
 def test_a_right_model_passes(mechanism, mode):
-    errors = check(cell(mechanism, mode=mode))
+    errors = check(subject_of(cell(mechanism, mode=mode)))
     assert errors.rms_error < 1e-4
 
 
 def test_half_precision_passes_too():
-    assert 0 < check(cell("linear", dtype="bfloat16")).rms_error < 0.08
+    assert 0 < check(subject_of(cell("linear", dtype="bfloat16"))).rms_error < 0.08
 
 
 def test_a_model_that_answers_otherwise_in_float64_fails():
     with pytest.raises(Incorrect, match="output differs from the oracle"):
-        check(cell(model=own("wrong")))
+        check(subject_of(cell(model=own("wrong"))))
 
 
 def test_a_model_that_returns_no_tensor_fails_in_words():
     with pytest.raises(Incorrect, match="returns a dict; a tensor of scores is needed"):
-        check(cell(model=own("no_tensor")))
+        check(subject_of(cell(model=own("no_tensor"))))
 
 
 def test_a_mechanism_that_is_wrong_is_named_with_its_place_even_behind_a_tiny_branch(monkeypatch):
@@ -39,7 +40,7 @@ def test_a_mechanism_that_is_wrong_is_named_with_its_place_even_behind_a_tiny_br
     monkeypatch.setattr(core, "forward", shifted)
     # In this size each branch starts at a millionth, and the scores would show nothing.
     with pytest.raises(Incorrect, match=r"linear at .* differs from the oracle"):
-        check(cell("linear", model="nalaformer_l", image_size=32))
+        check(subject_of(cell("linear", model="nalaformer_l", image_size=32)))
 
 
 def test_gradients_are_looked_at_where_the_mode_takes_some(monkeypatch):
@@ -54,10 +55,10 @@ def test_gradients_are_looked_at_where_the_mode_takes_some(monkeypatch):
 
     right = torch.nn.LayerNorm.forward
     monkeypatch.setattr(torch.nn.LayerNorm, "forward", lambda s, x: Halved.apply(right(s, x)))
-    check(cell())
+    check(subject_of(cell()))
     with pytest.raises(Incorrect, match="gradient of the parameters differs"):
-        check(cell(mode="forward_backward"))
+        check(subject_of(cell(mode="forward_backward")))
 
 
 def test_a_mechanisms_cell_is_checked_as_before():
-    assert check(KERNEL).rms_error < 1.0
+    assert check(subject_of(KERNEL)).rms_error < 1.0

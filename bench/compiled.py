@@ -1,0 +1,64 @@
+"""A module through inductor, and where its kernels lie for the rounds that follow a trial."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.cell import Cell
+
+WORKERS_PREFIX = "attnbench-workers-"
+"""Of the temporary folder of a workers' server, whose number follows: what a trial leaves there for
+the rounds, such as compiled kernels. It goes when the server ends."""
+_MAX_COMPILED = 64
+"""Forms of one function that dynamo keeps; beyond it would run the function uncompiled."""
+
+
+def workers_folder() -> Path:
+    """Where a trial leaves what the rounds take: one place for all workers of a server."""
+    return Path(tempfile.gettempdir(), f"{WORKERS_PREFIX}{os.getppid()}")
+
+
+def compiled_folder(cell: Cell) -> Path:
+    """Where the kernels of a compiled cell lie."""
+    return workers_folder() / "inductor" / cell.key
+
+
+@cache
+def _prepare_compiler() -> None:
+    """Have inductor find out what is the same for all cells, such as which vectors there are.
+
+    It compiles small programs for that, once per machine, and with an empty folder anew: that
+    would be most of the time that a small cell takes to compile.
+    """
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(workers_folder() / "inductor" / "machine")
+    torch.compile(lambda x: x.exp() + 1)(torch.ones(64))
+
+
+class Compiled:
+    """A module's `forward` and `step` through inductor, `forward` in one graph if it claims so.
+
+    Each cell has a folder of kernels, so that no trial profits from another one's, and so that the
+    rounds of a block take what its trials have compiled.
+    """
+
+    def __init__(self, module: nn.Module, cell: Cell) -> None:
+        if cell.device == "cpu":
+            _prepare_compiler()
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiled_folder(cell))
+        torch._dynamo.config.recompile_limit = _MAX_COMPILED
+        core: Any = getattr(module, "core", module)
+        is_whole = hasattr(core, "capabilities") and core.capabilities.compiles
+        stepper: Any = module
+        self._forward = torch.compile(module.forward, dynamic=False, fullgraph=is_whole)
+        self.step = torch.compile(stepper.step, dynamic=False) if hasattr(module, "step") else None
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        """Run `forward`."""
+        return self._forward(*tensors)
