@@ -74,7 +74,7 @@ def attach(
 
     Args:
         model: a Transformers model, changed in place.
-        mechanism: registered name of a core.
+        mechanism: registered name of a core, which may begin with `PREFIX`.
         inputs: a call's keyword arguments; the model's ``dummy_inputs`` unless given.
         seq_len: how many tokens there are, or at most; ``max_position_embeddings`` unless given.
         grid: (rows, columns) of the tokens, for mechanisms that need it.
@@ -94,6 +94,8 @@ def attach(
             f"inputs is of type {type(inputs).__name__}; a call's keyword arguments are needed, by "
             "name."
         )
+    if isinstance(mechanism, str):
+        mechanism = mechanism.removeprefix(PREFIX)
     if not _is_usable(mechanism):
         gates = attention_class(mechanism).capabilities.gates
         why = f"needs {' and '.join(gates)} for every token" if gates else "owns its projections"
