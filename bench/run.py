@@ -287,6 +287,8 @@ class Runner:
     ) -> Outcome[TrainResult] | None:
         try:
             message = worker.poll(0)
+            if message is not None and "status" in message:
+                worker.close()
         except WorkerDied as error:
             return replace(misfortune(error, "training"), wall_s=now_s() - started)
         if message is None:
@@ -296,7 +298,6 @@ class Runner:
             self._listener.say(f"{cell.describe()}: {words}")
         if "status" not in message:
             return None
-        worker.close()
         return Outcome.from_message(message, TrainResult, now_s() - started)
 
     # Records

@@ -1,8 +1,9 @@
 """A process that tries one member, times a block or trains: JSON lines in, JSON lines out.
 
-``python -m bench.worker FD`` is a server with torch loaded. Each request on its control socket
-makes it fork; the child gets a socket of its own, reads one request, answers in lines, and ends.
-Nothing that a member does, crash, hang or leak, reaches another worker.
+``python -m bench.worker FD PARENT`` is a server with torch loaded. Each request on its control
+socket makes it fork; the child gets a socket of its own, reads one request, answers in lines, and
+ends. Nothing that a member does, crash, hang or leak, reaches another worker; `processes` ends what
+it started.
 
 `serve` forks, `answer` does a job and turns whatever goes wrong in it into a status, and each job
 is a file: `estimate`, `trial`, `rounds`, `versus`, `train`, `ceiling`. These import what they

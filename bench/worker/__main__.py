@@ -1,4 +1,4 @@
-"""`python -m bench.worker FD`: the server, on the control socket of that file descriptor."""
+"""`python -m bench.worker FD PARENT`: the server, on the control socket of that descriptor."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ import socket
 import sys
 
 from bench.worker.preload import preload
+from bench.worker.processes import end_with
 from bench.worker.serve import serve
 
 if __name__ == "__main__":
+    descriptor, parent = map(int, sys.argv[1:])
+    end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     preload()
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    # From here on it has workers to end, and hears by its socket that the parent is gone; it must
+    # only be awake for that.
+    end_with(parent, signal.SIGCONT)
+    serve(socket.socket(fileno=descriptor))

@@ -80,7 +80,7 @@ class Jobs:
 
         Args:
             job: one of `bench.worker.results`.
-            hear: told every message but the last.
+            hear: told every message but the last; may raise `WorkerHung` to end the job.
             may_stop: whether what the worker has sent so far is worth keeping, so that on Ctrl-C
                 it is asked to finish; else it is killed.
             request: whatever the job takes.
@@ -88,13 +88,20 @@ class Jobs:
         Raises:
             Interrupted: on Ctrl-C, with nothing to keep.
         """
-        worker = self.server.spawn(job=job.name, **request)
         started = now_s()
+        step = "start"
         try:
-            message = self._last_message(worker, hear, may_stop)
+            worker = self.server.spawn(job=job.name, **request)
+            try:
+                message = self._last_message(worker, hear, may_stop)
+            except WorkerHung:
+                worker.kill()
+                raise
+            finally:
+                step = worker.step
+            worker.close()
         except (WorkerDied, WorkerHung) as error:
-            return replace(misfortune(error, worker.step), wall_s=now_s() - started)
-        worker.close()
+            return replace(misfortune(error, step), wall_s=now_s() - started)
         outcome = Outcome.from_message(message, job.result, now_s() - started)
         self.busy_s += outcome.measured_s
         return outcome
@@ -117,7 +124,6 @@ class Jobs:
             message = worker.poll(TICK_S)
             if message is None:
                 if now_s() > silence_ends:
-                    worker.kill()
                     raise WorkerHung(f"no answer for {self.timeout_s:g} s in step '{worker.step}'")
                 continue
             if "status" in message:

@@ -12,7 +12,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from bench.measure.clock import now_s
 
@@ -22,19 +23,29 @@ ALLOCATORS: dict[str, dict[str, str]] = {
     "retain": {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "4294967296"},
     "default": {},
 }
+SERVER_MODULE = "bench.worker"
+PATIENCE_S = 30.0
+"""A server answers in some milliseconds; one that does not for so long is stopped or hangs."""
+
+_START_PATIENCE_S = 300.0
+_MAX_LINE_BYTES = 2**22
+"""Messages are short; whoever writes more without an end is no worker of ours."""
+
 _LOG_TAIL = 4000
 
 
 class WorkerDied(Exception):
-    """A worker ended without an answer. `exit_code` is negative for a signal."""
+    """A worker ended without an answer; the message says how.
 
-    def __init__(self, exit_code: int, last_words: str) -> None:
+    Attributes:
+        exit_code: negative for a signal; None if nobody is left to tell it.
+        last_words: the end of what it printed.
+    """
+
+    def __init__(self, how: str, exit_code: int | None = None, last_words: str = "") -> None:
+        super().__init__(how)
         self.exit_code = exit_code
         self.last_words = last_words
-        if exit_code < 0:
-            super().__init__(f"the worker was killed by {signal.Signals(-exit_code).name}")
-        else:
-            super().__init__(f"the worker ended with exit code {exit_code} and no answer")
 
 
 class WorkerHung(Exception):
@@ -79,18 +90,28 @@ class Worker:
             if not data:
                 raise self._death()
             self._buffer += data
+            if len(self._buffer) > _MAX_LINE_BYTES:
+                self.kill()
+                raise WorkerDied("the worker sent what is no message of ours")
         line, _, self._buffer = self._buffer.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
-        self.step = message.get("step", self.step)
+        try:
+            message: dict[str, Any] = json.loads(line)
+            self.step = message.get("step", self.step)
+        except (ValueError, AttributeError):
+            self.kill()
+            raise WorkerDied("the worker sent what is no message of ours") from None
         return message
 
     def _death(self) -> WorkerDied:
-        exit_code = self._server.wait(self.pid)
-        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL))
-        words = self._log.read().decode(errors="replace")
-        self._sock.close()
-        self._log.close()
-        return WorkerDied(exit_code, words)
+        with self._log, self._sock:
+            exit_code = self._server.wait(self.pid)
+            self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL))
+            words = self._log.read().decode(errors="replace")
+        if exit_code < 0:
+            how = f"the worker was killed by {signal.Signals(-exit_code).name}"
+        else:
+            how = f"the worker ended with exit code {exit_code} and no answer"
+        return WorkerDied(how, exit_code, words)
 
     @property
     def has_line(self) -> bool:
@@ -98,27 +119,31 @@ class Worker:
         return b"\n" in self._buffer
 
     def close(self) -> None:
-        """Reap a worker that has given its last answer."""
-        self._server.wait(self.pid)
-        self._sock.close()
-        self._log.close()
+        """Reap a worker that has given its last answer.
+
+        Raises:
+            WorkerDied: the server that should reap it is gone, or silent.
+        """
+        with self._log, self._sock:
+            self._server.wait(self.pid)
 
     def kill(self) -> None:
         """End it now, with whatever it started."""
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            # It may not have become a group leader yet.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-        self.close()
+        self._server.kill(self.pid)
+        with contextlib.suppress(WorkerDied):
+            self.close()
 
 
 class WorkerServer:
-    """A process with torch loaded that forks a worker in about 20 ms. A context manager."""
+    """A process with torch loaded that forks a worker in about 20 ms. A context manager.
+
+    One that ends, or says nothing for `PATIENCE_S`, is replaced by a new one when the next worker
+    is asked for; its workers end with it.
+    """
 
     def __init__(self, allocator: str = "retain") -> None:
         self.allocator = allocator
+        self._workers: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
@@ -136,12 +161,13 @@ class WorkerServer:
         """Start the server if it is not running."""
         if self._process is not None and self._process.poll() is None:
             return
+        self.stop()
         ours, theirs = socket.socketpair()
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
         # The workers must find what this process finds, plug-ins in the current folder included.
         paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", str(theirs.fileno())],
+            [sys.executable, "-m", SERVER_MODULE, str(theirs.fileno()), str(os.getpid())],
             env=kept | self.environment() | {"PYTHONPATH": paths},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -151,28 +177,57 @@ class WorkerServer:
         )
         theirs.close()
         self._control = ours
-        if self._reply() != "ready":
-            raise RuntimeError("The worker server did not start; its words are above.")
+        try:
+            self._reply(_START_PATIENCE_S)
+        except WorkerDied as error:
+            raise RuntimeError("The worker server did not start; its words are above.") from error
 
     def spawn(self, **request: Any) -> Worker:
-        """Fork a worker and give it a job."""
-        self.start()
-        assert self._control is not None
+        """Fork a worker and give it a job.
+
+        Raises:
+            WorkerDied: the server ended, and so did a new one.
+        """
         ours, theirs = socket.socketpair()
         log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the worker
-        fds = array.array("i", [theirs.fileno(), log.fileno()])
-        self._control.sendmsg([b"fork"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-        pid = int(self._reply())
-        theirs.close()
+        with theirs:
+            fds = array.array("i", [theirs.fileno(), log.fileno()])
+            try:
+                pid = self._fork(fds)
+            except WorkerDied:  # of what earlier workers did to it
+                pid = self._fork(fds)
         worker = Worker(self, pid, ours, log)
         worker.send(**request)
         return worker
 
+    def _fork(self, fds: array.array[int]) -> int:
+        self.start()
+        pid = int(self._ask(b"fork", [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]))
+        self._workers.add(pid)
+        return pid
+
     def wait(self, pid: int) -> int:
-        """A worker's exit code; waits for its end."""
-        assert self._control is not None
-        self._control.sendall(f"wait {pid}".encode())
-        return int(self._reply())
+        """A worker's exit code; waits for its end.
+
+        Raises:
+            WorkerDied: the server that forked it is gone, or silent; so is the worker then.
+        """
+        if pid not in self._workers:
+            raise _server_died()
+        exit_code = int(self._ask(f"wait {pid}".encode()))
+        self._workers.discard(pid)
+        return exit_code
+
+    def kill(self, pid: int) -> None:
+        """Kill a worker and its process group; `wait` for it then."""
+        if pid not in self._workers:
+            return
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            # It may not have become a group leader yet.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def stop(self) -> None:
         """End the server and every worker."""
@@ -180,16 +235,51 @@ class WorkerServer:
             self._control.close()
             self._control = None
         if self._process is not None:
-            self._process.wait()
+            try:
+                self._process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+            if self._process.wait() != 0:
+                self._end_groups()
             self._process = None
+        self._workers.clear()
 
-    def _reply(self) -> str:
+    def _end_groups(self) -> None:
+        """End what the workers of a server that was killed have started: they ended with it."""
+        for pid in self._workers:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+
+    def _ask(self, words: bytes, ancillary: Sequence[Any] = ()) -> str:
+        if self._control is None:
+            raise _server_died()
+        try:
+            self._control.sendmsg([words], ancillary)
+        except OSError:
+            self._lose()
+        return self._reply(PATIENCE_S)
+
+    def _reply(self, patience_s: float) -> str:
         assert self._control is not None
+        self._control.settimeout(patience_s)
         line = b""
         while not line.endswith(b"\n"):
-            data = self._control.recv(64)
+            try:
+                data = self._control.recv(64)
+            except OSError:
+                data = b""
             if not data:
-                self.stop()
-                raise RuntimeError("The worker server ended unexpectedly; its words are above.")
+                self._lose()
             line += data
         return line.decode().strip()
+
+    def _lose(self) -> NoReturn:
+        """Give up a server that is gone or silent."""
+        if self._process is not None:
+            self._process.kill()
+        self.stop()
+        raise _server_died()
+
+
+def _server_died() -> WorkerDied:
+    return WorkerDied("the server that forks the workers was ended or stopped")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import faulthandler
 import os
+import select
 import shutil
 import signal
 import socket
@@ -14,45 +16,79 @@ from pathlib import Path
 
 from bench.worker.answer import answer
 from bench.worker.channel import Channel
+from bench.worker.processes import adopt_orphans, end_descendants, end_with
+
+_TICK_S = 0.002
+"""How often a worker that is about to end is looked at."""
 
 
 def serve(control: socket.socket) -> None:
     """Fork a worker for each pair of file descriptors received; report exits when asked.
 
-    Ends, and ends every worker, when the other side is gone.
+    Ends, and ends every worker with all that it has started, when the other side is gone.
     """
-    children: set[int] = set()
-    control.sendall(b"ready\n")
-    while True:
-        ancillary = socket.CMSG_LEN(2 * array.array("i").itemsize)
-        message, fds, _, _ = control.recvmsg(64, ancillary)
-        if not message:
-            break
-        if message.startswith(b"fork"):
-            received = array.array("i")
-            for _, _, data in fds:
-                received.frombytes(data)
-            pid = os.fork()
-            if pid == 0:
-                control.close()
-                _become_child(list(received))
-            for fd in received:
-                os.close(fd)
-            children.add(pid)
-            control.sendall(f"{pid}\n".encode())
-        else:
-            pid = int(message.split()[1])
-            _, status = os.waitpid(pid, 0)
-            children.discard(pid)
-            control.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-    for pid in children:
+    adopt_orphans()
+    workers: set[int] = set()
+    with contextlib.suppress(OSError):  # nobody hears
+        control.sendall(b"ready\n")
+        while _answer_one(control, workers):
+            pass
+    for pid in list(workers):
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+        workers.discard(pid)
+        end_descendants(pid, workers)
     _discard_folder()
 
 
-def _become_child(fds: list[int]) -> None:
-    channel_fd, log_fd = fds
+def _answer_one(control: socket.socket, workers: set[int]) -> bool:
+    """Do what is asked next; False if the other side is gone."""
+    ancillary = socket.CMSG_LEN(2 * array.array("i").itemsize)
+    message, fds, _, _ = control.recvmsg(64, ancillary)
+    if message.startswith(b"fork"):
+        received = array.array("i")
+        for _, _, data in fds:
+            received.frombytes(data)
+        pid = _fork(control, list(received))
+        for fd in received:
+            os.close(fd)
+        workers.add(pid)
+        control.sendall(f"{pid}\n".encode())
+    elif message.startswith(b"wait"):
+        pid = int(message.split()[1])
+        exit_code = _wait(pid, control)
+        if exit_code is None:
+            return False
+        workers.discard(pid)
+        end_descendants(pid, workers)
+        control.sendall(f"{exit_code}\n".encode())
+    return bool(message)
+
+
+def _wait(pid: int, control: socket.socket) -> int | None:
+    """The exit code of a worker, once it has ended; None if the other side is gone before."""
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if select.select([control], [], [], _TICK_S)[0]:  # it would ask for nothing else meanwhile
+            return None
+
+
+def _fork(control: socket.socket, fds: list[int]) -> int:
+    server = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            end_with(server)
+            control.close()
+            _become_worker(*fds)
+        finally:
+            os._exit(1)
+    return pid
+
+
+def _become_worker(channel_fd: int, log_fd: int) -> None:
     os.setsid()
     os.dup2(log_fd, 1)
     os.dup2(log_fd, 2)
