@@ -38,3 +38,9 @@ def num_examples(record: Record) -> int | None:
 def train_s(record: Record) -> float | None:
     """Seconds of training; runs may share the machine, so not a timing to compare."""
     return record.result.train_s if isinstance(record.result, Quality) else None
+
+
+@register_metric("collapsed")
+def collapsed(record: Record) -> bool | None:
+    """Whether nearly all key features lay at the mechanism's floor; None for one without."""
+    return record.result.collapsed if isinstance(record.result, Quality) else None

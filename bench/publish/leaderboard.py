@@ -128,6 +128,8 @@ class Score:
         accuracies: of the seeds that have one, lowest first.
         num_missing: seeds that others ran and that have no accuracy here.
         statuses: of the seeds that were planned and have none.
+        num_collapsed: seeds after which nearly all key features lay at the mechanism's floor.
+        gates: what the backbone projected for the mechanism beside queries, keys and values.
     """
 
     entry: str
@@ -138,6 +140,8 @@ class Score:
     chance: float | None
     num_examples: int | None
     num_parameters: int | None
+    num_collapsed: int = 0
+    gates: tuple[str, ...] = ()
 
     @property
     def accuracy(self) -> float | None:
@@ -362,6 +366,8 @@ def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequ
         chance=median([result.chance for result in results]),
         num_examples=results[0].num_examples if results else None,
         num_parameters=results[0].num_parameters if results else None,
+        num_collapsed=sum(result.collapsed is True for result in results),
+        gates=results[0].gates if results else (),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -30,6 +31,8 @@ from bench.record import Record, Status
 
 MARKS = "marks"
 """Header of the column that says what a reader must know of a row; only where a row has any."""
+SAME_SIZE = 0.01
+"""Models whose parameters differ by no more are of one size; a larger difference is stated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,14 +227,25 @@ def _score_cells(score: Score, task: TaskScores) -> tuple[str, ...]:
         lowest, highest = score.accuracies[0], score.accuracies[-1]
         accuracy = f"{write(score.accuracy)} [{write(lowest)}, {write(highest)}]"
     num_seen = task.num_seeds - score.num_missing
+    marks = (" (control)" if score.is_control else "") + (
+        " (collapsed)" * bool(score.num_collapsed)
+    )
     return (
-        score.entry + (" (control)" if score.is_control else ""),
+        score.entry + marks,
         accuracy,
         f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
         "" if score.chance is None else write(score.chance),
         "" if score.num_examples is None else number(score.num_examples),
-        "" if score.num_parameters is None else f"{score.num_parameters:,}",
+        "" if score.num_parameters is None else _size_words(score.num_parameters, task),
     )
+
+
+def _size_words(num_parameters: int, task: TaskScores) -> str:
+    """A model's parameters, and how far they are from the usual number, if by more than 1 %."""
+    counts = Counter(score.num_parameters for score in task.scores if score.num_parameters)
+    usual = max(counts, key=lambda count: (counts[count], -count))
+    more = num_parameters / usual - 1
+    return f"{num_parameters:,}" + (f" ({more:+.1%})" if abs(more) > SAME_SIZE else "")
 
 
 def _task_notes(task: TaskScores) -> Iterator[str]:
@@ -241,6 +255,15 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
         yield "An entry with fewer seeds than that is not comparable with one that has all."
     for guess in task.guesses:
         yield f"Chance is what this guess scores: {guess}."
+    gated = [f"{score.entry} ({', '.join(score.gates)})" for score in task.scores if score.gates]
+    if gated:
+        yield f"Gates that the backbone projects from the tokens: {', '.join(gated)}."
+    for score in task.scores:
+        if score.num_collapsed:
+            yield (
+                f"{score.entry} collapsed in {score.num_collapsed} of {len(score.accuracies)} "
+                "runs: nearly all its key features lie at the floor, so that keys look alike."
+            )
 
 
 def setting_words(setting: Setting, board: Leaderboard) -> str:

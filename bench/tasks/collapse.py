@@ -1,4 +1,4 @@
-"""Whether a trained model has collapsed its keys onto the floor that a mechanism adds to features."""
+"""Whether a trained model's keys have collapsed onto the floor that is added to their features."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from bench.publish.leaderboard import Leaderboard, build_leaderboard
 from bench.publish.tables import (
@@ -104,6 +105,26 @@ def test_accuracies_show_their_range_seeds_and_what_guessing_gives() -> None:
     assert rows[0][2:] == ("3", "3.1", "1,000", "70,000")
     assert rows[1][0] == "none (control)"
     assert any("one of the possible answers" in note for note in section.notes)
+
+
+def test_a_collapse_projected_gates_and_another_size_of_model_are_said() -> None:
+    def of(entry: str, **changes: Any) -> list[Record]:
+        return [
+            replace(record, result=replace(record.result, **changes))
+            for record in made.task_records([entry])
+        ]
+
+    records = [
+        *made.task_records(["softmax", "none"]),
+        *of("performer", collapsed=True, num_parameters=70_500),
+        *of("linear", gates=("beta", "log_decay"), num_parameters=77_000),
+    ]
+    (section,) = task_sections(board(records))
+    sizes = {row[0]: row[-1] for row in section.tables[0].rows}
+    assert sizes["performer (collapsed)"] == "70,500"  # less than 1 %
+    assert sizes["linear"] == "77,000 (+10.0%)"
+    assert any("from the tokens: linear (beta, log_decay)." in note for note in section.notes)
+    assert any("performer collapsed in 3 of 3 runs" in note for note in section.notes)
 
 
 def test_missing_seeds_are_said_in_the_row_and_above_the_table() -> None:
