@@ -9,7 +9,7 @@ UNFINISHED := $(VENV)/unfinished
 KERNELS := .kernels
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench smoke showcase report regress baseline perf selftest speed \
+.PHONY: help setup bench smoke showcase report regress baseline perf selftest speed rates \
   calibrate verify pages test test-slow test-gpu test-kernels check format lint type clean
 
 help: ## list these targets
@@ -40,6 +40,9 @@ baseline: $(READY) ## measure, and add this machine's numbers to results/baselin
 
 perf: $(READY) ## every mechanism under pytest-benchmark, stored for pytest-benchmark compare
 	$(BIN)/python -m pytest tests/perf --benchmark-only --benchmark-autosave
+
+rates: $(READY) ## search learning rates for the rows of make bench, 40 minutes; into conf/rates/
+	$(BIN)/python -m bench.rates
 
 calibrate: $(READY) ## what this machine can do at best; sweeps then say how near a mechanism comes
 	$(BIN)/python -m bench.calibrate

@@ -16,6 +16,7 @@ COMMANDS = {
     "report": ("bench.report", "write the tables, charts and W&B run again from the records"),
     "regress": ("bench.regress", "say whether a tree is slower, or takes more, than another"),
     "verify": ("bench.verify", "prove mechanisms against their authors' numbers"),
+    "rates": ("bench.rates.search", "search the learning rates of rows, for sweeps to train at"),
     "selftest": (
         "bench.selftest.command",
         "measure how far the regression gate can be trusted here",

@@ -104,6 +104,8 @@ class TaskWorkload:
         task: the registered name.
         settings: everything that the entry's YAML sets: data, model and optimiser.
         seed: covers all randomness of the run.
+        shared_rate: the learning rate of rows without one of their own, where `settings` has one
+            that was searched for this row; a label, for the rate itself is what is trained with.
     """
 
     label: str
@@ -111,6 +113,14 @@ class TaskWorkload:
     settings: dict[str, Any]
     seed: int
     dtype: str = "float32"
+    shared_rate: float | None = None
+
+    @property
+    def shared_settings(self) -> dict[str, Any]:
+        """What rows of one table share: the settings, with the rate of rows without their own."""
+        if self.shared_rate is None:
+            return self.settings
+        return self.settings | {"learning_rate": self.shared_rate}
 
 
 TimedWorkload = KernelWorkload | ModelWorkload
@@ -149,7 +159,7 @@ class Cell:
     def key(self) -> str:
         """A hash of what is measured: the cell without its labels."""
         identity = self.to_dict()
-        for label in ("entry", "task_label", "plugins"):
+        for label in ("entry", "task_label", "shared_rate", "plugins"):
             identity.pop(label, None)
         for axis, usual in _LATER_AXES.items():
             if axis in identity and identity[axis] == usual:
@@ -244,6 +254,7 @@ class Cell:
                 "task_settings": w["settings"],
                 "seed": w["seed"],
                 "dtype": w["dtype"],
+                "shared_rate": w["shared_rate"],
             }
         if isinstance(self.workload, ModelWorkload):
             scope = {"kind": "model", "scope": self.workload.scope}
@@ -265,6 +276,7 @@ class Cell:
                 settings=dict(flat["task_settings"]),
                 seed=flat["seed"],
                 dtype=flat["dtype"],
+                shared_rate=flat.get("shared_rate"),
             )
         else:
             kind = ModelWorkload if flat["kind"] == "model" else KernelWorkload

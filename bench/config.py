@@ -11,6 +11,7 @@ from typing import Any
 from bench.app.errors import ConfigError, did_you_mean
 from bench.app.values import Values, finite, flag, number, text, whole, word
 from bench.measure.stopping import Stopping
+from bench.rates.presets import RatePreset, read_presets
 from bench.record import REFERENCE
 from bench.worker.launch import ALLOCATORS
 
@@ -111,6 +112,7 @@ class SweepConfig:
     attention: tuple[AttentionEntry, ...]
     reference: References
     task: tuple[TaskEntry, ...]
+    rates: tuple[RatePreset, ...]
     axes: Axes
     max_seq_len: dict[str, int]
     plugins: tuple[str, ...]
@@ -149,6 +151,7 @@ def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
         attention=attention,
         reference=_read_references(config.get("reference")),
         task=tasks,
+        rates=read_presets(config.get("rates")),
         axes=axes,
         max_seq_len={label: limits.one(label, SIZE) for label in labels},
         plugins=values.some("plugins", text, or_none=True),

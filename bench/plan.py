@@ -231,16 +231,24 @@ def _task_cells(
     device: str,
 ) -> Iterator[Cell]:
     """Attention × task × seed, on the first device and thread count: a score is not a timing."""
+    presets = {(preset.task, preset.entry): preset for preset in config.rates}
     for task, seed, entry in itertools.product(config.task, config.axes.seed, config.attention):
+        own, shared = hyperparameters[entry.label], settings[task.label]
+        work = TaskWorkload(label=task.label, task=task.task, settings=shared, seed=seed)
+        preset = presets.get((task.label, entry.label))
+        if preset is not None and preset.fits(entry.mechanism, own, shared):
+            work = replace(
+                work,
+                settings=shared | {"learning_rate": preset.learning_rate},
+                shared_rate=shared["learning_rate"],
+            )
         yield Cell(
             entry=entry.label,
             mechanism=entry.mechanism,
-            hyperparameters=hyperparameters[entry.label],
+            hyperparameters=own,
             device=device,
             num_threads=config.axes.num_threads[0],
-            workload=TaskWorkload(
-                label=task.label, task=task.task, settings=settings[task.label], seed=seed
-            ),
+            workload=work,
             plugins=config.plugins,
         )
 

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = (
     ("bench.__main__", "bench.models.__main__"),
     ("bench.models.page", "bench.catalogue"),
+    ("bench.rates",),
     ("bench.sweep",),
     ("bench.report", "bench.regress", "bench.verify", "bench.calibrate"),
     ("bench.selftest",),
@@ -63,7 +64,7 @@ PUBLISHING = (*COMMANDS, ("bench.publish",), ("bench.metrics",))
 GROUND = (
     ("bench.store", "bench.machine.calibration", "bench.catalogue.badges", "bench.catalogue.rows"),
     ("bench.record",),
-    ("bench.cell",),
+    ("bench.cell", "bench.rates.presets"),
     ("bench.app.files", "bench.app.values"),
     (
         *("bench.app.errors", "bench.app.streams", "bench.app.texts", "bench.app.usage"),

@@ -248,7 +248,7 @@ def _task_setting(record: Record) -> tuple[str, str, str, int, str, str, int, st
         work.dtype,
         work.task,
         record.method_version,
-        json.dumps(work.settings, sort_keys=True),
+        json.dumps(work.shared_settings, sort_keys=True),
     )
 
 
@@ -345,7 +345,7 @@ def _score_task(records: Sequence[Record], names: Names, controls: Sequence[str]
         dtype=first.cell.task.dtype,
         num_threads=first.cell.num_threads,
         label=first.cell.task.label,
-        settings=json.dumps(first.cell.task.settings, sort_keys=True),
+        settings=json.dumps(first.cell.task.shared_settings, sort_keys=True),
         guesses=tuple(sorted({result.guess for result in _qualities(records)})),
         num_seeds=len(seeds),
         scores=tuple(

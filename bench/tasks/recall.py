@@ -52,7 +52,7 @@ class Recall(Task):
         ValueError: a size below 1, or pairs that the vocabulary or the sequence has no room for.
     """
 
-    default_recipe = Recipe(num_steps=400, batch_size=32, learning_rate=6e-3)
+    default_recipe = Recipe(num_steps=600, batch_size=32, learning_rate=6e-3)
     guess = "any of the value tokens, each as likely"
     answers_are_tokens = True
 

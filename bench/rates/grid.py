@@ -1,0 +1,79 @@
+"""Which learning rates are tried, and which of them is best. Numbers only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+GRIDS = {
+    "usual": (1e-3, 3e-3, 1e-2, 3e-2),
+    "zoology": (1e-4, 4.64e-4, 2.15e-3, 1e-2),  # logspace(-4, -2, 4): Arora et al., 2023
+    "based": (1e-3, 3.16e-3, 1e-2, 3.16e-2),  # logspace(-3, -1.5, 4): Arora et al., 2024
+    "mad": (1e-4, 5e-4, 1e-3),  # Poli et al., 2024; their weight decays are not searched here
+}
+"""By name: ours, and those that papers searched."""
+
+CLEARLY = 0.01
+"""A score is better by so much, or the two rates are as good as each other."""
+
+MAX_WIDENINGS = 2
+"""Times that a grid is widened at an edge where its best rate lies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a run at one rate came to.
+
+    Attributes:
+        score: on validation examples at its end; None of a run without one, such as a divergence.
+        steps_to_90: as of `bench.record.Quality`.
+    """
+
+    score: float | None
+    steps_to_90: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The best rate; None if no run had a score.
+
+    Attributes:
+        beyond: the rate to try next, because the best one lies at an edge of those tried.
+    """
+
+    rate: float | None
+    beyond: float | None = None
+
+
+def best_of(runs: Mapping[float, Trained], *, better: str) -> Best:
+    """The rate with the best score; of scores alike, the one that learned sooner.
+
+    A rate at the edge must be clearly better than all within: where nothing learns, or everything
+    does, there is no edge to go beyond.
+
+    Args:
+        runs: by rate.
+        better: ``higher`` or ``lower`` scores.
+    """
+    sign = 1 if better == "higher" else -1
+    value = {r: sign * t.score for r, t in runs.items() if t.score is not None}
+    if not value:
+        return Best(rate=None)
+    rates = sorted(runs)
+    order = sorted(value, key=lambda r: (-value[r], runs[r].steps_to_90 or math.inf, r))
+    inner = [rate for rate in order if rate not in (rates[0], rates[-1])]
+    if order[0] in inner or len(rates) < 3:
+        return Best(rate=order[0])
+    if inner and value[order[0]] - value[inner[0]] < CLEARLY:
+        return Best(rate=inner[0])
+    return Best(rate=order[0], beyond=next_rate(order[0], up=order[0] == rates[-1]))
+
+
+def next_rate(rate: float, *, up: bool) -> float:
+    """The next of 1, 3, 10, 30, ... times a power of ten, at least a factor of 2 away."""
+    ladder = [m * 10.0**e for e in range(-8, 4) for m in (1, 3)]
+    wanted = (
+        (r for r in ladder if r > 2 * rate) if up else (r for r in reversed(ladder) if r < rate / 2)
+    )
+    return float(f"{next(wanted):.0e}")

@@ -1,0 +1,100 @@
+"""Learning rates that a search has found, as conf/rates/searched.yaml holds them. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.app.errors import ConfigError
+
+_HEAD = """\
+# @package rates
+# Learning rates by task and entry, each with what it was searched at: it holds for a cell with just
+# these settings and hyperparameters, and rates=shared leaves all of them out. Written by
+# `python -m bench.rates`. `tried` is [rate, score on validation examples at the end of the run].
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatePreset:
+    """One row's learning rate on one task.
+
+    Attributes:
+        task: the task entry's label.
+        entry: the row's label.
+        mechanism, hyperparameters: what the row was, in full.
+        settings: what the task was, in full, with the rate that rows share.
+        learning_rate: the best one.
+        tried: rate and validation score, None where a run had none, in rising order of rates.
+        is_at_edge: whether a smaller or larger rate than all that were tried may be better.
+    """
+
+    task: str
+    entry: str
+    mechanism: str
+    hyperparameters: dict[str, Any]
+    settings: dict[str, Any]
+    learning_rate: float
+    tried: tuple[tuple[float, float | None], ...]
+    is_at_edge: bool
+
+    def fits(
+        self, mechanism: str, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]
+    ) -> bool:
+        """Whether a cell is what the search was about.
+
+        What it says besides, such as a setting that the task has got since, does not matter.
+        """
+        return (
+            self.mechanism == mechanism
+            and self.hyperparameters.items() <= hyperparameters.items()
+            and self.settings.items() <= settings.items()
+        )
+
+
+def read_presets(given: Any) -> tuple[RatePreset, ...]:
+    """From the composed configuration: by task its settings, and its rows by their entry.
+
+    Raises:
+        ConfigError: it has another form.
+    """
+    try:
+        return tuple(
+            RatePreset(
+                task=task,
+                entry=entry,
+                settings=found["settings"],
+                tried=tuple((rate, score) for rate, score in row["tried"]),
+                **{name: row[name] for name in _ROW},
+            )
+            for task, found in (given or {}).items()
+            for entry, row in found["entries"].items()
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"rates holds no presets of learning rates ({error!r}). Choose rates=searched or "
+            "rates=shared, or let `python -m bench.rates` write conf/rates/searched.yaml again."
+        ) from error
+
+
+_ROW = ("learning_rate", "is_at_edge", "mechanism", "hyperparameters")
+
+
+def presets_text(presets: Iterable[RatePreset]) -> str:
+    """The file, by task and entry in their alphabetical order.
+
+    Values are JSON, which is YAML as well, so that a row is a line.
+    """
+    by_task: dict[str, list[RatePreset]] = {}
+    for preset in sorted(presets, key=lambda p: (p.task, p.entry)):
+        by_task.setdefault(preset.task, []).append(preset)
+    lines = [_HEAD.rstrip("\n")]
+    for task, rows in by_task.items():
+        lines += [f"{task}:", f"  settings: {json.dumps(rows[0].settings)}", "  entries:"]
+        for row in rows:
+            values = {name: getattr(row, name) for name in _ROW} | {"tried": row.tried}
+            lines += [f"    {row.entry}:"]
+            lines += [f"      {name}: {json.dumps(value)}" for name, value in values.items()]
+    return "\n".join(lines) + "\n"

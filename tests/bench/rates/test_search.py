@@ -1,0 +1,87 @@
+"""The search: what is trained, what is chosen, what stays of a search that was stopped."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench.app.command import read_yaml
+from bench.rates import search
+from bench.rates.presets import read_presets
+from bench.record import Quality, Record, Status
+
+SCORES = {0.001: 0.3, 0.003: 0.5, 0.01: 0.7, 0.03: 0.9, 0.1: 0.6}
+"""Of softmax, by rate: at first the best lies at the edge."""
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Cells in the order of training, with a made-up end for each; `left` of them are trained."""
+    state = {"cells": [], "records": [], "left": 1000}
+
+    def measure(config, todo, here, server, sweep_id, console):
+        for p in todo:
+            if not state["left"]:
+                return [], 0.0, True
+            state["left"] -= 1
+            state["cells"].append(p.cell)
+            state["records"].append(record(p.cell, here))
+        return [], 0.0, False
+
+    monkeypatch.setattr(search, "measure", measure)
+    monkeypatch.setattr(search, "read_records", lambda out, missing_ok: state["records"])
+    return state
+
+
+def record(cell, here):
+    rate = cell.task.settings["learning_rate"]
+    score = SCORES[rate] if cell.mechanism == "softmax" else 0.03
+    quality = Quality(
+        accuracy=0.0,  # of the test set, which has no say
+        chance=0.03,
+        guess="any",
+        num_examples=1,
+        num_parameters=1,
+        validation_steps=(600,),
+        validation=(score,),
+    )
+    done = Record(cell=cell, status=Status.OK, result=quality, environment={}, started_at="")
+    return replace(done, freshness=search.freshness(cell, here))
+
+
+def run(tmp_path, *words):
+    presets = tmp_path / "searched.yaml"
+    given = ["attention=[softmax,none]", "task=[recall]", f"out={tmp_path}", f"presets={presets}"]
+    code = search.main([*given, *words])
+    found = read_presets(read_yaml(presets)) if presets.exists() else ()
+    return code, {p.entry: p for p in found}
+
+
+def test_every_rate_is_trained_once_and_a_best_one_at_the_edge_widens_the_grid(tmp_path, trained):
+    code, found = run(tmp_path)
+    assert code == 0
+    rates = [(c.mechanism, c.task.settings["learning_rate"]) for c in trained["cells"]]
+    assert sorted(rates) == sorted(
+        [("softmax", rate) for rate in SCORES] + [("none", r) for r in SCORES if r < 0.1]
+    )
+    best = found["softmax"]
+    assert (best.learning_rate, best.is_at_edge) == (0.03, False)
+    assert dict(best.tried) == SCORES
+    assert best.settings["learning_rate"] == 0.006  # what rows share
+    assert not found["none"].is_at_edge
+    assert run(tmp_path)[0] == 0 and len(trained["cells"]) == 9  # nothing is trained twice
+
+
+def test_what_is_through_is_written_when_a_search_is_stopped(tmp_path, trained):
+    trained["left"] = 8
+    code, found = run(tmp_path)
+    assert code == 130 and found.keys() == {"softmax", "none"}
+    assert (found["softmax"].learning_rate, found["softmax"].is_at_edge) == (0.03, True)
+    trained["left"] = 1000
+    code, found = run(tmp_path)
+    assert code == 0 and not found["softmax"].is_at_edge
+    assert len(trained["cells"]) == 9
+
+
+def test_an_unknown_grid_is_refused_by_name(tmp_path, trained, capsys):
+    assert run(tmp_path, "grid=zoologie")[0] == 2
+    assert "zoology" in capsys.readouterr().err
