@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 
@@ -34,6 +36,11 @@ class KernelWorkload(_Timed):
         cache: ``warm``, or ``cold``: flushed before every call.
         compile: ``eager``, or ``inductor``.
         num_kv_heads: heads of keys and values, where fewer than of queries; None for as many.
+        key_len: M, the number of keys, where it is not that of the queries; None for as many.
+        padding: share of the keys that are hidden in every row of the batch, the last ones. Of a
+            causal form these are tokens behind the end, and their queries are padding as well.
+        ragged: row b of a batch of B has N (1 - ragged b / (B - 1)) tokens, rounded, and is padded
+            to N; as queries and as keys.
     """
 
     seq_len: int
@@ -47,6 +54,9 @@ class KernelWorkload(_Timed):
     cache: str = "warm"
     compile: str = "eager"
     num_kv_heads: int | None = None
+    key_len: int | None = None
+    padding: float = 0.0
+    ragged: float = 0.0
 
     size_axis: ClassVar[str] = "seq_len"
     """The axis that tables and curves run along."""
@@ -59,6 +69,73 @@ class KernelWorkload(_Timed):
     def without_size(self) -> KernelWorkload:
         """What cells that differ in their size only have in common."""
         return replace(self, seq_len=0)
+
+    @property
+    def num_keys(self) -> int:
+        """M: keys of a row, hidden ones too."""
+        return self.key_len or self.seq_len
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether a call gets a mask over its keys."""
+        return self.padding > 0 or self.ragged > 0
+
+    @property
+    def row_lens(self) -> Mapping[tuple[int, int], int]:
+        """How many rows of the batch have so many (queries, keys) that are no padding.
+
+        In the order in which they lie in the batch, the longest first.
+        """
+        n, m = self.seq_len, self.num_keys
+        if self.ragged:
+            step = self.ragged / max(1, self.batch_size - 1)
+            lengths = [round(n * (1 - step * row)) for row in range(self.batch_size)]
+            return Counter((length, length) for length in lengths)
+        kept = m - round(self.padding * m)
+        return {(kept if self.causal else n, kept): self.batch_size}
+
+    @property
+    def num_tokens(self) -> int:
+        """Queries of a call, padding apart."""
+        if self.mode == "decode":
+            return self.batch_size
+        return sum(queries * rows for (queries, _), rows in self.row_lens.items())
+
+    @property
+    def contradiction(self) -> str | None:
+        """Why this cannot be asked of any mechanism, as a sentence; None if it can."""
+        if self.key_len is not None and self.causal:
+            return (
+                "key_len has no meaning with causal=true, where queries and keys are one sequence."
+            )
+        if self.key_len is not None and self.scope == "layer":
+            return "key_len has no meaning at scope=layer, where queries and keys are of one input."
+        if not self.is_masked:
+            return None
+        name = "ragged" if self.ragged else "padding"
+        if self.scope == "layer":
+            return f"{name} has no meaning at scope=layer: a layer is called without a mask."
+        if self.mode in ("prefill", "decode"):
+            return f"{name} has no meaning with mode={self.mode}: a step is called without a mask."
+        if self.ragged and self.padding:
+            return "padding and ragged both say where a row ends; one of them has to be 0."
+        if self.ragged and self.key_len is not None:
+            return "key_len has no meaning with ragged, which is the length of queries and keys."
+        return self._why_no_rows()
+
+    def _why_no_rows(self) -> str | None:
+        if self.ragged and self.batch_size == 1:
+            return "ragged has no meaning with batch_size=1: one row is as long as itself."
+        if self.ragged and self.batch_size > MAX_RAGGED_ROWS:
+            return f"ragged takes batches of up to {MAX_RAGGED_ROWS:,} rows."
+        if not min(keys for _, keys in self.row_lens):
+            hidden = f"ragged={self.ragged:g}" if self.ragged else f"padding={self.padding:g}"
+            return f"{hidden} leaves a row of {self.num_keys:,} keys with none."
+        return None
+
+
+MAX_RAGGED_ROWS = 2**16
+"""Each row has a length of its own, and all are looked at when a sweep is planned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +206,12 @@ Workload = TimedWorkload | TaskWorkload
 ORIGINAL = "original"
 """The mechanism, and the entry, of a model's cell in which nothing was replaced."""
 
-_LATER_AXES = {"cache": "warm", "compile": "eager", "num_kv_heads": None}
+_LATER_AXES = {f.name: f.default for f in fields(KernelWorkload) if f.default is not MISSING}
 """Axes that came after the first records, with the value that these had: it leaves keys alone."""
+
+
+_SHAPE_AXES = ("num_kv_heads", "key_len", "padding", "ragged")
+"""Axes that a cell's short name has only where they are set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,8 +311,9 @@ class Cell:
             words += ["causal"] if w.causal else []
             words += ["layer"] if w.scope == "layer" else []
         words += ["cold"] if w.cache == "cold" else []
-        if isinstance(w, KernelWorkload) and w.num_kv_heads:
-            words.append(f"num_kv_heads={w.num_kv_heads}")
+        if isinstance(w, KernelWorkload):
+            shape = {name: getattr(w, name) for name in _SHAPE_AXES}
+            words += [f"{name}={value}" for name, value in shape.items() if value]
         words += ["inductor"] if w.compile == "inductor" else []
         return " ".join([*words, self.device])
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bench.cell import Cell
 from bench.compiled import workers_folder
+from bench.inputs import lengths_of_rows
 from bench.oracle import (
     ITSELF,
     TOLERANCES,
@@ -29,6 +30,7 @@ from bench.oracle import (
     refuse_beyond,
     refuse_nothing,
     slow_form,
+    slow_form_without_padding,
 )
 from bench.subject import Subject
 
@@ -135,17 +137,19 @@ def extent_of(subject: Subject) -> Extent:
     """All of a call, or as much of it as an oracle can write out."""
     w = subject.cell.kernel
     allowed = MAX_PAIRS["backward" if w.has_backward else "forward"] // w.num_heads
-    length, batch = w.seq_len, w.batch_size
+    length, num_keys, batch = w.seq_len, w.num_keys, w.batch_size
     last = (length - 1,)
     every = last if w.mode == "decode" else tuple(range(length))
-    if batch * length**2 <= allowed:
+    if batch * length * num_keys <= allowed:
         return Extent(seq_len=length, num_sequences=batch, rows=every)
     if can_ask_by_rows(subject.module):
-        rows = last if w.mode == "decode" else spread(length, NUM_ROWS)
-        fitting = allowed // (len(rows) * length)
+        shortest = min(queries for queries, _ in w.row_lens)  # the others are padding somewhere
+        rows = last if w.mode == "decode" else spread(shortest, NUM_ROWS)
+        fitting = allowed // (len(rows) * num_keys)
         return Extent(seq_len=length, num_sequences=max(1, min(batch, fitting)), rows=rows)
-    if length**2 <= allowed:
-        return Extent(seq_len=length, num_sequences=allowed // length**2, rows=every)
+    if length * num_keys <= allowed:
+        fitting = allowed // (length * num_keys)
+        return Extent(seq_len=length, num_sequences=fitting, rows=every)
     shorter = 2 ** int(math.log2(math.isqrt(allowed)))  # grids and landmarks like powers of two
     rows = (shorter - 1,) if w.mode == "decode" else tuple(range(shorter))
     core: Any = getattr(subject.module, "core", subject.module)
@@ -192,8 +196,10 @@ def _consult(subject: Subject) -> tuple[Subject, Extent, Expected]:
             extent = replace(extent, seq_len=len(extent.rows), is_prefix=False)
     asked = subject
     if extent.seq_len < w.seq_len:
-        eager = replace(subject.cell, workload=replace(w, compile="eager", batch_size=1))
-        asked = Subject(eager, seq_len=extent.seq_len, library=subject.library)
+        key_len = None if w.key_len is None else min(w.key_len, extent.seq_len)
+        eager = replace(w, compile="eager", batch_size=1, key_len=key_len)
+        cell = replace(subject.cell, workload=eager)
+        asked = Subject(cell, seq_len=extent.seq_len, library=subject.library)
     return asked, extent, _ask(asked, extent)
 
 
@@ -241,12 +247,13 @@ def compare(subject: Subject, expected: Expected) -> tuple[Errors, bool]:
     before, out = _forward(subject, expected)
     output = expected.pieces[0].values
     assert output is not None
-    errors = distance(_at(expected, expected.pieces[0], out.detach()), output)
+    ours = _at(expected, expected.pieces[0], subject.without_padding(out.detach()))
+    errors = distance(ours, output)
     refuse_beyond(errors, tolerance, 1.0, "output")
     gradients = _backward(subject, before, out)
     for mine, piece in zip(gradients, expected.pieces[1:], strict=True):
-        ours = None if mine is None else _at(expected, piece, mine)
-        check_gradient(ours, piece.values, tolerance, piece.what)
+        gradient = None if mine is None else _at(expected, piece, mine)
+        check_gradient(gradient, piece.values, tolerance, piece.what)
     owned = {x.untyped_storage().data_ptr() for x in subject.sets[0]}
     return errors, out.untyped_storage().data_ptr() in owned
 
@@ -323,7 +330,7 @@ def _ask(subject: Subject, extent: Extent) -> Expected:
     """What an oracle says, from copies that the subject does not see."""
     w = subject.cell.kernel
     rows = list(extent.rows)
-    seen = len(rows) if extent.is_prefix else w.seq_len
+    seen = len(rows) if extent.is_prefix else max(w.seq_len, w.num_keys)
     wide = [
         x[-extent.num_sequences :, ..., :seen, :].detach().cpu().double()
         for x in subject.draw(CHECK_INDEX)
@@ -331,12 +338,12 @@ def _ask(subject: Subject, extent: Extent) -> Expected:
     given = [x.requires_grad_(w.has_backward) for x in wide[:-1]]
     slow = copy.deepcopy(subject.module).cpu().double()
     with torch.set_grad_enabled(w.has_backward):
-        oracle, out = slow_form(slow, given, rows if len(rows) < seen else None)
+        oracle, out = _slow_form(subject, slow, given, rows)
     pieces = [Piece(what="output", tokens=_places(w.mode, rows), values=out.detach())]
     if w.has_backward:
         cotangent = wide[-1][..., rows, :]
         gradients = torch.autograd.grad(out, given, cotangent, allow_unused=True)
-        pieces += _gradients(gradients, tuple(range(seen)))
+        pieces += _gradients(gradients, given)
     return Expected(
         oracle=oracle,
         num_sequences=extent.num_sequences,
@@ -344,6 +351,22 @@ def _ask(subject: Subject, extent: Extent) -> Expected:
         pieces=tuple(pieces),
         state=_weights(subject),
     )
+
+
+def _slow_form(
+    subject: Subject, slow: nn.Module, given: list[Tensor], rows: list[int]
+) -> tuple[str, Tensor]:
+    """What the slow form gives at these rows of the last sequences, of each without its padding."""
+    key_mask, num_queries = subject.keywords.get("key_mask"), given[0].shape[-2]
+    if key_mask is None:
+        return slow_form(slow, given, rows if len(rows) < num_queries else None)
+    num_sequences, num_keys = given[1].shape[0], given[1].shape[-2]
+    lengths = [
+        (min(queries, num_queries), min(keys, num_keys))
+        for queries, keys in lengths_of_rows(subject.cell.kernel)[-num_sequences:]
+    ]
+    key_mask = key_mask[-num_sequences:, :num_keys].cpu()
+    return slow_form_without_padding(slow, given, lengths, key_mask, rows)
 
 
 def _own(subject: Subject) -> Expected:
@@ -359,8 +382,9 @@ def _own(subject: Subject) -> Expected:
     )
     before, out = _forward(subject, asked)
     gradients = _backward(subject, before, out)
-    output = Piece(what="output", tokens=_places(w.mode, every), values=out.detach())
-    return replace(asked, pieces=(output, *_gradients(gradients, every)))
+    values = subject.without_padding(out.detach())
+    output = Piece(what="output", tokens=_places(w.mode, every), values=values)
+    return replace(asked, pieces=(output, *_gradients(gradients, subject.sets[0][:-1])))
 
 
 def _places(mode: str, rows: Sequence[int]) -> tuple[int, ...]:
@@ -368,9 +392,9 @@ def _places(mode: str, rows: Sequence[int]) -> tuple[int, ...]:
     return (0,) if mode == "decode" else tuple(rows)
 
 
-def _gradients(values: Sequence[Tensor | None], tokens: tuple[int, ...]) -> list[Piece]:
-    names = _NAMES[len(values) + 1] if values else ()
+def _gradients(values: Sequence[Tensor | None], inputs: Sequence[Tensor]) -> list[Piece]:
+    names = _NAMES[len(inputs) + 1]
     return [
-        Piece(what=f"gradient of input {name}", tokens=tokens, values=x)
-        for name, x in zip(names, values, strict=False)
+        Piece(what=f"gradient of input {name}", tokens=tuple(range(x.shape[-2])), values=gradient)
+        for name, x, gradient in zip(names, inputs, values, strict=False)
     ]

@@ -59,6 +59,6 @@ class Compiled:
         self._forward = torch.compile(module.forward, dynamic=False, fullgraph=is_whole)
         self.step = torch.compile(stepper.step, dynamic=False) if hasattr(module, "step") else None
 
-    def __call__(self, *tensors: Tensor) -> Any:
+    def __call__(self, *tensors: Tensor, **keywords: Tensor) -> Any:
         """Run `forward`."""
-        return self._forward(*tensors)
+        return self._forward(*tensors, **keywords)

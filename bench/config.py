@@ -22,6 +22,7 @@ CACHES = ("warm", "cold")
 COMPILERS = ("eager", "inductor")
 SIZE = whole(low=1, high=2**31 - 1)
 """One dimension: torch's kernels often count in 32 bits."""
+SHARE = number(low=0.0, high=1.0)
 NUM_THREADS = whole(low=1, high=1024)
 """Threads: no more than any machine of today has cores; many more would end this one."""
 IMAGE_SIZE = whole(low=1, high=4096)
@@ -59,6 +60,9 @@ class Axes:
     batch_size: tuple[int, ...]
     num_heads: tuple[int, ...]
     num_kv_heads: tuple[int | None, ...]
+    key_len: tuple[int | None, ...]
+    padding: tuple[float, ...]
+    ragged: tuple[float, ...]
     head_dim: tuple[int, ...]
     dtype: tuple[str, ...]
     device: tuple[str, ...]
@@ -178,6 +182,11 @@ def _refuse_beside_models(axes: Axes, given: Sequence[str], tasks: Sequence[Task
         raise ConfigError(
             "causal=true beside scope=model: the tokens of an image have no order. Drop one."
         )
+    for name, usual in {"key_len": None, "padding": 0.0, "ragged": 0.0}.items():
+        if set(getattr(axes, name)) != {usual}:
+            raise ConfigError(
+                f"{name} beside scope=model: a model sees all tokens of its images. Drop one."
+            )
 
 
 def read_attention_entries(given: Any) -> list[AttentionEntry]:
@@ -238,11 +247,15 @@ def _items(key: str, given: Any) -> list[tuple[str, dict[str, Any]]]:
 def _read_axes(values: Values) -> Axes:
     has_models = "model" in values.some("scope", text)
     has_kv_heads = values.given.get("num_kv_heads") is not None
+    has_key_len = values.given.get("key_len") is not None
     return Axes(
         seq_len=values.some("seq_len", SIZE, or_none=True),
         batch_size=values.some("batch_size", SIZE),
         num_heads=values.some("num_heads", SIZE),
         num_kv_heads=values.some("num_kv_heads", SIZE) if has_kv_heads else (None,),
+        key_len=values.some("key_len", SIZE) if has_key_len else (None,),
+        padding=values.some("padding", SHARE, or_none=True) or (0.0,),
+        ragged=values.some("ragged", SHARE, or_none=True) or (0.0,),
         head_dim=values.some("head_dim", SIZE),
         dtype=values.some("dtype", word(DTYPES)),
         device=values.some("device", torch_device),

@@ -19,10 +19,11 @@ def make(
     """Unit-normal inputs and a cotangent of the output, drawn in float32 and then rounded.
 
     Returns:
-        ``(q, k, v, cotangent)``, each (B, H, N, D), for scope ``core``; ``(x, cotangent)``, each
-        (B, N, H * D), for scope ``layer``. Inputs of a mode with a backward pass require grad.
-        With layout ``bnhd`` the shape is the same and the strides are those of a (B, N, H, D)
-        tensor, as projections leave it.
+        ``(q, k, v, cotangent)``, each (B, H, N, D), keys and values (B, H_kv, M, D), for scope
+        ``core``; ``(x, cotangent)``, each (B, N, H * D), for scope ``layer``. Inputs of a mode with
+        a backward pass require grad. With layout ``bnhd`` the shape is the same and the strides are
+        those of a (B, N, H, D) tensor, as projections leave it. The cotangent is zero at queries
+        that are padding: nothing is asked of their outputs.
     """
     w = workload
     generator = torch.Generator().manual_seed(seed)
@@ -31,12 +32,45 @@ def make(
     if w.scope == "layer":
         shape, count = (w.batch_size, w.seq_len, w.num_heads * w.head_dim), 2
     shapes = [shape] * count
-    if w.num_kv_heads is not None and w.scope == "core":
-        shapes[1] = shapes[2] = (w.batch_size, w.num_kv_heads, w.seq_len, w.head_dim)
+    if w.scope == "core":
+        kv_heads = w.num_kv_heads or w.num_heads
+        shapes[1] = shapes[2] = (w.batch_size, kv_heads, w.num_keys, w.head_dim)
     if device.type == "meta":  # nothing is drawn where nothing is kept
         tensors = [torch.empty(each, dtype=dtype, device=device) for each in shapes]
     else:
         tensors = [torch.randn(each, generator=generator).to(device, dtype) for each in shapes]
+    kept = kept_queries(w, device)
+    if kept is not None:
+        tensors[-1].masked_fill_(~kept, 0.0)
     if layout == "bnhd" and w.scope == "core":
         tensors = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in tensors]
     return (*(t.requires_grad_(w.has_backward) for t in tensors[:-1]), tensors[-1])
+
+
+def key_mask(workload: KernelWorkload, device: torch.device) -> Tensor | None:
+    """(B, M) bool, True for each key that is no padding; None without a mask."""
+    w = workload
+    if not w.is_masked:
+        return None
+    return _kept(w.num_keys, [keys for _, keys in lengths_of_rows(w)], device)
+
+
+def kept_queries(workload: KernelWorkload, device: torch.device) -> Tensor | None:
+    """(B, 1, N, 1) bool, True for each query that is no padding; None without a mask."""
+    w = workload
+    if not w.is_masked:
+        return None
+    return _kept(w.seq_len, [queries for queries, _ in lengths_of_rows(w)], device)[
+        :, None, :, None
+    ]
+
+
+def lengths_of_rows(workload: KernelWorkload) -> list[tuple[int, int]]:
+    """Queries and keys that are no padding, row after row of the batch."""
+    return [lengths for lengths, count in workload.row_lens.items() for _ in range(count)]
+
+
+def _kept(num_tokens: int, lengths: list[int], device: torch.device) -> Tensor:
+    """(B, N), True for the first tokens of each row, as many as it has."""
+    ends = torch.tensor(lengths, device=device)
+    return torch.arange(num_tokens, device=device) < ends[:, None]

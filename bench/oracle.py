@@ -79,6 +79,48 @@ def slow_form(
     return name, out[..., at, :]
 
 
+def slow_form_without_padding(
+    core: nn.Module,
+    tensors: Sequence[Tensor],
+    lengths: Sequence[tuple[int, int]],
+    key_mask: Tensor,
+    rows: Sequence[int],
+) -> tuple[str, Tensor]:
+    """As `slow_form`, of a batch whose rows are padded: each by itself, without its padding.
+
+    What is hidden must be as good as removed, so slow forms need no mask. A mechanism that cannot
+    do with fewer tokens, as on a grid, is asked with the mask.
+
+    Args:
+        core: as of `slow_form`.
+        tensors: q, k and v.
+        lengths: queries and keys of each row that are no padding.
+        key_mask: the mask that says so, (B, M).
+        rows: query rows that are asked for, ascending.
+
+    Returns:
+        As `slow_form`; what is asked of queries that are padding is zero.
+    """
+    q, _, v = tensors
+    expected = q.new_zeros(*q.shape[:2], len(rows), v.shape[-1])
+    names = set()
+    for at, (num_queries, num_keys) in enumerate(lengths):
+        kept = [row for row in rows if row < num_queries]
+        if not kept:
+            continue
+        ends = (num_queries, num_keys, num_keys)
+        own = [x[at : at + 1, :, :end] for x, end in zip(tensors, ends, strict=True)]
+        try:
+            name, out = slow_form(core, own, kept if len(kept) < num_queries else None)
+        except (ValueError, RuntimeError):
+            out = core(*tensors, key_mask=key_mask)[..., list(rows), :]
+            is_kept = torch.tensor([[row < ends for row in rows] for ends, _ in lengths])
+            return ITSELF, out * is_kept[:, None, :, None]
+        expected[at : at + 1, :, : len(kept)] = out
+        names.add(name)
+    return names.pop(), expected
+
+
 def _causal(core: Any) -> bool:
     return bool(core.geometry.causal)
 

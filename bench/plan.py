@@ -14,6 +14,7 @@ import torch
 import attentions
 from attentions import Capabilities
 from attentions.adapters.extras import not_installed
+from bench import inputs
 from bench.app.errors import ConfigError, did_you_mean
 from bench.catalogue.rows import row_labels
 from bench.cell import ORIGINAL, Cell, KernelWorkload, ModelWorkload, TaskWorkload
@@ -23,6 +24,7 @@ from bench.measure.dtypes import why_no_dtype
 from bench.models.support import check_models, why_no_model, why_no_such_model
 from bench.plugins import import_plugins
 from bench.record import REFERENCE
+from bench.shapes import planned_shapes
 from bench.subject import geometry_of
 from bench.tasks import base as tasks
 
@@ -151,14 +153,8 @@ def resolve_devices(given: tuple[str, ...], *, need_present: bool = True) -> tup
 def _kernel_cells(
     config: SweepConfig, hyperparameters: dict[str, dict[str, Any]], devices: tuple[str, ...]
 ) -> Iterator[Cell]:
-    axes = config.axes
-    scopes = [scope for scope in axes.scope if scope != "model"]
-    values = (scopes if name == "scope" else getattr(axes, name) for name in _SHAPE_AXES)
-    for device, threads, shape in itertools.product(
-        devices, axes.num_threads, list(itertools.product(*values))
-    ):
-        settings: dict[str, Any] = dict(zip(_SHAPE_AXES, shape, strict=True))
-        workload = KernelWorkload(**settings)
+    workloads = planned_shapes(config.axes)
+    for device, threads, workload in itertools.product(devices, config.axes.num_threads, workloads):
         for entry in config.attention:
             yield Cell(
                 entry=entry.label,
@@ -179,22 +175,6 @@ def _why_left_out(cell: Cell, config: SweepConfig) -> str | None:
     if cell.workload.seq_len <= longest:
         return None
     return f"left out of this sweep: max_seq_len.{cell.entry} is {longest}."
-
-
-_SHAPE_AXES = (
-    "compile",
-    "cache",
-    "scope",
-    "causal",
-    "mode",
-    "dtype",
-    "batch_size",
-    "num_heads",
-    "num_kv_heads",
-    "head_dim",
-    "seq_len",
-)
-"""Fields of `KernelWorkload`, the one that changes fastest last."""
 
 
 def _model_cells(
@@ -291,12 +271,18 @@ def why_unsupported(capabilities: Capabilities, cell: Cell) -> str | None:
             return f"{name} is causal only; images are seen whole."
         return _why_not_in(cell.model.dtype, name, can)
     w = cell.kernel
+    if w.contradiction:
+        return w.contradiction
     if w.causal and not can.causal:
         return f"{name} has no causal form."
     if not w.causal and not can.bidirectional:
         return f"{name} is causal only."
     if w.scope not in can.scopes:
         return f"{name} owns its projections; it runs at scope {', '.join(can.scopes)} only."
+    if w.key_len is not None and not can.cross:
+        return f"{name} needs as many keys as queries."
+    if w.is_masked and "padding" not in can.masks:
+        return f"{name} takes no mask over keys."
     if reason := _why_not_in(w.dtype, name, can):
         return reason
     if w.mode in ("prefill", "decode"):
@@ -363,10 +349,28 @@ def why_unbuildable(cell: Cell) -> str | None:
         else:
             geometry = geometry_of(cell.kernel)
         with torch.device("meta"):
-            attentions.build_attention(cell.mechanism, geometry, **cell.hyperparameters)
+            module = attentions.build_attention(cell.mechanism, geometry, **cell.hyperparameters)
+            if not cell.is_task and cell.kernel.key_len is not None:
+                _call_across(module, cell.kernel)
     except (ValueError, TypeError, ImportError) as error:
         return f"{cell.mechanism} cannot be built: {error}"
     return None
+
+
+def _call_across(module: torch.nn.Module, workload: KernelWorkload) -> None:
+    """Hear what a mechanism with such settings says against other numbers of keys than queries.
+
+    Raises:
+        ValueError: its words.
+    """
+    tensors = inputs.make(workload, seed=0, dtype=torch.float32, device=torch.device("meta"))
+    try:
+        with torch.no_grad():
+            module(*tensors[:-1])
+    except ValueError:
+        raise
+    except Exception:  # whatever else goes wrong on meta tensors, the worker will tell
+        return
 
 
 def _refuse_hopeless(entry: AttentionEntry, planned: list[PlannedCell]) -> None:

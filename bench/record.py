@@ -71,7 +71,7 @@ class Speed:
             accelerator, where the system does not tell, and below `memory.MIN_RSS_BYTES`.
         saved_for_backward_bytes: kept by autograd between forward and backward.
         num_parameters: learnable values of what was timed.
-        tokens_per_call: batch_size * seq_len.
+        tokens_per_call: queries of a call over the batch, padding apart.
         max_error, rms_error: against the float64 oracle, relative to its largest value and norm.
         oracle: what the output was checked against: ``softmax``, ``reference``, or ``itself`` for a
             mechanism without a slow form.

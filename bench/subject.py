@@ -37,16 +37,31 @@ def geometry_of(workload: KernelWorkload) -> Geometry:
 
 
 def shape_of(workload: KernelWorkload) -> CallShape:
-    """The sizes of one call of a workload."""
+    """The sizes of one call of a workload, padding and all."""
     return CallShape(
         batch_size=workload.batch_size,
         num_heads=workload.num_heads,
         query_len=workload.seq_len,
-        key_len=workload.seq_len,
+        key_len=workload.num_keys,
         head_dim=workload.head_dim,
         value_dim=workload.head_dim,
         causal=workload.causal,
     )
+
+
+def flops_of(module: Any, workload: KernelWorkload) -> tuple[int, int]:
+    """FLOPs of a forward call, or of one decoded token: needed, and executed by its formula.
+
+    Padding needs none; an implementation works on it as on anything else.
+    """
+    whole = shape_of(workload)
+    if workload.mode == "decode":
+        return (int(module.decode_flops(whole)),) * 2
+    parts = (
+        replace(whole, batch_size=count, query_len=queries, key_len=keys)
+        for (queries, keys), count in workload.row_lens.items()
+    )
+    return sum(int(module.flops(part)) for part in parts), int(module.executed_flops(whole))
 
 
 def build_module(
@@ -93,6 +108,7 @@ class Subject:
         module: the mechanism, as a core or as a layer.
         sets: input tuples as `inputs.make` returns them; calls rotate over them, so that no call
             finds its own inputs in the cache of values.
+        keywords: what every call gets besides, the same for all sets: a mask over padded keys.
         call: runs the mode once, on the next input set: `forward`, or a step, itself. The first
             call goes through the module, which checks its inputs; compiled code checks nothing.
         eager_call: the same without the compiler; `call` itself unless the cell compiles.
@@ -115,6 +131,7 @@ class Subject:
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.sets = [self.draw(0)] if sets is None else sets
         self._ready: dict[tuple[int, int], Any] = {}
+        self.keywords = self._keywords()
         make = _MODES[cell.timed.mode]
         self.runner: Any = _CheckedOnce(self.module)
         self.call = self.eager_call = make(self, self.runner)
@@ -134,6 +151,15 @@ class Subject:
             device=torch.device(self.cell.device),
             layout=layout_of(self.module),
         )
+
+    def without_padding(self, out: Tensor) -> Tensor:
+        """An output with zeros at queries that are padding, of which nothing is asked."""
+        kept = inputs.kept_queries(self.cell.kernel, out.device) if self.keywords else None
+        return out if kept is None else out.masked_fill(~kept, 0.0)
+
+    def _keywords(self) -> dict[str, Tensor]:
+        mask = inputs.key_mask(self.cell.kernel, torch.device(self.cell.device))
+        return {} if mask is None else {"key_mask": mask}
 
     def rotate(self) -> None:
         """Add input sets until a call does not repeat its predecessor's, memory permitting."""
@@ -183,7 +209,7 @@ class Subject:
             return out
         if self.cell.kernel.mode == "prefill":
             return self.step(tensors, self.empty_state(), slice(None), run)[0]
-        whole: Tensor = run(*tensors[:-1])
+        whole: Tensor = run(*tensors[:-1], **self.keywords)
         return whole
 
     def gradients(self, out: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
@@ -250,9 +276,9 @@ class _CheckedOnce:
         self._step: Any = getattr(module, "step", None)
         self._unchecked_step = _unchecked_step(module)
 
-    def __call__(self, *tensors: Tensor) -> Any:
+    def __call__(self, *tensors: Tensor, **keywords: Tensor) -> Any:
         run, self._run = self._run, self._forward
-        return run(*tensors)
+        return run(*tensors, **keywords)
 
     def step(self, *tokens_and_state: Any) -> Any:
         step, self._step = self._step, self._unchecked_step
@@ -274,7 +300,7 @@ def _forward(subject: Subject, module: Any) -> Call:
 
     def call() -> Any:
         with torch.no_grad():
-            return module(*take()[:-1])
+            return module(*take()[:-1], **subject.keywords)
 
     return call
 
@@ -284,7 +310,7 @@ def _forward_backward(subject: Subject, module: Any) -> Call:
 
     def call() -> Any:
         tensors = take()
-        return subject.gradients(module(*tensors[:-1]), tensors)
+        return subject.gradients(module(*tensors[:-1], **subject.keywords), tensors)
 
     return call
 
@@ -364,7 +390,7 @@ _MODES: dict[str, Callable[[Subject, Any], Call]] = {
 }
 
 _BEFORE: dict[str, Callable[[Subject, tuple[Tensor, ...], Any], Any]] = {
-    "backward": lambda _, tensors, runner: runner(*tensors[:-1]),
+    "backward": lambda subject, tensors, runner: runner(*tensors[:-1], **subject.keywords),
     "decode": lambda subject, tensors, _: subject.state_before_last(tensors),
 }
 """Mode -> what is made of an input set before it is timed."""

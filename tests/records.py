@@ -69,6 +69,9 @@ def kernel_cell(entry: str = "softmax", **changes: Any) -> Cell:
         "cache": "warm",
         "compile": "eager",
         "num_kv_heads": None,
+        "key_len": None,
+        "padding": 0.0,
+        "ragged": 0.0,
     }
     rest = {
         "entry": entry,

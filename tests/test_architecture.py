@@ -38,6 +38,7 @@ MEASURING = (
     ("bench.run",),
     ("bench.worker.jobs",),
     ("bench.plan",),
+    ("bench.shapes",),
     ("bench.config",),
     ("bench.machine.environment",),
     ("bench.worker.launch", "bench.machine.hardware"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -13,7 +12,7 @@ from bench.costs.dry_run import peak_bytes
 from bench.measure.stopping import Stopping
 from bench.models.facts import forward_flops
 from bench.models.subject import model_on_meta, subject_of
-from bench.subject import Subject, build_module, shape_of
+from bench.subject import Subject, build_module, flops_of
 
 _FLOPS_PER_S = 2e10
 """A rate for guessing durations only: a modest core at float32."""
@@ -57,10 +56,13 @@ def peak_bytes_of(cell: Cell) -> int | None:
         return None
     on_meta = _on_meta(cell)
     try:
-        if cell.is_model or cell.kernel.seq_len <= _SHORT:
+        if cell.is_model:
+            return _peak(on_meta)
+        longest = max(cell.kernel.seq_len, cell.kernel.num_keys)
+        if longest <= _SHORT:
             return _peak(on_meta)
         short, long = (_peak(_at(on_meta, length)) for length in (_SHORT, _LONG))
-        return extrapolated(short, long, cell.kernel.seq_len)
+        return extrapolated(short, long, longest)
     except Exception:  # foreign code may do anything; the worker will tell whether it runs
         return None
 
@@ -92,8 +94,13 @@ def _on_meta(cell: Cell) -> Cell:
     return replace(cell, device="meta", num_threads=1, workload=workload)
 
 
-def _at(cell: Cell, seq_len: int) -> Cell:
-    return replace(cell, workload=replace(cell.kernel, seq_len=seq_len))
+def _at(cell: Cell, longest: int) -> Cell:
+    """The same with so many queries or keys, whichever are more, and the others in proportion."""
+    w = cell.kernel
+    most = max(w.seq_len, w.num_keys)
+    lengths = [max(1, round(n * longest / most)) for n in (w.seq_len, w.num_keys)]
+    key_len = None if w.key_len is None else lengths[1]
+    return replace(cell, workload=replace(w, seq_len=lengths[0], key_len=key_len))
 
 
 def _subject(on_meta: Cell) -> Subject:
@@ -139,6 +146,6 @@ def _forward_flops(cell: Cell) -> int:
             _FLOPS[on_meta.key] = forward_flops(model_on_meta(cell), cell.model) or 0
         else:
             with torch.device("meta"):
-                module: Any = build_module(cell, device="meta")
-            _FLOPS[on_meta.key] = int(module.executed_flops(shape_of(cell.kernel)))
+                module = build_module(cell, device="meta")
+            _FLOPS[on_meta.key] = flops_of(module, cell.kernel)[1]
     return _FLOPS[on_meta.key]

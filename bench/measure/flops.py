@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -138,7 +138,21 @@ class FvcoreCount:
     unsupported: dict[str, int] = field(default_factory=dict)
 
 
-def count_with_fvcore(module: nn.Module, tensors: tuple[Tensor, ...]) -> FvcoreCount:
+class _Called(nn.Module):
+    """A module that is called with some keywords, which fvcore cannot hand on."""
+
+    def __init__(self, module: nn.Module, keywords: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.module = module
+        self.keywords = keywords
+
+    def forward(self, *tensors: Tensor) -> Any:
+        return self.module(*tensors, **self.keywords)
+
+
+def count_with_fvcore(
+    module: nn.Module, tensors: tuple[Tensor, ...], keywords: Mapping[str, Tensor] | None = None
+) -> FvcoreCount:
     """Trace a module with fvcore, which names multiply-adds FLOPs and knows forward passes only."""
     from fvcore.nn import FlopCountAnalysis
 
@@ -146,7 +160,8 @@ def count_with_fvcore(module: nn.Module, tensors: tuple[Tensor, ...]) -> FvcoreC
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
-            analysis = FlopCountAnalysis(module, tensors)
+            called = _Called(module, keywords) if keywords else module
+            analysis = FlopCountAnalysis(called, tensors)
             total = analysis.total()
             return FvcoreCount(
                 flops=None if math.isnan(total) else int(2 * total),

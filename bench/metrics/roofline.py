@@ -40,7 +40,8 @@ def min_bytes_moved(record: Record) -> int | None:
     Of each pass by itself, so that forward_backward reads its inputs twice. Parameters count as
     inputs, and their gradients as outputs; so does what an optimiser reads and writes. A state is
     written once by a prefill and read once by a decode; what a decode writes back is not counted,
-    for a cache of keys only grows by a token. All in the cell's dtype, state apart.
+    for a cache of keys only grows by a token. Padding need not be moved. All in the cell's dtype,
+    state apart.
     """
     return _min_bytes(record)
 
@@ -49,11 +50,13 @@ def _min_bytes(record: Record) -> int | None:
     if not isinstance(record.result, Speed) or record.cell.is_model:
         return None  # a model's least traffic is not known: its layers could share a cache
     work, speed = record.cell.kernel, record.result
-    tokens = work.batch_size * (1 if work.mode == "decode" else work.seq_len)
-    output = tokens * work.num_heads * work.head_dim
+    output = work.num_tokens * work.num_heads * work.head_dim
     inputs = output  # x, or q with k and v
     if work.scope == "core":
-        inputs += 2 * tokens * (work.num_kv_heads or work.num_heads) * work.head_dim
+        kept = work.num_tokens  # a decode brings one key for its one query
+        if work.mode != "decode":
+            kept = sum(keys * rows for (_, keys), rows in work.row_lens.items())
+        inputs += 2 * kept * (work.num_kv_heads or work.num_heads) * work.head_dim
     sizes = (inputs, output, speed.num_parameters or 0)
     elements = sum(
         size * times

@@ -83,6 +83,9 @@ class ModelSubject(Subject):
         shape = (w.batch_size, 3, w.image_size, w.image_size)
         return self._draw(shape, _INPUT_SEED + index), torch.empty(0)
 
+    def _keywords(self) -> dict[str, Tensor]:
+        return {}
+
     def _draw(self, shape: tuple[int, ...], seed: int) -> Tensor:
         """Unit-normal values, drawn in float32 and then rounded: the same on every machine."""
         if self.cell.device == "meta":

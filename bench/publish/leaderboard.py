@@ -70,7 +70,9 @@ class Setting:
         """Places models last, float32 and forward first, and the rest by its values."""
         rest = self.axes
         dtype, mode = rest.pop("dtype"), rest.pop("mode")
-        return (self.is_model, *rest.values(), *_place_in(_DTYPES, dtype), *_place_in(_MODES, mode))
+        # An axis that is not set comes first; None has no order.
+        places = ((value is not None, value or 0) for value in rest.values())
+        return (self.is_model, *places, *_place_in(_DTYPES, dtype), *_place_in(_MODES, mode))
 
 
 def _place_in(known: Sequence[str], word: str) -> tuple[int, str]:

@@ -281,7 +281,7 @@ def _setting_names(settings: Collection[Setting]) -> dict[Setting, str]:
     names = {s: f"{s.workload.dtype} {s.workload.mode}" for s in settings}
     axes = {setting: setting.axes for setting in settings}
     for axis in next(iter(axes.values()), {}):
-        values = sorted({own[axis] for own in axes.values()})
+        values = sorted({own[axis] for own in axes.values()}, key=lambda v: (v is not None, v))
         if axis in ("dtype", "mode") or len(values) < 2:
             continue
         for setting, own in axes.items():

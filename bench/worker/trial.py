@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.cell import Cell, ModelWorkload
 from bench.measure.clock import clock_for, now_s
@@ -60,7 +60,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     counts = flops.count(subject.eager_call)
     fvcore = flops.FvcoreCount(flops=None)
     if not cell.is_model:  # tracing a whole model takes longer than timing it
-        fvcore = flops.count_with_fvcore(subject.module, subject.sets[0][:-1])
+        fvcore = flops.count_with_fvcore(subject.module, subject.sets[0][:-1], subject.keywords)
     measured_s = now_s() - started + first_call_s
 
     num_parameters = sum(p.numel() for p in subject.parameters)
@@ -97,17 +97,11 @@ def _work(subject: Subject) -> tuple[int | None, int | None, int]:
     A model is left without its values.
     """
     from bench.models.facts import forward_flops
-    from bench.subject import shape_of
+    from bench.subject import flops_of
 
     w = subject.cell.timed
     if isinstance(w, ModelWorkload):
         counted = forward_flops(subject.module.to("meta"), w)
         return None if counted is None else w.flops_factor * counted, None, 0
-    shape = shape_of(w)
-    module: Any = subject.module
-    if w.mode == "decode":
-        useful = executed = module.decode_flops(shape)
-    else:
-        useful, executed = module.flops(shape), module.executed_flops(shape)
-    num_tokens = w.batch_size * (1 if w.mode == "decode" else w.seq_len)
-    return w.flops_factor * useful, w.flops_factor * executed, num_tokens
+    useful, executed = flops_of(subject.module, w)
+    return w.flops_factor * useful, w.flops_factor * executed, w.num_tokens

@@ -82,11 +82,59 @@ def test_the_json_form_is_flat_and_names_the_axes():
 
 def test_an_axis_that_came_later_leaves_the_keys_of_earlier_records_alone():
     flat = KERNEL.to_dict()
-    for axis in ("cache", "compile", "num_kv_heads"):
+    later = {"cache": "cold", "compile": "inductor", "num_kv_heads": 2}
+    later |= {"key_len": 77, "padding": 0.25, "ragged": 0.5}
+    for axis in later:
         del flat[axis]
     assert Cell.from_dict(flat).key == KERNEL.key
-    for axis, value in {"cache": "cold", "compile": "inductor", "num_kv_heads": 2}.items():
+    for axis, value in later.items():
         assert replace(KERNEL, workload=replace(KERNEL.kernel, **{axis: value})).key != KERNEL.key
+
+
+def test_the_keys_of_stored_records_stay_what_they_are():
+    assert KERNEL.key == "ab2a9ce2424e1d35"
+    assert TASK.key == "943d6d55172eec9d"
+    assert model_cell("nala").key == "a1116fd84fed57a4"
+    cold = replace(KERNEL, workload=replace(KERNEL.kernel, cache="cold", num_kv_heads=2))
+    assert cold.key == "5e9c3898f18ceec4"
+
+
+def shape(**changes):
+    return replace(KERNEL.kernel, **changes)
+
+
+def test_rows_of_a_batch_have_the_tokens_that_are_no_padding_the_longest_first():
+    assert shape(batch_size=3).row_lens == {(128, 128): 3}
+    assert shape(key_len=40).row_lens == {(128, 40): 1}
+    assert shape(padding=0.25, batch_size=3).row_lens == {(128, 96): 3}
+    assert shape(padding=0.25, key_len=40).row_lens == {(128, 30): 1}
+    assert shape(padding=0.25, causal=True).row_lens == {(96, 96): 1}
+    ragged = shape(ragged=0.5, batch_size=5)
+    assert list(ragged.row_lens) == [(n, n) for n in (128, 112, 96, 80, 64)]
+    assert ragged.num_tokens == 128 + 112 + 96 + 80 + 64
+    assert shape(ragged=0.001, batch_size=3).row_lens == {(128, 128): 3}
+    assert shape(mode="decode", causal=True, batch_size=3).num_tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"key_len": 40, "causal": True}, "key_len has no meaning with causal=true"),
+        ({"key_len": 40, "scope": "layer"}, "key_len has no meaning at scope=layer"),
+        ({"padding": 0.5, "scope": "layer"}, "padding has no meaning at scope=layer"),
+        ({"padding": 0.5, "mode": "prefill", "causal": True}, "mode=prefill"),
+        ({"ragged": 0.5, "batch_size": 2, "mode": "decode", "causal": True}, "mode=decode"),
+        ({"padding": 0.5, "ragged": 0.5, "batch_size": 2}, "one of them has to be 0"),
+        ({"key_len": 40, "ragged": 0.5, "batch_size": 2}, "key_len has no meaning with ragged"),
+        ({"ragged": 0.5}, "batch_size=1"),
+        ({"ragged": 0.5, "batch_size": 2**20}, "up to 65,536 rows"),
+        ({"padding": 1.0}, "padding=1 leaves a row of 128 keys with none"),
+        ({"ragged": 1.0, "batch_size": 2}, "ragged=1 leaves a row of 128 keys with none"),
+    ],
+)
+def test_a_shape_without_a_meaning_says_why(changes, words):
+    assert words in shape(**changes).contradiction
+    assert shape().contradiction is None
 
 
 @pytest.mark.parametrize(
@@ -96,6 +144,10 @@ def test_an_axis_that_came_later_leaves_the_keys_of_earlier_records_alone():
         (
             kernel_cell(causal=True, scope="layer", cache="cold", num_kv_heads=2),
             "softmax seq_len=256 float32 forward causal layer cold num_kv_heads=2 cpu",
+        ),
+        (
+            kernel_cell(key_len=77, padding=0.25, batch_size=2),
+            "softmax seq_len=256 float32 forward key_len=77 padding=0.25 cpu",
         ),
         (kernel_cell(compile="inductor"), "softmax seq_len=256 float32 forward inductor cpu"),
         (model_cell("nala"), "nala nalaformer_xt image_size=224 float32 forward cpu"),

@@ -53,7 +53,9 @@ def test_attached_parameters_are_in_the_state_dict_and_used_while_decoding() -> 
     assert_same(generate(model, cache=RecurrentCache()), expected)
 
 
-def test_the_name_of_an_implementation_is_taken_too_and_a_misspelt_one_finds_its_neighbour() -> None:
+def test_the_name_of_an_implementation_is_taken_too_and_a_misspelt_one_finds_its_neighbour() -> (
+    None
+):
     assert "linear" in str(attach(llama(), PREFIX + "linear"))
     with pytest.raises(ValueError, match=r"named 'linnear'; did you mean linear"):
         attach(llama(), PREFIX + "linnear")
