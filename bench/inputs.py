@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from bench.cell import KernelWorkload
+
+_NUM_WINDOWS = 4099
+"""Prime, so that steps of any other length pass all windows before one comes again."""
+_STEP = 1009
+_WINDOW_SEED = 500
 
 
 def make(
@@ -74,3 +81,26 @@ def _kept(num_tokens: int, lengths: list[int], device: torch.device) -> Tensor:
     """(B, N), True for the first tokens of each row, as many as it has."""
     ends = torch.tensor(lengths, device=device)
     return torch.arange(num_tokens, device=device) < ends[:, None]
+
+
+@torch.no_grad()
+def renew(tensor: Tensor, number: int, place: int) -> None:
+    """Give a tensor other unit-normal values, where it lies, at the price of a copy.
+
+    They are a window of one longer draw, which is kept for all tensors of this size. Every element
+    changes from one number to the next.
+
+    Args:
+        tensor: of any strides; its graph, if one was made of it, is spoilt.
+        number: the same one gives the same values, of 4,099 different ones.
+        place: which input of a call this is: those of one call are of draws of their own.
+    """
+    draw = _draw(tensor.numel() + _NUM_WINDOWS, place, tensor.dtype, tensor.device)
+    start = number * _STEP % _NUM_WINDOWS
+    tensor.copy_(draw[start : start + tensor.numel()].view(tensor.shape))
+
+
+@cache
+def _draw(count: int, place: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    generator = torch.Generator().manual_seed(_WINDOW_SEED + place)
+    return torch.randn(count, generator=generator).to(device, dtype)

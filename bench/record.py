@@ -55,6 +55,8 @@ class Speed:
         reference_latency_s: the reference's samples of the same rounds; empty if it did not run.
         reference_rounds: the round of each of them.
         calls_per_sample: calls inside one sample, averaged by division; of the first process.
+        calls_per_set: how often one sample uses the same inputs, at most; 1 is never twice. None if
+            that is not known.
         warmup_s: calls before the rounds, kept apart; of all processes.
         first_call_s: the first call in a fresh worker.
         order_seed: seeds the order of members in each round.
@@ -99,6 +101,7 @@ class Speed:
     reference_latency_s: tuple[float, ...] = ()
     reference_rounds: tuple[int, ...] = ()
     calls_per_sample: int = 1
+    calls_per_set: int | None = None
     warmup_s: tuple[float, ...] = ()
     first_call_s: float | None = None
     order_seed: int = 0

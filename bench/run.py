@@ -14,7 +14,8 @@ import itertools
 import select
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
+from operator import attrgetter
 from typing import Any, Protocol
 
 from bench.cell import Cell
@@ -25,16 +26,15 @@ from bench.measure.clock import now_s, utc_now
 from bench.measure.headroom import free_bytes
 from bench.plan import PlannedCell, reference_cell, why_not
 from bench.record import Quality, Record, Speed, Status
+from bench.worker.block import Rounds, time_block
 from bench.worker.jobs import TICK_S, Interrupted, Jobs, misfortune
 from bench.worker.launch import Worker, WorkerDied
 from bench.worker.outcome import Outcome
 from bench.worker.results import (
     ESTIMATE,
     PROBE,
-    ROUNDS,
     TRAIN,
     TRIAL,
-    RoundsResult,
     TrainResult,
     TrialResult,
 )
@@ -54,24 +54,6 @@ class Listener(Protocol):
 
 RETRIED = (Status.TIMED_OUT, Status.CRASHED, Status.ERROR, Status.OUT_OF_MEMORY)
 """Ends that may have had their reason outside of the cell; they are tried again next time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rounds:
-    """The samples of one block.
-
-    Attributes:
-        samples: one list per round, one entry per column.
-        processes: the process of each round.
-        references: for each member, the column that it is compared with; None without one.
-        outcome: how the worker ended, or of several the one that did not end well, else the one
-            with the most foreign load.
-    """
-
-    samples: list[list[float]]
-    processes: list[int]
-    references: list[int | None]
-    outcome: Outcome[RoundsResult]
 
 
 Trial = tuple[Cell, Outcome[TrialResult]]
@@ -170,7 +152,7 @@ class Runner:
             with suppress(Interrupted):  # what was timed before is kept, noisy as it is
                 again = self._do_rounds(members, references, seed)
                 # Kept whichever was quieter; if it was noisy as well, the records say so.
-                rounds = min(rounds, again, key=_foreign_cores)
+                rounds = min(rounds, again, key=attrgetter("foreign_cores"))
         if not rounds.outcome.is_ok and len(members) > 1:
             # Somebody ended the shared worker: each again with its reference alone.
             for one in trials:
@@ -180,21 +162,33 @@ class Runner:
             # It may have been the reference.
             yield from self._time(trials, {}, started_at)
             return
-        for index, (cell, trial) in enumerate(trials):
-            if rounds.outcome.is_ok:
-                speed = _speed(trial, rounds, index, seed)
-                reference = reference_cell(cell, self._config)
-                speed = replace(speed, reference=reference.entry, reference_key=reference.key)
-                wall_s = trial.wall_s + rounds.outcome.wall_s / len(trials)
-                outcome = replace(trial, wall_s=wall_s)
-                cost = trial.measured_s + rounds.outcome.measured_s / len(trials)
-                yield self._record(
-                    cell, outcome, result=speed, started_at=started_at, measured_s=cost
-                )
-            else:
-                yield self._record(cell, rounds.outcome, started_at=started_at)
+        for index in range(len(trials)):
+            yield self._record_timed(trials, rounds, index, seed, started_at)
         if self._jobs.interrupt.is_asked:
             raise Interrupted
+
+    def _record_timed(
+        self, trials: list[Trial], rounds: Rounds, index: int, seed: int, started_at: str
+    ) -> Record:
+        """The record of one member, whatever became of the rounds."""
+        cell, trial = trials[index]
+        shared = rounds.outcome
+        if not shared.is_ok:
+            return self._record(cell, shared, started_at=started_at)
+        wall_s = trial.wall_s + shared.wall_s / len(trials)
+        wrong = shared.found.wrong[index]
+        if wrong is not None:
+            outcome: Outcome[Any] = Outcome(status=Status.INCORRECT, reason=wrong, wall_s=wall_s)
+            return self._record(cell, outcome, started_at=started_at)
+        reference = reference_cell(cell, self._config)
+        speed = replace(
+            _speed(trial, rounds, index, seed),
+            reference=reference.entry,
+            reference_key=reference.key,
+        )
+        cost = trial.measured_s + shared.measured_s / len(trials)
+        timed = replace(trial, wall_s=wall_s)
+        return self._record(cell, timed, result=speed, started_at=started_at, measured_s=cost)
 
     def _do_rounds(self, members: list[Cell], references: dict[str, Cell], seed: int) -> Rounds:
         """The members' columns come first; references that are no members have theirs behind."""
@@ -204,35 +198,8 @@ class Runner:
         columns = [*members, *(references[key] for key in keys[len(members) :])]
         indices = [keys.index(key) if key in references else None for key in wanted]
         beside = [None] * (len(columns) - len(members))
-        samples: list[list[float]] = []
-        processes: list[int] = []
-        outcomes: list[Outcome[RoundsResult]] = []
-        for process in range(self._stopping.num_processes):
-
-            def hear(message: dict[str, Any], process: int = process) -> None:
-                if "round" in message:
-                    samples.append(message["round"])
-                    processes.append(process)
-
-            if process:
-                num_processes = self._stopping.num_processes
-                self._listener.say(f"timing again: process {process + 1} of {num_processes}")
-            outcome = self._jobs.do(
-                ROUNDS,
-                hear=hear,
-                # Rounds that support no interval are not worth keeping.
-                may_stop=lambda: len(samples) >= self._stopping.min_rounds,
-                plugins=members[0].plugins,
-                cells=[cell.to_dict() for cell in columns],
-                references=[*indices, *beside],
-                stopping=asdict(self._stopping.of_one_process),
-                order_seed=seed + process,
-            )
-            outcomes.append(outcome)
-            if not outcome.is_ok or self._jobs.interrupt.is_asked:
-                break
-        return Rounds(
-            samples=samples, processes=processes, references=indices, outcome=_together(outcomes)
+        return time_block(
+            self._jobs, columns, [*indices, *beside], self._stopping, seed, self._listener.say
         )
 
     # Task cells
@@ -372,30 +339,6 @@ def why_too_large(cell: Cell, needed: int | None) -> str | None:
     )
 
 
-def _foreign_cores(ended: Rounds | Outcome[RoundsResult]) -> float:
-    outcome = ended.outcome if isinstance(ended, Rounds) else ended
-    if not outcome.is_ok:
-        return float("inf")
-    return outcome.found.load["foreign_cores"]
-
-
-def _together(outcomes: Sequence[Outcome[RoundsResult]]) -> Outcome[RoundsResult]:
-    """What the workers that shared a block's rounds say as one: the worst of each."""
-    worst = max(outcomes, key=_foreign_cores)
-    wall_s = sum(outcome.wall_s for outcome in outcomes)
-    if not worst.is_ok:
-        return replace(worst, wall_s=wall_s)
-    warmups = zip(*(outcome.found.warmup_s for outcome in outcomes), strict=True)
-    result = replace(
-        worst.found,
-        warmup_s=tuple(tuple(itertools.chain(*of_member)) for of_member in warmups),
-        calls_per_sample=outcomes[0].found.calls_per_sample,
-        is_noisy=any(outcome.found.is_noisy for outcome in outcomes),
-        measured_s=sum(outcome.measured_s for outcome in outcomes),
-    )
-    return replace(worst, result=result, wall_s=wall_s)
-
-
 def _speed(trial: Outcome[TrialResult], rounds: Rounds, column: int, seed: int) -> Speed:
     """What a trial and the rounds observed of one member."""
     shared = rounds.outcome.found
@@ -412,6 +355,8 @@ def _speed(trial: Outcome[TrialResult], rounds: Rounds, column: int, seed: int) 
         ),
         reference_rounds=() if yardstick is None else numbers,
         calls_per_sample=shared.calls_per_sample[column],
+        calls_per_set=shared.calls_per_set[column],
+        cpu_per_wall=shared.cpu_per_wall[column],
         warmup_s=shared.warmup_s[column],
         order_seed=seed,
         stop_reason=shared.stop_reason,

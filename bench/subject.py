@@ -113,6 +113,7 @@ class Subject:
             call goes through the module, which checks its inputs; compiled code checks nothing.
         eager_call: the same without the compiler; `call` itself unless the cell compiles.
         runner: the `forward` and the `step` that `call` runs.
+        rotation: says which input sets the next calls take.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Subject:
         self.module = self._build(library)
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.sets = [self.draw(0)] if sets is None else sets
+        self.rotation: _Rotation
         self._ready: dict[tuple[int, int], Any] = {}
         self.keywords = self._keywords()
         make = _MODES[cell.timed.mode]
@@ -176,6 +178,30 @@ class Subject:
         self._ready.clear()
         for place, values in zip(tensors, self.draw(index), strict=True):
             place.copy_(values)
+
+    def renew(self, number: int, num_calls: int, *, whole: bool = True) -> None:
+        """Give the input sets of the next calls other values, where they lie, for about a copy.
+
+        What `prepare` made of the old ones is made anew.
+
+        Args:
+            number: of the round: each has values of its own, the same for every mechanism.
+            num_calls: how many there will be; sets that they do not come to are left alone.
+            whole: False renews no more than the last token of a decode, whose state can stay.
+        """
+        is_token = self.cell.timed.mode == "decode" and not whole
+        for index in self.rotation.coming(num_calls):
+            tensors = self.sets[index]
+            for place, tensor in enumerate(self.varying(tensors)):
+                part = tensor[..., -1:, :] if is_token else tensor
+                inputs.renew(part, number * _NUM_SETS + index, place)
+            if not is_token:
+                self._ready.pop((id(tensors), id(self.runner)), None)
+                self.ready(tensors, self.runner)
+
+    def varying(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What a call reads of an input set."""
+        return tensors if self.cell.timed.has_backward else tensors[:-1]
 
     def prepare(self) -> None:
         """Make what calls would make at their first sight of an input set.
@@ -373,6 +399,12 @@ class _Rotation:
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._next = 0
+        subject.rotation = self
+
+    def coming(self, num_calls: int) -> list[int]:
+        """The numbers of the sets that the next calls take."""
+        num_sets = len(self._subject.sets)
+        return [(self._next + 1 + i) % num_sets for i in range(min(num_calls, num_sets))]
 
     def __call__(self) -> tuple[Tensor, ...]:
         sets = self._subject.sets

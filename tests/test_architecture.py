@@ -36,6 +36,7 @@ MEASURING = (
     *COMMANDS,
     ("bench.app.command",),
     ("bench.run",),
+    ("bench.worker.block",),
     ("bench.worker.jobs",),
     ("bench.plan",),
     ("bench.shapes",),

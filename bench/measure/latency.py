@@ -28,13 +28,14 @@ class Member:
         call: what is timed.
         calls_per_sample: calls in one sample, so that it lasts long enough to be read off a clock.
         warmup_s: seconds per call before the rounds.
-        prepare: what is done before each sample, outside of its span.
+        prepare, settle: what is done before and after each sample, outside of its span.
     """
 
     call: Callable[[], object]
     calls_per_sample: int
     warmup_s: tuple[float, ...]
     prepare: Callable[[], object] | None = None
+    settle: Callable[[], object] | None = None
 
 
 def warm_up(call: Callable[[], object], clock: Clock, min_sample_s: float) -> Member:
@@ -79,6 +80,8 @@ def time_round(
                 for _ in range(member.calls_per_sample):
                     flush()
                     seconds += clock.time_calls(member.call, 1)
+            if member.settle is not None:
+                member.settle()
             samples[index] = seconds / member.calls_per_sample
     return samples
 

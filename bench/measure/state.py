@@ -97,38 +97,50 @@ def put_back(values: Sequence[Any]) -> None:
             setting.put(value)
 
 
-class Guard:
-    """Global state as it is now, which a member has to leave as it found it.
+class Watch:
+    """Sees who leaves changed what all share.
 
     Args:
-        watch_threads: whether a thread that goes on computing is a change. Not for members with
-            several threads of torch, which may wait for their next work by computing.
+        threads: whether a thread that goes on computing is a change. Not where members have several
+            threads of torch, which may wait for their next work by computing.
     """
 
-    def __init__(self, *, watch_threads: bool) -> None:
-        self._before = look()
-        self._watch_threads = watch_threads
-        self._first_live = self._live = live_threads() if watch_threads else 0
+    def __init__(self, *, threads: bool) -> None:
+        self._threads = threads
+        self._settings: dict[str, tuple[Any, ...]] = {}
+        self._starters: list[str] = []
+        self._first_live = self._live = live_threads() if threads else 0
 
-    def change(self, *, is_last: bool = False) -> str | None:
-        """What was changed since, in words that follow a name; None if nothing was.
+    def begin(self, name: str) -> None:
+        """From here on, what is set now has to be found after each turn of `name`."""
+        self._settings[name] = look()
 
-        Some microseconds. New threads are given a nap to show whether they compute without being
-        asked to; those that do not are looked at again at the last time.
+    def change(self, name: str) -> str | None:
+        """What a turn has changed, as a sentence; None if nothing. Some microseconds.
+
+        New threads are given a nap to show whether they compute without being asked to.
         """
-        now = look()
-        if now != self._before:
-            pairs = zip(SETTINGS, self._before, now, strict=True)
-            changed = [_words(setting, was, new) for setting, was, new in pairs if was != new]
-            return f"changed {', and '.join(changed)}"
-        if not self._watch_threads:
+        before, now = self._settings[name], look()
+        if now != before:
+            triples = zip(SETTINGS, before, now, strict=True)
+            changed = [_words(setting, was, new) for setting, was, new in triples if was != new]
+            return f"{name} changed {', and '.join(changed)}"
+        live = live_threads() if self._threads else 0
+        are_new, self._live = live > self._live, live
+        if not are_new:
             return None
-        live = live_threads()
-        is_new = live > (self._first_live if is_last else self._live)
-        self._live = live
-        if is_new and computes_meanwhile():
-            return "left a thread running that computes between its calls"
-        return None
+        self._starters.append(name)
+        return _left_computing(name) if computes_meanwhile() else None
+
+    def last_change(self) -> str | None:
+        """As `change`, of threads that have begun to compute after the turn that started them."""
+        if not self._starters or live_threads() <= self._first_live or not computes_meanwhile():
+            return None
+        return _left_computing(" or ".join(dict.fromkeys(self._starters)))
+
+
+def _left_computing(who: str) -> str:
+    return f"{who} left a thread running that computes between its calls"
 
 
 def _words(setting: Setting, was: Any, new: Any) -> str:

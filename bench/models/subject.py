@@ -102,6 +102,11 @@ class ModelSubject(Subject):
         """The parameters."""
         return list(self.parameters)
 
+    def varying(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The images, and what their scores are weighted with once that is known."""
+        known = self._cotangents.get(id(tensors))
+        return tensors[:1] if known is None else (tensors[0], known)
+
     def cotangent(self, out: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
         """Drawn at an input set's first call, in the shape of its output."""
         known = self._cotangents.get(id(tensors))

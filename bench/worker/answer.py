@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.measure.headroom import keep_within_free_memory
@@ -31,13 +31,24 @@ JOBS: dict[str, Callable[[Request, Channel], Result]] = {
 }
 
 
+def import_plugins(names: Sequence[str]) -> None:
+    """Import modules; what they set on the way for all that share the process is put back."""
+    from bench.measure import state
+
+    before = state.look()
+    try:
+        for name in names:
+            importlib.import_module(name)
+    finally:
+        state.put_back(before)
+
+
 def answer(request: Request, channel: Channel) -> Outcome[Any]:
     """Do a job; whatever goes wrong in it becomes a status."""
     from bench.oracle import Incorrect
 
     try:
-        for plugin in request.get("plugins", ()):
-            importlib.import_module(plugin)
+        import_plugins(request.get("plugins", ()))
         if device_of(request) == "cpu":
             keep_within_free_memory()
         return Outcome(status=Status.OK, result=JOBS[request["job"]](request, channel))

@@ -19,6 +19,16 @@ class JobFailed(Exception):
         self.status = status
 
 
+def refuse(change: str | None) -> None:
+    """End a job whose member has changed what others share; not if it has not.
+
+    Raises:
+        JobFailed: with these words.
+    """
+    if change is not None:
+        raise JobFailed(Status.ERROR, change)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[R]):
     """How a job ended, before it is a record.

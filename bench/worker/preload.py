@@ -14,9 +14,12 @@ def preload() -> None:
     import torch
 
     import attentions
+    from bench.measure import state  # before any plugin
 
-    attentions.attention_names()
     torch.set_num_threads(1)
+    before = state.look()
+    attentions.attention_names()  # imports plugins that say what they are by an entry point
+    state.put_back(before)
     # Its first use in a process takes a second, and some builds print a line about it.
     with quiet_stderr(), torch.profiler.profile(profile_memory=True):
         torch.ones(1)

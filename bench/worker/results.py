@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, TypeVar
 
@@ -65,6 +65,19 @@ class ProbeResult(Result):
     """One call of the reference."""
 
 
+ROUNDS_BEGIN, ROUNDS_END = "rounds", "end of the rounds"
+"""The steps between which a worker takes rounds, and sends them."""
+
+
+def timed_s(samples: Sequence[Sequence[float]], calls_per_sample: Sequence[int]) -> float:
+    """Seconds that all samples of some rounds took: each is divided by its number of calls."""
+    return sum(
+        seconds * count
+        for of_round in samples
+        for seconds, count in zip(of_round, calls_per_sample, strict=True)
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RoundsResult(Result):
     """The members of a block in rounds, whose samples were sent one by one.
@@ -73,6 +86,11 @@ class RoundsResult(Result):
         stop_reason: see `bench.record.Speed`; ``interrupted`` if it was asked to stop.
         warmup_s: of each member.
         calls_per_sample: of each member.
+        calls_per_set: of each member, how often a sample uses the same inputs, at most.
+        cpu_per_wall: of each member, CPU time over wall time of its samples; None where several
+            threads are to be expected.
+        wrong: of each member, why its output is wrong after the rounds; None if it is right.
+        outside_s: from the first round to the last, what was spent outside of samples.
         load: see `bench.measure.load.between`.
         is_noisy: whether that was too much.
     """
@@ -80,6 +98,10 @@ class RoundsResult(Result):
     stop_reason: str
     warmup_s: tuple[tuple[float, ...], ...]
     calls_per_sample: tuple[int, ...]
+    calls_per_set: tuple[int, ...]
+    cpu_per_wall: tuple[float | None, ...]
+    wrong: tuple[str | None, ...]
+    outside_s: float
     load: dict[str, float]
     is_noisy: bool
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from bench.cell import Cell
 from bench.measure.clock import clock_for, now_s
 from bench.measure.stopping import Stopping
 from bench.worker.channel import Channel
+from bench.worker.outcome import refuse
 from bench.worker.request import Request
-from bench.worker.results import ProbeResult, RoundsResult
+from bench.worker.results import (
+    ROUNDS_BEGIN,
+    ROUNDS_END,
+    ProbeResult,
+    RoundsResult,
+    timed_s,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.worker.turns import Stopwatch
 
 
 def probe(request: Request, channel: Channel) -> ProbeResult:
@@ -26,52 +39,51 @@ def probe(request: Request, channel: Channel) -> ProbeResult:
 
 
 def rounds(request: Request, channel: Channel) -> RoundsResult:
-    """The members of a block, in interleaved rounds.
+    """The members of a block, in interleaved rounds, with new inputs in each.
 
     Members that differ in their number of threads get it set before each of their samples.
-    """
-    from dataclasses import replace
-    from functools import partial
 
+    Raises:
+        JobFailed: a member has changed what all of them share; the message names it.
+    """
     import torch
 
     from bench.measure import load
-    from bench.measure.cache import flusher
     from bench.measure.card import before_and_after, card_state
-    from bench.measure.latency import round_order, time_round, warm_up
-    from bench.models.subject import subject_of
+    from bench.measure.latency import round_order, time_round
+    from bench.measure.state import Watch
+    from bench.worker.turns import Stopwatch, Turns
 
     cells = [Cell.from_dict(flat) for flat in request["cells"]]
     stopping = Stopping(**request["stopping"])
     device = torch.device(cells[0].device)
     clock = clock_for(device)
-    flush = flusher(device) if cells[0].timed.cache == "cold" else None
+    outside = Stopwatch()
+    flush = _flusher(device, outside) if cells[0].timed.cache == "cold" else None
     are_alike = len({cell.num_threads for cell in cells}) == 1
+    is_single = device.type == "cpu" and all(cell.num_threads == 1 for cell in cells)
+    watch = Watch(threads=is_single)
 
-    members = []
-    measured_s = 0.0
+    turns = []
     for cell in cells:
         channel.send(step=f"warm-up of {cell.entry}")
-        torch.set_num_threads(cell.num_threads)
-        subject = subject_of(cell)
-        subject.rotate()
-        member = warm_up(subject.call, clock, stopping.min_sample_s)
-        set_threads = None if are_alike else partial(torch.set_num_threads, cell.num_threads)
-        members.append(replace(member, prepare=set_threads))
-        measured_s += sum(member.warmup_s)
+        turns.append(Turns(cell, clock, stopping, watch, outside, sets_threads=not are_alike))
+    members = [each.member for each in turns]
 
-    if any(cell.timed.compile != "eager" for cell in cells):
-        torch._dynamo.config.error_on_recompile = True  # a call that compiles is none to be timed
-
+    # A call that compiles is none to be timed.
+    torch._dynamo.config.error_on_recompile = any(cell.timed.compile != "eager" for cell in cells)
     taken: list[list[float]] = []
     card = card_state(device)
     before = load.snapshot()
+    channel.send(step=ROUNDS_BEGIN)
+    outside.go()
     stop = None
     while stop is None:
         order = round_order(len(members), request["order_seed"], len(taken))
-        begun = now_s()
+        # In this order, so that as much lies between new inputs and their use for all.
+        for index in order:
+            turns[index].renew(len(taken))
         taken.append(time_round(members, order, clock, flush))
-        measured_s += now_s() - begun
         channel.send(round=taken[-1])
         if channel.is_stop_asked():
             stop = "interrupted"
@@ -84,16 +96,44 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
                 spent_s=spent_s,
                 half_widths=widths,
             )
+    outside.stop()
+    channel.send(step=ROUNDS_END)
     observed = load.between(before, load.snapshot())
     observed |= before_and_after(card, card_state(device))
+    refuse(watch.last_change())
+    torch._dynamo.config.error_on_recompile = False
+    wrong = []
+    for each in turns:
+        channel.send(step=f"check of {each.cell.entry} after the rounds")
+        wrong.append(each.why_wrong())
+    counts = tuple(member.calls_per_sample for member in members)
+    measured_s = sum(sum(member.warmup_s) for member in members)
+    measured_s += timed_s(taken, counts)
     return RoundsResult(
         stop_reason=stop,
-        warmup_s=tuple(m.warmup_s for m in members),
-        calls_per_sample=tuple(m.calls_per_sample for m in members),
+        warmup_s=tuple(member.warmup_s for member in members),
+        calls_per_sample=counts,
+        calls_per_set=tuple(each.calls_per_set for each in turns),
+        cpu_per_wall=tuple(each.cpu_per_wall for each in turns),
+        wrong=tuple(wrong),
+        outside_s=outside.spent_s,
         load=observed,
         is_noisy=load.is_noisy(observed),
         measured_s=measured_s,
     )
+
+
+def _flusher(device: torch.device, outside: Stopwatch) -> Callable[[], None]:
+    from bench.measure.cache import flusher
+
+    flush = flusher(device)
+
+    def flush_outside() -> None:
+        outside.go()
+        flush()
+        outside.stop()
+
+    return flush_outside
 
 
 def half_widths(

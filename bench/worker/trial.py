@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bench.cell import Cell, ModelWorkload
 from bench.measure.clock import clock_for, now_s
 from bench.worker.channel import Channel
+from bench.worker.outcome import refuse
 from bench.worker.request import Request, library_at
 from bench.worker.results import TrialResult
 
@@ -22,6 +23,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     from bench.checking import keep
     from bench.compiled import compiled_folder
     from bench.measure import flops, memory
+    from bench.measure.state import Watch
     from bench.models.oracle import check
     from bench.models.subject import subject_of
 
@@ -34,9 +36,12 @@ def trial(request: Request, channel: Channel) -> TrialResult:
 
     channel.send(step="build")
     shutil.rmtree(compiled_folder(cell), ignore_errors=True)  # the time to compile is measured
+    watch = Watch(threads=cell.num_threads == 1 and cell.device == "cpu")
+    watch.begin(cell.entry)
     subject = subject_of(cell, library)
     channel.send(step="first call")
     first_call_s = clock.time_calls(subject.call, 1)
+    refuse(watch.change(cell.entry))
     compile_s = None
     if w.compile == "inductor":
         compile_s = max(0.0, first_call_s - clock.time_calls(subject.call, 1))
@@ -65,6 +70,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
 
     num_parameters = sum(p.numel() for p in subject.parameters)
     useful, executed, num_tokens = _work(subject)
+    refuse(watch.change(cell.entry) or watch.last_change())
     return TrialResult(
         first_call_s=first_call_s,
         compile_s=compile_s,

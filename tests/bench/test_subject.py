@@ -107,3 +107,69 @@ def test_compiling_changes_the_call_and_not_the_result():
     compiled = Subject(cell(compile="inductor"))
     assert compiled.call is not compiled.eager_call
     assert torch.allclose(compiled.call(), compiled.eager_call(), atol=1e-5)
+
+
+def rotated(**changes):
+    subject = Subject(cell(**changes))
+    subject.rotate()
+    subject.prepare()
+    return subject
+
+
+def values(subject):
+    return [[t.detach().clone() for t in tensors] for tensors in subject.sets]
+
+
+def test_the_sets_of_the_next_calls_are_renewed_where_they_lie_and_no_others():
+    subject = rotated()
+    subject.call()
+    before, addresses = values(subject), [t.data_ptr() for t in subject.sets[2]]
+    subject.renew(0, 2)
+    after = values(subject)
+    are_new = [not torch.equal(a[0], b[0]) for a, b in zip(before, after, strict=True)]
+    assert are_new == [False, False, True, True], "the first call took the second set"
+    assert [t.data_ptr() for t in subject.sets[2]] == addresses
+    assert all(torch.equal(a[3], b[3]) for a, b in zip(before, after, strict=True)), "not read"
+    taken = subject.call()
+    assert torch.equal(taken, subject.forward(subject.sets[2]))
+
+
+def test_all_mechanisms_get_the_same_values_in_a_round_and_other_ones_in_the_next():
+    one, other = rotated(mechanism="linear"), rotated(mechanism="softmax")
+    for subject in (one, other):
+        subject.renew(7, 1000)
+    assert all(
+        torch.equal(a, b)
+        for mine, yours in zip(values(one), values(other), strict=True)
+        for a, b in zip(mine[:3], yours[:3], strict=True)
+    )
+    before = values(one)
+    one.renew(8, 1000)
+    assert not any(torch.equal(a[0], b[0]) for a, b in zip(before, values(one), strict=True))
+
+
+def test_a_backward_pass_goes_through_the_graph_of_the_new_values():
+    subject = rotated(mode="backward")
+    subject.call()
+    subject.renew(3, 1)
+    (index,) = subject.rotation.coming(1)
+    tensors = subject.sets[index]
+    assert len(subject._ready) == 4, "it is made before it is timed"
+    expected = subject.gradients(subject.module(*tensors[:-1]), tensors)
+    for ours, whole in zip(subject.call(), expected, strict=True):
+        assert torch.allclose(ours, whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_decode_follows_its_new_values_with_a_new_state_or_a_new_token_alone(whole):
+    subject = rotated(mode="decode", causal=True)
+    subject.call()
+    before, state = values(subject)[2], subject.ready(subject.sets[2], subject.runner)
+    subject.renew(3, 1, whole=whole)
+    after = values(subject)[2]
+    assert torch.equal(before[0][..., :-1, :], after[0][..., :-1, :]) != whole
+    assert (subject.ready(subject.sets[2], subject.runner) is state) != whole
+    assert not torch.equal(before[0][..., -1:, :], after[0][..., -1:, :])
+    out, _ = subject.call()
+    expected = Subject(cell(causal=True)).module(*after[:3])[..., -1:, :]
+    assert torch.allclose(out, expected, atol=1e-5)

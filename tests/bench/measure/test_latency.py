@@ -55,7 +55,7 @@ def test_a_sample_is_seconds_per_call():
     assert len(calls) == 4
 
 
-def test_a_member_is_prepared_before_its_sample_and_outside_of_its_span():
+def test_a_member_is_prepared_before_its_sample_and_settled_after_it_outside_of_its_span():
     seen = []
 
     class Spans:
@@ -70,10 +70,14 @@ def test_a_member_is_prepared_before_its_sample_and_outside_of_its_span():
         seen.append("two threads")
 
     prepared = Member(
-        call=lambda: seen.append("call"), calls_per_sample=2, warmup_s=(), prepare=two_threads
+        call=lambda: seen.append("call"),
+        calls_per_sample=2,
+        warmup_s=(),
+        prepare=two_threads,
+        settle=lambda: seen.append("look"),
     )
     time_round([prepared, member(lambda: seen.append("other"))], [0, 1], Spans())
-    assert seen == ["two threads", "from", "call", "call", "to", "from", "other", "to"]
+    assert seen == ["two threads", "from", "call", "call", "to", "look", "from", "other", "to"]
 
 
 def test_samples_come_back_in_the_order_of_members_not_of_the_round():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.measure import state
-from bench.measure.state import Guard, computes_meanwhile, look, put_back
+from bench.measure.state import Watch, computes_meanwhile, look, put_back
 
 
 @pytest.fixture(autouse=True)
@@ -41,15 +41,29 @@ CHANGES = {
 }
 
 
+@pytest.fixture
+def watch():
+    watch = Watch(threads=True)
+    watch.begin("a")
+    watch.begin("b")
+    return watch
+
+
 @pytest.mark.parametrize("words", CHANGES)
-def test_a_change_is_named_and_can_be_put_back(words):
+def test_a_change_is_named_and_can_be_put_back(watch, words):
     before = look()
-    guard = Guard(watch_threads=False)
-    assert guard.change() is None
+    assert watch.change("a") is None
     CHANGES[words]()
-    assert guard.change().startswith("changed ") and words in guard.change()
+    assert watch.change("a").startswith("a changed ") and words in watch.change("a")
     put_back(before)
-    assert guard.change() is None
+    assert watch.change("a") is None
+
+
+def test_members_with_other_numbers_of_threads_are_each_held_to_their_own(watch):
+    torch.set_num_threads(3)
+    watch.begin("b")
+    assert watch.change("b") is None
+    assert "the number of threads" in watch.change("a")
 
 
 def test_every_setting_that_can_be_put_back_is_changed_by_a_test():
@@ -57,11 +71,10 @@ def test_every_setting_that_can_be_put_back_is_changed_by_a_test():
     assert all(any(words.startswith(name[:12]) for words in CHANGES) for name in names)
 
 
-def test_two_changes_are_both_named():
-    guard = Guard(watch_threads=False)
+def test_two_changes_are_both_named(watch):
     torch.set_flush_denormal(True)
     torch.set_grad_enabled(False)
-    assert "flush-denormal from False to True, and the grad mode" in guard.change()
+    assert "flush-denormal from False to True, and the grad mode" in watch.change("a")
 
 
 def run_in_a_thread(work):
@@ -85,26 +98,27 @@ def wait(ends):
     ends.wait()
 
 
-def test_a_thread_that_computes_between_calls_is_named_and_one_that_waits_is_not():
-    guard, blind = Guard(watch_threads=True), Guard(watch_threads=False)
+def test_a_thread_that_computes_between_calls_is_named_and_one_that_waits_is_not(watch):
+    blind = Watch(threads=False)
+    blind.begin("a")
     end = run_in_a_thread(wait)
-    assert guard.change() is None and guard.change(is_last=True) is None
+    assert watch.change("a") is None and watch.last_change() is None
     end()
+    assert watch.change("b") is None
     end = run_in_a_thread(burn)
-    assert "left a thread running" in guard.change(is_last=True)
-    assert blind.change() is None
+    assert watch.change("a") == "a left a thread running that computes between its calls"
+    assert blind.change("a") is None and blind.last_change() is None
     end()
-    assert guard.change(is_last=True) is None
+    assert watch.last_change() is None
 
 
-def test_a_thread_that_begins_to_compute_later_is_found_at_the_last_look(monkeypatch):
+def test_a_thread_that_begins_to_compute_later_is_found_at_the_last_look(watch, monkeypatch):
     busy = iter([False, True])
     monkeypatch.setattr(state, "computes_meanwhile", lambda: next(busy))
-    guard = Guard(watch_threads=True)
     end = run_in_a_thread(wait)
-    assert guard.change() is None, "it has started and does nothing"
-    assert guard.change() is None, "no second nap for the same threads"
-    assert "left a thread" in guard.change(is_last=True)
+    assert watch.change("b") is None, "it has started and does nothing"
+    assert watch.change("a") is None, "no second nap for the same threads"
+    assert watch.last_change().startswith("b left a thread")
     end()
 
 

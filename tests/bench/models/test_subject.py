@@ -56,3 +56,15 @@ def test_a_size_that_a_model_does_not_take_is_refused_with_the_step():
 
 def test_a_cell_of_a_model_has_a_subject_of_its_own_kind():
     assert isinstance(subject_of(cell()), ModelSubject)
+
+
+def test_images_and_what_their_scores_are_weighted_with_are_renewed():
+    subject = ModelSubject(cell(mode="backward"))
+    subject.call()
+    images, cotangent = subject.varying(subject.sets[0])
+    before = images.clone(), cotangent.clone()
+    subject.renew(1, 1)
+    assert not torch.equal(images, before[0]) and not torch.equal(cotangent, before[1])
+    expected = subject.gradients(subject.module(images), subject.sets[0])
+    for ours, whole in zip(subject.call(), expected, strict=True):
+        assert torch.allclose(ours, whole, atol=1e-5)

@@ -7,17 +7,11 @@ import torch
 from bench.record import Quality, Speed, Status
 from bench.worker.outcome import Outcome, first_line, is_out_of_memory
 from bench.worker.results import RoundsResult, TrainResult, TrialResult, VersusResult
+from tests.bench.worker.fakes import found
 
 WENT_WELL = Outcome(
     status=Status.OK,
-    result=RoundsResult(
-        stop_reason="precise",
-        warmup_s=((0.1, 0.2), (0.3,)),
-        calls_per_sample=(1, 4),
-        load={"foreign_cores": 0.0},
-        is_noisy=False,
-        measured_s=1.5,
-    ),
+    result=found(measured_s=1.5),
 )
 
 

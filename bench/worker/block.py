@@ -1,0 +1,177 @@
+"""The rounds of a block as the parent sees them: what comes back, and whether to believe it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from bench.cell import Cell
+from bench.measure.clock import now_s
+from bench.measure.stopping import Stopping
+from bench.record import Status
+from bench.worker.jobs import Jobs
+from bench.worker.launch import WorkerHung
+from bench.worker.outcome import Outcome
+from bench.worker.results import ROUNDS, ROUNDS_BEGIN, ROUNDS_END, RoundsResult, timed_s
+
+MAX_APART = 0.2
+"""How far the worker's account of its time may be from the parent's, as a share of the latter."""
+
+_SLACK_S = 0.5
+"""What a busy machine may take until the parent hears a message, at both ends of the rounds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """The samples of one block.
+
+    Attributes:
+        samples: one list per round, one entry per column.
+        processes: the process of each round.
+        references: for each column, the one that it is compared with; None without one.
+        outcome: how the worker ended, or of several the one that did not end well, else the one
+            with the most foreign load.
+    """
+
+    samples: list[list[float]]
+    processes: list[int]
+    references: list[int | None]
+    outcome: Outcome[RoundsResult]
+
+    @property
+    def foreign_cores(self) -> float:
+        """How many cores others kept busy; infinite if the rounds did not end well."""
+        return _foreign_cores(self.outcome)
+
+
+def time_block(
+    jobs: Jobs,
+    columns: Sequence[Cell],
+    references: Sequence[int | None],
+    stopping: Stopping,
+    seed: int,
+    say: Callable[[str], None],
+) -> Rounds:
+    """Time cells in interleaved rounds, spread over as many processes as `stopping` says.
+
+    Args:
+        jobs: gives them to workers.
+        columns: the cells.
+        references: for each, the column that it is compared with; None without one.
+        stopping: when to stop; a worker that does not is ended.
+        seed: of the order in each round.
+        say: told which process it is.
+    """
+    samples: list[list[float]] = []
+    processes: list[int] = []
+    outcomes: list[Outcome[RoundsResult]] = []
+    for process in range(stopping.num_processes):
+        if process:
+            say(f"timing again: process {process + 1} of {stopping.num_processes}")
+        heard = _Heard(stopping.of_one_process, len(columns), jobs.timeout_s)
+        before = len(samples)
+        outcome = jobs.do(
+            ROUNDS,
+            hear=heard,
+            # Rounds that support no interval are not worth keeping.
+            may_stop=lambda heard=heard, before=before: (  # type: ignore[misc]
+                before + len(heard.samples) >= stopping.min_rounds
+            ),
+            plugins=columns[0].plugins,
+            cells=[cell.to_dict() for cell in columns],
+            references=list(references),
+            stopping=asdict(stopping.of_one_process),
+            order_seed=seed + process,
+        )
+        samples += heard.samples
+        processes += [process] * len(heard.samples)
+        outcomes.append(heard.believed(outcome))
+        if not outcomes[-1].is_ok or jobs.interrupt.is_asked:
+            break
+    together = _together(outcomes)
+    wrong = together.found.wrong if together.is_ok else (None,) * len(columns)
+    return Rounds(
+        samples=samples,
+        processes=processes,
+        references=[None if r is None or wrong[r] is not None else r for r in references],
+        outcome=together,
+    )
+
+
+class _Heard:
+    """What one worker says of its rounds, held against the parent's own clock."""
+
+    def __init__(self, stopping: Stopping, num_members: int, timeout_s: float) -> None:
+        self.samples: list[list[float]] = []
+        self._stopping = stopping
+        self._budget_s = stopping.budget_s * num_members + timeout_s
+        self._begun = self._ended = now_s()
+        self._limit_s = math.inf
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        """Take a message.
+
+        Raises:
+            WorkerHung: the rounds take longer than was planned.
+        """
+        if message.get("step") == ROUNDS_BEGIN:
+            self._begun = now_s()
+        if message.get("step") == ROUNDS_END:
+            self._ended = now_s()
+        if "round" not in message:
+            return
+        self.samples.append(message["round"])
+        took_s = now_s() - self._begun
+        if len(self.samples) == 1:  # as long as the fewest rounds take, twice over, or the budget
+            self._limit_s = self._budget_s + 2 * self._stopping.min_rounds * took_s
+        if took_s > self._limit_s:
+            raise WorkerHung(f"the rounds did not end within {self._limit_s:.0f} s")
+
+    def believed(self, outcome: Outcome[RoundsResult]) -> Outcome[RoundsResult]:
+        """The outcome itself, or an error if the worker's account of its time cannot be true."""
+        if not outcome.is_ok:
+            return outcome
+        taken = list(itertools.chain(*self.samples))
+        if not all(0 < seconds < math.inf for seconds in taken):
+            reason = f"a sample of the rounds lasted {min(taken):g} s by the worker's clock"
+            return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)
+        found = outcome.found
+        told_s = found.outside_s + timed_s(self.samples, found.calls_per_sample)
+        wall_s = self._ended - self._begun
+        if abs(wall_s - told_s) <= max(MAX_APART * wall_s, _SLACK_S):
+            return outcome
+        reason = (
+            f"the rounds lasted {wall_s:.1f} s, and {told_s:.1f} s by the worker's own account: "
+            "its clock, or what it times, was tampered with"
+        )
+        return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)
+
+
+def _foreign_cores(outcome: Outcome[RoundsResult]) -> float:
+    if not outcome.is_ok:
+        return math.inf
+    return outcome.found.load["foreign_cores"]
+
+
+def _together(outcomes: Sequence[Outcome[RoundsResult]]) -> Outcome[RoundsResult]:
+    """What the workers that shared a block's rounds say as one: the worst of each."""
+    worst = max(outcomes, key=_foreign_cores)
+    wall_s = sum(outcome.wall_s for outcome in outcomes)
+    if not worst.is_ok:
+        return replace(worst, wall_s=wall_s)
+    found = [outcome.found for outcome in outcomes]
+    warmups = zip(*(each.warmup_s for each in found), strict=True)
+    wrong = zip(*(each.wrong for each in found), strict=True)
+    result = replace(
+        worst.found,
+        warmup_s=tuple(tuple(itertools.chain(*of_member)) for of_member in warmups),
+        calls_per_sample=found[0].calls_per_sample,
+        calls_per_set=found[0].calls_per_set,
+        wrong=tuple(next(filter(None, of_member), None) for of_member in wrong),
+        is_noisy=any(each.is_noisy for each in found),
+        measured_s=sum(each.measured_s for each in found),
+    )
+    return replace(worst, result=result, wall_s=wall_s)

@@ -1,0 +1,123 @@
+"""A member of a block in the rounds: what surrounds each of its turns, outside of what is timed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from bench.cell import Cell
+from bench.measure.clock import Clock, cpu_s, now_s
+from bench.measure.latency import warm_up
+from bench.measure.state import Watch
+from bench.measure.stopping import Stopping
+from bench.models.oracle import after_rounds
+from bench.models.subject import subject_of
+from bench.oracle import Incorrect
+from bench.worker.outcome import refuse
+
+
+class Stopwatch:
+    """Adds up what is spent outside of samples.
+
+    Attributes:
+        spent_s: so far; it starts stopped.
+    """
+
+    def __init__(self) -> None:
+        self.spent_s = 0.0
+        self._since = now_s()
+
+    def go(self) -> float:
+        """A sample has ended; the time now."""
+        self._since = now_s()
+        return self._since
+
+    def stop(self) -> float:
+        """A sample begins; the time now."""
+        now = now_s()
+        self.spent_s += now - self._since
+        return now
+
+
+class Turns:
+    """The turns of one member: built and warmed up here, looked at after each.
+
+    Args:
+        cell: the member.
+        clock: reads its samples.
+        stopping: says how long a sample is.
+        watch: looks at what all members share.
+        outside: runs whenever no member is timed.
+        sets_threads: whether the number of threads has to be set before each turn.
+
+    Raises:
+        JobFailed: it has changed what all members share.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        clock: Clock,
+        stopping: Stopping,
+        watch: Watch,
+        outside: Stopwatch,
+        *,
+        sets_threads: bool,
+    ) -> None:
+        self.cell = cell
+        self._watch = watch
+        self._outside = outside
+        self._sets_threads = sets_threads
+        self._busy_s = self._wall_s = self._renewal_s = 0.0
+        torch.set_num_threads(cell.num_threads)
+        watch.begin(cell.entry)
+        self.subject = subject_of(cell)
+        self.subject.rotate()
+        self.subject.prepare()
+        warmed = warm_up(self.subject.call, clock, stopping.min_sample_s)
+        refuse(watch.change(cell.entry))
+        self.member = replace(warmed, prepare=self._begin, settle=self._end)
+
+    def renew(self, number: int) -> None:
+        """Give the inputs of the next sample values of the round of that number.
+
+        The state of a decode is made anew as long as that takes no more time than the samples.
+        """
+        whole = self._renewal_s <= self._wall_s
+        started = now_s()
+        self.subject.renew(number, self.member.calls_per_sample, whole=whole)
+        if whole:
+            self._renewal_s += now_s() - started
+
+    def _begin(self) -> None:
+        if self._sets_threads:
+            torch.set_num_threads(self.cell.num_threads)
+        self._busy_s -= cpu_s()
+        self._wall_s -= self._outside.stop()
+
+    def _end(self) -> None:
+        self._wall_s += self._outside.go()
+        self._busy_s += cpu_s()
+        refuse(self._watch.change(self.cell.entry))
+
+    @property
+    def calls_per_set(self) -> int:
+        """How often a sample uses the same inputs, at most."""
+        return -(-self.member.calls_per_sample // len(self.subject.sets))
+
+    @property
+    def cpu_per_wall(self) -> float | None:
+        """CPU time of the process over wall time, of all turns; None of several threads."""
+        if self.cell.num_threads > 1 or self.cell.device != "cpu" or not self._wall_s:
+            return None
+        return round(self._busy_s / self._wall_s, 3)
+
+    def why_wrong(self) -> str | None:
+        """What is wrong with the output now that all samples are taken; None if nothing is."""
+        torch.set_num_threads(self.cell.num_threads)
+        try:
+            after_rounds(self.cell, self.subject)
+        except Incorrect as error:
+            return str(error)
+        return None
