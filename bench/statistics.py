@@ -1,8 +1,8 @@
-"""Medians, quantiles and ratios of samples. Numbers in, numbers out; nothing here takes a mean.
+"""Medians, quantiles and ratios of samples. Numbers in, numbers out; no latency has a mean here.
 
 A latency has a long right tail, made by whatever else the machine does, and a mean follows that
-tail. Whatever slows the machine slows all members of a round alike, so comparisons are made
-within a round and summarised over rounds.
+tail; scores over seeds have none, and `mean_interval` is theirs. Whatever slows the machine slows
+all members of a round alike, so comparisons are made within a round and summarised over rounds.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ CONFIDENCE = 0.95
 NUM_RESAMPLES = 2000
 BOOTSTRAP_SEED = 20_170_612
 """Fixed: the same records give the same table, everywhere."""
+
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,3 +179,36 @@ def _num_cut(num_values: int, tail: float) -> int:
             return cut
         cut += 1
         below += outcomes
+
+
+_T_975 = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179),
+    *(2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064),
+    *(2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+"""Student's t at 97.5 % with 1 to 30 degrees of freedom; with more, that of 30 is a bit wide."""
+
+
+def mean_interval(samples: Sequence[float]) -> Interval | None:
+    """The 95 % interval of a mean by Student's t; None with fewer than two samples.
+
+    Seeds are few, so nothing better than the assumption of normal scores is to be had: with two,
+    the interval is 13 standard errors wide, as it should be.
+    """
+    if len(samples) < 2:
+        return None
+    error = float(np.std(samples, ddof=1)) / len(samples) ** 0.5
+    half = _T_975[min(len(samples) - 1, len(_T_975)) - 1] * error
+    mean = float(np.mean(samples))
+    return mean - half, mean + half
+
+
+def rank_range(own: Interval, everyone: Sequence[Interval]) -> str:
+    """The places that an interval can take among all, itself one of them.
+
+    ``2`` if it overlaps with no other, ``2-4`` if the order of places 2 to 4 is not settled.
+    """
+    low, high = own
+    first = 1 + sum(other_low > high for other_low, _ in everyone)
+    last = len(everyone) - sum(other_high < low for _, other_high in everyone)
+    return str(first) if first == last else f"{first}-{last}"

@@ -40,6 +40,32 @@ def train_s(record: Record) -> float | None:
     return record.result.train_s if isinstance(record.result, Quality) else None
 
 
+@register_metric("num_steps")
+def num_steps(record: Record) -> int | None:
+    """Parameter updates until the run ended."""
+    return record.result.num_steps if isinstance(record.result, Quality) else None
+
+
+@register_metric("steps_to_90", better="lower")
+def steps_to_90(record: Record) -> int | None:
+    """Parameter updates until 90 % of the validation answers were right."""
+    return record.result.steps_to_90 if isinstance(record.result, Quality) else None
+
+
+@register_metric("validation")
+def validation(record: Record) -> float | None:
+    """The score on validation examples at the end of the run."""
+    result = record.result
+    return result.validation[-1] if isinstance(result, Quality) and result.validation else None
+
+
+@register_metric("has_settled")
+def has_settled(record: Record) -> bool | None:
+    """Whether the run ended at its ceiling or plateau, and not while it still improved."""
+    result = record.result
+    return result.has_settled if isinstance(result, Quality) and result.ended else None
+
+
 @register_metric("collapsed")
 def collapsed(record: Record) -> bool | None:
     """Whether nearly all key features lay at the mechanism's floor; None for one without."""

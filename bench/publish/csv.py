@@ -12,7 +12,7 @@ from bench.metrics import evaluate
 from bench.metrics.marks import marks
 from bench.metrics.roofline import bound
 from bench.publish.machine import describe_machine
-from bench.record import Record, Speed
+from bench.record import Quality, Record, Speed
 from bench.store import latest
 
 # Fields of a cell in the order of columns; one that is added later follows them by itself.
@@ -62,6 +62,7 @@ def flat_rows(
         *metrics,
         "reference",
         "bound",
+        "ended",
         *_LAST,
         "machine",
         "started_at",
@@ -79,6 +80,7 @@ def flat_rows(
             "marks": "; ".join(marks(record)) or None,
             "reference": record.result.reference if isinstance(record.result, Speed) else None,
             "bound": bound(record),
+            "ended": (record.result.ended or None) if isinstance(record.result, Quality) else None,
             "machine": describe_machine(record),
             "started_at": record.started_at,
             "sweep": record.sweep,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, TypeVar
@@ -13,8 +12,9 @@ from bench.metrics.marks import marks, may_be_ranked
 from bench.publish.format import interval_names
 from bench.publish.machine import describe_machine
 from bench.publish.naming import Names, identity, row_names
-from bench.record import Quality, Record, Speed, Status
-from bench.statistics import median
+from bench.publish.scores import TaskScores, score_task, task_setting
+from bench.record import Record, Speed, Status
+from bench.statistics import Interval, median, rank_range
 from bench.store import latest
 
 RANKED_BY = "speedup_over"
@@ -25,7 +25,6 @@ _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
 
 K = TypeVar("K")
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,56 +122,6 @@ class Ranking:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
-    """An entry's accuracies on a task.
-
-    Attributes:
-        accuracies: of the seeds that have one, lowest first.
-        num_missing: seeds that others ran and that have no accuracy here.
-        statuses: of the seeds that were planned and have none.
-        num_collapsed: seeds after which nearly all key features lay at the mechanism's floor.
-        gates: what the backbone projected for the mechanism beside queries, keys and values.
-    """
-
-    entry: str
-    is_control: bool
-    accuracies: tuple[float, ...]
-    num_missing: int
-    statuses: tuple[Status, ...]
-    chance: float | None
-    num_examples: int | None
-    num_parameters: int | None
-    num_collapsed: int = 0
-    gates: tuple[str, ...] = ()
-
-    @property
-    def accuracy(self) -> float | None:
-        """Median over the seeds that have one."""
-        return median(self.accuracies)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskScores:
-    """The entries on one task with one set of settings, best first.
-
-    Attributes:
-        unit: what a score counts, less being better; empty for a share of right answers.
-    """
-
-    machine: str
-    method_version: int
-    device: str
-    dtype: str
-    num_threads: int
-    label: str
-    settings: str
-    guesses: tuple[str, ...]
-    num_seeds: int
-    scores: tuple[Score, ...]
-    unit: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Leaderboard:
     """Everything that a page of results shows.
 
@@ -205,7 +154,7 @@ def build_leaderboard(
     metrics = tuple(dict.fromkeys([*metrics, RANKED_BY, *interval_names(RANKED_BY)]))
     names = row_names(record.cell for record in newest)
     timed = _group((r for r in newest if not r.cell.is_task), _setting_and_size)
-    tasks = _group((r for r in newest if r.cell.is_task), _task_setting)
+    tasks = _group((r for r in newest if r.cell.is_task), task_setting)
     rankings = [
         Ranking(setting=setting, size=size, standings=_rank(group, names, metrics, controls))
         for (setting, size), group in timed.items()
@@ -214,7 +163,7 @@ def build_leaderboard(
     return Leaderboard(
         machines=tuple(sorted({describe_machine(record) for record in newest})),
         rankings=tuple(sorted(rankings, key=lambda r: (r.setting.order, r.size))),
-        tasks=tuple(_score_task(group, names, controls) for _, group in sorted(tasks.items())),
+        tasks=tuple(score_task(group, names, controls) for _, group in sorted(tasks.items())),
         holes=tuple(sorted((r for r in newest if r.status is not Status.OK), key=_hole_order)),
         num_cells=len(newest),
         started_at=(starts[0], starts[-1]) if starts else ("", ""),
@@ -238,20 +187,6 @@ def _setting_and_size(record: Record) -> tuple[Setting, int]:
         workload=replace(work.without_size(), compile="eager"),  # the compiler is named by the row
     )
     return setting, work.size
-
-
-def _task_setting(record: Record) -> tuple[str, str, str, int, str, str, int, str]:
-    work = record.cell.task
-    return (
-        work.label,
-        describe_machine(record),
-        record.cell.device,
-        record.cell.num_threads,
-        work.dtype,
-        work.task,
-        record.method_version,
-        json.dumps(work.shared_settings, sort_keys=True),
-    )
 
 
 def _rank(
@@ -301,17 +236,6 @@ def _interval(values: dict[str, Value]) -> Interval | None:
     return None if low is None or high is None else (low, high)
 
 
-def rank_range(own: Interval, everyone: Sequence[Interval]) -> str:
-    """The places that an interval can take among all, itself one of them.
-
-    ``2`` if it overlaps with no other, ``2-4`` if the order of places 2 to 4 is not settled.
-    """
-    low, high = own
-    first = 1 + sum(other_low > high for other_low, _ in everyone)
-    last = len(everyone) - sum(other_high < low for _, other_high in everyone)
-    return str(first) if first == last else f"{first}-{last}"
-
-
 def _standing_order(standing: Standing) -> tuple[object, ...]:
     """By speed-up, then what has a latency only, may not be ranked, is a control, or is a hole."""
     speedup = standing.values[RANKED_BY]
@@ -331,50 +255,6 @@ def _latency_order(standing: Standing) -> tuple[object, ...]:
     latency = median(result.latency_s) if isinstance(result, Speed) else None
     is_last = not may_be_ranked(standing.record)
     return (latency is None, is_last, latency or 0.0, standing.entry)
-
-
-def _score_task(records: Sequence[Record], names: Names, controls: Sequence[str]) -> TaskScores:
-    seeds = {record.cell.task.seed for record in records}
-    rows = _group(records, lambda record: names[identity(record.cell)])
-    scores = [_score(name, group, len(seeds), controls) for name, group in rows.items()]
-    first = records[0]
-    unit = next((result.unit for result in _qualities(records)), "")
-    sign = 1 if unit else -1
-    return TaskScores(
-        machine=describe_machine(first),
-        method_version=first.method_version,
-        device=first.cell.device,
-        dtype=first.cell.task.dtype,
-        num_threads=first.cell.num_threads,
-        label=first.cell.task.label,
-        settings=json.dumps(first.cell.task.shared_settings, sort_keys=True),
-        guesses=tuple(sorted({result.guess for result in _qualities(records)})),
-        num_seeds=len(seeds),
-        scores=tuple(
-            sorted(scores, key=lambda s: (s.accuracy is None, sign * (s.accuracy or 0), s.entry))
-        ),
-        unit=unit,
-    )
-
-
-def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequence[str]) -> Score:
-    results = _qualities(records)
-    return Score(
-        entry=entry,
-        is_control=records[0].cell.mechanism in controls,
-        accuracies=tuple(sorted(result.accuracy for result in results)),
-        num_missing=num_seeds - len(results),
-        statuses=tuple(sorted({r.status for r in records if r.status is not Status.OK})),
-        chance=median([result.chance for result in results]),
-        num_examples=results[0].num_examples if results else None,
-        num_parameters=results[0].num_parameters if results else None,
-        num_collapsed=sum(result.collapsed is True for result in results),
-        gates=results[0].gates if results else (),
-    )
-
-
-def _qualities(records: Iterable[Record]) -> list[Quality]:
-    return [record.result for record in records if isinstance(record.result, Quality)]
 
 
 def _hole_order(record: Record) -> tuple[object, ...]:

@@ -14,8 +14,8 @@ from bench.publish.tables import (
     model_sections,
     speed_sections,
     summary_words,
-    task_sections,
 )
+from bench.publish.task_tables import task_sections
 from bench.publish.threads import thread_sections
 
 _HOW_TO_READ = """\
@@ -51,6 +51,10 @@ _HOW_TO_READ = """\
 - **RMS error** is the distance from a float64 oracle, relative to the oracle's norm.
 - **Accuracy** is of one small model in which only the mechanism changes. With n examples, an
   accuracy p has a standard error of about sqrt(p (1 - p) / n): smaller differences say nothing.
+  Over seeds it is their mean, with a 95 % interval; one seed is one draw and has no rank.
+  `not settled`: it improved until the last of its steps, so nothing is known of where it ends.
+- **Steps to 90 %**: after how many updates so many validation answers were right, looked at 20
+  times in a run. **Learning rate**: `searched` on validation examples for this row, or `shared`.
 - No table mixes machines, devices, dtypes, scopes, models or shapes, and of several records of a
   cell the newest counts. All numbers, and many more, are in `table.csv`; what was observed is in
   `records/`.

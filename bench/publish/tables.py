@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -13,8 +12,6 @@ from bench.publish.format import (
     Column,
     column_for,
     interval_names,
-    number,
-    percent,
     quantity,
     with_interval,
 )
@@ -22,17 +19,14 @@ from bench.publish.leaderboard import (
     RANKED_BY,
     Leaderboard,
     Ranking,
-    Score,
     Setting,
     Standing,
-    TaskScores,
 )
+from bench.publish.scores import TaskScores
 from bench.record import Record, Status
 
 MARKS = "marks"
 """Header of the column that says what a reader must know of a row; only where a row has any."""
-SAME_SIZE = 0.01
-"""Models whose parameters differ by no more are of one size; a larger difference is stated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,19 +88,6 @@ def _sections(
     )
 
 
-def task_sections(board: Leaderboard) -> tuple[Section, ...]:
-    """One section a task and its settings."""
-    return tuple(
-        Section(
-            title=f"{task.label} · {place_words(task, board)} · {task.dtype}",
-            tables=(_task_table(task),),
-            notes=tuple(_task_notes(task)),
-            fine_print=(f"Settings: {task.settings}",),
-        )
-        for task in board.tasks
-    )
-
-
 def holes_table(board: Leaderboard) -> Table:
     """Every cell that is not ok, with its reason."""
     return Table(
@@ -116,7 +97,7 @@ def holes_table(board: Leaderboard) -> Table:
             (
                 hole.cell.entry,
                 _cell_words(hole, board),
-                _status_words(hole.status),
+                status_words(hole.status),
                 hole.reason or "",
             )
             for hole in board.holes
@@ -197,73 +178,8 @@ def _standing_cells(standing: Standing, shown: Mapping[str, Column]) -> tuple[st
             text = "" if standing.rank == "control" else f"{text} {bound(standing.record)}"
         cells.append(text)
     if standing.record.status is not Status.OK:
-        cells[0] = _status_words(standing.record.status)
+        cells[0] = status_words(standing.record.status)
     return tuple(cells)
-
-
-def _task_table(task: TaskScores) -> Table:
-    return Table(
-        title="unseen examples",
-        header=(
-            "entry",
-            task.unit or "accuracy (%)",
-            "seeds",
-            "chance" if task.unit else "chance (%)",
-            "examples",
-            "parameters",
-        ),
-        rows=tuple(_score_cells(score, task) for score in task.scores),
-        num_text=1,
-    )
-
-
-def _score_cells(score: Score, task: TaskScores) -> tuple[str, ...]:
-    write = number if task.unit else percent
-    if score.accuracy is None:
-        accuracy = ", ".join(_status_words(status) for status in score.statuses)
-    elif len(score.accuracies) == 1:
-        accuracy = write(score.accuracy)
-    else:
-        lowest, highest = score.accuracies[0], score.accuracies[-1]
-        accuracy = f"{write(score.accuracy)} [{write(lowest)}, {write(highest)}]"
-    num_seen = task.num_seeds - score.num_missing
-    marks = (" (control)" if score.is_control else "") + (
-        " (collapsed)" * bool(score.num_collapsed)
-    )
-    return (
-        score.entry + marks,
-        accuracy,
-        f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
-        "" if score.chance is None else write(score.chance),
-        "" if score.num_examples is None else number(score.num_examples),
-        "" if score.num_parameters is None else _size_words(score.num_parameters, task),
-    )
-
-
-def _size_words(num_parameters: int, task: TaskScores) -> str:
-    """A model's parameters, and how far they are from the usual number, if by more than 1 %."""
-    counts = Counter(score.num_parameters for score in task.scores if score.num_parameters)
-    usual = max(counts, key=lambda count: (counts[count], -count))
-    more = num_parameters / usual - 1
-    return f"{num_parameters:,}" + (f" ({more:+.1%})" if abs(more) > SAME_SIZE else "")
-
-
-def _task_notes(task: TaskScores) -> Iterator[str]:
-    if task.num_seeds > 1:
-        yield f"Median over {task.num_seeds} seeds, with the lowest and the highest."
-    if any(score.num_missing for score in task.scores):
-        yield "An entry with fewer seeds than that is not comparable with one that has all."
-    for guess in task.guesses:
-        yield f"Chance is what this guess scores: {guess}."
-    gated = [f"{score.entry} ({', '.join(score.gates)})" for score in task.scores if score.gates]
-    if gated:
-        yield f"Gates that the backbone projects from the tokens: {', '.join(gated)}."
-    for score in task.scores:
-        if score.num_collapsed:
-            yield (
-                f"{score.entry} collapsed in {score.num_collapsed} of {len(score.accuracies)} "
-                "runs: nearly all its key features lie at the floor, so that keys look alike."
-            )
 
 
 def setting_words(setting: Setting, board: Leaderboard) -> str:
@@ -310,5 +226,6 @@ def _cell_words(record: Record, board: Leaderboard) -> str:
     return " ".join(words)
 
 
-def _status_words(status: Status) -> str:
+def status_words(status: Status) -> str:
+    """As ``out of memory``."""
     return str(status).replace("_", " ")

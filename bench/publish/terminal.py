@@ -21,8 +21,8 @@ from bench.publish.tables import (
     model_sections,
     speed_sections,
     summary_words,
-    task_sections,
 )
+from bench.publish.task_tables import task_sections
 from bench.publish.threads import thread_sections
 from bench.record import Record
 

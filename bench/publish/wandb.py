@@ -17,7 +17,7 @@ from typing import Any
 from bench.publish.config import WANDB_MODES, PublishConfig, WandbConfig
 from bench.publish.csv import flat_rows
 from bench.publish.leaderboard import Leaderboard, Setting, Standing, build_leaderboard
-from bench.record import SCHEMA_VERSION, Record, Status
+from bench.record import SCHEMA_VERSION, Quality, Record, Status
 
 INIT_TIMEOUT_S = 20.0
 FINISH_TIMEOUT_S = 60.0
@@ -233,6 +233,11 @@ def _log(
         # Each call is a step of W&B's own, which only rises; the size is the step of the curves.
         for size, scalars in curves(board, config.metrics, axis):
             run.log({axis: size, **scalars})
+    run.define_metric("train/step", hidden=True)
+    for name in ("validation", "loss"):
+        run.define_metric(f"train/{name}/*", step_metric="train/step")
+    for step, scalars in training_curves(records):
+        run.log({"train/step": step, **scalars})
     leaderboard_columns, leaderboard_rows = _leaderboard_table(board, config.metrics)
     record_columns, record_rows = flat_rows(records, config.metrics)
     run.log(
@@ -270,6 +275,28 @@ def curves(
                 if (value := standing.values[name]) is not None
             },
         )
+
+
+def training_curves(records: Sequence[Record]) -> Iterator[tuple[int, dict[str, float]]]:
+    """Losses and validation scores of training runs after each step at which there are any.
+
+    They are named ``train/validation/task/entry/seed``, and ``train/loss/...``.
+    """
+    points: dict[int, dict[str, float]] = {}
+    for record in records:
+        result = record.result
+        if not isinstance(result, Quality):
+            continue
+        work = record.cell.task
+        run = f"{work.label}/{record.cell.entry}/{work.seed}"
+        for step, score in zip(result.validation_steps, result.validation, strict=True):
+            points.setdefault(step, {})[f"train/validation/{run}"] = score
+        if result.num_steps is None:  # of a record from before steps were counted
+            continue
+        for place, loss in enumerate(result.losses, 1):
+            step = round(result.num_steps * place / len(result.losses))
+            points.setdefault(step, {})[f"train/loss/{run}"] = loss
+    yield from sorted(points.items())
 
 
 def _is_timed(standing: Standing) -> bool:
@@ -346,7 +373,7 @@ def _leaderboard_table(
         {name: getattr(task, name) for name in place}
         | {"task": task.label, "entry": score.entry, "accuracy": score.accuracy}
         | {"seeds": len(score.accuracies), "chance": score.chance}
-        | {"rank": "control" if score.is_control else None}
+        | {"rank": "control" if score.is_control else score.rank or None}
         | {"status": ", ".join(score.statuses) or "ok"}
         for task in board.tasks
         for score in task.scores

@@ -34,7 +34,8 @@ from bench.worker.launch import WorkerServer
 
 PRESETS = CONF / "rates" / "searched.yaml"
 USUAL = {
-    "experiment": "suite",
+    "attention": "[softmax,linear,performer,performer_relu,flatten,nala,gla,"
+    "gated_deltanet,uniform,none]",
     "task": "[recall,recall_causal,tile_recall]",
     "seq_len": "[]",
     "out": "results/rates",

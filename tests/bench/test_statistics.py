@@ -12,6 +12,7 @@ from bench.statistics import (
     MIN_ROUNDS,
     Ratio,
     _resampled_medians,
+    mean_interval,
     median,
     paired_ratio,
     quantile,
@@ -222,3 +223,11 @@ def test_the_interval_of_six_processes_is_their_whole_range_however_steady_each_
     numbers = range(len(reference))
     found = paired_ratio([1.0] * len(reference), numbers, reference, numbers, processes)
     assert found == Ratio(median=3.5, low=1.0, high=6.0, num_rounds=180)
+
+
+def test_the_mean_of_two_scores_is_known_as_little_as_students_t_says() -> None:
+    assert mean_interval([0.5]) is None
+    assert mean_interval([0.4, 0.6]) == pytest.approx((0.5 - 1.2706, 0.5 + 1.2706))
+    low, high = mean_interval([0.9, 0.92, 0.94, 0.93, 0.91]) or (0, 0)
+    assert (low, high) == pytest.approx((0.92 - 0.01963, 0.92 + 0.01963), abs=1e-4)
+    assert mean_interval([1.0] * 50) == (1.0, 1.0)

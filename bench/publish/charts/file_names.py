@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from bench.cell import ModelWorkload
-from bench.publish.leaderboard import Leaderboard, Setting, TaskScores
+from bench.publish.leaderboard import Leaderboard, Setting
+from bench.publish.scores import TaskScores
 from bench.publish.tables import place_words
 
 

@@ -23,7 +23,8 @@ from bench.publish.charts.spec import (
     padded,
 )
 from bench.publish.charts.style import Style
-from bench.publish.leaderboard import Leaderboard, Ranking, TaskScores
+from bench.publish.leaderboard import Leaderboard, Ranking
+from bench.publish.scores import TaskScores
 from bench.publish.tables import place_words, setting_words
 
 

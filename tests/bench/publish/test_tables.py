@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from bench.publish.leaderboard import Leaderboard, build_leaderboard
 from bench.publish.tables import (
@@ -9,7 +8,6 @@ from bench.publish.tables import (
     machine_words,
     speed_sections,
     summary_words,
-    task_sections,
 )
 from bench.record import Record, Status
 from tests import records as made
@@ -78,64 +76,6 @@ def test_holes_say_the_batch_size_only_where_there_are_several() -> None:
     ]
     assert holes_table(board(holes[:1])).rows[0][1] == "seq_len=256 float32 forward cpu"
     assert holes_table(board(holes)).rows[1][1].endswith("cpu batch_size=8")
-
-
-def test_a_score_with_a_unit_is_no_percentage_and_less_of_it_is_better() -> None:
-    records = [
-        replace(
-            record, result=replace(record.result, accuracy=bits, chance=4.4, unit="bits per byte")
-        )
-        for bits, record in zip(
-            (3.5, 2.25), made.task_records(["none", "nala"], seeds=[0]), strict=True
-        )
-    ]
-    (section,) = task_sections(board(records))
-    assert section.tables[0].header[1:4] == ("bits per byte", "seeds", "chance")
-    assert [row[:4] for row in section.tables[0].rows] == [
-        ("nala", "2.25", "1", "4.40"),
-        ("none (control)", "3.50", "1", "4.40"),
-    ]
-
-
-def test_accuracies_show_their_range_seeds_and_what_guessing_gives() -> None:
-    (section,) = task_sections(board(made.task_records(["softmax", "none"])))
-    header, rows = section.tables[0].header, section.tables[0].rows
-    assert header == ("entry", "accuracy (%)", "seeds", "chance (%)", "examples", "parameters")
-    assert rows[0][0] == "softmax"
-    assert rows[0][2:] == ("3", "3.1", "1,000", "70,000")
-    assert rows[1][0] == "none (control)"
-    assert any("one of the possible answers" in note for note in section.notes)
-
-
-def test_a_collapse_projected_gates_and_another_size_of_model_are_said() -> None:
-    def of(entry: str, **changes: Any) -> list[Record]:
-        return [
-            replace(record, result=replace(record.result, **changes))
-            for record in made.task_records([entry])
-        ]
-
-    records = [
-        *made.task_records(["softmax", "none"]),
-        *of("performer", collapsed=True, num_parameters=70_500),
-        *of("linear", gates=("beta", "log_decay"), num_parameters=77_000),
-    ]
-    (section,) = task_sections(board(records))
-    sizes = {row[0]: row[-1] for row in section.tables[0].rows}
-    assert sizes["performer (collapsed)"] == "70,500"  # less than 1 %
-    assert sizes["linear"] == "77,000 (+10.0%)"
-    assert any("from the tokens: linear (beta, log_decay)." in note for note in section.notes)
-    assert any("performer collapsed in 3 of 3 runs" in note for note in section.notes)
-
-
-def test_missing_seeds_are_said_in_the_row_and_above_the_table() -> None:
-    lost = made.failed_record(made.task_cell("nala", seed=2), Status.DIVERGED, "nan")
-    gone = made.failed_record(made.task_cell("linear", seed=2), Status.DIVERGED, "nan")
-    records = made.task_records(["softmax"]) + made.task_records(["nala"], seeds=[0, 1])
-    (section,) = task_sections(board([*records, lost, gone]))
-    rows = {row[0]: row for row in section.tables[0].rows}
-    assert rows["nala"][2] == "2 of 3"
-    assert rows["linear"][1:3] == ("diverged", "0 of 3")
-    assert any("not comparable" in note for note in section.notes)
 
 
 def test_several_machines_are_numbered_everywhere() -> None:

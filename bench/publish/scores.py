@@ -1,0 +1,196 @@
+"""Records of training runs to rankings on a task: over seeds, with what is not settled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from bench.publish.machine import describe_machine
+from bench.publish.naming import Names, identity
+from bench.record import Quality, Record, Status
+from bench.statistics import mean_interval, median, rank_range
+
+Rate = tuple[float | None, bool]
+"""A learning rate, and whether it was searched for the row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """An entry's accuracies on a task.
+
+    Attributes:
+        rank: as of `bench.publish.leaderboard.Standing`; empty with fewer than two seeds, and of a
+            row that has not settled.
+        accuracies: of the seeds that have one, lowest first.
+        num_missing: seeds that others ran and that have no accuracy here.
+        statuses: of the seeds that were planned and have none.
+        num_unsettled: seeds that were still improving when their steps were spent.
+        steps_to_90: of the seeds that answered 90 % right, lowest first.
+        rate: the learning rate; None if the task has none.
+        is_searched: whether that was searched for this row.
+        num_collapsed: seeds after which nearly all key features lay at the mechanism's floor.
+        gates: what the backbone projected for the mechanism beside queries, keys and values.
+    """
+
+    entry: str
+    rank: str = ""
+    is_control: bool
+    accuracies: tuple[float, ...]
+    num_missing: int
+    statuses: tuple[Status, ...]
+    chance: float | None
+    num_examples: int | None
+    num_parameters: int | None
+    num_unsettled: int = 0
+    steps_to_90: tuple[int, ...] = ()
+    rate: float | None = None
+    is_searched: bool = False
+    num_collapsed: int = 0
+    gates: tuple[str, ...] = ()
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean over the seeds that have one."""
+        return sum(self.accuracies) / len(self.accuracies) if self.accuracies else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of 95 %, of the mean over seeds; None with fewer than two."""
+        return mean_interval(self.accuracies)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskScores:
+    """The entries on one task with one set of settings, best first.
+
+    Attributes:
+        settings: of the task, with the learning rate of rows without one of their own.
+        plateaus: scores at which models halt that learned a part of the task.
+        unit: what a score counts, less being better; empty for a share of right answers.
+    """
+
+    machine: str
+    method_version: int
+    device: str
+    dtype: str
+    num_threads: int
+    label: str
+    settings: str
+    guesses: tuple[str, ...]
+    num_seeds: int
+    scores: tuple[Score, ...]
+    plateaus: tuple[tuple[str, float], ...] = ()
+    unit: str = ""
+
+
+def task_setting(record: Record) -> tuple[str, str, str, int, str, str, int, str]:
+    """All that records must share to stand in one table; the order is that of the tables."""
+    work = record.cell.task
+    return (
+        work.label,
+        describe_machine(record),
+        record.cell.device,
+        record.cell.num_threads,
+        work.dtype,
+        work.task,
+        record.method_version,
+        json.dumps(work.shared_settings, sort_keys=True),
+    )
+
+
+def score_task(records: Sequence[Record], names: Names, controls: Sequence[str]) -> TaskScores:
+    """The table of records that share their `task_setting`."""
+    seeds = {record.cell.task.seed for record in records}
+    unit = next((result.unit for result in _qualities(records)), "")
+    scores = [
+        _score(name, group, len(seeds), controls) for name, group in _rows(records, names).items()
+    ]
+    plateaus = {words: score for r in _qualities(records) for words, score in r.plateaus.items()}
+    first = records[0]
+    return TaskScores(
+        machine=describe_machine(first),
+        method_version=first.method_version,
+        device=first.cell.device,
+        dtype=first.cell.task.dtype,
+        num_threads=first.cell.num_threads,
+        label=first.cell.task.label,
+        settings=json.dumps(first.cell.task.shared_settings, sort_keys=True),
+        guesses=tuple(sorted({result.guess for result in _qualities(records)})),
+        num_seeds=len(seeds),
+        scores=_ranked(scores, less_is_better=bool(unit)),
+        plateaus=tuple(sorted(plateaus.items())),
+        unit=unit,
+    )
+
+
+def _rows(records: Sequence[Record], names: Names) -> dict[str, list[Record]]:
+    """Records by row; an entry that was trained at several rates has a row for each."""
+    rows: dict[str, dict[Rate, list[Record]]] = {}
+    for record in records:
+        of_entry = rows.setdefault(names[identity(record.cell)], {})
+        of_entry.setdefault(_rate(record), []).append(record)
+    return {
+        name if len(of_entry) == 1 else f"{name} at {rate}": group
+        for name, of_entry in rows.items()
+        for (rate, _), group in of_entry.items()
+    }
+
+
+def _rate(record: Record) -> Rate:
+    work = record.cell.task
+    return work.settings.get("learning_rate"), work.shared_rate is not None
+
+
+def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequence[str]) -> Score:
+    results = _qualities(records)
+    rate, is_searched = _rate(records[0])
+    return Score(
+        entry=entry,
+        is_control=records[0].cell.mechanism in controls,
+        accuracies=tuple(sorted(result.accuracy for result in results)),
+        num_missing=num_seeds - len(results),
+        statuses=tuple(sorted({r.status for r in records if r.status is not Status.OK})),
+        chance=median([result.chance for result in results]),
+        num_examples=results[0].num_examples if results else None,
+        num_parameters=results[0].num_parameters if results else None,
+        num_unsettled=sum(not result.has_settled for result in results),
+        steps_to_90=tuple(sorted(r.steps_to_90 for r in results if r.steps_to_90 is not None)),
+        rate=rate,
+        is_searched=is_searched,
+        num_collapsed=sum(result.collapsed is True for result in results),
+        gates=results[0].gates if results else (),
+    )
+
+
+def _ranked(scores: Sequence[Score], *, less_is_better: bool) -> tuple[Score, ...]:
+    """Best first, what has not settled after the others, with the places that intervals leave."""
+    sign = 1 if less_is_better else -1
+
+    def interval(score: Score) -> tuple[float, float] | None:
+        """As a ranking has it, where more is better."""
+        found = score.interval
+        if found is None or score.is_control or score.num_unsettled:
+            return None
+        return (-found[1], -found[0]) if less_is_better else found
+
+    everyone = [own for score in scores if (own := interval(score))]
+    placed = [
+        replace(score, rank=rank_range(own, everyone)) if (own := interval(score)) else score
+        for score in scores
+    ]
+    return tuple(
+        sorted(
+            placed,
+            key=lambda s: (
+                s.accuracy is None,
+                s.num_unsettled > 0,
+                sign * (s.accuracy or 0),
+                s.entry,
+            ),
+        )
+    )
+
+
+def _qualities(records: Iterable[Record]) -> list[Quality]:
+    return [record.result for record in records if isinstance(record.result, Quality)]

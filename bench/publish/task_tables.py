@@ -1,0 +1,142 @@
+"""What rows score on a task, as tables of words: over seeds, beside what guessing gives."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from bench.publish.format import number, percent, quantity
+from bench.publish.leaderboard import Leaderboard
+from bench.publish.scores import Score, TaskScores
+from bench.publish.tables import Section, Table, place_words, status_words
+from bench.statistics import median
+
+SAME_SIZE = 0.01
+"""Models whose parameters differ by no more are of one size; a larger difference is stated."""
+
+
+def task_sections(board: Leaderboard) -> tuple[Section, ...]:
+    """One section a task and its settings."""
+    return tuple(
+        Section(
+            title=f"{task.label} · {place_words(task, board)} · {task.dtype}",
+            tables=(_task_table(task),),
+            notes=tuple(_task_notes(task)),
+            fine_print=(f"Settings: {task.settings}",),
+        )
+        for task in board.tasks
+    )
+
+
+def _task_table(task: TaskScores) -> Table:
+    """Ranks and the scores of single seeds are there where there are seeds to compare."""
+    has_ranks = task.num_seeds > 1
+    header = {
+        "rank": has_ranks,
+        "entry": True,
+        task.unit or "accuracy (%)": True,
+        "each seed": has_ranks,
+        "seeds": True,
+        "steps to 90 %": any(score.steps_to_90 for score in task.scores),
+        "learning rate": any(score.rate is not None for score in task.scores),
+        "chance" if task.unit else "chance (%)": True,
+        "examples": True,
+        "parameters": True,
+    }
+    shown = [place for place, is_shown in enumerate(header.values()) if is_shown]
+    rows = [_score_cells(score, task) for score in task.scores]
+    return Table(
+        title="unseen examples",
+        header=tuple(title for title, is_shown in header.items() if is_shown),
+        rows=tuple(tuple(row[place] for place in shown) for row in rows),
+        num_text=1 + has_ranks,
+    )
+
+
+def _score_cells(score: Score, task: TaskScores) -> tuple[str, ...]:
+    """A cell for each title of the header, also those that are not shown."""
+    num_seen = task.num_seeds - score.num_missing
+    marks = [
+        " (control)" * score.is_control,
+        " (collapsed)" * bool(score.num_collapsed),
+        " (not settled)" * bool(score.num_unsettled),
+    ]
+    write = number if task.unit else percent
+    return (
+        "control" if score.is_control else score.rank,
+        score.entry + "".join(marks),
+        _mean_words(score, task),
+        " ".join(map(write, score.accuracies)),
+        f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
+        _steps_words(score),
+        _rate_words(score),
+        "" if score.chance is None else write(score.chance),
+        "" if score.num_examples is None else number(score.num_examples),
+        "" if score.num_parameters is None else _size_words(score.num_parameters, task),
+    )
+
+
+def _mean_words(score: Score, task: TaskScores) -> str:
+    """As ``97.3 [96.1, 98.5]``; of a share, no more than all and no less than nothing."""
+    if score.accuracy is None:
+        return ", ".join(status_words(status) for status in score.statuses)
+    if score.interval is None:
+        return number(score.accuracy) if task.unit else percent(score.accuracy)
+    low, high = score.interval
+    if task.unit:
+        return f"{number(score.accuracy)} [{number(low)}, {number(high)}]"
+    return f"{percent(score.accuracy)} [{percent(max(low, 0.0))}, {percent(min(high, 1.0))}]"
+
+
+def _steps_words(score: Score) -> str:
+    """The median of the seeds that got there, and how many of all that is."""
+    if not score.steps_to_90:
+        return ""
+    middle = f"{median(score.steps_to_90):.0f}"
+    num_there, num_runs = len(score.steps_to_90), len(score.accuracies)
+    return middle if num_there == num_runs else f"{middle} ({num_there} of {num_runs})"
+
+
+def _rate_words(score: Score) -> str:
+    if score.rate is None:
+        return ""
+    return f"{score.rate:g} {'searched' if score.is_searched else 'shared'}"
+
+
+def _size_words(num_parameters: int, task: TaskScores) -> str:
+    """A model's parameters, and how far they are from the usual number, if by more than 1 %."""
+    counts = Counter(score.num_parameters for score in task.scores if score.num_parameters)
+    usual = max(counts, key=lambda count: (counts[count], -count))
+    more = num_parameters / usual - 1
+    return f"{num_parameters:,}" + (f" ({more:+.1%})" if abs(more) > SAME_SIZE else "")
+
+
+def _task_notes(task: TaskScores) -> Iterator[str]:
+    if task.num_seeds > 1:
+        yield (
+            f"Mean over {quantity(task.num_seeds, 'seed')} with its 95 % interval (Student's t); "
+            "ranks are places that these intervals leave open."
+        )
+    else:
+        yield "One seed is one draw: seeds can differ by tens of points, and nothing is ranked."
+    if any(score.num_missing for score in task.scores):
+        yield "An entry with fewer seeds than that is not comparable with one that has all."
+    if unsettled := [score.entry for score in task.scores if score.num_unsettled]:
+        yield (
+            f"Not settled, and so not ranked: {', '.join(unsettled)} improved until the last "
+            "steps. Raise num_steps to see where that leads."
+        )
+    for guess in task.guesses:
+        yield f"Chance is what this guess scores: {guess}."
+    write = number if task.unit else percent
+    for words, level in task.plateaus:
+        yield f"What a model scores that learned a part, {words}: {write(level)}."
+    gated = [f"{score.entry} ({', '.join(score.gates)})" for score in task.scores if score.gates]
+    if gated:
+        yield f"Gates that the backbone projects from the tokens: {', '.join(gated)}."
+    for score in task.scores:
+        if score.num_collapsed:
+            yield (
+                f"{score.entry} collapsed in {score.num_collapsed} of {len(score.accuracies)} "
+                "runs: nearly all its key features lie at the floor, so that keys look alike."
+            )

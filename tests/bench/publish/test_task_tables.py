@@ -1,0 +1,168 @@
+"""Tables of tasks: the mean and each seed, what is not ranked and why, and what guessing gives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from bench.publish.leaderboard import Leaderboard, build_leaderboard
+from bench.publish.task_tables import task_sections
+from bench.record import Record, Status
+from tests import records as made
+
+
+def board(records: list[Record]) -> Leaderboard:
+    return build_leaderboard(records, metrics=(), controls=("uniform", "none"))
+
+
+def row_of(records: list[Record], entry: str) -> dict[str, str]:
+    """A row by its titles."""
+    (section,) = task_sections(board(records))
+    (table,) = section.tables
+    at = table.header.index("entry")
+    (found,) = [row for row in table.rows if row[at].partition(" (")[0] == entry]
+    return dict(zip(table.header, found, strict=True))
+
+
+def trained(entry: str, accuracies: list[float], **changes: Any) -> list[Record]:
+    """One seed for each accuracy."""
+    made_up = made.task_records([entry], seeds=range(len(accuracies)))
+    return [
+        replace(record, result=replace(record.result, accuracy=accuracy, **changes))
+        for record, accuracy in zip(made_up, accuracies, strict=True)
+    ]
+
+
+def test_seeds_make_a_mean_an_interval_and_a_place_and_each_of_them_is_shown() -> None:
+    records = [
+        *trained("softmax", [0.99, 0.98, 1.0]),
+        *trained("nala", [0.97, 0.99, 0.96]),
+        *trained("linear", [0.5, 0.51, 0.52]),
+        *trained("none", [0.03, 0.03, 0.03]),
+    ]
+    softmax = row_of(records, "softmax")
+    assert softmax["accuracy (%)"] == "99.0 [96.5, 100.0]"
+    assert softmax["each seed"] == "98.0 99.0 100.0"
+    ranks = [row_of(records, entry)["rank"] for entry in ("softmax", "nala", "linear", "none")]
+    assert ranks == ["1-2", "1-2", "3", "control"]
+    (section,) = task_sections(board(records))
+    assert any("Mean over 3 seeds with its 95 % interval" in note for note in section.notes)
+
+
+def test_one_seed_is_called_one_draw_and_has_no_rank() -> None:
+    (section,) = task_sections(board(trained("softmax", [0.9]) + trained("none", [0.03])))
+    assert "rank" not in section.tables[0].header
+    assert any("One seed is one draw" in note for note in section.notes)
+
+
+def test_a_run_that_still_improved_is_marked_comes_last_and_has_no_rank() -> None:
+    records = [
+        *trained("nala", [0.99, 0.99], ended="maximum"),
+        *trained("softmax", [0.9, 0.9], ended="plateau"),
+        *trained("linear", [0.8, 0.8], ended="ceiling"),
+    ]
+    (section,) = task_sections(board(records))
+    assert [row[:2] for row in section.tables[0].rows] == [
+        ("1", "softmax"),
+        ("2", "linear"),
+        ("", "nala (not settled)"),
+    ]
+    assert any("Not settled, and so not ranked: nala" in note for note in section.notes)
+
+
+def test_steps_to_90_are_a_median_that_says_how_many_seeds_got_there() -> None:
+    records = [
+        *trained("softmax", [0.99, 0.99], steps_to_90=120),
+        *trained("nala", [0.99], steps_to_90=200),
+        *trained("linear", [0.4, 0.4]),
+    ]
+    records += [made.failed_record(made.task_cell("nala", seed=1), Status.DIVERGED, "nan")]
+    assert row_of(records, "softmax")["steps to 90 %"] == "120"
+    assert row_of(records, "linear")["steps to 90 %"] == ""
+    partly = [*trained("nala", [0.99], steps_to_90=200), *trained("nala", [0.0, 0.3])[1:]]
+    assert row_of(partly, "nala")["steps to 90 %"] == "200 (1 of 2)"
+
+
+def test_a_row_says_whether_its_rate_was_searched_and_two_rates_are_two_rows() -> None:
+    def at(entry: str, rate: float, shared: float | None) -> Record:
+        (record,) = trained(entry, [0.9])
+        work = replace(record.cell.task, settings={"learning_rate": rate}, shared_rate=shared)
+        return replace(record, cell=replace(record.cell, workload=work))
+
+    records = [at("softmax", 0.006, None), at("nala", 0.01, 0.006)]
+    assert row_of(records, "softmax")["learning rate"] == "0.006 shared"
+    assert row_of(records, "nala")["learning rate"] == "0.01 searched"
+    (section,) = task_sections(board([*records, at("nala", 0.006, None)]))
+    assert {row[0] for row in section.tables[0].rows} == {
+        "softmax",
+        "nala at 0.01",
+        "nala at 0.006",
+    }
+    assert section.fine_print == ('Settings: {"learning_rate": 0.006}',)
+
+
+def test_named_plateaus_stand_beside_chance() -> None:
+    (section,) = task_sections(board(trained("none", [0.25], plateaus={"one of four": 0.25})))
+    assert any("learned a part, one of four: 25.0." in note for note in section.notes)
+
+
+def test_a_score_with_a_unit_is_no_percentage_and_less_of_it_is_better() -> None:
+    records = [
+        replace(
+            record, result=replace(record.result, accuracy=bits, chance=4.4, unit="bits per byte")
+        )
+        for bits, record in zip(
+            (3.5, 2.25), made.task_records(["none", "nala"], seeds=[0]), strict=True
+        )
+    ]
+    (section,) = task_sections(board(records))
+    assert section.tables[0].header[1:4] == ("bits per byte", "seeds", "chance")
+    assert [row[:4] for row in section.tables[0].rows] == [
+        ("nala", "2.25", "1", "4.40"),
+        ("none (control)", "3.50", "1", "4.40"),
+    ]
+
+
+def test_accuracies_show_their_range_seeds_and_what_guessing_gives() -> None:
+    (section,) = task_sections(board(made.task_records(["softmax", "none"])))
+    header, rows = section.tables[0].header, section.tables[0].rows
+    assert header == (
+        *("rank", "entry", "accuracy (%)", "each seed", "seeds"),
+        *("chance (%)", "examples", "parameters"),
+    )
+    assert rows[0][1] == "softmax"
+    assert rows[0][4:] == ("3", "3.1", "1,000", "70,000")
+    assert rows[1][:2] == ("control", "none (control)")
+    assert any("one of the possible answers" in note for note in section.notes)
+
+
+def test_a_collapse_projected_gates_and_another_size_of_model_are_said() -> None:
+    def of(entry: str, **changes: Any) -> list[Record]:
+        return [
+            replace(record, result=replace(record.result, **changes))
+            for record in made.task_records([entry])
+        ]
+
+    records = [
+        *made.task_records(["softmax", "none"]),
+        *of("performer", collapsed=True, num_parameters=70_500),
+        *of("linear", gates=("beta", "log_decay"), num_parameters=77_000),
+    ]
+    (section,) = task_sections(board(records))
+    sizes = {row[1]: row[-1] for row in section.tables[0].rows}
+    assert sizes["performer (collapsed)"] == "70,500"  # less than 1 %
+    assert sizes["linear"] == "77,000 (+10.0%)"
+    assert any("from the tokens: linear (beta, log_decay)." in note for note in section.notes)
+    assert any("performer collapsed in 3 of 3 runs" in note for note in section.notes)
+
+
+def test_missing_seeds_are_said_in_the_row_and_above_the_table() -> None:
+    lost = made.failed_record(made.task_cell("nala", seed=2), Status.DIVERGED, "nan")
+    gone = made.failed_record(made.task_cell("linear", seed=2), Status.DIVERGED, "nan")
+    records = made.task_records(["softmax"]) + made.task_records(["nala"], seeds=[0, 1])
+    records = [*records, lost, gone]
+    assert row_of(records, "nala")["seeds"] == "2 of 3"
+    linear = row_of(records, "linear")
+    assert (linear["accuracy (%)"], linear["seeds"]) == ("diverged", "0 of 3")
+    (section,) = task_sections(board(records))
+    assert any("not comparable" in note for note in section.notes)
