@@ -30,17 +30,19 @@ def gates_of(mechanism: Any, tensors: tuple[Tensor, ...]) -> Gates:
     q = tensors[0]
     gates = {}
     for name in mechanism.capabilities.gates:
+        why = ""
         for sizes in (q.shape[:3], q.shape):
             share = torch.rand(sizes, dtype=q.dtype).clamp(min=_LEAST)
             gate = share.log() / 4 if name.startswith("log_") else share
             try:
                 mechanism(*tensors, **{name: gate})
-            except ValueError:
+            except Exception as error:  # a gate of the other size may break any line of a plugin
+                why = f"{type(error).__name__}: {error}"
                 continue
             gates[name] = gate
             break
         else:
-            raise Broken(f"{name} is taken neither as (B, H, N) nor as (B, H, N, D)")
+            raise Broken(f"{name} is taken neither as (B, H, N) nor as (B, H, N, D): {why}")
     return gates
 
 

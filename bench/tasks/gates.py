@@ -69,7 +69,7 @@ def _sizes(core: Any, name: str) -> tuple[int, ...]:
         gate = torch.zeros(1, heads, tokens, *sizes[1:])
         try:
             core(q, k, v, **{name: gate})
-        except ValueError:
+        except Exception:  # a gate of the other size may break any line of a plugin
             continue
         return sizes
     raise ValueError(f"{core.name} takes the gate {name} neither as (B, H, N) nor as (B, H, N, D).")
