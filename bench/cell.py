@@ -105,27 +105,24 @@ class KernelWorkload(_Timed):
     def contradiction(self) -> str | None:
         """Why this cannot be asked of any mechanism, as a sentence; None if it can."""
         if self.key_len is not None and self.causal:
-            return (
-                "key_len has no meaning with causal=true, where queries and keys are one sequence."
-            )
+            return "key_len needs causal=false: a causal form has as many keys as queries."
         if self.key_len is not None and self.scope == "layer":
-            return "key_len has no meaning at scope=layer, where queries and keys are of one input."
+            return "key_len needs scope=core: a layer takes queries and keys from one input."
         if not self.is_masked:
             return None
-        name = "ragged" if self.ragged else "padding"
         if self.scope == "layer":
-            return f"{name} has no meaning at scope=layer: a layer is called without a mask."
+            return "padding and ragged need a mask, and a layer is called without one."
         if self.mode in ("prefill", "decode"):
-            return f"{name} has no meaning with mode={self.mode}: a step is called without a mask."
+            return "padding and ragged need a mask, and prefill and decode are called without one."
         if self.ragged and self.padding:
             return "padding and ragged both say where a row ends; one of them has to be 0."
         if self.ragged and self.key_len is not None:
-            return "key_len has no meaning with ragged, which is the length of queries and keys."
+            return "ragged is a length of queries and keys alike, and key_len makes them differ."
         return self._why_no_rows()
 
     def _why_no_rows(self) -> str | None:
         if self.ragged and self.batch_size == 1:
-            return "ragged has no meaning with batch_size=1: one row is as long as itself."
+            return "ragged needs several rows to differ, and batch_size is 1."
         if self.ragged and self.batch_size > MAX_RAGGED_ROWS:
             return f"ragged takes batches of up to {MAX_RAGGED_ROWS:,} rows."
         if not min(keys for _, keys in self.row_lens):

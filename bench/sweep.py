@@ -24,6 +24,7 @@ from bench.plan import PlannedCell, plan, reference_cell
 from bench.publish import print_files, print_leaderboard, publish, read_publish_config
 from bench.record import Record, Speed, Status
 from bench.run import Runner, is_measured
+from bench.shapes import left_out
 from bench.store import Store, read_records
 from bench.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.worker.launch import WorkerServer
@@ -46,6 +47,7 @@ def sweep(composed: dict[str, Any]) -> int:
     todo = missing(planned, kept, here, config)
     if config.dry_run:
         print_plan(console, planned, todo, config)
+        print_left_out(console, config)
         return 0
 
     new, busy_s, is_interrupted = measure(config, todo, here, server, composed["sweep_id"], console)
@@ -55,6 +57,7 @@ def sweep(composed: dict[str, Any]) -> int:
     print_leaderboard(of_plan(records, planned), publishing, console)
     console.print()
     print_files(published.files, published.notes, console)
+    print_left_out(console, config)
     print_ending(console, planned, new, now_s() - started, busy_s)
     if is_interrupted:
         left = len(todo) - len(new)
@@ -169,6 +172,13 @@ def print_plan(
         f"unsupported, {len(planned) - len(todo)} measured here already. "
         f"Estimated duration: about {guess}. Nothing was measured (dry_run=true)."
     )
+
+
+def print_left_out(console: Console, config: SweepConfig) -> None:
+    """Shapes of the product of axes that are no cells, since they have no meaning."""
+    for reason, count in left_out(config.axes).items():
+        shapes = "1 shape" if count == 1 else f"{count} shapes"
+        console.print(f"Not planned, {shapes}: {reason}", markup=False, highlight=False)
 
 
 def print_ending(

@@ -133,6 +133,43 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(tmp_path, here):
     assert "cuda:7" in elsewhere and "2 to measure" in elsewhere
 
 
+def test_padded_and_ragged_batches_are_timed_beside_softmax_under_the_same_mask(tmp_path):
+    done = attnbench(
+        "attention=[linear,cosformer]",
+        "task=[]",
+        *TINY[1:],
+        "seq_len=32",
+        "batch_size=3",
+        "padding=[0,0.25]",
+        "ragged=[0,0.5]",
+        "out=here",
+        "charts=false",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    found = records(tmp_path / "here")
+    linear = [r for r in found if r["entry"] == "linear"]
+    assert [r["status"] for r in linear] == ["ok"] * 3
+    assert all(r["result"]["reference_latency_s"] for r in linear)
+    tokens = {(r["cell"]["padding"], r["cell"]["ragged"]): r["result"] for r in linear}
+    assert {shape: result["tokens_per_call"] for shape, result in tokens.items()} == {
+        (0, 0): 96,
+        (0.25, 0): 96,
+        (0, 0.5): 32 + 24 + 16,
+    }
+    assert tokens[0, 0.5]["flops"] < tokens[0.25, 0]["flops"] < tokens[0, 0]["flops"]
+    skipped = {r["reason"] for r in found if r["status"] == "skipped"}
+    assert skipped == {"cosformer takes no mask over keys."}
+    assert "Not planned, 1 shape: padding and ragged both say" in done.stdout.replace("\n", " ")
+
+
+def test_the_study_of_serving_plans_steps_and_padded_batches(here):
+    printed = here("experiment=serving", "attention=[softmax]", "seq_len=32", "dry_run=true")
+    assert "9 cells: 9 to measure" in printed
+    for words, count in {"prefill": 2, "decode": 2, "ragged=0.5": 1, "padding=0.25": 2}.items():
+        assert sum(words in line for line in printed.splitlines() if "softmax" in line) == count
+
+
 def test_multirun_gives_the_same_cells_with_the_same_keys_into_the_same_store(tmp_path, here):
     many = attnbench(
         "-m",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from bench.cell import ModelWorkload
+from bench.cell import ModelWorkload, TimedWorkload
 from bench.metrics.roofline import bound
 from bench.publish.format import (
     Column,
@@ -83,8 +83,24 @@ def _sections(
         Section(
             title=setting_words(setting, board),
             tables=tuple(_ranking_table(ranking, columns) for ranking in group),
+            notes=tuple(_padding_notes(setting.workload)),
         )
         for setting, group in groupby(with_numbers, key=lambda ranking: ranking.setting)
+    )
+
+
+def _padding_notes(shape: TimedWorkload) -> Iterator[str]:
+    """What a mask hides, where there is one."""
+    if isinstance(shape, ModelWorkload) or not shape.is_masked:
+        return
+    if shape.ragged:
+        hidden = f"the last row of the batch is {100 * shape.ragged:g} % shorter than the first"
+    else:
+        whose = "tokens" if shape.causal else "keys"
+        hidden = f"the last {100 * shape.padding:g} % of the {whose} of every row are hidden"
+    yield (
+        f"Padded under a mask, the reference too: {hidden}. "
+        "Compute and throughput leave the padding out."
     )
 
 

@@ -103,6 +103,24 @@ def test_what_is_usually_left_alone_is_said_where_it_was_not() -> None:
     assert " · train step · core · causal · cache cold · batch" in section.title
 
 
+def test_shapes_never_share_a_table_and_what_a_mask_hides_is_said() -> None:
+    entries = ("softmax", "linear")
+    shapes = [{"key_len": 77}, {"padding": 0.25}, {"padding": 0.25, "causal": True}]
+    shapes += [{"ragged": 0.5, "batch_size": 8}, {}]
+    records = [r for shape in shapes for r in made.block_records(entries, **shape)]
+    sections = {s.title: s for s in speed_sections(board(records), COLUMNS)}
+    assert len(sections) == len(shapes)
+    notes = [s.notes for title, s in sections.items() if "padding" in title or "ragged" in title]
+    assert [len(s.tables[0].rows) for s in sections.values()] == [2] * len(shapes)
+    assert any(" · key_len 77 · batch 1" in title for title in sections)
+    assert sorted(note.partition(": ")[2].partition(". C")[0] for (note,) in notes) == [
+        "the last 25 % of the keys of every row are hidden",
+        "the last 25 % of the tokens of every row are hidden",
+        "the last row of the batch is 50 % shorter than the first",
+    ]
+    assert sum(bool(s.notes) for s in sections.values()) == 3
+
+
 def test_the_method_is_named_where_records_of_several_are_shown() -> None:
     old = [replace(record, method_version=0) for record in made.block_records(["linear"])]
     new = made.block_records(["nala"])
