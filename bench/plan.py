@@ -27,6 +27,7 @@ from bench.record import REFERENCE
 from bench.shapes import planned_shapes
 from bench.subject import geometry_of
 from bench.tasks import base as tasks
+from bench.tasks.positions import NO_ROPE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,12 +297,14 @@ def why_unsupported(capabilities: Capabilities, cell: Cell) -> str | None:
 
 
 def _why_not_trained(can: Capabilities, cell: Cell) -> str | None:
-    is_causal = tasks.build_task(cell.task.task, cell.task.settings).causal
-    if is_causal and not can.causal:
+    task = tasks.build_task(cell.task.task, cell.task.settings)
+    if task.causal and not can.causal:
         return f"{cell.mechanism} has no causal form; {cell.task.label} is causal."
-    if not is_causal and not can.bidirectional:
+    if not task.causal and not can.bidirectional:
         return f"{cell.mechanism} is causal only; {cell.task.label} is bidirectional."
-    return None
+    if task.recipe.position == "rope" and "core" not in can.scopes:
+        return f"{cell.mechanism} {NO_ROPE}"
+    return _why_not_in(cell.task.dtype, cell.mechanism, can)
 
 
 def _why_not_compiled(cell: Cell) -> str | None:

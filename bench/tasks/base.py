@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from attentions import Geometry, plugins
+from bench.tasks.positions import POSITIONS
 
 NO_ANSWER = -100
 """The target at a token where nothing is asked: neither trained on nor scored."""
@@ -87,9 +88,11 @@ class Recipe:
         embed_dim: channels of a token.
         num_heads: heads that share them.
         num_layers: blocks.
-        conv_width: tokens that a block's depthwise convolution sees, an odd number; 1 sees no
-            neighbour. They lie to both sides, or, in a causal model, all in the past.
+        conv_width: tokens that a block's depthwise convolution sees, an odd number; at 0 or 1 there
+            is none. They lie to both sides, or, in a causal model, all in the past.
         mlp_ratio: hidden channels of a block's MLP, per channel of a token.
+        position: ``learned``, a vector for each place; ``rope``, queries and keys that are turned;
+            or ``none``.
         position_std: spread of the learned positions before training.
         num_steps: parameter updates.
         batch_size: training examples in each.
@@ -107,6 +110,7 @@ class Recipe:
     num_layers: int = 2
     conv_width: int = 3
     mlp_ratio: int = 2
+    position: str = "learned"
     position_std: float = 0.02
     num_steps: int = 600
     batch_size: int = 64
@@ -116,9 +120,11 @@ class Recipe:
     max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        counts = ("embed_dim", "num_heads", "num_layers", "conv_width", "mlp_ratio")
+        counts = ("embed_dim", "num_heads", "num_layers", "mlp_ratio")
         for name in (*counts, "num_steps", "batch_size"):
             whole_number(name, getattr(self, name))
+        whole_number("conv_width", self.conv_width, at_least=0)
+        one_of("position", self.position, POSITIONS)
         for name in ("learning_rate", "max_grad_norm"):
             _number(name, getattr(self, name), "a number above 0", lambda x: 0 < x < math.inf)
         for name in ("position_std", "weight_decay"):
@@ -129,8 +135,13 @@ class Recipe:
                 f"embed_dim is {self.embed_dim} and num_heads is {self.num_heads}; "
                 "num_heads must divide embed_dim."
             )
-        if self.conv_width % 2 == 0:
-            raise ValueError(f"conv_width is {self.conv_width}; an odd number is needed.")
+        if self.position == "rope" and self.embed_dim // self.num_heads % 2:
+            raise ValueError(
+                f"embed_dim / num_heads is {self.embed_dim // self.num_heads}; an even number is "
+                "needed with position=rope, which turns pairs of channels."
+            )
+        if self.conv_width % 2 == 0 and self.conv_width:
+            raise ValueError(f"conv_width is {self.conv_width}; 0 or an odd number is needed.")
 
     @property
     def reach(self) -> int:
@@ -241,7 +252,7 @@ class Task(ABC):
 T = TypeVar("T", bound=Task)
 
 _REGISTRY: dict[str, type[Task]] = {}
-_NOT_TASKS = {"base", "collapse", "ending", "gates", "model", "train"}
+_NOT_TASKS = {"base", "collapse", "ending", "gates", "model", "positions", "train"}
 GROUP = "attnbench.tasks"
 """Entry points under this name are modules of installed packages that register tasks."""
 

@@ -1,7 +1,6 @@
 """Gates that the data choose: projected from a layer's tokens for a core that takes them.
 
-A gated mechanism with gates that are learned and fixed is another one: `gla` then stays at one in
-four on recall.
+With gates that are learned and fixed, a gated mechanism would be another one.
 """
 
 from __future__ import annotations

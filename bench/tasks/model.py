@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.tasks.base import Recipe, Task, seeded
 from bench.tasks.gates import Gated
+from bench.tasks.positions import NO_ROPE, turn_heads
 
 
 class Block(nn.Module):
@@ -38,7 +39,7 @@ class Block(nn.Module):
 
 def _convolution(recipe: Recipe, *, causal: bool) -> nn.Module:
     """(B, C, N) -> (B, C, N), or longer if causal: what follows N sees the future."""
-    if recipe.conv_width == 1:
+    if recipe.conv_width <= 1:
         return nn.Identity()
     conv = nn.Conv1d(
         recipe.embed_dim,
@@ -55,13 +56,15 @@ def _convolution(recipe: Recipe, *, causal: bool) -> nn.Module:
 
 
 class Backbone(nn.Module):
-    """Embedding, learned positions, blocks, final norm and head."""
+    """Embedding, positions if they are learned, blocks, final norm and head."""
 
     def __init__(self, task: Task, mixers: Sequence[nn.Module]) -> None:
         super().__init__()
-        width = task.recipe.embed_dim
+        width, std = task.recipe.embed_dim, task.recipe.position_std
         self.embedding = task.embedding(width)
-        self.places = nn.Parameter(torch.randn(task.seq_len, width) * task.recipe.position_std)
+        self.places = None
+        if task.recipe.position == "learned":
+            self.places = nn.Parameter(torch.randn(task.seq_len, width) * std)
         self.blocks = nn.ModuleList(
             Block(task.recipe, mixer, causal=task.causal) for mixer in mixers
         )
@@ -74,7 +77,9 @@ class Backbone(nn.Module):
 
     def forward(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
         """A batch's inputs -> logits, (B, A, classes) at `positions` (B, A), else (B, classes)."""
-        x: Tensor = self.embedding(inputs) + self.places[: inputs.shape[1]]
+        x: Tensor = self.embedding(inputs)
+        if self.places is not None:
+            x = x + self.places[: inputs.shape[1]]
         *early, last = self.blocks
         for block in early:
             x = block(x)
@@ -115,9 +120,13 @@ def build_model(
             with seeded(seed, f"projections {layer}"):
                 mixer.qkv.reset_parameters()
                 mixer.proj.reset_parameters()
+            if task.recipe.position == "rope":
+                turn_heads(mixer.core)
             if mixer.core.capabilities.gates:
                 with seeded(seed, f"gates {layer}"):
                     mixer = Gated(mixer)
+        elif task.recipe.position == "rope":
+            raise ValueError(f"{mechanism} {NO_ROPE}")
         mixers.append(mixer)
     with seeded(seed, "backbone"):
         return Backbone(task, mixers)

@@ -76,7 +76,7 @@ def test_a_mistyped_setting_is_refused_with_the_nearest_name():
 def test_a_count_that_is_none_is_refused_by_name():
     for name in ["digits", "recall"]:
         for setting in (
-            *("embed_dim", "num_heads", "num_layers", "conv_width", "mlp_ratio"),
+            *("embed_dim", "num_heads", "num_layers", "mlp_ratio"),
             *("num_steps", "batch_size"),
         ):
             for value in [0, -1, 2.5, "many", True, None]:
@@ -110,8 +110,15 @@ def test_heads_must_share_the_channels_evenly():
 
 
 def test_a_convolution_has_a_middle():
-    with refused("conv_width is 4; an odd number"):
+    with refused("conv_width is 4; 0 or an odd number"):
         build_task("digits", {"conv_width": 4})
+
+
+def test_rotary_positions_need_pairs_of_channels():
+    with refused("embed_dim / num_heads is 3; an even number is needed with position=rope"):
+        build_task("digits", {"embed_dim": 12, "position": "rope"})
+    with refused("position is 'sines'; learned, rope, none are allowed"):
+        build_task("digits", {"position": "sines"})
 
 
 def test_a_whole_number_passes_for_a_number():

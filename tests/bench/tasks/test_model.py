@@ -79,7 +79,7 @@ def test_layers_start_with_weights_of_their_own(task):
     assert not torch.equal(one["conv.weight"], two["conv.weight"])
 
 
-@pytest.mark.parametrize("conv_width", [1, 3, 5])
+@pytest.mark.parametrize("conv_width", [0, 1, 3])
 def test_a_causal_model_without_a_mechanism_sees_as_far_back_as_its_task_says(conv_width):
     task = build_task("recall", {"conv_width": conv_width, "causal": True})
     net = build_model(task, "none", {}, 0)
@@ -91,7 +91,7 @@ def test_a_causal_model_without_a_mechanism_sees_as_far_back_as_its_task_says(co
     assert changed.tolist() == list(range(30, 30 + task.reach + 1))
 
 
-@pytest.mark.parametrize("conv_width", [1, 3, 5])
+@pytest.mark.parametrize("conv_width", [0, 1, 3])
 def test_without_a_mechanism_a_token_is_seen_as_far_as_the_recipes_reach(conv_width):
     task = build_task("recall", {"conv_width": conv_width, "num_layers": 2})
     net = build_model(task, "none", {}, 0)
