@@ -49,6 +49,45 @@ def _start(cluster: list[float]) -> float:
     return cluster[0] / cluster[1]
 
 
+def off_the_lines(
+    ends: Sequence[Point], texts: Sequence[str], lines: Sequence[Sequence[Point]], height: float
+) -> list[float]:
+    """Heights of labels to the right of some points, near them, where no line runs through one.
+
+    Args:
+        ends: where each label begins, and the height that it would like.
+        texts: what they say.
+        lines: corners of each line, from left to right.
+        height: of the picture. A label for which nowhere is free stays where it is.
+    """
+    taken: list[Box] = []
+    for end, text in zip(ends, texts, strict=True):
+        steps = range(0, int(height), LINE_HEIGHT // 2)
+        spots = [
+            (end[0], end[1] + s, "right") for step in steps for s in dict.fromkeys((-step, step))
+        ]
+        free = (
+            spot
+            for spot in spots
+            if 0 <= spot[1] <= height
+            and not any(_crosses(line, _box(spot, _width(text))) for line in lines)
+            and not any(_overlap(_box(spot, _width(text)), other) for other in taken)
+        )
+        taken.append(_box(next(free, spots[0]), _width(text)))
+    return [(top + bottom) / 2 for _, top, _, bottom in taken]
+
+
+def _crosses(line: Sequence[Point], box: Box) -> bool:
+    left, top, right, bottom = box
+    for (x, y), (next_x, next_y) in itertools.pairwise(line):
+        slope = (next_y - y) / (next_x - x)
+        inside = (max(x, left), min(next_x, right))
+        heights = [y + slope * (at - x) for at in inside]
+        if inside[0] < inside[1] and min(heights) < bottom and max(heights) > top:
+            return True
+    return False
+
+
 def place_labels(places: Sequence[Point], texts: Sequence[str], height: float) -> list[Spot]:
     """For each point the near end of its label and the side it is on, clear of all the others.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from bench.publish.charts.file_names import slug
-from bench.publish.charts.labels import LINE_HEIGHT, spread
+from bench.publish.charts.labels import LINE_HEIGHT, off_the_lines, spread
 from bench.publish.charts.spec import (
     WIDTH,
     Chart,
@@ -119,27 +119,36 @@ def against_size(
 
 def _end_labels(points: Sequence[Point], height: float, low: float, high: float) -> list[Point]:
     """A label to the right of each line's end, moved up or down where others are in the way."""
-    last: dict[str, Point] = {}
-    for point in points:
-        known = last.get(point["entry"])
-        if known is None or point["size"] >= known["size"]:
-            last[point["entry"]] = point
     stretch = math.log(high / low)
     first, final = min(p["size"] for p in points), max(p["size"] for p in points)
-    ends = sorted(last.values(), key=lambda p: (p["size"], -p["value"], p["entry"]))
+
+    def place(point: Point) -> tuple[float, float]:
+        x = WIDTH * math.log(point["size"] / first) / math.log(final / first)
+        return x, height * math.log(high / point["value"]) / stretch
+
+    lines: dict[str, list[Point]] = {}
+    for point in sorted(points, key=lambda point: point["size"]):
+        lines.setdefault(point["entry"], []).append(point)
+    corners = [[place(point) for point in line] for line in lines.values()]
+    ends = sorted(
+        (line[-1] for line in lines.values()), key=lambda p: (p["size"], -p["value"], p["entry"])
+    )
     labels = []
     for size, group in groupby(ends, key=lambda point: point["size"]):
         here = list(group)
-        wanted = [height * math.log(high / point["value"]) / stretch for point in here]
+        x = place(here[0])[0] + _LEADER
+        wanted = [place(point)[1] for point in here]
         places = spread(wanted, gap=LINE_HEIGHT, low=0, high=height)
-        x = WIDTH * math.log(size / first) / math.log(final / first) + _LEADER
+        if size < final:  # other lines go on past this end
+            names = [point["entry"] for point in here]
+            places = off_the_lines([(x, y) for y in places], names, corners, height)
         labels += [
             point
             | {
                 "label_size": first * math.exp(x / WIDTH * math.log(final / first)),
-                "label_value": high * math.exp(-place / height * stretch),
+                "label_value": high * math.exp(-y / height * stretch),
             }
-            for point, place in zip(here, places, strict=True)
+            for point, y in zip(here, places, strict=True)
         ]
     return labels
 
