@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
-
-import torch
 
 import attentions
 from attentions import Capabilities
 from attentions.adapters.extras import not_installed
-from bench import inputs
 from bench.app.errors import ConfigError, did_you_mean
+from bench.app.values import finite
 from bench.catalogue.rows import row_labels
 from bench.cell import ORIGINAL, Cell, KernelWorkload, ModelWorkload, TaskWorkload
 from bench.config import AttentionEntry, SweepConfig, TaskEntry
+from bench.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign
 from bench.machine.environment import available_devices
 from bench.measure.dtypes import why_no_dtype
-from bench.models.support import check_models, why_no_model, why_no_such_model
+from bench.models.support import check_models, why_no_model
 from bench.plugins import import_plugins
 from bench.record import REFERENCE
 from bench.shapes import planned_shapes
-from bench.subject import geometry_of
 from bench.tasks import base as tasks
 from bench.tasks.positions import NO_ROPE
+from bench.worker.build import build_ordinary, why_unbuildable
+from bench.worker.jobs import Interrupt, Jobs, refusals
+from bench.worker.launch import WorkerServer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +41,12 @@ class PlannedCell:
     unsupported: str | None = None
 
 
-def plan(config: SweepConfig) -> tuple[PlannedCell, ...]:
+def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[PlannedCell, ...]:
     """Every cell of a sweep, in the order in which they are reported.
+
+    Args:
+        config: what was asked for.
+        server: forks the workers that ask plugins; None starts one for that, if need be.
 
     Raises:
         ConfigError: an unknown mechanism, task, hyperparameter or device, or an empty plan.
@@ -60,7 +67,7 @@ def plan(config: SweepConfig) -> tuple[PlannedCell, ...]:
     ]
     for entry in config.attention:
         _refuse_hopeless(entry, [p for p in planned if p.cell.entry == entry.label])
-    return tuple(planned)
+    return _asked_plugins(planned, config, server)
 
 
 def _more_entries(config: SweepConfig) -> Iterator[AttentionEntry]:
@@ -110,7 +117,17 @@ def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
                 f"take.{near} It takes: {takes}.\n"
                 f"Mend conf/attention/{entry.label}.yaml, or the override {mend}."
             )
-    return defaults | entry.hyperparameters
+    settings = defaults | entry.hyperparameters
+    finite(f"attention.{entry.label}", settings)
+    try:
+        json.dumps(settings)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"attention entry {entry.label!r} has a hyperparameter that no record can hold: "
+            f"{error}. {entry.mechanism} takes {', '.join(settings)}; set it to a number, a word, "
+            "a list or null."
+        ) from error
+    return settings
 
 
 def checked_settings(entry: TaskEntry) -> dict[str, Any]:
@@ -325,7 +342,10 @@ def _has_compiler() -> bool:
 
 
 def why_not(cell: Cell) -> str | None:
-    """Why a cell cannot be measured: a capability it lacks, or a shape it cannot be built for."""
+    """Why a cell cannot be measured: a capability it lacks, or a shape it cannot be built for.
+
+    Constructors of plugins are not asked; see `_asked_plugins`.
+    """
     if cell.is_model and (reason := why_no_model(cell)):
         return reason
     if cell.is_task:
@@ -339,58 +359,36 @@ def why_not(cell: Cell) -> str | None:
     is_here = cell.device in available_devices()  # not so in a dry run for another machine
     if is_here and (reason := why_no_dtype(cell.device, cell.workload.dtype)):
         return reason
-    return _why_not_compiled(cell) or why_unbuildable(cell)
-
-
-def why_unbuildable(cell: Cell) -> str | None:
-    """What the constructor says against a cell's shape, asked without allocating anything."""
-    if cell.is_model:
-        return why_no_such_model(cell)
-    try:
-        if isinstance(cell.workload, TaskWorkload):
-            geometry = tasks.build_task(cell.workload.task, cell.workload.settings).geometry
-        else:
-            geometry = geometry_of(cell.kernel)
-        with torch.device("meta"):
-            module = attentions.build_attention(cell.mechanism, geometry, **cell.hyperparameters)
-            if not cell.is_task and cell.kernel.key_len is not None:
-                _call_across(module, cell.kernel)
-    except (ValueError, TypeError, ImportError) as error:
-        return f"{cell.mechanism} cannot be built: {error}"
-    return None
-
-
-def _call_across(module: torch.nn.Module, workload: KernelWorkload) -> None:
-    """Hear what a mechanism with such settings says against other numbers of keys than queries.
-
-    Raises:
-        ValueError: its words.
-    """
-    tensors = inputs.make(workload, seed=0, dtype=torch.float32, device=torch.device("meta"))
-    try:
-        with torch.no_grad():
-            module(*tensors[:-1])
-    except ValueError:
-        raise
-    except Exception:  # whatever else goes wrong on meta tensors, the worker will tell
-        return
+    if reason := _why_not_compiled(cell):
+        return reason
+    if not is_foreign(cell):
+        return why_unbuildable(cell)
+    # Without the plugin, whose code does not run here.
+    model = replace(cell, mechanism=ORIGINAL, hyperparameters={})
+    return why_unbuildable(model) if cell.is_model else None
 
 
 def _refuse_hopeless(entry: AttentionEntry, planned: list[PlannedCell]) -> None:
-    """Tell a bad hyperparameter from a bad shape: the former fails at an ordinary shape as well."""
-    if not any("cannot be built" in (p.unsupported or "") for p in planned):
+    """Refuse a bad hyperparameter of ours; a plugin's becomes the records of its cells."""
+    refused = [p.cell for p in planned if "cannot be built" in (p.unsupported or "")]
+    if not refused or is_foreign(refused[0]):
         return
-    capabilities = attentions.attention_class(entry.mechanism).capabilities
-    ordinary = attentions.Geometry(
-        num_heads=4, head_dim=64, seq_len=256, causal=not capabilities.bidirectional
-    )
     try:
-        settings = attentions.hyperparameters(entry.mechanism) | entry.hyperparameters
-        attentions.build_attention(entry.mechanism, ordinary, **settings)
+        build_ordinary(refused[0])
     except (ValueError, TypeError) as error:
         raise ConfigError(
             f"attention entry {entry.label!r} cannot be built: {error}\n"
             f"Mend conf/attention/{entry.label}.yaml or the override attention.{entry.label}.*"
         ) from error
-    except ImportError:
-        return  # a missing package is a reason to skip, not a mistake
+
+
+def _asked_plugins(
+    planned: Sequence[PlannedCell], config: SweepConfig, server: WorkerServer | None
+) -> tuple[PlannedCell, ...]:
+    """The plan, with what constructors of plugins say against a shape; they run in workers only."""
+    foreign = [p.cell for p in planned if p.unsupported is None and is_foreign(p.cell)]
+    if not foreign:
+        return tuple(planned)
+    with nullcontext(server) if server else WorkerServer(config.run.allocator) as workers:
+        said = refusals(foreign, Jobs(workers, PLUGIN_TIMEOUT_S, Interrupt()))
+    return tuple(replace(p, unsupported=p.unsupported or said.get(p.cell.key)) for p in planned)

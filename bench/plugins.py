@@ -8,6 +8,7 @@ from pathlib import Path
 
 from attentions import attention_names
 from bench.app.errors import ConfigError
+from bench.app.texts import LIMITS, said_by, visible
 from bench.tasks.base import task_names
 
 
@@ -28,7 +29,8 @@ def import_plugins(plugins: tuple[str, ...]) -> None:
         except (Exception, SystemExit) as error:
             raise ConfigError(
                 f"plugins names {plugin!r}, which cannot be imported: "
-                f"{type(error).__name__}: {error}{_remedy(plugin, error)}"
+                f"{type(error).__name__}: {visible(said_by(error), LIMITS['reason'])}"
+                f"{_remedy(plugin, error)}"
             ) from error
 
 

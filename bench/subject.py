@@ -49,21 +49,6 @@ def shape_of(workload: KernelWorkload) -> CallShape:
     )
 
 
-def flops_of(module: Any, workload: KernelWorkload) -> tuple[int, int]:
-    """FLOPs of a forward call, or of one decoded token: needed, and executed by its formula.
-
-    Padding needs none; an implementation works on it as on anything else.
-    """
-    whole = shape_of(workload)
-    if workload.mode == "decode":
-        return (int(module.decode_flops(whole)),) * 2
-    parts = (
-        replace(whole, batch_size=count, query_len=queries, key_len=keys)
-        for (queries, keys), count in workload.row_lens.items()
-    )
-    return sum(int(module.flops(part)) for part in parts), int(module.executed_flops(whole))
-
-
 def build_module(
     cell: Cell, device: str | None = None, library: ModuleType | None = None
 ) -> nn.Module:

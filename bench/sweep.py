@@ -37,23 +37,23 @@ def sweep(composed: dict[str, Any]) -> int:
     config = read_sweep_config(composed)
     publishing = read_publish_config(composed)
     check_writable(config.out)
-    planned = plan(config)
-    server = WorkerServer(config.run.allocator)
-    present = environment.available_devices()  # a dry run plans for others as well
-    devices = tuple(d for d in dict.fromkeys(p.cell.device for p in planned) if d in present)
-    here = environment.current(devices, config.run.allocator, server.environment())
-    here = replace(here, calibration=read_calibration(config.out, here.to_dict()))
-    kept = () if config.force else read_records(config.out, missing_ok=True)
-    todo = missing(planned, kept, here, config)
-    if config.dry_run:
-        print_plan(console, planned, todo, config)
-        print_left_out(console, config)
-        return 0
-
-    new, busy_s, is_interrupted = measure(config, todo, here, server, composed["sweep_id"], console)
+    with WorkerServer(config.run.allocator) as server:
+        planned = plan(config, server)
+        present = environment.available_devices()  # a dry run plans for others as well
+        devices = tuple(d for d in dict.fromkeys(p.cell.device for p in planned) if d in present)
+        here = environment.current(devices, config.run.allocator, server.environment())
+        here = replace(here, calibration=read_calibration(config.out, here.to_dict()))
+        kept = () if config.force else read_records(config.out, missing_ok=True)
+        todo = missing(planned, kept, here, config)
+        if config.dry_run:
+            print_plan(console, planned, todo, config)
+            print_left_out(console, config)
+            return 0
+        sweep_id = composed["sweep_id"]
+        new, busy_s, is_interrupted = measure(config, todo, here, server, sweep_id, console)
 
     records = with_calibration(read_records(config.out, missing_ok=True), config.out)
-    published = publish(records, publishing, sweep=composed["sweep_id"])
+    published = publish(records, publishing, sweep=sweep_id)
     print_leaderboard(of_plan(records, planned), publishing, console)
     console.print()
     print_files(published.files, published.notes, console)
@@ -99,7 +99,7 @@ def measure(
     store = Store(config.out, f"{sweep_id.replace('/', '-')}-{os.getpid()}")
     expected = {p.cell.entry + p.cell.key: _expected(p, config) for p in todo}
     is_interrupted = False
-    with server, Interrupt() as interrupt, SweepProgress(console, expected) as progress:
+    with Interrupt() as interrupt, SweepProgress(console, expected) as progress:
         jobs = Jobs(server, config.run.timeout_s, interrupt)
         runner = Runner(config, here, jobs, progress, sweep_id)
         try:

@@ -97,6 +97,20 @@ def _new_graph_each_time(self, q, k, v):
     return _Softmax.forward(self, q, k, v) * (self.num_calls / self.num_calls)
 
 
+class _EvenOnly(_Softmax):
+    """Refuses a shape, or, where `window` is negative, all of them; and leaves the process."""
+
+    def __init__(self, geometry, window=1, leaves=False):
+        super().__init__(geometry)
+        if leaves:
+            os._exit(5)
+        if window < 0 or geometry.head_dim % 2:
+            raise ValueError(f"head_dim is {geometry.head_dim}, window is {window}")
+
+
+register_attention("even_only", title="even", source="tests", capabilities=Capabilities())(
+    _EvenOnly
+)
 _register("new_graph_each_time", _new_graph_each_time, exact=True)
 _register("good", _Softmax.forward, exact=True)
 _register("zeros", lambda self, q, k, v: torch.zeros_like(v) * v.sum())

@@ -234,7 +234,7 @@ def test_bad_input_is_the_exit_code_of_the_process(tmp_path):
 
 def test_our_own_bug_exits_with_3_and_its_traceback(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
-        "import bench.plan\ndef plan(config): raise RuntimeError('ours')\nbench.plan.plan = plan\n"
+        "import bench.plan\ndef plan(*asked): raise RuntimeError('ours')\nbench.plan.plan = plan\n"
     )
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = subprocess.run(

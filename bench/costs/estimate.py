@@ -7,12 +7,14 @@ from dataclasses import replace
 import torch
 
 from attentions import attention_class
-from bench.cell import Cell, TaskWorkload
+from bench.cell import ORIGINAL, Cell, TaskWorkload
+from bench.costs.claimed import flops_of
 from bench.costs.dry_run import peak_bytes
 from bench.measure.stopping import Stopping
 from bench.models.facts import forward_flops
 from bench.models.subject import model_on_meta, subject_of
-from bench.subject import Subject, build_module, flops_of
+from bench.record import REFERENCE
+from bench.subject import Subject, build_module
 
 _FLOPS_PER_S = 2e10
 """A rate for guessing durations only: a modest core at float32."""
@@ -82,7 +84,7 @@ def extrapolated(short: int, long: int, seq_len: int) -> int:
 
 def is_foreign(cell: Cell) -> bool:
     """Whether a mechanism is a plugin's, whose code runs in workers only."""
-    if cell.is_model:
+    if cell.mechanism == ORIGINAL:
         return False
     root = attention_class(cell.mechanism).__module__.partition(".")[0]
     return root != attention_class.__module__.partition(".")[0]
@@ -140,6 +142,10 @@ _FLOPS: dict[str, int] = {}
 
 
 def _forward_flops(cell: Cell) -> int:
+    """By the formula; of a plugin, whose code does not run here, what softmax would take."""
+    if is_foreign(cell):
+        mechanism = ORIGINAL if cell.is_model else REFERENCE
+        cell = replace(cell, mechanism=mechanism, hyperparameters={})
     on_meta = _on_meta(cell)
     if on_meta.key not in _FLOPS:
         if cell.is_model:

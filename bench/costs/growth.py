@@ -11,6 +11,7 @@ import torch
 
 from attentions import attention_class, hyperparameters
 from bench.cell import Cell, KernelWorkload
+from bench.costs.claimed import claimed_flops
 from bench.costs.estimate import peak_bytes_of
 from bench.subject import build_module, shape_of
 
@@ -77,11 +78,11 @@ def _built(cell: Cell) -> Any:
 
 
 def _flops(cell: Cell) -> int:
-    return int(_built(cell).flops(shape_of(cell.kernel)))
+    return claimed_flops(_built(cell), "flops", shape_of(cell.kernel))
 
 
 def _decode_flops(cell: Cell) -> int:
-    return int(_built(cell).decode_flops(shape_of(cell.kernel)))
+    return claimed_flops(_built(cell), "decode_flops", shape_of(cell.kernel))
 
 
 def _growth(cost: Callable[[Cell], int | None], cell: Cell) -> str | None:

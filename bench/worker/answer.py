@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.measure.headroom import keep_within_free_memory
 from bench.record import Status
+from bench.worker.build import build
 from bench.worker.ceiling import ceiling
 from bench.worker.channel import Channel
 from bench.worker.estimate import estimate
@@ -21,6 +22,7 @@ from bench.worker.trial import trial
 from bench.worker.versus import versus
 
 JOBS: dict[str, Callable[[Request, Channel], Result]] = {
+    "build": build,
     "estimate": estimate,
     "trial": trial,
     "probe": probe,

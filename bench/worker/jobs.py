@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import Any
 
+from bench.cell import Cell
 from bench.measure.clock import now_s
 from bench.record import Status
 from bench.worker.launch import Worker, WorkerDied, WorkerHung, WorkerServer
 from bench.worker.outcome import Outcome
-from bench.worker.results import Job, R
+from bench.worker.results import BUILD, Job, R
 
 TICK_S = 0.2
 """How often somebody who waits looks whether to stop."""
@@ -131,6 +132,26 @@ class Jobs:
             silence_ends = now_s() + self.timeout_s
             if hear is not None:
                 hear(message)
+
+
+def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:
+    """What constructors of plugins say against cells, by key; each entry is asked in a worker.
+
+    Whatever else one does, such as raising anything or ending its process, is left for the trials
+    of its cells to tell, and no other entry notices.
+    """
+    refused: dict[str, str] = {}
+    for entry in dict.fromkeys(cell.entry for cell in cells):
+        asked = [cell for cell in cells if cell.entry == entry]
+
+        def hear(message: Message, asked: Sequence[Cell] = asked) -> None:
+            if "refused" in message:
+                index, reason = message["refused"]
+                refused[asked[index].key] = reason
+
+        flat = [cell.to_dict() for cell in asked]
+        jobs.do(BUILD, hear=hear, plugins=asked[0].plugins, cells=flat)
+    return refused
 
 
 def misfortune(error: WorkerDied | WorkerHung, step: str) -> Outcome[Any]:

@@ -165,6 +165,12 @@ class EstimateResult(Result):
     needed_bytes: int | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class BuildResult(Result):
+    """A plugin's constructors were asked; what they refuse was sent cell by cell."""
+
+
+BUILD = Job("build", BuildResult)
 ESTIMATE = Job("estimate", EstimateResult)
 TRIAL = Job("trial", TrialResult)
 PROBE = Job("probe", ProbeResult)

@@ -102,8 +102,8 @@ def _work(subject: Subject) -> tuple[int | None, int | None, int]:
 
     A model is left without its values.
     """
+    from bench.costs.claimed import flops_of
     from bench.models.facts import forward_flops
-    from bench.subject import flops_of
 
     w = subject.cell.timed
     if isinstance(w, ModelWorkload):

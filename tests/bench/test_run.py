@@ -55,7 +55,7 @@ def run(server, names, interrupt=None, **changes):
     with interrupt or Interrupt() as asked:
         jobs = Jobs(server, config.run.timeout_s, asked)
         runner = Runner(config, here, jobs, Silent(), "test")
-        return {record.cell.entry: record for record in runner.run(plan(config))}
+        return {record.cell.entry: record for record in runner.run(plan(config, server))}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,22 @@ def test_misfortune_becomes_a_status_and_harms_no_neighbour(
     records = run(server, [name, "good"])
     assert records[name].status is status
     assert words in records[name].reason
+    assert records["good"].status is Status.OK
+
+
+def test_what_a_plugins_constructor_does_is_told_by_its_own_cells_alone(server):
+    entries = {
+        "even_only": {"mechanism": "even_only"},
+        "hopeless": {"mechanism": "even_only", "window": -1},
+        "leaves": {"mechanism": "even_only", "leaves": True},
+        "good": {"mechanism": "good"},
+    }
+    records = run(server, ["good"], attention=entries, head_dim=[15])
+    assert records["even_only"].status is Status.SKIPPED
+    assert records["even_only"].reason.startswith("even_only cannot be built: head_dim is 15")
+    assert records["hopeless"].status is Status.ERROR
+    assert records["hopeless"].reason == "ValueError: head_dim is 15, window is -1"
+    assert records["leaves"].status is Status.CRASHED
     assert records["good"].status is Status.OK
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.checking import check
-from bench.subject import Subject, flops_of
+from bench.subject import Subject
 from tests.bench.test_cell import KERNEL
 
 
@@ -69,19 +69,6 @@ def test_a_single_token_can_be_decoded():
 def test_every_mode_is_checked_against_the_oracle(mode):
     errors = check(Subject(cell(mode=mode, causal=mode in ("prefill", "decode"))))
     assert 0 < errors.rms_error < 1e-4
-
-
-def test_flops_are_those_of_visible_pairs_and_what_is_executed_is_all():
-    def both(**shape):
-        subject = Subject(cell("softmax", batch_size=3, **shape))
-        return flops_of(subject.module, subject.cell.kernel)
-
-    pair = 2 * 2 * (8 + 8)  # of two heads
-    assert both() == (pair * 3 * 12 * 12,) * 2
-    assert both(padding=0.25) == (pair * 3 * 12 * 9, pair * 3 * 12 * 12)
-    assert both(key_len=20)[0] == pair * 3 * 12 * 20
-    assert both(ragged=0.5) == (pair * (12 * 12 + 9 * 9 + 6 * 6), pair * 3 * 12 * 12)
-    assert both(ragged=0.5, causal=True)[0] == pair * (12 * 13 + 9 * 10 + 6 * 7) // 2
 
 
 def test_calls_rotate_over_inputs_within_a_bound_of_memory():
