@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, Protocol
 
 from bench.cell import Cell
@@ -213,7 +214,11 @@ class Runner:
                 while waiting and self._has_room(waiting[0], running):
                     cell = waiting.pop(0)
                     worker = self._jobs.server.spawn(
-                        job=TRAIN.name, plugins=cell.plugins, cell=cell.to_dict()
+                        job=TRAIN.name,
+                        plugins=cell.plugins,
+                        cell=cell.to_dict(),
+                        checkpoint=str(self._checkpoint(cell)),
+                        freshness=freshness(cell, self._environment),
                     )
                     running[worker] = (cell, now_s(), utc_now())
                 tick = now_s()
@@ -223,7 +228,10 @@ class Runner:
                     outcome = self._hear_training(worker, *running[worker][:2])
                     if outcome is not None:
                         cell, _, started_at = running.pop(worker)
-                        yield self._record(cell, outcome, started_at=started_at)
+                        record = self._record(cell, outcome, started_at=started_at)
+                        yield record
+                        if is_measured(record):  # it is on the disk
+                            self._checkpoint(cell).unlink(missing_ok=True)
                 if self._jobs.interrupt.is_asked:  # after what has ended meanwhile was kept
                     raise Interrupted
                 for worker in list(running):
@@ -239,6 +247,10 @@ class Runner:
         finally:
             for worker in running:
                 worker.kill()
+
+    def _checkpoint(self, cell: Cell) -> Path:
+        """Where a run that was cut off goes on from."""
+        return self._config.out / "checkpoints" / f"{cell.key}.pt"
 
     def _has_room(self, cell: Cell, running: dict[Worker, tuple[Cell, float, str]]) -> bool:
         """One at a time on an accelerator; on a CPU, one per core that it uses."""

@@ -252,7 +252,10 @@ class Task(ABC):
 T = TypeVar("T", bound=Task)
 
 _REGISTRY: dict[str, type[Task]] = {}
-_NOT_TASKS = {"base", "collapse", "ending", "gates", "model", "positions", "train"}
+_NOT_TASKS = {
+    *("base", "checkpoint", "collapse", "ending"),
+    *("gates", "model", "positions", "train"),
+}
 GROUP = "attnbench.tasks"
 """Entry points under this name are modules of installed packages that register tasks."""
 

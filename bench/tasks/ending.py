@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 NUM_LOOKS = 20
@@ -47,6 +48,10 @@ class Curve:
         """With one more look."""
         return Curve(self.num_steps, self.better, (*self.steps, step), (*self.scores, score))
 
+    def through(self, steps: Sequence[int], scores: Sequence[float]) -> Curve:
+        """As it stood after these looks."""
+        return Curve(self.num_steps, self.better, tuple(steps), tuple(scores))
+
     def ended(self) -> str | None:
         """Why the run is over: ``ceiling``, ``plateau`` or ``maximum``; None if it goes on.
 
@@ -77,7 +82,7 @@ class Curve:
         )
         return next(reached, None)
 
-    def _best(self, scores: tuple[float, ...] | list[float]) -> float:
+    def _best(self, scores: Sequence[float]) -> float:
         return max(scores) if self.better == "higher" else min(scores)
 
     def _rise(self, before: float, after: float) -> float:

@@ -15,6 +15,13 @@ from torch.nn.functional import cross_entropy
 from bench.cell import Cell
 from bench.record import Quality
 from bench.tasks.base import Batch, Recipe, Split, Task, build_task, seeded
+from bench.tasks.checkpoint import (
+    Checkpoint,
+    model_state,
+    restore_model,
+    restore_streams,
+    stream_state,
+)
 from bench.tasks.collapse import has_collapsed
 from bench.tasks.ending import Curve
 from bench.tasks.model import build_model, projected_gates
@@ -43,7 +50,10 @@ class Diverged(Exception):
 
 
 def train(
-    cell: Cell, progress: Progress | None = None, library: ModuleType | None = None
+    cell: Cell,
+    progress: Progress | None = None,
+    library: ModuleType | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Quality:
     """Train `cell`'s mechanism on its task and score it.
 
@@ -51,10 +61,12 @@ def train(
     with one thread the same cell gives the same losses and accuracy, bit for bit.
 
     It ends at its ceiling, at its plateau or at the recipe's maximum of steps, see `Curve.ended`;
-    only the model that it ends with meets the test set.
+    only the model that it ends with meets the test set. With a checkpoint it goes on from there,
+    if there is one, and leaves one behind each look at validation examples.
 
     Raises:
         Diverged: a loss or a prediction is not finite.
+        CheckpointRefused: the checkpoint is of another cell, or cannot be read.
         ValueError, TypeError: settings that the task or the mechanism refuses.
     """
     workload, device = cell.task, torch.device(cell.device)
@@ -65,7 +77,7 @@ def train(
     with seeded(workload.seed, "training", device):
         settings = cell.hyperparameters
         model = build_model(task, cell.mechanism, settings, workload.seed, library).to(device)
-        run = _fit(model, task, workload.seed, device, report)
+        run = _fit(model, task, workload.seed, device, report, checkpoint)
         curve, num_steps = run.curve, run.curve.steps[-1]
         report("test", num_steps, curve.num_steps, run.losses[-1], curve.scores[-1])
         unseen = tuple(task.batches(Split.TEST, workload.seed))
@@ -98,7 +110,14 @@ class _Run:
     losses: tuple[float, ...]
 
 
-def _fit(model: nn.Module, task: Task, seed: int, device: torch.device, report: Progress) -> _Run:
+def _fit(
+    model: nn.Module,
+    task: Task,
+    seed: int,
+    device: torch.device,
+    report: Progress,
+    checkpoint: Checkpoint | None,
+) -> _Run:
     recipe = task.recipe
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
@@ -108,8 +127,16 @@ def _fit(model: nn.Module, task: Task, seed: int, device: torch.device, report: 
     losses: list[float] = []
     curve = Curve(recipe.num_steps, task.better)
     held_out = _validation_batches(task)
+    batches = islice(task.batches(Split.TRAIN, seed), recipe.num_steps)
+    saved = checkpoint.load(device) if checkpoint else None
+    if saved is not None:
+        curve, losses = curve.through(saved["steps"], saved["scores"]), saved["losses"]
+        batches = islice(batches, curve.steps[-1], None)  # drawn again: their streams are their own
+        restore_model(model, saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
+        restore_streams(saved["streams"], device)
     model.train()
-    for step, batch in enumerate(islice(task.batches(Split.TRAIN, seed), recipe.num_steps), 1):
+    for step, batch in enumerate(batches, 1 + (curve.steps[-1] if curve.steps else 0)):
         batch = batch.map(lambda tensor: tensor.to(device))
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, step)
@@ -133,6 +160,17 @@ def _fit(model: nn.Module, task: Task, seed: int, device: torch.device, report: 
             report("train", step, recipe.num_steps, value, latest)
         if curve.ended():
             break
+        if checkpoint is not None and curve.is_due(step):
+            checkpoint.save(
+                {
+                    "steps": list(curve.steps),
+                    "scores": list(curve.scores),
+                    "losses": losses,
+                    "model": model_state(model),
+                    "optimiser": optimiser.state_dict(),
+                    "streams": stream_state(device),
+                }
+            )
     return _Run(curve, tuple(losses))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.cell import Cell
 from bench.measure.clock import now_s
@@ -11,6 +13,9 @@ from bench.worker.channel import Channel
 from bench.worker.outcome import JobFailed
 from bench.worker.request import Request, library_at
 from bench.worker.results import TrainResult
+
+if TYPE_CHECKING:
+    from bench.tasks.checkpoint import Checkpoint
 
 
 def train(request: Request, channel: Channel) -> TrainResult:
@@ -21,6 +26,7 @@ def train(request: Request, channel: Channel) -> TrainResult:
     """
     import torch
 
+    from bench.tasks.checkpoint import CheckpointRefused
     from bench.tasks.train import Diverged
     from bench.tasks.train import train as train_task
 
@@ -32,8 +38,20 @@ def train(request: Request, channel: Channel) -> TrainResult:
             cell,
             lambda *said: channel.send(progress=said),
             library_at(request.get("root")),
+            _checkpoint(request, cell),
         )
     except Diverged as error:
         raise JobFailed(Status.DIVERGED, str(error)) from error
+    except CheckpointRefused as error:
+        raise JobFailed(Status.ERROR, str(error)) from error
     seen = {name: value for name, value in asdict(quality).items() if name != "train_s"}
     return TrainResult(**seen, measured_s=now_s() - started)
+
+
+def _checkpoint(request: Request, cell: Cell) -> Checkpoint | None:
+    """The file that a request names, for this cell and what it is trained with."""
+    from bench.tasks.checkpoint import Checkpoint
+
+    if (path := request.get("checkpoint")) is None:
+        return None
+    return Checkpoint(Path(path), of=cell.key, source=request["freshness"])
