@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bench.app.errors import ConfigError, did_you_mean
-from bench.app.values import Values, finite, flag, number, text, whole, word
+from bench.app.values import Reader, Values, finite, flag, number, text, whole, word
+from bench.catalogue.rows import row_labels
 from bench.measure.stopping import Stopping
 from bench.rates.presets import RatePreset, read_presets
 from bench.record import REFERENCE
@@ -111,11 +112,18 @@ class References:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """Everything that `bench.sweep` was asked for."""
+    """Everything that `bench.sweep` was asked for.
+
+    Attributes:
+        task_only: labels of entries that are trained and not timed.
+        speed_only: labels of entries that are timed and not trained.
+    """
 
     attention: tuple[AttentionEntry, ...]
     reference: References
     task: tuple[TaskEntry, ...]
+    task_only: tuple[str, ...] = ()
+    speed_only: tuple[str, ...] = ()
     rates: tuple[RatePreset, ...]
     axes: Axes
     max_seq_len: dict[str, int]
@@ -126,6 +134,10 @@ class SweepConfig:
     require_ok: bool
     measure: Stopping
     run: RunConfig
+
+    def without(self, labels: Sequence[str]) -> SweepConfig:
+        """The same sweep, but for some entries."""
+        return replace(self, attention=tuple(e for e in self.attention if e.label not in labels))
 
 
 def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
@@ -155,6 +167,8 @@ def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
         attention=attention,
         reference=_read_references(config.get("reference")),
         task=tasks,
+        task_only=values.some("task_only", _row(attention), or_none=True),
+        speed_only=values.some("speed_only", _row(attention), or_none=True),
         rates=read_presets(config.get("rates")),
         axes=axes,
         max_seq_len={label: limits.one(label, SIZE) for label in labels},
@@ -166,6 +180,20 @@ def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
         measure=_read_measure(values.section("measure", Stopping.__dataclass_fields__)),
         run=_read_run(values.section("run", RunConfig.__dataclass_fields__)),
     )
+
+
+def _row(entries: Sequence[AttentionEntry]) -> Reader[str]:
+    """The label of an entry, or of one that could be."""
+    labels = {*(entry.label for entry in entries), *row_labels()}
+
+    def read(name: str, value: Any) -> str:
+        label = text(name, value)
+        if label not in labels:
+            hint = did_you_mean(label, labels)
+            raise ConfigError(f"{name} names {label!r}, and no entry is called that. {hint}")
+        return label
+
+    return read
 
 
 def _refuse_beside_models(axes: Axes, given: Sequence[str], tasks: Sequence[TaskEntry]) -> None:

@@ -56,12 +56,14 @@ def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[Plann
     hyperparameters = {e.label: checked_hyperparameters(e) for e in config.attention}
     settings = {e.label: checked_settings(e) for e in config.task}
     devices = resolve_devices(config.axes.device, need_present=not config.dry_run)
-    cells = [*_kernel_cells(config, hyperparameters, devices)]
+    timed = config.without(config.task_only)
+    cells = [*_kernel_cells(timed, hyperparameters, devices)]
     check_models(config.axes.model, config.axes.image_size)
-    cells += _model_cells(config, hyperparameters, devices)
-    cells += _task_cells(config, hyperparameters, settings, devices[0])
+    cells += _model_cells(timed, hyperparameters, devices)
+    trained = config.without(config.speed_only)
+    cells += _task_cells(trained, hyperparameters, settings, devices[0])
     if all(_why_left_out(c, config) for c in cells):
-        raise ConfigError("The plan is empty: max_seq_len leaves no sequence length of seq_len.")
+        raise ConfigError("The plan is empty: max_seq_len, task_only or speed_only leaves nothing.")
     planned = [
         PlannedCell(cell=c, unsupported=_why_left_out(c, config) or why_not(c)) for c in cells
     ]

@@ -46,6 +46,18 @@ def test_an_entry_can_have_a_longest_sequence():
         planned(task={}, max_seq_len={"linear": 8, "softmax": 8})
 
 
+def test_an_entry_can_be_trained_alone_or_timed_alone():
+    both = {"task_only": ["linear"], "speed_only": ["softmax"], "seq_len": 256}
+    cells = [p.cell for p in planned(**both)]
+    assert [(c.entry, c.is_task) for c in cells] == [("softmax", False), ("linear", True)]
+    with pytest.raises(ConfigError, match=r"plan is empty: .* leaves nothing"):
+        planned(task_only=["linear", "softmax"], task={})
+    with pytest.raises(ConfigError, match=r"speed_only names 'softmx', and no .* Did you mean soft"):
+        planned(speed_only=["softmx"])
+    # A suite can name an entry that this sweep does not have.
+    assert len(planned(task_only=["gla"], seq_len=256, task={})) == 2
+
+
 def test_a_cell_holds_all_hyperparameters_so_that_a_later_default_cannot_change_it():
     bare = planned(attention={"linear": {"mechanism": "linear"}}, task={})[0].cell
     written = planned(attention={"linear": {"mechanism": "linear", "eps": 1e-6}}, task={})[0].cell
