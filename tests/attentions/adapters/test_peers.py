@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from attentions import CallShape, Geometry, MultiHeadAttention, build_attention
 
@@ -85,7 +86,30 @@ def test_nystrom_attention_pads_in_front_where_ours_has_a_shorter_segment():
     assert theirs.flops(shape(45)) < theirs.flops(shape(48))
 
 
-@pytest.mark.parametrize("name", ["performer_peer", "linformer_peer", "nystrom_peer"])
+def test_the_causal_form_of_performer_pytorch_is_offered_and_sees_the_future(qkv):
+    pytest.importorskip("performer_pytorch", reason="needs the extra peers")
+    causal = Geometry(num_heads=3, head_dim=8, seq_len=48, causal=True)
+    q, k, v = qkv(2, 3, 48, 8)
+    later = v.clone(), k.clone()
+    for x in later:
+        x[:, :, 30:].neg_()
+    core = build_attention("performer_peer", causal).double()
+    assert not torch.allclose(core(q, later[1], later[0])[:, :, :30], core(q, k, v)[:, :, :30])
+    assert core.reference(q, k, v) is None
+    peer, ours = (
+        build_attention(name, causal, kernel="relu", num_features=11).double()
+        for name in ("performer_peer", "performer")
+    )
+    torch.testing.assert_close(peer(q, k, v), ours(q, k, v), atol=1e-4, rtol=1e-4)
+    with FlopCounterMode(display=False) as counter:
+        core(q, k, v)
+    shape = CallShape(
+        batch_size=2, num_heads=3, query_len=48, key_len=48, head_dim=8, value_dim=8, causal=True
+    )
+    assert core.executed_flops(shape) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", ["linformer_peer", "nystrom_peer"])
 def test_a_peer_has_no_causal_form(name):
     with pytest.raises(ValueError, match=f"{name} has no causal form"):
         build_attention(name, Geometry(num_heads=3, head_dim=8, seq_len=48, causal=True))
