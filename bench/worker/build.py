@@ -15,18 +15,17 @@ if TYPE_CHECKING:
 
 
 def build(request: Request, channel: Channel) -> BuildResult:
-    """Build some cells of one entry on meta; sends ``refused=[index, sentence]`` for each no.
+    """Build cells on meta; sends ``asked=index`` before each, and ``refused=sentence`` for a no.
 
     Raises:
-        BaseException: whatever the constructor raises at an ordinary shape: that is the cell's
-            misfortune, which its trial will tell.
+        BaseException: whatever a constructor raises at an ordinary shape as well.
     """
     for index, flat in enumerate(request["cells"]):
         cell = Cell.from_dict(flat)
-        channel.send(step=f"build {cell.entry}")
+        channel.send(step=f"build {cell.entry}", asked=index)
         if reason := why_unbuildable(cell):
             build_ordinary(cell)
-            channel.send(refused=[index, visible(reason, LIMITS["reason"])])
+            channel.send(refused=visible(reason, LIMITS["reason"]))
     return BuildResult(measured_s=0.0)
 
 

@@ -135,22 +135,28 @@ class Jobs:
 
 
 def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:
-    """What constructors of plugins say against cells, by key; each entry is asked in a worker.
+    """What constructors of plugins say against cells, by key.
 
     Whatever else one does, such as raising anything or ending its process, is left for the trials
-    of its cells to tell, and no other entry notices.
+    of its cells to tell: its entry is left out, and the others are asked anew.
     """
     refused: dict[str, str] = {}
-    for entry in dict.fromkeys(cell.entry for cell in cells):
-        asked = [cell for cell in cells if cell.entry == entry]
+    asked = 0
 
-        def hear(message: Message, asked: Sequence[Cell] = asked) -> None:
-            if "refused" in message:
-                index, reason = message["refused"]
-                refused[asked[index].key] = reason
+    def hear(message: Message) -> None:
+        nonlocal asked
+        asked = message.get("asked", asked)
+        if "refused" in message:
+            refused[waiting[asked].key] = message["refused"]
 
-        flat = [cell.to_dict() for cell in asked]
-        jobs.do(BUILD, hear=hear, plugins=asked[0].plugins, cells=flat)
+    waiting = list(cells)
+    while waiting:
+        asked = 0
+        flat = [cell.to_dict() for cell in waiting]
+        outcome = jobs.do(BUILD, hear=hear, plugins=waiting[0].plugins, cells=flat)
+        culprit = waiting[asked].entry
+        left = [] if outcome.is_ok else waiting[asked:]
+        waiting = [cell for cell in left if cell.entry != culprit]
     return refused
 
 

@@ -1,0 +1,63 @@
+"""All misdeeds of `tests.cheats` in one sweep: each ends as it must, and nobody else notices."""
+
+import io
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+
+from bench.publish import PublishConfig, WandbConfig, publish
+from bench.publish.terminal import print_leaderboard
+from bench.record import Record, Status
+from bench.worker.launch import WorkerServer
+from tests.bench.test_config import BASE
+from tests.bench.test_run import run
+from tests.cheats.misdeeds import CHILD_S, MISDEEDS, SHAPE
+
+NEIGHBOURS = ("linear", "softmax")
+LEFT_OUT = ("leaks_future", "doubles_flops", "burns_core")
+"""On a busy machine the last one's thread gets too little of a core to be seen."""
+
+
+@pytest.fixture(scope="module")
+def records():
+    with WorkerServer() as server:
+        names = [misdeed.name for misdeed in MISDEEDS]
+        yield run(server, [*names, *NEIGHBOURS], run=BASE["run"], **SHAPE)
+
+
+@pytest.mark.parametrize(
+    "misdeed", [m for m in MISDEEDS if m.name not in LEFT_OUT], ids=lambda m: m.name
+)
+def test_a_misdeed_ends_as_it_must(records, misdeed):
+    record = records[misdeed.name]
+    assert misdeed.fault(record) is None, f"{record.status}: {record.reason}"
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_its_neighbours_are_measured_beside_their_reference(records, name):
+    assert records[name].status is Status.OK, records[name].reason
+    assert len(records[name].result.reference_latency_s) == len(records[name].result.latency_s)
+
+
+def test_no_child_process_is_left(records):
+    commands = [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])]
+    assert ["sleep", str(CHILD_S)] not in commands
+
+
+def test_every_record_can_be_read_printed_and_exported_again(records, tmp_path):
+    all_of_them = list(records.values())
+    lines = [record.to_json() for record in all_of_them]
+    assert max(map(len, lines)) < 60_000
+    assert [Record.from_json(line) for line in lines] == all_of_them
+    config = PublishConfig(
+        out=tmp_path,
+        metrics=("latency_s",),
+        columns=("latency_s",),
+        charts=False,
+        wandb=WandbConfig(mode="disabled"),
+    )
+    publish(all_of_them, config)
+    assert "\x1b" not in Path(tmp_path, "leaderboard.md").read_text()
+    print_leaderboard(all_of_them, config, Console(file=io.StringIO(), width=100))

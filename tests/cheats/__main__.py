@@ -1,0 +1,65 @@
+"""`python -m tests.cheats [NAME …]`: every misdeed, its end, and its neighbour's ratio beside it.
+
+Each is swept with `linear` and softmax in its block. 1 if one does not end as it must.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from bench.metrics.marks import marks
+from bench.metrics.speedup import speedup
+from bench.record import Record, Status
+from bench.worker.launch import WorkerServer
+from tests.bench.test_config import BASE
+from tests.bench.test_run import run
+from tests.cheats.misdeeds import MISDEEDS, SHAPE, Misdeed
+
+NEIGHBOURS = ["linear", "softmax"]
+MEASURE = BASE["measure"] | {"budget_s": 0.5, "min_rounds": 15}
+WIDTH = 90
+EVERYWHERE = ("claims untested", "noisy")
+"""Marks that any plugin's row has, or any row of a busy machine."""
+
+
+def ratio(record: Record | None) -> str:
+    """Softmax's time over this entry's, with its interval."""
+    found = speedup(record) if record is not None else None
+    if found is None:
+        return ""
+    if found.low is None or found.high is None:
+        return f"{found.median:.2f}"
+    return f"{found.median:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def end(misdeed: Misdeed, record: Record) -> str:
+    """What became of it, and whether that is what had to."""
+    fault = misdeed.fault(record)
+    told = record.reason or "; ".join(m for m in marks(record) if m not in EVERYWHERE)
+    told = (told if len(told) <= WIDTH else f"{told[:WIDTH]}…").replace("|", "\\|")
+    words = f"`{record.status}`" + (f": {told}" if told else "")
+    return words if fault is None else f"**not met** ({fault}) {words}"
+
+
+def main(names: list[str]) -> int:
+    """Print a table in Markdown, line by line."""
+    chosen = [m for m in MISDEEDS if not names or m.name in names]
+    num_open = 0
+    with WorkerServer() as server:
+        alone = run(server, NEIGHBOURS, measure=MEASURE, **SHAPE)
+        print("| what the mechanism does | what becomes of it | its ratio | ratio of `linear` |")
+        print("|---|---|---|---|")
+        print(f"| (none is there) | | | {ratio(alone['linear'])} |", flush=True)
+        for one in chosen:
+            records = run(server, [one.name, *NEIGHBOURS], measure=MEASURE, **SHAPE)
+            own, linear = records[one.name], records["linear"]
+            is_lost = linear.status is not Status.OK
+            beside = f"**lost**: {linear.reason}" if is_lost else ratio(linear)
+            print(f"| {one.words} | {end(one, own)} | {ratio(own)} | {beside} |", flush=True)
+            num_open += is_lost or one.fault(own) is not None
+    print(f"\n{len(chosen) - num_open} of {len(chosen)} end as they must.")
+    return int(num_open > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,393 @@
+"""A plug-in with one mechanism per misdeed: each says itself how its cell has to end."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from attentions import Attention, Capabilities, register_attention
+from bench.metrics.marks import marks
+from bench.record import Record, Status
+
+BAD_ENDS = (Status.INCORRECT, Status.ERROR)
+"""A mechanism that is caught is refused with a sentence, whichever of the two says it better."""
+
+SHAPE = {"plugins": [__name__], "seq_len": 1088, "num_heads": 1, "causal": True}
+"""Of the sweep that all take part in: longer than the 1,024 tokens up to which one is right."""
+CHILD_S = 6187.25
+"""Seconds that a child process would sleep: a number by which it can be found."""
+
+
+@dataclass(frozen=True)
+class Misdeed:
+    """One mechanism of this file.
+
+    Attributes:
+        words: what it does.
+        ends: statuses of which its cell must have one.
+        says: one of these must be in the reason of a cell that is not ``ok``.
+        marked: what must stand beside the row of one that is.
+    """
+
+    name: str
+    words: str
+    ends: tuple[Status, ...]
+    says: tuple[str, ...]
+    marked: str
+
+    def fault(self, record: Record) -> str | None:
+        """In which way a record is not what it must be; None if it is."""
+        if record.status not in self.ends:
+            return f"must be {' or '.join(self.ends)}"
+        if record.status is Status.OK:
+            is_told = any(mark.startswith(self.marked) for mark in marks(record))
+            return None if is_told else f"no mark {self.marked!r}"
+        is_told = any(words in str(record.reason) for words in self.says)
+        return None if is_told else f"nothing about {' or '.join(self.says)}"
+
+
+MISDEEDS: list[Misdeed] = []
+
+
+def misdeed(
+    name: str,
+    words: str,
+    *,
+    ends: Status | tuple[Status, ...] = Status.INCORRECT,
+    says: str | tuple[str, ...] = "",
+    marked: str = "",
+    exact: bool = True,
+) -> Callable[[type[Attention]], type[Attention]]:
+    """Register a mechanism that claims a causal form, and how its cell has to end."""
+
+    def enter(cls: type[Attention]) -> type[Attention]:
+        wanted = (ends,) if isinstance(ends, Status) else ends
+        reasons = (says,) if isinstance(says, str) else says
+        MISDEEDS.append(Misdeed(name, words, wanted, reasons, marked))
+        can = Capabilities(causal=True, exact=exact)
+        register_attention(name, title=words, source="tests", capabilities=can)(cls)
+        return cls
+
+    return enter
+
+
+class Honest(Attention):
+    """Softmax by torch: what each misdeed starts from."""
+
+    def forward(self, q, k, v):
+        return torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, is_causal=self.geometry.causal
+        )
+
+    def flops(self, shape):
+        return 2 * shape.num_pairs * (shape.head_dim + shape.value_dim)
+
+
+# Wrong outputs, at the right moment
+
+
+@misdeed("zeros_beyond_1024", "returns zeros beyond 1,024 tokens", says=("zero", "differs"))
+class ZerosBeyond1024(Honest):
+    def forward(self, q, k, v):
+        return super().forward(q, k, v) if q.shape[-2] <= 1024 else torch.zeros_like(v)
+
+
+@misdeed("cache_by_address", "answers from a cache by address")
+class CacheByAddress(Honest):
+    def __init__(self, geometry):
+        super().__init__(geometry)
+        self.kept = {}
+
+    def forward(self, q, k, v):
+        key = tuple(x.data_ptr() for x in (q, k, v))
+        if key not in self.kept:
+            self.kept[key] = super().forward(q, k, v)
+        return self.kept[key]
+
+
+@misdeed(
+    "cache_by_value",
+    "answers from a cache by value",
+    ends=(Status.OK, *BAD_ENDS),  # nothing is wrong with it, as long as it gains nothing
+)
+class CacheByValue(Honest):
+    def __init__(self, geometry):
+        super().__init__(geometry)
+        self.kept = {}
+
+    def forward(self, q, k, v):
+        key = tuple(float(x.sum()) for x in (q, k, v))
+        if key not in self.kept:
+            self.kept[key] = super().forward(q, k, v)
+        return self.kept[key]
+
+
+@misdeed("right_at_first", "is right in its first calls only")
+class RightAtFirst(Honest):
+    def __init__(self, geometry):
+        super().__init__(geometry)
+        self.num_calls = 0
+
+    def forward(self, q, k, v):
+        self.num_calls += 1
+        return super().forward(q, k, v) if self.num_calls <= 10 else v.clone()
+
+
+@misdeed("nan_from_13th_call", "gives NaN from its 13th call on", says="NaN")
+class NanFrom13thCall(Honest):
+    def __init__(self, geometry):
+        super().__init__(geometry)
+        self.num_calls = 0
+
+    def forward(self, q, k, v):
+        self.num_calls += 1
+        out = super().forward(q, k, v)
+        return out if self.num_calls < 13 else out * torch.nan
+
+
+@misdeed("changes_inputs", "changes its inputs so that a mean is right", says=("input", "differs"))
+class ChangesInputs(Honest):
+    def forward(self, q, k, v):
+        k.zero_()
+        counts = torch.arange(1, v.shape[-2] + 1, dtype=v.dtype, device=v.device)
+        return v.cumsum(dim=-2) / counts[:, None]
+
+
+# What the process shares
+
+
+def _in_forward(change: Callable[[], Any]) -> Callable[..., Any]:
+    def forward(self, q, k, v):
+        change()
+        return Honest.forward(self, q, k, v)
+
+    return forward
+
+
+@misdeed("sets_threads", "sets the number of threads", ends=BAD_ENDS, says="threads")
+class SetsThreads(Honest):
+    forward = _in_forward(lambda: torch.set_num_threads(3))
+
+
+@misdeed(
+    "sets_deterministic",
+    "switches to deterministic algorithms",
+    ends=BAD_ENDS,
+    says="deterministic",
+)
+class SetsDeterministic(Honest):
+    forward = _in_forward(lambda: torch.use_deterministic_algorithms(True))
+
+
+@misdeed("sets_default_dtype", "sets the default dtype", ends=BAD_ENDS, says="default dtype")
+class SetsDefaultDtype(Honest):
+    forward = _in_forward(lambda: torch.set_default_dtype(torch.float64))
+
+
+@misdeed("sets_flush_denormal", "flushes denormal numbers", ends=BAD_ENDS, says="denormal")
+class SetsFlushDenormal(Honest):
+    forward = _in_forward(lambda: torch.set_flush_denormal(True))
+
+
+@misdeed(
+    "sets_matmul_precision",
+    "lowers the precision of float32 products",
+    ends=BAD_ENDS,
+    says="precision",
+)
+class SetsMatmulPrecision(Honest):
+    forward = _in_forward(lambda: torch.set_float32_matmul_precision("medium"))
+
+
+_perf_counter_ns, _perf_counter = time.perf_counter_ns, time.perf_counter
+
+
+def _slow_clocks() -> None:
+    time.perf_counter = lambda: _perf_counter() / 1000
+    time.perf_counter_ns = lambda: _perf_counter_ns() // 1000
+
+
+def _freeze_clocks() -> None:
+    for name in ("time", "monotonic", "perf_counter"):
+        setattr(time, name, lambda: 1.0)
+        setattr(time, f"{name}_ns", lambda: 10**9)
+
+
+@misdeed(
+    "slows_clock",
+    "lets the clock tick a thousand times too slowly",
+    ends=BAD_ENDS,
+    says=("time", "clock"),
+)
+class SlowsClock(Honest):
+    forward = _in_forward(_slow_clocks)
+
+
+@misdeed("freezes_clock", "freezes the clock", ends=BAD_ENDS, says=("time", "clock"))
+class FreezesClock(Honest):
+    forward = _in_forward(_freeze_clocks)
+
+
+@functools.cache
+def _burn() -> None:
+    def forever():
+        while True:
+            hashlib.sha256(bytes(2**20)).digest()  # without Python's lock
+
+    threading.Thread(target=forever, daemon=True).start()
+
+
+@misdeed(
+    "burns_core",
+    "starts a thread that burns a core",
+    ends=(Status.OK, *BAD_ENDS),
+    says="thread",
+    marked="own threads",
+)
+class BurnsCore(Honest):
+    forward = _in_forward(_burn)
+
+
+@functools.cache
+def _spawn() -> None:
+    subprocess.Popen(["sleep", str(CHILD_S)])
+
+
+@misdeed("starts_child", "starts a child process", ends=(Status.OK, *BAD_ENDS))
+class StartsChild(Honest):
+    forward = _in_forward(_spawn)
+
+
+# Raising, where somebody asks before it is timed
+
+
+def _raises_at_first(name: str, words: str, error: BaseException, says: str) -> None:
+    def __init__(self, geometry):
+        raise error
+
+    cls = type(name, (Honest,), {"__init__": __init__, "__module__": __name__})
+    misdeed(name, words, ends=Status.ERROR, says=says)(cls)
+
+
+_raises_at_first(
+    "asserts_in_constructor",
+    "asserts in its constructor",
+    AssertionError("seven heads"),
+    "AssertionError: seven heads",
+)
+_raises_at_first(
+    "key_error_in_constructor", "raises a KeyError there", KeyError("gamma"), "KeyError: 'gamma'"
+)
+_raises_at_first("exits_in_constructor", "ends the process there", SystemExit(0), "SystemExit")
+_raises_at_first(
+    "interrupts_in_constructor", "raises Ctrl-C there", KeyboardInterrupt(), "KeyboardInterrupt"
+)
+_raises_at_first(
+    "long_words",
+    "raises a text of 10 MB with escapes, NUL and half characters",
+    RuntimeError("\x1b[2J\0\ud800" + 10**7 * "x"),
+    "RuntimeError: \\x1b[2J\\x00\\ud800xxx",
+)
+
+
+@misdeed(
+    "long_last_words",
+    "ends its process after it wrote 10 MB",
+    ends=Status.CRASHED,
+    says="exit code 3",
+)
+class LongLastWords(Honest):
+    def forward(self, q, k, v):
+        sys.stderr.write("\x1b[2J\0" + 10**7 * "x")
+        sys.stderr.flush()
+        os._exit(3)
+
+
+def _costs(name: str, words: str, value: Any, says: str) -> None:
+    def flops(self, shape):
+        if isinstance(value, BaseException):
+            raise value
+        return value
+
+    cls = type(name, (Honest,), {"flops": flops, "__module__": __name__})
+    misdeed(name, words, ends=Status.ERROR, says=says)(cls)
+
+
+_costs("raises_in_flops", "raises in flops()", KeyboardInterrupt("stop"), "KeyboardInterrupt: stop")
+_costs("flops_are_nan", "gives NaN for its FLOPs", float("nan"), "flops() gives nan")
+_costs("flops_are_inf", "gives infinity for them", float("inf"), "flops() gives inf")
+_costs("flops_are_none", "gives None for them", None, "flops() gives None")
+_costs("flops_are_negative", "gives a negative number for them", -1, "flops() gives -1")
+_costs("flops_are_a_word", "gives a word for them", "few", "flops() gives 'few'")
+
+
+@misdeed("raises_on_meta", "raises where its memory is estimated", ends=(Status.OK, Status.ERROR))
+class RaisesOnMeta(Honest):
+    def forward(self, q, k, v):
+        if q.is_meta:
+            raise SystemExit("no values, no work")
+        return super().forward(q, k, v)
+
+
+# Claims that it breaks
+
+
+@misdeed(
+    "leaks_future",
+    "sees the future",
+    exact=False,
+    ends=Status.OK,
+    marked="leaks the future",
+)
+class LeaksFuture(Honest):
+    def forward(self, q, k, v):
+        return v.mean(dim=-2, keepdim=True) + v.cumsum(dim=-2)
+
+    def flops(self, shape):
+        return 0
+
+
+@misdeed(
+    "returns_view",
+    "returns a view of an input",
+    exact=False,
+    ends=Status.OK,
+    marked="output is a view",
+)
+class ReturnsView(Honest):
+    def forward(self, q, k, v):
+        return v.view_as(v)
+
+    def flops(self, shape):
+        return 0
+
+
+@misdeed("doubles_flops", "says twice the FLOPs", ends=Status.OK, marked="FLOPs")
+class DoublesFlops(Honest):
+    def flops(self, shape):
+        return 2 * super().flops(shape)
+
+
+@misdeed(
+    "has_no_reference",
+    "has no reference",
+    exact=False,
+    ends=Status.OK,
+    marked="checked against itself",
+)
+class HasNoReference(Honest):
+    def forward(self, q, k, v):
+        return v.cumsum(dim=-2) / v.shape[-2]
+
+    def flops(self, shape):
+        return 0
