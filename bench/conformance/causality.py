@@ -15,6 +15,7 @@ from bench.conformance.forms import (
     gradients,
     has_gradients,
     inputs,
+    name_of,
 )
 
 MOMENTS = {
@@ -42,7 +43,8 @@ def the_future_changes_no_bit_of_the_past(form: Form, seq_len: int, dtype: torch
         past = slice(0, now + 1)
         require(
             torch.equal(again[row, ..., past, :], out[row, ..., past, :]),
-            f"tokens after {now} change what comes out up to {now}",
+            f"leaks the future: of {seq_len} tokens in {name_of(dtype)}, those after {now} change "
+            f"what comes out up to {now}",
         )
         require(not torch.equal(again[row], out[row]), "another input gives the same output")
 
@@ -67,7 +69,11 @@ def the_future_sends_no_gradient_to_the_past(form: Form, seq_len: int) -> None:
     for gradient in gradients(out, tensors, cotangent):
         for row, now in enumerate(moments):
             later, past = gradient[row, ..., now + 1 :, :], gradient[row, ..., : now + 1, :]
-            require(later.eq(0).all(), f"outputs up to {now} send a gradient to what comes later")
+            require(
+                later.eq(0).all(),
+                f"leaks the future: of {seq_len} tokens, outputs up to {now} send a gradient to "
+                "what comes later",
+            )
             require(past.ne(0).any() or now == 0, f"outputs up to {now} send no gradient at all")
 
 

@@ -86,7 +86,7 @@ def later_gates_change_no_bit_of_the_past(form: Form) -> None:
     again = mechanism(*tensors, **later)
     past = slice(0, NOW + 1)
     is_same = torch.equal(again[:, :, past], out[:, :, past])
-    require(is_same, f"gates after {NOW} change what comes out up to {NOW}")
+    require(is_same, f"leaks the future: gates after {NOW} change what comes out up to {NOW}")
 
 
 def gated_steps_equal_the_causal_forward(form: Form) -> None:

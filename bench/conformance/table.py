@@ -39,13 +39,18 @@ def _names(badges: Sequence[Badge], status: BadgeStatus) -> str:
 
 
 def reasons(tested: Tested) -> list[str]:
-    """Give a line per failure, then one per reason for which something could not be tested."""
-    failed = [
-        f"FAILED {name}: {badge.claim}: {badge.reason}"
+    """Give a line per failure, then one per reason for which something could not be tested.
+
+    A causal form that is none comes first: no other failure makes numbers as worthless.
+    """
+    failures = [
+        (name, badge)
         for name, badges in tested.items()
         for badge in badges
         if badge.status is BadgeStatus.FAILED
     ]
+    failures.sort(key=lambda failure: failure[1].claim != "causal")
+    failed = [f"FAILED {name}: {badge.claim}: {badge.reason}" for name, badge in failures]
     skipped: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for name, badges in tested.items():
         for badge in badges:

@@ -189,6 +189,11 @@ def test_a_claim_that_does_not_hold_fails(
     assert badge.reason
 
 
+def test_a_leak_is_called_one_with_its_length_and_dtype(registered: Callable[..., str]) -> None:
+    badge = badge_for(registered(spoilt(sees_the_future)), "causal")
+    assert "leaks the future: of 12 tokens in float32, those after 0 change" in str(badge.reason)
+
+
 def test_masks_that_are_not_heeded_fail(registered: Callable[..., str]) -> None:
     sound: Any = attentions.attention_class("softmax_explicit")
 

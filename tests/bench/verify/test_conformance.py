@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from bench.catalogue.badges import Badge, BadgeStatus, read_badges
+from bench.conformance.table import reasons
 from bench.verify.config import VerifyConfig
 from bench.verify.conformance import run_conformance
 from tests.bench.verify.goldens import PUBLIC, ROOT
@@ -117,3 +118,15 @@ def test_badges_of_finished_mechanisms_outlive_ctrl_c(
         run_conformance(asked, console)
     assert list(read_badges(tmp_path)) == ["linear"]
     assert "1 passed, 0 failed" in console.export_text()
+
+
+def test_a_leak_is_told_before_all_other_failures() -> None:
+    def failed(claim: str, reason: str) -> Badge:
+        return Badge(claim=claim, status=BadgeStatus.FAILED, reason=reason)
+
+    tested = {
+        "near": (failed("exact", "is off"),),
+        "leaky": (failed("heads", "are not"), failed("causal", "leaks the future")),
+    }
+    assert reasons(tested)[0] == "FAILED leaky: causal: leaks the future"
+    assert len(reasons(tested)) == 3
