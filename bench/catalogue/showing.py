@@ -24,11 +24,15 @@ from bench.app.values import words_and_options
 from bench.catalogue.badges import Badge, BadgeStatus, read_badges
 from bench.catalogue.listing import console, everything, goldens_passed, in_words, names_in
 from bench.catalogue.rows import rows_of
-from bench.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, costs
+from bench.config import SIZE
+from bench.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, Needs, costs, needs
+from bench.metrics.roofline import least_bytes
 from bench.plugins import import_plugins
+from bench.publish.format import with_unit
 
-USAGE = """attnbench show NAME [plugins=MODULE,…] [--config-dir DIR] [out=DIR]
+USAGE = """attnbench show NAME [seq_len=N,…] [plugins=MODULE,…] [--config-dir DIR] [out=DIR]
   NAME: a mechanism, as attnbench list shows it
+  seq_len: lengths at which to say what a call needs; nothing is measured
   plugins: modules of your own, in which it may be
   --config-dir: the folder of your own rows, in which attention/ is
   out: the folder where badges and verify.json lie (results)"""
@@ -36,9 +40,14 @@ USAGE = """attnbench show NAME [plugins=MODULE,…] [--config-dir DIR] [out=DIR]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which mechanism, in which modules and rows besides ours, and where its results are."""
+    """Which mechanism, in which modules and rows besides ours, and where its results are.
+
+    Attributes:
+        seq_len: lengths to tell its costs at.
+    """
 
     name: str
+    seq_len: tuple[int, ...] = ()
     plugins: tuple[str, ...] = ()
     config_dir: Path | None = None
     out: Path = Path("results")
@@ -70,7 +79,7 @@ def read_request(words: list[str]) -> Request:
         ConfigError: no name or several, a word that is no option, or rows that are not there.
     """
     words = re.sub(r"--config-dir\n", "--config-dir=", "\n".join(words)).splitlines()
-    names, options = words_and_options(words, ("plugins", "--config-dir", "out"), USAGE)
+    names, options = words_and_options(words, ("seq_len", "plugins", "--config-dir", "out"), USAGE)
     rows = Path(options["--config-dir"]) if "--config-dir" in options else None
     if rows and not (rows / "attention").is_dir():
         raise ConfigError(f"--config-dir {rows}: {rows / 'attention'} is no folder.")
@@ -78,8 +87,18 @@ def read_request(words: list[str]) -> Request:
     if len(names) != 1:
         given = ", ".join(names) or "none"
         raise ConfigError(f"show takes one mechanism; {given} was given. Usage: {USAGE}")
-    out = Path(options.get("out", "results"))
-    return Request(name=names[0], plugins=plugins, config_dir=rows, out=out)
+    return Request(
+        name=names[0],
+        seq_len=_lengths(options.get("seq_len", "")),
+        plugins=plugins,
+        config_dir=rows,
+        out=Path(options.get("out", "results")),
+    )
+
+
+def _lengths(given: str) -> tuple[int, ...]:
+    words = names_in(given) if given else ()
+    return tuple(SIZE("seq_len", int(w) if re.fullmatch(r"-?\d+", w) else w) for w in words)
 
 
 def find(name: str, plugins: tuple[str, ...] = ()) -> CatalogueEntry:
@@ -121,6 +140,8 @@ def show(
     _heading("Cost", to)
     for line in cost_lines(entry.name):
         _say(line, to)
+    if request.seq_len:
+        _print_needs(entry.name, request.seq_len, to)
     _heading("Tested", to)
     for line in tested_lines(entry.name, badges, goldens):
         _say(line, to)
@@ -188,6 +209,47 @@ def cost_lines(name: str) -> Iterator[str]:
         ", ".join(f"{what} as {power}" for what, power in grown.items() if power)
         + "; 1 does not grow"
     )
+
+
+def _print_needs(name: str, lengths: tuple[int, ...], to: Console) -> None:
+    """What one call needs at each length, by formulas and a dry run on tensors without values."""
+    found: list[Needs] = []
+    refused = []
+    for seq_len in lengths:
+        try:
+            found.append(needs(name, seq_len))
+        except Exception as error:  # as of `cost_lines`
+            refused.append(f"{seq_len:,}: {type(error).__name__}: {error}")
+    if found:
+        dtype = found[0].workload.dtype
+        shape = f"B={BATCH_SIZE}, H={NUM_HEADS}, D={HEAD_DIM}, {dtype}"
+        _say(f"\none forward call at {shape}, estimated without measuring:", to)
+        to.print(_needs_table(found))
+    for line in refused:
+        _say(line, to)
+
+
+def _needs_table(found: list[Needs]) -> Table:
+    rows = [
+        {
+            "seq_len": f"{each.workload.seq_len:,}",
+            "FLOPs": with_unit("flops", each.flops),
+            "bytes moved, at least": with_unit(
+                "moved_bytes", least_bytes(each.workload, each.num_parameters, 0)
+            ),
+            "state while decoding": with_unit("state_bytes", each.state_bytes),
+            "parameters": f"{each.num_parameters:,}",
+            "peak memory": with_unit("peak_bytes", each.peak_bytes),
+        }
+        for each in found
+    ]
+    table = Table(box=None, padding=(0, 2))
+    kept = [title for title in rows[0] if any(row[title] for row in rows)]
+    for title in kept:
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(*(row[title] for title in kept))
+    return table
 
 
 def tested_lines(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from attentions import attention_class, hyperparameters
 from bench.cell import Cell, KernelWorkload
@@ -46,15 +47,30 @@ class Costs:
 
 def costs(name: str) -> Costs:
     """Work out what a mechanism with its defaults costs, causal where it must be."""
+    cell = default_cell(name, SEQ_LEN)
+    return Costs(
+        flops=_flops(cell),
+        flops_growth=_growth(_flops, cell),
+        memory_growth=_growth(peak_bytes_of, cell),
+        decode_growth=_growth(_decode_flops, cell) if _can_decode(cell) else None,
+    )
+
+
+def _can_decode(cell: Cell) -> bool:
+    return attention_class(cell.mechanism).capabilities.recurrent
+
+
+def default_cell(name: str, seq_len: int) -> Cell:
+    """A forward call of a mechanism with its defaults, causal where it must be."""
     can = attention_class(name).capabilities
-    cell = Cell(
+    return Cell(
         entry=name,
         mechanism=name,
         hyperparameters=hyperparameters(name),
         device="cpu",
         num_threads=1,
         workload=KernelWorkload(
-            seq_len=SEQ_LEN,
+            seq_len=seq_len,
             batch_size=BATCH_SIZE,
             num_heads=NUM_HEADS,
             head_dim=HEAD_DIM,
@@ -64,12 +80,51 @@ def costs(name: str) -> Costs:
             scope="core" if "core" in can.scopes else "layer",
         ),
     )
-    return Costs(
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What one call needs at one length; nothing is run, and nothing allocated.
+
+    Attributes:
+        workload: a forward call of the shape above, at this length.
+        flops: by the formula.
+        num_parameters: learnable values of what is called.
+        state_bytes: what a decoding model keeps of so many tokens; None without a step.
+        peak_bytes: what the call allocates, its output included; None where meta tensors do not get
+            through it.
+    """
+
+    workload: KernelWorkload
+    flops: int
+    num_parameters: int
+    state_bytes: int | None
+    peak_bytes: int | None
+
+
+def needs(name: str, seq_len: int) -> Needs:
+    """What a mechanism with its defaults needs at a length.
+
+    Raises:
+        ValueError: it cannot be built for that length.
+    """
+    cell = default_cell(name, seq_len)
+    return Needs(
+        workload=cell.kernel,
         flops=_flops(cell),
-        flops_growth=_growth(_flops, cell),
-        memory_growth=_growth(peak_bytes_of, cell),
-        decode_growth=_growth(_decode_flops, cell) if can.recurrent else None,
+        num_parameters=sum(p.numel() for p in _built(cell).parameters() if p.requires_grad),
+        state_bytes=_state_bytes(cell) if _can_decode(cell) else None,
+        peak_bytes=peak_bytes_of(cell),
     )
+
+
+def _state_bytes(cell: Cell) -> int:
+    """Of the state that a causal form begins with, which has room for all tokens to come."""
+    module = _built(replace(cell, workload=replace(cell.kernel, causal=True)))
+    dtype = getattr(torch, cell.kernel.dtype)
+    with torch.device("meta"):
+        state = module.init_state(BATCH_SIZE, dtype=dtype, device=torch.device("meta"))
+    return sum(x.nbytes for x in tree_leaves(state) if isinstance(x, torch.Tensor))
 
 
 def _built(cell: Cell) -> Any:

@@ -49,7 +49,12 @@ def min_bytes_moved(record: Record) -> int | None:
 def _min_bytes(record: Record) -> int | None:
     if not isinstance(record.result, Speed) or record.cell.is_model:
         return None  # a model's least traffic is not known: its layers could share a cache
-    work, speed = record.cell.kernel, record.result
+    speed = record.result
+    return least_bytes(record.cell.kernel, speed.num_parameters or 0, speed.state_bytes or 0)
+
+
+def least_bytes(work: KernelWorkload, num_parameters: int, state_bytes: int) -> int:
+    """The same of a call of which nothing is known but its shape, its weights and its state."""
     output = work.num_tokens * work.num_heads * work.head_dim
     inputs = output  # x, or q with k and v
     if work.scope == "core":
@@ -57,13 +62,13 @@ def _min_bytes(record: Record) -> int | None:
         if work.mode != "decode":
             kept = sum(keys * rows for (_, keys), rows in work.row_lens.items())
         inputs += 2 * kept * (work.num_kv_heads or work.num_heads) * work.head_dim
-    sizes = (inputs, output, speed.num_parameters or 0)
+    sizes = (inputs, output, num_parameters)
     elements = sum(
         size * times
         for times_each in _PASSES[work.mode]
         for size, times in zip(sizes, times_each, strict=True)
     )
-    return elements * _ELEMENT_BYTES[work.dtype] + (speed.state_bytes or 0)
+    return elements * _ELEMENT_BYTES[work.dtype] + state_bytes
 
 
 @register_metric("arithmetic_intensity")

@@ -81,6 +81,17 @@ def column_for(name: str, values: Iterable[Value]) -> Column:
     return Column(title=title)
 
 
+def with_unit(name: str, value: Value) -> str:
+    """One value of a metric in the unit in which it is easy to read; empty for None.
+
+    >>> with_unit("flops", 8_800_000_000_000), with_unit("state_bytes", 4096)
+    ('8.80 TFLOP', '4.00 KiB')
+    """
+    column = column_for(name, [value])
+    unit = column.title.rpartition(" (")[2].rstrip(")")
+    return f"{column.write(value)} {unit}" if value is not None else ""
+
+
 def number(value: float) -> str:
     """Three significant digits, or all of them before the point, with thousands apart."""
     if value != value:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,10 @@ from bench.golden.proof import Proof, Verdict
 from bench.verify import write_rows
 
 
-def page(name: str, badges: dict[str, Badge] | None = None) -> str:
+def page(name: str, badges: dict[str, Badge] | None = None, seq_len: tuple[int, ...] = ()) -> str:
     console = Console(width=100)
     with console.capture() as captured:
-        show(find(name), badges or {}, None, console, Request(name=name))
+        show(find(name), badges or {}, None, console, Request(name=name, seq_len=seq_len))
     return captured.get()
 
 
@@ -47,6 +48,55 @@ def test_costs_are_told_at_a_shape_with_what_they_grow_as() -> None:
     first, second = cost_lines("linear")
     assert "GFLOP for one forward call at B=1, H=8, D=64, N=4096" in first
     assert second.startswith("FLOPs as N, ") and "a decoded token as 1" in second
+
+
+def needs_of(name: str, *lengths: int) -> list[list[str]]:
+    """The cells of the table of lengths, the header first."""
+    console = Console(width=120)
+    with console.capture() as captured:
+        show(find(name), {}, None, console, Request(name=name, seq_len=lengths))
+    table = captured.get().partition("estimated without measuring:\n")[2].partition("\n\n")[0]
+    return [re.split(r"  +", line.strip()) for line in table.splitlines()]
+
+
+def test_what_a_call_needs_is_told_at_any_length() -> None:
+    assert needs_of("softmax", 1024, 2**20) == [
+        [
+            "seq_len",
+            "FLOPs",
+            "bytes moved, at least",
+            "state while decoding",
+            "parameters",
+            "peak memory",
+        ],
+        ["1,024", "2.15 GFLOP", "8.00 MiB", "4.00 MiB", "0", "2.03 MiB"],
+        ["1,048,576", "2,252 TFLOP", "8.00 GiB", "4.00 GiB", "0", "2.03 GiB"],
+    ]
+
+
+def test_a_state_that_does_not_grow_is_told_once_more_and_what_has_none_has_no_column() -> None:
+    _, short, long = needs_of("linear", 64, 4096)
+    assert short[3] == long[3] == "130 KiB"
+    assert "state while decoding" not in needs_of("nala", 64)[0]
+
+
+def test_a_length_that_cannot_be_is_said_beside_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def odd(name: str, seq_len: int) -> None:
+        raise ValueError(f"{seq_len} is odd")
+
+    monkeypatch.setattr("bench.catalogue.showing.needs", odd)
+    assert "65: ValueError: 65 is odd" in page("linear", seq_len=(65,))
+
+
+def test_lengths_are_read_off_the_command_line() -> None:
+    assert read_request(["nala", "seq_len=[1024,65536]"]).seq_len == (1024, 65536)
+    assert read_request(["nala", "seq_len=7"]).seq_len == (7,)
+    assert read_request(["nala"]).seq_len == ()
+    for wrong in ("0", "-3", "1.5", "long", "[1,,2]", "4294967296"):
+        with pytest.raises(ConfigError, match="seq_len is"):
+            read_request(["nala", f"seq_len={wrong}"])
 
 
 def test_a_formula_that_raises_does_not_end_the_page(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,8 @@ def asked(mechanism, **changes):
     return replace(cell(mechanism, **usual | changes), hyperparameters=hyperparameters)
 
 
-def assert_near_what_is_measured(mechanism, mode):
-    one = asked(mechanism, mode=mode)
+def assert_near_what_is_measured(mechanism, mode, **shape):
+    one = asked(mechanism, mode=mode, **shape)
     if one.kernel.has_backward and mechanism == "softmax_flex":
         pytest.skip("has no backward pass on a CPU")
     threads = torch.get_num_threads()
@@ -46,6 +46,13 @@ def assert_near_what_is_measured(mechanism, mode):
 @pytest.mark.parametrize("name", ["softmax", "softmax_explicit", "agent", "retnet", "mla"])
 def test_the_estimate_is_near_what_is_measured(name, mode):
     assert_near_what_is_measured(name, mode)
+
+
+@pytest.mark.parametrize("name", ["softmax_explicit", "linear"])
+@pytest.mark.parametrize("shape", [{"key_len": 1500}, {"padding": 0.25}, {"ragged": 0.5}])
+def test_so_it_is_of_other_numbers_of_keys_and_of_padding(name, shape):
+    shape = {"batch_size": 3, "seq_len": 500, "num_heads": 2, "head_dim": 32} | shape
+    assert_near_what_is_measured(name, "forward_backward", **shape)
 
 
 @pytest.mark.slow

@@ -58,6 +58,12 @@ def test_keys_and_values_that_heads_share_are_read_once() -> None:
     assert min_bytes(num_kv_heads=1) == (2 * TENSOR + 2 * TENSOR // 4) * 4
 
 
+def test_other_numbers_of_keys_are_read_and_padding_need_not_be() -> None:
+    assert min_bytes(key_len=64) == (2 * TENSOR + 2 * TENSOR // 4) * 4  # of 256 tokens
+    assert min_bytes(padding=0.75) == min_bytes(key_len=64)
+    assert min_bytes(padding=0.75, causal=True) == min_bytes(seq_len=64)
+
+
 def test_a_layer_has_one_input_and_its_parameters() -> None:
     layer = {"scope": "layer", "observed": {"num_parameters": 1000}}
     assert min_bytes(**layer) == (2 * TENSOR + 1000) * 4
