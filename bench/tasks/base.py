@@ -91,6 +91,8 @@ class Recipe:
         conv_width: tokens that a block's depthwise convolution sees, an odd number; at 0 or 1 there
             is none. They lie to both sides, or, in a causal model, all in the past.
         mlp_ratio: hidden channels of a block's MLP, per channel of a token.
+        match: ``none``, or ``params``: the MLPs of a mechanism with weights of its own are so much
+            narrower, or wider, that its model is as large as that of one without.
         position: ``learned``, a vector for each place; ``rope``, queries and keys that are turned;
             or ``none``.
         position_std: spread of the learned positions before training.
@@ -110,6 +112,7 @@ class Recipe:
     num_layers: int = 2
     conv_width: int = 3
     mlp_ratio: int = 2
+    match: str = "none"
     position: str = "learned"
     position_std: float = 0.02
     num_steps: int = 600
@@ -124,6 +127,7 @@ class Recipe:
         for name in (*counts, "num_steps", "batch_size"):
             whole_number(name, getattr(self, name))
         whole_number("conv_width", self.conv_width, at_least=0)
+        one_of("match", self.match, ("none", "params"))
         one_of("position", self.position, POSITIONS)
         for name in ("learning_rate", "max_grad_norm"):
             _number(name, getattr(self, name), "a number above 0", lambda x: 0 < x < math.inf)

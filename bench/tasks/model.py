@@ -20,7 +20,7 @@ class Block(nn.Module):
 
     def __init__(self, recipe: Recipe, mixer: nn.Module, *, causal: bool = False) -> None:
         super().__init__()
-        width, hidden = recipe.embed_dim, recipe.embed_dim * recipe.mlp_ratio
+        width, hidden = recipe.embed_dim, hidden_width(recipe, mixer)
         self.norm1 = nn.LayerNorm(width)
         self.conv = _convolution(recipe, causal=causal)
         self.mixer = mixer
@@ -35,6 +35,24 @@ class Block(nn.Module):
         if positions is not None:
             x = x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+
+
+def hidden_width(recipe: Recipe, mixer: nn.Module) -> int:
+    """Hidden channels of a block's MLP.
+
+    Raises:
+        ValueError: matched in size, the MLP would have none.
+    """
+    width = recipe.embed_dim
+    hidden = width * recipe.mlp_ratio
+    if recipe.match == "none":
+        return hidden
+    usual = 4 * width * (width + 1)  # both maps of `MultiHeadAttention`, with their biases
+    more = sum(p.numel() for p in mixer.parameters()) - usual
+    hidden -= round(more / (2 * width + 1))  # a channel has a row, a column and a bias
+    if hidden < 1:
+        raise ValueError(f"match=params cannot be: the mechanism has {more:,} parameters too many.")
+    return hidden
 
 
 def _convolution(recipe: Recipe, *, causal: bool) -> nn.Module:
