@@ -180,6 +180,8 @@ class Subject:
             for place, tensor in enumerate(self.varying(tensors)):
                 part = tensor[..., -1:, :] if is_token else tensor
                 inputs.renew(part, number * _NUM_SETS + index, place)
+            if self.keywords:  # nothing is asked of queries that are padding
+                tensors[-1].copy_(self.without_padding(tensors[-1]))
             if not is_token:
                 self._ready.pop((id(tensors), id(self.runner)), None)
                 self.ready(tensors, self.runner)

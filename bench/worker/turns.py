@@ -16,6 +16,14 @@ from bench.models.subject import subject_of
 from bench.oracle import Incorrect
 from bench.worker.outcome import refuse
 
+MAX_GAIN = 1.5
+"""How many times as long a call may take with new values as with those that it has seen."""
+
+_SLACK_S = 5e-6
+_NUM_RENEWALS = 5
+_LAST_ROUND = 2**20
+"""A number that no round has."""
+
 
 class Stopwatch:
     """Adds up what is spent outside of samples.
@@ -66,6 +74,7 @@ class Turns:
         sets_threads: bool,
     ) -> None:
         self.cell = cell
+        self._clock = clock
         self._watch = watch
         self._outside = outside
         self._sets_threads = sets_threads
@@ -114,10 +123,27 @@ class Turns:
         return round(self._busy_s / self._wall_s, 3)
 
     def why_wrong(self) -> str | None:
-        """What is wrong with the output now that all samples are taken; None if nothing is."""
+        """What is wrong now that all samples are taken, as a sentence; None if nothing is."""
         torch.set_num_threads(self.cell.num_threads)
+        if self.calls_per_set > 1:
+            new_s, seen_s = self._time_new_and_seen()
+            if new_s > max(MAX_GAIN * seen_s, seen_s + _SLACK_S):
+                return (
+                    "it gains from inputs that it has seen before: a call with new ones takes "
+                    f"{new_s / seen_s:.1f} times as long"
+                )
         try:
             after_rounds(self.cell, self.subject)
         except Incorrect as error:
             return str(error)
         return None
+
+    def _time_new_and_seen(self) -> tuple[float, float]:
+        """Seconds of a call with new values, and of one with the same again, the least of some."""
+        num_sets = len(self.subject.sets)
+        times: tuple[list[float], list[float]] = [], []
+        for number in range(_NUM_RENEWALS):
+            self.subject.renew(_LAST_ROUND + number, num_sets, whole=False)
+            for of_kind in times:
+                of_kind += [self._clock.time_calls(self.subject.call, 1) for _ in range(num_sets)]
+        return min(times[0]), min(times[1])

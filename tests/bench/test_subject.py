@@ -160,3 +160,10 @@ def test_a_decode_follows_its_new_values_with_a_new_state_or_a_new_token_alone(w
     out, _ = subject.call()
     expected = Subject(cell(causal=True)).module(*after[:3])[..., -1:, :]
     assert torch.allclose(out, expected, atol=1e-5)
+
+
+def test_a_renewed_cotangent_stays_zero_at_queries_that_are_padding():
+    subject = rotated(mode="forward_backward", causal=True, padding=0.5)
+    subject.renew(1, 4)
+    cotangent = subject.sets[0][-1]
+    assert not cotangent[..., 6:, :].any() and bool(cotangent[..., :6, :].all())

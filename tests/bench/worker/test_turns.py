@@ -144,6 +144,40 @@ def test_a_member_that_is_wrong_in_the_end_is_told_apart_from_those_that_are_rig
     assert result.wrong == (None, "off by 3")
 
 
+class Remembering(FakeSubject):
+    """Its call takes a tenth of the time for values that it has seen."""
+
+    def __init__(self, num_sets):
+        super().__init__(self.answer, num_sets)
+        self.new = set(range(num_sets))
+        self.next = 0
+
+    def renew(self, number, num_calls, *, whole):
+        places = range(self.next, self.next + min(num_calls, len(self.sets)))
+        self.new |= {place % len(self.sets) for place in places}
+
+    def answer(self):
+        seconds = 1e-4 if self.next in self.new else 1e-5
+        self.new.discard(self.next)
+        self.next = (self.next + 1) % len(self.sets)
+        return seconds
+
+
+@pytest.mark.parametrize("num_sets", [1, 4])
+def test_a_member_that_gains_from_inputs_that_it_has_seen_is_refused(
+    subjects, monkeypatch, num_sets
+):
+    def time_calls(self, call, count):
+        return sum(call() or 1e-5 for _ in range(count))
+
+    monkeypatch.setattr(Time, "time_calls", time_calls)
+    subjects["a"] = Remembering(num_sets)
+    _, result = take_rounds(A, B)
+    assert result.wrong[0].startswith("it gains from inputs that it has seen before")
+    assert "10.0 times as long" in result.wrong[0]
+    assert result.wrong[1] is None
+
+
 @pytest.mark.parametrize("cores", [0.0, 0.5])
 def test_whether_others_kept_the_machine_busy_is_handed_on(subjects, monkeypatch, cores):
     observed = {"foreign_cores": cores, "steal_share": 0.0}
