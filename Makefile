@@ -7,10 +7,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 UNFINISHED := $(VENV)/unfinished
 KERNELS := .kernels
+budget ?= 10m
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bench smoke showcase report regress baseline perf selftest speed rates \
-  calibrate verify pages cheats test test-slow test-gpu test-kernels check format lint type clean
+  bench-tasks calibrate verify pages cheats test test-slow test-gpu test-kernels check format lint \
+  type clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +45,9 @@ perf: $(READY) ## every mechanism under pytest-benchmark, stored for pytest-benc
 
 rates: $(READY) ## search learning rates for the rows of make bench, 40 minutes; into conf/rates/
 	$(BIN)/python -m bench.rates
+
+bench-tasks: $(READY) ## the best table of tasks that a time buys: make bench-tasks budget=10m
+	$(BIN)/python -m bench.rates.race budget=$(budget)
 
 calibrate: $(READY) ## what this machine can do at best; sweeps then say how near a mechanism comes
 	$(BIN)/python -m bench.calibrate

@@ -17,6 +17,7 @@ COMMANDS = {
     "regress": ("bench.regress", "say whether a tree is slower, or takes more, than another"),
     "verify": ("bench.verify", "prove mechanisms against their authors' numbers"),
     "rates": ("bench.rates.search", "search the learning rates of rows, for sweeps to train at"),
+    "race": ("bench.rates.race", "make the best table of tasks that a time buys, budget=10m"),
     "selftest": (
         "bench.selftest.command",
         "measure how far the regression gate can be trusted here",

@@ -87,8 +87,18 @@ def measure(
     server: WorkerServer,
     sweep_id: str,
     console: Console,
+    until: Interrupt | None = None,
 ) -> tuple[list[Record], float, bool]:
     """Records of the cells to do, each on the disk before anything else sees it.
+
+    Args:
+        config: says where, and for how long.
+        todo: all of them.
+        here: this machine.
+        server: forks the workers.
+        sweep_id: of the records.
+        console: where progress is shown.
+        until: what ends it early; Ctrl-C by itself.
 
     Returns:
         The records, the wall time spent inside measured calls, and whether it was interrupted.
@@ -99,7 +109,7 @@ def measure(
     store = Store(config.out, f"{sweep_id.replace('/', '-')}-{os.getpid()}")
     expected = {p.cell.entry + p.cell.key: _expected(p, config) for p in todo}
     is_interrupted = False
-    with Interrupt() as interrupt, SweepProgress(console, expected) as progress:
+    with until or Interrupt() as interrupt, SweepProgress(console, expected) as progress:
         jobs = Jobs(server, config.run.timeout_s, interrupt)
         runner = Runner(config, here, jobs, progress, sweep_id)
         try:

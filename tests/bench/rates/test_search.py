@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bench.app.command import read_yaml
+from bench.machine.environment import freshness
 from bench.rates import search
 from bench.rates.presets import read_presets
 from bench.record import Quality, Record, Status
@@ -45,7 +46,7 @@ def record(cell, here):
         validation=(score,),
     )
     done = Record(cell=cell, status=Status.OK, result=quality, environment={}, started_at="")
-    return replace(done, freshness=search.freshness(cell, here))
+    return replace(done, freshness=freshness(cell, here))
 
 
 def run(tmp_path, *words):

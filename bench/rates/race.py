@@ -1,0 +1,239 @@
+"""The best table of tasks that a time buys: rates and seeds of all rows race for it.
+
+    python -m bench.rates.race budget=10m [KEY=VALUE of bench.sweep ...]
+
+Successive halving. First each row is trained once, at its searched rate if it has one, else at the
+shared one; rows without a searched rate then at the rest of the grid; the better half of their
+rates, by validation examples, go on to a second seed, and the best one to more, as each row does
+until it has 5. Records lie under `out`, results/race by itself: with a later call, and a larger
+budget, all goes on from there.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+
+from bench.app.command import check_writable
+from bench.app.errors import ConfigError
+from bench.app.progress import format_duration
+from bench.app.values import duration
+from bench.cell import Cell
+from bench.config import SweepConfig, read_sweep_config
+from bench.costs.estimate import expected_s
+from bench.machine.environment import Environment, available_devices, current
+from bench.measure.clock import now_s
+from bench.plan import PlannedCell
+from bench.publish import print_files, print_leaderboard, publish, read_publish_config
+from bench.rates.grid import GRIDS, Trained
+from bench.rates.rows import Row, fresh, run_command, trainable, trained
+from bench.record import Record, Status
+from bench.store import read_records
+from bench.sweep import measure
+from bench.tasks.base import task_class
+from bench.worker.jobs import Interrupt
+from bench.worker.launch import WorkerServer
+
+NUM_SEEDS = 5
+"""As many as a leaderboard needs."""
+SEEDS = tuple(range(NUM_SEEDS))
+
+Place = tuple[float, int]
+"""A rate and a seed of a row."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    words = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0
+    return run_command(words, ("budget",), {"out": "results/race"}, race)
+
+
+class Deadline(Interrupt):
+    """Ctrl-C, or a time that is over, whichever comes first."""
+
+    def __init__(self, ends_s: float) -> None:
+        self._ends_s = ends_s
+        super().__init__()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is."""
+        return now_s() >= self._ends_s
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether to stop."""
+        return self._was_asked or self.is_over
+
+    @is_asked.setter
+    def is_asked(self, value: bool) -> None:
+        self._was_asked = value
+
+
+def race(composed: dict[str, Any], own: Mapping[str, str]) -> int:
+    """Train until the time is over or every row has its seeds, and publish the table."""
+    budget_s = duration("budget", own.get("budget", "10m"))
+    if not budget_s:
+        raise ConfigError("budget is 0; a time such as 90s, 10m or 1h is needed.")
+    ends_s = now_s() + budget_s
+    console = Console()
+    config, publishing = read_sweep_config(composed), read_publish_config(composed)
+    check_writable(config.out)
+    was_stopped = False
+    with WorkerServer(config.run.allocator) as server:
+        rows = [_row(cell) for cell in trainable(config, server)]
+        here = current(available_devices(), config.run.allocator, server.environment())
+        while not was_stopped:
+            records = read_records(config.out, missing_ok=True)
+            left_s = ends_s - now_s()
+            cells = [*affordable(next_cells(rows, records, here), records, left_s, config, here)]
+            if not cells:
+                break
+            until = Deadline(ends_s)
+            planned = [PlannedCell(cell=cell) for cell in cells]
+            sweep_id = composed["sweep_id"]
+            *_, is_cut_off = measure(config, planned, here, server, sweep_id, console, until)
+            was_stopped = is_cut_off and not until.is_over
+    records = read_records(config.out, missing_ok=True)
+    shown = list(table_records(rows, records, here))
+    published = publish(shown, publishing, sweep=composed["sweep_id"])
+    print_leaderboard(shown, publishing, console)
+    console.print()
+    print_files(published.files, published.notes, console)
+    for line in left_out(rows, records, here):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"The budget was {format_duration(budget_s)}.", highlight=False)
+    return 130 if was_stopped else 0
+
+
+def _row(cell: Cell) -> Row:
+    """At its own rate alone if one was searched for it, else at the shared one and the grid's."""
+    own = float(cell.task.settings["learning_rate"])
+    if cell.task.shared_rate is not None:
+        return Row(cell=cell, rates=(own,))
+    return Row(cell=cell, rates=(own, *(rate for rate in GRIDS["usual"] if rate != own)))
+
+
+def _through(row: Row, records: Sequence[Record], here: Environment) -> dict[Place, Record]:
+    """Its runs that have ended, by rate and seed."""
+    newest = fresh(records, row.cell, here)
+    places = {(rate, seed): row.at(rate, seed).key for rate in row.rates for seed in SEEDS}
+    return {place: newest[key] for place, key in places.items() if key in newest}
+
+
+def next_cells(rows: Sequence[Row], records: Sequence[Record], here: Environment) -> list[Cell]:
+    """What comes next: of all that rows want, what belongs to the earliest stage."""
+    wanted = [
+        (stage, row.at(*place, shared_rate=row.shared_rate))
+        for row in rows
+        for stage, place in wishes(row, _ends(_through(row, records, here)))
+    ]
+    first = min((stage for stage, _ in wanted), default=0)
+    return [cell for stage, cell in wanted if stage == first]
+
+
+def _ends(runs: Mapping[Place, Record]) -> dict[Place, Trained]:
+    return {place: trained(record) for place, record in runs.items()}
+
+
+def wishes(row: Row, runs: Mapping[Place, Trained]) -> list[tuple[int, Place]]:
+    """What a row would train next, with the stage of each run.
+
+    Stages: 0 the first rate, 1 the others, 2 a second seed of the better half, then more seeds.
+    """
+    at_first = [(int(number > 0), (rate, 0)) for number, rate in enumerate(row.rates)]
+    if left := [(stage, place) for stage, place in at_first if place not in runs]:
+        return left
+    one_seed = {place: run for place, run in runs.items() if place[1] == 0}
+    half = leading(row, one_seed)[: max(len(row.rates) // 2, 1)]
+    if left := [(2, (rate, 1)) for rate in half if (rate, 1) not in runs]:
+        return left
+    best = leading(row, runs)[0]
+    return [(1 + seed, (best, seed)) for seed in SEEDS[2:] if (best, seed) not in runs]
+
+
+def leading(row: Row, runs: Mapping[Place, Trained]) -> list[float]:
+    """The rates with the most seeds, the best first by their mean score on validation examples."""
+    seeds = Counter(rate for rate, _ in runs)
+    sign = 1 if task_class(row.cell.task.task).better == "higher" else -1
+
+    def loss(rate: float) -> tuple[float, float]:
+        """Less is better; a run without a score is worse than any."""
+        own = [run for (at, _), run in runs.items() if at == rate]
+        scores = [-math.inf if r.score is None else sign * r.score for r in own]
+        return -sum(scores) / len(own), sum(r.steps_to_90 or math.inf for r in own)
+
+    return sorted((rate for rate in seeds if seeds[rate] == max(seeds.values())), key=loss)
+
+
+def affordable(
+    cells: Sequence[Cell],
+    records: Sequence[Record],
+    left_s: float,
+    config: SweepConfig,
+    here: Environment,
+) -> Iterator[Cell]:
+    """As many of the cells as should end in time, by what their rows have taken so far."""
+    took: dict[tuple[str, str], list[float]] = {}
+    for record in records:
+        if record.status is Status.OK:
+            took.setdefault((record.cell.entry, record.cell.task.label), []).append(
+                record.cost_s["total"]
+            )
+    num_at_once = max(here.num_cores // config.axes.num_threads[0], 1)
+    sum_s = 0.0
+    for cell in cells:
+        own = took.get((cell.entry, cell.task.label))
+        cost_s = sum(own) / len(own) if own else expected_s(cell, config.measure)
+        if cost_s <= left_s and sum_s + cost_s <= left_s * num_at_once:
+            sum_s += cost_s
+            yield cell
+
+
+def table_records(
+    rows: Sequence[Row], records: Sequence[Record], here: Environment
+) -> Iterator[Record]:
+    """Each row's runs at its best rate, which counts as searched if there were others."""
+    for row in rows:
+        runs = _through(row, records, here)
+        if not runs:
+            continue
+        best = leading(row, _ends(runs))[0]
+        is_searched = row.cell.task.shared_rate is not None or len({r for r, _ in runs}) > 1
+        label = row.shared_rate if is_searched else None
+        for (rate, _), record in runs.items():
+            if rate == best:
+                work = replace(record.cell.task, shared_rate=label)
+                yield replace(record, cell=replace(record.cell, workload=work))
+
+
+def left_out(rows: Sequence[Row], records: Sequence[Record], here: Environment) -> Iterator[str]:
+    """What the time did not suffice for, by name."""
+    through = [(row, _through(row, records, here)) for row in rows]
+    if never := [row.name for row, runs in through if not runs]:
+        yield f"Left out: {', '.join(never)}."
+    for row, runs in through:
+        rates = [f"{rate:g}" for rate in row.rates if (rate, 0) not in runs]
+        if runs and rates:
+            yield f"Left out: {row.name} at {', '.join(rates)}; its best rate may be one of these."
+    few = []
+    for row, runs in through:
+        best = leading(row, _ends(runs))[0] if runs else None
+        num_seeds = sum(rate == best for rate, _ in runs)
+        if 0 < num_seeds < NUM_SEEDS:
+            few.append(f"{row.name} {num_seeds}")
+    if few:
+        yield f"Fewer than {NUM_SEEDS} seeds: {', '.join(few)}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""What the search and the race have in common: rows on tasks, and their runs at several rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench.app.command import run_app
+from bench.cell import Cell
+from bench.config import SweepConfig
+from bench.machine.environment import Environment, freshness
+from bench.plan import plan
+from bench.rates.grid import Trained
+from bench.record import Quality, Record
+from bench.store import latest
+from bench.worker.launch import WorkerServer
+
+USUAL = {
+    "attention": "[softmax,linear,performer,performer_relu,flatten,nala,gla,"
+    "gated_deltanet,uniform,none]",
+    "task": "[recall,recall_causal,tile_recall]",
+    "seq_len": "[]",
+    "require_ok": "false",
+}
+"""Of `bench.sweep`, unless something else is given: the rows and tasks of `make bench`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row on a task, with the rates to train it at, the one to begin with first.
+
+    Attributes:
+        cell: as a sweep would plan it, with the first of its seeds.
+    """
+
+    cell: Cell
+    rates: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """As ``nala on recall``."""
+        return f"{self.cell.entry} on {self.cell.task.label}"
+
+    @property
+    def shared_rate(self) -> float:
+        """Of rows without a rate of their own."""
+        return float(self.cell.task.shared_settings["learning_rate"])
+
+    def at(self, rate: float, seed: int = 0, *, shared_rate: float | None = None) -> Cell:
+        """The same run at another rate, with another seed.
+
+        Args:
+            rate: the learning rate.
+            seed: of all randomness.
+            shared_rate: as of `bench.cell.TaskWorkload`.
+        """
+        work = self.cell.task
+        settings = work.settings | {"learning_rate": rate}
+        work = replace(work, settings=settings, seed=seed, shared_rate=shared_rate)
+        return replace(self.cell, workload=work)
+
+
+def trainable(config: SweepConfig, server: WorkerServer) -> list[Cell]:
+    """A cell for each row and task that can be trained, planned as a sweep plans it."""
+    planned = plan(replace(config, axes=replace(config.axes, seq_len=(), seed=(0,))), server)
+    return [p.cell for p in planned if p.unsupported is None]
+
+
+def fresh(records: Sequence[Record], cell: Cell, here: Environment) -> dict[str, Record]:
+    """The newest records by key of those that were made with the source that is here now."""
+    source = freshness(cell, here)
+    return {r.cell.key: r for r in latest(records) if r.freshness == source}
+
+
+def trained(record: Record) -> Trained:
+    """What a run came to, on validation examples."""
+    result = record.result
+    if not isinstance(result, Quality) or not result.validation:
+        return Trained(score=None)
+    return Trained(score=result.validation[-1], steps_to_90=result.steps_to_90)
+
+
+Command = Callable[[dict[str, Any], dict[str, str]], int]
+"""Takes the composed configuration of a sweep, and the command's own words."""
+
+
+def run_command(
+    words: Sequence[str], own_keys: Sequence[str], usual: dict[str, str], command: Command
+) -> int:
+    """Run a command that takes a few words of its own beside those of a sweep."""
+    pairs = [word.partition("=") for word in words]
+    own = {key: value for key, _, value in pairs if key in own_keys}
+    rest = [word for word in words if word.partition("=")[0] not in own_keys]
+    given = {word.partition("=")[0] for word in rest}
+    defaults = [f"{key}={value}" for key, value in (USUAL | usual).items() if key not in given]
+    return run_app("sweep", lambda composed: command(composed, own), [*defaults, *rest])
