@@ -42,6 +42,11 @@ def test_the_examples_of_a_seed_are_for_ever_the_same(name):
     assert digest_of(name, SMALL[name])[:16] == GOLDEN[name]
 
 
+def test_the_examples_of_causal_recall_are_for_ever_the_same():
+    digest = digest_of("recall", SMALL["recall"] | {"causal": True})
+    assert digest[:16] == "49c6c9af63bb44c0"
+
+
 def test_no_task_is_left_out():
     ours = {name for name in task_names() if SMALL.keys() | FROM_FILES >= {name}}
     assert ours == SMALL.keys() | FROM_FILES
