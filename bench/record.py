@@ -151,6 +151,8 @@ class Quality:
             keys and values; empty for one that takes no gates, or owns its projections.
         collapsed: whether, in any layer, nearly all features of the keys of a test batch lay at the
             floor that the mechanism adds to them; None for a mechanism without one.
+        leaks_future: whether, in a causal task, later tokens change what the first layer's
+            mechanism gave before.
         ended: ``ceiling`` or ``plateau`` of a run that settled; ``maximum`` of one that still
             improved when its steps were spent; empty in records from before this was looked at.
         num_steps: parameter updates until then.
@@ -169,6 +171,7 @@ class Quality:
     unit: str = ""
     gates: tuple[str, ...] = ()
     collapsed: bool | None = None
+    leaks_future: bool = False
     ended: str = ""
     num_steps: int | None = None
     steps_to_90: int | None = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from bench.cell import KernelWorkload
-from bench.record import Record, Speed
+from bench.record import Quality, Record, Result, Speed
 
 NOISY = "noisy"
 OWN_THREADS = 1.2
@@ -21,21 +22,39 @@ def marks(*records: Record) -> tuple[str, ...]:
     Args:
         records: the cells of one row; without a result they have no marks.
     """
-    timed = [(r, r.result) for r in records if isinstance(r.result, Speed)]
-    found = (mark(record, speed) for mark in _WORST_FIRST for record, speed in timed)
+    found = (
+        mark(record, record.result)
+        for kind, worst_first in ((Speed, _OF_SPEED), (Quality, _OF_QUALITY))
+        for mark in worst_first
+        for record in records
+        if isinstance(record.result, kind)
+    )
     return tuple(dict.fromkeys(phrase for phrase in found if phrase))
 
 
 def may_be_ranked(record: Record) -> bool:
-    """False for a mechanism that computes something else, or other work, than it claims."""
+    """False for a mechanism that computes something else, or other work, than it claims.
+
+    And for a training run that might have gone on to learn more.
+    """
     result = record.result
-    return not isinstance(result, Speed) or not (
-        result.leaks_future or result.flops_off is not None
-    )
+    if result is None:
+        return True
+    is_short = isinstance(result, Quality) and not result.has_settled
+    is_wrong = isinstance(result, Speed) and result.flops_off is not None
+    return not (result.leaks_future or is_short or is_wrong)
 
 
-def _leak(record: Record, speed: Speed) -> str:
-    return "leaks the future" if speed.leaks_future else ""
+def _leak(record: Record, result: Result) -> str:
+    return "leaks the future" if result.leaks_future else ""
+
+
+def _collapse(record: Record, quality: Quality) -> str:
+    return "collapsed" if quality.collapsed else ""
+
+
+def _end(record: Record, quality: Quality) -> str:
+    return "" if quality.has_settled else "not settled"
 
 
 def _flops(record: Record, speed: Speed) -> str:
@@ -76,7 +95,7 @@ def _noise(record: Record, speed: Speed) -> str:
     return NOISY if speed.is_noisy else ""
 
 
-_WORST_FIRST: tuple[Callable[[Record, Speed], str], ...] = (
+_OF_SPEED: tuple[Callable[[Record, Any], str], ...] = (
     _leak,
     _flops,
     _view,
@@ -86,6 +105,7 @@ _WORST_FIRST: tuple[Callable[[Record, Speed], str], ...] = (
     _claims,
     _noise,
 )
+_OF_QUALITY: tuple[Callable[[Record, Any], str], ...] = (_leak, _collapse, _end)
 
 
 def _short(value: float) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from bench.metrics.marks import marks, may_be_ranked
 from bench.publish.machine import describe_machine
 from bench.publish.naming import Names, identity
 from bench.record import Quality, Record, Status
@@ -20,8 +21,9 @@ class Score:
     """An entry's accuracies on a task.
 
     Attributes:
-        rank: as of `bench.publish.leaderboard.Standing`; empty with fewer than two seeds, and of a
-            row that has not settled.
+        rank: as of `bench.publish.leaderboard.Standing`; empty with fewer than two seeds.
+        may_be_ranked: false with a mark that forbids it.
+        marks: what a reader must know before the numbers, the worst first.
         accuracies: of the seeds that have one, lowest first.
         num_missing: seeds that others ran and that have no accuracy here.
         statuses: of the seeds that were planned and have none.
@@ -35,6 +37,8 @@ class Score:
 
     entry: str
     rank: str = ""
+    may_be_ranked: bool = True
+    marks: tuple[str, ...] = ()
     is_control: bool
     accuracies: tuple[float, ...]
     num_missing: int
@@ -147,6 +151,8 @@ def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequ
     rate, is_searched = _rate(records[0])
     return Score(
         entry=entry,
+        may_be_ranked=all(map(may_be_ranked, records)),
+        marks=marks(*records),
         is_control=records[0].cell.mechanism in controls,
         accuracies=tuple(sorted(result.accuracy for result in results)),
         num_missing=num_seeds - len(results),
@@ -164,13 +170,13 @@ def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequ
 
 
 def _ranked(scores: Sequence[Score], *, less_is_better: bool) -> tuple[Score, ...]:
-    """Best first, what has not settled after the others, with the places that intervals leave."""
+    """Best first, what may not be ranked after the others, with the places that intervals leave."""
     sign = 1 if less_is_better else -1
 
     def interval(score: Score) -> tuple[float, float] | None:
         """As a ranking has it, where more is better."""
         found = score.interval
-        if found is None or score.is_control or score.num_unsettled:
+        if found is None or score.is_control or not score.may_be_ranked:
             return None
         return (-found[1], -found[0]) if less_is_better else found
 
@@ -184,7 +190,7 @@ def _ranked(scores: Sequence[Score], *, less_is_better: bool) -> tuple[Score, ..
             placed,
             key=lambda s: (
                 s.accuracy is None,
-                s.num_unsettled > 0,
+                not s.may_be_ranked,
                 sign * (s.accuracy or 0),
                 s.entry,
             ),

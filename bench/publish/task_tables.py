@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from bench.publish.format import number, percent, quantity
 from bench.publish.leaderboard import Leaderboard
 from bench.publish.scores import Score, TaskScores
-from bench.publish.tables import Section, Table, place_words, status_words
+from bench.publish.tables import Section, Table, place_words, status_words, with_marks
 from bench.statistics import median
 
 SAME_SIZE = 0.01
@@ -45,26 +45,22 @@ def _task_table(task: TaskScores) -> Table:
     }
     shown = [place for place, is_shown in enumerate(header.values()) if is_shown]
     rows = [_score_cells(score, task) for score in task.scores]
-    return Table(
+    table = Table(
         title="unseen examples",
         header=tuple(title for title, is_shown in header.items() if is_shown),
         rows=tuple(tuple(row[place] for place in shown) for row in rows),
         num_text=1 + has_ranks,
     )
+    return with_marks(table, [score.marks for score in task.scores])
 
 
 def _score_cells(score: Score, task: TaskScores) -> tuple[str, ...]:
     """A cell for each title of the header, also those that are not shown."""
     num_seen = task.num_seeds - score.num_missing
-    marks = [
-        " (control)" * score.is_control,
-        " (collapsed)" * bool(score.num_collapsed),
-        " (not settled)" * bool(score.num_unsettled),
-    ]
     write = number if task.unit else percent
     return (
         "control" if score.is_control else score.rank,
-        score.entry + "".join(marks),
+        score.entry + " (control)" * score.is_control,
         _mean_words(score, task),
         " ".join(map(write, score.accuracies)),
         f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),

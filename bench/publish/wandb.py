@@ -374,6 +374,7 @@ def _leaderboard_table(
         | {"task": task.label, "entry": score.entry, "accuracy": score.accuracy}
         | {"seeds": len(score.accuracies), "chance": score.chance}
         | {"rank": "control" if score.is_control else score.rank or None}
+        | {"marks": "; ".join(score.marks)}
         | {"status": ", ".join(score.statuses) or "ok"}
         for task in board.tasks
         for score in task.scores

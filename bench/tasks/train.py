@@ -24,6 +24,7 @@ from bench.tasks.checkpoint import (
 )
 from bench.tasks.collapse import has_collapsed
 from bench.tasks.ending import Curve
+from bench.tasks.leak import leaks_future
 from bench.tasks.model import build_model, projected_gates
 
 Progress = Callable[[str, int, int, float, float | None], None]
@@ -83,6 +84,7 @@ def train(
         unseen = tuple(task.batches(Split.TEST, workload.seed))
         accuracy, num_answers = _score(model, task, unseen, device, num_steps)
         collapsed = has_collapsed(model, unseen[0].map(lambda tensor: tensor.to(device)))
+        is_leaky = leaks_future(model, task)
     return Quality(
         accuracy=accuracy,
         chance=task.chance(),
@@ -93,6 +95,7 @@ def train(
         unit=task.unit,
         gates=projected_gates(model),
         collapsed=collapsed,
+        leaks_future=is_leaky,
         ended=curve.ended() or "",
         num_steps=num_steps,
         steps_to_90=None if task.unit else curve.steps_to(LEARNED),

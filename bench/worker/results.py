@@ -130,6 +130,7 @@ class TrainResult(Result):
     unit: str = ""
     gates: tuple[str, ...] = ()
     collapsed: bool | None = None
+    leaks_future: bool = False
     ended: str = ""
     num_steps: int | None = None
     steps_to_90: int | None = None

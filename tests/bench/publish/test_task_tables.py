@@ -62,12 +62,25 @@ def test_a_run_that_still_improved_is_marked_comes_last_and_has_no_rank() -> Non
         *trained("linear", [0.8, 0.8], ended="ceiling"),
     ]
     (section,) = task_sections(board(records))
-    assert [row[:2] for row in section.tables[0].rows] == [
-        ("1", "softmax"),
-        ("2", "linear"),
-        ("", "nala (not settled)"),
+    assert section.tables[0].header[:3] == ("rank", "entry", "marks")
+    assert [row[:3] for row in section.tables[0].rows] == [
+        ("1", "softmax", ""),
+        ("2", "linear", ""),
+        ("", "nala", "not settled"),
     ]
     assert any("Not settled, and so not ranked: nala" in note for note in section.notes)
+
+
+def test_what_sees_the_future_comes_last_and_has_no_rank() -> None:
+    records = [
+        *trained("nala", [0.99, 0.99], leaks_future=True, collapsed=True),
+        *trained("softmax", [0.9, 0.9]),
+    ]
+    (section,) = task_sections(board(records))
+    assert [row[:3] for row in section.tables[0].rows] == [
+        ("1", "softmax", ""),
+        ("", "nala", "leaks the future; collapsed"),
+    ]
 
 
 def test_steps_to_90_are_a_median_that_says_how_many_seeds_got_there() -> None:
@@ -149,8 +162,10 @@ def test_a_collapse_projected_gates_and_another_size_of_model_are_said() -> None
         *of("linear", gates=("beta", "log_decay"), num_parameters=77_000),
     ]
     (section,) = task_sections(board(records))
-    sizes = {row[1]: row[-1] for row in section.tables[0].rows}
-    assert sizes["performer (collapsed)"] == "70,500"  # less than 1 %
+    rows = section.tables[0].rows
+    assert [row[2] for row in rows if row[1] == "performer"] == ["collapsed"]
+    sizes = {row[1]: row[-1] for row in rows}
+    assert sizes["performer"] == "70,500"  # less than 1 %
     assert sizes["linear"] == "77,000 (+10.0%)"
     assert any("from the tokens: linear (beta, log_decay)." in note for note in section.notes)
     assert any("performer collapsed in 3 of 3 runs" in note for note in section.notes)
