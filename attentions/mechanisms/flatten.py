@@ -22,6 +22,10 @@ from ..registry import register_attention
 
 Pull: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 
+_LARGEST = 2.0**30
+"""Squares of powers that large can be summed in float32, and those of entries of eps are not yet
+subnormal, which would be slow."""
+
 
 @dataclass(frozen=True)
 class FocusedKernel:
@@ -61,47 +65,50 @@ class FocusedKernel:
         )
 
     def _features(self, x: Tensor, inverse: Tensor) -> Tensor:
-        y = torch.addcmul(self.eps * inverse, x.relu(), inverse)
-        powers = (y * self._peak(y).reciprocal()).pow(self.factor)
-        return powers * (self._norm(y) / self._norm(powers))
+        u, unit = self._in_range(x, inverse)
+        powers = u.pow(self.factor)
+        return powers * (unit * (self._squares(u) / self._squares(powers)).sqrt())
 
-    def _peak(self, y: Tensor) -> Tensor:
-        """The largest entry. It cancels: powers of y over it cannot leave the range of floats."""
+    def _in_range(self, x: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+        """(relu(x) + eps) / softplus(scale), in a unit that makes the largest power `_LARGEST`.
+
+        The unit is set by the largest entry of a head or of all heads. It cancels, so no gradient
+        goes to it.
+        """
+        y = x.clamp(min=0.0).add_(self.eps).mul_(inverse)
         peak = y.detach().amax(dim=-1, keepdim=True)
-        return peak.amax(dim=-3, keepdim=True) if self.norm_over == "all_heads" else peak
-
-    def _norm(self, x: Tensor) -> Tensor:
-        """Over the channels of a head or of all heads."""
-        norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         if self.norm_over == "all_heads":
-            norm = torch.linalg.vector_norm(norm, dim=-3, keepdim=True)
-        return norm
+            peak = peak.amax(dim=-3, keepdim=True)
+        unit = peak / _LARGEST ** (1 / self.factor)
+        return y.mul_(unit.reciprocal()), unit
 
-    def _sum(self, x: Tensor) -> Tensor:
-        """Likewise."""
-        total = x.sum(dim=-1, keepdim=True)
+    def _squares(self, x: Tensor) -> Tensor:
+        """Their sum over the channels of a head or of all heads."""
+        squares: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square()
+        return self._over_heads(squares)
+
+    def _over_heads(self, total: Tensor) -> Tensor:
         return total.sum(dim=-3, keepdim=True) if self.norm_over == "all_heads" else total
 
     def _features_by_hand(self, x: Tensor, inverse: Tensor) -> tuple[Tensor, Pull]:
-        """With u = y / peak: phi = c u^p, where c = ||y|| / ||u^p||."""
-        above = x.relu()
-        y = torch.addcmul(self.eps * inverse, above, inverse)
-        per_peak, norm = self._peak(y).reciprocal(), self._norm(y)
-        u = y * per_peak
+        """With phi = c u^p, where c = unit ||u|| / ||u^p||."""
+        u, unit = self._in_range(x, inverse)
         slope = u.pow(self.factor - 1)
         powers = slope * u
-        norm_of_powers = self._norm(powers)
-        c = norm / norm_of_powers
+        squares, squares_of_powers = self._squares(u), self._squares(powers)
+        c = unit * (squares / squares_of_powers).sqrt()
+        phi = powers.mul_(c)
 
         def pull(d_phi: Tensor) -> tuple[Tensor, Tensor]:
-            along = self._sum(d_phi * powers)  # the gradient of c
-            share = along * c * per_peak * (-self.factor / norm_of_powers.square())
-            d_y = d_phi.mul_(c * per_peak * self.factor).addcmul_(powers, share).mul_(slope)
-            d_y.addcmul_(y, along / (norm * norm_of_powers))
-            d_inverse = (d_y * y).sum(dim=(0, 2))[:, None] / inverse
-            return d_y.mul_(inverse).mul_(above.sign_()), d_inverse
+            along = self._over_heads((d_phi * phi).sum(dim=-1, keepdim=True))
+            share = along * (-self.factor / (c * squares_of_powers))
+            d_u = d_phi.mul_(c * self.factor).addcmul_(phi, share).mul_(slope)
+            d_u.addcmul_(u, along / squares)
+            d_inverse = (d_u * u).sum(dim=(0, 2))[:, None] / inverse
+            is_above = x.clamp(min=0.0).sign_()  # comparisons are slow
+            return d_u.mul_(inverse).mul_(is_above.div_(unit)), d_inverse
 
-        return powers * c, pull
+        return phi, pull
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> Tensor:
         """The N x M weights written out, with the features of all heads side by side."""
