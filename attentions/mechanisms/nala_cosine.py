@@ -105,10 +105,10 @@ class NalaCosine(Attention):
     def _query_features(self, q: Tensor) -> Halves:
         d, norm = direction(q)
         p = norm_aware_power(norm, self.lam, self.tau)
-        return self._inhibited((d * (log2_size(d) * (p - 1)).exp2_()).abs(), d)
+        return self._inhibited((d * log2_size(d).mul_(p - 1).exp2_()).abs_(), d)
 
     def _key_features(self, k: Tensor) -> Halves:
-        return self._inhibited((k * power_slope(k, self.key_power)).abs(), direction(k)[0])
+        return self._inhibited((k * power_slope(k, self.key_power)).abs_(), direction(k)[0])
 
     def _inhibited(self, size: Tensor, d: Tensor) -> Halves:
         cos, sin = self._cos_and_sin(self._gate(d))
@@ -116,13 +116,13 @@ class NalaCosine(Attention):
 
     def _gate(self, d: Tensor) -> Tensor:
         """(1 + tanh(alpha d)) / 2: torch's sigmoid is much faster than its tanh."""
-        return (d * (2 * self.alpha)).sigmoid()
+        return (d * (2 * self.alpha)).sigmoid_()
 
     @staticmethod
     def _cos_and_sin(gate: Tensor) -> Halves:
         """Of theta, whose cosine is never below sqrt(1/2)."""
-        sin = (gate * (math.pi / 2) - math.pi / 4).sin()
-        return (1 - sin * sin).sqrt(), sin
+        sin = (gate * (math.pi / 2)).sub_(math.pi / 4).sin_()
+        return (1 - sin * sin).sqrt_(), sin
 
     def _query_features_by_hand(self, q: Tensor) -> tuple[Halves, Pull]:
         """Through the angle, and through the size, whose power the norm sets."""
