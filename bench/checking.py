@@ -6,87 +6,44 @@ by address is a wrong one. The trial asks the oracle and leaves what it said for
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.cell import Cell
 from bench.compiled import workers_folder
-from bench.inputs import lengths_of_rows
+from bench.expected import (
+    CHECK_INDEX,
+    NAMES,
+    Expected,
+    Extent,
+    Piece,
+    ask,
+    extent_of,
+    gradient_pieces,
+    mask_of,
+    places_of,
+    state_of,
+    weights_of,
+)
 from bench.oracle import (
     ITSELF,
     TOLERANCES,
     Errors,
     Incorrect,
-    can_ask_by_rows,
     check_gradient,
     distance,
     refuse_beyond,
+    refuse_empty,
     refuse_nothing,
-    slow_form,
-    slow_form_without_padding,
 )
 from bench.subject import Subject
 
-CHECK_INDEX = 1_000_000
-"""Number of the input set that is checked; calls that are timed never come so far."""
-MAX_PAIRS = {"forward": 2**25, "backward": 2**24}
-"""Pairs of tokens, over heads and sequences, that an oracle writes out in float64: about 2 GiB and
-3 s on a modest core. Beyond them it is asked about less."""
-NUM_ROWS = 64
-"""Query rows that an oracle is asked about where all are too many."""
-MAX_KEPT = 256
-"""Tokens of a sequence whose values are kept for the check after the rounds."""
-_NAMES = {4: ("q", "k", "v", "cotangent"), 2: ("x", "cotangent")}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """What a tensor should hold at some tokens.
-
-    Attributes:
-        what: such as ``output`` or ``gradient of input q``.
-        tokens: places along the sequence.
-        values: (..., T, C) in float64, of the last sequences of the batch; None for a gradient of
-            nothing.
-    """
-
-    what: str
-    tokens: tuple[int, ...]
-    values: Tensor | None
-
-    def thinned(self) -> Piece:
-        """With `MAX_KEPT` tokens at most, spread, the last one included."""
-        if len(self.tokens) <= MAX_KEPT:
-            return self
-        at = spread(len(self.tokens), MAX_KEPT)
-        values = None if self.values is None else self.values[..., list(at), :].clone()
-        return Piece(what=self.what, tokens=tuple(self.tokens[i] for i in at), values=values)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Expected:
-    """What a call should give for the inputs of `CHECK_INDEX`.
-
-    Attributes:
-        oracle: who says so, see `bench.oracle.slow_form`.
-        num_sequences: the last ones of the batch that it was asked about.
-        rows: the query rows; the cotangent is zero at all others.
-        pieces: the output first, then the gradients of the inputs if the mode takes any.
-        state: parameters and buffers that it holds for, by name.
-    """
-
-    oracle: str
-    num_sequences: int
-    rows: tuple[int, ...]
-    pieces: tuple[Piece, ...]
-    state: dict[str, Tensor]
+_ROUNDINGS = 4
+"""By so many roundings, or differences between equal calls, the past may move with the future."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +51,7 @@ class Checked(Errors):
     """What a check found, and what it leaves for the one after the rounds.
 
     Attributes:
-        oracle, checked_len, checked_share, is_view: see `bench.record.Speed`.
+        oracle, checked_len, checked_share, is_view, leaks_future: see `bench.record.Speed`.
         expected: None of a whole model, whose check asks anew.
     """
 
@@ -102,60 +59,8 @@ class Checked(Errors):
     checked_len: int | None
     checked_share: float
     is_view: bool = False
+    leaks_future: bool = False
     expected: Expected | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Extent:
-    """How much an oracle is asked about.
-
-    Attributes:
-        seq_len: tokens of a sequence.
-        num_sequences: of the batch, the last ones.
-        rows: query rows.
-        is_prefix: whether it is given the tokens of these rows only, which is enough for a causal
-            form.
-    """
-
-    seq_len: int
-    num_sequences: int
-    rows: tuple[int, ...]
-    is_prefix: bool = False
-
-
-def spread(length: int, count: int) -> tuple[int, ...]:
-    """Up to `count` places of a sequence, evenly, the last one included.
-
-    >>> spread(10, 3), spread(2, 3)
-    ((2, 5, 9), (0, 1))
-    """
-    count = min(length, count)
-    return tuple((i + 1) * length // count - 1 for i in range(count))
-
-
-def extent_of(subject: Subject) -> Extent:
-    """All of a call, or as much of it as an oracle can write out."""
-    w = subject.cell.kernel
-    allowed = MAX_PAIRS["backward" if w.has_backward else "forward"] // w.num_heads
-    length, num_keys, batch = w.seq_len, w.num_keys, w.batch_size
-    last = (length - 1,)
-    every = last if w.mode == "decode" else tuple(range(length))
-    if batch * length * num_keys <= allowed:
-        return Extent(seq_len=length, num_sequences=batch, rows=every)
-    if can_ask_by_rows(subject.module):
-        shortest = min(queries for queries, _ in w.row_lens)  # the others are padding somewhere
-        rows = last if w.mode == "decode" else spread(shortest, NUM_ROWS)
-        fitting = allowed // (len(rows) * num_keys)
-        return Extent(seq_len=length, num_sequences=max(1, min(batch, fitting)), rows=rows)
-    if length * num_keys <= allowed:
-        fitting = allowed // (length * num_keys)
-        return Extent(seq_len=length, num_sequences=fitting, rows=every)
-    shorter = 2 ** int(math.log2(math.isqrt(allowed)))  # grids and landmarks like powers of two
-    rows = (shorter - 1,) if w.mode == "decode" else tuple(range(shorter))
-    core: Any = getattr(subject.module, "core", subject.module)
-    is_prefix = w.causal and w.mode != "decode" and not core.capabilities.needs_grid
-    seq_len = length if is_prefix else shorter
-    return Extent(seq_len=seq_len, num_sequences=1, rows=rows, is_prefix=is_prefix)
 
 
 def check(subject: Subject) -> Checked:
@@ -182,6 +87,7 @@ def check(subject: Subject) -> Checked:
         checked_len=extent.seq_len,
         checked_share=share,
         is_view=is_view,
+        leaks_future=_leaks_future(subject),
         expected=replace(left, pieces=tuple(piece.thinned() for piece in left.pieces)),
     )
 
@@ -191,7 +97,7 @@ def _consult(subject: Subject) -> tuple[Subject, Extent, Expected]:
     extent, w = extent_of(subject), subject.cell.kernel
     if extent.is_prefix:
         try:
-            return subject, extent, _ask(subject, extent)
+            return subject, extent, ask(subject, extent)
         except ValueError:  # it takes no fewer tokens than it was built for
             extent = replace(extent, seq_len=len(extent.rows), is_prefix=False)
     asked = subject
@@ -200,7 +106,7 @@ def _consult(subject: Subject) -> tuple[Subject, Extent, Expected]:
         eager = replace(w, compile="eager", batch_size=1, key_len=key_len)
         cell = replace(subject.cell, workload=eager)
         asked = Subject(cell, seq_len=extent.seq_len, library=subject.library)
-    return asked, extent, _ask(asked, extent)
+    return asked, extent, ask(asked, extent)
 
 
 def keep(cell: Cell, expected: Expected) -> None:
@@ -243,6 +149,29 @@ def compare(subject: Subject, expected: Expected) -> tuple[Errors, bool]:
     Raises:
         Incorrect: as `check`.
     """
+    try:
+        return _compare(subject, expected)
+    except Incorrect:
+        if not (subject.module.training and _has_drawn(subject, expected)):
+            raise
+    # Such as random features that are drawn anew every so many calls in training.
+    subject.module.eval()
+    try:
+        return _compare(subject, expected)
+    finally:
+        subject.module.train()
+
+
+def _has_drawn(subject: Subject, expected: Expected) -> bool:
+    """Whether a call has put other values into a buffer than those that the oracle had."""
+    return any(
+        not torch.equal(buffer, expected.state[name])
+        for name, buffer in subject.module.named_buffers()
+        if name in expected.state
+    )
+
+
+def _compare(subject: Subject, expected: Expected) -> tuple[Errors, bool]:
     tolerance = TOLERANCES[subject.cell.kernel.dtype]
     before, out = _forward(subject, expected)
     output = expected.pieces[0].values
@@ -272,6 +201,8 @@ def _forward(subject: Subject, expected: Expected) -> tuple[list[Tensor], Tensor
         out = subject.forward(tensors, subject.runner)
     like = tensors[-1][..., -1:, :] if w.mode == "decode" else tensors[-1]
     refuse_nothing(out.detach(), like)
+    if not subject.keywords:  # what a mask leaves of a row may be nothing
+        refuse_empty(out.detach())
     _refuse_changed(before, tensors)
     return before, out
 
@@ -287,7 +218,7 @@ def _backward(subject: Subject, before: list[Tensor], out: Tensor) -> list[Tenso
 
 
 def _refuse_changed(before: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
-    for name, x, y in zip(_NAMES[len(tensors)], before, tensors, strict=True):
+    for name, x, y in zip(NAMES[len(tensors)], before, tensors, strict=True):
         if not torch.equal(x, y):
             raise Incorrect(f"it changes its input {name}, which others are still to read")
 
@@ -302,71 +233,12 @@ def _fill(subject: Subject, expected: Expected) -> list[Tensor]:
     subject.refill(tensors, CHECK_INDEX)
     with torch.no_grad():
         if subject.cell.kernel.mode != "decode":
-            tensors[-1].mul_(_mask(tensors[-1], expected))
-        for name, tensor in _state(subject.module):
+            tensors[-1].mul_(mask_of(tensors[-1], expected))
+        for name, tensor in state_of(subject.module):
             known = expected.state.get(name)
             if known is not None and known.shape == tensor.shape:
                 tensor.copy_(known)
     return [x.detach().clone() for x in tensors]
-
-
-def _mask(cotangent: Tensor, expected: Expected) -> Tensor:
-    """One at what the oracle is asked about, and zero elsewhere."""
-    mask = torch.zeros_like(cotangent)
-    mask[-expected.num_sequences :, ..., list(expected.rows), :] = 1
-    return mask
-
-
-def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters()
-    yield from module.named_buffers()
-
-
-def _weights(subject: Subject) -> dict[str, Tensor]:
-    return {name: x.detach().clone() for name, x in _state(subject.module)}
-
-
-def _ask(subject: Subject, extent: Extent) -> Expected:
-    """What an oracle says, from copies that the subject does not see."""
-    w = subject.cell.kernel
-    rows = list(extent.rows)
-    seen = len(rows) if extent.is_prefix else max(w.seq_len, w.num_keys)
-    wide = [
-        x[-extent.num_sequences :, ..., :seen, :].detach().cpu().double()
-        for x in subject.draw(CHECK_INDEX)
-    ]
-    given = [x.requires_grad_(w.has_backward) for x in wide[:-1]]
-    slow = copy.deepcopy(subject.module).cpu().double()
-    with torch.set_grad_enabled(w.has_backward):
-        oracle, out = _slow_form(subject, slow, given, rows)
-    pieces = [Piece(what="output", tokens=_places(w.mode, rows), values=out.detach())]
-    if w.has_backward:
-        cotangent = wide[-1][..., rows, :]
-        gradients = torch.autograd.grad(out, given, cotangent, allow_unused=True)
-        pieces += _gradients(gradients, given)
-    return Expected(
-        oracle=oracle,
-        num_sequences=extent.num_sequences,
-        rows=extent.rows,
-        pieces=tuple(pieces),
-        state=_weights(subject),
-    )
-
-
-def _slow_form(
-    subject: Subject, slow: nn.Module, given: list[Tensor], rows: list[int]
-) -> tuple[str, Tensor]:
-    """What the slow form gives at these rows of the last sequences, of each without its padding."""
-    key_mask, num_queries = subject.keywords.get("key_mask"), given[0].shape[-2]
-    if key_mask is None:
-        return slow_form(slow, given, rows if len(rows) < num_queries else None)
-    num_sequences, num_keys = given[1].shape[0], given[1].shape[-2]
-    lengths = [
-        (min(queries, num_queries), min(keys, num_keys))
-        for queries, keys in lengths_of_rows(subject.cell.kernel)[-num_sequences:]
-    ]
-    key_mask = key_mask[-num_sequences:, :num_keys].cpu()
-    return slow_form_without_padding(slow, given, lengths, key_mask, rows)
 
 
 def _own(subject: Subject) -> Expected:
@@ -378,23 +250,47 @@ def _own(subject: Subject) -> Expected:
         num_sequences=w.batch_size,
         rows=every,
         pieces=(),
-        state=_weights(subject),
+        state=weights_of(subject),
     )
     before, out = _forward(subject, asked)
     gradients = _backward(subject, before, out)
     values = subject.without_padding(out.detach())
-    output = Piece(what="output", tokens=_places(w.mode, every), values=values)
-    return replace(asked, pieces=(output, *_gradients(gradients, subject.sets[0][:-1])))
+    output = Piece(what="output", tokens=places_of(w.mode, every), values=values)
+    return replace(asked, pieces=(output, *gradient_pieces(gradients, subject.sets[0][:-1])))
 
 
-def _places(mode: str, rows: Sequence[int]) -> tuple[int, ...]:
-    """Where these rows stand in the output; that of a decode step has one token."""
-    return (0,) if mode == "decode" else tuple(rows)
+def _leaks_future(subject: Subject) -> bool:
+    """Whether other keys and values later on change what a causal form gave before.
+
+    The past ends within a chunk, whatever a chunk's length. A step of a decode has no future. The
+    first input set is left changed.
+    """
+    w, tensors, module = subject.cell.kernel, subject.sets[0], subject.module
+    if not w.causal or w.mode == "decode" or w.seq_len < 2:
+        return False
+    past = min(w.seq_len - 1, 5 * w.seq_len // 8 | 1)
+    later = tensors[-2 if len(tensors) == 2 else -3 : -1]  # x of a layer; k and v
+    module.eval()  # nothing is drawn anew between two calls
+
+    def before() -> Tensor:
+        with torch.set_grad_enabled(w.has_backward):
+            return subject.forward(tensors).detach()[..., :past, :].clone()
+
+    try:
+        first = before()
+        with torch.no_grad():
+            for tensor in later:
+                tensor[..., past:, :].neg_()
+        other = before()
+        if torch.equal(first, other):
+            return False
+        noise = _moved(other, before())  # of two calls that are the same
+        return _moved(first, other) > _ROUNDINGS * max(noise, torch.finfo(first.dtype).eps)
+    finally:
+        module.train(w.has_backward)
 
 
-def _gradients(values: Sequence[Tensor | None], inputs: Sequence[Tensor]) -> list[Piece]:
-    names = _NAMES[len(inputs) + 1]
-    return [
-        Piece(what=f"gradient of input {name}", tokens=tuple(range(x.shape[-2])), values=gradient)
-        for name, x, gradient in zip(names, inputs, values, strict=False)
-    ]
+def _moved(ours: Tensor, theirs: Tensor) -> float:
+    """The most by which a row moves, relative to its norm."""
+    ours, theirs = ours.double(), theirs.double()
+    return float(((ours - theirs).norm(dim=-1) / theirs.norm(dim=-1).clamp_min(1e-300)).max())

@@ -34,6 +34,8 @@ TOLERANCES = {
     "bfloat16": Tolerance(max_error=4e-2, rms_error=8e-3),
     "float16": Tolerance(max_error=5e-3, rms_error=2e-3),
 }
+MAX_EMPTY = 0.1
+"""Share of rows that may be zero: rectified features of four channels are so for one row in 16."""
 GRADIENT_FACTOR = 5.0
 """A gradient passes through about twice as many roundings, and differences cancel in it."""
 
@@ -194,6 +196,17 @@ def refuse_nothing(out: Tensor, like: Tensor) -> None:
         raise Incorrect("output is zero everywhere")
     if out.numel() > 1 and bool((out == out.flatten()[0]).all()):
         raise Incorrect(f"output is the same value everywhere, {float(out.flatten()[0]):.4g}")
+
+
+def refuse_empty(out: Tensor) -> None:
+    """Refuse an output that leaves out rows.
+
+    Raises:
+        Incorrect: more than `MAX_EMPTY` of them are zero.
+    """
+    empty = float((out == 0).all(dim=-1).double().mean())
+    if empty > MAX_EMPTY:
+        raise Incorrect(f"output is zero in {empty:.0%} of its rows")
 
 
 def check_gradient(

@@ -47,6 +47,7 @@ MEASURING = (
     ("bench.costs",),
     ("bench.models", "bench.plugins"),
     ("bench.checking",),
+    ("bench.expected",),
     ("bench.oracle", "bench.measure", "bench.tasks"),
     ("bench.subject",),
     ("bench.inputs", "bench.library", "bench.compiled"),

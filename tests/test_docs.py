@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.checking import MAX_KEPT, NUM_ROWS
 from bench.config import Axes
+from bench.expected import MAX_KEPT, NUM_ROWS
 from bench.oracle import GRADIENT_FACTOR, TOLERANCES
 from bench.record import METHOD_VERSION, Status
 

@@ -11,6 +11,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 
 from attentions import CallShape, Geometry
 from attentions.base import AttentionLayer, Mechanism
@@ -76,6 +77,16 @@ class FlopProof:
     counted: int | None = None
     reason: str | None = None
 
+    @property
+    def times_off(self) -> float | None:
+        """What was found over what a refuted formula says; None where none is refuted."""
+        if self.status is not FlopVerdict.FAILED:
+            return None
+        for formula, found in ((self.formula, self.needed), (self.executed, self.counted)):
+            if formula is not None and found and not _agree(formula, found):
+                return found / max(formula, 1)
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Look:
@@ -103,22 +114,13 @@ class _Look:
 
     @property
     def is_blind(self) -> bool:
-        """Whether there may be products that were not seen: a lower number refutes nothing."""
-        return bool(self.work.opaque) or self.work.flops == 0
+        """As of its work."""
+        return is_blind(self.work)
 
     @property
     def is_counted(self) -> bool:
-        """Whether the counter confirms what is executed.
-
-        A fused kernel leaves out what its mask hides, in tiles of its own; the counter takes it for
-        a full one. What is executed is then between what is needed and what was counted.
-        """
-        slack = 1 + TOLERANCE
-        return _agree(self.executed, self.work.flops) or (
-            self.work.has_masked_kernel
-            and self.formula <= slack * self.executed
-            and self.executed <= slack * self.work.flops
-        )
+        """Whether the counter confirms what is executed."""
+        return is_counted(self.formula, self.executed, self.work)
 
     @property
     def is_confirmed(self) -> bool:
@@ -140,6 +142,38 @@ class _Look:
         return faults
 
 
+def is_blind(work: Work) -> bool:
+    """Whether there may be products that were not seen: a lower number refutes nothing."""
+    return bool(work.opaque) or work.flops == 0
+
+
+def is_counted(formula: int, executed: int, work: Work) -> bool:
+    """Whether the counter confirms what is executed.
+
+    A fused kernel leaves out what its mask hides, in tiles of its own; the counter takes it for
+    a full one. What is executed is then between what is needed and what was counted.
+    """
+    slack = 1 + TOLERANCE
+    return _agree(executed, work.flops) or (
+        work.has_masked_kernel and formula <= slack * executed and executed <= slack * work.flops
+    )
+
+
+def contradiction(formula: int, executed: int, work: Work) -> float | None:
+    """Counted FLOPs over those of a formula that they contradict; None where none is contradicted.
+
+    >>> work = Work()
+    >>> work.flops = 300
+    >>> contradiction(100, 300, work), contradiction(100, 100, work), contradiction(600, 300, work)
+    (None, 3.0, 0.5)
+    """
+    if is_blind(work):
+        return None
+    if not is_counted(formula, executed, work):
+        return work.flops / max(executed, 1)
+    return work.flops / formula if formula > (1 + TOLERANCE) * work.flops else None
+
+
 def forms_of(kind: type[Mechanism]) -> list[str]:
     """The forms that a mechanism claims to have."""
     can = kind.capabilities
@@ -157,8 +191,15 @@ def prove_flops(kind: type[Mechanism]) -> Iterator[FlopProof]:
     return (prove_form(kind, form) for form in forms_of(kind))
 
 
-def prove_form(kind: type[Mechanism], form: str) -> FlopProof:
-    """Prove the formulas of one form."""
+def prove_form(kind: type[Mechanism], form: str, *, at_a_glance: bool = False) -> FlopProof:
+    """Prove the formulas of one form.
+
+    Args:
+        kind: the mechanism, with its default hyperparameters.
+        form: one of `forms_of`.
+        at_a_glance: of a core, look at one small shape only, where pairs can be told apart; that
+            takes milliseconds.
+    """
     missing = [p for p in kind.capabilities.requires if importlib.util.find_spec(p) is None]
     why = f"needs the package {missing[0]}, which is not installed" if missing else None
     if "cpu" not in kind.capabilities.devices:
@@ -166,7 +207,12 @@ def prove_form(kind: type[Mechanism], form: str) -> FlopProof:
     status = FlopVerdict.UNCONFIRMED
     try:
         if why is None:
-            looks = [_step(kind)] if form == "decode" else list(_looks(kind, form))
+            if form == "decode":
+                looks = [_step(kind)]
+            elif at_a_glance and not issubclass(kind, AttentionLayer):
+                looks = [_pairs(kind, form)]
+            else:
+                looks = list(_looks(kind, form))
             return _verdict(kind.name, form, looks)
     except NotCallable as error:
         why = str(error)
@@ -186,20 +232,14 @@ def _step(kind: type[Mechanism]) -> _Look:
 def _looks(kind: type[Mechanism], form: str) -> Iterator[_Look]:
     """A call at each of some shapes, with the slow forms that there are of it."""
     can, is_core, causal = kind.capabilities, not issubclass(kind, AttentionLayer), form == "causal"
-
-    def look(geometry: Geometry, *ways: Way, batch_size: int = 1) -> _Look:
-        keys = geometry.seq_len + 8 if form == "cross" else None
-        at = replace(geometry, causal=causal, grid=(0, 0))
-        return _look(callable_sample(kind, at, batch_size, keys), ways)
-
+    look = partial(_look, kind, form)
     yield look(SMALL, without_zeros, batch_size=2)
     yield look(MEDIUM, without_zeros, *([token_by_token] if causal and can.recurrent else []))
     yield look(FAR)
     if causal and not can.recurrent:
         yield look(WIDE)
     if is_core:
-        by_query = [query_by_query] if causal and can.cross and can.bidirectional else []
-        pairs = look(PAIRS, pair_by_pair, *by_query)
+        pairs = _pairs(kind, form)
         yield pairs
         is_softmax = any(slow.name == "pair by pair" for slow in pairs.slow)
         if is_softmax and form != "cross":
@@ -211,6 +251,12 @@ def _looks(kind: type[Mechanism], form: str) -> Iterator[_Look]:
 Way = Callable[[Sample], SlowForm | None]
 
 
+def _pairs(kind: type[Mechanism], form: str) -> _Look:
+    can = kind.capabilities
+    by_query = [query_by_query] if form == "causal" and can.cross and can.bidirectional else []
+    return _look(kind, form, PAIRS, pair_by_pair, *by_query)
+
+
 def _is_sparse(kind: type[Mechanism], causal: bool) -> bool:
     """Whether, by the formula, pairs are left out of many tokens that are there of a few."""
     per_pair = []
@@ -220,7 +266,12 @@ def _is_sparse(kind: type[Mechanism], causal: bool) -> bool:
     return bool(per_pair[1] < 0.9 * per_pair[0])
 
 
-def _look(sample: Sample, ways: tuple[Way, ...]) -> _Look:
+def _look(
+    kind: type[Mechanism], form: str, geometry: Geometry, *ways: Way, batch_size: int = 1
+) -> _Look:
+    keys = geometry.seq_len + 8 if form == "cross" else None
+    at = replace(geometry, causal=form == "causal", grid=(0, 0))
+    sample = callable_sample(kind, at, batch_size, keys)
     mechanism, shape, work = sample.mechanism, sample.shape, work_of(sample.call)
     as_executed = SlowForm(name="as executed", flops=work.flops, is_decisive=False)
     slow = [as_executed, *(form for form in (way(sample) for way in ways) if form is not None)]

@@ -29,7 +29,9 @@ aten = torch.ops.aten
 _FACTORS = {aten.mm: (0, 1), aten.bmm: (0, 1), aten.addmm: (1, 2), aten.baddbmm: (1, 2)}
 _MASK_AND_CAUSAL = {
     aten._scaled_dot_product_flash_attention_for_cpu: (None, 4),
+    aten._scaled_dot_product_flash_attention: (None, 4),
     aten._scaled_dot_product_efficient_attention: (3, 6),
+    aten._scaled_dot_product_cudnn_attention: (3, 6),
 }
 _OPAQUE = ("fft", "linalg", "triangular_solve", "cholesky", "lu_", "flex_attention")
 """In names of operators that hold products which torch's counter does not price."""

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from attentions.base import Mechanism
 from bench import checking, oracle
 from bench.cell import ORIGINAL, Cell, ModelWorkload
-from bench.checking import CHECK_INDEX, Checked
+from bench.checking import Checked
+from bench.expected import CHECK_INDEX
 from bench.models.subject import ModelSubject
 from bench.oracle import Errors, Incorrect, distance, expected_of, refuse_beyond, refuse_nothing
 from bench.subject import Subject

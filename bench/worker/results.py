@@ -45,6 +45,9 @@ class TrialResult(Result):
     checked_len: int | None
     checked_share: float
     is_view: bool
+    leaks_future: bool
+    flops_off: float | None
+    is_foreign: bool
     peak_memory_bytes: int | None
     peak_rss_bytes: int | None
     saved_for_backward_bytes: int

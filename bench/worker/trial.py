@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell, ModelWorkload
 from bench.measure.clock import clock_for, now_s
@@ -22,6 +23,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
 
     from bench.checking import keep
     from bench.compiled import compiled_folder
+    from bench.costs.estimate import is_foreign
     from bench.measure import flops, memory
     from bench.measure.state import Watch
     from bench.models.oracle import check
@@ -62,6 +64,8 @@ def trial(request: Request, channel: Channel) -> TrialResult:
         first = subject.sets[0]
         saved = memory.saved_for_backward_bytes(lambda: subject.forward(first), subject.parameters)
     channel.send(step="flops")
+    if w.compile != "eager":
+        subject.eager_call()  # which may make a graph or a state of its own
     counts = flops.count(subject.eager_call)
     fvcore = flops.FvcoreCount(flops=None)
     if not cell.is_model:  # tracing a whole model takes longer than timing it
@@ -69,6 +73,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     measured_s = now_s() - started + first_call_s
 
     num_parameters = sum(p.numel() for p in subject.parameters)
+    flops_off = None if cell.is_model else _flops_off(subject)
     useful, executed, num_tokens = _work(subject)
     refuse(watch.change(cell.entry) or watch.last_change())
     return TrialResult(
@@ -80,6 +85,9 @@ def trial(request: Request, channel: Channel) -> TrialResult:
         checked_len=checked.checked_len,
         checked_share=checked.checked_share,
         is_view=checked.is_view,
+        leaks_future=checked.leaks_future,
+        flops_off=flops_off,
+        is_foreign=is_foreign(cell),
         peak_memory_bytes=peak,
         peak_rss_bytes=peak_rss,
         saved_for_backward_bytes=saved,
@@ -111,3 +119,25 @@ def _work(subject: Subject) -> tuple[int | None, int | None, int]:
         return None if counted is None else w.flops_factor * counted, None, 0
     useful, executed = flops_of(subject.module, w)
     return w.flops_factor * useful, w.flops_factor * executed, w.num_tokens
+
+
+def _flops_off(subject: Subject) -> float | None:
+    """Counted FLOPs over those of the formula, if a counter contradicts it, or a slow form.
+
+    A step is looked at where its state is wide: in a narrow one, what a chunk adds would show.
+    """
+    from bench.costs.claimed import flops_of
+    from bench.costs.estimate import is_foreign
+    from bench.costs.proof import contradiction, prove_form
+    from bench.costs.slow_forms import work_of
+
+    w = subject.cell.kernel
+    if w.mode != "decode":
+        call = partial(subject.module, *subject.sets[0][:-1], **subject.keywords)
+        off = contradiction(*flops_of(subject.module, w), work_of(call))
+        if off is not None or not is_foreign(subject.cell):  # ours are proven by `make test`
+            return off
+    core: Any = getattr(subject.module, "core", subject.module)
+    form = "decode" if w.mode == "decode" else "causal" if w.causal else "bidirectional"
+    proof = prove_form(type(core), form, at_a_glance=True)
+    return proof.times_off

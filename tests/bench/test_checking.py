@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import checking
+from bench import checking, expected
 from bench.checking import Incorrect, after_rounds, check, keep
 from bench.subject import Subject
 from tests.records import kernel_cell
@@ -17,7 +17,7 @@ def cell(name="good", **changes):
 @pytest.fixture
 def few_pairs(monkeypatch, tmp_path):
     """Oracles that can write out 128 tokens of two heads, 64 with gradients."""
-    monkeypatch.setattr(checking, "MAX_PAIRS", {"forward": 2**15, "backward": 2**13})
+    monkeypatch.setattr(expected, "MAX_PAIRS", {"forward": 2**15, "backward": 2**13})
     monkeypatch.setattr(checking, "workers_folder", lambda: tmp_path)
 
 
