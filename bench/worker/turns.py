@@ -91,9 +91,9 @@ class Turns:
     def renew(self, number: int) -> None:
         """Give the inputs of the next sample values of the round of that number.
 
-        The state of a decode is made anew as long as that takes no more time than the samples.
+        The state of a decode is made anew as long as that has taken less time than the samples.
         """
-        whole = self._renewal_s <= self._wall_s
+        whole = self._renewal_s < self._wall_s
         started = now_s()
         self.subject.renew(number, self.member.calls_per_sample, whole=whole)
         if whole:

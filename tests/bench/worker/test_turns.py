@@ -55,10 +55,10 @@ def subjects(monkeypatch, time):
 def test_inputs_are_renewed_before_each_round_for_the_calls_that_come(subjects):
     take_rounds(A, B, num_rounds=3)
     assert subjects["a"].log[:2] == ["rotate", "prepare"]
-    assert subjects["a"].log[2:] == [(0, 1, True), (1, 1, True), (2, 1, True)]
+    assert subjects["a"].log[2:] == [(0, 1, False), (1, 1, True), (2, 1, True)]
 
 
-def test_what_is_made_of_new_inputs_is_made_anew_while_it_takes_no_more_than_samples(
+def test_what_is_made_of_new_inputs_is_made_anew_while_that_has_taken_less_than_samples(
     subjects, time
 ):
     def renew(number, num_calls, *, whole):
@@ -67,7 +67,7 @@ def test_what_is_made_of_new_inputs_is_made_anew_while_it_takes_no_more_than_sam
 
     subjects["a"].renew = renew
     take_rounds(A, B, num_rounds=6)
-    assert subjects["a"].log[2:] == [True, False, True, True, False, True]
+    assert subjects["a"].log[2:] == [False, True, True, False, True, True]
 
 
 def test_the_account_of_the_worker_is_samples_and_what_is_outside_of_them(subjects, time):
