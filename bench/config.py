@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -260,8 +261,21 @@ def _read_tasks(given: Any) -> list[TaskEntry]:
                 f"`{label}:` in its YAML."
             )
         finite(f"task.{label}", rest)
-        entries.append(TaskEntry(label=label, task=task, settings=rest))
+        entries += [
+            TaskEntry(label=f"{label}{words}", task=task, settings=settings)
+            for words, settings in _variants(f"task.{label}", rest)
+        ]
     return entries
+
+
+def _variants(name: str, settings: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One for each value of the settings that are lists, with words that tell them apart."""
+    axes = {key: value for key, value in settings.items() if isinstance(value, list)}
+    for key in (key for key, values in axes.items() if not values):
+        raise ConfigError(f"{name}.{key}=[] is empty. Give one value or more.")
+    for values in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, values, strict=True))
+        yield "".join(f" {key}={value}" for key, value in chosen.items()), settings | chosen
 
 
 def _items(key: str, given: Any) -> list[tuple[str, dict[str, Any]]]:

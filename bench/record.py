@@ -159,6 +159,8 @@ class Quality:
         steps_to_90: after which 90 % of the validation answers were right for the first time.
         validation_steps, validation: the score on validation examples, and after which steps.
         plateaus: scores at which models halt that learned a part of the task, by what they learned.
+        longer: scores on test examples longer than those trained on, by their number of tokens.
+        state_bytes: what all layers keep of one example to continue it, of a causal task.
     """
 
     accuracy: float
@@ -178,6 +180,8 @@ class Quality:
     validation_steps: tuple[int, ...] = ()
     validation: tuple[float, ...] = ()
     plateaus: dict[str, float] = field(default_factory=dict)
+    longer: dict[str, float] = field(default_factory=dict)
+    state_bytes: int | None = None
 
     @property
     def has_settled(self) -> bool:

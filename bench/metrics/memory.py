@@ -27,4 +27,4 @@ def saved_for_backward_bytes(record: Record) -> int | None:
 @register_metric("state_bytes", better="lower")
 def state_bytes(record: Record) -> int | None:
     """What the past takes at this context length, in modes that keep a state."""
-    return record.result.state_bytes if isinstance(record.result, Speed) else None
+    return record.result.state_bytes if record.result is not None else None

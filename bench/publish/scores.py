@@ -29,6 +29,8 @@ class Score:
         statuses: of the seeds that were planned and have none.
         num_unsettled: seeds that were still improving when their steps were spent.
         steps_to_90: of the seeds that answered 90 % right, lowest first.
+        longer: mean score on test examples of so many tokens, more than were trained on.
+        state_bytes: what all layers keep of one example to continue it.
         rate: the learning rate; None if the task has none.
         is_searched: whether that was searched for this row.
         num_collapsed: seeds after which nearly all key features lay at the mechanism's floor.
@@ -48,6 +50,8 @@ class Score:
     num_parameters: int | None
     num_unsettled: int = 0
     steps_to_90: tuple[int, ...] = ()
+    longer: tuple[tuple[int, float], ...] = ()
+    state_bytes: int | None = None
     rate: float | None = None
     is_searched: bool = False
     num_collapsed: int = 0
@@ -162,11 +166,22 @@ def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequ
         num_parameters=results[0].num_parameters if results else None,
         num_unsettled=sum(not result.has_settled for result in results),
         steps_to_90=tuple(sorted(r.steps_to_90 for r in results if r.steps_to_90 is not None)),
+        longer=_longer(results),
+        state_bytes=results[0].state_bytes if results else None,
         rate=rate,
         is_searched=is_searched,
         num_collapsed=sum(result.collapsed is True for result in results),
         gates=results[0].gates if results else (),
     )
+
+
+def _longer(results: Sequence[Quality]) -> tuple[tuple[int, float], ...]:
+    """Means over the seeds that have a score at a length, by rising length."""
+    scores: dict[int, list[float]] = {}
+    for result in results:
+        for length, score in result.longer.items():
+            scores.setdefault(int(length), []).append(score)
+    return tuple((length, sum(own) / len(own)) for length, own in sorted(scores.items()))
 
 
 def _ranked(scores: Sequence[Score], *, less_is_better: bool) -> tuple[Score, ...]:

@@ -31,12 +31,15 @@ def task_sections(board: Leaderboard) -> tuple[Section, ...]:
 def _task_table(task: TaskScores) -> Table:
     """Ranks and the scores of single seeds are there where there are seeds to compare."""
     has_ranks = task.num_seeds > 1
+    lengths = _lengths(task)
     header = {
         "rank": has_ranks,
         "entry": True,
         task.unit or "accuracy (%)": True,
         "each seed": has_ranks,
         "seeds": True,
+        **{f"at {length:,} tokens": True for length in lengths},
+        "state": any(score.state_bytes is not None for score in task.scores),
         "steps to 90 %": any(score.steps_to_90 for score in task.scores),
         "learning rate": any(score.rate is not None for score in task.scores),
         "chance" if task.unit else "chance (%)": True,
@@ -58,18 +61,25 @@ def _score_cells(score: Score, task: TaskScores) -> tuple[str, ...]:
     """A cell for each title of the header, also those that are not shown."""
     num_seen = task.num_seeds - score.num_missing
     write = number if task.unit else percent
+    at = dict(score.longer)
     return (
         "control" if score.is_control else score.rank,
         score.entry + " (control)" * score.is_control,
         _mean_words(score, task),
         " ".join(map(write, score.accuracies)),
         f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
+        *(write(at[length]) if length in at else "" for length in _lengths(task)),
+        "" if score.state_bytes is None else f"{score.state_bytes:,} bytes",
         _steps_words(score),
         _rate_words(score),
         "" if score.chance is None else write(score.chance),
         "" if score.num_examples is None else number(score.num_examples),
         "" if score.num_parameters is None else _size_words(score.num_parameters, task),
     )
+
+
+def _lengths(task: TaskScores) -> list[int]:
+    return sorted({length for score in task.scores for length, _ in score.longer})
 
 
 def _mean_words(score: Score, task: TaskScores) -> str:
@@ -127,6 +137,8 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
     write = number if task.unit else percent
     for words, level in task.plateaus:
         yield f"What a model scores that learned a part, {words}: {write(level)}."
+    if _lengths(task):
+        yield "Longer examples than were trained on are tested at the lengths that columns name."
     gated = [f"{score.entry} ({', '.join(score.gates)})" for score in task.scores if score.gates]
     if gated:
         yield f"Gates that the backbone projects from the tokens: {', '.join(gated)}."

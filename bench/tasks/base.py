@@ -258,7 +258,7 @@ T = TypeVar("T", bound=Task)
 _REGISTRY: dict[str, type[Task]] = {}
 _NOT_TASKS = {
     *("base", "checkpoint", "collapse", "ending"),
-    *("gates", "leak", "model", "positions", "train"),
+    *("gates", "leak", "longer", "model", "positions", "train"),
 }
 GROUP = "attnbench.tasks"
 """Entry points under this name are modules of installed packages that register tasks."""

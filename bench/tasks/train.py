@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from types import ModuleType
@@ -25,6 +26,7 @@ from bench.tasks.checkpoint import (
 from bench.tasks.collapse import has_collapsed
 from bench.tasks.ending import Curve
 from bench.tasks.leak import leaks_future
+from bench.tasks.longer import longer_models, state_bytes
 from bench.tasks.model import build_model, projected_gates
 
 Progress = Callable[[str, int, int, float, float | None], None]
@@ -85,6 +87,7 @@ def train(
         accuracy, num_answers = _score(model, task, unseen, device, num_steps)
         collapsed = has_collapsed(model, unseen[0].map(lambda tensor: tensor.to(device)))
         is_leaky = leaks_future(model, task)
+        longer = _longer(model, cell, library, num_steps)
     return Quality(
         accuracy=accuracy,
         chance=task.chance(),
@@ -102,7 +105,22 @@ def train(
         validation_steps=curve.steps,
         validation=curve.scores,
         plateaus=task.plateaus(),
+        longer=longer,
+        state_bytes=state_bytes(task, cell, library),
     )
+
+
+def _longer(
+    model: nn.Module, cell: Cell, library: ModuleType | None, step: int
+) -> dict[str, float]:
+    """Scores on longer test examples by their length; none where the model cannot read them."""
+    scores = {}
+    for task, grown in longer_models(model, cell, library):
+        batches = task.batches(Split.TEST, cell.task.seed)
+        with suppress(Diverged):
+            score, _ = _score(grown, task, batches, torch.device(cell.device), step)
+            scores[str(task.seq_len)] = score
+    return scores
 
 
 @dataclass(frozen=True)

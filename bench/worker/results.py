@@ -140,6 +140,8 @@ class TrainResult(Result):
     validation_steps: tuple[int, ...] = ()
     validation: tuple[float, ...] = ()
     plateaus: dict[str, float] = field(default_factory=dict)
+    longer: dict[str, float] = field(default_factory=dict)
+    state_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

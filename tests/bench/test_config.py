@@ -172,3 +172,17 @@ def test_a_row_is_compared_with_softmax_unless_a_reference_is_named():
     assert read(reference="nala").reference.label_for("linear") == "nala"
     mapped = read(reference={"linear": "nala"}).reference
     assert (mapped.label_for("linear"), mapped.label_for("flatten")) == ("nala", "softmax")
+
+
+def test_a_list_of_values_of_a_tasks_setting_is_a_task_for_each():
+    given = {"recall": {"task": "recall", "num_pairs": [4, 8], "position": ["rope"], "seq_len": 9}}
+    entries = read(task=given).task
+    assert [(e.label, e.settings) for e in entries] == [
+        (
+            f"recall num_pairs={num_pairs} position=rope",
+            {"num_pairs": num_pairs, "position": "rope", "seq_len": 9},
+        )
+        for num_pairs in (4, 8)
+    ]
+    with pytest.raises(ConfigError, match=r"task\.recall\.num_pairs=\[\] is empty"):
+        read(task={"recall": {"task": "recall", "num_pairs": []}})

@@ -3,14 +3,18 @@
 Lines and points carry their names directly, placed here so that no two overlap: with ten entries
 or forty a legend of as many colours could not be read. Nothing but this package draws.
 
-`lines` and `scatter` draw one chart each; `labels` finds places for names, `style` gives each entry
-its look, `spec` has the parts of a specification that they share.
+`lines`, `scatter` and `curves` draw charts; `labels` finds places for names, `style` gives each
+entry its look, `spec` has the parts of a specification that they share.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
+from bench.publish.charts.curves import capacity, extrapolation
 from bench.publish.charts.labels import place_labels, spread
 from bench.publish.charts.lines import LATENCY, MEMORY, against_size
 from bench.publish.charts.scatter import accuracy_against_latency
@@ -29,7 +33,9 @@ def charts(board: Leaderboard) -> tuple[Chart, ...]:
     """Every chart that has something to show.
 
     Latency and peak memory against sequence length, or against a model's image size, one of each a
-    setting with two sizes or more; accuracy against latency, one a task.
+    setting with two sizes or more; accuracy against latency, one a task; accuracy against the
+    number of pairs of a task that was trained with several, and against longer examples where it
+    was so tested.
     """
     styles = styles_of(board)
     drawn: list[Chart | None] = []
@@ -39,4 +45,14 @@ def charts(board: Leaderboard) -> tuple[Chart, ...]:
             against_size(axis, setting, rankings, board, styles) for axis in (LATENCY, MEMORY)
         ]
     drawn += [accuracy_against_latency(task, board, styles) for task in board.tasks]
-    return tuple(chart for chart in drawn if chart is not None)
+    drawn += [*capacity(board, styles), *extrapolation(board, styles)]
+    return tuple(_told_apart([chart for chart in drawn if chart is not None]))
+
+
+def _told_apart(drawn: Sequence[Chart]) -> Iterator[Chart]:
+    """With a number behind a name that an earlier chart has."""
+    seen: Counter[str] = Counter()
+    for chart in drawn:
+        seen[chart.name] += 1
+        number = seen[chart.name]
+        yield chart if number == 1 else replace(chart, name=f"{chart.name}-{number}")

@@ -1,0 +1,61 @@
+"""A trained model at lengths that it has not been trained at, and what it keeps of the past."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from bench.cell import Cell
+from bench.tasks.base import Task, build_task
+from bench.tasks.model import build_model
+
+FACTORS = (2, 4)
+"""Of the length that was trained at."""
+
+
+def longer_models(
+    model: nn.Module, cell: Cell, library: ModuleType | None
+) -> Iterator[tuple[Task, nn.Module]]:
+    """The same weights around the same mechanism, built for longer examples of the same task.
+
+    Nothing where positions are learned, where the task has no length to set, or where a mechanism
+    has weights of its own for each place.
+    """
+    workload = cell.task
+    task = build_task(workload.task, workload.settings)
+    if "seq_len" not in workload.settings or task.recipe.position == "learned":
+        return
+    for factor in FACTORS:
+        longer = workload.settings | {"seq_len": factor * workload.settings["seq_len"]}
+        try:
+            at_length = build_task(workload.task, longer)
+            grown = build_model(
+                at_length, cell.mechanism, cell.hyperparameters, workload.seed, library
+            )
+            grown.load_state_dict(model.state_dict())
+        except (ValueError, RuntimeError):  # of another shape
+            continue
+        yield at_length, grown.to(cell.device)
+
+
+def state_bytes(task: Task, cell: Cell, library: ModuleType | None) -> int | None:
+    """What all layers keep of one sequence of the task's length in float32, to continue it.
+
+    None for a mechanism without a recurrent form, and where tokens see what comes later.
+    """
+    attentions: Any = library or importlib.import_module("attentions")
+    capabilities = attentions.attention_class(cell.mechanism).capabilities
+    if not task.causal or not capabilities.recurrent:
+        return None
+    meta = torch.device("meta")
+    with meta:
+        core = attentions.build_attention(cell.mechanism, task.geometry, **cell.hyperparameters)
+        state = core.init_state(1, dtype=torch.float32, device=meta)
+    kept = sum(leaf.nbytes for leaf in tree_leaves(state) if isinstance(leaf, Tensor))
+    return task.recipe.num_layers * kept

@@ -1,0 +1,65 @@
+"""Accuracy against pairs and against length: one chart for what differs in these alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.publish.charts import charts
+from bench.publish.leaderboard import build_leaderboard
+from bench.record import Record
+from tests import records as made
+
+
+def trained(entry: str, accuracy: float, longer: dict[str, float], **settings: object) -> Record:
+    words = f" num_pairs={settings['num_pairs']}" if "num_pairs" in settings else ""
+    (record,) = made.task_records([entry], seeds=[0])
+    work = replace(record.cell.task, label=f"recall{words}", settings=settings)
+    result = replace(record.result, accuracy=accuracy, longer=longer)
+    return replace(record, cell=replace(record.cell, workload=work), result=result)
+
+
+def drawn(records: list[Record]) -> dict[str, list[tuple[str, int, float]]]:
+    """Points of each chart by its name."""
+    board = build_leaderboard(records, metrics=("latency_s", "peak_memory_bytes"))
+    return {
+        chart.name: [
+            (point["entry"], point["size"], point["value"])
+            for point in chart.spec["data"]["values"]
+        ]
+        for chart in charts(board)
+    }
+
+
+def test_tasks_that_differ_in_pairs_alone_are_one_picture() -> None:
+    records = [
+        trained("softmax", 1.0, {}, num_pairs=4, seq_len=64),
+        trained("softmax", 0.5, {}, num_pairs=8, seq_len=64),
+        trained("softmax", 0.25, {}, num_pairs=16, seq_len=128),  # another length, too
+    ]
+    assert drawn(records) == {
+        "capacity-recall-cpu-1-thread": [("softmax", 4, 100.0), ("softmax", 8, 50.0)]
+    }
+
+
+def test_a_model_that_was_tested_on_longer_examples_is_drawn_from_its_own_length_on() -> None:
+    records = [
+        trained("softmax", 1.0, {"128": 0.5, "256": 0.25}, seq_len=64),
+        trained("none", 0.05, {}, seq_len=64),  # was not
+    ]
+    assert drawn(records) == {
+        "extrapolation-recall-cpu-1-thread": [
+            ("softmax", 64, 100.0),
+            ("softmax", 128, 50.0),
+            ("softmax", 256, 25.0),
+        ]
+    }
+
+
+def test_two_pictures_of_one_name_are_two_files() -> None:
+    records = [
+        trained("softmax", 1.0, {"128": 0.5}, seq_len=64, batch_size=size) for size in (8, 16)
+    ]
+    assert list(drawn(records)) == [
+        "extrapolation-recall-cpu-1-thread",
+        "extrapolation-recall-cpu-1-thread-2",
+    ]
