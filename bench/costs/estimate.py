@@ -13,6 +13,7 @@ from bench.costs.dry_run import peak_bytes
 from bench.measure.stopping import Stopping
 from bench.models.facts import forward_flops
 from bench.models.subject import model_on_meta, subject_of
+from bench.models.support import is_own
 from bench.record import REFERENCE
 from bench.subject import Subject, build_module
 
@@ -32,6 +33,9 @@ _QUADRATIC_SHARE = 0.15
 
 _FEW_ROWS, _MANY_ROWS = 4, 8
 """Batch sizes of a dry run from which larger ones are extrapolated: every row takes as much."""
+
+_IMAGE_SIZES = (224, 448)
+"""Images that models of all kinds take, one with four times the tokens of the other."""
 
 PLUGIN_TIMEOUT_S = 5.0
 """For the dry run of code that is not ours, in a process of its own."""
@@ -149,9 +153,20 @@ def _forward_flops(cell: Cell) -> int:
     on_meta = _on_meta(cell)
     if on_meta.key not in _FLOPS:
         if cell.is_model:
-            _FLOPS[on_meta.key] = forward_flops(model_on_meta(cell), cell.model) or 0
+            _FLOPS[on_meta.key] = _model_flops(cell)
         else:
             with torch.device("meta"):
                 module = build_module(cell, device="meta")
             _FLOPS[on_meta.key] = flops_of(module, cell.kernel)[1]
     return _FLOPS[on_meta.key]
+
+
+def _model_flops(cell: Cell) -> int:
+    """By a dry run; of large images from two smaller ones, as tiles and windows are many there."""
+    if cell.model.image_size <= max(_IMAGE_SIZES) or is_own(cell.model.model):
+        return forward_flops(model_on_meta(cell), cell.model) or 0
+    sized = (replace(cell, workload=replace(cell.model, image_size=s)) for s in _IMAGE_SIZES)
+    small, large = map(_model_flops, sized)
+    times = (cell.model.image_size / _IMAGE_SIZES[0]) ** 2  # as many tokens
+    quadratic = max(0.0, (large - 4 * small) / 12)
+    return round((small - quadratic) * times + quadratic * times**2)

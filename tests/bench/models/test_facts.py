@@ -3,8 +3,9 @@ import gc
 import pytest
 import torch
 
-from bench.costs.estimate import needed_bytes
+from bench.costs.estimate import expected_s, needed_bytes
 from bench.measure import memory
+from bench.measure.stopping import Stopping
 from bench.models.facts import forward_flops
 from bench.models.subject import ModelSubject, model_on_meta
 from tests.bench.models.cells import cell, own
@@ -41,6 +42,21 @@ def test_an_optimiser_keeps_two_more_copies_of_the_weights():
     step, both = (needed_bytes(cell(mode=m)) for m in ("train_step", "forward_backward"))
     weights = 4 * sum(p.numel() for p in model_on_meta(cell()).parameters())
     assert 2 * weights <= step - both <= 4 * weights
+
+
+def test_work_on_a_large_image_is_expected_from_two_small_ones(monkeypatch):
+    seen = []
+
+    def forward_flops_of(module, workload):
+        seen.append(workload.image_size)
+        return forward_flops(module, workload)
+
+    monkeypatch.setattr("bench.costs.estimate.forward_flops", forward_flops_of)
+    large = cell(model="deit_tiny", image_size=672)
+    expected = expected_s(large, Stopping(min_rounds=100, budget_s=0.0))
+    assert seen == [224, 448]
+    known = forward_flops(model_on_meta(large), large.model)
+    assert expected == pytest.approx(120 * known / 2e10, rel=0.1)
 
 
 def test_a_model_that_looks_at_values_has_no_count_and_no_estimate():
