@@ -236,7 +236,8 @@ def _task_cells(
         own, shared = hyperparameters[entry.label], settings[task.label]
         work = TaskWorkload(label=task.label, task=task.task, settings=shared, seed=seed)
         preset = presets.get((task.label, entry.label))
-        if preset is not None and preset.fits(entry.mechanism, own, shared):
+        usual = tasks.task_settings(task.task)
+        if preset is not None and preset.fits(entry.mechanism, own, shared, usual):
             work = replace(
                 work,
                 settings=shared | {"learning_rate": preset.learning_rate},

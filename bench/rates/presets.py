@@ -41,16 +41,27 @@ class RatePreset:
     is_at_edge: bool
 
     def fits(
-        self, mechanism: str, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]
+        self,
+        mechanism: str,
+        hyperparameters: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        usual: Mapping[str, Any],
     ) -> bool:
         """Whether a cell is what the search was about.
 
-        What it says besides, such as a setting that the task has got since, does not matter.
+        Args:
+            mechanism: of the cell.
+            hyperparameters: of the cell, all of them.
+            settings: of the cell's task, all of them.
+            usual: the task's defaults. A setting that the task has got since the search must have
+                its own, with which nothing was to change.
         """
+        later = settings.keys() - self.settings.keys()
         return (
             self.mechanism == mechanism
-            and self.hyperparameters.items() <= hyperparameters.items()
+            and self.hyperparameters == hyperparameters
             and self.settings.items() <= settings.items()
+            and all(settings[name] == usual.get(name) for name in later)
         )
 
 

@@ -214,3 +214,31 @@ def test_a_reference_that_nothing_goes_by_is_refused_with_the_nearest_names(refe
     with pytest.raises(ConfigError) as error:
         planned(reference=reference)
     assert all(word in str(error.value) for word in words)
+
+
+def test_a_row_trains_at_the_rate_that_was_searched_for_it_and_says_so():
+    def cells(**changes):
+        rows = planned(
+            seq_len=[], task={"recall": {"task": "recall"}} | changes.pop("task", {}), **changes
+        )
+        return {p.cell.entry: p.cell for p in rows}
+
+    shared = cells()
+    found = {
+        "mechanism": "linear",
+        "hyperparameters": shared["linear"].hyperparameters,
+        "learning_rate": 0.03,
+        "is_at_edge": False,
+        "tried": [[0.03, 0.9]],
+    }
+    settings = shared["linear"].task.settings
+    rates = {"recall": {"settings": settings, "entries": {"linear": found}}}
+    own = cells(rates=rates)
+    assert own["softmax"] == shared["softmax"] and own["softmax"].task.shared_rate is None
+    work = own["linear"].task
+    assert (work.settings["learning_rate"], work.shared_rate) == (0.03, 0.006)
+    assert work.shared_settings == settings
+    # The same run that a rate given by hand is; and one that is given is for all rows.
+    by_hand = {"recall": {"task": "recall", "learning_rate": 0.03}}
+    assert own["linear"].key == cells(task=by_hand)["linear"].key
+    assert cells(task=by_hand, rates=rates)["linear"].task.shared_rate is None

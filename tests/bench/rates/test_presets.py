@@ -7,9 +7,9 @@ import yaml
 
 from bench.app.command import CONF, read_yaml
 from bench.app.errors import ConfigError
-from bench.catalogue.rows import row_labels
 from bench.rates.presets import RatePreset, presets_text, read_presets
 from bench.rates.search import keep
+from bench.tasks.base import task_settings
 
 
 def preset(entry="performer", task="recall", rate=1e-06, **changes):
@@ -34,12 +34,15 @@ def test_the_file_gives_back_what_was_written(tmp_path: Path):
 def test_a_preset_holds_for_the_settings_it_was_searched_at_alone():
     found = preset()
     hyperparameters, settings = found.hyperparameters, found.settings
-    assert found.fits("performer", hyperparameters, settings | {"a_later_one": 1})
-    assert not found.fits("linear", hyperparameters, settings)
-    assert not found.fits("performer", hyperparameters | {"eps": 1e-4}, settings)
-    assert not found.fits("performer", hyperparameters, settings | {"num_pairs": 8})
-    # A rate that the command line gives is for all rows.
-    assert not found.fits("performer", hyperparameters, settings | {"learning_rate": 0.01})
+    usual = {"num_pairs": 4, "learning_rate": 0.001, "a_later_one": 1}
+
+    def fits(mechanism: str = "performer", eps: float = 1e-6, **changes: object) -> bool:
+        own = hyperparameters | {"eps": eps}
+        return found.fits(mechanism, own, settings | changes, usual)
+
+    assert fits() and fits(a_later_one=1) and not fits(a_later_one=2)
+    assert not fits("linear") and not fits(eps=1e-4) and not fits(num_pairs=8)
+    assert not fits(learning_rate=0.01)  # which the command line gives for all rows
 
 
 def test_a_search_leaves_the_presets_of_other_rows_in_the_file(tmp_path: Path):
@@ -62,8 +65,11 @@ def test_another_file_is_refused_with_a_sentence():
             read_presets(wrong)
 
 
-def test_our_presets_are_of_rows_and_tasks_that_are_there():
+def test_our_presets_hold_for_the_rows_and_tasks_as_their_yamls_set_them_today():
+    # If not, search again: make rates.
     for found in read_presets(read_yaml(CONF / "rates" / "searched.yaml")):
-        assert found.entry in row_labels()
-        assert (CONF / "task" / f"{found.task}.yaml").is_file()
+        row = read_yaml(CONF / "attention" / f"{found.entry}.yaml")[found.entry]
+        task = read_yaml(CONF / "task" / f"{found.task}.yaml")[found.task]
+        mechanism, name = row.pop("mechanism"), task.pop("task")
+        assert found.fits(mechanism, row, task, task_settings(name)), (found.task, found.entry)
         assert found.learning_rate in dict(found.tried)
