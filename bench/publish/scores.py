@@ -63,6 +63,11 @@ class Score:
         return sum(self.accuracies) / len(self.accuracies) if self.accuracies else None
 
     @property
+    def is_skipped(self) -> bool:
+        """Whether no seed was trained, since its mechanism cannot be on this task."""
+        return not self.accuracies and set(self.statuses) == {Status.SKIPPED}
+
+    @property
     def interval(self) -> tuple[float, float] | None:
         """Of 95 %, of the mean over seeds; None with fewer than two."""
         return mean_interval(self.accuracies)

@@ -47,14 +47,15 @@ def _task_table(task: TaskScores) -> Table:
         "parameters": True,
     }
     shown = [place for place, is_shown in enumerate(header.values()) if is_shown]
-    rows = [_score_cells(score, task) for score in task.scores]
+    trained = [score for score in task.scores if not score.is_skipped]
+    rows = [_score_cells(score, task) for score in trained]
     table = Table(
         title="unseen examples",
         header=tuple(title for title, is_shown in header.items() if is_shown),
         rows=tuple(tuple(row[place] for place in shown) for row in rows),
         num_text=1 + has_ranks,
     )
-    return with_marks(table, [score.marks for score in task.scores])
+    return with_marks(table, [score.marks for score in trained])
 
 
 def _score_cells(score: Score, task: TaskScores) -> tuple[str, ...]:
@@ -125,7 +126,9 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
         )
     else:
         yield "One seed is one draw: seeds can differ by tens of points, and nothing is ranked."
-    if any(score.num_missing for score in task.scores):
+    if skipped := [score.entry for score in task.scores if score.is_skipped]:
+        yield f"Not trained, for the reasons below the tables: {', '.join(skipped)}."
+    if any(score.num_missing and not score.is_skipped for score in task.scores):
         yield "An entry with fewer seeds than that is not comparable with one that has all."
     if unsettled := [score.entry for score in task.scores if score.num_unsettled]:
         yield (

@@ -181,3 +181,12 @@ def test_missing_seeds_are_said_in_the_row_and_above_the_table() -> None:
     assert (linear["accuracy (%)"], linear["seeds"]) == ("diverged", "0 of 3")
     (section,) = task_sections(board(records))
     assert any("not comparable" in note for note in section.notes)
+
+
+def test_a_mechanism_that_cannot_be_on_a_task_is_named_and_has_no_row() -> None:
+    skipped = made.failed_record(made.task_cell("nala", seed=0), Status.SKIPPED, "no causal form")
+    records = [*made.task_records(["softmax", "linear"], seeds=[0]), skipped]
+    (section,) = task_sections(board(records))
+    assert {row[0] for row in section.tables[0].rows} == {"softmax", "linear"}
+    assert "Not trained, for the reasons below the tables: nala." in section.notes
+    assert not any("not comparable" in note for note in section.notes)
