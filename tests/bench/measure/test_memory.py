@@ -61,6 +61,16 @@ def test_what_is_saved_for_backward_is_counted_once_per_storage():
     assert saved == weights + inputs
 
 
+def test_a_view_that_is_saved_keeps_the_whole_of_its_storage_alive():
+    x = torch.randn(4, 1000, requires_grad=True)
+
+    def forward():
+        whole = x * 2.0
+        return whole[:, :100] * whole[:, 200:300]
+
+    assert saved_for_backward_bytes(forward, []) == x.numel() * 4
+
+
 def test_parameters_are_not_counted_as_saved():
     layer = torch.nn.Linear(64, 64)
     x = torch.randn(8, 64, requires_grad=True)

@@ -36,6 +36,17 @@ def test_training_leaves_the_global_stream_as_it_was(cell):
     assert torch.equal(torch.rand(2), expected)
 
 
+def test_answers_are_learned_in_training_mode_and_scored_in_evaluation_mode(cell, mechanism):
+    modes = set()
+
+    def forward(core, q, k, v):
+        modes.add((core.training, torch.is_grad_enabled()))
+        return v
+
+    train(cell(mechanism("watching", forward), "recall", **QUICK))
+    assert modes == {(True, True), (False, False)}
+
+
 @pytest.mark.parametrize("task", ["recall", "digits"])
 def test_another_seed_is_another_run(cell, task):
     one, two = (train(cell("softmax", task, seed=seed, **QUICK)) for seed in (0, 1))

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pytest
+
+from bench.record import Quality
 from tests import records as made
 from tests.bench.publish.charts.boards import drawn, lengths, points
 
@@ -21,3 +24,16 @@ def test_accuracy_of_one_machine_is_not_set_against_latency_of_another() -> None
         for r in made.task_records()
     ]
     assert [c for c in drawn(lengths() + moved) if c.name.startswith("accuracy")] == []
+
+
+def test_accuracy_chance_and_their_axis_are_in_per_cent() -> None:
+    task = made.task_records(("softmax", "none"), task="digits", seeds=(0,))
+    (chart,) = [c for c in drawn(lengths() + task) if c.name.startswith("accuracy")]
+    scores = {r.cell.entry: r.result.accuracy for r in task if isinstance(r.result, Quality)}
+    shown = {p["entry"]: p["accuracy"] for p in points(chart)}
+    assert shown == pytest.approx({entry: 100 * score for entry, score in scores.items()})
+    line = chart.spec["layer"][0]
+    assert line["data"]["values"] == [{"accuracy": pytest.approx(10.0)}]
+    low, high = line["encoding"]["y"]["scale"]["domain"]
+    assert (low, high) == (pytest.approx(4.0), 103.0)
+    assert line["encoding"]["y"]["axis"]["title"] == "Accuracy (%)"
