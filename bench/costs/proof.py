@@ -90,13 +90,19 @@ class FlopProof:
 
 @dataclass(frozen=True, kw_only=True)
 class _Look:
-    """What was found at one shape: formulas, what was counted, and slow forms."""
+    """What was found at one shape: formulas, what was counted, and slow forms.
+
+    Attributes:
+        formula_by, executed_by: the methods that gave these numbers, as messages name them.
+    """
 
     shape: CallShape
     formula: int
     executed: int
     work: Work
     slow: tuple[SlowForm, ...]
+    formula_by: str
+    executed_by: str
 
     @property
     def decisive(self) -> tuple[SlowForm, ...]:
@@ -132,13 +138,19 @@ class _Look:
             return []
         faults, counted = [], self.work.flops
         if not (self.is_blind or self.is_counted):
-            faults.append(f"executed_flops() says {self.executed:,}, and {counted:,} are counted")
+            besides = "; give executed_flops() for what the code does besides"
+            faults.append(
+                f"{self.executed_by} says {self.executed:,}, and {counted:,} are counted"
+                + besides * (self.executed_by == "flops()")
+            )
         most = max(counted, *(form.flops for form in self.slow))
         if self.decisive and not self.is_confirmed:
             name, flops = self.nearest.name, self.nearest.flops
-            faults.append(f"flops() says {self.formula:,}, and {name} it takes {flops:,}")
+            faults.append(f"{self.formula_by} says {self.formula:,}, and {name} it takes {flops:,}")
         elif self.formula > (1 + TOLERANCE) * most and not self.is_blind:
-            faults.append(f"flops() says {self.formula:,}, and no more than {most:,} are executed")
+            faults.append(
+                f"{self.formula_by} says {self.formula:,}, and no more than {most:,} are executed"
+            )
         return faults
 
 
@@ -226,7 +238,15 @@ def _step(kind: type[Mechanism]) -> _Look:
     sample = callable_sample(kind, WIDE_STEP)
     formula, work = sample.mechanism.decode_flops(sample.shape), work_of(last_step(sample))
     slow = SlowForm(name="as executed", flops=work.flops, is_decisive=work.flops > 0)
-    return _Look(shape=sample.shape, formula=formula, executed=formula, work=work, slow=(slow,))
+    return _Look(
+        shape=sample.shape,
+        formula=formula,
+        executed=formula,
+        work=work,
+        slow=(slow,),
+        formula_by="decode_flops()",
+        executed_by="decode_flops()",
+    )
 
 
 def _looks(kind: type[Mechanism], form: str) -> Iterator[_Look]:
@@ -274,6 +294,7 @@ def _look(
     sample = callable_sample(kind, at, batch_size, keys)
     mechanism, shape, work = sample.mechanism, sample.shape, work_of(sample.call)
     as_executed = SlowForm(name="as executed", flops=work.flops, is_decisive=False)
+    gives_executed = type(mechanism).executed_flops is not Mechanism.executed_flops
     slow = [as_executed, *(form for form in (way(sample) for way in ways) if form is not None)]
     return _Look(
         shape=shape,
@@ -281,6 +302,8 @@ def _look(
         executed=mechanism.executed_flops(shape),
         work=work,
         slow=tuple(slow),
+        formula_by="flops()",
+        executed_by="executed_flops()" if gives_executed else "flops()",
     )
 
 
@@ -293,11 +316,11 @@ def _verdict(name: str, form: str, looks: list[_Look]) -> FlopProof:
     faults, doubts = shown.faults(), []
     if not confirmed:
         doubts.append(
-            f"no slow form takes the {shown.formula:,} that flops() says; nearest is "
+            f"no slow form takes the {shown.formula:,} that {shown.formula_by} says; nearest is "
             f"{shown.nearest.flops:,}, {shown.nearest.name}"
         )
     if not all(look.is_counted for look in looks):
-        doubts.append("no counter saw what executed_flops() says")
+        doubts.append(f"no counter saw what {shown.executed_by} says")
     opaque = sorted({name for look in looks for name in look.work.opaque})
     if doubts and opaque:
         doubts.append(f"these may hold products that nobody sees: {', '.join(opaque)}")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from attentions import attention_class, attention_names
+from attentions.base import Mechanism
 from bench.costs.proof import FlopVerdict, prove_flops
 from tests.bench.costs import mechanisms as made
 
@@ -45,6 +46,14 @@ def test_a_recurrence_needs_what_its_steps_take_and_a_step_what_is_counted():
     assert causal.method == "token by token"
     assert causal.needed == causal.formula == 4 * 300 * 16 * 16 < causal.executed
     assert decode.counted == decode.needed == decode.formula == 4 * 256 * 256
+
+
+def test_a_failure_names_the_method_to_mend():
+    wrong = made.off_by(made.Recurrence, 2.0, "decode_flops")
+    assert proofs(wrong)["decode"].reason.startswith("decode_flops() says")
+    bare = type("Bare", (made.Explicit,), {"executed_flops": Mechanism.executed_flops})
+    reason = proofs(bare)["causal"].reason
+    assert reason.startswith("flops() says") and "give executed_flops() for what" in reason
 
 
 def test_pairs_that_a_window_leaves_out_are_not_needed():
