@@ -70,7 +70,7 @@ class Setting:
         rest = self.axes
         dtype, mode = rest.pop("dtype"), rest.pop("mode")
         # An axis that is not set comes first; None has no order.
-        places = ((value is not None, value or 0) for value in rest.values())
+        places = ((value is not None, 0 if value is None else value) for value in rest.values())
         return (self.is_model, *places, *_place_in(_DTYPES, dtype), *_place_in(_MODES, mode))
 
 
