@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +134,10 @@ def _flops_off(subject: Subject) -> float | None:
 
     w = subject.cell.kernel
     if w.mode != "decode":
-        call = partial(subject.module, *subject.sets[0][:-1], **subject.keywords)
-        off = contradiction(*flops_of(subject.module, w), work_of(call))
+        # Without its mask, of which formulas know nothing: a mechanism may go another way there.
+        call = partial(subject.module, *subject.sets[0][:-1])
+        bare = replace(w, padding=0.0, ragged=0.0)
+        off = contradiction(*flops_of(subject.module, bare), work_of(call))
         if off is not None or not is_foreign(subject.cell):  # ours are proven by `make test`
             return off
     core: Any = getattr(subject.module, "core", subject.module)
