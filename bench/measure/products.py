@@ -21,7 +21,7 @@ SHAPES = (
     *((size, size, 64) for size in (1024, 4096)),
     # A tile of tokens of linear attention: its sums over keys, and what queries read of them.
     *((64, 1024, 64), (1024, 64, 64)),
-    # The same with the 266 features that Performer makes of 64 channels, and their projection.
+    # The same with performer-pytorch's 266 features of 64 channels, and their projection.
     *((64, 512, 266), (512, 266, 64), (512, 64, 266)),
 )
 """Rows, inner size and columns of the products tried; which is fastest differs by library."""
