@@ -14,7 +14,7 @@ from typing import Any
 import attentions
 from attentions import Capabilities
 from attentions.adapters.extras import not_installed
-from bench.app.errors import ConfigError, did_you_mean
+from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.app.values import finite
 from bench.catalogue.rows import row_labels
 from bench.cell import ORIGINAL, Cell, KernelWorkload, ModelWorkload, TaskWorkload
@@ -106,7 +106,7 @@ def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
     if entry.mechanism not in names:
         raise ConfigError(
             f"attention entry {entry.label!r} names the mechanism {entry.mechanism!r}, which is "
-            f"not registered. {did_you_mean(entry.mechanism, names)}"
+            f"not registered. {did_you_mean(entry.mechanism, names)} {OF_YOUR_OWN}"
         )
     defaults = attentions.hyperparameters(entry.mechanism)
     for name, value in entry.hyperparameters.items():
@@ -138,7 +138,7 @@ def checked_settings(entry: TaskEntry) -> dict[str, Any]:
     if entry.task not in names:
         raise ConfigError(
             f"task entry {entry.label!r} names the task {entry.task!r}, which is not registered. "
-            f"{did_you_mean(entry.task, names)}"
+            f"{did_you_mean(entry.task, names)} {OF_YOUR_OWN}"
         )
     defaults = tasks.task_settings(entry.task)
     for name in entry.settings:

@@ -228,8 +228,9 @@ def _explain(error: Exception, config_name: str, words: list[str]) -> str:
     missing = re.search(r"Could not (?:find|load) '([\w/.-]+)/([^/']*)'", text)
     if missing:
         group, name = missing.groups()
-        known = set(_options(group, words))
-        return f"{group}={name}: there is no such {group}. {did_you_mean(name, known)}"
+        near = did_you_mean(name, set(_options(group, words)))
+        own = f"One of your own is a YAML in {group}/ of the folder that --config-dir names."
+        return f"{group}={name}: there is no such {group}. {near} {own}"
     key = re.search(r"Could not override '([^'@]+)|Key '([^']+)' is not", text)
     name = (key[1] or key[2]) if key else ""
     if (name and (CONF / name).is_dir()) or not _is_hydras(error):

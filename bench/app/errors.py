@@ -14,6 +14,10 @@ class ConfigError(Exception):
     """
 
 
+OF_YOUR_OWN = "One of your own is found with plugins=[MODULE]."
+"""Ends a message about a name that nothing is registered under."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence naming the nearest known words, or all of them when none is near."""
     names = sorted(known)

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from attentions.capabilities import FAMILIES
 from attentions.catalogue import CatalogueEntry
-from bench.app.errors import ConfigError, did_you_mean
+from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.app.values import words_and_options
 from bench.catalogue.badges import Badge, BadgeStatus, read_badges
 from bench.catalogue.listing import console, everything, goldens_passed, in_words, names_in
@@ -110,7 +110,7 @@ def find(name: str, plugins: tuple[str, ...] = ()) -> CatalogueEntry:
     known = {entry.name: entry for entry in everything(plugins)}
     if name not in known:
         row = next((key for key in known if name in rows_of(key)), None)
-        hint = f"{did_you_mean(name, known)} One of your own is found with plugins=MODULE."
+        hint = f"{did_you_mean(name, known)} {OF_YOUR_OWN}"
         if row:
             hint = f"It is a row of {row}: attnbench show {row}."
         raise ConfigError(f"No mechanism is named {name!r}. {hint}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import bench
 from attentions import attention_names
-from bench.app.errors import ConfigError, did_you_mean
+from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.app.values import Values, flag, text
 from bench.config import read_attention_entries
 from bench.measure.clock import utc_stamp
@@ -90,4 +90,5 @@ def check_names(config: VerifyConfig) -> None:
     known = attention_names()
     for name in config.attention:
         if name not in known:
-            raise ConfigError(f"attention={name} is not registered. {did_you_mean(name, known)}")
+            near = did_you_mean(name, known)
+            raise ConfigError(f"attention={name} is not registered. {near} {OF_YOUR_OWN}")
