@@ -6,6 +6,7 @@ The list of `SETTINGS` is the whole promise: code in the same process can always
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,16 @@ def _modes() -> tuple[int, int]:
     return torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()
 
 
+def _profilers() -> tuple[Any, Any, bool]:
+    autograd: Any = torch.autograd
+    return sys.getprofile(), sys.gettrace(), autograd._profiler_enabled()
+
+
+def _put_profilers(values: tuple[Any, Any, bool]) -> None:
+    sys.setprofile(values[0])
+    sys.settrace(values[1])
+
+
 SETTINGS = (
     Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
     Setting(
@@ -81,6 +92,7 @@ SETTINGS = (
     Setting("autocast", torch.is_autocast_enabled, torch.set_autocast_enabled),
     Setting("anomaly detection", torch.is_anomaly_enabled, torch.set_anomaly_enabled),
     Setting("the kernels that SDPA may take", _scaled_products, _put_scaled_products),
+    Setting("whether a profiler runs", _profilers, _put_profilers),
     Setting("functions of the module time", time_functions, put_time_functions_back),
 )
 

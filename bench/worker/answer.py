@@ -34,13 +34,21 @@ JOBS: dict[str, Callable[[Request, Channel], Result]] = {
 
 
 def import_plugins(names: Sequence[str]) -> None:
-    """Import modules; what they set on the way for all that share the process is put back."""
+    """Import modules; what they set on the way for all that share the process is put back.
+
+    Raises:
+        JobFailed: one has left a thread computing, which would slow down whoever is timed.
+    """
     from bench.measure import state
 
     before = state.look()
     try:
         for name in names:
+            num_threads = state.live_threads()
             importlib.import_module(name)
+            if state.live_threads() > num_threads and state.computes_meanwhile():
+                reason = f"the import of {name} left a thread running that computes"
+                raise JobFailed(Status.ERROR, reason)
     finally:
         state.put_back(before)
 

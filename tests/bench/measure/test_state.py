@@ -1,5 +1,6 @@
 """Who changes what all share is told by name; who leaves it alone is told nothing."""
 
+import sys
 import threading
 import time
 
@@ -37,6 +38,7 @@ CHANGES = {
     "autocast from False to True": lambda: torch.set_autocast_enabled(True),
     "anomaly detection from False to True": lambda: torch.set_anomaly_enabled(True),
     "the kernels that SDPA may take": lambda: torch.backends.cuda.enable_flash_sdp(False),
+    "whether a profiler runs": lambda: sys.setprofile(lambda *words: None),
     "functions of the module time": patch_the_clock,
 }
 

@@ -1,5 +1,7 @@
 import pytest
 
+from bench.measure import state
+from bench.measure.state import look
 from bench.oracle import Incorrect
 from bench.record import Status
 from bench.worker import answer as room
@@ -87,3 +89,33 @@ def test_memory_is_limited_for_work_of_the_cpu_only(monkeypatch):
 def test_every_job_that_can_be_asked_for_is_done():
     asked = {job.name for job in vars(results).values() if isinstance(job, results.Job)}
     assert asked == JOBS.keys()
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Write a module that does something when it is imported."""
+
+    def write(name, text):
+        (tmp_path / f"{name}.py").write_text(text)
+        return name
+
+    monkeypatch.syspath_prepend(tmp_path)
+    return write
+
+
+def test_what_a_plugin_sets_when_it_is_imported_is_put_back(monkeypatch, plugin):
+    found = []
+    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: found.append(look()))
+    before = look()
+    text = "import time, torch\ntorch.set_flush_denormal(True)\ntime.perf_counter = None\n"
+    answer(REQUEST | {"plugins": [plugin("sets_something", text)]}, None)
+    assert found == [before] and look() == before
+
+
+def test_a_plugin_whose_import_leaves_a_thread_computing_fails_its_job(monkeypatch, plugin):
+    looks = iter([3, 4])
+    monkeypatch.setattr(state, "live_threads", lambda: next(looks))
+    monkeypatch.setattr(state, "computes_meanwhile", lambda: True)
+    outcome = answer(REQUEST | {"plugins": [plugin("starts_a_thread", "")]}, None)
+    assert outcome.status is Status.ERROR
+    assert outcome.reason == "the import of starts_a_thread left a thread running that computes"
