@@ -207,7 +207,7 @@ _LATER_AXES = {f.name: f.default for f in fields(KernelWorkload) if f.default is
 """Axes that came after the first records, with the value that these had: it leaves keys alone."""
 
 
-_SHAPE_AXES = ("num_kv_heads", "key_len", "padding", "ragged")
+_NAMED_IF_SET = ("num_kv_heads", "key_len", "padding", "ragged")
 """Axes that a cell's short name has only where they are set."""
 
 
@@ -309,7 +309,7 @@ class Cell:
             words += ["layer"] if w.scope == "layer" else []
         words += ["cold"] if w.cache == "cold" else []
         if isinstance(w, KernelWorkload):
-            shape = {name: getattr(w, name) for name in _SHAPE_AXES}
+            shape = {name: getattr(w, name) for name in _NAMED_IF_SET}
             words += [f"{name}={value}" for name, value in shape.items() if value]
         words += ["inductor"] if w.compile == "inductor" else []
         return " ".join([*words, self.device])
