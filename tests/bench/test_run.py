@@ -13,7 +13,7 @@ from bench.config import read_sweep_config
 from bench.machine import environment
 from bench.plan import plan
 from bench.record import Status
-from bench.run import Runner, is_measured
+from bench.run import Runner, is_measured, training_words
 from bench.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.worker.launch import WorkerServer
 from bench.worker.outcome import Outcome
@@ -344,3 +344,15 @@ def test_a_form_that_is_compiled_again_in_each_call_is_not_timed(server):
     assert records["good"].status is Status.OK
     assert records["new_graph_each_time"].status is Status.ERROR
     assert "ecompil" in records["new_graph_each_time"].reason
+
+
+def test_a_line_about_training_has_loss_validation_and_the_time_that_is_left_at_most():
+    words = training_words(["train", 100, 400, 0.5124, 0.843], passed_s=5.0)
+    assert words == "train 100/400, loss 0.512, validation 84.3, at most 15 s left"
+    assert training_words(["train", 8, 400, 3.5, None], 0.4) == (
+        "train 8/400, loss 3.500, at most 20 s left"
+    )
+    # Bits per byte are no share.
+    assert training_words(["test", 300, 400, 2.0, 2.25], 9.0) == (
+        "test 300/400, loss 2.000, validation 2.250"
+    )

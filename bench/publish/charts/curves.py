@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench.publish.charts.file_names import place_slug
@@ -18,6 +19,7 @@ PAIRS = "num_pairs"
 """The setting of a task that capacity is drawn against."""
 _LEADER = 16  # pixels from the end of a line to its label
 _TOP, _HEIGHT = 103.0, 320
+_LINE = 90  # letters that fit above a picture
 
 
 def capacity(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
@@ -38,7 +40,8 @@ def capacity(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
         ]
         task = group[0][1]
         title = f"Accuracy on {_bare(task)} against the number of pairs"
-        yield from _chart("capacity", title, "Pairs to remember", points, task, board, styles)
+        along = "Pairs to remember"
+        yield from _chart("capacity", title, along, points, task, board, styles, _states(task))
 
 
 def extrapolation(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
@@ -67,6 +70,13 @@ def _point(entry: str, size: int, accuracy: float) -> Point:
     return {"entry": entry, "size": size, "value": 100 * accuracy}
 
 
+def _states(task: TaskScores) -> list[str]:
+    """What each entry keeps of an example, in lines; the same for any number of pairs."""
+    kept = sorted((s.state_bytes, s.entry) for s in task.scores if s.state_bytes is not None)
+    words = ", ".join(f"{entry} {state:,}" for state, entry in kept)
+    return textwrap.wrap(f"Bytes of state: {words}", _LINE) if kept else []
+
+
 def _bare(task: TaskScores) -> str:
     """The label without the words that tell its number of pairs."""
     return re.sub(rf" {PAIRS}=\d+", "", task.label)
@@ -80,6 +90,7 @@ def _chart(
     task: TaskScores,
     board: Leaderboard,
     styles: dict[str, Style],
+    more: Sequence[str] = (),
 ) -> Iterator[Chart]:
     """Nothing with fewer than two sizes."""
     sizes = sorted({point["size"] for point in points})
@@ -111,7 +122,7 @@ def _chart(
         },
     }
     seeds = "one seed, one draw" if task.num_seeds == 1 else f"means over {task.num_seeds} seeds"
-    notes = [f"{place_words(task, board)} · {task.dtype} · {seeds}"]
+    notes = [f"{place_words(task, board)} · {task.dtype} · {seeds}", *more]
     layers = [line, *_end_labels(points, sizes, height, colour)]
     spec = frame(title, notes, WIDTH, height) | {
         "data": {"name": "points", "values": list(points)},

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,15 @@ def test_curves_skip_lengths_without_numbers_and_name_what_differs() -> None:
     assert list(found) == [256]
     assert any("batch_size=8" in name for name in found[256])
     assert all(name.startswith("latency_s/float32 forward ") for name in found[256])
+
+
+def test_losses_and_validation_scores_are_curves_along_the_steps_of_training() -> None:
+    (record,) = made.task_records(["nala"], seeds=[3])
+    curve = {"num_steps": 30, "validation_steps": (15, 30), "validation": (0.5, 0.9)}
+    told = replace(record, result=replace(record.result, losses=(3.0, 2.0, 1.0), **curve))
+    assert list(door.training_curves([told, record])) == [  # the second has no curve
+        (10, {"train/loss/recall/nala/3": 3.0}),
+        (15, {"train/validation/recall/nala/3": 0.5}),
+        (20, {"train/loss/recall/nala/3": 2.0}),
+        (30, {"train/validation/recall/nala/3": 0.9, "train/loss/recall/nala/3": 1.0}),
+    ]

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from bench.app.command import read_yaml
+from bench.app.command import CONF, read_yaml
 from bench.machine.environment import freshness
 from bench.rates import search
 from bench.rates.presets import read_presets
+from bench.rates.rows import USUAL
 from bench.record import Quality, Record, Status
 
 SCORES = {0.001: 0.3, 0.003: 0.5, 0.01: 0.7, 0.03: 0.9, 0.1: 0.6}
@@ -86,3 +87,11 @@ def test_what_is_through_is_written_when_a_search_is_stopped(tmp_path, trained):
 def test_an_unknown_grid_is_refused_by_name(tmp_path, trained, capsys):
     assert run(tmp_path, "grid=zoologie")[0] == 2
     assert "zoology" in capsys.readouterr().err
+
+
+def test_the_rows_and_tasks_of_make_bench_are_what_is_searched():
+    suite = read_yaml(CONF / "experiment" / "suite.yaml")
+    chosen = {group: names for item in suite["defaults"] for group, names in item.items()}
+    rows = [e for e in chosen["override /attention"] if e not in suite["speed_only"]]
+    assert USUAL["attention"] == f"[{','.join(rows)}]"
+    assert USUAL["task"] == f"[{','.join(chosen['override /task'])}]"

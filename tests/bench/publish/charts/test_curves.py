@@ -41,6 +41,16 @@ def test_tasks_that_differ_in_pairs_alone_are_one_picture() -> None:
     }
 
 
+def test_what_a_model_keeps_stands_beside_what_it_recalls() -> None:
+    records = [
+        replace(r, result=replace(r.result, state_bytes=8704))
+        for r in (trained("linear", 1.0, {}, num_pairs=n, seq_len=64) for n in (4, 8))
+    ]
+    board = build_leaderboard(records, metrics=("latency_s", "peak_memory_bytes"))
+    (chart,) = charts(board)
+    assert chart.spec["title"]["subtitle"][1:] == ["Bytes of state: linear 8,704"]
+
+
 def test_a_model_that_was_tested_on_longer_examples_is_drawn_from_its_own_length_on() -> None:
     records = [
         trained("softmax", 1.0, {"128": 0.5, "256": 0.25}, seq_len=64),
