@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from attentions import Capabilities
 from bench.app.errors import ConfigError
@@ -242,3 +243,10 @@ def test_a_row_trains_at_the_rate_that_was_searched_for_it_and_says_so():
     by_hand = {"recall": {"task": "recall", "learning_rate": 0.03}}
     assert own["linear"].key == cells(task=by_hand)["linear"].key
     assert cells(task=by_hand, rates=rates)["linear"].task.shared_rate is None
+
+
+@pytest.mark.parametrize("default", [float("inf"), torch.tensor(1.0)])
+def test_a_default_that_no_record_can_hold_is_refused_by_its_name(monkeypatch, default):
+    monkeypatch.setattr("attentions.hyperparameters", lambda name: {"decay": default})
+    with pytest.raises(ConfigError, match=r"decay"):
+        planned(attention={"linear": {"mechanism": "linear"}}, task={})
