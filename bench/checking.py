@@ -88,7 +88,7 @@ def check(subject: Subject) -> Checked:
         checked_share=share,
         is_view=is_view,
         leaks_future=_leaks_future(subject),
-        expected=replace(left, pieces=tuple(piece.thinned() for piece in left.pieces)),
+        expected=left.thinned(),
     )
 
 

@@ -30,7 +30,7 @@ FREE_PAIRS = 2**18
 NUM_ROWS = 64
 """Query rows that an oracle is asked about where all are too many."""
 MAX_KEPT = 256
-"""Tokens of a sequence whose values are kept for the check after the rounds."""
+"""Tokens, over all sequences, whose values are kept for the check after the rounds."""
 _WATCHED = (16, 32, 64)
 """Lengths at which an oracle's operators are counted, to tell what a longer call takes."""
 _FLOPS_PER_S, _ELEMENTS_PER_S, _OPERATORS_PER_S = 2e10, 5e8, 2.5e5
@@ -54,12 +54,12 @@ class Piece:
     tokens: tuple[int, ...]
     values: Tensor | None
 
-    def thinned(self) -> Piece:
-        """With `MAX_KEPT` tokens at most, spread, the last one included."""
-        if len(self.tokens) <= MAX_KEPT:
-            return self
-        at = spread(len(self.tokens), MAX_KEPT)
-        values = None if self.values is None else self.values[..., list(at), :].clone()
+    def thinned(self, num_tokens: int) -> Piece:
+        """At so many tokens at most, spread, the last one included; in float64, on the CPU."""
+        at = spread(len(self.tokens), num_tokens)
+        values = self.values
+        if values is not None:
+            values = values[..., list(at), :].detach().cpu().double()
         return Piece(what=self.what, tokens=tuple(self.tokens[i] for i in at), values=values)
 
 
@@ -80,6 +80,11 @@ class Expected:
     rows: tuple[int, ...]
     pieces: tuple[Piece, ...]
     state: dict[str, Tensor]
+
+    def thinned(self) -> Expected:
+        """What is left of it for the check after the rounds."""
+        num_tokens = max(1, MAX_KEPT // self.num_sequences)
+        return replace(self, pieces=tuple(piece.thinned(num_tokens) for piece in self.pieces))
 
 
 @dataclass(frozen=True, kw_only=True)
