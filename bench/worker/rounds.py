@@ -26,15 +26,26 @@ if TYPE_CHECKING:
 
 
 def probe(request: Request, channel: Channel) -> ProbeResult:
-    """One call of the reference, to know that it may join the rounds."""
+    """One call of the reference, to know that it may join the rounds: a member that nobody tried.
+
+    Raises:
+        Incorrect: it is wrong, and nothing is to be compared with it.
+    """
     import torch
 
+    from bench.checking import keep
+    from bench.models.oracle import check
     from bench.models.subject import subject_of
 
     cell = Cell.from_dict(request["cell"])
     torch.set_num_threads(cell.num_threads)
     channel.send(step="first call of the reference")
-    seconds = clock_for(torch.device(cell.device)).time_calls(subject_of(cell).call, 1)
+    subject = subject_of(cell)
+    seconds = clock_for(torch.device(cell.device)).time_calls(subject.call, 1)
+    channel.send(step="oracle of the reference")
+    checked = check(subject)
+    if checked.expected is not None:
+        keep(cell, checked.expected)
     return ProbeResult(measured_s=seconds)
 
 

@@ -1,7 +1,9 @@
 """What is checked is the call that is timed, before the rounds and after them."""
 
 import pytest
+import torch
 
+import attentions
 from bench import checking, expected
 from bench.checking import Incorrect, after_rounds, check, keep
 from bench.subject import Subject
@@ -18,6 +20,7 @@ def cell(name="good", **changes):
 def few_pairs(monkeypatch, tmp_path):
     """Oracles that can write out 128 tokens of two heads, 64 with gradients."""
     monkeypatch.setattr(expected, "MAX_PAIRS", {"forward": 2**15, "backward": 2**13})
+    monkeypatch.setattr(expected, "FREE_PAIRS", 2**10)
     monkeypatch.setattr(checking, "workers_folder", lambda: tmp_path)
 
 
@@ -58,3 +61,83 @@ def test_an_answer_that_is_kept_by_address_is_found_in_the_trial_and_after_the_r
 
 def test_nothing_is_said_of_a_cell_that_was_not_tried(few_pairs):
     after_rounds(cell(), Subject(cell()))
+
+
+def run(monkeypatch, forward, name="linear", **changes):
+    """What is found of a mechanism with another forward pass."""
+    monkeypatch.setattr(attentions.attention_class(name), "forward", forward)
+    return check(Subject(cell(name, **changes)))
+
+
+def test_an_input_that_is_changed_is_named_whatever_the_output_is(monkeypatch):
+    def forward(self, q, k, v):
+        k.zero_()
+        return v.mean(dim=-2, keepdim=True).expand_as(v) + q
+
+    with pytest.raises(Incorrect, match="it changes its input k"):
+        run(monkeypatch, forward)
+
+
+def test_an_output_in_the_memory_of_an_input_is_a_view(monkeypatch):
+    assert not check(Subject(cell("none"))).is_view
+    assert run(monkeypatch, lambda self, q, k, v: v, name="none").is_view
+
+
+@pytest.mark.parametrize("seq_len", [2, 32, 257])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_causal_form_that_looks_one_token_ahead_leaks(monkeypatch, seq_len, dtype):
+    def forward(self, q, k, v):
+        return v.cumsum(dim=-2) + v.roll(-1, dims=-2)
+
+    monkeypatch.setattr(
+        attentions.attention_class("uniform"), "reference", attentions.Attention.reference
+    )
+    shape = {"seq_len": seq_len, "dtype": dtype, "causal": True}
+    assert not check(Subject(cell("none", **shape))).leaks_future
+    found = run(monkeypatch, forward, name="uniform", **shape)
+    assert found.leaks_future and found.oracle == "itself"
+
+
+@pytest.mark.parametrize("mode", ["forward", "prefill", "forward_backward"])
+@pytest.mark.parametrize("scope", ["core", "layer"])
+def test_no_causal_form_of_ours_leaks(mode, scope):
+    for name in ("softmax", "linear", "performer"):
+        found = check(Subject(cell(name, mode=mode, scope=scope, causal=True, seq_len=100)))
+        assert not found.leaks_future
+
+
+def test_rows_that_are_left_out_are_found_without_any_oracle(monkeypatch):
+    def forward(self, q, k, v):
+        out = v.clone()
+        out[..., 24:, :] = 0
+        return out
+
+    for name in ("none", "uniform"):
+        cls = attentions.attention_class(name)
+        monkeypatch.setattr(cls, "reference", attentions.Attention.reference)
+        with pytest.raises(Incorrect, match="output is zero in 25% of its rows"):
+            run(monkeypatch, forward, name=name)
+
+
+@pytest.mark.parametrize("interval", [1, 3])
+def test_features_that_are_drawn_anew_in_training_are_no_fault(few_pairs, interval):
+    settings = {"hyperparameters": {"redraw_interval": interval}, "mode": "forward_backward"}
+    one = cell("performer", **settings)
+    timed = Subject(one)
+    timed.call()
+    keep(one, check(timed).expected)
+    timed = Subject(one)
+    for _ in range(interval + 1):
+        timed.call()
+        after_rounds(one, timed)
+
+
+def test_a_step_of_training_leaves_other_weights_and_they_are_no_fault(few_pairs):
+    one = cell("linear", mode="train_step", scope="layer")
+    timed = Subject(one)
+    timed.call()
+    keep(one, check(timed).expected)
+    for _ in range(5):
+        timed.call()
+    torch.nn.init.ones_(timed.parameters[0])
+    after_rounds(one, timed)
