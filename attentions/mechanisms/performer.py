@@ -236,9 +236,15 @@ class Performer(Attention):
         phi = (exponents - s.amax(dim=-2, keepdim=True)).exp2_() + self.eps
         return phi / math.sqrt(self.num_features)
 
-    def floor_share(self, k: Tensor) -> float:
-        """How many of phi(k) lie within 1 % of the floor, from 0 to 1: such keys look alike."""
-        floor = self.relu_eps if self.is_relu else self.eps / math.sqrt(self.num_features)
+    def floor_share(self, k: Tensor) -> float | None:
+        """How many of phi(k) lie within 1 % of the floor, from 0 to 1: such keys look alike.
+
+        None for ReLU features, which are sparse by nature: the few that are not at the floor lie
+        far above it.
+        """
+        if self.is_relu:
+            return None
+        floor = self.eps / math.sqrt(self.num_features)
         return (self.key_features(widen(k)) < 1.01 * floor).double().mean().item()
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:

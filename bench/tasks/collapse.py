@@ -20,7 +20,7 @@ def has_collapsed(model: nn.Module, batch: Batch) -> bool | None:
     """Whether nearly all key features of a batch lie at the floor, in any layer of a model.
 
     A core with a floor has a method ``floor_share(k)``: how many of the features of these keys,
-    (B, H, N, D), lie within 1 % of it, from 0 to 1.
+    (B, H, N, D), lie within 1 % of it, from 0 to 1; None where that says nothing.
 
     Returns:
         None if no core of the model has a floor.
@@ -38,6 +38,8 @@ def has_collapsed(model: nn.Module, batch: Batch) -> bool | None:
 
 def _watch(shares: list[float]) -> Callable[[Any, tuple[Any, ...]], None]:
     def watch(core: Any, inputs: tuple[Any, ...]) -> None:
-        shares.append(core.floor_share(inputs[1]))
+        share = core.floor_share(inputs[1])
+        if share is not None:
+            shares.append(share)
 
     return watch

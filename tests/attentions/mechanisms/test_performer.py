@@ -180,12 +180,8 @@ def test_a_key_far_longer_than_all_others_sends_their_features_to_the_floor(qkv)
 
 
 @pytest.mark.parametrize("kernel", ["relu", "relu_unprojected"])
-def test_the_floor_of_relu_features_is_where_nothing_is_positive(kernel, qkv):
-    k = qkv(1, 2, 64, 4)[1]
-    core = build(kernel=kernel, num_features=None)
-    assert 0.4 < core.floor_share(k) < 0.6
-    if kernel == "relu_unprojected":
-        assert core.floor_share(-k.abs()) == 1 and core.floor_share(k.abs() + 1) == 0
+def test_that_most_relu_features_are_at_the_floor_says_nothing(kernel, qkv):
+    assert build(kernel=kernel, num_features=None).floor_share(qkv(1, 2, 64, 4)[1]) is None
 
 
 def test_the_projection_depends_on_its_own_seed_only():

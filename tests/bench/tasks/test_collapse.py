@@ -42,6 +42,12 @@ def test_a_mechanism_without_a_floor_cannot_collapse(task, batch):
     assert has_collapsed(net, batch) is None
 
 
+def test_sparse_features_are_no_collapse(task, batch):
+    settings = {"kernel": "relu_unprojected", "num_features": None}
+    net = with_keys(build_model(task, "performer", settings, 0), 0, 40)
+    assert has_collapsed(net, batch) is None
+
+
 def test_looking_leaves_nothing_behind(task, batch):
     net = build_model(task, "performer", {}, 0).eval()
     before = net(batch.inputs, batch.positions)
