@@ -31,7 +31,7 @@ def test_help_has_every_key_with_its_default(
 def test_help_names_what_can_be_chosen_and_what_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert importlib.import_module("bench.sweep").main(["seq_len=64", "--help"]) == 0
     words = " ".join(capsys.readouterr().out.split())
-    assert "experiment: batch, catalogue," in words
+    assert "experiment: batch, capacity, catalogue," in words
     assert "task: associative_recall, bytes," in words and "; by default [recall, digits]" in words
     assert "by default [softmax, softmax_explicit, linear," in words
     assert "project: attnbench" in words, "a key of conf/publish"
