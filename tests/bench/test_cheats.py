@@ -61,3 +61,8 @@ def test_every_record_can_be_read_printed_and_exported_again(records, tmp_path):
     publish(all_of_them, config)
     assert "\x1b" not in Path(tmp_path, "leaderboard.md").read_text()
     print_leaderboard(all_of_them, config, Console(file=io.StringIO(), width=100))
+
+
+def test_the_page_shows_every_misdeed():
+    page = Path(__file__).parents[2].joinpath("docs", "methodology.md").read_text()
+    assert [m.words for m in MISDEEDS if f"| {m.words} | `" not in page] == []
