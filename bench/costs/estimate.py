@@ -26,8 +26,9 @@ _CALLS, _MODEL_CALLS = 5, 20
 _TASK_S = 20.0
 _COMPILE_S = 10.0
 
-_SHORT, _LONG = 1024, 2048
-"""Lengths of a dry run from which longer ones are extrapolated; more than windows in use."""
+_SHORT, _LONG = 3072, 6144
+"""Lengths of a dry run from which longer ones are extrapolated: more than windows in use, and so
+many that a call goes several times over its tiles and takes its heads one by one, as it will."""
 _QUADRATIC_SHARE = 0.15
 """Of the peak at the longer of them, what must grow with N^2 for the cell to be taken so."""
 
@@ -54,7 +55,7 @@ def needed_bytes(cell: Cell) -> int | None:
 def peak_bytes_of(cell: Cell) -> int | None:
     """What a timed cell's call allocates at its peak: output, gradients, temporaries, state.
 
-    By a dry run on meta tensors, of its own length up to 1,024 tokens and beyond that extrapolated
+    By a dry run on meta tensors, of its own length up to 3,072 tokens and beyond that extrapolated
     from two short ones. None if meta tensors do not get through the call, and of a kernel that is
     generated in it.
     """
@@ -74,9 +75,9 @@ def peak_bytes_of(cell: Cell) -> int | None:
 
 
 def extrapolated(short: int, long: int, seq_len: int) -> int:
-    """The peak at a length, from those at 1,024 and 2,048 tokens: b N + c N^2, or a + b N.
+    """The peak at a length, from those at 3,072 and 6,144 tokens: b N + c N^2, or a + b N.
 
-    >>> extrapolated(100, 200, 4096), extrapolated(100, 400, 4096), extrapolated(100, 150, 4096)
+    >>> extrapolated(100, 200, 12288), extrapolated(100, 400, 12288), extrapolated(100, 150, 12288)
     (400, 1600, 250)
     """
     times = seq_len / _SHORT

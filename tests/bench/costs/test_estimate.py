@@ -62,17 +62,16 @@ def test_the_estimate_of_every_mechanism_is_near_what_is_measured(name, mode):
     assert_near_what_is_measured(name, mode)
 
 
-@pytest.mark.parametrize("name", ["softmax_explicit", "sliding_window", "gla"])
+@pytest.mark.parametrize("name", ["softmax_explicit", "sliding_window", "gla", "agent", "nala"])
 def test_what_is_extrapolated_is_what_a_dry_run_of_that_length_gives(name, monkeypatch):
     one = asked(name, seq_len=8192)
     extrapolation = peak_bytes_of(one)
     monkeypatch.setattr(estimate, "_SHORT", 8192)
-    # Mechanisms that take a few heads at a time grow in steps.
-    assert extrapolation == pytest.approx(peak_bytes_of(one), rel=0.3)
+    assert extrapolation == pytest.approx(peak_bytes_of(one), rel=0.15)
 
 
 def test_a_small_part_that_seems_to_grow_with_the_square_is_not_taken_for_one():
-    assert extrapolated(100, 210, 1024 * 64) == pytest.approx(64 * 110, rel=0.1)
+    assert extrapolated(100, 210, 3072 * 64) == pytest.approx(64 * 110, rel=0.1)
 
 
 @pytest.mark.parametrize("mode", ["prefill", "decode"])
