@@ -24,8 +24,11 @@ BAD_ENDS = (Status.INCORRECT, Status.ERROR)
 
 SHAPE = {"plugins": [__name__], "seq_len": 1088, "num_heads": 1, "causal": True}
 """Of the sweep that all take part in: longer than the 1,024 tokens up to which one is right."""
-CHILD_S = 6187.25
-"""Seconds that a child process would sleep: a number by which it can be found."""
+
+
+def child_of(server: int) -> list[str]:
+    """The command of the child process that a worker of a server starts, of that server alone."""
+    return ["sleep", f"6187.{server}"]
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class RightAtFirst(Honest):
 
     def forward(self, q, k, v):
         self.num_calls += 1
-        return super().forward(q, k, v) if self.num_calls <= 10 else v.clone()
+        return super().forward(q, k, v) if self.num_calls <= 6 else v.clone()
 
 
 @misdeed("nan_from_13th_call", "gives NaN from its 13th call on", says="NaN")
@@ -263,7 +266,7 @@ class BurnsCore(Honest):
 
 @functools.cache
 def _spawn() -> None:
-    subprocess.Popen(["sleep", str(CHILD_S)])
+    subprocess.Popen(child_of(os.getppid()))
 
 
 @misdeed("starts_child", "starts a child process", ends=(Status.OK, *BAD_ENDS))
