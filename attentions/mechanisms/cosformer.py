@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import kernel
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, positive, whole
+from ..checks import positive, whole
 from ..maths.causal_sums import causal_sums, with_ones
 from ..maths.kernel_attention import kernel_flops
 from ..precision import wide_dtype, widen, without_autocast
@@ -89,8 +89,6 @@ class Cosformer(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        if self.geometry.causal:
-            equal_lengths(self.name, q, k, "the causal form")
         longest = max(q.shape[-2], k.shape[-2])
         places = _tables(longest, self._horizon(longest), wide_dtype(q.dtype), q.device)
         features = kernel.FeatureMap(_placed, by_hand=_placed_by_hand, places=places)

@@ -8,9 +8,8 @@ from torch import Tensor
 from .. import kernel
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, positive, whole
+from ..checks import positive, whole
 from ..maths.kernel_attention import KernelState, causal_kernel_attention, kernel_flops
-from ..maths.masks import check_key_mask
 from ..precision import wide_dtype, widen, without_autocast
 from ..registry import register_attention
 
@@ -66,9 +65,6 @@ class Dpfp(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        if self.geometry.causal:
-            equal_lengths(self.name, q, k, "the causal form")
-        check_key_mask(self.name, key_mask, k)
         features = kernel.FeatureMap(self._features)
         return kernel.attend(
             q,

@@ -11,7 +11,6 @@ from .. import kernel
 from ..base import Attention, CallShape
 from ..capabilities import Capabilities
 from ..maths.feature_maps import LOG2_E
-from ..maths.masks import check_key_mask
 from ..registry import register_attention
 
 
@@ -84,7 +83,6 @@ class Efficient(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        check_key_mask(self.name, key_mask, k)
         return kernel.attend(
             q, k, v, queries=_QUERIES, keys=_KEYS, eps=None, gather=_shares, key_mask=key_mask
         )

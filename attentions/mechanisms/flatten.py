@@ -16,7 +16,6 @@ from ..capabilities import Capabilities
 from ..checks import at_least, one_of, positive
 from ..maths.heads import merge_heads, split_heads
 from ..maths.kernel_attention import kernel_flops
-from ..maths.masks import check_key_mask
 from ..precision import wide_dtype, widen
 from ..registry import register_attention
 
@@ -47,7 +46,6 @@ class FocusedKernel:
         self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor, key_mask: Tensor | None = None
     ) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E), (H * D,) -> (B, H, N, E)."""
-        check_key_mask(self.mechanism, key_mask, k)
         wide = widen(scale).to(wide_dtype(q.dtype))
         inverse = functional.softplus(wide).reciprocal().view(q.shape[1], 1, -1)  # (H, 1, D)
         features = kernel.FeatureMap(self._features, by_hand=self._features_by_hand)

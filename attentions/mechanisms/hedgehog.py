@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from .. import kernel
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, flag, one_of, share
+from ..checks import flag, one_of, share
 from ..maths.kernel_attention import KernelState, causal_kernel_attention, kernel_flops
-from ..maths.masks import check_key_mask
 from ..precision import wide_dtype, widen, without_autocast
 from ..registry import register_attention
 
@@ -122,9 +121,6 @@ class Hedgehog(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        if self.geometry.causal:
-            equal_lengths(self.name, q, k, "the causal form")
-        check_key_mask(self.name, key_mask, k)
         return kernel.attend(
             q,
             k,

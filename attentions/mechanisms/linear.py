@@ -9,10 +9,9 @@ from torch.nn import functional
 from .. import kernel
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, positive
+from ..checks import positive
 from ..maths.feature_maps import elu_plus_one, elu_plus_one_by_hand
 from ..maths.kernel_attention import KernelState, causal_kernel_attention, kernel_flops
-from ..maths.masks import check_key_mask
 from ..precision import wide_dtype, widen, without_autocast
 from ..registry import register_attention
 
@@ -58,9 +57,6 @@ class Linear(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E); Eq. 5, causal Eq. 9-12."""
-        if self.geometry.causal:
-            equal_lengths(self.name, q, k, "the causal form")
-        check_key_mask(self.name, key_mask, k)
         return kernel.attend(
             q,
             k,

@@ -21,7 +21,6 @@ from ..maths.feature_maps import (
     power_slope,
 )
 from ..maths.kernel_attention import kernel_flops
-from ..maths.masks import check_key_mask
 from ..maths.rotary import reference_rotate, rope_if_it_fits, turns
 from ..precision import wide_dtype
 from ..registry import register_attention
@@ -119,7 +118,6 @@ class Nala(Attention):
         if self.rope:
             equal_lengths(self.name, q, k, "rope=True")
             fills_grid(self.name, q.shape[-2], self.geometry.grid)
-        check_key_mask(self.name, key_mask, k)
         turn = None
         if self.rope:
             turn = turns(self.geometry.grid, q.shape[-1], wide_dtype(q.dtype), q.device)[None]

@@ -19,7 +19,6 @@ from ..maths.feature_maps import (
     power_slope,
 )
 from ..maths.kernel_attention import kernel_flops
-from ..maths.masks import check_key_mask
 from ..registry import register_attention
 from .nala import Halves, Pull, check_powers
 
@@ -90,7 +89,6 @@ class NalaCosine(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        check_key_mask(self.name, key_mask, k)
         return kernel.attend(
             q,
             k,

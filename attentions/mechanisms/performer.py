@@ -13,10 +13,10 @@ from torch import Tensor
 from .. import kernel as kernels
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import at_least, at_most, equal_lengths, one_of, random_seed, whole
+from ..checks import at_least, at_most, one_of, random_seed, whole
 from ..maths.feature_maps import LOG2_E
 from ..maths.kernel_attention import CHUNK, KernelState, causal_kernel_attention, kernel_flops
-from ..maths.masks import check_key_mask, hide_keys
+from ..maths.masks import hide_keys
 from ..maths.orthogonal import orthogonal_gaussian
 from ..maths.running_max import (
     RunningMaxState,
@@ -163,9 +163,6 @@ class Performer(Attention):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         self._count_call()
-        if self.geometry.causal:
-            equal_lengths(self.name, q, k, "the causal form")
-        check_key_mask(self.name, key_mask, k)
         if self.geometry.causal and not self.is_relu:
             return self._causal(q, k, v, key_mask=key_mask)
         queries, keys = self._maps(wide_dtype(q.dtype))

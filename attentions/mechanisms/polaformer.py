@@ -16,7 +16,6 @@ from ..capabilities import Capabilities
 from ..checks import at_most, positive
 from ..maths.feature_maps import log2_size
 from ..maths.kernel_attention import kernel_flops
-from ..maths.masks import check_key_mask
 from ..precision import wide_dtype, widen
 from ..registry import register_attention
 from .nala import Halves, halves
@@ -93,7 +92,6 @@ class Polaformer(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        check_key_mask(self.name, key_mask, k)
         dtype = wide_dtype(q.dtype)
         power = 1 + self.alpha * widen(self.power).to(dtype).sigmoid()[:, None]  # (H, 1, D)
         scale = functional.softplus(widen(self.scale).to(dtype)).view(power.shape)

@@ -13,13 +13,13 @@ from torch.nn import functional
 from .. import kernel
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import equal_lengths, flag, one_of, positive, random_seed, whole
+from ..checks import flag, one_of, positive, random_seed, whole
 from ..maths.causal_sums import causal_sums, with_ones
 from ..maths.decay import chunked_flops, decayed_attention
 from ..maths.feature_maps import direction
 from ..maths.gates import ERASED, hide_steps
 from ..maths.kernel_attention import kernel_flops
-from ..maths.masks import check_key_mask, hide_keys
+from ..maths.masks import hide_keys
 from ..maths.orthogonal import orthogonal_gaussian
 from ..precision import in_wide_precision, wide_dtype, widen, without_autocast
 from ..registry import register_attention
@@ -110,9 +110,6 @@ class Rfa(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        if self.geometry.causal:
-            equal_lengths(self.name, q, k, "the causal form")
-        check_key_mask(self.name, key_mask, k)
         features = kernel.FeatureMap(self._features)
         return kernel.attend(
             q,
@@ -264,8 +261,6 @@ class RfaGated(Rfa):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "the causal form")
-        check_key_mask(self.name, key_mask, k)
         return self._mix(q, k, v, key_mask=key_mask)
 
     def _continue(

@@ -12,7 +12,7 @@ from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import one_of, positive
 from ..maths.kernel_attention import CHUNK, KernelState, divide, kernel_flops
-from ..maths.masks import check_key_mask, hide_keys
+from ..maths.masks import hide_keys
 from ..precision import in_wide_precision, step_in_wide_precision, wide_dtype
 from ..registry import register_attention
 
@@ -66,8 +66,6 @@ class Taylor(Attention):
     @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        if key_mask is not None:
-            check_key_mask(self.name, key_mask, k)
         q, k = self._scaled(q), self._scaled(k)
         if self.form == "explicit":
             weights = self._weights(q, k, key_mask)
