@@ -73,7 +73,8 @@ def print_all_jobs(jobs: list[dict[str, Any]]) -> None:
         mine = [job for job in jobs if job["out"] == out and not job["dry_run"]]
         if len(mine) < 2:
             continue
-        planned = [p for job in mine for p in plan(read_sweep_config(job))]
+        with WorkerServer() as server:
+            planned = [p for job in mine for p in plan(read_sweep_config(job), server)]
         publishing = read_publish_config(mine[-1])
         records = with_calibration(read_records(publishing.out), publishing.out)
         console.print(f"\nAll {len(mine)} jobs:", style="bold", highlight=False)
