@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from bench.cell import Cell
-from bench.compiled import workers_folder
 from bench.expected import (
     CHECK_INDEX,
     NAMES,
@@ -40,6 +39,7 @@ from bench.oracle import (
     refuse_empty,
     refuse_nothing,
 )
+from bench.runners import workers_folder
 from bench.subject import Subject
 
 _ROUNDINGS = 4

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from attentions import CallShape, Geometry
 from bench import inputs
 from bench.cell import Cell, KernelWorkload
-from bench.compiled import Compiled
+from bench.runners import CheckedOnce, Compiled
 
 _WEIGHT_SEED = 0
 _INPUT_SEED = 1000
@@ -120,7 +119,7 @@ class Subject:
         self._ready: dict[tuple[int, int], Any] = {}
         self.keywords = self._keywords()
         make = _MODES[cell.timed.mode]
-        self.runner: Any = _CheckedOnce(self.module)
+        self.runner: Any = CheckedOnce(self.module)
         self.call = self.eager_call = make(self, self.runner)
         if cell.timed.compile == "inductor":
             self.runner = Compiled(self.module, cell)
@@ -278,31 +277,6 @@ def _collect(state: Any, kept: dict[int, int]) -> None:
     elif isinstance(state, (tuple, list)):
         for part in state:
             _collect(part, kept)
-
-
-class _CheckedOnce:
-    """A module's `forward` and `step`; the first call checks its inputs, as a user's calls do."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._run: Callable[..., Any] = module
-        self._forward = module.forward
-        self._step: Any = getattr(module, "step", None)
-        self._unchecked_step = _unchecked_step(module)
-
-    def __call__(self, *tensors: Tensor, **keywords: Tensor) -> Any:
-        run, self._run = self._run, self._forward
-        return run(*tensors, **keywords)
-
-    def step(self, *tokens_and_state: Any) -> Any:
-        step, self._step = self._step, self._unchecked_step
-        return step(*tokens_and_state)
-
-
-def _unchecked_step(module: Any) -> Callable[..., Any] | None:
-    """A core's `step` without the checks that stand before it; a layer's as it is."""
-    step: Any = getattr(module, "step", None)
-    inner = getattr(step, "__wrapped__", None)
-    return step if inner is None else partial(inner, module)
 
 
 Call = Callable[[], Any]

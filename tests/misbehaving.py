@@ -11,7 +11,7 @@ import torch
 
 from attentions import Capabilities, register_attention
 from attentions.base import Attention
-from bench.compiled import WORKERS_PREFIX
+from bench.runners import WORKERS_PREFIX
 
 
 class _Softmax(Attention):

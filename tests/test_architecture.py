@@ -50,7 +50,7 @@ MEASURING = (
     ("bench.expected",),
     ("bench.oracle", "bench.measure", "bench.tasks"),
     ("bench.subject",),
-    ("bench.inputs", "bench.library", "bench.compiled"),
+    ("bench.inputs", "bench.library", "bench.runners"),
     ("attentions",),
 )
 PROVING = (

@@ -105,7 +105,7 @@ def _become_worker(channel_fd: int, log_fd: int) -> None:
 
 def _discard_folder() -> None:
     """Remove what the trials left for the rounds."""
-    from bench.compiled import WORKERS_PREFIX
+    from bench.runners import WORKERS_PREFIX
 
     folder = Path(tempfile.gettempdir(), f"{WORKERS_PREFIX}{os.getpid()}")
     shutil.rmtree(folder, ignore_errors=True)

@@ -23,12 +23,12 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     import torch
 
     from bench.checking import keep
-    from bench.compiled import compiled_folder
     from bench.costs.estimate import is_foreign
     from bench.measure import flops, memory
     from bench.measure.state import Watch
     from bench.models.oracle import check
     from bench.models.subject import subject_of
+    from bench.runners import compiled_folder
 
     cell = Cell.from_dict(request["cell"])
     library = library_at(request.get("root"))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.compiled import WORKERS_PREFIX
 from bench.config import read_sweep_config
 from bench.machine import environment
 from bench.plan import plan
 from bench.record import Status
 from bench.run import Runner, is_measured, training_words
+from bench.runners import WORKERS_PREFIX
 from bench.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.worker.launch import WorkerServer
 from bench.worker.outcome import Outcome

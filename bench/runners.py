@@ -1,10 +1,14 @@
-"""A module through inductor, and where its kernels lie for the rounds that follow a trial."""
+"""What calls run: a module's `forward` and `step`, as they are or through inductor.
+
+Also where a trial leaves kernels, and what else the rounds take from it.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +43,33 @@ def _prepare_compiler() -> None:
     """
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(workers_folder() / "inductor" / "machine")
     torch.compile(lambda x: x.exp() + 1)(torch.ones(64))
+
+
+class CheckedOnce:
+    """A module's `forward` and `step`; the first call checks its inputs, as a user's calls do."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._run: Callable[..., Any] = module
+        self._forward = module.forward
+        self._step: Any = getattr(module, "step", None)
+        self._unchecked_step = _unchecked_step(module)
+
+    def __call__(self, *tensors: Tensor, **keywords: Tensor) -> Any:
+        """Run `forward`."""
+        run, self._run = self._run, self._forward
+        return run(*tensors, **keywords)
+
+    def step(self, *tokens_and_state: Any) -> Any:
+        """Run `step`."""
+        step, self._step = self._step, self._unchecked_step
+        return step(*tokens_and_state)
+
+
+def _unchecked_step(module: Any) -> Callable[..., Any] | None:
+    """A core's `step` without the checks that stand before it; a layer's as it is."""
+    step: Any = getattr(module, "step", None)
+    inner = getattr(step, "__wrapped__", None)
+    return step if inner is None else partial(inner, module)
 
 
 class Compiled:
