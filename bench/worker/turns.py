@@ -21,6 +21,9 @@ MAX_GAIN = 2.0
 
 _SLACK_S = 1e-5
 _NUM_RENEWALS = 10
+_NUM_LOOKS = 3
+"""Only who gains at each look is refused: a neighbour's load hardly looks like a cache so often."""
+
 _LAST_ROUND = 2**20
 """A number that no round has."""
 
@@ -137,6 +140,14 @@ class Turns:
         except Incorrect as error:
             return str(error)
         return None
+
+    def _gain(self) -> float | None:
+        """How many times as long new values take as seen ones, if it is too much at each look."""
+        for _ in range(_NUM_LOOKS):
+            new_s, seen_s = self._time_new_and_seen()
+            if new_s <= max(MAX_GAIN * seen_s, seen_s + _SLACK_S):
+                return None
+        return new_s / seen_s
 
     def _time_new_and_seen(self) -> tuple[float, float]:
         """Seconds of a call with new values, and of one with the same again, the least of some.
