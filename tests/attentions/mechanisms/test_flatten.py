@@ -5,6 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attentions import Geometry, build_attention, build_layer
 from attentions.base import CallShape
+from attentions.mechanisms.flatten import FocusedKernel
 
 
 def build(seq_len=9, **settings):
@@ -154,3 +155,12 @@ def test_a_layer_gives_the_same_whether_or_not_gradients_are_wanted(grid, sr_rat
     with torch.no_grad():
         found = layer(x)
     torch.testing.assert_close(found, layer(x).detach())
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_squares_of_powers_are_neither_subnormal_nor_infinite(factor):
+    kernel = FocusedKernel("flatten", factor, "all_heads", eps=1e-6)
+    u, _ = kernel._in_range(10 * torch.randn(1, 8, 32, 64), torch.ones(8, 1, 64))
+    squares = u.pow(factor).square()
+    assert squares.min() >= torch.finfo(torch.float32).tiny  # slow below
+    assert squares.sum(dim=(1, 3)).isfinite().all()
