@@ -103,9 +103,12 @@ def floor_s(record: Record) -> float | None:
 
 @register_metric("roofline_fraction", better="higher")
 def roofline_fraction(record: Record) -> float | None:
-    """The floor divided by the median latency: 1 is as fast as this machine can be."""
+    """The floor divided by the median latency: 1 is as fast as this machine can be.
+
+    None for what multiplies nothing, such as the controls: no ceiling bounds it.
+    """
     floor = floor_s(record)
-    if floor is None or not isinstance(record.result, Speed):
+    if floor is None or not isinstance(record.result, Speed) or not record.result.flops:
         return None
     latency = median(record.result.latency_s)
     return floor / latency if latency else None

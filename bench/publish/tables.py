@@ -190,8 +190,7 @@ def _standing_cells(standing: Standing, shown: Mapping[str, Column]) -> tuple[st
         low, high = interval_names(name)
         text = with_interval(column, values[name], values.get(low), values.get(high))
         if name == "roofline_fraction" and text:
-            # What mixes nothing has no work that a ceiling could be a bound of.
-            text = "" if standing.rank == "control" else f"{text} {bound(standing.record)}"
+            text = f"{text} {bound(standing.record)}"
         cells.append(text)
     if standing.record.status is not Status.OK:
         cells[0] = status_words(standing.record.status)

@@ -161,7 +161,8 @@ def test_a_fraction_of_the_roofline_says_which_side_of_it() -> None:
     timed = made.speed([4.0], flops=100)
     record = made.ok_record(made.kernel_cell(), timed, environment=calibrated)
     columns = ("speedup_over", "roofline_fraction")
-    mixes_nothing = made.ok_record(made.kernel_cell("none"), timed, environment=calibrated)
+    idle = made.speed([4.0], flops=0)
+    mixes_nothing = made.ok_record(made.kernel_cell("none"), idle, environment=calibrated)
     found = build_leaderboard([record, mixes_nothing], metrics=columns, controls=("none",))
     (section,) = speed_sections(found, columns)
     assert section.tables[0].rows[1][0] == "control" and section.tables[0].rows[1][-1] == ""
