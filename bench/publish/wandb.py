@@ -308,7 +308,7 @@ def _setting_names(settings: Collection[Setting]) -> dict[Setting, str]:
     names = {s: f"{s.workload.dtype} {s.workload.mode}" for s in settings}
     axes = {setting: setting.axes for setting in settings}
     for axis in next(iter(axes.values()), {}):
-        values = sorted({own[axis] for own in axes.values()}, key=lambda v: (v is not None, v))
+        values = sorted({own[axis] for own in axes.values()}, key=_none_first)
         if axis in ("dtype", "mode") or len(values) < 2:
             continue
         for setting, own in axes.items():
@@ -317,6 +317,11 @@ def _setting_names(settings: Collection[Setting]) -> dict[Setting, str]:
             word = re.sub(r"[^\w.]+", "-", str(value)) if axis == "model" else value
             names[setting] += f" {axis}={word}"
     return names
+
+
+def _none_first(value: Any) -> tuple[bool, Any]:
+    """A key to sort the values of an axis by, of which None may be one."""
+    return value is not None, value
 
 
 def summary(records: Sequence[Record], board: Leaderboard) -> dict[str, float | int]:
@@ -337,7 +342,7 @@ def summary(records: Sequence[Record], board: Leaderboard) -> dict[str, float | 
 def _run_config(records: Sequence[Record], sweep: str) -> dict[str, Any]:
     cells = [record.cell.to_dict() for record in records]
     axes = {
-        name: sorted({cell[name] for cell in cells if name in cell})
+        name: sorted({cell[name] for cell in cells if name in cell}, key=_none_first)
         for name in sorted({name for cell in cells for name in cell} - _NO_AXES)
     }
     return {

@@ -15,6 +15,7 @@ import pytest
 
 from bench.publish import wandb as door
 from bench.publish.leaderboard import build_leaderboard
+from bench.record import Status
 from tests import records as made
 from tests.bench.publish.sweeps import METRICS, config, small_sweep
 
@@ -168,6 +169,21 @@ def test_curves_skip_lengths_without_numbers_and_name_what_differs() -> None:
     assert list(found) == [256]
     assert any("batch_size=8" in name for name in found[256])
     assert all(name.startswith("latency_s/float32 forward ") for name in found[256])
+
+
+def test_the_config_names_axes_that_only_some_cells_set() -> None:
+    searched = made.task_cell("nala")
+    searched = replace(searched, workload=replace(searched.task, shared_rate=0.006))
+    cells = [
+        made.task_cell(),
+        searched,
+        made.kernel_cell(num_kv_heads=2, num_heads=4),
+        made.kernel_cell(),
+    ]
+    records = [made.failed_record(cell, Status.SKIPPED, "no") for cell in cells]
+    axes = door._run_config(records, made.SWEEP)["axes"]
+    assert axes["shared_rate"] == [None, 0.006]
+    assert axes["num_kv_heads"] == [None, 2]
 
 
 def test_losses_and_validation_scores_are_curves_along_the_steps_of_training() -> None:
