@@ -7,6 +7,7 @@ can be passed by an output that is nothing, so zeros, a single value and NaN fai
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,10 @@ MAX_EMPTY = 0.1
 """Share of rows that may be zero: rectified features of four channels are so for one row in 16."""
 GRADIENT_FACTOR = 5.0
 """A gradient passes through about twice as many roundings, and differences cancel in it."""
+
+
+_NUM_TRIED = 32
+"""Tokens by which it is told whether places matter to a slow form."""
 
 
 class Incorrect(Exception):
@@ -146,15 +151,39 @@ def can_ask_by_rows(module: nn.Module) -> bool:
     """Whether the oracle can be asked about some queries against all keys.
 
     Softmax can; a slow form of the mechanism's own where the numbers of queries and keys may
-    differ, which they may not in a causal form.
+    differ, which they may not in a causal form, and where it does not matter at which place a
+    query stands, as it does under rotations or cosFormer's weights.
     """
     core: Any = module if hasattr(module, "capabilities") else getattr(module, "core", None)
     if core is None or core.capabilities.scopes == ("layer",):
         return False
     has_reference = type(core).reference is not _base_of(core).reference
-    return core.capabilities.exact or (
-        core.capabilities.cross and has_reference and not core.geometry.causal
+    if core.capabilities.exact:
+        return True
+    can_be_few = core.capabilities.cross and has_reference and not core.geometry.causal
+    return can_be_few and _ignores_places(core)
+
+
+def _ignores_places(core: Any) -> bool:
+    """Whether the slow form gives a query the same output wherever it stands, tried on a few."""
+    geometry = core.geometry
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (
+        torch.randn(1, heads, _NUM_TRIED, dim, generator=draw, dtype=torch.float64)
+        for heads, dim in (
+            (geometry.num_heads, geometry.head_dim),
+            (geometry.num_kv_heads, geometry.head_dim),
+            (geometry.num_kv_heads, geometry.value_dim),
+        )
     )
+    slow = copy.deepcopy(core).cpu().double()
+    some = slice(1, None, 3)
+    try:
+        with torch.no_grad():
+            few, all_of_them = slow.reference(q[..., some, :], k, v), slow.reference(q, k, v)
+    except (ValueError, RuntimeError):  # such as a grid, which has as many places as there are
+        return False
+    return torch.allclose(few, all_of_them[..., some, :], rtol=1e-9, atol=1e-12)
 
 
 def _base_of(core: Any) -> Any:

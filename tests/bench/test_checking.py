@@ -24,6 +24,30 @@ def few_pairs(monkeypatch, tmp_path):
     monkeypatch.setattr(checking, "workers_folder", lambda: tmp_path)
 
 
+CROSSING = [
+    name
+    for name in attentions.attention_names()
+    if (can := attentions.attention_class(name).capabilities).cross
+    and can.bidirectional
+    and not can.requires
+    and "core" in can.scopes
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [(name, {}) for name in CROSSING]
+    + [(name, {"rope": True}) for name in CROSSING if "rope" in attentions.hyperparameters(name)],
+)
+def test_mechanisms_that_could_be_asked_by_rows_are_right_at_lengths_that_are_too_long(
+    few_pairs, name, changes
+):
+    settings = attentions.hyperparameters(name) | changes
+    one = cell(name, seq_len=256, num_heads=4, head_dim=16, hyperparameters=settings)
+    found = check(Subject(one))
+    assert found.checked_len < 256 or found.checked_share < 1
+
+
 MODES = ["forward", "forward_backward", "backward", "prefill", "decode"]
 
 
