@@ -81,14 +81,16 @@ class Turns:
         self._watch = watch
         self._outside = outside
         self._sets_threads = sets_threads
+        # An entry may be there with several numbers of threads, and each has to find its own.
+        self._name = f"{cell.entry} on {cell.num_threads} threads" if sets_threads else cell.entry
         self._busy_s = self._wall_s = self._renewal_s = 0.0
         torch.set_num_threads(cell.num_threads)
-        watch.begin(cell.entry)
+        watch.begin(self._name)
         self.subject = subject_of(cell)
         self.subject.rotate()
         self.subject.prepare()
         warmed = warm_up(self.subject.call, clock, stopping.min_sample_s)
-        refuse(watch.change(cell.entry))
+        refuse(watch.change(self._name))
         self.member = replace(warmed, prepare=self._begin, settle=self._end)
 
     def renew(self, number: int) -> None:
@@ -111,7 +113,7 @@ class Turns:
     def _end(self) -> None:
         self._wall_s += self._outside.go()
         self._busy_s += cpu_s()
-        refuse(self._watch.change(self.cell.entry))
+        refuse(self._watch.change(self._name))
 
     @property
     def calls_per_set(self) -> int:

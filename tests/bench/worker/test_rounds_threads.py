@@ -42,6 +42,12 @@ def test_members_of_different_threads_have_their_own_in_every_round():
     assert samples(2, 1) == [[2.0, 1.0]] * 4
 
 
+def test_one_entry_may_be_there_with_several_numbers_of_threads():
+    one, two = cell(1, entry="linear"), cell(2, entry="linear")
+    sent, _ = take_rounds(one, two)
+    assert [message["round"] for message in sent if "round" in message] == [[1.0, 2.0]] * 4
+
+
 def test_members_of_the_same_threads_get_them_once_and_never_between_samples(numbers_set):
     assert samples(2, 2) == [[2.0, 2.0]] * 4
     assert numbers_set == [2] * 4, "one for each warm-up, one for each check after the rounds"
