@@ -122,8 +122,12 @@ class Turns:
 
     @property
     def cpu_per_wall(self) -> float | None:
-        """CPU time of the process over wall time, of all turns; None of several threads."""
-        if self.cell.num_threads > 1 or self.cell.device != "cpu" or not self._wall_s:
+        """CPU time of the process over wall time, of all turns; None of several threads.
+
+        None also beside members with several: torch's threads wait for more work by computing.
+        """
+        has_several = self.cell.num_threads > 1 or self._sets_threads
+        if has_several or self.cell.device != "cpu" or not self._wall_s:
             return None
         return round(self._busy_s / self._wall_s, 3)
 
