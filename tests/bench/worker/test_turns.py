@@ -94,9 +94,13 @@ def test_what_a_cold_cache_costs_is_outside_of_samples(subjects, time, monkeypat
 
 def test_a_member_of_several_threads_has_no_share_of_one_core(subjects, monkeypatch):
     now = torch.get_num_threads()
-    _, result = take_rounds(replace(A, num_threads=2), B, num_rounds=1)
+    shares = [
+        take_rounds(replace(A, num_threads=of_a), replace(B, num_threads=of_b), num_rounds=1)[1]
+        for of_a, of_b in ((1, 1), (2, 1), (2, 2))
+    ]
     torch.set_num_threads(now)
-    assert result.cpu_per_wall == (None, 2.0)
+    found = [result.cpu_per_wall for result in shares]
+    assert found == [(2.0, 2.0), (None, None), (None, None)]
 
 
 def test_how_often_a_sample_uses_the_same_inputs_is_told(subjects, monkeypatch):
