@@ -231,13 +231,14 @@ def _task_cells(
     device: str,
 ) -> Iterator[Cell]:
     """Attention × task × seed, on the first device and thread count: a score is not a timing."""
-    presets = {(preset.task, preset.entry): preset for preset in config.rates}
     for task, seed, entry in itertools.product(config.task, config.axes.seed, config.attention):
         own, shared = hyperparameters[entry.label], settings[task.label]
         work = TaskWorkload(label=task.label, task=task.task, settings=shared, seed=seed)
-        preset = presets.get((task.label, entry.label))
         usual = tasks.task_settings(task.task)
-        if preset is not None and preset.fits(entry.mechanism, own, shared, usual):
+        about = (entry.mechanism, own, shared, usual)
+        # By what the cell is, and not by labels: recall with causal=true is recall_causal.
+        preset = next((preset for preset in config.rates if preset.fits(*about)), None)
+        if preset is not None:
             work = replace(
                 work,
                 settings=shared | {"learning_rate": preset.learning_rate},

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from attentions import Capabilities
+from bench.app.command import CONF, read_yaml
 from bench.app.errors import ConfigError
 from bench.config import read_sweep_config
 from bench.plan import plan, reference_cell, resolve_devices, why_unsupported
@@ -160,12 +161,15 @@ def test_devices_packages_and_tasks_are_looked_at_too():
     assert why_unsupported(forward_only, KERNEL) is None
 
 
-def test_recall_causal_is_the_cell_of_recall_with_causal_set():
-    def keys(label):
-        task = {label: {"task": "recall", "causal": True}}
-        return [p.cell.key for p in planned(seq_len=[], task=task)]
+def test_recall_causal_is_the_cell_of_recall_with_causal_set_its_searched_rate_included():
+    settings = read_yaml(CONF / "task" / "recall.yaml")["recall"] | {"causal": True}
+    rates = read_yaml(CONF / "rates" / "searched.yaml")
 
-    assert keys("recall") == keys("recall_causal")
+    def cells(label):
+        return [p.cell for p in planned(seq_len=[], task={label: settings}, rates=rates)]
+
+    assert [c.key for c in cells("recall")] == [c.key for c in cells("recall_causal")]
+    assert all(c.task.shared_rate == settings["learning_rate"] for c in cells("recall"))
 
 
 def test_data_that_is_missing_is_a_reason_and_data_that_is_wrong_a_mistake(tmp_path):
