@@ -130,6 +130,7 @@ class Leaderboard:
         holes: the cells that are not ok, each with its reason.
         num_cells: cells with a record, holes included.
         started_at: first and last start, as the records say.
+        commits: of the checkout that measured, shortened; ``*`` marks one with changes.
     """
 
     machines: tuple[str, ...]
@@ -138,6 +139,7 @@ class Leaderboard:
     holes: tuple[Record, ...]
     num_cells: int
     started_at: tuple[str, str]
+    commits: tuple[str, ...] = ()
 
 
 def build_leaderboard(
@@ -167,7 +169,13 @@ def build_leaderboard(
         holes=tuple(sorted((r for r in newest if r.status is not Status.OK), key=_hole_order)),
         num_cells=len(newest),
         started_at=(starts[0], starts[-1]) if starts else ("", ""),
+        commits=tuple(sorted({_commit(record) for record in newest} - {""})),
     )
+
+
+def _commit(record: Record) -> str:
+    facts = record.environment
+    return (facts.get("commit") or "")[:7] + "*" * bool(facts.get("is_dirty"))
 
 
 def _group(records: Iterable[Record], key: Callable[[Record], K]) -> dict[K, list[Record]]:

@@ -130,10 +130,11 @@ def machine_words(board: Leaderboard) -> tuple[str, ...]:
 
 
 def summary_words(board: Leaderboard) -> str:
-    """How many cells there are, and how many have no number."""
+    """How many cells there are, how many have no number, and when they were measured at what."""
     num_holes = len(board.holes)
     first, last = (stamp[:10] for stamp in board.started_at)
     when = f", measured {first}" if first == last else f", measured {first} to {last}"
+    when += f" at commit {', '.join(board.commits)}" if board.commits else ""
     return (
         f"{quantity(board.num_cells, 'cell')}: {board.num_cells - num_holes} ok, "
         f"{num_holes} without a number{when if first else ''}."

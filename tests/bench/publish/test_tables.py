@@ -94,7 +94,7 @@ def test_several_machines_are_numbered_everywhere() -> None:
 
 def test_the_summary_counts_cells_and_holes() -> None:
     words = summary_words(board(made.sweep_records()))
-    assert words == "165 cells: 158 ok, 7 without a number, measured 2031-05-06."
+    assert words == "165 cells: 158 ok, 7 without a number, measured 2031-05-06 at commit 0000000."
 
 
 def test_what_is_usually_left_alone_is_said_where_it_was_not() -> None:

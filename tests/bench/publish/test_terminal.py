@@ -97,7 +97,9 @@ def test_text_that_looks_like_markup_is_printed_as_it_is() -> None:
 def test_the_end_says_where_it_was_measured_and_how_much_is_missing() -> None:
     lines = printed(made.sweep_records(), 200).rstrip().splitlines()
     assert lines[-2].startswith("Imaginary 9000, 2 cores")
-    assert lines[-1] == "165 cells: 158 ok, 7 without a number, measured 2031-05-06."
+    assert (
+        lines[-1] == "165 cells: 158 ok, 7 without a number, measured 2031-05-06 at commit 0000000."
+    )
 
 
 def test_files_are_named_one_a_line_and_a_folder_of_charts_once() -> None:
