@@ -35,8 +35,8 @@ _QUADRATIC_SHARE = 0.15
 _FEW_ROWS, _MANY_ROWS = 4, 8
 """Batch sizes of a dry run from which larger ones are extrapolated: every row takes as much."""
 
-_IMAGE_SIZES = (224, 448)
-"""Images that models of all kinds take, one with four times the tokens of the other."""
+_IMAGE_SIZES = (128, 224)
+"""Images that models of all kinds take, neither larger than usual: a plan must not take longer."""
 
 PLUGIN_TIMEOUT_S = 5.0
 """For the dry run of code that is not ours, in a process of its own."""
@@ -168,6 +168,6 @@ def _model_flops(cell: Cell) -> int:
         return forward_flops(model_on_meta(cell), cell.model) or 0
     sized = (replace(cell, workload=replace(cell.model, image_size=s)) for s in _IMAGE_SIZES)
     small, large = map(_model_flops, sized)
-    times = (cell.model.image_size / _IMAGE_SIZES[0]) ** 2  # as many tokens
-    quadratic = max(0.0, (large - 4 * small) / 12)
+    ratio, times = ((s / _IMAGE_SIZES[0]) ** 2 for s in (_IMAGE_SIZES[1], cell.model.image_size))
+    quadratic = max(0.0, (large - ratio * small) / (ratio**2 - ratio))  # of tokens
     return round((small - quadratic) * times + quadratic * times**2)
