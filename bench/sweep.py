@@ -22,6 +22,7 @@ from bench.machine.environment import Environment, freshness
 from bench.measure.clock import now_s
 from bench.plan import PlannedCell, plan, reference_cell
 from bench.publish import print_files, print_leaderboard, publish, read_publish_config
+from bench.publish.format import quantity
 from bench.record import Record, Speed, Status
 from bench.run import Runner, is_measured
 from bench.shapes import left_out
@@ -202,7 +203,7 @@ def print_ending(
     """How many cells ended how, and what the harness itself cost."""
     counts = Counter(str(r.status) for r in new)
     endings = ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "nothing"
-    line = f"{len(planned)} cells planned; measured now: {endings}."
+    line = f"{quantity(len(planned), 'cell')} planned; measured now: {endings}."
     if busy_s:
         share = 100 * busy_s / wall_s
         line += (

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bench.publish.charts.file_names import place_slug
 from bench.publish.charts.labels import LINE_HEIGHT, spread
-from bench.publish.charts.spec import WIDTH, Chart, Point, Spec, by_entry, entry_names, frame
+from bench.publish.charts.spec import WIDTH, Chart, Point, Spec, by_entry, end_labels, frame
 from bench.publish.charts.style import Style
 from bench.publish.leaderboard import Leaderboard
 from bench.publish.scores import TaskScores
@@ -146,16 +146,4 @@ def _end_labels(
         point | {"label_size": right, "label_value": _TOP * (1 - place / height)}
         for point, place in zip(ends, places, strict=True)
     ]
-    leader = {
-        "data": {"values": labels},
-        "mark": {"type": "rule", "strokeWidth": 1, "opacity": 0.6},
-        "encoding": {
-            "x": {"field": "size", "type": "quantitative"},
-            "y": {"field": "value", "type": "quantitative"},
-            "x2": {"field": "label_size"},
-            "y2": {"field": "label_value"},
-            "color": colour,
-        },
-    }
-    names = entry_names("label_size", "label_value", align="left")
-    return [leader, *({"data": {"values": labels}} | layer for layer in names)]
+    return end_labels(labels, colour)

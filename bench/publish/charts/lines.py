@@ -13,9 +13,8 @@ from bench.publish.charts.spec import (
     WIDTH,
     Chart,
     Point,
-    Spec,
     by_entry,
-    entry_names,
+    end_labels,
     frame,
     log_ticks,
     padded,
@@ -111,7 +110,7 @@ def against_size(
     title = f"{axis.words} against {size.words.lower()}"
     spec = frame(title, notes, WIDTH, height) | {
         "data": {"name": "points", "values": points},
-        "layer": [line, *_end_label_layers(labels, colour)],
+        "layer": [line, *end_labels(labels, colour)],
     }
     name = f"{axis.metric.rpartition('_')[0]}-{slug(setting, board)}".replace("_", "-")
     return Chart(name=name, title=f"{title}: {notes[0]}", spec=spec)
@@ -151,19 +150,3 @@ def _end_labels(points: Sequence[Point], height: float, low: float, high: float)
             for point, y in zip(here, places, strict=True)
         ]
     return labels
-
-
-def _end_label_layers(labels: Sequence[Point], colour: Spec) -> list[Spec]:
-    leader = {
-        "data": {"values": list(labels)},
-        "mark": {"type": "rule", "strokeWidth": 1, "opacity": 0.6},
-        "encoding": {
-            "x": {"field": "size", "type": "quantitative"},
-            "y": {"field": "value", "type": "quantitative"},
-            "x2": {"field": "label_size"},
-            "y2": {"field": "label_value"},
-            "color": colour,
-        },
-    }
-    names = entry_names("label_size", "label_value", align="left")
-    return [leader, *({"data": {"values": list(labels)}} | layer for layer in names)]

@@ -99,3 +99,20 @@ def entry_names(x: str, y: str, *, align: str) -> list[Spec]:
     }
     rim = {"stroke": "white", "strokeWidth": 3, "strokeJoin": "round", "color": "white"}
     return [{"mark": mark | look, "encoding": encoding} for look in (rim, {"color": _INK})]
+
+
+def end_labels(labels: Sequence[Point], colour: Spec) -> list[Spec]:
+    """Names of lines beside their ends, each with a thin line that leads to it."""
+    leader = {
+        "data": {"values": list(labels)},
+        "mark": {"type": "rule", "strokeWidth": 1, "opacity": 0.6},
+        "encoding": {
+            "x": {"field": "size", "type": "quantitative"},
+            "y": {"field": "value", "type": "quantitative"},
+            "x2": {"field": "label_size"},
+            "y2": {"field": "label_value"},
+            "color": colour,
+        },
+    }
+    names = entry_names("label_size", "label_value", align="left")
+    return [leader, *({"data": {"values": list(labels)}} | layer for layer in names)]
