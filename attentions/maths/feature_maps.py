@@ -45,7 +45,7 @@ def direction(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def log2_size(x: Tensor) -> Tensor:
     """log2 |x|; of zero that of the smallest normal number, so powers and gradients are finite."""
-    return x.abs().clamp_(min=torch.finfo(x.dtype).tiny).log2_()
+    return x.abs().clamp(min=torch.finfo(x.dtype).tiny).log2_()
 
 
 def power_slope(x: Tensor, power: float) -> Tensor:
