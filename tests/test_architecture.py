@@ -48,7 +48,7 @@ MEASURING = (
     ("bench.models", "bench.plugins"),
     ("bench.checking",),
     ("bench.expected",),
-    ("bench.oracle", "bench.measure", "bench.tasks"),
+    ("bench.oracle", "bench.measure", "bench.tasks", "bench.diagnostics"),
     ("bench.subject",),
     ("bench.inputs", "bench.library", "bench.runners"),
     ("attentions",),

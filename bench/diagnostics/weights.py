@@ -1,0 +1,81 @@
+"""The N x M matrix by which a mechanism mixes values, of any mechanism that is linear in them."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from attentions import Attention
+
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4}
+"""Of the largest output; weights of a narrower dtype are not taken."""
+
+
+class NoWeights(ValueError):
+    """A mechanism's output is not a matrix times its values, so there are no weights to look at."""
+
+
+def weights(core: Attention, q: Tensor, k: Tensor, **keywords: Tensor) -> Tensor:
+    """What each query takes of each key's value: (B, H, N, D), (B, H, M, D) -> (B, H, N, M).
+
+    out = W v for a mechanism that is linear in v, so its output for v = identity is W, exactly and
+    with gradients to q, k and the core's parameters; a core does not have to offer anything. Where
+    the first half of the value channels is mixed by another matrix than the second, as in
+    PolaFormer, the two count as heads: (B, 2 H, N, M), all first halves before all second halves.
+
+    Args:
+        core: in eval mode if it draws random numbers in training.
+        q: queries.
+        k: keys.
+        keywords: gates and masks that the core takes.
+
+    Raises:
+        NoWeights: it is not linear in v, or its channels of v are mixed with each other.
+        ValueError: as a call of the core.
+    """
+    if q.dtype not in _TOLERANCE:
+        raise NoWeights(f"weights are taken in float32 or float64; q is {q.dtype}.")
+    batch_size, num_heads, num_keys, _ = k.shape
+    twin = copy.copy(core)  # with the same parameters, built for values as wide as there are keys
+    twin.geometry = replace(core.geometry, value_dim=2 * num_keys)
+    identity = torch.eye(num_keys, dtype=q.dtype, device=q.device)
+    values = torch.cat([identity, identity], dim=1).expand(batch_size, num_heads, -1, -1)
+    try:
+        first, second = twin(q, k, values.contiguous(), **keywords).split(num_keys, dim=-1)
+    except RuntimeError as error:
+        why = f"it is built for one width of values ({error})"
+        raise NoWeights(_sentence(core, why)) from error
+    _check(core, q, k, first, second, keywords)
+    return first if _are_close(first, second) else torch.cat([first, second], dim=1)
+
+
+@torch.no_grad()
+def _check(
+    core: Attention,
+    q: Tensor,
+    k: Tensor,
+    first: Tensor,
+    second: Tensor,
+    keywords: dict[str, Tensor],
+) -> None:
+    """Compare W v with the core's own output for values of its own width."""
+    stream = torch.Generator().manual_seed(0)
+    size = (*k.shape[:-1], core.geometry.value_dim)
+    v = torch.randn(size, generator=stream, dtype=q.dtype).to(q.device)
+    expected = core(q, k, v, **keywords)
+    halves = v.tensor_split(2, dim=-1)
+    found = torch.cat([w @ half for w, half in zip((first, second), halves, strict=True)], dim=-1)
+    if not _are_close(found, expected):
+        raise NoWeights(_sentence(core, "its output is not linear in v, channel by channel"))
+
+
+def _are_close(a: Tensor, b: Tensor) -> bool:
+    bound = _TOLERANCE[a.dtype] * b.detach().abs().amax()
+    return bool(((a - b).detach().abs() <= bound).all())
+
+
+def _sentence(core: Attention, why: str) -> str:
+    return f"{core.name} has no weights to look at: {why}."
