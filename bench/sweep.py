@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.app.command import check_writable, run_app
-from bench.app.progress import SweepProgress, format_duration
+from bench.app.progress import SweepProgress
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
 from bench.costs.estimate import expected_s
@@ -22,7 +22,7 @@ from bench.machine.environment import Environment, freshness
 from bench.measure.clock import now_s
 from bench.plan import PlannedCell, plan, reference_cell
 from bench.publish import print_files, print_leaderboard, publish, read_publish_config
-from bench.publish.format import quantity
+from bench.publish.format import format_duration, quantity
 from bench.record import Record, Speed, Status
 from bench.run import Runner, is_measured
 from bench.shapes import left_out

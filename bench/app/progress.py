@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from bench.measure.clock import now_s
 from bench.metrics import evaluate
-from bench.publish.format import column_for
+from bench.publish.format import column_for, format_duration
 from bench.record import Record, Status
 
 
@@ -163,13 +163,3 @@ def _ending(record: Record) -> str:
     column = column_for(name, [value])
     words, _, unit = column.title.rstrip(")").partition(" (")
     return f"{words} {column.write(value)} {unit}"
-
-
-def format_duration(seconds: float) -> str:
-    """As ``8 s``, ``3 min 20 s`` or ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

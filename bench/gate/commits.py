@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.app.progress import format_duration
 from bench.cell import Cell
 from bench.gate.exact import exact_rows, missing_row
 from bench.gate.rows import ACCURACY, LATENCY, Row
@@ -14,6 +13,7 @@ from bench.gate.trees import HERE, Tree
 from bench.gate.verdict import Verdict, confidence_tail
 from bench.gate.versus import Comparison, Effort, compare
 from bench.measure.clock import now_s
+from bench.publish.format import format_duration
 from bench.worker.jobs import Jobs
 from bench.worker.outcome import Outcome
 from bench.worker.results import TRAIN, TRIAL, TrainResult, TrialResult

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, TypeVar
@@ -165,12 +166,20 @@ def build_leaderboard(
     return Leaderboard(
         machines=tuple(sorted({describe_machine(record) for record in newest})),
         rankings=tuple(sorted(rankings, key=lambda r: (r.setting.order, r.size))),
-        tasks=tuple(score_task(group, names, controls) for _, group in sorted(tasks.items())),
+        tasks=tuple(
+            score_task(tasks[setting], names, controls) for setting in sorted(tasks, key=_by_number)
+        ),
         holes=tuple(sorted((r for r in newest if r.status is not Status.OK), key=_hole_order)),
         num_cells=len(newest),
         started_at=(starts[0], starts[-1]) if starts else ("", ""),
         commits=tuple(sorted({_commit(record) for record in newest} - {""})),
     )
+
+
+def _by_number(setting: tuple[str, *tuple[object, ...]]) -> tuple[object, ...]:
+    """By the label, with ``num_pairs=4`` before ``num_pairs=16``, and then by all the rest."""
+    label, *rest = setting
+    return (re.sub(r"\d+", lambda digits: digits[0].zfill(12), label), *rest)
 
 
 def _commit(record: Record) -> str:

@@ -95,8 +95,13 @@ def leaderboard_page(
 def _chapter(title: str, sections: Sequence[Section]) -> Iterator[str]:
     if sections:
         yield f"## {title}"
+    yield from section_blocks(sections)
+
+
+def section_blocks(sections: Sequence[Section], level: int = 3) -> Iterator[str]:
+    """Headings of a level, notes and tables."""
     for section in sections:
-        yield f"### {escape(section.title)}"
+        yield f"{'#' * level} {escape(section.title)}"
         notes = [*section.notes, *section.fine_print]
         if notes:
             yield "  \n".join(map(escape, notes))

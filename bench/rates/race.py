@@ -22,7 +22,6 @@ from rich.console import Console
 
 from bench.app.command import check_writable
 from bench.app.errors import ConfigError
-from bench.app.progress import format_duration
 from bench.app.values import duration
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
@@ -31,6 +30,7 @@ from bench.machine.environment import Environment, available_devices, current
 from bench.measure.clock import now_s
 from bench.plan import PlannedCell
 from bench.publish import print_files, print_leaderboard, publish, read_publish_config
+from bench.publish.format import format_duration
 from bench.rates.grid import GRIDS, Trained
 from bench.rates.rows import Row, fresh, run_command, trainable, trained
 from bench.record import Record, Status

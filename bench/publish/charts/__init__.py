@@ -20,10 +20,19 @@ from bench.publish.charts.lines import LATENCY, MEMORY, against_size
 from bench.publish.charts.scatter import accuracy_against_latency
 from bench.publish.charts.spec import Chart
 from bench.publish.charts.style import styles_of
-from bench.publish.charts.write import write_charts
+from bench.publish.charts.write import can_draw, write_charts, write_picture
 from bench.publish.leaderboard import Leaderboard
 
-__all__ = ["CHART_METRICS", "Chart", "charts", "place_labels", "spread", "write_charts"]
+__all__ = [
+    "CHART_METRICS",
+    "Chart",
+    "can_draw",
+    "charts",
+    "place_labels",
+    "spread",
+    "write_charts",
+    "write_picture",
+]
 
 CHART_METRICS = (LATENCY.metric, MEMORY.metric)
 """What a leaderboard's standings must hold for `charts` to draw them."""

@@ -21,16 +21,30 @@ def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str 
         ConfigError: a file cannot be written.
     """
     files = []
-    is_drawing = importlib.util.find_spec("vl_convert") is not None
+    is_drawing = can_draw()
     for chart in drawn:
         text = json.dumps(chart.spec, indent=1)
         files.append(write_whole(folder / f"{chart.name}.vl.json", text + "\n"))
         if is_drawing:
-            import vl_convert
-
-            picture = vl_convert.vegalite_to_svg(text)
-            files.append(write_whole(folder / f"{chart.name}.svg", picture))
+            files.append(write_picture(chart, folder))
     if is_drawing or not files:
         return files, None
     note = "Charts were written as specifications only; pip install attnbench[charts] draws them."
     return files, note
+
+
+def can_draw() -> bool:
+    """Whether there is what renders a specification."""
+    return importlib.util.find_spec("vl_convert") is not None
+
+
+def write_picture(chart: Chart, folder: Path) -> Path:
+    """Write the picture alone.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    import vl_convert
+
+    picture = vl_convert.vegalite_to_svg(json.dumps(chart.spec))
+    return write_whole(folder / f"{chart.name}.svg", picture)

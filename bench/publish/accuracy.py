@@ -1,0 +1,141 @@
+"""`python -m bench.publish.accuracy FOLDER PAGE COMMAND [TASK ...]`: a page of docs/results.
+
+It shows what was trained under FOLDER: all of it, or the tasks named. COMMAND is what was typed to
+train it, and stands on the page. Pictures that have something to show lie beside the page, in a
+folder of its name.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from bench.app.errors import ConfigError, did_you_mean
+from bench.app.files import write_whole
+from bench.publish.charts import Chart, can_draw, charts, write_picture
+from bench.publish.format import format_duration, quantity
+from bench.publish.leaderboard import build_leaderboard
+from bench.publish.markdown import escape, section_blocks, table_lines
+from bench.publish.tables import holes_table, machine_words
+from bench.publish.task_tables import task_sections
+from bench.record import Record, Status
+from bench.store import latest, read_records
+
+CONTROLS = ("uniform", "none")
+
+_HOW_TO_READ = """\
+An accuracy is of one small model in which only the mechanism changes. `searched` rates were chosen
+on validation examples ([conf/rates/searched.yaml](../../conf/rates/searched.yaml)); rows of
+`shared` have had no search, so that a low score there may be the rate's. `not settled`: the run
+improved until the last of its steps, so nothing is known of where it ends. Steps to 90 %: after so
+many updates 90 % of the validation answers were right. [methodology.md](../methodology.md#tasks)
+has more."""
+
+
+def accuracy_page(
+    records: Sequence[Record], command: str, pictures: Sequence[tuple[str, str]] = ()
+) -> str:
+    """The page.
+
+    Args:
+        records: of training runs; of a cell's records the newest counts.
+        command: what trained them.
+        pictures: title and path, relative to the page, of each.
+    """
+    newest = latest(records)
+    board = build_leaderboard(newest, metrics=(), controls=CONTROLS)
+    tasks = ", ".join(dict.fromkeys(_bare_label(record) for record in newest))
+    seeds = quantity(max(task.num_seeds for task in board.tasks), "seed")
+    blocks = [
+        f"# Accuracy on {escape(tasks)}, over {seeds}",
+        _origin(newest, machine_words(board), board.commits),
+        textwrap.indent(command, "    "),
+        _HOW_TO_READ,
+        *(f"![{escape(title)}]({path})" for title, path in pictures),
+        *section_blocks(task_sections(board), level=2),
+    ]
+    if board.holes:
+        holes = holes_table(board)
+        blocks += [f"## {holes.title}", table_lines(holes)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _bare_label(record: Record) -> str:
+    """A task's name without the settings in which this one differs from its neighbours."""
+    return record.cell.task.label.partition(" ")[0]
+
+
+def _origin(records: Sequence[Record], machines: Sequence[str], commits: Sequence[str]) -> str:
+    days = " and ".join(sorted({record.started_at[:10] for record in records}))
+    trained = [record for record in records if record.status is not Status.SKIPPED]
+    spent_s = sum(record.cost_s.get("total", 0.0) for record in trained)
+    return (
+        f"Measured on {escape('; '.join(machines))}, commit {', '.join(commits)}, {days}: "
+        f"{quantity(len(trained), 'training')} in {format_duration(wall_s(trained))} of wall time, "
+        f"{format_duration(spent_s)} if they had run one after the other, by"
+    )
+
+
+def wall_s(records: Sequence[Record]) -> float:
+    """From the first start to the last end, summed over sweeps."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for record in records:
+        start = datetime.fromisoformat(record.started_at).timestamp()
+        end = start + record.cost_s.get("total", 0.0)
+        spans.setdefault(record.sweep, []).append((start, end))
+    return sum(
+        max(end for _, end in own) - min(start for start, _ in own) for own in spans.values()
+    )
+
+
+def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
+    """Records of training runs: all, or of the tasks named.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    trained = [record for record in records if record.cell.is_task]
+    known = {_bare_label(record) for record in trained}
+    for task in tasks:
+        if task not in known:
+            raise ConfigError(f"No task {task!r} was trained here. {did_you_mean(task, known)}")
+    found = [record for record in trained if not tasks or _bare_label(record) in tasks]
+    if not found:
+        raise ConfigError("Nothing was trained here: there is no record of a task.")
+    return found
+
+
+def _curves(records: Sequence[Record]) -> Iterator[Chart]:
+    """Charts along a line; what needs latencies is none of this page."""
+    yield from charts(build_leaderboard(records, metrics=(), controls=CONTROLS))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the page and its pictures."""
+    if len(argv) < 3 or {"-h", "--help"} & set(argv):
+        print(__doc__)
+        return 0 if {"-h", "--help"} & set(argv) else 2
+    folder, page, command, *tasks = argv
+    try:
+        records = chosen(read_records(Path(folder)), tasks)
+        drawn = [*_curves(records)] if can_draw() else []
+        place = Path(page).with_suffix("")
+        files = [write_picture(chart, place) for chart in drawn]
+        pictures = [
+            (chart.title, f"{place.name}/{file.name}")
+            for chart, file in zip(drawn, files, strict=True)
+        ]
+        text = accuracy_page(records, command, pictures)
+        files.insert(0, write_whole(Path(page), text))
+    except ConfigError as error:
+        print(f"ConfigError: {error}", file=sys.stderr)
+        return 2
+    print(f"Wrote {', '.join(map(str, files))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
