@@ -84,3 +84,23 @@ class Capabilities:
     true_gradients: bool = True
     compiles: bool = True
     exports: frozenset[str] = frozenset()
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """In words, what goes beyond mapping queries, keys and values of one length."""
+        said = [
+            (self.exact, "exact"),
+            (not self.bidirectional, "causal only"),
+            (self.causal and self.bidirectional, "causal"),
+            (self.recurrent, "recurrent"),
+            (self.cross, "cross"),
+            (bool(self.masks), f"{' and '.join(sorted(self.masks))} masks"),
+            (bool(self.gates), f"gates: {', '.join(self.gates)}"),
+            (self.needs_grid, "needs a grid"),
+            (not self.position_free, "knows positions"),
+            ("core" in self.scopes and not self.heads_independent, "mixes heads"),
+            (self.dtypes != DTYPES, f"{', '.join(self.dtypes)} only"),
+            (self.devices in (("cpu",), ("cuda",)), f"{self.devices[0]} only"),
+            (bool(self.requires), f"needs {', '.join(self.requires)}"),
+        ]
+        return tuple(words for holds, words in said if holds)

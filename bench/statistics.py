@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 
@@ -77,6 +78,16 @@ def quantile(samples: Sequence[float], q: float) -> float | None:
     if len(samples) * min(q, 1 - q) < MIN_BEYOND - 1e-9:
         return None
     return float(np.quantile(samples, q))
+
+
+def median_interval(samples: Sequence[float]) -> Interval | None:
+    """Of 95 %, of the median, as of `paired_ratio`; None with fewer than `MIN_ROUNDS` samples.
+
+    What slowed a whole round is in it, so two of these that overlap may still be told apart by
+    their ratio within rounds.
+    """
+    low, high = _interval_of_median(np.sort(samples))
+    return None if low is None or high is None else (low, high)
 
 
 def paired_ratio(
@@ -157,12 +168,23 @@ def _interval_of_median(ascending: np.ndarray) -> tuple[float | None, float | No
     return float(min(low, ascending[cut])), float(max(high, ascending[-1 - cut]))
 
 
-def _resampled_medians(values: np.ndarray) -> np.ndarray:
+def _resampled_medians(ascending: np.ndarray) -> np.ndarray:
     """Medians of as many values, each drawn from these."""
-    draw = np.random.default_rng(BOOTSTRAP_SEED)
-    picks = draw.integers(0, len(values), size=(NUM_RESAMPLES, len(values)))
-    medians: np.ndarray = np.median(values[picks], axis=1)
+    lower, upper = _middle_picks(len(ascending))
+    medians: np.ndarray = (ascending[lower] + ascending[upper]) / 2
     return medians
+
+
+@lru_cache(maxsize=256)
+def _middle_picks(num_values: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places, among ascending values, of the two middle ones of each resample.
+
+    They depend on the number of values alone: thousands of records share a few numbers of rounds.
+    """
+    draw = np.random.default_rng(BOOTSTRAP_SEED)
+    picks = draw.integers(0, num_values, size=(NUM_RESAMPLES, num_values))
+    picks.sort(axis=1)
+    return picks[:, (num_values - 1) // 2].copy(), picks[:, num_values // 2].copy()
 
 
 def _num_cut(num_values: int, tail: float) -> int:

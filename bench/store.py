@@ -116,7 +116,7 @@ def read_records(
     """
     folder = records_folder(out)
     files = sorted(folder.glob("*.jsonl"))
-    records = tuple(record for file in files for record in _read_file(file, warn))
+    records = tuple(record for file in files for _, record in read_located(file, warn))
     if not records and not missing_ok:
         raise ConfigError(
             f"There are no records under {folder}; run a sweep first, or set out=DIR."
@@ -140,7 +140,12 @@ def latest(records: Iterable[Record]) -> list[Record]:
     return list(newest.values())
 
 
-def _read_file(file: Path, warn: Warn) -> Iterator[Record]:
+def read_located(file: Path, warn: Warn = _say_once) -> Iterator[tuple[int, Record]]:
+    """The records of one file, each with the number of its line, one at a time.
+
+    Raises:
+        ConfigError: as of `read_records`.
+    """
     try:
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
@@ -148,7 +153,7 @@ def _read_file(file: Path, warn: Warn) -> Iterator[Record]:
     filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     for number, line in filled:
         try:
-            yield _parse(line, file, number)
+            yield number, _parse(line, file, number)
         except ConfigError:
             if not (number == filled[-1][0] and _is_torn(line)):
                 raise

@@ -2,12 +2,14 @@
 
 ``<out>/badges/<run>.jsonl`` holds one line per mechanism that was tested, so that a run that is
 stopped keeps what it has. The newest line of a mechanism counts, and replaces all of its badges.
+``<out>/verify.json`` holds the cases of the authors' numbers.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -94,6 +96,35 @@ def read_badges(out: Path) -> dict[str, dict[str, Badge]]:
             if _date(badges) >= _date(newest.get(mechanism, {})):
                 newest[mechanism] = badges
     return dict(sorted(newest.items()))
+
+
+def goldens_passed(path: Path) -> dict[str, tuple[int, int]]:
+    """Count the golden cases that passed, and those that were compared, per mechanism.
+
+    Empty if nothing has been proven yet.
+
+    Raises:
+        ConfigError: the file is not what `bench.verify` writes.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from error
+    passed: Counter[str] = Counter()
+    compared: Counter[str] = Counter()
+    try:
+        for row in json.loads(text):
+            if row["status"] != "not_covered" and row["mechanism"] is not None:
+                compared[row["mechanism"]] += 1
+                passed[row["mechanism"]] += row["status"] == "passed"
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(
+            f"{path} does not hold the rows of a verification ({error!r}). "
+            "Write it again with `python -m bench.verify`, or say out=DIR."
+        ) from error
+    return {name: (passed[name], count) for name, count in compared.items()}
 
 
 def _date(badges: dict[str, Badge]) -> str:

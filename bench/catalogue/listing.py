@@ -6,19 +6,18 @@ once.
 
 from __future__ import annotations
 
-import json
 import sys
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from attentions.capabilities import DTYPES, FAMILIES, PUBLISHED, Capabilities
+from attentions.capabilities import FAMILIES, PUBLISHED, Capabilities
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
 from bench.app.errors import ConfigError, did_you_mean
 from bench.app.values import words_and_options
+from bench.catalogue.badges import goldens_passed
 
 USAGE = """attnbench list [family=NAME,…] [causal=BOOL] [recurrent=BOOL] [needs_grid=BOOL]
                [plugins=MODULE,…] [out=DIR]
@@ -154,35 +153,6 @@ def _read_families(word: str, value: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def goldens_passed(path: Path) -> dict[str, tuple[int, int]]:
-    """Count the golden cases that passed, and those that were compared, per mechanism.
-
-    Empty if nothing has been proven yet.
-
-    Raises:
-        ConfigError: the file is not what `bench.verify` writes.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from error
-    passed: Counter[str] = Counter()
-    compared: Counter[str] = Counter()
-    try:
-        for row in json.loads(text):
-            if row["status"] != "not_covered" and row["mechanism"] is not None:
-                compared[row["mechanism"]] += 1
-                passed[row["mechanism"]] += row["status"] == "passed"
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(
-            f"{path} does not hold the rows of a verification ({error!r}). "
-            "Write it again with `python -m bench.verify`, or say out=DIR."
-        ) from error
-    return {name: (passed[name], count) for name, count in compared.items()}
-
-
 def table(entries: tuple[CatalogueEntry, ...], goldens: dict[str, tuple[int, int]]) -> Table:
     """One row per mechanism."""
     rows = Table("name", "title", "family", "kind", "can", "source", "goldens", show_lines=True)
@@ -204,22 +174,7 @@ def table(entries: tuple[CatalogueEntry, ...], goldens: dict[str, tuple[int, int
 
 def in_words(can: Capabilities) -> str:
     """Say what a mechanism claims beyond mapping queries, keys and values of one length."""
-    claims = [
-        (can.exact, "exact"),
-        (not can.bidirectional, "causal only"),
-        (can.causal and can.bidirectional, "causal"),
-        (can.recurrent, "recurrent"),
-        (can.cross, "cross"),
-        (bool(can.masks), f"{' and '.join(sorted(can.masks))} masks"),
-        (bool(can.gates), f"gates: {', '.join(can.gates)}"),
-        (can.needs_grid, "needs a grid"),
-        (not can.position_free, "knows positions"),
-        ("core" in can.scopes and not can.heads_independent, "mixes heads"),
-        (can.dtypes != DTYPES, f"{', '.join(can.dtypes)} only"),
-        (can.devices == ("cpu",) or can.devices == ("cuda",), f"{can.devices[0]} only"),
-        (bool(can.requires), f"needs {', '.join(can.requires)}"),
-    ]
-    return ", ".join(words for holds, words in claims if holds) or "bidirectional"
+    return ", ".join(can.claims) or "bidirectional"
 
 
 if __name__ == "__main__":

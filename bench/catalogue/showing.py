@@ -21,8 +21,8 @@ from attentions.capabilities import FAMILIES
 from attentions.catalogue import CatalogueEntry
 from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.app.values import words_and_options
-from bench.catalogue.badges import Badge, BadgeStatus, read_badges
-from bench.catalogue.listing import console, everything, goldens_passed, in_words, names_in
+from bench.catalogue.badges import Badge, BadgeStatus, goldens_passed, read_badges
+from bench.catalogue.listing import console, everything, in_words, names_in
 from bench.catalogue.rows import rows_of
 from bench.config import SIZE
 from bench.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, Needs, costs, needs

@@ -9,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.statistics import (
+    BOOTSTRAP_SEED,
     MIN_ROUNDS,
+    NUM_RESAMPLES,
     Ratio,
     _resampled_medians,
     mean_interval,
     median,
+    median_interval,
     paired_ratio,
     quantile,
 )
@@ -193,8 +196,18 @@ def test_with_seven_rounds_the_interval_is_their_whole_range() -> None:
 def test_each_resample_draws_as_many_values_as_there_are() -> None:
     values = np.arange(101.0)
     spread = float(np.std(_resampled_medians(values)))
+    draw = np.random.default_rng(BOOTSTRAP_SEED)
+    resamples = values[draw.integers(0, 101, size=(NUM_RESAMPLES, 101))]
+    assert np.array_equal(_resampled_medians(values), np.median(resamples, axis=1))
     # Of n uniform values the median varies by n / (2 sqrt(n + 2)); of twice as many by 0.71 of it.
     assert spread == pytest.approx(101 / (2 * math.sqrt(103)), rel=0.1)
+
+
+def test_the_interval_of_a_median_needs_six_samples_and_holds_the_median() -> None:
+    assert median_interval([1.0, 2.0, 3.0, 4.0, 5.0]) is None
+    assert median_interval([4.0, 1.0, 7.0, 3.0, 2.0, 6.0, 5.0]) == (1.0, 7.0)
+    low, high = median_interval([float(i) for i in range(100)]) or (0.0, 0.0)
+    assert 35 < low < 49.5 < high < 65
 
 
 def test_more_rounds_narrow_the_interval() -> None:
