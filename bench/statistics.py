@@ -118,26 +118,41 @@ def paired_ratio(
     Raises:
         ValueError: samples and rounds differ in number, or a time is not above zero.
     """
+    ratios = independent_ratios(samples, rounds, reference_samples, reference_rounds, processes)
+    if not ratios:
+        return None
+    values = np.sort([*ratios.values()])
+    low, high = _interval_of_median(values)
+    num_rounds = len({*rounds} & {*reference_rounds})
+    return Ratio(median=float(np.median(values)), low=low, high=high, num_rounds=num_rounds)
+
+
+def independent_ratios(
+    samples: Sequence[float],
+    rounds: Sequence[int],
+    reference_samples: Sequence[float],
+    reference_rounds: Sequence[int],
+    processes: Sequence[int] = (),
+) -> dict[int, float]:
+    """The ratios that `paired_ratio` summarises, by the number of the round or of the process.
+
+    Arguments and errors are those of `paired_ratio`. In ascending order of the numbers.
+    """
     member = _median_by_round(samples, rounds)
     reference = _median_by_round(reference_samples, reference_rounds)
-    common = member.keys() & reference.keys()
-    if not common:
-        return None
     # Sorted, so that the order in which rounds were written down cannot move the interval.
-    ratios = {r: reference[r] / member[r] for r in sorted(common)}
-    values = np.sort(_by_process(ratios, dict(zip(rounds, processes, strict=False))))
-    low, high = _interval_of_median(values)
-    return Ratio(median=float(np.median(values)), low=low, high=high, num_rounds=len(common))
+    ratios = {r: reference[r] / member[r] for r in sorted(member.keys() & reference.keys())}
+    return _by_process(ratios, dict(zip(rounds, processes, strict=False)))
 
 
-def _by_process(ratios: dict[int, float], process_of: dict[int, int]) -> list[float]:
+def _by_process(ratios: dict[int, float], process_of: dict[int, int]) -> dict[int, float]:
     """The ratios of all rounds, or, with several processes, the median of each process."""
     groups: dict[int, list[float]] = defaultdict(list)
     for number, ratio in ratios.items():
         groups[process_of.get(number, 0)].append(ratio)
-    if len(groups) == 1:
-        return list(ratios.values())
-    return [float(np.median(group)) for group in groups.values()]
+    if len(groups) <= 1:
+        return ratios
+    return {number: float(np.median(groups[number])) for number in sorted(groups)}
 
 
 def _median_by_round(samples: Sequence[float], rounds: Sequence[int]) -> dict[int, float]:
@@ -162,17 +177,34 @@ def _interval_of_median(ascending: np.ndarray) -> tuple[float | None, float | No
     num_values = len(ascending)
     if num_values < MIN_ROUNDS:
         return None, None
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(_resampled_medians(ascending), [tail, 1 - tail])
-    cut = _num_cut(num_values, tail)
+    low, high = percentiles(resampled_medians(ascending))
+    cut = num_cut(num_values)
     return float(min(low, ascending[cut])), float(max(high, ascending[-1 - cut]))
 
 
-def _resampled_medians(ascending: np.ndarray) -> np.ndarray:
-    """Medians of as many values, each drawn from these."""
+def resampled_medians(ascending: np.ndarray, stream: int = 0) -> np.ndarray:
+    """Medians of as many values, each drawn from these: `NUM_RESAMPLES` of them.
+
+    Args:
+        ascending: the values, sorted.
+        stream: another one for values that were observed apart from these; equal streams draw the
+            same places among as many values.
+    """
     lower, upper = _middle_picks(len(ascending))
     medians: np.ndarray = (ascending[lower] + ascending[upper]) / 2
-    return medians
+    return medians[_shuffled(stream)] if stream else medians
+
+
+def percentiles(resampled: np.ndarray) -> Interval:
+    """What `CONFIDENCE` of the resamples lie between, as much cut off below as above."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=64)
+def _shuffled(stream: int) -> np.ndarray:
+    return np.random.default_rng((BOOTSTRAP_SEED, stream)).permutation(NUM_RESAMPLES)
 
 
 @lru_cache(maxsize=256)
@@ -187,13 +219,15 @@ def _middle_picks(num_values: int) -> tuple[np.ndarray, np.ndarray]:
     return picks[:, (num_values - 1) // 2].copy(), picks[:, num_values // 2].copy()
 
 
-def _num_cut(num_values: int, tail: float) -> int:
-    """How many of the smallest values can be cut so that the median is below with `tail` or less.
+@lru_cache(maxsize=1024)
+def num_cut(num_values: int) -> int:
+    """How many of the smallest values can be cut, and as many of the largest, for 95 %.
 
-    The number of values below the true median is binomial with p = 1/2.
+    What remains holds the true median with `CONFIDENCE` or more, whatever the distribution (the
+    sign test): the number of values below it is binomial with p = 1/2.
     """
     # In whole numbers: 2**n is beyond a float from 1,024 values on.
-    allowed = int(Fraction(tail) * 2**num_values)
+    allowed = int(Fraction((1 - CONFIDENCE) / 2) * 2**num_values)
     cut, below, outcomes = 0, 1, 1  # `outcomes` of 2**n have just `cut` values below the median
     while True:
         outcomes = outcomes * (num_values - cut) // (cut + 1)
@@ -223,14 +257,3 @@ def mean_interval(samples: Sequence[float]) -> Interval | None:
     half = _T_975[min(len(samples) - 1, len(_T_975)) - 1] * error
     mean = float(np.mean(samples))
     return mean - half, mean + half
-
-
-def rank_range(own: Interval, everyone: Sequence[Interval]) -> str:
-    """The places that an interval can take among all, itself one of them.
-
-    ``2`` if it overlaps with no other, ``2-4`` if the order of places 2 to 4 is not settled.
-    """
-    low, high = own
-    first = 1 + sum(other_low > high for other_low, _ in everyone)
-    last = len(everyone) - sum(other_high < low for _, other_high in everyone)
-    return str(first) if first == last else f"{first}-{last}"

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from bench.metrics.registry import register_metric
 from bench.record import REFERENCE, Record, Speed
-from bench.statistics import Ratio, paired_ratio
+from bench.statistics import Ratio, independent_ratios, paired_ratio
 
 _ratio = lru_cache(maxsize=4096)(paired_ratio)  # three metrics ask for one bootstrap
 
@@ -21,6 +21,20 @@ def speedup(record: Record) -> Ratio | None:
         return None
     speed = record.result
     return _ratio(
+        speed.latency_s,
+        speed.rounds,
+        speed.reference_latency_s,
+        speed.reference_rounds,
+        speed.processes,
+    )
+
+
+def round_ratios(record: Record) -> dict[int, float]:
+    """The ratios whose median `speedup` is, by round, or by process where there were several."""
+    if not isinstance(record.result, Speed):
+        return {}
+    speed = record.result
+    return independent_ratios(
         speed.latency_s,
         speed.rounds,
         speed.reference_latency_s,

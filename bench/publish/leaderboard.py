@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 from bench.cell import ModelWorkload, TimedWorkload
 from bench.metrics import Value, evaluate
 from bench.metrics.marks import marks, may_be_ranked
+from bench.metrics.ranks import Ranks, rank_speed
 from bench.publish.format import interval_names
 from bench.publish.machine import describe_machine
-from bench.publish.naming import Names, identity, row_names
+from bench.publish.naming import identity, row_names
 from bench.publish.scores import TaskScores, score_task, task_setting
 from bench.record import Record, Speed, Status
-from bench.statistics import Interval, median, rank_range
+from bench.statistics import median
 from bench.store import latest
 
 RANKED_BY = "speedup_over"
@@ -110,11 +111,14 @@ class Ranking:
 
     Attributes:
         size: the sequence length, or the image size of a model.
+        ranks: of the standings that have a place; None where there are none, or where speed-ups are
+            over several references.
     """
 
     setting: Setting
     size: int
     standings: tuple[Standing, ...]
+    ranks: Ranks | None = None
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -159,7 +163,7 @@ def build_leaderboard(
     timed = _group((r for r in newest if not r.cell.is_task), _setting_and_size)
     tasks = _group((r for r in newest if r.cell.is_task), task_setting)
     rankings = [
-        Ranking(setting=setting, size=size, standings=_rank(group, names, metrics, controls))
+        _ranking(setting, size, [(names[identity(r.cell)], r) for r in group], metrics, controls)
         for (setting, size), group in timed.items()
     ]
     starts = sorted(record.started_at for record in newest)
@@ -206,37 +210,39 @@ def _setting_and_size(record: Record) -> tuple[Setting, int]:
     return setting, work.size
 
 
-def _rank(
-    records: Sequence[Record], names: Names, metrics: Sequence[str], controls: Sequence[str]
-) -> tuple[Standing, ...]:
-    rows = [(record, evaluate(record, metrics)) for record in records]
-    references = {r.result.reference_key for r in records if isinstance(r.result, Speed)}
-    is_ranked = len(references) == 1  # speed-ups over several things have no order
-    intervals = {
-        id(record): interval
-        for record, values in rows
-        if record.cell.mechanism not in controls
-        and may_be_ranked(record)
-        and (interval := _interval(values))
+def _ranking(
+    setting: Setting,
+    size: int,
+    rows: Sequence[tuple[str, Record]],
+    metrics: Sequence[str],
+    controls: Sequence[str],
+) -> Ranking:
+    references = {r.result.reference_key for _, r in rows if isinstance(r.result, Speed)}
+    has_one = len(references) == 1  # speed-ups over several things have no order
+    ranked = {
+        name: record
+        for name, record in rows
+        if has_one and record.cell.mechanism not in controls and may_be_ranked(record)
     }
-    newest_rounds = _newest_rounds(records)
+    ranks = rank_speed(ranked)
+    newest_rounds = _newest_rounds([record for _, record in rows])
     standings = []
-    for record, values in rows:
-        interval = intervals.get(id(record)) if is_ranked else None
-        rank = rank_range(interval, [*intervals.values()]) if interval else ""
-        if record.cell.mechanism in controls:
-            rank = "control"
+    for name, record in rows:
+        place = ranks.place(name) if ranks else ""
         is_apart = _rounds_key(record) not in ("", newest_rounds)
         standings.append(
             Standing(
-                entry=names[identity(record.cell)],
-                rank=rank,
+                entry=name,
+                rank="control" if record.cell.mechanism in controls else place,
                 record=record,
-                values=values,
+                values=evaluate(record, metrics),
                 marks=(*marks(record), *([OTHER_ROUNDS] if is_apart else [])),
             )
         )
-    return tuple(sorted(standings, key=_standing_order if is_ranked else _latency_order))
+    order = _standing_order if has_one else _latency_order
+    return Ranking(
+        setting=setting, size=size, standings=tuple(sorted(standings, key=order)), ranks=ranks
+    )
 
 
 def _rounds_key(record: Record) -> str:
@@ -246,11 +252,6 @@ def _rounds_key(record: Record) -> str:
 def _newest_rounds(records: Sequence[Record]) -> str:
     timed = [record for record in records if _rounds_key(record)]
     return _rounds_key(max(timed, key=lambda r: (r.started_at, r.cell.key))) if timed else ""
-
-
-def _interval(values: dict[str, Value]) -> Interval | None:
-    low, high = (values[name] for name in interval_names(RANKED_BY))
-    return None if low is None or high is None else (low, high)
 
 
 def _standing_order(standing: Standing) -> tuple[object, ...]:

@@ -23,8 +23,8 @@ _HOW_TO_READ = """\
   were timed, with its 95 % bootstrap interval; above 1 is faster. The reference is softmax unless
   the heading or the column `over` names another, and is never compiled. Without an interval there
   were fewer than 6 such rounds, or fewer than 6 processes where several shared them.
-- **Rank** orders entries by speed-up at one shape. `2-4` says that the intervals of places 2 to 4
-  overlap, so their order is not settled. Controls mix nothing, or everything alike: they show what
+- **Rank** orders entries by speed-up at one shape. `2-4` says that the row can be told apart neither
+  from the one in place 2 nor from the one in place 4, round by round. Controls mix nothing, or everything alike: they show what
   the other numbers are worth, and are not ranked. Entries with different references are not ranked.
 - **Threads**: the time with one thread divided by the time with more, in the same rounds.
 - **Compiled** rows end in `inductor`; compile time is what their first call took beyond the second.

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from bench.metrics.marks import marks, may_be_ranked
+from bench.metrics.ranks import Ranks, rank_scores
 from bench.publish.machine import describe_machine
 from bench.publish.naming import Names, identity
 from bench.record import Quality, Record, Status
-from bench.statistics import mean_interval, median, rank_range
+from bench.statistics import mean_interval, median
 
 Rate = tuple[float | None, bool]
 """A learning rate, and whether it was searched for the row."""
@@ -21,10 +22,11 @@ class Score:
     """An entry's accuracies on a task.
 
     Attributes:
-        rank: as of `bench.publish.leaderboard.Standing`; empty with fewer than two seeds.
+        rank: as of `bench.publish.leaderboard.Standing`; empty where there are fewer than two
+            seeds.
         may_be_ranked: false with a mark that forbids it.
         marks: what a reader must know before the numbers, the worst first.
-        accuracies: of the seeds that have one, lowest first.
+        by_seed: a score of each seed that was run; None where a run ended without one.
         num_missing: seeds that others ran and that have no accuracy here.
         statuses: of the seeds that were planned and have none.
         num_unsettled: seeds that were still improving when their steps were spent.
@@ -42,7 +44,7 @@ class Score:
     may_be_ranked: bool = True
     marks: tuple[str, ...] = ()
     is_control: bool
-    accuracies: tuple[float, ...]
+    by_seed: tuple[tuple[int, float | None], ...]
     num_missing: int
     statuses: tuple[Status, ...]
     chance: float | None
@@ -56,6 +58,11 @@ class Score:
     is_searched: bool = False
     num_collapsed: int = 0
     gates: tuple[str, ...] = ()
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """Of the seeds that have one, lowest first."""
+        return tuple(sorted(score for _, score in self.by_seed if score is not None))
 
     @property
     def accuracy(self) -> float | None:
@@ -81,6 +88,7 @@ class TaskScores:
         settings: of the task, with the learning rate of rows without one of their own.
         plateaus: scores at which models halt that learned a part of the task.
         unit: what a score counts, less being better; empty for a share of right answers.
+        ranks: of the scores that may be ranked; None with fewer than two seeds.
     """
 
     machine: str
@@ -95,6 +103,7 @@ class TaskScores:
     scores: tuple[Score, ...]
     plateaus: tuple[tuple[str, float], ...] = ()
     unit: str = ""
+    ranks: Ranks | None = None
 
 
 def task_setting(record: Record) -> tuple[str, str, str, int, str, str, int, str]:
@@ -119,6 +128,11 @@ def score_task(records: Sequence[Record], names: Names, controls: Sequence[str])
     scores = [
         _score(name, group, len(seeds), controls) for name, group in _rows(records, names).items()
     ]
+    ranks = rank_scores(
+        {s.entry: dict(s.by_seed) for s in scores if s.may_be_ranked and not s.is_control},
+        less_is_better=bool(unit),
+        num_examples=max((s.num_examples or 0 for s in scores), default=0),
+    )
     plateaus = {words: score for r in _qualities(records) for words, score in r.plateaus.items()}
     first = records[0]
     return TaskScores(
@@ -131,9 +145,10 @@ def score_task(records: Sequence[Record], names: Names, controls: Sequence[str])
         settings=json.dumps(first.cell.task.shared_settings, sort_keys=True),
         guesses=tuple(sorted({result.guess for result in _qualities(records)})),
         num_seeds=len(seeds),
-        scores=_ranked(scores, less_is_better=bool(unit)),
+        scores=_sorted(scores, ranks, less_is_better=bool(unit)),
         plateaus=tuple(sorted(plateaus.items())),
         unit=unit,
+        ranks=ranks,
     )
 
 
@@ -163,7 +178,16 @@ def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequ
         may_be_ranked=all(map(may_be_ranked, records)),
         marks=marks(*records),
         is_control=records[0].cell.mechanism in controls,
-        accuracies=tuple(sorted(result.accuracy for result in results)),
+        by_seed=tuple(
+            sorted(
+                (
+                    record.cell.task.seed,
+                    record.result.accuracy if isinstance(record.result, Quality) else None,
+                )
+                for record in records
+                if record.status is not Status.SKIPPED
+            )
+        ),
         num_missing=num_seeds - len(results),
         statuses=tuple(sorted({r.status for r in records if r.status is not Status.OK})),
         chance=median([result.chance for result in results]),
@@ -189,22 +213,12 @@ def _longer(results: Sequence[Quality]) -> tuple[tuple[int, float], ...]:
     return tuple((length, sum(own) / len(own)) for length, own in sorted(scores.items()))
 
 
-def _ranked(scores: Sequence[Score], *, less_is_better: bool) -> tuple[Score, ...]:
-    """Best first, what may not be ranked after the others, with the places that intervals leave."""
+def _sorted(
+    scores: Sequence[Score], ranks: Ranks | None, *, less_is_better: bool
+) -> tuple[Score, ...]:
+    """Best first, what may not be ranked after the others, with the places that seeds leave."""
     sign = 1 if less_is_better else -1
-
-    def interval(score: Score) -> tuple[float, float] | None:
-        """As a ranking has it, where more is better."""
-        found = score.interval
-        if found is None or score.is_control or not score.may_be_ranked:
-            return None
-        return (-found[1], -found[0]) if less_is_better else found
-
-    everyone = [own for score in scores if (own := interval(score))]
-    placed = [
-        replace(score, rank=rank_range(own, everyone)) if (own := interval(score)) else score
-        for score in scores
-    ]
+    placed = [replace(s, rank=ranks.place(s.entry)) for s in scores] if ranks else scores
     return tuple(
         sorted(
             placed,

@@ -13,12 +13,12 @@ from bench.statistics import (
     MIN_ROUNDS,
     NUM_RESAMPLES,
     Ratio,
-    _resampled_medians,
     mean_interval,
     median,
     median_interval,
     paired_ratio,
     quantile,
+    resampled_medians,
 )
 
 seconds = st.floats(min_value=1e-6, max_value=10.0)
@@ -195,10 +195,10 @@ def test_with_seven_rounds_the_interval_is_their_whole_range() -> None:
 
 def test_each_resample_draws_as_many_values_as_there_are() -> None:
     values = np.arange(101.0)
-    spread = float(np.std(_resampled_medians(values)))
+    spread = float(np.std(resampled_medians(values)))
     draw = np.random.default_rng(BOOTSTRAP_SEED)
     resamples = values[draw.integers(0, 101, size=(NUM_RESAMPLES, 101))]
-    assert np.array_equal(_resampled_medians(values), np.median(resamples, axis=1))
+    assert np.array_equal(resampled_medians(values), np.median(resamples, axis=1))
     # Of n uniform values the median varies by n / (2 sqrt(n + 2)); of twice as many by 0.71 of it.
     assert spread == pytest.approx(101 / (2 * math.sqrt(103)), rel=0.1)
 

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
+from bench.metrics.ranks import place_among
 from bench.publish.leaderboard import Leaderboard, Ranking, build_leaderboard
 from bench.record import Record, Status
-from bench.statistics import rank_range
 from tests import records as made
 
 METRICS = ("latency_s", "peak_memory_bytes")
@@ -49,7 +49,7 @@ def test_entries_whose_intervals_overlap_share_their_places() -> None:
 def test_overlap_is_not_passed_on_from_neighbour_to_neighbour() -> None:
     low, middle, high = (1.0, 2.0), (1.9, 3.1), (3.0, 4.0)
     everyone = [low, middle, high]
-    assert [rank_range(own, everyone) for own in everyone] == ["2-3", "1-3", "1-2"]
+    assert [place_among(own, everyone) for own in everyone] == [(2, 3), (1, 3), (1, 2)]
 
 
 def test_the_reference_has_a_rank_of_its_own() -> None:

@@ -1,0 +1,330 @@
+"""Ranks that can be told apart: places, ties, and how likely one is ahead of another.
+
+Rows that shared their rounds are resampled together, round by round, so that what slowed a round
+slows all of them in the same resamples. A bootstrap of few rounds is too narrow, so an order is
+claimed only where the sign test over the rounds agrees. Seeds are fewer still: scores are compared
+seed by seed with Student's t. Each pair is judged at 95 % by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+
+import numpy as np
+
+from bench.metrics.speedup import round_ratios, speedup
+from bench.record import Record, Speed
+from bench.statistics import (
+    BOOTSTRAP_SEED,
+    CONFIDENCE,
+    MIN_ROUNDS,
+    NUM_RESAMPLES,
+    Interval,
+    num_cut,
+    resampled_medians,
+)
+
+Place = tuple[int, int]
+"""First and last place that the data leave open."""
+
+_CERTAIN = (1 + CONFIDENCE) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """Who is ahead of whom, at one setting.
+
+    Attributes:
+        names: best first, by their medians or means.
+        places: of each name.
+        wins: ``wins[i][j]`` is how likely i is ahead of j: the share of resamples of the rounds in
+            which it is, ties being half; of scores by Student's t over the seeds.
+        groups: runs of names within which no two can be told apart, as long as they go; they may
+            overlap, for "cannot be told apart" is not handed on from neighbour to neighbour.
+    """
+
+    names: tuple[str, ...]
+    places: tuple[Place, ...]
+    wins: tuple[tuple[float, ...], ...]
+    groups: tuple[tuple[str, ...], ...]
+
+    def place(self, name: str) -> str:
+        """``2``, or ``2-4`` where the order within is not settled; empty for who is not ranked."""
+        if name not in self.names:
+            return ""
+        return place_words(self.places[self.names.index(name)])
+
+    def leaders(self) -> tuple[str, ...]:
+        """Those that share the first place; one where it is settled."""
+        return tuple(n for n, (first, _) in zip(self.names, self.places, strict=True) if first == 1)
+
+
+def place_words(place: Place) -> str:
+    """``2``, or ``2-4``."""
+    first, last = place
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def place_among(own: Interval, everyone: Sequence[Interval]) -> Place:
+    """The places that an interval leaves open among all, itself one of them; more is better."""
+    low, high = own
+    first = 1 + sum(other_low > high for other_low, _ in everyone)
+    return first, len(everyone) - sum(other_high < low for _, other_high in everyone)
+
+
+def rank_speed(records: Mapping[str, Record]) -> Ranks | None:
+    """Rank records of one shape by their speed-up over one reference.
+
+    Args:
+        records: by name; those whose speed-up has no interval are left out.
+
+    Returns:
+        None if nothing is left.
+    """
+    rows = {
+        name: _Row.of(record)
+        for name, record in records.items()
+        if (ratio := speedup(record)) and ratio.low is not None
+    }
+    names = sorted(rows, key=lambda name: (-rows[name].median, name))
+    ordered = [rows[name] for name in names]
+    return _ranks(names, *_compare_rows(ordered)) if names else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """Ratios over the reference, by round, or by process where several shared the rounds.
+
+    Attributes:
+        together: equal for rows whose rounds are the same ones.
+    """
+
+    values: np.ndarray
+    median: float
+    interval: Interval
+    together: tuple[object, ...]
+
+    @classmethod
+    def of(cls, record: Record) -> _Row:
+        ratio = speedup(record)
+        assert ratio is not None and ratio.low is not None and ratio.high is not None
+        assert isinstance(record.result, Speed)
+        by_round = round_ratios(record)
+        # Records that do not say which rounds they shared are compared as if they shared none.
+        key = record.result.rounds_key or id(record)
+        return cls(
+            values=np.array([*by_round.values()]),
+            median=ratio.median,
+            interval=(ratio.low, ratio.high),
+            together=(key, *by_round),
+        )
+
+
+def _compare_rows(rows: Sequence[_Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of wins, and whether row i is ahead of row j for certain."""
+    wins = np.full((len(rows), len(rows)), 0.5)
+    is_ahead = np.zeros((len(rows), len(rows)), dtype=bool)
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(row.together, []).append(i)
+    for members in groups.values():
+        place = np.ix_(members, members)
+        wins[place], is_ahead[place] = _compare_rounds(np.stack([rows[i].values for i in members]))
+    if len(groups) > 1:
+        _compare_apart(rows, [*groups.values()], wins, is_ahead)
+    return wins, is_ahead
+
+
+def _compare_rounds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of rows that shared their rounds: (rows, rounds) -> two of (rows, rows)."""
+    num_rows, num_rounds = values.shape
+    more = (values[:, None] > values[None]).sum(axis=-1)
+    less = more.T
+    # Ahead in every round is ahead in every resample: only the others have to be drawn.
+    wins = np.where(more == num_rounds, 1.0, np.where(less == num_rounds, 0.0, 0.5))
+    open_pairs = (more < num_rounds) & (less < num_rounds) & ~np.eye(num_rows, dtype=bool)
+    drawn = np.flatnonzero(open_pairs.any(axis=1))
+    if len(drawn):
+        place = np.ix_(drawn, drawn)
+        shares = _shares(np.stack([_medians_together(values[i]) for i in drawn]))
+        wins[place] = np.where(open_pairs[place], shares, wins[place])
+    # The sign test: at most so many rounds may say otherwise.
+    agrees = num_rounds - more <= num_cut(num_rounds)
+    return wins, (wins >= _CERTAIN) & agrees & (num_rounds >= MIN_ROUNDS)
+
+
+def _medians_together(values: np.ndarray) -> np.ndarray:
+    """Medians of resampled rounds; the same rounds in the same resample, whatever the row."""
+    num_rounds = len(values)
+    order = np.argsort(values)
+    places = np.empty(num_rounds, dtype=np.int16)
+    places[order] = np.arange(num_rounds)
+    drawn = places[_picks(num_rounds)]
+    drawn.sort(axis=1)
+    middle = drawn[:, [(num_rounds - 1) // 2, num_rounds // 2]]
+    medians: np.ndarray = values[order][middle].mean(axis=1)
+    return medians
+
+
+@lru_cache(maxsize=16)
+def _picks(num_rounds: int) -> np.ndarray:
+    draw = np.random.default_rng(BOOTSTRAP_SEED)
+    return draw.integers(0, num_rounds, size=(NUM_RESAMPLES, num_rounds), dtype=np.int16)
+
+
+def _compare_apart(
+    rows: Sequence[_Row], groups: Sequence[Sequence[int]], wins: np.ndarray, is_ahead: np.ndarray
+) -> None:
+    """Fill in the pairs that shared no rounds: drawn apart, and ahead if intervals are apart."""
+    stream_of = {i: stream for stream, members in enumerate(groups) for i in members}
+    medians = np.stack(
+        [resampled_medians(np.sort(row.values), stream_of[i]) for i, row in enumerate(rows)]
+    )
+    streams = np.array([stream_of[i] for i in range(len(rows))])
+    apart = streams[:, None] != streams[None]
+    wins[apart] = _shares(medians)[apart]
+    lows, highs = np.array([row.interval for row in rows]).T
+    is_ahead[apart] = (lows[:, None] > highs[None])[apart]
+
+
+def _shares(resampled: np.ndarray) -> np.ndarray:
+    """(rows, resamples) -> how often a row is above another, ties half: (rows, rows)."""
+    above = np.stack([(own > resampled).mean(axis=1) for own in resampled])
+    shares: np.ndarray = (above + 1 - above.T) / 2
+    return shares
+
+
+def rank_scores(
+    scores: Mapping[str, Mapping[int, float | None]],
+    *,
+    less_is_better: bool = False,
+    num_examples: int | None = None,
+) -> Ranks | None:
+    """Rank scores over seeds, compared seed by seed.
+
+    A seed that one of a pair lacks could have ended anywhere: a share of right answers at 0 or at
+    1, so that an order is claimed only if it holds either way, and a score without bounds anywhere.
+
+    Args:
+        scores: by name and seed; None for a run that ended without a score.
+        less_is_better: for scores that count what should be small, and have no upper bound.
+        num_examples: that a share of right answers was counted over.
+
+    Returns:
+        None with fewer than two seeds: one is one draw, and nothing is ranked.
+    """
+    seeds = sorted({seed for own in scores.values() for seed in own})
+    sign = -1.0 if less_is_better else 1.0
+    table = np.full((len(scores), len(seeds)), np.nan)
+    was_run = np.zeros(table.shape, dtype=bool)
+    for i, own in enumerate(scores.values()):
+        for seed, score in own.items():
+            was_run[i, seeds.index(seed)] = True
+            table[i, seeds.index(seed)] = np.nan if score is None else sign * score
+    has_score = ~np.isnan(table)
+    if not has_score.any() or has_score.any(axis=0).sum() < 2:
+        return None
+    means = np.where(has_score, table, 0.0).sum(axis=1) / np.maximum(1, has_score.sum(axis=1))
+    everyone = [*scores]
+    order = sorted(np.flatnonzero(has_score.any(axis=1)), key=lambda i: (-means[i], everyone[i]))
+    bounds = (-np.inf, np.inf) if less_is_better else (0.0, 1.0)
+    wins, is_ahead = _compare_scores(table[order], was_run[order], bounds, num_examples)
+    return _ranks([everyone[i] for i in order], wins, is_ahead)
+
+
+def _compare_scores(
+    table: np.ndarray, was_run: np.ndarray, bounds: Interval, num_examples: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, seeds), NaN for no score -> how likely row i is ahead of row j, and for certain."""
+    size = len(table)
+    wins = np.full((size, size), 0.5)
+    is_ahead = np.zeros((size, size), dtype=bool)
+    for i, j in combinations(range(size), 2):
+        seeds = was_run[i] | was_run[j]
+        pair = table[[i, j]][:, seeds]
+        least = _least_error(pair, num_examples)
+        # The worst that the missing seeds can be for i, and the best.
+        shares = [
+            _share_above_zero(_filled(pair[0], mine) - _filled(pair[1], theirs), least)
+            for mine, theirs in (bounds, bounds[::-1])
+        ]
+        wins[i, j] = sum(shares) / 2
+        wins[j, i] = 1 - wins[i, j]
+        is_ahead[i, j] = min(shares) >= _CERTAIN
+        is_ahead[j, i] = max(shares) <= 1 - _CERTAIN
+    return wins, is_ahead
+
+
+def _filled(scores: np.ndarray, value: float) -> np.ndarray:
+    filled: np.ndarray = np.where(np.isnan(scores), value, scores)
+    return filled
+
+
+def _least_error(pair: np.ndarray, num_examples: int | None) -> float:
+    """Standard error of the difference of two means from the number of examples alone."""
+    if not num_examples:
+        return 0.0
+    shares = np.nanmean(pair, axis=1)
+    counted = num_examples * pair.shape[1]
+    return float(np.sqrt(max(0.0, np.sum(shares * (1 - shares)) / counted)))
+
+
+def _share_above_zero(differences: np.ndarray, least_error: float) -> float:
+    """How likely the mean of the differences is above zero.
+
+    By Student's t over the seeds, or by the normal distribution of counted examples, whichever is
+    the less sure of it: two seeds that agree to the digit do not make examples more than they are.
+    """
+    num_seeds = len(differences)
+    if num_seeds < 2:
+        return 0.5
+    mean = float(np.mean(differences))
+    if not np.isfinite(mean):
+        return 0.0 if mean < 0 else 1.0
+    error = float(np.std(differences, ddof=1)) / num_seeds**0.5
+    draws = _t_draws(num_seeds - 1)
+    shares = [float(np.sign(mean)) / 2 + 0.5]  # where neither varies
+    if error > 1e-12:
+        shares.append(float(np.searchsorted(draws, mean / error)) / len(draws))
+    if least_error > 0:
+        shares.append((1 + math.erf(mean / least_error / 2**0.5)) / 2)
+    return min(shares, key=lambda share: abs(share - 0.5))
+
+
+@lru_cache(maxsize=64)
+def _t_draws(degrees: int) -> np.ndarray:
+    """Ascending draws of Student's t, as symmetric about zero as it is."""
+    half = np.abs(np.random.default_rng(BOOTSTRAP_SEED).standard_t(degrees, size=50_000))
+    return np.sort(np.concatenate([half, -half]))
+
+
+def _ranks(names: Sequence[str], wins: np.ndarray, is_ahead: np.ndarray) -> Ranks:
+    size = len(names)
+    first = 1 + is_ahead.sum(axis=0)
+    last = size - is_ahead.sum(axis=1)
+    told_apart = is_ahead | is_ahead.T
+    return Ranks(
+        names=tuple(names),
+        places=tuple((int(a), int(b)) for a, b in zip(first, last, strict=True)),
+        wins=tuple(tuple(float(share) for share in row) for row in wins),
+        groups=_groups(names, lambda i, j: bool(told_apart[i, j])),
+    )
+
+
+def _groups(
+    names: Sequence[str], are_apart: Callable[[int, int], bool]
+) -> tuple[tuple[str, ...], ...]:
+    found: list[tuple[str, ...]] = []
+    reach = 0
+    for start in range(len(names)):
+        end = start + 1
+        while end < len(names) and not any(are_apart(i, end) for i in range(start, end)):
+            end += 1
+        if end - start > 1 and end > reach:
+            found.append(tuple(names[start:end]))
+            reach = end
+    return tuple(found)
