@@ -36,3 +36,8 @@ def reference_convolve_tokens(x: Tensor, conv: nn.Conv1d | None) -> Tensor:
 def convolution_flops(tokens: int, conv: nn.Conv1d | None) -> int:
     """2 per weight and token."""
     return 0 if conv is None else 2 * tokens * conv.weight.numel()
+
+
+def convolution_state_size(conv: nn.Conv1d | None) -> int:
+    """Numbers that it needs of the tokens before the next one."""
+    return 0 if conv is None else (conv.kernel_size[0] - 1) * conv.in_channels

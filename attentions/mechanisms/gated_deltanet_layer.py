@@ -23,6 +23,7 @@ from ..maths.norms import normalise, reference_normalise
 from ..maths.recurrent import from_nothing
 from ..maths.short_convolution import (
     convolution_flops,
+    convolution_state_size,
     convolve_tokens,
     reference_convolve_tokens,
     short_convolution,
@@ -114,6 +115,11 @@ class GatedDeltaNetLayer(AttentionLayer):
             gate = self.gate(x)
             normed = normed * gate / (1 + (-gate).exp())
         return self.proj(normed)  # type: ignore[no-any-return]
+
+    def state_size(self) -> int:
+        """A matrix per head, and what the convolution still needs: numbers, of one sequence."""
+        g = self.geometry
+        return g.num_heads * g.head_dim * g.value_dim + convolution_state_size(self.conv)
 
     def _around_flops(self, shape: CallShape) -> int:
         tokens = shape.batch_size * shape.query_len

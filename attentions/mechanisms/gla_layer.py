@@ -115,6 +115,10 @@ class GlaLayer(AttentionLayer):
         normed = merge_heads(reference_normalise(mixed, self.norm))
         return self.proj(normed * r / (1 + (-r).exp()))  # type: ignore[no-any-return]
 
+    def state_size(self) -> int:
+        """A matrix per head: numbers, of one sequence."""
+        return self.geometry.num_heads * self.key_dim * self.geometry.value_dim
+
     def _core_shape(self, shape: CallShape) -> CallShape:
         return replace(shape, head_dim=self.key_dim, value_dim=self.geometry.value_dim)
 

@@ -18,6 +18,7 @@ from ..maths.norms import normalise, reference_normalise
 from ..maths.recurrent import from_nothing
 from ..maths.short_convolution import (
     convolution_flops,
+    convolution_state_size,
     convolve_tokens,
     reference_convolve_tokens,
     short_convolution,
@@ -124,6 +125,11 @@ class Mamba2SsdLayer(AttentionLayer):
         y = (q @ k.transpose(-2, -1) * left) @ (v * step[..., None])
         y = merge_heads(y + v * self.skip[:, None, None]) * z / (1 + (-z).exp())
         return self.out_proj(reference_normalise(y, self.norm))  # type: ignore[no-any-return]
+
+    def state_size(self) -> int:
+        """A matrix per head, and what the convolution still needs: numbers, of one sequence."""
+        g = self.geometry
+        return g.num_heads * g.head_dim * g.value_dim + convolution_state_size(self.conv)
 
     def _around_flops(self, shape: CallShape) -> int:
         tokens = shape.batch_size * shape.query_len

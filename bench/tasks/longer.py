@@ -47,15 +47,22 @@ def longer_models(
 def state_bytes(task: Task, cell: Cell, library: ModuleType | None) -> int | None:
     """What all layers keep of one sequence of the task's length in float32, to continue it.
 
-    None for a mechanism without a recurrent form, and where tokens see what comes later.
+    A layer that has a state and no step of its own says by a method ``state_size()`` how many
+    numbers it would keep. None for a mechanism without a recurrent form, and where tokens see what
+    comes later.
     """
     attentions: Any = library or importlib.import_module("attentions")
-    capabilities = attentions.attention_class(cell.mechanism).capabilities
-    if not task.causal or not capabilities.recurrent:
+    if not (task.causal and attentions.attention_class(cell.mechanism).capabilities.causal):
         return None
     meta = torch.device("meta")
     with meta:
-        core = attentions.build_attention(cell.mechanism, task.geometry, **cell.hyperparameters)
-        state = core.init_state(1, dtype=torch.float32, device=meta)
+        mechanism = attentions.build_attention(
+            cell.mechanism, task.geometry, **cell.hyperparameters
+        )
+        if hasattr(mechanism, "state_size"):
+            return int(4 * task.recipe.num_layers * mechanism.state_size())
+        if not mechanism.capabilities.recurrent:
+            return None
+        state = mechanism.init_state(1, dtype=torch.float32, device=meta)
     kept = sum(leaf.nbytes for leaf in tree_leaves(state) if isinstance(leaf, Tensor))
     return task.recipe.num_layers * kept

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench.publish.charts.file_names import place_slug
 from bench.publish.charts.labels import LINE_HEIGHT, spread
-from bench.publish.charts.spec import WIDTH, Chart, Point, Spec, by_entry, end_labels, frame
+from bench.publish.charts.spec import (
+    FONT,
+    WIDTH,
+    Chart,
+    Point,
+    Spec,
+    by_entry,
+    end_labels,
+    frame,
+)
 from bench.publish.charts.style import Style
+from bench.publish.format import with_unit
 from bench.publish.leaderboard import Leaderboard
-from bench.publish.scores import TaskScores
+from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import place_words
 
 PAIRS = "num_pairs"
 """The setting of a task that capacity is drawn against."""
 _LEADER = 16  # pixels from the end of a line to its label
 _TOP, _HEIGHT = 103.0, 320
-_LINE = 90  # letters that fit above a picture
 
 
 def capacity(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
@@ -32,16 +40,21 @@ def capacity(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
             key = (_bare(task), *place, json.dumps(settings, sort_keys=True))
             groups.setdefault(key, []).append((num_pairs, task))
     for group in groups.values():
-        points = [
-            _point(score.entry, num_pairs, score.accuracy)
-            for num_pairs, task in group
-            for score in task.scores
-            if score.accuracy is not None
-        ]
         task = group[0][1]
-        title = f"Accuracy on {_bare(task)} against the number of pairs"
-        along = "Pairs to remember"
-        yield from _chart("capacity", title, along, points, task, board, styles, _states(task))
+        yield from _chart(
+            f"capacity-{_bare(task)}",
+            f"Accuracy on {_bare(task)} against the number of pairs",
+            "Pairs to remember",
+            [_point(score, num_pairs) for num_pairs, task in group for score in _trained(task)],
+            task,
+            board,
+            styles,
+            plateaus=[
+                {"size": num_pairs, "value": 100 * level, "words": words}
+                for num_pairs, task in group
+                for words, level in task.plateaus
+            ],
+        )
 
 
 def extrapolation(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
@@ -49,32 +62,53 @@ def extrapolation(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Char
     for task in board.tasks:
         trained_at = json.loads(task.settings).get("seq_len")
         points = [
-            _point(score.entry, length, accuracy)
-            for score in task.scores
-            if score.longer and score.accuracy is not None
-            for length, accuracy in ((trained_at, score.accuracy), *score.longer)
+            point
+            for score in _trained(task)
+            if score.longer
+            for point in (
+                _point(score, trained_at),
+                *(_point(score, length, accuracy) for length, accuracy in score.longer),
+            )
         ]
-        title = f"Accuracy on {task.label}, trained at {trained_at} tokens"
         yield from _chart(
-            "extrapolation",
-            title,
+            f"extrapolation-{task.label}",
+            f"Accuracy on {task.label}, trained at {trained_at} tokens",
             "Tokens of a test example",
             points,
             task,
             board,
             styles,
+            plateaus=[
+                {"size": size, "value": 100 * level, "words": words}
+                for size in sorted({point["size"] for point in points})
+                for words, level in task.plateaus
+            ],
         )
 
 
-def _point(entry: str, size: int, accuracy: float) -> Point:
-    return {"entry": entry, "size": size, "value": 100 * accuracy}
+def _trained(task: TaskScores) -> list[Score]:
+    return [score for score in task.scores if score.accuracy is not None]
 
 
-def _states(task: TaskScores) -> list[str]:
-    """What each entry keeps of an example, in lines; the same for any number of pairs."""
-    kept = sorted((s.state_bytes, s.entry) for s in task.scores if s.state_bytes is not None)
-    words = ", ".join(f"{entry} {state:,}" for state, entry in kept)
-    return textwrap.wrap(f"Bytes of state: {words}", _LINE) if kept else []
+def _point(score: Score, size: int, longer: float | None = None) -> Point:
+    """At the length that it was trained at, with the interval of its seeds, or a mean at another.
+
+    Its label has what a model keeps of an example, if it keeps a state.
+    """
+    kept = "" if score.state_bytes is None else f", {with_unit('state_bytes', score.state_bytes)}"
+    mean = score.accuracy if longer is None else longer
+    assert mean is not None
+    point = {
+        "entry": score.entry,
+        "size": size,
+        "value": 100 * mean,
+        "label": score.entry + kept,
+        "ended": "not settled" if score.num_unsettled else "settled",
+    }
+    if longer is None and score.interval is not None:
+        low, high = score.interval
+        point |= {"low": 100 * max(low, 0.0), "high": 100 * min(high, 1.0)}
+    return point
 
 
 def _bare(task: TaskScores) -> str:
@@ -83,14 +117,14 @@ def _bare(task: TaskScores) -> str:
 
 
 def _chart(
-    kind: str,
+    name: str,
     title: str,
     along: str,
     points: Sequence[Point],
     task: TaskScores,
     board: Leaderboard,
     styles: dict[str, Style],
-    more: Sequence[str] = (),
+    plateaus: Sequence[Point],
 ) -> Iterator[Chart]:
     """Nothing with fewer than two sizes."""
     sizes = sorted({point["size"] for point in points})
@@ -112,7 +146,7 @@ def _chart(
         "axis": {"title": "Accuracy (%)", "tickCount": 6},
     }
     line = {
-        "mark": {"type": "line", "point": {"size": 28, "filled": True}},
+        "mark": {"type": "line"},
         "encoding": {
             "x": x,
             "y": y,
@@ -121,16 +155,85 @@ def _chart(
             "strokeWidth": by_entry({e: styles[e].thickness for e in entries}),
         },
     }
-    seeds = "one seed, one draw" if task.num_seeds == 1 else f"means over {task.num_seeds} seeds"
-    notes = [f"{place_words(task, board)} · {task.dtype} · {seeds}", *more]
-    layers = [line, *_end_labels(points, sizes, height, colour)]
-    spec = frame(title, notes, WIDTH, height) | {
+    layers = [
+        *_plateau_lines(plateaus),
+        *_intervals(points, colour),
+        line,
+        _dots(colour),
+        *_end_labels(points, sizes, height, colour),
+    ]
+    spec = frame(title, [*_notes(points, task, board)], WIDTH, height) | {
         "data": {"name": "points", "values": list(points)},
         "layer": layers,
     }
-    label = _bare(task) if kind == "capacity" else task.label
-    name = re.sub(r"[^\w-]+", "-", f"{kind}-{label}-{place_slug(task, board)}")
+    name = re.sub(r"[^\w-]+", "-", f"{name}-{place_slug(task, board)}")
     yield Chart(name=name, title=title, spec=spec)
+
+
+def _notes(points: Sequence[Point], task: TaskScores, board: Leaderboard) -> Iterator[str]:
+    seeds = "one seed, one draw"
+    if task.num_seeds > 1:
+        seeds = f"means over {task.num_seeds} seeds with their 95 % intervals"
+    yield f"{place_words(task, board)} · {task.dtype} · {seeds}"
+    if any(point["label"] != point["entry"] for point in points):
+        yield "Beside a name: what all layers keep of an example to go on, in float32"
+    if any(point["ended"] == "not settled" for point in points):
+        yield "Hollow: some run still improved when its steps were spent"
+
+
+def _plateau_lines(plateaus: Sequence[Point]) -> Iterator[Spec]:
+    """What a model scores that learned a part, thin and dotted, with its words at the left."""
+    if not plateaus:
+        return
+    first = min(point["size"] for point in plateaus)
+    x, y = ({"field": field, "type": "quantitative"} for field in ("size", "value"))
+    yield {
+        "data": {"values": list(plateaus)},
+        "mark": {"type": "line", "strokeDash": [1, 3], "strokeWidth": 1.5, "color": "#777777"},
+        "encoding": {"x": x, "y": y, "detail": {"field": "words"}},
+    }
+    yield {
+        "data": {"values": [point for point in plateaus if point["size"] == first]},
+        "mark": {
+            "type": "text",
+            "align": "left",
+            "baseline": "bottom",
+            "dx": 6,
+            "dy": -2,
+            "fontSize": FONT,
+            "color": "#666666",
+        },
+        "encoding": {"x": x, "y": y, "text": {"field": "words"}},
+    }
+
+
+def _intervals(points: Iterable[Point], colour: Spec) -> Iterator[Spec]:
+    known = [point for point in points if "low" in point]
+    if known:
+        yield {
+            "data": {"values": known},
+            "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.45},
+            "encoding": {
+                "x": {"field": "size", "type": "quantitative"},
+                "y": {"field": "low", "type": "quantitative"},
+                "y2": {"field": "high"},
+                "color": colour,
+            },
+        }
+
+
+def _dots(colour: Spec) -> Spec:
+    """Filled, or white inside where a run has not settled."""
+    hollow = {"condition": {"test": "datum.ended == 'not settled'", "value": "white"}}
+    return {
+        "mark": {"type": "point", "filled": False, "size": 34, "opacity": 1, "strokeWidth": 1.8},
+        "encoding": {
+            "x": {"field": "size", "type": "quantitative"},
+            "y": {"field": "value", "type": "quantitative"},
+            "stroke": colour,
+            "fill": colour | hollow,
+        },
+    }
 
 
 def _end_labels(
@@ -146,4 +249,4 @@ def _end_labels(
         point | {"label_size": right, "label_value": _TOP * (1 - place / height)}
         for point, place in zip(ends, places, strict=True)
     ]
-    return end_labels(labels, colour)
+    return end_labels(labels, colour, text="label")

@@ -88,20 +88,20 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low <= tick <= high]
 
 
-def entry_names(x: str, y: str, *, align: str) -> list[Spec]:
-    """Entries as text at two fields, on a white rim that keeps lines off the letters."""
+def entry_names(x: str, y: str, *, align: str, text: str = "entry") -> list[Spec]:
+    """Entries, or another field, as text at two fields, on a white rim that keeps lines off it."""
     mark = {"type": "text", "baseline": "middle", "fontSize": FONT, "align": align}
     mark["dx"] = 3 if align == "left" else -3
     encoding = {
         "x": {"field": x, "type": "quantitative"},
         "y": {"field": y, "type": "quantitative"},
-        "text": {"field": "entry"},
+        "text": {"field": text},
     }
     rim = {"stroke": "white", "strokeWidth": 3, "strokeJoin": "round", "color": "white"}
     return [{"mark": mark | look, "encoding": encoding} for look in (rim, {"color": _INK})]
 
 
-def end_labels(labels: Sequence[Point], colour: Spec) -> list[Spec]:
+def end_labels(labels: Sequence[Point], colour: Spec, text: str = "entry") -> list[Spec]:
     """Names of lines beside their ends, each with a thin line that leads to it."""
     leader = {
         "data": {"values": list(labels)},
@@ -114,5 +114,5 @@ def end_labels(labels: Sequence[Point], colour: Spec) -> list[Spec]:
             "color": colour,
         },
     }
-    names = entry_names("label_size", "label_value", align="left")
+    names = entry_names("label_size", "label_value", align="left", text=text)
     return [leader, *({"data": {"values": list(labels)}} | layer for layer in names)]

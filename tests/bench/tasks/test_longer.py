@@ -33,3 +33,15 @@ def test_a_causal_model_keeps_all_tokens_or_one_matrix_per_head(cell):
     assert of("softmax", causal=True) == 2 * 4 * 64 * (16 + 16) * 4
     assert of("linear", causal=True) == 2 * 4 * (16 * 16 + 16) * 4
     assert of("linear") is None and of("flatten", causal=True) is None
+
+
+@pytest.mark.parametrize("name", ["mamba2_ssd_layer", "gated_deltanet_layer", "gla_layer"])
+def test_a_layer_with_a_state_and_no_step_says_what_it_would_keep(cell, name):
+    task = build_task("recall", {"causal": True})
+    # Of 4 heads: a matrix of 16 x 16, in GLA's layer of 8 x 16; 3 tokens of the convolution.
+    numbers = {
+        "mamba2_ssd_layer": 4 * 16 * 16 + 3 * (64 + 16 + 16),
+        "gated_deltanet_layer": 4 * 16 * 16 + 3 * 3 * 64,
+        "gla_layer": 4 * 8 * 16,
+    }
+    assert state_bytes(task, cell(name, "recall"), None) == 2 * numbers[name] * 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.publish.charts import charts
+from bench.publish.charts import Chart, charts
 from bench.publish.leaderboard import build_leaderboard
 from bench.record import Record
 from tests import records as made
@@ -48,7 +48,8 @@ def test_what_a_model_keeps_stands_beside_what_it_recalls() -> None:
     ]
     board = build_leaderboard(records, metrics=("latency_s", "peak_memory_bytes"))
     (chart,) = charts(board)
-    assert chart.spec["title"]["subtitle"][1:] == ["Bytes of state: linear 8,704"]
+    assert {point["label"] for point in chart.spec["data"]["values"]} == {"linear, 8.50 KiB"}
+    assert any("what all layers keep" in note for note in chart.spec["title"]["subtitle"])
 
 
 def test_a_model_that_was_tested_on_longer_examples_is_drawn_from_its_own_length_on() -> None:
@@ -73,3 +74,36 @@ def test_two_pictures_of_one_name_are_two_files() -> None:
         "extrapolation-recall-cpu-1-thread",
         "extrapolation-recall-cpu-1-thread-2",
     ]
+
+
+def only_chart(records: list[Record]) -> Chart:
+    (chart,) = charts(build_leaderboard(records, metrics=("latency_s", "peak_memory_bytes")))
+    return chart
+
+
+def test_a_run_that_still_improved_is_hollow_and_the_picture_says_so() -> None:
+    done, open_ended = (
+        trained(entry, accuracy, {}, num_pairs=n)
+        for entry, accuracy, n in (("softmax", 0.9, 4), ("softmax", 0.4, 8))
+    )
+    open_ended = replace(open_ended, result=replace(open_ended.result, ended="maximum"))
+    chart = only_chart([done, open_ended])
+    assert [p["ended"] for p in chart.spec["data"]["values"]] == ["settled", "not settled"]
+    assert chart.spec["title"]["subtitle"][-1].startswith("Hollow")
+
+
+def test_seeds_give_each_point_an_interval_and_what_a_part_scores_is_a_line() -> None:
+    records = [
+        replace(
+            r,
+            cell=replace(r.cell, workload=replace(r.cell.task, seed=seed)),
+            result=replace(r.result, plateaus={"one of the shown values": 1 / n}),
+        )
+        for n in (4, 8)
+        for seed, accuracy in ((0, 0.5), (1, 0.6))
+        for r in [trained("linear", accuracy, {}, num_pairs=n)]
+    ]
+    chart = only_chart(records)
+    assert all(0 <= p["low"] < p["value"] < p["high"] for p in chart.spec["data"]["values"])
+    plateau = chart.spec["layer"][0]["data"]["values"]
+    assert [(point["size"], point["value"]) for point in plateau] == [(4, 25.0), (8, 12.5)]
