@@ -182,6 +182,31 @@ def test_a_member_that_gains_from_inputs_that_it_has_seen_is_refused(
     assert result.wrong[1] is None
 
 
+def test_a_member_that_computes_less_for_inputs_that_it_has_seen_is_refused_however_quick(
+    subjects, monkeypatch
+):
+    class Cached(Remembering):
+        def answer(self):
+            if self.next in self.new:
+                torch.ones(5)
+            super().answer()
+
+    monkeypatch.setattr(Time, "time_calls", lambda self, call, count: 1e-5 * count)
+    subjects["a"] = Cached(4)
+    _, result = take_rounds(A, B)
+    assert result.wrong[0].endswith("a call with new ones computes 5 elements and FLOPs, else 0")
+    assert result.wrong[1] is None
+
+
+def test_a_load_that_makes_new_inputs_slow_at_some_looks_is_no_fault(subjects, monkeypatch):
+    subjects["a"] = FakeSubject(num_sets=4)
+    looks = iter([(2e-5, 1e-5), (3e-5, 1e-5), (1e-5, 1e-5)])
+    monkeypatch.setattr(Time, "time_calls", lambda self, call, count: 1e-5 * count)
+    monkeypatch.setattr(turns.Turns, "_time_new_and_seen", lambda self: next(looks))
+    _, result = take_rounds(A)
+    assert result.wrong == (None,)
+
+
 @pytest.mark.parametrize("cores", [0.0, 0.5])
 def test_whether_others_kept_the_machine_busy_is_handed_on(subjects, monkeypatch, cores):
     observed = {"foreign_cores": cores, "steal_share": 0.0}
