@@ -20,8 +20,8 @@ from bench.worker.results import ROUNDS, ROUNDS_BEGIN, ROUNDS_END, RoundsResult,
 MAX_APART = 0.2
 """How far the worker's account of its time may be from the parent's, as a share of the latter."""
 
-_SLACK_S = 0.5
-"""What a busy machine may take until the parent hears a message, at both ends of the rounds."""
+_LAUNCH_S = 1e-4
+"""What a card and its driver may need around each reading of its clock, which leaves that out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def time_block(
     for process in range(stopping.num_processes):
         if process:
             say(f"timing again: process {process + 1} of {stopping.num_processes}")
-        heard = _Heard(stopping.of_one_process, len(columns), jobs.timeout_s)
+        heard = _Heard(columns, stopping.of_one_process, jobs.timeout_s)
         before = len(samples)
         outcome = jobs.do(
             ROUNDS,
@@ -102,12 +102,19 @@ def time_block(
 
 
 class _Heard:
-    """What one worker says of its rounds, held against the parent's own clock."""
+    """What one worker says of its rounds, held against the parent's own clock.
 
-    def __init__(self, stopping: Stopping, num_members: int, timeout_s: float) -> None:
+    The parent reads it between the worker's question and the answer, at the beginning and at the
+    end: what lies between the two readings is no more than the worker's time with its waiting, and
+    no less than that without, however late one hears the other.
+    """
+
+    def __init__(self, columns: Sequence[Cell], stopping: Stopping, timeout_s: float) -> None:
         self.samples: list[list[float]] = []
         self._stopping = stopping
-        self._budget_s = stopping.budget_s * num_members + timeout_s
+        self._is_cold = columns[0].timed.cache == "cold"
+        self._is_card = columns[0].device != "cpu"
+        self._budget_s = stopping.budget_s * len(columns) + timeout_s
         self._begun = self._ended = now_s()
         self._limit_s = math.inf
 
@@ -141,13 +148,19 @@ class _Heard:
         found = outcome.found
         told_s = found.outside_s + timed_s(self.samples, found.calls_per_sample)
         wall_s = self._ended - self._begun
-        if abs(wall_s - told_s) <= max(MAX_APART * wall_s, _SLACK_S):
+        too_short = (1 - MAX_APART) * wall_s - self._unseen_s(found.calls_per_sample)
+        if too_short <= told_s and told_s - found.waited_s <= (1 + MAX_APART) * wall_s:
             return outcome
         reason = (
-            f"the rounds lasted {wall_s:.1f} s, and {told_s:.1f} s by the worker's own account: "
+            f"the rounds lasted {wall_s:.3g} s, and {told_s:.3g} s by the worker's own account: "
             "its clock, or what it times, was tampered with"
         )
         return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)
+
+    def _unseen_s(self, calls_per_sample: Sequence[int]) -> float:
+        """What a card's clock may have left out; a cold call is read by itself."""
+        num_readings = sum(calls_per_sample) if self._is_cold else len(calls_per_sample)
+        return self._is_card * _LAUNCH_S * num_readings * len(self.samples)
 
 
 def _foreign_cores(outcome: Outcome[RoundsResult]) -> float:

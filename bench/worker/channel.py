@@ -15,6 +15,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._lines = sock.makefile("rb")
+        self._is_stop_heard = False
 
     def send(self, **message: Any) -> None:
         """One line; the process exits if the parent is gone."""
@@ -31,6 +32,22 @@ class Channel:
         request: dict[str, Any] = json.loads(line)
         return request
 
+    def ask(self, **message: Any) -> None:
+        """Send a line, and wait until the other side has heard it."""
+        self.send(**message, waits=True)
+        while b"heard" not in self._read_no_further():
+            self._is_stop_heard = True  # which the other side may have asked for just before
+
+    def _read_no_further(self) -> bytes:
+        """The next line, of some bytes, and nothing of what follows it."""
+        line = b""
+        while not line.endswith(b"\n"):
+            byte = self._sock.recv(1)
+            if not byte:
+                os._exit(1)
+            line += byte
+        return line
+
     def is_stop_asked(self) -> bool:
         """Whether a line, or the end of the other side, is waiting."""
-        return bool(select.select([self._sock], [], [], 0)[0])
+        return self._is_stop_heard or bool(select.select([self._sock], [], [], 0)[0])

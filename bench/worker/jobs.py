@@ -132,6 +132,8 @@ class Jobs:
             silence_ends = now_s() + self.timeout_s
             if hear is not None:
                 hear(message)
+            if message.get("waits"):
+                worker.send(heard=True)
 
 
 def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:

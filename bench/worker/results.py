@@ -69,7 +69,7 @@ class ProbeResult(Result):
 
 
 ROUNDS_BEGIN, ROUNDS_END = "rounds", "end of the rounds"
-"""The steps between which a worker takes rounds, and sends them."""
+"""The steps between which a worker takes rounds, and sends them; it waits until each is heard."""
 
 
 def timed_s(samples: Sequence[Sequence[float]], calls_per_sample: Sequence[int]) -> float:
@@ -94,6 +94,7 @@ class RoundsResult(Result):
             threads are to be expected.
         wrong: of each member, why its output is wrong after the rounds; None if it is right.
         outside_s: from the first round to the last, what was spent outside of samples.
+        waited_s: of that, for the parent to hear of their beginning and of their end.
         load: see `bench.measure.load.between`.
         is_noisy: whether that was too much.
     """
@@ -105,6 +106,7 @@ class RoundsResult(Result):
     cpu_per_wall: tuple[float | None, ...]
     wrong: tuple[str | None, ...]
     outside_s: float
+    waited_s: float
     load: dict[str, float]
     is_noisy: bool
 

@@ -84,10 +84,10 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
     # A call that compiles is none to be timed.
     torch._dynamo.config.error_on_recompile = any(cell.timed.compile != "eager" for cell in cells)
     taken: list[list[float]] = []
+    waited_s = _ask(channel, ROUNDS_BEGIN, outside)
+    outside.go()
     card = card_state(device)
     before = load.snapshot()
-    channel.send(step=ROUNDS_BEGIN)
-    outside.go()
     stop = None
     while stop is None:
         order = round_order(len(members), request["order_seed"], len(taken))
@@ -108,7 +108,7 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
                 half_widths=widths,
             )
     outside.stop()
-    channel.send(step=ROUNDS_END)
+    waited_s += _ask(channel, ROUNDS_END, outside)
     observed = load.between(before, load.snapshot())
     observed |= before_and_after(card, card_state(device))
     refuse(watch.last_change())
@@ -128,10 +128,20 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
         cpu_per_wall=tuple(each.cpu_per_wall for each in turns),
         wrong=tuple(wrong),
         outside_s=outside.spent_s,
+        waited_s=waited_s,
         load=observed,
         is_noisy=load.is_noisy(observed),
         measured_s=measured_s,
     )
+
+
+def _ask(channel: Channel, step: str, outside: Stopwatch) -> float:
+    """Have the parent read its clock; seconds until it has said so, also spent outside."""
+    before = outside.spent_s
+    outside.go()
+    channel.ask(step=step)
+    outside.stop()
+    return outside.spent_s - before
 
 
 def _flusher(device: torch.device, outside: Stopwatch) -> Callable[[], None]:

@@ -39,6 +39,9 @@ class Channel:
     def send(self, **message):
         self.sent.append(message)
 
+    def ask(self, **message):
+        self.sent.append(message | {"waits": True})
+
     def is_stop_asked(self):
         return False
 
@@ -84,6 +87,7 @@ def found(**changes):
         "cpu_per_wall": (1.0, None),
         "wrong": (None, None),
         "outside_s": 0.0,
+        "waited_s": 0.0,
         "load": {"foreign_cores": 0.0},
         "is_noisy": False,
         "measured_s": 1.0,

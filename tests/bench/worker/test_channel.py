@@ -61,3 +61,24 @@ def test_without_a_listener_the_process_ends(sockets, ends):
     with pytest.raises(Ended):
         for _ in range(2):  # the first may still fit into a buffer
             channel.send(step="build")
+
+
+def test_a_question_waits_until_it_is_heard_and_a_stop_before_it_is_not_lost(sockets):
+    ours, theirs = sockets
+    channel = Channel(theirs)
+    ours.sendall(b'{"heard": true}\n')
+    channel.ask(step="rounds")
+    assert json.loads(ours.recv(100)) == {"step": "rounds", "waits": True}
+    assert not channel.is_stop_asked()
+    ours.sendall(b'{"stop": true}\n{"heard": true}\n{"job": "trial"}\n')
+    channel.ask(step="rounds")
+    assert channel.is_stop_asked()
+    assert channel.read() == {"job": "trial"}
+
+
+def test_who_waits_for_a_parent_that_is_gone_ends(sockets, ends):
+    ours, theirs = sockets
+    channel = Channel(theirs)
+    ours.shutdown(socket.SHUT_WR)
+    with pytest.raises(Ended):
+        channel.ask(step="rounds")
