@@ -180,6 +180,7 @@ class TaskWorkload:
         seed: covers all randomness of the run.
         shared_rate: the learning rate of rows without one of their own, where `settings` has one
             that was searched for this row; a label, for the rate itself is what is trained with.
+        is_at_edge: whether that search was best at an edge of what it tried; a label as well.
     """
 
     label: str
@@ -188,6 +189,7 @@ class TaskWorkload:
     seed: int
     dtype: str = "float32"
     shared_rate: float | None = None
+    is_at_edge: bool = False
 
     @property
     def shared_settings(self) -> dict[str, Any]:
@@ -237,7 +239,7 @@ class Cell:
     def key(self) -> str:
         """A hash of what is measured: the cell without its labels."""
         identity = self.to_dict()
-        for label in ("entry", "task_label", "shared_rate", "plugins"):
+        for label in ("entry", "task_label", "shared_rate", "is_at_edge", "plugins"):
             identity.pop(label, None)
         for axis, usual in _LATER_AXES.items():
             if axis in identity and identity[axis] == usual:
@@ -334,6 +336,7 @@ class Cell:
                 "seed": w["seed"],
                 "dtype": w["dtype"],
                 "shared_rate": w["shared_rate"],
+                "is_at_edge": w["is_at_edge"],
             }
         if isinstance(self.workload, ModelWorkload):
             scope = {"kind": "model", "scope": self.workload.scope}
@@ -356,6 +359,7 @@ class Cell:
                 seed=flat["seed"],
                 dtype=flat["dtype"],
                 shared_rate=flat.get("shared_rate"),
+                is_at_edge=flat.get("is_at_edge", False),
             )
         else:
             kind = ModelWorkload if flat["kind"] == "model" else KernelWorkload

@@ -243,6 +243,7 @@ def _task_cells(
                 work,
                 settings=shared | {"learning_rate": preset.learning_rate},
                 shared_rate=shared["learning_rate"],
+                is_at_edge=preset.is_at_edge,
             )
         yield Cell(
             entry=entry.label,

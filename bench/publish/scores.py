@@ -35,6 +35,7 @@ class Score:
         state_bytes: what all layers keep of one example to continue it.
         rate: the learning rate; None if the task has none.
         is_searched: whether that was searched for this row.
+        is_at_edge: whether it is the least or the greatest of the rates that were tried.
         num_collapsed: seeds after which nearly all key features lay at the mechanism's floor.
         gates: what the backbone projected for the mechanism beside queries, keys and values.
     """
@@ -56,6 +57,7 @@ class Score:
     state_bytes: int | None = None
     rate: float | None = None
     is_searched: bool = False
+    is_at_edge: bool = False
     num_collapsed: int = 0
     gates: tuple[str, ...] = ()
 
@@ -199,6 +201,7 @@ def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequ
         state_bytes=results[0].state_bytes if results else None,
         rate=rate,
         is_searched=is_searched,
+        is_at_edge=any(record.cell.task.is_at_edge for record in records),
         num_collapsed=sum(result.collapsed is True for result in results),
         gates=results[0].gates if results else (),
     )

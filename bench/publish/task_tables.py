@@ -107,7 +107,8 @@ def _steps_words(score: Score) -> str:
 def _rate_words(score: Score) -> str:
     if score.rate is None:
         return ""
-    return f"{score.rate:g} {'searched' if score.is_searched else 'shared'}"
+    kind = "searched" if score.is_searched else "shared"
+    return f"{score.rate:g} {kind}{', at the edge' * score.is_at_edge}"
 
 
 def _size_words(num_parameters: int, task: TaskScores) -> str:
@@ -134,6 +135,11 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
         yield (
             f"Not settled, and so not ranked: {', '.join(unsettled)} improved until the last "
             "steps. Raise num_steps to see where that leads."
+        )
+    if any(score.is_at_edge for score in task.scores):
+        yield (
+            "At the edge: the best of the rates that were searched is the least or the greatest of "
+            "them, so that one beyond may be better."
         )
     for guess in task.guesses:
         yield f"Chance is what this guess scores: {guess}."

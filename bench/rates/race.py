@@ -207,12 +207,15 @@ def table_records(
         runs = _through(row, records, here)
         if not runs:
             continue
-        best = leading(row, _ends(runs))[0]
-        is_searched = row.cell.task.shared_rate is not None or len({r for r, _ in runs}) > 1
+        best, tried = leading(row, _ends(runs))[0], {rate for rate, _ in runs}
+        is_searched = row.cell.task.shared_rate is not None or len(tried) > 1
         label = row.shared_rate if is_searched else None
+        is_at_edge = row.cell.task.is_at_edge
+        if len(tried) > 1:
+            is_at_edge = best in (min(tried), max(tried))
         for (rate, _), record in runs.items():
             if rate == best:
-                work = replace(record.cell.task, shared_rate=label)
+                work = replace(record.cell.task, shared_rate=label, is_at_edge=is_at_edge)
                 yield replace(record, cell=replace(record.cell, workload=work))
 
 

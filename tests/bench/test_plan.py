@@ -233,7 +233,7 @@ def test_a_row_trains_at_the_rate_that_was_searched_for_it_and_says_so():
         "mechanism": "linear",
         "hyperparameters": shared["linear"].hyperparameters,
         "learning_rate": 0.03,
-        "is_at_edge": False,
+        "is_at_edge": True,
         "tried": [[0.03, 0.9]],
     }
     settings = shared["linear"].task.settings
@@ -242,6 +242,7 @@ def test_a_row_trains_at_the_rate_that_was_searched_for_it_and_says_so():
     assert own["softmax"] == shared["softmax"] and own["softmax"].task.shared_rate is None
     work = own["linear"].task
     assert (work.settings["learning_rate"], work.shared_rate) == (0.03, 0.006)
+    assert work.is_at_edge and not own["softmax"].task.is_at_edge
     assert work.shared_settings == settings
     # The same run that a rate given by hand is; and one that is given is for all rows.
     by_hand = {"recall": {"task": "recall", "learning_rate": 0.03}}

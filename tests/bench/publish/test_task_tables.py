@@ -114,6 +114,18 @@ def test_a_row_says_whether_its_rate_was_searched_and_two_rates_are_two_rows() -
     assert section.fine_print == ('Settings: {"learning_rate": 0.006}',)
 
 
+def test_a_rate_at_the_edge_of_what_was_tried_is_marked() -> None:
+    (record,) = trained("nala", [0.9])
+    work = replace(record.cell.task, settings={"learning_rate": 0.03}, shared_rate=0.006)
+    edge = replace(
+        record, cell=replace(record.cell, workload=replace(work, is_at_edge=True)), sweep="x"
+    )
+    assert row_of([edge], "nala")["learning rate"] == "0.03 searched, at the edge"
+    (section,) = task_sections(board([edge]))
+    assert any(note.startswith("At the edge: ") for note in section.notes)
+    assert edge.cell.key == replace(record.cell, workload=work).key  # a label
+
+
 def test_named_plateaus_stand_beside_chance() -> None:
     (section,) = task_sections(board(trained("none", [0.25], plateaus={"one of four": 0.25})))
     assert any("learned a part, one of four: 25.0." in note for note in section.notes)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.machine.environment import freshness
+from bench.machine.environment import current, freshness
 from bench.rates import race
 from bench.rates.grid import Trained
 from bench.rates.race import Deadline, leading, wishes
@@ -103,6 +103,20 @@ def record(cell, here):
         started_at="2031-05-06T07:08:09Z",
         cost_s={"measured": 10.0, "total": 10.0},
     )
+
+
+def test_a_best_rate_at_the_edge_of_what_was_tried_says_so(monkeypatch):
+    monkeypatch.setattr(race, "_through", lambda row, records, here: runs)
+    runs = {(rate, 0): record(row().at(rate), here()) for rate in (0.001, 0.003, 0.01)}
+    (shown,) = race.table_records([row()], [], here())
+    assert shown.cell.task.is_at_edge and shown.cell.task.shared_rate == 0.006
+    runs[0.03, 0] = record(row().at(0.03), here())
+    (shown,) = race.table_records([row()], [], here())
+    assert not shown.cell.task.is_at_edge
+
+
+def here():
+    return current(("cpu",), "default", {})
 
 
 def run(tmp_path, budget):
