@@ -10,7 +10,7 @@ KERNELS := .kernels
 budget ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench smoke showcase report regress baseline perf selftest speed rates \
+.PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
   bench-tasks calibrate verify pages cheats test test-slow test-gpu test-kernels check format lint \
   type clean
 
@@ -25,10 +25,18 @@ bench: $(READY) ## measure the default suite and leave a leaderboard in results/
 smoke: $(READY) ## a sweep of seconds, to see that everything works here
 	$(BIN)/python -m bench.sweep experiment=smoke
 
-showcase: ## copy the leaderboard of results/ to docs/results/, which is kept in git
+showcase: ## copy the leaderboard of results/ and its records to docs/results/, which is kept in git
 	mkdir -p docs/results
-	rm -rf docs/results/charts
-	cp -r results/leaderboard.md results/table.csv results/charts docs/results/
+	cp results/leaderboard.md results/table.csv docs/results/
+	cat results/records/*.jsonl | gzip -9n > docs/results/records.jsonl.gz
+	$(MAKE) pictures
+
+pictures: $(READY) ## draw the pictures of README and docs/results/ again, from the records kept there
+	rm -rf build/pictures docs/results/charts
+	mkdir -p build/pictures/records
+	gunzip -c docs/results/records.jsonl.gz > build/pictures/records/showcase.jsonl
+	$(BIN)/python -m bench.report out=build/pictures
+	cp -r build/pictures/charts docs/results/charts
 	rm -f docs/results/charts/*.vl.json
 
 report: $(READY) ## write the tables and pictures again, from the records in results/

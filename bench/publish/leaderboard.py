@@ -12,7 +12,7 @@ from bench.metrics import Value, evaluate
 from bench.metrics.marks import marks, may_be_ranked
 from bench.metrics.ranks import Ranks, rank_speed
 from bench.publish.format import interval_names
-from bench.publish.machine import describe_machine
+from bench.publish.machine import commit_of, describe_machine
 from bench.publish.naming import identity, row_names
 from bench.publish.scores import TaskScores, score_task, task_setting
 from bench.record import Record, Speed, Status
@@ -176,7 +176,7 @@ def build_leaderboard(
         holes=tuple(sorted((r for r in newest if r.status is not Status.OK), key=_hole_order)),
         num_cells=len(newest),
         started_at=(starts[0], starts[-1]) if starts else ("", ""),
-        commits=tuple(sorted({_commit(record) for record in newest} - {""})),
+        commits=tuple(sorted({commit_of(record) for record in newest} - {""})),
     )
 
 
@@ -184,11 +184,6 @@ def _by_number(setting: tuple[str, *tuple[object, ...]]) -> tuple[object, ...]:
     """By the label, with ``num_pairs=4`` before ``num_pairs=16``, and then by all the rest."""
     label, *rest = setting
     return (re.sub(r"\d+", lambda digits: digits[0].zfill(12), label), *rest)
-
-
-def _commit(record: Record) -> str:
-    facts = record.environment
-    return (facts.get("commit") or "")[:7] + "*" * bool(facts.get("is_dirty"))
 
 
 def _group(records: Iterable[Record], key: Callable[[Record], K]) -> dict[K, list[Record]]:

@@ -38,6 +38,7 @@ class Score:
         is_at_edge: whether it is the least or the greatest of the rates that were tried.
         num_collapsed: seeds after which nearly all key features lay at the mechanism's floor.
         gates: what the backbone projected for the mechanism beside queries, keys and values.
+        records: that all this is computed from.
     """
 
     entry: str
@@ -60,6 +61,7 @@ class Score:
     is_at_edge: bool = False
     num_collapsed: int = 0
     gates: tuple[str, ...] = ()
+    records: tuple[Record, ...] = ()
 
     @property
     def accuracies(self) -> tuple[float, ...]:
@@ -204,6 +206,7 @@ def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequ
         is_at_edge=any(record.cell.task.is_at_edge for record in records),
         num_collapsed=sum(result.collapsed is True for result in results),
         gates=results[0].gates if results else (),
+        records=tuple(sorted(records, key=lambda r: (r.cell.task.seed, r.cell.key))),
     )
 
 

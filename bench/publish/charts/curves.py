@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from bench.publish.charts.accuracy_axis import AccuracyAxis, accuracy_axis
 from bench.publish.charts.file_names import place_slug
 from bench.publish.charts.labels import LINE_HEIGHT, spread
 from bench.publish.charts.spec import (
@@ -21,13 +22,16 @@ from bench.publish.charts.spec import (
 from bench.publish.charts.style import Style
 from bench.publish.format import with_unit
 from bench.publish.leaderboard import Leaderboard
+from bench.publish.machine import provenance
 from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import place_words
+from bench.record import Quality
+from bench.statistics import mean_interval
 
 PAIRS = "num_pairs"
 """The setting of a task that capacity is drawn against."""
 _LEADER = 16  # pixels from the end of a line to its label
-_TOP, _HEIGHT = 103.0, 320
+_HEIGHT = 340
 
 
 def capacity(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
@@ -50,7 +54,7 @@ def capacity(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
             board,
             styles,
             plateaus=[
-                {"size": num_pairs, "value": 100 * level, "words": words}
+                {"size": num_pairs, "error": 100 * (1 - level), "words": words}
                 for num_pairs, task in group
                 for words, level in task.plateaus
             ],
@@ -67,7 +71,7 @@ def extrapolation(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Char
             if score.longer
             for point in (
                 _point(score, trained_at),
-                *(_point(score, length, accuracy) for length, accuracy in score.longer),
+                *(_point(score, length, accuracies) for length, accuracies in _longer(score)),
             )
         ]
         yield from _chart(
@@ -79,7 +83,7 @@ def extrapolation(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Char
             board,
             styles,
             plateaus=[
-                {"size": size, "value": 100 * level, "words": words}
+                {"size": size, "error": 100 * (1 - level), "words": words}
                 for size in sorted({point["size"] for point in points})
                 for words, level in task.plateaus
             ],
@@ -90,25 +94,38 @@ def _trained(task: TaskScores) -> list[Score]:
     return [score for score in task.scores if score.accuracy is not None]
 
 
-def _point(score: Score, size: int, longer: float | None = None) -> Point:
-    """At the length that it was trained at, with the interval of its seeds, or a mean at another.
+def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
+    """At the length that it was trained at, with the interval of its seeds, or at a longer one.
 
     Its label has what a model keeps of an example, if it keeps a state.
+
+    Args:
+        score: of all seeds.
+        size: where the point lies.
+        longer: accuracies of the seeds at this length, if it is not the trained one.
     """
     kept = "" if score.state_bytes is None else f", {with_unit('state_bytes', score.state_bytes)}"
-    mean = score.accuracy if longer is None else longer
-    assert mean is not None
-    point = {
+    accuracies = longer or score.accuracies
+    mean = sum(accuracies) / len(accuracies)
+    point: Point = {
         "entry": score.entry,
         "size": size,
         "value": 100 * mean,
+        "error": 100 * (1 - mean),
+        "seeds": [100 * (1 - accuracy) for accuracy in accuracies],
         "label": score.entry + kept,
         "ended": "not settled" if score.num_unsettled else "settled",
     }
-    if longer is None and score.interval is not None:
-        low, high = score.interval
-        point |= {"low": 100 * max(low, 0.0), "high": 100 * min(high, 1.0)}
+    if interval := mean_interval(accuracies):
+        point |= {"error_low": 100 * (1 - interval[1]), "error_high": 100 * (1 - interval[0])}
     return point
+
+
+def _longer(score: Score) -> Iterator[tuple[int, list[float]]]:
+    """Accuracies of the seeds at each length beyond the trained one."""
+    results = [r.result for r in score.records if isinstance(r.result, Quality)]
+    for length, _ in score.longer:
+        yield length, [r.longer[str(length)] for r in results if str(length) in r.longer]
 
 
 def _bare(task: TaskScores) -> str:
@@ -132,6 +149,8 @@ def _chart(
         return
     entries = sorted({point["entry"] for point in points})
     height = max(_HEIGHT, (LINE_HEIGHT + 1) * len(entries))
+    errors = [error for point in points for error in point["seeds"]]
+    axis = accuracy_axis([100 - error for error in errors], height)
     colour = by_entry({e: styles[e].colour for e in entries})
     x = {
         "field": "size",
@@ -139,12 +158,7 @@ def _chart(
         "scale": {"type": "log", "base": 2, "domain": [sizes[0], sizes[-1]], "nice": False},
         "axis": {"title": along, "values": sizes, "format": ",d"},
     }
-    y = {
-        "field": "value",
-        "type": "quantitative",
-        "scale": {"domain": [0, _TOP], "nice": False},
-        "axis": {"title": "Accuracy (%)", "tickCount": 6},
-    }
+    y = axis.channel("error", "Accuracy (%)")
     line = {
         "mark": {"type": "line"},
         "encoding": {
@@ -159,8 +173,9 @@ def _chart(
         *_plateau_lines(plateaus),
         *_intervals(points, colour),
         line,
-        _dots(colour),
-        *_end_labels(points, sizes, height, colour),
+        _dots(colour, by_entry({e: styles[e].shape for e in entries})),
+        _seeds(colour),
+        *_end_labels(points, sizes, axis, colour),
     ]
     spec = frame(title, [*_notes(points, task, board)], WIDTH, height) | {
         "data": {"name": "points", "values": list(points)},
@@ -173,12 +188,14 @@ def _chart(
 def _notes(points: Sequence[Point], task: TaskScores, board: Leaderboard) -> Iterator[str]:
     seeds = "one seed, one draw"
     if task.num_seeds > 1:
-        seeds = f"means over {task.num_seeds} seeds with their 95 % intervals"
+        seeds = f"means over {task.num_seeds} seeds, each a dot, with their 95 % intervals"
     yield f"{place_words(task, board)} · {task.dtype} · {seeds}"
+    yield "Accuracies are spread out towards 100 %"
     if any(point["label"] != point["entry"] for point in points):
         yield "Beside a name: what all layers keep of an example to go on, in float32"
     if any(point["ended"] == "not settled" for point in points):
         yield "Hollow: some run still improved when its steps were spent"
+    yield provenance(record for score in task.scores for record in score.records)
 
 
 def _plateau_lines(plateaus: Sequence[Point]) -> Iterator[Spec]:
@@ -186,7 +203,7 @@ def _plateau_lines(plateaus: Sequence[Point]) -> Iterator[Spec]:
     if not plateaus:
         return
     first = min(point["size"] for point in plateaus)
-    x, y = ({"field": field, "type": "quantitative"} for field in ("size", "value"))
+    x, y = ({"field": field, "type": "quantitative"} for field in ("size", "error"))
     yield {
         "data": {"values": list(plateaus)},
         "mark": {"type": "line", "strokeDash": [1, 3], "strokeWidth": 1.5, "color": "#777777"},
@@ -208,28 +225,42 @@ def _plateau_lines(plateaus: Sequence[Point]) -> Iterator[Spec]:
 
 
 def _intervals(points: Iterable[Point], colour: Spec) -> Iterator[Spec]:
-    known = [point for point in points if "low" in point]
+    known = [point for point in points if "error_low" in point]
     if known:
         yield {
             "data": {"values": known},
-            "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.45},
+            "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.45, "clip": True},
             "encoding": {
                 "x": {"field": "size", "type": "quantitative"},
-                "y": {"field": "low", "type": "quantitative"},
-                "y2": {"field": "high"},
+                "y": {"field": "error_low", "type": "quantitative"},
+                "y2": {"field": "error_high"},
                 "color": colour,
             },
         }
 
 
-def _dots(colour: Spec) -> Spec:
+def _seeds(colour: Spec) -> Spec:
+    """A small dot for every seed, where there are several."""
+    return {
+        "transform": [{"filter": "length(datum.seeds) > 1"}, {"flatten": ["seeds"]}],
+        "mark": {"type": "point", "filled": True, "size": 14, "opacity": 0.55},
+        "encoding": {
+            "x": {"field": "size", "type": "quantitative"},
+            "y": {"field": "seeds", "type": "quantitative"},
+            "color": colour,
+        },
+    }
+
+
+def _dots(colour: Spec, shape: Spec) -> Spec:
     """Filled, or white inside where a run has not settled."""
     hollow = {"condition": {"test": "datum.ended == 'not settled'", "value": "white"}}
     return {
         "mark": {"type": "point", "filled": False, "size": 34, "opacity": 1, "strokeWidth": 1.8},
         "encoding": {
             "x": {"field": "size", "type": "quantitative"},
-            "y": {"field": "value", "type": "quantitative"},
+            "y": {"field": "error", "type": "quantitative"},
+            "shape": shape,
             "stroke": colour,
             "fill": colour | hollow,
         },
@@ -237,16 +268,16 @@ def _dots(colour: Spec) -> Spec:
 
 
 def _end_labels(
-    points: Iterable[Point], sizes: Sequence[int], height: float, colour: Spec
+    points: Iterable[Point], sizes: Sequence[int], axis: AccuracyAxis, colour: Spec
 ) -> list[Spec]:
     """Names to the right of the last point of each line, moved apart."""
     last = {point["entry"]: point for point in sorted(points, key=lambda p: p["size"])}
     ends = sorted(last.values(), key=lambda point: (-point["value"], point["entry"]))
-    wanted = [height * (1 - point["value"] / _TOP) for point in ends]
-    places = spread(wanted, gap=LINE_HEIGHT, low=0, high=height)
+    wanted = [axis.place(point["value"]) for point in ends]
+    places = spread(wanted, gap=LINE_HEIGHT, low=0, high=axis.height)
     right = sizes[-1] * (sizes[-1] / sizes[0]) ** (_LEADER / WIDTH)
     labels = [
-        point | {"label_size": right, "label_value": _TOP * (1 - place / height)}
+        point | {"label_size": right, "label_value": 100 - axis.at(place)}
         for point, place in zip(ends, places, strict=True)
     ]
-    return end_labels(labels, colour, text="label")
+    return end_labels(labels, colour, text="label", value="error")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 LINE_HEIGHT = 14
 """Pixels between two labels."""
@@ -14,6 +14,10 @@ Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 Spot = tuple[float, float, str]
 """A label's near end, and the side of its point that it is on."""
+Segment = tuple[Point, Point]
+
+_ANGLES = (0, 25, -25, 45, -45, 65, -65, 85, -85)
+"""Degrees at which a label may lie from its point, to either side."""
 
 
 def spread(wanted: Sequence[float], *, gap: float, low: float, high: float) -> list[float]:
@@ -88,61 +92,79 @@ def _crosses(line: Sequence[Point], box: Box) -> bool:
     return False
 
 
-def place_labels(places: Sequence[Point], texts: Sequence[str], height: float) -> list[Spot]:
+def place_labels(
+    places: Sequence[Point], texts: Sequence[str], height: float, others: Sequence[Point] = ()
+) -> list[Spot]:
     """For each point the near end of its label and the side it is on, clear of all the others.
 
-    Labels try the near places first, right before left, and then farther up and down. They may run
-    over the right edge, where the picture has room for them, and over no other.
+    Labels try the near places first, right before left, and then farther away. They may run over
+    the right edge, where the picture has room for them, and over no other. A line from a point to
+    its label crosses no other line, label or point, where that can be had. Labels keep off
+    `others` as well, small points that have none.
     """
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
+    small = [(x - 3, y - 3, x + 3, y + 3) for x, y in others]
+    dots = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
+    labels: list[Box] = []
+    leaders: list[Segment] = []
     chosen = []
-    for (x, y), text in zip(places, texts, strict=True):
-        size = _width(text)
-        spots = [
-            (x + sign * (7 + distance / 3), y + dy, side)
-            for distance in range(0, int(height), LINE_HEIGHT)
-            for dy in sorted({-distance, distance})
-            for sign, side in ((1, "right"), (-1, "left"))
-        ]
-        inside = (
-            s
-            for s in spots
-            if LINE_HEIGHT / 2 <= s[1] <= height - LINE_HEIGHT / 2 and _box(s, size)[0] >= 0
+    for index, (place, text) in enumerate(zip(places, texts, strict=True)):
+        width = _width(text)
+        free = _free_spots(place, width, height, [*labels, *dots, *small])
+        nearest = next(free, (*place, "right"))
+        in_the_way = [*labels, *dots[:index], *dots[index + 1 :]]
+        clear = (
+            spot
+            for spot in itertools.chain([nearest], free)
+            if _is_clear((place, spot[:2]), _box(spot, width), leaders, in_the_way)
         )
-        best = next(
-            (s for s in inside if not any(_overlap(_box(s, size), other) for other in taken)),
-            spots[0],
-        )
-        taken.append(_box(best, size))
+        best = next(clear, nearest)
+        labels.append(_box(best, width))
+        leaders.append((place, best[:2]))
         chosen.append(best)
-    _untangle(places, texts, chosen)
     return chosen
 
 
-def _untangle(places: Sequence[Point], texts: Sequence[str], chosen: list[Spot]) -> None:
-    """Exchange labels where that makes the lines to their points shorter, and both still fit.
+def _is_clear(leader: Segment, box: Box, leaders: Sequence[Segment], others: Sequence[Box]) -> bool:
+    """Whether a new line and its label keep off the lines, labels and points that are there."""
+    return not (
+        any(_passes(leader, other) for other in others)
+        or any(_meet(leader, other) or _passes(other, box) for other in leaders)
+    )
 
-    Lines that cross are longer than those that do not, and a reader takes one for the other. The
-    sum of lengths falls with each exchange, so this comes to an end.
-    """
-    points = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
-    goes_on = True
-    while goes_on:
-        goes_on = False
-        for i, j in itertools.combinations(range(len(texts)), 2):
-            now = math.dist(places[i], chosen[i][:2]) + math.dist(places[j], chosen[j][:2])
-            then = math.dist(places[i], chosen[j][:2]) + math.dist(places[j], chosen[i][:2])
-            spots = list(chosen)
-            spots[i], spots[j] = chosen[j], chosen[i]
-            boxes = [_box(spot, _width(text)) for spot, text in zip(spots, texts, strict=True)]
-            if then < now - 1e-6 and all(
-                boxes[n][0] >= 0
-                and not any(_overlap(boxes[n], other) for other in (*points, *boxes[:n]))
-                and not any(_overlap(boxes[n], other) for other in boxes[n + 1 :])
-                for n in (i, j)
-            ):
-                chosen[:] = spots
-                goes_on = True
+
+def _free_spots(place: Point, width: float, height: float, taken: Sequence[Box]) -> Iterator[Spot]:
+    """Near ends of a label around a point, the nearest first, over nothing that is there."""
+    x, y = place
+    for distance in range(8, int(height), 6):
+        for angle in map(math.radians, _ANGLES):
+            for sign, side in ((1, "right"), (-1, "left")):
+                across = sign * distance * math.cos(angle)
+                spot = (x + across, y + distance * math.sin(angle), side)
+                box = _box(spot, width)
+                is_inside = box[0] >= 0 and box[1] >= 0 and box[3] <= height
+                if is_inside and not any(_overlap(box, other) for other in taken):
+                    yield spot
+
+
+def _meet(one: Segment, other: Segment) -> bool:
+    """Whether two lines from points to labels cross."""
+    (a, b), (c, d) = one, other
+    return _turn(a, b, c) != _turn(a, b, d) and _turn(c, d, a) != _turn(c, d, b)
+
+
+def _turn(a: Point, b: Point, c: Point) -> bool:
+    return (b[0] - a[0]) * (c[1] - a[1]) > (b[1] - a[1]) * (c[0] - a[0])
+
+
+def _passes(line: Segment, box: Box) -> bool:
+    """Whether a line runs through a box; seen at points so near each other that none is missed."""
+    (x, y), (to_x, to_y) = line
+    count = max(2, int(math.dist(*line) / 3))
+    return any(
+        box[0] < x + (to_x - x) * i / count < box[2]
+        and box[1] < y + (to_y - y) * i / count < box[3]
+        for i in range(count + 1)
+    )
 
 
 def _width(text: str) -> float:

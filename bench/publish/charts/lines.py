@@ -10,18 +10,24 @@ from itertools import groupby
 from bench.publish.charts.file_names import slug
 from bench.publish.charts.labels import LINE_HEIGHT, off_the_lines, spread
 from bench.publish.charts.spec import (
+    BAND,
     WIDTH,
     Chart,
     Point,
+    Spec,
     by_entry,
     end_labels,
     frame,
+    line_mark,
     log_ticks,
     padded,
 )
 from bench.publish.charts.style import Style
-from bench.publish.leaderboard import Leaderboard, Ranking, Setting
+from bench.publish.leaderboard import Leaderboard, Ranking, Setting, Standing
+from bench.publish.machine import provenance
 from bench.publish.tables import setting_words
+from bench.record import Speed
+from bench.statistics import median_interval
 
 _LEADER = 16  # pixels from the end of a line to its label
 
@@ -42,15 +48,27 @@ SIZES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """A quantity on a logarithmic axis, in the unit in which it is shown."""
+    """A quantity on a logarithmic axis, in the unit in which it is shown.
+
+    Attributes:
+        metric: its name in the standings.
+        band: what its intervals are; empty for a quantity that has none.
+    """
 
     metric: str
     words: str
     unit: str
     factor: float
+    band: str = ""
 
 
-LATENCY = Axis(metric="latency_s", words="Latency", unit="ms", factor=1e-3)
+LATENCY = Axis(
+    metric="latency_s",
+    words="Latency",
+    unit="ms",
+    factor=1e-3,
+    band="95 % interval of the median",
+)
 MEMORY = Axis(metric="peak_memory_bytes", words="Peak memory", unit="MiB", factor=2.0**20)
 
 
@@ -64,6 +82,7 @@ def against_size(
     """One quantity of a setting, a line an entry; None with fewer than two sizes."""
     points: list[Point] = [
         {"entry": s.entry, "size": ranking.size, "value": float(value) / axis.factor}
+        | (_interval(axis, s) if axis.band else {})
         for ranking in rankings
         for s in ranking.standings
         if (value := s.values[axis.metric])  # a logarithmic axis has no zero
@@ -73,9 +92,8 @@ def against_size(
         return None
     size = SIZES[setting.workload.size_axis]
     entries = sorted({point["entry"] for point in points})
-    height = max(320, (LINE_HEIGHT + 1) * len(entries))
-    low, high = padded([point["value"] for point in points])
-    labels = _end_labels(points, height, low, high)
+    height = max(340, (LINE_HEIGHT + 1) * len(entries))
+    low, high = padded([v for p in points for v in (p["value"], *_ends(p))])
     colour = by_entry({e: styles[e].colour for e in entries})
     x = {
         "field": "size",
@@ -93,27 +111,54 @@ def against_size(
             "format": "~r",
         },
     }
-    line = {
-        "mark": {"type": "line", "point": {"size": 28, "filled": True}},
-        "encoding": {
-            "x": x,
-            "y": y,
-            "color": colour,
-            "strokeDash": by_entry({e: styles[e].dash for e in entries}),
-            "strokeWidth": by_entry({e: styles[e].thickness for e in entries}),
-        },
-    }
-    missing = sorted({s.entry for r in rankings for s in r.standings if s.values[axis.metric] == 0})
+    layers = [
+        *line_mark({e: styles[e] for e in entries}, x, y),
+        *end_labels(_end_labels(points, height, low, high), colour),
+    ]
     notes = [setting_words(setting, board)]
+    if any(map(_ends, points)):
+        layers.append(_band(x, y, colour))
+        notes.append(f"Bands: {axis.band}")
+    missing = sorted({s.entry for r in rankings for s in r.standings if s.values[axis.metric] == 0})
     if missing:
         notes.append(f"Not drawn, being 0: {', '.join(missing)}")
+    shown = [s.record for r in rankings for s in r.standings if s.values[axis.metric]]
     title = f"{axis.words} against {size.words.lower()}"
-    spec = frame(title, notes, WIDTH, height) | {
+    spec = frame(title, [*notes, provenance(shown)], WIDTH, height) | {
         "data": {"name": "points", "values": points},
-        "layer": [line, *end_labels(labels, colour)],
+        "layer": layers,
     }
     name = f"{axis.metric.rpartition('_')[0]}-{slug(setting, board)}".replace("_", "-")
     return Chart(name=name, title=f"{title}: {notes[0]}", spec=spec)
+
+
+def _interval(axis: Axis, standing: Standing) -> dict[str, float]:
+    """Of a latency, as fields of its point; none with too few rounds."""
+    interval = latency_interval(standing)
+    return (
+        {}
+        if interval is None
+        else dict(zip(("low", "high"), (end / axis.factor for end in interval), strict=True))
+    )
+
+
+def latency_interval(standing: Standing) -> tuple[float, float] | None:
+    """Of the median latency in seconds; None with too few rounds."""
+    result = standing.record.result
+    return median_interval(result.latency_s) if isinstance(result, Speed) else None
+
+
+def _ends(point: Point) -> tuple[float, ...]:
+    return (point["low"], point["high"]) if "low" in point else ()
+
+
+def _band(x: Spec, y: Spec, colour: Spec) -> Spec:
+    """Areas between the ends of intervals, under nothing and over the lines."""
+    return {
+        "transform": [{"filter": "isValid(datum.low)"}],
+        "mark": {"type": "area", "opacity": BAND},
+        "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": colour},
+    }
 
 
 def _end_labels(points: Sequence[Point], height: float, low: float, high: float) -> list[Point]:

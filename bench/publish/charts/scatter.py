@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench.cell import KernelWorkload
+from bench.publish.charts.accuracy_axis import AccuracyAxis, accuracy_axis
 from bench.publish.charts.file_names import place_slug
 from bench.publish.charts.labels import place_labels
-from bench.publish.charts.lines import LATENCY
+from bench.publish.charts.lines import LATENCY, latency_interval
 from bench.publish.charts.spec import (
     FONT,
     WIDTH,
@@ -23,9 +25,13 @@ from bench.publish.charts.spec import (
     padded,
 )
 from bench.publish.charts.style import Style
-from bench.publish.leaderboard import Leaderboard, Ranking
-from bench.publish.scores import TaskScores
+from bench.publish.leaderboard import Leaderboard, Ranking, Standing
+from bench.publish.machine import provenance
+from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import place_words, setting_words
+
+_MOST_BARS = 16
+"""Entries up to which intervals are drawn; bars of more would hide each other."""
 
 
 def accuracy_against_latency(
@@ -37,20 +43,16 @@ def accuracy_against_latency(
     """
     if task.unit:
         return None
-    accuracies = {s.entry: s.accuracy for s in task.scores if s.accuracy is not None}
-    ranking = _yardstick(task, board, accuracies)
+    scores = {s.entry: s for s in task.scores if s.accuracy is not None}
+    ranking = _yardstick(task, board, scores)
     if ranking is None:
         return None
-    points = [
-        {
-            "entry": s.entry,
-            "latency": float(value) / LATENCY.factor,
-            "accuracy": 100 * accuracies[s.entry],
-        }
-        for s in ranking.standings
-        if (value := s.values[LATENCY.metric]) and s.entry in accuracies
+    both = [
+        (standing, scores[standing.entry])
+        for standing in ranking.standings
+        if standing.values[LATENCY.metric] and standing.entry in scores
     ]
-    return None if len(points) < 2 else _scatter(points, task, ranking, board, styles)
+    return None if len(both) < 2 else _scatter(task, ranking, both, board, styles)
 
 
 def _yardstick(task: TaskScores, board: Leaderboard, entries: Iterable[str]) -> Ranking | None:
@@ -83,80 +85,41 @@ def _yardstick(task: TaskScores, board: Leaderboard, entries: Iterable[str]) -> 
 
 
 def _scatter(
-    points: list[Point],
     task: TaskScores,
     ranking: Ranking,
+    both: Sequence[tuple[Standing, Score]],
     board: Leaderboard,
     styles: dict[str, Style],
 ) -> Chart:
-    entries = sorted({point["entry"] for point in points})
-    height = max(340, 14 * len(points))
-    low, high = padded([point["latency"] for point in points], by=1.6)
+    height = max(360, 16 * len(both))
     chances = [100 * score.chance for score in task.scores if score.chance is not None]
-    bottom = max(0.0, min([point["accuracy"] for point in points] + chances) - 6)
-    top = 103.0
-    places = [
-        (
-            WIDTH * math.log(point["latency"] / low) / math.log(high / low),
-            height * (top - point["accuracy"]) / (top - bottom),
-        )
-        for point in points
-    ]
-    spots = place_labels(places, [point["entry"] for point in points], height)
-    points = [
-        point
-        | {
-            "label_latency": low * math.exp(spot[0] / WIDTH * math.log(high / low)),
-            "label_accuracy": top - spot[1] / height * (top - bottom),
-            "side": spot[2],
-        }
-        for point, spot in zip(points, spots, strict=True)
-    ]
+    seeds = [100 * accuracy for _, score in both for accuracy in score.accuracies]
+    axis = accuracy_axis([*seeds, *chances], height)
+    points = [_point(standing, score) for standing, score in both]
+    low, high = padded([point["latency"] for point in points], by=1.6)
+    points = _labelled(points, axis, low, high)
     x = {
         "field": "latency",
         "type": "quantitative",
         "scale": {"type": "log", "domain": [low, high], "nice": False},
         "axis": {
-            "title": f"Latency at seq_len {ranking.size:,} (ms)",
+            "title": f"Latency at {ranking.size:,} tokens (ms)",
             "values": log_ticks(low, high),
             "format": "~r",
         },
     }
-    y = {
-        "field": "accuracy",
-        "type": "quantitative",
-        "scale": {"domain": [bottom, top], "nice": False},
-        "axis": {"title": "Accuracy (%)", "tickCount": 6},
-    }
-    colour = by_entry({e: styles[e].colour for e in entries})
-    layers: list[Spec] = [
-        {
-            "mark": {"type": "rule", "strokeWidth": 1, "color": "#AAAAAA"},
-            "encoding": {
-                "x": x,
-                "y": y,
-                "x2": {"field": "label_latency"},
-                "y2": {"field": "label_accuracy"},
-            },
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-            "encoding": {"x": x, "y": y, "color": colour},
-        },
-    ]
-    for side, align in (("right", "left"), ("left", "right")):
-        only = {"transform": [{"filter": f"datum.side == '{side}'"}]}
-        layers += [
-            only | name for name in entry_names("label_latency", "label_accuracy", align=align)
-        ]
-    if chances:
-        layers.insert(0, _chance_line(max(chances), y))
+    examples = _examples(task)
+    y = axis.channel("error", f"Accuracy{f' on {examples}' if examples else ''} (%)")
+    looks = {entry: styles[entry] for entry in sorted(point["entry"] for point in points)}
     title = f"Accuracy on {task.label} against latency"
-    notes = [
-        f"Latency: {setting_words(ranking.setting, board)}",
-        f"Accuracy: {place_words(task, board)}, {task.dtype}; up and to the left is better",
-    ]
-    spec = frame(title, notes, WIDTH, height) | {"data": {"values": points}, "layer": layers}
+    notes = _notes(task, ranking, both, board, examples)
+    spec = frame(title, notes, WIDTH, height) | {
+        "data": {"values": points},
+        "layer": [
+            *([_chance_line(max(chances), y)] if chances else []),
+            *_layers(points, looks, x, y),
+        ],
+    }
     name = f"accuracy-{task.label}-{place_slug(task, board)}"
     same = [one for one in board.tasks if one.label == task.label]
     if len(same) > 1:
@@ -164,9 +127,136 @@ def _scatter(
     return Chart(name=re.sub(r"[^\w-]+", "-", name), title=title, spec=spec)
 
 
+def _point(standing: Standing, score: Score) -> Point:
+    """A mean with the scores of its seeds, and the intervals of both where there are any."""
+    accuracy = 100 * (score.accuracy or 0.0)
+    point: Point = {
+        "entry": score.entry,
+        "label": score.entry + ("*" if _is_provisional(score) else ""),
+        "latency": float(standing.values[LATENCY.metric] or 0.0) / LATENCY.factor,
+        "accuracy": accuracy,
+        "error": 100 - accuracy,
+        "seeds": [100 * (1 - one) for one in score.accuracies],
+    }
+    if interval := latency_interval(standing):
+        point |= {"latency_low": interval[0] / LATENCY.factor}
+        point |= {"latency_high": interval[1] / LATENCY.factor}
+    if score.interval:
+        point |= {"error_low": 100 * (1 - score.interval[1])}
+        point |= {"error_high": 100 * (1 - score.interval[0])}
+    return point
+
+
+def _is_provisional(score: Score) -> bool:
+    return bool(score.num_unsettled) or not score.may_be_ranked
+
+
+def _labelled(points: Sequence[Point], axis: AccuracyAxis, low: float, high: float) -> list[Point]:
+    """With the place of each name, clear of points and of what leads to other names."""
+
+    def place(point: Point, error: float) -> tuple[float, float]:
+        x = WIDTH * math.log(point["latency"] / low) / math.log(high / low)
+        return x, axis.place(100 - error)
+
+    spots = place_labels(
+        [place(point, point["error"]) for point in points],
+        [point["label"] for point in points],
+        axis.height,
+        [place(point, error) for point in points for error in point["seeds"]],
+    )
+    return [
+        point
+        | {
+            "label_latency": low * math.exp(spot[0] / WIDTH * math.log(high / low)),
+            "label_error": 100 - axis.at(spot[1]),
+            "side": spot[2],
+        }
+        for point, spot in zip(points, spots, strict=True)
+    ]
+
+
+def _bars(place: Spec) -> list[Spec]:
+    """Intervals of latency and of accuracy."""
+    bar = {"type": "rule", "strokeWidth": 1.2, "opacity": 0.7, "clip": True}
+    return [
+        {
+            "transform": [{"filter": f"isValid(datum.{field}_low)"}],
+            "mark": bar,
+            "encoding": place
+            | {
+                axis: place[axis] | {"field": f"{field}_low"},
+                f"{axis}2": {"field": f"{field}_high"},
+            },
+        }
+        for axis, field in (("x", "latency"), ("y", "error"))
+    ]
+
+
+def _layers(points: Sequence[Point], looks: Mapping[str, Style], x: Spec, y: Spec) -> list[Spec]:
+    colour = by_entry({entry: look.colour for entry, look in looks.items()})
+    shape = by_entry({entry: look.shape for entry, look in looks.items()})
+    place = {"x": x, "y": y, "color": colour}
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "rule", "strokeWidth": 1, "color": "#AAAAAA"},
+            "encoding": {
+                "x": x,
+                "y": y,
+                "x2": {"field": "label_latency"},
+                "y2": {"field": "label_error"},
+            },
+        },
+        *(_bars(place) if len(points) <= _MOST_BARS else []),
+        {
+            "transform": [{"filter": "length(datum.seeds) > 1"}, {"flatten": ["seeds"]}],
+            "mark": {"type": "point", "filled": True, "size": 16, "opacity": 0.55},
+            "encoding": place | {"y": y | {"field": "seeds"}},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 75, "opacity": 1},
+            "encoding": place | {"shape": shape},
+        },
+    ]
+    for side, align in (("right", "left"), ("left", "right")):
+        only = {"transform": [{"filter": f"datum.side == '{side}'"}]}
+        layers += [
+            only | name
+            for name in entry_names("label_latency", "label_error", align=align, text="label")
+        ]
+    return layers
+
+
+def _examples(task: TaskScores) -> str:
+    """What the accuracy belongs to, as ``examples of 64 tokens``; empty where none is set."""
+    length = json.loads(task.settings).get("seq_len")
+    return f"examples of {length:,} tokens" if length else ""
+
+
+def _notes(
+    task: TaskScores,
+    ranking: Ranking,
+    both: Sequence[tuple[Standing, Score]],
+    board: Leaderboard,
+    examples: str,
+) -> list[str]:
+    seeds = "one seed" if task.num_seeds == 1 else f"mean of {task.num_seeds} seeds, each a dot"
+    means = [place_words(task, board), task.dtype, *([examples] if examples else []), seeds]
+    notes = [
+        f"Latency: {setting_words(ranking.setting, board)} · {ranking.size:,} tokens",
+        f"Accuracy: {' · '.join(means)}",
+        "Up and to the left is better · accuracies spread out towards 100 %",
+    ]
+    if len(both) <= _MOST_BARS:
+        notes[-1] += " · bars: 95 % intervals"
+    if any(_is_provisional(score) for _, score in both):
+        notes.append("* without a rank: still improving when its steps were spent, or marked")
+    records = [standing.record for standing, _ in both]
+    return [*notes, provenance([*records, *(r for _, score in both for r in score.records)])]
+
+
 def _chance_line(chance: float, y: Spec) -> Spec:
     return {
-        "data": {"values": [{"accuracy": chance}]},
+        "data": {"values": [{"error": 100 - chance}]},
         "encoding": {"y": y},
         "layer": [
             {"mark": {"type": "rule", "strokeDash": [4, 4], "color": "#888888"}},

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from bench.publish.charts.style import Style
 
 Spec = dict[str, Any]
 Point = dict[str, Any]
@@ -15,6 +18,11 @@ WIDTH = 520
 FONT = 11
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 _INK = "#333333"
+_FONTS = "Liberation Sans, Arial, Helvetica, sans-serif"
+_LINE = 100  # letters of a note that fit above a picture
+_DOT = " · "
+BAND = 0.18
+"""Opacity of an interval's area."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +40,16 @@ class Chart:
 
 
 def frame(title: str, notes: Sequence[str], width: float, height: float) -> Spec:
-    """All but data and layers. `width` and `height` are pixels without axes and titles."""
+    """All but data and layers. `width` and `height` are pixels without axes and titles.
+
+    Notes are broken into lines that end within the picture.
+    """
+    lines = [line for note in notes for line in _lines(note)]
     return {
         "$schema": _SCHEMA,
         "title": {
             "text": title,
-            "subtitle": list(notes),
+            "subtitle": lines,
             "anchor": "start",
             "fontSize": 14,
             "subtitleFontSize": FONT,
@@ -47,8 +59,9 @@ def frame(title: str, notes: Sequence[str], width: float, height: float) -> Spec
         "width": width,
         "height": height,
         "background": "white",
-        "padding": 12,
+        "padding": {"left": 12, "top": 12, "right": 24, "bottom": 12},
         "config": {
+            "font": _FONTS,
             "view": {"stroke": None},
             "axis": {
                 "gridColor": "#E8E8E8",
@@ -59,9 +72,21 @@ def frame(title: str, notes: Sequence[str], width: float, height: float) -> Spec
                 "labelFontSize": FONT,
                 "titleFontSize": 12,
                 "titleFontWeight": "normal",
+                "labelFlush": False,
             },
         },
     }
+
+
+def _lines(note: str) -> list[str]:
+    """A note, broken at its dots where it has any, else between words."""
+    lines: list[str] = []
+    for part in note.split(_DOT):
+        if lines and len(lines[-1] + _DOT + part) <= _LINE:
+            lines[-1] += _DOT + part
+        else:
+            lines += textwrap.wrap(part, _LINE)
+    return lines
 
 
 def by_entry(values: dict[str, Any]) -> Spec:
@@ -72,6 +97,27 @@ def by_entry(values: dict[str, Any]) -> Spec:
         "scale": {"domain": list(values), "range": list(values.values())},
         "legend": None,
     }
+
+
+def line_mark(styles: Mapping[str, Style], x: Spec, y: Spec) -> list[Spec]:
+    """A line an entry, and its points in the entry's shape."""
+    colour = by_entry({entry: style.colour for entry, style in styles.items()})
+    line = {
+        "mark": {"type": "line"},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "color": colour,
+            "strokeDash": by_entry({entry: style.dash for entry, style in styles.items()}),
+            "strokeWidth": by_entry({entry: style.thickness for entry, style in styles.items()}),
+        },
+    }
+    shape = by_entry({entry: style.shape for entry, style in styles.items()})
+    dots = {
+        "mark": {"type": "point", "filled": True, "size": 34, "opacity": 1},
+        "encoding": {"x": x, "y": y, "color": colour, "shape": shape},
+    }
+    return [line, dots]
 
 
 def padded(values: Sequence[float], by: float = 1.25) -> tuple[float, float]:
@@ -89,7 +135,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def entry_names(x: str, y: str, *, align: str, text: str = "entry") -> list[Spec]:
-    """Entries, or another field, as text at two fields, on a white rim that keeps lines off it."""
+    """A field as text at two others, on a white rim that keeps lines off the letters."""
     mark = {"type": "text", "baseline": "middle", "fontSize": FONT, "align": align}
     mark["dx"] = 3 if align == "left" else -3
     encoding = {
@@ -101,14 +147,19 @@ def entry_names(x: str, y: str, *, align: str, text: str = "entry") -> list[Spec
     return [{"mark": mark | look, "encoding": encoding} for look in (rim, {"color": _INK})]
 
 
-def end_labels(labels: Sequence[Point], colour: Spec, text: str = "entry") -> list[Spec]:
-    """Names of lines beside their ends, each with a thin line that leads to it."""
+def end_labels(
+    labels: Sequence[Point], colour: Spec, text: str = "entry", value: str = "value"
+) -> list[Spec]:
+    """Names of lines beside their ends, each with a thin line that leads to it.
+
+    `value` is the field that the y axis shows.
+    """
     leader = {
         "data": {"values": list(labels)},
         "mark": {"type": "rule", "strokeWidth": 1, "opacity": 0.6},
         "encoding": {
             "x": {"field": "size", "type": "quantitative"},
-            "y": {"field": "value", "type": "quantitative"},
+            "y": {"field": value, "type": "quantitative"},
             "x2": {"field": "label_size"},
             "y2": {"field": "label_value"},
             "color": colour,

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 
 from bench.publish.leaderboard import Leaderboard
 
-# Okabe and Ito's colours, told apart by every kind of eye, without the yellow that fades on white.
-# Black is softmax's, grey the controls'. Dashes tell the second and third seven apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195")
+# Okabe and Ito's colours, told apart by every kind of eye, without the yellow that fades on white,
+# and three more. Black is softmax's, grey the controls'. Shapes change with every entry, so that
+# neighbours differ in more than colour; dashes tell the second and third nine apart.
+_COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#7A5195", "#8A8A00", "#882255"),
+)
+_SHAPES = ("circle", "square", "triangle-up", "diamond")
 _DASHES: tuple[list[int], ...] = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2])
 _REFERENCE = "softmax"
 _REFERENCE_COLOUR, _CONTROL_COLOUR = "#000000", "#999999"
@@ -19,6 +24,7 @@ class Style:
     """How an entry is drawn; `dash` and `thickness` are pixels, of lines only."""
 
     colour: str
+    shape: str
     dash: list[int]
     thickness: float
 
@@ -30,12 +36,16 @@ def styles_of(board: Leaderboard) -> dict[str, Style]:
     controls = {standing.entry for standing in standings if standing.rank == "control"}
     controls |= {score.entry for score in scores if score.is_control}
     entries = {standing.entry for standing in standings} | {score.entry for score in scores}
-    styles = {_REFERENCE: Style(colour=_REFERENCE_COLOUR, dash=_DASHES[0], thickness=3.2)}
+    styles = {
+        _REFERENCE: Style(colour=_REFERENCE_COLOUR, shape="circle", dash=_DASHES[0], thickness=3.2)
+    }
     for i, entry in enumerate(sorted(controls)):
         dash = _DASHES[1 + i % (len(_DASHES) - 1)]
-        styles[entry] = Style(colour=_CONTROL_COLOUR, dash=dash, thickness=1.5)
+        shape = _SHAPES[i % len(_SHAPES)]
+        styles[entry] = Style(colour=_CONTROL_COLOUR, shape=shape, dash=dash, thickness=1.5)
     for i, entry in enumerate(sorted(entries - controls - {_REFERENCE})):
         colour = _COLOURS[i % len(_COLOURS)]
         dash = _DASHES[i // len(_COLOURS) % len(_DASHES)]
-        styles[entry] = Style(colour=colour, dash=dash, thickness=1.8)
+        shape = _SHAPES[i % len(_SHAPES)]
+        styles[entry] = Style(colour=colour, shape=shape, dash=dash, thickness=1.8)
     return styles

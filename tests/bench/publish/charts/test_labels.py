@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,9 +64,29 @@ def test_no_label_of_a_scatter_covers_another_or_a_point() -> None:
         assert not (a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
 
 
-def test_labels_are_exchanged_where_their_lines_would_cross() -> None:
-    # The second finds room above and to the right of the third, which is left with its left side.
-    places = [(71.0, 79.0), (66.0, 74.0), (64.0, 65.0), (110.0, 64.0)]
-    _, second, third, _ = place_labels(places, ["ab", "abcdefgh", "abcd", "abcdef"], 400)
-    assert second[1] > third[1]
-    assert second[2] == "left"
+def test_lines_to_labels_cross_neither_each_other_nor_a_point() -> None:
+    draw = random.Random(3)
+    for _ in range(20):
+        places = [(draw.uniform(0, 500), draw.uniform(20, 320)) for _ in range(10)]
+        spots = place_labels(places, ["performer_relu"] * 10, 340)
+        leaders = [(place, spot[:2]) for place, spot in zip(places, spots, strict=True)]
+        for (a, b), (c, d) in itertools.combinations(leaders, 2):
+            assert turn(a, b, c) == turn(a, b, d) or turn(c, d, a) == turn(c, d, b)
+        for i, (start, end) in enumerate(leaders):
+            along = [
+                (start[0] + (end[0] - start[0]) * t / 20, start[1] + (end[1] - start[1]) * t / 20)
+                for t in range(21)
+            ]
+            others = places[:i] + places[i + 1 :]
+            assert all(math.dist(here, point) > 4 for here in along for point in others)
+
+
+def turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:
+    return (b[0] - a[0]) * (c[1] - a[1]) > (b[1] - a[1]) * (c[0] - a[0])
+
+
+def test_a_label_keeps_off_the_dots_of_seeds() -> None:
+    seeds = [(120.0 + x, 100.0 + y) for x in range(0, 60, 6) for y in (-4, 0, 4)]
+    ((x, y, side),) = place_labels([(100.0, 100.0)], ["softmax"], 300, seeds)
+    right = x if side == "left" else x + 45
+    assert right <= 118 or not 90 < y < 110

@@ -40,3 +40,11 @@ def test_what_is_zero_is_named_instead_of_drawn() -> None:
     _, memory = drawn(lengths())
     assert "none" not in {p["entry"] for p in points(memory)}
     assert "Not drawn, being 0: none" in memory.spec["title"]["subtitle"]
+
+
+def test_a_latency_has_the_interval_of_its_median_as_a_band_and_memory_has_none() -> None:
+    latency, memory = drawn(lengths(("softmax", "nala")))
+    assert all(p["low"] < p["value"] < p["high"] for p in points(latency))
+    assert [layer["mark"]["type"] for layer in latency.spec["layer"]].count("area") == 1
+    assert not any("low" in p for p in points(memory))
+    assert "area" not in [layer["mark"]["type"] for layer in memory.spec["layer"]]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bench.record import Quality
@@ -13,7 +15,7 @@ def test_accuracy_is_set_against_the_longest_length_that_most_entries_have() -> 
     ]
     (chart,) = [c for c in drawn(explicit_stops + made.task_records()) if "recall" in c.name]
     x_axis = chart.spec["layer"][1]["encoding"]["x"]["axis"]
-    assert x_axis["title"] == "Latency at seq_len 1,024 (ms)"
+    assert x_axis["title"] == "Latency at 1,024 tokens (ms)"
     assert {p["entry"] for p in points(chart)} == set(made.ENTRIES)
 
 
@@ -33,7 +35,46 @@ def test_accuracy_chance_and_their_axis_are_in_per_cent() -> None:
     shown = {p["entry"]: p["accuracy"] for p in points(chart)}
     assert shown == pytest.approx({entry: 100 * score for entry, score in scores.items()})
     line = chart.spec["layer"][0]
-    assert line["data"]["values"] == [{"accuracy": pytest.approx(10.0)}]
-    low, high = line["encoding"]["y"]["scale"]["domain"]
-    assert (low, high) == (pytest.approx(4.0), 103.0)
+    assert line["data"]["values"] == [{"error": pytest.approx(90.0)}]
+    most, least = line["encoding"]["y"]["scale"]["domain"]
+    assert most > 90.0
+    assert least < 100 - max(shown.values())
     assert line["encoding"]["y"]["axis"]["title"] == "Accuracy (%)"
+
+
+def test_the_length_of_an_accuracy_is_said_where_it_is_not_that_of_the_latency() -> None:
+    settings = {"seq_len": 64, "num_steps": 600}
+    task = [
+        replace(r, cell=replace(r.cell, workload=replace(r.cell.task, settings=settings)))
+        for r in made.task_records(("softmax", "nala"))
+    ]
+    (chart,) = [c for c in drawn(lengths() + task) if c.name.startswith("accuracy")]
+    encoding = chart.spec["layer"][1]["encoding"]
+    assert encoding["x"]["axis"]["title"] == "Latency at 4,096 tokens (ms)"
+    assert encoding["y"]["axis"]["title"] == "Accuracy on examples of 64 tokens (%)"
+
+
+def test_seeds_are_dots_and_what_was_still_improving_has_a_star() -> None:
+    task = [
+        replace(
+            r, result=replace(r.result, ended="maximum" if r.cell.entry == "nala" else "plateau")
+        )
+        for r in made.task_records(("softmax", "nala"))
+    ]
+    (chart,) = [c for c in drawn(lengths() + task) if c.name.startswith("accuracy")]
+    assert {p["entry"]: p["label"] for p in points(chart)} == {
+        "nala": "nala*",
+        "softmax": "softmax",
+    }
+    assert all(len(p["seeds"]) == 3 for p in points(chart))
+    assert all(p["error_low"] < p["error"] < p["error_high"] for p in points(chart))
+    assert any(note.startswith("* without a rank") for note in chart.spec["title"]["subtitle"])
+
+
+def test_a_picture_says_what_its_numbers_come_from() -> None:
+    task = made.task_records(("softmax", "nala"))
+    for chart in drawn(lengths() + task):
+        assert chart.spec["title"]["subtitle"][-1] == (
+            "Imaginary 9000, 2 cores, 24 GiB, torch 2.13.0, retain allocator"
+            " · commit 0000000 · 2031-05-06"
+        )

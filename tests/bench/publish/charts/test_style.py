@@ -32,3 +32,21 @@ def test_twenty_eight_entries_are_told_apart_by_colour_and_dash(
     spec = drawn(lengths(names))[0].spec
     colour, dash = scale(spec, "color"), scale(spec, "strokeDash")
     assert len({(colour[name], tuple(dash[name])) for name in names}) == 28
+
+
+def test_the_points_of_a_scatter_are_told_apart_without_colour_for_neighbours() -> None:
+    records = lengths() + made.task_records()
+    (chart,) = [c for c in drawn(records) if c.name.startswith("accuracy")]
+    (dots,) = [layer for layer in chart.spec["layer"] if "shape" in layer.get("encoding", {})]
+    colour, shape = (
+        dict(
+            zip(
+                *(dots["encoding"][name]["scale"][part] for part in ("domain", "range")),
+                strict=True,
+            )
+        )
+        for name in ("color", "shape")
+    )
+    looks = [(colour[entry], shape[entry]) for entry in made.ENTRIES]
+    assert len(set(looks)) == len(looks)
+    assert len({colour[entry] for entry in made.ENTRIES if entry not in ("uniform", "none")}) == 7
