@@ -9,36 +9,27 @@ With ``measure.num_processes`` several workers take their share of the rounds on
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import select
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, Protocol
 
 from bench.cell import Cell
 from bench.config import RunConfig, SweepConfig
-from bench.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign, needed_bytes
-from bench.machine.environment import Environment, freshness
-from bench.measure.clock import now_s, utc_now
+from bench.costs.estimate import PLUGIN_TIMEOUT_S, expected_s, is_foreign, needed_bytes
+from bench.machine.environment import Environment, freshness, kind_of_machine
+from bench.measure.clock import sleep_s, utc_now
 from bench.measure.headroom import free_bytes
 from bench.plan import PlannedCell, reference_cell, why_not
 from bench.record import Quality, Record, Speed, Status
+from bench.sharing.devices import DeviceLock
+from bench.sharing.work import Work
 from bench.worker.block import Rounds, time_block
-from bench.worker.jobs import TICK_S, Interrupted, Jobs, misfortune
-from bench.worker.launch import Worker, WorkerDied
+from bench.worker.jobs import TICK_S, Interrupted, Jobs
 from bench.worker.outcome import Outcome
-from bench.worker.results import (
-    ESTIMATE,
-    PROBE,
-    TRAIN,
-    TRIAL,
-    TrainResult,
-    TrialResult,
-)
+from bench.worker.results import ESTIMATE, PROBE, TRIAL, TrainResult, TrialResult
+from bench.worker.training import Training, Trainings
 
 
 class Listener(Protocol):
@@ -57,12 +48,31 @@ RETRIED = (Status.TIMED_OUT, Status.CRASHED, Status.ERROR, Status.OUT_OF_MEMORY)
 """Ends that may have had their reason outside of the cell; they are tried again next time."""
 
 
+_LOOK_S = 0.05
+"""How often somebody who waits for a device looks whether it is free."""
+
 Trial = tuple[Cell, Outcome[TrialResult]]
 """A cell, and what its trial observed."""
 
 
+Unit = list[Cell]
+"""Cells that are measured together: a block, or one that is trained."""
+
+Records = Generator[Record, None, list[Unit]]
+"""Records as they are made; returns the work that other sweeps hold."""
+
+
 class Runner:
-    """Runs a plan on one machine."""
+    """Runs a plan on one machine.
+
+    Args:
+        config: what was asked for.
+        environment: this machine.
+        jobs: gives work to workers.
+        listener: told what is going on.
+        sweep: id of the records.
+        work: what other sweeps leave to this one; everything unless given.
+    """
 
     def __init__(
         self,
@@ -71,6 +81,7 @@ class Runner:
         jobs: Jobs,
         listener: Listener,
         sweep: str,
+        work: Work | None = None,
     ) -> None:
         self._config = config
         self._run: RunConfig = config.run
@@ -79,19 +90,105 @@ class Runner:
         self._jobs = jobs
         self._listener = listener
         self._sweep = sweep
+        self._work = work or Work()
 
     def run(self, planned: Sequence[PlannedCell]) -> Iterator[Record]:
-        """Records in an order that suits measuring; stops with `Interrupted` after a round."""
-        for p in planned:
-            if p.unsupported is not None:
-                yield self._record(p.cell, Outcome(status=Status.SKIPPED, reason=p.unsupported))
+        """Records in an order that suits measuring; stops with `Interrupted` after a round.
+
+        Ends when each cell has a record, of this sweep or of another one.
+        """
+        unsupported = [p for p in planned if p.unsupported is not None]
         supported = [p.cell for p in planned if p.unsupported is None]
-        kernels = [c for c in supported if not c.is_task]
-        for _, block in itertools.groupby(sorted(kernels, key=_block_order(kernels)), _block):
-            yield from self._run_block(list(block))
-        yield from self._train([c for c in supported if c.is_task])
+        blocks = _blocks([cell for cell in supported if not cell.is_task])
+        trainings = [[cell] for cell in supported if cell.is_task]
+        while unsupported or blocks or trainings:
+            unsupported = yield from self._skip(unsupported)
+            blocks = yield from self._time_blocks(blocks)
+            trainings = yield from self._train(trainings)
+            self._wait_for(blocks + trainings)
+
+    def _wait_for(self, held: list[Unit]) -> None:
+        """Wait a little for work that other sweeps hold."""
+        if self._jobs.interrupt.is_asked:
+            raise Interrupted
+        names = [self._name(cells) for cells in held if self._work.left(cells)]
+        if names:
+            self._listener.say(f"waiting for {self._work.holders(names)}")
+            sleep_s(TICK_S)
+
+    def _name(self, cells: Unit) -> str:
+        """What work goes by among sweeps; their results stand for each other on like machines."""
+        kind = kind_of_machine(cells[0].device, self._environment)
+        return f"{cells[0].key if cells[0].is_task else cells[0].block}-{kind}"
+
+    def _in_order(self, units: list[Unit]) -> list[Unit]:
+        """Cheapest first, so that a table is there soon; across machines longest first.
+
+        So no machine is left with a long one when the others have finished.
+        """
+
+        def expected(cells: Unit) -> float:
+            return sum(expected_s(cell, self._stopping) for cell in cells)
+
+        return sorted(units, key=expected, reverse=self._work.is_across_machines)
+
+    def _skip(self, planned: list[PlannedCell]) -> Generator[Record, None, list[PlannedCell]]:
+        """Records of cells that cannot be measured; returns them if another sweep writes them."""
+        if not planned:
+            return []
+        reasons = {p.cell.entry + p.cell.key: p.unsupported for p in planned}
+        name = "skipped-" + kind_of_machine(planned[0].cell.device, self._environment)
+        left = self._work.take(name, [p.cell for p in planned], "what cannot be measured")
+        if left is None:
+            return planned
+        try:
+            for cell in left:
+                reason = reasons[cell.entry + cell.key]
+                yield self._record(cell, Outcome(status=Status.SKIPPED, reason=reason))
+        finally:
+            if left:
+                self._work.release(name)
+        return []
 
     # Kernel cells
+
+    def _time_blocks(self, blocks: list[Unit]) -> Records:
+        held = []
+        for block in self._in_order(blocks):
+            if not self._work.left(block):
+                continue
+            lock = self._take_device(block[0].device, shared=False)
+            assert lock is not None
+            try:
+                name = self._name(block)
+                words = f"{len(block)} at {block[0].describe().partition(' ')[2]}"
+                cells = self._work.take(name, block, words)
+                if cells is None:
+                    held.append(block)
+                elif cells:
+                    try:
+                        yield from self._run_block(cells)
+                    finally:
+                        self._work.release(name)
+            finally:
+                lock.release()
+        return held
+
+    def _take_device(self, device: str, *, shared: bool, wait: bool = True) -> DeviceLock | None:
+        """The right to time alone on a device of this host, or to train beside others.
+
+        None if it is not free now; waits for it instead if `wait` says so.
+        """
+        lock = DeviceLock(device, shared=shared)
+        while not lock.try_take():
+            if not wait or self._jobs.interrupt.is_asked:
+                lock.release()
+                if wait:
+                    raise Interrupted
+                return None
+            self._listener.say(f"waiting for {device}, where another sweep measures")
+            sleep_s(_LOOK_S)
+        return lock
 
     def _run_block(self, cells: list[Cell]) -> Iterator[Record]:
         started_at = utc_now()
@@ -183,7 +280,7 @@ class Runner:
             return self._record(cell, outcome, started_at=started_at)
         reference = reference_cell(cell, self._config)
         speed = replace(
-            _speed(trial, rounds, index, seed),
+            rounds.speed(index, trial.found, seed),
             reference=reference.entry,
             reference_key=reference.key,
         )
@@ -205,79 +302,48 @@ class Runner:
 
     # Task cells
 
-    def _train(self, cells: list[Cell]) -> Iterator[Record]:
-        """Training runs, as many at once as there are cores: a score is not a timing."""
-        waiting = list(cells)
-        running: dict[Worker, tuple[Cell, float, str]] = {}
-        try:
-            while waiting or running:
-                while waiting and self._has_room(waiting[0], running):
-                    cell = waiting.pop(0)
-                    worker = self._jobs.server.spawn(
-                        job=TRAIN.name,
-                        plugins=cell.plugins,
-                        cell=cell.to_dict(),
-                        checkpoint=str(self._checkpoint(cell)),
-                        freshness=freshness(cell, self._environment),
-                    )
-                    running[worker] = (cell, now_s(), utc_now())
-                tick = now_s()
-                ready = select.select(list(running), [], [], TICK_S)[0]
-                self._jobs.busy_s += now_s() - tick
-                for worker in [w for w in running if w in ready or w.has_line]:
-                    outcome = self._hear_training(worker, *running[worker][:2])
-                    if outcome is not None:
-                        cell, _, started_at = running.pop(worker)
-                        record = self._record(cell, outcome, started_at=started_at)
-                        yield record
-                        if is_measured(record):  # it is on the disk
-                            self._checkpoint(cell).unlink(missing_ok=True)
+    def _train(self, waiting: list[Unit]) -> Records:
+        held: list[Unit] = []
+        waiting = self._in_order(waiting)
+        folder = self._config.out / "checkpoints"
+        with Trainings(
+            self._jobs, self._environment, self._run.task_timeout_s, folder, self._listener.say
+        ) as trainings:
+            while waiting or len(trainings):
+                while waiting and trainings.has_room(waiting[0][0]):
+                    if not self._start_one(waiting, held, trainings):
+                        break
+                yield from self._finish(trainings, trainings.ended())
                 if self._jobs.interrupt.is_asked:  # after what has ended meanwhile was kept
                     raise Interrupted
-                for worker in list(running):
-                    cell, started, started_at = running[worker]
-                    if now_s() - started > self._run.task_timeout_s:
-                        del running[worker]
-                        worker.kill()
-                        reason = f"training took longer than {self._run.task_timeout_s:g} s"
-                        outcome = Outcome(
-                            status=Status.TIMED_OUT, reason=reason, wall_s=now_s() - started
-                        )
-                        yield self._record(cell, outcome, started_at=started_at)
-        finally:
-            for worker in running:
-                worker.kill()
+                yield from self._finish(trainings, trainings.overdue())
+        return held
 
-    def _checkpoint(self, cell: Cell) -> Path:
-        """Where a run that was cut off goes on from."""
-        return self._config.out / "checkpoints" / f"{cell.key}.pt"
-
-    def _has_room(self, cell: Cell, running: dict[Worker, tuple[Cell, float, str]]) -> bool:
-        """One at a time on an accelerator; on a CPU, one per core that it uses."""
-        if not running:
-            return True
-        if cell.device != "cpu":
+    def _start_one(self, waiting: list[Unit], held: list[Unit], trainings: Trainings) -> bool:
+        """Start the next training unless another sweep has it; False if its device is taken."""
+        (cell,) = waiting[0]
+        lock = self._take_device(cell.device, shared=True, wait=not len(trainings))
+        if lock is None:
             return False
-        used = sum(other.num_threads for other, _, _ in running.values())
-        return used + cell.num_threads <= self._environment.num_cores
+        cells = self._work.take(self._name(waiting[0]), waiting[0], cell.describe())
+        if cells:
+            trainings.start(cell, lock)
+        else:
+            lock.release()
+            held += [waiting[0]] if cells is None else []
+        del waiting[0]
+        return True
 
-    def _hear_training(
-        self, worker: Worker, cell: Cell, started: float
-    ) -> Outcome[TrainResult] | None:
-        try:
-            message = worker.poll(0)
-            if message is not None and "status" in message:
-                worker.close()
-        except WorkerDied as error:
-            return replace(misfortune(error, "training"), wall_s=now_s() - started)
-        if message is None:
-            return None
-        if "progress" in message:
-            words = training_words(message["progress"], now_s() - started)
-            self._listener.say(f"{cell.describe()}: {words}")
-        if "status" not in message:
-            return None
-        return Outcome.from_message(message, TrainResult, now_s() - started)
+    def _finish(
+        self, trainings: Trainings, ended: Iterator[tuple[Training, Outcome[Any]]]
+    ) -> Iterator[Record]:
+        """Records of trainings that have ended; once these are on the disk, others may look."""
+        for training, outcome in ended:
+            record = self._record(training.cell, outcome, started_at=training.started_at)
+            yield record
+            if is_measured(record):
+                trainings.checkpoint(training.cell).unlink(missing_ok=True)
+            self._work.release(self._name([training.cell]))
 
     # Records
 
@@ -307,37 +373,17 @@ class Runner:
         )
 
 
-def _block(cell: Cell) -> str:
-    return cell.block
-
-
-def _block_order(cells: Sequence[Cell]) -> Callable[[Cell], int]:
-    """Blocks in the order in which the plan first names them."""
-    first: dict[str, int] = {}
-    for index, cell in enumerate(cells):
-        first.setdefault(cell.block, index)
-    return lambda cell: first[cell.block]
+def _blocks(cells: Sequence[Cell]) -> list[Unit]:
+    """Cells that are timed side by side, in the order in which the plan first names their block."""
+    blocks: dict[str, Unit] = {}
+    for cell in cells:
+        blocks.setdefault(cell.block, []).append(cell)
+    return list(blocks.values())
 
 
 def is_measured(record: Record) -> bool:
     """Whether a record settles its cell; what may have had outside reasons is tried again."""
     return record.status not in RETRIED
-
-
-def training_words(progress: Sequence[Any], passed_s: float) -> str:
-    """As ``train 120/400, loss 0.512, validation 84.3, at most 14 s left``.
-
-    Args:
-        progress: as `bench.tasks.train.Progress` is called.
-        passed_s: since the run began.
-    """
-    phase, step, num_steps, loss, score = progress
-    words = [f"{phase} {step}/{num_steps}", f"loss {loss:.3f}"]
-    if score is not None:
-        words.append(f"validation {100 * score:.1f}" if score <= 1 else f"validation {score:.3f}")
-    if phase == "train" and step:
-        words.append(f"at most {passed_s / step * (num_steps - step):.0f} s left")
-    return ", ".join(words)
 
 
 def why_too_large(cell: Cell, needed: int | None) -> str | None:
@@ -348,31 +394,4 @@ def why_too_large(cell: Cell, needed: int | None) -> str | None:
     return (
         f"needs about {needed / 2**30:,.1f} GiB by a dry run, and {free / 2**30:,.1f} GiB are "
         f"free on {cell.device}."
-    )
-
-
-def _speed(trial: Outcome[TrialResult], rounds: Rounds, column: int, seed: int) -> Speed:
-    """What a trial and the rounds observed of one member."""
-    shared = rounds.outcome.found
-    numbers = tuple(range(len(rounds.samples)))
-    yardstick = rounds.references[column]
-    is_one_process = len(set(rounds.processes)) == 1
-    return Speed(
-        latency_s=tuple(samples[column] for samples in rounds.samples),
-        rounds=numbers,
-        processes=() if is_one_process else tuple(rounds.processes),
-        rounds_key=hashlib.sha256(repr(rounds.samples).encode()).hexdigest()[:16],
-        reference_latency_s=(
-            () if yardstick is None else tuple(samples[yardstick] for samples in rounds.samples)
-        ),
-        reference_rounds=() if yardstick is None else numbers,
-        calls_per_sample=shared.calls_per_sample[column],
-        calls_per_set=shared.calls_per_set[column],
-        cpu_per_wall=shared.cpu_per_wall[column],
-        warmup_s=shared.warmup_s[column],
-        order_seed=seed,
-        stop_reason=shared.stop_reason,
-        load=shared.load,
-        is_noisy=shared.is_noisy,
-        **trial.found.observed(),
     )

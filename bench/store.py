@@ -18,6 +18,9 @@ from bench.record import SCHEMA_VERSION, Record
 _RECORD_START = b'{"entry":'
 """How every line of ours begins; a line torn by a crash begins so too."""
 
+_SPACE_BYTES = 2**18
+"""Room for a dozen records or more, and for the tables of a small sweep."""
+
 Warn = Callable[[str], None]
 
 
@@ -56,6 +59,23 @@ class Store:
                 f"No permission to write in {self.path.parent}. Choose another out=DIR."
             )
 
+    def check_space(self) -> None:
+        """Write some bytes and take them back: a full disk is told before hours of measuring.
+
+        Raises:
+            StoreError: they could not be written.
+        """
+        probe = self.path.with_suffix(".space")
+        try:
+            with probe.open("wb", buffering=0) as file:
+                _write_all(file, bytes(_SPACE_BYTES))
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _cannot(f"write {_SPACE_BYTES >> 10} KiB to", probe, error) from error
+        finally:
+            with suppress(OSError):
+                probe.unlink()
+
     def append(self, record: Record) -> None:
         """Write one line and return only when the disk has it.
 
@@ -72,7 +92,7 @@ class Store:
                 try:
                     _write_all(file, line)
                     os.fsync(file.fileno())
-                except OSError:
+                except BaseException:  # a second Ctrl-C comes at any time
                     self._is_ready = False
                     with suppress(OSError):  # the first error is the one to tell
                         file.truncate(whole)  # no half line in front of the next record
@@ -122,6 +142,41 @@ def read_records(
             f"There are no records under {folder}; run a sweep first, or set out=DIR."
         )
     return records
+
+
+class Tail:
+    """The records that others append to `out` from now on.
+
+    Args:
+        out: the folder that sweeps write to.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._folder = records_folder(out)
+        self._own: str | None = None
+        self._read = {file.name: file.stat().st_size for file in self._folder.glob("*.jsonl")}
+
+    def leave_out(self, store: Store) -> None:
+        """Read nothing of what `store` writes."""
+        self._own = store.path.name
+
+    def read(self) -> Iterator[Record]:
+        """What has come since the last call.
+
+        A line that is not whole yet is left for later, and one that is no record is passed over: it
+        is `read_records` that speaks of it.
+        """
+        for file in sorted(self._folder.glob("*.jsonl")):
+            before = self._read.get(file.name, 0)
+            if file.name == self._own or file.stat().st_size <= before:
+                continue
+            with file.open("rb") as lines:
+                lines.seek(before)
+                whole, newline, _ = lines.read().rpartition(b"\n")
+            self._read[file.name] = before + len(whole) + len(newline)
+            for line in whole.split(b"\n"):
+                with suppress(ConfigError):
+                    yield _parse(line, file, 0)
 
 
 def latest(records: Iterable[Record]) -> list[Record]:

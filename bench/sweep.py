@@ -6,7 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.console import Console
@@ -26,7 +26,9 @@ from bench.publish.format import format_duration, quantity
 from bench.record import Record, Speed, Status
 from bench.run import Runner, is_measured
 from bench.shapes import left_out
-from bench.store import Store, read_records
+from bench.sharing.claims import Claims
+from bench.sharing.work import SharedWork
+from bench.store import Store, Tail, read_records
 from bench.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.worker.launch import WorkerServer
 
@@ -44,6 +46,7 @@ def sweep(composed: dict[str, Any]) -> int:
         devices = tuple(d for d in dict.fromkeys(p.cell.device for p in planned) if d in present)
         here = environment.current(devices, config.run.allocator, server.environment())
         here = replace(here, calibration=read_calibration(config.out, here.to_dict()))
+        tail = Tail(config.out)
         kept = () if config.force else read_records(config.out, missing_ok=True)
         todo = missing(planned, kept, here, config)
         if config.dry_run:
@@ -51,7 +54,7 @@ def sweep(composed: dict[str, Any]) -> int:
             print_left_out(console, config)
             return 0
         sweep_id = composed["sweep_id"]
-        new, busy_s, is_interrupted = measure(config, todo, here, server, sweep_id, console)
+        done = measure(config, todo, here, server, sweep_id, console, tail=tail)
 
     records = with_calibration(read_records(config.out, missing_ok=True), config.out)
     published = publish(records, publishing, sweep=sweep_id)
@@ -59,9 +62,9 @@ def sweep(composed: dict[str, Any]) -> int:
     console.print()
     print_files(published.files, published.notes, console)
     print_left_out(console, config)
-    print_ending(console, planned, new, now_s() - started, busy_s)
-    if is_interrupted:
-        left = len(todo) - len(new)
+    print_ending(console, planned, done, now_s() - started)
+    if done.is_interrupted:
+        left = len(todo) - len(done.new) - len(done.of_others)
         console.print(f"Stopped; {left} cells are left. The same command goes on from here.")
         return 130
     return verdict(console, config, planned, records)
@@ -82,6 +85,23 @@ def print_all_jobs(jobs: list[dict[str, Any]]) -> None:
         print_leaderboard(of_plan(records, planned), publishing, console)
 
 
+@dataclass(kw_only=True)
+class Done:
+    """What came of the cells that were to be measured.
+
+    Attributes:
+        new: records made here.
+        of_others: records that other sweeps made of them meanwhile, into the same store.
+        busy_s: wall time spent inside measured calls.
+        is_interrupted: whether it ended early.
+    """
+
+    new: list[Record] = field(default_factory=list)
+    of_others: list[Record] = field(default_factory=list)
+    busy_s: float = 0.0
+    is_interrupted: bool = False
+
+
 def measure(
     config: SweepConfig,
     todo: list[PlannedCell],
@@ -89,9 +109,13 @@ def measure(
     server: WorkerServer,
     sweep_id: str,
     console: Console,
+    *,
     until: Interrupt | None = None,
-) -> tuple[list[Record], float, bool]:
-    """Records of the cells to do, each on the disk before anything else sees it.
+    tail: Tail | None = None,
+) -> Done:
+    """Measure the cells to do, each record on the disk before anything else sees it.
+
+    Other sweeps that write into the same folder share the work.
 
     Args:
         config: says where, and for how long.
@@ -101,27 +125,41 @@ def measure(
         sweep_id: of the records.
         console: where progress is shown.
         until: what ends it early; Ctrl-C by itself.
-
-    Returns:
-        The records, the wall time spent inside measured calls, and whether it was interrupted.
+        tail: of the store, from before it was read to find what is to do.
     """
-    new: list[Record] = []
+    done = Done()
     if not todo:
-        return new, 0.0, False
+        return done
     store = Store(config.out, f"{sweep_id.replace('/', '-')}-{os.getpid()}")
+    store.check_space()
+    tail = tail or Tail(config.out)
+    tail.leave_out(store)
     expected = {p.cell.entry + p.cell.key: _expected(p, config) for p in todo}
-    is_interrupted = False
-    with until or Interrupt() as interrupt, SweepProgress(console, expected) as progress:
+    with (
+        until or Interrupt() as interrupt,
+        Claims(config.out) as claims,
+        SweepProgress(console, expected) as progress,
+    ):
+
+        def tell(record: Record) -> None:
+            done.of_others.append(record)
+            progress.finish(record, "by another sweep")
+
+        def settles(record: Record, cell: Cell) -> bool:
+            return _is_of(record, cell, here, config)
+
         jobs = Jobs(server, config.run.timeout_s, interrupt)
-        runner = Runner(config, here, jobs, progress, sweep_id)
+        work = SharedWork(claims, tail, settles, [p.cell for p in todo], tell)
         try:
-            for record in runner.run(todo):
+            for record in Runner(config, here, jobs, progress, sweep_id, work).run(todo):
                 store.append(record)
-                new.append(record)
+                work.finished(record)
+                done.new.append(record)
                 progress.finish(record)
         except Interrupted:
-            is_interrupted = True
-        return new, jobs.busy_s, is_interrupted
+            done.is_interrupted = True
+        done.busy_s = jobs.busy_s
+        return done
 
 
 def of_plan(records: Sequence[Record], planned: Sequence[PlannedCell]) -> list[Record]:
@@ -146,18 +184,24 @@ def missing(
     todo = []
     for p in planned:
         record = settled.get((p.cell.key, freshness(p.cell, here)))
-        if record is None or not is_measured(record):
+        if record is None or not is_measured(record) or not _is_of(record, p.cell, here, config):
             todo.append(p)
         elif record.status is Status.SKIPPED and record.reason != p.unsupported:
             todo.append(p)  # what stood in the way, such as too little memory, may have gone
-        elif isinstance(record.result, Speed):
-            reference = reference_cell(p.cell, config)
-            if (record.result.reference, record.result.reference_key) != (
-                reference.entry,
-                reference.key,
-            ):
-                todo.append(p)
     return todo
+
+
+def _is_of(record: Record, cell: Cell, here: Environment, config: SweepConfig | None) -> bool:
+    """Whether a record is one of this cell as it would be measured now, beside its reference."""
+    if record.freshness != freshness(cell, here):
+        return False
+    if not isinstance(record.result, Speed):
+        return True
+    reference = reference_cell(cell, config)
+    return (record.result.reference, record.result.reference_key) == (
+        reference.entry,
+        reference.key,
+    )
 
 
 def _expected(p: PlannedCell, config: SweepConfig) -> float:
@@ -196,16 +240,17 @@ def print_left_out(console: Console, config: SweepConfig) -> None:
 def print_ending(
     console: Console,
     planned: tuple[PlannedCell, ...],
-    new: list[Record],
+    done: Done,
     wall_s: float,
-    busy_s: float,
 ) -> None:
     """How many cells ended how, and what the harness itself cost."""
-    counts = Counter(str(r.status) for r in new)
+    counts = Counter(str(r.status) for r in done.new)
     endings = ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "nothing"
     line = f"{quantity(len(planned), 'cell')} planned; measured now: {endings}."
-    if busy_s:
-        share = 100 * busy_s / wall_s
+    if done.of_others:
+        line += f" Other sweeps measured {len(done.of_others)} of them meanwhile."
+    if done.busy_s:
+        share = 100 * done.busy_s / wall_s
         line += (
             f" {format_duration(wall_s)}, of which {share:.0f} % inside measured calls, memory and "
             f"FLOP passes or training; the harness took {100 - share:.0f} %."

@@ -83,13 +83,13 @@ class SweepProgress(_Progress):
         if not self._console.is_terminal:
             self._print(f"… {words}")
 
-    def finish(self, record: Record) -> None:
-        """A cell has its record."""
+    def finish(self, record: Record, by: str = "") -> None:
+        """A cell has its record; `by` whom, in words, if not by this sweep."""
         self._advance(self._expected.get(record.cell.entry + record.cell.key, 0.0))
         if not self._console.is_terminal or record.status is not Status.OK:
             self._print(
                 f"[{self._num_done}/{self._total}] {record.cell.describe()}: {_ending(record)} "
-                f"({self._left()} left)"
+                f"({by and by + ', '}{self._left()} left)"
             )
 
 

@@ -98,12 +98,23 @@ def freshness(cell: Cell, environment: Environment) -> str:
         "" if cell.mechanism == ORIGINAL else mechanism_source(cell.mechanism, cell.plugins),
         _surroundings(cell, environment),
         METHOD_VERSION,
+        *_home(cell.device, environment),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def kind_of_machine(device: str, environment: Environment) -> str:
+    """A hash of what machines have in common whose numbers stand for each other."""
+    return hashlib.sha256(json.dumps(_home(device, environment)).encode()).hexdigest()[:8]
+
+
+def _home(device: str, environment: Environment) -> list[str | None]:
+    return [
         environment.versions["torch"],
-        environment.devices.get(cell.device, cell.device),
+        environment.devices.get(device, device),
         environment.processor,
         environment.allocator,
     ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _surroundings(cell: Cell, environment: Environment) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _wall_ns = time.perf_counter_ns
 _cpu_ns = time.process_time_ns
+_unix_s = time.time
 sleep_s = time.sleep
 _NAMES = (
     *("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"),
@@ -88,6 +89,11 @@ def put_time_functions_back(functions: tuple[object, ...]) -> None:
     """Undo what `time_functions` shows."""
     for name, function in zip(_NAMES, functions, strict=True):
         setattr(time, name, function)
+
+
+def unix_s() -> float:
+    """Seconds since 1970, as files are stamped with; steps when the clock is set."""
+    return _unix_s()
 
 
 def utc_now() -> str:

@@ -101,8 +101,8 @@ def race(composed: dict[str, Any], own: Mapping[str, str]) -> int:
             until = Deadline(ends_s)
             planned = [PlannedCell(cell=cell) for cell in cells]
             sweep_id = composed["sweep_id"]
-            *_, is_cut_off = measure(config, planned, here, server, sweep_id, console, until)
-            was_stopped = is_cut_off and not until.is_over
+            done = measure(config, planned, here, server, sweep_id, console, until=until)
+            was_stopped = done.is_interrupted and not until.is_over
     records = read_records(config.out, missing_ok=True)
     shown = list(table_records(rows, records, here))
     published = publish(shown, publishing, sweep=composed["sweep_id"])

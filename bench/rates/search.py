@@ -64,7 +64,8 @@ def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
         for _ in range(1 + MAX_WIDENINGS):
             planned = [PlannedCell(cell=row.at(rate)) for row in rows for rate in row.rates]
             todo = missing(planned, read_records(config.out, missing_ok=True), here, config)
-            *_, is_interrupted = measure(config, todo, here, server, composed["sweep_id"], console)
+            done = measure(config, todo, here, server, composed["sweep_id"], console)
+            is_interrupted = done.is_interrupted
             records = read_records(config.out, missing_ok=True)
             found = [(row, _runs(row, records, here)) for row in rows]
             keep(file, [p for row, runs in found if (p := _preset(row, runs)) is not None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -11,11 +12,18 @@ from typing import Any
 from bench.cell import Cell
 from bench.measure.clock import now_s
 from bench.measure.stopping import Stopping
-from bench.record import Status
+from bench.record import Speed, Status
 from bench.worker.jobs import Jobs
 from bench.worker.launch import WorkerHung
 from bench.worker.outcome import Outcome
-from bench.worker.results import ROUNDS, ROUNDS_BEGIN, ROUNDS_END, RoundsResult, timed_s
+from bench.worker.results import (
+    ROUNDS,
+    ROUNDS_BEGIN,
+    ROUNDS_END,
+    RoundsResult,
+    TrialResult,
+    timed_s,
+)
 
 MAX_APART = 0.2
 """How far the worker's account of its time may be from the parent's, as a share of the latter."""
@@ -45,6 +53,38 @@ class Rounds:
     def foreign_cores(self) -> float:
         """How many cores others kept busy; infinite if the rounds did not end well."""
         return _foreign_cores(self.outcome)
+
+    def speed(self, column: int, trial: TrialResult, seed: int) -> Speed:
+        """What a member's trial and these rounds observed of it; who its reference is stays open.
+
+        Args:
+            column: of the member.
+            trial: its own.
+            seed: of the order in each round.
+        """
+        shared = self.outcome.found
+        numbers = tuple(range(len(self.samples)))
+        yardstick = self.references[column]
+        is_one_process = len(set(self.processes)) == 1
+        return Speed(
+            latency_s=tuple(samples[column] for samples in self.samples),
+            rounds=numbers,
+            processes=() if is_one_process else tuple(self.processes),
+            rounds_key=hashlib.sha256(repr(self.samples).encode()).hexdigest()[:16],
+            reference_latency_s=(
+                () if yardstick is None else tuple(samples[yardstick] for samples in self.samples)
+            ),
+            reference_rounds=() if yardstick is None else numbers,
+            calls_per_sample=shared.calls_per_sample[column],
+            calls_per_set=shared.calls_per_set[column],
+            cpu_per_wall=shared.cpu_per_wall[column],
+            warmup_s=shared.warmup_s[column],
+            order_seed=seed,
+            stop_reason=shared.stop_reason,
+            load=shared.load,
+            is_noisy=shared.is_noisy,
+            **trial.observed(),
+        )
 
 
 def time_block(

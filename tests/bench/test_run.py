@@ -12,11 +12,12 @@ from bench.config import read_sweep_config
 from bench.machine import environment
 from bench.plan import plan
 from bench.record import Status
-from bench.run import Runner, is_measured, training_words
+from bench.run import Runner, is_measured
 from bench.runners import WORKERS_PREFIX
 from bench.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.worker.launch import WorkerServer
 from bench.worker.outcome import Outcome
+from bench.worker.training import Trainings
 from tests.bench.test_config import BASE
 
 PLUGIN = "tests.misbehaving"
@@ -267,8 +268,10 @@ def test_an_interrupt_while_noisy_rounds_are_repeated_keeps_the_first_ones(serve
 
 def test_an_interrupt_keeps_training_that_has_ended_meanwhile(server, monkeypatch):
     ended = Outcome(status=Status.DIVERGED, reason="ended")
-    monkeypatch.setattr("bench.run.TICK_S", 60.0)  # long enough for the worker's first word
-    monkeypatch.setattr(Runner, "_hear_training", lambda self, *words: ended)
+    monkeypatch.setattr(
+        "bench.worker.training.TICK_S", 60.0
+    )  # long enough for the worker's first word
+    monkeypatch.setattr(Trainings, "_hear", lambda self, *words: ended)
     interrupt = Interrupt()
     interrupt.is_asked = True
     task = {"recall": {"task": "recall", "num_steps": 2}}
@@ -344,15 +347,3 @@ def test_a_form_that_is_compiled_again_in_each_call_is_not_timed(server):
     assert records["good"].status is Status.OK
     assert records["new_graph_each_time"].status is Status.ERROR
     assert "ecompil" in records["new_graph_each_time"].reason
-
-
-def test_a_line_about_training_has_loss_validation_and_the_time_that_is_left_at_most():
-    words = training_words(["train", 100, 400, 0.5124, 0.843], passed_s=5.0)
-    assert words == "train 100/400, loss 0.512, validation 84.3, at most 15 s left"
-    assert training_words(["train", 8, 400, 3.5, None], 0.4) == (
-        "train 8/400, loss 3.500, at most 20 s left"
-    )
-    # Bits per byte are no share.
-    assert training_words(["test", 300, 400, 2.0, 2.25], 9.0) == (
-        "test 300/400, loss 2.000, validation 2.250"
-    )

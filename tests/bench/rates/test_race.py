@@ -11,6 +11,7 @@ from bench.rates.race import Deadline, leading, wishes
 from bench.rates.rows import Row
 from bench.record import Quality, Record, Status
 from bench.store import Store, read_records
+from bench.sweep import Done
 from tests import records as made
 
 GRID = (0.006, 0.001, 0.003, 0.01)
@@ -71,10 +72,10 @@ def trained(monkeypatch):
         for number, p in enumerate(todo):
             state["clock"] += 10.0 * (number % 2 == 0)
             if until.is_asked:
-                return [], 0.0, True
+                return Done(is_interrupted=True)
             state["cells"].append(p.cell)
             store.append(record(p.cell, here))
-        return [], 0.0, False
+        return Done()
 
     monkeypatch.setattr(race, "measure", measure)
     monkeypatch.setattr(race, "now_s", lambda: state["clock"])

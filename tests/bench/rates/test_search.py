@@ -10,6 +10,7 @@ from bench.rates import search
 from bench.rates.presets import read_presets
 from bench.rates.rows import USUAL
 from bench.record import Quality, Record, Status
+from bench.sweep import Done
 
 SCORES = {0.001: 0.3, 0.003: 0.5, 0.01: 0.7, 0.03: 0.9, 0.1: 0.6}
 """Of softmax, by rate: at first the best lies at the edge."""
@@ -23,11 +24,11 @@ def trained(monkeypatch):
     def measure(config, todo, here, server, sweep_id, console):
         for p in todo:
             if not state["left"]:
-                return [], 0.0, True
+                return Done(is_interrupted=True)
             state["left"] -= 1
             state["cells"].append(p.cell)
             state["records"].append(record(p.cell, here))
-        return [], 0.0, False
+        return Done()
 
     monkeypatch.setattr(search, "measure", measure)
     monkeypatch.setattr(search, "read_records", lambda out, missing_ok: state["records"])

@@ -1,0 +1,249 @@
+"""Claims on pieces of work, as files that all sweeps of a store see.
+
+A claim is a file that its owner has created exclusively, and touches every `HEARTBEAT_S`. Owners
+that died are told by their process on the same host, and elsewhere by a file that nobody touched
+for `DEAD_AFTER_S`. Assumed of the file system: exclusive creation and renames are atomic, and the
+clocks of the hosts are within 30 s of each other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from bench.measure.clock import unix_s
+from bench.store import StoreError
+
+HEARTBEAT_S = 10.0
+DEAD_AFTER_S = 60.0
+"""Six missed heartbeats, or three beside clocks that are 30 s apart."""
+
+_SAME_START_S = 2.0
+"""A process's start is computed from the boot time, which moves when the clock is set."""
+
+_UNLIKELY_MANY = 100
+"""Takeovers and releases that a single attempt may run into before it gives up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """Whose a claim is.
+
+    Attributes:
+        host: name of the machine.
+        pids: where its process numbers count; containers may share a host's name.
+        pid: of its process.
+        started: when that process started, in seconds since 1970.
+        what: the work, in a few words.
+        done, failed: cells with a record so far, and how many of them are not ok.
+    """
+
+    host: str
+    pids: str
+    pid: int
+    started: float
+    what: str = ""
+    done: int = 0
+    failed: int = 0
+
+    @property
+    def name(self) -> str:
+        """As ``node7:4711``."""
+        return f"{self.host}:{self.pid}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its process would be seen from here."""
+        return (self.host, self.pids) == (_host(), _pids())
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is such a process here."""
+        try:
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.started) > _SAME_START_S:
+                return False
+            return bool(process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.Error:
+            return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """A claim's file at one moment; `owner` is None as long as its content is not written."""
+
+    text: str
+    touched: float
+
+    @property
+    def owner(self) -> Owner | None:
+        try:
+            flat = json.loads(self.text)
+            return Owner(**{field.name: flat[field.name] for field in fields(Owner)})
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    @property
+    def is_dead(self) -> bool:
+        owner = self.owner
+        if owner is not None and owner.is_here:
+            return not owner.is_running
+        return unix_s() - self.touched > DEAD_AFTER_S
+
+
+class Claims:
+    """The claims of one sweep, beside those of others. A context manager that releases its own.
+
+    Raises:
+        StoreError: the folder of claims cannot be written to.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._folder = claims_folder(out)
+        self._held: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self.done = self.failed = 0
+
+    def __enter__(self) -> Claims:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _cannot(self._folder, error) from error
+        self._heart.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._is_over.set()
+        self._heart.join()
+        for name in list(self._held):
+            self.release(name)
+        with suppress(OSError):  # others may have claims in it
+            self._folder.rmdir()
+
+    def take(self, name: str, what: str = "") -> bool:
+        """Claim a piece of work; False if somebody who is alive holds it.
+
+        Args:
+            name: of the work, fit for a file name.
+            what: it is, in words for whoever waits for it.
+        """
+        path = self._folder / name
+        for _ in range(_UNLIKELY_MANY):
+            try:
+                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            except FileExistsError:
+                if (seen := _look(path)) is not None:
+                    if not seen.is_dead:
+                        return False
+                    _bury(path, seen)
+            except FileNotFoundError:  # another sweep has removed the empty folder
+                self._folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise _cannot(path, error) from error
+            else:
+                self._sign(path, handle, what)
+                with self._lock:
+                    self._held[name] = handle
+                return True
+        return False
+
+    def _sign(self, path: Path, handle: int, what: str) -> None:
+        flat = asdict(_me()) | {"what": what, "done": self.done, "failed": self.failed}
+        try:
+            os.write(handle, json.dumps(flat).encode())
+        except OSError as error:
+            os.close(handle)
+            path.unlink(missing_ok=True)
+            raise _cannot(path, error) from error
+
+    def release(self, name: str) -> None:
+        """Give a claim back, after the records of its work were written."""
+        with self._lock:
+            handle = self._held.pop(name)
+        path = self._folder / name
+        with suppress(OSError):
+            # A sweep that was stopped for a minute may have lost it to another.
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                path.unlink()
+        os.close(handle)
+
+    def others(self) -> Iterator[tuple[str, Owner]]:
+        """What others hold who are alive, with its name."""
+        for path in sorted(self._folder.glob("[!.]*")):
+            if path.name in self._held or (seen := _look(path)) is None or seen.is_dead:
+                continue
+            if (owner := seen.owner) is not None:
+                yield path.name, owner
+
+    def _beat(self) -> None:
+        while not self._is_over.wait(HEARTBEAT_S):
+            with self._lock:
+                for handle in self._held.values():
+                    with suppress(OSError):
+                        os.utime(handle)
+
+
+def claims_folder(out: Path) -> Path:
+    """Where the claims on the cells of `out` are."""
+    return out / "claims"
+
+
+def _look(path: Path) -> _Seen | None:
+    """The claim as it is; None if it was released meanwhile."""
+    try:
+        with path.open() as file:
+            return _Seen(text=file.read(), touched=os.fstat(file.fileno()).st_mtime)
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _bury(path: Path, dead: _Seen) -> None:
+    """Move a dead claim away. Of several who try, one succeeds."""
+    tomb = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with suppress(FileNotFoundError):
+        path.rename(tomb)
+        if _look(tomb) != dead:  # somebody was faster, and this is the claim of a living
+            with suppress(FileExistsError):
+                os.link(tomb, path)
+        tomb.unlink()
+
+
+def _me() -> Owner:
+    pid = os.getpid()
+    started = psutil.Process(pid).create_time()
+    return Owner(host=_host(), pids=_pids(), pid=pid, started=started)
+
+
+def _host() -> str:
+    return socket.gethostname()
+
+
+def _pids() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _cannot(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"Cannot write the claim {path}: {error.strerror or error}. "
+        "Free some space or choose another out=DIR."
+    )

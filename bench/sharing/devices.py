@@ -1,0 +1,75 @@
+"""One timing at a time on each device of a host, whatever sweeps there are on it.
+
+A timing takes its device alone; trainings share it with each other. Whoever waits goes before those
+who come later, so that neither keeps the other away. Locks end with their process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+
+class DeviceLock:
+    """The right to use a device of this host, against other processes of the same user.
+
+    Args:
+        device: a torch device.
+        shared: with others who share it as well.
+    """
+
+    def __init__(self, device: str, *, shared: bool) -> None:
+        self._mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        self._path = _folder() / re.sub(r"\W", "-", _identity(device))
+        self._turn: int | None = None
+        self._held: int | None = None
+
+    def try_take(self) -> bool:
+        """Take it if it is free; if not, wait in line until the next attempt or `release`."""
+        if self._turn is None:
+            self._turn = _locked(self._path.with_suffix(".turn"), fcntl.LOCK_EX)
+        if self._turn is not None:
+            self._held = _locked(self._path, self._mode)
+        if self._held is None:
+            return False
+        os.close(self._turn)  # type: ignore[arg-type]
+        self._turn = None
+        return True
+
+    def release(self) -> None:
+        """Give it back, or leave the line."""
+        for handle in (self._turn, self._held):
+            if handle is not None:
+                os.close(handle)
+        self._turn = self._held = None
+
+
+def _locked(path: Path, mode: int) -> int | None:
+    """A file that is locked as long as it is open; None if others have locked it."""
+    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(handle, mode | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _folder() -> Path:
+    folder = Path(tempfile.gettempdir(), f"attnbench-devices-{os.getuid()}")
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    return folder
+
+
+def _identity(device: str) -> str:
+    """What tells a device of this host apart: cuda:0 is another one in another process."""
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return str(torch.cuda.get_device_properties(torch.device(device)).uuid)
