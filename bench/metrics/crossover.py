@@ -1,8 +1,9 @@
 """From which sequence length on an entry is faster than its reference, and why FLOPs say another.
 
-Lengths were measured at a few places. Between two of them the ratio within rounds is interpolated,
-linearly in its logarithm over the logarithm of the length; the interval covers the spread of the
-rounds and not the bend of the true curve between two places that lie far apart.
+Between two lengths that were measured the ratio within rounds is interpolated, its logarithm over
+the logarithm of the length, by the parabola through the nearest third one. What the bend of the
+true curve leaves open is taken to be as much as a straight line would differ from that, and the
+interval, which is a bootstrap over rounds, is widened by it: lengths that lie closer settle more.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def crossover_words(found: Crossover) -> str:
     """As ``210 [180, 260]``, ``always`` or ``not reached up to 4,096``."""
     shortest, longest = found.lengths[0], found.lengths[-1]
     if found.kind == "at":
-        return _length_words(found)
+        return length_words(found)
     if found.kind in ("gives_way", "several"):
         return "faster " + " and ".join(_span_words(span) for span in found.spans)
     return {
@@ -124,15 +125,17 @@ def flops_words(found: Crossover) -> str:
     }.get(found.flops_kind, "")
 
 
-def _length_words(found: Crossover) -> str:
+def length_words(found: Crossover, unit: str = "") -> str:
+    """A length with its interval, as ``210 tokens [180, 260]``; of ``at`` only."""
     low, high = found.interval or (0.0, math.inf)
+    unit = f" {unit}" if unit else ""
     if found.length is None:
         if low > 0:
-            return f"beyond {low:,.0f}"
-        return f"below {high:,.0f}" if math.isfinite(high) else "not told apart"
+            return f"beyond {low:,.0f}{unit}"
+        return f"below {high:,.0f}{unit}" if math.isfinite(high) else "not told apart"
     lowest = f"{low:,.0f}" if low > 0 else f"below {found.lengths[0]:,}"
     highest = f"{high:,.0f}" if math.isfinite(high) else f"beyond {found.lengths[-1]:,}"
-    return f"{found.length:,.0f} [{lowest}, {highest}]"
+    return f"{found.length:,.0f}{unit} [{lowest}, {highest}]"
 
 
 def _span_words(span: Interval) -> str:
@@ -175,15 +178,46 @@ def _spans(lengths: np.ndarray, logs: np.ndarray) -> tuple[Interval, ...]:
     ends: list[float] = []
     for i in range(len(logs) - 1):
         if (logs[i] > 0) != (logs[i + 1] > 0):
-            (starts if logs[i + 1] > 0 else ends).append(_between(lengths, logs, i))
+            rising = logs if logs[i + 1] > 0 else -logs
+            places = _roots(lengths, rising[:, None], np.array([i]))
+            (starts if logs[i + 1] > 0 else ends).append(float(places[0]))
     if logs[-1] > 0:
         ends.append(math.inf)
     return tuple(zip(starts, ends, strict=True))
 
 
-def _between(lengths: np.ndarray, logs: np.ndarray, i: int) -> float:
-    share = -logs[i] / (logs[i + 1] - logs[i])
-    return float(lengths[i] * (lengths[i + 1] / lengths[i]) ** share)
+def _roots(
+    lengths: np.ndarray, logs: np.ndarray, i: np.ndarray, *, is_bent: bool = True
+) -> np.ndarray:
+    """Per column of `logs`, where they rise above zero between the lengths i and i + 1.
+
+    By the parabola through these two and the nearest third, or by a straight line.
+    """
+    x, columns = np.log(lengths), np.arange(logs.shape[1])
+    width = x[i + 1] - x[i]
+    below = logs[i, columns]
+    slope = (logs[i + 1, columns] - below) / width
+    bend = np.zeros_like(slope)
+    if is_bent:
+        third = _third(x)[i]
+        to_third = (logs[third, columns] - below) / (x[third] - x[i])
+        bend = (to_third - slope) / (x[third] - x[i + 1])
+    start = slope - bend * width  # of the curve at the length i
+    root = np.sqrt(np.maximum(start**2 - 4 * bend * below, 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = np.clip(-2 * below / (start + root), 0.0, width)
+    places: np.ndarray = np.exp(x[i] + step)
+    return places
+
+
+def _third(x: np.ndarray) -> np.ndarray:
+    """For each gap between neighbours, the place of the nearest length outside of it."""
+    last = len(x) - 1
+    places = [
+        i + 2 if i == 0 or (i + 2 <= last and x[i + 2] - x[i + 1] <= x[i] - x[i - 1]) else i - 1
+        for i in range(last)
+    ]
+    return np.array(places)
 
 
 def _placed(
@@ -200,11 +234,12 @@ def _placed(
     # Whole resamples, nothing between two of them: some are infinite.
     ordered = np.sort(_last_crossings(lengths, resampled))
     cut = round((1 - CONFIDENCE) / 2 * len(ordered))
-    return replace(
-        found,
-        length=length if 0 < length < math.inf else None,
-        interval=(float(ordered[cut]), float(ordered[-1 - cut])),
-    )
+    low, high = float(ordered[cut]), float(ordered[-1 - cut])
+    if not 0 < length < math.inf:
+        return replace(found, interval=(low, high))
+    straight = float(_last_crossings(lengths, logs[:, None], is_bent=False)[0])
+    bend = max(straight / length, length / straight)
+    return replace(found, length=length, interval=(low / bend, high * bend))
 
 
 def _resampled(record: Record, ratio: Ratio, stream: int) -> np.ndarray:
@@ -227,22 +262,17 @@ def _resampled(record: Record, ratio: Ratio, stream: int) -> np.ndarray:
     return spread
 
 
-def _last_crossings(lengths: np.ndarray, logs: np.ndarray) -> np.ndarray:
+def _last_crossings(lengths: np.ndarray, logs: np.ndarray, *, is_bent: bool = True) -> np.ndarray:
     """Per column, the length from which on the logarithm of the ratio stays above zero.
 
     0 where it is so at every length, infinite where it is not at the last one.
     """
     is_slower = logs <= 0
-    num_lengths, num_columns = logs.shape
+    num_lengths = len(logs)
     # The last slower length; -1 where there is none.
     last = np.where(is_slower.any(axis=0), num_lengths - 1 - is_slower[::-1].argmax(axis=0), -1)
     i = np.clip(last, 0, num_lengths - 2)
-    columns = np.arange(num_columns)
-    before, after = logs[i, columns], logs[i + 1, columns]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = -before / (after - before)
-        crossings = lengths[i] * (lengths[i + 1] / lengths[i]) ** share
-    crossings = np.where(last < 0, 0.0, crossings)
+    crossings = np.where(last < 0, 0.0, _roots(lengths, logs, i, is_bent=is_bent))
     result: np.ndarray = np.where(last == num_lengths - 1, np.inf, crossings)
     return result
 

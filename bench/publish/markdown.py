@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from bench.publish.conclusions import sentences
+from bench.publish.growth import growth_sections
 from bench.publish.leaderboard import Leaderboard
 from bench.publish.tables import (
     Section,
@@ -23,9 +25,15 @@ _HOW_TO_READ = """\
   were timed, with its 95 % bootstrap interval; above 1 is faster. The reference is softmax unless
   the heading or the column `over` names another, and is never compiled. Without an interval there
   were fewer than 6 such rounds, or fewer than 6 processes where several shared them.
-- **Rank** orders entries by speed-up at one shape. `2-4` says that the row can be told apart neither
-  from the one in place 2 nor from the one in place 4, round by round. Controls mix nothing, or everything alike: they show what
-  the other numbers are worth, and are not ranked. Entries with different references are not ranked.
+- **Rank** orders entries by speed-up at one shape. `2-4` says that the row can be told apart, round
+  by round, neither from the one in place 2 nor from the one in place 4. Controls mix nothing, or
+  everything alike: they show what the other numbers are worth, and are not ranked. Entries with
+  different references are not ranked.
+- **Overtakes**: from that sequence length on a row is faster than its reference, interpolated
+  between the lengths that were measured, with a 95 % bootstrap interval; `below` and `beyond` are
+  an open end of it. By FLOPs it is where the mathematics needs fewer, and the last column says why
+  the two differ. **Time ~ N^**: the exponent of the power law nearest to the times between these
+  lengths. A time after `~` is predicted by a fit of a + b N + c N², not measured, and not ranked.
 - **Threads**: the time with one thread divided by the time with more, in the same rounds.
 - **Compiled** rows end in `inductor`; compile time is what their first call took beyond the second.
 - **Latency** is the median over all samples; compare entries by speed-up, in which what slows the
@@ -76,9 +84,12 @@ def leaderboard_page(
         model_columns: metrics of the tables of whole models; empty for the same ones.
     """
     blocks = ["# Leaderboard of attention mechanisms"]
+    if said := sentences(board):
+        blocks.append("\n".join(f"- {escape(sentence)}" for sentence in said))
     blocks += [f"Measured on {words}." for words in map(escape, machine_words(board))]
     blocks.append(summary_words(board))
     blocks += _chapter("Speed and memory", speed_sections(board, columns))
+    blocks += _chapter("Growth with the sequence length", growth_sections(board))
     blocks += _chapter("Threads", thread_sections(board))
     blocks += _chapter("Whole models", model_sections(board, model_columns or columns))
     blocks += _chapter("Task accuracy", task_sections(board))

@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from bench.publish.conclusions import sentences
 from bench.publish.config import PublishConfig
+from bench.publish.growth import growth_sections
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.tables import (
     MARKS,
@@ -31,7 +33,7 @@ _MARKS_WIDTH = 24  # marks are whole phrases, and may go on in a second line
 
 
 def print_leaderboard(records: Sequence[Record], config: PublishConfig, console: Console) -> None:
-    """Print rankings, accuracies and, under them, every cell that is not ok with its reason.
+    """Print conclusions, rankings, accuracies, and every cell that is not ok with its reason.
 
     Where the console is narrow the last columns are left out, and a line says so.
     """
@@ -39,10 +41,13 @@ def print_leaderboard(records: Sequence[Record], config: PublishConfig, console:
     board = build_leaderboard(records, metrics=shown, controls=config.controls)
     sections = [
         *speed_sections(board, config.columns),
+        *growth_sections(board),
         *thread_sections(board),
         *model_sections(board, config.model_columns or config.columns),
         *task_sections(board),
     ]
+    for sentence in sentences(board):
+        console.print(Text(sentence))
     for section in sections:
         _print_section(section, console)
     if board.holes:

@@ -28,6 +28,7 @@ def test_the_page_has_its_parts_in_order() -> None:
     heads = re.findall(r"^## (.+)$", text, re.M)
     assert heads == [
         "Speed and memory",
+        "Growth with the sequence length",
         "Task accuracy",
         "Charts",
         "Cells without a number",
@@ -53,7 +54,7 @@ def test_an_interval_stands_behind_the_speed_up() -> None:
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_header() -> None:
     found = tables(page(made.sweep_records()))
-    assert len(found) == 12 + 2 + 1
+    assert len(found) == 12 + 4 + 2 + 1
     for lines in found:
         counts = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
         assert len(counts) == 1

@@ -1,0 +1,186 @@
+"""What a leaderboard says, in sentences: the first lines of every report.
+
+A sentence is there only where the data carry it: an order where rows can be told apart, a crossover
+where three lengths or more were measured. Rows with a mark that costs the rank, and controls, are
+in none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bench.cell import ModelWorkload
+from bench.metrics.crossover import Crossover, length_words
+from bench.metrics.marks import may_be_ranked
+from bench.metrics.ranks import Ranks
+from bench.publish.format import number, percent, quantity
+from bench.publish.growth import crossovers
+from bench.publish.leaderboard import RANKED_BY, Leaderboard, Ranking, Setting, Standing
+from bench.publish.scores import TaskScores
+from bench.publish.tables import place_words
+
+MAX_SENTENCES = 12
+"""More are counted and not written: they would push the tables off the first page."""
+
+_MAX_NAMES = 4
+
+
+def sentences(board: Leaderboard) -> tuple[str, ...]:
+    """The conclusions of a leaderboard, speed before tasks; empty where nothing can be said."""
+    every_crossover = crossovers(board)
+    of_settings = [
+        text
+        for ranking in _longest(board)
+        if (text := _speed_sentence(ranking, every_crossover.get(ranking.setting, {}), board))
+    ]
+    of_tasks = [text for task in board.tasks if (text := _task_sentence(task, board))]
+    said = _cut(of_settings, "setting") + _cut(of_tasks, "task")
+    return (*said, *_one_seed(board), *_left_out(board))
+
+
+def _cut(texts: Sequence[str], noun: str) -> list[str]:
+    num_more = len(texts) - MAX_SENTENCES
+    if num_more <= 0:
+        return [*texts]
+    return [*texts[:MAX_SENTENCES], f"{quantity(num_more, f'more {noun}')} in the tables."]
+
+
+def _longest(board: Leaderboard) -> list[Ranking]:
+    """Of each setting the longest size at which at least two rows have a place."""
+    found: dict[Setting, Ranking] = {}
+    for ranking in board.rankings:  # ascending in size within a setting
+        if ranking.ranks and len(ranking.ranks.names) > 1:
+            found[ranking.setting] = ranking
+    return [*found.values()]
+
+
+def _speed_sentence(ranking: Ranking, of_setting: dict[str, Crossover], board: Leaderboard) -> str:
+    assert ranking.ranks
+    reference = "".join(ranking.references)
+    unit = "pixels" if ranking.setting.is_model else "tokens"
+    parts = [_order_words(ranking, ranking.ranks, reference)]
+    if crossing := _crossing_words(of_setting, reference):
+        parts.append(crossing)
+    where = _where(ranking.setting, board)
+    return f"At {ranking.size:,} {unit} {where}: {'; '.join(parts)}."
+
+
+def _order_words(ranking: Ranking, ranks: Ranks, reference: str) -> str:
+    standings = {standing.entry: standing for standing in ranking.standings}
+
+    def over(name: str) -> str:
+        return "" if name == reference else f" ({_speedup(standings[name])} {reference})"
+
+    first, second = ranks.names[:2]
+    if ranks.leaders() == (first,):
+        words = f"{first} is fastest{over(first)}"
+        is_settled = ranks.places[1] == (2, 2)
+        return f"{words}, {second} second{over(second)}" if is_settled else words
+    tied = ranks.groups[0]
+    fastest = _speedup(standings[tied[0]])
+    return f"{_and(tied)} are fastest and cannot be told apart ({fastest} {reference} at most)"
+
+
+def _speedup(standing: Standing) -> str:
+    return f"{number(float(standing.values[RANKED_BY] or 0))}x"
+
+
+def _crossing_words(of_setting: dict[str, Crossover], reference: str) -> str:
+    found = sorted(
+        (crossing.length, name, crossing)
+        for name, crossing in of_setting.items()
+        if crossing.kind == "at" and crossing.length
+    )
+    if not found:
+        return ""
+    (_, first, crossing), *others = found[:_MAX_NAMES]
+    words = [f"{first} overtakes {reference} at {length_words(crossing, 'tokens')}"]
+    words += [f"{name} at {length_words(crossing)}" for _, name, crossing in others]
+    num_more = len(found) - _MAX_NAMES
+    return ", ".join(words) + (f", and {num_more} more" if num_more > 0 else "")
+
+
+def _where(setting: Setting, board: Leaderboard) -> str:
+    """As ``on this CPU, float32, forward``, with what sets it apart from other settings."""
+    shape = setting.workload
+    device = "CPU" if setting.device == "cpu" else setting.device
+    words = [f"on {'this ' if device == 'CPU' else ''}{device}"]
+    if len(board.machines) > 1:
+        words = [f"on {setting.device} of machine {board.machines.index(setting.machine) + 1}"]
+    words += [shape.dtype, shape.mode.replace("forward_backward", "forward + backward")]
+    if isinstance(shape, ModelWorkload):
+        words.insert(1, shape.model)
+    else:
+        words += ["causal"] if shape.causal else []
+        words += ["layer"] if shape.scope == "layer" else []
+    varied = ("num_threads", "batch_size", "num_heads", "head_dim", "method_version")
+    axes = setting.axes
+    everywhere = [one.setting.axes for one in board.rankings]
+    words += [
+        f"{name} {axes[name]}"
+        for name in varied
+        if name in axes and len({one.get(name) for one in everywhere}) > 1
+    ]
+    words += [f"{name} {value}" for name, value in setting.extras.items()]
+    return ", ".join(words).replace("_", " ")
+
+
+def _task_sentence(task: TaskScores, board: Leaderboard) -> str:
+    ranks = task.ranks
+    if ranks is None or len(ranks.names) < 2:
+        return ""
+    means = {score.entry: score.accuracy for score in task.scores}
+
+    def mean(name: str) -> str:
+        value = means[name] or 0.0
+        return f"{number(value)} {task.unit}" if task.unit else f"{percent(value)} %"
+
+    first, second = ranks.names[:2]
+    if ranks.leaders() == (first,):
+        words = f"{first} is best ({mean(first)})"
+        words += f", {second} second ({mean(second)})" if ranks.places[1] == (2, 2) else ""
+    else:
+        tied = ranks.groups[0]
+        words = f"{_and(tied)} cannot be told apart ({mean(tied[0])} to {mean(tied[-1])})"
+    return f"On {_task_words(task, board)}, over {task.num_seeds} seeds, {words}."
+
+
+def _task_words(task: TaskScores, board: Leaderboard) -> str:
+    """Its label, and where and how it ran if another table has the same one."""
+    if sum(one.label == task.label for one in board.tasks) < 2:
+        return task.label
+    return f"{task.label} ({place_words(task, board)}, {task.dtype})"
+
+
+def _one_seed(board: Leaderboard) -> Iterator[str]:
+    single = [task for task in board.tasks if task.num_seeds == 1 and _has_score(task)]
+    if single:
+        labels = dict.fromkeys(_task_words(task, board) for task in single)
+        yield f"On {_and(tuple(labels))}: one seed, so no order is claimed."
+
+
+def _has_score(task: TaskScores) -> bool:
+    return any(score.accuracy is not None for score in task.scores)
+
+
+def _left_out(board: Leaderboard) -> Iterator[str]:
+    """Who is not ranked, and why; the mark is the worst one of the row."""
+    speed = {
+        f"{standing.entry} ({standing.marks[0]})"
+        for ranking in board.rankings
+        for standing in ranking.standings
+        if standing.marks and not may_be_ranked(standing.record)
+    }
+    tasks = {
+        f"{score.entry} on {task.label} ({score.marks[0]})"
+        for task in board.tasks
+        for score in task.scores
+        if score.marks and not score.may_be_ranked and not score.is_control
+    }
+    if speed or tasks:
+        yield f"Not ranked: {_and((*sorted(speed), *sorted(tasks)))}."
+
+
+def _and(names: Sequence[str]) -> str:
+    """As ``a``, ``a and b``, or ``a, b and c``."""
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]

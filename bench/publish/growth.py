@@ -1,0 +1,139 @@
+"""How rows grow with the sequence length: where they overtake the reference, how time scales."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench.metrics.crossover import Crossover, crossover, crossover_words, flops_words
+from bench.metrics.scaling import Scaling, scaling
+from bench.publish.format import Column, column_for
+from bench.publish.leaderboard import Leaderboard, Setting
+from bench.publish.tables import Section, Table, setting_words
+from bench.record import Record, Speed
+
+Series = dict[str, dict[int, Record]]
+"""Records with a number, by the row's name and their sequence length."""
+
+PREDICTED = 4
+"""A time is predicted at this many times the longest length that was measured."""
+
+MAX_MISFIT = 0.2
+"""No prediction from a fit that misses a measured time by more than this share of it."""
+
+
+def crossovers(board: Leaderboard) -> dict[Setting, dict[str, Crossover]]:
+    """Where rows overtake their references, in settings of three lengths or more."""
+    return {
+        setting: {
+            name: found
+            for name, records in of_setting.items()
+            if (found := crossover(records, _references(records, by_key)))
+        }
+        for setting, of_setting in series(board).items()
+        for by_key in [_by_key(of_setting)]
+    }
+
+
+def scalings(board: Leaderboard) -> dict[Setting, dict[str, Scaling]]:
+    """How the time of rows grows, in settings of three lengths or more."""
+    return {
+        setting: {
+            name: found for name, records in of_setting.items() if (found := scaling(records))
+        }
+        for setting, of_setting in series(board).items()
+    }
+
+
+def series(board: Leaderboard) -> dict[Setting, Series]:
+    """The timed records of mechanisms by setting; controls, which are not compared, left out."""
+    found: dict[Setting, Series] = {}
+    for ranking in board.rankings:
+        if ranking.setting.is_model:
+            continue  # an image's side is no number of tokens
+        of_setting = found.setdefault(ranking.setting, {})
+        for standing in ranking.standings:
+            if isinstance(standing.record.result, Speed) and standing.rank != "control":
+                of_setting.setdefault(standing.entry, {})[ranking.size] = standing.record
+    return found
+
+
+def _by_key(of_setting: Series) -> dict[str, Record]:
+    return {
+        record.cell.key: record for records in of_setting.values() for record in records.values()
+    }
+
+
+def _references(records: Mapping[int, Record], by_key: Mapping[str, Record]) -> dict[int, Record]:
+    """The records of what these are compared with, by length."""
+    return {
+        length: by_key[record.result.reference_key]
+        for length, record in records.items()
+        if isinstance(record.result, Speed) and record.result.reference_key in by_key
+    }
+
+
+def growth_sections(board: Leaderboard) -> tuple[Section, ...]:
+    """One table for each setting in which a row has three lengths or more."""
+    every_crossover = crossovers(board)
+    return tuple(
+        Section(
+            title=setting_words(setting, board),
+            tables=(_table(of_setting, every_crossover[setting], board, setting),),
+        )
+        for setting, of_setting in scalings(board).items()
+        if of_setting
+    )
+
+
+def _table(
+    of_setting: Mapping[str, Scaling],
+    crossings: Mapping[str, Crossover],
+    board: Leaderboard,
+    setting: Setting,
+) -> Table:
+    longest = max(growth.lengths[-1] for growth in of_setting.values())
+    shortest = min(growth.lengths[0] for growth in of_setting.values())
+    ahead = PREDICTED * longest
+    column = column_for("latency_s", [growth.seconds(ahead) for growth in of_setting.values()])
+    references = sorted(
+        {name for r in board.rankings if r.setting == setting for name in r.references}
+    )
+    over = references[0] if len(references) == 1 else "its reference"
+    by_time = sorted(of_setting.items(), key=lambda item: (item[1].seconds(longest), item[0]))
+    return Table(
+        title=f"seq_len {shortest:,} to {longest:,}",
+        header=(
+            "entry",
+            f"overtakes {over} at",
+            "by FLOPs at",
+            "time ~ N^",
+            column.title.replace("latency", f"predicted at {ahead:,}"),
+            "why time and FLOPs differ",
+        ),
+        rows=tuple(
+            (
+                name,
+                crossover_words(crossings[name]) if name in crossings else "",
+                flops_words(crossings[name]) if name in crossings else "",
+                _exponent_words(growth),
+                _predicted(growth, ahead, longest, column),
+                crossings[name].reason if name in crossings else "",
+            )
+            for name, growth in by_time
+        ),
+        num_text=1,
+    )
+
+
+def _exponent_words(growth: Scaling) -> str:
+    if growth.exponent_interval is None:
+        return f"{growth.exponent:.2f}"
+    low, high = growth.exponent_interval
+    return f"{growth.exponent:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _predicted(growth: Scaling, length: int, longest: int, column: Column) -> str:
+    """Empty where the fit misses what was measured, or others were measured at longer lengths."""
+    if growth.misfit > MAX_MISFIT or growth.lengths[-1] < longest:
+        return ""
+    return f"~{column.write(growth.seconds(length))}"

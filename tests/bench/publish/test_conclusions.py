@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.publish import conclusions
+from bench.publish.conclusions import sentences
+from bench.publish.leaderboard import build_leaderboard
+from bench.record import Quality, Record, Speed, Status
+from tests import records as made
+
+ENTRIES = ("softmax", "linear", "nala", "none")
+
+
+def said(records: list[Record]) -> tuple[str, ...]:
+    board = build_leaderboard(records, metrics=("latency_s",), controls=("none", "uniform"))
+    return sentences(board)
+
+
+def sharing(records: list[Record], key: str) -> list[Record]:
+    """The records as of one block, compared with the softmax among them."""
+    softmax = next(r.cell.key for r in records if r.cell.entry == "softmax")
+    return [
+        replace(r, result=replace(r.result, rounds_key=key, reference_key=softmax))
+        for r in records
+        if isinstance(r.result, Speed)
+    ]
+
+
+def sweep(
+    *entries: str, lengths: tuple[int, ...] = (256, 1024, 4096), **shape: object
+) -> list[Record]:
+    return [
+        record
+        for n in lengths
+        for record in sharing(made.block_records(entries, seq_len=n, **shape), f"r{n}{shape}")
+    ]
+
+
+def test_the_fastest_and_the_crossover_at_the_longest_length_are_said() -> None:
+    (sentence,) = said(sweep(*ENTRIES))
+    assert sentence.startswith("At 4,096 tokens on this CPU, float32, forward: linear is fastest (")
+    assert "x softmax), nala second (" in sentence
+    assert "; nala overtakes softmax at 5" in sentence
+    assert "none" not in sentence
+
+
+def test_rows_that_cannot_be_told_apart_share_the_first_place() -> None:
+    records = sweep("softmax", "nala", "nala_cosine", lengths=(4096,))
+    twin = next(r for r in records if r.cell.entry == "nala")
+    records = [r for r in records if r.cell.entry != "nala_cosine"]
+    records.append(replace(twin, cell=made.kernel_cell("nala_cosine", seq_len=4096)))
+    (sentence,) = said(records)
+    assert "nala and nala_cosine are fastest and cannot be told apart (" in sentence
+
+
+def test_settings_that_differ_in_an_axis_say_it() -> None:
+    records = sweep("softmax", "nala") + sweep("softmax", "nala", num_threads=2, causal=True)
+    first, second = said(records)
+    assert "num threads 1:" in first
+    assert "causal, num threads 2:" in second
+
+
+def test_too_few_rounds_say_nothing() -> None:
+    assert said(sweep("softmax", "nala", num_rounds=5)) == ()
+
+
+def test_a_lone_row_is_no_order() -> None:
+    assert said(sweep("softmax")) == ()
+
+
+def test_what_broke_is_in_no_sentence() -> None:
+    cell = made.kernel_cell("linear", seq_len=4096)
+    broken = made.failed_record(cell, Status.INCORRECT, "The output differs by 0.3.")
+    (sentence,) = said([*sweep("softmax", "nala"), broken])
+    assert "linear" not in sentence
+
+
+def test_a_row_with_a_mark_that_costs_the_rank_is_named_as_left_out_and_nowhere_else() -> None:
+    records = [
+        replace(r, result=replace(r.result, leaks_future=True))
+        if r.cell.entry == "linear" and isinstance(r.result, Speed)
+        else r
+        for r in sweep("softmax", "linear", "nala")
+    ]
+    order, left_out = said(records)
+    assert "linear" not in order
+    assert left_out == "Not ranked: linear (leaks the future)."
+
+
+def scored(entry: str, accuracies: list[float], **changes: object) -> list[Record]:
+    return [
+        replace(record, result=replace(record.result, accuracy=accuracy, **changes))
+        for record, accuracy in zip(
+            made.task_records([entry], seeds=range(len(accuracies))), accuracies, strict=True
+        )
+        if isinstance(record.result, Quality)
+    ]
+
+
+def test_a_task_says_who_cannot_be_told_apart() -> None:
+    records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.98, 0.99, 0.98])
+    (sentence,) = said(records + scored("linear", [0.5, 0.5, 0.51]))
+    assert sentence == (
+        "On recall, over 3 seeds, softmax and nala cannot be told apart (98.7 % to 98.3 %)."
+    )
+
+
+def test_a_task_says_who_is_best_where_that_is_settled() -> None:
+    records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.7, 0.71, 0.7])
+    (sentence,) = said(records + scored("linear", [0.5, 0.5, 0.51]))
+    assert sentence.endswith("softmax is best (98.7 %), nala second (70.3 %).")
+
+
+def test_bits_per_byte_are_said_in_their_unit() -> None:
+    unit = {"unit": "bits per byte"}
+    records = scored("softmax", [1.5, 1.51, 1.5], **unit) + scored("nala", [2.5, 2.51, 2.5], **unit)
+    (sentence,) = said(records)
+    assert "softmax is best (1.50 bits per byte)" in sentence
+
+
+def test_of_one_seed_no_order_is_claimed() -> None:
+    (sentence,) = said(scored("softmax", [0.99]) + scored("nala", [0.5]))
+    assert sentence == "On recall: one seed, so no order is claimed."
+
+
+def test_beyond_a_dozen_settings_are_counted() -> None:
+    records = []
+    for heads in range(1, conclusions.MAX_SENTENCES + 3):
+        records += sweep("softmax", "nala", lengths=(1024,), num_heads=heads)
+    assert len(said(records)) == conclusions.MAX_SENTENCES + 1
+    assert said(records)[-1] == "2 more settings in the tables."
