@@ -75,6 +75,7 @@ verify: $(READY) ## prove the mechanisms against their authors' numbers
 pages: $(READY) ## write the pages of docs/ that are made from docstrings and from counts
 	$(BIN)/python -m bench.catalogue.pages
 	$(BIN)/python -m bench.models
+	$(BIN)/python -m bench.reproduce page=true
 
 cheats: $(READY) ## mechanisms that cheat on purpose: what becomes of each, and of its neighbour
 	$(BIN)/python -m tests.cheats

@@ -1,0 +1,43 @@
+"""What an answer scores that does not look at the input."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+
+from bench.reproduce.claims.registry import Lab, register_claim
+from bench.reproduce.stored import Finding, entry_of
+from bench.reproduce.verdicts import Verdict, share_interval
+from bench.tasks.base import Split, build_task
+from bench.tasks.listops import ListOps
+
+_AT_ONCE = 250
+
+
+@register_claim("task-guess")
+def task_guess(lab: Lab, *, task: str, overrides: dict[str, Any]) -> Finding:
+    """The chance of a task's stated guess, which follows from its settings."""
+    settings = entry_of("task", task) | overrides
+    built = build_task(settings.pop("task"), settings)
+    chance = built.chance()
+    return Finding(verdict=Verdict.HOLDS, words=f"{built.guess}", value=chance)
+
+
+@register_claim("listops-constant-answer")
+def listops_constant_answer(lab: Lab, *, num_examples: int = 10_000) -> Finding:
+    """The share of ListOps' most frequent value: what a model scores that answers nothing else."""
+    settings = entry_of("task", "listops")
+    task = build_task(settings.pop("task"), settings)
+    assert isinstance(task, ListOps)
+    stream = torch.Generator().manual_seed(0)
+    counts: Counter[int] = Counter()
+    for _ in lab.steps(range(num_examples // _AT_ONCE), "expressions, part"):
+        counts.update(task.draw(_AT_ONCE, Split.TEST, stream).targets.flatten().tolist())
+    value, count = counts.most_common(1)[0]
+    low, high = share_interval(count / num_examples, num_examples)
+    words = f"the share of the value {value} among {num_examples:,} expressions"
+    return Finding(
+        verdict=Verdict.HOLDS, words=words, value=count / num_examples, low=low, high=high
+    )

@@ -1,0 +1,170 @@
+"""The command: list what is described, or run what is asked for and judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.app.command import check_writable, run_app
+from bench.app.errors import ConfigError
+from bench.app.values import Values, duration, flag, text, word
+from bench.config import SEED
+from bench.publish.format import format_duration
+from bench.reproduce.page import write_page
+from bench.reproduce.papers import (
+    FOLDER,
+    Claim,
+    Contradiction,
+    Described,
+    Kind,
+    PaperCell,
+    Papers,
+    read_papers,
+)
+from bench.reproduce.stored import judgement
+from bench.reproduce.table import in_words, print_list, printed_value
+from bench.reproduce.verdicts import Judgement, Verdict
+from bench.store import read_records
+
+DEAR_S = 30 * 60.0
+"""What costs more is run only with a budget, so that nobody starts hours by an id."""
+
+_WIDTH_WITHOUT_TERMINAL = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceConfig:
+    """Everything that `bench.reproduce` was asked for; the YAML says what each key means."""
+
+    cell: tuple[str, ...]
+    kind: str | None
+    find: str | None
+    seed: tuple[int, ...]
+    budget_s: float | None
+    papers: Path | None
+    page: bool
+    check: bool
+    docs: Path | None
+    out: Path
+
+
+def read_reproduce_config(config: dict[str, Any]) -> ReproduceConfig:
+    """Check every value.
+
+    Raises:
+        ConfigError: naming the key, what was given and what is allowed.
+    """
+    values = Values(config)
+    papers, docs = values.optional("papers", text), values.optional("docs", text)
+    if papers and not Path(papers).is_dir():
+        raise ConfigError(f"papers={papers} is not a folder. Name one that holds YAML files.")
+    budget_s = values.optional("budget", duration)
+    if budget_s == 0:
+        raise ConfigError("budget is 0; a time such as 90s, 10m or 1h is needed.")
+    return ReproduceConfig(
+        cell=values.some("cell", text, or_none=True),
+        kind=values.optional("kind", word(tuple(Kind))),
+        find=values.optional("find", text),
+        seed=values.some("seed", SEED),
+        budget_s=budget_s,
+        papers=Path(papers) if papers else None,
+        page=values.one("page", flag),
+        check=values.one("check", flag),
+        docs=Path(docs) if docs else None,
+        out=Path(values.one("out", text)),
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    return run_app("reproduce", command, argv)
+
+
+def command(composed: dict[str, Any]) -> int:
+    """Do what was asked for; returns the exit code."""
+    config = read_reproduce_config(composed)
+    papers = read_papers((FOLDER, *([config.papers] if config.papers else [])))
+    console = _console()
+    if config.page or config.check:
+        return write_page(papers, config.out, config.docs, is_check=config.check)
+    if not config.cell:
+        shown = [entry for entry in papers.entries.values() if _is_wanted(entry, config)]
+        if not shown:
+            raise ConfigError(f"Nothing described matches kind={config.kind} find={config.find}.")
+        print_list(console, shown, read_records(config.out, missing_ok=True), config.out)
+        return 0
+    check_writable(config.out)
+    entries = [papers.find(name) for name in config.cell]
+    for entry in entries:
+        _refuse(entry, config)
+    codes = [_run(entry, papers, config, composed["sweep_id"], console) for entry in entries]
+    return 130 if 130 in codes else max(codes)
+
+
+def _is_wanted(entry: Described, config: ReproduceConfig) -> bool:
+    if config.kind is not None and entry.kind != config.kind:
+        return False
+    return config.find is None or config.find.lower() in f"{entry.paper} {entry.id}".lower()
+
+
+def _refuse(entry: Described, config: ReproduceConfig) -> None:
+    """Say of what cannot be run as asked why, before anything is."""
+    if isinstance(entry, Contradiction):
+        cells = f"cell={entry.of[0]}" if entry.of else "kind=cell"
+        raise ConfigError(
+            f"cell={entry.id} is a contradiction between published values ({printed_value(entry)})"
+            f" and is not run. Try one of its cells, e.g. {cells}."
+        )
+    is_trained = isinstance(entry, PaperCell) and not entry.not_comparable
+    if is_trained and entry.cost_s > DEAR_S and config.budget_s is None:
+        raise ConfigError(
+            f"cell={entry.id} costs about {format_duration(entry.cost_s)} on two cores. Say "
+            "budget=20m to see how far it gets, or a larger one; the same command goes on."
+        )
+
+
+def _run(
+    entry: Described, papers: Papers, config: ReproduceConfig, sweep_id: str, console: Console
+) -> int:
+    # Torch is imported with what trains, so that a list is there at once.
+    from bench.reproduce.running import run_cell, run_function
+
+    print_entry(console, entry)
+    found: Judgement | None = None
+    if isinstance(entry, PaperCell) and entry.not_comparable:
+        found = judgement(entry, (), config.out)
+    elif isinstance(entry, Claim) or (isinstance(entry, PaperCell) and entry.by):
+        found = run_function(entry, config.out, sweep_id, console)
+    elif isinstance(entry, PaperCell):
+        found = run_cell(entry, config.out, config.seed, config.budget_s, sweep_id, console)
+    if found is None:
+        console.print("Stopped. The same command goes on from here.")
+        return 130
+    console.print(in_words(found), markup=False, highlight=False, soft_wrap=True)
+    return int(found.verdict in (Verdict.DIFFERS, Verdict.DOES_NOT_HOLD))
+
+
+def print_entry(console: Console, entry: Described) -> None:
+    """What is about to be run, where it stands, and how it differs from what was published."""
+    lines: Sequence[str] = ()
+    if isinstance(entry, Claim):
+        lines = (f"{entry.paper}, {entry.where}: {entry.sentence}",)
+    elif isinstance(entry, PaperCell):
+        protocol = entry.protocol.deviations if entry.protocol else ()
+        lines = (
+            f"{entry.paper}, {entry.where}: {entry.what}",
+            f"published {printed_value(entry)} ({entry.read}), "
+            f"the same within {100 * entry.tolerance:g}",
+            *(f"- {line}" for line in (*protocol, *entry.deviations)),
+        )
+    for line in (entry.id, *lines):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)

@@ -1,0 +1,171 @@
+"""docs/reproductions.md, from conf/paper and what is stored. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import bench
+from bench.app.files import write_whole
+from bench.publish.charts.write import write_charts
+from bench.reproduce.figure import chart_of
+from bench.reproduce.papers import Claim, Contradiction, Kind, PaperCell, Papers
+from bench.reproduce.stored import Finding, Row, judgement, read_finding
+from bench.reproduce.table import cost, in_words, printed_value
+from bench.reproduce.verdicts import Judgement, Verdict
+from bench.store import read_records
+
+PAGE = "reproductions.md"
+FIGURES = "reproductions"
+"""The folder beside the page that holds its pictures."""
+
+_MADE = "Made by `python -m bench.reproduce page=true` from conf/paper and results/reproductions."
+_ABOUT = """\
+Published numbers and sentences, and what this harness makes of them. `python -m bench.reproduce`
+lists all {count} with their cost; `python -m bench.reproduce cell=ID` trains or measures one and
+judges it. Scores are percent of right answers.
+
+- **reproduced**: our 95 % interval lies within the tolerance around the published value.
+- **differs**: it lies outside. With one seed the interval is that of another test set only; what
+  another seed would give is not in it.
+- **not resolvable**: it does neither, and so many seeds would decide.
+- **not comparable**: what was published cannot be trained or measured here, for the reason given.
+
+The tolerance is the error of reading a plot, or 2 points for a table, since none of the sources
+gives a spread over seeds. A protocol's deviations from its source are listed at the end.
+"""
+
+
+def write_page(papers: Papers, out: Path, docs: Path | None, *, is_check: bool) -> int:
+    """Write the page and its pictures, or say whether it is old; returns the exit code."""
+    folder = docs or Path(bench.__file__).resolve().parent.parent / "docs"
+    content = page(papers, out)
+    if is_check:
+        file = folder / PAGE
+        is_old = not file.is_file() or file.read_text(encoding="utf-8") != content
+        if is_old:
+            print(f"{file} is old. Run python -m bench.reproduce page=true.")
+        return int(is_old)
+    print(write_whole(folder / PAGE, content))
+    found = {entry.id: read_finding(out, entry.id) for entry in papers.of_kind(Kind.CLAIM)}
+    drawn = [chart_of(name, f.curves) for name, f in found.items() if f and f.curves]
+    files, note = write_charts(drawn, folder / FIGURES)
+    for file in files:
+        file.unlink() if file.name.endswith(".vl.json") else print(file)
+    if note:
+        print(note)
+    return 0
+
+
+def page(papers: Papers, out: Path) -> str:
+    """The page's text."""
+    records = read_records(out, missing_ok=True)
+    judged = [(entry, judgement(entry, records, out)) for entry in papers.entries.values()]
+    cells = [(entry, found) for entry, found in judged if isinstance(entry, PaperCell)]
+    lines = ["# Reproductions", "", f"<!-- {_MADE} -->", "", _ABOUT.format(count=len(judged))]
+    lines += ["## Cells that were run", ""]
+    lines += _run_cells([(c, j) for c, j in cells if j.verdict not in _IDLE])
+    lines += ["## Sentences", ""]
+    for entry, found in judged:
+        if isinstance(entry, Claim):
+            lines += _claim(entry, found, read_finding(out, entry.id))
+    lines += ["## Where published sources contradict each other", ""]
+    lines += _contradictions(papers, {entry.id: found for entry, found in judged})
+    lines += ["## Described and not run", ""]
+    lines += _not_run([c for c, j in cells if j.verdict is Verdict.NOT_RUN])
+    lines += ["## Not comparable", ""]
+    lines += _not_comparable([(c, j) for c, j in cells if j.verdict is Verdict.NOT_COMPARABLE])
+    lines += ["## Protocols and their deviations", ""]
+    lines += _protocols(papers)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+_IDLE = (Verdict.NOT_RUN, Verdict.NOT_COMPARABLE)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    if not rows:
+        yield from ("None.", "")
+        return
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
+    yield ""
+
+
+def _run_cells(cells: Sequence[tuple[PaperCell, Judgement]]) -> Iterator[str]:
+    rows = [
+        (
+            f"`{entry.id}`",
+            f"{entry.what} ({entry.paper}, {entry.where}, {entry.read})",
+            f"{printed_value(entry)} ± {100 * entry.tolerance:g}",
+            in_words(found),
+        )
+        for entry, found in cells
+    ]
+    return _table(("id", "what", "published", "verdict"), rows)
+
+
+def _claim(entry: Claim, found: Judgement, finding: Finding | None) -> Iterator[str]:
+    yield from (f"### {entry.id}", "")
+    yield from (f"> {entry.sentence} ({entry.paper}, {entry.where})", "")
+    yield from (f"**{found.verdict}**{': ' if found.words else ''}{found.words}", "")
+    if finding is not None:
+        yield from _table(
+            ("what", finding.unit or "value", "95 % interval"),
+            [(row.name, f"{row.value:.4g}", _interval(row)) for row in finding.rows],
+        )
+        if finding.curves is not None:
+            yield from (f"![{finding.curves.title}]({FIGURES}/{entry.id}.svg)", "")
+    yield from (f"`python -m bench.reproduce cell={entry.id}`, about {cost(entry)}", "")
+
+
+def _interval(row: Row) -> str:
+    return "" if row.low is None else f"{row.low:.4g} to {row.high:.4g}"
+
+
+def _contradictions(papers: Papers, judged: dict[str, Judgement]) -> Iterator[str]:
+    rows = []
+    for entry in papers.of_kind(Kind.CONTRADICTION):
+        assert isinstance(entry, Contradiction)
+        values = "; ".join(f"{source}: {value}" for source, value in entry.values)
+        ours = [
+            f"`{name}` {in_words(judged[name])}"
+            for name in entry.of
+            if judged[name].verdict not in _IDLE
+        ]
+        rows.append((entry.what, values, "; ".join(ours), entry.note))
+    return _table(("what", "published", "ours", "note"), rows)
+
+
+def _not_run(cells: Sequence[PaperCell]) -> Iterator[str]:
+    rows = [
+        (f"`{c.id}`", f"{c.paper}, {c.where} ({c.read})", printed_value(c), cost(c)) for c in cells
+    ]
+    return _table(("id", "source", "published", "cost on two cores, a guess"), rows)
+
+
+def _not_comparable(cells: Sequence[tuple[PaperCell, Judgement]]) -> Iterator[str]:
+    rows = [
+        (f"`{c.id}`", f"{c.paper}, {c.where} ({c.read})", printed_value(c), found.words)
+        for c, found in cells
+    ]
+    return _table(("id", "source", "published", "why"), rows)
+
+
+def _protocols(papers: Papers) -> Iterator[str]:
+    """Each once, with the deviations that those it is like share."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for protocol in papers.protocols.values():
+        groups.setdefault(protocol.deviations, []).append(protocol.name)
+    for deviations, names in groups.items():
+        yield f"{', '.join(f'`{name}`' for name in names)}:"
+        yield from ("", *(f"- {line}" for line in deviations), "")
+    own: dict[tuple[str, ...], list[str]] = {}
+    for entry in papers.of_kind(Kind.CELL):
+        if isinstance(entry, PaperCell) and entry.deviations:
+            own.setdefault(entry.deviations, []).append(entry.id)
+    for deviations, names in own.items():
+        yield f"{', '.join(f'`{name}`' for name in names)}, besides:"
+        yield from ("", *(f"- {line}" for line in deviations), "")

@@ -1,0 +1,85 @@
+"""Run one cell or claim, keep what came out, and judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.machine import environment
+from bench.measure.clock import now_s, utc_now
+from bench.publish.format import format_duration
+from bench.rates.race import Deadline
+from bench.reproduce.claims import Lab, Stopped, claim_function, settings_of
+from bench.reproduce.papers import Claim, PaperCell, Protocol
+from bench.reproduce.stored import Row, judgement, write_finding
+from bench.reproduce.training import Reached, config_of, train_all
+from bench.reproduce.verdicts import Judgement, Verdict
+from bench.worker.jobs import Interrupt
+
+
+def run_cell(
+    cell: PaperCell,
+    out: Path,
+    seeds: Sequence[int],
+    budget_s: float | None,
+    sweep_id: str,
+    console: Console,
+) -> Judgement | None:
+    """Train a cell's runs that are not stored yet; None if Ctrl-C came first."""
+    assert cell.protocol is not None
+    until = Interrupt() if budget_s is None else Deadline(now_s() + budget_s)
+    config = config_of(cell, cell.protocol, out, seeds)
+    trained = train_all(config, sweep_id, console, until)
+    if not trained.is_interrupted:
+        return judgement(cell, trained.records, out)
+    if budget_s is None or not (isinstance(until, Deadline) and until.is_over):
+        return None
+    words = (
+        f"after a budget of {format_duration(budget_s)} {_so_far(trained.reached, cell.protocol)}"
+    )
+    return Judgement(verdict=Verdict.UNFINISHED, words=words)
+
+
+def _so_far(reached: Reached | None, protocol: Protocol) -> str:
+    """As ``reached 83.1 on validation examples by epoch 2.4 of 64``."""
+    if reached is None:
+        return "no validation score was there yet"
+    steps, place = protocol.steps_per_epoch, f"step {reached.steps:,} of {reached.num_steps:,}"
+    if steps:
+        place = f"epoch {reached.steps / steps:.1f} of {reached.num_steps / steps:.0f}"
+    return f"reached {100 * reached.score:.1f} on validation examples by {place}"
+
+
+def run_function(
+    entry: Claim | PaperCell, out: Path, sweep_id: str, console: Console
+) -> Judgement | None:
+    """Call the registered function, show its numbers and keep its finding; None after Ctrl-C."""
+    function = claim_function(entry.by)
+    settings = settings_of(entry.by, entry.settings)
+    started = now_s()
+    lab = Lab(out, sweep_id, console)
+    try:
+        found = function(lab, **settings)
+    except (Stopped, KeyboardInterrupt):
+        return None
+    here = environment.current(("cpu",), "default", {})
+    found = replace(
+        found,
+        seconds=round(now_s() - started, 1),
+        measured_at=utc_now(),
+        processor=here.processor,
+        commit=here.commit or "",
+    )
+    for row in found.rows:
+        console.print(f"  {row_words(row)}", markup=False, highlight=False, soft_wrap=True)
+    write_finding(out, entry.id, found)
+    return judgement(entry, (), out)
+
+
+def row_words(row: Row) -> str:
+    """As ``nala, norms 2 to 4: -0.003 (-0.005 to -0.001)``."""
+    interval = "" if row.low is None else f" ({row.low:.4g} to {row.high:.4g})"
+    return f"{row.name}: {row.value:.4g}{interval}"

@@ -1,0 +1,122 @@
+"""Train what a cell or a claim needs: planned, measured and stored as a sweep does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from bench.app.command import CONF, read_yaml
+from bench.config import SweepConfig, read_sweep_config
+from bench.machine import environment
+from bench.plan import PlannedCell, plan
+from bench.record import Record
+from bench.reproduce.papers import PaperCell, Protocol
+from bench.reproduce.stored import row_of, runs_of, task_of
+from bench.store import read_records
+from bench.sweep import measure, missing
+from bench.tasks.checkpoint import Checkpoint
+from bench.worker.jobs import Interrupt
+from bench.worker.launch import WorkerServer
+
+_LONGEST_S = 7 * 86_400
+"""No run is cut off for its length: a budget does that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """Where a run stands that was cut off."""
+
+    steps: int
+    num_steps: int
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What training left behind.
+
+    Attributes:
+        records: all of the plan's cells that have ended, earlier ones too.
+        is_interrupted: by Ctrl-C or because a budget was spent.
+        reached: of the first run that was cut off, if it had been looked at.
+    """
+
+    records: tuple[Record, ...]
+    is_interrupted: bool = False
+    reached: Reached | None = None
+
+
+def config_for(
+    out: Path,
+    rows: Mapping[str, dict[str, Any]],
+    tasks: Mapping[str, dict[str, Any]],
+    seeds: Sequence[int],
+    plugins: Sequence[str] = (),
+) -> SweepConfig:
+    """A sweep over nothing but training runs, on the CPU, at just the settings that are given.
+
+    Args:
+        out: where records go.
+        rows: by label, a mechanism and its hyperparameters.
+        tasks: by label, a task and its settings.
+        seeds: of each run.
+        plugins: modules that register mechanisms.
+    """
+    usual = read_yaml(CONF / "sweep.yaml")
+    given = {
+        "attention": dict(rows),
+        "task": dict(tasks),
+        "rates": None,
+        "seq_len": [],
+        "seed": list(seeds),
+        "device": "cpu",
+        "out": str(out),
+        "plugins": list(plugins),
+        "run": usual["run"] | {"task_timeout_s": _LONGEST_S},
+    }
+    return read_sweep_config(usual | given)
+
+
+def config_of(cell: PaperCell, protocol: Protocol, out: Path, seeds: Sequence[int]) -> SweepConfig:
+    """All runs of a cell."""
+    tasks = {run.label: task_of(protocol, run) for run in runs_of(protocol)}
+    return config_for(out, {cell.attention: row_of(cell)}, tasks, seeds)
+
+
+def train_all(
+    config: SweepConfig, sweep_id: str, console: Console, until: Interrupt | None = None
+) -> Trained:
+    """Train what is not in the store yet; records are on the disk as soon as a run has ended."""
+    with WorkerServer(config.run.allocator) as server:
+        planned = plan(config, server)
+        here = environment.current(("cpu",), config.run.allocator, server.environment())
+        todo = missing(planned, read_records(config.out, missing_ok=True), here, config)
+        *_, is_interrupted = measure(config, todo, here, server, sweep_id, console, until)
+        keys = {p.cell.key for p in planned}
+        records = read_records(config.out, missing_ok=True)
+        own = tuple(record for record in records if record.cell.key in keys)
+        ended = {record.cell.key for record in own}
+        cut_off = [p for p in todo if p.cell.key not in ended]
+        reached = _reached(config, cut_off, here) if is_interrupted else None
+    return Trained(records=own, is_interrupted=is_interrupted, reached=reached)
+
+
+def _reached(
+    config: SweepConfig, cut_off: Sequence[PlannedCell], here: environment.Environment
+) -> Reached | None:
+    """What the checkpoint of the first of them says."""
+    for cell in (p.cell for p in cut_off):
+        path = config.out / "checkpoints" / f"{cell.key}.pt"
+        source = environment.freshness(cell, here)
+        saved = Checkpoint(path, cell.key, source).load(torch.device("cpu"))
+        if saved is not None:
+            num_steps = int(cell.task.settings["num_steps"])
+            return Reached(
+                steps=saved["steps"][-1], num_steps=num_steps, score=max(saved["scores"])
+            )
+    return None

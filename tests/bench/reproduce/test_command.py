@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.reproduce.command import main
+
+SETTINGS = (
+    "{num_steps: 8, batch_size: 4, vocab_size: 16, num_pairs: 2, seq_len: 32, "
+    "num_test_examples: 64, embed_dim: 8, num_heads: 1}"
+)
+CELL = "kind: cell, where: T, what: w, published: 0.9, tolerance: 0.02, read: table"
+OWN = f"""\
+paper: "Nobody, 2020, Tiny"
+protocols:
+  tiny: {{task: recall, settings: {SETTINGS}, steps_per_epoch: 2, cost: 5s}}
+  long: {{like: tiny, cost: 3h}}
+entries:
+  tiny-cell: {{{CELL}, attention: softmax, protocol: tiny}}
+  tiny-long: {{{CELL}, attention: softmax, protocol: long}}
+  tiny-foreign: {{{CELL}, not_comparable: it needs a download}}
+  tiny-contradiction: {{kind: contradiction, what: w, values: {{A: 1, B: 2}}, of: [tiny-cell]}}
+"""
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    (folder / "own.yaml").write_text(OWN)
+    return [f"papers={folder}", f"out={tmp_path / 'out'}"]
+
+
+def test_the_list_shows_cost_and_verdict(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "find=nobody"]) == 0
+    shown = capsys.readouterr().out
+    assert "4 described" in shown and "3 h" in shown and "it needs a download" in shown
+    assert main([*words, "kind=contradiction", "find=tiny"]) == 0
+    assert "1 described" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["cell=tiny-cel"], "cell=tiny-cel is not described in conf/paper. Did you mean tiny-cell"),
+        (["cell=tiny-contradiction"], "Try one of its cells, e.g. cell=tiny-cell"),
+        (["cell=tiny-long"], "costs about 3 h 0 min on two cores. Say budget=20m"),
+        (["cell=tiny-cell", "budget=0s"], "budget is 0"),
+        (["find=zzz"], "Nothing described matches"),
+        (["papers=/nowhere"], "papers=/nowhere is not a folder"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_a_way_out(
+    words: list[str], more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, *more]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_not_comparable_says_why(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "cell=tiny-foreign"]) == 0
+    assert "not comparable: it needs a download" in capsys.readouterr().out
+
+
+def test_a_cell_is_trained_and_judged(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "cell=tiny-cell"]) == 1
+    assert "differs by" in capsys.readouterr().out
+    assert main([*words, "find=tiny-cell"]) == 0
+    assert "differs by" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_is_stored_is_not_trained_again_and_a_budget_says_how_far_it_came(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "cell=tiny-cell"]) == 1
+    assert "[1/1]" in capsys.readouterr().out
+    assert main([*words, "cell=tiny-cell"]) == 1
+    assert "[1/1]" not in capsys.readouterr().out
+    assert main([*words, "cell=zoology-fig2-attention-L64-d64", "budget=1s"]) == 0
+    assert "unfinished: after a budget of 1 s no validation score" in capsys.readouterr().out
+
+
+def test_a_measured_cell_is_kept(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "cell=h3-associative-recall-random"]) == 1
+    assert "differs by -13.9 points: 11.1" in capsys.readouterr().out
+    assert main([*words, "find=h3-associative-recall-random-v10", "kind=cell"]) == 0
+    assert "not run" in capsys.readouterr().out

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.reproduce.command import main
+from bench.reproduce.page import PAGE, page
+from bench.reproduce.papers import read_papers
+from bench.reproduce.stored import Curves, Finding, write_finding
+from bench.reproduce.verdicts import Verdict
+
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
+
+
+def test_the_page_is_what_its_sources_say() -> None:
+    found = (ROOT / "docs" / PAGE).read_text(encoding="utf-8")
+    assert found == page(read_papers(), ROOT / "results" / "reproductions"), (
+        "run python -m bench.reproduce page=true"
+    )
+
+
+def test_the_page_shows_contradictions_and_reasons(tmp_path: Path) -> None:
+    text = page(read_papers(), tmp_path)
+    assert "MesaNet paper: 81.7; lin-attn-bench: 55.2" in text
+    assert "the reviews (IMDb) cannot be had" in text
+    assert "None." in text  # no cell was run
+
+
+def test_an_old_page_is_found_and_written_anew(tmp_path: Path) -> None:
+    words = [f"out={tmp_path / 'out'}", f"docs={tmp_path}", "page=true"]
+    assert main([*words, "check=true"]) == 1
+    assert main(words) == 0
+    assert main([*words, "check=true"]) == 0
+
+
+def test_a_claims_figure_is_drawn_beside_the_page(tmp_path: Path) -> None:
+    folder, out = tmp_path / "papers", tmp_path / "out"
+    folder.mkdir()
+    claim = "{kind: claim, where: T, sentence: it grows, cost: 1s}"
+    (folder / "own.yaml").write_text(f"paper: 'Nobody, 2020'\nentries:\n  own-claim: {claim}\n")
+    curves = Curves(title="t", x="norm", y="entropy", lines={"nala": [[1.0, 0.5], [2.0, 0.4]]})
+    write_finding(out, "own-claim", Finding(verdict=Verdict.HOLDS, words="so", curves=curves))
+    assert main([f"out={out}", f"docs={tmp_path}", f"papers={folder}", "page=true"]) == 0
+    text = (tmp_path / PAGE).read_text()
+    assert "> it grows (Nobody, 2020, T)" in text and "**holds**: so" in text
+    assert "(reproductions/own-claim.svg)" in text
+    assert (tmp_path / "reproductions" / "own-claim.svg").is_file()
