@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from bench.gate.baselines import Baseline
 from bench.gate.rows import LATENCY, Row
 from bench.gate.stored import Stored, compare_pair
-from bench.gate.verdict import Verdict, confidence_tail
+from bench.gate.verdict import Interval, Verdict, confidence_tail
 
+_BLOCKS, _NOTHING = "▁▂▃▄▅▆▇█", "·"
+_MOST_MARKS = 60
+"""Baselines in a line, so that it fits a terminal."""
 _MOVED = (Verdict.FASTER, Verdict.SLOWER, Verdict.LESS, Verdict.MORE, Verdict.BROKEN)
 
 
@@ -90,7 +94,7 @@ def _next(known: _Standing, cell: Stored, baseline: Baseline, moved: Sequence[Ro
 
 
 def print_history(baselines: Sequence[Baseline], found: Sequence[Step], console: Console) -> None:
-    """The steps of one machine class as a table, or a sentence that there are none."""
+    """The steps of one machine class, by day and cell, or a sentence that there are none."""
     machine = baselines[-1].machine if baselines else None
     if machine is None or len(baselines) < 2:
         console.print(
@@ -107,17 +111,67 @@ def print_history(baselines: Sequence[Baseline], found: Sequence[Step], console:
     if not found:
         console.print(f"Nothing moved beyond noise in {span}.", highlight=False)
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("date", "commit", "cell", "channel", "verdict", "moved"):
-        table.add_column(name, overflow="fold", no_wrap=name not in ("cell", "moved"))
-    for step in found:
-        commits = f"{step.before.commit[:9]}..{step.after.commit[:9]}"
-        row = step.row
-        words = (step.after.date[:10], commits, row.cell, row.channel, str(row.verdict))
-        table.add_row(*(Text(word) for word in (*words, _moved(row))))
-    console.print(table)
+    for (day, commits), of_day in groupby(found, key=_when):
+        console.print()
+        console.print(Text.assemble((day, "bold"), f"  {commits}"))
+        for cell, of_cell in groupby(of_day, key=lambda step: step.row.cell):
+            console.print(Text(cell))
+            for step in of_cell:
+                row = step.row
+                words = f"{row.channel}  {row.verdict}  {_moved(row)}"
+                console.print(Padding(Text(words), (0, 0, 0, 2), expand=False))
+    console.print()
+    _print_lines(baselines, found, console)
     console.print(
         f"{len(found)} {'step' if len(found) == 1 else 'steps'} in {span}.", highlight=False
+    )
+
+
+def _when(step: Step) -> tuple[str, str]:
+    """The day and the commits between which a number moved."""
+    return step.after.date[:10], f"{step.before.commit[:9]}..{step.after.commit[:9]}"
+
+
+def _print_lines(baselines: Sequence[Baseline], found: Sequence[Step], console: Console) -> None:
+    """How the times of the cells that moved went, a line each, the newest at the right."""
+    times = times_of(baselines, found)
+    if not times:
+        return
+    shown = baselines[-_MOST_MARKS:]
+    console.print(f"Time over softmax, {shown[0].date[:10]} to {shown[-1].date[:10]}:")
+    for words, series in times.items():
+        values = [series.get(number) for number in range(len(baselines))][-_MOST_MARKS:]
+        known = [value.median for value in values if value is not None]
+        span = f"{min(known):.3g} to {max(known):.3g}" if known else ""
+        marks = spark([None if value is None else value.median for value in values])
+        console.print(Text(words))
+        console.print(Padding(Text(f"{marks}  {span}"), (0, 0, 0, 2), expand=False))
+    console.print()
+
+
+def times_of(
+    baselines: Sequence[Baseline], found: Sequence[Step]
+) -> dict[str, dict[int, Interval]]:
+    """Times over softmax of the cells whose time moved: by cell in words, then by baseline."""
+    wanted = {step.row.key: step.row.cell for step in found if step.row.channel == LATENCY}
+    times: dict[str, dict[int, Interval]] = {words: {} for words in wanted.values()}
+    for number, baseline in enumerate(baselines):
+        for _, cell in baseline.cells:
+            if cell.key in wanted and cell.time is not None:
+                times[wanted[cell.key]][number] = cell.time
+    return {words: series for words, series in times.items() if series}
+
+
+def spark(values: Sequence[float | None]) -> str:
+    """A line of blocks from the lowest to the highest, logarithmically; a dot for no number."""
+    known = [math.log(value) for value in values if value is not None]
+    if not known:
+        return _NOTHING * len(values)
+    low, span = min(known), max(max(known) - min(known), math.log(1.02))
+    top = len(_BLOCKS) - 1
+    return "".join(
+        _NOTHING if value is None else _BLOCKS[round(top * (math.log(value) - low) / span)]
+        for value in values
     )
 
 

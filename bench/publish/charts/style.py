@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench.publish.leaderboard import Leaderboard
@@ -43,9 +44,17 @@ def styles_of(board: Leaderboard) -> dict[str, Style]:
         dash = _DASHES[1 + i % (len(_DASHES) - 1)]
         shape = _SHAPES[i % len(_SHAPES)]
         styles[entry] = Style(colour=_CONTROL_COLOUR, shape=shape, dash=dash, thickness=1.5)
-    for i, entry in enumerate(sorted(entries - controls - {_REFERENCE})):
-        colour = _COLOURS[i % len(_COLOURS)]
-        dash = _DASHES[i // len(_COLOURS) % len(_DASHES)]
-        shape = _SHAPES[i % len(_SHAPES)]
-        styles[entry] = Style(colour=colour, shape=shape, dash=dash, thickness=1.8)
-    return styles
+    return styles | plain_styles(sorted(entries - controls - {_REFERENCE}))
+
+
+def plain_styles(names: Iterable[str]) -> dict[str, Style]:
+    """A style each, for lines of which none is special."""
+    return {
+        name: Style(
+            colour=_COLOURS[i % len(_COLOURS)],
+            shape=_SHAPES[i % len(_SHAPES)],
+            dash=_DASHES[i // len(_COLOURS) % len(_DASHES)],
+            thickness=1.8,
+        )
+        for i, name in enumerate(names)
+    }

@@ -5,7 +5,8 @@ import pytest
 from rich.console import Console
 
 from bench.gate.baselines import Baseline, Machine
-from bench.gate.history import print_history, steps
+from bench.gate.history import print_history, spark, steps
+from bench.gate.history_plot import history_plot
 from tests.bench.gate.fakes import OBSERVED, stored
 from tests.records import kernel_cell
 
@@ -90,7 +91,7 @@ def test_numbers_are_not_compared_across_a_method_version():
 
 
 def printed(states, **rest):
-    console = Console(file=io.StringIO(), width=160)
+    console = Console(file=io.StringIO(), width=80)
     known = baselines(*states, **rest)
     print_history(known, steps(known, 0.2, 0.01), console)
     return console.file.getvalue()
@@ -121,3 +122,33 @@ def test_a_change_of_method_is_said():
 def test_a_broken_cell_is_shown_with_its_reason():
     broken = replace(stored(), time=None, exact={}, failure="crashed: SIGSEGV")
     assert "SIGSEGV" in printed([[stored()], [broken]])
+
+
+def test_no_line_is_wider_than_eighty_columns():
+    grown = stored(median=0.9, exact=OBSERVED | {"num_operators": 9})
+    assert max(len(line) for line in printed([[stored()], [grown]]).splitlines()) <= 80
+
+
+def test_a_time_that_moved_is_drawn_as_a_line_of_blocks_with_its_ends():
+    text = printed([[stored()], [stored()], [], [stored(median=0.9)]])
+    assert "▁▁·█  0.5 to 0.9" in text
+    assert "Time over softmax, 2031-05-01 to 2031-05-04" in text
+
+
+def test_blocks_are_logarithmic_and_a_flat_line_is_low():
+    assert spark([1.0, 10.0, 100.0]) in ("▁▄█", "▁▅█")
+    assert spark([2.0, 2.0, None]) == "▁▁·"
+    assert spark([None, None]) == "··"
+
+
+def test_the_picture_has_a_line_a_cell_that_moved_over_all_baselines():
+    known = baselines(
+        [stored(), stored("linear")], [stored(), stored("linear")], [stored(median=0.9)]
+    )
+    plot = history_plot(known, steps(known, 0.2, 0.01))
+    points = plot.spec["data"]["values"]
+    assert [(point["size"], point["value"]) for point in points] == [(0, 0.5), (1, 0.5), (2, 0.9)]
+    assert all("nala" in point["entry"] for point in points)
+    assert plot.name == "history-imaginary-2-cores-cpu-retain"
+    still = baselines([stored()], [stored()])
+    assert history_plot(still, steps(still, 0.2, 0.01)) is None
