@@ -164,21 +164,22 @@ def _has_score(task: TaskScores) -> bool:
 
 
 def _left_out(board: Leaderboard) -> Iterator[str]:
-    """Who is not ranked, and why; the mark is the worst one of the row."""
-    speed = {
-        f"{standing.entry} ({standing.marks[0]})"
-        for ranking in board.rankings
-        for standing in ranking.standings
-        if standing.marks and not may_be_ranked(standing.record)
-    }
-    tasks = {
-        f"{score.entry} on {task.label} ({score.marks[0]})"
-        for task in board.tasks
-        for score in task.scores
-        if score.marks and not score.may_be_ranked and not score.is_control
-    }
-    if speed or tasks:
-        yield f"Not ranked: {_and((*sorted(speed), *sorted(tasks)))}."
+    """Who is not ranked, and why: a sentence for each worst mark of a row, and for each task."""
+    why: dict[str, list[str]] = {}
+    for ranking in board.rankings:
+        for standing in ranking.standings:
+            if standing.marks and not may_be_ranked(standing.record):
+                why.setdefault(f"Not ranked ({standing.marks[0]})", []).append(standing.entry)
+    for task in board.tasks:
+        for score in task.scores:
+            if score.marks and not score.may_be_ranked and not score.is_control:
+                words = f"Not ranked on {_task_words(task, board)} ({score.marks[0]})"
+                why.setdefault(words, []).append(score.entry)
+    for words, names in why.items():
+        once = sorted(dict.fromkeys(names))
+        num_more = len(once) - _MAX_NAMES
+        shown = [*once[:_MAX_NAMES], *([f"{num_more} more"] if num_more > 0 else [])]
+        yield f"{words}: {_and(shown)}."
 
 
 def _and(names: Sequence[str]) -> str:

@@ -3,29 +3,104 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from bench.cell import KernelWorkload
 from bench.publish.format import number, percent, quantity
+from bench.publish.fronts import Front, fronts
 from bench.publish.leaderboard import Leaderboard
+from bench.publish.overall import Overall, OverallRow, overall
 from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import Section, Table, place_words, status_words, with_marks
 from bench.statistics import median
+
+_COSTS = {
+    "latency_s": "latency",
+    "peak_memory_bytes": "peak memory",
+    "state_bytes": "state",
+    "flops": "compute",
+}
 
 SAME_SIZE = 0.01
 """Models whose parameters differ by no more are of one size; a larger difference is stated."""
 
 
 def task_sections(board: Leaderboard) -> tuple[Section, ...]:
-    """One section a task and its settings."""
-    return tuple(
+    """One section a task and its settings, then one for each place where several were run."""
+    every_front = fronts(board)
+    of_tasks = [
         Section(
             title=f"{task.label} · {place_words(task, board)} · {task.dtype}",
-            tables=(_task_table(task),),
+            tables=(_task_table(task), *_front_tables(task, every_front)),
             notes=tuple(_task_notes(task)),
             fine_print=(f"Settings: {task.settings}",),
         )
         for task in board.tasks
+    ]
+    return (*of_tasks, *(_overall_section(one, board) for one in overall(board)))
+
+
+def _front_tables(task: TaskScores, every_front: Sequence[Front]) -> Iterator[Table]:
+    rows = [
+        (_COSTS[front.metric], _where_words(front), ", ".join(front.names))
+        for front in every_front
+        if front.task is task
+    ]
+    if rows:
+        yield Table(
+            title="Pareto fronts: no other row is as cheap and as good",
+            header=("cost", "measured at", "rows, cheapest first"),
+            rows=tuple(rows),
+            num_text=3,
+        )
+
+
+def _where_words(front: Front) -> str:
+    if front.ranking is None:
+        return "this task"
+    shape = front.ranking.setting.workload
+    words = [f"{front.ranking.size:,} tokens", shape.dtype, shape.mode.replace("_", " ")]
+    words += ["causal"] if isinstance(shape, KernelWorkload) and shape.causal else []
+    return ", ".join(words)
+
+
+def _overall_section(one: Overall, board: Leaderboard) -> Section:
+    first = one.tasks[0]
+    labels = [task.label for task in one.tasks]
+    notes = [
+        f"Mean accuracy over {', '.join(labels)}, each with the same weight. A row without one of "
+        "them has no mean, and a rank as if it could have any score there."
+    ]
+    if any(task.num_seeds < 2 for task in one.tasks):
+        notes.append("Where a task has one seed, nothing is ranked.")
+    has_ranks = any(row.rank for row in one.rows)
+    table = Table(
+        title=f"mean of {quantity(len(labels), 'task')}",
+        header=(*(["rank"] if has_ranks else []), "entry", "mean accuracy (%)", "tasks"),
+        rows=tuple(
+            (
+                *(["control" if row.is_control else row.rank] if has_ranks else []),
+                row.entry + " (control)" * row.is_control,
+                _overall_words(row),
+                f"{row.num_covered} of {len(labels)}",
+            )
+            for row in one.rows
+        ),
+        num_text=1 + has_ranks,
     )
+    return Section(
+        title=f"Over {quantity(len(labels), 'task')} · {place_words(first, board)} · {first.dtype}",
+        tables=(table,),
+        notes=tuple(notes),
+    )
+
+
+def _overall_words(row: OverallRow) -> str:
+    between = ""
+    if row.interval is not None:
+        low, high = row.interval
+        between = f"[{percent(low)}, {percent(high)}]"
+    return f"{'' if row.mean is None else percent(row.mean)} {between}".strip()
 
 
 def _task_table(task: TaskScores) -> Table:
@@ -123,7 +198,7 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
     if task.num_seeds > 1:
         yield (
             f"Mean over {quantity(task.num_seeds, 'seed')} with its 95 % interval (Student's t); "
-            "ranks are places that these intervals leave open."
+            "ranks are the places that a comparison seed by seed leaves open."
         )
     else:
         yield "One seed is one draw: seeds can differ by tens of points, and nothing is ranked."

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from bench.cell import KernelWorkload
 from bench.publish.charts.accuracy_axis import AccuracyAxis, accuracy_axis
 from bench.publish.charts.file_names import place_slug
 from bench.publish.charts.labels import place_labels
@@ -25,6 +24,7 @@ from bench.publish.charts.spec import (
     padded,
 )
 from bench.publish.charts.style import Style
+from bench.publish.fronts import cost_ranking
 from bench.publish.leaderboard import Leaderboard, Ranking, Standing
 from bench.publish.machine import provenance
 from bench.publish.scores import Score, TaskScores
@@ -44,7 +44,7 @@ def accuracy_against_latency(
     if task.unit:
         return None
     scores = {s.entry: s for s in task.scores if s.accuracy is not None}
-    ranking = _yardstick(task, board, scores)
+    ranking = cost_ranking(task, board, scores)
     if ranking is None:
         return None
     both = [
@@ -53,35 +53,6 @@ def accuracy_against_latency(
         if standing.values[LATENCY.metric] and standing.entry in scores
     ]
     return None if len(both) < 2 else _scatter(task, ranking, both, board, styles)
-
-
-def _yardstick(task: TaskScores, board: Leaderboard, entries: Iterable[str]) -> Ranking | None:
-    """The ranking whose latencies a task's accuracies are shown against.
-
-    Of the same machine and device, the one with most of the entries; of those the longest one,
-    forward before backward.
-    """
-    wanted = set(entries)
-
-    def fitness(ranking: Ranking) -> tuple[object, ...]:
-        timed = {s.entry for s in ranking.standings if s.values[LATENCY.metric]}
-        shape = ranking.setting.workload
-        assert isinstance(shape, KernelWorkload)
-        is_plain = (
-            shape.dtype == task.dtype,
-            not shape.causal,
-            not ranking.setting.extras,
-            shape.mode == "forward",
-        )
-        return (len(timed & wanted), *is_plain, ranking.size)
-
-    same_place = [
-        ranking
-        for ranking in board.rankings
-        if not ranking.setting.is_model
-        and (ranking.setting.machine, ranking.setting.device) == (task.machine, task.device)
-    ]
-    return max(same_place, key=fitness, default=None)
 
 
 def _scatter(

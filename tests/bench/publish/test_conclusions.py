@@ -84,7 +84,7 @@ def test_a_row_with_a_mark_that_costs_the_rank_is_named_as_left_out_and_nowhere_
     ]
     order, left_out = said(records)
     assert "linear" not in order
-    assert left_out == "Not ranked: linear (leaks the future)."
+    assert left_out == "Not ranked (leaks the future): linear."
 
 
 def scored(entry: str, accuracies: list[float], **changes: object) -> list[Record]:

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.publish.fronts import Front, fronts
+from bench.publish.leaderboard import build_leaderboard
+from bench.publish.task_tables import task_sections
+from bench.record import Quality, Record, Speed
+from tests import records as made
+
+ENTRIES = ("softmax", "linear", "nala", "none")
+
+
+def found(records: list[Record], size: int | None = None) -> dict[str, Front]:
+    board = build_leaderboard(records, metrics=(), controls=("none", "uniform"))
+    return {front.metric: front for front in fronts(board, size)}
+
+
+def timed(*lengths: int, **shape: object) -> list[Record]:
+    return [r for n in lengths for r in made.block_records(ENTRIES, seq_len=n, **shape)]
+
+
+def test_a_front_has_the_cheap_and_the_good_and_no_control() -> None:
+    by_metric = found(timed(256, 4096) + made.task_records(ENTRIES))
+    assert by_metric["latency_s"].names == ("linear", "softmax")
+    assert set(by_metric["latency_s"].points) == {"softmax", "linear", "nala"}
+    assert set(by_metric) == {"latency_s", "peak_memory_bytes", "flops"}
+
+
+def test_costs_are_those_of_the_longest_length_or_of_the_one_that_was_chosen() -> None:
+    records = timed(64, 4096) + made.task_records(ENTRIES)
+    for size, chosen in ((None, 4096), (64, 64)):
+        ranking = found(records, size)["latency_s"].ranking
+        assert ranking is not None
+        assert ranking.size == chosen
+    assert found(records, 64)["latency_s"].names == ("softmax",)
+    assert found(records, 100) == {}
+
+
+def test_what_may_not_be_ranked_is_on_no_front() -> None:
+    records = [
+        replace(r, result=replace(r.result, flops_off=2.0))
+        if isinstance(r.result, Speed) and r.cell.entry == "linear"
+        else r
+        for r in timed(4096) + made.task_records(ENTRIES)
+    ]
+    assert set(found(records)["latency_s"].points) == {"softmax", "nala"}
+
+
+def test_a_task_that_keeps_a_state_has_a_front_against_it() -> None:
+    records = [
+        replace(r, result=replace(r.result, state_bytes=1000 * (r.cell.entry == "softmax") + 100))
+        for r in made.task_records(ENTRIES)
+        if isinstance(r.result, Quality)
+    ]
+    front = found(records)["state_bytes"]
+    assert front.ranking is None
+    assert front.names == ("linear", "softmax")
+
+
+def test_of_bits_per_byte_less_is_better() -> None:
+    records = [
+        replace(r, result=replace(r.result, unit="bits per byte", accuracy=2 - r.result.accuracy))
+        for r in made.task_records(ENTRIES)
+        if isinstance(r.result, Quality)
+    ]
+    front = found(timed(4096) + records)["latency_s"]
+    assert front.names == ("linear", "softmax")
+    assert 1 < front.points["softmax"][1] < 1.1
+
+
+def test_fronts_stand_under_the_scores() -> None:
+    board = build_leaderboard(timed(4096) + made.task_records(ENTRIES), metrics=())
+    (section,) = task_sections(board)
+    rows = section.tables[1].rows
+    assert rows[0] == ("latency", "4,096 tokens, float32, forward", "none, linear, softmax")
