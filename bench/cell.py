@@ -7,7 +7,29 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Interval, Len
+
+from bench.app.limits import Name, Plain, Rate, Share, Size, checked, like, one_of
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
+CACHES = ("warm", "cold")
+COMPILERS = ("eager", "inductor")
+MAX_THREADS = 1024
+"""No more than any machine of today has cores; many more would end this one."""
+MAX_IMAGE_SIZE = 4096
+"""Pixels; at a patch of 4 already a million tokens, and a plan builds every model."""
+MAX_SEED = 2**32 - 1
+"""As NumPy has it; torch would take more."""
+
+# What a record may hold of each field.
+DType = Annotated[str, one_of(*DTYPES)]
+Mode = Annotated[str, one_of(*MODES)]
+Cache = Annotated[str, one_of(*CACHES)]
+Compiler = Annotated[str, one_of(*COMPILERS)]
+Device = Annotated[str, like(r"cpu|cuda:\d{1,3}", "cpu, cuda:0, cuda:1 and so on")]
 
 
 class _Timed:
@@ -43,20 +65,20 @@ class KernelWorkload(_Timed):
             to N; as queries and as keys.
     """
 
-    seq_len: int
-    batch_size: int
-    num_heads: int
-    head_dim: int
-    dtype: str
-    mode: str
+    seq_len: Size
+    batch_size: Size
+    num_heads: Size
+    head_dim: Size
+    dtype: DType
+    mode: Mode
     causal: bool
-    scope: str
-    cache: str = "warm"
-    compile: str = "eager"
-    num_kv_heads: int | None = None
-    key_len: int | None = None
-    padding: float = 0.0
-    ragged: float = 0.0
+    scope: Annotated[str, one_of("core", "layer")]
+    cache: Cache = "warm"
+    compile: Compiler = "eager"
+    num_kv_heads: Size | None = None
+    key_len: Size | None = None
+    padding: Share = 0.0
+    ragged: Share = 0.0
 
     size_axis: ClassVar[str] = "seq_len"
     """The axis that tables and curves run along."""
@@ -148,13 +170,13 @@ class ModelWorkload(_Timed):
         compile: as of `KernelWorkload`.
     """
 
-    model: str
-    image_size: int
-    batch_size: int
-    dtype: str
-    mode: str
-    cache: str = "warm"
-    compile: str = "eager"
+    model: Name
+    image_size: Annotated[int, Interval(ge=1, le=MAX_IMAGE_SIZE)]
+    batch_size: Size
+    dtype: DType
+    mode: Mode
+    cache: Cache = "warm"
+    compile: Compiler = "eager"
 
     scope: ClassVar[str] = "model"
     size_axis: ClassVar[str] = "image_size"
@@ -183,12 +205,12 @@ class TaskWorkload:
         is_at_edge: whether that search was best at an edge of what it tried; a label as well.
     """
 
-    label: str
-    task: str
-    settings: dict[str, Any]
-    seed: int
-    dtype: str = "float32"
-    shared_rate: float | None = None
+    label: Name
+    task: Name
+    settings: Plain
+    seed: Annotated[int, Interval(ge=0, le=MAX_SEED)]
+    dtype: DType = "float32"
+    shared_rate: Rate | None = None
     is_at_edge: bool = False
 
     @property
@@ -227,13 +249,13 @@ class Cell:
         plugins: modules to import before the mechanism's name is known.
     """
 
-    entry: str
-    mechanism: str
-    hyperparameters: dict[str, Any]
-    device: str
-    num_threads: int
+    entry: Name
+    mechanism: Name
+    hyperparameters: Plain
+    device: Device
+    num_threads: Annotated[int, Interval(ge=1, le=MAX_THREADS)]
     workload: Workload
-    plugins: tuple[str, ...] = field(default=())
+    plugins: Annotated[tuple[Name, ...], Len(0, 100)] = field(default=())
 
     @property
     def key(self) -> str:
@@ -348,29 +370,19 @@ class Cell:
         """The inverse of `to_dict`.
 
         Raises:
-            KeyError: a field is missing.
+            ValueError: a field is missing, or is not what its annotation says.
         """
         workload: Workload
-        if flat["kind"] == "task":
-            workload = TaskWorkload(
-                label=flat["task_label"],
-                task=flat["task"],
-                settings=dict(flat["task_settings"]),
-                seed=flat["seed"],
-                dtype=flat["dtype"],
-                shared_rate=flat.get("shared_rate"),
-                is_at_edge=flat.get("is_at_edge", False),
-            )
+        if flat.get("kind") == "task":
+            named = {"label": "task_label", "settings": "task_settings"}
+            own = flat | {field: flat[name] for field, name in named.items() if name in flat}
+            workload = checked(TaskWorkload, own)
+        elif flat.get("kind") == "model":
+            workload = checked(ModelWorkload, flat)
+        elif flat.get("kind") == "kernel":
+            workload = checked(KernelWorkload, flat)
         else:
-            kind = ModelWorkload if flat["kind"] == "model" else KernelWorkload
-            names = [f.name for f in fields(kind) if f.name in flat]
-            workload = kind(**{name: flat[name] for name in names})
-        return cls(
-            entry=flat["entry"],
-            mechanism=flat["mechanism"],
-            hyperparameters=dict(flat["hyperparameters"]),
-            device=flat["device"],
-            num_threads=flat["num_threads"],
-            workload=workload,
-            plugins=tuple(flat.get("plugins", ())),
-        )
+            raise ValueError(f"kind is {ascii(flat.get('kind'))[:80]}; kernel, model or task")
+        plugins = flat.get("plugins", ())
+        lists = {"plugins": tuple(plugins) if isinstance(plugins, list) else plugins}
+        return checked(cls, flat | {"workload": workload} | lists)

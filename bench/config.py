@@ -10,30 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from bench.app.errors import ConfigError, did_you_mean
-from bench.app.values import Reader, Values, finite, flag, number, text, whole, word
+from bench.app.limits import MAX_SIZE
+from bench.app.values import Reader, Values, flag, number, storable, text, whole, word
 from bench.catalogue.rows import row_labels
+from bench.cell import CACHES, COMPILERS, DTYPES, MAX_IMAGE_SIZE, MAX_SEED, MAX_THREADS, MODES
 from bench.measure.stopping import Stopping
 from bench.rates.presets import RatePreset, read_presets
 from bench.record import REFERENCE
 from bench.worker.launch import ALLOCATORS
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
-MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
 SCOPES = ("core", "layer", "model")
-CACHES = ("warm", "cold")
-COMPILERS = ("eager", "inductor")
-SIZE = whole(low=1, high=2**31 - 1)
-"""One dimension: torch's kernels often count in 32 bits."""
+SIZE = whole(low=1, high=MAX_SIZE)
 SHARE = number(low=0.0, high=1.0)
-NUM_THREADS = whole(low=1, high=1024)
-"""Threads: no more than any machine of today has cores; many more would end this one."""
-IMAGE_SIZE = whole(low=1, high=4096)
-"""Pixels; at a patch of 4 already a million tokens, and a plan builds every model."""
+NUM_THREADS = whole(low=1, high=MAX_THREADS)
+IMAGE_SIZE = whole(low=1, high=MAX_IMAGE_SIZE)
 ROUNDS = whole(low=1, high=1_000_000)
 SECONDS = number(low=0.1, high=7 * 86_400)
 """To wait for a worker: no week-long silence is work."""
-SEED = whole(low=0, high=2**32 - 1)
-"""As NumPy has it; torch would take more."""
+SEED = whole(low=0, high=MAX_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +225,7 @@ def read_attention_entries(given: Any) -> list[AttentionEntry]:
                 f"attention entry {label!r} names no mechanism. Write `mechanism: NAME` "
                 f"under `{label}:` in its YAML."
             )
-        finite(f"attention.{label}", rest)
+        storable(f"attention.{label}", rest)
         entries.append(AttentionEntry(label=label, mechanism=mechanism, hyperparameters=rest))
     return entries
 
@@ -260,7 +254,7 @@ def _read_tasks(given: Any) -> list[TaskEntry]:
                 f"task entry {label!r} names no task. Write `task: <registered name>` under "
                 f"`{label}:` in its YAML."
             )
-        finite(f"task.{label}", rest)
+        storable(f"task.{label}", rest)
         entries += [
             TaskEntry(label=f"{label}{words}", task=task, settings=settings)
             for words, settings in _variants(f"task.{label}", rest)
@@ -283,7 +277,7 @@ def _items(key: str, given: Any) -> list[tuple[str, dict[str, Any]]]:
         raise ConfigError(
             f"{key} is {given!r}; entries are chosen by name, e.g. {key}=[NAME], from conf/{key}/."
         )
-    return [(str(label), settings) for label, settings in given.items()]
+    return [(text(key, str(label)), settings) for label, settings in given.items()]
 
 
 def _read_axes(values: Values) -> Axes:

@@ -15,7 +15,7 @@ import attentions
 from attentions import Capabilities
 from attentions.adapters.extras import not_installed
 from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean
-from bench.app.values import finite
+from bench.app.values import storable
 from bench.catalogue.rows import row_labels
 from bench.cell import ORIGINAL, Cell, KernelWorkload, ModelWorkload, TaskWorkload
 from bench.config import AttentionEntry, SweepConfig, TaskEntry
@@ -120,7 +120,7 @@ def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
                 f"Mend conf/attention/{entry.label}.yaml, or the override {mend}."
             )
     settings = defaults | entry.hyperparameters
-    finite(f"attention.{entry.label}", settings)
+    storable(f"attention.{entry.label}", settings)
     try:
         json.dumps(settings)
     except (TypeError, ValueError) as error:

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Interval, Len
+
+from bench.app.limits import (
+    MAX_LINE_BYTES,
+    Amount,
+    Count,
+    Digest,
+    Duration,
+    Flops,
+    Instant,
+    Name,
+    Number,
+    Plain,
+    Seconds,
+    Share,
+    Size,
+    Text,
+    check_shape,
+    checked,
+    like,
+    one_of,
+    parsed,
+)
 from bench.app.texts import make_visible
-from bench.cell import Cell
+from bench.cell import Cell, KernelWorkload
+from bench.machine.facts import EnvironmentFacts
 
 SCHEMA_VERSION = 2
 """Raised when a field changes; the reader of the old form is kept.
@@ -26,6 +50,14 @@ METHOD_VERSION = 2
 
 REFERENCE = "softmax"
 """The mechanism, and the label, that rows are compared with unless `reference` says otherwise."""
+
+
+MAX_SAMPLES = 10_000_000
+"""Of one record; a sweep takes a million rounds in each process at most."""
+
+Samples = Annotated[tuple[Seconds, ...], Len(0, MAX_SAMPLES)]
+Numbers = Annotated[tuple[Count, ...], Len(0, MAX_SAMPLES)]
+TokenCount = Annotated[str, like(r"[1-9]\d{0,9}", "a number of tokens")]
 
 
 class Status(StrEnum):
@@ -92,46 +124,59 @@ class Speed:
         is_noisy: whether that was too much, and stayed so when the block was timed again.
     """
 
-    latency_s: tuple[float, ...]
-    rounds: tuple[int, ...]
-    processes: tuple[int, ...] = ()
-    rounds_key: str = ""
-    reference: str = REFERENCE
-    reference_key: str = ""
-    reference_latency_s: tuple[float, ...] = ()
-    reference_rounds: tuple[int, ...] = ()
-    calls_per_sample: int = 1
-    calls_per_set: int | None = None
-    warmup_s: tuple[float, ...] = ()
-    first_call_s: float | None = None
-    order_seed: int = 0
-    stop_reason: str = ""
-    flops: int | None = None
-    executed_flops: int | None = None
-    counted_flops: int | None = None
-    fvcore_flops: int | None = None
-    fvcore_unsupported: dict[str, int] = field(default_factory=dict)
-    elementwise_elements: int | None = None
-    num_operators: int | None = None
-    peak_memory_bytes: int | None = None
-    peak_rss_bytes: int | None = None
-    saved_for_backward_bytes: int | None = None
-    num_parameters: int | None = None
-    tokens_per_call: int = 0
-    max_error: float | None = None
-    rms_error: float | None = None
-    oracle: str = ""
-    checked_len: int | None = None
-    checked_share: float = 1.0
+    latency_s: Annotated[Samples, Len(1)]
+    rounds: Numbers
+    processes: Numbers = ()
+    rounds_key: Text = ""
+    reference: Name = REFERENCE
+    reference_key: Digest = ""
+    reference_latency_s: Samples = ()
+    reference_rounds: Numbers = ()
+    calls_per_sample: Size = 1
+    calls_per_set: Size | None = None
+    warmup_s: Annotated[tuple[Duration, ...], Len(0, MAX_SAMPLES)] = ()
+    first_call_s: Duration | None = None
+    order_seed: Count = 0
+    stop_reason: Annotated[str, one_of("", "precise", "budget", "rounds", "interrupted")] = ""
+    flops: Flops | None = None
+    executed_flops: Flops | None = None
+    counted_flops: Flops | None = None
+    fvcore_flops: Flops | None = None
+    fvcore_unsupported: Annotated[dict[Text, Count], Len(0, 1000)] = field(default_factory=dict)
+    elementwise_elements: Count | None = None
+    num_operators: Count | None = None
+    peak_memory_bytes: Count | None = None
+    peak_rss_bytes: Count | None = None
+    saved_for_backward_bytes: Count | None = None
+    num_parameters: Count | None = None
+    tokens_per_call: Count = 0
+    max_error: Amount | None = None
+    rms_error: Amount | None = None
+    oracle: Annotated[str, one_of("", "softmax", "reference", "itself")] = ""
+    checked_len: Size | None = None
+    checked_share: Share = 1.0
     is_view: bool = False
     leaks_future: bool = False
-    flops_off: float | None = None
+    flops_off: Amount | None = None
     is_foreign: bool = False
-    cpu_per_wall: float | None = None
-    compile_s: float | None = None
-    state_bytes: int | None = None
-    load: dict[str, float] = field(default_factory=dict)
+    cpu_per_wall: Amount | None = None
+    compile_s: Duration | None = None
+    state_bytes: Count | None = None
+    load: Annotated[dict[Text, Number], Len(0, 100)] = field(default_factory=dict)
     is_noisy: bool = False
+
+    @property
+    def contradiction(self) -> str | None:
+        """What in it cannot be true together, as a sentence; None if all can."""
+        if len(self.latency_s) != len(self.rounds):
+            return f"latency_s has {len(self.latency_s)} samples and {len(self.rounds)} rounds"
+        if self.processes and len(self.processes) != len(self.rounds):
+            return f"latency_s has {len(self.rounds)} samples of {len(self.processes)} processes"
+        num_beside = len(self.reference_latency_s)
+        if num_beside != len(self.reference_rounds):
+            rounds = len(self.reference_rounds)
+            return f"reference_latency_s has {num_beside} samples and {rounds} rounds"
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,25 +208,37 @@ class Quality:
         state_bytes: what all layers keep of one example to continue it, of a causal task.
     """
 
-    accuracy: float
-    chance: float
-    guess: str
-    num_examples: int
-    num_parameters: int
-    losses: tuple[float, ...] = ()
-    train_s: float | None = None
-    unit: str = ""
-    gates: tuple[str, ...] = ()
+    accuracy: Amount
+    chance: Amount
+    guess: Text
+    num_examples: Size
+    num_parameters: Count
+    losses: Annotated[tuple[Number, ...], Len(0, MAX_SAMPLES)] = ()
+    train_s: Duration | None = None
+    unit: Text = ""
+    gates: Annotated[tuple[Name, ...], Len(0, 100)] = ()
     collapsed: bool | None = None
     leaks_future: bool = False
-    ended: str = ""
-    num_steps: int | None = None
-    steps_to_90: int | None = None
-    validation_steps: tuple[int, ...] = ()
-    validation: tuple[float, ...] = ()
-    plateaus: dict[str, float] = field(default_factory=dict)
-    longer: dict[str, float] = field(default_factory=dict)
-    state_bytes: int | None = None
+    ended: Annotated[str, one_of("", "ceiling", "plateau", "maximum")] = ""
+    num_steps: Count | None = None
+    steps_to_90: Count | None = None
+    validation_steps: Numbers = ()
+    validation: Annotated[tuple[Amount, ...], Len(0, MAX_SAMPLES)] = ()
+    plateaus: Annotated[dict[Text, Amount], Len(0, 100)] = field(default_factory=dict)
+    longer: Annotated[dict[TokenCount, Amount], Len(0, 100)] = field(default_factory=dict)
+    state_bytes: Count | None = None
+
+    @property
+    def contradiction(self) -> str | None:
+        """What in it cannot be true together, as a sentence; None if all can."""
+        if len(self.validation) != len(self.validation_steps):
+            steps = len(self.validation_steps)
+            return f"validation has {len(self.validation)} scores at {steps} steps"
+        scores = [self.accuracy, self.chance, *self.validation]
+        scores += [*self.plateaus.values(), *self.longer.values()]
+        if not self.unit and max(scores) > 1:
+            return f"a share of right answers is {max(scores)!r}; it is 1 at most"
+        return None
 
     @property
     def has_settled(self) -> bool:
@@ -213,13 +270,13 @@ class Record:
     reason: str | None = None
     result: Result | None = None
     detail: str | None = None
-    environment: dict[str, Any] = field(default_factory=dict)
-    freshness: str = ""
-    started_at: str = ""
-    cost_s: dict[str, float] = field(default_factory=dict)
-    sweep: str = ""
-    schema_version: int = SCHEMA_VERSION
-    method_version: int = METHOD_VERSION
+    environment: Plain = field(default_factory=dict)
+    freshness: Digest = ""
+    started_at: Instant = ""
+    cost_s: Annotated[dict[Text, Duration], Len(0, 100)] = field(default_factory=dict)
+    sweep: Text = ""
+    schema_version: Annotated[int, Interval(ge=1)] = SCHEMA_VERSION
+    method_version: Annotated[int, Interval(ge=1, le=10_000)] = METHOD_VERSION
 
     def __post_init__(self) -> None:
         make_visible(self)
@@ -256,38 +313,63 @@ class Record:
         return json.dumps(line, separators=(",", ":"), allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> Record:
+    def from_json(cls, text: str | bytes) -> Record:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: not a record, or one that lacks a field.
+            NewerSchema: a newer attnbench wrote it.
+            ValueError: not a record, or a field that is not what its annotation says.
         """
-        try:
-            line = json.loads(text)
-            cell = Cell.from_dict({"entry": line["entry"]} | line["cell"])
-            return cls(
-                cell=cell,
-                status=Status(line["status"]),
-                reason=line["reason"],
-                result=_result_from(line["result"]),
-                detail=line.get("detail"),
-                environment=line["environment"],
-                freshness=line["freshness"],
-                started_at=line["started_at"],
-                cost_s=line.get("cost_s", {}),
-                sweep=line.get("sweep", ""),
-                schema_version=line["schema_version"],
-                method_version=line["method_version"],
+        if len(text) > MAX_LINE_BYTES:
+            raise ValueError(f"it is longer than {MAX_LINE_BYTES:,} bytes")
+        line = parsed(text.decode() if isinstance(text, bytes) else text)
+        if not isinstance(line, dict):
+            raise ValueError("it is no JSON object")
+        version = line.get("schema_version")
+        if type(version) is int and version > SCHEMA_VERSION:
+            raise NewerSchema(
+                f"a newer attnbench wrote it: schema {version}, and this one reads up to "
+                f"{SCHEMA_VERSION}; update attnbench"
             )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a record: {error!r}") from error
+        for name in ("entry", "key", "cell", "status", "environment", "schema_version"):
+            if name not in line:
+                raise ValueError(f"{name} is missing")
+        if not isinstance(line["cell"], dict):
+            raise ValueError("cell is no JSON object")
+        cell = Cell.from_dict(line["cell"] | {"entry": line["entry"]})
+        if line["key"] != cell.key:
+            raise ValueError(f"key is {ascii(line['key'])[:80]}, and {cell.key} that of its cell")
+        status = Status(line["status"])
+        result = _result_from(line.get("result"), cell)
+        record = checked(cls, line | {"cell": cell, "status": status, "result": result})
+        check_shape(EnvironmentFacts, record.environment)
+        return record
 
 
-def _result_from(flat: dict[str, Any] | None) -> Result | None:
+class NewerSchema(ValueError):
+    """A line that is no damage: a newer attnbench wrote it."""
+
+
+def unfit(result: Result) -> str | None:
+    """Why no record can hold a result, as a sentence; None if one can."""
+    try:
+        checked(type(result), vars(result))
+    except ValueError as error:
+        return str(error)
+    return result.contradiction
+
+
+def _result_from(flat: Any, cell: Cell) -> Result | None:
     if flat is None:
         return None
-    cls: Any = Speed if flat["kind"] == "speed" else Quality
-    known = {f.name for f in fields(cls)}
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items() if k in known}
-    result: Result = cls(**values)
+    wanted = "quality" if cell.is_task else "speed"
+    if not isinstance(flat, dict) or flat.get("kind") != wanted:
+        raise ValueError(f"result is not of kind {wanted}, as its cell is")
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}
+    kind: type[Result] = Quality if cell.is_task else Speed
+    result = checked(kind, values)
+    workload = cell.workload
+    wrong = workload.contradiction if isinstance(workload, KernelWorkload) else None
+    if wrong := result.contradiction or wrong:
+        raise ValueError(wrong)
     return result

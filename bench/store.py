@@ -8,12 +8,15 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from io import RawIOBase
 from pathlib import Path
 
 from bench.app.errors import ConfigError
-from bench.record import SCHEMA_VERSION, Record
+from bench.app.limits import MAX_LINE_BYTES
+from bench.app.texts import visible
+from bench.record import Record
 
 _RECORD_START = b'{"entry":'
 """How every line of ours begins; a line torn by a crash begins so too."""
@@ -117,31 +120,105 @@ def records_folder(out: Path) -> Path:
     return out / "records"
 
 
-def read_records(
-    out: Path, *, missing_ok: bool = False, warn: Warn = _say_once
-) -> tuple[Record, ...]:
-    """All records under `out`, in the order of file names and lines.
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A line of a store, and what could be made of it.
 
-    A torn last line, left by a crash in the middle of a write, is reported through `warn` (to
-    stderr, once) and passed over.
+    Attributes:
+        file: in which it stands.
+        number: of the line, from 1.
+        start, size: its bytes in the file, with the line's end where there is one.
+        record: None for a line that holds none that can be used.
+        problem: why it does not, in words; None if it does.
+        is_torn: whether it is a record that a crash cut short, or never was written.
+    """
+
+    file: Path
+    number: int
+    start: int
+    size: int
+    record: Record | None = None
+    problem: str | None = None
+    is_torn: bool = False
+
+    @property
+    def place(self) -> str:
+        """As ``results/records/a.jsonl:12``."""
+        return f"{_shown(self.file)}:{self.number}"
+
+    @property
+    def why_left_out(self) -> str:
+        """A sentence about a line without a record."""
+        return f"{self.place} is left out: {self.problem}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """All records of a store, and the lines that are left out."""
+
+    records: tuple[Record, ...]
+    left_out: tuple[Line, ...]
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether lines are left out that no crash in the middle of a write explains."""
+        return not all(line.is_torn for line in self.left_out)
+
+    def describe(self) -> list[str]:
+        """A sentence for each line that is left out; of many the first ones and their number."""
+        said = [line.why_left_out for line in self.left_out[:MAX_NAMED]]
+        more = len(self.left_out) - len(said)
+        return [*said, f"{more:,} more lines are left out."] if more else said
+
+
+MAX_NAMED = 20
+"""Lines that one message names."""
+
+
+def read_store(out: Path, *, missing_ok: bool = False) -> Reading:
+    """All records under `out`, in the order of file names and lines, and what is left out.
 
     Args:
         out: the folder that a sweep wrote to.
         missing_ok: a folder without records gives none, instead of an error.
-        warn: told about each line that is passed over.
 
     Raises:
-        ConfigError: there are no records, or a file is unreadable, not ours, or written by a newer
-            attnbench.
+        ConfigError: there are no records, or a file is unreadable.
     """
-    folder = records_folder(out)
-    files = sorted(folder.glob("*.jsonl"))
-    records = tuple(record for file in files for _, record in read_located(file, warn))
-    if not records and not missing_ok:
-        raise ConfigError(
-            f"There are no records under {folder}; run a sweep first, or set out=DIR."
-        )
-    return records
+    records, left_out = [], []
+    for line in read_lines(out):
+        if line.record is None:
+            left_out.append(line)
+        else:
+            records.append(line.record)
+    reading = Reading(records=tuple(records), left_out=tuple(left_out))
+    if records or missing_ok:
+        return reading
+    folder = _shown(records_folder(out))
+    if left_out:
+        none = f"No line under {folder} is a record that can be used. Set out=DIR to another."
+        raise ConfigError("\n".join([none, *reading.describe()]))
+    raise ConfigError(f"There are no records under {folder}; run a sweep first, or set out=DIR.")
+
+
+def read_records(
+    out: Path, *, missing_ok: bool = False, warn: Warn = _say_once
+) -> tuple[Record, ...]:
+    """As `read_store`; `warn` is told of each line that is left out, by itself on stderr, once."""
+    reading = read_store(out, missing_ok=missing_ok)
+    for words in reading.describe():
+        warn(words)
+    return reading.records
+
+
+def read_lines(out: Path) -> Iterator[Line]:
+    """Every line under `out` that is not blank, in the order of file names and lines.
+
+    Raises:
+        ConfigError: a file is unreadable.
+    """
+    for file in sorted(records_folder(out).glob("*.jsonl")):
+        yield from _lines_of(file)
 
 
 class Tail:
@@ -164,7 +241,7 @@ class Tail:
         """What has come since the last call.
 
         A line that is not whole yet is left for later, and one that is no record is passed over: it
-        is `read_records` that speaks of it.
+        is `read_store` that speaks of it.
         """
         for file in sorted(self._folder.glob("*.jsonl")):
             before = self._read.get(file.name, 0)
@@ -175,8 +252,8 @@ class Tail:
                 whole, newline, _ = lines.read().rpartition(b"\n")
             self._read[file.name] = before + len(whole) + len(newline)
             for line in whole.split(b"\n"):
-                with suppress(ConfigError):
-                    yield _parse(line, file, 0)
+                with suppress(ValueError):
+                    yield Record.from_json(line)
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
@@ -199,37 +276,47 @@ def read_located(file: Path, warn: Warn = _say_once) -> Iterator[tuple[int, Reco
     """The records of one file, each with the number of its line, one at a time.
 
     Raises:
-        ConfigError: as of `read_records`.
+        ConfigError: it is unreadable.
     """
+    for line in _lines_of(file):
+        if line.record is not None:
+            yield line.number, line.record
+        else:
+            warn(line.why_left_out)
+
+
+def _lines_of(file: Path) -> Iterator[Line]:
+    if not file.is_file():
+        raise ConfigError(f"{_shown(file)} is not a file. Take it out of the folder.")
     try:
-        lines = file.read_bytes().split(b"\n")
+        with file.open("rb") as content:
+            number = end = 0
+            while beginning := content.readline(MAX_LINE_BYTES + 2):
+                rest = beginning
+                while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
+                    rest = content.readline(MAX_LINE_BYTES + 2)
+                number, start, end = number + 1, end, content.tell()
+                if beginning.strip():
+                    place = Line(file=file, number=number, start=start, size=end - start)
+                    yield _read(place, beginning)
     except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}.") from error
-    filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    for number, line in filled:
-        try:
-            yield number, _parse(line, file, number)
-        except ConfigError:
-            if not (number == filled[-1][0] and _is_torn(line)):
-                raise
-            warn(f"{file}:{number} is torn, as by a crash while it was written; it is passed over.")
+        raise ConfigError(f"{_shown(file)} cannot be read: {error.strerror}.") from error
 
 
-def _parse(line: bytes, file: Path, number: int) -> Record:
+def _read(place: Line, line: bytes) -> Line:
+    """What a line holds; of one that is too long for a record its beginning is enough."""
     try:
-        flat = json.loads(line)
-        version = flat["schema_version"]
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise ConfigError(
-                f"{file}:{number} was written by a newer attnbench (schema {version}; this one "
-                f"reads up to {SCHEMA_VERSION}). Update attnbench, or choose another out=DIR."
-            )
-        return Record.from_json(line.decode())
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ConfigError(
-            f"{file}:{number} is not a record of attnbench ({error}). "
-            f"Take that line out, or move {file.name} out of the records folder."
-        ) from error
+        return replace(place, record=Record.from_json(line))
+    except ValueError as error:
+        problem = visible(str(error).rstrip("."), 500)
+    if not line.endswith(b"\n") and _is_torn(line):
+        problem = "it is torn, as by a crash while it was written"
+        return replace(place, problem=problem, is_torn=True)
+    return replace(place, problem=problem)
+
+
+def _shown(path: Path) -> str:
+    return visible(str(path), 500)
 
 
 def _is_torn(line: bytes) -> bool:
@@ -237,7 +324,7 @@ def _is_torn(line: bytes) -> bool:
     begins_like_ours = line.startswith(_RECORD_START) or _RECORD_START.startswith(line)
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         # A file system that lost power may leave a hole of zeros where the data was to come.
         return begins_like_ours or not line.strip(b"\0")
     return False

@@ -68,8 +68,9 @@ PUBLISHING = (*COMMANDS, ("bench.publish",), ("bench.metrics",))
 GROUND = (
     ("bench.store", "bench.machine.calibration", "bench.catalogue.badges", "bench.catalogue.rows"),
     ("bench.record",),
-    ("bench.cell", "bench.rates.presets"),
+    ("bench.cell", "bench.rates.presets", "bench.machine.facts"),
     ("bench.app.files", "bench.app.values"),
+    ("bench.app.limits",),
     (
         *("bench.app.errors", "bench.app.streams", "bench.app.texts", "bench.app.usage"),
         *("bench.statistics", "bench"),
@@ -80,6 +81,7 @@ DOORS = {
     "hydra": "bench.app.command",
     "omegaconf": "bench.app.command",
     "wandb": "bench.publish.wandb",
+    "pydantic": "bench.app.limits",
     "time": "bench.measure.clock",
 }
 # Packages of extras, which attentions imports where it uses them.

@@ -24,6 +24,11 @@ def visible(text: str, limit: int) -> str:
     return escaped[:head] + middle + _escaped(text[-limit:])[-tail:]
 
 
+def is_visible(text: str) -> bool:
+    """Whether every character of it can be printed as it is, lines and tabs apart."""
+    return text.isprintable() or all(c.isprintable() or c in "\n\t" for c in text)
+
+
 def make_visible(ending: object) -> None:
     """Bound the reason and the detail of a frozen dataclass, in its ``__post_init__``."""
     for name, limit in LIMITS.items():

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bench.app.errors import ConfigError, did_you_mean
+from bench.app.limits import MAX_DEPTH, MAX_ITEMS, MAX_TEXT, is_plain
 
 T = TypeVar("T")
 
@@ -107,7 +108,9 @@ def words_and_options(
 
 def text(name: str, value: Any) -> str:
     """A name; not an empty one."""
-    return _of_type(name, value, str, "a name")
+    found = _of_type(name, value, str, "a name")
+    storable(name, found)
+    return found
 
 
 def flag(name: str, value: Any) -> bool:
@@ -146,6 +149,21 @@ def finite(name: str, value: Any) -> None:
             finite(name, one)
     elif isinstance(value, (int, float)) and not -sys.float_info.max <= value <= sys.float_info.max:
         raise ConfigError(f"{name} is {value!r}; it takes a finite number.")
+
+
+def storable(name: str, value: Any) -> None:
+    """Refuse what no record could hold: besides what `finite` refuses, unprintable texts and such.
+
+    Raises:
+        ConfigError: also for what is nested too deeply, or too long.
+    """
+    finite(name, value)
+    if not is_plain(value):
+        raise ConfigError(
+            f"{name} is {ascii(value)[:200]}, which no record can hold: it takes printable texts "
+            f"of up to {MAX_TEXT:,} characters, numbers of 63 bits, and lists or mappings of them "
+            f"of up to {MAX_ITEMS:,} items and {MAX_DEPTH} levels."
+        )
 
 
 def word(known: Collection[str]) -> Reader[str]:

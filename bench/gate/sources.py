@@ -10,8 +10,8 @@ from bench.gate.baselines import is_baseline_line, read_baselines, side_of_basel
 from bench.gate.pytest_json import side_of_pytest_json
 from bench.gate.recorded import side_of_records
 from bench.gate.stored import Side
-from bench.record import SCHEMA_VERSION, Record
-from bench.store import read_records, records_folder
+from bench.record import Record
+from bench.store import read_store, records_folder
 
 KINDS = (
     "a sweep's folder (with records/ in it), a file of records or of baselines (*.jsonl), or "
@@ -43,7 +43,10 @@ def read_side(key: str, path: Path) -> Side:
 
 def _side_of_folder(key: str, path: Path) -> Side:
     if records_folder(path).is_dir():
-        return side_of_records(read_records(path), str(path))
+        reading = read_store(path)
+        if reading.is_damaged:  # a verdict on what is left would say less than it seems to
+            raise ConfigError("\n".join([f"{key}={path} is damaged.", *reading.describe()]))
+        return side_of_records(reading.records, str(path))
     files = sorted(path.glob("*.jsonl"))
     if not files:
         raise ConfigError(f"{key}={path} is a folder without records. It takes {KINDS}.")
@@ -83,9 +86,4 @@ def _records_in(text: str, file: Path) -> Iterator[Record]:
             raise ConfigError(
                 f"{file}:{number} is not a record ({error}). It takes {KINDS}."
             ) from error
-        if record.schema_version > SCHEMA_VERSION:
-            raise ConfigError(
-                f"{file}:{number} was written by a newer attnbench (schema "
-                f"{record.schema_version}; this one reads up to {SCHEMA_VERSION})."
-            )
         yield record

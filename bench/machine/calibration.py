@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.app.errors import ConfigError
+from bench.app.limits import check_shape, parsed
+from bench.machine.facts import CalibrationFacts
 from bench.record import Record
 
 Calibration = dict[str, Any]
@@ -47,14 +49,13 @@ def read_calibration(out: Path, environment: Mapping[str, Any]) -> Calibration |
     """
     path = calibration_file(out, environment)
     try:
-        calibration = json.loads(path.read_text())
-        if not isinstance(calibration["ceilings"], list):
-            raise TypeError("ceilings is not a list")
+        calibration = parsed(path.read_text(encoding="utf-8"))
+        check_shape(CalibrationFacts, calibration)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{path} is not a calibration ({error!r}). Delete it, and run python -m "
+            f"{path} is not a calibration ({error}). Delete it, and run python -m "
             "bench.calibrate again."
         ) from error
     result: Calibration = calibration

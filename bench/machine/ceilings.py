@@ -17,7 +17,8 @@ from bench.app.command import check_writable
 from bench.app.files import write_whole
 from bench.app.progress import one_by_one
 from bench.app.values import Values, text, word
-from bench.config import DTYPES, NUM_THREADS, SECONDS, torch_device
+from bench.cell import DTYPES
+from bench.config import NUM_THREADS, SECONDS, torch_device
 from bench.machine import environment
 from bench.machine.calibration import Calibration, calibration_file, fingerprint, read_calibration
 from bench.machine.environment import Environment

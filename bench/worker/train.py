@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.cell import Cell
 from bench.measure.clock import now_s
-from bench.record import Status
+from bench.record import Status, unfit
 from bench.worker.channel import Channel
 from bench.worker.outcome import JobFailed
 from bench.worker.request import Request, library_at
@@ -22,7 +22,7 @@ def train(request: Request, channel: Channel) -> TrainResult:
     """One training run.
 
     Raises:
-        JobFailed: the loss became infinite or NaN.
+        JobFailed: the loss became infinite or NaN, or the score is none.
     """
     import torch
 
@@ -44,6 +44,8 @@ def train(request: Request, channel: Channel) -> TrainResult:
         raise JobFailed(Status.DIVERGED, str(error)) from error
     except CheckpointRefused as error:
         raise JobFailed(Status.ERROR, str(error)) from error
+    if reason := unfit(quality):
+        raise JobFailed(Status.ERROR, f"the task gave what no record can hold: {reason}")
     seen = {name: value for name, value in asdict(quality).items() if name != "train_s"}
     return TrainResult(**seen, measured_s=now_s() - started)
 

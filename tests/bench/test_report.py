@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -100,10 +101,28 @@ def test_a_foreign_or_a_newer_store_ends_with_2(
     path = store(tmp_path, made.block_records(["softmax"]))
     path.write_text('{"loss": 1}\n')
     assert report.main([f"out={tmp_path}"]) == 2
-    assert "is not a record of attnbench" in capsys.readouterr().err
+    assert "a.jsonl:1 is left out: entry is missing" in capsys.readouterr().err
     path.write_text(f'{{"entry":"x","schema_version":{SCHEMA_VERSION + 1}}}\n')
     assert report.main([f"out={tmp_path}"]) == 2
     assert "newer attnbench" in capsys.readouterr().err
+
+
+def test_a_bad_line_is_named_the_rest_is_published_and_the_exit_code_is_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["charts=false"]
+    path = store(tmp_path, [*made.block_records(["softmax", "nala"]), *made.task_records(["nala"])])
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], *lines[3:]]))
+    assert report.main([f"out={tmp_path}", *words]) == 0
+    page = (tmp_path / "leaderboard.md").read_bytes()
+    lines[2] = re.sub(r'"accuracy":[^,]*', '"accuracy":2.0', lines[2])
+    path.write_text("".join(lines))
+    capsys.readouterr()
+    assert report.main([f"out={tmp_path}", *words]) == 2
+    said = capsys.readouterr().err
+    assert f"{path}:3 is left out: a share of right answers is 2.0; it is 1 at most." in said
+    assert (tmp_path / "leaderboard.md").read_bytes() == page
 
 
 def test_only_what_was_asked_for_is_a_column_in_the_order_asked_for(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from bench import store
 from bench.app.errors import ConfigError
 from bench.record import SCHEMA_VERSION, Record, Status
-from bench.store import Store, StoreError, latest, read_records
+from bench.store import Store, StoreError, latest, read_lines, read_records, read_store
 from tests import records as made
 
 ONE = made.ok_record(made.kernel_cell("softmax"), made.speed([1.0, 2.0]))
@@ -126,12 +126,25 @@ def test_a_whole_last_line_without_its_newline_is_kept(tmp_path: Path) -> None:
     assert read_records(tmp_path) == (ONE, TWO)
 
 
-def test_a_torn_line_in_the_middle_is_an_error_that_names_file_and_line(tmp_path: Path) -> None:
+def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path: Path) -> None:
     path = stored(tmp_path, ONE, TWO, THREE)
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([lines[0], lines[1][:50], *lines[2:]]))
-    with pytest.raises(ConfigError, match=rf"{path}:2 is not a record"):
-        read_records(tmp_path)
+    reading = read_store(tmp_path)
+    assert reading.records == (ONE, THREE) and reading.is_damaged
+    assert reading.describe()[0].startswith(f"{path}:2 is left out: ")
+    said: list[str] = []
+    assert read_records(tmp_path, warn=said.append) == (ONE, THREE)
+    assert said == reading.describe()
+
+
+def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path: Path) -> None:
+    path = stored(tmp_path, ONE, TWO)
+    path.write_bytes(path.read_bytes().replace(b'"cell":', b'"cell"', 2))
+    with pytest.raises(ConfigError, match=r"a\.jsonl:1 is left out(.|\n)*a\.jsonl:2 is left out"):
+        read_store(tmp_path)
+    path.write_bytes(ONE.to_json().encode() + b"\n" + TWO.to_json().encode()[:99] + b"\n")
+    assert read_store(tmp_path).is_damaged
 
 
 @pytest.mark.parametrize(
@@ -146,28 +159,59 @@ def test_a_torn_line_in_the_middle_is_an_error_that_names_file_and_line(tmp_path
         '{"entry":"x","schema_version":1}',
         '{"entry":"x","schema_version":1,"cell":[],"status":"ok"}',
         ONE.to_json().replace('"status":"ok"', '"status":"fine"'),
+        "[" * 100_000,
+        '{"entry":' * 100_000,
+        "9" * 10_000,
     ],
 )
-def test_a_foreign_file_is_an_error_even_in_its_last_line(tmp_path: Path, line: str) -> None:
+def test_a_foreign_line_is_left_out(tmp_path: Path, line: str) -> None:
     path = stored(tmp_path, ONE)
     (path.parent / "foreign.jsonl").write_text(line + "\n")
-    with pytest.raises(ConfigError, match=r"foreign\.jsonl:1 is not a record of attnbench"):
-        read_records(tmp_path)
+    reading = read_store(tmp_path)
+    assert reading.records == (ONE,) and reading.is_damaged
+    assert "foreign.jsonl:1 is left out" in reading.describe()[0]
 
 
-def test_bytes_that_are_no_text_are_a_foreign_file(tmp_path: Path) -> None:
+def test_a_store_of_foreign_lines_only_is_an_error(tmp_path: Path) -> None:
+    path = stored(tmp_path, ONE)
+    path.write_text('{"loss": 1}\n' * 1000)
+    with pytest.raises(ConfigError, match=r"a\.jsonl:1 is left out") as caught:
+        read_store(tmp_path)
+    assert "980 more lines" in str(caught.value) and len(str(caught.value)) < 10_000
+    assert read_store(tmp_path, missing_ok=True).records == ()
+
+
+def test_bytes_that_are_no_text_are_left_out(tmp_path: Path) -> None:
     path = stored(tmp_path, ONE)
     (path.parent / "foreign.jsonl").write_bytes(b"\x80\xff\x00\x01PNG")
-    with pytest.raises(ConfigError, match="is not a record of attnbench"):
-        read_records(tmp_path)
+    assert read_store(tmp_path).is_damaged
+
+
+def test_a_line_that_is_too_long_is_left_out_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_LINE_BYTES", 10_000)
+    path = stored(tmp_path, ONE, TWO)
+    path.write_bytes(b'{"entry":"' + b"x" * 35_000 + b'"}\n' + path.read_bytes())
+    first, *others = read_lines(tmp_path)
+    assert first.record is None and first.size == 35_013
+    assert [line.number for line in others] == [2, 3]
+    assert [line.record for line in others] == [ONE, TWO]
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    path = stored(tmp_path, ONE)
+    os.mkfifo(path.parent / "pipe.jsonl")
+    with pytest.raises(ConfigError, match=r"pipe\.jsonl is not a file"):
+        read_store(tmp_path)
 
 
 def test_a_record_of_a_newer_schema_says_so(tmp_path: Path) -> None:
     path = stored(tmp_path, ONE)
     newer = json.loads(ONE.to_json()) | {"schema_version": SCHEMA_VERSION + 1, "cell": "other"}
     path.write_text(json.dumps(newer) + "\n")
-    with pytest.raises(ConfigError, match=r"written by a newer attnbench \(schema"):
-        read_records(tmp_path)
+    with pytest.raises(ConfigError, match=r"a newer attnbench wrote it: schema"):
+        read_store(tmp_path)
 
 
 @pytest.mark.parametrize("make", [lambda p: None, Path.mkdir, lambda p: p.write_text("")])
