@@ -1,7 +1,7 @@
 """What has been run of a described cell or claim: records of training, and findings. No torch.
 
 Records lie under ``<out>/records``, as those of a sweep; a claim's finding is
-``<out>/claims/<id>.json``.
+``<out>/findings/<id>.json``.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Finding:
 
 def finding_file(out: Path, name: str) -> Path:
     """Where a claim's finding is."""
-    return out / "claims" / f"{name}.json"
+    return out / "findings" / f"{name}.json"
 
 
 def write_finding(out: Path, name: str, finding: Finding) -> Path:

@@ -17,7 +17,7 @@ from bench.plan import PlannedCell, plan
 from bench.record import Record
 from bench.reproduce.papers import PaperCell, Protocol
 from bench.reproduce.stored import row_of, runs_of, task_of
-from bench.store import read_records
+from bench.store import Tail, read_records
 from bench.sweep import measure, missing
 from bench.tasks.checkpoint import Checkpoint
 from bench.worker.jobs import Interrupt
@@ -95,15 +95,16 @@ def train_all(
     with WorkerServer(config.run.allocator) as server:
         planned = plan(config, server)
         here = environment.current(("cpu",), config.run.allocator, server.environment())
+        tail = Tail(config.out)
         todo = missing(planned, read_records(config.out, missing_ok=True), here, config)
-        *_, is_interrupted = measure(config, todo, here, server, sweep_id, console, until)
+        done = measure(config, todo, here, server, sweep_id, console, until=until, tail=tail)
         keys = {p.cell.key for p in planned}
         records = read_records(config.out, missing_ok=True)
         own = tuple(record for record in records if record.cell.key in keys)
         ended = {record.cell.key for record in own}
         cut_off = [p for p in todo if p.cell.key not in ended]
-        reached = _reached(config, cut_off, here) if is_interrupted else None
-    return Trained(records=own, is_interrupted=is_interrupted, reached=reached)
+        reached = _reached(config, cut_off, here) if done.is_interrupted else None
+    return Trained(records=own, is_interrupted=done.is_interrupted, reached=reached)
 
 
 def _reached(

@@ -26,7 +26,7 @@ def task_guess(lab: Lab, *, task: str, overrides: dict[str, Any]) -> Finding:
 
 
 @register_claim("listops-constant-answer")
-def listops_constant_answer(lab: Lab, *, num_examples: int = 10_000) -> Finding:
+def listops_constant_answer(lab: Lab, *, num_examples: int = 30_000) -> Finding:
     """The share of ListOps' most frequent value: what a model scores that answers nothing else."""
     settings = entry_of("task", "listops")
     task = build_task(settings.pop("task"), settings)

@@ -22,7 +22,7 @@ from bench.reproduce.training import config_for, train_all
 T = TypeVar("T")
 Function = Callable[..., Finding]
 _REGISTRY: dict[str, Function] = {}
-_NOT_CLAIMS = {"registry"}
+_NOT_CLAIMS = {"registry", "samples"}
 
 
 class Stopped(Exception):

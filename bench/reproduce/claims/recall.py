@@ -1,0 +1,120 @@
+"""Sentences about what a state of fixed size recalls: Based's and DeltaNet's. They train."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from bench.reproduce.claims.registry import Lab, register_claim, row
+from bench.reproduce.claims.samples import row_over
+from bench.reproduce.stored import Curves, Finding
+from bench.reproduce.verdicts import Verdict
+
+
+@register_claim("based-recall-grows-with-state")
+def recall_grows_with_state(
+    lab: Lab, *, entry: str, num_heads: list[int], settings: dict[str, Any], seeds: list[int]
+) -> Finding:
+    """Train one mechanism with fewer and wider heads, whose states are larger.
+
+    A linear attention's state holds D^2 numbers a head, so H heads of C / H channels hold C^2 / H.
+
+    Args:
+        lab: trains.
+        entry: a linear attention of conf/attention with as many features as channels.
+        num_heads: falling, so that the state grows.
+        settings: of the task recall_causal, beside the heads.
+        seeds: of each run.
+    """
+    channels = int(settings["embed_dim"])
+    found: dict[int, list[float]] = {}
+    for heads in num_heads:
+        scores = lab.scores(
+            {entry: row(entry)}, "recall_causal", settings | {"num_heads": heads}, seeds
+        )
+        found[channels * channels // heads] = scores[entry]
+    sizes = sorted(found)
+    rows = [row_over(f"{size:,} numbers of state a layer", found[size]) for size in sizes]
+    steps = [
+        row_over("", [b - a for a, b in zip(found[low], found[high], strict=True)])
+        for low, high in itertools.pairwise(sizes)
+    ]
+    whole = row_over("", [b - a for a, b in zip(found[sizes[0]], found[sizes[-1]], strict=True)])
+    lines = {entry: [[size, sum(found[size]) / len(seeds)] for size in sizes]}
+    words = ", ".join(f"{100 * r.value:.0f} % at {s:,}" for r, s in zip(rows, sizes, strict=True))
+    falls = any(step.high is not None and step.high < 0 for step in steps)
+    if whole.low is not None and whole.low > 0 and not falls:
+        verdict = Verdict.HOLDS
+    elif falls or (whole.high is not None and whole.high < 0):
+        verdict = Verdict.DOES_NOT_HOLD
+    else:
+        verdict = Verdict.NOT_RESOLVABLE
+        words += f"; {len(seeds)} seeds do not tell these apart"
+    return Finding(
+        verdict=verdict,
+        words=f"recall is {words} numbers of state a layer ({entry}, {_task(settings)})",
+        rows=tuple(rows),
+        unit="share of right answers",
+        curves=Curves(
+            title="Recall against the size of the state",
+            x="numbers of state a layer",
+            y="share of right answers",
+            lines=lines,
+        ),
+    )
+
+
+@register_claim("deltanet-recalls-where-a-decay-does-not")
+def delta_rule_recalls(
+    lab: Lab,
+    *,
+    delta: list[str],
+    decay: list[str],
+    num_pairs: list[int],
+    settings: dict[str, Any],
+    seeds: list[int],
+) -> Finding:
+    """Train delta rules and decays on recall with more and more pairs.
+
+    Args:
+        lab: trains.
+        delta: entries with a delta rule.
+        decay: entries whose state decays.
+        num_pairs: of the task recall_causal.
+        settings: of the task, beside the pairs.
+        seeds: of each run.
+    """
+    rows, wins, words = [], [], []
+    for pairs in num_pairs:
+        chosen = {name: row(name) for name in (*delta, *decay)}
+        scores = lab.scores(chosen, "recall_causal", settings | {"num_pairs": pairs}, seeds)
+        own = {name: row_over(f"{name}, {pairs} pairs", scores[name]) for name in chosen}
+        rows += list(own.values())
+        worst = min(delta, key=lambda name: own[name].value)
+        best = max(decay, key=lambda name: own[name].value)
+        gap = row_over("", [a - b for a, b in zip(scores[worst], scores[best], strict=True)])
+        wins.append(gap.low is not None and gap.low > 0)
+        words.append(
+            f"with {pairs} pairs {worst} scores {100 * own[worst].value:.0f} %, and {best}, the "
+            f"best decay, {100 * own[best].value:.0f} %"
+        )
+    told = "; ".join(words)
+    where = [str(pairs) for pairs, win in zip(num_pairs, wins, strict=True) if win]
+    if all(wins):
+        verdict = Verdict.HOLDS
+    elif any(wins):
+        verdict, told = Verdict.HOLDS_WHERE, f"there are {' or '.join(where)} pairs: {told}"
+    else:
+        verdict = Verdict.DOES_NOT_HOLD
+        told += "; intervals of the difference hold 0"
+    return Finding(verdict=verdict, words=told, rows=tuple(rows), unit="share of right answers")
+
+
+def _task(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
+
+
+def gaps(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    """Differences seed by seed."""
+    return [b - a for a, b in zip(first, second, strict=True)]
