@@ -11,8 +11,8 @@ budget ?= 10m
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
-  bench-tasks calibrate verify pages cheats test test-slow test-gpu test-kernels check format lint \
-  type clean
+  bench-tasks calibrate verify pages cheats test test-slow test-browser test-gpu test-kernels check \
+  format lint type clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,10 +81,13 @@ cheats: $(READY) ## mechanisms that cheat on purpose: what becomes of each, and 
 	$(BIN)/python -m tests.cheats
 
 test: $(READY) ## the ordinary tests
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not gpu and not browser" -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(READY) ## the tests that take long
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+test-browser: $(READY) ## the leaderboard's page in a real Chromium; pictures of it into results/page/
+	ATTNBENCH_PICTURES=results/page $(BIN)/python -m pytest -m browser
 
 test-gpu: $(READY) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -254,6 +255,20 @@ class Tail:
             for line in whole.split(b"\n"):
                 with suppress(ValueError):
                     yield Record.from_json(line)
+
+
+_PLACE = re.compile(rb'"key":"(\w+)".*?"started_at":"([^"]*)"')
+
+
+def line_numbers(out: Path) -> dict[tuple[str, str], tuple[Path, int]]:
+    """File and line of each record under `out`, by the key of its cell and when it started."""
+    found = {}
+    for file in sorted(records_folder(out).glob("*.jsonl")):
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if said := _PLACE.search(line):
+                    found[said[1].decode(), said[2].decode()] = (file, number)
+    return found
 
 
 def latest(records: Iterable[Record]) -> list[Record]:

@@ -63,7 +63,8 @@ PROVING = (
     ("bench.golden.files", "bench.measure"),
     ("attentions",),
 )
-PUBLISHING = (*COMMANDS, ("bench.publish",), ("bench.metrics",))
+# The page shows what a mechanism says of itself, which attentions.catalogue reads without torch.
+PUBLISHING = (*COMMANDS, ("bench.publish",), ("bench.metrics",), ("attentions",))
 # What both halves stand on, again from above to below.
 GROUND = (
     ("bench.store", "bench.machine.calibration", "bench.catalogue.badges", "bench.catalogue.rows"),

@@ -120,6 +120,25 @@ def bound(record: Record) -> str | None:
     return max(floors, key=lambda side: floors[side]) if floors else None
 
 
+def roof(record: Record) -> dict[str, Any] | None:
+    """The ceilings of a record's device, dtype and threads; None without a calibration.
+
+    ``flops_per_s`` of the fastest product, and ``bytes_per_s``: the rate of a copy in the smallest
+    cache and past all caches, each with its name.
+    """
+    ceilings = _ceilings(record)
+    if not ceilings:
+        return None
+    levels = [one["bytes_per_s"] for one in ceilings]
+    return {
+        "flops_per_s": max(one["flops_per_s"] for one in ceilings),
+        "bytes_per_s": [
+            ("copies in the smallest cache", max(level[0][1] for level in levels)),
+            ("copies past all caches", max(level[-1][1] for level in levels)),
+        ],
+    }
+
+
 def _ceilings(record: Record) -> list[Mapping[str, Any]]:
     """Those of the record's device and dtype with as many threads or less; empty without as many.
 

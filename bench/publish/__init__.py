@@ -12,6 +12,7 @@ from bench.publish.config import PublishConfig, WandbConfig, read_publish_config
 from bench.publish.csv import csv_text
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.markdown import leaderboard_page
+from bench.publish.page import write_page
 from bench.publish.terminal import print_files, print_leaderboard
 from bench.publish.wandb import publish_wandb
 from bench.record import Record
@@ -38,7 +39,7 @@ class Published:
 def publish(
     records: Sequence[Record], config: PublishConfig, sweep: str | None = None
 ) -> Published:
-    """Write ``leaderboard.md``, ``table.csv``, ``charts/`` and W&B runs under ``config.out``.
+    """Write ``leaderboard.html``, ``.md``, ``table.csv``, ``charts/`` and W&B runs under `config.out`.
 
     Args:
         records: all that the tables are to show; of a cell's records the newest counts.
@@ -60,5 +61,6 @@ def publish(
         pictures = [(chart.title, f"charts/{chart.name}.svg") for chart in drawn if not note]
     page = leaderboard_page(board, config.columns, pictures, config.model_columns)
     files.insert(0, write_whole(config.out / "leaderboard.md", page))
+    files.insert(0, write_page(board, records, config))
     folders, more = publish_wandb(records, config, sweep)
     return Published(files=(*files, *folders), notes=(*notes, *more))

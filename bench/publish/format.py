@@ -64,21 +64,36 @@ class Column:
         return number(value / self.factor) + self.suffix
 
 
-def column_for(name: str, values: Iterable[Value]) -> Column:
-    """The column of a metric, in the unit in which its median value is easy to read."""
+Scales = tuple[tuple[float, str], ...]
+"""Base units in one unit and the unit's name, from large to small."""
+
+
+def title_and_scales(name: str) -> tuple[str, Scales]:
+    """A metric's title without a unit, and the units that it may be shown in.
+
+    >>> title_and_scales("accuracy")
+    ('accuracy', ((0.01, '%'),))
+    """
     title = name.removeprefix("num_").replace("_", " ")
     if name.startswith("speedup"):
-        return Column(title=title.replace("speedup", "speed-up"), suffix="x")
+        return title.replace("speedup", "speed-up"), ((1.0, "x"),)
     if name in _PERCENT:
-        return Column(title=f"{title} (%)", factor=0.01)
+        return title, ((0.01, "%"),)
     for ending, scales, bare in _ENDINGS:
         if name.endswith(ending):
-            middle = median([abs(v) for v in values if v]) or 0.0
-            factor, unit = next((s for s in scales if middle >= s[0]), scales[-1])
             rest = name.removesuffix(ending).replace("_", " ").strip()
-            title = f"{rest} {bare}".strip()
-            return Column(title=f"{title} ({unit})" if unit else title, factor=factor)
-    return Column(title=title)
+            return f"{rest} {bare}".strip(), scales
+    return title, ((1.0, ""),)
+
+
+def column_for(name: str, values: Iterable[Value]) -> Column:
+    """The column of a metric, in the unit in which its median value is easy to read."""
+    title, scales = title_and_scales(name)
+    if name.startswith("speedup"):
+        return Column(title=title, suffix="x")
+    middle = median([abs(v) for v in values if v]) or 0.0
+    factor, unit = next((s for s in scales if middle >= s[0]), scales[-1])
+    return Column(title=f"{title} ({unit})" if unit else title, factor=factor)
 
 
 def with_unit(name: str, value: Value) -> str:

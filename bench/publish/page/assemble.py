@@ -1,0 +1,115 @@
+"""One HTML file out of a template, our own scripts, and those of others.
+
+A browser gets a content security policy with it: nothing may be fetched, and no script runs but
+those whose hashes it names. Data are text: the template escapes, and JSON is written without ``<``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench.app.files import write_whole
+from bench.publish.config import PublishConfig
+from bench.publish.leaderboard import Leaderboard
+from bench.publish.page.charts import specifications
+from bench.publish.page.content import page_content
+from bench.record import Record
+
+NAME = "leaderboard.html"
+_ASSETS = Path(__file__).parent / "assets"
+_VENDOR = Path(__file__).parent / "vendor"
+_OURS = (
+    "data.js",
+    "state.js",
+    "places.js",
+    "table.js",
+    "charts.js",
+    "scores.js",
+    "drawer.js",
+    "compare.js",
+)
+_START = "start.js"
+
+
+def write_page(board: Leaderboard, records: Sequence[Record], config: PublishConfig) -> Path:
+    """Write ``leaderboard.html`` under ``config.out``.
+
+    Raises:
+        ConfigError: it cannot be written, or what is known of the mechanisms cannot be read.
+    """
+    return write_whole(config.out / NAME, page_html(page_content(board, records, config)))
+
+
+def page_html(content: dict[str, Any]) -> str:
+    """The page of a content, see `page_content`."""
+    scripts = [*_vendored_scripts(), *_own_scripts()]
+    page: str = _template().render(
+        style=Markup(_read(_VENDOR / "tabulator.min.css") + _read(_ASSETS / "page.css")),
+        scripts=[Markup(script) for script in scripts],
+        hashes=" ".join(_hash(script) for script in scripts),
+        content=Markup(json_text(content)),
+        charts=Markup(json_text(specifications())),
+        licences=[(one["package"], one["version"], one["text"]) for one in vendored()],
+        **{name: content[name] for name in ("summary", "machines", "sentences")},
+    )
+    return page
+
+
+def json_text(value: Any) -> str:
+    """JSON that no HTML parser sees a tag or a comment in."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def vendored() -> list[dict[str, str]]:
+    """Package, version, licence, file and hash of each file of others, and the licence's text."""
+    listed: list[dict[str, str]] = json.loads(_read(_VENDOR / "vendored.json"))
+    return [one | {"text": _read(_VENDOR / one["licence_file"])} for one in listed]
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("page.html.j2")
+
+
+def _vendored_scripts() -> list[str]:
+    return [_script(_VENDOR / one["file"]) for one in vendored() if one["file"].endswith(".js")]
+
+
+def _own_scripts() -> list[str]:
+    """Ours as one script: its files share their names, and the last one starts it."""
+    parts = "\n".join(_read(_ASSETS / name) for name in (*_OURS, _START))
+    return [_inline(f'"use strict";\n{parts}')]
+
+
+def _script(path: Path) -> str:
+    lines = _read(path).splitlines()
+    # A map of the source would be fetched.
+    return _inline("\n".join(line for line in lines if not line.startswith("//# sourceMapp")))
+
+
+def _inline(script: str) -> str:
+    """Script that a parser of HTML does not take for its end; in JavaScript it says the same."""
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+@cache
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,286 @@
+// The charts of the rows that the filters leave. Python wrote the specifications; here they get
+// numbers, axes and places for names.
+
+const MAX_LINES = 28; // as many as colours and dashes tell apart
+let drawing = 0;
+
+function css(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function isDark() {
+  return css("--is-dark") === "1";
+}
+
+/** A colour of the static pictures, light enough for a dark page. */
+function inTheme(colour) {
+  if (!isDark()) return colour;
+  const parts = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  const light = (0.3 * parts[0] + 0.6 * parts[1] + 0.1 * parts[2]) / 255;
+  const mix = light < 0.1 ? 0.95 : light < 0.45 ? 0.42 : 0;
+  return `#${parts.map((p) => Math.round(p + (255 - p) * mix).toString(16).padStart(2, "0")).join("")}`;
+}
+
+function look(name) {
+  const [colour, dash, thickness] = CONTENT.styles[name] || ["#888888", [1, 0], 1.8];
+  return { colour: inTheme(colour), dash, thickness };
+}
+
+/** A specification with its holes filled: strings that begin with a dollar sign. */
+function filled(part, values) {
+  if (typeof part === "string") return part.startsWith("$") && part.slice(1) in values ? values[part.slice(1)] : part;
+  if (Array.isArray(part)) return part.map((one) => filled(one, values));
+  if (part === null || typeof part !== "object") return part;
+  return Object.fromEntries(Object.entries(part).map(([key, one]) => [key, filled(one, values)]));
+}
+
+function theme() {
+  const axis = { gridColor: css("--grid"), domainColor: css("--faint"), tickColor: css("--faint") };
+  return {
+    background: "transparent",
+    aria: false, // the figure has a label, and its numbers a table
+    font: css("--font"),
+    view: { stroke: null },
+    axis: {
+      ...axis,
+      labelColor: css("--soft"),
+      titleColor: css("--ink"),
+      labelFontSize: 11,
+      titleFontSize: 12,
+      titleFontWeight: "normal",
+      labelOverlap: true,
+    },
+  };
+}
+
+/** Points along a logarithmic or linear axis to pixels. */
+function scaleOf(kind, [low, high], from, to) {
+  const ways = {
+    log: [Math.log, Math.exp],
+    linear: [(value) => value, (value) => value],
+    symlog: [(value) => Math.sign(value) * Math.log1p(Math.abs(value)), (value) => Math.sign(value) * Math.expm1(Math.abs(value))],
+  };
+  const [at, back] = ways[kind];
+  const share = (value) => (at(value) - at(low)) / (at(high) - at(low) || 1);
+  const pixel = (value) => from + share(value) * (to - from);
+  const value = (place) => back(at(low) + ((place - from) / (to - from)) * (at(high) - at(low)));
+  return { pixel, value };
+}
+
+function logDomain(values, by = 1.25) {
+  return [Math.min(...values) / by, Math.max(...values) * by];
+}
+
+/** Room for a chart in its figure. */
+function roomFor(names) {
+  const whole = Math.min(document.getElementById("charts").clientWidth, 1240);
+  const inTwo = whole > 900;
+  const width = (inTwo ? (whole - 28) / 2 : whole) - 28;
+  const label = Math.max(0, ...names.map(textWidth)) + 22;
+  return { width, plot: Math.max(120, width - 74 - label), plain: Math.max(120, width - 84) };
+}
+
+/** A figure with a caption, and the numbers as a table for those who cannot see it. */
+async function figure(kind, values, data, words, numbers) {
+  const plot = element("div");
+  const place = element("div", { class: "plot", role: "img", "aria-label": `${words.title}. ${words.note}. The numbers are in the table below.` }, plot);
+  const box = element(
+    "figure",
+    { "data-chart": words.id },
+    element("figcaption", {}, element("strong", {}, words.title), element("span", { class: "fine" }, words.note)),
+    place,
+    element("details", {}, element("summary", {}, "The numbers"), plainTable(words.title, numbers.header, numbers.rows)),
+  );
+  document.getElementById("charts").append(box);
+  const spec = filled(SPECIFICATIONS[kind], { ink: css("--ink"), paper: css("--paper"), faint: css("--faint"), soft: css("--soft"), ...values });
+  spec.datasets = data;
+  // The interpreter (`ast`) computes expressions without eval, which the policy forbids.
+  await vegaEmbed(plot, spec, { ast: true, actions: false, renderer: "svg", config: theme() });
+}
+
+/** Names at the right of lines' ends, no two in one place; of lines that end early, off the others. */
+function endLabels(lines, x, y, height, plot) {
+  const ends = lines.map((line) => line[line.length - 1]).sort((a, b) => y.pixel(a.y) - y.pixel(b.y));
+  const late = ends.filter((end) => x.pixel(end.x) > plot - 4);
+  const early = ends.filter((end) => !late.includes(end));
+  const places = spread(late.map((end) => y.pixel(end.y)), LINE_HEIGHT, 0, height);
+  const corners = lines.map((line) => line.map((p) => [x.pixel(p.x), y.pixel(p.y)]));
+  const spotsOfEarly = early.map((end) => ({ x: x.pixel(end.x) + 10, y: y.pixel(end.y), name: end.name }));
+  const heights = offTheLines(spotsOfEarly, corners, height);
+  const placed = (end, px, py) => ({ ...end, label_x: x.value(px), label_y: y.value(py), side: "right" });
+  return [
+    ...late.map((end, i) => placed(end, plot + 16, places[i])),
+    ...early.map((end, i) => placed(end, spotsOfEarly[i].x, heights[i])),
+  ];
+}
+
+/** How scores run along an axis: shares by what is missing to all, in percent; others plainly. */
+function scoreAxis(letter, isShare, values) {
+  const slack = (Math.max(...values) - Math.min(...values)) * 0.06 || 0.5;
+  const axis = (scale, domain, ticks, labels) => ({
+    toAxis: (score) => (isShare ? 100 - 100 * score : score),
+    kind: scale,
+    domain,
+    holes: { [`${letter}_scale`]: scale, [`${letter}_domain`]: domain, [`${letter}_ticks`]: ticks, [`${letter}_labels`]: labels, [`${letter}_format`]: "~r" },
+  });
+  if (!isShare) {
+    const domain = [Math.min(...values) - slack, Math.max(...values) + slack];
+    return axis("linear", domain, linearTicks(...domain), "datum.label");
+  }
+  const missing = values.map((score) => 100 - 100 * score);
+  const domain = [Math.min(100, Math.max(...missing) * 1.1 + 0.1), Math.max(-0.1, Math.min(...missing) * 0.85 - 0.1)];
+  return axis("symlog", domain, missingTicks(domain[1], domain[0]), "format(100 - datum.value, '~r')");
+}
+
+/** Groups that differ in their length only, of the setting that comes first. */
+function oneSetting(groups) {
+  const key = (g) => JSON.stringify({ ...GROUPS[g].axes, length: 0 });
+  return groups.filter((g) => key(g) === key(groups[0]));
+}
+
+function noteFor(groups, more = "") {
+  const all = groupsLeft("length");
+  const others = new Set(all.map((g) => JSON.stringify({ ...GROUPS[g].axes, length: 0 }))).size - 1;
+  const rest = others > 0 ? `; ${others} more settings pass the filters and are not drawn` : "";
+  return `${GROUPS[groups[0]].words}${more}${rest}`;
+}
+
+async function drawLines(metricName, id) {
+  const groups = oneSetting(groupsLeft("length"));
+  const metric = METRIC.get(metricName);
+  if (groups.length < 2 || !metric) return;
+  const lines = new Map();
+  for (const row of rowsOf(groups)) {
+    const value = ROWS.number(metricName, row);
+    if (!(value > 0)) continue; // a logarithmic axis has no zero
+    const name = ROWS.word("name", row);
+    if (!lines.has(name)) lines.set(name, []);
+    lines.get(name).push({ row, x: GROUPS[ROWS.number("group", row)].axes.length, value, ends: endsOf(metric, row) });
+  }
+  const kept = [...lines].sort((a, b) => a[1].at(-1).value - b[1].at(-1).value).slice(0, MAX_LINES);
+  const all = kept.flatMap(([, points]) => points);
+  const lengths = [...new Set(all.map(({ x }) => x))].sort((a, b) => a - b);
+  if (lengths.length < 2) return;
+  const [factor, unit] = unitFor(metric, all.map(({ value }) => value));
+  const points = kept.map(([name, line]) =>
+    line.sort((a, b) => a.x - b.x).map(({ row, x, value, ends }) => ({
+      name,
+      x,
+      y: value / factor,
+      low: ends ? ends[0] / factor : null,
+      high: ends ? ends[1] / factor : null,
+      tip: `${name}, ${x.toLocaleString("en-US")}: ${told(metricName, row)}`,
+      ...look(name),
+    })),
+  );
+  const room = roomFor(kept.map(([name]) => name));
+  const height = Math.max(300, (LINE_HEIGHT + 1) * kept.length);
+  const xDomain = [lengths[0], lengths.at(-1)];
+  const yDomain = logDomain(points.flat().flatMap((p) => [p.y, p.low ?? p.y, p.high ?? p.y]));
+  const x = scaleOf("log", xDomain, 0, room.plot);
+  const y = scaleOf("log", yDomain, height, 0);
+  const left = lines.size - kept.length;
+  const isModel = state.kind === "model";
+  const title = `${metric.title[0].toUpperCase()}${metric.title.slice(1)} against ${isModel ? "image size" : "sequence length"}`;
+  const crossings = metricName === "latency_s" ? crossingsOf(groups, factor) : [];
+  await figure(
+    "lines",
+    {
+      width: room.plot,
+      height,
+      x_title: isModel ? "Image size (pixels)" : "Sequence length (tokens)",
+      x_domain: xDomain,
+      x_ticks: lengths,
+      x_format: ",d",
+      y_title: `${metric.title} (${unit})`,
+      y_domain: yDomain,
+      y_ticks: logTicks(...yDomain),
+      y_format: ",~r",
+    },
+    { points: points.flat(), labels: endLabels(points, x, y, height, room.plot), crossings },
+    { id, title, note: noteFor(groups, `${left ? `; the ${kept.length} lowest of ${lines.size}` : ""}${crossings.length ? "; diamonds: where a row overtakes the reference" : ""}`) },
+    {
+      header: ["row", ...lengths.map((length) => length.toLocaleString("en-US"))],
+      rows: kept.map(([name, line]) => [name, ...lengths.map((l) => { const p = line.find(({ x }) => x === l); return p ? told(metricName, p.row) : ""; })]),
+    },
+  );
+}
+
+/** Where rows overtake the reference, as Python concluded it, on the line of the row. */
+function crossingsOf(groups, factor) {
+  const found = [];
+  for (const { name, length, words, value } of GROUPS[groups[0]].crossings || []) {
+    if (!rowsOf(groups).some((row) => ROWS.word("name", row) === name)) continue;
+    found.push({ x: length, y: value / factor, tip: `${name}: ${words}`, ...look(name) });
+  }
+  return found;
+}
+
+/** Points that no other beats in both, less being better: cheapest first. */
+function paretoFront(points) {
+  const sorted = [...points].sort((a, b) => a.x - b.x || a.y - b.y);
+  const front = [];
+  for (const point of sorted) if (!front.length || point.y < front.at(-1).y) front.push(point);
+  return front;
+}
+
+async function drawPareto(costName, id) {
+  const cost = METRIC.get(costName);
+  const group = groupsLeft()[0];
+  if (group === undefined || !cost || !state.scoreTask) return;
+  const scoreName = rowsOf([group]).some((row) => valueOf("bits_per_byte", row) !== null) ? "bits_per_byte" : "accuracy";
+  const score = METRIC.get(scoreName);
+  const rows = rowsOf([group]).filter((row) => ROWS.number(costName, row) > 0 && valueOf(scoreName, row) !== null);
+  if (!score || rows.length < 2) return;
+  const [factor, unit] = unitFor(cost, rows.map((row) => ROWS.number(costName, row)));
+  const isShare = scoreName === "accuracy";
+  const axis = scoreAxis("y", isShare, rows.map((row) => valueOf(scoreName, row)));
+  const clip = (value) => Math.min(Math.max(...axis.domain), Math.max(Math.min(...axis.domain), axis.toAxis(value)));
+  const points = rows.map((row) => {
+    const ends = endsOf(score, scoreRow(row));
+    const name = ROWS.word("name", row);
+    return {
+      name,
+      row,
+      x: ROWS.number(costName, row) / factor,
+      y: axis.toAxis(valueOf(scoreName, row)),
+      low: ends ? clip(ends[0]) : null,
+      high: ends ? clip(ends[1]) : null,
+      isControl: CONTENT.controls.includes(ROWS.word("mechanism", row)),
+      tip: `${name}: ${told(costName, row)}, ${told(scoreName, scoreRow(row))}`,
+      ...look(name),
+    };
+  });
+  const front = paretoFront(points.filter(({ isControl }) => !isControl)); // less is missing, or less is better
+  const room = roomFor([]);
+  const height = 330;
+  const xDomain = logDomain(points.map((p) => p.x), 1.5);
+  const x = scaleOf("log", xDomain, 0, room.plain);
+  const y = scaleOf(axis.kind, axis.domain, height, 0);
+  const places = spots(points.map((p) => [x.pixel(p.x), y.pixel(p.y)]), points.map((p) => p.name), room.plain, height);
+  const labels = points.map((p, i) => ({ ...p, label_x: x.value(places[i].x), label_y: y.value(places[i].y), side: places[i].side }));
+  const { length } = GROUPS[group].axes;
+  await figure(
+    "scatter",
+    {
+      width: room.plain,
+      height,
+      x_title: `${cost.title} (${unit})`,
+      x_domain: xDomain,
+      x_ticks: logTicks(...xDomain),
+      x_format: "~r",
+      y_title: `${score.title} on ${state.scoreTask} (${score.scales[0][1] || "bits"})`,
+      ...axis.holes,
+    },
+    { points, labels, front },
+    {
+      id,
+      title: `${score.title[0].toUpperCase()}${score.title.slice(1)} on ${state.scoreTask} against ${cost.title}`,
+      note: `Dashed: the Pareto front, which no other row beats in both; controls apart. ${cost.title} at ${length.toLocaleString("en-US")}, ${GROUPS[group].words}`,
+    },
+    {
+      header: ["row", cost.title, score.title, "on the front"],
+      rows: points.map((p) => [p.name, told(costName, p.row), told(scoreName, scoreRow(p.row)), front.includes(p) ? "yes" : ""]),
+    },
+  );
+}

@@ -1,0 +1,90 @@
+// Two mechanisms, or two sweeps, side by side.
+
+const SWEEPS = reader(CONTENT.sweeps.rows);
+
+function select(label, id, options, value, onchange) {
+  const box = element("select", { id, onchange: (event) => onchange(event.target.value) });
+  for (const [key, words] of options) box.append(element("option", { value: key, selected: key === value }, words));
+  return element("label", {}, label, " ", box);
+}
+
+/** Two intervals that do not meet are told apart. */
+function verdict(a, b, better) {
+  if (!a || !b || !better) return "";
+  if (a[0] <= b[1] && b[0] <= a[1]) return "not told apart";
+  const firstIsLower = a[1] < b[0];
+  return firstIsLower === (better === "lower") ? "first" : "second";
+}
+
+function mechanismsTable() {
+  const byGroup = new Map();
+  for (const side of ["a", "b"]) {
+    for (let row = 0; row < ROWS.count; row++) {
+      if (ROWS.word("name", row) !== state[side]) continue;
+      const g = ROWS.number("group", row);
+      byGroup.set(g, { ...byGroup.get(g), [side]: row });
+    }
+  }
+  const rows = [];
+  for (const [g, { a, b }] of [...byGroup].sort(([g], [h]) => g - h)) {
+    const group = GROUPS[g];
+    if (a === undefined || b === undefined || (group.kind !== state.kind && group.kind !== "task")) continue;
+    const setting = `${group.axes.length ? `${group.axes.length.toLocaleString("en-US")} · ` : ""}${group.words}`;
+    const names = group.kind === "task" ? ["accuracy", "bits_per_byte"] : ["speedup_over", "latency_s", "peak_memory_bytes", "state_bytes", "flops"];
+    for (const metric of names.map((name) => METRIC.get(name)).filter(Boolean)) {
+      const [left, right] = [a, b].map((row) => ROWS.number(metric.name, row));
+      if (left === null && right === null) continue;
+      const ratio = left && right ? `${shortNumber(left / right)}x` : "";
+      const words = ([row]) => told(metric.name, row) || statusWords(ROWS.word("status", row));
+      rows.push([setting, metric.title, words([a]), words([b]), ratio, verdict(endsOf(metric, a), endsOf(metric, b), metric.better)]);
+    }
+  }
+  if (!rows.length) return element("p", {}, "No setting has both.");
+  return plainTable(`${state.a} and ${state.b}`, ["setting", "metric", state.a, state.b, "first / second", "better"], rows);
+}
+
+function sweepsTable() {
+  const byKey = new Map();
+  for (let row = 0; row < SWEEPS.count; row++) {
+    const sweep = SWEEPS.word("sweep", row);
+    const side = sweep === state.before ? "before" : sweep === state.after ? "after" : null;
+    if (side) byKey.set(SWEEPS.word("key", row), { ...byKey.get(SWEEPS.word("key", row)), [side]: row });
+  }
+  const latency = METRIC.get("latency_s");
+  const rows = [];
+  for (const { before, after } of byKey.values()) {
+    if (before === undefined || after === undefined) continue;
+    const name = SWEEPS.number("value", before) === null ? "score" : "value";
+    const [old, now] = [before, after].map((row) => SWEEPS.number(name, row));
+    const words = (row) => {
+      const value = SWEEPS.number(name, row);
+      if (value === null) return statusWords(SWEEPS.word("status", row));
+      if (name === "score") return shortNumber(value);
+      const unit = unitFor(latency, [value]);
+      return `${inUnit(value, unit)} ${unit[1]}`;
+    };
+    rows.push([SWEEPS.word("cell", before), words(before), words(after), old && now ? `${shortNumber(now / old)}x` : ""]);
+  }
+  if (!rows.length) return element("p", {}, "No cell is in both.");
+  return plainTable(
+    "Latency or score in two sweeps. They ran at different times: python -m bench.regress decides what changed.",
+    ["cell", state.before, state.after, "second / first"],
+    rows,
+  );
+}
+
+function showCompare() {
+  const names = [...new Set(CONTENT.rows.words.name ? CONTENT.rows.words.name.vocabulary.slice(1) : [])].sort();
+  const choose = (side) => (value) => { state[side] = value; writeFragment(); showCompare(); };
+  const options = [["", "choose"], ...names.map((name) => [name, name])];
+  const place = document.getElementById("compare");
+  const parts = [element("p", { class: "pair" }, select("Mechanism", "compare-a", options, state.a, choose("a")), select("and", "compare-b", options, state.b, choose("b")))];
+  if (state.a && state.b) parts.push(mechanismsTable());
+  const { names: sweeps, commits, days } = CONTENT.sweeps;
+  if (sweeps.length > 1) {
+    const said = [["", "choose"], ...sweeps.map((sweep) => [sweep, `${sweep} (${days[sweep].replace("T", " ")}, ${commits[sweep]})`])];
+    parts.push(element("p", { class: "pair" }, select("Sweep", "compare-before", said, state.before, choose("before")), select("and", "compare-after", said, state.after, choose("after"))));
+    if (state.before && state.after) parts.push(sweepsTable());
+  }
+  place.replaceChildren(...parts);
+}

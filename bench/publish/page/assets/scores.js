@@ -1,0 +1,191 @@
+// Charts of training: scores with a dot a seed, and how they were learned; and the roofline.
+
+/** Groups of tasks to draw: those that the filters leave, or the task beside the timed rows. */
+function taskGroups() {
+  if (state.kind === "task") return groupsLeft().slice(0, 8);
+  const { device } = state.filters;
+  return GROUPS.map((group, g) => g)
+    .filter((g) => GROUPS[g].kind === "task" && GROUPS[g].axes.task === state.scoreTask)
+    .filter((g) => device === ALL || String(GROUPS[g].axes.device) === device)
+    .slice(0, 1);
+}
+
+async function drawScores(g) {
+  const group = GROUPS[g];
+  const isShare = !group.unit;
+  const metric = METRIC.get(isShare ? "accuracy" : "bits_per_byte");
+  const rows = rowsOf([g]).filter((row) => CONTENT.curves[row]);
+  if (!metric || rows.length < 2) return;
+  const score = (row) => ROWS.number(metric.name, row);
+  rows.sort((a, b) => (isShare ? score(b) - score(a) : score(a) - score(b)));
+  const ends = (row) => endsOf(metric, row);
+  const runs = rows.flatMap((row) => CONTENT.curves[row].map((run) => ({ row, ...run })));
+  const axis = scoreAxis("x", isShare, runs.map((run) => run.score));
+  const clip = (value) => Math.min(Math.max(...axis.domain), Math.max(Math.min(...axis.domain), axis.toAxis(value)));
+  const words = (score) => (isShare ? `${shortNumber(100 * score)} %` : shortNumber(score));
+  const points = runs.map((run) => ({
+    name: ROWS.word("name", run.row),
+    x: axis.toAxis(run.score),
+    tip: `${ROWS.word("name", run.row)}, seed ${run.seed}: ${words(run.score)}`,
+    ...look(ROWS.word("name", run.row)),
+  }));
+  const means = rows.map((row) => ({
+    name: ROWS.word("name", row),
+    x: axis.toAxis(score(row)),
+    low: ends(row) ? clip(ends(row)[0]) : null,
+    high: ends(row) ? clip(ends(row)[1]) : null,
+    tip: `${ROWS.word("name", row)}: ${told(metric.name, row)} over ${ROWS.number("num_seeds", row)} seeds`,
+    ...look(ROWS.word("name", row)),
+  }));
+  const chances = rows.map((row) => ROWS.number("chance", row)).filter((value) => value !== null);
+  const names = rows.map((row) => ROWS.word("name", row));
+  const inside = chances.length > 0 && clip(chances[0]) === axis.toAxis(chances[0]);
+  const room = roomFor([]);
+  await figure(
+    "scores",
+    {
+      width: Math.max(120, room.width - Math.min(180, Math.max(...names.map(textWidth))) - 40),
+      height: Math.max(120, 24 * rows.length),
+      order: names,
+      x_title: isShare ? "accuracy on unseen examples (%)" : group.unit,
+      ...axis.holes,
+    },
+    { points, means, chance: inside ? [{ x: axis.toAxis(chances[0]), tip: `chance: ${words(chances[0])}` }] : [] },
+    {
+      id: "scores",
+      title: `${metric.title[0].toUpperCase()}${metric.title.slice(1)}: ${group.axes.task}`,
+      note: `A dot is a seed, the bar their mean with its 95 % interval${inside ? ", the dashed line chance" : ""}. ${group.words}`,
+    },
+    {
+      header: ["row", "mean", "seeds"],
+      rows: rows.map((row) => [ROWS.word("name", row), told(metric.name, row), CONTENT.curves[row].map((run) => words(run.score)).join(", ")]),
+    },
+  );
+}
+
+async function drawCurves(g) {
+  const group = GROUPS[g];
+  const factor = group.unit ? 1 : 0.01;
+  const rows = rowsOf([g]).filter((row) => (CONTENT.curves[row] || []).some((run) => run.steps.length > 1)).slice(0, MAX_LINES);
+  if (!rows.length) return;
+  const lines = rows.flatMap((row) =>
+    CONTENT.curves[row].filter((run) => run.steps.length > 1).map((run) =>
+      run.steps.map((step, i) => ({
+        name: ROWS.word("name", row),
+        run: `${ROWS.word("name", row)} ${run.seed}`,
+        x: step,
+        y: run.validation[i] / factor,
+        ...look(ROWS.word("name", row)),
+      })),
+    ),
+  );
+  const all = lines.flat();
+  const names = rows.map((row) => ROWS.word("name", row));
+  const room = roomFor(names);
+  const height = Math.max(300, (LINE_HEIGHT + 1) * names.length);
+  const xDomain = [Math.max(1, Math.min(...all.map((p) => p.x))), Math.max(...all.map((p) => p.x))];
+  const ys = all.map((p) => p.y);
+  const yDomain = group.unit ? [Math.min(...ys), Math.max(...ys)] : [Math.min(0, ...ys), 102];
+  if (xDomain[0] === xDomain[1]) return;
+  const x = scaleOf("log", xDomain, 0, room.plot);
+  const y = scaleOf("linear", yDomain, height, 0);
+  const longest = names.map((name) => lines.filter((line) => line[0].name === name).sort((a, b) => b.at(-1).x - a.at(-1).x)[0]);
+  await figure(
+    "curves",
+    {
+      width: room.plot,
+      height,
+      x_title: "training steps",
+      x_domain: xDomain,
+      x_ticks: logTicks(...xDomain),
+      x_format: ",d",
+      y_title: group.unit || "validation accuracy (%)",
+      y_domain: yDomain,
+      y_ticks: linearTicks(...yDomain),
+      y_format: "~r",
+    },
+    { points: all.filter((p) => p.x > 0), labels: endLabels(longest, x, y, height, room.plot), chance: [] },
+    { id: "curves", title: `Learning curves: ${group.axes.task}`, note: `A line is a seed. ${group.words}` },
+    {
+      header: ["row and seed", "steps", "last validation score"],
+      rows: lines.map((line) => [line[0].run, String(line.at(-1).x), shortNumber(line.at(-1).y)]),
+    },
+  );
+}
+
+async function drawRoofline() {
+  const group = groupsLeft()[0];
+  const roof = group === undefined ? null : GROUPS[group].roof;
+  if (!roof) return;
+  const rows = rowsOf([group]).filter((row) => ROWS.number("flops_per_s", row) > 0 && ROWS.number("arithmetic_intensity", row) > 0);
+  if (!rows.length) return;
+  const metric = METRIC.get("flops_per_s");
+  const [factor, unit] = unitFor(metric, rows.map((row) => ROWS.number("flops_per_s", row)));
+  const points = rows.map((row) => ({
+    name: ROWS.word("name", row),
+    row,
+    x: ROWS.number("arithmetic_intensity", row),
+    y: ROWS.number("flops_per_s", row) / factor,
+    tip: `${ROWS.word("name", row)}: ${told("flops_per_s", row)}, ${told("roofline_fraction", row)} of the roof`,
+    ...look(ROWS.word("name", row)),
+  }));
+  const peak = roof.flops_per_s / factor;
+  const xDomain = logDomain([...points.map((p) => p.x), ...roof.bytes_per_s.map(([, rate]) => roof.flops_per_s / rate)], 2);
+  const yDomain = [Math.min(...points.map((p) => p.y)) / 2, peak * 2];
+  const room = roomFor([]);
+  const height = 330;
+  const x = scaleOf("log", xDomain, 0, room.plain);
+  const y = scaleOf("log", yDomain, height, 0);
+  const roofs = roof.bytes_per_s.flatMap(([words, rate]) => {
+    const knee = roof.flops_per_s / rate;
+    const tip = `${words}: ${shortNumber(rate / 1e9)} GB/s`;
+    return [[xDomain[0], (xDomain[0] * rate) / factor], [knee, peak], [xDomain[1], peak]].map(([at, height_]) => ({ roof: words, x: at, y: height_, tip }));
+  });
+  const roofNames = roof.bytes_per_s.map(([words, rate]) => {
+    const at = Math.max(xDomain[0], (yDomain[0] * factor) / rate) * 1.15;
+    return { name: words, x: at, y: (at * rate) / factor };
+  });
+  roofNames.push({ name: `products: ${shortNumber(peak)} ${unit}`, x: xDomain[1] / 4, y: peak });
+  const places = spots(points.map((p) => [x.pixel(p.x), y.pixel(p.y)]), points.map((p) => p.name), room.plain, height);
+  const labels = points.map((p, i) => ({ ...p, label_x: x.value(places[i].x), label_y: y.value(places[i].y), side: places[i].side }));
+  await figure(
+    "roofline",
+    {
+      width: room.plain,
+      height,
+      x_title: "FLOPs per byte that must be moved",
+      x_domain: xDomain,
+      x_ticks: logTicks(...xDomain),
+      x_format: "~r",
+      y_title: `${metric.title} (${unit})`,
+      y_domain: yDomain,
+      y_ticks: logTicks(...yDomain),
+      y_format: "~r",
+    },
+    { points, labels, roofs, roof_names: roofNames },
+    { id: "roofline", title: "Roofline", note: `What this machine can do at best, as python -m bench.calibrate measured it. ${GROUPS[group].words}, ${GROUPS[group].axes.length.toLocaleString("en-US")}` },
+    { header: ["row", "FLOPs per byte", metric.title, "of the roof"], rows: points.map((p) => [p.name, shortNumber(p.x), told("flops_per_s", p.row), told("roofline_fraction", p.row)]) },
+  );
+}
+
+/** Draw all that the state asks for; a newer call stops an older one. */
+async function showCharts() {
+  const mine = ++drawing;
+  const place = document.getElementById("charts");
+  place.replaceChildren();
+  const wanted = [];
+  if (state.kind !== "task") {
+    wanted.push(() => drawLines("latency_s", "latency"), () => drawLines("peak_memory_bytes", "memory"), () => drawLines("flops", "flops"));
+    for (const cost of ["latency_s", "peak_memory_bytes"]) wanted.push(() => drawPareto(cost, `pareto-${cost}`));
+    wanted.push(drawRoofline);
+  }
+  for (const g of taskGroups()) wanted.push(() => drawScores(g), () => drawCurves(g));
+  for (const draw of wanted) {
+    if (mine !== drawing) return;
+    await draw();
+  }
+  document.getElementById("charts-said").textContent = place.childElementCount
+    ? ""
+    : "Nothing to draw of these rows: lines need two lengths, points two rows.";
+  place.dataset.drawn = String(mine);
+}

@@ -1,0 +1,173 @@
+// What the reader has chosen. It lives in the fragment of the address, so a link shows the same view.
+
+const KINDS = { speed: "Speed and memory", task: "Task accuracy", model: "Whole models" };
+// Always there, in this order; the other axes of groups follow where they have several values.
+const FIRST_AXES = ["device", "dtype", "mode", "scope", "length", "task"];
+const TITLES = {
+  length: "Length",
+  dtype: "Dtype",
+  num_threads: "Threads",
+  method_version: "Method",
+  compile: "Compiler",
+  batch_size: "Batch",
+  num_heads: "Heads",
+  head_dim: "Head dim",
+};
+const ALL = "*";
+
+const state = {};
+
+/** Title of an axis. */
+function axisTitle(name) {
+  return TITLES[name] || (name[0].toUpperCase() + name.slice(1)).replaceAll("_", " ");
+}
+
+/** Words of a value on an axis. */
+function valueWords(axis, value) {
+  if (axis === "machine") return CONTENT.machines[Number(value)];
+  if (axis === "length" && value !== ALL) return Number(value).toLocaleString("en-US");
+  return value === "null" ? "as queries" : value;
+}
+
+/** Kinds of which there are rows. */
+function kindsHere() {
+  return Object.keys(KINDS).filter((kind) => GROUPS.some((group) => group.kind === kind));
+}
+
+/** The value of a group on an axis, as the text that the address has. */
+function axisValue(group, axis) {
+  return axis in group.axes ? String(group.axes[axis]) : null;
+}
+
+/** Axes that groups of a kind differ in, those that are always shown first. */
+function axesOf(kind) {
+  const groups = GROUPS.filter((group) => group.kind === kind);
+  const names = [...new Set([...FIRST_AXES, ...groups.flatMap((group) => Object.keys(group.axes))])];
+  return names.filter((name) => {
+    const values = new Set(groups.map((group) => axisValue(group, name)));
+    return values.size > 1 || (FIRST_AXES.includes(name) && !values.has(null) && values.size);
+  });
+}
+
+/** The group that a page opens with: plain, long, and with many rows that have numbers. */
+function plainestGroup(kind) {
+  const numOk = (g) => {
+    let count = 0;
+    for (let row = SPANS[g][0]; row < SPANS[g][1]; row++) count += ROWS.word("status", row) === "ok";
+    return count;
+  };
+  const candidates = GROUPS.map((group, g) => ({ group, g }))
+    .filter(({ group }) => group.kind === kind)
+    .map(({ group, g }) => ({ group, ok: numOk(g) }));
+  const most = Math.max(...candidates.map(({ ok }) => ok));
+  const fitness = ({ group, ok }) => [
+    ok >= 0.8 * most,
+    group.axes.dtype === "float32",
+    group.axes.mode === "forward",
+    group.axes.scope === "core",
+    group.axes.causal === false,
+    group.axes.length || 0,
+    ok,
+  ];
+  const better = (a, b) => {
+    const [left, right] = [fitness(a), fitness(b)];
+    const i = left.findIndex((value, at) => value !== right[at]);
+    return i < 0 ? 0 : Number(right[i]) - Number(left[i]);
+  };
+  return candidates.sort(better)[0].group;
+}
+
+/** The view of a fresh page, or of another kind. */
+function resetState(kind = kindsHere()[0]) {
+  const filters = {};
+  if (kind) {
+    const group = plainestGroup(kind);
+    for (const axis of axesOf(kind)) filters[axis] = axisValue(group, axis) ?? ALL;
+    if (kind === "task") filters.task = ALL;
+  }
+  Object.assign(state, {
+    kind,
+    filters,
+    own: { family: ALL, capability: ALL, compile: ALL },
+    scoreTask: tasksHere()[0] || "",
+    search: "",
+    columns: null,
+    sort: null,
+    open: "",
+    a: "",
+    b: "",
+    before: "",
+    after: "",
+  });
+}
+
+/** Labels of the tasks that were trained. */
+function tasksHere() {
+  return [...new Set(GROUPS.filter((g) => g.kind === "task").map((g) => g.axes.task))];
+}
+
+/** Read the fragment over the usual view; what it does not know is left out. */
+function readFragment() {
+  const said = new URLSearchParams(location.hash.slice(1));
+  resetState(kindsHere().includes(said.get("kind")) ? said.get("kind") : undefined);
+  for (const [name, value] of said) {
+    if (name.startsWith("f.") && name.slice(2) in state.filters) state.filters[name.slice(2)] = value;
+    else if (name in state.own) state.own[name] = value;
+    else if (["scoreTask", "search", "open", "a", "b", "before", "after"].includes(name)) {
+      state[name] = value;
+    } else if (name === "columns") state.columns = value.split(" ").filter(Boolean);
+    else if (name === "sort") state.sort = { column: value.split(" ")[0], dir: value.split(" ")[1] };
+  }
+}
+
+/** Write what differs from the usual view into the fragment, without a step in the history. */
+function writeFragment() {
+  const now = JSON.parse(JSON.stringify(state));
+  resetState(now.kind);
+  const said = new URLSearchParams();
+  if (now.kind !== kindsHere()[0]) said.set("kind", now.kind);
+  for (const [axis, value] of Object.entries(now.filters)) {
+    if (value !== state.filters[axis]) said.set(`f.${axis}`, value);
+  }
+  for (const [name, value] of Object.entries(now.own)) if (value !== ALL) said.set(name, value);
+  for (const name of ["scoreTask", "search", "open", "a", "b", "before", "after"]) {
+    if (now[name] !== state[name]) said.set(name, now[name]);
+  }
+  if (now.columns) said.set("columns", now.columns.join(" "));
+  if (now.sort) said.set("sort", `${now.sort.column} ${now.sort.dir}`);
+  Object.assign(state, now);
+  const text = said.toString();
+  history.replaceState(null, "", text ? `#${text}` : location.pathname + location.search);
+}
+
+/** Numbers of the groups that the filters leave; an axis may be left open. */
+function groupsLeft(except = "") {
+  const wanted = Object.entries(state.filters).filter(([axis, v]) => v !== ALL && axis !== except);
+  const left = [];
+  GROUPS.forEach((group, g) => {
+    if (group.kind !== state.kind) return;
+    if (wanted.every(([axis, value]) => axisValue(group, axis) === value)) left.push(g);
+  });
+  return left;
+}
+
+/** Whether a row passes the filters that rows differ in within a group. */
+function rowPasses(row) {
+  const { family, capability, compile } = state.own;
+  if (state.search) {
+    const words = `${ROWS.word("name", row)} ${mechanismOf(row).title || ""}`.toLowerCase();
+    if (!words.includes(state.search.toLowerCase())) return false;
+  }
+  if (family !== ALL && mechanismOf(row).family !== family) return false;
+  if (capability !== ALL && !mechanismOf(row).claims.includes(capability)) return false;
+  return compile === ALL || ROWS.word("compile", row) === compile;
+}
+
+/** Rows of groups that pass, in the page's order. */
+function rowsOf(groups) {
+  const rows = [];
+  for (const g of groups) {
+    for (let row = SPANS[g][0]; row < SPANS[g][1]; row++) if (rowPasses(row)) rows.push(row);
+  }
+  return rows;
+}

@@ -1,0 +1,265 @@
+// The table: rows that the filters leave, few columns at first, all by choice.
+
+let table = null;
+let shownRows = [];
+
+/** Letters of the ties that a row is in: rows that share one cannot be told apart. */
+function tiesOf(row) {
+  const { ties } = GROUPS[ROWS.number("group", row)];
+  const name = ROWS.word("name", row);
+  return ties.map((names, i) => (names.includes(name) ? String.fromCharCode(97 + (i % 26)) : "")).join("");
+}
+
+/** The row of the chosen task that has the name of a timed row, measured on the same device. */
+function scoreRow(row) {
+  const group = GROUPS[ROWS.number("group", row)];
+  const place = `${group.axes.machine} ${group.axes.device} ${ROWS.word("name", row)}`;
+  return scoresByPlace().get(place) ?? null;
+}
+
+let scoresFor = null;
+let scores = new Map();
+
+function scoresByPlace() {
+  if (scoresFor === state.scoreTask) return scores;
+  scoresFor = state.scoreTask;
+  scores = new Map();
+  GROUPS.forEach((group, g) => {
+    if (group.kind !== "task" || group.axes.task !== state.scoreTask) return;
+    for (let row = SPANS[g][0]; row < SPANS[g][1]; row++) {
+      scores.set(`${group.axes.machine} ${group.axes.device} ${ROWS.word("name", row)}`, row);
+    }
+  });
+  return scores;
+}
+
+/** The row whose numbers a metric is read from: scores of a timed row are those of a task. */
+function sourceOf(name, row) {
+  const isScore = name === "accuracy" || name === "bits_per_byte" || name === "num_seeds";
+  return isScore && state.kind !== "task" ? scoreRow(row) : row;
+}
+
+function valueOf(name, row) {
+  const source = sourceOf(name, row);
+  return source === null ? null : ROWS.number(name, source);
+}
+
+/** Metrics that the rows of this kind have. */
+function metricsHere() {
+  const rows = rowsOf(groupsLeft());
+  return METRICS.filter(({ name }) => rows.some((row) => valueOf(name, row) !== null));
+}
+
+function columnsShown(metrics) {
+  if (state.columns) return metrics.filter(({ name }) => state.columns.includes(name));
+  return metrics.filter(({ name, is_usual }) => {
+    if (name === "num_seeds" && state.kind !== "task") return false;
+    return is_usual;
+  });
+}
+
+/** Nulls last whichever way a column is sorted. */
+function comparing(value) {
+  return (a, b, rowA, rowB, column, dir) => {
+    const [left, right] = [value(rowA.getData().i), value(rowB.getData().i)];
+    const last = dir === "asc" ? 1 : -1;
+    if (left === null || left === "") return right === null || right === "" ? 0 : last;
+    if (right === null || right === "") return -last;
+    return typeof left === "string" ? left.localeCompare(right) : left - right;
+  };
+}
+
+function formatting(make) {
+  return (cell) => make(cell.getData().i);
+}
+
+/** Title as text, whatever a plugin's metric is called. */
+function titled(title, meaning) {
+  return () => element("span", { title: meaning || null }, title);
+}
+
+function textColumn(field, title, value, more = {}) {
+  return {
+    field,
+    title,
+    titleFormatter: titled(title, more.meaning),
+    formatter: formatting((row) => element("span", {}, value(row))),
+    sorter: comparing(value),
+    ...more.column,
+  };
+}
+
+function nameColumn() {
+  const make = (row) => {
+    const name = ROWS.word("name", row);
+    const [colour] = CONTENT.styles[name] || ["#888888"];
+    const swatch = element("span", { class: "swatch", "aria-hidden": "true" });
+    swatch.style.background = inTheme(colour);
+    const open = () => openDrawer(row);
+    const button = element("button", { type: "button", class: "name", onclick: open }, swatch, name);
+    const status = ROWS.word("status", row);
+    if (status === "ok") return button;
+    const reason = `${statusWords(status)}: ${ROWS.word("reason", row)}`;
+    return element("span", {}, button, element("span", { class: "reason", title: reason }, reason));
+  };
+  return {
+    field: "name",
+    titleFormatter: titled("Mechanism"),
+    title: "Mechanism",
+    frozen: true,
+    width: innerWidth < 600 ? 140 : 190,
+    formatter: formatting(make),
+    sorter: comparing((row) => ROWS.word("name", row)),
+  };
+}
+
+function rankColumn() {
+  const make = (row) => {
+    const rank = ROWS.word("rank", row);
+    const letters = tiesOf(row);
+    const tie = letters ? element("span", { class: "tie", title: "cannot be told apart from rows with the same letter" }, letters) : null;
+    return element("span", {}, rank, tie);
+  };
+  return {
+    field: "rank",
+    title: "Rank",
+    titleFormatter: titled("Rank", "Places that the 95 % intervals leave open, within one setting"),
+    hozAlign: "center",
+    formatter: formatting(make),
+    sorter: comparing((row) => ROWS.number("first", row)),
+  };
+}
+
+function metricTitle(metric) {
+  const ofTask = state.kind !== "task" && (metric.name === "accuracy" || metric.name === "bits_per_byte");
+  if (ofTask) return `${metric.title} on ${state.scoreTask}`;
+  if (metric.name !== "speedup_over") return metric.title;
+  const references = new Set(groupsLeft().flatMap((g) => GROUPS[g].references));
+  return references.size === 1 ? `speed-up over ${[...references][0]}` : "speed-up";
+}
+
+function metricColumn(metric, rows) {
+  const values = rows.map((row) => valueOf(metric.name, row));
+  const unit = unitFor(metric, values);
+  const largest = values.reduce((most, value) => (value > most ? value : most), 0);
+  const title = metricTitle(metric);
+  const hasBar = metric.is_usual && metric.better && largest > 0;
+  const make = (row) => {
+    const source = sourceOf(metric.name, row);
+    const value = source === null ? null : ROWS.number(metric.name, source);
+    if (value === null) return element("span", {});
+    const ends = endsOf(metric, source);
+    const text = ends ? `[${ends.map((end) => shortNumber(end / unit[0])).join(", ")}]` : "";
+    const bar = hasBar ? element("span", { class: "bar", "aria-hidden": "true" }) : null;
+    if (bar) bar.style.width = `${Math.max(1, (100 * value) / largest).toFixed(1)}%`;
+    return element("span", { class: "value" }, inUnit(value, unit), element("small", {}, text), bar);
+  };
+  return {
+    field: metric.name,
+    title: unit[1] && unit[1] !== "x" ? `${title} (${unit[1]})` : title,
+    titleFormatter: titled(unit[1] && unit[1] !== "x" ? `${title} (${unit[1]})` : title, metric.meaning),
+    hozAlign: "right",
+    headerHozAlign: "right",
+    formatter: formatting(make),
+    headerSortStartingDir: metric.better === "higher" ? "desc" : "asc",
+    sorter: comparing((row) => valueOf(metric.name, row)),
+  };
+}
+
+function columnsFor(rows) {
+  const columns = [nameColumn(), rankColumn()];
+  if (new Set(rows.map((row) => ROWS.number("group", row))).size > 1) {
+    const words = (row) => {
+      const group = GROUPS[ROWS.number("group", row)];
+      return group.axes.length ? `${group.axes.length.toLocaleString("en-US")} · ${group.words}` : group.words;
+    };
+    const column = textColumn("setting", "Setting", words, { column: { width: 260 } });
+    column.sorter = comparing((row) => ROWS.number("group", row));
+    columns.push(column);
+  }
+  columns.push(...columnsShown(metricsHere()).map((metric) => metricColumn(metric, rows)));
+  if (rows.some((row) => ROWS.word("marks", row))) {
+    columns.push(textColumn("marks", "Marks", (row) => ROWS.word("marks", row), { column: { width: 210, cssClass: "wrap" } }));
+  }
+  return columns;
+}
+
+/** Show what the state says. */
+function showTable() {
+  shownRows = rowsOf(groupsLeft());
+  const columns = columnsFor(shownRows);
+  const data = shownRows.map((i) => ({ i }));
+  if (table) table.destroy();
+  table = new Tabulator("#table", {
+    data,
+    columns,
+    layout: "fitDataFill",
+    maxHeight: "70vh",
+    placeholder: "No row passes these filters.",
+    columnDefaults: { headerSortTristate: true, minWidth: 60 },
+    initialSort: state.sort && columns.some(({ field }) => field === state.sort.column) ? [state.sort] : [],
+  });
+  table.on("tableBuilt", tableBuilt);
+  table.on("dataSorted", (sorters) => {
+    const first = sorters[0];
+    state.sort = first ? { column: first.field, dir: first.dir } : null;
+    writeFragment();
+  });
+  const settings = groupsLeft().length;
+  const words = settings === 1 ? GROUPS[groupsLeft()[0]].words : `${settings} settings`;
+  document.getElementById("said").textContent =
+    `${shownRows.length.toLocaleString("en-US")} ${shownRows.length === 1 ? "row" : "rows"} of ${words}.`;
+}
+
+/** Headers that sort can be reached and pressed without a mouse. */
+function tableBuilt() {
+  document.getElementById("table").dataset.ready = String(Number(document.getElementById("table").dataset.ready || 0) + 1);
+  for (const header of document.querySelectorAll("#table .tabulator-col.tabulator-sortable")) {
+    header.tabIndex = 0;
+    header.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") {
+        event.preventDefault();
+        header.querySelector(".tabulator-col-content").click();
+      }
+    });
+  }
+}
+
+/** A field of CSV. Text that a spreadsheet would run as a formula is preceded by a quote. */
+function csvField(value) {
+  if (value === null || value === undefined) return "";
+  let text = String(value);
+  if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+/** The view as CSV, in base units, in the order on the screen. */
+function csvText() {
+  const rows = table.getRows("active").map((row) => row.getData().i);
+  const metrics = columnsShown(metricsHere());
+  const ends = (metric) => (metric.ends || []);
+  const header = ["name", "rank", "setting", "length", "status", "reason", "marks"];
+  const lines = [[...header, ...metrics.flatMap((metric) => [metric.name, ...ends(metric)])]];
+  for (const row of rows) {
+    const group = GROUPS[ROWS.number("group", row)];
+    const words = ["name", "rank"].map((name) => ROWS.word(name, row));
+    const rest = ["status", "reason", "marks"].map((name) => ROWS.word(name, row));
+    lines.push([
+      ...words,
+      group.words,
+      group.axes.length ?? null,
+      ...rest,
+      ...metrics.flatMap((metric) => [metric.name, ...ends(metric)].map((name) => {
+        const source = sourceOf(metric.name, row);
+        return source === null ? null : ROWS.number(name, source);
+      })),
+    ]);
+  }
+  return lines.map((line) => line.map(csvField).join(",")).join("\r\n") + "\r\n";
+}
+
+function saveCsv() {
+  const address = URL.createObjectURL(new Blob([csvText()], { type: "text/csv" }));
+  element("a", { href: address, download: "leaderboard.csv" }).click();
+  URL.revokeObjectURL(address);
+}

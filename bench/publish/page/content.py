@@ -1,0 +1,91 @@
+"""Everything that the page shows, as JSON: rows, what was measured where, mechanisms, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.metrics import find_metric
+from bench.publish.charts.style import styles_of
+from bench.publish.config import PublishConfig
+from bench.publish.format import interval_names, title_and_scales
+from bench.publish.leaderboard import Leaderboard
+from bench.publish.page.curves import curves
+from bench.publish.page.mechanisms import describe_mechanisms
+from bench.publish.page.rows import INTERVALS, Json, Table, table
+from bench.publish.page.samples import samples
+from bench.publish.page.sweeps import sweeps
+from bench.publish.tables import machine_words, summary_words
+from bench.record import Record
+
+_OWN_METRICS = {
+    "num_seeds": ("seeds", None, "Seeds with a score; each is one draw of data and weights."),
+    "checked_len": (
+        "checked at",
+        None,
+        "Sequence length at which the output was compared with the oracle.",
+    ),
+}
+"""Numbers of the page's own: title, which side is better, and what they are."""
+
+
+def page_content(board: Leaderboard, records: Sequence[Record], config: PublishConfig) -> Json:
+    """What the page's script reads.
+
+    Args:
+        board: the newest record of each cell, ranked.
+        records: all, those that newer ones have replaced too: sweeps are compared by these.
+        config: which metrics, which of them at first, and where the mechanisms' tests lie.
+    """
+    rows = table(board, config.metrics)
+    names = {record.cell.mechanism for own in rows.records for record in own}
+    return {
+        "summary": summary_words(board),
+        "machines": list(machine_words(board)),
+        "sentences": [],
+        "metrics": _metrics(rows, config),
+        "groups": list(rows.groups),
+        "rows": rows.columns.to_json(),
+        "curves": curves(rows),
+        "mechanisms": describe_mechanisms(names, config.out),
+        "styles": {
+            name: [style.colour, style.dash, style.thickness]
+            for name, style in styles_of(board).items()
+        },
+        "samples": samples(rows, config.out),
+        "sweeps": sweeps(records),
+        "controls": list(config.controls),
+    }
+
+
+def _metrics(rows: Table, config: PublishConfig) -> list[Json]:
+    """The numbers that any row has, in the order of ``table.csv``: title, units and meaning."""
+    ends = {end for name in config.metrics for end in interval_names(name)}
+    found = []
+    for name in (*_OWN_METRICS, *config.metrics):
+        if name in ends or not any(rows.columns.numbers.get(name, ())):
+            continue
+        title, scales = title_and_scales(name)
+        if name in _OWN_METRICS:
+            title, better, meaning = _OWN_METRICS[name]
+        else:
+            better, meaning = find_metric(name).better, find_metric(name).meaning
+        low, high = INTERVALS.get(name, interval_names(name))
+        found.append(
+            {
+                "name": name,
+                "title": title,
+                "better": better,
+                "meaning": meaning,
+                "scales": [list(scale) for scale in scales],
+                "ends": [low, high] if low in rows.columns.numbers else None,
+                "is_usual": name in _USUAL,
+            }
+        )
+    return found
+
+
+_USUAL = (
+    *("speedup_over", "latency_s", "peak_memory_bytes", "throughput_images_per_s"),
+    *("accuracy", "bits_per_byte", "num_seeds", "steps_to_90"),
+)
+"""Columns that are there at first, where their rows have them."""

@@ -1,0 +1,67 @@
+"""What is known of each mechanism besides its records: words, claims, tests. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from attentions.capabilities import FAMILIES
+from attentions.catalogue import CatalogueEntry, catalogue, plugin_catalogue
+from bench.catalogue.badges import Badge, goldens_passed, read_badges
+from bench.catalogue.rows import rows_of
+
+Json = dict[str, Any]
+
+
+def describe_mechanisms(names: Iterable[str], out: Path) -> dict[str, Json]:
+    """The page's facts of the named mechanisms; those that no source describes are left out.
+
+    Args:
+        names: registered names.
+        out: the folder in which badges and ``verify.json`` lie.
+
+    Raises:
+        ConfigError: badges or ``verify.json`` cannot be read.
+    """
+    wanted = set(names)
+    badges, goldens = read_badges(out), goldens_passed(out / "verify.json")
+    plugins, _ = plugin_catalogue()  # what is wrong with one, `attnbench list` says
+    return {
+        entry.name: _facts(entry, badges.get(entry.name, {}), goldens.get(entry.name))
+        for entry in (*plugins, *catalogue())
+        if entry.name in wanted
+    }
+
+
+def _facts(
+    entry: CatalogueEntry, badges: dict[str, Badge], goldens: tuple[int, int] | None
+) -> Json:
+    said = entry.description
+    return {
+        "title": entry.title,
+        "source": entry.source,
+        "family": entry.family,
+        "family_words": FAMILIES.get(entry.family, ""),
+        "kind": "layer" if entry.is_layer else "core",
+        "claims": list(entry.capabilities.claims),
+        "rows": list(rows_of(entry.name)),
+        "summary": _plain(said.summary),
+        "body": [{"text": _plain(b.text), "is_formula": b.is_formula} for b in said.body],
+        "hyperparameters": [
+            [name, default or "needed", _plain(said.arguments.get(name, ""))]
+            for name, default in entry.defaults.items()
+        ],
+        "hazards": [*map(_plain, said.hazards)],
+        "differences": [*map(_plain, said.differences)],
+        "goldens": list(goldens) if goldens else None,
+        "badges": [
+            {"claim": b.claim, "status": str(b.status), "reason": b.reason or ""}
+            for b in badges.values()
+        ],
+    }
+
+
+def _plain(text: str) -> str:
+    """Without the quotes around code."""
+    return text.replace("``", "")

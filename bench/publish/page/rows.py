@@ -1,0 +1,239 @@
+"""A leaderboard as columns of words and numbers, small enough for a hundred thousand rows.
+
+Words are numbered, numbers keep six significant digits. What all rows of a ranking share is said
+once, by the group that they belong to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.catalogue.rows import settings_of
+from bench.cell import Cell
+from bench.metrics import Value, evaluate
+from bench.metrics.ranks import Ranks
+from bench.metrics.roofline import bound, roof
+from bench.publish.leaderboard import Leaderboard, Ranking, Standing
+from bench.publish.scores import Score, TaskScores
+from bench.publish.tables import place_words, setting_words
+from bench.record import Record, Speed, Status
+from bench.statistics import median, median_interval
+
+Json = dict[str, Any]
+
+DIGITS = 6
+INTERVALS = {"latency_s": ("latency_low_s", "latency_high_s")}
+"""Intervals of the page's own, beside those that metrics have."""
+
+
+@dataclass(kw_only=True)
+class Columns:
+    """Rows by column. A row may lack any of them."""
+
+    words: dict[str, list[int]] = field(default_factory=dict)
+    vocabularies: dict[str, dict[str, int]] = field(default_factory=dict)
+    numbers: dict[str, list[Value]] = field(default_factory=dict)
+    num_rows: int = 0
+
+    def append(self, words: dict[str, str], numbers: dict[str, Value]) -> None:
+        """One row more."""
+        for name, word in words.items():
+            known = self.vocabularies.setdefault(name, {"": 0})
+            column = self.words.setdefault(name, [])
+            column += [0] * (self.num_rows - len(column))
+            column.append(known.setdefault(word, len(known)))
+        for name, value in numbers.items():
+            if value is not None:
+                values = self.numbers.setdefault(name, [])
+                values += [None] * (self.num_rows - len(values))
+                values.append(rounded(value))
+        self.num_rows += 1
+
+    def to_json(self) -> Json:
+        """Short columns are filled up; a word is its number in ``vocabulary``, 0 being none."""
+        for column in self.words.values():
+            column += [0] * (self.num_rows - len(column))
+        for values in self.numbers.values():
+            values += [None] * (self.num_rows - len(values))
+        return {
+            "num_rows": self.num_rows,
+            "words": {
+                name: {"vocabulary": list(self.vocabularies[name]), "ids": ids}
+                for name, ids in self.words.items()
+            },
+            "numbers": self.numbers,
+        }
+
+
+def rounded(value: Value) -> Value:
+    """Six significant digits: more than any of these numbers is known to."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    return float(f"{value:.{DIGITS}g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The rows of the page, and what is shared by those of one ranking.
+
+    Attributes:
+        groups: kind, words and axes of each ranking; a row's ``group`` is its place in here.
+        records: the record of each row, or those of its seeds.
+    """
+
+    columns: Columns
+    groups: tuple[Json, ...]
+    records: tuple[tuple[Record, ...], ...]
+
+
+def table(board: Leaderboard, metrics: Sequence[str]) -> Table:
+    """Every standing and every score of a leaderboard, in its order."""
+    columns, groups = Columns(), list[Json]()
+    records: list[tuple[Record, ...]] = []
+    for ranking in board.rankings:
+        for standing in ranking.standings:
+            words, numbers = _standing_row(standing, metrics)
+            columns.append(words, numbers | {"group": len(groups)})
+            records.append((standing.record,))
+        groups.append(_ranking_group(ranking, board))
+    for task in board.tasks:
+        for score in task.scores:
+            words, numbers = _score_row(score, metrics)
+            columns.append(words, numbers | {"group": len(groups)})
+            records.append(score.records)
+        groups.append(_task_group(task, board))
+    return Table(columns=columns, groups=tuple(groups), records=tuple(records))
+
+
+def _standing_row(
+    standing: Standing, metrics: Sequence[str]
+) -> tuple[dict[str, str], dict[str, Value]]:
+    record = standing.record
+    words = _words_of(record) | {
+        "name": standing.entry,
+        "rank": standing.rank,
+        "marks": "; ".join(standing.marks),
+        "reference": standing.reference,
+        "bound": bound(record) or "",
+        "compile": record.cell.timed.compile,
+    }
+    numbers: dict[str, Value] = dict(evaluate(record, metrics))
+    if isinstance(record.result, Speed):
+        numbers |= {"checked_len": record.result.checked_len}
+        low, high = median_interval(record.result.latency_s) or (None, None)
+        numbers |= dict(zip(INTERVALS["latency_s"], (low, high), strict=True))
+    return words, numbers | _places(standing.rank)
+
+
+def _words_of(record: Record) -> dict[str, str]:
+    return {
+        "entry": record.cell.entry,
+        "mechanism": record.cell.mechanism,
+        "hyperparameters": json.dumps(record.cell.hyperparameters, sort_keys=True),
+        "overrides": "\n".join(_overrides(record.cell)),
+        "status": str(record.status),
+        "reason": record.reason or "",
+        "sweep": record.sweep,
+        "commit": commit_of(record),
+        "day": record.started_at[:10],
+    }
+
+
+def _overrides(cell: Cell) -> Iterator[str]:
+    """What a command line must say for the row to be set as it was, where its YAML says else."""
+    if cell.plugins:
+        yield f"plugins=[{','.join(cell.plugins)}]"
+    usual = settings_of(cell.entry) or {}
+    for name, value in cell.hyperparameters.items():
+        if usual and usual.get(name) != value:
+            yield f"attention.{cell.entry}.{name}={json.dumps(value)}"
+
+
+def commit_of(record: Record) -> str:
+    """Shortened; ``*`` marks a checkout with changes."""
+    facts = record.environment
+    return str(facts.get("commit") or "")[:7] + "*" * bool(facts.get("is_dirty"))
+
+
+def _places(rank: str) -> dict[str, Value]:
+    """First and last place of a rank such as ``2`` or ``2-4``; nothing of one that is no place."""
+    first, _, last = rank.partition("-")
+    return {"first": int(first), "last": int(last or first)} if first.isdecimal() else {}
+
+
+def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], dict[str, Value]]:
+    """A row over seeds: the mean accuracy, and medians of what else each seed has."""
+    first = score.records[0]
+    holes = [record for record in score.records if record.status is not Status.OK]
+    words = _words_of(holes[0] if holes and not score.accuracies else first) | {
+        "name": score.entry,
+        "rank": score.rank if not score.is_control else "control",
+        "marks": "; ".join(score.marks),
+        "status": "ok" if score.accuracies else str(holes[0].status if holes else ""),
+        "reason": (holes[0].reason or "") if holes else "",
+    }
+    each = [evaluate(record, metrics) for record in score.records]
+    numbers = {name: _median(own[name] for own in each) for name in metrics}
+    metric = "accuracy" if numbers.get("bits_per_byte") is None else "bits_per_byte"
+    low, high = score.interval or (None, None)
+    numbers |= {metric: score.accuracy, f"{metric}_low": low, f"{metric}_high": high}
+    numbers |= {"num_seeds": len(score.accuracies), "num_seeds_missing": score.num_missing}
+    return words, numbers | _places(score.rank)
+
+
+def _median(values: Iterable[Value]) -> Value:
+    known = [value for value in values if value is not None]
+    return known[0] if len(known) == 1 else median([float(value) for value in known])
+
+
+def _ranking_group(ranking: Ranking, board: Leaderboard) -> Json:
+    setting = ranking.setting
+    axes = dict(_axes(setting.axes, board)) | {"length": ranking.size}
+    axes.pop("compile", None)  # the row says it: eager and compiled rows share a ranking
+    return {
+        "kind": "model" if setting.is_model else "speed",
+        "words": setting_words(setting, board),
+        "size_axis": setting.workload.size_axis,
+        "references": list(ranking.references),
+        "ties": _ties(ranking.ranks),
+        "roof": _roof(ranking),
+        "axes": axes | {"scope": setting.workload.scope},
+    }
+
+
+def _ties(ranks: Ranks | None) -> list[list[str]]:
+    return [list(names) for names in ranks.groups if len(names) > 1] if ranks else []
+
+
+def _roof(ranking: Ranking) -> Json | None:
+    """What the machine can do at best, where it is calibrated."""
+    return next((found for s in ranking.standings if (found := roof(s.record))), None)
+
+
+def _task_group(task: TaskScores, board: Leaderboard) -> Json:
+    axes = {
+        "machine": task.machine,
+        "method_version": task.method_version,
+        "device": task.device,
+        "num_threads": task.num_threads,
+        "dtype": task.dtype,
+        "task": task.label,
+        "settings": task.settings,
+    }
+    return {
+        "kind": "task",
+        "words": f"{task.label} · {place_words(task, board)} · {task.dtype}",
+        "unit": task.unit,
+        "guesses": list(task.guesses),
+        "num_seeds": task.num_seeds,
+        "ties": _ties(task.ranks),
+        "axes": dict(_axes(axes, board)),
+    }
+
+
+def _axes(axes: Json, board: Leaderboard) -> Iterator[tuple[str, Any]]:
+    for name, value in axes.items():
+        yield name, board.machines.index(value) if name == "machine" else value

@@ -1,0 +1,63 @@
+"""Pages of made-up records, and a mechanism with a name that would like to be a tag."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from bench.publish.config import PublishConfig
+from bench.publish.leaderboard import Leaderboard, build_leaderboard
+from bench.publish.page import page_content, write_page
+from bench.record import Quality, Record, Status
+from tests import records as made
+
+METRICS = (
+    *("latency_s", "speedup_over", "speedup_over_low", "speedup_over_high"),
+    *("flops", "peak_memory_bytes", "accuracy", "chance", "num_steps"),
+)
+RUDE = "<img src=x onerror=alert(1)></script><!--"
+
+
+def config(out: Path) -> PublishConfig:
+    return PublishConfig(out=out, metrics=METRICS, columns=("speedup_over",), controls=("none",))
+
+
+def board(records: list[Record]) -> Leaderboard:
+    return build_leaderboard(records, metrics=METRICS, controls=("none",))
+
+
+def learned(record: Record) -> Record:
+    """A training run with a learning curve."""
+    assert isinstance(record.result, Quality)
+    end = record.result.accuracy
+    curve = {"validation_steps": (10, 50, 100), "validation": (0.1, end / 2, end)}
+    return replace(record, result=replace(record.result, **curve))
+
+
+def rude_records() -> list[Record]:
+    """A block in which one name, one reason and one mark's text are markup."""
+    named = [
+        replace(r, cell=replace(r.cell, entry=RUDE)) if r.cell.entry == "nala" else r
+        for r in made.block_records(("softmax", "nala"), seq_len=256)
+    ]
+    hole = made.failed_record(made.kernel_cell("linear"), Status.ERROR, f"said {RUDE}")
+    return [*named, hole]
+
+
+def sweep() -> list[Record]:
+    """A sweep with everything in it, and an older one of some of its cells."""
+    old = [
+        replace(r, started_at="2031-05-05T00:00:00Z", sweep="older")
+        for r in made.block_records(("softmax", "nala"), seq_len=256, seed=5)
+    ]
+    tasks = [learned(r) for t in ("recall", "digits") for r in made.task_records(task=t)]
+    others = [r for r in made.sweep_records() if not r.cell.is_task or r.result is None]
+    return [*old, *others, *tasks]
+
+
+def written(records: list[Record], out: Path) -> Path:
+    return write_page(board(records), records, config(out))
+
+
+def content(records: list[Record], out: Path) -> dict[str, object]:
+    return page_content(board(records), records, config(out))

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench.publish.page.rows import Columns, rounded, table
+from tests import records as made
+from tests.bench.publish.page.made_pages import METRICS, board, content, sweep
+
+
+def rows_of(records: list[Any]) -> list[dict[str, Any]]:
+    """Every row of a page as a dictionary, with the axes of its group."""
+    found = table(board(records), METRICS)
+    flat = found.columns.to_json()
+    rows = []
+    for i in range(flat["num_rows"]):
+        words = {n: c["vocabulary"][c["ids"][i]] for n, c in flat["words"].items()}
+        numbers = {name: values[i] for name, values in flat["numbers"].items()}
+        rows.append(words | numbers | found.groups[numbers["group"]])
+    return rows
+
+
+def test_rows_may_lack_columns() -> None:
+    columns = Columns()
+    columns.append({"name": "a"}, {"x": 1})
+    columns.append({"name": "b", "mark": "noisy"}, {})
+    columns.append({"name": "a"}, {"x": None, "y": 0.123456789})
+    assert columns.to_json() == {
+        "num_rows": 3,
+        "words": {
+            "name": {"vocabulary": ["", "a", "b"], "ids": [1, 2, 1]},
+            "mark": {"vocabulary": ["", "noisy"], "ids": [0, 1, 0]},
+        },
+        "numbers": {"x": [1, None, None], "y": [None, None, 0.123457]},
+    }
+
+
+def test_numbers_keep_six_digits_and_counts_all() -> None:
+    assert rounded(1234567) == 1234567
+    assert rounded(1.23456789) == 1.23457
+    assert rounded(True) is True
+
+
+def test_a_row_has_its_numbers_its_interval_and_the_axes_of_its_group() -> None:
+    rows = rows_of(made.block_records(("softmax", "linear"), seq_len=1024))
+    row = next(row for row in rows if row["name"] == "linear")
+    assert row["kind"] == "speed"
+    assert row["axes"]["length"] == 1024
+    assert row["axes"]["machine"] == 0
+    assert row["latency_low_s"] < row["latency_s"] < row["latency_high_s"]
+    assert row["first"] == row["last"] == 1
+    assert row["reference"] == "softmax"
+
+
+def test_a_hole_keeps_its_reason() -> None:
+    rows = rows_of(made.one_of_each_failure())
+    assert {row["status"] for row in rows} == {
+        *("skipped", "out_of_memory", "incorrect", "diverged", "timed_out", "crashed", "error")
+    }
+    assert all(row["reason"] for row in rows)
+
+
+def test_seeds_of_a_task_make_one_row() -> None:
+    rows = [r for r in rows_of(made.task_records(("softmax", "none"))) if r["name"] == "softmax"]
+    assert len(rows) == 1
+    assert rows[0]["num_seeds"] == 3
+    assert rows[0]["accuracy_low"] < rows[0]["accuracy"] < rows[0]["accuracy_high"]
+    assert rows[0]["axes"]["task"] == "recall"
+
+
+def test_two_sweeps_of_a_cell_are_kept_apart(tmp_path: Path) -> None:
+    found: Any = content(sweep(), tmp_path)["sweeps"]
+    assert found["names"] == ["older", made.SWEEP]
+    assert found["rows"]["num_rows"] == 4
+    assert found["num_left_out"] == 0
