@@ -18,7 +18,10 @@ COMMANDS = {
     "verify": ("bench.verify", "prove mechanisms against their authors' numbers"),
     "rates": ("bench.rates.search", "search the learning rates of rows, for sweeps to train at"),
     "race": ("bench.rates.race", "make the best table of tasks that a time buys, budget=10m"),
-    "reproduce": ("bench.reproduce.command", "train a paper's cell or test its sentence, and judge"),
+    "reproduce": (
+        "bench.reproduce.command",
+        "train a paper's cell or test its sentence, and judge",
+    ),
     "selftest": (
         "bench.selftest.command",
         "measure how far the regression gate can be trusted here",

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 from annotated_types import Interval, Len
@@ -257,7 +258,7 @@ class Cell:
     workload: Workload
     plugins: Annotated[tuple[Name, ...], Len(0, 100)] = field(default=())
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A hash of what is measured: the cell without its labels."""
         identity = self.to_dict()

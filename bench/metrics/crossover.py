@@ -17,7 +17,7 @@ import numpy as np
 
 from bench.metrics.marks import may_be_ranked
 from bench.metrics.roofline import bound
-from bench.metrics.scaling import MIN_LENGTHS, scaling
+from bench.metrics.scaling import MIN_LENGTHS, constant_share
 from bench.metrics.speedup import round_ratios, speedup
 from bench.record import Record, Speed
 from bench.statistics import (
@@ -329,8 +329,7 @@ def _reason(found: Crossover, timed: Mapping[int, Record], references: Mapping[i
     where = f"at {at:,} tokens"
     rates = _rate(record), _rate(reference)
     if rates[0] < rates[1]:
-        growth = scaling(timed)
-        share = growth.constant_share(at) if growth else 0.0
+        share = constant_share(timed, at)
         if share >= FIXED_SHARE:
             return f"fixed cost: {share:.0%} of its time {where} does not grow with length"
         if bound(record) == "memory":

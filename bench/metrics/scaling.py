@@ -45,10 +45,6 @@ class Scaling:
         """By the polynomial; a prediction where `length` is outside of the measured range."""
         return self.constant_s + self.linear_s * length + self.quadratic_s * length**2
 
-    def constant_share(self, length: float) -> float:
-        """Share of the fitted time at a length that does not grow with it."""
-        return self.constant_s / self.seconds(length)
-
 
 def scaling(by_length: Mapping[int, Record]) -> Scaling | None:
     """The growth of an entry's time; None with fewer than `MIN_LENGTHS` lengths.
@@ -57,15 +53,10 @@ def scaling(by_length: Mapping[int, Record]) -> Scaling | None:
         by_length: records that differ in nothing but their sequence length. Those without a time,
             or with a mark that costs the rank, are passed over.
     """
-    samples = {
-        length: np.sort(record.result.latency_s)
-        for length, record in sorted(by_length.items())
-        if isinstance(record.result, Speed) and may_be_ranked(record) and record.result.latency_s
-    }
+    samples = _samples(by_length)
     if len(samples) < MIN_LENGTHS:
         return None
-    lengths = np.array([*samples], dtype=float)
-    times = np.array([np.median(own) for own in samples.values()])
+    lengths, times = _medians(samples)
     coefficients = _fit(lengths, times)
     fitted = np.polynomial.polynomial.polyval(lengths, coefficients)
     return Scaling(
@@ -77,6 +68,29 @@ def scaling(by_length: Mapping[int, Record]) -> Scaling | None:
         lengths=tuple(samples),
         misfit=float(np.max(np.abs(fitted / times - 1))),
     )
+
+
+def constant_share(by_length: Mapping[int, Record], length: int) -> float:
+    """Share of the fitted time at a length that does not grow with it; 0 with too few lengths."""
+    samples = _samples(by_length)
+    if len(samples) < MIN_LENGTHS:
+        return 0.0
+    coefficients = _fit(*_medians(samples))
+    return float(coefficients[0] / np.polynomial.polynomial.polyval(length, coefficients))
+
+
+def _samples(by_length: Mapping[int, Record]) -> dict[int, np.ndarray]:
+    """Ascending seconds by ascending length."""
+    return {
+        length: np.sort(record.result.latency_s)
+        for length, record in sorted(by_length.items())
+        if isinstance(record.result, Speed) and may_be_ranked(record) and record.result.latency_s
+    }
+
+
+def _medians(samples: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    times = [(own[(len(own) - 1) // 2] + own[len(own) // 2]) / 2 for own in samples.values()]
+    return np.array([*samples], dtype=float), np.array(times)
 
 
 def _fit(lengths: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -7,14 +7,14 @@ in none of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bench.cell import ModelWorkload
 from bench.metrics.crossover import Crossover, length_words
 from bench.metrics.marks import may_be_ranked
 from bench.metrics.ranks import Ranks
 from bench.publish.format import number, percent, quantity
-from bench.publish.growth import crossovers
+from bench.publish.growth import crossovers_of, series
 from bench.publish.leaderboard import RANKED_BY, Leaderboard, Ranking, Setting, Standing
 from bench.publish.scores import TaskScores
 from bench.publish.tables import place_words
@@ -24,25 +24,32 @@ MAX_SENTENCES = 12
 
 _MAX_NAMES = 4
 
+_AXES = ("num_threads", "batch_size", "num_heads", "head_dim", "method_version")
+"""Named in a sentence where a board has several values of them."""
+
 
 def sentences(board: Leaderboard) -> tuple[str, ...]:
     """The conclusions of a leaderboard, speed before tasks; empty where nothing can be said."""
-    every_crossover = crossovers(board)
-    of_settings = [
-        text
-        for ranking in _longest(board)
-        if (text := _speed_sentence(ranking, every_crossover.get(ranking.setting, {}), board))
+    of_settings, rows = _longest(board), series(board)
+    varied = _varied_axes(board)
+    said = [
+        _speed_sentence(ranking, crossovers_of(rows.get(ranking.setting, {})), board, varied)
+        for ranking in of_settings[:MAX_SENTENCES]
     ]
     of_tasks = [text for task in board.tasks if (text := _task_sentence(task, board))]
-    said = _cut(of_settings, "setting") + _cut(of_tasks, "task")
-    return (*said, *_one_seed(board), *_left_out(board))
+    return (
+        *said,
+        *_more(len(of_settings), "setting"),
+        *of_tasks[:MAX_SENTENCES],
+        *_more(len(of_tasks), "task"),
+        *_one_seed(board),
+        *_left_out(board),
+    )
 
 
-def _cut(texts: Sequence[str], noun: str) -> list[str]:
-    num_more = len(texts) - MAX_SENTENCES
-    if num_more <= 0:
-        return [*texts]
-    return [*texts[:MAX_SENTENCES], f"{quantity(num_more, f'more {noun}')} in the tables."]
+def _more(num_all: int, noun: str) -> Iterator[str]:
+    if num_all > MAX_SENTENCES:
+        yield f"{quantity(num_all - MAX_SENTENCES, f'more {noun}')} in the tables."
 
 
 def _longest(board: Leaderboard) -> list[Ranking]:
@@ -54,14 +61,19 @@ def _longest(board: Leaderboard) -> list[Ranking]:
     return [*found.values()]
 
 
-def _speed_sentence(ranking: Ranking, of_setting: dict[str, Crossover], board: Leaderboard) -> str:
+def _speed_sentence(
+    ranking: Ranking,
+    of_setting: Mapping[str, Crossover],
+    board: Leaderboard,
+    varied: Sequence[str],
+) -> str:
     assert ranking.ranks
     reference = "".join(ranking.references)
     unit = "pixels" if ranking.setting.is_model else "tokens"
     parts = [_order_words(ranking, ranking.ranks, reference)]
     if crossing := _crossing_words(of_setting, reference):
         parts.append(crossing)
-    where = _where(ranking.setting, board)
+    where = _where(ranking.setting, board, varied)
     return f"At {ranking.size:,} {unit} {where}: {'; '.join(parts)}."
 
 
@@ -85,7 +97,7 @@ def _speedup(standing: Standing) -> str:
     return f"{number(float(standing.values[RANKED_BY] or 0))}x"
 
 
-def _crossing_words(of_setting: dict[str, Crossover], reference: str) -> str:
+def _crossing_words(of_setting: Mapping[str, Crossover], reference: str) -> str:
     found = sorted(
         (crossing.length, name, crossing)
         for name, crossing in of_setting.items()
@@ -100,7 +112,14 @@ def _crossing_words(of_setting: dict[str, Crossover], reference: str) -> str:
     return ", ".join(words) + (f", and {num_more} more" if num_more > 0 else "")
 
 
-def _where(setting: Setting, board: Leaderboard) -> str:
+def _varied_axes(board: Leaderboard) -> tuple[str, ...]:
+    """Those of `_AXES` that settings of this board differ in."""
+    settings = {ranking.setting: ranking.setting.axes for ranking in board.rankings}
+    everywhere = [*settings.values()]
+    return tuple(name for name in _AXES if len({axes.get(name) for axes in everywhere}) > 1)
+
+
+def _where(setting: Setting, board: Leaderboard, varied: Sequence[str]) -> str:
     """As ``on this CPU, float32, forward``, with what sets it apart from other settings."""
     shape = setting.workload
     device = "CPU" if setting.device == "cpu" else setting.device
@@ -113,14 +132,8 @@ def _where(setting: Setting, board: Leaderboard) -> str:
     else:
         words += ["causal"] if shape.causal else []
         words += ["layer"] if shape.scope == "layer" else []
-    varied = ("num_threads", "batch_size", "num_heads", "head_dim", "method_version")
     axes = setting.axes
-    everywhere = [one.setting.axes for one in board.rankings]
-    words += [
-        f"{name} {axes[name]}"
-        for name in varied
-        if name in axes and len({one.get(name) for one in everywhere}) > 1
-    ]
+    words += [f"{name} {axes[name]}" for name in varied if name in axes]
     words += [f"{name} {value}" for name, value in setting.extras.items()]
     return ", ".join(words).replace("_", " ")
 

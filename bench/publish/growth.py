@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from bench.metrics.crossover import Crossover, crossover, crossover_words, flops_words
 from bench.metrics.scaling import Scaling, scaling
@@ -23,14 +23,18 @@ MAX_MISFIT = 0.2
 
 def crossovers(board: Leaderboard) -> dict[Setting, dict[str, Crossover]]:
     """Where rows overtake their references, in settings of three lengths or more."""
+    return {setting: crossovers_of(rows) for setting, rows in series(board).items()}
+
+
+def crossovers_of(of_setting: Series) -> dict[str, Crossover]:
+    """The same of one setting."""
+    by_key = {
+        record.cell.key: record for records in of_setting.values() for record in records.values()
+    }
     return {
-        setting: {
-            name: found
-            for name, records in of_setting.items()
-            if (found := crossover(records, _references(records, by_key)))
-        }
-        for setting, of_setting in series(board).items()
-        for by_key in [_by_key(of_setting)]
+        name: found
+        for name, records in of_setting.items()
+        if (found := crossover(records, _references(records, by_key)))
     }
 
 
@@ -57,12 +61,6 @@ def series(board: Leaderboard) -> dict[Setting, Series]:
     return found
 
 
-def _by_key(of_setting: Series) -> dict[str, Record]:
-    return {
-        record.cell.key: record for records in of_setting.values() for record in records.values()
-    }
-
-
 def _references(records: Mapping[int, Record], by_key: Mapping[str, Record]) -> dict[int, Record]:
     """The records of what these are compared with, by length."""
     return {
@@ -75,10 +73,13 @@ def _references(records: Mapping[int, Record], by_key: Mapping[str, Record]) -> 
 def growth_sections(board: Leaderboard) -> tuple[Section, ...]:
     """One table for each setting in which a row has three lengths or more."""
     every_crossover = crossovers(board)
+    references: dict[Setting, set[str]] = {}
+    for ranking in board.rankings:
+        references.setdefault(ranking.setting, set()).update(ranking.references)
     return tuple(
         Section(
             title=setting_words(setting, board),
-            tables=(_table(of_setting, every_crossover[setting], board, setting),),
+            tables=(_table(of_setting, every_crossover[setting], references[setting]),),
         )
         for setting, of_setting in scalings(board).items()
         if of_setting
@@ -88,17 +89,13 @@ def growth_sections(board: Leaderboard) -> tuple[Section, ...]:
 def _table(
     of_setting: Mapping[str, Scaling],
     crossings: Mapping[str, Crossover],
-    board: Leaderboard,
-    setting: Setting,
+    references: Collection[str],
 ) -> Table:
     longest = max(growth.lengths[-1] for growth in of_setting.values())
     shortest = min(growth.lengths[0] for growth in of_setting.values())
     ahead = PREDICTED * longest
     column = column_for("latency_s", [growth.seconds(ahead) for growth in of_setting.values()])
-    references = sorted(
-        {name for r in board.rankings if r.setting == setting for name in r.references}
-    )
-    over = references[0] if len(references) == 1 else "its reference"
+    over = "".join(references) if len(references) == 1 else "its reference"
     by_time = sorted(of_setting.items(), key=lambda item: (item[1].seconds(longest), item[0]))
     return Table(
         title=f"seq_len {shortest:,} to {longest:,}",

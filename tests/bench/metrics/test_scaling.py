@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.metrics.scaling import Scaling, scaling
+from bench.metrics.scaling import Scaling, constant_share, scaling
 from bench.record import Record
 from tests.bench.metrics.growing import with_times
 
@@ -55,8 +55,9 @@ def test_too_few_rounds_have_an_exponent_and_no_interval() -> None:
 
 
 def test_a_constant_share_is_that_of_the_fitted_time() -> None:
-    result = found(with_times("nala", {n: 1.0 + n / 1024 for n in LENGTHS}))
-    assert result.constant_share(1024) == pytest.approx(0.5)
+    records = with_times("nala", {n: 1.0 + n / 1024 for n in LENGTHS})
+    assert constant_share(records, 1024) == pytest.approx(0.5)
+    assert constant_share({256: records[256]}, 256) == 0.0
 
 
 def test_two_lengths_have_no_growth_and_marked_ones_do_not_count() -> None:
