@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.app.errors import ConfigError, did_you_mean
 from bench.app.limits import MAX_SIZE
-from bench.app.values import Reader, Values, flag, number, storable, text, whole, word
+from bench.app.values import Reader, Values, flag, number, storable, text, time_span, whole, word
 from bench.catalogue.rows import row_labels
 from bench.cell import CACHES, COMPILERS, DTYPES, MAX_IMAGE_SIZE, MAX_SEED, MAX_THREADS, MODES
 from bench.measure.stopping import Stopping
@@ -112,6 +112,9 @@ class SweepConfig:
     Attributes:
         task_only: labels of entries that are trained and not timed.
         speed_only: labels of entries that are timed and not trained.
+        only: ``stale`` or ``failed`` cells, or both, see `bench.todo.only_these`.
+        retry: how often a cell is tried again that may have failed for outside reasons.
+        budget_s: for the whole command; None for no limit.
     """
 
     attention: tuple[AttentionEntry, ...]
@@ -126,6 +129,9 @@ class SweepConfig:
     out: Path
     dry_run: bool
     force: bool
+    only: tuple[str, ...] = ()
+    retry: int = 0
+    budget_s: float | None = None
     require_ok: bool
     measure: Stopping
     run: RunConfig
@@ -171,10 +177,24 @@ def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
         out=Path(values.one("out", text)),
         dry_run=values.one("dry_run", flag),
         force=values.one("force", flag),
+        only=_read_only(values),
+        retry=values.optional("retry", whole(low=0, high=100)) or 0,
+        budget_s=values.optional("budget", time_span),
         require_ok=values.one("require_ok", flag),
         measure=_read_measure(values.section("measure", Stopping.__dataclass_fields__)),
         run=_read_run(values.section("run", RunConfig.__dataclass_fields__)),
     )
+
+
+def _read_only(values: Values) -> tuple[str, ...]:
+    only = values.some("only", word(("stale", "failed")), or_none=True)
+    is_forced = values.one("force", flag)
+    if only and is_forced:
+        raise ConfigError(
+            f"only={','.join(only)} beside force=true: the one measures some cells, the other all. "
+            "Drop one."
+        )
+    return only
 
 
 def _row(entries: Sequence[AttentionEntry]) -> Reader[str]:

@@ -19,7 +19,7 @@ from bench.cell import Cell
 from bench.config import RunConfig, SweepConfig
 from bench.costs.estimate import PLUGIN_TIMEOUT_S, expected_s, is_foreign, needed_bytes
 from bench.machine.environment import Environment, freshness, kind_of_machine
-from bench.measure.clock import sleep_s, utc_now
+from bench.measure.clock import utc_now
 from bench.measure.headroom import free_bytes
 from bench.plan import PlannedCell, reference_cell, why_not
 from bench.record import Quality, Record, Speed, Status
@@ -109,12 +109,10 @@ class Runner:
 
     def _wait_for(self, held: list[Unit]) -> None:
         """Wait a little for work that other sweeps hold."""
-        if self._jobs.interrupt.is_asked:
-            raise Interrupted
         names = [self._name(cells) for cells in held if self._work.left(cells)]
         if names:
             self._listener.say(f"waiting for {self._work.holders(names)}")
-            sleep_s(TICK_S)
+            self._jobs.interrupt.pause(TICK_S)
 
     def _name(self, cells: Unit) -> str:
         """What work goes by among sweeps; their results stand for each other on like machines."""
@@ -180,14 +178,16 @@ class Runner:
         None if it is not free now; waits for it instead if `wait` says so.
         """
         lock = DeviceLock(device, shared=shared)
-        while not lock.try_take():
-            if not wait or self._jobs.interrupt.is_asked:
-                lock.release()
-                if wait:
-                    raise Interrupted
-                return None
-            self._listener.say(f"waiting for {device}, where another sweep measures")
-            sleep_s(_LOOK_S)
+        try:
+            while not lock.try_take():
+                if not wait:
+                    lock.release()
+                    return None
+                self._listener.say(f"waiting for {device}, where another sweep measures")
+                self._jobs.interrupt.pause(_LOOK_S)
+        except Interrupted:
+            lock.release()
+            raise
         return lock
 
     def _run_block(self, cells: list[Cell]) -> Iterator[Record]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,19 +18,26 @@ from bench.config import SweepConfig, read_sweep_config
 from bench.costs.estimate import expected_s
 from bench.machine import environment
 from bench.machine.calibration import read_calibration, with_calibration
-from bench.machine.environment import Environment, freshness
+from bench.machine.environment import Environment
 from bench.measure.clock import now_s
-from bench.plan import PlannedCell, plan, reference_cell
+from bench.plan import PlannedCell, plan
 from bench.publish import print_files, print_leaderboard, publish, read_publish_config
 from bench.publish.format import format_duration, quantity
-from bench.record import Record, Speed, Status
+from bench.record import Record, Status
 from bench.run import Runner, is_measured
 from bench.shapes import left_out
 from bench.sharing.claims import Claims
 from bench.sharing.work import SharedWork
 from bench.store import Store, Tail, read_records
-from bench.worker.jobs import Interrupt, Interrupted, Jobs
+from bench.todo import affordable, is_of, missing, only_these
+from bench.worker.jobs import Deadline, Interrupt, Interrupted, Jobs
 from bench.worker.launch import WorkerServer
+
+TABLES_S = 6.0
+"""Part of a budget in which tables and charts are written."""
+
+LONGEST_PAUSE_S = 60.0
+"""Between two attempts at a cell; the first pause is 1 s, and each is twice the last."""
 
 
 def sweep(composed: dict[str, Any]) -> int:
@@ -48,13 +55,17 @@ def sweep(composed: dict[str, Any]) -> int:
         here = replace(here, calibration=read_calibration(config.out, here.to_dict()))
         tail = Tail(config.out)
         kept = () if config.force else read_records(config.out, missing_ok=True)
-        todo = missing(planned, kept, here, config)
+        if config.only:
+            todo = only_these(config.only, planned, kept, here)
+        else:
+            todo = missing(planned, kept, here, config)
         if config.dry_run:
             print_plan(console, planned, todo, config)
             print_left_out(console, config)
             return 0
         sweep_id = composed["sweep_id"]
-        done = measure(config, todo, here, server, sweep_id, console, tail=tail)
+        until = None if config.budget_s is None else _deadline(started, config.budget_s)
+        done = measure(config, todo, here, server, sweep_id, console, until=until, tail=tail)
 
     records = with_calibration(read_records(config.out, missing_ok=True), config.out)
     published = publish(records, publishing, sweep=sweep_id)
@@ -63,11 +74,13 @@ def sweep(composed: dict[str, Any]) -> int:
     print_files(published.files, published.notes, console)
     print_left_out(console, config)
     print_ending(console, planned, done, now_s() - started)
-    if done.is_interrupted:
+    if config.budget_s is not None:
+        print_over_budget(console, done.left_out, config.budget_s)
+    if done.is_interrupted and not (isinstance(until, Deadline) and until.is_over):
         left = len(todo) - len(done.new) - len(done.of_others)
         console.print(f"Stopped; {left} cells are left. The same command goes on from here.")
         return 130
-    return verdict(console, config, planned, records)
+    return verdict(console, config, _without(planned, done.left_out), records)
 
 
 def print_all_jobs(jobs: list[dict[str, Any]]) -> None:
@@ -93,13 +106,15 @@ class Done:
         new: records made here.
         of_others: records that other sweeps made of them meanwhile, into the same store.
         busy_s: wall time spent inside measured calls.
-        is_interrupted: whether it ended early.
+        is_interrupted: whether it was ended early, by somebody or by `until`.
+        left_out: what has no record: it was ended early, or the budget was too small.
     """
 
     new: list[Record] = field(default_factory=list)
     of_others: list[Record] = field(default_factory=list)
     busy_s: float = 0.0
     is_interrupted: bool = False
+    left_out: list[PlannedCell] = field(default_factory=list)
 
 
 def measure(
@@ -135,73 +150,100 @@ def measure(
     tail = tail or Tail(config.out)
     tail.leave_out(store)
     expected = {p.cell.entry + p.cell.key: _expected(p, config) for p in todo}
+    ends_s = until.ends_s if config.budget_s and isinstance(until, Deadline) else None
     with (
         until or Interrupt() as interrupt,
         Claims(config.out) as claims,
-        SweepProgress(console, expected) as progress,
+        SweepProgress(console, expected, ends_s) as progress,
     ):
 
         def tell(record: Record) -> None:
             done.of_others.append(record)
             progress.finish(record, "by another sweep")
 
+        def keep(record: Record, is_last: bool) -> None:
+            store.append(record)
+            work.finished(record)
+            if is_last:
+                done.new.append(record)
+                progress.finish(record)
+            else:
+                progress.announce(f"{record.cell.describe()}: {record.status}, to be tried again")
+
         def settles(record: Record, cell: Cell) -> bool:
-            return _is_of(record, cell, here, config)
+            return is_of(record, cell, here, config)
 
         jobs = Jobs(server, config.run.timeout_s, interrupt)
         work = SharedWork(claims, tail, settles, [p.cell for p in todo], tell)
+        runner = Runner(config, here, jobs, progress, sweep_id, work)
+        done.left_out = list(todo)
         try:
-            for record in Runner(config, here, jobs, progress, sweep_id, work).run(todo):
-                store.append(record)
-                work.finished(record)
-                done.new.append(record)
-                progress.finish(record)
+            while batch := _next(done.left_out, ends_s, expected, progress.pace(), here):
+                _run_with_retries(runner, batch, config.retry, interrupt, keep)
+                done.left_out = _without(done.left_out, batch)
         except Interrupted:
             done.is_interrupted = True
+            ended = {record.cell.key for record in (*done.new, *done.of_others)}
+            done.left_out = [p for p in done.left_out if p.cell.key not in ended]
         done.busy_s = jobs.busy_s
         return done
+
+
+def _next(
+    todo: list[PlannedCell],
+    ends_s: float | None,
+    expected: dict[str, float],
+    pace: float,
+    here: Environment,
+) -> list[PlannedCell]:
+    """All that is left; of a sweep with a budget, what comes next within it."""
+    if ends_s is None:
+        return todo
+
+    def cost(p: PlannedCell) -> float:
+        beside = here.num_cores if p.cell.is_task and p.cell.device == "cpu" else 1
+        return pace * expected[p.cell.entry + p.cell.key] / beside
+
+    return affordable(todo, cost, ends_s - now_s())
+
+
+def _run_with_retries(
+    runner: Runner,
+    batch: list[PlannedCell],
+    retry: int,
+    interrupt: Interrupt,
+    keep: Callable[[Record, bool], None],
+) -> None:
+    """Measure cells, and those that may have failed for outside reasons again, after a while.
+
+    Args:
+        runner: measures them.
+        batch: the cells.
+        retry: how often.
+        interrupt: ends the wait.
+        keep: takes each record, and whether it is the last one of its cell.
+    """
+    for attempt in range(retry + 1):
+        failed = set()
+        for record in runner.run(batch):
+            is_last = is_measured(record) or attempt == retry
+            failed |= set() if is_last else {record.cell.key}
+            keep(record, is_last)
+        batch = [p for p in batch if p.cell.key in failed]
+        if not batch:
+            return
+        interrupt.pause(min(2.0**attempt, LONGEST_PAUSE_S))
+
+
+def _without(planned: Sequence[PlannedCell], some: Sequence[PlannedCell]) -> list[PlannedCell]:
+    gone = {id(p) for p in some}
+    return [p for p in planned if id(p) not in gone]
 
 
 def of_plan(records: Sequence[Record], planned: Sequence[PlannedCell]) -> list[Record]:
     """The records of this plan's cells: what a person who ran it wants to see."""
     keys = {p.cell.key for p in planned}
     return [record for record in records if record.cell.key in keys]
-
-
-def missing(
-    planned: Sequence[PlannedCell],
-    kept: Sequence[Record],
-    here: Environment,
-    config: SweepConfig | None = None,
-) -> list[PlannedCell]:
-    """The planned cells that have no settled record made with the same things as are here now.
-
-    Beside another reference than was asked for a cell is timed again.
-    """
-    settled = {
-        (r.cell.key, r.freshness): r for r in sorted(kept, key=lambda r: r.started_at)
-    }  # fmt: skip
-    todo = []
-    for p in planned:
-        record = settled.get((p.cell.key, freshness(p.cell, here)))
-        if record is None or not is_measured(record) or not _is_of(record, p.cell, here, config):
-            todo.append(p)
-        elif record.status is Status.SKIPPED and record.reason != p.unsupported:
-            todo.append(p)  # what stood in the way, such as too little memory, may have gone
-    return todo
-
-
-def _is_of(record: Record, cell: Cell, here: Environment, config: SweepConfig | None) -> bool:
-    """Whether a record is one of this cell as it would be measured now, beside its reference."""
-    if record.freshness != freshness(cell, here):
-        return False
-    if not isinstance(record.result, Speed):
-        return True
-    reference = reference_cell(cell, config)
-    return (record.result.reference, record.result.reference_key) == (
-        reference.entry,
-        reference.key,
-    )
 
 
 def _expected(p: PlannedCell, config: SweepConfig) -> float:
@@ -237,6 +279,26 @@ def print_left_out(console: Console, config: SweepConfig) -> None:
         console.print(f"Not planned, {shapes}: {reason}", markup=False, highlight=False)
 
 
+def print_over_budget(console: Console, left_out: Sequence[PlannedCell], budget_s: float) -> None:
+    """What the budget had no time for, shape by shape."""
+    words = f"the budget of {format_duration(budget_s)}"
+    if not left_out:
+        console.print(f"Everything was measured within {words}.", highlight=False)
+        return
+    cells = quantity(len(left_out), "cell")
+    console.print(
+        f"Left out to keep {words}, {cells}; the same command goes on from here:", highlight=False
+    )
+    shapes = Counter(p.cell.describe().partition(" ")[2] for p in left_out)
+    for shape, count in shapes.items():
+        console.print(f"  {quantity(count, 'cell')} at {shape}", markup=False, highlight=False)
+
+
+def _deadline(started_s: float, budget_s: float) -> Deadline:
+    """When measuring has to end, so that the tables are written within the budget."""
+    return Deadline(started_s + budget_s - min(TABLES_S, budget_s / 4))
+
+
 def print_ending(
     console: Console,
     planned: tuple[PlannedCell, ...],
@@ -261,7 +323,7 @@ def print_ending(
 def verdict(
     console: Console,
     config: SweepConfig,
-    planned: tuple[PlannedCell, ...],
+    planned: Sequence[PlannedCell],
     records: Sequence[Record],
 ) -> int:
     """1 if every supported cell had to be ok and one is not."""

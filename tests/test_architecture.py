@@ -36,6 +36,7 @@ COMMANDS = (
 MEASURING = (
     *COMMANDS,
     ("bench.app.command",),
+    ("bench.todo",),
     ("bench.run",),
     ("bench.worker.block", "bench.worker.training"),
     ("bench.plan",),

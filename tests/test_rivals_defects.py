@@ -28,10 +28,10 @@ from bench.publish.leaderboard import build_leaderboard
 from bench.publish.markdown import leaderboard_page
 from bench.record import Status
 from bench.subject import Subject, build_module
-from bench.sweep import missing
 from bench.tasks import train as training
 from bench.tasks.base import Split, build_task
 from bench.tasks.recall import Recall
+from bench.todo import missing
 from bench.worker.jobs import Interrupt, Jobs
 from bench.worker.launch import WorkerServer
 from bench.worker.results import PROBE, ROUNDS, TRIAL

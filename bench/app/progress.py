@@ -66,16 +66,32 @@ class _Progress:
     def _print(self, words: str) -> None:
         self._console.print(words, markup=False, highlight=False, soft_wrap=True)
 
+    def _left_to_go_s(self) -> float:
+        return max(0.0, self._left_s) * self.pace()
+
     def _left(self) -> str:
-        return format_duration(max(0.0, self._left_s) * self.pace())
+        return format_duration(self._left_to_go_s())
 
 
 class SweepProgress(_Progress):
-    """Progress over cells, by what each is expected to cost."""
+    """Progress over cells, by what each is expected to cost.
 
-    def __init__(self, console: Console, expected_s: dict[str, float]) -> None:
+    Args:
+        console: where to.
+        expected_s: cost of each cell, by its entry and key.
+        ends_s: when it is over at the latest; None for when all are done.
+    """
+
+    def __init__(
+        self, console: Console, expected_s: dict[str, float], ends_s: float | None = None
+    ) -> None:
         super().__init__(console, expected_s.values())
         self._expected = expected_s
+        self._ends_s = ends_s
+
+    def _left_to_go_s(self) -> float:
+        left_s = super()._left_to_go_s()
+        return left_s if self._ends_s is None else min(left_s, max(0.0, self._ends_s - now_s()))
 
     def announce(self, words: str) -> None:
         """A step of the sweep, worth a line in a log."""

@@ -37,7 +37,7 @@ from bench.record import Record, Status
 from bench.store import read_records
 from bench.sweep import measure
 from bench.tasks.base import task_class
-from bench.worker.jobs import Interrupt
+from bench.worker.jobs import Deadline
 from bench.worker.launch import WorkerServer
 
 NUM_SEEDS = 5
@@ -55,28 +55,6 @@ def main(argv: list[str] | None = None) -> int:
         print(__doc__)
         return 0
     return run_command(words, ("budget",), {"out": "results/race"}, race)
-
-
-class Deadline(Interrupt):
-    """Ctrl-C, or a time that is over, whichever comes first."""
-
-    def __init__(self, ends_s: float) -> None:
-        self._ends_s = ends_s
-        super().__init__()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the time is."""
-        return now_s() >= self._ends_s
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether to stop."""
-        return self._was_asked or self.is_over
-
-    @is_asked.setter
-    def is_asked(self, value: bool) -> None:
-        self._was_asked = value
 
 
 def race(composed: dict[str, Any], own: Mapping[str, str]) -> int:

@@ -28,8 +28,9 @@ from bench.rates.presets import RatePreset, presets_text, read_presets
 from bench.rates.rows import Row, fresh, run_command, trainable, trained
 from bench.record import Record
 from bench.store import read_records
-from bench.sweep import measure, missing
+from bench.sweep import measure
 from bench.tasks.base import task_class
+from bench.todo import missing
 from bench.worker.launch import WorkerServer
 
 PRESETS = CONF / "rates" / "searched.yaml"

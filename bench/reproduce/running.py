@@ -11,13 +11,12 @@ from rich.console import Console
 from bench.machine import environment
 from bench.measure.clock import now_s, utc_now
 from bench.publish.format import format_duration
-from bench.rates.race import Deadline
 from bench.reproduce.claims import Lab, Stopped, claim_function, settings_of
 from bench.reproduce.papers import Claim, PaperCell, Protocol
 from bench.reproduce.stored import Row, judgement, write_finding
 from bench.reproduce.training import Reached, config_of, train_all
 from bench.reproduce.verdicts import Judgement, Verdict
-from bench.worker.jobs import Interrupt
+from bench.worker.jobs import Deadline, Interrupt
 
 
 def run_cell(

@@ -18,8 +18,9 @@ from bench.record import Record
 from bench.reproduce.papers import PaperCell, Protocol
 from bench.reproduce.stored import row_of, runs_of, task_of
 from bench.store import Tail, read_records
-from bench.sweep import measure, missing
+from bench.sweep import measure
 from bench.tasks.checkpoint import Checkpoint
+from bench.todo import missing
 from bench.worker.jobs import Interrupt
 from bench.worker.launch import WorkerServer
 

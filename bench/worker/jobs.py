@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from bench.cell import Cell
-from bench.measure.clock import now_s
+from bench.measure.clock import now_s, sleep_s
 from bench.record import Status
 from bench.worker.launch import Worker, WorkerDied, WorkerHung, WorkerServer
 from bench.worker.outcome import Outcome
@@ -50,10 +50,44 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def pause(self, seconds: float) -> None:
+        """Wait.
+
+        Raises:
+            Interrupted: somebody asked to stop before it is over.
+        """
+        ends_s = now_s() + seconds
+        while (left_s := ends_s - now_s()) > 0:
+            if self.is_asked:
+                raise Interrupted
+            sleep_s(min(left_s, TICK_S))
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.is_asked and number != signal.SIGHUP:  # which the shell and the system both send
             raise KeyboardInterrupt
         self.is_asked = True
+
+
+class Deadline(Interrupt):
+    """Ctrl-C, or a time that is over, whichever comes first."""
+
+    def __init__(self, ends_s: float) -> None:
+        self.ends_s = ends_s
+        super().__init__()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is."""
+        return now_s() >= self.ends_s
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether to stop."""
+        return self._was_asked or self.is_over
+
+    @is_asked.setter
+    def is_asked(self, value: bool) -> None:
+        self._was_asked = value
 
 
 class Jobs:

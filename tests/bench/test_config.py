@@ -186,3 +186,19 @@ def test_a_list_of_values_of_a_tasks_setting_is_a_task_for_each():
     ]
     with pytest.raises(ConfigError, match=r"task\.recall\.num_pairs=\[\] is empty"):
         read(task={"recall": {"task": "recall", "num_pairs": []}})
+
+
+@pytest.mark.parametrize("given", [30, 1.5, "0s", "soon", ["1m"], True])
+def test_a_budget_needs_a_unit_and_some_time(given):
+    assert read(budget="90s").budget_s == 90 and read(budget="2h").budget_s == 7200
+    assert read(budget=None).budget_s is None
+    with pytest.raises(ConfigError, match=r"budget is .*; it takes a .* such as 90s"):
+        read(budget=given)
+
+
+def test_only_takes_failed_and_stale_and_nothing_beside_force():
+    assert read(only="failed").only == ("failed",) and read().only == ()
+    with pytest.raises(ConfigError, match="only=broken is not known"):
+        read(only="broken")
+    with pytest.raises(ConfigError, match="only=stale beside force=true"):
+        read(only="stale", force=True)

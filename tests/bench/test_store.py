@@ -12,7 +12,7 @@ import pytest
 from bench import store
 from bench.app.errors import ConfigError
 from bench.record import SCHEMA_VERSION, Record, Status
-from bench.store import Store, StoreError, latest, read_lines, read_records, read_store
+from bench.store import Store, StoreError, Tail, latest, read_lines, read_records, read_store
 from tests import records as made
 
 ONE = made.ok_record(made.kernel_cell("softmax"), made.speed([1.0, 2.0]))
@@ -245,6 +245,37 @@ def test_a_full_disk_is_said_clearly_and_keeps_what_was_written(
     assert read_records(tmp_path) == (ONE, TWO)
 
 
+def test_a_disk_without_room_is_told_before_there_is_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Store(tmp_path, "a")
+    here.check_space()
+
+    def full(file: object, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store, "_write_all", full)
+    with pytest.raises(StoreError, match=r"Cannot write 256 KiB .* No space left.*Free some space"):
+        here.check_space()
+    assert list((tmp_path / "records").iterdir()) == []
+
+
+def test_ctrl_c_in_the_middle_of_a_write_leaves_whole_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Store(tmp_path, "a")
+    here.append(ONE)
+
+    def interrupted(file: object, data: bytes) -> None:
+        os.write(file.fileno(), data[:100])  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "_write_all", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        here.append(TWO)
+    assert here.path.read_text() == ONE.to_json() + "\n"
+
+
 def test_a_sync_that_fails_is_an_error_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = Store(tmp_path, "a")
     here.append(ONE)
@@ -304,3 +335,19 @@ def test_entries_with_one_cell_and_machines_with_one_cell_are_kept_apart() -> No
         made.ok_record(cell, made.speed([1.0]), environment=elsewhere),
     ]
     assert latest(records) == records
+
+
+def test_a_tail_gives_what_others_append_once_it_is_whole(tmp_path: Path) -> None:
+    before, own, other = (Store(tmp_path, name) for name in "abc")
+    before.append(ONE)
+    tail = Tail(tmp_path)
+    tail.leave_out(own)
+    assert list(tail.read()) == []
+    own.append(ONE)
+    line = TWO.to_json().encode() + b"\n"
+    other.path.write_bytes(b"no record\n" + line[:50])
+    assert list(tail.read()) == []
+    other.path.write_bytes(b"no record\n" + line)
+    before.append(TWO)
+    assert list(tail.read()) == [TWO, TWO]
+    assert list(tail.read()) == []

@@ -7,11 +7,13 @@ import pytest
 from bench.machine.environment import current, freshness
 from bench.rates import race
 from bench.rates.grid import Trained
-from bench.rates.race import Deadline, leading, wishes
+from bench.rates.race import leading, wishes
 from bench.rates.rows import Row
 from bench.record import Quality, Record, Status
 from bench.store import Store, read_records
 from bench.sweep import Done
+from bench.worker import jobs
+from bench.worker.jobs import Deadline
 from tests import records as made
 
 GRID = (0.006, 0.001, 0.003, 0.01)
@@ -52,7 +54,7 @@ def test_a_row_with_a_searched_rate_needs_seeds_alone():
 
 def test_time_ends_a_race_as_ctrl_c_does(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(race, "now_s", lambda: clock[0])
+    monkeypatch.setattr(jobs, "now_s", lambda: clock[0])
     until = Deadline(ends_s=5.0)
     assert not until.is_asked
     clock[0] = 5.0
@@ -78,7 +80,8 @@ def trained(monkeypatch):
         return Done()
 
     monkeypatch.setattr(race, "measure", measure)
-    monkeypatch.setattr(race, "now_s", lambda: state["clock"])
+    for module in (race, jobs):
+        monkeypatch.setattr(module, "now_s", lambda: state["clock"])
     return state
 
 

@@ -1,0 +1,146 @@
+"""What of a plan is to be measured now, and what of it first if the time is short."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+
+from bench.cell import Cell
+from bench.config import SweepConfig
+from bench.machine.environment import Environment, freshness
+from bench.plan import PlannedCell, reference_cell
+from bench.record import Record, Speed, Status
+from bench.run import is_measured
+
+
+def missing(
+    planned: Sequence[PlannedCell],
+    kept: Sequence[Record],
+    here: Environment,
+    config: SweepConfig | None = None,
+) -> list[PlannedCell]:
+    """The planned cells that have no settled record made with the same things as are here now.
+
+    Beside another reference than was asked for a cell is timed again.
+    """
+    settled = {(r.cell.key, r.freshness): r for r in _by_time(kept)}
+    todo = []
+    for p in planned:
+        record = settled.get((p.cell.key, freshness(p.cell, here)))
+        if record is None or not is_measured(record) or not is_of(record, p.cell, here, config):
+            todo.append(p)
+        elif record.status is Status.SKIPPED and record.reason != p.unsupported:
+            todo.append(p)  # what stood in the way, such as too little memory, may have gone
+    return todo
+
+
+def is_of(record: Record, cell: Cell, here: Environment, config: SweepConfig | None) -> bool:
+    """Whether a record is one of this cell as it would be measured now, beside its reference."""
+    if record.freshness != freshness(cell, here):
+        return False
+    if not isinstance(record.result, Speed):
+        return True
+    reference = reference_cell(cell, config)
+    return (record.result.reference, record.result.reference_key) == (
+        reference.entry,
+        reference.key,
+    )
+
+
+def only_these(
+    kinds: Sequence[str],
+    planned: Sequence[PlannedCell],
+    kept: Sequence[Record],
+    here: Environment,
+) -> list[PlannedCell]:
+    """The planned cells that were measured before and ended badly, or with things of old.
+
+    Args:
+        kinds: ``failed``: the newest record is neither ok nor skipped; ``stale``: there are
+            records, and none was made with the same source, method and machine as are here now.
+        planned: the plan.
+        kept: the records.
+        here: this machine.
+    """
+    newest = {record.cell.key: record for record in _by_time(kept)}
+    fresh = {(record.cell.key, record.freshness) for record in kept}
+
+    def is_wanted(p: PlannedCell) -> bool:
+        record = newest.get(p.cell.key)
+        if record is None:
+            return False
+        has_failed = record.status not in (Status.OK, Status.SKIPPED)
+        is_stale = (p.cell.key, freshness(p.cell, here)) not in fresh
+        return (has_failed and "failed" in kinds) or (is_stale and "stale" in kinds)
+
+    return [p for p in planned if is_wanted(p)]
+
+
+def _by_time(records: Iterable[Record]) -> list[Record]:
+    return sorted(records, key=lambda r: r.started_at)
+
+
+def affordable(
+    todo: Sequence[PlannedCell],
+    expected_s: Callable[[PlannedCell], float],
+    left_s: float,
+) -> list[PlannedCell]:
+    """What to measure next in the time that is left: the cells that tell most per second first.
+
+    They fill half of that time, so that what they really took can be taken into account when the
+    rest is chosen. What does not fit is left out, and something cheaper may take its place. What
+    cannot be measured costs nothing, and is always there.
+
+    Args:
+        todo: all cells that are left.
+        expected_s: what one costs.
+        left_s: time that is left.
+    """
+    units: dict[str, list[PlannedCell]] = {}
+    for p in todo:
+        if p.unsupported is None:
+            units.setdefault(p.cell.key if p.cell.is_task else p.cell.block, []).append(p)
+    costs = {name: sum(map(expected_s, unit)) for name, unit in units.items()}
+    chosen = [p for p in todo if p.unsupported is not None]
+    spent_s = 0.0
+    for name in most_telling({n: [p.cell for p in unit] for n, unit in units.items()}, costs):
+        if spent_s + costs[name] > (left_s / 2 if spent_s else left_s):
+            continue
+        chosen += units[name]
+        spent_s += costs[name]
+    return chosen
+
+
+def most_telling(units: dict[str, list[Cell]], costs: dict[str, float]) -> list[str]:
+    """The units in the order in which they tell most that is new per second.
+
+    A cell tells of its entry what it does at one value of each axis, or on one task. Once all of
+    that has been shown, the cheapest come first.
+    """
+    facts = {name: set().union(*map(_facts, cells)) for name, cells in units.items()}
+    known: set[tuple[object, ...]] = set()
+
+    def rank(name: str) -> tuple[float, float]:
+        return -len(facts[name] - known) / max(costs[name], 1e-9), costs[name]
+
+    order = []
+    heap = [(rank(name), index, name) for index, name in enumerate(units)]
+    heapq.heapify(heap)
+    while heap:
+        before, index, name = heapq.heappop(heap)
+        now = rank(name)
+        if now > before:  # others have told some of it meanwhile; it can only get less
+            heapq.heappush(heap, (now, index, name))
+            continue
+        order.append(name)
+        known |= facts[name]
+    return order
+
+
+def _facts(cell: Cell) -> set[tuple[object, ...]]:
+    if cell.is_task:
+        task = cell.task.label
+        return {(cell.entry, task), (cell.entry, task, cell.task.seed)}
+    axes = asdict(cell.timed) | {"device": cell.device, "num_threads": cell.num_threads}
+    return {(cell.entry, axis, value) for axis, value in axes.items()}
