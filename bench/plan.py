@@ -149,7 +149,7 @@ def checked_settings(entry: TaskEntry) -> dict[str, Any]:
             )
     settings = defaults | entry.settings
     try:
-        tasks.build_task(entry.task, settings).why_no_data()
+        tasks.task_to_plan(entry.task, settings)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"task entry {entry.label!r}: {error}") from error
     return settings
@@ -354,9 +354,9 @@ def why_not(cell: Cell) -> str | None:
     if cell.is_model and (reason := why_no_model(cell)):
         return reason
     if cell.is_task:
-        task = tasks.build_task(cell.task.task, cell.task.settings)
-        if reason := task.why_no_data():
-            return reason
+        task = tasks.task_to_plan(cell.task.task, cell.task.settings)
+        if task is None or (reason := task.why_no_data()):
+            return reason if task else None
     if cell.mechanism != ORIGINAL:
         capabilities = attentions.attention_class(cell.mechanism).capabilities
         if reason := why_unsupported(capabilities, cell):

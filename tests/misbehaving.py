@@ -12,6 +12,8 @@ import torch
 from attentions import Capabilities, register_attention
 from attentions.base import Attention
 from bench.runners import WORKERS_PREFIX
+from bench.tasks.base import register_task
+from bench.tasks.recall import Recall
 
 
 class _Softmax(Attention):
@@ -128,3 +130,14 @@ _register("killed", _killed)
 _register("litter", _litter)
 _register("raises", _raise)
 _register("crash_later", _crash_later)
+
+
+def _raising_task(name, error):
+    def __init__(self, recipe):
+        raise error
+
+    register_task(name)(type(name, (Recall,), {"__init__": __init__, "__module__": __name__}))
+
+
+_raising_task("asserting_task", AssertionError("seven pairs"))
+_raising_task("leaving_task", SystemExit(0))

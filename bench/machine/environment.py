@@ -146,10 +146,11 @@ def task_source(name: str) -> str:
 
 def _data_hash(workload: TaskWorkload) -> str:
     """A hash of the files that a task reads its examples from; empty if there are none."""
-    from bench.tasks.base import build_task
+    from bench.tasks.base import task_to_plan
 
     digest = hashlib.sha256()
-    files = build_task(workload.task, workload.settings).files()
+    task = task_to_plan(workload.task, workload.settings)
+    files = task.files() if task else ()
     for path in files:
         digest.update(_content_hash(path, path.stat().st_mtime_ns).encode())
     return digest.hexdigest()[:16] if files else ""

@@ -272,7 +272,8 @@ def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], t
         better: ``higher`` or ``lower``, the direction of its score.
 
     Raises:
-        ValueError: another direction, one that does not fit the unit, or a name that is taken.
+        ValueError: another direction, one that does not fit the unit, a name that is taken, or a
+            task without a recipe.
     """
     if better not in ("higher", "lower"):
         raise ValueError(f"better is {better!r}; higher or lower is needed.")
@@ -289,6 +290,8 @@ def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], t
                 f"The task name {name!r} is taken by {taken.__module__}.{taken.__qualname__}; "
                 f"{cls.__module__}.{cls.__qualname__} needs another."
             )
+        if not isinstance(getattr(cls, "default_recipe", None), Recipe):
+            raise ValueError(f"The task {name} has no default_recipe, which is a Recipe.")
         cls.name, cls.better = name, better
         _REGISTRY[name] = cls
         return cls
@@ -356,6 +359,27 @@ def build_task(name: str, settings: dict[str, Any]) -> Task:
     full = allowed | settings
     recipe = Recipe(**{f.name: full.pop(f.name) for f in fields(Recipe)})
     return task_class(name)(recipe, **full)
+
+
+def task_to_plan(name: str, settings: dict[str, Any]) -> Task | None:
+    """As `build_task`; None of a plugin's that raises anything else, as its training will tell.
+
+    Raises:
+        ValueError: the task refuses its settings, or the data that are there.
+        TypeError: a setting that it does not take.
+    """
+    try:
+        task = build_task(name, settings)
+        task.why_no_data()
+        task.files()
+        _ = task.geometry
+        return task
+    except (ValueError, TypeError):
+        raise
+    except (Exception, SystemExit):
+        if task_class(name).__module__.startswith(f"{__package__}."):
+            raise
+        return None
 
 
 def _hint(word: str, known: dict[str, Any]) -> str:

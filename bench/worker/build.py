@@ -36,13 +36,16 @@ def why_unbuildable(cell: Cell) -> str | None:
     import attentions
     from bench.models.support import why_no_such_model
     from bench.subject import geometry_of
-    from bench.tasks.base import build_task
+    from bench.tasks.base import task_to_plan
 
     if cell.is_model:
         return why_no_such_model(cell)
     try:
         if isinstance(cell.workload, TaskWorkload):
-            geometry = build_task(cell.workload.task, cell.workload.settings).geometry
+            task = task_to_plan(cell.workload.task, cell.workload.settings)
+            if task is None:
+                return None
+            geometry = task.geometry
         else:
             geometry = geometry_of(cell.kernel)
         with torch.device("meta"):

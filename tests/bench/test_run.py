@@ -107,6 +107,17 @@ def test_what_a_plugins_constructor_does_is_told_by_its_own_cells_alone(server):
     assert records["good"].status is Status.OK
 
 
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [("asserting_task", "AssertionError: seven pairs"), ("leaving_task", "SystemExit: 0")],
+)
+def test_a_plugins_task_that_raises_is_told_by_its_own_cells(server, task, words):
+    entries = ["softmax", "good", "even_only"]
+    records = run(server, entries, task={"mine": {"task": task}}, seq_len=[])
+    for name in entries:
+        assert (records[name].status, records[name].reason) == (Status.ERROR, words)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_one_per_cent_of_noise_fails_in_every_dtype(server, dtype):
     assert run(server, ["noise", "good"], dtype=dtype)["noise"].status is Status.INCORRECT

@@ -50,6 +50,11 @@ def test_a_name_stands_for_one_class_only(tasks):
         register_task("recall")(other)
 
 
+def test_a_task_has_a_recipe(tasks):
+    with refused("other has no default_recipe"):
+        register_task("other")(type("Other", (Task,), {}))
+
+
 def test_scores_are_better_when_higher_or_when_lower(tasks):
     with refused(r"better is 'bigger'.*higher or lower"):
         register_task("other", better="bigger")
