@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
-from attentions import attention_class
+from attentions import CallShape, Geometry, attention_class, build_attention, hyperparameters
 from bench.cell import ORIGINAL, Cell, TaskWorkload
-from bench.costs.claimed import flops_of
+from bench.costs.claimed import claimed_flops, flops_of
 from bench.costs.dry_run import peak_bytes
 from bench.measure.stopping import Stopping
 from bench.models.facts import forward_flops
@@ -37,6 +38,9 @@ _FEW_ROWS, _MANY_ROWS = 4, 8
 
 _IMAGE_SIZES = (128, 224)
 """Images that models of all kinds take, neither larger than usual: a plan must not take longer."""
+
+_LONG_GRIDS, _NEARLY = (4096, 16384), 1.05
+"""Lengths by which FLOPs are told to grow with tokens alone, and what they may grow besides."""
 
 PLUGIN_TIMEOUT_S = 5.0
 """For the dry run of code that is not ours, in a process of its own."""
@@ -163,11 +167,37 @@ def _forward_flops(cell: Cell) -> int:
 
 
 def _model_flops(cell: Cell) -> int:
-    """By a dry run; of large images from two smaller ones, as tiles and windows are many there."""
-    if cell.model.image_size <= max(_IMAGE_SIZES) or is_own(cell.model.model):
+    """By a dry run; of large images from smaller ones, as tiles and windows are many there.
+
+    A mechanism is then taken for softmax, without what grows with pairs if its formula does not.
+    """
+    size, (small, large) = cell.model.image_size, _IMAGE_SIZES
+    if size <= large or is_own(cell.model.model):
         return forward_flops(model_on_meta(cell), cell.model) or 0
-    sized = (replace(cell, workload=replace(cell.model, image_size=s)) for s in _IMAGE_SIZES)
-    small, large = map(_model_flops, sized)
-    ratio, times = ((s / _IMAGE_SIZES[0]) ** 2 for s in (_IMAGE_SIZES[1], cell.model.image_size))
-    quadratic = max(0.0, (large - ratio * small) / (ratio**2 - ratio))  # of tokens
-    return round((small - quadratic) * times + quadratic * times**2)
+    like = cell
+    if cell.mechanism != ORIGINAL:
+        like = replace(cell, mechanism=REFERENCE, hyperparameters=hyperparameters(REFERENCE))
+    at_small, at_large = (_forward_flops(_of_size(like, s)) for s in (small, large))
+    ratio, times = ((s / small) ** 2 for s in (large, size))
+    quadratic = max(0.0, (at_large - ratio * at_small) / (ratio**2 - ratio))  # of tokens
+    return round((at_small - quadratic) * times + (not _is_linear(cell)) * quadratic * times**2)
+
+
+def _of_size(cell: Cell, image_size: int) -> Cell:
+    return replace(cell, workload=replace(cell.model, image_size=image_size))
+
+
+def _is_linear(cell: Cell) -> bool:
+    """Whether a mechanism's FLOPs grow with the number of tokens, by its formula."""
+    if cell.mechanism == ORIGINAL:
+        return False
+    sizes: dict[str, Any] = {"num_heads": 2, "head_dim": 32}
+    of_length = []
+    for length in _LONG_GRIDS:
+        with torch.device("meta"):
+            core = build_attention(
+                cell.mechanism, Geometry(seq_len=length, **sizes), **cell.hyperparameters
+            )
+        shape = CallShape(batch_size=1, query_len=length, key_len=length, value_dim=32, **sizes)
+        of_length.append(claimed_flops(core, "flops", shape) / length)
+    return of_length[1] <= _NEARLY * of_length[0]

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -127,7 +129,8 @@ class Work(TorchDispatchMode):
         flops: two per multiply-add; of a fused kernel those of all pairs, whatever its mask.
         nonzero_flops: those of which neither factor is zero, as of a padded channel or a weight
             that a mask has set to zero; counted only if asked for.
-        has_masked_kernel: whether a fused kernel was given a mask.
+        has_masked_kernel: whether torch's attention was given a mask, or told to be causal: of
+            the pairs that this hides, a kernel leaves out as many as it can, and the counter none.
         opaque: operators that may hold products of a number unknown.
     """
 
@@ -166,7 +169,6 @@ class Work(TorchDispatchMode):
         if mask_at is not None and len(args) > mask_at:
             mask = args[mask_at]
         is_causal = kwargs.get("is_causal") or (len(args) > causal_at and args[causal_at])
-        self.has_masked_kernel |= bool(is_causal) or mask is not None
         if not self._count_zeros:
             return 0
         allowed = torch.ones(*q.shape[:-1], k.shape[-2], dtype=torch.float64)
@@ -176,6 +178,24 @@ class Work(TorchDispatchMode):
             allowed = allowed * (mask if mask.dtype is torch.bool else mask > -torch.inf)
         channels = allowed * (_is_nonzero(q) @ _is_nonzero(k).transpose(-2, -1))
         return 2 * int(channels.sum() + (allowed @ _is_nonzero(v)).sum())
+
+
+class _MaskedAttention(TorchFunctionMode):
+    """Tells `work` of torch's attention with a mask, also where it is no kernel but operators."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__()
+        self._work = work
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look at the arguments, and call it."""
+        kwargs = kwargs or {}
+        if func is functional.scaled_dot_product_attention:
+            given = dict(zip(("attn_mask", "dropout_p", "is_causal"), args[3:], strict=False))
+            given |= kwargs
+            is_masked = given.get("is_causal") or given.get("attn_mask") is not None
+            self._work.has_masked_kernel |= bool(is_masked)
+        return func(*args, **kwargs)
 
 
 def _is_opaque(func: Any, packet: Any) -> bool:
@@ -192,7 +212,7 @@ def _is_nonzero(factor: Tensor) -> Tensor:
 def work_of(call: Callable[[], object], *, count_zeros: bool = False) -> Work:
     """Run a call of what has run before, as it is written, watching every operator."""
     work = Work(count_zeros=count_zeros)
-    with as_written(), work:
+    with as_written(), _MaskedAttention(work), work:
         call()
     return work
 

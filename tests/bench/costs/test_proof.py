@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch.nn import functional
 
 from attentions import attention_class, attention_names
 from attentions.base import Mechanism
-from bench.costs.proof import FlopVerdict, prove_flops
+from bench.costs.proof import FlopVerdict, prove_flops, prove_form
 from tests.bench.costs import mechanisms as made
 
 CONFIRMED, FAILED, UNCONFIRMED = FlopVerdict.CONFIRMED, FlopVerdict.FAILED, FlopVerdict.UNCONFIRMED
@@ -31,6 +32,23 @@ def test_each_form_that_is_claimed_has_a_proof():
 def test_right_formulas_are_confirmed(kind):
     found = proofs(kind)
     assert {p.form: p.reason for p in found.values() if p.status is not CONFIRMED} == {}
+
+
+@made.claims("sdpa", causal=True, cross=True)
+class Sdpa(made.Explicit):
+    """Torch's causal attention; what its code executes is left to the usual `executed_flops`."""
+
+    executed_flops = Mechanism.executed_flops
+
+    def forward(self, q, k, v):
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=self.geometry.causal)
+
+
+def test_the_pairs_that_torchs_causal_attention_hides_need_not_be_in_what_is_executed():
+    assert proofs(Sdpa)["causal"].status is CONFIRMED
+    assert prove_form(Sdpa, "causal", at_a_glance=True).times_off is None
+    twice = made.off_by(Sdpa, 2.0, "flops")
+    assert prove_form(twice, "causal", at_a_glance=True).times_off == pytest.approx(0.5)
 
 
 def test_a_causal_formula_is_confirmed_by_the_pairs_that_are_seen_one_by_one():

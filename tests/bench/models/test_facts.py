@@ -44,7 +44,9 @@ def test_an_optimiser_keeps_two_more_copies_of_the_weights():
     assert 2 * weights <= step - both <= 4 * weights
 
 
-def test_work_on_a_large_image_is_expected_from_two_small_ones(monkeypatch):
+@pytest.fixture
+def seen(monkeypatch):
+    """The image sizes at which a model's work is counted."""
     seen = []
 
     def forward_flops_of(module, workload):
@@ -52,11 +54,27 @@ def test_work_on_a_large_image_is_expected_from_two_small_ones(monkeypatch):
         return forward_flops(module, workload)
 
     monkeypatch.setattr("bench.costs.estimate.forward_flops", forward_flops_of)
+    monkeypatch.setattr("bench.costs.estimate._FLOPS", {})
+    return seen
+
+
+def test_work_on_a_large_image_is_expected_from_two_small_ones(seen):
     large = cell(model="deit_tiny", image_size=672)
     expected = expected_s(large, Stopping(min_rounds=100, budget_s=0.0))
     assert seen == [128, 224]
     known = forward_flops(model_on_meta(large), large.model)
     assert expected == pytest.approx(120 * known / 2e10, rel=0.1)
+
+
+def test_a_plan_of_large_images_counts_no_more_than_one_of_small_ones(seen):
+    stopping = Stopping(min_rounds=100, budget_s=0.0)
+    names = ["softmax", "linear", "nala", "uniform"]
+    large = [cell(name, model="deit_tiny", image_size=448) for name in names]
+    expected = [expected_s(one, stopping) for one in large]
+    assert seen == [128, 224]
+    for one, seconds in zip(large, expected, strict=True):
+        known = forward_flops(model_on_meta(one), one.model)
+        assert seconds == pytest.approx(120 * known / 2e10, rel=0.15)
 
 
 def test_a_model_that_looks_at_values_has_no_count_and_no_estimate():
