@@ -12,10 +12,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from bench.measure.clock import now_s
+from bench.worker.processes import end_marked
 
 ALLOCATORS: dict[str, dict[str, str]] = {
     # Keep freed memory in the process: page faults on fresh temporaries cost as much as the
@@ -24,6 +26,9 @@ ALLOCATORS: dict[str, dict[str, str]] = {
     "default": {},
 }
 SERVER_MODULE = "bench.worker"
+MARK = "ATTNBENCH_SERVER"
+"""A variable by which the descendants of a server are found when it has been killed."""
+
 PATIENCE_S = 30.0
 """A server answers in some milliseconds; one that does not for so long is stopped or hangs."""
 
@@ -146,6 +151,7 @@ class WorkerServer:
         self._workers: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._mark = ""
 
     def __enter__(self) -> WorkerServer:
         return self
@@ -166,9 +172,10 @@ class WorkerServer:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
         # The workers must find what this process finds, plug-ins in the current folder included.
         paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
+        self._mark = uuid.uuid4().hex
         self._process = subprocess.Popen(
             [sys.executable, "-m", SERVER_MODULE, str(theirs.fileno()), str(os.getpid())],
-            env=kept | self.environment() | {"PYTHONPATH": paths},
+            env=kept | self.environment() | {"PYTHONPATH": paths, MARK: self._mark},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -239,16 +246,10 @@ class WorkerServer:
                 self._process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-            if self._process.wait() != 0:
-                self._end_groups()
+            if self._process.wait() != 0:  # nobody has ended what its workers started
+                end_marked(MARK, self._mark)
             self._process = None
         self._workers.clear()
-
-    def _end_groups(self) -> None:
-        """End what the workers of a server that was killed have started: they ended with it."""
-        for pid in self._workers:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
 
     def _ask(self, words: bytes, ancillary: Sequence[Any] = ()) -> str:
         if self._control is None:

@@ -14,8 +14,12 @@ import sys
 from collections.abc import Set
 from pathlib import Path
 
+import psutil
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_MOST_GENERATIONS = 10
+"""So often is looked for processes that others start while they are ended."""
 
 
 def _prctl(option: int, value: int) -> None:
@@ -42,7 +46,8 @@ def end_descendants(worker: int, workers: Set[int]) -> None:
     """End what a worker that has ended left running: its process group, and adopted orphans.
 
     A process that has left the group, by `setsid` or a second fork, is an orphan by now. What a
-    worker had others start for it, such as a container or a job of systemd, is not found.
+    worker had others start for it, such as a container or a job of systemd, is not found. Where
+    nobody is left to adopt orphans, see `end_marked`.
 
     Args:
         worker: it has been waited for.
@@ -58,6 +63,29 @@ def end_descendants(worker: int, workers: Set[int]) -> None:
                 os.waitpid(pid, 0)
             except (ProcessLookupError, PermissionError, ChildProcessError):
                 kept.add(pid)
+
+
+def end_marked(variable: str, value: str) -> None:
+    """End every process that was started with an environment variable of this value.
+
+    Those are the descendants of the process that was given it, whoever their parent is by now; not
+    one that was started with another environment.
+    """
+    for _ in range(_MOST_GENERATIONS):
+        marked = [process for process in psutil.process_iter() if _has(process, variable, value)]
+        if not marked:
+            return
+        for process in marked:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(marked, timeout=1.0)
+
+
+def _has(process: psutil.Process, variable: str, value: str) -> bool:
+    try:
+        return bool(process.environ().get(variable) == value)
+    except (psutil.Error, OSError):  # another user's, or gone
+        return False
 
 
 def _children() -> set[int]:

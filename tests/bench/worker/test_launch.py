@@ -69,6 +69,32 @@ def test_a_server_that_its_worker_ends_or_stops_is_replaced_and_the_job_has_cras
     assert jobs.server._process.pid != first and not is_alive(first)
 
 
+@linux
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [
+        ("same group", signal.SIGKILL),
+        ("new session", signal.SIGKILL),
+        ("daemon", signal.SIGKILL),
+        ("daemon", signal.SIGSTOP),
+    ],
+)
+def test_a_process_that_a_worker_started_is_gone_when_the_server_is_ended_or_stopped(
+    jobs, how, number
+):
+    started = []
+
+    def hear(message):
+        started.append(int(message["step"]))
+        os.kill(jobs.server._process.pid, number)
+        os.kill(jobs.server._workers.copy().pop(), signal.SIGKILL)
+
+    outcome = do(jobs, "child", how=how, end="hang", hear=hear)
+    assert outcome.status is Status.CRASHED
+    wait_until(lambda: not is_alive(started[0]), 5.0)
+    assert do(jobs, "fine").is_ok
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_server_that_ends_or_stops_between_two_jobs_costs_none_of_them(jobs, number):
     assert do(jobs, "fine").is_ok
