@@ -8,8 +8,16 @@ from typing import Any
 from rich.console import Console
 
 from bench.app.command import run_app
+from bench.app.errors import ConfigError
+from bench.app.values import Values, text
 from bench.machine.calibration import with_calibration
-from bench.publish import print_files, print_leaderboard, publish, read_publish_config
+from bench.publish import (
+    print_files,
+    print_leaderboard,
+    print_versus,
+    publish,
+    read_publish_config,
+)
 from bench.store import read_store
 
 
@@ -21,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
 def report(config: dict[str, Any]) -> int:
     """Read every record under ``out``, print the leaderboard and write all outputs.
 
+    With ``versus`` print when one row beats another instead, and write nothing.
+
     Lines that hold no record are named and left out. The exit code is then 2, unless a crash in the
     middle of a write is all that there was.
 
@@ -28,10 +38,17 @@ def report(config: dict[str, Any]) -> int:
         ConfigError: a key is wrong, there are no records, or a file cannot be read or written.
     """
     wanted = read_publish_config(config)
+    pair = Values(config).some("versus", text, or_none=True)
+    if pair and len(pair) != 2:
+        raise ConfigError(f"versus takes two rows, as versus=[nala,softmax]; it has {len(pair)}.")
     reading = read_store(wanted.out)
     records = with_calibration(reading.records, wanted.out)
-    published = publish(records, wanted)
     console = Console()
+    if pair:
+        one, other = pair
+        print_versus(records, one, other, console)
+        return 0
+    published = publish(records, wanted)
     print_leaderboard(records, wanted, console)
     console.print()
     print_files(published.files, published.notes, console)

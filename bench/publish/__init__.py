@@ -13,7 +13,7 @@ from bench.publish.csv import csv_text
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.markdown import leaderboard_page
 from bench.publish.page import write_page
-from bench.publish.terminal import print_files, print_leaderboard
+from bench.publish.terminal import print_files, print_leaderboard, print_versus
 from bench.publish.wandb import publish_wandb
 from bench.record import Record
 
@@ -23,6 +23,7 @@ __all__ = [
     "WandbConfig",
     "print_files",
     "print_leaderboard",
+    "print_versus",
     "publish",
     "read_publish_config",
 ]

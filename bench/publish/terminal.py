@@ -26,6 +26,7 @@ from bench.publish.tables import (
 )
 from bench.publish.task_tables import task_sections
 from bench.publish.threads import thread_sections
+from bench.publish.versus import versus, versus_lines, versus_sections
 from bench.record import Record
 
 _GAP = 2  # blanks between two columns
@@ -60,6 +61,20 @@ def print_leaderboard(records: Sequence[Record], config: PublishConfig, console:
         console.print(Text(line))
     if any(_num_fitting(t, console.width) < len(t.header) for s in sections for t in s.tables):
         console.print(Text("Columns that did not fit are in leaderboard.md.", style="dim"))
+
+
+def print_versus(records: Sequence[Record], one: str, other: str, console: Console) -> None:
+    """Print when one row beats another.
+
+    Raises:
+        ConfigError: a row is not there, or the two have no place in common.
+    """
+    board = build_leaderboard(records, metrics=())
+    found = versus(board, one, other)
+    for line in versus_lines(found, board):
+        console.print(Text(line))
+    for section in versus_sections(found):
+        _print_section(section, console)
 
 
 def print_files(files: Sequence[Path], notes: Sequence[str], console: Console) -> None:

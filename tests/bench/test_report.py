@@ -151,3 +151,23 @@ def test_a_report_loads_neither_torch_nor_wandb(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_two_rows_are_compared_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    store(out, made.sweep_records())
+    before = sorted(out.rglob("*"))
+    assert report.main([f"out={out}", "versus=[nala,softmax]"]) == 0
+    assert "Faster, in 12 places: nala" in capsys.readouterr().out
+    assert sorted(out.rglob("*")) == before
+
+
+@pytest.mark.parametrize("pair", ["[nala]", "[nala,softmax,linear]", "[nala,nobody]"])
+def test_a_pair_that_cannot_be_compared_ends_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pair: str
+) -> None:
+    store(tmp_path / "out", made.block_records())
+    assert report.main([f"out={tmp_path / 'out'}", f"versus={pair}"]) == 2
+    assert "ConfigError: versus" in capsys.readouterr().err

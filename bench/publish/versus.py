@@ -1,0 +1,301 @@
+"""When does A beat B: a pair of rows in every setting, and the axes on which the verdict flips."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.app.errors import ConfigError, did_you_mean
+from bench.metrics import find_metric
+from bench.metrics.crossover import length_words
+from bench.metrics.marks import may_be_ranked
+from bench.metrics.ranks import rank_scores, rank_speed
+from bench.metrics.speedup import ratio_between
+from bench.publish.format import column_for, number, percent, quantity, with_interval
+from bench.publish.growth import crossovers
+from bench.publish.leaderboard import Leaderboard
+from bench.publish.scores import Score, TaskScores
+from bench.publish.tables import Section, Table, place_words, setting_words
+from bench.record import Record
+from bench.statistics import Ratio
+
+TIE = "tie"
+"""The verdict where the two cannot be told apart, or are equal."""
+
+COUNTED = {
+    "peak_memory_bytes": "less memory",
+    "state_bytes": "smaller state",
+    "flops": "fewer FLOPs",
+}
+"""Metrics that do not vary from call to call, with what their verdict means."""
+
+FASTER, BETTER = "faster", "more accurate"
+
+_QUESTIONS = {
+    FASTER: "is faster",
+    "less memory": "takes less memory",
+    "smaller state": "has the smaller state",
+    "fewer FLOPs": "needs fewer FLOPs",
+    BETTER: "is more accurate",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Who wins one comparison in one place.
+
+    Attributes:
+        of: ``faster``, ``more accurate``, or a value of `COUNTED`.
+        place: the setting in words, or the task.
+        size: the sequence length, or a model's image size; None of a task.
+        axes: of the place, by name: those of its setting and its size, or those of a task.
+        winner: a row's name, or `TIE`.
+        words: the numbers behind it.
+    """
+
+    of: str
+    place: str
+    size: int | None
+    axes: Mapping[str, Any]
+    winner: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip:
+    """An axis along which the verdict changes while all others stay as they are.
+
+    Attributes:
+        rest: the other axes.
+        winners: of each value of the axis in ascending order, ties included.
+    """
+
+    of: str
+    axis: str
+    rest: Mapping[str, Any]
+    winners: tuple[tuple[Any, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Versus:
+    """Two rows against each other."""
+
+    names: tuple[str, str]
+    verdicts: tuple[Verdict, ...]
+    flips: tuple[Flip, ...]
+
+
+def versus(board: Leaderboard, one: str, other: str) -> Versus:
+    """Compare two rows wherever both have a number that may be ranked.
+
+    Args:
+        board: of any number of settings, machines and tasks; verdicts are never taken across them.
+        one: the name of a row, as the tables have it.
+        other: likewise.
+
+    Raises:
+        ConfigError: no row has that name, or the two are never measured in one place.
+    """
+    known = {s.entry for r in board.rankings for s in r.standings}
+    known |= {score.entry for task in board.tasks for score in task.scores}
+    for name in (one, other):
+        if name not in known:
+            raise ConfigError(f"versus: no row is called {name!r}. {did_you_mean(name, known)}")
+    if one == other:
+        raise ConfigError(f"versus compares two rows; it was given {one!r} twice.")
+    found = (*_of_timings(board, one, other), *_of_tasks(board, one, other))
+    if not found:
+        raise ConfigError(
+            f"versus: {one} and {other} have numbers in no setting and on no task together."
+        )
+    return Versus(names=(one, other), verdicts=found, flips=tuple(_flips(found)))
+
+
+def _of_timings(board: Leaderboard, one: str, other: str) -> Iterator[Verdict]:
+    for ranking in board.rankings:
+        rows = {s.entry: s.record for s in ranking.standings if s.entry in (one, other)}
+        usable = {name: record for name, record in rows.items() if _counts(record)}
+        if len(usable) < 2:
+            continue
+        axes = ranking.setting.axes | {ranking.setting.workload.size_axis: ranking.size}
+        place = setting_words(ranking.setting, board)
+        has_one = len(ranking.references) == 1  # speed-ups over several things have no order
+        for of, winner, words in _verdicts(usable[one], usable[other], one, other, has_one):
+            yield Verdict(
+                of=of, place=place, size=ranking.size, axes=axes, winner=winner, words=words
+            )
+
+
+def _verdicts(
+    mine: Record, theirs: Record, one: str, other: str, has_one: bool
+) -> Iterator[tuple[str, str, str]]:
+    """What is compared, who wins, and the numbers."""
+    ranks = rank_speed({one: mine, other: theirs}) if has_one else None
+    if ranks and len(ranks.names) == 2:
+        leaders = ranks.leaders()
+        yield FASTER, leaders[0] if len(leaders) == 1 else TIE, _ratio(mine, theirs)
+    for metric, of in COUNTED.items():
+        values = [find_metric(metric).of(record) for record in (mine, theirs)]
+        if values[0] is not None and values[1] is not None:
+            winner = TIE if values[0] == values[1] else (one, other)[values[1] < values[0]]
+            yield of, winner, _pair(metric, values)
+
+
+def _counts(record: Record) -> bool:
+    return record.result is not None and may_be_ranked(record)
+
+
+def _ratio(mine: Record, theirs: Record) -> str:
+    """As ``2.10x [2.05, 2.15]``; empty unless the same rounds timed both."""
+    ratio: Ratio | None = ratio_between(mine, theirs)
+    if ratio is None:
+        return ""
+    column = column_for("speedup", [ratio.median])
+    return with_interval(column, ratio.median, ratio.low, ratio.high)
+
+
+def _pair(metric: str, values: Sequence[Any]) -> str:
+    column = column_for(metric, values)
+    unit = column.title.rpartition(" (")[2].rstrip(")")
+    return f"{column.write(values[0])} vs. {column.write(values[1])} {unit}"
+
+
+def _of_tasks(board: Leaderboard, one: str, other: str) -> Iterator[Verdict]:
+    for task in board.tasks:
+        scores = {s.entry: s for s in task.scores if s.entry in (one, other) and s.may_be_ranked}
+        if len(scores) == 2:
+            yield _of_task(task, board, scores[one], scores[other])
+
+
+def _of_task(task: TaskScores, board: Leaderboard, mine: Score, theirs: Score) -> Verdict:
+    ranks = rank_scores(
+        {score.entry: dict(score.by_seed) for score in (mine, theirs)},
+        less_is_better=bool(task.unit),
+        num_examples=mine.num_examples,
+    )
+    leaders = ranks.leaders() if ranks and len(ranks.names) == 2 else ()
+    write: Callable[[float], str] = number if task.unit else percent
+    means = ["none" if s.accuracy is None else write(s.accuracy) for s in (mine, theirs)]
+    words = f"{means[0]} vs. {means[1]} {task.unit or '%'}"
+    if ranks is None:
+        words += ", one seed"
+    settings = json.loads(task.settings)
+    place = {
+        name: getattr(task, name)
+        for name in ("machine", "method_version", "device", "dtype", "num_threads")
+    }
+    return Verdict(
+        of=BETTER,
+        place=f"{task.label} · {place_words(task, board)} · {task.dtype}",
+        size=None,
+        axes={"task": task.label} | place | {name: _plain(v) for name, v in settings.items()},
+        winner=leaders[0] if len(leaders) == 1 else TIE,
+        words=words,
+    )
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
+
+
+def _flips(verdicts: Sequence[Verdict]) -> Iterator[Flip]:
+    """Every axis whose values have both winners while the other axes are alike."""
+    for axis in dict.fromkeys(name for verdict in verdicts for name in verdict.axes):
+        groups: dict[tuple[object, ...], list[Verdict]] = {}
+        for verdict in verdicts:
+            if axis in verdict.axes:
+                rest = tuple((k, v) for k, v in verdict.axes.items() if k != axis)
+                groups.setdefault((verdict.of, rest), []).append(verdict)
+        for group in groups.values():
+            if len({verdict.winner for verdict in group} - {TIE}) < 2:
+                continue
+            ordered = sorted(group, key=lambda verdict: _order(verdict.axes[axis]))
+            yield Flip(
+                of=group[0].of,
+                axis=axis,
+                rest={k: v for k, v in group[0].axes.items() if k != axis},
+                winners=tuple((verdict.axes[axis], verdict.winner) for verdict in ordered),
+            )
+
+
+def _order(value: object) -> tuple[object, ...]:
+    """None first, numbers by size, words by letter."""
+    is_number = isinstance(value, (int, float))
+    return (value is not None, not is_number, value if is_number else str(value))
+
+
+def versus_lines(found: Versus, board: Leaderboard) -> tuple[str, ...]:
+    """How often each wins, then every flip, as sentences."""
+    return (*_tallies(found), *_flip_lines(found), *_crossing_lines(found, board))
+
+
+def _tallies(found: Versus) -> Iterator[str]:
+    for of in dict.fromkeys(verdict.of for verdict in found.verdicts):
+        winners = [verdict.winner for verdict in found.verdicts if verdict.of == of]
+        counts = [f"{name} {winners.count(name)}" for name in found.names if name in winners]
+        if TIE in winners:
+            counts.append(quantity(winners.count(TIE), "tie"))
+        where = f"in {quantity(len(winners), 'place')}"
+        yield f"{of[0].upper()}{of[1:]}, {where}: {', '.join(counts)}."
+
+
+def _flip_lines(found: Versus) -> Iterator[str]:
+    for flip in found.flips:
+        parts = []
+        for winner in dict.fromkeys(winner for _, winner in flip.winners):
+            values = [_value(value) for value, own in flip.winners if own == winner]
+            parts.append(f"{winner} at {', '.join(values)}")
+        varied = _varied([one.axes for one in found.verdicts if one.of == flip.of])
+        rest = [f"{name} {_value(v)}" for name, v in flip.rest.items() if name in varied]
+        where = f" ({', '.join(rest)})" if rest else ""
+        question = f"Which {_QUESTIONS[flip.of]}"
+        yield f"{question} flips with {flip.axis}{where}: {'; '.join(parts)}."
+
+
+def _varied(everywhere: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Names of the axes that places differ in."""
+    names = {name for axes in everywhere for name in axes}
+    return {name for name in names if len({axes.get(name) for axes in everywhere}) > 1}
+
+
+def _value(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _crossing_lines(found: Versus, board: Leaderboard) -> Iterator[str]:
+    """Where one of the two is what the other was compared with."""
+    for setting, of_setting in crossovers(board).items():
+        references = {name for r in board.rankings if r.setting == setting for name in r.references}
+        for name, reference in (found.names, found.names[::-1]):
+            crossing = of_setting.get(name)
+            if references == {reference} and crossing and crossing.kind == "at":
+                place = setting_words(setting, board)
+                length = length_words(crossing, "tokens")
+                yield f"{name} overtakes {reference} at {length} ({place})."
+
+
+def versus_sections(found: Versus) -> tuple[Section, ...]:
+    """Every verdict with its numbers: one table a setting, and one of tasks."""
+    by_place: dict[str, list[Verdict]] = {}
+    for verdict in found.verdicts:
+        by_place.setdefault("" if verdict.size is None else verdict.place, []).append(verdict)
+    return tuple(
+        Section(title=place or "Tasks", tables=(_table(found.names, verdicts),))
+        for place, verdicts in by_place.items()
+    )
+
+
+def _table(names: tuple[str, str], verdicts: Sequence[Verdict]) -> Table:
+    kinds = tuple(dict.fromkeys(verdict.of for verdict in verdicts))
+    rows: dict[str, dict[str, str]] = {}
+    for verdict in verdicts:
+        row = rows.setdefault(verdict.place if verdict.size is None else f"{verdict.size:,}", {})
+        row[verdict.of] = f"{verdict.winner}: {verdict.words}" if verdict.words else verdict.winner
+    return Table(
+        title=f"{names[0]} vs. {names[1]}",
+        header=("at", *kinds),
+        rows=tuple((at, *(row.get(kind, "") for kind in kinds)) for at, row in rows.items()),
+        num_text=1 + len(kinds),
+    )
