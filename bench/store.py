@@ -152,6 +152,19 @@ class Line:
         """A sentence about a line without a record."""
         return f"{self.place} is left out: {self.problem}."
 
+    def read(self) -> bytes:
+        """Its bytes, again from the file.
+
+        Raises:
+            ConfigError: the file cannot be read any more.
+        """
+        try:
+            with self.file.open("rb") as content:
+                content.seek(self.start)
+                return content.read(self.size)
+        except OSError as error:
+            raise ConfigError(f"{_shown(self.file)} cannot be read: {error.strerror}.") from error
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:

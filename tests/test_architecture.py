@@ -24,6 +24,7 @@ COMMANDS = (
     ("bench.rates",),
     ("bench.sweep",),
     ("bench.report", "bench.regress", "bench.verify", "bench.calibrate"),
+    ("bench.validate", "bench.merge"),
     ("bench.selftest",),
     (
         "bench.catalogue.listing",
@@ -104,6 +105,8 @@ WITHOUT_TORCH = (
     "bench.publish",
     "bench.record",
     "bench.report",
+    "bench.merge",
+    "bench.validate",
     "bench.catalogue.rows",
     "bench.statistics",
     "bench.store",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,14 @@ def test_the_comment_is_found_again_by_how_the_table_begins() -> None:
 def test_the_table_is_posted_also_when_the_comparison_fails() -> None:
     (comment,) = (s for s in steps("regress.yml") if "script" in s.get("with", {}))
     assert comment["if"].startswith("always()")
+
+
+def test_results_of_others_are_data_and_what_checks_them_may_write_nothing() -> None:
+    content = load(ROOT / ".github" / "workflows" / "results.yml")
+    assert content["permissions"] == {"contents": "read"}
+    used = [s for s in steps("results.yml") if "uses" in s]
+    assert all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", s["uses"]) for s in used)
+    code, data = (s["with"] for s in used if s["uses"].startswith("actions/checkout"))
+    assert code["persist-credentials"] is data["persist-credentials"] is False
+    assert "base.sha" in code["ref"] and "ref" not in data
+    assert steps("results.yml")[-1]["run"] == "python -m bench.validate ../data"

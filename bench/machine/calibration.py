@@ -37,7 +37,7 @@ def calibration_file(out: Path, environment: Mapping[str, Any]) -> Path:
     facts = fingerprint(environment)
     text = json.dumps(facts, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    words = re.sub(r"\W+", "-", f"{facts['processor']}-{facts['num_cores']}-cores").strip("-")
+    words = re.sub(r"\W+", "-", f"{facts['processor']}-{facts['num_cores']}-cores").strip("-")[:100]
     return out / "calibration" / f"{words.lower()}-{digest}.json"
 
 
@@ -48,18 +48,24 @@ def read_calibration(out: Path, environment: Mapping[str, Any]) -> Calibration |
         ConfigError: the file is damaged.
     """
     path = calibration_file(out, environment)
+    return read_calibration_file(path) if path.exists() else None
+
+
+def read_calibration_file(path: Path) -> Calibration:
+    """A calibration.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
     try:
-        calibration = parsed(path.read_text(encoding="utf-8"))
+        calibration: Calibration = parsed(path.read_text(encoding="utf-8"))
         check_shape(CalibrationFacts, calibration)
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} is not a calibration ({error}). Delete it, and run python -m "
             "bench.calibrate again."
         ) from error
-    result: Calibration = calibration
-    return result
+    return calibration
 
 
 def with_calibration(records: Iterable[Record], out: Path) -> list[Record]:

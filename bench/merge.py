@@ -1,0 +1,166 @@
+"""`python -m bench.merge FROM... out=TO`: records of several stores as one.
+
+Lines are taken over as they are, into a file beside those that the target has; the stores merged
+from are left alone, and merging twice is merging once. Of two records of one cell that were made
+with the same things the newer one wins, and the other one is named. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.app.errors import ConfigError
+from bench.app.files import write_whole
+from bench.app.streams import make_streams_unbreakable
+from bench.app.texts import visible
+from bench.app.values import words_and_options
+from bench.machine.calibration import read_calibration_file
+from bench.publish.format import quantity
+from bench.record import Record
+from bench.store import MAX_NAMED, Line, read_lines, records_folder
+
+USAGE = """attnbench merge FROM ... out=TO
+  FROM: folders that sweeps wrote to
+  out: the folder that gets all of their records, beside those that it has
+  Exit code 0; 2 if a line of FROM is left out because it holds no record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """What came of it.
+
+    Attributes:
+        added: records that the target got.
+        known: those that it had already.
+        conflicts: a sentence for each record that lost against a newer one of another store.
+        left_out: lines that hold no record.
+    """
+
+    added: int
+    known: int
+    conflicts: tuple[str, ...]
+    left_out: tuple[Line, ...]
+
+
+Newest = dict[tuple[object, ...], tuple[Line, Record]]
+"""By what was measured, with what: see `_identity`."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    make_streams_unbreakable()
+    words = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(words):
+        print(USAGE)
+        return 0
+    try:
+        folders, options = words_and_options(words, ("out",), USAGE)
+        if not folders or "out" not in options:
+            raise ConfigError(f"merge takes folders, and out=TO. Usage: {USAGE}")
+        merged = merge([Path(folder) for folder in folders], Path(options["out"]))
+    except ConfigError as error:
+        print(f"ConfigError: {error}", file=sys.stderr)
+        return 2
+    for line in merged.left_out[:MAX_NAMED]:
+        print(line.why_left_out, file=sys.stderr)
+    for sentence in merged.conflicts:
+        print(sentence)
+    counts = [
+        f"{quantity(merged.added, 'record')} added",
+        f"{merged.known:,} there already",
+        quantity(len(merged.conflicts), "conflict"),
+        f"{quantity(len(merged.left_out), 'line')} left out",
+    ]
+    print(f"{visible(options['out'], 500)}: {', '.join(counts)}.")
+    return 2 if any(not line.is_torn for line in merged.left_out) else 0
+
+
+def merge(sources: Sequence[Path], out: Path) -> Merged:
+    """Take the records of some stores over into another.
+
+    Raises:
+        ConfigError: a store has no records, a file is unreadable, or `out` cannot be written.
+    """
+    there, _ = _newest(out)
+    best, conflicts, left_out = dict(there), [], []
+    known = 0
+    for source in sources:
+        found, bad = _newest(source)
+        if not found and not bad:
+            folder = visible(str(records_folder(source)), 500)
+            raise ConfigError(f"There are no records under {folder}; nothing was merged.")
+        left_out += bad
+        for identity, one in found.items():
+            other = best.setdefault(identity, one)
+            if other[1] == one[1]:
+                known += identity in there
+                continue
+            older, best[identity] = sorted((one, other), key=_age)
+            conflicts.append(_conflict(older, best[identity]))
+    new = [line for identity, (line, _) in best.items() if best[identity] != there.get(identity)]
+    _write(new, out)
+    for source in sources:
+        _copy_calibrations(source, out)
+    return Merged(added=len(new), known=known, conflicts=tuple(conflicts), left_out=tuple(left_out))
+
+
+def _newest(out: Path) -> tuple[Newest, list[Line]]:
+    """The newest record of each cell in a store, and the lines that hold none."""
+    found: Newest = {}
+    left_out = []
+    for line in read_lines(out):
+        if line.record is None:
+            left_out.append(line)
+            continue
+        one = (line, line.record)
+        identity = _identity(line.record)
+        found[identity] = max(found.get(identity, one), one, key=_age)
+    return found, left_out
+
+
+def _identity(record: Record) -> tuple[object, ...]:
+    """What was measured, with what: the same for a cell that was measured twice."""
+    return (record.cell.key, record.cell.entry, record.freshness, _device(record))
+
+
+def _device(record: Record) -> object:
+    devices = record.environment.get("devices", {})
+    return (record.environment.get("processor"), devices.get(record.cell.device))
+
+
+def _age(one: tuple[Line, Record]) -> tuple[str, str]:
+    """Grows with time; of one moment the text decides, so that the order of stores does not."""
+    return one[1].started_at, one[1].to_json()
+
+
+def _conflict(older: tuple[Line, Record], newer: tuple[Line, Record]) -> str:
+    return (
+        f"{newer[1].cell.describe()}: {newer[0].place} of {newer[1].started_at} wins over "
+        f"{older[0].place} of {older[1].started_at}."
+    )
+
+
+def _write(lines: Sequence[Line], out: Path) -> None:
+    """All of them as one file, or none; its name says what is in it."""
+    if not lines:
+        return
+    content = b"".join(line.read().rstrip(b"\r\n") + b"\n" for line in lines)
+    name = f"merged-{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
+    write_whole(records_folder(out) / name, content)
+
+
+def _copy_calibrations(source: Path, out: Path) -> None:
+    """Those of machines that the target knows no calibration of."""
+    for file in sorted((source / "calibration").glob("*.json")):
+        target = out / "calibration" / file.name
+        if not target.exists():
+            read_calibration_file(file)
+            write_whole(target, file.read_bytes())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench import merge, report
+from bench.record import Record
+from bench.store import Store, latest, read_records
+from tests import records as made
+
+
+def store(out: Path, *records: Record) -> Path:
+    here = Store(out, "a")
+    for record in records:
+        here.append(record)
+    return out
+
+
+def timed(at: str, seconds: float = 1.0, **changes: str) -> Record:
+    cell = made.kernel_cell("nala")
+    return made.ok_record(cell, made.speed([seconds]), started_at=f"2031-01-{at}Z", **changes)
+
+
+OLD, NEW = timed("01T00:00:00", 1.0), timed("02T00:00:00", 2.0)
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+def test_parts_of_a_sweep_give_the_table_of_the_whole(tmp_path: Path) -> None:
+    entries = ["softmax", "nala"]
+    whole = [r for n in (64, 256) for r in made.block_records(entries, num_rounds=5, seq_len=n)]
+    whole += made.task_records(entries)
+    parts = [store(tmp_path / str(i), *whole[i::3]) for i in range(3)]
+    store(tmp_path / "whole", *whole)
+    assert merge.main([*map(str, reversed(parts)), f"out={tmp_path / 'merged'}"]) == 0
+    for name in ("whole", "merged"):
+        assert report.main([f"out={tmp_path / name}", "charts=false"]) == 0
+    tables = [(tmp_path / name / "table.csv").read_text() for name in ("whole", "merged")]
+    assert sorted(tables[0].splitlines()) == sorted(tables[1].splitlines())
+    pages = [(tmp_path / name / "leaderboard.md").read_text() for name in ("whole", "merged")]
+    assert sorted(pages[0].splitlines()) == sorted(pages[1].splitlines())
+
+
+def test_merging_twice_is_merging_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(store(tmp_path / "a", OLD)), str(store(tmp_path / "b", NEW))]
+    out = tmp_path / "out"
+    assert merge.main([*words, f"out={out}"]) == 0
+    once = files(out)
+    assert (
+        "1 record added, 0 there already, 1 conflict, 0 lines left out" in capsys.readouterr().out
+    )
+    assert merge.main([*words, f"out={out}"]) == 0
+    assert merge.main([str(out), f"out={out}"]) == 0
+    assert "0 records added, 1 there already" in capsys.readouterr().out
+    assert files(out) == once
+
+
+@pytest.mark.parametrize("order", [(OLD, NEW), (NEW, OLD)])
+def test_of_one_cell_made_with_the_same_things_the_newer_record_wins(
+    tmp_path: Path, order: tuple[Record, Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [store(tmp_path / str(i), record) for i, record in enumerate(order)]
+    merge.main([*map(str, folders), f"out={tmp_path / 'out'}"])
+    assert read_records(tmp_path / "out") == (NEW,)
+    assert "nala seq_len=256" in capsys.readouterr().out
+    store(tmp_path / "into", order[0])
+    merge.main([str(folders[1]), f"out={tmp_path / 'into'}"])
+    assert latest(read_records(tmp_path / "into")) == [NEW]
+
+
+def test_what_was_made_with_other_things_is_kept_beside_it(tmp_path: Path) -> None:
+    other = replace(OLD, freshness="0" * 16)
+    elsewhere = replace(OLD, environment=OLD.environment | {"processor": "Another 1"})
+    renamed = replace(OLD, cell=replace(OLD.cell, entry="nala_again"))
+    every = (OLD, other, elsewhere, renamed)
+    folders = [store(tmp_path / str(i), record) for i, record in enumerate(every)]
+    merged = merge.merge(folders, tmp_path / "out")
+    assert merged.conflicts == () and merged.added == 4
+    assert set(map(str, read_records(tmp_path / "out"))) == set(map(str, every))
+
+
+def test_a_bad_line_is_named_and_the_rest_is_merged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = store(tmp_path / "a", OLD)
+    path = folder / "records" / "a.jsonl"
+    path.write_text('{"loss":1}\n' + path.read_text().rstrip())
+    assert merge.main([str(folder), f"out={tmp_path / 'out'}"]) == 2
+    assert f"{path}:1 is left out" in capsys.readouterr().err
+    assert read_records(tmp_path / "out") == (OLD,)
+
+
+@pytest.mark.parametrize("words", [[], ["a"], ["out=b"], ["nowhere", "out=b"], ["a", "to=b"]])
+def test_what_cannot_be_merged_ends_with_2_and_writes_nothing(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store(tmp_path / "a", OLD)
+    assert merge.main(words) == 2
+    assert not (tmp_path / "b").exists()
+
+
+def test_calibrations_come_along_and_replace_none(tmp_path: Path) -> None:
+    folders = [store(tmp_path / name, OLD) for name in ("a", "b")]
+    for folder in folders:
+        (folder / "calibration").mkdir()
+        text = f'{{"ceilings": [], "made_at": "{folder.name}"}}'
+        (folder / "calibration" / "one.json").write_text(text)
+    merge.merge(folders, tmp_path / "out")
+    assert '"a"' in (tmp_path / "out" / "calibration" / "one.json").read_text()
