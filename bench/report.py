@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from bench.app.errors import ConfigError
 from bench.app.values import Values, text
 from bench.machine.calibration import with_calibration
 from bench.publish import (
+    PublishConfig,
     print_files,
     print_leaderboard,
     print_versus,
@@ -37,7 +39,7 @@ def report(config: dict[str, Any]) -> int:
     Raises:
         ConfigError: a key is wrong, there are no records, or a file cannot be read or written.
     """
-    wanted = read_publish_config(config)
+    wanted = with_replay(read_publish_config(config))
     pair = Values(config).some("versus", text, or_none=True)
     if pair and len(pair) != 2:
         raise ConfigError(f"versus takes two rows, as versus=[nala,softmax]; it has {len(pair)}.")
@@ -55,6 +57,13 @@ def report(config: dict[str, Any]) -> int:
     for words in reading.describe():
         print(words, file=sys.stderr)
     return 2 if reading.is_damaged else 0
+
+
+def with_replay(config: PublishConfig) -> PublishConfig:
+    """``wandb.replay`` publishes although a report leaves W&B alone by itself."""
+    if config.wandb.replay and config.wandb.mode == "disabled":
+        return replace(config, wandb=replace(config.wandb, mode=None))
+    return config
 
 
 if __name__ == "__main__":

@@ -83,7 +83,9 @@ ORDERS = (MEASURING, PROVING, PUBLISHING, GROUND)
 DOORS = {
     "hydra": "bench.app.command",
     "omegaconf": "bench.app.command",
-    "wandb": "bench.publish.wandb",
+    "wandb": "bench.publish.sinks.wandb_door",
+    "wandb_workspaces": "bench.publish.sinks.workspaces",
+    "trackio": "bench.publish.sinks.trackio",
     "pydantic": "bench.app.limits",
     "time": "bench.measure.clock",
 }
@@ -389,7 +391,7 @@ def test_imports_follow_the_arrows_of_the_map() -> None:
 
 def test_each_outside_thing_has_one_door() -> None:
     assert not (found := offences(closed_doors)), found
-    wandb = [i for i in MODULES["bench.publish.wandb"].imports if is_in(i.target, "wandb")]
+    wandb = [i for i in MODULES[DOORS["wandb"]].imports if is_in(i.target, "wandb")]
     assert wandb
     assert not any(i.eager for i in wandb), "W&B is imported only when it is used"
 

@@ -13,8 +13,8 @@ from bench.publish.csv import csv_text
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.markdown import leaderboard_page
 from bench.publish.page import write_page
+from bench.publish.sinks import publish_runs
 from bench.publish.terminal import print_files, print_leaderboard, print_versus
-from bench.publish.wandb import publish_wandb
 from bench.record import Record
 
 __all__ = [
@@ -40,12 +40,12 @@ class Published:
 def publish(
     records: Sequence[Record], config: PublishConfig, sweep: str | None = None
 ) -> Published:
-    """Write ``leaderboard.html``, ``.md``, ``table.csv``, ``charts/`` and W&B runs under `config.out`.
+    """Write page, tables, ``charts/`` and the runs of a dashboard under ``config.out``.
 
     Args:
         records: all that the tables are to show; of a cell's records the newest counts.
         config: what to write.
-        sweep: write a W&B run for this sweep only, and not for every one in `records`.
+        sweep: write a run for this sweep only, and not for every one in `records`.
 
     Raises:
         ConfigError: a file cannot be written.
@@ -63,5 +63,5 @@ def publish(
     page = leaderboard_page(board, config.columns, pictures, config.model_columns)
     files.insert(0, write_whole(config.out / "leaderboard.md", page))
     files.insert(0, write_page(board, records, config))
-    folders, more = publish_wandb(records, config, sweep)
+    folders, more = publish_runs(records, config, sweep)
     return Published(files=(*files, *folders), notes=(*notes, *more))

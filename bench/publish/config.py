@@ -12,6 +12,8 @@ from bench.app.values import Values, flag, text, word
 from bench.metrics import find_metric
 
 WANDB_MODES = ("offline", "online", "disabled")
+WANDB_MAKES = ("workspace", "report")
+DASHBOARDS = ("wandb", "trackio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,8 @@ class WandbConfig:
         mode: ``offline``, ``online`` or ``disabled``; None leaves it to ``WANDB_MODE``, and
             else to whether an API key is configured.
         group: what the runs of one multirun share; None is the sweep's id.
+        replay: publish every sweep of the store, whatever was published before.
+        make: ``workspace`` or ``report``: build that for the project, and no runs.
     """
 
     mode: str | None = None
@@ -29,6 +33,8 @@ class WandbConfig:
     entity: str | None = None
     tags: tuple[str, ...] = ()
     group: str | None = None
+    replay: bool = False
+    make: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,7 @@ class PublishConfig:
         model_columns: of its tables of whole models; empty for the same ones.
         controls: mechanisms that are shown beside the others and not ranked among them.
         charts: whether to draw.
+        dashboard: where runs are shown, ``wandb`` or ``trackio``.
     """
 
     out: Path
@@ -50,6 +57,7 @@ class PublishConfig:
     model_columns: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
     charts: bool = True
+    dashboard: str = "wandb"
     wandb: WandbConfig = WandbConfig()
 
 
@@ -75,6 +83,7 @@ def read_publish_config(config: Mapping[str, Any]) -> PublishConfig:
         **shown,
         controls=values.some("controls", text, or_none=True),
         charts=values.one("charts", flag),
+        dashboard=values.one("dashboard", word(DASHBOARDS)),
         wandb=_read_wandb(values.section("wandb", WandbConfig.__dataclass_fields__)),
     )
 
@@ -95,4 +104,6 @@ def _read_wandb(values: Values) -> WandbConfig:
         entity=values.optional("entity", text),
         tags=values.some("tags", text, or_none=True),
         group=values.optional("group", text),
+        replay=values.one("replay", flag),
+        make=values.optional("make", word(WANDB_MAKES)),
     )

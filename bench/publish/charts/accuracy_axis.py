@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.publish.charts.spec import Spec
+from bench.publish.charts.spec import Point, Spec
 
 _CONSTANT = 0.5
 """Per cent of errors below which the axis becomes linear."""
@@ -48,6 +48,12 @@ class AccuracyAxis:
         top, bottom = _stretched(100 - self.highest), _stretched(100 - self.lowest)
         margin = _MARGIN * max(bottom - top, 0.2)
         return top - margin, bottom + margin
+
+    def within(self, point: Point) -> Point:
+        """A point whose interval of errors, if it has one, ends where the picture does."""
+        ends = (100 - self.at(0), 100 - self.at(self.height))
+        names = [name for name in ("error_low", "error_high") if name in point]
+        return point | {name: min(max(point[name], ends[0]), ends[1]) for name in names}
 
     @property
     def ticks(self) -> list[float]:

@@ -151,6 +151,7 @@ def _chart(
     height = max(_HEIGHT, (LINE_HEIGHT + 1) * len(entries))
     errors = [error for point in points for error in point["seeds"]]
     axis = accuracy_axis([100 - error for error in errors], height)
+    points = [axis.within(point) for point in points]
     colour = by_entry({e: styles[e].colour for e in entries})
     x = {
         "field": "size",
@@ -229,7 +230,7 @@ def _intervals(points: Iterable[Point], colour: Spec) -> Iterator[Spec]:
     if known:
         yield {
             "data": {"values": known},
-            "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.45, "clip": True},
+            "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.45},
             "encoding": {
                 "x": {"field": "size", "type": "quantitative"},
                 "y": {"field": "error_low", "type": "quantitative"},

@@ -66,7 +66,7 @@ def _scatter(
     chances = [100 * score.chance for score in task.scores if score.chance is not None]
     seeds = [100 * accuracy for _, score in both for accuracy in score.accuracies]
     axis = accuracy_axis([*seeds, *chances], height)
-    points = [_point(standing, score) for standing, score in both]
+    points = [axis.within(_point(standing, score)) for standing, score in both]
     low, high = padded([point["latency"] for point in points], by=1.6)
     points = _labelled(points, axis, low, high)
     x = {
@@ -148,7 +148,7 @@ def _labelled(points: Sequence[Point], axis: AccuracyAxis, low: float, high: flo
 
 def _bars(place: Spec) -> list[Spec]:
     """Intervals of latency and of accuracy."""
-    bar = {"type": "rule", "strokeWidth": 1.2, "opacity": 0.7, "clip": True}
+    bar = {"type": "rule", "strokeWidth": 1.2, "opacity": 0.7}
     return [
         {
             "transform": [{"filter": f"isValid(datum.{field}_low)"}],

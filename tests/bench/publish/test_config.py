@@ -17,7 +17,16 @@ GIVEN: dict[str, Any] = {
     "columns": ["latency_s"],
     "controls": ["none"],
     "charts": False,
-    "wandb": {"mode": None, "project": "p", "entity": None, "tags": [], "group": None},
+    "dashboard": "wandb",
+    "wandb": {
+        "mode": None,
+        "project": "p",
+        "entity": None,
+        "tags": [],
+        "group": None,
+        "replay": False,
+        "make": None,
+    },
     "seq_len": [1, 2],
 }
 

@@ -12,9 +12,9 @@ from bench.publish.config import PublishConfig
 from bench.publish.csv import flat_rows
 from bench.publish.leaderboard import Leaderboard, build_leaderboard
 from bench.publish.markdown import leaderboard_page
+from bench.publish.sinks.curves import curves
 from bench.publish.tables import model_sections, speed_sections
 from bench.publish.terminal import print_leaderboard
-from bench.publish.wandb import curves
 from bench.record import Record, Status
 from tests import records as made
 

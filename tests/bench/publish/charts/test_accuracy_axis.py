@@ -36,3 +36,11 @@ def test_the_axis_says_accuracies_where_it_holds_errors() -> None:
     channel = accuracy_axis([0.0, 100.0], 340).channel("error", "Accuracy (%)")
     assert {0.0, 100.0, 1.0} <= set(channel["axis"]["values"])
     assert channel["axis"]["labelExpr"] == "format(100 - datum.value, '~r')"
+
+
+def test_an_interval_ends_where_the_picture_does() -> None:
+    axis = accuracy_axis([90.0, 99.0], 340)
+    point = axis.within({"error": 3.0, "error_low": -5.0, "error_high": 40.0})
+    assert axis.place(100 - point["error_low"]) == pytest.approx(0)
+    assert axis.place(100 - point["error_high"]) == pytest.approx(340)
+    assert axis.within({"error": 3.0}) == {"error": 3.0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 import threading
@@ -15,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from bench.publish.sinks import publish_runs
+from bench.publish.sinks import wandb as sink
 from bench.store import Store
 from tests import records as made
-from tests.bench.publish.sweeps import small_sweep
+from tests.bench.publish.sweeps import config, small_sweep
 
 KEY = "a" * 40
 pytestmark = pytest.mark.usefixtures("nobody_at_home")
@@ -121,39 +124,50 @@ def server() -> Iterator[ThreadingHTTPServer]:
         here.shutdown()
 
 
-def test_with_a_key_both_tables_are_sent_to_the_address_that_is_configured(
-    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
-) -> None:
-    done = report(
-        tmp_path,
-        nobody_at_home,
-        "wandb.mode=null",
-        WANDB_BASE_URL=f"http://127.0.0.1:{server.server_port}",
-        WANDB_API_KEY=KEY,
-        WANDB_ERROR_REPORTING="false",
-    )
-    assert done.returncode == 0, done.stderr
-    assert "could not be reached" not in done.stdout
-    paths = [path for path, _ in server.seen]  # type: ignore[attr-defined]
-    for name in ("leaderboard", "records"):
-        assert [path for path in paths if path.startswith(f"/upload/media/table/{name}_")]
-    assert list((tmp_path / "wandb").glob("run-*"))
+def tables_of(server: ThreadingHTTPServer) -> dict[str, dict[str, Any]]:
+    """The tables that a server was sent, by name."""
+    start = "/upload/media/table/"
+    return {
+        path.removeprefix(start).split("_")[0]: json.loads(body)
+        for path, body in server.seen  # type: ignore[attr-defined]
+        if path.startswith(start)
+    }
 
 
-def test_an_offline_run_can_be_synced_later(
-    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
-) -> None:
-    assert report(tmp_path, nobody_at_home, "wandb.mode=offline").returncode == 0
-    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
-    environment = {
-        "HOME": str(nobody_at_home),
-        "WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}",
+def with_key(port: int) -> dict[str, str]:
+    return {
+        "WANDB_BASE_URL": f"http://127.0.0.1:{port}",
         "WANDB_API_KEY": KEY,
         "WANDB_ERROR_REPORTING": "false",
     }
+
+
+def test_with_a_key_the_tables_are_sent_and_nothing_that_waited_for_it_stays(
+    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
+) -> None:
+    key = with_key(server.server_port)
+    done = report(tmp_path, nobody_at_home, "wandb.replay=true", **key)
+    assert done.returncode == 0, done.stderr
+    assert "did not take" not in done.stdout
+    sent = tables_of(server)
+    assert {"leaderboard", "measurements", "scaling", "pareto"} <= set(sent)
+    long = sent["measurements"]
+    rows = [dict(zip(long["columns"], row, strict=True)) for row in long["data"]]
+    assert {row["key"] for row in rows} == {record.cell.key for record in small_sweep()}
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
+    assert not list((tmp_path / "wandb" / ".data").iterdir())
+    assert list(nobody_at_home.iterdir()) == []
+
+
+def test_an_offline_run_can_be_synced_later_under_the_sweeps_id(
+    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
+) -> None:
+    for _ in range(2):  # the second replaces the first
+        publish_runs(small_sweep(), config(tmp_path))
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     done = subprocess.run(
         [Path(sys.executable).parent / "wandb", "sync", "--yes", folder],
-        env=os.environ | environment,
+        env=os.environ | {"HOME": str(nobody_at_home)} | with_key(server.server_port),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -163,6 +177,54 @@ def test_an_offline_run_can_be_synced_later(
     assert done.returncode == 0, done.stderr
     streamed = b"".join(body for path, body in server.seen if "file_stream" in path)  # type: ignore[attr-defined]
     assert b"latency_s/float32 forward/nala" in streamed
+    assert "measurements" in tables_of(server)
+    paths = {path for path, _ in server.seen if "file_stream" in path}  # type: ignore[attr-defined]
+    assert paths == {f"/files/me/attnbench/{made.SWEEP}/file_stream"}
+
+
+def test_a_mute_port_is_left_after_a_while_and_the_run_is_written(
+    tmp_path: Path, nobody_at_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # accepts, and never answers
+        for name, value in with_key(mute.getsockname()[1]).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sink, "SEND_TIMEOUT_S", 2.0)
+        folders, notes = publish_runs(
+            small_sweep("a") + small_sweep("b"), config(tmp_path, mode=None)
+        )
+    assert [len(list(folder.glob("*.wandb"))) for folder in folders] == [1, 1]
+    (note,) = notes
+    assert "no answer in 2 s" in note and f"wandb sync {folders[0]}" in note
+
+
+def test_a_key_that_the_server_refuses_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, value in with_key(server.server_port).items():
+            monkeypatch.setenv(name, value)
+        folders, notes = publish_runs(small_sweep(), config(tmp_path, mode=None))
+        server.shutdown()
+    assert list(folders[0].glob("*.wandb"))
+    assert "user is not logged in" in notes[0] and "wandb sync" in notes[0]
+
+
+class Refusal(BaseHTTPRequestHandler):
+    """A server that knows no key."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b'{"errors": [{"message": "user is not logged in"}]}'
+        self.send_response(401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = _answer
 
 
 def test_a_mode_that_nobody_knows_is_told_and_leaves_an_offline_run(

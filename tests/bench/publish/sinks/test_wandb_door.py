@@ -1,21 +1,22 @@
-"""What an offline run holds; see also `test_wandb_modes` and `test_wandb_processes`."""
+"""What an offline run holds; see also `test_wandb` and `test_wandb_processes`."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.publish import wandb as door
-from bench.publish.leaderboard import build_leaderboard
-from bench.record import Status
+from bench.publish.sinks import publish_runs
+from bench.publish.sinks import wandb_door as door
+from bench.publish.sinks.long_table import COLUMNS
+from bench.record import Record
 from tests import records as made
 from tests.bench.publish.sweeps import METRICS, config, small_sweep
 
@@ -69,7 +70,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
         for name in [name for name in os.environ if name.startswith("WANDB_")]:
             patch.delenv(name)
         patch.setenv("HOME", str(out / "home"))
-        folders, notes = door.publish_wandb(small_sweep(), config(out))
+        folders, notes = publish_runs(small_sweep(), config(out))
         assert notes == []
         yield folders[0], out
 
@@ -97,15 +98,42 @@ def test_the_offline_run_holds_config_and_summary(offline: tuple[Path, Path]) ->
 
 def test_the_offline_run_holds_both_tables(offline: tuple[Path, Path]) -> None:
     folder, _ = offline
-    records, board = table_of(folder, "records"), table_of(folder, "leaderboard")
-    assert len(records["data"]) == len(small_sweep())
-    assert {"entry", "status", "reason", "seq_len", *METRICS} <= set(records["columns"])
+    long, board = table_of(folder, "measurements"), table_of(folder, "leaderboard")
+    assert long["columns"] == list(COLUMNS)
+    rows = [dict(zip(long["columns"], row, strict=True)) for row in long["data"]]
+    assert {row["metric"] for row in rows if row["status"] == "ok"} == set(METRICS)
+    (latency,) = [
+        row
+        for row in rows
+        if (row["entry"], row["seq_len"], row["metric"]) == ("nala", 1024, "latency_s")
+    ]
+    assert latency["low"] < latency["value"] < latency["high"]
     rows = [dict(zip(board["columns"], row, strict=True)) for row in board["data"]]
     (first, *_) = [row for row in rows if row["seq_len"] == 1024]
     assert (first["entry"], first["rank"], first["status"]) == ("nala", "1", "ok")
     assert first["speedup_over"] > 1
     (trained,) = [row for row in rows if row["task"] == "recall"]
     assert (trained["entry"], trained["seeds"]) == ("nala", 3)
+
+
+def test_the_offline_run_holds_the_records_and_their_hash(offline: tuple[Path, Path]) -> None:
+    folder, out = offline
+    staged = (out / "wandb" / ".data" / made.SWEEP / "records.jsonl").read_text()
+    assert [Record.from_json(line) for line in staged.splitlines()] == small_sweep()
+    artifacts = [r.artifact for r in log_of(folder) if r.WhichOneof("record_type") == "artifact"]
+    (kept,) = [one for one in artifacts if one.type == "records"]
+    assert kept.name == f"records-{made.SWEEP}"
+    assert json.loads(kept.metadata)["sha256"] == hashlib.sha256(staged.encode()).hexdigest()
+
+
+def test_charts_of_scaling_and_pareto_have_their_tables(offline: tuple[Path, Path]) -> None:
+    folder, _ = offline
+    (scaling,) = (folder / "files" / "media" / "table").glob("scaling_table_*.table.json")
+    table = json.loads(scaling.read_text())
+    assert {(row[0], row[3]) for row in table["data"]} == {
+        (entry, size) for entry in ("softmax", "nala") for size in (256, 1024)
+    }
+    assert list((folder / "files" / "media" / "table").glob("pareto_table_*.table.json"))
 
 
 def test_curves_are_drawn_against_sequence_length_while_the_step_rises(
@@ -139,7 +167,7 @@ def test_all_files_stay_under_out_and_the_environment_is_as_before(
 
 def test_the_jobs_of_a_multirun_are_runs_of_one_group(tmp_path: Path) -> None:
     records = small_sweep("20310506-abc/0")[:2] + small_sweep("20310506-abc/1")[2:4]
-    folders, notes = door.publish_wandb(records, config(tmp_path))
+    folders, notes = publish_runs(records, config(tmp_path))
     assert notes == []
     runs = [r.run for f in folders for r in log_of(f) if r.WhichOneof("record_type") == "run"]
     assert [run.run_id for run in runs] == ["20310506-abc-0", "20310506-abc-1"]
@@ -148,51 +176,25 @@ def test_the_jobs_of_a_multirun_are_runs_of_one_group(tmp_path: Path) -> None:
 
 def test_one_sweep_of_a_store_can_be_published_alone(tmp_path: Path) -> None:
     records = small_sweep("a") + small_sweep("b")
-    folders, _ = door.publish_wandb(records, config(tmp_path), sweep="b")
+    folders, _ = publish_runs(records, config(tmp_path), sweep="b")
     assert [folder.name.rpartition("-")[2] for folder in folders] == ["b"]
+
+
+def test_publishing_again_replaces_the_run_and_leaves_no_files_of_the_first(tmp_path: Path) -> None:
+    for _ in range(2):
+        folders, notes = publish_runs(small_sweep("a"), config(tmp_path))
+        assert notes == []
+    publish_runs(small_sweep("b-a"), config(tmp_path))
+    home = tmp_path / "wandb"
+    assert sorted(path.name.split("-", 3)[3] for path in home.glob("offline-run-*")) == ["a", "b-a"]
+    assert folders[0].is_dir()
+    assert not (home / ".cache").exists()
+    assert sorted(path.name for path in (home / ".data").iterdir()) == ["a", "b-a"]
 
 
 def test_the_settings_that_are_unstable_are_those_of_the_installed_version() -> None:
     import wandb
 
     settings = door._settings(wandb)
-    assert settings.init_timeout == door.INIT_TIMEOUT_S
     assert settings.x_disable_stats
     assert settings.x_transaction_log_flush_interval == 1.0
-
-
-def test_curves_skip_lengths_without_numbers_and_name_what_differs() -> None:
-    records = made.block_records(["nala"]) + made.block_records(["nala"], batch_size=8)
-    records += made.one_of_each_failure()
-    board = build_leaderboard(records, metrics=["latency_s"])
-    found = dict(door.curves(board, ["latency_s"]))
-    assert list(found) == [256]
-    assert any("batch_size=8" in name for name in found[256])
-    assert all(name.startswith("latency_s/float32 forward ") for name in found[256])
-
-
-def test_the_config_names_axes_that_only_some_cells_set() -> None:
-    searched = made.task_cell("nala")
-    searched = replace(searched, workload=replace(searched.task, shared_rate=0.006))
-    cells = [
-        made.task_cell(),
-        searched,
-        made.kernel_cell(num_kv_heads=2, num_heads=4),
-        made.kernel_cell(),
-    ]
-    records = [made.failed_record(cell, Status.SKIPPED, "no") for cell in cells]
-    axes = door._run_config(records, made.SWEEP)["axes"]
-    assert axes["shared_rate"] == [None, 0.006]
-    assert axes["num_kv_heads"] == [None, 2]
-
-
-def test_losses_and_validation_scores_are_curves_along_the_steps_of_training() -> None:
-    (record,) = made.task_records(["nala"], seeds=[3])
-    curve = {"num_steps": 30, "validation_steps": (15, 30), "validation": (0.5, 0.9)}
-    told = replace(record, result=replace(record.result, losses=(3.0, 2.0, 1.0), **curve))
-    assert list(door.training_curves([told, record])) == [  # the second has no curve
-        (10, {"train/loss/recall/nala/3": 3.0}),
-        (15, {"train/validation/recall/nala/3": 0.5}),
-        (20, {"train/loss/recall/nala/3": 2.0}),
-        (30, {"train/validation/recall/nala/3": 0.9, "train/loss/recall/nala/3": 1.0}),
-    ]

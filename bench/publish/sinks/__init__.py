@@ -1,0 +1,40 @@
+"""Dashboards as views of the store, one run a sweep: W&B, or trackio for whom W&B is too much.
+
+`view` says what a run shows, in plain values; a sink writes that where its dashboard looks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.publish.config import PublishConfig
+from bench.publish.sinks.trackio import write_trackio
+from bench.publish.sinks.view import view_of
+from bench.publish.sinks.wandb import Wandb
+from bench.record import Record
+
+__all__ = ["publish_runs"]
+
+
+def publish_runs(
+    records: Sequence[Record], config: PublishConfig, sweep: str | None = None
+) -> tuple[list[Path], list[str]]:
+    """Write one run for each sweep in `records`, or for one of them.
+
+    A run's id follows from the sweep's, so that publishing again replaces it. A sweep id may have
+    a part behind a slash, the job of a multirun: its jobs are runs of one group. Nothing here may
+    stop a sweep: whatever goes wrong becomes a note.
+
+    Returns:
+        Where the runs are, and notes for the person on what did not go as asked.
+    """
+    sweeps = [one for one in dict.fromkeys(r.sweep for r in records) if sweep in (None, one)]
+    views = (view_of([r for r in records if r.sweep == one], one, config) for one in sweeps)
+    if config.dashboard == "trackio":
+        return write_trackio(views, config)
+    wandb = Wandb(config)
+    if wandb.is_disabled:
+        return [], []
+    folders = [folder for view in views if (folder := wandb.write(view))]
+    return folders, wandb.notes

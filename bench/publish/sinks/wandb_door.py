@@ -1,0 +1,213 @@
+"""W&B's one door: everything that touches the package, and so may change between its versions.
+
+Runs are written offline only, which needs no server and cannot wait; `bench.publish.sinks.wandb`
+sends them. W&B is never asked online without a key, where it would prompt.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.publish.config import PublishConfig
+from bench.publish.sinks.vega import BUILT_IN, FIELDS, preset
+from bench.publish.sinks.view import Table, View
+
+_HIDDEN = ("WANDB_MODE", "WANDB_BASE_URL", "WANDB_API_KEY")
+"""With a wrong value of these W&B refuses to start, also offline, where it needs none of them."""
+
+
+def write_run(view: View, config: PublishConfig) -> Path:
+    """Write an offline run in place of earlier ones of the same id.
+
+    Returns:
+        The folder of the run, which `push_command` sends.
+    """
+    import wandb
+
+    home = config.out.absolute() / "wandb"
+    staging = staging_of(home, view.run_id)
+    _remove_earlier(home, view.run_id)
+    with _without(_HIDDEN), _silent(), _files_under(home, staging), _service(wandb):
+        run = wandb.init(
+            mode="offline",
+            dir=str(home.parent),
+            project=config.wandb.project,
+            entity=config.wandb.entity,
+            id=view.run_id,
+            name=view.sweep or None,
+            group=view.group or None,
+            tags=list(config.wandb.tags) or None,
+            job_type="sweep",
+            reinit="create_new",
+            config=view.config,
+            settings=_settings(wandb),
+        )
+        try:
+            folder = Path(run.dir).parent
+            _log(wandb, run, view, config.wandb.entity, staging)
+        except BaseException:
+            run.finish(exit_code=1)
+            raise
+        run.finish()
+    shutil.rmtree(home / ".cache", ignore_errors=True)
+    return folder
+
+
+def staging_of(home: Path, run_id: str) -> Path:
+    """Where the files of a run's artifacts wait until they are sent."""
+    return home / ".data" / run_id
+
+
+def run_id_of(folder: Path) -> str:
+    """The id in the name of an offline run's folder."""
+    return folder.name.split("-", 3)[-1]
+
+
+def push_command(folder: Path) -> list[str]:
+    """What sends an offline run, under its own id."""
+    return [sys.executable, "-m", "wandb", "sync", "--yes", "--include-synced", str(folder)]
+
+
+def find_key() -> tuple[str | None, str]:
+    """W&B's own mode, and why nothing can be sent; empty if there is an address and a key.
+
+    Looks where W&B looks, in the environment, .netrc and its settings, and starts no service.
+    """
+    from wandb.sdk import wandb_setup
+    from wandb.sdk.lib import wbauth
+
+    try:
+        with _without(("WANDB_MODE",)), _silent():
+            settings = wandb_setup.singleton().settings
+        found = wbauth.authenticate_session(
+            host=settings.base_url, source="attnbench", prompt=False, update_session=False
+        )
+    except Exception as error:
+        address = os.environ.get("WANDB_BASE_URL")
+        is_address = "base_url" in str(error) and address is not None
+        return None, f"WANDB_BASE_URL={address!r} is no URL" if is_address else in_words(error)
+    return settings.mode, "" if found is not None else "no API key is configured"
+
+
+def in_words(error: Exception) -> str:
+    """Its first lines in one, with its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = " ".join(lines[:3]).rstrip(".")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def _settings(wandb: Any) -> Any:
+    """Nothing about the machine is collected but what the records say, and not its name."""
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        host="anon",
+        disable_git=True,
+        disable_code=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        x_transaction_log_flush_interval=1.0,
+    )
+
+
+@contextmanager
+def _without(names: tuple[str, ...]) -> Iterator[None]:
+    """Hide variables of the environment for a while."""
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """No reports of W&B's own to its server, for which the end of the program would wait."""
+    before = os.environ.get("WANDB_ERROR_REPORTING")
+    os.environ["WANDB_ERROR_REPORTING"] = "false"
+    try:
+        yield
+    finally:
+        os.environ.pop("WANDB_ERROR_REPORTING")
+        if before is not None:
+            os.environ["WANDB_ERROR_REPORTING"] = before
+
+
+@contextmanager
+def _files_under(home: Path, staging: Path) -> Iterator[None]:
+    """Point W&B's folders below `home` for a while."""
+    places = {
+        "WANDB_DIR": home.parent,
+        "WANDB_DATA_DIR": staging,
+        "WANDB_CACHE_DIR": home / ".cache",
+        "WANDB_CONFIG_DIR": home / ".config",
+    }
+    before = {name: os.environ.get(name) for name in places}
+    for name, path in places.items():
+        path.mkdir(parents=True, exist_ok=True)
+        os.environ[name] = str(path)
+    home.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _service(wandb: Any) -> Iterator[None]:
+    """End W&B's own process afterwards: only then are its files whole and a run's id free again."""
+    try:
+        yield
+    finally:
+        wandb.teardown()
+
+
+def _remove_earlier(home: Path, run_id: str) -> None:
+    """Offline runs of the same id, and what waits to be sent with them."""
+    for folder in home.glob(f"offline-run-*-{run_id}"):
+        if run_id_of(folder) == run_id:  # and not one whose id only ends like it
+            shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(staging_of(home, run_id), ignore_errors=True)
+
+
+def _log(wandb: Any, run: Any, view: View, entity: str | None, staging: Path) -> None:
+    for steps in view.steps:
+        run.define_metric(steps.axis, hidden=True)
+        for pattern in steps.patterns:
+            run.define_metric(pattern, step_metric=steps.axis)
+        # Each call is a step of W&B's own, which only rises; the axis is the step of the curves.
+        for size, scalars in steps.points:
+            run.log({steps.axis: size, **scalars})
+    run.log({name: _table(wandb, table) for name, table in view.tables.items()})
+    for name, table in view.charts.items():
+        spec, fields = (f"{entity}/{preset(name)}", FIELDS[name]) if entity else BUILT_IN[name]
+        run.log({name: wandb.plot_table(spec, _table(wandb, table), fields)})
+    run.log_artifact(_records_artifact(wandb, view, staging))
+    run.summary.update(view.summary | {"records_sha256": view.records_sha256})
+
+
+def _table(wandb: Any, table: Table) -> Any:
+    return wandb.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
+
+
+def _records_artifact(wandb: Any, view: View, staging: Path) -> Any:
+    """The sweep's records as a file, from which everything else can be made again."""
+    file = staging / "records.jsonl"
+    file.write_text(view.records)
+    artifact = wandb.Artifact(
+        f"records-{view.run_id}", type="records", metadata={"sha256": view.records_sha256}
+    )
+    artifact.add_file(str(file), policy="immutable")  # no second copy of it
+    return artifact

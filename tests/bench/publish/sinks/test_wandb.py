@@ -1,0 +1,124 @@
+"""Whether a run goes to a server, to the disk or nowhere, and what is said where it fails."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.publish.sinks import publish_runs, wandb_door
+from bench.publish.sinks import wandb as sink
+from tests.bench.publish.sweeps import config, small_sweep
+
+pytestmark = pytest.mark.usefixtures("nobody_at_home")
+
+
+@pytest.mark.parametrize("where", ["config", "environment"])
+def test_disabled_writes_nothing_and_does_not_import_wandb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # an import would raise
+    if where == "environment":
+        monkeypatch.setenv("WANDB_MODE", "disabled")
+    mode = "disabled" if where == "config" else None
+    assert publish_runs(small_sweep(), config(tmp_path, mode=mode)) == ([], [])
+    assert list(tmp_path.iterdir()) == [tmp_path / "home"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "ambient", "has_key", "mode"),
+    [
+        (None, None, "online", False, "offline"),
+        (None, None, "online", True, "online"),
+        (None, None, "offline", True, "offline"),
+        (None, None, "disabled", True, "disabled"),
+        (None, "offline", "offline", True, "offline"),
+        (None, "dryrun", "online", True, "offline"),
+        (None, "online", "online", True, "online"),
+        (None, "online", "online", False, "offline"),
+        (None, "shared", "online", False, "offline"),
+        ("offline", "online", "online", True, "offline"),
+        ("online", "offline", "offline", True, "online"),
+        ("online", None, "online", False, "offline"),
+    ],
+)
+def test_the_mode_is_ours_to_choose_and_online_needs_a_key(
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str | None,
+    environment: str | None,
+    ambient: str,
+    has_key: bool,
+    mode: str,
+) -> None:
+    if environment:
+        monkeypatch.setenv("WANDB_MODE", environment)
+    problem = "" if has_key else "no API key is configured"
+    monkeypatch.setattr(wandb_door, "find_key", lambda: (ambient, problem))
+    chosen, notes = sink.choose_mode(asked)
+    assert chosen == mode
+    is_refused = "online" in (asked, environment) and not has_key
+    assert bool(notes) == (is_refused or environment == "shared")
+
+
+def test_what_cannot_be_sent_is_written_and_the_rest_is_not_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path] = []
+
+    def refuse(folder: Path) -> str:
+        tried.append(folder)
+        return "the server is full"
+
+    monkeypatch.setattr(sink, "choose_mode", lambda asked: ("online", []))
+    monkeypatch.setattr(sink, "send", refuse)
+    records = small_sweep("a") + small_sweep("b")
+    folders, notes = publish_runs(records, config(tmp_path, mode="online"))
+    assert [folder.name.rpartition("-")[2] for folder in folders] == ["a", "b"]
+    assert tried == folders[:1]
+    (note,) = notes
+    assert "did not take the run: the server is full" in note
+    assert f"wandb sync {folders[0]}" in note
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("WANDB_BASE_URL", "no url", "WANDB_BASE_URL='no url' is no URL"),
+        ("WANDB_API_KEY", f" {'a' * 40} ", "cannot start or end with whitespace"),
+        ("WANDB_API_KEY", "aa bb", "may only contain"),
+    ],
+)
+def test_a_wrong_address_or_key_is_told_and_leaves_an_offline_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv(variable, value)
+    folders, notes = publish_runs(small_sweep(), config(tmp_path, mode=None))
+    assert list(folders[0].glob("*.wandb"))
+    assert words in notes[0] and "wandb sync" in notes[0]
+    folders, notes = publish_runs(small_sweep(), config(tmp_path, mode="offline"))
+    assert list(folders[0].glob("*.wandb")) and notes == []
+
+
+def test_if_all_fails_there_is_a_note_and_no_exception(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Path:
+        raise OSError("No space left on device.\nUse another.")
+
+    monkeypatch.setattr(wandb_door, "write_run", fail)
+    folders, notes = publish_runs(small_sweep("a") + small_sweep("b"), config(tmp_path))
+    assert folders == []
+    assert notes == [
+        "W&B was left out: OSError: No space left on device. Use another. The records are unharmed."
+    ]
+
+
+def test_without_the_package_there_is_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    folders, notes = publish_runs(small_sweep(), config(tmp_path))
+    assert folders == []
+    assert "W&B was left out: " in notes[0]
