@@ -206,6 +206,9 @@ class Quality:
         plateaus: scores at which models halt that learned a part of the task, by what they learned.
         longer: scores on test examples longer than those trained on, by their number of tokens.
         state_bytes: what all layers keep of one example to continue it, of a causal task.
+        flops: of all blocks for one example, forward, by formula.
+        matched: the size that was set so that this model costs what the others do, and its value;
+            empty where none was.
     """
 
     accuracy: Amount
@@ -227,6 +230,8 @@ class Quality:
     plateaus: Annotated[dict[Text, Amount], Len(0, 100)] = field(default_factory=dict)
     longer: Annotated[dict[TokenCount, Amount], Len(0, 100)] = field(default_factory=dict)
     state_bytes: Count | None = None
+    flops: Count | None = None
+    matched: Text = ""
 
     @property
     def contradiction(self) -> str | None:

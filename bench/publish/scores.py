@@ -38,6 +38,8 @@ class Score:
         is_at_edge: whether it is the least or the greatest of the rates that were tried.
         num_collapsed: seeds after which nearly all key features lay at the mechanism's floor.
         gates: what the backbone projected for the mechanism beside queries, keys and values.
+        flops: of all blocks for one example.
+        matched: the size that was set so that the model costs what the others do.
         records: that all this is computed from.
     """
 
@@ -61,6 +63,8 @@ class Score:
     is_at_edge: bool = False
     num_collapsed: int = 0
     gates: tuple[str, ...] = ()
+    flops: int | None = None
+    matched: str = ""
     records: tuple[Record, ...] = ()
 
     @property
@@ -206,6 +210,8 @@ def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequ
         is_at_edge=any(record.cell.task.is_at_edge for record in records),
         num_collapsed=sum(result.collapsed is True for result in results),
         gates=results[0].gates if results else (),
+        flops=results[0].flops if results else None,
+        matched=results[0].matched if results else "",
         records=tuple(sorted(records, key=lambda r: (r.cell.task.seed, r.cell.key))),
     )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bench.cell import KernelWorkload
-from bench.publish.format import number, percent, quantity
+from bench.publish.format import number, percent, quantity, with_unit
 from bench.publish.fronts import Front, fronts
 from bench.publish.leaderboard import Leaderboard
 from bench.publish.overall import Overall, OverallRow, overall
@@ -106,6 +106,7 @@ def _overall_words(row: OverallRow) -> str:
 def _task_table(task: TaskScores) -> Table:
     """Ranks and the scores of single seeds are there where there are seeds to compare."""
     has_ranks = task.num_seeds > 1
+    is_matched = any(score.matched for score in task.scores)
     lengths = _lengths(task)
     header = {
         "rank": has_ranks,
@@ -120,6 +121,8 @@ def _task_table(task: TaskScores) -> Table:
         "chance" if task.unit else "chance (%)": True,
         "examples": True,
         "parameters": True,
+        "FLOPs of an example": is_matched,
+        "size set": is_matched,
     }
     shown = [place for place, is_shown in enumerate(header.values()) if is_shown]
     trained = [score for score in task.scores if not score.is_skipped]
@@ -145,12 +148,14 @@ def _score_cells(score: Score, task: TaskScores) -> tuple[str, ...]:
         " ".join(map(write, score.accuracies)),
         f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
         *(write(at[length]) if length in at else "" for length in _lengths(task)),
-        "" if score.state_bytes is None else f"{score.state_bytes:,} bytes",
+        "" if score.state_bytes is None else _state_words(score.state_bytes, task),
         _steps_words(score),
         _rate_words(score),
         "" if score.chance is None else write(score.chance),
         "" if score.num_examples is None else number(score.num_examples),
-        "" if score.num_parameters is None else _size_words(score.num_parameters, task),
+        "" if score.num_parameters is None else _parameter_words(score.num_parameters, task),
+        "" if score.flops is None else _flops_words(score.flops, task),
+        score.matched,
     )
 
 
@@ -186,12 +191,27 @@ def _rate_words(score: Score) -> str:
     return f"{score.rate:g} {kind}{', at the edge' * score.is_at_edge}"
 
 
-def _size_words(num_parameters: int, task: TaskScores) -> str:
-    """A model's parameters, and how far they are from the usual number, if by more than 1 %."""
-    counts = Counter(score.num_parameters for score in task.scores if score.num_parameters)
-    usual = max(counts, key=lambda count: (counts[count], -count))
-    more = num_parameters / usual - 1
-    return f"{num_parameters:,}" + (f" ({more:+.1%})" if abs(more) > SAME_SIZE else "")
+def _parameter_words(num_parameters: int, task: TaskScores) -> str:
+    return f"{num_parameters:,}" + _beside(num_parameters, [s.num_parameters for s in task.scores])
+
+
+def _flops_words(flops: int, task: TaskScores) -> str:
+    return with_unit("flops", flops) + _beside(flops, [s.flops for s in task.scores])
+
+
+def _state_words(state_bytes: int, task: TaskScores) -> str:
+    words = f"{state_bytes:,} bytes"
+    if not any(score.matched for score in task.scores):
+        return words
+    return words + _beside(state_bytes, [s.state_bytes for s in task.scores])
+
+
+def _beside(cost: int, all_of_table: Iterable[int | None]) -> str:
+    """How far a model's cost is from the usual one of the table, if by more than 1 %."""
+    counts = Counter(one for one in all_of_table if one)
+    usual = max(counts, key=lambda one: (counts[one], -one))
+    more = cost / usual - 1
+    return f" ({more:+.1%})" if abs(more) > SAME_SIZE else ""
 
 
 def _task_notes(task: TaskScores) -> Iterator[str]:
@@ -223,6 +243,11 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
         yield f"What a model scores that learned a part, {words}: {write(level)}."
     if _lengths(task):
         yield "Longer examples than were trained on are tested at the lengths that columns name."
+    if any(score.matched for score in task.scores):
+        yield (
+            "One size of each model was set so that all cost the same; percentages say how far a "
+            "number is from the usual one of its column."
+        )
     gated = [f"{score.entry} ({', '.join(score.gates)})" for score in task.scores if score.gates]
     if gated:
         yield f"Gates that the backbone projects from the tokens: {', '.join(gated)}."

@@ -91,8 +91,8 @@ class Recipe:
         conv_width: tokens that a block's depthwise convolution sees, an odd number; at 0 or 1 there
             is none. They lie to both sides, or, in a causal model, all in the past.
         mlp_ratio: hidden channels of a block's MLP, per channel of a token.
-        match: ``none``, or ``params``: the MLPs of a mechanism with weights of its own are so much
-            narrower, or wider, that its model is as large as that of one without.
+        match: ``none``; or ``params``, ``flops`` or ``state``: one size of each model is set so
+            that all cost the same, see `bench.tasks.match`.
         position: ``learned``, a vector for each place; ``rope``, queries and keys that are turned;
             or ``none``.
         position_std: spread of the learned positions before training.
@@ -111,7 +111,7 @@ class Recipe:
     num_heads: int = 4
     num_layers: int = 2
     conv_width: int = 3
-    mlp_ratio: int = 2
+    mlp_ratio: float = 2
     match: str = "none"
     position: str = "learned"
     position_std: float = 0.02
@@ -123,13 +123,13 @@ class Recipe:
     max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        counts = ("embed_dim", "num_heads", "num_layers", "mlp_ratio")
+        counts = ("embed_dim", "num_heads", "num_layers")
         for name in (*counts, "num_steps", "batch_size"):
             whole_number(name, getattr(self, name))
         whole_number("conv_width", self.conv_width, at_least=0)
-        one_of("match", self.match, ("none", "params"))
+        one_of("match", self.match, ("none", "params", "flops", "state"))
         one_of("position", self.position, POSITIONS)
-        for name in ("learning_rate", "max_grad_norm"):
+        for name in ("learning_rate", "max_grad_norm", "mlp_ratio"):
             _number(name, getattr(self, name), "a number above 0", lambda x: 0 < x < math.inf)
         for name in ("position_std", "weight_decay"):
             _number(name, getattr(self, name), "a number of 0 or more", lambda x: 0 <= x < math.inf)
@@ -146,6 +146,11 @@ class Recipe:
             )
         if self.conv_width % 2 == 0 and self.conv_width:
             raise ValueError(f"conv_width is {self.conv_width}; 0 or an odd number is needed.")
+
+    @property
+    def mlp_width(self) -> int:
+        """Hidden channels of a block's MLP, one at least."""
+        return max(round(self.embed_dim * self.mlp_ratio), 1)
 
     @property
     def reach(self) -> int:
@@ -258,7 +263,7 @@ T = TypeVar("T", bound=Task)
 _REGISTRY: dict[str, type[Task]] = {}
 _NOT_TASKS = {
     *("base", "checkpoint", "collapse", "ending"),
-    *("gates", "leak", "longer", "model", "positions", "train"),
+    *("gates", "leak", "longer", "match", "model", "positions", "train"),
 }
 GROUP = "attnbench.tasks"
 """Entry points under this name are modules of installed packages that register tasks."""

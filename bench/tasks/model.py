@@ -20,7 +20,7 @@ class Block(nn.Module):
 
     def __init__(self, recipe: Recipe, mixer: nn.Module, *, causal: bool = False) -> None:
         super().__init__()
-        width, hidden = recipe.embed_dim, hidden_width(recipe, mixer)
+        width, hidden = recipe.embed_dim, recipe.mlp_width
         self.norm1 = nn.LayerNorm(width)
         self.conv = _convolution(recipe, causal=causal)
         self.mixer = mixer
@@ -35,24 +35,6 @@ class Block(nn.Module):
         if positions is not None:
             x = x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
-
-
-def hidden_width(recipe: Recipe, mixer: nn.Module) -> int:
-    """Hidden channels of a block's MLP.
-
-    Raises:
-        ValueError: matched in size, the MLP would have none.
-    """
-    width = recipe.embed_dim
-    hidden = width * recipe.mlp_ratio
-    if recipe.match == "none":
-        return hidden
-    usual = 4 * width * (width + 1)  # both maps of `MultiHeadAttention`, with their biases
-    more = sum(p.numel() for p in mixer.parameters()) - usual
-    hidden -= round(more / (2 * width + 1))  # a channel has a row, a column and a bias
-    if hidden < 1:
-        raise ValueError(f"match=params cannot be: the mechanism has {more:,} parameters too many.")
-    return hidden
 
 
 def _convolution(recipe: Recipe, *, causal: bool) -> nn.Module:
@@ -93,6 +75,11 @@ class Backbone(nn.Module):
             assert isinstance(self.head, nn.Linear)
             self.head.weight = self.embedding.weight
 
+    @property
+    def mixer(self) -> nn.Module:
+        """Of the first block."""
+        return self.blocks[0].mixer  # type: ignore[return-value]
+
     def forward(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
         """A batch's inputs -> logits, (B, A, classes) at `positions` (B, A), else (B, classes)."""
         x: Tensor = self.embedding(inputs)
@@ -108,8 +95,7 @@ class Backbone(nn.Module):
 
 def projected_gates(model: Backbone) -> tuple[str, ...]:
     """What the backbone projects for its mechanism beside queries, keys and values."""
-    mixer = model.blocks[0].mixer
-    return mixer.names if isinstance(mixer, Gated) else ()
+    return model.mixer.names if isinstance(model.mixer, Gated) else ()
 
 
 def build_model(
@@ -129,22 +115,41 @@ def build_model(
         ValueError: the mechanism cannot be built for the task's geometry.
         TypeError: a hyperparameter that it does not take.
     """
-    attentions: Any = library or importlib.import_module("attentions")
-    mixers = []
-    for layer in range(task.recipe.num_layers):
-        with seeded(seed, f"mechanism {layer}"):
-            mixer = attentions.build_layer(mechanism, task.geometry, **hyperparameters)
-        if isinstance(mixer, attentions.MultiHeadAttention):
-            with seeded(seed, f"projections {layer}"):
-                mixer.qkv.reset_parameters()
-                mixer.proj.reset_parameters()
-            if task.recipe.position == "rope":
-                turn_heads(mixer.core)
-            if mixer.core.capabilities.gates:
-                with seeded(seed, f"gates {layer}"):
-                    mixer = Gated(mixer)
-        elif task.recipe.position == "rope":
-            raise ValueError(f"{mechanism} {NO_ROPE}")
-        mixers.append(mixer)
+    mixers = [
+        build_mixer(task, mechanism, hyperparameters, seed, layer, library)
+        for layer in range(task.recipe.num_layers)
+    ]
     with seeded(seed, "backbone"):
         return Backbone(task, mixers)
+
+
+def build_mixer(
+    task: Task,
+    mechanism: str,
+    hyperparameters: dict[str, Any],
+    seed: int = 0,
+    layer: int = 0,
+    library: ModuleType | None = None,
+) -> nn.Module:
+    """The mechanism of one block, with its projections, and gates if it takes any.
+
+    Raises:
+        ValueError, TypeError: as of `build_model`.
+    """
+    attentions: Any = library or importlib.import_module("attentions")
+    with seeded(seed, f"mechanism {layer}"):
+        mixer: nn.Module = attentions.build_layer(mechanism, task.geometry, **hyperparameters)
+    if not isinstance(mixer, attentions.MultiHeadAttention):
+        if task.recipe.position == "rope":
+            raise ValueError(f"{mechanism} {NO_ROPE}")
+        return mixer
+    whole: Any = mixer
+    with seeded(seed, f"projections {layer}"):
+        whole.qkv.reset_parameters()
+        whole.proj.reset_parameters()
+    if task.recipe.position == "rope":
+        turn_heads(whole.core)
+    if whole.core.capabilities.gates:
+        with seeded(seed, f"gates {layer}"):
+            return Gated(whole)
+    return whole  # type: ignore[no-any-return]

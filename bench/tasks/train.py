@@ -27,6 +27,7 @@ from bench.tasks.collapse import has_collapsed
 from bench.tasks.ending import Curve
 from bench.tasks.leak import leaks_future
 from bench.tasks.longer import longer_models, state_bytes
+from bench.tasks.match import flops_per_example, matched
 from bench.tasks.model import build_model, projected_gates
 
 Progress = Callable[[str, int, int, float, float | None], None]
@@ -75,7 +76,8 @@ def train(
     workload, device = cell.task, torch.device(cell.device)
     if workload.dtype != "float32":
         raise ValueError(f"dtype is {workload.dtype!r}; tasks train in float32.")
-    task = build_task(workload.task, workload.settings)
+    cell, size = matched(cell, library)
+    task = build_task(workload.task, cell.task.settings)
     report = progress or (lambda phase, step, num_steps, loss, score: None)
     with seeded(workload.seed, "training", device):
         settings = cell.hyperparameters
@@ -107,6 +109,8 @@ def train(
         plateaus=task.plateaus(),
         longer=longer,
         state_bytes=state_bytes(task, cell, library),
+        flops=flops_per_example(task, model.mixer),
+        matched=size,
     )
 
 

@@ -36,22 +36,25 @@ def why_unbuildable(cell: Cell) -> str | None:
     import attentions
     from bench.models.support import why_no_such_model
     from bench.subject import geometry_of
-    from bench.tasks.base import task_to_plan
+    from bench.tasks.base import build_task, task_to_plan
+    from bench.tasks.match import CannotMatch, matched
 
     if cell.is_model:
         return why_no_such_model(cell)
     try:
         if isinstance(cell.workload, TaskWorkload):
-            task = task_to_plan(cell.workload.task, cell.workload.settings)
-            if task is None:
+            if task_to_plan(cell.workload.task, cell.workload.settings) is None:
                 return None
-            geometry = task.geometry
+            cell, _ = matched(cell)
+            geometry = build_task(cell.task.task, cell.task.settings).geometry
         else:
             geometry = geometry_of(cell.kernel)
         with torch.device("meta"):
             module = attentions.build_attention(cell.mechanism, geometry, **cell.hyperparameters)
             if not cell.is_task and cell.kernel.key_len is not None:
                 _call_across(module, cell.kernel)
+    except CannotMatch as error:
+        return str(error)
     except (ValueError, TypeError, ImportError) as error:
         return f"{cell.mechanism} cannot be built: {error}"
     return None

@@ -144,6 +144,8 @@ class TrainResult(Result):
     plateaus: dict[str, float] = field(default_factory=dict)
     longer: dict[str, float] = field(default_factory=dict)
     state_bytes: int | None = None
+    flops: int | None = None
+    matched: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

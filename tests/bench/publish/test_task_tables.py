@@ -18,7 +18,7 @@ def board(records: list[Record]) -> Leaderboard:
 def row_of(records: list[Record], entry: str) -> dict[str, str]:
     """A row by its titles."""
     (section,) = task_sections(board(records))
-    (table,) = section.tables
+    table, *_ = section.tables
     at = table.header.index("entry")
     (found,) = [row for row in table.rows if row[at].partition(" (")[0] == entry]
     return dict(zip(table.header, found, strict=True))
@@ -202,3 +202,19 @@ def test_a_mechanism_that_cannot_be_on_a_task_is_named_and_has_no_row() -> None:
     assert {row[0] for row in section.tables[0].rows} == {"softmax", "linear"}
     assert "Not trained, for the reasons below the tables: nala." in section.notes
     assert not any("not comparable" in note for note in section.notes)
+
+
+def test_a_table_of_equal_cost_names_the_size_that_was_set_and_how_near_it_came() -> None:
+    records = [
+        *trained("nala", [0.9], matched="MLP of 128", flops=9_500_000, state_bytes=8192),
+        *trained("flatten", [0.9], matched="MLP of 134", flops=9_510_000, state_bytes=8192),
+        *trained("linear", [0.9], matched="MLP of 99", flops=9_700_000, state_bytes=7680),
+        *trained("none", [0.03], flops=9_500_000),
+    ]
+    row = row_of(records, "linear")
+    assert row["size set"] == "MLP of 99"
+    assert row["FLOPs of an example"] == "9.70 MFLOP (+2.1%)"
+    assert row["state"] == "7,680 bytes (-6.2%)"
+    assert row_of(records, "flatten")["FLOPs of an example"] == "9.51 MFLOP"
+    assert row_of(records, "none")["size set"] == ""
+    assert "size set" not in row_of(trained("nala", [0.9]), "nala")

@@ -81,7 +81,7 @@ def test_a_mistyped_setting_is_refused_with_the_nearest_name():
 def test_a_count_that_is_none_is_refused_by_name():
     for name in ["digits", "recall"]:
         for setting in (
-            *("embed_dim", "num_heads", "num_layers", "mlp_ratio"),
+            *("embed_dim", "num_heads", "num_layers"),
             *("num_steps", "batch_size"),
         ):
             for value in [0, -1, 2.5, "many", True, None]:
@@ -98,6 +98,7 @@ def test_a_count_that_is_none_is_refused_by_name():
         ("learning_rate", math.inf, "above 0"),
         ("learning_rate", "fast", "above 0"),
         ("max_grad_norm", 0.0, "above 0"),
+        ("mlp_ratio", 0, "above 0"),
         ("weight_decay", -0.1, "of 0 or more"),
         ("position_std", -0.1, "of 0 or more"),
         ("warmup_share", 1.5, "from 0 to 1"),
