@@ -57,15 +57,14 @@ def _write(trackio: Any, view: View, config: PublishConfig) -> None:
         auto_log_gpu=False,
         auto_log_cpu=False,
     )
-    step = 0
     for steps in view.steps:
         for size, scalars in steps.points:
-            run.log({steps.axis: size, **scalars}, step=step)
-            step += 1
+            run.log(scalars, step=size)  # the x axis of the dashboard is its step
     tables = {**view.tables, **view.charts}
-    run.log({name: _table(trackio, table) for name, table in tables.items()}, step=step)
-    run.log(view.summary, step=step + 1)
-    run.finish()
+    run.log({name: _table(trackio, table) for name, table in tables.items()}, step=0)
+    numbers = {f"summary/{name}": value for name, value in view.summary.items()}
+    run.log(numbers, step=0)
+    trackio.finish()  # and not of the run alone, which would be finished again at the end
 
 
 def _table(trackio: Any, table: Table) -> Any:
