@@ -6,6 +6,7 @@ An oracle goes pair by pair in float64, so that it cannot be asked about all of 
 from __future__ import annotations
 
 import copy
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,9 +21,9 @@ from bench.subject import Subject
 
 CHECK_INDEX = 1_000_000
 """Number of the input set that is checked; calls that are timed never come so far."""
-MAX_PAIRS = {"forward": 2**25, "backward": 2**24}
-"""Pairs of tokens, over heads and sequences, that an oracle may write out: slow forms take up to 40
-bytes for each, and 75 with gradients, which is 1.3 GiB."""
+MAX_PAIRS = {"forward": 2 * 2**30 // 40, "backward": 2 * 2**30 // 75}
+"""Pairs of tokens, over heads and sequences, that an oracle may write out: 2 GiB, of which slow
+forms take up to 40 bytes for each, and 75 with gradients."""
 MAX_S = 3.0
 """Seconds that an oracle may take, by an estimate."""
 FREE_PAIRS = 2**18
@@ -142,10 +143,8 @@ def extent_of(subject: Subject) -> Extent:
         return replace(whole, num_sequences=max(1, num_fitting(length, len(rows))), rows=rows)
     if fitting:
         return replace(whole, num_sequences=fitting)
-    # Powers of two, because grids and landmarks like them.
-    shorter = 2 ** (length - 1).bit_length() // 2
-    while shorter > _WATCHED[0] and not num_fitting(shorter, shorter):
-        shorter //= 2
+    shorter = bisect_left(range(length), True, key=lambda n: not num_fitting(n + 1, n + 1))
+    shorter = max(shorter, min(_WATCHED[0], length))
     rows = (shorter - 1,) if w.mode == "decode" else tuple(range(shorter))
     core: Any = getattr(subject.module, "core", subject.module)
     is_prefix = w.causal and w.mode != "decode" and not core.capabilities.needs_grid

@@ -48,6 +48,27 @@ def test_mechanisms_that_could_be_asked_by_rows_are_right_at_lengths_that_are_to
     assert found.checked_len < 256 or found.checked_share < 1
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_mechanism_that_refuses_odd_lengths_is_checked_at_a_rounder_one(monkeypatch, causal):
+    monkeypatch.setattr(expected, "MAX_PAIRS", {"forward": 2 * 201**2, "backward": 2 * 201**2})
+    monkeypatch.setattr(expected, "FREE_PAIRS", 2**10)
+    cls = attentions.attention_class("uniform")
+    whole = cls.forward
+
+    def picky(self, q, k, v):
+        if q.shape[-2] % 32:
+            raise RuntimeError("blocks of 32")
+        return whole(self, q, k, v)
+
+    monkeypatch.setattr(cls, "forward", picky)
+    monkeypatch.setattr(cls, "reference", attentions.Attention.reference)
+    assert check(Subject(cell("uniform", seq_len=512, causal=causal))).checked_share == (
+        pytest.approx(192 / 512) if causal else 1
+    )
+    found = check(Subject(cell("none", seq_len=512)))
+    assert (found.checked_len, found.checked_share) == (201, 1)
+
+
 MODES = ["forward", "forward_backward", "backward", "prefill", "decode"]
 
 
@@ -120,6 +141,19 @@ def test_a_causal_form_that_looks_one_token_ahead_leaks(monkeypatch, seq_len, dt
     assert not check(Subject(cell("none", **shape))).leaks_future
     found = run(monkeypatch, forward, name="uniform", **shape)
     assert found.leaks_future and found.oracle == "itself"
+
+
+def test_a_leak_is_told_and_not_refused_where_an_oracle_cannot_write_out_all(
+    few_pairs, monkeypatch
+):
+    def forward(self, q, k, v):
+        return v.cumsum(dim=-2) + v.roll(-1, dims=-2)
+
+    monkeypatch.setattr(
+        attentions.attention_class("uniform"), "reference", attentions.Attention.reference
+    )
+    found = run(monkeypatch, forward, name="uniform", seq_len=300, causal=True)
+    assert found.leaks_future and found.checked_len == 128
 
 
 @pytest.mark.parametrize("mode", ["forward", "prefill", "forward_backward"])
