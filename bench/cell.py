@@ -363,8 +363,8 @@ class Cell:
             }
         if isinstance(self.workload, ModelWorkload):
             scope = {"kind": "model", "scope": self.workload.scope}
-            return flat | scope | asdict(self.workload)
-        return flat | {"kind": "kernel"} | asdict(self.workload)
+            return flat | scope | vars(self.workload)
+        return flat | {"kind": "kernel"} | vars(self.workload)
 
     @classmethod
     def from_dict(cls, flat: dict[str, Any]) -> Cell:

@@ -60,7 +60,15 @@ class Ratio:
 
 def median(samples: Sequence[float]) -> float | None:
     """The middle sample, or half-way between the two middle ones; None without samples."""
-    return float(np.median(samples)) if len(samples) else None
+    if not len(samples):
+        return None
+    # Of so few numbers, sorted by Python ten times as fast as np.median has them.
+    return _middle(sorted(samples))
+
+
+def _middle(ascending: Sequence[float] | np.ndarray) -> float:
+    count = len(ascending)
+    return float((ascending[(count - 1) // 2] + ascending[count // 2]) / 2)
 
 
 def quantile(samples: Sequence[float], q: float) -> float | None:
@@ -124,7 +132,7 @@ def paired_ratio(
     values = np.sort([*ratios.values()])
     low, high = _interval_of_median(values)
     num_rounds = len({*rounds} & {*reference_rounds})
-    return Ratio(median=float(np.median(values)), low=low, high=high, num_rounds=num_rounds)
+    return Ratio(median=_middle(values), low=low, high=high, num_rounds=num_rounds)
 
 
 def independent_ratios(

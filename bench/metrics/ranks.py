@@ -160,20 +160,25 @@ def _compare_rounds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _medians_together(values: np.ndarray) -> np.ndarray:
     """Medians of resampled rounds; the same rounds in the same resample, whatever the row."""
     num_rounds = len(values)
-    order = np.argsort(values)
-    places = np.empty(num_rounds, dtype=np.int16)
-    places[order] = np.arange(num_rounds)
-    drawn = places[_picks(num_rounds)]
-    drawn.sort(axis=1)
-    middle = drawn[:, [(num_rounds - 1) // 2, num_rounds // 2]]
-    medians: np.ndarray = values[order][middle].mean(axis=1)
+    ascending = np.sort(values)
+    # How many drawn values of each resample are no larger than each of the values.
+    is_within = (values[:, None] <= ascending[None]).astype(np.float32)
+    drawn = _counts(num_rounds) @ is_within
+    lower, upper = (
+        (drawn < middle + 1).sum(axis=1) for middle in ((num_rounds - 1) // 2, num_rounds // 2)
+    )
+    medians: np.ndarray = (ascending[lower] + ascending[upper]) / 2
     return medians
 
 
 @lru_cache(maxsize=16)
-def _picks(num_rounds: int) -> np.ndarray:
+def _counts(num_rounds: int) -> np.ndarray:
+    """How often each resample drew each round: (resamples, rounds)."""
     draw = np.random.default_rng(BOOTSTRAP_SEED)
-    return draw.integers(0, num_rounds, size=(NUM_RESAMPLES, num_rounds), dtype=np.int16)
+    picks = draw.integers(0, num_rounds, size=(NUM_RESAMPLES, num_rounds))
+    counts = np.zeros(picks.shape, dtype=np.float32)
+    np.add.at(counts, (np.arange(NUM_RESAMPLES)[:, None], picks), 1)
+    return counts
 
 
 def _compare_apart(

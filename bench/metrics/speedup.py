@@ -12,7 +12,8 @@ from bench.metrics.registry import register_metric
 from bench.record import REFERENCE, Record, Speed
 from bench.statistics import Ratio, independent_ratios, paired_ratio
 
-_ratio = lru_cache(maxsize=4096)(paired_ratio)  # three metrics ask for one bootstrap
+# Three metrics, ranks and crossovers ask for one bootstrap. So many are 40 MB.
+_ratio = lru_cache(maxsize=2**17)(paired_ratio)
 
 
 def speedup(record: Record) -> Ratio | None:

@@ -11,7 +11,7 @@ from bench.app.errors import ConfigError, did_you_mean
 from bench.metrics import find_metric
 from bench.metrics.crossover import length_words
 from bench.metrics.marks import may_be_ranked
-from bench.metrics.ranks import rank_scores, rank_speed
+from bench.metrics.ranks import Ranks, rank_scores, rank_speed
 from bench.metrics.speedup import ratio_between
 from bench.publish.format import column_for, number, percent, quantity, with_interval
 from bench.publish.growth import crossovers
@@ -134,8 +134,7 @@ def _verdicts(
     """What is compared, who wins, and the numbers."""
     ranks = rank_speed({one: mine, other: theirs}) if has_one else None
     if ranks and len(ranks.names) == 2:
-        leaders = ranks.leaders()
-        yield FASTER, leaders[0] if len(leaders) == 1 else TIE, _ratio(mine, theirs)
+        yield FASTER, _winner(ranks), ", ".join(filter(None, [_ratio(mine, theirs), _odds(ranks)]))
     for metric, of in COUNTED.items():
         values = [find_metric(metric).of(record) for record in (mine, theirs)]
         if values[0] is not None and values[1] is not None:
@@ -175,12 +174,11 @@ def _of_task(task: TaskScores, board: Leaderboard, mine: Score, theirs: Score) -
         less_is_better=bool(task.unit),
         num_examples=mine.num_examples,
     )
-    leaders = ranks.leaders() if ranks and len(ranks.names) == 2 else ()
     write: Callable[[float], str] = number if task.unit else percent
     means = ["none" if s.accuracy is None else write(s.accuracy) for s in (mine, theirs)]
     words = f"{means[0]} vs. {means[1]} {task.unit or '%'}"
-    if ranks is None:
-        words += ", one seed"
+    odds = _odds(ranks) if ranks else "one seed"
+    words += f", {odds}" if odds else ""
     settings = json.loads(task.settings)
     place = {
         name: getattr(task, name)
@@ -191,9 +189,21 @@ def _of_task(task: TaskScores, board: Leaderboard, mine: Score, theirs: Score) -
         place=f"{task.label} · {place_words(task, board)} · {task.dtype}",
         size=None,
         axes={"task": task.label} | place | {name: _plain(v) for name, v in settings.items()},
-        winner=leaders[0] if len(leaders) == 1 else TIE,
+        winner=_winner(ranks) if ranks else TIE,
         words=words,
     )
+
+
+def _winner(ranks: Ranks) -> str:
+    leaders = ranks.leaders()
+    return leaders[0] if len(leaders) == 1 and len(ranks.names) == 2 else TIE
+
+
+def _odds(ranks: Ranks) -> str:
+    """How likely the better one is ahead, where the two cannot be told apart."""
+    if len(ranks.names) < 2 or _winner(ranks) != TIE:
+        return ""
+    return f"{ranks.names[0]} ahead with {100 * ranks.wins[0][1]:.0f} %"
 
 
 def _plain(value: Any) -> Any:

@@ -74,6 +74,7 @@ def test_what_cannot_be_told_apart_is_a_tie() -> None:
     records.append(replace(nala, cell=made.kernel_cell("linear", seq_len=1024)))
     found = versus(board(records), "nala", "linear")
     assert {verdict.winner for verdict in found.verdicts} == {"tie"}
+    assert found.verdicts[0].words.endswith("ahead with 50 %")
 
 
 def test_a_row_that_may_not_be_ranked_wins_nothing() -> None:
