@@ -10,7 +10,7 @@ With ``measure.num_processes`` several workers take their share of the rounds on
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Protocol
@@ -155,11 +155,9 @@ class Runner:
         for block in self._in_order(blocks):
             if not self._work.left(block):
                 continue
-            lock = self._take_device(block[0].device, shared=False)
-            assert lock is not None
-            try:
-                name = self._name(block)
-                words = f"{len(block)} at {block[0].describe().partition(' ')[2]}"
+            name = self._name(block)
+            words = f"{len(block)} at {block[0].describe().partition(' ')[2]}"
+            with self._alone_on(block[0].device):
                 cells = self._work.take(name, block, words)
                 if cells is None:
                     held.append(block)
@@ -168,27 +166,24 @@ class Runner:
                         yield from self._run_block(cells)
                     finally:
                         self._work.release(name)
-            finally:
-                lock.release()
         return held
 
-    def _take_device(self, device: str, *, shared: bool, wait: bool = True) -> DeviceLock | None:
-        """The right to time alone on a device of this host, or to train beside others.
+    @contextmanager
+    def _alone_on(self, device: str) -> Iterator[None]:
+        """Wait until nobody of this store works on a device of this host, and nobody else times."""
+        with ExitStack() as locks:
+            for store in (self._config.out, None):
+                lock = DeviceLock(device, shared=False, store=store)
+                locks.callback(lock.release)
+                self._wait_in_line(lock, device)
+            yield
 
-        None if it is not free now; waits for it instead if `wait` says so.
-        """
-        lock = DeviceLock(device, shared=shared)
-        try:
-            while not lock.try_take():
-                if not wait:
-                    lock.release()
-                    return None
-                self._listener.say(f"waiting for {device}, where another sweep measures")
-                self._jobs.interrupt.pause(_LOOK_S)
-        except Interrupted:
-            lock.release()
-            raise
-        return lock
+    def _wait_in_line(self, lock: DeviceLock, device: str) -> None:
+        tell = self._listener.announce  # once, and then for those who look on
+        while not lock.try_take():
+            tell(f"waiting for {device}, where another sweep measures")
+            tell = self._listener.say
+            self._jobs.interrupt.pause(_LOOK_S)
 
     def _run_block(self, cells: list[Cell]) -> Iterator[Record]:
         started_at = utc_now()
@@ -322,15 +317,19 @@ class Runner:
     def _start_one(self, waiting: list[Unit], held: list[Unit], trainings: Trainings) -> bool:
         """Start the next training unless another sweep has it; False if its device is taken."""
         (cell,) = waiting[0]
-        lock = self._take_device(cell.device, shared=True, wait=not len(trainings))
-        if lock is None:
-            return False
-        cells = self._work.take(self._name(waiting[0]), waiting[0], cell.describe())
-        if cells:
-            trainings.start(cell, lock)
-        else:
-            lock.release()
-            held += [waiting[0]] if cells is None else []
+        with ExitStack() as locks:
+            lock = DeviceLock(cell.device, shared=True, store=self._config.out)
+            locks.callback(lock.release)
+            if not len(trainings):
+                self._wait_in_line(lock, cell.device)
+            elif not lock.try_take():
+                return False
+            cells = self._work.take(self._name(waiting[0]), waiting[0], cell.describe())
+            if cells:
+                trainings.start(cell, lock)
+                locks.pop_all()
+            elif cells is None:
+                held.append(waiting[0])
         del waiting[0]
         return True
 

@@ -1,14 +1,16 @@
 """One timing at a time on each device of a host, whatever sweeps there are on it.
 
-A timing takes its device alone; trainings share it with each other. Whoever waits goes before those
-who come later, so that neither keeps the other away. Locks end with their process.
+Among sweeps of one store a timing has its device alone, and trainings share it with each other;
+trainings of other stores may last for days, and nobody waits for them: what they disturb is marked
+as noisy. Whoever waits goes before those who come later, so that trainings without an end keep no
+timing away. Locks end with their process.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
-import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -20,11 +22,13 @@ class DeviceLock:
     Args:
         device: a torch device.
         shared: with others who share it as well.
+        store: the folder of records whose sweeps the lock is among; None for all sweeps.
     """
 
-    def __init__(self, device: str, *, shared: bool) -> None:
+    def __init__(self, device: str, *, shared: bool, store: Path | None = None) -> None:
         self._mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        self._path = _folder() / re.sub(r"\W", "-", _identity(device))
+        words = _identity(device) + ("" if store is None else f" {store.resolve()}")
+        self._path = _folder() / hashlib.sha256(words.encode()).hexdigest()[:16]
         self._turn: int | None = None
         self._held: int | None = None
 

@@ -44,3 +44,11 @@ def test_who_leaves_the_line_keeps_nobody():
     assert training.try_take() and not timing.try_take()
     timing.release()
     assert DeviceLock("cpu", shared=True).try_take()
+
+
+def test_trainings_of_another_store_keep_no_timing_away(tmp_path):
+    training = DeviceLock("cpu", shared=True, store=tmp_path / "one")
+    assert training.try_take()
+    assert not DeviceLock("cpu", shared=False, store=tmp_path / "one").try_take()
+    assert DeviceLock("cpu", shared=False, store=tmp_path / "another").try_take()
+    assert DeviceLock("cpu", shared=False).try_take()

@@ -28,12 +28,14 @@ ENDED = Outcome(status=Status.DIVERGED, reason="measured")
 
 class Silent:
     def __init__(self):
-        self.said = []
+        self.said, self.announced = [], []
 
     def say(self, words):
         self.said.append(words)
 
-    announce = say
+    def announce(self, words):
+        self.said.append(words)
+        self.announced.append(words)
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +152,4 @@ def test_a_sweep_waits_in_line_for_a_device_that_another_times_on(tmp_path):
     elsewhere.release()
     thread.join()
     assert len(one.new) == len(one.plan)
+    assert sum("waiting for cpu" in said for said in one.listener.announced) == 1
