@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.app.errors import ConfigError
+from bench.app.errors import ConfigError, tell
 from bench.app.files import write_whole
 from bench.app.streams import make_streams_unbreakable
 from bench.app.texts import visible
@@ -63,8 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             raise ConfigError(f"merge takes folders, and out=TO. Usage: {USAGE}")
         merged = merge([Path(folder) for folder in folders], Path(options["out"]))
     except ConfigError as error:
-        print(f"ConfigError: {error}", file=sys.stderr)
-        return 2
+        return tell(error)
     for line in merged.left_out[:MAX_NAMED]:
         print(line.why_left_out, file=sys.stderr)
     for sentence in merged.conflicts:

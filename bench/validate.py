@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.app.errors import ConfigError
+from bench.app.errors import ConfigError, tell
 from bench.app.streams import make_streams_unbreakable
 from bench.app.texts import visible
 from bench.app.values import words_and_options
@@ -62,8 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             raise ConfigError(f"No folder is named. Usage: {USAGE}")
         verdicts = [validate(Path(folder)) for folder in folders]
     except ConfigError as error:
-        print(f"ConfigError: {error}", file=sys.stderr)
-        return 2
+        return tell(error)
     problems = [problem for verdict in verdicts for problem in verdict.problems]
     for problem in problems[:MAX_SAID]:
         print(problem, file=sys.stderr)

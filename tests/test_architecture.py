@@ -74,10 +74,8 @@ GROUND = (
     ("bench.cell", "bench.rates.presets", "bench.machine.facts"),
     ("bench.app.files", "bench.app.values"),
     ("bench.app.limits",),
-    (
-        *("bench.app.errors", "bench.app.streams", "bench.app.texts", "bench.app.usage"),
-        *("bench.statistics", "bench"),
-    ),
+    ("bench.app.errors", "bench.app.streams", "bench.app.usage"),
+    ("bench.app.texts", "bench.statistics", "bench"),
 )
 ORDERS = (MEASURING, PROVING, PUBLISHING, GROUND)
 DOORS = {

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
-from bench.app.errors import ConfigError, did_you_mean
+from bench.app.errors import ConfigError, did_you_mean, tell
 from bench.app.streams import make_streams_unbreakable
 from bench.app.usage import usage
 from bench.measure.clock import utc_stamp
@@ -61,14 +61,14 @@ def run_app(
         _check_out(words, out_is_file)
         codes = _run_hydra(config_name, main, words, after_jobs)
     except ConfigError as error:
-        return _say(error)
+        return tell(error)
     except SystemExit as stop:  # Hydra's own help, and argparse's errors
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:
         if not (_is_hydras(error) or _was_raised_by_hydra(error)):
             traceback.print_exc()
             return 3
-        return _say(ConfigError(_explain(error, config_name, words)))
+        return tell(ConfigError(_explain(error, config_name, words)))
     return max(codes, default=0)
 
 
@@ -89,13 +89,13 @@ def _run_hydra(
             codes.append(main(config | {"sweep_id": _sweep_id(), "given": _given()}))
             done.extend([config] if codes[-1] in (0, 1) else [])
         except ConfigError as error:
-            codes.append(_say(error))
+            codes.append(tell(error))
         except KeyboardInterrupt:
             codes.append(130)
             raise
         except Exception as error:
             if _is_hydras(error):
-                codes.append(_say(ConfigError(str(error))))
+                codes.append(tell(ConfigError(str(error))))
             else:
                 traceback.print_exc()
                 codes.append(3)
@@ -136,12 +136,6 @@ def _sweep_id() -> str:
     hydra = HydraConfig.get()
     shared = os.environ[SWEEP_ID]
     return f"{shared}/{hydra.job.num}" if hydra.mode is RunMode.MULTIRUN else shared
-
-
-def _say(error: ConfigError) -> int:
-    sys.stdout.flush()
-    print(f"ConfigError: {error}", file=sys.stderr)
-    return 2
 
 
 def _given() -> tuple[str, ...]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
+
+from bench.app.texts import visible
 
 
 class ConfigError(Exception):
@@ -13,6 +16,16 @@ class ConfigError(Exception):
     without a traceback and exit with 2.
     """
 
+
+def tell(error: Exception) -> int:
+    """Print a user's mistake, which may quote what others wrote, to stderr; gives exit code 2."""
+    sys.stdout.flush()
+    print(f"ConfigError: {visible(str(error), MAX_MESSAGE)}", file=sys.stderr)
+    return 2
+
+
+MAX_MESSAGE = 20_000
+"""Characters of it that are printed."""
 
 OF_YOUR_OWN = "One of your own is found with plugins=[MODULE]."
 """Ends a message about a name that nothing is registered under."""

@@ -95,7 +95,7 @@ Seconds = Annotated[float, Interval(gt=0, le=1e9)]
 Duration = Annotated[float, Interval(ge=0, le=1e9)]
 Share = Annotated[float, Interval(ge=0, le=1)]
 Text = Annotated[str, Len(0, MAX_TEXT), Must(is_visible, "printable")]
-Name = Annotated[str, Len(1, MAX_TEXT), Must(is_visible, "printable")]
+Name = Annotated[str, Len(1, MAX_TEXT), Must(str.isprintable, "printable and on one line")]
 Digest = Annotated[str, like(r"[0-9a-f]{16}|", "16 hexadecimal digits")]
 Instant = Annotated[
     str,

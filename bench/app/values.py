@@ -110,6 +110,8 @@ def text(name: str, value: Any) -> str:
     """A name; not an empty one."""
     found = _of_type(name, value, str, "a name")
     storable(name, found)
+    if not found.isprintable():
+        raise ConfigError(f"{name} is {found!r}; it takes a name on one line.")
     return found
 
 

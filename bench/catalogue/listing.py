@@ -15,7 +15,7 @@ from rich.table import Table
 
 from attentions.capabilities import FAMILIES, PUBLISHED, Capabilities
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
-from bench.app.errors import ConfigError, did_you_mean
+from bench.app.errors import ConfigError, did_you_mean, tell
 from bench.app.values import words_and_options
 from bench.catalogue.badges import goldens_passed
 
@@ -66,8 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         goldens = goldens_passed(query.out / "verify.json")
         found = [entry for entry in everything(query.plugins) if query.admits(entry)]
     except ConfigError as error:
-        print(f"ConfigError: {error}", file=sys.stderr)
-        return 2
+        return tell(error)
     if not found:
         print("No mechanism is all of this. Leave a filter out; attnbench list alone filters none.")
         return 0

@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 
 import bench
-from bench.app.errors import ConfigError
+from bench.app.errors import ConfigError, tell
 from bench.app.files import write_whole
 from bench.app.values import words_and_options
 from bench.catalogue.listing import everything
@@ -147,8 +147,7 @@ def main(argv: list[str] | None = None) -> int:
         for path, text in files(name, title, place).items():
             print(write_whole(path, text))
     except ConfigError as error:
-        print(f"ConfigError: {error}", file=sys.stderr)
-        return 2
+        return tell(error)
     print(next_steps(name, place))
     return 0
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import bench
-from bench.app.errors import ConfigError
+from bench.app.errors import ConfigError, tell
 from bench.app.files import write_whole
 from bench.app.values import words_and_options
 
@@ -42,8 +42,7 @@ def write_pages(
         for path, text in pages.items():
             print(write_whole(path, text))
     except (ConfigError, ImportError) as error:
-        print(f"ConfigError: {error}", file=sys.stderr)
-        return 2
+        return tell(error)
     return 0
 
 

@@ -35,11 +35,11 @@ def row_labels() -> tuple[str, ...]:
 def settings_of(label: str) -> dict[str, Any] | None:
     """Mechanism and hyperparameters, by name, as a YAML of conf/attention sets them.
 
-    None for a row that is none of ours. Values are scalars.
+    None for a row that is none of ours: no path is made from a label. Values are scalars.
     """
-    file = _FOLDER / f"{label}.yaml"
-    if not file.is_file():
+    if label not in row_labels():
         return None
+    file = _FOLDER / f"{label}.yaml"
     return {name: _scalar(text) for name, text in _SETTING.findall(file.read_text("utf-8"))}
 
 

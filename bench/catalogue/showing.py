@@ -19,7 +19,7 @@ from rich.table import Table
 
 from attentions.capabilities import FAMILIES
 from attentions.catalogue import CatalogueEntry
-from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean
+from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean, tell
 from bench.app.values import words_and_options
 from bench.catalogue.badges import Badge, BadgeStatus, goldens_passed, read_badges
 from bench.catalogue.listing import console, everything, in_words, names_in
@@ -66,8 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         goldens = goldens_passed(request.out / "verify.json").get(entry.name)
         badges = read_badges(request.out).get(entry.name, {})
     except ConfigError as error:
-        print(f"ConfigError: {error}", file=sys.stderr)
-        return 2
+        return tell(error)
     show(entry, badges, goldens, console(), request)
     return 0
 

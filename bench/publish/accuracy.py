@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from bench.app.errors import ConfigError, did_you_mean
+from bench.app.errors import ConfigError, did_you_mean, tell
 from bench.app.files import write_whole
 from bench.publish.charts import Chart, can_draw, charts, write_picture
 from bench.publish.format import format_duration, quantity
@@ -131,8 +131,7 @@ def main(argv: Sequence[str]) -> int:
         text = accuracy_page(records, command, pictures)
         files.insert(0, write_whole(Path(page), text))
     except ConfigError as error:
-        print(f"ConfigError: {error}", file=sys.stderr)
-        return 2
+        return tell(error)
     print(f"Wrote {', '.join(map(str, files))}")
     return 0
 

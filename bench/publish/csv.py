@@ -38,6 +38,9 @@ _CELL_FIELDS = (
 )
 _LAST = ("hyperparameters", "task_settings", "plugins")  # JSON, too wide for the middle
 
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""What spreadsheets compute; a number is no text, and keeps its sign."""
+
 Row = dict[str, Any]
 
 
@@ -94,7 +97,10 @@ def flat_rows(
 
 
 def csv_text(records: Sequence[Record], metrics: Sequence[str]) -> str:
-    """RFC 4180, with a header; None is an empty field, booleans are ``true`` and ``false``."""
+    """RFC 4180, with a header; None is an empty field, booleans are ``true`` and ``false``.
+
+    A text that a spreadsheet would take for a formula is given an apostrophe, which makes it text.
+    """
     columns, rows = flat_rows(records, metrics)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\r\n")
@@ -108,4 +114,6 @@ def _plain(value: Any) -> Any:
 
 
 def _field(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return f"'{value}"
     return str(value).lower() if isinstance(value, bool) else value

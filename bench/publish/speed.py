@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bench.app.errors import ConfigError
+from bench.app.errors import ConfigError, tell
 from bench.app.files import write_whole
 from bench.metrics.marks import NOISY, marks
 from bench.metrics.speedup import ratio_between, speedup
@@ -157,8 +157,7 @@ def main(argv: Sequence[str]) -> int:
         published, compiled = (read_records(folder / name) for name in ("published", "compiled"))
         write_whole(page, speed_page(published, compiled))
     except (ConfigError, ValueError) as error:
-        print(f"ConfigError: {error}", file=sys.stderr)
-        return 2
+        return tell(error)
     print(f"Wrote {page}")
     return 0
 

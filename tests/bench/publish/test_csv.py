@@ -4,6 +4,8 @@ import csv
 import io
 import json
 
+import pytest
+
 from bench.metrics import find_metric
 from bench.publish.csv import csv_text, flat_rows
 from bench.record import Record, Status
@@ -107,3 +109,19 @@ def test_the_side_that_sets_the_floor_is_a_word_of_its_own() -> None:
     with_one = made.ok_record(cell, made.speed([1.0], flops=10**9), environment=calibrated)
     without = made.ok_record(cell, made.speed([1.0], flops=10**9))
     assert [row["bound"] for row in rows([with_one, without])] == ["compute", ""]
+
+
+def test_no_cell_is_a_formula_to_a_spreadsheet() -> None:
+    names = ["=cmd|'/c calc'!A1", "+1", "-1", "@sum", "a=b"]
+    records = [made.ok_record(made.kernel_cell(name), made.speed([0.5])) for name in names]
+    records += [made.failed_record(made.kernel_cell(), Status.ERROR, "\t=1+1")]
+    found = rows(records)
+    assert [row["entry"] for row in found[:-1]] == [f"'{name}" for name in names[:4]] + ["a=b"]
+    assert found[-1]["reason"] == "'\t=1+1"
+    assert found[0]["latency_s"] == "0.5"
+
+
+def test_numbers_keep_their_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.publish.csv.evaluate", lambda record, metrics: {"latency_s": -0.5})
+    (row,) = rows([made.ok_record(made.kernel_cell(), made.speed([0.5]))])
+    assert row["latency_s"] == "-0.5"

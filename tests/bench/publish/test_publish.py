@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,19 @@ def test_a_rude_text_can_be_printed_and_exported_everywhere(
         assert "1,000,018 characters" in text and "x1b[2J" in text and "\x1b" not in text
     console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), width=100)
     print_leaderboard(records, config(tmp_path), console)
+
+
+def test_rows_of_any_printable_names_are_published(tmp_path: Path) -> None:
+    names = ["[/red]x", "<img src=x onerror=alert(1)>", "a|b`c", "\\", "{{7*7}}", "%s", "x" * 300]
+    made_up = [r for n in (64, 128) for r in made.block_records(["nala"], num_rounds=3, seq_len=n)]
+    made_up += made.task_records(["nala"], seeds=[0])
+    records = [
+        replace(record, cell=replace(record.cell, entry=name))
+        for record in made_up
+        for name in names
+    ]
+    published = publish(records, config(tmp_path))
+    assert all(file.exists() for file in published.files)
+    print_leaderboard(records, config(tmp_path), Console(file=io.StringIO(), width=120))
+    page = (tmp_path / "leaderboard.md").read_text()
+    assert "<img" not in page.replace("\\<img", "")
