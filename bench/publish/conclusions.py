@@ -7,7 +7,7 @@ in none of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from bench.cell import ModelWorkload
 from bench.metrics.crossover import Crossover, length_words
@@ -19,13 +19,19 @@ from bench.publish.leaderboard import RANKED_BY, Leaderboard, Ranking, Setting, 
 from bench.publish.scores import TaskScores
 from bench.publish.tables import place_words
 
-MAX_SENTENCES = 12
+MAX_SENTENCES = 8
 """More are counted and not written: they would push the tables off the first page."""
 
 _MAX_NAMES = 4
 
-_AXES = ("num_threads", "batch_size", "num_heads", "head_dim", "method_version")
-"""Named in a sentence where a board has several values of them."""
+_AXES: dict[str, Callable[[int], str]] = {
+    "num_threads": lambda value: quantity(value, "thread"),
+    "batch_size": lambda value: f"batch {value}",
+    "num_heads": lambda value: quantity(value, "head"),
+    "head_dim": lambda value: f"head size {value}",
+    "method_version": lambda value: f"method {value}",
+}
+"""Said in a sentence where a board has several values of them."""
 
 
 def sentences(board: Leaderboard) -> tuple[str, ...]:
@@ -126,16 +132,19 @@ def _where(setting: Setting, board: Leaderboard, varied: Sequence[str]) -> str:
     words = [f"on {'this ' if device == 'CPU' else ''}{device}"]
     if len(board.machines) > 1:
         words = [f"on {setting.device} of machine {board.machines.index(setting.machine) + 1}"]
-    words += [shape.dtype, shape.mode.replace("forward_backward", "forward + backward")]
+    words += [
+        shape.dtype,
+        shape.mode.replace("forward_backward", "forward + backward").replace("_", " "),
+    ]
     if isinstance(shape, ModelWorkload):
         words.insert(1, shape.model)
     else:
         words += ["causal"] if shape.causal else []
         words += ["layer"] if shape.scope == "layer" else []
     axes = setting.axes
-    words += [f"{name} {axes[name]}" for name in varied if name in axes]
-    words += [f"{name} {value}" for name, value in setting.extras.items()]
-    return ", ".join(words).replace("_", " ")
+    words += [_AXES[name](axes[name]) for name in varied if name in axes]
+    words += [f"{name.replace('_', ' ')} {value}" for name, value in setting.extras.items()]
+    return ", ".join(words)
 
 
 def _task_sentence(task: TaskScores, board: Leaderboard) -> str:

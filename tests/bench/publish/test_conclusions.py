@@ -56,8 +56,8 @@ def test_rows_that_cannot_be_told_apart_share_the_first_place() -> None:
 def test_settings_that_differ_in_an_axis_say_it() -> None:
     records = sweep("softmax", "nala") + sweep("softmax", "nala", num_threads=2, causal=True)
     first, second = said(records)
-    assert "num threads 1:" in first
-    assert "causal, num threads 2:" in second
+    assert "forward, 1 thread:" in first
+    assert "causal, 2 threads:" in second
 
 
 def test_too_few_rounds_say_nothing() -> None:
@@ -123,9 +123,25 @@ def test_of_one_seed_no_order_is_claimed() -> None:
     assert sentence == "On recall: one seed, so no order is claimed."
 
 
-def test_beyond_a_dozen_settings_are_counted() -> None:
+def test_settings_beyond_the_most_are_counted() -> None:
     records = []
     for heads in range(1, conclusions.MAX_SENTENCES + 3):
         records += sweep("softmax", "nala", lengths=(1024,), num_heads=heads)
     assert len(said(records)) == conclusions.MAX_SENTENCES + 1
     assert said(records)[-1] == "2 more settings in the tables."
+
+
+def test_a_whole_model_is_named_with_its_image_size() -> None:
+    records = sharing(made.model_records(("softmax", "nala", "original")), "r")
+    (sentence,) = said(records)
+    assert sentence.startswith(
+        "At 224 pixels on this CPU, nalaformer_xt, float32, forward: softmax is fastest"
+    )
+
+
+def test_several_machines_are_told_apart() -> None:
+    records = sweep("softmax", "nala", lengths=(1024,))
+    elsewhere = {**made.ENVIRONMENT, "processor": "Other 1"}
+    records += [replace(record, environment=elsewhere) for record in records]
+    first, second = said(records)
+    assert " of machine 1, " in first and " of machine 2, " in second
