@@ -65,6 +65,18 @@ def test_without_the_package_it_is_said_how_to_get_it(monkeypatch, tmp_path):
     assert task.files() == ()
 
 
+@pytest.mark.skipif(
+    not fashion_mnist.DEBIAN.is_dir(), reason="needs the Debian package dataset-fashion-mnist"
+)
+@pytest.mark.parametrize(("patch_size", "shape"), [(4, (64, 49, 16)), (1, (64, 784, 1))])
+def test_the_debian_package_is_found_by_itself_as_patches_and_as_pixels(patch_size, shape):
+    task = build_task("fashion_mnist", {"patch_size": patch_size})
+    assert task.why_no_data() is None and task.chance() == pytest.approx(0.1)
+    first = next(task.batches(Split.TRAIN, 0))
+    assert first.inputs.shape == shape and first.targets.unique().tolist() == list(range(10))
+    assert sum(len(batch.targets) for batch in task.batches(Split.TEST, 0)) == 10_000
+
+
 def spoil(folder, name, content):
     (folder / name).write_bytes(content)
 
