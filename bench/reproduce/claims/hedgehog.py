@@ -78,8 +78,8 @@ def _verdict(
     if is_spikier and is_more_ordered:
         return Verdict.HOLDS, words
     if is_spikier or is_more_ordered:
-        part = "spikiness only" if is_spikier else "order only"
-        return Verdict.HOLDS_WHERE, f"it is about {part}: {words}"
+        part = "the spikiness is meant" if is_spikier else "the order of keys is meant"
+        return Verdict.HOLDS_WHERE, f"{part}: {words}"
     return Verdict.DOES_NOT_HOLD, words
 
 

@@ -34,7 +34,7 @@ def memory_at_70k(
         (holds if change <= claimed else fails).append(f"{name} ({100 * change:+.1f} %)")
     words = (
         f"the baseline is {' or '.join(holds) or 'none of these'}; not against "
-        f"{', '.join(fails) or 'any'}. The paper's abstract names no baseline"
+        f"{', '.join(fails) or 'any'}. The abstract names none"
     )
     verdict = Verdict.HOLDS_WHERE if holds and fails else Verdict.HOLDS if holds else None
     return Finding(

@@ -51,8 +51,8 @@ def performer_unbiased(
     worst = max((row for row in rows if "weights" in row.name), key=lambda row: row.value)
     errors = [row for row in rows if "one draw" in row.name]
     words = (
-        f"of the kernel, with {min(num_features)} to {max(num_features)} features (D ln D is "
-        f"{limit}), every interval of the bias holds 0"
+        f"with {min(num_features)} to {max(num_features)} features (D ln D is "
+        f"{limit}), every interval of its bias holds 0"
         if not biased
         else f"the kernel's bias has an interval without 0 at {', '.join(biased)}"
     )
@@ -64,7 +64,7 @@ def performer_unbiased(
     # One interval of twenty may miss 0 by chance alone.
     is_unbiased = len(biased) <= 1 + len(errors) // 20
     verdict = Verdict.HOLDS_WHERE if is_unbiased else Verdict.DOES_NOT_HOLD
-    prefix = "the sentence is of the kernel and not of the weights: " if is_unbiased else ""
+    prefix = "the kernel is meant and not the weights that it gives: " if is_unbiased else ""
     return Finding(verdict=verdict, words=prefix + words, rows=tuple(rows), unit="see the row")
 
 

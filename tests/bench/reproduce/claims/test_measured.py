@@ -1,0 +1,89 @@
+"""Claims that train nothing, at small sizes: what is known of each must come out."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.reproduce.claims.flatten import convolution_restores_rank, focusing_sharpens
+from bench.reproduce.claims.guesses import listops_constant_answer, task_guess
+from bench.reproduce.claims.hedgehog import spiky_and_monotone
+from bench.reproduce.claims.memory import memory_at_70k
+from bench.reproduce.claims.norms import entropy_follows_norm
+from bench.reproduce.claims.performer import performer_unbiased
+from bench.reproduce.claims.signs import unlike_signs
+from bench.reproduce.stored import Finding
+from bench.reproduce.verdicts import Verdict
+from tests.bench.reproduce.claims.conftest import GivenLab
+
+
+def value(finding: Finding, name: str) -> float:
+    return next(row.value for row in finding.rows if row.name == name)
+
+
+@pytest.mark.parametrize(
+    ("of", "verdict"),
+    [
+        ("softmax", Verdict.HOLDS),
+        ("nala", Verdict.HOLDS_WHERE),
+        ("polaformer", Verdict.DOES_NOT_HOLD),
+    ],
+)
+def test_entropy_falls_with_the_norm_in_softmax_and_to_some_norm_in_nala(
+    lab: GivenLab, of: str, verdict: Verdict
+) -> None:
+    norms = [1.0, 2.0, 4.0, 8.0]
+    found = entropy_follows_norm(
+        lab, rows=[of], of=of, norms=norms, spread_norms=[4.0], num_seeds=2
+    )
+    assert found.verdict is verdict
+    assert found.curves is not None and len(found.curves.lines[of]) == 4
+
+
+def test_memory_falls_against_written_scores_and_not_against_fused_attention(
+    lab: GivenLab,
+) -> None:
+    baselines = ["softmax_explicit", "softmax"]
+    found = memory_at_70k(lab, of="nala", baselines=baselines, num_tokens=2048, claimed=-0.9)
+    assert found.verdict is Verdict.HOLDS_WHERE
+    assert "the baseline is softmax_explicit" in found.words
+    assert value(found, "change against softmax, %") > 0
+
+
+def test_focusing_sharpens_and_a_reversed_order_does_not(lab: GivenLab) -> None:
+    assert focusing_sharpens(lab, factors=[1, 3], num_seeds=2).verdict is Verdict.HOLDS
+    assert focusing_sharpens(lab, factors=[3, 1], num_seeds=2).verdict is Verdict.DOES_NOT_HOLD
+
+
+def test_the_convolution_has_the_rank_that_it_restores(lab: GivenLab) -> None:
+    found = convolution_restores_rank(lab, side=8, num_seeds=2)
+    assert found.verdict is Verdict.HOLDS
+    assert value(found, "flatten, rank") <= 32
+    assert value(found, "convolution alone, rank") == 64
+
+
+def test_like_and_unlike_signs_make_the_whole_product(lab: GivenLab) -> None:
+    found = unlike_signs(lab, num_seeds=2)
+    assert found.verdict is Verdict.HOLDS
+    name = "share of the variance of q . k by like and unlike signs"
+    assert value(found, name) == pytest.approx(1)
+
+
+def test_a_trained_map_keeps_the_order_better_than_elu(lab: GivenLab) -> None:
+    found = spiky_and_monotone(lab, rows=["linear"], std=1.5, num_steps=5, num_seeds=2)
+    assert value(found, "softmax, rank correlation with q . k") == pytest.approx(1)
+    assert found.verdict is Verdict.HOLDS
+
+
+def test_the_kernel_is_unbiased_and_the_weights_are_not(lab: GivenLab) -> None:
+    found = performer_unbiased(lab, num_features=[8], norms=[1.0], num_draws=200, num_groups=10)
+    kernel, weights, _ = found.rows
+    assert found.verdict is Verdict.HOLDS_WHERE
+    assert kernel.low is not None and kernel.high is not None and kernel.low < 0 < kernel.high
+    assert weights.low is not None and weights.low > 0
+
+
+def test_guesses_follow_from_the_settings(lab: GivenLab) -> None:
+    found = task_guess(lab, task="associative_recall", overrides={"vocab_size": 10})
+    assert found.value == pytest.approx(0.25)
+    constant = listops_constant_answer(lab, num_examples=250)
+    assert constant.value is not None and 0.1 < constant.value < 0.25

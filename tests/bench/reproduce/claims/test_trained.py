@@ -1,0 +1,102 @@
+"""Claims that train: what they make of scores."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+import torch
+
+from attentions import Attention, Geometry, attention_names, registry
+from bench.reproduce.claims.orders import ablation, order, ordered
+from bench.reproduce.claims.recall import delta_rule_recalls, recall_grows_with_state
+from bench.reproduce.stored import Finding
+from bench.reproduce.verdicts import Verdict
+from tests.bench.reproduce.claims.conftest import GivenLab
+
+SEEDS = [0, 1, 2]
+
+
+def grows(lab: GivenLab, by_heads: dict[int, list[float]]) -> Finding:
+    def scores(name: str, settings: dict[str, Any]) -> list[float]:
+        return by_heads[settings["num_heads"]]
+
+    return recall_grows_with_state(
+        lab.given(scores),
+        entry="linear",
+        num_heads=list(by_heads),
+        settings={"embed_dim": 64},
+        seeds=SEEDS,
+    )
+
+
+def test_recall_that_rises_with_the_state_holds(lab: GivenLab) -> None:
+    found = grows(lab, {8: [0.3, 0.31, 0.32], 2: [0.9, 0.91, 0.92]})
+    assert found.verdict is Verdict.HOLDS
+    assert "31 % at 512, 91 % at 2,048 numbers" in found.words.replace(",  ", ", ")
+
+
+def test_recall_that_falls_does_not_and_recall_within_noise_is_not_resolved(lab: GivenLab) -> None:
+    assert grows(lab, {8: [0.9, 0.91, 0.92], 2: [0.3, 0.31, 0.32]}).verdict is Verdict.DOES_NOT_HOLD
+    noisy = grows(lab, {8: [0.3, 0.9, 0.5], 2: [0.6, 0.4, 0.9]})
+    assert noisy.verdict is Verdict.NOT_RESOLVABLE
+
+
+def test_a_delta_rule_must_beat_the_best_decay(lab: GivenLab) -> None:
+    def scores(name: str, settings: dict[str, Any]) -> list[float]:
+        few = settings["num_pairs"] == 4
+        return [0.9, 0.91, 0.92] if name == "deltanet" or (name == "gla" and few) else [0.2] * 3
+
+    given = {"delta": ["deltanet"], "decay": ["retnet", "gla"], "settings": {}, "seeds": SEEDS}
+    found = delta_rule_recalls(lab.given(scores), num_pairs=[4, 16], **given)
+    assert found.verdict is Verdict.HOLDS_WHERE
+    assert found.words.startswith("there are 16 pairs")
+    assert delta_rule_recalls(lab, num_pairs=[16], **given).verdict is Verdict.HOLDS
+    assert delta_rule_recalls(lab, num_pairs=[4], **given).verdict is Verdict.DOES_NOT_HOLD
+
+
+@pytest.mark.parametrize(
+    ("last", "verdict"),
+    [
+        ([0.99, 0.98, 0.99], Verdict.HOLDS),
+        ([0.3, 0.29, 0.3], Verdict.DOES_NOT_HOLD),
+        ([0.99, 0.80, 0.90], Verdict.NOT_RESOLVABLE),
+    ],
+)
+def test_an_order_holds_only_where_every_step_is_told_from_0(
+    last: list[float], verdict: Verdict
+) -> None:
+    scores = {"a": [0.5, 0.51, 0.5], "b": [0.89, 0.9, 0.91], "c": last}
+    found = ordered(scores, [0.4, 0.4], "task")
+    assert found.verdict is verdict
+    assert "To tell the published differences of 0.4 and 0.4 points" in found.words
+
+
+def test_the_ablation_has_three_arms_and_the_order_its_rows(lab: GivenLab) -> None:
+    lab.given(lambda name, settings: [0.5, 0.6, 0.7])
+    given = {"task": "tile_recall", "settings": {}, "seeds": SEEDS, "claimed": [0.4, 0.4]}
+    assert [row.name for row in ablation(lab, **given).rows[:3]] == [
+        "relu_power, %",
+        "with_cosine, %",
+        "with_norm, %",
+    ]
+    assert order(lab, rows=["flatten", "nala"], **given).verdict is Verdict.NOT_RESOLVABLE
+
+
+@pytest.fixture
+def relu_power(monkeypatch: pytest.MonkeyPatch) -> type[Attention]:
+    """The arm, without a trace of it in the registry that other tests look at."""
+    attention_names()
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    found: type[Attention] = importlib.import_module("bench.reproduce.arms").ReluPower
+    return found
+
+
+def test_relu_with_a_power_is_its_formula(relu_power: type[Attention]) -> None:
+    q, k, v = torch.randn(3, 1, 2, 9, 4, dtype=torch.float64)
+    q = q.abs()
+    core = relu_power(Geometry(num_heads=2, head_dim=4, seq_len=9))
+    scores = (q / q.norm(dim=-1, keepdim=True)).relu() ** 3 @ (k.relu() ** 3).mT
+    expected = scores @ v / scores.sum(dim=-1, keepdim=True)
+    assert torch.allclose(core.double()(q, k, v), expected, atol=1e-3)
