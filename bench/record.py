@@ -196,6 +196,7 @@ class Quality:
             keys and values; empty for one that takes no gates, or owns its projections.
         collapsed: whether, in any layer, nearly all features of the keys of a test batch lay at the
             floor that the mechanism adds to them; None for a mechanism without one.
+        causal: whether a token saw only those before it; None in records from before this was kept.
         leaks_future: whether, in a causal task, later tokens change what the first layer's
             mechanism gave before.
         ended: ``ceiling`` or ``plateau`` of a run that settled; ``maximum`` of one that still
@@ -221,6 +222,7 @@ class Quality:
     unit: Text = ""
     gates: Annotated[tuple[Name, ...], Len(0, 100)] = ()
     collapsed: bool | None = None
+    causal: bool | None = None
     leaks_future: bool = False
     ended: Annotated[str, one_of("", "ceiling", "plateau", "maximum")] = ""
     num_steps: Count | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -85,11 +84,10 @@ def cost_ranking(
 ) -> Ranking | None:
     """The ranking whose costs a task's scores are shown against; None without a row of `entries`.
 
-    Of the same machine and device, the one with most of the entries; of those causal or not as the
-    task is, forward before backward, and the longest one.
+    Of the same machine and device, and causal or not as the task is, the one with most of the
+    entries; of those forward before backward, and the longest one.
     """
     wanted = set(entries)
-    is_causal = bool(json.loads(task.settings).get("causal"))
 
     def known(ranking: Ranking) -> set[str]:
         costs = {s.entry for s in ranking.standings if _cost(s.record, metric) is not None}
@@ -100,7 +98,6 @@ def cost_ranking(
         assert isinstance(shape, KernelWorkload)
         is_alike = (
             shape.dtype == task.dtype,
-            shape.causal == is_causal,
             not ranking.setting.extras,
             shape.mode == "forward",
         )
@@ -109,7 +106,8 @@ def cost_ranking(
     same_place = [
         ranking
         for ranking in board.rankings
-        if not ranking.setting.is_model
+        if isinstance(shape := ranking.setting.workload, KernelWorkload)
+        and shape.causal == task.causal
         and (ranking.setting.machine, ranking.setting.device) == (task.machine, task.device)
         and size in (None, ranking.size)
     ]

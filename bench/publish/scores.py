@@ -96,6 +96,7 @@ class TaskScores:
         settings: of the task, with the learning rate of rows without one of their own.
         plateaus: scores at which models halt that learned a part of the task.
         unit: what a score counts, less being better; empty for a share of right answers.
+        causal: whether a token saw only those before it, as records or settings say.
         ranks: of the scores that may be ranked; None with fewer than two seeds.
     """
 
@@ -111,6 +112,7 @@ class TaskScores:
     scores: tuple[Score, ...]
     plateaus: tuple[tuple[str, float], ...] = ()
     unit: str = ""
+    causal: bool = False
     ranks: Ranks | None = None
 
 
@@ -156,6 +158,8 @@ def score_task(records: Sequence[Record], names: Names, controls: Sequence[str])
         scores=_sorted(scores, ranks, less_is_better=bool(unit)),
         plateaus=tuple(sorted(plateaus.items())),
         unit=unit,
+        causal=any(result.causal for result in _qualities(records))
+        or first.cell.task.settings.get("causal") is True,
         ranks=ranks,
     )
 

@@ -26,7 +26,7 @@ def leaks_future(model: Backbone, task: Task) -> bool:
     drawn = torch.randn(2, task.seq_len, task.recipe.embed_dim, generator=generator)
     x = drawn.to(some.device, some.dtype)  # (B, N, C)
     past = min(task.seq_len - 1, 5 * task.seq_len // 8 | 1)  # ends within a chunk
-    later = torch.cat([x[:, :past], -x[:, past:]], dim=1)
+    later = torch.cat([x[:, :past], -2 * x[:, past:]], dim=1)
     first, again, other = (mixer(tokens)[:, :past] for tokens in (x, x, later))
     allowed = max(_moved(first, again), torch.finfo(x.dtype).eps)
     return _moved(first, other) > ROUNDINGS * allowed

@@ -100,6 +100,7 @@ def train(
         unit=task.unit,
         gates=projected_gates(model),
         collapsed=collapsed,
+        causal=task.causal,
         leaks_future=is_leaky,
         ended=curve.ended() or "",
         num_steps=num_steps,

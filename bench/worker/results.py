@@ -135,6 +135,7 @@ class TrainResult(Result):
     unit: str = ""
     gates: tuple[str, ...] = ()
     collapsed: bool | None = None
+    causal: bool | None = None
     leaks_future: bool = False
     ended: str = ""
     num_steps: int | None = None

@@ -74,3 +74,20 @@ def test_fronts_stand_under_the_scores() -> None:
     (section,) = task_sections(board)
     rows = section.tables[1].rows
     assert rows[0] == ("latency", "4,096 tokens, float32, forward", "none, linear, softmax")
+
+
+def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none() -> None:
+    def learned(causal: bool | None) -> list[Record]:
+        return [
+            replace(r, result=replace(r.result, causal=causal))
+            for r in made.task_records(ENTRIES)
+            if isinstance(r.result, Quality)
+        ]
+
+    both = timed(4096) + timed(1024, causal=True)
+    for causal, size in ((True, 1024), (False, 4096), (None, 4096)):
+        ranking = found(both + learned(causal))["latency_s"].ranking
+        assert ranking is not None
+        assert ranking.size == size
+    assert found(timed(4096) + learned(True)) == {}
+    assert found(timed(4096, causal=True) + learned(False)) == {}
