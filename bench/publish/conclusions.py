@@ -22,7 +22,7 @@ from bench.publish.tables import place_words
 MAX_SENTENCES = 8
 """More are counted and not written: they would push the tables off the first page."""
 
-_MAX_NAMES = 4
+_MAX_NAMES = 8
 
 _AXES: dict[str, Callable[[int], str]] = {
     "num_threads": lambda value: quantity(value, "thread"),
@@ -38,10 +38,13 @@ def sentences(board: Leaderboard) -> tuple[str, ...]:
     """The conclusions of a leaderboard, speed before tasks; empty where nothing can be said."""
     of_settings, rows = _longest(board), series(board)
     varied = _varied_axes(board)
-    said = [
-        _speed_sentence(ranking, crossovers_of(rows.get(ranking.setting, {})), board, varied)
-        for ranking in of_settings[:MAX_SENTENCES]
-    ]
+    said, before = [], ""
+    for ranking in of_settings[:MAX_SENTENCES]:
+        place, what = _where(ranking, board), _what(ranking.setting, varied)
+        found = _findings(ranking, crossovers_of(rows.get(ranking.setting, {})))
+        # What the sentence before has said of the place is not said again.
+        said.append(f"{what}: {found}." if place == before else f"{place}, {what}: {found}.")
+        before = place
     of_tasks = [text for task in board.tasks if (text := _task_sentence(task, board))]
     return (
         *said,
@@ -67,20 +70,12 @@ def _longest(board: Leaderboard) -> list[Ranking]:
     return [*found.values()]
 
 
-def _speed_sentence(
-    ranking: Ranking,
-    of_setting: Mapping[str, Crossover],
-    board: Leaderboard,
-    varied: Sequence[str],
-) -> str:
+def _findings(ranking: Ranking, of_setting: Mapping[str, Crossover]) -> str:
     assert ranking.ranks
     reference = "".join(ranking.references)
-    unit = "pixels" if ranking.setting.is_model else "tokens"
-    parts = [_order_words(ranking, ranking.ranks, reference)]
-    if crossing := _crossing_words(of_setting, reference):
-        parts.append(crossing)
-    where = _where(ranking.setting, board, varied)
-    return f"At {ranking.size:,} {unit} {where}: {'; '.join(parts)}."
+    order = _order_words(ranking, ranking.ranks, reference)
+    crossing = _crossing_words(of_setting, reference)
+    return f"{order}; {crossing}" if crossing else order
 
 
 def _order_words(ranking: Ranking, ranks: Ranks, reference: str) -> str:
@@ -89,14 +84,15 @@ def _order_words(ranking: Ranking, ranks: Ranks, reference: str) -> str:
     def over(name: str) -> str:
         return "" if name == reference else f" ({_speedup(standings[name])} {reference})"
 
-    first, second = ranks.names[:2]
-    if ranks.leaders() == (first,):
-        words = f"{first} is fastest{over(first)}"
-        is_settled = ranks.places[1] == (2, 2)
-        return f"{words}, {second} second{over(second)}" if is_settled else words
-    tied = ranks.groups[0]
-    fastest = _speedup(standings[tied[0]])
-    return f"{_and(tied)} are fastest and cannot be told apart ({fastest} {reference} at most)"
+    # Nobody is ahead of one of the leaders, so none of them is ahead of another.
+    first, *tied = leaders = ranks.leaders()
+    if tied:
+        fastest = _speedup(standings[first])
+        return (
+            f"{_and(leaders)} are fastest and cannot be told apart ({fastest} {reference} at most)"
+        )
+    words, second = f"{first} is fastest{over(first)}", ranks.names[1]
+    return f"{words}, {second} second{over(second)}" if ranks.places[1] == (2, 2) else words
 
 
 def _speedup(standing: Standing) -> str:
@@ -114,8 +110,9 @@ def _crossing_words(of_setting: Mapping[str, Crossover], reference: str) -> str:
     (_, first, crossing), *others = found[:_MAX_NAMES]
     words = [f"{first} overtakes {reference} at {length_words(crossing, 'tokens')}"]
     words += [f"{name} at {length_words(crossing)}" for _, name, crossing in others]
-    num_more = len(found) - _MAX_NAMES
-    return ", ".join(words) + (f", and {num_more} more" if num_more > 0 else "")
+    if len(found) > _MAX_NAMES:
+        words.append(f"{len(found) - _MAX_NAMES} more in the table of growth")
+    return ", ".join(words)
 
 
 def _varied_axes(board: Leaderboard) -> tuple[str, ...]:
@@ -125,23 +122,25 @@ def _varied_axes(board: Leaderboard) -> tuple[str, ...]:
     return tuple(name for name in _AXES if len({axes.get(name) for axes in everywhere}) > 1)
 
 
-def _where(setting: Setting, board: Leaderboard, varied: Sequence[str]) -> str:
-    """As ``on this CPU, float32, forward``, with what sets it apart from other settings."""
-    shape = setting.workload
-    device = "CPU" if setting.device == "cpu" else setting.device
-    words = [f"on {'this ' if device == 'CPU' else ''}{device}"]
+def _where(ranking: Ranking, board: Leaderboard) -> str:
+    """As ``At 4,096 tokens on this CPU``."""
+    setting = ranking.setting
+    place = "this CPU" if setting.device == "cpu" else setting.device
     if len(board.machines) > 1:
-        words = [f"on {setting.device} of machine {board.machines.index(setting.machine) + 1}"]
-    words += [
-        shape.dtype,
-        shape.mode.replace("forward_backward", "forward + backward").replace("_", " "),
-    ]
+        place = f"{setting.device} of machine {board.machines.index(setting.machine) + 1}"
+    return f"At {ranking.size:,} {'pixels' if setting.is_model else 'tokens'} on {place}"
+
+
+def _what(setting: Setting, varied: Sequence[str]) -> str:
+    """As ``float32, forward``, with what sets it apart from other settings."""
+    shape, axes = setting.workload, setting.axes
+    mode = shape.mode.replace("forward_backward", "forward + backward").replace("_", " ")
+    words = [shape.dtype, mode]
     if isinstance(shape, ModelWorkload):
-        words.insert(1, shape.model)
+        words.insert(0, shape.model)
     else:
         words += ["causal"] if shape.causal else []
         words += ["layer"] if shape.scope == "layer" else []
-    axes = setting.axes
     words += [_AXES[name](axes[name]) for name in varied if name in axes]
     words += [f"{name.replace('_', ' ')} {value}" for name, value in setting.extras.items()]
     return ", ".join(words)
@@ -157,13 +156,12 @@ def _task_sentence(task: TaskScores, board: Leaderboard) -> str:
         value = means[name] or 0.0
         return f"{number(value)} {task.unit}" if task.unit else f"{percent(value)} %"
 
-    first, second = ranks.names[:2]
-    if ranks.leaders() == (first,):
-        words = f"{first} is best ({mean(first)})"
-        words += f", {second} second ({mean(second)})" if ranks.places[1] == (2, 2) else ""
+    first, *tied = leaders = ranks.leaders()
+    if tied:
+        words = f"{_and(leaders)} cannot be told apart ({mean(first)} to {mean(tied[-1])})"
     else:
-        tied = ranks.groups[0]
-        words = f"{_and(tied)} cannot be told apart ({mean(tied[0])} to {mean(tied[-1])})"
+        words, second = f"{first} is best ({mean(first)})", ranks.names[1]
+        words += f", {second} second ({mean(second)})" if ranks.places[1] == (2, 2) else ""
     return f"On {_task_words(task, board)}, over {task.num_seeds} seeds, {words}."
 
 

@@ -145,3 +145,14 @@ def test_several_machines_are_told_apart() -> None:
     records += [replace(record, environment=elsewhere) for record in records]
     first, second = said(records)
     assert " of machine 1, " in first and " of machine 2, " in second
+
+
+def test_a_place_is_said_once_for_the_settings_that_follow() -> None:
+    first, second = said(sweep("softmax", "nala") + sweep("softmax", "nala", dtype="bfloat16"))
+    assert first.startswith("At 4,096 tokens on this CPU, float32, forward: nala is fastest")
+    assert second.startswith("bfloat16, forward: nala is fastest")
+
+
+def test_the_order_of_records_does_not_matter() -> None:
+    records = made.sweep_records()
+    assert said(records[::-1]) == said(records)
