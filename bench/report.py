@@ -14,6 +14,7 @@ from bench.app.values import Values, text
 from bench.machine.calibration import with_calibration
 from bench.publish import (
     PublishConfig,
+    make_for,
     print_files,
     print_leaderboard,
     print_versus,
@@ -31,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
 def report(config: dict[str, Any]) -> int:
     """Read every record under ``out``, print the leaderboard and write all outputs.
 
-    With ``versus`` print when one row beats another instead, and write nothing.
+    With ``versus`` print when one row beats another instead, and write nothing. With ``wandb.make``
+    write W&B's workspace or report, and nothing else.
 
     Lines that hold no record are named and left out. The exit code is then 2, unless a crash in the
     middle of a write is all that there was.
@@ -49,6 +51,10 @@ def report(config: dict[str, Any]) -> int:
     if pair:
         one, other = pair
         print_versus(records, one, other, console)
+        return 0
+    if wanted.wandb.make:
+        file, notes = make_for(records, wanted)
+        print_files((file,), tuple(notes), console)
         return 0
     published = publish(records, wanted)
     print_leaderboard(records, wanted, console)

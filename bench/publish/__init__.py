@@ -13,7 +13,7 @@ from bench.publish.csv import csv_text
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.markdown import leaderboard_page
 from bench.publish.page import write_page
-from bench.publish.sinks import publish_runs
+from bench.publish.sinks import make_for, publish_runs
 from bench.publish.terminal import print_files, print_leaderboard, print_versus
 from bench.record import Record
 
@@ -21,6 +21,7 @@ __all__ = [
     "PublishConfig",
     "Published",
     "WandbConfig",
+    "make_for",
     "print_files",
     "print_leaderboard",
     "print_versus",

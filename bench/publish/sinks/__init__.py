@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.publish.conclusions import sentences
 from bench.publish.config import PublishConfig
+from bench.publish.leaderboard import build_leaderboard
 from bench.publish.sinks.trackio import write_trackio
 from bench.publish.sinks.view import view_of
 from bench.publish.sinks.wandb import Wandb
+from bench.publish.sinks.workspaces import make_dashboard
 from bench.record import Record
 
-__all__ = ["publish_runs"]
+__all__ = ["make_for", "publish_runs"]
 
 
 def publish_runs(
@@ -38,3 +41,13 @@ def publish_runs(
         return [], []
     folders = [folder for view in views if (folder := wandb.write(view))]
     return folders, wandb.notes
+
+
+def make_for(records: Sequence[Record], config: PublishConfig) -> tuple[Path, list[str]]:
+    """Write W&B's workspace or report for a store's runs; as `make_dashboard` has it."""
+    board = build_leaderboard(records, metrics=config.metrics, controls=config.controls)
+    views = [
+        view_of([r for r in records if r.sweep == sweep], sweep, config)
+        for sweep in dict.fromkeys(record.sweep for record in records)
+    ]
+    return make_dashboard(views, sentences(board), config)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.publish.config import PublishConfig
-from bench.publish.sinks.vega import BUILT_IN, FIELDS, preset
+from bench.publish.sinks.vega import BUILT_IN, FIELDS, preset, specification
 from bench.publish.sinks.view import Table, View
 
 _HIDDEN = ("WANDB_MODE", "WANDB_BASE_URL", "WANDB_API_KEY")
@@ -93,6 +93,33 @@ def find_key() -> tuple[str | None, str]:
         is_address = "base_url" in str(error) and address is not None
         return None, f"WANDB_BASE_URL={address!r} is no URL" if is_address else in_words(error)
     return settings.mode, "" if found is not None else "no API key is configured"
+
+
+def default_entity() -> str:
+    """Whose projects a key opens; asks the server."""
+    import wandb
+
+    return str(wandb.Api().default_entity)
+
+
+def keep_charts(entity: str) -> str:
+    """Keep the custom charts under their names; else why not, which may be that they are there."""
+    import wandb
+
+    api, problem = wandb.Api(), ""
+    for name in FIELDS:
+        try:
+            api.create_custom_chart(
+                entity=entity,
+                name=preset(name),
+                display_name=f"attnbench: {name}",
+                spec_type="vega2",
+                access="private",
+                spec=specification(name),
+            )
+        except Exception as error:
+            problem = in_words(error)
+    return problem
 
 
 def in_words(error: Exception) -> str:
