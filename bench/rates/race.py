@@ -30,7 +30,7 @@ from bench.machine.environment import Environment, available_devices, current
 from bench.measure.clock import now_s
 from bench.plan import PlannedCell
 from bench.publish import print_files, print_leaderboard, publish, read_publish_config
-from bench.publish.format import format_duration
+from bench.publish.format import format_duration, quantity
 from bench.rates.grid import GRIDS, Trained
 from bench.rates.rows import Row, fresh, run_command, trainable, trained
 from bench.record import Record, Status
@@ -76,6 +76,8 @@ def race(composed: dict[str, Any], own: Mapping[str, str]) -> int:
             cells = [*affordable(next_cells(rows, records, here), records, left_s, config, here)]
             if not cells:
                 break
+            left = format_duration(max(ends_s - now_s(), 0.0))
+            console.print(f"{quantity(len(cells), 'run')}; {left} of the budget are left.")
             until = Deadline(ends_s)
             planned = [PlannedCell(cell=cell) for cell in cells]
             sweep_id = composed["sweep_id"]
@@ -90,15 +92,21 @@ def race(composed: dict[str, Any], own: Mapping[str, str]) -> int:
     for line in left_out(rows, records, here):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"The budget was {format_duration(budget_s)}.", highlight=False)
+    if was_stopped:
+        console.print("Stopped. The same command goes on from here.")
     return 130 if was_stopped else 0
 
 
 def _row(cell: Cell) -> Row:
-    """At its own rate alone if one was searched for it, else at the shared one and the grid's."""
+    """At its own rate alone if one was searched for it, else at the shared one and the grid's.
+
+    The nearest rates of the grid come first.
+    """
     own = float(cell.task.settings["learning_rate"])
     if cell.task.shared_rate is not None:
         return Row(cell=cell, rates=(own,))
-    return Row(cell=cell, rates=(own, *(rate for rate in GRIDS["usual"] if rate != own)))
+    others = [rate for rate in GRIDS["usual"] if rate != own]
+    return Row(cell=cell, rates=(own, *sorted(others, key=lambda rate: abs(math.log(rate / own)))))
 
 
 def _through(row: Row, records: Sequence[Record], here: Environment) -> dict[Place, Record]:
@@ -109,14 +117,19 @@ def _through(row: Row, records: Sequence[Record], here: Environment) -> dict[Pla
 
 
 def next_cells(rows: Sequence[Row], records: Sequence[Record], here: Environment) -> list[Cell]:
-    """What comes next: of all that rows want, what belongs to the earliest stage."""
+    """What comes next: of all that rows want, what belongs to the earliest stage.
+
+    Each row's first wish comes before any row's second, so that time that ends within a stage has
+    not gone to the first rows alone.
+    """
     wanted = [
-        (stage, row.at(*place, shared_rate=row.shared_rate))
+        (stage, number, row.at(*place, shared_rate=row.shared_rate))
         for row in rows
-        for stage, place in wishes(row, _ends(_through(row, records, here)))
+        for number, (stage, place) in enumerate(wishes(row, _ends(_through(row, records, here))))
     ]
-    first = min((stage for stage, _ in wanted), default=0)
-    return [cell for stage, cell in wanted if stage == first]
+    first = min((stage for stage, *_ in wanted), default=0)
+    now = [(number, cell) for stage, number, cell in wanted if stage == first]
+    return [cell for _, cell in sorted(now, key=lambda pair: pair[0])]
 
 
 def _ends(runs: Mapping[Place, Record]) -> dict[Place, Trained]:

@@ -52,6 +52,18 @@ def test_a_row_with_a_searched_rate_needs_seeds_alone():
     assert wishes(row((0.01,), 0.006), through((0.01, 0, 0.5))) == [(2, (0.01, 1))]
 
 
+def test_every_row_gets_its_first_wish_before_any_gets_its_second(monkeypatch):
+    monkeypatch.setattr(race, "_through", lambda row, records, here: {(0.006, 0): done})
+    done = record(row().at(0.006), here())
+    both = [row(), replace(row(), cell=replace(row().cell, entry="nala"))]
+    order = [
+        (cell.entry, cell.task.settings["learning_rate"])
+        for cell in race.next_cells(both, [], here())
+    ]
+    rates = GRID[1:]
+    assert order == [(entry, rate) for rate in rates for entry in ("softmax", "nala")]
+
+
 def test_time_ends_a_race_as_ctrl_c_does(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(jobs, "now_s", lambda: clock[0])
@@ -135,7 +147,8 @@ def test_a_small_budget_trains_every_row_once_and_names_what_is_left_out(tmp_pat
         ("none", 0.006),
     ]
     words = " ".join(capsys.readouterr().out.split())
-    assert "Left out: softmax on recall at 0.001, 0.003, 0.01, 0.03" in words
+    assert "2 runs; 20 s of the budget are left." in words
+    assert "Left out: softmax on recall at 0.01, 0.003, 0.03, 0.001" in words
     assert "Fewer than 5 seeds: softmax on recall 1, none on recall 1." in words
     assert "The budget was 20 s." in words
     assert "0.006 shared" in (tmp_path / "leaderboard.md").read_text()
