@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 from bench.metrics.crossover import Crossover, crossover, crossover_words, flops_words
 from bench.metrics.scaling import Scaling, scaling
@@ -21,6 +22,11 @@ MAX_MISFIT = 0.2
 """No prediction from a fit that misses a measured time by more than this share of it."""
 
 
+# A page, its Markdown and its charts ask for the same board in turn.
+_of_one_board = lru_cache(maxsize=1)
+
+
+@_of_one_board
 def crossovers(board: Leaderboard) -> dict[Setting, dict[str, Crossover]]:
     """Where rows overtake their references, in settings of three lengths or more."""
     return {setting: crossovers_of(rows) for setting, rows in series(board).items()}
@@ -38,6 +44,7 @@ def crossovers_of(of_setting: Series) -> dict[str, Crossover]:
     }
 
 
+@_of_one_board
 def scalings(board: Leaderboard) -> dict[Setting, dict[str, Scaling]]:
     """How the time of rows grows, in settings of three lengths or more."""
     return {

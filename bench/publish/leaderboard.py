@@ -126,9 +126,9 @@ class Ranking:
         return tuple(sorted({s.reference for s in self.standings} - {""}))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Leaderboard:
-    """Everything that a page of results shows.
+    """Everything that a page of results shows. Equal only to itself, so that it can be looked up.
 
     Attributes:
         machines: where the records come from, in words; more than one are numbered on the page.
