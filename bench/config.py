@@ -155,8 +155,11 @@ def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
         )
     axes = _read_axes(values)
     tasks = tuple(_read_tasks(config.get("task") or {}))
+    given = config.get("given", ())
+    if "model" not in axes.scope:
+        _refuse_without_models(given)
     if axes.scope == ("model",):
-        _refuse_beside_models(axes, config.get("given", ()), tasks)
+        _refuse_beside_models(axes, given, tasks)
         tasks = ()
     if not axes.seq_len and not tasks and "model" not in axes.scope:
         raise ConfigError(
@@ -209,6 +212,14 @@ def _row(entries: Sequence[AttentionEntry]) -> Reader[str]:
         return label
 
     return read
+
+
+def _refuse_without_models(given: Sequence[str]) -> None:
+    for key in ("model", "image_size"):
+        if key in given:
+            raise ConfigError(
+                f"{key} is of whole models, which this scope leaves out. Add scope=model, or drop it."
+            )
 
 
 def _refuse_beside_models(axes: Axes, given: Sequence[str], tasks: Sequence[TaskEntry]) -> None:

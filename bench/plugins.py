@@ -26,7 +26,9 @@ def import_plugins(plugins: tuple[str, ...]) -> None:
         try:
             importlib.import_module(plugin)
         # Foreign code: whatever it raises, or if it ends the process, the user must mend it.
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise ConfigError(
                 f"plugins names {plugin!r}, which cannot be imported: "
                 f"{type(error).__name__}: {visible(said_by(error), LIMITS['reason'])}"

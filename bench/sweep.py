@@ -11,7 +11,9 @@ from typing import Any
 
 from rich.console import Console
 
+from attentions import attention_names
 from bench.app.command import check_writable, run_app
+from bench.app.errors import ConfigError, did_you_mean
 from bench.app.progress import SweepProgress
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
@@ -49,6 +51,7 @@ def sweep(composed: dict[str, Any]) -> int:
     check_writable(config.out)
     with WorkerServer(config.run.allocator) as server:
         planned = plan(config, server)
+        _refuse_unknown(publishing.controls)
         present = environment.available_devices()  # a dry run plans for others as well
         devices = tuple(d for d in dict.fromkeys(p.cell.device for p in planned) if d in present)
         here = environment.current(devices, config.run.allocator, server.environment())
@@ -81,6 +84,16 @@ def sweep(composed: dict[str, Any]) -> int:
         console.print(f"Stopped; {left} cells are left. The same command goes on from here.")
         return 130
     return verdict(console, config, _without(planned, done.left_out), records)
+
+
+def _refuse_unknown(controls: Sequence[str]) -> None:
+    known = attention_names()
+    for name in controls:
+        if name not in known:
+            raise ConfigError(
+                f"controls names {name!r}, and no mechanism is called that. "
+                f"{did_you_mean(name, known)}"
+            )
 
 
 def print_all_jobs(jobs: list[dict[str, Any]]) -> None:

@@ -18,12 +18,15 @@ from typing import Any
 import bench
 from bench.app.errors import ConfigError, did_you_mean, tell
 from bench.app.streams import make_streams_unbreakable
+from bench.app.texts import LIMITS, visible
 from bench.app.usage import usage
 from bench.measure.clock import utc_stamp
 
 CONF = Path(bench.__file__).resolve().parent.parent / "conf"
 SWEEP_ID = "ATTNBENCH_SWEEP"
 """Shared by the jobs of one multirun: names its folder, groups its W&B runs."""
+
+NESTED = "The configuration refers to itself, or is nested too deeply to be read."
 
 Command = Callable[[dict[str, Any]], int]
 AfterJobs = Callable[[list[dict[str, Any]]], None]
@@ -64,19 +67,27 @@ def run_app(
         return tell(error)
     except SystemExit as stop:  # Hydra's own help, and argparse's errors
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except Exception as error:
-        if not (_is_hydras(error) or _was_raised_by_hydra(error)):
-            traceback.print_exc()
-            return 3
-        return tell(ConfigError(_explain(error, config_name, words)))
+    except Uncomposed as refusal:
+        return tell(ConfigError(_explain(refusal.error, config_name, words)))
+    except Exception:
+        traceback.print_exc()
+        return 3
     return max(codes, default=0)
+
+
+class Uncomposed(Exception):
+    """What Hydra raised before a command was reached: the words or the YAMLs are at fault."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 def _run_hydra(
     config_name: str, main: Command, words: list[str], after_jobs: AfterJobs | None
 ) -> list[int]:
     import hydra
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import DictConfig
 
     codes: list[int] = []
     done: list[dict[str, Any]] = []
@@ -85,7 +96,7 @@ def _run_hydra(
         # A job that raised would end a multirun, and with it the jobs that had not run yet.
         try:
             _refuse_unread(config_name, _given_words())
-            config: Any = OmegaConf.to_container(cfg, resolve=True)
+            config = _resolved(cfg)
             codes.append(main(config | {"sweep_id": _sweep_id(), "given": _given()}))
             done.extend([config] if codes[-1] in (0, 1) else [])
         except ConfigError as error:
@@ -103,7 +114,7 @@ def _run_hydra(
     run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
     before, sys.argv = sys.argv, [f"attnbench {config_name}", *words]
     try:
-        run()
+        _compose_and_run(run)
         if after_jobs and len(done) > 1:
             after_jobs(done)
     except KeyboardInterrupt:
@@ -111,6 +122,23 @@ def _run_hydra(
     finally:
         sys.argv = before
     return codes
+
+
+def _compose_and_run(run: Callable[[], Any]) -> None:
+    try:
+        run()  # a job catches what it raises itself
+    except Exception as error:
+        raise Uncomposed(error) from error
+
+
+def _resolved(cfg: Any) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    try:
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
+    except RecursionError as error:
+        raise ConfigError(NESTED) from error
+    return dict(config)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -187,12 +215,6 @@ def _is_hydras(error: Exception) -> bool:
     return type(error).__module__.partition(".")[0] in {"hydra", "omegaconf", "antlr4", "yaml"}
 
 
-def _was_raised_by_hydra(error: Exception) -> bool:
-    """Whether the innermost frame is Hydra's, which raises a ValueError for ``attention=null``."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return bool(frames) and str(frames[-1].f_globals.get("__name__")).startswith("hydra.")
-
-
 def _check_out(words: list[str], out_is_file: bool) -> None:
     """Refuse an `out` that cannot be written, before Hydra makes a folder in it."""
     given = [word.partition("=")[2] for word in words if word.startswith("out=")]
@@ -218,7 +240,9 @@ def check_writable(path: Path) -> None:
 
 def _explain(error: Exception, config_name: str, words: list[str]) -> str:
     """Hydra's message in a line or two, with the nearest names that would have worked."""
-    text = str(error).strip()
+    text = visible(str(error).strip(), LIMITS["reason"])
+    if isinstance(error, RecursionError):
+        return NESTED
     missing = re.search(r"Could not (?:find|load) '([\w/.-]+)/([^/']*)'", text)
     if missing:
         group, name = missing.groups()
@@ -228,19 +252,31 @@ def _explain(error: Exception, config_name: str, words: list[str]) -> str:
     key = re.search(r"Could not override '([^'@]+)|Key '([^']+)' is not", text)
     name = (key[1] or key[2]) if key else ""
     if (name and (CONF / name).is_dir()) or not _is_hydras(error):
-        return _explain_choice(words) or text
+        said = f"{type(error).__name__}: {text}"
+        return _explain_file(words) or _explain_choice(words) or said
     if key:
         near = did_you_mean(name, _keys(config_name, words))
         return f"{name} is not a key of {config_name}. {near}"
     return text
 
 
+def _explain_file(words: list[str]) -> str | None:
+    """Say which of the user's own YAMLs cannot be read, if one cannot."""
+    for root in _own_folders(words):
+        for file in sorted(root.glob("*/*.yaml")):
+            try:
+                read_yaml(file)
+            except ConfigError as error:
+                return str(error)
+    return None
+
+
 def _explain_choice(words: list[str]) -> str | None:
     """Say of the first word that gives a config group something else than names what it needs."""
     for word in words:
-        group, _, value = word.lstrip("+~").partition("=")
+        group, given, value = word.lstrip("+~").partition("=")
         names = value.strip("[]").split(",") if value != "[]" else []
-        if (CONF / group).is_dir() and not all(_is_name(name) for name in names):
+        if given and (CONF / group).is_dir() and not all(_is_name(name) for name in names):
             known = ", ".join(sorted(_options(group, words)))
             return f"{word}: {group} takes names, in a list or alone. Known: {known}."
     return None
@@ -252,10 +288,13 @@ def _is_name(word: str) -> bool:
 
 def _options(group: str, words: list[str]) -> Iterator[str]:
     """Names in a config group: ours, and those of ``--config-dir`` and ``hydra.searchpath``."""
-    line = " ".join(words)
-    extra = re.findall(r"(?:(?:--config-dir|-cd)[ =]|file://)([^,\]\s]+)", line)
-    for root in [CONF, *map(Path, extra)]:
+    for root in [CONF, *_own_folders(words)]:
         yield from (file.stem for file in (root / group).glob("*.yaml"))
+
+
+def _own_folders(words: list[str]) -> list[Path]:
+    line = " ".join(words)
+    return [*map(Path, re.findall(r"(?:(?:--config-dir|-cd)[ =]|file://)([^,\]\s]+)", line))]
 
 
 def _keys(config_name: str, words: list[str]) -> list[str]:

@@ -202,3 +202,10 @@ def test_only_takes_failed_and_stale_and_nothing_beside_force():
         read(only="broken")
     with pytest.raises(ConfigError, match="only=stale beside force=true"):
         read(only="stale", force=True)
+
+
+@pytest.mark.parametrize("key", ["model", "image_size"])
+def test_what_only_a_model_has_is_refused_where_no_model_is_measured(key):
+    with pytest.raises(ConfigError, match=f"{key} is of whole models"):
+        read(given=(key,))
+    read(given=(key,), scope=["core", "model"], model="nalaformer_xt", image_size=224)

@@ -52,6 +52,7 @@ def test_a_module_that_is_not_there_is_told_from_one_that_misses_another(plugin)
         ("raise ValueError('17 heads')\n", "ValueError: 17 heads", 1),
         ("def f():\n    assert 1 == 2\n\nf()\n", "AssertionError: ", 2),
         ("import sys\nsys.exit(0)\n", "SystemExit: 0", 2),
+        ('raise BaseException("gone")\n', "BaseException: gone", 1),
         ("import json\njson.loads('{')\n", "JSONDecodeError: ", 2),
     ],
 )

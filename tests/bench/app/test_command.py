@@ -74,3 +74,47 @@ def test_the_keys_that_are_named_are_the_commands_own(capsys):
     assert run_app("verify", never, ["xyzzy=1"]) == 2
     said = capsys.readouterr().err
     assert "attention" in said and "experiment" not in said
+
+
+def yaml(folder, name, content):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
+    return ["--config-dir", str(folder)]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"5\n", "int"),
+        ("caf\xe9: {mechanism: softmax}\n".encode("latin-1"), "utf-8"),
+        (b"own: &own\n  inner: *own\n", "refers to itself"),
+    ],
+    ids=["a number", "Latin-1", "refers to itself"],
+)
+def test_an_entry_that_is_no_entry_is_a_users_mistake(content, said, tmp_path, capsys):
+    words = [*yaml(tmp_path, "attention/own.yaml", content), "attention=[own]", "task=[]"]
+    assert run_app("sweep", never, words) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("ConfigError: ") and said in err and "Traceback" not in err
+
+
+def test_an_experiment_that_names_itself_is_a_users_mistake(tmp_path, capsys):
+    content = b"# @package _global_\ndefaults: [own]\nseq_len: 4\n"
+    words = [*yaml(tmp_path, "experiment/own.yaml", content), "experiment=own"]
+    assert run_app("sweep", never, words) == 2
+    assert "refers to itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        f"attention=[{'a' * 5000}]",
+        "hydra.run.dir=/proc/nope",
+        f"seq_len={'[' * 400}{']' * 400}",
+    ],
+    ids=["a long name", "a folder that cannot be", "nested lists"],
+)
+def test_words_that_hydra_or_the_file_system_dislike_are_a_users_mistake(word, capsys):
+    assert run_app("sweep", never, [word]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("ConfigError: ") and len(err) < 1500
