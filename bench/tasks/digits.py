@@ -26,6 +26,8 @@ NUM_PIXELS = 64
 MAX_INTENSITY = 16
 NUM_TEST_EXAMPLES = 540
 """Thirty per cent of the 1,797 images, rounded up."""
+NUM_TRAINING_EXAMPLES = 1100
+"""The others, without an eighth that is held out for validation."""
 
 
 @register_task("digits")
@@ -34,12 +36,23 @@ class Digits(Task):
 
     The data is described in ``data/README.md``. The answer is read from the mean over tokens, so
     much of it can be had without any mixing: `none` and `uniform` belong beside every result.
+
+    Raises:
+        ValueError: batches of more images than there are to train on.
     """
 
     default_recipe = Recipe(position_std=0.3, num_steps=300, batch_size=32, learning_rate=2e-3)
     guess = "the most frequent digit of the training images"
     seq_len = NUM_PIXELS
     num_classes = NUM_CLASSES
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        if recipe.batch_size > NUM_TRAINING_EXAMPLES:
+            raise ValueError(
+                f"batch_size is {recipe.batch_size}, and digits has {NUM_TRAINING_EXAMPLES:,} "
+                f"images to train on. Set batch_size={NUM_TRAINING_EXAMPLES} or less."
+            )
 
     def batches(self, split: Split, seed: int) -> Iterator[Batch]:
         """Training images in a new order each time round; the fixed test images, once."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.tasks.base import Batch, Split, build_task
-from bench.tasks.digits import CSV
+from bench.tasks.digits import CSV, NUM_TRAINING_EXAMPLES, training_images
 
 SHA256 = "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"
 
@@ -109,3 +109,9 @@ def test_chance_is_the_most_frequent_training_digit_among_the_test_images(task, 
     right = test_set.targets.tolist().count(most_frequent)
     assert task.chance() == pytest.approx(right / 540)
     assert "most frequent" in task.guess
+
+
+def test_a_batch_of_more_images_than_there_are_is_refused():
+    assert len(training_images().targets) == NUM_TRAINING_EXAMPLES
+    with pytest.raises(ValueError, match="batch_size is 1101, and digits has 1,100 images"):
+        build_task("digits", {"batch_size": 1101})
