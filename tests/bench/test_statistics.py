@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bench.statistics import (
     BOOTSTRAP_SEED,
+    CONFIDENCE,
     MIN_ROUNDS,
     NUM_RESAMPLES,
     Ratio,
@@ -17,6 +18,7 @@ from bench.statistics import (
     median,
     median_interval,
     paired_ratio,
+    percentiles,
     quantile,
     resampled_medians,
 )
@@ -244,3 +246,20 @@ def test_the_mean_of_two_scores_is_known_as_little_as_students_t_says() -> None:
     low, high = mean_interval([0.9, 0.92, 0.94, 0.93, 0.91]) or (0, 0)
     assert (low, high) == pytest.approx((0.92 - 0.01963, 0.92 + 0.01963), abs=1e-4)
     assert mean_interval([1.0] * 50) == (1.0, 1.0)
+
+
+@few
+@given(st.lists(seconds, min_size=1, max_size=300))
+def test_medians_and_percentiles_are_those_of_numpy_to_the_bit(samples: list[float]) -> None:
+    assert median(samples) == float(np.median(samples))
+    tail = (1 - CONFIDENCE) / 2
+    expected = np.quantile(samples, [tail, 1 - tail])
+    assert percentiles(np.array(samples)) == (float(expected[0]), float(expected[1]))
+
+
+def test_another_stream_draws_the_same_medians_in_an_order_of_its_own() -> None:
+    values = np.arange(20.0)
+    one, other = resampled_medians(values, 1), resampled_medians(values, 2)
+    assert not np.array_equal(one, other)
+    assert np.array_equal(np.sort(one), np.sort(other))
+    assert abs(float(np.corrcoef(one, other)[0, 1])) < 0.1
