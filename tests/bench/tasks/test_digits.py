@@ -98,11 +98,6 @@ def test_pixels_are_tokens_between_minus_one_and_one(task, test_set):
     assert next(task.batches(Split.TEST, 0)).positions is None
 
 
-def test_a_batch_may_be_larger_than_the_training_set():
-    batch = next(build_task("digits", {"batch_size": 3000}).batches(Split.TRAIN, 0))
-    assert len(batch.targets) == 3000
-
-
 def test_chance_is_the_most_frequent_training_digit_among_the_test_images(task, test_set):
     train = [row[-1] for row in epochs(task, 0, 1797 - 540)]
     most_frequent = max(sorted(set(train)), key=train.count)
