@@ -25,18 +25,17 @@ bench: $(READY) ## measure the default suite and leave a leaderboard in results/
 smoke: $(READY) ## a sweep of seconds, to see that everything works here
 	$(BIN)/python -m bench.sweep experiment=smoke
 
-showcase: ## copy the leaderboard of results/ and its records to docs/results/, which is kept in git
+showcase: ## keep the records of results/ in git, under docs/results/, and the leaderboard made of them
 	mkdir -p docs/results
-	cp results/leaderboard.md results/table.csv docs/results/
 	cat results/records/*.jsonl | gzip -9n > docs/results/records.jsonl.gz
 	$(MAKE) pictures
 
-pictures: $(READY) ## draw the pictures of README and docs/results/ again, from the records kept there
+pictures: $(READY) ## draw the pictures of README, and the leaderboard of docs/results/, again from the records kept there
 	rm -rf build/pictures docs/results/charts
 	mkdir -p build/pictures/records
 	gunzip -c docs/results/records.jsonl.gz > build/pictures/records/showcase.jsonl
 	$(BIN)/python -m bench.report out=build/pictures
-	cp -r build/pictures/charts docs/results/charts
+	cp -r build/pictures/leaderboard.md build/pictures/table.csv build/pictures/charts docs/results/
 	rm -f docs/results/charts/*.vl.json
 
 report: $(READY) ## write the tables and pictures again, from the records in results/

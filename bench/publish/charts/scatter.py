@@ -210,7 +210,11 @@ def _notes(
     board: Leaderboard,
     examples: str,
 ) -> list[str]:
-    seeds = "one seed" if task.num_seeds == 1 else f"mean of {task.num_seeds} seeds, each a dot"
+    seeds = (
+        "one seed, one draw"
+        if task.num_seeds == 1
+        else f"mean of {task.num_seeds} seeds, each a dot"
+    )
     means = [place_words(task, board), task.dtype, *([examples] if examples else []), seeds]
     notes = [
         f"Latency: {setting_words(ranking.setting, board)} · {ranking.size:,} tokens",
