@@ -27,8 +27,12 @@ def row_names(cells: Iterable[Cell]) -> Names:
     """Name each row by its entry, followed by the settings in which it differs from a namesake.
 
     A store may hold ``performer`` as its YAML sets it and, from another sweep, with 64 features:
-    ``performer`` and ``performer num_features=64``. What a YAML sets keeps its plain name, whatever
-    else was tried; a compiled row ends in its compiler.
+    ``performer`` and ``performer num_features=64``. What a YAML of ours sets keeps its plain name,
+    whatever else was tried, and so does the first setting of any other entry: no later sweep
+    renames a row. A compiled row ends in its compiler.
+
+    Args:
+        cells: in the order in which they were measured first.
     """
     variants: dict[str, dict[str, Cell]] = {}
     for cell in cells:
@@ -46,9 +50,9 @@ def row_names(cells: Iterable[Cell]) -> Names:
             if len({json.dumps(values.get(key), sort_keys=True) for values in settings.values()})
             > 1
         ]
+        usual = settings_of(entry) or next(iter(settings.values()))
         for own, values in settings.items():
-            is_usual = values == settings_of(entry)
-            apart = [] if is_usual else [f"{key}={values.get(key)}" for key in differing]
+            apart = [] if values == usual else [f"{key}={values.get(key)}" for key in differing]
             compiler = _compiler(cells_by_identity[own])
             names[own] = " ".join([entry, *apart, *([compiler] if compiler else [])])
     return names

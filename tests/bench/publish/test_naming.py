@@ -37,6 +37,14 @@ def test_an_override_renames_no_row_that_is_set_as_its_yaml_says() -> None:
     ]
 
 
-def test_one_label_for_two_mechanisms_is_told_apart_by_the_mechanism() -> None:
+def test_a_second_mechanism_of_one_label_is_told_apart_by_its_name() -> None:
     cells = [made.kernel_cell("mine", mechanism=name) for name in ("nala", "linear")]
-    assert list(row_names(cells).values()) == ["mine mechanism=nala", "mine mechanism=linear"]
+    assert list(row_names(cells).values()) == ["mine", "mine mechanism=linear"]
+
+
+def test_a_row_of_ones_own_keeps_the_name_that_it_had_before_an_override_was_tried() -> None:
+    first, other = (made.kernel_cell("mine", hyperparameters={"alpha": x}) for x in (1.0, 0.5))
+    again = made.kernel_cell("mine", hyperparameters={"alpha": 1.0}, seq_len=64)
+    for cells in ([first], [first, other], [first, other, again]):
+        assert row_names(cells)[identity(first)] == "mine"
+    assert row_names([first, other, again])[identity(other)] == "mine alpha=0.5"
