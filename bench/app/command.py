@@ -62,6 +62,7 @@ def run_app(
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
     try:
         _check_out(words, out_is_file)
+        words = _with_rows_of_plugins(config_name, words)
         codes = _run_hydra(config_name, main, words, after_jobs)
     except ConfigError as error:
         return tell(error)
@@ -295,6 +296,26 @@ def _options(group: str, words: list[str]) -> Iterator[str]:
 def _own_folders(words: list[str]) -> list[Path]:
     line = " ".join(words)
     return [*map(Path, re.findall(r"(?:(?:--config-dir|-cd)[ =]|file://)([^,\]\s]+)", line))]
+
+
+def _with_rows_of_plugins(config_name: str, words: list[str]) -> list[str]:
+    """The words, with an entry for each name of a plugin's mechanism that has no YAML.
+
+    It is set as its constructor's defaults say; a name that is none is refused with the others.
+    """
+    has_plugins = any(word.lstrip("+").startswith("plugins=") for word in words)
+    if not (has_plugins and "attention" in _groups(config_name)):
+        return words
+    known, kept, own = set(_options("attention", words)), [], []
+    for word in words:
+        group, _, value = word.partition("=")
+        is_list = value.startswith("[") and value.endswith("]")
+        names = [name.strip(" '\"") for name in value.strip("[]").split(",")]
+        if group == "attention" and (is_list or len(names) == 1) and all(map(_is_name, names)):
+            own = [name for name in names if name not in known]
+            word = f"attention=[{','.join(name for name in names if name in known)}]"
+        kept.append(word)
+    return [*kept, *(f"+attention.{name}.mechanism={name}" for name in own)]
 
 
 def _keys(config_name: str, words: list[str]) -> list[str]:

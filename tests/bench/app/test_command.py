@@ -118,3 +118,25 @@ def test_words_that_hydra_or_the_file_system_dislike_are_a_users_mistake(word, c
     assert run_app("sweep", never, [word]) == 2
     err = capsys.readouterr().err
     assert err.startswith("ConfigError: ") and len(err) < 1500
+
+
+@pytest.mark.parametrize(
+    ("words", "entries"),
+    [
+        (["attention=[softmax,mine]"], ["softmax", "mine"]),
+        (["attention=mine"], ["mine"]),
+        (["attention=[softmax]"], ["softmax"]),
+    ],
+)
+def test_a_mechanism_of_a_plugin_that_has_no_yaml_is_a_row_with_its_defaults(words, entries):
+    seen = []
+    words = ["plugins=[my_module]", *words, "task=[]"]
+    assert run_app("sweep", lambda config: seen.append(config) or 0, words) == 0
+    assert list(seen[0]["attention"]) == entries
+    if "mine" in entries:
+        assert seen[0]["attention"]["mine"] == {"mechanism": "mine"}
+
+
+def test_without_a_plugin_a_name_without_a_yaml_is_a_mistake(capsys):
+    assert run_app("sweep", never, ["attention=[softmax,mine]", "task=[]"]) == 2
+    assert "attention=mine: there is no such attention" in capsys.readouterr().err
