@@ -106,6 +106,17 @@ class References:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One of `count` parts of a plan, from 1."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepConfig:
     """Everything that `bench.sweep` was asked for.
 
@@ -115,6 +126,7 @@ class SweepConfig:
         only: ``stale`` or ``failed`` cells, or both, see `bench.todo.only_these`.
         retry: how often a cell is tried again that may have failed for outside reasons.
         budget_s: for the whole command; None for no limit.
+        shard: the part of the plan that is measured here; None for all of it.
     """
 
     attention: tuple[AttentionEntry, ...]
@@ -132,6 +144,7 @@ class SweepConfig:
     only: tuple[str, ...] = ()
     retry: int = 0
     budget_s: float | None = None
+    shard: Shard | None = None
     require_ok: bool
     measure: Stopping
     run: RunConfig
@@ -183,6 +196,7 @@ def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
         only=_read_only(values),
         retry=values.optional("retry", whole(low=0, high=100)) or 0,
         budget_s=values.optional("budget", time_span),
+        shard=values.optional("shard", read_shard),
         require_ok=values.one("require_ok", flag),
         measure=_read_measure(values.section("measure", Stopping.__dataclass_fields__)),
         run=_read_run(values.section("run", RunConfig.__dataclass_fields__)),
@@ -371,3 +385,17 @@ def torch_device(name: str, value: Any) -> str:
         hint = did_you_mean(found, ("auto", "cpu", "cuda", "cuda:0", "cuda:1"))
         raise ConfigError(f"{name}={found} is not known. {hint}")
     return found
+
+
+MAX_SHARDS = 10_000
+
+
+def read_shard(name: str, value: Any) -> Shard:
+    """One of so many parts, as ``3/16``."""
+    parts = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text(name, value))
+    if parts is None or not 1 <= int(parts[1]) <= int(parts[2]) <= MAX_SHARDS:
+        raise ConfigError(
+            f"{name}={value} is none. It takes a part of so many, from 1/4 to 4/4 for four "
+            f"machines; {MAX_SHARDS:,} parts at most."
+        )
+    return Shard(index=int(parts[1]), count=int(parts[2]))

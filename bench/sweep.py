@@ -31,7 +31,7 @@ from bench.shapes import left_out
 from bench.sharing.claims import Claims
 from bench.sharing.work import SharedWork
 from bench.store import Store, Tail, read_records
-from bench.todo import affordable, is_of, missing, only_these
+from bench.todo import affordable, is_of, missing, of_shard, only_these
 from bench.worker.jobs import Deadline, Interrupt, Interrupted, Jobs
 from bench.worker.launch import WorkerServer
 
@@ -50,8 +50,11 @@ def sweep(composed: dict[str, Any]) -> int:
     publishing = read_publish_config(composed)
     check_writable(config.out)
     with WorkerServer(config.run.allocator) as server:
-        planned = plan(config, server)
+        planned = of_shard(plan(config, server), config.shard)
         _refuse_unknown(publishing.controls)
+        if not planned:
+            console.print(f"No cell of the plan is in shard={config.shard}.", highlight=False)
+            return 0
         present = environment.available_devices()  # a dry run plans for others as well
         devices = tuple(d for d in dict.fromkeys(p.cell.device for p in planned) if d in present)
         here = environment.current(devices, config.run.allocator, server.environment())

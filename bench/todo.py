@@ -7,11 +7,25 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 
 from bench.cell import Cell
-from bench.config import SweepConfig
+from bench.config import Shard, SweepConfig
 from bench.machine.environment import Environment, freshness
 from bench.plan import PlannedCell, reference_cell
 from bench.record import Record, Speed, Status
 from bench.run import is_measured
+
+
+def of_shard(planned: Sequence[PlannedCell], shard: Shard | None) -> tuple[PlannedCell, ...]:
+    """The cells of a plan that are one machine's part; each is in the part of one machine only.
+
+    What is timed side by side stays together, and a training run is on its own. Parts follow from
+    the keys of the cells alone: the same command gives the same ones everywhere.
+    """
+    if shard is None:
+        return tuple(planned)
+    units = [p.cell.key if p.cell.is_task else p.cell.block for p in planned]
+    # By hash: in the order of the plan every n-th block could be of the same, longest, length.
+    part = {unit: index % shard.count for index, unit in enumerate(sorted(set(units)))}
+    return tuple(p for p, unit in zip(planned, units, strict=True) if part[unit] == shard.index - 1)
 
 
 def missing(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.app.errors import ConfigError
-from bench.config import read_sweep_config
+from bench.config import Shard, read_sweep_config
 
 BASE = {
     "attention": {
@@ -209,3 +209,11 @@ def test_what_only_a_model_has_is_refused_where_no_model_is_measured(key):
     with pytest.raises(ConfigError, match=f"{key} is of whole models"):
         read(given=(key,))
     read(given=(key,), scope=["core", "model"], model="nalaformer_xt", image_size=224)
+
+
+def test_a_shard_is_one_of_so_many_parts():
+    assert read(shard="3/16").shard == Shard(index=3, count=16)
+    assert str(read(shard="4/4").shard) == "4/4" and read(shard=None).shard is None
+    for given in ("0/4", "5/4", "a", "1/0", "1/4/4", "1/100000", "-1/4", "١/٤", 1, 0.25, [1, 4]):
+        with pytest.raises(ConfigError, match="shard"):
+            read(shard=given)

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from bench import merge, report
+from bench.config import Shard
+from bench.plan import PlannedCell
 from bench.record import Record
 from bench.store import Store, latest, read_records
+from bench.todo import of_shard
 from tests import records as made
 
 
@@ -30,11 +33,16 @@ def files(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
-def test_parts_of_a_sweep_give_the_table_of_the_whole(tmp_path: Path) -> None:
+def test_shards_of_a_sweep_give_the_table_of_the_whole(tmp_path: Path) -> None:
     entries = ["softmax", "nala"]
     whole = [r for n in (64, 256) for r in made.block_records(entries, num_rounds=5, seq_len=n)]
     whole += made.task_records(entries)
-    parts = [store(tmp_path / str(i), *whole[i::3]) for i in range(3)]
+    planned = [PlannedCell(cell=record.cell) for record in whole]
+    parts = []
+    for index in (1, 2, 3):
+        mine = {repr(p.cell) for p in of_shard(planned, Shard(index=index, count=3))}
+        folder = tmp_path / str(index)
+        parts.append(store(folder, *(record for record in whole if repr(record.cell) in mine)))
     store(tmp_path / "whole", *whole)
     assert merge.main([*map(str, reversed(parts)), f"out={tmp_path / 'merged'}"]) == 0
     for name in ("whole", "merged"):

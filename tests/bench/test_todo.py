@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from bench.config import Shard
 from bench.machine import environment
 from bench.machine.environment import freshness
 from bench.plan import PlannedCell, reference_cell
 from bench.record import Status
-from bench.todo import affordable, missing, most_telling, only_these
+from bench.todo import affordable, missing, most_telling, of_shard, only_these
 from tests import records as made
 
 CELL = made.kernel_cell("linear", hyperparameters={"eps": 1e-6})
@@ -86,3 +87,27 @@ def test_a_budget_takes_what_fits_and_something_cheaper_in_the_place_of_what_doe
     assert chosen(1.5) == [None, 64]
     assert chosen(10.0) == [None, 64, 256]
     assert chosen(200.0) == [None, 64, 256, 128]
+
+
+def test_shards_share_a_plan_and_keep_blocks_together():
+    entries = ("softmax", "linear", "nala")
+    cells = [
+        made.kernel_cell(entry, seq_len=n, mode=mode, num_threads=threads)
+        for n in (64, 128, 256, 512)
+        for mode in ("forward", "forward_backward")
+        for threads in (1, 2)
+        for entry in entries
+    ]
+    cells += [task(entry, seed) for entry in entries for seed in range(4)]
+    planned = [PlannedCell(cell=cell) for cell in cells]
+    for count in (1, 2, 3, 7, 100):
+        parts = [of_shard(planned, Shard(index=i, count=count)) for i in range(1, count + 1)]
+        assert sorted(map(repr, sum(parts, ()))) == sorted(map(repr, planned))
+        blocks = [{p.cell.block for p in part if not p.cell.is_task} for part in parts]
+        assert sum(map(len, blocks)) == len(set().union(*blocks)) == 8
+        assert parts[0] == of_shard(planned, Shard(index=1, count=count))
+        others = of_shard(planned[::-1], Shard(index=1, count=count))
+        assert others == parts[0][::-1], "the order of a plan decides nothing"
+    sizes = [len({p.cell.block for p in part if not p.cell.is_task}) for part in parts[:20]]
+    assert max(sizes) <= 1
+    assert of_shard(planned, None) == tuple(planned)
