@@ -1,0 +1,264 @@
+"""MAD's three tasks of recall: in context, with noise, and of keys that are words; see `mad`."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from torch import Tensor, nn
+
+from bench.tasks.base import Batch, Recipe, Split, register_task, whole_number
+from bench.tasks.mad import ANY_VALUE, Mad, check_noise
+
+
+class _InContextRecall(Mad):
+    """Pairs of a key and a value, in which a key always has the value it had before.
+
+    Ordinary tokens are half keys, half values; the rest of the vocabulary is noise. Each time a key
+    comes again its value is asked for. The last pair's key has come before.
+    """
+
+    guess = ANY_VALUE
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        vocab_size: int,
+        seq_len: int,
+        noise_vocab_size: int,
+        noise_share: float,
+        as_published: bool,
+        num_train_examples: int,
+        num_test_examples: int,
+    ) -> None:
+        super().__init__(recipe, vocab_size, as_published, num_train_examples, num_test_examples)
+        whole_number("seq_len", seq_len, at_least=4)
+        whole_number("noise_vocab_size", noise_vocab_size, at_least=0)
+        check_noise(noise_share, noise_vocab_size)
+        if seq_len % 2:
+            raise ValueError(f"seq_len is {seq_len}; an even number is needed.")
+        self.num_ordinary = vocab_size - noise_vocab_size
+        if self.num_ordinary < 4:
+            raise ValueError(
+                f"vocab_size is {vocab_size} and noise_vocab_size is {noise_vocab_size}; 4 tokens "
+                "or more have to be left for keys and values."
+            )
+        self.noise_share = noise_share
+        self.num_pairs = seq_len // 2
+        self.seq_len = seq_len - 1  # the last token is only an answer
+
+    def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
+        """Pairs of an example's own map, with noise between them; a known key last."""
+        num_keys, num_early = self.num_ordinary // 2, self.num_pairs - 1
+        num_values = self.num_ordinary - num_keys
+        values = num_keys + torch.randint(num_values, (count, num_keys), generator=stream)
+        keys = torch.randint(num_keys, (count, num_early), generator=stream)
+        is_noise = torch.rand(count, num_early, generator=stream) < self.noise_share
+        kept = torch.randint(num_early, (count, 1), generator=stream)
+        is_noise.scatter_(1, kept, False)  # so that there is a pair to ask about
+        is_shown = torch.zeros(count, num_keys).scatter_add_(1, keys, (~is_noise).float()) > 0
+        lots = torch.rand(count, num_keys, generator=stream).masked_fill(~is_shown, -1)
+        keys = torch.cat([keys, lots.argmax(dim=1, keepdim=True)], dim=1)
+        is_noise = torch.cat([is_noise, torch.zeros(count, 1, dtype=torch.bool)], dim=1)
+        tokens = torch.stack([keys, values.gather(1, keys)], dim=2)
+        if self.noise_share:
+            size = tokens.shape
+            noise = torch.randint(self.num_ordinary, self.vocab_size, size, generator=stream)
+            tokens = torch.where(is_noise.unsqueeze(2), noise, tokens)
+        came_before = _came_before(keys.masked_fill(is_noise, num_keys), num_keys) & ~is_noise
+        is_answer = torch.stack([torch.zeros_like(came_before), came_before], dim=2)
+        return self._predict(tokens.flatten(1), is_answer.flatten(1), split)
+
+    def chance(self) -> float:
+        """One over the number of value tokens."""
+        return 1 / (self.num_ordinary - self.num_ordinary // 2)
+
+
+def _came_before(keys: Tensor, num_keys: int) -> Tensor:
+    """(B, P): whether the key at each place stands at an earlier place too."""
+    one_hot = nn.functional.one_hot(keys, num_keys + 1)
+    return (one_hot.cumsum(dim=1) * one_hot).sum(dim=2) > 1
+
+
+@register_task("mad_recall")
+class InContextRecall(_InContextRecall):
+    """MAD's in-context recall, multi-query: name a key's value each time it comes again.
+
+    As published: training predicts every next token, keys and first values included, which cannot
+    be known; the test asks for the values of repeated keys alone. Otherwise training does, too.
+
+    Args:
+        recipe: model and training.
+        vocab_size: keys and values, half each.
+        seq_len: tokens of an example, an even number; the model sees all but the last.
+        as_published: see above.
+        num_train_examples: as of `Generated`.
+        num_test_examples: as of `Generated`.
+
+    Raises:
+        ValueError: a size too small or odd.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        vocab_size: int = 16,
+        seq_len: int = 128,
+        as_published: bool = True,
+        num_train_examples: int = 12_800,
+        num_test_examples: int = 1280,
+    ) -> None:
+        numbers = (num_train_examples, num_test_examples)
+        super().__init__(recipe, vocab_size, seq_len, 0, 0.0, as_published, *numbers)
+
+
+@register_task("mad_noisy_recall")
+class NoisyRecall(_InContextRecall):
+    """MAD's noisy recall: `mad_recall` with pairs of noise tokens among the others.
+
+    As published: as of `mad_recall`; noise is predicted, too. Deviation: the one pair that is kept
+    free of noise is never the last; in the source, where it may be, all others can be noise.
+
+    Args:
+        recipe: model and training.
+        vocab_size: all tokens.
+        seq_len: tokens of an example, an even number; the model sees all but the last.
+        noise_vocab_size: tokens among them that are noise.
+        noise_share: pairs that are noise.
+        as_published: see above.
+        num_train_examples: as of `Generated`.
+        num_test_examples: as of `Generated`.
+
+    Raises:
+        ValueError: a size too small or odd.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        vocab_size: int = 32,
+        seq_len: int = 128,
+        noise_vocab_size: int = 16,
+        noise_share: float = 0.2,
+        as_published: bool = True,
+        num_train_examples: int = 12_800,
+        num_test_examples: int = 1280,
+    ) -> None:
+        noise = (noise_vocab_size, noise_share)
+        numbers = (num_train_examples, num_test_examples)
+        super().__init__(recipe, vocab_size, seq_len, *noise, as_published, *numbers)
+
+
+@register_task("mad_fuzzy_recall")
+class FuzzyRecall(Mad):
+    """MAD's fuzzy recall: keys and values are words of one to three different tokens.
+
+    In training, words of both kinds have any length; in the test keys have the greatest. The last
+    pair has been shown before. The front is padded, so that all examples are of one length.
+
+    As published: training predicts every next token, padding included. Deviation: an example
+    whose last key did not come before is drawn again; the source keeps a few of these.
+
+    Args:
+        recipe: model and training.
+        vocab_size: keys and values, half each, and one token of padding.
+        seq_len: tokens that the model sees.
+        max_key_len: tokens of the longest key.
+        max_value_len: tokens of the longest value.
+        as_published: see above.
+        num_train_examples: as of `Generated`.
+        num_test_examples: as of `Generated`.
+
+    Raises:
+        ValueError: words longer than there are tokens, or a sequence without room for them.
+    """
+
+    guess = ANY_VALUE
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        vocab_size: int = 16,
+        seq_len: int = 128,
+        max_key_len: int = 3,
+        max_value_len: int = 3,
+        as_published: bool = True,
+        num_train_examples: int = 12_800,
+        num_test_examples: int = 1280,
+    ) -> None:
+        super().__init__(recipe, vocab_size, as_published, num_train_examples, num_test_examples)
+        whole_number("max_key_len", max_key_len)
+        whole_number("max_value_len", max_value_len)
+        longest = max_key_len + max_value_len
+        whole_number("seq_len", seq_len, at_least=3 * longest + 1)
+        num_keys = (vocab_size - 1) // 2
+        if max_key_len > num_keys or max_value_len > vocab_size - 1 - num_keys:
+            raise ValueError(
+                f"vocab_size is {vocab_size}, of which {num_keys} are keys and "
+                f"{vocab_size - 1 - num_keys} values; no word of max_key_len={max_key_len} or "
+                f"max_value_len={max_value_len} different ones can be made."
+            )
+        self.seq_len = seq_len
+        self.max_key_len, self.max_value_len = max_key_len, max_value_len
+        self.keys, self.values = range(num_keys), range(num_keys, vocab_size - 1)
+
+    def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
+        """Words of an example's own map, one after the other, padded in front."""
+        seeds = torch.randint(2**31, (count,), generator=stream).tolist()
+        rows = [self._words(random.Random(seed), split) for seed in seeds]
+        tokens = torch.full((count, self.seq_len + 1), self.vocab_size - 1)
+        is_answer = torch.zeros(count, self.seq_len + 1, dtype=torch.bool)
+        for row, (words, asked) in enumerate(rows):
+            tokens[row, -len(words) :] = torch.tensor(words)
+            is_answer[row, -len(words) :] = torch.tensor(asked)
+        return self._predict(tokens, is_answer, split)
+
+    def _words(self, draw: random.Random, split: Split) -> tuple[list[int], list[bool]]:
+        """An example's tokens, and which of them can be known from those before."""
+        while True:
+            last = self._key(draw, split)
+            meaning = {last: self._value(draw)}
+            size = len(last) + len(meaning[last])
+            end = self.seq_len - size - (self.max_key_len + self.max_value_len)
+            place = draw.randrange(self.seq_len - 2 * size)
+            shown: list[tuple[int, ...]] = []
+            num_tokens = 0
+            while num_tokens < end:
+                if num_tokens >= place and last not in shown:
+                    word = last
+                else:
+                    word = self._key(draw, split)
+                    if word not in meaning:
+                        meaning[word] = self._value(draw)
+                shown.append(word)
+                num_tokens += len(word) + len(meaning[word])
+            if last in shown:
+                return _spelt([*shown, last], meaning)
+
+    def _key(self, draw: random.Random, split: Split) -> tuple[int, ...]:
+        shortest = self.max_key_len if split is Split.TEST else 1
+        return tuple(draw.sample(self.keys, draw.randint(shortest, self.max_key_len)))
+
+    def _value(self, draw: random.Random) -> tuple[int, ...]:
+        return tuple(draw.sample(self.values, draw.randint(1, self.max_value_len)))
+
+    def chance(self) -> float:
+        """One over the number of value tokens."""
+        return 1 / len(self.values)
+
+
+def _spelt(
+    words: list[tuple[int, ...]], meaning: dict[tuple[int, ...], tuple[int, ...]]
+) -> tuple[list[int], list[bool]]:
+    """Words with their values behind them, and which tokens are values of words seen before."""
+    tokens: list[int] = []
+    asked: list[bool] = []
+    seen = set()
+    for word in words:
+        tokens += word + meaning[word]
+        asked += [False] * len(word) + [word in seen] * len(meaning[word])
+        seen.add(word)
+    return tokens, asked
