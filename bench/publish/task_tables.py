@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -121,7 +122,7 @@ def _task_table(task: TaskScores) -> Table:
         "chance" if task.unit else "chance (%)": True,
         "examples": True,
         "parameters": True,
-        "FLOPs of an example": is_matched,
+        "FLOPs of an example": json.loads(task.settings).get("match") == "flops",
         "size set": is_matched,
     }
     shown = [place for place, is_shown in enumerate(header.values()) if is_shown]
@@ -192,24 +193,32 @@ def _rate_words(score: Score) -> str:
 
 
 def _parameter_words(num_parameters: int, task: TaskScores) -> str:
-    return f"{num_parameters:,}" + _beside(num_parameters, [s.num_parameters for s in task.scores])
+    usual = _usual(score.num_parameters for score in task.scores)
+    return f"{num_parameters:,}" + _beside(num_parameters, usual)
 
 
 def _flops_words(flops: int, task: TaskScores) -> str:
-    return with_unit("flops", flops) + _beside(flops, [s.flops for s in task.scores])
+    return with_unit("flops", flops) + _beside(flops, _usual(score.flops for score in task.scores))
 
 
 def _state_words(state_bytes: int, task: TaskScores) -> str:
+    """Where states were to be equal, beside what all were to keep."""
     words = f"{state_bytes:,} bytes"
-    if not any(score.matched for score in task.scores):
+    settings = json.loads(task.settings)
+    if settings.get("match") != "state":
         return words
-    return words + _beside(state_bytes, [s.state_bytes for s in task.scores])
+    numbers = settings["num_layers"] * settings["embed_dim"] ** 2 // settings["num_heads"]
+    return words + _beside(state_bytes, 4 * numbers)
 
 
-def _beside(cost: int, all_of_table: Iterable[int | None]) -> str:
-    """How far a model's cost is from the usual one of the table, if by more than 1 %."""
-    counts = Counter(one for one in all_of_table if one)
-    usual = max(counts, key=lambda one: (counts[one], -one))
+def _usual(costs: Iterable[int | None]) -> int:
+    """The most frequent of them; of those alike, the least."""
+    counts = Counter(cost for cost in costs if cost is not None)
+    return max(counts, key=lambda cost: (counts[cost], -cost))
+
+
+def _beside(cost: int, usual: int) -> str:
+    """How far a model's cost is from that of others, if by more than 1 %."""
     more = cost / usual - 1
     return f" ({more:+.1%})" if abs(more) > SAME_SIZE else ""
 
@@ -246,7 +255,7 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
     if any(score.matched for score in task.scores):
         yield (
             "One size of each model was set so that all cost the same; percentages say how far a "
-            "number is from the usual one of its column."
+            "model is from the others."
         )
     gated = [f"{score.entry} ({', '.join(score.gates)})" for score in task.scores if score.gates]
     if gated:

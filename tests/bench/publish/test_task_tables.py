@@ -205,16 +205,25 @@ def test_a_mechanism_that_cannot_be_on_a_task_is_named_and_has_no_row() -> None:
 
 
 def test_a_table_of_equal_cost_names_the_size_that_was_set_and_how_near_it_came() -> None:
-    records = [
-        *trained("nala", [0.9], matched="MLP of 128", flops=9_500_000, state_bytes=8192),
-        *trained("flatten", [0.9], matched="MLP of 134", flops=9_510_000, state_bytes=8192),
-        *trained("linear", [0.9], matched="MLP of 99", flops=9_700_000, state_bytes=7680),
-        *trained("none", [0.03], flops=9_500_000),
+    def matched(entry: str, match: str, **changes: Any) -> Record:
+        (record,) = trained(entry, [0.9], **changes)
+        sizes = {"match": match, "num_layers": 2, "embed_dim": 64, "num_heads": 4}
+        work = replace(record.cell.task, settings=sizes)
+        return replace(record, cell=replace(record.cell, workload=work))
+
+    flops = [
+        matched("nala", "flops", matched="MLP of 128", flops=9_500_000, state_bytes=8704),
+        matched("flatten", "flops", matched="MLP of 134", flops=9_510_000),
+        matched("linear", "flops", matched="MLP of 99", flops=9_700_000),
+        matched("none", "flops", flops=9_500_000),
     ]
-    row = row_of(records, "linear")
-    assert row["size set"] == "MLP of 99"
-    assert row["FLOPs of an example"] == "9.70 MFLOP (+2.1%)"
-    assert row["state"] == "7,680 bytes (-6.2%)"
-    assert row_of(records, "flatten")["FLOPs of an example"] == "9.51 MFLOP"
-    assert row_of(records, "none")["size set"] == ""
+    assert row_of(flops, "linear")["size set"] == "MLP of 99"
+    assert row_of(flops, "linear")["FLOPs of an example"] == "9.70 MFLOP (+2.1%)"
+    assert row_of(flops, "flatten")["FLOPs of an example"] == "9.51 MFLOP"
+    assert row_of(flops, "nala")["state"] == "8,704 bytes"
+    assert row_of(flops, "none")["size set"] == ""
+
+    state = [matched("linear", "state", matched="embed_dim 60", flops=1, state_bytes=7680)]
+    assert row_of(state, "linear")["state"] == "7,680 bytes (-6.2%)"  # 8,192 is asked for
+    assert "FLOPs of an example" not in row_of(state, "linear")
     assert "size set" not in row_of(trained("nala", [0.9]), "nala")
