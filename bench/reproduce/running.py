@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench.app.errors import ConfigError
+from bench.diagnostics.weights import NoWeights
 from bench.machine import environment
 from bench.measure.clock import now_s, utc_now
 from bench.publish.format import format_duration
@@ -16,6 +18,7 @@ from bench.reproduce.papers import Claim, PaperCell, Protocol
 from bench.reproduce.stored import Row, judgement, write_finding
 from bench.reproduce.training import Reached, config_of, train_all
 from bench.reproduce.verdicts import Judgement, Verdict
+from bench.store import read_records
 from bench.worker.jobs import Deadline, Interrupt
 
 
@@ -33,7 +36,7 @@ def run_cell(
     config = config_of(cell, cell.protocol, out, seeds)
     trained = train_all(config, sweep_id, console, until)
     if not trained.is_interrupted:
-        return judgement(cell, trained.records, out)
+        return judgement(cell, read_records(out, missing_ok=True), out)  # all seeds that are there
     if budget_s is None or not (isinstance(until, Deadline) and until.is_over):
         return None
     words = (
@@ -55,7 +58,11 @@ def _so_far(reached: Reached | None, protocol: Protocol) -> str:
 def run_function(
     entry: Claim | PaperCell, out: Path, sweep_id: str, console: Console
 ) -> Judgement | None:
-    """Call the registered function, show its numbers and keep its finding; None after Ctrl-C."""
+    """Call the registered function, show its numbers and keep its finding; None after Ctrl-C.
+
+    Raises:
+        ConfigError: settings that it does not take, or a mechanism that has no weights.
+    """
     function = claim_function(entry.by)
     settings = settings_of(entry.by, entry.settings)
     started = now_s()
@@ -64,6 +71,8 @@ def run_function(
         found = function(lab, **settings)
     except (Stopped, KeyboardInterrupt):
         return None
+    except NoWeights as error:
+        raise ConfigError(f"{entry.id}: {error} Take it out of the entry's settings.") from error
     here = environment.current(("cpu",), "default", {})
     found = replace(
         found,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from bench.diagnostics.measures import entropy, rank_correlation
-from bench.diagnostics.weights import weights
+from bench.diagnostics.weights import NoWeights, weights
 from bench.reproduce.claims.registry import Lab, register_claim
 from bench.reproduce.claims.samples import Size, core_of, normal, row_over
 from bench.reproduce.stored import Curves, Finding, Row
@@ -39,7 +39,15 @@ def entropy_follows_norm(
         spread_norms: medians around which tokens' norms spread, by a log-normal factor of 0.5.
         num_seeds: of directions and keys.
     """
-    curves = {row: _sweep(row, norms, num_seeds) for row in lab.steps(rows, "mechanism")}
+    curves = {}
+    for row in lab.steps(rows, "mechanism"):
+        try:
+            curves[row] = _sweep(row, norms, num_seeds)
+        except NoWeights as error:
+            if row == of:
+                raise
+            lab.console.print(f"Left out: {error}", markup=False, highlight=False)
+    rows = list(curves)
     numbers = [
         _change(row, curves[row], norms, (low, high)) for row in rows for low, high in _spans(norms)
     ]

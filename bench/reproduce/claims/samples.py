@@ -10,6 +10,7 @@ from torch import Tensor
 
 from attentions import Attention, Geometry, build_attention
 from bench.diagnostics.measures import mean_with_interval
+from bench.diagnostics.weights import NoWeights
 from bench.reproduce.stored import Row, entry_of
 
 
@@ -28,12 +29,20 @@ class Size:
 
 
 def core_of(entry: str, size: Size, seed: int = 0, **settings: object) -> Attention:
-    """An entry of conf/attention in float64, for evaluation, its weights drawn under a seed."""
+    """An entry of conf/attention in float64, for evaluation, its weights drawn under a seed.
+
+    Raises:
+        NoWeights: it owns its projections, or has no form in which queries see all keys.
+    """
     chosen = entry_of("attention", entry) | settings
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        core = build_attention(chosen.pop("mechanism"), size.geometry, **chosen)
-    assert isinstance(core, Attention)
+        try:
+            core = build_attention(chosen.pop("mechanism"), size.geometry, **chosen)
+        except ValueError as error:
+            raise NoWeights(f"{entry} has no weights to look at: {error}") from error
+    if not isinstance(core, Attention):
+        raise NoWeights(f"{entry} has no weights to look at: it owns its projections.")
     return core.double().eval()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bench.diagnostics.weights import NoWeights
 from bench.reproduce.claims.flatten import convolution_restores_rank, focusing_sharpens
 from bench.reproduce.claims.guesses import listops_constant_answer, task_guess
 from bench.reproduce.claims.hedgehog import spiky_and_monotone
@@ -37,6 +38,22 @@ def test_entropy_falls_with_the_norm_in_softmax_and_to_some_norm_in_nala(
     )
     assert found.verdict is verdict
     assert found.curves is not None and len(found.curves.lines[of]) == 4
+
+
+def test_a_mechanism_without_weights_is_left_out_with_the_reason(lab: GivenLab) -> None:
+    norms = [1.0, 2.0, 8.0]
+    rows = ["softmax", "local_only", "deltanet", "nala_layer"]
+    found = entropy_follows_norm(
+        lab, rows=rows, of="softmax", norms=norms, spread_norms=[], num_seeds=2
+    )
+    assert found.curves is not None and list(found.curves.lines) == ["softmax"]
+    said = " ".join(lab.console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert said.count("Left out: ") == 3
+    assert "deltanet is causal only" in said and "nala_layer has no weights" in said
+    with pytest.raises(NoWeights, match="it owns its projections"):
+        entropy_follows_norm(
+            lab, rows=rows, of="nala_layer", norms=norms, spread_norms=[], num_seeds=2
+        )
 
 
 def test_memory_falls_against_written_scores_and_not_against_fused_attention(
