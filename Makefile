@@ -11,8 +11,8 @@ budget ?= 10m
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
-  bench-tasks calibrate verify pages cheats test test-slow test-browser test-gpu test-kernels check \
-  format lint type clean
+  bench-tasks calibrate verify pages cheats test test-slow test-browser bench-page test-gpu \
+  test-kernels check format lint type clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ test-slow: $(READY) ## the tests that take long
 
 test-browser: $(READY) ## the leaderboard's page in a real Chromium; pictures of it into results/page/
 	ATTNBENCH_PICTURES=results/page $(BIN)/python -m pytest -m browser
+
+bench-page: $(READY) ## size and speed of the leaderboard's page at 100,000 records; into results/bench-page.json
+	$(BIN)/python tools/bench_page.py
 
 test-gpu: $(READY) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

@@ -37,6 +37,12 @@ def settings_of(label: str) -> dict[str, Any] | None:
 
     None for a row that is none of ours: no path is made from a label. Values are scalars.
     """
+    settings = _settings(label)
+    return None if settings is None else dict(settings)
+
+
+@cache
+def _settings(label: str) -> dict[str, Any] | None:
     if label not in row_labels():
         return None
     file = _FOLDER / f"{label}.yaml"

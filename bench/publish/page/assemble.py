@@ -25,6 +25,7 @@ from bench.publish.page.content import page_content
 from bench.record import Record
 
 NAME = "leaderboard.html"
+HEADING = '{"heading":'
 _ASSETS = Path(__file__).parent / "assets"
 _VENDOR = Path(__file__).parent / "vendor"
 _OURS = (
@@ -46,22 +47,30 @@ def write_page(board: Leaderboard, records: Sequence[Record], config: PublishCon
     Raises:
         ConfigError: it cannot be written, or what is known of the mechanisms cannot be read.
     """
-    return write_whole(config.out / NAME, page_html(page_content(board, records, config)))
+    content = json_text(page_content(board, records, config))
+    return write_whole(config.out / NAME, page_html(content))
 
 
-def page_html(content: dict[str, Any]) -> str:
-    """The page of a content, see `page_content`."""
+def page_html(content: str) -> str:
+    """The page of a content, see `page_content`, as `json_text` gives it."""
     scripts = [*_vendored_scripts(), *_own_scripts()]
     page: str = _template().render(
         style=Markup(_read(_VENDOR / "tabulator.min.css") + _read(_ASSETS / "page.css")),
         scripts=[Markup(script) for script in scripts],
         hashes=" ".join(_hash(script) for script in scripts),
-        content=Markup(json_text(content)),
+        content=Markup(content),
         charts=Markup(json_text(specifications())),
         licences=[(one["package"], one["version"], one["text"]) for one in vendored()],
-        **{name: content[name] for name in ("summary", "machines", "sentences")},
+        **_heading(content),
     )
     return page
+
+
+def _heading(content: str) -> dict[str, Any]:
+    """What stands above the table: the first part of a content, which can be large."""
+    found: dict[str, Any]
+    found, _ = json.JSONDecoder().raw_decode(content, len(HEADING))
+    return found
 
 
 def json_text(value: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bench.metrics import find_metric
 from bench.publish.charts.style import styles_of
+from bench.publish.conclusions import sentences
 from bench.publish.config import PublishConfig
 from bench.publish.format import interval_names, title_and_scales
 from bench.publish.leaderboard import Leaderboard
@@ -19,6 +20,7 @@ from bench.record import Record
 
 _OWN_METRICS = {
     "num_seeds": ("seeds", None, "Seeds with a score; each is one draw of data and weights."),
+    "num_tasks": ("tasks", None, "Tasks with a score that may be ranked."),
     "checked_len": (
         "checked at",
         None,
@@ -39,9 +41,11 @@ def page_content(board: Leaderboard, records: Sequence[Record], config: PublishC
     rows = table(board, config.metrics)
     names = {record.cell.mechanism for own in rows.records for record in own}
     return {
-        "summary": summary_words(board),
-        "machines": list(machine_words(board)),
-        "sentences": [],
+        "heading": {
+            "summary": summary_words(board),
+            "machines": list(machine_words(board)),
+            "sentences": list(sentences(board)),
+        },
         "metrics": _metrics(rows, config),
         "groups": list(rows.groups),
         "rows": rows.columns.to_json(),
@@ -86,6 +90,6 @@ def _metrics(rows: Table, config: PublishConfig) -> list[Json]:
 
 _USUAL = (
     *("speedup_over", "latency_s", "peak_memory_bytes", "throughput_images_per_s"),
-    *("accuracy", "bits_per_byte", "num_seeds", "steps_to_90"),
+    *("accuracy", "bits_per_byte", "num_seeds", "num_tasks", "steps_to_90"),
 )
 """Columns that are there at first, where their rows have them."""

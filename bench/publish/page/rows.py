@@ -14,9 +14,11 @@ from typing import Any
 from bench.catalogue.rows import settings_of
 from bench.cell import Cell
 from bench.metrics import Value, evaluate
-from bench.metrics.ranks import Ranks
+from bench.metrics.marks import may_be_ranked
 from bench.metrics.roofline import bound, roof
 from bench.publish.leaderboard import Leaderboard, Ranking, Standing
+from bench.publish.overall import Overall, OverallRow, overall
+from bench.publish.page.growth import grown, ties, wins
 from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import place_words, setting_words
 from bench.record import Record, Speed, Status
@@ -93,19 +95,47 @@ def table(board: Leaderboard, metrics: Sequence[str]) -> Table:
     """Every standing and every score of a leaderboard, in its order."""
     columns, groups = Columns(), list[Json]()
     records: list[tuple[Record, ...]] = []
+    growth, crossings = grown(board)
     for ranking in board.rankings:
         for standing in ranking.standings:
             words, numbers = _standing_row(standing, metrics)
+            words |= growth.get((ranking.setting, standing.entry), {})
             columns.append(words, numbers | {"group": len(groups)})
             records.append((standing.record,))
-        groups.append(_ranking_group(ranking, board))
+        group = _ranking_group(ranking, board)
+        groups.append(group | {"crossings": crossings.get(ranking.setting, [])})
     for task in board.tasks:
         for score in task.scores:
             words, numbers = _score_row(score, metrics)
             columns.append(words, numbers | {"group": len(groups)})
             records.append(score.records)
         groups.append(_task_group(task, board))
+    for several in overall(board):
+        for row in several.rows:
+            words, numbers = _overall_row(row)
+            columns.append(words, numbers | {"group": len(groups)})
+            records.append(())
+        groups.append(_overall_group(several, board))
     return Table(columns=columns, groups=tuple(groups), records=tuple(records))
+
+
+def _overall_row(row: OverallRow) -> tuple[dict[str, str], dict[str, Value]]:
+    words = {"name": row.entry, "mechanism": "", "rank": "control" if row.is_control else row.rank}
+    low, high = row.interval or (None, None)
+    numbers: dict[str, Value] = {"accuracy": row.mean, "accuracy_low": low, "accuracy_high": high}
+    numbers["num_tasks"] = row.num_covered
+    reason = "" if row.mean is not None else "without a score on every task there is no mean"
+    words |= {"status": "skipped" if reason else "ok", "reason": reason}
+    return words, numbers | _places(words["rank"])
+
+
+def _overall_group(several: Overall, board: Leaderboard) -> Json:
+    group = _task_group(several.tasks[0], board)
+    labels = [task.label for task in several.tasks]
+    group["axes"] |= {"task": f"mean of {len(labels)} tasks", "settings": ""}
+    place = place_words(several.tasks[0], board)
+    group["words"] = f"mean of {', '.join(labels)} · {place} · {several.tasks[0].dtype}"
+    return group | {"ties": []}
 
 
 def _standing_row(
@@ -115,6 +145,7 @@ def _standing_row(
     words = _words_of(record) | {
         "name": standing.entry,
         "rank": standing.rank,
+        "unranked": "" if may_be_ranked(record) else "yes",
         "marks": "; ".join(standing.marks),
         "reference": standing.reference,
         "bound": bound(record) or "",
@@ -171,6 +202,7 @@ def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], di
     words = _words_of(holes[0] if holes and not score.accuracies else first) | {
         "name": score.entry,
         "rank": score.rank if not score.is_control else "control",
+        "unranked": "" if score.may_be_ranked else "yes",
         "marks": "; ".join(score.marks),
         "status": "ok" if score.accuracies else str(holes[0].status if holes else ""),
         "reason": (holes[0].reason or "") if holes else "",
@@ -198,14 +230,11 @@ def _ranking_group(ranking: Ranking, board: Leaderboard) -> Json:
         "words": setting_words(setting, board),
         "size_axis": setting.workload.size_axis,
         "references": list(ranking.references),
-        "ties": _ties(ranking.ranks),
+        "ties": ties(ranking.ranks),
+        "wins": wins(ranking.ranks),
         "roof": _roof(ranking),
         "axes": axes | {"scope": setting.workload.scope},
     }
-
-
-def _ties(ranks: Ranks | None) -> list[list[str]]:
-    return [list(names) for names in ranks.groups if len(names) > 1] if ranks else []
 
 
 def _roof(ranking: Ranking) -> Json | None:
@@ -229,7 +258,8 @@ def _task_group(task: TaskScores, board: Leaderboard) -> Json:
         "unit": task.unit,
         "guesses": list(task.guesses),
         "num_seeds": task.num_seeds,
-        "ties": _ties(task.ranks),
+        "ties": ties(task.ranks),
+        "wins": wins(task.ranks),
         "axes": dict(_axes(axes, board)),
     }
 

@@ -182,7 +182,7 @@ async function drawLines(metricName, id) {
   const left = lines.size - kept.length;
   const isModel = state.kind === "model";
   const title = `${metric.title[0].toUpperCase()}${metric.title.slice(1)} against ${isModel ? "image size" : "sequence length"}`;
-  const crossings = metricName === "latency_s" ? crossingsOf(groups, factor) : [];
+  const crossings = metricName === "latency_s" ? crossingsOf(groups, points) : [];
   await figure(
     "lines",
     {
@@ -206,12 +206,17 @@ async function drawLines(metricName, id) {
   );
 }
 
-/** Where rows overtake the reference, as Python concluded it, on the line of the row. */
-function crossingsOf(groups, factor) {
+/** Where rows overtake the reference, as Python concluded it, each on its own line. */
+function crossingsOf(groups, lines) {
   const found = [];
-  for (const { name, length, words, value } of GROUPS[groups[0]].crossings || []) {
-    if (!rowsOf(groups).some((row) => ROWS.word("name", row) === name)) continue;
-    found.push({ x: length, y: value / factor, tip: `${name}: ${words}`, ...look(name) });
+  for (const { name, length, words } of GROUPS[groups[0]].crossings) {
+    const line = lines.find((points) => points[0].name === name);
+    const i = line ? line.findIndex((point) => point.x >= length) : -1;
+    if (i < 1) continue;
+    const [before, after] = [line[i - 1], line[i]];
+    const share = Math.log(length / before.x) / Math.log(after.x / before.x);
+    const y = before.y * (after.y / before.y) ** share;
+    found.push({ x: length, y, tip: `${name} overtakes the reference at ${words} tokens`, ...look(name) });
   }
   return found;
 }
@@ -230,9 +235,12 @@ async function drawPareto(costName, id) {
   if (group === undefined || !cost || !state.scoreTask) return;
   const scoreName = rowsOf([group]).some((row) => valueOf("bits_per_byte", row) !== null) ? "bits_per_byte" : "accuracy";
   const score = METRIC.get(scoreName);
-  const rows = rowsOf([group]).filter((row) => ROWS.number(costName, row) > 0 && valueOf(scoreName, row) !== null);
+  // The state that a task's models keep stands in its row.
+  const costRow = (row) => (costName === "state_bytes" ? scoreRow(row) : row);
+  const costOf = (row) => (costRow(row) === null ? null : ROWS.number(costName, costRow(row)));
+  const rows = rowsOf([group]).filter((row) => costOf(row) > 0 && valueOf(scoreName, row) !== null);
   if (!score || rows.length < 2) return;
-  const [factor, unit] = unitFor(cost, rows.map((row) => ROWS.number(costName, row)));
+  const [factor, unit] = unitFor(cost, rows.map(costOf));
   const isShare = scoreName === "accuracy";
   const axis = scoreAxis("y", isShare, rows.map((row) => valueOf(scoreName, row)));
   const clip = (value) => Math.min(Math.max(...axis.domain), Math.max(Math.min(...axis.domain), axis.toAxis(value)));
@@ -242,16 +250,16 @@ async function drawPareto(costName, id) {
     return {
       name,
       row,
-      x: ROWS.number(costName, row) / factor,
+      x: costOf(row) / factor,
       y: axis.toAxis(valueOf(scoreName, row)),
       low: ends ? clip(ends[0]) : null,
       high: ends ? clip(ends[1]) : null,
-      isControl: CONTENT.controls.includes(ROWS.word("mechanism", row)),
-      tip: `${name}: ${told(costName, row)}, ${told(scoreName, scoreRow(row))}`,
+      isApart: ROWS.word("rank", row) === "control" || ROWS.word("unranked", row) || ROWS.word("unranked", scoreRow(row)),
+      tip: `${name}: ${told(costName, costRow(row))}, ${told(scoreName, scoreRow(row))}`,
       ...look(name),
     };
   });
-  const front = paretoFront(points.filter(({ isControl }) => !isControl)); // less is missing, or less is better
+  const front = paretoFront(points.filter(({ isApart }) => !isApart)); // less is missing, or less is better
   const room = roomFor([]);
   const height = 330;
   const xDomain = logDomain(points.map((p) => p.x), 1.5);
@@ -260,6 +268,7 @@ async function drawPareto(costName, id) {
   const places = spots(points.map((p) => [x.pixel(p.x), y.pixel(p.y)]), points.map((p) => p.name), room.plain, height);
   const labels = points.map((p, i) => ({ ...p, label_x: x.value(places[i].x), label_y: y.value(places[i].y), side: places[i].side }));
   const { length } = GROUPS[group].axes;
+  const place = costName === "state_bytes" ? "of the task's models" : `at ${length.toLocaleString("en-US")}, ${GROUPS[group].words}`;
   await figure(
     "scatter",
     {
@@ -276,11 +285,11 @@ async function drawPareto(costName, id) {
     {
       id,
       title: `${score.title[0].toUpperCase()}${score.title.slice(1)} on ${state.scoreTask} against ${cost.title}`,
-      note: `Dashed: the Pareto front, which no other row beats in both; controls apart. ${cost.title} at ${length.toLocaleString("en-US")}, ${GROUPS[group].words}`,
+      note: `Dashed: the Pareto front, which no other row beats in both; controls, and rows that may not be ranked, are no part of it. ${cost.title} ${place}`,
     },
     {
       header: ["row", cost.title, score.title, "on the front"],
-      rows: points.map((p) => [p.name, told(costName, p.row), told(scoreName, scoreRow(p.row)), front.includes(p) ? "yes" : ""]),
+      rows: points.map((p) => [p.name, told(costName, costRow(p.row)), told(scoreName, scoreRow(p.row)), front.includes(p) ? "yes" : ""]),
     },
   );
 }

@@ -8,12 +8,17 @@ function select(label, id, options, value, onchange) {
   return element("label", {}, label, " ", box);
 }
 
-/** Two intervals that do not meet are told apart. */
-function verdict(a, b, better) {
-  if (!a || !b || !better) return "";
-  if (a[0] <= b[1] && b[0] <= a[1]) return "not told apart";
-  const firstIsLower = a[1] < b[0];
-  return firstIsLower === (better === "lower") ? "first" : "second";
+/** How likely the first of two names is ahead in a group, in words; by resampled rounds or seeds. */
+function aheadWords(group, first, second) {
+  if (!group.wins) return "";
+  const { names, ahead } = group.wins;
+  const [i, j] = [names.indexOf(first), names.indexOf(second)];
+  if (i < 0 || j < 0 || i === j) return "";
+  const [low, high] = [Math.min(i, j), Math.max(i, j)];
+  let at = 0;
+  for (let row = 0; row < low; row++) at += names.length - 1 - row;
+  const share = ahead[at + high - low - 1];
+  return `${i < j ? share : 100 - share} %`;
 }
 
 function mechanismsTable() {
@@ -35,12 +40,13 @@ function mechanismsTable() {
       const [left, right] = [a, b].map((row) => ROWS.number(metric.name, row));
       if (left === null && right === null) continue;
       const ratio = left && right ? `${shortNumber(left / right)}x` : "";
-      const words = ([row]) => told(metric.name, row) || statusWords(ROWS.word("status", row));
-      rows.push([setting, metric.title, words([a]), words([b]), ratio, verdict(endsOf(metric, a), endsOf(metric, b), metric.better)]);
+      const words = (row) => told(metric.name, row) || statusWords(ROWS.word("status", row));
+      const isRanked = ["speedup_over", "accuracy", "bits_per_byte"].includes(metric.name);
+      rows.push([setting, metric.title, words(a), words(b), ratio, isRanked ? aheadWords(group, state.a, state.b) : ""]);
     }
   }
   if (!rows.length) return element("p", {}, "No setting has both.");
-  return plainTable(`${state.a} and ${state.b}`, ["setting", "metric", state.a, state.b, "first / second", "better"], rows);
+  return plainTable(`${state.a} and ${state.b}`, ["setting", "metric", state.a, state.b, "first / second", "first is ahead"], rows);
 }
 
 function sweepsTable() {

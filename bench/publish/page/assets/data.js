@@ -62,7 +62,9 @@ function inUnit(value, [factor, unit]) {
   if (value === null || value === undefined) return "";
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (factor > 1 && value > 0 && value / factor < 0.001) return "<0.001";
-  return shortNumber(value / factor) + (unit === "x" ? "x" : "");
+  const scaled = value / factor;
+  const isWhole = Number.isInteger(scaled) && scaled && scaled < 1000 && unit; // 4.00 MiB, and 4 seeds
+  return (isWhole ? scaled.toPrecision(3) : shortNumber(scaled)) + (unit === "x" ? "x" : "");
 }
 
 /** The ends of a metric's interval in a row; null where it has none. */

@@ -176,7 +176,7 @@ async function showCharts() {
   const wanted = [];
   if (state.kind !== "task") {
     wanted.push(() => drawLines("latency_s", "latency"), () => drawLines("peak_memory_bytes", "memory"), () => drawLines("flops", "flops"));
-    for (const cost of ["latency_s", "peak_memory_bytes"]) wanted.push(() => drawPareto(cost, `pareto-${cost}`));
+    for (const cost of ["latency_s", "peak_memory_bytes", "flops", "state_bytes"]) wanted.push(() => drawPareto(cost, `pareto-${cost}`));
     wanted.push(drawRoofline);
   }
   for (const g of taskGroups()) wanted.push(() => drawScores(g), () => drawCurves(g));

@@ -60,8 +60,9 @@ function showControls() {
 }
 
 function showColumnList() {
-  const metrics = metricsHere();
-  const shown = new Set(columnsShown(metrics).map(({ name }) => name));
+  const texts = textsHere(rowsOf(groupsLeft()));
+  const metrics = [...metricsHere(), ...texts];
+  const shown = new Set([...columnsShown(metricsHere()), ...textsShown(texts)].map(({ name }) => name));
   const toggle = (name) => (event) => {
     if (event.target.checked) shown.add(name);
     else shown.delete(name);

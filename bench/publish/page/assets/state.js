@@ -24,7 +24,7 @@ function axisTitle(name) {
 
 /** Words of a value on an axis. */
 function valueWords(axis, value) {
-  if (axis === "machine") return CONTENT.machines[Number(value)];
+  if (axis === "machine") return CONTENT.heading.machines[Number(value)];
   if (axis === "length" && value !== ALL) return Number(value).toLocaleString("en-US");
   return value === "null" ? "as queries" : value;
 }

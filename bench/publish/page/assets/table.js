@@ -53,8 +53,7 @@ function metricsHere() {
 function columnsShown(metrics) {
   if (state.columns) return metrics.filter(({ name }) => state.columns.includes(name));
   return metrics.filter(({ name, is_usual }) => {
-    if (name === "num_seeds" && state.kind !== "task") return false;
-    return is_usual;
+    return is_usual && !(name === "num_seeds" && state.kind !== "task");
   });
 }
 
@@ -96,18 +95,14 @@ function nameColumn() {
     const swatch = element("span", { class: "swatch", "aria-hidden": "true" });
     swatch.style.background = inTheme(colour);
     const open = () => openDrawer(row);
-    const button = element("button", { type: "button", class: "name", onclick: open }, swatch, name);
-    const status = ROWS.word("status", row);
-    if (status === "ok") return button;
-    const reason = `${statusWords(status)}: ${ROWS.word("reason", row)}`;
-    return element("span", {}, button, element("span", { class: "reason", title: reason }, reason));
+    return element("button", { type: "button", class: "name", onclick: open }, swatch, name);
   };
   return {
     field: "name",
     titleFormatter: titled("Mechanism"),
     title: "Mechanism",
     frozen: true,
-    width: innerWidth < 600 ? 140 : 190,
+    width: innerWidth < 600 ? 140 : 180,
     formatter: formatting(make),
     sorter: comparing((row) => ROWS.word("name", row)),
   };
@@ -130,6 +125,26 @@ function rankColumn() {
   };
 }
 
+// Words that rows may have beside their numbers; the first is there at once.
+const TEXTS = [
+  { name: "crossover", title: "overtakes it at (tokens)", meaning: "Tokens from which it is faster than its reference, with a 95 % interval" },
+  { name: "crossover_flops", title: "overtakes it in FLOPs at", meaning: "Tokens from which it needs fewer FLOPs" },
+  { name: "growth", title: "time grows as", meaning: "Power of the number of tokens, with a 95 % interval" },
+  { name: "bound", title: "bound by", meaning: "Which side of the roofline sets the floor" },
+  { name: "hyperparameters", title: "hyperparameters", meaning: "All of them, defaults included" },
+  { name: "day", title: "measured on", meaning: "Day on which it was started, UTC" },
+  { name: "commit", title: "commit", meaning: "Of the checkout that measured; * with changes" },
+  { name: "sweep", title: "sweep", meaning: "Its id, as in records/" },
+];
+
+function textsHere(rows) {
+  return TEXTS.filter(({ name }) => rows.some((row) => ROWS.word(name, row) !== ""));
+}
+
+function textsShown(texts) {
+  return texts.filter(({ name }) => (state.columns ? state.columns.includes(name) : name === "crossover"));
+}
+
 function metricTitle(metric) {
   const ofTask = state.kind !== "task" && (metric.name === "accuracy" || metric.name === "bits_per_byte");
   if (ofTask) return `${metric.title} on ${state.scoreTask}`;
@@ -141,7 +156,9 @@ function metricTitle(metric) {
 function metricColumn(metric, rows) {
   const values = rows.map((row) => valueOf(metric.name, row));
   const unit = unitFor(metric, values);
-  const largest = values.reduce((most, value) => (value > most ? value : most), 0);
+  // A control does nothing, so quickly that all other bars would vanish beside its own.
+  const ranked = values.filter((_, i) => ROWS.word("rank", rows[i]) !== "control");
+  const largest = (ranked.length ? ranked : values).reduce((most, value) => (value > most ? value : most), 0);
   const title = metricTitle(metric);
   const hasBar = metric.is_usual && metric.better && largest > 0;
   const make = (row) => {
@@ -151,7 +168,7 @@ function metricColumn(metric, rows) {
     const ends = endsOf(metric, source);
     const text = ends ? `[${ends.map((end) => shortNumber(end / unit[0])).join(", ")}]` : "";
     const bar = hasBar ? element("span", { class: "bar", "aria-hidden": "true" }) : null;
-    if (bar) bar.style.width = `${Math.max(1, (100 * value) / largest).toFixed(1)}%`;
+    if (bar) bar.style.width = `${Math.min(100, Math.max(1, (100 * value) / largest)).toFixed(1)}%`;
     return element("span", { class: "value" }, inUnit(value, unit), element("small", {}, text), bar);
   };
   return {
@@ -160,6 +177,7 @@ function metricColumn(metric, rows) {
     titleFormatter: titled(unit[1] && unit[1] !== "x" ? `${title} (${unit[1]})` : title, metric.meaning),
     hozAlign: "right",
     headerHozAlign: "right",
+    width: metric.ends ? 156 : 118,
     formatter: formatting(make),
     headerSortStartingDir: metric.better === "higher" ? "desc" : "asc",
     sorter: comparing((row) => valueOf(metric.name, row)),
@@ -178,15 +196,46 @@ function columnsFor(rows) {
     columns.push(column);
   }
   columns.push(...columnsShown(metricsHere()).map((metric) => metricColumn(metric, rows)));
-  if (rows.some((row) => ROWS.word("marks", row))) {
-    columns.push(textColumn("marks", "Marks", (row) => ROWS.word("marks", row), { column: { width: 210, cssClass: "wrap" } }));
+  for (const { name, title, meaning } of textsShown(textsHere(rows))) {
+    columns.push(textColumn(name, title, (row) => ROWS.word(name, row), { meaning, column: { cssClass: "words", width: 142 } }));
+  }
+  if (rows.some((row) => marksOf(row).length)) {
+    columns.push(textColumn("marks", "Marks", (row) => marksOf(row).join("; "), { column: { minWidth: 190, cssClass: "wrap" } }));
   }
   return columns;
+}
+
+let sharedMarks = new Set();
+
+/** Marks of a row, without those that are said above the table. */
+function marksOf(row) {
+  const marks = ROWS.word("marks", row).split("; ").filter(Boolean);
+  return ROWS.word("rank", row) === "control" ? marks : marks.filter((mark) => !sharedMarks.has(mark));
+}
+
+/** Marks that all rows with numbers have, controls apart: said once, not in each of them. */
+function marksOfAll(rows) {
+  const timed = rows.filter((row) => ROWS.word("status", row) === "ok" && ROWS.word("rank", row) !== "control");
+  const counts = new Map();
+  for (const row of timed) {
+    for (const mark of ROWS.word("marks", row).split("; ")) if (mark) counts.set(mark, (counts.get(mark) || 0) + 1);
+  }
+  return new Set([...counts].filter(([, count]) => timed.length > 2 && count === timed.length).map(([mark]) => mark));
+}
+
+/** The reason of a cell without a number, across its row. */
+function addReason(row) {
+  const i = row.getData().i;
+  const status = ROWS.word("status", i);
+  const box = row.getElement();
+  if (status === "ok" || box.querySelector(".reason")) return;
+  box.append(element("div", { class: "reason" }, `${statusWords(status)}: ${ROWS.word("reason", i)}`));
 }
 
 /** Show what the state says. */
 function showTable() {
   shownRows = rowsOf(groupsLeft());
+  sharedMarks = marksOfAll(shownRows);
   const columns = columnsFor(shownRows);
   const data = shownRows.map((i) => ({ i }));
   if (table) table.destroy();
@@ -196,6 +245,7 @@ function showTable() {
     layout: "fitDataFill",
     maxHeight: "70vh",
     placeholder: "No row passes these filters.",
+    rowFormatter: addReason,
     columnDefaults: { headerSortTristate: true, minWidth: 60 },
     initialSort: state.sort && columns.some(({ field }) => field === state.sort.column) ? [state.sort] : [],
   });
@@ -208,7 +258,8 @@ function showTable() {
   const settings = groupsLeft().length;
   const words = settings === 1 ? GROUPS[groupsLeft()[0]].words : `${settings} settings`;
   document.getElementById("said").textContent =
-    `${shownRows.length.toLocaleString("en-US")} ${shownRows.length === 1 ? "row" : "rows"} of ${words}.`;
+    `${shownRows.length.toLocaleString("en-US")} ${shownRows.length === 1 ? "row" : "rows"} of ${words}.` +
+    (sharedMarks.size ? ` All but controls: ${[...sharedMarks].join("; ")}.` : "");
 }
 
 /** Headers that sort can be reached and pressed without a mouse. */
@@ -238,12 +289,13 @@ function csvText() {
   const rows = table.getRows("active").map((row) => row.getData().i);
   const metrics = columnsShown(metricsHere());
   const ends = (metric) => (metric.ends || []);
-  const header = ["name", "rank", "setting", "length", "status", "reason", "marks"];
+  const texts = textsShown(textsHere(shownRows)).map(({ name }) => name);
+  const header = ["name", "rank", "setting", "length", "status", "reason", "marks", ...texts];
   const lines = [[...header, ...metrics.flatMap((metric) => [metric.name, ...ends(metric)])]];
   for (const row of rows) {
     const group = GROUPS[ROWS.number("group", row)];
     const words = ["name", "rank"].map((name) => ROWS.word(name, row));
-    const rest = ["status", "reason", "marks"].map((name) => ROWS.word(name, row));
+    const rest = ["status", "reason", "marks", ...texts].map((name) => ROWS.word(name, row));
     lines.push([
       ...words,
       group.words,

@@ -69,7 +69,7 @@ def test_markup_in_records_stays_text(tmp_path: Path) -> None:
     assert RUDE not in page
     parts = Parts(page)
     assert not [tag for tag, _ in parts.tags if tag == "img"]
-    content = json.loads(next(text for text in parts.scripts if text.startswith('{"summary"')))
+    content = json.loads(next(text for text in parts.scripts if text.startswith('{"heading"')))
     assert RUDE in content["rows"]["words"]["name"]["vocabulary"]
     assert f"said {RUDE}" in content["rows"]["words"]["reason"]["vocabulary"]
 

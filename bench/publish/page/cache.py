@@ -1,0 +1,75 @@
+"""The page of a folder, built again only where something that it shows has changed.
+
+``<out>/cache/page.json`` holds what the page was made from and its content. It is derived, and may
+be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import bench
+from bench.app.files import write_whole
+from bench.machine.calibration import with_calibration
+from bench.publish.config import PublishConfig
+from bench.publish.leaderboard import build_leaderboard
+from bench.publish.page.assemble import NAME, json_text, page_html
+from bench.publish.page.content import page_content
+from bench.store import read_records
+
+_READ = ("records/*.jsonl", "badges/*.jsonl", "calibration/*.json", "verify.json")
+_SOURCES = ("bench", "attentions", "conf/attention")
+
+
+def cache_file(out: Path) -> Path:
+    """Where the content of a folder's page is kept."""
+    return out / "cache" / "page.json"
+
+
+def cached_page(config: PublishConfig) -> Path:
+    """Write ``leaderboard.html`` from the records under ``config.out``, or from its cache.
+
+    Raises:
+        ConfigError: there are no records, or a file cannot be read or written.
+    """
+    stamp = _stamp(config)
+    content = _cached(cache_file(config.out), stamp)
+    if content is None:
+        content = _content(config)
+        write_whole(cache_file(config.out), f"{stamp}\n{content}")
+    return write_whole(config.out / NAME, page_html(content))
+
+
+def _content(config: PublishConfig) -> str:
+    records = with_calibration(read_records(config.out), config.out)
+    board = build_leaderboard(records, metrics=(), controls=config.controls)
+    return json_text(page_content(board, records, config))
+
+
+def _cached(path: Path, stamp: str) -> str | None:
+    """The content that was made from the same things; None if there is none."""
+    try:
+        first, _, content = path.read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return content if first == stamp else None
+
+
+def _stamp(config: PublishConfig) -> str:
+    """A hash of all that the content follows from: files by size and time, code by its text."""
+    said = [repr((config.metrics, config.columns, config.controls))]
+    for pattern in _READ:
+        for path in sorted(config.out.glob(pattern)):
+            facts = path.stat()
+            said.append(f"{path.name} {facts.st_size} {facts.st_mtime_ns}")
+    said += [f"{path} {path.read_text('utf-8')}" for path in _sources()]
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    root = Path(bench.__file__).resolve().parent.parent
+    for folder in _SOURCES:
+        for pattern in ("*.py", "*.yaml"):
+            yield from sorted((root / folder).rglob(pattern))

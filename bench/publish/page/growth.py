@@ -1,0 +1,55 @@
+"""What was concluded over several lengths, and of pairs of rows, as the page has it."""
+
+from __future__ import annotations
+
+from bench.metrics.crossover import crossover_words, flops_words
+from bench.metrics.ranks import Ranks
+from bench.metrics.scaling import Scaling
+from bench.publish.growth import crossovers, scalings
+from bench.publish.leaderboard import Leaderboard, Setting
+
+MAX_RANKED = 40
+"""Of more rows the probabilities of all pairs would be most of the page."""
+
+
+def grown(
+    board: Leaderboard,
+) -> tuple[dict[tuple[Setting, str], dict[str, str]], dict[Setting, list[dict[str, object]]]]:
+    """Words of each row of a setting, and the crossings to be marked on a setting's chart.
+
+    The words say where a row overtakes its reference, in time and in FLOPs, and as which power of
+    the number of tokens its time grows.
+    """
+    words: dict[tuple[Setting, str], dict[str, str]] = {}
+    crossings: dict[Setting, list[dict[str, object]]] = {}
+    for setting, of_setting in crossovers(board).items():
+        for name, found in of_setting.items():
+            said = crossover_words(found)
+            words[setting, name] = {"crossover": said, "crossover_flops": flops_words(found)}
+            if found.length is not None:
+                crossing = {"name": name, "length": found.length, "words": said}
+                crossings.setdefault(setting, []).append(crossing)
+    for setting, own in scalings(board).items():
+        for name, scaling in own.items():
+            words.setdefault((setting, name), {})["growth"] = _growth(scaling)
+    return words, crossings
+
+
+def _growth(scaling: Scaling) -> str:
+    """As ``N^1.02 [0.98, 1.05]``."""
+    interval = scaling.exponent_interval
+    ends = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    return f"N^{scaling.exponent:.2f}{ends}"
+
+
+def ties(ranks: Ranks | None) -> list[list[str]]:
+    """Rows that cannot be told apart."""
+    return [list(names) for names in ranks.groups if len(names) > 1] if ranks else []
+
+
+def wins(ranks: Ranks | None) -> dict[str, list[object]] | None:
+    """How likely each row is ahead of each one behind it, in percent, row by row."""
+    if ranks is None or not 1 < len(ranks.names) <= MAX_RANKED:
+        return None
+    ahead = [round(100 * p) for i, row in enumerate(ranks.wins) for p in row[i + 1 :]]
+    return {"names": [*ranks.names], "ahead": [*ahead]}

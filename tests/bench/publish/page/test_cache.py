@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.publish.page import cache
+from bench.publish.page.cache import cache_file, cached_page
+from bench.store import Store
+from tests import records as made
+from tests.bench.publish.page.made_pages import config
+
+
+def store(out: Path, entries: tuple[str, ...], name: str) -> None:
+    opened = Store(out, name)
+    for record in made.block_records(entries, num_rounds=7):
+        opened.append(record)
+
+
+def test_a_page_is_built_again_only_if_its_records_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(tmp_path, ("softmax", "linear"), "one")
+    first = cached_page(config(tmp_path)).read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "read_records", None)  # nothing is read
+        assert cached_page(config(tmp_path)).read_text() == first
+    store(tmp_path, ("nala",), "two")
+    assert '"nala"' in cached_page(config(tmp_path)).read_text()
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"\xff", b"another\n{}"])
+def test_a_cache_that_is_gone_or_damaged_costs_time_only(
+    tmp_path: Path, damage: bytes | None
+) -> None:
+    store(tmp_path, ("softmax",), "one")
+    first = cached_page(config(tmp_path)).read_text()
+    path = cache_file(tmp_path)
+    path.unlink() if damage is None else path.write_bytes(damage)
+    assert cached_page(config(tmp_path)).read_text() == first
