@@ -16,6 +16,7 @@ COMMANDS = {
     "report": ("bench.report", "write the tables, charts and W&B run again from the records"),
     "validate": ("bench.validate", "say whether results may be published, line by line"),
     "merge": ("bench.merge", "take the records of several folders over into one"),
+    "fsck": ("bench.fsck", "find what is damaged in a folder of records, and put it aside"),
     "regress": ("bench.regress", "say whether a tree is slower, or takes more, than another"),
     "verify": ("bench.verify", "prove mechanisms against their authors' numbers"),
     "rates": ("bench.rates.search", "search the learning rates of rows, for sweeps to train at"),

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.app.errors import ConfigError
 from bench.app.limits import MAX_LINE_BYTES
 from bench.app.texts import visible
-from bench.record import Record
+from bench.record import NewerSchema, Record
 
 _RECORD_START = b'{"entry":'
 """How every line of ours begins; a line torn by a crash begins so too."""
@@ -132,6 +132,7 @@ class Line:
         record: None for a line that holds none that can be used.
         problem: why it does not, in words; None if it does.
         is_torn: whether it is a record that a crash cut short, or never was written.
+        is_newer: whether a newer attnbench wrote it.
     """
 
     file: Path
@@ -141,6 +142,7 @@ class Line:
     record: Record | None = None
     problem: str | None = None
     is_torn: bool = False
+    is_newer: bool = False
 
     @property
     def place(self) -> str:
@@ -187,6 +189,19 @@ class Reading:
 
 MAX_NAMED = 20
 """Lines that one message names."""
+
+
+def stores_below(root: Path) -> list[Path]:
+    """The folder, and those in it, that sweeps have written to.
+
+    Raises:
+        ConfigError: there is none with a line in it.
+    """
+    folders = [folder.parent for folder in sorted(root.rglob("records")) if folder.is_dir()]
+    found = [out for out in folders if any(True for _ in read_lines(out))]
+    if not found:
+        raise ConfigError(f"There are no records under {_shown(root)}.")
+    return found
 
 
 def read_store(out: Path, *, missing_ok: bool = False) -> Reading:
@@ -300,19 +315,6 @@ def latest(records: Iterable[Record]) -> list[Record]:
     return list(newest.values())
 
 
-def read_located(file: Path, warn: Warn = _say_once) -> Iterator[tuple[int, Record]]:
-    """The records of one file, each with the number of its line, one at a time.
-
-    Raises:
-        ConfigError: it is unreadable.
-    """
-    for line in _lines_of(file):
-        if line.record is not None:
-            yield line.number, line.record
-        else:
-            warn(line.why_left_out)
-
-
 def _lines_of(file: Path) -> Iterator[Line]:
     if not file.is_file():
         raise ConfigError(f"{_shown(file)} is not a file. Take it out of the folder.")
@@ -336,11 +338,11 @@ def _read(place: Line, line: bytes) -> Line:
     try:
         return replace(place, record=Record.from_json(line))
     except ValueError as error:
-        problem = visible(str(error).rstrip("."), 500)
+        problem, is_newer = visible(str(error).rstrip("."), 500), isinstance(error, NewerSchema)
     if not line.endswith(b"\n") and _is_torn(line):
         problem = "it is torn, as by a crash while it was written"
         return replace(place, problem=problem, is_torn=True)
-    return replace(place, problem=problem)
+    return replace(place, problem=problem, is_newer=is_newer)
 
 
 def _shown(path: Path) -> str:
@@ -348,7 +350,7 @@ def _shown(path: Path) -> str:
 
 
 def _is_torn(line: bytes) -> bool:
-    """Whether a line that is no record could be the beginning of one."""
+    """Whether it could be the beginning of a record."""
     begins_like_ours = line.startswith(_RECORD_START) or _RECORD_START.startswith(line)
     try:
         json.loads(line)

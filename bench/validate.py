@@ -20,7 +20,7 @@ from bench.metrics.roofline import floor_s
 from bench.publish.format import quantity
 from bench.record import Record, Speed
 from bench.statistics import median
-from bench.store import read_lines
+from bench.store import read_lines, stores_below
 
 USAGE = """attnbench validate DIR ...
   DIR: a folder that a sweep wrote to, or one with such folders in it
@@ -79,18 +79,13 @@ def validate(root: Path) -> Verdict:
     Raises:
         ConfigError: there is nothing, or a file is unreadable.
     """
-    found = [
-        _of_store(folder.parent) for folder in sorted(root.rglob("records")) if folder.is_dir()
-    ]
-    verdict = Verdict(
+    found = [_of_store(out) for out in stores_below(root)]
+    return Verdict(
         num_records=sum(one.num_records for one in found),
         num_files=sum(one.num_files for one in found),
         num_calibrations=sum(one.num_calibrations for one in found),
         problems=tuple(problem for one in found for problem in one.problems),
     )
-    if not verdict.num_files:
-        raise ConfigError(f"There are no records under {visible(str(root), 500)}.")
-    return verdict
 
 
 def _of_store(out: Path) -> Verdict:

@@ -24,7 +24,7 @@ COMMANDS = (
     ("bench.rates",),
     ("bench.sweep",),
     ("bench.report", "bench.regress", "bench.verify", "bench.calibrate"),
-    ("bench.validate", "bench.merge"),
+    ("bench.validate", "bench.merge", "bench.fsck"),
     ("bench.selftest",),
     (
         "bench.catalogue.listing",
@@ -105,6 +105,7 @@ WITHOUT_TORCH = (
     "bench.publish",
     "bench.record",
     "bench.report",
+    "bench.fsck",
     "bench.merge",
     "bench.validate",
     "bench.catalogue.rows",
