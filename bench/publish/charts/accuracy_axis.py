@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bench.publish.charts.spec import Point, Spec
 
-_CONSTANT = 0.5
+ERROR_CONSTANT = 0.5
 """Per cent of errors below which the axis becomes linear."""
 _TICKS = (
     *(100, 0, 90, 50, 99, 80, 95, 98, 20, 99.5, 70, 97, 60, 40, 85, 10, 30, 96, 99.8, 92, 94, 88),
@@ -42,7 +42,7 @@ class AccuracyAxis:
         """The inverse of `place`; a little over 100 in the margin above it."""
         top, bottom = self._ends()
         stretched = top + pixels / self.height * (bottom - top)
-        return 100 - math.copysign(_CONSTANT * math.expm1(abs(stretched)), stretched)
+        return 100 - math.copysign(ERROR_CONSTANT * math.expm1(abs(stretched)), stretched)
 
     def _ends(self) -> tuple[float, float]:
         top, bottom = _stretched(100 - self.highest), _stretched(100 - self.lowest)
@@ -72,7 +72,7 @@ class AccuracyAxis:
             "type": "quantitative",
             "scale": {
                 "type": "symlog",
-                "constant": _CONSTANT,
+                "constant": ERROR_CONSTANT,
                 "domain": [100 - self.at(self.height), 100 - self.at(0)],
                 "nice": False,
                 "zero": False,
@@ -95,4 +95,4 @@ def accuracy_axis(accuracies: Iterable[float], height: float) -> AccuracyAxis:
 
 def _stretched(error: float) -> float:
     """As Vega's symlog scale has it."""
-    return math.copysign(math.log1p(abs(error) / _CONSTANT), error)
+    return math.copysign(math.log1p(abs(error) / ERROR_CONSTANT), error)

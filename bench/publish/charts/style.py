@@ -10,7 +10,7 @@ from bench.publish.leaderboard import Leaderboard
 # Okabe and Ito's colours, told apart by every kind of eye, without the yellow that fades on white,
 # and three more. Black is softmax's, grey the controls'. Shapes change with every entry, so that
 # neighbours differ in more than colour; dashes tell the second and third nine apart.
-_COLOURS = (
+COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
     *("#7A5195", "#8A8A00", "#882255"),
 )
@@ -51,9 +51,9 @@ def plain_styles(names: Iterable[str]) -> dict[str, Style]:
     """A style each, for lines of which none is special."""
     return {
         name: Style(
-            colour=_COLOURS[i % len(_COLOURS)],
+            colour=COLOURS[i % len(COLOURS)],
             shape=_SHAPES[i % len(_SHAPES)],
-            dash=_DASHES[i // len(_COLOURS) % len(_DASHES)],
+            dash=_DASHES[i // len(COLOURS) % len(_DASHES)],
             thickness=1.8,
         )
         for i, name in enumerate(names)

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.publish.fronts import cost_ranking
+from bench.publish.charts.accuracy_axis import ERROR_CONSTANT
+from bench.publish.charts.style import COLOURS, plain_styles
+from bench.publish.fronts import fronts
 from bench.publish.leaderboard import Leaderboard
 from bench.publish.tables import setting_words
 
@@ -17,7 +19,13 @@ Rows = tuple[Sequence[str], list[Mapping[str, Any]]]
 SCALING, PARETO = "scaling", "pareto"
 FIELDS = {
     SCALING: {"x": "seq_len", "y": "latency_ms", "entry": "entry", "setting": "setting"},
-    PARETO: {"x": "latency_ms", "y": "accuracy", "entry": "entry", "setting": "task"},
+    PARETO: {
+        "x": "latency_ms",
+        "y": "error_percent",
+        "entry": "entry",
+        "setting": "what",
+        "front": "is_on_front",
+    },
 }
 """The column that each chart takes each of its fields from."""
 
@@ -30,6 +38,8 @@ BUILT_IN = {
 }
 """W&B's own charts, linear in both axes, for a project whose owner is not named."""
 
+_POINT = {"type": "point", "filled": True, "size": 70, "opacity": 1, "tooltip": True}
+_ERROR_TICKS = [0, 0.5, 1, 2, 5, 10, 20, 50, 80, 100]
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 
 
@@ -58,60 +68,70 @@ def scaling_rows(board: Leaderboard) -> Rows:
 
 
 def pareto_rows(board: Leaderboard) -> Rows:
-    """Accuracies beside latencies, each with the length at which that was taken."""
-    columns = ("entry", "task", "accuracy", "latency_ms", "seq_len", "setting")
-    rows: list[Mapping[str, Any]] = []
-    for task in board.tasks:
-        scores = {s.entry: s.accuracy for s in task.scores if s.accuracy is not None}
-        ranking = None if task.unit else cost_ranking(task, board, scores)
-        for standing in ranking.standings if ranking else ():
-            latency = standing.values.get("latency_s")
-            if ranking and latency and standing.entry in scores:
-                rows.append(
-                    {
-                        "entry": standing.entry,
-                        "task": task.label,
-                        "accuracy": scores[standing.entry],
-                        "latency_ms": 1e3 * float(latency),
-                        "seq_len": ranking.size,
-                        "setting": setting_words(ranking.setting, board),
-                    }
-                )
+    """Accuracies beside latencies of what may be ranked, and the length that a latency is of."""
+    columns = (
+        *("entry", "task", "accuracy", "error_percent", "latency_ms", "is_on_front"),
+        *("what", "seq_len", "setting"),
+    )
+    rows: list[Mapping[str, Any]] = [
+        {
+            "entry": entry,
+            "task": front.task.label,
+            "accuracy": score,
+            "error_percent": 100 * (1 - score),
+            "latency_ms": 1e3 * cost,
+            "is_on_front": entry in front.names,
+            "what": f"{front.task.label}, latency at {front.ranking.size:,} tokens",
+            "seq_len": front.ranking.size,
+            "setting": setting_words(front.ranking.setting, board),
+        }
+        for front in fronts(board)
+        if front.metric == "latency_s" and front.ranking and not front.task.unit
+        for entry, (cost, score) in front.points.items()
+    ]
     return columns, rows
 
 
 def specification(name: str) -> dict[str, Any]:
-    """A chart for W&B's library: log-log lines for scaling, points with names for Pareto."""
-    logarithmic = {"type": "log", "nice": False}
-    colour = {"field": "${field:entry}", "type": "nominal"}
-    common = {"$schema": _SCHEMA, "data": {"name": "wandb"}, "width": "container"}
-    if name == SCALING:
-        return common | {
-            "mark": {"type": "line", "point": True, "tooltip": True},
-            "encoding": {
-                "x": _axis("x", "Sequence length (tokens)", logarithmic | {"base": 2}),
-                "y": _axis("y", "Latency (ms)", logarithmic),
-                "color": colour,
-                "strokeDash": {"field": "${field:setting}", "type": "nominal"},
-            },
-        }
+    """A chart for W&B's library, a picture a setting: log-log lines, or costs and their front."""
+    colours = list(plain_styles(map(str, range(len(COLOURS)))).values())
+    entry = {"field": "${field:entry}", "type": "nominal"}
+    look = {
+        "color": entry | {"scale": {"range": [style.colour for style in colours]}},
+        "shape": entry | {"scale": {"range": [style.shape for style in colours]}},
+    }
+    layers = _scaling(look) if name == SCALING else _pareto(look)
+    return {
+        "$schema": _SCHEMA,
+        "data": {"name": "wandb"},
+        "facet": {"field": "${field:setting}", "type": "nominal", "title": None},
+        "columns": 2,
+        "spec": {"width": 340, "height": 260, "layer": layers},
+    }
+
+
+def _scaling(look: dict[str, Any]) -> list[dict[str, Any]]:
     place = {
-        "x": _axis("x", "Latency (ms)", logarithmic),
-        "y": _axis("y", "Accuracy", {"zero": False}),
+        "x": _axis("x", "Sequence length (tokens)", {"type": "log", "base": 2, "nice": False}),
+        "y": _axis("y", "Latency (ms)", {"type": "log", "nice": False}),
     }
-    return common | {
-        "layer": [
-            {
-                "mark": {"type": "point", "filled": True, "size": 80, "tooltip": True},
-                "encoding": place
-                | {"color": colour, "shape": {"field": "${field:setting}", "type": "nominal"}},
-            },
-            {
-                "mark": {"type": "text", "align": "left", "dx": 8},
-                "encoding": place | {"text": {"field": "${field:entry}"}},
-            },
-        ],
-    }
+    return [
+        {"mark": "line", "encoding": place | {"color": look["color"] | {"legend": None}}},
+        {"mark": _POINT, "encoding": place | look},
+    ]
+
+
+def _pareto(look: dict[str, Any]) -> list[dict[str, Any]]:
+    errors = {"type": "symlog", "constant": ERROR_CONSTANT, "reverse": True, "zero": False}
+    y = _axis("y", "Accuracy (%)", errors)
+    y["axis"] |= {"labelExpr": "format(100 - datum.value, '~r')", "values": _ERROR_TICKS}
+    place = {"x": _axis("x", "Latency (ms)", {"type": "log", "padding": 30}), "y": y}
+    on_front = {"transform": [{"filter": "datum['${field:front}']"}]}
+    grey = {"type": "line", "color": "#999999", "strokeDash": [4, 3]}
+    return [
+        on_front | {"mark": grey, "encoding": place},
+        {"mark": _POINT, "encoding": place | look},
+    ]
 
 
 def _axis(field: str, title: str, scale: dict[str, Any]) -> dict[str, Any]:

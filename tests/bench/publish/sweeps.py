@@ -19,5 +19,5 @@ def config(out: Path, **changes: Any) -> PublishConfig:
 
 def small_sweep(sweep: str = made.SWEEP) -> list[Record]:
     timed = [r for n in (1024, 256) for r in made.block_records(["softmax", "nala"], seq_len=n)]
-    records = timed + made.task_records(["nala"]) + made.one_of_each_failure()
+    records = timed + made.task_records(["nala", "softmax"]) + made.one_of_each_failure()
     return [made.of_sweep(record, sweep) for record in records]

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bench.publish.leaderboard import build_leaderboard
+from bench.publish.sinks.vega import (
+    FIELDS,
+    PARETO,
+    SCALING,
+    Rows,
+    pareto_rows,
+    scaling_rows,
+    specification,
+)
+from tests import records as made
+from tests.bench.publish.charts.boards import lengths
+
+
+def rows_of() -> dict[str, Rows]:
+    records = lengths(("softmax", "nala", "linear", "none")) + made.task_records(
+        ("softmax", "nala", "linear", "none")
+    )
+    board = build_leaderboard(records, metrics=["latency_s"], controls=("none",))
+    return {SCALING: scaling_rows(board), PARETO: pareto_rows(board)}
+
+
+def test_a_pareto_point_says_at_which_length_its_latency_was_taken_and_controls_are_none() -> None:
+    _, rows = rows_of()[PARETO]
+    found = {row["entry"]: row for row in rows}
+    assert {entry: row["is_on_front"] for entry, row in found.items()} == {
+        "softmax": True,
+        "nala": False,
+        "linear": True,
+    }
+    assert found["nala"]["what"] == "recall, latency at 4,096 tokens"
+    assert found["nala"]["error_percent"] == pytest.approx(100 * (1 - found["nala"]["accuracy"]))
+
+
+@pytest.mark.parametrize("name", [SCALING, PARETO])
+def test_each_field_of_a_specification_is_a_column_and_the_chart_draws_every_row(name: str) -> None:
+    vl_convert = pytest.importorskip("vl_convert")
+    columns, rows = rows_of()[name]
+    assert set(FIELDS[name].values()) <= set(columns)
+    assert all(set(row) <= set(columns) for row in rows)
+    text = json.dumps(specification(name))
+    for field, column in FIELDS[name].items():
+        text = text.replace(f"${{field:{field}}}", column)
+    assert "${field" not in text
+    filled: dict[str, Any] = json.loads(text)
+    filled["data"] = {"values": rows}
+    picture = vl_convert.vegalite_to_svg(json.dumps(filled))
+    assert picture.count('aria-roledescription="point"') >= len(rows)
