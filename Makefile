@@ -8,10 +8,12 @@ READY := $(VENV)/ready
 UNFINISHED := $(VENV)/unfinished
 KERNELS := .kernels
 budget ?= 10m
+# Where `make site` reads: your own records, or those that are kept in git.
+store ?= $(if $(wildcard results/records/*.jsonl),results,build/kept)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
-  bench-tasks calibrate verify pages cheats test test-slow test-browser bench-page test-gpu \
+  bench-tasks site calibrate verify pages cheats test test-slow test-browser bench-page test-gpu \
   test-kernels check format lint type clean
 
 help: ## list these targets
@@ -40,6 +42,12 @@ pictures: $(READY) ## draw the pictures of README, and the leaderboard of docs/r
 
 report: $(READY) ## write the tables and pictures again, from the records in results/
 	$(BIN)/python -m bench.report
+
+site: $(READY) ## pages for static hosting in build/site, of results/ or else of the kept leaderboard
+	rm -rf build/site
+	mkdir -p build/kept/records
+	gunzip -c docs/results/records.jsonl.gz > build/kept/records/showcase.jsonl
+	$(BIN)/python -m bench.report out=$(store) site=build/site
 
 regress: $(READY) ## is this commit slower than the one before it, or than main? fails if so
 	$(BIN)/python -m bench.regress

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from bench.app.command import run_app
 from bench.app.errors import ConfigError
-from bench.app.values import Values, text
+from bench.app.values import Values, flag, text
 from bench.machine.calibration import with_calibration
 from bench.publish import (
     PublishConfig,
@@ -21,6 +22,7 @@ from bench.publish import (
     publish,
     read_publish_config,
 )
+from bench.publish.page import build_site, cached_page, serve
 from bench.store import read_store
 
 
@@ -32,8 +34,9 @@ def main(argv: list[str] | None = None) -> int:
 def report(config: dict[str, Any]) -> int:
     """Read every record under ``out``, print the leaderboard and write all outputs.
 
-    With ``versus`` print when one row beats another instead, and write nothing. With ``wandb.make``
-    write W&B's workspace or report, and nothing else.
+    With ``serve`` bring the page up to date, and serve it on loopback until Ctrl-C. With ``site``
+    write a folder of pages for static hosting, with ``wandb.make`` W&B's workspace or report, with
+    ``versus`` print when one row beats another: each of these instead of all else.
 
     Lines that hold no record are named and left out. The exit code is then 2, unless a crash in the
     middle of a write is all that there was.
@@ -45,6 +48,9 @@ def report(config: dict[str, Any]) -> int:
     pair = Values(config).some("versus", text, or_none=True)
     if pair and len(pair) != 2:
         raise ConfigError(f"versus takes two rows, as versus=[nala,softmax]; it has {len(pair)}.")
+    if Values(config).one("serve", flag):
+        serve(cached_page(wanted), print, is_terminal=sys.stdout.isatty())
+        return 0
     reading = read_store(wanted.out)
     records = with_calibration(reading.records, wanted.out)
     console = Console()
@@ -56,6 +62,9 @@ def report(config: dict[str, Any]) -> int:
         file, notes = make_for(records, wanted)
         print_files((file,), tuple(notes), console)
         return 0
+    if site := Values(config).optional("site", text):
+        print_files(build_site(records, wanted, Path(site))[:1], tuple(reading.describe()), console)
+        return 2 if reading.is_damaged else 0
     published = publish(records, wanted)
     print_leaderboard(records, wanted, console)
     console.print()

@@ -60,3 +60,14 @@ def test_results_of_others_are_data_and_what_checks_them_may_write_nothing() -> 
     assert code["persist-credentials"] is data["persist-credentials"] is False
     assert "base.sha" in code["ref"] and "ref" not in data
     assert steps("results.yml")[-1]["run"] == "python -m bench.validate ../data"
+
+
+def test_the_site_is_built_with_no_right_but_to_read_and_published_by_pinned_actions() -> None:
+    content = load(ROOT / ".github" / "workflows" / "pages.yml")
+    build, publish = content["jobs"]["build"], content["jobs"]["publish"]
+    assert content["permissions"] == {"contents": "read"} and "permissions" not in build
+    assert publish["permissions"] == {"pages": "write", "id-token": "write"}
+    used = [s["uses"] for job in (build, publish) for s in job["steps"] if "uses" in s]
+    assert all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action) for action in used)
+    assert [s["run"] for s in build["steps"] if "run" in s] == ["make site"]
+    assert "run" not in publish["steps"][0]

@@ -2,12 +2,16 @@
 
 `rows` and `content` turn a leaderboard into compact JSON, `mechanisms` adds what is known of each
 mechanism, `charts` the specifications of its charts, and `assemble` puts them into one file with
-the JavaScript of `vendor/` and our own of `assets/`.
+the JavaScript of `vendor/` and our own of `assets/`. `cache` builds it only where something has
+changed, `serve` shows it on loopback, and `site` makes a folder of several for static hosting.
 """
 
 from __future__ import annotations
 
 from bench.publish.page.assemble import page_html, write_page
+from bench.publish.page.cache import cached_page
 from bench.publish.page.content import page_content
+from bench.publish.page.serve import serve
+from bench.publish.page.site import build_site
 
-__all__ = ["page_content", "page_html", "write_page"]
+__all__ = ["build_site", "cached_page", "page_content", "page_html", "serve", "write_page"]

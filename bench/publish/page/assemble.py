@@ -54,7 +54,7 @@ def write_page(board: Leaderboard, records: Sequence[Record], config: PublishCon
 def page_html(content: str) -> str:
     """The page of a content, see `page_content`, as `json_text` gives it."""
     scripts = [*_vendored_scripts(), *_own_scripts()]
-    page: str = _template().render(
+    page: str = _template("page.html.j2").render(
         style=Markup(_read(_VENDOR / "tabulator.min.css") + _read(_ASSETS / "page.css")),
         scripts=[Markup(script) for script in scripts],
         hashes=" ".join(_hash(script) for script in scripts),
@@ -63,6 +63,12 @@ def page_html(content: str) -> str:
         licences=[(one["package"], one["version"], one["text"]) for one in vendored()],
         **_heading(content),
     )
+    return page
+
+
+def index_html(rows: Sequence[tuple[str, str, str, str]]) -> str:
+    """The first page of a site, from the folder, title, summary and first sentence of each view."""
+    page: str = _template("index.html.j2").render(rows=rows)
     return page
 
 
@@ -86,11 +92,11 @@ def vendored() -> list[dict[str, str]]:
 
 
 @cache
-def _template() -> Any:
+def _template(name: str) -> Any:
     environment = Environment(
         loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined
     )
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)
 
 
 def _vendored_scripts() -> list[str]:

@@ -1,0 +1,92 @@
+"""A folder of pages for static hosting: everything, each machine, each of the last sweeps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.app.files import write_whole
+from bench.publish.conclusions import sentences
+from bench.publish.config import PublishConfig
+from bench.publish.csv import csv_text
+from bench.publish.leaderboard import build_leaderboard
+from bench.publish.machine import describe_machine
+from bench.publish.page.assemble import index_html, json_text, page_html
+from bench.publish.page.content import page_content
+from bench.publish.tables import summary_words
+from bench.record import Record
+
+MAX_SWEEPS = 20
+"""Of more, the newest: each page is a file of one megabyte and a half."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One page of the site.
+
+    Attributes:
+        folder: within the site; a plain name.
+        title: what the index calls it.
+        records: that it is made from.
+    """
+
+    folder: str
+    title: str
+    records: tuple[Record, ...]
+
+
+def build_site(records: Sequence[Record], config: PublishConfig, site: Path) -> tuple[Path, ...]:
+    """Write ``index.html``, and a folder with a page and a table for each view.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    files, rows = [], []
+    for view in views(records):
+        board = build_leaderboard(view.records, metrics=(), controls=config.controls)
+        content = json_text(page_content(board, view.records, config))
+        folder = site / view.folder
+        files.append(write_whole(folder / "index.html", page_html(content)))
+        files.append(write_whole(folder / "table.csv", csv_text(view.records, config.metrics)))
+        first = next(iter(sentences(board)), "")
+        rows.append((view.folder, view.title, summary_words(board), first))
+    write_whole(site / ".nojekyll", "")  # hosts that run Jekyll leave the files as they are
+    return (write_whole(site / "index.html", index_html(rows)), *files)
+
+
+def views(records: Sequence[Record]) -> Iterator[View]:
+    """Everything; the machines, where there are several; the sweeps, the newest first."""
+    yield View(folder="all", title="Everything", records=tuple(records))
+    taken = {"all"}
+    machines = _grouped(records, describe_machine)
+    if len(machines) > 1:
+        for number, (machine, own) in enumerate(sorted(machines.items()), start=1):
+            folder = _folder(f"machine-{number}", taken)
+            yield View(folder=folder, title=machine, records=own)
+    sweeps = _grouped(records, lambda record: record.sweep)
+    newest = sorted(sweeps.items(), key=lambda one: one[1][-1].started_at, reverse=True)
+    for sweep, own in newest[:MAX_SWEEPS] if len(sweeps) > 1 else ():
+        folder = _folder(f"sweep-{sweep}", taken)
+        yield View(folder=folder, title=f"Sweep {sweep}", records=own)
+
+
+def _grouped(
+    records: Sequence[Record], key: Callable[[Record], str]
+) -> dict[str, tuple[Record, ...]]:
+    groups: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda record: record.started_at):
+        groups.setdefault(key(record), []).append(record)
+    return {name: tuple(own) for name, own in groups.items()}
+
+
+def _folder(wanted: str, taken: set[str]) -> str:
+    """A plain name of a folder, whatever a sweep is called, that no other view has."""
+    plain = re.sub(r"[^A-Za-z0-9-]+", "-", wanted)[:80]
+    name, number = plain, 1
+    while name in taken:
+        number += 1
+        name = f"{plain}-{number}"
+    taken.add(name)
+    return name
