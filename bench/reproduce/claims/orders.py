@@ -54,7 +54,7 @@ def ordered(scores: Mapping[str, Sequence[float]], claimed: Sequence[float], tas
         task: for the words.
     """
     names = list(scores)
-    rows = [row_over(f"{name}, %", [100 * s for s in scores[name]]) for name in names]
+    rows = [row_over(f"{name}, %", [100 * s for s in scores[name]], most=100) for name in names]
     differences, needed = [], []
     for first, second, points in zip(names, names[1:], claimed, strict=False):
         own = [100 * gap for gap in gaps(scores[first], scores[second])]

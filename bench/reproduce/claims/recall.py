@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.reproduce.claims.registry import Lab, register_claim, row
 from bench.reproduce.claims.samples import row_over
-from bench.reproduce.stored import Curves, Finding
+from bench.reproduce.stored import Curves, Finding, Row
 from bench.reproduce.verdicts import Verdict
 
 
@@ -35,7 +35,7 @@ def recall_grows_with_state(
         )
         found[channels * channels // heads] = scores[entry]
     sizes = sorted(found)
-    rows = [row_over(f"{size:,} numbers of state a layer", found[size]) for size in sizes]
+    rows = [row_over(f"{size:,} numbers of state a layer", found[size], most=1) for size in sizes]
     steps = [
         row_over("", [b - a for a, b in zip(found[low], found[high], strict=True)])
         for low, high in itertools.pairwise(sizes)
@@ -50,10 +50,10 @@ def recall_grows_with_state(
         verdict = Verdict.DOES_NOT_HOLD
     else:
         verdict = Verdict.NOT_RESOLVABLE
-        words += f"; {len(seeds)} seeds do not tell these apart"
+    doubt = f"; {len(seeds)} seeds do not tell them apart" * (verdict is Verdict.NOT_RESOLVABLE)
     return Finding(
         verdict=verdict,
-        words=f"recall is {words} numbers of state a layer ({entry}, {_task(settings)})",
+        words=f"recall is {words} numbers of state a layer ({entry}, {_task(settings)}){doubt}",
         rows=tuple(rows),
         unit="share of right answers",
         curves=Curves(
@@ -85,30 +85,31 @@ def delta_rule_recalls(
         settings: of the task, beside the pairs.
         seeds: of each run.
     """
-    rows, wins, words = [], [], []
+    rows: list[Row] = []
+    gaps_of: dict[str, Row] = {}
     for pairs in num_pairs:
         chosen = {name: row(name) for name in (*delta, *decay)}
         scores = lab.scores(chosen, "recall_causal", settings | {"num_pairs": pairs}, seeds)
-        own = {name: row_over(f"{name}, {pairs} pairs", scores[name]) for name in chosen}
-        rows += list(own.values())
-        worst = min(delta, key=lambda name: own[name].value)
-        best = max(decay, key=lambda name: own[name].value)
-        gap = row_over("", [a - b for a, b in zip(scores[worst], scores[best], strict=True)])
-        wins.append(gap.low is not None and gap.low > 0)
-        words.append(
-            f"with {pairs} pairs {worst} scores {100 * own[worst].value:.0f} %, and {best}, the "
-            f"best decay, {100 * own[best].value:.0f} %"
-        )
-    told = "; ".join(words)
-    where = [str(pairs) for pairs, win in zip(num_pairs, wins, strict=True) if win]
-    if all(wins):
+        rows += [row_over(f"{name}, {pairs} pairs", scores[name], most=1) for name in chosen]
+        worst = min(delta, key=lambda name: sum(scores[name]))
+        for name in decay:
+            found = f"{worst} against {name} with {pairs} pairs"
+            gaps_of[found] = row_over(found, [100 * g for g in gaps(scores[name], scores[worst])])
+    wins = [name for name, gap in gaps_of.items() if gap.low is not None and gap.low > 0]
+    losses = [name for name, gap in gaps_of.items() if gap.high is not None and gap.high < 0]
+    words = "; ".join(
+        f"{name} {gap.value:+.1f} points ({gap.low:+.1f} to {gap.high:+.1f})"
+        for name, gap in gaps_of.items()
+    )
+    if len(wins) == len(gaps_of):
         verdict = Verdict.HOLDS
-    elif any(wins):
-        verdict, told = Verdict.HOLDS_WHERE, f"there are {' or '.join(where)} pairs: {told}"
-    else:
+    elif wins:
+        verdict, words = Verdict.HOLDS_WHERE, f"it is {' or '.join(wins)}: {words}"
+    elif losses:
         verdict = Verdict.DOES_NOT_HOLD
-        told += "; intervals of the difference hold 0"
-    return Finding(verdict=verdict, words=told, rows=tuple(rows), unit="share of right answers")
+    else:
+        verdict, words = Verdict.NOT_RESOLVABLE, f"{words}; {len(seeds)} seeds do not tell"
+    return Finding(verdict=verdict, words=words, rows=tuple(rows), unit="share of right answers")
 
 
 def _task(settings: dict[str, Any]) -> str:

@@ -53,7 +53,15 @@ def normal(size: Size, seed: int, purpose: int) -> Tensor:
     return torch.randn(shape, generator=stream, dtype=torch.float64)
 
 
-def row_over(name: str, samples: Sequence[float]) -> Row:
-    """A mean with its interval over seeds."""
+def row_over(name: str, samples: Sequence[float], *, most: float | None = None) -> Row:
+    """A mean with its interval over seeds.
+
+    Args:
+        name: what was measured.
+        samples: one a seed.
+        most: of a score, the greatest that there is; its interval then ends there, and at 0.
+    """
     mean, low, high = mean_with_interval(torch.tensor(samples, dtype=torch.float64))
+    if most is not None:
+        low, high = max(low, 0.0), min(high, most)
     return Row(name=name, value=mean, low=low, high=high)
