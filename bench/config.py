@@ -232,7 +232,7 @@ def _refuse_without_models(given: Sequence[str]) -> None:
     for key in ("model", "image_size"):
         if key in given:
             raise ConfigError(
-                f"{key} is of whole models, which this scope leaves out. Add scope=model, or drop it."
+                f"{key} is of whole models, which this scope leaves out. Add scope=model."
             )
 
 
