@@ -1,16 +1,17 @@
-"""What a task says: its data and how an answer is scored. Model and training are shared by all."""
+"""What a task says: its data and how an answer is scored. Model and training are shared by all.
+
+Everything that a task's file needs is imported from here, settings (`recipe`) and streams of random
+numbers (`draws`) included.
+"""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
 import inspect
-import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import cache
@@ -21,7 +22,42 @@ import torch
 from torch import Tensor, nn
 
 from attentions import Geometry, plugins
-from bench.tasks.positions import POSITIONS
+from bench.tasks.draws import (
+    HELD_OUT,
+    derived_seed,
+    distinct,
+    generator,
+    held_out,
+    in_turn,
+    seeded,
+)
+from bench.tasks.recipe import Recipe, one_of, whole_number, yes_or_no
+
+__all__ = [
+    "GROUP",
+    "HELD_OUT",
+    "NO_ANSWER",
+    "Batch",
+    "Recipe",
+    "Split",
+    "Task",
+    "build_task",
+    "derived_seed",
+    "distinct",
+    "generator",
+    "held_out",
+    "in_turn",
+    "one_of",
+    "register_task",
+    "seeded",
+    "task_class",
+    "task_names",
+    "task_settings",
+    "task_to_plan",
+    "token_table",
+    "whole_number",
+    "yes_or_no",
+]
 
 NO_ANSWER = -100
 """The target at a token where nothing is asked: neither trained on nor scored."""
@@ -78,84 +114,6 @@ class Batch:
             targets=torch.cat([part.targets for part in parts]),
             positions=torch.cat(places) if places else None,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """The model around a mechanism and its training: the same for every mechanism of a task.
-
-    Attributes:
-        embed_dim: channels of a token.
-        num_heads: heads that share them.
-        num_layers: blocks.
-        conv_width: tokens that a block's depthwise convolution sees, an odd number; at 0 or 1 there
-            is none. They lie to both sides, or, in a causal model, all in the past.
-        mlp_ratio: hidden channels of a block's MLP, per channel of a token.
-        match: ``none``; or ``params``, ``flops`` or ``state``: one size of each model is set so
-            that all cost the same, see `bench.tasks.match`.
-        position: ``learned``, a vector for each place; ``rope``, queries and keys that are turned;
-            or ``none``.
-        position_std: spread of the learned positions before training.
-        num_steps: parameter updates.
-        batch_size: training examples in each.
-        learning_rate: at its peak; a linear warm-up leads there, a half cosine from there to 0.
-        warmup_share: the part of the steps that warms up.
-        weight_decay: AdamW's, decoupled from the gradient.
-        max_grad_norm: a longer gradient is shortened to this.
-
-    Raises:
-        ValueError: a setting outside its range; the message names it and what is allowed.
-    """
-
-    embed_dim: int = 64
-    num_heads: int = 4
-    num_layers: int = 2
-    conv_width: int = 3
-    mlp_ratio: float = 2
-    match: str = "none"
-    position: str = "learned"
-    position_std: float = 0.02
-    num_steps: int = 600
-    batch_size: int = 64
-    learning_rate: float = 3e-3
-    warmup_share: float = 0.1
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-
-    def __post_init__(self) -> None:
-        counts = ("embed_dim", "num_heads", "num_layers")
-        for name in (*counts, "num_steps", "batch_size"):
-            whole_number(name, getattr(self, name))
-        whole_number("conv_width", self.conv_width, at_least=0)
-        one_of("match", self.match, ("none", "params", "flops", "state"))
-        one_of("position", self.position, POSITIONS)
-        for name in ("learning_rate", "max_grad_norm", "mlp_ratio"):
-            _number(name, getattr(self, name), "a number above 0", lambda x: 0 < x < math.inf)
-        for name in ("position_std", "weight_decay"):
-            _number(name, getattr(self, name), "a number of 0 or more", lambda x: 0 <= x < math.inf)
-        _number("warmup_share", self.warmup_share, "a number from 0 to 1", lambda x: 0 <= x <= 1)
-        if self.embed_dim % self.num_heads:
-            raise ValueError(
-                f"embed_dim is {self.embed_dim} and num_heads is {self.num_heads}; "
-                "num_heads must divide embed_dim."
-            )
-        if self.position == "rope" and self.embed_dim // self.num_heads % 2:
-            raise ValueError(
-                f"embed_dim / num_heads is {self.embed_dim // self.num_heads}; an even number is "
-                "needed with position=rope, which turns pairs of channels."
-            )
-        if self.conv_width % 2 == 0 and self.conv_width:
-            raise ValueError(f"conv_width is {self.conv_width}; 0 or an odd number is needed.")
-
-    @property
-    def mlp_width(self) -> int:
-        """Hidden channels of a block's MLP, one at least."""
-        return max(round(self.embed_dim * self.mlp_ratio), 1)
-
-    @property
-    def reach(self) -> int:
-        """Tokens to either side of which the model learns by its convolutions alone."""
-        return self.num_layers * (self.conv_width // 2)
 
 
 class Task(ABC):
@@ -262,8 +220,8 @@ T = TypeVar("T", bound=Task)
 
 _REGISTRY: dict[str, type[Task]] = {}
 _NOT_TASKS = {
-    *("base", "checkpoint", "collapse", "ending"),
-    *("gates", "leak", "longer", "match", "model", "positions", "train"),
+    *("base", "checkpoint", "collapse", "draws", "ending"),
+    *("gates", "leak", "longer", "match", "model", "positions", "recipe", "train"),
 }
 GROUP = "attnbench.tasks"
 """Entry points under this name are modules of installed packages that register tasks."""
@@ -390,106 +348,6 @@ def task_to_plan(name: str, settings: dict[str, Any]) -> Task | None:
 def _hint(word: str, known: dict[str, Any]) -> str:
     near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(sorted(known))}."
-
-
-def whole_number(name: str, value: object, *, at_least: int = 1) -> None:
-    """Refuse a setting that is not a whole number, or is too small.
-
-    Raises:
-        ValueError: names the setting, what was given and what is allowed.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise ValueError(f"{name} is {value!r}; a whole number of {at_least} or more is needed.")
-
-
-def yes_or_no(name: str, value: object) -> None:
-    """Refuse a setting that is neither true nor false.
-
-    Raises:
-        ValueError: names the setting and what was given.
-    """
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}; true or false is needed.")
-
-
-def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
-    """Refuse a setting that is none of the words allowed.
-
-    Raises:
-        ValueError: names the setting, what was given and what is allowed.
-    """
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; {', '.join(allowed)} are allowed.")
-
-
-def _number(name: str, value: object, allowed: str, is_allowed: Callable[[float], bool]) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not is_allowed(value):
-        raise ValueError(f"{name} is {value!r}; {allowed} is needed.")
-
-
-def derived_seed(seed: int, purpose: str) -> int:
-    """One of the many seeds that follow from a run's seed, so that no two uses share a stream."""
-    digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
-    return int.from_bytes(digest[:4], "big")  # torch's CPU generator uses 32 bits of a seed
-
-
-def generator(seed: int, purpose: str) -> torch.Generator:
-    """A stream of random numbers of its own, on the CPU."""
-    return torch.Generator().manual_seed(derived_seed(seed, purpose))
-
-
-@contextmanager
-def seeded(seed: int, purpose: str, device: torch.device | None = None) -> Iterator[None]:
-    """Give code that draws from torch's global streams a seed, and put the streams back after."""
-    devices = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derived_seed(seed, purpose))
-        yield
-
-
-def distinct(count: int, size: int, population: int, stream: torch.Generator) -> Tensor:
-    """(count, size): in each row, different numbers from 0 to population - 1, in random order.
-
-    Rows with a repetition are drawn again: at a population of thousands a hundred times cheaper
-    than to shuffle it. Where most rows would have one, it is shuffled.
-
-    Raises:
-        ValueError: more numbers than there are.
-    """
-    if size > population:
-        raise ValueError(f"{size} different numbers of {population} are none.")
-    if size * size > 4 * population:  # fewer than one row in seven would have no repetition
-        return torch.rand(count, population, generator=stream).argsort(dim=1)[:, :size]
-    rows = torch.randint(population, (count, size), generator=stream)
-    while True:
-        in_order = rows.sort(dim=1).values
-        wrong = (in_order[:, 1:] == in_order[:, :-1]).any(dim=1)
-        if not wrong.any():
-            return rows
-        rows[wrong] = torch.randint(population, (int(wrong.sum()), size), generator=stream)
-
-
-def in_turn(num_examples: int, size: int, stream: torch.Generator) -> Iterator[Tensor]:
-    """Indices of `size` examples at a time, without end: all in a random order, then anew."""
-    queue = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(queue) < size:
-            queue = torch.cat([queue, torch.randperm(num_examples, generator=stream)])
-        yield queue[:size]
-        queue = queue[size:]
-
-
-HELD_OUT = 8
-"""One in so many training examples of a fixed set is held out for validation."""
-
-
-def held_out(num_examples: int) -> Tensor:
-    """(num_examples,): which training examples are kept for validation, evenly spread.
-
-    At least one of two; a single example cannot be divided.
-    """
-    every = min(HELD_OUT, max(num_examples, 2))
-    return torch.arange(num_examples) % every == every - 1
 
 
 def token_table(vocab_size: int, embed_dim: int) -> nn.Embedding:
