@@ -11,6 +11,7 @@ import torch
 
 from attentions import Capabilities, register_attention
 from attentions.base import Attention
+from bench.measure import clock
 from bench.runners import WORKERS_PREFIX
 from bench.tasks.base import register_task
 from bench.tasks.recall import Recall
@@ -99,6 +100,15 @@ def _new_graph_each_time(self, q, k, v):
     return _Softmax.forward(self, q, k, v) * (self.num_calls / self.num_calls)
 
 
+_wall_ns = clock._wall_ns
+
+
+def _lie_about_time(self, q, k, v):
+    """Reaches for the harness's own clock, which nothing but another clock can tell."""
+    clock._wall_ns = lambda: _wall_ns() // 10
+    return _Softmax.forward(self, q, k, v)
+
+
 class _EvenOnly(_Softmax):
     """Refuses a shape, or, where `window` is negative, all of them; and leaves the process."""
 
@@ -114,6 +124,7 @@ register_attention("even_only", title="even", source="tests", capabilities=Capab
     _EvenOnly
 )
 _register("new_graph_each_time", _new_graph_each_time, exact=True)
+_register("lies_about_time", _lie_about_time, exact=True)
 _register("good", _Softmax.forward, exact=True)
 _register("zeros", lambda self, q, k, v: torch.zeros_like(v) * v.sum())
 _register("constant", lambda self, q, k, v: torch.full_like(v, 0.5) + 0 * v.sum())

@@ -107,6 +107,13 @@ def test_what_a_plugins_constructor_does_is_told_by_its_own_cells_alone(server):
     assert records["good"].status is Status.OK
 
 
+def test_a_clock_that_lies_ends_its_own_cells_only_however_short_the_rounds(server):
+    records = run(server, ["lies_about_time", "good"])
+    assert records["lies_about_time"].status is Status.ERROR
+    assert "its clock, or what it times, was tampered with" in records["lies_about_time"].reason
+    assert records["good"].status is Status.OK
+
+
 @pytest.mark.parametrize(
     ("task", "words"),
     [("asserting_task", "AssertionError: seven pairs"), ("leaving_task", "SystemExit: 0")],

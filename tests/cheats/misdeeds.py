@@ -266,7 +266,7 @@ class BurnsCore(Honest):
 
 @functools.cache
 def _spawn() -> None:
-    subprocess.Popen(child_of(os.getppid()))
+    subprocess.Popen(child_of(os.getppid()), start_new_session=True)
 
 
 @misdeed("starts_child", "starts a child process", ends=(Status.OK, *BAD_ENDS))
