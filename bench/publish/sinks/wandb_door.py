@@ -202,7 +202,9 @@ def _service(wandb: Any) -> Iterator[None]:
 
 
 def _remove_earlier(home: Path, run_id: str) -> None:
-    """Offline runs of the same id, and what waits to be sent with them."""
+    """Offline runs of the same id, and what waited to be sent with any that is sent by now."""
+    for sent in home.glob("offline-run-*/*.synced"):
+        shutil.rmtree(staging_of(home, run_id_of(sent.parent)), ignore_errors=True)
     for folder in home.glob(f"offline-run-*-{run_id}"):
         if run_id_of(folder) == run_id:  # and not one whose id only ends like it
             shutil.rmtree(folder, ignore_errors=True)

@@ -122,3 +122,12 @@ def test_without_the_package_there_is_a_note(
     folders, notes = publish_runs(small_sweep(), config(tmp_path))
     assert folders == []
     assert "W&B was left out: " in notes[0]
+
+
+def test_a_mode_that_nobody_knows_is_told_and_leaves_an_offline_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "odd")
+    folders, notes = publish_runs(small_sweep(), config(tmp_path, mode=None))
+    assert list(folders[0].glob("*.wandb"))
+    assert "WANDB_MODE=odd is not known here" in notes[0]

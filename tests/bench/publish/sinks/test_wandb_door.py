@@ -184,9 +184,13 @@ def test_publishing_again_replaces_the_run_and_leaves_no_files_of_the_first(tmp_
     for _ in range(2):
         folders, notes = publish_runs(small_sweep("a"), config(tmp_path))
         assert notes == []
-    publish_runs(small_sweep("b-a"), config(tmp_path))
     home = tmp_path / "wandb"
-    assert sorted(path.name.split("-", 3)[3] for path in home.glob("offline-run-*")) == ["a", "b-a"]
+    publish_runs(small_sweep("sent"), config(tmp_path))
+    (sent,) = home.glob("offline-run-*-sent")
+    (sent / "run-sent.wandb.synced").touch()  # as `wandb sync` leaves it
+    publish_runs(small_sweep("b-a"), config(tmp_path))
+    runs = sorted(path.name.split("-", 3)[3] for path in home.glob("offline-run-*"))
+    assert runs == ["a", "b-a", "sent"]
     assert folders[0].is_dir()
     assert not (home / ".cache").exists()
     assert sorted(path.name for path in (home / ".data").iterdir()) == ["a", "b-a"]

@@ -258,12 +258,3 @@ class Refusal(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     do_GET = do_POST = do_PUT = _answer
-
-
-def test_a_mode_that_nobody_knows_is_told_and_leaves_an_offline_run(
-    tmp_path: Path, nobody_at_home: Path
-) -> None:
-    done = report(tmp_path, nobody_at_home, "wandb.mode=null", WANDB_MODE="odd")
-    assert done.returncode == 0, done.stderr
-    assert "WANDB_MODE=odd is not known here" in done.stdout
-    assert list((tmp_path / "wandb").glob("offline-run-*"))
