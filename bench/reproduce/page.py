@@ -8,9 +8,10 @@ from pathlib import Path
 import bench
 from bench.app.files import write_whole
 from bench.publish.charts.write import write_charts
+from bench.publish.format import format_duration
 from bench.reproduce.figure import chart_of
 from bench.reproduce.papers import Claim, Contradiction, Kind, PaperCell, Papers
-from bench.reproduce.stored import Finding, Row, judgement, read_finding
+from bench.reproduce.stored import Finding, judgement, read_finding
 from bench.reproduce.table import cost, in_words, printed_value
 from bench.reproduce.verdicts import Judgement, Verdict
 from bench.store import read_records
@@ -114,15 +115,15 @@ def _claim(entry: Claim, found: Judgement, finding: Finding | None) -> Iterator[
     if finding is not None:
         yield from _table(
             ("what", finding.unit or "value", "95 % interval"),
-            [(row.name, f"{row.value:.4g}", _interval(row)) for row in finding.rows],
+            [(row.name, row.number, row.interval) for row in finding.rows],
         )
         if finding.curves is not None:
             yield from (f"![{finding.curves.title}]({FIGURES}/{entry.id}.svg)", "")
-    yield from (f"`python -m bench.reproduce cell={entry.id}`, about {cost(entry)}", "")
-
-
-def _interval(row: Row) -> str:
-    return "" if row.low is None else f"{row.low:.4g} to {row.high:.4g}"
+    took = f"about {cost(entry)}"
+    if finding is not None and finding.measured_at:
+        duration, day = format_duration(finding.seconds), finding.measured_at[:10]
+        took = f"{duration} on {finding.processor}, {day}"
+    yield from (f"`python -m bench.reproduce cell={entry.id}`: {took}", "")
 
 
 def _contradictions(papers: Papers, judged: dict[str, Judgement]) -> Iterator[str]:

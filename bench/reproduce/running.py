@@ -89,5 +89,4 @@ def run_function(
 
 def row_words(row: Row) -> str:
     """As ``nala, norms 2 to 4: -0.003 (-0.005 to -0.001)``."""
-    interval = "" if row.low is None else f" ({row.low:.4g} to {row.high:.4g})"
-    return f"{row.name}: {row.value:.4g}{interval}"
+    return f"{row.name}: {row.number}{f' ({row.interval})' * bool(row.interval)}"

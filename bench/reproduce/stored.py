@@ -37,6 +37,25 @@ class Row:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def number(self) -> str:
+        """The value with four digits; what is left of a sum by rounding is 0."""
+        return _number(self.value)
+
+    @property
+    def interval(self) -> str:
+        """As ``-0.005 to -0.001``; empty where it is exact."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{_number(self.low)} to {_number(self.high)}"
+
+
+def _number(value: float) -> str:
+    return "0" if abs(value) < _ROUNDING else f"{value:.4g}"
+
+
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
@@ -245,9 +264,11 @@ def _of_measured(entry: PaperCell, finding: Finding | None) -> Judgement:
     """Of a number that a function measures, with an interval of its own."""
     if finding is None or finding.value is None:
         return _NOT_RUN
-    low, high = finding.low or finding.value, finding.high or finding.value
+    low = finding.value if finding.low is None else finding.low
+    high = finding.value if finding.high is None else finding.high
+    interval = "" if finding.low is None else f" ({100 * low:.1f} to {100 * high:.1f})"
     difference = 100 * (finding.value - entry.published)
-    words = f"{100 * finding.value:.1f} ({100 * low:.1f} to {100 * high:.1f}), {finding.words}"
+    words = f"{100 * finding.value:.1f}{interval} {finding.words}"
     if entry.published - entry.tolerance <= low and high <= entry.published + entry.tolerance:
         verdict = Verdict.REPRODUCED
     elif high < entry.published - entry.tolerance or low > entry.published + entry.tolerance:

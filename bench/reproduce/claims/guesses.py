@@ -23,7 +23,7 @@ def task_guess(lab: Lab, *, task: str, overrides: dict[str, Any]) -> Finding:
     settings = entry_of("task", task) | overrides
     built = build_task(settings.pop("task"), settings)
     chance = built.chance()
-    return Finding(verdict=Verdict.HOLDS, words=f"{built.guess}", value=chance)
+    return Finding(verdict=Verdict.HOLDS, words=f"by its settings: {built.guess}", value=chance)
 
 
 @register_claim("listops-constant-answer")
@@ -31,7 +31,7 @@ def listops_constant_answer(lab: Lab, *, num_examples: int = 30_000) -> Finding:
     """The share of ListOps' most frequent value: what a model scores that answers nothing else."""
     value, count = _counts(lab, num_examples).most_common(1)[0]
     low, high = share_interval(count / num_examples, num_examples)
-    words = f"the share of the value {value} among {num_examples:,} expressions"
+    words = f"by a constant answer, the value {value} of {num_examples:,} expressions"
     return Finding(
         verdict=Verdict.HOLDS, words=words, value=count / num_examples, low=low, high=high
     )
