@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any
 
 from annotated_types import Interval, Len
@@ -73,7 +74,7 @@ class Status(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
     """What was observed of a kernel cell.
 
@@ -350,7 +351,37 @@ class Record:
         result = _result_from(line.get("result"), cell)
         record = checked(cls, line | {"cell": cell, "status": status, "result": result})
         check_shape(EnvironmentFacts, record.environment)
-        return record
+        return _sharing(record)
+
+
+def _sharing(record: Record) -> Record:
+    """A record whose environment and rounds are the objects that the ones before it have.
+
+    A sweep has one environment and a block one set of rounds: apart, they are half of a store.
+    """
+    result = record.result
+    if isinstance(result, Speed):
+        result = replace(
+            result,
+            rounds=_same_rounds(result.rounds),
+            reference_rounds=_same_rounds(result.reference_rounds),
+            reference_latency_s=_same_samples(result.reference_latency_s),
+        )
+    environment = _same_environment(json.dumps(record.environment))
+    return replace(record, result=result, environment=environment)
+
+
+_same_environment = lru_cache(maxsize=64)(json.loads)
+
+
+@lru_cache(maxsize=256)
+def _same_rounds(rounds: tuple[int, ...]) -> tuple[int, ...]:
+    return rounds
+
+
+@lru_cache(maxsize=256)
+def _same_samples(samples: tuple[float, ...]) -> tuple[float, ...]:
+    return samples
 
 
 class NewerSchema(ValueError):
@@ -360,7 +391,7 @@ class NewerSchema(ValueError):
 def unfit(result: Result) -> str | None:
     """Why no record can hold a result, as a sentence; None if one can."""
     try:
-        checked(type(result), vars(result))
+        checked(type(result), {f.name: getattr(result, f.name) for f in fields(result)})
     except ValueError as error:
         return str(error)
     return result.contradiction

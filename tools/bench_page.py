@@ -146,13 +146,14 @@ def record(cell: Cell, draw: random.Random) -> Record:
         )
     else:
         base = 1e-8 * cell.kernel.seq_len * cell.kernel.batch_size * draw.uniform(1, 3)
-        beside = 2e-8 * cell.kernel.seq_len * cell.kernel.batch_size
+        beside = random.Random(f"{cell.block} {cell.kernel.seq_len}")
+        scale = 2e-8 * cell.kernel.seq_len * cell.kernel.batch_size
         result = Speed(
             latency_s=tuple(base * draw.uniform(1, 1.2) for _ in range(NUM_SAMPLES)),
             rounds=tuple(range(NUM_SAMPLES)),
             rounds_key=f"{cell.block}-{cell.kernel.seq_len}",
             reference_key="0" * 16,
-            reference_latency_s=tuple(beside * draw.uniform(1, 1.2) for _ in range(NUM_SAMPLES)),
+            reference_latency_s=tuple(scale * beside.uniform(1, 1.2) for _ in range(NUM_SAMPLES)),
             reference_rounds=tuple(range(NUM_SAMPLES)),
             flops=cell.kernel.seq_len * 10**6,
             peak_memory_bytes=cell.kernel.seq_len * draw.randrange(1000, 3000),

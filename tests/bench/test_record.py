@@ -1,8 +1,10 @@
 import json
+from dataclasses import asdict
 
 import pytest
 
 from bench.record import Quality, Record, Speed, Status
+from tests import records as made
 from tests.bench.test_cell import KERNEL, TASK
 
 SPEED = Speed(latency_s=(0.1, 0.2), rounds=(0, 1), fvcore_unsupported={"aten::exp": 2})
@@ -34,7 +36,7 @@ def test_what_a_line_does_not_tell_was_not_observed():
     known = {"latency_s", "rounds", "calls_per_sample", "reference", "checked_share"}
     assert speed.calls_per_sample == speed.checked_share == 1
     assert speed.reference == "softmax", "as it was before records said so"
-    found = {name: value for name, value in vars(speed).items() if name not in known}
+    found = {name: value for name, value in asdict(speed).items() if name not in known}
     assert not any(found.values()), found  # None, 0, no, or an empty list
 
 
@@ -73,3 +75,12 @@ def test_texts_are_bounded_and_printable_before_anyone_reads_them():
     assert len(line) < 30_000 and Record.from_json(line) == record
     old = json.dumps(json.loads(line) | {"reason": "kept by an older door \x07"})
     assert Record.from_json(old).reason == "kept by an older door \\x07"
+
+
+def test_records_of_a_block_share_what_they_have_in_common() -> None:
+    lines = [record.to_json() for record in made.block_records(("softmax", "linear"))]
+    one, other = map(Record.from_json, lines)
+    assert [one.to_json(), other.to_json()] == lines
+    assert one.environment is other.environment
+    assert one.result.rounds is other.result.rounds
+    assert one.result.reference_latency_s is other.result.reference_latency_s
