@@ -13,8 +13,8 @@ store ?= $(if $(wildcard results/records/*.jsonl),results,build/kept)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
-  bench-tasks site calibrate verify pages cheats test test-slow test-browser bench-page test-gpu \
-  test-kernels check format lint type clean
+  bench-tasks bench-scale site calibrate verify pages cheats test test-slow test-browser bench-page \
+  test-gpu test-kernels check format lint type clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ rates: $(READY) ## search learning rates for the rows of make bench, 40 minutes;
 
 bench-tasks: $(READY) ## the best table of tasks that a time buys: make bench-tasks budget=10m
 	$(BIN)/python -m bench.rates.race budget=$(budget)
+
+bench-scale: $(READY) ## do planning, claiming and resuming scale? 1,000 to 100,000 cells, made up
+	$(BIN)/python tools/scale.py
 
 calibrate: $(READY) ## what this machine can do at best; sweeps then say how near a mechanism comes
 	$(BIN)/python -m bench.calibrate

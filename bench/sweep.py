@@ -83,7 +83,7 @@ def sweep(composed: dict[str, Any]) -> int:
     if config.budget_s is not None:
         print_over_budget(console, done.left_out, config.budget_s)
     if done.is_interrupted and not (isinstance(until, Deadline) and until.is_over):
-        left = len(todo) - len(done.new) - len(done.of_others)
+        left = len(done.left_out)
         console.print(f"Stopped; {left} cells are left. The same command goes on from here.")
         return 130
     return verdict(console, config, _without(planned, done.left_out), records)

@@ -37,6 +37,7 @@ COMMANDS = (
 MEASURING = (
     *COMMANDS,
     ("bench.app.command",),
+    ("bench.app.multirun",),
     ("bench.todo",),
     ("bench.run",),
     ("bench.worker.block", "bench.worker.training"),

@@ -17,6 +17,7 @@ from typing import Any
 
 import bench
 from bench.app.errors import ConfigError, did_you_mean, tell
+from bench.app.multirun import EXTRAS, SweepFolder, endings, tell_ending
 from bench.app.streams import make_streams_unbreakable
 from bench.app.texts import LIMITS, visible
 from bench.app.usage import usage
@@ -91,15 +92,15 @@ def _run_hydra(
     from omegaconf import DictConfig
 
     codes: list[int] = []
-    done: list[dict[str, Any]] = []
 
     def job(cfg: DictConfig) -> None:
         # A job that raised would end a multirun, and with it the jobs that had not run yet.
+        config: dict[str, Any] = {}
         try:
             _refuse_unread(config_name, _given_words())
             config = _resolved(cfg)
+            _refuse_idle_launcher()
             codes.append(main(config | {"sweep_id": _sweep_id(), "given": _given()}))
-            done.extend([config] if codes[-1] in (0, 1) else [])
         except ConfigError as error:
             codes.append(tell(error))
         except KeyboardInterrupt:
@@ -111,11 +112,17 @@ def _run_hydra(
             else:
                 traceback.print_exc()
                 codes.append(3)
+        if folder := _job_folder():
+            tell_ending(folder, codes[-1], config)
 
     run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
     before, sys.argv = sys.argv, [f"attnbench {config_name}", *words]
+    SweepFolder.last = None
     try:
         _compose_and_run(run)
+        ended = list(endings(SweepFolder.last))
+        codes += [code for code, _ in ended]
+        done = [config for code, config in ended if code in (0, 1)]
         if after_jobs and len(done) > 1:
             after_jobs(done)
     except KeyboardInterrupt:
@@ -155,6 +162,27 @@ def read_yaml(file: Path) -> dict[str, Any]:
     except Exception as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
     return content if isinstance(content, dict) else {}
+
+
+def _job_folder() -> str | None:
+    """Of a job of a multirun; None of a run by itself."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    return str(hydra.runtime.output_dir) if hydra.mode is RunMode.MULTIRUN else None
+
+
+def _refuse_idle_launcher() -> None:
+    """Refuse a launcher that would launch nothing."""
+    from hydra.core.hydra_config import HydraConfig
+
+    name = HydraConfig.get().runtime.choices.get("launcher")
+    if name is not None and _job_folder() is None:
+        raise ConfigError(
+            f"launcher={name} sends out the jobs of a multirun, and this is one job. Add -m, and "
+            "put commas between the values that make jobs, e.g. -m attention=softmax,nala."
+        )
 
 
 def _sweep_id() -> str:
@@ -247,6 +275,8 @@ def _explain(error: Exception, config_name: str, words: list[str]) -> str:
     missing = re.search(r"Could not (?:find|load) '([\w/.-]+)/([^/']*)'", text)
     if missing:
         group, name = missing.groups()
+        if group == "hydra/launcher" and name in EXTRAS:
+            return f"This launcher is not installed: pip install 'attnbench[{EXTRAS[name]}]'"
         near = did_you_mean(name, set(_options(group, words)))
         own = f"One of your own is a YAML in {group}/ of the folder that --config-dir names."
         return f"{group}={name}: there is no such {group}. {near} {own}"

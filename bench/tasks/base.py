@@ -262,16 +262,12 @@ def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], t
     return enter
 
 
+@cache  # a plan asks for each of its cells, and a package that fails is warned of once
 def _import_all() -> None:
     package = importlib.import_module("bench.tasks")
     for module in pkgutil.iter_modules(package.__path__):
         if module.name not in _NOT_TASKS:
             importlib.import_module(f"bench.tasks.{module.name}")
-    _import_installed()
-
-
-@cache  # a package that cannot be imported is warned of once
-def _import_installed() -> None:
     plugins.load_all(GROUP)
 
 

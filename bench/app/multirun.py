@@ -1,0 +1,57 @@
+"""Jobs of a multirun, wherever a launcher has them run: where they are, and how they ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bench.app.files import write_whole
+
+_ENDING = "ending.json"
+"""In a job's folder: its exit code and configuration."""
+
+EXTRAS = {
+    "joblib": "parallel",
+    "submitit_local": "slurm",
+    "submitit_slurm": "slurm",
+    "ray": "ray",
+}
+"""What to install for a launcher of Hydra's."""
+
+
+class SweepFolder:
+    """Remembers the folder of a multirun's jobs. A callback of Hydra's.
+
+    Attributes:
+        last: that of the last multirun; None if there was none.
+    """
+
+    last: ClassVar[Path | None] = None
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        """Called before the jobs are launched."""
+        SweepFolder.last = Path(config.hydra.sweep.dir)
+        launcher = config.hydra.launcher._target_.rpartition(".")[2]
+        if launcher != "BasicLauncher":
+            print(f"Jobs go out by {launcher}; what they say is in {self.last}", flush=True)
+
+    def _nothing(self, **_: Any) -> None:
+        """What Hydra tells besides."""
+
+    on_run_start = on_run_end = on_multirun_end = _nothing
+    on_job_start = on_job_end = on_compose_config = _nothing
+
+
+def tell_ending(folder: str, code: int, config: dict[str, Any]) -> None:
+    """Leave a job's exit code and configuration for the process that launched it, anywhere."""
+    write_whole(Path(folder, _ENDING), json.dumps({"code": code, "config": config}))
+
+
+def endings(folder: Path | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """How the jobs in a folder have ended, in their order."""
+    files = [] if folder is None else folder.glob(f"*/{_ENDING}")
+    for file in sorted(files, key=lambda file: int(file.parent.name)):
+        ending = json.loads(file.read_text())
+        yield ending["code"], ending["config"]

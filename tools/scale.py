@@ -1,0 +1,134 @@
+"""How planning, claiming and resuming grow with a plan: `python tools/scale.py 1000 10000 100000`.
+
+Nothing is measured: the records are made up, and the owners of claims are simulated in one process.
+Each step runs in a process of its own, and prints its seconds and the most memory that it had.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.app.command import CONF, read_yaml
+from bench.cell import Cell
+from bench.config import SweepConfig, read_sweep_config
+from bench.machine import environment
+from bench.measure.clock import cpu_s, now_s
+from bench.plan import plan, reference_cell
+from bench.record import Record, Status
+from bench.sharing.claims import Claims
+from bench.sharing.work import SharedWork
+from bench.store import Store, Tail, read_records, records_folder
+from bench.todo import missing
+from tests import records as made
+
+NUM_OWNERS = 100
+SIZES = (1_000, 10_000, 100_000)
+STEPS = ("planning", "claiming", "resuming")
+ENTRIES = ("softmax", "linear", "performer", "flatten", "nala", "cosformer", "polaformer")
+SHAPES_OF_ONE_LENGTH = 2 * 2 * len(ENTRIES)
+
+
+def config_of(num_cells: int, out: Path) -> SweepConfig:
+    """A plan of about so many cells: lengths, two dtypes, two modes, and seeds of a task."""
+    num_lengths = max(1, round(0.9 * num_cells / SHAPES_OF_ONE_LENGTH))
+    num_seeds = max(1, num_cells // 10 // len(ENTRIES))
+    return read_sweep_config(
+        read_yaml(CONF / "sweep.yaml")
+        | {
+            "attention": {name: {"mechanism": name} for name in ENTRIES},
+            "task": {"recall": {"task": "recall"}},
+            "rates": None,
+            "seq_len": list(range(64, 64 + num_lengths)),
+            "dtype": ["float32", "bfloat16"],
+            "mode": ["forward", "forward_backward"],
+            "seed": list(range(num_seeds)),
+            "out": str(out),
+        }
+    )
+
+
+def planning(num_cells: int, out: Path) -> None:
+    """From a configuration to checked cells."""
+    plan(config_of(num_cells, out))
+
+
+def cells_of(num_cells: int) -> list[Cell]:
+    """Cells of as many blocks, cheaply made."""
+    return [made.kernel_cell("linear", seq_len=64 + number) for number in range(num_cells)]
+
+
+def claiming(num_cells: int, out: Path) -> None:
+    """100 owners claim work, write a record and release it, each knowing what the others wrote."""
+    cells = cells_of(num_cells)
+    with ExitStack() as stack:
+        stores = [Store(out, f"owner-{number}") for number in range(NUM_OWNERS)]
+        claims = [stack.enter_context(Claims(out)) for _ in range(NUM_OWNERS)]
+        tail = Tail(out)
+        tail.leave_out(stores[0])
+        # One owner reads what the others write; all of them would share this process's memory.
+        first = SharedWork(claims[0], tail, lambda record, cell: True, cells, lambda record: None)
+        for number, cell in enumerate(cells):
+            owner = number % NUM_OWNERS
+            if owner == 0:
+                assert first.take(cell.block, [cell], "a block")
+            else:
+                assert claims[owner].take(cell.block, "a block")
+            record = made.failed_record(cell, Status.INCORRECT, "made up")
+            with stores[owner].path.open("a") as file:  # unsynced: this is no test of the disk
+                file.write(record.to_json() + "\n")
+            claims[owner].release(cell.block)
+
+
+def resuming(num_cells: int, out: Path) -> None:
+    """What is still to do, where everything is in the store already."""
+    here = environment.current(("cpu",), "retain", {})
+    planned = plan(config_of(num_cells, out))
+    write_records([p.cell for p in planned], out, here)
+    started = now_s()
+    todo = missing(planned, read_records(out), here)
+    print(f"{now_s() - started:.1f} s of it reading and comparing; {len(todo)} left", end="; ")
+
+
+def write_records(cells: Sequence[Cell], out: Path, here: environment.Environment) -> None:
+    """A record of each, as a sweep leaves them, in as many files as there are owners."""
+    samples = [1e-3 + 1e-6 * number for number in range(30)]
+    records_folder(out).mkdir(parents=True)
+    files = [records_folder(out) / f"owner-{number}.jsonl" for number in range(NUM_OWNERS)]
+    with ExitStack() as stack:
+        opened = [stack.enter_context(file.open("w")) for file in files]
+        for number, cell in enumerate(cells):
+            opened[number % NUM_OWNERS].write(_record(cell, samples, here).to_json() + "\n")
+
+
+def _record(cell: Cell, samples: list[float], here: environment.Environment) -> Record:
+    told = {"freshness": environment.freshness(cell, here), "environment": here.to_dict()}
+    if cell.is_task:
+        return made.failed_record(cell, Status.DIVERGED, "made up", **told)
+    reference = reference_cell(cell)
+    speed = made.speed(samples, reference=reference.entry, reference_key=reference.key)
+    return made.ok_record(cell, speed, **told)
+
+
+def main(words: list[str]) -> None:
+    """Each step at each size, in a process of its own."""
+    if words and words[0] in STEPS:
+        with tempfile.TemporaryDirectory() as folder:
+            started, worked = now_s(), cpu_s()
+            globals()[words[0]](int(words[1]), Path(folder, "out"))
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+            print(f"{now_s() - started:.1f} s, {cpu_s() - worked:.1f} s of CPU, {peak:.0f} MiB")
+        return
+    for size in [int(word) for word in words] or SIZES:
+        for step in STEPS:
+            print(f"{size:,} cells, {step}: ", end="", flush=True)
+            subprocess.run([sys.executable, __file__, step, str(size)], check=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
