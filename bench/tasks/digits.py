@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +28,11 @@ NUM_TEST_EXAMPLES = 540
 """Thirty per cent of the 1,797 images, rounded up."""
 NUM_TRAINING_EXAMPLES = 1100
 """The others, without an eighth that is held out for validation."""
+
+NOISE_UNIT = 1 / 256
+NOISE_UNITS = 44
+"""Noise is a whole number of units from -44 to 44, each as likely: a spread of 0.1 of the range
+from white to black. Such numbers have no rounding, so they are the same on every machine."""
 
 
 @register_task("digits")
@@ -96,6 +101,11 @@ def validation_images() -> Batch:
     return images.select(held_out(len(images.targets)))
 
 
+def test_images() -> Batch:
+    """The images of the test split."""
+    return digit_images(Split.TEST)
+
+
 @cache
 def digit_images(split: Split) -> Batch:
     """The images of a split, (B, 64, 1) from -1 to 1, and the digits that they show.
@@ -126,3 +136,20 @@ def _is_test(labels: Tensor) -> Tensor:
         spread = (torch.arange(int(quota[digit])) * 2 + 1) * len(own) // (2 * quota[digit])
         is_test[own[spread]] = True
     return is_test
+
+
+@cache
+def images_by_class(source: Callable[[], Batch]) -> tuple[Tensor, Tensor]:
+    """(10, most, 64) images from 0 to 1 by class, and how many each class has."""
+    images = source()
+    sizes = images.targets.bincount(minlength=NUM_CLASSES)
+    table = torch.zeros(NUM_CLASSES, int(sizes.max()), NUM_PIXELS)
+    grey = ((images.inputs[..., 0] + 1) * MAX_INTENSITY / 2).round() / MAX_INTENSITY
+    for digit in range(NUM_CLASSES):
+        table[digit, : sizes[digit]] = grey[images.targets == digit]
+    return table, sizes
+
+
+def noise(size: tuple[int, ...], stream: torch.Generator) -> Tensor:
+    """What is added to images from 0 to 1, see `NOISE_UNITS`."""
+    return torch.randint(-NOISE_UNITS, NOISE_UNITS + 1, size, generator=stream) * NOISE_UNIT

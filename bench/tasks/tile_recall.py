@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bench.tasks.base import (
     Batch,
@@ -19,19 +18,15 @@ from bench.tasks.base import (
     whole_number,
 )
 from bench.tasks.digits import (
-    MAX_INTENSITY,
     NUM_CLASSES,
     NUM_PIXELS,
-    digit_images,
+    images_by_class,
+    noise,
+    test_images,
     training_images,
     validation_images,
 )
 from bench.tasks.images import patch_projection
-
-NOISE_UNIT = 1 / 256
-NOISE_UNITS = 44
-"""Noise is a whole number of units from -44 to 44, each as likely: a spread of 0.1 of the range
-from white to black. Such numbers have no rounding, so they are the same on every machine."""
 
 
 @register_task("tile_recall")
@@ -90,7 +85,7 @@ class TileRecall(Task):
         """Fresh examples of training images; those of test images from a seed of their own."""
         if split is Split.TEST:
             stream = generator(0, "tile_recall test")
-            test = self._examples(self.num_test_examples, _test_images, stream)
+            test = self._examples(self.num_test_examples, test_images, stream)
             yield from test.chunks(self.recipe.batch_size)
             return
         stream = generator(seed, "tile_recall train")
@@ -109,19 +104,19 @@ class TileRecall(Task):
         signs = distinct(count, pairs, self.num_signs, stream)
         places = 1 + distinct(count, pairs, self.seq_len - 1, stream)
         asked = torch.randint(pairs, (count,), generator=stream)
-        by_class, sizes = _by_class(images)
+        by_class, sizes = images_by_class(images)
         first = torch.randint(2**31, (count, pairs), generator=stream) % sizes[classes]
         own = classes[each, asked]
         step = 1 + torch.randint(2**31, (count,), generator=stream) % (sizes[own] - 1)
         another = (first[each, asked] + step) % sizes[own]  # never the same image
         size = (count, self.seq_len, NUM_PIXELS + self.num_signs)
-        units = torch.randint(-NOISE_UNITS, NOISE_UNITS + 1, size, generator=stream)
+        grain = noise(size, stream)
         tiles = torch.zeros(size)
         tiles[each[:, None], places, :NUM_PIXELS] = by_class[classes, first]
         tiles[each[:, None], places, NUM_PIXELS + signs] = 1
         tiles[each, 0, :NUM_PIXELS] = by_class[own, another]
         return Batch(
-            inputs=2 * (tiles + units * NOISE_UNIT) - 1,
+            inputs=2 * (tiles + grain) - 1,
             targets=signs[each, asked].unsqueeze(1),
             positions=torch.zeros(count, 1, dtype=torch.long),
         )
@@ -137,19 +132,3 @@ class TileRecall(Task):
     def plateaus(self) -> dict[str, float]:
         """Of models that find the signs and do not tell digits apart."""
         return {"one of the shown signs": 1 / self.num_pairs}
-
-
-def _test_images() -> Batch:
-    return digit_images(Split.TEST)
-
-
-@cache
-def _by_class(source: Callable[[], Batch]) -> tuple[Tensor, Tensor]:
-    """(10, most, 64) images from 0 to 1 by class, and how many each class has."""
-    images = source()
-    sizes = images.targets.bincount(minlength=NUM_CLASSES)
-    table = torch.zeros(NUM_CLASSES, int(sizes.max()), NUM_PIXELS)
-    grey = ((images.inputs[..., 0] + 1) * MAX_INTENSITY / 2).round() / MAX_INTENSITY
-    for digit in range(NUM_CLASSES):
-        table[digit, : sizes[digit]] = grey[images.targets == digit]
-    return table, sizes

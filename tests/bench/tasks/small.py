@@ -9,6 +9,7 @@ _MAD = _FEW | {"num_train_examples": 16}
 SMALL = {
     "associative_recall": _FEW | {"num_train_examples": 16, "vocab_size": 10, "context_len": 20},
     "bytes": {"batch_size": 8, "context_len": 512},
+    "canvas": _FEW,
     "copy": _FEW,
     "digits": {"batch_size": 8},
     "even_pairs": _FEW,

@@ -249,6 +249,9 @@ def test_causal_recall_is_recall_with_later_queries(split):
         ("listops", {"max_depth": 2}, "no expression has more than 12 tokens"),
         ("listops", {"max_len": 501}, "max_len is 501; a whole number of 502 or more"),
         ("parity", {"max_len": 0}, "max_len is 0; a whole number of 1 or more"),
+        ("canvas", {"num_digits": 3}, "num_digits is 3; 1 or 2 is needed"),
+        ("canvas", {"canvas_size": 22}, "canvas_size is 22; a multiple of 4"),
+        ("canvas", {"num_digits": 2, "class_token": False}, "two answers are read at the class"),
         ("tile_recall", {"num_pairs": 9}, "num_signs is 8; a whole number of 9 or more"),
     ],
 )

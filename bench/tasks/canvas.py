@@ -1,0 +1,201 @@
+"""Digits somewhere on a canvas, each one's place known: for explanations and token filters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.tasks.base import (
+    Batch,
+    Recipe,
+    Split,
+    Task,
+    distinct,
+    generator,
+    register_task,
+    whole_number,
+    yes_or_no,
+)
+from bench.tasks.digits import (
+    NUM_CLASSES,
+    images_by_class,
+    noise,
+    test_images,
+    training_images,
+    validation_images,
+)
+from bench.tasks.images import patch_projection, patches
+
+PATCH_SIZE = 4
+DIGIT_SIZE = 8
+_WIDTH = DIGIT_SIZE // PATCH_SIZE  # patches that a digit is wide
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canvases:
+    """Examples, and where their digits are.
+
+    Attributes:
+        batch: what a model sees and is asked.
+        classes: (B, num_digits), of each digit.
+        masks: (B, num_digits, N), whether a token is of this digit.
+    """
+
+    batch: Batch
+    classes: Tensor
+    masks: Tensor
+
+
+@register_task("canvas")
+class Canvas(Task):
+    """Name the handwritten digit of 8x8 pixels on a larger canvas, in 4x4 patches.
+
+    Digits lie anywhere on the grid of patches, so a digit is four tokens. Beside it lie scraps of
+    4x4 pixels of other images, and over all lies noise. With two digits their classes differ and
+    both are asked for: the score is the share of shown classes among the two greatest logits, so
+    that a model has evidence for two classes that lie in different places, and whoever explains
+    the one should not point at the other.
+
+    Much of one digit can be told from a bag of patches that lie on the grid: this task is for
+    explaining models and for filtering tokens, not for ranking mechanisms. It is a task of this
+    harness; there are no published numbers. Test images are those of `digits`, never trained on.
+
+    Args:
+        recipe: model and training.
+        canvas_size: rows and columns of pixels, a multiple of 4.
+        num_digits: 1 or 2.
+        num_scraps: pieces of other images.
+        class_token: read the answer at a blank first token; else from the mean over patches.
+        num_test_examples: examples, made of unseen images, to score on.
+
+    Raises:
+        ValueError: a canvas of another size, or too small; two digits without a class token.
+    """
+
+    default_recipe = Recipe(
+        position_std=0.3, conv_width=1, num_steps=700, batch_size=64, learning_rate=3e-3
+    )
+    guess = "any of the classes, as many as are asked for"
+    num_classes = NUM_CLASSES
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        canvas_size: int = 24,
+        num_digits: int = 1,
+        num_scraps: int = 3,
+        class_token: bool = True,
+        num_test_examples: int = 1024,
+    ) -> None:
+        super().__init__(recipe)
+        whole_number("num_digits", num_digits)
+        whole_number("canvas_size", canvas_size, at_least=DIGIT_SIZE * num_digits)
+        whole_number("num_scraps", num_scraps, at_least=0)
+        whole_number("num_test_examples", num_test_examples)
+        yes_or_no("class_token", class_token)
+        if canvas_size % PATCH_SIZE:
+            raise ValueError(f"canvas_size is {canvas_size}; a multiple of {PATCH_SIZE} is needed.")
+        if num_digits > 2:
+            raise ValueError(f"num_digits is {num_digits}; 1 or 2 is needed.")
+        if num_digits == 2 and not class_token:
+            raise ValueError(
+                "num_digits is 2 and class_token is false; two answers are read at the class token."
+            )
+        self.canvas_size, self.num_digits, self.num_scraps = canvas_size, num_digits, num_scraps
+        self.class_token = class_token
+        self.num_test_examples = num_test_examples
+        self.seq_len = (canvas_size // PATCH_SIZE) ** 2 + class_token
+
+    def batches(self, split: Split, seed: int) -> Iterator[Batch]:
+        """Fresh examples of training images; those of test images from a seed of their own."""
+        if split is Split.TEST:
+            yield from self.test(self.num_test_examples).batch.chunks(self.recipe.batch_size)
+            return
+        stream = generator(seed, "canvas train")
+        while True:
+            yield self._draw(self.recipe.batch_size, training_images, stream).batch
+
+    def validation(self) -> Iterator[Batch]:
+        """Fresh examples of training images that were held out."""
+        stream = generator(0, "canvas validation")
+        while True:
+            yield self._draw(self.recipe.batch_size, validation_images, stream).batch
+
+    def test(self, count: int) -> Canvases:
+        """So many test examples with masks; those of `batches` if as many as are scored on."""
+        return self._draw(count, test_images, generator(0, "canvas test"))
+
+    def _draw(self, count: int, images: Callable[[], Batch], stream: torch.Generator) -> Canvases:
+        by_class, sizes = images_by_class(images)
+        squares = by_class.view(NUM_CLASSES, -1, DIGIT_SIZE, DIGIT_SIZE)
+        size = self.canvas_size
+        canvas = torch.zeros(count, size, size)
+        for _ in range(self.num_scraps):
+            kind = torch.randint(NUM_CLASSES, (count,), generator=stream)
+            whole = squares[kind, torch.randint(2**31, (count,), generator=stream) % sizes[kind]]
+            top, left = torch.randint(DIGIT_SIZE - PATCH_SIZE + 1, (2, count), generator=stream)
+            scrap = whole[_square(top, left, PATCH_SIZE)]
+            top, left = torch.randint(size - PATCH_SIZE + 1, (2, count), generator=stream)
+            canvas[_square(top, left, PATCH_SIZE)] = scrap
+        classes = distinct(count, self.num_digits, NUM_CLASSES, stream)
+        masks = torch.zeros(count, self.num_digits, size, size)
+        for digit, (top, left) in enumerate(self._places(count, stream)):
+            kind = classes[:, digit]
+            which = torch.randint(2**31, (count,), generator=stream) % sizes[kind]
+            canvas[_square(top, left, DIGIT_SIZE)] = squares[kind, which]
+            masks[:, digit][_square(top, left, DIGIT_SIZE)] = 1
+        tokens = patches((canvas + noise(tuple(canvas.shape), stream)).unsqueeze(-1), PATCH_SIZE)
+        covers = patches(masks.flatten(0, 1).unsqueeze(-1), PATCH_SIZE)[..., 0].bool()
+        return self._asked(2 * tokens - 1, classes, covers.unflatten(0, masks.shape[:2]))
+
+    def _places(self, count: int, stream: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+        """Rows and columns of pixels where digits begin; no two digits overlap."""
+        side = self.canvas_size // PATCH_SIZE - _WIDTH + 1
+        row, column = torch.arange(side**2) // side, torch.arange(side**2) % side
+        far = (row[:, None] - row).abs().maximum((column[:, None] - column).abs()) >= _WIDTH
+        # A place from which nothing is far enough, in the middle of a small canvas, is not first.
+        first = far.any(dim=1).nonzero()[:, 0] if self.num_digits == 2 else torch.arange(side**2)
+        place = first[torch.randint(len(first), (count,), generator=stream)]
+        places = [place]
+        if self.num_digits == 2:
+            lots = torch.randint(2**31, (count, side**2), generator=stream)
+            places.append(lots.masked_fill(~far[place], -1).argmax(dim=1))
+        return [(row[place] * PATCH_SIZE, column[place] * PATCH_SIZE) for place in places]
+
+    def _asked(self, tokens: Tensor, classes: Tensor, masks: Tensor) -> Canvases:
+        if not self.class_token:
+            batch = Batch(inputs=tokens, targets=classes[:, 0])
+            return Canvases(batch=batch, classes=classes, masks=masks)
+        blank = torch.zeros_like(tokens[:, :1])
+        batch = Batch(
+            inputs=torch.cat([blank, tokens], dim=1),
+            targets=classes,
+            positions=torch.zeros_like(classes),
+        )
+        masks = torch.cat([torch.zeros_like(masks[..., :1]), masks], dim=-1)
+        return Canvases(batch=batch, classes=classes, masks=masks)
+
+    def embedding(self, embed_dim: int) -> nn.Module:
+        """A patch's pixels, projected."""
+        return patch_projection(PATCH_SIZE**2, embed_dim)
+
+    def chance(self) -> float:
+        """As many classes as are asked for, of all."""
+        return self.num_digits / NUM_CLASSES
+
+    def score(self, logits: Tensor, batch: Batch) -> float:
+        """The share of shown classes among as many greatest logits."""
+        guesses = logits.topk(self.num_digits, dim=-1).indices
+        is_right = (guesses == batch.targets.unsqueeze(-1)).any(dim=-1)
+        return is_right.float().mean().item()
+
+
+def _square(top: Tensor, left: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices (B, size, size) of a square of each image, from its upper left corner (B,)."""
+    along = torch.arange(size)
+    rows, columns = top[:, None, None] + along[:, None], left[:, None, None] + along
+    return torch.arange(len(top))[:, None, None], rows, columns
