@@ -22,7 +22,6 @@ from bench.reproduce.papers import (
     Described,
     Kind,
     PaperCell,
-    Papers,
     read_papers,
 )
 from bench.reproduce.stored import judgement
@@ -101,8 +100,13 @@ def command(composed: dict[str, Any]) -> int:
     entries = [papers.find(name) for name in config.cell]
     for entry in entries:
         _refuse(entry, config)
-    codes = [_run(entry, papers, config, composed["sweep_id"], console) for entry in entries]
-    return 130 if 130 in codes else max(codes)
+    worst = 0
+    for entry in entries:
+        code = _run(entry, config, composed["sweep_id"], console)
+        if code == 130:
+            return code
+        worst = max(worst, code)
+    return worst
 
 
 def _is_wanted(entry: Described, config: ReproduceConfig) -> bool:
@@ -127,9 +131,7 @@ def _refuse(entry: Described, config: ReproduceConfig) -> None:
         )
 
 
-def _run(
-    entry: Described, papers: Papers, config: ReproduceConfig, sweep_id: str, console: Console
-) -> int:
+def _run(entry: Described, config: ReproduceConfig, sweep_id: str, console: Console) -> int:
     # Torch is imported with what trains, so that a list is there at once.
     from bench.reproduce.running import run_cell, run_function
 

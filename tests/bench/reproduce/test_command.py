@@ -91,3 +91,16 @@ def test_a_measured_cell_is_kept(words: list[str], capsys: pytest.CaptureFixture
     assert "differs by -13.9 points: 11.1" in capsys.readouterr().out
     assert main([*words, "find=h3-associative-recall-random-v10", "kind=cell"]) == 0
     assert "not run" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_the_command_and_not_one_cell_of_it(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr("bench.reproduce.running.run_function", interrupted)
+    cells = "cell=[h3-associative-recall-random,h3-induction-random]"
+    assert main([*words, cells]) == 130
+    shown = capsys.readouterr().out
+    assert "The same command goes on from here" in shown and "h3-induction-random" not in shown
