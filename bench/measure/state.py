@@ -9,7 +9,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ _NAP_S = 0.005
 _NUM_NAPS = 3
 _BUSY = 0.2
 """CPU time over wall time of a nap above which somebody else computes: a busy machine leaves a
-thread no more than a part of a core."""
+thread no more than a part of a core, or of a short nap nothing."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +172,22 @@ def live_threads() -> int:
 
 
 def computes_meanwhile() -> bool:
-    """Whether this process uses the CPU while the caller does nothing; some milliseconds."""
+    """Whether another thread uses the CPU, or would, while this one does nothing; milliseconds."""
     for _ in range(_NUM_NAPS):
         cpu, wall = cpu_s(), now_s()
         sleep_s(_NAP_S)
-        if cpu_s() - cpu < _BUSY * (now_s() - wall):
+        is_idle = cpu_s() - cpu < _BUSY * (now_s() - wall)
+        if is_idle and not _others_are_runnable():
             return False
     return True
+
+
+def _others_are_runnable() -> bool:
+    """Whether another thread runs or waits for a core; False where the system does not tell."""
+    own = str(threading.get_native_id())
+    for folder in Path("/proc/self/task").glob("*"):
+        with suppress(OSError):
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            if state == "R" and folder.name != own:
+                return True
+    return False

@@ -1,5 +1,6 @@
 """Who changes what all share is told by name; who leaves it alone is told nothing."""
 
+import hashlib
 import sys
 import threading
 import time
@@ -96,6 +97,12 @@ def burn(ends):
         sum(range(100))
 
 
+def burn_without_the_lock(ends):
+    block = bytes(2**26)
+    while not ends.is_set():
+        hashlib.sha256(block).digest()
+
+
 def wait(ends):
     ends.wait()
 
@@ -128,3 +135,14 @@ def test_a_machine_that_is_busy_for_a_moment_is_no_thread_of_ours(monkeypatch):
     spent = iter([0.0, 1.0, 1.0, 1.0])
     monkeypatch.setattr(state, "cpu_s", lambda: next(spent))
     assert not computes_meanwhile(), "the second nap shows nothing"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system for its threads")
+def test_a_thread_that_computes_is_found_also_where_it_gets_no_core(monkeypatch):
+    monkeypatch.setattr(state, "cpu_s", lambda: 0.0)
+    end = run_in_a_thread(wait)
+    assert not computes_meanwhile()
+    end()
+    end = run_in_a_thread(burn_without_the_lock)
+    assert computes_meanwhile()
+    end()
