@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
@@ -296,7 +297,7 @@ class Record:
             )
 
     def to_json(self) -> str:
-        """One line."""
+        """One line; it ends with a digest of what stands before it."""
         cell = self.cell.to_dict()
         result: dict[str, Any] | None = None
         if self.result is not None:
@@ -318,7 +319,8 @@ class Record:
             "schema_version": self.schema_version,
             "method_version": self.method_version,
         }
-        return json.dumps(line, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(line, separators=(",", ":"), allow_nan=False)[:-1]
+        return _with_digest(text)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Record:
@@ -330,7 +332,8 @@ class Record:
         """
         if len(text) > MAX_LINE_BYTES:
             raise ValueError(f"it is longer than {MAX_LINE_BYTES:,} bytes")
-        line = parsed(text.decode() if isinstance(text, bytes) else text)
+        text = text.decode() if isinstance(text, bytes) else text
+        line = parsed(text)
         if not isinstance(line, dict):
             raise ValueError("it is no JSON object")
         version = line.get("schema_version")
@@ -351,6 +354,11 @@ class Record:
         result = _result_from(line.get("result"), cell)
         record = checked(cls, line | {"cell": cell, "status": status, "result": result})
         check_shape(EnvironmentFacts, record.environment)
+        if "digest" in line and text.rstrip() != _with_digest(text.rpartition(',"digest":')[0]):
+            raise ValueError(
+                "it was changed after it was written, as its digest says; take the digest out of "
+                "the line if that is meant"
+            )
         return _sharing(record)
 
 
@@ -386,6 +394,11 @@ def _same_samples(samples: tuple[float, ...]) -> tuple[float, ...]:
 
 class NewerSchema(ValueError):
     """A line that is no damage: a newer attnbench wrote it."""
+
+
+def _with_digest(text: str) -> str:
+    """A line, from all of it but its last field and its end."""
+    return f'{text},"digest":"{hashlib.sha256(text.encode()).hexdigest()[:16]}"}}'
 
 
 def unfit(result: Result) -> str | None:

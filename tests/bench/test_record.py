@@ -32,6 +32,7 @@ def test_what_a_line_does_not_tell_was_not_observed():
     record = json.loads(Record(cell=KERNEL, status=Status.OK, result=SPEED).to_json())
     written = {"kind", "latency_s", "rounds"}
     record["result"] = {k: v for k, v in record["result"].items() if k in written}
+    del record["digest"]  # such lines are of before it was written
     speed = Record.from_json(json.dumps(record)).result
     known = {"latency_s", "rounds", "calls_per_sample", "reference", "checked_share"}
     assert speed.calls_per_sample == speed.checked_share == 1
@@ -73,7 +74,9 @@ def test_texts_are_bounded_and_printable_before_anyone_reads_them():
     assert record.reason.startswith("\\x1b[2J\\x00\\ud800xxx")
     line = record.to_json()
     assert len(line) < 30_000 and Record.from_json(line) == record
-    old = json.dumps(json.loads(line) | {"reason": "kept by an older door \x07"})
+    older = json.loads(line) | {"reason": "kept by an older door \x07"}
+    del older["digest"]
+    old = json.dumps(older)
     assert Record.from_json(old).reason == "kept by an older door \\x07"
 
 
@@ -84,3 +87,21 @@ def test_records_of_a_block_share_what_they_have_in_common() -> None:
     assert one.environment is other.environment
     assert one.result.rounds is other.result.rounds
     assert one.result.reference_latency_s is other.result.reference_latency_s
+
+
+def test_a_line_that_was_changed_after_it_was_written_is_refused():
+    line = Record(cell=KERNEL, status=Status.OK, result=SPEED).to_json()
+    assert Record.from_json(line + "\n").result == SPEED
+    for changed in (
+        line.replace('"latency_s":[0.1,', '"latency_s":[0.7,'),
+        line.replace('"entry":"performer_m64"', '"entry":"performer_m46"'),
+        line.replace(',"digest":"', ',"digest":"0'),
+        line.replace('"digest":"', '"digest" :"'),
+        line[:-1] + ',"later":1}',
+        json.dumps(json.loads(line)),
+    ):
+        assert changed != line
+        with pytest.raises(ValueError, match="changed after it was written"):
+            Record.from_json(changed)
+    older = line[: line.index(',"digest":')] + "}"
+    assert Record.from_json(older).result == SPEED

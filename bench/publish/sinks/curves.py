@@ -72,13 +72,15 @@ def _setting_names(settings: Collection[Setting]) -> dict[Setting, str]:
     """Dtype and mode of each, and of the rest what differs among them."""
     names = {s: f"{s.workload.dtype} {s.workload.mode}" for s in settings}
     axes = {setting: setting.axes for setting in settings}
-    for axis in next(iter(axes.values()), {}):
-        values = sorted({own[axis] for own in axes.values()}, key=_none_first)
+    # Whole models have other axes than single mechanisms, and a sweep may hold both.
+    for axis in sorted({axis for own in axes.values() for axis in own}):
+        values = sorted({own.get(axis) for own in axes.values()}, key=_none_first)
         if axis in ("dtype", "mode") or len(values) < 2:
             continue
         for setting, own in axes.items():
             # A machine's words are long, and hold characters that W&B's names may not.
-            value = values.index(own[axis]) + 1 if axis == "machine" else own[axis]
+            value = own.get(axis)
+            value = values.index(value) + 1 if axis == "machine" else value
             word = re.sub(r"[^\w.]+", "-", str(value)) if axis == "model" else value
             names[setting] += f" {axis}={word}"
     return names

@@ -1,0 +1,230 @@
+"""Stores that somebody has damaged: seeded mutations of bytes, of lines and of values.
+
+`python -m tests.mutations 500` runs so many and says what became of them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from rich.console import Console
+
+from attentions.catalogue import catalogue
+from bench import fsck
+from bench.app.errors import ConfigError
+from bench.machine.calibration import with_calibration
+from bench.publish import PublishConfig, WandbConfig, print_leaderboard, publish
+from bench.record import Quality, Record, Speed
+from bench.store import Reading, Store, read_store
+from bench.validate import validate
+from tests import records as made
+
+VALUES: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1, 2, 0.5, -0.5, 1e308, -1e308, 10**400, 2**64, float("nan")),
+    *(float("inf"), "", "x" * 10_000, "\x1b[2J", "\ud800", "\0", "=1+1", "../../etc/passwd"),
+    *("<img src=x onerror=alert(1)>", "[/red]", "1e5", [], {}, [[[]]], [1, 2], {"a": {"b": 1}}),
+)
+"""What a value is replaced by."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A store's bytes after a mutation, and what was done."""
+
+    what: str
+    content: bytes
+
+
+def originals() -> list[Record]:
+    """A small sweep with every kind of cell and of ending."""
+    records = made.block_records(["softmax", "nala"], num_rounds=3, seq_len=64)
+    records += made.block_records(["softmax", "nala"], num_rounds=3, seq_len=128)
+    records += made.task_records(["softmax", "nala"], seeds=[0, 1])
+    records += made.model_records(["original", "nala"])
+    return records + made.one_of_each_failure()[:3]
+
+
+def mutants(records: list[Record], count: int, seed: int = 0) -> Iterator[Mutant]:
+    """So many of them, the same for a seed."""
+    lines = [record.to_json().encode() + b"\n" for record in records]
+    for index in range(count):
+        draw = random.Random(f"{seed} {index}")
+        mutate = draw.choice(_MUTATIONS)
+        mine = list(lines)
+        for _ in range(draw.choice((1, 1, 2, 5))):
+            mutate(mine, draw)
+        yield Mutant(f"{mutate.__name__[1:]} {seed} {index}", b"".join(mine))
+
+
+def _flip_a_bit(lines: list[bytes], draw: random.Random) -> None:
+    at = draw.randrange(len(lines))
+    line = bytearray(lines[at])
+    line[draw.randrange(len(line))] ^= 1 << draw.randrange(8)
+    lines[at] = bytes(line)
+
+
+def _cut_out(lines: list[bytes], draw: random.Random) -> None:
+    at = draw.randrange(len(lines))
+    start, end = sorted(draw.randrange(len(lines[at]) + 1) for _ in range(2))
+    lines[at] = lines[at][:start] + lines[at][end:]
+
+
+def _insert(lines: list[bytes], draw: random.Random) -> None:
+    at = draw.randrange(len(lines))
+    start = draw.randrange(len(lines[at]))
+    junk = draw.choice((draw.randbytes(20), b"[" * 100_000, b"9" * 5000, b"\0" * 64, b'"', b"{}"))
+    lines[at] = lines[at][:start] + junk + lines[at][start:]
+
+
+def _swap_ends(lines: list[bytes], draw: random.Random) -> None:
+    one, other = draw.randrange(len(lines)), draw.randrange(len(lines))
+    cut, end = draw.randrange(len(lines[one])), draw.randrange(len(lines[other]))
+    lines[one] = lines[one][:cut] + lines[other][end:]
+
+
+def _repeat(lines: list[bytes], draw: random.Random) -> None:
+    lines.insert(draw.randrange(len(lines)), draw.choice(lines))
+
+
+def _change_a_value(lines: list[bytes], draw: random.Random) -> None:
+    """With or without the digest: a line of before there was one can be damaged as well."""
+    at = draw.randrange(len(lines))
+    try:
+        line = json.loads(lines[at])
+    except ValueError:
+        return
+    parent, name = draw.choice(list(_places(line)))
+    choice = draw.random()
+    if choice < 0.7:
+        parent[name] = draw.choice(VALUES)
+    elif choice < 0.85:
+        del parent[name]
+    elif isinstance(parent, dict):
+        parent[draw.choice(("", "kind", "key", "x" * 9999, "\x1b"))] = parent.pop(name)
+    else:
+        parent.extend([parent[name]] * draw.choice((1, 1000)))
+    if draw.random() < 0.7:
+        line.pop("digest", None)
+    lines[at] = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    names = list(value) if isinstance(value, dict) else range(len(value))
+    for name in names:
+        yield value, name
+        if isinstance(value[name], (dict, list)):
+            yield from _places(value[name])
+
+
+_MUTATIONS: tuple[Callable[[list[bytes], random.Random], None], ...] = (
+    *(_flip_a_bit, _cut_out, _insert, _swap_ends, _repeat),
+    *([_change_a_value] * 5),
+)
+
+
+def survive(
+    mutant: Mutant, records: list[Record], folder: Path, *, always_publish: bool = True
+) -> str:
+    """Read, publish, validate and repair a damaged store; gives what became of it.
+
+    Args:
+        mutant: the store.
+        records: those that it was made from.
+        folder: for its files.
+        always_publish: also where all that can be read is as it was.
+
+    Raises:
+        AssertionError: a wrong or a nonsensical number was let through.
+        Exception: whatever else than a ConfigError any of it ended in.
+    """
+    out = folder / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    Store(out, "a").path.write_bytes(mutant.content)
+    try:
+        reading = read_store(out)
+    except ConfigError:
+        return "refused"
+    _check(mutant, records, reading)
+    if always_publish or not {r.to_json() for r in reading.records} <= _texts(records):
+        _publish(mutant, reading, out)
+    assert bool(validate(out).problems) >= bool(reading.left_out), mutant.what
+    list(fsck.check(out))
+    repaired = read_store(out)
+    assert _texts(repaired.records) == _texts(reading.records), mutant.what
+    assert all(line.is_newer for line in repaired.left_out), mutant.what
+    return "left out" if reading.left_out else "unharmed or within its range"
+
+
+_catalogue = cache(catalogue)
+
+
+def _publish(mutant: Mutant, reading: Reading, out: Path) -> None:
+    text = io.StringIO()
+    config = PublishConfig(
+        out=out,
+        metrics=("latency_s", "accuracy"),
+        columns=("latency_s",),
+        charts=False,
+        wandb=WandbConfig(mode="disabled"),
+    )
+    kept = with_calibration(reading.records, out)
+    # What the page says of the mechanisms is read once: it is not what is damaged here.
+    with redirect_stderr(text), patch("bench.publish.page.mechanisms.catalogue", _catalogue):
+        publish(kept, config)
+        print_leaderboard(kept, config, Console(file=text, width=100))
+    for words in reading.describe():
+        text.write(words)
+    for name in ("leaderboard.md", "table.csv", "leaderboard.html"):
+        text.write((out / name).read_text())
+    assert "\x1b" not in text.getvalue() and "\0" not in text.getvalue(), mutant.what
+
+
+def _texts(records: Iterable[Record]) -> set[str]:
+    return {record.to_json() for record in records}
+
+
+def _check(mutant: Mutant, records: list[Record], reading: Reading) -> None:
+    """What was not touched is read as it was, and nothing else that is out of its range."""
+    for record in reading.records:
+        result = record.result
+        if isinstance(result, Quality):
+            assert 0 <= result.accuracy <= 1 or result.unit, mutant.what
+        if isinstance(result, Speed):
+            assert min(result.latency_s) > 0 and len(result.rounds) == len(result.latency_s)
+    read = _texts(reading.records)
+    if not mutant.what.startswith("change_a_value"):
+        assert read <= _texts(records), mutant.what
+    lines = set(mutant.content.decode(errors="replace").split("\n"))
+    assert read >= _texts(records) & lines, mutant.what
+
+
+def main() -> int:
+    """Run as many as the first word says."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+    records, found = originals(), dict[str, int]()
+    with tempfile.TemporaryDirectory() as folder:
+        for mutant in mutants(records, count, seed=1):
+            try:
+                ending = survive(mutant, records, Path(folder))
+            except BaseException:
+                print(f"Mutant {mutant.what} of seed 1:", file=sys.stderr)
+                raise
+            found[ending] = found.get(ending, 0) + 1
+    print(", ".join(f"{number} {ending}" for ending, number in found.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
