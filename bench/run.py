@@ -11,22 +11,30 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from copy import copy
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Protocol
 
 from bench.cell import Cell
 from bench.config import RunConfig, SweepConfig
-from bench.costs.estimate import PLUGIN_TIMEOUT_S, expected_s, is_foreign, needed_bytes
+from bench.costs.estimate import (
+    PLUGIN_TIMEOUT_S,
+    is_foreign,
+    needed_bytes,
+    why_too_large,
+)
 from bench.machine.environment import Environment, freshness, kind_of_machine
 from bench.measure.clock import utc_now
-from bench.measure.headroom import free_bytes
 from bench.plan import PlannedCell, reference_cell, why_not
 from bench.record import Quality, Record, Speed, Status
 from bench.sharing.devices import DeviceLock
+from bench.sharing.side_by_side import side_by_side
+from bench.sharing.units import Unit, blocks, in_order, name_of
 from bench.sharing.work import Work
 from bench.worker.block import Rounds, time_block
 from bench.worker.jobs import TICK_S, Interrupted, Jobs
+from bench.worker.launch import WorkerServer
 from bench.worker.outcome import Outcome
 from bench.worker.results import ESTIMATE, PROBE, TRIAL, TrainResult, TrialResult
 from bench.worker.training import Training, Trainings
@@ -54,9 +62,6 @@ _LOOK_S = 0.05
 Trial = tuple[Cell, Outcome[TrialResult]]
 """A cell, and what its trial observed."""
 
-
-Unit = list[Cell]
-"""Cells that are measured together: a block, or one that is trained."""
 
 Records = Generator[Record, None, list[Unit]]
 """Records as they are made; returns the work that other sweeps hold."""
@@ -99,36 +104,24 @@ class Runner:
         """
         unsupported = [p for p in planned if p.unsupported is not None]
         supported = [p.cell for p in planned if p.unsupported is None]
-        blocks = _blocks([cell for cell in supported if not cell.is_task])
+        timed = blocks([cell for cell in supported if not cell.is_task])
         trainings = [[cell] for cell in supported if cell.is_task]
-        while unsupported or blocks or trainings:
+        while unsupported or timed or trainings:
             unsupported = yield from self._skip(unsupported)
-            blocks = yield from self._time_blocks(blocks)
+            timed = yield from self._time_blocks(timed)
             trainings = yield from self._train(trainings)
-            self._wait_for(blocks + trainings)
+            self._wait_for(timed + trainings)
 
     def _wait_for(self, held: list[Unit]) -> None:
         """Wait a little for work that other sweeps hold."""
-        names = [self._name(cells) for cells in held if self._work.left(cells)]
+        names = [name_of(cells, self._environment) for cells in held if self._work.left(cells)]
         if names:
             self._listener.say(f"waiting for {self._work.holders(names)}")
             self._jobs.interrupt.pause(TICK_S)
 
-    def _name(self, cells: Unit) -> str:
-        """What work goes by among sweeps; their results stand for each other on like machines."""
-        kind = kind_of_machine(cells[0].device, self._environment)
-        return f"{cells[0].key if cells[0].is_task else cells[0].block}-{kind}"
-
     def _in_order(self, units: list[Unit]) -> list[Unit]:
-        """Cheapest first, so that a table is there soon; across machines longest first.
-
-        So no machine is left with a long one when the others have finished.
-        """
-
-        def expected(cells: Unit) -> float:
-            return sum(expected_s(cell, self._stopping) for cell in cells)
-
-        return sorted(units, key=expected, reverse=self._work.is_across_machines)
+        across = self._work.is_across_machines
+        return in_order(units, self._stopping, is_across_machines=across)
 
     def _skip(self, planned: list[PlannedCell]) -> Generator[Record, None, list[PlannedCell]]:
         """Records of cells that cannot be measured; returns them if another sweep writes them."""
@@ -150,12 +143,37 @@ class Runner:
 
     # Kernel cells
 
-    def _time_blocks(self, blocks: list[Unit]) -> Records:
+    def _time_blocks(self, units: list[Unit]) -> Records:
+        """Accelerators at the same time, a worker each, and the CPU alone."""
+        of_device: dict[str, list[Unit]] = {}
+        for block in units:
+            of_device.setdefault(block[0].device, []).append(block)
+        accelerators = [device for device in of_device if device != "cpu"]
+        held: list[Unit] = []
+        if len(accelerators) > 1:
+            each = [self._beside_others(of_device.pop(device)) for device in accelerators]
+            held += yield from side_by_side(each)
+        for on_one in of_device.values():
+            held += yield from self._one_by_one(on_one)
+        return held
+
+    def _beside_others(self, units: list[Unit]) -> Records:
+        """The blocks of one device, by a runner with workers of its own."""
+        with WorkerServer(self._run.allocator) as server:
+            jobs = Jobs(server, self._jobs.timeout_s, self._jobs.interrupt)
+            runner = copy(self)
+            runner._jobs = jobs
+            try:
+                return (yield from runner._one_by_one(units))
+            finally:
+                self._jobs.busy_s = max(self._jobs.busy_s, jobs.busy_s)
+
+    def _one_by_one(self, units: list[Unit]) -> Records:
         held = []
-        for block in self._in_order(blocks):
+        for block in self._in_order(units):
             if not self._work.left(block):
                 continue
-            name = self._name(block)
+            name = name_of(block, self._environment)
             words = f"{len(block)} at {block[0].describe().partition(' ')[2]}"
             with self._alone_on(block[0].device):
                 cells = self._work.take(name, block, words)
@@ -324,7 +342,9 @@ class Runner:
                 self._wait_in_line(lock, cell.device)
             elif not lock.try_take():
                 return False
-            cells = self._work.take(self._name(waiting[0]), waiting[0], cell.describe())
+            cells = self._work.take(
+                name_of(waiting[0], self._environment), waiting[0], cell.describe()
+            )
             if cells:
                 trainings.start(cell, lock)
                 locks.pop_all()
@@ -342,7 +362,7 @@ class Runner:
             yield record
             if is_measured(record):
                 trainings.checkpoint(training.cell).unlink(missing_ok=True)
-            self._work.release(self._name([training.cell]))
+            self._work.release(name_of([training.cell], self._environment))
 
     # Records
 
@@ -372,25 +392,6 @@ class Runner:
         )
 
 
-def _blocks(cells: Sequence[Cell]) -> list[Unit]:
-    """Cells that are timed side by side, in the order in which the plan first names their block."""
-    blocks: dict[str, Unit] = {}
-    for cell in cells:
-        blocks.setdefault(cell.block, []).append(cell)
-    return list(blocks.values())
-
-
 def is_measured(record: Record) -> bool:
     """Whether a record settles its cell; what may have had outside reasons is tried again."""
     return record.status not in RETRIED
-
-
-def why_too_large(cell: Cell, needed: int | None) -> str | None:
-    """A sentence with the estimate, if a cell needs more memory than there is."""
-    free = free_bytes(cell.device)
-    if needed is None or needed <= free:
-        return None
-    return (
-        f"needs about {needed / 2**30:,.1f} GiB by a dry run, and {free / 2**30:,.1f} GiB are "
-        f"free on {cell.device}."
-    )

@@ -11,6 +11,7 @@ from attentions import CallShape, Geometry, attention_class, build_attention, hy
 from bench.cell import ORIGINAL, Cell, TaskWorkload
 from bench.costs.claimed import claimed_flops, flops_of
 from bench.costs.dry_run import peak_bytes
+from bench.measure.headroom import free_bytes
 from bench.measure.stopping import Stopping
 from bench.models.facts import forward_flops
 from bench.models.subject import model_on_meta, subject_of
@@ -54,6 +55,17 @@ def needed_bytes(cell: Cell) -> int | None:
     subject = _subject(_on_meta(cell))
     tensors = [*subject.sets[0], *subject.module.parameters(), *subject.module.buffers()]
     return sum(tensor.nbytes for tensor in tensors) + peak
+
+
+def why_too_large(cell: Cell, needed: int | None) -> str | None:
+    """A sentence with the estimate, if a cell needs more memory than there is."""
+    free = free_bytes(cell.device)
+    if needed is None or needed <= free:
+        return None
+    return (
+        f"needs about {needed / 2**30:,.1f} GiB by a dry run, and {free / 2**30:,.1f} GiB are "
+        f"free on {cell.device}."
+    )
 
 
 def peak_bytes_of(cell: Cell) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 from bench.cell import Cell
@@ -63,6 +64,7 @@ class SharedWork(Work):
         self._settles = settles
         self._wanted = {cell.key: cell for cell in cells}
         self._tell = tell
+        self._reading = threading.Lock()
 
     @property
     def is_across_machines(self) -> bool:  # type: ignore[override]
@@ -71,11 +73,12 @@ class SharedWork(Work):
 
     def left(self, cells: Sequence[Cell]) -> list[Cell]:
         """See `Work`."""
-        for record in self._tail.read():
-            cell = self._wanted.get(record.cell.key)
-            if cell is not None and self._settles(record, cell):
-                del self._wanted[cell.key]
-                self._tell(record)
+        with self._reading:  # there is a thread for each device
+            for record in self._tail.read():
+                cell = self._wanted.get(record.cell.key)
+                if cell is not None and self._settles(record, cell):
+                    del self._wanted[cell.key]
+                    self._tell(record)
         return [cell for cell in cells if cell.key in self._wanted]
 
     def take(self, name: str, cells: Sequence[Cell], what: str) -> list[Cell] | None:

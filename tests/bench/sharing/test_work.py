@@ -3,6 +3,7 @@
 import os
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -153,3 +154,28 @@ def test_a_sweep_waits_in_line_for_a_device_that_another_times_on(tmp_path):
     thread.join()
     assert len(one.new) == len(one.plan)
     assert sum("waiting for cpu" in said for said in one.listener.announced) == 1
+
+
+def test_two_accelerators_are_timed_at_the_same_time_and_the_cpu_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "_identity", lambda device: device)
+    at_work, both = [], threading.Barrier(2, timeout=60)
+
+    def measured(self, cells):
+        at_work.append(cells[0].device)
+        if cells[0].device != "cpu":
+            both.wait()  # neither would get past it alone
+        else:
+            assert at_work[-1:] == ["cpu"] and len(at_work) == 3
+        yield from (self._record(cell, ENDED) for cell in cells)
+
+    monkeypatch.setattr(Runner, "_run_block", measured)
+    one = Sweep(tmp_path / "out", "one")
+    block = [p for p in one.plan if p.unsupported is None and not p.cell.is_task][:2]
+    one.plan = [
+        replace(p, cell=replace(p.cell, device=device))
+        for device in ("cpu", "cuda:0", "cuda:1")
+        for p in block
+    ]
+    one.run()
+    assert sorted(at_work) == ["cpu", "cuda:0", "cuda:1"]
+    assert Counter(r.cell.device for r in one.new) == {"cpu": 2, "cuda:0": 2, "cuda:1": 2}
