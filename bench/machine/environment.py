@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import bench
+from bench.app.limits import MAX_TEXT
+from bench.app.texts import visible
 from bench.cell import ORIGINAL, Cell, TaskWorkload
 from bench.machine import hardware
 from bench.measure.headroom import memory_limit_bytes
@@ -67,12 +69,12 @@ def current(devices: tuple[str, ...], allocator: str, worker_env: dict[str, str]
     """Look at this machine."""
     commit, is_dirty = _git(Path(bench.__file__).resolve().parent.parent)
     return Environment(
-        platform=platform.platform(),
-        processor=_processor(),
+        platform=visible(platform.platform(), MAX_TEXT),
+        processor=visible(_processor(), MAX_TEXT),
         num_cores=_num_cores(),
         memory_bytes=memory_limit_bytes(),
         versions={n: _version(n) for n in _LIBRARIES} | {"python": platform.python_version()},
-        devices={name: _device_name(name) for name in devices},
+        devices={name: visible(_device_name(name), MAX_TEXT) for name in devices},
         allocator=allocator,
         worker_environment=worker_env,
         commit=commit,

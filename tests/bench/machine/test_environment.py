@@ -1,12 +1,15 @@
 """What makes a number stale: every file that a mechanism is made of."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 
 from bench.cell import TaskWorkload
 from bench.machine import environment
 from bench.machine.environment import _closure, _data_hash, _hash_closure
+from bench.record import Record
+from tests import records as made
 
 
 @pytest.mark.parametrize(
@@ -87,3 +90,12 @@ def test_the_system_tells_of_its_first_processor(monkeypatch):
     text = "processor\t: 0\nmodel name\t: A B\n\nprocessor\t: 1\nmodel name\t: C\n\n"
     monkeypatch.setattr(environment.Path, "read_text", lambda path: text)
     assert environment._cpu_info() == {"processor": "0", "model name": "A B"}
+
+
+def test_whatever_a_system_calls_itself_can_be_kept_in_a_record(monkeypatch):
+    monkeypatch.setattr(environment, "_processor", lambda: "Rude\x1b[2J\ud800 9000\0")
+    monkeypatch.setattr(environment, "_device_name", lambda name: "\x07")
+    facts = environment.current(("cpu",), "retain", {}).to_dict()
+    assert facts["processor"] == "Rude\\x1b[2J\\ud800 9000\\x00"
+    record = replace(made.block_records(["nala"], num_rounds=3)[0], environment=facts)
+    assert Record.from_json(record.to_json()) == record
