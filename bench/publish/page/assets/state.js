@@ -39,11 +39,18 @@ function axisValue(group, axis) {
   return axis in group.axes ? String(group.axes[axis]) : null;
 }
 
+/** Whether a task was trained in several ways; tasks always differ from each other. */
+function hasSeveralSettings(groups) {
+  const pairs = new Set(groups.map(({ axes }) => `${axes.task} ${axes.settings}`));
+  return pairs.size > new Set(groups.map(({ axes }) => axes.task)).size;
+}
+
 /** Axes that groups of a kind differ in, those that are always shown first. */
 function axesOf(kind) {
   const groups = GROUPS.filter((group) => group.kind === kind);
   const names = [...new Set([...FIRST_AXES, ...groups.flatMap((group) => Object.keys(group.axes))])];
   return names.filter((name) => {
+    if (name === "settings" && !hasSeveralSettings(groups)) return false;
     const values = new Set(groups.map((group) => axisValue(group, name)));
     return values.size > 1 || (FIRST_AXES.includes(name) && !values.has(null) && values.size);
   });
@@ -83,7 +90,7 @@ function resetState(kind = kindsHere()[0]) {
   if (kind) {
     const group = plainestGroup(kind);
     for (const axis of axesOf(kind)) filters[axis] = axisValue(group, axis) ?? ALL;
-    if (kind === "task") filters.task = ALL;
+    if ("settings" in filters) filters.settings = ALL;
   }
   Object.assign(state, {
     kind,
