@@ -25,6 +25,10 @@ COMMANDS = {
         "bench.reproduce.command",
         "train a paper's cell or test its sentence, and judge",
     ),
+    "explain": (
+        "bench.explain.command",
+        "explain a trained model's answers by several methods, scored",
+    ),
     "selftest": (
         "bench.selftest.command",
         "measure how far the regression gate can be trusted here",

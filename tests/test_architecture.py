@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = (
     ("bench.__main__", "bench.models.__main__"),
     ("bench.models.page", "bench.catalogue"),
-    ("bench.reproduce",),
+    ("bench.reproduce", "bench.explain"),
     ("bench.rates",),
     ("bench.sweep",),
     ("bench.report", "bench.regress", "bench.verify", "bench.calibrate"),

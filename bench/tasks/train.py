@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from types import ModuleType
 
@@ -28,7 +28,7 @@ from bench.tasks.ending import Curve
 from bench.tasks.leak import leaks_future
 from bench.tasks.longer import longer_models, state_bytes
 from bench.tasks.match import flops_per_example, matched
-from bench.tasks.model import build_model, projected_gates
+from bench.tasks.model import Backbone, build_model, projected_gates
 
 Progress = Callable[[str, int, int, float, float | None], None]
 """Called with phase (``train`` or ``test``), steps done, the most there can be, and the latest loss
@@ -113,6 +113,30 @@ def train(
         flops=flops_per_example(task, model.mixer),
         matched=size,
     )
+
+
+def fitted(cell: Cell, progress: Progress | None, checkpoint: Checkpoint) -> Backbone:
+    """The model that `train` would score, for evaluation; kept beside its checkpoint once trained.
+
+    Raises:
+        As of `train`.
+    """
+    cell, _ = matched(cell)
+    workload, device = cell.task, torch.device(cell.device)
+    task = build_task(workload.task, workload.settings)
+    done = replace(checkpoint, path=checkpoint.path.with_suffix(".trained.pt"))
+    report = progress or (lambda phase, step, num_steps, loss, score: None)
+    with seeded(workload.seed, "training", device):
+        hyperparameters = cell.hyperparameters
+        model = build_model(task, cell.mechanism, hyperparameters, workload.seed).to(device)
+        saved = done.load(device)
+        if saved is not None:
+            restore_model(model, saved)
+        else:
+            _fit(model, task, workload.seed, device, report, checkpoint)
+            done.save(model_state(model))
+            checkpoint.path.unlink(missing_ok=True)
+    return model.eval()
 
 
 def _longer(

@@ -1,0 +1,1 @@
+"""Which tokens a trained model's answer rests on, by several methods, and how right each one is."""

@@ -1,0 +1,56 @@
+"""What the command was asked for, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.app.errors import ConfigError
+from bench.app.values import Values, text, whole, word
+from bench.config import SEED, AttentionEntry, read_attention_entries
+from bench.explain.methods import IDENTITIES, NAMES, PRIORS, READOUTS, SIGNALS, Reading
+
+MAX_IMAGES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainConfig:
+    """Everything that `bench.explain` was asked for; the YAML says what each key means."""
+
+    attention: tuple[AttentionEntry, ...]
+    explain: tuple[str, ...]
+    num_images: int
+    seed: tuple[int, ...]
+    reading: Reading
+    canvas: Mapping[str, Any]
+    plugins: tuple[str, ...]
+    out: Path
+
+
+def read_explain_config(config: Mapping[str, Any]) -> ExplainConfig:
+    """Check every value.
+
+    Raises:
+        ConfigError: naming the key, what was given and what is allowed.
+    """
+    values = Values(config)
+    attention = tuple(read_attention_entries(config.get("attention")))
+    if not attention:
+        raise ConfigError("attention is empty. Name one entry or more, e.g. attention=[softmax].")
+    return ExplainConfig(
+        attention=attention,
+        explain=values.some("explain", word(NAMES)),
+        num_images=values.one("num_images", whole(low=2, high=MAX_IMAGES)),
+        seed=values.some("seed", SEED),
+        reading=Reading(
+            prior=values.one("prior", word(PRIORS)),
+            signal=values.one("signal", word(SIGNALS)),
+            identity=values.one("identity", word(IDENTITIES)),
+            readout=values.one("readout", word(READOUTS)),
+        ),
+        canvas=values.section("canvas").given,
+        plugins=values.some("plugins", text, or_none=True),
+        out=Path(values.one("out", text)),
+    )

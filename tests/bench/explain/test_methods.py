@@ -1,0 +1,88 @@
+"""Methods by hand on small matrices: what flows where, and what a class changes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench.explain.methods import METHODS, NAMES, Reading, relevance
+from bench.explain.watching import Layer
+
+HALF = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
+
+
+def layer(weights, *, weights_grad=None, tokens_grad=None):
+    weights = torch.as_tensor(weights)[None, None]
+    tokens = torch.ones(1, weights.shape[-1], 3)
+    grad = torch.zeros(weights.shape[-1]) if tokens_grad is None else torch.tensor(tokens_grad)
+    return Layer(
+        weights=weights,
+        weights_grad=torch.ones_like(weights) if weights_grad is None else weights_grad[None, None],
+        tokens=tokens,
+        tokens_grad=grad[None, :, None].expand_as(tokens),
+    )
+
+
+def of(name, layers, reading=None, *, class_token=True):
+    stream = torch.Generator().manual_seed(0)
+    found = relevance(name, layers, reading or Reading(), class_token=class_token, stream=stream)
+    return found[0].tolist()
+
+
+def test_rollout_multiplies_layers_with_half_of_the_identity():
+    # Each layer is [[.75, .25], [0, 1]]; its square has the first row [.5625, .4375].
+    assert of("rollout", [layer(HALF)] * 2) == [0.5625, 0.4375]
+    assert of("rollout", [layer(HALF)] * 2, class_token=False) == pytest.approx(
+        [0.28125, (0.4375 + 1) / 2]
+    )
+
+
+def test_the_order_of_layers_matters():
+    other = layer([[0.0, 1.0], [1.0, 0.0]])
+    assert of("rollout", [layer(HALF), other]) != of("rollout", [other, layer(HALF)])
+
+
+def test_rollout_looks_at_no_class_and_negative_weights_count_as_none():
+    grad = torch.tensor([[0.0, -1.0], [2.0, 1.0]])
+    assert of("rollout", [layer(HALF, weights_grad=grad)]) == of("rollout", [layer(HALF)])
+    assert of("rollout", [layer([[1.0, -3.0], [0.0, 1.0]])]) == [1, 0]
+
+
+def test_attention_that_lowers_the_logit_is_left_out_of_gradient_rollout():
+    grad = torch.tensor([[1.0, -1.0], [1.0, 1.0]])
+    assert of("attention_gradient_rollout", [layer(HALF, weights_grad=grad)]) == [1, 0]
+    # Where nothing raises it, the identity is what is left.
+    assert of("attention_gradient_rollout", [layer(HALF, weights_grad=-torch.ones(2, 2))]) == [1, 0]
+
+
+def test_a_prior_on_one_token_moves_relevance_there():
+    assert of("decision_aware", [layer(HALF, tokens_grad=[0.0, 1.0])]) == [0.5, 0.5]
+    assert of("decision_aware", [layer(HALF, tokens_grad=[1.0, 0.0])]) == [1, 0]
+
+
+def test_what_the_text_leaves_open_changes_the_result():
+    one, other = layer(HALF, tokens_grad=[0.2, 1.0]), layer(HALF, tokens_grad=[1.0, 0.1])
+    usual = Reading()
+    changes = (
+        {"prior": "last_layer"},
+        {"signal": "attention"},
+        {"identity": "before_prior"},
+        {"readout": "mean"},
+    )
+    found = [of("decision_aware", [one, other], replace(usual, **change)) for change in changes]
+    assert all(row != of("decision_aware", [one, other], usual) for row in found)
+    before = of("decision_aware", [other], Reading(identity="before_prior"))
+    assert before == pytest.approx([0.75 / 0.775, 0.025 / 0.775])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_gives_a_number_of_0_or_more_for_each_token(name):
+    assert len(of(name, [layer(HALF)] * 3)) == 2
+    assert min(of(name, [layer(HALF)] * 3)) >= 0
+
+
+def test_the_model_s_own_readout_is_the_class_token_s_row_where_it_has_one():
+    for name in METHODS:
+        rows = [layer(HALF, tokens_grad=[0.3, 1.0])]
+        assert of(name, rows) == of(name, rows, Reading(readout="class_token"), class_token=False)
+        assert of(name, rows, class_token=False) == of(name, rows, Reading(readout="mean"))
