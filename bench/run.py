@@ -33,7 +33,7 @@ from bench.sharing.side_by_side import side_by_side
 from bench.sharing.units import Unit, blocks, in_order, name_of
 from bench.sharing.work import Work
 from bench.worker.block import Rounds, time_block
-from bench.worker.jobs import TICK_S, Interrupted, Jobs
+from bench.worker.jobs import Interrupted, Jobs
 from bench.worker.launch import WorkerServer
 from bench.worker.outcome import Outcome
 from bench.worker.results import ESTIMATE, PROBE, TRIAL, TrainResult, TrialResult
@@ -56,8 +56,8 @@ RETRIED = (Status.TIMED_OUT, Status.CRASHED, Status.ERROR, Status.OUT_OF_MEMORY)
 """Ends that may have had their reason outside of the cell; they are tried again next time."""
 
 
-_LOOK_S = 0.05
-"""How often somebody who waits for a device looks whether it is free."""
+_WAIT_S, _LOOK_S = 1.0, 0.05
+"""How often somebody who waits looks: for claims and records of others, and for a free device."""
 
 Trial = tuple[Cell, Outcome[TrialResult]]
 """A cell, and what its trial observed."""
@@ -117,7 +117,7 @@ class Runner:
         names = [name_of(cells, self._environment) for cells in held if self._work.left(cells)]
         if names:
             self._listener.say(f"waiting for {self._work.holders(names)}")
-            self._jobs.interrupt.pause(TICK_S)
+            self._jobs.interrupt.pause(_WAIT_S)
 
     def _in_order(self, units: list[Unit]) -> list[Unit]:
         across = self._work.is_across_machines

@@ -13,6 +13,9 @@ from bench.metrics import evaluate
 from bench.publish.format import column_for, format_duration
 from bench.record import Record, Status
 
+_LOOK_S, _TELL_S = 2.0, 60.0
+"""Between two looks at the machines that share a sweep's work: on a terminal, and for a log."""
+
 
 class _Progress:
     """A bar with time left. A context manager.
@@ -88,6 +91,26 @@ class SweepProgress(_Progress):
         super().__init__(console, expected_s.values())
         self._expected = expected_s
         self._ends_s = ends_s
+        self._machines = ""
+        self._told_s = now_s()
+
+    def show_machines(self, tell: Callable[[], str]) -> None:
+        """Show how far the sweeps of each machine are that share the work.
+
+        Args:
+            tell: says so; empty where there is one sweep. It reads files, and is not asked often.
+        """
+        on_terminal = self._console.is_terminal
+        if now_s() - self._told_s < (_LOOK_S if on_terminal else _TELL_S):
+            return
+        self._told_s = now_s()
+        self._machines = tell()
+        if self._machines and not on_terminal:
+            self._print(f"… {self._machines}")
+
+    def say(self, words: str) -> None:
+        """What is going on now; shown on a terminal only."""
+        super().say(f"{words} · {self._machines}" if self._machines else words)
 
     def _left_to_go_s(self) -> float:
         left_s = super()._left_to_go_s()

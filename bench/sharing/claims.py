@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -192,12 +193,35 @@ class Claims:
             if (owner := seen.owner) is not None:
                 yield path.name, owner
 
+    def by_machine(self) -> dict[str, Counter[str]]:
+        """By host, this one first: cells ``done`` and ``failed``, and claims that are ``running``.
+
+        Of the sweeps that hold a claim now; those that wait are not seen.
+        """
+        mine = Owner(**asdict(_me()) | {"done": self.done, "failed": self.failed})
+        held = [mine] * len(self._held) + [owner for _, owner in self.others()]
+        found = {mine.host: Counter(done=mine.done, failed=mine.failed)} if not self._held else {}
+        seen: dict[str, Owner] = {}
+        for owner in held:
+            machine = found.setdefault(owner.host, Counter())
+            machine["running"] += 1
+            # Claims of one sweep say how far it was when it made each of them.
+            before = seen.get(owner.name)
+            seen[owner.name] = owner if before is None else max(before, owner, key=_progress)
+        for owner in seen.values():
+            found[owner.host].update(done=owner.done, failed=owner.failed)
+        return found
+
     def _beat(self) -> None:
         while not self._is_over.wait(HEARTBEAT_S):
             with self._lock:
                 for handle in self._held.values():
                     with suppress(OSError):
                         os.utime(handle)
+
+
+def _progress(owner: Owner) -> int:
+    return owner.done
 
 
 def claims_folder(out: Path) -> Path:

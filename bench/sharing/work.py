@@ -99,6 +99,16 @@ class SharedWork(Work):
         held = [owner for name, owner in self._claims.others() if name in names]
         return ", ".join(f"{owner.name} ({owner.what})" for owner in held) or "nobody any more"
 
+    def machines(self) -> str:
+        """As ``node1: 3 done, 1 running; node2: 5 done, 1 failed, 2 running``; empty if alone."""
+        if next(self._claims.others(), None) is None:
+            return ""
+        words = []
+        for host, counts in self._claims.by_machine().items():
+            told = [f"{counts[kind]} {kind}" for kind in ("done", "failed", "running")]
+            words.append(f"{host}: " + ", ".join(one for one in told if not one.startswith("0 ")))
+        return "; ".join(words)
+
     def finished(self, record: Record) -> None:
         """Count a record of this sweep; its claims say how far it is."""
         self._claims.done += 1

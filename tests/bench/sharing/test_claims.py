@@ -142,3 +142,19 @@ def test_a_folder_that_cannot_be_written_to_is_said(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(StoreError, match="claim"), Claims(tmp_path / "out"):
         pass
+
+
+def test_the_work_of_each_machine_is_counted_this_one_first(tmp_path):
+    forged(tmp_path, "block 1", pid=1, done=4, failed=1)
+    forged(tmp_path, "block 2", pid=1, done=5, failed=1)  # the same sweep, later
+    forged(tmp_path, "block 3", pid=2, done=2)
+    with Claims(tmp_path) as claims:
+        claims.done = 3
+        expected = {"done": 7, "failed": 1, "running": 3}
+        assert claims.by_machine() == {
+            module._host(): {"done": 3, "failed": 0},
+            "elsewhere": expected,
+        }
+        claims.take("block 4")
+        assert claims.by_machine()[module._host()] == {"done": 3, "failed": 0, "running": 1}
+        assert list(claims.by_machine()) == [module._host(), "elsewhere"]

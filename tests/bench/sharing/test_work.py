@@ -42,7 +42,7 @@ class Silent:
 @pytest.fixture(autouse=True)
 def nothing_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "_folder", lambda: tmp_path)
-    monkeypatch.setattr("bench.run.TICK_S", 0.01)
+    monkeypatch.setattr("bench.run._WAIT_S", 0.01)
 
     def measured(self, cells):
         yield from (self._record(cell, ENDED) for cell in cells)
@@ -179,3 +179,15 @@ def test_two_accelerators_are_timed_at_the_same_time_and_the_cpu_alone(tmp_path,
     one.run()
     assert sorted(at_work) == ["cpu", "cuda:0", "cuda:1"]
     assert Counter(r.cell.device for r in one.new) == {"cpu": 2, "cuda:0": 2, "cuda:1": 2}
+
+
+def test_a_sweep_tells_what_each_machine_has_done(tmp_path):
+    one = Sweep(tmp_path / "out", "one")
+    with Claims(tmp_path / "out") as mine, Claims(tmp_path / "out") as other:
+        work = SharedWork(mine, one.tail, lambda *_: True, [], print)
+        assert work.machines() == ""
+        work.finished(failed_record(one.plan[0].cell, Status.CRASHED, "killed"))
+        mine.take("block 1")
+        other.take("block 2")
+        host = next(iter(mine.by_machine()))
+        assert work.machines() == f"{host}: 1 done, 1 failed, 2 running"
