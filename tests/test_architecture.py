@@ -87,6 +87,7 @@ DOORS = {
     "trackio": "bench.publish.sinks.trackio",
     "pydantic": "bench.app.limits",
     "time": "bench.measure.clock",
+    "jinja2": "bench.publish.page.assemble",
 }
 # Packages of extras, which attentions imports where it uses them.
 OPTIONAL = ("timm",)

@@ -277,7 +277,7 @@ async function drawPareto(costName, id) {
       x_title: `${cost.title} (${unit})`,
       x_domain: xDomain,
       x_ticks: logTicks(...xDomain),
-      x_format: "~r",
+      x_format: ",~r",
       y_title: `${score.title} on ${state.scoreTask} (${score.scales[0][1] || "bits"})`,
       ...axis.holes,
     },

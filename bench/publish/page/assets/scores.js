@@ -145,7 +145,8 @@ async function drawRoofline() {
     const at = Math.max(xDomain[0], (yDomain[0] * factor) / rate) * 1.15;
     return { name: words, x: at, y: (at * rate) / factor };
   });
-  roofNames.push({ name: `products: ${shortNumber(peak)} ${unit}`, x: xDomain[1] / 4, y: peak });
+  const top = `products: ${shortNumber(peak)} ${unit}`;
+  roofNames.push({ name: top, x: x.value(room.plain - textWidth(top)), y: peak });
   const places = spots(points.map((p) => [x.pixel(p.x), y.pixel(p.y)]), points.map((p) => p.name), room.plain, height);
   const labels = points.map((p, i) => ({ ...p, label_x: x.value(places[i].x), label_y: y.value(places[i].y), side: places[i].side }));
   await figure(
@@ -156,11 +157,11 @@ async function drawRoofline() {
       x_title: "FLOPs per byte that must be moved",
       x_domain: xDomain,
       x_ticks: logTicks(...xDomain),
-      x_format: "~r",
+      x_format: ",~r",
       y_title: `${metric.title} (${unit})`,
       y_domain: yDomain,
       y_ticks: logTicks(...yDomain),
-      y_format: "~r",
+      y_format: ",~r",
     },
     { points, labels, roofs, roof_names: roofNames },
     { id: "roofline", title: "Roofline", note: `What this machine can do at best, as python -m bench.calibrate measured it. ${GROUPS[group].words}, ${GROUPS[group].axes.length.toLocaleString("en-US")}` },

@@ -14,7 +14,12 @@ from tests import records as made
 METRICS = (
     *("latency_s", "speedup_over", "speedup_over_low", "speedup_over_high"),
     *("flops", "peak_memory_bytes", "accuracy", "chance", "num_steps"),
+    *("flops_per_s", "arithmetic_intensity", "roofline_fraction"),
 )
+CEILING = {
+    **{"device": "cpu", "device_name": "Imaginary 9000", "dtype": "float32", "num_threads": 1},
+    **{"flops_per_s": 1e12, "bytes_per_s": [[2**15, 2e11], [2**40, 1e10]], "library": "made up"},
+}
 RUDE = "<img src=x onerror=alert(1)></script><!--"
 
 
@@ -52,7 +57,8 @@ def sweep() -> list[Record]:
     ]
     tasks = [learned(r) for t in ("recall", "digits") for r in made.task_records(task=t)]
     others = [r for r in made.sweep_records() if not r.cell.is_task or r.result is None]
-    return [*old, *others, *tasks]
+    calibrated = made.ENVIRONMENT | {"calibration": {"ceilings": [CEILING]}}
+    return [*old, *(replace(r, environment=calibrated) for r in others), *tasks]
 
 
 def written(records: list[Record], out: Path) -> Path:

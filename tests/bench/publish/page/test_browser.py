@@ -122,7 +122,8 @@ def test_columns_are_few_at_first_and_all_by_choice(reader: Reader) -> None:
 def test_charts_draw_marks_and_have_their_numbers_as_a_table(reader: Reader) -> None:
     charts = reader.page.locator("#charts figure")
     names = {charts.nth(i).get_attribute("data-chart") for i in range(charts.count())}
-    assert {"latency", "memory", "flops", "pareto-latency_s", "scores", "curves"} <= names
+    assert {"latency", "memory", "flops", "pareto-latency_s", "scores"} <= names
+    assert {"curves", "roofline"} <= names
     for name in names:
         figure = reader.page.locator(f"figure[data-chart='{name}']")
         assert figure.locator("svg .role-mark path").count() > 1, name
