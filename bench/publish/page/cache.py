@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import bench
 from bench.app.files import write_whole
@@ -37,15 +38,15 @@ def cached_page(config: PublishConfig) -> Path:
     stamp = _stamp(config)
     content = _cached(cache_file(config.out), stamp)
     if content is None:
-        content = _content(config)
+        content = json_text(_collected(config))  # by now the records have left memory
         write_whole(cache_file(config.out), f"{stamp}\n{content}")
     return write_whole(config.out / NAME, page_html(content))
 
 
-def _content(config: PublishConfig) -> str:
+def _collected(config: PublishConfig) -> dict[str, Any]:
     records = with_calibration(read_records(config.out), config.out)
     board = build_leaderboard(records, metrics=(), controls=config.controls)
-    return json_text(page_content(board, records, config))
+    return page_content(board, records, config)
 
 
 def _cached(path: Path, stamp: str) -> str | None:
