@@ -138,7 +138,7 @@ class Turns:
     def why_wrong(self) -> str | None:
         """What is wrong now that all samples are taken, as a sentence; None if nothing is."""
         torch.set_num_threads(self.cell.num_threads)
-        if self.calls_per_set > 1 and len(self.subject.sets) > 1 and (how := self._why_gaining()):
+        if self.calls_per_set > 1 and (how := self._why_gaining()):
             return f"it gains from inputs that it has seen before: {how}"
         try:
             after_rounds(self.cell, self.subject)
@@ -181,11 +181,15 @@ class Turns:
     ) -> tuple[float, float]:
         new: list[float] = []
         seen: list[float] = []
+        num_others = len(self.subject.sets) - 1  # none of inputs that no cache holds
+        num_before = min(1, num_others)
         for number in range(0, 2 * num_renewals, 2):
-            for num_renewed, found in ((2, new), (1, seen)):
-                self.subject.renew(_LAST_ROUND + number + num_renewed, num_renewed, whole=False)
-                self.subject.call()
+            for is_new, found in ((1, new), (0, seen)):
+                place = _LAST_ROUND + number + is_new
+                self.subject.renew(place, num_before + is_new, whole=False)
+                for _ in range(num_before):
+                    self.subject.call()
                 found.append(look())
-                for _ in self.subject.sets[2:]:
+                for _ in range(num_others - num_before):
                     self.subject.call()
         return min(new), min(seen)
