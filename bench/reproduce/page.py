@@ -32,7 +32,7 @@ judges it. Scores are percent of right answers.
 - **not resolvable**: it does neither, and so many seeds would decide.
 - **not comparable**: what was published cannot be trained or measured here, for the reason given.
 
-The tolerance is the error of reading a plot, or 2 points for a table, since none of the sources
+The tolerance is the error of reading a plot, or 0.5 to 2 points for a table, since no source here
 gives a spread over seeds. A protocol's deviations from its source are listed at the end.
 """
 
