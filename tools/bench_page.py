@@ -213,7 +213,7 @@ def opened(page: Path) -> dict[str, float]:
         tab.wait_for_selector("#table .tabulator-row", timeout=120_000)
         opens_s = time.perf_counter() - started
         tab.wait_for_function("document.getElementById('charts').dataset.drawn")
-        answers = [tab.evaluate(_ANSWER, value) for value in ("bfloat16", "float32", "*")]
+        answers = [tab.evaluate(_ANSWER, value) for value in ("forward_backward", "forward", "*")]
         data = tab.evaluate("document.getElementById('content').textContent.length")
         browser.close()
     return {
@@ -225,12 +225,12 @@ def opened(page: Path) -> dict[str, float]:
 
 
 _ANSWER = """async (value) => {
-  const box = document.getElementById("filter-dtype");
+  const box = document.getElementById("filter-mode");
+  const table = document.getElementById("table");
+  const before = table.dataset.ready;
   const started = performance.now();
   box.value = value;
   box.dispatchEvent(new Event("change"));
-  const table = document.getElementById("table");
-  const before = table.dataset.ready;
   while (table.dataset.ready === before || !document.querySelector("#table .tabulator-row")) {
     await new Promise((ready) => requestAnimationFrame(ready));
   }
