@@ -29,6 +29,7 @@ COMMANDS = {
         "bench.explain.command",
         "explain a trained model's answers by several methods, scored",
     ),
+    "diagnose": ("bench.diagnose", "show what attention weights look like: entropy, rank, errors"),
     "selftest": (
         "bench.selftest.command",
         "measure how far the regression gate can be trusted here",

@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = (
     ("bench.__main__", "bench.models.__main__"),
     ("bench.models.page", "bench.catalogue"),
-    ("bench.reproduce", "bench.explain"),
+    ("bench.reproduce", "bench.explain", "bench.diagnose"),
+    ("bench.diagnostics",),
     ("bench.rates",),
     ("bench.sweep",),
     ("bench.report", "bench.regress", "bench.verify", "bench.calibrate"),
@@ -52,7 +53,7 @@ MEASURING = (
     ("bench.models", "bench.plugins"),
     ("bench.checking",),
     ("bench.expected",),
-    ("bench.oracle", "bench.measure", "bench.tasks", "bench.diagnostics"),
+    ("bench.oracle", "bench.measure", "bench.tasks"),
     ("bench.subject",),
     ("bench.inputs", "bench.library", "bench.runners"),
     ("attentions",),

@@ -24,10 +24,71 @@ def entropy(weights: Tensor, *, relative: bool = False) -> Tensor:
         weights: (..., N, M).
         relative: divide by ln M, so that a uniform row has 1.
     """
-    sizes = weights.abs()
-    shares = sizes / sizes.sum(dim=-1, keepdim=True)
-    nats: Tensor = torch.special.entr(shares).sum(dim=-1)
+    nats: Tensor = torch.special.entr(_shares(weights)).sum(dim=-1)
     return nats / math.log(weights.shape[-1]) if relative else nats
+
+
+def relative_entropy(weights: Tensor, *, causal: bool = False) -> Tensor:
+    """Entropy over that of a uniform row, 0 to 1: (..., N), or (..., N - 1) if causal.
+
+    A causal row is compared with a uniform one over the keys that it sees. The first sees one key,
+    so that there is nothing to say of it.
+    """
+    if not causal:
+        return entropy(weights, relative=True)
+    num_keys = torch.arange(2, weights.shape[-1] + 1, dtype=weights.dtype, device=weights.device)
+    found: Tensor = entropy(weights)[..., 1:] / num_keys.log()
+    return found
+
+
+def mean_distance(weights: Tensor) -> Tensor:
+    """How far away a row looks, (..., N): the mean of |i - j| in tokens, by the shares of |w|.
+
+    Of a uniform row in the middle it is about N / 4, over all rows N / 3.
+    """
+    num_queries, num_keys = weights.shape[-2:]
+    queries = torch.arange(num_queries, dtype=weights.dtype, device=weights.device)
+    keys = torch.arange(num_keys, dtype=weights.dtype, device=weights.device)
+    found: Tensor = (_shares(weights) * (queries[:, None] - keys).abs()).sum(dim=-1)
+    return found
+
+
+def sink_mass(weights: Tensor) -> Tensor:
+    """What the key that gets most gets of all |w|, (...): 1 / M if all get alike, 1 at most."""
+    return _shares(weights).mean(dim=-2).amax(dim=-1)
+
+
+def condition_of_sum(weights: Tensor) -> Tensor:
+    """The condition number of each row's sum, (..., N): sum |w| / |sum w|.
+
+    The sum is what a normaliser divides by. It is 1 where nothing cancels; errors of the weights
+    grow by this factor where something does.
+    """
+    found: Tensor = weights.abs().sum(dim=-1) / weights.sum(dim=-1).abs()
+    return found
+
+
+def relative_error(weights: Tensor, target: Tensor) -> Tensor:
+    """||W - target|| / ||target|| in the Frobenius norm, (...)."""
+    error: Tensor = torch.linalg.matrix_norm(weights - target)
+    found: Tensor = error / torch.linalg.matrix_norm(target)
+    return found
+
+
+def divergence(weights: Tensor, target: Tensor) -> Tensor:
+    """Kullback and Leibler's KL(weights || target) of each row's shares in nats, (..., N).
+
+    In this direction it is finite where weights are zero. NaN in a matrix with a negative weight.
+    """
+    p, q = _shares(weights), _shares(target)
+    nats = torch.where(p > 0, p * (p / q).log(), 0.0).sum(dim=-1)
+    is_negative = (weights < 0).any(dim=-1).any(dim=-1)[..., None]
+    return nats.masked_fill(is_negative, math.nan)
+
+
+def _shares(weights: Tensor) -> Tensor:
+    sizes = weights.abs()
+    return sizes / sizes.sum(dim=-1, keepdim=True)
 
 
 def effective_rank(weights: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -103,13 +104,31 @@ def _call_of(form: Form, mechanism: Any) -> Callable[..., Tensor]:
 
 def _errors(form: Form, mechanism: Any, dtype: torch.dtype) -> Iterator[tuple[str, float | None]]:
     plain = inputs(mechanism, batch_size=1)
-    narrow = copy.deepcopy(mechanism).to(dtype)
-    wide = copy.deepcopy(narrow).double()  # the rounded weights: only the arithmetic differs
     for case, tensors in ((PLAIN, plain), (LARGE, of_norm(plain, 50.0))):
-        given = [x.to(dtype) for x in tensors]
-        with torch.no_grad():
-            out, expected = _call_of(form, narrow)(*given), wide(*(x.double() for x in given))
-        yield case, _error(out, expected)
+        yield case, error_in(dtype, mechanism, tensors, partial(_call_of, form))
+
+
+@torch.no_grad()
+def error_in(
+    dtype: torch.dtype,
+    mechanism: Any,
+    tensors: Inputs,
+    call_of: Callable[[Any], Callable[..., Tensor]] = lambda mechanism: mechanism,
+) -> float | None:
+    """The largest error over the largest output, both over all tokens; None if not finite.
+
+    Against float64 with inputs and weights as the dtype rounds them: only the arithmetic differs.
+
+    Args:
+        dtype: to run in.
+        mechanism: of any dtype; it is copied.
+        tensors: its inputs, of any dtype.
+        call_of: what of the mechanism is called in the narrow dtype.
+    """
+    narrow = copy.deepcopy(mechanism).to(dtype)
+    wide = copy.deepcopy(narrow).double()
+    given = [x.to(dtype) for x in tensors]
+    return _error(call_of(narrow)(*given), wide(*(x.double() for x in given)))
 
 
 def _error(out: Tensor, expected: Tensor) -> float | None:

@@ -86,6 +86,12 @@ def print_files(files: Sequence[Path], notes: Sequence[str], console: Console) -
         console.print(Text(f"Wrote {place}"), soft_wrap=True)
 
 
+def print_sections(sections: Sequence[Section], console: Console) -> None:
+    """Print titles, notes and tables; where the console is narrow without the last columns."""
+    for section in sections:
+        _print_section(section, console)
+
+
 def _print_section(section: Section, console: Console) -> None:
     console.print()
     console.print(Text(section.title, style="bold"))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import bench
 from bench.app.files import write_whole
+from bench.publish.charts.plain import chart_of
 from bench.publish.charts.write import write_charts
 from bench.publish.format import format_duration
-from bench.reproduce.figure import chart_of
 from bench.reproduce.papers import Claim, Contradiction, Kind, PaperCell, Papers
 from bench.reproduce.stored import Finding, judgement, read_finding
 from bench.reproduce.table import cost, in_words, printed_value

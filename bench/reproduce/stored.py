@@ -17,6 +17,7 @@ from typing import Any
 from bench.app.command import CONF, read_yaml
 from bench.app.errors import ConfigError, did_you_mean
 from bench.app.files import write_whole
+from bench.publish.charts.plain import Curves
 from bench.record import Quality, Record, Status
 from bench.reproduce.papers import Claim, Contradiction, Described, PaperCell, Protocol
 from bench.reproduce.verdicts import Judgement, Measured, Verdict, judge, score
@@ -55,21 +56,6 @@ def _number(value: float) -> str:
 
 
 _ROUNDING = 1e-12
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curves:
-    """Lines of a figure over a logarithmic axis.
-
-    Attributes:
-        title, x, y: words for it and its axes.
-        lines: points (x, y) by the line's name.
-    """
-
-    title: str
-    x: str
-    y: str
-    lines: dict[str, list[list[float]]]
 
 
 @dataclass(frozen=True, kw_only=True)

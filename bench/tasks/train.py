@@ -53,6 +53,10 @@ class Diverged(Exception):
         self.loss = loss
 
 
+def _say_nothing(phase: str, step: int, steps: int, loss: float, score: float | None) -> None:
+    """What is told of a run that nobody watches."""
+
+
 def train(
     cell: Cell,
     progress: Progress | None = None,
@@ -78,11 +82,11 @@ def train(
         raise ValueError(f"dtype is {workload.dtype!r}; tasks train in float32.")
     cell, size = matched(cell, library)
     task = build_task(workload.task, cell.task.settings)
-    report = progress or (lambda phase, step, num_steps, loss, score: None)
+    report = progress or _say_nothing
     with seeded(workload.seed, "training", device):
         settings = cell.hyperparameters
         model = build_model(task, cell.mechanism, settings, workload.seed, library).to(device)
-        run = _fit(model, task, workload.seed, device, report, checkpoint)
+        run = fit(model, task, workload.seed, device, report, checkpoint)
         curve, num_steps = run.curve, run.curve.steps[-1]
         report("test", num_steps, curve.num_steps, run.losses[-1], curve.scores[-1])
         unseen = tuple(task.batches(Split.TEST, workload.seed))
@@ -125,7 +129,7 @@ def fitted(cell: Cell, progress: Progress | None, checkpoint: Checkpoint) -> Bac
     workload, device = cell.task, torch.device(cell.device)
     task = build_task(workload.task, workload.settings)
     done = replace(checkpoint, path=checkpoint.path.with_suffix(".trained.pt"))
-    report = progress or (lambda phase, step, num_steps, loss, score: None)
+    report = progress or _say_nothing
     with seeded(workload.seed, "training", device):
         hyperparameters = cell.hyperparameters
         model = build_model(task, cell.mechanism, hyperparameters, workload.seed).to(device)
@@ -133,10 +137,19 @@ def fitted(cell: Cell, progress: Progress | None, checkpoint: Checkpoint) -> Bac
         if saved is not None:
             restore_model(model, saved)
         else:
-            _fit(model, task, workload.seed, device, report, checkpoint)
+            fit(model, task, workload.seed, device, report, checkpoint)
             done.save(model_state(model))
             checkpoint.path.unlink(missing_ok=True)
     return model.eval()
+
+
+def score_on_test_set(model: nn.Module, task: Task, seed: int, device: torch.device) -> float:
+    """A model's score on the test set.
+
+    Raises:
+        Diverged: a prediction is not finite.
+    """
+    return _score(model, task, task.batches(Split.TEST, seed), device, 0)[0]
 
 
 def _longer(
@@ -160,14 +173,19 @@ class _Run:
     losses: tuple[float, ...]
 
 
-def _fit(
+def fit(
     model: nn.Module,
     task: Task,
     seed: int,
     device: torch.device,
-    report: Progress,
-    checkpoint: Checkpoint | None,
+    report: Progress = _say_nothing,
+    checkpoint: Checkpoint | None = None,
 ) -> _Run:
+    """Train a model by its task's recipe, in place.
+
+    Raises:
+        Diverged, CheckpointRefused: as `train`.
+    """
     recipe = task.recipe
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(

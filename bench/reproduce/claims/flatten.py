@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from bench.diagnostics.measures import effective_rank, entropy, rank
+from bench.diagnostics.samples import Size, normal
 from bench.diagnostics.weights import weights
+from bench.publish.charts.plain import Curves
 from bench.reproduce.claims.registry import Lab, register_claim
-from bench.reproduce.claims.samples import Size, core_of, normal, row_over
-from bench.reproduce.stored import Curves, Finding
+from bench.reproduce.claims.samples import core_of, row_over
+from bench.reproduce.stored import Finding
 from bench.reproduce.verdicts import Verdict
 
 

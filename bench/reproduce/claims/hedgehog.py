@@ -7,9 +7,10 @@ from torch import Tensor
 
 from attentions import Attention
 from bench.diagnostics.measures import entropy, rank_correlation
+from bench.diagnostics.samples import Size, normal
 from bench.diagnostics.weights import weights
 from bench.reproduce.claims.registry import Lab, register_claim
-from bench.reproduce.claims.samples import Size, core_of, normal, row_over
+from bench.reproduce.claims.samples import core_of, row_over
 from bench.reproduce.stored import Finding, Row
 from bench.reproduce.verdicts import Verdict
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
-from bench.diagnostics.measures import entropy, rank_correlation
-from bench.diagnostics.weights import NoWeights, weights
+from bench.diagnostics.norms import norm_correlation, sweep_of_norms
+from bench.diagnostics.samples import Size, normal, with_spread_norms
+from bench.diagnostics.weights import NoWeights
+from bench.publish.charts.plain import Curves
 from bench.reproduce.claims.registry import Lab, register_claim
-from bench.reproduce.claims.samples import Size, core_of, normal, row_over
-from bench.reproduce.stored import Curves, Finding, Row
+from bench.reproduce.claims.samples import core_of, row_over
+from bench.reproduce.stored import Finding, Row
 from bench.reproduce.verdicts import Verdict
 
 _FALLS = -0.005
@@ -84,12 +84,8 @@ def _sweep(row: str, norms: Sequence[float], num_seeds: int) -> list[list[float]
     size = Size()
     found = []
     for seed in range(num_seeds):
-        core = core_of(row, size, seed)
         q, k = normal(size, seed, 0), normal(size, seed, 1)
-        q = q / q.norm(dim=-1, keepdim=True)
-        found.append(
-            [entropy(weights(core, norm * q, k), relative=True).mean().item() for norm in norms]
-        )
+        found.append(sweep_of_norms(core_of(row, size, seed), q, k, norms))
     return found
 
 
@@ -112,13 +108,8 @@ def _correlations(row: str, norm: float, num_seeds: int) -> list[float]:
     found = []
     for seed in range(num_seeds):
         q, k = normal(size, seed, 0), normal(size, seed, 1)
-        stream = torch.Generator().manual_seed(seed)
-        factor = torch.randn(q.shape[:-1], generator=stream, dtype=q.dtype).mul(0.5).exp()
-        q = q / q.norm(dim=-1, keepdim=True) * (norm * factor)[..., None]
-        w = weights(core_of(row, size, seed), q, k)
-        lengths = q.norm(dim=-1)
-        rho = rank_correlation(entropy(w), lengths.repeat(1, w.shape[1] // q.shape[1], 1))
-        found.append(rho.nan_to_num(0.0).mean().item())
+        q = with_spread_norms(q, norm, seed)
+        found.append(norm_correlation(core_of(row, size, seed), q, k))
     return found
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from attentions.maths.orthogonal import orthogonal_gaussian
 from bench.diagnostics.measures import mean_with_interval
+from bench.diagnostics.samples import Size, normal
 from bench.reproduce.claims.registry import Lab, register_claim
-from bench.reproduce.claims.samples import Size, normal
 from bench.reproduce.stored import Finding, Row
 from bench.reproduce.verdicts import Verdict
 

@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from bench.publish.charts.plain import Curves
 from bench.reproduce.claims.registry import Lab, register_claim, row
 from bench.reproduce.claims.samples import row_over
-from bench.reproduce.stored import Curves, Finding, Row
+from bench.reproduce.stored import Finding, Row
 from bench.reproduce.verdicts import Verdict
 
 

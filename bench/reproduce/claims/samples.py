@@ -1,31 +1,15 @@
-"""Random queries and keys that claims share, and numbers with intervals over seeds."""
+"""Entries of conf/attention as cores, and numbers with intervals over seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from attentions import Attention, Geometry, build_attention
+from attentions import Attention
 from bench.diagnostics.measures import mean_with_interval
-from bench.diagnostics.weights import NoWeights
+from bench.diagnostics.samples import Size, build_core
 from bench.reproduce.stored import Row, entry_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """Sizes of one head's attention, times the heads."""
-
-    num_heads: int = 4
-    head_dim: int = 16
-    num_tokens: int = 64
-
-    @property
-    def geometry(self) -> Geometry:
-        """What a core is built for; tokens lie on a grid where they make a square."""
-        return Geometry(num_heads=self.num_heads, head_dim=self.head_dim, seq_len=self.num_tokens)
 
 
 def core_of(entry: str, size: Size, seed: int = 0, **settings: object) -> Attention:
@@ -35,22 +19,7 @@ def core_of(entry: str, size: Size, seed: int = 0, **settings: object) -> Attent
         NoWeights: it owns its projections, or has no form in which queries see all keys.
     """
     chosen = entry_of("attention", entry) | settings
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            core = build_attention(chosen.pop("mechanism"), size.geometry, **chosen)
-        except ValueError as error:
-            raise NoWeights(f"{entry} has no weights to look at: {error}") from error
-    if not isinstance(core, Attention):
-        raise NoWeights(f"{entry} has no weights to look at: it owns its projections.")
-    return core.double().eval()
-
-
-def normal(size: Size, seed: int, purpose: int) -> Tensor:
-    """(1, H, N, D) of unit variance; `purpose` tells queries from keys."""
-    stream = torch.Generator().manual_seed(1000 * seed + purpose)
-    shape = (1, size.num_heads, size.num_tokens, size.head_dim)
-    return torch.randn(shape, generator=stream, dtype=torch.float64)
+    return build_core(entry, chosen.pop("mechanism"), chosen, size, seed)
 
 
 def row_over(name: str, samples: Sequence[float], *, most: float | None = None) -> Row:

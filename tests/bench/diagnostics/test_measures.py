@@ -6,13 +6,19 @@ import pytest
 import torch
 
 from bench.diagnostics.measures import (
+    condition_of_sum,
+    divergence,
     effective_rank,
     entropy,
+    mean_distance,
     mean_with_interval,
     rank,
     rank_correlation,
+    relative_entropy,
+    relative_error,
     row_sums,
     share_negative,
+    sink_mass,
 )
 
 
@@ -59,3 +65,36 @@ def test_a_mean_has_an_interval_from_two_samples_on() -> None:
     assert mean == 2
     with pytest.raises(ValueError, match="two or more"):
         mean_with_interval(torch.tensor([1.0]))
+
+
+def test_a_uniform_causal_row_has_all_the_entropy_that_it_can() -> None:
+    w = torch.ones(4, 4).tril()
+    assert relative_entropy(w, causal=True).tolist() == pytest.approx([1, 1, 1])
+    assert relative_entropy(torch.eye(4)).tolist() == [0, 0, 0, 0]
+
+
+def test_distance_is_the_mean_of_the_gaps_by_shares() -> None:
+    w = torch.tensor([[1.0, 0, 0], [0.5, 0, -0.5], [3, 0, 1]])
+    assert mean_distance(w).tolist() == [0, 1, 1.5]
+
+
+def test_sink_mass_is_what_the_greatest_column_gets() -> None:
+    w = torch.tensor([[1.0, 0], [2, -2]])
+    assert sink_mass(w).item() == 0.75
+    assert sink_mass(torch.ones(5, 4)).item() == 0.25
+
+
+def test_a_sum_that_cancels_is_badly_conditioned() -> None:
+    w = torch.tensor([[0.5, 0.5], [3.0, -1.0]])
+    assert condition_of_sum(w).tolist() == [1, 2]
+
+
+def test_error_and_divergence_to_a_target() -> None:
+    target = torch.tensor([[0.5, 0.5], [0.5, 0.5]])
+    w = torch.eye(2)
+    assert relative_error(w, target).item() == pytest.approx(1)
+    assert divergence(w, target).tolist() == pytest.approx([math.log(2)] * 2)
+    assert divergence(7 * target, target).tolist() == [0, 0]
+    assert divergence(target, torch.eye(2)).isinf().all()
+    assert divergence(torch.eye(2), torch.eye(2)).tolist() == [0, 0]
+    assert divergence(torch.tensor([[1.0, -1], [1, 1]]), target).isnan().all()

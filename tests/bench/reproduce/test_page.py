@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.publish.charts.plain import Curves
 from bench.reproduce.command import main
 from bench.reproduce.page import PAGE, page
 from bench.reproduce.papers import read_papers
-from bench.reproduce.stored import Curves, Finding, write_finding
+from bench.reproduce.stored import Finding, write_finding
 from bench.reproduce.verdicts import Verdict
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent

@@ -8,10 +8,10 @@ import pytest
 
 from bench.app.errors import ConfigError
 from bench.cell import Cell, TaskWorkload
+from bench.publish.charts.plain import Curves
 from bench.record import Quality, Record, Status
 from bench.reproduce.papers import PaperCell, Protocol, Read
 from bench.reproduce.stored import (
-    Curves,
     Finding,
     Row,
     Run,

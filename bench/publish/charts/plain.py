@@ -1,15 +1,31 @@
-"""A claim's curves as a chart. No torch."""
+"""Lines over a logarithmic axis, of numbers that are in no record."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from bench.publish.charts.spec import WIDTH, Chart, frame
-from bench.reproduce.stored import Curves
 
 _HEIGHT = 320
 _COLOURS = (
     *("#1F77B4", "#D62728", "#2CA02C", "#9467BD", "#FF7F0E"),
     *("#8C564B", "#17BECF", "#E377C2", "#7F7F7F", "#BCBD22"),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Lines of a figure over a logarithmic axis.
+
+    Attributes:
+        title, x, y: words for it and its axes.
+        lines: points (x, y) by the line's name.
+    """
+
+    title: str
+    x: str
+    y: str
+    lines: dict[str, list[list[float]]]
 
 
 def chart_of(name: str, curves: Curves) -> Chart:

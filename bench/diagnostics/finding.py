@@ -1,0 +1,76 @@
+"""What the sweep of norms says, as numbers and as sentences made from them. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from bench.diagnostics.numbers import RANDOM, Line, Number
+
+CHANGE = "change of entropy"
+_SWEEP = "norm "
+
+
+def medians(lines: Iterable[Line]) -> list[float]:
+    """Of the norms of queries in trained models, a number a row and layer, in rising order."""
+    found = (line for line in lines if isinstance(line, Number))
+    means = (n.mean for n in found if n.measure == "query norm" and n.inputs != RANDOM)
+    return sorted(mean for mean in means if mean is not None)
+
+
+def changes(lines: Sequence[Line]) -> list[Number]:
+    """How entropy changes over two spans of the sweep, seed by seed.
+
+    The second span is where the queries of trained models have their norms, as far as the sweep
+    reaches; the first lies below it. One span, all of it, without trained models.
+    """
+    sweep = [
+        line
+        for line in lines
+        if isinstance(line, Number) and line.measure == "entropy" and line.at.startswith(_SWEEP)
+    ]
+    norms = sorted({_norm(number) for number in sweep})
+    by_place = {(number.attention, _norm(number)): number for number in sweep}
+    return [
+        replace(by_place[row, low], measure=CHANGE, at=f"{low:g} to {high:g}", samples=samples)
+        for low, high in _spans(norms, medians(lines))
+        for row in dict.fromkeys(number.attention for number in sweep)
+        if (samples := _differences(by_place.get((row, low)), by_place.get((row, high))))
+    ]
+
+
+def _spans(norms: Sequence[float], own: Sequence[float]) -> list[tuple[float, float]]:
+    if len(norms) < 2:
+        return []
+    inside = [norm for norm in norms[1:-1] if own and norm <= own[0]]
+    if not inside:
+        return [(norms[0], norms[-1])]
+    end = next((norm for norm in norms if norm >= own[-1]), norms[-1])
+    return [(norms[0], inside[-1]), (inside[-1], end)]
+
+
+def sentences(lines: Sequence[Line]) -> list[str]:
+    """One a span, the row that falls most first."""
+    own, by_span = medians(lines), dict[str, list[Number]]()
+    for number in changes(lines):
+        by_span.setdefault(number.at, []).append(number)
+    said = []
+    for index, (span, numbers) in enumerate(by_span.items()):
+        known = [(number.mean, number.attention) for number in numbers if number.mean is not None]
+        rows = ", ".join(f"{row} {mean:+.3f}" for mean, row in sorted(known))
+        where = ""
+        if index == 1:
+            where = f" (median norms of trained queries here: {own[0]:.1f} to {own[-1]:.1f})"
+        said.append(f"From norm {span}{where} entropy / ln N changes by: {rows}.")
+    return said
+
+
+def _norm(number: Number) -> float:
+    return float(number.at.removeprefix(_SWEEP))
+
+
+def _differences(low: Number | None, high: Number | None) -> tuple[float | None, ...]:
+    if low is None or high is None:
+        return ()
+    pairs = zip(low.samples, high.samples, strict=True)
+    return tuple(None if a is None or b is None else b - a for a, b in pairs)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.diagnose import main
+
+TASK = [
+    *("task.recall.num_steps=4", "task.recall.batch_size=4", "task.recall.vocab_size=16"),
+    *("task.recall.num_pairs=2", "task.recall.seq_len=16", "task.recall.num_test_examples=16"),
+    *("task.recall.embed_dim=8", "task.recall.num_heads=1"),
+]
+SMALL = ["num_heads=1", "head_dim=4", "seq_len=8", "norms=[0.5,1,4]", "token_norms=[2]"]
+TINY = [*SMALL, "num_seeds=2", "lengths=[8]", "num_examples=2", "fine_tune_steps=2", *TASK]
+
+
+def lines_of(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "diagnostics.jsonl").read_text().splitlines()]
+
+
+def test_rows_on_random_inputs_in_models_and_in_the_place_of_softmax(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["attention=[softmax,flatten]", *TINY, f"out={tmp_path}"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "[6/6] flatten, in softmax's place: done" in shown and "Drop-in regret" in shown
+    lines = lines_of(tmp_path)
+    assert {line["inputs"] for line in lines} >= {"random", "recall, layer 0", "recall, layer 1"}
+    assert {len(line["samples"]) for line in lines if line["inputs"] == "recall, layer 0"} == {1}  # type: ignore[arg-type]
+    regret = [
+        line["samples"]
+        for line in lines
+        if (line["attention"], line["measure"], line["at"])
+        == ("softmax", "drop-in regret", "before")
+    ]
+    assert regret == [[0.0]], "softmax in its own place"
+    page = (tmp_path / "diagnostics.md").read_text()
+    assert "python -m bench.diagnose attention=[softmax,flatten] num_heads=1" in page
+    assert "task.recall.num_steps=4" in page and "From norm 0.5 to" in page
+    chart = json.loads((tmp_path / "diagnostics" / "entropy-against-norm.vl.json").read_text())
+    assert {point["line"] for point in chart["data"]["values"]} == {"softmax", "flatten"}
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+    kept = (tmp_path / "diagnostics.jsonl").read_bytes()
+    assert main(words) == 0
+    assert (tmp_path / "diagnostics.jsonl").read_bytes() == kept, "from the checkpoints"
+
+
+def test_what_has_no_weights_or_no_other_form_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "attention=[flatten_layer,lightning,linear]"
+    assert main([rows, *TINY, "trained=false", f"out={tmp_path}"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "flatten_layer has no weights to look at: it owns its projections." in shown
+    assert "lightning, random without a mask: it is causal only, so it was given" in shown
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, *TASK, "num_seeds=2", "lengths=[]", "num_examples=2", f"out={tmp_path}"]
+    words.append("fine_tune_steps=0")
+    assert main(["attention=[softmax]", *words]) == 0
+    (file,) = (tmp_path / "checkpoints").iterdir()
+    assert main(["attention=[linear]", *words]) == 0
+    (other,) = {*(tmp_path / "checkpoints").iterdir()} - {file}
+    other.write_bytes(file.read_bytes())
+    capsys.readouterr()
+    assert main(["attention=[linear]", *words]) == 2
+    assert "is a checkpoint of another configuration" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["attention=[softmx]"], "Did you mean softmax"),
+        (["attention=[]"], "attention is empty"),
+        (["attention=[softmax]", "norms=[-1]"], "norms is -1"),
+        (["attention=[softmax]", "task=[recall,digits]"], "task names 2 tasks"),
+        (["attention=[softmax]", "num_seeds=1"], "num_seeds is 1"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_the_key(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, f"out={tmp_path}"]) == 2
+    assert message in capsys.readouterr().err
