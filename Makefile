@@ -13,7 +13,7 @@ store ?= $(if $(wildcard results/records/*.jsonl),results,build/kept)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
-  bench-tasks bench-scale site calibrate verify pages cheats test test-slow test-browser bench-page \
+  bench-tasks bench-scale site calibrate verify pages cheats torture test test-slow test-browser bench-page \
   test-gpu test-kernels check format lint type clean
 
 help: ## list these targets
@@ -89,6 +89,9 @@ pages: $(READY) ## write the pages of docs/ that are made from docstrings and fr
 
 cheats: $(READY) ## mechanisms that cheat on purpose: what becomes of each, and of its neighbour
 	$(BIN)/python -m tests.cheats
+
+torture: $(READY) ## an hour of kills, crowds, full disks, malformed words, damaged stores; into docs/reliability.md
+	$(BIN)/python -m tests.torture
 
 test: $(READY) ## the ordinary tests
 	$(BIN)/python -m pytest -m "not slow and not gpu and not browser" -n auto --maxprocesses 4 --dist loadfile

@@ -8,6 +8,7 @@ seen that an entry point names.
 from __future__ import annotations
 
 import ast
+import operator
 import re
 import textwrap
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ HOMES = ("mechanisms", "published", "adapters")
 """Sub-packages whose modules register mechanisms."""
 _HERE = Path(__file__).parent
 _DECORATOR = "register_attention"
-_WORDS = {
+_WORDS: dict[str, Any] = {
     "Capabilities": Capabilities,
     "frozenset": frozenset,
     "replace": replace,
@@ -194,11 +195,40 @@ def _defaults(cls: ast.ClassDef) -> dict[str, str]:
 
 
 def _value(node: ast.expr, constants: dict[str, ast.expr]) -> Any:
-    """Evaluate an expression of this package's own source, with nothing but `_WORDS` to call."""
-    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    known = {name: _value(constants[name], constants) for name in names & constants.keys()}
-    code = compile(ast.Expression(node), "<decorator>", "eval")
-    return eval(code, {"__builtins__": {}, **_WORDS, **known})
+    """What an expression of constants, of collections and of calls to `_WORDS` stands for.
+
+    Raises:
+        NameError, TypeError: it is more than that. Nothing of it is run.
+    """
+
+    def value(inner: ast.expr) -> Any:
+        return _value(inner, constants)
+
+    match node:
+        case ast.Constant():
+            return node.value
+        case ast.Name() if node.id in constants:
+            return value(constants[node.id])
+        case ast.Name() if node.id in _WORDS:
+            return _WORDS[node.id]
+        case ast.Name():
+            raise NameError(f"name {node.id!r} is not defined")
+        case ast.JoinedStr():
+            return "".join(str(value(part)) for part in node.values)
+        case ast.FormattedValue(format_spec=None):
+            return value(node.value)
+        case ast.Tuple() | ast.List() | ast.Set():
+            kind = {ast.Tuple: tuple, ast.List: list, ast.Set: set}[type(node)]
+            return kind(map(value, node.elts))
+        case ast.Dict(keys=keys) if None not in keys:
+            return {value(k): value(v) for k, v in zip(keys, node.values, strict=True) if k}
+        case ast.BinOp(op=ast.Add() | ast.Sub() | ast.BitOr()):
+            do = {ast.Add: operator.add, ast.Sub: operator.sub, ast.BitOr: operator.or_}
+            return do[type(node.op)](value(node.left), value(node.right))
+        case ast.Call(func=ast.Name(id=name)) if name in _WORDS:
+            named = {keyword.arg or "": value(keyword.value) for keyword in node.keywords}
+            return _WORDS[name](*map(value, node.args), **named)
+    raise TypeError(f"{ast.unparse(node)[:80]} is more than constants")
 
 
 def describe(doc: str) -> Description:

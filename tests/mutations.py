@@ -1,16 +1,15 @@
 """Stores that somebody has damaged: seeded mutations of bytes, of lines and of values.
 
-`python -m tests.mutations 500` runs so many and says what became of them.
+`python -m tests.torture stores=500` runs so many and says what became of them.
 """
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import random
 import shutil
-import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -98,6 +97,25 @@ def _repeat(lines: list[bytes], draw: random.Random) -> None:
     lines.insert(draw.randrange(len(lines)), draw.choice(lines))
 
 
+def _give_twice(lines: list[bytes], draw: random.Random) -> None:
+    at = draw.randrange(len(lines))
+    name = draw.choice((b"status", b"key", b"cell", b"result", b"entry"))
+    lines[at] = b'{"%s":%s,' % (name, draw.choice((b"1", b'"ok"'))) + lines[at][1:]
+
+
+def _encode(lines: list[bytes], draw: random.Random) -> None:
+    """As another program may write the file."""
+    whole = b"".join(lines)
+    others = (
+        whole.decode(errors="replace").encode("utf-16"),
+        gzip.compress(whole),
+        whole.replace(b"\n", draw.choice((b"\r\n", b"\r"))),
+        b"[" + whole.replace(b"\n", b",") + b"]",
+        b"\xef\xbb\xbf" + whole,
+    )
+    lines[:] = [draw.choice(others)]
+
+
 def _change_a_value(lines: list[bytes], draw: random.Random) -> None:
     """With or without the digest: a line of before there was one can be damaged as well."""
     at = draw.randrange(len(lines))
@@ -129,7 +147,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 _MUTATIONS: tuple[Callable[[list[bytes], random.Random], None], ...] = (
-    *(_flip_a_bit, _cut_out, _insert, _swap_ends, _repeat),
+    *(_flip_a_bit, _cut_out, _insert, _swap_ends, _repeat, _give_twice, _encode),
     *([_change_a_value] * 5),
 )
 
@@ -208,23 +226,3 @@ def _check(mutant: Mutant, records: list[Record], reading: Reading) -> None:
         assert read <= _texts(records), mutant.what
     lines = set(mutant.content.decode(errors="replace").split("\n"))
     assert read >= _texts(records) & lines, mutant.what
-
-
-def main() -> int:
-    """Run as many as the first word says."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
-    records, found = originals(), dict[str, int]()
-    with tempfile.TemporaryDirectory() as folder:
-        for mutant in mutants(records, count, seed=1):
-            try:
-                ending = survive(mutant, records, Path(folder))
-            except BaseException:
-                print(f"Mutant {mutant.what} of seed 1:", file=sys.stderr)
-                raise
-            found[ending] = found.get(ending, 0) + 1
-    print(", ".join(f"{number} {ending}" for ending, number in found.items()))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

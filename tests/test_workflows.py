@@ -18,28 +18,32 @@ def load(path: Path) -> dict:
     return yaml.safe_load(path.read_text())
 
 
-def steps(name: str) -> list[dict]:
-    (job,) = load(ROOT / ".github" / "workflows" / name)["jobs"].values()
-    return job["steps"]
+def steps(name: str, job: str | None = None) -> list[dict]:
+    """Of the job of this name; of the only one unless there are more."""
+    jobs = load(ROOT / ".github" / "workflows" / name)["jobs"]
+    if job is None:
+        (job,) = jobs
+    return jobs[job]["steps"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_says_what_it_may_do_and_ends_by_itself(path: Path) -> None:
     content = load(path)
-    assert content["permissions"]["contents"] == "read"
     assert all(job["timeout-minutes"] <= 60 for job in content["jobs"].values())
 
 
 def test_a_pull_request_is_compared_with_its_merge_base_by_what_anyone_can_type() -> None:
     checkout = next(
-        s for s in steps("regress.yml") if s.get("uses", "").startswith("actions/checkout")
+        s
+        for s in steps("regress.yml", "regress")
+        if s.get("uses", "").startswith("actions/checkout")
     )
     assert checkout["with"]["fetch-depth"] == 0
-    assert [s["run"] for s in steps("regress.yml") if "run" in s] == ["make regress"]
+    assert [s["run"] for s in steps("regress.yml", "regress") if "run" in s] == ["make regress"]
 
 
 def test_the_comment_is_found_again_by_how_the_table_begins() -> None:
-    (script,) = (s["with"]["script"] for s in steps("regress.yml") if "script" in s.get("with", {}))
+    script = steps("regress.yml", "comment")[-1]["with"]["script"]
     start = markdown([], Sides(base="a", current="b")).splitlines()[0]
     assert f'startsWith("{start}")' in script
     assert "updateComment" in script and "createComment" in script
@@ -47,17 +51,39 @@ def test_the_comment_is_found_again_by_how_the_table_begins() -> None:
 
 
 def test_the_table_is_posted_also_when_the_comparison_fails() -> None:
-    (comment,) = (s for s in steps("regress.yml") if "script" in s.get("with", {}))
-    assert comment["if"].startswith("always()")
+    jobs = load(ROOT / ".github" / "workflows" / "regress.yml")["jobs"]
+    assert jobs["comment"]["needs"] == "regress"
+    assert jobs["comment"]["if"].startswith("always()")
+    kept, got = steps("regress.yml", "regress")[-1], steps("regress.yml", "comment")[0]
+    assert kept["if"] == "always()" and kept["with"]["name"] == got["with"]["name"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_actions_are_pinned_and_whoever_runs_the_code_of_others_may_write_nothing(
+    path: Path,
+) -> None:
+    content = load(path)
+    assert content["permissions"] == {"contents": "read"}
+    assert "pull_request_target" not in path.read_text()
+    for job in content["jobs"].values():
+        used = [step for step in job["steps"] if "uses" in step]
+        assert all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", step["uses"]) for step in used)
+        checkouts = [step for step in used if step["uses"].startswith("actions/checkout@")]
+        assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+        if "write" in job.get("permissions", {}).values():
+            assert not checkouts and not any("run" in step for step in job["steps"])
+
+
+def test_dependencies_are_audited_by_themselves_and_when_they_change() -> None:
+    content = load(ROOT / ".github" / "workflows" / "audit.yml")
+    when = content[True]  # YAML reads the word `on` so
+    assert "schedule" in when and "pyproject.toml" in when["pull_request"]["paths"]
+    assert steps("audit.yml")[-1]["run"].startswith("python -m pip_audit")
 
 
 def test_results_of_others_are_data_and_what_checks_them_may_write_nothing() -> None:
-    content = load(ROOT / ".github" / "workflows" / "results.yml")
-    assert content["permissions"] == {"contents": "read"}
     used = [s for s in steps("results.yml") if "uses" in s]
-    assert all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", s["uses"]) for s in used)
     code, data = (s["with"] for s in used if s["uses"].startswith("actions/checkout"))
-    assert code["persist-credentials"] is data["persist-credentials"] is False
     assert "base.sha" in code["ref"] and "ref" not in data
     assert steps("results.yml")[-1]["run"] == "python -m bench.validate ../data"
 

@@ -1,0 +1,151 @@
+"""Command lines that nobody should type: a message and exit code 2, or it is a value after all."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import yaml
+
+from bench import sweep
+from bench.app.command import CONF, run_app
+from bench.gate.config import read_gate_config
+from bench.machine.ceilings import read_calibrate_config
+from bench.publish import read_publish_config
+from bench.reproduce.command import read_reproduce_config
+from bench.selftest.config import read_selftest_config
+from bench.verify.config import read_verify_config
+from tests.torture.trial import Trial, here
+
+Main = Callable[[list[str]], int]
+
+DRY = ("attention=[softmax]", "task=[]", "seq_len=32", "dry_run=true", "rates=shared")
+"""A small plan that is not measured; the word that is tried comes behind it."""
+
+
+def _only_read(command: str, read: Callable[[dict[str, Any]], Any]) -> Main:
+    """A command that does nothing with its configuration but read it."""
+
+    def main(words: list[str]) -> int:
+        return run_app(command, lambda config: 0 * bool(read(config)), words)
+
+    return main
+
+
+COMMANDS: dict[str, tuple[Main, tuple[str, ...]]] = {
+    "sweep": (sweep.main, DRY),
+    "report": (_only_read("report", read_publish_config), ()),
+    "regress": (_only_read("regress", read_gate_config), ("attention=[softmax]", "task=[]")),
+    "verify": (_only_read("verify", read_verify_config), ()),
+    "calibrate": (_only_read("calibrate", read_calibrate_config), ()),
+    "selftest": (_only_read("selftest", read_selftest_config), ("attention=[softmax]",)),
+    "reproduce": (_only_read("reproduce", read_reproduce_config), ()),
+}
+
+NUMBERS = ("-1", "0", "1e999", "-1e999", "nan", ".inf", "1e-400", "9" * 30, "0.1", "1_0", "0x1")
+WORDS = ("abc", "''", "'", '"', "a b", "=", "a=b", "#", "?", "é", "\udc80", "\x1b[2J", "x" * 5000)
+PATHS = ("../..", "/proc/nope/x", "/dev/null", "/dev/null/x", "~nobody/x", "a/../../b", ".", "//")
+SHAPES = ("null", "true", "[]", "{}", "[[1]]", "[null]", "[1,1]", "[a,b]", "{a:1}", "{a:{b:[]}}")
+OPEN = ("[", "]", "{", "[1,", "{a:", "[1,2", "'abc", "a,b,c", "1,2", 400 * "[" + 400 * "]", ",")
+REFERENCES = ("${oc.env:HOME}", "${nope}", "${.}", "${", "${oc.decode:'['}", "${out}", "$(ls)")
+FOREIGN = ("!!python/object/apply:os.getcwd", "!!python/name:os.system", "&a", "*a", "<<", "|")
+VALUES = NUMBERS + WORDS + PATHS + SHAPES + OPEN + REFERENCES + FOREIGN
+
+FLAGS = (
+    "--config-name=nope",
+    "--config-dir=/proc/nope",
+    "--config-dir=/dev/null",
+    "--nope",
+    "--package=a.b",
+    "--cfg=nope",
+    "hydra.run.dir=/proc/nope",
+    "hydra/launcher=nope",
+    "hydra.job.chdir=[]",
+    "",
+    "=",
+    "=1",
+    "seq_len",
+    "+",
+    "~",
+    "@",
+    "a@b=c",
+    "...=1",
+    "[1]",
+    "--",
+)
+
+
+@functools.cache
+def keys(command: str) -> tuple[str, ...]:
+    """Every key of a command's YAML files, and the groups that it composes."""
+    root = yaml.safe_load((CONF / f"{command}.yaml").read_text())
+    found = []
+    for choice in root.pop("defaults"):
+        for group in choice if isinstance(choice, dict) else ():
+            if (CONF / group).is_dir():
+                found += [group, *(key for file in _of_group(group) for key in _flat(file))]
+    root.pop("hydra", None)  # what one may do with Hydra's own keys is Hydra's
+    return (*found, *_flat(root))
+
+
+def _of_group(group: str) -> Iterator[dict[str, Any]]:
+    """What its files add to a configuration."""
+    names = {"attention": ("softmax",), "task": (), "publish": ("default",)}
+    for name in names.get(group, ()):
+        content = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+        yield content if group == "publish" else {group: content}
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in content.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+
+
+def malformed(command: str, draw: Random) -> str:
+    """One word of a command line, most often one that must be refused."""
+    if draw.random() < 0.1:
+        return draw.choice(FLAGS)
+    key, value = draw.choice(keys(command)), draw.choice(VALUES)
+    if draw.random() < 0.2:
+        key = _misspelt(key, draw)
+    before = draw.choices(("", "+", "++", "~"), (7, 1, 1, 1))[0]
+    return f"{before}{key}={value}"
+
+
+def _misspelt(key: str, draw: Random) -> str:
+    at = draw.randrange(len(key))
+    return draw.choice(
+        (
+            key[:at] + key[at + 1 :],
+            key[:at] + key[at] + key[at:],
+            f"{key}.x",
+            f"x.{key}",
+            f"{key}@a",
+        )
+    )
+
+
+def overrides(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
+    """`count` command lines with a word that does not belong there."""
+    names = list(COMMANDS)
+    for _ in range(count):
+        command = draw.choices(names, [len(names), *[1] * (len(names) - 1)])[0]
+        main, words = COMMANDS[command]
+        word = malformed(command, draw)
+        ended = here(main, [*words, word], folder)
+        fault = ended.fault(0, 2)
+        if not fault and ended.code == 2 and not ended.said.strip():
+            fault = "nothing was said"
+        if not fault and "\x1b" in ended.said:
+            fault = f"a terminal would obey: {ended.said!r}"
+        if not fault and (left := list(folder.iterdir())):
+            fault = f"files are left: {left}"
+            for path in left:
+                path.rename(folder.with_name(f"{folder.name}-{path.name}"))
+        said = f"bench.{command} {word[:200]!r}: {fault}" if fault else ""
+        yield Trial(what="refused" if ended.code == 2 else "taken", fault=said)

@@ -1,0 +1,44 @@
+"""What a store must hold after whatever was done to the sweeps that wrote it."""
+
+from __future__ import annotations
+
+import functools
+import re
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from bench import sweep
+from bench.run import is_measured
+from bench.store import read_store
+from tests.torture.trial import SWEEP, here
+
+
+@functools.cache
+def planned() -> frozenset[str]:
+    """The keys of the cells of `SWEEP`."""
+    with tempfile.TemporaryDirectory() as folder:
+        ended = here(sweep.main, [*SWEEP, "dry_run=true"], Path(folder))
+    keys = frozenset(re.findall(r"^([0-9a-f]{16})  ", ended.said, re.MULTILINE))
+    if len(keys) != 12:
+        raise RuntimeError(f"The plan has not the 12 cells that it should have:\n{ended.said}")
+    return keys
+
+
+def fault_of_store(out: Path, *, is_done: bool) -> str:
+    """What is wrong with the records of a sweep that was stopped, or is done.
+
+    Each line must be a record; each cell must be measured once at most, and once if all is done.
+    """
+    reading = read_store(out, missing_ok=True)
+    if reading.left_out:
+        return "\n".join(reading.describe())
+    times = Counter(record.cell.key for record in reading.records if is_measured(record))
+    if foreign := set(times) - planned():
+        return f"records of no planned cell: {sorted(foreign)}"
+    if twice := sorted(key for key, count in times.items() if count > 1):
+        return f"measured more than once: {', '.join(twice)}"
+    if is_done and (never := sorted(planned() - set(times))):
+        return f"no settled record of {', '.join(never)}"
+    claims = list((out / "claims").glob("*")) if is_done else []
+    return f"claims are left: {claims}" if claims else ""

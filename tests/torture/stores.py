@@ -1,0 +1,20 @@
+"""Damaged stores: what is left is what was measured, and what is not is named and put aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+from tests.mutations import mutants, originals, survive
+from tests.torture.trial import Trial
+
+
+def stores(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
+    """`count` of them: read, published, validated and repaired."""
+    records = originals()
+    for mutant in mutants(records, count, draw.randrange(10**6)):
+        try:
+            yield Trial(what=survive(mutant, records, folder))
+        except (Exception, SystemExit) as error:  # that is what is looked for
+            yield Trial(what="not survived", fault=f"{mutant.what}: {error!r}")
