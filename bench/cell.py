@@ -18,6 +18,8 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
 CACHES = ("warm", "cold")
 COMPILERS = ("eager", "inductor")
+TOKEN_FILTERS = ("attention_rate", "object_rate", "random", "patch_contrast")
+"""Which tokens a trained model keeps; `bench.tasks.token_filter` says how."""
 MAX_THREADS = 1024
 """No more than any machine of today has cores; many more would end this one."""
 MAX_IMAGE_SIZE = 4096
@@ -204,6 +206,8 @@ class TaskWorkload:
         shared_rate: the learning rate of rows without one of their own, where `settings` has one
             that was searched for this row; a label, for the rate itself is what is trained with.
         is_at_edge: whether that search was best at an edge of what it tried; a label as well.
+        token_filters: by which tokens are dropped once the model is trained; each is scored.
+        token_keep: shares of tokens that are kept, each with each filter.
     """
 
     label: Name
@@ -213,14 +217,18 @@ class TaskWorkload:
     dtype: DType = "float32"
     shared_rate: Rate | None = None
     is_at_edge: bool = False
+    token_filters: Annotated[tuple[Name, ...], Len(0, 100)] = ()
+    token_keep: Annotated[tuple[Share, ...], Len(0, 100)] = ()
 
     @property
     def shared_settings(self) -> dict[str, Any]:
         """What rows of one table share: the settings, with the rate of rows without their own."""
-        if self.shared_rate is None:
-            return self.settings
-        return self.settings | {"learning_rate": self.shared_rate}
+        filters = {name: list(getattr(self, name)) for name in _FILTERS if self.token_filters}
+        rate = {} if self.shared_rate is None else {"learning_rate": self.shared_rate}
+        return self.settings | rate | filters
 
+
+_FILTERS = ("token_filters", "token_keep")
 
 TimedWorkload = KernelWorkload | ModelWorkload
 Workload = TimedWorkload | TaskWorkload
@@ -351,16 +359,21 @@ class Cell:
         }
         if isinstance(self.workload, TaskWorkload):
             w = asdict(self.workload)
-            return flat | {
-                "kind": "task",
-                "task": w["task"],
-                "task_label": w["label"],
-                "task_settings": w["settings"],
-                "seed": w["seed"],
-                "dtype": w["dtype"],
-                "shared_rate": w["shared_rate"],
-                "is_at_edge": w["is_at_edge"],
-            }
+            filters = {name: list(w[name]) for name in _FILTERS if w[name]}
+            return (
+                flat
+                | filters
+                | {
+                    "kind": "task",
+                    "task": w["task"],
+                    "task_label": w["label"],
+                    "task_settings": w["settings"],
+                    "seed": w["seed"],
+                    "dtype": w["dtype"],
+                    "shared_rate": w["shared_rate"],
+                    "is_at_edge": w["is_at_edge"],
+                }
+            )
         if isinstance(self.workload, ModelWorkload):
             scope = {"kind": "model", "scope": self.workload.scope}
             return flat | scope | vars(self.workload)
@@ -377,6 +390,7 @@ class Cell:
         if flat.get("kind") == "task":
             named = {"label": "task_label", "settings": "task_settings"}
             own = flat | {field: flat[name] for field, name in named.items() if name in flat}
+            own |= {n: tuple(flat[n]) for n in _FILTERS if isinstance(flat.get(n), list)}
             workload = checked(TaskWorkload, own)
         elif flat.get("kind") == "model":
             workload = checked(ModelWorkload, flat)

@@ -13,7 +13,16 @@ from bench.app.errors import ConfigError, did_you_mean
 from bench.app.limits import MAX_SIZE
 from bench.app.values import Reader, Values, flag, number, storable, text, time_span, whole, word
 from bench.catalogue.rows import row_labels
-from bench.cell import CACHES, COMPILERS, DTYPES, MAX_IMAGE_SIZE, MAX_SEED, MAX_THREADS, MODES
+from bench.cell import (
+    CACHES,
+    COMPILERS,
+    DTYPES,
+    MAX_IMAGE_SIZE,
+    MAX_SEED,
+    MAX_THREADS,
+    MODES,
+    TOKEN_FILTERS,
+)
 from bench.measure.stopping import Stopping
 from bench.rates.presets import RatePreset, read_presets
 from bench.record import REFERENCE
@@ -123,6 +132,8 @@ class SweepConfig:
     Attributes:
         task_only: labels of entries that are trained and not timed.
         speed_only: labels of entries that are timed and not trained.
+        token_filter: that are tried on each trained model; the whole model is scored besides.
+        token_keep: shares of tokens that each of them keeps.
         only: ``stale`` or ``failed`` cells, or both, see `bench.todo.only_these`.
         retry: how often a cell is tried again that may have failed for outside reasons.
         budget_s: for the whole command; None for no limit.
@@ -137,6 +148,8 @@ class SweepConfig:
     rates: tuple[RatePreset, ...]
     axes: Axes
     max_seq_len: dict[str, int]
+    token_filter: tuple[str, ...] = ()
+    token_keep: tuple[float, ...] = ()
     plugins: tuple[str, ...]
     out: Path
     dry_run: bool
@@ -189,6 +202,8 @@ def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
         rates=read_presets(config.get("rates")),
         axes=axes,
         max_seq_len={label: limits.one(label, SIZE) for label in labels},
+        token_filter=_read_filters(values, given, tasks),
+        token_keep=values.some("token_keep", read_keep, or_none=True),
         plugins=values.some("plugins", text, or_none=True),
         out=Path(values.one("out", text)),
         dry_run=values.one("dry_run", flag),
@@ -201,6 +216,33 @@ def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
         measure=_read_measure(values.section("measure", Stopping.__dataclass_fields__)),
         run=_read_run(values.section("run", RunConfig.__dataclass_fields__)),
     )
+
+
+def _read_filters(
+    values: Values, given: Sequence[str], tasks: Sequence[TaskEntry]
+) -> tuple[str, ...]:
+    names = values.some("token_filter", word(("none", *TOKEN_FILTERS)), or_none=True)
+    found = tuple(name for name in names if name != "none")
+    if found and not tasks:
+        raise ConfigError(
+            "token_filter needs a task to train on, e.g. task=[canvas,fashion_mnist]."
+        )
+    if found and not values.given.get("token_keep"):
+        raise ConfigError("token_keep is empty beside token_filter. Give a share, e.g. 0.5.")
+    if "token_keep" in given and not found:
+        raise ConfigError(
+            "token_keep says how much a filter keeps, and none is chosen. Add one, e.g. "
+            "token_filter=[none,attention_rate,random]."
+        )
+    return found
+
+
+def read_keep(name: str, value: Any) -> float:
+    """A share of tokens to keep, above 0 and up to 1."""
+    share = SHARE(name, value)
+    if not share:
+        raise ConfigError(f"{name} is {value}; a share above 0 and up to 1 is needed.")
+    return share
 
 
 def _read_only(values: Values) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[Plann
     config = replace(config, attention=(*config.attention, *_more_entries(config)))
     hyperparameters = {e.label: checked_hyperparameters(e) for e in config.attention}
     settings = {e.label: checked_settings(e) for e in config.task}
+    _refuse_filters(config, settings)
     devices = resolve_devices(config.axes.device, need_present=not config.dry_run)
     timed = config.without(config.task_only)
     cells = [*_kernel_cells(timed, hyperparameters, devices)]
@@ -155,6 +156,28 @@ def checked_settings(entry: TaskEntry) -> dict[str, Any]:
     return settings
 
 
+def _refuse_filters(config: SweepConfig, settings: dict[str, dict[str, Any]]) -> None:
+    """Refuse token filters on a task whose tokens cannot be dropped, or that lacks a mask."""
+    for entry in config.task if config.token_filter else ():
+        task = tasks.build_task(entry.task, settings[entry.label])
+        if not task.has_patches:
+            raise ConfigError(
+                f"token_filter beside task={entry.label}, whose tokens are no patches of an image. "
+                "Take task=[canvas,fashion_mnist], or others on images."
+            )
+        if task.recipe.conv_width > 1 or task.recipe.position == "rope":
+            raise ConfigError(
+                f"token_filter beside task={entry.label} with conv_width={task.recipe.conv_width} "
+                f"and position={task.recipe.position}: tokens that are kept would get other "
+                "neighbours or places. Set conv_width=1 and position=learned."
+            )
+        if "object_rate" in config.token_filter and task.objects() is None:
+            raise ConfigError(
+                f"token_filter=object_rate beside task={entry.label}, which does not know where "
+                "its objects are; canvas does. Drop one."
+            )
+
+
 def resolve_devices(given: tuple[str, ...], *, need_present: bool = True) -> tuple[str, ...]:
     """Names of devices, ``auto`` and ``cuda`` resolved, each once; present ones, if need be."""
     present = available_devices()
@@ -233,7 +256,14 @@ def _task_cells(
     """Attention × task × seed, on the first device and thread count: a score is not a timing."""
     for task, seed, entry in itertools.product(config.task, config.axes.seed, config.attention):
         own, shared = hyperparameters[entry.label], settings[task.label]
-        work = TaskWorkload(label=task.label, task=task.task, settings=shared, seed=seed)
+        work = TaskWorkload(
+            label=task.label,
+            task=task.task,
+            settings=shared,
+            seed=seed,
+            token_filters=config.token_filter,
+            token_keep=config.token_keep if config.token_filter else (),
+        )
         usual = tasks.task_settings(task.task)
         about = (entry.mechanism, own, shared, usual)
         # By what the cell is, and not by labels: recall with causal=true is recall_causal.

@@ -7,9 +7,10 @@ import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Required
 
 from annotated_types import Interval, Len
+from typing_extensions import TypedDict
 
 from bench.app.limits import (
     MAX_LINE_BYTES,
@@ -181,6 +182,24 @@ class Speed:
         return None
 
 
+class Filtered(TypedDict, total=False):
+    """A trained model that saw a part of its tokens, without fine-tuning.
+
+    With `reason`, a sentence, where the mechanism cannot be filtered so; else with the rest:
+    `num_tokens` that were kept; `flops` of all blocks for one example; seconds of a batch's
+    forward, with the choice of tokens, and of the whole model's, in rounds of one after the other.
+    """
+
+    filter: Required[Name]
+    keep: Required[Share]
+    reason: Text
+    num_tokens: Size
+    accuracy: Amount
+    flops: Count
+    latency_s: Annotated[list[Seconds], Len(0, 1000)]
+    unfiltered_latency_s: Annotated[list[Seconds], Len(0, 1000)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Quality:
     """What was observed of a task cell.
@@ -208,6 +227,7 @@ class Quality:
         validation_steps, validation: the score on validation examples, and after which steps.
         plateaus: scores at which models halt that learned a part of the task, by what they learned.
         longer: scores on test examples longer than those trained on, by their number of tokens.
+        filtered: what the same model does with fewer tokens, one for each filter and share kept.
         state_bytes: what all layers keep of one example to continue it, of a causal task.
         flops: of all blocks for one example, forward, by formula.
         matched: the size that was set so that this model costs what the others do, and its value;
@@ -233,6 +253,7 @@ class Quality:
     validation: Annotated[tuple[Amount, ...], Len(0, MAX_SAMPLES)] = ()
     plateaus: Annotated[dict[Text, Amount], Len(0, 100)] = field(default_factory=dict)
     longer: Annotated[dict[TokenCount, Amount], Len(0, 100)] = field(default_factory=dict)
+    filtered: Annotated[tuple[Filtered, ...], Len(0, 1000)] = ()
     state_bytes: Count | None = None
     flops: Count | None = None
     matched: Text = ""
@@ -245,6 +266,7 @@ class Quality:
             return f"validation has {len(self.validation)} scores at {steps} steps"
         scores = [self.accuracy, self.chance, *self.validation]
         scores += [*self.plateaus.values(), *self.longer.values()]
+        scores += [row["accuracy"] for row in self.filtered if "accuracy" in row]
         if not self.unit and max(scores) > 1:
             return f"a share of right answers is {max(scores)!r}; it is 1 at most"
         return None

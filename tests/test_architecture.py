@@ -55,7 +55,7 @@ MEASURING = (
     ("bench.expected",),
     ("bench.oracle", "bench.measure", "bench.tasks"),
     ("bench.subject",),
-    ("bench.inputs", "bench.library", "bench.runners"),
+    ("bench.inputs", "bench.library", "bench.runners", "bench.diagnostics.weights"),
     ("attentions",),
 )
 PROVING = (

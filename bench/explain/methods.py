@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.explain.watching import Layer
+from bench.tasks.watching import Layer
 
 PRIORS = ("per_layer", "last_layer")
 SIGNALS = ("tokens", "attention")

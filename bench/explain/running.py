@@ -18,7 +18,6 @@ from bench.config import TaskEntry
 from bench.explain.config import ExplainConfig
 from bench.explain.methods import relevance
 from bench.explain.scores import SCORES, areas, located
-from bench.explain.watching import layers_for
 from bench.machine import environment
 from bench.plan import checked_settings
 from bench.tasks.base import build_task, generator
@@ -27,6 +26,7 @@ from bench.tasks.checkpoint import Checkpoint, CheckpointRefused
 from bench.tasks.digits import noise
 from bench.tasks.model import Backbone, build_model
 from bench.tasks.train import Diverged, fitted
+from bench.tasks.watching import layers_for
 
 _CHUNK = 64  # images that are explained at once
 _STEP_S, _IMAGE_S = 0.05, 0.01  # guesses; the progress bar corrects them by how they turn out

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench.cell import KernelWorkload
+from bench.publish.filters import filter_notes, filter_tables
 from bench.publish.format import number, percent, quantity, with_unit
 from bench.publish.fronts import Front, fronts
 from bench.publish.leaderboard import Leaderboard
@@ -32,7 +33,7 @@ def task_sections(board: Leaderboard) -> tuple[Section, ...]:
     of_tasks = [
         Section(
             title=f"{task.label} · {place_words(task, board)} · {task.dtype}",
-            tables=(_task_table(task), *_front_tables(task, every_front)),
+            tables=(_task_table(task), *filter_tables(task), *_front_tables(task, every_front)),
             notes=tuple(_task_notes(task)),
             fine_print=(f"Settings: {task.settings}",),
         )
@@ -257,6 +258,7 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
             "One size of each model was set so that all cost the same; percentages say how far a "
             "model is from the others."
         )
+    yield from filter_notes(task)
     gated = [f"{score.entry} ({', '.join(score.gates)})" for score in task.scores if score.gates]
     if gated:
         yield f"Gates that the backbone projects from the tokens: {', '.join(gated)}."

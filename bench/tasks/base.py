@@ -131,6 +131,7 @@ class Task(ABC):
         guess: the rule, in words, that scores `chance` without looking at the input.
         answers_are_tokens: whether the classes are the tokens of the input, in the same order; the
             head then shares the embedding's weights.
+        has_patches: whether tokens are patches of an image, of which some may be dropped.
         causal: whether a token may see only those before it; the mechanism and the convolutions
             are built so.
         seq_len: N, tokens of an example.
@@ -143,6 +144,7 @@ class Task(ABC):
     default_recipe: ClassVar[Recipe]
     guess: ClassVar[str]
     answers_are_tokens: ClassVar[bool] = False
+    has_patches: ClassVar[bool] = False
     causal: bool = False
     seq_len: int
     num_classes: int
@@ -195,6 +197,10 @@ class Task(ABC):
         """
         return None
 
+    def objects(self) -> Tensor | None:
+        """(B, N), which tokens of the test set lie on an object; None if that is not known."""
+        return None
+
     def files(self) -> tuple[Path, ...]:
         """Files whose content decides the examples, so that a changed file is measured again."""
         return ()
@@ -221,7 +227,8 @@ T = TypeVar("T", bound=Task)
 _REGISTRY: dict[str, type[Task]] = {}
 _NOT_TASKS = {
     *("base", "checkpoint", "collapse", "draws", "ending"),
-    *("gates", "leak", "longer", "match", "model", "positions", "recipe", "train"),
+    *("gates", "leak", "longer", "match", "model", "positions", "recipe", "token_filter", "train"),
+    "watching",
 }
 GROUP = "attnbench.tasks"
 """Entry points under this name are modules of installed packages that register tasks."""

@@ -78,6 +78,7 @@ class Canvas(Task):
     default_recipe = Recipe(
         position_std=0.3, conv_width=1, num_steps=700, batch_size=64, learning_rate=3e-3
     )
+    has_patches = True
     guess = "any of the classes, as many as are asked for"
     num_classes = NUM_CLASSES
 
@@ -128,6 +129,10 @@ class Canvas(Task):
     def test(self, count: int) -> Canvases:
         """So many test examples with masks; those of `batches` if as many as are scored on."""
         return self._draw(count, test_images, generator(0, "canvas test"))
+
+    def objects(self) -> Tensor:
+        """Those that any digit covers."""
+        return self.test(self.num_test_examples).masks.any(dim=1)
 
     def _draw(self, count: int, images: Callable[[], Batch], stream: torch.Generator) -> Canvases:
         by_class, sizes = images_by_class(images)

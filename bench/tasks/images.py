@@ -52,6 +52,7 @@ class ImageTask(Task):
         ValueError: patches that do not fill the image.
     """
 
+    has_patches = True
     guess = "the most frequent class of the training images"
 
     def __init__(

@@ -80,11 +80,19 @@ class Backbone(nn.Module):
         """Of the first block."""
         return self.blocks[0].mixer  # type: ignore[return-value]
 
-    def forward(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
-        """A batch's inputs -> logits, (B, A, classes) at `positions` (B, A), else (B, classes)."""
+    def forward(
+        self, inputs: Tensor, positions: Tensor | None = None, kept: Tensor | None = None
+    ) -> Tensor:
+        """A batch's inputs -> logits, (B, A, classes) at `positions` (B, A), else (B, classes).
+
+        Of tokens that know their places, only those at `kept` (B, n) go on, if that is given;
+        `positions` then counts among these.
+        """
         x: Tensor = self.embedding(inputs)
         if self.places is not None:
             x = x + self.places[: inputs.shape[1]]
+        if kept is not None:
+            x = x.gather(1, kept.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         *early, last = self.blocks
         for block in early:
             x = block(x)

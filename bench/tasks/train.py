@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,6 +30,7 @@ from bench.tasks.leak import leaks_future
 from bench.tasks.longer import longer_models, state_bytes
 from bench.tasks.match import flops_per_example, matched
 from bench.tasks.model import Backbone, build_model, projected_gates
+from bench.tasks.token_filter import filtered_scores
 
 Progress = Callable[[str, int, int, float, float | None], None]
 """Called with phase (``train`` or ``test``), steps done, the most there can be, and the latest loss
@@ -62,6 +64,7 @@ def train(
     progress: Progress | None = None,
     library: ModuleType | None = None,
     checkpoint: Checkpoint | None = None,
+    now_s: Callable[[], float] | None = None,
 ) -> Quality:
     """Train `cell`'s mechanism on its task and score it.
 
@@ -70,7 +73,8 @@ def train(
 
     It ends at its ceiling, at its plateau or at the recipe's maximum of steps, see `Curve.ended`;
     only the model that it ends with meets the test set. With a checkpoint it goes on from there,
-    if there is one, and leaves one behind each look at validation examples.
+    if there is one, and leaves one behind each look at validation examples. With a clock, the
+    token filters that the cell names are scored and timed on the trained model.
 
     Raises:
         Diverged: a loss or a prediction is not finite.
@@ -94,6 +98,10 @@ def train(
         collapsed = has_collapsed(model, unseen[0].map(lambda tensor: tensor.to(device)))
         is_leaky = leaks_future(model, task)
         longer = _longer(model, cell, library, num_steps)
+        filtered: tuple[Any, ...] = ()
+        if workload.token_filters and now_s is not None:
+            wanted = workload.token_filters, workload.token_keep
+            filtered = filtered_scores(model, task, *wanted, now_s)
     return Quality(
         accuracy=accuracy,
         chance=task.chance(),
@@ -113,6 +121,7 @@ def train(
         validation=curve.scores,
         plateaus=task.plateaus(),
         longer=longer,
+        filtered=filtered,
         state_bytes=state_bytes(task, cell, library),
         flops=flops_per_example(task, model.mixer),
         matched=size,

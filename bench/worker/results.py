@@ -144,6 +144,7 @@ class TrainResult(Result):
     validation: tuple[float, ...] = ()
     plateaus: dict[str, float] = field(default_factory=dict)
     longer: dict[str, float] = field(default_factory=dict)
+    filtered: tuple[dict[str, Any], ...] = ()
     state_bytes: int | None = None
     flops: int | None = None
     matched: str = ""

@@ -39,6 +39,7 @@ def train(request: Request, channel: Channel) -> TrainResult:
             lambda *said: channel.send(progress=said),
             library_at(request.get("root")),
             _checkpoint(request, cell),
+            now_s,
         )
     except Diverged as error:
         raise JobFailed(Status.DIVERGED, str(error)) from error

@@ -217,3 +217,25 @@ def test_a_shard_is_one_of_so_many_parts():
     for given in ("0/4", "5/4", "a", "1/0", "1/4/4", "1/100000", "-1/4", "١/٤", 1, 0.25, [1, 4]):
         with pytest.raises(ConfigError, match="shard"):
             read(shard=given)
+
+
+def test_token_filters_are_read_with_the_shares_that_they_keep():
+    found = read(token_filter=["none", "random"], token_keep=[0.25, 1])
+    assert (found.token_filter, found.token_keep) == (("random",), (0.25, 1.0))
+    assert read(token_filter="none", token_keep=[0.5]).token_filter == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"token_filter": "atention_rate"}, "Did you mean attention_rate"),
+        ({"token_filter": "random", "token_keep": [0]}, "a share above 0 and up to 1"),
+        ({"token_filter": "random", "token_keep": [1.5]}, "token_keep is 1.5; it must be 1"),
+        ({"token_filter": "random", "token_keep": []}, "token_keep is empty"),
+        ({"token_filter": "random", "task": {}}, "token_filter needs a task"),
+        ({"given": ("token_keep",), "token_keep": [0.5]}, "none is chosen"),
+    ],
+)
+def test_token_filters_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        read(**changes)

@@ -255,3 +255,32 @@ def test_a_default_that_no_record_can_hold_is_refused_by_its_name(monkeypatch, d
     monkeypatch.setattr("attentions.hyperparameters", lambda name: {"decay": default})
     with pytest.raises(ConfigError, match=r"decay"):
         planned(attention={"linear": {"mechanism": "linear"}}, task={})
+
+
+CANVAS = {"task": "canvas", "num_steps": 5}
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ({"task": "recall"}, "whose tokens are no patches of an image. Take task="),
+        (CANVAS | {"conv_width": 3}, "other neighbours or places. Set conv_width=1"),
+        (CANVAS | {"position": "rope"}, "other neighbours or places"),
+        ({"task": "fashion_mnist"}, "does not know where its objects are; canvas does"),
+    ],
+)
+def test_token_filters_are_refused_where_tokens_cannot_be_dropped(task, words):
+    with pytest.raises(ConfigError, match=words):
+        planned(seq_len=[], task={"it": task}, token_filter="object_rate", token_keep=[0.5])
+
+
+def test_filters_belong_to_the_cell_and_leave_those_without_them_alone():
+    (plain, *_), (filtered, *_) = (
+        [p.cell for p in planned(seq_len=[], task={"canvas": CANVAS}, **more)]
+        for more in ({}, {"token_filter": ["none", "random"], "token_keep": [0.5]})
+    )
+    assert plain.key != filtered.key
+    assert "token_filters" not in plain.to_dict()
+    assert filtered.task.token_filters == ("random",) and filtered.task.token_keep == (0.5,)
+    assert type(filtered).from_dict(filtered.to_dict()) == filtered
+    assert filtered.task.shared_settings != plain.task.shared_settings  # another table

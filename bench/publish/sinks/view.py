@@ -15,7 +15,16 @@ from bench.publish.sinks.long_table import long_rows
 from bench.publish.sinks.vega import PARETO, SCALING, pareto_rows, scaling_rows
 from bench.record import SCHEMA_VERSION, Record
 
-_NO_AXES = {"entry", "mechanism", "kind", "hyperparameters", "task_settings", "plugins"}
+_NO_AXES = {
+    "token_filters",
+    "token_keep",
+    "entry",
+    "mechanism",
+    "kind",
+    "hyperparameters",
+    "task_settings",
+    "plugins",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

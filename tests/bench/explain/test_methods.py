@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.explain.methods import METHODS, NAMES, Reading, relevance
-from bench.explain.watching import Layer
+from bench.tasks.watching import Layer
 
 HALF = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from bench.diagnostics.weights import NoWeights
-from bench.explain.watching import layers_for, watched
 from bench.tasks.base import build_task
 from bench.tasks.model import build_model
+from bench.tasks.watching import layers_for, watched
 
 SMALL = {"embed_dim": 16, "num_heads": 2}
 
