@@ -28,6 +28,7 @@ from bench.record import REFERENCE
 from bench.shapes import planned_shapes
 from bench.tasks import base as tasks
 from bench.tasks.positions import NO_ROPE
+from bench.tasks.token_filter import why_not_filtered
 from bench.worker.build import build_ordinary, why_unbuildable
 from bench.worker.jobs import Interrupt, Jobs, refusals
 from bench.worker.launch import WorkerServer
@@ -157,25 +158,10 @@ def checked_settings(entry: TaskEntry) -> dict[str, Any]:
 
 
 def _refuse_filters(config: SweepConfig, settings: dict[str, dict[str, Any]]) -> None:
-    """Refuse token filters on a task whose tokens cannot be dropped, or that lacks a mask."""
     for entry in config.task if config.token_filter else ():
         task = tasks.build_task(entry.task, settings[entry.label])
-        if not task.has_patches:
-            raise ConfigError(
-                f"token_filter beside task={entry.label}, whose tokens are no patches of an image. "
-                "Take task=[canvas,fashion_mnist], or others on images."
-            )
-        if task.recipe.conv_width > 1 or task.recipe.position == "rope":
-            raise ConfigError(
-                f"token_filter beside task={entry.label} with conv_width={task.recipe.conv_width} "
-                f"and position={task.recipe.position}: tokens that are kept would get other "
-                "neighbours or places. Set conv_width=1 and position=learned."
-            )
-        if "object_rate" in config.token_filter and task.objects() is None:
-            raise ConfigError(
-                f"token_filter=object_rate beside task={entry.label}, which does not know where "
-                "its objects are; canvas does. Drop one."
-            )
+        if reason := why_not_filtered(task, config.token_filter):
+            raise ConfigError(f"token_filter beside task={entry.label}, {reason}")
 
 
 def resolve_devices(given: tuple[str, ...], *, need_present: bool = True) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from bench.explain.config import ExplainConfig
 from bench.explain.methods import relevance
 from bench.explain.scores import SCORES, areas, located
 from bench.machine import environment
-from bench.plan import checked_settings
+from bench.plan import checked_settings, why_unsupported
 from bench.tasks.base import build_task, generator
 from bench.tasks.canvas import Canvas, Canvases
 from bench.tasks.checkpoint import Checkpoint, CheckpointRefused
@@ -200,8 +200,11 @@ def _scores(
 
 
 def _why_no_weights(cell: Cell, task: Canvas) -> str:
-    """Asked of an untrained model on two images; empty if it has weights."""
-    if issubclass(attention_class(cell.mechanism), AttentionLayer):
+    """Asked of an untrained model on two images; empty if it has weights, with gradients."""
+    mechanism = attention_class(cell.mechanism)
+    if reason := why_unsupported(mechanism.capabilities, cell):
+        return reason
+    if issubclass(mechanism, AttentionLayer):
         return f"{cell.mechanism} has no weights to look at: it owns its projections."
     try:
         model = build_model(task, cell.mechanism, cell.hyperparameters, cell.task.seed).eval()

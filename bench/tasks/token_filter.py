@@ -16,7 +16,7 @@ Filters, which keep the most of each:
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -34,6 +34,27 @@ NUM_ROUNDS = 15
 
 Score = Callable[[Batch, slice], Tensor]
 """(B, N), the greatest are kept; of examples at some places of the test set."""
+
+
+def why_not_filtered(task: Task, filters: Sequence[str]) -> str | None:
+    """What speaks against these filters on a task, to end a sentence on it; None if nothing."""
+    if not task.has_patches:
+        return (
+            "whose tokens are no patches of an image. Take task=[canvas,fashion_mnist], or others "
+            "on images."
+        )
+    if task.recipe.conv_width > 1 or task.recipe.position == "rope":
+        return (
+            f"with conv_width={task.recipe.conv_width} and position={task.recipe.position}: tokens "
+            "that are kept would get other neighbours or places. Set conv_width=1 and "
+            "position=learned."
+        )
+    if "object_rate" in filters and task.objects() is None:
+        return (
+            "which does not know where its objects are, and object_rate needs that; canvas does. "
+            "Drop one."
+        )
+    return None
 
 
 @torch.no_grad()

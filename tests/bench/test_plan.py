@@ -266,7 +266,10 @@ CANVAS = {"task": "canvas", "num_steps": 5}
         ({"task": "recall"}, "whose tokens are no patches of an image. Take task="),
         (CANVAS | {"conv_width": 3}, "other neighbours or places. Set conv_width=1"),
         (CANVAS | {"position": "rope"}, "other neighbours or places"),
-        ({"task": "fashion_mnist"}, "does not know where its objects are; canvas does"),
+        (
+            {"task": "fashion_mnist"},
+            "does not know where its objects are, and object_rate needs that; canvas",
+        ),
     ],
 )
 def test_token_filters_are_refused_where_tokens_cannot_be_dropped(task, words):
