@@ -68,7 +68,8 @@ class Canvas(Task):
         canvas_size: rows and columns of pixels, a multiple of 4.
         num_digits: 1 or 2.
         num_scraps: pieces of other images.
-        class_token: read the answer at a blank first token; else from the mean over patches.
+        class_token: read the answer at a blank first token; else from the mean over patches. With
+            it tokens fill no square: a mechanism that convolves over a grid sees one line.
         num_test_examples: examples, made of unseen images, to score on.
 
     Raises:
