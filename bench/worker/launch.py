@@ -164,9 +164,20 @@ class WorkerServer:
         return dict(ALLOCATORS[self.allocator])
 
     def start(self) -> None:
-        """Start the server if it is not running."""
+        """Start the server if it is not running; one that is killed as it starts, once more."""
         if self._process is not None and self._process.poll() is None:
             return
+        try:
+            self._start()
+        except WorkerDied:
+            try:
+                self._start()
+            except WorkerDied as error:
+                raise RuntimeError(
+                    "The worker server did not start; its words are above."
+                ) from error
+
+    def _start(self) -> None:
         self.stop()
         ours, theirs = socket.socketpair()
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
@@ -184,10 +195,7 @@ class WorkerServer:
         )
         theirs.close()
         self._control = ours
-        try:
-            self._reply(_START_PATIENCE_S)
-        except WorkerDied as error:
-            raise RuntimeError("The worker server did not start; its words are above.") from error
+        self._reply(_START_PATIENCE_S)
 
     def spawn(self, **request: Any) -> Worker:
         """Fork a worker and give it a job.
