@@ -51,7 +51,7 @@ def diagnose(composed: dict[str, Any]) -> int:
     if not look.lines:
         console.print("Stopped before anything was found.")
         return 130
-    files = look.write()
+    files = look.write(is_whole=is_whole)
     print_sections(sections(look.lines), console)
     for words in (
         *finding_sentences(look.lines),
@@ -100,12 +100,12 @@ class _Look:
             return False
         return True
 
-    def write(self) -> list[Any]:
+    def write(self, *, is_whole: bool) -> list[Any]:
         """The files."""
         config, size = self._config, self._config.size
         origin = Origin(
             command=config.command,
-            settings=tuple(_settings(config)),
+            settings=(*_settings(config), *([] if is_whole else [_STOPPED])),
             machine=f"{self._here.processor}, torch {self._here.versions['torch']}, commit "
             f"{(self._here.commit or 'unknown')[:7]}, {utc_now()[:10]}",
             seconds=now_s() - self._started_s,
@@ -200,6 +200,7 @@ class _Look:
         return self._models[key]
 
 
+_STOPPED = "Stopped before the end: rows that are missing in a table were not looked at."
 _GATES = "it needs gates, which only a model gives."
 _CAUSAL = "it is causal only, so it was given a causal mask; softmax beside it has the same one."
 
@@ -235,9 +236,9 @@ def _build(row: AttentionEntry, size: Size, seed: int) -> Attention:
 def _settings(config: DiagnoseConfig) -> Iterator[str]:
     size = config.size
     yield (
-        f"Random queries and keys: unit-normal, so that norms are about "
-        f"{size.head_dim**0.5:g}, {size.num_heads} heads of {size.head_dim} channels, "
-        f"{size.num_tokens} tokens, {config.num_seeds} seeds from 0 on."
+        f"Random queries and keys: {size.num_tokens} tokens, {size.num_heads} heads of "
+        f"{size.head_dim} channels, unit-normal (norms about {size.head_dim**0.5:g}) unless a "
+        f"norm is given; seeds 0 to {config.num_seeds - 1}."
     )
     if config.training:
         task, seeds = config.training.task[0], config.training.axes.seed

@@ -25,8 +25,7 @@ _REGRET, _PLACE = "drop-in regret", "score in softmax's place"
 _HOW_TO_READ = """\
 Weights are the matrix by which a mechanism mixes values: its output for v = identity, exact for
 what is linear in v. The two halves of PolaFormer count as heads. Numbers are means over heads, rows
-and examples, in float64; ± is half of a 95 %
-interval over seeds, where there are two or more.
+and examples, in float64; ± is half of a 95 % interval over seeds, where there are two or more.
 
 - **entropy**: of the shares |w| / sum |w| of a row, over ln N: 0 where one key has all, 1 where
   all have alike. **PSE**: the same in nats, as in the NaLaFormer paper, where no weight is
