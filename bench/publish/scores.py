@@ -23,7 +23,7 @@ class Score:
 
     Attributes:
         rank: as of `bench.publish.leaderboard.Standing`; empty where there are fewer than two
-            seeds.
+            seeds, or nothing else to be ahead of.
         may_be_ranked: false with a mark that forbids it.
         marks: what a reader must know before the numbers, the worst first.
         by_seed: a score of each seed that was run; None where a run ended without one.
@@ -234,10 +234,11 @@ def _sorted(
 ) -> tuple[Score, ...]:
     """Best first, what may not be ranked after the others, with the places that seeds leave."""
     sign = 1 if less_is_better else -1
-    placed = [replace(s, rank=ranks.place(s.entry)) for s in scores] if ranks else scores
+    if ranks and len(ranks.names) > 1:  # one row alone is ahead of nobody
+        scores = [replace(score, rank=ranks.place(score.entry)) for score in scores]
     return tuple(
         sorted(
-            placed,
+            scores,
             key=lambda s: (
                 s.accuracy is None,
                 not s.may_be_ranked,

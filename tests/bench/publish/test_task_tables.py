@@ -55,6 +55,12 @@ def test_one_seed_is_called_one_draw_and_has_no_rank() -> None:
     assert any("One seed is one draw" in note for note in section.notes)
 
 
+def test_the_only_row_that_has_settled_is_ahead_of_nobody() -> None:
+    records = trained("softmax", [0.9, 0.9], ended="plateau")
+    records += trained("nala", [0.99, 0.99], ended="maximum")
+    assert row_of(records, "softmax")["rank"] == ""
+
+
 def test_a_run_that_still_improved_is_marked_comes_last_and_has_no_rank() -> None:
     records = [
         *trained("nala", [0.99, 0.99], ended="maximum"),
@@ -75,10 +81,12 @@ def test_what_sees_the_future_comes_last_and_has_no_rank() -> None:
     records = [
         *trained("nala", [0.99, 0.99], leaks_future=True, collapsed=True),
         *trained("softmax", [0.9, 0.9]),
+        *trained("linear", [0.5, 0.5]),
     ]
     (section,) = task_sections(board(records))
     assert [row[:3] for row in section.tables[0].rows] == [
         ("1", "softmax", ""),
+        ("2", "linear", ""),
         ("", "nala", "leaks the future; collapsed"),
     ]
 
