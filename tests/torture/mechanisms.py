@@ -11,7 +11,6 @@ from bench.record import Record, Status
 from bench.worker.launch import WorkerServer
 from tests.bench.test_config import BASE
 from tests.bench.test_run import QUICK, run
-from tests.torture.misbehaving import MISBEHAVING
 from tests.torture.trial import Trial
 
 NEIGHBOURS = ("linear", "softmax")
@@ -24,6 +23,9 @@ MANY = 5
 
 def mechanisms(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
     """`count` misbehaving mechanisms in blocks of five, which all do the same in other places."""
+    # Its import registers them, which no other test may see.
+    from tests.torture.misbehaving import MISBEHAVING
+
     names = list(islice(cycle(name for names in MISBEHAVING.values() for name in names), count))
     with WorkerServer() as server:
         for first in range(0, count, MANY):
