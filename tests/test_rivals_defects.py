@@ -145,15 +145,21 @@ def test_a_cell_that_did_not_fit_is_tried_again_when_memory_is_back():
     assert missing(planned, [done], here) == []
 
 
-def test_no_number_is_averaged_over_tasks_or_columns():
+def test_a_mean_says_over_which_tasks_and_who_lacks_one_has_none():
     both = made.task_records(["nala", "linear"], task="recall")
     page = page_of([*both, *made.task_records(["nala"], task="digits")])
-    tables = [line for line in page.splitlines() if re.match(r"\| (rank +\| )?entry", line)]
-    assert len(tables) == 2  # a table for each task, and none across them
-    words = page.partition("## How to read this")[0].lower()
-    words = re.sub(r"mean over \d+ seeds", "", words)  # of one entry on one task
-    for word in ("average", "mean ", "overall", "total score"):
-        assert word not in words
+    words = page.partition("## How to read this")[0]
+    (over,) = re.findall(r"^Mean accuracy over (.*), each with the same weight", words, re.M)
+    assert over == "digits, recall"
+    rows = words.partition("Mean accuracy over")[2].splitlines()
+    of = {r.split("|")[-4].strip(): r.split("|")[-3].strip() for r in rows if r.count("|") > 3}
+    assert float(of["nala"].split()[0]) > 0 and of["linear"] == ""
+    words = re.sub(r"Mean over \d+ seeds", "", words)  # of one entry on one task
+    for word in ("average", "total score"):
+        assert word not in words.lower()
+
+
+def test_no_metric_sees_more_than_one_record():
     for name in metric_names():
         (only,) = inspect.signature(find_metric(name).of).parameters.values()
         assert only.name == "record", f"{name} sees more than one record"

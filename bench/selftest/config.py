@@ -73,6 +73,7 @@ def read_selftest_config(composed: Mapping[str, Any]) -> SelftestConfig:
         ConfigError: naming the key, what was given and what is allowed.
     """
     usual = {"task": {}, "seed": 0, "dry_run": False, "force": False, "require_ok": False}
+    usual |= {"budget": None}  # of the self-test, below; a sweep has one of its own
     values = Values(composed)
     effort = values.section("effort", ("num_forks", "fork_s", "budget_s"))
     rivals = values.section("rivals", ("tools", "threshold", "cells_per_process"))

@@ -2,17 +2,17 @@
 
 A claim is a file that its owner has created exclusively, and touches every `HEARTBEAT_S`. Owners
 that died are told by their process on the same host, and elsewhere by a file that nobody touched
-for `DEAD_AFTER_S`. Assumed of the file system: exclusive creation and renames are atomic, and the
-clocks of the hosts are within 30 s of each other.
+for `DEAD_AFTER_S`. Assumed of the file system: exclusive creation is atomic, and the clocks of the
+hosts are within 30 s of each other.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -239,14 +239,27 @@ def _look(path: Path) -> _Seen | None:
 
 
 def _bury(path: Path, dead: _Seen) -> None:
-    """Move a dead claim away. Of several who try, one succeeds."""
-    tomb = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with suppress(FileNotFoundError):
-        path.rename(tomb)
-        if _look(tomb) != dead:  # somebody was faster, and this is the claim of a living
-            with suppress(FileExistsError):
-                os.link(tomb, path)
-        tomb.unlink()
+    """Remove a dead claim.
+
+    Only who has made its grave may, and looks again then: a claim that somebody living has made
+    meanwhile is never taken for the dead one.
+    """
+    digest = hashlib.sha256(f"{dead.text} {dead.touched}".encode()).hexdigest()[:16]
+    grave = path.with_name(f".{path.name}.{digest}")
+    try:
+        os.close(os.open(grave, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        with suppress(OSError):  # unless who made it has died over it, the other goes on
+            if unix_s() - grave.stat().st_mtime > DEAD_AFTER_S:
+                grave.unlink()
+        return
+    except OSError as error:
+        raise _cannot(path, error) from error
+    try:
+        if _look(path) == dead:
+            path.unlink(missing_ok=True)
+    finally:
+        grave.unlink(missing_ok=True)
 
 
 def _me() -> Owner:

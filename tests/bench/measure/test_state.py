@@ -1,9 +1,12 @@
 """Who changes what all share is told by name; who leaves it alone is told nothing."""
 
+import functools
 import hashlib
+import os
 import sys
 import threading
 import time
+import traceback
 
 import pytest
 import torch
@@ -92,6 +95,24 @@ def run_in_a_thread(work):
     return end
 
 
+def alone(test):
+    """The test in a fork, which has no thread that another test may have left computing."""
+
+    @functools.wraps(test)
+    def forked(*args, **kwargs):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                test(*args, **kwargs)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    return forked
+
+
 def burn(ends):
     while not ends.is_set():
         sum(range(100))
@@ -107,6 +128,7 @@ def wait(ends):
     ends.wait()
 
 
+@alone
 def test_a_thread_that_computes_between_calls_is_named_and_one_that_waits_is_not(watch):
     blind = Watch(threads=False)
     blind.begin("a")
@@ -131,6 +153,7 @@ def test_a_thread_that_begins_to_compute_later_is_found_at_the_last_look(watch, 
     end()
 
 
+@alone
 def test_a_machine_that_is_busy_for_a_moment_is_no_thread_of_ours(monkeypatch):
     spent = iter([0.0, 1.0, 1.0, 1.0])
     monkeypatch.setattr(state, "cpu_s", lambda: next(spent))
@@ -138,6 +161,7 @@ def test_a_machine_that_is_busy_for_a_moment_is_no_thread_of_ours(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the system for its threads")
+@alone
 def test_a_thread_that_computes_is_found_also_where_it_gets_no_core(monkeypatch):
     monkeypatch.setattr(state, "cpu_s", lambda: 0.0)
     end = run_in_a_thread(wait)
