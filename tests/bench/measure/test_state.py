@@ -49,6 +49,10 @@ CHANGES = {
 
 @pytest.fixture
 def watch():
+    return watching()
+
+
+def watching():
     watch = Watch(threads=True)
     watch.begin("a")
     watch.begin("b")
@@ -129,7 +133,8 @@ def wait(ends):
 
 
 @alone
-def test_a_thread_that_computes_between_calls_is_named_and_one_that_waits_is_not(watch):
+def test_a_thread_that_computes_between_calls_is_named_and_one_that_waits_is_not():
+    watch = watching()
     blind = Watch(threads=False)
     blind.begin("a")
     end = run_in_a_thread(wait)
