@@ -47,6 +47,24 @@ CHANGES = {
 }
 
 
+def alone(test):
+    """The test in a fork, which has no thread that another test may have left computing."""
+
+    @functools.wraps(test)
+    def forked(*args, **kwargs):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                test(*args, **kwargs)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    return forked
+
+
 @pytest.fixture
 def watch():
     return watching()
@@ -60,6 +78,7 @@ def watching():
 
 
 @pytest.mark.parametrize("words", CHANGES)
+@alone
 def test_a_change_is_named_and_can_be_put_back(watch, words):
     before = look()
     assert watch.change("a") is None
@@ -97,24 +116,6 @@ def run_in_a_thread(work):
         thread.join()
 
     return end
-
-
-def alone(test):
-    """The test in a fork, which has no thread that another test may have left computing."""
-
-    @functools.wraps(test)
-    def forked(*args, **kwargs):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                test(*args, **kwargs)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-    return forked
 
 
 def burn(ends):
