@@ -88,6 +88,7 @@ def test_a_change_is_named_and_can_be_put_back(watch, words):
     assert watch.change("a") is None
 
 
+@alone
 def test_members_with_other_numbers_of_threads_are_each_held_to_their_own(watch):
     torch.set_num_threads(3)
     watch.begin("b")
