@@ -14,11 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.app.errors import ConfigError, tell
+from bench.app.errors import ConfigError
 from bench.app.files import write_whole
-from bench.app.streams import make_streams_unbreakable
 from bench.app.texts import visible
-from bench.app.values import words_and_options
+from bench.app.values import run_words, words_and_options
 from bench.machine.calibration import read_calibration_file
 from bench.publish.format import quantity
 from bench.sharing.claims import Claims
@@ -45,20 +44,16 @@ class Finding:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    make_streams_unbreakable()
-    words = sys.argv[1:] if argv is None else argv
-    if {"-h", "--help"} & set(words):
-        print(USAGE)
-        return 0
-    try:
-        folders, options = words_and_options(words, ("dry_run",), USAGE)
-        is_dry = options.get("dry_run", "false")
-        if not folders or is_dry not in ("true", "false"):
-            raise ConfigError(f"fsck takes folders, and dry_run=true or false. Usage: {USAGE}")
-        stores = [out for folder in folders for out in stores_below(Path(folder))]
-        return _run(stores, is_dry == "true")
-    except ConfigError as error:
-        return tell(error)
+    return run_words(_main, argv, USAGE)
+
+
+def _main(words: list[str]) -> int:
+    folders, options = words_and_options(words, ("dry_run",), USAGE)
+    is_dry = options.get("dry_run", "false")
+    if not folders or is_dry not in ("true", "false"):
+        raise ConfigError(f"fsck takes folders, and dry_run=true or false. Usage: {USAGE}")
+    stores = [out for folder in folders for out in stores_below(Path(folder))]
+    return _run(stores, is_dry == "true")
 
 
 def _run(stores: Sequence[Path], is_dry: bool) -> int:

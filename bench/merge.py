@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.app.errors import ConfigError, tell
+from bench.app.errors import ConfigError
 from bench.app.files import write_whole
-from bench.app.streams import make_streams_unbreakable
 from bench.app.texts import visible
-from bench.app.values import words_and_options
+from bench.app.values import run_words, words_and_options
 from bench.machine.calibration import read_calibration_file
 from bench.publish.format import quantity
 from bench.record import Record
@@ -52,18 +51,14 @@ Newest = dict[tuple[object, ...], tuple[Line, Record]]
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    make_streams_unbreakable()
-    words = sys.argv[1:] if argv is None else argv
-    if {"-h", "--help"} & set(words):
-        print(USAGE)
-        return 0
-    try:
-        folders, options = words_and_options(words, ("out",), USAGE)
-        if not folders or "out" not in options:
-            raise ConfigError(f"merge takes folders, and out=TO. Usage: {USAGE}")
-        merged = merge([Path(folder) for folder in folders], Path(options["out"]))
-    except ConfigError as error:
-        return tell(error)
+    return run_words(_main, argv, USAGE)
+
+
+def _main(words: list[str]) -> int:
+    folders, options = words_and_options(words, ("out",), USAGE)
+    if not folders or "out" not in options:
+        raise ConfigError(f"merge takes folders, and out=TO. Usage: {USAGE}")
+    merged = merge([Path(folder) for folder in folders], Path(options["out"]))
     for line in merged.left_out[:MAX_NAMED]:
         print(line.why_left_out, file=sys.stderr)
     for sentence in merged.conflicts:

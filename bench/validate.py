@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.app.errors import ConfigError, tell
-from bench.app.streams import make_streams_unbreakable
+from bench.app.errors import ConfigError
 from bench.app.texts import visible
-from bench.app.values import words_and_options
+from bench.app.values import run_words, words_and_options
 from bench.machine.calibration import read_calibration_file, with_calibration
 from bench.metrics.roofline import floor_s
 from bench.publish.format import quantity
@@ -51,18 +50,14 @@ class Verdict:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    make_streams_unbreakable()
-    words = sys.argv[1:] if argv is None else argv
-    if {"-h", "--help"} & set(words):
-        print(USAGE)
-        return 0
-    try:
-        folders, _ = words_and_options(words, (), USAGE)
-        if not folders:
-            raise ConfigError(f"No folder is named. Usage: {USAGE}")
-        verdicts = [validate(Path(folder)) for folder in folders]
-    except ConfigError as error:
-        return tell(error)
+    return run_words(_main, argv, USAGE)
+
+
+def _main(words: list[str]) -> int:
+    folders, _ = words_and_options(words, (), USAGE)
+    if not folders:
+        raise ConfigError(f"No folder is named. Usage: {USAGE}")
+    verdicts = [validate(Path(folder)) for folder in folders]
     problems = [problem for verdict in verdicts for problem in verdict.problems]
     for problem in problems[:MAX_SAID]:
         print(problem, file=sys.stderr)

@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from bench.app.errors import ConfigError, did_you_mean
+from bench.app.errors import ConfigError, did_you_mean, tell
 from bench.app.limits import MAX_DEPTH, MAX_ITEMS, MAX_TEXT, is_plain
+from bench.app.streams import make_streams_unbreakable
 
 T = TypeVar("T")
 
@@ -104,6 +105,25 @@ def words_and_options(
         else:
             raise ConfigError(f"{one} is not known. {did_you_mean(key, options)} Usage: {usage}")
     return words, found
+
+
+def run_words(main: Callable[[list[str]], int], argv: list[str] | None, usage: str) -> int:
+    """Run a command without YAML on its words; ``--help`` and a user's mistake end here.
+
+    Args:
+        main: takes the words, and returns the exit code.
+        argv: the words; those of this process if None.
+        usage: what ``--help`` prints.
+    """
+    make_streams_unbreakable()
+    words = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(words):
+        print(usage)
+        return 0
+    try:
+        return main(words)
+    except ConfigError as error:
+        return tell(error)
 
 
 def text(name: str, value: Any) -> str:
