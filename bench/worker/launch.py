@@ -12,12 +12,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import uuid
+import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from bench.measure.clock import now_s
-from bench.worker.processes import end_marked
+from bench.worker.processes import adopt_orphans, children, end_orphans
 
 ALLOCATORS: dict[str, dict[str, str]] = {
     # Keep freed memory in the process: page faults on fresh temporaries cost as much as the
@@ -26,8 +26,6 @@ ALLOCATORS: dict[str, dict[str, str]] = {
     "default": {},
 }
 SERVER_MODULE = "bench.worker"
-MARK = "ATTNBENCH_SERVER"
-"""A variable by which the descendants of a server are found when it has been killed."""
 
 PATIENCE_S = 30.0
 """A server answers in some milliseconds; one that does not for so long is stopped or hangs."""
@@ -37,6 +35,12 @@ _MAX_LINE_BYTES = 2**22
 """Messages are short; whoever writes more without an end is no worker of ours."""
 
 _LOG_TAIL = 4000
+
+_SERVERS: set[int] = set()
+"""Process ids of the servers of this process that run."""
+
+_STARTING = threading.Lock()
+"""Held while a server starts, so that it is not taken for another one's orphan."""
 
 
 class WorkerDied(Exception):
@@ -151,7 +155,7 @@ class WorkerServer:
         self._workers: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._mark = ""
+        self._others: set[int] = set()
 
     def __enter__(self) -> WorkerServer:
         return self
@@ -183,16 +187,19 @@ class WorkerServer:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
         # The workers must find what this process finds, plug-ins in the current folder included.
         paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
-        self._mark = uuid.uuid4().hex
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", SERVER_MODULE, str(theirs.fileno()), str(os.getpid())],
-            env=kept | self.environment() | {"PYTHONPATH": paths, MARK: self._mark},
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=None,
-            start_new_session=True,  # Ctrl-C is for the parent, which stops the workers in order
-        )
+        adopt_orphans()  # of a server that is killed
+        with _STARTING:
+            self._others = children()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", SERVER_MODULE, str(theirs.fileno()), str(os.getpid())],
+                env=kept | self.environment() | {"PYTHONPATH": paths},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=None,
+                start_new_session=True,  # Ctrl-C is for the parent, which stops them in order
+            )
+            _SERVERS.add(self._process.pid)
         theirs.close()
         self._control = ours
         self._reply(_START_PATIENCE_S)
@@ -254,8 +261,11 @@ class WorkerServer:
                 self._process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-            if self._process.wait() != 0:  # nobody has ended what its workers started
-                end_marked(MARK, self._mark)
+            ended_well = self._process.wait() == 0
+            with _STARTING:
+                _SERVERS.discard(self._process.pid)
+                if not ended_well:  # nobody else has ended what its workers started
+                    end_orphans(self._others | _SERVERS)
             self._process = None
         self._workers.clear()
 

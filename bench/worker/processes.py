@@ -11,15 +11,11 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Set
+from collections.abc import Callable, Set
 from pathlib import Path
-
-import psutil
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_MOST_GENERATIONS = 10
-"""So often is looked for processes that others start while they are ended."""
 
 
 def _prctl(option: int, value: int) -> None:
@@ -46,8 +42,7 @@ def end_descendants(worker: int, workers: Set[int]) -> None:
     """End what a worker that has ended left running: its process group, and adopted orphans.
 
     A process that has left the group, by `setsid` or a second fork, is an orphan by now. What a
-    worker had others start for it, such as a container or a job of systemd, is not found. Where
-    nobody is left to adopt orphans, see `end_marked`.
+    worker had others start for it, such as a container or a job of systemd, is not found.
 
     Args:
         worker: it has been waited for.
@@ -55,40 +50,40 @@ def end_descendants(worker: int, workers: Set[int]) -> None:
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(worker, signal.SIGKILL)
-    kept = set(workers)
-    while strays := _children() - kept:  # an end makes orphans of the next generation
-        for pid in strays:
+    _end_children(lambda pid: pid not in workers)
+
+
+def end_orphans(known: Set[int]) -> None:
+    """End what a server of workers that was killed left running: this process has adopted it.
+
+    All of it is in sessions of its workers' own; a process of this one's session is none of it.
+
+    Args:
+        known: children of this process that are none of it either.
+    """
+    session = os.getsid(0)
+    _end_children(lambda pid: pid not in known and _session(pid) != session)
+
+
+def _end_children(is_meant: Callable[[int], bool]) -> None:
+    spared: set[int] = set()
+    while strays := {pid for pid in children() - spared if is_meant(pid)}:
+        for pid in strays:  # an end makes orphans of the next generation
             try:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
             except (ProcessLookupError, PermissionError, ChildProcessError):
-                kept.add(pid)
+                spared.add(pid)
 
 
-def end_marked(variable: str, value: str) -> None:
-    """End every process that was started with an environment variable of this value.
-
-    Those are the descendants of the process that was given it, whoever their parent is by now; not
-    one that was started with another environment.
-    """
-    for _ in range(_MOST_GENERATIONS):
-        marked = [process for process in psutil.process_iter() if _has(process, variable, value)]
-        if not marked:
-            return
-        for process in marked:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(marked, timeout=1.0)
-
-
-def _has(process: psutil.Process, variable: str, value: str) -> bool:
+def _session(pid: int) -> int | None:
     try:
-        return bool(process.environ().get(variable) == value)
-    except (psutil.Error, OSError):  # another user's, or gone
-        return False
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
-def _children() -> set[int]:
+def children() -> set[int]:
     """Of this process, zombies among them; none where the system does not tell."""
     found: set[int] = set()
     for file in Path("/proc/self/task").glob("*/children"):

@@ -36,6 +36,7 @@ def answer(request, channel):
             "same group": [sys.executable, "-c", OUTLIVE],
             "new session": ["setsid", sys.executable, "-c", OUTLIVE],
             "daemon": ["sh", "-c", f"setsid {sys.executable} -c '{OUTLIVE}' & echo $!"],
+            "without environment": ["env", "-i", "setsid", sys.executable, "-c", OUTLIVE],
         }[request["how"]]
         child = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         number = int(child.stdout.readline()) if request["how"] == "daemon" else child.pid

@@ -77,6 +77,7 @@ def test_a_server_that_its_worker_ends_or_stops_is_replaced_and_the_job_has_cras
         ("new session", signal.SIGKILL),
         ("daemon", signal.SIGKILL),
         ("daemon", signal.SIGSTOP),
+        ("without environment", signal.SIGKILL),
     ],
 )
 def test_a_process_that_a_worker_started_is_gone_when_the_server_is_ended_or_stopped(
