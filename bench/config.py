@@ -174,11 +174,7 @@ def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
         ConfigError: naming the key, what was given and what is allowed.
     """
     values = Values(config)
-    attention = tuple(read_attention_entries(config.get("attention")))
-    if not attention:
-        raise ConfigError(
-            "attention is empty. Name one entry or more, e.g. attention=[softmax,nala]."
-        )
+    attention = chosen_rows(config)
     axes = _read_axes(values)
     tasks = tuple(_read_tasks(config.get("task") or {}))
     given = config.get("given", ())
@@ -297,6 +293,20 @@ def _refuse_beside_models(axes: Axes, given: Sequence[str], tasks: Sequence[Task
             raise ConfigError(
                 f"{name} beside scope=model: a model sees all tokens of its images. Drop one."
             )
+
+
+def chosen_rows(config: Mapping[str, Any]) -> tuple[AttentionEntry, ...]:
+    """The attention entries of a configuration.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    attention = tuple(read_attention_entries(config.get("attention")))
+    if not attention:
+        raise ConfigError(
+            "attention is empty. Name one entry or more, e.g. attention=[softmax,nala]."
+        )
+    return attention
 
 
 def read_attention_entries(given: Any) -> list[AttentionEntry]:

@@ -10,14 +10,7 @@ from typing import Any
 from bench.app.command import CONF, read_yaml
 from bench.app.errors import ConfigError
 from bench.app.values import Values, flag, number, text, whole
-from bench.config import (
-    SEED,
-    SIZE,
-    AttentionEntry,
-    SweepConfig,
-    read_attention_entries,
-    read_sweep_config,
-)
+from bench.config import SEED, SIZE, AttentionEntry, SweepConfig, chosen_rows, read_sweep_config
 from bench.diagnostics.samples import Size
 
 NORM = number(low=1e-6, high=1e6)
@@ -53,21 +46,15 @@ def read_diagnose_config(config: Mapping[str, Any]) -> DiagnoseConfig:
         ConfigError: naming the key, what was given and what is allowed.
     """
     values = Values(config)
-    attention = tuple(read_attention_entries(config.get("attention")))
-    if not attention:
-        raise ConfigError(
-            "attention is empty. Name one entry or more, e.g. attention=[softmax,nala]."
-        )
-    norms = values.some("norms", NORM)
     return DiagnoseConfig(
-        attention=attention,
+        attention=chosen_rows(config),
         size=Size(
             num_heads=values.one("num_heads", SIZE),
             head_dim=values.one("head_dim", SIZE),
             num_tokens=values.one("seq_len", whole(low=2, high=4096)),
             causal=values.one("causal", flag),
         ),
-        norms=tuple(sorted(norms)),
+        norms=tuple(sorted(values.some("norms", NORM))),
         token_norms=values.some("token_norms", NORM, or_none=True),
         lengths=values.some("lengths", whole(low=1, high=65_536), or_none=True),
         num_seeds=values.one("num_seeds", whole(low=2, high=1000)),

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.app.errors import ConfigError
 from bench.app.values import Values, text, whole, word
-from bench.config import SEED, AttentionEntry, read_attention_entries
+from bench.config import SEED, AttentionEntry, chosen_rows
 from bench.explain.methods import IDENTITIES, NAMES, PRIORS, READOUTS, SIGNALS, Reading
 
 MAX_IMAGES = 10_000
@@ -36,11 +35,8 @@ def read_explain_config(config: Mapping[str, Any]) -> ExplainConfig:
         ConfigError: naming the key, what was given and what is allowed.
     """
     values = Values(config)
-    attention = tuple(read_attention_entries(config.get("attention")))
-    if not attention:
-        raise ConfigError("attention is empty. Name one entry or more, e.g. attention=[softmax].")
     return ExplainConfig(
-        attention=attention,
+        attention=chosen_rows(config),
         explain=values.some("explain", word(NAMES)),
         num_images=values.one("num_images", whole(low=2, high=MAX_IMAGES)),
         seed=values.some("seed", SEED),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,22 +10,14 @@ from torch import Tensor, nn
 from bench.tasks.base import (
     Batch,
     Recipe,
-    Split,
-    Task,
     distinct,
     generator,
     register_task,
     whole_number,
     yes_or_no,
 )
-from bench.tasks.digits import (
-    NUM_CLASSES,
-    images_by_class,
-    noise,
-    test_images,
-    training_images,
-    validation_images,
-)
+from bench.tasks.digits import NUM_CLASSES, images_by_class, noise
+from bench.tasks.generated import Fresh, Part
 from bench.tasks.images import patch_projection, patches
 
 PATCH_SIZE = 4
@@ -50,7 +41,7 @@ class Canvases:
 
 
 @register_task("canvas")
-class Canvas(Task):
+class Canvas(Fresh):
     """Name the handwritten digit of 8x8 pixels on a larger canvas, in 4x4 patches.
 
     Digits lie anywhere on the grid of patches, so a digit is four tokens. Beside it lie scraps of
@@ -112,31 +103,20 @@ class Canvas(Task):
         self.num_test_examples = num_test_examples
         self.seq_len = (canvas_size // PATCH_SIZE) ** 2 + class_token
 
-    def batches(self, split: Split, seed: int) -> Iterator[Batch]:
-        """Fresh examples of training images; those of test images from a seed of their own."""
-        if split is Split.TEST:
-            yield from self.test(self.num_test_examples).batch.chunks(self.recipe.batch_size)
-            return
-        stream = generator(seed, "canvas train")
-        while True:
-            yield self._draw(self.recipe.batch_size, training_images, stream).batch
-
-    def validation(self) -> Iterator[Batch]:
-        """Fresh examples of training images that were held out."""
-        stream = generator(0, "canvas validation")
-        while True:
-            yield self._draw(self.recipe.batch_size, validation_images, stream).batch
+    def make(self, count: int, part: Part, stream: torch.Generator) -> Batch:
+        """Examples of images of the part."""
+        return self._draw(count, part, stream).batch
 
     def test(self, count: int) -> Canvases:
         """So many test examples with masks; those of `batches` if as many as are scored on."""
-        return self._draw(count, test_images, generator(0, "canvas test"))
+        return self._draw(count, "test", generator(0, "canvas test"))
 
     def objects(self) -> Tensor:
         """Those that any digit covers."""
         return self.test(self.num_test_examples).masks.any(dim=1)
 
-    def _draw(self, count: int, images: Callable[[], Batch], stream: torch.Generator) -> Canvases:
-        by_class, sizes = images_by_class(images)
+    def _draw(self, count: int, part: Part, stream: torch.Generator) -> Canvases:
+        by_class, sizes = images_by_class(part)
         squares = by_class.view(NUM_CLASSES, -1, DIGIT_SIZE, DIGIT_SIZE)
         size = self.canvas_size
         canvas = torch.zeros(count, size, size)

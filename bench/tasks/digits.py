@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from bench.tasks.base import (
     in_turn,
     register_task,
 )
+from bench.tasks.generated import Part
 
 CSV = Path(__file__).with_name("data") / "digits.csv"
 NUM_CLASSES = 10
@@ -101,11 +102,6 @@ def validation_images() -> Batch:
     return images.select(held_out(len(images.targets)))
 
 
-def test_images() -> Batch:
-    """The images of the test split."""
-    return digit_images(Split.TEST)
-
-
 @cache
 def digit_images(split: Split) -> Batch:
     """The images of a split, (B, 64, 1) from -1 to 1, and the digits that they show.
@@ -139,9 +135,12 @@ def _is_test(labels: Tensor) -> Tensor:
 
 
 @cache
-def images_by_class(source: Callable[[], Batch]) -> tuple[Tensor, Tensor]:
-    """(10, most, 64) images from 0 to 1 by class, and how many each class has."""
-    images = source()
+def images_by_class(part: Part) -> tuple[Tensor, Tensor]:
+    """(10, most, 64) images of a part, from 0 to 1, by class, and how many each class has."""
+    if part == "test":
+        images = digit_images(Split.TEST)
+    else:
+        images = training_images() if part == "train" else validation_images()
     sizes = images.targets.bincount(minlength=NUM_CLASSES)
     table = torch.zeros(NUM_CLASSES, int(sizes.max()), NUM_PIXELS)
     grey = ((images.inputs[..., 0] + 1) * MAX_INTENSITY / 2).round() / MAX_INTENSITY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,35 @@ TEST_SHARE = 8
 _PRIME = 2**31 - 1
 _FACTOR = 48271
 _MAX_DRAWS = 1000
+
+Part = Literal["train", "validation", "test"]
+
+
+class Fresh(Task):
+    """A task whose training examples are new in every batch; a subclass says how, in `make`."""
+
+    num_test_examples: int
+
+    @abstractmethod
+    def make(self, count: int, part: Part, stream: torch.Generator) -> Batch:
+        """So many examples, of which none can be in another part."""
+
+    def batches(self, split: Split, seed: int) -> Iterator[Batch]:
+        """Fresh examples at every training step; the test set from a seed of its own."""
+        size = self.recipe.batch_size
+        if split is Split.TEST:
+            test = self.make(self.num_test_examples, "test", generator(0, f"{self.name} test"))
+            yield from test.chunks(size)
+            return
+        stream = generator(seed, f"{self.name} train")
+        while True:
+            yield self.make(size, "train", stream)
+
+    def validation(self) -> Iterator[Batch]:
+        """Fresh examples from a seed that no run has."""
+        stream = generator(0, f"{self.name} validation")
+        while True:
+            yield self.make(self.recipe.batch_size, "validation", stream)
 
 
 class Generated(Task):

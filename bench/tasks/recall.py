@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
 from bench.tasks.base import (
     Batch,
     Recipe,
-    Split,
-    Task,
     distinct,
-    generator,
     register_task,
     token_table,
     whole_number,
     yes_or_no,
 )
+from bench.tasks.generated import Fresh, Part
 
 FILLER = 0
 TEST_SHARE = 8
@@ -26,7 +22,7 @@ TEST_SHARE = 8
 
 
 @register_task("recall")
-class Recall(Task):
+class Recall(Fresh):
     """Read ``k1 v1 k2 v2 …``, then, at each later repetition of a key, answer with its value.
 
     The task is that of Arora et al., 2023, arXiv:2312.04927, in a form for models that see the
@@ -93,39 +89,24 @@ class Recall(Task):
                 f"conv_width={recipe.conv_width} needs {needed} or more."
             )
 
-    def batches(self, split: Split, seed: int) -> Iterator[Batch]:
-        """Fresh examples at every training step; the test set from a seed of its own."""
-        if split is Split.TEST:
-            test = self._examples(self.num_test_examples, split, generator(0, "recall test"))
-            yield from test.chunks(self.recipe.batch_size)
-            return
-        stream = generator(seed, "recall train")
-        while True:
-            yield self._examples(self.recipe.batch_size, split, stream)
-
-    def validation(self) -> Iterator[Batch]:
-        """Queries placed as in training."""
-        stream = generator(0, "recall validation")
-        while True:
-            yield self._examples(self.recipe.batch_size, Split.TRAIN, stream)
-
-    def _examples(self, count: int, split: Split, stream: torch.Generator) -> Batch:
+    def make(self, count: int, part: Part, stream: torch.Generator) -> Batch:
+        """Pairs, then queries at places that the part allows."""
         num_keys, num_values = self.first_value - 1, self.vocab_size - self.first_value
         keys = 1 + distinct(count, self.num_pairs, num_keys, stream)
         values = self.first_value + distinct(count, self.num_pairs, num_values, stream)
-        positions = self._query_positions(count, split, stream)
+        positions = self._query_positions(count, part == "test", stream)
         inputs = torch.full((count, self.seq_len), FILLER)
         inputs[:, 0 : 2 * self.num_pairs : 2] = keys
         inputs[:, 1 : 2 * self.num_pairs : 2] = values
         inputs.scatter_(1, positions, keys)
         return Batch(inputs=inputs, targets=values, positions=positions)
 
-    def _query_positions(self, count: int, split: Split, stream: torch.Generator) -> Tensor:
-        """(count, num_pairs): where each pair's key is asked for, as the split allows."""
+    def _query_positions(self, count: int, is_test: bool, stream: torch.Generator) -> Tensor:
+        """(count, num_pairs): where each pair's key is asked for."""
         num_slots = self.seq_len - self.first_slot
         positions = self.first_slot + distinct(count, self.num_pairs, num_slots, stream)
         while True:
-            wrong = _is_test(positions) != (split is Split.TEST)
+            wrong = _is_test(positions) != is_test
             if not wrong.any():
                 return positions
             again = distinct(int(wrong.sum()), self.num_pairs, num_slots, stream)

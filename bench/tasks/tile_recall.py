@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import torch
 from torch import nn
 
-from bench.tasks.base import (
-    Batch,
-    Recipe,
-    Split,
-    Task,
-    distinct,
-    generator,
-    register_task,
-    whole_number,
-)
-from bench.tasks.digits import (
-    NUM_CLASSES,
-    NUM_PIXELS,
-    images_by_class,
-    noise,
-    test_images,
-    training_images,
-    validation_images,
-)
+from bench.tasks.base import Batch, Recipe, distinct, register_task, whole_number
+from bench.tasks.digits import NUM_CLASSES, NUM_PIXELS, images_by_class, noise
+from bench.tasks.generated import Fresh, Part
 from bench.tasks.images import patch_projection
 
 
 @register_task("tile_recall")
-class TileRecall(Task):
+class TileRecall(Fresh):
     """Find the tile whose digit is of the first tile's class, and name the sign that it carries.
 
     Tiles of 8x8 pixels and one entry per sign are the tokens. `num_pairs` of them, at random
@@ -81,30 +63,14 @@ class TileRecall(Task):
         self.num_classes = self.num_signs = num_signs
         self.num_test_examples = num_test_examples
 
-    def batches(self, split: Split, seed: int) -> Iterator[Batch]:
-        """Fresh examples of training images; those of test images from a seed of their own."""
-        if split is Split.TEST:
-            stream = generator(0, "tile_recall test")
-            test = self._examples(self.num_test_examples, test_images, stream)
-            yield from test.chunks(self.recipe.batch_size)
-            return
-        stream = generator(seed, "tile_recall train")
-        while True:
-            yield self._examples(self.recipe.batch_size, training_images, stream)
-
-    def validation(self) -> Iterator[Batch]:
-        """Fresh examples of training images that were held out."""
-        stream = generator(0, "tile_recall validation")
-        while True:
-            yield self._examples(self.recipe.batch_size, validation_images, stream)
-
-    def _examples(self, count: int, images: Callable[[], Batch], stream: torch.Generator) -> Batch:
+    def make(self, count: int, part: Part, stream: torch.Generator) -> Batch:
+        """Tiles at random places, the first of them the question."""
         pairs, each = self.num_pairs, torch.arange(count)
         classes = distinct(count, pairs, NUM_CLASSES, stream)
         signs = distinct(count, pairs, self.num_signs, stream)
         places = 1 + distinct(count, pairs, self.seq_len - 1, stream)
         asked = torch.randint(pairs, (count,), generator=stream)
-        by_class, sizes = images_by_class(images)
+        by_class, sizes = images_by_class(part)
         first = torch.randint(2**31, (count, pairs), generator=stream) % sizes[classes]
         own = classes[each, asked]
         step = 1 + torch.randint(2**31, (count,), generator=stream) % (sizes[own] - 1)
