@@ -238,3 +238,29 @@ def _of_type(name: str, value: Any, kind: type[T], takes: str) -> T:
     if not isinstance(value, kind) or is_flag or value == "":
         raise ConfigError(f"{name} is {value!r}; it takes {takes}.")
     return value
+
+
+def command_line(command: str, config: Mapping[str, Any], without: Collection[str] = ()) -> str:
+    """The words that give this configuration, but for where its files go.
+
+    Args:
+        command: its name, as ``diagnose``.
+        config: composed; ``given`` has the keys that were typed.
+        without: keys that only say where files go, besides ``out``.
+    """
+    words = [f"attention=[{','.join(config['attention'])}]"]
+    for key in dict.fromkeys(config.get("given", ())):
+        value: Any = config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if key == "task":
+            value = list(config.get("task") or {})
+        if key not in ("attention", "out", *without) and value is not None:
+            words.append(f"{key}={_typed(value)}")
+    return f"python -m bench.{command} {' '.join(words)}"
+
+
+def _typed(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_typed, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

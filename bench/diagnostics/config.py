@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.app.command import CONF, read_yaml
 from bench.app.errors import ConfigError
-from bench.app.values import Values, flag, number, text, whole
+from bench.app.values import Values, command_line, flag, number, text, whole
 from bench.config import SEED, SIZE, AttentionEntry, SweepConfig, chosen_rows, read_sweep_config
 from bench.diagnostics.samples import Size
 
@@ -63,7 +63,7 @@ def read_diagnose_config(config: Mapping[str, Any]) -> DiagnoseConfig:
         fine_tune_steps=values.one("fine_tune_steps", whole(low=0, high=1_000_000)),
         plugins=values.some("plugins", text, or_none=True),
         out=Path(values.one("out", text)),
-        command=_command(config),
+        command=command_line("diagnose", config),
     )
 
 
@@ -86,23 +86,3 @@ def _training(config: Mapping[str, Any]) -> SweepConfig:
         "plugins": config.get("plugins"),
     }
     return read_sweep_config(usual | given)
-
-
-def _command(config: Mapping[str, Any]) -> str:
-    """The command line that gives this configuration, but for where the files go."""
-    words = [f"attention=[{','.join(config['attention'])}]"]
-    for key in dict.fromkeys(config.get("given", ())):
-        value: Any = config
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if key == "task":
-            value = list(config.get("task") or {})
-        if key not in ("attention", "out") and value is not None:
-            words.append(f"{key}={_plain(value)}")
-    return f"python -m bench.diagnose {' '.join(words)}"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_plain, value))}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)

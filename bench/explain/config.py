@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.app.values import Values, text, whole, word
+from bench.app.values import Values, command_line, text, whole, word
 from bench.config import SEED, AttentionEntry, chosen_rows
 from bench.explain.methods import IDENTITIES, NAMES, PRIORS, READOUTS, SIGNALS, Reading
 
@@ -16,7 +16,11 @@ MAX_IMAGES = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainConfig:
-    """Everything that `bench.explain` was asked for; the YAML says what each key means."""
+    """Everything that `bench.explain` was asked for; the YAML says what each key means.
+
+    Attributes:
+        command: what was typed, in its shortest form.
+    """
 
     attention: tuple[AttentionEntry, ...]
     explain: tuple[str, ...]
@@ -25,7 +29,9 @@ class ExplainConfig:
     reading: Reading
     canvas: Mapping[str, Any]
     plugins: tuple[str, ...]
+    docs: Path
     out: Path
+    command: str
 
 
 def read_explain_config(config: Mapping[str, Any]) -> ExplainConfig:
@@ -48,5 +54,7 @@ def read_explain_config(config: Mapping[str, Any]) -> ExplainConfig:
         ),
         canvas=values.section("canvas").given,
         plugins=values.some("plugins", text, or_none=True),
+        docs=Path(values.one("docs", text)),
         out=Path(values.one("out", text)),
+        command=command_line("explain", config, without=("docs",)),
     )

@@ -17,7 +17,7 @@ from bench.cell import Cell, TaskWorkload
 from bench.config import TaskEntry
 from bench.explain.config import ExplainConfig
 from bench.explain.methods import relevance
-from bench.explain.scores import SCORES, areas, located
+from bench.explain.scores import SCORES, curves, located
 from bench.machine import environment
 from bench.plan import checked_settings, why_unsupported
 from bench.tasks.base import build_task, generator
@@ -29,6 +29,7 @@ from bench.tasks.train import Diverged, fitted
 from bench.tasks.watching import layers_for
 
 _CHUNK = 64  # images that are explained at once
+_INSERTED = "inserted"
 _STEP_S, _IMAGE_S = 0.05, 0.01  # guesses; the progress bar corrects them by how they turn out
 
 
@@ -51,6 +52,7 @@ class Row:
     Attributes:
         accuracy: of the model, on the images that are explained.
         samples: by score, one number per image: the mean over its digits.
+        inserted: the class's probability at each share of patches shown, the mean over images.
     """
 
     entry: str
@@ -58,6 +60,7 @@ class Row:
     seed: int
     accuracy: float
     samples: Mapping[str, Tensor]
+    inserted: tuple[float, ...]
 
 
 def runs_of(
@@ -100,8 +103,10 @@ def runs_of(
 
 def explained_rows(
     config: ExplainConfig, runs: Sequence[Run], console: Console
-) -> Iterator[tuple[Run, list[Row]]]:
+) -> Iterator[tuple[Run, list[Row] | str]]:
     """Train each model, or go on from where it stands on the disk, and score every method on it.
+
+    Of one that diverged there is a sentence in the place of scores.
 
     Raises:
         ConfigError: a checkpoint of another configuration.
@@ -124,9 +129,8 @@ def explained_rows(
             except CheckpointRefused as error:
                 raise ConfigError(str(error)) from error
             except Diverged as error:
-                console.print(f"{run.describe()}: {error}", markup=False, highlight=False)
                 progress.finish(run)
-                yield run, []
+                yield run, f"{run.describe()} is left out: {error}."
                 continue
             progress.say(f"{run.describe()}: explaining")
             rows = scored(model, run.cell, config)
@@ -139,7 +143,7 @@ def scored(model: Backbone, cell: Cell, config: ExplainConfig) -> list[Row]:
     task = _task(cell.task.settings)
     canvases = task.test(config.num_images)
     right, parts = 0.0, []
-    stream = generator(0, "explain")
+    stream = generator(cell.task.seed, "explain")
     for chosen in torch.arange(config.num_images).split(_CHUNK):
         some = Canvases(
             batch=canvases.batch.select(chosen),
@@ -157,6 +161,7 @@ def scored(model: Backbone, cell: Cell, config: ExplainConfig) -> list[Row]:
             seed=cell.task.seed,
             accuracy=right / config.num_images,
             samples={name: torch.cat([part[method][name] for part in parts]) for name in SCORES},
+            inserted=tuple(torch.cat([p[method][_INSERTED] for p in parts]).mean(dim=0).tolist()),
         )
         for method in config.explain
     ]
@@ -165,12 +170,12 @@ def scored(model: Backbone, cell: Cell, config: ExplainConfig) -> list[Row]:
 def _of_images(
     model: Backbone, task: Canvas, some: Canvases, config: ExplainConfig, stream: torch.Generator
 ) -> dict[str, dict[str, Tensor]]:
-    """By method and score, (B,)."""
+    """By method and score, (B,), and `_INSERTED`, (B, shares)."""
     blank = 2 * noise(tuple(some.batch.inputs.shape), stream) - 1
     if task.class_token:
         blank[:, 0] = some.batch.inputs[:, 0]
     found: dict[str, dict[str, list[Tensor]]] = {
-        method: {name: [] for name in SCORES} for method in config.explain
+        method: {name: [] for name in (*SCORES, _INSERTED)} for method in config.explain
     }
     for digit in range(task.num_digits):
         classes = some.classes[:, digit]
@@ -196,7 +201,9 @@ def _scores(
     scores = dict(located(map_[:, first:], own[:, first:], any_[:, first:]))
     ordered = map_.clone()
     ordered[:, :first] = -torch.inf
-    return scores | dict(areas(model, some.batch, some.classes[:, digit], ordered, blank))
+    found = curves(model, some.batch, some.classes[:, digit], ordered, blank)
+    scores |= {name: points.mean(dim=1) for name, points in found.items()}
+    return scores | {_INSERTED: found["insertion"]}
 
 
 def _why_no_weights(cell: Cell, task: Canvas) -> str:

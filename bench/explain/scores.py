@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.statistics import BOOTSTRAP_SEED, NUM_RESAMPLES, percentiles
+from bench.statistics import BOOTSTRAP_SEED, NUM_RESAMPLES, mean_interval, percentiles
 from bench.tasks.base import Batch
 
 NUM_SHARES = 10
@@ -21,7 +21,7 @@ SCORES = ("pointing", "mass", "own", "insertion", "deletion")
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean over images with its 95 % bootstrap interval."""
+    """A mean with its 95 % interval."""
 
     mean: float
     low: float
@@ -52,14 +52,14 @@ def located(relevance: Tensor, own: Tensor, all_digits: Tensor) -> Mapping[str, 
 
 
 @torch.no_grad()
-def areas(
+def curves(
     model: nn.Module, batch: Batch, classes: Tensor, relevance: Tensor, blank: Tensor
 ) -> Mapping[str, Tensor]:
-    """``insertion`` and ``deletion``, (B,) each: areas under the class's probability.
+    """``insertion`` and ``deletion``, (B, NUM_SHARES) each: the class's probability.
 
     Petsiuk et al., 2018, arXiv:1806.07421. Tokens are put on a blank canvas, or taken off the full
-    one, from the most to the least relevant; the mean over `NUM_SHARES` shares from none to all.
-    More of the one is better, less of the other.
+    one, from the most to the least relevant, in `NUM_SHARES` shares from none to all. The area is
+    the mean over these: more of the one is better, less of the other.
 
     Args:
         model: in eval mode.
@@ -70,7 +70,7 @@ def areas(
     """
     order = relevance.argsort(dim=-1, descending=True)
     num_tokens = int(relevance.isfinite().sum(dim=-1).min())
-    sums = {"insertion": torch.zeros(len(classes)), "deletion": torch.zeros(len(classes))}
+    found: dict[str, list[Tensor]] = {"insertion": [], "deletion": []}
     for step in range(NUM_SHARES):
         count = round(step * num_tokens / (NUM_SHARES - 1))
         changed = torch.zeros_like(relevance, dtype=torch.bool)
@@ -79,8 +79,23 @@ def areas(
             inputs = torch.where(is_shown[..., None], batch.inputs, blank)
             logits = model(inputs, batch.positions)
             logits = logits if logits.dim() == 2 else logits[:, 0]
-            sums[name] += logits.softmax(dim=-1).gather(1, classes[:, None])[:, 0]
-    return {name: total / NUM_SHARES for name, total in sums.items()}
+            found[name].append(logits.softmax(dim=-1).gather(1, classes[:, None])[:, 0])
+    return {name: torch.stack(points, dim=1) for name, points in found.items()}
+
+
+def over_models(samples: Sequence[Tensor]) -> Estimate | None:
+    """A mean over models of one number per image each, NaN left out.
+
+    The interval is of models of other seeds: Student's t over the means of the models. Of one model
+    it is `over_images`.
+    """
+    if len(samples) == 1:
+        return over_images(samples[0])
+    means = [float(own[~own.isnan()].double().mean()) for own in samples]
+    interval = mean_interval(means)
+    if interval is None or any(math.isnan(mean) for mean in means):
+        return None
+    return Estimate(mean=sum(means) / len(means), low=interval[0], high=interval[1])
 
 
 def over_images(samples: Tensor) -> Estimate | None:

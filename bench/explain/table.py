@@ -1,4 +1,4 @@
-"""Scores as a table for the terminal and a Markdown page, and as CSV with a row per seed."""
+"""Scores as tables of words, and as CSV with a row for each model and method."""
 
 from __future__ import annotations
 
@@ -6,20 +6,13 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
-import torch
-from rich.console import Console
+from torch import Tensor
 
-from bench.app.files import write_whole
 from bench.explain.config import ExplainConfig
+from bench.explain.methods import RANDOM
 from bench.explain.running import Row
-from bench.explain.scores import NUM_SHARES, SCORES, Estimate, over_images
-from bench.machine import environment
-from bench.measure.clock import utc_now
-from bench.publish.format import format_duration
-from bench.publish.machine import machine_in_words
-from bench.publish.markdown import escape, table_lines
+from bench.explain.scores import SCORES, Estimate, over_images, over_models
 from bench.publish.tables import Table
 
 TITLES = {
@@ -29,104 +22,40 @@ TITLES = {
     "insertion": "insertion ↑",
     "deletion": "deletion ↓",
 }
-HOW_TO_READ = f"""\
-- **Pointing**: how often the most relevant patch is of the digit whose class is explained; a
-  method that looks at no class has 0.5 at most where two digits are shown. **Mass**: the share of
-  relevance on that digit. **Own of both**: of what lies on either digit, the part on the one that
-  is explained; 0.5 without a look at the class. **Insertion** and **deletion**: the model's
-  probability of the class while patches are put on a blank canvas, or taken off the full one, from
-  the most relevant on; the mean over {NUM_SHARES} shares from none to all.
-- An arrow says which way is better. `random` draws relevance: it is the floor.
-- Intervals are of 95 %, a bootstrap over images: a number is the mean over models (seeds) and over
-  the shown classes of each image. They say nothing about models of other seeds; the CSV has each.
-- Every class that is shown is explained, whether the model names it or not."""
+_YARDSTICK = "rollout"
 
 
-def print_table(config: ExplainConfig, rows: Sequence[Row], console: Console) -> None:
-    """The table, and how many images and seeds stand behind it."""
-    console.print(table_lines(table(config, rows)), markup=False, highlight=False, soft_wrap=True)
-    console.print(_basis(config, rows), markup=False, highlight=False, soft_wrap=True)
+def tables(config: ExplainConfig, rows: Sequence[Row]) -> tuple[Table, ...]:
+    """Scores of each entry and method over all of its seeds, and differences to plain rollout."""
+    return tuple(table for table in (_scores(config, rows), _differences(config, rows)) if table)
 
 
-def table(config: ExplainConfig, rows: Sequence[Row]) -> Table:
-    """A row for each entry and method, over all of its seeds."""
-    lines = []
-    for entry, method, own in _groups(config, rows):
-        accuracy = sum(row.accuracy for row in own) / len(own)
-        values = [_words(_estimate(own, name)) for name in _shown(rows)]
-        lines.append((entry, method, f"{100 * accuracy:.1f}", *values))
-    return Table(
-        title="Explanations",
-        header=("attention", "explain", "accuracy %", *(TITLES[name] for name in _shown(rows))),
-        rows=tuple(lines),
-        num_text=2,
+def basis(config: ExplainConfig, rows: Sequence[Row]) -> str:
+    """How many images and models stand behind a number, and what its interval is of."""
+    seeds = sorted({row.seed for row in rows})
+    named = ", ".join(map(str, seeds))
+    return f"{config.num_images} test images, models of seed {named}. " + (
+        "Intervals: 95 %, bootstrap over images; models of other seeds may differ by more."
+        if len(seeds) == 1
+        else f"Intervals: 95 %, Student's t over {len(seeds)} seeds."
     )
 
 
-def write_files(
-    config: ExplainConfig, rows: Sequence[Row], skipped: Sequence[str], wall_s: float
-) -> list[Path]:
-    """``explain.md`` and ``explain.csv`` in the folder of the command."""
-    here = environment.current(("cpu",), "default", {})
-    about = [
-        f"`{command_line(config)}`",
-        _basis(config, rows),
-        f"{utc_now()}, {machine_in_words(here.to_dict())}, commit {here.commit or 'unknown'}, "
-        f"{format_duration(wall_s)} of wall time, models kept from earlier runs not counted.",
-        *map(escape, skipped),
-    ]
-    blocks = ["# Explanations, scored", "  \n".join(about), table_lines(table(config, rows))]
-    page = "\n\n".join([*blocks, HOW_TO_READ]) + "\n"
-    return [
-        write_whole(config.out / "explain.md", page),
-        write_whole(config.out / "explain.csv", _csv(config, rows)),
-    ]
-
-
-def command_line(config: ExplainConfig) -> str:
-    """What gives this table again, but for hyperparameters that were set by hand."""
-    seeds = ",".join(map(str, config.seed))
-    words = [
-        f"attention=[{','.join(entry.label for entry in config.attention)}]",
-        f"explain=[{','.join(config.explain)}]",
-        f"num_images={config.num_images}",
-        f"seed=[{seeds}]",
-        *(f"{key}={value}" for key, value in asdict(config.reading).items()),
-        *(f"canvas.{key}={value}" for key, value in config.canvas.items()),
-    ]
-    return f"python -m bench.explain {' '.join(words)}"
-
-
-def _groups(config: ExplainConfig, rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
+def by_method(
+    config: ExplainConfig, rows: Sequence[Row]
+) -> Iterator[tuple[str, dict[str, list[Row]]]]:
+    """Each entry with the rows of each of its methods, in the order that was asked for."""
     for entry in config.attention:
-        for method in config.explain:
-            own = [row for row in rows if (row.entry, row.method) == (entry.label, method)]
-            if own:
-                yield entry.label, method, own
+        own = {
+            method: [row for row in rows if (row.entry, row.method) == (entry.label, method)]
+            for method in config.explain
+        }
+        if any(own.values()):
+            yield entry.label, own
 
 
-def _shown(rows: Sequence[Row]) -> list[str]:
-    """With one digit no other is there to be told from."""
-    return [name for name in SCORES if any(_estimate([row], name) for row in rows)]
-
-
-def _estimate(own: Sequence[Row], name: str) -> Estimate | None:
-    return over_images(torch.stack([row.samples[name] for row in own]).mean(dim=0))
-
-
-def _words(found: Estimate | None) -> str:
-    return "" if found is None else f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})"
-
-
-def _basis(config: ExplainConfig, rows: Sequence[Row]) -> str:
-    seeds = ", ".join(map(str, sorted({row.seed for row in rows})))
-    return (
-        f"{config.num_images} test images, models of seed {seeds}. "
-        "Intervals: 95 %, bootstrap over images."
-    )
-
-
-def _csv(config: ExplainConfig, rows: Sequence[Row]) -> str:
+def csv_text(config: ExplainConfig, rows: Sequence[Row]) -> str:
+    """A row for each model and method; its intervals are over images."""
     text = io.StringIO()
     reading = asdict(config.reading)
     names = ["attention", "explain", "seed", "num_images", "accuracy", *reading]
@@ -136,8 +65,66 @@ def _csv(config: ExplainConfig, rows: Sequence[Row]) -> str:
     for row in rows:
         numbers: list[float | str] = []
         for name in SCORES:
-            found = _estimate([row], name)
+            found = over_images(row.samples[name])
             numbers += ["", "", ""] if found is None else [found.mean, found.low, found.high]
         about = [row.entry, row.method, row.seed, config.num_images, row.accuracy]
         writer.writerow([*about, *reading.values(), *numbers])
     return text.getvalue()
+
+
+def _scores(config: ExplainConfig, rows: Sequence[Row]) -> Table:
+    shown, lines = _shown(rows), []
+    for entry, methods in by_method(config, rows):
+        for method, own in methods.items():
+            accuracy = sum(row.accuracy for row in own) / len(own)
+            values = [
+                _words(over_models([row.samples[name] for row in own]), within=(0.0, 1.0))
+                for name in shown
+            ]
+            lines.append((entry, method, f"{100 * accuracy:.1f}", *values))
+    return Table(
+        title="Scores",
+        header=("attention", "explain", "accuracy %", *(TITLES[name] for name in shown)),
+        rows=tuple(lines),
+        num_text=2,
+    )
+
+
+def _differences(config: ExplainConfig, rows: Sequence[Row]) -> Table | None:
+    """Of each method that is more than a floor; None where there is nothing to compare."""
+    shown, lines = _shown(rows), []
+    for entry, methods in by_method(config, rows):
+        base = {row.seed: row for row in methods.get(_YARDSTICK, ())}
+        for method, own in methods.items():
+            if base and method not in (_YARDSTICK, RANDOM):
+                values = [
+                    _words(over_models(_minus(own, base, name)), digits="+.3f") for name in shown
+                ]
+                lines.append((entry, method, *values))
+    if not lines:
+        return None
+    return Table(
+        title=f"Differences to {_YARDSTICK} on the same models and images",
+        header=("attention", "explain", *(TITLES[name] for name in shown)),
+        rows=tuple(lines),
+        num_text=2,
+    )
+
+
+def _minus(own: Sequence[Row], base: dict[int, Row], name: str) -> list[Tensor]:
+    return [row.samples[name] - base[row.seed].samples[name] for row in own]
+
+
+def _shown(rows: Sequence[Row]) -> list[str]:
+    """With one digit no other is there to be told from."""
+    return [name for name in SCORES if any(over_images(row.samples[name]) for row in rows)]
+
+
+def _words(
+    found: Estimate | None, digits: str = ".3f", within: tuple[float, float] = (-1.0, 1.0)
+) -> str:
+    """With an interval that holds no value which a score, or a difference of two, cannot have."""
+    if found is None:
+        return ""
+    low, high = max(found.low, within[0]), min(found.high, within[1])
+    return f"{found.mean:{digits}} ({low:{digits}} to {high:{digits}})"

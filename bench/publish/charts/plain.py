@@ -1,4 +1,4 @@
-"""Lines over a logarithmic axis, of numbers that are in no record."""
+"""Lines of numbers that are in no record."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ _COLOURS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """Lines of a figure over a logarithmic axis.
+    """Lines of a figure.
 
     Attributes:
         title, x, y: words for it and its axes.
         lines: points (x, y) by the line's name.
+        is_log: whether the x axis is logarithmic.
     """
 
     title: str
     x: str
     y: str
     lines: dict[str, list[list[float]]]
+    is_log: bool = True
 
 
 def chart_of(name: str, curves: Curves) -> Chart:
-    """Lines over a logarithmic axis, with their names in a legend."""
+    """Lines with their names in a legend."""
     points = [
         {"line": line, "x": x, "y": y} for line, corners in curves.lines.items() for x, y in corners
     ]
     x = {
         "field": "x",
         "type": "quantitative",
-        "scale": {"type": "log", "nice": False},
+        "scale": {"type": "log" if curves.is_log else "linear", "nice": False},
         "axis": {"title": curves.x},
     }
     y = {

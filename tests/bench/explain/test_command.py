@@ -9,6 +9,7 @@ from bench.app.errors import ConfigError
 from bench.explain import running
 from bench.explain.command import main
 from bench.explain.config import read_explain_config
+from bench.tasks.train import Diverged
 
 TINY = ["num_images=6", "canvas.embed_dim=8", "canvas.num_heads=1", "canvas.num_steps=4"]
 METHODS = ["rollout", "attention_gradient_rollout", "decision_aware", "random"]
@@ -30,7 +31,7 @@ def test_every_method_has_a_row_and_a_trained_model_is_not_trained_again(
     assert main([*words, "attention=[softmax,nala_layer]"]) == 0
     shown = capsys.readouterr().out
     assert "nala_layer is skipped: nala_layer has no weights to look at" in shown
-    assert "6 test images, models of seed 0" in shown
+    assert "6 test images, models of seed 0" in shown and "bootstrap over images" in shown
     first = table_of(tmp_path)
     assert [row["explain"] for row in first] == METHODS
     assert all(0 <= float(row["insertion"]) <= 1 for row in first)
@@ -54,6 +55,39 @@ def test_ctrl_c_keeps_what_is_done(words, tmp_path, capsys, monkeypatch):
     assert main([*words, "attention=[softmax,linear]", "explain=random"]) == 130
     assert "The same command goes on from here" in capsys.readouterr().out
     assert [row["attention"] for row in table_of(tmp_path)] == ["softmax"]
+    assert "Stopped after 1 of 2 models." in (tmp_path / "out" / "explain.md").read_text()
+
+
+def test_a_page_for_docs_has_its_command_seeds_pictures_and_reading(words, tmp_path, capsys):
+    docs = tmp_path / "docs"
+    more = ["seed=[0,1]", "identity=before_prior", f"docs={docs}"]
+    assert main([*words, *more, "attention=[softmax]", "explain=[rollout,decision_aware]"]) == 0
+    page = (docs / "explain.md").read_text()
+    assert "attention=[softmax] num_images=6" in page and "explain=[rollout,decision_aware]" in page
+    assert "docs=" not in page and " out=" not in page
+    assert "models of seed 0, 1. Intervals: 95 %, Student's t over 2 seeds." in page
+    assert "| softmax   | decision_aware | +" in page or "| softmax   | decision_aware | -" in page
+    assert "`identity=before_prior`: half of the identity is added first" in page
+    assert "![Insertion of patches: softmax](explain/insertion-softmax.svg)" in page
+    assert (docs / "explain" / "insertion-softmax.svg").is_file()
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"models", "explain.csv"}
+
+
+def test_a_model_that_diverges_is_named_on_the_page(words, tmp_path, capsys, monkeypatch):
+    fitted = running.fitted
+
+    def diverges(cell, *more):
+        if cell.entry == "linear":
+            raise Diverged(3, float("nan"))
+        return fitted(cell, *more)
+
+    monkeypatch.setattr(running, "fitted", diverges)
+    assert main([*words, "attention=[softmax,linear]", "explain=random"]) == 0
+    assert (
+        "linear seed 0 is left out: training left the finite numbers at step 3"
+        in capsys.readouterr().out
+    )
+    assert "linear seed 0 is left out" in (tmp_path / "out" / "explain.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.explain.scores import areas, located, over_images
+from bench.explain.scores import curves, located, over_images, over_models
 from bench.tasks.base import Batch
 
 OWN = torch.tensor([[True, False, False, False]])
@@ -41,7 +41,8 @@ def test_the_right_order_inserts_early_and_deletes_early():
     def areas_for(best):
         relevance = torch.linspace(0.1, 0.2, 9)[None].clone()
         relevance[0, 2] = 1.0 if best else 0.0
-        return areas(LooksAtOne(), batch, classes, relevance, blank)
+        found = curves(LooksAtOne(), batch, classes, relevance, blank)
+        return {name: points.mean() for name, points in found.items()}
 
     # Ten shares of nine tokens: the third token is shown in nine of them, or in the last alone.
     assert areas_for(best=True)["insertion"].item() == pytest.approx(0.9, abs=1e-6)
@@ -57,3 +58,13 @@ def test_an_interval_over_images_leaves_out_those_without_a_number():
     # The standard error of 100 coins is 0.05.
     assert 0.38 < found.low < 0.43 and 0.57 < found.high < 0.62
     assert over_images(torch.tensor([1.0, math.nan])) is None
+
+
+def test_an_interval_over_models_is_of_their_means_and_of_one_model_over_its_images():
+    low, high = torch.tensor([0.1, 0.3, math.nan]), torch.tensor([0.5, 0.7, 0.6])
+    found = over_models([low, high])
+    # Means .2 and .6, half a difference of .2, Student's t of 12.7.
+    assert found.mean == pytest.approx(0.4)
+    assert found.high - found.mean == pytest.approx(12.706 * 0.2, rel=1e-3)
+    assert over_models([high]) == over_images(high)
+    assert over_models([low, torch.tensor([math.nan])]) is None

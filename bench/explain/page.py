@@ -1,0 +1,148 @@
+"""The page: how it was made, tables, pictures, and what we take open texts to mean."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bench.app.files import write_whole
+from bench.explain.config import ExplainConfig
+from bench.explain.running import Row
+from bench.explain.scores import NUM_SHARES
+from bench.explain.table import basis, by_method, csv_text, tables
+from bench.machine import environment
+from bench.measure.clock import utc_now
+from bench.publish.charts.plain import Curves, chart_of
+from bench.publish.charts.spec import Chart
+from bench.publish.charts.write import write_pictures
+from bench.publish.format import format_duration
+from bench.publish.machine import machine_in_words
+from bench.publish.markdown import escape, table_lines
+
+PAGE = "explain.md"
+
+_HOW_TO_READ = f"""\
+- **Pointing**: how often the most relevant patch is of the digit whose class is explained; a
+  method that looks at no class has 0.5 at most where two digits are shown. **Mass**: the share of
+  relevance on that digit. **Own of both**: of what lies on either digit, the part on the one that
+  is explained; 0.5 without a look at the class. **Insertion** and **deletion**: the model's
+  probability of the class while patches are put on a blank canvas, or taken off the full one, from
+  the most relevant on; the mean over {NUM_SHARES} shares from none to all.
+- An arrow says which way is better. `random` draws relevance: it is the floor.
+- A number is the mean over models (seeds) and over the shown classes of each image. A difference
+  is taken image by image on one model; where its interval holds 0, the two methods are not told
+  apart.
+- Every class that is shown is explained, whether the model names it or not. Accuracy is of the
+  models on these images."""
+
+_OPEN = """\
+`rollout` (Abnar and Zuidema, 2020) multiplies the layers' attention, averaged over heads, each
+with half of the identity added. `attention_gradient_rollout` takes the positive part of attention
+times its gradient instead (Chefer et al., 2021, put into rollout's frame). Negative weights, which
+linear attention can have, count as 0.
+
+`decision_aware` (Jo, Jang and Park, 2026) was read from summaries: neither its code nor its body
+was at hand, so these numbers are of our reading and not of the paper. What the summaries leave
+open is a setting, and was taken so:"""
+
+_READINGS = {
+    "prior": {
+        "per_layer": "each layer's attention is multiplied by that layer's own prior",
+        "last_layer": "every layer's attention is multiplied by the last layer's prior",
+    },
+    "signal": {
+        "tokens": "the prior is a token's activation times its gradient, summed over channels",
+        "attention": "the prior is the attention that a token receives times its gradient",
+    },
+    "identity": {
+        "after_prior": "half of the identity is added after attention was multiplied by the prior",
+        "before_prior": "half of the identity is added first, and is multiplied by the prior too",
+    },
+    "readout": {
+        "model": "relevance is read where the model reads its answer",
+        "class_token": "relevance is read in the class token's row",
+        "mean": "relevance is the mean over all rows",
+    },
+}
+
+
+def write_files(
+    config: ExplainConfig,
+    rows: Sequence[Row],
+    notes: Sequence[str],
+    wall_s: float,
+) -> list[Path]:
+    """``explain.md`` with its pictures in a folder of its name, and ``explain.csv``.
+
+    Args:
+        config: what was asked for.
+        rows: what was found.
+        notes: sentences on what is missing.
+        wall_s: of the whole command.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    folder = config.docs / Path(PAGE).stem
+    pictures, note = write_pictures(_charts(config, rows), folder)
+    shown = [f"![{title}]({folder.name}/{file.name})" for title, file in pictures.items()]
+    notes = [*notes, note] if note else notes
+    blocks = [
+        "# Explanations, scored",
+        _origin(wall_s),
+        textwrap.indent(config.command, "    "),
+        "  \n".join(map(escape, [basis(config, rows), *notes])),
+        *(
+            block
+            for table in tables(config, rows)
+            for block in (f"**{escape(table.title)}**", table_lines(table))
+        ),
+        *shown,
+        "## How to read this",
+        _HOW_TO_READ,
+        "## What the papers leave open, and our reading",
+        _OPEN,
+        "\n".join(_readings(config)),
+    ]
+    return [
+        write_whole(config.docs / PAGE, "\n\n".join(blocks) + "\n"),
+        *pictures.values(),
+        write_whole(config.out / "explain.csv", csv_text(config, rows)),
+    ]
+
+
+def _origin(wall_s: float) -> str:
+    here = environment.current(("cpu",), "default", {})
+    return (
+        f"{escape(machine_in_words(here.to_dict()))}, commit {(here.commit or 'unknown')[:7]}, "
+        f"{utc_now()[:10]}, {format_duration(wall_s)} of wall time (models that an earlier run "
+        "had trained are not trained again), by"
+    )
+
+
+def _readings(config: ExplainConfig) -> Iterator[str]:
+    for key, value in asdict(config.reading).items():
+        others = [f"`{other}`" for other in _READINGS[key] if other != value]
+        yield f"- `{key}={value}`: {_READINGS[key][value]}. Else: {', '.join(others)}."
+
+
+def _charts(config: ExplainConfig, rows: Sequence[Row]) -> Iterator[Chart]:
+    """The curves whose area is the insertion score, a chart for each entry."""
+    for entry, methods in by_method(config, rows):
+        lines = {
+            method: [
+                [step / (NUM_SHARES - 1), sum(points) / len(points)]
+                for step, points in enumerate(zip(*(r.inserted for r in own), strict=True))
+            ]
+            for method, own in methods.items()
+        }
+        curves = Curves(
+            title=f"Insertion of patches: {entry}",
+            x="share of patches shown, from the most relevant on",
+            y="probability of the class that is explained",
+            lines=lines,
+            is_log=False,
+        )
+        yield chart_of(f"insertion-{entry}", curves)
