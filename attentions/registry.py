@@ -112,8 +112,12 @@ def hyperparameters(name: str) -> dict[str, Any]:
     >>> hyperparameters("sliding_window")
     {'window': 256}
     """
-    signature = inspect.signature(attention_class(name).__init__)
-    parameters = list(signature.parameters.values())[2:]  # after self and geometry
+    return dict(_defaults(attention_class(name)))
+
+
+@functools.cache
+def _defaults(cls: type[Mechanism]) -> dict[str, Any]:
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[2:]  # self, geometry
     return {p.name: None if p.default is p.empty else p.default for p in parameters}
 
 

@@ -374,34 +374,37 @@ class Record:
             raise ValueError(f"key is {ascii(line['key'])[:80]}, and {cell.key} that of its cell")
         status = Status(line["status"])
         result = _result_from(line.get("result"), cell)
-        record = checked(cls, line | {"cell": cell, "status": status, "result": result})
-        check_shape(EnvironmentFacts, record.environment)
+        environment = _environment(json.dumps(line["environment"]))
+        built = {"cell": cell, "status": status, "result": result, "environment": {}}
+        record = checked(cls, line | built)
         if "digest" in line and text.rstrip() != _with_digest(text.rpartition(',"digest":')[0]):
             raise ValueError(
                 "it was changed after it was written, as its digest says; take the digest out of "
                 "the line if that is meant"
             )
-        return _sharing(record)
+        return replace(record, environment=environment)
 
 
-def _sharing(record: Record) -> Record:
-    """A record whose environment and rounds are the objects that the ones before it have.
+def _sharing(speed: Speed) -> Speed:
+    """A result whose rounds are the objects that the ones before it have.
 
-    A sweep has one environment and a block one set of rounds: apart, they are half of a store.
+    A block has one set of rounds, as a sweep has one environment: apart, they are half of a store.
     """
-    result = record.result
-    if isinstance(result, Speed):
-        result = replace(
-            result,
-            rounds=_same_rounds(result.rounds),
-            reference_rounds=_same_rounds(result.reference_rounds),
-            reference_latency_s=_same_samples(result.reference_latency_s),
-        )
-    environment = _same_environment(json.dumps(record.environment))
-    return replace(record, result=result, environment=environment)
+    return replace(
+        speed,
+        rounds=_same_rounds(speed.rounds),
+        reference_rounds=_same_rounds(speed.reference_rounds),
+        reference_latency_s=_same_samples(speed.reference_latency_s),
+    )
 
 
-_same_environment = lru_cache(maxsize=64)(json.loads)
+@lru_cache(maxsize=64)
+def _environment(text: str) -> dict[str, Any]:
+    """An environment that may be one, checked once: all records of a sweep have the same."""
+    environment: dict[str, Any] = json.loads(text)
+    check_shape(_WithEnvironment, {"environment": environment})
+    check_shape(EnvironmentFacts, environment)
+    return environment
 
 
 @lru_cache(maxsize=256)
@@ -412,6 +415,10 @@ def _same_rounds(rounds: tuple[int, ...]) -> tuple[int, ...]:
 @lru_cache(maxsize=256)
 def _same_samples(samples: tuple[float, ...]) -> tuple[float, ...]:
     return samples
+
+
+class _WithEnvironment(TypedDict):
+    environment: Plain
 
 
 class NewerSchema(ValueError):
@@ -445,4 +452,4 @@ def _result_from(flat: Any, cell: Cell) -> Result | None:
     wrong = workload.contradiction if isinstance(workload, KernelWorkload) else None
     if wrong := result.contradiction or wrong:
         raise ValueError(wrong)
-    return result
+    return _sharing(result) if isinstance(result, Speed) else result

@@ -9,10 +9,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from io import RawIOBase
 from pathlib import Path
+from typing import Any
 
 from bench.app.errors import ConfigError
 from bench.app.limits import MAX_LINE_BYTES
@@ -327,22 +328,22 @@ def _lines_of(file: Path) -> Iterator[Line]:
                     rest = content.readline(MAX_LINE_BYTES + 2)
                 number, start, end = number + 1, end, content.tell()
                 if beginning.strip():
-                    place = Line(file=file, number=number, start=start, size=end - start)
-                    yield _read(place, beginning)
+                    place = {"number": number, "start": start, "size": end - start}
+                    yield _read(beginning, file=file, **place)
     except OSError as error:
         raise ConfigError(f"{_shown(file)} cannot be read: {error.strerror}.") from error
 
 
-def _read(place: Line, line: bytes) -> Line:
+def _read(line: bytes, **place: Any) -> Line:
     """What a line holds; of one that is too long for a record its beginning is enough."""
     try:
-        return replace(place, record=Record.from_json(line))
+        return Line(record=Record.from_json(line), **place)
     except ValueError as error:
         problem, is_newer = visible(str(error).rstrip("."), 500), isinstance(error, NewerSchema)
     if not line.endswith(b"\n") and _is_torn(line):
         problem = "it is torn, as by a crash while it was written"
-        return replace(place, problem=problem, is_torn=True)
-    return replace(place, problem=problem, is_newer=is_newer)
+        return Line(problem=problem, is_torn=True, **place)
+    return Line(problem=problem, is_newer=is_newer, **place)
 
 
 def _shown(path: Path) -> str:

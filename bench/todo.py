@@ -42,7 +42,7 @@ def missing(
     todo = []
     for p in planned:
         record = settled.get((p.cell.key, freshness(p.cell, here)))
-        if record is None or not is_measured(record) or not is_of(record, p.cell, here, config):
+        if record is None or not is_measured(record) or not _is_beside(record, p.cell, config):
             todo.append(p)
         elif record.status is Status.SKIPPED and record.reason != p.unsupported:
             todo.append(p)  # what stood in the way, such as too little memory, may have gone
@@ -51,8 +51,11 @@ def missing(
 
 def is_of(record: Record, cell: Cell, here: Environment, config: SweepConfig | None) -> bool:
     """Whether a record is one of this cell as it would be measured now, beside its reference."""
-    if record.freshness != freshness(cell, here):
-        return False
+    return record.freshness == freshness(cell, here) and _is_beside(record, cell, config)
+
+
+def _is_beside(record: Record, cell: Cell, config: SweepConfig | None) -> bool:
+    """Whether it was timed beside the reference that is asked for."""
     if not isinstance(record.result, Speed):
         return True
     reference = reference_cell(cell, config)

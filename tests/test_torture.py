@@ -108,4 +108,4 @@ def test_the_page_has_the_table_of_the_last_run() -> None:
     once = torture.page_text(page, result)
     assert torture.page_text(once, result) == once != page
     assert "| SIGKILLs at random instants | 2 | 1 |" in once
-    assert once.startswith(page.partition(torture.BEGIN)[0])
+    assert once.startswith(page.partition("<!-- torture: begin -->")[0])

@@ -1,24 +1,28 @@
-"""How planning, claiming and resuming grow with a plan: `python tools/scale.py 1000 10000 100000`.
+"""How planning, claiming and resuming grow with a plan: `python tools/scale.py 1000 10000`.
 
 Nothing is measured: the records are made up, and the owners of claims are simulated in one process.
-Each step runs in a process of its own, and prints its seconds and the most memory that it had.
+Each step runs in a process of its own, which tells its seconds and the most memory that it had.
+Without sizes all are run, and docs/scaling.md gets the table; 1 if a step took too much.
 """
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypedDict
 
 from bench.app.command import CONF, read_yaml
+from bench.app.files import write_whole
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
 from bench.machine import environment
-from bench.measure.clock import cpu_s, now_s
+from bench.measure.clock import cpu_s, now_s, utc_now
 from bench.plan import plan, reference_cell
 from bench.record import Record, Status
 from bench.sharing.claims import Claims
@@ -26,12 +30,35 @@ from bench.sharing.work import SharedWork
 from bench.store import Store, Tail, read_records, records_folder
 from bench.todo import missing
 from tests import records as made
+from tests.pages import with_part
 
 NUM_OWNERS = 100
 SIZES = (1_000, 10_000, 100_000)
 STEPS = ("planning", "claiming", "resuming")
+MOST_CPU_S, MOST_MIB = 60.0, 2048.0
+"""Of each step."""
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "scaling.md"
 ENTRIES = ("softmax", "linear", "performer", "flatten", "nala", "cosformer", "polaformer")
 SHAPES_OF_ONE_LENGTH = 2 * 2 * len(ENTRIES)
+
+
+class Cost(TypedDict):
+    """What a step took, and the most memory that its process had."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+
+
+@contextmanager
+def costed() -> Iterator[None]:
+    """Print what the body took, as JSON."""
+    started, worked = now_s(), cpu_s()
+    yield
+    wall, cpu = now_s() - started, cpu_s() - worked
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    print(json.dumps(Cost(wall_s=round(wall, 1), cpu_s=round(cpu, 1), peak_mib=round(peak))))
 
 
 def config_of(num_cells: int, out: Path) -> SweepConfig:
@@ -55,7 +82,9 @@ def config_of(num_cells: int, out: Path) -> SweepConfig:
 
 def planning(num_cells: int, out: Path) -> None:
     """From a configuration to checked cells."""
-    plan(config_of(num_cells, out))
+    config = config_of(num_cells, out)
+    with costed():
+        plan(config)
 
 
 def cells_of(num_cells: int) -> list[Cell]:
@@ -66,7 +95,7 @@ def cells_of(num_cells: int) -> list[Cell]:
 def claiming(num_cells: int, out: Path) -> None:
     """100 owners claim work, write a record and release it, each knowing what the others wrote."""
     cells = cells_of(num_cells)
-    with ExitStack() as stack:
+    with costed(), ExitStack() as stack:
         stores = [Store(out, f"owner-{number}") for number in range(NUM_OWNERS)]
         claims = [stack.enter_context(Claims(out)) for _ in range(NUM_OWNERS)]
         tail = Tail(out)
@@ -90,9 +119,9 @@ def resuming(num_cells: int, out: Path) -> None:
     here = environment.current(("cpu",), "retain", {})
     planned = plan(config_of(num_cells, out))
     write_records([p.cell for p in planned], out, here)
-    started = now_s()
-    todo = missing(planned, read_records(out), here)
-    print(f"{now_s() - started:.1f} s of it reading and comparing; {len(todo)} left", end="; ")
+    with costed():
+        todo = missing(planned, read_records(out), here)
+    assert todo == []
 
 
 def write_records(cells: Sequence[Cell], out: Path, here: environment.Environment) -> None:
@@ -115,20 +144,49 @@ def _record(cell: Cell, samples: list[float], here: environment.Environment) -> 
     return made.ok_record(cell, speed, **told)
 
 
-def main(words: list[str]) -> None:
+def table(costs: dict[tuple[int, str], Cost]) -> str:
+    """What the steps took at each size, in Markdown."""
+    lines = [
+        "| cells | step | CPU time | wall time | most memory |",
+        "|--:|---|--:|--:|--:|",
+    ]
+    for (size, step), cost in costs.items():
+        seconds = f"{cost['cpu_s']:.1f} s | {cost['wall_s']:.1f} s"
+        lines.append(f"| {size:,} | {step} | {seconds} | {cost['peak_mib']:,.0f} MiB |")
+    return "\n".join(lines)
+
+
+def run(sizes: Sequence[int]) -> dict[tuple[int, str], Cost]:
     """Each step at each size, in a process of its own."""
+    costs = {}
+    for size in sizes:
+        for step in STEPS:
+            print(f"{size:,} cells, {step} ...", file=sys.stderr)
+            line = [sys.executable, __file__, step, str(size)]
+            done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
+            costs[size, step] = json.loads(done.stdout)
+    return costs
+
+
+def main(words: list[str]) -> int:
+    """Run a step, or all of them at some sizes."""
     if words and words[0] in STEPS:
         with tempfile.TemporaryDirectory() as folder:
-            started, worked = now_s(), cpu_s()
             globals()[words[0]](int(words[1]), Path(folder, "out"))
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-            print(f"{now_s() - started:.1f} s, {cpu_s() - worked:.1f} s of CPU, {peak:.0f} MiB")
-        return
-    for size in [int(word) for word in words] or SIZES:
-        for step in STEPS:
-            print(f"{size:,} cells, {step}: ", end="", flush=True)
-            subprocess.run([sys.executable, __file__, step, str(size)], check=True)
+        return 0
+    costs = run([int(word) for word in words] or SIZES)
+    print(table(costs))
+    if not words:
+        here = environment.current((), "retain", {})
+        line = (
+            f"Measured {utc_now()[:10]} at commit {(here.commit or '')[:7]}, on {here.num_cores} "
+            f"cores of a {here.processor}:"
+        )
+        part = f"{line}\n\n{table(costs)}"
+        write_whole(PAGE, with_part(PAGE.read_text(), "scale", part))
+    is_met = all(c["cpu_s"] <= MOST_CPU_S and c["peak_mib"] <= MOST_MIB for c in costs.values())
+    return 0 if is_met else 1
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

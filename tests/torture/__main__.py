@@ -22,6 +22,7 @@ from bench.app.files import write_whole
 from bench.machine.environment import current
 from bench.measure.clock import utc_now, utc_stamp
 from bench.publish.format import format_duration
+from tests.pages import with_part
 from tests.torture.disks import disks
 from tests.torture.kills import kills
 from tests.torture.mechanisms import mechanisms
@@ -54,7 +55,6 @@ BUDGET_S = 3600.0
 
 RESULTS = ROOT / "results" / "torture"
 PAGE = ROOT / "docs" / "reliability.md"
-BEGIN, END = "<!-- torture: begin -->", "<!-- torture: end -->"
 
 
 @dataclass(kw_only=True)
@@ -159,13 +159,11 @@ def table(came: dict[str, dict[str, Any]]) -> str:
 
 def page_text(page: str, result: dict[str, Any]) -> str:
     """The page with the table of a run in the place of the last one."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
     line = (
         f"Measured {result['started_at'][:10]} at commit {result['commit'][:7]} with seed "
         f"{result['seed']}, on {result['num_cores']} cores of a {result['processor']}:"
     )
-    return f"{before}{BEGIN}\n{line}\n\n{table(result['parts'])}\n{END}{after}"
+    return with_part(page, "torture", f"{line}\n\n{table(result['parts'])}")
 
 
 def main(words: Sequence[str]) -> int:
