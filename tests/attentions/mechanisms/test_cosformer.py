@@ -48,26 +48,6 @@ def test_a_horizon_of_its_own_takes_their_place(causal, qkv):
     torch.testing.assert_close(core.reference(q, k, v), expected)
 
 
-def test_a_causal_form_fades_over_the_length_it_was_built_for(qkv):
-    tensors = qkv(1, 2, 7, 4, value_dim=3)
-    core = build(causal=True)
-    shorter = core(*(x[:, :, :4] for x in tensors))
-    torch.testing.assert_close(shorter, core(*tensors)[:, :, :4])
-
-
-def test_the_past_is_a_context_and_a_position(qkv):
-    q, k, v = qkv(1, 2, 7, 4, value_dim=3)
-    core = build(causal=True)
-    state = core.init_state(1, dtype=torch.float64, device=torch.device("cpu"))
-    assert state.context.shape == (1, 2, 8, 4) and state.position == 0
-    outputs = []
-    for i in range(7):
-        out, state = core.step(*(x[:, :, i : i + 1] for x in (q, k, v)), state)
-        outputs.append(out)
-        assert state.position == i + 1
-    torch.testing.assert_close(torch.cat(outputs, dim=2), by_hand(q, k, v, 7, causal=True))
-
-
 @pytest.mark.parametrize("settings", [{}, {"horizon": 7}])
 def test_a_step_past_the_horizon_is_refused(settings, qkv):
     core, tensors = build(causal=True, **settings), qkv(1, 2, 8, 4, value_dim=3)

@@ -2,7 +2,6 @@ import torch
 from torch.nn import functional
 
 from attentions import Geometry, build_attention
-from tests.attentions.mechanisms import gated
 
 
 def build(seq_len=9, **settings):
@@ -24,12 +23,6 @@ def test_it_is_the_recurrence(qkv):
         s = s + torch.outer(key, gates["beta"][0, 1, i] * (v[0, 1, i] - key @ s))
         torch.testing.assert_close(out[0, 1, i], q[0, 1, i] @ s / 2)
     torch.testing.assert_close(core.reference(q, k, v, **gates), out)
-
-
-def test_half_gates_are_as_good_as_their_values(qkv):
-    gated.assert_half_gates_are_as_good_as_their_values(
-        build(130), qkv(1, 2, 130, 4, value_dim=3), betas(130)
-    )
 
 
 def test_a_beta_of_one_stores_a_value_that_its_key_reads_back(qkv):

@@ -63,15 +63,6 @@ def test_heads_are_independent_only_with_norms_over_one_head(qkv):
         assert torch.equal(core(q, k, v)[:, 1], core(louder, k, v)[:, 1]) == same
 
 
-def test_one_head_makes_both_readings_equal(qkv):
-    q, k, v = qkv(1, 1, 9, 4)
-    geometry = Geometry(num_heads=1, head_dim=4, seq_len=9)
-    readings = [
-        build_attention("flatten", geometry, norm_over=n).double() for n in ("head", "all_heads")
-    ]
-    torch.testing.assert_close(*(core(q, k, v) for core in readings))
-
-
 def test_a_high_focusing_factor_does_not_underflow_in_float32(qkv):
     q, k, v = (x.float() for x in qkv(1, 2, 9, 4))
     core = build(focusing_factor=16).float()
@@ -111,29 +102,6 @@ def test_flops_of_the_layer_equal_torchs_counter(sr_ratio):
     with FlopCounterMode(display=False) as counter:
         layer(torch.randn(3, 24, 8, dtype=torch.float64))
     assert layer.flops(shape) == counter.get_total_flops()
-
-
-def test_the_layers_learned_values_have_the_authors_names_and_shapes():
-    shapes = {name: tuple(p.shape) for name, p in build_on_grid(sr_ratio=2).named_parameters()}
-    assert shapes == {
-        "positional_encoding": (6, 8),
-        "scale": (8,),
-        "q.weight": (8, 8),
-        "q.bias": (8,),
-        "kv.weight": (16, 8),
-        "kv.bias": (16,),
-        "sr.weight": (8, 8, 2, 2),
-        "sr.bias": (8,),
-        "norm.weight": (8,),
-        "norm.bias": (8,),
-        "dwc.weight": (4, 1, 5, 5),
-        "dwc.bias": (4,),
-        "proj.weight": (8, 8),
-        "proj.bias": (8,),
-    }
-    without_bias = build_on_grid(qkv_bias=False).state_dict()
-    assert "q.bias" not in without_bias
-    assert "kv.bias" not in without_bias
 
 
 def test_the_layers_convolution_spreads_a_value_over_its_neighbours_only():

@@ -3,7 +3,6 @@ import torch
 from torch.nn import functional
 
 from attentions import CallShape, Geometry, build_attention
-from tests.attentions.mechanisms import gated
 
 
 def build(seq_len=9, **settings):
@@ -31,12 +30,6 @@ def test_it_is_the_recurrence(qkv):
         s = s + beta * torch.outer(key, v[0, 1, i])
         torch.testing.assert_close(out[0, 1, i], q[0, 1, i] @ s / 2)
     torch.testing.assert_close(core.reference(q, k, v, **gates), out)
-
-
-def test_half_gates_are_as_good_as_their_values(qkv):
-    gated.assert_half_gates_are_as_good_as_their_values(
-        build(130), qkv(1, 2, 130, 4, value_dim=3), gates_of(130)
-    )
 
 
 def test_without_a_decay_it_is_deltanet(qkv):

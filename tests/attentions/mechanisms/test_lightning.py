@@ -27,18 +27,6 @@ def test_it_is_the_sum_of_the_paper(qkv):
     torch.testing.assert_close(core.reference(q, k, v), expected)
 
 
-def test_the_recurrence_forgets_and_then_adds(qkv):
-    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
-    core = build()
-    state = core.init_state(1, dtype=torch.float64, device=torch.device("cpu"))
-    s = torch.zeros(4, 3, dtype=torch.float64)
-    for i in range(9):
-        out, state = core.step(*(x[:, :, i : i + 1] for x in (q, k, v)), state)
-        s = math.exp(-slopes(core)[1]) * s + torch.outer(k[0, 1, i], v[0, 1, i])
-        torch.testing.assert_close(out[0, 1, 0], q[0, 1, i] @ s)
-        torch.testing.assert_close(state[0, 1], s)
-
-
 @pytest.mark.parametrize(
     ("num_heads", "expected"),
     [

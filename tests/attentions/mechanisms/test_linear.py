@@ -40,21 +40,6 @@ def test_it_is_the_formula_of_the_paper(causal, qkv):
     torch.testing.assert_close(core.reference(q, k, v), expected)
 
 
-def test_the_recurrence_is_that_of_the_paper(qkv):
-    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
-    core = build(causal=True)
-    state = core.init_state(1, dtype=torch.float64, device=torch.device("cpu"))
-    s, z = torch.zeros(4, 3, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
-    for i in range(9):
-        out, state = core.step(*(x[:, :, i : i + 1] for x in (q, k, v)), state)
-        phi_k, phi_q = feature(k[0, 1, i]), feature(q[0, 1, i])
-        s = s + torch.outer(phi_k, v[0, 1, i])  # Eq. 18
-        z = z + phi_k  # Eq. 19
-        torch.testing.assert_close(out[0, 1, 0], phi_q @ s / (phi_q @ z + 1e-6))  # Eq. 20
-        torch.testing.assert_close(state.context[0, 1], s)
-        torch.testing.assert_close(state.key_sum[0, 1], z)
-
-
 def test_eps_is_added_to_the_sum_of_weights(qkv):
     q, k, v = qkv(1, 2, 9, 4, value_dim=3)
     torch.testing.assert_close(build(eps=10.0)(q, k, v), attention_by_hand(q, k, v, 10.0, False))

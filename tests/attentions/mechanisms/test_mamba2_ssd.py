@@ -3,7 +3,6 @@ import torch
 from torch.nn import functional
 
 from attentions import CallShape, Geometry, build_attention
-from tests.attentions.mechanisms import gated
 
 
 def build(seq_len=9, **settings):
@@ -24,12 +23,6 @@ def test_it_is_the_state_space_model_with_c_b_and_x_for_q_k_and_v(qkv):
         h = gates["log_decay"][0, 1, t].exp() * h + torch.outer(b[0, 1, t], x[0, 1, t])
         torch.testing.assert_close(y[0, 1, t], c[0, 1, t] @ h)
     torch.testing.assert_close(core.reference(c, b, x, **gates), y)
-
-
-def test_half_gates_are_as_good_as_their_values(qkv):
-    gated.assert_half_gates_are_as_good_as_their_values(
-        build(130), qkv(1, 2, 130, 4, value_dim=3), decays(130)
-    )
 
 
 def test_without_gates_a_head_has_one_learned_decay(qkv):

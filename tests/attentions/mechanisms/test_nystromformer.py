@@ -83,11 +83,6 @@ def test_segments_have_two_tokens_or_more_and_the_last_what_is_left(seq_len, cou
     assert length >= 2 and -(-seq_len // length) == count <= 64
 
 
-def test_one_landmark_of_one_token_gives_its_value(qkv):
-    q, k, v = qkv(1, 2, 1, 4, value_dim=3)
-    torch.testing.assert_close(build(1)(q, k, v), v)
-
-
 @pytest.mark.parametrize("size", [1, 3, 33])
 def test_a_convolution_along_the_tokens_is_added(size, qkv):
     tensors = qkv(2, 2, 12, 4, value_dim=3)

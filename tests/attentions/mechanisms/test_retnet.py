@@ -25,18 +25,6 @@ def test_it_is_the_formula_of_the_paper(qkv):
     torch.testing.assert_close(core.reference(q, k, v), retention_by_hand(q, k, v))
 
 
-def test_the_recurrence_is_that_of_the_paper(qkv):
-    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
-    core = build()
-    state = core.init_state(1, dtype=torch.float64, device=torch.device("cpu"))
-    s = torch.zeros(4, 3, dtype=torch.float64)
-    for i in range(9):
-        out, state = core.step(*(x[:, :, i : i + 1] for x in (q, k, v)), state)
-        s = (1 - 2.0**-6) * s + torch.outer(k[0, 1, i], v[0, 1, i])  # Eq. 6
-        torch.testing.assert_close(out[0, 1, 0], q[0, 1, i] @ s / 2)
-        torch.testing.assert_close(state[0, 1], s)
-
-
 def test_decays_are_exact_for_any_number_of_heads():
     log_decay = build(num_heads=60).head_log_decay(torch.device("cpu"))
     assert log_decay.dtype == torch.float64

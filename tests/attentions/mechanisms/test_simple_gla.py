@@ -3,7 +3,6 @@ import math
 import torch
 
 from attentions import Geometry, build_attention
-from tests.attentions.mechanisms import gated
 
 
 def build(seq_len=9, **settings):
@@ -24,12 +23,6 @@ def test_it_is_the_recurrence(qkv):
         s = gates["log_decay"][0, 1, i].exp() * s + torch.outer(k[0, 1, i], v[0, 1, i])
         torch.testing.assert_close(out[0, 1, i], q[0, 1, i] @ s / 2)
     torch.testing.assert_close(core.reference(q, k, v, **gates), out)
-
-
-def test_half_gates_are_as_good_as_their_values(qkv):
-    gated.assert_half_gates_are_as_good_as_their_values(
-        build(130), qkv(1, 2, 130, 4, value_dim=3), decays(130)
-    )
 
 
 def test_without_gates_a_head_has_one_learned_decay(qkv):
