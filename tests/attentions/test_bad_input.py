@@ -1,12 +1,10 @@
-"""Bad input is a ValueError that names the argument, what was given and what is allowed.
+"""A call with bad input is a ValueError that names the argument, what was given and is allowed.
 
-At construction where it can be known then, else at the call; for every mechanism that it concerns,
-in a loop: what was expected names the mechanism.
+For every mechanism that it concerns, in a loop: what was expected names the mechanism.
 """
 
 from __future__ import annotations
 
-import math
 import re
 
 import pytest
@@ -16,37 +14,13 @@ from attentions import (
     Attention,
     AttentionLayer,
     Geometry,
-    attention_class,
-    attention_names,
     build_attention,
     build_layer,
 )
-from attentions.capabilities import PUBLISHED
+from tests.attentions.small import CLAIMS, NAMES, D, H, N, build, by, geometry
 from tests.refusals import refused
 
-NAMES = [
-    n
-    for n in attention_names()
-    if not attention_class(n).capabilities.requires and attention_class(n).family != PUBLISHED
-]
-CLAIMS = {name: attention_class(name).capabilities for name in NAMES}
-N, H, D = 16, 2, 8
 CASES = [(name, gate) for name in NAMES for gate in CLAIMS[name].gates]
-
-
-def geometry(name: str, **changes: object) -> Geometry:
-    sizes = {"num_heads": H, "head_dim": D, "seq_len": N} | changes
-    return Geometry(causal=not CLAIMS[name].bidirectional, **sizes)  # type: ignore[arg-type]
-
-
-def build(name: str, **settings: object) -> Attention | AttentionLayer:
-    agents = {"num_agents": 4} if name.startswith("agent") else {}
-    return build_attention(name, geometry(name), **agents | settings)
-
-
-def by(name: str) -> str:
-    """Who refuses: a layer, or the core in it."""
-    return f"(?:{name}|{name.removesuffix('_layer')})"
 
 
 def call(module: Attention | AttentionLayer, tokens: int = N, **keywords: object) -> torch.Tensor:
@@ -54,60 +28,6 @@ def call(module: Attention | AttentionLayer, tokens: int = N, **keywords: object
         if isinstance(module, AttentionLayer):
             return module(torch.randn(1, tokens, H * D), **keywords)
         return module(*torch.randn(3, 1, H, tokens, D), **keywords)
-
-
-@pytest.mark.parametrize("name", ["nala", "nala_layer", "nala_vanilla", "polaformer_pp"])
-def test_a_head_size_that_cannot_be_rotated_is_refused_at_construction(name: str) -> None:
-    rope = {"rope": True} if name != "polaformer_pp" else {}
-    head_dim = 6 if name != "polaformer_pp" else 7
-    with pytest.raises(ValueError, match=f"{by(name)}: .*head_dim.* {head_dim}") as caught:
-        build_attention(name, geometry(name, head_dim=head_dim), **rope)
-    assert re.search("multiple of|even", str(caught.value))
-
-
-def test_channels_that_mlla_cannot_rotate_are_refused_at_construction() -> None:
-    with refused(r"mlla: .*\b6\b.*multiple of 4"):
-        build_attention("mlla", geometry("mlla", num_heads=1, head_dim=6))
-
-
-def test_a_call_that_does_not_fill_the_grid_is_refused() -> None:
-    for name in [n for n in NAMES if CLAIMS[n].needs_grid]:
-        with refused(f"{name}: 15 tokens were given; its grid of 4x4 needs 16"):
-            call(build(name), 15)
-
-
-def test_a_count_below_one_is_refused_at_construction() -> None:
-    for name, argument in [
-        ("agent", "num_agents"),
-        ("agent_layer", "num_agents"),
-        ("block_sparse", "block_size"),
-        ("block_sparse", "num_window_blocks"),
-        ("dpfp", "nu"),
-        ("efficient_layer", "key_channels"),
-        ("efficient_layer", "value_channels"),
-        ("gla_layer", "gate_rank"),
-        ("linformer", "projected_len"),
-        ("linformer_layer", "projected_len"),
-        ("mamba2_ssd_layer", "num_groups"),
-        ("mla", "kv_rank"),
-        ("mla", "query_rank"),
-        ("nystromformer", "num_landmarks"),
-        ("nystromformer", "pinv_iters"),
-        ("performer", "num_features"),
-        ("reformer", "num_rounds"),
-        ("reformer", "chunk_size"),
-        ("reformer", "num_buckets"),
-        ("rfa", "num_features"),
-        ("rfa_gated", "num_features"),
-        ("sigmoid", "chunk_size"),
-        ("softmax_chunked", "chunk_size"),
-        ("topk", "k"),
-        ("topk", "chunk_size"),
-    ]:
-        for count in [0, -1, 1.5, True]:
-            said = rf"{by(name)}: {argument} is {re.escape(repr(count))}[;,]"
-            with refused(said):
-                build(name, **{argument: count})
 
 
 @pytest.mark.parametrize("name", ["linformer", "linformer_layer"])
@@ -151,45 +71,6 @@ def test_a_mask_is_refused_by_a_mechanism_that_does_not_take_it() -> None:
         refusal = f"{name}: {argument} was given; it takes no such argument"
         with refused(refusal):
             call(build(name), **{argument: torch.ones(1, N, dtype=torch.bool)})
-
-
-def test_a_padding_mask_of_another_shape_or_dtype_is_refused() -> None:
-    for name in [n for n in NAMES if "padding" in CLAIMS[n].masks]:
-        for wrong in ["shape", "dtype"]:
-            sizes = (1, N - 1) if wrong == "shape" else (1, N)
-            dtype = torch.bool if wrong == "shape" else torch.float32
-            with refused(rf"{name}: key_mask is .*; a bool tensor of shape"):
-                call(build(name), key_mask=torch.ones(sizes, dtype=dtype))
-
-
-def test_a_causal_form_that_there_is_not_is_refused_at_construction() -> None:
-    for name in [n for n in NAMES if not CLAIMS[n].causal]:
-        shape = Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True)
-        agents = {"num_agents": 4} if name.startswith("agent") else {}
-        with refused(f"{name} has no causal form; build it with causal=False"):
-            build_attention(name, shape, **agents)
-
-
-@pytest.mark.parametrize(
-    "name", [n for n in attention_names() if attention_class(n).capabilities.requires]
-)
-def test_a_missing_package_is_named_with_the_extra_that_brings_it(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import importlib
-
-    can = attention_class(name).capabilities
-    real = importlib.import_module
-
-    def nowhere(module: str, *rest: object) -> object:
-        if module.partition(".")[0] in can.requires:
-            raise ModuleNotFoundError(f"No module named {module!r}", name=module.partition(".")[0])
-        return real(module, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(importlib, "import_module", nowhere)
-    shape = Geometry(num_heads=H, head_dim=D, seq_len=N, causal=not can.bidirectional)
-    with pytest.raises(ImportError, match=rf"{name} .*{can.requires[0]}.*attnbench\["):
-        build_attention(name, shape)
 
 
 CORES = [n for n in NAMES if "core" in CLAIMS[n].scopes]
@@ -323,26 +204,6 @@ def test_a_gate_that_is_no_tensor_is_refused() -> None:
                 call(build(name), **{gate: wrong})
 
 
-def test_causality_is_yes_or_no() -> None:
-    for causal in [1, "false", None]:
-        with refused(r"Geometry.causal is .*; True or False is needed"):
-            Geometry(num_heads=1, head_dim=4, seq_len=4, causal=causal)  # type: ignore[arg-type]
-
-
-def test_a_grid_that_is_no_pair_of_sizes_is_refused() -> None:
-    for grid in [4, "2x2", (2, 2.0), (True, 4), 2.5]:
-        with refused(r"Geometry.grid is .*; two whole numbers"):
-            Geometry(num_heads=1, head_dim=4, seq_len=4, grid=grid)  # type: ignore[arg-type]
-
-
-def test_a_geometry_that_no_tensor_can_have_is_refused_at_once() -> None:
-    for size in ["num_heads", "head_dim", "seq_len", "value_dim", "num_kv_heads"]:
-        for value in [2**31, 10**18]:
-            sizes = {"num_heads": 2, "head_dim": 4, "seq_len": 4} | {size: value}
-            with refused(rf"Geometry.{size} is {value}; less than 2\^31 is needed"):
-                Geometry(**sizes)  # type: ignore[arg-type]
-
-
 def test_tensors_on_several_devices_are_refused() -> None:
     q, k, v = heads()
     with refused("softmax: q is on cpu, k on meta and v on meta; one dev"):
@@ -386,189 +247,6 @@ def test_tensors_without_strides_are_refused() -> None:
         given[argument] = given[argument].to_sparse()
         with refused(r"softmax: q is of layout .*torch.strided is needed"):
             build("softmax")(**given)
-
-
-# (mechanism, hyperparameter, value, what the message says after it)
-SETTINGS = [
-    ("agent", "num_agents", 2, ""),  # fills no square
-    ("agent_layer", "bias", 1, "; True or False"),
-    ("agent_layer", "class_token", 1, "; True or False"),
-    ("agent_layer", "qkv_bias", 1, "; True or False"),
-    ("block_sparse", "num_window_blocks", 2, "; an odd number"),
-    ("block_sparse", "num_global_blocks", -1, ""),
-    ("block_sparse", "num_random_blocks", 1.5, ""),
-    ("block_sparse", "seed", None, ""),
-    ("cosformer", "horizon", N - 1, f"; .* {N} or more"),
-    ("cosformer", "horizon", 20.0, ""),
-    ("cosformer", "eps", math.nan, ""),
-    ("deltanet", "normalise_keys", "yes", "; True or False"),
-    ("deltanet", "normalise_queries", 1, "; True or False"),
-    ("deltanet", "scale", 0, "; a number above 0"),
-    ("dpfp", "nu", 2 * D, ""),  # neighbours that repeat
-    ("dpfp", "eps", "1", ""),
-    ("efficient_layer", "key_channels", 7, ""),
-    ("efficient_layer", "value_channels", 7, ""),
-    ("efficient_layer", "residual", 1, "; True or False"),
-    ("flatten", "focusing_factor", 0.5, "; a number of 1 or more"),
-    ("flatten", "focusing_factor", "3", ""),
-    ("flatten", "norm_over", "heads", "; 'all_heads' or 'head' is needed"),
-    ("flatten", "eps", 0.0, "; a number above 0"),
-    ("flatten_layer", "focusing_factor", 0.5, "; a number of 1 or more"),
-    ("flatten_layer", "sr_ratio", 3, "; a divisor of both sides of the 4x4 grid"),
-    ("flatten_layer", "sr_ratio", 0, ""),
-    ("flatten_layer", "kernel_size", 4, "; an odd number"),
-    ("flatten_layer", "qkv_bias", 1, "; True or False"),
-    ("gated_deltanet_layer", "conv_size", -1, "; a whole number of 0 or more"),
-    ("gated_deltanet_layer", "output_gate", 1, "; True or False"),
-    ("gla", "temperature", -1, "; a number above 0"),
-    ("gla", "scale", -1, "; a number above 0"),
-    ("gla_layer", "expand_k", 0.3, "; .* head_dim, 8, is whole"),
-    ("gla_layer", "expand_k", 1e30, r"; .* is whole, and less than 2\^31"),
-    ("gla_layer", "expand_k", 0, "; a number above 0"),
-    ("gla_layer", "temperature", 0, "; a number above 0"),
-    ("gla_layer", "norm", "group", "; 'rms' or 'layer'"),
-    ("hedgehog", "bias", 1, "; True or False"),
-    ("hedgehog", "tie_heads", 1, "; True or False"),
-    ("hedgehog", "tie_qk", 1, "; True or False"),
-    ("hedgehog", "normaliser", "both", "; 'separate' or 'joint' is needed"),
-    ("hedgehog", "eps", "0", ""),
-    ("hedgehog", "eps", 1e9, "; "),
-    ("inline_layer", "qkv_bias", 0, "; True or False"),
-    ("inline_layer", "class_token", 0, "; True or False"),
-    ("lightning", "slopes", "even", "; 'alibi' or 'linear' is needed"),
-    ("lightning", "slope_scale", -1, "; a number above 0 is needed"),
-    *(
-        ("linear", "eps", wrong, "; a number above 0 is needed")
-        for wrong in (0, -1e-6, math.nan, math.inf, "1e-6", True, None)
-    ),
-    ("linformer_layer", "share_kv", "k", "; True or False"),
-    ("linformer_layer", "values_are_keys", "k", "; True or False"),
-    ("local_only", "kernel_size", 2, ""),
-    ("local_only", "kernel_size", 5.0, ""),
-    ("local_only", "kernel_size", 2**31 - 1, "; "),
-    ("local_only", "dims", 3, "; 2 or 1 is needed"),
-    ("mamba2_ssd_layer", "num_groups", 3, "; a divisor of num_heads, 2"),
-    ("mamba2_ssd_layer", "conv_size", -1, "; a whole number of 0 or more"),
-    ("mla", "rope_dim", 3, "; an even number"),
-    ("mla", "rope_dim", 0, ""),
-    ("mla", "rope", 1, ""),
-    ("mla", "latent_norm", "rms", ""),
-    ("mlla", "eps", 0, ""),
-    ("mlla", "qk_bias", 1, "; True or False"),
-    *(
-        (name, argument, wrong, said)
-        for name in ("nala", "nala_layer", "nala_cosine")
-        for argument, wrong, said in (
-            ("lam", 0, "; a number above 0"),
-            ("tau", -0.5, ""),
-            ("key_power", 0.5, "; a number of 1 or more"),
-            ("key_power", 1e6, "; a number of 32 or less is needed"),
-            ("eps", 0, ""),
-        )
-    ),
-    ("nala", "rope", 1, "; True or False"),
-    ("nala_cosine", "alpha", 0, "; a number above 0"),
-    ("nala_vanilla", "rope", 1, ""),
-    ("nystromformer", "pinv_init", "sample", ""),
-    ("nystromformer", "conv_kernel_size", 0, ""),
-    ("nystromformer", "conv_kernel_size", 32, ""),
-    ("performer", "kernel", "exp", "; 'softmax' or 'relu' or 'relu_unprojected' is needed"),
-    ("performer", "eps", 0, "; a number of 1e-18 or more"),
-    ("performer", "eps", 1e9, "; a number of 1 or less is needed"),
-    ("performer", "relu_eps", -1.0, ""),
-    ("performer", "relu_eps", 1e9, "; "),
-    ("performer", "ortho_scaling", 2, "; 0 or 1 is needed"),
-    ("performer", "ortho_scaling", True, ""),
-    ("performer", "redraw_interval", -1, "; a whole number of 0 or more"),
-    ("performer", "projection_seed", -1, ""),
-    ("polaformer", "alpha", -4, "; a number above 0"),
-    ("polaformer", "eps", math.inf, "; a number above 0"),
-    ("polaformer_layer", "alpha", "4", "; a number above 0"),
-    ("polaformer_layer", "eps", True, "; a number above 0"),
-    ("polaformer_layer", "kernel_size", 4, ""),
-    ("polaformer_layer", "sr_ratio", 3, "; a divisor of both"),
-    ("polaformer_pp", "eps", 0, ""),
-    ("reformer", "num_buckets", 3, "; an even number"),
-    ("reformer", "seed", -1, ""),
-    ("reformer", "across_buckets", 1, ""),
-    ("reformer", "count_duplicates", None, ""),
-    ("retnet", "score_norm", "rows", "; 'none' or 'paper' is needed"),
-    ("retnet", "scale", 0, "; a number above 0 is needed"),
-    ("rfa", "normalise", "yes", ""),
-    ("rfa", "projection", "sobol", ""),
-    ("rfa", "tau", 0, ""),
-    ("rfa", "tau", 1e-46, "; "),
-    ("rfa", "eps", -0.1, ""),
-    ("rfa", "eps", 1e-300, "; "),
-    ("rfa", "projection_seed", -1, ""),
-    *(("sigmoid", "bias", wrong, "") for wrong in ("-log N", math.nan, -math.inf, -1e3, True)),
-    ("simple_gla", "temperature", -1, "; a number above 0"),
-    ("simple_gla", "temperature", 5e-324, "; "),
-    ("simple_gla", "scale", -1, "; a number above 0"),
-    *(("sliding_window", "window", wrong, "") for wrong in (-1, 1.5, True, None)),
-    ("softmax", "backend", "fast", "; .*'auto' or 'math' or 'flash'"),
-    ("softmax", "backend", None, ""),
-    ("softmax_flex", "compiled", 1, ""),
-    ("taylor", "eps", 0, ""),
-    ("taylor", "form", "fast", "; 'features' or 'explicit' is needed"),
-    # Sizes that no tensor can have.
-    *(
-        (name, argument, 2**62, r"; less than 2\^31 is needed")
-        for name, argument in (
-            ("agent", "num_agents"),
-            ("efficient_layer", "key_channels"),
-            ("gated_deltanet_layer", "conv_size"),
-            ("gla_layer", "gate_rank"),
-            ("linformer", "projected_len"),
-            ("mamba2_ssd_layer", "conv_size"),
-            ("mla", "kv_rank"),
-            ("mla", "rope_dim"),
-            ("performer", "num_features"),
-        )
-    ),
-]
-
-
-def test_a_setting_out_of_range_is_refused_at_construction() -> None:
-    for name, argument, value, allowed in SETTINGS:
-        with refused(rf"{by(name)}: {argument} is {re.escape(repr(value))}{allowed}"):
-            build(name, **{argument: value})
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "said"),
-    [
-        ("agent", {"class_token": True}, f"agent: seq_len is {N}; with class_token=True"),
-        ("inline_layer", {"class_token": True}, f"seq_len is {N}; with class_token=True"),
-        ("nala", {"lam": 1.0}, r"lam \* tau .* is 0.5; a number of 1 or more"),
-        ("nala", {"lam": 100}, r"greatest power\) is 150.0; a number of 32 or less is needed"),
-        (
-            "performer",
-            {"kernel": "relu_unprojected", "num_features": 7},
-            f"num_features with kernel='relu_unprojected' is 7; {D} is needed",
-        ),
-    ],
-)
-def test_settings_that_do_not_go_together_are_refused(
-    name: str, settings: dict[str, object], said: str
-) -> None:
-    with refused(said):
-        build(name, **settings)
-
-
-def test_reformer_looks_across_buckets_only_where_it_may_see_the_future() -> None:
-    shape = Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True)
-    with refused("reformer: across_buckets is True; False is"):
-        build_attention("reformer", shape, across_buckets=True)
-
-
-def test_layers_that_keep_their_channels_need_values_as_wide_as_keys() -> None:
-    for name in (
-        *("efficient_layer", "flatten_layer", "mlla", "nala_layer", "nala_vanilla"),
-        "polaformer_pp",
-    ):
-        with refused(rf"geometry\.value_dim is 3; {D} is needed"):
-            build_attention(name, geometry(name, value_dim=3))
 
 
 def test_with_rope_tokens_must_fill_the_grid() -> None:

@@ -1,6 +1,7 @@
 import pytest
 
 from attentions.geometry import CallShape, Geometry, most_square_grid
+from tests.refusals import refused
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,23 @@ def test_a_causal_call_shape_counts_visible_pairs_only():
         batch_size=1, num_heads=2, query_len=4, key_len=4, head_dim=4, value_dim=4, causal=True
     )
     assert shape.num_pairs == 2 * (1 + 2 + 3 + 4)
+
+
+def test_causality_is_yes_or_no():
+    for causal in [1, "false", None]:
+        with refused(r"Geometry.causal is .*; True or False is needed"):
+            Geometry(num_heads=1, head_dim=4, seq_len=4, causal=causal)
+
+
+def test_a_grid_that_is_no_pair_of_sizes_is_refused():
+    for grid in [4, "2x2", (2, 2.0), (True, 4), 2.5]:
+        with refused(r"Geometry.grid is .*; two whole numbers"):
+            Geometry(num_heads=1, head_dim=4, seq_len=4, grid=grid)
+
+
+def test_a_geometry_that_no_tensor_can_have_is_refused_at_once():
+    for size in ["num_heads", "head_dim", "seq_len", "value_dim", "num_kv_heads"]:
+        for value in [2**31, 10**18]:
+            sizes = {"num_heads": 2, "head_dim": 4, "seq_len": 4} | {size: value}
+            with refused(rf"Geometry.{size} is {value}; less than 2\^31 is needed"):
+                Geometry(**sizes)
