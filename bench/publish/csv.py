@@ -11,6 +11,7 @@ from typing import Any
 from bench.metrics import evaluate
 from bench.metrics.marks import marks
 from bench.metrics.roofline import bound
+from bench.publish.filters import filter_columns
 from bench.publish.machine import describe_machine
 from bench.record import Quality, Record, Speed
 from bench.store import latest
@@ -50,12 +51,14 @@ def flat_rows(
     """Column names, and one row a record in the records' order.
 
     Values are numbers, words, booleans and None; hyperparameters and the like are JSON.
+    Where models were filtered, each filter and share has columns of its own.
     ``is_latest`` is false for a record that a newer one of the same cell has replaced.
     """
     newest = {id(record) for record in latest(records)}
     cells = [record.cell.to_dict() for record in records]
     known = {name for cell in cells for name in cell}
     extra = sorted(known - set(_CELL_FIELDS) - set(_LAST))
+    filtered = [filter_columns(record) for record in records]
     columns = (
         *_CELL_FIELDS,
         *extra,
@@ -66,6 +69,7 @@ def flat_rows(
         "reference",
         "bound",
         "ended",
+        *dict.fromkeys(name for own in filtered for name in own),
         *_LAST,
         "machine",
         "started_at",
@@ -77,6 +81,7 @@ def flat_rows(
     rows = [
         {name: _plain(value) for name, value in cell.items()}
         | evaluate(record, metrics)
+        | own
         | {
             "status": str(record.status),
             "reason": record.reason,
@@ -91,7 +96,7 @@ def flat_rows(
             "is_latest": id(record) in newest,
             "key": record.cell.key,
         }
-        for record, cell in zip(records, cells, strict=True)
+        for record, cell, own in zip(records, cells, filtered, strict=True)
     ]
     return columns, [{name: row.get(name) for name in columns} for row in rows]
 

@@ -1,28 +1,148 @@
-"""What trained models do with fewer tokens, as a table of words."""
+"""What trained models do with fewer tokens, beside the whole model: numbers, and a table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby
 
-from bench.publish.format import number, percent
+from bench.publish.format import column_for, number, percent, with_unit
 from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import Table
-from bench.record import Filtered, Quality
-from bench.statistics import mean_interval, median, median_interval
+from bench.record import Filtered, Quality, Record
+from bench.statistics import Interval, mean_interval, median, median_interval
 
 _ORACLES = ("object_rate",)
 WITHOUT = "whole model"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A model that saw a share of its tokens, over all seeds.
+
+    Attributes:
+        entry: its row.
+        filter: which tokens were kept, an oracle named as such; `WITHOUT` for the whole model.
+        keep: the share that was asked for.
+        num_tokens: that were kept; None for the whole model.
+        accuracies: one a seed.
+        minus_whole: what each of them is above the whole model's; below 0 where it is less right.
+        latency_s: of a batch's forward, the choice of tokens included: the median over rounds.
+        ratios: the whole model's latency over this one, one a round.
+        flops: of all blocks for one example.
+        flops_ratio: these over the whole model's; None where a mechanism states none.
+    """
+
+    entry: str
+    filter: str
+    keep: float
+    num_tokens: int | None
+    accuracies: tuple[float, ...]
+    minus_whole: tuple[float, ...]
+    latency_s: float
+    ratios: tuple[float, ...]
+    flops: int
+    flops_ratio: float | None
+
+    @property
+    def accuracy(self) -> float:
+        """The mean over seeds."""
+        return sum(self.accuracies) / len(self.accuracies)
+
+    @property
+    def accuracy_interval(self) -> Interval | None:
+        """Of 95 %, Student's t over seeds, within what a share can be; None with one seed."""
+        found = mean_interval(self.accuracies)
+        return None if found is None else (max(found[0], 0.0), min(found[1], 1.0))
+
+
+def kept_shares(score: Score) -> Iterator[Kept]:
+    """A row's whole model, then each filter at each share; nothing where none was tried."""
+
+    def by(one: tuple[Quality, Filtered]) -> tuple[str, float]:
+        return one[1]["filter"], one[1]["keep"]
+
+    seen = [one for one in _filtered(score) if not one[1].get("reason")]
+    if not seen:
+        return
+    whole = [record.result for record in score.records if isinstance(record.result, Quality)]
+    yield Kept(
+        entry=score.entry,
+        filter=WITHOUT,
+        keep=1.0,
+        num_tokens=None,
+        accuracies=tuple(result.accuracy for result in whole),
+        minus_whole=(),
+        latency_s=median([s for _, row in seen for s in row["unfiltered_latency_s"]]) or 0.0,
+        ratios=(),
+        flops=whole[0].flops or 0,
+        flops_ratio=1.0,
+    )
+    for (name, keep), group in groupby(sorted(seen, key=by), key=by):
+        own = list(group)
+        yield Kept(
+            entry=score.entry,
+            filter=name + " (oracle)" * (name in _ORACLES),
+            keep=keep,
+            num_tokens=own[0][1]["num_tokens"],
+            accuracies=tuple(row["accuracy"] for _, row in own),
+            minus_whole=tuple(row["accuracy"] - result.accuracy for result, row in own),
+            latency_s=median([s for _, row in own for s in row["latency_s"]]) or 0.0,
+            ratios=tuple(ratio for _, row in own for ratio in _ratios(row)),
+            flops=own[0][1]["flops"],
+            flops_ratio=median([r["flops"] / result.flops for result, r in own if result.flops]),
+        )
+
+
+def filter_columns(record: Record) -> dict[str, float | None]:
+    """A record's numbers for each filter and share, by the names of columns.
+
+    As ``random_0.25_accuracy``, ``random_0.25_latency_s`` and ``random_0.25_speedup_over_whole``.
+    """
+    if not isinstance(record.result, Quality):
+        return {}
+    found: dict[str, float | None] = {}
+    for row in record.result.filtered:
+        if not row.get("reason"):
+            whole = record.result.flops
+            numbers = {
+                "num_tokens": row["num_tokens"],
+                "accuracy": row["accuracy"],
+                "latency_s": median(row["latency_s"]),
+                "speedup_over_whole": median(_ratios(row)),
+                "flops": row["flops"],
+                "flops_over_whole": row["flops"] / whole if whole else None,
+            }
+            start = f"{row['filter']}_{row['keep']:g}"
+            found |= {f"{start}_{name}": value for name, value in numbers.items()}
+    return found
+
+
 def filter_tables(task: TaskScores) -> Iterator[Table]:
     """One for the task, if any of its models was filtered."""
-    rows = [row for score in task.scores for row in _rows(score)]
-    if rows:
+    kept = [row for score in task.scores for row in kept_shares(score)]
+    if kept:
+        latency = column_for("latency_s", [row.latency_s for row in kept])
         yield Table(
             title="token filters, without fine-tuning",
-            header=("entry", "filter", "keep", "tokens", "accuracy (%)", "speed-up", "compute (%)"),
-            rows=tuple(rows),
+            header=(
+                *("entry", "filter", "keep", "tokens", "accuracy (%)", "minus whole (points)"),
+                *("speed-up", latency.title, "FLOPs (%)"),
+            ),
+            rows=tuple(
+                (
+                    row.entry,
+                    row.filter,
+                    f"{row.keep:g}",
+                    "" if row.num_tokens is None else str(row.num_tokens),
+                    _accuracy(row),
+                    _minus_whole(row),
+                    _speed_up(row),
+                    latency.write(row.latency_s),
+                    _flops(row),
+                )
+                for row in kept
+            ),
             num_text=2,
         )
 
@@ -33,10 +153,11 @@ def filter_notes(task: TaskScores) -> Iterator[str]:
     if not filtered:
         return
     yield (
-        "Token filters: the trained model sees the patches that are kept, at their own places. "
-        "Speed-up is the whole model's forward over the filtered one's, choice of tokens included, "
-        "the median over rounds in the training's process, with its 95 % interval; compute is of "
-        "all blocks, by formula. random and patch_contrast are controls."
+        "Token filters: the trained model sees the patches that are kept, at their own places; the "
+        "whole model is the yardstick. Speed-up is the whole model's forward over the filtered "
+        "one's, choice of tokens included, the median over rounds in the training's process, with "
+        "its 95 % interval; FLOPs are of all blocks, by formula. random and patch_contrast are "
+        "controls."
     )
     if any(row["filter"] in _ORACLES for _, row in filtered):
         yield "object_rate is an oracle: it is told which patches the object covers."
@@ -56,43 +177,38 @@ def _filtered(score: Score) -> Iterator[tuple[Quality, Filtered]]:
                 yield record.result, row
 
 
-def _rows(score: Score) -> Iterator[tuple[str, ...]]:
-    def by(one: tuple[Quality, Filtered]) -> tuple[str, float]:
-        return one[1]["filter"], one[1]["keep"]
-
-    seen = [one for one in _filtered(score) if not one[1].get("reason")]
-    if not seen:
-        return
-    whole = [record.result for record in score.records if isinstance(record.result, Quality)]
-    yield score.entry, WITHOUT, "1", "", _accuracy([r.accuracy for r in whole]), "1", "100"
-    for (name, keep), group in groupby(sorted(seen, key=by), key=by):
-        own = list(group)
-        shares = [row["flops"] / result.flops for result, row in own if result.flops]
-        yield (
-            score.entry,
-            name + " (oracle)" * (name in _ORACLES),
-            f"{keep:g}",
-            str(own[0][1]["num_tokens"]),
-            _accuracy([row["accuracy"] for _, row in own]),
-            _speed_up([row for _, row in own]),
-            percent(median(shares) or 0.0) if shares else "",
-        )
+def _ratios(row: Filtered) -> list[float]:
+    both = zip(row["unfiltered_latency_s"], row["latency_s"], strict=True)
+    return [whole / fewer for whole, fewer in both]
 
 
-def _accuracy(scores: Sequence[float]) -> str:
-    mean, interval = sum(scores) / len(scores), mean_interval(scores)
+def _accuracy(row: Kept) -> str:
+    if row.accuracy_interval is None:
+        return percent(row.accuracy)
+    low, high = row.accuracy_interval
+    return f"{percent(row.accuracy)} [{percent(low)}, {percent(high)}]"
+
+
+def _minus_whole(row: Kept) -> str:
+    """Seed by seed, so that seeds which differ much may still agree on what a filter costs."""
+    if not row.minus_whole:
+        return ""
+    words = f"{100 * sum(row.minus_whole) / len(row.minus_whole):+.1f}"
+    interval = mean_interval(row.minus_whole)
     if interval is None:
-        return percent(mean)
-    low, high = interval
-    return f"{percent(mean)} [{percent(max(low, 0.0))}, {percent(min(high, 1.0))}]"
+        return words
+    return f"{words} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
 
 
-def _speed_up(rows: Sequence[Filtered]) -> str:
-    ratios = [
-        whole / fewer
-        for row in rows
-        for whole, fewer in zip(row["unfiltered_latency_s"], row["latency_s"], strict=True)
-    ]
-    interval = median_interval(ratios)
-    words = number(median(ratios) or 0.0)
-    return words if interval is None else f"{words} [{number(interval[0])}, {number(interval[1])}]"
+def _speed_up(row: Kept) -> str:
+    interval = median_interval(row.ratios)
+    words = number(median(row.ratios) or 1.0)
+    if interval is None:
+        return "1" if row.filter == WITHOUT else words
+    return f"{words} [{number(interval[0])}, {number(interval[1])}]"
+
+
+def _flops(row: Kept) -> str:
+    if row.filter == WITHOUT:
+        return f"100 ({with_unit('flops', row.flops)})" if row.flops else "100"
+    return "" if row.flops_ratio is None else percent(row.flops_ratio)

@@ -3,8 +3,8 @@
 Lines and points carry their names directly, placed here so that no two overlap: with ten entries
 or forty a legend of as many colours could not be read. Nothing but this package draws.
 
-`lines`, `scatter` and `curves` draw charts; `labels` finds places for names, `style` gives each
-entry its look, `spec` has the parts of a specification that they share.
+`lines`, `scatter`, `curves` and `filters` draw charts; `labels` finds places for names, `style`
+gives each entry its look, `spec` has the parts of a specification that they share.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from bench.publish.charts.curves import capacity, extrapolation
+from bench.publish.charts.filters import against_share_kept
 from bench.publish.charts.labels import place_labels, spread
 from bench.publish.charts.lines import LATENCY, MEMORY, against_size
 from bench.publish.charts.scatter import accuracy_against_latency
@@ -44,7 +45,7 @@ def charts(board: Leaderboard) -> tuple[Chart, ...]:
     Latency and peak memory against sequence length, or against a model's image size, one of each a
     setting with two sizes or more; accuracy against latency, one a task; accuracy against the
     number of pairs of a task that was trained with several, and against longer examples where it
-    was so tested.
+    was so tested; accuracy, latency and FLOPs against the share of tokens that filters keep.
     """
     styles = styles_of(board)
     drawn: list[Chart | None] = []
@@ -55,6 +56,7 @@ def charts(board: Leaderboard) -> tuple[Chart, ...]:
         ]
     drawn += [accuracy_against_latency(task, board, styles) for task in board.tasks]
     drawn += [*capacity(board, styles), *extrapolation(board, styles)]
+    drawn += [against_share_kept(task, board) for task in board.tasks]
     return tuple(_told_apart([chart for chart in drawn if chart is not None]))
 
 
