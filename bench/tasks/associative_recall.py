@@ -11,8 +11,54 @@ NUM_SPECIAL = 2
 """The mark before the question, and a full stop that these settings never use."""
 
 
+class LookUp(Generated):
+    """What both synthetics of H3 share: token ids, of which the last is the answer."""
+
+    default_recipe = Recipe(
+        embed_dim=32,
+        num_heads=1,
+        mlp_ratio=4,
+        num_steps=1000,
+        batch_size=32,
+        learning_rate=3e-3,
+        weight_decay=0.1,
+    )
+    answers_are_tokens = True
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        vocab_size: int,
+        predict_all: bool,
+        causal: bool,
+        num_train_examples: int,
+        num_test_examples: int,
+    ) -> None:
+        super().__init__(
+            recipe, num_train_examples=num_train_examples, num_test_examples=num_test_examples
+        )
+        whole_number("vocab_size", vocab_size, at_least=NUM_SPECIAL + 2)
+        yes_or_no("causal", causal)
+        yes_or_no("predict_all", predict_all)
+        if predict_all and not causal:
+            raise ValueError(
+                "causal is false and predict_all is true: every token would be seen before it is "
+                "predicted. Set predict_all=false as well."
+            )
+        self.causal, self.predict_all = causal, predict_all
+        self.num_classes = self.vocab_size = vocab_size
+
+    def _asked(self, tokens: torch.Tensor, split: Split) -> Batch:
+        """Sequences as a batch: the last token is the only answer unless all are asked for."""
+        batch = next_tokens(tokens)
+        if self.predict_all and split is Split.TRAIN:
+            return batch
+        last = torch.full((len(tokens), 1), tokens.shape[1] - 2)
+        return Batch(inputs=batch.inputs, targets=batch.targets[:, -1:], positions=last)
+
+
 @register_task("associative_recall")
-class AssociativeRecall(Generated):
+class AssociativeRecall(LookUp):
     """Read ``k v k v … mark k``; answer with the value that came with that key.
 
     The synthetic of Fu et al., 2022 (H3, arXiv:2212.14052), as in the code that came with it: of
@@ -39,17 +85,7 @@ class AssociativeRecall(Generated):
         ValueError: sizes too small, or a model that would see the tokens it is to predict.
     """
 
-    default_recipe = Recipe(
-        embed_dim=32,
-        num_heads=1,
-        mlp_ratio=4,
-        num_steps=1000,
-        batch_size=32,
-        learning_rate=3e-3,
-        weight_decay=0.1,
-    )
     guess = "any of the value tokens, each as likely"
-    answers_are_tokens = True
 
     def __init__(
         self,
@@ -62,16 +98,11 @@ class AssociativeRecall(Generated):
         num_train_examples: int = 5000,
         num_test_examples: int = 500,
     ) -> None:
-        super().__init__(
-            recipe, num_train_examples=num_train_examples, num_test_examples=num_test_examples
-        )
-        whole_number("vocab_size", vocab_size, at_least=NUM_SPECIAL + 2)
+        numbers = (num_train_examples, num_test_examples)
+        super().__init__(recipe, vocab_size, predict_all, causal, *numbers)
         whole_number("context_len", context_len, at_least=2)
         if context_len % 2:
             raise ValueError(f"context_len is {context_len}; an even number is needed.")
-        refuse_peeking(causal, predict_all)
-        self.causal, self.predict_all = causal, predict_all
-        self.num_classes = self.vocab_size = vocab_size
         self.num_keys = (vocab_size - NUM_SPECIAL) // 2
         self.num_pairs = context_len // 2
         self.seq_len = context_len + 2
@@ -88,32 +119,8 @@ class AssociativeRecall(Generated):
         pairs = torch.stack([shown, self.num_keys + values.gather(1, shown)], dim=2).flatten(1)
         mark = torch.full((count, 1), self.vocab_size - 1)
         tokens = torch.cat([pairs[:, :-2], mark, pairs[:, -2:]], dim=1)
-        return last_answer(tokens, ask_all=self.predict_all and split is Split.TRAIN)
+        return self._asked(tokens, split)
 
     def chance(self) -> float:
         """One over the number of value tokens."""
         return 1 / (self.vocab_size - NUM_SPECIAL - self.num_keys)
-
-
-def refuse_peeking(causal: object, predict_all: object) -> None:
-    """Refuse settings under which a model reads off what it is to predict.
-
-    Raises:
-        ValueError: says which setting to change.
-    """
-    yes_or_no("causal", causal)
-    yes_or_no("predict_all", predict_all)
-    if predict_all and not causal:
-        raise ValueError(
-            "causal is false and predict_all is true: every token would be seen before it is "
-            "predicted. Set predict_all=false as well."
-        )
-
-
-def last_answer(tokens: torch.Tensor, *, ask_all: bool) -> Batch:
-    """Sequences whose last token is the answer, the only one unless all are asked for."""
-    batch = next_tokens(tokens)
-    if ask_all:
-        return batch
-    last = torch.full((len(tokens), 1), tokens.shape[1] - 2)
-    return Batch(inputs=batch.inputs, targets=batch.targets[:, -1:], positions=last)

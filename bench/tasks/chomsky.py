@@ -30,21 +30,36 @@ RECIPE = Recipe(num_heads=4, num_steps=2000, batch_size=128, learning_rate=1e-3)
 
 
 class _Strings(Generated):
-    """Strings of the symbols 0 and 1, as long as `min_len` to `max_len`."""
+    """Strings of the symbols 0 and 1, of random lengths.
+
+    Args:
+        recipe: model and training.
+        min_len: symbols of the shortest string.
+        max_len: symbols of the longest.
+        causal: whether a token sees only those before it.
+        num_train_examples: as of `Generated`.
+        num_test_examples: as of `Generated`.
+
+    Raises:
+        ValueError: lengths below 1, or in the wrong order.
+    """
 
     default_recipe = RECIPE
     num_classes = 2
     vocab_size = PADDING + 1
     guess = "either symbol, each as likely"
+    has_marks = False
+    """Whether a mark for each symbol follows the string, so that examples are twice as long."""
 
     def __init__(
         self,
         recipe: Recipe,
-        min_len: int,
-        max_len: int,
-        causal: bool,
-        num_train_examples: int,
-        num_test_examples: int,
+        *,
+        min_len: int = 1,
+        max_len: int = 40,
+        causal: bool = False,
+        num_train_examples: int = 0,
+        num_test_examples: int = 1024,
     ) -> None:
         super().__init__(
             recipe, num_train_examples=num_train_examples, num_test_examples=num_test_examples
@@ -54,7 +69,7 @@ class _Strings(Generated):
         yes_or_no("causal", causal)
         self.causal = causal
         self.min_len, self.max_len = min_len, max_len
-        self.seq_len = max_len
+        self.seq_len = 2 * max_len if self.has_marks else max_len
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Random strings of random lengths."""
@@ -79,30 +94,7 @@ class Parity(_Strings):
 
     One wrong symbol turns the answer round, so no part of the string helps: attention of a fixed
     depth learns it hardly at all, and a recurrent state of one bit would do.
-
-    Args:
-        recipe: model and training.
-        min_len: symbols of the shortest string.
-        max_len: symbols of the longest.
-        causal: whether a token sees only those before it.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
-    Raises:
-        ValueError: lengths below 1, or in the wrong order.
     """
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        min_len: int = 1,
-        max_len: int = 40,
-        causal: bool = False,
-        num_train_examples: int = 0,
-        num_test_examples: int = 1024,
-    ) -> None:
-        super().__init__(recipe, min_len, max_len, causal, num_train_examples, num_test_examples)
 
     def ask(self, strings: Tensor, is_string: Tensor, lengths: Tensor) -> Batch:
         """The sum of the symbols, modulo 2."""
@@ -116,30 +108,7 @@ class EvenPairs(_Strings):
 
     That is so exactly if the first symbol is the last, so one look-up from the last symbol, where
     the answer is read, suffices. Class 1 is yes.
-
-    Args:
-        recipe: model and training.
-        min_len: symbols of the shortest string.
-        max_len: symbols of the longest.
-        causal: whether a token sees only those before it.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
-    Raises:
-        ValueError: lengths below 1, or in the wrong order.
     """
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        min_len: int = 1,
-        max_len: int = 40,
-        causal: bool = False,
-        num_train_examples: int = 0,
-        num_test_examples: int = 1024,
-    ) -> None:
-        super().__init__(recipe, min_len, max_len, causal, num_train_examples, num_test_examples)
 
     def ask(self, strings: Tensor, is_string: Tensor, lengths: Tensor) -> Batch:
         """Whether the first symbol is the last."""
@@ -152,31 +121,9 @@ class ReverseString(_Strings):
     """Name the symbols of a string from its last to its first, at marks behind it.
 
     A deterministic context-free language. Marks hold nothing but their place.
-
-    Args:
-        recipe: model and training.
-        min_len: symbols of the shortest string.
-        max_len: symbols of the longest; examples are twice as long.
-        causal: whether a token sees only those before it.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
-    Raises:
-        ValueError: lengths below 1, or in the wrong order.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        min_len: int = 1,
-        max_len: int = 40,
-        causal: bool = False,
-        num_train_examples: int = 0,
-        num_test_examples: int = 1024,
-    ) -> None:
-        super().__init__(recipe, min_len, max_len, causal, num_train_examples, num_test_examples)
-        self.seq_len = 2 * max_len
+    has_marks = True
 
     def ask(self, strings: Tensor, is_string: Tensor, lengths: Tensor) -> Batch:
         """The string backwards, from the token behind it."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from bench.tasks.associative_recall import NUM_SPECIAL, last_answer, refuse_peeking
+from bench.tasks.associative_recall import NUM_SPECIAL, LookUp
 from bench.tasks.base import Batch, Recipe, Split, register_task, whole_number
-from bench.tasks.generated import Generated
 
 
 @register_task("induction")
-class Induction(Generated):
+class Induction(LookUp):
     """A mark stands once among random tokens and again at the end; name the token that followed it.
 
     The synthetic of Fu et al., 2022 (H3, arXiv:2212.14052), as in the code that came with it, with
@@ -32,17 +31,7 @@ class Induction(Generated):
         ValueError: sizes too small, or a model that would see the tokens it is to predict.
     """
 
-    default_recipe = Recipe(
-        embed_dim=32,
-        num_heads=1,
-        mlp_ratio=4,
-        num_steps=1000,
-        batch_size=32,
-        learning_rate=3e-3,
-        weight_decay=0.1,
-    )
     guess = "any of the ordinary tokens, each as likely"
-    answers_are_tokens = True
 
     def __init__(
         self,
@@ -55,14 +44,9 @@ class Induction(Generated):
         num_train_examples: int = 5000,
         num_test_examples: int = 500,
     ) -> None:
-        super().__init__(
-            recipe, num_train_examples=num_train_examples, num_test_examples=num_test_examples
-        )
-        whole_number("vocab_size", vocab_size, at_least=NUM_SPECIAL + 2)
+        numbers = (num_train_examples, num_test_examples)
+        super().__init__(recipe, vocab_size, predict_all, causal, *numbers)
         whole_number("context_len", context_len, at_least=3)
-        refuse_peeking(causal, predict_all)
-        self.causal, self.predict_all = causal, predict_all
-        self.num_classes = self.vocab_size = vocab_size
         self.context_len = context_len
         self.seq_len = context_len + 1
 
@@ -74,7 +58,7 @@ class Induction(Generated):
         mark = torch.full((count, 1), self.vocab_size - 1)
         answer = tokens.gather(1, place + 1)
         tokens = torch.cat([tokens.scatter(1, place, mark), mark, answer], dim=1)
-        return last_answer(tokens, ask_all=self.predict_all and split is Split.TRAIN)
+        return self._asked(tokens, split)
 
     def chance(self) -> float:
         """One over the number of ordinary tokens."""
