@@ -10,7 +10,7 @@ With ``measure.num_processes`` several workers take their share of the rounds on
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from copy import copy
 from dataclasses import replace
 from operator import attrgetter
@@ -28,7 +28,7 @@ from bench.machine.environment import Environment, freshness, kind_of_machine
 from bench.measure.clock import utc_now
 from bench.plan import PlannedCell, reference_cell, why_not
 from bench.record import Quality, Record, Speed, Status
-from bench.sharing.devices import DeviceLock
+from bench.sharing.devices import DeviceLock, alone_on
 from bench.sharing.side_by_side import side_by_side
 from bench.sharing.units import Unit, blocks, in_order, name_of
 from bench.sharing.work import Work
@@ -56,8 +56,8 @@ RETRIED = (Status.TIMED_OUT, Status.CRASHED, Status.ERROR, Status.OUT_OF_MEMORY)
 """Ends that may have had their reason outside of the cell; they are tried again next time."""
 
 
-_WAIT_S, _LOOK_S = 1.0, 0.05
-"""How often somebody who waits looks: for claims and records of others, and for a free device."""
+_WAIT_S = 1.0
+"""How often somebody who waits looks for claims and records of others."""
 
 Trial = tuple[Cell, Outcome[TrialResult]]
 """A cell, and what its trial observed."""
@@ -175,7 +175,8 @@ class Runner:
                 continue
             name = name_of(block, self._environment)
             words = f"{len(block)} at {block[0].describe().partition(' ')[2]}"
-            with self._alone_on(block[0].device):
+            pause, tell = self._jobs.interrupt.pause, self._listener.announce
+            with alone_on(block[0].device, pause, tell, store=self._config.out):
                 cells = self._work.take(name, block, words)
                 if cells is None:
                     held.append(block)
@@ -185,23 +186,6 @@ class Runner:
                     finally:
                         self._work.release(name)
         return held
-
-    @contextmanager
-    def _alone_on(self, device: str) -> Iterator[None]:
-        """Wait until nobody of this store works on a device of this host, and nobody else times."""
-        with ExitStack() as locks:
-            for store in (self._config.out, None):
-                lock = DeviceLock(device, shared=False, store=store)
-                locks.callback(lock.release)
-                self._wait_in_line(lock, device)
-            yield
-
-    def _wait_in_line(self, lock: DeviceLock, device: str) -> None:
-        tell = self._listener.announce  # once, and then for those who look on
-        while not lock.try_take():
-            tell(f"waiting for {device}, where another sweep measures")
-            tell = self._listener.say
-            self._jobs.interrupt.pause(_LOOK_S)
 
     def _run_block(self, cells: list[Cell]) -> Iterator[Record]:
         started_at = utc_now()
@@ -339,7 +323,7 @@ class Runner:
             lock = DeviceLock(cell.device, shared=True, store=self._config.out)
             locks.callback(lock.release)
             if not len(trainings):
-                self._wait_in_line(lock, cell.device)
+                lock.take(self._jobs.interrupt.pause, self._listener.announce)
             elif not lock.try_take():
                 return False
             cells = self._work.take(

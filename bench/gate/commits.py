@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from bench.gate.verdict import Verdict, confidence_tail
 from bench.gate.versus import Comparison, Effort, compare
 from bench.measure.clock import now_s
 from bench.publish.format import format_duration
+from bench.sharing.devices import alone_on
 from bench.worker.jobs import Jobs
 from bench.worker.outcome import Outcome
 from bench.worker.results import TRAIN, TRIAL, TrainResult, TrialResult
@@ -40,13 +42,14 @@ def compare_commits(
     for done, cell in enumerate(cells):
         left_s = (now_s() - started) / done * (len(cells) - done) if done else None
         left = "" if left_s is None else f", {format_duration(left_s)} left"
-        say(f"[{done + 1}/{len(cells)}{left}] {cell.describe()}")
         entry = base_entry(cell.entry)
         if entry is None:
             reason = f"the base has no entry {cell.entry}"
             yield missing_row(cell, Verdict.NEW, reason, _channel(cell))
             continue
-        yield from _compare_cell(cell, _as_in_base(cell, entry), base, jobs, effort, tail)
+        with nullcontext() if cell.is_task else alone_on(cell.device, jobs.interrupt.pause, say):
+            say(f"[{done + 1}/{len(cells)}{left}] {cell.describe()}")
+            yield from _compare_cell(cell, _as_in_base(cell, entry), base, jobs, effort, tail)
 
 
 def _as_in_base(cell: Cell, entry: dict[str, Any]) -> Cell:

@@ -27,6 +27,7 @@ from bench.measure.dtypes import why_no_dtype
 from bench.plan import resolve_devices
 from bench.publish.format import column_for
 from bench.record import Status
+from bench.sharing.devices import alone_on
 from bench.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.worker.launch import ALLOCATORS, WorkerServer
 from bench.worker.outcome import Outcome
@@ -91,7 +92,8 @@ def calibrate(composed: dict[str, Any]) -> int:
             jobs = Jobs(server, config.timeout_s, interrupt)
 
             def measure(name: str) -> str:
-                outcomes[name] = _measure(jobs, places[name])
+                with alone_on(places[name]["device"], interrupt.pause, console.print):
+                    outcomes[name] = _measure(jobs, places[name])
                 return "measured" if outcomes[name].is_ok else f"{outcomes[name].reason}"
 
             one_by_one(list(places), measure, console)

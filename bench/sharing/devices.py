@@ -1,4 +1,4 @@
-"""One timing at a time on each device of a host, whatever sweeps there are on it.
+"""One timing at a time on each device of a host, whatever commands there are on it.
 
 Among sweeps of one store a timing has its device alone, and trainings share it with each other;
 trainings of other stores may last for days, and nobody waits for them: what they disturb is marked
@@ -12,8 +12,15 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+_LOOK_S = 0.05
+"""How often somebody who waits for a device looks whether it is free."""
+
+Pause = Callable[[float], None]
+"""Waits some seconds, and raises when somebody asks to stop."""
 
 
 class DeviceLock:
@@ -26,6 +33,7 @@ class DeviceLock:
     """
 
     def __init__(self, device: str, *, shared: bool, store: Path | None = None) -> None:
+        self._device = device
         self._mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         words = _identity(device) + ("" if store is None else f" {store.resolve()}")
         self._path = _folder() / hashlib.sha256(words.encode()).hexdigest()[:16]
@@ -44,12 +52,40 @@ class DeviceLock:
         self._turn = None
         return True
 
+    def take(self, pause: Pause, tell: Callable[[str], None]) -> None:
+        """Take it, and wait for that if need be; `tell` hears so once."""
+        if self.try_take():
+            return
+        tell(f"waiting for {self._device}, where something else is measured")
+        while not self.try_take():
+            pause(_LOOK_S)
+
     def release(self) -> None:
         """Give it back, or leave the line."""
         for handle in (self._turn, self._held):
             if handle is not None:
                 os.close(handle)
         self._turn = self._held = None
+
+
+@contextmanager
+def alone_on(
+    device: str, pause: Pause, tell: Callable[[str], None], *, store: Path | None = None
+) -> Iterator[None]:
+    """A time in which no other command times on a device of this host.
+
+    Args:
+        device: a torch device.
+        pause: see `DeviceLock.take`.
+        tell: hears once if somebody has to be waited for.
+        store: the folder of a sweep, whose trainings are waited for as well.
+    """
+    with ExitStack() as locks:
+        for among in (None,) if store is None else (store, None):
+            lock = DeviceLock(device, shared=False, store=among)
+            locks.callback(lock.release)
+            lock.take(pause, tell)
+        yield
 
 
 def _locked(path: Path, mode: int) -> int | None:

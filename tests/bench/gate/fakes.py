@@ -10,6 +10,7 @@ from bench.gate.stored import Circumstances, Side, Stored
 from bench.gate.trees import Tree
 from bench.gate.verdict import Interval, Verdict
 from bench.record import Status
+from bench.worker.jobs import Interrupt
 from bench.worker.outcome import Outcome
 from bench.worker.results import TrainResult, TrialResult, VersusResult
 
@@ -52,6 +53,7 @@ class FakeJobs:
     def __init__(self, answer):
         self.answer = answer
         self.asked = []
+        self.interrupt = Interrupt()
 
     def do(self, job, *, hear=None, may_stop=None, **request):
         self.asked.append((job.name, request))

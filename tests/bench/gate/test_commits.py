@@ -8,6 +8,7 @@ from bench.gate.rows import exit_code
 from bench.gate.trees import HERE
 from bench.gate.verdict import Verdict, confidence_tail
 from bench.gate.versus import Comparison, Effort
+from bench.sharing.devices import DeviceLock
 from tests.bench.gate.fakes import BASE, OBSERVED, TRIAL, FakeJobs, died, ok, timed, trained
 from tests.records import kernel_cell, task_cell
 
@@ -136,3 +137,20 @@ def test_the_chance_of_a_false_alarm_is_shared_among_the_cells_that_are_timed(
     compared(answer, cells=[*cells, task_cell("nala")])
     assert set(tails) == {confidence_tail(num_cells, 0.01)}
     assert confidence_tail(num_cells, 0.01) == pytest.approx(0.01 / num_cells)
+
+
+def test_a_device_that_a_sweep_times_on_is_waited_for_and_the_wait_is_told(monkeypatch):
+    sweeps = DeviceLock("cpu", shared=False)
+    assert sweeps.try_take()
+    jobs, said = FakeJobs(answering()), []
+    monkeypatch.setattr(jobs.interrupt, "pause", lambda seconds: sweeps.release())
+    cells = (CELL, CELL)
+    rows = list(compare_commits(cells, BASE, entry_in_base, jobs, EFFORT, 0.01, say=said.append))
+    assert {row.verdict for row in rows} == {Verdict.SAME}
+    assert [words.partition(",")[0] for words in said] == [
+        "waiting for cpu",
+        f"[1/2] {CELL.describe()}",
+        "[2/2",
+    ]
+    assert sweeps.try_take(), "it was kept"
+    sweeps.release()
