@@ -71,7 +71,11 @@ PROVING = (
 PUBLISHING = (*COMMANDS, ("bench.publish",), ("bench.metrics",), ("attentions",))
 # What both halves stand on, again from above to below.
 GROUND = (
-    ("bench.store", "bench.machine.calibration", "bench.catalogue.badges", "bench.catalogue.rows"),
+    ("bench.diagnostics.finding",),
+    (
+        *("bench.store", "bench.machine.calibration", "bench.catalogue.badges"),
+        *("bench.catalogue.rows", "bench.diagnostics.numbers"),
+    ),
     ("bench.record",),
     ("bench.cell", "bench.rates.presets", "bench.machine.facts"),
     ("bench.app.files", "bench.app.values"),

@@ -18,20 +18,23 @@ from bench.diagnostics.config import DiagnoseConfig, read_diagnose_config
 from bench.diagnostics.finding import sentences as finding_sentences
 from bench.diagnostics.look import of_lengths, of_random
 from bench.diagnostics.numbers import (
+    FILE,
     RANDOM,
     LeftOut,
     Line,
     Number,
+    Origin,
     finite,
     write_lines,
 )
-from bench.diagnostics.page import Origin, curves_of, left_out_words, sections, write_page
+from bench.diagnostics.page import write_page
 from bench.diagnostics.samples import Size, build_core
 from bench.diagnostics.trained import Trained, load_or_train, of_model, swapped_in
 from bench.machine import environment
 from bench.measure.clock import now_s, utc_now
 from bench.plan import PlannedCell, checked_hyperparameters, plan
 from bench.plugins import import_plugins
+from bench.publish.diagnostics import entropy_chart, left_out_words, sections
 from bench.publish.terminal import print_sections
 from bench.tasks.train import Diverged
 
@@ -102,19 +105,18 @@ class _Look:
 
     def write(self, *, is_whole: bool) -> list[Any]:
         """The files."""
-        config, size = self._config, self._config.size
-        origin = Origin(
-            command=config.command,
-            settings=(*_settings(config), *([] if is_whole else [_STOPPED])),
+        out, chart = self._config.out, entropy_chart(self.lines, self._config.size.head_dim)
+        origin = self._origin(*([] if is_whole else [_STOPPED]))
+        numbers = write_lines(out / FILE, self.lines, origin)
+        return [*write_page(self.lines, origin, now_s() - self._started_s, chart, out), numbers]
+
+    def _origin(self, *notes: str) -> Origin:
+        return Origin(
+            command=self._config.command,
+            settings=(*_settings(self._config), *notes),
             machine=f"{self._here.processor}, torch {self._here.versions['torch']}, commit "
             f"{(self._here.commit or 'unknown')[:7]}, {utc_now()[:10]}",
-            seconds=now_s() - self._started_s,
         )
-        numbers = write_lines(config.out / "diagnostics.jsonl", self.lines)
-        return [
-            *write_page(self.lines, origin, curves_of(self.lines, size.head_dim), config.out),
-            numbers,
-        ]
 
     def _cells(self, label: str) -> list[PlannedCell]:
         return [p for p in self._planned if p.cell.entry == label]
@@ -122,7 +124,7 @@ class _Look:
     def _keep(self, found: Iterable[Line]) -> str:
         new = list(found)
         self.lines += new
-        write_lines(self._config.out / "diagnostics.jsonl", self.lines)
+        write_lines(self._config.out / FILE, self.lines, self._origin(_STOPPED))
         left_out = [line for line in new if isinstance(line, LeftOut)]
         return f"left out: {left_out[0].why}" if len(left_out) == len(new) else "done"
 

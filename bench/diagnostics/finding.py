@@ -8,7 +8,6 @@ from dataclasses import replace
 from bench.diagnostics.numbers import RANDOM, Line, Number
 
 CHANGE = "change of entropy"
-_SWEEP = "norm "
 
 
 def medians(lines: Iterable[Line]) -> list[float]:
@@ -25,16 +24,16 @@ def changes(lines: Sequence[Line]) -> list[Number]:
     reaches; the first lies below it. One span, all of it, without trained models.
     """
     sweep = [
-        line
+        (line, norm)
         for line in lines
-        if isinstance(line, Number) and line.measure == "entropy" and line.at.startswith(_SWEEP)
+        if isinstance(line, Number) and (norm := line.norm) is not None
     ]
-    norms = sorted({_norm(number) for number in sweep})
-    by_place = {(number.attention, _norm(number)): number for number in sweep}
+    norms = sorted({norm for _, norm in sweep})
+    by_place = {(number.attention, norm): number for number, norm in sweep}
     return [
         replace(by_place[row, low], measure=CHANGE, at=f"{low:g} to {high:g}", samples=samples)
         for low, high in _spans(norms, medians(lines))
-        for row in dict.fromkeys(number.attention for number in sweep)
+        for row in dict.fromkeys(number.attention for number, _ in sweep)
         if (samples := _differences(by_place.get((row, low)), by_place.get((row, high))))
     ]
 
@@ -45,7 +44,7 @@ def _spans(norms: Sequence[float], own: Sequence[float]) -> list[tuple[float, fl
     inside = [norm for norm in norms[1:-1] if own and norm <= own[0]]
     if not inside:
         return [(norms[0], norms[-1])]
-    end = next((norm for norm in norms if norm >= own[-1]), norms[-1])
+    end = next((norm for norm in norms if norm >= own[-1] and norm > inside[-1]), norms[-1])
     return [(norms[0], inside[-1]), (inside[-1], end)]
 
 
@@ -65,12 +64,8 @@ def sentences(lines: Sequence[Line]) -> list[str]:
     return said
 
 
-def _norm(number: Number) -> float:
-    return float(number.at.removeprefix(_SWEEP))
-
-
 def _differences(low: Number | None, high: Number | None) -> tuple[float | None, ...]:
-    if low is None or high is None:
+    if low is None or high is None or len(low.samples) != len(high.samples):
         return ()
     pairs = zip(low.samples, high.samples, strict=True)
     return tuple(None if a is None or b is None else b - a for a, b in pairs)

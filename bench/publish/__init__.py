@@ -10,6 +10,7 @@ from bench.app.files import write_whole
 from bench.publish.charts import CHART_METRICS, charts, write_charts
 from bench.publish.config import PublishConfig, WandbConfig, read_publish_config
 from bench.publish.csv import csv_text
+from bench.publish.diagnostics import entropy_chart, read_diagnostics, report_sections
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.markdown import leaderboard_page
 from bench.publish.page import write_page
@@ -53,15 +54,19 @@ def publish(
     """
     metrics = (*config.columns, *config.model_columns, *CHART_METRICS)
     board = build_leaderboard(records, metrics=metrics, controls=config.controls)
-    files, notes = [write_whole(config.out / "table.csv", csv_text(records, config.metrics))], []
+    files = [write_whole(config.out / "table.csv", csv_text(records, config.metrics))]
+    found = read_diagnostics(config.out)
+    notes = [*found.describe()]
     pictures: list[tuple[str, str]] = []
     if config.charts:
-        drawn = charts(board)
+        entropy = entropy_chart(found.lines)
+        drawn = (*charts(board), *([entropy] if entropy else []))
         chart_files, note = write_charts(drawn, config.out / "charts")
         files += chart_files
         notes += [note] if note else []
         pictures = [(chart.title, f"charts/{chart.name}.svg") for chart in drawn if not note]
-    page = leaderboard_page(board, config.columns, pictures, config.model_columns)
+    diagnosed = report_sections(found)
+    page = leaderboard_page(board, config.columns, pictures, config.model_columns, diagnosed)
     files.insert(0, write_whole(config.out / "leaderboard.md", page))
     files.insert(0, write_page(board, records, config))
     folders, more = publish_runs(records, config, sweep)

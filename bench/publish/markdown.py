@@ -74,6 +74,7 @@ def leaderboard_page(
     columns: Sequence[str],
     pictures: Sequence[tuple[str, str]] = (),
     model_columns: Sequence[str] = (),
+    diagnostics: Sequence[Section] = (),
 ) -> str:
     """The whole page.
 
@@ -82,6 +83,7 @@ def leaderboard_page(
         columns: metrics of the speed tables.
         pictures: title and path, relative to the page, of each chart.
         model_columns: metrics of the tables of whole models; empty for the same ones.
+        diagnostics: of what `bench.diagnose` left.
     """
     blocks = ["# Leaderboard of attention mechanisms"]
     if said := sentences(board):
@@ -93,6 +95,7 @@ def leaderboard_page(
     blocks += _chapter("Threads", thread_sections(board))
     blocks += _chapter("Whole models", model_sections(board, model_columns or columns))
     blocks += _chapter("Task accuracy", task_sections(board))
+    blocks += _chapter("Diagnostics", diagnostics)
     if pictures:
         blocks.append("## Charts")
         blocks += [f"![{escape(title)}]({path})" for title, path in pictures]

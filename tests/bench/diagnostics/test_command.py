@@ -17,7 +17,10 @@ TINY = [*SMALL, "num_seeds=2", "lengths=[8]", "num_examples=2", "fine_tune_steps
 
 
 def lines_of(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (folder / "diagnostics.jsonl").read_text().splitlines()]
+    """All but the first, which says where they come from."""
+    first, *lines = (folder / "diagnostics.jsonl").read_text().splitlines()
+    assert json.loads(first)["command"].startswith("python -m bench.diagnose attention=[")
+    return [json.loads(line) for line in lines]
 
 
 def test_rows_on_random_inputs_in_models_and_in_the_place_of_softmax(
