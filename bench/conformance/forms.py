@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attentions import Capabilities, Geometry, attention_class, build_attention
 from attentions.adapters.extras import EXTRAS
-from attentions.base import Attention, CallShape
+from attentions.base import Attention
 from attentions.capabilities import PUBLISHED
 
 BATCH_SIZE, NUM_HEADS, HEAD_DIM, VALUE_DIM = 2, 3, 8, 6
@@ -181,20 +181,6 @@ def gradients(
         out, tensors, cotangent, allow_unused=True, retain_graph=retain_graph
     )
     return [gradient for gradient in found if gradient is not None]
-
-
-def call_shape(mechanism: Any, tensors: Sequence[Tensor]) -> CallShape:
-    """The sizes of a call on these tensors."""
-    g = mechanism.geometry
-    return CallShape(
-        batch_size=tensors[0].shape[0],
-        num_heads=g.num_heads,
-        query_len=tensors[0].shape[-2],
-        key_len=tensors[-1].shape[-2],
-        head_dim=g.head_dim,
-        value_dim=g.value_dim,
-        causal=g.causal,
-    )
 
 
 def name_of(dtype: torch.dtype) -> str:

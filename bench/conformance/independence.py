@@ -35,15 +35,15 @@ def a_batch_of_one_row_gives_what_the_row_gives_among_others(form: Form) -> None
     require_near(alone, mechanism(*tensors), "the output of rows alone")
 
 
-def a_row_sends_no_gradient_to_other_rows(form: Form) -> None:
+def one_sends_no_gradient_to_others(form: Form, what: str, dim: int) -> None:
     """To the bit: a backward pass can mix what the forward pass keeps apart."""
     mechanism = build(form)
     tensors = inputs(mechanism, batch_size=ROWS, requires_grad=True)
     out = mechanism(*tensors)
-    for row in (0, ROWS - 1):
-        for gradient in gradients(out[row], tensors, retain_graph=True):
-            is_own = torch.arange(ROWS) == row
-            require(gradient[~is_own].eq(0).all(), f"row {row} sends a gradient to others")
+    for one in range(out.shape[dim]):
+        for gradient in gradients(out.select(dim, one), tensors, retain_graph=True):
+            others = gradient.transpose(0, dim)[torch.arange(out.shape[dim]) != one]
+            require(others.eq(0).all(), f"{what} {one} sends a gradient to others")
 
 
 def heads_are_independent_exactly_if_claimed(form: Form) -> None:
@@ -58,17 +58,6 @@ def heads_are_independent_exactly_if_claimed(form: Form) -> None:
         is_so &= torch.equal(again[:, head], out[:, head])
     words = "" if is_so else "not "
     require(is_so == form.can.heads_independent, f"heads are {words}independent")
-
-
-def a_head_sends_no_gradient_to_other_heads(form: Form) -> None:
-    """To the bit, as for rows."""
-    mechanism = build(form)
-    tensors = inputs(mechanism, requires_grad=True)
-    out = mechanism(*tensors)
-    for head in range(out.shape[1]):
-        for gradient in gradients(out[:, head], tensors, retain_graph=True):
-            is_own = torch.arange(out.shape[1]) == head
-            require(gradient[:, ~is_own].eq(0).all(), f"head {head} sends a gradient to others")
 
 
 def _all_but(x: Tensor, kept: int, *, dim: int) -> Tensor:
@@ -116,7 +105,12 @@ CHECKS = (
         run=a_batch_of_one_row_gives_what_the_row_gives_among_others,
         applies=always,
     ),
-    Check(claim="batch", run=a_row_sends_no_gradient_to_other_rows, applies=always),
+    Check(
+        claim="batch",
+        run=one_sends_no_gradient_to_others,
+        applies=always,
+        cases=(("row", 0),),
+    ),
     Check(
         claim="heads",
         run=heads_are_independent_exactly_if_claimed,
@@ -124,8 +118,9 @@ CHECKS = (
     ),
     Check(
         claim="heads",
-        run=a_head_sends_no_gradient_to_other_heads,
+        run=one_sends_no_gradient_to_others,
         applies=_has_independent_heads,
+        cases=(("head", 1),),
     ),
     Check(
         claim="heads",

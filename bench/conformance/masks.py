@@ -167,31 +167,15 @@ def a_row_that_a_dense_mask_blanks_has_finite_gradients(form: Form, dtype: torch
         require(gradient[:, :, 2].eq(0).all(), "a key that is hidden from all gets a gradient")
 
 
-def a_key_mask_of_another_shape_or_dtype_is_refused(form: Form) -> None:
+def a_mask_of_another_shape_or_dtype_is_refused(form: Form, argument: str, rows: int) -> None:
     """Numbers are no mask: it could be meant as an addend."""
     mechanism = build(form)
     tensors = inputs(mechanism)
-    wrong = (
-        torch.ones(BATCH_SIZE, SEQ_LEN),
-        torch.ones(BATCH_SIZE, SEQ_LEN + 1, dtype=torch.bool),
-    )
-    for mask in wrong:
+    for wrong in (torch.ones(rows, SEQ_LEN), torch.ones(rows, SEQ_LEN + 1, dtype=torch.bool)):
         require_refusal(
-            lambda mask=mask: mechanism(*tensors, key_mask=mask),  # type: ignore[misc]
+            lambda wrong=wrong: mechanism(*tensors, **{argument: wrong}),  # type: ignore[misc]
             ValueError,
-            "key_mask is",
-        )
-
-
-def a_dense_mask_of_another_shape_or_dtype_is_refused(form: Form) -> None:
-    """As for keys."""
-    mechanism = build(form)
-    tensors = inputs(mechanism)
-    for wrong in (torch.ones(SEQ_LEN, SEQ_LEN), torch.ones(SEQ_LEN, 5, dtype=torch.bool)):
-        require_refusal(
-            lambda wrong=wrong: mechanism(*tensors, mask=wrong),  # type: ignore[misc]
-            ValueError,
-            "mask is",
+            f"{argument} is",
         )
 
 
@@ -226,8 +210,9 @@ CHECKS = (
     ),
     Check(
         claim="padding",
-        run=a_key_mask_of_another_shape_or_dtype_is_refused,
+        run=a_mask_of_another_shape_or_dtype_is_refused,
         applies=_padding,
+        cases=(("key_mask", BATCH_SIZE),),
         per_form=False,
     ),
     Check(
@@ -249,8 +234,9 @@ CHECKS = (
     ),
     Check(
         claim="dense",
-        run=a_dense_mask_of_another_shape_or_dtype_is_refused,
+        run=a_mask_of_another_shape_or_dtype_is_refused,
         applies=_dense,
+        cases=(("mask", SEQ_LEN),),
         per_form=False,
     ),
 )

@@ -40,12 +40,10 @@ def require_near(got: Tensor, want: Tensor, what: str, allowed: Tolerance | None
     _require_within((allowed or TOLERANCES[got.dtype]).output, got, want, what, least=0.0)
 
 
-def require_near_gradients(
-    got: Sequence[Tensor], want: Sequence[Tensor], what: str, allowed: Tolerance | None = None
-) -> None:
+def require_near_gradients(got: Sequence[Tensor], want: Sequence[Tensor], what: str) -> None:
     """Raise `Broken` unless gradients are what is expected, one by one."""
     for place, (one, other) in enumerate(zip(got, want, strict=True)):
-        tolerance = (allowed or TOLERANCES[one.dtype]).gradient
+        tolerance = TOLERANCES[one.dtype].gradient
         _require_within(tolerance, one, other, f"gradient {place} of {what}", least=1.0)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -99,14 +98,3 @@ def peak_bytes(call: Callable[[], object]) -> int:
     with _FusedAttention(), alive:
         call()
     return alive.peak
-
-
-def forward_bytes(module: nn.Module, tensors: Sequence[Tensor]) -> int | None:
-    """The same of a module's forward call on such tensors; None if it raises on meta ones."""
-    on_meta = copy.deepcopy(module).to("meta")
-    given = [tensor.to("meta") for tensor in tensors]
-    try:
-        with torch.no_grad():
-            return peak_bytes(lambda: on_meta(*given))
-    except Exception:  # whatever foreign code raises on tensors without values
-        return None

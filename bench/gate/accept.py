@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.app.errors import ConfigError, did_you_mean
 from bench.app.files import write_whole
-from bench.gate.baselines import baselines_folder
+from bench.gate.baselines import baselines_folder, read_lines
 from bench.gate.exact import HIGHER_IS_WORSE
 from bench.gate.rows import LATENCY, Row
 from bench.gate.verdict import Verdict
@@ -205,21 +205,8 @@ def read_accepted(file: Path) -> tuple[Accepted, ...]:
     """
     if not file.exists():
         return ()
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}.") from error
-    found = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            found.append(Accepted(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise ConfigError(
-                f"{file}:{number} is not an accepted growth ({error}). Mend it, or take it out."
-            ) from error
-    return tuple(found)
+    growths = read_lines(file, lambda line: Accepted(**json.loads(line)), "an accepted growth")
+    return tuple(growths)
 
 
 def keep_accepted(kept: Sequence[Accepted], new: Sequence[Accepted], file: Path) -> Path:

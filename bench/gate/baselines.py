@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.app.errors import ConfigError
 from bench.app.files import write_whole
@@ -21,6 +21,8 @@ from bench.gate.rows import ACCURACY, LATENCY
 from bench.gate.stored import Circumstances, Side, Stored, work_of
 from bench.gate.verdict import Interval
 from bench.record import Record
+
+T = TypeVar("T")
 
 BASELINE_VERSION = 1
 """Raised when a field of a line changes."""
@@ -199,21 +201,29 @@ def read_baselines(file: Path) -> tuple[Baseline, ...]:
     Raises:
         ConfigError: it cannot be read, or is not one of baselines.
     """
+    found = read_lines(file, Baseline.from_json, "a baseline")
+    return tuple(sorted(found, key=lambda baseline: baseline.date))
+
+
+def read_lines(file: Path, parse: Callable[[str], T], what: str) -> Iterator[T]:
+    """What each line of a file holds, empty ones passed over.
+
+    Raises:
+        ConfigError: it cannot be read, or a line holds something else.
+    """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}.") from error
-    found = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            found.append(Baseline.from_json(line))
-        except ValueError as error:
+            yield parse(line)
+        except (ValueError, TypeError) as error:
             raise ConfigError(
-                f"{file}:{number} is not a baseline ({error}). Mend it, or take the line out."
+                f"{file}:{number} is not {what} ({error}). Mend it, or take the line out."
             ) from error
-    return tuple(sorted(found, key=lambda baseline: baseline.date))
 
 
 def side_of_baseline(baseline: Baseline, file: Path) -> Side:

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -160,11 +158,6 @@ def test_bad_input_is_refused_with_the_key_and_what_is_allowed(changes, words):
         read(**changes)
     for word in words:
         assert word in str(error.value)
-
-
-def test_reading_a_configuration_needs_no_torch():
-    code = "import sys, bench.config; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_row_is_compared_with_softmax_unless_a_reference_is_named():

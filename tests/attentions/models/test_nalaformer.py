@@ -99,11 +99,6 @@ def test_branches_of_the_large_sizes_start_at_next_to_nothing():
     assert scales == pytest.approx([1, 1, 1e-6, 1e-6])
 
 
-def test_images_of_another_size_are_refused():
-    with pytest.raises(ValueError, match=r"\(B, 3, 64, 64\) is needed"):
-        tiny()(torch.randn(1, 3, 32, 32))
-
-
 def test_stochastic_depth_is_active_in_training_only():
     model = tiny(sizes=replace(TINY, drop_path=0.9)).double()
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64)

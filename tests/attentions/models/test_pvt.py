@@ -79,8 +79,3 @@ def test_the_presets_are_the_same_pyramid_with_other_layers():
         for model in (softmax, flatten, pola)
     ]
     assert without_mixers[0] == without_mixers[1] == without_mixers[2]
-
-
-def test_images_of_another_size_are_refused():
-    with pytest.raises(ValueError, match=r"\(B, 3, 64, 64\) is needed"):
-        tiny()(torch.randn(1, 3, 32, 32))

@@ -148,11 +148,6 @@ def test_a_line_that_names_no_single_mechanism_is_bad_input(words: list[str]) ->
     assert main(words) == 2
 
 
-def test_the_folder_of_results_is_a_word_like_any_other_commands() -> None:
-    assert read_request(["nala"]) == Request(name="nala")
-    assert read_request(["out=/tmp/a", "nala"]) == Request(name="nala", out=Path("/tmp/a"))
-
-
 def test_commands_fit_what_the_mechanism_is() -> None:
     entries = {entry.name: entry for entry in catalogue()}
     layer, causal = next(commands(entries["nala_layer"])), next(commands(entries["gla"]))
@@ -171,9 +166,3 @@ def test_commands_name_rows_of_ones_own_and_can_be_typed_in_zsh(tmp_path: Path) 
     assert all("'" in word for word in sweep.split() if "[" in word)
     with pytest.raises(ConfigError, match="is no folder"):
         read_request(["nala", "--config-dir=nowhere"])
-
-
-def test_rows_are_the_yamls_that_name_a_mechanism_its_own_first() -> None:
-    assert rows_of("nala")[0] == "nala" and "nala_rope" in rows_of("nala")
-    assert rows_of("nothing") == ()
-    assert all(rows_of(entry.name) for entry in catalogue())

@@ -323,29 +323,19 @@ def test_a_module_that_does_not_count_its_heads_fails_by_that(heads: Any) -> Non
     assert f"the golden says {heads!r} for the number of heads" in (proof.reason or "")
 
 
-def test_a_weight_without_a_place_fails_by_its_name() -> None:
-    softmax = build_attention("softmax", Geometry(num_heads=1, head_dim=4, seq_len=5))
-    weights = {"temperature": torch.ones(1)}
-    proof = prove(
-        golden := golden_of("softmax", softmax, qkv(1, 1, 5, 5, 4, 4), weights, {}),
-        form_of(golden.header),
-    )
-    assert proof.status is Verdict.FAILED
-    assert "temperature has no place" in (proof.reason or "")
-
-
-def test_a_place_without_a_weight_fails_by_its_name() -> None:
-    core = build_attention("flatten", Geometry(num_heads=1, head_dim=4, seq_len=5))
-    golden = golden_of("flatten", core, qkv(1, 1, 5, 5, 4, 4), {}, {})
+@pytest.mark.parametrize(
+    ("mechanism", "weights", "said"),
+    [
+        ("softmax", {"temperature": torch.ones(1)}, "temperature has no place"),
+        ("flatten", {}, "no value for flatten's scale"),
+        ("flatten", {"scale_raw": torch.zeros(1, 1, 8)}, "(1, 1, 8), ours is scale (4,)"),
+    ],
+)
+def test_weights_that_do_not_meet_ours_fail_by_name(
+    mechanism: str, weights: dict[str, Tensor], said: str
+) -> None:
+    core = build_attention(mechanism, Geometry(num_heads=1, head_dim=4, seq_len=5))
+    golden = golden_of(mechanism, core, qkv(1, 1, 5, 5, 4, 4), weights, {})
     proof = prove(golden, form_of(golden.header))
     assert proof.status is Verdict.FAILED
-    assert "no value for flatten's scale" in (proof.reason or "")
-
-
-def test_a_weight_of_another_shape_fails_with_both_shapes() -> None:
-    core = build_attention("flatten", Geometry(num_heads=1, head_dim=4, seq_len=5))
-    weights = {"scale_raw": torch.zeros(1, 1, 8)}
-    golden = golden_of("flatten", core, qkv(1, 1, 5, 5, 4, 4), weights, {})
-    proof = prove(golden, form_of(golden.header))
-    assert proof.status is Verdict.FAILED
-    assert "(1, 1, 8), ours is scale (4,)" in (proof.reason or "")
+    assert said in (proof.reason or "")

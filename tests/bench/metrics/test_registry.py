@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from bench.app.errors import ConfigError
@@ -105,11 +102,3 @@ def test_a_metric_without_words_is_refused() -> None:
 def test_better_is_one_of_two_words_or_none() -> None:
     with pytest.raises(ValueError, match="'more'"):
         register_metric("x_s", better="more")
-
-
-def test_metrics_need_no_torch() -> None:
-    code = (
-        "import sys; from bench.metrics import metric_names; metric_names();"
-        "sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -62,12 +62,6 @@ def test_every_image_is_in_one_split_and_unchanged(task, test_set):
     assert sorted(train + validation + images(test_set)) == sorted(lines())
 
 
-def test_no_test_image_is_a_training_image(task, test_set):
-    train = {row[:-1] for row in epochs(task, 0, NUM_TRAINED)}
-    train |= {row[:-1] for row in images(whole(task.validation()))}
-    assert not train & {row[:-1] for row in images(test_set)}
-
-
 def test_the_test_set_is_thirty_per_cent_of_every_digit_whatever_the_seed(task, test_set):
     assert len(test_set.targets) == 540
     totals = torch.tensor([row[-1] for row in lines()]).bincount()

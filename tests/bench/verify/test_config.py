@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.app.errors import ConfigError
-from bench.verify.config import VerifyConfig, check_names, read_verify_config
+from bench.verify.config import check_names, read_verify_config
 from tests.bench.verify.goldens import PUBLIC, config
 
 
@@ -39,11 +39,3 @@ def test_two_commands_at_once_are_bad_input() -> None:
 def test_an_unknown_mechanism_is_bad_input_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="Did you mean linear"):
         check_names(config(PUBLIC, "linaer"))
-
-
-def test_a_plugin_that_cannot_be_imported_is_bad_input() -> None:
-    asked = VerifyConfig(
-        golden=PUBLIC, attention=(), out=Path("unused.json"), plugins=("no_such_module",)
-    )
-    with pytest.raises(ConfigError, match="'no_such_module', which cannot be imported"):
-        check_names(asked)
