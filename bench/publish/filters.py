@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from bench.publish.format import column_for, number, percent, with_unit
-from bench.publish.scores import Score, TaskScores
+from bench.publish.scores import TaskScores
 from bench.publish.tables import Table
 from bench.record import Filtered, Quality, Record
 from bench.statistics import Interval, mean_interval, median, median_interval
@@ -50,24 +50,29 @@ class Kept:
         return sum(self.accuracies) / len(self.accuracies)
 
     @property
+    def latency_ratio(self) -> float:
+        """Its latency over the whole model's, the median over rounds; 1 of the whole model."""
+        return 1 / (median(self.ratios) or 1.0)
+
+    @property
     def accuracy_interval(self) -> Interval | None:
         """Of 95 %, Student's t over seeds, within what a share can be; None with one seed."""
         found = mean_interval(self.accuracies)
         return None if found is None else (max(found[0], 0.0), min(found[1], 1.0))
 
 
-def kept_shares(score: Score) -> Iterator[Kept]:
+def kept_shares(entry: str, records: Sequence[Record]) -> Iterator[Kept]:
     """A row's whole model, then each filter at each share; nothing where none was tried."""
 
     def by(one: tuple[Quality, Filtered]) -> tuple[str, float]:
         return one[1]["filter"], one[1]["keep"]
 
-    seen = [one for one in _filtered(score) if not one[1].get("reason")]
+    seen = [one for one in _filtered(records) if not one[1].get("reason")]
     if not seen:
         return
-    whole = [record.result for record in score.records if isinstance(record.result, Quality)]
+    whole = [record.result for record in records if isinstance(record.result, Quality)]
     yield Kept(
-        entry=score.entry,
+        entry=entry,
         filter=WITHOUT,
         keep=1.0,
         num_tokens=None,
@@ -81,7 +86,7 @@ def kept_shares(score: Score) -> Iterator[Kept]:
     for (name, keep), group in groupby(sorted(seen, key=by), key=by):
         own = list(group)
         yield Kept(
-            entry=score.entry,
+            entry=entry,
             filter=name + " (oracle)" * (name in _ORACLES),
             keep=keep,
             num_tokens=own[0][1]["num_tokens"],
@@ -120,7 +125,7 @@ def filter_columns(record: Record) -> dict[str, float | None]:
 
 def filter_tables(task: TaskScores) -> Iterator[Table]:
     """One for the task, if any of its models was filtered."""
-    kept = [row for score in task.scores for row in kept_shares(score)]
+    kept = [row for one in task.scores for row in kept_shares(one.entry, one.records)]
     if kept:
         latency = column_for("latency_s", [row.latency_s for row in kept])
         yield Table(
@@ -149,7 +154,7 @@ def filter_tables(task: TaskScores) -> Iterator[Table]:
 
 def filter_notes(task: TaskScores) -> Iterator[str]:
     """How the table is to be read, and what could not be filtered."""
-    filtered = [(score, row) for score in task.scores for _, row in _filtered(score)]
+    filtered = [(one, row) for one in task.scores for _, row in _filtered(one.records)]
     if not filtered:
         return
     yield (
@@ -170,8 +175,8 @@ def filter_notes(task: TaskScores) -> Iterator[str]:
         yield f"{entry} has no {', '.join(names)}: {reason}"
 
 
-def _filtered(score: Score) -> Iterator[tuple[Quality, Filtered]]:
-    for record in score.records:
+def _filtered(records: Sequence[Record]) -> Iterator[tuple[Quality, Filtered]]:
+    for record in records:
         if isinstance(record.result, Quality):
             for row in record.result.filtered:
                 yield record.result, row

@@ -14,7 +14,7 @@ from bench.publish.leaderboard import Leaderboard
 from bench.publish.machine import provenance
 from bench.publish.scores import TaskScores
 from bench.publish.tables import place_words
-from bench.statistics import median, median_interval
+from bench.statistics import median_interval
 
 _PANELS = {
     "accuracy": "Accuracy (%)",
@@ -26,7 +26,7 @@ _WIDTH, _HEIGHT = 200, 170
 
 def against_share_kept(task: TaskScores, board: Leaderboard) -> Chart | None:
     """A row of three panels for each entry, a line a filter; None where no filter was tried."""
-    kept = [row for score in task.scores for row in kept_shares(score)]
+    kept = [row for one in task.scores for row in kept_shares(one.entry, one.records)]
     if not kept:
         return None
     points = [point for row in kept for point in _points(row)]
@@ -75,7 +75,7 @@ def _points(row: Kept) -> Iterator[Point]:
     ratios = median_interval(row.ratios)
     yield about | {
         "number": "latency",
-        "value": 100 / (median(row.ratios) or 1.0),
+        "value": 100 * row.latency_ratio,
         "low": None if ratios is None else 100 / ratios[1],
         "high": None if ratios is None else 100 / ratios[0],
     }

@@ -35,6 +35,7 @@ _OURS = (
     "table.js",
     "charts.js",
     "scores.js",
+    "looked.js",
     "drawer.js",
     "compare.js",
 )

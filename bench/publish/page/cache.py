@@ -20,7 +20,10 @@ from bench.publish.page.assemble import NAME, json_text, page_html
 from bench.publish.page.content import page_content
 from bench.store import read_records
 
-_READ = ("records/*.jsonl", "badges/*.jsonl", "calibration/*.json", "verify.json")
+_READ = (
+    *("records/*.jsonl", "badges/*.jsonl", "calibration/*.json", "verify.json"),
+    *("diagnostics.jsonl", "diagnostics/diagnostics.jsonl"),
+)
 _SOURCES = ("bench", "attentions", "conf/attention")
 
 

@@ -3,9 +3,6 @@
 A string that begins with ``$`` is a hole: the page puts a number, a list or a word there, from the
 rows that its filters leave. Data come under names. Colours and dashes are those of the static
 pictures and come with the data, so an entry looks the same everywhere.
-
-A chart of attention entropy against the norm of the queries belongs here as soon as records hold
-both; until then there is nothing to draw.
 """
 
 from __future__ import annotations
@@ -194,8 +191,8 @@ def _scores() -> Spec:
 
 
 def _curves() -> Spec:
-    """Validation scores against steps, a line a seed."""
-    x, y = _axis("x", "x"), _axis("y", "y", "linear")
+    """Validation scores against steps, a line a seed; and other lines over an axis of any kind."""
+    x, y = _axis("x", "x", "$x_scale"), _axis("y", "y", "linear")
     line: Spec = {"data": {"name": "points"}, "mark": {"type": "line", "opacity": 0.8}}
     line["encoding"] = {"x": x, "y": y, **_look(), "detail": {"field": "run", "type": "nominal"}}
     chance = {

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.metrics import find_metric
-from bench.publish.charts.style import styles_of
+from bench.publish.charts.style import plain_styles, styles_of
 from bench.publish.conclusions import sentences
 from bench.publish.config import PublishConfig
+from bench.publish.diagnostics import entropy_lines, read_diagnostics
 from bench.publish.format import interval_names, title_and_scales
 from bench.publish.leaderboard import Leaderboard
-from bench.publish.page.curves import curves
+from bench.publish.page.curves import curves, filtered
 from bench.publish.page.mechanisms import describe_mechanisms
 from bench.publish.page.rows import INTERVALS, Json, Table, table
 from bench.publish.page.samples import samples
@@ -39,6 +40,7 @@ def page_content(board: Leaderboard, records: Sequence[Record], config: PublishC
         config: which metrics, which of them at first, and where the mechanisms' tests lie.
     """
     rows = table(board, config.metrics)
+    entropy = entropy_lines(read_diagnostics(config.out).lines)
     names = {record.cell.mechanism for own in rows.records for record in own}
     return {
         "heading": {
@@ -50,10 +52,12 @@ def page_content(board: Leaderboard, records: Sequence[Record], config: PublishC
         "groups": list(rows.groups),
         "rows": rows.columns.to_json(),
         "curves": curves(rows),
+        "filtered": filtered(rows),
+        "entropy": entropy,
         "mechanisms": describe_mechanisms(names, config.out),
         "styles": {
             name: [style.colour, style.dash, style.thickness]
-            for name, style in styles_of(board).items()
+            for name, style in (plain_styles(entropy) | styles_of(board)).items()
         },
         "samples": samples(rows, config.out),
         "sweeps": sweeps(records),

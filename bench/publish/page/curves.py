@@ -1,7 +1,10 @@
-"""What a task's rows have for every seed: its score, and how it was learned."""
+"""What a task's rows have for every seed: its score, how it was learned, and token filters."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from bench.publish.filters import kept_shares
 from bench.publish.page.rows import Json, Table, rounded
 from bench.record import Quality
 
@@ -21,4 +24,15 @@ def curves(rows: Table) -> dict[str, list[Json]]:
                         "validation": [rounded(score) for score in result.validation],
                     }
                 )
+    return found
+
+
+def filtered(rows: Table) -> dict[str, list[list[Any]]]:
+    """Of each row with token filters, by its number: filter, share kept, accuracy, cost ratios."""
+    found: dict[str, list[list[Any]]] = {}
+    for number, records in enumerate(rows.records):
+        for one in kept_shares("", records):
+            ratio = None if one.flops_ratio is None else rounded(one.flops_ratio)
+            costs = [rounded(one.accuracy), rounded(one.latency_ratio), ratio]
+            found.setdefault(str(number), []).append([one.filter, one.keep, *costs])
     return found

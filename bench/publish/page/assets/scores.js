@@ -96,6 +96,7 @@ async function drawCurves(g) {
       width: room.plot,
       height,
       x_title: "training steps",
+      x_scale: "log",
       x_domain: xDomain,
       x_ticks: logTicks(...xDomain),
       x_format: ",d",
@@ -180,7 +181,11 @@ async function showCharts() {
     for (const cost of ["latency_s", "peak_memory_bytes", "flops", "state_bytes"]) wanted.push(() => drawPareto(cost, `pareto-${cost}`));
     wanted.push(drawRoofline);
   }
-  for (const g of taskGroups()) wanted.push(() => drawScores(g), () => drawCurves(g));
+  for (const g of taskGroups()) {
+    wanted.push(() => drawScores(g), () => drawCurves(g));
+    for (const what of Object.keys(LOOKED)) wanted.push(() => drawFiltered(g, what));
+  }
+  wanted.push(drawEntropy);
   for (const draw of wanted) {
     if (mine !== drawing) return;
     await draw();

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from bench.diagnostics.numbers import FILE, Number, write_lines
 from bench.publish.config import PublishConfig
 from bench.publish.leaderboard import Leaderboard, build_leaderboard
 from bench.publish.page import page_content, write_page
-from bench.record import Quality, Record, Status
+from bench.record import Filtered, Quality, Record, Status
 from tests import records as made
 
 METRICS = (
@@ -32,11 +33,40 @@ def board(records: list[Record]) -> Leaderboard:
 
 
 def learned(record: Record) -> Record:
-    """A training run with a learning curve."""
+    """A training run with a learning curve, and with fewer tokens."""
     assert isinstance(record.result, Quality)
     end = record.result.accuracy
     curve = {"validation_steps": (10, 50, 100), "validation": (0.1, end / 2, end)}
-    return replace(record, result=replace(record.result, **curve))
+    fewer = tuple(
+        Filtered(
+            filter="random",
+            keep=keep,
+            num_tokens=4,
+            accuracy=end * keep,
+            flops=int(1000 * keep),
+            latency_s=[keep] * 6,
+            unfiltered_latency_s=[1.0] * 6,
+        )
+        for keep in (0.25, 0.5)
+    )
+    return replace(record, result=replace(record.result, flops=1000, filtered=fewer, **curve))
+
+
+def diagnosed(out: Path) -> Path:
+    """A folder in which `bench.diagnose` was, too."""
+    lines = [
+        Number(
+            attention=name,
+            inputs="random",
+            measure="entropy",
+            at=f"norm {norm}",
+            samples=(1 / norm,),
+        )
+        for name in ("softmax", RUDE)
+        for norm in (1, 2, 4)
+    ]
+    write_lines(out / FILE, lines)
+    return out
 
 
 def rude_records() -> list[Record]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.publish.page.made_pages import RUDE, rude_records, sweep, written
+from tests.bench.publish.page.made_pages import RUDE, diagnosed, rude_records, sweep, written
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra dev)")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -36,7 +36,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return written(sweep(), tmp_path_factory.mktemp("page")).as_uri()
+    return written(sweep(), diagnosed(tmp_path_factory.mktemp("page"))).as_uri()
 
 
 class Reader:
@@ -123,7 +123,8 @@ def test_charts_draw_marks_and_have_their_numbers_as_a_table(reader: Reader) -> 
     charts = reader.page.locator("#charts figure")
     names = {charts.nth(i).get_attribute("data-chart") for i in range(charts.count())}
     assert {"latency", "memory", "flops", "pareto-latency_s", "scores"} <= names
-    assert {"curves", "roofline"} <= names
+    assert {"curves", "roofline", "entropy"} <= names
+    assert {"filtered-accuracy", "filtered-latency", "filtered-FLOPs"} <= names
     for name in names:
         figure = reader.page.locator(f"figure[data-chart='{name}']")
         assert figure.locator("svg .role-mark path").count() > 1, name

@@ -8,7 +8,7 @@ from bench.publish.page import cache
 from bench.publish.page.cache import cache_file, cached_page
 from bench.store import Store
 from tests import records as made
-from tests.bench.publish.page.made_pages import config
+from tests.bench.publish.page.made_pages import config, diagnosed
 
 
 def store(out: Path, entries: tuple[str, ...], name: str) -> None:
@@ -27,6 +27,8 @@ def test_a_page_is_built_again_only_if_its_records_changed(
         assert cached_page(config(tmp_path)).read_text() == first
     store(tmp_path, ("nala",), "two")
     assert '"nala"' in cached_page(config(tmp_path)).read_text()
+    assert '"entropy":{}' in cached_page(config(tmp_path)).read_text()
+    assert '"entropy":{"' in cached_page(config(diagnosed(tmp_path))).read_text()
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"\xff", b"another\n{}"])

@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.publish.page.rows import Columns, rounded, table
 from tests import records as made
-from tests.bench.publish.page.made_pages import METRICS, board, content, sweep
+from tests.bench.publish.page.made_pages import METRICS, board, content, diagnosed, sweep
 
 
 def rows_of(records: list[Any]) -> list[dict[str, Any]]:
@@ -73,3 +73,12 @@ def test_two_sweeps_of_a_cell_are_kept_apart(tmp_path: Path) -> None:
     assert found["names"] == ["older", made.SWEEP]
     assert found["rows"]["num_rows"] == 4
     assert found["num_left_out"] == 0
+
+
+def test_the_page_has_what_filters_and_the_sweep_of_norms_gave(tmp_path: Path) -> None:
+    found: Any = content(sweep(), diagnosed(tmp_path))
+    assert found["entropy"]["softmax"] == [[1.0, 1.0], [2.0, 0.5], [4.0, 0.25]]
+    assert set(found["entropy"]) <= set(found["styles"])
+    first: Any = next(iter(found["filtered"].values()))
+    assert [row[:2] for row in first] == [["whole model", 1.0], ["random", 0.25], ["random", 0.5]]
+    assert [row[3:] for row in first] == [[1.0, 1.0], [0.25, 0.25], [0.5, 0.5]]

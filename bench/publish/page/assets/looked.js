@@ -1,0 +1,86 @@
+// Charts of what was looked at besides speed and scores: token filters, and attention weights.
+
+const LOOKED = { accuracy: 2, latency: 3, FLOPs: 4 }; // places in a row of CONTENT.filtered
+const WHOLE = "whole model";
+const DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [1, 3]];
+
+/** Accuracy, or a cost beside the whole model's, against the share of tokens that a filter keeps. */
+async function drawFiltered(g, what) {
+  const group = GROUPS[g];
+  const rows = rowsOf([g]).filter((row) => CONTENT.filtered[row]);
+  const at = LOOKED[what];
+  const filters = [...new Set(rows.flatMap((row) => CONTENT.filtered[row].map(([name]) => name)))].filter((name) => name !== WHOLE);
+  const lines = [];
+  const whole = [];
+  for (const row of rows) {
+    const entry = ROWS.word("name", row);
+    for (const filter of filters) {
+      const own = CONTENT.filtered[row].filter((one) => one[0] === filter && one[at] !== null);
+      const name = `${entry}, ${filter}`;
+      const dash = DASHES[filters.indexOf(filter) % DASHES.length];
+      if (own.length) lines.push(own.map((one) => ({ name, run: name, x: 100 * one[1], y: 100 * one[at], ...look(entry), dash })));
+    }
+    for (const one of CONTENT.filtered[row]) {
+      if (one[0] === WHOLE) whole.push({ x: 100 * one[at], tip: `${entry}, ${WHOLE}: ${shortNumber(100 * one[at])} %` });
+    }
+  }
+  const isCost = what !== "accuracy";
+  const words = isCost ? `${what} (% of the whole model's)` : "accuracy (%)";
+  const title = `${what[0].toUpperCase()}${what.slice(1)} with fewer tokens: ${group.axes.task}`;
+  await drawPlain(lines.slice(0, MAX_LINES), whole, {
+    id: `filtered-${what}`,
+    title,
+    note: `Trained models that see a share of their tokens, without fine-tuning; dashed: the whole model. ${group.words}`,
+    x: { title: "tokens kept (%)", kind: "linear", domain: [0, 100] },
+    y: { title: words, least: isCost ? 0 : null },
+  });
+}
+
+/** Entropy of attention weights against the norm of the queries, as `bench.diagnose` swept it. */
+async function drawEntropy() {
+  const lines = Object.entries(CONTENT.entropy).map(([name, points]) => points.map(([x, y]) => ({ name, run: name, x, y, ...look(name) })));
+  const norms = lines.flat().map(({ x }) => x);
+  await drawPlain(lines.slice(0, MAX_LINES), [], {
+    id: "entropy",
+    title: "Entropy of attention against the query norm",
+    note: "Random keys, and queries of fixed directions and the norm shown; by python -m bench.diagnose, whatever the filters above",
+    x: { title: "norm of the queries", kind: "log", domain: [Math.min(...norms), Math.max(...norms)] },
+    y: { title: "entropy / ln N", least: 0 },
+  });
+}
+
+/** Lines of points in rising order; nothing where none has two. */
+async function drawPlain(lines, rules, { id, title, note, x, y }) {
+  if (!lines.some((line) => line.length > 1)) return;
+  const all = lines.flat();
+  const names = lines.map((line) => line[0].name);
+  const room = roomFor(names);
+  const height = Math.max(300, (LINE_HEIGHT + 1) * lines.length);
+  const ys = [...all.map((point) => point.y), ...rules.map((rule) => rule.x)];
+  const slack = 0.05 * (Math.max(...ys) - Math.min(...ys)) || 1;
+  const yDomain = [Math.min(y.least ?? Infinity, Math.min(...ys) - (y.least === null ? slack : 0)), Math.max(...ys) + slack];
+  const places = endLabels(lines, scaleOf(x.kind, x.domain, 0, room.plot), scaleOf("linear", yDomain, height, 0), height, room.plot);
+  const shown = [...new Set(all.map((point) => point.x))].sort((a, b) => a - b);
+  await figure(
+    "curves",
+    {
+      width: room.plot,
+      height,
+      x_title: x.title,
+      x_scale: x.kind,
+      x_domain: x.domain,
+      x_ticks: x.kind === "log" ? logTicks(...x.domain) : linearTicks(...x.domain),
+      x_format: ",~r",
+      y_title: y.title,
+      y_domain: yDomain,
+      y_ticks: linearTicks(...yDomain),
+      y_format: "~r",
+    },
+    { points: all, labels: places, chance: rules },
+    { id, title, note },
+    {
+      header: ["row", ...shown.map(shortNumber)],
+      rows: lines.map((line) => [line[0].name, ...shown.map((at) => { const p = line.find((point) => point.x === at); return p ? shortNumber(p.y) : ""; })]),
+    },
+  );
+}
