@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -87,7 +88,7 @@ class Came:
 def torture(
     wanted: dict[str, int], seed: int, say: Callable[[str], None], until_s: float
 ) -> dict[str, Came]:
-    """Make all trials, part by part.
+    """Make all trials, part by part, until Ctrl-C.
 
     Args:
         wanted: how many, by part.
@@ -95,16 +96,17 @@ def torture(
         say: is told of each trial.
         until_s: no trial begins later.
     """
-    came = {}
-    for name, count in wanted.items():
-        part, began = came.setdefault(name, Came(wanted=count)), time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="attnbench-torture-") as folder:
-            for trial in PARTS[name][0](count, Random(f"{seed} {name}"), Path(folder)):
-                _count(part, trial)
-                part.wall_s = round(time.monotonic() - began, 1)
-                say(_progress(name, part))
-                if time.monotonic() > until_s:
-                    break
+    came: dict[str, Came] = {}
+    with suppress(KeyboardInterrupt):  # what was made until then is told
+        for name, count in wanted.items():
+            part, began = came.setdefault(name, Came(wanted=count)), time.monotonic()
+            with tempfile.TemporaryDirectory(prefix="attnbench-torture-") as folder:
+                for trial in PARTS[name][0](count, Random(f"{seed} {name}"), Path(folder)):
+                    _count(part, trial)
+                    part.wall_s = round(time.monotonic() - began, 1)
+                    say(_progress(name, part))
+                    if time.monotonic() > until_s:
+                        break
     return came
 
 

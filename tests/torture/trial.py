@@ -63,7 +63,11 @@ class Ended:
 
 
 def here(main: Callable[[list[str]], int], words: list[str], folder: Path) -> Ended:
-    """Run a command in this process, in a folder."""
+    """Run a command in this process, in a folder.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C ended it.
+    """
     said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
     with (
         contextlib.chdir(folder),
@@ -72,8 +76,12 @@ def here(main: Callable[[list[str]], int], words: list[str], folder: Path) -> En
     ):
         try:
             code = main(words)
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:  # that is what is looked for
             return Ended(code=3, said=f"{_text(said)}\nnot caught: {error!r}")
+    if code == 130:  # somebody ends the torture, not this command alone
+        raise KeyboardInterrupt
     return Ended(code=code, said=_text(said))
 
 
