@@ -66,7 +66,7 @@ def report(config: dict[str, Any]) -> int:
         print_files(build_site(records, wanted, Path(site))[:1], tuple(reading.describe()), console)
         return 2 if reading.is_damaged else 0
     published = publish(records, wanted)
-    print_leaderboard(records, wanted, console)
+    print_leaderboard(published.board, wanted, console)
     console.print()
     print_files(published.files, published.notes, console)
     for words in reading.describe():

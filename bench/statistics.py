@@ -189,7 +189,12 @@ def _interval_of_median(ascending: np.ndarray) -> tuple[float | None, float | No
     num_values = len(ascending)
     if num_values < MIN_ROUNDS:
         return None, None
-    low, high = percentiles(resampled_medians(ascending))
+    # The percentiles of `resampled_medians`, of which only a few dozen differ.
+    lower, upper, counts = _distinct_picks(num_values)
+    medians = (ascending[lower] + ascending[upper]) / 2
+    order = np.argsort(medians)
+    ordered = np.repeat(medians[order], counts[order])
+    low, high = (_interpolated(ordered, place) for place in _places(NUM_RESAMPLES))
     cut = num_cut(num_values)
     return float(min(low, ascending[cut])), float(max(high, ascending[-1 - cut]))
 
@@ -209,15 +214,19 @@ def resampled_medians(ascending: np.ndarray, stream: int = 0) -> np.ndarray:
 
 def percentiles(resampled: np.ndarray) -> Interval:
     """What `CONFIDENCE` of the resamples lie between, as much cut off below as above."""
-    tail = (1 - CONFIDENCE) / 2
+    places = _places(len(resampled))
     # As np.quantile has it to the bit, which takes five times as long for so few numbers.
-    places = [q * (len(resampled) - 1) for q in (tail, 1 - tail)]
     kept = [
         int(place) + step for place in places for step in (0, 1) if place + step < len(resampled)
     ]
     ordered = np.partition(resampled, kept)
-    low, high = (_interpolated(ordered, place) for place in places)
-    return low, high
+    return _interpolated(ordered, places[0]), _interpolated(ordered, places[1])
+
+
+def _places(num_resamples: int) -> Interval:
+    """Of the percentiles, among ascending resamples."""
+    tail = (1 - CONFIDENCE) / 2
+    return tail * (num_resamples - 1), (1 - tail) * (num_resamples - 1)
 
 
 def _interpolated(ordered: np.ndarray, place: float) -> float:
@@ -243,6 +252,13 @@ def _middle_picks(num_values: int) -> tuple[np.ndarray, np.ndarray]:
     picks = draw.integers(0, num_values, size=(NUM_RESAMPLES, num_values))
     picks.sort(axis=1)
     return picks[:, (num_values - 1) // 2].copy(), picks[:, num_values // 2].copy()
+
+
+@lru_cache(maxsize=256)
+def _distinct_picks(num_values: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs of `_middle_picks`, each once, and in how many resamples it is."""
+    pairs, counts = np.unique(np.stack(_middle_picks(num_values)), axis=1, return_counts=True)
+    return pairs[0], pairs[1], counts
 
 
 @lru_cache(maxsize=1024)

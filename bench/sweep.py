@@ -23,8 +23,15 @@ from bench.machine.calibration import read_calibration, with_calibration
 from bench.machine.environment import Environment
 from bench.measure.clock import now_s
 from bench.plan import PlannedCell, plan
-from bench.publish import print_files, print_leaderboard, publish, read_publish_config
+from bench.publish import (
+    PublishConfig,
+    print_files,
+    print_leaderboard,
+    publish,
+    read_publish_config,
+)
 from bench.publish.format import format_duration, quantity
+from bench.publish.leaderboard import Leaderboard, build_leaderboard
 from bench.record import Record, Status
 from bench.run import Runner, is_measured
 from bench.shapes import left_out
@@ -75,7 +82,7 @@ def sweep(composed: dict[str, Any]) -> int:
 
     records = with_calibration(read_records(config.out, missing_ok=True), config.out)
     published = publish(records, publishing, sweep=sweep_id)
-    print_leaderboard(of_plan(records, planned), publishing, console)
+    print_leaderboard(_board_of(planned, records, publishing), publishing, console)
     console.print()
     print_files(published.files, published.notes, console)
     print_left_out(console, config)
@@ -111,7 +118,7 @@ def print_all_jobs(jobs: list[dict[str, Any]]) -> None:
         publishing = read_publish_config(mine[-1])
         records = with_calibration(read_records(publishing.out), publishing.out)
         console.print(f"\nAll {len(mine)} jobs:", style="bold", highlight=False)
-        print_leaderboard(of_plan(records, planned), publishing, console)
+        print_leaderboard(_board_of(planned, records, publishing), publishing, console)
 
 
 @dataclass(kw_only=True)
@@ -258,10 +265,12 @@ def _without(planned: Sequence[PlannedCell], some: Sequence[PlannedCell]) -> lis
     return [p for p in planned if id(p) not in gone]
 
 
-def of_plan(records: Sequence[Record], planned: Sequence[PlannedCell]) -> list[Record]:
-    """The records of this plan's cells: what a person who ran it wants to see."""
+def _board_of(
+    planned: Sequence[PlannedCell], records: Sequence[Record], publishing: PublishConfig
+) -> Leaderboard:
+    """The leaderboard of this plan's cells: what a person who ran it wants to see."""
     keys = {p.cell.key for p in planned}
-    return [record for record in records if record.cell.key in keys]
+    return build_leaderboard((r for r in records if r.cell.key in keys), publishing.controls)
 
 
 def _expected(p: PlannedCell, config: SweepConfig) -> float:

@@ -200,8 +200,8 @@ def _publish(mutant: Mutant, reading: Reading, out: Path) -> None:
     kept = with_calibration(reading.records, out)
     # What the page says of the mechanisms is read once: it is not what is damaged here.
     with redirect_stderr(text), patch("bench.publish.page.mechanisms.catalogue", _catalogue):
-        publish(kept, config)
-        print_leaderboard(kept, config, Console(file=text, width=100))
+        board = publish(kept, config).board
+        print_leaderboard(board, config, Console(file=text, width=100))
     for words in reading.describe():
         text.write(words)
     for name in ("leaderboard.md", "table.csv", "leaderboard.html"):

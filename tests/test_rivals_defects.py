@@ -60,7 +60,7 @@ def one_thread():
 
 def page_of(records):
     columns = ["latency_s", "speedup_over_softmax", "peak_memory_bytes"]
-    return leaderboard_page(build_leaderboard(records, metrics=columns), columns)
+    return leaderboard_page(build_leaderboard(records), columns)
 
 
 def tiny_task(name):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import combinations
 
@@ -41,7 +41,7 @@ class Ranks:
     Attributes:
         names: best first, by their medians or means.
         places: of each name.
-        wins: ``wins[i][j]`` is how likely i is ahead of j: the share of resamples of the rounds in
+        wins: ``wins[i, j]`` is how likely i is ahead of j: the share of resamples of the rounds in
             which it is, ties being half; of scores by Student's t over the seeds.
         groups: runs of names within which no two can be told apart, as long as they go; they may
             overlap, for "cannot be told apart" is not handed on from neighbour to neighbour.
@@ -49,7 +49,7 @@ class Ranks:
 
     names: tuple[str, ...]
     places: tuple[Place, ...]
-    wins: tuple[tuple[float, ...], ...]
+    wins: np.ndarray = field(compare=False)  # arrays have no truth value
     groups: tuple[tuple[str, ...], ...]
 
     def place(self, name: str) -> str:
@@ -162,10 +162,10 @@ def _medians_together(values: np.ndarray) -> np.ndarray:
     num_rounds = len(values)
     ascending = np.sort(values)
     # How many drawn values of each resample are no larger than each of the values.
-    is_within = (values[:, None] <= ascending[None]).astype(np.float32)
-    drawn = _counts(num_rounds) @ is_within
+    is_within = (values <= ascending[:, None]).astype(np.float32)
+    drawn = is_within @ _counts(num_rounds)
     lower, upper = (
-        (drawn < middle + 1).sum(axis=1) for middle in ((num_rounds - 1) // 2, num_rounds // 2)
+        (drawn < middle + 1).sum(axis=0) for middle in ((num_rounds - 1) // 2, num_rounds // 2)
     )
     medians: np.ndarray = (ascending[lower] + ascending[upper]) / 2
     return medians
@@ -173,11 +173,11 @@ def _medians_together(values: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _counts(num_rounds: int) -> np.ndarray:
-    """How often each resample drew each round: (resamples, rounds)."""
+    """How often each round is in each resample: (rounds, resamples)."""
     draw = np.random.default_rng(BOOTSTRAP_SEED)
     picks = draw.integers(0, num_rounds, size=(NUM_RESAMPLES, num_rounds))
-    counts = np.zeros(picks.shape, dtype=np.float32)
-    np.add.at(counts, (np.arange(NUM_RESAMPLES)[:, None], picks), 1)
+    counts = np.zeros((num_rounds, NUM_RESAMPLES), dtype=np.float32)
+    np.add.at(counts, (picks, np.arange(NUM_RESAMPLES)[:, None]), 1)
     return counts
 
 
@@ -198,7 +198,8 @@ def _compare_apart(
 
 def _shares(resampled: np.ndarray) -> np.ndarray:
     """(rows, resamples) -> how often a row is above another, ties half: (rows, rows)."""
-    above = np.stack([(own > resampled).mean(axis=1) for own in resampled])
+    above = np.stack([np.count_nonzero(own > resampled, axis=1) for own in resampled])
+    above = above / resampled.shape[1]
     shares: np.ndarray = (above + 1 - above.T) / 2
     return shares
 
@@ -315,7 +316,7 @@ def _ranks(names: Sequence[str], wins: np.ndarray, is_ahead: np.ndarray) -> Rank
     return Ranks(
         names=tuple(names),
         places=tuple((int(a), int(b)) for a, b in zip(first, last, strict=True)),
-        wins=tuple(tuple(float(share) for share in row) for row in wins),
+        wins=wins,
         groups=_groups(names, lambda i, j: bool(told_apart[i, j])),
     )
 

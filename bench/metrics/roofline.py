@@ -82,10 +82,9 @@ def arithmetic_intensity(record: Record) -> float | None:
 
 def floors_s(record: Record) -> dict[str, float]:
     """Seconds of ``memory`` and of ``compute``; empty where one of them is not known."""
-    ceilings, num_bytes = _ceilings(record), _min_bytes(record)
-    if not ceilings or num_bytes is None or not isinstance(record.result, Speed):
-        return {}
-    if record.result.flops is None:
+    ceilings = _ceilings(record)
+    num_bytes = _min_bytes(record) if ceilings else None
+    if num_bytes is None or not isinstance(record.result, Speed) or record.result.flops is None:
         return {}
     work = record.cell.kernel
     return {

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.app.files import write_whole
-from bench.publish.charts import CHART_METRICS, charts, write_charts
+from bench.publish.charts import charts, write_charts
 from bench.publish.config import PublishConfig, WandbConfig, read_publish_config
 from bench.publish.csv import csv_text
 from bench.publish.diagnostics import entropy_chart, read_diagnostics, report_sections
-from bench.publish.leaderboard import build_leaderboard
+from bench.publish.leaderboard import Leaderboard, build_leaderboard
 from bench.publish.markdown import leaderboard_page
 from bench.publish.page import write_page
 from bench.publish.sinks import make_for, publish_runs
@@ -33,10 +33,11 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What was written, and what a person should know about it."""
+    """What was written, what a person should know about it, and what it was made from."""
 
     files: tuple[Path, ...]
     notes: tuple[str, ...]
+    board: Leaderboard
 
 
 def publish(
@@ -52,8 +53,7 @@ def publish(
     Raises:
         ConfigError: a file cannot be written.
     """
-    metrics = (*config.columns, *config.model_columns, *CHART_METRICS)
-    board = build_leaderboard(records, metrics=metrics, controls=config.controls)
+    board = build_leaderboard(records, config.controls)
     files = [write_whole(config.out / "table.csv", csv_text(records, config.metrics))]
     found = read_diagnostics(config.out)
     notes = [*found.describe()]
@@ -70,4 +70,4 @@ def publish(
     files.insert(0, write_whole(config.out / "leaderboard.md", page))
     files.insert(0, write_page(board, records, config))
     folders, more = publish_runs(records, config, sweep)
-    return Published(files=(*files, *folders), notes=(*notes, *more))
+    return Published(files=(*files, *folders), notes=(*notes, *more), board=board)

@@ -46,7 +46,7 @@ def accuracy_page(
         pictures: title and path, relative to the page, of each.
     """
     newest = latest(records)
-    board = build_leaderboard(newest, metrics=(), controls=CONTROLS)
+    board = build_leaderboard(newest, CONTROLS)
     tasks = ", ".join(dict.fromkeys(_bare_label(record) for record in newest))
     seeds = quantity(max(task.num_seeds for task in board.tasks), "seed")
     blocks = [
@@ -110,7 +110,7 @@ def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
 
 def _curves(records: Sequence[Record]) -> Iterator[Chart]:
     """Charts along a line; what needs latencies is none of this page."""
-    yield from charts(build_leaderboard(records, metrics=(), controls=CONTROLS))
+    yield from charts(build_leaderboard(records, CONTROLS))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -96,7 +96,7 @@ def _order_words(ranking: Ranking, ranks: Ranks, reference: str) -> str:
 
 
 def _speedup(standing: Standing) -> str:
-    return f"{number(float(standing.values[RANKED_BY] or 0))}x"
+    return f"{number(float(standing.value(RANKED_BY) or 0))}x"
 
 
 def _crossing_words(of_setting: Mapping[str, Crossover], reference: str) -> str:

@@ -8,10 +8,9 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 from bench.cell import ModelWorkload, TimedWorkload
-from bench.metrics import Value, evaluate
+from bench.metrics import Value, find_metric
 from bench.metrics.marks import marks, may_be_ranked
 from bench.metrics.ranks import Ranks, rank_speed
-from bench.publish.format import interval_names
 from bench.publish.machine import commit_of, describe_machine
 from bench.publish.naming import identity, row_names
 from bench.publish.scores import TaskScores, score_task, task_setting
@@ -87,15 +86,17 @@ class Standing:
     Attributes:
         rank: ``2``, ``2-4`` where the order within is not settled, ``control``, or empty for a
             cell without an interval to rank by, or with a mark that forbids it.
-        values: metrics by name; all None unless the record is ok.
         marks: what a reader must know before the numbers, the worst first.
     """
 
     entry: str
     rank: str
     record: Record
-    values: dict[str, Value]
     marks: tuple[str, ...] = ()
+
+    def value(self, metric: str) -> Value:
+        """A metric of its record; None unless the record is ok."""
+        return find_metric(metric).of(self.record)
 
     @property
     def reference(self) -> str:
@@ -147,23 +148,19 @@ class Leaderboard:
     commits: tuple[str, ...] = ()
 
 
-def build_leaderboard(
-    records: Iterable[Record], *, metrics: Sequence[str], controls: Sequence[str] = ()
-) -> Leaderboard:
+def build_leaderboard(records: Iterable[Record], controls: Sequence[str] = ()) -> Leaderboard:
     """Rank the newest record of each cell within what it may be compared with.
 
     Args:
         records: of any number of sweeps and machines.
-        metrics: names of the values that standings hold, besides those they are ranked by.
         controls: mechanisms that are shown last and not ranked.
     """
     newest = latest(records)
-    metrics = tuple(dict.fromkeys([*metrics, RANKED_BY, *interval_names(RANKED_BY)]))
     names = row_names(record.cell for record in newest)
     timed = _group((r for r in newest if not r.cell.is_task), _setting_and_size)
     tasks = _group((r for r in newest if r.cell.is_task), task_setting)
     rankings = [
-        _ranking(setting, size, [(names[identity(r.cell)], r) for r in group], metrics, controls)
+        _ranking(setting, size, [(names[identity(r.cell)], r) for r in group], controls)
         for (setting, size), group in timed.items()
     ]
     starts = sorted(record.started_at for record in newest)
@@ -209,7 +206,6 @@ def _ranking(
     setting: Setting,
     size: int,
     rows: Sequence[tuple[str, Record]],
-    metrics: Sequence[str],
     controls: Sequence[str],
 ) -> Ranking:
     references = {r.result.reference_key for _, r in rows if isinstance(r.result, Speed)}
@@ -230,7 +226,6 @@ def _ranking(
                 entry=name,
                 rank="control" if record.cell.mechanism in controls else place,
                 record=record,
-                values=evaluate(record, metrics),
                 marks=(*marks(record), *([OTHER_ROUNDS] if is_apart else [])),
             )
         )
@@ -251,7 +246,7 @@ def _newest_rounds(records: Sequence[Record]) -> str:
 
 def _standing_order(standing: Standing) -> tuple[object, ...]:
     """By speed-up, then what has a latency only, may not be ranked, is a control, or is a hole."""
-    speedup = standing.values[RANKED_BY]
+    speedup = standing.value(RANKED_BY)
     return (
         standing.record.status is not Status.OK,
         standing.rank == "control",

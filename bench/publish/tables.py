@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from bench.cell import ModelWorkload, TimedWorkload
+from bench.metrics import metric_names
 from bench.metrics.roofline import bound
 from bench.publish.format import (
     Column,
@@ -144,9 +145,9 @@ def summary_words(board: Leaderboard) -> str:
 def _ranking_table(ranking: Ranking, columns: Sequence[str]) -> Table:
     standings = ranking.standings
     shown = {
-        name: column_for(name, [standing.values[name] for standing in standings])
+        name: column_for(name, [standing.value(name) for standing in standings])
         for name in columns
-        if name == columns[0] or any(standing.values[name] for standing in standings)
+        if name == columns[0] or any(standing.value(name) for standing in standings)
     }
     titles = {name: column.title for name, column in shown.items()}
     references = ranking.references
@@ -185,11 +186,11 @@ def with_marks(table: Table, marks: Sequence[Sequence[str]]) -> Table:
 
 
 def _standing_cells(standing: Standing, shown: Mapping[str, Column]) -> tuple[str, ...]:
-    values = standing.values
+    known = metric_names()
     cells = []
     for name, column in shown.items():
-        low, high = interval_names(name)
-        text = with_interval(column, values[name], values.get(low), values.get(high))
+        low, high = (standing.value(end) if end in known else None for end in interval_names(name))
+        text = with_interval(column, standing.value(name), low, high)
         if name == "roofline_fraction" and text:
             text = f"{text} {bound(standing.record)}"
         cells.append(text)

@@ -13,7 +13,7 @@ from rich.text import Text
 from bench.publish.conclusions import sentences
 from bench.publish.config import PublishConfig
 from bench.publish.growth import growth_sections
-from bench.publish.leaderboard import build_leaderboard
+from bench.publish.leaderboard import Leaderboard, build_leaderboard
 from bench.publish.tables import (
     MARKS,
     Section,
@@ -33,13 +33,11 @@ _GAP = 2  # blanks between two columns
 _MARKS_WIDTH = 24  # marks are whole phrases, and may go on in a second line
 
 
-def print_leaderboard(records: Sequence[Record], config: PublishConfig, console: Console) -> None:
+def print_leaderboard(board: Leaderboard, config: PublishConfig, console: Console) -> None:
     """Print conclusions, rankings, accuracies, and every cell that is not ok with its reason.
 
     Where the console is narrow the last columns are left out, and a line says so.
     """
-    shown = (*config.columns, *config.model_columns)
-    board = build_leaderboard(records, metrics=shown, controls=config.controls)
     sections = [
         *speed_sections(board, config.columns),
         *growth_sections(board),
@@ -69,7 +67,7 @@ def print_versus(records: Sequence[Record], one: str, other: str, console: Conso
     Raises:
         ConfigError: a row is not there, or the two have no place in common.
     """
-    board = build_leaderboard(records, metrics=())
+    board = build_leaderboard(records)
     found = versus(board, one, other)
     for line in versus_lines(found, board):
         console.print(Text(line))

@@ -203,7 +203,7 @@ def _odds(ranks: Ranks) -> str:
     """How likely the better one is ahead, where the two cannot be told apart."""
     if len(ranks.names) < 2 or _winner(ranks) != TIE:
         return ""
-    return f"{ranks.names[0]} ahead with {100 * ranks.wins[0][1]:.0f} %"
+    return f"{ranks.names[0]} ahead with {100 * ranks.wins[0, 1]:.0f} %"
 
 
 def _plain(value: Any) -> Any:

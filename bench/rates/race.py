@@ -86,7 +86,7 @@ def race(composed: dict[str, Any], own: Mapping[str, str]) -> int:
     records = read_records(config.out, missing_ok=True)
     shown = list(table_records(rows, records, here))
     published = publish(shown, publishing, sweep=composed["sweep_id"])
-    print_leaderboard(shown, publishing, console)
+    print_leaderboard(published.board, publishing, console)
     console.print()
     print_files(published.files, published.notes, console)
     for line in left_out(rows, records, here):

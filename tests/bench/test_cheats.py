@@ -65,9 +65,9 @@ def test_every_record_can_be_read_printed_and_exported_again(records, tmp_path):
         charts=False,
         wandb=WandbConfig(mode="disabled"),
     )
-    publish(all_of_them, config)
+    published = publish(all_of_them, config)
     assert "\x1b" not in Path(tmp_path, "leaderboard.md").read_text()
-    print_leaderboard(all_of_them, config, Console(file=io.StringIO(), width=100))
+    print_leaderboard(published.board, config, Console(file=io.StringIO(), width=100))
 
 
 def test_the_page_shows_every_misdeed():

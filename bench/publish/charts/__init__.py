@@ -25,7 +25,6 @@ from bench.publish.charts.write import can_draw, write_charts, write_picture
 from bench.publish.leaderboard import Leaderboard
 
 __all__ = [
-    "CHART_METRICS",
     "Chart",
     "can_draw",
     "charts",
@@ -34,9 +33,6 @@ __all__ = [
     "write_charts",
     "write_picture",
 ]
-
-CHART_METRICS = (LATENCY.metric, MEMORY.metric)
-"""What a leaderboard's standings must hold for `charts` to draw them."""
 
 
 def charts(board: Leaderboard) -> tuple[Chart, ...]:

@@ -85,7 +85,7 @@ def against_size(
         | (_interval(axis, s) if axis.band else {})
         for ranking in rankings
         for s in ranking.standings
-        if (value := s.values[axis.metric])  # a logarithmic axis has no zero
+        if (value := s.value(axis.metric))  # a logarithmic axis has no zero
     ]
     sizes = sorted({point["size"] for point in points})
     if len(sizes) < 2:
@@ -119,10 +119,10 @@ def against_size(
     if any(map(_ends, points)):
         layers.append(_band(x, y, colour))
         notes.append(f"Bands: {axis.band}")
-    missing = sorted({s.entry for r in rankings for s in r.standings if s.values[axis.metric] == 0})
+    missing = sorted({s.entry for r in rankings for s in r.standings if s.value(axis.metric) == 0})
     if missing:
         notes.append(f"Not drawn, being 0: {', '.join(missing)}")
-    shown = [s.record for r in rankings for s in r.standings if s.values[axis.metric]]
+    shown = [s.record for r in rankings for s in r.standings if s.value(axis.metric)]
     title = f"{axis.words} against {size.words.lower()}"
     spec = frame(title, [*notes, provenance(shown)], WIDTH, height) | {
         "data": {"name": "points", "values": points},

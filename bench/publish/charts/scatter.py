@@ -50,7 +50,7 @@ def accuracy_against_latency(
     both = [
         (standing, scores[standing.entry])
         for standing in ranking.standings
-        if standing.values[LATENCY.metric] and standing.entry in scores
+        if standing.value(LATENCY.metric) and standing.entry in scores
     ]
     return None if len(both) < 2 else _scatter(task, ranking, both, board, styles)
 
@@ -104,7 +104,7 @@ def _point(standing: Standing, score: Score) -> Point:
     point: Point = {
         "entry": score.entry,
         "label": score.entry + ("*" if _is_provisional(score) else ""),
-        "latency": float(standing.values[LATENCY.metric] or 0.0) / LATENCY.factor,
+        "latency": float(standing.value(LATENCY.metric) or 0.0) / LATENCY.factor,
         "accuracy": accuracy,
         "error": 100 - accuracy,
         "seeds": [100 * (1 - one) for one in score.accuracies],

@@ -48,7 +48,7 @@ def cached_page(config: PublishConfig) -> Path:
 
 def _collected(config: PublishConfig) -> dict[str, Any]:
     records = with_calibration(read_records(config.out), config.out)
-    board = build_leaderboard(records, metrics=(), controls=config.controls)
+    board = build_leaderboard(records, config.controls)
     return page_content(board, records, config)
 
 

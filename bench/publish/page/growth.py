@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from bench.metrics.crossover import crossover_words, flops_words
 from bench.metrics.ranks import Ranks
 from bench.metrics.scaling import Scaling
@@ -51,5 +53,6 @@ def wins(ranks: Ranks | None) -> dict[str, list[object]] | None:
     """How likely each row is ahead of each one behind it, in percent, row by row."""
     if ranks is None or not 1 < len(ranks.names) <= MAX_RANKED:
         return None
-    ahead = [round(100 * p) for i, row in enumerate(ranks.wins) for p in row[i + 1 :]]
-    return {"names": [*ranks.names], "ahead": [*ahead]}
+    behind = np.triu_indices(len(ranks.names), k=1)
+    ahead = np.rint(100 * ranks.wins[behind]).astype(int).tolist()
+    return {"names": [*ranks.names], "ahead": ahead}

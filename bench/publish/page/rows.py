@@ -17,6 +17,7 @@ from bench.metrics import Value, evaluate
 from bench.metrics.marks import may_be_ranked
 from bench.metrics.roofline import bound, roof
 from bench.publish.leaderboard import Leaderboard, Ranking, Standing
+from bench.publish.machine import commit_of
 from bench.publish.overall import Overall, OverallRow, overall
 from bench.publish.page.growth import grown, ties, wins
 from bench.publish.scores import Score, TaskScores
@@ -181,12 +182,6 @@ def _overrides(cell: Cell) -> Iterator[str]:
     for name, value in cell.hyperparameters.items():
         if usual and usual.get(name) != value:
             yield f"attention.{cell.entry}.{name}={json.dumps(value)}"
-
-
-def commit_of(record: Record) -> str:
-    """Shortened; ``*`` marks a checkout with changes."""
-    facts = record.environment
-    return str(facts.get("commit") or "")[:7] + "*" * bool(facts.get("is_dirty"))
 
 
 def _places(rank: str) -> dict[str, Value]:

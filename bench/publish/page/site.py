@@ -45,7 +45,7 @@ def build_site(records: Sequence[Record], config: PublishConfig, site: Path) -> 
     """
     files, rows = [], []
     for view in views(records):
-        board = build_leaderboard(view.records, metrics=(), controls=config.controls)
+        board = build_leaderboard(view.records, config.controls)
         content = json_text(page_content(board, view.records, config))
         folder = site / view.folder
         files.append(write_whole(folder / "index.html", page_html(content)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.publish.page.rows import Columns, Json, commit_of
+from bench.publish.machine import commit_of
+from bench.publish.page.rows import Columns, Json
 from bench.record import Quality, Record, Speed
 from bench.statistics import median, median_interval
 

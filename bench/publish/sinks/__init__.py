@@ -45,7 +45,7 @@ def publish_runs(
 
 def make_for(records: Sequence[Record], config: PublishConfig) -> tuple[Path, list[str]]:
     """Write W&B's workspace or report for a store's runs; as `make_dashboard` has it."""
-    board = build_leaderboard(records, metrics=config.metrics, controls=config.controls)
+    board = build_leaderboard(records, config.controls)
     views = [
         view_of([r for r in records if r.sweep == sweep], sweep, config)
         for sweep in dict.fromkeys(record.sweep for record in records)

@@ -37,7 +37,7 @@ def curves(
                 for ranking in group
                 for standing in ranking.standings
                 for name in metrics
-                if (value := standing.values[name]) is not None
+                if (value := standing.value(name)) is not None
             },
         )
 
@@ -100,5 +100,5 @@ def history(board: Leaderboard) -> dict[str, float]:
         f"history/{names[setting]} {ranking.size}/{standing.entry}": float(value)
         for setting, ranking in longest.items()
         for standing in ranking.standings
-        if (value := standing.values[RANKED_BY]) is not None
+        if (value := standing.value(RANKED_BY)) is not None
     }

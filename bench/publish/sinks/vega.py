@@ -62,7 +62,7 @@ def scaling_rows(board: Leaderboard) -> Rows:
         for ranking in board.rankings
         if not ranking.setting.is_model
         for standing in ranking.standings
-        if (value := standing.values.get("latency_s"))
+        if (value := standing.value("latency_s"))
     ]
     return columns, rows
 

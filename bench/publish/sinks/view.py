@@ -88,7 +88,7 @@ class View:
 
 def view_of(records: Sequence[Record], sweep: str, config: PublishConfig) -> View:
     """The view of one sweep's records."""
-    board = build_leaderboard(records, metrics=config.metrics, controls=config.controls)
+    board = build_leaderboard(records, config.controls)
     along = [
         Steps(
             axis=axis,
@@ -183,7 +183,7 @@ def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
         | {ranking.setting.workload.size_axis: ranking.size}
         | {"rank": standing.rank, "entry": standing.entry, "marks": "; ".join(standing.marks)}
         | {"status": str(standing.record.status)}
-        | {name: standing.values[name] for name in metrics}
+        | {name: standing.value(name) for name in metrics}
         for ranking in board.rankings
         for standing in ranking.standings
     ]

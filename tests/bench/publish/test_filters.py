@@ -42,7 +42,7 @@ def test_each_filter_stands_beside_the_whole_model() -> None:
         row("object_rate", 0.8),
         {"filter": "attention_rate", "keep": 0.5, "reason": "it owns its projections."},
     )
-    (section,) = task_sections(build_leaderboard(records, metrics=(), controls=("none",)))
+    (section,) = task_sections(build_leaderboard(records, ("none",)))
     (table,) = [table for table in section.tables if "token filters" in table.title]
     assert table.rows == (
         ("softmax", "whole model", "1", "", "90.0", "", "1", "2.00", "100 (1.00 kFLOP)"),
@@ -79,7 +79,7 @@ def test_what_a_filter_costs_is_taken_seed_by_seed() -> None:
         for seed, accuracy in ((0, 0.5), (1, 0.6))
         for r in with_filters(row("random", accuracy))
     ]
-    (section,) = task_sections(build_leaderboard(records, metrics=(), controls=("none",)))
+    (section,) = task_sections(build_leaderboard(records, ("none",)))
     (table,) = [table for table in section.tables if "token filters" in table.title]
     # -40 and -30: Student's t of one degree of freedom, 12.7, times a standard error of 5.
     assert table.rows[1][4:6] == ("55.0 [0.0, 100.0]", "-35.0 [-98.5, +28.5]")
@@ -102,7 +102,7 @@ def test_a_chart_shows_all_three_against_the_share_kept_beside_the_whole_model(
     tmp_path: Path,
 ) -> None:
     records = with_filters(row("random", 0.5), row("object_rate", 0.8, keep=0.25))
-    (chart,) = charts(build_leaderboard(records, metrics=(), controls=("none",)))
+    (chart,) = charts(build_leaderboard(records, ("none",)))
     points = {
         (p["number"], p["filter"], p["keep"]): p["value"] for p in chart.spec["data"]["values"]
     }

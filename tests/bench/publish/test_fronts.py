@@ -12,7 +12,7 @@ ENTRIES = ("softmax", "linear", "nala", "none")
 
 
 def found(records: list[Record], size: int | None = None) -> dict[str, Front]:
-    board = build_leaderboard(records, metrics=(), controls=("none", "uniform"))
+    board = build_leaderboard(records, ("none", "uniform"))
     return {front.metric: front for front in fronts(board, size)}
 
 
@@ -70,7 +70,7 @@ def test_of_bits_per_byte_less_is_better() -> None:
 
 
 def test_fronts_stand_under_the_scores() -> None:
-    board = build_leaderboard(timed(4096) + made.task_records(ENTRIES), metrics=())
+    board = build_leaderboard(timed(4096) + made.task_records(ENTRIES))
     (section,) = task_sections(board)
     rows = section.tables[1].rows
     assert rows[0] == ("latency", "4,096 tokens, float32, forward", "none, linear, softmax")

@@ -11,7 +11,7 @@ LENGTHS = (256, 1024, 4096)
 
 
 def board(records: list[Record]) -> Leaderboard:
-    return build_leaderboard(records, metrics=("latency_s",), controls=("none", "uniform"))
+    return build_leaderboard(records, ("none", "uniform"))
 
 
 def blocks(*entries: str, lengths: tuple[int, ...] = LENGTHS, **shape: object) -> list[Record]:

@@ -14,7 +14,7 @@ CONTROLS = ("uniform", "none")
 
 
 def board(records: list[Record]) -> Leaderboard:
-    return build_leaderboard(records, metrics=METRICS, controls=CONTROLS)
+    return build_leaderboard(records, CONTROLS)
 
 
 def only_ranking(records: list[Record]) -> Ranking:

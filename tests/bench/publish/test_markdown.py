@@ -14,7 +14,7 @@ COLUMNS = ("speedup_over", "latency_s")
 
 
 def page(records: list[Record], pictures: tuple[tuple[str, str], ...] = ()) -> str:
-    board = build_leaderboard(records, metrics=COLUMNS, controls=("uniform", "none"))
+    board = build_leaderboard(records, ("uniform", "none"))
     return leaderboard_page(board, COLUMNS, pictures)
 
 

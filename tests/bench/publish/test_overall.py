@@ -14,7 +14,7 @@ ENTRIES = ("softmax", "linear", "none")
 
 
 def only(records: list[Record]) -> Overall:
-    (one,) = overall(build_leaderboard(records, metrics=(), controls=("none",)))
+    (one,) = overall(build_leaderboard(records, ("none",)))
     return one
 
 
@@ -66,7 +66,7 @@ def test_bits_per_byte_have_no_mean_with_shares_and_one_task_has_none_either() -
         for r in made.task_records(ENTRIES, task="digits")
         if isinstance(r.result, Quality)
     ]
-    board = build_leaderboard(made.task_records(ENTRIES) + bits, metrics=())
+    board = build_leaderboard(made.task_records(ENTRIES) + bits)
     assert overall(board) == ()
 
 
@@ -75,12 +75,12 @@ def test_devices_and_dtypes_are_never_averaged() -> None:
         replace(r, cell=replace(r.cell, device="cuda:0"))
         for r in made.task_records(ENTRIES, task="digits")
     ]
-    assert overall(build_leaderboard(made.task_records(ENTRIES) + other, metrics=())) == ()
+    assert overall(build_leaderboard(made.task_records(ENTRIES) + other)) == ()
 
 
 def test_the_table_says_over_what_a_mean_is_and_how_much_of_it_a_row_has() -> None:
     records = [r for r in two_tasks() if (r.cell.entry, r.cell.task.label) != ("linear", "digits")]
-    *_, section = task_sections(build_leaderboard(records, metrics=(), controls=("none",)))
+    *_, section = task_sections(build_leaderboard(records, ("none",)))
     assert section.title.startswith("Over 2 tasks · ")
     assert "over digits, recall" in section.notes[0]
     (table,) = section.tables

@@ -93,7 +93,7 @@ def test_a_rude_text_can_be_printed_and_exported_everywhere(
         text = (tmp_path / "out" / name).read_text()
         assert "1,000,018 characters" in text and "x1b[2J" in text and "\x1b" not in text
     console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), width=100)
-    print_leaderboard(records, config(tmp_path), console)
+    print_leaderboard(published.board, config(tmp_path), console)
 
 
 def test_rows_of_any_printable_names_are_published(tmp_path: Path) -> None:
@@ -107,6 +107,6 @@ def test_rows_of_any_printable_names_are_published(tmp_path: Path) -> None:
     ]
     published = publish(records, config(tmp_path))
     assert all(file.exists() for file in published.files)
-    print_leaderboard(records, config(tmp_path), Console(file=io.StringIO(), width=120))
+    print_leaderboard(published.board, config(tmp_path), Console(file=io.StringIO(), width=120))
     page = (tmp_path / "leaderboard.md").read_text()
     assert "<img" not in page.replace("\\<img", "")

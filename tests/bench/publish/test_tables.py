@@ -16,7 +16,7 @@ COLUMNS = ("speedup_over", "latency_s", "saved_for_backward_bytes")
 
 
 def board(records: list[Record]) -> Leaderboard:
-    return build_leaderboard(records, metrics=COLUMNS, controls=("uniform", "none"))
+    return build_leaderboard(records, ("uniform", "none"))
 
 
 def test_a_speed_table_has_rank_entry_and_a_unit_over_each_column() -> None:
@@ -163,7 +163,7 @@ def test_a_fraction_of_the_roofline_says_which_side_of_it() -> None:
     columns = ("speedup_over", "roofline_fraction")
     idle = made.speed([4.0], flops=0)
     mixes_nothing = made.ok_record(made.kernel_cell("none"), idle, environment=calibrated)
-    found = build_leaderboard([record, mixes_nothing], metrics=columns, controls=("none",))
+    found = build_leaderboard([record, mixes_nothing], ("none",))
     (section,) = speed_sections(found, columns)
     assert section.tables[0].rows[1][0] == "control" and section.tables[0].rows[1][-1] == ""
     assert section.tables[0].header[-1] == "roofline fraction (%)"

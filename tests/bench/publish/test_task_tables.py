@@ -12,7 +12,7 @@ from tests import records as made
 
 
 def board(records: list[Record]) -> Leaderboard:
-    return build_leaderboard(records, metrics=(), controls=("uniform", "none"))
+    return build_leaderboard(records, ("uniform", "none"))
 
 
 def row_of(records: list[Record], entry: str) -> dict[str, str]:

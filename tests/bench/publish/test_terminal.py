@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from bench.publish.config import PublishConfig
+from bench.publish.leaderboard import build_leaderboard
 from bench.publish.terminal import print_files, print_leaderboard
 from bench.record import Record, Status
 from tests import records as made
@@ -32,7 +33,9 @@ CONFIG = PublishConfig(
 def printed(records: list[Record], width: int) -> str:
     """What a log gets: no terminal, so neither colour nor control characters."""
     file = io.StringIO()
-    print_leaderboard(records, CONFIG, Console(file=file, width=width))
+    print_leaderboard(
+        build_leaderboard(records, CONFIG.controls), CONFIG, Console(file=file, width=width)
+    )
     return file.getvalue()
 
 

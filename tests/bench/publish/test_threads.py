@@ -23,7 +23,7 @@ def test_two_threads_stand_over_one_where_the_same_rounds_timed_both() -> None:
         timed("flatten", 2, 2.0),
         timed("agent", 2, 2.0),
     ]
-    board = build_leaderboard(records, metrics=("latency_s",))
+    board = build_leaderboard(records)
     (section,) = thread_sections(board)
     (table,) = section.tables
     assert "More threads · cpu · float32" in section.title
@@ -35,12 +35,12 @@ def test_a_row_has_the_marks_of_both_of_its_cells() -> None:
     records = [timed("nala", 1, 3.0), timed("nala", 2, 2.0), timed("linear", 1, 3.0)]
     records.append(timed("linear", 2, 1.5))
     marked = replace(records[0], result=replace(records[0].result, is_view=True))  # type: ignore[type-var]
-    board = build_leaderboard([marked, *records[1:]], metrics=("latency_s",))
+    board = build_leaderboard([marked, *records[1:]])
     (table,) = thread_sections(board)[0].tables
     assert table.header == ("entry", "marks", "2 threads over 1")
     assert [row[1] for row in table.rows] == ["", "output is a view of an input"]
 
 
 def test_with_one_number_of_threads_there_is_nothing_to_show() -> None:
-    board = build_leaderboard([timed("nala", 1, 3.0)], metrics=("latency_s",))
+    board = build_leaderboard([timed("nala", 1, 3.0)])
     assert thread_sections(board) == ()

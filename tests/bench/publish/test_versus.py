@@ -13,7 +13,7 @@ from tests import records as made
 
 
 def board(records: list[Record]) -> Leaderboard:
-    return build_leaderboard(records, metrics=())
+    return build_leaderboard(records)
 
 
 def of(found: Versus, kind: str) -> list[str]:

@@ -24,7 +24,7 @@ METRICS = tuple(dict.fromkeys([*COLUMNS, *MODEL_COLUMNS, "peak_memory_bytes"]))
 
 
 def board(records: Sequence[Record]) -> Leaderboard:
-    return build_leaderboard(records, metrics=METRICS)
+    return build_leaderboard(records)
 
 
 def mixed() -> list[Record]:
@@ -83,7 +83,7 @@ def test_the_terminal_shows_both_kinds() -> None:
     config = PublishConfig(
         out=Path("unused"), metrics=METRICS, columns=COLUMNS, model_columns=MODEL_COLUMNS
     )
-    print_leaderboard(mixed(), config, console)
+    print_leaderboard(board(mixed()), config, console)
     text = console.export_text()
     assert "seq_len 256" in text and "image_size 384" in text and "nalaformer_xt · cpu" in text
 

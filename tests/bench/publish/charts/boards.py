@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.publish.charts import CHART_METRICS, Chart, charts
+from bench.publish.charts import Chart, charts
 from bench.publish.leaderboard import build_leaderboard
 from bench.record import Record
 from tests import records as made
 
 
 def drawn(records: list[Record]) -> tuple[Chart, ...]:
-    board = build_leaderboard(records, metrics=CHART_METRICS, controls=("uniform", "none"))
+    board = build_leaderboard(records, ("uniform", "none"))
     return charts(board)
 
 

@@ -22,7 +22,7 @@ def trained(entry: str, accuracy: float, longer: dict[str, float], **settings: o
 
 def drawn(records: list[Record]) -> dict[str, list[tuple[str, int, float]]]:
     """Points of each chart by its name."""
-    board = build_leaderboard(records, metrics=("latency_s", "peak_memory_bytes"))
+    board = build_leaderboard(records)
     return {
         chart.name: [
             (point["entry"], point["size"], point["value"])
@@ -48,7 +48,7 @@ def test_what_a_model_keeps_stands_beside_what_it_recalls() -> None:
         replace(r, result=replace(r.result, state_bytes=8704))
         for r in (trained("linear", 1.0, {}, num_pairs=n, seq_len=64) for n in (4, 8))
     ]
-    board = build_leaderboard(records, metrics=("latency_s", "peak_memory_bytes"))
+    board = build_leaderboard(records)
     (chart,) = charts(board)
     assert {point["label"] for point in chart.spec["data"]["values"]} == {"linear, 8.50 KiB"}
     assert any("what all layers keep" in note for note in chart.spec["title"]["subtitle"])
@@ -79,7 +79,7 @@ def test_two_pictures_of_one_name_are_two_files() -> None:
 
 
 def only_chart(records: list[Record]) -> Chart:
-    (chart,) = charts(build_leaderboard(records, metrics=("latency_s", "peak_memory_bytes")))
+    (chart,) = charts(build_leaderboard(records))
     return chart
 
 

@@ -29,7 +29,7 @@ def config(out: Path) -> PublishConfig:
 
 
 def board(records: list[Record]) -> Leaderboard:
-    return build_leaderboard(records, metrics=METRICS, controls=("none",))
+    return build_leaderboard(records, ("none",))
 
 
 def learned(record: Record) -> Record:

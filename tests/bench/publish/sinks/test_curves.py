@@ -10,7 +10,7 @@ from tests import records as made
 def test_curves_skip_lengths_without_numbers_and_name_what_differs() -> None:
     records = made.block_records(["nala"]) + made.block_records(["nala"], batch_size=8)
     records += made.one_of_each_failure()
-    board = build_leaderboard(records, metrics=["latency_s"])
+    board = build_leaderboard(records)
     found = dict(curves(board, ["latency_s"]))
     assert list(found) == [256]
     assert any("batch_size=8" in name for name in found[256])
@@ -31,6 +31,6 @@ def test_losses_and_validation_scores_are_curves_along_the_steps_of_training() -
 
 def test_history_has_the_speed_up_at_the_longest_length_of_each_setting() -> None:
     records = [r for n in (256, 1024) for r in made.block_records(["softmax", "nala"], seq_len=n)]
-    found = history(build_leaderboard(records, metrics=["latency_s"]))
+    found = history(build_leaderboard(records))
     assert set(found) == {f"history/float32 forward 1024/{entry}" for entry in ("softmax", "nala")}
     assert found["history/float32 forward 1024/softmax"] == 1.0

@@ -23,7 +23,7 @@ def rows_of() -> dict[str, Rows]:
     records = lengths(("softmax", "nala", "linear", "none")) + made.task_records(
         ("softmax", "nala", "linear", "none")
     )
-    board = build_leaderboard(records, metrics=["latency_s"], controls=("none",))
+    board = build_leaderboard(records, ("none",))
     return {SCALING: scaling_rows(board), PARETO: pareto_rows(board)}
 
 
