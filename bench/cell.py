@@ -229,6 +229,8 @@ class TaskWorkload:
 
 
 _FILTERS = ("token_filters", "token_keep")
+_FLAT_NAMES = {"label": "task_label", "settings": "task_settings"}
+"""What fields of a task are called beside those of its cell."""
 
 TimedWorkload = KernelWorkload | ModelWorkload
 Workload = TimedWorkload | TaskWorkload
@@ -359,21 +361,9 @@ class Cell:
         }
         if isinstance(self.workload, TaskWorkload):
             w = asdict(self.workload)
-            filters = {name: list(w[name]) for name in _FILTERS if w[name]}
-            return (
-                flat
-                | filters
-                | {
-                    "kind": "task",
-                    "task": w["task"],
-                    "task_label": w["label"],
-                    "task_settings": w["settings"],
-                    "seed": w["seed"],
-                    "dtype": w["dtype"],
-                    "shared_rate": w["shared_rate"],
-                    "is_at_edge": w["is_at_edge"],
-                }
-            )
+            filters = {name: list(found) for name in _FILTERS if (found := w.pop(name))}
+            own = {_FLAT_NAMES.get(name, name): value for name, value in w.items()}
+            return flat | filters | {"kind": "task"} | own
         if isinstance(self.workload, ModelWorkload):
             scope = {"kind": "model", "scope": self.workload.scope}
             return flat | scope | vars(self.workload)
@@ -388,8 +378,7 @@ class Cell:
         """
         workload: Workload
         if flat.get("kind") == "task":
-            named = {"label": "task_label", "settings": "task_settings"}
-            own = flat | {field: flat[name] for field, name in named.items() if name in flat}
+            own = flat | {name: flat[its] for name, its in _FLAT_NAMES.items() if its in flat}
             own |= {n: tuple(flat[n]) for n in _FILTERS if isinstance(flat.get(n), list)}
             workload = checked(TaskWorkload, own)
         elif flat.get("kind") == "model":

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench.app.entries import AttentionEntry, TaskEntry, chosen_rows, read_tasks
 from bench.app.errors import ConfigError, did_you_mean
 from bench.app.limits import MAX_SIZE
-from bench.app.values import Reader, Values, flag, number, storable, text, time_span, whole, word
+from bench.app.values import Reader, Values, flag, number, text, time_span, whole, word
 from bench.catalogue.rows import row_labels
 from bench.cell import (
     CACHES,
@@ -37,24 +37,6 @@ ROUNDS = whole(low=1, high=1_000_000)
 SECONDS = number(low=0.1, high=7 * 86_400)
 """To wait for a worker: no week-long silence is work."""
 SEED = whole(low=0, high=MAX_SEED)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionEntry:
-    """A leaderboard row: a mechanism and the hyperparameters that are set for it."""
-
-    label: str
-    mechanism: str
-    hyperparameters: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskEntry:
-    """A column of accuracies: a task and its settings."""
-
-    label: str
-    task: str
-    settings: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +158,7 @@ def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
     values = Values(config)
     attention = chosen_rows(config)
     axes = _read_axes(values)
-    tasks = tuple(_read_tasks(config.get("task") or {}))
+    tasks = tuple(read_tasks(config.get("task") or {}))
     given = config.get("given", ())
     if "model" not in axes.scope:
         _refuse_without_models(given)
@@ -295,38 +277,6 @@ def _refuse_beside_models(axes: Axes, given: Sequence[str], tasks: Sequence[Task
             )
 
 
-def chosen_rows(config: Mapping[str, Any]) -> tuple[AttentionEntry, ...]:
-    """The attention entries of a configuration.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    attention = tuple(read_attention_entries(config.get("attention")))
-    if not attention:
-        raise ConfigError(
-            "attention is empty. Name one entry or more, e.g. attention=[softmax,nala]."
-        )
-    return attention
-
-
-def read_attention_entries(given: Any) -> list[AttentionEntry]:
-    """Entries as composed from conf/attention, by label."""
-    if given is None:
-        return []
-    entries = []
-    for label, settings in _items("attention", given):
-        rest = dict(settings)
-        mechanism = rest.pop("mechanism", None)
-        if not isinstance(mechanism, str):
-            raise ConfigError(
-                f"attention entry {label!r} names no mechanism. Write `mechanism: NAME` "
-                f"under `{label}:` in its YAML."
-            )
-        storable(f"attention.{label}", rest)
-        entries.append(AttentionEntry(label=label, mechanism=mechanism, hyperparameters=rest))
-    return entries
-
-
 def _read_references(given: Any) -> References:
     """One label for all rows, or a mapping from rows to theirs; the names are checked by `plan`."""
     if given is None:
@@ -339,42 +289,6 @@ def _read_references(given: Any) -> References:
             "theirs, e.g. reference={nala: linear}."
         )
     return References(of={str(row): label for row, label in given.items()})
-
-
-def _read_tasks(given: Any) -> list[TaskEntry]:
-    entries = []
-    for label, settings in _items("task", given):
-        rest = dict(settings)
-        task = rest.pop("task", None)
-        if not isinstance(task, str):
-            raise ConfigError(
-                f"task entry {label!r} names no task. Write `task: <registered name>` under "
-                f"`{label}:` in its YAML."
-            )
-        storable(f"task.{label}", rest)
-        entries += [
-            TaskEntry(label=f"{label}{words}", task=task, settings=settings)
-            for words, settings in _variants(f"task.{label}", rest)
-        ]
-    return entries
-
-
-def _variants(name: str, settings: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One for each value of the settings that are lists, with words that tell them apart."""
-    axes = {key: value for key, value in settings.items() if isinstance(value, list)}
-    for key in (key for key, values in axes.items() if not values):
-        raise ConfigError(f"{name}.{key}=[] is empty. Give one value or more.")
-    for values in itertools.product(*axes.values()):
-        chosen = dict(zip(axes, values, strict=True))
-        yield "".join(f" {key}={value}" for key, value in chosen.items()), settings | chosen
-
-
-def _items(key: str, given: Any) -> list[tuple[str, dict[str, Any]]]:
-    if not isinstance(given, dict) or not all(isinstance(v, dict) for v in given.values()):
-        raise ConfigError(
-            f"{key} is {given!r}; entries are chosen by name, e.g. {key}=[NAME], from conf/{key}/."
-        )
-    return [(text(key, str(label)), settings) for label, settings in given.items()]
 
 
 def _read_axes(values: Values) -> Axes:

@@ -14,11 +14,12 @@ from typing import Any
 import attentions
 from attentions import Capabilities
 from attentions.adapters.extras import not_installed
+from bench.app.entries import AttentionEntry, TaskEntry
 from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.app.values import storable
 from bench.catalogue.rows import row_labels
-from bench.cell import ORIGINAL, Cell, KernelWorkload, ModelWorkload, TaskWorkload
-from bench.config import AttentionEntry, SweepConfig, TaskEntry
+from bench.cell import ORIGINAL, Cell, KernelWorkload, ModelWorkload, TaskWorkload, Workload
+from bench.config import SweepConfig
 from bench.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign
 from bench.machine.environment import available_devices
 from bench.measure.dtypes import why_no_dtype
@@ -53,17 +54,18 @@ def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[Plann
         ConfigError: an unknown mechanism, task, hyperparameter or device, or an empty plan.
     """
     import_plugins(config.plugins)
-    config = replace(config, attention=(*config.attention, *_more_entries(config)))
-    hyperparameters = {e.label: checked_hyperparameters(e) for e in config.attention}
+    entries = (*config.attention, *_more_entries(config))
+    whole = [replace(e, hyperparameters=checked_hyperparameters(e)) for e in entries]
+    config = replace(config, attention=tuple(whole))
     settings = {e.label: checked_settings(e) for e in config.task}
     _refuse_filters(config, settings)
     devices = resolve_devices(config.axes.device, need_present=not config.dry_run)
     timed = config.without(config.task_only)
-    cells = [*_kernel_cells(timed, hyperparameters, devices)]
+    cells = [*_kernel_cells(timed, devices)]
     check_models(config.axes.model, config.axes.image_size)
-    cells += _model_cells(timed, hyperparameters, devices)
+    cells += _model_cells(timed, devices)
     trained = config.without(config.speed_only)
-    cells += _task_cells(trained, hyperparameters, settings, devices[0])
+    cells += _task_cells(trained, settings, devices[0])
     if all(_why_left_out(c, config) for c in cells):
         raise ConfigError("The plan is empty: max_seq_len, task_only or speed_only leaves nothing.")
     planned = [
@@ -179,21 +181,25 @@ def resolve_devices(given: tuple[str, ...], *, need_present: bool = True) -> tup
     return tuple(dict.fromkeys(found))
 
 
-def _kernel_cells(
-    config: SweepConfig, hyperparameters: dict[str, dict[str, Any]], devices: tuple[str, ...]
-) -> Iterator[Cell]:
+def _cell(
+    entry: AttentionEntry, workload: Workload, device: str, num_threads: int, config: SweepConfig
+) -> Cell:
+    return Cell(
+        entry=entry.label,
+        mechanism=entry.mechanism,
+        hyperparameters=entry.hyperparameters,
+        device=device,
+        num_threads=num_threads,
+        workload=workload,
+        plugins=config.plugins,
+    )
+
+
+def _kernel_cells(config: SweepConfig, devices: tuple[str, ...]) -> Iterator[Cell]:
     workloads = planned_shapes(config.axes)
     for device, threads, workload in itertools.product(devices, config.axes.num_threads, workloads):
         for entry in config.attention:
-            yield Cell(
-                entry=entry.label,
-                mechanism=entry.mechanism,
-                hyperparameters=hyperparameters[entry.label],
-                device=device,
-                num_threads=threads,
-                workload=workload,
-                plugins=config.plugins,
-            )
+            yield _cell(entry, workload, device, threads, config)
 
 
 def _why_left_out(cell: Cell, config: SweepConfig) -> str | None:
@@ -206,27 +212,17 @@ def _why_left_out(cell: Cell, config: SweepConfig) -> str | None:
     return f"left out of this sweep: max_seq_len.{cell.entry} is {longest}."
 
 
-def _model_cells(
-    config: SweepConfig, hyperparameters: dict[str, dict[str, Any]], devices: tuple[str, ...]
-) -> Iterator[Cell]:
+def _model_cells(config: SweepConfig, devices: tuple[str, ...]) -> Iterator[Cell]:
     """Each model as it is, and with each entry in the place of its attention."""
     axes = config.axes
     values = [getattr(axes, name) for name in _MODEL_AXES]
-    entries = [(entry.label, entry.mechanism) for entry in config.attention]
+    as_it_is = AttentionEntry(label=ORIGINAL, mechanism=ORIGINAL, hyperparameters={})
     for device, threads, shape in itertools.product(
         devices, axes.num_threads, list(itertools.product(*values))
     ):
-        settings: dict[str, Any] = dict(zip(_MODEL_AXES, shape, strict=True))
-        for label, mechanism in [(ORIGINAL, ORIGINAL), *entries]:
-            yield Cell(
-                entry=label,
-                mechanism=mechanism,
-                hyperparameters={} if mechanism == ORIGINAL else hyperparameters[label],
-                device=device,
-                num_threads=threads,
-                workload=ModelWorkload(**settings),
-                plugins=config.plugins,
-            )
+        workload = ModelWorkload(**dict(zip(_MODEL_AXES, shape, strict=True)))
+        for entry in (as_it_is, *config.attention):
+            yield _cell(entry, workload, device, threads, config)
 
 
 _MODEL_AXES = ("compile", "cache", "model", "mode", "dtype", "batch_size", "image_size")
@@ -234,14 +230,11 @@ _MODEL_AXES = ("compile", "cache", "model", "mode", "dtype", "batch_size", "imag
 
 
 def _task_cells(
-    config: SweepConfig,
-    hyperparameters: dict[str, dict[str, Any]],
-    settings: dict[str, dict[str, Any]],
-    device: str,
+    config: SweepConfig, settings: dict[str, dict[str, Any]], device: str
 ) -> Iterator[Cell]:
     """Attention × task × seed, on the first device and thread count: a score is not a timing."""
     for task, seed, entry in itertools.product(config.task, config.axes.seed, config.attention):
-        own, shared = hyperparameters[entry.label], settings[task.label]
+        shared = settings[task.label]
         work = TaskWorkload(
             label=task.label,
             task=task.task,
@@ -251,7 +244,7 @@ def _task_cells(
             token_keep=config.token_keep if config.token_filter else (),
         )
         usual = tasks.task_settings(task.task)
-        about = (entry.mechanism, own, shared, usual)
+        about = (entry.mechanism, entry.hyperparameters, shared, usual)
         # By what the cell is, and not by labels: recall with causal=true is recall_causal.
         preset = next((preset for preset in config.rates if preset.fits(*about)), None)
         if preset is not None:
@@ -261,15 +254,7 @@ def _task_cells(
                 shared_rate=shared["learning_rate"],
                 is_at_edge=preset.is_at_edge,
             )
-        yield Cell(
-            entry=entry.label,
-            mechanism=entry.mechanism,
-            hyperparameters=own,
-            device=device,
-            num_threads=config.axes.num_threads[0],
-            workload=work,
-            plugins=config.plugins,
-        )
+        yield _cell(entry, work, device, config.axes.num_threads[0], config)
 
 
 def reference_cell(cell: Cell, config: SweepConfig | None = None) -> Cell:

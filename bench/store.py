@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -25,8 +25,6 @@ _RECORD_START = b'{"entry":'
 
 _SPACE_BYTES = 2**18
 """Room for a dozen records or more, and for the tables of a small sweep."""
-
-Warn = Callable[[str], None]
 
 
 class StoreError(ConfigError):
@@ -231,13 +229,11 @@ def read_store(out: Path, *, missing_ok: bool = False) -> Reading:
     raise ConfigError(f"There are no records under {folder}; run a sweep first, or set out=DIR.")
 
 
-def read_records(
-    out: Path, *, missing_ok: bool = False, warn: Warn = _say_once
-) -> tuple[Record, ...]:
-    """As `read_store`; `warn` is told of each line that is left out, by itself on stderr, once."""
+def read_records(out: Path, *, missing_ok: bool = False) -> tuple[Record, ...]:
+    """As `read_store`; what is left out is told on stderr, once."""
     reading = read_store(out, missing_ok=missing_ok)
     for words in reading.describe():
-        warn(words)
+        _say_once(words)
     return reading.records
 
 
@@ -366,14 +362,14 @@ def _write_all(file: RawIOBase, data: bytes) -> None:
         data = data[file.write(data) or 0 :]
 
 
-def _mend_end(file: Path, warn: Warn = _say_once) -> None:
+def _mend_end(file: Path) -> None:
     """Make a file end with a newline: complete a whole last line, cut a torn one."""
     text = file.read_bytes() if file.exists() else b""
     if not text or text.endswith(b"\n"):
         return
     start = text.rfind(b"\n") + 1
     if _is_torn(text[start:]):
-        warn(f"{file} ended in a torn line, which is removed before new records are appended.")
+        _say_once(f"{file} ended in a torn line, which is removed before new records are appended.")
         os.truncate(file, start)
     else:
         with file.open("ab") as end:

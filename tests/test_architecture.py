@@ -77,7 +77,10 @@ GROUND = (
         *("bench.catalogue.rows", "bench.diagnostics.numbers"),
     ),
     ("bench.record",),
-    ("bench.cell", "bench.rates.presets", "bench.machine.facts"),
+    (
+        *("bench.cell", "bench.observed", "bench.app.entries"),
+        *("bench.rates.presets", "bench.machine.facts"),
+    ),
     ("bench.app.files", "bench.app.values"),
     ("bench.app.limits",),
     ("bench.app.errors", "bench.app.streams", "bench.app.usage"),

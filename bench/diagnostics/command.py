@@ -12,8 +12,8 @@ from rich.console import Console
 
 from attentions import Attention, attention_class
 from bench.app.command import check_writable
+from bench.app.entries import AttentionEntry
 from bench.app.progress import one_by_one
-from bench.config import AttentionEntry
 from bench.diagnostics.config import DiagnoseConfig, read_diagnose_config
 from bench.diagnostics.finding import sentences as finding_sentences
 from bench.diagnostics.look import of_lengths, of_random

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.app.command import CONF, read_yaml
+from bench.app.entries import AttentionEntry, chosen_rows
 from bench.app.errors import ConfigError
 from bench.app.values import Values, command_line, flag, number, text, whole
-from bench.config import SEED, SIZE, AttentionEntry, SweepConfig, chosen_rows, read_sweep_config
+from bench.config import SEED, SIZE, SweepConfig, read_sweep_config
 from bench.diagnostics.samples import Size
 
 NORM = number(low=1e-6, high=1e6)

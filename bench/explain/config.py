@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.app.entries import AttentionEntry, chosen_rows
 from bench.app.values import Values, command_line, text, whole, word
-from bench.config import SEED, AttentionEntry, chosen_rows
+from bench.config import SEED
 from bench.explain.methods import IDENTITIES, NAMES, PRIORS, READOUTS, SIGNALS, Reading
 
 MAX_IMAGES = 10_000

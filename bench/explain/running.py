@@ -11,10 +11,10 @@ from rich.console import Console
 from torch import Tensor
 
 from attentions import AttentionLayer, attention_class
+from bench.app.entries import TaskEntry
 from bench.app.errors import ConfigError
 from bench.app.progress import UnitProgress
 from bench.cell import Cell, TaskWorkload
-from bench.config import TaskEntry
 from bench.explain.config import ExplainConfig
 from bench.explain.methods import relevance
 from bench.explain.scores import SCORES, curves, located

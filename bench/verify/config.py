@@ -8,9 +8,9 @@ from typing import Any
 
 import bench
 from attentions import attention_names
+from bench.app.entries import read_attention_entries
 from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.app.values import Values, flag, text
-from bench.config import read_attention_entries
 from bench.measure.clock import utc_stamp
 from bench.plugins import import_plugins
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 
@@ -124,30 +124,17 @@ class VersusResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult(Result):
-    """A training run; the fields are those of `bench.record.Quality`."""
+    """A training run.
 
-    accuracy: float
-    chance: float
-    guess: str
-    num_examples: int
-    num_parameters: int
-    losses: tuple[float, ...]
-    unit: str = ""
-    gates: tuple[str, ...] = ()
-    collapsed: bool | None = None
-    causal: bool | None = None
-    leaks_future: bool = False
-    ended: str = ""
-    num_steps: int | None = None
-    steps_to_90: int | None = None
-    validation_steps: tuple[int, ...] = ()
-    validation: tuple[float, ...] = ()
-    plateaus: dict[str, float] = field(default_factory=dict)
-    longer: dict[str, float] = field(default_factory=dict)
-    filtered: tuple[dict[str, Any], ...] = ()
-    state_bytes: int | None = None
-    flops: int | None = None
-    matched: str = ""
+    Attributes:
+        quality: the fields of `bench.record.Quality`, but for `train_s`.
+    """
+
+    quality: dict[str, Any]
+
+    def observed(self) -> dict[str, Any]:
+        """As of other results; what JSON made a list of is a tuple again."""
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in self.quality.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

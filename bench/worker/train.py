@@ -48,7 +48,7 @@ def train(request: Request, channel: Channel) -> TrainResult:
     if reason := unfit(quality):
         raise JobFailed(Status.ERROR, f"the task gave what no record can hold: {reason}")
     seen = {name: value for name, value in asdict(quality).items() if name != "train_s"}
-    return TrainResult(**seen, measured_s=now_s() - started)
+    return TrainResult(quality=seen, measured_s=now_s() - started)
 
 
 def _checkpoint(request: Request, cell: Cell) -> Checkpoint | None:

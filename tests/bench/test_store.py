@@ -12,7 +12,16 @@ import pytest
 from bench import store
 from bench.app.errors import ConfigError
 from bench.record import SCHEMA_VERSION, Record, Status
-from bench.store import Store, StoreError, Tail, latest, read_lines, read_records, read_store
+from bench.store import (
+    Reading,
+    Store,
+    StoreError,
+    Tail,
+    latest,
+    read_lines,
+    read_records,
+    read_store,
+)
 from tests import records as made
 
 ONE = made.ok_record(made.kernel_cell("softmax"), made.speed([1.0, 2.0]))
@@ -84,18 +93,17 @@ def test_a_torn_last_line_is_reported_and_passed_over(tmp_path: Path, kept: int)
     whole = path.read_bytes()
     torn = THREE.to_json().encode()[:kept]
     path.write_bytes(whole + torn)
-    said: list[str] = []
-    assert read_records(tmp_path, warn=said.append) == (ONE, TWO)
-    assert len(said) == 1
-    assert f"{path}:3" in said[0]
+    reading = read_store(tmp_path)
+    assert reading.records == (ONE, TWO)
+    (said,) = reading.describe()
+    assert f"{path}:3" in said
 
 
 def test_a_hole_of_zeros_after_a_power_cut_counts_as_torn(tmp_path: Path) -> None:
     path = stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + b"\0" * 64)
-    said: list[str] = []
-    assert read_records(tmp_path, warn=said.append) == (ONE,)
-    assert said
+    reading = read_store(tmp_path)
+    assert reading.records == (ONE,) and reading.left_out
 
 
 def test_the_report_of_a_torn_line_goes_to_stderr_once(
@@ -114,9 +122,7 @@ def test_appending_after_a_torn_line_starts_on_a_new_line(tmp_path: Path) -> Non
     path = stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + TWO.to_json().encode()[:-20])
     stored(tmp_path, THREE)
-    said: list[str] = []
-    assert read_records(tmp_path, warn=said.append) == (ONE, THREE)
-    assert said == []
+    assert read_store(tmp_path) == Reading(records=(ONE, THREE), left_out=())
 
 
 def test_a_whole_last_line_without_its_newline_is_kept(tmp_path: Path) -> None:
@@ -133,9 +139,6 @@ def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path: Path) 
     reading = read_store(tmp_path)
     assert reading.records == (ONE, THREE) and reading.is_damaged
     assert reading.describe()[0].startswith(f"{path}:2 is left out: ")
-    said: list[str] = []
-    assert read_records(tmp_path, warn=said.append) == (ONE, THREE)
-    assert said == reading.describe()
 
 
 def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path: Path) -> None:
@@ -238,9 +241,7 @@ def test_a_full_disk_is_said_clearly_and_keeps_what_was_written(
     with pytest.raises(StoreError, match=r"No space left.*Free some space"):
         here.append(TWO)
     monkeypatch.undo()
-    said: list[str] = []
-    assert read_records(tmp_path, warn=said.append) == (ONE,)
-    assert said == []
+    assert read_store(tmp_path) == Reading(records=(ONE,), left_out=())
     here.append(TWO)
     assert read_records(tmp_path) == (ONE, TWO)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.app.entries import TaskEntry, read_attention_entries
 from bench.app.errors import ConfigError
-from bench.config import TaskEntry, read_attention_entries
 from bench.plan import checked_hyperparameters, checked_settings
 from bench.reproduce.claims import claim_names, settings_of
 from bench.reproduce.papers import Claim, Kind, PaperCell, Papers, Read, read_papers
