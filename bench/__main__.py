@@ -64,7 +64,8 @@ def main() -> int:
         sys.path.append(os.getcwd())
     module = importlib.import_module(COMMANDS[name][0])
     words = ["experiment=smoke"] if name == "smoke" else []
-    code: int = module.main([*words, *sys.argv[2:]])
+    sys.argv[1:] = [*words, *sys.argv[2:]]
+    code: int = module.main()
     return code
 
 

@@ -51,7 +51,7 @@ LONGEST_PAUSE_S = 60.0
 
 def sweep(composed: dict[str, Any]) -> int:
     """Measure what is missing here, append each record at once, then write all tables."""
-    started = now_s()
+    started = composed["began_s"]
     console = Console()
     config = read_sweep_config(composed)
     publishing = read_publish_config(composed)

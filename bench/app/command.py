@@ -1,7 +1,8 @@
 """The one door to Hydra: compose a configuration from the command line, run a command on it.
 
-Every command is ``main(config: dict) -> int``. Exit codes: 0 done, 1 a verdict, 2 bad input,
-3 our own bug (with its traceback), 130 stopped by Ctrl-C.
+Every command is ``main(config: dict) -> int``. Beside its keys, the configuration has ``sweep_id``,
+the keys that were ``given``, and ``began_s``, when the command was started. Exit codes: 0 done, 1 a
+verdict, 2 bad input, 3 our own bug (with its traceback), 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from typing import Any
 
 import bench
 from bench.app.errors import ConfigError, did_you_mean, tell
-from bench.app.multirun import EXTRAS, SweepFolder, endings, tell_ending
+from bench.app.multirun import EXTRAS, SweepFolder, endings, leave_no_folder, tell_ending
 from bench.app.streams import make_streams_unbreakable
 from bench.app.texts import LIMITS, visible
 from bench.app.usage import usage
-from bench.measure.clock import utc_stamp
+from bench.measure.clock import now_s, process_age_s, utc_stamp
 
 CONF = Path(bench.__file__).resolve().parent.parent / "conf"
 SWEEP_ID = "ATTNBENCH_SWEEP"
@@ -53,6 +54,7 @@ def run_app(
         after_jobs: called once with the configurations of a multirun's jobs that ended with 0 or 1.
     """
     make_streams_unbreakable()
+    began_s = now_s() - (process_age_s() if argv is None else 0.0)
     words = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(words):
         chosen = _groups(config_name)
@@ -64,7 +66,7 @@ def run_app(
     try:
         _check_out(words, out_is_file)
         words = _with_rows_of_plugins(config_name, words)
-        codes = _run_hydra(config_name, main, words, after_jobs)
+        codes = _run_hydra(config_name, main, words, after_jobs, began_s)
     except ConfigError as error:
         return tell(error)
     except SystemExit as stop:  # Hydra's own help, and argparse's errors
@@ -86,7 +88,11 @@ class Uncomposed(Exception):
 
 
 def _run_hydra(
-    config_name: str, main: Command, words: list[str], after_jobs: AfterJobs | None
+    config_name: str,
+    main: Command,
+    words: list[str],
+    after_jobs: AfterJobs | None,
+    began_s: float,
 ) -> list[int]:
     import hydra
     from omegaconf import DictConfig
@@ -100,7 +106,9 @@ def _run_hydra(
             _refuse_unread(config_name, _given_words())
             config = _resolved(cfg)
             _refuse_idle_launcher()
-            codes.append(main(config | {"sweep_id": _sweep_id(), "given": _given()}))
+            start_s = now_s() if _job_folder() else began_s
+            told = {"sweep_id": _sweep_id(), "given": _given(), "began_s": start_s}
+            codes.append(main(config | told))
         except ConfigError as error:
             codes.append(tell(error))
         except KeyboardInterrupt:
@@ -122,6 +130,8 @@ def _run_hydra(
         _compose_and_run(run)
         ended = list(endings(SweepFolder.last))
         codes += [code for code, _ in ended]
+        if ended and all(config.get("dry_run") for _, config in ended):
+            leave_no_folder()
         done = [config for code, config in ended if code in (0, 1)]
         if after_jobs and len(done) > 1:
             after_jobs(done)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,13 +28,16 @@ class SweepFolder:
 
     Attributes:
         last: that of the last multirun; None if there was none.
+        made: it and the folders above it that were not there before, from below.
     """
 
     last: ClassVar[Path | None] = None
+    made: ClassVar[tuple[Path, ...]] = ()
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         """Called before the jobs are launched."""
-        SweepFolder.last = Path(config.hydra.sweep.dir)
+        SweepFolder.last = folder = Path(config.hydra.sweep.dir)
+        SweepFolder.made = tuple(p for p in (folder, *folder.parents) if not p.exists())
         launcher = config.hydra.launcher._target_.rpartition(".")[2]
         if launcher != "BasicLauncher":
             print(f"Jobs go out by {launcher}; what they say is in {self.last}", flush=True)
@@ -42,6 +47,15 @@ class SweepFolder:
 
     on_run_start = on_run_end = on_multirun_end = _nothing
     on_job_start = on_job_end = on_compose_config = _nothing
+
+
+def leave_no_folder() -> None:
+    """Remove that of the last multirun, and those above it that were made for it alone."""
+    if SweepFolder.last is not None:
+        shutil.rmtree(SweepFolder.last, ignore_errors=True)
+    with suppress(OSError):  # others have something in it
+        for folder in SweepFolder.made[1:]:
+            folder.rmdir()
 
 
 def tell_ending(folder: str, code: int, config: dict[str, Any]) -> None:

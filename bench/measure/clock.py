@@ -96,6 +96,13 @@ def unix_s() -> float:
     return _unix_s()
 
 
+def process_age_s() -> float:
+    """Seconds since this process was started, all imports included."""
+    import psutil
+
+    return max(0.0, _unix_s() - psutil.Process().create_time())
+
+
 def utc_now() -> str:
     """The date and time, UTC, ISO 8601 to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -90,19 +90,22 @@ class Cluster:
     def kill(self, name: str) -> None:
         """As a node that loses its power: the daemon, and all that runs on it, nobody told."""
         self.nodes[name].kill()
-        on_it = [process for process in psutil.process_iter() if self._is_on(process, name)]
+        on_it = [process for process in psutil.process_iter() if self.node_of(process.pid) == name]
         keepers = {p for process in on_it for p in process.parents() if p.name() == "slurmstepd"}
-        for process in [*keepers, *on_it]:
-            with suppress(psutil.Error):
-                process.kill()
+        all_of_it = [*keepers, *on_it]
+        for what in ("suspend", "kill"):  # none may see another one die
+            for process in all_of_it:
+                with suppress(psutil.Error):
+                    getattr(process, what)()
 
-    def _is_on(self, process: psutil.Process, name: str) -> bool:
+    def node_of(self, pid: int) -> str | None:
+        """The node that a process is on; None for one that has ended, or is on none."""
         try:
-            told = process.environ()
+            told = psutil.Process(pid).environ()
         except psutil.Error:
-            return False
+            return None
         is_own = told.get("SLURM_CONF") == str(self.folder / "slurm.conf")
-        return is_own and told.get("SLURMD_NODENAME") == name
+        return told.get("SLURMD_NODENAME") if is_own else None
 
 
 @contextmanager

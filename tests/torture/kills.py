@@ -18,13 +18,19 @@ from tests.torture.trial import SWEEP, Trial, end, start
 
 VICTIMS = ("parent", "group", "server", "worker")
 LIFE_S = 8.0
-"""About as long as a whole sweep takes; a kill comes at any moment of it."""
+"""About as long as a sweep of `SWEEP` takes; a kill comes at any moment of it."""
 
 LAST_BREATH_S = 20.0
 """After the parent's end, until the last of its descendants has ended."""
 
 
-def kills(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
+def kills(
+    count: int,
+    draw: Random,
+    folder: Path,
+    plan: tuple[str, ...] = SWEEP,
+    life_s: float = LIFE_S,
+) -> Iterator[Trial]:
     """Kill the parent, its process group, the workers' server or a worker, `count` times in all."""
     left = count
     for number in range(10**6):
@@ -35,13 +41,14 @@ def kills(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
         is_done = False
         while not is_done:
             victim = draw.choice(VICTIMS) if left > 0 else None
-            process = start([*SWEEP, "out=store"], here)
-            struck = victim is not None and _strike(process, victim, draw.uniform(0, LIFE_S))
+            process = start([*plan, "out=store"], here)
+            struck = victim is not None and _strike(process, victim, draw.uniform(0, life_s))
             ended = end(process)
             was_killed = struck and victim in ("parent", "group")
             fault = ended.fault(-signal.SIGKILL) if was_killed else ended.fault(0)
             is_done = not struck
-            fault = fault or fault_of_store(here / "store", is_done=is_done) or _strays(here)
+            store = here / "store"
+            fault = fault or fault_of_store(store, is_done=is_done, plan=plan) or _strays(here)
             left -= struck
             if struck or fault:
                 yield Trial(what=f"{victim} killed" if struck else "left alone", fault=fault)

@@ -25,6 +25,16 @@ SWEEP = (
 )
 """The plan that is measured again and again: nine cells in three blocks, and three trainings."""
 
+TINY_SWEEP = (
+    "attention=[softmax]",
+    "seq_len=32",
+    "task=[recall]",
+    "task.recall.num_steps=2",
+    "charts=false",
+    *SMALL,
+)
+"""One cell to time and one to train: where a test has few seconds."""
+
 PATIENCE_S = 300.0
 """Nothing here lasts so long; what does, hangs."""
 

@@ -1,7 +1,10 @@
 """What Hydra says of a command line, in our words and with our exit codes."""
 
+import sys
+
 import pytest
 
+from bench.app import command
 from bench.app.command import run_app
 from bench.app.errors import ConfigError
 
@@ -140,3 +143,15 @@ def test_a_mechanism_of_a_plugin_that_has_no_yaml_is_a_row_with_its_defaults(wor
 def test_without_a_plugin_a_name_without_a_yaml_is_a_mistake(capsys):
     assert run_app("sweep", never, ["attention=[softmax,mine]", "task=[]"]) == 2
     assert "attention=mine: there is no such attention" in capsys.readouterr().err
+
+
+def test_a_command_began_when_its_process_was_started_and_a_call_of_it_when_it_was_called(
+    monkeypatch,
+):
+    seen = []
+    monkeypatch.setattr(command, "process_age_s", lambda: 1000.0)
+    monkeypatch.setattr(sys, "argv", ["sweep", "attention=[softmax]"])
+    assert run_app("sweep", lambda config: seen.append(config) or 0) == 0
+    assert run_app("sweep", lambda config: seen.append(config) or 0, ["attention=[softmax]"]) == 0
+    process, call = (config["began_s"] for config in seen)
+    assert call - process > 900

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,15 +35,25 @@ def keys(out):
     return sorted(json.loads(line)["key"] for f in files for line in f.read_text().splitlines())
 
 
-def planned(out, capsys):
+def planned(out, capsys, *lists):
     """Keys of the plain list's cells."""
-    assert sweep.main([*LISTS, *SHAPE, f"out={out}", "dry_run=true"]) == 0
+    assert sweep.main([*(lists or LISTS), *SHAPE, f"out={out}", "dry_run=true"]) == 0
     return sorted(re.findall(r"^[0-9a-f]{16}\b", capsys.readouterr().out, re.MULTILINE))
 
 
 def test_a_launcher_without_a_multirun_is_refused(capsys, tmp_path):
     assert sweep.main(["launcher=joblib", f"out={tmp_path}", "dry_run=true"]) == 2
     assert "Add -m" in capsys.readouterr().err
+
+
+def test_a_multirun_that_measures_nothing_leaves_nothing_but_what_was_there(tmp_path, capsys):
+    words = ["-m", "attention=softmax,linear", "seq_len=32", "task=[]", "dry_run=true"]
+    assert sweep.main([*words, f"out={tmp_path / 'new' / 'out'}"]) == 0
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old" / "hydra" / "another").mkdir(parents=True)
+    assert sweep.main([*words, f"out={tmp_path / 'old'}"]) == 0
+    assert [p.name for p in (tmp_path / "old" / "hydra").iterdir()] == ["another"]
+    assert capsys.readouterr().out.count("Nothing was measured") == 4
 
 
 def test_a_launcher_that_is_not_installed_names_its_extra(capsys, tmp_path, monkeypatch):
@@ -79,19 +90,54 @@ def test_a_slurm_cluster_finishes_a_multirun_though_a_node_dies_in_the_middle(tm
     pytest.importorskip("submitit")
     if reason := slurm_cluster.why_not():
         pytest.skip(reason)
-    out = tmp_path / "out"
+    out, seen = tmp_path / "out", Seen()
     with slurm_cluster.loopback_cluster(tmp_path) as cluster:
-        process = start(out, "-m", "launcher=slurm", *JOBS, **cluster.environment)
+        # Each job has timings and a training that no other job has.
+        jobs = ["attention=" + ",".join(ENTRIES), "seq_len=[32,48]", "task=[recall]"]
+        process = start(out, "-m", "launcher=slurm", *jobs, **cluster.environment)
 
-        def is_at_work():
+        def is_in_the_middle():
             assert process.poll() is None, process.communicate()[0]
-            busy = cluster.ask("squeue", "-h", "-t", "R", "-o", "%N").split()
-            return "n2" in busy and any(out.glob("claims/*"))
+            seen.look(out, cluster)
+            return seen.landed(out) == EVERYWHERE and "n2" in seen.at_work
 
-        slurm_cluster.wait_until(is_at_work, "the job on n2", tmp_path, 300)
+        slurm_cluster.wait_until(is_in_the_middle, "work on both nodes", tmp_path, 300)
         cluster.kill("n2")
         printed, _ = process.communicate(timeout=600)
         jobs = cluster.ask("scontrol", "-o", "show", "jobs")
     assert process.returncode == 0, printed
-    assert keys(out) == planned(out, capsys)
+    assert keys(out) == planned(out, capsys, f"attention=[{','.join(ENTRIES)}]", *LISTS[1:])
     assert " NodeList=n1" in jobs and "Restarts=1" in jobs, jobs
+    assert "All 5 jobs:" in printed
+
+
+ENTRIES = ("softmax", "linear", "nala", "flatten", "performer")
+EVERYWHERE = {(kind, node) for kind in ("kernel", "task") for node in ("n1", "n2")}
+
+
+class Seen:
+    """On which node each file of records was written, looked up as long as its sweep runs."""
+
+    def __init__(self):
+        self.nodes, self.at_work = {}, set()
+
+    def look(self, out, cluster):
+        for file in out.glob("records/*.jsonl"):
+            pid = int(file.stem.rpartition("-")[2])
+            self.nodes[file] = self.nodes.get(file) or cluster.node_of(pid)
+        self.at_work = {cluster.node_of(pid) for pid in owners(out)}
+
+    def landed(self, out):
+        """Kinds of cells, with the nodes that have records of such."""
+        return {
+            (json.loads(line)["cell"]["kind"], node)
+            for file, node in self.nodes.items()
+            for line in file.read_text().splitlines()
+        }
+
+
+def owners(out):
+    """Processes that hold claims now."""
+    for file in out.glob("claims/[!.]*"):
+        with suppress(OSError, ValueError):  # it was released, or is not written yet
+            yield json.loads(file.read_text())["pid"]
