@@ -77,7 +77,9 @@ def slow_form(
     if len(tensors) == 3 and slow.capabilities.exact:
         q, k, v = tensors
         places = torch.arange(q.shape[-2])[at]
-        return SOFTMAX, _softmax_written_out(q[..., at, :], k, v, places if _causal(slow) else None)
+        return SOFTMAX, _softmax_written_out(
+            q[..., at, :], k, v, places if slow.geometry.causal else None
+        )
     if rows is not None and can_ask_by_rows(slow):
         q, k, v = tensors
         return REFERENCE, slow.reference(q[..., at, :], k, v)
@@ -126,10 +128,6 @@ def slow_form_without_padding(
         expected[at : at + 1, :, : len(kept)] = out
         names.add(name)
     return names.pop(), expected
-
-
-def _causal(core: Any) -> bool:
-    return bool(core.geometry.causal)
 
 
 def _around(layer: Any, tensors: Sequence[Tensor], rows: Sequence[int] | None) -> tuple[str, Any]:

@@ -332,7 +332,7 @@ def _why_not_trained(can: Capabilities, cell: Cell) -> str | None:
 
 def _why_not_compiled(cell: Cell) -> str | None:
     is_asked = not cell.is_task and cell.timed.compile == "inductor"
-    if is_asked and cell.device == "cpu" and not _has_compiler():
+    if is_asked and cell.device == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
         return "inductor needs a C++ compiler (g++), which is not installed."
     return None
 
@@ -341,10 +341,6 @@ def _why_not_in(dtype: str, name: str, can: Capabilities) -> str | None:
     if dtype in can.dtypes:
         return None
     return f"{name} does not take {dtype}; it takes {', '.join(can.dtypes)}."
-
-
-def _has_compiler() -> bool:
-    return any(shutil.which(name) for name in ("g++", "clang++"))
 
 
 def why_not(cell: Cell) -> str | None:

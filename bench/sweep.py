@@ -356,15 +356,12 @@ def verdict(
     """1 if every supported cell had to be ok and one is not."""
     if not config.require_ok:
         return 0
-    last = {r.cell.key: r for r in sorted(records, key=lambda r: r.started_at)}
-    failed = [p.cell for p in planned if not p.unsupported and not _is_ok(last, p.cell)]
+    last = {r.cell.key: r.status for r in sorted(records, key=lambda r: r.started_at)}
+    supported = [p.cell for p in planned if not p.unsupported]
+    failed = [cell for cell in supported if last.get(cell.key) is not Status.OK]
     for cell in failed:
         console.print(f"Not ok, as require_ok=true demands: {cell.describe()}", style="red")
     return 1 if failed else 0
-
-
-def _is_ok(last: dict[str, Record], cell: Cell) -> bool:
-    return cell.key in last and last[cell.key].status is Status.OK
 
 
 def main(argv: list[str] | None = None) -> int:

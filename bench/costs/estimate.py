@@ -137,15 +137,15 @@ _PEAKS: dict[str, int] = {}
 def _peak(on_meta: Cell) -> int:
     batch_size = on_meta.timed.batch_size
     if batch_size > _MANY_ROWS:
-        few, many = (_peak(_of_rows(on_meta, rows)) for rows in (_FEW_ROWS, _MANY_ROWS))
+        few, many = (_peak(_with(on_meta, batch_size=n)) for n in (_FEW_ROWS, _MANY_ROWS))
         return many + (many - few) * (batch_size - _MANY_ROWS) // (_MANY_ROWS - _FEW_ROWS)
     if on_meta.key not in _PEAKS:
         _PEAKS[on_meta.key] = peak_bytes(_subject(on_meta).call)
     return _PEAKS[on_meta.key]
 
 
-def _of_rows(cell: Cell, batch_size: int) -> Cell:
-    return replace(cell, workload=replace(cell.timed, batch_size=batch_size))
+def _with(cell: Cell, **size: Any) -> Cell:
+    return replace(cell, workload=replace(cell.timed, **size))
 
 
 def expected_s(cell: Cell, stopping: Stopping) -> float:
@@ -189,14 +189,10 @@ def _model_flops(cell: Cell) -> int:
     like = cell
     if cell.mechanism != ORIGINAL:
         like = replace(cell, mechanism=REFERENCE, hyperparameters=hyperparameters(REFERENCE))
-    at_small, at_large = (_forward_flops(_of_size(like, s)) for s in (small, large))
+    at_small, at_large = (_forward_flops(_with(like, image_size=s)) for s in (small, large))
     ratio, times = ((s / small) ** 2 for s in (large, size))
     quadratic = max(0.0, (at_large - ratio * at_small) / (ratio**2 - ratio))  # of tokens
     return round((at_small - quadratic) * times + (not _is_linear(cell)) * quadratic * times**2)
-
-
-def _of_size(cell: Cell, image_size: int) -> Cell:
-    return replace(cell, workload=replace(cell.model, image_size=image_size))
 
 
 def _is_linear(cell: Cell) -> bool:

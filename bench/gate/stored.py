@@ -120,7 +120,8 @@ def compare_stored(
             "Give two of a kind."
         )
     pairs, new, gone = _pair(base.cells, current.cells)
-    tail = confidence_tail(max(1, sum(_is_timed(*pair) for pair in pairs)), family_error)
+    num_timed = sum(None not in (before.time, after.time) for before, after in pairs)
+    tail = confidence_tail(max(1, num_timed), family_error)
     rows: list[Row] = []
     for before, after in pairs:
         rows += compare_pair(before, after, threshold, tail)
@@ -199,10 +200,6 @@ def quotient(base: Interval, current: Interval, tail: float) -> Interval:
 
 def _distance(low: float, high: float) -> float:
     return math.log(high / low)
-
-
-def _is_timed(base: Stored, current: Stored) -> bool:
-    return base.time is not None and current.time is not None
 
 
 Pair = tuple[Stored, Stored]

@@ -25,19 +25,7 @@ def latency_p95_s(record: Record) -> float | None:
     return quantile(record.result.latency_s, 0.95) if isinstance(record.result, Speed) else None
 
 
-@register_metric("first_call_s", better="lower")
-def first_call_s(record: Record) -> float | None:
-    """Seconds of the first call in a fresh process: what a user waits for once."""
-    return record.result.first_call_s if isinstance(record.result, Speed) else None
-
-
 @register_metric("num_samples")
 def num_samples(record: Record) -> int | None:
     """Samples that the median latency rests on."""
     return len(record.result.latency_s) if isinstance(record.result, Speed) else None
-
-
-@register_metric("compile_s", better="lower")
-def compile_s(record: Record) -> float | None:
-    """Seconds that the compiler took; None where nothing is compiled."""
-    return record.result.compile_s if isinstance(record.result, Speed) else None

@@ -22,36 +22,6 @@ def bits_per_byte(record: Record) -> float | None:
     return result.accuracy
 
 
-@register_metric("chance")
-def chance(record: Record) -> float | None:
-    """What guessing scores on the same examples."""
-    return record.result.chance if isinstance(record.result, Quality) else None
-
-
-@register_metric("num_examples")
-def num_examples(record: Record) -> int | None:
-    """Unseen examples, or answers, that were scored."""
-    return record.result.num_examples if isinstance(record.result, Quality) else None
-
-
-@register_metric("train_s")
-def train_s(record: Record) -> float | None:
-    """Seconds of training; runs may share the machine, so not a timing to compare."""
-    return record.result.train_s if isinstance(record.result, Quality) else None
-
-
-@register_metric("num_steps")
-def num_steps(record: Record) -> int | None:
-    """Parameter updates until the run ended."""
-    return record.result.num_steps if isinstance(record.result, Quality) else None
-
-
-@register_metric("steps_to_90", better="lower")
-def steps_to_90(record: Record) -> int | None:
-    """Parameter updates until 90 % of the validation answers were right."""
-    return record.result.steps_to_90 if isinstance(record.result, Quality) else None
-
-
 @register_metric("validation")
 def validation(record: Record) -> float | None:
     """The score on validation examples at the end of the run."""
@@ -64,9 +34,3 @@ def has_settled(record: Record) -> bool | None:
     """Whether the run ended at its ceiling or plateau, and not while it still improved."""
     result = record.result
     return result.has_settled if isinstance(result, Quality) and result.ended else None
-
-
-@register_metric("collapsed")
-def collapsed(record: Record) -> bool | None:
-    """Whether nearly all key features lay at the mechanism's floor; None for one without."""
-    return record.result.collapsed if isinstance(record.result, Quality) else None

@@ -21,13 +21,3 @@ def test_the_tails_need_a_hundred_samples() -> None:
     few = made.ok_record(made.kernel_cell(), made.speed(samples[:99]))
     assert evaluate(many, names) == {"latency_p05_s": 6.0, "latency_p95_s": 96.0}
     assert evaluate(few, names) == {"latency_p05_s": None, "latency_p95_s": None}
-
-
-def test_the_first_call_is_reported_as_it_was_seen() -> None:
-    record = made.ok_record(made.kernel_cell(), made.speed([1.0], first_call_s=7.5))
-    assert evaluate(record, ["first_call_s"]) == {"first_call_s": 7.5}
-
-
-def test_compiling_is_apart_from_calling() -> None:
-    record = made.ok_record(made.kernel_cell(compile="inductor"), made.speed([1.0], compile_s=29.0))
-    assert evaluate(record, ["compile_s", "latency_s"]) == {"compile_s": 29.0, "latency_s": 1.0}

@@ -4,19 +4,6 @@ from bench.metrics import evaluate
 from tests import records as made
 
 
-def test_counts_are_reported_as_they_were_observed() -> None:
-    counts = {
-        "flops": 100,
-        "executed_flops": 200,
-        "counted_flops": 150,
-        "fvcore_flops": 90,
-        "elementwise_elements": 7,
-        "num_operators": 3,
-    }
-    record = made.ok_record(made.kernel_cell(), made.speed([1.0], **counts))
-    assert evaluate(record, counts) == counts
-
-
 def test_the_rate_is_of_the_mathematics_at_the_median_latency() -> None:
     record = made.ok_record(
         made.kernel_cell(), made.speed([0.5, 0.5, 8.0], flops=100, executed_flops=900)
