@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -205,7 +206,7 @@ def _read_filters(
         raise ConfigError(
             "token_filter needs a task to train on, e.g. task=[canvas,fashion_mnist]."
         )
-    if found and not values.given.get("token_keep"):
+    if found and not values.some("token_keep", read_keep, or_none=True):
         raise ConfigError("token_keep is empty beside token_filter. Give a share, e.g. 0.5.")
     if "token_keep" in given and not found:
         raise ConfigError(
@@ -217,8 +218,8 @@ def _read_filters(
 
 def read_keep(name: str, value: Any) -> float:
     """A share of tokens to keep, above 0 and up to 1."""
-    share = SHARE(name, value)
-    if not share:
+    share = number(low=-math.inf)(name, value)
+    if not 0 < share <= 1:
         raise ConfigError(f"{name} is {value}; a share above 0 and up to 1 is needed.")
     return share
 

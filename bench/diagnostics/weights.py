@@ -12,6 +12,8 @@ from attentions import Attention
 
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4}
 """Of the largest output; weights of a narrower dtype are not taken."""
+_MOST_SAID = 200
+"""Characters of what a core says."""
 
 
 class NoWeights(ValueError):
@@ -46,7 +48,8 @@ def weights(core: Attention, q: Tensor, k: Tensor, **keywords: Tensor) -> Tensor
     try:
         first, second = twin(q, k, values.contiguous(), **keywords).split(num_keys, dim=-1)
     except RuntimeError as error:
-        why = f"it is built for one width of values ({error})"
+        said = str(error).partition("\n")[0]  # a compiler's goes on for pages
+        why = f"it is built for one width of values ({said[:_MOST_SAID]})"
         raise NoWeights(_sentence(core, why)) from error
     _check(core, q, k, first, second, keywords)
     return first if _are_close(first, second) else torch.cat([first, second], dim=1)

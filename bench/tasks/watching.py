@@ -114,6 +114,8 @@ def _watch(core: Any, seen: _Seen) -> Any:
             found = weights(core, q, k, **gates)
         finally:
             is_inside = False
+        if torch.is_grad_enabled() and not found.requires_grad:
+            found.requires_grad_()  # weights that do not look at tokens still move the logit
         heads = q.shape[1]
         halves = found.split(heads, dim=1)
         mixed = torch.cat(

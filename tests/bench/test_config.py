@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -223,7 +224,11 @@ def test_token_filters_are_read_with_the_shares_that_they_keep():
     [
         ({"token_filter": "atention_rate"}, "Did you mean attention_rate"),
         ({"token_filter": "random", "token_keep": [0]}, "a share above 0 and up to 1"),
-        ({"token_filter": "random", "token_keep": [1.5]}, "token_keep is 1.5; it must be 1"),
+        ({"token_filter": "random", "token_keep": 0}, "token_keep is 0; a share above 0"),
+        ({"token_filter": "random", "token_keep": [1.5]}, "token_keep is 1.5; a share above 0"),
+        ({"token_filter": "random", "token_keep": -0.5}, "token_keep is -0.5; a share above 0"),
+        ({"token_filter": "random", "token_keep": math.nan}, "token_keep is nan; it takes a fin"),
+        ({"token_filter": "random", "token_keep": "half"}, "token_keep is 'half'; it takes a n"),
         ({"token_filter": "random", "token_keep": []}, "token_keep is empty"),
         ({"token_filter": "random", "task": {}}, "token_filter needs a task"),
         ({"given": ("token_keep",), "token_keep": [0.5]}, "none is chosen"),

@@ -54,3 +54,10 @@ def test_turned_heads_are_noticed_and_not_turned_twice():
     model = build_model(task, "softmax", {}, 0).eval()
     with pytest.raises(NoWeights, match="W v is not what it gives in this model"):
         layers_for(model, task.test(1).batch, torch.tensor([0]))
+
+
+def test_weights_that_do_not_look_at_tokens_have_gradients_too():
+    task = build_task("canvas", SMALL)
+    model = build_model(task, "uniform", {}, 0).eval()
+    layers = layers_for(model, task.test(2).batch, torch.tensor([0, 1]))
+    assert all(layer.weights_grad.abs().sum() > 0 for layer in layers)
