@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench import sweep
@@ -109,6 +110,41 @@ def test_a_slurm_cluster_finishes_a_multirun_though_a_node_dies_in_the_middle(tm
     assert keys(out) == planned(out, capsys, f"attention=[{','.join(ENTRIES)}]", *LISTS[1:])
     assert " NodeList=n1" in jobs and "Restarts=1" in jobs, jobs
     assert "All 5 jobs:" in printed
+
+
+RAY_NODES = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+cluster.add_node(num_cpus=1)
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_of_two_nodes_measures_the_cells_of_the_plain_list(tmp_path, capsys):
+    pytest.importorskip("ray")
+    out, nodes = tmp_path / "out", set()
+    line = [sys.executable, "-c", RAY_NODES]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    with subprocess.Popen(line, env=environment, **pipes) as cluster:  # ends with its stdin
+        address = cluster.stdout.readline().strip()
+        process = start(out, "-m", "launcher=ray", *JOBS, RAY_ADDRESS=address)
+
+        def has_ended():
+            for pid in owners(out):
+                with suppress(psutil.Error):  # the parent of a job is the daemon of its node
+                    nodes.add(psutil.Process(pid).ppid())
+            return process.poll() is not None
+
+        slurm_cluster.wait_until(has_ended, "the multirun's end", tmp_path, 300)
+        printed = process.stdout.read()
+    assert process.returncode == 0, printed
+    assert keys(out) == planned(out, capsys)
+    assert "All 4 jobs:" in printed and len(nodes) == 2
 
 
 ENTRIES = ("softmax", "linear", "nala", "flatten", "performer")
