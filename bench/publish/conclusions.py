@@ -19,10 +19,11 @@ from bench.publish.leaderboard import RANKED_BY, Leaderboard, Ranking, Setting, 
 from bench.publish.scores import TaskScores
 from bench.publish.tables import place_words
 
-MAX_SENTENCES = 8
-"""More are counted and not written: they would push the tables off the first page."""
+MAX_WRITTEN = 12
+"""Of more settings, tasks, or names in a sentence the first eight are written, the rest counted.
 
-_MAX_NAMES = 8
+They would push the tables off the first page; and a single one more is written rather than counted.
+"""
 
 _AXES: dict[str, Callable[[int], str]] = {
     "num_threads": lambda value: quantity(value, "thread"),
@@ -39,7 +40,7 @@ def sentences(board: Leaderboard) -> tuple[str, ...]:
     of_settings, rows = _longest(board), series(board)
     varied = _varied_axes(board)
     said, before = [], ""
-    for ranking in of_settings[:MAX_SENTENCES]:
+    for ranking in of_settings[: _num_written(of_settings)]:
         place, what = _where(ranking, board), _what(ranking.setting, varied)
         found = _findings(ranking, crossovers_of(rows.get(ranking.setting, {})))
         # What the sentence before has said of the place is not said again.
@@ -48,17 +49,21 @@ def sentences(board: Leaderboard) -> tuple[str, ...]:
     of_tasks = [text for task in board.tasks if (text := _task_sentence(task, board))]
     return (
         *said,
-        *_more(len(of_settings), "setting"),
-        *of_tasks[:MAX_SENTENCES],
-        *_more(len(of_tasks), "task"),
+        *_more(of_settings, "settings"),
+        *of_tasks[: _num_written(of_tasks)],
+        *_more(of_tasks, "tasks"),
         *_one_seed(board),
         *_left_out(board),
     )
 
 
-def _more(num_all: int, noun: str) -> Iterator[str]:
-    if num_all > MAX_SENTENCES:
-        yield f"{quantity(num_all - MAX_SENTENCES, f'more {noun}')} in the tables."
+def _num_written(everything: Sequence[object]) -> int:
+    return 8 if len(everything) > MAX_WRITTEN else len(everything)
+
+
+def _more(everything: Sequence[object], noun: str) -> Iterator[str]:
+    if num_more := len(everything) - _num_written(everything):
+        yield f"{num_more:,} more {noun} in the tables."
 
 
 def _longest(board: Leaderboard) -> list[Ranking]:
@@ -107,11 +112,11 @@ def _crossing_words(of_setting: Mapping[str, Crossover], reference: str) -> str:
     )
     if not found:
         return ""
-    (_, first, crossing), *others = found[:_MAX_NAMES]
+    (_, first, crossing), *others = found[: _num_written(found)]
     words = [f"{first} overtakes {reference} at {length_words(crossing, 'tokens')}"]
     words += [f"{name} at {length_words(crossing)}" for _, name, crossing in others]
-    if len(found) > _MAX_NAMES:
-        words.append(f"{len(found) - _MAX_NAMES} more in the table of growth")
+    if num_more := len(found) - _num_written(found):
+        words.append(f'{num_more} more in the tables, under "overtakes"')
     return ", ".join(words)
 
 
@@ -197,8 +202,8 @@ def _left_out(board: Leaderboard) -> Iterator[str]:
                 why.setdefault(words, []).append(score.entry)
     for words, names in why.items():
         once = sorted(dict.fromkeys(names))
-        num_more = len(once) - _MAX_NAMES
-        shown = [*once[:_MAX_NAMES], *([f"{num_more} more"] if num_more > 0 else [])]
+        num_more = len(once) - _num_written(once)
+        shown = [*once[: _num_written(once)], *([f"{num_more} more"] if num_more else [])]
         yield f"{words}: {_and(shown)}."
 
 

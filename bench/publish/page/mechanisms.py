@@ -64,4 +64,4 @@ def _facts(
 
 def _plain(text: str) -> str:
     """Without the quotes around code."""
-    return text.replace("``", "")
+    return text.replace("`", "")

@@ -205,8 +205,12 @@ def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], di
     each = [evaluate(record, metrics) for record in score.records]
     numbers = {name: _median(own[name] for own in each) for name in metrics}
     metric = "accuracy" if numbers.get("bits_per_byte") is None else "bits_per_byte"
-    low, high = score.interval or (None, None)
-    numbers |= {metric: score.accuracy, f"{metric}_low": low, f"{metric}_high": high}
+    numbers[metric] = score.accuracy
+    if score.interval:
+        low, high = score.interval
+        if metric == "accuracy":  # a share is no more than all and no less than nothing
+            low, high = max(low, 0.0), min(high, 1.0)
+        numbers |= {f"{metric}_low": low, f"{metric}_high": high}
     numbers |= {"num_seeds": len(score.accuracies), "num_seeds_missing": score.num_missing}
     return words, numbers | _places(score.rank)
 

@@ -50,6 +50,7 @@ function theme() {
       titleFontWeight: "normal",
       labelOverlap: true,
     },
+    axisX: { labelSeparation: 6 },
   };
 }
 
@@ -106,7 +107,7 @@ function endLabels(lines, x, y, height, plot) {
   const places = spread(late.map((end) => y.pixel(end.y)), LINE_HEIGHT, 0, height);
   const corners = lines.map((line) => line.map((p) => [x.pixel(p.x), y.pixel(p.y)]));
   const spotsOfEarly = early.map((end) => ({ x: x.pixel(end.x) + 10, y: y.pixel(end.y), name: end.name }));
-  const heights = offTheLines(spotsOfEarly, corners, height);
+  const heights = offTheLines(spotsOfEarly, corners, height, late.map((end, i) => textBox(end.name, plot + 16, places[i])));
   const placed = (end, px, py) => ({ ...end, label_x: x.value(px), label_y: y.value(py), side: "right" });
   return [
     ...late.map((end, i) => placed(end, plot + 16, places[i])),
@@ -132,15 +133,16 @@ function scoreAxis(letter, isShare, values) {
   return axis("symlog", domain, missingTicks(domain[1], domain[0]), "format(100 - datum.value, '~r')");
 }
 
+/** Of each group, everything that it was measured at but the length. */
+const SETTINGS = GROUPS.map(({ axes }) => JSON.stringify({ ...axes, length: 0 }));
+
 /** Groups that differ in their length only, of the setting that comes first. */
 function oneSetting(groups) {
-  const key = (g) => JSON.stringify({ ...GROUPS[g].axes, length: 0 });
-  return groups.filter((g) => key(g) === key(groups[0]));
+  return groups.filter((g) => SETTINGS[g] === SETTINGS[groups[0]]);
 }
 
 function noteFor(groups, more = "") {
-  const all = groupsLeft("length");
-  const others = new Set(all.map((g) => JSON.stringify({ ...GROUPS[g].axes, length: 0 }))).size - 1;
+  const others = new Set(groupsLeft("length").map((g) => SETTINGS[g])).size - 1;
   const rest = others > 0 ? `; ${others} more settings pass the filters and are not drawn` : "";
   return `${GROUPS[groups[0]].words}${more}${rest}`;
 }
@@ -181,7 +183,7 @@ async function drawLines(metricName, id) {
   const y = scaleOf("log", yDomain, height, 0);
   const left = lines.size - kept.length;
   const isModel = state.kind === "model";
-  const title = `${metric.title[0].toUpperCase()}${metric.title.slice(1)} against ${isModel ? "image size" : "sequence length"}`;
+  const title = `${capitalised(metric.title)} against ${isModel ? "image size" : "sequence length"}`;
   const crossings = metricName === "latency_s" ? crossingsOf(groups, points) : [];
   await figure(
     "lines",
@@ -268,7 +270,9 @@ async function drawPareto(costName, id) {
   const places = spots(points.map((p) => [x.pixel(p.x), y.pixel(p.y)]), points.map((p) => p.name), room.plain, height);
   const labels = points.map((p, i) => ({ ...p, label_x: x.value(places[i].x), label_y: y.value(places[i].y), side: places[i].side }));
   const { length } = GROUPS[group].axes;
-  const place = costName === "state_bytes" ? "of the task's models" : `at ${length.toLocaleString("en-US")}, ${GROUPS[group].words}`;
+  const place = costName === "state_bytes" ? "of the task's models" : `at ${length.toLocaleString("en-US")}: ${GROUPS[group].words}`;
+  const [first, ...others] = front.map(({ name }) => name);
+  const ahead = others.length ? "Dashed: the Pareto front, which no other row beats in both" : `No other row is ahead of ${first} in either`;
   await figure(
     "scatter",
     {
@@ -284,8 +288,8 @@ async function drawPareto(costName, id) {
     { points, labels, front },
     {
       id,
-      title: `${score.title[0].toUpperCase()}${score.title.slice(1)} on ${state.scoreTask} against ${cost.title}`,
-      note: `Dashed: the Pareto front, which no other row beats in both; controls, and rows that may not be ranked, are no part of it. ${cost.title} ${place}`,
+      title: `${capitalised(score.title)} on ${state.scoreTask} against ${cost.title}`,
+      note: `${capitalised(cost.title)} ${place}.${first ? ` ${ahead}; controls, and rows that may not be ranked, are left out` : ""}`,
     },
     {
       header: ["row", cost.title, score.title, "on the front"],

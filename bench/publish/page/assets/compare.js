@@ -42,7 +42,7 @@ function mechanismsTable() {
       const ratio = left && right ? `${shortNumber(left / right)}x` : "";
       const words = (row) => told(metric.name, row) || statusWords(ROWS.word("status", row));
       const isRanked = ["speedup_over", "accuracy", "bits_per_byte"].includes(metric.name);
-      rows.push([setting, metric.title, words(a), words(b), ratio, isRanked ? aheadWords(group, state.a, state.b) : ""]);
+      rows.push([setting, titleOf(metric, [g]), words(a), words(b), ratio, isRanked ? aheadWords(group, state.a, state.b) : ""]);
     }
   }
   if (!rows.length) return element("p", {}, "No setting has both.");

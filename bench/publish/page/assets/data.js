@@ -85,6 +85,17 @@ function told(name, row) {
   return `${inUnit(value, unit)}${unit[1] === "x" ? "" : ` ${unit[1]}`}${interval}`.trim();
 }
 
+function capitalised(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}
+
+/** A metric's title; of a speed-up with what it is over, which groups may differ in. */
+function titleOf(metric, groups) {
+  if (metric.name !== "speedup_over") return metric.title;
+  const references = new Set(groups.flatMap((g) => GROUPS[g].references || []));
+  return `${metric.title} ${references.size === 1 ? [...references][0] : "its reference"}`;
+}
+
 /** A status as words. */
 function statusWords(status) {
   return status.replaceAll("_", " ");

@@ -84,7 +84,8 @@ function samplesPart(row) {
 }
 
 function recordPart(row) {
-  const group = GROUPS[ROWS.number("group", row)];
+  const g = ROWS.number("group", row);
+  const group = GROUPS[g];
   const names = METRICS.filter(({ name }) => ROWS.number(name, row) !== null);
   const size = group.axes.length ? `${group.axes.length.toLocaleString("en-US")} · ` : "";
   const status = ROWS.word("status", row);
@@ -96,7 +97,7 @@ function recordPart(row) {
     element("summary", {}, `${ROWS.word("name", row)}: ${size}${group.words}`, element("small", {}, ` ${told("latency_s", row) || told("accuracy", row) || statusWords(status)}`)),
     element("p", {}, said),
     element("p", { class: "fine" }, `${when}. Hyperparameters: ${ROWS.word("hyperparameters", row)}`),
-    plainTable("Numbers", ["metric", "value"], names.map(({ name, title }) => [title, told(name, row)])),
+    plainTable("Numbers", ["metric", "value"], names.map((metric) => [titleOf(metric, [g]), told(metric.name, row)])),
     element("p", {}, group.kind === "task" ? "Training losses, a block a seed:" : "Samples, seconds per call:"),
     ...samplesPart(row),
     element("p", {}, "Measure it again:"),

@@ -26,7 +26,7 @@ async function drawFiltered(g, what) {
   }
   const isCost = what !== "accuracy";
   const words = isCost ? `${what} (% of the whole model's)` : "accuracy (%)";
-  const title = `${what[0].toUpperCase()}${what.slice(1)} with fewer tokens: ${group.axes.task}`;
+  const title = `${capitalised(what)} with fewer tokens: ${group.axes.task}`;
   await drawPlain(lines.slice(0, MAX_LINES), whole, {
     id: `filtered-${what}`,
     title,

@@ -28,12 +28,16 @@ function spread(wanted, gap, low, high) {
   return places;
 }
 
-/** For each point a free spot for its name: { x, y, side }, near it, within width and height. */
-function spots(points, names, width, height) {
-  const taken = points.map(([x, y]) => [x - 6, y - 6, x + 6, y + 6]);
+/** The box of a text that begins at a place. */
+function textBox(text, x, y) {
+  return [x, y - LINE_HEIGHT / 2, x + textWidth(text), y + LINE_HEIGHT / 2];
+}
+
+/** For each point a free spot for its name: { x, y, side }, near it, off the boxes of other texts. */
+function spots(points, names, width, height, others = []) {
+  const taken = [...others, ...points.map(([x, y]) => [x - 6, y - 6, x + 6, y + 6])];
   const meets = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
   return points.map(([x, y], i) => {
-    const size = textWidth(names[i]);
     const candidates = [];
     for (let away = 0; away < height; away += LINE_HEIGHT / 2) {
       for (const dy of away ? [-away, away] : [0]) {
@@ -42,10 +46,7 @@ function spots(points, names, width, height) {
         }
       }
     }
-    const box = (spot) => {
-      const left = spot.side === "right" ? spot.x : spot.x - size;
-      return [left, spot.y - LINE_HEIGHT / 2, left + size, spot.y + LINE_HEIGHT / 2];
-    };
+    const box = (spot) => textBox(names[i], spot.side === "right" ? spot.x : spot.x - textWidth(names[i]), spot.y);
     const inside = ([left, top, right, bottom]) => left >= 0 && top >= 0 && right <= width && bottom <= height;
     const free = (spot) => inside(box(spot)) && !taken.some((other) => meets(box(spot), other));
     const chosen = candidates.find(free) || candidates[0];
@@ -54,9 +55,9 @@ function spots(points, names, width, height) {
   });
 }
 
-/** Heights of names right of lines that end early, where no other line runs through them. */
-function offTheLines(ends, lines, height) {
-  const taken = [];
+/** Heights of names right of lines that end early, off all lines and the boxes of other texts. */
+function offTheLines(ends, lines, height, others) {
+  const taken = [...others];
   const crosses = (line, [left, top, right, bottom]) =>
     line.slice(1).some(([nextX, nextY], i) => {
       const [x, y] = line[i];
@@ -66,7 +67,7 @@ function offTheLines(ends, lines, height) {
     });
   const meets = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
   return ends.map(({ x, y, name }) => {
-    const box = (at) => [x, at - LINE_HEIGHT / 2, x + textWidth(name), at + LINE_HEIGHT / 2];
+    const box = (at) => textBox(name, x, at);
     const free = (at) =>
       at > 0 && at < height && !lines.some((line) => crosses(line, box(at))) && !taken.some((other) => meets(box(at), other));
     let found = y;
@@ -81,10 +82,10 @@ function offTheLines(ends, lines, height) {
   });
 }
 
-/** Powers of ten, with 2 and 5 between them where the range is short. */
+/** Powers of ten, with numbers between them where the range is short. */
 function logTicks(low, high) {
   const decades = Math.log10(high / low);
-  const steps = decades < 2.2 ? [1, 2, 5] : [1];
+  const steps = decades < 0.7 ? [1, 1.5, 2, 3, 4, 5, 7] : decades < 2.5 ? [1, 2, 5] : [1];
   const ticks = [];
   for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++) {
     for (const step of steps) ticks.push(Number(`${step}e${e}`));
@@ -107,5 +108,7 @@ function linearTicks(low, high, count = 6) {
 
 /** Ticks of what is missing to 100 %, on an axis that shows small differences near it. */
 function missingTicks(low, high) {
-  return [0, 0.1, 0.3, 1, 3, 10, 30, 60, 100].filter((tick) => tick >= low - 1e-9 && tick <= high + 1e-9);
+  const inside = (ticks) => ticks.filter((tick) => tick >= low - 1e-9 && tick <= high + 1e-9);
+  const few = inside([0, 0.1, 0.3, 1, 3, 10, 30, 60, 100]);
+  return few.length > 2 ? few : inside([0, 0.1, 0.2, 0.3, 0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
 }

@@ -53,7 +53,7 @@ async function drawScores(g) {
     { points, means, chance: inside ? [{ x: axis.toAxis(chances[0]), tip: `chance: ${words(chances[0])}` }] : [] },
     {
       id: "scores",
-      title: `${metric.title[0].toUpperCase()}${metric.title.slice(1)}: ${group.axes.task}`,
+      title: `${capitalised(metric.title)}: ${group.axes.task}`,
       note: `A dot is a seed, the bar their mean with its 95 % interval${inside ? ", the dashed line chance" : ""}. ${group.words}`,
     },
     {
@@ -148,7 +148,8 @@ async function drawRoofline() {
   });
   const top = `products: ${shortNumber(peak)} ${unit}`;
   roofNames.push({ name: top, x: x.value(room.plain - textWidth(top)), y: peak });
-  const places = spots(points.map((p) => [x.pixel(p.x), y.pixel(p.y)]), points.map((p) => p.name), room.plain, height);
+  const written = roofNames.map((one) => textBox(one.name, x.pixel(one.x), y.pixel(one.y) - 7)); // 7 above its roof
+  const places = spots(points.map((p) => [x.pixel(p.x), y.pixel(p.y)]), points.map((p) => p.name), room.plain, height, written);
   const labels = points.map((p, i) => ({ ...p, label_x: x.value(places[i].x), label_y: y.value(places[i].y), side: places[i].side }));
   await figure(
     "roofline",

@@ -40,14 +40,14 @@ function ownBox(name, values) {
 function showControls() {
   const focused = document.activeElement?.id;
   document.getElementById("kinds").replaceChildren(
-    ...kindsHere().map((kind) =>
+    ...KINDS_HERE.map((kind) =>
       element("button", { type: "button", id: `kind-${kind}`, "aria-pressed": String(kind === state.kind), onclick: () => { resetState(kind); show(); } }, KINDS[kind])),
   );
   const rows = rowsOf(groupsLeft());
   const all = Object.values(CONTENT.mechanisms);
   const boxes = axesOf(state.kind).map(axisBox);
-  if (state.kind !== "task" && tasksHere().length) {
-    boxes.push(filterBox("Task: accuracy on", "score-task", tasksHere().map((task) => [task, task]), state.scoreTask, (value) => { state.scoreTask = value; show(); }));
+  if (state.kind !== "task" && TASKS.length) {
+    boxes.push(filterBox("Task: accuracy on", "score-task", TASKS.map((task) => [task, task]), state.scoreTask, (value) => { state.scoreTask = value; show(); }));
   }
   boxes.push(ownBox("family", [...new Set(all.map(({ family }) => family))].sort()));
   boxes.push(ownBox("capability", [...new Set(all.flatMap(({ claims }) => claims))].sort()));
@@ -70,8 +70,10 @@ function showColumnList() {
     show();
   };
   document.getElementById("column-list").replaceChildren(
-    ...metrics.map(({ name, title, meaning }) =>
-      element("label", { title: meaning }, element("input", { type: "checkbox", id: `column-${name}`, checked: shown.has(name), onchange: toggle(name) }), ` ${title}`)),
+    ...metrics.map((metric) => {
+      const { name, meaning } = metric;
+      return element("label", { title: meaning }, element("input", { type: "checkbox", id: `column-${name}`, checked: shown.has(name), onchange: toggle(name) }), ` ${titleOf(metric, [])}`);
+    }),
   );
 }
 
@@ -96,6 +98,7 @@ function start() {
   document.getElementById("drawer").addEventListener("close", drawerClosed);
   document.getElementById("drawer").addEventListener("click", (event) => { if (event.target.id === "drawer") event.target.close(); });
   addEventListener("hashchange", () => { readFragment(); showAll(); });
+  addEventListener("beforeprint", () => { document.querySelectorAll(".conclusions details").forEach((one) => (one.open = true)); });
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; clearTimeout(chartTimer); chartTimer = setTimeout(showCharts, 200); } });
   readFragment();

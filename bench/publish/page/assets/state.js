@@ -19,7 +19,7 @@ const state = {};
 
 /** Title of an axis. */
 function axisTitle(name) {
-  return TITLES[name] || (name[0].toUpperCase() + name.slice(1)).replaceAll("_", " ");
+  return TITLES[name] || capitalised(name).replaceAll("_", " ");
 }
 
 /** Words of a value on an axis. */
@@ -30,8 +30,18 @@ function valueWords(axis, value) {
 }
 
 /** Kinds of which there are rows. */
-function kindsHere() {
-  return Object.keys(KINDS).filter((kind) => GROUPS.some((group) => group.kind === kind));
+const KINDS_HERE = Object.keys(KINDS).filter((kind) => GROUPS.some((group) => group.kind === kind));
+
+/** Labels of the tasks that were trained. */
+const TASKS = [...new Set(GROUPS.filter((g) => g.kind === "task").map((g) => g.axes.task))];
+
+/** A function of one word that is computed once for each. */
+function remembered(make) {
+  const known = new Map();
+  return (word) => {
+    if (!known.has(word)) known.set(word, make(word));
+    return known.get(word);
+  };
 }
 
 /** The value of a group on an axis, as the text that the address has. */
@@ -46,7 +56,7 @@ function hasSeveralSettings(groups) {
 }
 
 /** Axes that groups of a kind differ in, those that are always shown first. */
-function axesOf(kind) {
+const axesOf = remembered((kind) => {
   const groups = GROUPS.filter((group) => group.kind === kind);
   const names = [...new Set([...FIRST_AXES, ...groups.flatMap((group) => Object.keys(group.axes))])];
   return names.filter((name) => {
@@ -54,10 +64,10 @@ function axesOf(kind) {
     const values = new Set(groups.map((group) => axisValue(group, name)));
     return values.size > 1 || (FIRST_AXES.includes(name) && !values.has(null) && values.size);
   });
-}
+});
 
 /** The group that a page opens with: plain, long, and with many rows that have numbers. */
-function plainestGroup(kind) {
+const plainestGroup = remembered((kind) => {
   const numOk = (g) => {
     let count = 0;
     for (let row = SPANS[g][0]; row < SPANS[g][1]; row++) count += ROWS.word("status", row) === "ok";
@@ -82,10 +92,10 @@ function plainestGroup(kind) {
     return i < 0 ? 0 : Number(right[i]) - Number(left[i]);
   };
   return candidates.sort(better)[0].group;
-}
+});
 
 /** The view of a fresh page, or of another kind. */
-function resetState(kind = kindsHere()[0]) {
+function resetState(kind = KINDS_HERE[0]) {
   const filters = {};
   if (kind) {
     const group = plainestGroup(kind);
@@ -96,7 +106,7 @@ function resetState(kind = kindsHere()[0]) {
     kind,
     filters,
     own: { family: ALL, capability: ALL, compile: ALL },
-    scoreTask: tasksHere()[0] || "",
+    scoreTask: TASKS[0] || "",
     search: "",
     columns: null,
     sort: null,
@@ -108,15 +118,10 @@ function resetState(kind = kindsHere()[0]) {
   });
 }
 
-/** Labels of the tasks that were trained. */
-function tasksHere() {
-  return [...new Set(GROUPS.filter((g) => g.kind === "task").map((g) => g.axes.task))];
-}
-
 /** Read the fragment over the usual view; what it does not know is left out. */
 function readFragment() {
   const said = new URLSearchParams(location.hash.slice(1));
-  resetState(kindsHere().includes(said.get("kind")) ? said.get("kind") : undefined);
+  resetState(KINDS_HERE.includes(said.get("kind")) ? said.get("kind") : undefined);
   for (const [name, value] of said) {
     if (name.startsWith("f.") && name.slice(2) in state.filters) state.filters[name.slice(2)] = value;
     else if (name in state.own) state.own[name] = value;
@@ -132,7 +137,7 @@ function writeFragment() {
   const now = JSON.parse(JSON.stringify(state));
   resetState(now.kind);
   const said = new URLSearchParams();
-  if (now.kind !== kindsHere()[0]) said.set("kind", now.kind);
+  if (now.kind !== KINDS_HERE[0]) said.set("kind", now.kind);
   for (const [axis, value] of Object.entries(now.filters)) {
     if (value !== state.filters[axis]) said.set(`f.${axis}`, value);
   }

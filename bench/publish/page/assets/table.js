@@ -147,10 +147,7 @@ function textsShown(texts) {
 
 function metricTitle(metric) {
   const ofTask = state.kind !== "task" && (metric.name === "accuracy" || metric.name === "bits_per_byte");
-  if (ofTask) return `${metric.title} on ${state.scoreTask}`;
-  if (metric.name !== "speedup_over") return metric.title;
-  const references = new Set(groupsLeft().flatMap((g) => GROUPS[g].references));
-  return references.size === 1 ? `speed-up over ${[...references][0]}` : "speed-up";
+  return ofTask ? `${metric.title} on ${state.scoreTask}` : titleOf(metric, groupsLeft());
 }
 
 function metricColumn(metric, rows) {
@@ -161,15 +158,18 @@ function metricColumn(metric, rows) {
   const largest = (ranked.length ? ranked : values).reduce((most, value) => (value > most ? value : most), 0);
   const title = metricTitle(metric);
   const hasBar = metric.is_usual && metric.better && largest > 0;
-  const make = (row) => {
+  const interval = (row) => {
     const source = sourceOf(metric.name, row);
-    const value = source === null ? null : ROWS.number(metric.name, source);
+    const ends = source === null ? null : endsOf(metric, source);
+    return ends ? `[${ends.map((end) => shortNumber(end / unit[0])).join(", ")}]` : "";
+  };
+  const longest = Math.max(...rows.slice(0, 500).map((row, i) => 8 * inUnit(values[i], unit).length + 7 * interval(row).length));
+  const make = (row) => {
+    const value = valueOf(metric.name, row);
     if (value === null) return element("span", {});
-    const ends = endsOf(metric, source);
-    const text = ends ? `[${ends.map((end) => shortNumber(end / unit[0])).join(", ")}]` : "";
     const bar = hasBar ? element("span", { class: "bar", "aria-hidden": "true" }) : null;
     if (bar) bar.style.width = `${Math.min(100, Math.max(1, (100 * value) / largest)).toFixed(1)}%`;
-    return element("span", { class: "value" }, inUnit(value, unit), element("small", {}, text), bar);
+    return element("span", { class: "value" }, inUnit(value, unit), element("small", {}, interval(row)), bar);
   };
   return {
     field: metric.name,
@@ -177,7 +177,7 @@ function metricColumn(metric, rows) {
     titleFormatter: titled(unit[1] && unit[1] !== "x" ? `${title} (${unit[1]})` : title, metric.meaning),
     hozAlign: "right",
     headerHozAlign: "right",
-    width: metric.ends ? 156 : 118,
+    width: Math.max(118, longest + 28),
     formatter: formatting(make),
     headerSortStartingDir: metric.better === "higher" ? "desc" : "asc",
     sorter: comparing((row) => valueOf(metric.name, row)),
@@ -186,12 +186,13 @@ function metricColumn(metric, rows) {
 
 function columnsFor(rows) {
   const columns = [nameColumn(), rankColumn()];
-  if (new Set(rows.map((row) => ROWS.number("group", row))).size > 1) {
-    const words = (row) => {
-      const group = GROUPS[ROWS.number("group", row)];
-      return group.axes.length ? `${group.axes.length.toLocaleString("en-US")} · ${group.words}` : group.words;
-    };
-    const column = textColumn("setting", "Setting", words, { column: { width: 260 } });
+  const groups = [...new Set(rows.map((row) => ROWS.number("group", row)))];
+  if (groups.length > 1) {
+    // Only what they differ in; axes whose values do not speak for themselves by name.
+    const varied = axesOf(state.kind).filter((axis) => new Set(groups.map((g) => axisValue(GROUPS[g], axis))).size > 1);
+    const value = (group, axis) => `${FIRST_AXES.includes(axis) ? "" : `${axisTitle(axis).toLowerCase()} `}${valueWords(axis, axisValue(group, axis))}`;
+    const words = (row) => varied.map((axis) => value(GROUPS[ROWS.number("group", row)], axis)).join(" · ");
+    const column = textColumn("setting", "Setting", words, { column: { width: 200, cssClass: "words" } });
     column.sorter = comparing((row) => ROWS.number("group", row));
     columns.push(column);
   }

@@ -151,6 +151,18 @@ def test_names_on_charts_do_not_overlap(reader: Reader) -> None:
                 assert apart or bottom - 3 <= other[1] or other[3] - 3 <= top
 
 
+def test_a_printed_page_cuts_no_chart_and_folds_no_conclusion(reader: Reader) -> None:
+    reader.page.emulate_media(media="print")
+    reader.page.set_viewport_size({"width": 740, "height": 1000})  # A4
+    beyond = reader.page.evaluate(
+        """[...document.querySelectorAll('figure svg, #table .tabulator-cell')].map((one) =>
+             one.getBoundingClientRect().right - innerWidth)"""
+    )
+    assert max(beyond) <= 0
+    reader.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert reader.page.locator(".conclusions details:not([open])").count() == 0
+
+
 def test_the_drawer_tells_all_of_a_mechanism_and_gives_the_focus_back(reader: Reader) -> None:
     button = reader.page.locator("button.name", has_text="linear").first
     button.click()

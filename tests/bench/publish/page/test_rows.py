@@ -68,6 +68,11 @@ def test_seeds_of_a_task_make_one_row() -> None:
     assert rows[0]["axes"]["task"] == "recall"
 
 
+def test_the_interval_of_a_share_of_right_answers_ends_at_all_of_them() -> None:
+    rows = [r for r in rows_of(made.task_records(task="digits")) if r["name"] == "softmax"]
+    assert rows[0]["accuracy_high"] == 1  # by Student's t over three seeds it is above
+
+
 def test_two_sweeps_of_a_cell_are_kept_apart(tmp_path: Path) -> None:
     found: Any = content(sweep(), tmp_path)["sweeps"]
     assert found["names"] == ["older", made.SWEEP]
