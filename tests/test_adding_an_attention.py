@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "adding-an-attention.md").read_text()
-FENCE = re.compile(r"^```(\w+) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+from tests.pages import typed
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the page's reader has after typing all of it."""
-    folder = tmp_path_factory.mktemp("own-mechanism")
-    commands = []
-    for _, what, text in FENCE.findall(PAGE):
-        if what == "run":
-            commands.append(text)
-            continue
-        path = folder / what.removeprefix("file=")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    assert commands
-    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for command in commands:
-        done = subprocess.run(
-            ["bash", "-euc", command],
-            cwd=folder,
-            env={**os.environ, "PATH": search, "WANDB_MODE": "disabled"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+    return typed("adding-an-attention.md", tmp_path_factory.mktemp("own-mechanism"))
 
 
 def test_a_mechanism_outside_the_package_gets_a_row_of_the_leaderboard(folder: Path) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-import functools
-import graphlib
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.library_rules import ABOUT, foreign_imports, weather, wrong_arrows_in_the_library
+from tests.sources import MODULES, ROOT, Module, circles, is_in, level, modules_run_by
 
 # Above imports below, never the other way round; rooms on one line do not import each other.
 # A step of a sweep may know the types that the step before it hands on, so run stands above plan.
@@ -97,10 +94,6 @@ DOORS = {
     "time": "bench.measure.clock",
     "jinja2": "bench.publish.page.assemble",
 }
-# Packages of extras, which attentions imports where it uses them.
-OPTIONAL = ("timm",)
-# One room is about a package and imports it at once; whoever imports the room has asked for it.
-ABOUT = {"transformers": ("attentions.huggingface", "attentions.integrations.transformers")}
 WITHOUT_TORCH = (
     "attentions",
     "attentions.capabilities",
@@ -122,104 +115,6 @@ WITHOUT_TORCH = (
     "bench.statistics",
     "bench.store",
 )
-
-# Within attentions, again from above to below. What lies at the top is the interface; it and the
-# shared formulas may import each other, file by file.
-LIBRARY = (
-    ("attentions", "attentions.huggingface"),
-    ("attentions.models",),
-    ("attentions.integrations",),
-    ("attentions.adapters", "attentions.published"),
-    ("attentions.mechanisms",),
-    ("attentions.kernel",),
-    ("attentions.interface", "attentions.maths"),
-)
-INTERFACE = (
-    *("base", "capabilities", "catalogue", "checks", "geometry"),
-    *("inputs", "layer", "plugins", "precision", "registry"),
-)
-# Mechanisms know nothing of the machine and of what surrounds them: no processor, no environment,
-# no allocator, no threads, no private name of torch.
-WEATHER = re.compile(
-    r"(ctypes|platform|cpuinfo|psutil|mmap|resource|threading|multiprocessing|concurrent)(\..*)?"
-    r"|os\.(environ|environb|getenv|putenv|cpu_count|sched_\w+)(\..*)?"
-    r"|torch\.([gs]et_num_(interop_)?threads|set_flush_denormal|set_float32_matmul_precision)"
-    r"|torch\.backends\..*"
-    r"|torch\.(\w+\.)*_.*"
-    r"|torch\.ops\.mkldnn.*"
-    r"|open"
-)
-SYSTEM_FILES = re.compile(r"/proc\b|/sys/|/etc/|madvise")
-# Torch has no public name for it.
-PRIVATE_NAMES = {"attentions.kernel.applies": ("torch._C._are_functorch_transforms_active",)}
-
-
-@dataclass(frozen=True)
-class Import:
-    """One imported name. `eager`: it happens when the importing module is imported."""
-
-    target: str
-    line: int
-    eager: bool
-    relative: bool
-
-
-@dataclass(frozen=True)
-class Module:
-    """A source file under the name that it is imported by."""
-
-    name: str
-    source: str
-    is_package: bool = False
-
-    @functools.cached_property
-    def imports(self) -> tuple[Import, ...]:
-        return tuple(_imports_in(ast.parse(self.source), self, eager=True))
-
-
-def _imports_in(node: ast.AST, module: Module, *, eager: bool) -> Iterator[Import]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import):
-            for alias in child.names:
-                yield Import(alias.name, child.lineno, eager, relative=False)
-        elif isinstance(child, ast.ImportFrom):
-            base = _absolute(child, module)
-            for alias in child.names:
-                yield Import(f"{base}.{alias.name}", child.lineno, eager, child.level > 0)
-        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            for part in child.body:
-                yield from _imports_in(ast.Module([part], []), module, eager=False)
-            yield from _imports_in(ast.Module(child.orelse, []), module, eager=eager)
-        else:
-            inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-            yield from _imports_in(child, module, eager=eager and not inside)
-
-
-def _absolute(node: ast.ImportFrom, module: Module) -> str:
-    if not node.level:
-        return node.module or ""
-    parts = module.name.split(".")
-    parts = parts[: len(parts) - node.level + module.is_package]
-    return ".".join([*parts, *([node.module] if node.module else [])])
-
-
-def modules_of(*packages: str) -> dict[str, Module]:
-    found = {}
-    for package in packages:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            is_package = parts[-1] == "__init__"
-            name = ".".join(parts[:-1] if is_package else parts)
-            found[name] = Module(name, path.read_text(), is_package)
-    return found
-
-
-MODULES = modules_of("attentions", "bench")
-
-
-def is_in(name: str, packages: str | tuple[str, ...]) -> bool:
-    named = (packages,) if isinstance(packages, str) else packages
-    return any(name == package or name.startswith(f"{package}.") for package in named)
 
 
 def room_of(name: str) -> str:
@@ -244,10 +139,6 @@ ALL_ROOMS = {room for order in ORDERS for line in order for room in line}
 FLOOR = {room for line in GROUND for room in line}
 
 
-def _level(room: str, order: tuple[tuple[str, ...], ...]) -> int | None:
-    return next((i for i, line in enumerate(order) if room in line), None)
-
-
 def may_import(importer: str, imported: str) -> bool:
     """Whether a room may import another: itself, what both halves stand on, or further down."""
     if importer == imported:
@@ -255,7 +146,7 @@ def may_import(importer: str, imported: str) -> bool:
     if imported in FLOOR and importer not in FLOOR:
         return importer != "attentions"
     for order in ORDERS:
-        above, below = _level(importer, order), _level(imported, order)
+        above, below = level(importer, order), level(imported, order)
         if above is not None and below is not None and above < below:
             return True
     return False
@@ -282,110 +173,6 @@ def closed_doors(module: Module) -> list[str]:
         for package, door in DOORS.items()
         if is_in(found.target, package) and module.name != door
     ]
-
-
-def foreign_imports(module: Module) -> list[str]:
-    """What `attentions` imports besides torch, the standard library and, relatively, itself.
-
-    Packages of an extra may be imported where they are used, not when the module is imported.
-    """
-    return [
-        f"{module.name}:{found.line} imports {found.target}"
-        for found in module.imports
-        if not found.relative
-        and (root := found.target.split(".")[0]) not in {"torch", *sys.stdlib_module_names}
-        and (found.eager or root not in OPTIONAL)
-        and not module.name.startswith(ABOUT.get(root, ()) or "-")
-    ]
-
-
-def library_room(name: str) -> str:
-    """The room of `attentions` that a module lies in, or that an imported name belongs to."""
-    parts = name.split(".")
-    if len(parts) == 1:
-        return "attentions"
-    if parts[1] in INTERFACE:
-        return "attentions.interface"
-    return ".".join(parts[:2])
-
-
-def wrong_arrows_in_the_library(module: Module) -> list[str]:
-    """Imports within `attentions` that go up or sideways, and files that lie in no room of it."""
-    if not is_in(module.name, "attentions"):
-        return []
-    here = library_room(module.name)
-    above = _level(here, LIBRARY)
-    if above is None:
-        return [f"{module.name}: attentions has no such room; the interface is {INTERFACE}"]
-    wrong = []
-    for found in module.imports:
-        there = library_room(found.target)
-        below = _level(there, LIBRARY)
-        if not is_in(found.target, "attentions"):
-            continue
-        if there == here or here == "attentions" or below == above == len(LIBRARY) - 1:
-            continue
-        if below is None or below <= above:
-            wrong.append(f"{module.name}:{found.line} imports {found.target}, which is above it")
-    return wrong
-
-
-def weather(module: Module) -> list[str]:
-    """What code of `attentions` asks of the machine, of the environment or of torch's privates."""
-    if not is_in(module.name, "attentions") or is_in(module.name, "attentions.adapters"):
-        return []
-    tree = ast.parse(module.source)
-    used = {(found.target, found.line) for found in module.imports if not found.relative}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            used.add((ast.unparse(node), node.lineno))
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            used.add((node.func.id, node.lineno))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            used |= {(word, node.lineno) for word in SYSTEM_FILES.findall(node.value)}
-    allowed = PRIVATE_NAMES.get(module.name, ())
-    wrong = {
-        line: f"{module.name}:{line} uses {name}"
-        for name, line in sorted(used)
-        if WEATHER.fullmatch(name) or SYSTEM_FILES.fullmatch(name)
-        if not any(is_in(private, name) for private in allowed)
-    }
-    return [wrong[line] for line in sorted(wrong)]
-
-
-def modules_run_by(start: str, modules: dict[str, Module]) -> dict[str, list[str]]:
-    """What importing a module runs, each with the chain that leads there; of others the package."""
-    chains, waiting = {start: [start]}, [start]
-    while waiting:
-        here = waiting.pop(0)
-        for found in modules[here].imports if here in modules else []:
-            parts = found.target.split(".")
-            # Importing a.b.c runs a and a.b as well.
-            for end in range(1, len(parts) + 1) if found.eager else ():
-                name = ".".join(parts[:end])
-                if name not in chains and (name in modules or end == 1):
-                    chains[name] = [*chains[here], name]
-                    waiting.append(name)
-    return chains
-
-
-def circles(modules: dict[str, Module]) -> list[str]:
-    """Imports in a circle, within functions too; each once, if it is cut where it is found."""
-    graph = {}
-    for name, module in modules.items():
-        targets = [found.target for found in module.imports]
-        owners = {to if to in modules else to.rpartition(".")[0] for to in targets}
-        graph[name] = owners & modules.keys() - {name}
-    found = []
-    while True:
-        try:
-            graphlib.TopologicalSorter(graph).prepare()
-        except graphlib.CycleError as error:
-            circle = error.args[1]
-            graph[circle[1]].discard(circle[0])
-            found.append(" > ".join(reversed(circle)))
-        else:
-            return found
 
 
 def offences(rule: Callable[[Module], list[str]]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import runpy
 import subprocess
 import sys
@@ -22,9 +21,9 @@ from bench.golden.files import GoldenFolder
 from bench.golden.map import form_of
 from bench.golden.proof import Proof, Verdict, prove
 from bench.golden.record import Case, record
+from tests.pages import typed
 
 ROOT = Path(__file__).resolve().parents[3]
-FENCE = re.compile(r"^```(\w+) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 torch.set_num_threads(1)
 
@@ -193,21 +192,7 @@ def test_what_cannot_be_recorded_is_bad_input(
 
 
 def test_the_page_on_proving_does_what_it_says(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "proving-a-mechanism.md").read_text()
-    for _, what, text in FENCE.findall(page):
-        if what.startswith("file="):
-            (tmp_path / what.removeprefix("file=")).write_text(text)
-            continue
-        for line in text.strip().splitlines():
-            words = [w.replace("tools/", f"{ROOT}/tools/") for w in line.split()]
-            done = subprocess.run(
-                [sys.executable, *words[1:]],
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
+    typed("proving-a-mechanism.md", tmp_path)
     rows = json.loads((tmp_path / "verify.json").read_bytes())
     assert {(row["golden"], row["mechanism"]): row["status"] for row in rows} == {
         (f"linear/{case}", name): "passed"
