@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -86,6 +90,32 @@ def test_results_of_others_are_data_and_what_checks_them_may_write_nothing() -> 
     code, data = (s["with"] for s in used if s["uses"].startswith("actions/checkout"))
     assert "base.sha" in code["ref"] and "ref" not in data
     assert steps("results.yml")[-1]["run"] == "python -m bench.validate ../data"
+
+
+def test_what_checks_results_finds_all_that_it_imports() -> None:
+    line = next(s["run"] for s in steps("results.yml") if "pip install" in s.get("run", ""))
+    installed = with_what_they_bring(line.partition("pip install ")[2].split())
+    code = "import sys; old = {*sys.modules}; import bench.validate; print(*{*sys.modules} - old)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    owners = packages_distributions()
+    names = {module.partition(".")[0] for module in done.stdout.split()}
+    used = {distribution.lower() for name in names for distribution in owners.get(name, ())}
+    assert "numpy" in used and used - {"attnbench"} <= installed
+
+
+def with_what_they_bring(packages: list[str]) -> set[str]:
+    """These distributions and all that they require without an extra."""
+    found: set[str] = set()
+    waiting = [name.lower() for name in packages]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found |= {name, name.replace("-", "_")}
+        with suppress(PackageNotFoundError):  # of another platform
+            needs = [line for line in requires(name) or () if "extra ==" not in line]
+            waiting += [re.match(r"[\w.-]+", line)[0].lower() for line in needs]
+    return found
 
 
 def test_the_site_is_built_with_no_right_but_to_read_and_published_by_pinned_actions() -> None:
