@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 
 import pytest
@@ -80,17 +79,12 @@ def test_an_absent_task_group_plans_no_tasks():
     ("changes", "words"),
     [
         ({"seq_len": -1}, ["seq_len", "-1", "1 or more"]),
-        ({"seq_len": 0}, ["seq_len", "0"]),
-        ({"seq_len": 1.5}, ["seq_len", "1.5", "whole number"]),
-        ({"seq_len": "long"}, ["seq_len", "long"]),
-        ({"seq_len": True}, ["seq_len", "True"]),
         ({"seq_len": [256, [512]]}, ["seq_len"]),
         ({"head_dim": None}, ["head_dim", "has no value"]),
         ({"head_dim": [64, 0]}, ["head_dim", "0"]),
         ({"batch_size": -2}, ["batch_size"]),
         ({"key_len": 0}, ["key_len", "1 or more"]),
         ({"padding": 1.5}, ["padding is 1.5", "1 or less"]),
-        ({"padding": float("nan")}, ["padding", "nan"]),
         ({"ragged": [0, -0.5]}, ["ragged is -0.5", "0"]),
         (
             {"scope": "model", "task": {}, "padding": 0.5, "model": "m", "image_size": 32},
@@ -108,10 +102,8 @@ def test_an_absent_task_group_plans_no_tasks():
         ({"causal": "yes"}, ["causal", "true or false"]),
         ({"device": "gpu"}, ["device=gpu"]),
         ({"device": "cuda:x"}, ["device=cuda:x"]),
-        ({"seed": -1}, ["seed", "-1"]),
         ({"seed": []}, ["seed=[]"]),
         ({"attention": {}}, ["attention is empty"]),
-        ({"attention": None}, ["attention is empty"]),
         ({"attention": "softmax"}, ["attention", "entries are chosen by name"]),
         ({"attention": {"x": {"eps": 1}}}, ["'x'", "names no mechanism"]),
         ({"task": {"x": {"num_steps": 1}}}, ["'x'", "names no task"]),
@@ -119,17 +111,9 @@ def test_an_absent_task_group_plans_no_tasks():
         ({"out": ["a", "b"]}, ["out", "takes one value"]),
         ({"dry_run": "perhaps"}, ["dry_run", "true or false"]),
         ({"measure": BASE["measure"] | {"budget_s": -1}}, ["measure.budget_s", "-1"]),
-        ({"measure": BASE["measure"] | {"budget_s": float("nan")}}, ["measure.budget_s", "nan"]),
-        ({"measure": BASE["measure"] | {"budget_s": float("inf")}}, ["measure.budget_s is inf"]),
         ({"measure": BASE["measure"] | {"budget_s": 1e300}}, ["measure.budget_s", "or less"]),
         ({"measure": BASE["measure"] | {"min_sample_s": 1e9}}, ["measure.min_sample_s", "60"]),
         ({"measure": BASE["measure"] | {"max_rounds": 10**18}}, ["measure.max_rounds", "or less"]),
-        (
-            {"measure": BASE["measure"] | {"target_half_width": float("-inf")}},
-            ["measure.target_half_width is -inf", "finite"],
-        ),
-        ({"run": BASE["run"] | {"timeout_s": float("inf")}}, ["run.timeout_s is inf"]),
-        ({"run": BASE["run"] | {"task_timeout_s": float("nan")}}, ["run.task_timeout_s is nan"]),
         (
             {"attention": {"x": {"mechanism": "linear", "eps": float("nan")}}},
             ["attention.x.eps is nan", "finite"],
@@ -225,10 +209,6 @@ def test_token_filters_are_read_with_the_shares_that_they_keep():
         ({"token_filter": "atention_rate"}, "Did you mean attention_rate"),
         ({"token_filter": "random", "token_keep": [0]}, "a share above 0 and up to 1"),
         ({"token_filter": "random", "token_keep": 0}, "token_keep is 0; a share above 0"),
-        ({"token_filter": "random", "token_keep": [1.5]}, "token_keep is 1.5; a share above 0"),
-        ({"token_filter": "random", "token_keep": -0.5}, "token_keep is -0.5; a share above 0"),
-        ({"token_filter": "random", "token_keep": math.nan}, "token_keep is nan; it takes a fin"),
-        ({"token_filter": "random", "token_keep": "half"}, "token_keep is 'half'; it takes a n"),
         ({"token_filter": "random", "token_keep": []}, "token_keep is empty"),
         ({"token_filter": "random", "task": {}}, "token_filter needs a task"),
         ({"given": ("token_keep",), "token_keep": [0.5]}, "none is chosen"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import report
-from bench.record import SCHEMA_VERSION, Record
+from bench.record import Record
 from bench.store import Store
 from tests import records as made
 
@@ -60,17 +60,6 @@ def test_a_store_that_was_copied_from_another_machine_gives_the_same_tables(
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
 
 
-def test_a_torn_last_line_is_reported_and_the_rest_is_published(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = store(tmp_path, made.block_records(["softmax", "nala"]))
-    path.write_bytes(path.read_bytes()[:-200])
-    assert report.main([f"out={tmp_path}", "charts=false"]) == 0
-    captured = capsys.readouterr()
-    assert "is torn" in captured.err
-    assert "softmax" in captured.out
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -93,18 +82,6 @@ def test_a_wrong_word_on_the_command_line_ends_with_2_and_without_a_traceback(
     assert message in captured.err
     assert "Traceback" not in captured.err
     assert not (tmp_path / "out" / "leaderboard.md").exists()
-
-
-def test_a_foreign_or_a_newer_store_ends_with_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = store(tmp_path, made.block_records(["softmax"]))
-    path.write_text('{"loss": 1}\n')
-    assert report.main([f"out={tmp_path}"]) == 2
-    assert "a.jsonl:1 is left out: entry is missing" in capsys.readouterr().err
-    path.write_text(f'{{"entry":"x","schema_version":{SCHEMA_VERSION + 1}}}\n')
-    assert report.main([f"out={tmp_path}"]) == 2
-    assert "newer attnbench" in capsys.readouterr().err
 
 
 def test_a_bad_line_is_named_the_rest_is_published_and_the_exit_code_is_2(

@@ -48,10 +48,6 @@ def test_the_median_of_an_even_number_is_half_way_between_the_middle_two() -> No
     assert median([]) is None
 
 
-def test_one_accident_does_not_move_the_median() -> None:
-    assert median([1.0, 1.0, 1.0, 1.0, 1000.0]) == 1.0
-
-
 @pytest.mark.parametrize(("q", "enough"), [(0.05, 100), (0.95, 100), (0.25, 20), (0.5, 10)])
 def test_a_quantile_is_given_only_where_five_samples_are_beyond_it(q: float, enough: int) -> None:
     samples = [float(i) for i in range(enough)]
@@ -68,10 +64,6 @@ def test_a_quantile_outside_of_the_samples_is_refused(q: float) -> None:
 def test_half_of_an_interval_is_told_relative_to_its_ratio_and_is_infinite_without_one() -> None:
     assert Ratio(median=2.0, low=1.9, high=2.3, num_rounds=9).half_width == pytest.approx(0.1)
     assert Ratio(median=2.0, low=None, high=None, num_rounds=5).half_width == math.inf
-
-
-def test_twice_as_fast_in_every_round_is_a_ratio_of_two() -> None:
-    assert ratio_of([(1.0, 2.0), (3.0, 6.0), (5.0, 10.0)]).median == 2.0
 
 
 def test_five_rounds_have_a_median_and_no_interval() -> None:
@@ -125,16 +117,6 @@ def test_what_slows_a_whole_round_does_not_change_the_ratio(
     assert values(ratio_of(slowed)) == pytest.approx(values(ratio_of(rounds)), rel=1e-9)
 
 
-def test_under_drift_the_paired_ratio_is_exact_where_a_ratio_of_medians_is_not() -> None:
-    # The clock doubles every round; the member, twice as fast, missed the slow rounds.
-    clock = [2.0**r for r in range(12)]
-    member, reference = [0.5 * c for c in clock[:8]], clock
-    ratio = paired_ratio(member, list(range(8)), reference, list(range(12)))
-    assert ratio == Ratio(median=2.0, low=2.0, high=2.0, num_rounds=8)
-    medians = (median(reference) or 0.0) / (median(member) or 1.0)
-    assert medians == 8.0
-
-
 @few
 @given(many_pairs)
 def test_the_interval_contains_the_median(rounds: list[tuple[float, float]]) -> None:
@@ -171,12 +153,6 @@ def test_the_order_of_rounds_does_not_matter(
     assert ratio_of(shuffled) == ratio_of(rounds)
 
 
-def test_the_same_samples_give_the_same_interval_every_time() -> None:
-    draw = random.Random(1)
-    rounds = [(draw.uniform(1, 2), draw.uniform(1, 2)) for _ in range(25)]
-    assert ratio_of(rounds) == ratio_of(rounds)
-
-
 @pytest.mark.parametrize("num_rounds", [6, 7, 15, 40])
 def test_95_of_100_intervals_or_more_hold_the_truth(num_rounds: int) -> None:
     draw = random.Random(num_rounds)
@@ -210,17 +186,6 @@ def test_the_interval_of_a_median_needs_six_samples_and_holds_the_median() -> No
     assert median_interval([4.0, 1.0, 7.0, 3.0, 2.0, 6.0, 5.0]) == (1.0, 7.0)
     low, high = median_interval([float(i) for i in range(100)]) or (0.0, 0.0)
     assert 35 < low < 49.5 < high < 65
-
-
-def test_more_rounds_narrow_the_interval() -> None:
-    draw = random.Random(3)
-    rounds = [(1.0, math.exp(draw.gauss(0, 0.1))) for _ in range(400)]
-    few_rounds, many_rounds = ratio_of(rounds[:20]), ratio_of(rounds)
-    assert few_rounds.high is not None
-    assert few_rounds.low is not None
-    assert many_rounds.high is not None
-    assert many_rounds.low is not None
-    assert many_rounds.high - many_rounds.low < (few_rounds.high - few_rounds.low) / 2
 
 
 def test_of_several_processes_the_median_over_theirs_counts_however_many_rounds_each_has() -> None:

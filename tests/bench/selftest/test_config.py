@@ -30,8 +30,3 @@ def test_rivals_have_as_much_time_per_side_as_the_gate_with_its_first_forks():
 def test_a_bad_value_is_refused_by_the_name_of_its_key(changes, words):
     with pytest.raises(ConfigError, match=words):
         config(**changes)
-
-
-def test_a_section_that_is_no_section_is_refused():
-    with pytest.raises(ConfigError, match="effort is 3; it has keys of its own"):
-        config(effort=3)
