@@ -30,7 +30,7 @@ from bench.sharing.work import SharedWork
 from bench.store import Store, Tail, read_records, records_folder
 from bench.todo import missing
 from tests import records as made
-from tests.pages import with_part
+from tests.page_parts import with_part
 
 NUM_OWNERS = 100
 SIZES = (1_000, 10_000, 100_000)

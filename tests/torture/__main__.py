@@ -23,7 +23,7 @@ from bench.app.files import write_whole
 from bench.machine.environment import current
 from bench.measure.clock import utc_now, utc_stamp
 from bench.publish.format import format_duration
-from tests.pages import with_part
+from tests.page_parts import with_part
 from tests.torture.disks import disks
 from tests.torture.kills import kills
 from tests.torture.mechanisms import mechanisms
