@@ -14,7 +14,7 @@ from bench.metrics.crossover import Crossover, length_words
 from bench.metrics.marks import may_be_ranked
 from bench.metrics.ranks import Ranks
 from bench.publish.format import number, percent, quantity
-from bench.publish.growth import crossovers_of, series
+from bench.publish.growth import crossovers
 from bench.publish.leaderboard import RANKED_BY, Leaderboard, Ranking, Setting, Standing
 from bench.publish.scores import TaskScores
 from bench.publish.tables import place_words
@@ -37,12 +37,11 @@ _AXES: dict[str, Callable[[int], str]] = {
 
 def sentences(board: Leaderboard) -> tuple[str, ...]:
     """The conclusions of a leaderboard, speed before tasks; empty where nothing can be said."""
-    of_settings, rows = _longest(board), series(board)
-    varied = _varied_axes(board)
+    of_settings, varied = _longest(board), _varied_axes(board)
     said, before = [], ""
     for ranking in of_settings[: _num_written(of_settings)]:
         place, what = _where(ranking, board), _what(ranking.setting, varied)
-        found = _findings(ranking, crossovers_of(rows.get(ranking.setting, {})))
+        found = _findings(ranking, crossovers(board).get(ranking.setting, {}))
         # What the sentence before has said of the place is not said again.
         said.append(f"{what}: {found}." if place == before else f"{place}, {what}: {found}.")
         before = place

@@ -29,11 +29,10 @@ _of_one_board = lru_cache(maxsize=1)
 @_of_one_board
 def crossovers(board: Leaderboard) -> dict[Setting, dict[str, Crossover]]:
     """Where rows overtake their references, in settings of three lengths or more."""
-    return {setting: crossovers_of(rows) for setting, rows in series(board).items()}
+    return {setting: _crossovers(rows) for setting, rows in series(board).items()}
 
 
-def crossovers_of(of_setting: Series) -> dict[str, Crossover]:
-    """The same of one setting."""
+def _crossovers(of_setting: Series) -> dict[str, Crossover]:
     by_key = {
         record.cell.key: record for records in of_setting.values() for record in records.values()
     }
@@ -55,6 +54,7 @@ def scalings(board: Leaderboard) -> dict[Setting, dict[str, Scaling]]:
     }
 
 
+@_of_one_board
 def series(board: Leaderboard) -> dict[Setting, Series]:
     """The timed records of mechanisms by setting; controls, which are not compared, left out."""
     found: dict[Setting, Series] = {}
@@ -119,7 +119,7 @@ def _table(
                 name,
                 crossover_words(crossings[name]) if name in crossings else "",
                 flops_words(crossings[name]) if name in crossings else "",
-                _exponent_words(growth),
+                exponent_words(growth),
                 _predicted(growth, ahead, longest, column),
                 crossings[name].reason if name in crossings else "",
             )
@@ -129,7 +129,8 @@ def _table(
     )
 
 
-def _exponent_words(growth: Scaling) -> str:
+def exponent_words(growth: Scaling) -> str:
+    """As ``1.02 [0.98, 1.05]``."""
     if growth.exponent_interval is None:
         return f"{growth.exponent:.2f}"
     low, high = growth.exponent_interval

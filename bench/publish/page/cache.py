@@ -1,7 +1,8 @@
 """The page of a folder, built again only where something that it shows has changed.
 
 ``<out>/cache/page.json`` holds what the page was made from and its content. It is derived, and may
-be deleted at any time.
+be deleted at any time. It is kept or made anew as a whole: one more record may rename rows, move
+ranks and change the colours of all, so after it everything is read and computed again.
 """
 
 from __future__ import annotations

@@ -6,8 +6,7 @@ import numpy as np
 
 from bench.metrics.crossover import crossover_words, flops_words
 from bench.metrics.ranks import Ranks
-from bench.metrics.scaling import Scaling
-from bench.publish.growth import crossovers, scalings
+from bench.publish.growth import crossovers, exponent_words, scalings
 from bench.publish.leaderboard import Leaderboard, Setting
 
 MAX_RANKED = 40
@@ -33,15 +32,8 @@ def grown(
                 crossings.setdefault(setting, []).append(crossing)
     for setting, own in scalings(board).items():
         for name, scaling in own.items():
-            words.setdefault((setting, name), {})["growth"] = _growth(scaling)
+            words.setdefault((setting, name), {})["growth"] = f"N^{exponent_words(scaling)}"
     return words, crossings
-
-
-def _growth(scaling: Scaling) -> str:
-    """As ``N^1.02 [0.98, 1.05]``."""
-    interval = scaling.exponent_interval
-    ends = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
-    return f"N^{scaling.exponent:.2f}{ends}"
 
 
 def ties(ranks: Ranks | None) -> list[list[str]]:

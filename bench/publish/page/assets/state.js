@@ -19,6 +19,7 @@ const state = {};
 
 /** Title of an axis. */
 function axisTitle(name) {
+  if (name === "length" && state.kind === "model") return "Image size";
   return TITLES[name] || capitalised(name).replaceAll("_", " ");
 }
 

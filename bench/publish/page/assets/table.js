@@ -127,8 +127,8 @@ function rankColumn() {
 
 // Words that rows may have beside their numbers; the first is there at once.
 const TEXTS = [
-  { name: "crossover", title: "overtakes it at (tokens)", meaning: "Tokens from which it is faster than its reference, with a 95 % interval" },
-  { name: "crossover_flops", title: "overtakes it in FLOPs at", meaning: "Tokens from which it needs fewer FLOPs" },
+  { name: "crossover", title: "overtakes its reference at (tokens)", meaning: "Tokens from which it is faster than its reference, with a 95 % interval" },
+  { name: "crossover_flops", title: "overtakes it in FLOPs at (tokens)", meaning: "Tokens from which it needs fewer FLOPs" },
   { name: "growth", title: "time grows as", meaning: "Power of the number of tokens, with a 95 % interval" },
   { name: "bound", title: "bound by", meaning: "Which side of the roofline sets the floor" },
   { name: "hyperparameters", title: "hyperparameters", meaning: "All of them, defaults included" },
