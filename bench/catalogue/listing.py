@@ -15,8 +15,8 @@ from rich.table import Table
 
 from attentions.capabilities import FAMILIES, PUBLISHED, Capabilities
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
-from bench.app.errors import ConfigError, did_you_mean, tell
-from bench.app.values import words_and_options
+from bench.app.errors import ConfigError, did_you_mean
+from bench.app.values import run_words, words_and_options
 from bench.catalogue.badges import goldens_passed
 
 USAGE = """attnbench list [family=NAME,…] [causal=BOOL] [recurrent=BOOL] [needs_grid=BOOL]
@@ -57,16 +57,13 @@ class Query:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the table; returns the exit code."""
-    words = sys.argv[1:] if argv is None else argv
-    if {"-h", "--help"} & set(words):
-        print(USAGE)
-        return 0
-    try:
-        query = read_query(words)
-        goldens = goldens_passed(query.out / "verify.json")
-        found = [entry for entry in everything(query.plugins) if query.admits(entry)]
-    except ConfigError as error:
-        return tell(error)
+    return run_words(_print_list, argv, USAGE)
+
+
+def _print_list(words: list[str]) -> int:
+    query = read_query(words)
+    goldens = goldens_passed(query.out / "verify.json")
+    found = [entry for entry in everything(query.plugins) if query.admits(entry)]
     if not found:
         print("No mechanism is all of this. Leave a filter out; attnbench list alone filters none.")
         return 0

@@ -15,9 +15,9 @@ from pathlib import Path
 from string import Template
 
 import bench
-from bench.app.errors import ConfigError, tell
+from bench.app.errors import ConfigError
 from bench.app.files import write_whole
-from bench.app.values import words_and_options
+from bench.app.values import run_words, words_and_options
 from bench.catalogue.listing import everything
 
 USAGE = """attnbench new NAME [title=TITLE]
@@ -136,18 +136,15 @@ class Place:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the files and say what to do with them; returns the exit code."""
-    words = sys.argv[1:] if argv is None else argv
-    if {"-h", "--help"} & set(words):
-        print(USAGE)
-        return 0
-    try:
-        name, title = read_words(words)
-        place = place_for(name, Path.cwd())
-        check_free(name, place)
-        for path, text in files(name, title, place).items():
-            print(write_whole(path, text))
-    except ConfigError as error:
-        return tell(error)
+    return run_words(_write, argv, USAGE)
+
+
+def _write(words: list[str]) -> int:
+    name, title = read_words(words)
+    place = place_for(name, Path.cwd())
+    check_free(name, place)
+    for path, text in files(name, title, place).items():
+        print(write_whole(path, text))
     print(next_steps(name, place))
     return 0
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import bench
-from bench.app.errors import ConfigError, tell
+from bench.app.errors import ConfigError
 from bench.app.files import write_whole
-from bench.app.values import words_and_options
+from bench.app.values import run_words, words_and_options
 
 _USAGE = """python -m {command} [out=DIR] [check=true]
   out: the folder that gets the pages (docs of this checkout)
@@ -17,7 +16,7 @@ _USAGE = """python -m {command} [out=DIR] [check=true]
 
 
 def write_pages(
-    command: str, make: Callable[[], Mapping[str, str]], argv: Sequence[str] | None = None
+    command: str, make: Callable[[], Mapping[str, str]], argv: list[str] | None = None
 ) -> int:
     """Write pages, or say which of them are old.
 
@@ -29,21 +28,21 @@ def write_pages(
     Returns:
         The exit code.
     """
-    words = sys.argv[1:] if argv is None else argv
     usage = _USAGE.format(command=command)
-    if {"-h", "--help"} & set(words):
-        print(usage)
-        return 0
-    try:
+
+    def write(words: list[str]) -> int:
         out, check = read_words(words, usage)
-        pages = {out / name: text for name, text in make().items()}
+        try:
+            pages = {out / name: text for name, text in make().items()}
+        except ImportError as error:
+            raise ConfigError(str(error)) from error
         if check:
             return _report_old(pages, command)
         for path, text in pages.items():
             print(write_whole(path, text))
-    except (ConfigError, ImportError) as error:
-        return tell(error)
-    return 0
+        return 0
+
+    return run_words(write, argv, usage)
 
 
 def read_words(words: Sequence[str], usage: str) -> tuple[Path, bool]:

@@ -41,7 +41,7 @@ compares with the authors' own numbers.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Write the pages, or say which of them are old; returns the exit code."""
     return write_pages("bench.catalogue.pages", all_pages, argv)
 

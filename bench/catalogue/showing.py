@@ -19,8 +19,8 @@ from rich.table import Table
 
 from attentions.capabilities import FAMILIES
 from attentions.catalogue import CatalogueEntry
-from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean, tell
-from bench.app.values import words_and_options
+from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean
+from bench.app.values import run_words, words_and_options
 from bench.catalogue.badges import Badge, BadgeStatus, goldens_passed, read_badges
 from bench.catalogue.listing import console, everything, in_words, names_in
 from bench.catalogue.rows import rows_of
@@ -55,18 +55,15 @@ class Request:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the page; returns the exit code."""
-    words = sys.argv[1:] if argv is None else argv
-    if {"-h", "--help"} & set(words):
-        print(USAGE)
-        return 0
-    try:
-        request = read_request(words)
-        entry = find(request.name, request.plugins)
-        import_plugins(request.plugins)
-        goldens = goldens_passed(request.out / "verify.json").get(entry.name)
-        badges = read_badges(request.out).get(entry.name, {})
-    except ConfigError as error:
-        return tell(error)
+    return run_words(_print_page, argv, USAGE)
+
+
+def _print_page(words: list[str]) -> int:
+    request = read_request(words)
+    entry = find(request.name, request.plugins)
+    import_plugins(request.plugins)
+    goldens = goldens_passed(request.out / "verify.json").get(entry.name)
+    badges = read_badges(request.out).get(entry.name, {})
     show(entry, badges, goldens, console(), request)
     return 0
 

@@ -6,7 +6,7 @@ Everything is counted on meta tensors, so the page is the same on every machine 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from torch import nn
 
@@ -59,7 +59,7 @@ convolutions are counted, norms and elementwise work are not.
 _PIXELS = 224
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Write the page, or say that it is old; returns the exit code."""
     return write_pages("bench.models", lambda: {PAGE: page()}, argv)
 
