@@ -8,6 +8,7 @@ Without sizes all are run, and docs/scaling.md gets the table; 1 if a step took 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -180,7 +181,7 @@ def main(words: list[str]) -> int:
         here = environment.current((), "retain", {})
         line = (
             f"Measured {utc_now()[:10]} at commit {(here.commit or '')[:7]}, on {here.num_cores} "
-            f"cores of a {here.processor}:"
+            f"cores ({here.processor}) beside other work: load average {os.getloadavg()[2]:.1f}"
         )
         part = f"{line}\n\n{table(costs)}"
         write_whole(PAGE, with_part(PAGE.read_text(), "scale", part))
