@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.publish.machine import commit_of
+from bench.publish.machine import commit_of, describe_machine
 from bench.publish.page.rows import Columns, Json
 from bench.record import Quality, Record, Speed
 from bench.statistics import median, median_interval
@@ -20,10 +20,10 @@ def sweeps(records: Sequence[Record]) -> Json:
         records: all of them, also those that newer ones have replaced.
     """
     names = list(dict.fromkeys(r.sweep for r in sorted(records, key=lambda r: r.started_at)))
-    seen: dict[tuple[str, str], set[str]] = {}
+    seen: dict[str, set[str]] = {}
     for record in records:
-        seen.setdefault((record.cell.key, record.cell.entry), set()).add(record.sweep)
-    several = [r for r in records if len(seen[r.cell.key, r.cell.entry]) > 1]
+        seen.setdefault(_place(record), set()).add(record.sweep)
+    several = [record for record in records if len(seen[_place(record)]) > 1]
     columns = Columns()
     for record in several[-MAX_CELLS:]:
         columns.append(*_row(record))
@@ -36,11 +36,16 @@ def sweeps(records: Sequence[Record]) -> Json:
     }
 
 
+def _place(record: Record) -> str:
+    """What two sweeps must share for their numbers to stand side by side."""
+    return f"{record.cell.key} {record.cell.entry} {describe_machine(record)}"
+
+
 def _row(record: Record) -> tuple[dict[str, str], dict[str, float | int | None]]:
     words = {
         "cell": record.cell.describe(),
         "sweep": record.sweep,
-        "key": f"{record.cell.key} {record.cell.entry}",
+        "key": _place(record),
         "status": str(record.status),
     }
     result = record.result

@@ -31,10 +31,13 @@ function mechanismsTable() {
     }
   }
   const rows = [];
-  for (const [g, { a, b }] of [...byGroup].sort(([g], [h]) => g - h)) {
+  const both = [...byGroup].filter(([, { a, b }]) => a !== undefined && b !== undefined).sort(([g], [h]) => g - h);
+  const timed = both.map(([g]) => g).filter((g) => GROUPS[g].kind === state.kind && state.kind !== "task");
+  const words = differenceOf(timed);
+  for (const [g, { a, b }] of both) {
     const group = GROUPS[g];
-    if (a === undefined || b === undefined || (group.kind !== state.kind && group.kind !== "task")) continue;
-    const setting = `${group.axes.length ? `${group.axes.length.toLocaleString("en-US")} · ` : ""}${group.words}`;
+    if (!timed.includes(g) && group.kind !== "task") continue;
+    const setting = group.kind === "task" ? group.words : words(g);
     const names = group.kind === "task" ? ["accuracy", "bits_per_byte"] : ["speedup_over", "latency_s", "peak_memory_bytes", "state_bytes", "flops"];
     for (const metric of names.map((name) => METRIC.get(name)).filter(Boolean)) {
       const [left, right] = [a, b].map((row) => ROWS.number(metric.name, row));
@@ -46,7 +49,8 @@ function mechanismsTable() {
     }
   }
   if (!rows.length) return element("p", {}, "No setting has both.");
-  return plainTable(`${state.a} and ${state.b}`, ["setting", "metric", state.a, state.b, "first / second", "first is ahead"], rows);
+  const like = timed.length ? `, in settings such as ${GROUPS[timed[0]].words}` : "";
+  return plainTable(`${state.a} and ${state.b}${like}`, ["setting", "metric", state.a, state.b, "first / second", "first is ahead"], rows);
 }
 
 function sweepsTable() {

@@ -97,7 +97,11 @@ function start() {
   document.getElementById("reset").addEventListener("click", () => { resetState(state.kind); show(); });
   document.getElementById("drawer").addEventListener("close", drawerClosed);
   document.getElementById("drawer").addEventListener("click", (event) => { if (event.target.id === "drawer") event.target.close(); });
-  addEventListener("hashchange", () => { readFragment(); showAll(); });
+  addEventListener("hashchange", () => {
+    if (location.hash && !location.hash.includes("=")) return; // a place on the page, not a view
+    readFragment();
+    showAll();
+  });
   addEventListener("beforeprint", () => { document.querySelectorAll(".conclusions details").forEach((one) => (one.open = true)); });
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; clearTimeout(chartTimer); chartTimer = setTimeout(showCharts, 200); } });

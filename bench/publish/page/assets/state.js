@@ -67,6 +67,14 @@ const axesOf = remembered((kind) => {
   });
 });
 
+/** Words of a group, among others of its kind: what they differ in, with the axis where it needs a name. */
+function differenceOf(groups) {
+  const axes = groups.length ? axesOf(GROUPS[groups[0]].kind) : [];
+  const varied = axes.filter((axis) => new Set(groups.map((g) => axisValue(GROUPS[g], axis))).size > 1);
+  const name = (axis) => (FIRST_AXES.includes(axis) ? "" : `${axisTitle(axis).toLowerCase()} `);
+  return (g) => varied.map((axis) => `${name(axis)}${valueWords(axis, axisValue(GROUPS[g], axis))}`).join(" · ") || GROUPS[g].words;
+}
+
 /** The group that a page opens with: plain, long, and with many rows that have numbers. */
 const plainestGroup = remembered((kind) => {
   const numOk = (g) => {

@@ -188,11 +188,8 @@ function columnsFor(rows) {
   const columns = [nameColumn(), rankColumn()];
   const groups = [...new Set(rows.map((row) => ROWS.number("group", row)))];
   if (groups.length > 1) {
-    // Only what they differ in; axes whose values do not speak for themselves by name.
-    const varied = axesOf(state.kind).filter((axis) => new Set(groups.map((g) => axisValue(GROUPS[g], axis))).size > 1);
-    const value = (group, axis) => `${FIRST_AXES.includes(axis) ? "" : `${axisTitle(axis).toLowerCase()} `}${valueWords(axis, axisValue(group, axis))}`;
-    const words = (row) => varied.map((axis) => value(GROUPS[ROWS.number("group", row)], axis)).join(" · ");
-    const column = textColumn("setting", "Setting", words, { column: { width: 200, cssClass: "words" } });
+    const words = differenceOf(groups);
+    const column = textColumn("setting", "Setting", (row) => words(ROWS.number("group", row)), { column: { width: 200, cssClass: "words" } });
     column.sorter = comparing((row) => ROWS.number("group", row));
     columns.push(column);
   }
@@ -256,8 +253,8 @@ function showTable() {
     state.sort = first ? { column: first.field, dir: first.dir } : null;
     writeFragment();
   });
-  const settings = groupsLeft().length;
-  const words = settings === 1 ? GROUPS[groupsLeft()[0]].words : `${settings} settings`;
+  const [first, ...others] = groupsLeft().map((g) => GROUPS[g].words);
+  const words = others.length ? `${others.length + 1} settings, such as ${first}` : first || "no setting";
   document.getElementById("said").textContent =
     `${shownRows.length.toLocaleString("en-US")} ${shownRows.length === 1 ? "row" : "rows"} of ${words}.` +
     (sharedMarks.size ? ` All but controls: ${[...sharedMarks].join("; ")}.` : "");

@@ -91,6 +91,15 @@ def test_filters_change_rows_and_the_address(reader: Reader) -> None:
     assert reader.names() == ["softmax_explicit"]
 
 
+def test_the_link_to_the_table_keeps_the_view(reader: Reader) -> None:
+    reader.choose("length", "1024")
+    reader.page.locator(".skip").focus()
+    reader.page.keyboard.press("Enter")
+    reader.settle()
+    assert reader.page.url.endswith("#table-heading")
+    assert reader.page.locator("#filter-length").input_value() == "1024"
+
+
 def test_an_address_shows_the_view_that_it_was_taken_from(browser: Any, address: str) -> None:
     context = browser.new_context()
     shown = Reader(context, f"{address}#kind=task&f.task=digits&sort=accuracy asc&open=linear")

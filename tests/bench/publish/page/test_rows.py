@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,16 @@ def test_two_sweeps_of_a_cell_are_kept_apart(tmp_path: Path) -> None:
     assert found["names"] == ["older", made.SWEEP]
     assert found["rows"]["num_rows"] == 4
     assert found["num_left_out"] == 0
+
+
+def test_sweeps_of_two_machines_are_not_compared(tmp_path: Path) -> None:
+    here = made.block_records(("softmax",), seq_len=256)
+    there = [
+        replace(r, environment=r.environment | {"processor": "Other 7000"}, sweep="there")
+        for r in here
+    ]
+    found: Any = content([*here, *there], tmp_path)["sweeps"]
+    assert found["names"] == [made.SWEEP, "there"] and found["rows"]["num_rows"] == 0
 
 
 def test_the_page_has_what_filters_and_the_sweep_of_norms_gave(tmp_path: Path) -> None:
