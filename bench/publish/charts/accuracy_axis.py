@@ -7,10 +7,11 @@ that leaves a place for no errors at all. The labels stay accuracies.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.publish.charts.spec import Point, Spec
+from bench.statistics import mean_interval
 
 ERROR_CONSTANT = 0.5
 """Per cent of errors below which the axis becomes linear."""
@@ -91,6 +92,20 @@ def accuracy_axis(accuracies: Iterable[float], height: float) -> AccuracyAxis:
     """The axis that holds all these, in per cent."""
     known = list(accuracies)
     return AccuracyAxis(lowest=min(known), highest=max(known), height=height)
+
+
+def scored(accuracies: Sequence[float]) -> Point:
+    """The mean of seeds, what it and each of them miss, and its interval if there is one."""
+    mean = sum(accuracies) / len(accuracies)
+    point: Point = {
+        "value": 100 * mean,
+        "error": 100 * (1 - mean),
+        "seeds": [100 * (1 - accuracy) for accuracy in accuracies],
+    }
+    if interval := mean_interval(accuracies):
+        low, high = interval  # of Student's t, which knows no bounds
+        point |= {"error_low": 100 * (1 - min(high, 1)), "error_high": 100 * (1 - max(low, 0))}
+    return point
 
 
 def _stretched(error: float) -> float:

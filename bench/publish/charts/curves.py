@@ -6,11 +6,11 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from bench.publish.charts.accuracy_axis import AccuracyAxis, accuracy_axis
+from bench.publish.charts.accuracy_axis import AccuracyAxis, accuracy_axis, scored
 from bench.publish.charts.file_names import place_slug
 from bench.publish.charts.labels import LINE_HEIGHT, spread
 from bench.publish.charts.spec import (
-    FONT,
+    GUIDE_TEXT,
     WIDTH,
     Chart,
     Point,
@@ -18,6 +18,9 @@ from bench.publish.charts.spec import (
     by_entry,
     end_labels,
     frame,
+    interval_bar,
+    line_mark,
+    seed_dots,
 )
 from bench.publish.charts.style import Style
 from bench.publish.format import with_unit
@@ -26,7 +29,6 @@ from bench.publish.machine import provenance
 from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import place_words
 from bench.record import Quality
-from bench.statistics import mean_interval
 
 PAIRS = "num_pairs"
 """The setting of a task that capacity is drawn against."""
@@ -105,20 +107,12 @@ def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
         longer: accuracies of the seeds at this length, if it is not the trained one.
     """
     kept = "" if score.state_bytes is None else f", {with_unit('state_bytes', score.state_bytes)}"
-    accuracies = longer or score.accuracies
-    mean = sum(accuracies) / len(accuracies)
-    point: Point = {
+    return scored(longer or score.accuracies) | {
         "entry": score.entry,
         "size": size,
-        "value": 100 * mean,
-        "error": 100 * (1 - mean),
-        "seeds": [100 * (1 - accuracy) for accuracy in accuracies],
         "label": score.entry + kept,
         "ended": "not settled" if score.num_unsettled else "settled",
     }
-    if interval := mean_interval(accuracies):
-        point |= {"error_low": 100 * (1 - interval[1]), "error_high": 100 * (1 - interval[0])}
-    return point
 
 
 def _longer(score: Score) -> Iterator[tuple[int, list[float]]]:
@@ -160,22 +154,14 @@ def _chart(
         "axis": {"title": along, "values": sizes, "format": ",d"},
     }
     y = axis.channel("error", "Accuracy (%)")
-    line = {
-        "mark": {"type": "line"},
-        "encoding": {
-            "x": x,
-            "y": y,
-            "color": colour,
-            "strokeDash": by_entry({e: styles[e].dash for e in entries}),
-            "strokeWidth": by_entry({e: styles[e].thickness for e in entries}),
-        },
-    }
+    place = {"x": x, "y": y, "color": colour}
+    line, dots = line_mark({e: styles[e] for e in entries}, x, y)
     layers = [
         *_plateau_lines(plateaus),
-        *_intervals(points, colour),
+        interval_bar(place, "y", "error"),
         line,
-        _dots(colour, by_entry({e: styles[e].shape for e in entries})),
-        _seeds(colour),
+        _hollow(dots),
+        seed_dots(place),
         *_end_labels(points, sizes, axis, colour),
     ]
     spec = frame(title, [*_notes(points, task, board)], WIDTH, height) | {
@@ -212,59 +198,19 @@ def _plateau_lines(plateaus: Sequence[Point]) -> Iterator[Spec]:
     }
     yield {
         "data": {"values": [point for point in plateaus if point["size"] == first]},
-        "mark": {
-            "type": "text",
-            "align": "left",
-            "baseline": "bottom",
-            "dx": 6,
-            "dy": -2,
-            "fontSize": FONT,
-            "color": "#666666",
-        },
+        "mark": GUIDE_TEXT | {"align": "left", "dx": 6},
         "encoding": {"x": x, "y": y, "text": {"field": "words"}},
     }
 
 
-def _intervals(points: Iterable[Point], colour: Spec) -> Iterator[Spec]:
-    known = [point for point in points if "error_low" in point]
-    if known:
-        yield {
-            "data": {"values": known},
-            "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.45},
-            "encoding": {
-                "x": {"field": "size", "type": "quantitative"},
-                "y": {"field": "error_low", "type": "quantitative"},
-                "y2": {"field": "error_high"},
-                "color": colour,
-            },
-        }
-
-
-def _seeds(colour: Spec) -> Spec:
-    """A small dot for every seed, where there are several."""
+def _hollow(dots: Spec) -> Spec:
+    """The points of lines, white inside where a run has not settled."""
+    colour = dots["encoding"]["color"]
+    white = {"condition": {"test": "datum.ended == 'not settled'", "value": "white"}}
+    own = {key: channel for key, channel in dots["encoding"].items() if key != "color"}
     return {
-        "transform": [{"filter": "length(datum.seeds) > 1"}, {"flatten": ["seeds"]}],
-        "mark": {"type": "point", "filled": True, "size": 14, "opacity": 0.55},
-        "encoding": {
-            "x": {"field": "size", "type": "quantitative"},
-            "y": {"field": "seeds", "type": "quantitative"},
-            "color": colour,
-        },
-    }
-
-
-def _dots(colour: Spec, shape: Spec) -> Spec:
-    """Filled, or white inside where a run has not settled."""
-    hollow = {"condition": {"test": "datum.ended == 'not settled'", "value": "white"}}
-    return {
-        "mark": {"type": "point", "filled": False, "size": 34, "opacity": 1, "strokeWidth": 1.8},
-        "encoding": {
-            "x": {"field": "size", "type": "quantitative"},
-            "y": {"field": "error", "type": "quantitative"},
-            "shape": shape,
-            "stroke": colour,
-            "fill": colour | hollow,
-        },
+        "mark": dots["mark"] | {"filled": False, "strokeWidth": 1.8},
+        "encoding": own | {"stroke": colour, "fill": colour | white},
     }
 
 

@@ -7,12 +7,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from bench.publish.charts.accuracy_axis import AccuracyAxis, accuracy_axis
+from bench.publish.charts.accuracy_axis import AccuracyAxis, accuracy_axis, scored
 from bench.publish.charts.file_names import place_slug
 from bench.publish.charts.labels import place_labels
 from bench.publish.charts.lines import LATENCY, latency_interval
 from bench.publish.charts.spec import (
-    FONT,
+    GUIDE_TEXT,
     WIDTH,
     Chart,
     Point,
@@ -20,8 +20,10 @@ from bench.publish.charts.spec import (
     by_entry,
     entry_names,
     frame,
+    interval_bar,
     log_ticks,
     padded,
+    seed_dots,
 )
 from bench.publish.charts.style import Style
 from bench.publish.fronts import cost_ranking
@@ -100,21 +102,14 @@ def _scatter(
 
 def _point(standing: Standing, score: Score) -> Point:
     """A mean with the scores of its seeds, and the intervals of both where there are any."""
-    accuracy = 100 * (score.accuracy or 0.0)
-    point: Point = {
+    point = scored(score.accuracies) | {
         "entry": score.entry,
         "label": score.entry + ("*" if _is_provisional(score) else ""),
         "latency": float(standing.value(LATENCY.metric) or 0.0) / LATENCY.factor,
-        "accuracy": accuracy,
-        "error": 100 - accuracy,
-        "seeds": [100 * (1 - one) for one in score.accuracies],
     }
     if interval := latency_interval(standing):
         point |= {"latency_low": interval[0] / LATENCY.factor}
         point |= {"latency_high": interval[1] / LATENCY.factor}
-    if score.interval:
-        point |= {"error_low": 100 * (1 - score.interval[1])}
-        point |= {"error_high": 100 * (1 - score.interval[0])}
     return point
 
 
@@ -146,23 +141,6 @@ def _labelled(points: Sequence[Point], axis: AccuracyAxis, low: float, high: flo
     ]
 
 
-def _bars(place: Spec) -> list[Spec]:
-    """Intervals of latency and of accuracy."""
-    bar = {"type": "rule", "strokeWidth": 1.2, "opacity": 0.7}
-    return [
-        {
-            "transform": [{"filter": f"isValid(datum.{field}_low)"}],
-            "mark": bar,
-            "encoding": place
-            | {
-                axis: place[axis] | {"field": f"{field}_low"},
-                f"{axis}2": {"field": f"{field}_high"},
-            },
-        }
-        for axis, field in (("x", "latency"), ("y", "error"))
-    ]
-
-
 def _layers(points: Sequence[Point], looks: Mapping[str, Style], x: Spec, y: Spec) -> list[Spec]:
     colour = by_entry({entry: look.colour for entry, look in looks.items()})
     shape = by_entry({entry: look.shape for entry, look in looks.items()})
@@ -177,12 +155,12 @@ def _layers(points: Sequence[Point], looks: Mapping[str, Style], x: Spec, y: Spe
                 "y2": {"field": "label_error"},
             },
         },
-        *(_bars(place) if len(points) <= _MOST_BARS else []),
-        {
-            "transform": [{"filter": "length(datum.seeds) > 1"}, {"flatten": ["seeds"]}],
-            "mark": {"type": "point", "filled": True, "size": 16, "opacity": 0.55},
-            "encoding": place | {"y": y | {"field": "seeds"}},
-        },
+        *(
+            interval_bar(place, axis, field)
+            for axis, field in (("x", "latency"), ("y", "error"))
+            if len(points) <= _MOST_BARS
+        ),
+        seed_dots(place),
         {
             "mark": {"type": "point", "filled": True, "size": 75, "opacity": 1},
             "encoding": place | {"shape": shape},
@@ -236,14 +214,7 @@ def _chance_line(chance: float, y: Spec) -> Spec:
         "layer": [
             {"mark": {"type": "rule", "strokeDash": [4, 4], "color": "#888888"}},
             {
-                "mark": {
-                    "type": "text",
-                    "align": "right",
-                    "baseline": "bottom",
-                    "dy": -2,
-                    "fontSize": FONT,
-                    "color": "#666666",
-                },
+                "mark": GUIDE_TEXT | {"align": "right"},
                 "encoding": {"x": {"value": WIDTH - 4}, "text": {"value": "guessing"}},
             },
         ],

@@ -21,6 +21,14 @@ _INK = "#333333"
 _FONTS = "Liberation Sans, Arial, Helvetica, sans-serif"
 _LINE = 100  # letters of a note that fit above a picture
 _DOT = " · "
+GUIDE_TEXT: Spec = {
+    "type": "text",
+    "baseline": "bottom",
+    "dy": -2,
+    "fontSize": FONT,
+    "color": "#666666",
+}
+"""Words above a line that no entry has."""
 BAND = 0.18
 """Opacity of an interval's area."""
 
@@ -118,6 +126,25 @@ def line_mark(styles: Mapping[str, Style], x: Spec, y: Spec) -> list[Spec]:
         "encoding": {"x": x, "y": y, "color": colour, "shape": shape},
     }
     return [line, dots]
+
+
+def interval_bar(place: Spec, axis: str, field: str) -> Spec:
+    """A rule between the ends of a field's interval along an axis, of points that have one."""
+    ends = {axis: place[axis] | {"field": f"{field}_low"}, f"{axis}2": {"field": f"{field}_high"}}
+    return {
+        "transform": [{"filter": f"isValid(datum.{field}_low)"}],
+        "mark": {"type": "rule", "strokeWidth": 1.4, "opacity": 0.55},
+        "encoding": place | ends,
+    }
+
+
+def seed_dots(place: Spec) -> Spec:
+    """A small dot for every seed, where there are several."""
+    return {
+        "transform": [{"filter": "length(datum.seeds) > 1"}, {"flatten": ["seeds"]}],
+        "mark": {"type": "point", "filled": True, "size": 15, "opacity": 0.55},
+        "encoding": place | {"y": place["y"] | {"field": "seeds"}},
+    }
 
 
 def padded(values: Sequence[float], by: float = 1.25) -> tuple[float, float]:

@@ -32,7 +32,7 @@ def test_accuracy_chance_and_their_axis_are_in_per_cent() -> None:
     task = made.task_records(("softmax", "none"), task="digits", seeds=(0,))
     (chart,) = [c for c in drawn(lengths() + task) if c.name.startswith("accuracy")]
     scores = {r.cell.entry: r.result.accuracy for r in task if isinstance(r.result, Quality)}
-    shown = {p["entry"]: p["accuracy"] for p in points(chart)}
+    shown = {p["entry"]: p["value"] for p in points(chart)}
     assert shown == pytest.approx({entry: 100 * score for entry, score in scores.items()})
     line = chart.spec["layer"][0]
     assert line["data"]["values"] == [{"error": pytest.approx(90.0)}]
