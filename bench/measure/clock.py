@@ -100,7 +100,7 @@ def process_age_s() -> float:
     """Seconds since this process was started, all imports included."""
     import psutil
 
-    return max(0.0, _unix_s() - psutil.Process().create_time())
+    return max(0.0, _unix_s() - float(psutil.Process().create_time()))
 
 
 def utc_now() -> str:

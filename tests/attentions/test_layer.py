@@ -3,8 +3,9 @@ import torch
 
 import attentions
 from attentions import Geometry, MultiHeadAttention, build_attention, build_layer
-from attentions.base import Attention, AttentionLayer, CallShape
+from attentions.base import Attention, AttentionLayer
 from attentions.capabilities import PUBLISHED
+from tests.attentions.calls import call_of
 
 NAMES = [
     n
@@ -73,7 +74,7 @@ def test_hyperparameters_reach_the_core():
 
 def test_costs_are_those_of_the_core_and_of_the_projections():
     layer = build("linear", value_dim=6)
-    shape = CallShape(batch_size=3, num_heads=2, query_len=12, key_len=12, head_dim=8, value_dim=6)
+    shape = call_of(12, 8, 6, batch_size=3)
     projections = 2 * 3 * 12 * 16 * (16 + 16 + 12 + 12)
     assert layer.flops(shape) == projections + layer.core.flops(shape)
     assert layer.executed_flops(shape) == projections + layer.core.executed_flops(shape)

@@ -8,6 +8,7 @@ import torch
 import attentions
 from attentions import Geometry, build_attention
 from attentions.adapters.extras import EXTRAS, load, not_installed
+from tests.attentions.calls import call_of
 
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
 OPTIONAL = [
@@ -66,15 +67,7 @@ def test_its_formulas_need_no_package(name, monkeypatch):
     can = attentions.attention_class(name).capabilities
     monkeypatch.setitem(sys.modules, can.requires[0], None)
     geometry = Geometry(num_heads=2, head_dim=8, seq_len=16, causal=not can.bidirectional)
-    shape = attentions.CallShape(
-        batch_size=1,
-        num_heads=2,
-        query_len=16,
-        key_len=16,
-        head_dim=8,
-        value_dim=8,
-        causal=geometry.causal,
-    )
+    shape = call_of(16, 8, causal=geometry.causal)
     with torch.device("meta"):
         mechanism = build_attention(name, geometry)
     assert mechanism.flops(shape) > 0

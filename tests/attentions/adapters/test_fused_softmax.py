@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from attentions import CallShape, Geometry, attention_class, build_attention
+from attentions import Geometry, attention_class, build_attention
 from attentions.capabilities import DTYPES
+from tests.attentions.calls import call_of
 
 NAMES = ["softmax_flash_attn", "softmax_xformers"]
 
@@ -90,7 +91,7 @@ def test_flash_attn_wants_values_as_wide_as_keys(packages):
 @pytest.mark.parametrize("name", NAMES)
 def test_work_is_that_of_softmax(name, packages):
     geometry = Geometry(num_heads=2, head_dim=8, seq_len=9)
-    shape = CallShape(batch_size=3, num_heads=2, query_len=9, key_len=9, head_dim=8, value_dim=8)
+    shape = call_of(9, 8, batch_size=3)
     assert build_attention(name, geometry).flops(shape) == 3 * 2 * 2 * 2 * 81 * 8
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from attentions import CallShape, Geometry, MultiHeadAttention, build_attention
+from attentions import Geometry, MultiHeadAttention, build_attention
+from tests.attentions.calls import call_of
 
 GEOMETRY = Geometry(num_heads=3, head_dim=8, seq_len=48)
 
@@ -17,8 +18,7 @@ def tokens(length=48):
 
 
 def shape(length=48):
-    sizes = {"batch_size": 2, "num_heads": 3, "head_dim": 8, "value_dim": 8}
-    return CallShape(query_len=length, key_len=length, **sizes)
+    return call_of(length, 8, batch_size=2, num_heads=3)
 
 
 @pytest.mark.parametrize("settings", [{}, {"kernel": "relu", "num_features": 11}], ids=str)
@@ -103,9 +103,7 @@ def test_the_causal_form_of_performer_pytorch_is_offered_and_sees_the_future(qkv
     torch.testing.assert_close(peer(q, k, v), ours(q, k, v), atol=1e-4, rtol=1e-4)
     with FlopCounterMode(display=False) as counter:
         core(q, k, v)
-    shape = CallShape(
-        batch_size=2, num_heads=3, query_len=48, key_len=48, head_dim=8, value_dim=8, causal=True
-    )
+    shape = call_of(48, 8, batch_size=2, num_heads=3, causal=True)
     assert core.executed_flops(shape) == counter.get_total_flops()
 
 

@@ -5,9 +5,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from attentions import Geometry, build_attention, kernel
-from attentions.base import CallShape
 from attentions.kernel import applies, attention, causal, tiles
 from attentions.kernel.maps import FeatureMap
+from tests.attentions.calls import call_of
 
 H, D, E = 2, 8, 6
 FORMS = {
@@ -245,8 +245,7 @@ def test_a_compiler_a_transform_and_forward_differentiation_get_the_formula(form
 def test_flops_are_those_that_torch_counts(form, monkeypatch):
     monkeypatch.undo()  # flops are those of the chunks that there are
     core = build(form, 150, dtype=torch.float32)
-    sizes = {"query_len": 150, "key_len": 150, "head_dim": D, "value_dim": E}
-    shape = CallShape(batch_size=2, num_heads=H, causal=core.geometry.causal, **sizes)
+    shape = call_of(150, D, E, batch_size=2, num_heads=H, causal=core.geometry.causal)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         core(*(x.detach().float() for x in tensors(150, 150, 150)))
     assert counter.get_total_flops() == core.executed_flops(shape)

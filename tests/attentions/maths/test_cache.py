@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from attentions import CallShape, Geometry, build_attention, build_layer
+from attentions import Geometry, build_attention, build_layer
+from tests.attentions.calls import call_of
 
 CPU = torch.device("cpu")
 CACHED = ["softmax", "softmax_explicit", "softmax_chunked"]
@@ -101,7 +102,7 @@ def test_a_cache_needs_a_causal_geometry(name):
 
 @pytest.mark.parametrize("name", CACHED)
 def test_a_decoded_token_costs_a_look_at_every_key(name):
-    shape = CallShape(batch_size=2, num_heads=6, query_len=9, key_len=9, head_dim=8, value_dim=4)
+    shape = call_of(9, 8, 4, batch_size=2, num_heads=6)
     assert build(name).decode_flops(shape) == 2 * 2 * 6 * 9 * (8 + 4)
 
 

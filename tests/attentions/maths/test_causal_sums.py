@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from attentions.base import CallShape
 from attentions.maths.causal_sums import causal_sums, causal_sums_flops, with_ones
+from tests.attentions.calls import call_of
 
 
 def by_hand(phi_q, phi_k, v):
@@ -45,7 +45,6 @@ def test_a_column_of_ones_sums_the_weights(qkv):
 def test_costs_are_linear_in_the_number_of_whole_chunks():
     def shape(chunks):
         length = 128 * chunks
-        sizes = {"query_len": length, "key_len": length, "head_dim": 4, "value_dim": 3}
-        return CallShape(batch_size=2, num_heads=3, causal=True, **sizes)
+        return call_of(length, 4, 3, batch_size=2, num_heads=3, causal=True)
 
     assert causal_sums_flops(shape(8), 4, 3) == 4 * causal_sums_flops(shape(2), 4, 3)

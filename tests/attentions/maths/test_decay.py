@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from attentions.base import CallShape
 from attentions.maths.decay import (
     CHUNK,
     chunk_decays,
@@ -9,6 +8,7 @@ from attentions.maths.decay import (
     padded_len,
     states_before,
 )
+from tests.attentions.calls import call_of
 
 
 def test_what_erases_the_state_costs_later_tokens_no_digits():
@@ -36,15 +36,7 @@ def test_states_before_chunks_are_those_of_a_walk(num_chunks):
 
 def test_work_grows_with_length_and_not_with_its_square():
     def shape(length):
-        return CallShape(
-            batch_size=1,
-            num_heads=2,
-            query_len=length,
-            key_len=length,
-            head_dim=8,
-            value_dim=8,
-            causal=True,
-        )
+        return call_of(length, 8, causal=True)
 
     assert chunked_flops(shape(64 * CHUNK)) == 64 * chunked_flops(shape(CHUNK))
     assert padded_len(CHUNK + 1, CHUNK) == 2 * CHUNK

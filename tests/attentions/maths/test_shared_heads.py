@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from attentions import CallShape, Geometry, build_attention, build_layer
+from attentions import Geometry, build_attention, build_layer
+from tests.attentions.calls import call_of
 
 GEOMETRY = Geometry(num_heads=6, num_kv_heads=2, head_dim=8, seq_len=12)
 
@@ -64,7 +65,7 @@ def test_a_layer_projects_to_fewer_heads_of_keys_and_values():
     assert layer.qkv.weight.shape == (48 + 16 + 16, 48)
     x = torch.randn(2, 12, 48)
     assert layer(x).shape == x.shape
-    shape = CallShape(batch_size=2, num_heads=6, query_len=12, key_len=12, head_dim=8, value_dim=8)
+    shape = call_of(12, 8, batch_size=2, num_heads=6)
     core = build_attention("linear", GEOMETRY)
     assert layer.flops(shape) - core.flops(shape) == 2 * 24 * 48 * (80 + 48)
 

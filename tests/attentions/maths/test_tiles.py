@@ -4,8 +4,8 @@ import math
 import pytest
 import torch
 
-from attentions.base import CallShape
 from attentions.maths.tiles import Tiling, scaled, tiled_flops
+from tests.attentions.calls import call_of
 
 
 def tiles(tiling):
@@ -55,9 +55,7 @@ def test_a_mask_is_cut_only_where_it_does_not_broadcast(shape):
 
 
 def test_flops_of_tiles_count_their_hidden_pairs():
-    shape = CallShape(
-        batch_size=2, num_heads=3, query_len=7, key_len=7, head_dim=4, value_dim=5, causal=True
-    )
+    shape = call_of(7, 4, 5, batch_size=2, num_heads=3, causal=True)
     # Rows of 3, 3 and 1 queries, with 3, 6 and 7 keys.
     assert tiled_flops(shape, 3) == 2 * 3 * (3 * 3 + 3 * 6 + 1 * 7) * 2 * (4 + 5)
 

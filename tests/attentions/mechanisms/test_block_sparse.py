@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
+from tests.attentions.calls import call_of
 
 CPU = torch.device("cpu")
 
@@ -77,9 +77,7 @@ def test_few_blocks_at_a_time_give_what_a_mask_gives(causal, seq_len, block_size
 @pytest.mark.parametrize("causal", [False, True])
 def test_flops_count_the_pairs_that_are_seen(causal, settings):
     core = build(causal, **settings)
-    shape = CallShape(
-        batch_size=3, num_heads=2, query_len=31, key_len=31, head_dim=4, value_dim=5, causal=causal
-    )
+    shape = call_of(31, 4, 5, batch_size=3, causal=causal)
     assert core.flops(shape) == 3 * int(mask_by_hand(core, 31).sum()) * 2 * (4 + 5)
     assert core.flops(shape) <= core.executed_flops(shape)
 

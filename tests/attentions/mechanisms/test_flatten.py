@@ -4,8 +4,8 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from attentions import Geometry, build_attention, build_layer
-from attentions.base import CallShape
 from attentions.mechanisms.flatten import FocusedKernel
+from tests.attentions.calls import call_of
 
 
 def build(seq_len=9, **settings):
@@ -98,7 +98,7 @@ def test_the_layer_equals_its_explicit_form(sr_ratio, norm_over):
 @pytest.mark.parametrize("sr_ratio", [1, 2])
 def test_flops_of_the_layer_equal_torchs_counter(sr_ratio):
     layer = build_on_grid(sr_ratio=sr_ratio)
-    shape = CallShape(batch_size=3, num_heads=2, query_len=24, key_len=24, head_dim=4, value_dim=4)
+    shape = call_of(24, batch_size=3)
     with FlopCounterMode(display=False) as counter:
         layer(torch.randn(3, 24, 8, dtype=torch.float64))
     assert layer.flops(shape) == counter.get_total_flops()

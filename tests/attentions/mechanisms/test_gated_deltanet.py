@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from attentions import CallShape, Geometry, build_attention
+from attentions import Geometry, build_attention
+from tests.attentions.calls import call_of
 
 
 def build(seq_len=9, **settings):
@@ -100,9 +101,7 @@ def test_the_layer_is_that_of_the_paper(settings):
 
 def test_the_layer_counts_its_projections_its_convolution_and_its_core():
     layer, core = build_layer(), build()
-    call = CallShape(
-        batch_size=2, num_heads=2, query_len=70, key_len=70, head_dim=4, value_dim=3, causal=True
-    )
+    call = call_of(70, 4, 3, batch_size=2, causal=True)
     weights = 8 * (8 + 8 + 6) + 8 * 4 + 8 * 6 + 6 * 8 + 22 * 4
     assert layer.flops(call) == 2 * 140 * weights + core.flops(call)
     assert layer.executed_flops(call) == 2 * 140 * weights + core.executed_flops(call)

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from attentions import CallShape, Geometry, build_attention
+from attentions import Geometry, build_attention
+from tests.attentions.calls import call_of
 
 
 def build(seq_len=9, **settings):
@@ -91,8 +92,6 @@ def test_the_layer_is_as_large_as_softmax_attentions():
     layer = build_attention("gla_layer", geometry)
     size, softmax = sum(p.numel() for p in layer.parameters()), 4 * 256**2
     assert softmax < size < 1.05 * softmax
-    call = CallShape(
-        batch_size=2, num_heads=4, query_len=16, key_len=16, head_dim=64, value_dim=64, causal=True
-    )
+    call = call_of(16, 64, batch_size=2, num_heads=4, causal=True)
     assert layer.flops(call) > 2 * 32 * softmax
     assert layer.executed_flops(call) > layer.flops(call)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
 from bench.measure.memory import peak_memory_bytes
+from tests.attentions.calls import call_of
 
 SETTINGS = {
     "block_sparse": {"block_size": 16},
@@ -25,8 +25,7 @@ def test_time_and_memory_grow_with_the_tokens_and_not_with_their_square(name, ca
     for seq_len in (256, 1024):
         geometry = Geometry(num_heads=2, head_dim=8, seq_len=seq_len, causal=causal)
         core = build_attention(name, geometry, **SETTINGS[name])
-        sizes = {"query_len": seq_len, "key_len": seq_len, "head_dim": 8, "value_dim": 8}
-        work.append(core.executed_flops(CallShape(batch_size=1, num_heads=2, **sizes)))
+        work.append(core.executed_flops(call_of(seq_len, 8)))
         q, k, v = (torch.randn(1, 2, seq_len, 8, requires_grad=True) for _ in range(3))
         call = lambda core=core, q=q, k=k, v=v: core(q, k, v).sum().backward()  # noqa: E731
         peaks.append(peak_memory_bytes(call, torch.device("cpu")))

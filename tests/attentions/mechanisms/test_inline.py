@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
+from tests.attentions.calls import call_of
 
 
 def geometry(**changes):
@@ -81,8 +81,7 @@ def test_a_layer_adds_a_convolution_of_predicted_kernels(beside, grid):
 
 
 def test_costs_of_a_layer_leave_the_class_token_out_of_the_convolution():
-    sizes = {"query_len": 10, "key_len": 10, "head_dim": 4, "value_dim": 4}
-    shape = CallShape(batch_size=3, num_heads=2, **sizes)
+    shape = call_of(10, batch_size=3)
     with_token, without = (layer_of(n, (0, 0), class_token=n == 10) for n in (10, 10 - 1))
     assert without.flops(shape) - with_token.flops(shape) == 2 * 3 * 8 * 9
 

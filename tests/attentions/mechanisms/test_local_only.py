@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
+from tests.attentions.calls import call_of
 
 
 def build(grid=(3, 4), **settings):
@@ -52,6 +52,5 @@ def test_along_the_tokens_any_length_will_do(qkv):
 
 @pytest.mark.parametrize(("dims", "taps"), [(1, 5), (2, 25)])
 def test_its_cost_is_that_of_the_taps(dims, taps):
-    sizes = {"query_len": 12, "key_len": 12, "head_dim": 4, "value_dim": 3}
-    shape = CallShape(batch_size=2, num_heads=2, **sizes)
+    shape = call_of(12, 4, 3, batch_size=2)
     assert build(dims=dims).flops(shape) == 2 * 2 * 2 * 12 * 3 * taps

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
+from tests.attentions.calls import call_of
 
 CPU = torch.device("cpu")
 
@@ -145,9 +145,7 @@ def test_with_rope_scores_depend_on_distances_alone():
 
 def test_work_is_counted_part_by_part():
     layer = build(causal=True, num_heads=2, head_dim=8, kv_rank=5, rope_dim=4)
-    shape = CallShape(
-        batch_size=3, num_heads=2, query_len=9, key_len=9, head_dim=8, value_dim=8, causal=True
-    )
+    shape = call_of(9, 8, batch_size=3, causal=True)
     projections = 2 * (16 * 2 * 12 + 16 * (5 + 4) + 16 * 16)
     expand = 2 * 5 * 2 * (8 + 8)
     pairs = 3 * 2 * 9 * 10 // 2

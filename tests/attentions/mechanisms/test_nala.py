@@ -6,7 +6,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from attentions import Geometry, build_attention, build_layer
-from attentions.base import CallShape
+from tests.attentions.calls import call_of
 
 
 def build(grid=(3, 4), head_dim=8, value_dim=0, **settings):
@@ -169,7 +169,7 @@ def test_the_layer_is_that_of_the_release(layer):
 
 
 def test_flops_are_the_same_with_and_without_rope(qkv):
-    shape = CallShape(batch_size=1, num_heads=2, query_len=12, key_len=12, head_dim=8, value_dim=8)
+    shape = call_of(12, 8)
     for rope in (False, True):
         core = build(rope=rope)
         with FlopCounterMode(display=False) as counter:

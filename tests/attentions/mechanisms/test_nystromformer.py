@@ -6,7 +6,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
+from tests.attentions.calls import call_of
 
 
 def build(seq_len=12, **settings):
@@ -97,7 +97,6 @@ def test_a_convolution_along_the_tokens_is_added(size, qkv):
 
 def test_flops_with_a_convolution_are_what_torch_counts(qkv):
     core, tensors = build(num_landmarks=4, conv_kernel_size=5), qkv(2, 2, 12, 4, value_dim=3)
-    sizes = {"query_len": 12, "key_len": 12, "head_dim": 4, "value_dim": 3}
     with FlopCounterMode(display=False) as counter:
         core(*tensors)
-    assert core.flops(CallShape(batch_size=2, num_heads=2, **sizes)) == counter.get_total_flops()
+    assert core.flops(call_of(12, 4, 3, batch_size=2)) == counter.get_total_flops()

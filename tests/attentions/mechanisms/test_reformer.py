@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
 from attentions.mechanisms.reformer import _even_factors
+from tests.attentions.calls import call_of
 
 CPU = torch.device("cpu")
 
@@ -168,7 +168,7 @@ def test_many_buckets_are_pairs_of_fewer(num_buckets):
 
 def test_work_is_that_of_hashes_and_of_pairs_in_a_bucket():
     core = build(seq_len=64, chunk_size=8, num_rounds=3)  # 16 buckets of 4 tokens
-    shape = CallShape(batch_size=1, num_heads=2, query_len=64, key_len=64, head_dim=4, value_dim=4)
+    shape = call_of(64)
     hashes = 2 * 3 * 2 * 64 * 4 * 8
     assert core.flops(shape) == hashes + 3 * 2 * 64 * 4 * 2 * 8
     assert core.executed_flops(shape) == hashes + 3 * 2 * 64 * 16 * 2 * 8

@@ -1,6 +1,7 @@
 import torch
 
-from attentions import CallShape, Geometry, build_attention
+from attentions import Geometry, build_attention
+from tests.attentions.calls import call_of
 
 
 def build(seq_len=9, num_heads=2, **settings):
@@ -81,8 +82,6 @@ def test_a_scale_replaces_the_root_of_head_dim(qkv):
 
 
 def test_sums_of_scores_cost_more():
-    call = CallShape(
-        batch_size=1, num_heads=2, query_len=9, key_len=9, head_dim=4, value_dim=3, causal=True
-    )
+    call = call_of(9, 4, 3, causal=True)
     assert build(score_norm="paper").flops(call) == build().flops(call) * 4 // 3
     assert build(score_norm="paper").executed_flops(call) > build().executed_flops(call)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
 from attentions.mechanisms.rfa import gaussian_rows, orthogonal_rows
+from tests.attentions.calls import call_of
 
 
 def build(causal=False, seq_len=6, gated=False, **settings):
@@ -105,8 +105,7 @@ def test_a_gate_that_forgets_all_leaves_later_ones_their_digits(score, qkv):
 def test_gated_costs_are_linear_in_the_number_of_chunks():
     def shape(chunks):
         length = 128 * chunks
-        sizes = {"query_len": length, "key_len": length, "head_dim": 4, "value_dim": 3}
-        return CallShape(batch_size=1, num_heads=2, causal=True, **sizes)
+        return call_of(length, 4, 3, causal=True)
 
     core = build(causal=True, gated=True)
     assert core.executed_flops(shape(8)) == 8 * core.executed_flops(shape(1))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
+from tests.attentions.calls import call_of
 
 CPU = torch.device("cpu")
 
@@ -60,15 +60,7 @@ def test_blocks_give_what_a_mask_gives(causal, seq_len, window, qkv):
 @pytest.mark.parametrize(("seq_len", "window"), [(1, 0), (9, 3), (9, 20), (300, 20)])
 def test_flops_count_the_pairs_within_the_window(causal, seq_len, window):
     core = build(causal, seq_len=seq_len, window=window)
-    shape = CallShape(
-        batch_size=3,
-        num_heads=2,
-        query_len=seq_len,
-        key_len=seq_len,
-        head_dim=4,
-        value_dim=5,
-        causal=causal,
-    )
+    shape = call_of(seq_len, 4, 5, batch_size=3, causal=causal)
     pairs = sum(len(window_of(i, seq_len, window, causal)) for i in range(seq_len))
     assert core.flops(shape) == 3 * 2 * pairs * 2 * (4 + 5)
     assert core.flops(shape) <= core.executed_flops(shape)
@@ -117,6 +109,6 @@ def test_a_sequence_may_grow_without_end_if_the_ring_holds_a_window(qkv):
 
 
 def test_a_decoded_token_costs_its_window():
-    shape = CallShape(batch_size=1, num_heads=2, query_len=9, key_len=9, head_dim=4, value_dim=4)
+    shape = call_of(9)
     assert build(causal=True, window=3).decode_flops(shape) == 2 * 4 * 2 * 8
     assert build(causal=True, window=30).decode_flops(shape) == 2 * 9 * 2 * 8

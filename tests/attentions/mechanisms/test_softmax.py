@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
+from tests.attentions.calls import call_of
 
 NAMES = ("softmax", "softmax_explicit")
 both = pytest.mark.parametrize("name", NAMES)
@@ -69,16 +69,12 @@ def test_softmax_is_torchs_function_to_the_bit(case, dtype):
 @both
 def test_causal_flops_count_the_visible_pairs_exactly(name):
     core = build_attention(name, Geometry(num_heads=3, head_dim=4, seq_len=5, causal=True))
-    shape = CallShape(
-        batch_size=2, num_heads=3, query_len=5, key_len=5, head_dim=4, value_dim=4, causal=True
-    )
+    shape = call_of(5, batch_size=2, num_heads=3, causal=True)
     assert core.flops(shape) == 2 * 3 * (1 + 2 + 3 + 4 + 5) * 2 * (4 + 4)
 
 
 def test_the_explicit_form_executes_the_hidden_pairs_and_the_fused_one_only_its_tiles():
-    shape = CallShape(
-        batch_size=1, num_heads=1, query_len=300, key_len=300, head_dim=4, value_dim=4, causal=True
-    )
+    shape = call_of(300, num_heads=1, causal=True)
     geometry = Geometry(num_heads=1, head_dim=4, seq_len=300, causal=True)
     explicit, fused = (build_attention(name, geometry) for name in ("softmax_explicit", "softmax"))
     assert explicit.executed_flops(shape) == 300 * 300 * 16

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
+from tests.attentions.calls import call_of
 
 
 def build(backend="auto", causal=False, value_dim=8):
@@ -44,9 +44,7 @@ def test_another_error_of_torchs_is_not_taken_for_a_missing_kernel():
 
 
 def test_the_unfused_backend_is_charged_for_the_weights_and_the_hidden_pairs():
-    shape = CallShape(
-        batch_size=1, num_heads=2, query_len=300, key_len=300, head_dim=8, value_dim=8, causal=True
-    )
+    shape = call_of(300, 8, causal=True)
     fused, unfused = build("auto", causal=True), build("math", causal=True)
     assert unfused.executed_flops(shape) == 2 * 300 * 300 * 2 * 16
     assert fused.executed_flops(shape) < unfused.executed_flops(shape)

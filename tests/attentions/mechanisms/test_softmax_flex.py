@@ -5,8 +5,8 @@ import torch
 from torch.nn.attention import flex_attention as flex
 
 from attentions import Geometry, attention_class, build_attention
-from attentions.base import CallShape
 from attentions.mechanisms.softmax_flex import _blocks
+from tests.attentions.calls import call_of
 
 
 def build(causal=False, seq_len=7, head_dim=4, value_dim=3, **settings):
@@ -62,9 +62,7 @@ def test_gradients_on_a_processor_are_refused(qkv):
 
 
 def test_costs_are_those_of_the_form_that_runs():
-    shape = CallShape(
-        batch_size=1, num_heads=2, query_len=300, key_len=300, head_dim=8, value_dim=8, causal=True
-    )
+    shape = call_of(300, 8, causal=True)
     unfused, compiled = (build(True, 300, 8, 8, compiled=is_on) for is_on in (False, True))
     assert unfused.executed_flops(shape) == 2 * 300 * 300 * 2 * 16
     blocks = 128 * 128 + 128 * 256 + 44 * 300

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
+from tests.attentions.calls import call_of
 
 
 def build(causal=False, seq_len=7, head_dim=4, **settings):
@@ -76,8 +76,7 @@ def test_the_explicit_form_also_continues_a_prompt(qkv):
 
 def test_the_explicit_form_counts_pairs_and_is_cheaper_while_they_are_few():
     def flops(form, length):
-        sizes = {"query_len": length, "key_len": length, "head_dim": 4, "value_dim": 3}
-        shape = CallShape(batch_size=1, num_heads=2, **sizes)
+        shape = call_of(length, 4, 3)
         return build(form=form).flops(shape)
 
     assert flops("explicit", 5) == 2 * 2 * 25 * 7

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
+from tests.attentions.calls import call_of
 
 CPU = torch.device("cpu")
 
@@ -72,9 +72,7 @@ def test_equal_scores_leave_a_choice_of_k_keys():
 @pytest.mark.parametrize("num_kept", [1, 3, 100])
 def test_flops_count_all_scores_and_the_chosen_values(causal, num_kept):
     core = build(causal, k=num_kept)
-    shape = CallShape(
-        batch_size=3, num_heads=2, query_len=11, key_len=11, head_dim=4, value_dim=5, causal=causal
-    )
+    shape = call_of(11, 4, 5, batch_size=3, causal=causal)
     seen = [i + 1 if causal else 11 for i in range(11)]
     chosen = sum(min(n, num_kept) for n in seen)
     assert core.flops(shape) == 3 * 2 * (sum(seen) * 2 * 4 + chosen * 2 * 5)

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from attentions import CallShape, Geometry, build_attention, build_model
+from attentions import Geometry, build_attention, build_model
 from attentions.models.counting import count_model
+from tests.attentions.calls import call_of
 
 
 class Small(nn.Module):
@@ -39,14 +40,7 @@ def test_a_mechanism_in_a_model_costs_what_its_formula_says(mechanism):
     geometry = {1: (1, 256), 2: (2, 64)}  # heads and tokens; two blocks each
     wanted = 0
     for heads, tokens in geometry.values():
-        shape = CallShape(
-            batch_size=1,
-            num_heads=heads,
-            query_len=tokens,
-            key_len=tokens,
-            head_dim=32,
-            value_dim=32,
-        )
+        shape = call_of(tokens, 32, num_heads=heads)
         core = build_attention(mechanism, Geometry(num_heads=heads, head_dim=32, seq_len=tokens))
         wanted += 2 * core.flops(shape)
     assert 2 * (of(mechanism).multiply_adds - of("none").multiply_adds) == wanted
