@@ -208,6 +208,43 @@ async function drawLines(metricName, id) {
   );
 }
 
+/** Lines of points in rising order, several to a name perhaps; nothing where none has two points. */
+async function drawPlain(lines, rules, { id, title, note, x, y, numbers }) {
+  if (!lines.some((line) => line.length > 1)) return;
+  const all = lines.flat();
+  const names = [...new Set(lines.map((line) => line[0].name))];
+  const longest = names.map((name) => lines.filter((line) => line[0].name === name).sort((a, b) => b.at(-1).x - a.at(-1).x)[0]);
+  const room = roomFor(names);
+  const height = Math.max(300, (LINE_HEIGHT + 1) * names.length);
+  const ys = [...all.map((point) => point.y), ...rules.map((rule) => rule.x)];
+  const slack = 0.05 * (Math.max(...ys) - Math.min(...ys)) || 1;
+  const yDomain = [Math.min(y.least ?? Infinity, Math.min(...ys) - (y.least === null ? slack : 0)), Math.max(...ys) + slack];
+  const places = endLabels(longest, scaleOf(x.kind, x.domain, 0, room.plot), scaleOf("linear", yDomain, height, 0), height, room.plot);
+  const shown = [...new Set(all.map((point) => point.x))].sort((a, b) => a - b);
+  await figure(
+    "curves",
+    {
+      width: room.plot,
+      height,
+      x_title: x.title,
+      x_scale: x.kind,
+      x_domain: x.domain,
+      x_ticks: x.kind === "log" ? logTicks(...x.domain) : linearTicks(...x.domain),
+      x_format: ",~r",
+      y_title: y.title,
+      y_domain: yDomain,
+      y_ticks: linearTicks(...yDomain),
+      y_format: "~r",
+    },
+    { points: all, labels: places, chance: rules },
+    { id, title, note },
+    numbers || {
+      header: ["row", ...shown.map(shortNumber)],
+      rows: lines.map((line) => [line[0].name, ...shown.map((at) => { const p = line.find((point) => point.x === at); return p ? shortNumber(p.y) : ""; })]),
+    },
+  );
+}
+
 /** Where rows overtake the reference, as Python concluded it, each on its own line. */
 function crossingsOf(groups, lines) {
   const found = [];

@@ -66,52 +66,23 @@ async function drawScores(g) {
 async function drawCurves(g) {
   const group = GROUPS[g];
   const factor = group.unit ? 1 : 0.01;
-  const rows = rowsOf([g]).filter((row) => (CONTENT.curves[row] || []).some((run) => run.steps.length > 1)).slice(0, MAX_LINES);
-  if (!rows.length) return;
-  const lines = rows.flatMap((row) =>
-    CONTENT.curves[row].filter((run) => run.steps.length > 1).map((run) =>
-      run.steps.map((step, i) => ({
-        name: ROWS.word("name", row),
-        run: `${ROWS.word("name", row)} ${run.seed}`,
-        x: step,
-        y: run.validation[i] / factor,
-        ...look(ROWS.word("name", row)),
-      })),
-    ),
-  );
-  const all = lines.flat();
-  const names = rows.map((row) => ROWS.word("name", row));
-  const room = roomFor(names);
-  const height = Math.max(300, (LINE_HEIGHT + 1) * names.length);
-  const xDomain = [Math.max(1, Math.min(...all.map((p) => p.x))), Math.max(...all.map((p) => p.x))];
-  const ys = all.map((p) => p.y);
-  const yDomain = group.unit ? [Math.min(...ys), Math.max(...ys)] : [Math.min(0, ...ys), 102];
-  if (xDomain[0] === xDomain[1]) return;
-  const x = scaleOf("log", xDomain, 0, room.plot);
-  const y = scaleOf("linear", yDomain, height, 0);
-  const longest = names.map((name) => lines.filter((line) => line[0].name === name).sort((a, b) => b.at(-1).x - a.at(-1).x)[0]);
-  await figure(
-    "curves",
-    {
-      width: room.plot,
-      height,
-      x_title: "training steps",
-      x_scale: "log",
-      x_domain: xDomain,
-      x_ticks: logTicks(...xDomain),
-      x_format: ",d",
-      y_title: group.unit || "validation accuracy (%)",
-      y_domain: yDomain,
-      y_ticks: linearTicks(...yDomain),
-      y_format: "~r",
-    },
-    { points: all.filter((p) => p.x > 0), labels: endLabels(longest, x, y, height, room.plot), chance: [] },
-    { id: "curves", title: `Learning curves: ${group.axes.task}`, note: `A line is a seed. ${group.words}` },
-    {
+  const rows = rowsOf([g]).filter((row) => CONTENT.curves[row]).slice(0, MAX_LINES);
+  const line = (name, run) => run.steps.map((step, i) => ({ name, run: `${name} ${run.seed}`, x: step, y: run.validation[i] / factor, ...look(name) }));
+  const lines = rows
+    .flatMap((row) => CONTENT.curves[row].map((run) => line(ROWS.word("name", row), run).filter(({ x }) => x > 0)))
+    .filter((points) => points.length > 1);
+  const steps = lines.flat().map(({ x }) => x);
+  await drawPlain(lines, [], {
+    id: "curves",
+    title: `Learning curves: ${group.axes.task}`,
+    note: `A line is a seed. ${group.words}`,
+    x: { title: "training steps", kind: "log", domain: [Math.min(...steps), Math.max(...steps)] },
+    y: { title: group.unit || "validation accuracy (%)", least: group.unit ? null : 0 },
+    numbers: {
       header: ["row and seed", "steps", "last validation score"],
-      rows: lines.map((line) => [line[0].run, String(line.at(-1).x), shortNumber(line.at(-1).y)]),
+      rows: lines.map((points) => [points[0].run, String(points.at(-1).x), shortNumber(points.at(-1).y)]),
     },
-  );
+  });
 }
 
 async function drawRoofline() {
