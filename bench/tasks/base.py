@@ -184,6 +184,9 @@ class Task(ABC):
         """A module from the tokens that answer, (B, A, embed_dim), to logits, (B, A, classes)."""
         return nn.Linear(embed_dim, self.num_classes)
 
+    def initialise(self, model: nn.Module) -> None:
+        """Change a new model's weights, by torch's stream; a mechanism's own are not the task's."""
+
     def score(self, logits: Tensor, batch: Batch) -> float:
         """The share of right answers; logits are shaped like the targets, with a class axis."""
         is_right = logits.argmax(dim=-1) == batch.targets  # never where nothing is asked

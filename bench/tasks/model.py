@@ -16,7 +16,7 @@ from bench.tasks.positions import NO_ROPE, turn_heads
 
 
 class Block(nn.Module):
-    """Pre-norm: a short convolution and the mechanism, then an MLP, each added to the tokens."""
+    """Pre-norm: a short convolution and the mechanism, then an MLP if any, each added to the tokens."""
 
     def __init__(self, recipe: Recipe, mixer: nn.Module, *, causal: bool = False) -> None:
         super().__init__()
@@ -24,8 +24,11 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.conv = _convolution(recipe, causal=causal)
         self.mixer = mixer
-        self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.mlp = None
+        if hidden:
+            self.norm2 = nn.LayerNorm(width)
+            up, down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+            self.mlp = nn.Sequential(up, nn.GELU(), down)
 
     def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         """(B, N, C) -> (B, N, C); or (B, A, C), if only the tokens at `positions` (B, A) go on."""
@@ -34,7 +37,7 @@ class Block(nn.Module):
         x = x + self.mixer(near.contiguous())  # a mechanism may rely on a sequence's usual strides
         if positions is not None:
             x = x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
-        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+        return x if self.mlp is None else x + self.mlp(self.norm2(x))
 
 
 def _convolution(recipe: Recipe, *, causal: bool) -> nn.Module:
@@ -74,6 +77,7 @@ class Backbone(nn.Module):
             assert isinstance(self.embedding, nn.Embedding)
             assert isinstance(self.head, nn.Linear)
             self.head.weight = self.embedding.weight
+        task.initialise(self)
 
     @property
     def mixer(self) -> nn.Module:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.tasks.base import (
     Batch,
@@ -54,6 +55,9 @@ class MultiQueryRecall(Generated):
             keys.
         based_mix: train on Based's five lengths, 64 tokens with 4 pairs to 256 with 64, and test on
             `seq_len` and `num_pairs`. A mechanism built for one length only cannot.
+        weight_std: normally distributed weights of this spread, and biases of 0, in the embedding
+            and all linear maps around the mechanism before training; None: as of other tasks.
+            Zoology has 0.02: what a block adds is then no larger than the tokens.
         causal: whether a token sees only those before it; values are hidden from both.
         num_train_examples: as of `Generated`; Based has 180,000.
         num_test_examples: as of `Generated`.
@@ -78,6 +82,7 @@ class MultiQueryRecall(Generated):
         power: float = 0.01,
         filler: str = "zero",
         based_mix: bool = False,
+        weight_std: float | None = None,
         causal: bool = True,
         num_train_examples: int = 100_000,
         num_test_examples: int = 3000,
@@ -93,6 +98,12 @@ class MultiQueryRecall(Generated):
         yes_or_no("causal", causal)
         if isinstance(power, bool) or not isinstance(power, int | float) or not 0 < power <= 1:
             raise ValueError(f"power is {power!r}; a number above 0, of 1 at most, is needed.")
+        if weight_std is not None and (
+            isinstance(weight_std, bool)
+            or not isinstance(weight_std, int | float)
+            or not 0 < weight_std < math.inf
+        ):
+            raise ValueError(f"weight_std is {weight_std!r}; a number above 0, or null, is needed.")
         if seq_len % 2 or seq_len < 4 * num_pairs:
             raise ValueError(
                 f"seq_len is {seq_len}; an even number of {4 * num_pairs} or more is needed for "
@@ -104,6 +115,7 @@ class MultiQueryRecall(Generated):
                 f"vocab_size is {vocab_size}; {2 * max(num_pairs, most_pairs) + 2} or more is "
                 "needed, so that keys differ."
             )
+        self.weight_std = weight_std
         self.causal = causal
         self.num_classes = self.vocab_size = vocab_size
         self.first_value = vocab_size // 2
@@ -112,6 +124,17 @@ class MultiQueryRecall(Generated):
         self.power = power
         self.filler = filler
         self.based_mix = based_mix
+
+    def initialise(self, model: nn.Module) -> None:
+        """Draw all weights but gates' and the mechanisms' own, if `weight_std` is given."""
+        if self.weight_std is None:
+            return
+        for name, module in model.named_modules():
+            is_around = ".mixer." not in name or name.endswith((".qkv", ".proj"))
+            if isinstance(module, nn.Linear | nn.Embedding) and is_around:
+                nn.init.normal_(module.weight, std=self.weight_std)
+                if isinstance(module, nn.Linear) and module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def batches(self, split: Split, seed: int) -> Iterator[Batch]:
         """As of `Generated`; of Based's mix, each batch has one length."""

@@ -19,7 +19,7 @@ class Recipe:
         num_layers: blocks.
         conv_width: tokens that a block's depthwise convolution sees, an odd number; at 0 or 1 there
             is none. They lie to both sides, or, in a causal model, all in the past.
-        mlp_ratio: hidden channels of a block's MLP, per channel of a token.
+        mlp_ratio: hidden channels of a block's MLP, per channel of a token; at 0 there is none.
         match: ``none``; or ``params``, ``flops`` or ``state``: one size of each model is set so
             that all cost the same, see `bench.tasks.match`.
         position: ``learned``, a vector for each place; ``rope``, queries and keys that are turned;
@@ -58,9 +58,9 @@ class Recipe:
         whole_number("conv_width", self.conv_width, at_least=0)
         one_of("match", self.match, ("none", "params", "flops", "state"))
         one_of("position", self.position, POSITIONS)
-        for name in ("learning_rate", "max_grad_norm", "mlp_ratio"):
+        for name in ("learning_rate", "max_grad_norm"):
             _number(name, getattr(self, name), "a number above 0", lambda x: 0 < x < math.inf)
-        for name in ("position_std", "weight_decay"):
+        for name in ("mlp_ratio", "position_std", "weight_decay"):
             _number(name, getattr(self, name), "a number of 0 or more", lambda x: 0 <= x < math.inf)
         _number("warmup_share", self.warmup_share, "a number from 0 to 1", lambda x: 0 <= x <= 1)
         if self.embed_dim % self.num_heads:
@@ -78,8 +78,8 @@ class Recipe:
 
     @property
     def mlp_width(self) -> int:
-        """Hidden channels of a block's MLP, one at least."""
-        return max(round(self.embed_dim * self.mlp_ratio), 1)
+        """Hidden channels of a block's MLP, one at least if there is one."""
+        return max(round(self.embed_dim * self.mlp_ratio), 1) if self.mlp_ratio else 0
 
     @property
     def reach(self) -> int:

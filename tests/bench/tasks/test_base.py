@@ -98,7 +98,7 @@ def test_a_count_that_is_none_is_refused_by_name():
         ("learning_rate", math.inf, "above 0"),
         ("learning_rate", "fast", "above 0"),
         ("max_grad_norm", 0.0, "above 0"),
-        ("mlp_ratio", 0, "above 0"),
+        ("mlp_ratio", -1, "of 0 or more"),
         ("weight_decay", -0.1, "of 0 or more"),
         ("position_std", -0.1, "of 0 or more"),
         ("warmup_share", 1.5, "from 0 to 1"),

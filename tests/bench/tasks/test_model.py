@@ -147,3 +147,25 @@ def test_hyperparameters_reach_the_mechanism_and_mistakes_are_refused():
     assert net.blocks[1].mixer.core.num_features == 7
     with pytest.raises(TypeError, match="num_featurs"):
         build_model(task, "performer", {"num_featurs": 7}, 0)
+
+
+def test_a_ratio_of_0_leaves_the_mlps_out():
+    net = model("softmax", mlp_ratio=0)
+    assert not [name for name in net.state_dict() if "mlp" in name or "norm2" in name]
+    more = sum(p.numel() for p in model("softmax", mlp_ratio=1).parameters())
+    assert sum(p.numel() for p in net.parameters()) == more - 2 * (2 * 64 * 64 + 2 * 64 + 2 * 64)
+    assert net(torch.full((1, 64), 5), torch.arange(64).unsqueeze(0)).shape == (1, 64, 64)
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "hedgehog", "gla"])
+def test_zoologys_spread_is_that_of_all_weights_around_the_mechanism(mechanism):
+    usual = model(mechanism, "mqar", vocab_size=256).state_dict()
+    drawn = model(mechanism, "mqar", vocab_size=256, weight_std=0.02).state_dict()
+    own = [name for name in usual if ".core." in name or ".gates." in name or "norm" in name]
+    assert all(torch.equal(usual[name], drawn[name]) for name in own)
+    for name in ("embedding.weight", "blocks.1.mlp.0.weight"):
+        assert drawn[name].std().item() == pytest.approx(0.02, rel=0.1)
+    projections = [n for n in drawn if n.endswith(("qkv.weight", "proj.weight"))]
+    assert len(projections) == 4
+    assert all(drawn[n].std().item() == pytest.approx(0.02, rel=0.1) for n in projections)
+    assert not any(drawn[n.replace("weight", "bias")].any() for n in projections)
