@@ -184,8 +184,8 @@ class Task(ABC):
         """A module from the tokens that answer, (B, A, embed_dim), to logits, (B, A, classes)."""
         return nn.Linear(embed_dim, self.num_classes)
 
-    def initialise(self, model: nn.Module) -> None:
-        """Change a new model's weights, by torch's stream; a mechanism's own are not the task's."""
+    def initialise(self, model: nn.Module) -> None:  # noqa: B027  # most tasks leave it as it is
+        """Change weights of a new model, by torch's stream; a mechanism's own are not its."""
 
     def score(self, logits: Tensor, batch: Batch) -> float:
         """The share of right answers; logits are shaped like the targets, with a class axis."""

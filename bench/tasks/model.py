@@ -16,7 +16,7 @@ from bench.tasks.positions import NO_ROPE, turn_heads
 
 
 class Block(nn.Module):
-    """Pre-norm: a short convolution and the mechanism, then an MLP if any, each added to the tokens."""
+    """Pre-norm: a short convolution and the mechanism, then any MLP, each added to the tokens."""
 
     def __init__(self, recipe: Recipe, mixer: nn.Module, *, causal: bool = False) -> None:
         super().__init__()
