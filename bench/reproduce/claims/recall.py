@@ -45,13 +45,22 @@ def recall_grows_with_state(
     lines = {entry: [[size, sum(found[size]) / len(seeds)] for size in sizes]}
     words = ", ".join(f"{100 * r.value:.0f} % at {s:,}" for r, s in zip(rows, sizes, strict=True))
     falls = any(step.high is not None and step.high < 0 for step in steps)
+    doubt = ""
     if whole.low is not None and whole.low > 0 and not falls:
         verdict = Verdict.HOLDS
+        flat = [
+            f"{low:,} and {high:,}"
+            for step, (low, high) in zip(steps, itertools.pairwise(sizes), strict=True)
+            if step.low is None or step.low <= 0
+        ]
+        if flat:
+            verdict = Verdict.HOLDS_WHERE
+            doubt = f"; no difference is seen between {', '.join(flat)}"
     elif falls or (whole.high is not None and whole.high < 0):
         verdict = Verdict.DOES_NOT_HOLD
     else:
         verdict = Verdict.NOT_RESOLVABLE
-    doubt = f"; {len(seeds)} seeds do not tell them apart" * (verdict is Verdict.NOT_RESOLVABLE)
+        doubt = f"; {len(seeds)} seeds do not tell them apart"
     return Finding(
         verdict=verdict,
         words=f"recall is {words} numbers of state a layer ({entry}, {_task(settings)}){doubt}",
