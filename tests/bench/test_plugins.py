@@ -53,6 +53,7 @@ def test_a_module_that_is_not_there_is_told_from_one_that_misses_another(plugin)
         ("def f():\n    assert 1 == 2\n\nf()\n", "AssertionError: ", 2),
         ("import sys\nsys.exit(0)\n", "SystemExit: 0", 2),
         ('raise BaseException("gone")\n', "BaseException: gone", 1),
+        ('raise KeyboardInterrupt("stop")\n', "KeyboardInterrupt: stop", 1),
         ("import json\njson.loads('{')\n", "JSONDecodeError: ", 2),
     ],
 )
@@ -61,6 +62,12 @@ def test_whatever_it_raises_is_told_with_the_line_of_the_plugin(plugin, text, er
     told = complaint("plug_broken")
     assert error in told
     assert told.endswith(f"Mend {path}, line {line}.")
+
+
+def test_ctrl_c_during_an_import_is_the_users(plugin):
+    plugin("plug_slow", "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    with pytest.raises(KeyboardInterrupt):
+        import_plugins(("plug_slow",))
 
 
 @pytest.mark.parametrize(
