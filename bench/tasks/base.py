@@ -31,7 +31,8 @@ from bench.tasks.draws import (
     in_turn,
     seeded,
 )
-from bench.tasks.recipe import Recipe, one_of, whole_number, yes_or_no
+from bench.tasks.ending import CEILING
+from bench.tasks.recipe import Recipe, number, one_of, whole_number, yes_or_no
 
 __all__ = [
     "GROUP",
@@ -47,6 +48,7 @@ __all__ = [
     "generator",
     "held_out",
     "in_turn",
+    "number",
     "one_of",
     "register_task",
     "seeded",
@@ -127,6 +129,7 @@ class Task(ABC):
         name: what a YAML's ``task:`` says; set by `register_task`, as is `better`.
         better: ``higher`` or ``lower`` scores.
         unit: what a score counts, such as ``bits per byte``; empty for a share of right answers.
+        ceiling: a share of right validation answers at which training ends.
         default_recipe: what the recipe is where a YAML does not say.
         guess: the rule, in words, that scores `chance` without looking at the input.
         answers_are_tokens: whether the classes are the tokens of the input, in the same order; the
@@ -146,6 +149,7 @@ class Task(ABC):
     answers_are_tokens: ClassVar[bool] = False
     has_patches: ClassVar[bool] = False
     causal: bool = False
+    ceiling: float = CEILING
     seq_len: int
     num_classes: int
 

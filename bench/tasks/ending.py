@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 NUM_LOOKS = 20
 """Times in a whole run that the model is scored on validation examples, evenly spaced."""
@@ -28,12 +28,14 @@ class Curve:
         better: ``higher`` or ``lower`` scores.
         steps: after which the model was scored.
         scores: what it scored there.
+        ceiling: a share of right answers at which it ends.
     """
 
     num_steps: int
     better: str
     steps: tuple[int, ...] = ()
     scores: tuple[float, ...] = ()
+    ceiling: float = CEILING
 
     @property
     def every(self) -> int:
@@ -46,11 +48,11 @@ class Curve:
 
     def after(self, step: int, score: float) -> Curve:
         """With one more look."""
-        return Curve(self.num_steps, self.better, (*self.steps, step), (*self.scores, score))
+        return replace(self, steps=(*self.steps, step), scores=(*self.scores, score))
 
     def through(self, steps: Sequence[int], scores: Sequence[float]) -> Curve:
         """As it stood after these looks."""
-        return Curve(self.num_steps, self.better, tuple(steps), tuple(scores))
+        return replace(self, steps=tuple(steps), scores=tuple(scores))
 
     def ended(self) -> str | None:
         """Why the run is over: ``ceiling``, ``plateau`` or ``maximum``; None if it goes on.
@@ -61,7 +63,7 @@ class Curve:
         """
         if not self.steps:
             return None
-        if self.better == "higher" and self.scores[-1] >= CEILING:
+        if self.better == "higher" and self.scores[-1] >= self.ceiling:
             return "ceiling"
         now = self.steps[-1]
         before = [

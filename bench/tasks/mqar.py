@@ -15,11 +15,13 @@ from bench.tasks.base import (
     distinct,
     generator,
     in_turn,
+    number,
     one_of,
     register_task,
     whole_number,
     yes_or_no,
 )
+from bench.tasks.ending import CEILING
 from bench.tasks.generated import Generated, of_split
 
 FILLERS = ("zero", "random", "harmless")
@@ -58,6 +60,7 @@ class MultiQueryRecall(Generated):
         weight_std: normally distributed weights of this spread, and biases of 0, in the embedding
             and all linear maps around the mechanism before training; None: as of other tasks.
             Zoology has 0.02: what a block adds is then no larger than the tokens.
+        ceiling: as of `Task`; Zoology ends at 0.99.
         causal: whether a token sees only those before it; values are hidden from both.
         num_train_examples: as of `Generated`; Based has 180,000.
         num_test_examples: as of `Generated`.
@@ -83,6 +86,7 @@ class MultiQueryRecall(Generated):
         filler: str = "zero",
         based_mix: bool = False,
         weight_std: float | None = None,
+        ceiling: float = CEILING,
         causal: bool = True,
         num_train_examples: int = 100_000,
         num_test_examples: int = 3000,
@@ -96,14 +100,11 @@ class MultiQueryRecall(Generated):
         one_of("filler", filler, FILLERS)
         yes_or_no("based_mix", based_mix)
         yes_or_no("causal", causal)
-        if isinstance(power, bool) or not isinstance(power, int | float) or not 0 < power <= 1:
-            raise ValueError(f"power is {power!r}; a number above 0, of 1 at most, is needed.")
-        if weight_std is not None and (
-            isinstance(weight_std, bool)
-            or not isinstance(weight_std, int | float)
-            or not 0 < weight_std < math.inf
-        ):
-            raise ValueError(f"weight_std is {weight_std!r}; a number above 0, or null, is needed.")
+        number("power", power, "a number above 0, of 1 at most,", lambda x: 0 < x <= 1)
+        number("ceiling", ceiling, "a number above 0, of 1 at most,", lambda x: 0 < x <= 1)
+        if weight_std is not None:
+            above_0 = "a number above 0, or null,"
+            number("weight_std", weight_std, above_0, lambda x: 0 < x < math.inf)
         if seq_len % 2 or seq_len < 4 * num_pairs:
             raise ValueError(
                 f"seq_len is {seq_len}; an even number of {4 * num_pairs} or more is needed for "
@@ -116,6 +117,7 @@ class MultiQueryRecall(Generated):
                 "needed, so that keys differ."
             )
         self.weight_std = weight_std
+        self.ceiling = ceiling
         self.causal = causal
         self.num_classes = self.vocab_size = vocab_size
         self.first_value = vocab_size // 2

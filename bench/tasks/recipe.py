@@ -59,10 +59,10 @@ class Recipe:
         one_of("match", self.match, ("none", "params", "flops", "state"))
         one_of("position", self.position, POSITIONS)
         for name in ("learning_rate", "max_grad_norm"):
-            _number(name, getattr(self, name), "a number above 0", lambda x: 0 < x < math.inf)
+            number(name, getattr(self, name), "a number above 0", lambda x: 0 < x < math.inf)
         for name in ("mlp_ratio", "position_std", "weight_decay"):
-            _number(name, getattr(self, name), "a number of 0 or more", lambda x: 0 <= x < math.inf)
-        _number("warmup_share", self.warmup_share, "a number from 0 to 1", lambda x: 0 <= x <= 1)
+            number(name, getattr(self, name), "a number of 0 or more", lambda x: 0 <= x < math.inf)
+        number("warmup_share", self.warmup_share, "a number from 0 to 1", lambda x: 0 <= x <= 1)
         if self.embed_dim % self.num_heads:
             raise ValueError(
                 f"embed_dim is {self.embed_dim} and num_heads is {self.num_heads}; "
@@ -117,6 +117,11 @@ def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
         raise ValueError(f"{name} is {value!r}; {', '.join(allowed)} are allowed.")
 
 
-def _number(name: str, value: object, allowed: str, is_allowed: Callable[[float], bool]) -> None:
+def number(name: str, value: object, allowed: str, is_allowed: Callable[[float], bool]) -> None:
+    """Refuse a setting that is no number, or not an allowed one.
+
+    Raises:
+        ValueError: names the setting, what was given and what is allowed.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not is_allowed(value):
         raise ValueError(f"{name} is {value!r}; {allowed} is needed.")

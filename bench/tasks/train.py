@@ -202,7 +202,7 @@ def fit(
     )
     every = math.ceil(recipe.num_steps / NUM_REPORTS)
     losses: list[float] = []
-    curve = Curve(recipe.num_steps, task.better)
+    curve = Curve(recipe.num_steps, task.better, ceiling=task.ceiling)
     held_out = _validation_batches(task)
     batches = islice(task.batches(Split.TRAIN, seed), recipe.num_steps)
     saved = checkpoint.load(device) if checkpoint else None

@@ -5,9 +5,9 @@ import pytest
 from bench.tasks.ending import Curve
 
 
-def curve(scores, num_steps=100, better="higher"):
+def curve(scores, num_steps=100, better="higher", **settings):
     """A look every 5 steps."""
-    found = Curve(num_steps, better)
+    found = Curve(num_steps, better, **settings)
     for look, score in enumerate(scores, 1):
         assert found.is_due(5 * look)
         found = found.after(5 * look, score)
@@ -24,6 +24,7 @@ def ending(scores, **settings):
 
 def test_every_answer_right_is_the_ceiling():
     assert ending([0.2, 0.5, 0.9985, 0.999, 1.0]) == (4, "ceiling")
+    assert ending([0.2, 0.5, 0.9985, 0.999, 1.0], ceiling=0.99) == (3, "ceiling")
 
 
 def test_a_best_score_that_did_not_rise_by_a_point_in_a_quarter_of_the_steps_is_a_plateau():

@@ -240,6 +240,7 @@ def test_causal_recall_is_recall_with_later_queries(split):
         ("mqar", {"vocab_size": 8}, "vocab_size is 8; 10 or more"),
         ("mqar", {"filler": "one"}, "filler is 'one'; zero, random, harmless are allowed"),
         ("mqar", {"power": 0}, "power is 0; a number above 0"),
+        ("mqar", {"ceiling": 1.1}, "ceiling is 1.1; a number above 0, of 1 at most"),
         ("mqar", {"weight_std": -0.1}, "weight_std is -0.1; a number above 0"),
         ("associative_recall", {"context_len": 9}, "context_len is 9; an even number"),
         ("mad_recall", {"seq_len": 9}, "seq_len is 9; an even number"),
