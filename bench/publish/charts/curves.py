@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from bench.publish.charts.accuracy_axis import AccuracyAxis, accuracy_axis, scored
+from bench.publish.charts.accuracy_axis import accuracy_axis, scored
 from bench.publish.charts.file_names import place_slug
-from bench.publish.charts.labels import LINE_HEIGHT, spread
+from bench.publish.charts.labels import LINE_HEIGHT
 from bench.publish.charts.spec import (
     GUIDE_TEXT,
+    LEADER,
     WIDTH,
     Chart,
     Point,
@@ -21,6 +22,8 @@ from bench.publish.charts.spec import (
     interval_bar,
     line_mark,
     seed_dots,
+    size_channel,
+    spread_labels,
 )
 from bench.publish.charts.style import Style
 from bench.publish.format import with_unit
@@ -32,7 +35,6 @@ from bench.record import Quality
 
 PAIRS = "num_pairs"
 """The setting of a task that capacity is drawn against."""
-_LEADER = 16  # pixels from the end of a line to its label
 _HEIGHT = 340
 
 
@@ -147,22 +149,19 @@ def _chart(
     axis = accuracy_axis([100 - error for error in errors], height)
     points = [axis.within(point) for point in points]
     colour = by_entry({e: styles[e].colour for e in entries})
-    x = {
-        "field": "size",
-        "type": "quantitative",
-        "scale": {"type": "log", "base": 2, "domain": [sizes[0], sizes[-1]], "nice": False},
-        "axis": {"title": along, "values": sizes, "format": ",d"},
-    }
+    x = size_channel(along, sizes)
     y = axis.channel("error", "Accuracy (%)")
     place = {"x": x, "y": y, "color": colour}
     line, dots = line_mark({e: styles[e] for e in entries}, x, y)
+    right = sizes[-1] * (sizes[-1] / sizes[0]) ** (LEADER / WIDTH)
+    labels = spread_labels(points, right, height, axis.place, lambda at: 100 - axis.at(at))
     layers = [
         *_plateau_lines(plateaus),
         interval_bar(place, "y", "error"),
         line,
         _hollow(dots),
         seed_dots(place),
-        *_end_labels(points, sizes, axis, colour),
+        *end_labels(labels, colour, text="label", value="error"),
     ]
     spec = frame(title, [*_notes(points, task, board)], WIDTH, height) | {
         "data": {"name": "points", "values": list(points)},
@@ -212,19 +211,3 @@ def _hollow(dots: Spec) -> Spec:
         "mark": dots["mark"] | {"filled": False, "strokeWidth": 1.8},
         "encoding": own | {"stroke": colour, "fill": colour | white},
     }
-
-
-def _end_labels(
-    points: Iterable[Point], sizes: Sequence[int], axis: AccuracyAxis, colour: Spec
-) -> list[Spec]:
-    """Names to the right of the last point of each line, moved apart."""
-    last = {point["entry"]: point for point in sorted(points, key=lambda p: p["size"])}
-    ends = sorted(last.values(), key=lambda point: (-point["value"], point["entry"]))
-    wanted = [axis.place(point["value"]) for point in ends]
-    places = spread(wanted, gap=LINE_HEIGHT, low=0, high=axis.height)
-    right = sizes[-1] * (sizes[-1] / sizes[0]) ** (_LEADER / WIDTH)
-    labels = [
-        point | {"label_size": right, "label_value": 100 - axis.at(place)}
-        for point, place in zip(ends, places, strict=True)
-    ]
-    return end_labels(labels, colour, text="label", value="error")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from bench.cell import TOKEN_FILTERS
 from bench.publish.charts.file_names import place_slug
-from bench.publish.charts.spec import Chart, Point, Spec, frame
+from bench.publish.charts.spec import Chart, Point, Spec, by_entry, frame, quantity_channel
 from bench.publish.charts.style import plain_styles
 from bench.publish.filters import WITHOUT, Kept, kept_shares
 from bench.publish.leaderboard import Leaderboard
@@ -85,23 +85,14 @@ def _points(row: Kept) -> Iterator[Point]:
 
 def _panel(number: str, words: str, entries: Sequence[str], filters: Sequence[str]) -> Spec:
     styles = plain_styles(filters)
-    shapes = {
-        "field": "filter",
-        "type": "nominal",
-        "scale": {"domain": list(filters), "range": [style.shape for style in styles.values()]},
-        "legend": {"title": None},
-    }
-    colour = shapes | {
-        "scale": {"domain": list(filters), "range": [style.colour for style in styles.values()]}
-    }
-    x: Spec = {"field": "keep", "type": "quantitative", "scale": {"domain": [0, 1]}}
-    x["axis"] = {"title": "Share of tokens kept", "tickCount": 5}
-    y: Spec = {
-        "field": "value",
-        "type": "quantitative",
-        "scale": {"zero": number != "accuracy"},
-        "axis": {"title": words},
-    }
+    shapes = by_entry({name: style.shape for name, style in styles.items()})
+    colour = by_entry({name: style.colour for name, style in styles.items()})
+    legend = {"legend": {"title": None}}
+    x = quantity_channel("keep", "Share of tokens kept", {"domain": [0, 1]})
+    x["axis"] |= {"tickCount": 5}
+    y = quantity_channel("value", words, {"zero": number != "accuracy"})
+    place = {"x": x, "y": y, "color": colour | {"field": "filter"} | legend}
+    of_interval = {"y": y | {"field": "low"}, "y2": {"field": "high"}}
     is_filtered = {"filter": f"datum.filter !== '{WITHOUT}'"}
     whole = {
         "transform": [{"filter": f"datum.filter === '{WITHOUT}'"}],
@@ -111,22 +102,17 @@ def _panel(number: str, words: str, entries: Sequence[str], filters: Sequence[st
     bars = {
         "transform": [is_filtered, {"filter": "isValid(datum.low)"}],
         "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.45},
-        "encoding": {
-            "x": x,
-            "y": y | {"field": "low"},
-            "y2": {"field": "high"},
-            "color": colour,
-        },
+        "encoding": {"x": x, **of_interval, "color": place["color"]},
     }
     line = {
         "transform": [is_filtered],
         "mark": {"type": "line"},
-        "encoding": {"x": x, "y": y, "color": colour},
+        "encoding": place,
     }
     dots = {
         "transform": [is_filtered],
         "mark": {"type": "point", "filled": True, "size": 34, "opacity": 1},
-        "encoding": {"x": x, "y": y, "color": colour, "shape": shapes},
+        "encoding": place | {"shape": shapes | {"field": "filter"} | legend},
     }
     header = {"title": None, "labelFontSize": 12, "labelFontWeight": "bold"}
     return {

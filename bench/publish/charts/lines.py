@@ -10,17 +10,18 @@ from itertools import groupby
 from bench.publish.charts.file_names import slug
 from bench.publish.charts.labels import LINE_HEIGHT, off_the_lines, spread
 from bench.publish.charts.spec import (
-    BAND,
+    LEADER,
     WIDTH,
     Chart,
     Point,
-    Spec,
+    band,
     by_entry,
     end_labels,
     frame,
     line_mark,
-    log_ticks,
+    log_channel,
     padded,
+    size_channel,
 )
 from bench.publish.charts.style import Style
 from bench.publish.leaderboard import Leaderboard, Ranking, Setting, Standing
@@ -29,21 +30,8 @@ from bench.publish.tables import setting_words
 from bench.record import Speed
 from bench.statistics import median_interval
 
-_LEADER = 16  # pixels from the end of a line to its label
-
-
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """What a chart runs along."""
-
-    words: str
-    unit: str
-
-
-SIZES = {
-    "seq_len": Size(words="Sequence length", unit="tokens"),
-    "image_size": Size(words="Image size", unit="pixels"),
-}
+_SIZES = {"seq_len": ("Sequence length", "tokens"), "image_size": ("Image size", "pixels")}
+"""Words and unit of what a chart runs along."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,40 +78,27 @@ def against_size(
     sizes = sorted({point["size"] for point in points})
     if len(sizes) < 2:
         return None
-    size = SIZES[setting.workload.size_axis]
+    along, unit = _SIZES[setting.workload.size_axis]
     entries = sorted({point["entry"] for point in points})
     height = max(340, (LINE_HEIGHT + 1) * len(entries))
     low, high = padded([v for p in points for v in (p["value"], *_ends(p))])
     colour = by_entry({e: styles[e].colour for e in entries})
-    x = {
-        "field": "size",
-        "type": "quantitative",
-        "scale": {"type": "log", "base": 2, "domain": [sizes[0], sizes[-1]], "nice": False},
-        "axis": {"title": f"{size.words} ({size.unit})", "values": sizes, "format": ",d"},
-    }
-    y = {
-        "field": "value",
-        "type": "quantitative",
-        "scale": {"type": "log", "domain": [low, high], "nice": False},
-        "axis": {
-            "title": f"{axis.words} ({axis.unit})",
-            "values": log_ticks(low, high),
-            "format": "~r",
-        },
-    }
+    x = size_channel(f"{along} ({unit})", sizes)
+    y = log_channel("value", f"{axis.words} ({axis.unit})", low, high)
     layers = [
         *line_mark({e: styles[e] for e in entries}, x, y),
         *end_labels(_end_labels(points, height, low, high), colour),
     ]
     notes = [setting_words(setting, board)]
     if any(map(_ends, points)):
-        layers.append(_band(x, y, colour))
+        only = {"transform": [{"filter": "isValid(datum.low)"}]}
+        layers.append(only | band(x, y, colour))
         notes.append(f"Bands: {axis.band}")
     missing = sorted({s.entry for r in rankings for s in r.standings if s.value(axis.metric) == 0})
     if missing:
         notes.append(f"Not drawn, being 0: {', '.join(missing)}")
     shown = [s.record for r in rankings for s in r.standings if s.value(axis.metric)]
-    title = f"{axis.words} against {size.words.lower()}"
+    title = f"{axis.words} against {along.lower()}"
     spec = frame(title, [*notes, provenance(shown)], WIDTH, height) | {
         "data": {"name": "points", "values": points},
         "layer": layers,
@@ -134,12 +109,10 @@ def against_size(
 
 def _interval(axis: Axis, standing: Standing) -> dict[str, float]:
     """Of a latency, as fields of its point; none with too few rounds."""
-    interval = latency_interval(standing)
-    return (
-        {}
-        if interval is None
-        else dict(zip(("low", "high"), (end / axis.factor for end in interval), strict=True))
-    )
+    low, high = latency_interval(standing) or (None, None)
+    if low is None or high is None:
+        return {}
+    return {"low": low / axis.factor, "high": high / axis.factor}
 
 
 def latency_interval(standing: Standing) -> tuple[float, float] | None:
@@ -150,15 +123,6 @@ def latency_interval(standing: Standing) -> tuple[float, float] | None:
 
 def _ends(point: Point) -> tuple[float, ...]:
     return (point["low"], point["high"]) if "low" in point else ()
-
-
-def _band(x: Spec, y: Spec, colour: Spec) -> Spec:
-    """Areas between the ends of intervals, under nothing and over the lines."""
-    return {
-        "transform": [{"filter": "isValid(datum.low)"}],
-        "mark": {"type": "area", "opacity": BAND},
-        "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": colour},
-    }
 
 
 def _end_labels(points: Sequence[Point], height: float, low: float, high: float) -> list[Point]:
@@ -180,7 +144,7 @@ def _end_labels(points: Sequence[Point], height: float, low: float, high: float)
     labels = []
     for size, group in groupby(ends, key=lambda point: point["size"]):
         here = list(group)
-        x = place(here[0])[0] + _LEADER
+        x = place(here[0])[0] + LEADER
         wanted = [place(point)[1] for point in here]
         places = spread(wanted, gap=LINE_HEIGHT, low=0, high=height)
         if size < final:  # other lines go on past this end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.publish.charts.spec import WIDTH, Chart, frame
+from bench.publish.charts.spec import WIDTH, Chart, frame, quantity_channel
 
 _HEIGHT = 320
 _COLOURS = (
@@ -35,18 +35,9 @@ def chart_of(name: str, curves: Curves) -> Chart:
     points = [
         {"line": line, "x": x, "y": y} for line, corners in curves.lines.items() for x, y in corners
     ]
-    x = {
-        "field": "x",
-        "type": "quantitative",
-        "scale": {"type": "log" if curves.is_log else "linear", "nice": False},
-        "axis": {"title": curves.x},
-    }
-    y = {
-        "field": "y",
-        "type": "quantitative",
-        "scale": {"zero": False},
-        "axis": {"title": curves.y},
-    }
+    scale = {"type": "log" if curves.is_log else "linear", "nice": False}
+    x = quantity_channel("x", curves.x, scale)
+    y = quantity_channel("y", curves.y, {"zero": False})
     names = list(curves.lines)
     colour = {
         "field": "line",

@@ -21,7 +21,7 @@ from bench.publish.charts.spec import (
     entry_names,
     frame,
     interval_bar,
-    log_ticks,
+    log_channel,
     padded,
     seed_dots,
 )
@@ -71,16 +71,7 @@ def _scatter(
     points = [axis.within(_point(standing, score)) for standing, score in both]
     low, high = padded([point["latency"] for point in points], by=1.6)
     points = _labelled(points, axis, low, high)
-    x = {
-        "field": "latency",
-        "type": "quantitative",
-        "scale": {"type": "log", "domain": [low, high], "nice": False},
-        "axis": {
-            "title": f"Latency at {ranking.size:,} tokens (ms)",
-            "values": log_ticks(low, high),
-            "format": "~r",
-        },
-    }
+    x = log_channel("latency", f"Latency at {ranking.size:,} tokens (ms)", low, high)
     examples = _examples(task)
     y = axis.channel("error", f"Accuracy{f' on {examples}' if examples else ''} (%)")
     looks = {entry: styles[entry] for entry in sorted(point["entry"] for point in points)}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.publish.charts.labels import LINE_HEIGHT, spread
 from bench.publish.charts.style import Style
 
 Spec = dict[str, Any]
@@ -29,8 +30,8 @@ GUIDE_TEXT: Spec = {
     "color": "#666666",
 }
 """Words above a line that no entry has."""
-BAND = 0.18
-"""Opacity of an interval's area."""
+LEADER = 16
+"""Pixels from the end of a line to its label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +148,34 @@ def seed_dots(place: Spec) -> Spec:
     }
 
 
+def quantity_channel(field: str, title: str, scale: Spec) -> Spec:
+    """A channel for numbers, on an axis with a title."""
+    return {"field": field, "type": "quantitative", "scale": scale, "axis": {"title": title}}
+
+
+def log_channel(field: str, title: str, low: float, high: float) -> Spec:
+    """A logarithmic axis from one value to another, with round numbers at its ticks."""
+    found = quantity_channel(field, title, {"type": "log", "domain": [low, high], "nice": False})
+    found["axis"] |= {"values": log_ticks(low, high), "format": "~r"}
+    return found
+
+
+def size_channel(title: str, sizes: Sequence[int]) -> Spec:
+    """The x axis of sizes, each a tick."""
+    scale = {"type": "log", "base": 2, "domain": [sizes[0], sizes[-1]], "nice": False}
+    found = quantity_channel("size", title, scale)
+    found["axis"] |= {"values": sizes, "format": ",d"}
+    return found
+
+
+def band(x: Spec, y: Spec, colour: Spec) -> Spec:
+    """Areas between the ends of intervals, under nothing and over the lines."""
+    return {
+        "mark": {"type": "area", "opacity": 0.18},
+        "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": colour},
+    }
+
+
 def padded(values: Sequence[float], by: float = 1.25) -> tuple[float, float]:
     """Ends of a logarithmic axis that leaves some room beside the values."""
     return min(values) / by, max(values) * by
@@ -172,6 +201,32 @@ def entry_names(x: str, y: str, *, align: str, text: str = "entry") -> list[Spec
     }
     rim = {"stroke": "white", "strokeWidth": 3, "strokeJoin": "round", "color": "white"}
     return [{"mark": mark | look, "encoding": encoding} for look in (rim, {"color": _INK})]
+
+
+def spread_labels(
+    points: Sequence[Point],
+    right: float,
+    height: float,
+    place: Callable[[float], float],
+    at: Callable[[float], float],
+) -> list[Point]:
+    """A label for the last point of each line, moved apart from the others.
+
+    Args:
+        points: of all lines.
+        right: the size at which labels lie.
+        height: of the picture in pixels.
+        place: the height of a value in pixels from the top.
+        at: what the y axis shows at such a height.
+    """
+    last = {point["entry"]: point for point in sorted(points, key=lambda p: p["size"])}
+    ends = sorted(last.values(), key=lambda point: (-point["value"], point["entry"]))
+    wanted = [place(point["value"]) for point in ends]
+    places = spread(wanted, gap=LINE_HEIGHT, low=0, high=height)
+    return [
+        point | {"label_size": right, "label_value": at(place)}
+        for point, place in zip(ends, places, strict=True)
+    ]
 
 
 def end_labels(

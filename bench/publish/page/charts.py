@@ -13,6 +13,8 @@ Spec = dict[str, Any]
 
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 _TEXT = {"type": "text", "fontSize": 11, "baseline": "middle"}
+_CHANCE = {"type": "rule", "strokeDash": [4, 4], "color": "$faint"}
+_HAS_INTERVAL = "isValid(datum.low)"
 
 
 def specifications() -> dict[str, Spec]:
@@ -28,6 +30,18 @@ def specifications() -> dict[str, Spec]:
 
 def _frame(layers: list[Spec]) -> Spec:
     return {"$schema": _SCHEMA, "width": "$width", "height": "$height", "layer": layers}
+
+
+def _layer(data: str, mark: Spec, encoding: Spec, only: str = "") -> Spec:
+    """Marks for named data, or for those of them that pass a filter."""
+    transform = {"transform": [{"filter": only}]} if only else {}
+    return {"data": {"name": data}, **transform, "mark": mark, "encoding": encoding}
+
+
+def _points(size: int, place: Spec, opacity: float = 1) -> Spec:
+    mark = {"type": "point", "filled": True, "size": size}
+    encoding = {**place, **_colour(), **_tooltip(), "opacity": {"value": opacity}}
+    return _layer("points", mark, encoding)
 
 
 def _channel(field: str, **more: Any) -> Spec:
@@ -55,108 +69,80 @@ def _score_axis(letter: str, field: str) -> Spec:
     return axis
 
 
+def _between(channel: Spec, letter: str) -> Spec:
+    """From one end of an interval to the other, along an axis."""
+    return {letter: channel | {"field": "low"}, f"{letter}2": {"field": "high"}}
+
+
+def _as_given(field: str, kind: str = "nominal") -> Spec:
+    return {"field": field, "type": kind, "scale": None, "legend": None}
+
+
 def _colour(channel: str = "color") -> Spec:
-    return {channel: {"field": "colour", "type": "nominal", "scale": None, "legend": None}}
+    return {channel: _as_given("colour")}
+
+
+def _detail(field: str) -> Spec:
+    return {"detail": {"field": field, "type": "nominal"}}
 
 
 def _look() -> Spec:
-    return {
-        **_colour(),
-        "strokeDash": {"field": "dash", "type": "nominal", "scale": None, "legend": None},
-        "strokeWidth": {"field": "thickness", "type": "ordinal", "scale": None, "legend": None},
-        "detail": {"field": "name", "type": "nominal"},
-    }
+    dash, thickness = _as_given("dash"), _as_given("thickness", "ordinal")
+    return {**_colour(), "strokeDash": dash, "strokeWidth": thickness, **_detail("name")}
 
 
 def _tooltip() -> Spec:
     return {"tooltip": {"field": "tip", "type": "nominal", "title": " "}}
 
 
-def _labels(data: str, align: str = "left") -> list[Spec]:
+def _labels() -> list[Spec]:
     """Names at the places that the page found for them, each with a thin line that leads there."""
-    place: Spec = {"x": _channel("label_x"), "y": _channel("label_y")}
-    leader = {
-        "data": {"name": data},
-        "mark": {"type": "rule", "strokeWidth": 1, "opacity": 0.55},
-        "encoding": {
-            "x": _channel("x"),
-            "y": _channel("y"),
-            "x2": {"field": "label_x"},
-            "y2": {"field": "label_y"},
-            **_colour(),
-        },
-    }
-    text: Spec = {"text": {"field": "name", "type": "nominal"}}
+    ends = {"x2": {"field": "label_x"}, "y2": {"field": "label_y"}}
+    leader = {"x": _channel("x"), "y": _channel("y"), **ends, **_colour()}
+    name = {"text": {"field": "name", "type": "nominal"}}
     names = [
-        {
-            "data": {"name": data},
-            "transform": [{"filter": f"datum.side == '{side}'"}],
-            "mark": _TEXT | {"align": side_align, "dx": dx, "color": "$ink"},
-            "encoding": place | text,
-        }
-        for side, side_align, dx in (("right", "left", 3), ("left", "right", -3))
+        _layer(
+            "labels",
+            _TEXT | {"align": align, "dx": dx, "color": "$ink"},
+            {"x": _channel("label_x"), "y": _channel("label_y"), **name},
+            only=f"datum.side == '{side}'",
+        )
+        for side, align, dx in (("right", "left", 3), ("left", "right", -3))
     ]
-    return [leader, *names]
+    return [_layer("labels", {"type": "rule", "strokeWidth": 1, "opacity": 0.55}, leader), *names]
 
 
 def _lines() -> Spec:
     """A quantity against length, a line an entry, with its band; crossings with the reference."""
     x, y = _axis("x", "x"), _axis("y", "y")
-    band: Spec = {
-        "data": {"name": "points"},
-        "transform": [{"filter": "isValid(datum.low)"}],
-        "mark": {"type": "area", "opacity": 0.16},
-        "encoding": {
-            "x": x,
-            "y": y | {"field": "low"},
-            "y2": {"field": "high"},
-            "detail": {"field": "name", "type": "nominal"},
-            **_colour(),
-        },
-    }
-    line: Spec = {"data": {"name": "points"}, "mark": {"type": "line"}}
-    line["encoding"] = {"x": x, "y": y, **_look()}
-    dots: Spec = {"data": {"name": "points"}, "mark": {"type": "point", "filled": True, "size": 34}}
-    dots["encoding"] = {"x": x, "y": y, **_colour(), **_tooltip(), "opacity": {"value": 1}}
-    crossings = {
-        "data": {"name": "crossings"},
-        "mark": {
-            "type": "point",
-            "shape": "diamond",
-            "size": 90,
-            "strokeWidth": 2,
-            "fill": "$paper",
-        },
-        "encoding": {"x": _channel("x"), "y": _channel("y"), **_colour("stroke"), **_tooltip()},
-    }
-    return _frame([band, line, dots, crossings, *_labels("labels")])
+    area = {"x": x, **_between(y, "y"), **_detail("name"), **_colour()}
+    diamond = {"type": "point", "shape": "diamond", "size": 90, "strokeWidth": 2, "fill": "$paper"}
+    crossing = {"x": _channel("x"), "y": _channel("y"), **_colour("stroke"), **_tooltip()}
+    return _frame(
+        [
+            _layer("points", {"type": "area", "opacity": 0.16}, area, only=_HAS_INTERVAL),
+            _layer("points", {"type": "line"}, {"x": x, "y": y, **_look()}),
+            _points(34, {"x": x, "y": y}),
+            _layer("crossings", diamond, crossing),
+            *_labels(),
+        ]
+    )
 
 
 def _scatter() -> Spec:
     """Accuracy against a cost, an entry a point; the front is a line."""
     x, y = _axis("x", "x"), _score_axis("y", "y")
-    front = {
-        "data": {"name": "front"},
-        "mark": {
-            "type": "line",
-            "interpolate": "step-after",
-            "strokeDash": [5, 3],
-            "color": "$faint",
-        },
-        "encoding": {"x": x, "y": y},
-    }
-    spread = {
-        "data": {"name": "points"},
-        "transform": [{"filter": "isValid(datum.low)"}],
-        "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.55},
-        "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, **_colour()},
-    }
-    points: Spec = {
-        "data": {"name": "points"},
-        "mark": {"type": "point", "filled": True, "size": 80},
-    }
-    points["encoding"] = {"x": x, "y": y, **_colour(), **_tooltip(), "opacity": {"value": 1}}
-    return _frame([front, spread, points, *_labels("labels")])
+    step = {"type": "line", "interpolate": "step-after", "strokeDash": [5, 3], "color": "$faint"}
+    bar = {"type": "rule", "strokeWidth": 2, "opacity": 0.55}
+    interval = {"x": x, **_between(y, "y"), **_colour()}
+    return _frame(
+        [
+            _layer("front", step, {"x": x, "y": y}),
+            _layer("points", bar, interval, only=_HAS_INTERVAL),
+            _points(80, {"x": x, "y": y}),
+            *_labels(),
+        ]
+    )
 
 
 def _scores() -> Spec:
@@ -169,61 +155,43 @@ def _scores() -> Spec:
         "scale": {"domain": "$order"},
     }
     x = _score_axis("x", "x")
-    chance = {
-        "data": {"name": "chance"},
-        "mark": {"type": "rule", "strokeDash": [4, 4], "color": "$faint"},
-        "encoding": {"x": x, **_tooltip()},
-    }
-    interval = {
-        "data": {"name": "means"},
-        "transform": [{"filter": "isValid(datum.low)"}],
-        "mark": {"type": "rule", "strokeWidth": 5, "opacity": 0.3, "clip": True},
-        "encoding": {"y": row, "x": x | {"field": "low"}, "x2": {"field": "high"}, **_colour()},
-    }
-    mean: Spec = {"data": {"name": "means"}, "mark": {"type": "tick", "thickness": 3, "size": 15}}
-    mean["encoding"] = {"y": row, "x": x, **_colour(), **_tooltip()}
-    seeds: Spec = {
-        "data": {"name": "points"},
-        "mark": {"type": "point", "filled": True, "size": 40},
-    }
-    seeds["encoding"] = {"y": row, "x": x, **_colour(), **_tooltip(), "opacity": {"value": 0.75}}
-    return _frame([chance, interval, mean, seeds])
+    bar = {"type": "rule", "strokeWidth": 5, "opacity": 0.3, "clip": True}
+    interval = {"y": row, **_between(x, "x"), **_colour()}
+    mean = {"y": row, "x": x, **_colour(), **_tooltip()}
+    return _frame(
+        [
+            _layer("chance", _CHANCE, {"x": x, **_tooltip()}),
+            _layer("means", bar, interval, only=_HAS_INTERVAL),
+            _layer("means", {"type": "tick", "thickness": 3, "size": 15}, mean),
+            _points(40, {"y": row, "x": x}, opacity=0.75),
+        ]
+    )
 
 
 def _curves() -> Spec:
     """Validation scores against steps, a line a seed; and other lines over an axis of any kind."""
     x, y = _axis("x", "x", "$x_scale"), _axis("y", "y", "linear")
-    line: Spec = {"data": {"name": "points"}, "mark": {"type": "line", "opacity": 0.8}}
-    line["encoding"] = {"x": x, "y": y, **_look(), "detail": {"field": "run", "type": "nominal"}}
-    chance = {
-        "data": {"name": "chance"},
-        "mark": {"type": "rule", "strokeDash": [4, 4], "color": "$faint"},
-        "encoding": {"y": y | {"field": "x"}, **_tooltip()},
-    }
-    return _frame([chance, line, *_labels("labels")])
+    line = {"x": x, "y": y, **_look(), **_detail("run")}
+    return _frame(
+        [
+            _layer("chance", _CHANCE, {"y": y | {"field": "x"}, **_tooltip()}),
+            _layer("points", {"type": "line", "opacity": 0.8}, line),
+            *_labels(),
+        ]
+    )
 
 
 def _roofline() -> Spec:
     """FLOPs per second against FLOPs per byte, under what the machine can do at best."""
     x, y = _axis("x", "x"), _axis("y", "y")
-    roofs = {
-        "data": {"name": "roofs"},
-        "mark": {"type": "line", "color": "$faint", "strokeWidth": 2, "clip": True},
-        "encoding": {
-            "x": x,
-            "y": y,
-            "detail": {"field": "roof", "type": "nominal"},
-            **_tooltip(),
-        },
-    }
-    names = {
-        "data": {"name": "roof_names"},
-        "mark": _TEXT | {"align": "left", "dy": -7, "color": "$soft", "clip": True},
-        "encoding": {"x": _channel("x"), "y": _channel("y"), "text": {"field": "name"}},
-    }
-    points: Spec = {
-        "data": {"name": "points"},
-        "mark": {"type": "point", "filled": True, "size": 80},
-    }
-    points["encoding"] = {"x": x, "y": y, **_colour(), **_tooltip(), "opacity": {"value": 1}}
-    return _frame([roofs, names, points, *_labels("labels")])
+    line = {"type": "line", "color": "$faint", "strokeWidth": 2, "clip": True}
+    words = _TEXT | {"align": "left", "dy": -7, "color": "$soft", "clip": True}
+    name = {"x": _channel("x"), "y": _channel("y"), "text": {"field": "name"}}
+    return _frame(
+        [
+            _layer("roofs", line, {"x": x, "y": y, **_detail("roof"), **_tooltip()}),
+            _layer("roof_names", words, name),
+            _points(80, {"x": x, "y": y}),
+            *_labels(),
+        ]
+    )
