@@ -287,6 +287,12 @@ _T_975 = (
 """Student's t at 97.5 % with 1 to 30 degrees of freedom; with more, that of 30 is a bit wide."""
 
 
+def share_interval(samples: Sequence[float]) -> Interval | None:
+    """As `mean_interval`, which knows no bounds, within what a share can be."""
+    found = mean_interval(samples)
+    return None if found is None else (max(found[0], 0.0), min(found[1], 1.0))
+
+
 def mean_interval(samples: Sequence[float]) -> Interval | None:
     """The 95 % interval of a mean by Student's t; None with fewer than two samples.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from bench.metrics import evaluate
 from bench.metrics.marks import marks
 from bench.metrics.roofline import bound
 from bench.publish.filters import filter_columns
+from bench.publish.format import plain
 from bench.publish.machine import describe_machine
 from bench.record import Quality, Record, Speed
 from bench.store import latest
@@ -79,7 +79,7 @@ def flat_rows(
         "key",
     )
     rows = [
-        {name: _plain(value) for name, value in cell.items()}
+        {name: plain(value) for name, value in cell.items()}
         | evaluate(record, metrics)
         | own
         | {
@@ -112,10 +112,6 @@ def csv_text(records: Sequence[Record], metrics: Sequence[str]) -> str:
     writer.writerow(columns)
     writer.writerows([_field(row[name]) for name in columns] for row in rows)
     return text.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    return json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
 
 
 def _field(value: Any) -> Any:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from bench.publish.format import column_for, number, percent, with_unit
+from bench.publish.format import bracketed, column_for, number, percent, with_unit
 from bench.publish.scores import TaskScores
 from bench.publish.tables import Table
 from bench.record import Filtered, Quality, Record
-from bench.statistics import Interval, mean_interval, median, median_interval
+from bench.statistics import Interval, mean_interval, median, median_interval, share_interval
 
 _ORACLES = ("object_rate",)
 WITHOUT = "whole model"
@@ -57,8 +57,7 @@ class Kept:
     @property
     def accuracy_interval(self) -> Interval | None:
         """Of 95 %, Student's t over seeds, within what a share can be; None with one seed."""
-        found = mean_interval(self.accuracies)
-        return None if found is None else (max(found[0], 0.0), min(found[1], 1.0))
+        return share_interval(self.accuracies)
 
 
 def kept_shares(entry: str, records: Sequence[Record]) -> Iterator[Kept]:
@@ -140,7 +139,7 @@ def filter_tables(task: TaskScores) -> Iterator[Table]:
                     row.filter,
                     f"{row.keep:g}",
                     "" if row.num_tokens is None else str(row.num_tokens),
-                    _accuracy(row),
+                    bracketed(percent, row.accuracy, row.accuracy_interval),
                     _minus_whole(row),
                     _speed_up(row),
                     latency.write(row.latency_s),
@@ -187,30 +186,18 @@ def _ratios(row: Filtered) -> list[float]:
     return [whole / fewer for whole, fewer in both]
 
 
-def _accuracy(row: Kept) -> str:
-    if row.accuracy_interval is None:
-        return percent(row.accuracy)
-    low, high = row.accuracy_interval
-    return f"{percent(row.accuracy)} [{percent(low)}, {percent(high)}]"
-
-
 def _minus_whole(row: Kept) -> str:
     """Seed by seed, so that seeds which differ much may still agree on what a filter costs."""
     if not row.minus_whole:
         return ""
-    words = f"{100 * sum(row.minus_whole) / len(row.minus_whole):+.1f}"
-    interval = mean_interval(row.minus_whole)
-    if interval is None:
-        return words
-    return f"{words} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
+    mean = sum(row.minus_whole) / len(row.minus_whole)
+    return bracketed(lambda x: f"{100 * x:+.1f}", mean, mean_interval(row.minus_whole))
 
 
 def _speed_up(row: Kept) -> str:
-    interval = median_interval(row.ratios)
-    words = number(median(row.ratios) or 1.0)
-    if interval is None:
-        return "1" if row.filter == WITHOUT else words
-    return f"{words} [{number(interval[0])}, {number(interval[1])}]"
+    if row.filter == WITHOUT:
+        return "1"
+    return bracketed(number, median(row.ratios) or 1.0, median_interval(row.ratios))
 
 
 def _flops(row: Kept) -> str:

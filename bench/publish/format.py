@@ -5,11 +5,13 @@ The only place, with the charts' axes, where milliseconds, MiB and GFLOP exist.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from bench.metrics import Value
-from bench.statistics import median
+from bench.statistics import Interval, Ratio, median
 
 _TIME = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "bytes"))
@@ -49,9 +51,11 @@ class Column:
         title: with the unit.
         factor: base units in one unit of the column.
         suffix: put behind each number.
+        unit: as in the title; empty where it is in the suffix, or there is none.
     """
 
     title: str
+    unit: str = ""
     factor: float = 1.0
     suffix: str = ""
 
@@ -93,7 +97,7 @@ def column_for(name: str, values: Iterable[Value]) -> Column:
         return Column(title=title, suffix="x")
     middle = median([abs(v) for v in values if v]) or 0.0
     factor, unit = next((s for s in scales if middle >= s[0]), scales[-1])
-    return Column(title=f"{title} ({unit})" if unit else title, factor=factor)
+    return Column(title=f"{title} ({unit})" if unit else title, unit=unit, factor=factor)
 
 
 def with_unit(name: str, value: Value) -> str:
@@ -103,8 +107,7 @@ def with_unit(name: str, value: Value) -> str:
     ('8.80 TFLOP', '4.00 KiB')
     """
     column = column_for(name, [value])
-    unit = column.title.rpartition(" (")[2].rstrip(")")
-    return f"{column.write(value)} {unit}" if value is not None else ""
+    return f"{column.write(value)} {column.unit}" if value is not None else ""
 
 
 def number(value: float) -> str:
@@ -122,6 +125,24 @@ def with_interval(column: Column, value: Value, low: Value, high: Value) -> str:
     if value is None or low is None or high is None or low == high:
         return text
     return f"{text} [{number(low / column.factor)}, {number(high / column.factor)}]"
+
+
+def ratio_words(ratio: Ratio | None) -> str:
+    """A speed-up, as ``2.10x [2.05, 2.15]``; empty for None."""
+    if ratio is None:
+        return ""
+    return with_interval(column_for("speedup", ()), ratio.median, ratio.low, ratio.high)
+
+
+def bracketed(write: Callable[[float], str], value: float, interval: Interval | None) -> str:
+    """As ``97.3 [96.1, 98.5]``, or the value alone without an interval."""
+    ends = "" if interval is None else f" [{write(interval[0])}, {write(interval[1])}]"
+    return write(value) + ends
+
+
+def plain(value: Any) -> Any:
+    """Lists and dicts as JSON, anything else as it is."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
 
 
 def interval_names(name: str) -> tuple[str, str]:

@@ -13,8 +13,13 @@ from bench.publish.leaderboard import Leaderboard, Ranking
 from bench.publish.scores import TaskScores
 from bench.record import Record
 
-COSTS = ("latency_s", "peak_memory_bytes", "state_bytes", "flops")
-"""Metrics that less is better of, and that a front is drawn against."""
+COSTS = {
+    "latency_s": "latency",
+    "peak_memory_bytes": "peak memory",
+    "state_bytes": "state",
+    "flops": "compute",
+}
+"""Metrics that less is better of, and that a front is drawn against, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,24 +40,22 @@ class Front:
     points: dict[str, tuple[float, float]]
 
 
-def fronts(board: Leaderboard, size: int | None = None) -> tuple[Front, ...]:
-    """Of every task against every cost that at least two of its rows have.
+def fronts(board: Leaderboard) -> tuple[Front, ...]:
+    """Of every task against every cost that at least two of its rows have at the longest length.
 
-    Args:
-        board: tasks and timings; they meet only on one machine and device.
-        size: the sequence length at which the costs count; the longest one unless given.
+    Tasks and timings meet only on one machine and device.
     """
-    found = (_front(task, metric, board, size) for task in board.tasks for metric in COSTS)
+    found = (_front(task, metric, board) for task in board.tasks for metric in COSTS)
     return tuple(front for front in found if front is not None)
 
 
-def _front(task: TaskScores, metric: str, board: Leaderboard, size: int | None) -> Front | None:
+def _front(task: TaskScores, metric: str, board: Leaderboard) -> Front | None:
     scores = {
         score.entry: score
         for score in task.scores
         if score.accuracy is not None and score.may_be_ranked and not score.is_control
     }
-    ranking = cost_ranking(task, board, scores, metric, size)
+    ranking = cost_ranking(task, board, scores, metric)
     costs: dict[str, Value] = {}
     if ranking is not None:
         costs = {s.entry: _cost(s.record, metric) for s in ranking.standings}
@@ -80,7 +83,6 @@ def cost_ranking(
     board: Leaderboard,
     entries: Iterable[str],
     metric: str = "latency_s",
-    size: int | None = None,
 ) -> Ranking | None:
     """The ranking whose costs a task's scores are shown against; None without a row of `entries`.
 
@@ -109,7 +111,6 @@ def cost_ranking(
         if isinstance(shape := ranking.setting.workload, KernelWorkload)
         and shape.causal == task.causal
         and (ranking.setting.machine, ranking.setting.device) == (task.machine, task.device)
-        and size in (None, ranking.size)
     ]
     best = max(same_place, key=fitness, default=None)
     return best if best is not None and known(best) else None

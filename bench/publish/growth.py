@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from bench.metrics.crossover import Crossover, crossover, crossover_words, flops_words
 from bench.metrics.scaling import Scaling, scaling
-from bench.publish.format import Column, column_for
+from bench.publish.format import Column, bracketed, column_for
 from bench.publish.leaderboard import Leaderboard, Setting
 from bench.publish.tables import Section, Table, setting_words
 from bench.record import Record, Speed
@@ -131,10 +131,7 @@ def _table(
 
 def exponent_words(growth: Scaling) -> str:
     """As ``1.02 [0.98, 1.05]``."""
-    if growth.exponent_interval is None:
-        return f"{growth.exponent:.2f}"
-    low, high = growth.exponent_interval
-    return f"{growth.exponent:.2f} [{low:.2f}, {high:.2f}]"
+    return bracketed("{:.2f}".format, growth.exponent, growth.exponent_interval)
 
 
 def _predicted(growth: Scaling, length: int, longest: int, column: Column) -> str:

@@ -15,7 +15,6 @@ from bench.publish.machine import commit_of, describe_machine
 from bench.publish.naming import identity, row_names
 from bench.publish.scores import TaskScores, score_task, task_setting
 from bench.record import Record, Speed, Status
-from bench.statistics import median
 from bench.store import latest
 
 RANKED_BY = "speedup_over"
@@ -259,8 +258,7 @@ def _standing_order(standing: Standing) -> tuple[object, ...]:
 
 def _latency_order(standing: Standing) -> tuple[object, ...]:
     """The fastest first, where speed-ups are over several things; as above, holes last."""
-    result = standing.record.result
-    latency = median(result.latency_s) if isinstance(result, Speed) else None
+    latency = standing.value("latency_s")
     is_last = not may_be_ranked(standing.record)
     return (latency is None, is_last, latency or 0.0, standing.entry)
 

@@ -11,15 +11,13 @@ from bench.publish.leaderboard import Leaderboard
 from bench.publish.scores import Score, TaskScores
 from bench.statistics import Interval
 
-Place = tuple[str, int, str, str, int]
-
 
 @dataclass(frozen=True, kw_only=True)
 class OverallRow:
     """One row over the tasks.
 
     Attributes:
-        rank: as of a task's table; empty where some row has no interval.
+        rank: as of a task's table, ``control`` too; empty where some row has no interval.
         mean: over all tasks; None where one of them is missing.
         interval: of 95 %; a task that is missing could have any share of right answers. None where
             a task was run with one seed.
@@ -28,10 +26,14 @@ class OverallRow:
 
     entry: str
     rank: str
-    is_control: bool
     mean: float | None
     interval: Interval | None
     num_covered: int
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is shown beside the others and not ranked among them."""
+        return self.rank == "control"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +54,10 @@ def overall(board: Leaderboard) -> tuple[Overall, ...]:
 
     Only of shares of right answers: bits per byte have no mean with these.
     """
-    groups: dict[Place, list[TaskScores]] = {}
+    groups: dict[tuple[object, ...], list[TaskScores]] = {}
     for task in board.tasks:
         if not task.unit:
-            place = (task.machine, task.method_version, task.device, task.dtype, task.num_threads)
-            groups.setdefault(place, []).append(task)
+            groups.setdefault(tuple(task.place.values()), []).append(task)
     return tuple(_overall(tasks) for tasks in groups.values() if len(tasks) > 1)
 
 
@@ -98,8 +99,7 @@ def _row(name: str, tasks: Sequence[TaskScores]) -> OverallRow | None:
     least = sum(known) / len(tasks)
     return OverallRow(
         entry=name,
-        rank="",
-        is_control=scores[0].is_control,
+        rank="control" if scores[0].is_control else "",
         mean=least if len(known) == len(tasks) else None,
         interval=_interval(covered, least, len(tasks)),
         num_covered=len(known),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bench.metrics.marks import marks, may_be_ranked
 from bench.metrics.ranks import Ranks, rank_scores
@@ -22,8 +23,8 @@ class Score:
     """An entry's accuracies on a task.
 
     Attributes:
-        rank: as of `bench.publish.leaderboard.Standing`; empty where there are fewer than two
-            seeds, or nothing else to be ahead of.
+        rank: as of `bench.publish.leaderboard.Standing`, ``control`` too; empty where there are
+            fewer than two seeds, or nothing else to be ahead of.
         may_be_ranked: false with a mark that forbids it.
         marks: what a reader must know before the numbers, the worst first.
         by_seed: a score of each seed that was run; None where a run ended without one.
@@ -47,7 +48,6 @@ class Score:
     rank: str = ""
     may_be_ranked: bool = True
     marks: tuple[str, ...] = ()
-    is_control: bool
     by_seed: tuple[tuple[int, float | None], ...]
     num_missing: int
     statuses: tuple[Status, ...]
@@ -66,6 +66,11 @@ class Score:
     flops: int | None = None
     matched: str = ""
     records: tuple[Record, ...] = ()
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is shown beside the others and not ranked among them."""
+        return self.rank == "control"
 
     @property
     def accuracies(self) -> tuple[float, ...]:
@@ -114,6 +119,12 @@ class TaskScores:
     unit: str = ""
     causal: bool = False
     ranks: Ranks | None = None
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """By name, all that scores of two tasks must share to be set beside each other."""
+        names = ("machine", "method_version", "device", "num_threads", "dtype")
+        return {name: getattr(self, name) for name in names}
 
 
 def task_setting(record: Record) -> tuple[str, str, str, int, str, str, int, str]:
@@ -189,7 +200,7 @@ def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequ
         entry=entry,
         may_be_ranked=all(map(may_be_ranked, records)),
         marks=marks(*records),
-        is_control=records[0].cell.mechanism in controls,
+        rank="control" if records[0].cell.mechanism in controls else "",
         by_seed=tuple(
             sorted(
                 (
@@ -235,7 +246,7 @@ def _sorted(
     """Best first, what may not be ranked after the others, with the places that seeds leave."""
     sign = 1 if less_is_better else -1
     if ranks and len(ranks.names) > 1:  # one row alone is ahead of nobody
-        scores = [replace(score, rank=ranks.place(score.entry)) for score in scores]
+        scores = [replace(score, rank=score.rank or ranks.place(score.entry)) for score in scores]
     return tuple(
         sorted(
             scores,

@@ -13,7 +13,7 @@ from bench.app.errors import ConfigError, tell
 from bench.app.files import write_whole
 from bench.metrics.marks import NOISY, marks
 from bench.metrics.speedup import ratio_between, speedup
-from bench.publish.format import column_for, number, quantity, with_interval
+from bench.publish.format import number, quantity, ratio_words
 from bench.publish.machine import describe_machine
 from bench.publish.markdown import escape, table_lines
 from bench.publish.tables import Table, with_marks
@@ -123,11 +123,7 @@ def _has_reference(record: Record) -> bool:
 
 
 def _words(ratio: Ratio | None, record: Record) -> str:
-    if ratio is None:
-        return ""
-    column = column_for("speedup", [ratio.median])
-    noise = " ~" if _speed(record).is_noisy else ""
-    return with_interval(column, ratio.median, ratio.low, ratio.high) + noise
+    return ratio_words(ratio) + " ~" * (ratio is not None and _speed(record).is_noisy)
 
 
 def _shape(record: Record) -> str:

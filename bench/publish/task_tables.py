@@ -8,20 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bench.cell import KernelWorkload
 from bench.publish.filters import filter_notes, filter_tables
-from bench.publish.format import number, percent, quantity, with_unit
-from bench.publish.fronts import Front, fronts
+from bench.publish.format import bracketed, number, percent, quantity, with_unit
+from bench.publish.fronts import COSTS, Front, fronts
 from bench.publish.leaderboard import Leaderboard
 from bench.publish.overall import Overall, OverallRow, overall
 from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import Section, Table, place_words, status_words, with_marks
-from bench.statistics import median
-
-_COSTS = {
-    "latency_s": "latency",
-    "peak_memory_bytes": "peak memory",
-    "state_bytes": "state",
-    "flops": "compute",
-}
+from bench.statistics import median, share_interval
 
 SAME_SIZE = 0.01
 """Models whose parameters differ by no more are of one size; a larger difference is stated."""
@@ -44,7 +37,7 @@ def task_sections(board: Leaderboard) -> tuple[Section, ...]:
 
 def _front_tables(task: TaskScores, every_front: Sequence[Front]) -> Iterator[Table]:
     rows = [
-        (_COSTS[front.metric], _where_words(front), ", ".join(front.names))
+        (COSTS[front.metric], _where_words(front), ", ".join(front.names))
         for front in every_front
         if front.task is task
     ]
@@ -75,13 +68,13 @@ def _overall_section(one: Overall, board: Leaderboard) -> Section:
     ]
     if any(task.num_seeds < 2 for task in one.tasks):
         notes.append("Where a task has one seed, nothing is ranked.")
-    has_ranks = any(row.rank for row in one.rows)
+    has_ranks = any(row.rank and not row.is_control for row in one.rows)
     table = Table(
         title=f"mean of {quantity(len(labels), 'task')}",
         header=(*(["rank"] if has_ranks else []), "entry", "mean accuracy (%)", "tasks"),
         rows=tuple(
             (
-                *(["control" if row.is_control else row.rank] if has_ranks else []),
+                *([row.rank] if has_ranks else []),
                 row.entry + " (control)" * row.is_control,
                 _overall_words(row),
                 f"{row.num_covered} of {len(labels)}",
@@ -98,11 +91,9 @@ def _overall_section(one: Overall, board: Leaderboard) -> Section:
 
 
 def _overall_words(row: OverallRow) -> str:
-    between = ""
-    if row.interval is not None:
-        low, high = row.interval
-        between = f"[{percent(low)}, {percent(high)}]"
-    return f"{'' if row.mean is None else percent(row.mean)} {between}".strip()
+    if row.mean is None and row.interval:
+        return f"[{percent(row.interval[0])}, {percent(row.interval[1])}]"
+    return "" if row.mean is None else bracketed(percent, row.mean, row.interval)
 
 
 def _task_table(task: TaskScores) -> Table:
@@ -144,7 +135,7 @@ def _score_cells(score: Score, task: TaskScores) -> tuple[str, ...]:
     write = number if task.unit else percent
     at = dict(score.longer)
     return (
-        "control" if score.is_control else score.rank,
+        score.rank,
         score.entry + " (control)" * score.is_control,
         _mean_words(score, task),
         " ".join(map(write, score.accuracies)),
@@ -169,12 +160,9 @@ def _mean_words(score: Score, task: TaskScores) -> str:
     """As ``97.3 [96.1, 98.5]``; of a share, no more than all and no less than nothing."""
     if score.accuracy is None:
         return ", ".join(status_words(status) for status in score.statuses)
-    if score.interval is None:
-        return number(score.accuracy) if task.unit else percent(score.accuracy)
-    low, high = score.interval
     if task.unit:
-        return f"{number(score.accuracy)} [{number(low)}, {number(high)}]"
-    return f"{percent(score.accuracy)} [{percent(max(low, 0.0))}, {percent(min(high, 1.0))}]"
+        return bracketed(number, score.accuracy, score.interval)
+    return bracketed(percent, score.accuracy, share_interval(score.accuracies))
 
 
 def _steps_words(score: Score) -> str:

@@ -47,8 +47,7 @@ def print_leaderboard(board: Leaderboard, config: PublishConfig, console: Consol
     ]
     for sentence in sentences(board):
         console.print(Text(sentence))
-    for section in sections:
-        _print_section(section, console)
+    print_sections(sections, console)
     if board.holes:
         holes = holes_table(board)
         console.print()
@@ -71,8 +70,7 @@ def print_versus(records: Sequence[Record], one: str, other: str, console: Conso
     found = versus(board, one, other)
     for line in versus_lines(found, board):
         console.print(Text(line))
-    for section in versus_sections(found):
-        _print_section(section, console)
+    print_sections(versus_sections(found), console)
 
 
 def print_files(files: Sequence[Path], notes: Sequence[str], console: Console) -> None:
@@ -87,18 +85,14 @@ def print_files(files: Sequence[Path], notes: Sequence[str], console: Console) -
 def print_sections(sections: Sequence[Section], console: Console) -> None:
     """Print titles, notes and tables; where the console is narrow without the last columns."""
     for section in sections:
-        _print_section(section, console)
-
-
-def _print_section(section: Section, console: Console) -> None:
-    console.print()
-    console.print(Text(section.title, style="bold"))
-    for note in section.notes:
-        console.print(Text(note, style="dim"))
-    for table in section.tables:
         console.print()
-        console.print(Text(table.title, style="italic"))
-        console.print(_laid_out(table, _num_fitting(table, console.width)))
+        console.print(Text(section.title, style="bold"))
+        for note in section.notes:
+            console.print(Text(note, style="dim"))
+        for table in section.tables:
+            console.print()
+            console.print(Text(table.title, style="italic"))
+            console.print(_laid_out(table, _num_fitting(table, console.width)))
 
 
 def _laid_out(table: Table, num_shown: int) -> RichTable:

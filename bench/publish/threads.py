@@ -8,10 +8,9 @@ from itertools import groupby
 
 from bench.metrics.marks import marks
 from bench.metrics.speedup import ratio_between
-from bench.publish.format import column_for, quantity, with_interval
-from bench.publish.leaderboard import Leaderboard, Ranking, Setting, Standing
+from bench.publish.format import quantity, ratio_words
+from bench.publish.leaderboard import Leaderboard, Ranking, Setting
 from bench.publish.tables import Section, Table, setting_words, with_marks
-from bench.statistics import Ratio
 
 
 def thread_sections(board: Leaderboard) -> tuple[Section, ...]:
@@ -37,22 +36,14 @@ def _tables(rankings: Sequence[Ranking]) -> Iterator[Table]:
     counts = few.setting.num_threads, many.setting.num_threads
     slow = {standing.entry: standing for standing in few.standings}
     pairs = [(slow[s.entry], s) for s in many.standings if s.entry in slow]
-    rows = [(one, s, ratio) for one, s in pairs if (ratio := _ratio(one, s))]
+    rows = [(one, s, r) for one, s in pairs if (r := ratio_between(s.record, one.record))]
     if counts[0] == counts[1] or not rows:
         return
     rows.sort(key=lambda row: -row[2].median)
-    column = column_for("speedup", [ratio.median for *_, ratio in rows])
     table = Table(
         title=f"{few.setting.workload.size_axis} {few.size:,}",
         header=("entry", f"{quantity(counts[1], 'thread')} over {counts[0]}"),
-        rows=tuple(
-            (s.entry, with_interval(column, ratio.median, ratio.low, ratio.high))
-            for _, s, ratio in rows
-        ),
+        rows=tuple((s.entry, ratio_words(ratio)) for _, s, ratio in rows),
         num_text=1,
     )
     yield with_marks(table, [marks(one.record, s.record) for one, s, _ in rows])
-
-
-def _ratio(few: Standing, many: Standing) -> Ratio | None:
-    return ratio_between(many.record, few.record)

@@ -13,13 +13,12 @@ from bench.metrics.crossover import length_words
 from bench.metrics.marks import may_be_ranked
 from bench.metrics.ranks import Ranks, rank_scores, rank_speed
 from bench.metrics.speedup import ratio_between
-from bench.publish.format import column_for, number, percent, quantity, with_interval
+from bench.publish.format import column_for, number, percent, plain, quantity, ratio_words
 from bench.publish.growth import crossovers
 from bench.publish.leaderboard import Leaderboard
 from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import Section, Table, place_words, setting_words
 from bench.record import Record
-from bench.statistics import Ratio
 
 TIE = "tie"
 """The verdict where the two cannot be told apart, or are equal."""
@@ -116,7 +115,7 @@ def versus(board: Leaderboard, one: str, other: str) -> Versus:
 def _of_timings(board: Leaderboard, one: str, other: str) -> Iterator[Verdict]:
     for ranking in board.rankings:
         rows = {s.entry: s.record for s in ranking.standings if s.entry in (one, other)}
-        usable = {name: record for name, record in rows.items() if _counts(record)}
+        usable = {name: r for name, r in rows.items() if r.result and may_be_ranked(r)}
         if len(usable) < 2:
             continue
         axes = ranking.setting.axes | {ranking.setting.workload.size_axis: ranking.size}
@@ -134,7 +133,8 @@ def _verdicts(
     """What is compared, who wins, and the numbers."""
     ranks = rank_speed({one: mine, other: theirs}) if has_one else None
     if ranks and len(ranks.names) == 2:
-        yield FASTER, _winner(ranks), ", ".join(filter(None, [_ratio(mine, theirs), _odds(ranks)]))
+        ratio = ratio_words(ratio_between(mine, theirs))  # none unless the same rounds timed both
+        yield FASTER, _winner(ranks), ", ".join(filter(None, [ratio, _odds(ranks)]))
     for metric, of in COUNTED.items():
         values = [find_metric(metric).of(record) for record in (mine, theirs)]
         if values[0] is not None and values[1] is not None:
@@ -142,23 +142,9 @@ def _verdicts(
             yield of, winner, _pair(metric, values)
 
 
-def _counts(record: Record) -> bool:
-    return record.result is not None and may_be_ranked(record)
-
-
-def _ratio(mine: Record, theirs: Record) -> str:
-    """As ``2.10x [2.05, 2.15]``; empty unless the same rounds timed both."""
-    ratio: Ratio | None = ratio_between(mine, theirs)
-    if ratio is None:
-        return ""
-    column = column_for("speedup", [ratio.median])
-    return with_interval(column, ratio.median, ratio.low, ratio.high)
-
-
 def _pair(metric: str, values: Sequence[Any]) -> str:
     column = column_for(metric, values)
-    unit = column.title.rpartition(" (")[2].rstrip(")")
-    return f"{column.write(values[0])} vs. {column.write(values[1])} {unit}"
+    return f"{column.write(values[0])} vs. {column.write(values[1])} {column.unit}"
 
 
 def _of_tasks(board: Leaderboard, one: str, other: str) -> Iterator[Verdict]:
@@ -180,15 +166,11 @@ def _of_task(task: TaskScores, board: Leaderboard, mine: Score, theirs: Score) -
     odds = _odds(ranks) if ranks else "one seed"
     words += f", {odds}" if odds else ""
     settings = json.loads(task.settings)
-    place = {
-        name: getattr(task, name)
-        for name in ("machine", "method_version", "device", "dtype", "num_threads")
-    }
     return Verdict(
         of=BETTER,
         place=f"{task.label} · {place_words(task, board)} · {task.dtype}",
         size=None,
-        axes={"task": task.label} | place | {name: _plain(v) for name, v in settings.items()},
+        axes={"task": task.label} | task.place | {name: plain(v) for name, v in settings.items()},
         winner=_winner(ranks) if ranks else TIE,
         words=words,
     )
@@ -204,10 +186,6 @@ def _odds(ranks: Ranks) -> str:
     if len(ranks.names) < 2 or _winner(ranks) != TIE:
         return ""
     return f"{ranks.names[0]} ahead with {100 * ranks.wins[0, 1]:.0f} %"
-
-
-def _plain(value: Any) -> Any:
-    return json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
 
 
 def _flips(verdicts: Sequence[Verdict]) -> Iterator[Flip]:

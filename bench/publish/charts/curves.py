@@ -44,8 +44,7 @@ def capacity(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
     for task in board.tasks:
         settings = json.loads(task.settings)
         if not task.unit and (num_pairs := settings.pop(PAIRS, None)) is not None:
-            place = (task.machine, task.method_version, task.device, task.num_threads, task.dtype)
-            key = (_bare(task), *place, json.dumps(settings, sort_keys=True))
+            key = (_bare(task), *task.place.values(), json.dumps(settings, sort_keys=True))
             groups.setdefault(key, []).append((num_pairs, task))
     for group in groups.values():
         task = group[0][1]

@@ -23,7 +23,7 @@ from bench.publish.page.growth import grown, ties, wins
 from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import place_words, setting_words
 from bench.record import Record, Speed, Status
-from bench.statistics import median, median_interval
+from bench.statistics import mean_interval, median, median_interval, share_interval
 
 Json = dict[str, Any]
 
@@ -121,7 +121,7 @@ def table(board: Leaderboard, metrics: Sequence[str]) -> Table:
 
 
 def _overall_row(row: OverallRow) -> tuple[dict[str, str], dict[str, Value]]:
-    words = {"name": row.entry, "mechanism": "", "rank": "control" if row.is_control else row.rank}
+    words = {"name": row.entry, "mechanism": "", "rank": row.rank}
     low, high = row.interval or (None, None)
     numbers: dict[str, Value] = {"accuracy": row.mean, "accuracy_low": low, "accuracy_high": high}
     numbers["num_tasks"] = row.num_covered
@@ -196,7 +196,7 @@ def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], di
     holes = [record for record in score.records if record.status is not Status.OK]
     words = _words_of(holes[0] if holes and not score.accuracies else first) | {
         "name": score.entry,
-        "rank": score.rank if not score.is_control else "control",
+        "rank": score.rank,
         "unranked": "" if score.may_be_ranked else "yes",
         "marks": "; ".join(score.marks),
         "status": "ok" if score.accuracies else str(holes[0].status if holes else ""),
@@ -206,11 +206,8 @@ def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], di
     numbers = {name: _median(own[name] for own in each) for name in metrics}
     metric = "accuracy" if numbers.get("bits_per_byte") is None else "bits_per_byte"
     numbers[metric] = score.accuracy
-    if score.interval:
-        low, high = score.interval
-        if metric == "accuracy":  # a share is no more than all and no less than nothing
-            low, high = max(low, 0.0), min(high, 1.0)
-        numbers |= {f"{metric}_low": low, f"{metric}_high": high}
+    if interval := (share_interval if metric == "accuracy" else mean_interval)(score.accuracies):
+        numbers |= {f"{metric}_low": interval[0], f"{metric}_high": interval[1]}
     numbers |= {"num_seeds": len(score.accuracies), "num_seeds_missing": score.num_missing}
     return words, numbers | _places(score.rank)
 
@@ -242,15 +239,7 @@ def _roof(ranking: Ranking) -> Json | None:
 
 
 def _task_group(task: TaskScores, board: Leaderboard) -> Json:
-    axes = {
-        "machine": task.machine,
-        "method_version": task.method_version,
-        "device": task.device,
-        "num_threads": task.num_threads,
-        "dtype": task.dtype,
-        "task": task.label,
-        "settings": task.settings,
-    }
+    axes = task.place | {"task": task.label, "settings": task.settings}
     return {
         "kind": "task",
         "words": f"{task.label} · {place_words(task, board)} · {task.dtype}",

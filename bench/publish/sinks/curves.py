@@ -74,7 +74,7 @@ def _setting_names(settings: Collection[Setting]) -> dict[Setting, str]:
     axes = {setting: setting.axes for setting in settings}
     # Whole models have other axes than single mechanisms, and a sweep may hold both.
     for axis in sorted({axis for own in axes.values() for axis in own}):
-        values = sorted({own.get(axis) for own in axes.values()}, key=_none_first)
+        values = sorted({own.get(axis) for own in axes.values()}, key=none_first)
         if axis in ("dtype", "mode") or len(values) < 2:
             continue
         for setting, own in axes.items():
@@ -86,7 +86,7 @@ def _setting_names(settings: Collection[Setting]) -> dict[Setting, str]:
     return names
 
 
-def _none_first(value: Any) -> tuple[bool, Any]:
+def none_first(value: Any) -> tuple[bool, Any]:
     """A key to sort the values of an axis by, of which None may be one."""
     return value is not None, value
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.publish.config import PublishConfig
 from bench.publish.leaderboard import Leaderboard, build_leaderboard
-from bench.publish.sinks.curves import PREFIXES, curves, history, training_curves
+from bench.publish.sinks.curves import PREFIXES, curves, history, none_first, training_curves
 from bench.publish.sinks.long_table import long_rows
 from bench.publish.sinks.vega import PARETO, SCALING, pareto_rows, scaling_rows
 from bench.record import SCHEMA_VERSION, Record
@@ -152,7 +152,7 @@ def run_config(records: Sequence[Record], sweep: str) -> dict[str, Any]:
     """What was asked for, and where it was measured."""
     cells = [record.cell.to_dict() for record in records]
     axes = {
-        name: sorted({cell[name] for cell in cells if name in cell}, key=_none_first)
+        name: sorted({cell[name] for cell in cells if name in cell}, key=none_first)
         for name in sorted({name for cell in cells for name in cell} - _NO_AXES)
     }
     return {
@@ -166,11 +166,6 @@ def run_config(records: Sequence[Record], sweep: str) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "method_version": records[-1].method_version,
     }
-
-
-def _none_first(value: Any) -> tuple[bool, Any]:
-    """A key to sort the values of an axis by, of which None may be one."""
-    return value is not None, value
 
 
 def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
@@ -188,10 +183,10 @@ def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
         for standing in ranking.standings
     ]
     rows += [
-        {name: getattr(task, name) for name in place}
+        task.place
         | {"task": task.label, "entry": score.entry, "accuracy": score.accuracy}
         | {"seeds": len(score.accuracies), "chance": score.chance}
-        | {"rank": "control" if score.is_control else score.rank or None}
+        | {"rank": score.rank or None}
         | {"marks": "; ".join(score.marks)}
         | {"status": ", ".join(score.statuses) or "ok"}
         for task in board.tasks

@@ -11,9 +11,9 @@ from tests import records as made
 ENTRIES = ("softmax", "linear", "nala", "none")
 
 
-def found(records: list[Record], size: int | None = None) -> dict[str, Front]:
+def found(records: list[Record]) -> dict[str, Front]:
     board = build_leaderboard(records, ("none", "uniform"))
-    return {front.metric: front for front in fronts(board, size)}
+    return {front.metric: front for front in fronts(board)}
 
 
 def timed(*lengths: int, **shape: object) -> list[Record]:
@@ -27,14 +27,11 @@ def test_a_front_has_the_cheap_and_the_good_and_no_control() -> None:
     assert set(by_metric) == {"latency_s", "peak_memory_bytes", "flops"}
 
 
-def test_costs_are_those_of_the_longest_length_or_of_the_one_that_was_chosen() -> None:
-    records = timed(64, 4096) + made.task_records(ENTRIES)
-    for size, chosen in ((None, 4096), (64, 64)):
-        ranking = found(records, size)["latency_s"].ranking
-        assert ranking is not None
-        assert ranking.size == chosen
-    assert found(records, 64)["latency_s"].names == ("softmax",)
-    assert found(records, 100) == {}
+def test_costs_are_those_of_the_longest_length() -> None:
+    ranking = found(timed(64, 4096) + made.task_records(ENTRIES))["latency_s"].ranking
+    assert ranking is not None
+    assert ranking.size == 4096
+    assert found(timed(64) + made.task_records(ENTRIES))["latency_s"].names == ("softmax",)
 
 
 def test_what_may_not_be_ranked_is_on_no_front() -> None:

@@ -36,7 +36,7 @@ def test_a_mean_is_over_every_task_with_the_same_weight() -> None:
         assert row.mean == pytest.approx(sum(a for a in own if a is not None) / 2)
         assert row.num_covered == 2
     assert [row.entry for row in one.rows] == ["softmax", "linear", "none"]
-    assert one.rows[-1].rank == ""
+    assert one.rows[-1].rank == "control"
 
 
 def test_a_missing_task_leaves_no_mean_and_every_rank_that_it_could_have_had() -> None:
@@ -57,7 +57,7 @@ def test_a_seed_that_is_missing_makes_the_task_missing() -> None:
 def test_with_one_seed_there_is_a_mean_and_no_rank() -> None:
     found = rows(two_tasks(seeds=(0,)))
     assert found["softmax"].mean is not None
-    assert {(row.rank, row.interval) for row in found.values()} == {("", None)}
+    assert {(row.rank, row.interval) for row in found.values()} == {("", None), ("control", None)}
 
 
 def test_bits_per_byte_have_no_mean_with_shares_and_one_task_has_none_either() -> None:
