@@ -87,7 +87,7 @@ def write_files(
     """
     folder = config.docs / Path(PAGE).stem
     pictures, note = write_pictures(_charts(config, rows), folder)
-    shown = [f"![{title}]({folder.name}/{file.name})" for title, file in pictures.items()]
+    shown = [f"![{title}]({folder.name}/{file.name})" for title, file in pictures]
     notes = [*notes, note] if note else notes
     blocks = [
         "# Explanations, scored",
@@ -108,7 +108,7 @@ def write_files(
     ]
     return [
         write_whole(config.docs / PAGE, "\n\n".join(blocks) + "\n"),
-        *pictures.values(),
+        *(file for _, file in pictures),
         write_whole(config.out / "explain.csv", csv_text(config, rows)),
     ]
 

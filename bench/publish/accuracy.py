@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from bench.app.errors import ConfigError, did_you_mean, tell
 from bench.app.files import write_whole
-from bench.publish.charts import Chart, can_draw, charts, write_picture
+from bench.publish.charts import charts
+from bench.publish.charts.write import write_pictures
 from bench.publish.format import format_duration, quantity
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.markdown import escape, section_blocks, table_lines
@@ -108,11 +109,6 @@ def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
     return found
 
 
-def _curves(records: Sequence[Record]) -> Iterator[Chart]:
-    """Charts along a line; what needs latencies is none of this page."""
-    yield from charts(build_leaderboard(records, CONTROLS))
-
-
 def main(argv: Sequence[str]) -> int:
     """Write the page and its pictures."""
     if len(argv) < 3 or {"-h", "--help"} & set(argv):
@@ -121,15 +117,12 @@ def main(argv: Sequence[str]) -> int:
     folder, page, command, *tasks = argv
     try:
         records = chosen(read_records(Path(folder)), tasks)
-        drawn = [*_curves(records)] if can_draw() else []
         place = Path(page).with_suffix("")
-        files = [write_picture(chart, place) for chart in drawn]
-        pictures = [
-            (chart.title, f"{place.name}/{file.name}")
-            for chart, file in zip(drawn, files, strict=True)
-        ]
+        # What needs latencies is none of this page.
+        drawn, _ = write_pictures(charts(build_leaderboard(records, CONTROLS)), place)
+        pictures = [(title, f"{place.name}/{file.name}") for title, file in drawn]
         text = accuracy_page(records, command, pictures)
-        files.insert(0, write_whole(Path(page), text))
+        files = [write_whole(Path(page), text), *(file for _, file in drawn)]
     except ConfigError as error:
         return tell(error)
     print(f"Wrote {', '.join(map(str, files))}")

@@ -34,19 +34,13 @@ def read_diagnostics(out: Path) -> Found:
 def report_sections(found: Found) -> tuple[Section, ...]:
     """The most telling numbers of a file, for a report; none without any."""
     lines = _Lines([*found.lines, *changes(found.lines)])
-    tables = [_table(lines, "Random queries and keys", RANDOM, _telling(lines))]
-    tables += [
-        _table(
-            lines, f"Own queries and keys of trained models: {place}", place, _norms(lines, place)
-        )
-        for place in lines.places()
-    ]
-    tables += [
-        _table(lines, f"In the place of a trained softmax: {task}", task, _regret_columns())
-        for task in lines.tasks()
-    ]
-    kept = tuple(table for table in tables if table)
-    if not kept:
+    tables = _table(lines, "Random queries and keys", RANDOM, _telling(lines))
+    for place in lines.places():
+        title = f"Own queries and keys of trained models: {place}"
+        tables += _table(lines, title, place, _norms(lines, place))
+    for task in lines.tasks():
+        tables += _table(lines, f"In the place of a trained softmax: {task}", task, _REGRETS)
+    if not tables:
         return ()
     notes = [
         "From diagnostics.jsonl, which python -m bench.diagnose wrote; diagnostics.md beside it "
@@ -58,7 +52,7 @@ def report_sections(found: Found) -> tuple[Section, ...]:
     return (
         Section(
             title="Attention weights",
-            tables=kept,
+            tables=tables,
             notes=tuple(notes),
             fine_print=tuple(left_out_words(found.lines)),
         ),
@@ -107,45 +101,38 @@ class _Lines:
 def sections(lines: Sequence[Line]) -> tuple[Section, ...]:
     """All tables, those of random inputs first."""
     found = _Lines([*lines, *changes(lines)])
-    made = [*_random(found)]
+    made = {"Random queries and keys": _random(found)}
     for place in found.places():
-        made += _own(found, place)
-    made += [
-        Section(title=f"{task}: in the place of a trained softmax", tables=(table,))
-        for task in found.tasks()
-        if (table := _table(found, "Drop-in regret", task, _regret_columns()))
-    ]
-    return tuple(made)
+        made[place] = (
+            *_table(found, "Entropy and the norms of its own queries", place, _norms(found, place)),
+            *_table(found, "Weights", place, _shape(found, place)),
+            *_table(found, "Gradients", place, _GRADIENTS),
+        )
+    for task in found.tasks():
+        title = f"{task}: in the place of a trained softmax"
+        made[title] = _table(found, "Drop-in regret", task, _REGRETS)
+    return tuple(Section(title=title, tables=tables) for title, tables in made.items() if tables)
 
 
-def _random(found: _Lines) -> Iterator[Section]:
+def _random(found: _Lines) -> tuple[Table, ...]:
     sweep = [(at.removeprefix("norm "), "entropy", at) for at in found.at(RANDOM, "entropy") if at]
     change = _columns(found, RANDOM, CHANGE, str)
     rho = _columns(found, RANDOM, "rank correlation", lambda at: at.removeprefix("norms "))
     error = _columns(found, RANDOM, "error to softmax", lambda at: at.removeprefix("norms "))
     kl = _columns(found, RANDOM, "KL to softmax", lambda at: f"KL {at.removeprefix('norms ')}")
     rounding = _columns(found, RANDOM, "rounding error", lambda at: at.removesuffix(" tokens"))
-    tables = (
-        _table(found, "Entropy / ln N by the norm of all queries, directions fixed", RANDOM, sweep),
-        _table(found, "Change of entropy / ln N from one norm to another", RANDOM, change),
-        _table(found, "Rank correlation of entropy and norm over tokens", RANDOM, rho),
-        _table(found, "Weights of unit-normal queries and keys", RANDOM, _shape(found, RANDOM)),
-        _table(found, "Error and KL to softmax, norms spread about", RANDOM, [*error, *kl]),
-        _table(found, "Gradients", RANDOM, _GRADIENTS),
-        _table(found, "Rounding error by dtype and tokens", RANDOM, rounding),
+    columns = {
+        "Entropy / ln N by the norm of all queries, directions fixed": sweep,
+        "Change of entropy / ln N from one norm to another": change,
+        "Rank correlation of entropy and norm over tokens": rho,
+        "Weights of unit-normal queries and keys": _shape(found, RANDOM),
+        "Error and KL to softmax, norms spread about": [*error, *kl],
+        "Gradients": _GRADIENTS,
+        "Rounding error by dtype and tokens": rounding,
+    }
+    return tuple(
+        table for title, own in columns.items() for table in _table(found, title, RANDOM, own)
     )
-    if kept := tuple(table for table in tables if table):
-        yield Section(title="Random queries and keys", tables=kept)
-
-
-def _own(found: _Lines, place: str) -> Iterator[Section]:
-    tables = (
-        _table(found, "Entropy and the norms of its own queries", place, _norms(found, place)),
-        _table(found, "Weights", place, _shape(found, place)),
-        _table(found, "Gradients", place, _GRADIENTS),
-    )
-    if kept := tuple(table for table in tables if table):
-        yield Section(title=place, tables=kept)
 
 
 def _norms(found: _Lines, place: str) -> list[Column]:
@@ -160,12 +147,11 @@ def _norms(found: _Lines, place: str) -> list[Column]:
 _GRADIENTS: list[Column] = [(f"of {name}", "gradient", name) for name in "qkv"]
 
 
-def _regret_columns() -> list[Column]:
-    return [
-        (f"{words} {when}", measure, when)
-        for when in ("before", "after")
-        for words, measure in (("score", _PLACE), ("regret", _REGRET))
-    ]
+_REGRETS: list[Column] = [
+    (f"{words} {when}", measure, when)
+    for when in ("before", "after")
+    for words, measure in (("score", _PLACE), ("regret", _REGRET))
+]
 
 
 def _shape(found: _Lines, inputs: str) -> list[Column]:
@@ -181,14 +167,15 @@ def _columns(found: _Lines, inputs: str, measure: str, title: Callable[[str], st
     return [(title(at), measure, at) for at in found.at(inputs, measure)]
 
 
-def _table(found: _Lines, title: str, inputs: str, columns: Sequence[Column]) -> Table | None:
+def _table(found: _Lines, title: str, inputs: str, columns: Sequence[Column]) -> tuple[Table, ...]:
+    """One, or none where no row has a number."""
     rows = []
     for attention in found.rows(inputs):
         cells = [found.numbers.get((attention, inputs, measure, at)) for _, measure, at in columns]
         if any(cell is not None for cell in cells):
             rows.append((attention, *map(_written, cells)))
     header = ("attention", *(title for title, _, _ in columns))
-    return Table(title=title, header=header, rows=tuple(rows), num_text=1) if rows else None
+    return (Table(title=title, header=header, rows=tuple(rows), num_text=1),) if rows else ()
 
 
 def _written(number: Number | None) -> str:

@@ -16,23 +16,14 @@ from itertools import groupby
 
 from bench.publish.charts.curves import capacity, extrapolation
 from bench.publish.charts.filters import against_share_kept
-from bench.publish.charts.labels import place_labels, spread
 from bench.publish.charts.lines import LATENCY, MEMORY, against_size
 from bench.publish.charts.scatter import accuracy_against_latency
 from bench.publish.charts.spec import Chart
 from bench.publish.charts.style import styles_of
-from bench.publish.charts.write import can_draw, write_charts, write_picture
+from bench.publish.charts.write import write_charts
 from bench.publish.leaderboard import Leaderboard
 
-__all__ = [
-    "Chart",
-    "can_draw",
-    "charts",
-    "place_labels",
-    "spread",
-    "write_charts",
-    "write_picture",
-]
+__all__ = ["Chart", "charts", "write_charts"]
 
 
 def charts(board: Leaderboard) -> tuple[Chart, ...]:

@@ -33,18 +33,20 @@ def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str 
     return files, note
 
 
-def write_pictures(drawn: Iterable[Chart], folder: Path) -> tuple[dict[str, Path], str | None]:
+def write_pictures(
+    drawn: Iterable[Chart], folder: Path
+) -> tuple[list[tuple[str, Path]], str | None]:
     """Write pictures alone, as a page of docs shows them.
 
     Returns:
-        The files by the title of their chart, and a note if they cannot be rendered.
+        The title and the file of each chart, and a note if they cannot be rendered.
 
     Raises:
         ConfigError: a file cannot be written.
     """
     if not can_draw():
-        return {}, "Pictures are left out; pip install attnbench[charts] draws them."
-    return {chart.title: write_picture(chart, folder) for chart in drawn}, None
+        return [], "Pictures are left out; pip install attnbench[charts] draws them."
+    return [(chart.title, write_picture(chart, folder)) for chart in drawn], None
 
 
 def can_draw() -> bool:

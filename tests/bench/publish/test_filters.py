@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.publish.charts import charts, write_picture
+from bench.publish.charts import charts
+from bench.publish.charts.write import write_picture
 from bench.publish.csv import flat_rows
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.task_tables import task_sections
