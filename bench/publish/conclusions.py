@@ -177,14 +177,10 @@ def _task_words(task: TaskScores, board: Leaderboard) -> str:
 
 
 def _one_seed(board: Leaderboard) -> Iterator[str]:
-    single = [task for task in board.tasks if task.num_seeds == 1 and _has_score(task)]
+    single = [t for t in board.tasks if t.num_seeds == 1 and any(s.accuracies for s in t.scores)]
     if single:
         labels = dict.fromkeys(_task_words(task, board) for task in single)
         yield f"On {_and(tuple(labels))}: one seed, so no order is claimed."
-
-
-def _has_score(task: TaskScores) -> bool:
-    return any(score.accuracy is not None for score in task.scores)
 
 
 def _left_out(board: Leaderboard) -> Iterator[str]:

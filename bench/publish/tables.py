@@ -64,21 +64,22 @@ def speed_sections(board: Leaderboard, columns: Sequence[str]) -> tuple[Section,
 
     Where no entry has a number there is nothing to rank; `holes_table` lists those cells.
     """
-    return _sections([r for r in board.rankings if not r.setting.is_model], board, columns)
+    return _sections(board, columns, of_models=False)
 
 
 def model_sections(board: Leaderboard, columns: Sequence[str]) -> tuple[Section, ...]:
     """One section a setting of a whole model, one table an image size; else as `speed_sections`."""
-    return _sections([r for r in board.rankings if r.setting.is_model], board, columns)
+    return _sections(board, columns, of_models=True)
 
 
 def _sections(
-    rankings: Sequence[Ranking], board: Leaderboard, columns: Sequence[str]
+    board: Leaderboard, columns: Sequence[str], *, of_models: bool
 ) -> tuple[Section, ...]:
     with_numbers = [
         ranking
-        for ranking in rankings
-        if any(standing.record.status is Status.OK for standing in ranking.standings)
+        for ranking in board.rankings
+        if ranking.setting.is_model == of_models
+        and any(standing.record.status is Status.OK for standing in ranking.standings)
     ]
     return tuple(
         Section(

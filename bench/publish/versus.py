@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bench.app.errors import ConfigError, did_you_mean
@@ -18,7 +19,6 @@ from bench.publish.growth import crossovers
 from bench.publish.leaderboard import Leaderboard
 from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import Section, Table, place_words, setting_words
-from bench.record import Record
 
 TIE = "tie"
 """The verdict where the two cannot be told apart, or are equal."""
@@ -114,32 +114,24 @@ def versus(board: Leaderboard, one: str, other: str) -> Versus:
 
 def _of_timings(board: Leaderboard, one: str, other: str) -> Iterator[Verdict]:
     for ranking in board.rankings:
-        rows = {s.entry: s.record for s in ranking.standings if s.entry in (one, other)}
-        usable = {name: r for name, r in rows.items() if r.result and may_be_ranked(r)}
-        if len(usable) < 2:
+        rows = {s.entry: s.record for s in ranking.standings}
+        both = {name: rows[name] for name in (one, other) if name in rows}
+        if len(both) < 2 or not all(r.result and may_be_ranked(r) for r in both.values()):
             continue
         axes = ranking.setting.axes | {ranking.setting.workload.size_axis: ranking.size}
         place = setting_words(ranking.setting, board)
+        here = partial(Verdict, place=place, size=ranking.size, axes=axes)
         has_one = len(ranking.references) == 1  # speed-ups over several things have no order
-        for of, winner, words in _verdicts(usable[one], usable[other], one, other, has_one):
-            yield Verdict(
-                of=of, place=place, size=ranking.size, axes=axes, winner=winner, words=words
-            )
-
-
-def _verdicts(
-    mine: Record, theirs: Record, one: str, other: str, has_one: bool
-) -> Iterator[tuple[str, str, str]]:
-    """What is compared, who wins, and the numbers."""
-    ranks = rank_speed({one: mine, other: theirs}) if has_one else None
-    if ranks and len(ranks.names) == 2:
-        ratio = ratio_words(ratio_between(mine, theirs))  # none unless the same rounds timed both
-        yield FASTER, _winner(ranks), ", ".join(filter(None, [ratio, _odds(ranks)]))
-    for metric, of in COUNTED.items():
-        values = [find_metric(metric).of(record) for record in (mine, theirs)]
-        if values[0] is not None and values[1] is not None:
-            winner = TIE if values[0] == values[1] else (one, other)[values[1] < values[0]]
-            yield of, winner, _pair(metric, values)
+        ranks = rank_speed(both) if has_one else None
+        if ranks and len(ranks.names) == 2:
+            ratio = ratio_words(ratio_between(*both.values()))  # none of different rounds
+            words = ", ".join(filter(None, [ratio, _odds(ranks)]))
+            yield here(of=FASTER, winner=_winner(ranks), words=words)
+        for metric, of in COUNTED.items():
+            mine, theirs = (find_metric(metric).of(record) for record in both.values())
+            if mine is not None and theirs is not None:
+                winner = TIE if mine == theirs else (one, other)[theirs < mine]
+                yield here(of=of, winner=winner, words=_pair(metric, (mine, theirs)))
 
 
 def _pair(metric: str, values: Sequence[Any]) -> str:

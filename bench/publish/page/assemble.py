@@ -38,8 +38,9 @@ _OURS = (
     "looked.js",
     "drawer.js",
     "compare.js",
+    "start.js",
 )
-_START = "start.js"
+"""As one script: they share their names, and the last one starts it."""
 
 
 def write_page(board: Leaderboard, records: Sequence[Record], config: PublishConfig) -> Path:
@@ -54,7 +55,9 @@ def write_page(board: Leaderboard, records: Sequence[Record], config: PublishCon
 
 def page_html(content: str) -> str:
     """The page of a content, see `page_content`, as `json_text` gives it."""
-    scripts = [*_vendored_scripts(), *_own_scripts()]
+    parts = "\n".join(_read(_ASSETS / name) for name in _OURS)
+    others = [_VENDOR / one["file"] for one in vendored() if one["file"].endswith(".js")]
+    scripts = [*map(_script, others), _inline(f'"use strict";\n{parts}')]
     page: str = _template("page.html.j2").render(
         style=Markup(_read(_VENDOR / "tabulator.min.css") + _read(_ASSETS / "page.css")),
         scripts=[Markup(script) for script in scripts],
@@ -98,16 +101,6 @@ def _template(name: str) -> Any:
         loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined
     )
     return environment.get_template(name)
-
-
-def _vendored_scripts() -> list[str]:
-    return [_script(_VENDOR / one["file"]) for one in vendored() if one["file"].endswith(".js")]
-
-
-def _own_scripts() -> list[str]:
-    """Ours as one script: its files share their names, and the last one starts it."""
-    parts = "\n".join(_read(_ASSETS / name) for name in (*_OURS, _START))
-    return [_inline(f'"use strict";\n{parts}')]
 
 
 def _script(path: Path) -> str:

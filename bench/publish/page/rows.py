@@ -155,8 +155,8 @@ def _standing_row(
     numbers: dict[str, Value] = dict(evaluate(record, metrics))
     if isinstance(record.result, Speed):
         numbers |= {"checked_len": record.result.checked_len}
-        low, high = median_interval(record.result.latency_s) or (None, None)
-        numbers |= dict(zip(INTERVALS["latency_s"], (low, high), strict=True))
+        ends = median_interval(record.result.latency_s) or (None, None)
+        numbers |= dict(zip(INTERVALS["latency_s"], ends, strict=True))
     return words, numbers | _places(standing.rank)
 
 
@@ -219,7 +219,7 @@ def _median(values: Iterable[Value]) -> Value:
 
 def _ranking_group(ranking: Ranking, board: Leaderboard) -> Json:
     setting = ranking.setting
-    axes = dict(_axes(setting.axes, board)) | {"length": ranking.size}
+    axes = _axes(setting.axes, board) | {"length": ranking.size}
     axes.pop("compile", None)  # the row says it: eager and compiled rows share a ranking
     return {
         "kind": "model" if setting.is_model else "speed",
@@ -228,14 +228,10 @@ def _ranking_group(ranking: Ranking, board: Leaderboard) -> Json:
         "references": list(ranking.references),
         "ties": ties(ranking.ranks),
         "wins": wins(ranking.ranks),
-        "roof": _roof(ranking),
+        # What the machine can do at best, where it is calibrated.
+        "roof": next((found for s in ranking.standings if (found := roof(s.record))), None),
         "axes": axes | {"scope": setting.workload.scope},
     }
-
-
-def _roof(ranking: Ranking) -> Json | None:
-    """What the machine can do at best, where it is calibrated."""
-    return next((found for s in ranking.standings if (found := roof(s.record))), None)
 
 
 def _task_group(task: TaskScores, board: Leaderboard) -> Json:
@@ -248,10 +244,9 @@ def _task_group(task: TaskScores, board: Leaderboard) -> Json:
         "num_seeds": task.num_seeds,
         "ties": ties(task.ranks),
         "wins": wins(task.ranks),
-        "axes": dict(_axes(axes, board)),
+        "axes": _axes(axes, board),
     }
 
 
-def _axes(axes: Json, board: Leaderboard) -> Iterator[tuple[str, Any]]:
-    for name, value in axes.items():
-        yield name, board.machines.index(value) if name == "machine" else value
+def _axes(axes: Json, board: Leaderboard) -> Json:
+    return axes | {"machine": board.machines.index(axes["machine"])}

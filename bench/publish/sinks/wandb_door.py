@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from bench.publish.sinks.view import Table, View
 
 _HIDDEN = ("WANDB_MODE", "WANDB_BASE_URL", "WANDB_API_KEY")
 """With a wrong value of these W&B refuses to start, also offline, where it needs none of them."""
+_SILENT = {"WANDB_ERROR_REPORTING": "false"}
+"""No reports of W&B's own to its server, for which the end of the program would wait."""
 
 
 def write_run(view: View, config: PublishConfig) -> Path:
@@ -33,7 +35,8 @@ def write_run(view: View, config: PublishConfig) -> Path:
     home = config.out.absolute() / "wandb"
     staging = staging_of(home, view.run_id)
     _remove_earlier(home, view.run_id)
-    with _without(_HIDDEN), _silent(), _files_under(home, staging), _service(wandb):
+    changes = {**dict.fromkeys(_HIDDEN), **_SILENT, **_folders(home, staging)}
+    with _environment(changes), _service(wandb):
         run = wandb.init(
             mode="offline",
             dir=str(home.parent),
@@ -83,7 +86,7 @@ def find_key() -> tuple[str | None, str]:
     from wandb.sdk.lib import wbauth
 
     try:
-        with _without(("WANDB_MODE",)), _silent():
+        with _environment({"WANDB_MODE": None, **_SILENT}):
             settings = wandb_setup.singleton().settings
         found = wbauth.authenticate_session(
             host=settings.base_url, source="attnbench", prompt=False, update_session=False
@@ -146,50 +149,35 @@ def _settings(wandb: Any) -> Any:
 
 
 @contextmanager
-def _without(names: tuple[str, ...]) -> Iterator[None]:
-    """Hide variables of the environment for a while."""
-    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
+    """Change variables of the environment for a while; None hides one."""
+    before = {name: os.environ.get(name) for name in changes}
+    _set(changes)
     try:
         yield
     finally:
-        os.environ.update(before)
+        _set(before)
 
 
-@contextmanager
-def _silent() -> Iterator[None]:
-    """No reports of W&B's own to its server, for which the end of the program would wait."""
-    before = os.environ.get("WANDB_ERROR_REPORTING")
-    os.environ["WANDB_ERROR_REPORTING"] = "false"
-    try:
-        yield
-    finally:
-        os.environ.pop("WANDB_ERROR_REPORTING")
-        if before is not None:
-            os.environ["WANDB_ERROR_REPORTING"] = before
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
-@contextmanager
-def _files_under(home: Path, staging: Path) -> Iterator[None]:
-    """Point W&B's folders below `home` for a while."""
+def _folders(home: Path, staging: Path) -> dict[str, str]:
+    """Variables that point W&B's folders, which are made, below `home`."""
     places = {
         "WANDB_DIR": home.parent,
         "WANDB_DATA_DIR": staging,
         "WANDB_CACHE_DIR": home / ".cache",
         "WANDB_CONFIG_DIR": home / ".config",
     }
-    before = {name: os.environ.get(name) for name in places}
-    for name, path in places.items():
+    for path in (*places.values(), home):
         path.mkdir(parents=True, exist_ok=True)
-        os.environ[name] = str(path)
-    home.mkdir(exist_ok=True)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    return {name: str(path) for name, path in places.items()}
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import importlib.util
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,6 @@ _VIEW_NAME = "nw-attnbench-v"
 """Of the workspace at W&B: the same each time, so that making it again replaces it."""
 _MOST_LINES = 40
 """Lines of a panel; W&B draws no more of them well."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Panels under one heading."""
-
-    title: str
-    panels: tuple[Any, ...]
 
 
 def make_dashboard(
@@ -92,43 +83,42 @@ def build(
     import wandb_workspaces.reports.v2 as reports
     import wandb_workspaces.workspaces as workspaces
 
-    groups = [group for group in _groups(reports, views, entity) if group.panels]
+    groups = {title: panels for title, panels in _groups(reports, views, entity) if panels}
     project = config.wandb.project
     if config.wandb.make == "report":
         runs = reports.Runset(entity="", project="", name="Sweeps")  # of the report's own project
         blocks: list[Any] = [reports.H1(TITLE), *(reports.P(words) for words in sentences)]
-        for group in groups:
-            blocks.append(reports.H2(group.title))
-            blocks.append(reports.PanelGrid(runsets=[runs], panels=list(group.panels)))
+        for title, panels in groups.items():
+            blocks += [reports.H2(title), reports.PanelGrid(runsets=[runs], panels=panels)]
         return reports.Report(project=project, entity=entity or "", title=TITLE, blocks=blocks)
     workspace = workspaces.Workspace(
         entity=entity or "",
         project=project,
         name=TITLE,
         sections=[
-            workspaces.Section(name=group.title, panels=list(group.panels), is_open=True)
-            for group in groups
+            workspaces.Section(name=title, panels=panels, is_open=True)
+            for title, panels in groups.items()
         ],
     )
     workspace._internal_name = _VIEW_NAME
     return workspace
 
 
-def _groups(reports: Any, views: Sequence[View], entity: str | None) -> Iterator[Group]:
+def _groups(
+    reports: Any, views: Sequence[View], entity: str | None
+) -> Iterator[tuple[str, list[Any]]]:
+    """Panels by their heading."""
     names = _logged(views)
     for title, metric, label in (
         ("Latency", "latency_s", "Latency (s)"),
         ("Memory", "peak_memory_bytes", "Peak memory (bytes)"),
         ("Speed-up", "speedup_over", "Speed-up over the reference"),
     ):
-        yield Group(title=title, panels=tuple(_curves(reports, names, metric, label)))
-    yield Group(title="Accuracy", panels=tuple(_accuracies(reports, views, names)))
+        yield title, [*_curves(reports, names, metric, label)]
+    yield "Accuracy", [*_accuracies(reports, views, names)]
     charts = [name for name in (SCALING, PARETO) if any(name in view.charts for view in views)]
-    yield Group(
-        title="Scaling and Pareto front",
-        panels=tuple(_custom(reports, name, entity) for name in charts),
-    )
-    yield Group(title="Regression history", panels=tuple(_history(reports, views)))
+    yield "Scaling and Pareto front", [_custom(reports, name, entity) for name in charts]
+    yield "Regression history", [*_history(reports, views)]
 
 
 def _logged(views: Sequence[View]) -> dict[str, list[str]]:
