@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from bench.cell import KernelWorkload
 from bench.publish.filters import filter_notes, filter_tables
@@ -99,57 +100,52 @@ def _overall_words(row: OverallRow) -> str:
 def _task_table(task: TaskScores) -> Table:
     """Ranks and the scores of single seeds are there where there are seeds to compare."""
     has_ranks = task.num_seeds > 1
-    is_matched = any(score.matched for score in task.scores)
-    lengths = _lengths(task)
-    header = {
-        "rank": has_ranks,
-        "entry": True,
-        task.unit or "accuracy (%)": True,
-        "each seed": has_ranks,
-        "seeds": True,
-        **{f"at {length:,} tokens": True for length in lengths},
-        "state": any(score.state_bytes is not None for score in task.scores),
-        "steps to 90 %": any(score.steps_to_90 for score in task.scores),
-        "learning rate": any(score.rate is not None for score in task.scores),
-        "chance" if task.unit else "chance (%)": True,
-        "examples": True,
-        "parameters": True,
-        "FLOPs of an example": json.loads(task.settings).get("match") == "flops",
-        "size set": is_matched,
-    }
-    shown = [place for place, is_shown in enumerate(header.values()) if is_shown]
-    trained = [score for score in task.scores if not score.is_skipped]
-    rows = [_score_cells(score, task) for score in trained]
+    every = [(score, _score_row(score, task)) for score in task.scores]
+    rare = ("state", "steps to 90 %", "learning rate", "size set")
+    left_out = {title for title in rare if not any(row[title] for _, row in every)}
+    left_out |= set() if has_ranks else {"rank", "each seed"}
+    left_out |= (
+        set() if json.loads(task.settings).get("match") == "flops" else {"FLOPs of an example"}
+    )
+    header = tuple(title for title in every[0][1] if title not in left_out)
+    trained = [(score, row) for score, row in every if not score.is_skipped]
     table = Table(
         title="unseen examples",
-        header=tuple(title for title, is_shown in header.items() if is_shown),
-        rows=tuple(tuple(row[place] for place in shown) for row in rows),
+        header=header,
+        rows=tuple(tuple(row[title] for title in header) for _, row in trained),
         num_text=1 + has_ranks,
     )
-    return with_marks(table, [score.marks for score in trained])
+    return with_marks(table, [score.marks for score, _ in trained])
 
 
-def _score_cells(score: Score, task: TaskScores) -> tuple[str, ...]:
-    """A cell for each title of the header, also those that are not shown."""
+def _score_row(score: Score, task: TaskScores) -> dict[str, str]:
+    """A cell for each title, also those that are not shown."""
     num_seen = task.num_seeds - score.num_missing
     write = number if task.unit else percent
+    chance = "" if score.chance is None else write(score.chance)
     at = dict(score.longer)
-    return (
-        score.rank,
-        score.entry + " (control)" * score.is_control,
-        _mean_words(score, task),
-        " ".join(map(write, score.accuracies)),
-        f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
-        *(write(at[length]) if length in at else "" for length in _lengths(task)),
-        "" if score.state_bytes is None else _state_words(score.state_bytes, task),
-        _steps_words(score),
-        _rate_words(score),
-        "" if score.chance is None else write(score.chance),
-        "" if score.num_examples is None else number(score.num_examples),
-        "" if score.num_parameters is None else _parameter_words(score.num_parameters, task),
-        "" if score.flops is None else _flops_words(score.flops, task),
-        score.matched,
-    )
+    return {
+        "rank": score.rank,
+        "entry": score.entry + " (control)" * score.is_control,
+        task.unit or "accuracy (%)": _mean_words(score, task),
+        "each seed": " ".join(map(write, score.accuracies)),
+        "seeds": f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
+        **{f"at {n:,} tokens": write(at[n]) if n in at else "" for n in _lengths(task)},
+        "state": _state_words(score.state_bytes, task),
+        "steps to 90 %": _steps_words(score),
+        "learning rate": _rate_words(score),
+        "chance" if task.unit else "chance (%)": ""
+        if score.chance is None
+        else write(score.chance),
+        "examples": "" if score.num_examples is None else number(score.num_examples),
+        "parameters": _beside_usual(
+            score.num_parameters, "{:,}".format, [one.num_parameters for one in task.scores]
+        ),
+        "FLOPs of an example": _beside_usual(
+            score.flops, partial(with_unit, "flops"), [one.flops for one in task.scores]
+        ),
+        "size set": score.matched,
+    }
 
 
 def _lengths(task: TaskScores) -> list[int]:
@@ -181,29 +177,26 @@ def _rate_words(score: Score) -> str:
     return f"{score.rate:g} {kind}{', at the edge' * score.is_at_edge}"
 
 
-def _parameter_words(num_parameters: int, task: TaskScores) -> str:
-    usual = _usual(score.num_parameters for score in task.scores)
-    return f"{num_parameters:,}" + _beside(num_parameters, usual)
-
-
-def _flops_words(flops: int, task: TaskScores) -> str:
-    return with_unit("flops", flops) + _beside(flops, _usual(score.flops for score in task.scores))
-
-
-def _state_words(state_bytes: int, task: TaskScores) -> str:
+def _state_words(state_bytes: int | None, task: TaskScores) -> str:
     """Where states were to be equal, beside what all were to keep."""
-    words = f"{state_bytes:,} bytes"
-    settings = json.loads(task.settings)
+    if state_bytes is None:
+        return ""
+    words, settings = f"{state_bytes:,} bytes", json.loads(task.settings)
     if settings.get("match") != "state":
         return words
     numbers = settings["num_layers"] * settings["embed_dim"] ** 2 // settings["num_heads"]
     return words + _beside(state_bytes, 4 * numbers)
 
 
-def _usual(costs: Iterable[int | None]) -> int:
-    """The most frequent of them; of those alike, the least."""
-    counts = Counter(cost for cost in costs if cost is not None)
-    return max(counts, key=lambda cost: (counts[cost], -cost))
+def _beside_usual(
+    cost: int | None, write: Callable[[int], str], costs: Iterable[int | None]
+) -> str:
+    """A cost beside the most frequent one; of those alike, the least."""
+    if cost is None:
+        return ""
+    counts = Counter(one for one in costs if one is not None)
+    usual = max(counts, key=lambda one: (counts[one], -one))
+    return write(cost) + _beside(cost, usual)
 
 
 def _beside(cost: int, usual: int) -> str:

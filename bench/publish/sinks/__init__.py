@@ -13,7 +13,7 @@ from bench.publish.config import PublishConfig
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.sinks.trackio import write_trackio
 from bench.publish.sinks.view import view_of
-from bench.publish.sinks.wandb import Wandb
+from bench.publish.sinks.wandb import write_wandb
 from bench.publish.sinks.workspaces import make_dashboard
 from bench.record import Record
 
@@ -34,13 +34,8 @@ def publish_runs(
     """
     sweeps = [one for one in dict.fromkeys(r.sweep for r in records) if sweep in (None, one)]
     views = (view_of([r for r in records if r.sweep == one], one, config) for one in sweeps)
-    if config.dashboard == "trackio":
-        return write_trackio(views, config)
-    wandb = Wandb(config)
-    if wandb.is_disabled:
-        return [], []
-    folders = [folder for view in views if (folder := wandb.write(view))]
-    return folders, wandb.notes
+    write = write_trackio if config.dashboard == "trackio" else write_wandb
+    return write(views, config)
 
 
 def make_for(records: Sequence[Record], config: PublishConfig) -> tuple[Path, list[str]]:

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from bench.publish.config import WANDB_MODES, PublishConfig
@@ -22,43 +23,27 @@ SEND_TIMEOUT_S = 12.0
 _FALSE_FRIENDS = {"dryrun": "offline", "run": "online"}  # older names that W&B still accepts
 
 
-class Wandb:
-    """Writes the runs of one call, and says once what went wrong.
+def write_wandb(views: Iterable[View], config: PublishConfig) -> tuple[list[Path], list[str]]:
+    """Write a run for each view in place of earlier ones of the same id, and send it.
 
-    Attributes:
-        notes: for the person.
+    Returns:
+        The folders of the runs, and what a person should know: once, what went wrong.
     """
-
-    def __init__(self, config: PublishConfig) -> None:
-        self.notes: list[str] = []
-        self._config = config
-        self._mode, asked = "", config.wandb.mode or os.environ.get("WANDB_MODE") or ""
-        self.is_disabled = _FALSE_FRIENDS.get(asked, asked) == "disabled"
-
-    def write(self, view: View) -> Path | None:
-        """Write a run and send it; None if W&B is missing, disabled or broken."""
-        if self.is_disabled:
-            return None
-        try:
-            if not self._mode:
-                self._mode, notes = choose_mode(self._config.wandb.mode)
-                self.notes += notes
-                self.is_disabled = self._mode == "disabled"
-            if self.is_disabled:
-                return None
-            folder = door.write_run(view, self._config)
-        except Exception as error:
-            self.is_disabled = True
-            words = door.in_words(error)
-            self.notes.append(f"W&B was left out: {words}. The records are unharmed.")
-            return None
-        if self._mode == "online" and (problem := send(folder)):
-            self._mode = "offline"
-            self.notes.append(
-                f"W&B did not take the run: {problem}. It is written, and sent later by: "
-                f"wandb sync {folder}"
-            )
-        return folder
+    folders: list[Path] = []
+    notes: list[str] = []
+    try:
+        mode, notes = choose_mode(config.wandb.mode)
+        for view in views if mode != "disabled" else ():
+            folders.append(door.write_run(view, config))
+            if mode == "online" and (problem := send(folders[-1])):
+                mode = "offline"
+                notes.append(
+                    f"W&B did not take the run: {problem}. It is written, and sent later by: "
+                    f"wandb sync {folders[-1]}"
+                )
+    except Exception as error:
+        notes.append(f"W&B was left out: {door.in_words(error)}. The records are unharmed.")
+    return folders, notes
 
 
 def choose_mode(asked: str | None) -> tuple[str, list[str]]:
