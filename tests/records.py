@@ -151,6 +151,19 @@ def ok_record(cell: Cell, result: Speed | Quality, **changes: Any) -> Record:
     return _record(cell, status=Status.OK, result=result, **changes)
 
 
+def changed(record: Record, **result: Any) -> Record:
+    """The same record with another result."""
+    assert record.result is not None
+    return replace(record, result=replace(record.result, **result))
+
+
+def ceiling(**changes: Any) -> dict[str, Any]:
+    """What a calibrated machine can do at best."""
+    where = {"device": "cpu", "device_name": "Imaginary 9000", "dtype": "float32"}
+    usual = {"num_threads": 1, "flops_per_s": 1e9, "bytes_per_s": [[10**9, 1e12]]}
+    return where | usual | changes
+
+
 def failed_record(cell: Cell, status: Status, reason: str, **changes: Any) -> Record:
     """A record with a reason."""
     return _record(cell, status=status, reason=reason, **changes)

@@ -7,7 +7,7 @@ in none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from bench.cell import ModelWorkload
 from bench.metrics.crossover import Crossover, length_words
@@ -15,7 +15,7 @@ from bench.metrics.marks import may_be_ranked
 from bench.metrics.ranks import Ranks
 from bench.publish.format import number, percent, quantity
 from bench.publish.growth import crossovers
-from bench.publish.leaderboard import RANKED_BY, Leaderboard, Ranking, Setting, Standing
+from bench.publish.leaderboard import RANKED_BY, Leaderboard, Ranking, Setting, Standing, differing
 from bench.publish.scores import TaskScores
 from bench.publish.tables import place_words
 
@@ -37,7 +37,8 @@ _AXES: dict[str, Callable[[int], str]] = {
 
 def sentences(board: Leaderboard) -> tuple[str, ...]:
     """The conclusions of a leaderboard, speed before tasks; empty where nothing can be said."""
-    of_settings, varied = _longest(board), _varied_axes(board)
+    of_settings = _longest(board)
+    varied = differing(ranking.setting.axes for ranking in board.rankings)
     said, before = [], ""
     for ranking in of_settings[: _num_written(of_settings)]:
         place, what = _where(ranking, board), _what(ranking.setting, varied)
@@ -119,13 +120,6 @@ def _crossing_words(of_setting: Mapping[str, Crossover], reference: str) -> str:
     return ", ".join(words)
 
 
-def _varied_axes(board: Leaderboard) -> tuple[str, ...]:
-    """Those of `_AXES` that settings of this board differ in."""
-    settings = {ranking.setting: ranking.setting.axes for ranking in board.rankings}
-    everywhere = [*settings.values()]
-    return tuple(name for name in _AXES if len({axes.get(name) for axes in everywhere}) > 1)
-
-
 def _where(ranking: Ranking, board: Leaderboard) -> str:
     """As ``At 4,096 tokens on this CPU``."""
     setting = ranking.setting
@@ -135,7 +129,7 @@ def _where(ranking: Ranking, board: Leaderboard) -> str:
     return f"At {ranking.size:,} {'pixels' if setting.is_model else 'tokens'} on {place}"
 
 
-def _what(setting: Setting, varied: Sequence[str]) -> str:
+def _what(setting: Setting, varied: Collection[str]) -> str:
     """As ``float32, forward``, with what sets it apart from other settings."""
     shape, axes = setting.workload, setting.axes
     mode = shape.mode.replace("forward_backward", "forward + backward").replace("_", " ")
@@ -145,7 +139,7 @@ def _what(setting: Setting, varied: Sequence[str]) -> str:
     else:
         words += ["causal"] if shape.causal else []
         words += ["layer"] if shape.scope == "layer" else []
-    words += [_AXES[name](axes[name]) for name in varied if name in axes]
+    words += [_AXES[name](axes[name]) for name in _AXES if name in varied and name in axes]
     words += [f"{name.replace('_', ' ')} {value}" for name, value in setting.extras.items()]
     return ", ".join(words)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -174,6 +174,13 @@ def build_leaderboard(records: Iterable[Record], controls: Sequence[str] = ()) -
         started_at=(starts[0], starts[-1]) if starts else ("", ""),
         commits=tuple(sorted({commit_of(record) for record in newest} - {""})),
     )
+
+
+def differing(everywhere: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Names of the axes that places differ in; one that a place lacks counts as None."""
+    places = list(everywhere)
+    names = {name for axes in places for name in axes}
+    return {name for name in names if len({axes.get(name) for axes in places}) > 1}
 
 
 def _by_number(setting: tuple[str, *tuple[object, ...]]) -> tuple[object, ...]:

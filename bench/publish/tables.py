@@ -22,6 +22,7 @@ from bench.publish.leaderboard import (
     Ranking,
     Setting,
     Standing,
+    differing,
 )
 from bench.publish.scores import TaskScores
 from bench.record import Record, Status
@@ -234,13 +235,10 @@ def _cell_words(record: Record, board: Leaderboard) -> str:
         words.append(f"batch_size={cell.model.batch_size}")
     elif not cell.is_task:
         settings = [ranking.setting for ranking in board.rankings]
-        everywhere = [setting.axes for setting in settings if not setting.is_model]
+        varied = differing(setting.axes for setting in settings if not setting.is_model)
         own = cell.to_dict()
-        words += [
-            f"{name}={own[name]}"
-            for name in ("batch_size", "num_heads", "head_dim", "num_threads")
-            if len({axes[name] for axes in everywhere}) > 1
-        ]
+        shown = ("batch_size", "num_heads", "head_dim", "num_threads")
+        words += [f"{name}={own[name]}" for name in shown if name in varied]
     return " ".join(words)
 
 

@@ -103,10 +103,10 @@ def _task_table(task: TaskScores) -> Table:
     every = [(score, _score_row(score, task)) for score in task.scores]
     rare = ("state", "steps to 90 %", "learning rate", "size set")
     left_out = {title for title in rare if not any(row[title] for _, row in every)}
-    left_out |= set() if has_ranks else {"rank", "each seed"}
-    left_out |= (
-        set() if json.loads(task.settings).get("match") == "flops" else {"FLOPs of an example"}
-    )
+    if not has_ranks:
+        left_out |= {"rank", "each seed"}
+    if json.loads(task.settings).get("match") != "flops":
+        left_out.add("FLOPs of an example")
     header = tuple(title for title in every[0][1] if title not in left_out)
     trained = [(score, row) for score, row in every if not score.is_skipped]
     table = Table(
@@ -134,9 +134,7 @@ def _score_row(score: Score, task: TaskScores) -> dict[str, str]:
         "state": _state_words(score.state_bytes, task),
         "steps to 90 %": _steps_words(score),
         "learning rate": _rate_words(score),
-        "chance" if task.unit else "chance (%)": ""
-        if score.chance is None
-        else write(score.chance),
+        "chance" if task.unit else "chance (%)": chance,
         "examples": "" if score.num_examples is None else number(score.num_examples),
         "parameters": _beside_usual(
             score.num_parameters, "{:,}".format, [one.num_parameters for one in task.scores]

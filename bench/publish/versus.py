@@ -16,7 +16,7 @@ from bench.metrics.ranks import Ranks, rank_scores, rank_speed
 from bench.metrics.speedup import ratio_between
 from bench.publish.format import column_for, number, percent, plain, quantity, ratio_words
 from bench.publish.growth import crossovers
-from bench.publish.leaderboard import Leaderboard
+from bench.publish.leaderboard import Leaderboard, differing
 from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import Section, Table, place_words, setting_words
 
@@ -227,17 +227,11 @@ def _flip_lines(found: Versus) -> Iterator[str]:
         for winner in dict.fromkeys(winner for _, winner in flip.winners):
             values = [_value(value) for value, own in flip.winners if own == winner]
             parts.append(f"{winner} at {', '.join(values)}")
-        varied = _varied([one.axes for one in found.verdicts if one.of == flip.of])
+        varied = differing([one.axes for one in found.verdicts if one.of == flip.of])
         rest = [f"{name} {_value(v)}" for name, v in flip.rest.items() if name in varied]
         where = f" ({', '.join(rest)})" if rest else ""
         question = f"Which {_QUESTIONS[flip.of]}"
         yield f"{question} flips with {flip.axis}{where}: {'; '.join(parts)}."
-
-
-def _varied(everywhere: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Names of the axes that places differ in."""
-    names = {name for axes in everywhere for name in axes}
-    return {name for name in names if len({axes.get(name) for axes in everywhere}) > 1}
 
 
 def _value(value: Any) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from bench.publish import conclusions
 from bench.publish.conclusions import sentences
 from bench.publish.leaderboard import build_leaderboard
-from bench.record import Quality, Record, Speed, Status
+from bench.record import Record, Status
 from tests import records as made
 
 ENTRIES = ("softmax", "linear", "nala", "none")
@@ -19,11 +19,7 @@ def said(records: list[Record]) -> tuple[str, ...]:
 def sharing(records: list[Record], key: str) -> list[Record]:
     """The records as of one block, compared with the softmax among them."""
     softmax = next(r.cell.key for r in records if r.cell.entry == "softmax")
-    return [
-        replace(r, result=replace(r.result, rounds_key=key, reference_key=softmax))
-        for r in records
-        if isinstance(r.result, Speed)
-    ]
+    return [made.changed(r, rounds_key=key, reference_key=softmax) for r in records]
 
 
 def sweep(
@@ -77,9 +73,7 @@ def test_what_broke_is_in_no_sentence() -> None:
 
 def test_a_row_with_a_mark_that_costs_the_rank_is_named_as_left_out_and_nowhere_else() -> None:
     records = [
-        replace(r, result=replace(r.result, leaks_future=True))
-        if r.cell.entry == "linear" and isinstance(r.result, Speed)
-        else r
+        made.changed(r, leaks_future=True) if r.cell.entry == "linear" else r
         for r in sweep("softmax", "linear", "nala")
     ]
     order, left_out = said(records)
@@ -88,12 +82,10 @@ def test_a_row_with_a_mark_that_costs_the_rank_is_named_as_left_out_and_nowhere_
 
 
 def scored(entry: str, accuracies: list[float], **changes: object) -> list[Record]:
+    records = made.task_records([entry], seeds=range(len(accuracies)))
     return [
-        replace(record, result=replace(record.result, accuracy=accuracy, **changes))
-        for record, accuracy in zip(
-            made.task_records([entry], seeds=range(len(accuracies))), accuracies, strict=True
-        )
-        if isinstance(record.result, Quality)
+        made.changed(record, accuracy=accuracy, **changes)
+        for record, accuracy in zip(records, accuracies, strict=True)
     ]
 
 

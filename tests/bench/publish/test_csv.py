@@ -96,15 +96,7 @@ def test_no_records_are_a_header_alone() -> None:
 
 
 def test_the_side_that_sets_the_floor_is_a_word_of_its_own() -> None:
-    ceiling = {
-        "device": "cpu",
-        "device_name": "Imaginary 9000",
-        "dtype": "float32",
-        "num_threads": 1,
-        "flops_per_s": 1e9,
-        "bytes_per_s": [[1_000_000_000, 1e12]],
-    }
-    calibrated = made.ENVIRONMENT | {"calibration": {"ceilings": [ceiling]}}
+    calibrated = made.ENVIRONMENT | {"calibration": {"ceilings": [made.ceiling()]}}
     cell = made.kernel_cell("p")
     with_one = made.ok_record(cell, made.speed([1.0], flops=10**9), environment=calibrated)
     without = made.ok_record(cell, made.speed([1.0], flops=10**9))

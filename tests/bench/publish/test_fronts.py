@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bench.publish.fronts import Front, fronts
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.task_tables import task_sections
-from bench.record import Quality, Record, Speed
+from bench.record import Quality, Record
 from tests import records as made
 
 ENTRIES = ("softmax", "linear", "nala", "none")
@@ -36,9 +34,7 @@ def test_costs_are_those_of_the_longest_length() -> None:
 
 def test_what_may_not_be_ranked_is_on_no_front() -> None:
     records = [
-        replace(r, result=replace(r.result, flops_off=2.0))
-        if isinstance(r.result, Speed) and r.cell.entry == "linear"
-        else r
+        made.changed(r, flops_off=2.0) if not r.cell.is_task and r.cell.entry == "linear" else r
         for r in timed(4096) + made.task_records(ENTRIES)
     ]
     assert set(found(records)["latency_s"].points) == {"softmax", "nala"}
@@ -46,9 +42,8 @@ def test_what_may_not_be_ranked_is_on_no_front() -> None:
 
 def test_a_task_that_keeps_a_state_has_a_front_against_it() -> None:
     records = [
-        replace(r, result=replace(r.result, state_bytes=1000 * (r.cell.entry == "softmax") + 100))
+        made.changed(r, state_bytes=1000 * (r.cell.entry == "softmax") + 100)
         for r in made.task_records(ENTRIES)
-        if isinstance(r.result, Quality)
     ]
     front = found(records)["state_bytes"]
     assert front.ranking is None
@@ -57,7 +52,7 @@ def test_a_task_that_keeps_a_state_has_a_front_against_it() -> None:
 
 def test_of_bits_per_byte_less_is_better() -> None:
     records = [
-        replace(r, result=replace(r.result, unit="bits per byte", accuracy=2 - r.result.accuracy))
+        made.changed(r, unit="bits per byte", accuracy=2 - r.result.accuracy)
         for r in made.task_records(ENTRIES)
         if isinstance(r.result, Quality)
     ]
@@ -75,11 +70,7 @@ def test_fronts_stand_under_the_scores() -> None:
 
 def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none() -> None:
     def learned(causal: bool | None) -> list[Record]:
-        return [
-            replace(r, result=replace(r.result, causal=causal))
-            for r in made.task_records(ENTRIES)
-            if isinstance(r.result, Quality)
-        ]
+        return [made.changed(r, causal=causal) for r in made.task_records(ENTRIES)]
 
     both = timed(4096) + timed(1024, causal=True)
     for causal, size in ((True, 1024), (False, 4096), (None, 4096)):

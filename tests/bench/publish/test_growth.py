@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from bench.publish.growth import crossovers, growth_sections, scalings
 from bench.publish.leaderboard import Leaderboard, build_leaderboard
-from bench.record import Record, Speed
+from bench.record import Record
 from tests import records as made
 
 LENGTHS = (256, 1024, 4096)
@@ -21,8 +21,7 @@ def blocks(*entries: str, lengths: tuple[int, ...] = LENGTHS, **shape: object) -
 def with_reference_key(record: Record) -> Record:
     """The record, which says that softmax at its own shape is its reference."""
     key = replace(record.cell, entry="softmax", mechanism="softmax").key
-    assert isinstance(record.result, Speed)
-    return replace(record, result=replace(record.result, reference_key=key))
+    return made.changed(record, reference_key=key)
 
 
 def test_each_setting_has_crossovers_of_its_own() -> None:

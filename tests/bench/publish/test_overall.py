@@ -7,7 +7,7 @@ import pytest
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.overall import Overall, OverallRow, overall
 from bench.publish.task_tables import task_sections
-from bench.record import Quality, Record, Status
+from bench.record import Record, Status
 from tests import records as made
 
 ENTRIES = ("softmax", "linear", "none")
@@ -61,11 +61,8 @@ def test_with_one_seed_there_is_a_mean_and_no_rank() -> None:
 
 
 def test_bits_per_byte_have_no_mean_with_shares_and_one_task_has_none_either() -> None:
-    bits = [
-        replace(r, result=replace(r.result, unit="bits per byte"))
-        for r in made.task_records(ENTRIES, task="digits")
-        if isinstance(r.result, Quality)
-    ]
+    digits = made.task_records(ENTRIES, task="digits")
+    bits = [made.changed(r, unit="bits per byte") for r in digits]
     board = build_leaderboard(made.task_records(ENTRIES) + bits)
     assert overall(board) == ()
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from bench.publish.speed import COMMANDS, main, speed_page
@@ -52,14 +51,14 @@ def test_ours_stands_over_the_published_operators_over_softmax_and_compiled_over
 
 def test_a_row_without_a_number_and_other_rounds_leave_their_cells_empty() -> None:
     softmax, nala, *_ = published("forward")
-    apart = replace(softmax, result=replace(softmax.result, rounds_key="other"))  # type: ignore[type-var]
+    apart = made.changed(softmax, rounds_key="other")
     page = speed_page([apart, nala], compiled())
     assert "|nala|3.00x|" in page.replace(" ", "") and "|nala||" in page.replace(" ", "")
 
 
 def test_a_row_has_the_marks_of_all_its_cells() -> None:
     softmax, nala, _ = published("forward")
-    marked = replace(nala, result=replace(nala.result, leaks_future=True))  # type: ignore[type-var]
+    marked = made.changed(nala, leaks_future=True)
     page = speed_page([softmax, marked, *published("forward_backward")[:2]], compiled())
     assert "|nala|leaksthefuture|3.00x|3.00x|" in page.replace(" ", "")
 

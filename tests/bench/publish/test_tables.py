@@ -149,14 +149,7 @@ def test_without_marks_there_is_no_column_of_them() -> None:
 
 
 def test_a_fraction_of_the_roofline_says_which_side_of_it() -> None:
-    ceiling = {
-        "device": "cpu",
-        "device_name": "Imaginary 9000",
-        "dtype": "float32",
-        "num_threads": 1,
-        "flops_per_s": 1e15,
-        "bytes_per_s": [[10**9, 4 * 256 * 4 * 64 * 4.0]],
-    }
+    ceiling = made.ceiling(flops_per_s=1e15, bytes_per_s=[[10**9, 4 * 256 * 4 * 64 * 4.0]])
     calibrated = made.ENVIRONMENT | {"calibration": {"ceilings": [ceiling]}}
     timed = made.speed([4.0], flops=100)
     record = made.ok_record(made.kernel_cell(), timed, environment=calibrated)

@@ -28,7 +28,7 @@ def trained(entry: str, accuracies: list[float], **changes: Any) -> list[Record]
     """One seed for each accuracy."""
     made_up = made.task_records([entry], seeds=range(len(accuracies)))
     return [
-        replace(record, result=replace(record.result, accuracy=accuracy, **changes))
+        made.changed(record, accuracy=accuracy, **changes)
         for record, accuracy in zip(made_up, accuracies, strict=True)
     ]
 
@@ -141,9 +141,7 @@ def test_named_plateaus_stand_beside_chance() -> None:
 
 def test_a_score_with_a_unit_is_no_percentage_and_less_of_it_is_better() -> None:
     records = [
-        replace(
-            record, result=replace(record.result, accuracy=bits, chance=4.4, unit="bits per byte")
-        )
+        made.changed(record, accuracy=bits, chance=4.4, unit="bits per byte")
         for bits, record in zip(
             (3.5, 2.25), made.task_records(["none", "nala"], seeds=[0]), strict=True
         )
@@ -171,10 +169,7 @@ def test_accuracies_show_their_range_seeds_and_what_guessing_gives() -> None:
 
 def test_a_collapse_projected_gates_and_another_size_of_model_are_said() -> None:
     def of(entry: str, **changes: Any) -> list[Record]:
-        return [
-            replace(record, result=replace(record.result, **changes))
-            for record in made.task_records([entry])
-        ]
+        return [made.changed(record, **changes) for record in made.task_records([entry])]
 
     records = [
         *made.task_records(["softmax", "none"]),

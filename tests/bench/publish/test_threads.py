@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.threads import thread_sections
 from bench.record import Record
@@ -34,7 +32,7 @@ def test_two_threads_stand_over_one_where_the_same_rounds_timed_both() -> None:
 def test_a_row_has_the_marks_of_both_of_its_cells() -> None:
     records = [timed("nala", 1, 3.0), timed("nala", 2, 2.0), timed("linear", 1, 3.0)]
     records.append(timed("linear", 2, 1.5))
-    marked = replace(records[0], result=replace(records[0].result, is_view=True))  # type: ignore[type-var]
+    marked = made.changed(records[0], is_view=True)
     board = build_leaderboard([marked, *records[1:]])
     (table,) = thread_sections(board)[0].tables
     assert table.header == ("entry", "marks", "2 threads over 1")

@@ -8,7 +8,7 @@ import pytest
 from bench.app.errors import ConfigError
 from bench.publish.leaderboard import Leaderboard, build_leaderboard
 from bench.publish.versus import Versus, versus, versus_lines, versus_sections
-from bench.record import Quality, Record, Speed
+from bench.record import Quality, Record
 from tests import records as made
 
 
@@ -26,11 +26,7 @@ def sweep(*lengths: int, **shape: Any) -> list[Record]:
     for n in lengths:
         block = made.block_records(("softmax", "nala"), seq_len=n, **shape)
         key = block[0].cell.key
-        records += [
-            replace(r, result=replace(r.result, rounds_key=f"{n}{shape}", reference_key=key))
-            for r in block
-            if isinstance(r.result, Speed)
-        ]
+        records += [made.changed(r, rounds_key=f"{n}{shape}", reference_key=key) for r in block]
     return records
 
 
@@ -78,11 +74,7 @@ def test_what_cannot_be_told_apart_is_a_tie() -> None:
 
 
 def test_a_row_that_may_not_be_ranked_wins_nothing() -> None:
-    records = [
-        replace(r, result=replace(r.result, leaks_future=r.cell.entry == "nala"))
-        for r in sweep(256, 1024)
-        if isinstance(r.result, Speed)
-    ]
+    records = [made.changed(r, leaks_future=r.cell.entry == "nala") for r in sweep(256, 1024)]
     with pytest.raises(ConfigError, match="in no setting"):
         versus(board(records), "nala", "softmax")
 

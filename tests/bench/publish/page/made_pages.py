@@ -17,10 +17,7 @@ METRICS = (
     *("flops", "peak_memory_bytes", "accuracy", "chance", "num_steps"),
     *("flops_per_s", "arithmetic_intensity", "roofline_fraction"),
 )
-CEILING = {
-    **{"device": "cpu", "device_name": "Imaginary 9000", "dtype": "float32", "num_threads": 1},
-    **{"flops_per_s": 1e12, "bytes_per_s": [[2**15, 2e11], [2**40, 1e10]], "library": "made up"},
-}
+CEILING = made.ceiling(flops_per_s=1e12, bytes_per_s=[[2**15, 2e11], [2**40, 1e10]], library="any")
 RUDE = "<img src=x onerror=alert(1)></script><!--"
 
 
@@ -49,7 +46,7 @@ def learned(record: Record) -> Record:
         )
         for keep in (0.25, 0.5)
     )
-    return replace(record, result=replace(record.result, flops=1000, filtered=fewer, **curve))
+    return made.changed(record, flops=1000, filtered=fewer, **curve)
 
 
 def diagnosed(out: Path) -> Path:

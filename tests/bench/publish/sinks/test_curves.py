@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.sinks.curves import curves, history, training_curves
 from tests import records as made
@@ -20,7 +18,7 @@ def test_curves_skip_lengths_without_numbers_and_name_what_differs() -> None:
 def test_losses_and_validation_scores_are_curves_along_the_steps_of_training() -> None:
     (record,) = made.task_records(["nala"], seeds=[3])
     curve = {"num_steps": 30, "validation_steps": (15, 30), "validation": (0.5, 0.9)}
-    told = replace(record, result=replace(record.result, losses=(3.0, 2.0, 1.0), **curve))
+    told = made.changed(record, losses=(3.0, 2.0, 1.0), **curve)
     assert list(training_curves([told, record])) == [  # the second has no curve
         (10, {"train/loss/recall/nala/3": 3.0}),
         (15, {"train/validation/recall/nala/3": 0.5}),
