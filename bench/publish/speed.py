@@ -57,7 +57,11 @@ Rows = Mapping[str, Mapping[str, Record]]
 def speed_page(published: Sequence[Record], compiled: Sequence[Record]) -> str:
     """The page; a cell whose record has no number is empty."""
     ours, eager, inductor = _rows(published), _rows(compiled), _rows(compiled, "inductor")
-    compared = {name: row for name, row in ours.items() if any(map(_has_reference, row.values()))}
+    compared = {
+        name: row
+        for name, row in ours.items()
+        if any(_speed(record).reference != REFERENCE for record in row.values())
+    }
 
     def over_softmax(name: str, column: str, record: Record) -> str:
         layer = name.partition(" ")[2]
@@ -116,10 +120,6 @@ def _table(title: str, rows: Rows, cell: Callable[[str, str, Record], str]) -> s
 def _speed(record: Record) -> Speed:
     assert isinstance(record.result, Speed)
     return record.result
-
-
-def _has_reference(record: Record) -> bool:
-    return _speed(record).reference != REFERENCE
 
 
 def _words(ratio: Ratio | None, record: Record) -> str:

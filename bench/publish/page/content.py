@@ -11,10 +11,9 @@ from bench.publish.config import PublishConfig
 from bench.publish.diagnostics import entropy_lines, read_diagnostics
 from bench.publish.format import interval_names, title_and_scales
 from bench.publish.leaderboard import Leaderboard
-from bench.publish.page.curves import curves, filtered
 from bench.publish.page.mechanisms import describe_mechanisms
 from bench.publish.page.rows import INTERVALS, Json, Table, table
-from bench.publish.page.samples import samples
+from bench.publish.page.samples import curves, filtered, samples
 from bench.publish.page.sweeps import sweeps
 from bench.publish.tables import machine_words, summary_words
 from bench.record import Record

@@ -1,11 +1,12 @@
-"""The raw samples behind the rows, while they are few; else where on the disk they are."""
+"""What lies behind the rows: raw samples, learning curves, token filters."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from bench.publish.page.rows import Table
+from bench.publish.filters import kept_shares
+from bench.publish.page.rows import Json, Table, rounded
 from bench.record import Quality, Record, Speed
 from bench.store import line_numbers
 
@@ -14,8 +15,10 @@ MAX_BYTES = 5_000_000
 DIGITS = 5
 
 
-def samples(rows: Table, out: Path) -> dict[str, Any]:
-    """``{"values": [...]}``, a list of lists a row, or ``{"files": [...], "places": [...]}``.
+def samples(rows: Table, out: Path) -> Json:
+    """The raw samples while they are few, else where on the disk they are.
+
+    ``{"values": [...]}``, a list of lists a row, or ``{"files": [...], "places": [...]}``.
 
     A row has a list, or a place (file, line), for each of its records. What is in no file has the
     place None.
@@ -50,3 +53,32 @@ def _size(record: Record) -> int:
     if isinstance(result, Speed):
         return 11 * len(result.latency_s) + 3
     return 8 * len(result.losses) + 3 if isinstance(result, Quality) else 3
+
+
+def curves(rows: Table) -> dict[str, list[Json]]:
+    """Of each row of a task, by its number as text: score, steps and validation scores a seed."""
+    found: dict[str, list[Json]] = {}
+    for number, records in enumerate(rows.records):
+        for record in records:
+            result = record.result
+            if isinstance(result, Quality):
+                found.setdefault(str(number), []).append(
+                    {
+                        "seed": record.cell.task.seed,
+                        "score": rounded(result.accuracy),
+                        "steps": list(result.validation_steps),
+                        "validation": [rounded(score) for score in result.validation],
+                    }
+                )
+    return found
+
+
+def filtered(rows: Table) -> dict[str, list[list[Any]]]:
+    """Of each row with token filters, by its number: filter, share kept, accuracy, cost ratios."""
+    found: dict[str, list[list[Any]]] = {}
+    for number, records in enumerate(rows.records):
+        for one in kept_shares("", records):
+            ratio = None if one.flops_ratio is None else rounded(one.flops_ratio)
+            costs = [rounded(one.accuracy), rounded(one.latency_ratio), ratio]
+            found.setdefault(str(number), []).append([one.filter, one.keep, *costs])
+    return found

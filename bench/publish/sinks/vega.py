@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bench.publish.charts.accuracy_axis import ERROR_CONSTANT
+from bench.publish.charts.spec import quantity_channel
 from bench.publish.charts.style import COLOURS, plain_styles
 from bench.publish.fronts import fronts
 from bench.publish.leaderboard import Leaderboard
 from bench.publish.tables import setting_words
 
-Rows = tuple[Sequence[str], list[Mapping[str, Any]]]
+Rows = list[Mapping[str, Any]]
 
 SCALING, PARETO = "scaling", "pareto"
 FIELDS = {
@@ -38,6 +39,7 @@ BUILT_IN = {
 }
 """W&B's own charts, linear in both axes, for a project whose owner is not named."""
 
+_X, _Y = "${field:x}", "${field:y}"
 _POINT = {"type": "point", "filled": True, "size": 70, "opacity": 1, "tooltip": True}
 _ERROR_TICKS = [0, 0.5, 1, 2, 5, 10, 20, 50, 80, 100]
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
@@ -48,10 +50,14 @@ def preset(name: str) -> str:
     return f"attnbench-{name}"
 
 
+def chart_and_fields(name: str, entity: str | None) -> tuple[str, dict[str, str]]:
+    """Our own chart where the project's owner is named, else one of W&B's."""
+    return (f"{entity}/{preset(name)}", FIELDS[name]) if entity else BUILT_IN[name]
+
+
 def scaling_rows(board: Leaderboard) -> Rows:
     """Latencies of mechanisms at every length."""
-    columns = ("entry", "setting", "line", "seq_len", "latency_ms")
-    rows: list[Mapping[str, Any]] = [
+    return [
         {
             "entry": standing.entry,
             "setting": setting_words(ranking.setting, board),
@@ -64,16 +70,11 @@ def scaling_rows(board: Leaderboard) -> Rows:
         for standing in ranking.standings
         if (value := standing.value("latency_s"))
     ]
-    return columns, rows
 
 
 def pareto_rows(board: Leaderboard) -> Rows:
     """Accuracies beside latencies of what may be ranked, and the length that a latency is of."""
-    columns = (
-        *("entry", "task", "accuracy", "error_percent", "latency_ms", "is_on_front"),
-        *("what", "seq_len", "setting"),
-    )
-    rows: list[Mapping[str, Any]] = [
+    return [
         {
             "entry": entry,
             "task": front.task.label,
@@ -89,7 +90,6 @@ def pareto_rows(board: Leaderboard) -> Rows:
         if front.metric == "latency_s" and front.ranking and not front.task.unit
         for entry, (cost, score) in front.points.items()
     ]
-    return columns, rows
 
 
 def specification(name: str) -> dict[str, Any]:
@@ -112,8 +112,10 @@ def specification(name: str) -> dict[str, Any]:
 
 def _scaling(look: dict[str, Any]) -> list[dict[str, Any]]:
     place = {
-        "x": _axis("x", "Sequence length (tokens)", {"type": "log", "base": 2, "nice": False}),
-        "y": _axis("y", "Latency (ms)", {"type": "log", "nice": False}),
+        "x": quantity_channel(
+            _X, "Sequence length (tokens)", {"type": "log", "base": 2, "nice": False}
+        ),
+        "y": quantity_channel(_Y, "Latency (ms)", {"type": "log", "nice": False}),
     }
     return [
         {"mark": "line", "encoding": place | {"color": look["color"] | {"legend": None}}},
@@ -123,21 +125,12 @@ def _scaling(look: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _pareto(look: dict[str, Any]) -> list[dict[str, Any]]:
     errors = {"type": "symlog", "constant": ERROR_CONSTANT, "reverse": True, "zero": False}
-    y = _axis("y", "Accuracy (%)", errors)
+    y = quantity_channel(_Y, "Accuracy (%)", errors)
     y["axis"] |= {"labelExpr": "format(100 - datum.value, '~r')", "values": _ERROR_TICKS}
-    place = {"x": _axis("x", "Latency (ms)", {"type": "log", "padding": 30}), "y": y}
+    place = {"x": quantity_channel(_X, "Latency (ms)", {"type": "log", "padding": 30}), "y": y}
     on_front = {"transform": [{"filter": "datum['${field:front}']"}]}
     grey = {"type": "line", "color": "#999999", "strokeDash": [4, 3]}
     return [
         on_front | {"mark": grey, "encoding": place},
         {"mark": _POINT, "encoding": place | look},
     ]
-
-
-def _axis(field: str, title: str, scale: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "field": f"${{field:{field}}}",
-        "type": "quantitative",
-        "scale": scale,
-        "axis": {"title": title},
-    }

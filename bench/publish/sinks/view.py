@@ -113,9 +113,9 @@ def view_of(records: Sequence[Record], sweep: str, config: PublishConfig) -> Vie
             "measurements": Table.of(*long_rows(records, config.metrics)),
         },
         charts={
-            name: Table.of(*rows)
+            name: Table.of(tuple(rows[0]), rows)
             for name, rows in ((SCALING, scaling_rows(board)), (PARETO, pareto_rows(board)))
-            if rows[1]
+            if rows
         },
         summary=summary(records, board),
         records="".join(f"{record.to_json()}\n" for record in records),

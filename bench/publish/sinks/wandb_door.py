@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.publish.config import PublishConfig
-from bench.publish.sinks.vega import BUILT_IN, FIELDS, preset, specification
+from bench.publish.sinks.vega import FIELDS, chart_and_fields, preset, specification
 from bench.publish.sinks.view import Table, View
 
 _HIDDEN = ("WANDB_MODE", "WANDB_BASE_URL", "WANDB_API_KEY")
@@ -209,8 +209,8 @@ def _log(wandb: Any, run: Any, view: View, entity: str | None, staging: Path) ->
             run.log({steps.axis: size, **scalars})
     run.log({name: _table(wandb, table) for name, table in view.tables.items()})
     for name, table in view.charts.items():
-        spec, fields = (f"{entity}/{preset(name)}", FIELDS[name]) if entity else BUILT_IN[name]
-        run.log({name: wandb.plot_table(spec, _table(wandb, table), fields)})
+        chart, fields = chart_and_fields(name, entity)
+        run.log({name: wandb.plot_table(chart, _table(wandb, table), fields)})
     run.log_artifact(_records_artifact(wandb, view, staging))
     run.summary.update(view.summary | {"records_sha256": view.records_sha256})
 

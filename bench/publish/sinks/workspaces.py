@@ -18,7 +18,7 @@ from bench.app.files import write_whole
 from bench.publish.config import PublishConfig
 from bench.publish.sinks import wandb_door as door
 from bench.publish.sinks.curves import PREFIXES
-from bench.publish.sinks.vega import BUILT_IN, FIELDS, PARETO, SCALING, preset
+from bench.publish.sinks.vega import PARETO, SCALING, chart_and_fields
 from bench.publish.sinks.view import View
 from bench.publish.sinks.wandb import SEND_TIMEOUT_S, choose_mode
 
@@ -170,7 +170,7 @@ def _accuracies(reports: Any, views: Sequence[View], names: dict[str, list[str]]
 
 
 def _custom(reports: Any, name: str, entity: str | None) -> Any:
-    chart, fields = (f"{entity}/{preset(name)}", FIELDS[name]) if entity else BUILT_IN[name]
+    chart, fields = chart_and_fields(name, entity)
     return reports.CustomChart(
         query={"summaryTable": {"tableKey": f"{name}_table"}},
         chart_name=chart,
