@@ -17,7 +17,7 @@ from bench.publish.format import number, percent, quantity
 from bench.publish.growth import crossovers
 from bench.publish.leaderboard import RANKED_BY, Leaderboard, Ranking, Setting, Standing, differing
 from bench.publish.scores import TaskScores
-from bench.publish.tables import place_words
+from bench.publish.tables import mode_words, place_words
 
 MAX_WRITTEN = 12
 """Of more settings, tasks, or names in a sentence the first eight are written, the rest counted.
@@ -132,8 +132,7 @@ def _where(ranking: Ranking, board: Leaderboard) -> str:
 def _what(setting: Setting, varied: Collection[str]) -> str:
     """As ``float32, forward``, with what sets it apart from other settings."""
     shape, axes = setting.workload, setting.axes
-    mode = shape.mode.replace("forward_backward", "forward + backward").replace("_", " ")
-    words = [shape.dtype, mode]
+    words = [shape.dtype, mode_words(shape.mode)]
     if isinstance(shape, ModelWorkload):
         words.insert(0, shape.model)
     else:

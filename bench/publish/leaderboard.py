@@ -222,7 +222,8 @@ def _ranking(
         if has_one and record.cell.mechanism not in controls and may_be_ranked(record)
     }
     ranks = rank_speed(ranked)
-    newest_rounds = _newest_rounds([record for _, record in rows])
+    newest_first = sorted((r for _, r in rows), key=lambda r: (r.started_at, r.cell.key))[::-1]
+    newest_rounds = next(filter(None, map(_rounds_key, newest_first)), "")
     standings = []
     for name, record in rows:
         place = ranks.place(name) if ranks else ""
@@ -243,11 +244,6 @@ def _ranking(
 
 def _rounds_key(record: Record) -> str:
     return record.result.rounds_key if isinstance(record.result, Speed) else ""
-
-
-def _newest_rounds(records: Sequence[Record]) -> str:
-    timed = [record for record in records if _rounds_key(record)]
-    return _rounds_key(max(timed, key=lambda r: (r.started_at, r.cell.key))) if timed else ""
 
 
 def _standing_order(standing: Standing) -> tuple[object, ...]:

@@ -204,8 +204,7 @@ def _standing_cells(standing: Standing, shown: Mapping[str, Column]) -> tuple[st
 def setting_words(setting: Setting, board: Leaderboard) -> str:
     """What a section is about, as ``cpu · 1 thread · float32 · forward · core · ...``."""
     shape = setting.workload
-    mode = shape.mode.replace("forward_backward", "forward + backward").replace("_", " ")
-    words = [place_words(setting, board), shape.dtype, mode]
+    words = [place_words(setting, board), shape.dtype, mode_words(shape.mode)]
     size = f"batch {shape.batch_size}"
     if isinstance(shape, ModelWorkload):
         words.insert(0, shape.model)
@@ -214,6 +213,11 @@ def setting_words(setting: Setting, board: Leaderboard) -> str:
         size += f", {quantity(shape.num_heads, 'head')} of {shape.head_dim}"
     extras = [f"{name} {value}" for name, value in setting.extras.items()]
     return " · ".join([*words, *extras, size])
+
+
+def mode_words(mode: str) -> str:
+    """As ``forward + backward``."""
+    return mode.replace("forward_backward", "forward + backward").replace("_", " ")
 
 
 def place_words(place: Setting | TaskScores, board: Leaderboard) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from bench.publish.charts.accuracy_axis import accuracy_axis, scored
-from bench.publish.charts.file_names import place_slug
+from bench.publish.charts.file_names import task_slug
 from bench.publish.charts.labels import LINE_HEIGHT
 from bench.publish.charts.spec import (
     GUIDE_TEXT,
@@ -166,8 +166,7 @@ def _chart(
         "data": {"name": "points", "values": list(points)},
         "layer": layers,
     }
-    name = re.sub(r"[^\w-]+", "-", f"{name}-{place_slug(task, board)}")
-    yield Chart(name=name, title=title, spec=spec)
+    yield Chart(name=task_slug(name, task, board), title=title, spec=spec)
 
 
 def _notes(points: Sequence[Point], task: TaskScores, board: Leaderboard) -> Iterator[str]:

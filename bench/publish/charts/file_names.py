@@ -24,6 +24,11 @@ def slug(setting: Setting, board: Leaderboard) -> str:
     return re.sub(r"[^\w]+", "-", "-".join(parts))
 
 
+def task_slug(what: str, task: TaskScores, board: Leaderboard) -> str:
+    """What is shown of a task, and where it was trained."""
+    return re.sub(r"[^\w-]+", "-", f"{what}-{place_slug(task, board)}")
+
+
 def place_slug(place: Setting | TaskScores, board: Leaderboard) -> str:
     """Device and threads; the machine and the method where a leaderboard has several."""
     return re.sub(r"[^\w]+", "-", place_words(place, board).replace(":", ""))

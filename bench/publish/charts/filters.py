@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from bench.cell import TOKEN_FILTERS
-from bench.publish.charts.file_names import place_slug
+from bench.publish.charts.file_names import task_slug
 from bench.publish.charts.spec import Chart, Point, Spec, by_entry, frame, quantity_channel
 from bench.publish.charts.style import plain_styles
 from bench.publish.filters import WITHOUT, Kept, kept_shares
@@ -38,7 +37,7 @@ def against_share_kept(task: TaskScores, board: Leaderboard) -> Chart | None:
         _panel(number, words, entries, _names(kept)) for number, words in _PANELS.items()
     ]
     spec["resolve"] = {"scale": {"color": "shared", "shape": "shared"}}
-    name = re.sub(r"[^\w-]+", "-", f"share-kept-{task.label}-{place_slug(task, board)}")
+    name = task_slug(f"share-kept-{task.label}", task, board)
     return Chart(name=name, title=title, spec=spec)
 
 

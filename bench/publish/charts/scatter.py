@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 
 from bench.publish.charts.accuracy_axis import AccuracyAxis, accuracy_axis, scored
-from bench.publish.charts.file_names import place_slug
+from bench.publish.charts.file_names import task_slug
 from bench.publish.charts.labels import place_labels
 from bench.publish.charts.lines import LATENCY, latency_interval
 from bench.publish.charts.spec import (
@@ -84,11 +83,11 @@ def _scatter(
             *_layers(points, looks, x, y),
         ],
     }
-    name = f"accuracy-{task.label}-{place_slug(task, board)}"
+    name = task_slug(f"accuracy-{task.label}", task, board)
     same = [one for one in board.tasks if one.label == task.label]
     if len(same) > 1:
         name += f"-{same.index(task) + 1}"
-    return Chart(name=re.sub(r"[^\w-]+", "-", name), title=title, spec=spec)
+    return Chart(name=name, title=title, spec=spec)
 
 
 def _point(standing: Standing, score: Score) -> Point:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.publish.config import PublishConfig
-from bench.publish.sinks.view import Table, View
+from bench.publish.sinks.view import View
 
 
 def write_trackio(views: Iterable[View], config: PublishConfig) -> tuple[list[Path], list[str]]:
@@ -60,12 +60,11 @@ def _write(trackio: Any, view: View, config: PublishConfig) -> None:
     for steps in view.steps:
         for size, scalars in steps.points:
             run.log(scalars, step=size)  # the x axis of the dashboard is its step
-    tables = {**view.tables, **view.charts}
-    run.log({name: _table(trackio, table) for name, table in tables.items()}, step=0)
+    tables = {
+        name: trackio.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
+        for name, table in {**view.tables, **view.charts}.items()
+    }
+    run.log(tables, step=0)
     numbers = {f"summary/{name}": value for name, value in view.summary.items()}
     run.log(numbers, step=0)
     trackio.finish()  # and not of the run alone, which would be finished again at the end
-
-
-def _table(trackio: Any, table: Table) -> Any:
-    return trackio.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
