@@ -12,7 +12,7 @@ from bench.metrics.marks import marks
 from bench.metrics.roofline import bound
 from bench.publish.filters import filter_columns
 from bench.publish.format import plain
-from bench.publish.machine import describe_machine
+from bench.publish.machine import commit_of, describe_machine
 from bench.record import Quality, Record, Speed
 from bench.store import latest
 
@@ -83,22 +83,30 @@ def flat_rows(
         | evaluate(record, metrics)
         | own
         | {
-            "status": str(record.status),
-            "reason": record.reason,
+            **about(record),
             "marks": "; ".join(marks(record)) or None,
             "reference": record.result.reference if isinstance(record.result, Speed) else None,
             "bound": bound(record),
             "ended": (record.result.ended or None) if isinstance(record.result, Quality) else None,
-            "machine": describe_machine(record),
-            "started_at": record.started_at,
-            "sweep": record.sweep,
-            "method_version": record.method_version,
             "is_latest": id(record) in newest,
-            "key": record.cell.key,
         }
         for record, cell, own in zip(records, cells, filtered, strict=True)
     ]
     return columns, [{name: row.get(name) for name in columns} for row in rows]
+
+
+def about(record: Record) -> Row:
+    """What a record says of itself: how it ended, and where and when it was measured."""
+    return {
+        "status": str(record.status),
+        "reason": record.reason,
+        "commit": commit_of(record) or None,
+        "machine": describe_machine(record),
+        "started_at": record.started_at,
+        "sweep": record.sweep,
+        "method_version": record.method_version,
+        "key": record.cell.key,
+    }
 
 
 def csv_text(records: Sequence[Record], metrics: Sequence[str]) -> str:

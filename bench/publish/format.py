@@ -38,7 +38,6 @@ _ENDINGS = (
     ("_s", _TIME, ""),
 )
 _PERCENT = frozenset({"accuracy", "chance", "roofline_fraction"})
-_INTERVALS = ("_low", "_high")
 _LEAST = 0.001
 """Of a large unit; a smaller number would be written as 3.81e-06 MiB."""
 
@@ -147,8 +146,7 @@ def plain(value: Any) -> Any:
 
 def interval_names(name: str) -> tuple[str, str]:
     """Names of the metrics that hold the ends of a metric's interval, where it has one."""
-    low, high = _INTERVALS
-    return f"{name}{low}", f"{name}{high}"
+    return f"{name}_low", f"{name}_high"
 
 
 def percent(fraction: float) -> str:

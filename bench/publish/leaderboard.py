@@ -25,6 +25,7 @@ _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
 
 K = TypeVar("K")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +157,8 @@ def build_leaderboard(records: Iterable[Record], controls: Sequence[str] = ()) -
     """
     newest = latest(records)
     names = row_names(record.cell for record in newest)
-    timed = _group((r for r in newest if not r.cell.is_task), _setting_and_size)
-    tasks = _group((r for r in newest if r.cell.is_task), task_setting)
+    timed = grouped((r for r in newest if not r.cell.is_task), _setting_and_size)
+    tasks = grouped((r for r in newest if r.cell.is_task), task_setting)
     rankings = [
         _ranking(setting, size, [(names[identity(r.cell)], r) for r in group], controls)
         for (setting, size), group in timed.items()
@@ -189,10 +190,11 @@ def _by_number(setting: tuple[str, *tuple[object, ...]]) -> tuple[object, ...]:
     return (re.sub(r"\d+", lambda digits: digits[0].zfill(12), label), *rest)
 
 
-def _group(records: Iterable[Record], key: Callable[[Record], K]) -> dict[K, list[Record]]:
-    groups: dict[K, list[Record]] = {}
-    for record in records:
-        groups.setdefault(key(record), []).append(record)
+def grouped(ones: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """By what a key gives of them; groups, and those in one, stay in the order given."""
+    groups: dict[K, list[T]] = {}
+    for one in ones:
+        groups.setdefault(key(one), []).append(one)
     return groups
 
 

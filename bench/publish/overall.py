@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 
 from bench.metrics.ranks import place_among, place_words
-from bench.publish.leaderboard import Leaderboard
+from bench.publish.leaderboard import Leaderboard, grouped
 from bench.publish.scores import Score, TaskScores
 from bench.statistics import Interval
 
@@ -54,10 +54,8 @@ def overall(board: Leaderboard) -> tuple[Overall, ...]:
 
     Only of shares of right answers: bits per byte have no mean with these.
     """
-    groups: dict[tuple[object, ...], list[TaskScores]] = {}
-    for task in board.tasks:
-        if not task.unit:
-            groups.setdefault(tuple(task.place.values()), []).append(task)
+    shares = (task for task in board.tasks if not task.unit)
+    groups = grouped(shares, lambda task: tuple(task.place.values()))
     return tuple(_overall(tasks) for tasks in groups.values() if len(tasks) > 1)
 
 

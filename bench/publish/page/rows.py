@@ -96,26 +96,26 @@ def table(board: Leaderboard, metrics: Sequence[str]) -> Table:
     """Every standing and every score of a leaderboard, in its order."""
     columns, groups = Columns(), list[Json]()
     records: list[tuple[Record, ...]] = []
+
+    def add(words: dict[str, str], numbers: dict[str, Value], *own: Record) -> None:
+        columns.append(words, numbers | {"group": len(groups)})
+        records.append(own)
+
     growth, crossings = grown(board)
     for ranking in board.rankings:
         for standing in ranking.standings:
             words, numbers = _standing_row(standing, metrics)
             words |= growth.get((ranking.setting, standing.entry), {})
-            columns.append(words, numbers | {"group": len(groups)})
-            records.append((standing.record,))
+            add(words, numbers, standing.record)
         group = _ranking_group(ranking, board)
         groups.append(group | {"crossings": crossings.get(ranking.setting, [])})
     for task in board.tasks:
         for score in task.scores:
-            words, numbers = _score_row(score, metrics)
-            columns.append(words, numbers | {"group": len(groups)})
-            records.append(score.records)
+            add(*_score_row(score, metrics), *score.records)
         groups.append(_task_group(task, board))
     for several in overall(board):
         for row in several.rows:
-            words, numbers = _overall_row(row)
-            columns.append(words, numbers | {"group": len(groups)})
-            records.append(())
+            add(*_overall_row(row))
         groups.append(_overall_group(several, board))
     return Table(columns=columns, groups=tuple(groups), records=tuple(records))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from bench.app.files import write_whole
 from bench.publish.conclusions import sentences
 from bench.publish.config import PublishConfig
 from bench.publish.csv import csv_text
-from bench.publish.leaderboard import build_leaderboard
+from bench.publish.leaderboard import build_leaderboard, grouped
 from bench.publish.machine import describe_machine
 from bench.publish.page.assemble import index_html, json_text, page_html
 from bench.publish.page.content import page_content
@@ -34,7 +34,7 @@ class View:
 
     folder: str
     title: str
-    records: tuple[Record, ...]
+    records: Sequence[Record]
 
 
 def build_site(records: Sequence[Record], config: PublishConfig, site: Path) -> tuple[Path, ...]:
@@ -58,27 +58,19 @@ def build_site(records: Sequence[Record], config: PublishConfig, site: Path) -> 
 
 def views(records: Sequence[Record]) -> Iterator[View]:
     """Everything; the machines, where there are several; the sweeps, the newest first."""
-    yield View(folder="all", title="Everything", records=tuple(records))
+    yield View(folder="all", title="Everything", records=records)
     taken = {"all"}
-    machines = _grouped(records, describe_machine)
+    by_time = sorted(records, key=lambda record: record.started_at)
+    machines = grouped(by_time, describe_machine)
     if len(machines) > 1:
         for number, (machine, own) in enumerate(sorted(machines.items()), start=1):
             folder = _folder(f"machine-{number}", taken)
             yield View(folder=folder, title=machine, records=own)
-    sweeps = _grouped(records, lambda record: record.sweep)
+    sweeps = grouped(by_time, lambda record: record.sweep)
     newest = sorted(sweeps.items(), key=lambda one: one[1][-1].started_at, reverse=True)
     for sweep, own in newest[:MAX_SWEEPS] if len(sweeps) > 1 else ():
         folder = _folder(f"sweep-{sweep}", taken)
         yield View(folder=folder, title=f"Sweep {sweep}", records=own)
-
-
-def _grouped(
-    records: Sequence[Record], key: Callable[[Record], str]
-) -> dict[str, tuple[Record, ...]]:
-    groups: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda record: record.started_at):
-        groups.setdefault(key(record), []).append(record)
-    return {name: tuple(own) for name, own in groups.items()}
 
 
 def _folder(wanted: str, taken: set[str]) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.metrics import evaluate
+from bench.publish.csv import about
 from bench.publish.format import interval_names
-from bench.publish.machine import commit_of, describe_machine
 from bench.record import Record, Speed, Status
 from bench.statistics import median_interval
 
@@ -32,16 +32,7 @@ def long_rows(
 
 def _rows(record: Record, metrics: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     cell = record.cell.to_dict()
-    common = {name: cell.get(name) for name in _CELL} | {
-        "sweep": record.sweep,
-        "key": record.cell.key,
-        "commit": commit_of(record) or None,
-        "started_at": record.started_at,
-        "machine": describe_machine(record),
-        "method_version": record.method_version,
-        "status": str(record.status),
-        "reason": record.reason,
-    }
+    common = {name: cell.get(name) for name in _CELL} | about(record)
     if record.status is not Status.OK:
         yield common
         return
