@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,14 +13,7 @@ from bench.record import Record
 from bench.store import Store
 from tests import records as made
 
-CEILING: dict[str, Any] = {
-    "device": "cpu",
-    "device_name": "Imaginary 9000",
-    "dtype": "float32",
-    "num_threads": 1,
-    "flops_per_s": 1e9,
-    "bytes_per_s": [[10**6, 1e9], [10**9, 1e9]],
-}
+CEILING = made.ceiling(bytes_per_s=[[10**6, 1e9], [10**9, 1e9]])
 
 
 def store(out: Path, *records: Record) -> Path:
