@@ -143,10 +143,17 @@ def _not_whole(out: Path) -> str:
 
 
 def _fill(disk: Path, room: int = 0) -> None:
-    """Leave `room` bytes of a disk."""
-    free = os.statvfs(disk)
-    with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - room)
+    """Leave `room` bytes of a disk, also while somebody writes to it."""
+    with (disk / "filler").open("wb", buffering=0) as file:
+        while (size := _free(disk) - room) > 0:
+            with contextlib.suppress(OSError):  # less is free by now, and nothing was taken
+                os.posix_fallocate(file.fileno(), 0, size)
+                return
+
+
+def _free(disk: Path) -> int:
+    found = os.statvfs(disk)
+    return found.f_bavail * found.f_frsize
 
 
 def _pages(size: int) -> int:
