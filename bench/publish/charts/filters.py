@@ -17,8 +17,8 @@ from bench.statistics import median_interval
 
 _PANELS = {
     "accuracy": "Accuracy (%)",
-    "latency": "Latency, % of the whole model's",
-    "flops": "FLOPs, % of the whole model's",
+    "latency": "Latency (% of whole)",
+    "flops": "FLOPs (% of whole)",
 }
 _WIDTH, _HEIGHT = 200, 170
 

@@ -116,6 +116,6 @@ def test_a_chart_shows_all_three_against_the_share_kept_beside_the_whole_model(
     }
     panels = chart.spec["hconcat"]
     assert [panel["spec"]["layer"][0]["encoding"]["y"]["axis"]["title"] for panel in panels] == [
-        *("Accuracy (%)", "Latency, % of the whole model's", "FLOPs, % of the whole model's")
+        *("Accuracy (%)", "Latency (% of whole)", "FLOPs (% of whole)")
     ]
     assert "object_rate (oracle)" in write_picture(chart, tmp_path).read_text()
