@@ -1,3 +1,4 @@
+import signal
 import sys
 
 import pytest
@@ -66,8 +67,13 @@ def test_whatever_it_raises_is_told_with_the_line_of_the_plugin(plugin, text, er
 
 def test_ctrl_c_during_an_import_is_the_users(plugin):
     plugin("plug_slow", "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
-    with pytest.raises(KeyboardInterrupt):
-        import_plugins(("plug_slow",))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # workers of pytest ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            import_plugins(("plug_slow",))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
