@@ -1,6 +1,6 @@
-"""A workspace as it would be sent, beside that of last time, and reports beside the workspace.
+"""Workspaces and reports as they would be sent, beside those of last time.
 
-After a change that is meant: ``python -m tests.bench.publish.sinks.test_workspaces`` stores it.
+After a change that is meant: ``python -m tests.bench.publish.sinks.test_workspaces`` stores them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.publish.sinks.view import view_of
 from tests import records as made
 from tests.bench.publish.sweeps import config, small_sweep
 
-SNAPSHOT = Path(__file__).parent / "snapshots" / "workspace.json"
+SNAPSHOTS = Path(__file__).parent / "snapshots"
 SENTENCES = ("At 1,024 tokens nala is fastest.",)
 KINDS = ("workspace", "report")
 
@@ -49,40 +49,17 @@ def without_ids(value: Any) -> Any:
     return [without_ids(one) for one in value] if isinstance(value, list) else value
 
 
-def sections() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = model_of("workspace")["spec"]["section"]["panelBankConfig"][
-        "sections"
-    ]
-    return found
-
-
-def unplaced(panels: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Panels without their places on a screen."""
-    return [{name: one for name, one in panel.items() if name != "layout"} for panel in panels]
-
-
-def test_what_would_be_sent_is_what_it_was() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_would_be_sent_is_what_it_was(kind: str) -> None:
     pytest.importorskip("wandb_workspaces")
-    assert model_of("workspace") == json.loads(SNAPSHOT.read_text())
-
-
-def test_a_report_has_the_sentences_and_the_panels_of_the_workspace_under_its_headings() -> None:
-    pytest.importorskip("wandb_workspaces")
-    report = model_of("report")
-    assert report["project"] == {"entityName": "me", "name": "attnbench"}
-    blocks = report["spec"]["blocks"]
-    said = [child["text"] for block in blocks for child in block["children"] if child["text"]]
-    assert said == [workspaces.TITLE, *SENTENCES, *(section["name"] for section in sections())]
-    grids = [block["metadata"] for block in blocks if block["type"] == "panel-grid"]
-    assert [unplaced(grid["panelBankSectionConfig"]["panels"]) for grid in grids] == [
-        unplaced(section["panels"]) for section in sections()
-    ]
-    assert {run["name"] for grid in grids for run in grid["runSets"]} == {"Sweeps"}
+    stored = json.loads((SNAPSHOTS / f"{kind}.json").read_text())
+    assert model_of(kind) == stored
 
 
 def test_there_are_panels_for_latency_memory_accuracy_pareto_and_history() -> None:
     pytest.importorskip("wandb_workspaces")
-    titles = {section["name"]: section["panels"] for section in sections()}
+    sections = model_of("workspace")["spec"]["section"]["panelBankConfig"]["sections"]
+    titles = {section["name"]: section["panels"] for section in sections}
     assert {"Latency", "Memory", "Accuracy", "Scaling and Pareto front", "Regression history"} <= (
         set(titles)
     )
@@ -146,5 +123,7 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 if __name__ == "__main__":
-    SNAPSHOT.write_text(json.dumps(model_of("workspace"), indent=1, sort_keys=True) + "\n")
-    print(f"Stored {SNAPSHOT.name}", file=sys.stderr)
+    for one in KINDS:
+        text = json.dumps(model_of(one), indent=1, sort_keys=True)
+        (SNAPSHOTS / f"{one}.json").write_text(text + "\n")
+        print(f"Stored {one}", file=sys.stderr)
