@@ -47,37 +47,19 @@ def read_attention_entries(given: Any) -> list[AttentionEntry]:
     """Entries as composed from conf/attention, by label."""
     if given is None:
         return []
-    entries = []
-    for label, settings in _items("attention", given):
-        rest = dict(settings)
-        mechanism = rest.pop("mechanism", None)
-        if not isinstance(mechanism, str):
-            raise ConfigError(
-                f"attention entry {label!r} names no mechanism. Write `mechanism: NAME` "
-                f"under `{label}:` in its YAML."
-            )
-        storable(f"attention.{label}", rest)
-        entries.append(AttentionEntry(label=label, mechanism=mechanism, hyperparameters=rest))
-    return entries
+    return [
+        AttentionEntry(label=label, mechanism=mechanism, hyperparameters=rest)
+        for label, mechanism, rest in _items("attention", "mechanism", given)
+    ]
 
 
 def read_tasks(given: Any) -> list[TaskEntry]:
     """Entries as composed from conf/task; one with lists of settings is a task for each value."""
-    entries = []
-    for label, settings in _items("task", given):
-        rest = dict(settings)
-        task = rest.pop("task", None)
-        if not isinstance(task, str):
-            raise ConfigError(
-                f"task entry {label!r} names no task. Write `task: <registered name>` under "
-                f"`{label}:` in its YAML."
-            )
-        storable(f"task.{label}", rest)
-        entries += [
-            TaskEntry(label=f"{label}{words}", task=task, settings=settings)
-            for words, settings in _variants(f"task.{label}", rest)
-        ]
-    return entries
+    return [
+        TaskEntry(label=f"{label}{words}", task=task, settings=settings)
+        for label, task, rest in _items("task", "task", given)
+        for words, settings in _variants(f"task.{label}", rest)
+    ]
 
 
 def _variants(name: str, settings: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -90,9 +72,19 @@ def _variants(name: str, settings: dict[str, Any]) -> Iterator[tuple[str, dict[s
         yield "".join(f" {key}={value}" for key, value in chosen.items()), settings | chosen
 
 
-def _items(key: str, given: Any) -> list[tuple[str, dict[str, Any]]]:
+def _items(key: str, kind: str, given: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Label, registered name, which stands under `kind`, and other settings of each entry."""
     if not isinstance(given, dict) or not all(isinstance(v, dict) for v in given.values()):
         raise ConfigError(
             f"{key} is {given!r}; entries are chosen by name, e.g. {key}=[NAME], from conf/{key}/."
         )
-    return [(text(key, str(label)), settings) for label, settings in given.items()]
+    for label, settings in given.items():
+        rest = dict(settings)
+        name = rest.pop(kind, None)
+        if not isinstance(name, str):
+            raise ConfigError(
+                f"{key} entry {label!r} names no {kind}. Write `{kind}: NAME` under `{label}:` in "
+                "its YAML."
+            )
+        storable(f"{key}.{label}", rest)
+        yield text(key, str(label)), name, rest
