@@ -65,7 +65,7 @@ bench-tasks: $(READY) ## the best table of tasks that a time buys: make bench-ta
 	$(BIN)/python -m bench.rates.race budget=$(budget)
 
 bench-scale: $(READY) ## do planning, claiming and resuming scale? 1,000 to 100,000 cells, made up
-	$(BIN)/python tools/scale.py
+	$(BIN)/python -m tools.scale
 
 calibrate: $(READY) ## what this machine can do at best; sweeps then say how near a mechanism comes
 	$(BIN)/python -m bench.calibrate

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from tests.page_parts import with_part
+from tools import scale
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="module")
-def scale() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("scale", ROOT / "tools" / "scale.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def test_its_command_runs_with_nothing_but_what_make_installs() -> None:
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    step = [sys.executable, "-m", "tools.scale", "planning", "60"]
+    said = subprocess.run(step, cwd=ROOT, env=plain, capture_output=True, text=True, check=True)
+    assert json.loads(said.stdout)["peak_mib"] > 0
+    assert "python -m tools.scale\n" in (ROOT / "Makefile").read_text()
 
 
-def test_each_step_tells_what_it_took(
-    scale: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_step_tells_what_it_took(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for step in scale.STEPS:
         getattr(scale, step)(60, tmp_path / step)
         cost = json.loads(capsys.readouterr().out)
@@ -33,7 +32,7 @@ def test_each_step_tells_what_it_took(
 
 
 def test_what_takes_too_much_is_a_failure_and_the_page_has_the_table(
-    scale: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "page.md"
     page.write_text("Before\n<!-- scale: begin -->\nold\n<!-- scale: end -->\nAfter\n")

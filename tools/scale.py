@@ -1,4 +1,4 @@
-"""How planning, claiming and resuming grow with a plan: `python tools/scale.py 1000 10000`.
+"""How planning, claiming and resuming grow with a plan: `python -m tools.scale 1000 10000`.
 
 Nothing is measured: the records are made up, and the owners of claims are simulated in one process.
 Each step runs in a process of its own, which tells its seconds and the most memory that it had.
@@ -39,7 +39,8 @@ STEPS = ("planning", "claiming", "resuming")
 MOST_CPU_S, MOST_MIB = 60.0, 2048.0
 """Of each step."""
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "scaling.md"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "scaling.md"
 ENTRIES = ("softmax", "linear", "performer", "flatten", "nala", "cosformer", "polaformer")
 SHAPES_OF_ONE_LENGTH = 2 * 2 * len(ENTRIES)
 
@@ -163,8 +164,8 @@ def run(sizes: Sequence[int]) -> dict[tuple[int, str], Cost]:
     for size in sizes:
         for step in STEPS:
             print(f"{size:,} cells, {step} ...", file=sys.stderr)
-            line = [sys.executable, __file__, step, str(size)]
-            done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
+            line = [sys.executable, "-m", "tools.scale", step, str(size)]
+            done = subprocess.run(line, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
             costs[size, step] = json.loads(done.stdout)
     return costs
 

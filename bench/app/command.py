@@ -296,7 +296,8 @@ def _explain(error: Exception, config_name: str, words: list[str]) -> str:
         said = f"{type(error).__name__}: {text}"
         return _explain_file(words) or _explain_choice(words) or said
     if key:
-        near = did_you_mean(name, _keys(config_name, words))
+        keys = set(_keys(config_name, words))
+        near = did_you_mean(name, keys, listed={key.partition(".")[0] for key in keys})
         return f"{name} is not a key of {config_name}. {near}"
     return text
 

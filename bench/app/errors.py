@@ -31,10 +31,11 @@ OF_YOUR_OWN = "One of your own is found with plugins=[MODULE]."
 """Ends a message about a name that nothing is registered under."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A sentence naming the nearest known words, or all of them when none is near."""
+def did_you_mean(word: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
+    """A sentence naming the nearest known words, or all of them, or all `listed`, if none is."""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
     if near:
         return f"Did you mean {' or '.join(near)}?"
+    names = sorted(names if listed is None else listed)
     return f"Known: {', '.join(names)}." if names else "None are known."

@@ -68,6 +68,15 @@ def test_a_key_that_nothing_would_read_is_refused_also_when_it_is_added(capsys):
     assert "+sq_len=5: sq_len is not a key of sweep" in said and "seq_len" in said
 
 
+def test_where_no_key_is_near_those_of_the_top_are_listed_and_no_others(capsys):
+    assert run_app("sweep", never, ["attention=[softmax]", "XYZ=5"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("ConfigError: XYZ is not a key of sweep. Known: attention, ")
+    assert ", wandb.\n" in said and "wandb.mode" not in said
+    assert run_app("sweep", never, ["wandb.mod=offline"]) == 2
+    assert "Did you mean wandb.mode" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("word", ["++seq_len=5", "+max_seq_len.softmax=4", "++wandb.mode=offline"])
 def test_a_key_that_is_there_may_be_added_to(word):
     assert run_app("sweep", lambda config: 0, ["attention=[softmax]", word]) == 0
