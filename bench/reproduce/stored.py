@@ -69,7 +69,7 @@ class Finding:
         unit: of the numbers, in words.
         curves: what a figure shows; None for none.
         value, low, high: the one number that a published one is compared with; None for none.
-        seconds: wall time.
+        seconds: wall time, with that of runs which an earlier command stored.
         measured_at: UTC, ISO 8601.
         processor: of the machine.
         commit: of the checkout.

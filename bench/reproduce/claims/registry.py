@@ -29,7 +29,7 @@ class Stopped(Exception):
     """Ctrl-C came while a claim trained; what had ended is kept."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Lab:
     """What a claim's function may use: training that is stored, and a line of progress.
 
@@ -37,11 +37,13 @@ class Lab:
         out: where records go.
         sweep_id: of the records.
         console: where progress is shown.
+        earlier_s: what runs that an earlier command stored took to train.
     """
 
     out: Path
     sweep_id: str
     console: Console
+    earlier_s: float = 0.0
 
     def steps(self, items: Sequence[T], words: str) -> Iterator[T]:
         """The items one by one, with their count and the time left shown meanwhile."""
@@ -82,9 +84,14 @@ class Lab:
         if trained.is_interrupted:
             raise Stopped
         found: dict[tuple[str, int], float] = {}
+        earlier_s: dict[tuple[str, int], float] = {}
         for record in sorted(trained.records, key=lambda record: record.started_at):
             if isinstance(record.result, Quality):
-                found[record.cell.entry, record.cell.task.seed] = record.result.accuracy
+                run = record.cell.entry, record.cell.task.seed
+                found[run] = record.result.accuracy
+                is_new = record.sweep == self.sweep_id
+                earlier_s[run] = 0.0 if is_new else record.result.train_s or 0.0
+        self.earlier_s += sum(earlier_s.values())
         for name in rows:
             for seed in numbers:
                 if (name, seed) not in found:

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import pytest
+from rich.console import Console
 
 from bench.app.errors import ConfigError
+from bench.record import Quality
 from bench.reproduce.claims import Lab, claim_function, claim_names, register_claim, settings_of
+from bench.reproduce.claims.registry import row
 from bench.reproduce.stored import Finding
+from bench.store import read_records
 from tests.bench.reproduce.claims.conftest import GivenLab
 
 
@@ -35,3 +42,16 @@ def test_a_name_stands_for_one_function() -> None:
 
 def test_steps_come_in_order(lab: GivenLab) -> None:
     assert list(lab.steps([1, 2, 3], "step")) == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_training_that_is_stored_counts_with_the_time_that_it_took(tmp_path: Path) -> None:
+    settings = {"num_steps": 4, "batch_size": 4, "num_test_examples": 16, "embed_dim": 8}
+    rows = {"linear": row("linear")}
+    first, again = (Lab(tmp_path, name, Console(file=io.StringIO())) for name in ("1", "2"))
+    scores = first.scores(rows, "recall", settings, seeds=[0])
+    assert first.earlier_s == 0
+    assert again.scores(rows, "recall", settings, seeds=[0]) == scores
+    (record,) = read_records(tmp_path)
+    assert isinstance(record.result, Quality)
+    assert again.earlier_s == record.result.train_s
