@@ -32,10 +32,21 @@ OF_YOUR_OWN = "One of your own is found with plugins=[MODULE]."
 
 
 def did_you_mean(word: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
-    """A sentence naming the nearest known words, or all of them, or all `listed`, if none is."""
+    """The nearest known words, and all of them if they are few or none is near.
+
+    Args:
+        word: what is not known.
+        known: what is.
+        listed: what to list instead of all that is known.
+    """
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
-    if near:
-        return f"Did you mean {' or '.join(near)}?"
+    question = f"Did you mean {' or '.join(near)}?" if near else ""
+    if near and len(names) > _FEW:
+        return question
     names = sorted(names if listed is None else listed)
-    return f"Known: {', '.join(names)}." if names else "None are known."
+    all_of_them = f"Known: {', '.join(names)}." if names else "None are known."
+    return f"{question} {all_of_them}" if near else all_of_them
+
+
+_FEW = 6

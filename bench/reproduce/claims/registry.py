@@ -29,7 +29,7 @@ class Stopped(Exception):
     """Ctrl-C came while a claim trained; what had ended is kept."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Lab:
     """What a claim's function may use: training that is stored, and a line of progress.
 
