@@ -19,20 +19,20 @@ store ?= $(if $(wildcard results/records/*.jsonl),results,build/kept)
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY) ## make .venv and install everything into it; every target that needs it does this first
+setup: $(READY) ## create .venv and install everything; other targets run this when needed
 
-bench: $(READY) ## measure the default suite and leave a leaderboard in results/
+bench: $(READY) ## measure the default suite and build the leaderboard in results/
 	$(BIN)/python -m bench.sweep experiment=suite
 
-smoke: $(READY) ## a sweep of seconds, to see that everything works here
+smoke: $(READY) ## a sweep of a few seconds that checks the installation
 	$(BIN)/python -m bench.sweep experiment=smoke
 
-showcase: ## keep the records of results/ in git, under docs/results/, and the leaderboard made of them
+showcase: ## copy the records of results/ to docs/results/ and rebuild the leaderboard there
 	mkdir -p docs/results
 	cat results/records/*.jsonl | gzip -9n > docs/results/records.jsonl.gz
 	$(MAKE) pictures
 
-pictures: $(READY) ## draw the pictures of README, and the leaderboard of docs/results/, again from the records kept there
+pictures: $(READY) ## redraw README's charts and docs/results/ from the records stored there
 	rm -rf build/pictures docs/results/charts
 	mkdir -p build/pictures/records
 	gunzip -c docs/results/records.jsonl.gz > build/pictures/records/showcase.jsonl
@@ -40,84 +40,84 @@ pictures: $(READY) ## draw the pictures of README, and the leaderboard of docs/r
 	cp -r build/pictures/leaderboard.md build/pictures/table.csv build/pictures/charts docs/results/
 	rm -f docs/results/charts/*.vl.json
 
-report: $(READY) ## write the tables and pictures again, from the records in results/
+report: $(READY) ## rebuild tables and charts from the records in results/
 	$(BIN)/python -m bench.report
 
-site: $(READY) ## pages for static hosting in build/site, of results/ or else of the kept leaderboard
+site: $(READY) ## build a static site in build/site from results/, or from docs/results/
 	rm -rf build/site
 	mkdir -p build/kept/records
 	gunzip -c docs/results/records.jsonl.gz > build/kept/records/showcase.jsonl
 	$(BIN)/python -m bench.report out=$(store) site=build/site
 
-regress: $(READY) ## is this commit slower than the one before it, or than main? fails if so
+regress: $(READY) ## fail if this commit is slower than its parent, or than main
 	$(BIN)/python -m bench.regress
 
-baseline: $(READY) ## measure, and add this machine's numbers to results/baselines/
+baseline: $(READY) ## measure, and store this machine's numbers in results/baselines/
 	$(BIN)/python -m bench.regress store=true
 
-perf: $(READY) ## every mechanism under pytest-benchmark, stored for pytest-benchmark compare
+perf: $(READY) ## time every mechanism with pytest-benchmark, for pytest-benchmark compare
 	$(BIN)/python -m pytest tests/perf --benchmark-only --benchmark-autosave
 
-rates: $(READY) ## search learning rates for the rows of make bench, 40 minutes; into conf/rates/
+rates: $(READY) ## search learning rates for the rows of make bench, 40 minutes; writes conf/rates/
 	$(BIN)/python -m bench.rates
 
-bench-tasks: $(READY) ## the best table of tasks that a time buys: make bench-tasks budget=10m
+bench-tasks: $(READY) ## the most informative task table within a time: make bench-tasks budget=10m
 	$(BIN)/python -m bench.rates.race budget=$(budget)
 
-bench-scale: $(READY) ## do planning, claiming and resuming scale? 1,000 to 100,000 cells, made up
+bench-scale: $(READY) ## time planning, claiming and resuming of 1,000 to 100,000 made-up cells
 	$(BIN)/python -m tools.scale
 
-calibrate: $(READY) ## what this machine can do at best; sweeps then say how near a mechanism comes
+calibrate: $(READY) ## measure this machine's peak rates, so that sweeps can show a share of them
 	$(BIN)/python -m bench.calibrate
 
-selftest: $(READY) ## how often the regression gate is wrong here, in an hour; into docs/selftest.md
+selftest: $(READY) ## measure the error rates of the regression gate, an hour; writes docs/selftest.md
 	$(BIN)/python -m bench.selftest
 
-speed: $(READY) ## half an hour: ours over their authors' operators, compiled over eager; into docs/speed.md
+speed: $(READY) ## ours vs the authors' operators, compiled vs eager, half an hour; writes docs/speed.md
 	$(BIN)/python -m bench.sweep experiment=published out=results/speed/published
 	$(BIN)/python -m bench.sweep experiment=published scope=layer 'attention=[softmax,flatten_layer,mlla,polaformer_pp]' out=results/speed/published
 	$(BIN)/python -m bench.sweep experiment=compiled out=results/speed/compiled
 	$(BIN)/python -m bench.publish.speed results/speed docs/speed.md
 
-verify: $(READY) ## prove the mechanisms against their authors' numbers
+verify: $(READY) ## compare the mechanisms with their authors' numbers
 	$(BIN)/python -m bench.verify
 
-pages: $(READY) ## write the pages of docs/ that are made from docstrings and from counts
+pages: $(READY) ## write the pages of docs/ that are generated from docstrings and counts
 	$(BIN)/python -m bench.catalogue.pages
 	$(BIN)/python -m bench.models
 	$(BIN)/python -m bench.reproduce page=true
 
-cheats: $(READY) ## mechanisms that cheat on purpose: what becomes of each, and of its neighbour
+cheats: $(READY) ## time mechanisms that cheat on purpose and show how each is caught
 	$(BIN)/python -m tests.cheats
 
-torture: $(READY) ## an hour of kills, crowds, full disks, malformed words, damaged stores; into docs/reliability.md
+torture: $(READY) ## an hour of kills, concurrent sweeps, full disks and bad input; writes docs/reliability.md
 	$(BIN)/python -m tests.torture
 
-test: $(READY) ## the ordinary tests
+test: $(READY) ## run the tests
 	$(BIN)/python -m pytest -m "not slow and not gpu and not browser" -n auto --maxprocesses 4 --dist loadfile
 
-test-slow: $(READY) ## the tests that take long
+test-slow: $(READY) ## run the slow tests
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
-test-browser: $(READY) ## the leaderboard's page in a real Chromium; pictures of it into results/page/
+test-browser: $(READY) ## test the leaderboard page in Chromium; screenshots in results/page/
 	ATTNBENCH_PICTURES=results/page $(BIN)/python -m pytest -m browser
 
-bench-page: $(READY) ## size and speed of the leaderboard's page at 100,000 records; into results/bench-page.json
+bench-page: $(READY) ## measure the leaderboard page at 100,000 records; writes results/bench-page.json
 	$(BIN)/python tools/bench_page.py
 
-test-gpu: $(READY) ## the tests that need a CUDA device
+test-gpu: $(READY) ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
-test-kernels: $(KERNELS)/ready ## other packages' CUDA kernels on a processor, beside ours (1 GB)
+test-kernels: $(KERNELS)/ready ## compare other packages' CUDA kernels with ours, on the CPU (1 GB)
 	TRITON_INTERPRET=1 PYTHONPATH=$(KERNELS) $(BIN)/python -m pytest tests/attentions/adapters/test_kernels_of_others.py
 
-check: lint type test ## all that a change must pass
+check: lint type test ## everything a change must pass: lint, type, test
 
-format: $(READY) ## put the code into its one format
+format: $(READY) ## format the code with ruff
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
-lint: $(READY) ## is the code in its format, and free of what ruff finds?
+lint: $(READY) ## check format and lint with ruff
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 

@@ -15,12 +15,12 @@ _KEYS = "publish"
 """A group with one file, whose keys are the command's."""
 
 _FLAGS = """\
-  --multirun     run once for each of the values that stand apart by commas, as seq_len=256,1024
-  --cfg job      print the configuration that the given words make, and do nothing
-  --config-dir D look for names in the folders of D as well
-  --hydra-help   flags of Hydra itself"""
+  --multirun     run once per comma-separated value, e.g. seq_len=256,1024
+  --cfg job      print the composed configuration and exit
+  --config-dir D search the folders of D too
+  --hydra-help   Hydra's own flags"""
 
-_EXIT_CODES = "Exit codes: 0 done, 1 a verdict, 2 bad input, 3 our own bug, 130 stopped by Ctrl-C."
+_EXIT_CODES = "Exit codes: 0 done, 1 a verdict, 2 bad input, 3 a bug in attnbench, 130 stopped by Ctrl-C."
 
 
 def usage(
@@ -44,7 +44,7 @@ def usage(
     ]
     if named:
         parts.append("Choices by name, one or a list:\n" + "\n".join(named))
-    parts.append(f"Keys and their defaults; one within another as OUTER.INNER=VALUE:\n{keys}")
+    parts.append(f"Keys and their defaults; set a nested key as OUTER.INNER=VALUE:\n{keys}")
     if _KEYS in choices:
         parts.append(f"Keys of what is published:\n{_parts(conf / _KEYS / 'default.yaml')[1]}")
     return "\n\n".join((*parts, f"Flags:\n{_FLAGS}", _EXIT_CODES))
