@@ -20,7 +20,9 @@ _FLAGS = """\
   --config-dir D search the folders of D too
   --hydra-help   Hydra's own flags"""
 
-_EXIT_CODES = "Exit codes: 0 done, 1 a verdict, 2 bad input, 3 a bug in attnbench, 130 stopped by Ctrl-C."
+_EXIT_CODES = (
+    "Exit codes: 0 done, 1 a verdict, 2 bad input, 3 a bug in attnbench, 130 stopped by Ctrl-C."
+)
 
 
 def usage(

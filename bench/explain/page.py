@@ -24,17 +24,17 @@ from bench.publish.markdown import escape, table_lines
 PAGE = "explain.md"
 
 _HOW_TO_READ = f"""\
-- **Pointing**: how often the most relevant patch is of the digit whose class is explained; a
-  method that looks at no class has 0.5 at most where two digits are shown. **Mass**: the share of
-  relevance on that digit. **Own of both**: of what lies on either digit, the part on the one that
-  is explained; 0.5 without a look at the class. **Insertion** and **deletion**: the model's
-  probability of the class while patches are put on a blank canvas, or taken off the full one, from
-  the most relevant on; the mean over {NUM_SHARES} shares from none to all.
-- An arrow says which way is better. `random` draws relevance: it is the floor.
-- A number is the mean over models (seeds) and over the shown classes of each image. A difference
-  is taken image by image on one model; where its interval holds 0, the two methods are not told
-  apart.
-- Every class that is shown is explained, whether the model names it or not. Accuracy is of the
+- **Pointing**: how often the most relevant patch lies on the digit whose class is explained; with
+  two digits, a method that ignores the class reaches at most 0.5. **Mass**: the share of relevance
+  on that digit. **Own of both**: of the relevance on either digit, the share on the one that is
+  explained; 0.5 for a method that ignores the class. **Insertion** and **deletion**: the model's
+  probability of the class while patches are added to a blank canvas, or removed from the full one,
+  most relevant first; the mean over {NUM_SHARES} shares from none to all.
+- Arrows show which direction is better. `random` assigns random relevance, as a lower bound.
+- Numbers are means over models (seeds) and over the classes shown in each image. Differences are
+  taken image by image on the same model; if the interval contains 0, the two methods cannot be
+  told apart.
+- Every class shown is explained, whether the model predicts it or not. Accuracy is that of the
   models on these images."""
 
 _OPEN = """\
@@ -43,9 +43,9 @@ with half of the identity added. `attention_gradient_rollout` takes the positive
 times its gradient instead (Chefer et al., 2021, put into rollout's frame). Negative weights, which
 linear attention can have, count as 0.
 
-`decision_aware` (Jo, Jang and Park, 2026) was read from summaries: neither its code nor its body
-was at hand, so these numbers are of our reading and not of the paper. What the summaries leave
-open is a setting, and was taken so:"""
+`decision_aware` (Jo, Jang and Park, 2026) is implemented from summaries, since neither its code nor
+its full text was available. These numbers are those of our reading, not of the paper. What the
+summaries leave open is a setting; this run used:"""
 
 _READINGS = {
     "prior": {
@@ -117,15 +117,15 @@ def _origin(wall_s: float) -> str:
     here = environment.current(("cpu",), "default", {})
     return (
         f"{escape(machine_in_words(here.to_dict()))}, commit {(here.commit or 'unknown')[:7]}, "
-        f"{utc_now()[:10]}, {format_duration(wall_s)} of wall time (models that an earlier run "
-        "had trained are not trained again), by"
+        f"{utc_now()[:10]}, {format_duration(wall_s)} of wall time (without the training of models "
+        "that were stored already), by"
     )
 
 
 def _readings(config: ExplainConfig) -> Iterator[str]:
     for key, value in asdict(config.reading).items():
         others = [f"`{other}`" for other in _READINGS[key] if other != value]
-        yield f"- `{key}={value}`: {_READINGS[key][value]}. Else: {', '.join(others)}."
+        yield f"- `{key}={value}`: {_READINGS[key][value]}. Alternatives: {', '.join(others)}."
 
 
 def _charts(config: ExplainConfig, rows: Sequence[Row]) -> Iterator[Chart]:
@@ -140,7 +140,7 @@ def _charts(config: ExplainConfig, rows: Sequence[Row]) -> Iterator[Chart]:
         }
         curves = Curves(
             title=f"Insertion of patches: {entry}",
-            x="share of patches shown, from the most relevant on",
+            x="share of patches shown, most relevant first",
             y="probability of the class that is explained",
             lines=lines,
             is_log=False,

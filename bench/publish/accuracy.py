@@ -28,12 +28,11 @@ from bench.store import latest, read_records
 CONTROLS = ("uniform", "none")
 
 _HOW_TO_READ = """\
-An accuracy is of one small model in which only the mechanism changes. `searched` rates were chosen
-on validation examples ([conf/rates/searched.yaml](../../conf/rates/searched.yaml)); rows of
-`shared` have had no search, so that a low score there may be the rate's. `not settled`: the run
-improved until the last of its steps, so nothing is known of where it ends. Steps to 90 %: after so
-many updates 90 % of the validation answers were right. [methodology.md](../methodology.md#tasks)
-has more."""
+Each row is the same small model with another mechanism. `searched` learning rates were chosen on
+validation examples ([conf/rates/searched.yaml](../../conf/rates/searched.yaml)); `shared` rates
+were not, so a low score may be due to the rate. `not settled`: accuracy still improved at the last
+step, so the final value is unknown. Steps to 90 %: updates until 90 % of the validation answers
+were right. See [methodology.md](../methodology.md#tasks)."""
 
 
 def accuracy_page(

@@ -157,14 +157,14 @@ def filter_notes(task: TaskScores) -> Iterator[str]:
     if not filtered:
         return
     yield (
-        "Token filters: the trained model sees the patches that are kept, at their own places; the "
-        "whole model is the yardstick. Speed-up is the whole model's forward over the filtered "
-        "one's, choice of tokens included, the median over rounds in the training's process, with "
-        "its 95 % interval; FLOPs are of all blocks, by formula. random and patch_contrast are "
+        "Token filters: the trained model gets only the patches that are kept, with their "
+        "positions. Speed-up is the whole model's forward time over the filtered model's, "
+        "including the choice of tokens: the median over rounds in the training process, with its "
+        "95 % interval. FLOPs are those of all blocks, by formula. random and patch_contrast are "
         "controls."
     )
     if any(row["filter"] in _ORACLES for _, row in filtered):
-        yield "object_rate is an oracle: it is told which patches the object covers."
+        yield "object_rate is an oracle: it knows which patches the object covers."
     first: dict[tuple[str, str], str] = {}  # the least share's reason; others differ in a number
     for score, row in filtered:
         if reason := row.get("reason"):

@@ -21,51 +21,50 @@ from bench.publish.task_tables import task_sections
 from bench.publish.threads import thread_sections
 
 _HOW_TO_READ = """\
-- **Speed-up** is the reference's time divided by the entry's, the median over rounds in which both
-  were timed, with its 95 % bootstrap interval; above 1 is faster. The reference is softmax unless
-  the heading or the column `over` names another, and is never compiled. Without an interval there
-  were fewer than 6 such rounds, or fewer than 6 processes where several shared them.
-- **Rank** orders entries by speed-up at one shape. `2-4` says that the row can be told apart, round
-  by round, neither from the one in place 2 nor from the one in place 4. Controls mix nothing, or
-  everything alike: they show what the other numbers are worth, and are not ranked. Entries with
-  different references are not ranked.
-- **Overtakes**: from that sequence length on a row is faster than its reference, interpolated
-  between the lengths that were measured, with a 95 % bootstrap interval; `below` and `beyond` are
-  an open end of it. By FLOPs it is where the mathematics needs fewer, and the last column says why
-  the two differ. **Time ~ N^**: the exponent of the power law nearest to the times between these
-  lengths. A time after `~` is predicted by a fit of a + b N + c N², not measured, and not ranked.
-- **Threads**: the time with one thread divided by the time with more, in the same rounds.
-- **Compiled** rows end in `inductor`; compile time is what their first call took beyond the second.
-- **Latency** is the median over all samples; compare entries by speed-up, in which what slows the
-  machine cancels, and not by latency.
-- **Marks** say what to know of a row before its numbers, the worst first. `leaks the future`: later
-  keys and values change earlier outputs of its causal form. `FLOPs 2x off`: torch's counter saw
-  twice what its formula gives. Rows with either of them have no rank. `output is a view of an
-  input`: little was computed. `checked against itself`: it has no slow form, so its own in float64
-  was the oracle. `checked at N of M tokens` or `in x % of rows`: the check covered no more than
-  that. `own threads`: it used more CPU time than its one thread can. `claims untested`: a plugin,
-  whose claims `make test` does not test. `noisy`: other programs kept the machine busy while the
-  rounds ran, also when they were repeated, so trust the interval less. `timed in other rounds`:
-  compare its speed-up with those of other rows, and not its latency.
-- **Peak memory** is the allocation peak of one call above its inputs; **saved for backward** is
-  what autograd keeps between the passes.
-- **Compute** is what the mathematics needs, 2 FLOPs per multiply-add, elementwise work not counted.
-- **Roofline fraction** is the least time in which this machine could do the call, by its fastest
-  products and copies as `python -m bench.calibrate` measured them, over the latency; `compute` or
-  `memory` is the side that sets it. `uniform` and `none` read less than all of their inputs.
-- **Whole models**: an entry's row is the model with that entry in the place of its attention, and
-  `original` the model as it is. Its speed-up is over the same model with softmax in that place.
-  **Compute** is what torch's counter sees of it on tensors without values.
+- **Speed-up** is the reference's time divided by the entry's: the median over rounds in which both
+  were timed, with a 95 % bootstrap interval. Above 1 is faster. The reference is softmax unless the
+  heading or the column `over` names another; it is never compiled. The interval is missing if there
+  were fewer than 6 such rounds, or fewer than 6 processes if several shared them.
+- **Rank** orders entries by speed-up at one shape. `2-4` means that a comparison round by round
+  cannot tell the row from those in places 2 to 4. Controls are not ranked: they mix nothing, or mix
+  all tokens equally, to show what the other numbers are worth. Entries with different references
+  are not ranked.
+- **Overtakes**: the sequence length from which a row is faster than its reference, interpolated
+  between measured lengths, with a 95 % bootstrap interval; `below` and `beyond` mean that it lies
+  outside the measured lengths. By FLOPs: where the formula needs fewer; the last column explains
+  the difference. **Time ~ N^**: the exponent of a power law fitted to these times. A time after `~`
+  is predicted by a fit of a + b N + c N², not measured, and not ranked.
+- **Threads**: the time on one thread divided by the time on several, in the same rounds.
+- **Compiled** rows end in `inductor`; compile time is the first call's time minus the second's.
+- **Latency** is the median over all samples. Compare entries by speed-up instead: there, load on
+  the machine cancels.
+- **Marks** are warnings about a row, the worst first. `leaks the future`: later keys and values
+  change earlier outputs of a causal form. `FLOPs 2x off`: torch's counter saw twice what the
+  formula gives. Rows with one of these two get no rank. `output is a view of an input`: little was
+  computed. `checked against itself`: there is no reference implementation, so the oracle was the
+  same code in float64. `checked at N of M tokens` or `in x % of rows`: the check covered only that.
+  `own threads`: it used more CPU time than one thread can. `claims untested`: a plugin, whose
+  claims `make test` does not test. `noisy`: other programs kept the machine busy, even when the
+  rounds were repeated; trust the interval less. `timed in other rounds`: compare its speed-up with
+  those of other rows, not its latency.
+- **Peak memory** is the peak of one call's allocations on top of its inputs; **saved for backward**
+  is what autograd keeps between the passes.
+- **Compute** is what the formula needs: 2 FLOPs per multiply-add, elementwise work not counted.
+- **Roofline fraction** is the shortest time in which this machine could do the call, at the peak
+  rates that `python -m bench.calibrate` measured, divided by the latency; `compute` or `memory` is
+  the limit. `uniform` and `none` do not read all of their inputs.
+- **Whole models**: an entry's row is the model with its attention replaced by that entry;
+  `original` is the unchanged model. Speed-up is over the same model with softmax. **Compute** is
+  counted by torch on meta tensors.
 - **RMS error** is the distance from a float64 oracle, relative to the oracle's norm.
-- **Accuracy** is of one small model in which only the mechanism changes. With n examples, an
-  accuracy p has a standard error of about sqrt(p (1 - p) / n): smaller differences say nothing.
-  Over seeds it is their mean, with a 95 % interval; one seed is one draw and has no rank.
-  `not settled`: it improved until the last of its steps, so nothing is known of where it ends.
-- **Steps to 90 %**: after how many updates so many validation answers were right, looked at 20
-  times in a run. **Learning rate**: `searched` on validation examples for this row, or `shared`.
-- No table mixes machines, devices, dtypes, scopes, models or shapes, and of several records of a
-  cell the newest counts. All numbers, and many more, are in `table.csv`; what was observed is in
-  `records/`.
+- **Accuracy** is that of one small model in which only the mechanism changes. With n examples, an
+  accuracy p has a standard error of about sqrt(p (1 - p) / n); smaller differences mean nothing.
+  With several seeds it is their mean with a 95 % interval; a single seed gets no rank.
+  `not settled`: accuracy still improved at the last step, so the final value is unknown.
+- **Steps to 90 %**: updates until 90 % of the validation answers were right, tested 20 times per
+  run. **Learning rate**: `searched` on validation examples for this row, or `shared`.
+- No table mixes machines, devices, dtypes, scopes, models or shapes. If a cell has several records,
+  the newest counts. `table.csv` has all numbers and more columns; `records/` has the raw samples.
 """
 
 

@@ -64,11 +64,11 @@ def _overall_section(one: Overall, board: Leaderboard) -> Section:
     first = one.tasks[0]
     labels = [task.label for task in one.tasks]
     notes = [
-        f"Mean accuracy over {', '.join(labels)}, each with the same weight. A row without one of "
-        "them has no mean, and a rank as if it could have any score there."
+        f"Mean accuracy over {', '.join(labels)}, equally weighted. A row that lacks one of them "
+        "has no mean; its rank allows for any score there."
     ]
     if any(task.num_seeds < 2 for task in one.tasks):
-        notes.append("Where a task has one seed, nothing is ranked.")
+        notes.append("Nothing is ranked, because a task has one seed only.")
     has_ranks = any(row.rank and not row.is_control for row in one.rows)
     table = Table(
         title=f"mean of {quantity(len(labels), 'task')}",
@@ -207,43 +207,43 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
     if task.num_seeds > 1:
         yield (
             f"Mean over {quantity(task.num_seeds, 'seed')} with its 95 % interval (Student's t); "
-            "ranks are the places that a comparison seed by seed leaves open."
+            "ranks come from a comparison seed by seed."
         )
     else:
-        yield "One seed is one draw: seeds can differ by tens of points, and nothing is ranked."
+        yield "One seed only: seeds can differ by tens of points, so nothing is ranked."
     if skipped := [score.entry for score in task.scores if score.is_skipped]:
-        yield f"Not trained, for the reasons below the tables: {', '.join(skipped)}."
+        yield f"Not trained (reasons below the tables): {', '.join(skipped)}."
     if any(score.num_missing and not score.is_skipped for score in task.scores):
-        yield "An entry with fewer seeds than that is not comparable with one that has all."
+        yield "Entries with fewer seeds are not comparable with the others."
     if unsettled := [score.entry for score in task.scores if score.num_unsettled]:
         yield (
-            f"Not settled, and so not ranked: {', '.join(unsettled)} improved until the last "
-            "steps. Raise num_steps to see where that leads."
+            f"Not settled, so not ranked: {', '.join(unsettled)} still improved at the last step. "
+            "Raise num_steps to see the final accuracy."
         )
     if any(score.is_at_edge for score in task.scores):
         yield (
-            "At the edge: the best of the rates that were searched is the least or the greatest of "
-            "them, so that one beyond may be better."
+            "At the edge: the best learning rate was the smallest or largest of the search, so one "
+            "outside may be better."
         )
     for guess in task.guesses:
-        yield f"Chance is what this guess scores: {guess}."
+        yield f"Chance is the score of this guess: {guess}."
     write = number if task.unit else percent
     for words, level in task.plateaus:
-        yield f"What a model scores that learned a part, {words}: {write(level)}."
+        yield f"A model that learned only a part, {words}, scores {write(level)}."
     if _lengths(task):
-        yield "Longer examples than were trained on are tested at the lengths that columns name."
+        yield "Columns named by a length are tests on examples longer than those of training."
     if any(score.matched for score in task.scores):
         yield (
-            "One size of each model was set so that all cost the same; percentages say how far a "
-            "model is from the others."
+            "One size of each model was chosen so that all cost the same; percentages show the "
+            "difference that remains."
         )
     yield from filter_notes(task)
     gated = [f"{score.entry} ({', '.join(score.gates)})" for score in task.scores if score.gates]
     if gated:
-        yield f"Gates that the backbone projects from the tokens: {', '.join(gated)}."
+        yield f"Gates projected from the tokens by the backbone: {', '.join(gated)}."
     for score in task.scores:
         if score.num_collapsed:
             yield (
                 f"{score.entry} collapsed in {score.num_collapsed} of {len(score.accuracies)} "
-                "runs: nearly all its key features lie at the floor, so that keys look alike."
+                "runs: nearly all key features are at the floor, so it cannot tell keys apart."
             )

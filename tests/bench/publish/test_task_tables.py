@@ -49,10 +49,10 @@ def test_seeds_make_a_mean_an_interval_and_a_place_and_each_of_them_is_shown() -
     assert any("Mean over 3 seeds with its 95 % interval" in note for note in section.notes)
 
 
-def test_one_seed_is_called_one_draw_and_has_no_rank() -> None:
+def test_one_seed_has_no_rank_and_a_note_says_so() -> None:
     (section,) = task_sections(board(trained("softmax", [0.9]) + trained("none", [0.03])))
     assert "rank" not in section.tables[0].header
-    assert any("One seed is one draw" in note for note in section.notes)
+    assert any("One seed only" in note for note in section.notes)
 
 
 def test_the_only_row_that_has_settled_is_ahead_of_nobody() -> None:
@@ -74,7 +74,7 @@ def test_a_run_that_still_improved_is_marked_comes_last_and_has_no_rank() -> Non
         ("2", "linear", ""),
         ("", "nala", "not settled"),
     ]
-    assert any("Not settled, and so not ranked: nala" in note for note in section.notes)
+    assert any("Not settled, so not ranked: nala" in note for note in section.notes)
 
 
 def test_what_sees_the_future_comes_last_and_has_no_rank() -> None:
@@ -136,7 +136,7 @@ def test_a_rate_at_the_edge_of_what_was_tried_is_marked() -> None:
 
 def test_named_plateaus_stand_beside_chance() -> None:
     (section,) = task_sections(board(trained("none", [0.25], plateaus={"one of four": 0.25})))
-    assert any("learned a part, one of four: 25.0." in note for note in section.notes)
+    assert any("learned only a part, one of four, scores 25.0." in note for note in section.notes)
 
 
 def test_a_score_with_a_unit_is_no_percentage_and_less_of_it_is_better() -> None:
@@ -182,7 +182,7 @@ def test_a_collapse_projected_gates_and_another_size_of_model_are_said() -> None
     sizes = {row[1]: row[-1] for row in rows}
     assert sizes["performer"] == "70,500"  # less than 1 %
     assert sizes["linear"] == "77,000 (+10.0%)"
-    assert any("from the tokens: linear (beta, log_decay)." in note for note in section.notes)
+    assert any("from the tokens by the backbone: linear (beta, log_decay)." in note for note in section.notes)
     assert any("performer collapsed in 3 of 3 runs" in note for note in section.notes)
 
 
@@ -203,7 +203,7 @@ def test_a_mechanism_that_cannot_be_on_a_task_is_named_and_has_no_row() -> None:
     records = [*made.task_records(["softmax", "linear"], seeds=[0]), skipped]
     (section,) = task_sections(board(records))
     assert {row[0] for row in section.tables[0].rows} == {"softmax", "linear"}
-    assert "Not trained, for the reasons below the tables: nala." in section.notes
+    assert "Not trained (reasons below the tables): nala." in section.notes
     assert not any("not comparable" in note for note in section.notes)
 
 
