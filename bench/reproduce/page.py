@@ -10,8 +10,9 @@ from bench.app.files import write_whole
 from bench.publish.charts.plain import chart_of
 from bench.publish.charts.write import write_charts
 from bench.publish.format import format_duration
+from bench.record import Record
 from bench.reproduce.papers import Claim, Contradiction, Kind, PaperCell, Papers
-from bench.reproduce.stored import Finding, judgement, read_finding
+from bench.reproduce.stored import Finding, judgement, read_finding, train_s
 from bench.reproduce.table import cost, in_words, printed_value
 from bench.reproduce.verdicts import Judgement, Verdict
 from bench.store import read_records
@@ -22,18 +23,18 @@ FIGURES = "reproductions"
 
 _MADE = "Made by `python -m bench.reproduce page=true` from conf/paper and results/reproductions."
 _ABOUT = """\
-Published numbers and sentences, and what this harness makes of them. `python -m bench.reproduce`
+Published numbers and claims, and whether they hold in this harness. `python -m bench.reproduce`
 lists all {count} with their cost; `python -m bench.reproduce cell=ID` trains or measures one and
-judges it. Scores are percent of right answers.
+compares it. Scores are the percentage of right answers.
 
 - **reproduced**: our 95 % interval lies within the tolerance around the published value.
-- **differs**: it lies outside. With one seed the interval is that of another test set only; what
-  another seed would give is not in it.
-- **not resolvable**: it does neither, and so many seeds would decide.
-- **not comparable**: what was published cannot be trained or measured here, for the reason given.
+- **differs**: our interval lies outside the tolerance.
+- **not resolvable**: neither; the verdict gives the number of seeds that would decide.
+- **not comparable**: the published result cannot be trained or measured here, for the reason given.
 
-The tolerance is the error of reading a plot, or 0.5 to 2 points for a table, since no source here
-gives a spread over seeds. A protocol's deviations from its source are listed at the end.
+With one seed, the interval covers another test set, but not another seed. The tolerance is the
+reading error of a plot, or 0.5 to 2 points for a table, since no source here gives a spread over
+seeds. Deviations from the sources' protocols are listed at the end.
 """
 
 
@@ -65,8 +66,8 @@ def page(papers: Papers, out: Path) -> str:
     cells = [(entry, found) for entry, found in judged if isinstance(entry, PaperCell)]
     lines = ["# Reproductions", "", f"<!-- {_MADE} -->", "", _ABOUT.format(count=len(judged))]
     lines += ["## Cells that were run", ""]
-    lines += _run_cells([(c, j) for c, j in cells if j.verdict not in _IDLE])
-    lines += ["## Sentences", ""]
+    lines += _run_cells([(c, j) for c, j in cells if j.verdict not in _IDLE], records)
+    lines += ["## Claims", ""]
     for entry, found in judged:
         if isinstance(entry, Claim):
             lines += _claim(entry, found, read_finding(out, entry.id))
@@ -95,17 +96,20 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     yield ""
 
 
-def _run_cells(cells: Sequence[tuple[PaperCell, Judgement]]) -> Iterator[str]:
+def _run_cells(
+    cells: Sequence[tuple[PaperCell, Judgement]], records: Sequence[Record]
+) -> Iterator[str]:
     rows = [
         (
             f"`{entry.id}`",
             f"{entry.what} ({entry.paper}, {entry.where}, {entry.read})",
             f"{printed_value(entry)} ± {100 * entry.tolerance:g}",
             in_words(found),
+            "" if entry.by else format_duration(train_s(entry, records)),
         )
         for entry, found in cells
     ]
-    return _table(("id", "what", "published", "verdict"), rows)
+    return _table(("id", "what", "published", "verdict", "wall time of training"), rows)
 
 
 def _claim(entry: Claim, found: Judgement, finding: Finding | None) -> Iterator[str]:
@@ -144,7 +148,7 @@ def _not_run(cells: Sequence[PaperCell]) -> Iterator[str]:
     rows = [
         (f"`{c.id}`", f"{c.paper}, {c.where} ({c.read})", printed_value(c), cost(c)) for c in cells
     ]
-    return _table(("id", "source", "published", "cost on two cores, a guess"), rows)
+    return _table(("id", "source", "published", "estimated cost on two cores"), rows)
 
 
 def _not_comparable(cells: Sequence[tuple[PaperCell, Judgement]]) -> Iterator[str]:

@@ -237,6 +237,12 @@ def judgement(entry: Described, records: Sequence[Record], out: Path) -> Judgeme
     return _of_records(entry, records_of(entry, records))
 
 
+def train_s(entry: PaperCell, records: Sequence[Record]) -> float:
+    """Seconds that its stored runs took, added up; two may have run at a time."""
+    runs = (r for own in records_of(entry, records).values() for r in own.values())
+    return sum(r.result.train_s or 0.0 for r in runs if isinstance(r.result, Quality))
+
+
 _NOT_RUN = Judgement(verdict=Verdict.NOT_RUN, words="")
 
 
