@@ -182,7 +182,7 @@ def main(words: list[str]) -> int:
         here = environment.current((), "retain", {})
         line = (
             f"Measured {utc_now()[:10]} at commit {(here.commit or '')[:7]}, on {here.num_cores} "
-            f"cores ({here.processor}) beside other work: load average {os.getloadavg()[2]:.1f}"
+            f"cores ({here.processor}) at load average {os.getloadavg()[2]:.1f}"
         )
         part = f"{line}\n\n{table(costs)}"
         write_whole(PAGE, with_part(PAGE.read_text(), "scale", part))

@@ -21,23 +21,24 @@ MECHANISMS, DIFFERENCES = "mechanisms.md", "differences.md"
 _MADE = "Made by `make pages` from the docstrings of attentions/; edit those, not this."
 
 _ABOUT_MECHANISMS = """\
-{count} mechanisms behind one interface. `attnbench list` shows them with what has been proven of
-them here, `attnbench show NAME` one of them with its badges and commands. Where paper, official
-code and ours part is in [differences.md](differences.md).
+{count} mechanisms behind one interface. `attnbench list` shows them with what has been proven on
+this machine, `attnbench show NAME` shows one with its badges and commands.
+[differences.md](differences.md) lists where papers, official code and this implementation differ.
 
-In formulas q, k and v are (B, H, N, D), i is a query and j a key. What each claim means is in
-[adding-an-attention.md](adding-an-attention.md). GFLOP are those of one forward call by the
-mechanism's formula, at {shape}; one multiply-add is 2. The powers of N say how
-FLOPs, working memory and the FLOPs of one decoded token grow; 1 does not grow. Working memory is
-what a forward call allocates, its output included; empty where it cannot be told without running.
+In formulas, q, k and v are (B, H, N, D), i is a query and j a key.
+[adding-an-attention.md](adding-an-attention.md) explains the claims. GFLOP is the cost of one
+forward call by the mechanism's formula, at {shape}, with 2 FLOPs per
+multiply-add. The powers of N give the growth of FLOPs, of working memory and of the FLOPs of one
+decoded token; 1 means no growth. Working memory is what a forward call allocates, including its
+output; it is empty if it is unknown without running.
 """
 _ABOUT_DIFFERENCES = """\
-A mechanism's name often stands for several functions: what the paper prints, what its authors'
-code does, and what common third-party code made of it. Where they part, a hyperparameter
-reproduces each reading, and the default is said here. Defects that are not the mechanism, such as
-a future that leaks, a NaN, or a result that depends on batch mates, are not copied unless asked
-for. [mechanisms.md](mechanisms.md) has formulas and hyperparameters; `python -m bench.verify`
-compares with the authors' own numbers.
+A mechanism's name often stands for several functions: the paper's formula, its authors' code, and
+common third-party code. Where they differ, a hyperparameter reproduces each version, and this page
+gives the default. Defects that are not part of the mechanism, such as leaking the future, NaN, or
+results that depend on the rest of the batch, are reproduced only on request.
+[mechanisms.md](mechanisms.md) has formulas and hyperparameters; `python -m bench.verify` compares
+with the authors' own numbers.
 """
 
 

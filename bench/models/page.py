@@ -21,40 +21,40 @@ _ABOUT = """\
 
 <!-- Made by `python -m bench.models`; edit bench/models/, not this. -->
 
-`attentions.build_model(name, mechanism, image_size=…)` builds an image classifier with any
-mechanism that is bidirectional and needs no gates in the place of its attention; without a
-mechanism, as its authors published it. Weights are untrained.
+`attentions.build_model(name, mechanism, image_size=…)` builds an image classifier and replaces its
+attention with any mechanism that is bidirectional and needs no gates. Without a mechanism it builds
+the model as published. Weights are untrained.
 
-NaLaFormer and PVT are written here and need torch only. DeiT, PVT v2 and Swin come from timm, the
-extra `models`.
+NaLaFormer and PVT are implemented here and need torch only. DeiT, PVT v2 and Swin come from timm,
+the extra `models`.
 
-What a mechanism finds around it:
+What surrounds a mechanism:
 
-- **NaLaFormer**: projections, local position encoding, norm and gate of its own layers, around
-  every core alike. `*_linear` has the mechanism in all four stages; the others, as released, in the
-  first two, and softmax in the last two. `stages=` says otherwise.
-- **PVT, PVT v2**: all tokens of a stage. The convolution that shrinks the grid for softmax goes, as
-  in FLatten's and PolaFormer's code.
-- **Swin**: Swin's windows, or in the presets of FLatten, PolaFormer and NaLaFormer the whole grid
-  of a stage. The table of relative positions goes. In shifted windows mechanisms that take a dense
-  mask get Swin's; others see across the seam, as they do in FLatten's and PolaFormer's code.
-- **DeiT**: the class token beside the grid; layers, which own their projections, cannot stand here.
+- **NaLaFormer**: the projections, local position encoding, norm and gate of its own layers, for
+  every core. `*_linear` uses the mechanism in all four stages; the others, as released, use it in
+  the first two and softmax in the last two. `stages=` changes that.
+- **PVT, PVT v2**: all tokens of a stage. The convolution that shrinks the grid for softmax is
+  removed, as in FLatten's and PolaFormer's code.
+- **Swin**: Swin's windows, or the whole grid of a stage in the presets of FLatten, PolaFormer and
+  NaLaFormer. The table of relative positions is removed. In shifted windows, mechanisms that take a
+  dense mask get Swin's; others see across the seam, as in FLatten's and PolaFormer's code.
+- **DeiT**: the class token and the grid. Layers, which own their projections, are not supported.
 
-A mechanism that owns its projections (`*_layer`) replaces those of the model, too.
+A mechanism that owns its projections (`*_layer`) also replaces those of the model.
 """
 _ABOUT_CLAIMS = """\
-## Beside the papers
+## Compared with the papers
 
-Tools that papers count with see different parts of a model: every product, or also norms (at
-fvcore's prices of 5 operations per element for LayerNorm and 2 for BatchNorm), or nothing but the
-modules that they know. Papers seldom say which; NaLaFormer's training script counts with fvcore.
-The column "counted" names the reading that gives the printed digits.
+Papers count with tools that see different parts of a model: all products, or also norms (fvcore:
+5 operations per element for LayerNorm, 2 for BatchNorm), or only the modules that they know. Papers
+seldom say which; NaLaFormer's training script counts with fvcore. The column "counted" names the
+reading that gives the printed digits.
 """
 _ABOUT_SIZES = """\
-## All of them
+## All models
 
-At {pixels} pixels a side and 1000 classes. One multiply-add is two FLOPs; all matrix products and
-convolutions are counted, norms and elementwise work are not.
+For images of {pixels} x {pixels} pixels and 1000 classes. One multiply-add is two FLOPs; all
+matrix products and convolutions are counted, norms and elementwise work are not.
 """
 _PIXELS = 224
 
