@@ -35,7 +35,7 @@ from attentions import Attention, CallShape, Capabilities, Geometry, register_at
 from torch import Tensor"""
 
 _MODULE = Template('''\
-"""$title: say in a line what it is, and what this file keeps out."""
+"""$title: one line on what it is."""
 
 from __future__ import annotations
 
@@ -50,22 +50,22 @@ $imports
     capabilities=Capabilities(cross=True),
 )
 class $cls(Attention):
-    """Say in a line what one gets.
+    """One line on what it computes.
 
         out_i = mean_j relu(q_i . k_j / sqrt(D))^power v_j
 
-    Replace the formula, `forward` and `flops` by your own, and claim in `capabilities` what it
-    can do: each claim switches tests on.
+    Replace the formula, `forward` and `flops` with your own, and claim in `capabilities` what it
+    supports: each claim is tested.
 
     Hazards:
-        - Say where the result gets bad: zeros, long sequences, large norms.
+        - Where results degrade: rows of zeros, long sequences, large norms.
 
     Differences:
-        - Say where paper, authors' code and this part.
+        - Where the paper, the authors' code and this one differ.
 
     Args:
         geometry: the shape to build for.
-        power: say what it does.
+        power: what it changes.
     """
 
     def __init__(self, geometry: Geometry, power: float = 1.0) -> None:
@@ -85,7 +85,7 @@ class $cls(Attention):
 ''')
 
 _YAML = Template("""\
-$name: # say in a few words what sets this row apart
+$name: # a few words on what distinguishes this row
   mechanism: $name
   power: 1.0
 """)
@@ -100,7 +100,7 @@ GEOMETRY = Geometry(num_heads=2, head_dim=4, seq_len=5)
 
 
 def slow(q, k, v, power):
-    """Write the paper's equation here, pair by pair and without a trick, and say which it is."""
+    """Write the paper's equation here, pair by pair and without optimisation; cite its number."""
     out = torch.zeros(*q.shape[:-1], v.shape[-1], dtype=v.dtype)
     for i in range(q.shape[-2]):
         for j in range(k.shape[-2]):
@@ -110,7 +110,7 @@ def slow(q, k, v, power):
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0])
-def test_it_is_the_slow_form(power):
+def test_output_equals_the_written_out_formula(power):
     generator = torch.Generator().manual_seed(0)
     q, k, v = torch.randn(3, 1, 2, 5, 4, dtype=torch.float64, generator=generator)
     core = build_attention("$name", GEOMETRY, power=power)
@@ -228,8 +228,8 @@ def next_steps(name: str, place: Place) -> str:
     plugin = f" 'plugins=[{name}]'" if place.is_plugin else ""
     row = f" --config-dir conf{plugin}" if place.is_plugin else ""
     return f"""
-It works as it is, as another mechanism than yours. Fill in formula, forward, flops, claims and
-test, then:
+It runs as it is, with a placeholder formula. Replace formula, forward, flops, claims and test,
+then:
   python -m pytest {place.test}
   attnbench show {name}{row}
   attnbench verify{row} conformance=true 'attention=[{name}]'
