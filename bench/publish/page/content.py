@@ -19,7 +19,7 @@ from bench.publish.tables import machine_words, summary_words
 from bench.record import Record
 
 _OWN_METRICS = {
-    "num_seeds": ("seeds", None, "Seeds with a score; each is one draw of data and weights."),
+    "num_seeds": ("seeds", None, "Seeds with a score; each draws data and weights anew."),
     "num_tasks": ("tasks", None, "Tasks with a score that may be ranked."),
     "checked_len": (
         "checked at",

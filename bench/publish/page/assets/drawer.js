@@ -64,7 +64,7 @@ function factsPart(name, facts) {
   }
   parts.push(testedPart(facts));
   if (facts.hazards.length) parts.push(section("Hazards", list(facts.hazards)));
-  if (facts.differences.length) parts.push(section("Where paper, official code and this one part", list(facts.differences)));
+  if (facts.differences.length) parts.push(section("Differences between paper, official code and this implementation", list(facts.differences)));
   return parts;
 }
 

@@ -30,7 +30,7 @@ async function drawFiltered(g, what) {
   await drawPlain(lines.slice(0, MAX_LINES), whole, {
     id: `filtered-${what}`,
     title,
-    note: `Trained models that see a share of their tokens, without fine-tuning; dashed: the whole model. ${group.words}`,
+    note: `Trained models that get a share of their tokens, without fine-tuning. Dashed: the whole model. ${group.words}`,
     x: { title: "tokens kept (%)", kind: "linear", domain: [0, 100] },
     y: { title: words, least: isCost ? 0 : null },
   });
@@ -43,7 +43,7 @@ async function drawEntropy() {
   await drawPlain(lines.slice(0, MAX_LINES), [], {
     id: "entropy",
     title: "Entropy of attention against the query norm",
-    note: "Random keys, and queries of fixed directions and the norm shown; by python -m bench.diagnose, whatever the filters above",
+    note: "Random keys, queries with fixed directions and the norm shown. From python -m bench.diagnose; not affected by the filters above",
     x: { title: "norm of the queries", kind: "log", domain: [Math.min(...norms), Math.max(...norms)] },
     y: { title: "entropy / ln N", least: 0 },
   });

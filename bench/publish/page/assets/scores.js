@@ -54,7 +54,7 @@ async function drawScores(g) {
     {
       id: "scores",
       title: `${capitalised(metric.title)}: ${group.axes.task}`,
-      note: `A dot is a seed, the bar their mean with its 95 % interval${inside ? ", the dashed line chance" : ""}. ${group.words}`,
+      note: `Each dot is a seed, the bar the mean with its 95 % interval${inside ? ", the dashed line chance" : ""}. ${group.words}`,
     },
     {
       header: ["row", "mean", "seeds"],
@@ -75,7 +75,7 @@ async function drawCurves(g) {
   await drawPlain(lines, [], {
     id: "curves",
     title: `Learning curves: ${group.axes.task}`,
-    note: `A line is a seed. ${group.words}`,
+    note: `Each line is a seed. ${group.words}`,
     x: { title: "training steps", kind: "log", domain: [Math.min(...steps), Math.max(...steps)] },
     y: { title: group.unit || "validation accuracy (%)", least: group.unit ? null : 0 },
     numbers: {
@@ -137,7 +137,7 @@ async function drawRoofline() {
       y_format: ",~r",
     },
     { points, labels, roofs, roof_names: roofNames },
-    { id: "roofline", title: "Roofline", note: `What this machine can do at best, as python -m bench.calibrate measured it. ${GROUPS[group].words}, ${GROUPS[group].axes.length.toLocaleString("en-US")}` },
+    { id: "roofline", title: "Roofline", note: `Peak rates of this machine, measured by python -m bench.calibrate. ${GROUPS[group].words}, ${GROUPS[group].axes.length.toLocaleString("en-US")}` },
     { header: ["row", "FLOPs per byte", metric.title, "of the roof"], rows: points.map((p) => [p.name, shortNumber(p.x), told("flops_per_s", p.row), told("roofline_fraction", p.row)]) },
   );
 }

@@ -118,7 +118,7 @@ function rankColumn() {
   return {
     field: "rank",
     title: "Rank",
-    titleFormatter: titled("Rank", "Places that the 95 % intervals leave open, within one setting"),
+    titleFormatter: titled("Rank", "Places within one setting that the 95 % intervals allow"),
     hozAlign: "center",
     formatter: formatting(make),
     sorter: comparing((row) => ROWS.number("first", row)),
@@ -130,10 +130,10 @@ const TEXTS = [
   { name: "crossover", title: "overtakes its reference at (tokens)", meaning: "Tokens from which it is faster than its reference, with a 95 % interval" },
   { name: "crossover_flops", title: "overtakes it in FLOPs at (tokens)", meaning: "Tokens from which it needs fewer FLOPs" },
   { name: "growth", title: "time grows as", meaning: "Power of the number of tokens, with a 95 % interval" },
-  { name: "bound", title: "bound by", meaning: "Which side of the roofline sets the floor" },
-  { name: "hyperparameters", title: "hyperparameters", meaning: "All of them, defaults included" },
+  { name: "bound", title: "bound by", meaning: "Which side of the roofline is the limit" },
+  { name: "hyperparameters", title: "hyperparameters", meaning: "All hyperparameters, including defaults" },
   { name: "day", title: "measured on", meaning: "Day on which it was started, UTC" },
-  { name: "commit", title: "commit", meaning: "Of the checkout that measured; * with changes" },
+  { name: "commit", title: "commit", meaning: "Commit that measured; * with uncommitted changes" },
   { name: "sweep", title: "sweep", meaning: "Its id, as in records/" },
 ];
 
