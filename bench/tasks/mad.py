@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bench.tasks.base import (
     NO_ANSWER,
@@ -245,11 +246,16 @@ class Memorization(Mad):
     Nothing here is peculiar in the source. Deviation: the table is drawn by this harness's
     generator, so it is another one, fixed as well.
 
+    How much of the table a model holds depends on its blocks and on how its embedding starts, so
+    MAD's model is an option: RMSNorm, SwiGLU of as many products as the MLP it replaces, a head of
+    its own, embeddings of standard deviation 0.02 and biases of 0.
+
     Args:
         recipe: model and training.
         vocab_size: one token asks; of the others half are keys.
         seq_len: tokens of an example, an even number.
         causal: whether a token sees only those before it.
+        source_model: whether blocks, embedding and head are MAD's.
         num_train_examples: as of `Generated`.
         num_test_examples: as of `Generated`.
 
@@ -266,6 +272,7 @@ class Memorization(Mad):
         vocab_size: int = 256,
         seq_len: int = 32,
         causal: bool = True,
+        source_model: bool = False,
         num_train_examples: int = 256,
         num_test_examples: int = 1280,
     ) -> None:
@@ -274,7 +281,8 @@ class Memorization(Mad):
         if seq_len % 2:
             raise ValueError(f"seq_len is {seq_len}; an even number is needed.")
         yes_or_no("causal", causal)
-        self.causal, self.seq_len = causal, seq_len
+        yes_or_no("source_model", source_model)
+        self.causal, self.seq_len, self.source_model = causal, seq_len, source_model
         self.num_keys = (vocab_size - 1) // 2
         self.num_values = vocab_size - 1 - self.num_keys
         table = generator(0, "mad_memorization table")
@@ -289,6 +297,37 @@ class Memorization(Mad):
         inputs = torch.stack([keys, asks], dim=2).flatten(1)
         return Batch(inputs=inputs, targets=self.table[keys], positions=positions)
 
+    def initialise(self, model: nn.Module) -> None:
+        """Put MAD's norms, MLPs, head and first weights in place, if `source_model` says so."""
+        if not self.source_model:
+            return
+        assert isinstance(model.blocks, nn.ModuleList) and isinstance(model.embedding, nn.Embedding)
+        width, hidden = self.recipe.embed_dim, self.recipe.mlp_width
+        model.norm, model.head = nn.RMSNorm(width), self.head(width)
+        for block in model.blocks:
+            block.norm1 = nn.RMSNorm(width)
+            if hidden:
+                block.norm2, block.mlp = nn.RMSNorm(width), _SwiGLU(width, hidden * 2 // 3)
+        nn.init.normal_(model.embedding.weight, std=_MAD_EMBEDDING_STD)
+        for module in model.modules():
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
     def chance(self) -> float:
         """One over the number of value tokens."""
         return 1 / self.num_values
+
+
+_MAD_EMBEDDING_STD = 0.02
+
+
+class _SwiGLU(nn.Module):
+    """Three products with a hidden width, where an MLP has two; Shazeer, 2020, arXiv:2002.05202."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate, self.up = (nn.Linear(width, hidden, bias=False) for _ in range(2))
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(functional.silu(self.gate(x)) * self.up(x))  # type: ignore[no-any-return]

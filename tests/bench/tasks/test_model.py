@@ -169,3 +169,20 @@ def test_zoologys_spread_is_that_of_all_weights_around_the_mechanism(mechanism):
     assert len(projections) == 4
     assert all(drawn[n].std().item() == pytest.approx(0.02, rel=0.1) for n in projections)
     assert not any(drawn[n.replace("weight", "bias")].any() for n in projections)
+
+
+def test_mads_model_has_its_norms_mlps_head_and_first_weights():
+    settings = {"embed_dim": 128, "mlp_ratio": 4.125, "conv_width": 1, "position": "none"}
+    net = model("softmax", "mad_memorization", source_model=True, **settings)
+    assert net.head.weight is not net.embedding.weight
+    assert net.embedding.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert not any(weight.any() for name, weight in net.state_dict().items() if "bias" in name)
+    norms = [m for m in net.modules() if isinstance(m, torch.nn.RMSNorm | torch.nn.LayerNorm)]
+    assert len(norms) == 5 and all(isinstance(norm, torch.nn.RMSNorm) for norm in norms)
+    x, mlp = torch.randn(1, 3, 128), net.blocks[1].mlp
+    gate, up, down = (layer.weight for layer in (mlp.gate, mlp.up, mlp.down))
+    assert gate.shape == (352, 128)  # 16 times the next whole number of 2 * 4 * 128 / 3 / 16
+    expected = (torch.nn.functional.silu(x @ gate.mT) * (x @ up.mT)) @ down.mT
+    torch.testing.assert_close(mlp(x), expected)
+    usual = model("softmax", "mad_memorization", **settings)
+    assert usual.head.weight is usual.embedding.weight
