@@ -16,7 +16,8 @@ from bench.tasks.base import Batch
 from bench.tasks.gates import Gated
 from bench.tasks.model import Backbone
 
-_TOLERANCE = 1e-4
+_TOLERANCE = 1e-2
+"""Of the largest output. Rounding reached 2e-3; heads that are turned twice differ by tenths."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -182,7 +182,10 @@ def test_a_collapse_projected_gates_and_another_size_of_model_are_said() -> None
     sizes = {row[1]: row[-1] for row in rows}
     assert sizes["performer"] == "70,500"  # less than 1 %
     assert sizes["linear"] == "77,000 (+10.0%)"
-    assert any("from the tokens by the backbone: linear (beta, log_decay)." in note for note in section.notes)
+    assert any(
+        "from the tokens by the backbone: linear (beta, log_decay)." in note
+        for note in section.notes
+    )
     assert any("performer collapsed in 3 of 3 runs" in note for note in section.notes)
 
 
