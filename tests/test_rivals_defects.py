@@ -149,7 +149,7 @@ def test_a_mean_says_over_which_tasks_and_who_lacks_one_has_none():
     both = made.task_records(["nala", "linear"], task="recall")
     page = page_of([*both, *made.task_records(["nala"], task="digits")])
     words = page.partition("## How to read this")[0]
-    (over,) = re.findall(r"^Mean accuracy over (.*), each with the same weight", words, re.M)
+    (over,) = re.findall(r"^Mean accuracy over (.*), equally weighted", words, re.M)
     assert over == "digits, recall"
     rows = words.partition("Mean accuracy over")[2].splitlines()
     of = {r.split("|")[-4].strip(): r.split("|")[-3].strip() for r in rows if r.count("|") > 3}
