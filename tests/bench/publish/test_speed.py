@@ -63,6 +63,12 @@ def test_a_row_has_the_marks_of_all_its_cells() -> None:
     assert "|nala|leaksthefuture|3.00x|3.00x|" in page.replace(" ", "")
 
 
+def test_what_was_checked_in_part_is_said_once_for_all_rows() -> None:
+    softmax, nala, _ = published("forward")
+    page = speed_page([softmax, made.changed(nala, checked_share=0.5)], compiled())
+    assert "|nala|3.00x|" in page.replace(" ", "") and "are checked in part" in page
+
+
 def test_the_makefile_runs_what_the_page_says() -> None:
     makefile = (ROOT / "Makefile").read_text()
     recipe = makefile.partition("\nspeed:")[2].partition("\n\n")[0].splitlines()[1:]
