@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from bench.cell import Cell
 from bench.config import Shard, SweepConfig
-from bench.machine.environment import Environment, freshness
+from bench.machine.environment import Environment, is_good
 from bench.plan import PlannedCell, reference_cell
 from bench.record import Record, Speed, Status
 from bench.run import is_measured
@@ -38,10 +38,11 @@ def missing(
 
     Beside another reference than was asked for a cell is timed again.
     """
-    settled = {(r.cell.key, r.freshness): r for r in _by_time(kept)}
+    by_key = _by_key(kept)
     todo = []
     for p in planned:
-        record = settled.get((p.cell.key, freshness(p.cell, here)))
+        good = [r for r in by_key.get(p.cell.key, ()) if is_good(r, p.cell, here)]
+        record = good[-1] if good else None
         if record is None or not is_measured(record) or not _is_beside(record, p.cell, config):
             todo.append(p)
         elif record.status is Status.SKIPPED and record.reason != p.unsupported:
@@ -51,7 +52,7 @@ def missing(
 
 def is_of(record: Record, cell: Cell, here: Environment, config: SweepConfig | None) -> bool:
     """Whether a record is one of this cell as it would be measured now, beside its reference."""
-    return record.freshness == freshness(cell, here) and _is_beside(record, cell, config)
+    return is_good(record, cell, here) and _is_beside(record, cell, config)
 
 
 def _is_beside(record: Record, cell: Cell, config: SweepConfig | None) -> bool:
@@ -80,18 +81,25 @@ def only_these(
         kept: the records.
         here: this machine.
     """
-    newest = {record.cell.key: record for record in _by_time(kept)}
-    fresh = {(record.cell.key, record.freshness) for record in kept}
+    by_key = _by_key(kept)
 
     def is_wanted(p: PlannedCell) -> bool:
-        record = newest.get(p.cell.key)
-        if record is None:
+        found = by_key.get(p.cell.key)
+        if not found:
             return False
-        has_failed = record.status not in (Status.OK, Status.SKIPPED)
-        is_stale = (p.cell.key, freshness(p.cell, here)) not in fresh
+        has_failed = found[-1].status not in (Status.OK, Status.SKIPPED)
+        is_stale = not any(is_good(record, p.cell, here) for record in found)
         return (has_failed and "failed" in kinds) or (is_stale and "stale" in kinds)
 
     return [p for p in planned if is_wanted(p)]
+
+
+def _by_key(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """All records of each key, the oldest first."""
+    found: dict[str, list[Record]] = {}
+    for record in _by_time(records):
+        found.setdefault(record.cell.key, []).append(record)
+    return found
 
 
 def _by_time(records: Iterable[Record]) -> list[Record]:

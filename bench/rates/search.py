@@ -9,9 +9,9 @@ is not trained again, so Ctrl-C and a later call go on from there. The test set 
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,12 @@ from bench.app.files import write_whole
 from bench.config import read_sweep_config
 from bench.machine.environment import Environment, available_devices, current
 from bench.plan import PlannedCell
-from bench.rates.grid import GRIDS, MAX_WIDENINGS, Best, Trained, best_of
+from bench.rates.grid import GRIDS, MAX_WIDENINGS, Trained
 from bench.rates.presets import RatePreset, presets_text, read_presets
-from bench.rates.rows import Row, fresh, run_command, trainable, trained
+from bench.rates.rows import Row, best, fresh, run_command, trainable, trained, widened
 from bench.record import Record
 from bench.store import read_records
 from bench.sweep import measure
-from bench.tasks.base import task_class
 from bench.todo import missing
 from bench.worker.launch import WorkerServer
 
@@ -70,7 +69,7 @@ def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
             records = read_records(config.out, missing_ok=True)
             found = [(row, _runs(row, records, here)) for row in rows]
             keep(file, [p for row, runs in found if (p := _preset(row, runs)) is not None])
-            wider = [_widened(row, runs) for row, runs in found]
+            wider = [widened(row, runs) for row, runs in found]
             if is_interrupted or wider == rows:
                 break
             rows = wider
@@ -88,21 +87,10 @@ def _runs(row: Row, records: Sequence[Record], here: Environment) -> dict[float,
     return {rate: trained(newest[key]) for rate, key in keys.items() if key in newest}
 
 
-def _best(row: Row, runs: Mapping[float, Trained]) -> Best:
-    return best_of(runs, better=task_class(row.cell.task.task).better)
-
-
-def _widened(row: Row, runs: Mapping[float, Trained]) -> Row:
-    """With one more rate where the best lies at the edge."""
-    if len(runs) < len(row.rates) or (beyond := _best(row, runs).beyond) is None:
-        return row
-    return replace(row, rates=tuple(sorted({*row.rates, beyond})))
-
-
 def _preset(row: Row, runs: Mapping[float, Trained]) -> RatePreset | None:
     """What was found; None of a row that is not through, or that no rate could train."""
-    best = _best(row, runs)
-    if len(runs) < len(row.rates) or best.rate is None:
+    found = best(row, runs)
+    if len(runs) < len(row.rates) or found.rate is None:
         return None
     return RatePreset(
         task=row.cell.task.label,
@@ -110,30 +98,32 @@ def _preset(row: Row, runs: Mapping[float, Trained]) -> RatePreset | None:
         mechanism=row.cell.mechanism,
         hyperparameters=row.cell.hyperparameters,
         settings=row.cell.task.settings,
-        learning_rate=best.rate,
+        learning_rate=found.rate,
         tried=tuple((rate, runs[rate].score) for rate in row.rates),
-        is_at_edge=best.beyond is not None,
+        is_at_edge=found.beyond is not None,
     )
 
 
 def keep(file: Path, presets: Sequence[RatePreset]) -> None:
     """Write presets beside those that the file has of other rows.
 
-    Other rows of a task that was searched at other settings now go: they would hold for nothing.
+    A task may have been searched at several settings, such as numbers of steps.
     """
-    settings = {preset.task: preset.settings for preset in presets}
     before = read_presets(read_yaml(file)) if file.is_file() else ()
-    kept = {(p.task, p.entry): p for p in before if settings.get(p.task, p.settings) == p.settings}
-    kept |= {(preset.task, preset.entry): preset for preset in presets}
+    kept = {_identity(preset): preset for preset in (*before, *presets)}
     write_whole(file, presets_text(kept.values()))
+
+
+def _identity(preset: RatePreset) -> tuple[str, str, str]:
+    return preset.task, preset.entry, json.dumps(preset.settings, sort_keys=True)
 
 
 def _print(console: Console, found: Sequence[tuple[Row, dict[float, Trained]]], file: Path) -> None:
     for row, runs in found:
         tried = ", ".join(f"{rate:g}: {_score(runs.get(rate))}" for rate in row.rates)
-        best = _best(row, runs)
-        rate = "none" if best.rate is None else f"{best.rate:g}"
-        edge = " (at the edge of what was tried)" if best.beyond is not None else ""
+        chosen = best(row, runs)
+        rate = "none" if chosen.rate is None else f"{chosen.rate:g}"
+        edge = " (at the edge of what was tried)" if chosen.beyond is not None else ""
         is_through = len(runs) == len(row.rates)
         words = f"best {rate}{edge}" if is_through else "not through"
         console.print(

@@ -94,17 +94,32 @@ def train_all(
 ) -> Trained:
     """Train what is not in the store yet; records are on the disk as soon as a run has ended."""
     with WorkerServer(config.run.allocator) as server:
-        planned = plan(config, server)
-        here = environment.current(("cpu",), config.run.allocator, server.environment())
-        tail = Tail(config.out)
-        todo = missing(planned, read_records(config.out, missing_ok=True), here, config)
-        done = measure(config, todo, here, server, sweep_id, console, until=until, tail=tail)
-        keys = {p.cell.key for p in planned}
-        records = read_records(config.out, missing_ok=True)
-        own = tuple(record for record in records if record.cell.key in keys)
-        ended = {record.cell.key for record in own}
-        cut_off = [p for p in todo if p.cell.key not in ended]
-        reached = _reached(config, cut_off, here) if done.is_interrupted else None
+        return train_planned(config, plan(config, server), server, sweep_id, console, until)
+
+
+def train_planned(
+    config: SweepConfig,
+    planned: Sequence[PlannedCell],
+    server: WorkerServer,
+    sweep_id: str,
+    console: Console,
+    until: Interrupt | None = None,
+) -> Trained:
+    """Train those of some planned runs that are not in the store yet."""
+    here = environment.current(("cpu",), config.run.allocator, server.environment())
+    tail = Tail(config.out)
+    todo = missing(planned, read_records(config.out, missing_ok=True), here, config)
+    done = measure(config, todo, here, server, sweep_id, console, until=until, tail=tail)
+    keys = {p.cell.key for p in planned}
+    records = read_records(config.out, missing_ok=True)
+    own = tuple(
+        record
+        for record in records
+        if record.cell.key in keys and environment.is_good(record, record.cell, here)
+    )
+    ended = {record.cell.key for record in own}
+    cut_off = [p for p in todo if p.cell.key not in ended]
+    reached = _reached(config, cut_off, here) if done.is_interrupted else None
     return Trained(records=own, is_interrupted=done.is_interrupted, reached=reached)
 
 
@@ -114,7 +129,7 @@ def _reached(
     """What the checkpoint of the first of them says."""
     for cell in (p.cell for p in cut_off):
         path = config.out / "checkpoints" / f"{cell.key}.pt"
-        source = environment.freshness(cell, here)
+        source = environment.source_of_training(cell, here)
         saved = Checkpoint(path, cell.key, source).load(torch.device("cpu"))
         if saved is not None:
             num_steps = int(cell.task.settings["num_steps"])

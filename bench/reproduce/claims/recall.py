@@ -85,7 +85,10 @@ def delta_rule_recalls(
     settings: dict[str, Any],
     seeds: list[int],
 ) -> Finding:
-    """Train delta rules and decays on recall with more and more pairs.
+    """Train delta rules and decays on recall with more and more pairs, each at its own rate.
+
+    Among the decays stands `gated_deltanet_additive`: gates, keys and scale of Gated DeltaNet, with
+    the delta rule left out.
 
     Args:
         lab: trains.
@@ -96,30 +99,18 @@ def delta_rule_recalls(
         seeds: of each run.
     """
     rows: list[Row] = []
-    gaps_of: dict[str, Row] = {}
+    found: dict[str, Difference] = {}
+    doubts: list[str] = []
+    chosen = {name: ARMS[name] if name in ARMS else row(name) for name in (*delta, *decay)}
     for pairs in num_pairs:
-        chosen = {name: row(name) for name in (*delta, *decay)}
-        scores = lab.scores(chosen, "recall_causal", settings | {"num_pairs": pairs}, seeds)
-        rows += [row_over(f"{name}, {pairs} pairs", scores[name], most=1) for name in chosen]
-        worst = min(delta, key=lambda name: sum(scores[name]))
-        for name in decay:
-            found = f"{worst} against {name} with {pairs} pairs"
-            gaps_of[found] = row_over(found, [100 * g for g in gaps(scores[name], scores[worst])])
-    wins = [name for name, gap in gaps_of.items() if gap.low is not None and gap.low > 0]
-    losses = [name for name, gap in gaps_of.items() if gap.high is not None and gap.high < 0]
-    words = "; ".join(
-        f"{name} {gap.value:+.1f} points ({gap.low:+.1f} to {gap.high:+.1f})"
-        for name, gap in gaps_of.items()
-    )
-    if len(wins) == len(gaps_of):
-        verdict = Verdict.HOLDS
-    elif wins:
-        verdict, words = Verdict.HOLDS_WHERE, f"it is {' or '.join(wins)}: {words}"
-    elif losses:
-        verdict = Verdict.DOES_NOT_HOLD
-    else:
-        verdict, words = Verdict.NOT_RESOLVABLE, f"{words}; {len(seeds)} seeds do not tell"
-    return Finding(verdict=verdict, words=words, rows=tuple(rows), unit="share of right answers")
+        given = settings | {"num_pairs": pairs}
+        arms = lab.tuned(chosen, "recall_causal", given, seeds, plugins=(ARMS_MODULE,))
+        rows += [row_of_arm(f"{name}, {pairs} pairs", arms[name]) for name in chosen]
+        doubts += [f"{name} with {pairs} pairs {w}" for name in chosen if (w := doubt(arms[name]))]
+        for one, other in itertools.product(delta, decay):
+            label = f"{one} less {other} with {pairs} pairs"
+            found[label] = difference(arms[one], arms[other])
+    return judged_differences(found, rows, doubts, seeds)
 
 
 def _task(settings: dict[str, Any]) -> str:
