@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from bench.cell import Cell
@@ -38,11 +38,11 @@ def missing(
 
     Beside another reference than was asked for a cell is timed again.
     """
-    by_key = _by_key(kept)
+    wanted = {p.cell.key: p.cell for p in planned}
+    good = by_key(kept, wanted, here)
     todo = []
     for p in planned:
-        good = [r for r in by_key.get(p.cell.key, ()) if is_good(r, p.cell, here)]
-        record = good[-1] if good else None
+        record = good[p.cell.key][-1] if p.cell.key in good else None
         if record is None or not is_measured(record) or not _is_beside(record, p.cell, config):
             todo.append(p)
         elif record.status is Status.SKIPPED and record.reason != p.unsupported:
@@ -81,10 +81,10 @@ def only_these(
         kept: the records.
         here: this machine.
     """
-    by_key = _by_key(kept)
+    found_by_key = by_key(kept)
 
     def is_wanted(p: PlannedCell) -> bool:
-        found = by_key.get(p.cell.key)
+        found = found_by_key.get(p.cell.key)
         if not found:
             return False
         has_failed = found[-1].status not in (Status.OK, Status.SKIPPED)
@@ -94,11 +94,25 @@ def only_these(
     return [p for p in planned if is_wanted(p)]
 
 
-def _by_key(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """All records of each key, the oldest first."""
+def by_key(
+    records: Iterable[Record],
+    cells: Mapping[str, Cell] | None = None,
+    here: Environment | None = None,
+) -> dict[str, list[Record]]:
+    """Records by the key of their cell, the oldest first.
+
+    Args:
+        records: of a store.
+        cells: by key, those that are asked about; None for all.
+        here: this machine: only records are taken that are good here. None takes all.
+    """
     found: dict[str, list[Record]] = {}
     for record in _by_time(records):
-        found.setdefault(record.cell.key, []).append(record)
+        key = record.cell.key
+        if cells is not None and key not in cells:
+            continue
+        if here is None or is_good(record, cells[key] if cells else record.cell, here):
+            found.setdefault(key, []).append(record)
     return found
 
 

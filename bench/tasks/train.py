@@ -107,9 +107,7 @@ def train(
         settings = cell.hyperparameters
         model = build_model(task, cell.mechanism, settings, workload.seed, library).to(device)
         is_control = cell.mechanism in CONTROLS
-        run = fit(
-            model, task, workload.seed, device, report, checkpoint, may_be_stuck=is_control
-        )
+        run = fit(model, task, workload.seed, device, report, checkpoint, may_be_stuck=is_control)
         curve, num_steps = run.curve, run.curve.steps[-1]
         report("test", num_steps, curve.num_steps, run.losses[-1], curve.scores[-1])
         unseen = tuple(task.batches(Split.TEST, workload.seed))

@@ -18,7 +18,6 @@ from bench.worker.launch import Worker, WorkerDied
 from bench.worker.outcome import Outcome
 from bench.worker.results import TRAIN, TrainResult
 
-
 EXAMPLES = "examples"
 """Folder of a store with the first examples of each test set."""
 

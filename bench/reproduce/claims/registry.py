@@ -17,11 +17,11 @@ from bench.cell import Cell
 from bench.measure.clock import now_s
 from bench.plan import PlannedCell
 from bench.publish.format import format_duration
-from bench.record import Quality, Record
 from bench.rates.rows import trainable
+from bench.rates.tuned import Arm, tuned
+from bench.record import Quality, Record
 from bench.reproduce.stored import Finding, entry_of
 from bench.reproduce.training import config_for, train_all, train_planned
-from bench.reproduce.tuned import Arm, tuned
 from bench.worker.launch import WorkerServer
 
 T = TypeVar("T")
@@ -105,7 +105,6 @@ class Lab:
                         f"{self.out}/records says why."
                     )
         return {name: [found[name, seed] for seed in numbers] for name in rows}
-
 
     def tuned(
         self,

@@ -27,6 +27,7 @@ class Arm:
     """A row of a comparison with the runs that it rests on.
 
     Attributes:
+        row: as planned, with the rates that were tried; one rate for a control.
         name: the entry's label.
         rate: the learning rate of its runs.
         tried: rate and validation score of the search, by rising rate; empty for a control.
@@ -38,6 +39,7 @@ class Arm:
             seeds at all rates were stuck; empty otherwise.
     """
 
+    row: Row
     name: str
     rate: float
     tried: tuple[tuple[float, float | None], ...]
@@ -76,27 +78,37 @@ class Arm:
         return f"not learned within {MORE_STEPS * self.num_steps:,} steps at rates {rates}"
 
 
-def tuned(cells: Iterable[Cell], seeds: Sequence[int], train: Train) -> dict[str, Arm]:
+def tuned(
+    cells: Iterable[Cell],
+    seeds: Sequence[int],
+    train: Train,
+    *,
+    grid: Sequence[float] = GRIDS["usual"],
+    looks_further: bool = True,
+) -> dict[str, Arm]:
     """Search a rate for each cell's row, train its seeds, and look further at what is stuck.
 
     Args:
         cells: one of each row, at the task's own rate.
         seeds: of each row; the first is that of the search.
         train: trains cells.
+        grid: rates to begin with; it is widened where the best lies at its edge.
+        looks_further: whether rows that are stuck in all seeds are trained at all rates, and at
+            `MORE_STEPS` times the steps.
     """
-    all_rows = [Row(cell=cell, rates=GRIDS["usual"]) for cell in cells]
+    all_rows = [Row(cell=cell, rates=tuple(grid)) for cell in cells]
     rows = [row for row in all_rows if row.cell.mechanism not in CONTROLS]
     controls = [row for row in all_rows if row.cell.mechanism in CONTROLS]
     first, *others = seeds
     for _ in range(1 + MAX_WIDENINGS):
-        records = train([row.at(rate, first) for row in rows for rate in row.rates])
+        records = train([_run(row, rate, first) for row in rows for rate in row.rates])
         wider = [widened(row, _searched(row, first, records)) for row in rows]
         if wider == rows:
             break
         rows = wider
     chosen = {row.name: _chosen(row, first, records) for row in rows}
     chosen |= {row.name: row.shared_rate for row in controls}
-    wanted = [row.at(chosen[row.name], seed) for row in rows for seed in others]
+    wanted = [_run(row, chosen[row.name], seed) for row in rows for seed in others]
     wanted += [row.at(chosen[row.name], seed) for row in controls for seed in seeds]
     records = {**records, **train(wanted)}
     wide = {row.name: row for row in (*rows, *controls)}
@@ -105,7 +117,8 @@ def tuned(cells: Iterable[Cell], seeds: Sequence[int], train: Train) -> dict[str
         for name in (row.name for row in all_rows)
     }
     unlearned = [r for r in rows if len(arms[r.name].stuck) == len(arms[r.name].runs) > 0]
-    arms |= _followed_up(unlearned, seeds, arms, train)
+    if looks_further and unlearned:
+        arms |= _followed_up(unlearned, seeds, arms, train)
     return {arm.name: arm for arm in arms.values()}
 
 
@@ -113,14 +126,14 @@ def _followed_up(
     rows: Sequence[Row], seeds: Sequence[int], arms: Mapping[str, Arm], train: Train
 ) -> dict[str, Arm]:
     """The arms of rows that are stuck everywhere, with what more steps came to."""
-    everywhere = [row.at(rate, seed) for row in rows for rate in row.rates for seed in seeds]
+    everywhere = [_run(row, rate, seed) for row in rows for rate in row.rates for seed in seeds]
     records = train(everywhere)
     found: dict[str, Arm] = {}
     for row in rows:
         keys = [row.at(rate, seed).key for rate in row.rates for seed in seeds]
         results = [records[key].result for key in keys if key in records]
         if all(isinstance(result, Quality) and result.stuck_at for result in results):
-            longer = {rate: _longer(row.at(rate, seeds[0])) for rate in row.rates}
+            longer = {rate: _longer(_run(row, rate, seeds[0])) for rate in row.rates}
             ended = train(list(longer.values()))
             beyond = {
                 rate: record.result
@@ -129,6 +142,11 @@ def _followed_up(
             }
             found[row.name] = replace(arms[row.name], beyond=beyond)
     return found
+
+
+def _run(row: Row, rate: float, seed: int) -> Cell:
+    """A run of a search: it keeps which rate rows without a search have."""
+    return row.at(rate, seed, shared_rate=row.shared_rate)
 
 
 def _longer(cell: Cell) -> Cell:
@@ -159,6 +177,7 @@ def _arm(
     searched = {} if is_control else _searched(row, seeds[0], records)
     ended = {seed: records.get(row.at(rate, seed).key) for seed in seeds}
     return Arm(
+        row=row,
         name=row.cell.entry,
         rate=rate,
         tried=tuple((r, run.score) for r, run in sorted(searched.items())),
