@@ -185,7 +185,7 @@ def test_a_p_value_is_below_5_percent_just_where_the_interval_excludes_0(
         assert (p_value(values, error) < 0.05) is excluded
         assert p_value(-values, error) == p_value(values, error)
         seen.add(excluded)
-    assert seen == ({False} if num_seeds == 2 and error else seen)
+    assert seen == {False, True}
 
 
 def test_differences_that_do_not_vary_are_certain_and_none_is_no_evidence() -> None:
@@ -249,7 +249,7 @@ def test_a_record_that_says_its_clustered_error_is_believed() -> None:
     pair = [runs(s, s, s, num_examples=10_000, error=e) for s, e in ((0.9, 0.03), (0.8, 0.04))]
     assert _floor(*pair) == pytest.approx(0.05, rel=0.001)
     in_bits = [runs(s, s, s, error=e) for s, e in ((2.9, 0.03), (2.8, 0.04))]
-    assert _floor(*in_bits, less_is_better=True) == pytest.approx(0.05)
+    assert _floor(*in_bits, less_is_better=True) == pytest.approx(0.05, rel=1e-5)
 
 
 def test_a_score_with_a_unit_has_no_binomial_error() -> None:
