@@ -130,8 +130,7 @@ def compare(first: Runs, second: Runs, *, less_is_better: bool = False) -> Diffe
     differences = one - other
     has_both = ~np.isnan(differences)
     error, degrees = _shared_error(first, second, is_share=not less_is_better)
-    # The worst that missing seeds can be for the first, and the best.
-    fills = [differences]
+    fills = [differences]  # the worst that missing seeds can be for the first, and the best
     if not has_both.all():
         fills = [_filled(one, a) - _filled(other, b) for a, b in (bounds, bounds[::-1])]
     odds = [_odds(fill, error, degrees) for fill in fills]
@@ -149,16 +148,23 @@ def compare(first: Runs, second: Runs, *, less_is_better: bool = False) -> Diffe
 def mean_of(runs: Runs, *, is_share: bool = True) -> Interval | None:
     """The 95 % interval of a row's score, made as that of `compare`; None with fewer than two.
 
+    It knows no bounds; `within_share` has it end at 0 and at 1.
+
     Args:
         runs: of the row; seeds without a score are passed over.
-        is_share: of right answers, so that the interval ends at 0 and at 1.
+        is_share: of right answers, whose counted examples have an error.
     """
     scores = np.array([*runs.known.values()])
     if len(scores) < 2:
         return None
     error, degrees = _own_error(runs, is_share=is_share)
-    low, high = (float(end) for end in seed_interval(scores, error, degrees))
-    return (max(low, 0.0), min(high, 1.0)) if is_share else (low, high)
+    low, high = seed_interval(scores, error, degrees)
+    return float(low), float(high)
+
+
+def within_share(interval: Interval) -> Interval:
+    """What of an interval a share can be."""
+    return max(interval[0], 0.0), min(interval[1], 1.0)
 
 
 def seed_interval(
