@@ -223,7 +223,7 @@ def p_value(values: np.ndarray, error: float = 0.0, degrees: float = math.inf) -
 def _level_of(mean: float, seed_error: float, own: float, error: float, degrees: float) -> float:
     """The level at which an interval that is made of two errors ends at 0, by bisection."""
     surely_above, surely_below = -80.0, 0.0  # its logarithm; a t of two seeds falls slowly
-    for _ in range(45):
+    for _ in range(32):
         middle = (surely_above + surely_below) / 2
         level = math.exp(middle)
         reach = math.hypot(_t(own, level) * seed_error, _t(degrees, level) * error)
