@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import NormalDist, mean, stdev
 
+from bench.comparison import seeds_by_pilot
 from bench.statistics import mean_interval
 
 _Z = NormalDist().inv_cdf(0.975)
@@ -121,26 +122,15 @@ def judge(published: float, tolerance: float, measured: Measured) -> Judgement:
 
 
 def seeds_needed(scores: Sequence[float], edges: Sequence[float]) -> str:
-    """How many seeds would make the interval of the mean too narrow to hold the nearest edge."""
+    """How many seeds would tell the mean from the nearest edge four times in five, in words."""
     if len(scores) < 3:
         return "3 seeds or more would tell"
     distance = min(abs(mean(scores) - edge) for edge in edges)
-    number = num_seeds_for(distance, stdev(scores))
-    return (
-        "no number of seeds would tell" if number is None else f"about {number:,} seeds would tell"
-    )
-
-
-def num_seeds_for(difference: float, spread: float) -> int | None:
-    """Seeds for which a 95 % interval of a mean is narrower than a difference; None if it is 0.
-
-    Args:
-        difference: to be told from 0.
-        spread: standard deviation over seeds.
-    """
-    if difference == 0:
-        return None
-    return max(2, math.ceil((_Z * spread / difference) ** 2))
+    found = seeds_by_pilot(distance, stdev(scores), len(scores))
+    if found is None:
+        return "no number of seeds would tell"
+    left_open = f"{found.low:,} to {found.high:,} by the pilot's spread"
+    return f"about {found.number:,} seeds would tell ({left_open})"
 
 
 def _seeds(number: int) -> str:

@@ -6,7 +6,6 @@ from bench.reproduce.verdicts import (
     Measured,
     Verdict,
     judge,
-    num_seeds_for,
     score,
     share_interval,
 )
@@ -32,7 +31,7 @@ def test_an_interval_outside_differs_by_the_distance_of_the_means() -> None:
 def test_seeds_that_spread_over_the_edge_do_not_resolve_and_say_how_many_would() -> None:
     found = judge(0.85, 0.02, of(0.60, 0.80, 0.95))
     assert found.verdict is Verdict.NOT_RESOLVABLE
-    assert "about" in found.words and "seeds would tell" in found.words
+    assert found.words.endswith("about 114 seeds would tell (33 to 4,392 by the pilot's spread)")
 
 
 def test_two_seeds_say_nothing_about_their_spread() -> None:
@@ -58,9 +57,3 @@ def test_wilsons_interval_stays_within_a_share() -> None:
     assert high == 1.0 and 0.95 < low < 0.97
     low, high = share_interval(0.5, 10_000)
     assert (low, high) == pytest.approx((0.4902, 0.5098), abs=1e-4)
-
-
-def test_the_number_of_seeds_grows_with_the_square_of_the_spread() -> None:
-    assert num_seeds_for(0.004, 0.03) == 217
-    assert num_seeds_for(0.0, 0.03) is None
-    assert num_seeds_for(0.5, 0.001) == 2

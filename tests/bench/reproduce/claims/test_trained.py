@@ -82,6 +82,18 @@ def test_an_order_holds_only_where_every_step_is_told_from_0(
     assert "To tell the published differences of 0.4 and 0.4 points" in found.words
 
 
+def test_an_order_of_several_rows_is_held_against_holm() -> None:
+    rising = [0.50, 0.51, 0.50], [0.60, 0.611, 0.599], [0.63, 0.64, 0.65]
+    steps = dict(zip("abc", rising, strict=True))
+    assert ordered({n: steps[n] for n in "bc"}, [3.0], "task").verdict is Verdict.HOLDS
+    assert ordered(steps, [10.0, 3.0], "task").verdict is Verdict.HOLDS
+    # With p = 0.03 for either, one step stands alone and two do not stand together.
+    step = {"a": [0.5] * 6, "b": [0.5 + g for g in (0.01, 0.09, 0.02, 0.08, 0.1, 0.01)]}
+    both = step | {"c": [2 * b - 0.5 for b in step["b"]]}
+    assert ordered(step, [5.0], "task").verdict is Verdict.HOLDS
+    assert ordered(both, [5.0, 5.0], "task").verdict is Verdict.NOT_RESOLVABLE
+
+
 def test_the_ablation_has_three_arms_and_the_order_its_rows(lab: GivenLab) -> None:
     lab.given(lambda name, settings: [0.5, 0.6, 0.7])
     given = {"task": "tile_recall", "settings": {}, "seeds": SEEDS, "claimed": [0.4, 0.4]}
