@@ -110,7 +110,7 @@ def test_a_regenerated_page_is_brought_into_readme_by_the_command_that_the_test_
         "<!-- numbers\npage.md | first · cpu | a | score (%)\n"
         "page.md | first · cpu | entry=b | score (%) | low minus\n-->\n"
         "It was 1.9, and 4.0 less.\n\n"
-        "<!-- table page.md | first · cpu -->\n| score (%) | entry |\n| --: | --- |\n\n"
+        "<!-- table page.md | first · cpu -->\n| score (%) | entry | marks |\n|--:|--|--|\n\n"
         "<!-- join page.md\nscore | first · cpu | score (%)\n-->\n| entry | score |\n|---|--:|\n\n"
         "<!-- quote page.md | ## first, -->\n>\n"
     )
@@ -122,6 +122,17 @@ def test_a_regenerated_page_is_brought_into_readme_by_the_command_that_the_test_
     assert re.search(r"\| -2\.5 \[-3\.0, \+0\.5\] +\| +b +\|", now)
     assert re.search(r"\| b +\| -2\.5 \[-3\.0, \+0\.5\]\* \|", now)
     assert "> ## first, other · cpu\n" in now
+
+
+def test_a_table_has_the_marks_of_its_file_and_may_lose_them_when_it_is_made_again(
+    files: Path,
+) -> None:
+    (files / "page.md").write_text(TABLE)
+    without = "<!-- table page.md | first · cpu -->\n| entry | score (%) |\n|---|--:|\n"
+    (told,) = problems(without)
+    assert "has marks" in told
+    other = "<!-- table page.md | first, -->\n| entry | marks | score (%) |\n|---|---|--:|\n"
+    assert written(other).endswith("| a     |       |         7 |\n")
 
 
 def test_a_block_that_cannot_be_written_stays_and_the_others_are_written(files: Path) -> None:

@@ -7,7 +7,8 @@ are, so read what was changed. Four kinds of comment:
 ``<!-- numbers``, then lines as in tools/readme_sources.py, then ``-->``: the block's numbers, in
 order.
 
-``<!-- table FILE | HEADINGS -->``: the table is that of the file, with the columns README has.
+``<!-- table FILE | HEADINGS -->``: the table is that of the file, with the columns README has,
+marks among them if there are any.
 
 ``<!-- join FILE``, then ``README's column | HEADINGS | column`` a line, then ``-->``: one column of
 each of several tables, by entry; a star stands for the mark `not settled`.
@@ -30,6 +31,7 @@ from itertools import zip_longest
 
 from tools.readme_sources import (
     DECIMAL,
+    MARKS,
     ROOT,
     SourceError,
     Value,
@@ -183,8 +185,9 @@ def _whole_table(block: Block) -> str:
     path, where = _fields(block.ties, 2)
     shown = markdown_tables(block.text)[0]
     source = table_of(path, where, shown.header)
-    columns = [source.column(name) for name in shown.header]
-    rows = [[row[i] for i in columns] for row in source.rows]
+    if MARKS in source.header and MARKS not in shown.header:
+        raise SourceError(f"the table of {path} has {MARKS}, and this one has no column of them")
+    rows = [[source.cell(row, name) for name in shown.header] for row in source.rows]
     return _drawn(shown.header, rows, shown.num_text)
 
 
@@ -194,11 +197,11 @@ def _join(block: Block) -> str:
     columns: dict[str, dict[str, str]] = {}
     for line in lines:
         name, where, column = _fields(line, 3)
-        names = ("entry", "marks", column)
-        table = table_of(path, where, names)
-        entry, marks, score = map(table.column, names)
+        table = table_of(path, where, ("entry", column))
         columns[name] = {
-            row[entry]: row[score] + "*" * ("not settled" in row[marks]) for row in table.rows
+            table.cell(row, "entry"): table.cell(row, column)
+            + "*" * ("not settled" in table.cell(row, MARKS))
+            for row in table.rows
         }
     if shown.header[1:] != tuple(columns):
         raise SourceError(f"the table's columns are not those of its comment, {list(columns)}")

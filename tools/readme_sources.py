@@ -34,6 +34,9 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+MARKS = "marks"
+"""The column of warnings, which a table has only if one of its rows has any."""
+
 DECIMAL = r"\d+(?:,\d{3})*(?:\.\d+)?"
 _NUMBER = re.compile(rf"[+-]?{DECIMAL}(?:e[+-]?\d+)?")
 _OVER_ROWS = {"min", "max", "count"}
@@ -61,6 +64,10 @@ class Table:
         if name not in self.header:
             raise SourceError(f"no column {name!r}, but {', '.join(self.header)}")
         return self.header.index(name)
+
+    def cell(self, row: Sequence[str], name: str) -> str:
+        """A row's text in a column; nothing of marks where no row has any."""
+        return "" if name == MARKS and MARKS not in self.header else row[self.column(name)]
 
     def rows_where(self, conditions: str) -> list[tuple[str, ...]]:
         """The rows that fulfil all conditions."""
@@ -105,7 +112,7 @@ def table_of(path: str, where: str, columns: Sequence[str]) -> Table:
     found = [
         table
         for table in _tables(path)
-        if set(columns) <= set(table.header)
+        if set(columns) <= {*table.header, MARKS}
         and all(any(n.startswith(p) for n in (*table.headings, table.header[0])) for p in parts)
     ]
     if len(found) != 1:
