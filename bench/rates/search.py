@@ -31,6 +31,7 @@ from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
 from bench.machine.environment import available_devices, current
 from bench.plan import PlannedCell
+from bench.publish.converged import CONVERGED
 from bench.rates.grid import GRIDS
 from bench.rates.presets import RatePreset, presets_text, read_presets
 from bench.rates.rows import run_command, trainable
@@ -42,8 +43,6 @@ from bench.todo import by_key, missing
 from bench.worker.launch import WorkerServer
 
 PRESETS = CONF / "rates" / "searched.yaml"
-CONVERGED = 0.01
-"""Change of a row's mean score by a doubling of its steps from which it is still being trained."""
 MAX_DOUBLINGS = 5
 """Times that steps are doubled at most."""
 
