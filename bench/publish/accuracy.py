@@ -69,15 +69,16 @@ def accuracy_page(
 
 def _sections(board: Leaderboard) -> list[Section]:
     """Tables within a number of steps; where steps were doubled, then one of what that came to."""
-    shown, ended = [], []
+    shown, ended = {id(task): task for task in board.tasks}, []
     for tasks in by_steps(board.tasks).values():
-        rows = doublings(tasks)
-        steps = min(tasks)
-        first = with_under_trained(tasks[steps], steps, rows)
-        shown += [first] if rows else tasks.values()
-        if rows:
+        if rows := doublings(tasks):
+            steps = min(tasks)
+            first = tasks.pop(steps)
+            shown[id(first)] = with_under_trained(first, steps, rows)
+            for longer in tasks.values():
+                del shown[id(longer)]
             ended.append(converged_section(f"{first.label} · at convergence", rows))
-    return [*task_sections(replace(board, tasks=tuple(shown))), *ended]
+    return [*task_sections(replace(board, tasks=tuple(shown.values()))), *ended]
 
 
 def _bare_label(record: Record) -> str:

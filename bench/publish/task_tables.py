@@ -26,7 +26,7 @@ def task_sections(board: Leaderboard) -> tuple[Section, ...]:
     every_front = fronts(board)
     of_tasks = [
         Section(
-            title=f"{task.label} · {place_words(task, board)} · {task.dtype}",
+            title=f"{task.label} · {place_words(task, board)} · {task.dtype}{_within(task)}",
             tables=(_task_table(task), *filter_tables(task), *_front_tables(task, every_front)),
             notes=tuple(_task_notes(task)),
             fine_print=(f"Settings: {task.settings}",),
@@ -34,6 +34,12 @@ def task_sections(board: Leaderboard) -> tuple[Section, ...]:
         for task in board.tasks
     ]
     return (*of_tasks, *(_overall_section(one, board) for one in overall(board)))
+
+
+def _within(task: TaskScores) -> str:
+    """The number of steps that every row had at most: what the table ranks."""
+    steps = json.loads(task.settings).get("num_steps")
+    return f" · within {steps:,} steps" if isinstance(steps, int) else ""
 
 
 def _front_tables(task: TaskScores, every_front: Sequence[Front]) -> Iterator[Table]:
