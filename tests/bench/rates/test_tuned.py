@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import log10
 
 from bench.cell import Cell
 from bench.rates.tuned import MORE_STEPS, tuned
@@ -55,7 +56,7 @@ def test_a_search_goes_beyond_an_edge_and_says_where_it_still_stands_at_one():
     within = Trainer(lambda e, rate, *_: {3e-4: 0.9, 1e-3: 0.8}.get(rate, 0.3))
     inner = tuned([cell("nala")], (0, 1), within)
     assert inner["nala"].rate == 3e-4 and inner["nala"].is_tuned
-    edge = tuned([cell("nala")], (0, 1), Trainer(lambda e, rate, *_: 1 - 10 * rate))
+    edge = tuned([cell("nala")], (0, 1), Trainer(lambda e, rate, *_: 0.2 - 0.1 * log10(rate)))
     assert edge["nala"].is_at_edge and not edge["nala"].is_tuned
 
 
