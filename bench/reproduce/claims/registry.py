@@ -15,7 +15,7 @@ from rich.console import Console
 from bench.app.errors import ConfigError, did_you_mean
 from bench.measure.clock import now_s
 from bench.publish.format import format_duration
-from bench.record import Quality
+from bench.record import Quality, Record
 from bench.reproduce.stored import Finding, entry_of
 from bench.reproduce.training import config_for, train_all
 
@@ -38,12 +38,16 @@ class Lab:
         sweep_id: of the records.
         console: where progress is shown.
         earlier_s: what runs that an earlier command stored took to train.
+        kept: records of other stores that count as this one's.
+        is_forced: train everything, whatever is stored.
     """
 
     out: Path
     sweep_id: str
     console: Console
     earlier_s: float = 0.0
+    kept: tuple[Record, ...] = ()
+    is_forced: bool = False
 
     def steps(self, items: Sequence[T], words: str) -> Iterator[T]:
         """The items one by one, with their count and the time left shown meanwhile."""
@@ -80,7 +84,9 @@ class Lab:
         label = f"{task}{''.join(f' {key}={value}' for key, value in settings.items())}"
         tasks = {label: entry_of("task", task) | dict(settings)}
         config = config_for(self.out, rows, tasks, numbers, plugins)
-        trained = train_all(config, self.sweep_id, self.console)
+        trained = train_all(
+            config, self.sweep_id, self.console, kept=self.kept, is_forced=self.is_forced
+        )
         if trained.is_interrupted:
             raise Stopped
         found: dict[tuple[str, int], float] = {}
