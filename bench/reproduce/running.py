@@ -70,7 +70,9 @@ def run_cell(
     protocol = cell.protocol
     assert protocol is not None
     until = Interrupt() if budget_s is None else Deadline(now_s() + budget_s)
-    stored = _of_today(cell, read_all(setup.stores))
+    earlier = read_all(setup.stores)
+    before = {_moment(record) for record in earlier}
+    stored = _of_today(cell, earlier)
     found = [record for runs in stored.values() for record in runs.values()]
     if found and not setup.is_forced:
         setup.say(
@@ -80,7 +82,7 @@ def run_cell(
     while True:
         records = read_all(setup.stores)
         if setup.is_forced:
-            records = tuple(record for record in records if record.sweep == setup.sweep_id)
+            records = tuple(record for record in records if _moment(record) not in before)
         own = _of_today(cell, records)
         wanted = next_runs(protocol, scores_of(own), seeds)
         todo = [(seed, run) for seed, run in wanted if (seed, run.label) not in tried]
@@ -95,6 +97,10 @@ def run_cell(
             words = f"after a budget of {format_duration(budget_s)} {so_far}"
             return Judgement(verdict=Verdict.UNFINISHED, words=words)
     return judgement(cell, read_all(setup.stores), setup.stores)  # all seeds that are there
+
+
+def _moment(record: Record) -> tuple[str, str]:
+    return record.cell.key, record.started_at
 
 
 def _of_today(cell: PaperCell, records: Sequence[Record]) -> dict[int, dict[Place, Record]]:
