@@ -13,7 +13,7 @@ store ?= $(if $(wildcard results/records/*.jsonl),results,build/kept)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
-  bench-tasks bench-scale site calibrate verify pages cheats torture test test-slow test-browser bench-page \
+  bench-tasks bench-scale site calibrate verify pages cheats torture readme test test-slow test-browser bench-page \
   test-gpu test-kernels check format lint type clean
 
 help: ## list these targets
@@ -86,6 +86,9 @@ pages: $(READY) ## write the pages of docs/ that are generated from docstrings a
 	$(BIN)/python -m bench.catalogue.pages
 	$(BIN)/python -m bench.models
 	$(BIN)/python -m bench.reproduce page=true
+
+readme: $(READY) ## put the numbers of docs/results/ into README.md, after a page was made again
+	$(BIN)/python -m tools.readme_numbers --write
 
 cheats: $(READY) ## time mechanisms that cheat on purpose and show how each is caught
 	$(BIN)/python -m tests.cheats

@@ -225,7 +225,7 @@ class TaskWorkload:
         """What rows of one table share: the settings, with the rate of rows without their own."""
         filters = {name: list(getattr(self, name)) for name in _FILTERS if self.token_filters}
         rate = {} if self.shared_rate is None else {"learning_rate": self.shared_rate}
-        return self.settings | rate | filters
+        return _without_later(self.settings) | rate | filters
 
 
 _FILTERS = ("token_filters", "token_keep")
@@ -237,6 +237,19 @@ Workload = TimedWorkload | TaskWorkload
 
 ORIGINAL = "original"
 """The mechanism, and the entry, of a model's cell in which nothing was replaced."""
+
+LATER_SETTINGS = {"head_norm": False, "linear_std": 0.0}
+"""Settings of all tasks that came after the first records, with the value that these had."""
+
+
+def _without_later(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a task but for later ones at the value of records that lack them."""
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in LATER_SETTINGS or value != LATER_SETTINGS[name]
+    }
+
 
 _LATER_AXES = {f.name: f.default for f in fields(KernelWorkload) if f.default is not MISSING}
 """Axes that came after the first records, with the value that these had: it leaves keys alone."""
@@ -277,6 +290,8 @@ class Cell:
         for axis, usual in _LATER_AXES.items():
             if axis in identity and identity[axis] == usual:
                 del identity[axis]
+        if isinstance(self.workload, TaskWorkload):
+            identity["task_settings"] = _without_later(self.workload.settings)
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Required
 
@@ -28,11 +29,23 @@ from bench.app.limits import (
 REFERENCE = "softmax"
 """The mechanism, and the label, that rows are compared with unless `reference` says otherwise."""
 
+CONTROLS = ("uniform", "none")
+"""Mechanisms that show what a score is worth: they may stay at chance, and are never ranked."""
+
+STUCK_WITHIN = 0.02
+"""Distance from chance, or from a level of partial solutions, within which a score is stuck."""
+
+NOTHING_LEFT = 0.95
+"""Share of right answers from which a level is no partial solution any more."""
+
 MAX_SAMPLES = 10_000_000
 """Of one record; a sweep takes a million rounds in each process at most."""
 
 Samples = Annotated[tuple[Seconds, ...], Len(0, MAX_SAMPLES)]
 Numbers = Annotated[tuple[Count, ...], Len(0, MAX_SAMPLES)]
+Packed = Annotated[
+    str, Len(0, 2**24), like(r"[A-Za-z0-9+/]*={0,2}", "base64 of a compressed sequence")
+]
 TokenCount = Annotated[str, like(r"[1-9]\d{0,9}", "a number of tokens")]
 
 
@@ -185,6 +198,18 @@ class Quality:
         num_steps: parameter updates until then.
         steps_to_90: after which 90 % of the validation answers were right for the first time.
         validation_steps, validation: the score on validation examples, and after which steps.
+        validation_error: half of the 95 % interval of the last of these scores, over the validation
+            examples.
+        train_accuracy: the score at the end on `bench.tasks.train.NUM_TRAINED` examples of the
+            training set, the same ones for all mechanisms.
+        score_error: standard error of `accuracy` over the test examples; answers that belong
+            together, such as those of one example, are one cluster.
+        answers: which test answers were right, in the order of the test set: bits packed into
+            bytes, compressed by zlib, in base64; empty where answers are not right or wrong.
+        answers_per_cluster: consecutive answers that form a cluster; None where that differs.
+        window_losses: of a score with a unit, the mean loss of each test example in that unit, as
+            float16, compressed by zlib, in base64.
+        test_set: a digest of the test examples and their answers.
         plateaus: scores at which models halt that learned a part of the task, by what they learned.
         longer: scores on test examples longer than those trained on, by their number of tokens.
         filtered: what the same model does with fewer tokens, one for each filter and share kept.
@@ -211,6 +236,13 @@ class Quality:
     steps_to_90: Count | None = None
     validation_steps: Numbers = ()
     validation: Annotated[tuple[Amount, ...], Len(0, MAX_SAMPLES)] = ()
+    validation_error: Amount | None = None
+    train_accuracy: Amount | None = None
+    score_error: Amount | None = None
+    answers: Packed = ""
+    answers_per_cluster: Size | None = None
+    window_losses: Packed = ""
+    test_set: Digest = ""
     plateaus: Annotated[dict[Text, Amount], Len(0, 100)] = field(default_factory=dict)
     longer: Annotated[dict[TokenCount, Amount], Len(0, 100)] = field(default_factory=dict)
     filtered: Annotated[tuple[Filtered, ...], Len(0, 1000)] = ()
@@ -224,7 +256,7 @@ class Quality:
         if len(self.validation) != len(self.validation_steps):
             steps = len(self.validation_steps)
             return f"validation has {len(self.validation)} scores at {steps} steps"
-        scores = [self.accuracy, self.chance, *self.validation]
+        scores = [self.accuracy, self.chance, *self.validation, self.train_accuracy or 0.0]
         scores += [*self.plateaus.values(), *self.longer.values()]
         scores += [row["accuracy"] for row in self.filtered if "accuracy" in row]
         if not self.unit and max(scores) > 1:
@@ -235,6 +267,28 @@ class Quality:
     def has_settled(self) -> bool:
         """Whether more steps would hardly have changed the score; taken on trust if unknown."""
         return self.ended != "maximum"
+
+    @property
+    def stuck_at(self) -> str:
+        """The level at which the last score lies, in words; empty if it is at none.
+
+        That is chance, or what a partial solution scores, within `STUCK_WITHIN` or the 95 % error
+        of the validation score, if that is wider. Scores with a unit have no such levels.
+        """
+        if self.unit or not self.validation:
+            return ""
+        levels = {"chance": self.chance} | self.plateaus
+        return level_of(self.validation[-1], levels, self.validation_error or 0.0)
+
+
+def level_of(score: float, levels: Mapping[str, float], error: float) -> str:
+    """The nearest level within `STUCK_WITHIN`, or within the error if it is wider; else empty.
+
+    A level that leaves hardly anything to learn, such as that of a single pair, is none.
+    """
+    near = {w: abs(score - level) for w, level in levels.items() if level < NOTHING_LEFT}
+    near = {w: away for w, away in near.items() if away <= max(STUCK_WITHIN, error)}
+    return min(near, key=near.__getitem__) if near else ""
 
 
 Result = Speed | Quality

@@ -32,6 +32,7 @@ __all__ = [
     "METHOD_VERSION",
     "REFERENCE",
     "SCHEMA_VERSION",
+    "TRAINING_VERSION",
     "Filtered",
     "NewerSchema",
     "Quality",
@@ -53,6 +54,14 @@ METHOD_VERSION = 2
 """Raised when a change of the harness can move a number; numbers are not compared across it.
 
 2: `forward` is timed instead of a checked call, and workers set no wait policy for threads.
+"""
+
+
+TRAINING_VERSION = 1
+"""Raised when a change of examples, model, recipe or scoring can move a trained score.
+
+A run of the same cell and version stays good on any machine, whatever else has changed. Records
+from before it was kept are of version 1.
 """
 
 
@@ -81,6 +90,7 @@ class Record:
         environment: machine, versions and commit, as `Environment.to_dict` gives them.
         freshness: with what it was measured; see `bench.machine.environment.freshness`.
         started_at: UTC, ISO 8601.
+        training_version: `TRAINING_VERSION` of the run, for a cell that trains.
         cost_s: seconds this cell took, by kind of work: ``measured`` is the time inside timed
             calls, memory and FLOP passes or training; ``total`` is everything.
     """
@@ -97,6 +107,7 @@ class Record:
     sweep: Text = ""
     schema_version: Annotated[int, Interval(ge=1)] = SCHEMA_VERSION
     method_version: Annotated[int, Interval(ge=1, le=10_000)] = METHOD_VERSION
+    training_version: Annotated[int, Interval(ge=1, le=10_000)] = 1
 
     def __post_init__(self) -> None:
         make_visible(self)
@@ -129,6 +140,7 @@ class Record:
             "sweep": self.sweep,
             "schema_version": self.schema_version,
             "method_version": self.method_version,
+            "training_version": self.training_version,
         }
         text = json.dumps(line, separators=(",", ":"), allow_nan=False)[:-1]
         return _with_digest(text)

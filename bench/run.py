@@ -27,7 +27,7 @@ from bench.costs.estimate import (
 from bench.machine.environment import Environment, freshness, kind_of_machine
 from bench.measure.clock import utc_now
 from bench.plan import PlannedCell, reference_cell, why_not
-from bench.record import Quality, Record, Speed, Status
+from bench.record import TRAINING_VERSION, Quality, Record, Speed, Status
 from bench.sharing.devices import DeviceLock, alone_on
 from bench.sharing.side_by_side import side_by_side
 from bench.sharing.units import Unit, blocks, in_order, name_of
@@ -370,6 +370,7 @@ class Runner:
             detail=outcome.detail,
             environment=self._environment.to_dict(),
             freshness=freshness(cell, self._environment),
+            training_version=TRAINING_VERSION,
             started_at=started_at or utc_now(),
             cost_s={"measured": round(measured, 4), "total": round(outcome.wall_s, 4)},
             sweep=self._sweep,

@@ -1,7 +1,7 @@
 """Medians, quantiles and ratios of samples. Numbers in, numbers out; no latency has a mean here.
 
 A latency has a long right tail, made by whatever else the machine does, and a mean follows that
-tail; scores over seeds have none, and `mean_interval` is theirs. Whatever slows the machine slows
+tail; numbers over seeds have none, and `mean_interval` is theirs. Whatever slows the machine slows
 all members of a round alike, so comparisons are made within a round and summarised over rounds.
 """
 
@@ -287,17 +287,11 @@ _T_975 = (
 """Student's t at 97.5 % with 1 to 30 degrees of freedom; with more, that of 30 is a bit wide."""
 
 
-def share_interval(samples: Sequence[float]) -> Interval | None:
-    """As `mean_interval`, which knows no bounds, within what a share can be."""
-    found = mean_interval(samples)
-    return None if found is None else (max(found[0], 0.0), min(found[1], 1.0))
-
-
 def mean_interval(samples: Sequence[float]) -> Interval | None:
     """The 95 % interval of a mean by Student's t; None with fewer than two samples.
 
-    Seeds are few, so nothing better than the assumption of normal scores is to be had: with two,
-    the interval is 13 standard errors wide, as it should be.
+    Samples that are independent of each other. Scores of trained models share their test examples,
+    and the runs of a mechanism may have two modes: their intervals are `bench.comparison`'s.
     """
     if len(samples) < 2:
         return None

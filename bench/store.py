@@ -299,13 +299,14 @@ def line_numbers(out: Path) -> dict[tuple[str, str], tuple[Path, int]]:
 def latest(records: Iterable[Record]) -> list[Record]:
     """The newest record of each cell, entry and machine, in order of first appearance.
 
+    A score is no timing: of a cell that trains the newest one counts, on whatever machine.
     Of records that started at the same time the later one in `records` wins.
     """
     newest: dict[tuple[object, ...], Record] = {}
     for record in records:
         devices = record.environment.get("devices", {})
         machine = (record.environment.get("processor"), devices.get(record.cell.device))
-        identity = (record.cell.key, record.cell.entry, *machine)
+        identity = (record.cell.key, record.cell.entry, *(() if record.cell.is_task else machine))
         known = newest.get(identity)
         if known is None or record.started_at >= known.started_at:
             newest[identity] = record

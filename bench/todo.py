@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from bench.cell import Cell
 from bench.config import Shard, SweepConfig
-from bench.machine.environment import Environment, freshness
+from bench.machine.environment import Environment, is_good
 from bench.plan import PlannedCell, reference_cell
 from bench.record import Record, Speed, Status
 from bench.run import is_measured
@@ -38,10 +38,11 @@ def missing(
 
     Beside another reference than was asked for a cell is timed again.
     """
-    settled = {(r.cell.key, r.freshness): r for r in _by_time(kept)}
+    wanted = {p.cell.key: p.cell for p in planned}
+    good = by_key(kept, wanted, here)
     todo = []
     for p in planned:
-        record = settled.get((p.cell.key, freshness(p.cell, here)))
+        record = good[p.cell.key][-1] if p.cell.key in good else None
         if record is None or not is_measured(record) or not _is_beside(record, p.cell, config):
             todo.append(p)
         elif record.status is Status.SKIPPED and record.reason != p.unsupported:
@@ -51,7 +52,7 @@ def missing(
 
 def is_of(record: Record, cell: Cell, here: Environment, config: SweepConfig | None) -> bool:
     """Whether a record is one of this cell as it would be measured now, beside its reference."""
-    return record.freshness == freshness(cell, here) and _is_beside(record, cell, config)
+    return is_good(record, cell, here) and _is_beside(record, cell, config)
 
 
 def _is_beside(record: Record, cell: Cell, config: SweepConfig | None) -> bool:
@@ -80,18 +81,39 @@ def only_these(
         kept: the records.
         here: this machine.
     """
-    newest = {record.cell.key: record for record in _by_time(kept)}
-    fresh = {(record.cell.key, record.freshness) for record in kept}
+    found_by_key = by_key(kept)
 
     def is_wanted(p: PlannedCell) -> bool:
-        record = newest.get(p.cell.key)
-        if record is None:
+        found = found_by_key.get(p.cell.key)
+        if not found:
             return False
-        has_failed = record.status not in (Status.OK, Status.SKIPPED)
-        is_stale = (p.cell.key, freshness(p.cell, here)) not in fresh
+        has_failed = found[-1].status not in (Status.OK, Status.SKIPPED)
+        is_stale = not any(is_good(record, p.cell, here) for record in found)
         return (has_failed and "failed" in kinds) or (is_stale and "stale" in kinds)
 
     return [p for p in planned if is_wanted(p)]
+
+
+def by_key(
+    records: Iterable[Record],
+    cells: Mapping[str, Cell] | None = None,
+    here: Environment | None = None,
+) -> dict[str, list[Record]]:
+    """Records by the key of their cell, the oldest first.
+
+    Args:
+        records: of a store.
+        cells: by key, those that are asked about; None for all.
+        here: this machine: only records are taken that are good here. None takes all.
+    """
+    found: dict[str, list[Record]] = {}
+    for record in _by_time(records):
+        key = record.cell.key
+        if cells is not None and key not in cells:
+            continue
+        if here is None or is_good(record, cells[key] if cells else record.cell, here):
+            found.setdefault(key, []).append(record)
+    return found
 
 
 def _by_time(records: Iterable[Record]) -> list[Record]:

@@ -79,8 +79,9 @@ GROUND = (
         *("bench.rates.presets", "bench.machine.facts"),
     ),
     ("bench.app.files", "bench.app.values"),
-    ("bench.app.limits",),
-    ("bench.app.errors", "bench.app.streams", "bench.app.usage"),
+    ("bench.app.limits", "bench.looks"),
+    ("bench.app.errors", "bench.app.streams", "bench.app.usage", "bench.comparison"),
+    ("bench.answers",),
     ("bench.app.texts", "bench.statistics", "bench"),
 )
 ORDERS = (MEASURING, PROVING, PUBLISHING, GROUND)
@@ -104,6 +105,8 @@ WITHOUT_TORCH = (
     "bench.cell",
     "bench.config",
     "bench.catalogue.listing",
+    "bench.comparison",
+    "bench.looks",
     "bench.metrics",
     "bench.publish",
     "bench.record",

@@ -52,6 +52,19 @@ def test_methodology_explains_every_status() -> None:
     assert set(re.findall(r"\w+", " ".join(explained))) >= {str(status) for status in Status}
 
 
+def test_methodology_says_of_gla_what_the_search_of_rates_found() -> None:
+    rates = yaml.safe_load((ROOT / "conf" / "rates" / "searched.yaml").read_text())
+    gla = rates["recall_causal"]["entries"]["gla"]
+    found = dict(gla["tried"])
+    best = gla["learning_rate"]
+    others = [rate for rate in found if rate != best]
+    assert gla["hyperparameters"]["temperature"] == 16
+    assert all(0.24 < found[rate] < 0.26 for rate in others), "one in four"
+    words = f"{', '.join(map(str, others[:-1]))} and {others[-1]}"
+    sentence = f"found {100 * found[best]:.1f} % at {best} and one in four at {words}."
+    assert sentence in " ".join(METHODOLOGY.split())
+
+
 def test_the_readme_names_every_axis_and_every_study() -> None:
     axes = re.search(r"An axis takes one value or a list:(.*?)\. ", README, re.DOTALL)
     assert axes

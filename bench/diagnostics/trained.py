@@ -15,7 +15,7 @@ from bench.app.errors import ConfigError
 from bench.cell import Cell
 from bench.diagnostics.look import Call, Found, gradients, of_own_norms, of_weights
 from bench.diagnostics.weights import NoWeights
-from bench.machine.environment import Environment, freshness
+from bench.machine.environment import Environment, source_of_training
 from bench.tasks.base import Split, Task, build_task
 from bench.tasks.checkpoint import Checkpoint, CheckpointRefused
 from bench.tasks.match import matched
@@ -42,7 +42,8 @@ def load_or_train(cell: Cell, folder: Path, here: Environment) -> Trained:
         ConfigError: the checkpoint is of another configuration, or none.
         Diverged: training left the finite numbers.
     """
-    checkpoint = Checkpoint(folder / f"{cell.key}.pt", cell.key, freshness(cell, here))
+    source = source_of_training(cell, here)
+    checkpoint = Checkpoint(folder / f"{cell.key}.pt", cell.key, source)
     try:
         model = fitted(cell, None, checkpoint)
     except CheckpointRefused as error:

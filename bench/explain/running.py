@@ -123,7 +123,8 @@ def explained_rows(
                 progress.say(f"{name}: step {step} of {num_steps}")
 
             path = config.out / "models" / f"{run.cell.key}.pt"
-            checkpoint = Checkpoint(path, run.cell.key, environment.freshness(run.cell, here))
+            source = environment.source_of_training(run.cell, here)
+            checkpoint = Checkpoint(path, run.cell.key, source)
             try:
                 model = fitted(run.cell, report, checkpoint)
             except CheckpointRefused as error:

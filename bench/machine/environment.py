@@ -23,7 +23,7 @@ from bench.app.texts import visible
 from bench.cell import ORIGINAL, Cell, TaskWorkload
 from bench.machine import hardware
 from bench.measure.headroom import memory_limit_bytes
-from bench.record import METHOD_VERSION
+from bench.record import METHOD_VERSION, TRAINING_VERSION, Quality, Record
 
 _LIBRARIES = ("torch", "numpy", "hydra-core", "wandb", "fvcore", "opt_einsum", "triton", "timm")
 
@@ -94,8 +94,11 @@ def available_devices() -> tuple[str, ...]:
 def freshness(cell: Cell, environment: Environment) -> str:
     """A hash of what a cell was measured with: source, method, torch, device and threads' home.
 
-    A cell counts as measured here already if a record has both its key and this.
+    A cell that is timed counts as measured here already if a record has both its key and this. A
+    training run depends on less: see `is_good`.
     """
+    if cell.is_task:
+        return _freshness_of_training(cell)
     parts = [
         "" if cell.mechanism == ORIGINAL else mechanism_source(cell.mechanism, cell.plugins),
         _surroundings(cell, environment),
@@ -103,6 +106,53 @@ def freshness(cell: Cell, environment: Environment) -> str:
         *_home(cell.device, environment),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def is_good(record: Record, cell: Cell, environment: Environment) -> bool:
+    """Whether a record says what measuring a cell now would say.
+
+    A trained score holds on any machine, for as long as examples, model, recipe and scoring are
+    what they were (`TRAINING_VERSION`) and the files that a plugin or the task reads are the same.
+    A run that a plateau ended at chance or at a partial solution is not good: today it would go on.
+    """
+    if record.cell.key != cell.key:
+        return False
+    if record.freshness == freshness(cell, environment):
+        return True
+    if not cell.is_task or record.training_version != TRAINING_VERSION or _own_files(cell):
+        return False
+    result = record.result
+    return not (isinstance(result, Quality) and result.ended == "plateau" and result.stuck_at)
+
+
+def source_of_training(cell: Cell, environment: Environment) -> str:
+    """A hash of all code, data and libraries of a run: a checkpoint goes on with no other."""
+    parts = [
+        mechanism_source(cell.mechanism, cell.plugins),
+        task_source(cell.task.task) + _data_hash(cell.task),
+        TRAINING_VERSION,
+        *_home(cell.device, environment),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _freshness_of_training(cell: Cell) -> str:
+    parts = ["training", TRAINING_VERSION, *_own_files(cell)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _own_files(cell: Cell) -> tuple[str, ...]:
+    """Hashes of what a version number cannot speak for: a plugin's source, and a task's files."""
+    from bench.tasks.base import task_class
+
+    found = []
+    if is_foreign(cell.mechanism, cell.plugins):
+        found.append(mechanism_source(cell.mechanism, cell.plugins))
+    if not task_class(cell.task.task).__module__.startswith(f"{bench.__name__}."):
+        found.append(task_source(cell.task.task))
+    if data := _data_hash(cell.task):
+        found.append(data)
+    return tuple(found)
 
 
 def kind_of_machine(device: str, environment: Environment) -> str:
@@ -120,12 +170,21 @@ def _home(device: str, environment: Environment) -> list[str | None]:
 
 
 def _surroundings(cell: Cell, environment: Environment) -> str:
-    """A hash of what stands around the mechanism: a task, a model, or nothing."""
-    if cell.is_task:
-        return task_source(cell.task.task) + _data_hash(cell.task)
+    """A hash of what stands around the mechanism: a model, or nothing."""
     if cell.is_model:
         return f"{model_source(cell.model.model)} timm {environment.versions.get('timm')}"
     return ""
+
+
+@cache
+def is_foreign(name: str, plugins: tuple[str, ...]) -> bool:
+    """Whether a mechanism is a plugin's, and not of the library."""
+    for plugin in plugins:
+        importlib.import_module(plugin)
+    import attentions
+
+    module: str = attentions.attention_class(name).__module__
+    return not module.startswith((f"{attentions.__name__}.", f"{bench.__name__}."))
 
 
 @cache

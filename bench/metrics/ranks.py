@@ -3,19 +3,20 @@
 Rows that shared their rounds are resampled together, round by round, so that what slowed a round
 slows all of them in the same resamples. A bootstrap of few rounds is too narrow, so an order is
 claimed only where the sign test over the rounds agrees. Seeds are fewer still: scores are compared
-seed by seed with Student's t. Each pair is judged at 95 % by itself.
+seed by seed, as `bench.comparison` has it. Each pair is judged at 95 % by itself.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import combinations
+from statistics import fmean
 
 import numpy as np
 
+from bench.comparison import Runs, compare
 from bench.metrics.speedup import round_ratios, speedup
 from bench.record import Record, Speed
 from bench.statistics import (
@@ -42,7 +43,7 @@ class Ranks:
         names: best first, by their medians or means.
         places: of each name.
         wins: ``wins[i, j]`` is how likely i is ahead of j: the share of resamples of the rounds in
-            which it is, ties being half; of scores by Student's t over the seeds.
+            which it is, ties being half; of scores as `bench.comparison.compare` has it.
         groups: runs of names within which no two can be told apart, as long as they go; they may
             overlap, for "cannot be told apart" is not handed on from neighbour to neighbour.
     """
@@ -210,10 +211,7 @@ def rank_scores(
     less_is_better: bool = False,
     num_examples: int | None = None,
 ) -> Ranks | None:
-    """Rank scores over seeds, compared seed by seed.
-
-    A seed that one of a pair lacks could have ended anywhere: a share of right answers at 0 or at
-    1, so that an order is claimed only if it holds either way, and a score without bounds anywhere.
+    """Rank scores of which no more is known than the number of test examples; see `rank_runs`.
 
     Args:
         scores: by name and seed; None for a run that ended without a score.
@@ -223,89 +221,36 @@ def rank_scores(
     Returns:
         None with fewer than two seeds: one is one draw, and nothing is ranked.
     """
-    seeds = sorted({seed for own in scores.values() for seed in own})
-    sign = -1.0 if less_is_better else 1.0
-    table = np.full((len(scores), len(seeds)), np.nan)
-    was_run = np.zeros(table.shape, dtype=bool)
-    for i, own in enumerate(scores.values()):
-        for seed, score in own.items():
-            was_run[i, seeds.index(seed)] = True
-            table[i, seeds.index(seed)] = np.nan if score is None else sign * score
-    has_score = ~np.isnan(table)
-    if not has_score.any() or has_score.any(axis=0).sum() < 2:
-        return None
-    means = np.where(has_score, table, 0.0).sum(axis=1) / np.maximum(1, has_score.sum(axis=1))
-    everyone = [*scores]
-    order = sorted(np.flatnonzero(has_score.any(axis=1)), key=lambda i: (-means[i], everyone[i]))
-    bounds = (-np.inf, np.inf) if less_is_better else (0.0, 1.0)
-    wins, is_ahead = _compare_scores(table[order], was_run[order], bounds, num_examples)
-    return _ranks([everyone[i] for i in order], wins, is_ahead)
+    rows = {name: Runs(scores=own, num_examples=num_examples) for name, own in scores.items()}
+    return rank_runs(rows, less_is_better=less_is_better)
 
 
-def _compare_scores(
-    table: np.ndarray, was_run: np.ndarray, bounds: Interval, num_examples: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, seeds), NaN for no score -> how likely row i is ahead of row j, and for certain."""
-    size = len(table)
-    wins = np.full((size, size), 0.5)
-    is_ahead = np.zeros((size, size), dtype=bool)
-    for i, j in combinations(range(size), 2):
-        seeds = was_run[i] | was_run[j]
-        pair = table[[i, j]][:, seeds]
-        least = _least_error(pair, num_examples)
-        # The worst that the missing seeds can be for i, and the best.
-        shares = [
-            _share_above_zero(_filled(pair[0], mine) - _filled(pair[1], theirs), least)
-            for mine, theirs in (bounds, bounds[::-1])
-        ]
-        wins[i, j] = sum(shares) / 2
-        wins[j, i] = 1 - wins[i, j]
-        is_ahead[i, j] = min(shares) >= _CERTAIN
-        is_ahead[j, i] = max(shares) <= 1 - _CERTAIN
-    return wins, is_ahead
+def rank_runs(rows: Mapping[str, Runs], *, less_is_better: bool = False) -> Ranks | None:
+    """Rank rows over seeds, each pair by `bench.comparison.compare`.
 
+    A seed that one of a pair lacks could have ended anywhere, so that an order is claimed only if
+    it holds wherever that is.
 
-def _filled(scores: np.ndarray, value: float) -> np.ndarray:
-    filled: np.ndarray = np.where(np.isnan(scores), value, scores)
-    return filled
+    Args:
+        rows: by name; one without any score is left out.
+        less_is_better: for scores that count what should be small, and have no upper bound.
 
-
-def _least_error(pair: np.ndarray, num_examples: int | None) -> float:
-    """Standard error of the difference of two means from the number of examples alone."""
-    if not num_examples:
-        return 0.0
-    shares = np.nanmean(pair, axis=1)
-    counted = num_examples * pair.shape[1]
-    return float(np.sqrt(max(0.0, np.sum(shares * (1 - shares)) / counted)))
-
-
-def _share_above_zero(differences: np.ndarray, least_error: float) -> float:
-    """How likely the mean of the differences is above zero.
-
-    By Student's t over the seeds, or by the normal distribution of counted examples, whichever is
-    the less sure of it: two seeds that agree to the digit do not make examples more than they are.
+    Returns:
+        None with fewer than two seeds: one is one draw, and nothing is ranked.
     """
-    num_seeds = len(differences)
-    if num_seeds < 2:
-        return 0.5
-    mean = float(np.mean(differences))
-    if not np.isfinite(mean):
-        return 0.0 if mean < 0 else 1.0
-    error = float(np.std(differences, ddof=1)) / num_seeds**0.5
-    draws = _t_draws(num_seeds - 1)
-    shares = [float(np.sign(mean)) / 2 + 0.5]  # where neither varies
-    if error > 1e-12:
-        shares.append(float(np.searchsorted(draws, mean / error)) / len(draws))
-    if least_error > 0:
-        shares.append((1 + math.erf(mean / least_error / 2**0.5)) / 2)
-    return min(shares, key=lambda share: abs(share - 0.5))
-
-
-@lru_cache(maxsize=64)
-def _t_draws(degrees: int) -> np.ndarray:
-    """Ascending draws of Student's t, as symmetric about zero as it is."""
-    half = np.abs(np.random.default_rng(BOOTSTRAP_SEED).standard_t(degrees, size=50_000))
-    return np.sort(np.concatenate([half, -half]))
+    if len({seed for row in rows.values() for seed in row.known}) < 2:
+        return None
+    sign = -1.0 if less_is_better else 1.0
+    means = {name: sign * fmean(row.known.values()) for name, row in rows.items() if row.known}
+    names = sorted(means, key=lambda name: (-means[name], name))
+    wins = np.full((len(names), len(names)), 0.5)
+    is_ahead = np.zeros(wins.shape, dtype=bool)
+    for i, j in combinations(range(len(names)), 2):
+        found = compare(rows[names[i]], rows[names[j]], less_is_better=less_is_better)
+        if found:
+            wins[i, j], wins[j, i] = found.ahead, 1 - found.ahead
+            is_ahead[i, j], is_ahead[j, i] = found.is_ahead, found.is_behind
+    return _ranks(names, wins, is_ahead)
 
 
 def _ranks(names: Sequence[str], wins: np.ndarray, is_ahead: np.ndarray) -> Ranks:

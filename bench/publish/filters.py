@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from bench.comparison import Runs, mean_of, within_share
 from bench.publish.format import bracketed, column_for, number, percent, with_unit
 from bench.publish.scores import TaskScores
 from bench.publish.tables import Table
 from bench.record import Filtered, Quality, Record
-from bench.statistics import Interval, mean_interval, median, median_interval, share_interval
+from bench.statistics import Interval, mean_interval, median, median_interval
 
 _ORACLES = ("object_rate",)
 WITHOUT = "whole model"
@@ -26,6 +27,7 @@ class Kept:
         keep: the share that was asked for.
         num_tokens: that were kept; None for the whole model.
         accuracies: one a seed.
+        num_examples: that each of them was counted over.
         minus_whole: what each of them is above the whole model's; below 0 where it is less right.
         latency_s: of a batch's forward, the choice of tokens included: the median over rounds.
         ratios: the whole model's latency over this one, one a round.
@@ -38,6 +40,7 @@ class Kept:
     keep: float
     num_tokens: int | None
     accuracies: tuple[float, ...]
+    num_examples: int
     minus_whole: tuple[float, ...]
     latency_s: float
     ratios: tuple[float, ...]
@@ -56,8 +59,10 @@ class Kept:
 
     @property
     def accuracy_interval(self) -> Interval | None:
-        """Of 95 %, Student's t over seeds, within what a share can be; None with one seed."""
-        return share_interval(self.accuracies)
+        """Of 95 %, as `bench.comparison` has it, within a share's bounds; None with one seed."""
+        runs = Runs(scores=dict(enumerate(self.accuracies)), num_examples=self.num_examples)
+        found = mean_of(runs)
+        return within_share(found) if found else None
 
 
 def kept_shares(entry: str, records: Sequence[Record]) -> Iterator[Kept]:
@@ -76,6 +81,7 @@ def kept_shares(entry: str, records: Sequence[Record]) -> Iterator[Kept]:
         keep=1.0,
         num_tokens=None,
         accuracies=tuple(result.accuracy for result in whole),
+        num_examples=whole[0].num_examples,
         minus_whole=(),
         latency_s=median([s for _, row in seen for s in row["unfiltered_latency_s"]]) or 0.0,
         ratios=(),
@@ -90,6 +96,7 @@ def kept_shares(entry: str, records: Sequence[Record]) -> Iterator[Kept]:
             keep=keep,
             num_tokens=own[0][1]["num_tokens"],
             accuracies=tuple(row["accuracy"] for _, row in own),
+            num_examples=own[0][0].num_examples,
             minus_whole=tuple(row["accuracy"] - result.accuracy for result, row in own),
             latency_s=median([s for _, row in own for s in row["latency_s"]]) or 0.0,
             ratios=tuple(ratio for _, row in own for ratio in _ratios(row)),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bench.answers import right_answers
+from bench.comparison import Runs, mean_of, within_share
 from bench.metrics.marks import marks, may_be_ranked
-from bench.metrics.ranks import Ranks, rank_scores
+from bench.metrics.ranks import Ranks, rank_runs
 from bench.publish.machine import describe_machine
 from bench.publish.naming import Names, identity
 from bench.record import Quality, Record, Status
-from bench.statistics import mean_interval, median
+from bench.statistics import Interval, median
 
 Rate = tuple[float | None, bool]
 """A learning rate, and whether it was searched for the row."""
@@ -41,6 +43,8 @@ class Score:
         gates: what the backbone projected for the mechanism beside queries, keys and values.
         flops: of all blocks for one example.
         matched: the size that was set so that the model costs what the others do.
+        is_share: whether it is a share of right answers, and not a count of what should be small.
+        runs: the same scores, with what is known of the test examples.
         records: that all this is computed from.
     """
 
@@ -65,6 +69,8 @@ class Score:
     gates: tuple[str, ...] = ()
     flops: int | None = None
     matched: str = ""
+    is_share: bool = True
+    runs: Runs = field(default_factory=lambda: Runs(scores={}), compare=False, repr=False)
     records: tuple[Record, ...] = ()
 
     @property
@@ -88,9 +94,15 @@ class Score:
         return not self.accuracies and set(self.statuses) == {Status.SKIPPED}
 
     @property
-    def interval(self) -> tuple[float, float] | None:
-        """Of 95 %, of the mean over seeds; None with fewer than two."""
-        return mean_interval(self.accuracies)
+    def interval(self) -> Interval | None:
+        """Of 95 %, of the mean over seeds, without bounds; None with fewer than two."""
+        return mean_of(self.runs, is_share=self.is_share)
+
+    @property
+    def shown_interval(self) -> Interval | None:
+        """As `interval`; of a share, no more than all and no less than nothing."""
+        found = self.interval
+        return within_share(found) if found and self.is_share else found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,10 +161,9 @@ def score_task(records: Sequence[Record], names: Names, controls: Sequence[str])
     scores = [
         _score(name, group, len(seeds), controls) for name, group in _rows(records, names).items()
     ]
-    ranks = rank_scores(
-        {s.entry: dict(s.by_seed) for s in scores if s.may_be_ranked and not s.is_control},
+    ranks = rank_runs(
+        {s.entry: s.runs for s in scores if s.may_be_ranked and not s.is_control},
         less_is_better=bool(unit),
-        num_examples=max((s.num_examples or 0 for s in scores), default=0),
     )
     plateaus = {words: score for r in _qualities(records) for words, score in r.plateaus.items()}
     first = records[0]
@@ -196,21 +207,22 @@ def _rate(record: Record) -> Rate:
 def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequence[str]) -> Score:
     results = _qualities(records)
     rate, is_searched = _rate(records[0])
+    by_seed = tuple(
+        sorted(
+            (
+                record.cell.task.seed,
+                record.result.accuracy if isinstance(record.result, Quality) else None,
+            )
+            for record in records
+            if record.status is not Status.SKIPPED
+        )
+    )
     return Score(
         entry=entry,
         may_be_ranked=all(map(may_be_ranked, records)),
         marks=marks(*records),
         rank="control" if records[0].cell.mechanism in controls else "",
-        by_seed=tuple(
-            sorted(
-                (
-                    record.cell.task.seed,
-                    record.result.accuracy if isinstance(record.result, Quality) else None,
-                )
-                for record in records
-                if record.status is not Status.SKIPPED
-            )
-        ),
+        by_seed=by_seed,
         num_missing=num_seeds - len(results),
         statuses=tuple(sorted({r.status for r in records if r.status is not Status.OK})),
         chance=median([result.chance for result in results]),
@@ -227,7 +239,33 @@ def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequ
         gates=results[0].gates if results else (),
         flops=results[0].flops if results else None,
         matched=results[0].matched if results else "",
+        is_share=not any(result.unit for result in results),
+        runs=_runs(dict(by_seed), records),
         records=tuple(sorted(records, key=lambda r: (r.cell.task.seed, r.cell.key))),
+    )
+
+
+def _runs(scores: dict[int, float | None], records: Sequence[Record]) -> Runs:
+    """The scores, with what records say of the test examples; older ones say their number alone."""
+    found = {r.cell.task.seed: r.result for r in records if isinstance(r.result, Quality)}
+    results = [*found.values()]
+    errors = [getattr(result, "score_error", None) for result in results]
+    test_sets = {getattr(result, "test_set", "") for result in results}
+    clusters = {getattr(result, "answers_per_cluster", None) for result in results}
+    packed = {seed: getattr(result, "answers", "") for seed, result in found.items()}
+    known = [error for error in errors if error is not None]
+    return Runs(
+        scores=scores,
+        # Seeds share the examples: the error of their mean is the mean of theirs at most.
+        error=sum(known) / len(known) if known and len(known) == len(errors) else None,
+        num_examples=min((result.num_examples for result in results), default=None),
+        right={
+            seed: right_answers(answers, found[seed].num_examples)
+            for seed, answers in packed.items()
+            if answers
+        },
+        per_cluster=max(size or 1 for size in clusters) if clusters else 1,
+        test_set=test_sets.pop() if len(test_sets) == 1 else "",
     )
 
 

@@ -5,8 +5,9 @@ It reads the records of two sweeps, under ``FOLDER/published`` and ``FOLDER/comp
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.app.errors import ConfigError, tell
@@ -45,6 +46,16 @@ files. Rounds are taken in six processes, because two processes of the same code
 10 to 20 %; intervals are those of the process medians. Entries that own their projections are
 compared as layers."""
 
+LARGEST_SHARE = {"flatten": 0.07, "nala_rope": 0.11, "nala_cosine": 0.14}
+"""Goals: at most this share of softmax's time at 4,096 tokens, forward and with backward."""
+
+_GOALS = """\
+## Goals that are missed
+
+Each entry is to take no longer than the authors' operators; at 4,096 tokens, of softmax's time,
+{shares}.
+Shares are 1 over the speed-ups above."""
+
 _COMPILED = """\
 ## Compiled
 
@@ -81,17 +92,22 @@ def speed_page(published: Sequence[Record], compiled: Sequence[Record]) -> str:
     def seconds(name: str, column: str, record: Record) -> str:
         return number(_speed(record).compile_s or 0.0)
 
+    over_operators = _table(
+        "over the authors' operators", compared, lambda n, c, r: _words(speedup(r), r)
+    )
+    against_softmax = _table("over softmax", compared, over_softmax)
     blocks = [
         _INTRO,
         f"{_origin([*published, *compiled])} `make speed` runs:",
         f"```bash\n{COMMANDS}\n```",
         _PUBLISHED,
-        _table("over the authors' operators", compared, lambda n, c, r: _words(speedup(r), r)),
-        _table("over softmax", compared, over_softmax),
+        table_lines(over_operators),
+        table_lines(against_softmax),
+        *missed_goals(over_operators, against_softmax),
         _COMPILED,
-        _table("eager / compiled, over softmax", eager, both),
-        _table("compiled, over eager", inductor, over_eager),
-        _table("seconds to compile", inductor, seconds),
+        table_lines(_table("eager / compiled, over softmax", eager, both)),
+        table_lines(_table("compiled, over eager", inductor, over_eager)),
+        table_lines(_table("seconds to compile", inductor, seconds)),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -107,7 +123,45 @@ def _rows(records: Sequence[Record], compiler: str = "eager") -> Rows:
     return rows
 
 
-def _table(title: str, rows: Rows, cell: Callable[[str, str, Record], str]) -> str:
+def missed_goals(over_operators: Table, over_softmax: Table) -> tuple[str, str]:
+    """What was to be reached and the table of what was not, by the speed-ups as they are printed.
+
+    Args:
+        over_operators: the speed-ups over the authors' operators.
+        over_softmax: those over softmax.
+    """
+    rows = []
+    for name, column, ratio, low, high in _ratios(over_operators):
+        if ratio < 1:
+            found, reaches = f"{number(ratio)}x [{number(low)}, {number(high)}]", high >= 1
+            rows.append((name, column, "1x the operators' speed", found, _missed(reaches)))
+    for name, column, ratio, low, high in _ratios(over_softmax):
+        goal = LARGEST_SHARE.get(name)
+        if goal is not None and column.endswith(", 4,096") and 1 / ratio > goal:
+            found, reaches = f"{1 / ratio:.3f} [{1 / high:.3f}, {1 / low:.3f}]", 1 / high <= goal
+            rows.append((name, column, f"{goal} of softmax's time", found, _missed(reaches)))
+    shares = ", ".join(f"{name} at most {goal}" for name, goal in LARGEST_SHARE.items())
+    header = ("entry", "at", "goal", "found", "verdict")
+    table = Table(title="goals", header=header, rows=tuple(rows), num_text=3)
+    return _GOALS.format(shares=shares), table_lines(table) if rows else "None is missed."
+
+
+def _missed(reaches: bool) -> str:
+    return "missed; the interval reaches it" if reaches else "missed"
+
+
+def _ratios(table: Table) -> Iterator[tuple[str, str, float, float, float]]:
+    """Row, column, ratio and the ends of its interval; the ratio itself where there is none."""
+    for row in table.rows:
+        for column, cell in zip(table.header[1:], row[1:], strict=True):
+            if found := re.match(r"([\d.,]+)x(?: \[([\d.,]+), ([\d.,]+)\])?", cell):
+                ratio, low, high = (
+                    float((end or found[1]).replace(",", "")) for end in found.groups()
+                )
+                yield row[0], column, ratio, low, high
+
+
+def _table(title: str, rows: Rows, cell: Callable[[str, str, Record], str]) -> Table:
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     lines = tuple(
         (name, *(cell(name, column, row[column]) if column in row else "" for column in columns))
@@ -116,7 +170,7 @@ def _table(title: str, rows: Rows, cell: Callable[[str, str, Record], str]) -> s
     table = Table(title=title, header=(title, *columns), rows=lines, num_text=1)
     said = (NOISY, "checked at", "checked in")  # by a tilde, and in the page's first lines
     found = [[m for m in marks(*row.values()) if not m.startswith(said)] for row in rows.values()]
-    return table_lines(with_marks(table, found))
+    return with_marks(table, found)
 
 
 def _speed(record: Record) -> Speed:

@@ -15,7 +15,7 @@ from bench.publish.leaderboard import Leaderboard
 from bench.publish.overall import Overall, OverallRow, overall
 from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import Section, Table, place_words, status_words, with_marks
-from bench.statistics import median, share_interval
+from bench.statistics import median
 
 SAME_SIZE = 0.01
 """Models whose parameters differ by no more are of one size; a larger difference is stated."""
@@ -154,9 +154,7 @@ def _mean_words(score: Score, task: TaskScores) -> str:
     """As ``97.3 [96.1, 98.5]``; of a share, no more than all and no less than nothing."""
     if score.accuracy is None:
         return ", ".join(status_words(status) for status in score.statuses)
-    if task.unit:
-        return bracketed(number, score.accuracy, score.interval)
-    return bracketed(percent, score.accuracy, share_interval(score.accuracies))
+    return bracketed(number if task.unit else percent, score.accuracy, score.shown_interval)
 
 
 def _steps_words(score: Score) -> str:

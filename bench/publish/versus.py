@@ -12,7 +12,7 @@ from bench.app.errors import ConfigError, did_you_mean
 from bench.metrics import find_metric
 from bench.metrics.crossover import length_words
 from bench.metrics.marks import may_be_ranked
-from bench.metrics.ranks import Ranks, rank_scores, rank_speed
+from bench.metrics.ranks import Ranks, rank_runs, rank_speed
 from bench.metrics.speedup import ratio_between
 from bench.publish.format import column_for, number, percent, plain, quantity, ratio_words
 from bench.publish.growth import crossovers
@@ -147,10 +147,8 @@ def _of_tasks(board: Leaderboard, one: str, other: str) -> Iterator[Verdict]:
 
 
 def _of_task(task: TaskScores, board: Leaderboard, mine: Score, theirs: Score) -> Verdict:
-    ranks = rank_scores(
-        {score.entry: dict(score.by_seed) for score in (mine, theirs)},
-        less_is_better=bool(task.unit),
-        num_examples=mine.num_examples,
+    ranks = rank_runs(
+        {score.entry: score.runs for score in (mine, theirs)}, less_is_better=bool(task.unit)
     )
     write: Callable[[float], str] = number if task.unit else percent
     means = ["none" if s.accuracy is None else write(s.accuracy) for s in (mine, theirs)]

@@ -66,7 +66,7 @@ class RatePreset:
 
 
 def read_presets(given: Any) -> tuple[RatePreset, ...]:
-    """From the composed configuration: by task its settings, and its rows by their entry.
+    """From the composed configuration: by task its searches, each with settings and rows by entry.
 
     Raises:
         ConfigError: it has another form.
@@ -80,7 +80,8 @@ def read_presets(given: Any) -> tuple[RatePreset, ...]:
                 tried=tuple((rate, score) for rate, score in row["tried"]),
                 **{name: row[name] for name in _ROW},
             )
-            for task, found in (given or {}).items()
+            for task, searches in (given or {}).items()
+            for found in searches
             for entry, row in found["entries"].items()
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -94,7 +95,7 @@ _ROW = ("learning_rate", "is_at_edge", "mechanism", "hyperparameters")
 
 
 def presets_text(presets: Iterable[RatePreset]) -> str:
-    """The file, by task and entry in their alphabetical order.
+    """The file, by task, settings and entry in their alphabetical order.
 
     Values are JSON, which is YAML as well, so that a row is a line.
     """
@@ -102,10 +103,15 @@ def presets_text(presets: Iterable[RatePreset]) -> str:
     for preset in sorted(presets, key=lambda p: (p.task, p.entry)):
         by_task.setdefault(preset.task, []).append(preset)
     lines = [_HEAD.rstrip("\n")]
-    for task, rows in by_task.items():
-        lines += [f"{task}:", f"  settings: {json.dumps(rows[0].settings)}", "  entries:"]
-        for row in rows:
-            values = {name: getattr(row, name) for name in _ROW} | {"tried": row.tried}
-            lines += [f"    {row.entry}:"]
-            lines += [f"      {name}: {json.dumps(value)}" for name, value in values.items()]
+    for task, presets_of_task in by_task.items():
+        lines += [f"{task}:"]
+        searches: dict[str, list[RatePreset]] = {}
+        for preset in presets_of_task:
+            searches.setdefault(json.dumps(preset.settings), []).append(preset)
+        for settings, rows in sorted(searches.items()):
+            lines += [f"- settings: {settings}", "  entries:"]
+            for row in rows:
+                values = {name: getattr(row, name) for name in _ROW} | {"tried": row.tried}
+                lines += [f"    {row.entry}:"]
+                lines += [f"      {name}: {json.dumps(value)}" for name, value in values.items()]
     return "\n".join(lines) + "\n"

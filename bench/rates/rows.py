@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.app.command import run_app
 from bench.cell import Cell
 from bench.config import SweepConfig
-from bench.machine.environment import Environment, freshness
+from bench.machine.environment import Environment, is_good
 from bench.plan import plan
-from bench.rates.grid import Trained
+from bench.rates.grid import Best, Trained, best_of
 from bench.record import Quality, Record
 from bench.store import latest
+from bench.tasks.base import task_class
 from bench.worker.launch import WorkerServer
 
 USUAL = {
@@ -68,9 +69,15 @@ def trainable(config: SweepConfig, server: WorkerServer) -> list[Cell]:
 
 
 def fresh(records: Sequence[Record], cell: Cell, here: Environment) -> dict[str, Record]:
-    """The newest records by key of those that were made with the source that is here now."""
-    source = freshness(cell, here)
-    return {r.cell.key: r for r in latest(records) if r.freshness == source}
+    """The newest records by key of those of a row's runs that are still good."""
+    row = cell.mechanism, cell.hyperparameters, cell.task.task
+    return {
+        r.cell.key: r
+        for r in latest(records)
+        if r.cell.is_task
+        and (r.cell.mechanism, r.cell.hyperparameters, r.cell.task.task) == row
+        and is_good(r, r.cell, here)
+    }
 
 
 def trained(record: Record) -> Trained:
@@ -79,6 +86,18 @@ def trained(record: Record) -> Trained:
     if not isinstance(result, Quality) or not result.validation:
         return Trained(score=None)
     return Trained(score=result.validation[-1], steps_to_90=result.steps_to_90)
+
+
+def best(row: Row, runs: Mapping[float, Trained]) -> Best:
+    """The best rate of a row, by what its runs came to."""
+    return best_of(runs, better=task_class(row.cell.task.task).better)
+
+
+def widened(row: Row, runs: Mapping[float, Trained]) -> Row:
+    """The row with one more rate, where the best lies at the edge of those that are through."""
+    if len(runs) < len(row.rates) or (beyond := best(row, runs).beyond) is None:
+        return row
+    return replace(row, rates=tuple(sorted({*row.rates, beyond})))
 
 
 Command = Callable[[dict[str, Any], dict[str, str]], int]

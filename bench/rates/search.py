@@ -1,18 +1,24 @@
 """Train every row at every rate of a grid, and write which was best on validation examples.
 
-    python -m bench.rates [grid=NAME] [presets=FILE] [KEY=VALUE of bench.sweep ...]
+    python -m bench.rates [seed=[0,1,2]] [converge=true] [grid=NAME] [presets=FILE]
+                          [KEY=VALUE of bench.sweep ...]
 
 Rows are those of `make bench`, tasks recall, recall_causal and tile_recall, unless attention= and
-task= name others. Each run is a record under `out`, results/rates by itself: what is there already
-is not trained again, so Ctrl-C and a later call go on from there. The test set plays no part.
+task= name others. The search takes the first seed; further ones are trained at the best rate. With
+converge=true steps are doubled, each time with a search of its own, until the mean of a row's seeds
+changes by less than a point. Each run is a record under `out`, results/rates by itself: what is
+there already is not trained again, so Ctrl-C and a later call go on from there. The test set plays
+no part in the choice of a rate.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -20,20 +26,30 @@ from rich.console import Console
 from bench.app.command import CONF, check_writable, read_yaml
 from bench.app.errors import ConfigError, did_you_mean
 from bench.app.files import write_whole
-from bench.config import read_sweep_config
-from bench.machine.environment import Environment, available_devices, current
+from bench.app.values import flag
+from bench.cell import Cell
+from bench.config import SweepConfig, read_sweep_config
+from bench.machine.environment import available_devices, current
 from bench.plan import PlannedCell
-from bench.rates.grid import GRIDS, MAX_WIDENINGS, Best, Trained, best_of
+from bench.rates.grid import GRIDS
 from bench.rates.presets import RatePreset, presets_text, read_presets
-from bench.rates.rows import Row, fresh, run_command, trainable, trained
+from bench.rates.rows import run_command, trainable
+from bench.rates.tuned import Arm, tuned
 from bench.record import Record
 from bench.store import read_records
 from bench.sweep import measure
-from bench.tasks.base import task_class
-from bench.todo import missing
+from bench.todo import by_key, missing
 from bench.worker.launch import WorkerServer
 
 PRESETS = CONF / "rates" / "searched.yaml"
+CONVERGED = 0.01
+"""Change of a row's mean score by a doubling of its steps from which it is still being trained."""
+MAX_DOUBLINGS = 5
+"""Times that steps are doubled at most."""
+
+
+class Stopped(Exception):
+    """Ctrl-C came while runs were under way; what had ended is kept."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,108 +60,142 @@ def main(argv: list[str] | None = None) -> int:
         print(f"grid: {', '.join(GRIDS)}. presets: where to write, {PRESETS} by itself.")
         return 0
     usual = {"out": "results/rates", "rates": "shared"}
-    return run_command(words, ("grid", "presets"), usual, search)
+    return run_command(words, ("grid", "presets", "converge"), usual, search)
 
 
 def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
-    """Search, widen where the best lies at an edge, and write after each round what is known."""
+    """Search, train further seeds, and write after each search what is known."""
     grid, file = own.get("grid", "usual"), Path(own.get("presets", PRESETS))
+    said = own.get("converge", "false")
+    converges = flag("converge", {"true": True, "false": False}.get(said, said))
     if grid not in GRIDS:
         raise ConfigError(f"grid={grid} is not known. {did_you_mean(grid, GRIDS)}")
-    console = Console()
-    config = read_sweep_config(composed)
+    config, console = read_sweep_config(composed), Console()
     check_writable(config.out)
-    is_interrupted = False
     with WorkerServer(config.run.allocator) as server:
-        rows = [Row(cell=cell, rates=GRIDS[grid]) for cell in trainable(config, server)]
+        cells = trainable(config, server)
         if config.dry_run:
-            console.print(f"{sum(len(row.rates) for row in rows)} runs; nothing was trained.")
+            console.print(f"{len(cells) * len(GRIDS[grid])} runs; nothing was trained.")
             return 0
-        here = current(available_devices(), config.run.allocator, server.environment())
-        for _ in range(1 + MAX_WIDENINGS):
-            planned = [PlannedCell(cell=row.at(rate)) for row in rows for rate in row.rates]
-            todo = missing(planned, read_records(config.out, missing_ok=True), here, config)
-            done = measure(config, todo, here, server, composed["sweep_id"], console)
-            is_interrupted = done.is_interrupted
-            records = read_records(config.out, missing_ok=True)
-            found = [(row, _runs(row, records, here)) for row in rows]
-            keep(file, [p for row, runs in found if (p := _preset(row, runs)) is not None])
-            wider = [_widened(row, runs) for row, runs in found]
-            if is_interrupted or wider == rows:
-                break
-            rows = wider
-    _print(console, found, file)
-    if is_interrupted:
-        console.print("Stopped. The same command goes on from here.")
-        return 130
+        lab = _Lab(config, server, composed["sweep_id"], console, file)
+        try:
+            arms = lab.search(cells, GRIDS[grid])
+            for _ in range(MAX_DOUBLINGS if converges else 0):
+                rising = [arm for arm in arms if arm.tried]
+                longer = [_twice_as_long(arm.row.cell) for arm in rising]
+                found = lab.search(longer, GRIDS[grid])
+                before = {arm.name: fmean(arm.scores) for arm in rising}
+                arms = [a for a in found if abs(fmean(a.scores) - before[a.name]) >= CONVERGED]
+                _print_changes(console, found, before)
+                if not arms:
+                    break
+        except Stopped:
+            console.print("Stopped. The same command goes on from here.")
+            return 130
     return 0
 
 
-def _runs(row: Row, records: Sequence[Record], here: Environment) -> dict[float, Trained]:
-    """What its rates came to, as far as they are through."""
-    newest = fresh(records, row.cell, here)
-    keys = {rate: row.at(rate).key for rate in row.rates}
-    return {rate: trained(newest[key]) for rate, key in keys.items() if key in newest}
+class _Lab:
+    """Trains what a search asks for, and keeps what it found."""
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        server: WorkerServer,
+        sweep_id: str,
+        console: Console,
+        presets: Path,
+    ) -> None:
+        self._config, self._server, self._sweep_id = config, server, sweep_id
+        self._console, self._presets = console, presets
+        self._here = current(available_devices(), config.run.allocator, server.environment())
+
+    def search(self, cells: Sequence[Cell], grid: Sequence[float]) -> list[Arm]:
+        """One search over some rows, whose rates are then kept and shown.
+
+        Raises:
+            Stopped: by Ctrl-C.
+        """
+        seeds = self._config.axes.seed
+        arms = [*tuned(cells, seeds, self._train, grid=grid, looks_further=len(seeds) > 1).values()]
+        keep(self._presets, [_preset(arm) for arm in arms if arm.tried and arm.runs])
+        _print(self._console, arms, self._presets)
+        return arms
+
+    def _train(self, cells: Sequence[Cell]) -> dict[str, Record]:
+        config = self._config
+        planned = [PlannedCell(cell=cell) for cell in cells]
+        todo = missing(planned, read_records(config.out, missing_ok=True), self._here, config)
+        done = measure(config, todo, self._here, self._server, self._sweep_id, self._console)
+        if done.is_interrupted:
+            raise Stopped
+        wanted = {cell.key: cell for cell in cells}
+        found = by_key(read_records(config.out, missing_ok=True), wanted, self._here)
+        return {key: records[-1] for key, records in found.items()}
 
 
-def _best(row: Row, runs: Mapping[float, Trained]) -> Best:
-    return best_of(runs, better=task_class(row.cell.task.task).better)
+def _twice_as_long(cell: Cell) -> Cell:
+    work = cell.task
+    settings = work.settings | {"num_steps": 2 * int(work.settings["num_steps"])}
+    return replace(cell, workload=replace(work, settings=settings))
 
 
-def _widened(row: Row, runs: Mapping[float, Trained]) -> Row:
-    """With one more rate where the best lies at the edge."""
-    if len(runs) < len(row.rates) or (beyond := _best(row, runs).beyond) is None:
-        return row
-    return replace(row, rates=tuple(sorted({*row.rates, beyond})))
-
-
-def _preset(row: Row, runs: Mapping[float, Trained]) -> RatePreset | None:
-    """What was found; None of a row that is not through, or that no rate could train."""
-    best = _best(row, runs)
-    if len(runs) < len(row.rates) or best.rate is None:
-        return None
+def _preset(arm: Arm) -> RatePreset:
+    cell = arm.row.cell
     return RatePreset(
-        task=row.cell.task.label,
-        entry=row.cell.entry,
-        mechanism=row.cell.mechanism,
-        hyperparameters=row.cell.hyperparameters,
-        settings=row.cell.task.settings,
-        learning_rate=best.rate,
-        tried=tuple((rate, runs[rate].score) for rate in row.rates),
-        is_at_edge=best.beyond is not None,
+        task=cell.task.label,
+        entry=cell.entry,
+        mechanism=cell.mechanism,
+        hyperparameters=cell.hyperparameters,
+        settings=cell.task.settings,
+        learning_rate=arm.rate,
+        tried=arm.tried,
+        is_at_edge=arm.is_at_edge,
     )
 
 
 def keep(file: Path, presets: Sequence[RatePreset]) -> None:
     """Write presets beside those that the file has of other rows.
 
-    Other rows of a task that was searched at other settings now go: they would hold for nothing.
+    A task may have been searched at several settings, such as numbers of steps.
     """
-    settings = {preset.task: preset.settings for preset in presets}
     before = read_presets(read_yaml(file)) if file.is_file() else ()
-    kept = {(p.task, p.entry): p for p in before if settings.get(p.task, p.settings) == p.settings}
-    kept |= {(preset.task, preset.entry): preset for preset in presets}
+    kept = {_identity(preset): preset for preset in (*before, *presets)}
     write_whole(file, presets_text(kept.values()))
 
 
-def _print(console: Console, found: Sequence[tuple[Row, dict[float, Trained]]], file: Path) -> None:
-    for row, runs in found:
-        tried = ", ".join(f"{rate:g}: {_score(runs.get(rate))}" for rate in row.rates)
-        best = _best(row, runs)
-        rate = "none" if best.rate is None else f"{best.rate:g}"
-        edge = " (at the edge of what was tried)" if best.beyond is not None else ""
-        is_through = len(runs) == len(row.rates)
-        words = f"best {rate}{edge}" if is_through else "not through"
-        console.print(
-            f"{row.name}: {words} of {tried}", markup=False, highlight=False, soft_wrap=True
-        )
+def _identity(preset: RatePreset) -> tuple[str, str, str]:
+    return preset.task, preset.entry, json.dumps(preset.settings, sort_keys=True)
+
+
+def _print(console: Console, arms: Sequence[Arm], file: Path) -> None:
+    for arm in arms:
+        name = f"{arm.row.name}, {arm.num_steps:,} steps"
+        scores = " ".join(f"{100 * score:.1f}" for score in arm.scores)
+        words = f"control, test {scores}"
+        if arm.tried:
+            tried = ", ".join(f"{rate:g}: {_score(score)}" for rate, score in arm.tried)
+            edge = " (at the edge of what was tried)" if arm.is_at_edge else ""
+            words = f"best {arm.rate:g}{edge} of {tried}; test {scores}"
+        if arm.not_learned:
+            words = f"{words}; {arm.not_learned}"
+        console.print(f"{name}: {words}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Wrote {file}", soft_wrap=True)
 
 
-def _score(run: Trained | None) -> str:
-    if run is None:
-        return "?"
-    return "failed" if run.score is None else f"{run.score:.3f}"
+def _print_changes(console: Console, arms: Sequence[Arm], before: Mapping[str, float]) -> None:
+    for arm in arms:
+        change = 100 * (fmean(arm.scores) - before[arm.name])
+        console.print(
+            f"{arm.row.name}: {arm.num_steps:,} steps change the mean by {change:+.1f} points",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _score(score: float | None) -> str:
+    return "failed" if score is None else f"{score:.3f}"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from bench.app.command import CONF
 from bench.app.errors import ConfigError, did_you_mean
+from bench.comparison import seeds_by_pilot
 from bench.record import NewerSchema, Quality, Record
 from bench.reproduce.stored import read_all
 from bench.reproduce.verdicts import FEWEST_SEEDS
@@ -122,8 +123,7 @@ def _shared(record: Record) -> str:
     """Settings and surroundings that two runs must have in common; each may have its own rate."""
     work = record.cell.task
     settings = {key: value for key, value in work.settings.items() if key != "learning_rate"}
-    version = getattr(record, "training_version", 1)
-    return json.dumps([work.label, settings, version], sort_keys=True)
+    return json.dumps([work.label, settings, record.training_version], sort_keys=True)
 
 
 def _pilot(
@@ -146,17 +146,17 @@ def _pilot(
 def answer(question: Question, pilot: Pilot) -> list[str]:
     """Lines that say how many seeds are needed, on what that rests, and what they cost."""
     num_pilot, spread = len(pilot.differences), stdev(pilot.differences)
-    number, low, high = needed(question.difference, spread, num_pilot)
+    found = seeds_by_pilot(question.difference, spread, num_pilot)
+    assert found is not None, "the difference is not 0"
     core_s = pilot.train_s * pilot.num_threads
     pair = f"{question.first} less {question.second} on {question.task}"
     return [
         f"{pair}: {mean(pilot.differences):+.2f} {pilot.unit} over {num_pilot} stored seeds, "
         f"spread {spread:.2f} from seed to seed",
-        f"to tell {question.difference:g} {pilot.unit} from 0 with 80 % power takes "
-        f"{_seeds(number)} of both entries ({_seeds(low)} to {_seeds(high)}: the spread of "
-        f"{num_pilot} seeds is not known better)",
-        f"{_hours(number * core_s)} core-hours ({_hours(low * core_s)} to "
-        f"{_hours(high * core_s)}), at {core_s:.0f} core-seconds a seed of both",
+        f"to tell {question.difference:g} {pilot.unit} from 0 with 80 % power takes {found} of both "
+        f"entries",
+        f"{_hours(found.number * core_s)} core-hours ({_hours(found.low * core_s)} to "
+        f"{_hours(found.high * core_s)}), at {core_s:.0f} core-seconds a seed of both",
     ]
 
 
@@ -193,15 +193,6 @@ def read_showcase(file: Path | None = None) -> Iterator[Record]:
                 yield Record.from_json(line)
             except NewerSchema:
                 continue
-
-
-def needed(difference: float, spread: float, num_pilot: int) -> tuple[int, int, int]:
-    """Seeds for 80 % power at 5 %, and how many the ends of the spread's own interval give."""
-    raise NotImplementedError
-
-
-def _seeds(number: int) -> str:
-    return f"{number:,} seeds"
 
 
 def _hours(seconds: float) -> str:

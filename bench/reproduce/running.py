@@ -13,7 +13,7 @@ from bench.diagnostics.weights import NoWeights
 from bench.machine import environment
 from bench.measure.clock import now_s, utc_now
 from bench.publish.format import format_duration
-from bench.record import Record
+from bench.record import TRAINING_VERSION, Record
 from bench.reproduce.claims import Lab, Stopped, claim_function, settings_of
 from bench.reproduce.described import Claim, PaperCell, Protocol, criterion_of
 from bench.reproduce.findings import Finding, Row, newest_finding, write_finding
@@ -24,7 +24,6 @@ from bench.reproduce.runs import (
     origins,
     records_of,
     scores_of,
-    training_version,
 )
 from bench.reproduce.stored import judgement, read_all
 from bench.reproduce.training import Reached, Trained, config_of, train_all
@@ -70,9 +69,8 @@ def run_cell(
     protocol = cell.protocol
     assert protocol is not None
     until = Interrupt() if budget_s is None else Deadline(now_s() + budget_s)
-    earlier = read_all(setup.stores)
-    before = {_moment(record) for record in earlier}
-    stored = _of_today(cell, earlier)
+    since = utc_now() if setup.is_forced else ""
+    stored = _of_today(cell, read_all(setup.stores))
     found = [record for runs in stored.values() for record in runs.values()]
     if found and not setup.is_forced:
         setup.say(
@@ -80,16 +78,14 @@ def run_cell(
         )
     tried: set[tuple[int, str]] = set()
     while True:
-        records = read_all(setup.stores)
-        if setup.is_forced:
-            records = tuple(record for record in records if _moment(record) not in before)
+        records = [r for r in read_all(setup.stores) if r.started_at >= since]
         own = _of_today(cell, records)
         wanted = next_runs(protocol, scores_of(own), seeds)
         todo = [(seed, run) for seed, run in wanted if (seed, run.label) not in tried]
         if not todo:
             break  # what was tried and has no score yet has its reason in the records
         tried |= {(seed, run.label) for seed, run in todo}
-        trained = _train(cell, protocol, todo, setup, until)
+        trained = _train(cell, protocol, todo, setup, until, since)
         if trained.is_interrupted:
             if budget_s is None or not (isinstance(until, Deadline) and until.is_over):
                 return None
@@ -99,15 +95,11 @@ def run_cell(
     return judgement(cell, read_all(setup.stores), setup.stores)  # all seeds that are there
 
 
-def _moment(record: Record) -> tuple[str, str]:
-    return record.cell.key, record.started_at
-
-
 def _of_today(cell: PaperCell, records: Sequence[Record]) -> dict[int, dict[Place, Record]]:
     """A cell's records by seed; none of an older training version, which are trained again."""
     own = records_of(cell, records)
     is_old = any(
-        training_version(record) != training_version()
+        record.training_version != TRAINING_VERSION
         for runs in own.values()
         for record in runs.values()
     )
@@ -120,6 +112,7 @@ def _train(
     todo: Sequence[tuple[int, Run]],
     setup: Setup,
     until: Interrupt,
+    since: str,
 ) -> Trained:
     """Train runs, those of seeds that need the same ones together."""
     by_seed: dict[int, list[Run]] = {}
@@ -131,7 +124,7 @@ def _train(
     trained = Trained(records=())
     for seeds in groups.values():
         config = config_of(cell, protocol, setup.out, seeds, by_seed[seeds[0]])
-        trained = train_all(config, setup.sweep_id, setup.console, until, is_forced=setup.is_forced)
+        trained = train_all(config, setup.sweep_id, setup.console, until, since=since)
         if trained.is_interrupted:
             break
     return trained
@@ -159,7 +152,7 @@ def run_function(entry: Claim | PaperCell, setup: Setup) -> Judgement | None:
     stored = newest_finding(setup.stores, entry.id)
     is_same = stored is not None and (stored.criterion, stored.training_version) == (
         criterion,
-        training_version(),
+        TRAINING_VERSION,
     )
     if stored is not None and is_same and not setup.is_forced:
         setup.say(f"  stored: {stored.origin}; force=true measures it again")
@@ -169,7 +162,13 @@ def run_function(entry: Claim | PaperCell, setup: Setup) -> Judgement | None:
     settings = settings_of(entry.by, entry.settings)
     started = now_s()
     kept = read_all((setup.keep,))
-    lab = Lab(setup.out, setup.sweep_id, setup.console, kept=kept, is_forced=setup.is_forced)
+    lab = Lab(
+        setup.out,
+        setup.sweep_id,
+        setup.console,
+        kept=kept,
+        since=utc_now() if setup.is_forced else "",
+    )
     try:
         found = function(lab, **settings)
     except (Stopped, KeyboardInterrupt):
@@ -184,7 +183,7 @@ def run_function(entry: Claim | PaperCell, setup: Setup) -> Judgement | None:
         processor=here.processor,
         commit=here.commit or "",
         criterion=criterion,
-        training_version=training_version(),
+        training_version=TRAINING_VERSION,
     )
     _say_rows(found, setup)
     write_finding(setup.out, entry.id, found)

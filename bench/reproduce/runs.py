@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from bench import record as records_module
 from bench.app.command import CONF, read_yaml
 from bench.app.errors import ConfigError, did_you_mean
-from bench.record import Quality, Record, Status
+from bench.record import TRAINING_VERSION, Quality, Record, Status
 from bench.reproduce.described import PaperCell, Protocol
 from bench.reproduce.verdicts import chosen_points, score_at
 
@@ -129,19 +128,12 @@ def records_of(cell: PaperCell, records: Sequence[Record]) -> dict[int, dict[Pla
     for record in sorted(records, key=lambda record: record.started_at):
         if record.cell.is_task and record.cell.mechanism == row["mechanism"]:
             found += [(run, record) for run, task in runs if matches(record, row, task, entry)]
-    newest = max((training_version(record) for _, record in found), default=1)
+    newest = max((record.training_version for _, record in found), default=TRAINING_VERSION)
     by_seed: dict[int, dict[Place, Record]] = {}
     for run, record in found:
-        if training_version(record) == newest:
+        if record.training_version == newest:
             by_seed.setdefault(record.cell.task.seed, {})[run.variant, run.point] = record
     return by_seed
-
-
-def training_version(record: Record | None = None) -> int:
-    """The version of training that a record is of; without one, that of the code here."""
-    if record is None:
-        return int(getattr(records_module, "TRAINING_VERSION", 1))
-    return int(getattr(record, "training_version", 1))
 
 
 def score_of(record: Record) -> float | None:

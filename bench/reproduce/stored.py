@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.app.files import write_whole
-from bench.record import Quality, Record, Status
+from bench.record import TRAINING_VERSION, Quality, Record, Status
 from bench.reproduce.described import (
     Claim,
     Contradiction,
@@ -38,7 +38,6 @@ from bench.reproduce.runs import (
     runs_of,
     scores_of,
     task_of,
-    training_version,
     whole_scores,
 )
 from bench.reproduce.verdicts import (
@@ -198,8 +197,8 @@ def _of_records(
     by_steps = num_runs == 1 and not all(r.has_settled for r in results)
     measured = Measured(scores=tuple(totals.values()), num_answers=num_answers, by_steps=by_steps)
     found = judge(entry.published, entry.tolerance, measured)
-    version = training_version(counted[0])
-    if version == training_version():
+    version = counted[0].training_version
+    if version == TRAINING_VERSION:
         return found
-    note = f"its runs are of training version {version}, today's is {training_version()}"
+    note = f"its runs are of training version {version}, today's is {TRAINING_VERSION}"
     return replace(found, notes=(note,))

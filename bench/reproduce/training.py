@@ -103,7 +103,7 @@ def train_all(
     until: Interrupt | None = None,
     *,
     kept: Sequence[Record] = (),
-    is_forced: bool = False,
+    since: str = "",
 ) -> Trained:
     """Train what is not in the store yet; records are on the disk as soon as a run has ended.
 
@@ -113,21 +113,46 @@ def train_all(
         console: where progress is shown.
         until: when to stop.
         kept: records of another store that count as this one's.
-        is_forced: train everything, whatever is stored.
+        since: records that started earlier count for nothing; UTC, ISO 8601, or empty.
     """
     with WorkerServer(config.run.allocator) as server:
         planned = plan(config, server)
-        here = environment.current(("cpu",), config.run.allocator, server.environment())
-        tail = Tail(config.out)
-        stored = (*kept, *read_records(config.out, missing_ok=True))
-        todo = list(planned) if is_forced else missing(planned, stored, here, config)
-        done = measure(config, todo, here, server, sweep_id, console, until=until, tail=tail)
-        keys = {p.cell.key for p in planned}
-        records = (*kept, *read_records(config.out, missing_ok=True))
-        own = tuple(record for record in records if record.cell.key in keys)
-        ended = {record.cell.key for record in own}
-        cut_off = [p for p in todo if p.cell.key not in ended]
-        reached = _reached(config, cut_off, here) if done.is_interrupted else None
+        return train_planned(
+            config, planned, server, sweep_id, console, until, kept=kept, since=since
+        )
+
+
+def train_planned(
+    config: SweepConfig,
+    planned: Sequence[PlannedCell],
+    server: WorkerServer,
+    sweep_id: str,
+    console: Console,
+    until: Interrupt | None = None,
+    *,
+    kept: Sequence[Record] = (),
+    since: str = "",
+) -> Trained:
+    """Train those of some planned runs that are not in the store yet; see `train_all`."""
+    here = environment.current(("cpu",), config.run.allocator, server.environment())
+    tail = Tail(config.out)
+    stored = [
+        r for r in (*kept, *read_records(config.out, missing_ok=True)) if r.started_at >= since
+    ]
+    todo = missing(planned, stored, here, config)
+    done = measure(config, todo, here, server, sweep_id, console, until=until, tail=tail)
+    keys = {p.cell.key for p in planned}
+    records = [
+        r for r in (*kept, *read_records(config.out, missing_ok=True)) if r.started_at >= since
+    ]
+    own = tuple(
+        record
+        for record in records
+        if record.cell.key in keys and environment.is_good(record, record.cell, here)
+    )
+    ended = {record.cell.key for record in own}
+    cut_off = [p for p in todo if p.cell.key not in ended]
+    reached = _reached(config, cut_off, here) if done.is_interrupted else None
     return Trained(records=own, is_interrupted=done.is_interrupted, reached=reached)
 
 
@@ -137,7 +162,7 @@ def _reached(
     """What the checkpoint of the first of them says."""
     for cell in (p.cell for p in cut_off):
         path = config.out / "checkpoints" / f"{cell.key}.pt"
-        source = environment.freshness(cell, here)
+        source = environment.source_of_training(cell, here)
         saved = Checkpoint(path, cell.key, source).load(torch.device("cpu"))
         if saved is not None:
             num_steps = int(cell.task.settings["num_steps"])

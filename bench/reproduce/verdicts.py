@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import NormalDist, mean, stdev
 
+from bench.comparison import seeds_by_pilot
 from bench.statistics import mean_interval
 
 _Z = NormalDist().inv_cdf(0.975)
@@ -164,6 +165,8 @@ class Arm:
         stuck: by seed, whether training ended at chance or at a partial solution.
         scores: by seed.
         is_control: such as uniform weights, which are meant to stay at chance.
+        not_learned: what was found where training was stuck in all seeds, at all rates and at more
+            steps; else empty.
     """
 
     name: str
@@ -171,6 +174,7 @@ class Arm:
     stuck: tuple[bool, ...]
     scores: tuple[float, ...]
     is_control: bool = False
+    not_learned: str = ""
 
 
 def why_no_verdict(arms: Sequence[Arm]) -> tuple[Verdict, str] | None:
@@ -178,6 +182,7 @@ def why_no_verdict(arms: Sequence[Arm]) -> tuple[Verdict, str] | None:
 
     A sentence is no stronger than its weakest arm: each needs enough seeds, its own searched rate,
     and to have learned. Being stuck refutes nothing: more steps, or another rate, may mend it.
+    Where these were tried too, the words are that it was not learned.
     """
     fewest = min(len(arm.scores) for arm in arms)
     if fewest < FEWEST_SEEDS:
@@ -185,7 +190,10 @@ def why_no_verdict(arms: Sequence[Arm]) -> tuple[Verdict, str] | None:
     stuck = [arm for arm in arms if any(arm.stuck) and not arm.is_control]
     if stuck:
         words = "; ".join(
-            f"{arm.name} is stuck in {sum(arm.stuck)} of {len(arm.stuck)} seeds" for arm in stuck
+            f"{arm.name}: {arm.not_learned}"
+            if arm.not_learned
+            else f"{arm.name} is stuck in {sum(arm.stuck)} of {len(arm.stuck)} seeds"
+            for arm in stuck
         )
         return Verdict.NO_VERDICT, words
     untuned = [arm.name for arm in arms if not arm.is_tuned]
@@ -197,44 +205,16 @@ def why_no_verdict(arms: Sequence[Arm]) -> tuple[Verdict, str] | None:
     return None
 
 
-def not_learned(
-    num_steps: int, stuck_at_rates: Mapping[float, Sequence[bool]], stuck_longer: bool | None
-) -> str | None:
-    """What may be said of an arm that never learned; None if less is known.
-
-    Args:
-        num_steps: of the grid's runs.
-        stuck_at_rates: by rate of the grid, and then by seed, whether the run was stuck.
-        stuck_longer: whether a run of four times the steps was too; None if there was none.
-    """
-    runs = [all(seeds) and bool(seeds) for seeds in stuck_at_rates.values()]
-    if not runs or not all(runs) or stuck_longer is not True:
-        return None
-    rates = ", ".join(f"{rate:g}" for rate in sorted(stuck_at_rates))
-    return f"not learned within {num_steps:,} steps at rates {rates}"
-
-
 def seeds_needed(scores: Sequence[float], edges: Sequence[float]) -> str:
-    """How many seeds would make the interval of the mean too narrow to hold the nearest edge."""
+    """How many seeds would tell the mean from the nearest edge four times in five, in words."""
     if len(scores) < 3:
         return "3 seeds or more would tell"
     distance = min(abs(mean(scores) - edge) for edge in edges)
-    number = num_seeds_for(distance, stdev(scores))
-    return (
-        "no number of seeds would tell" if number is None else f"about {number:,} seeds would tell"
-    )
-
-
-def num_seeds_for(difference: float, spread: float) -> int | None:
-    """Seeds for which a 95 % interval of a mean is narrower than a difference; None if it is 0.
-
-    Args:
-        difference: to be told from 0.
-        spread: standard deviation over seeds.
-    """
-    if difference == 0:
-        return None
-    return max(2, math.ceil((_Z * spread / difference) ** 2))
+    found = seeds_by_pilot(distance, stdev(scores), len(scores))
+    if found is None:
+        return "no number of seeds would tell"
+    left_open = f"{found.low:,} to {found.high:,} by the pilot's spread"
+    return f"about {found.number:,} seeds would tell ({left_open})"
 
 
 def _seeds(number: int) -> str:

@@ -196,6 +196,24 @@ class Task(ABC):
         is_right = logits.argmax(dim=-1) == batch.targets  # never where nothing is asked
         return is_right.sum().item() / max(batch.num_answers, 1)
 
+    def each_answer(self, logits: Tensor, batch: Batch) -> Tensor | None:
+        """A value for each answer, shaped like the targets, of which `score` is the mean.
+
+        Whether it is right, or a loss in the task's unit. None where `score` is something else: a
+        task with a score of its own says here how it splits up.
+        """
+        if type(self).score is not Task.score:
+            return None
+        return logits.argmax(dim=-1) == batch.targets
+
+    def clusters(self, batch: Batch) -> Tensor | None:
+        """Numbers, shaped like the targets, that are equal for answers which go together.
+
+        None means that each example is a cluster of its own. Answers that rest on one thing that
+        was learned, such as the value of a key that many examples ask for, are right together.
+        """
+        return None
+
     def why_no_data(self) -> str | None:
         """What data the task needs that this machine lacks, and how to get it; None if none.
 
@@ -233,7 +251,7 @@ T = TypeVar("T", bound=Task)
 
 _REGISTRY: dict[str, type[Task]] = {}
 _NOT_TASKS = {
-    *("base", "checkpoint", "collapse", "draws", "ending"),
+    *("answers", "base", "checkpoint", "collapse", "draws", "ending", "examples"),
     *("gates", "leak", "longer", "match", "model", "positions", "recipe", "token_filter", "train"),
     "watching",
 }

@@ -121,6 +121,11 @@ class Bytes(Task):
         """Mean bits per byte."""
         return cross_entropy(logits.flatten(0, -2), batch.targets.flatten()).item() / math.log(2)
 
+    def each_answer(self, logits: Tensor, batch: Batch) -> Tensor:
+        """(B, N): bits of each byte."""
+        losses = cross_entropy(logits.transpose(1, -1), batch.targets, reduction="none")
+        return losses / math.log(2)
+
     def chance(self) -> float:
         """Bits per byte by frequencies alone, one added to each count."""
         counts = self._text(Split.TRAIN).bincount(minlength=NUM_BYTES).double() + 1

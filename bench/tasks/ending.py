@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from bench.observed import level_of
 
 NUM_LOOKS = 20
 """Times in a whole run that the model is scored on validation examples, evenly spaced."""
@@ -29,6 +31,8 @@ class Curve:
         steps: after which the model was scored.
         scores: what it scored there.
         ceiling: a share of right answers at which it ends.
+        levels: scores, by words, at which a run is stuck and goes on to its last step.
+        error: half of the 95 % interval of the last score over the validation examples.
     """
 
     num_steps: int
@@ -36,6 +40,8 @@ class Curve:
     steps: tuple[int, ...] = ()
     scores: tuple[float, ...] = ()
     ceiling: float = CEILING
+    levels: Mapping[str, float] = field(default_factory=dict)
+    error: float = 0.0
 
     @property
     def every(self) -> int:
@@ -46,26 +52,29 @@ class Curve:
         """Whether the model is scored after this step; always after the last one."""
         return step % self.every == 0 or step == self.num_steps
 
-    def after(self, step: int, score: float) -> Curve:
+    def after(self, step: int, score: float, error: float = 0.0) -> Curve:
         """With one more look."""
-        return replace(self, steps=(*self.steps, step), scores=(*self.scores, score))
+        return replace(self, steps=(*self.steps, step), scores=(*self.scores, score), error=error)
 
-    def through(self, steps: Sequence[int], scores: Sequence[float]) -> Curve:
+    def through(self, steps: Sequence[int], scores: Sequence[float], error: float = 0.0) -> Curve:
         """As it stood after these looks."""
-        return replace(self, steps=tuple(steps), scores=tuple(scores))
+        return replace(self, steps=tuple(steps), scores=tuple(scores), error=error)
 
     def ended(self) -> str | None:
         """Why the run is over: ``ceiling``, ``plateau`` or ``maximum``; None if it goes on.
 
         A plateau is a best score that has not improved by `LEAST_RISE` within `PATIENCE` of all
-        steps; there is none before a look lies that far back. ``maximum`` is the end of a run
-        that improved until its last steps: what it would have come to is not known.
+        steps; there is none before a look lies that far back, and none at a level where runs get
+        stuck, since they may leave it. ``maximum`` is the end of a run that improved until its
+        last steps, or was stuck there: what it would have come to is not known.
         """
         if not self.steps:
             return None
         if self.better == "higher" and self.scores[-1] >= self.ceiling:
             return "ceiling"
         now = self.steps[-1]
+        if level_of(self.scores[-1], self.levels, self.error):
+            return "maximum" if now >= self.num_steps else None
         before = [
             score
             for step, score in zip(self.steps, self.scores, strict=True)

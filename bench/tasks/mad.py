@@ -297,6 +297,10 @@ class Memorization(Mad):
         inputs = torch.stack([keys, asks], dim=2).flatten(1)
         return Batch(inputs=inputs, targets=self.table[keys], positions=positions)
 
+    def clusters(self, batch: Batch) -> Tensor:
+        """The key that is asked for: its value is known everywhere or nowhere."""
+        return batch.inputs[:, ::2]
+
     def initialise(self, model: nn.Module) -> None:
         """Put MAD's norms, MLPs, head and first weights in place, if `source_model` says so."""
         if not self.source_model:

@@ -132,7 +132,41 @@ def build_model(
         for layer in range(task.recipe.num_layers)
     ]
     with seeded(seed, "backbone"):
-        return Backbone(task, mixers)
+        model = Backbone(task, mixers)
+    if task.recipe.linear_std:
+        draw_linear_maps(model, task.recipe.linear_std, seed)
+    return model
+
+
+@torch.no_grad()
+def draw_linear_maps(model: Backbone, std: float, seed: int) -> None:
+    """Draw the weights of all linear maps anew, from streams of their own, and zero their biases.
+
+    A head that shares the embedding's weights is left as it is.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module.weight is not _weight_of(model.embedding):
+            with seeded(seed, f"linear {name}"):
+                nn.init.normal_(module.weight, std=std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _weight_of(embedding: nn.Module) -> object:
+    return embedding.weight if isinstance(embedding, nn.Embedding) else None
+
+
+def norm_heads(core: Any) -> None:
+    """Divide each head's output of a core by its root mean square, times a learned scale.
+
+    As the output norms of RetNet, GLA and DeltaNet; one scale per channel, shared by the heads.
+    """
+    core.head_norm = nn.RMSNorm(core.geometry.value_dim, eps=1e-5)
+    core.register_forward_hook(_normed)
+
+
+def _normed(core: Any, _: object, mixed: Tensor) -> Tensor:
+    return core.head_norm(mixed)  # type: ignore[no-any-return]
 
 
 def build_mixer(
@@ -161,6 +195,8 @@ def build_mixer(
         whole.proj.reset_parameters()
     if task.recipe.position == "rope":
         turn_heads(whole.core)
+    if task.recipe.head_norm:
+        norm_heads(whole.core)
     if whole.core.capabilities.gates:
         with seeded(seed, f"gates {layer}"):
             return Gated(whole)

@@ -25,6 +25,11 @@ class Recipe:
         position: ``learned``, a vector for each place; ``rope``, queries and keys that are turned;
             or ``none``.
         position_std: spread of the learned positions before training.
+        head_norm: whether each head's output is divided by its root mean square, with a learned
+            scale per channel, before the output projection. A layer with projections of its own
+            has its own norms and is left as it is.
+        linear_std: standard deviation of the normal distribution from which all weights of linear
+            maps are first drawn; at 0 they keep the distribution that torch gives them.
         num_steps: parameter updates.
         batch_size: training examples in each.
         learning_rate: at its peak; a linear warm-up leads there, a half cosine from there to 0.
@@ -44,6 +49,8 @@ class Recipe:
     match: str = "none"
     position: str = "learned"
     position_std: float = 0.02
+    head_norm: bool = False
+    linear_std: float = 0.0
     num_steps: int = 600
     batch_size: int = 64
     learning_rate: float = 3e-3
@@ -60,7 +67,8 @@ class Recipe:
         one_of("position", self.position, POSITIONS)
         for name in ("learning_rate", "max_grad_norm"):
             number(name, getattr(self, name), "a number above 0", lambda x: 0 < x < math.inf)
-        for name in ("mlp_ratio", "position_std", "weight_decay"):
+        yes_or_no("head_norm", self.head_norm)
+        for name in ("mlp_ratio", "position_std", "linear_std", "weight_decay"):
             number(name, getattr(self, name), "a number of 0 or more", lambda x: 0 <= x < math.inf)
         number("warmup_share", self.warmup_share, "a number from 0 to 1", lambda x: 0 <= x <= 1)
         if self.embed_dim % self.num_heads:

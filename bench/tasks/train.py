@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +16,16 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from bench.cell import Cell
+from bench.observed import CONTROLS
 from bench.record import Quality
+from bench.tasks.answers import (
+    NotFinite,
+    Scored,
+    digest_of,
+    packed_bits,
+    packed_losses,
+    score_on,
+)
 from bench.tasks.base import Batch, Recipe, Split, Task, build_task, seeded
 from bench.tasks.checkpoint import (
     Checkpoint,
@@ -26,6 +36,7 @@ from bench.tasks.checkpoint import (
 )
 from bench.tasks.collapse import has_collapsed
 from bench.tasks.ending import Curve
+from bench.tasks.examples import write_examples
 from bench.tasks.leak import leaks_future
 from bench.tasks.longer import longer_models, state_bytes
 from bench.tasks.match import flops_per_example, matched
@@ -41,6 +52,9 @@ NUM_REPORTS = 50
 
 NUM_ANSWERS, MIN_BATCHES, MAX_BATCHES = 1024, 4, 16
 """Validation goes on until it has so many answers, within these numbers of batches."""
+
+NUM_TRAINED = 1024
+"""The first examples of the training set, or of its stream, that a trained model is scored on."""
 
 LEARNED = 0.9
 """The share of right answers whose first look is the record's ``steps_to_90``."""
@@ -65,6 +79,7 @@ def train(
     library: ModuleType | None = None,
     checkpoint: Checkpoint | None = None,
     now_s: Callable[[], float] | None = None,
+    examples: Path | None = None,
 ) -> Quality:
     """Train `cell`'s mechanism on its task and score it.
 
@@ -74,7 +89,8 @@ def train(
     It ends at its ceiling, at its plateau or at the recipe's maximum of steps, see `Curve.ended`;
     only the model that it ends with meets the test set. With a checkpoint it goes on from there,
     if there is one, and leaves one behind each look at validation examples. With a clock, the
-    token filters that the cell names are scored and timed on the trained model.
+    token filters that the cell names are scored and timed on the trained model. With a folder for
+    examples, the first ones of the test set are written there.
 
     Raises:
         Diverged: a loss or a prediction is not finite.
@@ -90,11 +106,17 @@ def train(
     with seeded(workload.seed, "training", device):
         settings = cell.hyperparameters
         model = build_model(task, cell.mechanism, settings, workload.seed, library).to(device)
-        run = fit(model, task, workload.seed, device, report, checkpoint)
+        is_control = cell.mechanism in CONTROLS
+        run = fit(model, task, workload.seed, device, report, checkpoint, may_be_stuck=is_control)
         curve, num_steps = run.curve, run.curve.steps[-1]
         report("test", num_steps, curve.num_steps, run.losses[-1], curve.scores[-1])
         unseen = tuple(task.batches(Split.TEST, workload.seed))
-        accuracy, num_answers = _score(model, task, unseen, device, num_steps)
+        tested = _score(model, task, unseen, device, num_steps)
+        with seeded(num_steps, "training examples", device):
+            learned = _score(model, task, _trained(task, workload.seed), device, num_steps)
+        test_set = digest_of(unseen)
+        if examples is not None:
+            write_examples(examples, test_set, task, unseen)
         collapsed = has_collapsed(model, unseen[0].map(lambda tensor: tensor.to(device)))
         is_leaky = leaks_future(model, task)
         longer = _longer(model, cell, library, num_steps)
@@ -103,10 +125,10 @@ def train(
             wanted = workload.token_filters, workload.token_keep
             filtered = filtered_scores(model, task, *wanted, now_s)
     return Quality(
-        accuracy=accuracy,
+        accuracy=tested.score,
         chance=task.chance(),
         guess=task.guess,
-        num_examples=num_answers,
+        num_examples=tested.num_answers,
         num_parameters=sum(p.numel() for p in model.parameters()),
         losses=run.losses,
         unit=task.unit,
@@ -119,6 +141,13 @@ def train(
         steps_to_90=None if task.unit else curve.steps_to(LEARNED),
         validation_steps=curve.steps,
         validation=curve.scores,
+        validation_error=curve.error,
+        train_accuracy=learned.score,
+        score_error=tested.error,
+        answers=packed_bits(tested.right),
+        answers_per_cluster=tested.per_cluster,
+        window_losses=packed_losses(tested.losses),
+        test_set=test_set,
         plateaus=task.plateaus(),
         longer=longer,
         filtered=filtered,
@@ -158,7 +187,7 @@ def score_on_test_set(model: nn.Module, task: Task, seed: int, device: torch.dev
     Raises:
         Diverged: a prediction is not finite.
     """
-    return _score(model, task, task.batches(Split.TEST, seed), device, 0)[0]
+    return _score(model, task, task.batches(Split.TEST, seed), device, 0).score
 
 
 def _longer(
@@ -169,8 +198,8 @@ def _longer(
     for task, grown in longer_models(model, cell, library):
         batches = task.batches(Split.TEST, cell.task.seed)
         with suppress(Diverged):
-            score, _ = _score(grown, task, batches, torch.device(cell.device), step)
-            scores[str(task.seq_len)] = score
+            scored = _score(grown, task, batches, torch.device(cell.device), step)
+            scores[str(task.seq_len)] = scored.score
     return scores
 
 
@@ -189,8 +218,20 @@ def fit(
     device: torch.device,
     report: Progress = _say_nothing,
     checkpoint: Checkpoint | None = None,
+    *,
+    may_be_stuck: bool = False,
 ) -> _Run:
     """Train a model by its task's recipe, in place.
+
+    Args:
+        model: to be trained.
+        task: whose recipe it is.
+        seed: of the data.
+        device: where the model is.
+        report: told how the run gets on.
+        checkpoint: where it goes on from.
+        may_be_stuck: whether a plateau at chance or at a partial solution ends the run as any
+            other does; it does for controls, which cannot leave it.
 
     Raises:
         Diverged, CheckpointRefused: as `train`.
@@ -202,12 +243,14 @@ def fit(
     )
     every = math.ceil(recipe.num_steps / NUM_REPORTS)
     losses: list[float] = []
-    curve = Curve(recipe.num_steps, task.better, ceiling=task.ceiling)
+    levels = {} if may_be_stuck or task.unit else {"chance": task.chance()} | task.plateaus()
+    curve = Curve(recipe.num_steps, task.better, ceiling=task.ceiling, levels=levels)
     held_out = _validation_batches(task)
     batches = islice(task.batches(Split.TRAIN, seed), recipe.num_steps)
     saved = checkpoint.load(device) if checkpoint else None
     if saved is not None:
-        curve, losses = curve.through(saved["steps"], saved["scores"]), saved["losses"]
+        curve = curve.through(saved["steps"], saved["scores"], saved["error"])
+        losses = saved["losses"]
         batches = islice(batches, curve.steps[-1], None)  # drawn again: their streams are their own
         restore_model(model, saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
@@ -228,8 +271,8 @@ def fit(
         optimiser.step()
         if curve.is_due(step):
             with seeded(step, "validation", device):  # a mechanism that draws must not draw less
-                score, _ = _score(model, task, held_out, device, step)
-            curve = curve.after(step, score)
+                scored = _score(model, task, held_out, device, step)
+            curve = curve.after(step, scored.score, scored.half_width)
             model.train()
         if step % every == 0 or curve.ended():
             losses.append(value)
@@ -242,6 +285,7 @@ def fit(
                 {
                     "steps": list(curve.steps),
                     "scores": list(curve.scores),
+                    "error": curve.error,
                     "losses": losses,
                     "model": model_state(model),
                     "optimiser": optimiser.state_dict(),
@@ -271,18 +315,25 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * max(progress, 0.0)))
 
 
-@torch.no_grad()
+def _trained(task: Task, seed: int) -> Iterator[Batch]:
+    """The first `NUM_TRAINED` examples that a run with this seed is trained on."""
+    num_left = NUM_TRAINED
+    for batch in task.batches(Split.TRAIN, seed):
+        yield batch.select(slice(num_left))
+        num_left -= len(batch.targets)
+        if num_left <= 0:
+            return
+
+
 def _score(
     model: nn.Module, task: Task, batches: Iterable[Batch], device: torch.device, step: int
-) -> tuple[float, int]:
-    """The mean score over all answers, and their number."""
-    model.eval()
-    total, num_answers = 0.0, 0
-    for batch in batches:
-        batch = batch.map(lambda tensor: tensor.to(device))
-        logits = model(batch.inputs, batch.positions)
-        if not logits.isfinite().all():
-            raise Diverged(step, math.nan)
-        total += task.score(logits, batch) * batch.num_answers
-        num_answers += batch.num_answers
-    return total / num_answers, num_answers
+) -> Scored:
+    """The score on all answers.
+
+    Raises:
+        Diverged: a prediction is not finite.
+    """
+    try:
+        return score_on(model, task, batches, device)
+    except NotFinite as error:
+        raise Diverged(step, math.nan) from error

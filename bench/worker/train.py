@@ -40,6 +40,7 @@ def train(request: Request, channel: Channel) -> TrainResult:
             library_at(request.get("root")),
             _checkpoint(request, cell),
             now_s,
+            Path(request["examples"]) if request.get("examples") else None,
         )
     except Diverged as error:
         raise JobFailed(Status.DIVERGED, str(error)) from error
@@ -57,4 +58,4 @@ def _checkpoint(request: Request, cell: Cell) -> Checkpoint | None:
 
     if (path := request.get("checkpoint")) is None:
         return None
-    return Checkpoint(Path(path), of=cell.key, source=request["freshness"])
+    return Checkpoint(Path(path), of=cell.key, source=request["source"])

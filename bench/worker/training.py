@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cell import Cell
-from bench.machine.environment import Environment, freshness
+from bench.machine.environment import Environment, source_of_training
 from bench.measure.clock import now_s, utc_now
 from bench.record import Status
 from bench.sharing.devices import DeviceLock
@@ -17,6 +17,9 @@ from bench.worker.jobs import TICK_S, Jobs, misfortune
 from bench.worker.launch import Worker, WorkerDied
 from bench.worker.outcome import Outcome
 from bench.worker.results import TRAIN, TrainResult
+
+EXAMPLES = "examples"
+"""Folder of a store with the first examples of each test set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +93,8 @@ class Trainings:
             plugins=cell.plugins,
             cell=cell.to_dict(),
             checkpoint=str(self.checkpoint(cell)),
-            freshness=freshness(cell, self._environment),
+            source=source_of_training(cell, self._environment),
+            examples=str(self._folder.parent / EXAMPLES),
         )
         self._running[worker] = Training(
             cell=cell, started_s=now_s(), started_at=utc_now(), lock=lock

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.comparison import within_share
 from bench.publish.charts.spec import Point, Spec
-from bench.statistics import mean_interval
+from bench.statistics import Interval
 
 ERROR_CONSTANT = 0.5
 """Per cent of errors below which the axis becomes linear."""
@@ -94,17 +95,22 @@ def accuracy_axis(accuracies: Iterable[float], height: float) -> AccuracyAxis:
     return AccuracyAxis(lowest=min(known), highest=max(known), height=height)
 
 
-def scored(accuracies: Sequence[float]) -> Point:
-    """The mean of seeds, what it and each of them miss, and its interval if there is one."""
+def scored(accuracies: Sequence[float], interval: Interval | None) -> Point:
+    """The mean of seeds, what it and each of them miss, and its interval if there is one.
+
+    Args:
+        accuracies: one a seed.
+        interval: of their mean; where it knows no bounds, it is drawn within those of a share.
+    """
     mean = sum(accuracies) / len(accuracies)
     point: Point = {
         "value": 100 * mean,
         "error": 100 * (1 - mean),
         "seeds": [100 * (1 - accuracy) for accuracy in accuracies],
     }
-    if interval := mean_interval(accuracies):
-        low, high = interval  # of Student's t, which knows no bounds
-        point |= {"error_low": 100 * (1 - min(high, 1)), "error_high": 100 * (1 - max(low, 0))}
+    if interval:
+        low, high = within_share(interval)
+        point |= {"error_low": 100 * (1 - high), "error_high": 100 * (1 - low)}
     return point
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
+from bench.comparison import Runs, mean_of
 from bench.publish.charts.accuracy_axis import accuracy_axis, scored
 from bench.publish.charts.file_names import task_slug
 from bench.publish.charts.labels import LINE_HEIGHT
@@ -108,7 +109,8 @@ def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
         longer: accuracies of the seeds at this length, if it is not the trained one.
     """
     kept = "" if score.state_bytes is None else f", {with_unit('state_bytes', score.state_bytes)}"
-    return scored(longer or score.accuracies) | {
+    interval = mean_of(Runs(scores=dict(enumerate(longer)))) if longer else score.interval
+    return scored(longer or score.accuracies, interval) | {
         "entry": score.entry,
         "size": size,
         "label": score.entry + kept,

@@ -92,7 +92,7 @@ def _scatter(
 
 def _point(standing: Standing, score: Score) -> Point:
     """A mean with the scores of its seeds, and the intervals of both where there are any."""
-    point = scored(score.accuracies) | {
+    point = scored(score.accuracies, score.interval) | {
         "entry": score.entry,
         "label": score.entry + ("*" if _is_provisional(score) else ""),
         "latency": float(standing.value(LATENCY.metric) or 0.0) / LATENCY.factor,

@@ -23,7 +23,7 @@ from bench.publish.page.growth import grown, ties, wins
 from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import place_words, setting_words
 from bench.record import Record, Speed, Status
-from bench.statistics import mean_interval, median, median_interval, share_interval
+from bench.statistics import median, median_interval
 
 Json = dict[str, Any]
 
@@ -206,7 +206,7 @@ def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], di
     numbers = {name: _median(own[name] for own in each) for name in metrics}
     metric = "accuracy" if numbers.get("bits_per_byte") is None else "bits_per_byte"
     numbers[metric] = score.accuracy
-    if interval := (share_interval if metric == "accuracy" else mean_interval)(score.accuracies):
+    if interval := score.shown_interval:
         numbers |= {f"{metric}_low": interval[0], f"{metric}_high": interval[1]}
     numbers |= {"num_seeds": len(score.accuracies), "num_seeds_missing": score.num_missing}
     return words, numbers | _places(score.rank)

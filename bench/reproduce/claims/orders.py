@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import stdev
 from typing import Any
 
+from bench.comparison import Difference, Runs, compare, holm, seeds_by_pilot
 from bench.reproduce.claims.recall import gaps
 from bench.reproduce.claims.registry import Lab, register_claim, row
 from bench.reproduce.claims.samples import row_over
-from bench.reproduce.stored import Finding
-from bench.reproduce.verdicts import Verdict, num_seeds_for
+from bench.reproduce.stored import Finding, Row
+from bench.reproduce.verdicts import Verdict
 
 _CONSTANT = {"lam": 3e-5, "tau": 1e5}
 """A power of lam (tau + tanh ||q||) = 3, whatever the norm."""
@@ -48,32 +50,51 @@ def order(
 def ordered(scores: Mapping[str, Sequence[float]], claimed: Sequence[float], task: str) -> Finding:
     """Whether scores rise from each name to the next, by their differences seed by seed.
 
+    The sentence is about all the differences, so each p-value is held against what Holm leaves it:
+    the order holds if all rise, and does not if any falls.
+
     Args:
-        scores: by name in the order that is claimed, under the same seeds.
+        scores: by name in the order that is claimed, under the same two seeds or more.
         claimed: published differences from each name to the next, in points.
         task: for the words.
     """
     names = list(scores)
     rows = [row_over(f"{name}, %", [100 * s for s in scores[name]], most=100) for name in names]
-    differences, needed = [], []
-    for first, second, points in zip(names, names[1:], claimed, strict=False):
-        own = [100 * gap for gap in gaps(scores[first], scores[second])]
-        differences.append(row_over(f"{second} less {first}, points", own))
-        needed.append(num_seeds_for(points, stdev(own)) or 0)
-    rows += differences
-    if all(d.low is not None and d.low > 0 for d in differences):
+    found = [_rise(scores[first], scores[second]) for first, second in pairwise(names)]
+    stands = holm([each.p_value for each in found])
+    told = []
+    for (first, second), each in zip(pairwise(names), found, strict=True):
+        value, low, high = (100 * x for x in (each.mean or 0.0, each.low, each.high))
+        rows.append(Row(name=f"{second} less {first}, points", value=value, low=low, high=high))
+        told.append(f"{second} less {first} {value:+.1f} points ({low:+.1f} to {high:+.1f})")
+    if all(own and each.ahead > 0.5 for own, each in zip(stands, found, strict=True)):
         verdict = Verdict.HOLDS
-    elif any(d.high is not None and d.high < 0 for d in differences):
+    elif any(own and each.ahead < 0.5 for own, each in zip(stands, found, strict=True)):
         verdict = Verdict.DOES_NOT_HOLD
     else:
         verdict = Verdict.NOT_RESOLVABLE
-    told = "; ".join(
-        f"{d.name.removesuffix(', points')} {d.value:+.1f} points ({d.low:+.1f} to {d.high:+.1f})"
-        for d in differences
-    )
     claims = " and ".join(f"{points:g}" for points in claimed)
     words = (
-        f"on {task} with {len(scores[names[0]])} seeds, {told}. To tell the published differences "
-        f"of {claims} points from 0 would take about {max(needed):,} seeds"
+        f"on {task} with {len(scores[names[0]])} seeds, {'; '.join(told)}. To tell the published "
+        f"differences of {claims} points from 0 would take {_needed(scores, claimed)}"
     )
     return Finding(verdict=verdict, words=words, rows=tuple(rows), unit="score or difference")
+
+
+def _rise(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """How much better the second is."""
+    one, other = (Runs(scores=dict(enumerate(own))) for own in (first, second))
+    found = compare(other, one)
+    assert found is not None, "two seeds or more"
+    return found
+
+
+def _needed(scores: Mapping[str, Sequence[float]], claimed: Sequence[float]) -> str:
+    """Seeds for the published difference that needs the most of them."""
+    names = list(scores)
+    needs = []
+    for (first, second), points in zip(pairwise(names), claimed, strict=False):
+        own = [100 * gap for gap in gaps(scores[first], scores[second])]
+        needs.append(seeds_by_pilot(points, stdev(own), len(own)))
+    known = [need for need in needs if need is not None]
+    return str(max(known, key=lambda need: need.number)) if known else "no number of seeds"

@@ -13,11 +13,16 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from bench.app.errors import ConfigError, did_you_mean
+from bench.cell import Cell
 from bench.measure.clock import now_s
+from bench.plan import PlannedCell
 from bench.publish.format import format_duration
+from bench.rates.rows import trainable
+from bench.rates.tuned import Arm, tuned
 from bench.record import Quality, Record
 from bench.reproduce.stored import Finding, entry_of
-from bench.reproduce.training import config_for, train_all
+from bench.reproduce.training import config_for, train_all, train_planned
+from bench.worker.launch import WorkerServer
 
 T = TypeVar("T")
 Function = Callable[..., Finding]
@@ -39,7 +44,7 @@ class Lab:
         console: where progress is shown.
         earlier_s: what runs that an earlier command stored took to train.
         kept: records of other stores that count as this one's.
-        is_forced: train everything, whatever is stored.
+        since: records that started earlier count for nothing; UTC, ISO 8601, or empty.
     """
 
     out: Path
@@ -47,7 +52,7 @@ class Lab:
     console: Console
     earlier_s: float = 0.0
     kept: tuple[Record, ...] = ()
-    is_forced: bool = False
+    since: str = ""
 
     def steps(self, items: Sequence[T], words: str) -> Iterator[T]:
         """The items one by one, with their count and the time left shown meanwhile."""
@@ -84,9 +89,7 @@ class Lab:
         label = f"{task}{''.join(f' {key}={value}' for key, value in settings.items())}"
         tasks = {label: entry_of("task", task) | dict(settings)}
         config = config_for(self.out, rows, tasks, numbers, plugins)
-        trained = train_all(
-            config, self.sweep_id, self.console, kept=self.kept, is_forced=self.is_forced
-        )
+        trained = train_all(config, self.sweep_id, self.console, kept=self.kept, since=self.since)
         if trained.is_interrupted:
             raise Stopped
         found: dict[tuple[str, int], float] = {}
@@ -106,6 +109,63 @@ class Lab:
                         f"{self.out}/records says why."
                     )
         return {name: [found[name, seed] for seed in numbers] for name in rows}
+
+    def tuned(
+        self,
+        rows: Mapping[str, dict[str, Any]],
+        task: str,
+        settings: Mapping[str, Any],
+        seeds: Iterable[int],
+        plugins: Sequence[str] = (),
+    ) -> dict[str, Arm]:
+        """Train rows on a task, each at a rate that is searched for it at just these settings.
+
+        Args:
+            rows: by label, a mechanism and its hyperparameters, as `row` gives them.
+            task: an entry of conf/task.
+            settings: what differs from it.
+            seeds: of each row; the search takes the first.
+            plugins: modules that register mechanisms.
+
+        Raises:
+            Stopped: by Ctrl-C.
+            ConfigError: a run ended without a score.
+        """
+        numbers = tuple(seeds)
+        label = f"{task}{''.join(f' {key}={value}' for key, value in settings.items())}"
+        tasks = {label: entry_of("task", task) | dict(settings)}
+        config = config_for(self.out, rows, tasks, numbers, plugins)
+        with WorkerServer(config.run.allocator) as server:
+
+            def train(cells: Sequence[Cell]) -> dict[str, Record]:
+                planned = [PlannedCell(cell=cell) for cell in cells]
+                done = train_planned(
+                    config,
+                    planned,
+                    server,
+                    self.sweep_id,
+                    self.console,
+                    kept=self.kept,
+                    since=self.since,
+                )
+                if done.is_interrupted:
+                    raise Stopped
+                by_time = sorted(done.records, key=lambda record: record.started_at)
+                self.earlier_s += sum(
+                    r.result.train_s or 0.0
+                    for r in by_time
+                    if isinstance(r.result, Quality) and r.sweep != self.sweep_id
+                )
+                return {record.cell.key: record for record in by_time}
+
+            arms = tuned(trainable(config, server), numbers, train)
+        for arm in arms.values():
+            if missing := [seed for seed in numbers if seed not in arm.runs]:
+                raise ConfigError(
+                    f"{arm.name} on {label} under seed {missing[0]} ended without a score; "
+                    f"{self.out}/records says why."
+                )
+        return arms
 
 
 def row(entry: str, **settings: Any) -> dict[str, Any]:

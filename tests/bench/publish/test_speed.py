@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.publish.speed import COMMANDS, main, speed_page
+from bench.publish.speed import COMMANDS, LARGEST_SHARE, main, missed_goals, speed_page
+from bench.publish.tables import Table
 from bench.record import Record
 from bench.store import Store
 from tests import records as made
+from tools.readme_sources import markdown_tables
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -67,6 +69,71 @@ def test_what_was_checked_in_part_is_said_once_for_all_rows() -> None:
     softmax, nala, _ = published("forward")
     page = speed_page([softmax, made.changed(nala, checked_share=0.5)], compiled())
     assert "|nala|3.00x|" in page.replace(" ", "") and "are checked in part" in page
+
+
+def test_the_page_says_which_goals_are_missed_and_which_its_intervals_leave_open() -> None:
+    forward, backward = "forward, 4,096", "with backward, 1,024"
+    operators = Table(
+        title="",
+        header=("over the authors' operators", backward, forward),
+        rows=(
+            ("mlla (layer)", "0.957x [0.901, 0.969]", "1.00x [0.949, 1.08]"),
+            ("efficient", "0.932x [0.898, 1.06] ~", ""),
+        ),
+        num_text=1,
+    )
+    softmax = Table(
+        title="",
+        header=("over softmax", backward, forward),
+        rows=(
+            ("flatten", "1.00x [0.900, 1.10]", "13.2x [11.8, 14.0]"),
+            ("nala_rope", "1.00x", "8.71x [8.50, 9.19]"),
+            ("nala_cosine", "1.00x", "10.0x [9.00, 11.0]"),
+            ("linear", "1.00x", "2.00x [1.90, 2.10]"),
+        ),
+        num_text=1,
+    )
+    words, table = missed_goals(operators, softmax)
+    assert all(f"{name} at most {goal}" in words for name, goal in LARGEST_SHARE.items())
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
+    assert rows == [
+        ["mlla (layer)", backward, "1x the operators' speed", "0.957x [0.901, 0.969]", "missed"],
+        [
+            "efficient",
+            backward,
+            "1x the operators' speed",
+            "0.932x [0.898, 1.06]",
+            "missed; the interval reaches it",
+        ],
+        ["flatten", forward, "0.07 of softmax's time", "0.076 [0.071, 0.085]", "missed"],
+        [
+            "nala_rope",
+            forward,
+            "0.11 of softmax's time",
+            "0.115 [0.109, 0.118]",
+            "missed; the interval reaches it",
+        ],
+    ]
+
+
+def test_the_page_in_docs_says_of_goals_what_its_own_tables_give() -> None:
+    page = (ROOT / "docs" / "speed.md").read_text()
+    operators, softmax = (
+        Table(title="", header=table.header, rows=table.rows, num_text=1)
+        for table in markdown_tables(page)[:2]
+    )
+    assert "\n\n".join(missed_goals(operators, softmax)) in page
+
+
+def test_records_of_a_slower_entry_become_a_missed_goal() -> None:
+    records = [
+        timed("softmax", 12.0, 12.0, mode="forward"),
+        timed("nala", 8.0, 6.0, reference="nala_published", mode="forward"),
+    ]
+    assert "|nala|forward,256|1xtheoperators'speed|0.750x" in speed_page(
+        records, compiled()
+    ).replace(" ", "")
+    assert "None is missed." in speed_page(published("forward"), compiled())
 
 
 def test_the_makefile_runs_what_the_page_says() -> None:

@@ -13,7 +13,7 @@ from bench.reproduce.claims.orders import ablation, order, ordered
 from bench.reproduce.claims.recall import delta_rule_recalls, recall_grows_with_state
 from bench.reproduce.stored import Finding
 from bench.reproduce.verdicts import Verdict
-from tests.bench.reproduce.claims.conftest import GivenLab
+from tests.bench.reproduce.claims.conftest import GivenLab, given_arm
 
 SEEDS = [0, 1, 2]
 
@@ -31,10 +31,30 @@ def grows(lab: GivenLab, by_heads: dict[int, list[float]]) -> Finding:
     )
 
 
-def test_recall_that_rises_with_the_state_holds(lab: GivenLab) -> None:
+def test_recall_that_rises_with_the_state_holds_for_wider_heads(lab: GivenLab) -> None:
     found = grows(lab, {8: [0.3, 0.31, 0.32], 2: [0.9, 0.91, 0.92]})
-    assert found.verdict is Verdict.HOLDS
+    assert found.verdict is Verdict.HOLDS_WHERE
+    assert found.words.startswith("heads get wider with the state, from 8 to 32 channels: ")
     assert "recall is 31 % at 512, 91 % at 2,048 numbers of state a layer" in found.words
+    assert found.rows[0].training == (
+        "rate 0.003 (searched), 300 of 600 steps, ended by plateau 3, 3 seeds"
+    )
+
+
+def test_a_stuck_or_untuned_size_carries_no_verdict(
+    lab: GivenLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = grows(lab, {8: [0.02, 0.31, 0.32], 2: [0.9, 0.91, 0.92]})
+    assert stuck.verdict is Verdict.NO_VERDICT
+    assert stuck.words.endswith("; 512 is stuck in 1 of 3 seeds")
+
+    def untuned(lab: GivenLab, rows: Any, task: str, settings: Any, *_: Any) -> Any:
+        scores = [0.1 * settings["num_heads"]] * 3
+        return {name: given_arm(name, scores, is_at_edge=True) for name in rows}
+
+    monkeypatch.setattr(GivenLab, "tuned", untuned)
+    found = grows(lab, {8: [], 2: []})
+    assert found.verdict is Verdict.UNTUNED
 
 
 def test_recall_that_falls_does_not_and_recall_within_noise_is_not_resolved(lab: GivenLab) -> None:
@@ -80,6 +100,18 @@ def test_an_order_holds_only_where_every_step_is_told_from_0(
     found = ordered(scores, [0.4, 0.4], "task")
     assert found.verdict is verdict
     assert "To tell the published differences of 0.4 and 0.4 points" in found.words
+
+
+def test_an_order_of_several_rows_is_held_against_holm() -> None:
+    rising = [0.50, 0.51, 0.50], [0.60, 0.611, 0.599], [0.63, 0.64, 0.65]
+    steps = dict(zip("abc", rising, strict=True))
+    assert ordered({n: steps[n] for n in "bc"}, [3.0], "task").verdict is Verdict.HOLDS
+    assert ordered(steps, [10.0, 3.0], "task").verdict is Verdict.HOLDS
+    # With p = 0.03 for either, one step stands alone and two do not stand together.
+    step = {"a": [0.5] * 6, "b": [0.5 + g for g in (0.01, 0.09, 0.02, 0.08, 0.1, 0.01)]}
+    both = step | {"c": [2 * b - 0.5 for b in step["b"]]}
+    assert ordered(step, [5.0], "task").verdict is Verdict.HOLDS
+    assert ordered(both, [5.0, 5.0], "task").verdict is Verdict.NOT_RESOLVABLE
 
 
 def test_the_ablation_has_three_arms_and_the_order_its_rows(lab: GivenLab) -> None:
