@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ def clustered_error(sums: Tensor, counts: Tensor) -> float | None:
         return None
     residuals = sums - counts * (float(sums.sum()) / total)
     variance = float((residuals**2).sum()) * num_clusters / (num_clusters - 1)
-    return variance**0.5 / total
+    return math.sqrt(variance) / total
 
 
 def packed_bits(right: Tensor | None) -> str:
