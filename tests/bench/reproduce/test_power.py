@@ -46,10 +46,8 @@ def test_the_spread_is_that_of_differences_seed_by_seed() -> None:
     assert first == (
         "nala less flatten on recall: +1.00 points over 3 stored seeds, spread 1.00 from seed to seed"
     )
-    assert (
-        "to tell 0.5 points from 0 with 80 % power takes, of both entries, about 34 seeds ("
-        in second
-    )
+    assert second.startswith("to tell 0.5 points from 0 with 80 % power takes, of both entries, ")
+    assert "about 34 seeds (" in second
     assert third.startswith("0.57 core-hours (") and "at 60 core-seconds a seed of both" in third
 
 
