@@ -18,11 +18,11 @@ from bench.reproduce.verdicts import Verdict, why_no_verdict
 def recall_grows_with_state(
     lab: Lab, *, entry: str, num_heads: list[int], settings: dict[str, Any], seeds: list[int]
 ) -> Finding:
-    """Train one mechanism with fewer and wider heads, so larger states, each at its own rate.
+    """Train one mechanism with fewer and wider heads, whose states are larger.
 
-    A linear attention's state holds D^2 numbers a head, so H heads of C / H channels hold C^2 / H.
-    The width of a head varies with the state, and may matter by itself: the sentence holds for this
-    way of growing a state at most.
+    Each is trained at a rate of its own. A linear attention's state holds D^2 numbers a head, so
+    H heads of C / H channels hold C^2 / H. The width of a head varies with the state, and may
+    matter by itself: the sentence holds for this way of growing a state at most.
 
     Args:
         lab: trains.
