@@ -156,18 +156,11 @@ def why_not_its_answers(record: Record) -> str | None:
         return f"answers_per_cluster is {size}, which does not divide the {num:,} answers"
     if result.answers and result.window_losses:
         return "it has answers, which are right or wrong, and window_losses, which are neither"
-    try:
-        return _why_not_these(result) if result.answers else _why_not_these_losses(result)
-    except ValueError as error:
-        return str(error).rstrip(".")
+    return _why_not_these(result) if result.answers else _why_not_these_losses(result)
 
 
 def _why_not_these(result: Quality) -> str | None:
-    """As `why_not_its_answers`, of answers that are right or wrong.
-
-    Raises:
-        ValueError: they cannot be read.
-    """
+    """As `why_not_its_answers`, of answers that are right or wrong."""
     right = right_answers(result.answers, result.num_examples)
     count, num = int(right.sum()), len(right)
     if result.unit or abs(result.accuracy * num - count) > 0.25:
@@ -180,11 +173,7 @@ def _why_not_these(result: Quality) -> str | None:
 
 
 def _why_not_these_losses(result: Quality) -> str | None:
-    """As `why_not_its_answers`, of a score with a unit; examples count alike where they are.
-
-    Raises:
-        ValueError: they cannot be read.
-    """
+    """As `why_not_its_answers`, of a score with a unit."""
     losses = losses_of_examples(result.window_losses, result.num_examples)
     size = result.answers_per_cluster
     if size is None:
