@@ -121,10 +121,13 @@ def model_records(
 
 
 def task_cell(entry: str = "softmax", task: str = "recall", seed: int = 0, **changes: Any) -> Cell:
-    """A cell that trains."""
+    """A cell that trains, at a rate that was searched for it unless something else is said."""
     settings = changes.pop("settings", {"num_steps": 600, "batch_size": 64})
+    shared_rate = changes.pop("shared_rate", 0.006)
     rest = {"mechanism": entry, "hyperparameters": {}, "device": "cpu", "num_threads": 1}
-    work = TaskWorkload(label=task, task=task, settings=settings, seed=seed)
+    work = TaskWorkload(
+        label=task, task=task, settings=settings, seed=seed, shared_rate=shared_rate
+    )
     return Cell(entry=entry, workload=work, **(rest | changes))
 
 
@@ -252,7 +255,7 @@ def task_records(
     records = []
     for entry in entries:
         for seed in seeds:
-            accuracy = _ACCURACIES[entry] * (1 - hardness) + 0.97 * hardness
+            accuracy = _ACCURACIES.get(entry, 0.9) * (1 - hardness) + 0.97 * hardness
             accuracy = min(1.0, max(0.0, accuracy + draw.gauss(0, 0.01)))
             quality = Quality(
                 accuracy=accuracy,

@@ -76,7 +76,7 @@ GROUND = (
     ("bench.record",),
     (
         *("bench.cell", "bench.observed", "bench.app.entries"),
-        *("bench.rates.presets", "bench.machine.facts"),
+        *("bench.rates.grid", "bench.rates.presets", "bench.machine.facts"),
     ),
     ("bench.app.files", "bench.app.values"),
     ("bench.app.limits", "bench.looks"),

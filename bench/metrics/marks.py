@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.cell import KernelWorkload
+from bench.observed import CONTROLS
 from bench.record import Quality, Record, Result, Speed
 
 NOISY = "noisy"
@@ -32,17 +33,25 @@ def marks(*records: Record) -> tuple[str, ...]:
     return tuple(dict.fromkeys(phrase for phrase in found if phrase))
 
 
-def may_be_ranked(record: Record) -> bool:
+def may_be_ranked(record: Record, *, within_budget: bool = False) -> bool:
     """False for a mechanism that computes something else, or other work, than it claims.
 
-    And for a training run that might have gone on to learn more.
+    And for a training run that might have gone on to learn more, that is stuck at chance or at a
+    partial solution, or whose learning rate was not searched for it.
+
+    Args:
+        record: of a cell.
+        within_budget: whether the ranking is of what a number of steps gives, so that a run which
+            still improved at the last of them is as good as any.
     """
     result = record.result
     if result is None:
         return True
-    is_short = isinstance(result, Quality) and not result.has_settled
-    is_wrong = isinstance(result, Speed) and result.flops_off is not None
-    return not (result.leaks_future or is_short or is_wrong)
+    if isinstance(result, Quality):
+        is_short = not result.has_settled and not within_budget
+        is_open = is_short or _stuck(record, result) or _untuned(record, result)
+        return not (result.leaks_future or is_open)
+    return not (result.leaks_future or result.flops_off is not None)
 
 
 def _leak(record: Record, result: Result) -> str:
@@ -55,6 +64,22 @@ def _collapse(record: Record, quality: Quality) -> str:
 
 def _end(record: Record, quality: Quality) -> str:
     return "" if quality.has_settled else "not settled"
+
+
+def _stuck(record: Record, quality: Quality) -> str:
+    """The level that a run ended at; a control belongs there."""
+    level = "" if record.cell.mechanism in CONTROLS else quality.stuck_at
+    return f"stuck at {level}" if level else ""
+
+
+def _untuned(record: Record, quality: Quality) -> str:
+    """A rate that was not searched for this row, or the last one that was tried on its side."""
+    work = record.cell.task
+    if record.cell.mechanism in CONTROLS:
+        return ""
+    if work.shared_rate is None:
+        return "untuned"
+    return "rate at the edge of the search" if work.is_at_edge else ""
 
 
 def _flops(record: Record, speed: Speed) -> str:
@@ -105,7 +130,7 @@ _OF_SPEED: tuple[Callable[[Record, Any], str], ...] = (
     _claims,
     _noise,
 )
-_OF_QUALITY: tuple[Callable[[Record, Any], str], ...] = (_leak, _collapse, _end)
+_OF_QUALITY: tuple[Callable[[Record, Any], str], ...] = (_leak, _collapse, _stuck, _end, _untuned)
 
 
 def _short(value: float) -> str:

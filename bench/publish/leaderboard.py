@@ -148,12 +148,16 @@ class Leaderboard:
     commits: tuple[str, ...] = ()
 
 
-def build_leaderboard(records: Iterable[Record], controls: Sequence[str] = ()) -> Leaderboard:
+def build_leaderboard(
+    records: Iterable[Record], controls: Sequence[str] = (), *, within_budget: bool = False
+) -> Leaderboard:
     """Rank the newest record of each cell within what it may be compared with.
 
     Args:
         records: of any number of sweeps and machines.
         controls: mechanisms that are shown last and not ranked.
+        within_budget: whether scores are ranked as what a number of steps gives, so that a row
+            which still improved at its last step has a rank as well.
     """
     newest = latest(records)
     names = row_names(record.cell for record in newest)
@@ -168,7 +172,8 @@ def build_leaderboard(records: Iterable[Record], controls: Sequence[str] = ()) -
         machines=tuple(sorted({describe_machine(record) for record in newest})),
         rankings=tuple(sorted(rankings, key=lambda r: (r.setting.order, r.size))),
         tasks=tuple(
-            score_task(tasks[setting], names, controls) for setting in sorted(tasks, key=_by_number)
+            score_task(tasks[setting], names, controls, within_budget=within_budget)
+            for setting in sorted(tasks, key=_by_number)
         ),
         holes=tuple(sorted((r for r in newest if r.status is not Status.OK), key=_hole_order)),
         num_cells=len(newest),

@@ -33,6 +33,9 @@ class Score:
         num_missing: seeds that others ran and that have no accuracy here.
         statuses: of the seeds that were planned and have none.
         num_unsettled: seeds that were still improving when their steps were spent.
+        num_stuck: seeds that ended at chance or at a partial solution; none of a control.
+        train_accuracy: mean over the seeds of the score on training examples; None where no record
+            has one.
         steps_to_90: of the seeds that answered 90 % right, lowest first.
         longer: mean score on test examples of so many tokens, more than were trained on.
         state_bytes: what all layers keep of one example to continue it.
@@ -59,6 +62,8 @@ class Score:
     num_examples: int | None
     num_parameters: int | None
     num_unsettled: int = 0
+    num_stuck: int = 0
+    train_accuracy: float | None = None
     steps_to_90: tuple[int, ...] = ()
     longer: tuple[tuple[int, float], ...] = ()
     state_bytes: int | None = None
@@ -87,6 +92,16 @@ class Score:
     def accuracy(self) -> float | None:
         """Mean over the seeds that have one."""
         return sum(self.accuracies) / len(self.accuracies) if self.accuracies else None
+
+    @property
+    def is_split(self) -> bool:
+        """Whether some seeds learned the task and others were stuck: a mean is that of no run."""
+        return 0 < self.num_stuck < len(self.accuracies)
+
+    @property
+    def centre(self) -> float | None:
+        """The mean, or the median where seeds split."""
+        return median(self.accuracies) if self.is_split else self.accuracy
 
     @property
     def is_skipped(self) -> bool:
@@ -139,34 +154,43 @@ class TaskScores:
         return {name: getattr(self, name) for name in names}
 
 
-def task_setting(record: Record) -> tuple[str, str, str, int, str, str, int, str]:
-    """All that records must share to stand in one table; the order is that of the tables."""
+def task_setting(record: Record) -> tuple[str, str, int, str, str, int, str]:
+    """All that records must share to stand in one table; the order is that of the tables.
+
+    The machine is not among it: a score is no timing.
+    """
     work = record.cell.task
     return (
         work.label,
-        describe_machine(record),
         record.cell.device,
         record.cell.num_threads,
         work.dtype,
         work.task,
-        record.method_version,
+        record.training_version,
         json.dumps(work.shared_settings, sort_keys=True),
     )
 
 
-def score_task(records: Sequence[Record], names: Names, controls: Sequence[str]) -> TaskScores:
-    """The table of records that share their `task_setting`."""
+def score_task(
+    records: Sequence[Record],
+    names: Names,
+    controls: Sequence[str],
+    *,
+    within_budget: bool = False,
+) -> TaskScores:
+    """The table of records that share their `task_setting`; see `build_leaderboard`."""
     seeds = {record.cell.task.seed for record in records}
     unit = next((result.unit for result in _qualities(records)), "")
     scores = [
-        _score(name, group, len(seeds), controls) for name, group in _rows(records, names).items()
+        _score(name, group, len(seeds), controls, within_budget=within_budget)
+        for name, group in _rows(records, names).items()
     ]
     ranks = rank_runs(
         {s.entry: s.runs for s in scores if s.may_be_ranked and not s.is_control},
         less_is_better=bool(unit),
     )
     plateaus = {words: score for r in _qualities(records) for words, score in r.plateaus.items()}
-    first = records[0]
+    first = max(records, key=lambda record: record.started_at)
     return TaskScores(
         machine=describe_machine(first),
         method_version=first.method_version,
@@ -204,9 +228,17 @@ def _rate(record: Record) -> Rate:
     return work.settings.get("learning_rate"), work.shared_rate is not None
 
 
-def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequence[str]) -> Score:
+def _score(
+    entry: str,
+    records: Sequence[Record],
+    num_seeds: int,
+    controls: Sequence[str],
+    *,
+    within_budget: bool,
+) -> Score:
     results = _qualities(records)
     rate, is_searched = _rate(records[0])
+    is_control = records[0].cell.mechanism in controls
     by_seed = tuple(
         sorted(
             (
@@ -219,15 +251,17 @@ def _score(entry: str, records: Sequence[Record], num_seeds: int, controls: Sequ
     )
     return Score(
         entry=entry,
-        may_be_ranked=all(map(may_be_ranked, records)),
+        may_be_ranked=all(may_be_ranked(r, within_budget=within_budget) for r in records),
         marks=marks(*records),
-        rank="control" if records[0].cell.mechanism in controls else "",
+        rank="control" if is_control else "",
         by_seed=by_seed,
         num_missing=num_seeds - len(results),
         statuses=tuple(sorted({r.status for r in records if r.status is not Status.OK})),
         chance=median([result.chance for result in results]),
         num_examples=results[0].num_examples if results else None,
         num_parameters=results[0].num_parameters if results else None,
+        num_stuck=sum(bool(r.stuck_at) for r in results) if not is_control else 0,
+        train_accuracy=_mean([r.train_accuracy for r in results]),
         num_unsettled=sum(not result.has_settled for result in results),
         steps_to_90=tuple(sorted(r.steps_to_90 for r in results if r.steps_to_90 is not None)),
         longer=_longer(results),
@@ -269,6 +303,11 @@ def _runs(scores: dict[int, float | None], records: Sequence[Record]) -> Runs:
     )
 
 
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
 def _longer(results: Sequence[Quality]) -> tuple[tuple[int, float], ...]:
     """Means over the seeds that have a score at a length, by rising length."""
     scores: dict[int, list[float]] = {}
@@ -291,7 +330,7 @@ def _sorted(
             key=lambda s: (
                 s.accuracy is None,
                 not s.may_be_ranked,
-                sign * (s.accuracy or 0),
+                sign * (s.centre or 0),
                 s.entry,
             ),
         )

@@ -26,7 +26,7 @@ def task_sections(board: Leaderboard) -> tuple[Section, ...]:
     every_front = fronts(board)
     of_tasks = [
         Section(
-            title=f"{task.label} · {place_words(task, board)} · {task.dtype}",
+            title=f"{task.label} · {place_words(task, board)} · {task.dtype}{_within(task)}",
             tables=(_task_table(task), *filter_tables(task), *_front_tables(task, every_front)),
             notes=tuple(_task_notes(task)),
             fine_print=(f"Settings: {task.settings}",),
@@ -34,6 +34,12 @@ def task_sections(board: Leaderboard) -> tuple[Section, ...]:
         for task in board.tasks
     ]
     return (*of_tasks, *(_overall_section(one, board) for one in overall(board)))
+
+
+def _within(task: TaskScores) -> str:
+    """The number of steps that every row had at most: what the table ranks."""
+    steps = json.loads(task.settings).get("num_steps")
+    return f" · within {steps:,} steps" if isinstance(steps, int) else ""
 
 
 def _front_tables(task: TaskScores, every_front: Sequence[Front]) -> Iterator[Table]:
@@ -101,7 +107,7 @@ def _task_table(task: TaskScores) -> Table:
     """Ranks and the scores of single seeds are there where there are seeds to compare."""
     has_ranks = task.num_seeds > 1
     every = [(score, _score_row(score, task)) for score in task.scores]
-    rare = ("state", "steps to 90 %", "learning rate", "size set")
+    rare = ("training (%)", "state", "steps to 90 %", "learning rate", "size set")
     left_out = {title for title in rare if not any(row[title] for _, row in every)}
     if not has_ranks:
         left_out |= {"rank", "each seed"}
@@ -129,6 +135,7 @@ def _score_row(score: Score, task: TaskScores) -> dict[str, str]:
         "entry": score.entry + " (control)" * score.is_control,
         task.unit or "accuracy (%)": _mean_words(score, task),
         "each seed": " ".join(map(write, score.accuracies)),
+        "training (%)": "" if score.train_accuracy is None else write(score.train_accuracy),
         "seeds": f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
         **{f"at {n:,} tokens": write(at[n]) if n in at else "" for n in _lengths(task)},
         "state": _state_words(score.state_bytes, task),
@@ -151,10 +158,17 @@ def _lengths(task: TaskScores) -> list[int]:
 
 
 def _mean_words(score: Score, task: TaskScores) -> str:
-    """As ``97.3 [96.1, 98.5]``; of a share, no more than all and no less than nothing."""
+    """As ``97.3 [96.1, 98.5]``; of a share, no more than all and no less than nothing.
+
+    Where seeds split, the median and how many of them solved the task.
+    """
     if score.accuracy is None:
         return ", ".join(status_words(status) for status in score.statuses)
-    return bracketed(number if task.unit else percent, score.accuracy, score.shown_interval)
+    write = number if task.unit else percent
+    if score.is_split and score.centre is not None:
+        num_runs = len(score.accuracies)
+        return f"{write(score.centre)} (solved {num_runs - score.num_stuck} of {num_runs})"
+    return bracketed(write, score.accuracy, score.shown_interval)
 
 
 def _steps_words(score: Score) -> str:
@@ -213,9 +227,21 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
         yield f"Not trained (reasons below the tables): {', '.join(skipped)}."
     if any(score.num_missing and not score.is_skipped for score in task.scores):
         yield "Entries with fewer seeds are not comparable with the others."
-    if unsettled := [score.entry for score in task.scores if score.num_unsettled]:
+    if untuned := [s.entry for s in task.scores if {"untuned"} & set(s.marks)]:
         yield (
-            f"Not settled, so not ranked: {', '.join(unsettled)} still improved at the last step. "
+            f"Untuned, so not ranked: {', '.join(untuned)}; no learning rate was searched for "
+            "these at just these settings. `python -m bench.rates` searches one."
+        )
+    if stuck := [score.entry for score in task.scores if score.num_stuck]:
+        yield (
+            f"Stuck at chance or at a partial solution in some seeds, so not ranked: "
+            f"{', '.join(stuck)}. Where only some seeds are stuck the median is shown."
+        )
+    if unsettled := [score for score in task.scores if score.num_unsettled]:
+        is_ranked = any(score.may_be_ranked and not score.is_control for score in unsettled)
+        yield (
+            f"Not settled{'' if is_ranked else ', so not ranked'}: "
+            f"{', '.join(score.entry for score in unsettled)} still improved at the last step. "
             "Raise num_steps to see the final accuracy."
         )
     if any(score.is_at_edge for score in task.scores):

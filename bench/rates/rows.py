@@ -61,6 +61,14 @@ class Row:
         work = replace(work, settings=settings, seed=seed, shared_rate=shared_rate)
         return replace(self.cell, workload=work)
 
+    def searched_at(self, rate: float, seed: int) -> Cell:
+        """A run of a search: it keeps which rate rows without a search have."""
+        return self.at(rate, seed, shared_rate=self.shared_rate)
+
+    def runs(self, seed: int) -> list[Cell]:
+        """The runs of a search with one seed, by rising rate."""
+        return [self.searched_at(rate, seed) for rate in self.rates]
+
 
 def trainable(config: SweepConfig, server: WorkerServer) -> list[Cell]:
     """A cell for each row and task that can be trained, planned as a sweep plans it."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -30,11 +30,13 @@ from bench.app.values import flag
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
 from bench.machine.environment import available_devices, current
+from bench.observed import CONTROLS
 from bench.plan import PlannedCell
+from bench.publish.converged import CONVERGED
 from bench.rates.grid import GRIDS
 from bench.rates.presets import RatePreset, presets_text, read_presets
-from bench.rates.rows import run_command, trainable
-from bench.rates.tuned import Arm, tuned
+from bench.rates.rows import Row, best, run_command, trainable
+from bench.rates.tuned import Arm, searched, tuned
 from bench.record import Record
 from bench.store import read_records
 from bench.sweep import measure
@@ -42,8 +44,6 @@ from bench.todo import by_key, missing
 from bench.worker.launch import WorkerServer
 
 PRESETS = CONF / "rates" / "searched.yaml"
-CONVERGED = 0.01
-"""Change of a row's mean score by a doubling of its steps from which it is still being trained."""
 MAX_DOUBLINGS = 5
 """Times that steps are doubled at most."""
 
@@ -117,8 +117,13 @@ class _Lab:
             Stopped: by Ctrl-C.
         """
         seeds = self._config.axes.seed
-        arms = [*tuned(cells, seeds, self._train, grid=grid, looks_further=len(seeds) > 1).values()]
-        keep(self._presets, [_preset(arm) for arm in arms if arm.tried and arm.runs])
+        try:
+            found = tuned(cells, seeds, self._train, grid=grid, looks_further=len(seeds) > 1)
+        except Stopped:
+            self._keep([Row(cell=cell, rates=tuple(grid)) for cell in cells])
+            raise
+        arms = [*found.values()]
+        self._keep([arm.row for arm in arms])
         _print(self._console, arms, self._presets)
         return arms
 
@@ -129,9 +134,20 @@ class _Lab:
         done = measure(config, todo, self._here, self._server, self._sweep_id, self._console)
         if done.is_interrupted:
             raise Stopped
+        return self._stored(cells)
+
+    def _stored(self, cells: Iterable[Cell]) -> dict[str, Record]:
+        """The newest good record of each of some cells."""
         wanted = {cell.key: cell for cell in cells}
-        found = by_key(read_records(config.out, missing_ok=True), wanted, self._here)
-        return {key: records[-1] for key, records in found.items()}
+        records = read_records(self._config.out, missing_ok=True)
+        found = by_key(records, wanted, self._here)
+        return {key: own[-1] for key, own in found.items()}
+
+    def _keep(self, rows: Sequence[Row]) -> None:
+        """Write the best rate of each row whose search is through."""
+        seed = self._config.axes.seed[0]
+        records = self._stored(cell for row in rows for cell in row.runs(seed))
+        keep(self._presets, [p for row in rows if (p := _preset(row, seed, records))])
 
 
 def _twice_as_long(cell: Cell) -> Cell:
@@ -140,17 +156,21 @@ def _twice_as_long(cell: Cell) -> Cell:
     return replace(cell, workload=replace(work, settings=settings))
 
 
-def _preset(arm: Arm) -> RatePreset:
-    cell = arm.row.cell
+def _preset(row: Row, seed: int, records: Mapping[str, Record]) -> RatePreset | None:
+    """What was found for a row; None of a control, and where a run of the search is missing."""
+    runs = searched(row, seed, records)
+    found = best(row, runs)
+    if row.cell.mechanism in CONTROLS or len(runs) < len(row.rates) or found.rate is None:
+        return None
     return RatePreset(
-        task=cell.task.label,
-        entry=cell.entry,
-        mechanism=cell.mechanism,
-        hyperparameters=cell.hyperparameters,
-        settings=cell.task.settings,
-        learning_rate=arm.rate,
-        tried=arm.tried,
-        is_at_edge=arm.is_at_edge,
+        task=row.cell.task.label,
+        entry=row.cell.entry,
+        mechanism=row.cell.mechanism,
+        hyperparameters=row.cell.hyperparameters,
+        settings=row.cell.task.settings,
+        learning_rate=found.rate,
+        tried=tuple((rate, runs[rate].score) for rate in row.rates),
+        is_at_edge=found.beyond is not None,
     )
 
 

@@ -101,14 +101,14 @@ def tuned(
     controls = [row for row in all_rows if row.cell.mechanism in CONTROLS]
     first, *others = seeds
     for _ in range(1 + MAX_WIDENINGS):
-        records = train([_run(row, rate, first) for row in rows for rate in row.rates])
-        wider = [widened(row, _searched(row, first, records)) for row in rows]
+        records = train([cell for row in rows for cell in row.runs(first)])
+        wider = [widened(row, searched(row, first, records)) for row in rows]
         if wider == rows:
             break
         rows = wider
     chosen = {row.name: _chosen(row, first, records) for row in rows}
     chosen |= {row.name: row.shared_rate for row in controls}
-    wanted = [_run(row, chosen[row.name], seed) for row in rows for seed in others]
+    wanted = [row.searched_at(chosen[row.name], seed) for row in rows for seed in others]
     wanted += [row.at(chosen[row.name], seed) for row in controls for seed in seeds]
     records = {**records, **train(wanted)}
     wide = {row.name: row for row in (*rows, *controls)}
@@ -126,14 +126,14 @@ def _followed_up(
     rows: Sequence[Row], seeds: Sequence[int], arms: Mapping[str, Arm], train: Train
 ) -> dict[str, Arm]:
     """The arms of rows that are stuck everywhere, with what more steps came to."""
-    everywhere = [_run(row, rate, seed) for row in rows for rate in row.rates for seed in seeds]
+    everywhere = [cell for row in rows for seed in seeds for cell in row.runs(seed)]
     records = train(everywhere)
     found: dict[str, Arm] = {}
     for row in rows:
         keys = [row.at(rate, seed).key for rate in row.rates for seed in seeds]
         results = [records[key].result for key in keys if key in records]
         if all(isinstance(result, Quality) and result.stuck_at for result in results):
-            longer = {rate: _longer(_run(row, rate, seeds[0])) for rate in row.rates}
+            longer = {rate: _longer(row.searched_at(rate, seeds[0])) for rate in row.rates}
             ended = train(list(longer.values()))
             beyond = {
                 rate: record.result
@@ -144,25 +144,21 @@ def _followed_up(
     return found
 
 
-def _run(row: Row, rate: float, seed: int) -> Cell:
-    """A run of a search: it keeps which rate rows without a search have."""
-    return row.at(rate, seed, shared_rate=row.shared_rate)
-
-
 def _longer(cell: Cell) -> Cell:
     work = cell.task
     steps = MORE_STEPS * int(work.settings["num_steps"])
     return replace(cell, workload=replace(work, settings=work.settings | {"num_steps": steps}))
 
 
-def _searched(row: Row, seed: int, records: Mapping[str, Record]) -> dict[float, Trained]:
+def searched(row: Row, seed: int, records: Mapping[str, Record]) -> dict[float, Trained]:
+    """What a row's runs with one seed came to, by rate, as far as they are there."""
     keys = {rate: row.at(rate, seed).key for rate in row.rates}
     return {rate: trained(records[key]) for rate, key in keys.items() if key in records}
 
 
 def _chosen(row: Row, seed: int, records: Mapping[str, Record]) -> float:
     """The best rate; that of the task's YAML where no run had a score."""
-    rate = best(row, _searched(row, seed, records)).rate
+    rate = best(row, searched(row, seed, records)).rate
     return row.shared_rate if rate is None else rate
 
 
@@ -174,14 +170,14 @@ def _arm(
     *,
     is_control: bool,
 ) -> Arm:
-    searched = {} if is_control else _searched(row, seeds[0], records)
+    search = {} if is_control else searched(row, seeds[0], records)
     ended = {seed: records.get(row.at(rate, seed).key) for seed in seeds}
     return Arm(
         row=row,
         name=row.cell.entry,
         rate=rate,
-        tried=tuple((r, run.score) for r, run in sorted(searched.items())),
-        is_at_edge=bool(searched) and best(row, searched).beyond is not None,
+        tried=tuple((r, run.score) for r, run in sorted(search.items())),
+        is_at_edge=bool(search) and best(row, search).beyond is not None,
         runs={s: r.result for s, r in ended.items() if r and isinstance(r.result, Quality)},
         seeds=tuple(seeds),
         num_steps=int(row.cell.task.settings["num_steps"]),

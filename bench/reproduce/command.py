@@ -24,15 +24,16 @@ from bench.reproduce.papers import (
     PaperCell,
     read_papers,
 )
-from bench.reproduce.stored import judgement
+from bench.reproduce.power import print_power
+from bench.reproduce.stored import judgement, keep_all, read_all
 from bench.reproduce.table import in_words, print_list, printed_value
 from bench.reproduce.verdicts import Judgement, Verdict
-from bench.store import read_records
 
 DEAR_S = 30 * 60.0
 """What costs more is run only with a budget, so that nobody starts hours by an id."""
 
 _WIDTH_WITHOUT_TERMINAL = 200
+_CONTRADICTS = (Verdict.DIFFERS, Verdict.DISAGREES, Verdict.DOES_NOT_HOLD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +44,20 @@ class ReproduceConfig:
     kind: str | None
     find: str | None
     seed: tuple[int, ...]
+    force: bool
+    power: str | None
     budget_s: float | None
     papers: Path | None
     page: bool
     check: bool
     docs: Path | None
+    keep: Path
     out: Path
+
+    @property
+    def stores(self) -> tuple[Path, Path]:
+        """Folders whose records and findings are read."""
+        return self.keep, self.out
 
 
 def read_reproduce_config(config: dict[str, Any]) -> ReproduceConfig:
@@ -69,11 +78,14 @@ def read_reproduce_config(config: dict[str, Any]) -> ReproduceConfig:
         kind=values.optional("kind", word(tuple(Kind))),
         find=values.optional("find", text),
         seed=values.some("seed", SEED),
+        force=values.one("force", flag),
+        power=values.optional("power", text),
         budget_s=budget_s,
         papers=Path(papers) if papers else None,
         page=values.one("page", flag),
         check=values.one("check", flag),
         docs=Path(docs) if docs else None,
+        keep=Path(values.one("keep", text)),
         out=Path(values.one("out", text)),
     )
 
@@ -88,13 +100,17 @@ def command(composed: dict[str, Any]) -> int:
     config = read_reproduce_config(composed)
     papers = read_papers((FOLDER, *([config.papers] if config.papers else [])))
     console = _console()
+    if config.power:
+        return print_power(config.power, config.stores, console)
     if config.page or config.check:
-        return write_page(papers, config.out, config.docs, is_check=config.check)
+        if not config.check:
+            _keep_all(config, console)
+        return write_page(papers, config.keep, config.docs, is_check=config.check)
     if not config.cell:
         shown = [entry for entry in papers.entries.values() if _is_wanted(entry, config)]
         if not shown:
             raise ConfigError(f"Nothing described matches kind={config.kind} find={config.find}.")
-        print_list(console, shown, read_records(config.out, missing_ok=True), config.out)
+        print_list(console, shown, read_all(config.stores), config.stores)
         return 0
     check_writable(config.out)
     entries = [papers.find(name) for name in config.cell]
@@ -107,6 +123,15 @@ def command(composed: dict[str, Any]) -> int:
             return code
         worst = max(worst, code)
     return worst
+
+
+def _keep_all(config: ReproduceConfig, console: Console) -> None:
+    """Copy what `out` has and `keep` lacks into `keep`, which is in git; each file is named."""
+    if config.out.resolve() == config.keep.resolve():
+        return
+    check_writable(config.keep)
+    for file in keep_all(config.out, config.keep):
+        console.print(f"kept {file}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _is_wanted(entry: Described, config: ReproduceConfig) -> bool:
@@ -133,34 +158,44 @@ def _refuse(entry: Described, config: ReproduceConfig) -> None:
 
 def _run(entry: Described, config: ReproduceConfig, sweep_id: str, console: Console) -> int:
     # Torch is imported with what trains, so that a list is there at once.
-    from bench.reproduce.running import run_cell, run_function
+    from bench.reproduce.running import Setup, run_cell, run_function
 
     print_entry(console, entry)
+    setup = Setup(
+        keep=config.keep,
+        out=config.out,
+        sweep_id=sweep_id,
+        console=console,
+        is_forced=config.force,
+    )
     found: Judgement | None = None
     if isinstance(entry, PaperCell) and entry.not_comparable:
-        found = judgement(entry, (), config.out)
+        found = judgement(entry, (), config.stores)
     elif isinstance(entry, Claim) or (isinstance(entry, PaperCell) and entry.by):
-        found = run_function(entry, config.out, sweep_id, console)
+        found = run_function(entry, setup)
     elif isinstance(entry, PaperCell):
-        found = run_cell(entry, config.out, config.seed, config.budget_s, sweep_id, console)
+        found = run_cell(entry, setup, config.seed, config.budget_s)
     if found is None:
         console.print("Stopped. The same command goes on from here.")
         return 130
     console.print(in_words(found), markup=False, highlight=False, soft_wrap=True)
-    return int(found.verdict in (Verdict.DIFFERS, Verdict.DOES_NOT_HOLD))
+    return int(found.verdict in _CONTRADICTS)
 
 
 def print_entry(console: Console, entry: Described) -> None:
     """What is about to be run, where it stands, and how it differs from what was published."""
     lines: Sequence[str] = ()
     if isinstance(entry, Claim):
-        lines = (f"{entry.paper}, {entry.where}: {entry.sentence}",)
+        refuted = f"refuted by: {entry.refuted_by}" if entry.refuted_by else "refuted by: not said"
+        lines = (f"{entry.paper}, {entry.where}: {entry.sentence}", refuted)
     elif isinstance(entry, PaperCell):
         protocol = entry.protocol.deviations if entry.protocol else ()
+        code = entry.protocol.code if entry.protocol else None
         lines = (
             f"{entry.paper}, {entry.where}: {entry.what}",
             f"published {printed_value(entry)} ({entry.read}), "
             f"the same within {100 * entry.tolerance:g}",
+            *((f"follows {code.words}",) if code else ()),
             *(f"- {line}" for line in (*protocol, *entry.deviations)),
         )
     for line in (entry.id, *lines):

@@ -10,10 +10,11 @@ from bench.app.files import write_whole
 from bench.publish.charts.plain import chart_of
 from bench.publish.charts.write import write_charts
 from bench.publish.format import format_duration
-from bench.record import Record
+from bench.record import Quality, Record
 from bench.reproduce.papers import Claim, Contradiction, Kind, PaperCell, Papers
+from bench.reproduce.runs import ends_of, origins, records_of, steps_of
 from bench.reproduce.stored import Finding, judgement, read_finding, train_s
-from bench.reproduce.table import cost, in_words, printed_value
+from bench.reproduce.table import cost, in_words, is_baseline, printed_value
 from bench.reproduce.verdicts import Judgement, Verdict
 from bench.store import read_records
 
@@ -27,14 +28,23 @@ Published numbers and claims, and whether they hold in this harness. `python -m 
 lists all {count} with their cost; `python -m bench.reproduce cell=ID` trains or measures one and
 compares it. Scores are the percentage of right answers.
 
-- **reproduced**: our 95 % interval lies within the tolerance around the published value.
+- **reproduced**: our 95 % interval over at least 3 seeds lies within the tolerance around the
+  published value.
 - **differs**: our interval lies outside the tolerance.
-- **not resolvable**: neither; the verdict gives the number of seeds that would decide.
+- **not resolvable**: neither; the verdict gives the number of seeds that would decide. *untuned*:
+  an arm was not trained at the rate of its own search.
+- **one seed**: fewer than 3 seeds, which is no verdict; the words say what is missing.
+- **no verdict**: a run is stuck at chance or at a partial solution, or the entry does not say what
+  would refute it.
+- **agrees**, **disagrees**: of baselines, which follow from a task without training. They are no
+  reproductions.
 - **not comparable**: the published result cannot be trained or measured here, for the reason given.
 
-With one seed, the interval covers another test set, but not another seed. The tolerance is the
-reading error of a plot, or 0.5 to 2 points for a table, since no source here gives a spread over
-seeds. Deviations from the sources' protocols are listed at the end.
+With one seed, the interval covers another test set, but not another seed. Where a protocol
+searches a grid, the first seed chooses the point, on its test set as papers do, and further seeds
+are trained there. The tolerance is the reading error of a plot, or 0.5 to 2 points for a table,
+since no source here gives a spread over seeds. Each protocol's code and deviations are listed at
+the end.
 """
 
 
@@ -62,11 +72,14 @@ def write_page(papers: Papers, out: Path, docs: Path | None, *, is_check: bool) 
 def page(papers: Papers, out: Path) -> str:
     """The page's text."""
     records = read_records(out, missing_ok=True)
-    judged = [(entry, judgement(entry, records, out)) for entry in papers.entries.values()]
+    judged = [(entry, judgement(entry, records, (out,))) for entry in papers.entries.values()]
     cells = [(entry, found) for entry, found in judged if isinstance(entry, PaperCell)]
+    run = [(cell, found) for cell, found in cells if found.verdict not in _IDLE]
     lines = ["# Reproductions", "", f"<!-- {_MADE} -->", "", _ABOUT.format(count=len(judged))]
     lines += ["## Cells that were run", ""]
-    lines += _run_cells([(c, j) for c, j in cells if j.verdict not in _IDLE], records)
+    lines += _run_cells([(cell, j) for cell, j in run if not is_baseline(cell)], records)
+    lines += ["## Baselines", ""]
+    lines += _baselines([(cell, j) for cell, j in run if is_baseline(cell)])
     lines += ["## Claims", ""]
     for entry, found in judged:
         if isinstance(entry, Claim):
@@ -105,28 +118,61 @@ def _run_cells(
             f"{entry.what} ({entry.paper}, {entry.where}, {entry.read})",
             f"{printed_value(entry)} ± {100 * entry.tolerance:g}",
             in_words(found),
-            "" if entry.by else format_duration(train_s(entry, records)),
+            str(found.num_seeds or ""),
+            _how(entry, records),
+            format_duration(train_s(entry, records)),
         )
         for entry, found in cells
     ]
-    return _table(("id", "what", "published", "verdict", "wall time of training"), rows)
+    head = ("id", "what", "published", "verdict", "seeds", "runs", "wall time of training")
+    return _table(head, rows)
+
+
+def _how(entry: PaperCell, records: Sequence[Record]) -> str:
+    """How the stored runs were trained, and where."""
+    own = [record for runs in records_of(entry, records).values() for record in runs.values()]
+    results = [record.result for record in own if isinstance(record.result, Quality)]
+    grid = "searched in the protocol's grid" if entry.protocol and entry.protocol.grid else ""
+    rates = sorted({float(record.cell.task.settings["learning_rate"]) for record in own})
+    words = ", ".join(f"{rate:g}" for rate in rates)
+    chosen = f"rates {words} ({grid})" if grid else f"rate {words} (the protocol's)"
+    return f"{chosen}; {steps_of(results)} steps, ended by {ends_of(results)}; {origins(own)}"
+
+
+def _baselines(cells: Sequence[tuple[PaperCell, Judgement]]) -> Iterator[str]:
+    rows = [
+        (
+            f"`{entry.id}`",
+            f"{entry.what} ({entry.paper}, {entry.where}, {entry.read})",
+            f"{printed_value(entry)} ± {100 * entry.tolerance:g}",
+            in_words(found),
+        )
+        for entry, found in cells
+    ]
+    return _table(("id", "what", "published", "without training"), rows)
 
 
 def _claim(entry: Claim, found: Judgement, finding: Finding | None) -> Iterator[str]:
     yield from (f"### {entry.id}", "")
     yield from (f"> {entry.sentence} ({entry.paper}, {entry.where})", "")
-    yield from (f"**{found.verdict}**{': ' if found.words else ''}{found.words}", "")
+    refuted = entry.refuted_by or "its entry does not say"
+    yield from (f"Refuted by: {refuted}", "")
+    words = "; ".join((found.words, *found.notes)) if found.words else "; ".join(found.notes)
+    yield from (f"**{found.verdict}**{': ' if words else ''}{words}", "")
     if finding is not None:
-        yield from _table(
-            ("what", finding.unit or "value", "95 % interval"),
-            [(row.name, row.number, row.interval) for row in finding.rows],
-        )
+        head: tuple[str, ...] = ("what", finding.unit or "value", "95 % interval")
+        rows: list[tuple[str, ...]] = [(r.name, r.number, r.interval) for r in finding.rows]
+        if any(row.training for row in finding.rows):
+            head = (*head, "training")
+            rows = [(*cells, row.training) for cells, row in zip(rows, finding.rows, strict=True)]
+        yield from _table(head, rows)
         if finding.curves is not None:
             yield from (f"![{finding.curves.title}]({FIGURES}/{entry.id}.svg)", "")
     took = f"about {cost(entry)}"
     if finding is not None and finding.measured_at:
         duration, day = format_duration(finding.seconds), finding.measured_at[:10]
-        took = f"{duration} on {finding.processor}, {day}"
+        commit = f", commit {finding.commit[:8]}" if finding.commit else ""
+        took = f"{duration} on {finding.processor}, {day}{commit}"
     yield from (f"`python -m bench.reproduce cell={entry.id}`: {took}", "")
 
 
@@ -161,6 +207,13 @@ def _not_comparable(cells: Sequence[tuple[PaperCell, Judgement]]) -> Iterator[st
 
 def _protocols(papers: Papers) -> Iterator[str]:
     """Each once, with the deviations that those it is like share."""
+    codes: dict[str, list[str]] = {}
+    for protocol in papers.protocols.values():
+        if protocol.code is not None:
+            codes.setdefault(protocol.code.words, []).append(protocol.name)
+    for code, names in codes.items():
+        yield f"{', '.join(f'`{name}`' for name in names)} follow {code}."
+        yield ""
     groups: dict[tuple[str, ...], list[str]] = {}
     for protocol in papers.protocols.values():
         groups.setdefault(protocol.deviations, []).append(protocol.name)

@@ -2,143 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.app.command import CONF, read_yaml
 from bench.app.errors import ConfigError, did_you_mean
 from bench.app.values import Values, duration, flag, number, text, word
+from bench.reproduce.described import (
+    Claim,
+    Code,
+    Contradiction,
+    Described,
+    Kind,
+    PaperCell,
+    Protocol,
+    Read,
+)
+
+__all__ = [
+    "FOLDER",
+    "Claim",
+    "Code",
+    "Contradiction",
+    "Described",
+    "Kind",
+    "PaperCell",
+    "Papers",
+    "Protocol",
+    "Read",
+    "read_papers",
+]
 
 FOLDER = CONF / "paper"
-
-
-class Kind(StrEnum):
-    """What is described."""
-
-    CELL = "cell"
-    CLAIM = "claim"
-    CONTRADICTION = "contradiction"
-
-
-class Read(StrEnum):
-    """How a published value was obtained."""
-
-    TABLE = "table"
-    PLOT = "plot"
-    TRANSCRIPTION = "transcription"
-    TEXT = "text"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """How a paper trains, as settings of a task of ours.
-
-    Attributes:
-        name: of the protocol; cells of several papers may share it, and then share its runs.
-        task: an entry of conf/task.
-        settings: what differs from that entry.
-        variants: further settings; the score is the mean over them.
-        grid: settings to search; the best of them counts, on the test set, as papers do.
-        steps_per_epoch: to say how far a run has come; None where the source counts no epochs.
-        cost_s: of softmax on two cores, as a guess.
-        deviations: what is not as published.
-    """
-
-    name: str
-    task: str
-    settings: dict[str, Any]
-    variants: tuple[dict[str, Any], ...] = ({},)
-    grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    steps_per_epoch: int | None = None
-    cost_s: float
-    deviations: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class PaperCell:
-    """One published number.
-
-    Attributes:
-        id: what ``cell=`` takes.
-        paper: authors, year, where to read it.
-        where: table or figure.
-        what: row and column.
-        attention: entry of conf/attention that is the row; empty if nothing here is.
-        hyperparameters: what differs from that entry.
-        protocol: how it is trained; None if it is not.
-        by: a registered function that measures it instead of training; empty for none.
-        settings: of that function.
-        published: the value, a share.
-        tolerance: how far off still counts as the same.
-        read: how the value was obtained.
-        not_comparable: why it cannot be compared; empty if it can.
-        cost_s: on two cores, as a guess.
-        deviations: what is not as published, beside those of the protocol.
-    """
-
-    id: str
-    paper: str
-    where: str
-    what: str
-    published: float
-    tolerance: float
-    read: Read
-    cost_s: float
-    attention: str = ""
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
-    protocol: Protocol | None = None
-    by: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
-    not_comparable: str = ""
-    deviations: tuple[str, ...] = ()
-    kind: Kind = Kind.CELL
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A sentence of a paper that a function of `bench.reproduce.claims` tests.
-
-    Attributes:
-        sentence: in our words, as close to the paper's as is short.
-        by: the function's registered name; the id unless given.
-        settings: what the function takes.
-    """
-
-    id: str
-    paper: str
-    where: str
-    sentence: str
-    by: str
-    cost_s: float
-    settings: dict[str, Any] = field(default_factory=dict)
-    kind: Kind = Kind.CLAIM
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contradiction:
-    """Published values of one thing that disagree.
-
-    Attributes:
-        paper: one of the sources.
-        what: the thing.
-        values: (source, value) as printed, cells of `of` among them.
-        of: ids of those that are described as cells.
-        note: what may explain it.
-    """
-
-    id: str
-    paper: str
-    what: str
-    values: tuple[tuple[str, str], ...]
-    of: tuple[str, ...] = ()
-    note: str = ""
-    kind: Kind = Kind.CONTRADICTION
-
-
-Described = PaperCell | Claim | Contradiction
 
 
 @dataclass(frozen=True)
@@ -236,11 +134,35 @@ def _protocol(file: Path, name: str, given: Any, known: Mapping[str, Protocol]) 
         grid=grid or (base.grid if base else {}),
         steps_per_epoch=steps,
         cost_s=values.one("cost", duration),
+        code=_code(values, base),
         deviations=(*(base.deviations if base else ()), *deviations),
     )
 
 
+def _code(values: Values, base: Protocol | None) -> Code | None:
+    """Own repository, commit and date; of the protocol that it is like where none is named."""
+    if base is not None and not any(key in values.given for key in _CODE_KEYS):
+        return base.code
+    # YAML may have read an unquoted commit of digits, or a date, as something else than words.
+    repository, commit, date, reason = (str(values.given.get(key) or "") for key in _CODE_KEYS)
+    if not repository or not commit or not re.fullmatch(r"\d{4}-\d\d-\d\d", date):
+        raise ConfigError(
+            f"{values.prefix}repository={repository}, commit={commit}, date={date}: a protocol "
+            "names all three of the code that it follows, the date as 2024-05-02. Where the commit "
+            "cannot be known write commit: unknown and code_reason: why."
+        )
+    is_known = re.fullmatch(r"[0-9a-f]{7,40}", commit) is not None
+    if not is_known and (commit != "unknown" or not reason):
+        raise ConfigError(
+            f"{values.prefix}commit={commit} is no commit of hexadecimal digits. Where it cannot "
+            "be known write commit: unknown and code_reason: why."
+        )
+    return Code(repository=repository, commit=commit, date=date, reason=reason)
+
+
+_CODE_KEYS = ("repository", "commit", "date", "code_reason")
 _PROTOCOL_KEYS = (
+    *_CODE_KEYS,
     *("like", "task", "settings", "variants", "grid"),
     *("steps_per_epoch", "cost", "deviations"),
 )
@@ -248,9 +170,12 @@ _CELL_KEYS = (
     *("kind", "where", "what", "attention", "hyperparameters", "protocol", "by", "settings"),
     *("published", "percent", "tolerance", "read", "not_comparable", "cost", "deviations"),
 )
-_CLAIM_KEYS = ("kind", "paper", "where", "sentence", "by", "settings", "cost")
+_CLAIM_KEYS = (*("kind", "paper", "where", "sentence", "refuted_by", "by", "settings", "cost"),)
 _CONTRADICTION_KEYS = ("kind", "what", "values", "of", "note")
-_TABLE_KEYS = ("where", "columns", "rows", "percent", "tolerance", "read", "not_comparable")
+_TABLE_KEYS = (
+    *("where", "columns", "rows", "percent", "tolerance", "read", "not_comparable"),
+    "deviations",
+)
 _ROW_KEYS = (
     *("title", "attention", "hyperparameters", "values", "cost_factor"),
     *("not_comparable", "deviations", "read", "protocol_suffix"),
@@ -308,6 +233,7 @@ def _claim(
         paper=values.optional("paper", text) or paper,
         where=values.one("where", text),
         sentence=values.one("sentence", text),
+        refuted_by=values.optional("refuted_by", text) or "",
         by=values.optional("by", text) or name,
         settings=dict(values.section("settings").given),
         cost_s=values.one("cost", duration),
@@ -335,6 +261,7 @@ def _table(
     """A table as it is printed: a row per model, a column per protocol; null is no cell."""
     values = _values(file, prefix, given, _TABLE_KEYS)
     columns = values.section("columns").given
+    shared = tuple(map(str, _list(values.given.get("deviations"))))
     for row, found in values.section("rows").given.items():
         row_values = _values(file, f"{prefix}.{row}", found, _ROW_KEYS)
         printed = _list(row_values.given.get("values"))
@@ -368,7 +295,7 @@ def _table(
                 read=Read(read),
                 not_comparable=why or values.optional("not_comparable", text) or "",
                 cost_s=protocol.cost_s * factor if protocol else 0.0,
-                deviations=tuple(map(str, _list(row_values.given.get("deviations")))),
+                deviations=(*shared, *map(str, _list(row_values.given.get("deviations")))),
             )
 
 

@@ -21,15 +21,21 @@ _COLOURS = {
     Verdict.HOLDS_WHERE: "yellow",
     Verdict.NOT_RESOLVABLE: "yellow",
     Verdict.UNFINISHED: "yellow",
+    Verdict.ONE_SEED: "yellow",
+    Verdict.UNTUNED: "yellow",
+    Verdict.NO_VERDICT: "yellow",
+    Verdict.AGREES: "green",
+    Verdict.DISAGREES: "red",
     Verdict.DIFFERS: "red",
     Verdict.DOES_NOT_HOLD: "red",
 }
 
 
 def in_words(found: Judgement) -> str:
-    """A verdict and its numbers, such as ``reproduced: 99.6 (98.9 to 99.9, over 3 seeds)``."""
-    separator = " " if found.verdict is Verdict.DIFFERS else ": "
-    return f"{found.verdict}{separator}{found.words}" if found.words else str(found.verdict)
+    """A verdict, its numbers and notes, as ``reproduced: 99.6 (98.9 to 99.9, over 3 seeds)``."""
+    separator = " " if found.verdict in (Verdict.DIFFERS, Verdict.DISAGREES) else ": "
+    words = f"{found.verdict}{separator}{found.words}" if found.words else str(found.verdict)
+    return "; ".join((words, *found.notes))
 
 
 def printed_value(entry: Described) -> str:
@@ -52,27 +58,54 @@ def _cannot_run(entry: Described) -> bool:
     return isinstance(entry, PaperCell) and bool(entry.not_comparable)
 
 
+def is_baseline(entry: Described) -> bool:
+    """Whether it is a number that follows from a task without any training."""
+    return isinstance(entry, PaperCell) and bool(entry.by)
+
+
 def print_list(
-    console: Console, entries: Sequence[Described], records: Sequence[Record], out: Path
+    console: Console,
+    entries: Sequence[Described],
+    records: Sequence[Record],
+    stores: Sequence[Path],
 ) -> None:
-    """A line for each, and how many stand how."""
+    """A line for each, baselines apart, and how many stand how."""
+    trained = [entry for entry in entries if not is_baseline(entry)]
+    baselines = [entry for entry in entries if is_baseline(entry)]
+    ends = []
+    for title, own in (("", trained), ("Baselines", baselines)):
+        if own:
+            if title:
+                console.print(f"\n{title}", style="bold")
+            counts = _print_table(console, own, records, stores)
+            ended = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+            ends.append(f"{len(own)} {'baselines' if title else 'described'}: {ended}.")
+    console.print("\n" + " ".join(ends), highlight=False)
+    console.print(
+        "cell=ID runs one and judges it; budget=10m sees how far a dear one gets.", highlight=False
+    )
+
+
+def _print_table(
+    console: Console,
+    entries: Sequence[Described],
+    records: Sequence[Record],
+    stores: Sequence[Path],
+) -> Counter[str]:
+    """Print a line for each; returns how many have each verdict."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("id", "what", "published", "cost", "verdict"):
         table.add_column(name, overflow="fold", justify="right" if name == "cost" else "left")
     counts: Counter[str] = Counter()
     for entry in entries:
-        found = judgement(entry, records, out)
+        found = judgement(entry, records, stores)
         is_disagreement = isinstance(entry, Contradiction)
         counts["contradiction" if is_disagreement else str(found.verdict)] += 1
         words = "" if is_disagreement else in_words(found)
         style = _COLOURS.get(found.verdict, "dim") if not is_disagreement else ""
         table.add_row(entry.id, _what(entry), printed_value(entry), cost(entry), words, style=style)
     console.print(table)
-    ends = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
-    console.print(f"\n{len(entries)} described: {ends}.", highlight=False)
-    console.print(
-        "cell=ID runs one and judges it; budget=10m sees how far a dear one gets.", highlight=False
-    )
+    return counts
 
 
 def _what(entry: Described) -> str:

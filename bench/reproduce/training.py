@@ -16,7 +16,7 @@ from bench.machine import environment
 from bench.plan import PlannedCell, plan
 from bench.record import Record
 from bench.reproduce.papers import PaperCell, Protocol
-from bench.reproduce.stored import row_of, runs_of, task_of
+from bench.reproduce.stored import Run, row_of, runs_of, task_of
 from bench.store import Tail, read_records
 from bench.sweep import measure
 from bench.tasks.checkpoint import Checkpoint
@@ -83,18 +83,43 @@ def config_for(
     return read_sweep_config(usual | given)
 
 
-def config_of(cell: PaperCell, protocol: Protocol, out: Path, seeds: Sequence[int]) -> SweepConfig:
-    """All runs of a cell."""
-    tasks = {run.label: task_of(protocol, run) for run in runs_of(protocol)}
+def config_of(
+    cell: PaperCell,
+    protocol: Protocol,
+    out: Path,
+    seeds: Sequence[int],
+    runs: Sequence[Run] | None = None,
+) -> SweepConfig:
+    """Some runs of a cell; all of them where none are named."""
+    chosen = runs_of(protocol) if runs is None else runs
+    tasks = {run.label: task_of(protocol, run) for run in chosen}
     return config_for(out, {cell.attention: row_of(cell)}, tasks, seeds)
 
 
 def train_all(
-    config: SweepConfig, sweep_id: str, console: Console, until: Interrupt | None = None
+    config: SweepConfig,
+    sweep_id: str,
+    console: Console,
+    until: Interrupt | None = None,
+    *,
+    kept: Sequence[Record] = (),
+    since: str = "",
 ) -> Trained:
-    """Train what is not in the store yet; records are on the disk as soon as a run has ended."""
+    """Train what is not in the store yet; records are on the disk as soon as a run has ended.
+
+    Args:
+        config: what to train, and the store that new records go to.
+        sweep_id: of new records.
+        console: where progress is shown.
+        until: when to stop.
+        kept: records of another store that count as this one's.
+        since: records that started earlier count for nothing; UTC, ISO 8601, or empty.
+    """
     with WorkerServer(config.run.allocator) as server:
-        return train_planned(config, plan(config, server), server, sweep_id, console, until)
+        planned = plan(config, server)
+        return train_planned(
+            config, planned, server, sweep_id, console, until, kept=kept, since=since
+        )
 
 
 def train_planned(
@@ -104,14 +129,22 @@ def train_planned(
     sweep_id: str,
     console: Console,
     until: Interrupt | None = None,
+    *,
+    kept: Sequence[Record] = (),
+    since: str = "",
 ) -> Trained:
-    """Train those of some planned runs that are not in the store yet."""
+    """Train those of some planned runs that are not in the store yet; see `train_all`."""
     here = environment.current(("cpu",), config.run.allocator, server.environment())
     tail = Tail(config.out)
-    todo = missing(planned, read_records(config.out, missing_ok=True), here, config)
+    stored = [
+        r for r in (*kept, *read_records(config.out, missing_ok=True)) if r.started_at >= since
+    ]
+    todo = missing(planned, stored, here, config)
     done = measure(config, todo, here, server, sweep_id, console, until=until, tail=tail)
     keys = {p.cell.key for p in planned}
-    records = read_records(config.out, missing_ok=True)
+    records = [
+        r for r in (*kept, *read_records(config.out, missing_ok=True)) if r.started_at >= since
+    ]
     own = tuple(
         record
         for record in records

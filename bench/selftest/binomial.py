@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 CONFIDENCE = 0.95
-_HALVINGS = 60
-"""A bisection of the unit interval reaches the precision of a double after 53."""
 
 
 def exact_interval(successes: int, trials: int) -> tuple[float, float]:
@@ -19,32 +14,20 @@ def exact_interval(successes: int, trials: int) -> tuple[float, float]:
     Raises:
         ValueError: fewer trials than 1, or successes than 0, or more successes than trials.
     """
+    from scipy import special
+
     if not 0 <= successes <= trials or trials < 1:
         raise ValueError(f"{successes} successes of {trials} trials: there are no such counts.")
     tail = (1 - CONFIDENCE) / 2
-    low, high = 0.0, 1.0
-    if successes > 0:
-        low = _share_where(lambda share: 1 - at_most(successes - 1, trials, share) <= tail)
-    if successes < trials:
-        high = _share_where(lambda share: at_most(successes, trials, share) > tail)
+    failures = trials - successes
+    # Quantiles of the beta distribution, whose tails are those of the binomial one.
+    low = float(special.betaincinv(successes, failures + 1, tail)) if successes else 0.0
+    high = float(special.betaincinv(successes + 1, failures, 1 - tail)) if failures else 1.0
     return low, high
 
 
 def at_most(successes: int, trials: int, share: float) -> float:
     """Chance of so many successes or fewer, in trials that succeed with `share` each."""
-    if share <= 0 or share >= 1:
-        return 1.0 if share <= 0 or successes >= trials else 0.0
-    terms = (
-        math.log(math.comb(trials, k)) + k * math.log(share) + (trials - k) * math.log1p(-share)
-        for k in range(successes + 1)
-    )
-    return min(1.0, math.fsum(math.exp(term) for term in terms))
+    from scipy import special
 
-
-def _share_where(is_below: Callable[[float], bool]) -> float:
-    """The share at which a condition that holds for small ones ceases to."""
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if is_below(middle) else (low, middle)
-    return (low + high) / 2
+    return float(special.bdtr(successes, trials, share))

@@ -84,7 +84,7 @@ def run(
     todo = tuple(units(config))
     guess = min(config.budget_s, sum(unit.expected_s for unit in todo))
     console.print(
-        f"{config.trials} trials of each kind, in about {format_duration(guess)}; they go to "
+        f"{len(todo)} comparisons in about {format_duration(guess)}; they go to "
         f"{path}. Leave the machine alone meanwhile.",
         highlight=False,
         soft_wrap=True,

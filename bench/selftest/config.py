@@ -23,12 +23,32 @@ BUNCH = 20
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialCounts:
+    """Comparisons of each experiment.
+
+    Attributes:
+        unchanged: by the gate of a tree with itself, idle and next to the load together: an even
+            number, half each.
+        slowdown: by the gate for each slowdown and machine state.
+        rivals: by each other tool, for each slowdown and none and each machine state.
+    """
+
+    unchanged: int
+    slowdown: int
+    rivals: int
+
+    def of_gate(self, percent: int) -> int:
+        """Trials of the gate in one machine state."""
+        return self.slowdown if percent else self.unchanged // 2
+
+
+@dataclass(frozen=True, kw_only=True)
 class SelftestConfig:
     """Everything that `bench.selftest` was asked for.
 
     Attributes:
         sweep: the cells that are compared with themselves.
-        trials: comparisons of each tool, each slowdown and none, idle and next to the load.
+        trials: comparisons of each experiment.
         budget_s: no trial begins that is expected to end later.
         slowdowns: in per cent, each a whole number of calls in `BUNCH`.
         rivals: the other tools that are asked.
@@ -37,7 +57,7 @@ class SelftestConfig:
     """
 
     sweep: SweepConfig
-    trials: int
+    trials: TrialCounts
     budget_s: float
     slowdowns: tuple[int, ...]
     effort: Effort
@@ -76,6 +96,7 @@ def read_selftest_config(composed: Mapping[str, Any]) -> SelftestConfig:
     usual |= {"budget": None}  # of the self-test, below; a sweep has one of its own
     values = Values(composed)
     effort = values.section("effort", ("num_forks", "fork_s", "budget_s"))
+    trials = values.section("trials", ("unchanged", "slowdown", "rivals"))
     rivals = values.section("rivals", ("tools", "threshold", "cells_per_process"))
     report = values.one("report", flag)
     tools = rivals.some("tools", word(RIVALS), or_none=True)
@@ -86,7 +107,11 @@ def read_selftest_config(composed: Mapping[str, Any]) -> SelftestConfig:
         )
     return SelftestConfig(
         sweep=read_sweep_config(dict(composed) | usual | {"measure": asdict(Stopping())}),
-        trials=values.one("trials", whole(low=1, high=100_000)),
+        trials=TrialCounts(
+            unchanged=trials.one("unchanged", _even),
+            slowdown=trials.one("slowdown", whole(low=1, high=100_000)),
+            rivals=trials.one("rivals", whole(low=1, high=100_000)),
+        ),
         budget_s=values.one("budget", duration),
         slowdowns=values.some("slowdowns", _slowdown),
         effort=Effort(
@@ -102,6 +127,17 @@ def read_selftest_config(composed: Mapping[str, Any]) -> SelftestConfig:
         report=report,
         page=Path(values.one("page", text)),
     )
+
+
+def _even(name: str, value: Any) -> int:
+    """Half of them are made idle, and half next to a load."""
+    number = whole(low=2, high=100_000)(name, value)
+    if number % 2:
+        raise ConfigError(
+            f"{name} is {number}; half of them are made next to a load, so it must be even. Ask "
+            f"for {name}={number + 1}."
+        )
+    return number
 
 
 def _slowdown(name: str, value: Any) -> int:

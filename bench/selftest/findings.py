@@ -98,7 +98,8 @@ class Goal:
     """What should hold.
 
     Attributes:
-        verdict: ``met``; ``missed``, if the interval excludes it; else ``open``: too few trials.
+        verdict: ``met`` if the whole interval meets it; ``missed`` if nothing in it does; else
+            ``not met``: so many trials do not show it.
     """
 
     words: str
@@ -129,9 +130,6 @@ def _goals(trials: Sequence[Trial]) -> Iterator[Goal]:
 
 
 def _goal(words: str, share: Share, holds: Callable[[float], bool]) -> Goal:
-    verdict = "open"
-    if holds(share.hits / share.trials):
-        verdict = "met"
-    elif not any(holds(end) for end in share.interval):
-        verdict = "missed"
+    held = [holds(end) for end in share.interval]
+    verdict = "met" if all(held) else "not met" if any(held) else "missed"
     return Goal(words=words, found=str(share), verdict=verdict)

@@ -39,7 +39,7 @@ def page_of(file: str, session: Mapping[str, Any], trials: Sequence[Trial]) -> s
     blocks = ["# Self-test", _paragraph(_INTRODUCTION.format(file=file, **words)), words["made"]]
     blocks += _warnings(trials)
     goals = [(goal.words, goal.found, goal.verdict) for goal in goals_of(trials)]
-    blocks += ["## Goals", _table(("goal", "found", "verdict"), goals)]
+    blocks += ["## Goals", _paragraph(_GOALS), _table(("goal", "found", "verdict"), goals)]
     blocks += ["## False alarms and slowdowns found", _paragraph(_FOUND.format(**words))]
     blocks += [_found_table(series), "## The gate in detail", _paragraph(_DETAIL)]
     blocks.append(_detail_table([s for s in series if s.tool == GATE]))
@@ -134,8 +134,12 @@ _INTRODUCTION = """\
 How often does the regression gate raise a false alarm, how small a slowdown does it find, and what
 would other tools have said? This page follows from the {num_trials} trials in
 `results/selftest/{file}` ({count}). Brackets hold exact binomial intervals of 95 % (Clopper and
-Pearson, 1934): with few trials they are wide. `make selftest` measures for an hour,
+Pearson, 1934): with few trials they are wide. `make selftest` measures for up to an hour,
 `python -m bench.selftest budget=10m` for ten minutes; `report=true` writes this page again."""
+
+_GOALS = """\
+A goal is met only if the whole interval meets it, and missed if nothing in it does. Between, so
+many trials do not show it: 0 alarms of 370 end at 0.99 %, and one alarm of 370 is too many."""
 
 _FOUND = """\
 In each trial this tree is compared with itself. Unchanged, every SLOWER is a false alarm. Slowed

@@ -90,24 +90,34 @@ class Trial:
 
 
 def units(config: SelftestConfig) -> Iterator[Unit]:
-    """All units, round by round, so that a run stopped half-way has half of every series."""
-    effort, per_process = config.effort, config.cells_per_process
+    """All units, the series mixed, so that a run stopped half-way has half of every one."""
+    series = [
+        own
+        for is_loaded in (False, True)
+        for own in (
+            *(list(_of_gate(config, is_loaded, percent)) for percent in (0, *config.slowdowns)),
+            *(list(_of_a_rival(config, is_loaded, tool)) for tool in config.rivals),
+        )
+    ]
+    # Of each series the share of its units that comes before; equal ones stay in their order.
+    placed = [(i / len(own), unit) for own in series for i, unit in enumerate(own)]
+    yield from (unit for _, unit in sorted(placed, key=lambda one: one[0]))
+
+
+def _of_gate(config: SelftestConfig, is_loaded: bool, percent: int) -> Iterator[Unit]:
+    effort = config.effort
     gate_s = 1.15 * effort.num_forks * (effort.fork_s + _FORK_S)  # some cells need more forks
-    for index in range(config.trials):
-        for is_loaded in (False, True):
-            for percent in (0, *config.slowdowns):
-                yield Unit(
-                    tool=GATE,
-                    is_loaded=is_loaded,
-                    index=index,
-                    percent=percent,
-                    expected_s=gate_s,
-                )
-            if index % per_process == 0:
-                num_timed = (2 + len(config.slowdowns)) * min(per_process, config.trials - index)
-                pair_s = 2 * _PROCESS_S + num_timed * (config.side_s + 0.1)
-                for tool in config.rivals:
-                    yield Unit(tool=tool, is_loaded=is_loaded, index=index, expected_s=pair_s)
+    for index in range(config.trials.of_gate(percent)):
+        yield Unit(tool=GATE, is_loaded=is_loaded, index=index, percent=percent, expected_s=gate_s)
+
+
+def _of_a_rival(config: SelftestConfig, is_loaded: bool, tool: str) -> Iterator[Unit]:
+    """A unit for the trials that two of its processes serve."""
+    for index in range(0, config.trials.rivals, config.cells_per_process):
+        num_cells = min(config.cells_per_process, config.trials.rivals - index)
+        num_timed = (2 + len(config.slowdowns)) * num_cells
+        pair_s = 2 * _PROCESS_S + num_timed * (config.side_s + 0.1)
+        yield Unit(tool=tool, is_loaded=is_loaded, index=index, expected_s=pair_s)
 
 
 def measure(
@@ -158,7 +168,7 @@ def _ask_a_rival(
     unit: Unit, cells: Sequence[Cell], config: SelftestConfig, jobs: Jobs
 ) -> Iterator[tuple[int, Row]]:
     """Some cells in one process; and again, unchanged and slower, in a second one."""
-    count = min(config.cells_per_process, config.trials - unit.index)
+    count = min(config.cells_per_process, config.trials.rivals - unit.index)
     chosen = [cells[(unit.index + i) % len(cells)] for i in range(count)]
     percents = (0, *config.slowdowns)
     base = _medians(unit.tool, chosen, (0,), config, jobs)

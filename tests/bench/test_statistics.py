@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from bench.statistics import (
     BOOTSTRAP_SEED,
@@ -17,6 +18,7 @@ from bench.statistics import (
     mean_interval,
     median,
     median_interval,
+    num_cut,
     paired_ratio,
     percentiles,
     quantile,
@@ -169,6 +171,14 @@ def test_95_of_100_intervals_or_more_hold_the_truth(num_rounds: int) -> None:
 def test_with_seven_rounds_the_interval_is_their_whole_range() -> None:
     ratio = ratio_of([(1.0, float(r)) for r in (4, 1, 7, 3, 2, 6, 5)])
     assert ratio == Ratio(median=4.0, low=1.0, high=7.0, num_rounds=7)
+
+
+@pytest.mark.parametrize("num_values", [6, 7, 8, 9, 11, 12, 20, 61, 1000])
+def test_as_many_values_are_cut_as_leave_the_median_within_95_times_in_100(num_values: int) -> None:
+    cut = num_cut(num_values)
+    beyond = [float(stats.binom.cdf(k, num_values, 0.5)) for k in (cut, cut + 1)]
+    # The median is outside where at most `cut` values lie on one side of it, either side.
+    assert 2 * beyond[0] <= 0.05 < 2 * beyond[1]
 
 
 def test_each_resample_draws_as_many_values_as_there_are() -> None:

@@ -205,7 +205,7 @@ def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], di
     each = [evaluate(record, metrics) for record in score.records]
     numbers = {name: _median(own[name] for own in each) for name in metrics}
     metric = "accuracy" if numbers.get("bits_per_byte") is None else "bits_per_byte"
-    numbers[metric] = score.accuracy
+    numbers[metric] = score.centre
     if interval := score.shown_interval:
         numbers |= {f"{metric}_low": interval[0], f"{metric}_high": interval[1]}
     numbers |= {"num_seeds": len(score.accuracies), "num_seeds_missing": score.num_missing}

@@ -18,35 +18,58 @@ from bench.reproduce.verdicts import Verdict
 
 
 @register_claim("flatten-focusing-sharpens")
-def focusing_sharpens(lab: Lab, *, factors: list[float], num_seeds: int) -> Finding:
-    """Entropy of the same queries and keys under rising focusing factors; 1 is plain ReLU."""
+def focusing_sharpens(
+    lab: Lab, *, factors: list[float], spreads: list[float], num_seeds: int
+) -> Finding:
+    """Entropy under rising focusing factors, against softmax's over a range of spreads of q and k.
+
+    The focusing function keeps a token's norm, so its weights hardly depend on the spread of q and
+    k. Softmax's depend on little else: at one spread it is blunt, at another sharp.
+
+    Args:
+        lab: shows progress.
+        factors: of the focusing function, rising; 1 is plain ReLU.
+        spreads: standard deviations of the entries of q and k.
+        num_seeds: of queries and keys.
+    """
     size = Size(head_dim=32, num_tokens=196)
-    found: dict[float, list[float]] = {}
-    for factor in lab.steps(factors, "factor"):
-        found[factor] = []
+    focused: dict[tuple[float, float], list[float]] = {}
+    softmax: dict[float, list[float]] = {}
+    for spread in lab.steps(spreads, "spread"):
         for seed in range(num_seeds):
-            core = core_of("flatten", size, seed, focusing_factor=factor, norm_over="head")
-            w = weights(core, normal(size, seed, 0), normal(size, seed, 1))
-            found[factor].append(entropy(w, relative=True).mean().item())
-    softmax = []
-    for seed in range(num_seeds):
-        w = weights(core_of("softmax", size), normal(size, seed, 0), normal(size, seed, 1))
-        softmax.append(entropy(w, relative=True).mean().item())
-    rows = [row_over(f"focusing factor {factor:g}", found[factor]) for factor in factors]
-    rows.append(row_over("softmax, same queries and keys", softmax))
-    steps = [
-        row_over("", [b - a for a, b in zip(found[low], found[high], strict=True)])
-        for low, high in itertools.pairwise(factors)
+            q, k = spread * normal(size, seed, 0), spread * normal(size, seed, 1)
+            own = entropy(weights(core_of("softmax", size), q, k), relative=True)
+            softmax.setdefault(spread, []).append(own.mean().item())
+            for factor in factors:
+                core = core_of("flatten", size, seed, focusing_factor=factor, norm_over="head")
+                own = entropy(weights(core, q, k), relative=True)
+                focused.setdefault((spread, factor), []).append(own.mean().item())
+    rows = [
+        row_over(f"focusing factor {factor:g}, spread {spread:g}", focused[spread, factor])
+        for spread in spreads
+        for factor in factors
     ]
-    falls = all(step.high is not None and step.high < 0 for step in steps)
-    words = f"entropy / ln N falls from {rows[0].value:.3f} at factor {factors[0]:g} to "
-    words += f"{rows[-2].value:.3f} at {factors[-1]:g}; that of softmax is {rows[-1].value:.3f}"
-    lines = {
-        "flatten": [[factor, sum(own) / num_seeds] for factor, own in found.items()],
-        "softmax": [[factor, sum(softmax) / num_seeds] for factor in factors],
+    rows += [row_over(f"softmax, spread {spread:g}", softmax[spread]) for spread in spreads]
+    holds = [s for s in spreads if _is_sharper(s, factors, focused, softmax)]
+    fails = [s for s in spreads if s not in holds]
+    first, last = (row_over("", focused[spreads[0], f]).value for f in (factors[0], factors[-1]))
+    blunt, sharp = (row_over("", softmax[s]).value for s in (min(spreads), max(spreads)))
+    words = (
+        f"entropy / ln N is {first:.3f} at factor {factors[0]:g} and {last:.3f} at "
+        f"{factors[-1]:g}; that of softmax is {blunt:.3f} to {sharp:.3f}, at spreads of q and k of "
+        f"{min(spreads):g} to {max(spreads):g}"
+    )
+    if holds and fails:
+        words = f"the spread is {' or '.join(f'{s:g}' for s in holds)}: {words}"
+    verdict = Verdict.DOES_NOT_HOLD
+    if holds:
+        verdict = Verdict.HOLDS_WHERE if fails else Verdict.HOLDS
+    lines = {"flatten": [[f, sum(focused[spreads[0], f]) / num_seeds] for f in factors]} | {
+        f"softmax, spread {spread:g}": [[f, sum(own) / num_seeds] for f in factors]
+        for spread, own in softmax.items()
     }
     return Finding(
-        verdict=Verdict.HOLDS if falls else Verdict.DOES_NOT_HOLD,
+        verdict=verdict,
         words=words,
         rows=tuple(rows),
         unit="entropy / ln N",
@@ -57,6 +80,21 @@ def focusing_sharpens(lab: Lab, *, factors: list[float], num_seeds: int) -> Find
             lines=lines,
         ),
     )
+
+
+def _is_sharper(
+    spread: float,
+    factors: list[float],
+    focused: dict[tuple[float, float], list[float]],
+    softmax: dict[float, list[float]],
+) -> bool:
+    """Whether, at a spread, entropy falls with each factor and at the last is below softmax's."""
+    pairs = [
+        (focused[spread, low], focused[spread, high]) for low, high in itertools.pairwise(factors)
+    ]
+    pairs.append((softmax[spread], focused[spread, factors[-1]]))
+    steps = [row_over("", [b - a for a, b in zip(*pair, strict=True)]) for pair in pairs]
+    return all(step.high is not None and step.high < 0 for step in steps)
 
 
 @register_claim("flatten-convolution-restores-rank")

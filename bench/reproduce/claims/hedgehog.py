@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
 import torch
 from torch import Tensor
 
@@ -11,7 +14,7 @@ from bench.diagnostics.samples import Size, normal
 from bench.diagnostics.weights import weights
 from bench.reproduce.claims.registry import Lab, register_claim
 from bench.reproduce.claims.samples import core_of, row_over
-from bench.reproduce.stored import Finding, Row
+from bench.reproduce.stored import Finding
 from bench.reproduce.verdicts import Verdict
 
 _TRAINED = "hedgehog, trained to match"
@@ -48,40 +51,68 @@ def spiky_and_monotone(
     orders = {
         name: row_over(f"{name}, rank correlation with q . k", o) for name, o in order.items()
     }
-    verdict, words = _verdict(entropies, orders, rows)
+    verdict, words = judged(spread, order, rows)
     numbers = (*entropies.values(), *orders.values())
     return Finding(
         verdict=verdict, words=words, rows=numbers, unit="entropy / ln N, or correlation"
     )
 
 
-def _verdict(
-    entropies: dict[str, Row], orders: dict[str, Row], rows: list[str]
+def judged(
+    spread: Mapping[str, Sequence[float]], order: Mapping[str, Sequence[float]], rows: Sequence[str]
 ) -> tuple[Verdict, str]:
-    """Holds if the trained map is nearer to softmax than every other row, in both numbers."""
-    target = entropies["softmax"].value
+    """Whether the trained map has both properties of softmax, and which earlier maps lack them.
 
-    def distance(name: str) -> float:
-        return abs(entropies[name].value - target)
+    It has one if it is nearer to softmax than to uniform weights, whose entropy / ln N is 1 and
+    whose correlation is 0. An earlier map lacks one if it is farther from softmax than the trained.
 
-    nearest = min(rows, key=distance)
-    most_ordered = max(rows, key=lambda name: orders[name].value)
-    trained, plain = entropies[_TRAINED].value, entropies["hedgehog"].value
+    Args:
+        spread: entropy / ln N by row and seed.
+        order: rank correlation with q . k by row and seed.
+        rows: the earlier maps.
+    """
+    target = spread["softmax"]
+    distances = {
+        "spiky": {
+            n: [abs(a - b) for a, b in zip(o, target, strict=True)] for n, o in spread.items()
+        },
+        "monotone": {name: [1 - value for value in own] for name, own in order.items()},
+    }
+    uniform = {
+        "spiky": [1 - value for value in spread[_TRAINED]],
+        "monotone": list(order[_TRAINED]),
+    }
+    lacking = [
+        name for name, own in distances.items() if not _is_less(own[_TRAINED], uniform[name])
+    ]
+    as_near = [
+        row
+        for row in rows
+        if not all(_is_less(own[_TRAINED], own[row]) for own in distances.values())
+    ]
+    entropy_of, order_of = ({n: mean(own) for n, own in x.items()} for x in (spread, order))
     words = (
-        f"entropy / ln N is {target:.2f} of softmax, {plain:.2f} of the map as it starts and "
-        f"{trained:.2f} of the trained one; of the others {nearest} comes nearest with "
-        f"{entropies[nearest].value:.2f}. Rank correlation with q . k is "
-        f"{orders['hedgehog'].value:.2f} as it starts, {orders[_TRAINED].value:.2f} trained, and "
-        f"{orders[most_ordered].value:.2f} of {most_ordered}, the best of the others"
+        f"entropy / ln N is {entropy_of['softmax']:.2f} of softmax, {entropy_of['hedgehog']:.2f} "
+        f"of the map as it starts and {entropy_of[_TRAINED]:.2f} of the trained one; rank "
+        f"correlation with q . k is {order_of['hedgehog']:.2f} as it starts and "
+        f"{order_of[_TRAINED]:.2f} trained"
     )
-    is_spikier = distance(_TRAINED) < distance(nearest)
-    is_more_ordered = orders[_TRAINED].value > orders[most_ordered].value
-    if is_spikier and is_more_ordered:
-        return Verdict.HOLDS, words
-    if is_spikier or is_more_ordered:
-        part = "the spikiness is meant" if is_spikier else "the order of keys is meant"
-        return Verdict.HOLDS_WHERE, f"{part}: {words}"
-    return Verdict.DOES_NOT_HOLD, words
+    if as_near:
+        words += f". Not farther from softmax in one of the two: {', '.join(as_near)}"
+    if lacking or len(as_near) == len(rows):
+        missing = " and ".join(lacking)
+        words = f"the trained map is not {missing}: {words}" if lacking else words
+        return Verdict.DOES_NOT_HOLD, words
+    if as_near:
+        others = ", ".join(row for row in rows if row not in as_near)
+        return Verdict.HOLDS_WHERE, f"the earlier maps are {others}: {words}"
+    return Verdict.HOLDS, words
+
+
+def _is_less(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether the first is less, by the 95 % interval of the difference seed by seed."""
+    gap = row_over("", [a - b for a, b in zip(first, second, strict=True)])
+    return gap.high is not None and gap.high < 0
 
 
 def _trained(size: Size, std: float, num_steps: int, seed: int) -> Attention:

@@ -7,19 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.publish.charts.plain import Curves
+from bench.rates.tuned import Arm
 from bench.reproduce.claims.registry import Lab, register_claim, row
-from bench.reproduce.claims.samples import row_over
+from bench.reproduce.claims.samples import judged_arm, row_over, trained_row
 from bench.reproduce.stored import Finding, Row
-from bench.reproduce.verdicts import Verdict
+from bench.reproduce.verdicts import Verdict, why_no_verdict
 
 
 @register_claim("based-recall-grows-with-state")
 def recall_grows_with_state(
     lab: Lab, *, entry: str, num_heads: list[int], settings: dict[str, Any], seeds: list[int]
 ) -> Finding:
-    """Train one mechanism with fewer and wider heads, whose states are larger.
+    """Train one mechanism with fewer and wider heads, whose states are larger, each at its own rate.
 
     A linear attention's state holds D^2 numbers a head, so H heads of C / H channels hold C^2 / H.
+    The width of a head varies with the state, and may matter by itself: the sentence holds for this
+    way of growing a state at most.
 
     Args:
         lab: trains.
@@ -29,41 +32,29 @@ def recall_grows_with_state(
         seeds: of each run.
     """
     channels = int(settings["embed_dim"])
-    found: dict[int, list[float]] = {}
+    arms: dict[int, Arm] = {}
     for heads in num_heads:
-        scores = lab.scores(
-            {entry: row(entry)}, "recall_causal", settings | {"num_heads": heads}, seeds
-        )
-        found[channels * channels // heads] = scores[entry]
-    sizes = sorted(found)
-    rows = [row_over(f"{size:,} numbers of state a layer", found[size], most=1) for size in sizes]
-    steps = [
-        row_over("", [b - a for a, b in zip(found[low], found[high], strict=True)])
-        for low, high in itertools.pairwise(sizes)
-    ]
-    whole = row_over("", [b - a for a, b in zip(found[sizes[0]], found[sizes[-1]], strict=True)])
-    lines = {entry: [[size, sum(found[size]) / len(seeds)] for size in sizes]}
-    words = ", ".join(f"{100 * r.value:.0f} % at {s:,}" for r, s in zip(rows, sizes, strict=True))
-    falls = any(step.high is not None and step.high < 0 for step in steps)
-    doubt = ""
-    if whole.low is not None and whole.low > 0 and not falls:
-        verdict = Verdict.HOLDS
-        flat = [
-            f"{low:,} and {high:,}"
-            for step, (low, high) in zip(steps, itertools.pairwise(sizes), strict=True)
-            if step.low is None or step.low <= 0
-        ]
-        if flat:
-            verdict = Verdict.HOLDS_WHERE
-            doubt = f"; no difference is seen between {', '.join(flat)}"
-    elif falls or (whole.high is not None and whole.high < 0):
-        verdict = Verdict.DOES_NOT_HOLD
+        given = settings | {"num_heads": heads}
+        trained = lab.tuned({entry: row(entry)}, "recall_causal", given, seeds)
+        arms[channels * channels // heads] = trained[entry]
+    sizes = sorted(arms)
+    found = {size: arms[size].scores for size in sizes}
+    rows = [trained_row(f"{size:,} numbers of state a layer", arms[size]) for size in sizes]
+    numbers = ", ".join(f"{100 * r.value:.0f} % at {s:,}" for r, s in zip(rows, sizes, strict=True))
+    words = f"recall is {numbers} numbers of state a layer ({entry}, {_task(settings)})"
+    doubt = why_no_verdict([judged_arm(f"{size:,}", arms[size]) for size in sizes])
+    if doubt is None:
+        steps = [_step(found, low, high) for low, high in itertools.pairwise(sizes)]
+        verdict, more = _grows([*steps, _step(found, sizes[0], sizes[-1])], len(seeds))
+        if verdict is Verdict.HOLDS_WHERE:
+            widths = f"{channels // max(num_heads)} to {channels // min(num_heads)}"
+            words = f"heads get wider with the state, from {widths} channels: {words}"
     else:
-        verdict = Verdict.NOT_RESOLVABLE
-        doubt = f"; {len(seeds)} seeds do not tell them apart"
+        verdict, more = doubt
+    lines = {entry: [[size, sum(own) / len(own)] for size, own in found.items()]}
     return Finding(
         verdict=verdict,
-        words=f"recall is {words} numbers of state a layer ({entry}, {_task(settings)}){doubt}",
+        words=f"{words}; {more}" if more else words,
         rows=tuple(rows),
         unit="share of right answers",
         curves=Curves(
@@ -73,6 +64,23 @@ def recall_grows_with_state(
             lines=lines,
         ),
     )
+
+
+def _step(found: dict[int, list[float]], low: int, high: int) -> Row:
+    """How much more the larger state recalls, seed by seed."""
+    return row_over(f"{low:,} and {high:,}", gaps(found[low], found[high]))
+
+
+def _grows(steps: Sequence[Row], num_seeds: int) -> tuple[Verdict, str]:
+    """The verdict on differences between neighbours, and last between smallest and largest."""
+    *near, whole = steps
+    falls = [step.name for step in steps if step.high is not None and step.high < 0]
+    if falls:
+        return Verdict.DOES_NOT_HOLD, f"it falls between {', '.join(falls)}"
+    if whole.low is None or whole.low <= 0:
+        return Verdict.NOT_RESOLVABLE, f"{num_seeds} seeds do not tell them apart"
+    flat = [step.name for step in near if step.low is None or step.low <= 0]
+    return Verdict.HOLDS_WHERE, (f"no difference is seen between {', '.join(flat)}" if flat else "")
 
 
 @register_claim("deltanet-recalls-where-a-decay-does-not")

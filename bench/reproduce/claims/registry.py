@@ -43,12 +43,16 @@ class Lab:
         sweep_id: of the records.
         console: where progress is shown.
         earlier_s: what runs that an earlier command stored took to train.
+        kept: records of other stores that count as this one's.
+        since: records that started earlier count for nothing; UTC, ISO 8601, or empty.
     """
 
     out: Path
     sweep_id: str
     console: Console
     earlier_s: float = 0.0
+    kept: tuple[Record, ...] = ()
+    since: str = ""
 
     def steps(self, items: Sequence[T], words: str) -> Iterator[T]:
         """The items one by one, with their count and the time left shown meanwhile."""
@@ -85,7 +89,7 @@ class Lab:
         label = f"{task}{''.join(f' {key}={value}' for key, value in settings.items())}"
         tasks = {label: entry_of("task", task) | dict(settings)}
         config = config_for(self.out, rows, tasks, numbers, plugins)
-        trained = train_all(config, self.sweep_id, self.console)
+        trained = train_all(config, self.sweep_id, self.console, kept=self.kept, since=self.since)
         if trained.is_interrupted:
             raise Stopped
         found: dict[tuple[str, int], float] = {}
@@ -135,7 +139,15 @@ class Lab:
 
             def train(cells: Sequence[Cell]) -> dict[str, Record]:
                 planned = [PlannedCell(cell=cell) for cell in cells]
-                done = train_planned(config, planned, server, self.sweep_id, self.console)
+                done = train_planned(
+                    config,
+                    planned,
+                    server,
+                    self.sweep_id,
+                    self.console,
+                    kept=self.kept,
+                    since=self.since,
+                )
                 if done.is_interrupted:
                     raise Stopped
                 by_time = sorted(done.records, key=lambda record: record.started_at)

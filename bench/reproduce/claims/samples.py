@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from attentions import Attention
 from bench.diagnostics.measures import mean_with_interval
 from bench.diagnostics.samples import Size, build_core
+from bench.rates.tuned import Arm
+from bench.reproduce import verdicts
+from bench.reproduce.runs import ends_of, steps_of
 from bench.reproduce.stored import Row, entry_of
 
 
@@ -34,3 +38,33 @@ def row_over(name: str, samples: Sequence[float], *, most: float | None = None) 
     if most is not None:
         low, high = max(low, 0.0), min(high, most)
     return Row(name=name, value=mean, low=low, high=high)
+
+
+def trained_row(name: str, arm: Arm) -> Row:
+    """The scores of an arm, and how it was trained.
+
+    Args:
+        name: what was measured.
+        arm: trained under several seeds.
+    """
+    runs = list(arm.runs.values())
+    return replace(
+        row_over(name, arm.scores, most=1),
+        rate=arm.rate,
+        rate_chosen="the task's own" if arm.is_control else "searched",
+        steps=f"{steps_of(runs)} of {arm.num_steps:,}",
+        ended=ends_of(runs),
+        num_seeds=len(runs),
+    )
+
+
+def judged_arm(name: str, arm: Arm) -> verdicts.Arm:
+    """What a verdict needs to know of an arm."""
+    return verdicts.Arm(
+        name=name,
+        is_tuned=arm.is_tuned,
+        stuck=tuple(bool(run.stuck_at) for run in arm.runs.values()),
+        scores=tuple(arm.scores),
+        is_control=arm.is_control,
+        not_learned=arm.not_learned,
+    )

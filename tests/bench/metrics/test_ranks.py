@@ -70,6 +70,24 @@ def test_seven_rounds_of_which_one_disagrees_settle_no_order() -> None:
     assert places(ranked(together(times))) == {"a": "1", "b": "2"}
 
 
+def test_rows_of_other_rounds_need_intervals_apart_however_sure_the_resamples_are() -> None:
+    # The interval of seven rounds is their whole range: 1.0 to 2.0, and 1.5 to 1.9.
+    fast, slow = [1 / 2.0] * 6 + [1 / 1.0], [1 / 1.5] * 6 + [1 / 1.9]
+    ranks = ranked(together({"a": fast}) | together({"b": slow}, key="other"))
+    assert win(ranks, "a", "b") > 0.975
+    assert places(ranks) == {"a": "1-2", "b": "1-2"}
+    fast[-1] = 1 / 1.95
+    apart = ranked(together({"a": fast}) | together({"b": slow}, key="other"))
+    assert places(apart) == {"a": "1", "b": "2"}
+
+
+def test_records_that_do_not_say_which_rounds_they_shared_shared_none() -> None:
+    times = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6]
+    rows = {"a": times, "b": [1.02 * t for t in times]}
+    assert places(ranked(together(rows))) == {"a": "1", "b": "2"}
+    assert places(ranked(together(rows, key=""))) == {"a": "1-2", "b": "1-2"}
+
+
 def test_rows_without_an_interval_are_not_ranked() -> None:
     records = together({"a": [1.0] * 9, "b": [2.0] * 5})
     assert ranked(records).names == ("a",)
@@ -166,6 +184,38 @@ def test_a_missing_seed_widens_and_is_not_averaged_away(less_is_better: bool) ->
     assert after.place("a") == "1-3"
     # Those that have every seed are still told apart from each other.
     assert win(after, "b", "c") == win(before, "b", "c")
+
+
+def test_a_seed_that_one_row_lacks_is_taken_at_its_worst_and_not_left_out() -> None:
+    five = [0.99, 0.98, 0.99, 0.98, 0.99]
+    other = [0.5, 0.51, 0.49, 0.5, 0.51]
+    for lost in ({}, {5: None}):  # not run, or ended without a score
+        rows = scores(a=five, b=[*other, 0.5])
+        rows["a"] |= lost
+        ranks = rank_scores(rows)
+        assert ranks is not None
+        assert places(ranks) == {"a": "1-2", "b": "1-2"}
+    whole = rank_scores(scores(a=five, b=other))
+    assert whole is not None
+    assert places(whole) == {"a": "1", "b": "2"}
+
+
+def test_a_missing_count_without_bounds_could_be_anything() -> None:
+    lacking = [1.0, 1.01, 0.99, 1.0, 1.02, 1.0, 1.01, 0.99, None]
+    rows = scores(a=lacking, b=[8.0, 8.1, 7.9, 8.0, 8.2, 8.0, 8.1, 7.9, 8.0])
+    ranks = rank_scores(rows, less_is_better=True)
+    assert ranks is not None
+    # Filled with the bounds of a share, it would be ahead whichever end the seed took.
+    assert places(ranks) == {"a": "1-2", "b": "1-2"}
+    assert win(ranks, "a", "b") == 0.5
+
+
+def test_that_two_cannot_be_told_apart_is_not_handed_on_to_a_third() -> None:
+    rows = scores(a=[0.9] * 3, b=[0.88] * 3, c=[0.86] * 3, d=[0.5] * 3)
+    ranks = rank_scores(rows, num_examples=900)
+    assert ranks is not None
+    assert places(ranks) == {"a": "1-2", "b": "1-3", "c": "2-3", "d": "4"}
+    assert ranks.groups == (("a", "b"), ("b", "c"))
 
 
 def test_less_is_better_turns_the_order_around() -> None:

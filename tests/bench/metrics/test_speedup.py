@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
 from bench.metrics import evaluate
+from bench.metrics.speedup import ratio_between
+from bench.record import Record
 from tests import records as made
 
 NAMES = [
@@ -40,3 +44,25 @@ def test_over_another_reference_there_is_no_speed_up_over_softmax() -> None:
     names = ["speedup_over", "speedup_over_low", "speedup_over_high"]
     assert list(evaluate(record, names).values()) == [3.0, 3.0, 3.0]
     assert list(evaluate(record, NAMES).values()) == [None, None, None, 9]
+
+
+def timed(entry: str, seconds: float, rounds_key: str) -> Record:
+    return made.ok_record(
+        made.kernel_cell(entry), made.speed([seconds] * 9, [1.0] * 9, rounds_key=rounds_key)
+    )
+
+
+def test_two_rows_have_a_ratio_where_the_same_rounds_timed_both() -> None:
+    found = ratio_between(timed("nala", 0.5, "r"), timed("linear", 2.0, "r"))
+    assert found is not None and found.median == 4.0
+
+
+@pytest.mark.parametrize("keys", [("r", "s"), ("", ""), ("", "r"), ("r", "")])
+def test_rows_of_other_rounds_or_of_rounds_unknown_have_no_ratio(keys: tuple[str, str]) -> None:
+    assert ratio_between(timed("nala", 0.5, keys[0]), timed("linear", 2.0, keys[1])) is None
+
+
+def test_what_was_not_timed_has_no_ratio() -> None:
+    (trained,) = made.task_records(["nala"], seeds=[0])
+    one = timed("linear", 1.0, "r")
+    assert ratio_between(one, trained) is None and ratio_between(trained, one) is None

@@ -216,7 +216,7 @@ def test_one_task_with_two_settings_is_two_tables() -> None:
     quality = made.task_records(["nala"], seeds=[0])[0].result
     assert quality is not None
     records = [
-        made.ok_record(made.task_cell("nala", settings={"num_steps": n}), quality)
+        made.ok_record(made.task_cell("nala", settings={"num_steps": n}, shared_rate=None), quality)
         for n in (10, 600)
     ]
     assert [task.settings for task in board(records).tasks] == [

@@ -63,26 +63,62 @@ def test_every_rate_is_trained_once_and_a_best_one_at_the_edge_widens_the_grid(t
     code, found = run(tmp_path)
     assert code == 0
     rates = [(c.mechanism, c.task.settings["learning_rate"]) for c in trained["cells"]]
-    assert sorted(rates) == sorted(
-        [("softmax", rate) for rate in SCORES] + [("none", r) for r in SCORES if r < 0.1]
-    )
+    assert sorted(rates) == sorted([("softmax", rate) for rate in SCORES] + [("none", 0.006)])
     best = found["softmax"]
     assert (best.learning_rate, best.is_at_edge) == (0.03, False)
     assert dict(best.tried) == SCORES
     assert best.settings["learning_rate"] == 0.006  # what rows share
-    assert not found["none"].is_at_edge
-    assert run(tmp_path)[0] == 0 and len(trained["cells"]) == 9  # nothing is trained twice
+    assert found.keys() == {"softmax"}  # nothing is searched for a control
+    assert run(tmp_path)[0] == 0 and len(trained["cells"]) == 6  # nothing is trained twice
+
+
+def test_further_seeds_are_trained_at_the_best_rate(tmp_path, trained):
+    assert run(tmp_path, "seed=[0,1,2]")[0] == 0
+    rates = [c.task.settings["learning_rate"] for c in trained["cells"] if c.mechanism == "softmax"]
+    assert sorted(rates) == sorted([*SCORES, 0.03, 0.03])
+
+
+def test_steps_are_doubled_until_the_mean_of_the_seeds_changes_by_less_than_a_point(
+    tmp_path, trained, monkeypatch
+):
+    ends = {600: 0.5, 1200: 0.8, 2400: 0.9, 4800: 0.905}
+    monkeypatch.setattr(search, "measure", trains_to(ends, trained))
+    assert run(tmp_path, "seed=[0,1]", "converge=true")[0] == 0
+    softmax = {c.task.settings["num_steps"] for c in trained["cells"] if c.mechanism == "softmax"}
+    assert softmax == set(ends)
+    assert {c.task.settings["num_steps"] for c in trained["cells"] if c.mechanism == "none"} == {
+        600
+    }
+
+
+def trains_to(ends, state):
+    """Gives each run the score of its number of steps."""
+
+    def measure(config, todo, here, server, sweep_id, console):
+        for p in todo:
+            made = record(p.cell, here)
+            accuracy = ends[p.cell.task.settings["num_steps"]]
+            state["cells"].append(p.cell)
+            state["records"].append(replace(made, result=replace(made.result, accuracy=accuracy)))
+        return Done()
+
+    return measure
+
+
+def test_converge_is_true_or_false(tmp_path, trained, capsys):
+    assert run(tmp_path, "converge=yes")[0] == 2
+    assert "true or false" in capsys.readouterr().err
 
 
 def test_what_is_through_is_written_when_a_search_is_stopped(tmp_path, trained):
-    trained["left"] = 8
+    trained["left"] = 4
     code, found = run(tmp_path)
-    assert code == 130 and found.keys() == {"softmax", "none"}
+    assert code == 130 and found.keys() == {"softmax"}
     assert (found["softmax"].learning_rate, found["softmax"].is_at_edge) == (0.03, True)
     trained["left"] = 1000
     code, found = run(tmp_path)
     assert code == 0 and not found["softmax"].is_at_edge
-    assert len(trained["cells"]) == 9
+    assert len(trained["cells"]) == 6
 
 
 def test_an_unknown_grid_is_refused_by_name(tmp_path, trained, capsys):

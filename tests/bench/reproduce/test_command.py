@@ -11,10 +11,11 @@ SETTINGS = (
     "num_test_examples: 64, embed_dim: 8, num_heads: 1}"
 )
 CELL = "kind: cell, where: T, what: w, published: 0.9, tolerance: 0.02, read: table"
+CODE = "repository: none, commit: unknown, date: 2020-01-01, code_reason: it has none"
 OWN = f"""\
 paper: "Nobody, 2020, Tiny"
 protocols:
-  tiny: {{task: recall, settings: {SETTINGS}, steps_per_epoch: 2, cost: 5s}}
+  tiny: {{task: recall, settings: {SETTINGS}, steps_per_epoch: 2, cost: 5s, {CODE}}}
   long: {{like: tiny, cost: 3h}}
 entries:
   tiny-cell: {{{CELL}, attention: softmax, protocol: tiny}}
@@ -29,7 +30,7 @@ def words(tmp_path: Path) -> list[str]:
     folder = tmp_path / "papers"
     folder.mkdir()
     (folder / "own.yaml").write_text(OWN)
-    return [f"papers={folder}", f"out={tmp_path / 'out'}"]
+    return [f"papers={folder}", f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
 
 
 def test_the_list_shows_cost_and_verdict(
@@ -67,10 +68,20 @@ def test_what_is_not_comparable_says_why(
     assert "not comparable: it needs a download" in capsys.readouterr().out
 
 
-def test_a_cell_is_trained_and_judged(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*words, "cell=tiny-cell"]) == 1
-    assert "differs by" in capsys.readouterr().out
+def test_a_cell_is_trained_and_one_seed_is_no_verdict(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "cell=tiny-cell"]) == 0
+    shown = capsys.readouterr().out
+    assert "one seed: " in shown and "2 more seeds are missing for a verdict: seed=[0,1,2]" in shown
+    assert "follows none at unknown (2020-01-01): it has none" in shown
     assert main([*words, "find=tiny-cell"]) == 0
+    assert "one seed: " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_three_seeds_are_one(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "cell=tiny-cell", "seed=[0,1,2]"]) == 1
     assert "differs by" in capsys.readouterr().out
 
 
@@ -78,17 +89,23 @@ def test_a_cell_is_trained_and_judged(words: list[str], capsys: pytest.CaptureFi
 def test_what_is_stored_is_not_trained_again_and_a_budget_says_how_far_it_came(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*words, "cell=tiny-cell"]) == 1
+    assert main([*words, "cell=tiny-cell"]) == 0
     assert "[1/1]" in capsys.readouterr().out
-    assert main([*words, "cell=tiny-cell"]) == 1
-    assert "[1/1]" not in capsys.readouterr().out
+    assert main([*words, "cell=tiny-cell"]) == 0
+    shown = capsys.readouterr().out
+    assert "[1/1]" not in shown and "1 of its runs are stored: commit " in shown
+    assert main([*words, "cell=tiny-cell", "force=true"]) == 0
+    assert "[1/1]" in capsys.readouterr().out
     assert main([*words, "cell=zoology-fig2-attention-L64-d64", "budget=1s"]) == 0
     assert "unfinished: after a budget of 1 s no validation score" in capsys.readouterr().out
 
 
 def test_a_measured_cell_is_kept(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "cell=h3-associative-recall-random"]) == 1
-    assert "differs by -13.9 points: 11.1" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "disagrees by -13.9 points: 11.1" in shown and "stored: " not in shown
+    assert main([*words, "cell=h3-associative-recall-random"]) == 1
+    assert "stored: measured 20" in capsys.readouterr().out
     assert main([*words, "find=h3-associative-recall-random-v10", "kind=cell"]) == 0
     assert "not run" in capsys.readouterr().out
 
@@ -104,3 +121,25 @@ def test_ctrl_c_ends_the_command_and_not_one_cell_of_it(
     assert main([*words, cells]) == 130
     shown = capsys.readouterr().out
     assert "The same command goes on from here" in shown and "h3-induction-random" not in shown
+
+
+def test_only_the_page_writes_to_what_is_kept(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep = tmp_path / "keep"
+    assert main([*words, "cell=h3-associative-recall-random-v10"]) == 0
+    assert not keep.exists()
+    capsys.readouterr()
+    assert main([*words, f"docs={tmp_path / 'docs'}", "page=true"]) == 0
+    kept = keep / "findings" / "h3-associative-recall-random-v10.json"
+    assert kept.is_file() and f"kept {kept}" in capsys.readouterr().out
+    assert main([*words, f"docs={tmp_path / 'docs'}", "page=true"]) == 0
+    assert "kept " not in capsys.readouterr().out
+
+
+def test_baselines_are_listed_apart(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "cell=h3-associative-recall-random-v10"]) == 0
+    assert main([*words, "find=h3"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Baselines" in shown and "3 baselines: 2 not run, 1 agrees" in shown
+    assert "reproduced" not in shown

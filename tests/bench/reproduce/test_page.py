@@ -6,7 +6,7 @@ from bench.publish.charts.plain import Curves
 from bench.reproduce.command import main
 from bench.reproduce.page import PAGE, page
 from bench.reproduce.papers import read_papers
-from bench.reproduce.stored import Finding, write_finding
+from bench.reproduce.stored import Finding, Row, write_finding
 from bench.reproduce.verdicts import Verdict
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
@@ -27,7 +27,8 @@ def test_the_page_shows_contradictions_and_reasons(tmp_path: Path) -> None:
 
 
 def test_an_old_page_is_found_and_written_anew(tmp_path: Path) -> None:
-    words = [f"out={tmp_path / 'out'}", f"docs={tmp_path}", "page=true"]
+    stores = [f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
+    words = [*stores, f"docs={tmp_path}", "page=true"]
     assert main([*words, "check=true"]) == 1
     assert main(words) == 0
     assert main([*words, "check=true"]) == 0
@@ -36,12 +37,17 @@ def test_an_old_page_is_found_and_written_anew(tmp_path: Path) -> None:
 def test_a_claims_figure_is_drawn_beside_the_page(tmp_path: Path) -> None:
     folder, out = tmp_path / "papers", tmp_path / "out"
     folder.mkdir()
-    claim = "{kind: claim, where: T, sentence: it grows, cost: 1s}"
+    claim = "{kind: claim, where: T, sentence: it grows, refuted_by: it falls, cost: 1s}"
     (folder / "own.yaml").write_text(f"paper: 'Nobody, 2020'\nentries:\n  own-claim: {claim}\n")
     curves = Curves(title="t", x="norm", y="entropy", lines={"nala": [[1.0, 0.5], [2.0, 0.4]]})
-    write_finding(out, "own-claim", Finding(verdict=Verdict.HOLDS, words="so", curves=curves))
-    assert main([f"out={out}", f"docs={tmp_path}", f"papers={folder}", "page=true"]) == 0
+    rows = (Row(name="nala", value=0.4, rate=0.003, rate_chosen="searched", num_seeds=3),)
+    found = Finding(verdict=Verdict.HOLDS, words="so", rows=rows, curves=curves)
+    write_finding(out, "own-claim", found)
+    words = [f"keep={tmp_path / 'keep'}", f"out={out}", f"docs={tmp_path}", f"papers={folder}"]
+    assert main([*words, "page=true"]) == 0
     text = (tmp_path / PAGE).read_text()
-    assert "> it grows (Nobody, 2020, T)" in text and "**holds**: so" in text
+    assert "> it grows (Nobody, 2020, T)" in text and "Refuted by: it falls" in text
+    assert "**holds**: so; its criterion was not recorded" in text
+    assert "| nala | 0.4 |  | rate 0.003 (searched), 3 seeds |" in text
     assert "(reproductions/own-claim.svg)" in text
     assert (tmp_path / "reproductions" / "own-claim.svg").is_file()

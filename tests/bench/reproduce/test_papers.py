@@ -8,6 +8,7 @@ from bench.app.entries import TaskEntry, read_attention_entries
 from bench.app.errors import ConfigError
 from bench.plan import checked_hyperparameters, checked_settings
 from bench.reproduce.claims import claim_names, settings_of
+from bench.reproduce.described import criterion_of
 from bench.reproduce.papers import Claim, Kind, PaperCell, Papers, Read, read_papers
 from bench.reproduce.stored import row_of, runs_of, task_of
 
@@ -18,7 +19,8 @@ ENTRY = (
     "{kind: cell, where: Table 1, what: softmax, attention: softmax, protocol: p, "
     "published: 50, percent: true, tolerance: 2, read: table}"
 )
-PROTOCOL = "{task: recall, settings: {num_steps: 4}, cost: 10s}"
+CODE = "repository: https://example.org/code, commit: 1a2b3c4d, date: 2020-01-01"
+PROTOCOL = f"{{task: recall, settings: {{num_steps: 4}}, cost: 10s, {CODE}}}"
 
 
 def papers(folder: Path, *lines: str) -> Papers:
@@ -80,6 +82,8 @@ def test_a_protocol_may_be_like_another_and_change_some_settings(tmp_path: Path)
     assert found.task == "recall"
     assert found.settings == {"num_steps": 4, "batch_size": 2}
     assert found.deviations == ("shorter",)
+    assert found.code is not None
+    assert found.code.words == "example.org/code at 1a2b3c4d (2020-01-01)"
 
 
 def test_a_table_has_a_cell_for_each_printed_value(tmp_path: Path) -> None:
@@ -101,6 +105,12 @@ def test_a_table_has_a_cell_for_each_printed_value(tmp_path: Path) -> None:
         (("entries:", "  a: {kind: contradiction, what: x, of: [b]}"), "a names b"),
         (("protocols:", "  p: {like: q, cost: 1s}", "  q: {like: p, cost: 1s}"), "in a circle"),
         (("protocols:", "  p: {task: recall}"), "p.cost is None"),
+        (("protocols:", "  p: {task: recall, cost: 1s}"), "write commit: unknown and code_reason"),
+        (
+            ("protocols:", f"  p: {PROTOCOL.replace('1a2b3c4d', 'main')}"),
+            "commit=main is no commit",
+        ),
+        (("protocols:", f"  p: {PROTOCOL.replace('2020-01-01', 'May')}"), "the date as 2024-05-02"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_with_its_key(
@@ -114,3 +124,30 @@ def test_a_cell_must_say_how_it_is_run_or_why_it_is_not(tmp_path: Path) -> None:
     entry = ENTRY.replace("attention: softmax, protocol: p, ", "")
     with pytest.raises(ConfigError, match="neither how it is trained"):
         papers(tmp_path, "entries:", f"  a: {entry}")
+
+
+def test_every_protocol_names_the_code_that_it_follows() -> None:
+    for protocol in PAPERS.protocols.values():
+        assert protocol.code is not None and protocol.code.date >= "2020", protocol.name
+    assert PAPERS.protocols["mad-memorisation"].code.date < "2024-12-05"  # type: ignore[union-attr]
+
+
+def test_every_claim_says_what_would_refute_it() -> None:
+    for entry in PAPERS.of_kind(Kind.CLAIM):
+        assert isinstance(entry, Claim)
+        assert entry.refuted_by or entry.id == "deltanet-recalls-where-a-decay-does-not", entry.id
+
+
+def test_a_criterion_changes_with_each_thing_that_a_verdict_rests_on(tmp_path: Path) -> None:
+    entry = "{kind: claim, where: T, sentence: x, refuted_by: y, settings: {a: 1}, cost: 1s}"
+    digests = set()
+    for old, new in (("", ""), ("x", "z"), ("refuted_by: y", "refuted_by: w"), ("a: 1", "a: 2")):
+        (claim,) = papers(
+            tmp_path, "entries:", f"  c: {entry.replace(old, new, 1)}"
+        ).entries.values()
+        assert isinstance(claim, Claim)
+        digests.add(criterion_of(claim))
+    assert len(digests) == 4
+    dearer = entry.replace("cost: 1s", "cost: 2s")
+    (claim,) = papers(tmp_path, "entries:", f"  c: {dearer}").entries.values()
+    assert isinstance(claim, Claim) and criterion_of(claim) in digests

@@ -46,6 +46,13 @@ def test_chances_are_those_of_counting():
     assert at_most(3, 20, 0.0) == 1.0 and at_most(3, 20, 1.0) == 0.0 and at_most(20, 20, 1.0) == 1.0
 
 
+def test_no_alarm_of_370_shows_less_than_one_in_a_hundred_and_one_alarm_does_not() -> None:
+    assert exact_interval(0, 370)[1] == pytest.approx(0.0099, abs=5e-5)
+    assert exact_interval(0, 360)[1] > 0.01
+    assert exact_interval(1, 370)[1] > 0.01
+    assert exact_interval(75, 75)[0] > 0.95 > exact_interval(71, 71)[0]
+
+
 @pytest.mark.parametrize(("successes", "trials"), [(-1, 3), (4, 3), (0, 0)])
 def test_impossible_counts_are_refused(successes, trials):
     with pytest.raises(ValueError, match="trials"):

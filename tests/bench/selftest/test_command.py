@@ -63,7 +63,8 @@ def run(monkeypatch, tmp_path):
             return [trial(tool=unit.tool, is_loaded=unit.is_loaded, percent=unit.percent)]
 
         monkeypatch.setattr(command, "measure", measure)
-        settings = config(trials=2, **changes)
+        trials = {"unchanged": 4, "slowdown": 2, "rivals": 2}
+        settings = config(trials=trials, **changes)
         stopped = command.run(settings, (), FakeServer(), path, Console(file=io.StringIO()))
         return stopped, command.read_run(path).trials
 
@@ -104,7 +105,7 @@ def test_the_newest_data_makes_the_page_and_the_exit_code(tmp_path):
 SHORT = [
     "attention=[softmax,linear]",
     "seq_len=[64]",
-    "trials=1",
+    "trials={unchanged: 2, slowdown: 1, rivals: 1}",
     "rivals.cells_per_process=1",
     "effort={num_forks: 2, fork_s: 0.02, budget_s: 0.1}",
 ]
@@ -137,7 +138,8 @@ def test_a_short_run_goes_from_the_command_line_to_the_page(tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_run_with_the_page_of_what_there_is(tmp_path):
-    process = start(tmp_path, *SHORT, "trials=50")
+    many = "trials={unchanged: 100, slowdown: 50, rivals: 50}"
+    process = start(tmp_path, *SHORT, many)
     data = tmp_path / "results" / "selftest"
     wait_until(
         lambda: any(len(f.read_text().splitlines()) > 2 for f in data.glob("*.jsonl")),

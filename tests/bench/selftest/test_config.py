@@ -1,12 +1,20 @@
+from dataclasses import replace
+
 import pytest
 
 from bench.app.errors import ConfigError
+from bench.selftest.config import TrialCounts
 from tests.bench.selftest.made_up import config
 
 
 def test_a_short_run_is_asked_for_by_trials_or_by_time():
-    assert (config().trials, config().budget_s) == (100, 3600.0)
-    assert (config(trials=10).trials, config(budget="5m").budget_s) == (10, 300.0)
+    usual = config()
+    assert (usual.trials, usual.budget_s) == (
+        TrialCounts(unchanged=370, slowdown=75, rivals=20),
+        3600.0,
+    )
+    assert config(trials={"rivals": 10}).trials == replace(usual.trials, rivals=10)
+    assert config(budget="5m").budget_s == 300.0
 
 
 def test_rivals_have_as_much_time_per_side_as_the_gate_with_its_first_forks():
@@ -16,7 +24,11 @@ def test_rivals_have_as_much_time_per_side_as_the_gate_with_its_first_forks():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trials": 0}, "trials is 0; it must be 1 or more"),
+        ({"trials": {"unchanged": 0}}, "trials.unchanged is 0; it must be 2 or more"),
+        ({"trials": {"unchanged": 371}}, "trials.unchanged=372"),
+        ({"trials": {"slowdown": 0}}, "trials.slowdown is 0; it must be 1 or more"),
+        ({"trials": {"all": 5}}, "trials.all is not a key"),
+        ({"trials": 10}, "trials"),
         ({"budget": "long"}, "budget is 'long'; it takes a duration such as 90s"),
         ({"slowdowns": [7]}, "slowdowns is 7; it takes 5, 10"),
         ({"slowdowns": []}, "slowdowns=\\[\\] is empty"),

@@ -47,12 +47,23 @@ def test_a_machine_that_was_not_idle_and_failed_workers_are_told_before_the_goal
     assert "was not idle" not in page([trial(), trial(is_loaded=True, busy=2.0)])
 
 
-def test_a_goal_is_missed_where_its_interval_excludes_it_and_open_with_few_trials():
+def test_a_goal_is_met_where_its_whole_interval_meets_it_and_missed_where_nothing_does():
     alarms = "at most 1 % false alarms, idle and next to a load"
     wrong = [trial(Verdict.SLOWER)]
-    assert verdicts([trial()] * 20) == {alarms: "met"}
-    assert verdicts([trial()] * 9 + wrong) == {alarms: "open"}
+    half = [trial()] * 185 + [trial(is_loaded=True)] * 184
+    assert verdicts([*half, trial(is_loaded=True)]) == {alarms: "met"}
+    assert verdicts([*half, *wrong]) == {alarms: "not met"}
+    assert verdicts([trial()] * 32) == {alarms: "not met"}
     assert verdicts([trial()] * 9 + wrong * 4) == {alarms: "missed"}
+
+
+def test_a_slowdown_is_surely_found_where_the_whole_interval_says_so():
+    found = trial(Verdict.SLOWER, percent=5)
+    (goal,) = verdicts([found] * 75)
+    assert verdicts([found] * 75) == {goal: "met"}
+    assert verdicts([found] * 74 + [trial(percent=5)]) == {goal: "not met"}
+    assert verdicts([found] * 20) == {goal: "not met"}
+    assert verdicts([found] * 5 + [trial(percent=5)] * 15) == {goal: "missed"}
 
 
 def test_a_small_slowdown_next_to_a_load_is_shown_and_no_goal():

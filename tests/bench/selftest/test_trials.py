@@ -14,7 +14,7 @@ from bench.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.worker.launch import WorkerServer
 from tests.bench.selftest.made_up import config, trial
 
-CONFIG = config(seq_len=[64, 128], trials=7, rivals={"threshold": 0.06})
+CONFIG = config(seq_len=[64, 128], trials={"rivals": 7}, rivals={"threshold": 0.06})
 CELLS = [p.cell for p in plan(CONFIG.sweep)]
 
 
@@ -27,9 +27,10 @@ def test_a_run_that_is_stopped_half_way_has_half_of_every_series():
     def series(some):
         return Counter((u.tool, u.is_loaded, u.percent) for u in some)
 
-    todo = list(units(config(trials=20)))
+    todo = list(units(config(trials={"unchanged": 60, "slowdown": 20, "rivals": 20})))
     whole, half = series(todo), series(todo[: len(todo) // 2])
-    assert whole[GATE, True, 10] == whole[GATE, False, 0] == 20
+    assert whole[GATE, True, 10] == 20
+    assert whole[GATE, False, 0] == whole[GATE, True, 0] == 30
     assert whole[PYTEST, True, 0] == 4  # five trials each
     assert all(abs(half[name] - count / 2) <= 1 for name, count in whole.items())
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from bench.publish.sinks.view import run_config, run_id, view_of
@@ -11,9 +10,8 @@ from tests.bench.publish.sweeps import config, small_sweep
 
 def test_the_config_names_axes_that_only_some_cells_set() -> None:
     searched = made.task_cell("nala")
-    searched = replace(searched, workload=replace(searched.task, shared_rate=0.006))
     cells = [
-        made.task_cell(),
+        made.task_cell(shared_rate=None),
         searched,
         made.kernel_cell(num_kv_heads=2, num_heads=4),
         made.kernel_cell(),

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from bench.rates.rows import Row
+from bench.rates.tuned import Arm
+from bench.record import Quality
 from bench.reproduce.claims import Lab
+from tests.bench.reproduce.given import RUNS, record
 
 Scores = Callable[[str, dict[str, Any]], list[float]]
 
@@ -24,6 +28,36 @@ class GivenLab(Lab):
 
     def scores(self, rows: Any, task: str, settings: Any, seeds: Any, plugins: Any = ()) -> Any:
         return {name: self._scores(name, settings) for name in rows}  # type: ignore[attr-defined]
+
+    def tuned(self, rows: Any, task: str, settings: Any, seeds: Any, plugins: Any = ()) -> Any:
+        return {name: given_arm(name, self._scores(name, settings)) for name in rows}  # type: ignore[attr-defined]
+
+
+def given_arm(name: str, scores: list[float], **more: Any) -> Arm:
+    """An arm that was searched and has learned, whose runs have these scores."""
+    runs = {
+        seed: Quality(
+            accuracy=score,
+            chance=0.02,
+            guess="",
+            num_examples=1024,
+            num_parameters=1,
+            ended="plateau",
+            num_steps=300,
+            validation_steps=(300,),
+            validation=(score,),
+        )
+        for seed, score in enumerate(scores)
+    }
+    usual: dict[str, Any] = {"rate": 0.003, "tried": ((0.003, 0.9),), "is_at_edge": False}
+    return Arm(
+        row=Row(cell=record(RUNS[0]).cell, rates=(0.003,)),
+        name=name,
+        runs=runs,
+        seeds=tuple(runs),
+        num_steps=600,
+        **usual | more,
+    )
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from bench.diagnostics.weights import NoWeights
 from bench.reproduce.claims.flatten import convolution_restores_rank, focusing_sharpens
 from bench.reproduce.claims.guesses import listops_constant_answer, task_guess
-from bench.reproduce.claims.hedgehog import spiky_and_monotone
+from bench.reproduce.claims.hedgehog import judged, spiky_and_monotone
 from bench.reproduce.claims.memory import memory_at_70k
 from bench.reproduce.claims.norms import entropy_follows_norm
 from bench.reproduce.claims.performer import performer_unbiased
@@ -66,9 +66,21 @@ def test_memory_falls_against_written_scores_and_not_against_fused_attention(
     assert value(found, "change against softmax, %") > 0
 
 
-def test_focusing_sharpens_and_a_reversed_order_does_not(lab: GivenLab) -> None:
-    assert focusing_sharpens(lab, factors=[1, 3], num_seeds=2).verdict is Verdict.HOLDS
-    assert focusing_sharpens(lab, factors=[3, 1], num_seeds=2).verdict is Verdict.DOES_NOT_HOLD
+@pytest.mark.parametrize(
+    ("factors", "spreads", "verdict"),
+    [
+        ([1, 3], [0.5], Verdict.HOLDS),  # softmax is blunter there
+        ([1, 3], [0.5, 3], Verdict.HOLDS_WHERE),
+        ([1, 3], [3], Verdict.DOES_NOT_HOLD),
+        ([3, 1], [0.5], Verdict.DOES_NOT_HOLD),
+    ],
+)
+def test_focusing_sharpens_beyond_softmax_where_queries_and_keys_are_short(
+    lab: GivenLab, factors: list[float], spreads: list[float], verdict: Verdict
+) -> None:
+    found = focusing_sharpens(lab, factors=factors, spreads=spreads, num_seeds=2)
+    assert found.verdict is verdict
+    assert found.words.startswith("the spread is 0.5: ") == (verdict is Verdict.HOLDS_WHERE)
 
 
 def test_the_convolution_has_the_rank_that_it_restores(lab: GivenLab) -> None:
@@ -85,10 +97,38 @@ def test_like_and_unlike_signs_make_the_whole_product(lab: GivenLab) -> None:
     assert value(found, name) == pytest.approx(1)
 
 
-def test_a_trained_map_keeps_the_order_better_than_elu(lab: GivenLab) -> None:
+def test_a_map_that_is_hardly_trained_is_monotone_and_not_spiky(lab: GivenLab) -> None:
     found = spiky_and_monotone(lab, rows=["linear"], std=1.5, num_steps=5, num_seeds=2)
     assert value(found, "softmax, rank correlation with q . k") == pytest.approx(1)
-    assert found.verdict is Verdict.HOLDS
+    assert found.verdict is Verdict.DOES_NOT_HOLD
+    assert found.words.startswith("the trained map is not spiky: ")
+
+
+@pytest.mark.parametrize(
+    ("trained", "earlier", "verdict", "words"),
+    [
+        ((0.6, 0.9), (0.9, 0.5), Verdict.HOLDS, "entropy / ln N is 0.50 of softmax"),
+        ((0.7, 0.8), (0.6, 0.5), Verdict.HOLDS_WHERE, "the earlier maps are elu: "),
+        ((0.9, 0.9), (0.95, 0.5), Verdict.DOES_NOT_HOLD, "the trained map is not spiky: "),
+        ((0.6, 0.3), (0.9, 0.2), Verdict.DOES_NOT_HOLD, "the trained map is not monotone: "),
+    ],
+)
+def test_a_trained_map_must_come_near_softmax_and_nearer_than_earlier_ones(
+    trained: tuple[float, float],
+    earlier: tuple[float, float],
+    verdict: Verdict,
+    words: str,
+) -> None:
+    rows = {
+        "softmax": (0.5, 1.0),
+        "hedgehog": (0.98, 0.8),
+        "hedgehog, trained to match": trained,
+        "elu": (0.99, 0.1),
+        "performer": earlier,
+    }
+    spread, order = ({name: [own[i]] * 3 for name, own in rows.items()} for i in (0, 1))
+    found, said = judged(spread, order, ["elu", "performer"])
+    assert found is verdict and said.startswith(words)
 
 
 def test_the_kernel_is_unbiased_and_the_weights_are_not(lab: GivenLab) -> None:

@@ -13,7 +13,7 @@ from bench.reproduce.claims.orders import ablation, order, ordered
 from bench.reproduce.claims.recall import delta_rule_recalls, recall_grows_with_state
 from bench.reproduce.stored import Finding
 from bench.reproduce.verdicts import Verdict
-from tests.bench.reproduce.claims.conftest import GivenLab
+from tests.bench.reproduce.claims.conftest import GivenLab, given_arm
 
 SEEDS = [0, 1, 2]
 
@@ -31,10 +31,30 @@ def grows(lab: GivenLab, by_heads: dict[int, list[float]]) -> Finding:
     )
 
 
-def test_recall_that_rises_with_the_state_holds(lab: GivenLab) -> None:
+def test_recall_that_rises_with_the_state_holds_for_wider_heads(lab: GivenLab) -> None:
     found = grows(lab, {8: [0.3, 0.31, 0.32], 2: [0.9, 0.91, 0.92]})
-    assert found.verdict is Verdict.HOLDS
+    assert found.verdict is Verdict.HOLDS_WHERE
+    assert found.words.startswith("heads get wider with the state, from 8 to 32 channels: ")
     assert "recall is 31 % at 512, 91 % at 2,048 numbers of state a layer" in found.words
+    assert found.rows[0].training == (
+        "rate 0.003 (searched), 300 of 600 steps, ended by plateau 3, 3 seeds"
+    )
+
+
+def test_a_stuck_or_untuned_size_carries_no_verdict(
+    lab: GivenLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = grows(lab, {8: [0.02, 0.31, 0.32], 2: [0.9, 0.91, 0.92]})
+    assert stuck.verdict is Verdict.NO_VERDICT
+    assert stuck.words.endswith("; 512 is stuck in 1 of 3 seeds")
+
+    def untuned(lab: GivenLab, rows: Any, task: str, settings: Any, *_: Any) -> Any:
+        scores = [0.1 * settings["num_heads"]] * 3
+        return {name: given_arm(name, scores, is_at_edge=True) for name in rows}
+
+    monkeypatch.setattr(GivenLab, "tuned", untuned)
+    found = grows(lab, {8: [], 2: []})
+    assert found.verdict is Verdict.UNTUNED
 
 
 def test_recall_that_falls_does_not_and_recall_within_noise_is_not_resolved(lab: GivenLab) -> None:
