@@ -42,7 +42,8 @@ class Examples:
         inputs: token ids, (B, N) as lists; or measured tokens with ``shape``, ``low``, ``high``
             and ``uint8_base64``, bytes between these two extremes.
         targets: (B,) or (B, A), the class of each answer; `NO_ANSWER` where nothing is asked.
-        positions: (B, A), the tokens at which the answers are read; None for one answer from all.
+        positions: (B, A), the tokens at which the answers are read, or (B, 1) where all are read
+            at one; None for one answer from all.
     """
 
     task: Name
@@ -72,10 +73,9 @@ class Examples:
                 )
         if not all(_are_whole(row) for _, rows in self._columns() for row in rows):
             return "inputs, targets and positions are not all whole numbers"
-        if self.positions is not None:
-            lengths = [list(map(len, rows)) for rows in (self.answers, self.positions)]
-            if lengths[0] != lengths[1]:
-                return "targets and positions are not equally many"
+        for answers, places in zip(self.answers, self.positions or (), strict=False):
+            if not isinstance(places, list) or len(places) not in (1, len(answers)):
+                return "targets and positions are not equally many, nor is there one position"
         return _why_no_bytes(self.inputs, self.num_examples)
 
     def _columns(self) -> Iterator[tuple[str, list[Any]]]:

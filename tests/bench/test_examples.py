@@ -39,6 +39,10 @@ def written(out: Path, content: Any, name: str = DIGEST) -> Path:
     return file
 
 
+def test_all_answers_may_be_read_at_one_token(tmp_path: Path) -> None:
+    assert read_examples(written(tmp_path, TOKENS | {"positions": [[2], [2]]})).num_asked == [1, 2]
+
+
 def test_tokens_and_images_are_read(tmp_path: Path) -> None:
     tokens = read_examples(written(tmp_path, TOKENS))
     assert tokens.num_asked == [1, 2] and tokens.answers == TOKENS["targets"]
@@ -52,7 +56,8 @@ def test_tokens_and_images_are_read(tmp_path: Path) -> None:
         ("{", "Expecting"),
         ("[]", "it is no JSON object"),
         (TOKENS | {"num_examples": 3}, "inputs are of 2 examples, and num_examples is 3"),
-        (TOKENS | {"targets": [[2, -100], [5]]}, "targets and positions are not equally many"),
+        (TOKENS | {"targets": [[2, -100], [5, 6, 7]]}, "targets and positions are not equally"),
+        (TOKENS | {"positions": [[1, 2], 3]}, "targets and positions are not equally many"),
         (TOKENS | {"targets": [[2, -100], [5, "<b>"]]}, "not all whole numbers"),
         (TOKENS | {"inputs": [[1, 2, 3], [4, 5, True]]}, "not all whole numbers"),
         (TOKENS | {"task": ""}, "task"),

@@ -139,7 +139,7 @@ def _lines(examples: Examples, count: int) -> Iterator[tuple[str, str]]:
         inputs = examples.inputs[place] if isinstance(examples.inputs, list) else []
         at = examples.positions[place] if examples.positions is not None else None
         said = [
-            str(answer) if at is None else f"{answer} at {at[i]}"
+            f"{answer} at {at[i]}" if at is not None and len(at) == len(answers) else str(answer)
             for i, answer in enumerate(answers)
             if answer != NO_ANSWER
         ]

@@ -120,6 +120,12 @@ def test_examples_in_the_store_say_what_was_asked(tmp_path: Path) -> None:
     }
 
 
+def test_answers_that_are_all_read_at_one_token_are_told_without_it(tmp_path: Path) -> None:
+    with_examples(tmp_path, positions=[[4], [4]])
+    said = found(records(), tmp_path)[1]["examples"][TEST_SET]
+    assert [answers for _, answers in said] == ["11, 12, 13, 14", "15, 16"]
+
+
 def test_an_image_has_its_class(tmp_path: Path) -> None:
     pixels = {"shape": [2, 1, 1], "low": 0.0, "high": 1.0, "uint8_base64": "AAA="}
     with_examples(tmp_path, inputs=pixels, targets=[7, 3], positions=None)
