@@ -147,14 +147,18 @@ def answer(question: Question, pilot: Pilot) -> list[str]:
     """Lines that say how many seeds are needed, on what that rests, and what they cost."""
     num_pilot, spread = len(pilot.differences), stdev(pilot.differences)
     found = seeds_by_pilot(question.difference, spread, num_pilot)
-    assert found is not None, "the difference is not 0"
-    core_s = pilot.train_s * pilot.num_threads
     pair = f"{question.first} less {question.second} on {question.task}"
-    return [
+    told = (
         f"{pair}: {mean(pilot.differences):+.2f} {pilot.unit} over {num_pilot} stored seeds, "
-        f"spread {spread:.2f} from seed to seed",
-        f"to tell {question.difference:g} {pilot.unit} from 0 with 80 % power takes {found} of both "
-        f"entries",
+        f"spread {spread:.2f} from seed to seed"
+    )
+    if found is None:
+        return [told, f"no number of seeds tells {question.difference:g} {pilot.unit} from 0"]
+    core_s = pilot.train_s * pilot.num_threads
+    return [
+        told,
+        f"to tell {question.difference:g} {pilot.unit} from 0 with 80 % power takes, of both "
+        f"entries, {found}",
         f"{_hours(found.number * core_s)} core-hours ({_hours(found.low * core_s)} to "
         f"{_hours(found.high * core_s)}), at {core_s:.0f} core-seconds a seed of both",
     ]

@@ -1,4 +1,4 @@
-"""Sentences about what a state of fixed size recalls: Based's and DeltaNet's. They train."""
+"""Based's sentence about what a state of fixed size recalls. It trains."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from bench.reproduce.verdicts import Verdict, why_no_verdict
 def recall_grows_with_state(
     lab: Lab, *, entry: str, num_heads: list[int], settings: dict[str, Any], seeds: list[int]
 ) -> Finding:
-    """Train one mechanism with fewer and wider heads, whose states are larger, each at its own rate.
+    """Train one mechanism with fewer and wider heads, whose states are larger.
 
-    A linear attention's state holds D^2 numbers a head, so H heads of C / H channels hold C^2 / H.
-    The width of a head varies with the state, and may matter by itself: the sentence holds for this
-    way of growing a state at most.
+    Each is trained at a rate of its own. A linear attention's state holds D^2 numbers a head, so
+    H heads of C / H channels hold C^2 / H. The width of a head varies with the state, and may
+    matter by itself: the sentence holds for this way of growing a state at most.
 
     Args:
         lab: trains.
@@ -81,44 +81,6 @@ def _grows(steps: Sequence[Row], num_seeds: int) -> tuple[Verdict, str]:
         return Verdict.NOT_RESOLVABLE, f"{num_seeds} seeds do not tell them apart"
     flat = [step.name for step in near if step.low is None or step.low <= 0]
     return Verdict.HOLDS_WHERE, (f"no difference is seen between {', '.join(flat)}" if flat else "")
-
-
-@register_claim("deltanet-recalls-where-a-decay-does-not")
-def delta_rule_recalls(
-    lab: Lab,
-    *,
-    delta: list[str],
-    decay: list[str],
-    num_pairs: list[int],
-    settings: dict[str, Any],
-    seeds: list[int],
-) -> Finding:
-    """Train delta rules and decays on recall with more and more pairs, each at its own rate.
-
-    Among the decays stands `gated_deltanet_additive`: gates, keys and scale of Gated DeltaNet, with
-    the delta rule left out.
-
-    Args:
-        lab: trains.
-        delta: entries with a delta rule.
-        decay: entries whose state decays.
-        num_pairs: of the task recall_causal.
-        settings: of the task, beside the pairs.
-        seeds: of each run.
-    """
-    rows: list[Row] = []
-    found: dict[str, Difference] = {}
-    doubts: list[str] = []
-    chosen = {name: ARMS[name] if name in ARMS else row(name) for name in (*delta, *decay)}
-    for pairs in num_pairs:
-        given = settings | {"num_pairs": pairs}
-        arms = lab.tuned(chosen, "recall_causal", given, seeds, plugins=(ARMS_MODULE,))
-        rows += [row_of_arm(f"{name}, {pairs} pairs", arms[name]) for name in chosen]
-        doubts += [f"{name} with {pairs} pairs {w}" for name in chosen if (w := doubt(arms[name]))]
-        for one, other in itertools.product(delta, decay):
-            label = f"{one} less {other} with {pairs} pairs"
-            found[label] = difference(arms[one], arms[other])
-    return judged_differences(found, rows, doubts, seeds)
 
 
 def _task(settings: dict[str, Any]) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from attentions import Attention, Geometry, attention_names, registry
+from bench.reproduce.claims.delta_rule import delta_rule_recalls, runs_of_arm
 from bench.reproduce.claims.orders import ablation, order, ordered
-from bench.reproduce.claims.recall import delta_rule_recalls, recall_grows_with_state
+from bench.reproduce.claims.recall import recall_grows_with_state
 from bench.reproduce.stored import Finding
 from bench.reproduce.verdicts import Verdict
+from bench.tasks.answers import packed_bits
 from tests.bench.reproduce.claims.conftest import GivenLab, given_arm
 
 SEEDS = [0, 1, 2]
@@ -63,26 +66,85 @@ def test_recall_that_falls_does_not_and_recall_within_noise_is_not_resolved(lab:
     assert noisy.verdict is Verdict.NOT_RESOLVABLE
 
 
-def test_a_delta_rule_is_told_from_each_decay(lab: GivenLab) -> None:
+DECAYS = {
+    4: [0.9, 0.93, 0.9],
+    8: [0.7, 0.85, 0.99],
+    16: [0.2, 0.2, 0.2],
+    32: [0.02, 0.9, 0.9],
+}
+"""Scores of gla by the number of pairs."""
+
+
+@pytest.mark.parametrize(
+    ("decay", "num_pairs", "verdict", "words"),
+    [
+        (["retnet"], [4, 16], Verdict.HOLDS, "every delta rule is ahead of every decay by more"),
+        (["retnet", "gla"], [4, 16], Verdict.HOLDS_WHERE, "with 16 pairs every decay is 10 points"),
+        (["retnet", "gla"], [4], Verdict.DOES_NOT_HOLD, "with 4 pairs a decay comes within 10"),
+        (["gla"], [8], Verdict.NOT_RESOLVABLE, "the seeds do not tell: deltanet less gla with 8"),
+        (["gla"], [32], Verdict.NO_VERDICT, "gla with 32 pairs is stuck in 1 of 3 seeds: "),
+    ],
+)
+def test_a_delta_rule_recalls_where_no_decay_comes_near(
+    lab: GivenLab, decay: list[str], num_pairs: list[int], verdict: Verdict, words: str
+) -> None:
     def scores(name: str, settings: dict[str, Any]) -> list[float]:
-        best_decay = {4: [0.9, 0.93, 0.9], 8: [0.99, 0.99, 0.99], 16: [0.2, 0.2, 0.2]}
         if name == "deltanet":
             return [0.9, 0.91, 0.92]
-        return best_decay[settings["num_pairs"]] if name == "gla" else [0.1, 0.1, 0.1]
+        return DECAYS[settings["num_pairs"]] if name == "gla" else [0.1, 0.1, 0.1]
 
-    given: dict[str, Any] = {"delta": ["deltanet"], "decay": ["retnet", "gla"]}
-    given |= {"settings": {}, "seeds": SEEDS}
-    lab.given(scores)
-    found = delta_rule_recalls(lab, num_pairs=[4, 16], **given)
-    assert found.verdict is Verdict.HOLDS_WHERE
-    assert found.words.startswith(
-        "it is deltanet against retnet with 4 pairs or deltanet against retnet with 16 pairs or "
-        "deltanet against gla with 16 pairs: "
+    found = delta_rule_recalls(
+        lab.given(scores),
+        delta=["deltanet"],
+        decay=decay,
+        num_pairs=num_pairs,
+        settings={},
+        seeds=SEEDS,
+        margin=0.1,
     )
-    assert delta_rule_recalls(lab, num_pairs=[16], **given).verdict is Verdict.HOLDS
-    given["decay"] = ["gla"]
-    assert delta_rule_recalls(lab, num_pairs=[8], **given).verdict is Verdict.DOES_NOT_HOLD
-    assert delta_rule_recalls(lab, num_pairs=[4], **given).verdict is Verdict.NOT_RESOLVABLE
+    assert (found.verdict, found.words[: len(words)]) == (verdict, words)
+    assert len(found.rows) == len(num_pairs) * (1 + len(decay))
+
+
+def test_answers_of_arms_are_compared_where_records_keep_them() -> None:
+    right = torch.tensor([True] * 3 + [False])
+    arm = given_arm("gla", [0.75, 0.75, 0.75])
+    runs = {
+        seed: replace(
+            run,
+            num_examples=4,
+            answers=packed_bits(right),
+            answers_per_cluster=2,
+            score_error=0.1,
+            test_set="0" * 16,
+        )
+        for seed, run in arm.runs.items()
+    }
+    found = runs_of_arm(replace(arm, runs=runs))
+    assert found.right[2].tolist() == [1, 1, 1, 0]
+    assert (found.error, found.per_cluster, found.test_set) == (0.1, 2, "0" * 16)
+
+
+@pytest.mark.parametrize("gates", [True, False])
+def test_the_additive_arm_is_gated_deltanet_without_what_it_takes_out(
+    relu_power: type[Attention], gates: bool
+) -> None:
+    core = importlib.import_module("bench.reproduce.arms").AdditiveDecay(
+        Geometry(num_heads=2, head_dim=4, seq_len=9, causal=True)
+    )
+    q, k, v = (torch.randn(1, 2, 9, 4) for _ in range(3))
+    beta, log_decay = torch.rand(1, 2, 9), -torch.rand(1, 2, 9)
+    given = {"beta": beta, "log_decay": log_decay} if gates else {}
+    state, expected = torch.zeros(2, 4, 4), []
+    fixed = core.head_log_decay(torch.device("cpu"))
+    for t in range(9):
+        decay = (log_decay[0, :, t] if gates else fixed).exp()
+        unit = k[0, :, t] / k[0, :, t].norm(dim=-1, keepdim=True)
+        written = v[0, :, t] * (beta[0, :, t, None] if gates else 1.0)
+        state = decay[:, None, None] * state + unit[:, :, None] * written[:, None]
+        expected.append(torch.einsum("hd,hde->he", q[0, :, t] / 2, state))
+    torch.testing.assert_close(core(q, k, v, **given)[0], torch.stack(expected, dim=1))
+    torch.testing.assert_close(core.reference(q, k, v, **given), core(q, k, v, **given))
 
 
 @pytest.mark.parametrize(
