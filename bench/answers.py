@@ -10,6 +10,7 @@ import binascii
 import math
 import zlib
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,15 +34,65 @@ def right_answers(packed: str, num_answers: int) -> np.ndarray:
         ValueError: it is not that, or not of so many answers.
     """
     size = (num_answers + 7) // 8
-    try:
-        unpacker = zlib.decompressobj()
-        # No further than is asked for, so that a damaged record cannot fill the memory.
-        bits = unpacker.decompress(base64.b64decode(packed, validate=True), size + 1)
-    except (binascii.Error, zlib.error) as error:
-        raise ValueError(f"answers are no base64 of zlib: {error}") from error
+    bits = _unpacked(packed, size + 1, "answers")
     if len(bits) != size:
         raise ValueError(f"answers have {len(bits)} bytes or more; {size} hold {num_answers} bits.")
     return np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=num_answers)
+
+
+def losses_of_examples(packed: str, num_answers: int) -> np.ndarray:
+    """Unpack the mean loss of each test example: (examples,) of float64, exact copies of float16.
+
+    Args:
+        packed: base64 of zlib of little-endian float16.
+        num_answers: over all examples, each of which has one at least.
+
+    Raises:
+        ValueError: it is not that, is of more examples, or holds what is no finite number.
+    """
+    content = _unpacked(packed, 2 * num_answers + 1, "window_losses")
+    if not content or len(content) % 2 or len(content) > 2 * num_answers:
+        raise ValueError(
+            f"window_losses have {len(content)} bytes; 2 for each of 1 to {num_answers} examples "
+            "are expected."
+        )
+    losses = np.frombuffer(content, dtype="<f2").astype(np.float64)
+    if not np.isfinite(losses).all():
+        raise ValueError("window_losses hold what is no finite number.")
+    return losses
+
+
+def _unpacked(packed: str, most: int, name: str) -> bytes:
+    """Bytes of base64 of zlib, and no more than asked: a damaged record cannot fill the memory."""
+    try:
+        unpacker = zlib.decompressobj()
+        content = unpacker.decompress(base64.b64decode(packed, validate=True), most)
+    except (binascii.Error, zlib.error) as error:
+        raise ValueError(f"{name} are no base64 of zlib: {error}") from error
+    if len(content) < most and (not unpacker.eof or unpacker.unused_data):
+        raise ValueError(f"{name} end before their zlib stream does, or go on behind it.")
+    return content
+
+
+def error_of_score(sums: np.ndarray, counts: np.ndarray) -> float | None:
+    """Standard error of the mean over all answers, as a training writes it into its record.
+
+    The linearised error of a ratio whose clusters are independent, with a factor of G / (G - 1) for
+    G clusters. Unlike `clustered_error` it adds no answers that were not seen.
+
+    Args:
+        sums: (G,), values added up within each cluster.
+        counts: (G,), answers of each cluster.
+
+    Returns:
+        None with fewer than two clusters.
+    """
+    num_clusters, total = len(sums), float(counts.sum())
+    if num_clusters < 2:
+        return None
+    residuals = sums - counts * (float(sums.sum()) / total)
+    variance = float((residuals**2).sum()) * num_clusters / (num_clusters - 1)
+    return math.sqrt(variance) / total
 
 
 def clustered_error(
@@ -82,12 +133,21 @@ class TwoModels:
     only_second: int
     p_value: float
 
+    WORDS: ClassVar[str] = (
+        "these two trained models: {only_first} answers right in the first alone, "
+        "{only_second} in the second alone, p = {p_value} (McNemar)"
+    )
+
     def __str__(self) -> str:
         """In words that do not speak of mechanisms."""
-        return (
-            f"these two trained models: {self.only_first} answers right in the first alone, "
-            f"{self.only_second} in the second alone, p = {self.p_value:.2g} (McNemar)"
+        return self.WORDS.format(
+            only_first=self.only_first, only_second=self.only_second, p_value=self.p_words
         )
+
+    @property
+    def p_words(self) -> str:
+        """Two significant digits of it."""
+        return f"{self.p_value:.2g}"
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> TwoModels:

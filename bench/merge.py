@@ -2,14 +2,15 @@
 
 Lines are taken over as they are, into a file beside those that the target has; the stores merged
 from are left alone, and merging twice is merging once. Of two records of one cell that were made
-with the same things the newer one wins, and the other one is named. Needs no torch.
+with the same things the newer one wins, and the other one is named. Files of calibrations and of
+examples come along; those that the target has stay as they are. Needs no torch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bench.app.errors import ConfigError
 from bench.app.files import write_whole
 from bench.app.texts import visible
 from bench.app.values import run_words, words_and_options
+from bench.examples import example_files, examples_folder, read_examples
 from bench.machine.calibration import read_calibration_file
 from bench.publish.format import quantity
 from bench.record import Record
@@ -35,7 +37,8 @@ class Merged:
     Attributes:
         added: records that the target got.
         known: those that it had already.
-        conflicts: a sentence for each record that lost against a newer one of another store.
+        conflicts: a sentence for each record that lost against a newer one of another store, and
+            for each file of examples that was not taken over.
         left_out: lines that hold no record.
     """
 
@@ -99,6 +102,7 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
     _write(new, out)
     for source in sources:
         _copy_calibrations(source, out)
+        conflicts += _copy_examples(source, out)
     return Merged(added=len(new), known=known, conflicts=tuple(conflicts), left_out=tuple(left_out))
 
 
@@ -154,6 +158,27 @@ def _copy_calibrations(source: Path, out: Path) -> None:
         if not target.exists():
             read_calibration_file(file)
             write_whole(target, file.read_bytes())
+
+
+def _copy_examples(source: Path, out: Path) -> Iterator[str]:
+    """Those of test sets that the target has none of; a sentence for each that is left where it is.
+
+    One name stands for one test set, so that its file has the same bytes everywhere.
+    """
+    for file in example_files(source):
+        target = examples_folder(out) / file.name
+        try:
+            read_examples(file)
+        except ConfigError as error:
+            yield f"{error} It was left out."
+            continue
+        if not target.exists():
+            write_whole(target, file.read_bytes())
+        elif target.read_bytes() != file.read_bytes():
+            yield (
+                f"{visible(str(file), 500)} differs from {visible(str(target), 500)}, which stays: "
+                "one of them was changed, or examples are drawn otherwise than they were."
+            )
 
 
 if __name__ == "__main__":

@@ -261,6 +261,19 @@ class Quality:
         scores += [row["accuracy"] for row in self.filtered if "accuracy" in row]
         if not self.unit and max(scores) > 1:
             return f"a share of right answers is {max(scores)!r}; it is 1 at most"
+        return self._why_unreadable() if self.answers or self.window_losses else None
+
+    def _why_unreadable(self) -> str | None:
+        """Why answers or losses cannot be unpacked, as a sentence; None if they can."""
+        from bench.answers import losses_of_examples, right_answers
+
+        try:
+            if self.answers:
+                right_answers(self.answers, self.num_examples)
+            if self.window_losses:
+                losses_of_examples(self.window_losses, self.num_examples)
+        except ValueError as error:
+            return str(error).rstrip(".")
         return None
 
     @property

@@ -1,23 +1,28 @@
 """`python -m bench.validate DIR`: may these results be published? What a pull request is asked.
 
-Every line has to be a record whose fields are what they may be, see `bench.app.limits`, and no time
-may lie below what its machine can do at best. Needs no torch, and runs nothing of what it reads.
+Every line has to be a record whose fields are what they may be, see `bench.app.limits`. No time may
+lie below what its machine can do at best, and a score has to be that of the answers kept with it.
+Needs no torch, and runs nothing of what it reads.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from bench.answers import error_of_score, losses_of_examples, right_answers
 from bench.app.errors import ConfigError
 from bench.app.texts import visible
 from bench.app.values import run_words, words_and_options
+from bench.examples import example_files, read_examples
 from bench.machine.calibration import read_calibration_file, with_calibration
 from bench.metrics.roofline import floor_s
 from bench.publish.format import quantity
-from bench.record import Record, Speed
+from bench.record import Quality, Record, Speed
 from bench.statistics import median
 from bench.store import read_lines, stores_below
 
@@ -27,6 +32,12 @@ USAGE = """attnbench validate DIR ...
 
 FLOOR_MARGIN = 0.9
 """Of the floor: a ceiling was measured in another minute, at a clock that may have been slower."""
+
+HALF_A_STEP = 2**-11
+"""Largest relative error of a number that is rounded to float16."""
+
+SUMMED = 1e-5
+"""Relative error of a score that a model's losses were added up to, in float32."""
 
 MAX_SAID = 200
 """Problems that are printed."""
@@ -38,13 +49,14 @@ class Verdict:
 
     Attributes:
         num_records: that can be used.
-        num_files, num_calibrations: that were read.
+        num_files, num_calibrations, num_examples: files that were read.
         problems: a sentence each, beginning with the file, and the line.
     """
 
     num_records: int = 0
     num_files: int = 0
     num_calibrations: int = 0
+    num_examples: int = 0
     problems: tuple[str, ...] = ()
 
 
@@ -79,14 +91,19 @@ def validate(root: Path) -> Verdict:
         num_records=sum(one.num_records for one in found),
         num_files=sum(one.num_files for one in found),
         num_calibrations=sum(one.num_calibrations for one in found),
+        num_examples=sum(one.num_examples for one in found),
         problems=tuple(problem for one in found for problem in one.problems),
     )
 
 
 def _of_store(out: Path) -> Verdict:
     calibrations = sorted((out / "calibration").glob("*.json"))
-    problems = [problem for file in calibrations for problem in _damage(file)]
+    examples = example_files(out)
+    problems = [
+        problem for file in calibrations for problem in _damage(file, read_calibration_file)
+    ]
     has_sound_calibrations = not problems
+    problems += [problem for file in examples for problem in _damage(file, read_examples)]
     lines = list(read_lines(out))
     problems += [f"{line.place}: {line.problem}." for line in lines if line.record is None]
     places = [line.place for line in lines if line.record is not None]
@@ -94,19 +111,20 @@ def _of_store(out: Path) -> Verdict:
     if has_sound_calibrations:
         records = with_calibration(records, out)
     for place, record in zip(places, records, strict=True):
-        if words := why_below_floor(record):
-            problems.append(f"{place}: {words}.")
+        for words in (why_below_floor(record), why_not_its_answers(record)):
+            problems += [f"{place}: {words}."] if words else []
     return Verdict(
         num_records=len(records),
         num_files=len({line.file for line in lines}),
         num_calibrations=len(calibrations),
+        num_examples=len(examples),
         problems=tuple(problems),
     )
 
 
-def _damage(calibration: Path) -> Iterator[str]:
+def _damage(file: Path, read: Callable[[Path], object]) -> Iterator[str]:
     try:
-        read_calibration_file(calibration)
+        read(file)
     except ConfigError as error:
         yield visible(str(error), 1000)
 
@@ -125,11 +143,78 @@ def why_below_floor(record: Record) -> str | None:
     )
 
 
+def why_not_its_answers(record: Record) -> str | None:
+    """A sentence about a score, or its error, that does not follow from the answers kept with it.
+
+    None of a record that keeps no answers, such as one from before they were kept.
+    """
+    result = record.result
+    if not isinstance(result, Quality) or not (result.answers or result.window_losses):
+        return None
+    size, num = result.answers_per_cluster, result.num_examples
+    if size is not None and num % size:
+        return f"answers_per_cluster is {size}, which does not divide the {num:,} answers"
+    if result.answers and result.window_losses:
+        return "it has answers, which are right or wrong, and window_losses, which are neither"
+    return _why_not_these(result) if result.answers else _why_not_these_losses(result)
+
+
+def _why_not_these(result: Quality) -> str | None:
+    """As `why_not_its_answers`, of answers that are right or wrong."""
+    right = right_answers(result.answers, result.num_examples)
+    count, num = int(right.sum()), len(right)
+    if result.unit or abs(result.accuracy * num - count) > 0.25:
+        score = f"{result.accuracy:.6g} {result.unit}".rstrip()
+        return f"{count:,} of its {num:,} answers are right, and its accuracy is {score}"
+    if result.answers_per_cluster is None:
+        return None
+    sums = right.reshape(-1, result.answers_per_cluster).sum(axis=1, dtype=np.float64)
+    return _why_not_this_error(result, sums, result.answers_per_cluster, 1e-9)
+
+
+def _why_not_these_losses(result: Quality) -> str | None:
+    """As `why_not_its_answers`, of a score with a unit."""
+    losses = losses_of_examples(result.window_losses, result.num_examples)
+    size = result.answers_per_cluster
+    if size is None:
+        return None
+    if len(losses) * size != result.num_examples:
+        return (
+            f"window_losses are of {len(losses):,} examples, and {result.num_examples:,} answers "
+            f"are {result.num_examples // size:,} examples of {size}"
+        )
+    mean, largest = float(losses.mean()), float(np.abs(losses).max())
+    away = HALF_A_STEP * float(np.abs(losses).mean()) + SUMMED * abs(mean) + 2**-24
+    if not result.unit or abs(mean - result.accuracy) > away:
+        return (
+            f"the mean of its window_losses is {mean:.6g}, and its accuracy {result.accuracy:.6g}"
+        )
+    # An error is at most as far off as the norm of what rounding took, over the examples.
+    rounding = (HALF_A_STEP * largest + 2**-24) / max(1, len(losses) - 1) ** 0.5
+    return _why_not_this_error(result, losses * size, size, rounding)
+
+
+def _why_not_this_error(result: Quality, sums: np.ndarray, size: int, away: float) -> str | None:
+    """A sentence about a `score_error` that answers in clusters of one size do not give."""
+    expected = error_of_score(sums, np.full(len(sums), size))
+    said = result.score_error
+    if (said is None) != (expected is None):
+        return f"its score_error is {said}, and its answers give {expected}"
+    if said is None or expected is None or abs(said - expected) <= away + SUMMED * expected:
+        return None
+    return f"its score_error is {said:.6g}, and its answers give {expected:.6g}"
+
+
 def _counts(verdict: Verdict) -> str:
     found = [
         quantity(verdict.num_records, "record"),
         quantity(verdict.num_files, "file"),
         quantity(verdict.num_calibrations, "calibration"),
+        *(
+            [quantity(verdict.num_examples, "file") + " of examples"]
+            if verdict.num_examples
+            else []
+        ),
     ]
     return f"{', '.join(found)}; {quantity(len(verdict.problems), 'problem')}."
 

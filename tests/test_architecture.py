@@ -71,7 +71,7 @@ GROUND = (
     ("bench.diagnostics.finding",),
     (
         *("bench.store", "bench.machine.calibration", "bench.catalogue.badges"),
-        *("bench.catalogue.rows", "bench.diagnostics.numbers"),
+        *("bench.catalogue.rows", "bench.diagnostics.numbers", "bench.examples"),
     ),
     ("bench.record",),
     (

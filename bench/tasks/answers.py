@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.answers import error_of_score
 from bench.tasks.base import NO_ANSWER, Batch, Task
 
 
@@ -89,7 +89,7 @@ def score_on(
     return Scored(
         score=score,
         num_answers=num_answers,
-        error=clustered_error(sums, counts),
+        error=error_of_score(sums.numpy(), counts.numpy()),
         right=None if task.unit else values.bool(),
         losses=sums / counts if task.unit else None,
         per_cluster=int(counts[0]) if is_even else None,
@@ -101,26 +101,6 @@ def _by_cluster(values: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
     _, place, counts = owners.unique(return_inverse=True, return_counts=True)
     sums = torch.zeros(len(counts), dtype=values.dtype).index_add_(0, place, values)
     return sums, counts
-
-
-def clustered_error(sums: Tensor, counts: Tensor) -> float | None:
-    """Standard error of the mean over all answers, where answers of a cluster go together.
-
-    The linearised error of a ratio, with a factor of G / (G - 1) for G clusters.
-
-    Args:
-        sums: (G,), values added up within each cluster.
-        counts: (G,), answers of each cluster.
-
-    Returns:
-        None with fewer than two clusters.
-    """
-    num_clusters, total = len(sums), float(counts.sum())
-    if num_clusters < 2:
-        return None
-    residuals = sums - counts * (float(sums.sum()) / total)
-    variance = float((residuals**2).sum()) * num_clusters / (num_clusters - 1)
-    return math.sqrt(variance) / total
 
 
 def packed_bits(right: Tensor | None) -> str:

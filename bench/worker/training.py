@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cell import Cell
+from bench.examples import examples_folder
 from bench.machine.environment import Environment, source_of_training
 from bench.measure.clock import now_s, utc_now
 from bench.record import Status
@@ -17,9 +18,6 @@ from bench.worker.jobs import TICK_S, Jobs, misfortune
 from bench.worker.launch import Worker, WorkerDied
 from bench.worker.outcome import Outcome
 from bench.worker.results import TRAIN, TrainResult
-
-EXAMPLES = "examples"
-"""Folder of a store with the first examples of each test set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +92,7 @@ class Trainings:
             cell=cell.to_dict(),
             checkpoint=str(self.checkpoint(cell)),
             source=source_of_training(cell, self._environment),
-            examples=str(self._folder.parent / EXAMPLES),
+            examples=str(examples_folder(self._folder.parent)),
         )
         self._running[worker] = Training(
             cell=cell, started_s=now_s(), started_at=utc_now(), lock=lock

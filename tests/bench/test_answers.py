@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.answers import UNSEEN, clustered_error, mcnemar, right_answers
+from bench.answers import (
+    UNSEEN,
+    clustered_error,
+    error_of_score,
+    losses_of_examples,
+    mcnemar,
+    right_answers,
+)
 
 
 def packed(bits: np.ndarray) -> str:
@@ -66,3 +73,37 @@ def test_two_models_are_told_apart_by_the_answers_that_one_of_them_had_right() -
     assert mcnemar(np.array([1, 0]), np.array([0, 1])).p_value == 1.0
     with pytest.raises(ValueError, match="not of one test set"):
         mcnemar(first, second[1:])
+
+
+def test_losses_come_out_as_they_were_packed_and_damaged_ones_are_refused() -> None:
+    losses = np.random.default_rng(0).uniform(0, 9, 30).astype("<f2")
+    packed_losses = base64.b64encode(zlib.compress(losses.tobytes())).decode()
+    assert np.array_equal(losses_of_examples(packed_losses, 300), losses.astype(float))
+    with pytest.raises(ValueError, match="window_losses have 21 bytes; 2 for each of 1 to 10"):
+        losses_of_examples(packed_losses, 10)
+    cut = base64.b64encode(zlib.compress(losses.tobytes())[:-4]).decode()
+    with pytest.raises(ValueError, match="end before their zlib stream does"):
+        losses_of_examples(cut, 300)
+
+
+def test_the_error_of_a_score_without_clusters_is_the_binomial_one() -> None:
+    right = np.arange(50) < 20
+    ones = np.ones(50)
+    expected = math.sqrt(0.4 * 0.6 / 49)
+    assert error_of_score(right.astype(float), ones) == pytest.approx(expected)
+    assert error_of_score(ones[:1], ones[:1]) is None
+    assert error_of_score(ones, ones) == 0
+
+
+def test_the_error_of_a_score_is_the_spread_over_test_sets_drawn_anew() -> None:
+    # Examples of one to eight answers; each example has a share of its own.
+    draw = np.random.default_rng(0)
+    scores, errors = [], []
+    for _ in range(2000):
+        counts = draw.integers(1, 9, 200)
+        sums = draw.binomial(counts, draw.beta(0.5, 0.5, 200)).astype(float)
+        scores.append(sums.sum() / counts.sum())
+        errors.append(error_of_score(sums, counts))
+    spread = float(np.std(scores))
+    assert np.mean(errors) == pytest.approx(spread, rel=0.05)
+    assert spread > 1.3 * math.sqrt(0.25 / 900)  # that of as many independent answers

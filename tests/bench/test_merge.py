@@ -12,6 +12,7 @@ from bench.record import Record
 from bench.store import Store, latest, read_records
 from bench.todo import of_shard
 from tests import records as made
+from tests.bench.test_examples import DIGEST, IMAGES, TOKENS, written
 
 
 def store(out: Path, *records: Record) -> Path:
@@ -120,3 +121,31 @@ def test_calibrations_come_along_and_replace_none(tmp_path: Path) -> None:
         (folder / "calibration" / "one.json").write_text(text)
     merge.merge(folders, tmp_path / "out")
     assert '"a"' in (tmp_path / "out" / "calibration" / "one.json").read_text()
+
+
+def test_examples_come_along_and_one_that_differs_is_named(tmp_path: Path) -> None:
+    folders = [store(tmp_path / name, OLD) for name in ("a", "b", "c")]
+    first = written(folders[0], TOKENS)
+    same, other = written(folders[1], TOKENS), written(folders[2], IMAGES)
+    another = written(folders[2], TOKENS | {"test_set": "f" * 16}, "f" * 16)
+    out = tmp_path / "out"
+    merged = merge.merge(folders, out)
+    [sentence] = merged.conflicts
+    assert sentence.startswith(
+        f"{other} differs from {out / 'examples' / DIGEST}.json, which stays"
+    )
+    assert (out / "examples" / first.name).read_bytes() == first.read_bytes() == same.read_bytes()
+    assert (out / "examples" / another.name).read_bytes() == another.read_bytes()
+    once = files(out)
+    merge.merge(folders, out)
+    assert files(out) == once
+
+
+def test_a_damaged_file_of_examples_is_named_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = store(tmp_path / "a", OLD)
+    file = written(folder, "{}")
+    assert merge.main([str(folder), f"out={tmp_path / 'out'}"]) == 0
+    assert f"{file} is not a file of examples" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "examples").exists()

@@ -37,6 +37,7 @@ _OURS = (
     "scores.js",
     "looked.js",
     "drawer.js",
+    "answers.js",
     "compare.js",
     "start.js",
 )

@@ -23,7 +23,7 @@ from bench.store import read_records
 
 _READ = (
     *("records/*.jsonl", "badges/*.jsonl", "calibration/*.json", "verify.json"),
-    *("diagnostics.jsonl", "diagnostics/diagnostics.jsonl"),
+    *("examples/*.json", "diagnostics.jsonl", "diagnostics/diagnostics.jsonl"),
 )
 _SOURCES = ("bench", "attentions", "conf/attention")
 

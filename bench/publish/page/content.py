@@ -11,6 +11,7 @@ from bench.publish.config import PublishConfig
 from bench.publish.diagnostics import entropy_lines, read_diagnostics
 from bench.publish.format import interval_names, title_and_scales
 from bench.publish.leaderboard import Leaderboard
+from bench.publish.page.answers import answered
 from bench.publish.page.mechanisms import describe_mechanisms
 from bench.publish.page.rows import INTERVALS, Json, Table, table
 from bench.publish.page.samples import curves, filtered, samples
@@ -36,7 +37,7 @@ def page_content(board: Leaderboard, records: Sequence[Record], config: PublishC
     Args:
         board: the newest record of each cell, ranked.
         records: all, those that newer ones have replaced too: sweeps are compared by these.
-        config: which metrics, which of them at first, and where the mechanisms' tests lie.
+        config: which metrics, which of them at first, and where tests and examples lie.
     """
     rows = table(board, config.metrics)
     entropy = entropy_lines(read_diagnostics(config.out).lines)
@@ -52,6 +53,7 @@ def page_content(board: Leaderboard, records: Sequence[Record], config: PublishC
         "rows": rows.columns.to_json(),
         "curves": curves(rows),
         "filtered": filtered(rows),
+        "answered": answered(rows, config.out),
         "entropy": entropy,
         "mechanisms": describe_mechanisms(names, config.out),
         "styles": {

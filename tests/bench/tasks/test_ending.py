@@ -61,6 +61,38 @@ def test_the_last_step_is_always_looked_at():
     assert [s for s in range(1, 42) if Curve(41, "higher").is_due(s)][-2:] == [39, 41]
 
 
+LEVELS = {"chance": 0.1, "one of the shown values": 0.25}
+
+
+def test_a_run_that_is_stuck_at_a_level_goes_on_to_its_last_step():
+    flat = [0.105] * 20
+    assert ending(flat) == (6, "plateau")
+    assert ending(flat, levels=LEVELS) == (20, "maximum")
+    assert ending([0.1, *[0.26] * 19], levels=LEVELS) == (20, "maximum")
+    assert ending([0.1, *[0.5] * 19], levels=LEVELS) == (7, "plateau")
+
+
+def test_a_run_that_leaves_a_level_late_is_scored_where_it_settles():
+    assert ending([*[0.1] * 10, *[0.25] * 4, *[0.6] * 6], levels=LEVELS) == (20, "plateau")
+    assert ending([*[0.1] * 10, *[0.25] * 5, *[0.6] * 5], levels=LEVELS) == (20, "maximum")
+    leaving = [*[0.1] * 7, *[0.6] * 13]
+    assert ending(leaving, levels=LEVELS) == (13, "plateau")
+    assert ending([*[0.1] * 7, 1.0], levels=LEVELS) == (8, "ceiling")
+
+
+def test_a_wide_error_of_validation_keeps_a_run_at_a_level():
+    def plateau(error):
+        found = curve([0.15] * 6, levels=LEVELS)
+        return found.through(found.steps, found.scores, error).ended()
+
+    assert plateau(0.0) == "plateau" and plateau(0.04) == "plateau"
+    assert plateau(0.06) is None
+
+
+def test_a_level_that_leaves_nothing_to_learn_holds_no_run():
+    assert ending([0.96] * 20, levels={"the single pair": 0.96}) == (6, "plateau")
+
+
 @pytest.mark.parametrize(("level", "steps"), [(0.3, 10), (0.9, 20), (0.95, None)])
 def test_steps_to_a_level_are_those_of_the_first_look_at_it(level, steps):
     assert curve([0.2, 0.5, 0.1, 0.9, 0.2]).steps_to(level) == steps

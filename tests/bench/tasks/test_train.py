@@ -104,6 +104,16 @@ def test_a_run_ends_where_it_has_settled_and_says_so(cell):
     assert (cut_off.ended, cut_off.num_steps, cut_off.has_settled) == ("maximum", 1, False)
 
 
+def test_a_run_that_is_stuck_goes_on_where_a_control_has_settled(cell, mechanism):
+    settings = QUICK | {"num_steps": 120}
+    stuck = train(cell(mechanism("copies", lambda core, q, k, v: v), "recall", **settings))
+    assert (stuck.ended, stuck.num_steps) == ("maximum", 120)
+    assert stuck.stuck_at == "chance" and not stuck.has_settled
+    control = train(cell("none", "recall", **settings))
+    assert control.ended == "plateau" and control.num_steps < 120
+    assert control.validation == stuck.validation[: len(control.validation)]
+
+
 def test_scoring_on_the_way_does_not_change_what_is_learned(cell, mechanism, monkeypatch):
     name = mechanism("noisy", lambda core, q, k, v: v + torch.randn_like(v))
     monkeypatch.setattr("bench.tasks.ending.PATIENCE", 2)

@@ -21,7 +21,8 @@ function aheadWords(group, first, second) {
   return `${i < j ? share : 100 - share} %`;
 }
 
-function mechanismsTable() {
+/** Groups that both chosen names are in, with the row of each. */
+function sharedGroups() {
   const byGroup = new Map();
   for (const side of ["a", "b"]) {
     for (let row = 0; row < ROWS.count; row++) {
@@ -30,8 +31,11 @@ function mechanismsTable() {
       byGroup.set(g, { ...byGroup.get(g), [side]: row });
     }
   }
+  return [...byGroup].filter(([, { a, b }]) => a !== undefined && b !== undefined).sort(([g], [h]) => g - h);
+}
+
+function mechanismsTable(both) {
   const rows = [];
-  const both = [...byGroup].filter(([, { a, b }]) => a !== undefined && b !== undefined).sort(([g], [h]) => g - h);
   const timed = both.map(([g]) => g).filter((g) => GROUPS[g].kind === state.kind && state.kind !== "task");
   const words = differenceOf(timed);
   for (const [g, { a, b }] of both) {
@@ -89,7 +93,10 @@ function showCompare() {
   const options = [["", "choose"], ...names.map((name) => [name, name])];
   const place = document.getElementById("compare");
   const parts = [element("p", { class: "pair" }, select("Mechanism", "compare-a", options, state.a, choose("a")), select("and", "compare-b", options, state.b, choose("b")))];
-  if (state.a && state.b) parts.push(mechanismsTable());
+  if (state.a && state.b) {
+    const both = sharedGroups();
+    parts.push(mechanismsTable(both), ...both.map(([g, { a, b }]) => answersPart(g, a, b)).filter(Boolean));
+  }
   const { names: sweeps, commits, days } = CONTENT.sweeps;
   if (sweeps.length > 1) {
     const said = [["", "choose"], ...sweeps.map((sweep) => [sweep, `${sweep} (${days[sweep].replace("T", " ")}, ${commits[sweep]})`])];

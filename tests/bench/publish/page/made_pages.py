@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import random
+import zlib
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from bench.diagnostics.numbers import FILE, Number, write_lines
 from bench.publish.config import PublishConfig
@@ -49,6 +55,42 @@ def learned(record: Record) -> Record:
     return made.changed(record, flops=1000, filtered=fewer, **curve)
 
 
+TEST_SET = "0123456789abcdef"
+
+
+def solved(record: Record, right: np.ndarray | None = None) -> Record:
+    """A training run that keeps which of its answers were right, four to an example."""
+    assert isinstance(record.result, Quality)
+    if right is None:
+        count, num = round(record.result.accuracy * 400), 400
+        places = random.Random(record.to_json()).sample(range(num), count)
+        right = np.isin(np.arange(num), places)
+    return made.changed(
+        record,
+        accuracy=float(right.mean()),
+        num_examples=right.size,
+        answers=base64.b64encode(zlib.compress(np.packbits(right).tobytes())).decode(),
+        answers_per_cluster=4,
+        test_set=TEST_SET,
+    )
+
+
+def with_examples(out: Path, **changes: object) -> Path:
+    """A folder with the first two examples of that test set."""
+    content = {
+        "task": "recall",
+        "test_set": TEST_SET,
+        "num_examples": 2,
+        "inputs": [[1, 2, 3, 4, 5], [6, 7, 8, 9, 1]],
+        "targets": [[11, 12, 13, 14], [15, 16, -100, -100]],
+        "positions": [[0, 1, 2, 3], [3, 4, 0, 0]],
+    }
+    file = out / "examples" / f"{TEST_SET}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content | changes))
+    return out
+
+
 def diagnosed(out: Path) -> Path:
     """A folder in which `bench.diagnose` was, too."""
     lines = [
@@ -82,7 +124,8 @@ def sweep() -> list[Record]:
         replace(r, started_at="2031-05-05T00:00:00Z", sweep="older")
         for r in made.block_records(("softmax", "nala"), seq_len=256, seed=5)
     ]
-    tasks = [learned(r) for t in ("recall", "digits") for r in made.task_records(task=t)]
+    tasks = [solved(learned(r)) for r in made.task_records(task="recall")]
+    tasks += [learned(r) for r in made.task_records(task="digits")]
     others = [r for r in made.sweep_records() if not r.cell.is_task or r.result is None]
     calibrated = made.ENVIRONMENT | {"calibration": {"ceilings": [CEILING]}}
     return [*old, *(replace(r, environment=calibrated) for r in others), *tasks]

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.bench.publish.page.made_pages import RUDE, diagnosed, rude_records, sweep, written
+from tests.bench.publish.page.made_pages import (
+    RUDE,
+    diagnosed,
+    rude_records,
+    sweep,
+    with_examples,
+    written,
+)
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra dev)")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -36,7 +43,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return written(sweep(), diagnosed(tmp_path_factory.mktemp("page"))).as_uri()
+    out = with_examples(diagnosed(tmp_path_factory.mktemp("page")))
+    return written(sweep(), out).as_uri()
 
 
 class Reader:
@@ -197,6 +205,22 @@ def test_two_mechanisms_and_two_sweeps_stand_side_by_side(reader: Reader) -> Non
     reader.page.select_option("#compare-before", "older")
     reader.page.select_option("#compare-after", index=2)
     assert reader.page.locator("#compare table").nth(1).locator("tbody tr").count() == 2
+
+
+def test_two_models_show_which_examples_each_solves_and_rank_nothing(reader: Reader) -> None:
+    reader.page.select_option("#compare-a", "softmax")
+    reader.page.select_option("#compare-b", "none")
+    part = reader.page.locator("#compare details.answers")
+    assert part.count() == 1
+    said = part.locator("summary").inner_text()
+    assert "of the first 2 test examples both solve 0, only softmax 2" in said
+    part.locator("summary").click()
+    assert part.locator(".solved span").all_inner_texts() == ["1", "1"]
+    text = part.inner_text()
+    assert "These two trained models: " in text and "(McNemar)" in text and "ranks nothing" in text
+    cells = part.locator("tbody tr").first.locator("td").all_inner_texts()
+    assert cells[:2] == ["1 2 3 4 5", "11 at 0, 12 at 1, 13 at 2, 14 at 3"]
+    assert cells[2] == "4 of 4" and cells[-1] == "only softmax"
 
 
 def test_the_view_can_be_saved_as_csv(reader: Reader) -> None:

@@ -8,7 +8,7 @@ from bench.publish.page import cache
 from bench.publish.page.cache import cache_file, cached_page
 from bench.store import Store
 from tests import records as made
-from tests.bench.publish.page.made_pages import config, diagnosed
+from tests.bench.publish.page.made_pages import config, diagnosed, with_examples
 
 
 def store(out: Path, entries: tuple[str, ...], name: str) -> None:
@@ -29,6 +29,9 @@ def test_a_page_is_built_again_only_if_its_records_changed(
     assert '"nala"' in cached_page(config(tmp_path)).read_text()
     assert '"entropy":{}' in cached_page(config(tmp_path)).read_text()
     assert '"entropy":{"' in cached_page(config(diagnosed(tmp_path))).read_text()
+    stamp = cache_file(tmp_path).read_text().partition("\n")[0]
+    cached_page(config(with_examples(tmp_path)))
+    assert cache_file(tmp_path).read_text().partition("\n")[0] != stamp
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"\xff", b"another\n{}"])
