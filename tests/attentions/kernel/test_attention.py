@@ -35,6 +35,18 @@ FORMS = {
 every_form = pytest.mark.parametrize("form", FORMS)
 SIZES = (1, 15, 16, 17, 63, 64, 65, 150)
 """Around a chunk and a tile of `small_tiles`, and several of each."""
+KINDS = (
+    *("linear", "linear-causal", "rfa-causal", "nala-rope"),
+    *("performer", "flatten", "efficient", "polaformer"),
+)
+"""Every way through the tiles: plain, in chunks, with a rotation or with a largest key, with
+joint heads, and with sums that are changed before they are read."""
+
+
+def forms_with(name, values, for_others):
+    """Every form: those of `KINDS` with all values, the others with fewer."""
+    pairs = [(f, value) for f in FORMS for value in (values if f in KINDS else for_others)]
+    return pytest.mark.parametrize(("form", name), pairs)
 
 
 @pytest.fixture(autouse=True)
@@ -94,8 +106,7 @@ def assert_same(core, inputs, plainly):
         torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-9 * scale)
 
 
-@every_form
-@pytest.mark.parametrize("seq_len", SIZES)
+@forms_with("seq_len", SIZES, for_others=(17, 150))
 def test_tiles_and_chunks_change_nothing(form, seq_len, plainly):
     assert_same(build(form, seq_len), tensors(*[seq_len] * 3), plainly)
 
@@ -109,9 +120,9 @@ def test_keys_may_be_many_more_or_fewer_than_queries(form, num_queries, num_keys
     assert_same(core, tensors(num_queries, num_keys, num_keys), plainly)
 
 
-@every_form
-@pytest.mark.parametrize(("batch_size", "num_heads"), [(5, 1), (1, 5), (70, 3)])
-def test_rows_and_heads_may_be_few_or_many(form, batch_size, num_heads, plainly):
+@forms_with("rows_and_heads", [(5, 1), (1, 5), (70, 3)], for_others=[(1, 5)])
+def test_rows_and_heads_may_be_few_or_many(form, rows_and_heads, plainly):
+    batch_size, num_heads = rows_and_heads
     inputs = tensors(20, 20, 20, batch_size=batch_size, num_heads=num_heads)
     assert_same(build(form, 20, num_heads=num_heads), inputs, plainly)
 
@@ -148,8 +159,7 @@ def test_gradients_of_gradients_are_those_of_the_formula(form, plainly):
         torch.testing.assert_close(got, want, rtol=1e-7, atol=1e-8 * float(want.abs().max() + 1))
 
 
-@every_form
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@forms_with("dtype", [torch.bfloat16, torch.float16], for_others=[torch.bfloat16])
 def test_half_tensors_are_computed_in_float32_tile_by_tile(form, dtype, plainly):
     core = build(form, 100, dtype=torch.float32)
     inputs = [x.detach().to(dtype).requires_grad_() for x in tensors(*[100] * 3, batch_size=1)]
