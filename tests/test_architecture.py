@@ -73,7 +73,7 @@ GROUND = (
         *("bench.store", "bench.machine.calibration", "bench.catalogue.badges"),
         *("bench.catalogue.rows", "bench.diagnostics.numbers", "bench.examples"),
     ),
-    ("bench.record",),
+    ("bench.record", "bench.seed_runs"),
     (
         *("bench.cell", "bench.observed", "bench.app.entries"),
         *("bench.rates.grid", "bench.rates.presets", "bench.machine.facts"),

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bench.answers import right_answers
 from bench.comparison import Runs, mean_of, within_share
 from bench.metrics.marks import marks, may_be_ranked
 from bench.metrics.ranks import Ranks, rank_runs
 from bench.publish.machine import describe_machine
 from bench.publish.naming import Names, identity
 from bench.record import Quality, Record, Status
+from bench.seed_runs import runs_from
 from bench.statistics import Interval, median
 
 Rate = tuple[float | None, bool]
@@ -274,32 +274,11 @@ def _score(
         flops=results[0].flops if results else None,
         matched=results[0].matched if results else "",
         is_share=not any(result.unit for result in results),
-        runs=_runs(dict(by_seed), records),
+        runs=runs_from(
+            {r.cell.task.seed: r.result for r in records if isinstance(r.result, Quality)},
+            dict(by_seed),
+        ),
         records=tuple(sorted(records, key=lambda r: (r.cell.task.seed, r.cell.key))),
-    )
-
-
-def _runs(scores: dict[int, float | None], records: Sequence[Record]) -> Runs:
-    """The scores, with what records say of the test examples; older ones say their number alone."""
-    found = {r.cell.task.seed: r.result for r in records if isinstance(r.result, Quality)}
-    results = [*found.values()]
-    errors = [getattr(result, "score_error", None) for result in results]
-    test_sets = {getattr(result, "test_set", "") for result in results}
-    clusters = {getattr(result, "answers_per_cluster", None) for result in results}
-    packed = {seed: getattr(result, "answers", "") for seed, result in found.items()}
-    known = [error for error in errors if error is not None]
-    return Runs(
-        scores=scores,
-        # Seeds share the examples: the error of their mean is the mean of theirs at most.
-        error=sum(known) / len(known) if known and len(known) == len(errors) else None,
-        num_examples=min((result.num_examples for result in results), default=None),
-        right={
-            seed: right_answers(answers, found[seed].num_examples)
-            for seed, answers in packed.items()
-            if answers
-        },
-        per_cluster=max(size or 1 for size in clusters) if clusters else 1,
-        test_set=test_sets.pop() if len(test_sets) == 1 else "",
     )
 
 

@@ -5,6 +5,7 @@ Records lie under ``<folder>/records``, as those of a sweep; findings under ``<f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +173,17 @@ def _of_measured(entry: PaperCell, finding: Finding | None) -> Judgement:
     return Judgement(verdict=verdict, words=words, value=finding.value, low=low, high=high)
 
 
+def _error_of_mean(results: Sequence[Quality], num_seeds: int) -> float | None:
+    """Standard error, over test examples, of a seed's mean over variants; None if not all have one.
+
+    Variants have test sets of their own, and seeds share them.
+    """
+    errors = [result.score_error for result in results if result.score_error is not None]
+    if len(errors) < len(results):
+        return None
+    return math.sqrt(sum(error**2 for error in errors) / num_seeds) / (len(errors) / num_seeds)
+
+
 def _of_records(
     entry: PaperCell, by_seed: Mapping[int, Mapping[tuple[int, int], Record]]
 ) -> Judgement:
@@ -197,7 +209,12 @@ def _of_records(
         protocol.variants
     )
     by_steps = num_runs == 1 and not all(r.has_settled for r in results)
-    measured = Measured(scores=tuple(totals.values()), num_answers=num_answers, by_steps=by_steps)
+    measured = Measured(
+        scores=tuple(totals.values()),
+        num_answers=num_answers,
+        error=_error_of_mean(results, len(totals)),
+        by_steps=by_steps,
+    )
     found = judge(entry.published, entry.tolerance, measured)
     version = counted[0].training_version
     if version == TRAINING_VERSION:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import NormalDist, mean, stdev
 
-from bench.comparison import seeds_by_pilot
-from bench.statistics import mean_interval
+from bench.comparison import Runs, mean_of, seeds_by_pilot, within_share
 
 _Z = NormalDist().inv_cdf(0.975)
 
@@ -64,11 +63,13 @@ class Measured:
     Attributes:
         scores: one a seed: the mean over variants, at the points of the grid that were chosen.
         num_answers: test answers behind each of them.
+        error: standard error of a score over the test examples; None where runs did not keep it.
         by_steps: whether a run ended because its steps were spent, not because it had settled.
     """
 
     scores: tuple[float, ...]
     num_answers: int
+    error: float | None = None
     by_steps: bool = False
 
 
@@ -122,11 +123,18 @@ def judge(published: float, tolerance: float, measured: Measured) -> Judgement:
     """
     value = mean(measured.scores)
     num_seeds = len(measured.scores)
-    interval = mean_interval(measured.scores)
-    if interval is None:
-        low, high = share_interval(value, measured.num_answers)
+    runs = Runs(
+        scores=dict(enumerate(measured.scores)),
+        error=measured.error,
+        num_examples=measured.num_answers,
+    )
+    interval = mean_of(runs)
+    if interval is not None:
+        low, high = within_share(interval)
+    elif measured.error is not None:
+        low, high = within_share((value - _Z * measured.error, value + _Z * measured.error))
     else:
-        low, high = max(interval[0], 0.0), min(interval[1], 1.0)
+        low, high = share_interval(value, measured.num_answers)
     numbers = f"{_percent(value)} ({_percent(low)} to {_percent(high)}, {_seeds(num_seeds)})"
     lowest, highest = published - tolerance, published + tolerance
     away = [100 * (number - published) for number in (value, low, high)]

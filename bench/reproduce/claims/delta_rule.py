@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.answers import right_answers
-from bench.comparison import Difference, Runs, compare, holm
+from bench.comparison import Difference, compare, holm
 from bench.rates.tuned import Arm
 from bench.reproduce.claims.registry import Lab, register_claim, row
 from bench.reproduce.claims.samples import judged_arm, trained_row
 from bench.reproduce.stored import Finding, Row
 from bench.reproduce.verdicts import Verdict, why_no_verdict
+from bench.seed_runs import runs_from
 
 ADDITIVE = "gated_deltanet_additive"
 """Gated DeltaNet's gates, keys and scale around an additive state; see `bench.reproduce.arms`."""
@@ -132,32 +132,12 @@ def _keeps_up(gaps: Sequence[Gap]) -> bool:
 
 
 def _gap(pairs: int, delta: str, decay: str, arms: Mapping[str, Arm], margin: float) -> Gap:
-    one, other = runs_of_arm(arms[delta]), runs_of_arm(arms[decay])
+    one, other = runs_from(arms[delta].runs), runs_from(arms[decay].runs)
     less = {seed: None if s is None else s - margin for seed, s in one.scores.items()}
     difference = compare(one, other)
     beyond = compare(replace(one, scores=less, right={}), other)
     assert difference is not None and beyond is not None  # two seeds or more
     return Gap(pairs=pairs, delta=delta, decay=decay, difference=difference, beyond=beyond)
-
-
-def runs_of_arm(arm: Arm) -> Runs:
-    """An arm's scores, with what its records say of the test examples."""
-    results = list(arm.runs.values())
-    errors = [result.score_error for result in results if result.score_error is not None]
-    is_even = all(result.answers_per_cluster for result in results)
-    sets = {result.test_set for result in results}
-    return Runs(
-        scores={seed: result.accuracy for seed, result in arm.runs.items()},
-        error=max(errors, default=None),
-        num_examples=results[0].num_examples,
-        right={
-            seed: right_answers(result.answers, result.num_examples)
-            for seed, result in arm.runs.items()
-            if result.answers and is_even
-        },
-        per_cluster=results[0].answers_per_cluster or 1,
-        test_set=sets.pop() if len(sets) == 1 else "",
-    )
 
 
 def _and(numbers: Sequence[int]) -> str:

@@ -23,7 +23,7 @@ def of(*scores: float, answers: int = 3000, by_steps: bool = False) -> Measured:
 def test_an_interval_within_the_tolerance_is_reproduced() -> None:
     found = judge(1.0, 0.02, of(0.996, 0.997, 0.995))
     assert found.verdict is Verdict.REPRODUCED
-    assert found.words == "99.6 (99.4 to 99.8, over 3 seeds), -0.4 points (-0.6 to -0.2) off"
+    assert found.words == "99.6 (99.2 to 100.0, over 3 seeds), -0.4 points (-0.8 to -0.0) off"
 
 
 @pytest.mark.parametrize("published", [1.0, 0.5])
@@ -38,7 +38,7 @@ def test_one_seed_is_no_verdict_and_says_what_is_missing(published: float) -> No
 def test_an_interval_outside_differs_by_the_distance_of_the_means() -> None:
     found = judge(0.85, 0.02, of(0.60, 0.61, 0.62))
     assert found.verdict is Verdict.DIFFERS
-    numbers = "by -24.0 points (-26.5 to -21.5): 61.0 (58.5 to 63.5, over 3 seeds)"
+    numbers = "by -24.0 points (-27.2 to -20.8): 61.0 (57.8 to 64.2, over 3 seeds)"
     assert found.words == numbers
 
 

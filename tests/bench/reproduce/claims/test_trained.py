@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from attentions import Attention, Geometry, attention_names, registry
-from bench.reproduce.claims.delta_rule import delta_rule_recalls, runs_of_arm
+from bench.reproduce.claims.delta_rule import delta_rule_recalls
 from bench.reproduce.claims.orders import ablation, order, ordered
 from bench.reproduce.claims.recall import recall_grows_with_state
 from bench.reproduce.stored import Finding
 from bench.reproduce.verdicts import Verdict
-from bench.tasks.answers import packed_bits
 from tests.bench.reproduce.claims.conftest import GivenLab, given_arm
 
 SEEDS = [0, 1, 2]
@@ -104,25 +102,6 @@ def test_a_delta_rule_recalls_where_no_decay_comes_near(
     )
     assert (found.verdict, found.words[: len(words)]) == (verdict, words)
     assert len(found.rows) == len(num_pairs) * (1 + len(decay))
-
-
-def test_answers_of_arms_are_compared_where_records_keep_them() -> None:
-    right = torch.tensor([True] * 3 + [False])
-    arm = given_arm("gla", [0.75, 0.75, 0.75])
-    runs = {
-        seed: replace(
-            run,
-            num_examples=4,
-            answers=packed_bits(right),
-            answers_per_cluster=2,
-            score_error=0.1,
-            test_set="0" * 16,
-        )
-        for seed, run in arm.runs.items()
-    }
-    found = runs_of_arm(replace(arm, runs=runs))
-    assert found.right[2].tolist() == [1, 1, 1, 0]
-    assert (found.error, found.per_cluster, found.test_set) == (0.1, 2, "0" * 16)
 
 
 @pytest.mark.parametrize("gates", [True, False])
