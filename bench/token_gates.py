@@ -123,38 +123,41 @@ def gates_of(core: Any, *, dtype: torch.dtype, device: torch.device) -> TokenGat
         device: where it is.
 
     Raises:
-        ValueError: as `size_of`.
+        ValueError: as `sizes_of`.
     """
-    names = core.capabilities.gates if hasattr(core, "capabilities") else ()
-    if not names or core.capabilities.scopes == ("layer",):
+    if not hasattr(core, "capabilities") or core.capabilities.scopes == ("layer",):
         return TokenGates({}, core)
-    sizes = {name: size_of(core, name, dtype=dtype, device=device) for name in names}
-    return TokenGates(sizes, core)
+    return TokenGates(sizes_of(core, dtype=dtype, device=device), core)
 
 
-def size_of(core: Any, name: str, *, dtype: torch.dtype, device: torch.device) -> Size:
-    """What a core takes of a gate per token, (H,) or (H, D). Asked by calling it.
+def sizes_of(core: Any, *, dtype: torch.dtype, device: torch.device) -> dict[str, Size]:
+    """What a core takes of each gate per token, (H,) or (H, D). Asked by calling it.
 
-    First a copy without values, where that works; kernels that need some are asked where they run.
+    With all gates at once, as one may need the other. First a copy without values is asked, where
+    that works; kernels that need some are asked where they run.
 
     Raises:
-        ValueError: the core takes the gate in neither size.
+        ValueError: the core takes its gates in no combination of the two sizes.
     """
-    g, meta = core.geometry, torch.device("meta")
-    sizes: tuple[Size, ...] = ((g.num_heads,), (g.num_heads, g.head_dim))
+    names: tuple[str, ...] = core.capabilities.gates
+    if not names:
+        return {}
+    g = core.geometry
+    each: tuple[Size, ...] = ((g.num_heads,), (g.num_heads, g.head_dim))
     lengths = dict.fromkeys((min(g.seq_len, _FEW_TOKENS), g.seq_len))
     with torch.random.fork_rng(devices=[]):  # a form may draw, and calls to come draw as well
-        for (form, where), length in itertools.product(_ways(core, meta, device), lengths):
-            for size in sizes:
-                if _takes(form, g, {name: size}, length, dtype, where):
-                    return size
-    raise ValueError(f"{core.name} takes the gate {name} neither as (B, H, N) nor as (B, H, N, D).")
+        for (form, where), length in itertools.product(_ways(core, device), lengths):
+            for chosen in itertools.product(each, repeat=len(names)):
+                sizes = dict(zip(names, chosen, strict=True))
+                if _takes(form, g, sizes, length, dtype, where):
+                    return sizes
+    gates = f"gate{'s' * (len(names) > 1)} {' and '.join(names)}"
+    raise ValueError(f"{core.name} takes the {gates} neither as (B, H, N) nor as (B, H, N, D).")
 
 
-def _ways(
-    core: Any, meta: torch.device, device: torch.device
-) -> Iterator[tuple[Callable[..., Any], torch.device]]:
+def _ways(core: Any, device: torch.device) -> Iterator[tuple[Callable[..., Any], torch.device]]:
     """Forms of a core that can be asked, and where: the quick ones first."""
+    meta = torch.device("meta")
     try:
         bare = copy.deepcopy(core).to(meta)
         yield bare, meta

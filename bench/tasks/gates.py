@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.token_gates import gate_maps, size_of
+from bench.token_gates import gate_maps, sizes_of
 
 
 class Gated(nn.Module):
@@ -33,10 +33,8 @@ class Gated(nn.Module):
     def __init__(self, layer: Any) -> None:
         super().__init__()
         self.layer = layer
-        core, dtype, cpu = layer.core, torch.float32, torch.device("cpu")
-        names = core.capabilities.gates
-        sizes = {name: size_of(core, name, dtype=dtype, device=cpu) for name in names}
-        self.gates = gate_maps(sizes, core, layer.geometry.embed_dim)
+        sizes = sizes_of(layer.core, dtype=torch.float32, device=torch.device("cpu"))
+        self.gates = gate_maps(sizes, layer.core, layer.geometry.embed_dim)
 
     @property
     def names(self) -> tuple[str, ...]:

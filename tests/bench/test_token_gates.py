@@ -6,7 +6,7 @@ import torch
 import attentions
 from attentions import Capabilities, Geometry, build_attention, registry
 from bench.tasks.gates import Gated
-from bench.token_gates import gates_of, size_of
+from bench.token_gates import gates_of, sizes_of
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 SIZES = {
@@ -108,19 +108,19 @@ def register(monkeypatch):
     registry.attention_names()
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
-    def enter(forward, reference=None):
+    def enter(forward, reference=None, gates=("pace",)):
         body = {"forward": forward, "flops": lambda self, shape: 0, "__module__": __name__}
         if reference is not None:
             body["reference"] = reference
         cls = type("Odd", (attentions.Attention,), body)
-        can = Capabilities(causal=True, gates=("pace",))
+        can = Capabilities(causal=True, gates=gates)
         registry.register_attention("odd", title="-", source="-", capabilities=can)(cls)
 
     return enter
 
 
 def asked(seq_len=100):
-    return size_of(core("odd", seq_len), "pace", dtype=torch.float32, device=CPU)
+    return sizes_of(core("odd", seq_len), dtype=torch.float32, device=CPU)["pace"]
 
 
 def test_code_that_needs_values_is_asked_where_it_runs(register):
@@ -152,6 +152,15 @@ def test_a_core_of_one_length_is_asked_at_that_length(register):
 
     register(forward)
     assert asked() == (4, 16)
+
+
+def test_gates_that_are_needed_together_are_asked_for_together(register):
+    def forward(self, q, k, v, *, pace, share):
+        return v * pace * share.unsqueeze(-1)
+
+    register(forward, gates=("pace", "share"))
+    core_of = core("odd")
+    assert sizes_of(core_of, dtype=torch.float32, device=CPU) == {"pace": (4, 16), "share": (4,)}
 
 
 def test_an_output_of_another_shape_does_not_count(register):
