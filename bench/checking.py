@@ -19,7 +19,6 @@ from torch import Tensor
 from bench.cell import Cell
 from bench.expected import (
     CHECK_INDEX,
-    NAMES,
     Expected,
     Extent,
     Piece,
@@ -31,6 +30,7 @@ from bench.expected import (
     state_of,
     weights_of,
 )
+from bench.inputs import with_channels
 from bench.oracle import (
     ITSELF,
     TOLERANCES,
@@ -229,7 +229,7 @@ def _compare(subject: Subject, expected: Expected) -> tuple[Errors, bool]:
 
 
 def _at(expected: Expected, piece: Piece, found: Tensor) -> Tensor:
-    """Of a whole tensor, what a piece is about."""
+    """Of a whole tensor with channels, what a piece is about."""
     return found[-expected.num_sequences :, ..., list(piece.tokens), :]
 
 
@@ -244,22 +244,22 @@ def _forward(subject: Subject, expected: Expected) -> tuple[list[Tensor], Tensor
     refuse_nothing(out.detach(), like)
     if not subject.keywords:  # what a mask leaves of a row may be nothing
         refuse_empty(out.detach())
-    _refuse_changed(before, tensors)
+    _refuse_changed(subject, before)
     return before, out
 
 
 def _backward(subject: Subject, before: list[Tensor], out: Tensor) -> list[Tensor | None]:
-    """The gradients of the inputs, if the mode takes any."""
+    """The gradients of the inputs, if the mode takes any, with channels."""
     if not subject.cell.kernel.has_backward:
         return []
     tensors = subject.sets[0]
     gradients = subject.gradients(out, tensors)[: len(tensors) - 1]
-    _refuse_changed(before, tensors)
-    return list(gradients)
+    _refuse_changed(subject, before)
+    return with_channels(gradients, tensors[0])
 
 
-def _refuse_changed(before: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
-    for name, x, y in zip(NAMES[len(tensors)], before, tensors, strict=True):
+def _refuse_changed(subject: Subject, before: Sequence[Tensor]) -> None:
+    for name, x, y in zip(subject.names, before, subject.sets[0], strict=True):
         if not torch.equal(x, y):
             raise Incorrect(f"it changes its input {name}, which others are still to read")
 
@@ -297,11 +297,12 @@ def _own(subject: Subject) -> Expected:
     gradients = _backward(subject, before, out)
     values = subject.without_padding(out.detach())
     output = Piece(what="output", tokens=places_of(w.mode, every), values=values)
-    return replace(asked, pieces=(output, *gradient_pieces(gradients, subject.sets[0][:-1])))
+    pieces = gradient_pieces(subject.names, gradients, subject.sets[0][:-1])
+    return replace(asked, pieces=(output, *pieces))
 
 
 def _leaks_future(subject: Subject) -> bool:
-    """Whether other keys and values later on change what a causal form gave before.
+    """Whether other keys, values and gates later on change what a causal form gave before.
 
     The past ends within a chunk, whatever a chunk's length. A step of a decode has no future. The
     first input set is left changed.
@@ -310,7 +311,8 @@ def _leaks_future(subject: Subject) -> bool:
     if not w.causal or w.mode == "decode" or w.seq_len < 2:
         return False
     past = min(w.seq_len - 1, 5 * w.seq_len // 8 | 1)
-    later = tensors[-2 if len(tensors) == 2 else -3 : -1]  # x of a layer; k and v
+    given, gates = subject.arguments(tensors)
+    later = given[-2:]  # k and v, or x of a layer
     module.eval()  # nothing is drawn anew between two calls
 
     def before() -> Tensor:
@@ -322,6 +324,8 @@ def _leaks_future(subject: Subject) -> bool:
         with torch.no_grad():
             for tensor in later:
                 tensor[..., past:, :].mul_(-2.0)  # so that a maximum over all is another one
+            for gate in gates.values():
+                gate[:, :, past:].mul_(0.5)  # still a share, or the logarithm of one
         other = before()
         if torch.equal(first, other):
             return False

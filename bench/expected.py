@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.inputs import lengths_of_rows
+from bench.inputs import at_tokens, lengths_of_rows, with_channels
 from bench.measure.flops import count
 from bench.oracle import can_ask_by_rows, slow_form, slow_form_without_padding
 from bench.subject import Subject
@@ -36,8 +36,6 @@ _WATCHED = (16, 32, 64)
 """Lengths at which an oracle's operators are counted, to tell what a longer call takes."""
 _FLOPS_PER_S, _ELEMENTS_PER_S, _OPERATORS_PER_S = 2e10, 5e8, 2.5e5
 """What a modest core does in float64."""
-NAMES = {4: ("q", "k", "v", "cotangent"), 2: ("x", "cotangent")}
-"""Of a subject's tensors, by how many there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +45,8 @@ class Piece:
     Attributes:
         what: such as ``output`` or ``gradient of input q``.
         tokens: places along the sequence.
-        values: (..., T, C) in float64, of the last sequences of the batch; None for a gradient of
-            nothing.
+        values: (..., T, C) in float64, of the last sequences of the batch, with one channel for a
+            gate of (B, H, N); None for a gradient of nothing.
     """
 
     what: str
@@ -212,8 +210,8 @@ def ask(subject: Subject, extent: Extent) -> Expected:
     rows = list(extent.rows)
     seen = len(rows) if extent.is_prefix else max(w.seq_len, w.num_keys)
     wide = [
-        x[-extent.num_sequences :, ..., :seen, :].detach().cpu().double()
-        for x in subject.draw(CHECK_INDEX)
+        x[-extent.num_sequences :].detach().cpu().double()
+        for x in at_tokens(subject.draw(CHECK_INDEX), slice(seen))
     ]
     given = [x.requires_grad_(w.has_backward) for x in wide[:-1]]
     slow = copy.deepcopy(subject.module).cpu().double()
@@ -223,7 +221,7 @@ def ask(subject: Subject, extent: Extent) -> Expected:
     if w.has_backward:
         cotangent = wide[-1][..., rows, :]
         gradients = torch.autograd.grad(out, given, cotangent, allow_unused=True)
-        pieces += gradient_pieces(gradients, given)
+        pieces += gradient_pieces(subject.names, gradients, given)
     return Expected(
         oracle=oracle,
         num_sequences=extent.num_sequences,
@@ -238,15 +236,16 @@ def _slow_form(
 ) -> tuple[str, Tensor]:
     """What the slow form gives at these rows of the last sequences, of each without its padding."""
     key_mask, num_queries = subject.keywords.get("key_mask"), given[0].shape[-2]
+    tensors, gates = subject.arguments((*given, given[0]))
     if key_mask is None:
-        return slow_form(slow, given, rows if len(rows) < num_queries else None)
+        return slow_form(slow, tensors, rows if len(rows) < num_queries else None, gates)
     num_sequences, num_keys = given[1].shape[0], given[1].shape[-2]
     lengths = [
         (min(queries, num_queries), min(keys, num_keys))
         for queries, keys in lengths_of_rows(subject.cell.kernel)[-num_sequences:]
     ]
     key_mask = key_mask[-num_sequences:, :num_keys].cpu()
-    return slow_form_without_padding(slow, given, lengths, key_mask, rows)
+    return slow_form_without_padding(slow, tensors, lengths, key_mask, rows, gates)
 
 
 def places_of(mode: str, rows: Sequence[int]) -> tuple[int, ...]:
@@ -254,10 +253,13 @@ def places_of(mode: str, rows: Sequence[int]) -> tuple[int, ...]:
     return (0,) if mode == "decode" else tuple(rows)
 
 
-def gradient_pieces(values: Sequence[Tensor | None], inputs: Sequence[Tensor]) -> list[Piece]:
-    """The gradients of these inputs: q, k and v, or a layer's x."""
-    names = NAMES[len(inputs) + 1]
+def gradient_pieces(
+    names: Sequence[str], values: Sequence[Tensor | None], inputs: Sequence[Tensor]
+) -> list[Piece]:
+    """The gradients of these inputs: q, k, v and gates, or a layer's x; names may go on."""
+    lengths = [x.shape[inputs[0].dim() - 2] for x in inputs]
+    gradients = with_channels(values, inputs[0])
     return [
-        Piece(what=f"gradient of input {name}", tokens=tuple(range(x.shape[-2])), values=gradient)
-        for name, x, gradient in zip(names, inputs, values, strict=False)
+        Piece(what=f"gradient of input {name}", tokens=tuple(range(length)), values=gradient)
+        for name, length, gradient in zip(names, lengths, gradients, strict=False)
     ]

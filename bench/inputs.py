@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from bench.cell import KernelWorkload
+from bench.token_gates import TokenGates
 
 _NUM_WINDOWS = 4099
 """Prime, so that steps of any other length pass all windows before one comes again."""
 _STEP = 1009
 _WINDOW_SEED = 500
+_GATE_SEED = 10_000_000
+"""Added to the seed of an input set: its tokens are others than its queries."""
 
 
 def make(
@@ -22,15 +26,25 @@ def make(
     dtype: torch.dtype,
     device: torch.device,
     layout: str = "bhnd",
+    gates: TokenGates | None = None,
 ) -> tuple[Tensor, ...]:
     """Unit-normal inputs and a cotangent of the output, drawn in float32 and then rounded.
 
+    Args:
+        workload: the shape.
+        seed: the same one gives the same values.
+        dtype: of all tensors.
+        device: of all tensors; on ``meta`` they have no values.
+        layout: ``bhnd``, or ``bnhd``: the shape is the same, and the strides are those of a
+            (B, N, H, D) tensor, as projections leave it.
+        gates: those that the core takes, if it takes any. They are not unit-normal, but what an
+            untrained layer makes of unit-normal tokens.
+
     Returns:
-        ``(q, k, v, cotangent)``, each (B, H, N, D), keys and values (B, H_kv, M, D), for scope
-        ``core``; ``(x, cotangent)``, each (B, N, H * D), for scope ``layer``. Inputs of a mode with
-        a backward pass require grad. With layout ``bnhd`` the shape is the same and the strides are
-        those of a (B, N, H, D) tensor, as projections leave it. The cotangent is zero at queries
-        that are padding: nothing is asked of their outputs.
+        ``(q, k, v, *gates, cotangent)``, each (B, H, N, D), keys and values (B, H_kv, M, D), gates
+        (B, H, N) or (B, H, N, D), for scope ``core``; ``(x, cotangent)``, each (B, N, H * D), for
+        scope ``layer``. Inputs of a mode with a backward pass require grad. The cotangent is zero
+        at queries that are padding: nothing is asked of their outputs.
     """
     w = workload
     generator = torch.Generator().manual_seed(seed)
@@ -49,9 +63,43 @@ def make(
     kept = kept_queries(w, device)
     if kept is not None:
         tensors[-1].masked_fill_(~kept, 0.0)
+    if gates is not None:
+        tensors[-1:-1] = _drawn(gates, w, seed, dtype, device)
     if layout == "bnhd" and w.scope == "core":
         tensors = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in tensors]
     return (*(t.requires_grad_(w.has_backward) for t in tensors[:-1]), tensors[-1])
+
+
+def _drawn(
+    gates: TokenGates, w: KernelWorkload, seed: int, dtype: torch.dtype, device: torch.device
+) -> list[Tensor]:
+    """Gates with the strides of queries."""
+    if device.type == "meta":
+        shapes = gates.shapes(w.batch_size, w.seq_len).values()
+        return [torch.empty(shape, dtype=dtype, device=device) for shape in shapes]
+    drawn = gates.draw(w.batch_size, w.seq_len, seed=seed + _GATE_SEED, dtype=dtype, device=device)
+    return [x.contiguous() for x in drawn]
+
+
+def at_tokens(tensors: Sequence[Tensor], tokens: slice) -> list[Tensor]:
+    """Some tokens of each input of a call, of which a gate may have no channels behind them.
+
+    Args:
+        tensors: q or x first, whose last axis but one is that of the tokens.
+        tokens: which.
+    """
+    before = [slice(None)] * (tensors[0].dim() - 2)
+    return [x[(*before, tokens)] for x in tensors]
+
+
+def with_channels(tensors: Sequence[Tensor | None], like: Tensor) -> list[Tensor | None]:
+    """The same, a gate of (B, H, N) as (B, H, N, 1), so that tokens are the last axis but one.
+
+    Args:
+        tensors: inputs of a call, or their gradients.
+        like: the first input.
+    """
+    return [x.unsqueeze(-1) if x is not None and x.dim() < like.dim() else x for x in tensors]
 
 
 def key_mask(workload: KernelWorkload, device: torch.device) -> Tensor | None:

@@ -8,7 +8,7 @@ can be passed by an output that is nothing, so zeros, a single value and NaN fai
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +57,14 @@ class Errors:
     rms_error: float
 
 
+Gates = Mapping[str, Tensor]
+
+
 def slow_form(
-    module: nn.Module, tensors: Sequence[Tensor], rows: Sequence[int] | None = None
+    module: nn.Module,
+    tensors: Sequence[Tensor],
+    rows: Sequence[int] | None = None,
+    gates: Gates | None = None,
 ) -> tuple[str, Tensor]:
     """What a mechanism should give for float64 inputs, by the slowest form that there is.
 
@@ -66,6 +72,7 @@ def slow_form(
         module: a copy of the mechanism, core or layer, in float64; it may be changed.
         tensors: its inputs.
         rows: query rows that are asked for; all unless given.
+        gates: of a core, by name. With gates none is softmax, whatever it claims without.
 
     Returns:
         ``softmax``, ``reference``, or ``itself`` for a mechanism with neither; and the output.
@@ -73,19 +80,25 @@ def slow_form(
     slow: Any = module
     if not hasattr(slow, "capabilities"):
         return _around(slow, tensors, rows)
-    at = slice(None) if rows is None else list(rows)
-    if len(tensors) == 3 and slow.capabilities.exact:
+    at, given = slice(None) if rows is None else list(rows), gates or {}
+    if len(tensors) == 3 and slow.capabilities.exact and not given:
         q, k, v = tensors
         places = torch.arange(q.shape[-2])[at]
         return SOFTMAX, _softmax_written_out(
             q[..., at, :], k, v, places if slow.geometry.causal else None
         )
-    if rows is not None and can_ask_by_rows(slow):
+    if rows is not None and not given and can_ask_by_rows(slow):
         q, k, v = tensors
         return REFERENCE, slow.reference(q[..., at, :], k, v)
-    expected = slow.reference(*tensors)
-    name, out = (ITSELF, slow(*tensors)) if expected is None else (REFERENCE, expected)
+    # The inherited one gives nothing, and takes no gates.
+    expected = slow.reference(*tensors, **given) if _has_reference(slow) else None
+    name, out = (ITSELF, slow(*tensors, **given)) if expected is None else (REFERENCE, expected)
     return name, out[..., at, :]
+
+
+def _has_reference(core: Any) -> bool:
+    """Whether a mechanism gives a slow form of its own."""
+    return type(core).reference is not _base_of(core).reference
 
 
 def slow_form_without_padding(
@@ -94,6 +107,7 @@ def slow_form_without_padding(
     lengths: Sequence[tuple[int, int]],
     key_mask: Tensor,
     rows: Sequence[int],
+    gates: Gates | None = None,
 ) -> tuple[str, Tensor]:
     """As `slow_form`, of a batch whose rows are padded: each by itself, without its padding.
 
@@ -106,23 +120,25 @@ def slow_form_without_padding(
         lengths: queries and keys of each row that are no padding.
         key_mask: the mask that says so, (B, M).
         rows: query rows that are asked for, ascending.
+        gates: as of `slow_form`.
 
     Returns:
         As `slow_form`; what is asked of queries that are padding is zero.
     """
     q, _, v = tensors
     expected = q.new_zeros(*q.shape[:2], len(rows), v.shape[-1])
-    names = set()
+    names, given = set(), gates or {}
     for at, (num_queries, num_keys) in enumerate(lengths):
         kept = [row for row in rows if row < num_queries]
         if not kept:
             continue
         ends = (num_queries, num_keys, num_keys)
         own = [x[at : at + 1, :, :end] for x, end in zip(tensors, ends, strict=True)]
+        fewer = {name: gate[at : at + 1, :, :num_queries] for name, gate in given.items()}
         try:
-            name, out = slow_form(core, own, kept if len(kept) < num_queries else None)
+            name, out = slow_form(core, own, kept if len(kept) < num_queries else None, fewer)
         except (ValueError, RuntimeError):
-            out = core(*tensors, key_mask=key_mask)[..., list(rows), :]
+            out = core(*tensors, **given, key_mask=key_mask)[..., list(rows), :]
             is_kept = torch.tensor([[row < ends for row in rows] for ends, _ in lengths])
             return ITSELF, out * is_kept[:, None, :, None]
         expected[at : at + 1, :, : len(kept)] = out
@@ -149,16 +165,18 @@ def can_ask_by_rows(module: nn.Module) -> bool:
     """Whether the oracle can be asked about some queries against all keys.
 
     Softmax can; a slow form of the mechanism's own where the numbers of queries and keys may
-    differ, which they may not in a causal form, and where it does not matter at which place a
-    query stands, as it does under rotations or cosFormer's weights.
+    differ, which they may not in a causal form, where there are no gates, one for each token, and
+    where it does not matter at which place a query stands, as it does under rotations or
+    cosFormer's weights.
     """
     core: Any = module if hasattr(module, "capabilities") else getattr(module, "core", None)
     if core is None or core.capabilities.scopes == ("layer",):
         return False
-    has_reference = type(core).reference is not _base_of(core).reference
+    if core.capabilities.gates:
+        return False
     if core.capabilities.exact:
         return True
-    can_be_few = core.capabilities.cross and has_reference and not core.geometry.causal
+    can_be_few = core.capabilities.cross and _has_reference(core) and not core.geometry.causal
     return can_be_few and _ignores_places(core)
 
 

@@ -50,10 +50,11 @@ SCHEMA_VERSION = 2
 timed in the same rounds. Before that the reference was softmax, and there was one process.
 """
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Raised when a change of the harness can move a number; numbers are not compared across it.
 
 2: `forward` is timed instead of a checked call, and workers set no wait policy for threads.
+3: mechanisms with gates are timed with them; softmax with num_kv_heads copies no keys.
 """
 
 

@@ -59,10 +59,10 @@ class CheckedOnce:
         run, self._run = self._run, self._forward
         return run(*tensors, **keywords)
 
-    def step(self, *tokens_and_state: Any) -> Any:
+    def step(self, *tokens_and_state: Any, **gates: Tensor) -> Any:
         """Run `step`."""
         step, self._step = self._step, self._unchecked_step
-        return step(*tokens_and_state)
+        return step(*tokens_and_state, **gates)
 
 
 def _unchecked_step(module: Any) -> Callable[..., Any] | None:

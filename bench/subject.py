@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
@@ -11,77 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attentions import CallShape, Geometry
 from bench import inputs
-from bench.cell import Cell, KernelWorkload
+from bench.building import build_module, layout_of
+from bench.cell import Cell
 from bench.runners import CheckedOnce, Compiled
+from bench.token_gates import TokenGates, gates_of
 
-_WEIGHT_SEED = 0
 _INPUT_SEED = 1000
 _ROTATED_BYTES = 64 * 2**20
 _NUM_SETS = 4
 _LEARNING_RATE = 1e-5
 """Small: a benchmark takes thousands of steps on one batch, and must not run off to infinity."""
-
-
-def geometry_of(workload: KernelWorkload) -> Geometry:
-    """The geometry that a workload asks a mechanism to be built for."""
-    return Geometry(
-        num_heads=workload.num_heads,
-        head_dim=workload.head_dim,
-        seq_len=workload.seq_len,
-        causal=workload.causal,
-        num_kv_heads=workload.num_kv_heads or workload.num_heads,
-    )
-
-
-def shape_of(workload: KernelWorkload) -> CallShape:
-    """The sizes of one call of a workload, padding and all."""
-    return CallShape(
-        batch_size=workload.batch_size,
-        num_heads=workload.num_heads,
-        query_len=workload.seq_len,
-        key_len=workload.num_keys,
-        head_dim=workload.head_dim,
-        value_dim=workload.head_dim,
-        causal=workload.causal,
-    )
-
-
-def build_module(
-    cell: Cell, device: str | None = None, library: ModuleType | None = None
-) -> nn.Module:
-    """The mechanism of a kernel cell, with seeded weights, in its dtype, on its device.
-
-    Args:
-        cell: the cell.
-        device: another device than the cell's own; ``meta`` allocates nothing.
-        library: another copy of the `attentions` package to build it from.
-
-    Raises:
-        ValueError, TypeError: it cannot be built for this shape or these hyperparameters.
-        ImportError: an optional package is missing.
-    """
-    w = cell.kernel
-    attentions: Any = library or importlib.import_module("attentions")
-    settings: dict[str, Any] = {"num_heads": w.num_heads, "head_dim": w.head_dim}
-    settings |= {"seq_len": w.seq_len, "causal": w.causal}
-    if w.num_kv_heads is not None:  # another library may be older than this field
-        settings["num_kv_heads"] = w.num_kv_heads
-    geometry = attentions.Geometry(**settings)
-    build = attentions.build_layer if w.scope == "layer" else attentions.build_attention
-    torch.manual_seed(_WEIGHT_SEED)
-    module: nn.Module = build(cell.mechanism, geometry, **cell.hyperparameters)
-    # Evaluation where nothing is learned: what happens once in a thousand training steps, such
-    # as a redraw of random features, belongs to modes with a backward pass.
-    module = module.to(device or cell.device, getattr(torch, w.dtype))
-    return module.train(w.has_backward)
-
-
-def layout_of(module: nn.Module) -> str:
-    """The strides that a module's inputs should have."""
-    core: Any = getattr(module, "core", module)
-    return str(core.capabilities.memory_layout)
 
 
 class Subject:
@@ -90,6 +29,7 @@ class Subject:
     Attributes:
         library: the package it is built from; None for this tree's.
         module: the mechanism, as a core or as a layer.
+        gates: those that the mechanism takes by keyword; none at scope ``layer``.
         sets: input tuples as `inputs.make` returns them; calls rotate over them, so that no call
             finds its own inputs in the cache of values.
         keywords: what every call gets besides, the same for all sets: a mask over padded keys.
@@ -106,7 +46,7 @@ class Subject:
         *,
         seq_len: int | None = None,
         library: ModuleType | None = None,
-        sets: list[tuple[Tensor, ...]] | None = None,
+        like: Subject | None = None,
     ) -> None:
         if seq_len is not None:
             cell = replace(cell, workload=replace(cell.kernel, seq_len=seq_len))
@@ -114,7 +54,8 @@ class Subject:
         self.library = library
         self.module = self._build(library)
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
-        self.sets = [self.draw(0)] if sets is None else sets
+        self.gates: TokenGates = self._gates() if like is None else like.gates
+        self.sets: list[tuple[Tensor, ...]] = [self.draw(0)] if like is None else like.sets
         self.rotation: _Rotation
         self._ready: dict[tuple[int, int], Any] = {}
         self.keywords = self._keywords()
@@ -128,6 +69,30 @@ class Subject:
     def _build(self, library: ModuleType | None) -> nn.Module:
         return build_module(self.cell, library=library)
 
+    def _gates(self) -> TokenGates:
+        w = self.cell.kernel
+        device = torch.device(self.cell.device)
+        return gates_of(self.module, dtype=getattr(torch, w.dtype), device=device)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """An input set's tensors, as messages name them."""
+        if self.cell.timed.scope != "core":
+            return "x", "cotangent"
+        return "q", "k", "v", *self.gates.names, "cotangent"
+
+    def arguments(self, tensors: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+        """Positional arguments and gates of a call, of one input set."""
+        names = self.gates.names
+        if not names:
+            return tensors[:-1], {}
+        return tensors[:3], dict(zip(names, tensors[3:-1], strict=True))
+
+    def run(self, module: Any, tensors: tuple[Tensor, ...]) -> Any:
+        """What a module gives for one input set, with its gates and under the mask."""
+        given, gates = self.arguments(tensors)
+        return module(*given, **gates, **self.keywords)
+
     def draw(self, index: int) -> tuple[Tensor, ...]:
         """The input set of a number: the same values on every machine."""
         return inputs.make(
@@ -136,6 +101,7 @@ class Subject:
             dtype=getattr(torch, self.cell.kernel.dtype),
             device=torch.device(self.cell.device),
             layout=layout_of(self.module),
+            gates=self.gates,
         )
 
     def without_padding(self, out: Tensor) -> Tensor:
@@ -176,14 +142,25 @@ class Subject:
         is_token = self.cell.timed.mode == "decode" and not whole
         for index in self.rotation.coming(num_calls):
             tensors = self.sets[index]
-            for place, tensor in enumerate(self.varying(tensors)):
-                part = tensor[..., -1:, :] if is_token else tensor
-                inputs.renew(part, number * _NUM_SETS + index, place)
+            varying = self.varying(tensors)
+            if is_token:
+                varying = tuple(inputs.at_tokens(varying, slice(-1, None)))
+            self._renew(varying, number * _NUM_SETS + index)
             if self.keywords:  # nothing is asked of queries that are padding
                 tensors[-1].copy_(self.without_padding(tensors[-1]))
             if not is_token:
                 self._ready.pop((id(tensors), id(self.runner)), None)
                 self.ready(tensors, self.runner)
+
+    def _renew(self, tensors: tuple[Tensor, ...], number: int) -> None:
+        gates = self.gates.names
+        place = 0
+        for at, tensor in enumerate(tensors):
+            if 3 <= at < 3 + len(gates):
+                self.gates.renew(gates[at - 3], tensor, number)
+                continue
+            inputs.renew(tensor, number, place)
+            place += 1  # the cotangent's is the same with gates and without
 
     def varying(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """What a call reads of an input set."""
@@ -221,7 +198,7 @@ class Subject:
             return out
         if self.cell.kernel.mode == "prefill":
             return self.step(tensors, self.empty_state(), slice(None), run)[0]
-        whole: Tensor = run(*tensors[:-1], **self.keywords)
+        whole: Tensor = self.run(run, tensors)
         return whole
 
     def gradients(self, out: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
@@ -248,9 +225,9 @@ class Subject:
         self, tensors: tuple[Tensor, ...], state: Any, tokens: slice, stepper: Any = None
     ) -> tuple[Tensor, Any]:
         """Some tokens of an input set through the recurrent form, or through another `step`."""
-        parts = [t[..., tokens, :] for t in tensors[:-1]]
+        given, gates = self.arguments((*inputs.at_tokens(tensors[:-1], tokens), tensors[-1]))
         other: Any = self.module if stepper is None else stepper
-        out, after = other.step(*parts, state)
+        out, after = other.step(*given, state, **gates)
         return out, after
 
     @torch.no_grad()
@@ -287,7 +264,7 @@ def _forward(subject: Subject, module: Any) -> Call:
 
     def call() -> Any:
         with torch.no_grad():
-            return module(*take()[:-1], **subject.keywords)
+            return subject.run(module, take())
 
     return call
 
@@ -297,7 +274,7 @@ def _forward_backward(subject: Subject, module: Any) -> Call:
 
     def call() -> Any:
         tensors = take()
-        return subject.gradients(module(*tensors[:-1], **subject.keywords), tensors)
+        return subject.gradients(subject.run(module, tensors), tensors)
 
     return call
 
@@ -321,7 +298,7 @@ def _train_step(subject: Subject, module: Any) -> Call:
 
     def call() -> None:
         tensors = take()
-        out = module(*tensors[:-1])
+        out = subject.run(module, tensors)
         out.backward(subject.cotangent(out, tensors))
         optimiser.step()
         optimiser.zero_grad()
@@ -383,7 +360,7 @@ _MODES: dict[str, Callable[[Subject, Any], Call]] = {
 }
 
 _BEFORE: dict[str, Callable[[Subject, tuple[Tensor, ...], Any], Any]] = {
-    "backward": lambda subject, tensors, runner: runner(*tensors[:-1], **subject.keywords),
+    "backward": lambda subject, tensors, runner: subject.run(runner, tensors),
     "decode": lambda subject, tensors, _: subject.state_before_last(tensors),
 }
 """Mode -> what is made of an input set before it is timed."""

@@ -52,7 +52,11 @@ MEASURING = (
     ("bench.expected",),
     ("bench.oracle", "bench.measure", "bench.tasks"),
     ("bench.subject",),
-    ("bench.inputs", "bench.library", "bench.runners", "bench.diagnostics.weights"),
+    (
+        *("bench.inputs", "bench.building", "bench.library", "bench.runners"),
+        *("bench.states", "bench.diagnostics.weights"),
+    ),
+    ("bench.token_gates",),
     ("attentions",),
 )
 PROVING = (

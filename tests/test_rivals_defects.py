@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from bench import checking, inputs, oracle
+from bench.building import build_module
 from bench.cell import Cell, TaskWorkload
 from bench.machine.environment import freshness
 from bench.measure.stopping import Stopping
@@ -27,7 +28,7 @@ from bench.publish.format import interval_names
 from bench.publish.leaderboard import build_leaderboard
 from bench.publish.markdown import leaderboard_page
 from bench.record import Status
-from bench.subject import Subject, build_module
+from bench.subject import Subject
 from bench.tasks import train as training
 from bench.tasks.base import Split, build_task
 from bench.tasks.recall import Recall

@@ -124,7 +124,7 @@ class HeadDecay(MatrixState):
         return (q @ k.transpose(-2, -1) * self.scale * decay) @ v
 
     def flops(self, shape: CallShape) -> int:
-        """Keys meet values and queries read, token by token."""
+        """Keys meet values and queries read, token by token. A gate scales: it adds no product."""
         return decayed_flops(shape)
 
     def executed_flops(self, shape: CallShape) -> int:
@@ -205,7 +205,10 @@ class DeltaCore(MatrixState):
         return reference_delta_rule(q * self.scale, k, v, written, forgotten)
 
     def flops(self, shape: CallShape) -> int:
-        """A read of the state under the key, a write, and a read under the query, per token."""
+        """A read of the state under the key, a write, and a read under the query, per token.
+
+        Gates scale: they add no product.
+        """
         return delta_flops(shape)
 
     def executed_flops(self, shape: CallShape) -> int:

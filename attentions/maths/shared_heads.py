@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -34,7 +34,12 @@ class KeepsKeysAndValues(Attention):
     """A core whose state holds keys and values themselves.
 
     `step` takes fewer heads of them than of queries, so that the state holds the fewer.
+
+    Attributes:
+        shares_heads: whether `forward` takes fewer heads as well, so that nothing is copied.
     """
+
+    shares_heads: ClassVar[bool] = False
 
     @abstractmethod
     def init_state(
@@ -65,7 +70,8 @@ class SharedHeads(Attention):
     """Any core, given fewer heads of keys and values than of queries.
 
     What a core computes per query head it still computes per query head; memory and work shrink
-    only in the projections, and in a state that holds keys and values themselves.
+    only in the projections, and in a state that holds keys and values themselves. A core whose
+    `forward` does not share heads itself gets keys and values copied for every query head.
     """
 
     def __init__(self, core: Attention, geometry: Geometry) -> None:
@@ -90,11 +96,16 @@ class SharedHeads(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, **extra: Any) -> Tensor:
         """(B, H, N, D), (B, H_kv, M, D), (B, H_kv, M, E) -> (B, H, N, E)."""
+        if isinstance(self.core, KeepsKeysAndValues) and self.core.shares_heads:
+            self._check(k, v)  # the core's own check asks for a head per query head
+            return self.core.forward(q, k, v, **extra)
         out: Tensor = self.core(q, *self._share(k, v), **extra)
         return out
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **extra: Any) -> Tensor | None:
         """The core's, on heads that are written out."""
+        if type(self.core).reference is Attention.reference:  # which takes no gates
+            return None
         return self.core.reference(q, *self._share(k, v), **extra)
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:

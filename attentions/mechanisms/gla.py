@@ -107,7 +107,7 @@ class Gla(MatrixState):
         return weights_by_channel(q * self.scale, k, self._log_decay(q, log_decay).to(q.dtype)) @ v
 
     def flops(self, shape: CallShape) -> int:
-        """Keys meet values and queries read, token by token."""
+        """Keys meet values and queries read, token by token. A gate scales: it adds no product."""
         return decayed_flops(shape)
 
     def executed_flops(self, shape: CallShape) -> int:

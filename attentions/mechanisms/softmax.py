@@ -14,6 +14,7 @@ from ..capabilities import Capabilities
 from ..checks import one_of
 from ..maths.cache import CachedSoftmax
 from ..maths.masks import allowed_pairs
+from ..maths.shared_heads import for_every_query_head
 from ..registry import register_attention
 
 _TILE = 128
@@ -24,6 +25,8 @@ _BACKENDS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
+_FLASH_HEAD_DIM = 256
+"""Largest head_dim of the fused kernel for CUDA that shares heads."""
 _NO_KERNEL = ("No available kernel", "No viable backend")
 """How torch's refusals begin."""
 
@@ -46,7 +49,12 @@ class Softmax(CachedSoftmax):
     """softmax(q k^T / sqrt(D)) v by torch.nn.functional.scaled_dot_product_attention.
 
     Output and gradients are torch's, to the bit. A query whose keys are all hidden gets zeros. The
-    state of ``step`` is a cache of keys and values for ``seq_len`` tokens.
+    state of ``step`` is a cache of keys and values for ``seq_len`` tokens. With ``num_kv_heads``
+    keys and values are not copied for every query head, but handed to torch as they are
+    (``enable_gqa``), where it has a fused kernel that shares heads: on a CPU, and in half precision
+    without a mask on CUDA. Half precision with gradients on a CPU is left out: its kernel would add
+    up the gradient of a shared head in that precision, with 1.4 times the error for four query
+    heads and 3.5 times for 32.
 
     Hazards:
         - Time grows with N x M; memory with N where torch has a fused kernel, else with N x M.
@@ -66,6 +74,8 @@ class Softmax(CachedSoftmax):
             keys. A call that the kernel cannot take is refused.
     """
 
+    shares_heads = True
+
     def __init__(self, geometry: Geometry, backend: str = "auto") -> None:
         super().__init__(geometry)
         self.backend = one_of(self.name, "backend", backend, ("auto", *_BACKENDS))
@@ -79,7 +89,7 @@ class Softmax(CachedSoftmax):
         key_mask: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        """(B, H, N, D), (B, H_kv, M, D), (B, H_kv, M, E) -> (B, H, N, E)."""
         causal = self.geometry.causal
         if key_mask is None and mask is None:
             return self._attend(q, k, v, is_causal=causal)
@@ -95,13 +105,31 @@ class Softmax(CachedSoftmax):
         *,
         is_causal: bool = False,
     ) -> Tensor:
+        if k.shape[1] == q.shape[1]:
+            return self._by_torch(q, k, v, allowed, is_causal=is_causal)
+        if self._kernel_shares_heads(q, k, v, allowed):
+            return self._by_torch(q, k, v, allowed, is_causal=is_causal, enable_gqa=True)
+        k, v = (for_every_query_head(x, q.shape[1]) for x in (k, v))
+        return self._by_torch(q, k, v, allowed, is_causal=is_causal)
+
+    def _kernel_shares_heads(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> bool:
+        """Whether torch has a fused kernel for fewer heads of keys, as exact as one for copies."""
+        is_half = q.dtype in (torch.bfloat16, torch.float16)
+        if q.device.type == "cuda":  # its other kernels do not share, and torch would take none
+            fits = q.shape[-1] == v.shape[-1] <= _FLASH_HEAD_DIM
+            return self.backend in ("auto", "flash") and allowed is None and is_half and fits
+        is_learning = torch.is_grad_enabled() and (k.requires_grad or v.requires_grad)
+        return q.device.type in ("cpu", "meta") and not (is_half and is_learning)
+
+    def _by_torch(
+        self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, **settings: bool
+    ) -> Tensor:
+        attend = functional.scaled_dot_product_attention
         if self.backend == "auto":
-            return functional.scaled_dot_product_attention(q, k, v, allowed, is_causal=is_causal)
+            return attend(q, k, v, allowed, **settings)
         try:
             with sdpa_kernel(_BACKENDS[self.backend]):
-                return functional.scaled_dot_product_attention(
-                    q, k, v, allowed, is_causal=is_causal
-                )
+                return attend(q, k, v, allowed, **settings)
         except RuntimeError as error:
             if not str(error).startswith(_NO_KERNEL):
                 raise

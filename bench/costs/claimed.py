@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from attentions import CallShape
+from bench.building import shape_of
 from bench.cell import KernelWorkload
-from bench.subject import shape_of
 
 _MOST_FLOPS = 10**30
 """More than any machine computes in a lifetime, and less than what readers of JSON choke on."""

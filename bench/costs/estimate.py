@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from attentions import CallShape, Geometry, attention_class, build_attention, hyperparameters
+from bench.building import build_module
 from bench.cell import ORIGINAL, Cell, TaskWorkload
 from bench.costs.claimed import claimed_flops, flops_of
 from bench.costs.dry_run import peak_bytes
@@ -17,7 +18,7 @@ from bench.models.facts import forward_flops
 from bench.models.subject import model_on_meta, subject_of
 from bench.models.support import is_own
 from bench.record import REFERENCE
-from bench.subject import Subject, build_module
+from bench.subject import Subject
 
 _FLOPS_PER_S = 2e10
 """A rate for guessing durations only: a modest core at float32."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 
-from attentions import attention_class, hyperparameters
+from attentions import attention_class, build_attention, hyperparameters
+from bench.building import build_module, geometry_of, shape_of
 from bench.cell import Cell, KernelWorkload
 from bench.costs.claimed import claimed_flops
 from bench.costs.estimate import peak_bytes_of
-from bench.subject import build_module, shape_of
+from bench.states import bytes_after
 
 BATCH_SIZE, NUM_HEADS, HEAD_DIM, SEQ_LEN = 1, 8, 64, 4096
 """The shape that costs are told at: that of the tables that compare mechanisms."""
@@ -123,12 +123,13 @@ def needs(name: str, seq_len: int) -> Needs:
 
 
 def _state_bytes(cell: Cell) -> int:
-    """Of the state that a causal form begins with, which has room for all tokens to come."""
-    module = _built(replace(cell, workload=replace(cell.kernel, causal=True)))
-    dtype = getattr(torch, cell.kernel.dtype)
-    with torch.device("meta"):
-        state = module.init_state(BATCH_SIZE, dtype=dtype, device=torch.device("meta"))
-    return sum(x.nbytes for x in tree_leaves(state) if isinstance(x, torch.Tensor))
+    """Of the state after all tokens."""
+    w = replace(cell.kernel, causal=True)
+
+    def build() -> Any:
+        return build_attention(cell.mechanism, geometry_of(w), **cell.hyperparameters)
+
+    return bytes_after(build, w.seq_len, dtype=getattr(torch, w.dtype))
 
 
 def _built(cell: Cell) -> Any:

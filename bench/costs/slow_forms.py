@@ -6,8 +6,8 @@ the same number is not only consistent: so much work does it, and no more is nee
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,9 @@ from torch.utils.flop_counter import flop_registry
 
 from attentions import CallShape, Geometry
 from attentions.base import AttentionLayer, Mechanism
+from bench.inputs import at_tokens
 from bench.measure.flops import as_written, missing_formulas
+from bench.token_gates import gates_of
 
 _SEED = 0
 _ROUNDING = 1e-5
@@ -46,15 +48,24 @@ class NotCallable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A mechanism, built and with inputs: ``(q, k, v)``, or ``(x,)`` of a layer."""
+    """A mechanism, built and with inputs: ``(q, k, v)`` and its gates, or ``(x,)`` of a layer."""
 
     mechanism: Any
     rebuild: Callable[[Geometry], Any]
     tensors: tuple[Tensor, ...]
+    gates: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def call(self) -> object:
-        """Call it on all of the tensors."""
-        return self.mechanism(*self.tensors)
+    def call(self) -> Any:
+        """Call it on all of the tensors, with its gates."""
+        return self.mechanism(*self.tensors, **self.gates)
+
+    def step(self, tokens: slice, state: Any) -> tuple[Any, Any]:
+        """Continue with some of the tokens."""
+        parts = at_tokens((*self.tensors, *self.gates.values()), tokens)
+        own = len(self.tensors)
+        gates = dict(zip(self.gates, parts[own:], strict=True))
+        out, after = self.mechanism.step(*parts[:own], state, **gates)
+        return out, after
 
     @property
     def shape(self) -> CallShape:
@@ -76,7 +87,8 @@ def make_sample(
 ) -> Sample:
     """A mechanism at its default hyperparameters, with seeded weights and unit-normal inputs.
 
-    In the dtype that is timed: an implementation may go another way in a wider one.
+    A core that takes gates has them too, as it is timed. In the dtype that is timed: an
+    implementation may go another way in a wider one.
 
     Raises:
         ValueError, TypeError, ImportError: it cannot be built for this geometry.
@@ -97,7 +109,15 @@ def make_sample(
         sizes = [(batch_size, g.num_heads, *pair) for pair in zip(lengths, widths, strict=True)]
     generator = torch.Generator().manual_seed(_SEED)
     tensors = tuple(torch.randn(size, generator=generator).to(dtype) for size in sizes)
-    return Sample(mechanism=mechanism, rebuild=rebuild, tensors=tensors)
+    cpu = torch.device("cpu")
+    gates = gates_of(mechanism, dtype=dtype, device=cpu)
+    drawn = gates.draw(batch_size, g.seq_len, seed=_SEED, dtype=dtype, device=cpu)
+    return Sample(
+        mechanism=mechanism,
+        rebuild=rebuild,
+        tensors=tensors,
+        gates=dict(zip(gates.names, drawn, strict=True)),
+    )
 
 
 @torch.no_grad()
@@ -232,9 +252,8 @@ def last_step(sample: Sample, num_tokens: int | None = None) -> Callable[[], obj
     mechanism, first = sample.mechanism, sample.tensors[0]
     last = (num_tokens or first.shape[-2]) - 1
     state = mechanism.init_state(first.shape[0], dtype=first.dtype, device=first.device)
-    _, state = mechanism.step(*(x[..., :last, :] for x in sample.tensors), state)
-    token = [x[..., last : last + 1, :] for x in sample.tensors]
-    return lambda: mechanism.step(*token, state)
+    _, state = sample.step(slice(last), state)
+    return lambda: sample.step(slice(last, last + 1), state)
 
 
 def without_zeros(sample: Sample) -> SlowForm:
@@ -262,9 +281,12 @@ def token_by_token(sample: Sample) -> SlowForm | None:
 def query_by_query(sample: Sample) -> SlowForm | None:
     """Each query alone, by the bidirectional form, with the keys that it may see.
 
-    None if the output is another, or that form does not go pair by pair.
+    None if the output is another, or that form does not go pair by pair. A core that takes gates,
+    one for each token, is not asked.
     """
     causal = sample.mechanism
+    if sample.gates:
+        return None
     one_way = sample.rebuild(replace(causal.geometry, causal=False))
     q, k, v = sample.tensors
     outputs: list[Tensor] = []
@@ -293,12 +315,11 @@ def pair_by_pair(sample: Sample) -> SlowForm | None:
     """
     q, k, v = sample.tensors
     groups = torch.arange(k.shape[-2]).split(_GROUP)
-    mechanism = sample.mechanism
-    allowed = torch.cat([_changes(mechanism, q, k, v, keys) for keys in groups]).T
+    allowed = torch.cat([_changes(sample, q, k, keys) for keys in groups]).T
     scores = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).masked_fill(~allowed, -torch.inf)
-    if not _agree(scores.softmax(dim=-1).nan_to_num(0.0) @ v, mechanism(q, k, v)):
+    if not _agree(scores.softmax(dim=-1).nan_to_num(0.0) @ v, sample.call()):
         return None
-    others = _changes(mechanism, q.flip(-2), k.flip(-2), v, groups[0])
+    others = _changes(sample, q.flip(-2), k.flip(-2), groups[0])
     is_fixed = torch.equal(others, allowed[:, groups[0]].T)
     mixed = int(allowed.sum())
     scored = mixed if is_fixed else sample.shape.num_pairs
@@ -309,12 +330,13 @@ def pair_by_pair(sample: Sample) -> SlowForm | None:
     )
 
 
-def _changes(mechanism: Any, q: Tensor, k: Tensor, v: Tensor, keys: Tensor) -> Tensor:
+def _changes(sample: Sample, q: Tensor, k: Tensor, keys: Tensor) -> Tensor:
     """Whether each output changes with some keys' values, a sequence for each: (keys, N)."""
     count = len(keys)
-    values = v.repeat(count + 1, 1, 1, 1)
+    values = sample.tensors[2].repeat(count + 1, 1, 1, 1)
     values[torch.arange(count), :, keys] += 1.0
-    out = mechanism(*(x.expand(count + 1, -1, -1, -1) for x in (q, k)), values)
+    q, k, *drawn = (x.expand(count + 1, *x.shape[1:]) for x in (q, k, *sample.gates.values()))
+    out = sample.mechanism(q, k, values, **dict(zip(sample.gates, drawn, strict=True)))
     difference: Tensor = out[:-1] - out[-1:]
     return difference.abs().amax(dim=(1, 3)) > 0
 

@@ -14,18 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_flop_count, shape_wrapper
+from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 aten = torch.ops.aten
 
 
 def _cpu_flash(q: Any, k: Any, v: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    return int(sdpa_flop_count(q, k, v))
+    # As many heads as queries have, whoever shares them: torch 2.9's own count refuses fewer.
+    pairs = int(math.prod(q[:-1])) * int(k[-2])
+    return 2 * pairs * int(q[-1] + v[-1])
 
 
 def _cpu_flash_backward(_: Any, q: Any, k: Any, v: Any, *__: Any, **___: Any) -> int:
     # Five products of the size of the forward pass's two: the scores are computed again.
-    return int(sdpa_flop_count(q, k, v)) * 5 // 2
+    return _cpu_flash(q, k, v) * 5 // 2
 
 
 def missing_formulas() -> dict[Any, Callable[..., int]]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attentions.models import model_names
 from bench.cell import ORIGINAL, Cell, ModelWorkload
 from bench.subject import Subject
+from bench.token_gates import TokenGates
 
 _WEIGHT_SEED = 0
 _INPUT_SEED = 1000
@@ -85,6 +86,9 @@ class ModelSubject(Subject):
 
     def _keywords(self) -> dict[str, Tensor]:
         return {}
+
+    def _gates(self) -> TokenGates:
+        return TokenGates({}, self.module)
 
     def _draw(self, shape: tuple[int, ...], seed: int) -> Tensor:
         """Unit-normal values, drawn in float32 and then rounded: the same on every machine."""

@@ -8,10 +8,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from bench.cell import Cell
+from bench.states import bytes_after
 from bench.tasks.base import Task, build_task
 from bench.tasks.model import build_model
 
@@ -47,22 +47,21 @@ def longer_models(
 def state_bytes(task: Task, cell: Cell, library: ModuleType | None) -> int | None:
     """What all layers keep of one sequence of the task's length in float32, to continue it.
 
-    A layer that has a state and no step of its own says by a method ``state_size()`` how many
-    numbers it would keep. None for a mechanism without a recurrent form, and where tokens see what
-    comes later.
+    Of a core, the state after a `step` of so many tokens. A layer that has a state and no step of
+    its own says by a method ``state_size()`` how many numbers it would keep. None for a mechanism
+    without a recurrent form, and where tokens see what comes later.
     """
     attentions: Any = library or importlib.import_module("attentions")
     if not (task.causal and attentions.attention_class(cell.mechanism).capabilities.causal):
         return None
-    meta = torch.device("meta")
-    with meta:
-        mechanism = attentions.build_attention(
-            cell.mechanism, task.geometry, **cell.hyperparameters
-        )
-        if hasattr(mechanism, "state_size"):
-            return int(4 * task.recipe.num_layers * mechanism.state_size())
-        if not mechanism.capabilities.recurrent:
-            return None
-        state = mechanism.init_state(1, dtype=torch.float32, device=meta)
-    kept = sum(leaf.nbytes for leaf in tree_leaves(state) if isinstance(leaf, Tensor))
-    return task.recipe.num_layers * kept
+
+    def build() -> Any:
+        return attentions.build_attention(cell.mechanism, task.geometry, **cell.hyperparameters)
+
+    with torch.device("meta"):
+        mechanism = build()
+    if hasattr(mechanism, "state_size"):
+        return int(4 * task.recipe.num_layers * mechanism.state_size())
+    if not mechanism.capabilities.recurrent:
+        return None
+    return task.recipe.num_layers * bytes_after(build, task.seq_len, dtype=torch.float32)

@@ -34,8 +34,8 @@ def why_unbuildable(cell: Cell) -> str | None:
     import torch
 
     import attentions
+    from bench.building import geometry_of
     from bench.models.support import why_no_such_model
-    from bench.subject import geometry_of
     from bench.tasks.base import build_task, task_to_plan
     from bench.tasks.match import CannotMatch, matched
 

@@ -70,7 +70,8 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     counts = flops.count(subject.eager_call)
     fvcore = flops.FvcoreCount(flops=None)
     if not cell.is_model:  # tracing a whole model takes longer than timing it
-        fvcore = flops.count_with_fvcore(subject.module, subject.sets[0][:-1], subject.keywords)
+        given, gates = subject.arguments(subject.sets[0])
+        fvcore = flops.count_with_fvcore(subject.module, given, gates | subject.keywords)
     measured_s = now_s() - started + first_call_s
 
     num_parameters = sum(p.numel() for p in subject.parameters)
@@ -135,7 +136,8 @@ def _flops_off(subject: Subject) -> float | None:
     w = subject.cell.kernel
     if w.mode != "decode":
         # Without its mask, of which formulas know nothing: a mechanism may go another way there.
-        call = partial(subject.module, *subject.sets[0][:-1])
+        given, gates = subject.arguments(subject.sets[0])
+        call = partial(subject.module, *given, **gates)
         bare = replace(w, padding=0.0, ragged=0.0)
         off = contradiction(*flops_of(subject.module, bare), work_of(call))
         if off is not None or not is_foreign(subject.cell):  # ours are proven by `make test`

@@ -29,8 +29,9 @@ def versus(request: Request, channel: Channel) -> VersusResult:
     channel.send(step="build")
     base = Subject(cells[0], library=library_at(request["root"]))
     base.rotate()
-    # The same tensors for both, so that neither has the luckier place in memory.
-    current = Subject(cells[1], sets=base.sets)
+    # The same tensors for both, so that neither has the luckier place in memory. A gate that the
+    # base does not take yet is given to neither.
+    current = Subject(cells[1], like=base)
     calls = [base.call, repeating(current.call, request["repeat_every"])]
     channel.send(step="warm-up")
     warm = [warm_up(call, clock, request["min_sample_s"]) for call in calls]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 import attentions
 from bench import checking, expected
@@ -199,3 +200,147 @@ def test_a_step_of_training_leaves_other_weights_and_they_are_no_fault(few_pairs
         timed.call()
     torch.nn.init.ones_(timed.parameters[0])
     after_rounds(one, timed)
+
+
+def without_gradient_of(place):
+    """Softmax whose gradient of q, k or v is half of the right one."""
+
+    def forward(self, *tensors):
+        parts = list(tensors)
+        x = parts[place]
+        parts[place] = x.detach() + 0.5 * (x - x.detach())
+        return scaled_dot_product_attention(*parts)
+
+    return forward
+
+
+@pytest.mark.parametrize(("place", "name"), [(0, "q"), (1, "k"), (2, "v")])
+def test_the_gradient_of_each_input_is_checked(monkeypatch, place, name):
+    with pytest.raises(Incorrect, match=f"gradient of input {name} differs"):
+        run(monkeypatch, without_gradient_of(place), name="softmax", mode="forward_backward")
+
+
+def test_a_gradient_of_what_the_output_does_not_depend_on_is_refused(monkeypatch):
+    def forward(self, q, k, v):
+        return v + (q - q.detach())
+
+    with pytest.raises(Incorrect, match="gradient of input q should be zero and reaches"):
+        run(monkeypatch, forward, name="none", mode="forward_backward")
+
+
+def test_what_is_wrong_in_training_only_is_refused(monkeypatch):
+    def forward(self, q, k, v):
+        out = scaled_dot_product_attention(q, k, v)
+        return 1.1 * out if self.training else out
+
+    assert run(monkeypatch, forward, name="softmax").max_error < 1e-4
+    with pytest.raises(Incorrect, match="output differs"):
+        run(monkeypatch, forward, name="softmax", mode="forward_backward")
+
+
+@pytest.mark.parametrize("chunk", [2, 4, 8, 16, 32])
+def test_a_leak_within_a_chunk_is_seen_whatever_the_chunks_length(monkeypatch, chunk):
+    def forward(self, q, k, v):
+        whole = v.unflatten(-2, (-1, chunk)).mean(dim=-2, keepdim=True)
+        return whole.expand(-1, -1, -1, chunk, -1).flatten(2, 3)
+
+    monkeypatch.setattr(
+        attentions.attention_class("uniform"), "reference", attentions.Attention.reference
+    )
+    assert run(monkeypatch, forward, name="uniform", seq_len=64, causal=True).leaks_future
+
+
+@pytest.mark.parametrize("place", [1, 2], ids=["keys", "values"])
+def test_a_leak_through_keys_or_through_values_alone_is_seen(monkeypatch, place):
+    def forward(self, *tensors):
+        return tensors[2].cumsum(dim=-2) + tensors[place].roll(-1, dims=-2)
+
+    monkeypatch.setattr(
+        attentions.attention_class("uniform"), "reference", attentions.Attention.reference
+    )
+    assert run(monkeypatch, forward, name="uniform", causal=True).leaks_future
+
+
+def test_the_share_that_is_checked_is_one_of_the_batch_as_well(few_pairs):
+    found = check(Subject(cell("none", seq_len=64, batch_size=5)))
+    assert (found.checked_len, found.checked_share) == (64, pytest.approx(4 / 5))
+    found = check(Subject(cell("softmax", seq_len=200, batch_size=5)))
+    assert found.checked_share == pytest.approx(64 / 200 / 5)
+
+
+GATED = ["gla", "simple_gla", "mamba2_ssd", "deltanet", "gated_deltanet"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", GATED)
+def test_gated_mechanisms_are_right_with_their_gates_before_the_rounds_and_after(
+    monkeypatch, tmp_path, name, mode
+):
+    monkeypatch.setattr(checking, "workers_folder", lambda: tmp_path)
+    one = cell(name, mode=mode, causal=True)
+    found = check(Subject(one))
+    assert found.oracle == "reference" and not found.leaks_future
+    keep(one, found.expected)
+    timed = Subject(one)
+    timed.call()
+    after_rounds(one, timed)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("mode", ["forward", "forward_backward"])
+@pytest.mark.parametrize("name", ["gla", "gated_deltanet"])
+def test_gated_mechanisms_are_asked_about_their_first_tokens_with_these_gates(
+    few_pairs, name, mode, dtype
+):
+    found = check(Subject(cell(name, mode=mode, causal=True, seq_len=300, dtype=dtype)))
+    assert (found.checked_len, found.oracle) == (300, "reference") and found.checked_share < 0.5
+
+
+@pytest.mark.parametrize("change", [{"ragged": 0.5}, {"padding": 0.25}], ids=str)
+@pytest.mark.parametrize("name", GATED)
+def test_gated_mechanisms_are_right_under_padding(name, change):
+    one = cell(name, mode="forward_backward", causal=True, batch_size=3, **change)
+    assert check(Subject(one)).oracle == "reference"
+
+
+def gated(monkeypatch, change, **settings):
+    """What is found of a Gated DeltaNet whose gates something is done to."""
+    cls = attentions.attention_class("gated_deltanet")
+    forward = cls.forward
+
+    def other(self, q, k, v, *, beta=None, log_decay=None, key_mask=None):
+        beta, log_decay = change(beta, log_decay)
+        return forward(self, q, k, v, beta=beta, log_decay=log_decay, key_mask=key_mask)
+
+    monkeypatch.setattr(cls, "forward", other)
+    return check(Subject(cell("gated_deltanet", **({"causal": True} | settings))))
+
+
+def test_a_gate_that_is_not_heeded_is_a_wrong_output(monkeypatch):
+    with pytest.raises(Incorrect, match="output differs"):
+        gated(monkeypatch, lambda beta, log_decay: (beta, None))
+
+
+@pytest.mark.parametrize("at", ["beta", "log_decay"])
+def test_the_gradient_of_each_gate_is_checked(monkeypatch, at):
+    def half(x):
+        return x.detach() + 0.5 * (x - x.detach())
+
+    def change(beta, log_decay):
+        return (half(beta), log_decay) if at == "beta" else (beta, half(log_decay))
+
+    with pytest.raises(Incorrect, match=f"gradient of input {at} differs"):
+        gated(monkeypatch, change, mode="forward_backward")
+
+
+def test_a_gate_that_is_changed_is_named(monkeypatch):
+    with pytest.raises(Incorrect, match="it changes its input beta"):
+        gated(monkeypatch, lambda beta, log_decay: (beta.mul_(0.9), log_decay))
+
+
+def test_a_leak_through_gates_alone_is_seen(monkeypatch):
+    cls = attentions.attention_class("gated_deltanet")
+    monkeypatch.setattr(cls, "reference", attentions.Attention.reference)
+    assert not check(Subject(cell("gated_deltanet", causal=True))).leaks_future
+    found = gated(monkeypatch, lambda beta, log_decay: (beta.roll(-1, dims=-1), log_decay))
+    assert found.leaks_future

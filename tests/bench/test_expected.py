@@ -91,3 +91,21 @@ def test_rows_are_those_of_the_whole(scope, name, causal):
 def test_a_mechanism_without_a_slow_form_is_its_own_oracle():
     one = subject("noise", seq_len=8)
     assert ask(one, extent_of(one)).oracle == "itself"
+
+
+@pytest.mark.parametrize("change", [{"ragged": 0.5}, {"ragged": 0.9}], ids=str)
+def test_rows_that_are_padding_in_any_sequence_are_not_asked_about(few_pairs, change):
+    one = subject("softmax", seq_len=500, batch_size=4, causal=True, **change)
+    extent, shortest = extent_of(one), round(500 * (1 - change["ragged"]))
+    assert extent.rows[-1] == shortest - 1 and len(extent.rows) == min(64, shortest)
+    found = ask(one, extent).pieces[0].values
+    assert bool(found.abs().amax(dim=(1, 3)).all()), "each row of each sequence says something"
+
+
+def test_gradients_of_gates_are_pieces_with_a_channel():
+    one = subject("gated_deltanet", seq_len=8, causal=True, mode="forward_backward")
+    pieces = ask(one, extent_of(one)).pieces
+    names = ["q", "k", "v", "beta", "log_decay"]
+    assert [p.what for p in pieces] == ["output", *(f"gradient of input {n}" for n in names)]
+    assert [p.values.shape[-1] for p in pieces] == [8, 8, 8, 8, 1, 1]
+    assert all(p.values.shape[-2] == len(p.tokens) == 8 for p in pieces)

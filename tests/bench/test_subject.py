@@ -167,3 +167,124 @@ def test_a_renewed_cotangent_stays_zero_at_queries_that_are_padding():
     subject.renew(1, 4)
     cotangent = subject.sets[0][-1]
     assert not cotangent[..., 6:, :].any() and bool(cotangent[..., :6, :].all())
+
+
+GATED = ["gla", "simple_gla", "mamba2_ssd", "deltanet", "gated_deltanet"]
+gated = pytest.mark.parametrize("name", GATED)
+
+
+def gated_subject(name, **changes):
+    return Subject(cell(name, **({"causal": True} | changes)))
+
+
+@gated
+def test_a_core_that_takes_gates_is_called_with_them(name):
+    subject = gated_subject(name)
+    tensors = subject.sets[0]
+    assert subject.names == ("q", "k", "v", *subject.module.capabilities.gates, "cotangent")
+    assert len(tensors) == len(subject.names)
+    given, gates = subject.arguments(tensors)
+    assert torch.equal(subject.call(), subject.module(*given, **gates))
+    assert not torch.equal(subject.call(), subject.module(*given))
+
+
+@gated
+def test_queries_keys_and_values_are_those_of_a_core_without_gates(name):
+    plain, tensors = Subject(cell("linear", causal=True)).sets[0], gated_subject(name).sets[0]
+    same = zip(plain, (*tensors[:3], tensors[-1]), strict=True)
+    assert all(torch.equal(one, other) for one, other in same)
+
+
+@gated
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gates_have_the_cells_dtype_and_each_input_set_its_own(name, dtype):
+    subject = gated_subject(name, dtype=dtype)
+    subject.rotate()
+    first, second = (subject.arguments(tensors)[1] for tensors in subject.sets[:2])
+    for gate in first:
+        assert first[gate].dtype == getattr(torch, dtype) and first[gate].is_contiguous()
+        assert not torch.equal(first[gate], second[gate])
+
+
+@gated
+@pytest.mark.parametrize("mode", ["forward_backward", "backward"])
+def test_gradients_of_gates_are_taken(name, mode):
+    subject = gated_subject(name, mode=mode)
+    gradients = subject.call()
+    for gate, found in zip(subject.sets[0][3:-1], gradients[3:], strict=False):
+        assert found.shape == gate.shape and bool(found.any())
+
+
+@gated
+def test_prefill_and_decode_take_the_gates_of_their_tokens(name):
+    whole = gated_subject(name).call()
+    prefill, _ = gated_subject(name, mode="prefill").call()
+    decode = gated_subject(name, mode="decode")
+    assert torch.allclose(prefill, whole, atol=1e-5)
+    for _ in range(2):  # the first call is checked, and later ones are not
+        assert torch.allclose(decode.call()[0], whole[..., -1:, :], atol=1e-5)
+
+
+@gated
+def test_a_new_round_has_new_gates_and_the_same_values_otherwise_as_every_core(name):
+    one, other = rotated(mechanism=name, causal=True), rotated(mechanism="linear", causal=True)
+    before = values(one)
+    for subject in (one, other):
+        subject.renew(7, 1000)
+    for old, new, plain in zip(before, values(one), values(other), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(new[:3], plain[:3], strict=True))
+        for a, b in zip(old[3:-1], new[3:-1], strict=True):
+            assert not torch.equal(a, b)
+    one, other = (
+        rotated(mechanism=each, causal=True, mode="forward_backward") for each in (name, "linear")
+    )
+    for subject in (one, other):
+        subject.renew(7, 1000)
+    assert torch.equal(one.sets[0][-1], other.sets[0][-1])
+
+
+@gated
+def test_a_new_last_token_has_a_new_gate_and_leaves_those_before_it(name):
+    subject = rotated(mechanism=name, causal=True, mode="decode")
+    subject.call()
+    before = values(subject)[2][3:-1]
+    subject.renew(3, 1, whole=False)
+    for old, new in zip(before, values(subject)[2][3:-1], strict=True):
+        assert torch.equal(old[:, :, :-1], new[:, :, :-1])
+        assert not torch.equal(old[:, :, -1:], new[:, :, -1:])
+
+
+@gated
+def test_a_layer_around_a_gated_core_is_called_with_its_tokens_alone(name):
+    subject = gated_subject(name, scope="layer")
+    assert subject.names == ("x", "cotangent") and len(subject.sets[0]) == 2
+    assert subject.call().shape == (1, 12, 16)
+
+
+def test_on_meta_gates_have_sizes_and_no_values():
+    subject = Subject(replace(cell("gla", causal=True), device="meta"))
+    assert [x.shape for x in subject.sets[0][3:-1]] == [(1, 2, 12, 8)]
+    assert subject.sets[0][3].is_meta
+
+
+def test_a_gate_has_the_strides_that_its_core_wants(monkeypatch):
+    monkeypatch.setattr("bench.subject.layout_of", lambda _: "bnhd")
+    beta, log_decay = gated_subject("gated_deltanet").sets[0][3:-1]
+    assert beta.transpose(1, 2).is_contiguous() and log_decay.transpose(1, 2).is_contiguous()
+
+
+def test_another_tree_gets_the_very_tensors_and_the_gates_of_the_first():
+    base = gated_subject("deltanet")
+    other = Subject(cell("gated_deltanet", causal=True), like=base)
+    assert other.sets is base.sets and other.gates.names == ("beta",)
+    assert other.call().shape == base.call().shape
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["forward", "decode"])
+def test_compiled_calls_take_gates_too(mode):
+    compiled = gated_subject("gated_deltanet", mode=mode, compile="inductor")
+    found, wanted = compiled.call(), compiled.eager_call()
+    if mode == "decode":
+        found, wanted = found[0], wanted[0]
+    assert torch.allclose(found, wanted, atol=1e-5)

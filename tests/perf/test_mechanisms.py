@@ -68,8 +68,8 @@ def without_noise(subject) -> dict[str, int | None]:
     """What a comparison allows no growth of."""
     import torch
 
+    from bench.building import shape_of
     from bench.measure import flops, memory
-    from bench.subject import shape_of
 
     work, first = subject.cell.kernel, subject.sets[0]
     saved = 0

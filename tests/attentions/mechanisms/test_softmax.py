@@ -1,8 +1,10 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from attentions import Geometry, build_attention
 from tests.attentions.calls import call_of
@@ -108,3 +110,101 @@ def test_the_explicit_softmax_of_half_inputs_runs_in_float32():
     v = torch.ones(1, 1, 4096, 1, dtype=torch.bfloat16)
     # A sum of 4096 ones stops at 256 in bfloat16.
     assert core(q, k, v).item() == 1.0
+
+
+class _Copies(TorchDispatchMode):
+    """Operators that write as many elements as keys written out for every query head have."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.found = size, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        is_attention = "scaled_dot_product" in str(func)
+        is_new = isinstance(out, torch.Tensor) and not func.is_view
+        if is_new and not is_attention and out.numel() >= self.size and out.shape[-2:] == (40, 16):
+            self.found.append(str(func))
+        return out
+
+
+GROUPED = Geometry(num_heads=8, num_kv_heads=2, head_dim=16, seq_len=40)
+
+
+def grouped(case, dtype=torch.float32, **settings):
+    """A core for shared heads, one for own heads, and what they are called with."""
+    causal = "causal" in case or case == "prefill"
+    torch.manual_seed(0)
+    q = torch.randn(2, 8, 40, 16).to(dtype)
+    k, v = torch.randn(2, 2, 2, 40, 16).to(dtype)
+    given = {}
+    if "padding" in case:
+        given = {"key_mask": torch.arange(40) < torch.tensor([[31], [40]])}
+    if "dense" in case:
+        given = {"mask": torch.rand(2, 8, 40, 40) > 0.3}
+    shared = build_attention("softmax", replace(GROUPED, causal=causal), **settings)
+    own = build_attention("softmax", replace(GROUPED, num_kv_heads=8, causal=causal), **settings)
+    return shared, own, (q, k, v), given
+
+
+def written_out(*tensors):
+    """Every head of keys or values, once for each of its four query heads."""
+    return [x.repeat_interleave(4, dim=1) for x in tensors]
+
+
+CASES = ["full", "causal", "padding", "dense", "causal padding", "causal dense"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("backend", ["auto", "math", "flash"])
+def test_shared_heads_give_what_copies_of_them_give_to_the_bit(case, dtype, backend):
+    shared, own, (q, k, v), given = grouped(case, dtype, backend=backend)
+    assert torch.equal(shared(q, k, v, **given), own(q, *written_out(k, v), **given))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_copy_of_shared_heads_is_made_forward_and_backward(case):
+    shared, own, tensors, given = grouped(case)
+    ours = [x.clone().requires_grad_() for x in tensors]
+    cotangent = torch.randn(2, 8, 40, 16)
+    with _Copies(2 * 8 * 40 * 16) as seen:
+        gradients = torch.autograd.grad(shared(*ours, **given), ours, cotangent)
+    assert seen.found == []
+    theirs = [x.clone().requires_grad_() for x in tensors]
+    out = own(theirs[0], *written_out(*theirs[1:]), **given)
+    for one, other in zip(gradients, torch.autograd.grad(out, theirs, cotangent), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("num_kv_heads", [2, 8], ids=["by its geometry", "by its cache alone"])
+def test_a_first_prompt_copies_no_shared_heads(num_kv_heads):
+    _, own, (q, k, v), _ = grouped("prefill")
+    geometry = replace(GROUPED, num_kv_heads=num_kv_heads, causal=True)
+    core = build_attention("softmax", geometry)
+    fewer = {"num_kv_heads": 2} if num_kv_heads == 8 else {}
+    state = core.init_state(2, dtype=q.dtype, device=q.device, **fewer)
+    with _Copies(2 * 8 * 40 * 16) as seen:
+        out, state = core.step(q, k, v, state)
+    assert seen.found == [] and torch.equal(state.k, k)
+    assert torch.equal(out, own(q, *written_out(k, v)))
+
+
+def test_the_counter_of_copies_sees_one():
+    q = torch.randn(2, 8, 40, 16)
+    k, v = torch.randn(2, 2, 2, 40, 16)
+    with _Copies(2 * 8 * 40 * 16) as seen:
+        functional.scaled_dot_product_attention(q, *written_out(k, v))
+    assert len(seen.found) == 2
+
+
+def test_half_precision_on_a_processor_adds_up_gradients_of_shared_heads_as_of_copies():
+    shared, own, tensors, _ = grouped("full", torch.bfloat16)
+    ours = [x.clone().requires_grad_() for x in tensors]
+    theirs = [x.clone().requires_grad_() for x in tensors]
+    cotangent = torch.randn(2, 8, 40, 16).bfloat16()
+    found = torch.autograd.grad(shared(*ours), ours, cotangent)
+    q, k, v = theirs
+    k, v = (x.unsqueeze(2).expand(-1, -1, 4, -1, -1).flatten(1, 2) for x in (k, v))
+    wanted = torch.autograd.grad(own(q, k, v), theirs, cotangent)
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
