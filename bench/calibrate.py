@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bench.app.command import run_app
-from bench.machine.ceilings import calibrate
+from bench.ceilings import calibrate
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,7 +13,6 @@ from bench.app.entries import AttentionEntry, TaskEntry, chosen_rows, read_tasks
 from bench.app.errors import ConfigError, did_you_mean
 from bench.app.limits import MAX_SIZE
 from bench.app.values import Reader, Values, flag, number, text, time_span, whole, word
-from bench.catalogue.rows import row_labels
 from bench.cell import (
     CACHES,
     COMPILERS,
@@ -24,8 +23,9 @@ from bench.cell import (
     MODES,
     TOKEN_FILTERS,
 )
+from bench.core.presets import RatePreset, read_presets
+from bench.core.rows import row_labels
 from bench.measure.stopping import Stopping
-from bench.rates.presets import RatePreset, read_presets
 from bench.record import REFERENCE
 from bench.worker.launch import ALLOCATORS
 

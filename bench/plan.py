@@ -17,9 +17,9 @@ from attentions.adapters.extras import not_installed
 from bench.app.entries import AttentionEntry, TaskEntry
 from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.app.values import storable
-from bench.catalogue.rows import row_labels
 from bench.cell import ORIGINAL, Cell, KernelWorkload, ModelWorkload, TaskWorkload, Workload
 from bench.config import SweepConfig
+from bench.core.rows import row_labels
 from bench.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign
 from bench.machine.environment import available_devices
 from bench.measure.dtypes import why_no_dtype

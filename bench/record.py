@@ -25,7 +25,7 @@ from bench.app.limits import (
 )
 from bench.app.texts import make_visible
 from bench.cell import Cell, KernelWorkload
-from bench.machine.facts import EnvironmentFacts
+from bench.core.facts import EnvironmentFacts
 from bench.observed import REFERENCE, Filtered, Quality, Result, Speed, unfit
 
 __all__ = [

@@ -14,7 +14,6 @@ from rich.console import Console
 from attentions import attention_names
 from bench.app.command import check_writable, run_app
 from bench.app.errors import ConfigError, did_you_mean
-from bench.app.progress import SweepProgress
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
 from bench.costs.estimate import expected_s
@@ -23,6 +22,7 @@ from bench.machine.calibration import read_calibration, with_calibration
 from bench.machine.environment import Environment
 from bench.measure.clock import now_s
 from bench.plan import PlannedCell, plan
+from bench.progress import SweepProgress
 from bench.publish import (
     PublishConfig,
     print_files,

@@ -27,10 +27,10 @@ COMMANDS = (
     (
         "bench.catalogue.listing",
         "bench.gate",
-        "bench.machine.ceilings",
+        "bench.ceilings",
         "bench.catalogue.page_writer",
     ),
-    ("bench.app.progress",),
+    ("bench.progress",),
 )
 MEASURING = (
     *COMMANDS,
@@ -54,7 +54,7 @@ MEASURING = (
     ("bench.subject",),
     (
         *("bench.inputs", "bench.building", "bench.library", "bench.runners"),
-        *("bench.states", "bench.diagnostics.weights"),
+        *("bench.states", "bench.weights"),
     ),
     ("bench.token_gates",),
     ("attentions",),
@@ -72,15 +72,15 @@ PROVING = (
 PUBLISHING = (*COMMANDS, ("bench.publish",), ("bench.metrics",), ("attentions",))
 # What both halves stand on, again from above to below.
 GROUND = (
-    ("bench.diagnostics.finding",),
+    ("bench.core.finding",),
     (
-        *("bench.store", "bench.machine.calibration", "bench.catalogue.badges"),
-        *("bench.catalogue.rows", "bench.diagnostics.numbers", "bench.examples"),
+        *("bench.store", "bench.machine.calibration", "bench.core.badges"),
+        *("bench.core.rows", "bench.core.numbers", "bench.examples"),
     ),
     ("bench.record", "bench.seed_runs"),
     (
         *("bench.cell", "bench.observed", "bench.app.entries"),
-        *("bench.rates.grid", "bench.rates.presets", "bench.machine.facts"),
+        *("bench.core.grid", "bench.core.presets", "bench.core.facts"),
     ),
     ("bench.app.files", "bench.app.values"),
     ("bench.app.limits", "bench.looks"),
@@ -104,7 +104,7 @@ WITHOUT_TORCH = (
     "attentions.capabilities",
     "attentions.catalogue",
     "attentions.models.catalogue",
-    "bench.catalogue.badges",
+    "bench.core.badges",
     "bench.machine.calibration",
     "bench.cell",
     "bench.config",
@@ -118,7 +118,7 @@ WITHOUT_TORCH = (
     "bench.fsck",
     "bench.merge",
     "bench.validate",
-    "bench.catalogue.rows",
+    "bench.core.rows",
     "bench.statistics",
     "bench.store",
 )

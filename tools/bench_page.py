@@ -22,8 +22,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bench.catalogue.rows import row_labels, settings_of
 from bench.cell import Cell, KernelWorkload, TaskWorkload
+from bench.core.rows import row_labels, settings_of
 from bench.record import Quality, Record, Speed, Status
 
 NUM_RECORDS = 100_000

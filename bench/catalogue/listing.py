@@ -17,7 +17,7 @@ from attentions.capabilities import FAMILIES, PUBLISHED, Capabilities
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
 from bench.app.errors import ConfigError, did_you_mean
 from bench.app.values import run_words, words_and_options
-from bench.catalogue.badges import goldens_passed
+from bench.core.badges import goldens_passed
 
 USAGE = """attnbench list [family=NAME,…] [causal=BOOL] [recurrent=BOOL] [needs_grid=BOOL]
                [plugins=MODULE,…] [out=DIR]

@@ -14,7 +14,7 @@ from attentions.capabilities import FAMILIES, PUBLISHED
 from attentions.catalogue import CatalogueEntry, catalogue
 from bench.catalogue.listing import in_words
 from bench.catalogue.page_writer import write_pages
-from bench.catalogue.rows import rows_of
+from bench.core.rows import rows_of
 from bench.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, Costs, costs
 
 MECHANISMS, DIFFERENCES = "mechanisms.md", "differences.md"

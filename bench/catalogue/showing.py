@@ -21,10 +21,10 @@ from attentions.capabilities import FAMILIES
 from attentions.catalogue import CatalogueEntry
 from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.app.values import run_words, words_and_options
-from bench.catalogue.badges import Badge, BadgeStatus, goldens_passed, read_badges
 from bench.catalogue.listing import console, everything, in_words, names_in
-from bench.catalogue.rows import rows_of
 from bench.config import SIZE
+from bench.core.badges import Badge, BadgeStatus, goldens_passed, read_badges
+from bench.core.rows import rows_of
 from bench.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, Needs, costs, needs
 from bench.metrics.roofline import least_bytes
 from bench.plugins import import_plugins

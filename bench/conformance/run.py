@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import torch
 
-from bench.catalogue.badges import Badge, BadgeStatus
 from bench.conformance.check import Broken, Check, Untestable
 from bench.conformance.forms import Form, forms_of
 from bench.conformance.suite import CHECKS, CLAIMS
+from bench.core.badges import Badge, BadgeStatus
 from bench.measure.clock import utc_now
 
 _MAX_REASON = 300

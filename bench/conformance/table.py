@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from bench.catalogue.badges import Badge, BadgeStatus
+from bench.core.badges import Badge, BadgeStatus
 
 Tested = Mapping[str, Sequence[Badge]]
 """Mechanism -> badges."""

@@ -13,11 +13,8 @@ from rich.console import Console
 from attentions import Attention, attention_class
 from bench.app.command import check_writable
 from bench.app.entries import AttentionEntry
-from bench.app.progress import one_by_one
-from bench.diagnostics.config import DiagnoseConfig, read_diagnose_config
-from bench.diagnostics.finding import sentences as finding_sentences
-from bench.diagnostics.look import of_lengths, of_random
-from bench.diagnostics.numbers import (
+from bench.core.finding import sentences as finding_sentences
+from bench.core.numbers import (
     FILE,
     RANDOM,
     LeftOut,
@@ -27,6 +24,8 @@ from bench.diagnostics.numbers import (
     finite,
     write_lines,
 )
+from bench.diagnostics.config import DiagnoseConfig, read_diagnose_config
+from bench.diagnostics.look import of_lengths, of_random
 from bench.diagnostics.page import write_page
 from bench.diagnostics.samples import Size, build_core
 from bench.diagnostics.trained import Trained, load_or_train, of_model, swapped_in
@@ -34,6 +33,7 @@ from bench.machine import environment
 from bench.measure.clock import now_s, utc_now
 from bench.plan import PlannedCell, checked_hyperparameters, plan
 from bench.plugins import import_plugins
+from bench.progress import one_by_one
 from bench.publish.diagnostics import entropy_chart, left_out_words, sections
 from bench.publish.terminal import print_sections
 from bench.tasks.train import Diverged

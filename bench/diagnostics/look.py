@@ -13,8 +13,8 @@ from attentions import Attention
 from bench.diagnostics import measures
 from bench.diagnostics.norms import norm_correlation, sweep_of_norms
 from bench.diagnostics.samples import Size, build_core, normal, with_spread_norms
-from bench.diagnostics.weights import weights
 from bench.numerics.measure import error_in
+from bench.weights import weights
 
 Found = Iterator[tuple[str, str, float | None]]
 """Measure, where, and value."""

@@ -1,6 +1,6 @@
 """Numbers that describe attention weights. Pure functions of tensors.
 
-Weights are (..., N, M), a row per query, as `bench.diagnostics.weights.weights` gives them.
+Weights are (..., N, M), a row per query, as `bench.weights.weights` gives them.
 """
 
 from __future__ import annotations

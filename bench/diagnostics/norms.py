@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attentions import Attention
 from bench.diagnostics.measures import entropy, rank_correlation, relative_entropy
-from bench.diagnostics.weights import weights
+from bench.weights import weights
 
 
 @torch.no_grad()

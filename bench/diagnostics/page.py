@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.app.files import write_whole
-from bench.diagnostics.finding import sentences as finding_sentences
-from bench.diagnostics.numbers import Line, Origin
+from bench.core.finding import sentences as finding_sentences
+from bench.core.numbers import Line, Origin
 from bench.publish.charts.spec import Chart
 from bench.publish.charts.write import write_charts
 from bench.publish.diagnostics import left_out_words, sections

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attentions import Attention, Geometry, build_attention
-from bench.diagnostics.weights import NoWeights
+from bench.weights import NoWeights
 
 
 @dataclass(frozen=True, kw_only=True)

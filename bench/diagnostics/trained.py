@@ -14,7 +14,6 @@ from attentions import Attention, MultiHeadAttention
 from bench.app.errors import ConfigError
 from bench.cell import Cell
 from bench.diagnostics.look import Call, Found, gradients, of_own_norms, of_weights
-from bench.diagnostics.weights import NoWeights
 from bench.machine.environment import Environment, source_of_training
 from bench.tasks.base import Split, Task, build_task
 from bench.tasks.checkpoint import Checkpoint, CheckpointRefused
@@ -25,6 +24,7 @@ from bench.tasks.train import (
     fitted,
     score_on_test_set,
 )
+from bench.weights import NoWeights
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,13 @@ from torch import Tensor
 from attentions import AttentionLayer, attention_class
 from bench.app.entries import TaskEntry
 from bench.app.errors import ConfigError
-from bench.app.progress import UnitProgress
 from bench.cell import Cell, TaskWorkload
 from bench.explain.config import ExplainConfig
 from bench.explain.methods import relevance
 from bench.explain.scores import SCORES, curves, located
 from bench.machine import environment
 from bench.plan import checked_settings, why_unsupported
+from bench.progress import UnitProgress
 from bench.tasks.base import build_task, generator
 from bench.tasks.canvas import Canvas, Canvases
 from bench.tasks.checkpoint import Checkpoint, CheckpointRefused

@@ -13,7 +13,6 @@ from rich.console import Console
 from bench.app.command import check_writable, read_yaml
 from bench.app.errors import ConfigError
 from bench.app.files import write_whole
-from bench.app.progress import SweepProgress
 from bench.costs.estimate import expected_s
 from bench.gate import trees
 from bench.gate.accept import (
@@ -37,6 +36,7 @@ from bench.machine import environment
 from bench.machine.environment import Environment
 from bench.measure.clock import utc_now
 from bench.plan import PlannedCell, plan
+from bench.progress import SweepProgress
 from bench.publish import print_files
 from bench.publish.charts import write_charts
 from bench.record import Record, Status

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.app.errors import ConfigError
 from bench.app.limits import check_shape, parsed
-from bench.machine.facts import CalibrationFacts
+from bench.core.facts import CalibrationFacts
 from bench.record import Record
 
 Calibration = dict[str, Any]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bench.diagnostics.finding import CHANGE, changes
-from bench.diagnostics.numbers import FILE, RANDOM, Found, LeftOut, Line, Number, read_lines
+from bench.core.finding import CHANGE, changes
+from bench.core.numbers import FILE, RANDOM, Found, LeftOut, Line, Number, read_lines
 from bench.publish.charts.plain import Curves, chart_of
 from bench.publish.charts.spec import Chart
 from bench.publish.tables import Section, Table

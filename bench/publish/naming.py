@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from bench.catalogue.rows import settings_of
 from bench.cell import Cell
+from bench.core.rows import settings_of
 
 Names = dict[str, str]
 """Name of a row by `identity` of its cell."""

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from bench.core.grid import Trained, best_of
 from bench.observed import CONTROLS
-from bench.rates.grid import Trained, best_of
 from bench.record import Quality, Record
 from bench.store import latest
 

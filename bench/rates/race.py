@@ -25,13 +25,13 @@ from bench.app.errors import ConfigError
 from bench.app.values import duration
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
+from bench.core.grid import GRIDS, Trained
 from bench.costs.estimate import expected_s
 from bench.machine.environment import Environment, available_devices, current
 from bench.measure.clock import now_s
 from bench.plan import PlannedCell
 from bench.publish import print_files, print_leaderboard, publish, read_publish_config
 from bench.publish.format import format_duration, quantity
-from bench.rates.grid import GRIDS, Trained
 from bench.rates.rows import Row, fresh, run_command, trainable, trained
 from bench.record import Record, Status
 from bench.store import read_records

@@ -9,9 +9,9 @@ from typing import Any
 from bench.app.command import run_app
 from bench.cell import Cell
 from bench.config import SweepConfig
+from bench.core.grid import Best, Trained, best_of
 from bench.machine.environment import Environment, is_good
 from bench.plan import plan
-from bench.rates.grid import Best, Trained, best_of
 from bench.record import Quality, Record
 from bench.store import latest
 from bench.tasks.base import task_class

@@ -29,12 +29,12 @@ from bench.app.files import write_whole
 from bench.app.values import flag
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
+from bench.core.grid import GRIDS
+from bench.core.presets import RatePreset, presets_text, read_presets
 from bench.machine.environment import available_devices, current
 from bench.observed import CONTROLS
 from bench.plan import PlannedCell
 from bench.publish.converged import CONVERGED
-from bench.rates.grid import GRIDS
-from bench.rates.presets import RatePreset, presets_text, read_presets
 from bench.rates.rows import Row, best, run_command, trainable
 from bench.rates.tuned import Arm, searched, tuned
 from bench.record import Record

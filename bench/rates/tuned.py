@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.cell import Cell
+from bench.core.grid import GRIDS, MAX_WIDENINGS, Trained
 from bench.observed import CONTROLS
-from bench.rates.grid import GRIDS, MAX_WIDENINGS, Trained
 from bench.rates.rows import Row, best, trained, widened
 from bench.record import Quality, Record
 

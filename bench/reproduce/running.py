@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.app.errors import ConfigError
-from bench.diagnostics.weights import NoWeights
 from bench.machine import environment
 from bench.measure.clock import now_s, utc_now
 from bench.publish.format import format_duration
@@ -28,6 +27,7 @@ from bench.reproduce.runs import (
 from bench.reproduce.stored import judgement, read_all
 from bench.reproduce.training import Reached, Trained, config_of, train_all
 from bench.reproduce.verdicts import Judgement, Verdict
+from bench.weights import NoWeights
 from bench.worker.jobs import Deadline, Interrupt
 
 

@@ -15,11 +15,11 @@ from rich.console import Console
 from bench.app.command import check_writable, run_app
 from bench.app.errors import ConfigError
 from bench.app.files import write_whole
-from bench.app.progress import UnitProgress
 from bench.cell import Cell
 from bench.machine import environment
 from bench.measure.clock import now_s, utc_now, utc_stamp
 from bench.plan import plan
+from bench.progress import UnitProgress
 from bench.publish.format import format_duration
 from bench.record import METHOD_VERSION
 from bench.selftest.config import SelftestConfig, read_selftest_config

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from attentions import MultiHeadAttention
-from bench.diagnostics.weights import NoWeights, weights
 from bench.tasks.base import Batch
 from bench.tasks.gates import Gated
 from bench.tasks.model import Backbone
+from bench.weights import NoWeights, weights
 
 _TOLERANCE = 1e-4
 

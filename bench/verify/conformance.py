@@ -8,11 +8,11 @@ import torch
 from rich.console import Console
 
 from attentions import attention_names
-from bench.app.progress import one_by_one
-from bench.catalogue.badges import Badge, BadgeStatus, append_badges, badges_folder
 from bench.conformance import table as badge_table
 from bench.conformance.run import badges_of
+from bench.core.badges import Badge, BadgeStatus, append_badges, badges_folder
 from bench.machine.environment import mechanism_source
+from bench.progress import one_by_one
 from bench.verify.config import VerifyConfig, check_names
 from bench.verify.files import check_writable
 

@@ -6,9 +6,9 @@ import torch
 from rich.console import Console
 
 from attentions import attention_class, attention_names
-from bench.app.progress import one_by_one
 from bench.costs import table as flop_table
 from bench.costs.proof import FlopProof, FlopVerdict, prove_flops
+from bench.progress import one_by_one
 from bench.verify.config import VerifyConfig, check_names
 from bench.verify.files import check_writable, write_rows
 

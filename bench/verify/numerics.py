@@ -7,12 +7,12 @@ from rich.console import Console
 
 from attentions import attention_names
 from bench.app.files import write_whole
-from bench.app.progress import one_by_one
 from bench.conformance.check import Untestable
 from bench.conformance.forms import forms_of
 from bench.numerics import page as numerics_page
 from bench.numerics import store as numerics
 from bench.numerics.measure import findings_of
+from bench.progress import one_by_one
 from bench.verify.config import VerifyConfig, check_names
 from bench.verify.files import check_writable
 

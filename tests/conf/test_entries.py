@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from bench.catalogue.rows import settings_of
+from bench.core.rows import settings_of
 
 CONF = Path(__file__).resolve().parent.parent.parent / "conf"
 ENTRIES = sorted(path for group in ("attention", "task") for path in (CONF / group).glob("*.yaml"))

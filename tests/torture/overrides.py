@@ -12,8 +12,8 @@ import yaml
 
 from bench import sweep
 from bench.app.command import CONF, run_app
+from bench.ceilings import read_calibrate_config
 from bench.gate.config import read_gate_config
-from bench.machine.ceilings import read_calibrate_config
 from bench.publish import read_publish_config
 from bench.reproduce.command import read_reproduce_config
 from bench.selftest.config import read_selftest_config

@@ -8,8 +8,8 @@ from typing import Any
 
 from attentions.capabilities import FAMILIES
 from attentions.catalogue import CatalogueEntry, catalogue, plugin_catalogue
-from bench.catalogue.badges import Badge, goldens_passed, read_badges
-from bench.catalogue.rows import rows_of
+from bench.core.badges import Badge, goldens_passed, read_badges
+from bench.core.rows import rows_of
 
 Json = dict[str, Any]
 

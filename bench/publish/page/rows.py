@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.catalogue.rows import settings_of
 from bench.cell import Cell
+from bench.core.rows import settings_of
 from bench.metrics import Value, evaluate
 from bench.metrics.marks import may_be_ranked
 from bench.metrics.roofline import bound, roof

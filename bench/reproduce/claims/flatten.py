@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from bench.diagnostics.measures import effective_rank, entropy, rank
 from bench.diagnostics.samples import Size, normal
-from bench.diagnostics.weights import weights
 from bench.publish.charts.plain import Curves
 from bench.reproduce.claims.registry import Lab, register_claim
 from bench.reproduce.claims.samples import core_of, row_over
 from bench.reproduce.stored import Finding
 from bench.reproduce.verdicts import Verdict
+from bench.weights import weights
 
 
 @register_claim("flatten-focusing-sharpens")

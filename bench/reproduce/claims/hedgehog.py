@@ -11,11 +11,11 @@ from torch import Tensor
 from attentions import Attention
 from bench.diagnostics.measures import entropy, rank_correlation
 from bench.diagnostics.samples import Size, normal
-from bench.diagnostics.weights import weights
 from bench.reproduce.claims.registry import Lab, register_claim
 from bench.reproduce.claims.samples import core_of, row_over
 from bench.reproduce.stored import Finding
 from bench.reproduce.verdicts import Verdict
+from bench.weights import weights
 
 _TRAINED = "hedgehog, trained to match"
 _BATCH = 4

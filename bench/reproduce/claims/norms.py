@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from bench.diagnostics.norms import norm_correlation, sweep_of_norms
 from bench.diagnostics.samples import Size, normal, with_spread_norms
-from bench.diagnostics.weights import NoWeights
 from bench.publish.charts.plain import Curves
 from bench.reproduce.claims.registry import Lab, register_claim
 from bench.reproduce.claims.samples import core_of, row_over
 from bench.reproduce.stored import Finding, Row
 from bench.reproduce.verdicts import Verdict
+from bench.weights import NoWeights
 
 _FALLS = -0.005
 """Of ln N, from one norm to the next: less counts as no change."""

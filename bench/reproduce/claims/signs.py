@@ -7,11 +7,11 @@ from torch import Tensor
 
 from bench.diagnostics.measures import rank_correlation
 from bench.diagnostics.samples import Size, normal
-from bench.diagnostics.weights import weights
 from bench.reproduce.claims.registry import Lab, register_claim
 from bench.reproduce.claims.samples import core_of, row_over
 from bench.reproduce.stored import Finding
 from bench.reproduce.verdicts import Verdict
+from bench.weights import weights
 
 
 @register_claim("polaformer-unlike-signs")

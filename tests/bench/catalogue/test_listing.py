@@ -13,8 +13,8 @@ import bench
 from attentions.capabilities import Capabilities
 from attentions.catalogue import CatalogueEntry, catalogue
 from bench.app.errors import ConfigError
-from bench.catalogue.badges import goldens_passed
 from bench.catalogue.listing import in_words, main, read_query, table
+from bench.core.badges import goldens_passed
 from bench.golden.proof import Proof, Verdict
 from bench.verify import write_rows
 

@@ -7,7 +7,7 @@ import pytest
 from attentions.capabilities import PUBLISHED
 from attentions.catalogue import catalogue
 from bench.catalogue.pages import DIFFERENCES, MECHANISMS, all_pages
-from bench.catalogue.rows import rows_of
+from bench.core.rows import rows_of
 
 ENTRIES = [entry for entry in catalogue() if entry.family != PUBLISHED]
 DOCS = Path(__file__).resolve().parents[3] / "docs"

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from attentions.catalogue import catalogue
 from bench.app.errors import ConfigError
-from bench.catalogue.badges import Badge, BadgeStatus, append_badges
-from bench.catalogue.rows import rows_of
 from bench.catalogue.showing import Request, commands, cost_lines, find, main, read_request, show
+from bench.core.badges import Badge, BadgeStatus, append_badges
+from bench.core.rows import rows_of
 from bench.golden.proof import Proof, Verdict
 from bench.verify import write_rows
 

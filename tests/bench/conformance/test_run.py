@@ -12,10 +12,10 @@ from torch import Tensor
 import attentions
 from attentions import Capabilities, registry
 from attentions.base import Mechanism
-from bench.catalogue.badges import BadgeStatus
 from bench.conformance.check import Untestable
 from bench.conformance.run import badge_for, badges_of
 from bench.conformance.suite import CHECKS, CLAIMS
+from bench.core.badges import BadgeStatus
 
 Spoil = Callable[[Any, Tensor, Tensor, Tensor, Tensor], Tensor]
 """(mechanism, output, q, k, v) -> another output."""

@@ -16,8 +16,8 @@ from torch import Tensor
 
 import attentions
 from attentions import registry
-from bench.catalogue.badges import BadgeStatus
 from bench.conformance.run import badge_for
+from bench.core.badges import BadgeStatus
 from tests.bench.conformance.lies import SPOILT
 
 

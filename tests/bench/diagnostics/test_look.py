@@ -7,7 +7,7 @@ from attentions import Attention
 from bench.diagnostics.look import Call, gradients, of_lengths, of_own_norms, of_random, of_weights
 from bench.diagnostics.norms import norm_correlation, sweep_of_norms
 from bench.diagnostics.samples import Size, build_core, normal, with_spread_norms
-from bench.diagnostics.weights import NoWeights
+from bench.weights import NoWeights
 
 SIZE = Size(num_heads=2, head_dim=4, num_tokens=6)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.diagnostics.numbers import FILE, LeftOut, Line, Number, Origin, write_lines
+from bench.core.numbers import FILE, LeftOut, Line, Number, Origin, write_lines
 from bench.publish import publish
 from bench.publish.config import PublishConfig, WandbConfig
 from bench.publish.diagnostics import entropy_chart, read_diagnostics

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from bench.catalogue.rows import settings_of
+from bench.core.rows import settings_of
 from bench.publish.naming import identity, row_names
 from tests import records as made
 

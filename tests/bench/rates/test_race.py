@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from bench.core.grid import Trained
 from bench.machine.environment import current, freshness
 from bench.rates import race
-from bench.rates.grid import Trained
 from bench.rates.race import leading, wishes
 from bench.rates.rows import Row
 from bench.record import Quality, Record, Status

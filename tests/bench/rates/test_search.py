@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from bench.app.command import CONF, read_yaml
+from bench.core.presets import read_presets
 from bench.machine.environment import freshness
 from bench.rates import search
-from bench.rates.presets import read_presets
 from bench.rates.rows import USUAL
 from bench.record import Quality, Record, Status
 from bench.sweep import Done

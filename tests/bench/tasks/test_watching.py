@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from bench.diagnostics.weights import NoWeights
 from bench.tasks.base import build_task
 from bench.tasks.model import build_model
 from bench.tasks.watching import layers_for, watched
+from bench.weights import NoWeights
 
 SMALL = {"embed_dim": 16, "num_heads": 2}
 

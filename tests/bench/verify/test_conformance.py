@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.catalogue.badges import Badge, BadgeStatus, read_badges
 from bench.conformance.table import reasons
+from bench.core.badges import Badge, BadgeStatus, read_badges
 from bench.verify.config import VerifyConfig
 from bench.verify.conformance import run_conformance
 from tests.bench.verify.goldens import PUBLIC, ROOT

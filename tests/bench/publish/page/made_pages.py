@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.diagnostics.numbers import FILE, Number, write_lines
+from bench.core.numbers import FILE, Number, write_lines
 from bench.publish.config import PublishConfig
 from bench.publish.leaderboard import Leaderboard, build_leaderboard
 from bench.publish.page import page_content, write_page

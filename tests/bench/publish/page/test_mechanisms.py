@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.catalogue.badges import Badge, BadgeStatus, append_badges
+from bench.core.badges import Badge, BadgeStatus, append_badges
 from bench.publish.page.mechanisms import describe_mechanisms
 
 

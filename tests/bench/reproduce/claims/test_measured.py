@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from bench.diagnostics.weights import NoWeights
 from bench.reproduce.claims.flatten import convolution_restores_rank, focusing_sharpens
 from bench.reproduce.claims.guesses import listops_constant_answer, task_guess
 from bench.reproduce.claims.hedgehog import judged, spiky_and_monotone
@@ -14,6 +13,7 @@ from bench.reproduce.claims.performer import performer_unbiased
 from bench.reproduce.claims.signs import unlike_signs
 from bench.reproduce.stored import Finding
 from bench.reproduce.verdicts import Verdict
+from bench.weights import NoWeights
 from tests.bench.reproduce.claims.conftest import GivenLab
 
 

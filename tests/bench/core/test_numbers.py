@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bench.app.errors import ConfigError
-from bench.diagnostics import numbers
-from bench.diagnostics.numbers import LeftOut, Number, Origin, finite, read_lines, write_lines
+from bench.core import numbers
+from bench.core.numbers import LeftOut, Number, Origin, finite, read_lines, write_lines
 
 NUMBER = Number(
     attention="nala", inputs="random", measure="entropy", at="norm 0.5", samples=(0.5, None)

@@ -7,7 +7,7 @@ import yaml
 
 from bench.app.command import CONF, read_yaml
 from bench.app.errors import ConfigError
-from bench.rates.presets import RatePreset, presets_text, read_presets
+from bench.core.presets import RatePreset, presets_text, read_presets
 from bench.rates.search import keep
 from bench.tasks.base import task_settings
 

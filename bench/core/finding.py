@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from bench.diagnostics.numbers import RANDOM, Line, Number
+from bench.core.numbers import RANDOM, Line, Number
 
 CHANGE = "change of entropy"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bench import ceilings as command
 from bench.app.errors import ConfigError
-from bench.machine import ceilings as command
-from bench.machine.ceilings import read_calibrate_config
+from bench.ceilings import read_calibrate_config
 from bench.record import Status
 from bench.worker.outcome import Outcome
 from bench.worker.results import CEILING as JOB

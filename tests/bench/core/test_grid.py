@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.rates.grid import GRIDS, Trained, best_of, next_rate
+from bench.core.grid import GRIDS, Trained, best_of, next_rate
 
 
 def best(scores, better="higher", steps=None):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from attentions import Attention, AttentionLayer, Capabilities, Geometry, build_attention
-from bench.diagnostics.weights import NoWeights, weights
+from bench.weights import NoWeights, weights
 
 HEADS = Geometry(num_heads=2, head_dim=8, seq_len=9)
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from bench.catalogue.rows import settings_of
+from bench.core.rows import settings_of
 
 
 def test_settings_are_read_of_our_rows_and_no_path_is_made_from_another_label() -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.diagnostics.finding import changes, sentences
-from bench.diagnostics.numbers import RANDOM, Line, Number
+from bench.core.finding import changes, sentences
+from bench.core.numbers import RANDOM, Line, Number
 
 
 def swept(attention: str, norm: float, *samples: float | None) -> Number:

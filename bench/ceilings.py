@@ -15,7 +15,6 @@ from rich.table import Table
 
 from bench.app.command import check_writable
 from bench.app.files import write_whole
-from bench.app.progress import one_by_one
 from bench.app.values import Values, text, word
 from bench.cell import DTYPES
 from bench.config import NUM_THREADS, SECONDS, torch_device
@@ -25,6 +24,7 @@ from bench.machine.environment import Environment
 from bench.measure.clock import utc_now
 from bench.measure.dtypes import why_no_dtype
 from bench.plan import resolve_devices
+from bench.progress import one_by_one
 from bench.publish.format import column_for
 from bench.record import Status
 from bench.sharing.devices import alone_on

@@ -1,0 +1,1 @@
+"""The ground: what measuring and publishing share. Imports no torch and nothing above it."""
