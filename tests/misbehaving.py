@@ -94,6 +94,14 @@ def _crash_later(self, q, k, v):
     return _Softmax.forward(self, q, k, v)
 
 
+def _stale_later(self, q, k, v):
+    """Right as often as a trial calls it; from its tenth call on it gives again what it gave."""
+    self.num_calls = getattr(self, "num_calls", 0) + 1
+    if self.num_calls < 10:
+        self.given = _Softmax.forward(self, q, k, v)
+    return self.given
+
+
 def _new_graph_each_time(self, q, k, v):
     """A number of its own that changes is a constant to a compiler, which starts anew."""
     self.num_calls = getattr(self, "num_calls", 0) + 1
@@ -124,6 +132,7 @@ register_attention("even_only", title="even", source="tests", capabilities=Capab
     _EvenOnly
 )
 _register("new_graph_each_time", _new_graph_each_time, exact=True)
+_register("stale_later", _stale_later, exact=True)
 _register("lies_about_time", _lie_about_time, exact=True)
 _register("good", _Softmax.forward, exact=True)
 _register("zeros", lambda self, q, k, v: torch.zeros_like(v) * v.sum())

@@ -72,6 +72,15 @@ def _put_profilers(values: tuple[Any, Any, bool]) -> None:
     sys.settrace(values[1])
 
 
+def _autocast(device_type: str) -> Setting:
+    """Each type of device has a flag of its own: torch's, asked without one, is CUDA's alone."""
+    return Setting(
+        f"autocast on {device_type}",
+        lambda: torch.is_autocast_enabled(device_type),
+        lambda value: torch.set_autocast_enabled(device_type, value),
+    )
+
+
 SETTINGS = (
     Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
     Setting(
@@ -91,7 +100,8 @@ SETTINGS = (
     ),
     Setting("the grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
     Setting("the inference mode", torch.is_inference_mode_enabled),
-    Setting("autocast", torch.is_autocast_enabled, torch.set_autocast_enabled),
+    _autocast("cpu"),
+    _autocast("cuda"),
     Setting("anomaly detection", torch.is_anomaly_enabled, torch.set_anomaly_enabled),
     Setting("the kernels that SDPA may take", _scaled_products, _put_scaled_products),
     Setting("whether a profiler runs", _profilers, _put_profilers),

@@ -70,6 +70,8 @@ def _number(value: float) -> str:
 
 
 _ROUNDING = 1e-12
+_OF_TRAINING = ("rate", "rate_chosen", "steps", "ended", "num_seeds")
+"""Fields of a row that are stored only where something was trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,13 @@ class Finding:
 
     def to_json(self) -> str:
         """As it is stored."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
+        flat = asdict(self)
+        unset = {f.name: f.default for f in fields(Row) if f.name in _OF_TRAINING}
+        flat["rows"] = [
+            {key: value for key, value in row.items() if key not in unset or value != unset[key]}
+            for row in flat["rows"]
+        ]
+        return json.dumps(flat, indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, content: str) -> Finding:

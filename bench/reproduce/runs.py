@@ -211,13 +211,16 @@ def _sizes(protocol: Protocol) -> tuple[int, int]:
 
 
 def origins(records: Sequence[Record]) -> str:
-    """Commits and machines of records, as ``commit 8f905170 on Intel(R) Xeon(R)``."""
-    places = {
-        f"commit {(r.environment.get('commit') or 'unknown')[:8]} on "
-        f"{r.environment.get('processor') or 'an unknown processor'}": None
-        for r in sorted(records, key=lambda record: record.started_at)
-    }
-    return ", ".join(places)
+    """Commits and machines of records, as ``commits 8f905170, 2b1cefe9 on Intel(R) Xeon(R)``."""
+    commits: dict[str, dict[str, None]] = {}
+    for record in sorted(records, key=lambda record: record.started_at):
+        machine = record.environment.get("processor") or "an unknown processor"
+        commit = (record.environment.get("commit") or "unknown")[:8]
+        commits.setdefault(machine, {})[commit] = None
+    return "; ".join(
+        f"commit{'s' * (len(own) > 1)} {', '.join(own)} on {machine}"
+        for machine, own in commits.items()
+    )
 
 
 def steps_of(results: Sequence[Quality]) -> str:

@@ -139,6 +139,8 @@ def _of_finding(entry: Claim, finding: Finding | None) -> Judgement:
     verdict, words = finding.verdict, finding.words
     # A function that trains takes its seeds as `seeds`; what is measured needs none.
     seeds = entry.settings.get("seeds")
+    if seeds is not None and all(row.rate is None for row in finding.rows):
+        notes = (*notes, "the rates of its arms were not recorded")
     if not entry.refuted_by:
         verdict = Verdict.NO_VERDICT
         words = f"its entry does not say what would refute it (refuted_by); {words}"

@@ -72,6 +72,22 @@ def test_an_appended_line_is_synced_to_the_disk_before_append_returns(
         assert lengths[-1] == here.path.stat().st_size
 
 
+def test_a_new_file_is_in_its_folder_for_good_before_its_first_record_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+
+    def watch(handle: int) -> None:
+        found = os.fstat(handle)
+        names = sorted(file.name for file in (tmp_path / "records").iterdir())
+        synced.append((found.st_ino, names))
+
+    monkeypatch.setattr(os, "fsync", watch)
+    path = stored(tmp_path, ONE, TWO)
+    folder, file = path.parent.stat().st_ino, path.stat().st_ino
+    assert synced == [(folder, ["a.jsonl"]), (file, ["a.jsonl"]), (file, ["a.jsonl"])]
+
+
 def test_a_killed_process_loses_none_of_the_records_it_appended(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from bench.store import Store;"
@@ -103,7 +119,11 @@ def test_a_hole_of_zeros_after_a_power_cut_counts_as_torn(tmp_path: Path) -> Non
     path = stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + b"\0" * 64)
     reading = read_store(tmp_path)
-    assert reading.records == (ONE,) and reading.left_out
+    assert reading.records == (ONE,) and not reading.is_damaged
+    (said,) = reading.describe()
+    assert said.startswith(f"{path}:2") and "is torn" in said
+    stored(tmp_path, TWO)
+    assert read_store(tmp_path) == Reading(records=(ONE, TWO), left_out=())
 
 
 def test_the_report_of_a_torn_line_goes_to_stderr_once(

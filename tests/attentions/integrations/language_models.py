@@ -74,11 +74,16 @@ def with_mechanism(model: Any, mechanism: str) -> Any:
     return model
 
 
+def cache_argument() -> str:
+    """What models call the cache that they are given; Transformers has renamed it."""
+    named = inspect.signature(transformers.LlamaModel.forward).parameters
+    return "cache" if "cache" in named else "past_key_values"
+
+
 def generate(model: Any, *, cache: RecurrentCache | None = None, **settings: Any) -> Any:
     """Ten tokens, the likeliest each time, with their logits."""
     if cache is not None:
-        named = inspect.signature(transformers.LlamaModel.forward).parameters
-        settings["cache" if "cache" in named else "past_key_values"] = cache
+        settings[cache_argument()] = cache
     return model.generate(
         settings.pop("input_ids", ids()),
         max_new_tokens=NUM_NEW,

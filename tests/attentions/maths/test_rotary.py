@@ -43,3 +43,14 @@ def test_four_channels_have_the_one_frequency_1():
 def test_angles_of_far_places_are_exact_in_float32():
     turn = turns((4096, 1), 4, torch.float32, torch.device("cpu"))[4095, 0]
     assert abs(turn.real.item() - torch.tensor(4095.0, dtype=torch.float64).cos().item()) < 1e-7
+
+
+def test_a_grid_first_met_under_inference_mode_can_be_trained_on_later():
+    grid = (3, 17)  # of no other test: its table has to be made here
+    with torch.inference_mode():
+        expected = rotate(torch.ones(1, 1, 51, 8), grid, 8).clone()
+    phi = torch.ones(1, 1, 51, 8, requires_grad=True)
+    out = rotate(phi, grid, 8)
+    assert torch.equal(out, expected)
+    out.square().sum().backward()
+    torch.testing.assert_close(phi.grad, 2 * torch.ones_like(phi))  # lengths are kept

@@ -38,6 +38,19 @@ def test_without_gates_a_channel_has_one_learned_decay(qkv):
     torch.testing.assert_close(core(q, k, v), core(q, k, v, log_decay=given))
 
 
+@pytest.mark.parametrize("length", [9, 130])
+def test_a_decay_that_was_learned_to_be_infinite_leaves_each_token_its_own_pair(qkv, length):
+    q, k, v = qkv(1, 2, length, 4, value_dim=3)
+    core = build(length)
+    with torch.no_grad():
+        core.decay_logit.fill_(-math.inf)
+    alone = (q * k).sum(dim=-1, keepdim=True) / 2 * v
+    torch.testing.assert_close(core(q, k, v), alone)
+    torch.testing.assert_close(core.reference(q, k, v), alone)
+    state = core.init_state(1, dtype=q.dtype, device=q.device)
+    torch.testing.assert_close(core.step(q, k, v, state)[0], alone)
+
+
 def test_one_decay_for_all_channels_is_simple_gla(qkv):
     q, k, v = qkv(1, 2, 130, 4, value_dim=3)
     geometry = Geometry(num_heads=2, head_dim=4, seq_len=130, value_dim=3, causal=True)

@@ -82,6 +82,9 @@ def test_sink_mass_is_what_the_greatest_column_gets() -> None:
     w = torch.tensor([[1.0, 0], [2, -2]])
     assert sink_mass(w).item() == 0.75
     assert sink_mass(torch.ones(5, 4)).item() == 0.25
+    # Each query has a key of its own, and no key gets more than another.
+    assert sink_mass(torch.eye(4)).item() == 0.25
+    assert sink_mass(torch.stack([torch.eye(2), w])).tolist() == [0.5, 0.75]
 
 
 def test_a_sum_that_cancels_is_badly_conditioned() -> None:

@@ -55,6 +55,19 @@ def test_attention_that_lowers_the_logit_is_left_out_of_gradient_rollout():
     assert of("attention_gradient_rollout", [layer(HALF, weights_grad=-torch.ones(2, 2))]) == [1, 0]
 
 
+def test_a_head_that_lowers_the_logit_takes_nothing_from_one_that_raises_it():
+    raises, lowers = torch.ones(2, 2), -torch.ones(2, 2)
+    one = layer(HALF, weights_grad=raises)
+    both = replace(
+        one,
+        weights=torch.stack([HALF, HALF])[None],
+        weights_grad=torch.stack([raises, 2 * lowers])[None],
+    )
+    # The rows of relevance are normalised: half of it in all places is the same.
+    found = of("attention_gradient_rollout", [both])
+    assert found == of("attention_gradient_rollout", [one]) == [0.75, 0.25]
+
+
 def test_a_prior_on_one_token_moves_relevance_there():
     assert of("decision_aware", [layer(HALF, tokens_grad=[0.0, 1.0])]) == [0.5, 0.5]
     assert of("decision_aware", [layer(HALF, tokens_grad=[1.0, 0.0])]) == [1, 0]

@@ -57,6 +57,18 @@ def test_rounds_of_one_fork_are_not_taken_for_independent():
     )
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        [[0.9] * 9, [1.0] * 9, [1.1] * 9],  # three forks, each of one mind
+        [[0.9, 1.0, 1.1]],  # one fork, whose rounds differ
+    ],
+)
+def test_forks_and_their_rounds_are_both_drawn(table):
+    found = ratio_interval(table, 0.025)
+    assert (found.low, found.median, found.high) == (0.9, 1.0, 1.1)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000), st.floats(0.5, 2.0))
 def test_the_interval_holds_the_median_and_scales_with_the_ratios(seed, factor):

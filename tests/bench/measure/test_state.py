@@ -10,6 +10,8 @@ import traceback
 
 import pytest
 import torch
+from torch.overrides import BaseTorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.measure import state
 from bench.measure.state import Watch, computes_meanwhile, look, put_back
@@ -39,7 +41,8 @@ CHANGES = {
         lambda: torch.set_float32_matmul_precision("medium")
     ),
     "the grad mode from True to False": lambda: torch.set_grad_enabled(False),
-    "autocast from False to True": lambda: torch.set_autocast_enabled(True),
+    "autocast on cpu from False to True": lambda: torch.autocast("cpu").__enter__(),
+    "autocast on cuda from False to True": lambda: torch.set_autocast_enabled("cuda", True),
     "anomaly detection from False to True": lambda: torch.set_anomaly_enabled(True),
     "the kernels that SDPA may take": lambda: torch.backends.cuda.enable_flash_sdp(False),
     "whether a profiler runs": lambda: sys.setprofile(lambda *words: None),
@@ -98,7 +101,23 @@ def test_members_with_other_numbers_of_threads_are_each_held_to_their_own(watch)
 
 def test_every_setting_that_can_be_put_back_is_changed_by_a_test():
     names = [setting.name for setting in state.SETTINGS if setting.put is not None]
-    assert all(any(words.startswith(name[:12]) for words in CHANGES) for name in names)
+    assert all(any(words.startswith(name[:16]) for words in CHANGES) for name in names)
+
+
+@alone
+def test_products_keep_their_dtype_after_a_member_that_left_autocast_on_was_put_back():
+    before, x = look(), torch.ones(2, 2)
+    torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
+    assert (x @ x).dtype is torch.bfloat16
+    put_back(before)
+    assert (x @ x).dtype is torch.float32
+
+
+@pytest.mark.parametrize("mode", [FlopCounterMode, BaseTorchFunctionMode])
+@alone
+def test_a_mode_of_torch_that_is_left_on_is_seen(watch, mode):
+    mode().__enter__()
+    assert watch.change("a") == "a changed the default device, or another mode of torch"
 
 
 def test_two_changes_are_both_named(watch):

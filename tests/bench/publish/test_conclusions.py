@@ -49,6 +49,14 @@ def test_rows_that_cannot_be_told_apart_share_the_first_place() -> None:
     assert "nala and nala_cosine are fastest and cannot be told apart (" in sentence
 
 
+def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart() -> None:
+    records = sweep("softmax", "nala", "linear", lengths=(4096,))
+    twin = next(r for r in records if r.cell.entry == "nala")
+    records.append(replace(twin, cell=made.kernel_cell("nala_cosine", seq_len=4096)))
+    (sentence,) = said(records)
+    assert "linear is fastest (" in sentence and "nala" not in sentence.partition(";")[0]
+
+
 def test_settings_that_differ_in_an_axis_say_it() -> None:
     records = sweep("softmax", "nala") + sweep("softmax", "nala", num_threads=2, causal=True)
     first, second = said(records)
@@ -101,6 +109,12 @@ def test_a_task_says_who_is_best_where_that_is_settled() -> None:
     records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.7, 0.71, 0.7])
     (sentence,) = said(records + scored("linear", [0.5, 0.5, 0.51]))
     assert sentence.endswith("softmax is best (98.7 %), nala second (70.3 %).")
+
+
+def test_a_task_names_no_second_where_the_next_rows_cannot_be_told_apart() -> None:
+    records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.7, 0.71, 0.7])
+    (sentence,) = said(records + scored("linear", [0.71, 0.7, 0.7]))
+    assert sentence.endswith("softmax is best (98.7 %).")
 
 
 def test_bits_per_byte_are_said_in_their_unit() -> None:

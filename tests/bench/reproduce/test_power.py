@@ -44,7 +44,8 @@ def test_the_spread_is_that_of_differences_seed_by_seed() -> None:
     assert (pilot.unit, pilot.train_s) == ("points", 60.0)
     first, second, third = answer(QUESTION, pilot)
     assert first == (
-        "nala less flatten on recall: +1.00 points over 3 stored seeds, spread 1.00 from seed to seed"
+        "nala less flatten on recall: +1.00 points over 3 stored seeds, "
+        "spread 1.00 from seed to seed"
     )
     assert second.startswith("to tell 0.5 points from 0 with 80 % power takes, of both entries, ")
     assert "about 34 seeds (" in second

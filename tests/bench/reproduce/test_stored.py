@@ -10,6 +10,7 @@ from bench.record import Status
 from bench.reproduce.described import Claim, criterion_of
 from bench.reproduce.stored import (
     Finding,
+    Row,
     judgement,
     keep_all,
     read_all,
@@ -55,7 +56,8 @@ def claim(**more: Any) -> Claim:
 
 
 def judged(entry: Claim, store: Path, criterion: str) -> Judgement:
-    finding = Finding(verdict=Verdict.HOLDS, words="so", criterion=criterion)
+    rows = (Row(name="nala", value=0.5, rate=0.003),)
+    finding = Finding(verdict=Verdict.HOLDS, words="so", rows=rows, criterion=criterion)
     write_finding(store, "claim", finding)
     return judgement(entry, (), [store])
 
@@ -68,6 +70,17 @@ def test_a_finding_says_whether_its_criterion_is_still_that_of_the_entry(tmp_pat
     assert judged(changed, tmp_path, criterion_of(entry)).notes == (
         "criterion changed after the run",
     )
+
+
+def test_a_trained_finding_without_rates_says_so(tmp_path: Path) -> None:
+    entry = claim()
+    write_finding(
+        tmp_path,
+        "claim",
+        Finding(verdict=Verdict.HOLDS, words="so", criterion=criterion_of(entry)),
+    )
+    found = judgement(entry, (), [tmp_path])
+    assert found.notes == ("the rates of its arms were not recorded",)
 
 
 def test_a_claim_that_nothing_would_refute_has_no_verdict(tmp_path: Path) -> None:

@@ -31,6 +31,14 @@ def test_mqar_asks_for_the_value_of_each_key_once_and_at_every_second_place(fill
         assert (set(others) == {0}) == (filler == "zero")
 
 
+@pytest.mark.parametrize("filler", ["zero", "random", "harmless"])
+@pytest.mark.parametrize("split", Split)
+def test_mqar_shows_values_in_the_pairs_alone_and_never_behind_a_query(filler, split):
+    for inputs, answers in shown("mqar", split, filler=filler):
+        behind = [inputs[place + 1] for place in answers]  # of 4,096 values: never one by chance
+        assert not set(behind) & set(inputs[1:8:2])
+
+
 def test_only_mqars_random_filler_may_repeat_a_key():
     def repeats(filler):
         small = {"filler": filler, "vocab_size": 12, "num_pairs": 2, "batch_size": 64}

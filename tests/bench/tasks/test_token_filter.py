@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bench.cell import TOKEN_FILTERS
+from bench.tasks import token_filter as module
 from bench.tasks.base import Batch, Split, build_task
 from bench.tasks.model import build_model
 from bench.tasks.token_filter import attention_rate, filtered_scores, kept_tokens
@@ -60,6 +61,41 @@ def test_a_rate_is_how_often_a_token_gets_more_than_its_share():
     rate = attention_rate(model, task)
     assert rate.shape == (37,) and 0 < rate.mean() < 1
     assert torch.equal(rate, attention_rate(model, task))
+
+
+def test_tokens_are_rated_on_held_out_images_and_never_on_those_of_the_test(monkeypatch):
+    model, task = built()
+    rate = attention_rate(model, task)
+
+    def refuse(split, seed):
+        raise AssertionError(f"asked for images of the {split} split")
+
+    monkeypatch.setattr(task, "batches", refuse)
+    assert torch.equal(attention_rate(model, task), rate)
+
+
+def test_the_time_of_a_filtered_model_holds_the_choice_of_its_tokens(monkeypatch):
+    model, task = built()
+    score_of, choose = module._score_of, module.kept_tokens
+
+    def slow_score_of(*of):
+        score = score_of(*of)
+
+        def slowly(batch, places):
+            clock.now += 2.0
+            return score(batch, places)
+
+        return slowly
+
+    def choose_slowly(*of):
+        clock.now += 1.0
+        return choose(*of)
+
+    monkeypatch.setattr(module, "_score_of", slow_score_of)
+    monkeypatch.setattr(module, "kept_tokens", choose_slowly)
+    (row,) = filtered_scores(model, task, ("patch_contrast",), (0.5,), clock)
+    assert row["latency_s"] == [2.0 + 1.0 + 0.5] * 15
+    assert row["unfiltered_latency_s"] == [0.5] * 15
 
 
 def test_every_filter_is_scored_at_every_share_against_the_whole_model():

@@ -1,11 +1,12 @@
 """Training: repeatable, honest about divergence, and able to tell mechanisms apart."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from bench.tasks.base import Recipe, build_task
+from bench.tasks.base import Recipe, Split, build_task
 from bench.tasks.train import Diverged, learning_rate, train
 
 QUICK = {"num_steps": 12, "batch_size": 8, "embed_dim": 16, "num_heads": 2}
@@ -121,6 +122,47 @@ def test_scoring_on_the_way_does_not_change_what_is_learned(cell, mechanism, mon
     once = train(cell(name, "recall", **QUICK))
     assert len(often.validation) == 12 and len(once.validation) == 1
     assert often.losses == once.losses and often.accuracy == once.accuracy
+
+
+def test_the_test_set_has_no_say_in_when_a_run_ends_nor_in_how_it_is_judged_till_then(
+    cell, monkeypatch
+):
+    few = QUICK | {"num_steps": 4, "num_test_examples": 64}
+    few |= {"vocab_size": 10, "seq_len": 20, "num_pairs": 2}  # one in five is right by luck
+    monkeypatch.setattr("bench.tasks.train.NUM_ANSWERS", 16)
+    honest = train(cell("none", "recall", **few))
+    task_class = type(build_task("recall", {}))
+    batches = task_class.batches
+
+    def mislabelled(self, split, seed):
+        for batch in batches(self, split, seed):
+            wrong = replace(batch, targets=batch.targets * 0)  # the filler, which is no answer
+            yield wrong if split is Split.TEST else batch
+
+    monkeypatch.setattr(task_class, "batches", mislabelled)
+    fooled = train(cell("none", "recall", **few))
+    assert fooled.accuracy == 0 < honest.accuracy
+    assert replace(fooled, accuracy=honest.accuracy) == honest
+
+
+@pytest.mark.parametrize("most", [0.01, 1e9])
+def test_no_step_is_taken_along_a_longer_gradient_than_the_recipe_allows(cell, monkeypatch, most):
+    lengths = []
+    step = torch.optim.AdamW.step
+
+    def watched(optimiser):
+        gradients = [p.grad for group in optimiser.param_groups for p in group["params"]]
+        lengths.append(torch.nn.utils.get_total_norm(gradients).item())
+        return step(optimiser)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    few = QUICK | {"num_steps": 2, "num_test_examples": 16}
+    train(cell("none", "recall", max_grad_norm=most, **few))
+    assert len(lengths) == 2
+    if most < 1:
+        assert lengths == pytest.approx([most] * 2, rel=1e-3)
+    else:
+        assert min(lengths) > 0.1  # those within the bound are left as they are
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run(cell, mechanism):

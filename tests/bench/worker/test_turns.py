@@ -182,19 +182,20 @@ def test_a_member_that_gains_from_inputs_that_it_has_seen_is_refused(
     assert result.wrong[1] is None
 
 
+@pytest.mark.parametrize("num_spared", [1, 3, 6])
 def test_a_member_that_computes_less_for_inputs_that_it_has_seen_is_refused_however_quick(
-    subjects, monkeypatch
+    subjects, monkeypatch, num_spared
 ):
     class Cached(Remembering):
         def answer(self):
-            if self.next in self.new:
-                torch.ones(5)
+            torch.ones(6 if self.next in self.new else 6 - num_spared)
             super().answer()
 
     monkeypatch.setattr(Time, "time_calls", lambda self, call, count: 1e-5 * count)
     subjects["a"] = Cached(4)
     _, result = take_rounds(A, B)
-    assert result.wrong[0].endswith("a call with new ones computes 5 elements and FLOPs, else 0")
+    words = f"a call with new ones computes 6 elements and FLOPs, else {6 - num_spared}"
+    assert result.wrong[0].endswith(words)
     assert result.wrong[1] is None
 
 

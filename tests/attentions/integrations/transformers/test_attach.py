@@ -38,6 +38,18 @@ def test_softmax_is_the_original(build: Any, original: str, is_padded: bool) -> 
     torch.testing.assert_close(out[seen], expected[seen], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"scale_attn_weights": False}, {"scale_attn_by_inverse_layer_idx": True}]
+)
+def test_scores_are_scaled_as_the_model_says(settings: dict[str, bool]) -> None:
+    model = gpt2(initializer_range=0.3, **settings)  # large enough weights that the scale matters
+    expected = model(ids()).logits
+    out = with_mechanism(model, "softmax")(ids()).logits
+    torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-4)
+    usual = with_mechanism(gpt2(initializer_range=0.3), "softmax")(ids()).logits
+    assert (usual - expected).abs().max() > 0.1
+
+
 def test_softmax_is_the_original_in_an_encoder_with_padding() -> None:
     model, mask = bert(), padding(left=False)
     expected = model(ids(), attention_mask=mask).last_hidden_state

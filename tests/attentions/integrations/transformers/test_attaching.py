@@ -105,6 +105,19 @@ def test_a_copied_model_has_its_own_parameters() -> None:
     assert not torch.equal(twin(ids()).last_hidden_state, model(ids()).last_hidden_state)
 
 
+@pytest.mark.parametrize(("build", "is_causal"), [(llama, True), (bert, False)])
+def test_a_core_attached_for_one_direction_does_not_serve_the_other(
+    build: Any, is_causal: bool
+) -> None:
+    model = attach(build(), "hedgehog")
+    for module in model.modules():
+        if hasattr(module, "is_causal"):
+            module.is_causal = not is_causal
+    built, asked = ("causal", "not causal") if is_causal else ("not causal", "causal")
+    with pytest.raises(ValueError, match=f"this call is {asked}; the core attached is {built}"):
+        model(ids(), use_cache=False)
+
+
 @pytest.mark.parametrize("mechanism", ["nala_layer", "gla"])
 def test_layers_and_gated_mechanisms_are_not_offered(mechanism: str) -> None:
     assert PREFIX + mechanism not in huggingface.implementations()

@@ -12,6 +12,7 @@ from tests.attentions.integrations.language_models import (
     RecurrentCache,
     assert_same,
     attach,
+    cache_argument,
     generate,
     gpt2,
     ids,
@@ -41,6 +42,15 @@ def test_a_recurrent_state_gives_the_same_tokens(mechanism: str) -> None:
     assert_same(generate(model, cache=RecurrentCache()), generate(model, use_cache=False))
 
 
+def test_a_draw_of_features_that_was_restored_is_used_with_the_cache_too() -> None:
+    model = attach(llama(), "performer", num_features=16)
+    others = attach(llama(), "performer", num_features=16, projection_seed=5)
+    model.load_state_dict(others.state_dict())
+    expected = generate(others, use_cache=False)
+    assert_same(generate(model, use_cache=False), expected)
+    assert_same(generate(model), expected)
+
+
 def test_a_window_keeps_its_own_state() -> None:
     model = attach(llama(), "sliding_window", window=4)
     assert_same(generate(model, cache=RecurrentCache()), generate(model, use_cache=False))
@@ -63,8 +73,38 @@ def test_beams_take_their_state_with_them(mechanism: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rearrange", "rows"),
+    [
+        (lambda cache: cache.reorder_cache(torch.tensor([1, 0])), [1, 0]),
+        (lambda cache: cache.reorder_cache(torch.tensor([1, 1])), [1, 1]),
+        (lambda cache: cache.batch_repeat_interleave(2), [0, 0, 1, 1]),
+        (lambda cache: cache.batch_select_indices(torch.tensor([1])), [1]),
+    ],
+    ids=["beams_swapped", "one_beam_twice", "rows_repeated", "rows_selected"],
+)
+@pytest.mark.parametrize("mechanism", ["linear", "performer"])
+def test_a_row_goes_on_from_the_text_that_was_chosen_for_it(
+    mechanism: str, rearrange: Any, rows: list[int]
+) -> None:
+    model = with_mechanism(gpt2(), mechanism)
+    cache = RecurrentCache()
+    call = {cache_argument(): cache, "use_cache": True}
+    model(ids(), **call)
+    rearrange(cache)
+    texts = torch.cat([ids()[rows], torch.full((len(rows), 1), 7)], dim=1)
+    after = model(texts[:, -1:], **call).logits[:, -1]
+    expected = model(texts, use_cache=False).logits[:, -1]
+    torch.testing.assert_close(after, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
     ("mechanism", "mend"),
-    [("lightning", "pass a RecurrentCache"), ("block_sparse", "use_cache=False")],
+    [
+        ("lightning", "pass a RecurrentCache"),
+        ("block_sparse", "use_cache=False"),
+        # It takes other numbers of keys than of queries; its weights depend on where they are.
+        ("cosformer", "pass a RecurrentCache"),
+    ],
 )
 def test_a_mechanism_that_cannot_use_cached_keys_says_what_to_do(mechanism: str, mend: str) -> None:
     with pytest.raises(ValueError, match=f"cannot go on from cached keys and values; {mend}"):

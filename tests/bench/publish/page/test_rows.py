@@ -53,6 +53,19 @@ def test_a_row_has_its_numbers_its_interval_and_the_axes_of_its_group() -> None:
     assert row["reference"] == "softmax"
 
 
+def test_rows_that_share_places_have_the_first_and_the_last_of_them() -> None:
+    records = made.block_records(("softmax", "nala", "linear"), seq_len=4096)
+    twin = next(r for r in records if r.cell.entry == "nala")
+    records.append(replace(twin, cell=made.kernel_cell("nala_cosine", seq_len=4096)))
+    places = {row["name"]: (row["rank"], row["first"], row["last"]) for row in rows_of(records)}
+    assert places == {
+        "linear": ("1", 1, 1),
+        "nala": ("2-3", 2, 3),
+        "nala_cosine": ("2-3", 2, 3),
+        "softmax": ("4", 4, 4),
+    }
+
+
 def test_a_hole_keeps_its_reason() -> None:
     rows = rows_of(made.one_of_each_failure())
     assert {row["status"] for row in rows} == {
