@@ -23,6 +23,7 @@ from bench.app.texts import visible
 from bench.cell import ORIGINAL, Cell, TaskWorkload
 from bench.machine import hardware
 from bench.measure.headroom import memory_limit_bytes
+from bench.observed import CONTROLS
 from bench.record import METHOD_VERSION, TRAINING_VERSION, Quality, Record
 
 _LIBRARIES = ("torch", "numpy", "hydra-core", "wandb", "fvcore", "opt_einsum", "triton", "timm")
@@ -122,7 +123,9 @@ def is_good(record: Record, cell: Cell, environment: Environment) -> bool:
     if not cell.is_task or record.training_version != TRAINING_VERSION or _own_files(cell):
         return False
     result = record.result
-    return not (isinstance(result, Quality) and result.ended == "plateau" and result.stuck_at)
+    if not isinstance(result, Quality) or cell.mechanism in CONTROLS:
+        return True
+    return not (result.ended == "plateau" and result.stuck_at)
 
 
 def source_of_training(cell: Cell, environment: Environment) -> str:

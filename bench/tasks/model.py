@@ -146,7 +146,8 @@ def draw_linear_maps(model: Backbone, std: float, seed: int) -> None:
     """
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and module.weight is not _weight_of(model.embedding):
-            with seeded(seed, f"linear {name}"):
+            place = name.replace(".mixer.layer.", ".mixer.")  # as without the gates around it
+            with seeded(seed, f"linear {place}"):
                 nn.init.normal_(module.weight, std=std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

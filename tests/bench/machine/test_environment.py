@@ -1,14 +1,15 @@
 """What makes a number stale: every file that a mechanism is made of."""
 
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
+from attentions import registry
 from bench.cell import TaskWorkload
 from bench.machine import environment
-from bench.machine.environment import _closure, _data_hash, _hash_closure
-from bench.record import Record
+from bench.machine.environment import _closure, _data_hash, _hash_closure, is_good
+from bench.record import Quality, Record
 from tests import records as made
 
 
@@ -99,3 +100,118 @@ def test_whatever_a_system_calls_itself_can_be_kept_in_a_record(monkeypatch):
     assert facts["processor"] == "Rude\\x1b[2J\\ud800 9000\\x00"
     record = replace(made.block_records(["nala"], num_rounds=3)[0], environment=facts)
     assert Record.from_json(record.to_json()) == record
+
+
+PLUGIN = """
+from attentions import Attention, Capabilities, register_attention
+
+
+@register_attention("{name}", title="-", source="-", capabilities=Capabilities())
+class Foreign(Attention):
+    def forward(self, q, k, v):
+        return {output}
+
+    def flops(self, shape):
+        return 0
+"""
+HERE = environment.Environment(
+    **{
+        name: value
+        for name, value in made.ENVIRONMENT.items()
+        if name in {f.name for f in fields(environment.Environment)}
+    }
+)
+THERE = replace(HERE, processor="Another 7000", devices={"cpu": "Another 7000"})
+
+
+def ran(cell, at=HERE, **result):
+    """A record of a cell as it is measured now, there."""
+    values = {"accuracy": 0.9, "chance": 0.1, "guess": "any", "num_examples": 9}
+    quality = Quality(**(values | {"num_parameters": 1} | result))
+    observed = quality if cell.is_task else made.speed([1.0])
+    facts = {"freshness": environment.freshness(cell, at), "environment": at.to_dict()}
+    return made.ok_record(cell, observed, **facts)
+
+
+def test_a_trained_score_is_good_on_another_processor_and_a_timing_is_not():
+    task, timing = made.task_cell(), made.kernel_cell()
+    assert is_good(ran(task), task, HERE) and is_good(ran(timing), timing, HERE)
+    assert is_good(ran(task), task, THERE)
+    assert not is_good(ran(timing), timing, THERE)
+    old = replace(ran(task), freshness="0" * 16)  # from before a run had a version of its own
+    assert is_good(old, task, THERE)
+    other = made.task_cell(seed=1)
+    assert not is_good(ran(task), other, HERE)
+
+
+def test_a_trained_score_of_another_training_version_is_not_good(monkeypatch):
+    task = made.task_cell()
+    record = ran(task)
+    monkeypatch.setattr(environment, "TRAINING_VERSION", 1 + environment.TRAINING_VERSION)
+    assert not is_good(record, task, HERE)
+    assert is_good(replace(ran(task), training_version=environment.TRAINING_VERSION), task, HERE)
+
+
+@pytest.mark.parametrize(
+    ("ended", "last", "is_kept"),
+    [
+        ("plateau", 0.1, False),
+        ("plateau", 0.25, False),
+        ("plateau", 0.5, True),
+        ("maximum", 0.1, True),
+        ("", 0.1, True),
+    ],
+)
+def test_an_old_run_that_a_plateau_ended_at_a_level_is_not_good(ended, last, is_kept):
+    task = made.task_cell()
+    curve = {"validation": (last,), "validation_steps": (9,), "plateaus": {"one of four": 0.25}}
+    old = replace(ran(task, ended=ended, **curve), freshness="0" * 16)
+    assert is_good(old, task, HERE) == is_kept
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """``plugin(output)`` writes a mechanism of another package anew; returns a cell that trains."""
+    registry.attention_names()
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = "foreign_for_one_test"
+
+    def write(output):
+        (tmp_path / f"{name}.py").write_text(PLUGIN.format(name=name, output=output))
+        for function in (environment.is_foreign, environment.mechanism_source):
+            function.cache_clear()
+        return made.task_cell(name, plugins=(name,))
+
+    yield write
+    sys.modules.pop(name, None)
+    for function in (environment.is_foreign, environment.mechanism_source):
+        function.cache_clear()
+
+
+def test_a_trained_score_of_a_plugin_is_good_until_its_source_changes(plugin):
+    cell = plugin("v")
+    record = ran(cell)
+    assert is_good(record, cell, THERE)
+    plugin("q")
+    assert not is_good(record, cell, HERE)
+    plugin("v")
+    assert is_good(record, cell, HERE)
+
+
+def test_a_mechanism_of_the_library_may_be_rewritten_without_training_again(monkeypatch):
+    task, timing = made.task_cell("nala"), made.kernel_cell("nala")
+    records = ran(task), ran(timing)
+    monkeypatch.setattr(environment, "mechanism_source", lambda name, plugins: "another")
+    assert is_good(records[0], task, HERE)
+    assert not is_good(records[1], timing, HERE)
+
+
+def test_a_trained_score_on_a_file_is_good_until_the_file_changes(tmp_path):
+    text = tmp_path / "text"
+    text.write_bytes(b"a" * 8000)
+    cell = made.task_cell(task="bytes", settings={"root": str(text), "context_len": 512})
+    record = ran(cell, unit="bits per byte")
+    assert is_good(record, cell, THERE)
+    text.write_bytes(b"b" * 8000)
+    assert not is_good(record, cell, HERE)

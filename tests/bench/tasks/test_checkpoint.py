@@ -7,7 +7,9 @@ import signal
 import pytest
 import torch
 
-from bench.tasks.checkpoint import Checkpoint, CheckpointRefused
+from bench.tasks.base import Split, build_task
+from bench.tasks.checkpoint import Checkpoint, CheckpointRefused, model_state, restore_model
+from bench.tasks.model import build_model
 from bench.tasks.train import train
 
 CPU = torch.device("cpu")
@@ -106,3 +108,17 @@ def test_whoever_is_killed_while_saving_leaves_the_one_before(tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save({"steps": [2]})
     assert checkpoint.load(CPU) == {"steps": [1]}
+
+
+def test_a_checkpoint_has_the_norm_over_heads(tmp_path):
+    task = build_task("recall", {"head_norm": True})
+    first, second = (build_model(task, "linear", {}, seed) for seed in (0, 1))
+    with torch.no_grad():
+        first.mixer.core.head_norm.weight.fill_(3.0)
+    checkpoint = Checkpoint(tmp_path / "one.pt", of="cell")
+    checkpoint.save(model_state(first))
+    restore_model(second, checkpoint.load(CPU))
+    assert (second.mixer.core.head_norm.weight == 3).all()
+    batch = next(task.batches(Split.TRAIN, 0))
+    answers = [net(batch.inputs, batch.positions) for net in (first, second)]
+    torch.testing.assert_close(*answers, rtol=0, atol=0)

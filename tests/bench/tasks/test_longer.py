@@ -6,7 +6,8 @@ import torch
 import attentions
 from attentions import registry as registry_of
 from bench.tasks.base import build_task
-from bench.tasks.longer import state_bytes
+from bench.tasks.longer import longer_models, state_bytes
+from bench.tasks.model import build_model
 from bench.tasks.train import train
 
 QUICK = {"num_steps": 4, "batch_size": 8, "embed_dim": 16, "num_heads": 2, "num_test_examples": 32}
@@ -94,3 +95,16 @@ def test_a_layer_with_a_state_and_no_step_says_what_it_would_keep(cell, name):
         "gla_layer": 4 * 8 * 16,
     }
     assert state_bytes(task, cell(name, "recall"), None) == 2 * numbers[name] * 4
+
+
+def test_longer_models_have_the_norm_over_heads_with_its_learned_scale(cell):
+    settings = {"seq_len": 24, "position": "none", "head_norm": True, **QUICK}
+    asked = cell("softmax", "recall", **settings)
+    model = build_model(build_task("recall", settings), "softmax", {}, 0)
+    with torch.no_grad():
+        model.mixer.core.head_norm.weight.fill_(3.0)
+    grown = [longer for _, longer in longer_models(model, asked, None)]
+    assert len(grown) == 2
+    for longer in grown:
+        assert (longer.mixer.core.head_norm.weight == 3).all()
+    assert list(train(asked).longer) == ["48", "96"]

@@ -186,3 +186,97 @@ def test_mads_model_has_its_norms_mlps_head_and_first_weights():
     torch.testing.assert_close(mlp(x), expected)
     usual = model("softmax", "mad_memorization", **settings)
     assert usual.head.weight is usual.embedding.weight
+
+
+def mixed_by(net, batch):
+    """What each block's output projection is given: (B, N, heads, channels of a head)."""
+    seen = []
+    for name, module in net.named_modules():
+        if name.endswith("proj"):
+            module.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    net(batch.inputs, batch.positions)
+    return [one.unflatten(-1, (4, 16)) for one in seen]
+
+
+@pytest.mark.parametrize("position", ["learned", "rope"])
+@pytest.mark.parametrize("mechanism", ["softmax", "linear", "gla", "none"])
+def test_a_norm_over_heads_gives_each_head_a_root_mean_square_of_1(mechanism, position):
+    settings = {"causal": True, "position": position}
+    batch = next(build_task("recall", settings).batches(Split.TRAIN, 0))
+    normed = mixed_by(model(mechanism, head_norm=True, **settings), batch)
+    usual = mixed_by(model(mechanism, **settings), batch)
+    assert len(normed) == len(usual) == 2
+    for heads in normed:
+        sizes = heads.square().mean(-1)
+        assert sizes.max() < 1.0001
+        assert ((sizes - 1).abs() < 0.01).float().mean() > 0.9  # the rest is near 0, as eps is
+    before = usual[0].square().mean(-1, keepdim=True)
+    assert (before - 1).abs().max() > 0.1
+    torch.testing.assert_close(normed[0], usual[0] * (before + 1e-5).rsqrt(), atol=1e-5, rtol=1e-4)
+
+
+def test_the_norm_over_heads_has_a_scale_that_is_learned():
+    net = model("softmax", head_norm=True)
+    batch = next(build_task("recall", {}).batches(Split.TRAIN, 0))
+    before = mixed_by(net, batch)[0]
+    scale = net.blocks[0].mixer.core.head_norm.weight
+    assert scale.requires_grad and scale.shape == (16,)
+    with torch.no_grad():
+        scale.copy_(torch.arange(1.0, 17.0))
+    torch.testing.assert_close(mixed_by(net, batch)[0], before * torch.arange(1.0, 17.0))
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "gla", "flatten"])
+def test_a_norm_over_heads_changes_no_weight_outside_itself(mechanism):
+    causal = mechanism == "gla"
+    usual = model(mechanism, causal=causal).state_dict()
+    normed = model(mechanism, causal=causal, head_norm=True).state_dict()
+    own = {name for name in normed if ".head_norm." in name}
+    assert len(own) == 2 and normed.keys() - own == usual.keys()
+    assert all(torch.equal(normed[name], usual[name]) for name in usual)
+
+
+def test_a_layer_with_projections_of_its_own_gets_no_norm_over_heads():
+    plain, asked = (model("gla_layer", causal=True, head_norm=on) for on in (False, True))
+    assert plain.state_dict().keys() == asked.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "task"),
+    [
+        *(("softmax", "recall"), ("softmax", "digits"), ("hedgehog", "recall")),
+        *(("hedgehog", "digits"), ("gla", "recall")),
+    ],
+)
+def test_the_spread_of_linear_maps_is_that_of_all_of_them_and_biases_are_zero(mechanism, task):
+    causal = {"causal": True} if task == "recall" else {}
+    usual, drawn = (
+        model(mechanism, task, **causal),
+        model(mechanism, task, linear_std=0.05, **causal),
+    )
+    tied = drawn.embedding.weight if isinstance(drawn.embedding, torch.nn.Embedding) else None
+    maps = {n: m for n, m in drawn.named_modules() if isinstance(m, torch.nn.Linear)}
+    redrawn = {n: m for n, m in maps.items() if m.weight is not tied}
+    assert len(redrawn) >= 8
+    for linear in redrawn.values():
+        few = max(0.1, 4 / (2 * linear.weight.numel()) ** 0.5)
+        assert linear.weight.std().item() == pytest.approx(0.05, rel=few)
+        assert linear.bias is None or not linear.bias.any()
+    left = {n: w for n, w in drawn.state_dict().items() if n.rpartition(".")[0] not in redrawn}
+    assert all(torch.equal(w, usual.state_dict()[n]) for n, w in left.items())
+    assert ("head" in redrawn) == (task == "digits")  # recall's head is the embedding
+
+
+def test_linear_maps_are_drawn_alike_whatever_other_maps_a_mechanism_has():
+    settings = {"causal": True, "linear_std": 0.05}
+    expected = {n: w for n, w in model("softmax", **settings).state_dict().items()}
+    for mechanism in ("hedgehog", "gla"):
+        found = {
+            name.replace(".layer.", "."): weight
+            for name, weight in model(mechanism, **settings).state_dict().items()
+        }
+        assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+    other = model("softmax", seed=1, **settings).state_dict()
+    assert not torch.equal(other["blocks.0.mlp.0.weight"], expected["blocks.0.mlp.0.weight"])
+    layers = [expected[f"blocks.{i}.mlp.0.weight"] for i in (0, 1)]
+    assert not torch.equal(*layers)
