@@ -75,6 +75,42 @@ def modules_of(*packages: str) -> dict[str, Module]:
 MODULES = modules_of("attentions", "bench")
 
 
+def folder_room(name: str, modules: dict[str, Module]) -> str:
+    """The folder below `bench` that a module lies in; a module at its top is a room of its own.
+
+    A command's ``__main__`` only starts it, and is no part of the folder.
+    """
+    parts = name.split(".")
+    if parts[-1] == "__main__" or len(parts) < 2:
+        return name
+    folder = ".".join(parts[:2])
+    return folder if folder in modules else name
+
+
+def circles_of_rooms(modules: dict[str, Module]) -> list[str]:
+    """Rooms of `bench` that import each other, over however many others, each circle once."""
+    graph: dict[str, set[str]] = {}
+    for module in modules.values():
+        if not is_in(module.name, "bench"):
+            continue
+        here = folder_room(module.name, modules)
+        for found in module.imports:
+            target = found.target if found.target in modules else found.target.rpartition(".")[0]
+            if target in modules and is_in(target, "bench"):
+                there = folder_room(target, modules)
+                graph.setdefault(here, set()).update({there} - {here})
+    found = []
+    while True:
+        try:
+            graphlib.TopologicalSorter(graph).prepare()
+        except graphlib.CycleError as error:
+            found.append(" imports ".join(error.args[1][::-1]))
+            last, first = error.args[1][:2]
+            graph[first].discard(last)
+        else:
+            return found
+
+
 def is_in(name: str, packages: str | tuple[str, ...]) -> bool:
     named = (packages,) if isinstance(packages, str) else packages
     return any(name == package or name.startswith(f"{package}.") for package in named)

@@ -9,14 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.library_rules import ABOUT, foreign_imports, weather, wrong_arrows_in_the_library
-from tests.sources import MODULES, ROOT, Module, circles, is_in, level, modules_run_by
+from tests.sources import (
+    MODULES,
+    ROOT,
+    Module,
+    circles,
+    circles_of_rooms,
+    is_in,
+    level,
+    modules_run_by,
+)
 
 # Above imports below, never the other way round; rooms on one line do not import each other.
 # A step of a sweep may know the types that the step before it hands on, so run stands above plan.
 # A sweep ends as a report does, and shows its progress in the words of the tables.
 COMMANDS = (
     ("bench.__main__", "bench.models.__main__"),
-    ("bench.models.page", "bench.catalogue"),
+    ("bench.catalogue.models_page", "bench.catalogue"),
     ("bench.reproduce", "bench.explain", "bench.diagnose"),
     ("bench.diagnostics",),
     ("bench.rates",),
@@ -234,6 +243,27 @@ def test_a_leaderboard_is_made_without_torch() -> None:
 def test_no_imports_run_in_a_circle() -> None:
     found = circles(MODULES)
     assert not found, "\n".join(found)
+
+
+def test_no_two_rooms_import_each_other() -> None:
+    found = circles_of_rooms(MODULES)
+    assert not found, "\n".join(found)
+
+
+def test_a_circle_of_rooms_is_found_where_no_two_files_make_one() -> None:
+    files = {
+        "bench.one.a": "from bench.two.a import x",
+        "bench.one.b": "",
+        "bench.two.a": "",
+        "bench.two.b": "from bench.three import y",
+        "bench.three": "def late():\n    from bench.one import b",
+        "bench.one.__main__": "from bench.three import y",
+    }
+    packages = {name: Module(name, "", is_package=True) for name in ("bench.one", "bench.two")}
+    modules = packages | {name: Module(name, source) for name, source in files.items()}
+    (found,) = circles_of_rooms(modules)
+    assert {"bench.one", "bench.two", "bench.three"} == set(found.split(" imports "))
+    assert circles_of_rooms(modules | {"bench.three": Module("bench.three", "")}) == []
 
 
 def test_the_architecture_page_names_every_room() -> None:

@@ -2,7 +2,7 @@
 
 import sys
 
-from bench.models.page import main
+from bench.catalogue.models_page import main
 
 if __name__ == "__main__":
     sys.exit(main())
