@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from rich.console import Console
 
 from bench.app.command import check_writable, read_yaml
 from bench.app.errors import ConfigError
-from bench.app.files import write_whole
 from bench.app.progress import SweepProgress
 from bench.costs.estimate import expected_s
 from bench.gate import trees
@@ -26,10 +24,10 @@ from bench.gate.accept import (
 from bench.gate.baselines import append_baseline, baselines_folder, baselines_of, read_baselines
 from bench.gate.commits import compare_commits
 from bench.gate.config import GateConfig, read_gate_config
+from bench.gate.exports import write_exports
 from bench.gate.history import print_history, steps
 from bench.gate.history_plot import history_plot
 from bench.gate.publish import Sides, print_rows, write_rows
-from bench.gate.pytest_json import SECONDS, SECONDS_NOTE, pytest_json
 from bench.gate.rows import ACCURACY, LATENCY, Row, exit_code
 from bench.gate.sources import read_side
 from bench.gate.stored import compare_stored
@@ -138,7 +136,7 @@ def against_stored(config: GateConfig, baseline: Path, console: Console) -> int:
     current = read_side("current", config.current or config.sweep.out)
     check_entries(config.accept, {cell.entry for cell in (*base.cells, *current.cells)})
     rows = compare_stored(base, current, config.stored_threshold, config.family_error)
-    notes = [SECONDS_NOTE] if base.unit == SECONDS else []
+    notes = []
     if base.torch != current.torch:
         versions = [", ".join(sorted(side.torch)) or "unknown" for side in (base, current)]
         notes.append(f"torch differs ({' against '.join(versions)}): what moved may be its doing.")
@@ -179,11 +177,8 @@ def _finish(
 ) -> int:
     """Print and write; `here` where both sides were timed now."""
     print_rows(rows, sides, console)
-    files = write_rows(rows, sides, config.sweep.out)
-    if here is not None:
-        text = json.dumps(pytest_json(rows, here, utc_now()), indent=1, allow_nan=False) + "\n"
-        files.append(write_whole(config.sweep.out / "regress-pytest.json", text))
-    for file in files:
+    files = write_exports(rows, config.sweep.out, here, utc_now())
+    for file in [*write_rows(rows, sides, config.sweep.out), *files]:
         console.print(f"Wrote {file}", highlight=False, soft_wrap=True)
     return exit_code(rows)
 
