@@ -26,7 +26,6 @@ from bench.gate.commits import compare_commits
 from bench.gate.config import GateConfig, read_gate_config
 from bench.gate.exports import write_exports
 from bench.gate.history import print_history, steps
-from bench.gate.history_plot import history_plot
 from bench.gate.publish import Sides, print_rows, write_rows
 from bench.gate.rows import ACCURACY, LATENCY, Row, exit_code
 from bench.gate.sources import read_side
@@ -35,8 +34,6 @@ from bench.machine import environment
 from bench.machine.environment import Environment
 from bench.measure.clock import utc_now
 from bench.plan import PlannedCell, plan
-from bench.publish import print_files
-from bench.publish.charts import write_charts
 from bench.record import Record, Status
 from bench.run import Runner
 from bench.worker.jobs import Interrupt, Interrupted, Jobs
@@ -236,12 +233,16 @@ def show_history(config: GateConfig, console: Console) -> int:
     folder = baselines_folder(config.sweep.out)
     own = accepted_file(config.sweep.out)
     files = [file for file in sorted(folder.glob("*.jsonl")) if file != own]
-    drawn = []
-    for baselines in [read_baselines(file) for file in files] or [()]:
-        found = steps(baselines, config.stored_threshold, config.family_error)
-        print_history(baselines, found, console)
-        plot = history_plot(baselines, found)
-        drawn += [plot] if plot else []
-    written, note = write_charts(drawn, config.sweep.out / "charts")
-    print_files(tuple(written), (note,) if note else (), console)
+    if not files:
+        console.print(
+            f"No baseline is stored in {folder}. First run `make baseline` (store=true) at one "
+            "commit, and again at a later one; history=true then lists what moved between them.",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+    for baselines in map(read_baselines, files):
+        print_history(
+            baselines, steps(baselines, config.stored_threshold, config.family_error), console
+        )
     return 0
