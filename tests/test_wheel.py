@@ -56,6 +56,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wheel_measures_reports_and_its_page_opens(python: Path, tmp_path: Path) -> None:
     where = done(python, "-c", "import bench; print(bench.__file__)", cwd=tmp_path)
     assert where.startswith(str(python.parents[1]))
+    assert Path(where).with_name("py.typed").exists()
+    assert Path(where).with_name("models").joinpath("claims.yaml").exists()
     done(python, "-m", "bench.sweep", *TINY, cwd=tmp_path)
     page = tmp_path / "results" / "leaderboard.html"
     page.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import subprocess
 import sys
@@ -89,7 +90,20 @@ def test_results_of_others_are_data_and_what_checks_them_may_write_nothing() -> 
     used = [s for s in steps("results.yml") if "uses" in s]
     code, data = (s["with"] for s in used if s["uses"].startswith("actions/checkout"))
     assert "base.sha" in code["ref"] and "ref" not in data
-    assert steps("results.yml")[-1]["run"] == "python -m bench.validate ../data"
+    assert steps("results.yml")[-1]["run"] == "python -m bench.validate ../data ../published"
+
+
+def test_packed_records_are_checked_with_the_others(tmp_path: Path) -> None:
+    packed = "docs/results/records.jsonl.gz"
+    content = load(ROOT / ".github" / "workflows" / "results.yml")
+    assert packed in content[True]["pull_request"]["paths"]
+    (tmp_path / "data" / "docs" / "results").mkdir(parents=True)
+    line = b'{"no": "record"}\n'
+    (tmp_path / "data" / packed).write_bytes(gzip.compress(line))
+    unpack, check = (step["run"] for step in steps("results.yml")[-2:])
+    subprocess.run(["bash", "-ec", unpack], cwd=tmp_path, check=True)
+    assert [f.read_bytes() for f in (tmp_path / "published" / "records").iterdir()] == [line]
+    assert check == "python -m bench.validate ../data ../published"
 
 
 def test_what_checks_results_finds_all_that_it_imports() -> None:

@@ -278,28 +278,38 @@ def check_writable(path: Path) -> None:
 
 
 def _explain(error: Exception, config_name: str, words: list[str]) -> str:
-    """Hydra's message in a line or two, with the nearest names that would have worked."""
-    text = visible(str(error).strip(), LIMITS["reason"])
+    """Say in a line or two what was refused, what is allowed, and the nearest names."""
     if isinstance(error, RecursionError):
         return NESTED
-    missing = re.search(r"Could not (?:find|load) '([\w/.-]+)/([^/']*)'", text)
-    if missing:
-        group, name = missing.groups()
+    if missing := getattr(error, "missing_cfg_file", None):
+        group, _, name = missing.rpartition("/")
         if group == "hydra/launcher" and name in EXTRAS:
             return f"This launcher is not installed: pip install 'attnbench[{EXTRAS[name]}]'"
-        near = did_you_mean(name, set(_options(group, words)))
+        near = did_you_mean(
+            name, {*_options(group, words), *(getattr(error, "options", None) or ())}
+        )
         own = f"One of your own is a YAML in {group}/ of the folder that --config-dir names."
         return f"{group}={name}: there is no such {group}. {near} {own}"
-    key = re.search(r"Could not override '([^'@]+)|Key '([^']+)' is not", text)
-    name = (key[1] or key[2]) if key else ""
-    if (name and (CONF / name).is_dir()) or not _is_hydras(error):
-        said = f"{type(error).__name__}: {text}"
-        return _explain_file(words) or _explain_choice(words) or said
-    if key:
+    if choice := _explain_choice(words):
+        return choice
+    if name := getattr(error.__cause__ or error, "full_key", None):
         keys = set(_keys(config_name, words))
         near = did_you_mean(name, keys, listed={key.partition(".")[0] for key in keys})
         return f"{name} is not a key of {config_name}. {near}"
-    return text
+    said = visible(str(error).strip(), LIMITS["reason"])
+    if _is_hydras(error):
+        return said
+    return (
+        _explain_file(words) or _explain_folder(error, words) or f"{type(error).__name__}: {said}"
+    )
+
+
+def _explain_folder(error: Exception, words: list[str]) -> str | None:
+    """Say which folder of Hydra's cannot be made, if it is that."""
+    folders = [word for word in words if word.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
+    if not (folders and isinstance(error, OSError)):
+        return None
+    return f"{folders[-1]} cannot be made: {error.strerror}. Name a folder that can be written."
 
 
 def _explain_file(words: list[str]) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from bench.app.entries import AttentionEntry, chosen_rows
 from bench.app.values import Values, command_line, text, whole, word
 from bench.config import SEED
-from bench.explain.methods import IDENTITIES, NAMES, PRIORS, READOUTS, SIGNALS, Reading
+from bench.explain.methods import IDENTITIES, NAMES
 
 MAX_IMAGES = 10_000
 
@@ -27,7 +27,7 @@ class ExplainConfig:
     explain: tuple[str, ...]
     num_images: int
     seed: tuple[int, ...]
-    reading: Reading
+    identity: str
     canvas: Mapping[str, Any]
     plugins: tuple[str, ...]
     docs: Path
@@ -47,12 +47,7 @@ def read_explain_config(config: Mapping[str, Any]) -> ExplainConfig:
         explain=values.some("explain", word(NAMES)),
         num_images=values.one("num_images", whole(low=2, high=MAX_IMAGES)),
         seed=values.some("seed", SEED),
-        reading=Reading(
-            prior=values.one("prior", word(PRIORS)),
-            signal=values.one("signal", word(SIGNALS)),
-            identity=values.one("identity", word(IDENTITIES)),
-            readout=values.one("readout", word(READOUTS)),
-        ),
+        identity=values.one("identity", word(IDENTITIES)),
         canvas=values.section("canvas").given,
         plugins=values.some("plugins", text, or_none=True),
         docs=Path(values.one("docs", text)),

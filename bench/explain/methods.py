@@ -1,6 +1,6 @@
 """Methods of explanation: from what a model's blocks did to one number of relevance per token.
 
-    A^ = rownorm(A / 2 + I / 2),    R = A^_L ... A^_1,    relevance = the row of R that is read
+    A^ = rownorm(A / 2 + I / 2),    R = A^_L ... A^_1,    relevance = a row of R, or their mean
 
 Negative weights are set to 0 first, since a share of relevance cannot be negative; heads are
 averaged. rownorm leaves a row of zeros as it is.
@@ -9,40 +9,18 @@ averaged. rownorm leaves a row of zeros as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bench.tasks.watching import Layer
 
-PRIORS = ("per_layer", "last_layer")
-SIGNALS = ("tokens", "attention")
 IDENTITIES = ("after_prior", "before_prior")
-READOUTS = ("model", "class_token", "mean")
+"""Decision-aware: I / 2 is added after the attention was multiplied by the prior, so that what
+skips the attention is not; or before, so that it is."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What descriptions of the methods leave open.
-
-    Attributes:
-        prior: decision-aware: each layer's own prior, or that of the last layer at all of them.
-        signal: decision-aware: the prior is of a token's activation times its gradient, or of the
-            attention that it receives times the gradient.
-        identity: decision-aware: I / 2 is added after the attention was multiplied by the prior,
-            so that what skips the attention is not; or before, so that it is.
-        readout: the class token's row, or the mean over all rows; ``model`` for the one from which
-            the model reads its answer.
-    """
-
-    prior: str = "per_layer"
-    signal: str = "tokens"
-    identity: str = "after_prior"
-    readout: str = "model"
-
-
-def rollout(layers: Sequence[Layer], reading: Reading) -> Tensor:
+def rollout(layers: Sequence[Layer], identity: str) -> Tensor:
     """(B, N, N), attention rollout: Abnar and Zuidema, 2020, arXiv:2005.00928.
 
     It looks at no class.
@@ -50,7 +28,7 @@ def rollout(layers: Sequence[Layer], reading: Reading) -> Tensor:
     return _product([_with_identity(_attention(layer)) for layer in layers])
 
 
-def attention_gradient_rollout(layers: Sequence[Layer], reading: Reading) -> Tensor:
+def attention_gradient_rollout(layers: Sequence[Layer], identity: str) -> Tensor:
     """(B, N, N), rollout of the positive part of attention times its gradient, averaged over heads.
 
     The relevance of Chefer et al., 2021, arXiv:2012.09838, for self-attention, put into rollout's
@@ -60,33 +38,29 @@ def attention_gradient_rollout(layers: Sequence[Layer], reading: Reading) -> Ten
     return _product([_with_identity(share) for share in shares])
 
 
-def decision_aware(layers: Sequence[Layer], reading: Reading) -> Tensor:
+def decision_aware(layers: Sequence[Layer], identity: str) -> Tensor:
     """(B, N, N), rollout in which a prior of the class multiplies each layer's attention.
 
     Jo, Jang and Park, 2026, arXiv:2604.18094. Code and body were not at hand: summaries say that a
     localisation by gradients, of Grad-CAM's family, gives the importance of tokens for the class,
     and that it multiplies the transition matrix of each layer inside of rollout. Our reading of
-    what they leave open, with `Reading` for what may be chosen:
+    what they leave open, with `identity` for one choice:
 
-        w   = relu(sum over channels of T * dy/dT)                      signal: tokens
-        w_j = relu(mean over heads and queries of A_ij * dy/dA_ij)      signal: attention
+        w   = relu(sum over channels of T * dy/dT)
         A^  = rownorm(rownorm(A diag(w / max w)) / 2 + I / 2)           identity: after_prior
         A^  = rownorm((A / 2 + I / 2) diag(w / max w))                  identity: before_prior
     """
-    priors = [_prior(layer, reading.signal) for layer in layers]
-    if reading.prior == "last_layer":
-        priors = [priors[-1]] * len(layers)
     shares = []
-    for layer, prior in zip(layers, priors, strict=True):
-        attention = _attention(layer)
-        if reading.identity == "before_prior":
-            shares.append(_rownorm(_with_identity(attention) * prior[:, None]))
+    for layer in layers:
+        attention, prior = _attention(layer), _prior(layer)[:, None]
+        if identity == "before_prior":
+            shares.append(_rownorm(_with_identity(attention) * prior))
         else:
-            shares.append(_with_identity(_rownorm(attention * prior[:, None])))
+            shares.append(_with_identity(_rownorm(attention * prior)))
     return _product(shares)
 
 
-Method = Callable[[Sequence[Layer], Reading], Tensor]
+Method = Callable[[Sequence[Layer], str], Tensor]
 RANDOM = "random"
 """Relevance that is drawn: the floor of every score."""
 METHODS: dict[str, Method] = {
@@ -100,7 +74,7 @@ NAMES = (*METHODS, RANDOM)
 def relevance(
     name: str,
     layers: Sequence[Layer],
-    reading: Reading,
+    identity: str,
     *,
     class_token: bool,
     stream: torch.Generator,
@@ -110,25 +84,20 @@ def relevance(
     Args:
         name: one of `NAMES`.
         layers: from the first to the last.
-        reading: what the method leaves open.
+        identity: one of `IDENTITIES`.
         class_token: whether the model reads its answer at its first token.
         stream: for `RANDOM`.
     """
     batch_size, _, num_tokens, _ = layers[0].weights.shape
     if name == RANDOM:
         return torch.rand(batch_size, num_tokens, generator=stream)
-    flow = METHODS[name](layers, reading)
-    at_token = class_token if reading.readout == "model" else reading.readout == "class_token"
-    return flow[:, 0] if at_token else flow.mean(dim=1)
+    flow = METHODS[name](layers, identity)
+    return flow[:, 0] if class_token else flow.mean(dim=1)
 
 
-def _prior(layer: Layer, signal: str) -> Tensor:
+def _prior(layer: Layer) -> Tensor:
     """(B, N), the importance of each token for the class, 1 at most."""
-    if signal == "tokens":
-        found = (layer.tokens * layer.tokens_grad).sum(dim=-1)
-    else:
-        found = (layer.weights * layer.weights_grad).mean(dim=(1, 2))
-    found = found.clamp(min=0)
+    found = (layer.tokens * layer.tokens_grad).sum(dim=-1).clamp(min=0)
     return found / found.amax(dim=-1, keepdim=True).clamp(min=_LEAST)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from bench.app.files import write_whole
@@ -44,27 +43,13 @@ times its gradient instead (Chefer et al., 2021, put into rollout's frame). Nega
 linear attention can have, count as 0.
 
 `decision_aware` (Jo, Jang and Park, 2026) is implemented from summaries, since neither its code nor
-its full text was available. These numbers are those of our reading, not of the paper. What the
-summaries leave open is a setting; this run used:"""
+its full text was available. These numbers are those of our reading, not of the paper: each layer's
+attention is multiplied by that layer's own prior, a token's activation times its gradient, summed
+over channels; relevance is read where the model reads its answer. One choice is a setting:"""
 
-_READINGS = {
-    "prior": {
-        "per_layer": "each layer's attention is multiplied by that layer's own prior",
-        "last_layer": "every layer's attention is multiplied by the last layer's prior",
-    },
-    "signal": {
-        "tokens": "the prior is a token's activation times its gradient, summed over channels",
-        "attention": "the prior is the attention that a token receives times its gradient",
-    },
-    "identity": {
-        "after_prior": "half of the identity is added after attention was multiplied by the prior",
-        "before_prior": "half of the identity is added first, and is multiplied by the prior too",
-    },
-    "readout": {
-        "model": "relevance is read where the model reads its answer",
-        "class_token": "relevance is read in the class token's row",
-        "mean": "relevance is the mean over all rows",
-    },
+_IDENTITIES = {
+    "after_prior": "half of the identity is added after attention was multiplied by the prior",
+    "before_prior": "half of the identity is added first, and is multiplied by the prior too",
 }
 
 
@@ -104,7 +89,7 @@ def write_files(
         _HOW_TO_READ,
         "## What the papers leave open, and our reading",
         _OPEN,
-        "\n".join(_readings(config)),
+        _identity(config),
     ]
     return [
         write_whole(config.docs / PAGE, "\n\n".join(blocks) + "\n"),
@@ -122,10 +107,10 @@ def _origin(wall_s: float) -> str:
     )
 
 
-def _readings(config: ExplainConfig) -> Iterator[str]:
-    for key, value in asdict(config.reading).items():
-        others = [f"`{other}`" for other in _READINGS[key] if other != value]
-        yield f"- `{key}={value}`: {_READINGS[key][value]}. Alternatives: {', '.join(others)}."
+def _identity(config: ExplainConfig) -> str:
+    others = [f"`{other}`" for other in _IDENTITIES if other != config.identity]
+    words = _IDENTITIES[config.identity]
+    return f"- `identity={config.identity}`: {words}. Alternative: {', '.join(others)}."
 
 
 def _charts(config: ExplainConfig, rows: Sequence[Row]) -> Iterator[Chart]:

@@ -74,10 +74,6 @@ def runs_of(
     entry = TaskEntry(label="canvas", task="canvas", settings=dict(config.canvas))
     settings = checked_settings(entry)
     task = _task(settings)
-    if config.reading.readout == "class_token" and not task.class_token:
-        raise ConfigError(
-            "readout=class_token beside canvas.class_token=false: there is none. Take readout=mean."
-        )
     runs, skipped = [], []
     for row in config.attention:
         cells = [
@@ -183,7 +179,7 @@ def _of_images(
         layers = layers_for(model, some.batch, classes)
         for method in config.explain:
             map_ = relevance(
-                method, layers, config.reading, class_token=task.class_token, stream=stream
+                method, layers, config.identity, class_token=task.class_token, stream=stream
             )
             for name, value in _scores(model, task, some, digit, map_, blank).items():
                 found[method][name].append(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 
 from torch import Tensor
 
@@ -57,8 +56,7 @@ def by_method(
 def csv_text(config: ExplainConfig, rows: Sequence[Row]) -> str:
     """A row for each model and method; its intervals are over images."""
     text = io.StringIO()
-    reading = asdict(config.reading)
-    names = ["attention", "explain", "seed", "num_images", "accuracy", *reading]
+    names = ["attention", "explain", "seed", "num_images", "accuracy", "identity"]
     names += [f"{name}{end}" for name in SCORES for end in ("", "_low", "_high")]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
@@ -68,7 +66,7 @@ def csv_text(config: ExplainConfig, rows: Sequence[Row]) -> str:
             found = over_images(row.samples[name])
             numbers += ["", "", ""] if found is None else [found.mean, found.low, found.high]
         about = [row.entry, row.method, row.seed, config.num_images, row.accuracy]
-        writer.writerow([*about, *reading.values(), *numbers])
+        writer.writerow([*about, config.identity, *numbers])
     return text.getvalue()
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from bench.app.errors import ConfigError
 from bench.app.files import write_whole
 from bench.cell import Cell
-from bench.gate.recorded import OVER_SOFTMAX, stored
+from bench.gate.recorded import stored
 from bench.gate.rows import ACCURACY, LATENCY
 from bench.gate.stored import Circumstances, Side, Stored, work_of
 from bench.gate.verdict import Interval
@@ -231,7 +231,6 @@ def side_of_baseline(baseline: Baseline, file: Path) -> Side:
     return Side(
         words=f"{file}, commit {baseline.commit[:12]} of {baseline.date[:10]}",
         commit=baseline.commit,
-        unit=OVER_SOFTMAX,
         cells=tuple(numbers for _, numbers in baseline.cells),
         torch=frozenset([str(baseline.versions.get("torch"))]),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from rich.console import Console
 
 from bench.app.command import check_writable, read_yaml
 from bench.app.errors import ConfigError
-from bench.app.files import write_whole
 from bench.costs.estimate import expected_s
 from bench.gate import trees
 from bench.gate.accept import (
@@ -25,10 +23,9 @@ from bench.gate.accept import (
 from bench.gate.baselines import append_baseline, baselines_folder, baselines_of, read_baselines
 from bench.gate.commits import compare_commits
 from bench.gate.config import GateConfig, read_gate_config
+from bench.gate.exports import write_exports
 from bench.gate.history import print_history, steps
-from bench.gate.history_plot import history_plot
 from bench.gate.publish import Sides, print_rows, write_rows
-from bench.gate.pytest_json import SECONDS, SECONDS_NOTE, pytest_json
 from bench.gate.rows import ACCURACY, LATENCY, Row, exit_code
 from bench.gate.sources import read_side
 from bench.gate.stored import compare_stored
@@ -37,8 +34,6 @@ from bench.machine.environment import Environment
 from bench.measure.clock import utc_now
 from bench.plan import PlannedCell, plan
 from bench.progress import SweepProgress
-from bench.publish import print_files
-from bench.publish.charts import write_charts
 from bench.record import Record, Status
 from bench.run import Runner
 from bench.worker.jobs import Interrupt, Interrupted, Jobs
@@ -138,7 +133,7 @@ def against_stored(config: GateConfig, baseline: Path, console: Console) -> int:
     current = read_side("current", config.current or config.sweep.out)
     check_entries(config.accept, {cell.entry for cell in (*base.cells, *current.cells)})
     rows = compare_stored(base, current, config.stored_threshold, config.family_error)
-    notes = [SECONDS_NOTE] if base.unit == SECONDS else []
+    notes = []
     if base.torch != current.torch:
         versions = [", ".join(sorted(side.torch)) or "unknown" for side in (base, current)]
         notes.append(f"torch differs ({' against '.join(versions)}): what moved may be its doing.")
@@ -179,11 +174,8 @@ def _finish(
 ) -> int:
     """Print and write; `here` where both sides were timed now."""
     print_rows(rows, sides, console)
-    files = write_rows(rows, sides, config.sweep.out)
-    if here is not None:
-        text = json.dumps(pytest_json(rows, here, utc_now()), indent=1, allow_nan=False) + "\n"
-        files.append(write_whole(config.sweep.out / "regress-pytest.json", text))
-    for file in files:
+    files = write_exports(rows, config.sweep.out, here, utc_now())
+    for file in [*write_rows(rows, sides, config.sweep.out), *files]:
         console.print(f"Wrote {file}", highlight=False, soft_wrap=True)
     return exit_code(rows)
 
@@ -241,12 +233,16 @@ def show_history(config: GateConfig, console: Console) -> int:
     folder = baselines_folder(config.sweep.out)
     own = accepted_file(config.sweep.out)
     files = [file for file in sorted(folder.glob("*.jsonl")) if file != own]
-    drawn = []
-    for baselines in [read_baselines(file) for file in files] or [()]:
-        found = steps(baselines, config.stored_threshold, config.family_error)
-        print_history(baselines, found, console)
-        plot = history_plot(baselines, found)
-        drawn += [plot] if plot else []
-    written, note = write_charts(drawn, config.sweep.out / "charts")
-    print_files(tuple(written), (note,) if note else (), console)
+    if not files:
+        console.print(
+            f"No baseline is stored in {folder}. First run `make baseline` (store=true) at one "
+            "commit, and again at a later one; history=true then lists what moved between them.",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+    for baselines in map(read_baselines, files):
+        print_history(
+            baselines, steps(baselines, config.stored_threshold, config.family_error), console
+        )
     return 0

@@ -95,15 +95,14 @@ def _next(known: _Standing, cell: Stored, baseline: Baseline, moved: Sequence[Ro
 
 def print_history(baselines: Sequence[Baseline], found: Sequence[Step], console: Console) -> None:
     """The steps of one machine class, by day and cell, or a sentence that there are none."""
-    machine = baselines[-1].machine if baselines else None
-    if machine is None or len(baselines) < 2:
+    if len(baselines) < 2:
         console.print(
             "There are fewer than two baselines, so nothing can have moved. "
             "store=true adds one (make baseline)."
         )
         return
     first, last = baselines[0], baselines[-1]
-    console.print(Text(machine.slug, style="bold"))
+    console.print(Text(last.machine.slug, style="bold"))
     span = f"{len(baselines)} baselines, {first.date[:10]} to {last.date[:10]}"
     versions = {baseline.method_version for baseline in baselines}
     if len(versions) > 1:

@@ -108,7 +108,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
 
 
 def write_rows(rows: Sequence[Row], sides: Sides, out: Path) -> list[Path]:
-    """Write ``regress.json``, ``regress.md`` and ``regress-smaller-is-better.json`` under `out`.
+    """Write ``regress.json`` and ``regress.md`` under `out`.
 
     The Markdown is also added to ``$GITHUB_STEP_SUMMARY`` where there is one.
 
@@ -119,7 +119,6 @@ def write_rows(rows: Sequence[Row], sides: Sides, out: Path) -> list[Path]:
     files = [
         write_whole(out / "regress.json", _json([row.to_dict() for row in rows])),
         write_whole(out / "regress.md", text),
-        write_whole(out / "regress-smaller-is-better.json", _json(smaller_is_better(rows))),
     ]
     step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if step_summary:
@@ -135,21 +134,6 @@ def _append(path: Path, text: str) -> None:
         raise ConfigError(
             f"GITHUB_STEP_SUMMARY={path} cannot be written: {error.strerror}. Unset it."
         ) from error
-
-
-def smaller_is_better(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """The form that github-action-benchmark reads as ``customSmallerIsBetter``."""
-    return [
-        {
-            "name": f"{row.cell} {row.channel}",
-            "unit": "ratio to base",
-            "value": row.ratio,
-            "range": f"{row.low:.4f} - {row.high:.4f}",
-            "extra": str(row.verdict),
-        }
-        for row in rows
-        if row.ratio is not None and row.low is not None and row.high is not None
-    ]
 
 
 def _json(value: object) -> str:

@@ -12,8 +12,6 @@ from bench.gate.verdict import Interval
 from bench.record import REFERENCE, Quality, Record, Speed, Status
 from bench.statistics import MIN_ROUNDS, median, paired_ratio
 
-OVER_SOFTMAX = "times as ratios to softmax"
-
 
 def side_of_records(records: Iterable[Record], words: str) -> Side:
     """The newest of each cell and machine, as one side of a comparison."""
@@ -24,7 +22,6 @@ def side_of_records(records: Iterable[Record], words: str) -> Side:
     return Side(
         words=words + of,
         commit=None if commit == "None" else commit,
-        unit=OVER_SOFTMAX,
         cells=tuple(stored(record) for record in newest),
         torch=frozenset(str(_versions(r).get("torch")) for r in newest),
     )

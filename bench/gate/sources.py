@@ -7,16 +7,12 @@ from pathlib import Path
 
 from bench.app.errors import ConfigError
 from bench.gate.baselines import is_baseline_line, read_baselines, side_of_baseline
-from bench.gate.pytest_json import side_of_pytest_json
 from bench.gate.recorded import side_of_records
 from bench.gate.stored import Side
 from bench.record import Record
 from bench.store import read_store, records_folder
 
-KINDS = (
-    "a sweep's folder (with records/ in it), a file of records or of baselines (*.jsonl), or "
-    "pytest-benchmark's JSON"
-)
+KINDS = "a sweep's folder (with records/ in it), or a file of records or of baselines (*.jsonl)"
 
 
 def read_side(key: str, path: Path) -> Side:
@@ -34,11 +30,12 @@ def read_side(key: str, path: Path) -> Side:
     text = _read_text(key, path)
     if not text.strip():
         raise ConfigError(f"{key}={path} is empty. It takes {KINDS}.")
-    if path.suffix != ".jsonl":
-        return side_of_pytest_json(text, path)
     if is_baseline_line(text):
         return side_of_baseline(read_baselines(path)[-1], path)
-    return side_of_records(_records_in(text, path), str(path))
+    records = list(_records_in(text, path))
+    if not records:  # its only line is cut short, or is no record
+        raise ConfigError(f"{key}={path} holds no record. It takes {KINDS}.")
+    return side_of_records(records, str(path))
 
 
 def _side_of_folder(key: str, path: Path) -> Side:

@@ -45,15 +45,14 @@ _WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """What is known of one cell, or of one benchmark of pytest-benchmark.
+    """What is known of one cell.
 
     Attributes:
-        key: of the cell, or the benchmark's full name.
+        key: of the cell.
         words: it in words.
         work: what was measured, wherever and with however many threads: the same on both sides.
-        time: seconds, or seconds per second of softmax in the same rounds, with its 95 % interval.
+        time: seconds per second of softmax in the same rounds, with its 95 % interval.
         why_untimed: why there is no `time`.
-        over_softmax: with seconds, the ratio to softmax in rounds of their own, to be shown.
         latency_s: median seconds per call, for orientation.
         exact: the numbers without noise, by channel.
         failure: how it ended, if not well; then there are no numbers.
@@ -70,7 +69,6 @@ class Stored:
     circumstances: Circumstances
     time: Interval | None = None
     why_untimed: str | None = None
-    over_softmax: Interval | None = None
     latency_s: float | None = None
     exact: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
@@ -95,13 +93,11 @@ class Side:
     Attributes:
         words: where the numbers come from, and of which commit and day.
         commit: which all of them are of; None if they are not of one, or do not say.
-        unit: what a time is a number of; sides of different units are not compared.
         torch: versions of torch that they were made with.
     """
 
     words: str
     commit: str | None
-    unit: str
     cells: tuple[Stored, ...]
     torch: frozenset[str] = frozenset()
 
@@ -114,11 +110,6 @@ def compare_stored(
     Raises:
         ConfigError: the sides cannot be compared, and why.
     """
-    if base.unit != current.unit:
-        raise ConfigError(
-            f"{base.words} holds {base.unit} and {current.words} holds {current.unit}. "
-            "Give two of a kind."
-        )
     pairs, new, gone = _pair(base.cells, current.cells)
     num_timed = sum(None not in (before.time, after.time) for before, after in pairs)
     tail = confidence_tail(max(1, num_timed), family_error)
@@ -152,31 +143,17 @@ def _time_row(base: Stored, current: Stored, threshold: float, tail: float) -> R
     if base.time is None or current.time is None:
         return replace(row, reason=current.why_untimed or base.why_untimed)
     ratio = quotient(base.time, current.time, tail)
-    verdict = judge(ratio, threshold)
+    noisy = [name for name, side in (("base", base), ("current", current)) if side.is_noisy]
     return replace(
         row,
-        verdict=verdict,
+        verdict=judge(ratio, threshold),
         ratio=ratio.median,
         low=ratio.low,
         high=ratio.high,
         base=base.latency_s,
         current=current.latency_s,
-        reason="; ".join(_remarks(base, current, verdict, tail)) or None,
+        reason=f"measured on a busy machine: {' and '.join(noisy)}" if noisy else None,
     )
-
-
-def _remarks(base: Stored, current: Stored, verdict: Verdict, tail: float) -> Iterator[str]:
-    noisy = [name for name, side in (("base", base), ("current", current)) if side.is_noisy]
-    if noisy:
-        yield f"measured on a busy machine: {' and '.join(noisy)}"
-    if verdict is Verdict.SAME:
-        return
-    if base.over_softmax is not None and current.over_softmax is not None:
-        moved = quotient(base.over_softmax, current.over_softmax, tail)
-        yield (
-            f"against softmax in the same rounds it moved by {moved.median:.3f} "
-            f"[{moved.low:.3f}, {moved.high:.3f}]"
-        )
 
 
 def quotient(base: Interval, current: Interval, tail: float) -> Interval:

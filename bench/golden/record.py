@@ -8,7 +8,6 @@ far off an honest float32 may be.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ from torch import Tensor, nn
 
 from bench.app.errors import ConfigError
 from bench.app.files import write_whole
-from bench.golden.files import CHECKSUMS, INDEX
 
 FLOAT64_BOUND = 1e-9
 """Of the largest value of a result: sums in another order differ by far less, a wrong formula by
@@ -73,7 +71,7 @@ class Case:
 
 
 def record(case: Case, folder: Path) -> Path:
-    """Run a case and write its two files, its line of the index and all checksums.
+    """Run a case and write its two files.
 
     Returns:
         The JSON that was written.
@@ -88,8 +86,6 @@ def record(case: Case, folder: Path) -> Path:
     header, data = golden_of(case)
     write_whole(path.with_suffix(".safetensors"), data)
     write_whole(path, json.dumps(header, indent=1) + "\n")
-    _add_to_index(folder / INDEX, header)
-    _write_checksums(folder)
     return path
 
 
@@ -108,7 +104,7 @@ def golden_of(case: Case) -> tuple[dict[str, Any], bytes]:
     own = _errors(_run(case, kept, torch.float32, cot), results)
     tensors = {**kept, "cot": cot, **results}
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
-    return _header(case, tensors, results, own, len(data)), data
+    return _header(case, tensors, results, own), data
 
 
 def _kept(case: Case) -> dict[str, Tensor]:
@@ -176,7 +172,6 @@ def _header(
     tensors: dict[str, Tensor],
     results: dict[str, Tensor],
     own: dict[str, dict[str, float]],
-    num_bytes: int,
 ) -> dict[str, Any]:
     bounds = {
         "float64": {name: FLOAT64_BOUND * own[name]["scale"] for name in sorted(results)},
@@ -191,7 +186,6 @@ def _header(
         "case": case.case,
         "seed": case.seed,
         "file": f"{case.case}.safetensors",
-        "bytes": num_bytes,
         "tensors": {
             name: {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
             for name, value in tensors.items()
@@ -206,34 +200,3 @@ def _header(
         "settings": dict(case.settings),
         "bounds": bounds,
     }
-
-
-def _add_to_index(path: Path, header: dict[str, Any]) -> None:
-    """Add a case's line in place of what it has already; a new folder gets an index."""
-    own = header["official_float32_vs_float64"]["out"]
-    line = {
-        "mechanism": header["mechanism"],
-        "case": header["case"],
-        "bytes": header["bytes"],
-        "nonfinite": bool(header["nonfinite_in_file"]),
-        "f32_rel": own["max_abs"] / own["scale"] if own["scale"] else 0.0,
-        "tags": header["tags"],
-    }
-    said: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {"cases": []}
-    others = [one for one in said["cases"] if _names(one) != _names(line)]
-    said |= {"cases": [*others, line], "count": len(others) + 1}
-    write_whole(path, json.dumps(said, indent=1) + "\n")
-
-
-def _names(line: dict[str, Any]) -> tuple[str, str]:
-    return line["mechanism"], line["case"]
-
-
-def _write_checksums(folder: Path) -> None:
-    """List every file of the folder as `sha256sum` does."""
-    files = sorted(p for end in ("json", "safetensors") for p in folder.rglob(f"*.{end}"))
-    lines = [
-        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n"
-        for file in files
-    ]
-    write_whole(folder / CHECKSUMS, "".join(lines))

@@ -6,16 +6,12 @@ import ctypes
 import gc
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-
-_M_MMAP_THRESHOLD = -3  # of mallopt(3)
-_LARGE_BYTES = 128 * 2**10  # as glibc begins with
 
 MIN_RSS_BYTES = 30 * 2**20
 """Below, a process's resident size says little about one call."""
@@ -56,8 +52,7 @@ def peak_rss_bytes(call: Callable[[], object]) -> int | None:
 
     The system's own view, a check on `peak_memory_bytes`: true to a few per cent above
     `MIN_RSS_BYTES`, and below that made of pages and of what the allocator keeps. To be taken in a
-    fresh process after a first call, and where nothing is timed afterwards: glibc's threshold for
-    mapping a block is left low. None where the system does not tell, as outside of Linux.
+    fresh process after a first call. None where the system does not tell, as outside of Linux.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is None or not hasattr(libc, "malloc_trim"):
@@ -67,34 +62,10 @@ def peak_rss_bytes(call: Callable[[], object]) -> int | None:
     # product that this thread takes part in. On a busy machine that can be as late as here. It
     # belongs to the process, not to the call, and the next call has it already.
     try:
-        with _large_blocks_on_their_own(libc):
-            rises = [_resident_rise_bytes(call, libc.malloc_trim) for _ in range(2)]
+        rises = [_resident_rise_bytes(call, libc.malloc_trim) for _ in range(2)]
     except OSError:
         return None
     return min((rise for rise in rises if rise is not None), default=None)
-
-
-@contextmanager
-def _large_blocks_on_their_own(libc: ctypes.CDLL) -> Iterator[None]:
-    """Within, glibc maps every large block by itself and gives it back to the system when freed.
-
-    Otherwise a hole that earlier work has left in the heap may serve a block of the call, and the
-    hole's pages stay resident after that block is freed: the call's peak then counts them twice.
-    """
-    libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
-    libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
-    libc.sbrk.argtypes = [ctypes.c_ssize_t]
-    libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-    held = []
-    # A block that is mapped lies above the heap.
-    while (block := libc.malloc(_LARGE_BYTES)) and block < libc.sbrk(0):
-        held.append(block)
-    libc.free(block)
-    try:
-        yield
-    finally:
-        for block in held:
-            libc.free(block)
 
 
 def _resident_rise_bytes(call: Callable[[], object], trim: Callable[[int], int]) -> int | None:

@@ -8,12 +8,11 @@ import torch
 from rich.console import Console
 
 from attentions import attention_names
-from bench.app.errors import ConfigError
 from bench.golden.build import published_form
 from bench.golden.files import DamagedGolden, GoldenFolder
 from bench.golden.map import Form, form_of, mechanisms_of
 from bench.golden.proof import Proof, Verdict, prove
-from bench.verify.config import VerifyConfig, check_names, public_goldens
+from bench.verify.config import VerifyConfig, check_names
 from bench.verify.files import check_writable, write_rows
 from bench.verify.outputs_table import reasons, summary, table
 
@@ -38,25 +37,15 @@ def run(config: VerifyConfig, console: Console) -> int:
 def verify(config: VerifyConfig) -> Iterator[Proof]:
     """One proof per golden case, and one more of the authors' operators where they are an entry.
 
-    In the order of their names; lists that are damaged come first.
+    In the order of their names.
 
     Raises:
         ConfigError: an unknown mechanism, a plugin that cannot be imported, no goldens.
     """
     check_names(config)
-    folder, wanted = GoldenFolder(config.golden, _own_checksums()), frozenset(config.attention)
-    for name, damage in folder.damaged_lists.items():
-        yield Proof(golden=name, mechanism=None, case=name, status=Verdict.FAILED, reason=damage)
+    folder, wanted = GoldenFolder(config.golden), frozenset(config.attention)
     for name in folder.names:
         yield from _prove_case(folder, name, wanted)
-
-
-def _own_checksums() -> dict[str, str]:
-    """Checksums of this project's own goldens, if they are at hand."""
-    try:
-        return GoldenFolder(public_goldens()).checksums
-    except ConfigError:
-        return {}
 
 
 def _prove_case(folder: GoldenFolder, name: str, wanted: frozenset[str]) -> Iterator[Proof]:

@@ -121,15 +121,38 @@ def test_an_experiment_that_names_itself_is_a_users_mistake(tmp_path, capsys):
     "word",
     [
         f"attention=[{'a' * 5000}]",
-        "hydra.run.dir=/proc/nope",
         f"seq_len={'[' * 400}{']' * 400}",
     ],
-    ids=["a long name", "a folder that cannot be", "nested lists"],
+    ids=["a long name", "nested lists"],
 )
 def test_words_that_hydra_or_the_file_system_dislike_are_a_users_mistake(word, capsys):
     assert run_app("sweep", never, [word]) == 2
     err = capsys.readouterr().err
     assert err.startswith("ConfigError: ") and len(err) < 1500
+
+
+def test_a_folder_of_hydras_that_cannot_be_made_is_named_with_its_key(capsys):
+    assert run_app("sweep", never, ["hydra.run.dir=/proc/nope"]) == 2
+    assert capsys.readouterr().err == (
+        "ConfigError: hydra.run.dir=/proc/nope cannot be made: No such file or directory. "
+        "Name a folder that can be written.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("attention=softmx", "attention=softmx: there is no such attention. Did you mean softmax"),
+        ("attention=[softmx]", "attention=softmx: there is no such attention. Did you mean"),
+        ("experiment=publishedd", "experiment=publishedd: there is no such experiment. Did you"),
+        ("hydra/launcher=basik", "there is no such hydra/launcher. Did you mean basic?"),
+        ("run.timeout=3", "run.timeout is not a key of sweep. Did you mean run.timeout_s"),
+        ("attention.softmax.bakend=x", "is not a key of sweep. Did you mean attention.softmax.b"),
+    ],
+)
+def test_a_misspelt_name_or_key_is_told_with_the_nearest_one(word, said, capsys):
+    assert run_app("sweep", never, [word]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

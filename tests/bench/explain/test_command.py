@@ -97,7 +97,7 @@ def test_a_model_that_diverges_is_named_on_the_page(words, tmp_path, capsys, mon
         ({"explain": []}, r"explain=\[\] is empty"),
         ({"num_images": 1}, "num_images is 1; it must be 2 or more"),
         ({"num_images": 10_001}, "it must be 10000 or less"),
-        ({"prior": "layer"}, "prior=layer is not known. Did you mean"),
+        ({"identity": "after"}, "identity=after is not known. Did you mean"),
         ({"attention": {}}, "attention is empty"),
     ],
 )
@@ -112,7 +112,6 @@ def test_values_out_of_range_are_refused_by_name(change, message):
     ("more", "message"),
     [
         (["attention=[nala_layer,gla]"], "it owns its projections. gla is skipped: gla is causal"),
-        (["readout=class_token", "canvas.class_token=false", "canvas.num_digits=1"], "there is no"),
     ],
 )
 def test_what_cannot_be_explained_ends_with_2(words, more, message, capsys):

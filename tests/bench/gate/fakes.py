@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.gate.recorded import OVER_SOFTMAX
 from bench.gate.rows import LATENCY, Row
 from bench.gate.stored import Circumstances, Side, Stored
 from bench.gate.trees import Tree
@@ -121,6 +120,4 @@ def stored(entry="nala", median=0.5, half=0.01, **changes):
 
 
 def side(*cells, words="a", **changes):
-    return Side(
-        **({"words": words, "commit": None, "unit": OVER_SOFTMAX, "cells": cells} | changes)
-    )
+    return Side(**({"words": words, "commit": None, "cells": cells} | changes))

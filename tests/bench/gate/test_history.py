@@ -6,7 +6,6 @@ from rich.console import Console
 
 from bench.gate.baselines import Baseline, Machine
 from bench.gate.history import print_history, spark, steps
-from bench.gate.history_plot import history_plot
 from tests.bench.gate.fakes import OBSERVED, stored
 from tests.records import kernel_cell
 
@@ -139,16 +138,3 @@ def test_blocks_are_logarithmic_and_a_flat_line_is_low():
     assert spark([1.0, 10.0, 100.0]) in ("▁▄█", "▁▅█")
     assert spark([2.0, 2.0, None]) == "▁▁·"
     assert spark([None, None]) == "··"
-
-
-def test_the_picture_has_a_line_a_cell_that_moved_over_all_baselines():
-    known = baselines(
-        [stored(), stored("linear")], [stored(), stored("linear")], [stored(median=0.9)]
-    )
-    plot = history_plot(known, steps(known, 0.2, 0.01))
-    points = plot.spec["data"]["values"]
-    assert [(point["size"], point["value"]) for point in points] == [(0, 0.5), (1, 0.5), (2, 0.9)]
-    assert all("nala" in point["entry"] for point in points)
-    assert plot.name == "history-imaginary-2-cores-cpu-retain"
-    still = baselines([stored()], [stored()])
-    assert history_plot(still, steps(still, 0.2, 0.01)) is None

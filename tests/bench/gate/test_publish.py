@@ -10,7 +10,6 @@ from bench.gate.publish import (
     markdown,
     print_rows,
     shown,
-    smaller_is_better,
     summary,
     write_rows,
 )
@@ -79,11 +78,7 @@ def test_markdown_shows_failures_openly_and_folds_the_rest():
 
 def test_files_hold_the_rows_in_each_form(tmp_path):
     files = write_rows(ROWS, SIDES, tmp_path)
-    assert {file.name for file in files} == {
-        "regress.json",
-        "regress.md",
-        "regress-smaller-is-better.json",
-    }
+    assert {file.name for file in files} == {"regress.json", "regress.md"}
     rows = json.loads((tmp_path / "regress.json").read_text())
     assert rows == [r.to_dict() for r in ROWS]
     assert (tmp_path / "regress.md").read_text() == markdown(ROWS, SIDES)
@@ -102,11 +97,3 @@ def test_a_summary_that_cannot_be_written_is_told_after_the_files_are_there(tmp_
     with pytest.raises(ConfigError, match=r"GITHUB_STEP_SUMMARY=.* cannot be written"):
         write_rows(ROWS, SIDES, tmp_path)
     assert (tmp_path / "regress.md").exists()
-
-
-def test_the_benchmark_action_gets_a_name_a_unit_and_a_value_for_every_ratio():
-    listed = smaller_is_better(ROWS)
-    assert all({"name", "unit", "value", "range", "extra"} == set(one) for one in listed)
-    assert len({one["name"] for one in listed}) == len(listed) == 4
-    (slower,) = (one for one in listed if one["extra"] == "SLOWER")
-    assert slower["value"] == 1.2 and slower["range"] == "1.1000 - 1.3000"

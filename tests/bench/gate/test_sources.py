@@ -5,8 +5,6 @@ import pytest
 
 from bench.app.errors import ConfigError
 from bench.gate.baselines import append_baseline, baselines_of
-from bench.gate.pytest_json import SECONDS
-from bench.gate.recorded import OVER_SOFTMAX
 from bench.gate.sources import read_side
 from tests.records import block_records
 
@@ -32,7 +30,7 @@ def entries(side):
 
 def test_a_sweeps_folder_its_records_folder_and_one_file_name_the_same_numbers(out):
     whole = read(out)
-    assert entries(whole) == ["softmax", "linear"] and whole.unit == OVER_SOFTMAX
+    assert entries(whole) == ["softmax", "linear"]
     assert read(out / "records").cells == whole.cells
     assert read(out / "records" / "one.jsonl").cells == whole.cells
 
@@ -75,23 +73,15 @@ def test_records_of_a_newer_form_are_refused(out):
         read(file)
 
 
-def test_pytest_benchmarks_file_is_known_by_its_content(tmp_path):
-    file = tmp_path / "p.json"
-    benchmark = {"name": "b", "fullname": "t.py::b", "stats": {"median": 0.1}}
-    file.write_text(json.dumps({"benchmarks": [benchmark]}))
-    assert read(file).unit == SECONDS
-
-
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("empty.jsonl", b"", "is empty"),
         ("blank.json", b" \n", "is empty"),
         ("foreign.jsonl", b'{"a": 1}\n{"b": 2}\n', "is not a record"),
-        ("words.txt", b"hello\n", "neither pytest-benchmark's JSON"),
-        ("list.json", b"[1, 2]", "neither pytest-benchmark's JSON"),
-        ("other.json", b'{"a": 1}', "benchmarks"),
-        ("none.json", b'{"benchmarks": []}', "holds no benchmark"),
+        ("words.txt", b"hello\n", "is not a record"),
+        ("list.json", b"[1, 2]", "holds no record"),
+        ("other.json", b'{"benchmarks": []}', "holds no record"),
         ("bytes.jsonl", b"\xff\xfe\x00", "is not a text"),
     ],
 )
@@ -105,7 +95,7 @@ def test_files_that_hold_no_numbers_are_refused_in_words(tmp_path, name, content
 
 def test_what_is_not_there_or_an_empty_folder_is_refused_with_what_is_taken(tmp_path):
     for path in (tmp_path / "nothing", tmp_path):
-        with pytest.raises(ConfigError, match=r"It takes a sweep's folder .* pytest-benchmark"):
+        with pytest.raises(ConfigError, match=r"It takes a sweep's folder .* baselines"):
             read(path)
     (tmp_path / "records").mkdir()
     with pytest.raises(ConfigError, match="There are no records"):

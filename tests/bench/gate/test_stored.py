@@ -125,11 +125,6 @@ def test_sides_without_a_common_cell_are_refused():
         compared([stored("nala")], [stored("linear")])
 
 
-def test_seconds_are_not_compared_with_ratios():
-    with pytest.raises(ConfigError, match="two of a kind"):
-        compare_stored(side(stored()), side(stored(), unit="seconds"), THRESHOLD, FAMILY)
-
-
 def test_of_several_records_of_a_cell_the_last_counts():
     rows = compared([stored(median=0.2), stored(median=0.5)], [stored(median=0.5)])
     assert times(rows) == {"nala": Verdict.SAME}

@@ -58,7 +58,6 @@ def golden_of(
     header = Header(
         mechanism=official,
         case="unseen",
-        num_bytes=0,
         shapes={key: tuple(value.shape) for key, value in tensors.items()},
         dtypes={key: str(value.dtype).removeprefix("torch.") for key, value in tensors.items()},
         bounds={dtype: dict.fromkeys(results, bounds[dtype]) for dtype in DTYPES},

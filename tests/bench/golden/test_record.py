@@ -86,43 +86,11 @@ def test_a_changed_weight_fails(tmp_path: Path) -> None:
     path = record(module_case(), tmp_path).with_suffix(".safetensors")
     tensors = load_file(path)
     tensors["w.core.proj_k"][0, 0] += 1e-3
-    size = path.stat().st_size
     save_file(tensors, path)
-    (tmp_path / "SHA256SUMS").unlink()
-    if path.stat().st_size != size:  # another order of names in the file's own header
-        said = json.loads(path.with_suffix(".json").read_bytes())
-        said["bytes"] = path.stat().st_size
-        path.with_suffix(".json").write_text(json.dumps(said))
     assert proof_of(module_case(), tmp_path).status is Verdict.FAILED
 
 
-def test_a_file_that_was_touched_is_found_out(tmp_path: Path) -> None:
-    path = record(linear_case(), tmp_path)
-    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
-    folder = GoldenFolder(tmp_path)
-    with pytest.raises(Exception, match="was changed"):
-        folder.read(folder.header("linear/full"))
-
-
-def test_index_and_checksums_know_every_case(tmp_path: Path) -> None:
-    record(linear_case(), tmp_path)
-    record(linear_case(case="other", seed=1), tmp_path)
-    folder = GoldenFolder(tmp_path)
-    assert folder.names == ("linear/full", "linear/other")
-    assert folder.damaged_lists == {}
-    assert json.loads((tmp_path / "index.json").read_bytes())["count"] == 2
-
-
-def test_a_case_that_was_removed_and_recorded_again_is_listed_once(tmp_path: Path) -> None:
-    record(linear_case(), tmp_path).unlink()
-    record(linear_case(seed=1), tmp_path)
-    folder = GoldenFolder(tmp_path)
-    assert folder.damaged_lists == {}
-    said = json.loads((tmp_path / "index.json").read_bytes())
-    assert (said["count"], len(said["cases"])) == (1, 1)
-
-
-def test_a_disk_that_fills_up_leaves_the_lists_as_they_were(
+def test_a_disk_that_fills_up_leaves_the_folder_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record(linear_case(), tmp_path)

@@ -1,5 +1,4 @@
 import os
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -112,38 +111,6 @@ def test_the_resident_peak_of_a_fresh_worker_agrees_with_the_same_hand_count():
     by_hand = 3 * MATRIX + 3 * TENSOR + 8
     assert trial.peak_memory_bytes == by_hand
     assert trial.peak_rss_bytes == pytest.approx(by_hand, rel=0.03)
-
-
-WITH_A_HOLE_IN_THE_HEAP = """
-import ctypes, torch
-from bench.measure.memory import peak_rss_bytes
-
-libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-libc.free.argtypes = [ctypes.c_void_p]
-hole, above = libc.malloc(45 << 20), libc.malloc(45 << 20)
-libc.free(hole)
-
-def ones(mib):
-    return torch.ones(mib << 20, dtype=torch.uint8)
-
-def call():
-    ones(40)
-    small = ones(10)  # if it lies in the hole, nothing large has room there any more
-    return small, ones(40), ones(40)
-
-call()
-print(peak_rss_bytes(call))
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="resident peaks are read from /proc")
-def test_what_the_heap_keeps_of_a_block_that_was_freed_is_not_counted_twice():
-    # As in a worker that retains, but with every block in the heap.
-    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**26), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
-    command = [sys.executable, "-c", WITH_A_HOLE_IN_THE_HEAP]
-    printed = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
-    assert int(printed) == pytest.approx(90 * MIB, rel=0.03)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident peaks are read from /proc")

@@ -132,7 +132,7 @@ def test_case_names_say_nothing(public: list[Proof], tmp_path: Path) -> None:
 # Which cases are taken.
 
 
-def test_a_folder_without_index_and_checksums_is_proven(small: Path) -> None:
+def test_a_folder_of_some_goldens_is_proven(small: Path) -> None:
     proofs = list(verify(config(small)))
     assert [(p.golden, p.mechanism) for p in proofs] == [
         ("linear_elu/full_b2h2n49d16", "linear"),
@@ -211,17 +211,6 @@ def flip_bit_of_output(path: Path, byte: int, mask: int) -> None:
     path.write_bytes(data)
 
 
-def test_a_flipped_bit_in_a_copy_fails_by_name_however_small(small: Path) -> None:
-    flip_bit_of_output(small / "linear_elu/full_b2h2n49d16.safetensors", byte=0, mask=1)
-    assert failures(small) == {
-        "linear_elu/full_b2h2n49d16": (
-            "linear",
-            "linear_elu/full_b2h2n49d16.safetensors was changed: "
-            "it is not the one that was published",
-        )
-    }
-
-
 def test_a_changed_output_of_another_set_fails_by_its_numbers(tmp_path: Path) -> None:
     copy_case(tmp_path, "linear_elu/full_b2h2n49d16", "linear_elu/unpublished")
     flip_bit_of_output(tmp_path / "linear_elu/unpublished.safetensors", byte=6, mask=0x10)
@@ -249,15 +238,10 @@ def test_damage_is_found_in_goldens_of_mechanisms_that_are_not_registered(tmp_pa
     header.write_text(header.read_text().replace('"hedgehog"', '"unheard_of"'))
     path.write_bytes(path.read_bytes()[:-1])
     mechanism, reason = failures(tmp_path)["unheard_of/feature_map"]
-    assert mechanism is None and "bytes" in (reason or "")
+    assert mechanism is None and "cannot be parsed" in (reason or "")
     header.write_text("{")
     mechanism, reason = failures(tmp_path)["unheard_of/feature_map"]
     assert mechanism is None and "not a golden's header" in (reason or "")
-
-
-def test_a_damaged_index_fails_by_name(small: Path) -> None:
-    (small / "index.json").write_text("[]")
-    assert failures(small).keys() == {"index.json"}
 
 
 # How it ends.
