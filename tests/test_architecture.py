@@ -26,6 +26,7 @@ from tests.sources import (
 COMMANDS = (
     ("bench.__main__", "bench.models.__main__"),
     ("bench.catalogue.models_page", "bench.catalogue"),
+    ("bench.catalogue.published_sizes",),
     ("bench.reproduce", "bench.explain", "bench.diagnose"),
     ("bench.diagnostics",),
     ("bench.rates",),
@@ -71,7 +72,7 @@ MEASURING = (
 PROVING = (
     *COMMANDS,
     ("bench.numerics",),
-    ("bench.golden.proof", "bench.conformance", "bench.models.claims"),
+    ("bench.golden.proof", "bench.conformance"),
     ("bench.golden.build", "bench.costs"),
     ("bench.golden.map", "bench.golden.record"),
     ("bench.golden.files", "bench.measure"),

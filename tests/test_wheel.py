@@ -57,7 +57,7 @@ def test_a_wheel_measures_reports_and_its_page_opens(python: Path, tmp_path: Pat
     where = done(python, "-c", "import bench; print(bench.__file__)", cwd=tmp_path)
     assert where.startswith(str(python.parents[1]))
     assert Path(where).with_name("py.typed").exists()
-    assert Path(where).with_name("models").joinpath("claims.yaml").exists()
+    assert Path(where).with_name("catalogue").joinpath("published_sizes.yaml").exists()
     done(python, "-m", "bench.sweep", *TINY, cwd=tmp_path)
     page = tmp_path / "results" / "leaderboard.html"
     page.unlink()

@@ -13,7 +13,7 @@ from torch import nn
 from attentions.models import ModelInfo, build_model, model_info, model_names
 from attentions.models.counting import ModelCounts, count_model
 from bench.catalogue.page_writer import write_pages
-from bench.models.claims import CLAIMS, Claim
+from bench.catalogue.published_sizes import CLAIMS, Claim
 
 PAGE = "models.md"
 _ABOUT = """\

@@ -6,7 +6,7 @@ pytest.importorskip("timm")
 
 from attentions.models import model_names
 from bench.catalogue.models_page import PAGE, count_claimed, count_published, page
-from bench.models.claims import CLAIMS
+from bench.catalogue.published_sizes import CLAIMS
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 NALA_README = "README of the release"

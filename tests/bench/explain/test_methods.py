@@ -1,5 +1,7 @@
 """Methods by hand on small matrices: what flows where, and what a class changes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 

@@ -1,4 +1,4 @@
-"""Sizes of models as papers print them, and how each number can be read: claims.yaml, as types."""
+"""Sizes of models as papers print them, and how each number can be read: published_sizes.yaml, as types."""
 
 from __future__ import annotations
 
