@@ -1,4 +1,4 @@
-"""Sizes of models as papers print them, and how each number can be read: published_sizes.yaml, as types."""
+"""Sizes of models as papers print them, and how each number can be read; the YAML beside it."""
 
 from __future__ import annotations
 
