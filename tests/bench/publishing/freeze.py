@@ -1,0 +1,95 @@
+"""`python -m tests.bench.publishing.freeze [store]`: write the frozen pages again, from the store.
+
+It says which pages changed and how; the commit that it is run for says so too, and why. With
+`store` the store that all is made from is made again first, which changes everything at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+
+from tests.bench.publishing.made import write_store
+from tests.bench.publishing.outputs import outputs
+
+FROZEN = Path(__file__).parent / "frozen"
+STORE, PAGES = FROZEN / "store", FROZEN / "pages"
+COMMAND = "python -m tests.bench.publishing.freeze"
+MAX_BYTES = 3_000_000
+"""Of all that is frozen, as it lies in git."""
+NUM_LINES, NUM_COLUMNS = 24, 240
+"""How much of a difference is shown."""
+
+
+def unpacked_store(out: Path) -> Path:
+    """Write the frozen store into a folder, and return that."""
+    for name, content in stored(STORE).items():
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return out
+
+
+def stored(folder: Path) -> dict[str, bytes]:
+    """What is frozen in a folder, by its path there."""
+    return {
+        path.relative_to(folder).as_posix().removesuffix(".gz"): gzip.decompress(path.read_bytes())
+        for path in sorted(folder.rglob("*.gz"))
+    }
+
+
+def differences(frozen: Mapping[str, bytes], made: Mapping[str, str]) -> list[str]:
+    """A short unified diff of each page that differs, in the order of their names."""
+    told = []
+    for name in sorted(frozen.keys() | made.keys()):
+        before, after = frozen.get(name, b""), made.get(name, "").encode()
+        if before != after:
+            told.append(_difference(name, before.decode(), after.decode()))
+    return told
+
+
+def _difference(name: str, before: str, after: str) -> str:
+    lines = difflib.unified_diff(
+        before.split("\n"), after.split("\n"), f"frozen/{name}", f"made/{name}", lineterm="", n=1
+    )
+    # A line of a store or a page can be a hundred thousand characters long.
+    return "\n".join(line[:NUM_COLUMNS] for line in islice(lines, NUM_LINES))
+
+
+def write(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Replace what is frozen in a folder; the same contents give the same files."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, content in contents.items():
+        path = folder / f"{name}.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(content, 9, mtime=0))
+
+
+def main(words: list[str]) -> int:
+    """Write what is frozen again; returns the exit code."""
+    if words not in ([], ["store"]):
+        print(__doc__)
+        return 2
+    if words:
+        with tempfile.TemporaryDirectory() as folder:
+            write_store(Path(folder))
+            files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+            named = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+            write(STORE, named)
+    with tempfile.TemporaryDirectory() as folder:
+        made = outputs(unpacked_store(Path(folder)))
+    told = differences(stored(PAGES), made)
+    if told:
+        write(PAGES, {name: text.encode() for name, text in made.items()})
+    print("\n\n".join([*told, f"{len(told)} of {len(made)} pages changed."]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

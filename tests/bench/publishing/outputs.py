@@ -1,0 +1,204 @@
+"""Everything that is made from a store, as texts by name: what the freeze holds still.
+
+Pinned: pictures are drawn by a stand-in, so that it plays no part whether `vl-convert` is
+installed; the plugin lies on the path as an installed package does. Left out: scripts, styles and
+licences of others; what this package's mechanisms say of themselves, which docs/ has; output of
+`attnbench list` and `show`, which loads plugins into the process and wraps at a terminal's width.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import asdict
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rich.console import Console
+
+import bench
+from bench import report
+from bench.diagnostics.page import write_page as write_diagnostics_page
+from bench.machine.calibration import with_calibration
+from bench.publish import accuracy
+from bench.publish.config import PublishConfig
+from bench.publish.diagnostics import entropy_chart, read_diagnostics
+from bench.publish.leaderboard import build_leaderboard
+from bench.publish.sinks.vega import PARETO, SCALING, specification
+from bench.publish.sinks.view import view_of
+from bench.publish.terminal import print_leaderboard, print_versus
+from bench.record import Record
+from bench.store import read_store
+from tests.bench.publishing.made import PLUGIN
+
+METRICS = (
+    *("latency_s", "latency_p05_s", "speedup_over", "speedup_over_low", "speedup_over_high"),
+    *("throughput_tokens_per_s", "flops", "flops_per_s", "roofline_fraction", "state_bytes"),
+    *("peak_memory_bytes", "accuracy", "bits_per_byte", "chance", "num_steps", "steps_to_90"),
+)
+"""Columns of the dashboards' tables; the other pages have those of ``conf/publish``."""
+
+WIDTH = 160
+"""Columns of the terminal."""
+
+
+def outputs(out: Path) -> dict[str, str]:
+    """Texts by name, from a store that is written into."""
+    with _pinned(out):
+        found = {"lines.jsonl": _lines(out)}
+        _quietly(report.main, [f"out={out}"])
+        found |= {name: _text(out / name) for name in ("leaderboard.md", "table.csv")}
+        found |= _page(_text(out / "leaderboard.html"))
+        charts = {file.name: json.loads(_text(file)) for file in sorted(out.glob("charts/*.json"))}
+        found["charts.json"] = _json(charts)
+        records = with_calibration(read_store(out).records, out)
+        found["dashboard.json"] = _json(_views(records, out))
+        found["dashboard_charts.json"] = _json({n: specification(n) for n in (SCALING, PARETO)})
+        found["terminal.txt"] = _terminal(records, out)
+        page = out / "accuracy.md"
+        _quietly(accuracy.main, [str(out), str(page), "python -m bench.sweep task=all"])
+        found["accuracy.md"] = _text(page)
+        found["diagnostics.md"] = _diagnostics(out)
+    for name, text in found.items():
+        assert str(out) not in text, f"{name} names the folder that it was made in"
+    return found
+
+
+def _lines(out: Path) -> str:
+    """Every record as it is written again, whatever its schema was."""
+    reading = read_store(out)
+    assert not reading.left_out, reading.describe()
+    return "".join(f"{record.to_json()}\n" for record in reading.records)
+
+
+def _page(html: str) -> dict[str, str]:
+    """The page's data and specifications by lines, and the page without these and others' code."""
+    found = {}
+    for name in ("content", "specifications"):
+        pattern = rf'(<script type="application/json" id="{name}">)(.*?)(</script>)'
+        match = re.search(pattern, html, re.DOTALL)
+        assert match, f"the page has no {name}"
+        found[f"page_{name}.json"] = match[2]
+        html = html.replace(match[2], name)
+    content = json.loads(found["page_content.json"])
+    for name, facts in content["mechanisms"].items():
+        if name != PLUGIN:
+            content["mechanisms"][name] = list(facts)
+    found = {
+        "page_content.json": _json(content),
+        "page_specifications.json": _json(json.loads(found["page_specifications.json"])),
+    }
+    return found | {"page.html": _without_vendored(html)}
+
+
+def _without_vendored(html: str) -> str:
+    """Without scripts but the last one, which is ours, the hashes and licences, and a style."""
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    for script in scripts[:-1]:
+        html = html.replace(f"<script>{script}</script>", "<script>vendored</script>")
+    hashes = re.findall(r"sha256-[\w+/=]{44}", html)
+    assert len(hashes) == len(scripts), hashes
+    for other in hashes[:-1]:
+        html = html.replace(other, "sha256-vendored")
+    [style] = Path(bench.__file__).parent.rglob("tabulator.min.css")
+    assert style.read_text(encoding="utf-8") in html
+    html = html.replace(style.read_text(encoding="utf-8"), "/* vendored */")
+    html = re.sub(r"<pre>.*?</pre>", "<pre>licence</pre>", html, flags=re.DOTALL)
+    return re.sub(r"(<h3>[^ <]+) [^<]*</h3>", r"\1 version</h3>", html)
+
+
+def _views(records: list[Record], out: Path) -> dict[str, Any]:
+    """One a sweep; of its records, which `lines.jsonl` has, the digest."""
+    config = _config(out)
+    found = {}
+    for sweep in dict.fromkeys(record.sweep for record in records):
+        view = view_of([record for record in records if record.sweep == sweep], sweep, config)
+        found[sweep] = asdict(view) | {"records": view.records_sha256}
+    return found
+
+
+def _terminal(records: list[Record], out: Path) -> str:
+    said = Console(file=io.StringIO(), width=WIDTH, force_terminal=False, color_system=None)
+    config = _config(out)
+    print_leaderboard(build_leaderboard(records, config.controls), config, said)
+    print_versus(records, "nala", "softmax", said)
+    assert isinstance(said.file, io.StringIO)
+    return said.file.getvalue()
+
+
+def _diagnostics(out: Path) -> str:
+    found = read_diagnostics(out)
+    assert found.origin is not None
+    folder = out / "own"
+    files = write_diagnostics_page(
+        found.lines, found.origin, 61.0, entropy_chart(found.lines, 64), folder
+    )
+    return _text(files[0])
+
+
+def _config(out: Path) -> PublishConfig:
+    columns = ("speedup_over", "latency_s", "peak_memory_bytes")
+    return PublishConfig(out=out, metrics=METRICS, columns=columns, controls=("uniform", "none"))
+
+
+@contextmanager
+def _pinned(out: Path) -> Iterator[None]:
+    """With the plugin installed, pictures of one line each, and nothing in the current folder."""
+    drawing = ModuleType("vl_convert")
+    drawing.__spec__ = ModuleSpec("vl_convert", None)
+    drawing.vegalite_to_svg = lambda text: "<svg/>"  # type: ignore[attr-defined]
+    before = sys.modules.get("vl_convert")
+    site = str((out / "plugin").resolve())
+    sys.modules["vl_convert"] = drawing
+    sys.path.insert(0, site)
+    try:
+        with tempfile.TemporaryDirectory() as elsewhere, chdir(elsewhere):
+            yield
+    finally:
+        sys.path.remove(site)
+        del sys.modules["vl_convert"]
+        if before is not None:
+            sys.modules["vl_convert"] = before
+
+
+def _quietly(command: Any, words: list[str]) -> None:
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        code = command(words)
+    assert code == 0, said.getvalue()
+
+
+def _json(value: Any) -> str:
+    """A list of plain values on one line each: long enough to be small, short enough to compare."""
+    return "".join(_written(value, 0)) + "\n"
+
+
+def _written(value: Any, depth: int) -> Iterator[str]:
+    is_object = isinstance(value, dict)
+    if not isinstance(value, dict | list | tuple) or not _is_deep(value):
+        yield json.dumps(value, ensure_ascii=False)
+        return
+    yield "{" if is_object else "["
+    for i, item in enumerate(value):
+        yield ",\n" if i else "\n"
+        yield " " * (depth + 1)
+        if is_object:
+            yield f"{json.dumps(item, ensure_ascii=False)}: "
+        yield from _written(value[item] if is_object else item, depth + 1)
+    yield f"\n{' ' * depth}" + ("}" if is_object else "]")
+
+
+def _is_deep(value: Any) -> bool:
+    items = value.values() if isinstance(value, dict) else value
+    return any(isinstance(item, dict | list | tuple) for item in items)
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8")
