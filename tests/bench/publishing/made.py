@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from bench.answers import error_of_score
-from bench.catalogue.badges import Badge, BadgeStatus, append_badges
-from bench.diagnostics.numbers import FILE, LeftOut, Number, Origin, write_lines
+from bench.core.badges import Badge, BadgeStatus, append_badges
+from bench.core.numbers import FILE, LeftOut, Number, Origin, write_lines
 from bench.examples import examples_folder
 from bench.record import Filtered, Quality, Record, Speed, Status
 from bench.store import Store
