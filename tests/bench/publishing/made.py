@@ -347,7 +347,7 @@ def _filtered_digits() -> Iterator[Record]:
     shares, names = (0.25, 0.5), ("random", "object_rate", "attention_rate")
     for record in made.task_records(("softmax", "nala"), task="digits"):
         assert isinstance(record.result, Quality)
-        end, entry = record.result.accuracy, record.cell.entry
+        end = record.result.accuracy
         work = replace(
             record.cell.task, label="digits filtered", token_filters=names, token_keep=shares
         )
