@@ -25,7 +25,7 @@ from bench.catalogue.listing import console, everything, in_words, names_in
 from bench.config import SIZE
 from bench.core.badges import Badge, BadgeStatus, goldens_passed, read_badges
 from bench.core.rows import rows_of
-from bench.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, Needs, costs, needs
+from bench.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, Needs, forward_flops, needs
 from bench.metrics.roofline import least_bytes
 from bench.plugins import import_plugins
 from bench.publish.format import with_unit
@@ -134,8 +134,7 @@ def show(
         _heading("Hyperparameters", to)
         to.print(_hyperparameters(entry))
     _heading("Cost", to)
-    for line in cost_lines(entry.name):
-        _say(line, to)
+    _say(cost_line(entry.name), to)
     if request.seq_len:
         _print_needs(entry.name, request.seq_len, to)
     _heading("Tested", to)
@@ -184,27 +183,17 @@ def _hyperparameters(entry: CatalogueEntry) -> Table:
     return rows
 
 
-def cost_lines(name: str) -> Iterator[str]:
-    """What one call needs, and what grows how, in sentences.
+def cost_line(name: str) -> str:
+    """FLOPs of one call, in a sentence.
 
     A plugin may lack a formula, or raise in it; then that is said.
     """
     try:
-        cost = costs(name)
+        flops = forward_flops(name)
     except Exception as error:  # it may be a plugin's, and the rest of the page is still wanted
-        yield f"cannot be worked out: {type(error).__name__}: {error}"
-        return
+        return f"cannot be worked out: {type(error).__name__}: {error}"
     shape = f"B={BATCH_SIZE}, H={NUM_HEADS}, D={HEAD_DIM}, N={SEQ_LEN}"
-    yield f"{cost.flops / 1e9:.3g} GFLOP for one forward call at {shape}, by its formula"
-    grown = {
-        "FLOPs": cost.flops_growth,
-        "working memory": cost.memory_growth,
-        "a decoded token": cost.decode_growth,
-    }
-    yield (
-        ", ".join(f"{what} as {power}" for what, power in grown.items() if power)
-        + "; 1 does not grow"
-    )
+    return f"{flops / 1e9:.3g} GFLOP for one forward call at {shape}, by its formula"
 
 
 def _print_needs(name: str, lengths: tuple[int, ...], to: Console) -> None:
@@ -214,7 +203,7 @@ def _print_needs(name: str, lengths: tuple[int, ...], to: Console) -> None:
     for seq_len in lengths:
         try:
             found.append(needs(name, seq_len))
-        except Exception as error:  # as of `cost_lines`
+        except Exception as error:  # as of `cost_line`
             refused.append(f"{seq_len:,}: {type(error).__name__}: {error}")
     if found:
         dtype = found[0].workload.dtype

@@ -60,6 +60,11 @@ def costs(name: str) -> Costs:
     )
 
 
+def forward_flops(name: str) -> int:
+    """FLOPs of one forward call at the shape above."""
+    return _flops(default_cell(name, SEQ_LEN))
+
+
 def _can_decode(cell: Cell) -> bool:
     return attention_class(cell.mechanism).capabilities.recurrent
 

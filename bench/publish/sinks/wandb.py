@@ -20,8 +20,6 @@ from bench.publish.sinks.view import View
 SEND_TIMEOUT_S = 12.0
 """With what comes before, a sweep waits 20 s at most for a server that does not answer."""
 
-_FALSE_FRIENDS = {"dryrun": "offline", "run": "online"}  # older names that W&B still accepts
-
 
 def write_wandb(views: Iterable[View], config: PublishConfig) -> tuple[list[Path], list[str]]:
     """Write a run for each view in place of earlier ones of the same id, and send it.
@@ -49,28 +47,24 @@ def write_wandb(views: Iterable[View], config: PublishConfig) -> tuple[list[Path
 def choose_mode(asked: str | None) -> tuple[str, list[str]]:
     """``online``, ``offline`` or ``disabled``, decided here so that W&B never asks a person.
 
-    The configuration's word, else ``WANDB_MODE``, else what ``wandb offline`` has set, else online
-    if an API key is configured, else offline. Online without a usable key is offline, with a note.
+    The configuration's word, else ``WANDB_MODE``, else online. Online without a usable key is
+    offline, and a note says so where a key or a word asked for it.
     """
     asked = asked or os.environ.get("WANDB_MODE") or None
-    asked = _FALSE_FRIENDS.get(asked or "", asked)
     if asked in ("offline", "disabled"):
         return asked, []
-    notes = []
-    if asked not in (None, *WANDB_MODES):
-        notes.append(f"WANDB_MODE={asked} is not known here; it was read as if it were not set.")
-    ambient, problem = door.find_key()
-    if asked != "online" and ambient in ("offline", "disabled"):
-        return ambient, notes
+    if asked not in (None, "online"):
+        known = ", ".join(WANDB_MODES)
+        return "offline", [f"W&B is offline: WANDB_MODE={asked} is not known here, but {known}."]
+    problem = door.why_not_online()
     if not problem:
-        return "online", notes
-    is_wanted = asked == "online" or "WANDB_API_KEY" in os.environ or ambient is None
-    if is_wanted:
-        notes.append(
-            f"W&B is offline, not online as asked: {problem}. Run `wandb login`, or set "
-            f"WANDB_API_KEY and WANDB_BASE_URL; `wandb sync` sends what was written."
-        )
-    return "offline", notes
+        return "online", []
+    if asked is None and "WANDB_API_KEY" not in os.environ:
+        return "offline", []
+    return "offline", [
+        f"W&B is offline, not online as asked: {problem}. Run `wandb login`, or set "
+        f"WANDB_API_KEY and WANDB_BASE_URL; `wandb sync` sends what was written."
+    ]
 
 
 def send(folder: Path) -> str:

@@ -77,8 +77,8 @@ def push_command(folder: Path) -> list[str]:
     return [sys.executable, "-m", "wandb", "sync", "--yes", "--include-synced", str(folder)]
 
 
-def find_key() -> tuple[str | None, str]:
-    """W&B's own mode, and why nothing can be sent; empty if there is an address and a key.
+def why_not_online() -> str:
+    """Why nothing can be sent; empty if there is an address and a key.
 
     Looks where W&B looks, in the environment, .netrc and its settings, and starts no service.
     """
@@ -94,8 +94,10 @@ def find_key() -> tuple[str | None, str]:
     except Exception as error:
         address = os.environ.get("WANDB_BASE_URL")
         is_address = "base_url" in str(error) and address is not None
-        return None, f"WANDB_BASE_URL={address!r} is no URL" if is_address else in_words(error)
-    return settings.mode, "" if found is not None else "no API key is configured"
+        return f"WANDB_BASE_URL={address!r} is no URL" if is_address else in_words(error)
+    if settings.mode in ("offline", "disabled"):
+        return f"`wandb {settings.mode}` was said here"
+    return "" if found is not None else "no API key is configured"
 
 
 def default_entity() -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from attentions.catalogue import catalogue
 from bench.app.errors import ConfigError
-from bench.catalogue.showing import Request, commands, cost_lines, find, main, read_request, show
+from bench.catalogue.showing import Request, commands, cost_line, find, main, read_request, show
 from bench.core.badges import Badge, BadgeStatus, append_badges
 from bench.core.rows import rows_of
 from bench.golden.proof import Proof, Verdict
@@ -27,9 +27,7 @@ def test_every_mechanism_has_a_page_with_all_that_it_says() -> None:
         # Costs have a test of their own, and take a while to work out.
         console = Console(width=100)
         with pytest.MonkeyPatch.context() as patch, console.capture() as captured:
-            patch.setattr(
-                "bench.catalogue.showing.cost_lines", lambda name: iter(["a line of costs"])
-            )
+            patch.setattr("bench.catalogue.showing.cost_line", lambda name: "a line of costs")
             show(entry, {}, None, console, Request(name=entry.name))
         text = captured.get()
         assert text.startswith(f"{entry.name}  {entry.title}")
@@ -44,10 +42,9 @@ def test_a_formula_keeps_its_lines_and_words_are_not_taken_for_markup() -> None:
     assert "\n    phi(x) = [softmax(y); softmax(-y)]" in text
 
 
-def test_costs_are_told_at_a_shape_with_what_they_grow_as() -> None:
-    first, second = cost_lines("linear")
-    assert "GFLOP for one forward call at B=1, H=8, D=64, N=4096" in first
-    assert second.startswith("FLOPs as N, ") and "a decoded token as 1" in second
+def test_the_cost_is_told_at_a_shape() -> None:
+    line = cost_line("linear")
+    assert line == "0.541 GFLOP for one forward call at B=1, H=8, D=64, N=4096, by its formula"
 
 
 def needs_of(name: str, *lengths: int) -> list[list[str]]:
@@ -103,8 +100,8 @@ def test_a_formula_that_raises_does_not_end_the_page(monkeypatch: pytest.MonkeyP
     def broken(name: str) -> None:
         raise RuntimeError("no formula")
 
-    monkeypatch.setattr("bench.catalogue.showing.costs", broken)
-    assert list(cost_lines("linear")) == ["cannot be worked out: RuntimeError: no formula"]
+    monkeypatch.setattr("bench.catalogue.showing.forward_flops", broken)
+    assert cost_line("linear") == "cannot be worked out: RuntimeError: no formula"
 
 
 def test_badges_are_told_by_how_they_ended_with_the_reasons_of_failures() -> None:

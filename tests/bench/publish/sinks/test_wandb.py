@@ -27,38 +27,35 @@ def test_disabled_writes_nothing_and_does_not_import_wandb(
 
 
 @pytest.mark.parametrize(
-    ("asked", "environment", "ambient", "has_key", "mode"),
+    ("asked", "environment", "has_key", "mode"),
     [
-        (None, None, "online", False, "offline"),
-        (None, None, "online", True, "online"),
-        (None, None, "offline", True, "offline"),
-        (None, None, "disabled", True, "disabled"),
-        (None, "offline", "offline", True, "offline"),
-        (None, "dryrun", "online", True, "offline"),
-        (None, "online", "online", True, "online"),
-        (None, "online", "online", False, "offline"),
-        (None, "shared", "online", False, "offline"),
-        ("offline", "online", "online", True, "offline"),
-        ("online", "offline", "offline", True, "online"),
-        ("online", None, "online", False, "offline"),
+        (None, None, False, "offline"),
+        (None, None, True, "online"),
+        (None, "offline", True, "offline"),
+        (None, "dryrun", True, "offline"),
+        (None, "online", True, "online"),
+        (None, "online", False, "offline"),
+        (None, "shared", True, "offline"),
+        ("offline", "online", True, "offline"),
+        ("online", "offline", True, "online"),
+        ("online", None, False, "offline"),
     ],
 )
 def test_the_mode_is_ours_to_choose_and_online_needs_a_key(
     monkeypatch: pytest.MonkeyPatch,
     asked: str | None,
     environment: str | None,
-    ambient: str,
     has_key: bool,
     mode: str,
 ) -> None:
     if environment:
         monkeypatch.setenv("WANDB_MODE", environment)
     problem = "" if has_key else "no API key is configured"
-    monkeypatch.setattr(wandb_door, "find_key", lambda: (ambient, problem))
+    monkeypatch.setattr(wandb_door, "why_not_online", lambda: problem)
     chosen, notes = sink.choose_mode(asked)
     assert chosen == mode
     is_refused = "online" in (asked, environment) and not has_key
-    assert bool(notes) == (is_refused or environment == "shared")
+    assert bool(notes) == (is_refused or environment in ("dryrun", "shared"))
 
 
 def test_what_cannot_be_sent_is_written_and_the_rest_is_not_tried(
@@ -122,6 +119,17 @@ def test_without_the_package_there_is_a_note(
     folders, notes = publish_runs(small_sweep(), config(tmp_path))
     assert folders == []
     assert "W&B was left out: " in notes[0]
+
+
+def test_what_wandb_offline_has_set_holds_where_a_key_is_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text("[default]\nmode = offline\n")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    chosen, notes = sink.choose_mode(None)
+    assert chosen == "offline" and "`wandb offline` was said here" in notes[0]
 
 
 def test_a_mode_that_nobody_knows_is_told_and_leaves_an_offline_run(
