@@ -6,32 +6,30 @@ machine's rounding changes what goes in. Its only mechanism with a description i
 
 from __future__ import annotations
 
-import base64
 import json
-import random
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+<<<<<<< HEAD
 import numpy as np
 
 from bench.answers import error_of_score
 from bench.core.badges import Badge, BadgeStatus, append_badges
 from bench.core.numbers import FILE, LeftOut, Number, Origin, write_lines
+=======
+from bench.core.badges import Badge, BadgeStatus, append_badges
+from bench.core.numbers import FILE, LeftOut, Number, Origin, write_lines
+>>>>>>> wip-freeze
 from bench.examples import examples_folder
-from bench.record import Filtered, Quality, Record, Speed, Status
+from bench.record import Record, Status
 from bench.store import Store
 from tests import records as made
+from tests.bench.publishing.timed import PLUGIN, PLUGIN_MODULE, gpu_records, timed_records
+from tests.bench.publishing.trained import NUM_ANSWERS, PER_EXAMPLE, TEST_SET, trained_records
 
-PLUGIN = "frozen_plugin"
-PLUGIN_MODULE = "frozen_plugin_of_tests"
 OLD, NEW, OTHER, FIRST_SCHEMA = "older", "2031-05-06T070809-abc123/0", "other", "schema-1"
-TEST_SET = "0123456789abcdef"
-PER_EXAMPLE = 4
-NUM_ANSWERS = 200
-
 HERE = made.ENVIRONMENT | {"calibration": {"ceilings": [made.ceiling()]}}
 THERE = made.ENVIRONMENT | {
     "processor": "Imaginary(R) 12000 <b>",
@@ -42,7 +40,6 @@ THERE = made.ENVIRONMENT | {
     "allocator": None,
     "is_dirty": True,
 }
-RUDE = "a|b <img src=x onerror=alert(1)></script><!--"
 
 PLUGIN_SOURCE = '''\
 from attentions import Attention, Capabilities, register_attention
@@ -108,10 +105,9 @@ def write_store(out: Path) -> None:
 
 def new_records() -> list[Record]:
     """A sweep of two machines: kernels, layers, whole models, tasks, and what failed."""
-    kernels = [*_kernels(), *_marked(), *_plugins(), *_processes()]
-    here = [*kernels, *_models(), *_tasks(), *made.one_of_each_failure(), *_rude()]
+    here = [*timed_records(), *trained_records(), *made.one_of_each_failure()]
     placed = [replace(r, environment=HERE, sweep=NEW) for r in here]
-    there = [replace(r, environment=THERE, sweep=OTHER) for r in _on_a_gpu()]
+    there = [replace(r, environment=THERE, sweep=OTHER) for r in gpu_records()]
     there += [
         replace(record, environment=THERE, sweep=OTHER)
         for record in made.block_records(("softmax", "nala"), seq_len=256, num_rounds=12, seed=3)
@@ -148,6 +144,7 @@ def first_schema_lines() -> Iterator[dict[str, Any]]:
         yield line
 
 
+<<<<<<< HEAD
 def _kernels() -> Iterator[Record]:
     few, num_rounds = ("softmax", "linear", "nala", "none"), 12
     for seq_len in (256, 1024, 4096):
@@ -460,6 +457,8 @@ def _untrained() -> Iterator[Record]:
         yield made.failed_record(made.task_cell(entry, "images", 0), status, reason)
 
 
+=======
+>>>>>>> wip-freeze
 def _write_examples(out: Path) -> None:
     content = {
         "task": "recall",

@@ -1,7 +1,8 @@
 """Everything that is made from a store, as texts by name: what the freeze holds still.
 
 Pinned: pictures are drawn by a stand-in, so that it plays no part whether `vl-convert` is
-installed; the plugin lies on the path as an installed package does. Left out: scripts, styles and
+installed; the plugin lies on the path as an installed package does; numbers written in full keep
+twelve digits. Left out: scripts, styles and
 licences of others; what this package's mechanisms say of themselves, which docs/ has; output of
 `attnbench list` and `show`, which loads plugins into the process and wraps at a terminal's width.
 """
@@ -36,7 +37,7 @@ from bench.publish.sinks.view import view_of
 from bench.publish.terminal import print_leaderboard, print_versus
 from bench.record import Record
 from bench.store import read_store
-from tests.bench.publishing.made import PLUGIN
+from tests.bench.publishing.timed import PLUGIN
 
 METRICS = (
     *("latency_s", "latency_p05_s", "speedup_over", "speedup_over_low", "speedup_over_high"),
@@ -44,6 +45,9 @@ METRICS = (
     *("peak_memory_bytes", "accuracy", "bits_per_byte", "chance", "num_steps", "steps_to_90"),
 )
 """Columns of the dashboards' tables; the other pages have those of ``conf/publish``."""
+
+_LAST_BITS = re.compile(r"(?<![\w.])-?\d+\.\d{10,}(?:e-?\d+)?(?![\w.])")
+"""Numbers that are written with all their digits: the last ones depend on processor and scipy."""
 
 WIDTH = 160
 """Columns of the terminal."""
@@ -67,6 +71,8 @@ def outputs(out: Path) -> dict[str, str]:
         found["accuracy.md"] = _text(page)
         found["diagnostics.md"] = _diagnostics(out)
     for name, text in found.items():
+        if name != "lines.jsonl":
+            found[name] = _LAST_BITS.sub(lambda number: f"{float(number[0]):.12g}", text)
         assert str(out) not in text, f"{name} names the folder that it was made in"
     return found
 
