@@ -58,8 +58,32 @@ def _difference(name: str, before: str, after: str) -> str:
     lines = difflib.unified_diff(
         before.split("\n"), after.split("\n"), f"frozen/{name}", f"made/{name}", lineterm="", n=1
     )
-    # A line of a store or a page can be a hundred thousand characters long.
-    return "\n".join(line[:NUM_COLUMNS] for line in islice(lines, NUM_LINES))
+    return "\n".join(_windows(list(islice(lines, NUM_LINES))))
+
+
+def _windows(lines: list[str]) -> list[str]:
+    """A diff with long lines cut to what lies about their first change: some have 100,000 letters.
+
+    The first line that went is compared with the first that came, and so on.
+    """
+    by_sign = {sign: [line for line in lines[2:] if line[0] == sign] for sign in "-+"}
+    starts = {
+        line: max(1, _num_alike(pair) - NUM_COLUMNS // 4)
+        for pair in zip(by_sign["-"], by_sign["+"], strict=False)
+        for line in pair
+        if len(line) > NUM_COLUMNS
+    }
+    return [
+        line[:1] + "..." * ((at := starts.get(line, 1)) > 1) + line[at : at + NUM_COLUMNS]
+        for line in lines
+    ]
+
+
+def _num_alike(pair: tuple[str, str]) -> int:
+    """Characters that two lines begin with alike, their signs aside."""
+    before, after = pair
+    ends = (i for i in range(1, min(map(len, pair))) if before[i] != after[i])
+    return next(ends, min(map(len, pair)))
 
 
 def write(folder: Path, contents: Mapping[str, bytes]) -> None:
