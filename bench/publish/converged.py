@@ -35,9 +35,8 @@ class Doublings:
 
     @property
     def changes(self) -> tuple[float, ...]:
-        """Differences of the mean from one number of steps to the next."""
-        means = [score.accuracy or 0.0 for score in self.scores]
-        return tuple(b - a for a, b in pairwise(means))
+        """Differences of the mean from one number of steps to the next, over the seeds of both."""
+        return tuple(_change(one, other) for one, other in pairwise(self.scores))
 
     @property
     def has_converged(self) -> bool:
@@ -47,6 +46,16 @@ class Doublings:
             and abs(self.changes[-1]) < CONVERGED
             and not self.scores[-1].num_stuck
         )
+
+
+def _change(one: Score, other: Score) -> float:
+    before, after = dict(one.by_seed), dict(other.by_seed)
+    gains = [
+        score - old
+        for seed, score in after.items()
+        if score is not None and (old := before.get(seed)) is not None
+    ]
+    return sum(gains) / len(gains) if gains else 0.0
 
 
 def by_steps(tasks: Sequence[TaskScores]) -> dict[str, dict[int, TaskScores]]:

@@ -47,6 +47,13 @@ def test_a_row_has_converged_when_a_doubling_changes_its_mean_by_less_than_a_poi
     assert [name for name, row in found.items() if row.has_converged] == ["linear", "softmax"]
 
 
+def test_a_doubling_is_judged_over_the_seeds_that_both_have():
+    records = [*runs("softmax", 100, [0.9, 0.9, 0.9, 0.1]), *runs("softmax", 200, [0.9, 0.91])]
+    (tasks,) = by_steps(build_leaderboard(records).tasks).values()
+    (row,) = doublings(tasks)
+    assert abs(row.changes[0] - 0.005) < 1e-9 and row.has_converged
+
+
 def test_a_row_that_twice_the_steps_raise_by_a_point_is_under_trained():
     tasks = tasks_by_steps()
     marked = with_under_trained(tasks[100], 100, doublings(tasks))
