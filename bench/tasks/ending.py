@@ -11,8 +11,8 @@ from bench.observed import level_of
 NUM_LOOKS = 20
 """Times in a whole run that the model is scored on validation examples, evenly spaced."""
 
-PATIENCE = 0.25
-"""The part of all steps within which a run must improve, or it has settled."""
+SETTLED = 0.25
+"""The part of all steps at the end of a whole run in which one that has settled rises no more."""
 
 LEAST_RISE = 0.01
 """Of a share of right answers, one point; of bits, a hundredth."""
@@ -31,6 +31,7 @@ class Curve:
         steps: after which the model was scored.
         scores: what it scored there.
         ceiling: a share of right answers at which it ends.
+        patience: part of all steps within which the score must improve, or it has settled.
         levels: scores, by words, at which a run is stuck and goes on to its last step.
         error: half of the 95 % interval of the last score over the validation examples.
     """
@@ -40,6 +41,7 @@ class Curve:
     steps: tuple[int, ...] = ()
     scores: tuple[float, ...] = ()
     ceiling: float = CEILING
+    patience: float = 0.25
     levels: Mapping[str, float] = field(default_factory=dict)
     error: float = 0.0
 
@@ -63,10 +65,11 @@ class Curve:
     def ended(self) -> str | None:
         """Why the run is over: ``ceiling``, ``plateau`` or ``maximum``; None if it goes on.
 
-        A plateau is a best score that has not improved by `LEAST_RISE` within `PATIENCE` of all
+        A plateau is a best score that has not improved by `LEAST_RISE` within `patience` of all
         steps; there is none before a look lies that far back, and none at a level where runs get
-        stuck, since they may leave it. ``maximum`` is the end of a run that improved until its
-        last steps, or was stuck there: what it would have come to is not known.
+        stuck, since they may leave it. At the last step a run with more patience has settled if it
+        has not improved in the last `SETTLED` of all steps. ``maximum`` is the end of a run that
+        improved until its last steps, or was stuck there: what it would have come to is not known.
         """
         if not self.steps:
             return None
@@ -75,10 +78,11 @@ class Curve:
         now = self.steps[-1]
         if level_of(self.scores[-1], self.levels, self.error):
             return "maximum" if now >= self.num_steps else None
+        window = min(self.patience, SETTLED) if now >= self.num_steps else self.patience
         before = [
             score
             for step, score in zip(self.steps, self.scores, strict=True)
-            if step <= now - PATIENCE * self.num_steps
+            if step <= now - window * self.num_steps
         ]
         if before and self._rise(self._best(before), self._best(self.scores)) < LEAST_RISE:
             return "plateau"

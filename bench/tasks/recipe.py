@@ -31,6 +31,8 @@ class Recipe:
         linear_std: standard deviation of the normal distribution from which all weights of linear
             maps are first drawn; at 0 they keep the distribution that torch gives them.
         num_steps: parameter updates.
+        patience: part of all steps within which a run must improve by a point, or it ends at its
+            plateau; at 1 it goes through its whole cosine, whose end often brings points.
         batch_size: training examples in each.
         learning_rate: at its peak; a linear warm-up leads there, a half cosine from there to 0.
         warmup_share: the part of the steps that warms up.
@@ -52,6 +54,7 @@ class Recipe:
     head_norm: bool = False
     linear_std: float = 0.0
     num_steps: int = 600
+    patience: float = 0.25
     batch_size: int = 64
     learning_rate: float = 3e-3
     warmup_share: float = 0.1
@@ -70,6 +73,7 @@ class Recipe:
         yes_or_no("head_norm", self.head_norm)
         for name in ("mlp_ratio", "position_std", "linear_std", "weight_decay"):
             number(name, getattr(self, name), "a number of 0 or more", lambda x: 0 <= x < math.inf)
+        number("patience", self.patience, "a number above 0, up to 1", lambda x: 0 < x <= 1)
         number("warmup_share", self.warmup_share, "a number from 0 to 1", lambda x: 0 <= x <= 1)
         if self.embed_dim % self.num_heads:
             raise ValueError(

@@ -244,7 +244,13 @@ def fit(
     every = math.ceil(recipe.num_steps / NUM_REPORTS)
     losses: list[float] = []
     levels = {} if may_be_stuck or task.unit else {"chance": task.chance()} | task.plateaus()
-    curve = Curve(recipe.num_steps, task.better, ceiling=task.ceiling, levels=levels)
+    curve = Curve(
+        recipe.num_steps,
+        task.better,
+        ceiling=task.ceiling,
+        patience=recipe.patience,
+        levels=levels,
+    )
     held_out = _validation_batches(task)
     batches = islice(task.batches(Split.TRAIN, seed), recipe.num_steps)
     saved = checkpoint.load(device) if checkpoint else None
