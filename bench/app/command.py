@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import bench
+from bench.app import multirun
 from bench.app.errors import ConfigError, did_you_mean, tell
-from bench.app.multirun import EXTRAS, SweepFolder, endings, leave_no_folder, tell_ending
 from bench.app.streams import make_streams_unbreakable
 from bench.app.texts import LIMITS, visible
 from bench.app.usage import usage
@@ -121,17 +121,18 @@ def _run_hydra(
                 traceback.print_exc()
                 codes.append(3)
         if folder := _job_folder():
-            tell_ending(folder, codes[-1], config)
+            multirun.tell_ending(folder, codes[-1], config)
 
     run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
     before, sys.argv = sys.argv, [f"attnbench {config_name}", *words]
-    SweepFolder.last = None
+    multirun.SweepFolder.last = None
     try:
-        _compose_and_run(run)
-        ended = list(endings(SweepFolder.last))
+        with multirun.ended_with_its_jobs(words):
+            _compose_and_run(run)
+        ended = list(multirun.endings(multirun.SweepFolder.last))
         codes += [code for code, _ in ended]
         if ended and all(config.get("dry_run") for _, config in ended):
-            leave_no_folder()
+            multirun.leave_no_folder()
         done = [config for code, config in ended if code in (0, 1)]
         if after_jobs and len(done) > 1:
             after_jobs(done)
@@ -283,8 +284,10 @@ def _explain(error: Exception, config_name: str, words: list[str]) -> str:
         return NESTED
     if missing := getattr(error, "missing_cfg_file", None):
         group, _, name = missing.rpartition("/")
-        if group == "hydra/launcher" and name in EXTRAS:
-            return f"This launcher is not installed: pip install 'attnbench[{EXTRAS[name]}]'"
+        if group == "hydra/launcher" and name in multirun.EXTRAS:
+            return (
+                f"This launcher is not installed: pip install 'attnbench[{multirun.EXTRAS[name]}]'"
+            )
         near = did_you_mean(
             name, {*_options(group, words), *(getattr(error, "options", None) or ())}
         )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import suppress
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -56,6 +58,23 @@ def leave_no_folder() -> None:
     with suppress(OSError):  # others have something in it
         for folder in SweepFolder.made[1:]:
             folder.rmdir()
+
+
+@contextmanager
+def ended_with_its_jobs(words: Sequence[str]) -> Iterator[None]:
+    """Within, SIGTERM of a multirun raises KeyboardInterrupt, at which launchers end their jobs.
+
+    Processes of joblib would otherwise go on for minutes, and hold the caller's pipe.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not (is_main and {"-m", "--multirun"} & set(words)):
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def tell_ending(folder: str, code: int, config: dict[str, Any]) -> None:

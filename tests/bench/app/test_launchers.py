@@ -15,6 +15,7 @@ from bench import sweep
 from bench.app.command import CONF
 from bench.app.multirun import EXTRAS
 from tests.bench import slurm_cluster
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 SHAPE = ["num_heads=2", "head_dim=8", "measure.budget_s=0.02", "task.recall.num_steps=2"]
@@ -23,10 +24,10 @@ JOBS = ["attention=softmax,linear", "seq_len=32,48", "task=recall"]
 QUIET = ["charts=false", "wandb.mode=disabled"]
 
 
-def start(out, *words, **more):
+def start(out, *words, shape=SHAPE, **more):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | more
     environment.pop("ATTNBENCH_SWEEP", None)
-    line = [sys.executable, "-m", "bench.sweep", *words, *SHAPE, *QUIET, f"out={out}"]
+    line = [sys.executable, "-m", "bench.sweep", *words, *shape, *QUIET, f"out={out}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(line, env=environment, cwd=out.parent, **pipes)
 
@@ -76,6 +77,28 @@ def test_launched_jobs_measure_the_cells_of_the_plain_list_each_once(launcher, t
     assert process.returncode == 0, printed
     assert keys(out) == planned(out, capsys) and len(keys(out)) == 6
     assert "All 4 jobs:" in printed
+
+
+@pytest.mark.slow
+def test_a_multirun_that_is_terminated_leaves_no_process_behind(tmp_path):
+    pytest.importorskip("joblib")
+    out = tmp_path / "out"
+    words = ["-m", "launcher=joblib", "hydra.launcher.n_jobs=2", "attention=softmax,linear"]
+    endless = ["seq_len=256", "task=[]", "measure.min_rounds=1000000", "measure.max_rounds=1000000"]
+    process = start(out, *words, shape=endless)
+
+    def is_at_work():
+        assert process.poll() is None, process.communicate()[0]
+        return any(owners(out))
+
+    wait_until(is_at_work, 300)
+    below = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    printed, _ = process.communicate(timeout=120)  # whoever lives holds the pipe
+    gone, alive = psutil.wait_procs(below, timeout=60)
+    for left in alive:
+        left.kill()
+    assert gone and not alive and process.returncode == 130, printed
 
 
 @pytest.mark.slow
