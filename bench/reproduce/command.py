@@ -13,6 +13,7 @@ from bench.app.command import check_writable, run_app
 from bench.app.errors import ConfigError
 from bench.app.values import Values, duration, flag, text, word
 from bench.config import SEED
+from bench.looks import Looks
 from bench.publish.format import format_duration
 from bench.reproduce.page import write_page
 from bench.reproduce.papers import (
@@ -32,6 +33,9 @@ from bench.reproduce.verdicts import Judgement, Verdict
 DEAR_S = 30 * 60.0
 """What costs more is run only with a budget, so that nobody starts hours by an id."""
 
+DECIDED = "decided"
+"""The one value of `until`: seeds are added until a claim is decided."""
+
 _WIDTH_WITHOUT_TERMINAL = 200
 _CONTRADICTS = (Verdict.DIFFERS, Verdict.DISAGREES, Verdict.DOES_NOT_HOLD)
 
@@ -47,6 +51,7 @@ class ReproduceConfig:
     force: bool
     power: str | None
     budget_s: float | None
+    until: str | None
     papers: Path | None
     page: bool
     check: bool
@@ -73,14 +78,24 @@ def read_reproduce_config(config: dict[str, Any]) -> ReproduceConfig:
     budget_s = values.optional("budget", duration)
     if budget_s == 0:
         raise ConfigError("budget is 0; a time such as 90s, 10m or 1h is needed.")
+    cell = values.some("cell", text, or_none=True)
+    until = values.optional("until", word((DECIDED,)))
+    if until and not cell:
+        raise ConfigError(f"until={until} takes a claim to decide: cell=ID.")
+    if until and budget_s is None:
+        raise ConfigError(
+            f"until={until} adds seeds to a claim, which may take hours. Say for how long at most, "
+            "such as budget=2h; the same command goes on."
+        )
     return ReproduceConfig(
-        cell=values.some("cell", text, or_none=True),
+        cell=cell,
         kind=values.optional("kind", word(tuple(Kind))),
         find=values.optional("find", text),
         seed=values.some("seed", SEED),
         force=values.one("force", flag),
         power=values.optional("power", text),
         budget_s=budget_s,
+        until=until,
         papers=Path(papers) if papers else None,
         page=values.one("page", flag),
         check=values.one("check", flag),
@@ -116,6 +131,12 @@ def command(composed: dict[str, Any]) -> int:
     entries = [papers.find(name) for name in config.cell]
     for entry in entries:
         _refuse(entry, config)
+        if config.until and not _compares_arms(entry):
+            able = ", ".join(one.id for one in papers.entries.values() if _compares_arms(one))
+            raise ConfigError(
+                f"until={config.until} adds seeds of training, and cell={entry.id} is no claim "
+                f"that compares trained arms. These are: {able}."
+            )
     worst = 0
     for entry in entries:
         code = _run(entry, config, composed["sweep_id"], console)
@@ -138,6 +159,11 @@ def _is_wanted(entry: Described, config: ReproduceConfig) -> bool:
     if config.kind is not None and entry.kind != config.kind:
         return False
     return config.find is None or config.find.lower() in f"{entry.paper} {entry.id}".lower()
+
+
+def _compares_arms(entry: Described) -> bool:
+    """Whether it is a claim whose function trains under the `seeds` of its settings."""
+    return isinstance(entry, Claim) and "seeds" in entry.settings
 
 
 def _refuse(entry: Described, config: ReproduceConfig) -> None:
@@ -172,7 +198,8 @@ def _run(entry: Described, config: ReproduceConfig, sweep_id: str, console: Cons
     if isinstance(entry, PaperCell) and entry.not_comparable:
         found = judgement(entry, (), config.stores)
     elif isinstance(entry, Claim) or (isinstance(entry, PaperCell) and entry.by):
-        found = run_function(entry, setup)
+        looks, budget_s = (Looks(), config.budget_s) if config.until else (None, None)
+        found = run_function(entry, setup, looks, budget_s)
     elif isinstance(entry, PaperCell):
         found = run_cell(entry, setup, config.seed, config.budget_s)
     if found is None:

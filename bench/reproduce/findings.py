@@ -92,6 +92,7 @@ class Finding:
         criterion: digest of the entry that was judged, as `criterion_of` gives it; empty in
             findings from before it was kept.
         training_version: of the runs that it rests on.
+        looks: numbers of seeds at which the study was to look; empty where it looked once.
     """
 
     verdict: Verdict
@@ -108,6 +109,7 @@ class Finding:
     commit: str = ""
     criterion: str = ""
     training_version: int = 1
+    looks: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """As it is stored."""
@@ -134,7 +136,8 @@ class Finding:
         )
         curves = Curves(**flat["curves"]) if flat["curves"] else None
         given = {key: value for key, value in flat.items() if key in known}
-        return cls(**given | {"verdict": Verdict(flat["verdict"]), "rows": rows, "curves": curves})
+        given |= {"verdict": Verdict(flat["verdict"]), "looks": tuple(flat.get("looks", ()))}
+        return cls(**given | {"rows": rows, "curves": curves})
 
     @property
     def origin(self) -> str:

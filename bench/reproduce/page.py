@@ -173,7 +173,8 @@ def _claim(entry: Claim, found: Judgement, finding: Finding | None) -> Iterator[
         duration, day = format_duration(finding.seconds), finding.measured_at[:10]
         commit = f", commit {finding.commit[:8]}" if finding.commit else ""
         took = f"{duration} on {finding.processor}, {day}{commit}"
-    yield from (f"`python -m bench.reproduce cell={entry.id}`: {took}", "")
+    until = " until=decided budget=2h" if finding is not None and finding.looks else ""
+    yield from (f"`python -m bench.reproduce cell={entry.id}{until}`: {took}", "")
 
 
 def _contradictions(papers: Papers, judged: dict[str, Judgement]) -> Iterator[str]:

@@ -9,11 +9,13 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.app.errors import ConfigError
+from bench.looks import Looks
 from bench.machine import environment
 from bench.measure.clock import now_s, utc_now
 from bench.publish.format import format_duration
 from bench.record import TRAINING_VERSION, Record
 from bench.reproduce.claims import Lab, Stopped, claim_function, settings_of
+from bench.reproduce.claims.sequential import BudgetSpent, decide, plan_words
 from bench.reproduce.described import Claim, PaperCell, Protocol, criterion_of
 from bench.reproduce.findings import Finding, Row, newest_finding, write_finding
 from bench.reproduce.runs import (
@@ -140,10 +142,22 @@ def _so_far(reached: Reached | None, protocol: Protocol) -> str:
     return f"reached {100 * reached.score:.1f} on validation examples by {place}"
 
 
-def run_function(entry: Claim | PaperCell, setup: Setup) -> Judgement | None:
+def run_function(
+    entry: Claim | PaperCell,
+    setup: Setup,
+    looks: Looks | None = None,
+    budget_s: float | None = None,
+) -> Judgement | None:
     """Call the registered function, show its numbers and keep its finding; None after Ctrl-C.
 
-    A finding that is stored under the same criterion is shown as it is, unless forced.
+    A finding that is stored under the same criterion is shown as it is, unless forced. Where looks
+    are asked for, it counts only if it ended the same looks.
+
+    Args:
+        entry: a claim, or a cell that a function measures.
+        setup: where runs are kept and shown.
+        looks: numbers of seeds at which a claim that trains is looked at; None for its entry's.
+        budget_s: after which no further look is taken, and training stops; None for none.
 
     Raises:
         ConfigError: settings that it does not take, or a mechanism that has no weights.
@@ -154,6 +168,7 @@ def run_function(entry: Claim | PaperCell, setup: Setup) -> Judgement | None:
         criterion,
         TRAINING_VERSION,
     )
+    is_same = is_same and (looks is None or stored is None or stored.looks == looks.numbers)
     if stored is not None and is_same and not setup.is_forced:
         setup.say(f"  stored: {stored.origin}; force=true measures it again")
         _say_rows(stored, setup)
@@ -168,9 +183,15 @@ def run_function(entry: Claim | PaperCell, setup: Setup) -> Judgement | None:
         setup.console,
         kept=kept,
         since=utc_now() if setup.is_forced else "",
+        until=None if budget_s is None else Deadline(started + budget_s),
     )
+    if looks is not None:
+        setup.say(f"  {plan_words(looks)}")
     try:
-        found = function(lab, **settings)
+        found = decide(function, lab, settings, looks) if looks else function(lab, **settings)
+    except BudgetSpent as spent:
+        after = f"after a budget of {format_duration(budget_s or 0.0)}"
+        return Judgement(verdict=Verdict.UNFINISHED, words=f"{after} {spent}")
     except (Stopped, KeyboardInterrupt):
         return None
     except NoWeights as error:

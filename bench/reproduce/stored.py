@@ -145,7 +145,7 @@ def _of_finding(entry: Claim, finding: Finding | None) -> Judgement:
     if not entry.refuted_by:
         verdict = Verdict.NO_VERDICT
         words = f"its entry does not say what would refute it (refuted_by); {words}"
-    elif seeds is not None and len(seeds) < FEWEST_SEEDS:
+    elif seeds is not None and not finding.looks and len(seeds) < FEWEST_SEEDS:
         verdict = Verdict.ONE_SEED
         missing = seeds_missing(len(seeds)).partition(":")[0]
         words = f"{words}; {missing} among the settings of its entry"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.comparison import Difference, compare, holm
+from bench.comparison import LEVEL, Difference, compare, holm
 from bench.rates.tuned import Arm
 from bench.reproduce.claims.registry import Lab, register_claim, row
 from bench.reproduce.claims.samples import judged_arm, trained_row
@@ -93,7 +93,7 @@ def delta_rule_recalls(
             for one, other in itertools.product(delta, decay)
         ]
     doubt = why_no_verdict([judged_arm(arm.name, arm) for arm in arms])
-    verdict, words = doubt or judged(gaps, margin)
+    verdict, words = doubt or judged(gaps, margin, lab.level)
     told = "; ".join(gap.words for gap in gaps)
     return Finding(
         verdict=verdict,
@@ -103,18 +103,27 @@ def delta_rule_recalls(
     )
 
 
-def judged(gaps: Sequence[Gap], margin: float) -> tuple[Verdict, str]:
+def judged(gaps: Sequence[Gap], margin: float, level: float = LEVEL) -> tuple[Verdict, str]:
     """The verdict on all gaps together.
 
     It holds where every delta rule is ahead of every decay by more than the margin, after Holm over
     all gaps; it does not hold where some decay lies within the margin of every delta rule.
+
+    Args:
+        gaps: of each delta rule and decay at each number of pairs.
+        margin: that they were compared with.
+        level: of all gaps together. One of several looks, with less than `LEVEL`, counts a decay as
+            within the margin after Holm too; else its 95 % interval says so.
     """
     points = f"{100 * margin:g} points"
-    is_told = holm([gap.beyond.p_value for gap in gaps])
-    far = {id(gap) for gap, told in zip(gaps, is_told, strict=True) if told and gap.beyond.is_ahead}
+    is_told = holm([gap.beyond.p_value for gap in gaps], level)
+    told = {id(gap) for gap, stands in zip(gaps, is_told, strict=True) if stands}
+    far = {id(gap) for gap in gaps if id(gap) in told and gap.beyond.is_ahead}
+    is_look = level < LEVEL
+    near = {id(g) for g in gaps if g.beyond.is_behind and (id(g) in told or not is_look)}
     by_pairs = {gap.pairs: [g for g in gaps if g.pairs == gap.pairs] for gap in gaps}
     holding = [pairs for pairs, own in by_pairs.items() if all(id(gap) in far for gap in own)]
-    refuted = [pairs for pairs, own in by_pairs.items() if _keeps_up(own)]
+    refuted = [pairs for pairs, own in by_pairs.items() if _keeps_up(own, near)]
     if len(holding) == len(by_pairs):
         return Verdict.HOLDS, f"every delta rule is ahead of every decay by more than {points}"
     if holding:
@@ -125,10 +134,15 @@ def judged(gaps: Sequence[Gap], margin: float) -> tuple[Verdict, str]:
     return Verdict.NOT_RESOLVABLE, "the seeds do not tell"
 
 
-def _keeps_up(gaps: Sequence[Gap]) -> bool:
-    """Whether one decay lies within the margin of every delta rule."""
+def _keeps_up(gaps: Sequence[Gap], near: Collection[int]) -> bool:
+    """Whether one decay lies within the margin of every delta rule.
+
+    Args:
+        gaps: at one number of pairs.
+        near: ids of those that lie within the margin.
+    """
     decays = {gap.decay for gap in gaps}
-    return any(all(g.beyond.is_behind for g in gaps if g.decay == decay) for decay in decays)
+    return any(all(id(g) in near for g in gaps if g.decay == decay) for decay in decays)
 
 
 def _gap(pairs: int, delta: str, decay: str, arms: Mapping[str, Arm], margin: float) -> Gap:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import stdev
 from typing import Any
 
-from bench.comparison import Difference, Runs, compare, holm, seeds_by_pilot
+from bench.comparison import LEVEL, Difference, Runs, compare, holm, seeds_by_pilot
 from bench.reproduce.claims.recall import gaps
 from bench.reproduce.claims.registry import Lab, register_claim, row
 from bench.reproduce.claims.samples import row_over
@@ -29,7 +29,7 @@ def ablation(
         "with_norm": row("nala_cosine", alpha=1.0),
     }
     scores = lab.scores(rows, task, settings, seeds, plugins=("bench.reproduce.arms",))
-    return ordered(scores, claimed, task)
+    return ordered(scores, claimed, task, lab.level)
 
 
 @register_claim("nalaformer-order")
@@ -44,10 +44,15 @@ def order(
 ) -> Finding:
     """FLatten, PolaFormer and NaLa at the place of the attention."""
     scores = lab.scores({name: row(name) for name in rows}, task, settings, seeds)
-    return ordered(scores, claimed, task)
+    return ordered(scores, claimed, task, lab.level)
 
 
-def ordered(scores: Mapping[str, Sequence[float]], claimed: Sequence[float], task: str) -> Finding:
+def ordered(
+    scores: Mapping[str, Sequence[float]],
+    claimed: Sequence[float],
+    task: str,
+    level: float = LEVEL,
+) -> Finding:
     """Whether scores rise from each name to the next, by their differences seed by seed.
 
     The sentence is about all the differences, so each p-value is held against what Holm leaves it:
@@ -57,11 +62,12 @@ def ordered(scores: Mapping[str, Sequence[float]], claimed: Sequence[float], tas
         scores: by name in the order that is claimed, under the same two seeds or more.
         claimed: published differences from each name to the next, in points.
         task: for the words.
+        level: of all differences together.
     """
     names = list(scores)
     rows = [row_over(f"{name}, %", [100 * s for s in scores[name]], most=100) for name in names]
     found = [_rise(scores[first], scores[second]) for first, second in pairwise(names)]
-    stands = holm([each.p_value for each in found])
+    stands = holm([each.p_value for each in found], level)
     told = []
     for (first, second), each in zip(pairwise(names), found, strict=True):
         value, low, high = (100 * x for x in (each.mean or 0.0, each.low, each.high))

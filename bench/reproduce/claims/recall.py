@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.comparison import LEVEL, compare, holm
 from bench.publish.charts.plain import Curves
 from bench.rates.tuned import Arm
 from bench.reproduce.claims.registry import Lab, register_claim, row
 from bench.reproduce.claims.samples import judged_arm, row_over, trained_row
-from bench.reproduce.stored import Finding, Row
+from bench.reproduce.stored import Finding
 from bench.reproduce.verdicts import Verdict, why_no_verdict
+from bench.seed_runs import runs_from
 
 
 @register_claim("based-recall-grows-with-state")
@@ -44,8 +46,8 @@ def recall_grows_with_state(
     words = f"recall is {numbers} numbers of state a layer ({entry}, {_task(settings)})"
     doubt = why_no_verdict([judged_arm(f"{size:,}", arms[size]) for size in sizes])
     if doubt is None:
-        steps = [_step(found, low, high) for low, high in itertools.pairwise(sizes)]
-        verdict, more = _grows([*steps, _step(found, sizes[0], sizes[-1])], len(seeds))
+        steps = [*itertools.pairwise(sizes), (sizes[0], sizes[-1])]
+        verdict, more = _grows(steps, _signs(arms, steps, lab.level), len(seeds))
         if verdict is Verdict.HOLDS_WHERE:
             widths = f"{channels // max(num_heads)} to {channels // min(num_heads)}"
             words = f"heads get wider with the state, from {widths} channels: {words}"
@@ -66,20 +68,43 @@ def recall_grows_with_state(
     )
 
 
-def _step(found: dict[int, list[float]], low: int, high: int) -> Row:
-    """How much more the larger state recalls, seed by seed."""
-    return row_over(f"{low:,} and {high:,}", gaps(found[low], found[high]))
+def _signs(arms: Mapping[int, Arm], steps: Sequence[tuple[int, int]], level: float) -> list[float]:
+    """Above 0 where the larger state recalls more, below where it recalls less, 0 where none tells.
+
+    Each difference seed by seed is told by its 95 % interval. At one of several looks, with a level
+    below `LEVEL`, all are told together after Holm.
+
+    Args:
+        arms: by the size of the state.
+        steps: two sizes each, the smaller one first.
+        level: of all differences together.
+    """
+    if level >= LEVEL:
+        rows = [row_over("", gaps(arms[low].scores, arms[high].scores)) for low, high in steps]
+        return [max(r.low or 0.0, 0.0) + min(r.high or 0.0, 0.0) for r in rows]
+    runs = {size: runs_from(arm.runs) for size, arm in arms.items()}
+    found = [each for low, high in steps if (each := compare(runs[high], runs[low]))]
+    told = holm([each.p_value for each in found], level)
+    return [is_told * (each.ahead - 0.5) for is_told, each in zip(told, found, strict=True)]
 
 
-def _grows(steps: Sequence[Row], num_seeds: int) -> tuple[Verdict, str]:
-    """The verdict on differences between neighbours, and last between smallest and largest."""
-    *near, whole = steps
-    falls = [step.name for step in steps if step.high is not None and step.high < 0]
+def _grows(
+    steps: Sequence[tuple[int, int]], signs: Sequence[float], num_seeds: int
+) -> tuple[Verdict, str]:
+    """The verdict on steps between neighbours, and last from the smallest to the largest.
+
+    Args:
+        steps: two sizes each, the smaller one first.
+        signs: of each step, as `_signs` gives them.
+        num_seeds: for the words.
+    """
+    names = [f"{low:,} and {high:,}" for low, high in steps]
+    falls = [name for name, sign in zip(names, signs, strict=True) if sign < 0]
     if falls:
         return Verdict.DOES_NOT_HOLD, f"it falls between {', '.join(falls)}"
-    if whole.low is None or whole.low <= 0:
+    if signs[-1] <= 0:
         return Verdict.NOT_RESOLVABLE, f"{num_seeds} seeds do not tell them apart"
-    flat = [step.name for step in near if step.low is None or step.low <= 0]
+    flat = [name for name, sign in zip(names[:-1], signs[:-1], strict=True) if sign <= 0]
     return Verdict.HOLDS_WHERE, (f"no difference is seen between {', '.join(flat)}" if flat else "")
 
 

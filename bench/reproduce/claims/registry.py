@@ -14,6 +14,7 @@ from rich.console import Console
 
 from bench.app.errors import ConfigError, did_you_mean
 from bench.cell import Cell
+from bench.comparison import LEVEL
 from bench.measure.clock import now_s
 from bench.plan import PlannedCell
 from bench.publish.format import format_duration
@@ -22,16 +23,17 @@ from bench.rates.tuned import Arm, tuned
 from bench.record import Quality, Record
 from bench.reproduce.stored import Finding, entry_of
 from bench.reproduce.training import config_for, train_all, train_planned
+from bench.worker.jobs import Interrupt
 from bench.worker.launch import WorkerServer
 
 T = TypeVar("T")
 Function = Callable[..., Finding]
 _REGISTRY: dict[str, Function] = {}
-_NOT_CLAIMS = {"registry", "samples"}
+_NOT_CLAIMS = {"registry", "samples", "sequential"}
 
 
 class Stopped(Exception):
-    """Ctrl-C came while a claim trained; what had ended is kept."""
+    """Ctrl-C or a deadline came while a claim trained; what had ended is kept."""
 
 
 @dataclass(eq=False)
@@ -45,6 +47,9 @@ class Lab:
         earlier_s: what runs that an earlier command stored took to train.
         kept: records of other stores that count as this one's.
         since: records that started earlier count for nothing; UTC, ISO 8601, or empty.
+        until: when to stop training; None: at Ctrl-C.
+        level: chance of a wrong verdict where nothing differs. Below `LEVEL` it is what one of
+            several looks may spend, on all of a claim's differences together.
     """
 
     out: Path
@@ -53,6 +58,8 @@ class Lab:
     earlier_s: float = 0.0
     kept: tuple[Record, ...] = ()
     since: str = ""
+    until: Interrupt | None = None
+    level: float = LEVEL
 
     def steps(self, items: Sequence[T], words: str) -> Iterator[T]:
         """The items one by one, with their count and the time left shown meanwhile."""
@@ -82,14 +89,16 @@ class Lab:
             plugins: modules that register mechanisms.
 
         Raises:
-            Stopped: by Ctrl-C.
+            Stopped: by Ctrl-C, or `until` came.
             ConfigError: a run ended without a score.
         """
         numbers = tuple(seeds)
         label = f"{task}{''.join(f' {key}={value}' for key, value in settings.items())}"
         tasks = {label: entry_of("task", task) | dict(settings)}
         config = config_for(self.out, rows, tasks, numbers, plugins)
-        trained = train_all(config, self.sweep_id, self.console, kept=self.kept, since=self.since)
+        trained = train_all(
+            config, self.sweep_id, self.console, self.until, kept=self.kept, since=self.since
+        )
         if trained.is_interrupted:
             raise Stopped
         found: dict[tuple[str, int], float] = {}
@@ -128,7 +137,7 @@ class Lab:
             plugins: modules that register mechanisms.
 
         Raises:
-            Stopped: by Ctrl-C.
+            Stopped: by Ctrl-C, or `until` came.
             ConfigError: a run ended without a score.
         """
         numbers = tuple(seeds)
@@ -145,6 +154,7 @@ class Lab:
                     server,
                     self.sweep_id,
                     self.console,
+                    self.until,
                     kept=self.kept,
                     since=self.since,
                 )

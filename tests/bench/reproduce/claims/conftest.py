@@ -20,17 +20,18 @@ Scores = Callable[[str, dict[str, Any]], list[float]]
 
 
 class GivenLab(Lab):
-    """`scores` gives what a function of the row's name and the settings says."""
+    """`scores` gives what a function of the row's name and the settings says, a score a seed."""
 
     def given(self, scores: Scores) -> GivenLab:
         object.__setattr__(self, "_scores", scores)
         return self
 
     def scores(self, rows: Any, task: str, settings: Any, seeds: Any, plugins: Any = ()) -> Any:
-        return {name: self._scores(name, settings) for name in rows}  # type: ignore[attr-defined]
+        return {name: self._scores(name, settings)[: len(seeds)] for name in rows}  # type: ignore[attr-defined]
 
     def tuned(self, rows: Any, task: str, settings: Any, seeds: Any, plugins: Any = ()) -> Any:
-        return {name: given_arm(name, self._scores(name, settings)) for name in rows}  # type: ignore[attr-defined]
+        found = self.scores(rows, task, settings, seeds)
+        return {name: given_arm(name, own) for name, own in found.items()}
 
 
 def given_arm(name: str, scores: list[float], **more: Any) -> Arm:
