@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.reproduce.command import main
+from tests.bench.reproduce.claims.conftest import GivenLab
 
 SETTINGS = (
     "{num_steps: 8, batch_size: 4, vocab_size: 16, num_pairs: 2, seq_len: 32, "
@@ -12,6 +14,7 @@ SETTINGS = (
 )
 CELL = "kind: cell, where: T, what: w, published: 0.9, tolerance: 0.02, read: table"
 CODE = "repository: none, commit: unknown, date: 2020-01-01, code_reason: it has none"
+CLAIM = "nalaformer-order-tiles"
 OWN = f"""\
 paper: "Nobody, 2020, Tiny"
 protocols:
@@ -51,6 +54,17 @@ def test_the_list_shows_cost_and_verdict(
         (["cell=tiny-long"], "costs about 3 h 0 min on two cores. Say budget=20m"),
         (["cell=tiny-cell", "budget=0s"], "budget is 0"),
         (["find=zzz"], "Nothing described matches"),
+        (["until=decided", "budget=1h"], "until=decided takes a claim to decide: cell=ID"),
+        ([f"cell={CLAIM}", "until=bored", "budget=1h"], "until=bored is not known"),
+        ([f"cell={CLAIM}", "until=decided"], "Say for how long at most, such as budget=2h"),
+        (
+            ["cell=tiny-cell", "until=decided", "budget=1h"],
+            "cell=tiny-cell is no claim that compares trained arms. These are: based-recall-grows",
+        ),
+        (
+            ["cell=performer-unbiased", "until=decided", "budget=1h"],
+            "cell=performer-unbiased is no claim that compares trained arms",
+        ),
         (["papers=/nowhere"], "papers=/nowhere is not a folder"),
     ],
 )
@@ -121,6 +135,57 @@ def test_ctrl_c_ends_the_command_and_not_one_cell_of_it(
     assert main([*words, cells]) == 130
     shown = capsys.readouterr().out
     assert "The same command goes on from here" in shown and "h3-induction-random" not in shown
+
+
+UNTIL = [f"cell={CLAIM}", "until=decided", "budget=1h"]
+LEADS = {"flatten": 0.0, "polaformer": 0.1, "nala": 0.2}
+
+
+@pytest.fixture
+def given_labs(monkeypatch: pytest.MonkeyPatch) -> list[GivenLab]:
+    """Laboratories of the command, whose rows differ by `LEADS` with every seed."""
+    labs: list[GivenLab] = []
+
+    def lab(*args: Any, **more: Any) -> GivenLab:
+        labs.append(GivenLab(*args, **more))
+        return labs[-1].given(lambda name, _: [0.5 + LEADS[name] + 0.001 * s for s in range(12)])
+
+    monkeypatch.setattr("bench.reproduce.running.Lab", lab)
+    return labs
+
+
+def test_a_claim_is_looked_at_until_it_is_decided_and_that_is_kept(
+    words: list[str], given_labs: list[GivenLab], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, f"cell={CLAIM}"]) == 0
+    assert "holds: on tile_recall with 3 seeds" in capsys.readouterr().out
+    assert main([*words, *UNTIL]) == 0
+    shown = capsys.readouterr().out
+    plan = "looks at 3, 4, 6, 8, 12 seeds, at most 12; their levels are 0.0125, "
+    told = "holds: decided at look 1 of 5 (at 3, 4, 6, 8, 12 seeds), 3 seeds, level 0.0125 of 0.05"
+    assert shown.index(plan) < shown.index(told)
+    assert "stored: " not in shown and "criterion changed" not in shown
+    for more in (UNTIL, [f"cell={CLAIM}"]):
+        assert main([*words, *more]) == 0
+        shown = capsys.readouterr().out
+        assert "stored: measured 20" in shown and told in shown
+    assert len(given_labs) == 2
+
+
+def test_a_budget_that_is_spent_first_keeps_no_finding(
+    words: list[str],
+    given_labs: list[GivenLab],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(LEADS, "nala", 0.1)
+    assert main([*words, *UNTIL[:2], "budget=0.000001s"]) == 0
+    shown = capsys.readouterr().out
+    assert "unfinished: after a budget of " in shown
+    assert "not decided at look 1 of 5" in shown and "3 seeds, level 0.0125" in shown
+    assert main([*words, *UNTIL]) == 0
+    shown = capsys.readouterr().out
+    assert "stored: " not in shown and "not resolvable: not decided with 12 seeds" in shown
 
 
 def test_only_the_page_writes_to_what_is_kept(
