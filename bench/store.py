@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from io import RawIOBase
+from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from bench.app.errors import ConfigError
 from bench.app.limits import MAX_LINE_BYTES
@@ -352,7 +352,7 @@ def _read(line: bytes, **place: Any) -> Line:
     return Line(problem=problem, is_newer=is_newer, **place)
 
 
-def _open(file: Path) -> BinaryIO:
+def _open(file: Path) -> BufferedReader:
     """A file of records, whose store is two folders above."""
     return open_inside(file.parent.parent, file)
 

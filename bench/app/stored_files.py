@@ -14,14 +14,17 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from bench.app.errors import ConfigError
 from bench.app.texts import visible
 
 MAX_BYTES = 2**26
 """Largest file that is read as a whole, in bytes, unless a caller says otherwise."""
+
+MAX_LINES_BYTES = 2**32
+"""Largest file of records that is read or copied as a whole, in bytes."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -76,7 +79,7 @@ def refuse_link(path: Path, folder: int) -> None:
             )
 
 
-def open_inside(root: Path, path: Path) -> BinaryIO:
+def open_inside(root: Path, path: Path) -> BufferedReader:
     """Open a file of a store for reading.
 
     Raises:
@@ -100,13 +103,13 @@ def read_inside(root: Path, path: Path, max_bytes: int = MAX_BYTES) -> bytes:
         OSError: it is not there, or cannot be read.
     """
     with open_inside(root, path) as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise ConfigError(
-            f"{shown(path)} has more than {max_bytes:,} bytes, which is no file of attnbench. "
-            "Take it out of the folder."
-        )
-    return content
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise ConfigError(
+                f"{shown(path)} has more than {max_bytes:,} bytes, which is no file of attnbench. "
+                "Take it out of the folder."
+            )
+        return file.read(size)
 
 
 def regular_files(root: Path, pattern: str) -> list[Path]:
@@ -157,7 +160,7 @@ def folders_below(root: Path, name: str) -> list[Path]:
     return sorted(found)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file of the user's own data, such as an image; links are followed there.
 
     Raises:
@@ -172,7 +175,7 @@ def shown(path: Path) -> str:
     return visible(str(path), 500)
 
 
-def _regular(handle: int, path: Path) -> BinaryIO:
+def _regular(handle: int, path: Path) -> BufferedReader:
     """The open file, closed again if it is not regular."""
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
