@@ -105,11 +105,11 @@ def _check_records(
     if last in kept and not last.read().endswith(b"\n"):
         findings.append(Finding(place=last.place, what="its end is missing; added"))
     if findings and not is_dry:
-        _quarantine(out, file.name, [line.read() for line in moved])
+        _quarantine(out, file, [line.read() for line in moved])
         content = b"".join(_ended(line.read()) for line in kept)
         if file.stat().st_size != size:
             raise ConfigError(f"{visible(str(file), 500)} is being written to. Try again later.")
-        write_whole(file, content)
+        write_whole(file, content, inside=out)
     return findings
 
 
@@ -129,16 +129,16 @@ def _check_calibration(out: Path, file: Path, is_dry: bool) -> list[Finding]:
         read_calibration_file(file)
     except ConfigError:
         if not is_dry:
-            _quarantine(out, file.name, [read_inside(out, file, MAX_LINES_BYTES)])
+            _quarantine(out, file, [read_inside(out, file, MAX_LINES_BYTES)])
             file.unlink()
         place = visible(str(file), 500)
         return [Finding(place=place, what="not a calibration; moved to quarantine/")]
     return []
 
 
-def _quarantine(out: Path, name: str, lines: Sequence[bytes]) -> None:
-    """Keep lines in a file of their own; one that a repair that was cut off left there is kept."""
-    path = out / "quarantine" / name
+def _quarantine(out: Path, file: Path, lines: Sequence[bytes]) -> None:
+    """Keep lines of a file aside; those that a repair that was cut off left there are kept."""
+    path = out / "quarantine" / file.name
     try:
         content = read_inside(out, path, MAX_LINES_BYTES)
     except FileNotFoundError:
@@ -146,7 +146,7 @@ def _quarantine(out: Path, name: str, lines: Sequence[bytes]) -> None:
     there = set(content.splitlines(keepends=True))
     new = [_ended(line) for line in lines if not there.issuperset(_ended(line).splitlines(True))]
     if new:
-        write_whole(path, content + b"".join(new))
+        write_whole(path, content + b"".join(new), inside=out, like=[file])
 
 
 def _ended(line: bytes) -> bytes:

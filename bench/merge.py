@@ -149,7 +149,8 @@ def _write(lines: Sequence[Line], out: Path) -> None:
         return
     content = b"".join(line.read().rstrip(b"\r\n") + b"\n" for line in lines)
     name = f"merged-{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
-    write_whole(records_folder(out) / name, content)
+    sources = {line.file for line in lines}
+    write_whole(records_folder(out) / name, content, inside=out, like=sources)
 
 
 def _copy_calibrations(source: Path, out: Path) -> None:
@@ -158,7 +159,7 @@ def _copy_calibrations(source: Path, out: Path) -> None:
         target = out / "calibration" / file.name
         if not target.exists():
             read_calibration_file(file)
-            write_whole(target, read_inside(source, file))
+            write_whole(target, read_inside(source, file), inside=out, like=[file])
 
 
 def _copy_examples(source: Path, out: Path) -> Iterator[str]:
@@ -175,7 +176,7 @@ def _copy_examples(source: Path, out: Path) -> Iterator[str]:
             continue
         content = read_inside(source, file)
         if not target.exists():
-            write_whole(target, content)
+            write_whole(target, content, inside=out, like=[file])
         elif read_inside(out, target) != content:
             yield (
                 f"{visible(str(file), 500)} differs from {visible(str(target), 500)}, which stays: "

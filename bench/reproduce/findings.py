@@ -152,7 +152,7 @@ def finding_file(out: Path, name: str) -> Path:
 
 def write_finding(out: Path, name: str, finding: Finding) -> Path:
     """Keep it; an earlier one of the same id is replaced."""
-    return write_whole(finding_file(out, name), finding.to_json())
+    return write_whole(finding_file(out, name), finding.to_json(), inside=out)
 
 
 def read_finding(out: Path, name: str) -> Finding | None:

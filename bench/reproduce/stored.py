@@ -97,7 +97,7 @@ def keep_all(out: Path, keep: Path) -> list[Path]:
         target = keep / "records" / file.name
         content = read_inside(out, file, MAX_LINES_BYTES)
         if _bytes_of(keep, target) != content:
-            written.append(write_whole(target, content))
+            written.append(write_whole(target, content, inside=keep, like=[file]))
     return written
 
 

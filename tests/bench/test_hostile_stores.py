@@ -13,6 +13,8 @@ from bench.app.errors import ConfigError
 from bench.core.badges import append_badges, goldens_passed, read_badges
 from bench.machine.calibration import read_calibration
 from bench.numerics.store import read_findings
+from bench.publish.charts.spec import Chart
+from bench.publish.charts.write import write_charts
 from bench.publish.diagnostics import read_diagnostics
 from bench.reproduce.findings import read_finding
 from bench.sharing.claims import Claims
@@ -197,3 +199,25 @@ def test_a_word_that_is_no_folder_is_refused(
 def test_the_calibration_of_a_store_whose_name_is_too_long_is_told() -> None:
     with pytest.raises(ConfigError, match="File name too long"):
         read_calibration(Path("x" * 5000), {})
+
+
+def test_what_was_private_stays_so_when_it_is_put_aside_and_merged(out: Path) -> None:
+    (out / "records" / "a.jsonl").chmod(0o600)
+    calibration = out / "calibration" / "bad.json"
+    calibration.parent.mkdir()
+    calibration.write_text("{")
+    calibration.chmod(0o600)
+    assert fsck.main([str(out)]) == 0
+    assert merge.main([str(out), f"out={out.parent / 'to'}"]) == 0
+    (merged,) = (out.parent / "to" / "records").iterdir()
+    aside = out / "quarantine"
+    for file in (out / "records" / "a.jsonl", aside / "a.jsonl", aside / "bad.json", merged):
+        assert file.stat().st_mode & 0o777 == 0o600, file
+
+
+def test_pictures_are_not_written_behind_a_link(out: Path, mine: Path) -> None:
+    (out / "charts").symlink_to(mine.parent)
+    chart = Chart(name="mine", title="", spec={})
+    with pytest.raises(ConfigError, match="charts is a link"):
+        write_charts([chart], out / "charts")
+    assert os.listdir(mine.parent) == [mine.name]

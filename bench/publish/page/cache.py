@@ -47,7 +47,8 @@ def cached_page(config: PublishConfig) -> Path:
     content = _cached(cache_file(config.out), stamp)
     if content is None:
         content = json_text(_collected(config))  # by now the records have left memory
-        write_whole(cache_file(config.out), f"{stamp} {_digest(content)}\n{content}")
+        text = f"{stamp} {_digest(content)}\n{content}"
+        write_whole(cache_file(config.out), text, inside=config.out, is_derived=True)
     return write_whole(config.out / NAME, page_html(content))
 
 
