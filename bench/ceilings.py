@@ -160,7 +160,7 @@ def write_calibration(
         "ceilings": list(by_place.values()),
     }
     text = json.dumps(calibration, indent=1, allow_nan=False) + "\n"
-    return write_whole(calibration_file(out, facts), text)
+    return write_whole(calibration_file(out, facts), text, inside=out)
 
 
 def tables_of(ceilings: Sequence[dict[str, Any]]) -> Iterator[Table]:

@@ -17,6 +17,7 @@ from annotated_types import Interval, Len
 
 from bench.app.errors import ConfigError
 from bench.app.limits import Digest, Name, Number, Size, checked, parsed
+from bench.app.stored_files import read_inside, regular_files
 from bench.app.texts import visible
 
 MAX_BYTES = 2**25
@@ -103,7 +104,7 @@ def examples_folder(out: Path) -> Path:
 
 def example_files(out: Path) -> list[Path]:
     """The files of examples under `out`, in the order of their names."""
-    return sorted(examples_folder(out).glob("*.json"))
+    return regular_files(out, "examples/*.json")
 
 
 def read_examples(file: Path) -> Examples:
@@ -113,10 +114,7 @@ def read_examples(file: Path) -> Examples:
         ConfigError: it is unreadable, too large, or not that.
     """
     try:
-        size = file.stat().st_size
-        if size > MAX_BYTES:
-            raise ValueError(f"it has {size:,} bytes; {MAX_BYTES:,} are allowed")
-        content = parsed(file.read_text(encoding="utf-8"))
+        content = parsed(read_inside(file.parent.parent, file, MAX_BYTES).decode())
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
         examples = checked(Examples, content)

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from bench.app.errors import ConfigError
 from bench.app.files import write_whole
+from bench.app.stored_files import MAX_LINES_BYTES, read_inside
 from bench.app.texts import visible
 from bench.app.values import run_words, words_and_options
-from bench.machine.calibration import read_calibration_file
+from bench.machine.calibration import calibration_files, read_calibration_file
 from bench.publish.format import quantity
 from bench.sharing.claims import Claims
 from bench.store import Line, read_lines, stores_below
@@ -82,7 +83,7 @@ def check(out: Path, *, is_dry: bool = False) -> Iterator[Finding]:
     seen: dict[bytes, str] = {}
     for file, lines in itertools.groupby(read_lines(out), key=lambda line: line.file):
         yield from _check_records(out, file, list(lines), seen, is_dry)
-    for file in sorted((out / "calibration").glob("*.json")):
+    for file in calibration_files(out):
         yield from _check_calibration(out, file, is_dry)
 
 
@@ -104,11 +105,11 @@ def _check_records(
     if last in kept and not last.read().endswith(b"\n"):
         findings.append(Finding(place=last.place, what="its end is missing; added"))
     if findings and not is_dry:
-        _quarantine(out, file.name, [line.read() for line in moved])
+        _quarantine(out, file, [line.read() for line in moved])
         content = b"".join(_ended(line.read()) for line in kept)
         if file.stat().st_size != size:
             raise ConfigError(f"{visible(str(file), 500)} is being written to. Try again later.")
-        write_whole(file, content)
+        write_whole(file, content, inside=out)
     return findings
 
 
@@ -128,21 +129,24 @@ def _check_calibration(out: Path, file: Path, is_dry: bool) -> list[Finding]:
         read_calibration_file(file)
     except ConfigError:
         if not is_dry:
-            _quarantine(out, file.name, [file.read_bytes()])
+            _quarantine(out, file, [read_inside(out, file, MAX_LINES_BYTES)])
             file.unlink()
         place = visible(str(file), 500)
         return [Finding(place=place, what="not a calibration; moved to quarantine/")]
     return []
 
 
-def _quarantine(out: Path, name: str, lines: Sequence[bytes]) -> None:
-    """Keep lines in a file of their own; one that a repair that was cut off left there is kept."""
-    path = out / "quarantine" / name
-    content = path.read_bytes() if path.exists() else b""
+def _quarantine(out: Path, file: Path, lines: Sequence[bytes]) -> None:
+    """Keep lines of a file aside; those that a repair that was cut off left there are kept."""
+    path = out / "quarantine" / file.name
+    try:
+        content = read_inside(out, path, MAX_LINES_BYTES)
+    except FileNotFoundError:
+        content = b""
     there = set(content.splitlines(keepends=True))
     new = [_ended(line) for line in lines if not there.issuperset(_ended(line).splitlines(True))]
     if new:
-        write_whole(path, content + b"".join(new))
+        write_whole(path, content + b"".join(new), inside=out, like=[file])
 
 
 def _ended(line: bytes) -> bytes:

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from bench.app.errors import ConfigError
 from bench.app.files import write_whole
+from bench.app.stored_files import read_inside
 from bench.app.texts import visible
 from bench.app.values import run_words, words_and_options
 from bench.examples import example_files, examples_folder, read_examples
-from bench.machine.calibration import read_calibration_file
+from bench.machine.calibration import calibration_files, read_calibration_file
 from bench.publish.format import quantity
 from bench.record import Record
 from bench.store import MAX_NAMED, Line, read_lines, records_folder
@@ -148,16 +149,17 @@ def _write(lines: Sequence[Line], out: Path) -> None:
         return
     content = b"".join(line.read().rstrip(b"\r\n") + b"\n" for line in lines)
     name = f"merged-{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
-    write_whole(records_folder(out) / name, content)
+    sources = {line.file for line in lines}
+    write_whole(records_folder(out) / name, content, inside=out, like=sources)
 
 
 def _copy_calibrations(source: Path, out: Path) -> None:
     """Those of machines that the target knows no calibration of."""
-    for file in sorted((source / "calibration").glob("*.json")):
+    for file in calibration_files(source):
         target = out / "calibration" / file.name
         if not target.exists():
             read_calibration_file(file)
-            write_whole(target, file.read_bytes())
+            write_whole(target, read_inside(source, file), inside=out, like=[file])
 
 
 def _copy_examples(source: Path, out: Path) -> Iterator[str]:
@@ -172,9 +174,10 @@ def _copy_examples(source: Path, out: Path) -> Iterator[str]:
         except ConfigError as error:
             yield f"{error} It was left out."
             continue
+        content = read_inside(source, file)
         if not target.exists():
-            write_whole(target, file.read_bytes())
-        elif target.read_bytes() != file.read_bytes():
+            write_whole(target, content, inside=out, like=[file])
+        elif read_inside(out, target) != content:
             yield (
                 f"{visible(str(file), 500)} differs from {visible(str(target), 500)}, which stays: "
                 "one of them was changed, or examples are drawn otherwise than they were."

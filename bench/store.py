@@ -11,17 +11,27 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from io import RawIOBase
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import Any
 
 from bench.app.errors import ConfigError
 from bench.app.limits import MAX_LINE_BYTES
+from bench.app.stored_files import (
+    folder_inside,
+    folders_below,
+    no_link,
+    open_inside,
+    regular_files,
+    shown,
+)
 from bench.app.texts import visible
 from bench.record import NewerSchema, Record
 
 _RECORD_START = b'{"entry":'
 """How every line of ours begins; a line torn by a crash begins so too."""
+
+_FILES = "records/*.jsonl"
 
 _SPACE_BYTES = 2**18
 """Room for a dozen records or more, and for the tables of a small sweep."""
@@ -42,6 +52,7 @@ class Store:
     Every process needs a name of its own: two that append to one file would interleave.
 
     Raises:
+        ConfigError: ``records`` is a link.
         StoreError: `out` cannot be written to.
         ValueError: the name is not a plain file name.
     """
@@ -54,7 +65,8 @@ class Store:
         self.path = records_folder(out) / f"{name}.jsonl"
         self._is_ready = False
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with folder_inside(out, self.path.parent, make=True):
+                pass
         except OSError as error:
             raise _cannot("make the folder", self.path.parent, error) from error
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
@@ -70,7 +82,7 @@ class Store:
         """
         probe = self.path.with_suffix(".space")
         try:
-            with probe.open("wb", buffering=0) as file:
+            with open(probe, "wb", buffering=0, opener=no_link) as file:
                 _write_all(file, bytes(_SPACE_BYTES))
                 os.fsync(file.fileno())
         except OSError as error:
@@ -90,7 +102,7 @@ class Store:
             if not self._is_ready:
                 self._prepare()
             # Unbuffered: after a failed write nothing may be left to be written on closing.
-            with self.path.open("ab", buffering=0) as file:
+            with open(self.path, "ab", buffering=0, opener=no_link) as file:
                 whole = file.tell()
                 try:
                     _write_all(file, line)
@@ -107,11 +119,8 @@ class Store:
         """Start on a new line, and make the file's name as lasting as its content."""
         _mend_end(self.path)
         self.path.touch()
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
+        with folder_inside(self.out, self.path.parent) as folder:
             os.fsync(folder)
-        finally:
-            os.close(folder)
         self._is_ready = True
 
 
@@ -146,7 +155,7 @@ class Line:
     @property
     def place(self) -> str:
         """As ``results/records/a.jsonl:12``."""
-        return f"{_shown(self.file)}:{self.number}"
+        return f"{shown(self.file)}:{self.number}"
 
     @property
     def why_left_out(self) -> str:
@@ -160,11 +169,11 @@ class Line:
             ConfigError: the file cannot be read any more.
         """
         try:
-            with self.file.open("rb") as content:
+            with _open(self.file) as content:
                 content.seek(self.start)
                 return content.read(self.size)
         except OSError as error:
-            raise ConfigError(f"{_shown(self.file)} cannot be read: {error.strerror}.") from error
+            raise ConfigError(f"{shown(self.file)} cannot be read: {error.strerror}.") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,13 +202,15 @@ MAX_NAMED = 20
 def stores_below(root: Path) -> list[Path]:
     """The folder, and those in it, that sweeps have written to.
 
+    Folders that are links are not entered.
+
     Raises:
-        ConfigError: there is none with a line in it.
+        ConfigError: there is none with a line in it, or ``records`` is a link.
     """
-    folders = [folder.parent for folder in sorted(root.rglob("records")) if folder.is_dir()]
-    found = [out for out in folders if any(True for _ in read_lines(out))]
+    outs = [folder.parent for folder in folders_below(root, "records")]
+    found = [out for out in outs if any(True for _ in read_lines(out))]
     if not found:
-        raise ConfigError(f"There are no records under {_shown(root)}.")
+        raise ConfigError(f"There are no records under {shown(root)}.")
     return found
 
 
@@ -222,7 +233,7 @@ def read_store(out: Path, *, missing_ok: bool = False) -> Reading:
     reading = Reading(records=tuple(records), left_out=tuple(left_out))
     if records or missing_ok:
         return reading
-    folder = _shown(records_folder(out))
+    folder = shown(records_folder(out))
     if left_out:
         none = f"No line under {folder} is a record that can be used. Set out=DIR to another."
         raise ConfigError("\n".join([none, *reading.describe()]))
@@ -243,7 +254,7 @@ def read_lines(out: Path) -> Iterator[Line]:
     Raises:
         ConfigError: a file is unreadable.
     """
-    for file in sorted(records_folder(out).glob("*.jsonl")):
+    for file in regular_files(out, _FILES):
         yield from _lines_of(file)
 
 
@@ -255,9 +266,9 @@ class Tail:
     """
 
     def __init__(self, out: Path) -> None:
-        self._folder = records_folder(out)
+        self._out = out
         self._own: str | None = None
-        self._read = {file.name: file.stat().st_size for file in self._folder.glob("*.jsonl")}
+        self._read = {file.name: file.stat().st_size for file in regular_files(out, _FILES)}
 
     def leave_out(self, store: Store) -> None:
         """Read nothing of what `store` writes."""
@@ -269,11 +280,11 @@ class Tail:
         A line that is not whole yet is left for later, and one that is no record is passed over: it
         is `read_store` that speaks of it.
         """
-        for file in sorted(self._folder.glob("*.jsonl")):
+        for file in regular_files(self._out, _FILES):
             before = self._read.get(file.name, 0)
             if file.name == self._own or file.stat().st_size <= before:
                 continue
-            with file.open("rb") as lines:
+            with _open(file) as lines:
                 lines.seek(before)
                 whole, newline, _ = lines.read().rpartition(b"\n")
             self._read[file.name] = before + len(whole) + len(newline)
@@ -288,8 +299,8 @@ _PLACE = re.compile(rb'"key":"(\w+)".*?"started_at":"([^"]*)"')
 def line_numbers(out: Path) -> dict[tuple[str, str], tuple[Path, int]]:
     """File and line of each record under `out`, by the key of its cell and when it started."""
     found = {}
-    for file in sorted(records_folder(out).glob("*.jsonl")):
-        with file.open("rb") as lines:
+    for file in regular_files(out, _FILES):
+        with _open(file) as lines:
             for number, line in enumerate(lines, start=1):
                 if said := _PLACE.search(line):
                     found[said[1].decode(), said[2].decode()] = (file, number)
@@ -314,10 +325,8 @@ def latest(records: Iterable[Record]) -> list[Record]:
 
 
 def _lines_of(file: Path) -> Iterator[Line]:
-    if not file.is_file():
-        raise ConfigError(f"{_shown(file)} is not a file. Take it out of the folder.")
     try:
-        with file.open("rb") as content:
+        with _open(file) as content:
             number = end = 0
             while beginning := content.readline(MAX_LINE_BYTES + 2):
                 rest = beginning
@@ -328,7 +337,7 @@ def _lines_of(file: Path) -> Iterator[Line]:
                     place = {"number": number, "start": start, "size": end - start}
                     yield _read(beginning, file=file, **place)
     except OSError as error:
-        raise ConfigError(f"{_shown(file)} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"{shown(file)} cannot be read: {error.strerror}.") from error
 
 
 def _read(line: bytes, **place: Any) -> Line:
@@ -343,8 +352,9 @@ def _read(line: bytes, **place: Any) -> Line:
     return Line(problem=problem, is_newer=is_newer, **place)
 
 
-def _shown(path: Path) -> str:
-    return visible(str(path), 500)
+def _open(file: Path) -> BufferedReader:
+    """A file of records, whose store is two folders above."""
+    return open_inside(file.parent.parent, file)
 
 
 def _is_torn(line: bytes) -> bool:
@@ -365,7 +375,11 @@ def _write_all(file: RawIOBase, data: bytes) -> None:
 
 def _mend_end(file: Path) -> None:
     """Make a file end with a newline: complete a whole last line, cut a torn one."""
-    text = file.read_bytes() if file.exists() else b""
+    try:
+        with _open(file) as content:
+            text = content.read()
+    except FileNotFoundError:
+        return
     if not text or text.endswith(b"\n"):
         return
     start = text.rfind(b"\n") + 1
@@ -373,7 +387,7 @@ def _mend_end(file: Path) -> None:
         _say_once(f"{file} ended in a torn line, which is removed before new records are appended.")
         os.truncate(file, start)
     else:
-        with file.open("ab") as end:
+        with open(file, "ab", opener=no_link) as end:
             end.write(b"\n")
 
 

@@ -19,7 +19,7 @@ from bench.app.errors import ConfigError
 from bench.app.texts import visible
 from bench.app.values import run_words, words_and_options
 from bench.examples import example_files, read_examples
-from bench.machine.calibration import read_calibration_file, with_calibration
+from bench.machine.calibration import calibration_files, read_calibration_file, with_calibration
 from bench.metrics.roofline import floor_s
 from bench.publish.format import quantity
 from bench.record import Quality, Record, Speed
@@ -97,7 +97,7 @@ def validate(root: Path) -> Verdict:
 
 
 def _of_store(out: Path) -> Verdict:
-    calibrations = sorted((out / "calibration").glob("*.json"))
+    calibrations = calibration_files(out)
     examples = example_files(out)
     problems = [
         problem for file in calibrations for problem in _damage(file, read_calibration_file)

@@ -97,6 +97,8 @@ def words_and_options(
     words: list[str] = []
     found: dict[str, str] = {}
     for one in given:
+        if not one:  # such as an empty variable: Path("") would be the current folder
+            raise ConfigError(f"A word is empty. Name what is meant. Usage: {usage}")
         key, equals, value = one.partition("=")
         if not equals:
             words.append(one)

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.app.errors import ConfigError
+from bench.app.limits import parsed
+from bench.app.stored_files import folder_inside, no_link, read_inside, regular_files
 
 _LINE_START = '{"mechanism":'
 """How every line of ours begins; a line torn by a crash begins so too."""
@@ -70,8 +72,9 @@ def append_badges(out: Path, run: str, mechanism: str, badges: Sequence[Badge]) 
     path = badges_folder(out) / f"{run}.jsonl"
     line = json.dumps({"mechanism": mechanism, "badges": [asdict(b) for b in badges]}) + "\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
+        with folder_inside(out, path.parent, make=True):
+            pass
+        with open(path, "a", encoding="utf-8", opener=no_link) as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
@@ -91,7 +94,7 @@ def read_badges(out: Path) -> dict[str, dict[str, Badge]]:
         ConfigError: a file is unreadable, or not ours.
     """
     newest: dict[str, dict[str, Badge]] = {}
-    for file in sorted(badges_folder(out).glob("*.jsonl")):
+    for file in regular_files(out, "badges/*.jsonl"):
         for mechanism, badges in _read_file(file):
             if _date(badges) >= _date(newest.get(mechanism, {})):
                 newest[mechanism] = badges
@@ -107,7 +110,7 @@ def goldens_passed(path: Path) -> dict[str, tuple[int, int]]:
         ConfigError: the file is not what `bench.verify` writes.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_inside(path.parent, path).decode()
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
@@ -115,7 +118,7 @@ def goldens_passed(path: Path) -> dict[str, tuple[int, int]]:
     passed: Counter[str] = Counter()
     compared: Counter[str] = Counter()
     try:
-        for row in json.loads(text):
+        for row in parsed(text):
             if row["status"] != "not_covered" and row["mechanism"] is not None:
                 compared[row["mechanism"]] += 1
                 passed[row["mechanism"]] += row["status"] == "passed"
@@ -133,14 +136,14 @@ def _date(badges: dict[str, Badge]) -> str:
 
 def _read_file(file: Path) -> Iterator[tuple[str, dict[str, Badge]]]:
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
+        lines = read_inside(file.parent.parent, file).decode().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}.") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            said = json.loads(line)
+            said = parsed(line)
             yield said["mechanism"], {b["claim"]: _badge(b) for b in said["badges"]}
         except (ValueError, KeyError, TypeError) as error:
             # Only a last line can lack its newline, and only a torn one is no JSON then.

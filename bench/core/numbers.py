@@ -14,6 +14,7 @@ from annotated_types import Len
 from bench.app.errors import ConfigError
 from bench.app.files import write_whole
 from bench.app.limits import Must, Name, Text, checked, parsed
+from bench.app.stored_files import read_inside
 from bench.statistics import mean_interval
 
 FILE = "diagnostics.jsonl"
@@ -142,19 +143,18 @@ def write_lines(path: Path, lines: Iterable[Line], origin: Origin | None = None)
     return write_whole(path, "".join(f"{json.dumps(asdict(row))}\n" for row in rows))
 
 
-def read_lines(path: Path) -> Found:
+def read_lines(path: Path, root: Path | None = None) -> Found:
     """What a file holds; nothing if there is none. Lines that are no such thing are left out.
 
+    Args:
+        path: the file.
+        root: the folder of the store that it belongs to; its own folder if None.
+
     Raises:
-        ConfigError: it cannot be read, or is far too large.
+        ConfigError: it cannot be read, is no regular file, or is far too large.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(
-                f"{path} has more than {MAX_BYTES:,} bytes, which is no file of bench.diagnose. "
-                "Move it away."
-            )
-        rows = path.read_bytes().split(b"\n")
+        rows = read_inside(root or path.parent, path, MAX_BYTES).split(b"\n")
     except (FileNotFoundError, NotADirectoryError):
         return Found()
     except OSError as error:

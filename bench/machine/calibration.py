@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.app.errors import ConfigError
 from bench.app.limits import check_shape, parsed
+from bench.app.stored_files import read_inside, regular_files, shown
 from bench.core.facts import CalibrationFacts
 from bench.record import Record
 
@@ -48,7 +49,19 @@ def read_calibration(out: Path, environment: Mapping[str, Any]) -> Calibration |
         ConfigError: the file is damaged.
     """
     path = calibration_file(out, environment)
-    return read_calibration_file(path) if path.exists() else None
+    try:
+        return _read(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def calibration_files(out: Path) -> list[Path]:
+    """The calibrations of all machines, sorted by name.
+
+    Raises:
+        ConfigError: one of them is no regular file.
+    """
+    return regular_files(out, "calibration/*.json")
 
 
 def read_calibration_file(path: Path) -> Calibration:
@@ -58,8 +71,18 @@ def read_calibration_file(path: Path) -> Calibration:
         ConfigError: the file is damaged.
     """
     try:
-        calibration: Calibration = parsed(path.read_text(encoding="utf-8"))
+        return _read(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{shown(path)} is not there any more.") from error
+
+
+def _read(path: Path) -> Calibration:
+    """As `read_calibration_file`, with the system's own error where there is no file."""
+    try:
+        calibration: Calibration = parsed(read_inside(path.parent.parent, path).decode())
         check_shape(CalibrationFacts, calibration)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} is not a calibration ({error}). Delete it, and run python -m "

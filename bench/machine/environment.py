@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import bench
+from bench.app.errors import ConfigError
 from bench.app.limits import MAX_TEXT
+from bench.app.stored_files import open_regular, shown
 from bench.app.texts import visible
 from bench.cell import ORIGINAL, Cell, TaskWorkload
 from bench.machine import hardware
@@ -216,13 +218,19 @@ def _data_hash(workload: TaskWorkload) -> str:
     task = task_to_plan(workload.task, workload.settings)
     files = task.files() if task else ()
     for path in files:
-        digest.update(_content_hash(path, path.stat().st_mtime_ns).encode())
+        try:
+            digest.update(_content_hash(path, path.stat().st_mtime_ns).encode())
+        except OSError as error:
+            raise ConfigError(
+                f"{shown(path)}, which {workload.task} reads, cannot be opened: {error.strerror}. "
+                "Copy it again, or take it out of the folder."
+            ) from error
     return digest.hexdigest()[:16] if files else ""
 
 
 @cache
 def _content_hash(path: Path, _changed_ns: int) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.app.errors import ConfigError
+from bench.app.limits import parsed
+from bench.app.stored_files import read_inside, regular_files
 from bench.numerics.measure import Findings
 
 
@@ -33,9 +35,10 @@ def read_findings(out: Path) -> list[Findings]:
         ConfigError: there are none, or a file is not ours.
     """
     found: list[Findings] = []
-    for file in sorted(folder_of(out).glob("*.jsonl")):
+    for file in regular_files(out, "numerics/*.jsonl"):
         try:
-            found += [Findings(**json.loads(line)) for line in file.read_text().splitlines()]
+            lines = read_inside(out, file).decode().splitlines()
+            found += [Findings(**parsed(line)) for line in lines]
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(f"{file} does not hold findings ({error}). Delete it.") from error
     if not found:

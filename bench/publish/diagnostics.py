@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def read_diagnostics(out: Path) -> Found:
     Raises:
         ConfigError: a file cannot be read.
     """
-    return read_lines(next((out / name for name in _FILES if (out / name).exists()), out / FILE))
+    found = (out / name for name in _FILES if os.path.lexists(out / name))
+    return read_lines(next(found, out / FILE), out)
 
 
 def report_sections(found: Found) -> tuple[Section, ...]:

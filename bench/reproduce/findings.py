@@ -9,6 +9,8 @@ from pathlib import Path
 
 from bench.app.errors import ConfigError
 from bench.app.files import write_whole
+from bench.app.limits import parsed
+from bench.app.stored_files import read_inside
 from bench.publish.charts.plain import Curves
 from bench.reproduce.verdicts import Verdict
 
@@ -128,7 +130,7 @@ class Finding:
         Raises:
             ValueError, KeyError, TypeError: it is not one.
         """
-        flat = json.loads(content)
+        flat = parsed(content)
         known = {f.name for f in fields(cls)}
         rows = tuple(
             Row(**{f.name: row[f.name] for f in fields(Row) if f.name in row})
@@ -153,7 +155,7 @@ def finding_file(out: Path, name: str) -> Path:
 
 def write_finding(out: Path, name: str, finding: Finding) -> Path:
     """Keep it; an earlier one of the same id is replaced."""
-    return write_whole(finding_file(out, name), finding.to_json())
+    return write_whole(finding_file(out, name), finding.to_json(), inside=out)
 
 
 def read_finding(out: Path, name: str) -> Finding | None:
@@ -163,10 +165,10 @@ def read_finding(out: Path, name: str) -> Finding | None:
         ConfigError: the file is not ours.
     """
     file = finding_file(out, name)
-    if not file.is_file():
-        return None
     try:
-        return Finding.from_json(file.read_text(encoding="utf-8"))
+        return Finding.from_json(read_inside(out, file).decode())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{file} does not hold a finding ({error!r}). Delete it.") from error
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.app.files import write_whole
+from bench.app.stored_files import MAX_LINES_BYTES, read_inside, regular_files
 from bench.record import TRAINING_VERSION, Quality, Record, Status
 from bench.reproduce.described import (
     Claim,
@@ -88,16 +89,24 @@ def keep_all(out: Path, keep: Path) -> list[Path]:
     is copied whole unless it is there already.
     """
     written = []
-    for file in sorted((out / "findings").glob("*.json")):
+    for file in regular_files(out, "findings/*.json"):
         new, old = read_finding(out, file.stem), read_finding(keep, file.stem)
         if new is not None and (old is None or old.measured_at < new.measured_at):
             written.append(write_finding(keep, file.stem, new))
-    for file in sorted((out / "records").glob("*.jsonl")):
+    for file in regular_files(out, "records/*.jsonl"):
         target = keep / "records" / file.name
-        content = file.read_bytes()
-        if not target.is_file() or target.read_bytes() != content:
-            written.append(write_whole(target, content))
+        content = read_inside(out, file, MAX_LINES_BYTES)
+        if _bytes_of(keep, target) != content:
+            written.append(write_whole(target, content, inside=keep, like=[file]))
     return written
+
+
+def _bytes_of(root: Path, file: Path) -> bytes | None:
+    """The content of a file of records; None if it is not there."""
+    try:
+        return read_inside(root, file, MAX_LINES_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def judgement(entry: Described, records: Sequence[Record], stores: Sequence[Path]) -> Judgement:

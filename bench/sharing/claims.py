@@ -16,18 +16,25 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Annotated
 
 import psutil
+from annotated_types import Interval
 
+from bench.app.limits import Amount, Count, Name, Text, checked, parsed
+from bench.app.stored_files import folder_inside, open_inside, regular_files
 from bench.measure.clock import unix_s
 from bench.store import StoreError
 
 HEARTBEAT_S = 10.0
 DEAD_AFTER_S = 60.0
 """Six missed heartbeats, or three beside clocks that are 30 s apart."""
+
+MAX_BYTES = 2**16
+"""Number of bytes of a claim that are read; one has a few hundred."""
 
 _SAME_START_S = 2.0
 """A process's start is computed from the boot time, which moves when the clock is set."""
@@ -49,13 +56,13 @@ class Owner:
         done, failed: cells with a record so far, and how many of them are not ok.
     """
 
-    host: str
-    pids: str
-    pid: int
-    started: float
-    what: str = ""
-    done: int = 0
-    failed: int = 0
+    host: Name
+    pids: Text
+    pid: Annotated[int, Interval(ge=1, le=2**31 - 1)]
+    started: Amount
+    what: Text = ""
+    done: Count = 0
+    failed: Count = 0
 
     @property
     def name(self) -> str:
@@ -89,9 +96,9 @@ class _Seen:
     @property
     def owner(self) -> Owner | None:
         try:
-            flat = json.loads(self.text)
-            return Owner(**{field.name: flat[field.name] for field in fields(Owner)})
-        except (ValueError, KeyError, TypeError):
+            flat = parsed(self.text)
+            return checked(Owner, flat) if isinstance(flat, dict) else None
+        except ValueError:
             return None
 
     @property
@@ -99,7 +106,8 @@ class _Seen:
         owner = self.owner
         if owner is not None and owner.is_here:
             return not owner.is_running
-        return unix_s() - self.touched > DEAD_AFTER_S
+        # Nobody touches a file in the future: a clock was set back since.
+        return abs(unix_s() - self.touched) > DEAD_AFTER_S
 
 
 class Claims:
@@ -119,7 +127,7 @@ class Claims:
 
     def __enter__(self) -> Claims:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
         except OSError as error:
             raise _cannot(self._folder, error) from error
         self._heart.start()
@@ -155,7 +163,7 @@ class Claims:
                         return False
                     _bury(path, seen)
             except FileNotFoundError:  # another sweep has removed the empty folder
-                self._folder.mkdir(parents=True, exist_ok=True)
+                self._make_folder()
             except OSError as error:
                 raise _cannot(path, error) from error
             else:
@@ -164,6 +172,10 @@ class Claims:
                     self._held[name] = handle
                 return True
         return False
+
+    def _make_folder(self) -> None:
+        with folder_inside(self._folder.parent, self._folder, make=True):
+            pass
 
     def _sign(self, path: Path, handle: int, what: str) -> None:
         flat = asdict(_me()) | {"what": what, "done": self.done, "failed": self.failed}
@@ -187,7 +199,7 @@ class Claims:
 
     def others(self) -> Iterator[tuple[str, Owner]]:
         """What others hold who are alive, with its name."""
-        for path in sorted(self._folder.glob("[!.]*")):
+        for path in regular_files(self._folder.parent, f"{self._folder.name}/[!.]*"):
             if path.name in self._held or (seen := _look(path)) is None or seen.is_dead:
                 continue
             if (owner := seen.owner) is not None:
@@ -230,11 +242,16 @@ def claims_folder(out: Path) -> Path:
 
 
 def _look(path: Path) -> _Seen | None:
-    """The claim as it is; None if it was released meanwhile."""
+    """The claim as it is; None if it was released meanwhile.
+
+    Raises:
+        ConfigError: it is no regular file, and would never be released.
+    """
     try:
-        with path.open() as file:
-            return _Seen(text=file.read(), touched=os.fstat(file.fileno()).st_mtime)
-    except (OSError, UnicodeDecodeError):
+        with open_inside(path.parent.parent, path) as file:
+            text = file.read(MAX_BYTES).decode(errors="replace")
+            return _Seen(text=text, touched=os.fstat(file.fileno()).st_mtime)
+    except OSError:
         return None
 
 

@@ -45,7 +45,8 @@ def write_examples(folder: Path, digest: str, task: Task, batches: Sequence[Batc
         "targets": shown.targets.tolist(),
         "positions": None if shown.positions is None else shown.positions.tolist(),
     }
-    return write_whole(file, json.dumps(content, separators=(",", ":")) + "\n")
+    text = json.dumps(content, separators=(",", ":")) + "\n"
+    return write_whole(file, text, inside=folder.parent)
 
 
 def _plain(inputs: Tensor) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.app.stored_files import open_regular
 from bench.tasks.base import Recipe, Split, register_task
 from bench.tasks.images import Images, ImageTask, folder_of
 
@@ -105,7 +106,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
 def _read(path: Path, size: int, _changed_ns: int) -> Tensor:
     image: Any = importlib.import_module("PIL.Image")
     try:
-        with image.open(path) as file:
+        with open_regular(path) as opened, image.open(opened) as file:
             scaled = file.convert("RGB").resize((size, size))
     except Exception as error:  # Pillow raises of many kinds for what is no image
         num_bytes = path.stat().st_size

@@ -79,7 +79,7 @@ def test_a_file_is_bounded(tmp_path: Path) -> None:
     file = written(tmp_path, TOKENS)
     with file.open("a") as end:
         end.write(" " * MAX_BYTES)
-    with pytest.raises(ConfigError, match="bytes; 33,554,432 are allowed"):
+    with pytest.raises(ConfigError, match="more than 33,554,432 bytes"):
         read_examples(file)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,10 +71,10 @@ def test_a_repair_that_was_cut_off_is_finished(
     path = damaged(tmp_path)
     write = fsck.write_whole
 
-    def dies(target: Path, content: bytes) -> Path:
+    def dies(target: Path, content: bytes, **more: Any) -> Path:
         if target == path:
             raise KeyboardInterrupt
-        return write(target, content)
+        return write(target, content, **more)
 
     monkeypatch.setattr(fsck, "write_whole", dies)
     with pytest.raises(KeyboardInterrupt):

@@ -310,11 +310,12 @@ def test_a_sync_that_fails_is_an_error_too(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's always full device")
-def test_a_device_that_is_really_full_is_a_store_error(tmp_path: Path) -> None:
+def test_a_device_that_is_really_full_is_a_store_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = Store(tmp_path, "a")
     here.append(ONE)
-    here.path.unlink()
-    here.path.symlink_to("/dev/full")
+    monkeypatch.setattr(store, "no_link", lambda _, flags: os.open("/dev/full", flags))
     with pytest.raises(StoreError, match="No space left on device"):
         here.append(TWO)
 

@@ -24,7 +24,7 @@ def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str 
     is_drawing = can_draw()
     for chart in drawn:
         text = json.dumps(chart.spec, indent=1)
-        files.append(write_whole(folder / f"{chart.name}.vl.json", text + "\n"))
+        files.append(_write(folder / f"{chart.name}.vl.json", text + "\n"))
         if is_drawing:
             files.append(write_picture(chart, folder))
     if is_drawing or not files:
@@ -63,4 +63,9 @@ def write_picture(chart: Chart, folder: Path) -> Path:
     import vl_convert
 
     picture = vl_convert.vegalite_to_svg(json.dumps(chart.spec))
-    return write_whole(folder / f"{chart.name}.svg", picture)
+    return _write(folder / f"{chart.name}.svg", picture)
+
+
+def _write(path: Path, content: str) -> Path:
+    """Write one of many files, which are all made again from the records."""
+    return write_whole(path, content, inside=path.parent.parent, is_derived=True)

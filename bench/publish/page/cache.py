@@ -14,6 +14,7 @@ from typing import Any
 
 import bench
 from bench.app.files import write_whole
+from bench.app.stored_files import read_inside, regular_files
 from bench.machine.calibration import with_calibration
 from bench.publish.config import PublishConfig
 from bench.publish.leaderboard import build_leaderboard
@@ -25,6 +26,9 @@ _READ = (
     *("records/*.jsonl", "badges/*.jsonl", "calibration/*.json", "verify.json"),
     *("examples/*.json", "diagnostics.jsonl", "diagnostics/diagnostics.jsonl"),
 )
+MAX_BYTES = 2**31
+"""Largest content of a page, in bytes, that is kept."""
+
 _SOURCES = ("bench", "attentions", "conf/attention")
 
 
@@ -43,7 +47,8 @@ def cached_page(config: PublishConfig) -> Path:
     content = _cached(cache_file(config.out), stamp)
     if content is None:
         content = json_text(_collected(config))  # by now the records have left memory
-        write_whole(cache_file(config.out), f"{stamp}\n{content}")
+        text = f"{stamp} {_digest(content)}\n{content}"
+        write_whole(cache_file(config.out), text, inside=config.out, is_derived=True)
     return write_whole(config.out / NAME, page_html(content))
 
 
@@ -56,21 +61,27 @@ def _collected(config: PublishConfig) -> dict[str, Any]:
 def _cached(path: Path, stamp: str) -> str | None:
     """The content that was made from the same things; None if there is none."""
     try:
-        first, _, content = path.read_text(encoding="utf-8").partition("\n")
+        text = read_inside(path.parent.parent, path, MAX_BYTES).decode()
     except (OSError, UnicodeDecodeError):
         return None
-    return content if first == stamp else None
+    first, _, content = text.partition("\n")
+    is_whole = first == f"{stamp} {_digest(content)}"
+    return content if is_whole and "<" not in content else None  # `json_text` leaves none
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _stamp(config: PublishConfig) -> str:
     """A hash of all that the content follows from: files by size and time, code by its text."""
     said = [repr((config.metrics, config.columns, config.controls))]
     for pattern in _READ:
-        for path in sorted(config.out.glob(pattern)):
+        for path in regular_files(config.out, pattern):
             facts = path.stat()
             said.append(f"{path.name} {facts.st_size} {facts.st_mtime_ns}")
     said += [f"{path} {path.read_text('utf-8')}" for path in _sources()]
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()
+    return _digest("\n".join(said))
 
 
 def _sources() -> Iterator[Path]:

@@ -48,8 +48,10 @@ def build_site(records: Sequence[Record], config: PublishConfig, site: Path) -> 
         board = build_leaderboard(view.records, config.controls)
         content = json_text(page_content(board, view.records, config))
         folder = site / view.folder
-        files.append(write_whole(folder / "index.html", page_html(content)))
-        files.append(write_whole(folder / "table.csv", csv_text(view.records, config.metrics)))
+        files.append(write_whole(folder / "index.html", page_html(content), inside=site))
+        files.append(
+            write_whole(folder / "table.csv", csv_text(view.records, config.metrics), inside=site)
+        )
         first = next(iter(sentences(board)), "")
         rows.append((view.folder, view.title, summary_words(board), first))
     write_whole(site / ".nojekyll", "")  # hosts that run Jekyll leave the files as they are

@@ -60,7 +60,7 @@ def make_dashboard(
     built = build(views, sentences, config, entity)
     model = built._to_model()
     text = json.dumps(model.model_dump(mode="json", by_alias=True, exclude_none=True), indent=1)
-    file = write_whole(config.out / "wandb" / f"{kind}.json", text + "\n")
+    file = write_whole(config.out / "wandb" / f"{kind}.json", text + "\n", inside=config.out)
     if mode == "online" and not problem:
         without, problem = _in_time(lambda: _send(built, entity))
         if without:

@@ -96,7 +96,7 @@ def test_a_disk_that_fills_up_leaves_the_folder_as_it_was(
     record(linear_case(), tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)

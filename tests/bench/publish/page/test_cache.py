@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.app.errors import ConfigError
 from bench.publish.page import cache
 from bench.publish.page.cache import cache_file, cached_page
 from bench.store import Store
@@ -43,3 +44,26 @@ def test_a_cache_that_is_gone_or_damaged_costs_time_only(
     path = cache_file(tmp_path)
     path.unlink() if damage is None else path.write_bytes(damage)
     assert cached_page(config(tmp_path)).read_text() == first
+
+
+@pytest.mark.parametrize("place", ["end", "script"])
+def test_a_cache_that_was_torn_or_forged_is_built_again(tmp_path: Path, place: str) -> None:
+    store(tmp_path, ("softmax",), "one")
+    first = cached_page(config(tmp_path)).read_text()
+    path = cache_file(tmp_path)
+    line, _, content = path.read_text().partition("\n")
+    if place == "end":  # as a power failure leaves it
+        path.write_text(f"{line}\n{content[:-100]}")
+    else:
+        content = content.replace('"nala"', '"</script>"').replace("softmax", "<script>")
+        path.write_text(f"{line.split()[0]} {cache._digest(content)}\n{content}")
+    assert cached_page(config(tmp_path)).read_text() == first
+
+
+def test_a_cache_behind_a_link_is_neither_read_nor_written(tmp_path: Path) -> None:
+    store(tmp_path / "out", ("softmax",), "one")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "cache").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="cache is a link"):
+        cached_page(config(tmp_path / "out"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
