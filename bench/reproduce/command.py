@@ -162,7 +162,7 @@ def _is_wanted(entry: Described, config: ReproduceConfig) -> bool:
 
 
 def _compares_arms(entry: Described) -> bool:
-    """Whether it is a claim whose function trains under the `seeds` of its settings."""
+    """Tell claims whose function trains arms, under the `seeds` of its settings."""
     return isinstance(entry, Claim) and "seeds" in entry.settings
 
 

@@ -47,7 +47,7 @@ def decide(function: Function, lab: Lab, settings: Mapping[str, Any], looks: Loo
         BudgetSpent: the deadline came first.
         Stopped: by Ctrl-C.
     """
-    taken = "before the first look"
+    taken = "the first look was not reached"
     for place, (number, level) in enumerate(zip(looks.numbers, looks.spent, strict=True), start=1):
         if place > 1 and _is_over(lab):
             raise BudgetSpent(taken)

@@ -51,3 +51,10 @@ def test_a_claims_figure_is_drawn_beside_the_page(tmp_path: Path) -> None:
     assert "| nala | 0.4 |  | rate 0.003 (searched), 3 seeds |" in text
     assert "(reproductions/own-claim.svg)" in text
     assert (tmp_path / "reproductions" / "own-claim.svg").is_file()
+
+
+def test_the_command_of_a_claim_that_was_looked_at_says_so(tmp_path: Path) -> None:
+    name = "nalaformer-order-tiles"
+    for looks, words in (((), ""), ((3, 12), " until=decided budget=2h")):
+        write_finding(tmp_path, name, Finding(verdict=Verdict.HOLDS, words="w", looks=looks))
+        assert f"`python -m bench.reproduce cell={name}{words}`: " in page(read_papers(), tmp_path)

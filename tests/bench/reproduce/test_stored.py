@@ -112,3 +112,10 @@ def test_what_one_store_has_is_copied_into_another_once(tmp_path: Path) -> None:
     write_finding(out, "claim", replace(new, measured_at="2026-01-03T00:00:00Z"))
     assert [file.name for file in keep_all(out, keep)] == ["claim.json"]
     assert keep_all(out, keep) == []
+
+
+def test_looks_have_seeds_of_their_own_whatever_the_entry_names(tmp_path: Path) -> None:
+    finding = Finding(verdict=Verdict.HOLDS, words="so", looks=(3, 12))
+    write_finding(tmp_path, "claim", finding)
+    found = judgement(claim(settings={"seeds": [0]}), (), [tmp_path])
+    assert found.verdict is Verdict.HOLDS

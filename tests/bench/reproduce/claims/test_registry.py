@@ -8,10 +8,18 @@ from rich.console import Console
 
 from bench.app.errors import ConfigError
 from bench.record import Quality
-from bench.reproduce.claims import Lab, claim_function, claim_names, register_claim, settings_of
+from bench.reproduce.claims import (
+    Lab,
+    Stopped,
+    claim_function,
+    claim_names,
+    register_claim,
+    settings_of,
+)
 from bench.reproduce.claims.registry import row
 from bench.reproduce.stored import Finding
 from bench.store import read_records
+from bench.worker.jobs import Deadline
 from tests.bench.reproduce.claims.conftest import GivenLab
 
 
@@ -55,3 +63,14 @@ def test_training_that_is_stored_counts_with_the_time_that_it_took(tmp_path: Pat
     (record,) = read_records(tmp_path)
     assert isinstance(record.result, Quality)
     assert again.earlier_s == record.result.train_s
+
+
+@pytest.mark.slow
+def test_a_deadline_stops_training(tmp_path: Path) -> None:
+    settings = {"num_steps": 4, "batch_size": 4, "num_test_examples": 16, "embed_dim": 8}
+    rows = {"linear": row("linear")}
+    lab = Lab(tmp_path, "1", Console(file=io.StringIO()), until=Deadline(0.0))
+    for train in (lab.scores, lab.tuned):
+        with pytest.raises(Stopped):
+            train(rows, "recall", settings, seeds=[0, 1])
+    assert not read_records(tmp_path, missing_ok=True)

@@ -104,7 +104,7 @@ def test_a_budget_that_ends_in_training_is_told_from_ctrl_c(lab: GivenLab) -> No
         raise Stopped
 
     lab.until = Deadline(0.0)
-    with pytest.raises(BudgetSpent, match="before the first look"):
+    with pytest.raises(BudgetSpent, match="the first look was not reached"):
         decide(stopped, lab, ORDER, LOOKS)
     lab.until = Deadline(float("inf"))
     with pytest.raises(Stopped):
