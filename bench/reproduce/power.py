@@ -16,11 +16,13 @@ from rich.console import Console
 from bench.app.command import CONF
 from bench.app.errors import ConfigError, did_you_mean
 from bench.comparison import seeds_by_pilot
+from bench.publish.searched import at_best_rate
 from bench.record import NewerSchema, Quality, Record
 from bench.reproduce.stored import read_all
 from bench.reproduce.verdicts import FEWEST_SEEDS
 
 SHOWCASE = CONF.parent / "docs" / "results" / "records.jsonl.gz"
+ACCURACY = CONF.parent / "results" / "accuracy"
 _FORM = re.compile(r"(\S+) > (\S+) by (\d+(?:\.\d+)?) on (\S+)")
 _EXAMPLE = "nala > flatten by 0.5 on tile_recall"
 
@@ -90,20 +92,21 @@ def read_question(words: str, records: Sequence[Record]) -> Question:
 def pilot_of(question: Question, records: Sequence[Record]) -> Pilot | None:
     """The newest runs of both entries under the same settings, with enough seeds in common.
 
-    Rates may differ, since each entry may have its own. None if there are none.
+    Rates may differ, since each entry has its own: of a search's runs those at its best rate. None
+    if there are none.
     """
     groups: dict[str, dict[str, dict[int, Record]]] = {}
     newest: dict[str, str] = {}
-    for record in sorted(records, key=lambda record: record.started_at):
-        if _is_about(record, question):
-            name = _shared(record)
-            rows = groups.setdefault(name, {})
-            # Of one entry with several sets of hyperparameters, the newest counts.
-            own = rows.setdefault(record.cell.entry, {})
-            if own and next(iter(own.values())).cell.hyperparameters != record.cell.hyperparameters:
-                own.clear()
-            own[record.cell.task.seed] = record
-            newest[name] = record.started_at
+    asked = at_best_rate(record for record in records if _is_about(record, question))
+    for record in sorted(asked, key=lambda record: record.started_at):
+        name = _shared(record)
+        rows = groups.setdefault(name, {})
+        # Of one entry with several sets of hyperparameters, the newest counts.
+        own = rows.setdefault(record.cell.entry, {})
+        if own and next(iter(own.values())).cell.hyperparameters != record.cell.hyperparameters:
+            own.clear()
+        own[record.cell.task.seed] = record
+        newest[name] = record.started_at
     for name in sorted(groups, key=lambda name: newest[name], reverse=True):
         first, second = (groups[name].get(row, {}) for row in (question.first, question.second))
         seeds = sorted(first.keys() & second.keys())
@@ -170,7 +173,8 @@ def print_power(words: str, stores: Sequence[Path], console: Console) -> int:
     Raises:
         ConfigError: a question that cannot be read, or no stored spread.
     """
-    records = (*read_showcase(), *read_all(stores))
+    kept = sorted(folder for folder in ACCURACY.glob("*") if folder.is_dir())
+    records = (*read_showcase(), *read_all([*kept, *stores]))
     question = read_question(words, records)
     pilot = pilot_of(question, records)
     if pilot is None:
