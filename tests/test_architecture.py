@@ -17,7 +17,7 @@ from tests.sources import MODULES, ROOT, Module, circles, is_in, level, modules_
 COMMANDS = (
     ("bench.__main__", "bench.models.__main__"),
     ("bench.models.page", "bench.catalogue"),
-    ("bench.reproduce", "bench.explain", "bench.diagnose"),
+    ("bench.reproduce", "bench.explain", "bench.diagnose", "bench.models.claims"),
     ("bench.diagnostics",),
     ("bench.rates",),
     ("bench.sweep",),
@@ -58,7 +58,7 @@ MEASURING = (
 PROVING = (
     *COMMANDS,
     ("bench.numerics",),
-    ("bench.golden.proof", "bench.conformance", "bench.models.claims"),
+    ("bench.golden.proof", "bench.conformance"),
     ("bench.golden.build", "bench.costs"),
     ("bench.golden.map", "bench.golden.record"),
     ("bench.golden.files", "bench.measure"),
