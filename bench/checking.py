@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.app.temporary import workers_folder
 from bench.cell import Cell
 from bench.expected import (
     CHECK_INDEX,
@@ -42,7 +43,6 @@ from bench.oracle import (
     refuse_empty,
     refuse_nothing,
 )
-from bench.runners import workers_folder
 from bench.subject import Subject
 
 _ROUNDINGS = 4

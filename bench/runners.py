@@ -1,12 +1,8 @@
-"""What calls run: a module's `forward` and `step`, as they are or through inductor.
-
-Also where a trial leaves kernels, and what else the rounds take from it.
-"""
+"""What calls run: a module's `forward` and `step`, as they are or through inductor."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -15,18 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.app.temporary import workers_folder
 from bench.cell import Cell
 
-WORKERS_PREFIX = "attnbench-workers-"
-"""Of the temporary folder of a workers' server, whose number follows: what a trial leaves there for
-the rounds, such as compiled kernels. It goes when the server ends."""
 _MAX_COMPILED = 64
 """Forms of one function that dynamo keeps; beyond it would run the function uncompiled."""
-
-
-def workers_folder() -> Path:
-    """Where a trial leaves what the rounds take: one place for all workers of a server."""
-    return Path(tempfile.gettempdir(), f"{WORKERS_PREFIX}{os.getppid()}")
 
 
 def compiled_folder(cell: Cell) -> Path:

@@ -3,7 +3,6 @@
 import ctypes
 import os
 import signal
-import tempfile
 import time
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import torch
 
 from attentions import Capabilities, register_attention
 from attentions.base import Attention
+from bench.app.temporary import workers_folder
 from bench.measure import clock
-from bench.runners import WORKERS_PREFIX
 from bench.tasks.base import register_task
 from bench.tasks.recall import Recall
 
@@ -68,9 +67,7 @@ def _killed(self, q, k, v):
 
 
 def _litter(self, q, k, v):
-    folder = Path(tempfile.gettempdir(), f"{WORKERS_PREFIX}{os.getppid()}")
-    folder.mkdir(exist_ok=True)
-    Path(folder, "kernel.so").write_text("")
+    Path(workers_folder(), "kernel.so").write_text("")
     os.kill(os.getpid(), signal.SIGKILL)
 
 

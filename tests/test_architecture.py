@@ -93,7 +93,7 @@ GROUND = (
         *("bench.core.grid", "bench.core.presets", "bench.core.facts"),
     ),
     ("bench.app.files", "bench.app.values"),
-    ("bench.app.limits", "bench.app.stored_files", "bench.looks"),
+    ("bench.app.limits", "bench.app.stored_files", "bench.app.temporary", "bench.looks"),
     ("bench.app.errors", "bench.app.streams", "bench.app.usage", "bench.comparison"),
     ("bench.answers",),
     ("bench.app.texts", "bench.statistics", "bench"),

@@ -11,10 +11,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import tempfile
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
+
+from bench.app.errors import ConfigError
+from bench.app.temporary import shared_folder
+from bench.app.texts import visible
 
 _LOOK_S = 0.05
 """How often somebody who waits for a device looks whether it is free."""
@@ -36,16 +41,28 @@ class DeviceLock:
         self._device = device
         self._mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         words = _identity(device) + ("" if store is None else f" {store.resolve()}")
-        self._path = _folder() / hashlib.sha256(words.encode()).hexdigest()[:16]
+        folder = _folder()
+        name = hashlib.sha256(words.encode()).hexdigest()[:16]
+        self._path = None if folder is None else folder / name
         self._turn: int | None = None
         self._held: int | None = None
 
     def try_take(self) -> bool:
-        """Take it if it is free; if not, wait in line until the next attempt or `release`."""
-        if self._turn is None:
-            self._turn = _locked(self._path.with_suffix(".turn"), fcntl.LOCK_EX)
-        if self._turn is not None:
-            self._held = _locked(self._path, self._mode)
+        """Take it if it is free; if not, wait in line until the next attempt or `release`.
+
+        Where there is no folder for locks everything is free, which was said on stderr.
+        """
+        if self._path is None:
+            return True
+        try:
+            if self._turn is None:
+                self._turn = _locked(self._path.with_suffix(".turn"), fcntl.LOCK_EX)
+            if self._turn is not None:
+                self._held = _locked(self._path, self._mode)
+        except OSError as error:
+            _say_unlocked(f"{self._path} cannot be locked: {error.strerror}")
+            self.release()
+            return True
         if self._held is None:
             return False
         os.close(self._turn)  # type: ignore[arg-type]
@@ -89,21 +106,39 @@ def alone_on(
 
 
 def _locked(path: Path, mode: int) -> int | None:
-    """A file that is locked as long as it is open; None if others have locked it."""
-    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    """A file that is locked as long as it is open; None if others have locked it.
+
+    Raises:
+        OSError: it can be locked by nobody.
+    """
+    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, mode | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         os.close(handle)
-        return None
+        if isinstance(error, BlockingIOError):
+            return None
+        raise  # such as a file system without locks
     return handle
 
 
-def _folder() -> Path:
-    folder = Path(tempfile.gettempdir(), f"attnbench-devices-{os.getuid()}")
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    return folder
+@cache
+def _folder() -> Path | None:
+    """Where the locks are; None, and words on stderr, if others could stall or misuse them."""
+    try:
+        return shared_folder("attnbench-devices")
+    except ConfigError as error:
+        _say_unlocked(str(error))
+        return None
+
+
+@cache
+def _say_unlocked(why: str) -> None:
+    print(
+        f"Timings of several commands may disturb each other: {visible(why, 500)}, so devices are "
+        "not locked. Set XDG_RUNTIME_DIR to a folder of your own, with mode 0700.",
+        file=sys.stderr,
+    )
 
 
 def _identity(device: str) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,8 +15,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
+from bench.app.temporary import WORKERS_FOLDER, new_workers_folder
 from bench.measure.clock import now_s
 from bench.worker.processes import adopt_orphans, children, end_orphans
 
@@ -155,6 +158,7 @@ class WorkerServer:
         self._workers: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._folder: Path | None = None
         self._others: set[int] = set()
 
     def __enter__(self) -> WorkerServer:
@@ -188,11 +192,13 @@ class WorkerServer:
         # The workers must find what this process finds, plug-ins in the current folder included.
         paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
         adopt_orphans()  # of a server that is killed
+        self._folder = new_workers_folder()
+        told = {"PYTHONPATH": paths, WORKERS_FOLDER: str(self._folder)}
         with _STARTING:
             self._others = children()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", SERVER_MODULE, str(theirs.fileno()), str(os.getpid())],
-                env=kept | self.environment() | {"PYTHONPATH": paths},
+                env=kept | self.environment() | told,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -267,6 +273,9 @@ class WorkerServer:
                 if not ended_well:  # nobody else has ended what its workers started
                     end_orphans(self._others | _SERVERS)
             self._process = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
         self._workers.clear()
 
     def _ask(self, words: bytes, ancillary: Sequence[Any] = ()) -> str:

@@ -10,10 +10,9 @@ import select
 import shutil
 import signal
 import socket
-import tempfile
 import traceback
-from pathlib import Path
 
+from bench.app.temporary import workers_folder
 from bench.worker.answer import answer
 from bench.worker.channel import Channel
 from bench.worker.processes import adopt_orphans, end_descendants, end_with
@@ -28,6 +27,7 @@ def serve(control: socket.socket) -> None:
     Ends, and ends every worker with all that it has started, when the other side is gone.
     """
     adopt_orphans()
+    workers_folder()  # the forks know it from here, whatever a plugin does to their environment
     workers: set[int] = set()
     with contextlib.suppress(OSError):  # nobody hears
         control.sendall(b"ready\n")
@@ -104,8 +104,5 @@ def _become_worker(channel_fd: int, log_fd: int) -> None:
 
 
 def _discard_folder() -> None:
-    """Remove what the trials left for the rounds."""
-    from bench.runners import WORKERS_PREFIX
-
-    folder = Path(tempfile.gettempdir(), f"{WORKERS_PREFIX}{os.getpid()}")
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove what the trials left for the rounds; the parent may be gone."""
+    shutil.rmtree(workers_folder(), ignore_errors=True)

@@ -2,9 +2,7 @@
 
 import itertools
 import sys
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +11,6 @@ from bench.machine import environment
 from bench.plan import plan
 from bench.record import Status
 from bench.run import Runner, is_measured
-from bench.runners import WORKERS_PREFIX
 from bench.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.worker.launch import WorkerServer
 from bench.worker.outcome import Outcome
@@ -139,8 +136,7 @@ def test_a_wrong_gradient_fails_where_there_is_a_backward_pass(server):
 
 def compiled_kernels(server):
     """What compilers left for the workers of a server."""
-    folder = Path(tempfile.gettempdir(), f"{WORKERS_PREFIX}{server._process.pid}")
-    return sorted(folder.rglob("*.so"))
+    return sorted(server._folder.rglob("*.so"))
 
 
 def test_what_compilers_left_goes_with_the_server_of_the_workers_that_were_killed():

@@ -1,15 +1,20 @@
 """What makes a number stale: every file that a mechanism is made of."""
 
+import os
+import re
 import sys
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import pytest
 
 from attentions import registry
+from bench.app.errors import ConfigError
 from bench.cell import TaskWorkload
 from bench.machine import environment
 from bench.machine.environment import _closure, _data_hash, _hash_closure, is_good
 from bench.record import Quality, Record
+from bench.tasks import base
 from tests import records as made
 
 
@@ -45,6 +50,19 @@ def test_another_text_under_the_same_name_is_another_task(tmp_path):
     text.write_bytes(b"b" * 2000)
     assert data_hash("bytes", root=str(text)) != before != ""
     assert data_hash("recall") == data_hash("cifar10") == ""
+
+
+def files_of(monkeypatch, path):
+    """Has every task read one file."""
+    monkeypatch.setattr(base, "task_to_plan", lambda *_: SimpleNamespace(files=lambda: (path,)))
+    return _data_hash(TaskWorkload(label="a", task="recall", settings={}, seed=0))
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("nowhere"), os.mkdir])
+def test_what_is_no_file_among_the_data_is_named(tmp_path, monkeypatch, put):
+    put(tmp_path / "data")
+    with pytest.raises(ConfigError, match=re.escape(str(tmp_path / "data"))):
+        files_of(monkeypatch, tmp_path / "data")
 
 
 def test_an_edit_makes_stale_what_is_made_of_it_and_nothing_else():

@@ -1,9 +1,16 @@
 """A timing has its device for itself, and whoever waits comes next."""
 
+import errno
+import os
+
 import pytest
 
+from bench.app.errors import ConfigError
 from bench.sharing import devices
 from bench.sharing.devices import DeviceLock
+
+FOLDER = devices._folder
+"""As it is outside of tests, which have folders of their own."""
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +59,38 @@ def test_trainings_of_another_store_keep_no_timing_away(tmp_path):
     assert not DeviceLock("cpu", shared=False, store=tmp_path / "one").try_take()
     assert DeviceLock("cpu", shared=False, store=tmp_path / "another").try_take()
     assert DeviceLock("cpu", shared=False).try_take()
+
+
+@pytest.fixture
+def said(monkeypatch, capsys):
+    """What is said of locks, with nothing said before."""
+    devices._say_unlocked.cache_clear()
+    return lambda: capsys.readouterr().err
+
+
+def test_without_a_folder_for_locks_all_go_on_and_it_is_said(monkeypatch, said):
+    def refuse(name):
+        raise ConfigError(f"/tmp/{name} belongs to another user")
+
+    monkeypatch.setattr(devices, "shared_folder", refuse)
+    monkeypatch.setattr(devices, "_folder", FOLDER.__wrapped__)
+    one, other = DeviceLock("cpu", shared=False), DeviceLock("cpu", shared=False)
+    assert one.try_take() and other.try_take()
+    one.release()
+    assert said().count("belongs to another user, so devices are not locked.") == 1
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path, said):
+    lock = DeviceLock("cpu", shared=False)
+    lock._path.with_suffix(".turn").symlink_to(tmp_path / "mine")
+    assert lock.try_take()
+    assert not (tmp_path / "mine").exists() and "cannot be locked" in said()
+
+
+def test_a_file_system_without_locks_keeps_nobody_waiting(monkeypatch, said):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(devices.fcntl, "flock", fail)
+    assert DeviceLock("cpu", shared=False).try_take()
+    assert "No locks available" in said()

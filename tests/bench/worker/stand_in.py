@@ -52,6 +52,5 @@ if __name__ == "__main__":
     descriptor, parent = map(int, sys.argv[1:])
     end_with(parent)
     serve.answer = answer
-    serve._discard_folder = lambda: None
     end_with(parent, signal.SIGCONT)
     serve.serve(socket.socket(fileno=descriptor))
