@@ -20,12 +20,10 @@ CACHES = ("warm", "cold")
 COMPILERS = ("eager", "inductor")
 TOKEN_FILTERS = ("attention_rate", "object_rate", "random", "patch_contrast")
 """Which tokens a trained model keeps; `bench.tasks.token_filter` says how."""
-MAX_THREADS = 1024
-"""No more than any machine of today has cores; many more would end this one."""
+MAX_THREADS = 1024  # as many as the largest machines of today have cores; more would end this one
 MAX_IMAGE_SIZE = 4096
 """Pixels; at a patch of 4 already a million tokens, and a plan builds every model."""
-MAX_SEED = 2**32 - 1
-"""As NumPy has it; torch would take more."""
+MAX_SEED = 2**32 - 1  # NumPy's limit; torch would take more
 
 # What a record may hold of each field.
 DType = Annotated[str, one_of(*DTYPES)]
@@ -201,7 +199,7 @@ class TaskWorkload:
     Attributes:
         label: the task entry's name in the table.
         task: the registered name.
-        settings: everything that the entry's YAML sets: data, model and optimiser.
+        settings: all that the entry's YAML sets: data, model and optimiser.
         seed: covers all randomness of the run.
         shared_rate: the learning rate of rows without one of their own, where `settings` has one
             that was searched for this row; a label, for the rate itself is what is trained with.
@@ -244,19 +242,14 @@ LATER_SETTINGS = {"head_norm": False, "linear_std": 0.0, "patience": 0.25}
 
 def _without_later(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of a task but for later ones at the value of records that lack them."""
-    return {
-        name: value
-        for name, value in settings.items()
-        if name not in LATER_SETTINGS or value != LATER_SETTINGS[name]
-    }
+    later = LATER_SETTINGS.items()
+    return {name: value for name, value in settings.items() if (name, value) not in later}
 
 
 _LATER_AXES = {f.name: f.default for f in fields(KernelWorkload) if f.default is not MISSING}
 """Axes that came after the first records, with the value that these had: it leaves keys alone."""
 
-
-_NAMED_IF_SET = ("num_kv_heads", "key_len", "padding", "ragged")
-"""Axes that a cell's short name has only where they are set."""
+_NAMED_IF_SET = ("num_kv_heads", "key_len", "padding", "ragged")  # in a cell's short name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,8 +283,8 @@ class Cell:
         for axis, usual in _LATER_AXES.items():
             if axis in identity and identity[axis] == usual:
                 del identity[axis]
-        if isinstance(self.workload, TaskWorkload):
-            identity["task_settings"] = _without_later(self.workload.settings)
+        if self.is_task:
+            identity["task_settings"] = _without_later(identity["task_settings"])
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -332,9 +325,9 @@ class Cell:
     @property
     def eager(self) -> Cell:
         """The same cell without a compiler."""
-        if isinstance(self.workload, TaskWorkload):
-            return self
-        return replace(self, workload=replace(self.workload, compile="eager"))
+        return (
+            self if self.is_task else replace(self, workload=replace(self.timed, compile="eager"))
+        )
 
     @property
     def block(self) -> str:
