@@ -293,6 +293,12 @@ class Quality:
         levels = {"chance": self.chance} | self.plateaus
         return level_of(self.validation[-1], levels, self.validation_error or 0.0)
 
+    @property
+    def is_solved(self) -> bool:
+        """Whether the score lies beyond the middle between the highest of these levels and all."""
+        levels = [level for level in (self.chance, *self.plateaus.values()) if level < NOTHING_LEFT]
+        return not self.unit and self.accuracy > (1 + max(levels, default=0.0)) / 2
+
 
 def level_of(score: float, levels: Mapping[str, float], error: float) -> str:
     """The nearest level within `STUCK_WITHIN`, or within the error if it is wider; else empty.

@@ -34,6 +34,7 @@ class Score:
         statuses: of the seeds that were planned and have none.
         num_unsettled: seeds that were still improving when their steps were spent.
         num_stuck: seeds that ended at chance or at a partial solution; none of a control.
+        num_solved: seeds that are nearer to all answers right than to any of these levels.
         train_accuracy: mean over the seeds of the score on training examples; None where no record
             has one.
         steps_to_90: of the seeds that answered 90 % right, lowest first.
@@ -63,6 +64,7 @@ class Score:
     num_parameters: int | None
     num_unsettled: int = 0
     num_stuck: int = 0
+    num_solved: int = 0
     train_accuracy: float | None = None
     steps_to_90: tuple[int, ...] = ()
     longer: tuple[tuple[int, float], ...] = ()
@@ -261,6 +263,7 @@ def _score(
         num_examples=results[0].num_examples if results else None,
         num_parameters=results[0].num_parameters if results else None,
         num_stuck=sum(bool(r.stuck_at) for r in results) if not is_control else 0,
+        num_solved=sum(result.is_solved for result in results),
         train_accuracy=_mean([r.train_accuracy for r in results]),
         num_unsettled=sum(not result.has_settled for result in results),
         steps_to_90=tuple(sorted(r.steps_to_90 for r in results if r.steps_to_90 is not None)),

@@ -166,8 +166,7 @@ def _mean_words(score: Score, task: TaskScores) -> str:
         return ", ".join(status_words(status) for status in score.statuses)
     write = number if task.unit else percent
     if score.is_split and score.centre is not None:
-        num_runs = len(score.accuracies)
-        return f"{write(score.centre)} (solved {num_runs - score.num_stuck} of {num_runs})"
+        return f"{write(score.centre)} (solved {score.num_solved} of {len(score.accuracies)})"
     return bracketed(write, score.accuracy, score.shown_interval)
 
 

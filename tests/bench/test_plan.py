@@ -237,13 +237,13 @@ def test_a_row_trains_at_the_rate_that_was_searched_for_it_and_says_so():
         "tried": [[0.03, 0.9]],
     }
     settings = shared["linear"].task.settings
-    rates = {"recall": {"settings": settings, "entries": {"linear": found}}}
+    rates = {"recall": [{"settings": settings, "entries": {"linear": found}}]}
     own = cells(rates=rates)
     assert own["softmax"] == shared["softmax"] and own["softmax"].task.shared_rate is None
     work = own["linear"].task
     assert (work.settings["learning_rate"], work.shared_rate) == (0.03, 0.006)
     assert work.is_at_edge and not own["softmax"].task.is_at_edge
-    assert work.shared_settings == settings
+    assert work.shared_settings == shared["linear"].task.shared_settings
     # The same run that a rate given by hand is; and one that is given is for all rows.
     by_hand = {"recall": {"task": "recall", "learning_rate": 0.03}}
     assert own["linear"].key == cells(task=by_hand)["linear"].key
