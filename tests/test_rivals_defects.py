@@ -203,9 +203,11 @@ def test_nothing_is_chosen_by_its_score_on_the_test_set(watched_training):
     log, quality, _ = watched_training
     first_look = log.index(Split.TEST)
     assert log[:first_look] == [Split.TRAIN] * quality.num_steps
-    assert set(log[first_look:]) == {Split.TEST}
     # One look: every test batch once, so there was nothing to choose from.
-    assert len(log) - first_look == len(list(tiny_task("recall").batches(Split.TEST, 0)))
+    num_batches = len(list(tiny_task("recall").batches(Split.TEST, 0)))
+    assert log[first_look : first_look + num_batches] == [Split.TEST] * num_batches
+    # Then the score on training examples, which is recorded beside it.
+    assert set(log[first_look + num_batches :]) == {Split.TRAIN}
 
 
 def test_the_score_is_of_the_last_step_as_the_page_says(watched_training):

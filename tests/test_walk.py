@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -273,8 +274,7 @@ def test_ctrl_c_keeps_what_is_done_writes_the_tables_and_goes_on_later(tmp_path)
 
 def test_the_report_can_be_made_again_from_the_records_alone(first, tmp_path):
     folder, _ = first
-    (tmp_path / "copy").mkdir()
-    os.symlink(folder / "here" / "records", tmp_path / "copy" / "records")
+    shutil.copytree(folder / "here" / "records", tmp_path / "copy" / "records")
     done = attnbench("out=copy", command="report", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "copy" / "leaderboard.md").exists()

@@ -35,8 +35,9 @@ def test_an_entry_named_like_its_task_writes_the_defaults():
         assert written == {key: (type(value), value) for key, value in defaults.items()}, entry
 
 
-def test_recall_causal_is_recall_with_one_setting_changed():
-    assert read("recall_causal")["recall_causal"] == read("recall")["recall"] | {"causal": True}
+def test_recall_causal_is_recall_with_the_past_alone_and_a_norm_over_heads():
+    changed = {"causal": True, "head_norm": True}
+    assert read("recall_causal")["recall_causal"] == read("recall")["recall"] | changed
 
 
 def test_an_entry_can_be_built():

@@ -91,7 +91,6 @@ def test_it_is_listed_shown_and_planned_from_its_folder(own_folder: Path) -> Non
     )
     assert "Mine" in page
     assert "out_i = mean_j relu(q_i . k_j / sqrt(D))^power v_j" in page
-    assert "FLOPs as N^2" in page
     assert "--config-dir conf 'plugins=[my_attention]' 'attention=[softmax,my_attention]'" in page
     assert "1 to measure" in page
 

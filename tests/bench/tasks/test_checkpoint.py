@@ -14,6 +14,7 @@ from bench.tasks.train import train
 
 CPU = torch.device("cpu")
 QUICK = {"num_steps": 24, "batch_size": 8, "embed_dim": 16, "num_heads": 2, "learning_rate": 0.01}
+QUICK |= {"patience": 1}  # no plateau ends these runs
 
 
 def _be_killed_at(cell, path, step):
@@ -24,11 +25,6 @@ def _be_killed_at(cell, path, step):
             os.kill(os.getpid(), signal.SIGKILL)
 
     train(cell, report, checkpoint=Checkpoint(path, of=cell.key))
-
-
-@pytest.fixture(autouse=True)
-def _no_plateau(monkeypatch):
-    monkeypatch.setattr("bench.tasks.ending.PATIENCE", 2)
 
 
 # performer counts its calls and draws another projection in the middle of the run.
