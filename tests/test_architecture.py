@@ -40,6 +40,7 @@ COMMANDS = (
         "bench.ceilings",
         "bench.catalogue.page_writer",
     ),
+    ("bench.engine",),
     ("bench.progress",),
 )
 MEASURING = (
