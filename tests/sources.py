@@ -119,11 +119,16 @@ def may_stand_on(importer: str, imported: str) -> bool:
     return importer == imported or HEIGHT[importer] > HEIGHT[imported]
 
 
-def arrows_upwards(modules: dict[str, Module]) -> list[str]:
-    """Imports between floors of `bench` that go up, or from measuring to publishing or back."""
+def arrows_upwards(modules: dict[str, Module], of: str = "bench") -> list[str]:
+    """Imports between floors of `bench` that go up, or from measuring to publishing or back.
+
+    Args:
+        modules: all of them.
+        of: the package or module whose imports are looked at.
+    """
     found = []
     for module in modules.values():
-        for each in module.imports if is_in(module.name, "bench") else ():
+        for each in module.imports if is_in(module.name, of) else ():
             target = each.target if each.target in modules else each.target.rpartition(".")[0]
             if target == "bench" or not is_in(target, "bench") or target not in modules:
                 continue  # `bench` itself only says where the package lies
