@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import plugins as _plugins
-from .capabilities import DTYPES, Capabilities
+from .capabilities import DTYPES, FAMILIES, Capabilities
 from .plugins import PluginProblem
 
 HOMES = ("mechanisms", "published", "adapters")
@@ -94,6 +94,11 @@ class CatalogueEntry:
     def is_layer(self) -> bool:
         """Whether it owns its projections, and so maps tokens to tokens."""
         return "core" not in self.capabilities.scopes
+
+    @property
+    def family_meaning(self) -> str:
+        """Common trait of the family's mechanisms, in words; empty for an unknown family."""
+        return FAMILIES.get(self.family, "")
 
     @cached_property
     def description(self) -> Description:

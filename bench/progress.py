@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from bench.measure.clock import now_s
-from bench.metrics import evaluate
-from bench.publish.format import column_for, format_duration
+from bench.observed import Speed
+from bench.publish.format import format_duration, number, with_unit
 from bench.record import Record, Status
+from bench.statistics import median
 
 _LOOK_S, _TELL_S = 2.0, 60.0
 """Between two looks at the machines that share a sweep's work: on a terminal, and for a log."""
@@ -195,10 +196,9 @@ def one_by_one(names: Sequence[str], work: Callable[[str], str], console: Consol
 
 
 def _ending(record: Record) -> str:
-    if record.status is not Status.OK:
+    if record.result is None:
         return f"{record.status}: {record.reason}"
-    name = "accuracy" if record.cell.is_task else "latency_s"
-    value = evaluate(record, [name])[name]
-    column = column_for(name, [value])
-    words, _, unit = column.title.rstrip(")").partition(" (")
-    return f"{words} {column.write(value)} {unit}"
+    if isinstance(record.result, Speed):
+        return f"latency {with_unit('latency_s', median(record.result.latency_s))}"
+    score, unit = record.result.accuracy, record.result.unit
+    return f"{number(score)} {unit}" if unit else f"accuracy {with_unit('accuracy', score)}"

@@ -31,6 +31,9 @@ BOOTSTRAP_SEED = 20_170_612
 """Fixed: the same records give the same table, everywhere."""
 
 
+Value = float | int | None
+"""A number, or None where it does not apply."""
+
 Interval = tuple[float, float]
 
 

@@ -11,7 +11,7 @@ import torch
 from attentions import Capabilities, register_attention
 from attentions.base import Attention
 from bench.app.temporary import workers_folder
-from bench.measure import clock
+from bench.measure import clock, device_clock
 from bench.tasks.base import register_task
 from bench.tasks.recall import Recall
 
@@ -105,12 +105,12 @@ def _new_graph_each_time(self, q, k, v):
     return _Softmax.forward(self, q, k, v) * (self.num_calls / self.num_calls)
 
 
-_wall_ns = clock._wall_ns
+_wall_ns = clock.wall_ns
 
 
 def _lie_about_time(self, q, k, v):
     """Reaches for the harness's own clock, which nothing but another clock can tell."""
-    clock._wall_ns = lambda: _wall_ns() // 10
+    clock.wall_ns = device_clock.wall_ns = lambda: _wall_ns() // 10
     return _Softmax.forward(self, q, k, v)
 
 

@@ -61,11 +61,12 @@ def _absolute(node: ast.ImportFrom, module: Module) -> str:
     return ".".join([*parts, *([node.module] if node.module else [])])
 
 
-def modules_of(*packages: str) -> dict[str, Module]:
+def modules_of(*packages: str, root: Path = ROOT) -> dict[str, Module]:
+    """Modules of packages below a folder, by name."""
     found = {}
     for package in packages:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
+        for path in sorted((root / package).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
             is_package = parts[-1] == "__init__"
             name = ".".join(parts[:-1] if is_package else parts)
             found[name] = Module(name, path.read_text(), is_package)
@@ -75,30 +76,71 @@ def modules_of(*packages: str) -> dict[str, Module]:
 MODULES = modules_of("attentions", "bench")
 
 
+FLOORS = ("commands", "studies", "measuring", "publishing", "core")
+"""Floors of `bench` from above to below; measuring and publishing stand side by side."""
+HEIGHT = {"commands": 3, "studies": 2, "measuring": 1, "publishing": 1, "core": 0}
+
+
+def floor_of(name: str) -> str:
+    """The floor of a module of `bench`: the folder of that name, or commands for a file on top."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in FLOORS else "commands"
+
+
 def folder_room(name: str, modules: dict[str, Module]) -> str:
-    """The folder below `bench` that a module lies in; a module at its top is a room of its own.
+    """The room of a module: the folder of a floor that it lies in, or itself beside such folders.
 
     A command's ``__main__`` only starts it, and is no part of the folder.
     """
     parts = name.split(".")
     if parts[-1] == "__main__" or len(parts) < 2:
         return name
-    folder = ".".join(parts[:2])
+    folder = ".".join(parts[: 3 if "bench.studies" in modules and parts[1] in FLOORS else 2])
     return folder if folder in modules else name
 
 
-def circles_of_rooms(modules: dict[str, Module]) -> list[str]:
-    """Rooms of `bench` that import each other, over however many others, each circle once."""
+def rooms_of(modules: dict[str, Module]) -> dict[str, set[str]]:
+    """Room of `bench` -> the other rooms that its modules import."""
     graph: dict[str, set[str]] = {}
     for module in modules.values():
         if not is_in(module.name, "bench"):
             continue
         here = folder_room(module.name, modules)
+        arrows = graph.setdefault(here, set())
         for found in module.imports:
             target = found.target if found.target in modules else found.target.rpartition(".")[0]
             if target in modules and is_in(target, "bench"):
-                there = folder_room(target, modules)
-                graph.setdefault(here, set()).update({there} - {here})
+                arrows.update({folder_room(target, modules)} - {here})
+    return graph
+
+
+def may_stand_on(importer: str, imported: str) -> bool:
+    """Whether a floor may import another: itself, or one below it."""
+    return importer == imported or HEIGHT[importer] > HEIGHT[imported]
+
+
+def arrows_upwards(modules: dict[str, Module], of: str = "bench") -> list[str]:
+    """Imports between floors of `bench` that go up, or from measuring to publishing or back.
+
+    Args:
+        modules: all of them.
+        of: the package or module whose imports are looked at.
+    """
+    found = []
+    for module in modules.values():
+        for each in module.imports if is_in(module.name, of) else ():
+            target = each.target if each.target in modules else each.target.rpartition(".")[0]
+            if target == "bench" or not is_in(target, "bench") or target not in modules:
+                continue  # `bench` itself only says where the package lies
+            here, there = floor_of(module.name), floor_of(target)
+            if not may_stand_on(here, there):
+                found.append(f"{module.name}:{each.line} imports {target}: {here} under {there}")
+    return found
+
+
+def circles_of_rooms(modules: dict[str, Module]) -> list[str]:
+    """Rooms of `bench` that import each other, over however many others, each circle once."""
+    graph = rooms_of(modules)
     found = []
     while True:
         try:

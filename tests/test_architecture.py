@@ -40,6 +40,7 @@ COMMANDS = (
         "bench.ceilings",
         "bench.catalogue.page_writer",
     ),
+    ("bench.engine",),
     ("bench.progress",),
 )
 MEASURING = (
@@ -297,7 +298,7 @@ def test_an_arrow_that_goes_up_sideways_or_across_is_found() -> None:
         assert len(wrong_arrows(Module(name, source))) == 1, (name, source)
     for name, source in (
         ("bench.run", "from bench.plan import plan"),
-        ("bench.measure.flops", "from bench.measure.clock import Clock"),
+        ("bench.measure.flops", "from bench.measure.device_clock import Clock"),
         ("bench.metrics.flops", "from bench.record import Record"),
     ):
         assert not wrong_arrows(Module(name, source)), (name, source)

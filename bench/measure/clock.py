@@ -1,4 +1,4 @@
-"""The one door to time. A clock is handed in, so that a test can hand in one of its own.
+"""The one door to time: the wall clock, CPU time and dates.
 
 What reads the time is bound when this file is imported, before any plugin is: whoever replaces a
 function of `time` afterwards changes no measurement, and `time_functions` shows that it did.
@@ -7,14 +7,9 @@ function of `time` afterwards changes no measurement, and `time_functions` shows
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
 
-if TYPE_CHECKING:
-    import torch
-
-_wall_ns = time.perf_counter_ns
+wall_ns = time.perf_counter_ns
 _cpu_ns = time.process_time_ns
 _unix_s = time.time
 sleep_s = time.sleep
@@ -24,55 +19,9 @@ _NAMES = (
 )
 
 
-class Clock(Protocol):
-    """Times a number of calls."""
-
-    def time_calls(self, call: Callable[[], object], count: int) -> float:
-        """Seconds that `count` calls took together, all of their work finished."""
-        ...
-
-
-class CpuClock:
-    """Wall time of calls that have finished when they return."""
-
-    def time_calls(self, call: Callable[[], object], count: int) -> float:
-        """See `Clock`."""
-        read = _wall_ns
-        start = read()
-        for _ in range(count):
-            call()
-        return (read() - start) / 1e9
-
-
-class CudaClock:
-    """Time between two events on the current stream, so that queueing is not mistaken for work."""
-
-    def __init__(self, device: torch.device) -> None:
-        import torch
-
-        self._cuda = torch.cuda
-        self._device = device
-
-    def time_calls(self, call: Callable[[], object], count: int) -> float:
-        """See `Clock`."""
-        start, end = self._cuda.Event(enable_timing=True), self._cuda.Event(enable_timing=True)
-        self._cuda.synchronize(self._device)
-        start.record()
-        for _ in range(count):
-            call()
-        end.record()
-        end.synchronize()
-        return float(start.elapsed_time(end)) / 1e3
-
-
-def clock_for(device: torch.device) -> Clock:
-    """The clock that sees the work of a device."""
-    return CudaClock(device) if device.type == "cuda" else CpuClock()
-
-
 def now_s() -> float:
     """Seconds of a clock that never goes back; only differences mean anything."""
-    return _wall_ns() / 1e9
+    return wall_ns() / 1e9
 
 
 def cpu_s() -> float:

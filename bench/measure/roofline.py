@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from bench.measure.cache import cache_levels_bytes
-from bench.measure.clock import Clock
+from bench.measure.device_clock import Clock
 from bench.measure.products import SHAPES, Call, Shape, product_makers
 
 _MIN_SAMPLE_S = 0.005

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from bench.metrics.registry import (
     Metric,
-    Value,
     evaluate,
     find_metric,
     metric_names,
     register_metric,
 )
 
-__all__ = ["Metric", "Value", "evaluate", "find_metric", "metric_names", "register_metric"]
+__all__ = ["Metric", "evaluate", "find_metric", "metric_names", "register_metric"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bench.metrics.registry import Value, register_metric
+from bench.metrics.registry import register_metric
 from bench.record import Record, Speed
+from bench.statistics import Value
 
 _LOWER = {
     "first_call_s": "Seconds of the first call in a fresh process: what a user waits for once.",

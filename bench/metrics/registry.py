@@ -11,8 +11,8 @@ from functools import cache
 
 from bench.app.errors import ConfigError, did_you_mean
 from bench.record import Record
+from bench.statistics import Value
 
-Value = float | int | None
 MetricFunction = Callable[[Record], Value]
 
 

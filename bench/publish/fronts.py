@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench.cell import KernelWorkload
-from bench.metrics import Value, find_metric
+from bench.metrics import find_metric
 from bench.metrics.marks import may_be_ranked
 from bench.metrics.pareto import pareto_front
 from bench.publish.leaderboard import Leaderboard, Ranking
 from bench.publish.scores import TaskScores
 from bench.record import Record
+from bench.statistics import Value
 
 COSTS = {
     "latency_s": "latency",

@@ -8,13 +8,14 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 from bench.cell import ModelWorkload, TimedWorkload
-from bench.metrics import Value, find_metric
+from bench.metrics import find_metric
 from bench.metrics.marks import marks, may_be_ranked
 from bench.metrics.ranks import Ranks, rank_speed
 from bench.publish.machine import commit_of, describe_machine
 from bench.publish.naming import identity, row_names
 from bench.publish.scores import TaskScores, score_task, task_setting
 from bench.record import Record, Speed, Status
+from bench.statistics import Value
 from bench.store import latest
 
 RANKED_BY = "speedup_over"

@@ -204,11 +204,14 @@ def _origin(records: Sequence[Record]) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Write the page."""
+    if len(argv) != 2 or {"-h", "--help"} & set(argv):
+        print(__doc__)
+        return 0 if {"-h", "--help"} & set(argv) else 2
+    folder, page = map(Path, argv)
     try:
-        folder, page = map(Path, argv)
         published, compiled = (read_records(folder / name) for name in ("published", "compiled"))
         write_whole(page, speed_page(published, compiled))
-    except (ConfigError, ValueError) as error:
+    except ConfigError as error:
         return tell(error)
     print(f"Wrote {page}")
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.measure.clock import clock_for
+from bench.measure.device_clock import clock_for
 from bench.worker.channel import Channel
 from bench.worker.request import Request
 from bench.worker.results import CeilingResult

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from bench.cell import Cell
-from bench.measure.clock import clock_for, now_s
+from bench.measure.clock import now_s
+from bench.measure.device_clock import clock_for
 from bench.measure.stopping import Stopping
 from bench.worker.channel import Channel
 from bench.worker.outcome import refuse

@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell, ModelWorkload
-from bench.measure.clock import clock_for, now_s
+from bench.measure.clock import now_s
+from bench.measure.device_clock import clock_for
 from bench.worker.channel import Channel
 from bench.worker.outcome import refuse
 from bench.worker.request import Request, library_at

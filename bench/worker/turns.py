@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 
 from bench.cell import Cell
-from bench.measure.clock import Clock, cpu_s, now_s
+from bench.measure.clock import cpu_s, now_s
+from bench.measure.device_clock import Clock
 from bench.measure.flops import count
 from bench.measure.latency import warm_up
 from bench.measure.state import Watch

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.cell import Cell
-from bench.measure.clock import clock_for, now_s
+from bench.measure.clock import now_s
+from bench.measure.device_clock import clock_for
 from bench.worker.channel import Channel
 from bench.worker.request import Request, library_at
 from bench.worker.results import VersusResult

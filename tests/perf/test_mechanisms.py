@@ -15,7 +15,7 @@ import pytest
 from bench.app.command import CONF, read_yaml
 from bench.app.entries import read_attention_entries
 from bench.cell import Cell
-from bench.measure.clock import CpuClock
+from bench.measure.device_clock import CpuClock
 from bench.measure.latency import round_order, time_round, warm_up
 from bench.record import METHOD_VERSION
 from bench.statistics import median, paired_ratio

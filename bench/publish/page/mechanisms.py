@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from attentions.capabilities import FAMILIES
 from attentions.catalogue import CatalogueEntry, catalogue, plugin_catalogue
 from bench.core.badges import Badge, goldens_passed, read_badges
 from bench.core.rows import rows_of
@@ -42,7 +41,7 @@ def _facts(
         "title": entry.title,
         "source": entry.source,
         "family": entry.family,
-        "family_words": FAMILIES.get(entry.family, ""),
+        "family_words": entry.family_meaning,
         "kind": "layer" if entry.is_layer else "core",
         "claims": list(entry.capabilities.claims),
         "rows": list(rows_of(entry.name)),

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.cell import Cell
 from bench.core.rows import settings_of
-from bench.metrics import Value, evaluate
+from bench.metrics import evaluate
 from bench.metrics.marks import may_be_ranked
 from bench.metrics.roofline import bound, roof
 from bench.publish.leaderboard import Leaderboard, Ranking, Standing
@@ -23,7 +23,7 @@ from bench.publish.page.growth import grown, ties, wins
 from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import place_words, setting_words
 from bench.record import Record, Speed, Status
-from bench.statistics import median, median_interval
+from bench.statistics import Value, median, median_interval
 
 Json = dict[str, Any]
 
