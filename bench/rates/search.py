@@ -23,14 +23,15 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.app.command import CONF, check_writable, read_yaml
+from bench.app.command import CONF, read_yaml
 from bench.app.errors import ConfigError, did_you_mean
-from bench.app.files import write_whole
+from bench.app.files import check_writable, write_whole
 from bench.app.values import flag
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
 from bench.core.grid import GRIDS
 from bench.core.presets import RatePreset, presets_text, read_presets
+from bench.engine import measure
 from bench.machine.environment import available_devices, current
 from bench.observed import CONTROLS
 from bench.plan import PlannedCell
@@ -39,7 +40,6 @@ from bench.rates.rows import Row, best, run_command, trainable
 from bench.rates.tuned import Arm, searched, tuned
 from bench.record import Record
 from bench.store import read_records
-from bench.sweep import measure
 from bench.todo import by_key, missing
 from bench.worker.launch import WorkerServer
 
