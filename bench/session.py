@@ -6,6 +6,7 @@ server, progress, Ctrl-C, and training or timing that is stored.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from typing import Any, Self, TypeVar
 
 from rich.console import Console
 
-from bench.app.command import run_app
-from bench.app.errors import ConfigError
+from bench.app.command import CONF, read_yaml, run_app
+from bench.app.errors import ConfigError, did_you_mean
 from bench.app.files import check_writable
 from bench.app.values import command_line
 from bench.cell import Cell
-from bench.config import SweepConfig
+from bench.config import SweepConfig, read_sweep_config
 from bench.core.document import Document, Figure, print_document, write
 from bench.core.roots import root_of
 from bench.core.settings import Settings
@@ -28,7 +29,7 @@ from bench.engine import measure
 from bench.machine import environment
 from bench.machine.environment import Environment
 from bench.measure.clock import now_s
-from bench.plan import PlannedCell
+from bench.plan import PlannedCell, plan
 from bench.plugins import import_plugins
 from bench.progress import Unit, UnitProgress
 from bench.publish.charts.spec import Chart
@@ -131,7 +132,11 @@ class Session:
         Args:
             without: further keys to leave out, besides ``out``.
         """
-        return command_line(self.name, self._composed, without=without)
+        words = command_line(self.name, self._composed, without=without)
+        file = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+        if file.stem == self.name and file.parent.name != "bench":  # a study in its user's folder
+            return words.replace(f"-m bench.{self.name}", file.name, 1)
+        return words
 
     # --- what is said and written ---
 
@@ -249,6 +254,26 @@ class Session:
         except CheckpointRefused as error:
             raise ConfigError(str(error)) from error
 
+    def sweep(self, out: Path, **changes: Any) -> Trained:
+        """Train or time the rows of this command as a sweep with these settings would.
+
+        Nothing is timed and nothing trained unless `seq_len` or `task` says what: of a task its
+        settings, as ``task={"recall": {"task": "recall", "num_steps": 600}}``, at its own rate.
+
+        Args:
+            out: the store.
+            changes: settings of `bench.sweep`, in place of those of conf/sweep.yaml.
+
+        Raises:
+            ConfigError: a setting that a sweep does not take, or a store that cannot be used.
+        """
+        usual = read_yaml(CONF / "sweep.yaml") | {"task": {}, "rates": None, "seq_len": []}
+        if unknown := sorted(changes.keys() - usual.keys()):
+            raise ConfigError(f"{unknown[0]} is not a key. {did_you_mean(unknown[0], usual)}")
+        given = {"attention": self._composed["attention"], "given": (), "out": str(out)}
+        config = read_sweep_config(usual | given | changes)
+        return self.train(config, plan(config, self.server(config)))
+
     def train(
         self,
         config: SweepConfig,
@@ -287,6 +312,7 @@ class Session:
         cells = {p.cell.key: p.cell for p in planned}
         own = [r for r in stored() if r.cell.key in cells and environment.is_good(r, r.cell, here)]
         ended = {record.cell.key for record in own}
+        self.is_stopped |= done.is_interrupted
         return Trained(
             records=tuple(sorted(own, key=lambda record: record.started_at)),
             cut_off=tuple(cell for key, cell in cells.items() if key not in ended),
