@@ -13,8 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.app.command import check_writable
-from bench.app.files import write_whole
+from bench.app.files import check_writable, write_whole
 from bench.app.values import Values, text, word
 from bench.cell import DTYPES
 from bench.config import NUM_THREADS, SECONDS, torch_device

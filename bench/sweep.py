@@ -11,8 +11,9 @@ from typing import Any
 from rich.console import Console
 
 from attentions import attention_names
-from bench.app.command import check_writable, run_app
+from bench.app.command import run_app
 from bench.app.errors import ConfigError, did_you_mean
+from bench.app.files import check_writable
 from bench.config import SweepConfig, read_sweep_config
 from bench.engine import Done, expected_cost_s, measure, without
 from bench.machine import environment

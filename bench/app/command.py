@@ -19,9 +19,10 @@ from typing import Any
 import bench
 from bench.app import multirun
 from bench.app.errors import ConfigError, did_you_mean, tell
+from bench.app.files import check_writable
 from bench.app.streams import make_streams_unbreakable
 from bench.app.texts import LIMITS, visible
-from bench.app.usage import usage
+from bench.app.usage import Root, parts_of, usage
 from bench.measure.clock import now_s, process_age_s, utc_stamp
 
 CONF = Path(bench.__file__).resolve().parent.parent / "conf"
@@ -39,40 +40,45 @@ def run_app(
     main: Command,
     argv: list[str] | None = None,
     *,
+    root: Root | None = None,
     out_is_file: bool = False,
     after_jobs: AfterJobs | None = None,
 ) -> int:
-    """Compose ``conf/<config_name>.yaml`` with the overrides of `argv` and run `main` on it.
+    """Compose a command's configuration with the overrides of `argv` and run `main` on it.
 
     Under ``--multirun`` every job is run, and the worst exit code is returned.
 
     Args:
-        config_name: the command's root in conf/.
+        config_name: the command's name.
         main: the command.
         argv: its words; those of this process unless given.
+        root: what is composed, of a command without ``conf/<config_name>.yaml``.
         out_is_file: whether ``out`` names a file and not a folder.
         after_jobs: called once with the configurations of a multirun's jobs that ended with 0 or 1.
     """
     make_streams_unbreakable()
     began_s = now_s() - (process_age_s() if argv is None else 0.0)
     words = sys.argv[1:] if argv is None else argv
+    if root is not None:
+        _give_to_hydra(config_name, root)
+    root = root or _root_of_file(config_name)
     if {"-h", "--help"} & set(words):
-        chosen = _groups(config_name)
+        chosen = _groups(root)
         choices = {group: list(_options(group, words)) for group in chosen}
-        print(usage(config_name, CONF, choices, chosen))
+        print(usage(config_name, root, CONF, choices, chosen))
         return 0
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits with 1 by itself
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
     try:
         _check_out(words, out_is_file)
-        words = _with_rows_of_plugins(config_name, words)
-        codes = _run_hydra(config_name, main, words, after_jobs, began_s)
+        words = _with_rows_of_plugins(root, words)
+        codes = _run_hydra(config_name, root, main, words, after_jobs, began_s)
     except ConfigError as error:
         return tell(error)
     except SystemExit as stop:  # Hydra's own help, and argparse's errors
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Uncomposed as refusal:
-        return tell(ConfigError(_explain(refusal.error, config_name, words)))
+        return tell(ConfigError(_explain(refusal.error, config_name, root, words)))
     except Exception:
         traceback.print_exc()
         return 3
@@ -89,6 +95,7 @@ class Uncomposed(Exception):
 
 def _run_hydra(
     config_name: str,
+    root: Root,
     main: Command,
     words: list[str],
     after_jobs: AfterJobs | None,
@@ -103,7 +110,7 @@ def _run_hydra(
         # A job that raised would end a multirun, and with it the jobs that had not run yet.
         config: dict[str, Any] = {}
         try:
-            _refuse_unread(config_name, _given_words())
+            _refuse_unread(config_name, root, _given_words())
             config = _resolved(cfg)
             _refuse_idle_launcher()
             start_s = now_s() if _job_folder() else began_s
@@ -217,11 +224,11 @@ def _given_words() -> list[str]:
     return list(HydraConfig.get().overrides.task)
 
 
-def _refuse_unread(config_name: str, words: list[str]) -> None:
+def _refuse_unread(config_name: str, root: Root, words: list[str]) -> None:
     """Refuse a key that ``+`` adds to the configuration and that no command would look at."""
     for word in words:
         name = re.split(r"[.=@/:]", word.lstrip("+"))[0]
-        if word.startswith("+") and name not in (known := _own_keys(config_name)):
+        if word.startswith("+") and name not in (known := _own_keys(root)):
             if any(_options(name, sys.argv)):  # a group of the user's own
                 continue
             raise ConfigError(
@@ -230,21 +237,32 @@ def _refuse_unread(config_name: str, words: list[str]) -> None:
             )
 
 
-def _own_keys(config_name: str) -> list[str]:
-    """Top-level keys that a command's own YAML files write, and the groups that it composes."""
-    root = read_yaml(CONF / f"{config_name}.yaml")
-    keys = [*_groups(config_name), *root]
+def _root_of_file(config_name: str) -> Root:
+    file = CONF / f"{config_name}.yaml"
+    purpose, keys = parts_of(file)
+    return Root(content=read_yaml(file), purpose=purpose, keys=keys)
+
+
+def _give_to_hydra(config_name: str, root: Root) -> None:
+    """Let Hydra find a root that is no file."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name=config_name, node=dict(root.content))
+
+
+def _own_keys(root: Root) -> list[str]:
+    """Top-level keys that a command's root sets, and the groups that it composes."""
+    keys = [*_groups(root), *root.content]
     if "publish" in keys:
         keys += read_yaml(CONF / "publish" / "default.yaml")
     return [key for key in dict.fromkeys(keys) if key != "defaults"]
 
 
-def _groups(config_name: str) -> dict[str, list[str]]:
+def _groups(root: Root) -> dict[str, list[str]]:
     """The config groups of a command, such as ``attention``, and the names that it chooses."""
-    defaults = read_yaml(CONF / f"{config_name}.yaml").get("defaults", [])
     return {
         group: [names] if isinstance(names, str) else list(names or [])
-        for choice in defaults
+        for choice in root.content.get("defaults", [])
         if isinstance(choice, dict)
         for group, names in choice.items()
         if (CONF / group).is_dir()
@@ -263,22 +281,7 @@ def _check_out(words: list[str], out_is_file: bool) -> None:
         check_writable(path.parent if out_is_file else path)
 
 
-def check_writable(path: Path) -> None:
-    """Raise a ConfigError unless `path` is, or could become, a folder that we may write to."""
-    existing = path.absolute()
-    while not os.path.lexists(existing):
-        existing = existing.parent
-    if not existing.is_dir():
-        raise ConfigError(
-            f"out={path} cannot be written: {existing} is not a folder. Choose another."
-        )
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigError(
-            f"out={path} cannot be written: no permission in {existing}. Choose another."
-        )
-
-
-def _explain(error: Exception, config_name: str, words: list[str]) -> str:
+def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -> str:
     """Say in a line or two what was refused, what is allowed, and the nearest names."""
     if isinstance(error, RecursionError):
         return NESTED
@@ -296,7 +299,7 @@ def _explain(error: Exception, config_name: str, words: list[str]) -> str:
     if choice := _explain_choice(words):
         return choice
     if name := getattr(error.__cause__ or error, "full_key", None):
-        keys = set(_keys(config_name, words))
+        keys = set(_keys(config_name, root, words))
         near = did_you_mean(name, keys, listed={key.partition(".")[0] for key in keys})
         return f"{name} is not a key of {config_name}. {near}"
     said = visible(str(error).strip(), LIMITS["reason"])
@@ -352,13 +355,13 @@ def _own_folders(words: list[str]) -> list[Path]:
     return [*map(Path, re.findall(r"(?:(?:--config-dir|-cd)[ =]|file://)([^,\]\s]+)", line))]
 
 
-def _with_rows_of_plugins(config_name: str, words: list[str]) -> list[str]:
+def _with_rows_of_plugins(root: Root, words: list[str]) -> list[str]:
     """The words, with an entry for each name of a plugin's mechanism that has no YAML.
 
     It is set as its constructor's defaults say; a name that is none is refused with the others.
     """
     has_plugins = any(word.lstrip("+").startswith("plugins=") for word in words)
-    if not (has_plugins and "attention" in _groups(config_name)):
+    if not (has_plugins and "attention" in _groups(root)):
         return words
     known, kept, own = set(_options("attention", words)), [], []
     for word in words:
@@ -372,7 +375,7 @@ def _with_rows_of_plugins(config_name: str, words: list[str]) -> list[str]:
     return [*kept, *(f"+attention.{name}.mechanism={name}" for name in own)]
 
 
-def _keys(config_name: str, words: list[str]) -> list[str]:
+def _keys(config_name: str, root: Root, words: list[str]) -> list[str]:
     """Every key that could have been overridden beside the choices that were made."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -383,7 +386,7 @@ def _keys(config_name: str, words: list[str]) -> list[str]:
         try:
             with initialize_config_dir(str(CONF), version_base="1.3"):
                 config = compose(config_name, overrides=overrides)
-            return [*dict.fromkeys([*_groups(config_name), *_flatten(config, "")])]
+            return [*dict.fromkeys([*_groups(root), *_flatten(config, "")])]
         except Exception as error:  # the choices may be what is wrong
             if not _is_hydras(error):
                 raise

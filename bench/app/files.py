@@ -56,6 +56,21 @@ def write_whole(
     return path
 
 
+def check_writable(path: Path) -> None:
+    """Raise a ConfigError unless `path` is, or could become, a folder that we may write to."""
+    existing = path.absolute()
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ConfigError(
+            f"out={path} cannot be written: {existing} is not a folder. Choose another."
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"out={path} cannot be written: no permission in {existing}. Choose another."
+        )
+
+
 def _mode(path: str | Path, folder: int | None = None) -> int:
     """Permissions of a file; all of them where there is none."""
     with suppress(FileNotFoundError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, NotRequired, TypeVar, get_type_hints
@@ -126,7 +126,34 @@ def check_shape(shape: Any, values: Any) -> None:
     Raises:
         ValueError: as `checked`.
     """
-    _validated(_adapter(shape), values)
+    _validated(adapter(shape), values)
+
+
+def from_json(kinds: Sequence[Any], row: bytes) -> Any:
+    """An object of the first of some kinds that a line of JSON fits.
+
+    Raises:
+        ValueError: it fits none; the words are those of the kind that fits best.
+    """
+    try:
+        flat = parsed(row.decode())  # refuses a name given twice, and NaN
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        flat = None
+    if not isinstance(flat, dict):
+        raise ValueError("it is no JSON object")
+    from pydantic import ValidationError
+
+    wrong = []
+    for kind in kinds:
+        try:
+            return adapter(kind).validate_json(row, strict=True)
+        except ValidationError as error:
+            wrong.append(error.errors(include_url=False))
+
+    def distance(errors: Sequence[Any]) -> tuple[int, int]:
+        return sum(error["type"] == "missing" for error in errors), len(errors)
+
+    raise ValueError(_in_words(min(wrong, key=distance)[0]))
 
 
 def parsed(text: str) -> Any:
@@ -164,7 +191,8 @@ def _validated(rules: TypeAdapter[Any], values: Any) -> Any:
 
 
 @cache
-def _adapter(shape: Any) -> TypeAdapter[Any]:
+def adapter(shape: Any) -> TypeAdapter[Any]:
+    """Pydantic's rules of a type: a dataclass, a `TypedDict`, a union."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(shape)
@@ -176,7 +204,7 @@ def _fields_of(kind: Any) -> TypeAdapter[Any]:
     hints = get_type_hints(kind, include_extras=True)
     types = {f.name: hints[f.name] if _is_needed(f) else NotRequired[hints[f.name]] for f in
              fields(kind)}  # fmt: skip
-    return _adapter(TypedDict(kind.__name__, types))  # type: ignore[operator]
+    return adapter(TypedDict(kind.__name__, types))  # type: ignore[operator]
 
 
 def _is_needed(field: Field[Any]) -> bool:

@@ -1,13 +1,15 @@
-"""What ``--help`` says of a command: its YAML file, where keys stand with defaults and meanings."""
+"""What ``--help`` says of a command: its keys with defaults and meanings."""
 
 from __future__ import annotations
 
 import itertools
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-_WIDTH = 100
+WIDTH = 100
 _LEFT_OUT = ("defaults:", "hydra:")
 """Blocks of a file that say how it is composed."""
 
@@ -25,8 +27,24 @@ _EXIT_CODES = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Root:
+    """What a command's configuration is composed from: a YAML, or a model of settings.
+
+    Attributes:
+        content: as the YAML says it, with ``defaults`` and ``hydra``.
+        purpose: what the command does, as lines.
+        keys: the keys, as they are set, with comments.
+    """
+
+    content: Mapping[str, Any]
+    purpose: str
+    keys: str
+
+
 def usage(
     config_name: str,
+    root: Root,
     conf: Path,
     choices: Mapping[str, Sequence[str]],
     chosen: Mapping[str, Sequence[str]],
@@ -34,37 +52,37 @@ def usage(
     """All of it, as text.
 
     Args:
-        config_name: of the command, and of its file.
-        conf: the folder of that file.
+        config_name: of the command.
+        root: what it is composed from.
+        conf: the folder of config groups.
         choices: the names that each config group knows.
-        chosen: those that the file chooses.
+        chosen: those that the root chooses.
     """
-    purpose, keys = _parts(conf / f"{config_name}.yaml")
-    parts = [f"usage: attnbench {config_name} [KEY=VALUE ...] [FLAG ...]", purpose]
+    parts = [f"usage: attnbench {config_name} [KEY=VALUE ...] [FLAG ...]", root.purpose]
     named = [
         _choice(group, names, chosen[group]) for group, names in choices.items() if group != _KEYS
     ]
     if named:
         parts.append("Choices by name, one or a list:\n" + "\n".join(named))
-    parts.append(f"Keys and their defaults; set a nested key as OUTER.INNER=VALUE:\n{keys}")
+    parts.append(f"Keys and their defaults; set a nested key as OUTER.INNER=VALUE:\n{root.keys}")
     if _KEYS in choices:
-        parts.append(f"Keys of what is published:\n{_parts(conf / _KEYS / 'default.yaml')[1]}")
+        parts.append(f"Keys of what is published:\n{parts_of(conf / _KEYS / 'default.yaml')[1]}")
     return "\n\n".join((*parts, f"Flags:\n{_FLAGS}", _EXIT_CODES))
 
 
 def _choice(group: str, names: Sequence[str], chosen: Sequence[str]) -> str:
     default = f"; by default [{', '.join(chosen)}]" if chosen else ""
     words = f"{group}: {', '.join(sorted(names))}{default}"
-    return textwrap.fill(words, _WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return textwrap.fill(words, WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
-def _parts(file: Path) -> tuple[str, str]:
+def parts_of(file: Path) -> tuple[str, str]:
     """A file's first comment, as words, and the lines that set keys, as they are written."""
     lines = [line for line in file.read_text().splitlines() if not line.startswith("# @")]
     head = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
     keys = "\n".join(_keys(lines[len(head) :])).strip("\n")
     words = " ".join(line.lstrip("# ") for line in head)
-    return textwrap.fill(words, _WIDTH), textwrap.indent(keys, "  ")
+    return textwrap.fill(words, WIDTH), textwrap.indent(keys, "  ")
 
 
 def _keys(lines: Iterable[str]) -> Iterator[str]:

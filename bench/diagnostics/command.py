@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from attentions import Attention, attention_class
-from bench.app.command import check_writable
 from bench.app.entries import AttentionEntry
+from bench.app.files import check_writable
 from bench.core.finding import sentences as finding_sentences
 from bench.core.numbers import (
     FILE,

@@ -6,8 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.app.command import check_writable, run_app
+from bench.app.command import run_app
 from bench.app.errors import ConfigError
+from bench.app.files import check_writable
 from bench.explain.config import read_explain_config
 from bench.explain.page import write_files
 from bench.explain.running import Row, Run, explained_rows, runs_of

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.app.files import write_whole
+from bench.core.document import escape
 from bench.explain.config import ExplainConfig
 from bench.explain.running import Row
 from bench.explain.scores import NUM_SHARES
@@ -18,7 +19,7 @@ from bench.publish.charts.spec import Chart
 from bench.publish.charts.write import write_pictures
 from bench.publish.format import format_duration
 from bench.publish.machine import machine_in_words
-from bench.publish.markdown import escape, table_lines
+from bench.publish.markdown import table_lines
 
 PAGE = "explain.md"
 

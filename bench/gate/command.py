@@ -9,8 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.app.command import check_writable, read_yaml
+from bench.app.command import read_yaml
 from bench.app.errors import ConfigError
+from bench.app.files import check_writable
 from bench.costs.estimate import expected_s
 from bench.gate import trees
 from bench.gate.accept import (

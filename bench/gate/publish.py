@@ -16,9 +16,9 @@ from rich.text import Text
 
 from bench.app.errors import ConfigError
 from bench.app.files import write_whole
+from bench.core.document import escape
 from bench.gate.rows import LATENCY, Row
 from bench.gate.verdict import FAILURES, Verdict
-from bench.publish.markdown import escape
 
 _HEADER = ("verdict", "cell", "channel", "ratio", "interval", "note")
 _STYLES = {

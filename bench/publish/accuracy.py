@@ -16,13 +16,14 @@ from pathlib import Path
 
 from bench.app.errors import ConfigError, did_you_mean, tell
 from bench.app.files import write_whole
+from bench.core.document import escape
 from bench.observed import CONTROLS
 from bench.publish.charts import charts
 from bench.publish.charts.write import write_pictures
 from bench.publish.converged import by_steps, converged_section, doublings, with_under_trained
 from bench.publish.format import format_duration, quantity
 from bench.publish.leaderboard import Leaderboard, build_leaderboard
-from bench.publish.markdown import escape, section_blocks, table_lines
+from bench.publish.markdown import section_blocks, table_lines
 from bench.publish.searched import at_best_rate
 from bench.publish.tables import Section, holes_table, machine_words
 from bench.publish.task_tables import task_sections

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
+from bench.core.document import escape, pipe_table
 from bench.publish.conclusions import sentences
 from bench.publish.growth import growth_sections
 from bench.publish.leaderboard import Leaderboard
@@ -125,32 +125,5 @@ def section_blocks(sections: Sequence[Section], level: int = 3) -> Iterator[str]
 
 def table_lines(table: Table) -> str:
     """A pipe table, padded so that it also reads well as text."""
-    rows = [[escape(cell) for cell in row] for row in (table.header, *table.rows)]
-    widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(table.header))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if i < table.num_text else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = [
-        "-" * width if i < table.num_text else "-" * (width - 1) + ":"
-        for i, width in enumerate(widths)
-    ]
-    return "\n".join([line(rows[0]), line(rule), *map(line, rows[1:])])
-
-
-_MARKUP = re.compile(
-    r"""[\\`*<|]                    # code, emphasis, HTML, the border of a cell
-      | (?<![^\W_])_ | _(?![^\W_])  # emphasis too, but not within softmax_explicit
-      | \](?=[(\[])                # a link, but not the interval [1.79, 1.88]
-    """,
-    re.VERBOSE,
-)
-
-
-def escape(text: str) -> str:
-    """Text that Markdown shows as it is, on one line and in one cell."""
-    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+    is_left = [column < table.num_text for column in range(len(table.header))]
+    return pipe_table(table.header, table.rows, is_left)

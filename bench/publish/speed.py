@@ -12,11 +12,12 @@ from pathlib import Path
 
 from bench.app.errors import ConfigError, tell
 from bench.app.files import write_whole
+from bench.core.document import escape
 from bench.metrics.marks import NOISY, marks
 from bench.metrics.speedup import ratio_between, speedup
 from bench.publish.format import number, quantity, ratio_words
 from bench.publish.machine import describe_machine
-from bench.publish.markdown import escape, table_lines
+from bench.publish.markdown import table_lines
 from bench.publish.tables import Table, with_marks
 from bench.record import REFERENCE, Record, Speed
 from bench.statistics import Ratio

@@ -20,8 +20,8 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.app.command import check_writable
 from bench.app.errors import ConfigError
+from bench.app.files import check_writable
 from bench.app.values import duration
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config

@@ -23,9 +23,9 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.app.command import CONF, check_writable, read_yaml
+from bench.app.command import CONF, read_yaml
 from bench.app.errors import ConfigError, did_you_mean
-from bench.app.files import write_whole
+from bench.app.files import check_writable, write_whole
 from bench.app.values import flag
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config

@@ -9,8 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.app.command import check_writable, run_app
+from bench.app.command import run_app
 from bench.app.errors import ConfigError
+from bench.app.files import check_writable
 from bench.app.values import Values, duration, flag, text, word
 from bench.config import SEED
 from bench.looks import Looks

@@ -12,9 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.app.command import check_writable, run_app
+from bench.app.command import run_app
 from bench.app.errors import ConfigError
-from bench.app.files import write_whole
+from bench.app.files import check_writable, write_whole
 from bench.cell import Cell
 from bench.machine import environment
 from bench.measure.clock import now_s, utc_now, utc_stamp

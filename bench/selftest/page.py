@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
+from bench.core.document import escape
 from bench.gate.verdict import Verdict
 from bench.publish.machine import machine_in_words
-from bench.publish.markdown import escape, table_lines
+from bench.publish.markdown import table_lines
 from bench.publish.tables import Table
 from bench.selftest.config import BUNCH, PYTEST, TIMER
 from bench.selftest.findings import (

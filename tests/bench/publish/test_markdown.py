@@ -4,8 +4,9 @@ import re
 
 import pytest
 
+from bench.core.document import escape
 from bench.publish.leaderboard import build_leaderboard
-from bench.publish.markdown import escape, leaderboard_page, table_lines
+from bench.publish.markdown import leaderboard_page, table_lines
 from bench.publish.tables import Table
 from bench.record import Record
 from tests import records as made

@@ -1,0 +1,112 @@
+"""Files with one JSON object a line, all of one kind: append, write and read. No torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Generic, TypeVar, get_args
+
+from bench.app.errors import ConfigError
+from bench.app.files import write_whole
+from bench.app.limits import MAX_LINE_BYTES, adapter, from_json
+from bench.app.stored_files import no_link, read_inside
+
+M = TypeVar("M")
+
+MAX_BYTES = 2**30
+"""Largest file that is read, unless a caller says less."""
+
+
+class Lines(Generic[M]):
+    """A file of JSON lines.
+
+    Keys that a line has and its kind has not are ignored where the kind is a dataclass, so that an
+    older reader takes what a newer one wrote.
+
+    Args:
+        path: the file.
+        kind: a dataclass or a pydantic model; of several, those that a line may be, as a union.
+        root: folder of the store that the file belongs to, below which no link is followed; the
+            file's own folder if None.
+    """
+
+    def __init__(self, path: Path, kind: Any, root: Path | None = None) -> None:
+        self.path, self._root = path, root or path.parent
+        self._kinds: tuple[Any, ...] = get_args(kind) or (kind,)
+        self._names = " or ".join(each.__name__ for each in self._kinds)
+
+    def append(self, *some: M) -> None:
+        """Add lines in one write.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
+                file.write(self.text(some))
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path} cannot be written: {os.strerror(error.errno or 0)}. Free space, or "
+                "choose another folder."
+            ) from error
+
+    def write(self, some: Iterable[M]) -> Path:
+        """Replace the whole file; returns its path.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
+        return write_whole(self.path, self.text(some), inside=self._root)
+
+    def read(self, *, missing_ok: bool = False, max_bytes: int = MAX_BYTES) -> list[M]:
+        """All lines, in their order; blank ones are passed over.
+
+        Args:
+            missing_ok: a file that is not there has no lines.
+            max_bytes: largest size of the file.
+
+        Raises:
+            ConfigError: names file and line, what is wrong there and what may be.
+        """
+        found = []
+        for number, one in self.each(missing_ok=missing_ok, max_bytes=max_bytes):
+            if isinstance(one, ValueError):
+                raise ConfigError(f"{self.path}:{number} is no {self._names}: {one}.")
+            found.append(one)
+        return found
+
+    def each(
+        self, *, missing_ok: bool = False, max_bytes: int = MAX_BYTES
+    ) -> Iterator[tuple[int, M | ValueError]]:
+        """Every line with its number, counted from 1; in place of a bad one why it is bad.
+
+        Raises:
+            ConfigError: the file cannot be read, or is too large.
+        """
+        try:
+            rows = read_inside(self._root, self.path, max_bytes).split(b"\n")
+        except OSError as error:
+            if missing_ok and isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                return
+            raise ConfigError(f"{self.path} cannot be read: {error.strerror}.") from error
+        for number, row in enumerate(rows, start=1):
+            if row.strip():
+                try:
+                    if len(row) > MAX_LINE_BYTES:
+                        raise ValueError(f"it has more than {MAX_LINE_BYTES:,} bytes")
+                    yield number, from_json(self._kinds, row)
+                except ValueError as error:
+                    yield number, error
+
+    def text(self, some: Iterable[M]) -> str:
+        """The lines as they are written.
+
+        Raises:
+            ValueError: a number is NaN or infinite.
+        """
+        # pydantic's own dump_json writes NaN as null without a word.
+        flat = (adapter(type(one)).dump_python(one, mode="json") for one in some)
+        return "".join(json.dumps(one, allow_nan=False) + "\n" for one in flat)

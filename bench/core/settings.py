@@ -1,0 +1,342 @@
+"""Settings of a command as pydantic models: defaults, ranges, help and errors stand at the field.
+
+Hydra composes and pydantic checks: `read` makes the model of what Hydra composed, or raises a
+`ConfigError` with a line for each wrong key.
+This file is the settings' door to pydantic; a command takes `Field` and `model_validator` from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
+
+from annotated_types import Interval, Len
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError, core_schema
+
+from bench.app.entries import AttentionEntry, read_attention_entries
+from bench.app.errors import ConfigError, did_you_mean
+from bench.app.limits import MAX_TEXT, is_plain
+from bench.cell import MAX_SEED
+
+__all__ = [
+    "Field",
+    "FieldInfo",
+    "Folder",
+    "Group",
+    "Interval",
+    "Many",
+    "Name",
+    "Rows",
+    "Seed",
+    "Settings",
+    "Some",
+    "Span",
+    "Word",
+    "field_validator",
+    "group_of",
+    "model_validator",
+    "rows",
+    "takes_many",
+]
+
+T = TypeVar("T")
+
+
+class Settings(BaseModel):
+    """Base of all settings. A field's docstring is its help; its default is Hydra's.
+
+    What a validator raises as ``ValueError("it ...")`` ends the sentence "KEY is VALUE; it ...";
+    other words are a sentence by themselves. A ConfigError of a validator passes as it is.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_default=True,
+        arbitrary_types_allowed=True,
+    )
+
+    @classmethod
+    def read(cls, composed: Mapping[str, Any], prefix: str = "") -> Self:
+        """Check what Hydra composed, or a section of it; keys of others at the top are left alone.
+
+        Args:
+            composed: plain values, lists and dictionaries.
+            prefix: of a section its name and a dot, so that messages give a key's full name.
+
+        Raises:
+            ConfigError: names each key that is wrong, its value and what is allowed.
+        """
+        own = {
+            key: composed.get(key)
+            for key, field in cls.model_fields.items()
+            if key in composed or group_of(field)  # a group that nothing is chosen of is not there
+        }
+        return cls._checked(own, prefix)
+
+    @classmethod
+    def section(cls, given: Any, name: str) -> Self:
+        """Check a section by itself, where a key that it does not have is refused.
+
+        Raises:
+            ConfigError: as `read`.
+        """
+        if not isinstance(given, Mapping):
+            raise ConfigError(_RULES["model_type"].format(name=name, value=repr(given)))
+        return cls._checked(dict(given), f"{name}.")
+
+    @classmethod
+    def _checked(cls, own: dict[str, Any], prefix: str) -> Self:
+        try:
+            return cls.model_validate(own)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        raise ConfigError("\n".join(dict.fromkeys(_sentences(cls, found, prefix))))
+
+
+# --- types of fields ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Word:
+    """One of some names that are known when a value is checked, such as those of a registry."""
+
+    known: Callable[[], Collection[str]]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """As pydantic asks for the rule of an annotation."""
+
+        def check(value: str) -> str:
+            if value not in (known := self.known()):
+                raise PydanticCustomError("word", "not known", {"known": sorted(known)})
+            return value
+
+        return core_schema.no_info_after_validator_function(check, handler(source))
+
+
+@dataclass(frozen=True)
+class Group:
+    """A mark of fields that Hydra composes from ``conf/<name>/*.yaml``; their default is names."""
+
+    name: str
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _listed_or_none(value: Any) -> Any:
+    return () if value is None else _listed(value)
+
+
+def _once(values: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _shown(value: str) -> str:
+    if not is_plain(value):
+        raise ValueError(f"it takes a printable name of up to {MAX_TEXT:,} characters")
+    if not value.isprintable():
+        raise ValueError("it takes a name on one line")
+    return value
+
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _seconds(value: Any) -> Any:
+    if isinstance(value, str):
+        if not (parts := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", value)):
+            raise ValueError("it takes a duration such as 90s, 5m or 1h")
+        return float(parts[1]) * _SECONDS[parts[2]]
+    return value
+
+
+def _path(value: Any) -> Any:
+    return Path(_shown(value)) if value and isinstance(value, str) else value
+
+
+def _rows(given: Any) -> tuple[AttentionEntry, ...]:
+    if found := tuple(read_attention_entries(given)):
+        return found
+    raise ValueError("attention is empty. Name one entry or more, e.g. attention=[softmax,nala].")
+
+
+Many = Annotated[tuple[T, ...], BeforeValidator(_listed), AfterValidator(_once), Len(1)]
+"""One value or a list of them, each once."""
+Some = Annotated[tuple[T, ...], BeforeValidator(_listed_or_none), AfterValidator(_once)]
+"""As `Many`; may be empty, or null."""
+Span = Annotated[float, Interval(ge=0.0), BeforeValidator(_seconds)]
+"""Seconds, from a number of them, or from ``90s``, ``5m``, ``1h``."""
+Name = Annotated[str, Len(1), AfterValidator(_shown)]
+"""A name on one line."""
+Folder = Annotated[Path, BeforeValidator(_path)]
+"""A path, of a file as well."""
+Seed = Annotated[int, Interval(ge=0, le=MAX_SEED)]
+"""What random numbers start from."""
+Rows = Annotated[tuple[AttentionEntry, ...], Group("attention"), BeforeValidator(_rows)]
+"""Entries of conf/attention."""
+
+
+def rows(*names: str) -> Any:
+    """The default of `Rows`: names in conf/attention."""
+    return Field(default=names, validate_default=False)
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+_RULES = {
+    "missing": "{name} has no value. Give one value{or_list}.",
+    "empty": "{name}=[] is empty. Give one value or more.",
+    "list": "{name} is the list {value}; it takes one value.",
+    "model_type": "{name} is {value}; it has keys of its own, e.g. {name}.KEY=VALUE.",
+    "dict_type": "{name} is {value}; it has keys of its own, e.g. {name}.KEY=VALUE.",
+    "int_type": "{name} is {value}; it takes a whole number.",
+    "int_from_float": "{name} is {value}; it takes a whole number.",
+    "float_type": "{name} is {value}; it takes a number.",
+    "finite_number": "{name} is {value}; it takes a finite number.",
+    "bool_type": "{name} is {value}; it takes true or false.",
+    "string_type": "{name} is {value}; it takes a name.",
+    "string_too_short": "{name} is {value}; it takes a name.",
+    "too_short": "{name} has {actual_length} values; it takes {min_length} or more.",
+    "too_long": "{name} has {actual_length} values; it takes {max_length} at most.",
+    "is_instance_of": "{name} is {value}; it takes a path.",
+    "greater_than_equal": "{name} is {value}; it must be {ge} or more.",
+    "less_than_equal": "{name} is {value}; it must be {le} or less.",
+    "greater_than": "{name} is {value}; it must be more than {gt}.",
+    "less_than": "{name} is {value}; it must be less than {lt}.",
+    "multiple_of": "{name} is {value}; it must be a multiple of {multiple_of}.",
+    "word": "{name}={text} is not known. {nearest}",
+    "literal_error": "{name}={text} is not known. {nearest}",
+    "extra_forbidden": "{name} is not a key. {nearest}",
+}
+"""A sentence for each type of pydantic's errors; of others, pydantic's own words end it."""
+
+_LENGTHS = ("too_short", "too_long")
+_UNKNOWN = ("word", "literal_error")
+
+_OTHER_TYPE = frozenset(kind for kind in _RULES if kind.endswith("_type")) | {"is_instance_of"}
+"""Errors that say only that a value is of another type than one branch of a union."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an error is.
+
+    Attributes:
+        name: of the key in full, such as ``run.timeout_s`` or ``cells[2].entry``.
+        owner: model that has the key, or should have it.
+        field: what the model says of it; None where it does not have it.
+    """
+
+    name: str
+    owner: type[BaseModel]
+    field: FieldInfo | None
+
+
+def _sentences(cls: type[BaseModel], errors: Sequence[Any], prefix: str) -> Iterator[str]:
+    """One for each key, in their order."""
+    by_name: dict[str, tuple[_Place, list[Any]]] = {}
+    for one in errors:
+        place = _place(cls, one, prefix)
+        by_name.setdefault(place.name, (place, []))[1].append(one)
+    for place, own in by_name.values():
+        # Of a union each branch is an error: those that are about the value itself say more.
+        general = [one for one in own if _is_of_another_type(one)]
+        telling = [one for one in own if one not in general]
+        for one in telling or own:
+            yield _sentence(place, one)
+        if any(one["type"] in _UNKNOWN for one in telling):
+            for one in general:
+                yield f"It takes {_RULES[one['type']].partition('; it takes ')[2]}"
+
+
+def _is_of_another_type(error: Any) -> bool:
+    is_word = isinstance(error["input"], str)
+    return error["type"] in _OTHER_TYPE or (error["type"] == "literal_error" and not is_word)
+
+
+def _place(cls: type[BaseModel], error: Any, prefix: str) -> _Place:
+    """From an error's location, which also has the branches of unions, and indices."""
+    name, owner, field = prefix.rstrip("."), cls, None
+    model: type[BaseModel] | None = cls
+    is_mapping = False
+    for part in error["loc"]:
+        if is_mapping and model is not None:
+            name, is_mapping = f"{name}.{part}", False
+        elif isinstance(part, int):
+            name += f"[{part}]" if model is not None else ""
+        elif model is not None and part in model.model_fields:
+            owner, field = model, model.model_fields[part]
+            name = f"{name}.{part}" if name else part
+            model = _model_in(field.annotation)
+            is_mapping = get_origin(field.annotation) in (dict, Mapping)
+    if error["type"] == "extra_forbidden":
+        owner, field, name = model or owner, None, f"{name}.{error['loc'][-1]}".lstrip(".")
+    return _Place(name, owner, field)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds: itself, or in a union, a tuple or a mapping."""
+    for one in (annotation, *get_args(annotation)):
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            return one
+    return None
+
+
+def _sentence(place: _Place, error: Any) -> str:
+    kind, value, name = error["type"], error["input"], place.name
+    facts = dict(error.get("ctx", {}))
+    if kind == "value_error":
+        words = str(facts["error"])
+        return f"{name} is {_value(value)}; {words}." if words.startswith("it ") else words
+    if kind == "extra_forbidden":
+        facts["nearest"] = did_you_mean(str(error["loc"][-1]), place.owner.model_fields)
+    elif kind == "missing" or value is None:
+        kind = "missing"
+    elif isinstance(value, (list, tuple)):
+        kind = kind if value and kind in _LENGTHS else "list" if value else "empty"
+    elif kind in _UNKNOWN:
+        known = facts.get("known") or re.findall(r"'([^']*)'", facts["expected"])
+        facts["nearest"] = did_you_mean(str(value), known)
+    facts["or_list"] = f" or a list, e.g. {name}=[...]" if takes_many(place.field) else ""
+    facts |= {"name": name, "value": _value(value), "text": value}
+    if kind in _RULES:
+        return _RULES[kind].format(**facts)
+    rule = error["msg"].replace("Input should", "it should")
+    return f"{name} is {_value(value)}; {rule}."
+
+
+def _value(value: Any) -> str:
+    return ascii(value)[:200] if isinstance(value, str) and not is_plain(value) else repr(value)
+
+
+def takes_many(field: FieldInfo | None) -> bool:
+    """Whether a field is a `Many`, or another tuple that has to have some items."""
+    return (
+        field is not None
+        and any(isinstance(m, Len) for m in field.metadata)
+        and (get_origin(field.annotation) is tuple)
+    )
+
+
+def group_of(field: FieldInfo) -> str | None:
+    """The group of conf/ that a field is composed from, if it is."""
+    return next((mark.name for mark in field.metadata if isinstance(mark, Group)), None)

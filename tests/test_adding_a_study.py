@@ -1,0 +1,65 @@
+"""docs/adding-a-study.md, done literally: its file in an empty folder, its command, its page."""
+
+import csv
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.pages import FENCE, text_of, typed
+
+PAGE = "adding-a-study.md"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return typed(PAGE, tmp_path_factory.mktemp("own-study"))
+
+
+def run(folder, *words):
+    command = [sys.executable, "rank_recall.py", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_study_is_one_file_of_at_most_130_lines():
+    code = next(
+        text for _, what, text in FENCE.findall(text_of(PAGE)) if what == "file=rank_recall.py"
+    )
+    assert len(code.splitlines()) <= 130
+    assert max(map(len, code.splitlines())) <= 100
+
+
+def test_its_page_and_its_numbers_say_what_was_found(folder):
+    out = folder / "results" / "rank_recall"
+    page = (out / "rank_recall.md").read_text()
+    assert "    python rank_recall.py attention=[softmax,linear] num_steps=30 seed=[0,1]" in page
+    assert re.search(r"rank correlation over 2 mechanisms: -?1\.00\.", page)
+    with (out / "rank_recall.csv").open(newline="") as file:
+        rows = {row["attention"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == {"softmax", "linear"}
+    assert all(1 <= float(row["rank"]) <= 64 for row in rows.values())
+    assert all(0 <= float(row["accuracy"]) <= 1 for row in rows.values())
+    assert (out / "points.jsonl").read_text().count("\n") == 2
+
+
+def test_the_same_command_trains_nothing_again(folder):
+    store = folder / "results" / "rank_recall" / "records"
+    before = {file.name: file.read_bytes() for file in store.iterdir()}
+    done = run(folder, "attention=[softmax,linear]", "num_steps=30", "seed=[0,1]")
+    assert done.returncode == 0, done.stderr
+    assert {file.name: file.read_bytes() for file in store.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("num_tokens=3", "num_tokens is 3; it must be 4 or more."),
+        ("num_step=3", "num_step"),
+        ("seed=[]", "seed=[] is empty."),
+        ("attention=[softmux]", "softmux"),
+    ],
+)
+def test_a_wrong_setting_is_a_sentence_and_exit_code_2(folder, word, message):
+    done = run(folder, word)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
