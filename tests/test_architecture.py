@@ -40,7 +40,6 @@ COMMANDS = (
         "bench.ceilings",
         "bench.catalogue.page_writer",
     ),
-    ("bench.engine",),
     ("bench.progress",),
 )
 MEASURING = (

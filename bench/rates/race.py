@@ -27,7 +27,6 @@ from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
 from bench.core.grid import GRIDS, Trained
 from bench.costs.estimate import expected_s
-from bench.engine import measure
 from bench.machine.environment import Environment, available_devices, current
 from bench.measure.clock import now_s
 from bench.plan import PlannedCell
@@ -36,6 +35,7 @@ from bench.publish.format import format_duration, quantity
 from bench.rates.rows import Row, fresh, run_command, trainable, trained
 from bench.record import Record, Status
 from bench.store import read_records
+from bench.sweep import measure
 from bench.tasks.base import task_class
 from bench.worker.jobs import Deadline
 from bench.worker.launch import WorkerServer

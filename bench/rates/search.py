@@ -31,7 +31,6 @@ from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
 from bench.core.grid import GRIDS
 from bench.core.presets import RatePreset, presets_text, read_presets
-from bench.engine import measure
 from bench.machine.environment import available_devices, current
 from bench.observed import CONTROLS
 from bench.plan import PlannedCell
@@ -40,6 +39,7 @@ from bench.rates.rows import Row, best, run_command, trainable
 from bench.rates.tuned import Arm, searched, tuned
 from bench.record import Record
 from bench.store import read_records
+from bench.sweep import measure
 from bench.todo import by_key, missing
 from bench.worker.launch import WorkerServer
 

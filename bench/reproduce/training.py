@@ -12,13 +12,13 @@ from rich.console import Console
 
 from bench.app.command import CONF, read_yaml
 from bench.config import SweepConfig, read_sweep_config
-from bench.engine import measure
 from bench.machine import environment
 from bench.plan import PlannedCell, plan
 from bench.record import Record
 from bench.reproduce.papers import PaperCell, Protocol
 from bench.reproduce.stored import Run, row_of, runs_of, task_of
 from bench.store import Tail, read_records
+from bench.sweep import measure
 from bench.tasks.checkpoint import Checkpoint
 from bench.todo import missing
 from bench.worker.jobs import Interrupt

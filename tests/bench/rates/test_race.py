@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from bench.core.grid import Trained
-from bench.engine import Done
 from bench.machine.environment import current, freshness
 from bench.rates import race
 from bench.rates.race import leading, wishes
 from bench.rates.rows import Row
 from bench.record import Quality, Record, Status
 from bench.store import Store, read_records
+from bench.sweep import Done
 from bench.worker import jobs
 from bench.worker.jobs import Deadline
 from tests import records as made

@@ -6,11 +6,11 @@ import pytest
 
 from bench.app.command import CONF, read_yaml
 from bench.core.presets import read_presets
-from bench.engine import Done
 from bench.machine.environment import freshness
 from bench.rates import search
 from bench.rates.rows import USUAL
 from bench.record import Quality, Record, Status
+from bench.sweep import Done
 
 SCORES = {0.001: 0.3, 0.003: 0.5, 0.01: 0.7, 0.03: 0.9, 0.1: 0.6}
 """Of softmax, by rate: at first the best lies at the edge."""
