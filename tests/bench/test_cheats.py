@@ -13,6 +13,7 @@ from bench.record import Record, Status
 from bench.worker.launch import WorkerServer
 from tests.bench.test_config import BASE
 from tests.bench.test_run import QUICK, run
+from tests.cheats import at_import, neighbours  # noqa: F401  # which register more misdeeds
 from tests.cheats.misdeeds import MISDEEDS, SHAPE, child_of
 
 NEIGHBOURS = ("linear", "softmax")

@@ -13,6 +13,7 @@ from bench.record import Record, Status
 from bench.worker.launch import WorkerServer
 from tests.bench.test_config import BASE
 from tests.bench.test_run import run
+from tests.cheats import at_import, neighbours  # noqa: F401  # which register more misdeeds
 from tests.cheats.misdeeds import MISDEEDS, SHAPE, Misdeed
 
 NEIGHBOURS = ["linear", "softmax"]
