@@ -41,6 +41,7 @@ from bench.store import Store, Tail, read_records
 from bench.todo import affordable, is_of, missing, of_shard, only_these
 from bench.worker.jobs import Deadline, Interrupt, Interrupted, Jobs
 from bench.worker.launch import WorkerServer
+from bench.worker.roofs import Roofs
 
 TABLES_S = 6.0
 """Part of a budget in which tables and charts are written."""
@@ -200,7 +201,8 @@ def measure(
 
         jobs = Jobs(server, config.run.timeout_s, interrupt)
         work = SharedWork(claims, tail, settles, [p.cell for p in todo], tell)
-        runner = Runner(config, here, jobs, progress, sweep_id, work)
+        roofs = Roofs(here.calibration)
+        runner = Runner(config, here, jobs, progress, sweep_id, work, roofs)
         done.left_out = list(todo)
         try:
             while batch := _next(done.left_out, ends_s, expected, progress.pace(), here):

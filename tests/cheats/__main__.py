@@ -11,6 +11,7 @@ from bench.metrics.marks import marks
 from bench.metrics.speedup import speedup
 from bench.record import Record, Status
 from bench.worker.launch import WorkerServer
+from bench.worker.roofs import Roofs
 from tests.bench.test_config import BASE
 from tests.bench.test_run import run
 from tests.cheats import at_import, neighbours  # noqa: F401  # which register more misdeeds
@@ -52,7 +53,8 @@ def main(names: list[str]) -> int:
         print("|---|---|---|---|")
         print(f"| (none is there) | | | {ratio(alone['linear'])} |", flush=True)
         for one in chosen:
-            records = run(server, [one.name, *NEIGHBOURS], measure=MEASURE, **SHAPE)
+            names = [one.name, *NEIGHBOURS]
+            records = run(server, names, roofs=Roofs(), measure=MEASURE, **SHAPE)
             own, linear = records[one.name], records["linear"]
             is_lost = linear.status is not Status.OK
             beside = f"**lost**: {linear.reason}" if is_lost else ratio(linear)
