@@ -63,6 +63,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     channel.send(step="memory")
     peak = memory.peak_memory_bytes(subject.call, device)
     peak_rss = memory.peak_rss_bytes(subject.call) if device.type == "cpu" else None
+    channel.send(step="leaks")
     num_calls = max(1, min(_NUM_LEAKING, int(_LEAKING_S / max(first_call_s, 1e-6))))
     leaked = memory.leaked_bytes(subject.call, device, num_calls)
     saved = 0
