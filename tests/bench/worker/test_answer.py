@@ -1,6 +1,9 @@
+from importlib.metadata import EntryPoint
+
 import pytest
 import torch
 
+from attentions import plugins
 from bench.measure import state
 from bench.measure.state import look
 from bench.oracle import Incorrect
@@ -153,6 +156,20 @@ def test_a_plugin_whose_import_replaces_a_function_has_its_entries_refused(monke
     monkeypatch.setitem(room.JOBS, "build", lambda request, channel: None)
     cells = [{"device": "meta", "mechanism": "brought"}]
     assert answer({"job": "build", "cells": cells}, None).status is Status.OK, "its trial tells"
+
+
+@pytest.mark.usefixtures("nothing_brought")
+def test_an_installed_plugin_that_replaces_a_method_has_its_entries_refused(monkeypatch, plugin):
+    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: None)
+    text = BRINGS + "torch.nn.Module.half = None\n"
+    points = (EntryPoint("mine", plugin("is_installed", text), plugins.GROUP),)
+    monkeypatch.setattr(plugins, "installed", lambda group=plugins.GROUP: points)
+    half = torch.nn.Module.half
+    imports.import_installed()
+    assert torch.nn.Module.half is half
+    outcome = answers_of([], ["brought"])
+    assert outcome.reason.startswith("the import of is_installed changed torch.nn.modules.module.")
+    assert answers_of([], ["linear"]).status is Status.OK
 
 
 @pytest.mark.usefixtures("nothing_brought")
