@@ -7,7 +7,9 @@ by address is a wrong one. The trial asks the oracle and leaves what it said for
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +44,7 @@ from bench.oracle import (
     refuse_beyond,
     refuse_empty,
     refuse_nothing,
+    refuse_subclasses,
 )
 from bench.subject import Subject
 
@@ -154,7 +157,7 @@ def keep(cell: Cell, expected: Expected) -> None:
     """Leave what a trial's oracle said for the rounds."""
     path = _kept_at(cell)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    torch.save(asdict(expected), path)
+    torch.save(expected.to_dict(), path)
 
 
 def after_rounds(cell: Cell, subject: Subject) -> None:
@@ -215,10 +218,8 @@ def _has_drawn(subject: Subject, expected: Expected) -> bool:
 def _compare(subject: Subject, expected: Expected) -> tuple[Errors, bool]:
     tolerance = TOLERANCES[subject.cell.kernel.dtype]
     before, out = _forward(subject, expected)
-    output = expected.pieces[0].values
-    assert output is not None
     ours = _at(expected, expected.pieces[0], subject.without_padding(out.detach()))
-    errors = distance(ours, output)
+    errors = _distance(ours, expected.pieces[0])  # the answer is gone before the backward pass
     refuse_beyond(errors, tolerance, 1.0, "output")
     gradients = _backward(subject, before, out)
     for mine, piece in zip(gradients, expected.pieces[1:], strict=True):
@@ -226,6 +227,12 @@ def _compare(subject: Subject, expected: Expected) -> tuple[Errors, bool]:
         check_gradient(gradient, piece.values, tolerance, piece.what)
     owned = {x.untyped_storage().data_ptr() for x in subject.sets[0]}
     return errors, out.untyped_storage().data_ptr() in owned
+
+
+def _distance(ours: Tensor, piece: Piece) -> Errors:
+    values = piece.values
+    assert values is not None
+    return distance(ours, values)
 
 
 def _at(expected: Expected, piece: Piece, found: Tensor) -> Tensor:
@@ -239,7 +246,8 @@ def _forward(subject: Subject, expected: Expected) -> tuple[list[Tensor], Tensor
     tensors = subject.sets[0]
     before = _fill(subject, expected)
     with torch.set_grad_enabled(w.has_backward):
-        out = subject.forward(tensors, subject.runner)
+        out, after = subject.outputs(tensors, subject.runner)
+    refuse_subclasses(out, after)
     like = tensors[-1][..., -1:, :] if w.mode == "decode" else tensors[-1]
     refuse_nothing(out.detach(), like)
     if not subject.keywords:  # what a mask leaves of a row may be nothing
@@ -254,8 +262,42 @@ def _backward(subject: Subject, before: list[Tensor], out: Tensor) -> list[Tenso
         return []
     tensors = subject.sets[0]
     gradients = subject.gradients(out, tensors)[: len(tensors) - 1]
+    refuse_subclasses(*gradients)
     _refuse_changed(subject, before)
     return with_channels(gradients, tensors[0])
+
+
+def refuse_uninitialised(subject: Subject) -> None:
+    """Call what was found right once more, as it is without a compiler, on memory full of NaN.
+
+    Raises:
+        Incorrect: it reads what nobody has written. With padding only the output is looked at.
+    """
+    tensors = subject.sets[0]
+    has_backward = subject.cell.timed.has_backward
+    with _uninitialised_is_nan(), torch.set_grad_enabled(has_backward):
+        out = subject.forward(tensors)
+        takes_gradients = has_backward and not subject.keywords
+        gradients = subject.gradients(out, tensors) if takes_gradients else ()
+    for x in (subject.without_padding(out.detach()), *gradients):
+        if x is not None and bool(x.isnan().any()):
+            raise Incorrect("it reads uninitialised memory: its result is NaN where that holds NaN")
+
+
+@contextmanager
+def _uninitialised_is_nan() -> Iterator[None]:
+    """Have torch fill what it allocates; it does so where it is asked to be deterministic."""
+    was = torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = True
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+        torch.use_deterministic_algorithms(was, warn_only=only_warned)
 
 
 def _refuse_changed(subject: Subject, before: Sequence[Tensor]) -> None:

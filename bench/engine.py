@@ -23,6 +23,7 @@ from bench.store import Store, Tail
 from bench.todo import affordable, is_of
 from bench.worker.jobs import Deadline, Interrupt, Interrupted, Jobs
 from bench.worker.launch import WorkerServer
+from bench.worker.roofs import Roofs
 
 LONGEST_PAUSE_S = 60.0
 """Between two attempts at a cell; the first pause is 1 s, and each is twice the last."""
@@ -107,7 +108,8 @@ def measure(
 
         jobs = Jobs(server, config.run.timeout_s, interrupt)
         work = SharedWork(claims, tail, settles, [p.cell for p in todo], tell)
-        runner = Runner(config, here, jobs, progress, sweep_id, work)
+        roofs = Roofs(here.calibration)
+        runner = Runner(config, here, jobs, progress, sweep_id, work, roofs)
         done.left_out = list(todo)
         try:
             while batch := _next(done.left_out, ends_s, expected, progress.pace(), here):

@@ -6,6 +6,9 @@ An oracle goes pair by pair in float64, so that it cannot be asked about all of 
 from __future__ import annotations
 
 import copy
+import os
+import tempfile
+import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,20 +41,37 @@ _FLOPS_PER_S, _ELEMENTS_PER_S, _OPERATORS_PER_S = 2e10, 5e8, 2.5e5
 """What a modest core does in float64."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Piece:
     """What a tensor should hold at some tokens.
 
-    Attributes:
+    The values lie outside of the process's heap, where a mechanism could find them as it runs.
+
+    Args:
         what: such as ``output`` or ``gradient of input q``.
         tokens: places along the sequence.
         values: (..., T, C) in float64, of the last sequences of the batch, with one channel for a
             gate of (B, H, N); None for a gradient of nothing.
     """
 
-    what: str
-    tokens: tuple[int, ...]
-    values: Tensor | None
+    def __init__(self, *, what: str, tokens: tuple[int, ...], values: Tensor | None) -> None:
+        self.what = what
+        self.tokens = tokens
+        self._file: int | None = None
+        if values is not None:
+            self._file = _new_file()
+            weakref.finalize(self, os.close, self._file)
+            with open(self._file, "wb", closefd=False) as file:
+                torch.save(values, file)
+
+    @property
+    def values(self) -> Tensor | None:
+        """The values, read anew; to be dropped before a mechanism runs again."""
+        if self._file is None:
+            return None
+        os.lseek(self._file, 0, os.SEEK_SET)
+        with open(self._file, "rb", closefd=False) as file:
+            values: Tensor = torch.load(file, weights_only=True)
+        return values
 
     def thinned(self, num_tokens: int) -> Piece:
         """At so many tokens at most, spread, the last one included; in float64, on the CPU."""
@@ -60,6 +80,18 @@ class Piece:
         if values is not None:
             values = values[..., list(at), :].detach().cpu().double()
         return Piece(what=self.what, tokens=tuple(self.tokens[i] for i in at), values=values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its arguments."""
+        return {"what": self.what, "tokens": self.tokens, "values": self.values}
+
+
+def _new_file() -> int:
+    """The descriptor of a file without a name, in memory where the system has such."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("expected")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +111,10 @@ class Expected:
     rows: tuple[int, ...]
     pieces: tuple[Piece, ...]
     state: dict[str, Tensor]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is left for the check after the rounds."""
+        return vars(self) | {"pieces": [piece.to_dict() for piece in self.pieces]}
 
     def thinned(self) -> Expected:
         """What is left of it for the check after the rounds."""

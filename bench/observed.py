@@ -17,6 +17,7 @@ from bench.app.limits import (
     Flops,
     Name,
     Number,
+    Rate,
     Seconds,
     Share,
     Size,
@@ -49,6 +50,14 @@ Packed = Annotated[
 TokenCount = Annotated[str, like(r"[1-9]\d{0,9}", "a number of tokens")]
 
 
+class Ceiling(TypedDict):
+    """What a device did at best, as `bench.core.facts.CeilingFacts` has it of a calibration."""
+
+    flops_per_s: Rate
+    bytes_per_s: Annotated[list[Annotated[list[Rate], Len(2, 2)]], Len(1, 100)]
+    is_noisy: bool
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
     """What was observed of a kernel cell.
@@ -78,7 +87,9 @@ class Speed:
         num_operators: operators dispatched in one call.
         peak_memory_bytes: allocation peak of one call above its inputs; None if not measurable.
         peak_rss_bytes: growth of the process's resident size at the peak of one call; None on an
-            accelerator, where the system does not tell, and below `memory.MIN_RSS_BYTES`.
+            accelerator, and where the system does not tell. Records of before each row was looked
+            at have it from 30 MiB of `peak_memory_bytes` on.
+        leaked_bytes: what the process keeps of each call; None where the system does not tell.
         saved_for_backward_bytes: kept by autograd between forward and backward.
         num_parameters: learnable values of what was timed.
         tokens_per_call: queries of a call over the batch, padding apart.
@@ -98,6 +109,8 @@ class Speed:
         load: foreign load while the rounds ran, see `bench.measure.load.between`; of several
             processes, in the one with the most.
         is_noisy: whether that was too much, and stayed so when the block was timed again.
+        ceiling: what the device did at best before these rounds, by some products and copies; None
+            where nobody looked, as where a calibration says it.
     """
 
     latency_s: Annotated[Samples, Len(1)]
@@ -123,6 +136,7 @@ class Speed:
     num_operators: Count | None = None
     peak_memory_bytes: Count | None = None
     peak_rss_bytes: Count | None = None
+    leaked_bytes: Count | None = None
     saved_for_backward_bytes: Count | None = None
     num_parameters: Count | None = None
     tokens_per_call: Count = 0
@@ -140,6 +154,7 @@ class Speed:
     state_bytes: Count | None = None
     load: Annotated[dict[Text, Number], Len(0, 100)] = field(default_factory=dict)
     is_noisy: bool = False
+    ceiling: Ceiling | None = None
 
     @property
     def contradiction(self) -> str | None:

@@ -224,6 +224,25 @@ def _softmax_written_out(q: Tensor, k: Tensor, v: Tensor, places: Tensor | None)
     return out
 
 
+def refuse_subclasses(*values: Any) -> None:
+    """Refuse tensors of a class of their own, which may do their work when they are first used.
+
+    Args:
+        values: outputs, states and gradients; tuples and lists of them are gone through.
+
+    Raises:
+        Incorrect: one is such a tensor.
+    """
+    for value in values:
+        if isinstance(value, (tuple, list)):
+            refuse_subclasses(*value)
+        elif isinstance(value, Tensor) and type(value) not in (Tensor, nn.Parameter):
+            raise Incorrect(
+                f"it returns a {type(value).__name__}, a subclass of Tensor that may compute when "
+                "it is first used; a plain tensor is needed"
+            )
+
+
 def refuse_nothing(out: Tensor, like: Tensor) -> None:
     """Refuse an output of another shape or dtype, or one that says nothing.
 

@@ -66,6 +66,10 @@ from before it was kept are of version 1.
 """
 
 
+_LATER_FIELDS = ("leaked_bytes", "ceiling")
+"""Fields that lines of before they were known have not, so that these are written as they were."""
+
+
 class Status(StrEnum):
     """How a planned cell ended. Nothing else can happen to one."""
 
@@ -126,6 +130,9 @@ class Record:
         if self.result is not None:
             kind = "speed" if isinstance(self.result, Speed) else "quality"
             result = {"kind": kind} | asdict(self.result)
+            for name in _LATER_FIELDS:
+                if result.get(name, 0) is None:
+                    del result[name]
         line = {
             "entry": cell.pop("entry"),
             "key": self.cell.key,

@@ -37,6 +37,7 @@ from bench.worker.jobs import Interrupted, Jobs
 from bench.worker.launch import WorkerServer
 from bench.worker.outcome import Outcome
 from bench.worker.results import ESTIMATE, PROBE, TRIAL, TrainResult, TrialResult
+from bench.worker.roofs import Roofs
 from bench.worker.training import Training, Trainings
 
 
@@ -77,6 +78,7 @@ class Runner:
         listener: told what is going on.
         sweep: id of the records.
         work: what other sweeps leave to this one; everything unless given.
+        roofs: of the places where blocks are timed; none are looked for unless given.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Runner:
         listener: Listener,
         sweep: str,
         work: Work | None = None,
+        roofs: Roofs | None = None,
     ) -> None:
         self._config = config
         self._run: RunConfig = config.run
@@ -96,6 +99,7 @@ class Runner:
         self._listener = listener
         self._sweep = sweep
         self._work = work or Work()
+        self._roofs = roofs
 
     def run(self, planned: Sequence[PlannedCell]) -> Iterator[Record]:
         """Records in an order that suits measuring; stops with `Interrupted` after a round.
@@ -205,6 +209,9 @@ class Runner:
             else:
                 yield self._record(cell, outcome, started_at=started_at)
         if trials:
+            if self._roofs is not None:
+                self._listener.say("looking at what this machine does at best")
+                self._roofs.look(self._jobs, [cell for cell, _ in trials])
             failed = {cell.key for cell in cells} - {cell.key for cell, _ in trials}
             yield from self._time(trials, self._usable_references(trials, failed), started_at)
 
@@ -280,6 +287,7 @@ class Runner:
             rounds.speed(index, trial.found, seed),
             reference=reference.entry,
             reference_key=reference.key,
+            ceiling=None if self._roofs is None else self._roofs.of(cell),
         )
         cost = trial.measured_s + shared.measured_s / len(trials)
         timed = replace(trial, wall_s=wall_s)

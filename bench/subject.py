@@ -192,14 +192,16 @@ class Subject:
             tensors: the set.
             runner: what to run; the module itself unless given.
         """
+        return self.outputs(tensors, runner)[0]
+
+    def outputs(self, tensors: tuple[Tensor, ...], runner: Any = None) -> tuple[Tensor, Any]:
+        """As `forward`, and the state after it; None in modes without one."""
         run: Any = self.module if runner is None else runner
         if self.cell.kernel.mode == "decode":
-            out, _ = self.step(tensors, self.state_before_last(tensors), slice(-1, None), run)
-            return out
+            return self.step(tensors, self.state_before_last(tensors), slice(-1, None), run)
         if self.cell.kernel.mode == "prefill":
-            return self.step(tensors, self.empty_state(), slice(None), run)[0]
-        whole: Tensor = self.run(run, tensors)
-        return whole
+            return self.step(tensors, self.empty_state(), slice(None), run)
+        return self.run(run, tensors), None
 
     def gradients(self, out: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
         """Gradients of ``sum(out * cotangent)``: of the inputs first, then of the parameters."""

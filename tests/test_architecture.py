@@ -50,7 +50,7 @@ MEASURING = (
     ("bench.app.multirun",),
     ("bench.todo",),
     ("bench.run",),
-    ("bench.worker.block", "bench.worker.training"),
+    ("bench.worker.block", "bench.worker.roofs", "bench.worker.training"),
     ("bench.plan",),
     ("bench.shapes",),
     ("bench.worker.jobs", "bench.sharing"),

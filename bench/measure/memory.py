@@ -13,9 +13,6 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-MIN_RSS_BYTES = 30 * 2**20
-"""Below, a process's resident size says little about one call."""
-
 
 def peak_memory_bytes(call: Callable[[], object], device: torch.device) -> int | None:
     """Bytes allocated at the peak of one call, above what was allocated before it.
@@ -50,19 +47,19 @@ def peak_memory_bytes(call: Callable[[], object], device: torch.device) -> int |
 def peak_rss_bytes(call: Callable[[], object]) -> int | None:
     """Bytes by which the process's resident size rose at the peak of one call, the less of two.
 
-    The system's own view, a check on `peak_memory_bytes`: true to a few per cent above
-    `MIN_RSS_BYTES`, and below that made of pages and of what the allocator keeps. To be taken in a
-    fresh process after a first call. None where the system does not tell, as outside of Linux.
+    The system's own view, which also sees memory that is not torch's: true to a few per cent above
+    30 MiB, and below that made of pages and of what the allocator keeps. To be taken in a fresh
+    process after a first call. None where the system does not tell, as outside of Linux.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is None or not hasattr(libc, "malloc_trim"):
+    trim = _trim()
+    if trim is None:
         return None
     gc.collect()
     # A library for products keeps scratch of tens of MiB for each of its threads, from the first
     # product that this thread takes part in. On a busy machine that can be as late as here. It
     # belongs to the process, not to the call, and the next call has it already.
     try:
-        rises = [_resident_rise_bytes(call, libc.malloc_trim) for _ in range(2)]
+        rises = [_resident_rise_bytes(call, trim) for _ in range(2)]
     except OSError:
         return None
     return min((rise for rise in rises if rise is not None), default=None)
@@ -77,8 +74,47 @@ def _resident_rise_bytes(call: Callable[[], object], trim: Callable[[int], int])
     return None if before is None or after is None else after - before
 
 
+def leaked_bytes(call: Callable[[], object], device: torch.device, num_calls: int) -> int | None:
+    """Bytes that the process keeps of each call, the less of two looks; None where unknown.
+
+    By the resident size on a CPU, by the caching allocator on CUDA.
+    """
+    trim, size = _trim(), _resident_bytes
+    if device.type == "cuda":
+        trim, size = lambda _: 0, lambda: torch.cuda.memory_allocated(device)
+    if trim is None or device.type not in ("cpu", "cuda"):
+        return None
+    kept = []
+    for _ in range(2):
+        trim(0)
+        before = size()
+        for _ in range(num_calls):
+            call()
+        gc.collect()
+        trim(0)
+        after = size()
+        if before is None or after is None:
+            return None
+        kept.append((after - before) // num_calls)
+    return max(0, min(kept))
+
+
+def _trim() -> Callable[[int], int] | None:
+    """Give back to the system what the allocator keeps, by glibc; None without it."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return getattr(libc, "malloc_trim", None)
+
+
+def _resident_bytes() -> int | None:
+    return _status_bytes("VmRSS")
+
+
 def _resident_peak_bytes() -> int | None:
-    found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)
+    return _status_bytes("VmHWM")
+
+
+def _status_bytes(name: str) -> int | None:
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)
     return int(found[1]) * 1024 if found else None
 
 

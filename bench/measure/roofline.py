@@ -16,11 +16,7 @@ from bench.measure.cache import cache_levels_bytes
 from bench.measure.device_clock import Clock
 from bench.measure.products import SHAPES, Call, Shape, product_makers
 
-_MIN_SAMPLE_S = 0.005
 _MIN_SAMPLES, _MAX_SAMPLES = 3, 100
-_BUDGET_S = 0.15
-_MAX_CALL_S = 0.25
-"""A product expected to take longer is left out: a large one is hardly faster than half of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +39,44 @@ class Ceiling:
     bytes_per_s: tuple[tuple[int, float], ...]
 
 
-def measure_ceiling(device: torch.device, dtype: torch.dtype, clock: Clock) -> Ceiling:
-    """Try products and copies, some seconds of them.
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How long each product and copy is tried.
+
+    Attributes:
+        min_sample_s: seconds of a sample.
+        budget_s: seconds after which no more samples are taken.
+        max_call_s: a product expected to take longer is left out: a large one is hardly faster
+            than half of it.
+    """
+
+    min_sample_s: float
+    budget_s: float
+    max_call_s: float
+
+
+THOROUGH = Effort(min_sample_s=0.005, budget_s=0.15, max_call_s=0.25)
+GLANCE = Effort(min_sample_s=0.0005, budget_s=0.01, max_call_s=0.005)
+"""Half a second in all. Short samples are hardly disturbed by whoever else computes."""
+
+
+def measure_ceiling(
+    device: torch.device, dtype: torch.dtype, clock: Clock, effort: Effort = THOROUGH
+) -> Ceiling:
+    """Try products and copies; a glance makes no copies beyond the caches.
 
     Raises:
         RuntimeError: the device has no product of this dtype.
     """
     best: dict[str, tuple[float, Shape]] = {}
     for library, make in product_makers(device, dtype).items():
-        best[library] = max((rate, shape) for shape, rate in _product_rates(make, clock))
+        rates = _product_rates(make, clock, effort)
+        best[library] = max((rate, shape) for shape, rate in rates)
     library = max(best, key=lambda name: best[name])
     rate, product = best[library]
-    copies = [(size, copy_rate(size, device, dtype, clock)) for size in _copied_bytes(device)]
+    sizes = _copied_bytes(device)
+    sizes = sizes[: -1 if effort is GLANCE else None]
+    copies = [(size, copy_rate(size, device, dtype, clock, effort)) for size in sizes]
     return Ceiling(
         flops_per_s=rate,
         product=product,
@@ -64,14 +86,16 @@ def measure_ceiling(device: torch.device, dtype: torch.dtype, clock: Clock) -> C
     )
 
 
-def _product_rates(make: Callable[[Shape], Call], clock: Clock) -> Iterator[tuple[Shape, float]]:
+def _product_rates(
+    make: Callable[[Shape], Call], clock: Clock, effort: Effort
+) -> Iterator[tuple[Shape, float]]:
     """FLOPs per second of each shape, those apart that would take long at the rate seen so far."""
     fastest = 0.0
     for shape in SHAPES:
         flops = 2 * math.prod(shape)
-        if fastest and flops / fastest > _MAX_CALL_S:
+        if fastest and flops / fastest > effort.max_call_s:
             continue
-        rate = flops / shortest_s(make(shape), clock)
+        rate = flops / shortest_s(make(shape), clock, effort)
         fastest = max(fastest, rate)
         yield shape, rate
 
@@ -82,20 +106,28 @@ def _copied_bytes(device: torch.device) -> list[int]:
     return [*(size // 2 for size in levels), 4 * levels[-1]]
 
 
-def copy_rate(num_bytes: int, device: torch.device, dtype: torch.dtype, clock: Clock) -> float:
+def copy_rate(
+    num_bytes: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    clock: Clock,
+    effort: Effort = THOROUGH,
+) -> float:
     """Bytes per second of a copy that reads half of `num_bytes` and writes the other half."""
     count = num_bytes // 2 // dtype.itemsize
     source = torch.ones(count, device=device, dtype=dtype)
     target = torch.zeros_like(source)
-    seconds = shortest_s(lambda: target.copy_(source), clock)
+    seconds = shortest_s(lambda: target.copy_(source), clock, effort)
     return 2 * count * dtype.itemsize / seconds
 
 
-def shortest_s(call: Callable[[], object], clock: Clock) -> float:
+def shortest_s(call: Callable[[], object], clock: Clock, effort: Effort = THOROUGH) -> float:
     """Seconds of the shortest call: of three samples at least, more while they are cheap."""
     once = min(clock.time_calls(call, 1) for _ in range(2))  # the first one also warms up
-    count = max(1, math.ceil(_MIN_SAMPLE_S / once)) if once > 0 else 1000
+    count = max(1, math.ceil(effort.min_sample_s / once)) if once > 0 else 1000
     samples: list[float] = []
-    while len(samples) < _MIN_SAMPLES or (sum(samples) < _BUDGET_S and len(samples) < _MAX_SAMPLES):
+    while len(samples) < _MIN_SAMPLES or (
+        sum(samples) < effort.budget_s and len(samples) < _MAX_SAMPLES
+    ):
         samples.append(clock.time_calls(call, count))
     return min(samples) / count

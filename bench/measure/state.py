@@ -5,7 +5,9 @@ The list of `SETTINGS` is the whole promise: code in the same process can always
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -16,11 +18,13 @@ from typing import Any
 
 import torch
 
+from bench.measure import attributes
 from bench.measure.clock import cpu_s, now_s, put_time_functions_back, sleep_s, time_functions
 
 _DENORMAL = 5e-324
 _NAP_S = 0.005
 _NUM_NAPS = 3
+_BLOCKABLE = sum(1 << number - 1 for number in range(1, 32) if number not in (9, 19))
 _BUSY = 0.2
 """CPU time over wall time of a nap above which somebody else computes: a busy machine leaves a
 thread no more than a part of a core, or of a short nap nothing."""
@@ -34,11 +38,13 @@ class Setting:
         name: in words.
         get: its value now; cheap, since it is asked after every turn.
         put: gives it a value again; None where nothing can.
+        words: what is said of two values that differ, instead of the name.
     """
 
     name: str
     get: Callable[[], Any]
     put: Callable[[Any], object] | None = None
+    words: Callable[[Any, Any], str] | None = None
 
 
 def _put_deterministic(value: bool) -> None:
@@ -70,6 +76,19 @@ def _profilers() -> tuple[Any, Any, bool]:
 def _put_profilers(values: tuple[Any, Any, bool]) -> None:
     sys.setprofile(values[0])
     sys.settrace(values[1])
+
+
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+
+def _timers() -> tuple[bool, ...]:
+    return tuple(signal.getitimer(which) != (0.0, 0.0) for which in _TIMERS)
+
+
+def _put_timers(values: tuple[bool, ...]) -> None:
+    for which, was_set in zip(_TIMERS, values, strict=True):
+        if not was_set:
+            signal.setitimer(which, 0)
 
 
 def _autocast(device_type: str) -> Setting:
@@ -106,12 +125,22 @@ SETTINGS = (
     Setting("the kernels that SDPA may take", _scaled_products, _put_scaled_products),
     Setting("whether a profiler runs", _profilers, _put_profilers),
     Setting("functions of the module time", time_functions, put_time_functions_back),
+    Setting("interval timers", _timers, _put_timers),
+    Setting("attributes", attributes.look, attributes.put_back, attributes.words),
 )
 
 
 def look() -> tuple[Any, ...]:
     """The values of `SETTINGS` now."""
     return tuple(setting.get() for setting in SETTINGS)
+
+
+def differences(before: Sequence[Any], now: Sequence[Any]) -> str | None:
+    """What two looks differ in, in words; None if in nothing."""
+    if now == before:
+        return None
+    triples = zip(SETTINGS, before, now, strict=True)
+    return ", and ".join(_words(setting, was, new) for setting, was, new in triples if was != new)
 
 
 def put_back(values: Sequence[Any]) -> None:
@@ -133,7 +162,7 @@ class Watch:
         self._threads = threads
         self._settings: dict[str, tuple[Any, ...]] = {}
         self._starters: list[str] = []
-        self._first_live = self._live = live_threads() if threads else 0
+        self._first_live = self._live = live_threads()
 
     def begin(self, name: str) -> None:
         """From here on, what is set now has to be found after each turn of `name`."""
@@ -144,14 +173,15 @@ class Watch:
 
         New threads are given a nap to show whether they compute without being asked to.
         """
-        before, now = self._settings[name], look()
-        if now != before:
-            triples = zip(SETTINGS, before, now, strict=True)
-            changed = [_words(setting, was, new) for setting, was, new in triples if was != new]
-            return f"{name} changed {', and '.join(changed)}"
-        live = live_threads() if self._threads else 0
+        if changed := differences(self._settings[name], look()):
+            return f"{name} changed {changed}"
+        live = live_threads()
         are_new, self._live = live > self._live, live
         if not are_new:
+            return None
+        if ends_repeated_dump():
+            return f"{name} left faulthandler dumping tracebacks"
+        if not self._threads:
             return None
         self._starters.append(name)
         return _left_computing(name) if computes_meanwhile() else None
@@ -168,6 +198,8 @@ def _left_computing(who: str) -> str:
 
 
 def _words(setting: Setting, was: Any, new: Any) -> str:
+    if setting.words is not None:
+        return setting.words(was, new)
     if isinstance(was, tuple):
         return setting.name
     return f"{setting.name} from {was} to {new}"
@@ -179,6 +211,35 @@ def live_threads() -> int:
         return len(os.listdir("/proc/self/task"))
     except OSError:
         return threading.active_count()
+
+
+def ends_repeated_dump() -> bool:
+    """Whether `faulthandler` was to dump tracebacks later, and ends that; milliseconds.
+
+    It cannot be asked, but has a thread for it, which alone takes no signals. False where the
+    system does not tell of threads.
+    """
+    before = _deaf_threads()
+    if not before:
+        return False
+    faulthandler.cancel_dump_traceback_later()
+    for _ in range(_NUM_NAPS):  # the thread says that it is done before it ends
+        if not all(Path("/proc/self/task", number).exists() for number in before):
+            return True
+        sleep_s(_NAP_S)
+    return False
+
+
+def _deaf_threads() -> set[str]:
+    """Threads that block every signal that can be blocked; any does while it is being started."""
+    found = set()
+    for folder in Path("/proc/self/task").glob("*"):
+        with suppress(OSError, StopIteration):
+            lines = (folder / "status").read_text().splitlines()
+            mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigBlk"))
+            if mask & _BLOCKABLE == _BLOCKABLE:
+                found.add(folder.name)
+    return found
 
 
 def computes_meanwhile() -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.cell import KernelWorkload
+from bench.metrics.roofline import times_faster
 from bench.observed import CONTROLS
 from bench.record import Quality, Record, Result, Speed
 
@@ -15,6 +16,18 @@ OWN_THREADS = 1.2
 
 A single thread cannot use more than one; the rest is room for the resolution of CPU clocks.
 """
+
+IMPOSSIBLE = 0.8
+"""Share of the roofline's floor below which a time cannot be that of the work."""
+
+_BUSY_ROOFS = 2.0
+"""A busy machine's ceilings may be so many times too low."""
+
+OUTSIDE_BYTES, OUTSIDE_SHARE = 30 * 2**20, 0.1
+"""What a process may grow by above torch's own count, and in proportion to that."""
+
+LEAKED_BYTES = 2**19
+"""Bytes kept of each call from which it leaks: half of a MiB, as pages are found again."""
 
 
 def marks(*records: Record) -> tuple[str, ...]:
@@ -36,6 +49,8 @@ def marks(*records: Record) -> tuple[str, ...]:
 def may_be_ranked(record: Record, *, within_budget: bool = False) -> bool:
     """False for a mechanism that computes something else, or other work, than it claims.
 
+    Or that cannot have done the work in the time.
+
     And for a training run that might have gone on to learn more, that is stuck at chance or at a
     partial solution, or whose learning rate was not searched for it.
 
@@ -51,11 +66,34 @@ def may_be_ranked(record: Record, *, within_budget: bool = False) -> bool:
         is_short = not result.has_settled and not within_budget
         is_open = is_short or _stuck(record, result) or _untuned(record, result)
         return not (result.leaks_future or is_open)
-    return not (result.leaks_future or result.flops_off is not None)
+    is_other = result.leaks_future or result.flops_off is not None
+    return not (is_other or _impossible(record, result))
 
 
 def _leak(record: Record, result: Result) -> str:
     return "leaks the future" if result.leaks_future else ""
+
+
+def _impossible(record: Record, speed: Speed) -> str:
+    times, is_busy = times_faster(record)
+    if times * IMPOSSIBLE <= (_BUSY_ROOFS if is_busy else 1.0):
+        return ""
+    return f"impossible: {_short(times)}x faster than the machine's roofline"
+
+
+def _outside(record: Record, speed: Speed) -> str:
+    """Memory that torch does not know of; its own count holds on a CPU alone."""
+    if speed.peak_rss_bytes is None or speed.peak_memory_bytes is None:
+        return ""
+    outside = speed.peak_rss_bytes - speed.peak_memory_bytes
+    if outside <= OUTSIDE_BYTES + OUTSIDE_SHARE * speed.peak_memory_bytes:
+        return ""
+    return f"memory outside torch: {_short(outside / 2**20)} MiB"
+
+
+def _kept(record: Record, speed: Speed) -> str:
+    kept = speed.leaked_bytes or 0
+    return f"leaks {_short(kept / 2**20)} MiB a call" if kept >= LEAKED_BYTES else ""
 
 
 def _collapse(record: Record, quality: Quality) -> str:
@@ -121,12 +159,15 @@ def _noise(record: Record, speed: Speed) -> str:
 
 
 _OF_SPEED: tuple[Callable[[Record, Any], str], ...] = (
+    _impossible,
     _leak,
     _flops,
     _view,
     _oracle,
     _extent,
     _threads,
+    _outside,
+    _kept,
     _claims,
     _noise,
 )

@@ -7,7 +7,7 @@ that could hold them. Needs a calibration (`bench.calibrate`); without one there
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.cell import KernelWorkload
@@ -91,6 +91,30 @@ def floors_s(record: Record) -> dict[str, float]:
         "memory": num_bytes / max(_bytes_per_s(one, num_bytes, work) for one in ceilings),
         "compute": record.result.flops / max(one["flops_per_s"] for one in ceilings),
     }
+
+
+def times_faster(record: Record) -> tuple[float, bool]:
+    """How many times as fast as the floor a call was, and whether the machine was busy then.
+
+    The ceilings are those of the calibration, or without one those seen before the call's rounds.
+    A state need not be read as a whole, so that it counts nothing here. 0 where no floor is known,
+    or where nothing is multiplied.
+    """
+    speed = record.result
+    if not isinstance(speed, Speed) or record.cell.is_model or not speed.flops:
+        return 0.0, False
+    seen = [] if speed.ceiling is None else [speed.ceiling]
+    ceilings: Sequence[Mapping[str, Any]] = _ceilings(record) or seen
+    latency = median(speed.latency_s)
+    if not ceilings or not latency:
+        return 0.0, False
+    work = record.cell.kernel
+    num_bytes = least_bytes(work, speed.num_parameters or 0, 0)
+    floor = max(
+        speed.flops / max(one["flops_per_s"] for one in ceilings),
+        num_bytes / max(_bytes_per_s(one, num_bytes, work) for one in ceilings),
+    )
+    return floor / latency, any(one.get("is_noisy", False) for one in ceilings)
 
 
 @register_metric("floor_s", better="lower")

@@ -87,14 +87,17 @@ def _compare(subject: ModelSubject, w: ModelWorkload) -> Errors:
     wide = copy.deepcopy(module).cpu().double()
     _take_slow_forms(wide)
     _check_places(module, images, w)
+    cotangent = ours = None
     with torch.set_grad_enabled(w.has_backward):
-        out, expected = module(images), wide(images.cpu().double())
-    _refuse_no_scores(out, images)
+        out = module(images)
+        _refuse_no_scores(out, images)
+        if w.has_backward:
+            cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out)
+            ours = _gradient(module, out, cotangent)
+        expected = wide(images.cpu().double())  # not there as the model ran, which could find it
     errors = distance(out.detach(), expected.detach())
     refuse_beyond(errors, tolerance, MODEL_FACTOR, "output")
-    if w.has_backward:
-        cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out)
-        ours = _gradient(module, out, cotangent)
+    if ours is not None and cotangent is not None:
         ideal = _gradient(wide, expected, cotangent.cpu().double())
         if not bool(ours.isfinite().all()):
             raise Incorrect("gradient of the parameters holds values that are NaN or infinite")
@@ -169,6 +172,7 @@ def _refuse_no_scores(out: Any, images: Tensor) -> None:
     if not isinstance(out, Tensor):
         kind = type(out).__name__
         raise Incorrect(f"the model returns a {kind}; a tensor of scores is needed")
+    oracle.refuse_subclasses(out)
     like = torch.empty((len(images), *out.shape[1:]), dtype=images.dtype, device="meta")
     refuse_nothing(out.detach(), like)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from bench.measure.headroom import keep_within_free_memory
@@ -13,6 +12,7 @@ from bench.worker.build import build
 from bench.worker.ceiling import ceiling
 from bench.worker.channel import Channel
 from bench.worker.estimate import estimate
+from bench.worker.imports import import_plugins, refuse_changed
 from bench.worker.outcome import JobFailed, Outcome, first_line, is_out_of_memory
 from bench.worker.request import Request, device_of
 from bench.worker.results import Result
@@ -33,32 +33,13 @@ JOBS: dict[str, Callable[[Request, Channel], Result]] = {
 }
 
 
-def import_plugins(names: Sequence[str]) -> None:
-    """Import modules; what they set on the way for all that share the process is put back.
-
-    Raises:
-        JobFailed: one has left a thread computing, which would slow down whoever is timed.
-    """
-    from bench.measure import state
-
-    before = state.look()
-    try:
-        for name in names:
-            num_threads = state.live_threads()
-            importlib.import_module(name)
-            if state.live_threads() > num_threads and state.computes_meanwhile():
-                reason = f"the import of {name} left a thread running that computes"
-                raise JobFailed(Status.ERROR, reason)
-    finally:
-        state.put_back(before)
-
-
 def answer(request: Request, channel: Channel) -> Outcome[Any]:
     """Do a job; whatever goes wrong in it becomes a status."""
     from bench.oracle import Incorrect
 
     try:
         import_plugins(request.get("plugins", ()))
+        refuse_changed(request)
         if device_of(request) == "cpu":
             keep_within_free_memory()
         return Outcome(status=Status.OK, result=JOBS[request["job"]](request, channel))

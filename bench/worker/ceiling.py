@@ -15,14 +15,15 @@ def ceiling(request: Request, channel: Channel) -> CeilingResult:
     import torch
 
     from bench.measure import load
-    from bench.measure.roofline import measure_ceiling
+    from bench.measure.roofline import GLANCE, THOROUGH, measure_ceiling
 
     device = torch.device(request["device"])
     if request["num_threads"] is not None:
         torch.set_num_threads(request["num_threads"])
     channel.send(step="products and copies")
     before = load.snapshot()
-    found = measure_ceiling(device, getattr(torch, request["dtype"]), clock_for(device))
+    effort = GLANCE if request.get("at_a_glance") else THOROUGH
+    found = measure_ceiling(device, getattr(torch, request["dtype"]), clock_for(device), effort)
     after = load.snapshot()
     is_noisy = load.is_noisy(load.between(before, after))
     measured_s = after.wall_s - before.wall_s

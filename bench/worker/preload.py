@@ -13,16 +13,14 @@ def preload() -> None:
     import fvcore.nn  # noqa: F401  # 0.1 s
     import torch
 
-    import attentions
-    from bench.measure import state  # before any plugin
+    from bench.worker.imports import import_installed
 
     torch.set_num_threads(1)
-    before = state.look()
-    attentions.attention_names()  # imports plugins that say what they are by an entry point
-    state.put_back(before)
-    # Its first use in a process takes a second, and some builds print a line about it.
+    # Its first use in a process takes a second, and some builds print a line about it. It loads
+    # parts of torch that replace others, so it comes before anybody looks at these.
     with quiet_stderr(), torch.profiler.profile(profile_memory=True):
         torch.ones(1)
+    import_installed()
     # A worker that collects garbage would look at all of it again, 0.16 s, and copy its pages.
     gc.collect()
     gc.freeze()

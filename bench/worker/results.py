@@ -50,6 +50,7 @@ class TrialResult(Result):
     is_foreign: bool
     peak_memory_bytes: int | None
     peak_rss_bytes: int | None
+    leaked_bytes: int | None
     saved_for_backward_bytes: int
     state_bytes: int | None
     flops: int | None

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from bench.subject import Subject
 
 
+_NUM_LEAKING, _LEAKING_S = 4, 1.0
+"""Calls after which a leak is looked for; fewer if they would take longer."""
+
+
 def trial(request: Request, channel: Channel) -> TrialResult:
     """One member alone: built, called, checked against its oracle, memory and FLOPs taken."""
     import torch
 
-    from bench.checking import keep
+    from bench.checking import keep, refuse_uninitialised
     from bench.costs.estimate import is_foreign
     from bench.measure import flops, memory
     from bench.measure.state import Watch
@@ -53,14 +57,16 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     checked = check(subject)
     if checked.expected is not None:
         keep(cell, checked.expected)
+    refuse_uninitialised(subject)
     subject.prepare()
 
     started = now_s()
     channel.send(step="memory")
     peak = memory.peak_memory_bytes(subject.call, device)
-    peak_rss = None
-    if device.type == "cpu" and (peak or 0) >= memory.MIN_RSS_BYTES:
-        peak_rss = memory.peak_rss_bytes(subject.call)
+    peak_rss = memory.peak_rss_bytes(subject.call) if device.type == "cpu" else None
+    channel.send(step="leaks")
+    num_calls = max(1, min(_NUM_LEAKING, int(_LEAKING_S / max(first_call_s, 1e-6))))
+    leaked = memory.leaked_bytes(subject.call, device, num_calls)
     saved = 0
     if w.has_backward:
         first = subject.sets[0]
@@ -93,6 +99,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
         is_foreign=is_foreign(cell),
         peak_memory_bytes=peak,
         peak_rss_bytes=peak_rss,
+        leaked_bytes=leaked,
         saved_for_backward_bytes=saved,
         state_bytes=subject.state_bytes(),
         flops=useful,

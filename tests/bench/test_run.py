@@ -34,7 +34,7 @@ def server():
         yield server
 
 
-def run(server, names, interrupt=None, **changes):
+def run(server, names, interrupt=None, roofs=None, **changes):
     """Records by entry of a sweep over plug-in mechanisms."""
     config = read_sweep_config(
         BASE
@@ -52,7 +52,7 @@ def run(server, names, interrupt=None, **changes):
     here = environment.current(("cpu",), "retain", server.environment())
     with interrupt or Interrupt() as asked:
         jobs = Jobs(server, config.run.timeout_s, asked)
-        runner = Runner(config, here, jobs, Silent(), "test")
+        runner = Runner(config, here, jobs, Silent(), "test", roofs=roofs)
         return {record.cell.entry: record for record in runner.run(plan(config, server))}
 
 

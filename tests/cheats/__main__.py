@@ -1,18 +1,25 @@
 """`python -m tests.cheats [NAME …]`: every misdeed, its end, and its neighbour's ratio beside it.
 
-Each is swept with `linear` and softmax in its block. 1 if one does not end as it must.
+And what the looks at shared state cost. Each misdeed is swept with `linear` and softmax in its
+block. 1 if one does not end as it must.
 """
 
 from __future__ import annotations
 
 import sys
+from statistics import median
 
+from bench.measure import attributes
+from bench.measure.clock import CpuClock
+from bench.measure.state import SETTINGS, Watch
 from bench.metrics.marks import marks
 from bench.metrics.speedup import speedup
 from bench.record import Record, Status
 from bench.worker.launch import WorkerServer
+from bench.worker.roofs import Roofs
 from tests.bench.test_config import BASE
 from tests.bench.test_run import run
+from tests.cheats import at_import, neighbours  # noqa: F401  # which register more misdeeds
 from tests.cheats.misdeeds import MISDEEDS, SHAPE, Misdeed
 
 NEIGHBOURS = ["linear", "softmax"]
@@ -41,23 +48,42 @@ def end(misdeed: Misdeed, record: Record) -> str:
     return words if fault is None else f"**not met** ({fault}) {words}"
 
 
+def cost_of_looks() -> str:
+    """How long the look after each turn takes in this process, which has all mechanisms loaded."""
+    attributes.watch_loaded()
+    watch = Watch(threads=True)
+    watch.begin("it")
+    clock, samples = CpuClock(), []
+    for _ in range(200):
+        samples.append(1e6 * clock.time_calls(lambda: watch.change("it"), 5) / 5)
+    num_attributes = sum(len(owner.names) for owner in attributes._owners)
+    return (
+        f"The look after each turn takes {median(samples):.0f} µs here, {min(samples):.0f} µs at "
+        f"best, for {num_attributes:,} attributes and {len(SETTINGS) - 1} other settings. It lies "
+        "outside of samples, which last a millisecond or more."
+    )
+
+
 def main(names: list[str]) -> int:
     """Print a table in Markdown, line by line."""
     chosen = [m for m in MISDEEDS if not names or m.name in names]
     num_open = 0
     with WorkerServer() as server:
-        alone = run(server, NEIGHBOURS, measure=MEASURE, **SHAPE)
+        alone = run(server, NEIGHBOURS, run=BASE["run"], measure=MEASURE, **SHAPE)
         print("| what the mechanism does | what becomes of it | its ratio | ratio of `linear` |")
         print("|---|---|---|---|")
         print(f"| (none is there) | | | {ratio(alone['linear'])} |", flush=True)
         for one in chosen:
-            records = run(server, [one.name, *NEIGHBOURS], measure=MEASURE, **SHAPE)
+            names = [one.name, *NEIGHBOURS]
+            with_roofs = {"roofs": Roofs(), "run": BASE["run"], "measure": MEASURE}
+            records = run(server, names, **with_roofs, **SHAPE)
             own, linear = records[one.name], records["linear"]
             is_lost = linear.status is not Status.OK
             beside = f"**lost**: {linear.reason}" if is_lost else ratio(linear)
             print(f"| {one.words} | {end(one, own)} | {ratio(own)} | {beside} |", flush=True)
             num_open += is_lost or one.fault(own) is not None
-    print(f"\n{len(chosen) - num_open} of {len(chosen)} end as they must.")
+    print(f"\n{cost_of_looks()}")
+    print(f"{len(chosen) - num_open} of {len(chosen)} end as they must.")
     return int(num_open > 0)
 
 

@@ -22,7 +22,8 @@ from bench.record import Record, Status
 BAD_ENDS = (Status.INCORRECT, Status.ERROR)
 """A mechanism that is caught is refused with a sentence, whichever of the two says it better."""
 
-SHAPE = {"plugins": [__name__], "seq_len": 1088, "num_heads": 1, "causal": True}
+PLUGINS = [__name__, "tests.cheats.neighbours", "tests.cheats.at_import"]
+SHAPE = {"plugins": PLUGINS, "seq_len": 1088, "num_heads": 1, "causal": True}
 """Of the sweep that all take part in: longer than the 1,024 tokens up to which one is right."""
 
 
@@ -172,7 +173,7 @@ class ChangesInputs(Honest):
 # What the process shares
 
 
-def _in_forward(change: Callable[[], Any]) -> Callable[..., Any]:
+def in_forward(change: Callable[[], Any]) -> Callable[..., Any]:
     def forward(self, q, k, v):
         change()
         return Honest.forward(self, q, k, v)
@@ -182,7 +183,7 @@ def _in_forward(change: Callable[[], Any]) -> Callable[..., Any]:
 
 @misdeed("sets_threads", "sets the number of threads", ends=BAD_ENDS, says="threads")
 class SetsThreads(Honest):
-    forward = _in_forward(lambda: torch.set_num_threads(3))
+    forward = in_forward(lambda: torch.set_num_threads(3))
 
 
 @misdeed(
@@ -192,17 +193,17 @@ class SetsThreads(Honest):
     says="deterministic",
 )
 class SetsDeterministic(Honest):
-    forward = _in_forward(lambda: torch.use_deterministic_algorithms(True))
+    forward = in_forward(lambda: torch.use_deterministic_algorithms(True))
 
 
 @misdeed("sets_default_dtype", "sets the default dtype", ends=BAD_ENDS, says="default dtype")
 class SetsDefaultDtype(Honest):
-    forward = _in_forward(lambda: torch.set_default_dtype(torch.float64))
+    forward = in_forward(lambda: torch.set_default_dtype(torch.float64))
 
 
 @misdeed("sets_flush_denormal", "flushes denormal numbers", ends=BAD_ENDS, says="denormal")
 class SetsFlushDenormal(Honest):
-    forward = _in_forward(lambda: torch.set_flush_denormal(True))
+    forward = in_forward(lambda: torch.set_flush_denormal(True))
 
 
 @misdeed(
@@ -212,7 +213,7 @@ class SetsFlushDenormal(Honest):
     says="precision",
 )
 class SetsMatmulPrecision(Honest):
-    forward = _in_forward(lambda: torch.set_float32_matmul_precision("medium"))
+    forward = in_forward(lambda: torch.set_float32_matmul_precision("medium"))
 
 
 _perf_counter_ns, _perf_counter = time.perf_counter_ns, time.perf_counter
@@ -236,12 +237,12 @@ def _freeze_clocks() -> None:
     says=("time", "clock"),
 )
 class SlowsClock(Honest):
-    forward = _in_forward(_slow_clocks)
+    forward = in_forward(_slow_clocks)
 
 
 @misdeed("freezes_clock", "freezes the clock", ends=BAD_ENDS, says=("time", "clock"))
 class FreezesClock(Honest):
-    forward = _in_forward(_freeze_clocks)
+    forward = in_forward(_freeze_clocks)
 
 
 @functools.cache
@@ -261,7 +262,7 @@ def _burn() -> None:
     marked="own threads",
 )
 class BurnsCore(Honest):
-    forward = _in_forward(_burn)
+    forward = in_forward(_burn)
 
 
 @functools.cache
@@ -271,7 +272,7 @@ def _spawn() -> None:
 
 @misdeed("starts_child", "starts a child process", ends=(Status.OK, *BAD_ENDS))
 class StartsChild(Honest):
-    forward = _in_forward(_spawn)
+    forward = in_forward(_spawn)
 
 
 # Raising, where somebody asks before it is timed

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from bench.measure import memory
-from bench.measure.memory import peak_memory_bytes, peak_rss_bytes, saved_for_backward_bytes
+from bench.measure.memory import (
+    leaked_bytes,
+    peak_memory_bytes,
+    peak_rss_bytes,
+    saved_for_backward_bytes,
+)
 from bench.worker.jobs import Interrupt, Jobs
 from bench.worker.launch import WorkerServer
 from bench.worker.results import TRIAL
@@ -132,6 +137,31 @@ def test_scratch_that_a_library_takes_once_and_keeps_is_no_part_of_a_calls_resid
         return torch.ones(40 * MIB, dtype=torch.uint8)
 
     assert peak_rss_bytes(call) == pytest.approx(40 * MIB, rel=0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident sizes are read from /proc")
+def test_what_is_kept_of_each_call_is_a_leak_and_what_is_kept_of_one_is_none():
+    kept = []
+
+    def leak():
+        kept.append(torch.ones(MIB, dtype=torch.uint8))
+
+    def keep_once():
+        if len(kept) < 20:
+            kept.append(torch.ones(40 * MIB, dtype=torch.uint8))
+            kept.extend([None] * 20)
+        torch.ones(8 * MIB, dtype=torch.uint8)
+
+    assert leaked_bytes(leak, CPU, 4) == pytest.approx(MIB, rel=0.3)
+    kept.clear()
+    assert leaked_bytes(keep_once, CPU, 4) < 2**18
+
+
+def test_where_the_system_does_not_tell_no_leak_is_known(monkeypatch):
+    monkeypatch.setattr(memory, "_resident_bytes", lambda: None)
+    assert leaked_bytes(lambda: None, CPU, 1) is None
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert leaked_bytes(lambda: os._exit(1), CPU, 1) is None
 
 
 def test_where_the_system_does_not_tell_the_resident_peak_is_none(monkeypatch):

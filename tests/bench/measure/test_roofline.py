@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bench.measure import cache, roofline
-from bench.measure.roofline import copy_rate, measure_ceiling, shortest_s
+from bench.measure.roofline import GLANCE, copy_rate, measure_ceiling, shortest_s
 
 CPU = torch.device("cpu")
 
@@ -125,3 +125,12 @@ def test_levels_of_cache_rise_and_end_with_the_last():
     levels = cache.cache_levels_bytes(CPU)
     assert list(levels) == sorted(levels)
     assert levels[-1] == cache.last_level_cache_bytes(CPU)
+
+
+def test_a_glance_makes_no_long_product_and_no_copy_beyond_the_caches(monkeypatch):
+    monkeypatch.setattr(roofline, "cache_levels_bytes", lambda device: (4096, 65_536))
+    clock = WorkClock(monkeypatch, 1e9, mm=2e11)
+    found = measure_ceiling(CPU, torch.float32, clock, GLANCE)
+    assert [size for size, _ in found.bytes_per_s] == [2048, 32_768]
+    assert ("mm", (512, 512, 512)) in clock.asked
+    assert ("mm", (1024, 1024, 1024)) not in clock.asked, "it would take 21 ms"

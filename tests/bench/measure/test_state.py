@@ -1,8 +1,10 @@
 """Who changes what all share is told by name; who leaves it alone is told nothing."""
 
+import faulthandler
 import functools
 import hashlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,6 +15,7 @@ import torch
 from torch.overrides import BaseTorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from attentions.mechanisms.linear import Linear
 from bench.measure import state
 from bench.measure.state import Watch, computes_meanwhile, look, put_back
 
@@ -47,6 +50,11 @@ CHANGES = {
     "the kernels that SDPA may take": lambda: torch.backends.cuda.enable_flash_sdp(False),
     "whether a profiler runs": lambda: sys.setprofile(lambda *words: None),
     "functions of the module time": patch_the_clock,
+    "interval timers": lambda: signal.setitimer(signal.ITIMER_PROF, 1000.0),
+    "torch.nn.functional.softplus": lambda: setattr(torch.nn.functional, "softplus", None),
+    "torch.matmul": lambda: delattr(torch, "matmul"),
+    "torch.Tensor.matmul": lambda: setattr(torch.Tensor, "matmul", torch.matmul),
+    "attentions.mechanisms.linear.Linear.forward": lambda: setattr(Linear, "forward", None),
 }
 
 
@@ -100,7 +108,8 @@ def test_members_with_other_numbers_of_threads_are_each_held_to_their_own(watch)
 
 
 def test_every_setting_that_can_be_put_back_is_changed_by_a_test():
-    names = [setting.name for setting in state.SETTINGS if setting.put is not None]
+    named_by_their_names = (s for s in state.SETTINGS if s.put is not None and s.words is None)
+    names = [setting.name for setting in named_by_their_names]
     assert all(any(words.startswith(name[:16]) for words in CHANGES) for name in names)
 
 
@@ -118,6 +127,33 @@ def test_products_keep_their_dtype_after_a_member_that_left_autocast_on_was_put_
 def test_a_mode_of_torch_that_is_left_on_is_seen(watch, mode):
     mode().__enter__()
     assert watch.change("a") == "a changed the default device, or another mode of torch"
+
+
+@alone
+def test_what_torch_loads_lazily_and_replaces_itself_is_no_change(watch):
+    torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2))
+    torch.loaded_just_now = torch.nn.functional.loaded_just_now = None
+    Linear.a_cache_of_its_own = {}
+    assert watch.change("a") is None
+
+
+@alone
+def test_many_replaced_attributes_are_told_in_a_few_words(watch):
+    for name in ("relu", "gelu", "silu", "softplus", "softmax"):
+        setattr(torch.nn.functional, name, None)
+    assert watch.change("a").endswith(" and 2 more")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system for its threads")
+@pytest.mark.parametrize("threads", [True, False])
+@alone
+def test_tracebacks_that_are_dumped_again_and_again_are_seen_and_ended(threads):
+    watch = Watch(threads=threads)
+    watch.begin("a")
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(100, repeat=True, file=nowhere)
+        assert watch.change("a") == "a left faulthandler dumping tracebacks"
+        assert watch.change("a") is None and not state.ends_repeated_dump()
 
 
 def test_two_changes_are_both_named(watch):

@@ -30,6 +30,11 @@ def timed(seq_len: int = 1024, num_threads: int = 1, **found: Any) -> Record:
             "checked at 256 of 1,024 tokens, in 50 % of rows",
         ),
         ({"cpu_per_wall": 1.94}, "own threads: 1.9 CPU seconds a second"),
+        ({"leaked_bytes": 2**20}, "leaks 1 MiB a call"),
+        (
+            {"peak_rss_bytes": 328 * 2**20, "peak_memory_bytes": 8 * 2**20},
+            "memory outside torch: 320 MiB",
+        ),
         ({"is_foreign": True}, "claims untested"),
         ({"is_noisy": True}, "noisy"),
     ],
@@ -42,6 +47,24 @@ def test_what_is_in_order_has_no_mark() -> None:
     checked = timed(oracle="softmax", checked_len=1024, cpu_per_wall=1.01)
     hole = made.failed_record(made.kernel_cell(), Status.ERROR, "no")
     assert marks(checked, timed(oracle="reference"), hole, *made.task_records(["nala"])) == ()
+
+
+def test_memory_of_pages_and_of_a_few_per_cent_has_no_mark() -> None:
+    assert marks(timed(peak_rss_bytes=29 * 2**20, peak_memory_bytes=1000)) == ()
+    assert marks(timed(peak_rss_bytes=1130 * 2**20, peak_memory_bytes=2**30)) == ()
+    assert marks(timed(leaked_bytes=4096)) == ()
+
+
+def test_a_time_below_four_fifths_of_the_floor_is_impossible_and_has_no_rank() -> None:
+    def against(flops_per_s: float, *, is_noisy: bool = False) -> Record:
+        ceiling = {"flops_per_s": flops_per_s, "bytes_per_s": [[1e9, 1e9]], "is_noisy": is_noisy}
+        return timed(flops=100, ceiling=ceiling)  # in a second
+
+    assert marks(against(50.0)) == ("impossible: 2x faster than the machine's roofline",)
+    assert not may_be_ranked(against(50.0))
+    assert marks(against(90.0)) == () and may_be_ranked(against(90.0))
+    assert marks(against(50.0, is_noisy=True)) == (), "a busy machine can do more"
+    assert marks(against(10.0, is_noisy=True)) != ()
 
 
 def test_a_cell_of_two_threads_may_use_both() -> None:

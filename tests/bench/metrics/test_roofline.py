@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bench.metrics import evaluate
-from bench.metrics.roofline import bound
+from bench.metrics.roofline import bound, times_faster
 from bench.record import Record
 from tests import records as made
 
@@ -142,3 +142,32 @@ def test_a_training_run_has_none_of_it() -> None:
     run = made.task_records(["nala"], seeds=[0])[0]
     assert evaluate(run, NAMES) == dict.fromkeys(NAMES)
     assert bound(run) is None
+
+
+def seen(latency: float, *, is_noisy: bool = False, **changes: Any) -> Record:
+    """A record without a calibration, whose block was preceded by a look at 100 FLOPs a second."""
+    glance = {"flops_per_s": 100.0, "bytes_per_s": [[1e9, 1e9]], "is_noisy": is_noisy}
+    return record(latency=latency, observed={"ceiling": glance}, **changes)
+
+
+def test_a_time_is_held_against_what_was_seen_before_its_rounds_without_a_calibration() -> None:
+    assert times_faster(seen(0.5)) == (2.0, False)
+    assert times_faster(seen(0.5, is_noisy=True)) == (2.0, True)
+    assert times_faster(seen(0.5, flops=0)) == (0.0, False), "a control"
+    assert times_faster(record()) == (0.0, False), "nobody has looked"
+    assert evaluate(seen(0.5), NAMES)["floor_s"] is None, "a glance is no calibration"
+
+
+def test_a_calibration_says_more_than_a_glance() -> None:
+    calibrated = ceiling(flops_per_s=50.0, bytes_per_s=[[1e9, 1e9]])
+    glance = {"flops_per_s": 100.0, "bytes_per_s": [[1e9, 1e9]], "is_noisy": True}
+    found = record(calibrated, latency=0.5, observed={"ceiling": glance})
+    assert times_faster(found) == (4.0, False)
+
+
+def test_a_state_need_not_be_read_as_a_whole() -> None:
+    glance = {"flops_per_s": 1e9, "bytes_per_s": [[1e9, 1e3]], "is_noisy": False}
+    few = {"ceiling": glance, "state_bytes": 10**6}
+    num_bytes = 4 * (TENSOR // 256) * 4
+    found = record(latency=num_bytes / 1e3, mode="decode", observed=few)
+    assert times_faster(found) == (1.0, False)

@@ -22,7 +22,7 @@ from tests.bench.publishing.timed import PLUGIN, PLUGIN_MODULE, gpu_records, tim
 from tests.bench.publishing.trained import NUM_ANSWERS, PER_EXAMPLE, TEST_SET, trained_records
 
 OLD, NEW, OTHER, FIRST_SCHEMA = "older", "2031-05-06T070809-abc123/0", "other", "schema-1"
-HERE = made.ENVIRONMENT | {"calibration": {"ceilings": [made.ceiling()]}}
+HERE = made.ENVIRONMENT | {"calibration": {"ceilings": [made.ceiling(flops_per_s=1e12)]}}
 THERE = made.ENVIRONMENT | {
     "processor": "Imaginary(R) 12000 <b>",
     "num_cores": 64,

@@ -1,11 +1,15 @@
-import pytest
+from importlib.metadata import EntryPoint
 
+import pytest
+import torch
+
+from attentions import plugins
 from bench.measure import state
 from bench.measure.state import look
 from bench.oracle import Incorrect
 from bench.record import Status
 from bench.worker import answer as room
-from bench.worker import results
+from bench.worker import imports, results
 from bench.worker.answer import JOBS, answer
 from bench.worker.outcome import JobFailed
 
@@ -110,6 +114,69 @@ def test_what_a_plugin_sets_when_it_is_imported_is_put_back(monkeypatch, plugin)
     text = "import time, torch\ntorch.set_flush_denormal(True)\ntime.perf_counter = None\n"
     answer(REQUEST | {"plugins": [plugin("sets_something", text)]}, None)
     assert found == [before] and look() == before
+
+
+BRINGS = """
+import torch
+from attentions import Attention, Capabilities, register_attention
+
+@register_attention("brought", title="b", source="b", capabilities=Capabilities())
+class Brought(Attention):
+    pass
+"""
+
+
+@pytest.fixture
+def nothing_brought(monkeypatch):
+    """Forget what the test registers, and what its imports change."""
+    from attentions import registry
+
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    monkeypatch.setattr(imports, "_changed", {})
+
+
+def answers_of(plugins, mechanisms):
+    cells = [{"device": "meta", "mechanism": name} for name in mechanisms]
+    return answer({"job": "fake", "cells": cells, "plugins": plugins}, None)
+
+
+@pytest.mark.usefixtures("nothing_brought")
+def test_a_plugin_whose_import_replaces_a_function_has_its_entries_refused(monkeypatch, plugin):
+    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: None)
+    original = torch.nn.functional.softplus
+    text = BRINGS + "torch.nn.functional.softplus = lambda x: x\n"
+    outcome = answers_of([plugin("replaces", text)], ["softmax", "brought"])
+    assert outcome.status is Status.ERROR
+    assert outcome.reason == (
+        "the import of replaces changed torch.nn.functional.softplus, which all that are timed "
+        "share"
+    )
+    assert torch.nn.functional.softplus is original
+    assert answers_of(["replaces"], ["softmax"]).status is Status.OK
+    monkeypatch.setitem(room.JOBS, "build", lambda request, channel: None)
+    cells = [{"device": "meta", "mechanism": "brought"}]
+    assert answer({"job": "build", "cells": cells}, None).status is Status.OK, "its trial tells"
+
+
+@pytest.mark.usefixtures("nothing_brought")
+def test_an_installed_plugin_that_replaces_a_method_has_its_entries_refused(monkeypatch, plugin):
+    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: None)
+    text = BRINGS + "torch.nn.Module.half = None\n"
+    points = (EntryPoint("mine", plugin("is_installed", text), plugins.GROUP),)
+    monkeypatch.setattr(plugins, "installed", lambda group=plugins.GROUP: points)
+    half = torch.nn.Module.half
+    imports.import_installed()
+    assert torch.nn.Module.half is half
+    outcome = answers_of([], ["brought"])
+    assert outcome.reason.startswith("the import of is_installed changed torch.nn.modules.module.")
+    assert answers_of([], ["linear"]).status is Status.OK
+
+
+@pytest.mark.usefixtures("nothing_brought")
+def test_a_plugin_that_restores_what_it_sets_is_not_refused(monkeypatch, plugin):
+    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: None)
+    text = BRINGS + "kept, torch.matmul = torch.matmul, None\ntorch.matmul = kept\n"
+    assert answers_of([plugin("restores", text)], ["brought"]).status is Status.OK
 
 
 def test_a_plugin_whose_import_leaves_a_thread_computing_fails_its_job(monkeypatch, plugin):

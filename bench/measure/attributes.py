@@ -1,0 +1,135 @@
+"""Attributes that all code of a process calls through, and may replace for its neighbours.
+
+Those of torch's modules, of `torch.Tensor`, and of the classes of loaded mechanisms, by identity.
+A name that is added is torch's own lazy loading, unless it hides what a class inherits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from attentions.base import Mechanism
+
+_MODULES = (torch, torch.nn.functional, torch.linalg)
+_OF_TORCH = {
+    torch: ("manual_seed",),
+    torch.nn.Module: ("__init__", "__setstate__"),
+}
+"""Names that torch's compiler replaces itself when it is loaded, or first used."""
+_GONE = object()
+_MAX_NAMED = 3
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """A module or class, and what of it is looked at."""
+
+    thing: Any
+    held: Mapping[str, Any]
+    names: tuple[str, ...]
+    known: frozenset[str]
+    take: Callable[[Any], tuple[Any, ...]]
+
+    @property
+    def words(self) -> str:
+        """Its name with that of its module."""
+        thing = self.thing
+        is_module = isinstance(thing, ModuleType)
+        return thing.__name__ if is_module else f"{thing.__module__}.{thing.__qualname__}"
+
+    def hiding(self) -> tuple[str, ...]:
+        """Names that a class has got meanwhile, and that hide what it inherits."""
+        if len(self.held) == len(self.known) or isinstance(self.thing, ModuleType):
+            return ()
+        bases = [vars(base) for base in self.thing.__mro__[1:-1]]
+        added = (name for name in self.held if name not in self.known)
+        return tuple(name for name in added if any(name in base for base in bases))
+
+
+_owners: list[_Owner] = []
+
+
+def watch_loaded() -> None:
+    """Look from now on at the classes of mechanisms that were loaded meanwhile, too."""
+    known = {owner.thing for owner in _owners}
+    for thing in (*_MODULES, torch.Tensor, *_classes()):
+        if thing not in known:
+            known.add(thing)
+            _owners.append(_owner(thing))
+
+
+def _classes() -> Iterator[type]:
+    waiting: list[type] = [torch.nn.Module, Mechanism]
+    for cls in waiting:
+        yield cls
+        if cls is not torch.nn.Module:
+            waiting += cls.__subclasses__()
+
+
+def _owner(thing: Any) -> _Owner:
+    held = vars(thing)
+    names = tuple(
+        name
+        for name, value in held.items()
+        if (callable(value) or hasattr(type(value), "__get__"))
+        and name not in _OF_TORCH.get(thing, ())
+    )
+    # A getter of a single name would give no tuple.
+    names = (*names, "__doc__", "__doc__")[: max(2, len(names))]
+    known = frozenset(held)
+    return _Owner(thing=thing, held=held, names=names, known=known, take=itemgetter(*names))
+
+
+Look = tuple[tuple[tuple[Any, ...], tuple[str, ...]], ...]
+"""For each owner its attributes, and the names that hide inherited ones."""
+
+
+def look() -> Look:
+    """The attributes now; some tens of microseconds, since it is asked after every turn."""
+    if not _owners:
+        watch_loaded()
+    try:
+        return tuple((owner.take(owner.held), owner.hiding()) for owner in _owners)
+    except KeyError:  # one was deleted
+        return tuple(
+            (tuple(owner.held.get(name, _GONE) for name in owner.names), owner.hiding())
+            for owner in _owners
+        )
+
+
+def replaced(before: Look, now: Look) -> tuple[str, ...]:
+    """Names of the attributes that are not what they were; classes loaded meanwhile have none."""
+    return tuple(f"{owner.words}.{name}" for owner, name, _ in _differences(before, now))
+
+
+def words(before: Look, now: Look) -> str:
+    """The same for a message: the first few names."""
+    names = replaced(before, now)
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
+
+
+def put_back(before: Look) -> None:
+    """Give the attributes the values that they had."""
+    for owner, name, value in list(_differences(before, look())):
+        if value is _GONE:
+            delattr(owner.thing, name)
+        else:
+            setattr(owner.thing, name, value)
+
+
+def _differences(before: Look, now: Look) -> Iterator[tuple[_Owner, str, Any]]:
+    """An owner, a name and the former value, which is gone where the name hides another one."""
+    for owner, was, new in zip(_owners, before, now, strict=False):
+        for name, value, other in zip(owner.names, was[0], new[0], strict=True):
+            if value is not other:
+                yield owner, name, value
+        for name in new[1]:
+            if name not in was[1]:
+                yield owner, name, _GONE
