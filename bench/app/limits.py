@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from bench.app.texts import is_visible
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
 
@@ -92,6 +92,7 @@ Number = Annotated[float, Interval(ge=-1e300, le=1e300)]
 Amount = Annotated[float, Interval(ge=0, le=1e300)]
 Rate = Annotated[float, Interval(gt=0, le=1e300)]
 Seconds = Annotated[float, Interval(ge=1e-12, le=1e9)]
+"""Of a call; of less, rates would overflow."""
 Duration = Annotated[float, Interval(ge=0, le=1e9)]
 Share = Annotated[float, Interval(ge=0, le=1)]
 Text = Annotated[str, Len(0, MAX_TEXT), Must(is_visible, "printable")]
@@ -160,7 +161,7 @@ def _validated(rules: TypeAdapter[Any], values: Any) -> Any:
     try:
         return rules.validate_python(values, strict=True)
     except ValidationError as error:
-        raise ValueError(_in_words(error.errors(include_url=False)[0])) from None
+        raise ValueError(explained(error)) from None
 
 
 @cache
@@ -183,8 +184,13 @@ def _is_needed(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-def _in_words(error: Any) -> str:
-    """As ``accuracy is 2.0; it should be less than or equal to 1``."""
+def explained(refusal: ValidationError) -> str:
+    """The first thing that is wrong, as ``accuracy is 2.0; it should be less than or equal to 1``.
+
+    Args:
+        refusal: as pydantic raised it.
+    """
+    error: Any = refusal.errors(include_url=False)[0]
     where = ".".join(str(part) for part in error["loc"]) or "it"
     if error["type"] == "missing":
         return f"{where} is missing"

@@ -1,0 +1,70 @@
+"""A worker's messages, checked where they come in: what runs beside it may have written anything."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Len
+from typing_extensions import TypedDict
+
+from bench.app.limits import Count, Name, Text, explained
+from bench.app.texts import LIMITS
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Message = dict[str, Any]
+
+MAX_MEMBERS = 10_000
+"""Largest number of samples of one round."""
+
+
+class NoMessage(Exception):
+    """What a worker sent is no message of ours; says why."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the worker sent what is no message of ours: {why}")
+
+
+class _Said(TypedDict, total=False):
+    """What each key of a message holds; those of the last one are `Outcome.to_message`'s."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # type: ignore[misc]  # noqa: RUF012
+
+    step: Name
+    waits: bool
+    asked: Count
+    refused: Text
+    round: Annotated[list[float], Len(1, MAX_MEMBERS)]
+    ratio: float
+    progress: tuple[Name, Count, Count, float, float | None]
+    status: Name
+    reason: Annotated[str, Len(0, LIMITS["reason"])] | None
+    detail: Annotated[str, Len(0, LIMITS["detail"])] | None
+    result: dict[str, Any] | None
+
+
+@cache
+def _rules() -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(_Said)
+
+
+def message_from(line: bytes) -> Message:
+    """A message from its line.
+
+    Raises:
+        NoMessage: it is none.
+    """
+    from pydantic import ValidationError
+
+    try:
+        message: Message = _rules().validate_json(line, strict=True)
+    except ValidationError as error:
+        raise NoMessage(explained(error)) from None
+    missing = sorted({"status", "reason", "detail", "result"} - message.keys())
+    if missing and len(missing) < 4:
+        raise NoMessage(f"{missing[0]} is missing")
+    return message
