@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from bench.app.texts import is_visible
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 
@@ -155,13 +155,22 @@ def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number")
 
 
-def _validated(rules: TypeAdapter[Any], values: Any) -> Any:
+def read_json(shape: Any, text: bytes) -> Any:
+    """A value of a type, such as a `TypedDict`, from its JSON; a list for a tuple, and NaN, pass.
+
+    Raises:
+        ValueError: as `checked`, or it is no JSON.
+    """
+    return _validated(_adapter(shape), text, is_json=True)
+
+
+def _validated(rules: TypeAdapter[Any], values: Any, *, is_json: bool = False) -> Any:
     from pydantic import ValidationError
 
     try:
-        return rules.validate_python(values, strict=True)
+        return (rules.validate_json if is_json else rules.validate_python)(values, strict=True)
     except ValidationError as error:
-        raise ValueError(explained(error)) from None
+        raise ValueError(_in_words(error.errors(include_url=False)[0])) from None
 
 
 @cache
@@ -184,13 +193,8 @@ def _is_needed(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-def explained(refusal: ValidationError) -> str:
-    """The first thing that is wrong, as ``accuracy is 2.0; it should be less than or equal to 1``.
-
-    Args:
-        refusal: as pydantic raised it.
-    """
-    error: Any = refusal.errors(include_url=False)[0]
+def _in_words(error: Any) -> str:
+    """As ``accuracy is 2.0; it should be less than or equal to 1``."""
     where = ".".join(str(part) for part in error["loc"]) or "it"
     if error["type"] == "missing":
         return f"{where} is missing"

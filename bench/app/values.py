@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from bench.app.errors import ConfigError, did_you_mean, tell
 from bench.app.limits import MAX_DEPTH, MAX_ITEMS, MAX_TEXT, is_plain
-from bench.app.streams import make_streams_unbreakable
+from bench.app.streams import exit_code, make_streams_unbreakable
 
 T = TypeVar("T")
 
@@ -122,9 +122,9 @@ def run_words(main: Callable[[list[str]], int], argv: list[str] | None, usage: s
     words = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(words):
         print(usage)
-        return 0
+        return exit_code(0)
     try:
-        return main(words)
+        return exit_code(main(words))
     except ConfigError as error:
         return tell(error)
     except KeyboardInterrupt:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from annotated_types import Len
 from typing_extensions import TypedDict
 
-from bench.app.limits import Count, Name, Text, explained
+from bench.app.limits import Count, Name, Text, read_json
 from bench.app.texts import LIMITS
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 Message = dict[str, Any]
 
@@ -45,25 +41,16 @@ class _Said(TypedDict, total=False):
     result: dict[str, Any] | None
 
 
-@cache
-def _rules() -> TypeAdapter[Any]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(_Said)
-
-
 def message_from(line: bytes) -> Message:
     """A message from its line.
 
     Raises:
         NoMessage: it is none.
     """
-    from pydantic import ValidationError
-
     try:
-        message: Message = _rules().validate_json(line, strict=True)
-    except ValidationError as error:
-        raise NoMessage(explained(error)) from None
+        message: Message = read_json(_Said, line)
+    except ValueError as error:
+        raise NoMessage(str(error)) from None
     missing = sorted({"status", "reason", "detail", "result"} - message.keys())
     if missing and len(missing) < 4:
         raise NoMessage(f"{missing[0]} is missing")
