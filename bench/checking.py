@@ -153,7 +153,7 @@ def _ask_at(subject: Subject, extent: Extent, seq_len: int) -> _Consulted:
 
 
 def keep(cell: Cell, expected: Expected) -> None:
-    """Leave what a trial's oracle said for the rounds; where there is no room, it is asked again."""
+    """Leave what a trial's oracle said for the rounds; without room for it, it is asked again."""
     path = _kept_at(cell)
     with suppress(OSError, RuntimeError):  # which is what torch raises on a full disk
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

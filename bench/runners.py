@@ -61,7 +61,9 @@ class CheckedOnce:
         found = self._module.step(*tokens_and_state, **gates)
         if not isinstance(found, tuple) or len(found) != 2:
             kind = type(found).__name__
-            raise TypeError(f"its step gives a value of type {kind}; an output and a state are expected")
+            raise TypeError(
+                f"its step gives a value of type {kind}; an output and a state are expected"
+            )
         return _tensor(found[0]), found[1]
 
 

@@ -129,7 +129,8 @@ def files_inside(root: Path, pattern: str, *, are_regular: bool = False) -> list
     """As `regular_files`, where each file is looked at when it is opened.
 
     Args:
-        root, pattern: as of `regular_files`.
+        root: of the store.
+        pattern: as of `regular_files`.
         are_regular: whether each is looked at now.
 
     Raises:

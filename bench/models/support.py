@@ -55,9 +55,7 @@ def _check_own(model: str, image_size: int) -> None:
     except ValueError as error:
         raise ConfigError(f"model={model}: {said_by(error)}") from error
     except Exception as error:  # foreign code; whatever it raises, the user must mend it
-        raise ConfigError(
-            f"model={model} cannot be built: {_words(error)}"
-        ) from error
+        raise ConfigError(f"model={model} cannot be built: {_words(error)}") from error
 
 
 def why_no_model(cell: Cell) -> str | None:
@@ -94,4 +92,6 @@ def why_no_such_model(cell: Cell) -> str | None:
 def _words(error: Exception) -> str:
     """What it says, with its kind where it is not one that speaks to users."""
     said = visible(said_by(error), LIMITS["reason"])
-    return said if isinstance(error, (ValueError, ForeignEnd)) else f"{type(error).__name__}: {said}"
+    return (
+        said if isinstance(error, (ValueError, ForeignEnd)) else f"{type(error).__name__}: {said}"
+    )

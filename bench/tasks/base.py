@@ -391,7 +391,9 @@ def why_no_task(task: Task) -> str | None:
     )
     for is_kept, what, found, expected in rules:
         if not is_kept:
-            return f"the task {task.name} has {what} of type {type(found).__name__}; it is {expected}"
+            return (
+                f"the task {task.name} has {what} of type {type(found).__name__}; it is {expected}"
+            )
     return None
 
 

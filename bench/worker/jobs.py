@@ -19,6 +19,7 @@ from bench.worker.results import BUILD, Job, R
 TICK_S = 0.2
 """How often somebody who waits looks whether to stop."""
 
+
 class Interrupted(Exception):
     """Ctrl-C, SIGTERM, or a terminal that was closed, where nothing is lost by stopping."""
 

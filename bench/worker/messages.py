@@ -1,4 +1,4 @@
-"""A worker's messages, checked where they come in: what runs beside it may have written anything."""
+"""A worker's messages, checked where they come in: a mechanism may have written anything."""
 
 from __future__ import annotations
 

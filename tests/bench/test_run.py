@@ -128,7 +128,7 @@ def test_a_clock_that_lies_ends_its_own_cells_only_however_short_the_rounds(serv
         ),
         (
             "task_without_batches",
-            "ValueError: the task task_without_batches has no batches to validate on",
+            "ValueError: the task task_without_batches has no batches to train on",
         ),
     ],
 )

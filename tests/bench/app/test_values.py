@@ -63,7 +63,11 @@ def test_a_duration_is_seconds_or_words(given, seconds):
         (word(("float32", "float64")), "float23", "n=float23 is not known. Did you mean float"),
         (duration, "9" * 400 + "h", "n is inf; it takes a finite number"),
         (duration, "soon", "n is 'soon'; it takes a duration"),
-        (time_span, "9" * 20 + "h", "n is '99999999999999999999h'; it takes a time of up to a year"),
+        (
+            time_span,
+            "9" * 20 + "h",
+            "n is '99999999999999999999h'; it takes a time of up to a year",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_full_name_and_what_is_allowed(read, value, words):

@@ -47,7 +47,9 @@ def test_the_page_is_served_on_loopback_only(server: PageServer) -> None:
     assert get(server, "/leaderboard.html") == "a page"
 
 
-@pytest.mark.parametrize("path", ["/../secret", "/%2e%2e/secret", "/link", "/", "/nothing", "/%00", "/" + "x" * 5000])
+@pytest.mark.parametrize(
+    "path", ["/../secret", "/%2e%2e/secret", "/link", "/", "/nothing", "/%00", "/" + "x" * 5000]
+)
 def test_what_is_not_a_file_of_the_folder_is_not_served(
     server: PageServer, path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,7 +73,9 @@ def test_readers_that_hang_up_are_silent_or_slow_leave_no_word(
     monkeypatch.setattr(sys.modules[MODULE], "CONNECTION_S", 0.4)
     (tmp_path / "out" / "large").write_bytes(bytes(2**24))
     with socket.create_connection(server.server_address) as one:
-        one.sendall(f"GET /large HTTP/1.0\r\nHost: {LOOPBACK}:{server.server_port}\r\n\r\n".encode())
+        one.sendall(
+            f"GET /large HTTP/1.0\r\nHost: {LOOPBACK}:{server.server_port}\r\n\r\n".encode()
+        )
         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with socket.create_connection(server.server_address, timeout=10) as silent:
         assert silent.recv(1) == b""
