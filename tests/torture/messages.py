@@ -95,7 +95,7 @@ def _damaged(value: dict[str, Any], draw: Random) -> bytes:
     for _ in range(draw.choice((1, 1, 2))):
         parent, name = draw.choice(list(places_in(flat)))
         if draw.random() < 0.8:
-            parent[name] = draw.choice(VALUES)
+            parent[name] = copy.deepcopy(draw.choice(VALUES))
         else:
             del parent[name]
         if not flat:
