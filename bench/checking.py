@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.app.stored_files import open_regular
 from bench.app.temporary import workers_folder
 from bench.cell import Cell
 from bench.expected import (
@@ -154,30 +155,38 @@ def _ask_at(subject: Subject, extent: Extent, seq_len: int) -> _Consulted:
 
 
 def keep(cell: Cell, expected: Expected) -> None:
-    """Leave what a trial's oracle said for the rounds."""
+    """Leave what a trial's oracle said for the rounds; without room for it, it is asked again."""
     path = _kept_at(cell)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    torch.save(expected.to_dict(), path)
+    with suppress(OSError, RuntimeError):  # which is what torch raises on a full disk
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        torch.save(expected.to_dict(), path)
 
 
 def after_rounds(cell: Cell, subject: Subject) -> None:
     """Check the very subject that was timed once more, with values that no call has seen.
 
-    They are copied into the tensors that were timed. Nothing is said of a cell of which no trial
-    has left anything, such as a reference that is not a member.
+    They are copied into the tensors that were timed. Where its trial has left nothing that can be
+    used, because another mechanism has damaged it, the oracle is asked again.
 
     Raises:
         Incorrect: as `check`.
     """
-    path = _kept_at(cell)
-    if not path.exists():
-        return
-    kept = torch.load(path, weights_only=True)
-    pieces = tuple(Piece(**piece) for piece in kept.pop("pieces"))
     try:
-        compare(subject, Expected(pieces=pieces, **kept))
+        try:
+            compare(subject, _kept(cell))
+        except Incorrect:
+            raise
+        except Exception:  # torch raises of many kinds for what is none of ours
+            check(subject)
     except Incorrect as error:
         raise Incorrect(f"after the rounds, for values that no call had seen, {error}") from error
+
+
+def _kept(cell: Cell) -> Expected:
+    with open_regular(_kept_at(cell)) as file:
+        kept = torch.load(file, weights_only=True)
+    pieces = tuple(Piece(**piece) for piece in kept.pop("pieces"))
+    return Expected(pieces=pieces, **kept)
 
 
 def _kept_at(cell: Cell) -> Path:

@@ -217,10 +217,10 @@ def _read_filters(
 
 
 def read_keep(name: str, value: Any) -> float:
-    """A share of tokens to keep, above 0 and up to 1."""
+    """A share of tokens to keep, up to 1; of less than a thousandth no image has a token left."""
     share = number(low=-math.inf)(name, value)
-    if not 0 < share <= 1:
-        raise ConfigError(f"{name} is {value}; a share above 0 and up to 1 is needed.")
+    if not 0.001 <= share <= 1:
+        raise ConfigError(f"{name} is {value}; a share from 0.001 to 1 is needed.")
     return share
 
 
@@ -289,7 +289,12 @@ def _read_references(given: Any) -> References:
             f"reference is {given!r}; it takes the label of an entry, or a mapping from rows to "
             "theirs, e.g. reference={nala: linear}."
         )
-    return References(of={str(row): label for row, label in given.items()})
+    found = {str(row): label for row, label in given.items()}
+    if itself := next((row for row, label in found.items() if row == label), None):
+        raise ConfigError(
+            f"reference compares {itself} with itself. Name another entry, or leave {itself} out."
+        )
+    return References(of=found)
 
 
 def _read_axes(values: Values) -> Axes:

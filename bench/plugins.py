@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import signal
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import current_thread, main_thread
 
 from attentions import attention_names
 from bench.app.errors import ConfigError
+from bench.app.foreign import CtrlC, ctrl_c_told_apart
 from bench.app.texts import LIMITS, said_by, visible
 from bench.tasks.base import task_names
-
-
-class _CtrlC(KeyboardInterrupt):
-    """The user's, which no plugin raises."""
 
 
 def import_plugins(plugins: tuple[str, ...]) -> None:
@@ -32,9 +25,9 @@ def import_plugins(plugins: tuple[str, ...]) -> None:
         task_names()
     for plugin in plugins:
         try:
-            with _ctrl_c_told_apart():
+            with ctrl_c_told_apart():
                 importlib.import_module(plugin)
-        except _CtrlC:
+        except CtrlC:
             raise
         # Foreign code: whatever it raises, or if it ends the process, the user must mend it.
         except BaseException as error:
@@ -43,24 +36,6 @@ def import_plugins(plugins: tuple[str, ...]) -> None:
                 f"{type(error).__name__}: {visible(said_by(error), LIMITS['reason'])}"
                 f"{_remedy(plugin, error)}"
             ) from error
-
-
-@contextmanager
-def _ctrl_c_told_apart() -> Iterator[None]:
-    """Ctrl-C raises `_CtrlC` in here."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or current_thread() is not main_thread():
-        yield
-        return
-
-    def hear(*_: object) -> None:
-        raise _CtrlC
-
-    signal.signal(signal.SIGINT, hear)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _remedy(plugin: str, error: BaseException) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from bench.measure.clock import now_s
@@ -38,7 +39,7 @@ class _Progress:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[left]} left"),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # others wrote some of it
             console=console,
             transient=True,
         )
@@ -190,7 +191,8 @@ def one_by_one(names: Sequence[str], work: Callable[[str], str], console: Consol
 
     with console.status("") as status:
         for number, name in enumerate(names, start=1):
-            status.update(f"{name}, {number} of {len(names)}, {left(number - 1)} left")
+            words = f"{name}, {number} of {len(names)}, {left(number - 1)} left"
+            status.update(escape(words))
             line = f"[{number}/{len(names)}] {name}: {work(name)} ({left(number)} left)"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -38,9 +38,10 @@ class CheckedOnce:
     """A module's `forward` and `step`; the first call checks its inputs, as a user's calls do."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._run: Callable[..., Any] = module
+        self._module: Any = module
+        self._run: Callable[..., Any] = self._first
         self._forward = module.forward
-        self._step: Any = getattr(module, "step", None)
+        self._step: Any = self._first_step
         self._unchecked_step = _unchecked_step(module)
 
     def __call__(self, *tensors: Tensor, **keywords: Tensor) -> Any:
@@ -52,6 +53,25 @@ class CheckedOnce:
         """Run `step`."""
         step, self._step = self._step, self._unchecked_step
         return step(*tokens_and_state, **gates)
+
+    def _first(self, *tensors: Tensor, **keywords: Tensor) -> Tensor:
+        return _tensor(self._module(*tensors, **keywords))
+
+    def _first_step(self, *tokens_and_state: Any, **gates: Tensor) -> tuple[Tensor, Any]:
+        found = self._module.step(*tokens_and_state, **gates)
+        if not isinstance(found, tuple) or len(found) != 2:
+            kind = type(found).__name__
+            raise TypeError(
+                f"its step gives a value of type {kind}; an output and a state are expected"
+            )
+        return _tensor(found[0]), found[1]
+
+
+def _tensor(found: Any) -> Tensor:
+    if not isinstance(found, Tensor):
+        kind = type(found).__name__
+        raise TypeError(f"it gives a value of type {kind}; a tensor is expected")
+    return found
 
 
 def _unchecked_step(module: Any) -> Callable[..., Any] | None:

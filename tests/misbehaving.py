@@ -146,6 +146,9 @@ _register("hoard", _hoard)
 _register("killed", _killed)
 _register("litter", _litter)
 _register("raises", _raise)
+_register("gives_none", lambda self, q, k, v: None)
+_register("gives_two", lambda self, q, k, v: (v, v))
+_register("gives_numpy", lambda self, q, k, v: v.detach().numpy())
 _register("crash_later", _crash_later)
 
 
@@ -158,3 +161,13 @@ def _raising_task(name, error):
 
 _raising_task("asserting_task", AssertionError("seven pairs"))
 _raising_task("leaving_task", SystemExit(0))
+_raising_task("interrupting_task", KeyboardInterrupt())
+
+
+def _odd_task(name, **members):
+    register_task(name)(type(name, (Recall,), {"__module__": __name__} | members))
+
+
+_odd_task("task_with_a_word_for_files", files=lambda self: "data.txt")
+_odd_task("task_with_a_method_for_geometry", geometry=lambda self: None)
+_odd_task("task_without_batches", batches=lambda self, split, seed: iter(()))

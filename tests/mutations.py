@@ -123,7 +123,7 @@ def _change_a_value(lines: list[bytes], draw: random.Random) -> None:
         line = json.loads(lines[at])
     except ValueError:
         return
-    parent, name = draw.choice(list(_places(line)))
+    parent, name = draw.choice(list(places_in(line)))
     choice = draw.random()
     if choice < 0.7:
         parent[name] = draw.choice(VALUES)
@@ -138,12 +138,12 @@ def _change_a_value(lines: list[bytes], draw: random.Random) -> None:
     lines[at] = json.dumps(line, separators=(",", ":")).encode() + b"\n"
 
 
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+def places_in(value: Any) -> Iterator[tuple[Any, Any]]:
     names = list(value) if isinstance(value, dict) else range(len(value))
     for name in names:
         yield value, name
         if isinstance(value[name], (dict, list)):
-            yield from _places(value[name])
+            yield from places_in(value[name])
 
 
 _MUTATIONS: tuple[Callable[[list[bytes], random.Random], None], ...] = (

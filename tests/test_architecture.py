@@ -99,7 +99,10 @@ GROUND = (
     ),
     ("bench.app.files", "bench.app.values"),
     ("bench.app.limits", "bench.app.stored_files", "bench.app.temporary", "bench.looks"),
-    ("bench.app.errors", "bench.app.streams", "bench.app.usage", "bench.comparison"),
+    (
+        *("bench.app.errors", "bench.app.foreign", "bench.app.streams", "bench.app.usage"),
+        "bench.comparison",
+    ),
     ("bench.answers",),
     ("bench.app.texts", "bench.statistics", "bench"),
 )

@@ -20,7 +20,7 @@ import bench
 from bench.app import multirun
 from bench.app.errors import ConfigError, did_you_mean, tell
 from bench.app.files import check_writable
-from bench.app.streams import make_streams_unbreakable
+from bench.app.streams import exit_code, make_streams_unbreakable
 from bench.app.texts import LIMITS, visible
 from bench.app.usage import Root, parts_of, usage
 from bench.measure.clock import now_s, process_age_s, utc_stamp
@@ -82,7 +82,7 @@ def run_app(
     except Exception:
         traceback.print_exc()
         return 3
-    return max(codes, default=0)
+    return exit_code(max(codes, default=0))
 
 
 class Uncomposed(Exception):

@@ -86,5 +86,10 @@ def _items(key: str, kind: str, given: Any) -> Iterator[tuple[str, str, dict[str
                 f"{key} entry {label!r} names no {kind}. Write `{kind}: NAME` under `{label}:` in "
                 "its YAML."
             )
+        for setting in (one for one in rest if not isinstance(one, str)):
+            raise ConfigError(
+                f"{key} entry {label!r} sets {setting!r}, and a setting's name is a word. Mend its "
+                "YAML."
+            )
         storable(f"{key}.{label}", rest)
         yield text(key, str(label)), name, rest

@@ -91,7 +91,8 @@ Flops = Annotated[int, Interval(ge=0, le=10**31)]
 Number = Annotated[float, Interval(ge=-1e300, le=1e300)]
 Amount = Annotated[float, Interval(ge=0, le=1e300)]
 Rate = Annotated[float, Interval(gt=0, le=1e300)]
-Seconds = Annotated[float, Interval(gt=0, le=1e9)]
+Seconds = Annotated[float, Interval(ge=1e-12, le=1e9)]
+"""Of a call; of less, rates would overflow."""
 Duration = Annotated[float, Interval(ge=0, le=1e9)]
 Share = Annotated[float, Interval(ge=0, le=1)]
 Text = Annotated[str, Len(0, MAX_TEXT), Must(is_visible, "printable")]
@@ -181,11 +182,20 @@ def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number")
 
 
-def _validated(rules: TypeAdapter[Any], values: Any) -> Any:
+def read_json(shape: Any, text: bytes) -> Any:
+    """A value of a type, such as a `TypedDict`, from its JSON; a list for a tuple, and NaN, pass.
+
+    Raises:
+        ValueError: as `checked`, or it is no JSON.
+    """
+    return _validated(adapter(shape), text, is_json=True)
+
+
+def _validated(rules: TypeAdapter[Any], values: Any, *, is_json: bool = False) -> Any:
     from pydantic import ValidationError
 
     try:
-        return rules.validate_python(values, strict=True)
+        return (rules.validate_json if is_json else rules.validate_python)(values, strict=True)
     except ValidationError as error:
         raise ValueError(_in_words(error.errors(include_url=False)[0])) from None
 

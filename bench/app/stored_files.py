@@ -122,6 +122,20 @@ def regular_files(root: Path, pattern: str) -> list[Path]:
     Raises:
         ConfigError: the folder is a link or cannot be read, or one of the files is not regular.
     """
+    return files_inside(root, pattern, are_regular=True)
+
+
+def files_inside(root: Path, pattern: str, *, are_regular: bool = False) -> list[Path]:
+    """As `regular_files`, where each file is looked at when it is opened.
+
+    Args:
+        root: of the store.
+        pattern: as of `regular_files`.
+        are_regular: whether each is looked at now.
+
+    Raises:
+        ConfigError: the folder is a link or cannot be read.
+    """
     folder = root / Path(pattern).parent
     found = []
     try:
@@ -129,9 +143,10 @@ def regular_files(root: Path, pattern: str) -> list[Path]:
             for name in sorted(os.listdir(handle)):
                 if not fnmatchcase(name, Path(pattern).name):
                     continue
-                refuse_link(folder / name, handle)
-                if refused := _refusal(folder / name, handle):
-                    raise refused
+                if are_regular:
+                    refuse_link(folder / name, handle)
+                    if refused := _refusal(folder / name, handle):
+                        raise refused
                 found.append(folder / name)
     except (FileNotFoundError, NotADirectoryError):
         return []
@@ -168,6 +183,19 @@ def open_regular(path: Path) -> BufferedReader:
         OSError: it is not there, or cannot be opened.
     """
     return _regular(os.open(path, _FILE), path)
+
+
+def read_regular(path: Path) -> bytes:
+    """Read a file of the user's own data as a whole; links are followed there.
+
+    Raises:
+        ConfigError: it is no regular file, or cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError(f"{shown(path)} cannot be read: {error.strerror}.") from error
 
 
 def shown(path: Path) -> str:

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 if TYPE_CHECKING:
@@ -13,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class _Unbreakable(io.RawIOBase):
-    """Writes to a file descriptor, and to nowhere once its reader is gone.
+    """Writes to a file descriptor, and to nowhere once it takes no more.
 
-    As after ``| head``, or when the window of a terminal was closed.
+    Its reader is gone, as after ``| head`` or when the window of a terminal was closed; or its disk
+    is full or broken, which is told on standard error.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        # Of a file, an input/output error means that its disk is broken.
         self._when_gone = (errno.EPIPE, errno.EIO) if os.isatty(descriptor) else (errno.EPIPE,)
 
     def writable(self) -> bool:
@@ -41,23 +42,59 @@ class _Unbreakable(io.RawIOBase):
             return os.write(self._descriptor, data)
         except OSError as error:
             if error.errno not in self._when_gone:
-                raise
+                _lost.add(self._descriptor)
+                _tell_lost(self._descriptor, f"cannot be written ({error.strerror})")
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._descriptor)
             os.close(nowhere)
             return memoryview(data).nbytes
 
 
+_lost: set[int] = set()
+"""Descriptors that took no more, for another reason than that nobody reads."""
+
+
+def exit_code(code: int) -> int:
+    """The exit code of a command: 2 instead of success where what it said was lost."""
+    sys.stdout.flush()
+    return code or (2 if _lost else 0)
+
+
+def _tell_lost(descriptor: int, why: str) -> None:
+    if descriptor != 2:  # else there is nobody to tell
+        words = f"Standard output {why}: what is said is lost, and files are written as ever.\n"
+        with suppress(OSError):
+            os.write(2, words.encode())
+
+
 def make_streams_unbreakable() -> None:
     """Let a sweep go on, and write its tables, when what it says cannot be delivered.
 
     Characters that the terminal's encoding lacks become question marks. Streams that somebody has
-    replaced already, such as a test, are left alone, and so are closed ones.
+    replaced already, such as a test, are left alone. What is said to closed ones goes nowhere, and
+    their numbers are taken, so that no file of records gets them.
     """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            _reserve(number)
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115
+            if number == 1:
+                _tell_lost(1, "is closed")
     if sys.stdout is sys.__stdout__ and sys.stdout is not None:
         sys.stdout = _unbreakable(sys.stdout)
     if sys.stderr is sys.__stderr__ and sys.stderr is not None:
         sys.stderr = _unbreakable(sys.stderr)
+
+
+def _reserve(number: int) -> None:
+    """Have a file descriptor of a closed stream lead nowhere, unless it is used already."""
+    try:
+        os.fstat(number)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        if nowhere != number:
+            os.dup2(nowhere, number)
+            os.close(nowhere)
 
 
 def _unbreakable(stream: TextIO) -> TextIO:

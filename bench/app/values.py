@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import sys
+import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bench.app.errors import ConfigError, did_you_mean, tell
 from bench.app.limits import MAX_DEPTH, MAX_ITEMS, MAX_TEXT, is_plain
-from bench.app.streams import make_streams_unbreakable
+from bench.app.streams import exit_code, make_streams_unbreakable
 
 T = TypeVar("T")
 
@@ -110,7 +111,7 @@ def words_and_options(
 
 
 def run_words(main: Callable[[list[str]], int], argv: list[str] | None, usage: str) -> int:
-    """Run a command without YAML on its words; ``--help`` and a user's mistake end here.
+    """Run a command without YAML on its words; exit codes are those of `bench.app.command`.
 
     Args:
         main: takes the words, and returns the exit code.
@@ -121,11 +122,16 @@ def run_words(main: Callable[[list[str]], int], argv: list[str] | None, usage: s
     words = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(words):
         print(usage)
-        return 0
+        return exit_code(0)
     try:
-        return main(words)
+        return exit_code(main(words))
     except ConfigError as error:
         return tell(error)
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 3
 
 
 def text(name: str, value: Any) -> str:
@@ -216,9 +222,14 @@ def duration(name: str, value: Any) -> float:
 
 def time_span(name: str, value: Any) -> float:
     """As `duration`, with a unit, and longer than nothing: who writes 30 may mean minutes."""
-    if isinstance(value, str) and (seconds := duration(name, value)) > 0:
+    if isinstance(value, str) and 0 < (seconds := duration(name, value)) <= _YEAR_S:
         return seconds
-    raise ConfigError(f"{name} is {value!r}; it takes a time such as 90s, 30m or 2h.")
+    raise ConfigError(
+        f"{name} is {value!r}; it takes a time of up to a year, such as 90s, 30m or 2h."
+    )
+
+
+_YEAR_S = 366 * 86_400.0
 
 
 N = TypeVar("N", int, float)

@@ -24,6 +24,8 @@ USAGE = """attnbench new NAME [title=TITLE]
   NAME: lower-case letters, digits and underscores, such as my_attention
   title: what a table's reader sees (the name, in words)"""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+MAX_NAME = 100
+"""Letters of a name, which stands in file names, tables and commands."""
 _INSIDE = """\
 from torch import Tensor
 
@@ -166,9 +168,14 @@ def read_words(words: list[str]) -> tuple[str, str]:
             "letters, digits and underscores, a letter first, and is no word of Python's. "
             "Try my_attention."
         )
+    if len(name) > MAX_NAME:
+        raise ConfigError(f"{name[:20]}… has {len(name)} letters; a name has {MAX_NAME} at most.")
     title = options.get("title") or name.replace("_", " ").capitalize()
-    if '"' in title or "\\" in title or not title.isprintable():
-        raise ConfigError(f"title={title} cannot stand in a source file; leave quotes out.")
+    if len(title) > 2 * MAX_NAME or '"' in title or "\\" in title or not title.isprintable():
+        raise ConfigError(
+            f"title={title} cannot stand in a source file; leave quotes out, and take "
+            f"{2 * MAX_NAME} letters at most."
+        )
     return name, title
 
 

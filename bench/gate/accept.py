@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.app.errors import ConfigError, did_you_mean
 from bench.app.files import write_whole
+from bench.app.limits import parsed
 from bench.gate.baselines import baselines_folder, read_lines
 from bench.gate.exact import HIGHER_IS_WORSE
 from bench.gate.rows import LATENCY, Row
@@ -205,11 +206,11 @@ def read_accepted(file: Path) -> tuple[Accepted, ...]:
     """
     if not file.exists():
         return ()
-    growths = read_lines(file, lambda line: Accepted(**json.loads(line)), "an accepted growth")
+    growths = read_lines(file, lambda line: Accepted(**parsed(line)), "an accepted growth")
     return tuple(growths)
 
 
 def keep_accepted(kept: Sequence[Accepted], new: Sequence[Accepted], file: Path) -> Path:
     """Write what was accepted before and now."""
     lines = [json.dumps(asdict(accepted), allow_nan=False) for accepted in [*kept, *new]]
-    return write_whole(file, "\n".join(lines) + "\n")
+    return write_whole(file, "\n".join(lines) + "\n", inside=file.parent.parent)

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from bench.app.errors import ConfigError
 from bench.app.files import write_whole
+from bench.app.limits import parsed
+from bench.app.stored_files import read_regular
 from bench.cell import Cell
 from bench.gate.recorded import stored
 from bench.gate.rows import ACCURACY, LATENCY
@@ -86,7 +88,7 @@ class Baseline:
             ValueError: not a baseline.
         """
         try:
-            line = json.loads(text)
+            line = parsed(text)
             if line["baseline_version"] > BASELINE_VERSION:
                 raise ValueError(f"a newer attnbench wrote it (form {line['baseline_version']})")
             machine = Machine(**line["machine"])
@@ -191,8 +193,8 @@ def append_baseline(baseline: Baseline, out: Path) -> Path:
     before = ""
     if file.exists():
         read_baselines(file)  # refuses to add to what is no such file
-        before = file.read_text(encoding="utf-8").rstrip("\n") + "\n"
-    return write_whole(file, before + baseline.to_json() + "\n")
+        before = read_regular(file).decode().rstrip("\n") + "\n"
+    return write_whole(file, before + baseline.to_json() + "\n", inside=out)
 
 
 def read_baselines(file: Path) -> tuple[Baseline, ...]:
@@ -212,8 +214,8 @@ def read_lines(file: Path, parse: Callable[[str], T], what: str) -> Iterator[T]:
         ConfigError: it cannot be read, or a line holds something else.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_regular(file).decode().splitlines()
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{file} cannot be read: {error}.") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.app.errors import ConfigError
+from bench.app.stored_files import open_regular
 from bench.gate.baselines import is_baseline_line, read_baselines, side_of_baseline
 from bench.gate.recorded import side_of_records
 from bench.gate.stored import Side
@@ -60,7 +61,8 @@ def _side_of_folder(key: str, path: Path) -> Side:
 
 def _read_text(key: str, path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with open_regular(path) as file:
+            return file.read().decode()
     except FileNotFoundError as error:
         raise ConfigError(f"{key}={path} is not there. It takes {KINDS}.") from error
     except UnicodeDecodeError as error:

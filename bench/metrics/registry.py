@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -59,6 +60,8 @@ def register_metric(
                 f"{function.__module__} needs another."
             )
         meaning = (inspect.getdoc(function) or "").partition("\n")[0]
+        if not meaning and sys.flags.optimize > 1:  # python -OO has none of any function
+            meaning = name
         if not meaning:
             raise ValueError(f"Metric {name} needs a docstring: its first line says what it is.")
         _REGISTRY[name] = Metric(name=name, better=better, meaning=meaning, of=function)

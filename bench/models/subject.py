@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attentions.models import model_names
+from bench.app.foreign import foreign_code
 from bench.cell import ORIGINAL, Cell, ModelWorkload
 from bench.subject import Subject
 from bench.token_gates import TokenGates
@@ -56,7 +57,7 @@ def model_on_meta(cell: Cell) -> nn.Module:
     key = replace(cell, device="meta", num_threads=1, workload=shape).key
     if key not in _ON_META:
         is_own = w.model not in model_names()
-        with torch.device("cpu" if is_own else "meta"):
+        with torch.device("cpu" if is_own else "meta"), foreign_code():
             _ON_META[key] = build_model(cell).to("meta")
     return _ON_META[key]
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from attentions.models import model_info, model_names
 from bench.app.errors import ConfigError, did_you_mean
+from bench.app.foreign import ForeignEnd
+from bench.app.texts import LIMITS, said_by, visible
 from bench.cell import ORIGINAL, Cell, ModelWorkload
 from bench.models.subject import model_on_meta
 
@@ -51,11 +53,9 @@ def _check_own(model: str, image_size: int) -> None:
     try:
         model_on_meta(cell)
     except ValueError as error:
-        raise ConfigError(f"model={model}: {error}") from error
+        raise ConfigError(f"model={model}: {said_by(error)}") from error
     except Exception as error:  # foreign code; whatever it raises, the user must mend it
-        raise ConfigError(
-            f"model={model} cannot be built: {type(error).__name__}: {error}"
-        ) from error
+        raise ConfigError(f"model={model} cannot be built: {_words(error)}") from error
 
 
 def why_no_model(cell: Cell) -> str | None:
@@ -81,10 +81,17 @@ def why_no_such_model(cell: Cell) -> str | None:
     except Exception as error:  # a user's code may raise anything; ours, what it says it raises
         if not (is_own(cell.model.model) or isinstance(error, _REFUSALS)):
             raise
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        return f"The model cannot be built: {kind}{error}"
+        return f"The model cannot be built: {_words(error)}"
     if cell.model.has_backward and not any(p.requires_grad for p in model.parameters()):
         return (
             f"{cell.model.mode}: the model has no parameter that learns; mode=forward needs none."
         )
     return None
+
+
+def _words(error: Exception) -> str:
+    """What it says, with its kind where it is not one that speaks to users."""
+    said = visible(said_by(error), LIMITS["reason"])
+    return (
+        said if isinstance(error, (ValueError, ForeignEnd)) else f"{type(error).__name__}: {said}"
+    )

@@ -77,6 +77,10 @@ def read_papers(folders: Sequence[Path] = (FOLDER,)) -> Papers:
     """
     files = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]
     contents = {file: read_yaml(file) for file in files}
+    for file, content in contents.items():
+        for unknown in (str(key) for key in content if key not in _FILE_KEYS):
+            hint = did_you_mean(unknown, _FILE_KEYS)
+            raise ConfigError(f"{file}: {unknown} is not a key of a paper. {hint}")
     protocols = _protocols(contents)
     entries: dict[str, Described] = {}
     for file, content in contents.items():
@@ -160,6 +164,7 @@ def _code(values: Values, base: Protocol | None) -> Code | None:
     return Code(repository=repository, commit=commit, date=date, reason=reason)
 
 
+_FILE_KEYS = ("paper", "protocols", "tables", "entries")
 _CODE_KEYS = ("repository", "commit", "date", "code_reason")
 _PROTOCOL_KEYS = (
     *_CODE_KEYS,

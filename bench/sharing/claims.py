@@ -12,11 +12,13 @@ import hashlib
 import json
 import os
 import socket
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated
@@ -24,8 +26,9 @@ from typing import Annotated
 import psutil
 from annotated_types import Interval
 
+from bench.app.errors import ConfigError
 from bench.app.limits import Amount, Count, Name, Text, checked, parsed
-from bench.app.stored_files import folder_inside, open_inside, regular_files
+from bench.app.stored_files import files_inside, folder_inside, open_inside
 from bench.measure.clock import unix_s
 from bench.store import StoreError
 
@@ -158,7 +161,12 @@ class Claims:
             try:
                 handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
             except FileExistsError:
-                if (seen := _look(path)) is not None:
+                try:
+                    seen = _look(path)
+                except ConfigError as error:  # nobody holds it, and nobody would release it
+                    _say_once(f"{error} The work that it stands for goes on without a claim.")
+                    return True
+                if seen is not None:
                     if not seen.is_dead:
                         return False
                     _bury(path, seen)
@@ -189,7 +197,9 @@ class Claims:
     def release(self, name: str) -> None:
         """Give a claim back, after the records of its work were written."""
         with self._lock:
-            handle = self._held.pop(name)
+            handle = self._held.pop(name, None)
+        if handle is None:
+            return
         path = self._folder / name
         with suppress(OSError):
             # A sweep that was stopped for a minute may have lost it to another.
@@ -199,10 +209,13 @@ class Claims:
 
     def others(self) -> Iterator[tuple[str, Owner]]:
         """What others hold who are alive, with its name."""
-        for path in regular_files(self._folder.parent, f"{self._folder.name}/[!.]*"):
-            if path.name in self._held or (seen := _look(path)) is None or seen.is_dead:
+        for path in files_inside(self._folder.parent, f"{self._folder.name}/[!.]*"):
+            try:
+                seen = None if path.name in self._held else _look(path)
+            except ConfigError as error:
+                _say_once(f"{error} It is passed over.")
                 continue
-            if (owner := seen.owner) is not None:
+            if seen is not None and not seen.is_dead and (owner := seen.owner) is not None:
                 yield path.name, owner
 
     def by_machine(self) -> dict[str, Counter[str]]:
@@ -232,6 +245,11 @@ class Claims:
                         os.utime(handle)
 
 
+@cache
+def _say_once(words: str) -> None:
+    print(words, file=sys.stderr)
+
+
 def _progress(owner: Owner) -> int:
     return owner.done
 
@@ -251,8 +269,12 @@ def _look(path: Path) -> _Seen | None:
         with open_inside(path.parent.parent, path) as file:
             text = file.read(MAX_BYTES).decode(errors="replace")
             return _Seen(text=text, touched=os.fstat(file.fileno()).st_mtime)
+    except PermissionError:  # another user's; whoever is alive touches it
+        with suppress(OSError):
+            return _Seen(text="", touched=os.lstat(path).st_mtime)
     except OSError:
-        return None
+        pass
+    return None
 
 
 def _bury(path: Path, dead: _Seen) -> None:
@@ -267,7 +289,7 @@ def _bury(path: Path, dead: _Seen) -> None:
         os.close(os.open(grave, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:
         with suppress(OSError):  # unless who made it has died over it, the other goes on
-            if unix_s() - grave.stat().st_mtime > DEAD_AFTER_S:
+            if unix_s() - os.lstat(grave).st_mtime > DEAD_AFTER_S:
                 grave.unlink()
         return
     except OSError as error:
@@ -275,6 +297,8 @@ def _bury(path: Path, dead: _Seen) -> None:
     try:
         if _look(path) == dead:
             path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot(path, error) from error
     finally:
         grave.unlink(missing_ok=True)
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from attentions import Geometry, plugins
+from bench.app.foreign import foreign_code
 from bench.tasks.draws import (
     HELD_OUT,
     derived_seed,
@@ -356,24 +357,47 @@ def build_task(name: str, settings: dict[str, Any]) -> Task:
 
 
 def task_to_plan(name: str, settings: dict[str, Any]) -> Task | None:
-    """As `build_task`; None of a plugin's that raises anything else, as its training will tell.
+    """As `build_task`; None of a plugin's that is none, as its training will tell.
+
+    That is one which raises anything else, or of which `why_no_task` has something to say.
 
     Raises:
         ValueError: the task refuses its settings, or the data that are there.
         TypeError: a setting that it does not take.
     """
     try:
-        task = build_task(name, settings)
-        task.why_no_data()
-        task.files()
-        _ = task.geometry
-        return task
+        with foreign_code():
+            task = build_task(name, settings)
+            return None if why_no_task(task) else task
     except (ValueError, TypeError):
         raise
-    except (Exception, SystemExit):
+    except Exception:
         if task_class(name).__module__.startswith(f"{__package__}."):
             raise
         return None
+
+
+def why_no_task(task: Task) -> str | None:
+    """What is not of the kind that it should be, as a sentence; None if all is.
+
+    Raises:
+        Exception: whatever the task raises.
+    """
+    why, files = task.why_no_data(), task.files()
+    are_files = isinstance(files, (tuple, list)) and all(isinstance(f, Path) for f in files)
+    rules = (
+        (isinstance(task.recipe, Recipe), "recipe", task.recipe, "the Recipe that it was given"),
+        (isinstance(task.geometry, Geometry), "geometry", task.geometry, "a property, a Geometry"),
+        (are_files, "files()", files, "a tuple of paths"),
+        (why is None or isinstance(why, str), "why_no_data()", why, "a sentence or None"),
+        (isinstance(task.causal, bool), "causal", task.causal, "True or False"),
+    )
+    for is_kept, what, found, expected in rules:
+        if not is_kept:
+            return (
+                f"the task {task.name} has {what} of type {type(found).__name__}; it is {expected}"
+            )
+    return None
 
 
 def _hint(word: str, known: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from bench.app.stored_files import read_regular
 from bench.tasks.base import (
     HELD_OUT,
     Batch,
@@ -146,7 +147,7 @@ class Bytes(Task):
 
 @cache
 def _read(path: Path, _changed_ns: int) -> Tensor:
-    return torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8).long()
+    return torch.frombuffer(bytearray(read_regular(path)), dtype=torch.uint8).long()
 
 
 def _windows(text: Tensor, starts: Tensor, width: int) -> Batch:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from bench.app.errors import ConfigError
+from bench.app.files import write_whole
+from bench.app.stored_files import open_inside
 
 State = dict[str, Any]
 """Tensors, numbers and words, nested; nothing that would have to be run to be read."""
@@ -33,14 +37,14 @@ class Checkpoint:
     source: str = ""
 
     def save(self, state: State) -> None:
-        """Replace the file as a whole: whoever is killed meanwhile leaves the one before."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
-            torch.save({"of": self.of, "source": self.source, "state": state}, beside)
-            os.replace(beside, self.path)
-        finally:
-            beside.unlink(missing_ok=True)
+        """Replace the file as a whole: whoever is killed meanwhile leaves the one before.
+
+        Raises:
+            ConfigError: it cannot be written, or a link is where it should be.
+        """
+        content = BytesIO()
+        torch.save({"of": self.of, "source": self.source, "state": state}, content)
+        write_whole(self.path, content.getvalue(), inside=self._store)
 
     def load(self, device: torch.device) -> State | None:
         """What was saved; None if nothing was, or by other code.
@@ -48,11 +52,14 @@ class Checkpoint:
         Raises:
             CheckpointRefused: it is of another configuration, or no checkpoint.
         """
-        if not self.path.exists():
-            return None
         try:
-            content = torch.load(self.path, map_location=device, weights_only=True)
+            with open_inside(self._store, self.path) as file:
+                content = torch.load(file, map_location=device, weights_only=True)
             of, source, state = (content[name] for name in ("of", "source", "state"))
+        except FileNotFoundError:
+            return None
+        except ConfigError as error:  # it is no file, or behind a link
+            raise CheckpointRefused(str(error)) from error
         except Exception as error:  # torch raises of many kinds for what is no checkpoint
             raise CheckpointRefused(
                 f"{self.path} cannot be read as a checkpoint ({type(error).__name__}). Delete it, "
@@ -64,6 +71,11 @@ class Checkpoint:
                 f"{self.of}. Delete it, or choose another folder by out=."
             )
         return dict(state) if source == self.source else None
+
+    @property
+    def _store(self) -> Path:
+        """The folder that holds the folder of checkpoints."""
+        return self.path.parent.parent
 
 
 def model_state(model: nn.Module) -> State:

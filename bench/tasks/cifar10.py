@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bench.app.stored_files import read_regular
 from bench.tasks.base import Recipe, Split, register_task, yes_or_no
 from bench.tasks.images import Images, ImageTask, folder_of
 
@@ -103,7 +104,7 @@ def _changed_ns(path: Path) -> int:
 @cache
 def _read(path: Path, _changed_ns: int) -> Tensor:
     """(B, 1 + 3072) bytes."""
-    content = path.read_bytes()
+    content = read_regular(path)
     if not content or len(content) % NUM_BYTES:
         whole = len(content) // NUM_BYTES
         raise ValueError(

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bench.app.stored_files import open_regular, read_regular
 from bench.tasks.base import Recipe, Split, register_task
 from bench.tasks.images import Images, ImageTask, folder_of
 
@@ -19,6 +20,8 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 PREFIXES = {Split.TRAIN: "train", Split.TEST: "t10k"}
 _UNSIGNED_BYTES = 8
 _PIECE = 1 << 20
+MAX_UNPACKED = 1 << 30
+"""Largest number of bytes that are unpacked; the images of Fashion-MNIST are 47 million."""
 
 
 @register_task("fashion_mnist")
@@ -108,7 +111,7 @@ def _read(path: Path, _changed_ns: int) -> Tensor:
     Raises:
         ValueError: it is not; the message says at which byte, counted from 0 and after unpacking.
     """
-    content = _unpacked(path) if path.suffix == ".gz" else path.read_bytes()
+    content = _unpacked(path) if path.suffix == ".gz" else read_regular(path)
     if len(content) < 4:
         raise ValueError(f"{path} ends at byte {len(content)}; a head of 4 bytes is expected.")
     for place, expected in enumerate((0, 0, _UNSIGNED_BYTES)):
@@ -132,8 +135,9 @@ def _read(path: Path, _changed_ns: int) -> Tensor:
 def _unpacked(path: Path) -> bytes:
     content = bytearray()
     try:
-        with gzip.open(path) as file:
-            while piece := file.read1(_PIECE):  # as far as it goes, so that the byte is known
+        with open_regular(path) as packed, gzip.open(packed) as file:
+            # As far as it goes, so that the byte is known.
+            while len(content) < MAX_UNPACKED and (piece := file.read1(_PIECE)):
                 content += piece
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(

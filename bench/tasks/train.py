@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -95,7 +95,7 @@ def train(
     Raises:
         Diverged: a loss or a prediction is not finite.
         CheckpointRefused: the checkpoint is of another cell, or cannot be read.
-        ValueError, TypeError: settings that the task or the mechanism refuses.
+        ValueError, TypeError: settings that the task or the mechanism refuses; no batches.
     """
     workload, device = cell.task, torch.device(cell.device)
     if workload.dtype != "float32":
@@ -111,6 +111,7 @@ def train(
         curve, num_steps = run.curve, run.curve.steps[-1]
         report("test", num_steps, curve.num_steps, run.losses[-1], curve.scores[-1])
         unseen = tuple(task.batches(Split.TEST, workload.seed))
+        _refuse_none(unseen, task, "test")
         tested = _score(model, task, unseen, device, num_steps)
         with seeded(num_steps, "training examples", device):
             learned = _score(model, task, _trained(task, workload.seed), device, num_steps)
@@ -298,7 +299,13 @@ def fit(
                     "streams": stream_state(device),
                 }
             )
+    _refuse_none(curve.steps, task, "train")
     return _Run(curve, tuple(losses))
+
+
+def _refuse_none(found: Sequence[Any], task: Task, purpose: str) -> None:
+    if not found:
+        raise ValueError(f"the task {task.name} has no batches to {purpose} on")
 
 
 def _validation_batches(task: Task) -> tuple[Batch, ...]:
@@ -309,6 +316,7 @@ def _validation_batches(task: Task) -> tuple[Batch, ...]:
         num_answers += batch.num_answers
         if num_answers >= NUM_ANSWERS and len(batches) >= MIN_BATCHES:
             break
+    _refuse_none(batches, task, "validate")
     return tuple(batches)
 
 

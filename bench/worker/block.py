@@ -15,6 +15,7 @@ from bench.measure.stopping import Stopping
 from bench.record import Speed, Status
 from bench.worker.jobs import Jobs
 from bench.worker.launch import WorkerHung
+from bench.worker.messages import NoMessage
 from bench.worker.outcome import Outcome
 from bench.worker.results import (
     ROUNDS,
@@ -27,6 +28,9 @@ from bench.worker.results import (
 
 MAX_APART = 0.2
 """How far the worker's account of its time may be from the parent's, as a share of the latter."""
+
+_LEAST_S, _MOST_S = 1e-12, 1e9
+"""Seconds of a call that a record can hold."""
 
 _LAUNCH_S = 1e-4
 """What a card and its driver may need around each reading of its clock, which leaves that out."""
@@ -152,6 +156,7 @@ class _Heard:
     def __init__(self, columns: Sequence[Cell], stopping: Stopping, timeout_s: float) -> None:
         self.samples: list[list[float]] = []
         self._stopping = stopping
+        self._num_members = len(columns)
         self._is_cold = columns[0].timed.cache == "cold"
         self._is_card = columns[0].device != "cpu"
         self._budget_s = stopping.budget_s * len(columns) + timeout_s
@@ -163,6 +168,7 @@ class _Heard:
 
         Raises:
             WorkerHung: the rounds take longer than was planned.
+            NoMessage: a round has not one sample of each member.
         """
         if message.get("step") == ROUNDS_BEGIN:
             self._begun = now_s()
@@ -170,6 +176,8 @@ class _Heard:
             self._ended = now_s()
         if "round" not in message:
             return
+        if len(message["round"]) != self._num_members:
+            raise NoMessage(f"a round of {len(message['round'])} of {self._num_members} samples")
         self.samples.append(message["round"])
         took_s = now_s() - self._begun
         if len(self.samples) == 1:  # as long as the fewest rounds take, twice over, or the budget
@@ -182,10 +190,14 @@ class _Heard:
         if not outcome.is_ok:
             return outcome
         taken = list(itertools.chain(*self.samples))
-        if not all(0 < seconds < math.inf for seconds in taken):
+        found = outcome.found
+        is_whole = found.num_members == self._num_members and "foreign_cores" in found.load
+        if not taken or not is_whole:
+            reason = str(NoMessage(f"rounds of {found.num_members} members, {len(taken)} samples"))
+            return Outcome(status=Status.CRASHED, reason=reason, wall_s=outcome.wall_s)
+        if not all(_LEAST_S <= seconds <= _MOST_S for seconds in taken):
             reason = f"a sample of the rounds lasted {min(taken):g} s by the worker's clock"
             return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)
-        found = outcome.found
         told_s = found.outside_s + timed_s(self.samples, found.calls_per_sample)
         wall_s = self._ended - self._begun
         too_short = (1 - MAX_APART) * wall_s - self._unseen_s(found.calls_per_sample)

@@ -12,13 +12,12 @@ from bench.cell import Cell
 from bench.measure.clock import now_s, sleep_s
 from bench.record import Status
 from bench.worker.launch import Worker, WorkerDied, WorkerHung, WorkerServer
+from bench.worker.messages import Message, NoMessage
 from bench.worker.outcome import Outcome
 from bench.worker.results import BUILD, Job, R
 
 TICK_S = 0.2
 """How often somebody who waits looks whether to stop."""
-
-Message = dict[str, Any]
 
 
 class Interrupted(Exception):
@@ -115,7 +114,8 @@ class Jobs:
 
         Args:
             job: one of `bench.worker.results`.
-            hear: told every message but the last; may raise `WorkerHung` to end the job.
+            hear: told every message but the last; may raise `WorkerHung` or `NoMessage` to end the
+                job.
             may_stop: whether what the worker has sent so far is worth keeping, so that on Ctrl-C
                 it is asked to finish; else it is killed.
             request: whatever the job takes.
@@ -129,13 +129,13 @@ class Jobs:
             worker = self.server.spawn(job=job.name, **request)
             try:
                 message = self._last_message(worker, hear, may_stop)
-            except WorkerHung:
+            except (WorkerHung, NoMessage):
                 worker.kill()
                 raise
             finally:
                 step = worker.step
             worker.close()
-        except (WorkerDied, WorkerHung) as error:
+        except (WorkerDied, WorkerHung, NoMessage) as error:
             return replace(misfortune(error, step), wall_s=now_s() - started)
         outcome = Outcome.from_message(message, job.result, now_s() - started)
         self.busy_s += outcome.measured_s
@@ -182,6 +182,8 @@ def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:
     def hear(message: Message) -> None:
         nonlocal asked
         asked = message.get("asked", asked)
+        if asked >= len(waiting):
+            raise NoMessage(f"asked is {asked}, and there are {len(waiting)} cells")
         if "refused" in message:
             refused[waiting[asked].key] = message["refused"]
 
@@ -196,10 +198,12 @@ def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:
     return refused
 
 
-def misfortune(error: WorkerDied | WorkerHung, step: str) -> Outcome[Any]:
+def misfortune(error: WorkerDied | WorkerHung | NoMessage, step: str) -> Outcome[Any]:
     """An end without a last message."""
     if isinstance(error, WorkerHung):
         return Outcome(status=Status.TIMED_OUT, reason=str(error))
+    if isinstance(error, NoMessage):
+        return Outcome(status=Status.CRASHED, reason=f"{error} in step '{step}'")
     if error.exit_code == -signal.SIGKILL:
         reason = f"{error} in step '{step}', as the kernel does when memory runs out"
         return Outcome(status=Status.OUT_OF_MEMORY, reason=reason, detail=error.last_words)

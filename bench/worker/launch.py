@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from bench.app.temporary import WORKERS_FOLDER, new_workers_folder
 from bench.measure.clock import now_s
+from bench.worker.messages import Message, NoMessage, message_from
 from bench.worker.processes import adopt_orphans, children, end_orphans
 
 ALLOCATORS: dict[str, dict[str, str]] = {
@@ -84,11 +85,11 @@ class Worker:
         with contextlib.suppress(OSError):
             self._sock.sendall(json.dumps(message).encode() + b"\n")
 
-    def poll(self, timeout_s: float) -> dict[str, Any] | None:
+    def poll(self, timeout_s: float) -> Message | None:
         """The next message, or None if none came in `timeout_s`.
 
         Raises:
-            WorkerDied: it ended instead.
+            WorkerDied: it ended instead, or sent something else and was ended.
         """
         deadline = now_s() + timeout_s
         while b"\n" not in self._buffer:
@@ -104,14 +105,14 @@ class Worker:
             self._buffer += data
             if len(self._buffer) > _MAX_LINE_BYTES:
                 self.kill()
-                raise WorkerDied("the worker sent what is no message of ours")
+                raise WorkerDied(str(NoMessage("it has no end")))
         line, _, self._buffer = self._buffer.partition(b"\n")
         try:
-            message: dict[str, Any] = json.loads(line)
-            self.step = message.get("step", self.step)
-        except (ValueError, AttributeError):
+            message = message_from(line)
+        except NoMessage as error:
             self.kill()
-            raise WorkerDied("the worker sent what is no message of ours") from None
+            raise WorkerDied(str(error)) from None
+        self.step = message.get("step", self.step)
         return message
 
     def _death(self) -> WorkerDied:

@@ -8,6 +8,7 @@ from typing import Any, Generic
 
 from bench.app.texts import make_visible, said_by
 from bench.record import Status
+from bench.worker.messages import NoMessage
 from bench.worker.results import R, result_from
 
 
@@ -77,17 +78,21 @@ class Outcome(Generic[R]):
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any], kind: type[R], wall_s: float) -> Outcome[R]:
-        """The inverse of `to_message`.
-
-        Raises:
-            ValueError: the result is not of this kind.
-        """
+        """The inverse of `to_message`; of what is none, that the worker crashed."""
         flat = message["result"]
+        try:
+            status = Status(message["status"])
+            result = None if flat is None else result_from(kind, flat)
+            is_ok = status is Status.OK
+            if is_ok != (result is not None) or is_ok != (message["reason"] is None):
+                raise ValueError(f"{status} does not fit its result or its reason")
+        except ValueError as error:
+            return Outcome(status=Status.CRASHED, reason=str(NoMessage(str(error))), wall_s=wall_s)
         return Outcome(
-            status=Status(message["status"]),
+            status=status,
             reason=message["reason"],
             detail=message["detail"],
-            result=None if flat is None else result_from(kind, flat),
+            result=result,
             wall_s=wall_s,
         )
 

@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
+
+from annotated_types import Len
+
+from bench.app.limits import (
+    Amount,
+    Count,
+    Duration,
+    Flops,
+    Must,
+    Number,
+    Seconds,
+    Share,
+    Size,
+    Text,
+    checked,
+    one_of,
+)
+from bench.observed import Quality, unfit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +33,7 @@ class Result:
         measured_s: seconds inside timed calls, memory and FLOP passes, or training.
     """
 
-    measured_s: float
+    measured_s: Duration
 
     def observed(self) -> dict[str, Any]:
         """All fields but `measured_s`, which is what the job cost."""
@@ -37,31 +55,31 @@ class Job(Generic[R]):
 class TrialResult(Result):
     """One member alone; the fields are those of `bench.record.Speed`."""
 
-    first_call_s: float
-    compile_s: float | None
-    max_error: float
-    rms_error: float
-    oracle: str
-    checked_len: int | None
-    checked_share: float
+    first_call_s: Duration
+    compile_s: Duration | None
+    max_error: Amount
+    rms_error: Amount
+    oracle: Text
+    checked_len: Size | None
+    checked_share: Share
     is_view: bool
     leaks_future: bool
-    flops_off: float | None
+    flops_off: Amount | None
     is_foreign: bool
-    peak_memory_bytes: int | None
-    peak_rss_bytes: int | None
-    leaked_bytes: int | None
-    saved_for_backward_bytes: int
-    state_bytes: int | None
-    flops: int | None
-    executed_flops: int | None
-    tokens_per_call: int
-    counted_flops: int
-    elementwise_elements: int
-    num_operators: int
-    fvcore_flops: int | None
-    fvcore_unsupported: dict[str, int]
-    num_parameters: int
+    peak_memory_bytes: Count | None
+    peak_rss_bytes: Count | None
+    leaked_bytes: Count | None
+    saved_for_backward_bytes: Count
+    state_bytes: Count | None
+    flops: Flops | None
+    executed_flops: Flops | None
+    tokens_per_call: Count
+    counted_flops: Flops
+    elementwise_elements: Count
+    num_operators: Count
+    fvcore_flops: Flops | None
+    fvcore_unsupported: Annotated[dict[Text, Count], Len(0, 1000)]
+    num_parameters: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,16 +118,23 @@ class RoundsResult(Result):
         is_noisy: whether that was too much.
     """
 
-    stop_reason: str
-    warmup_s: tuple[tuple[float, ...], ...]
-    calls_per_sample: tuple[int, ...]
-    calls_per_set: tuple[int, ...]
-    cpu_per_wall: tuple[float | None, ...]
+    stop_reason: Annotated[str, one_of("precise", "budget", "rounds", "interrupted")]
+    warmup_s: tuple[tuple[Duration, ...], ...]
+    calls_per_sample: tuple[Size, ...]
+    calls_per_set: tuple[Size, ...]
+    cpu_per_wall: tuple[Amount | None, ...]
     wrong: tuple[str | None, ...]
-    outside_s: float
-    waited_s: float
-    load: dict[str, float]
+    outside_s: Duration
+    waited_s: Duration
+    load: Annotated[dict[Text, Number], Len(0, 100)]
     is_noisy: bool
+
+    @property
+    def num_members(self) -> int | None:
+        """Number of members that it speaks of; None if its fields contradict each other."""
+        of_each = (self.warmup_s, self.calls_per_sample, self.calls_per_set)
+        counts = {len(each) for each in (*of_each, self.cpu_per_wall, self.wrong)}
+        return counts.pop() if len(counts) == 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +145,26 @@ class VersusResult(Result):
         latency_s: of the current tree, one sample.
     """
 
-    latency_s: float
+    latency_s: Seconds
+
+
+def _is_quality(flat: Mapping[str, Any]) -> bool:
+    """True.
+
+    Raises:
+        ValueError: no record could hold it, as a sentence.
+    """
+    try:
+        found = Quality(**_with_tuples(flat))
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    if why := unfit(found):
+        raise ValueError(why)
+    return True
+
+
+def _with_tuples(flat: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,11 +175,11 @@ class TrainResult(Result):
         quality: the fields of `bench.record.Quality`, but for `train_s`.
     """
 
-    quality: dict[str, Any]
+    quality: Annotated[dict[str, Any], Must(_is_quality, "a quality")]
 
     def observed(self) -> dict[str, Any]:
         """As of other results; what JSON made a list of is a tuple again."""
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in self.quality.items()}
+        return _with_tuples(self.quality)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +206,7 @@ class EstimateResult(Result):
         needed_bytes: None if a dry run does not show them.
     """
 
-    needed_bytes: int | None
+    needed_bytes: Count | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,13 +228,13 @@ def result_from(kind: type[R], flat: Mapping[str, Any]) -> R:
     """A result from plain JSON.
 
     Raises:
-        ValueError: a field is missing, or one is unknown: the two sides are of different code.
+        ValueError: a field is missing, unknown or out of bounds.
     """
     names = {f.name for f in fields(kind)}
     if flat.keys() != names:
         missing, unknown = sorted(names - flat.keys()), sorted(flat.keys() - names)
         raise ValueError(f"not a {kind.__name__}: missing {missing}, unknown {unknown}")
-    return kind(**{name: _tuples(value) for name, value in flat.items()})
+    return checked(kind, {name: _tuples(value) for name, value in flat.items()})
 
 
 def _tuples(value: Any) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.app.errors import ConfigError
 from bench.cell import Cell
 from bench.measure.clock import now_s
 from bench.record import Status, unfit
@@ -22,16 +23,19 @@ def train(request: Request, channel: Channel) -> TrainResult:
     """One training run.
 
     Raises:
-        JobFailed: the loss became infinite or NaN, or the score is none.
+        JobFailed: the loss became infinite or NaN, the score is none, or the task is none.
     """
     import torch
 
+    from bench.tasks.base import build_task, why_no_task
     from bench.tasks.checkpoint import CheckpointRefused
     from bench.tasks.train import Diverged
     from bench.tasks.train import train as train_task
 
     cell = Cell.from_dict(request["cell"])
     torch.set_num_threads(cell.num_threads)
+    if reason := why_no_task(build_task(cell.task.task, cell.task.settings)):
+        raise JobFailed(Status.ERROR, reason)
     started = now_s()
     try:
         quality = train_task(
@@ -44,7 +48,7 @@ def train(request: Request, channel: Channel) -> TrainResult:
         )
     except Diverged as error:
         raise JobFailed(Status.DIVERGED, str(error)) from error
-    except CheckpointRefused as error:
+    except (CheckpointRefused, ConfigError) as error:
         raise JobFailed(Status.ERROR, str(error)) from error
     if reason := unfit(quality):
         raise JobFailed(Status.ERROR, f"the task gave what no record can hold: {reason}")

@@ -1,12 +1,15 @@
 """What is checked is the call that is timed, before the rounds and after them."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 import attentions
 from bench import checking, expected
-from bench.checking import Incorrect, after_rounds, check, keep
+from bench.checking import Incorrect, _kept_at, after_rounds, check, keep
 from bench.subject import Subject
 from tests.records import kernel_cell
 
@@ -105,8 +108,31 @@ def test_an_answer_that_is_kept_by_address_is_found_in_the_trial_and_after_the_r
         after_rounds(one, timed)
 
 
-def test_nothing_is_said_of_a_cell_that_was_not_tried(few_pairs):
-    after_rounds(cell(), Subject(cell()))
+DAMAGED = {
+    "missing": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "noise": lambda path: path.write_bytes(b"\x80\x02noise"),
+    "another": lambda path: torch.save({"pieces": [], "state": {}}, path),
+    "a FIFO": lambda path: (path.unlink(), os.mkfifo(path)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED.keys())
+def test_where_what_a_trial_left_was_damaged_the_oracle_is_asked_again(few_pairs, damage):
+    one = cell()
+    keep(one, check(Subject(one)).expected)
+    damage(_kept_at(one))
+    after_rounds(one, Subject(one))
+    wrong = Subject(one)
+    wrong.runner = lambda q, k, v: v + q
+    with pytest.raises(Incorrect, match="after the rounds"):
+        after_rounds(one, wrong)
+    _kept_at(one).unlink(missing_ok=True)
+
+
+def test_no_room_for_what_a_trial_leaves_ends_nothing(monkeypatch):
+    monkeypatch.setattr("bench.checking.workers_folder", lambda: Path("/proc/nope"))
+    keep(cell(), check(Subject(cell())).expected)
 
 
 def run(monkeypatch, forward, name="linear", **changes):

@@ -37,7 +37,6 @@ FILES = {
     "records/z.jsonl": ("fsck", "validate", "merge", "sweep"),
     "calibration/x.json": ("fsck", "validate", "merge"),
     "examples/0123456789abcdef.json": ("validate", "merge"),
-    "claims/block": ("fsck", "sweep"),
     "quarantine/a.jsonl": ("fsck",),
     "badges/x.jsonl": ("badges",),
     "verify.json": ("verify.json",),
@@ -74,8 +73,8 @@ def sweep(out: Path) -> None:
     read_store(out)
     line_numbers(out)
     list(Tail(out).read())
-    with Claims(out) as claims:
-        claims.take("block")
+    with Claims(out):
+        pass
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -119,7 +118,10 @@ def test_a_file_that_is_none_is_named_and_not_read(
 
 @pytest.mark.parametrize(
     ("place", "who"),
-    [(str(Path(p).parent), w) for p, all_ in FILES.items() if "/" in p for w in all_],
+    [
+        *((str(Path(p).parent), w) for p, all_ in FILES.items() if "/" in p for w in all_),
+        *(("claims", who) for who in ("fsck", "sweep")),
+    ],
 )
 def test_a_folder_that_is_a_link_is_named_and_nothing_is_written_behind_it(
     out: Path, mine: Path, place: str, who: str, capsys: pytest.CaptureFixture[str]
@@ -185,6 +187,20 @@ def test_a_claim_that_says_nothing_is_dead_after_a_minute(out: Path) -> None:
             file.write_bytes(content)
             os.utime(file, (1e11, 1e11))  # a clock was set back
             assert claims.take(file.name)
+
+
+@pytest.mark.parametrize("put", [*KINDS.values(), lambda path, _: path.mkdir()])
+def test_a_claim_that_is_no_file_is_named_and_passed_over(
+    out: Path, mine: Path, put: Put, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (out / "claims").mkdir()
+    put(out / "claims" / "block", mine)
+    with Claims(out) as claims:
+        assert list(claims.others()) == [] and "block" in capsys.readouterr().err
+        assert claims.take("block") and claims.take("other")
+        claims.release("block")
+    assert os.listdir(out / "claims") == ["block"] and mine.read_bytes() == PRECIOUS
+    assert fsck.main([str(out)]) == 0
 
 
 @pytest.mark.parametrize("main", [fsck.main, validate.main], ids=["fsck", "validate"])

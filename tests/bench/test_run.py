@@ -113,13 +113,40 @@ def test_a_clock_that_lies_ends_its_own_cells_only_however_short_the_rounds(serv
 
 @pytest.mark.parametrize(
     ("task", "words"),
-    [("asserting_task", "AssertionError: seven pairs"), ("leaving_task", "SystemExit: 0")],
+    [
+        ("asserting_task", "AssertionError: seven pairs"),
+        ("leaving_task", "SystemExit: 0"),
+        ("interrupting_task", "KeyboardInterrupt: KeyboardInterrupt"),
+        (
+            "task_with_a_word_for_files",
+            "the task task_with_a_word_for_files has files() of type str; it is a tuple of paths",
+        ),
+        (
+            "task_with_a_method_for_geometry",
+            "the task task_with_a_method_for_geometry has geometry of type method; it is a "
+            "property, a Geometry",
+        ),
+        (
+            "task_without_batches",
+            "ValueError: the task task_without_batches has no batches to train on",
+        ),
+    ],
 )
-def test_a_plugins_task_that_raises_is_told_by_its_own_cells(server, task, words):
+def test_a_plugins_task_that_raises_or_is_none_is_told_by_its_own_cells(server, task, words):
     entries = ["softmax", "good", "even_only"]
     records = run(server, entries, task={"mine": {"task": task}}, seq_len=[])
     for name in entries:
         assert (records[name].status, records[name].reason) == (Status.ERROR, words)
+
+
+@pytest.mark.parametrize("mode", ["forward", "forward_backward"])
+def test_what_is_no_tensor_is_refused_in_words(server, mode):
+    names = {"gives_none": "NoneType", "gives_two": "tuple", "gives_numpy": "ndarray"}
+    records = run(server, [*names, "good"], mode=mode)
+    for name, kind in names.items():
+        assert records[name].status is Status.ERROR
+        assert f"it gives a value of type {kind}; a tensor is expected" in records[name].reason
+    assert records["good"].status is Status.OK
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

@@ -1,5 +1,6 @@
 """`python -m tests.torture [PART …] [PART=COUNT …] [seed=N]`: all parts, or those that are named.
 
+Without a seed it is drawn from the commit. Beside `links`, a fault is planted that must be found.
 Writes what came of it to results/torture/ and, after a whole run, into docs/reliability.md.
 1 if something was not as it must be.
 """
@@ -26,7 +27,9 @@ from bench.publish.format import format_duration
 from tests.page_parts import with_part
 from tests.torture.disks import disks
 from tests.torture.kills import kills
+from tests.torture.links import found_after, links
 from tests.torture.mechanisms import mechanisms
+from tests.torture.messages import damaged_claims, messages
 from tests.torture.overrides import overrides
 from tests.torture.parallel import parallel
 from tests.torture.stores import stores
@@ -35,7 +38,10 @@ from tests.torture.trial import ROOT, Part, Trial
 PARTS: dict[str, tuple[Part, int]] = {
     "overrides": (overrides, 1000),
     "stores": (stores, 500),
-    "mechanisms": (mechanisms, 60),
+    "links": (links, 400),
+    "messages": (messages, 2000),
+    "claims": (damaged_claims, 200),
+    "mechanisms": (mechanisms, 65),
     "parallel": (parallel, 24),
     "disks": (disks, 36),
     "kills": (kills, 300),
@@ -45,6 +51,9 @@ PARTS: dict[str, tuple[Part, int]] = {
 WORDS = {
     "overrides": "malformed words on command lines",
     "stores": "damaged stores",
+    "links": "links, pipes and devices in stores",
+    "messages": "damaged messages of workers",
+    "claims": "damaged claims",
     "mechanisms": "misbehaving mechanisms",
     "parallel": "sweeps, eight at a time into one store",
     "disks": "full disks",
@@ -124,13 +133,26 @@ def _progress(name: str, part: Came) -> str:
     )
 
 
-def asked(words: Sequence[str]) -> tuple[dict[str, int], int]:
-    """The number of trials of each part, and the seed.
+def planted(seed: int) -> int | None:
+    """After how many trials an fsck that follows links is found; None if it is not."""
+    with tempfile.TemporaryDirectory(prefix="attnbench-torture-") as folder:
+        return found_after(PARTS["links"][1], Random(f"{seed} planted"), Path(folder))
+
+
+def planted_words(trials: int | None) -> str:
+    """What came of it, as a sentence."""
+    found = "was not found" if trials is None else f"was found after {trials} trials"
+    return f"A planted fault, an fsck that follows links, {found}."
+
+
+def asked(words: Sequence[str]) -> tuple[dict[str, int], int | None]:
+    """The number of trials of each part, and the seed; None if none is given.
 
     Raises:
         ConfigError: a word is none that is known.
     """
-    wanted, seed = {}, 0
+    wanted: dict[str, int] = {}
+    seed = None
     for word in words:
         name, given, number = word.partition("=")
         if name not in PARTS and name != "seed":
@@ -165,7 +187,8 @@ def page_text(page: str, result: dict[str, Any]) -> str:
         f"Measured {result['started_at'][:10]} at commit {result['commit'][:7]} with seed "
         f"{result['seed']}, on {result['num_cores']} cores of a {result['processor']}:"
     )
-    return with_part(page, "torture", f"{line}\n\n{table(result['parts'])}")
+    parts = [line, table(result["parts"]), planted_words(result["planted"])]
+    return with_part(page, "torture", "\n\n".join(parts))
 
 
 def main(words: Sequence[str]) -> int:
@@ -175,23 +198,30 @@ def main(words: Sequence[str]) -> int:
     except ConfigError as error:
         return tell(error)
     started_at, here = utc_now(), current((), "retain", {}).to_dict()
+    seed = int(here["commit"][:8], 16) if seed is None else seed
     is_seen = sys.stderr.isatty()
 
     def say(line: str) -> None:
         print(f"\r{line}\x1b[K" if is_seen else line, end="" if is_seen else "\n", file=sys.stderr)
 
     came = torture(wanted, seed, say, time.monotonic() + BUDGET_S)
+    trials = planted(seed) if "links" in came else None
     parts = {name: vars(part) | {"ends": dict(part.ends)} for name, part in came.items()}
     facts = {key: here.get(key) for key in ("commit", "is_dirty", "processor", "num_cores")}
-    result = {"started_at": started_at, "seed": seed} | facts | {"parts": parts}
+    result = {"started_at": started_at, "seed": seed} | facts
+    result |= {"parts": parts, "planted": trials}
     file = write_whole(RESULTS / f"{utc_stamp()}.json", json.dumps(result, indent=1) + "\n")
     if is_whole(came):
         write_whole(PAGE, page_text(PAGE.read_text(), result))
     print(f"\n{table(parts)}\n\nWrote {file}")
+    is_met = all(part.is_met for part in came.values())
+    if "links" in came:
+        print(planted_words(trials))
+        is_met = is_met and trials is not None
     for name, part in came.items():
         for fault in part.faults:
             print(f"\n{name}: {fault[:3000]}")
-    return 0 if all(part.is_met for part in came.values()) else 1
+    return 0 if is_met else 1
 
 
 if __name__ == "__main__":

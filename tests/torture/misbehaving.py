@@ -1,13 +1,15 @@
-"""A plugin with sixty mechanisms: each does one of twelve things at one of five places."""
+"""A plugin with 65 mechanisms: each does one of thirteen things at one of five places."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -39,6 +41,14 @@ def _with_last_words() -> None:
     os._exit(3)
 
 
+def _forge() -> None:
+    """Write an end of its own to whoever waits for this worker's."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                os.write(int(name), b'{"status": "ok", "result": {}, "reason": null}\n')
+
+
 DEEDS: dict[str, Callable[[], Any]] = {
     "asserts": _raise(AssertionError("\x1b[2J\0\ud800" + 10**6 * "x")),
     "unprintable": _raise(Unprintable()),
@@ -51,6 +61,7 @@ DEEDS: dict[str, Callable[[], Any]] = {
     "last_words": _with_last_words,
     "segfaults": lambda: ctypes.string_at(0),
     "kills_itself": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "forges": _forge,
     "hangs": lambda: time.sleep(1000),
 }
 

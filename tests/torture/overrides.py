@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
-from bench import sweep
+from bench import fsck, merge, sweep, validate
 from bench.app.command import CONF, run_app
+from bench.catalogue import listing, new, showing
 from bench.ceilings import read_calibrate_config
 from bench.gate.config import read_gate_config
 from bench.publish import read_publish_config
@@ -106,6 +107,25 @@ def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _flat(value, f"{prefix}{key}.")
 
 
+WORD_COMMANDS: dict[str, tuple[Main, str]] = {
+    "fsck": (fsck.main, "dry_run"),
+    "validate": (validate.main, ""),
+    "merge": (merge.main, "out"),
+    "new": (new.main, "title"),
+    "list": (listing.main, "family"),
+    "show": (showing.main, "seq_len"),
+}
+"""Commands without YAML, each with an option of its own."""
+
+
+def malformed_words(command: str, draw: Random) -> list[str]:
+    """Words for one of them, some of them with nothing sound in them."""
+    option = draw.choice((WORD_COMMANDS[command][1], "plugins", "out", "nope"))
+    values = [value for value in VALUES if "/" not in value and value != "abc"]
+    words = [draw.choice(values) for _ in range(draw.choice((0, 1, 1, 2)))]
+    return words + [f"{option}={draw.choice(values)}"] * draw.choice((0, 1))
+
+
 def malformed(command: str, draw: Random) -> str:
     """One word of a command line, most often one that must be refused."""
     if draw.random() < 0.1:
@@ -137,6 +157,10 @@ def overrides(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
         command = draw.choices(names, [len(names), *[1] * (len(names) - 1)])[0]
         main, words = COMMANDS[command]
         word = malformed(command, draw)
+        if draw.random() < 0.2:
+            command = draw.choice(list(WORD_COMMANDS))
+            main, words = WORD_COMMANDS[command][0], malformed_words(command, draw)
+            word = words.pop() if words else ""
         ended = here(main, [*words, word], folder)
         fault = ended.fault(0, 2)
         if not fault and ended.code == 2 and not ended.said.strip():
@@ -147,5 +171,6 @@ def overrides(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
             fault = f"files are left: {left}"
             for path in left:
                 path.rename(folder.with_name(f"{folder.name}-{path.name}"))
-        said = f"bench.{command} {word[:200]!r}: {fault}" if fault else ""
+        line = " ".join([*words, word])[:300]
+        said = f"bench.{command} {line!r}: {fault}" if fault else ""
         yield Trial(what="refused" if ended.code == 2 else "taken", fault=said)

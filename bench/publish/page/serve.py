@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import sys
+import threading
 import webbrowser
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,11 +16,24 @@ from typing import Any
 
 LOOPBACK = "127.0.0.1"
 
+CONNECTION_S = 60.0
+"""Seconds after which a connection is closed, whatever its reader does."""
+
+IDLE_S = 10.0
+"""Seconds that a reader may be silent."""
+
+_POLICY = (
+    "default-src 'self' 'unsafe-inline' data: blob:; object-src 'none'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+"""Nothing is fetched from elsewhere or sent there; the page itself allows less."""
+
 
 class PageServer(ThreadingHTTPServer):
     """Serves the files of a folder on a free port of loopback."""
 
     daemon_threads = True
+    block_on_close = False  # Ctrl-C waits for no reader
 
     def __init__(self, folder: Path) -> None:
         super().__init__((LOOPBACK, 0), partial(_Handler, directory=str(folder)))
@@ -26,9 +43,32 @@ class PageServer(ThreadingHTTPServer):
         """Where it listens."""
         return f"http://{LOOPBACK}:{self.server_port}"
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Pass over readers that hang up or are too slow; anything else is told."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(SimpleHTTPRequestHandler):
     """Files of its folder, to requests that name this server and no other."""
+
+    timeout = IDLE_S
+
+    def setup(self) -> None:
+        """Have the connection end in time."""
+        super().setup()
+        self._end = threading.Timer(CONNECTION_S, self._hang_up)
+        self._end.daemon = True
+        self._end.start()
+
+    def finish(self) -> None:
+        """Leave no timer behind."""
+        self._end.cancel()
+        super().finish()
+
+    def _hang_up(self) -> None:
+        with suppress(OSError):  # it is closed already
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def send_head(self) -> Any:
         """Refuse what is not in the folder, and what a page of another site asks for."""
@@ -37,18 +77,25 @@ class _Handler(SimpleHTTPRequestHandler):
         if self.headers.get("Host") not in (f"{LOOPBACK}:{port}", f"localhost:{port}"):
             self.send_error(HTTPStatus.FORBIDDEN)
             return None
-        folder = Path(self.directory).resolve()
-        path = Path(self.translate_path(self.path)).resolve()  # a link may lead out of it
-        if not path.is_relative_to(folder) or not path.is_file():
+        if not self._is_ours():
             self.send_error(HTTPStatus.NOT_FOUND)
             return None
         return super().send_head()
+
+    def _is_ours(self) -> bool:
+        """Whether a file of the folder is asked for; a link may lead out of it."""
+        try:
+            path = Path(self.translate_path(self.path)).resolve()
+            return path.is_relative_to(Path(self.directory).resolve()) and path.is_file()
+        except (OSError, ValueError):  # a name that is too long, or has a zero in it
+            return False
 
     def end_headers(self) -> None:
         """Nothing is guessed, kept or framed."""
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("X-Frame-Options", "DENY")
         self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Security-Policy", _POLICY)
         super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.app.stored_files import folder_inside
 from bench.publish.config import PublishConfig
 from bench.publish.sinks.vega import FIELDS, chart_and_fields, preset, specification
 from bench.publish.sinks.view import Table, View
@@ -34,8 +35,9 @@ def write_run(view: View, config: PublishConfig) -> Path:
 
     home = config.out.absolute() / "wandb"
     staging = staging_of(home, view.run_id)
-    _remove_earlier(home, view.run_id)
     changes = {**dict.fromkeys(_HIDDEN), **_SILENT, **_folders(home, staging)}
+    _remove_earlier(home, view.run_id)
+    _folders(home, staging)
     with _environment(changes), _service(wandb):
         run = wandb.init(
             mode="offline",
@@ -170,7 +172,11 @@ def _set(variables: Mapping[str, str | None]) -> None:
 
 
 def _folders(home: Path, staging: Path) -> dict[str, str]:
-    """Variables that point W&B's folders, which are made, below `home`."""
+    """Variables that point W&B's folders, which are made, below `home`.
+
+    Raises:
+        ConfigError: one of them is a link.
+    """
     places = {
         "WANDB_DIR": home.parent,
         "WANDB_DATA_DIR": staging,
@@ -178,7 +184,8 @@ def _folders(home: Path, staging: Path) -> dict[str, str]:
         "WANDB_CONFIG_DIR": home / ".config",
     }
     for path in (*places.values(), home):
-        path.mkdir(parents=True, exist_ok=True)
+        with folder_inside(home.parent, path, make=True):
+            pass
     return {name: str(path) for name, path in places.items()}
 
 
@@ -194,7 +201,8 @@ def _service(wandb: Any) -> Iterator[None]:
 def _remove_earlier(home: Path, run_id: str) -> None:
     """Offline runs of the same id, and what waited to be sent with any that is sent by now."""
     for sent in home.glob("offline-run-*/*.synced"):
-        shutil.rmtree(staging_of(home, run_id_of(sent.parent)), ignore_errors=True)
+        if run_id_of(sent.parent).strip("."):
+            shutil.rmtree(staging_of(home, run_id_of(sent.parent)), ignore_errors=True)
     for folder in home.glob(f"offline-run-*-{run_id}"):
         if run_id_of(folder) == run_id:  # and not one whose id only ends like it
             shutil.rmtree(folder, ignore_errors=True)

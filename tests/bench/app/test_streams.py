@@ -91,3 +91,32 @@ def test_streams_that_somebody_replaced_are_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "stdout", before)
     bench.app.streams.make_streams_unbreakable()
     assert sys.stdout is before
+
+
+@pytest.fixture
+def out(tmp_path):
+    """A store, and where nothing of Python's documentation is left."""
+    from bench.store import Store
+    from tests.records import block_records
+
+    for record in block_records(["softmax", "nala"], num_rounds=3):
+        Store(tmp_path, "a").append(record)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "words"),
+    [
+        (">/dev/full", 2, b"Standard output cannot be written (No space left on device)"),
+        ("2>/dev/full", 0, b""),
+        (">&-", 0, b"Standard output is closed"),
+        ("<&- >&- 2>&-", 0, b""),
+    ],
+)
+def test_files_are_written_where_nothing_can_be_said(out, streams, code, words):
+    # Without docstrings too, as `python -OO` has them.
+    line = f"exec {sys.executable} -OO -m bench.report out={out} charts=false {streams}"
+    ended = subprocess.run(["sh", "-c", line], capture_output=True, check=False)
+    assert ended.returncode == code and words in ended.stderr
+    assert b"Traceback" not in ended.stderr and ended.stderr.count(b"Standard") == bool(words)
+    assert (out / "leaderboard.md").stat().st_size and (out / "table.csv").stat().st_size

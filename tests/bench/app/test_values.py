@@ -1,7 +1,17 @@
 import pytest
 
 from bench.app.errors import ConfigError
-from bench.app.values import Values, duration, flag, number, text, whole, word
+from bench.app.values import (
+    Values,
+    duration,
+    flag,
+    number,
+    run_words,
+    text,
+    time_span,
+    whole,
+    word,
+)
 
 GIVEN = Values({"n": 3, "x": 1, "on": True, "names": "a", "run": {"dtype": "float32", "n": 0}})
 
@@ -53,6 +63,11 @@ def test_a_duration_is_seconds_or_words(given, seconds):
         (word(("float32", "float64")), "float23", "n=float23 is not known. Did you mean float"),
         (duration, "9" * 400 + "h", "n is inf; it takes a finite number"),
         (duration, "soon", "n is 'soon'; it takes a duration"),
+        (
+            time_span,
+            "9" * 20 + "h",
+            "n is '99999999999999999999h'; it takes a time of up to a year",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_full_name_and_what_is_allowed(read, value, words):
@@ -66,3 +81,15 @@ def test_an_unknown_key_of_a_section_is_refused_with_the_nearest():
         GIVEN.section("run", ("n",))
     with pytest.raises(ConfigError, match="n is 3; it has keys of its own"):
         GIVEN.section("n")
+
+
+def test_a_bug_of_ours_is_told_from_a_mistake_and_from_a_verdict(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def command(words: list[str]) -> int:
+        raise {"mistake": ConfigError("no"), "stop": KeyboardInterrupt()}.get(words[0], KeyError())
+
+    assert [run_words(command, [word], "usage") for word in ("mistake", "stop", "bug")] == [
+        *(2, 130, 3)
+    ]
+    assert capsys.readouterr().err.count("Traceback") == 1

@@ -144,8 +144,10 @@ def test_a_bad_name_is_bad_input(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [[], ["a", "b"], ["a", 'title="x"']])
-def test_no_name_two_names_or_a_title_with_quotes_are_refused(words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [[], ["a", "b"], ["a", 'title="x"'], ["a" * 300], ["a", "title=" + "a" * 999]]
+)
+def test_no_name_two_or_a_long_one_or_a_title_with_quotes_are_refused(words: list[str]) -> None:
     with pytest.raises(ConfigError):
         read_words(words)
 

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -100,3 +101,27 @@ def test_what_is_not_there_or_an_empty_folder_is_refused_with_what_is_taken(tmp_
     (tmp_path / "records").mkdir()
     with pytest.raises(ConfigError, match="There are no records"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("put", "words"),
+    [
+        (os.mkfifo, "not a file but a FIFO"),
+        (lambda path: path.symlink_to("/dev/zero"), "not a file but a device"),
+        (lambda path: path.write_text('{"baseline_version":' + "[" * 100_000), "not a baseline"),
+        (lambda path: path.write_text('{"baseline_version":"x"}'), "not a baseline"),
+    ],
+)
+def test_what_is_no_file_of_numbers_is_named(tmp_path, put, words):
+    put(tmp_path / "one.jsonl")
+    with pytest.raises(ConfigError, match=words):
+        read(tmp_path / "one.jsonl")
+
+
+def test_no_baseline_is_written_behind_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "baselines").symlink_to("../elsewhere")
+    with pytest.raises(ConfigError, match="is a link"):
+        append_baseline(baselines_of(RECORDS)[0], tmp_path / "out")
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -7,6 +7,7 @@ import signal
 import pytest
 import torch
 
+from bench.app.errors import ConfigError
 from bench.tasks.base import Split, build_task
 from bench.tasks.checkpoint import Checkpoint, CheckpointRefused, model_state, restore_model
 from bench.tasks.model import build_model
@@ -96,8 +97,8 @@ def test_whoever_is_killed_while_saving_leaves_the_one_before(tmp_path, monkeypa
     checkpoint = Checkpoint(tmp_path / "one.pt", of="cell")
     checkpoint.save({"steps": [1]})
 
-    def torn(content, path):
-        path.write_bytes(b"half")
+    def torn(content, file):
+        file.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", torn)
@@ -118,3 +119,26 @@ def test_a_checkpoint_has_the_norm_over_heads(tmp_path):
     batch = next(task.batches(Split.TRAIN, 0))
     answers = [net(batch.inputs, batch.positions) for net in (first, second)]
     torch.testing.assert_close(*answers, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("is_folder", [False, True], ids=["a file", "the folder"])
+def test_no_checkpoint_is_read_or_written_through_a_link(is_folder, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    Checkpoint(mine / "one.pt", of="cell").save({"steps": [1]})
+    before = (mine / "one.pt").read_bytes()
+    path = tmp_path / "out" / "checkpoints" / "one.pt"
+    place = path.parent if is_folder else path
+    place.parent.mkdir(parents=True)
+    place.symlink_to(mine if is_folder else mine / "one.pt")
+    with pytest.raises(CheckpointRefused, match="is a link"):
+        Checkpoint(path, of="cell").load(CPU)
+    with pytest.raises(ConfigError, match="is a link"):
+        Checkpoint(path, of="cell").save({"steps": [2]})
+    assert (mine / "one.pt").read_bytes() == before and os.listdir(mine) == ["one.pt"]
+
+
+def test_a_checkpoint_that_is_a_fifo_is_named(tmp_path):
+    os.mkfifo(tmp_path / "one.pt")
+    with pytest.raises(CheckpointRefused, match="a FIFO"):
+        Checkpoint(tmp_path / "one.pt", of="cell").load(CPU)

@@ -6,7 +6,7 @@ import torch
 
 from bench.record import Speed, Status
 from bench.worker.outcome import Outcome, first_line, is_out_of_memory
-from bench.worker.results import RoundsResult, TrialResult, VersusResult
+from bench.worker.results import RoundsResult, TrainResult, TrialResult, VersusResult
 from tests.bench.worker.fakes import found
 
 WENT_WELL = Outcome(
@@ -27,17 +27,40 @@ def test_an_outcome_is_the_same_on_both_sides_of_the_socket():
     assert (there.is_ok, there.measured_s, WENT_WELL.measured_s) == (False, 0.0, 1.5)
 
 
-def test_a_result_with_a_field_too_few_or_too_many_is_refused():
-    message = WENT_WELL.to_message()
-    less = {k: v for k, v in message["result"].items() if k != "load"}
-    for result, words in (
-        (less, "missing .'load'"),
-        (message["result"] | {"x": 1}, "unknown .'x'"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            Outcome.from_message(message | {"result": result}, RoundsResult, wall_s=0.0)
-    with pytest.raises(ValueError, match="not a VersusResult"):
-        over_the_socket(WENT_WELL, VersusResult)
+FORGED = {
+    "a field too few": {"result": {"measured_s": 1.0}},
+    "a field too many": {"result": WENT_WELL.to_message()["result"] | {"x": 1}},
+    "a negative time": {"result": WENT_WELL.to_message()["result"] | {"measured_s": -1.0}},
+    "a word for a number": {"result": WENT_WELL.to_message()["result"] | {"outside_s": "x"}},
+    "no result": {"result": None},
+    "a reason": {"reason": "why"},
+    "a result without success": {"status": "error", "reason": "why"},
+    "no reason": {"status": "error", "result": None},
+    "another status": {"status": "well"},
+}
+
+
+@pytest.mark.parametrize("changes", FORGED.values(), ids=FORGED.keys())
+def test_a_message_of_another_shape_is_a_crash(changes):
+    came = Outcome.from_message(WENT_WELL.to_message() | changes, RoundsResult, wall_s=3.0)
+    assert (came.status, came.wall_s) == (Status.CRASHED, 3.0)
+    assert came.reason.startswith("the worker sent what is no message of ours: ")
+
+
+def test_a_result_of_another_kind_is_a_crash():
+    assert "not a VersusResult" in over_the_socket(WENT_WELL, VersusResult).reason
+
+
+def test_a_quality_that_no_record_could_hold_is_a_crash():
+    def came(**quality):
+        result = {"quality": quality, "measured_s": 1.0}
+        message = WENT_WELL.to_message() | {"result": result}
+        return Outcome.from_message(message, TrainResult, wall_s=0.0)
+
+    whole = {"accuracy": 0.5, "chance": 0.1, "guess": "", "num_examples": 10, "num_parameters": 1}
+    assert came(**whole, losses=[1.0, 0.5]).found.observed()["losses"] == (1.0, 0.5)
+    for wrong in ({"accuracy": 2.0}, {"losses": "abc"}, {"acuracy": 1.0}, {"plateaus": [1]}):
+        assert came(**(whole | wrong)).status is Status.CRASHED
 
 
 def test_what_a_trial_observes_are_fields_of_records():

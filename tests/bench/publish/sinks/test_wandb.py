@@ -139,3 +139,14 @@ def test_a_mode_that_nobody_knows_is_told_and_leaves_an_offline_run(
     folders, notes = publish_runs(small_sweep(), config(tmp_path, mode=None))
     assert list(folders[0].glob("*.wandb"))
     assert "WANDB_MODE=odd is not known here" in notes[0]
+
+
+@pytest.mark.parametrize("place", ["wandb", "wandb/.data", "wandb/.cache"])
+def test_no_run_is_written_behind_a_link(tmp_path: Path, place: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "out" / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere")
+    folders, notes = publish_runs(small_sweep(), config(tmp_path / "out", mode="offline"))
+    assert folders == [] and "is a link" in notes[0]
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -1,0 +1,165 @@
+"""Stores with links, pipes and devices in them: named in a sentence, and nothing behind them moves.
+
+`fsck_that_follows` is a fault on purpose, which these trials have to find.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from random import Random
+from unittest.mock import patch
+
+from bench import fsck, merge, report, validate
+from bench.app import stored_files
+from bench.store import records_folder
+from tests.mutations import originals
+from tests.torture.trial import Ended, Trial, here
+
+PRECIOUS = b'{"precious": 1}\n'
+"""Content of files that are none of the store's."""
+
+PATIENCE_S = 60
+"""No command on so small a store lasts so long; one that does waits for a pipe, or reads on."""
+
+PLACES = (
+    *("records", "records/z.jsonl", "sub/records", "calibration", "calibration/x.json"),
+    *("quarantine", "quarantine/a.jsonl", "examples", "examples/0123456789abcdef.json"),
+    *("claims", "claims/block", "badges", "badges/x.jsonl", "verify.json", "diagnostics"),
+    *("diagnostics.jsonl", "diagnostics/diagnostics.jsonl", "charts", "cache", "table.csv"),
+    "leaderboard.md",
+)
+KINDS: dict[str, Callable[[Path, Path], object]] = {
+    "a FIFO": lambda path, _: os.mkfifo(path),
+    "a link to /dev/zero": lambda path, _: path.symlink_to("/dev/zero"),
+    "a link to nowhere": lambda path, _: path.symlink_to("nowhere"),
+    "a link to itself": lambda path, _: path.symlink_to(path.name),
+    "a link to a file": lambda path, mine: path.symlink_to(mine / "mine.jsonl"),
+    "a link to a folder": lambda path, mine: path.symlink_to(mine),
+    "a folder": lambda path, _: path.mkdir(),
+    "depth": lambda path, _: path.write_bytes(b"[" * 100_000),
+    "noise": lambda path, _: path.write_bytes(bytes(range(256)) * 9),
+}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "fsck": fsck.main,
+    "validate": validate.main,
+    "merge": lambda words: merge.main([words[0], "out=to"]),
+    "report": lambda words: report.main([f"out={words[0]}", "charts=false"]),
+}
+
+
+def links(count: int, draw: Random, folder: Path, only: str = "") -> Iterator[Trial]:
+    """`count` stores with something hostile in one place, each for one command.
+
+    Args:
+        count: of trials.
+        draw: chooses place, kind and command.
+        folder: an empty one.
+        only: a command; any unless given, `report`, which takes a second, seldom.
+    """
+    for number in range(count):
+        at = folder / str(number)
+        mine = at / "elsewhere"
+        out = _store(at / "store", mine)
+        place, kind = draw.choice(PLACES), draw.choice(list(KINDS))
+        command = only or draw.choices(list(COMMANDS), (6, 6, 6, 1))[0]
+        _put(out / place, kind, mine)
+        before = _seen(mine)
+        ended = _within_time(COMMANDS[command], at)
+        fault = ended.fault(0, 2) or _moved(before, mine) or _copied(at, out / place)
+        if not fault and not ended.said.strip():
+            fault = "nothing was said"
+        yield Trial(what=f"{kind}, {command}", fault=f"{place}: {fault}" if fault else "")
+        shutil.rmtree(at)
+
+
+@contextmanager
+def fsck_that_follows() -> Iterator[None]:
+    """Within, links inside of stores are followed, as fsck once did."""
+    with ExitStack() as changes:
+        for name, value in {
+            "refuse_link": lambda *_: None,
+            "_refusal": lambda *_: None,
+        }.items():
+            changes.enter_context(patch.object(stored_files, name, value))
+        changes.enter_context(patch("bench.app.files.refuse_link", lambda *_: None))
+        changes.enter_context(patch.object(os, "O_NOFOLLOW", 0))
+        yield
+
+
+def found_after(count: int, draw: Random, folder: Path) -> int | None:
+    """After how many trials the planted fault is found; None if it is not within `count`."""
+    with fsck_that_follows():
+        for number, trial in enumerate(links(count, draw, folder, only="fsck"), start=1):
+            if trial.fault:
+                return number
+    return None
+
+
+def _store(out: Path, mine: Path) -> Path:
+    """One with a line and a calibration that fsck puts aside; and a folder that is none of it."""
+    records_folder(out).mkdir(parents=True)
+    (records_folder(out) / "a.jsonl").write_bytes(_content())
+    (out / "calibration").mkdir()
+    (out / "calibration" / "bad.json").write_text("{")
+    mine.mkdir()
+    for name in ("mine.jsonl", "mine.json", "a.jsonl"):
+        (mine / name).write_bytes(PRECIOUS)
+        (mine / name).chmod(0o600)
+    return out
+
+
+@functools.cache
+def _content() -> bytes:
+    lines = [record.to_json().encode() + b"\n" for record in originals()[:3]]
+    return b"".join([*lines, lines[0]])
+
+
+def _put(path: Path, kind: str, mine: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    KINDS[kind](path, mine)
+
+
+class _Late(BaseException):
+    """No command catches it."""
+
+
+def _within_time(main: Callable[[list[str]], int], folder: Path) -> Ended:
+    def late(*_: object) -> None:
+        raise _Late(f"it did not end in {PATIENCE_S} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(PATIENCE_S)
+    try:
+        return here(main, ["store"], folder)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _seen(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {p.name: (p.read_bytes(), p.stat().st_mode & 0o777) for p in sorted(folder.iterdir())}
+
+
+def _moved(before: dict[str, tuple[bytes, int]], mine: Path) -> str:
+    after = _seen(mine)
+    return "" if after == before else f"files of others have changed: {sorted(after)}"
+
+
+def _copied(at: Path, put: Path) -> str:
+    """Where what others wrote has been copied to."""
+    for top in ("store", "to"):
+        for folder, _, names in os.walk(at / top):
+            for path in (Path(folder, name) for name in names):
+                is_file = path.is_file() and not path.is_symlink() and path != put
+                if is_file and PRECIOUS.strip() in path.read_bytes():
+                    return f"a file of others was copied to {path.relative_to(at)}"
+    return ""
