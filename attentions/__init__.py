@@ -17,6 +17,7 @@ from .capabilities import Capabilities
 
 if TYPE_CHECKING:
     from .base import Attention, AttentionLayer
+    from .engines.kernel import KernelCore
     from .geometry import CallShape, Geometry
     from .integrations.replace import replace_attention
     from .layer import MultiHeadAttention, build_layer
@@ -35,6 +36,7 @@ __all__ = [
     "CallShape",
     "Capabilities",
     "Geometry",
+    "KernelCore",
     "ModelInfo",
     "MultiHeadAttention",
     "attention_class",
@@ -53,6 +55,7 @@ __all__ = [
 _HOME = {
     **dict.fromkeys(("Attention", "AttentionLayer"), "base"),
     **dict.fromkeys(("CallShape", "Geometry"), "geometry"),
+    "KernelCore": "engines.kernel",
     **dict.fromkeys(("MultiHeadAttention", "build_layer"), "layer"),
     **dict.fromkeys(("ModelInfo", "build_model", "model_info", "model_names"), "models"),
     **dict.fromkeys(
