@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .capabilities import Capabilities
 
 if TYPE_CHECKING:
+    from . import functional
     from .base import Attention, AttentionLayer
     from .engines.kernel import KernelCore
     from .geometry import CallShape, Geometry
@@ -44,6 +45,7 @@ __all__ = [
     "build_attention",
     "build_layer",
     "build_model",
+    "functional",
     "hyperparameters",
     "model_info",
     "model_names",
@@ -73,6 +75,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "functional":
+        return importlib.import_module(".functional", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -27,18 +27,16 @@ class KernelCore(Attention):
     """out_i = sum_j phi(q_i) . phi(k_j) v_j / (sum_j phi(q_i) . phi(k_j) + eps).
 
     A core gives `phi_q`, `phi_k` if it differs, and says what divides. The engine has the forward
-    and backward pass, the causal form, `init_state` and `step`, masks, half inputs (computed in
-    float32), grouped heads without copies of keys, and FLOPs.
+    and backward pass, the causal form, `init_state` and `step`, masks (claim ``padding``), half
+    inputs (computed in float32), grouped heads without copies of keys, and FLOPs.
 
-    >>> from attentions import Capabilities, Geometry, KernelCore, build_attention
-    >>> from attentions import register_attention
-    >>> @register_attention("doc_relu", title="ReLU", source="-", family="kernel",
-    ...     capabilities=Capabilities(causal=True, cross=True, recurrent=True))
-    ... class Relu(KernelCore):
-    ...     eps = 1e-6
+    >>> from attentions import Capabilities, Geometry, KernelCore
+    >>> class Relu(KernelCore):  # register_attention sets name and capabilities
+    ...     name, eps = "relu", 1e-6
+    ...     capabilities = Capabilities(causal=True, recurrent=True, masks=frozenset({"padding"}))
     ...     def phi_q(self, q):
     ...         return q.relu()
-    >>> core = build_attention("doc_relu", Geometry(num_heads=2, head_dim=8, seq_len=5))
+    >>> core = Relu(Geometry(num_heads=2, head_dim=8, seq_len=5))
     >>> core(*torch.rand(3, 1, 2, 5, 8)).shape
     torch.Size([1, 2, 5, 8])
 
@@ -54,7 +52,8 @@ class KernelCore(Attention):
 
     Attributes:
         feature_dim: F, the features of a token over all parts; head_dim unless set.
-        eps: added to the sum of weights; None if nothing divides.
+        eps: added to the sum of weights.
+        divides: whether the sum of weights divides.
         eps_on_mean: whether ``eps`` is added to the mean weight instead. Not causal.
         least: what divides is this at least.
         floor: None, unless `phi_k` returns (e, s) and the features of keys are exp(e - peak) +
@@ -64,7 +63,8 @@ class KernelCore(Attention):
         shares_heads: whether `forward` takes fewer heads of keys and values than of queries.
     """
 
-    eps: float | None = 0.0
+    eps: float = 0.0
+    divides: bool = True
     eps_on_mean: bool = False
     least: float = 0.0
     floor: float | None = None
@@ -220,7 +220,7 @@ class KernelCore(Attention):
         g = self.geometry
         sizes = (batch_size, g.num_heads, self.feature_dim, g.value_dim)
         context = torch.zeros(sizes, dtype=wide_dtype(dtype), device=device)
-        key_sum = None if self.eps is None else context.new_zeros(sizes[:3])
+        key_sum = context.new_zeros(sizes[:3]) if self.divides else None
         return KernelState(context, key_sum)
 
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -237,7 +237,7 @@ class KernelCore(Attention):
 
     def flops(self, shape: CallShape) -> int:
         """Feature maps; keys meet values, queries read, and the normaliser if something divides."""
-        kernel = kernel_flops(shape, self.feature_dim, divides=self.eps is not None)
+        kernel = kernel_flops(shape, self.feature_dim, divides=self.divides)
         return self.map_flops(shape) + kernel
 
     def executed_flops(self, shape: CallShape) -> int:

@@ -103,7 +103,7 @@ def divisor(core: Formula, totals: Tensor | None) -> Tensor | None:
     """N from the sums of weights."""
     if totals is None:
         return None
-    total = totals + (core.eps or 0.0)
+    total = totals + core.eps
     return total.clamp(min=core.least) if core.least else total
 
 
@@ -122,7 +122,7 @@ def forward(
             of_q, of_k, values = widened(of_q), widened(of_k), widened(of_v).flatten(0, 1)
             phi_q = _joined(call.queries.of(of_q, mine, tokens))
             phi_k = _joined(call.keys.of(of_k, mine, tokens))
-            past = past or no_past(phi_k, values, divides=call.core.eps is not None)
+            past = past or no_past(phi_k, values, divides=call.core.divides)
             kept += [x for x in past if x is not None]
             pairs = cheap_pairs(call.core, of_q.flatten(0, 1), of_k.flatten(0, 1))
             sums, totals, past = causal_sums(phi_q, phi_k, values, past, pairs)

@@ -20,7 +20,8 @@ Combine: TypeAlias = Callable[[Parts, Parts], tuple[Parts, Parts]]
 class Formula(Protocol):
     """Attributes of a core that tiles read; `KernelCore` says what they mean."""
 
-    eps: float | None
+    eps: float
+    divides: bool
     eps_on_mean: bool
     least: float
     floor: float | None

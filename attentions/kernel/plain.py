@@ -52,7 +52,7 @@ def plain_attention(
     if call.combine is not None:
         contexts, key_sums = call.combine(contexts, key_sums)
     numerator = _read(turned_q, contexts)
-    if core.eps is None:
+    if not core.divides:
         return numerator
     normaliser = _read(phi_q, key_sums)
     if core.eps:
@@ -87,7 +87,7 @@ def plain_causal(
         if key_mask is not None:
             phi_k = phi_k.masked_fill(~key_mask[:, None, tokens, None], 0.0)
             pairs = None
-        past = past or no_past(phi_k, of_v, divides=core.eps is not None)
+        past = past or no_past(phi_k, of_v, divides=core.divides)
         sums, totals, past = causal_sums(phi_q, phi_k, of_v, past, pairs)
         n = divisor(core, totals)
         if n is not None:

@@ -233,7 +233,7 @@ class _Work:
             phi = self.call.queries.of(widened(q[:, :, tokens]), self.weights, tokens)
             target = out[:, :, tokens]
             factor = None
-            if self.call.core.eps is not None:  # a product is faster than a division
+            if self.call.core.divides:  # a product is faster than a division
                 factor = self.call.over_columns(self._normaliser(phi, key_sums).reciprocal_())
             turned = flat(self._turned(phi, tokens, in_place=True))
             found = read(turned, contexts)
@@ -259,7 +259,7 @@ class _Work:
             phi, pull = self.call.queries.linearised(x, self.weights, tokens)
             turned = flat(self._turned(phi, tokens))
             g = widened(grad_out[:, :, tokens]).flatten(0, 1)
-            if self.call.core.eps is not None:
+            if self.call.core.divides:
                 divisor = self._normaliser(phi, key_sums)
                 factor = divisor.reciprocal()
                 g = g * self.call.over_columns(factor)
@@ -270,7 +270,7 @@ class _Work:
             d_turned, dots = self._through_contexts(g, contexts, turned)
             d_phi = tuple(part.view(phi[0].shape) for part in d_turned)
             d_phi = self._turned(d_phi, tokens, back=True)
-            if self.call.core.eps is not None:
+            if self.call.core.divides:
                 c = dots.mul_(factor).neg_()
                 if self.call.core.least:
                     c.mul_(divisor > self.call.core.least)

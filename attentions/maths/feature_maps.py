@@ -74,5 +74,6 @@ def unit_of(x: Tensor, power: float, *, joint: bool) -> Tensor:
     Squares of powers that large can be summed in float32, and those of far smaller entries are not
     yet subnormal. The unit is meant to cancel, so no gradient goes to it.
     """
-    peak = x.detach().amax(dim=-1, keepdim=True)
-    return (peak.amax(dim=-3, keepdim=True) if joint else peak) / 2.0 ** (30 / power)
+    peak: Tensor = x.detach().amax(dim=-1, keepdim=True)
+    largest = peak.amax(dim=-3, keepdim=True) if joint else peak
+    return largest * 2.0 ** (-30 / power)

@@ -71,6 +71,10 @@ class Cosformer(KernelCore):
             horizon = geometry.seq_len
         self.horizon = horizon
 
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        return super().forward(q, k, v)  # no mask: m would count hidden tokens
+
     def phi_q(self, q: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """[relu(q) cos; relu(q) sin], and the same for keys."""
         return q.relu() * cos, q.relu() * sin

@@ -45,7 +45,7 @@ class Efficient(KernelCore):
         geometry: the shape to build for.
     """
 
-    eps = None
+    divides = False
     floor = 0.0
 
     def phi_q(self, q: Tensor) -> Tensor:  # type: ignore[override]

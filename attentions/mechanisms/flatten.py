@@ -29,7 +29,7 @@ class Focused(KernelCore):
         self.factor = at_least(self.name, "focusing_factor", focusing_factor, 1)
         self.norm_over = one_of(self.name, "norm_over", norm_over, ("all_heads", "head"))
         self.joint_heads = norm_over == "all_heads"
-        self.eps: float = positive(self.name, "eps", eps)
+        self.eps = positive(self.name, "eps", eps)
 
     def inverse(self, scale: Tensor, dtype: torch.dtype) -> Tensor:
         """1 / softplus(scale), (H, 1, D)."""

@@ -42,7 +42,7 @@ class LinearUnnormalised(KernelCore):
         - The 1/sqrt(D) is flash-linear-attention's; the paper, which always normalises, has none.
     """
 
-    eps = None
+    divides = False
 
     def phi_q(self, q: Tensor) -> Tensor:  # type: ignore[override]
         """Q / sqrt(D)."""

@@ -61,7 +61,7 @@ class Taylor(KernelCore):
         super().__init__(geometry)
         self.form = one_of(self.name, "form", form, ("features", "explicit"))
         self.shares_heads = form == "features"
-        self.eps: float = positive(self.name, "eps", eps)
+        self.eps = positive(self.name, "eps", eps)
         self.feature_dim = 1 + geometry.head_dim + geometry.head_dim * (geometry.head_dim + 1) // 2
 
     def phi_q(self, q: Tensor) -> Tensor:  # type: ignore[override]

@@ -368,9 +368,11 @@ def test_methods_that_have_no_causal_form_are_refused(method):
 
 
 @pytest.mark.parametrize("is_causal", [False, True])
-def test_nothing_divides_without_eps_by_tiles_by_the_formula_and_in_steps(is_causal, plainly):
+def test_where_nothing_divides_nothing_does_by_tiles_by_the_formula_and_in_steps(
+    is_causal, plainly
+):
     core = placed(is_causal)
-    core.eps = None
+    core.divides = False
     inputs = tensors(100, 100, 100)
     phi_q, phi_k = core.query_features(inputs[0]), core.key_features(inputs[1])
     weights = phi_q @ phi_k.mT
