@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from .capabilities import Capabilities
 
 if TYPE_CHECKING:
+    from . import functional
     from .base import Attention, AttentionLayer
+    from .engines.kernel import KernelCore
     from .geometry import CallShape, Geometry
     from .integrations.replace import replace_attention
     from .layer import MultiHeadAttention, build_layer
@@ -35,6 +37,7 @@ __all__ = [
     "CallShape",
     "Capabilities",
     "Geometry",
+    "KernelCore",
     "ModelInfo",
     "MultiHeadAttention",
     "attention_class",
@@ -42,6 +45,7 @@ __all__ = [
     "build_attention",
     "build_layer",
     "build_model",
+    "functional",
     "hyperparameters",
     "model_info",
     "model_names",
@@ -53,6 +57,7 @@ __all__ = [
 _HOME = {
     **dict.fromkeys(("Attention", "AttentionLayer"), "base"),
     **dict.fromkeys(("CallShape", "Geometry"), "geometry"),
+    "KernelCore": "engines.kernel",
     **dict.fromkeys(("MultiHeadAttention", "build_layer"), "layer"),
     **dict.fromkeys(("ModelInfo", "build_model", "model_info", "model_names"), "models"),
     **dict.fromkeys(
@@ -70,6 +75,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "functional":
+        return importlib.import_module(".functional", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +41,28 @@ class Mechanism(nn.Module, ABC):
     source: ClassVar[str]
     family: ClassVar[str] = "other"
     capabilities: ClassVar[Capabilities]
+
+    _settings: Mapping[str, Any] = {}
+
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        """Remember the hyperparameters, for `extra_repr`."""
+        made = super().__new__(cls)
+        names = itertools.islice(inspect.signature(cls).parameters, len(args))
+        given = dict(zip(names, args, strict=False)) | settings
+        made.__dict__["_settings"] = {x: given[x] for x in given if x != "geometry"}
+        return made
+
+    def extra_repr(self) -> str:
+        """The shape it is built for, and the hyperparameters that it was given.
+
+        >>> from attentions import Geometry, build_attention
+        >>> build_attention("nala", Geometry(num_heads=2, head_dim=8, seq_len=49), lam=2.0)
+        Nala(heads=2, head_dim=8, lam=2.0)
+        """
+        g = self.geometry
+        shape = {"heads": g.num_heads, "head_dim": g.head_dim}
+        shape |= {"causal": True} if g.causal else {}
+        return ", ".join(f"{name}={value!r}" for name, value in (shape | self._settings).items())
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()

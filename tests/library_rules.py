@@ -20,11 +20,12 @@ LIBRARY = (
     ("attentions.integrations",),
     ("attentions.adapters", "attentions.published"),
     ("attentions.mechanisms",),
+    ("attentions.engines",),
     ("attentions.kernel",),
     ("attentions.interface", "attentions.maths"),
 )
 INTERFACE = (
-    *("base", "capabilities", "catalogue", "checks", "geometry"),
+    *("base", "capabilities", "catalogue", "checks", "functional", "geometry"),
     *("inputs", "layer", "plugins", "precision", "registry"),
 )
 # Mechanisms know nothing of the machine and of what surrounds them: no processor, no environment,
@@ -40,7 +41,7 @@ WEATHER = re.compile(
 )
 SYSTEM_FILES = re.compile(r"/proc\b|/sys/|/etc/|madvise")
 # Torch has no public name for it.
-PRIVATE_NAMES = {"attentions.kernel.applies": ("torch._C._are_functorch_transforms_active",)}
+PRIVATE_NAMES = {"attentions.kernel.eager": ("torch._C._are_functorch_transforms_active",)}
 
 
 def foreign_imports(module: Module) -> list[str]:

@@ -233,7 +233,12 @@ def test_attentions_knows_nothing_of_the_machine() -> None:
 
 
 def test_the_interface_is_imported_without_any_mechanism() -> None:
-    above = ("attentions.kernel", "attentions.mechanisms", "attentions.published")
+    above = (
+        "attentions.engines",
+        "attentions.kernel",
+        "attentions.mechanisms",
+        "attentions.published",
+    )
     runs = modules_run_by("attentions.base", MODULES)
     found = [" > ".join(chain) for name, chain in runs.items() if is_in(name, above)]
     assert not found, "\n".join(found)
@@ -318,10 +323,11 @@ def test_an_arrow_that_goes_up_sideways_or_across_is_found() -> None:
 
 def test_an_arrow_that_goes_up_within_the_library_is_found() -> None:
     for name, source in (
-        ("attentions.base", "from .kernel.attend import attend"),
+        ("attentions.base", "from .kernel.tiles import forward"),
+        ("attentions.kernel.tiles", "from ..engines.kernel import KernelCore"),
         ("attentions.base", "def forward():\n    from .mechanisms.softmax import Softmax"),
         ("attentions.maths.decay", "from ..mechanisms.retnet import RetNet"),
-        ("attentions.kernel.tiled", "from ..mechanisms.nala import Nala"),
+        ("attentions.kernel.tiles", "from ..mechanisms.nala import Nala"),
         ("attentions.mechanisms.nala", "from ..adapters.fla import GlaFla"),
         ("attentions.helpers", ""),
     ):
@@ -329,7 +335,8 @@ def test_an_arrow_that_goes_up_within_the_library_is_found() -> None:
     for name, source in (
         ("attentions.base", "from .maths.states import what_is_wrong"),
         ("attentions.maths.decay", "from ..precision import widen"),
-        ("attentions.mechanisms.nala", "from ..kernel.attend import attend"),
+        ("attentions.mechanisms.nala", "from ..engines.kernel import KernelCore"),
+        ("attentions.engines.kernel", "from ..kernel.tiles import forward"),
         ("attentions.mechanisms.nala_layer", "from .nala import Nala"),
     ):
         assert not wrong_arrows_in_the_library(Module(name, source)), (name, source)
@@ -353,8 +360,8 @@ def test_what_asks_for_the_machine_is_found() -> None:
     ):
         assert len(weather(Module("attentions.mechanisms.nala", source))) == 1, source
     asks = "import torch\ntorch._C._are_functorch_transforms_active()"
-    assert not weather(Module("attentions.kernel.applies", asks))
-    assert weather(Module("attentions.kernel.tiled", asks))
+    assert not weather(Module("attentions.kernel.eager", asks))
+    assert weather(Module("attentions.kernel.tiles", asks))
     assert not weather(Module("attentions.maths.decay", "import torch\ntorch.ops.aten.mul(x, x)"))
 
 

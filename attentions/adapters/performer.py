@@ -70,6 +70,7 @@ class PerformerPeer(Performer):
             redraw_interval=0,
             projection_seed=projection_seed,
         )
+        self.shares_heads = False
         build = load(self.name, "performer_pytorch", "FastAttention")
         self.attention = None
         if build is not None:
@@ -100,7 +101,7 @@ class PerformerPeer(Performer):
         if not shape.causal:
             return super().flops(shape)
         per_token = 2 * self.num_features * (shape.value_dim + 1)
-        return self._projection_flops(shape) + shape.num_tokens * per_token
+        return self.map_flops(shape) + shape.num_tokens * per_token
 
     def executed_flops(self, shape: CallShape) -> int:
         """Nothing besides."""

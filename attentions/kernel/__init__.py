@@ -1,8 +1,5 @@
-"""Kernel attention from feature maps: tile by tile on a CPU, by the plain formula elsewhere."""
+"""Tiles for `KernelCore`: sums over keys, causal sums, derivatives of feature maps, depthwise."""
 
-from .attention import attend
-from .causal import causal_flops
 from .depthwise import convolve_grid
-from .maps import FeatureMap, Parts
 
-__all__ = ["FeatureMap", "Parts", "attend", "causal_flops", "convolve_grid"]
+__all__ = ["convolve_grid"]

@@ -1,13 +1,14 @@
-"""Kernel attention in which query i sees keys 0..i, tile by tile, with its backward pass.
+"""Causal kernel attention: query i sees the past and then keys 0..i.
 
-A tile is cut into chunks. Within a chunk the weights of pairs are written out and the later ones
+Tokens are cut into chunks. Within a chunk the weights of pairs are written out and the later ones
 set to zero; earlier chunks come in by their running sums S and z.
 
-    A = tril(phi_q phi_k^T),  n = A 1 + phi_q z + eps,  out = (A V + phi_q S) / n
+    A = tril(phi_q phi_k^T),  sums = A V + phi_q S,  totals = A 1 + phi_q z
 
-The sums before each tile are kept. Backward, tiles are gone through from the last to the first,
-with running sums dS and dz of what later queries send back. With g = dout / n and
-c = -(out . g), row by row,
+`causal_sums` is this by differentiable operators, for any device and compiler. Tiles use it too,
+and have their derivative here: the sums before each tile are kept, and tiles are gone through from
+the last to the first, with running sums dS and dz of what later queries send back. With
+n = max(totals + eps, least), g = dout / n and c = -(out . g), row by row,
 
     dA = tril(g V^T + c),  dphi_q = dA phi_k + g S^T + c z^T
     dphi_k = dA^T phi_q + V dS^T + dz^T,  dV = A^T g + phi_k dS
@@ -15,25 +16,95 @@ c = -(out . g), row by row,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from ..base import CallShape
-from .maps import Call, Parts
-from .tiles import add_product, groups, like, store, widened
+from ..geometry import CallShape
+from .derivatives import Parts
+from .maps import Call, Formula
+from .tiles import add_product, groups, like, pull_back, store, widened
 
 CHUNK = 64
 """Tokens whose pairs are written out: as many as D, where pairs and sums cost the same."""
 
+Past: TypeAlias = tuple[Tensor, Tensor | None]
+"""S, (..., F, E), and z, (..., F); no z where nothing divides."""
 
-def _tiles(length: int, size: int) -> list[slice]:
+
+def chunked(length: int, size: int) -> list[slice]:
     """Whole chunks, ``size`` tokens or fewer, and at the end what fills no chunk."""
     whole, size = length // CHUNK * CHUNK, max(CHUNK, size // CHUNK * CHUNK)
     tiles = [slice(start, min(start + size, whole)) for start in range(0, whole, size)]
     return tiles + ([slice(whole, length)] if whole < length else [])
+
+
+def causal_sums(
+    phi_q: Tensor,
+    phi_k: Tensor,
+    v: Tensor,
+    past: Past,
+    pairs: Callable[[], Tensor] | None = None,
+) -> tuple[Tensor, Tensor | None, Past]:
+    """Sums over the past and over the keys up to each query's own.
+
+    Args:
+        phi_q: (..., n, F), where n is a multiple of `CHUNK`, or less than it.
+        phi_k: (..., n, F).
+        v: (..., n, E).
+        past: S and z of all earlier tokens.
+        pairs: finds phi_q phi_k^T within each chunk, (..., chunks, size, size), where features are
+            not the cheapest way; it may be overwritten.
+
+    Returns:
+        The sums, (..., n, E); the sums of weights, (..., n, 1), unless there is no z; and S and z
+        after the last token.
+    """
+    queries, keys, values = (in_chunks(x) for x in (phi_q, phi_k, v))
+    within = (pairs() if pairs else queries @ keys.transpose(-2, -1)).tril()
+    before, context = running_sums(keys.transpose(-2, -1) @ values, past[0], -3)
+    sums = (within @ values + queries @ before).flatten(-3, -2)
+    if past[1] is None:
+        return sums, None, (context, None)
+    before, key_sum = running_sums(keys.sum(dim=-2), past[1], -2)
+    totals = within.sum(dim=-1) + (queries * before.unsqueeze(-2)).sum(dim=-1)
+    return sums, totals.flatten(-2).unsqueeze(-1), (context, key_sum)
+
+
+def in_chunks(x: Tensor) -> Tensor:
+    """(..., n, F) -> (..., chunks, size, F)."""
+    return torch.unflatten(x, -2, (-1, CHUNK if x.shape[-2] % CHUNK == 0 else x.shape[-2]))
+
+
+def running_sums(
+    each: Tensor, past: Tensor, dim: int, *, back: bool = False
+) -> tuple[Tensor, Tensor]:
+    """For each chunk ``past`` plus the chunks before it, or after it; and ``past`` plus all.
+
+    Subtracting a chunk from an inclusive sum would leave its rounding behind: the past would then
+    depend on the future's bits.
+    """
+    terms, sums = each.unbind(dim), [past]
+    for term in reversed(terms) if back else terms:
+        sums.append(sums[-1] + term)
+    *before, after = sums
+    return torch.stack(before[::-1] if back else before, dim=dim), after
+
+
+def no_past(phi: Tensor, v: Tensor, *, divides: bool) -> Past:
+    """S and z of no tokens."""
+    context = phi.new_zeros(*phi.shape[:-2], phi.shape[-1], v.shape[-1])
+    return context, phi.new_zeros(*phi.shape[:-2], phi.shape[-1]) if divides else None
+
+
+def divisor(core: Formula, totals: Tensor | None) -> Tensor | None:
+    """N from the sums of weights."""
+    if totals is None:
+        return None
+    total = totals + core.eps
+    return total.clamp(min=core.least) if core.least else total
 
 
 def forward(
@@ -45,23 +116,25 @@ def forward(
     cut, size = groups(call, q, q.shape[2])
     for group in cut:
         mine = group.weights(weights)
-        queries, keys, values, target = group.of(q, k, v, out)
-        past = None
-        for tokens in _tiles(q.shape[2], size):
-            phi_q = call.queries(widened(queries[:, :, tokens]), mine, tokens)
-            phi_k = call.keys(widened(keys[:, :, tokens]), mine, tokens)
-            chunks = _Chunks.of(phi_q, phi_k, widened(values[:, :, tokens]))
-            if past is None:
-                past = chunks.no_sums()
-            kept += past
-            before, past = chunks.scan(chunks.key_sums(), past)
-            pairs = chunks.pairs()
-            found = torch.bmm(pairs, chunks.v)
-            add_product(found, chunks.phi_q, before[0])
-            n = chunks.normaliser(call, pairs, before)
-            place = target[:, :, tokens]
-            place.copy_((found if n is None else found.mul_(n.reciprocal_())).view(place.shape))
+        past: Past | None = None
+        for tokens in chunked(q.shape[2], size):
+            of_q, of_k, of_v, place = (x[:, :, tokens] for x in group.of(q, k, v, out))
+            of_q, of_k, values = widened(of_q), widened(of_k), widened(of_v).flatten(0, 1)
+            phi_q = _joined(call.queries.of(of_q, mine, tokens))
+            phi_k = _joined(call.keys.of(of_k, mine, tokens))
+            past = past or no_past(phi_k, values, divides=call.core.divides)
+            kept += [x for x in past if x is not None]
+            pairs = cheap_pairs(call.core, of_q.flatten(0, 1), of_k.flatten(0, 1))
+            sums, totals, past = causal_sums(phi_q, phi_k, values, past, pairs)
+            n = divisor(call.core, totals)
+            store(sums if n is None else sums.mul_(n.reciprocal_()), place)
     return out, tuple(kept)
+
+
+def cheap_pairs(core: Formula, q: Tensor, k: Tensor) -> Callable[[], Tensor] | None:
+    """phi(q) . phi(k) of pairs within chunks without features, if the core has a way."""
+    found = core.pairs(in_chunks(q), in_chunks(k))
+    return None if found is None else lambda: found
 
 
 def backward(
@@ -77,143 +150,99 @@ def backward(
     grads = [torch.empty_like(x) for x in (q, k, v)]
     grad_weights = [torch.zeros_like(weight) for weight in weights]
     cut, size = groups(call, q, q.shape[2])
-    tiles = _tiles(q.shape[2], size)
-    for index, group in enumerate(cut):
+    pieces = [(group, tokens) for group in cut for tokens in chunked(q.shape[2], size)]
+    each = len(kept) // len(pieces)
+    future: Past | None = None
+    for number, (group, tokens) in reversed(list(enumerate(pieces))):
         mine, d_weights = group.weights(weights), group.weights(grad_weights)
-        queries, keys, values, d_out = group.of(q, k, v, grad_out)
-        d_queries, d_keys, d_values = group.of(*grads)
-        future = None
-        for number, tokens in reversed(list(enumerate(tiles))):
-            phi_q, pull_q = call.queries.linearised(widened(queries[:, :, tokens]), mine, tokens)
-            phi_k, pull_k = call.keys.linearised(widened(keys[:, :, tokens]), mine, tokens)
-            chunks = _Chunks.of(phi_q, phi_k, widened(values[:, :, tokens]))
-            place = 2 * (index * len(tiles) + number)
-            before, _ = chunks.scan(chunks.key_sums(), (kept[place], kept[place + 1]))
-            d_phi_q, d_phi_k, d_v, future = _gradients(
-                call, chunks, before, chunks.cut(widened(d_out[:, :, tokens])), future
-            )
-            store(d_v, d_values[:, :, tokens])
-            sides = ((pull_q, d_phi_q, phi_q, d_queries), (pull_k, d_phi_k, phi_k, d_keys))
-            for pull, d_joined, phi, target in sides:
-                d_phi = torch.unflatten(
-                    d_joined.view(-1, phi[0].shape[2], d_joined.shape[-1]), 0, phi[0].shape[:2]
-                )
-                d_x, *found = pull(*d_phi.split([part.shape[-1] for part in phi], dim=-1))
-                store(d_x, target[:, :, tokens])
-                for total, more in zip(d_weights, found, strict=False):
-                    total.add_(more)
+        parts = (x[:, :, tokens] for x in group.of(q, k, v, grad_out, *grads))
+        of_q, of_k, of_v, d_out, d_q, d_k, d_v = parts
+        phi_q, pull_q = call.queries.linearised(widened(of_q), mine, tokens)
+        phi_k, pull_k = call.keys.linearised(widened(of_k), mine, tokens)
+        context, *key_sum = kept[each * number : each * (number + 1)]
+        past = (context, key_sum[0] if key_sum else None)
+        joined = (_joined(phi_q), _joined(phi_k), widened(of_v).flatten(0, 1))
+        if tokens.stop == q.shape[2]:  # nothing comes later
+            future = no_past(joined[1], joined[2], divides=past[1] is not None)
+        assert future is not None
+        g = widened(d_out).flatten(0, 1)
+        d_phi_q, d_phi_k, d_values, future = _gradients(call.core, *joined, past, g, future)
+        store(d_values, d_v)
+        for pull, d_phi, phi, target in (
+            (pull_q, d_phi_q, phi_q, d_q),
+            (pull_k, d_phi_k, phi_k, d_k),
+        ):
+            shaped = d_phi.view(*phi[0].shape[:3], -1)
+            pull_back(pull, shaped.split([part.shape[-1] for part in phi], -1), target, d_weights)
     return [*grads, *grad_weights]
 
 
 def _gradients(
-    call: Call,
-    chunks: _Chunks,
-    before: tuple[Tensor, Tensor],
+    core: Formula,
+    phi_q: Tensor,
+    phi_k: Tensor,
+    v: Tensor,
+    past: Past,
     d_out: Tensor,
-    future: tuple[Tensor, Tensor] | None,
-) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """Of a tile's query features, key features and values; and dS and dz for earlier tiles."""
-    pairs, (context, key_sum) = chunks.pairs(), before
-    n = chunks.normaliser(call, pairs, before)
-    g = d_out if n is None else d_out * n.reciprocal()
-    d_pairs = torch.bmm(g, chunks.v.transpose(1, 2))
-    d_phi_q = torch.bmm(g, context.transpose(1, 2))
-    c = g.new_zeros(*g.shape[:2], 1)
-    if n is not None:
+    future: Past,
+) -> tuple[Tensor, Tensor, Tensor, Past]:
+    """Gradients of a tile's query features, key features and values; and dS and dz before it."""
+    queries, keys, values, g = (in_chunks(x).flatten(0, 1) for x in (phi_q, phi_k, v, d_out))
+
+    def over_chunks(each: Tensor, start: Tensor, dim: int, *, back: bool) -> tuple[Tensor, Tensor]:
+        chunks = torch.unflatten(each, 0, (len(phi_q), -1))
+        found, end = running_sums(chunks, start, dim, back=back)
+        return found.flatten(0, 1), end
+
+    pairs = torch.bmm(queries, keys.transpose(1, 2)).tril_()
+    context, _ = over_chunks(torch.bmm(keys.transpose(1, 2), values), past[0], -3, back=False)
+    n = key_sum = None
+    if past[1] is not None:
+        key_sum = over_chunks(keys.sum(dim=1), past[1], -2, back=False)[0].unsqueeze(1)
+        totals = pairs.sum(dim=-1, keepdim=True)
+        totals.add_((queries * key_sum).sum(dim=-1, keepdim=True))
+        n = divisor(core, totals)
+    g = g if n is None else g * n.reciprocal()
+    d_pairs, d_phi_q = torch.bmm(g, values.transpose(1, 2)), torch.bmm(g, context.transpose(1, 2))
+    c = None
+    if n is not None and key_sum is not None:
         c = (pairs * d_pairs).sum(dim=-1, keepdim=True)
-        c.add_((chunks.phi_q * d_phi_q).sum(dim=-1, keepdim=True)).div_(n).neg_()
-        if call.least:
-            c.mul_(n > call.least)
+        c.add_((queries * d_phi_q).sum(dim=-1, keepdim=True)).div_(n).neg_()
+        if core.least:
+            c.mul_(n > core.least)
         d_pairs.add_(c)
         d_phi_q.addcmul_(c, key_sum)
     d_pairs.tril_()
-    add_product(d_phi_q, d_pairs, chunks.phi_k)
+    add_product(d_phi_q, d_pairs, keys)
 
-    own = torch.bmm(chunks.phi_q.transpose(1, 2), g), (chunks.phi_q * c).sum(dim=1, keepdim=True)
-    after = chunks.no_sums() if future is None else future
-    (d_context, d_key_sum), after = chunks.scan(own, after, back=True)
+    own = torch.bmm(queries.transpose(1, 2), g)
+    d_context, earlier = over_chunks(own, future[0], -3, back=True)
     d_v = torch.bmm(pairs.transpose(1, 2), g)
-    add_product(d_v, chunks.phi_k, d_context)
-    d_phi_k = torch.bmm(d_pairs.transpose(1, 2), chunks.phi_q)
-    add_product(d_phi_k, chunks.v, d_context.transpose(1, 2))
-    return d_phi_q, d_phi_k.add_(d_key_sum), d_v, after
+    add_product(d_v, keys, d_context)
+    d_phi_k = torch.bmm(d_pairs.transpose(1, 2), queries)
+    add_product(d_phi_k, values, d_context.transpose(1, 2))
+    earlier_sum = None
+    if c is not None and future[1] is not None:
+        d_key_sum, earlier_sum = over_chunks((queries * c).sum(dim=1), future[1], -2, back=True)
+        d_phi_k.add_(d_key_sum.unsqueeze(1))
+    return d_phi_q, d_phi_k, d_v, (earlier, earlier_sum)
 
 
-@dataclass(frozen=True)
-class _Chunks:
-    """A tile's tokens as (groups * chunks, chunk, ...).
+def _joined(parts: Parts) -> Tensor:
+    """Parts side by side: half as many products of a small chunk cost less than the copy."""
+    joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+    return joined.flatten(0, 1)
 
-    Attributes:
-        num_groups: rows * heads.
-        phi_q: query features, the parts side by side: products of a chunk are small, and half as
-            many cost less than the copy.
-        phi_k: key features likewise.
-        v: values.
+
+def causal_flops(shape: CallShape, num_features: int, pair_dim: int) -> int:
+    """FLOPs of the forward pass: whole chunks, with the hidden pairs within them.
+
+    Args:
+        shape: of the call.
+        num_features: F.
+        pair_dim: numbers that the weight of a pair within a chunk is found from, F unless `pairs`.
     """
-
-    num_groups: int
-    phi_q: Tensor
-    phi_k: Tensor
-    v: Tensor
-
-    @classmethod
-    def of(cls, phi_q: Parts, phi_k: Parts, v: Tensor) -> _Chunks:
-        joined = (part[0] if len(part) == 1 else torch.cat(part, dim=-1) for part in (phi_q, phi_k))
-        return cls(v.shape[0] * v.shape[1], *(cls.cut(x) for x in (*joined, v)))
-
-    @staticmethod
-    def cut(x: Tensor) -> Tensor:
-        """(rows, heads, n, ...) -> (groups * chunks, chunk, ...)."""
-        return x.reshape(-1, CHUNK if x.shape[2] % CHUNK == 0 else x.shape[2], x.shape[-1])
-
-    def pairs(self) -> Tensor:
-        """A, (groups * chunks, chunk, chunk)."""
-        return torch.bmm(self.phi_q, self.phi_k.transpose(1, 2)).tril_()
-
-    def normaliser(self, call: Call, pairs: Tensor, before: tuple[Tensor, Tensor]) -> Tensor | None:
-        """n, (groups * chunks, chunk, 1); None if nothing divides."""
-        if call.eps is None:
-            return None
-        total = pairs.sum(dim=-1, keepdim=True).add_(call.eps)
-        total.add_((self.phi_q * before[1]).sum(dim=-1, keepdim=True))
-        return total.clamp_(min=call.least) if call.least else total
-
-    def key_sums(self) -> tuple[Tensor, Tensor]:
-        """S and z of each chunk alone."""
-        return torch.bmm(self.phi_k.transpose(1, 2), self.v), self.phi_k.sum(dim=1, keepdim=True)
-
-    def no_sums(self) -> tuple[Tensor, Tensor]:
-        """S and z of no tokens, (groups, F, E) and (groups, 1, F)."""
-        num_features, like_v = self.phi_k.shape[-1], self.v
-        context = like_v.new_zeros(self.num_groups, num_features, like_v.shape[-1])
-        return context, like_v.new_zeros(self.num_groups, 1, num_features)
-
-    def scan(
-        self, own: tuple[Tensor, Tensor], past: tuple[Tensor, Tensor], *, back: bool = False
-    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """For each chunk ``past`` plus the chunks before it, or after it; and ``past`` plus all.
-
-        Subtracting a chunk from an inclusive sum would leave its rounding behind: the past would
-        then depend on the future's bits.
-        """
-        before, after = [], []
-        for each, start in zip(own, past, strict=True):
-            terms = torch.unflatten(each, 0, (self.num_groups, -1)).unbind(1)
-            sums = each.new_empty(self.num_groups, len(terms) + 1, *each.shape[1:])
-            totals = sums.unbind(1)
-            if back:
-                terms, totals = terms[::-1], totals[::-1]
-            totals[0].copy_(start)
-            for total, term, following in zip(totals[:-1], terms, totals[1:], strict=True):
-                torch.add(total, term, out=following)
-            before.append((sums[:, 1:] if back else sums[:, :-1]).flatten(0, 1))
-            after.append(totals[-1].clone())  # a view would keep the sums of all chunks alive
-        return (before[0], before[1]), (after[0], after[1])
-
-
-def causal_flops(shape: CallShape, num_features: int) -> int:
-    """What the forward pass executes: whole chunks, with the hidden pairs within them."""
     whole_chunks, rest = divmod(shape.query_len, CHUNK)
     pairs = shape.batch_size * shape.num_heads * (whole_chunks * CHUNK**2 + rest**2)
-    within = 2 * pairs * (num_features + shape.value_dim)
+    within = 2 * pairs * (pair_dim + shape.value_dim)
     return within + 4 * shape.num_tokens * num_features * shape.value_dim

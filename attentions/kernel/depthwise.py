@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..maths.grid import image_of, tokens_of
-from .applies import is_eager_cpu
+from .eager import is_eager_cpu
 
 _ELEMENTS = 2**17
-"""Of an image's rows that are multiplied at once, at most."""
+"""Largest number of elements of an image's rows that are multiplied at once."""
 
 
 def convolve_grid(tokens: Tensor, grid: tuple[int, int], weight: Tensor, bias: Tensor) -> Tensor:

@@ -1,71 +1,93 @@
-"""Feature maps as mechanisms write them, and what `attend` was asked for."""
+"""Feature maps of one call, and what tiles and the plain formula ask of a core."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-Parts: TypeAlias = tuple[Tensor, ...]
-Pull: TypeAlias = Callable[..., Parts | Tensor]
-"""From the gradients of the parts, which it may overwrite, to those of x and of each weight."""
-Gather: TypeAlias = Callable[[Parts, Parts], tuple[Parts, Parts]]
+from ..geometry import Geometry
+from .derivatives import Parts, derivative_of
+
+Combine: TypeAlias = Callable[[Parts, Parts], tuple[Parts, Parts]]
+
+
+class Formula(Protocol):
+    """Attributes of a core that tiles read; `KernelCore` says what they mean."""
+
+    eps: float
+    divides: bool
+    eps_on_mean: bool
+    least: float
+    floor: float | None
+    joint_heads: bool
+    feature_dim: int
+    geometry: Geometry
+
+    def pairs(self, q: Tensor, k: Tensor) -> Tensor | None:
+        """phi(q) . phi(k) without features, if there is a way."""
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """phi of one side: a plain function of some tokens, and perhaps its derivative by hand.
-
-    Features may come in parts, whose products with the other side's parts add up to the weight of
-    a pair: two parts side by side would be a copy.
+    """Features of some tokens of queries or of keys, and their derivative.
 
     Attributes:
-        phi: (..., n, D) and the weights -> (..., n, F), or a tuple of such parts. By
-            differentiable operators, in the dtype of its input; for a rotation, fresh tensors.
-        by_hand: the same arguments -> what ``phi`` returns, and a function from the gradients of
-            the parts to the gradient of x, or to a tuple of those of x and of each weight. Without
-            it, autograd finds the derivative, tile by tile.
-        places: tensors of one row per token, (N, ...), the last arguments of both functions.
-        floor: None, unless ``phi`` returns (e, s) and the features are 2^(e - peak) + floor, where
-            ``peak`` is the maximum of s over all tokens; no gradient goes to it. For keys only.
-        is_wide: whether a token has more than 128 features: tiles have half as many tokens then.
+        phi: method of a core: (..., n, D), weights, places -> parts of (..., n, F).
+        places: tensors of one row per token, (N, ...).
     """
 
     phi: Callable[..., Parts | Tensor]
-    by_hand: Callable[..., tuple[Parts | Tensor, Pull]] | None = None
     places: Parts = ()
-    floor: float | None = None
-    is_wide: bool = False
 
-    def __call__(self, x: Tensor, weights: Sequence[Tensor], tokens: slice) -> Parts:
-        """What ``phi`` gives for these tokens, as a tuple."""
+    def plain(self, x: Tensor, weights: Sequence[Tensor], tokens: slice | None = None) -> Parts:
+        """Features as the mechanism's file has them; of the first tokens unless told."""
+        tokens = slice(x.shape[-2]) if tokens is None else tokens
+        return as_parts(self.phi(x, *weights, *self._at(tokens)))
+
+    def of(self, x: Tensor, weights: Sequence[Tensor], tokens: slice) -> Parts:
+        """Features of these tokens, without a derivative."""
+        by_hand = derivative_of(self.phi)
+        if by_hand is not None:
+            return by_hand(x, *weights, *self._at(tokens))[0]
         return as_parts(self.phi(x, *weights, *self._at(tokens)))
 
     def linearised(
         self, x: Tensor, weights: Sequence[Tensor], tokens: slice
-    ) -> tuple[Parts, Callable[..., Parts]]:
-        """The same, and what takes the gradients of the parts to those of x and the weights."""
-        if self.by_hand is not None:
-            found, pull = self.by_hand(x, *weights, *self._at(tokens))
-            return as_parts(found), lambda *grads: as_parts(pull(*grads))
+    ) -> tuple[Parts, Callable[..., Sequence[Tensor | None]]]:
+        """Features and their pullback: gradients of the parts -> those of x and of each weight.
+
+        The pullback may overwrite what it is given. A weight that takes no gradient has None.
+        """
+        by_hand = derivative_of(self.phi)
+        if by_hand is not None:
+            return by_hand(x, *weights, *self._at(tokens))
         with torch.enable_grad():
-            leaves = [leaf.detach().requires_grad_() for leaf in (x, *weights)]
-            parts = self(leaves[0], leaves[1:], tokens)
-
-        def by_autograd(*grads: Tensor) -> Parts:
-            outputs = parts[: len(grads)]
-            return torch.autograd.grad(
-                outputs, leaves, grads, allow_unused=True, materialize_grads=True
-            )
-
-        return tuple(part.detach() for part in parts), by_autograd
+            leaf = x.detach().requires_grad_()
+            learned = [w.detach().requires_grad_(w.requires_grad) for w in weights]
+            parts = as_parts(self.phi(leaf, *learned, *self._at(tokens)))
+        pullback = functools.partial(_by_autograd, parts, leaf, learned)
+        return tuple(part.detach() for part in parts), pullback
 
     def _at(self, tokens: slice) -> Parts:
         return tuple(place[tokens] for place in self.places)
+
+
+def _by_autograd(
+    parts: Parts, x: Tensor, weights: Sequence[Tensor], *grads: Tensor
+) -> Sequence[Tensor | None]:
+    wanted = [x, *(weight for weight in weights if weight.requires_grad)]
+    found = iter(
+        torch.autograd.grad(
+            parts[: len(grads)], wanted, grads, allow_unused=True, materialize_grads=True
+        )
+    )
+    return [next(found), *(next(found) if weight.requires_grad else None for weight in weights)]
 
 
 def as_parts(found: Parts | Tensor) -> Parts:
@@ -75,18 +97,23 @@ def as_parts(found: Parts | Tensor) -> Parts:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Call:
-    """The arguments of `attend` that are not tensors to differentiate; it says what they mean."""
+    """A core's feature maps for one call, and what depends on the call's sizes.
 
+    Attributes:
+        core: the formula.
+        queries: feature map of the queries.
+        keys: feature map of the keys.
+        turn: unit complex numbers that rotate features, (1 or H, N, F / 2).
+        combine: of the core, if it has one.
+        columns: widths of the groups of output columns that are divided by sums of their own.
+    """
+
+    core: Formula
     queries: FeatureMap
     keys: FeatureMap
-    eps: float | None
-    mean: bool
-    least: float
-    turn: Tensor | None
-    causal: bool
-    joint_heads: bool
-    gather: Gather | None
-    columns: tuple[int, ...] | None
+    turn: Tensor | None = None
+    combine: Combine | None = None
+    columns: tuple[int, ...] | None = None
 
     def turned(
         self,
@@ -107,14 +134,14 @@ class Call:
         return tuple(torch.view_as_real(pair).flatten(-2) for pair in found)
 
     def over_columns(self, x: Tensor) -> Tensor:
-        """What divides: one number per group of columns, (..., n, C), repeated for each column."""
+        """Divisors, one per group of columns, (..., n, C), repeated for each column."""
         if self.columns is None:
             return x
         each = zip(x.split(1, dim=-1), self.columns, strict=True)
         return torch.cat([one.expand(*x.shape[:-1], width) for one, width in each], dim=-1)
 
     def groups_of_columns(self) -> list[slice]:
-        """The columns of each group."""
+        """Columns of each group."""
         if self.columns is None:
             return [slice(None)]
         ends = list(itertools.accumulate(self.columns))

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..maths.kernel_attention import causal_kernel_attention
+from ..maths.feature_maps import exp_
 from ..maths.masks import count_keys
-from .maps import Call, Parts
+from .causal import causal_sums, cheap_pairs, chunked, divisor, no_past
+from .derivatives import Parts
+from .maps import Call
 
 _ALL = slice(None)
+_FEATURES = 2**20
+"""Features of a head that are alive at once, about, where tokens are taken in order."""
+
+
+class KernelState(NamedTuple):
+    """All that the past leaves behind.
+
+    Attributes:
+        context: sum of phi(k_j) v_j^T, (B, H, F, E).
+        key_sum: sum of phi(k_j), (B, H, F); None where nothing divides.
+        position: number of tokens so far, if features depend on places; else 0.
+    """
+
+    context: Tensor
+    key_sum: Tensor | None = None
+    position: int = 0
 
 
 def plain_attention(
@@ -22,29 +41,62 @@ def plain_attention(
     weights: Sequence[Tensor],
     key_mask: Tensor | None = None,
 ) -> Tensor:
-    """What `attend` computes, of wide tensors."""
+    """Every query sees every key: what tiles compute, of wide tensors."""
+    core = call.core
     hidden = None if key_mask is None else ~key_mask[:, None, :, None]
-    phi_q = call.queries(q, weights, slice(q.shape[-2]))
+    phi_q = call.queries.plain(q, weights)
     phi_k = _key_features(call, k, weights, hidden)
-    if call.causal:
-        joined_q, joined_k = (torch.cat(phi, dim=-1) for phi in (phi_q, phi_k))
-        return causal_kernel_attention(joined_q, joined_k, v, call.eps or 0.0, least=call.least)[0]
     key_sums = tuple(phi.sum(dim=-2).unsqueeze(-1) for phi in phi_k)
     phi_k, turned_q = (call.turned(phi, _ALL, _ALL) for phi in (phi_k, phi_q))
     contexts = tuple(phi.transpose(-2, -1) @ v for phi in phi_k)
-    if call.gather is not None:
-        contexts, key_sums = call.gather(contexts, key_sums)
+    if call.combine is not None:
+        contexts, key_sums = call.combine(contexts, key_sums)
     numerator = _read(turned_q, contexts)
-    if call.eps is None:
+    if not core.divides:
         return numerator
     normaliser = _read(phi_q, key_sums)
-    if call.eps:
-        normaliser = normaliser + call.eps * (count_keys(k, key_mask) if call.mean else 1)
+    if core.eps:
+        count = count_keys(k, key_mask) if core.eps_on_mean else 1
+        normaliser = normaliser + core.eps * count
     if key_mask is not None:
         normaliser = normaliser.masked_fill(normaliser == 0, 1.0)  # all keys are hidden
-    if call.least:
-        normaliser = normaliser.clamp(min=call.least)
+    if core.least:
+        normaliser = normaliser.clamp(min=core.least)
     return numerator / call.over_columns(normaliser)
+
+
+def plain_causal(
+    call: Call,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weights: Sequence[Tensor],
+    state: KernelState | None = None,
+    key_mask: Tensor | None = None,
+) -> tuple[Tensor, KernelState]:
+    """Query i sees the keys of ``state`` and then 0..i; the output, and the state after them."""
+    core = call.core
+    past = None if state is None else (state.context, state.key_sum)
+    position = 0 if state is None else state.position
+    outputs = []
+    for tokens in chunked(q.shape[2], _FEATURES // core.feature_dim):
+        of_q, of_k, of_v = (x[:, :, tokens] for x in (q, k, v))
+        phi_q = torch.cat(call.queries.plain(of_q, weights, tokens), dim=-1)
+        phi_k = torch.cat(call.keys.plain(of_k, weights, tokens), dim=-1)
+        pairs = cheap_pairs(core, of_q, of_k)
+        if key_mask is not None:
+            phi_k = phi_k.masked_fill(~key_mask[:, None, tokens, None], 0.0)
+            pairs = None
+        past = past or no_past(phi_k, of_v, divides=core.divides)
+        sums, totals, past = causal_sums(phi_q, phi_k, of_v, past, pairs)
+        n = divisor(core, totals)
+        if n is not None:
+            sums = sums / n.masked_fill(n == 0, 1.0)  # zeros where all weights are zero
+        outputs.append(sums)
+    assert past is not None
+    out = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+    end = position + q.shape[2] if call.queries.places else 0
+    return out, KernelState(*past, end)
 
 
 def _read(phi_q: Parts, sums: Parts) -> Tensor:
@@ -56,15 +108,15 @@ def _read(phi_q: Parts, sums: Parts) -> Tensor:
 
 def _key_features(call: Call, k: Tensor, weights: Sequence[Tensor], hidden: Tensor | None) -> Parts:
     """Zeros for a hidden key, which sets no peak."""
-    found = call.keys(k, weights, slice(k.shape[-2]))
-    if call.keys.floor is not None:
+    found = call.keys.plain(k, weights)
+    if call.core.floor is not None:
         exponents, s = found
         if hidden is not None:
             # The lowest finite number: minus infinity less itself would be NaN.
             lowest = torch.finfo(k.dtype).min
             exponents, s = (x.masked_fill(hidden, lowest) for x in (exponents, s))
         peak = s.detach().amax(dim=-2, keepdim=True)
-        found = ((exponents - peak).exp2() + call.keys.floor,)
+        found = (exp_(exponents - peak) + call.core.floor,)
     if hidden is None:
         return found
     return tuple(phi.masked_fill(hidden, 0.0) for phi in found)

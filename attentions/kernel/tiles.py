@@ -14,7 +14,6 @@ result is then some 512 KiB, which the next operator finds in the cache.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -22,11 +21,14 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from ..maths.feature_maps import exp_
 from ..precision import HALF
-from .maps import Call, Parts
+from .derivatives import Parts, Pullback
+from .maps import Call
 
 TOKENS = 2048
-"""Of a tile, over its rows and heads."""
+"""Tokens of a tile, over its rows and heads; fewer of them have more than `_WIDE` features."""
+_WIDE = 128
 _SHORTEST = 32
 """Tokens of a tile with very many joint heads."""
 
@@ -38,13 +40,13 @@ def groups(call: Call, x: Tensor, length: int) -> tuple[list[Group], int]:
     """Rows and heads that tiles are cut from, and how many tokens each tile has, at most.
 
     Args:
-        call: whose maps may be wide, or need all heads in a tile.
+        call: its features may be many, or need all heads in a tile.
         x: (B, H, ...).
         length: of the longer of queries and keys.
     """
-    most = TOKENS // 2 if call.keys.is_wide else TOKENS
+    most = max(1, TOKENS * _WIDE // max(_WIDE, call.core.feature_dim))
     num_rows, num_heads = x.shape[:2]
-    heads = num_heads if call.joint_heads else max(1, min(num_heads, most // length))
+    heads = num_heads if call.core.joint_heads else max(1, min(num_heads, most // length))
     rows = max(1, most // (length * heads)) if heads == num_heads else 1
     both = [
         Group(slice(row, row + rows), slice(head, head + heads))
@@ -62,11 +64,11 @@ class Group:
     heads: slice
 
     def of(self, *tensors: Tensor) -> list[Tensor]:
-        """Of (B, H, ...), as views."""
+        """Views of (B, H, ...)."""
         return [x[self.rows, self.heads] for x in tensors]
 
     def weights(self, weights: Sequence[Tensor]) -> list[Tensor]:
-        """Of (H, ...), as views."""
+        """Views of (H, ...)."""
         return [weight[self.heads] for weight in weights]
 
 
@@ -90,7 +92,7 @@ def like(x: Tensor, width: int) -> Tensor:
 
 
 def store(value: Tensor, target: Tensor) -> None:
-    """Write a wide tile of a gradient where it belongs; float16 stops at its largest number."""
+    """Write a wide tile where it belongs; float16 stops at its largest number."""
     if target.dtype == torch.float16:
         largest = torch.finfo(torch.float16).max
         value = value.clamp(-largest, largest)
@@ -149,7 +151,7 @@ def backward(
     each = len(kept) // len(cut)
     for index, group in enumerate(cut):
         sums = tuple(kept[index * each : (index + 1) * each])
-        peak, sums = (None, sums) if call.keys.floor is None else (sums[0], sums[1:])
+        peak, sums = (None, sums) if call.core.floor is None else (sums[0], sums[1:])
         work = _Work(call, group, size, k.shape[2], group.weights(weights))
         queries, keys, values, d_out, *d_inputs = group.of(q, k, v, grad_out, *grads)
         d_weights = group.weights(grad_weights)
@@ -162,14 +164,14 @@ def backward(
 def _gathered(call: Call, sums: Sums) -> tuple[Parts, Parts]:
     """What queries read."""
     contexts, key_sums = sums[: len(sums) // 2], sums[len(sums) // 2 :]
-    return call.gather(contexts, key_sums) if call.gather else (contexts, key_sums)
+    return call.combine(contexts, key_sums) if call.combine else (contexts, key_sums)
 
 
 def _gathered_with_pull(
     call: Call, sums: Sums
 ) -> tuple[tuple[Parts, Parts], Callable[[Sums], Sums]]:
     """The same; and what takes the gradients of that to those of the sums."""
-    if call.gather is None:
+    if call.combine is None:
         return _gathered(call, sums), lambda d_read: d_read
     with torch.enable_grad():
         leaves = tuple(x.detach().requires_grad_() for x in sums)
@@ -200,15 +202,15 @@ class _Work:
         sums: list[Tensor] = []
         peak = None
         for tokens in pieces(k.shape[2], self.size):
-            phi = self.call.keys(widened(k[:, :, tokens]), self.weights, tokens)
-            if self.call.keys.floor is not None:
+            phi = self.call.keys.of(widened(k[:, :, tokens]), self.weights, tokens)
+            if self.call.core.floor is not None:
                 exponents, s = phi
                 risen = s.amax(dim=-2, keepdim=True)
                 if peak is not None:  # what came before was relative to a lower one
                     risen = torch.maximum(peak, risen)
-                    fade = (peak - risen).exp2_().flatten(0, 1).transpose(1, 2)
+                    fade = exp_(peak - risen).flatten(0, 1).transpose(1, 2)
                     sums = [total.mul_(fade) for total in sums]
-                peak, phi = risen, ((exponents - risen).exp2_(),)
+                peak, phi = risen, (exp_(exponents - risen),)
             values = widened(v[:, :, tokens]).flatten(0, 1)
             key_sums = [part.sum(dim=-2).flatten(0, 1).unsqueeze(-1) for part in phi]
             turned = flat(self._turned(phi, tokens, in_place=True))
@@ -219,26 +221,26 @@ class _Work:
                     total.add_(more)
             else:
                 sums = [torch.bmm(part.transpose(1, 2), values) for part in turned] + key_sums
-        if self.call.keys.floor:
+        if self.call.core.floor:
             wide = v.sum(dim=2, keepdim=True, dtype=sums[0].dtype).flatten(0, 1)
-            sums[0].add_(wide, alpha=self.call.keys.floor)
-            sums[1].add_(self.call.keys.floor * self.num_keys)
+            sums[0].add_(wide, alpha=self.call.core.floor)
+            sums[1].add_(self.call.core.floor * self.num_keys)
         return tuple(sums), peak
 
     def read_queries(self, q: Tensor, contexts: Parts, key_sums: Parts, out: Tensor) -> None:
         """Fill ``out``."""
         for tokens in pieces(q.shape[2], self.size):
-            phi = self.call.queries(widened(q[:, :, tokens]), self.weights, tokens)
+            phi = self.call.queries.of(widened(q[:, :, tokens]), self.weights, tokens)
             target = out[:, :, tokens]
             factor = None
-            if self.call.eps is not None:  # a product is faster than a division
+            if self.call.core.divides:  # a product is faster than a division
                 factor = self.call.over_columns(self._normaliser(phi, key_sums).reciprocal_())
             turned = flat(self._turned(phi, tokens, in_place=True))
-            found = read(turned, contexts).view(target.shape)
-            if factor is None:
-                target.copy_(found)
+            found = read(turned, contexts)
+            if factor is not None and target.dtype == found.dtype:
+                torch.mul(found.view(target.shape), factor.view(*target.shape[:3], -1), out=target)
             else:
-                torch.mul(found, factor.view(*target.shape[:3], -1), out=target)
+                store(found if factor is None else found.mul_(factor), target)
 
     def query_gradients(
         self,
@@ -257,7 +259,7 @@ class _Work:
             phi, pull = self.call.queries.linearised(x, self.weights, tokens)
             turned = flat(self._turned(phi, tokens))
             g = widened(grad_out[:, :, tokens]).flatten(0, 1)
-            if self.call.eps is not None:
+            if self.call.core.divides:
                 divisor = self._normaliser(phi, key_sums)
                 factor = divisor.reciprocal()
                 g = g * self.call.over_columns(factor)
@@ -268,17 +270,17 @@ class _Work:
             d_turned, dots = self._through_contexts(g, contexts, turned)
             d_phi = tuple(part.view(phi[0].shape) for part in d_turned)
             d_phi = self._turned(d_phi, tokens, back=True)
-            if self.call.eps is not None:
+            if self.call.core.divides:
                 c = dots.mul_(factor).neg_()
-                if self.call.least:
-                    c.mul_(divisor > self.call.least)
+                if self.call.core.least:
+                    c.mul_(divisor > self.call.core.least)
                 for part, key_sum in zip(flat(d_phi), key_sums, strict=True):
                     add_product(part, c, key_sum.transpose(1, 2))
                 d_key_sums = [
                     add_product(total, c.transpose(1, 2), part)
                     for total, part in zip(d_key_sums, flat(phi), strict=True)
                 ]
-            _pull(pull, d_phi, grad_q[:, :, tokens], grad_weights)
+            pull_back(pull, d_phi, grad_q[:, :, tokens], grad_weights)
         zeros = (torch.zeros_like(key_sum) for key_sum in key_sums)
         found = (
             x if total is None else total.transpose(1, 2)
@@ -318,7 +320,7 @@ class _Work:
             x = widened(k[:, :, tokens])
             phi, pull = self.call.keys.linearised(x, self.weights, tokens)
             if peak is not None:
-                phi, pull = _below(peak, phi[0], pull, self.call.keys.floor or 0.0)
+                phi, pull = _below(peak, phi[0], pull, self.call.core.floor or 0.0)
             store(read(flat(self._turned(phi, tokens)), d_contexts), grad_v[:, :, tokens])
             values = widened(v[:, :, tokens]).flatten(0, 1)
             d_phi = tuple(
@@ -328,7 +330,7 @@ class _Work:
             d_phi = self._turned(d_phi, tokens, back=True)
             for part, d_key_sum in zip(flat(d_phi), d_key_sums, strict=True):
                 part.add_(d_key_sum.transpose(1, 2))
-            _pull(pull, d_phi, grad_k[:, :, tokens], grad_weights)
+            pull_back(pull, d_phi, grad_k[:, :, tokens], grad_weights)
 
     def _turned(
         self, parts: Parts, tokens: slice, *, back: bool = False, in_place: bool = False
@@ -342,25 +344,22 @@ class _Work:
         rows = [key_sum.transpose(1, 2) for key_sum in key_sums]
         columns = [part.transpose(1, 2) for part in flat(phi)]
         total = read(tuple(rows), columns).transpose(1, 2)
-        if self.call.eps:
-            total.add_(self.call.eps * (self.num_keys if self.call.mean else 1))
-        return total.clamp_(min=self.call.least) if self.call.least else total
+        if self.call.core.eps:
+            total.add_(self.call.core.eps * (self.num_keys if self.call.core.eps_on_mean else 1))
+        return total.clamp_(min=self.call.core.least) if self.call.core.least else total
 
 
-def _below(
-    peak: Tensor, exponents: Tensor, pull: Callable[..., Parts], floor: float
-) -> tuple[Parts, Callable[..., Parts]]:
+def _below(peak: Tensor, exponents: Tensor, pull: Pullback, floor: float) -> tuple[Parts, Pullback]:
     """Features relative to the peak, and their derivative."""
-    above = (exponents - peak).exp2_()
-    return (above + floor if floor else above,), lambda d_phi: pull(
-        d_phi.mul_(above).mul_(math.log(2))
-    )
+    above = exp_(exponents - peak)
+    return (above + floor if floor else above,), lambda d_phi: pull(d_phi.mul_(above))
 
 
-def _pull(
-    pull: Callable[..., Parts], d_phi: Parts, grad_x: Tensor, grad_weights: Sequence[Tensor]
-) -> None:
+def pull_back(pull: Pullback, d_phi: Parts, grad_x: Tensor, grad_weights: Sequence[Tensor]) -> None:
+    """Fill ``grad_x`` and add to ``grad_weights``."""
     d_x, *found = pull(*d_phi)
+    assert d_x is not None
     store(d_x, grad_x)
-    for total, more in zip(grad_weights, found, strict=False):
-        total.add_(more)
+    for total, more in zip(grad_weights, found, strict=True):
+        if more is not None:
+            total.add_(more)

@@ -29,13 +29,3 @@ def in_chunks(x: Tensor, size: int, dim: int = -2) -> Tensor:
 def padded_len(length: int, size: int) -> int:
     """The length of whole chunks that contain ``length`` tokens."""
     return -(-length // size) * size
-
-
-def sum_of_earlier(per_chunk: Tensor) -> Tensor:
-    """For each chunk the sum over the chunks before it; (B, H, chunks, ...).
-
-    Subtracting a chunk from an inclusive sum would leave its rounding behind: the past would then
-    depend on the future's bits.
-    """
-    shifted = torch.cat((torch.zeros_like(per_chunk[:, :, :1]), per_chunk[:, :, :-1]), dim=2)
-    return shifted.cumsum(dim=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -22,13 +21,6 @@ def elu_plus_one(x: Tensor) -> Tensor:
     """elu(x) + 1, which is exp(x) below 0 and x + 1 above; exactly so, however negative x is."""
     above = x.relu()
     return exp_(x - above) + above
-
-
-def elu_plus_one_by_hand(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """The same, and its derivative: exp(x) below 0 and 1 above."""
-    above = x.relu()
-    slope = exp_(x - above)
-    return above.add_(slope), slope.mul_
 
 
 def norm_and_inverse(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,3 +48,32 @@ def power_slope(x: Tensor, power: float) -> Tensor:
 def norm_aware_power(norm: Tensor, lam: float, tau: float) -> Tensor:
     """p(||q||) = lam (tau + tanh ||q||), between lam tau and lam (tau + 1). NaLaFormer, Eq. 8."""
     return lam * (tau + norm.tanh())
+
+
+def signed_power(x: Tensor, power: Tensor | float) -> Tensor:
+    """sign(x) |x|^power, with finite gradients at zero for a power of 1 or more."""
+    if isinstance(power, Tensor):
+        return x * (log2_size(x) * (power - 1)).exp2_()
+    return x * power_slope(x, power)
+
+
+def split_signs(signed: Tensor) -> tuple[Tensor, Tensor]:
+    """Positive and negative entries. The latter keep their sign on both sides, which cancels."""
+    return signed.clamp(min=0.0), signed.clamp(max=0.0)
+
+
+def square(x: Tensor, *, joint: bool) -> Tensor:
+    """||x||^2 over the channels of a head, or of all: (..., H, N, D) -> (..., H or 1, N, 1)."""
+    squares: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square()
+    return squares.sum(dim=-3, keepdim=True) if joint else squares
+
+
+def unit_of(x: Tensor, power: float, *, joint: bool) -> Tensor:
+    """What to divide x by so that the largest x^power of a head, or of all heads, is 2^30.
+
+    Squares of powers that large can be summed in float32, and those of far smaller entries are not
+    yet subnormal. The unit is meant to cancel, so no gradient goes to it.
+    """
+    peak: Tensor = x.detach().amax(dim=-1, keepdim=True)
+    largest = peak.amax(dim=-3, keepdim=True) if joint else peak
+    return largest * 2.0 ** (-30 / power)

@@ -17,7 +17,10 @@ import torch
 from torch import Tensor
 
 from ..geometry import CallShape
-from .kernel_attention import CHUNK, divide
+from .kernel_attention import divide
+
+CHUNK = 128
+"""Tokens whose pairs are written out at once."""
 
 
 class RunningMaxState(NamedTuple):

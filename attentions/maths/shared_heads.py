@@ -96,7 +96,7 @@ class SharedHeads(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, **extra: Any) -> Tensor:
         """(B, H, N, D), (B, H_kv, M, D), (B, H_kv, M, E) -> (B, H, N, E)."""
-        if isinstance(self.core, KeepsKeysAndValues) and self.core.shares_heads:
+        if getattr(self.core, "shares_heads", False):
             self._check(k, v)  # the core's own check asks for a head per query head
             return self.core.forward(q, k, v, **extra)
         out: Tensor = self.core(q, *self._share(k, v), **extra)

@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import kernel
-from ..base import Attention, CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import Capabilities
 from ..checks import positive, whole
-from ..maths.causal_sums import causal_sums, with_ones
-from ..maths.kernel_attention import kernel_flops
-from ..precision import wide_dtype, widen, without_autocast
+from ..engines.kernel import KernelCore
 from ..registry import register_attention
-
-
-class CosformerState(NamedTuple):
-    """All that the past leaves behind.
-
-    Attributes:
-        context: sum of phi(k_j) [v_j, 1]^T, (B, H, 2 D, E + 1).
-        position: number of tokens so far.
-    """
-
-    context: Tensor
-    position: int
 
 
 @register_attention(
@@ -45,7 +28,7 @@ class CosformerState(NamedTuple):
         exports=frozenset({"bidirectional"}),
     ),
 )
-class Cosformer(Attention):
+class Cosformer(KernelCore):
     """Linear attention with relu features and a cosine of the distance.
 
         w_ij  = relu(q_i) . relu(k_j) cos(pi / 2 (i - j) / m)
@@ -80,27 +63,33 @@ class Cosformer(Attention):
         horizon: int | None = None,
     ) -> None:
         super().__init__(geometry)
-        self.eps = positive(self.name, "eps", eps)
+        self.least = positive(self.name, "eps", eps)
+        self.feature_dim = 2 * geometry.head_dim
         if horizon is not None:
             whole(self.name, "horizon", horizon, geometry.seq_len)
         elif geometry.causal:
             horizon = geometry.seq_len
         self.horizon = horizon
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        longest = max(q.shape[-2], k.shape[-2])
-        places = _tables(longest, self._horizon(longest), wide_dtype(q.dtype), q.device)
-        features = kernel.FeatureMap(_placed, by_hand=_placed_by_hand, places=places)
-        return kernel.attend(
-            q,
-            k,
-            v,
-            queries=features,
-            keys=features,
-            least=self.eps,
-            causal=self.geometry.causal,
-        )
+        return super().forward(q, k, v)  # no mask: m would count hidden tokens
+
+    def phi_q(self, q: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """[relu(q) cos; relu(q) sin], and the same for keys."""
+        return q.relu() * cos, q.relu() * sin
+
+    def places(
+        self, start: int, stop: int, dtype: torch.dtype, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of each token's angle, (N, 1) each.
+
+        Raises:
+            ValueError: past the horizon.
+        """
+        # What a compiler traces must not be kept for later calls.
+        make = _angles if torch.compiler.is_compiling() else _kept_angles
+        return make(start, stop, self._horizon(stop), dtype, device)
 
     def _horizon(self, last: int) -> int:
         if self.horizon is None:
@@ -112,44 +101,6 @@ class Cosformer(Attention):
             )
         return self.horizon
 
-    @staticmethod
-    def _features(x: Tensor, position: int, m: int) -> Tensor:
-        """[relu(x) cos; relu(x) sin] after ``position``: (B, H, N, D) -> (B, H, N, 2 D)."""
-        return torch.cat(_placed(x, *_turns(position, x.shape[-2], m, x.dtype, x.device)), dim=-1)
-
-    def init_state(
-        self, batch_size: int, *, dtype: torch.dtype, device: torch.device
-    ) -> CosformerState:
-        """Zeros; float32 for half inputs."""
-        g = self.geometry
-        sizes = (batch_size, g.num_heads, 2 * g.head_dim, g.value_dim + 1)
-        context = torch.zeros(sizes, dtype=wide_dtype(dtype), device=device)
-        return CosformerState(context=context, position=0)
-
-    def step(
-        self, q: Tensor, k: Tensor, v: Tensor, state: CosformerState
-    ) -> tuple[Tensor, CosformerState]:
-        """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state.
-
-        Raises:
-            ValueError: past the horizon.
-        """
-        with without_autocast(q.device.type):
-            out, state = self._continue(widen(q), widen(k), widen(v), state)
-        return out.to(q.dtype), state
-
-    def _continue(
-        self, q: Tensor, k: Tensor, v: Tensor, state: CosformerState | None
-    ) -> tuple[Tensor, CosformerState]:
-        start = 0 if state is None else state.position
-        end = start + q.shape[-2]
-        m = self._horizon(end)
-        phi_q, phi_k = self._features(q, start, m), self._features(k, start, m)
-        context = None if state is None else state.context
-        sums, context = causal_sums(phi_q, phi_k, with_ones(v), context)
-        out = sums[..., :-1] / sums[..., -1:].clamp(min=self.eps)
-        return out, CosformerState(context=context, position=end)
-
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out, with distances and their cosines."""
         num_queries, num_keys = q.shape[-2], k.shape[-2]
@@ -159,58 +110,22 @@ class Cosformer(Attention):
         weights = q.clamp(min=0) @ k.clamp(min=0).transpose(-2, -1) * fade
         if self.geometry.causal:
             weights = weights.tril()
-        return weights @ v / weights.sum(dim=-1, keepdim=True).clamp(min=self.eps)
-
-    def flops(self, shape: CallShape) -> int:
-        """Kernel attention with 2 D features."""
-        return kernel_flops(shape, 2 * shape.head_dim)
-
-    def executed_flops(self, shape: CallShape) -> int:
-        """The causal form also writes out the pairs within a chunk."""
-        count = kernel.causal_flops if shape.causal else kernel_flops
-        return count(shape, 2 * shape.head_dim)
+        return weights @ v / weights.sum(dim=-1, keepdim=True).clamp(min=self.least)
 
 
-def _placed(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """[relu(x) cos; relu(x) sin] in two parts."""
-    above = x.relu()
-    return above * cos, above * sin
-
-
-def _placed_by_hand(
-    x: Tensor, cos: Tensor, sin: Tensor
-) -> tuple[tuple[Tensor, Tensor], Callable[[Tensor, Tensor], Tensor]]:
-    above = x.relu()
-
-    def pull(d_cos: Tensor, d_sin: Tensor) -> Tensor:
-        return d_cos.mul_(cos).addcmul_(d_sin, sin).mul_(above.sign_())
-
-    return (above * cos, above * sin), pull
-
-
-def _turns(
-    position: int, length: int, m: int, dtype: torch.dtype, device: torch.device
+def _angles(
+    start: int, stop: int, m: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the next ``length`` tokens' angles, (N, 1) each.
-
-    Angles are taken in float64, as their rounding grows with the position.
-    """
-    place = torch.arange(position + 1, position + length + 1, dtype=torch.float64, device=device)
+    """Angles are taken in float64, as their rounding grows with the position."""
+    place = torch.arange(start + 1, stop + 1, dtype=torch.float64, device=device)
     angle = place[:, None] * (math.pi / 2 / m)
     return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
-def _tables(length: int, m: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the angles from the first token on, (N, 1) each."""
-    # What a compiler traces must not be kept for later calls.
-    make = _turns if torch.compiler.is_compiling() else _kept_turns
-    return make(0, length, m, dtype, device)
-
-
 @functools.lru_cache(maxsize=8)
-def _kept_turns(
-    position: int, length: int, m: int, dtype: torch.dtype, device: torch.device
+def _kept_angles(
+    start: int, stop: int, m: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     # A table first made under inference mode would be of no use to a later backward pass.
     with torch.inference_mode(False):
-        return _turns(position, length, m, dtype, device)
+        return _angles(start, stop, m, dtype, device)

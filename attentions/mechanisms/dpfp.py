@@ -5,12 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import kernel
-from ..base import Attention, CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import Capabilities
 from ..checks import positive, whole
-from ..maths.kernel_attention import KernelState, causal_kernel_attention, kernel_flops
-from ..precision import wide_dtype, widen, without_autocast
+from ..engines.kernel import KernelCore
 from ..registry import register_attention
 
 
@@ -27,7 +25,7 @@ from ..registry import register_attention
         exports=frozenset({"bidirectional"}),
     ),
 )
-class Dpfp(Attention):
+class Dpfp(KernelCore):
     """Linear attention whose features are orthogonal for many more keys than there are channels.
 
         r(x) = [relu(x); relu(-x)]                                                   (2 D)
@@ -62,42 +60,12 @@ class Dpfp(Attention):
                 "needed."
             )
         self.eps = positive(self.name, "eps", eps)
+        self.feature_dim = 2 * geometry.head_dim * nu
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        features = kernel.FeatureMap(self._features)
-        return kernel.attend(
-            q,
-            k,
-            v,
-            queries=features,
-            keys=features,
-            eps=self.eps,
-            causal=self.geometry.causal,
-            key_mask=key_mask,
-        )
-
-    def _features(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(..., N, D) -> nu parts of (..., N, 2 D)."""
-        halves = torch.cat((x.relu(), (-x).relu()), dim=-1)
-        return tuple(halves * halves.roll(shift, dims=-1) for shift in range(1, self.nu + 1))
-
-    def init_state(
-        self, batch_size: int, *, dtype: torch.dtype, device: torch.device
-    ) -> KernelState:
-        """Zeros; float32 for half inputs."""
-        g = self.geometry
-        sizes = (batch_size, g.num_heads, self._num_features(g.head_dim), g.value_dim)
-        return KernelState.empty(sizes, dtype=wide_dtype(dtype), device=device)
-
-    def step(
-        self, q: Tensor, k: Tensor, v: Tensor, state: KernelState
-    ) -> tuple[Tensor, KernelState]:
-        """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        with without_autocast(q.device.type):
-            phi_q, phi_k = (torch.cat(self._features(widen(x)), dim=-1) for x in (q, k))
-            out, state = causal_kernel_attention(phi_q, phi_k, widen(v), self.eps, state)
-        return out.to(q.dtype), state
+    def phi_q(self, q: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """R times r shifted by s, a part for each s; and the same for keys."""
+        r = torch.cat((q.relu(), (-q).relu()), dim=-1)
+        return tuple(r * r.roll(shift, dims=-1) for shift in range(1, self.nu + 1))
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights as a sum over pairs of channels."""
@@ -110,15 +78,3 @@ class Dpfp(Attention):
         if self.geometry.causal:
             weights = weights.tril()
         return weights @ v / (weights.sum(dim=-1, keepdim=True) + self.eps)
-
-    def _num_features(self, head_dim: int) -> int:
-        return 2 * head_dim * self.nu
-
-    def flops(self, shape: CallShape) -> int:
-        """Kernel attention with 2 D nu features."""
-        return kernel_flops(shape, self._num_features(shape.head_dim))
-
-    def executed_flops(self, shape: CallShape) -> int:
-        """The causal form also writes out the pairs within a chunk."""
-        count = kernel.causal_flops if shape.causal else kernel_flops
-        return count(shape, self._num_features(shape.head_dim))

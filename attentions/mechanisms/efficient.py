@@ -2,48 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from .. import kernel
-from ..base import Attention, CallShape
 from ..capabilities import Capabilities
-from ..maths.feature_maps import LOG2_E
+from ..engines.kernel import KernelCore, Parts
 from ..registry import register_attention
-
-
-def _exponents(k: Tensor) -> tuple[Tensor, Tensor]:
-    """To the base 2, each relative to the largest of its channel."""
-    exponents = k * LOG2_E
-    return exponents, exponents.detach()
-
-
-def _exponents_by_hand(
-    k: Tensor,
-) -> tuple[tuple[Tensor, Tensor], Callable[[Tensor], Tensor]]:
-    return _exponents(k), lambda d_exponents: d_exponents.mul_(LOG2_E)
-
-
-def _softmax_by_hand(q: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    shares = q.softmax(dim=-1)
-
-    def pull(d_shares: Tensor) -> Tensor:
-        mean = (d_shares * shares).sum(dim=-1, keepdim=True)
-        return d_shares.sub_(mean).mul_(shares)
-
-    return shares, pull
-
-
-def _shares(contexts: kernel.Parts, key_sums: kernel.Parts) -> tuple[kernel.Parts, kernel.Parts]:
-    """Contexts of softmax(k) over tokens. The largest exponential is 1 unless nobody is seen."""
-    ((context,), (key_sum,)) = contexts, key_sums
-    return (context / key_sum.clamp(min=0.5),), key_sums
-
-
-_QUERIES = kernel.FeatureMap(lambda q: q.softmax(dim=-1), by_hand=_softmax_by_hand)
-_KEYS = kernel.FeatureMap(_exponents, by_hand=_exponents_by_hand, floor=0.0)
 
 
 @register_attention(
@@ -57,7 +21,7 @@ _KEYS = kernel.FeatureMap(_exponents, by_hand=_exponents_by_hand, floor=0.0)
         exports=frozenset({"bidirectional"}),
     ),
 )
-class Efficient(Attention):
+class Efficient(KernelCore):
     """softmax(q over channels) (softmax(k over tokens)^T v): the softmax form of the paper's two.
 
     The weights of a query sum to 1 by themselves, so nothing divides and nothing can vanish. There
@@ -81,11 +45,21 @@ class Efficient(Attention):
         geometry: the shape to build for.
     """
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        return kernel.attend(
-            q, k, v, queries=_QUERIES, keys=_KEYS, eps=None, gather=_shares, key_mask=key_mask
-        )
+    divides = False
+    floor = 0.0
+
+    def phi_q(self, q: Tensor) -> Tensor:  # type: ignore[override]
+        """Shares over channels."""
+        return q.softmax(dim=-1)
+
+    def phi_k(self, k: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Exponents, each relative to the largest of its channel."""
+        return k, k.detach()
+
+    def combine(self, contexts: Parts, key_sums: Parts) -> tuple[Parts, Parts]:
+        """Shares over tokens. The largest exponential is 1 unless nobody is seen."""
+        ((context,), (key_sum,)) = contexts, key_sums
+        return (context / key_sum.clamp(min=0.5),), key_sums
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out, from exponentials over their sums."""
@@ -94,7 +68,3 @@ class Efficient(Attention):
         of_channels = of_channels / of_channels.sum(dim=-1, keepdim=True)
         of_tokens = of_tokens / of_tokens.sum(dim=-2, keepdim=True)
         return torch.einsum("bhnd,bhmd->bhnm", of_channels, of_tokens) @ v
-
-    def flops(self, shape: CallShape) -> int:
-        """Keys meet values, and queries read; there is no normaliser."""
-        return 2 * shape.head_dim * shape.value_dim * (shape.num_keys + shape.num_tokens)

@@ -2,113 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import kernel
-from ..base import Attention, CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import Capabilities
 from ..checks import at_least, one_of, positive
+from ..engines.kernel import KernelCore
+from ..maths.feature_maps import square, unit_of
 from ..maths.heads import merge_heads, split_heads
-from ..maths.kernel_attention import kernel_flops
-from ..precision import wide_dtype, widen
+from ..precision import widen
 from ..registry import register_attention
 
-Pull: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 
-_LARGEST = 2.0**30
-"""Squares of powers that large can be summed in float32, and those of entries of eps are not yet
-subnormal, which would be slow."""
+class Focused(KernelCore):
+    """Focused linear attention whose ``scale`` is given by the caller; `Flatten` says the rest."""
 
+    eps_on_mean = True
 
-@dataclass(frozen=True)
-class FocusedKernel:
-    """Attention with phi(x) = f_p((relu(x) + eps) / softplus(scale)); `Flatten` says the rest."""
+    def __init__(
+        self, geometry: Geometry, focusing_factor: float, norm_over: str, eps: float
+    ) -> None:
+        super().__init__(geometry)
+        # As a float: torch takes no whole number beyond 2^63.
+        self.factor = at_least(self.name, "focusing_factor", focusing_factor, 1)
+        self.norm_over = one_of(self.name, "norm_over", norm_over, ("all_heads", "head"))
+        self.joint_heads = norm_over == "all_heads"
+        self.eps = positive(self.name, "eps", eps)
 
-    mechanism: str
-    factor: float
-    norm_over: str
-    eps: float
+    def inverse(self, scale: Tensor, dtype: torch.dtype) -> Tensor:
+        """1 / softplus(scale), (H, 1, D)."""
+        wide = widen(scale).to(dtype)
+        return functional.softplus(wide).reciprocal().view(self.geometry.num_heads, 1, -1)
 
-    def __post_init__(self) -> None:
-        # As floats: torch takes no whole number beyond 2^63.
-        factor = at_least(self.mechanism, "focusing_factor", self.factor, 1)
-        object.__setattr__(self, "factor", factor)
-        one_of(self.mechanism, "norm_over", self.norm_over, ("all_heads", "head"))
-        object.__setattr__(self, "eps", positive(self.mechanism, "eps", self.eps))
-
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor, key_mask: Tensor | None = None
-    ) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E), (H * D,) -> (B, H, N, E)."""
-        wide = widen(scale).to(wide_dtype(q.dtype))
-        inverse = functional.softplus(wide).reciprocal().view(q.shape[1], 1, -1)  # (H, 1, D)
-        features = kernel.FeatureMap(self._features, by_hand=self._features_by_hand)
-        return kernel.attend(
-            q,
-            k,
-            v,
-            inverse,
-            queries=features,
-            keys=features,
-            eps=self.eps,
-            mean=True,
-            joint_heads=self.norm_over == "all_heads",
-            key_mask=key_mask,
-        )
-
-    def _features(self, x: Tensor, inverse: Tensor) -> Tensor:
-        u, unit = self._in_range(x, inverse)
+    def phi_q(self, q: Tensor, inverse: Tensor) -> Tensor:  # type: ignore[override]
+        """f_p((relu(q) + eps) / softplus(scale)), and the same for keys."""
+        scaled = (q.relu() + self.eps) * inverse
+        unit = unit_of(scaled, self.factor, joint=self.joint_heads)  # cancels
+        u = scaled / unit
         powers = u.pow(self.factor)
-        return powers * (unit * (self._squares(u) / self._squares(powers)).sqrt())
+        length, powers_length = (square(x, joint=self.joint_heads).sqrt() for x in (u, powers))
+        return powers * (unit * length / powers_length)
 
-    def _in_range(self, x: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-        """(relu(x) + eps) / softplus(scale), in a unit that makes the largest power `_LARGEST`.
-
-        The unit is set by the largest entry of a head or of all heads. It cancels, so no gradient
-        goes to it.
-        """
-        y = x.clamp(min=0.0).add_(self.eps).mul_(inverse)
-        peak = y.detach().amax(dim=-1, keepdim=True)
-        if self.norm_over == "all_heads":
-            peak = peak.amax(dim=-3, keepdim=True)
-        unit = peak / _LARGEST ** (1 / self.factor)
-        return y.mul_(unit.reciprocal()), unit
-
-    def _squares(self, x: Tensor) -> Tensor:
-        """Their sum over the channels of a head or of all heads."""
-        squares: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square()
-        return self._over_heads(squares)
-
-    def _over_heads(self, total: Tensor) -> Tensor:
-        return total.sum(dim=-3, keepdim=True) if self.norm_over == "all_heads" else total
-
-    def _features_by_hand(self, x: Tensor, inverse: Tensor) -> tuple[Tensor, Pull]:
-        """With phi = c u^p, where c = unit ||u|| / ||u^p||."""
-        u, unit = self._in_range(x, inverse)
-        slope = u.pow(self.factor - 1)
-        powers = slope * u
-        squares, squares_of_powers = self._squares(u), self._squares(powers)
-        c = unit * (squares / squares_of_powers).sqrt()
-        phi = powers.mul_(c)
-
-        def pull(d_phi: Tensor) -> tuple[Tensor, Tensor]:
-            along = self._over_heads((d_phi * phi).sum(dim=-1, keepdim=True))
-            share = along * (-self.factor / (c * squares_of_powers))
-            d_u = d_phi.mul_(c * self.factor).addcmul_(phi, share).mul_(slope)
-            d_u.addcmul_(u, along / squares)
-            d_inverse = (d_u * u).sum(dim=(0, 2))[:, None] / inverse
-            is_above = x.clamp(min=0.0).sign_()  # comparisons are slow
-            return d_u.mul_(inverse).mul_(is_above.div_(unit)), d_inverse
-
-        return phi, pull
-
-    def reference(self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> Tensor:
+    def reference_of(self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> Tensor:
         """The N x M weights written out, with the features of all heads side by side."""
         phi_q, phi_k = (self._reference_features(x, scale) for x in (q, k))
         share = phi_q @ phi_k.transpose(-2, -1) / k.shape[-2]
@@ -137,7 +74,7 @@ class FocusedKernel:
         exports=frozenset({"bidirectional"}),
     ),
 )
-class Flatten(Attention):
+class Flatten(Focused):
     """Linear attention whose features point more sharply: f_p(x) = ||x|| x^p / ||x^p||.
 
         phi(x) = f_p((relu(x) + eps) / softplus(scale))
@@ -175,18 +112,13 @@ class Flatten(Attention):
         norm_over: str = "all_heads",
         eps: float = 1e-6,
     ) -> None:
-        super().__init__(geometry)
-        self.kernel = FocusedKernel(self.name, focusing_factor, norm_over, eps)
+        super().__init__(geometry, focusing_factor, norm_over, eps)
         self.scale = nn.Parameter(torch.zeros(geometry.embed_dim))
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        return self.kernel.attend(q, k, v, self.scale, key_mask)
+    def weights(self, dtype: torch.dtype) -> tuple[Tensor]:
+        """1 / softplus(scale), (H, 1, D)."""
+        return (self.inverse(self.scale, dtype),)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out."""
-        return self.kernel.reference(q, k, v, self.scale.to(q.dtype))
-
-    def flops(self, shape: CallShape) -> int:
-        """Kernel attention with D features."""
-        return kernel_flops(shape, shape.head_dim)
+        return self.reference_of(q, k, v, self.scale.to(q.dtype))

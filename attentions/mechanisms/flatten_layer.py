@@ -8,16 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import kernel
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import fills_grid, flag, odd_width, one_of, whole
+from ..kernel import convolve_grid
 from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
 from ..maths.kernel_attention import kernel_flops
-from ..precision import float16_in_float32
+from ..precision import float16_in_float32, wide_dtype
 from ..registry import register_attention
-from .flatten import FocusedKernel
+from .flatten import Focused
+
+
+class _Mix(Focused):
+    """The layer's core, whose ``scale`` is the layer's."""
+
+    name = "flatten_layer"
+    capabilities = Capabilities(cross=True, heads_independent=False)
 
 
 @register_attention(
@@ -73,7 +80,7 @@ class FlattenLayer(AttentionLayer):
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         flag(self.name, "qkv_bias", qkv_bias)
-        self.kernel = FocusedKernel(self.name, focusing_factor, norm_over, eps)
+        self.mix = _Mix(geometry, focusing_factor, norm_over, eps)
         self.kernel_size = odd_width(self.name, "kernel_size", kernel_size)
         self.sr_ratio = whole(self.name, "sr_ratio", sr_ratio, 1)
         rows, columns = geometry.grid
@@ -100,7 +107,8 @@ class FlattenLayer(AttentionLayer):
         fills_grid(self.name, x.shape[1], self.geometry.grid)
         q, (k, v) = self.q(x), self.kv(self._shrink(x)).chunk(2, dim=-1)
         q, k, values = (self._split(part) for part in (q, k + self.positional_encoding, v))
-        mixed = merge_heads(self.kernel.attend(q, k, values, self.scale))
+        inverse = self.mix.inverse(self.scale, wide_dtype(q.dtype))
+        mixed = merge_heads(self.mix.attend(q, k, values, inverse))
         return self.proj(mixed + self._restored(v))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
@@ -121,13 +129,13 @@ class FlattenLayer(AttentionLayer):
         num_heads = self.geometry.num_heads
         assert self.dwc.bias is not None
         weight, bias = self.dwc.weight.repeat(num_heads, 1, 1, 1), self.dwc.bias.repeat(num_heads)
-        return kernel.convolve_grid(v, self.geometry.grid, weight, bias)
+        return convolve_grid(v, self.geometry.grid, weight, bias)
 
     def reference(self, x: Tensor) -> Tensor:
         """Patches, weights, kernels and interpolation written out."""
         q, (k, v) = self.q(x), self.kv(self._reference_shrink(x)).chunk(2, dim=-1)
         q, k, values = (self._split(part) for part in (q, k + self.positional_encoding, v))
-        mixed = self.kernel.reference(q, k, values, self.scale)
+        mixed = self.mix.reference_of(q, k, values, self.scale)
         heads = self._split(self._reference_stretch(v))
         restored = torch.stack(
             [reference_depthwise(head, self.dwc, self.geometry.grid) for head in heads.unbind(1)],

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .. import kernel
-from ..base import Attention, CallShape, Geometry
+from ..base import CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import flag, one_of, share
-from ..maths.kernel_attention import KernelState, causal_kernel_attention, kernel_flops
-from ..precision import wide_dtype, widen, without_autocast
+from ..engines.kernel import KernelCore
+from ..precision import widen
 from ..registry import register_attention
 
 
@@ -61,7 +60,7 @@ class HeadwiseLinear(nn.Module):
         exports=frozenset({"bidirectional"}),
     ),
 )
-class Hedgehog(Attention):
+class Hedgehog(KernelCore):
     """Linear attention with a trained map in front of an exponential, normalised over channels.
 
         y = W x + b
@@ -111,6 +110,7 @@ class Hedgehog(Attention):
         super().__init__(geometry)
         self.normaliser = one_of(self.name, "normaliser", normaliser, ("separate", "joint"))
         flag(self.name, "bias", bias)
+        self.feature_dim = 2 * geometry.head_dim
         num_maps = 1 if flag(self.name, "tie_heads", tie_heads) else geometry.num_heads
         because = "since the features that it bounds are shares"
         self.eps = share(self.name, "eps", eps, because=because)
@@ -119,62 +119,25 @@ class Hedgehog(Attention):
         if not flag(self.name, "tie_qk", tie_qk):
             self.map_k = HeadwiseLinear(num_maps, geometry.head_dim, bias=bias)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        return kernel.attend(
-            q,
-            k,
-            v,
-            *self._weights(q.dtype),
-            queries=kernel.FeatureMap(self._query_features),
-            keys=kernel.FeatureMap(self._key_features),
-            eps=self.eps,
-            causal=self.geometry.causal,
-            key_mask=key_mask,
-        )
+    def weights(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """W and b of the queries' map, then as many of the keys'."""
+        heads = self.geometry.num_heads
+        return self.map_q.wide(heads, dtype) + self.map_k.wide(heads, dtype)
 
-    def _weights(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Of the queries' map, and then as many of the keys'."""
-        heads, wide = self.geometry.num_heads, wide_dtype(dtype)
-        return self.map_q.wide(heads, wide) + self.map_k.wide(heads, wide)
+    def phi_q(self, q: Tensor, *weights: Tensor) -> Tensor:
+        """Shares of W q + b and of its negative."""
+        return self._shares(HeadwiseLinear.of(q, *weights[: len(weights) // 2]))
 
-    def query_features(self, q: Tensor) -> Tensor:
-        """phi(q): (B, H, N, D) -> (B, H, N, 2 D)."""
-        return self._query_features(q, *self._weights(q.dtype))
+    def phi_k(self, k: Tensor, *weights: Tensor) -> Tensor:
+        """The same with the keys' map."""
+        return self._shares(HeadwiseLinear.of(k, *weights[len(weights) // 2 :]))
 
-    def key_features(self, k: Tensor) -> Tensor:
-        """phi(k): (B, H, M, D) -> (B, H, M, 2 D)."""
-        return self._key_features(k, *self._weights(k.dtype))
-
-    def _query_features(self, q: Tensor, *weights: Tensor) -> Tensor:
-        return self._features(HeadwiseLinear.of(q, *weights[: len(weights) // 2]))
-
-    def _key_features(self, k: Tensor, *weights: Tensor) -> Tensor:
-        return self._features(HeadwiseLinear.of(k, *weights[len(weights) // 2 :]))
-
-    def _features(self, y: Tensor) -> Tensor:
+    def _shares(self, y: Tensor) -> Tensor:
         if self.normaliser == "joint":
             phi = torch.cat((2 * y, -2 * y), dim=-1).softmax(dim=-1)
         else:
             phi = torch.stack((y, -y), dim=-2).softmax(dim=-1).flatten(-2)
         return phi.clamp(min=self.eps)
-
-    def init_state(
-        self, batch_size: int, *, dtype: torch.dtype, device: torch.device
-    ) -> KernelState:
-        """Zeros; float32 for half inputs."""
-        g = self.geometry
-        sizes = (batch_size, g.num_heads, 2 * g.head_dim, g.value_dim)
-        return KernelState.empty(sizes, dtype=wide_dtype(dtype), device=device)
-
-    def step(
-        self, q: Tensor, k: Tensor, v: Tensor, state: KernelState
-    ) -> tuple[Tensor, KernelState]:
-        """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        with without_autocast(q.device.type):
-            phi_q, phi_k = self.query_features(widen(q)), self.key_features(widen(k))
-            out, state = causal_kernel_attention(phi_q, phi_k, widen(v), self.eps, state)
-        return out.to(q.dtype), state
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out, from exponentials over their sums."""
@@ -195,15 +158,6 @@ class Hedgehog(Attention):
             sums = [sums[0] + sums[1]] * 2
         return torch.cat((up / sums[0], down / sums[1]), dim=-1).clamp(min=self.eps)
 
-    def flops(self, shape: CallShape) -> int:
-        """Both maps, and kernel attention with 2 D features."""
-        return self._map_flops(shape) + kernel_flops(shape, 2 * shape.head_dim)
-
-    def executed_flops(self, shape: CallShape) -> int:
-        """The causal form also writes out the pairs within a chunk."""
-        count = kernel.causal_flops if shape.causal else kernel_flops
-        return self._map_flops(shape) + count(shape, 2 * shape.head_dim)
-
-    @staticmethod
-    def _map_flops(shape: CallShape) -> int:
+    def map_flops(self, shape: CallShape) -> int:
+        """Both maps."""
         return 2 * (shape.num_tokens + shape.num_keys) * shape.head_dim**2

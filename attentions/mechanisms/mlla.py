@@ -5,21 +5,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .. import kernel
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import fills_grid, flag, one_of, positive
-from ..maths.feature_maps import elu_plus_one, elu_plus_one_by_hand
+from ..maths.feature_maps import elu_plus_one
 from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
 from ..maths.kernel_attention import kernel_flops, weight_sums, weighted_values
 from ..maths.rotary import turns
 from ..precision import float16_in_float32, in_wide_precision, wide_dtype
 from ..registry import register_attention
+from .linear import Linear
 
 _LEPE_SIZE = 3
 _BASE = 10_000.0
-_FEATURES = kernel.FeatureMap(elu_plus_one, by_hand=elu_plus_one_by_hand)
+
+
+class _Mix(Linear):
+    """The layer's core for an even head_dim: all channels turn together, then part into heads."""
+
+    name = "mlla"
+    capabilities = Capabilities()
+    eps_on_mean = True
+
+    def turn(self, q: Tensor, k: Tensor) -> Tensor:
+        """Each token's place on the grid, (H, N, D / 2)."""
+        g = self.geometry
+        turn = turns(g.grid, g.embed_dim, wide_dtype(q.dtype), q.device, with_last=False)
+        return torch.unflatten(turn, 1, (g.num_heads, -1)).transpose(0, 1)
 
 
 @register_attention(
@@ -66,6 +79,7 @@ class Mlla(AttentionLayer):
         super().__init__(geometry)
         one_of(self.name, "geometry.value_dim", geometry.value_dim, (geometry.head_dim,))
         self.eps = positive(self.name, "eps", eps)
+        self.mix = _Mix(geometry, eps)
         channels = geometry.embed_dim
         if channels % 4:
             raise ValueError(
@@ -81,20 +95,11 @@ class Mlla(AttentionLayer):
         grid, num_heads = self.geometry.grid, self.geometry.num_heads
         fills_grid(self.name, x.shape[1], grid)
         q, k, v = (split_heads(part, num_heads) for part in (*self.qk(x).chunk(2, dim=-1), x))
-        turn = turns(grid, x.shape[-1], wide_dtype(x.dtype), x.device, with_last=False)
         if q.shape[-1] % 2:
+            turn = turns(grid, x.shape[-1], wide_dtype(x.dtype), x.device, with_last=False)
             mixed = self._with_pairs_in_two_heads(q, k, v, turn)
         else:
-            mixed = kernel.attend(
-                q,
-                k,
-                v,
-                queries=_FEATURES,
-                keys=_FEATURES,
-                eps=self.eps,
-                mean=True,
-                turn=torch.unflatten(turn, 1, (num_heads, -1)).transpose(0, 1),
-            )
+            mixed = self.mix.attend(q, k, v)
         return merge_heads(mixed) + convolve_on_grid(x, self.lepe, grid)
 
     @in_wide_precision

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from .. import kernel
-from ..base import Attention, CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import Capabilities
 from ..checks import at_least, at_most, equal_lengths, fills_grid, positive
-from ..maths.feature_maps import (
-    direction,
-    log2_size,
-    norm_and_inverse,
-    norm_aware_power,
-    power_slope,
-)
-from ..maths.kernel_attention import kernel_flops
+from ..engines.kernel import KernelCore
+from ..maths.feature_maps import direction, signed_power, split_signs
 from ..maths.rotary import reference_rotate, rope_if_it_fits, turns
 from ..precision import wide_dtype
 from ..registry import register_attention
 
 _GREATEST = 32.0
-"""Of powers: 16 to it is the first power of two that float32 does not hold."""
-
+"""Largest exponent: 16**32 overflows float32."""
 
 Halves: TypeAlias = tuple[Tensor, Tensor]
-Pull: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def check_powers(mechanism: str, lam: float, tau: float, key_power: float) -> None:
@@ -56,7 +45,7 @@ def check_powers(mechanism: str, lam: float, tau: float, key_power: float) -> No
         exports=frozenset({"bidirectional"}),
     ),
 )
-class Nala(Attention):
+class Nala(KernelCore):
     """Linear attention that keeps the queries' norms and the signs of queries and keys.
 
         p(q)   = lam (tau + tanh ||q||)
@@ -98,6 +87,8 @@ class Nala(Attention):
         eps: added to the mean weight.
     """
 
+    eps_on_mean = True
+
     def __init__(
         self,
         geometry: Geometry,
@@ -112,63 +103,24 @@ class Nala(Attention):
         check_powers(self.name, lam, tau, key_power)
         self.lam, self.tau, self.key_power = lam, tau, key_power
         self.eps = positive(self.name, "eps", eps)
+        self.feature_dim = 2 * geometry.head_dim
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        if self.rope:
-            equal_lengths(self.name, q, k, "rope=True")
-            fills_grid(self.name, q.shape[-2], self.geometry.grid)
-        turn = None
-        if self.rope:
-            turn = turns(self.geometry.grid, q.shape[-1], wide_dtype(q.dtype), q.device)[None]
-        return kernel.attend(
-            q,
-            k,
-            v,
-            queries=kernel.FeatureMap(self._query_features, by_hand=self._query_features_by_hand),
-            keys=kernel.FeatureMap(self._key_features, by_hand=self._key_features_by_hand),
-            eps=self.eps,
-            mean=True,
-            turn=turn,
-            key_mask=key_mask,
-        )
-
-    def _query_features(self, q: Tensor) -> Halves:
+    def phi_q(self, q: Tensor) -> Halves:  # type: ignore[override]
+        """The direction to a power that the norm sets, Eq. 8, by sign."""
         d, norm = direction(q)
-        p = norm_aware_power(norm, self.lam, self.tau)
-        return halves(d * (log2_size(d) * (p - 1)).exp2_())
+        return split_signs(signed_power(d, self.lam * (self.tau + norm.tanh())))
 
-    def _key_features(self, k: Tensor) -> Halves:
-        return halves(k * power_slope(k, self.key_power))
+    def phi_k(self, k: Tensor) -> Halves:  # type: ignore[override]
+        """The key to a fixed power, by sign."""
+        return split_signs(signed_power(k, self.key_power))
 
-    def _query_features_by_hand(self, q: Tensor) -> tuple[Halves, Pull]:
-        """Through the direction, and through the power, which the norm sets."""
-        norm, inverse = norm_and_inverse(q)
-        d, saturation = q * inverse, norm.tanh()
-        log = log2_size(d)
-        p = self.lam * (self.tau + saturation)
-        slope = (log * (p - 1)).exp2_()
-        above, below = halves(d.mul_(slope))
-
-        def pull(d_above: Tensor, d_below: Tensor) -> Tensor:
-            share = (d_above * above).addcmul_(d_below, below)
-            total = share.sum(dim=-1, keepdim=True)
-            d_p = share.mul_(log).sum(dim=-1, keepdim=True).mul_(math.log(2))
-            d_norm = d_p * self.lam * (1 - saturation.square()) - p * total * inverse
-            d_signed = d_below.lerp_(d_above, above.sign())
-            return d_signed.mul_(slope).mul_(p * inverse).addcmul_(q, d_norm * inverse)
-
-        return (above, below), pull
-
-    def _key_features_by_hand(self, k: Tensor) -> tuple[Halves, Pull]:
-        slope = power_slope(k, self.key_power)
-        above, below = halves(slope * k)
-
-        def pull(d_above: Tensor, d_below: Tensor) -> Tensor:
-            d_signed = d_below.lerp_(d_above, above.sign())
-            return d_signed.mul_(slope).mul_(self.key_power)
-
-        return (above, below), pull
+    def turn(self, q: Tensor, k: Tensor) -> Tensor | None:
+        """Each token's place on the grid."""
+        if not self.rope:
+            return None
+        equal_lengths(self.name, q, k, "rope=True")
+        fills_grid(self.name, q.shape[-2], self.geometry.grid)
+        return turns(self.geometry.grid, q.shape[-1], wide_dtype(q.dtype), q.device)[None]
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out, from rectified halves."""
@@ -185,12 +137,3 @@ class Nala(Attention):
             )
             weights = phi_q @ phi_k.transpose(-2, -1) / k.shape[-2]
         return weights @ v / normaliser
-
-    def flops(self, shape: CallShape) -> int:
-        """Kernel attention with 2 D features."""
-        return kernel_flops(shape, 2 * shape.head_dim)
-
-
-def halves(signed: Tensor) -> Halves:
-    """Positive and negative entries. The latter keep their sign on both sides, which cancels."""
-    return signed.clamp(min=0.0), signed.clamp(max=0.0)

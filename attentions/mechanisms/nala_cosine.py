@@ -7,20 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from .. import kernel
-from ..base import Attention, CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import Capabilities
 from ..checks import positive
-from ..maths.feature_maps import (
-    direction,
-    log2_size,
-    norm_and_inverse,
-    norm_aware_power,
-    power_slope,
-)
-from ..maths.kernel_attention import kernel_flops
+from ..engines.kernel import KernelCore
+from ..maths.feature_maps import direction, signed_power
 from ..registry import register_attention
-from .nala import Halves, Pull, check_powers
+from .nala import Halves, check_powers
 
 
 @register_attention(
@@ -34,7 +27,7 @@ from .nala import Halves, Pull, check_powers
         exports=frozenset({"bidirectional"}),
     ),
 )
-class NalaCosine(Attention):
+class NalaCosine(KernelCore):
     """Norm-aware linear attention in which entries of unlike sign count less, by a cosine.
 
         theta(x) = pi / 4 tanh(alpha d(x)),  d(x) = x / ||x||
@@ -72,6 +65,8 @@ class NalaCosine(Attention):
         eps: added to the mean weight.
     """
 
+    eps_on_mean = True
+
     def __init__(
         self,
         geometry: Geometry,
@@ -86,84 +81,20 @@ class NalaCosine(Attention):
         check_powers(self.name, lam, tau, key_power)
         self.lam, self.tau, self.key_power = lam, tau, key_power
         self.eps = positive(self.name, "eps", eps)
+        self.feature_dim = 2 * geometry.head_dim
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        return kernel.attend(
-            q,
-            k,
-            v,
-            queries=kernel.FeatureMap(self._query_features, by_hand=self._query_features_by_hand),
-            keys=kernel.FeatureMap(self._key_features, by_hand=self._key_features_by_hand),
-            eps=self.eps,
-            mean=True,
-            key_mask=key_mask,
-        )
-
-    def _query_features(self, q: Tensor) -> Halves:
+    def phi_q(self, q: Tensor) -> Halves:  # type: ignore[override]
+        """The direction to a power that the norm sets, under its angle, Eq. 16."""
         d, norm = direction(q)
-        p = norm_aware_power(norm, self.lam, self.tau)
-        return self._inhibited((d * log2_size(d).mul_(p - 1).exp2_()).abs_(), d)
+        return self._inhibited(signed_power(d, self.lam * (self.tau + norm.tanh())), d)
 
-    def _key_features(self, k: Tensor) -> Halves:
-        return self._inhibited((k * power_slope(k, self.key_power)).abs_(), direction(k)[0])
+    def phi_k(self, k: Tensor) -> Halves:  # type: ignore[override]
+        """The key to a fixed power, under its direction's angle."""
+        return self._inhibited(signed_power(k, self.key_power), direction(k)[0])
 
-    def _inhibited(self, size: Tensor, d: Tensor) -> Halves:
-        cos, sin = self._cos_and_sin(self._gate(d))
-        return size * cos, size * sin
-
-    def _gate(self, d: Tensor) -> Tensor:
-        """(1 + tanh(alpha d)) / 2: torch's sigmoid is much faster than its tanh."""
-        return (d * (2 * self.alpha)).sigmoid_()
-
-    @staticmethod
-    def _cos_and_sin(gate: Tensor) -> Halves:
-        """Of theta, whose cosine is never below sqrt(1/2)."""
-        sin = (gate * (math.pi / 2)).sub_(math.pi / 4).sin_()
-        return (1 - sin * sin).sqrt_(), sin
-
-    def _query_features_by_hand(self, q: Tensor) -> tuple[Halves, Pull]:
-        """Through the angle, and through the size, whose power the norm sets."""
-        norm, inverse = norm_and_inverse(q)
-        d, saturation = q * inverse, norm.tanh()
-        p, log = self.lam * (self.tau + saturation), log2_size(d)
-        slope, gate = (log * (p - 1)).exp2_(), self._gate(d)
-        cos, sin = self._cos_and_sin(gate)
-        size = (slope * d).abs_()
-        parts = size * cos, size.mul_(sin)
-
-        def pull(d_cos: Tensor, d_sin: Tensor) -> Tensor:
-            share = (d_cos * parts[0]).addcmul_(d_sin, parts[1])  # the size times its gradient
-            d_d = (d_cos * cos).addcmul_(d_sin, sin).mul_(slope).mul_(p).mul_(d.sign())
-            d_d.add_(self._through_gate(d_cos, d_sin, parts, gate))
-            d_p = share.mul_(log).sum(dim=-1, keepdim=True).mul_(math.log(2))
-            along = (d_d * d).sum(dim=-1, keepdim=True).mul_(inverse)
-            d_norm = d_p * self.lam * (1 - saturation.square()) - along
-            return d_d.mul_(inverse).addcmul_(q, d_norm * inverse)
-
-        return parts, pull
-
-    def _key_features_by_hand(self, k: Tensor) -> tuple[Halves, Pull]:
-        _, inverse = norm_and_inverse(k)
-        d, slope = k * inverse, power_slope(k, self.key_power)
-        gate = self._gate(d)
-        cos, sin = self._cos_and_sin(gate)
-        size = (slope * k).abs_()
-        parts = size * cos, size.mul_(sin)
-
-        def pull(d_cos: Tensor, d_sin: Tensor) -> Tensor:
-            by_size = (d_cos * cos).addcmul_(d_sin, sin).mul_(slope).mul_(k.sign())
-            d_d = self._through_gate(d_cos, d_sin, parts, gate)
-            along = (d_d * d).sum(dim=-1, keepdim=True)
-            d_d.sub_(d.mul_(along)).mul_(inverse)
-            return d_d.add_(by_size, alpha=self.key_power)
-
-        return parts, pull
-
-    def _through_gate(self, d_cos: Tensor, d_sin: Tensor, parts: Halves, gate: Tensor) -> Tensor:
-        """The gradient of d by its angle; written over ``d_sin``."""
-        d_theta = d_sin.mul_(parts[0]).addcmul_(d_cos, parts[1], value=-1)
-        return d_theta.mul_(gate).mul_((1 - gate).mul_(math.pi * self.alpha))
+    def _inhibited(self, signed: Tensor, d: Tensor) -> Halves:
+        theta = (self.alpha * d).tanh() * (math.pi / 4)
+        return signed.abs() * theta.cos(), signed.abs() * theta.sin()
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights of Eq. 16 written out, from the cosines' and the sines' parts."""
@@ -179,7 +110,3 @@ class NalaCosine(Attention):
     @staticmethod
     def _length(x: Tensor) -> Tensor:
         return x.pow(2).sum(dim=-1, keepdim=True).sqrt()
-
-    def flops(self, shape: CallShape) -> int:
-        """Kernel attention with 2 D features."""
-        return kernel_flops(shape, 2 * shape.head_dim)

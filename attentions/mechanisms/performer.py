@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import kernel as kernels
-from ..base import Attention, CallShape, Geometry
+from ..base import CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import at_least, at_most, one_of, random_seed, whole
-from ..maths.feature_maps import LOG2_E
-from ..maths.kernel_attention import CHUNK, KernelState, causal_kernel_attention, kernel_flops
+from ..engines.kernel import KernelCore, Parts
+from ..maths.feature_maps import exp_
 from ..maths.masks import hide_keys
 from ..maths.orthogonal import orthogonal_gaussian
-from ..maths.running_max import (
-    RunningMaxState,
-    running_max_attention,
-    running_max_flops,
-)
+from ..maths.running_max import CHUNK, RunningMaxState, running_max_attention, running_max_flops
 from ..precision import in_wide_precision, wide_dtype, widen, without_autocast
 from ..registry import register_attention
 
 _UNPROJECTED = "relu_unprojected"
-Pull: TypeAlias = Callable[[Tensor], Tensor]
 _KERNELS = ("softmax", "relu", _UNPROJECTED)
 _LEAST_EPS = 1e-18
 """No weight is below eps^2, and their sum divides: the square of this is still a float32 number."""
@@ -47,7 +39,7 @@ _LEAST_EPS = 1e-18
         true_gradients=False,
     ),
 )
-class Performer(Attention):
+class Performer(KernelCore):
     """phi(q) (phi(k)^T v) / (phi(q) . sum phi(k)), with phi(q) . phi(k) near exp(q . k / sqrt(D)).
 
     With c = D^(-1/4), rows w_m of the projection and F features (Lemma 1 of the paper),
@@ -126,7 +118,11 @@ class Performer(Attention):
         for argument, floor in (("eps", eps), ("relu_eps", relu_eps)):
             at_least(self.name, argument, floor, _LEAST_EPS, because=because)
             at_most(self.name, argument, floor, 1, because="as features are about 1 at most")
-        self.eps, self.relu_eps = float(eps), float(relu_eps)
+        self.softmax_eps, self.relu_eps = float(eps), float(relu_eps)
+        self.floor = None if self.is_relu else self.softmax_eps
+        self.feature_dim = self.num_features
+        self.runs_along = geometry.causal and not self.is_relu  # the maximum of the keys does
+        self.shares_heads = not self.runs_along
         self.ortho_scaling = one_of(self.name, "ortho_scaling", ortho_scaling, (0, 1))
         self.redraw_interval = whole(self.name, "redraw_interval", redraw_interval, 0)
         self.projection_seed = random_seed(self.name, "projection_seed", projection_seed)
@@ -163,75 +159,56 @@ class Performer(Attention):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         self._count_call()
-        if self.geometry.causal and not self.is_relu:
+        if self.runs_along:
             return self._causal(q, k, v, key_mask=key_mask)
-        queries, keys = self._maps(wide_dtype(q.dtype))
-        return kernels.attend(
-            q, k, v, queries=queries, keys=keys, causal=self.geometry.causal, key_mask=key_mask
-        )
+        return super().forward(q, k, v, key_mask=key_mask)
 
-    def _maps(self, dtype: torch.dtype) -> tuple[kernels.FeatureMap, kernels.FeatureMap]:
-        """Without F^(-1/2), which cancels.
+    def weights(self, dtype: torch.dtype) -> tuple[Tensor]:
+        """C w_m for every head, (H, F, D), or no rows.
 
-        They hold the projection as it is: a redraw changes nothing that is still to be
-        differentiated.
+        A redraw changes nothing that is still to be differentiated: these rows stay as they are.
         """
-        with_rows = functools.partial(functools.partial, rows=self._rows(dtype))
-        is_wide = self.num_features > 128
-        if self.is_relu:
-            rectified = kernels.FeatureMap(with_rows(self._rectified), is_wide=is_wide)
-            return rectified, rectified
-        queries = kernels.FeatureMap(
-            with_rows(self._query_features), by_hand=with_rows(self._query_features_by_hand)
-        )
-        keys = kernels.FeatureMap(
-            with_rows(_exponents),
-            by_hand=with_rows(_exponents_by_hand),
-            floor=self.eps,
-            is_wide=is_wide,
-        )
-        return queries, keys
-
-    def _rows(self, dtype: torch.dtype) -> Tensor:
-        """All c w_m, times log2(e) for the softmax kernel: its exponents are to the base 2."""
         scale = 1 / math.sqrt(math.sqrt(self.geometry.head_dim))
         projection: Tensor = self.projection.to(dtype)
-        # (1, F, D): one product per head is faster than a long one of a width like 266.
-        return projection[None] * (scale if self.is_relu else scale * LOG2_E)
+        return ((projection * scale).expand(self.geometry.num_heads, -1, -1),)
 
-    def _rectified(self, x: Tensor, rows: Tensor) -> Tensor:
-        projected: Tensor = x if self.kernel == _UNPROJECTED else x @ rows.mT
-        return projected.relu() + self.relu_eps
-
-    def _query_features(self, q: Tensor, rows: Tensor) -> Tensor:
-        logits = q @ rows.mT
+    def phi_q(self, q: Tensor, rows: Tensor) -> Tensor:  # type: ignore[override]
+        """Without F^(-1/2), which cancels."""
+        if self.is_relu:
+            return self._projected(q, rows).relu() + self.relu_eps
+        logits = self._projected(q, rows)
         peak = logits.detach().amax(dim=-1, keepdim=True)
-        return (logits - (_half_square(q) + peak)).exp2_() + self.eps
+        return exp_(logits - (_half_square(q) + peak)) + self.softmax_eps
 
-    def _query_features_by_hand(self, q: Tensor, rows: Tensor) -> tuple[Tensor, Pull]:
-        logits = q @ rows.mT
-        above = logits.sub_(_half_square(q) + logits.amax(dim=-1, keepdim=True)).exp2_()
-        pull = _pull_of_exponents(q, rows)
-        return above + self.eps, lambda d_phi: pull(d_phi.mul_(above).mul_(math.log(2)))
+    def phi_k(self, k: Tensor, rows: Tensor) -> Parts | Tensor:  # type: ignore[override]
+        """ReLU features; or exponents, (..., M, F), and the largest c w_m . k, (..., M, 1)."""
+        if self.is_relu:
+            return self.phi_q(k, rows)
+        logits = self._projected(k, rows)
+        return logits - _half_square(k), logits.detach().amax(dim=-1, keepdim=True)
+
+    def _projected(self, x: Tensor, rows: Tensor) -> Tensor:
+        return x if self.kernel == _UNPROJECTED else x @ rows.transpose(-2, -1)
 
     @in_wide_precision
     def _causal(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None) -> Tensor:
-        state = self._no_past(*q.shape[:2], dtype=q.dtype, device=q.device)
+        state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
         return self._continue(q, k, v, state, key_mask)[0]
 
     def query_features(self, q: Tensor) -> Tensor:
         """phi(q): (B, H, N, D) -> (B, H, N, F)."""
-        if self.is_relu:
-            return self._rectified(q, self._rows(q.dtype))
-        return self._query_features(q, self._rows(q.dtype)) / math.sqrt(self.num_features)
+        return super().query_features(q) * self._ratio
 
     def key_features(self, k: Tensor) -> Tensor:
         """phi(k): (B, H, M, D) -> (B, H, M, F)."""
         if self.is_relu:
-            return self._rectified(k, self._rows(k.dtype))
-        exponents, s = _exponents(k, self._rows(k.dtype))
-        phi = (exponents - s.amax(dim=-2, keepdim=True)).exp2_() + self.eps
-        return phi / math.sqrt(self.num_features)
+            return super().key_features(k)
+        exponents, s = self.phi_k(k, *self.weights(k.dtype))
+        return ((exponents - s.amax(dim=-2, keepdim=True)).exp() + self.softmax_eps) * self._ratio
+
+    @property
+    def _ratio(self) -> float:
+        return 1.0 if self.is_relu else 1 / math.sqrt(self.num_features)
 
     def floor_share(self, k: Tensor) -> float | None:
         """How many of phi(k) lie within 1 % of the floor, from 0 to 1: such keys look alike.
@@ -241,29 +218,23 @@ class Performer(Attention):
         """
         if self.is_relu:
             return None
-        floor = self.eps / math.sqrt(self.num_features)
+        floor = self.softmax_eps * self._ratio
         return (self.key_features(widen(k)) < 1.01 * floor).double().mean().item()
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """Zeros; float32 for half inputs."""
-        return self._no_past(batch_size, self.geometry.num_heads, dtype=dtype, device=device)
-
-    def _no_past(
-        self, batch_size: int, num_heads: int, *, dtype: torch.dtype, device: torch.device
-    ) -> Any:
-        sizes = (batch_size, num_heads, self.num_features, self.geometry.value_dim)
-        kind = KernelState if self.is_relu else RunningMaxState
-        return kind.empty(sizes, dtype=wide_dtype(dtype), device=device)
+        if self.is_relu:
+            return super().init_state(batch_size, dtype=dtype, device=device)
+        g = self.geometry
+        sizes = (batch_size, g.num_heads, self.num_features, g.value_dim)
+        return RunningMaxState.empty(sizes, dtype=wide_dtype(dtype), device=device)
 
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
+        if self.is_relu:
+            return super().step(q, k, v, state)
         with without_autocast(q.device.type):
-            wide_q, wide_k, wide_v = widen(q), widen(k), widen(v)
-            if self.is_relu:
-                phi_q, phi_k = self.query_features(wide_q), self.key_features(wide_k)
-                out, state = causal_kernel_attention(phi_q, phi_k, wide_v, 0.0, state)
-            else:
-                out, state = self._continue(wide_q, wide_k, wide_v, state, None)
+            out, state = self._continue(widen(q), widen(k), widen(v), state, None)
         return out.to(q.dtype), state
 
     def _continue(
@@ -273,25 +244,25 @@ class Performer(Attention):
 
         A key's exponents are relative to its own largest, so that no key depends on a later one.
         """
-        rows, outputs = self._rows(q.dtype), []
+        (rows,), outputs = self.weights(q.dtype), []
         for start in range(0, q.shape[2], CHUNK):
             of_q, of_k, of_v = (x[:, :, start : start + CHUNK] for x in (q, k, v))
             seen = None if key_mask is None else key_mask[:, start : start + CHUNK]
-            exponents, s = _exponents(of_k, rows)
+            exponents, s = self.phi_k(of_k, rows)
             if seen is not None:
                 # A hidden key goes to the lowest finite number, which no maximum picks.
                 lowest = torch.finfo(s.dtype).min
                 exponents, s = (
                     x.masked_fill(~seen[:, None, :, None], lowest) for x in (exponents, s)
                 )
-            u = hide_keys(self.name, (exponents - s).exp2_(), seen)
+            u = hide_keys(self.name, exp_(exponents - s), seen)
             out, state = running_max_attention(
-                self._query_features(of_q, rows),
+                self.phi_q(of_q, rows),
                 u,
-                s[..., 0] * math.log(2),
+                s[..., 0],
                 of_v,
                 seen,
-                eps=self.eps,
+                eps=self.softmax_eps,
                 state=state,
             )
             outputs.append(out)
@@ -313,7 +284,9 @@ class Performer(Attention):
             phi_q, phi_k = (x.clamp(min=0) + self.relu_eps for x in (logits_q, logits_k))
             return torch.einsum("bhnf,bhmf->bhnm", phi_q, phi_k)
         square_q, square_k = ((scale * x).pow(2).sum(-1, keepdim=True) / 2 for x in (q, k))
-        phi_q = (logits_q - square_q - logits_q.detach().amax(-1, keepdim=True)).exp() + self.eps
+        phi_q = (
+            logits_q - square_q - logits_q.detach().amax(-1, keepdim=True)
+        ).exp() + self.softmax_eps
         # exp(logits - maximum), the maximum taken in two parts: the key's own, and what a query's
         # maximum over the keys that it sees lies above it.
         own = logits_k.detach().amax(-1)  # (B, H, M)
@@ -323,46 +296,23 @@ class Performer(Attention):
             seen = own.amax(-1)[..., None, None]
         below = (own[..., None, :] - seen).clamp(max=0).exp()  # (B, H, N or 1, M)
         key = (logits_k - square_k - own[..., None]).exp()
-        floor = self.eps * phi_q.sum(-1, keepdim=True)
+        floor = self.softmax_eps * phi_q.sum(-1, keepdim=True)
         weights: Tensor = torch.einsum("bhnf,bhmf->bhnm", phi_q, key) * below + floor
         return weights
 
-    def flops(self, shape: CallShape) -> int:
-        """Both projections, and kernel attention with F features."""
-        return self._projection_flops(shape) + kernel_flops(shape, self.num_features)
+    def map_flops(self, shape: CallShape) -> int:
+        """Both projections."""
+        rows = 0 if self.kernel == _UNPROJECTED else self.num_features
+        return 2 * (shape.num_tokens + shape.num_keys) * shape.head_dim * rows
 
     def executed_flops(self, shape: CallShape) -> int:
         """The causal form also writes out the pairs within a chunk."""
-        count = kernel_flops
-        if shape.causal:
-            count = kernels.causal_flops if self.is_relu else running_max_flops
-        return self._projection_flops(shape) + count(shape, self.num_features)
-
-    def _projection_flops(self, shape: CallShape) -> int:
-        tokens = shape.num_tokens + shape.num_keys
-        rows = 0 if self.kernel == _UNPROJECTED else self.num_features
-        return 2 * tokens * shape.head_dim * rows
+        if not (self.runs_along and shape.causal):
+            return super().executed_flops(shape)
+        return self.map_flops(shape) + running_max_flops(shape, self.num_features)
 
 
 def _half_square(x: Tensor) -> Tensor:
-    """c^2 ||x||^2 / 2 to the base 2, (..., N, 1)."""
+    """c^2 ||x||^2 / 2, (..., N, 1)."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return norm * norm * (LOG2_E / 2 / math.sqrt(x.shape[-1]))
-
-
-def _exponents(k: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Of key features, (..., M, F), and the largest c w_m . k, (..., M, 1); both to the base 2."""
-    logits = k @ rows.mT
-    return logits - _half_square(k), logits.detach().amax(dim=-1, keepdim=True)
-
-
-def _exponents_by_hand(k: Tensor, rows: Tensor) -> tuple[tuple[Tensor, Tensor], Pull]:
-    return _exponents(k, rows), _pull_of_exponents(k, rows)
-
-
-def _pull_of_exponents(x: Tensor, rows: Tensor) -> Pull:
-    def pull(d_exponents: Tensor) -> Tensor:
-        along = d_exponents.sum(dim=-1, keepdim=True).mul_(LOG2_E / math.sqrt(x.shape[-1]))
-        return (d_exponents @ rows).sub_(x * along)
-
-    return pull
+    return norm * norm * (0.5 / math.sqrt(x.shape[-1]))

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import TypeAlias
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import kernel
-from ..base import Attention, CallShape, Geometry
+from ..base import CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import at_most, positive
-from ..maths.feature_maps import log2_size
-from ..maths.kernel_attention import kernel_flops
-from ..precision import wide_dtype, widen
+from ..engines.kernel import KernelCore, Parts
+from ..maths.feature_maps import signed_power, split_signs
+from ..precision import widen
 from ..registry import register_attention
-from .nala import Halves, halves
+from .nala import Halves
 
-Pull: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 _GREATEST_ALPHA = 31.0
-"""16 to the power of 32 is the first power of two that float32 does not hold."""
+"""Largest alpha: 16**32 overflows float32."""
 
 
 @register_attention(
@@ -36,7 +30,7 @@ _GREATEST_ALPHA = 31.0
         exports=frozenset({"bidirectional"}),
     ),
 )
-class Polaformer(Attention):
+class Polaformer(KernelCore):
     """Linear attention in which half of v follows like signs, and half unlike signs.
 
         x+     = relu(x / softplus(scale))^p,  x- = relu(-x / softplus(scale))^p
@@ -71,6 +65,8 @@ class Polaformer(Attention):
         eps: added to the mean weights.
     """
 
+    eps_on_mean = True
+
     def __init__(
         self,
         geometry: Geometry,
@@ -87,30 +83,38 @@ class Polaformer(Attention):
             because=because,
         )
         self.eps = positive(self.name, "eps", eps)
+        self.feature_dim = 2 * geometry.head_dim
         self.scale = nn.Parameter(torch.zeros(geometry.embed_dim))
         self.power = nn.Parameter(torch.zeros(geometry.num_heads, geometry.head_dim))
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        dtype = wide_dtype(q.dtype)
-        power = 1 + self.alpha * widen(self.power).to(dtype).sigmoid()[:, None]  # (H, 1, D)
-        scale = functional.softplus(widen(self.scale).to(dtype)).view(power.shape)
-        first = -(-v.shape[-1] // 2)  # columns that follow like signs
-        features = kernel.FeatureMap(_powers, by_hand=_powers_by_hand)
-        return kernel.attend(
-            q,
-            k,
-            v,
-            power,
-            -power * scale.log2(),
-            queries=features,
-            keys=features,
-            eps=self.eps,
-            mean=True,
-            gather=_like_and_unlike,
-            columns=(first, v.shape[-1] - first),
-            key_mask=key_mask,
+    def weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """P and softplus(scale), (H, 1, D) each."""
+        power = 1 + self.alpha * widen(self.power).to(dtype).sigmoid()[:, None]
+        return power, functional.softplus(widen(self.scale).to(dtype)).view(power.shape)
+
+    def phi_q(self, q: Tensor, power: Tensor, scale: Tensor) -> Halves:  # type: ignore[override]
+        """Scaled powers by sign: x+ and -x-; the same for keys."""
+        return split_signs(signed_power(q / scale, power))
+
+    def columns(self, value_dim: int) -> tuple[int, int]:
+        """Half of the values follows like signs, half unlike signs."""
+        like = -(-value_dim // 2)
+        return like, value_dim - like
+
+    def combine(self, contexts: Parts, key_sums: Parts) -> tuple[Parts, Parts]:
+        """Like signs read sums of their own sign, unlike signs those of the other sign.
+
+        The features of negative entries are below zero: where they meet those of positive ones,
+        the product's sign is turned back.
+        """
+        (plus, minus), (plus_sum, minus_sum) = contexts, key_sums
+        like, _ = self.columns(plus.shape[-1])
+        read = (
+            torch.cat((plus[..., :like], -minus[..., like:]), dim=-1),
+            torch.cat((minus[..., :like], -plus[..., like:]), dim=-1),
         )
+        sums = torch.cat((plus_sum, -minus_sum), dim=-1), torch.cat((minus_sum, -plus_sum), dim=-1)
+        return read, sums
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Both N x M matrices of weights written out."""
@@ -129,44 +133,4 @@ class Polaformer(Attention):
 
     def flops(self, shape: CallShape) -> int:
         """Kernel attention with 2 D features, and a second normaliser."""
-        features = 2 * shape.head_dim
-        return kernel_flops(shape, features) + 2 * features * shape.num_tokens
-
-
-def _powers(x: Tensor, power: Tensor, c: Tensor) -> Halves:
-    """sign(x) |x|^p 2^c by sign; a scale before the power is in c."""
-    return halves(x * torch.addcmul(c, log2_size(x), power - 1).exp2_())
-
-
-def _powers_by_hand(x: Tensor, power: Tensor, c: Tensor) -> tuple[Halves, Pull]:
-    log = log2_size(x)
-    slope = torch.addcmul(c, log, power - 1).exp2_()
-    above, below = halves(slope * x)
-
-    def pull(d_above: Tensor, d_below: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        share = (d_above * above).addcmul_(d_below, below)
-        d_c = share.sum(dim=(0, 2))[:, None] * math.log(2)
-        d_power = share.mul_(log).sum(dim=(0, 2))[:, None] * math.log(2)
-        d_signed = d_below.lerp_(d_above, above.sign())
-        return d_signed.mul_(slope).mul_(power), d_power, d_c
-
-    return (above, below), pull
-
-
-def _like_and_unlike(
-    contexts: kernel.Parts, key_sums: kernel.Parts
-) -> tuple[kernel.Parts, kernel.Parts]:
-    """Half of the columns from sums of the same sign, the others from those of the other sign.
-
-    The negative half of the features is below zero: where it meets the positive half of the other
-    side, the product's sign is turned back.
-    """
-    plus, minus = contexts
-    first = -(-plus.shape[-1] // 2)
-    read = (
-        torch.cat((plus[..., :first], -minus[..., first:]), dim=-1),
-        torch.cat((minus[..., :first], -plus[..., first:]), dim=-1),
-    )
-    plus_sum, minus_sum = key_sums
-    sums = torch.cat((plus_sum, -minus_sum), dim=-1), torch.cat((minus_sum, -plus_sum), dim=-1)
-    return read, sums
+        return super().flops(shape) + 2 * self.feature_dim * shape.num_tokens

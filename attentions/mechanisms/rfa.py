@@ -10,18 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import kernel
-from ..base import Attention, CallShape, Geometry
+from ..base import CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import flag, one_of, positive, random_seed, whole
-from ..maths.causal_sums import causal_sums, with_ones
+from ..engines.kernel import KernelCore
 from ..maths.decay import chunked_flops, decayed_attention
 from ..maths.feature_maps import direction
 from ..maths.gates import ERASED, hide_steps
-from ..maths.kernel_attention import kernel_flops
 from ..maths.masks import hide_keys
 from ..maths.orthogonal import orthogonal_gaussian
-from ..precision import in_wide_precision, wide_dtype, widen, without_autocast
+from ..precision import wide_dtype, widen, within_range, without_autocast
 from ..registry import register_attention
 
 _GATE_BIAS = 2.0
@@ -44,7 +42,7 @@ _SOURCE = "Peng et al., 2021, arXiv:2103.02143"
         exports=frozenset({"bidirectional"}),
     ),
 )
-class Rfa(Attention):
+class Rfa(KernelCore):
     """Linear attention whose features estimate a Gaussian kernel of directions.
 
         phi(x) = F^(-1/2) [sin(w_m . x / ||x||); cos(w_m . x / ||x||)],  m = 1 .. F
@@ -101,84 +99,33 @@ class Rfa(Attention):
         self.normalise = flag(self.name, "normalise", normalise)
         one_of(self.name, "projection", projection, ("gaussian", "orthogonal"))
         self.tau = positive(self.name, "tau", tau)
-        self.eps = positive(self.name, "eps", eps)
+        self.least = positive(self.name, "eps", eps)
+        self.feature_dim = 2 * self.num_features
         random_seed(self.name, "projection_seed", projection_seed)
         draw = orthogonal_rows if projection == "orthogonal" else gaussian_rows
         rows = torch.stack([draw(num_features, dim, projection_seed, h) for h in range(heads)])
         self.register_buffer("projection", rows.to(torch.get_default_dtype()))  # (H, F, D)
         self.sigma = nn.Parameter(torch.ones(heads, dim))
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        features = kernel.FeatureMap(self._features)
-        return kernel.attend(
-            q,
-            k,
-            v,
-            self._rows(q.dtype),
-            queries=features,
-            keys=features,
-            least=self.eps,
-            causal=self.geometry.causal,
-            key_mask=key_mask,
-        )
-
-    def _rows(self, dtype: torch.dtype) -> Tensor:
-        """All w_m, (H, F, D), in float32 or wider.
+    def weights(self, dtype: torch.dtype) -> tuple[Tensor]:
+        """All w_m, (H, F, D).
 
         Once for queries and keys: each gradient of sigma stops at float16's largest number, their
         sum not.
         """
-        wide = wide_dtype(dtype)
-        return self.projection.to(wide) * widen(self.sigma).to(wide)[:, None] / self.tau
+        return (self.projection.to(dtype) * widen(self.sigma).to(dtype)[:, None] / self.tau,)
 
-    def _features_of_both(
-        self, q: Tensor, k: Tensor, rows: Tensor, key_mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        phi_q, phi_k = (torch.cat(self._features(x, rows), dim=-1) for x in (q, k))
-        return phi_q, hide_keys(self.name, phi_k, key_mask)
-
-    def _features(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., H, N, D), (H, F, D) -> two parts of (..., H, N, F)."""
-        x = direction(x)[0] if self.normalise else x / math.sqrt(math.sqrt(x.shape[-1]))
+    def phi_q(self, q: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Sines and cosines of w_m . q / ||q||, and the same for keys."""
+        x = direction(q)[0] if self.normalise else q / math.sqrt(math.sqrt(q.shape[-1]))
         angle = x @ rows.transpose(-2, -1)
         scale = 1 / math.sqrt(self.num_features)
         return angle.sin() * scale, angle.cos() * scale
 
-    def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """S with the sums of weights as its last column, (B, H, 2 F, E + 1), of zeros."""
-        g = self.geometry
-        sizes = (batch_size, g.num_heads, 2 * self.num_features, g.value_dim + 1)
-        return torch.zeros(sizes, dtype=wide_dtype(dtype), device=device)
-
-    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        with without_autocast(q.device.type):
-            rows = self._rows(q.dtype)
-            out, state = self._continue(widen(q), widen(k), widen(v), rows, state, None)
-        return out.to(q.dtype), state
-
-    def _continue(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        rows: Tensor,
-        state: Tensor | None,
-        key_mask: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        phi_q, phi_k = self._features_of_both(q, k, rows, key_mask)
-        sums, state = causal_sums(phi_q, phi_k, with_ones(v), state)
-        return self._divided(sums), state
-
-    def _divided(self, sums: Tensor) -> Tensor:
-        """Sums of values by the sums of weights in their last column."""
-        return sums[..., :-1] / sums[..., -1:].clamp(min=self.eps)
-
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights as means of cosines of differences."""
         weights = self._reference_weights(q, k)
-        return weights @ v / weights.sum(dim=-1, keepdim=True).clamp(min=self.eps)
+        return weights @ v / weights.sum(dim=-1, keepdim=True).clamp(min=self.least)
 
     def _reference_weights(self, q: Tensor, k: Tensor) -> Tensor:
         angle_q, angle_k = (self._reference_angles(x) for x in (q, k))
@@ -192,16 +139,8 @@ class Rfa(Attention):
         spread = self.sigma.to(x.dtype) / self.tau
         return torch.einsum("bhnd,hd,hfd->bhnf", x, spread, self.projection.to(x.dtype))
 
-    def flops(self, shape: CallShape) -> int:
-        """Both projections, and kernel attention with 2 F features."""
-        return self._projection_flops(shape) + kernel_flops(shape, 2 * self.num_features)
-
-    def executed_flops(self, shape: CallShape) -> int:
-        """The causal form also writes out the pairs within a chunk."""
-        count = kernel.causal_flops if shape.causal else kernel_flops
-        return self._projection_flops(shape) + count(shape, 2 * self.num_features)
-
-    def _projection_flops(self, shape: CallShape) -> int:
+    def map_flops(self, shape: CallShape) -> int:
+        """Both projections."""
         return 2 * (shape.num_tokens + shape.num_keys) * shape.head_dim * self.num_features
 
 
@@ -241,6 +180,8 @@ class RfaGated(Rfa):
         projection_seed: as for `Rfa`.
     """
 
+    shares_heads = False
+
     def __init__(
         self,
         geometry: Geometry,
@@ -255,31 +196,35 @@ class RfaGated(Rfa):
         self.gate_weight = nn.Parameter(torch.zeros(geometry.num_heads, geometry.head_dim))
         self.gate_bias = nn.Parameter(torch.full((geometry.num_heads,), _GATE_BIAS))
 
-    @in_wide_precision
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        return self._continue(q, k, v, self._rows(q.dtype), None, key_mask)[0]
-
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        return self._mix(q, k, v, key_mask=key_mask)
+        state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
+        return self._continue(q, k, v, state, key_mask)[0]
+
+    def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """S with the sums of weights as its last column, (B, H, 2 F, E + 1), of zeros."""
+        g = self.geometry
+        sizes = (batch_size, g.num_heads, self.feature_dim, g.value_dim + 1)
+        return torch.zeros(sizes, dtype=wide_dtype(dtype), device=device)
+
+    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
+        return self._continue(q, k, v, state, None)
 
     def _continue(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        rows: Tensor,
-        state: Tensor | None,
-        key_mask: Tensor | None,
+        self, q: Tensor, k: Tensor, v: Tensor, state: Tensor, key_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        phi_q, phi_k = self._features_of_both(q, k, rows, key_mask)
-        score = self._score(k)
-        fading = hide_steps(functional.logsigmoid(score).clamp(min=ERASED), key_mask)
-        arriving = phi_k * (-score).sigmoid()[..., None]  # (1 - g_t) phi(k_t)
-        if state is None:
-            state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
-        sums, state = decayed_attention(phi_q, arriving, with_ones(v), fading, state)
-        return self._divided(sums), state
+        with without_autocast(q.device.type):
+            dtype, (q, k, v) = q.dtype, (widen(x) for x in (q, k, v))
+            phi_q, phi_k = self.query_features(q), self.key_features(k)
+            score = self._score(k)
+            fading = hide_steps(functional.logsigmoid(score).clamp(min=ERASED), key_mask)
+            arriving = phi_k * (-score).sigmoid()[..., None]  # (1 - g_t) phi(k_t)
+            arriving = hide_keys(self.name, arriving, key_mask)
+            weighted = functional.pad(v, (0, 1), value=1.0)  # the last column sums the weights
+            sums, state = decayed_attention(phi_q, arriving, weighted, fading, state)
+            out = sums[..., :-1] / sums[..., -1:].clamp(min=self.least)
+            return within_range(out, dtype), state
 
     def _score(self, k: Tensor) -> Tensor:
         """w_g . k_t + b_g: (B, H, N, D) -> (B, H, N)."""
@@ -299,10 +244,10 @@ class RfaGated(Rfa):
 
     def executed_flops(self, shape: CallShape) -> int:
         """With the pairs within a chunk written out, and weights summed as a value."""
-        return self._projection_flops(shape) + chunked_flops(self._of_features(shape))
+        return self.map_flops(shape) + chunked_flops(self._of_features(shape))
 
     def _of_features(self, shape: CallShape) -> CallShape:
-        return replace(shape, head_dim=2 * self.num_features, value_dim=shape.value_dim + 1)
+        return replace(shape, head_dim=self.feature_dim, value_dim=shape.value_dim + 1)
 
 
 def gaussian_rows(num_features: int, dim: int, seed: int, head: int) -> Tensor:

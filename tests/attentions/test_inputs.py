@@ -10,7 +10,7 @@ import torch
 
 from attentions import Attention, Geometry, attention_class, attention_names, build_attention
 from attentions.inputs import what_is_wrong
-from attentions.maths.kernel_attention import KernelState
+from attentions.kernel.plain import KernelState
 from tests.refusals import refused
 
 B, H, N, D = 2, 2, 8, 4
@@ -137,8 +137,8 @@ def test_our_own_mistake_is_not_taken_for_the_states() -> None:
 
 def test_nothing_is_wrong_with_an_own_state() -> None:
     sizes = (B, H, D, D)
-    state = KernelState.empty(sizes, dtype=torch.float32, device=CPU)
-    own = KernelState.empty(sizes, dtype=torch.float32, device=torch.device("meta"))
+    state = KernelState(torch.zeros(sizes), torch.zeros(sizes[:3]))
+    own = KernelState(torch.zeros(sizes, device="meta"), torch.zeros(sizes[:3], device="meta"))
     assert what_is_wrong(state, own, torch.float32, CPU) is None
     said = what_is_wrong(state._replace(key_sum=torch.zeros(1)), own, torch.float32, CPU)
     assert said is not None and said.startswith("state.key_sum is torch.float32 of shape (1,) on")

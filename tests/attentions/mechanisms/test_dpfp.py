@@ -39,7 +39,7 @@ def test_it_is_the_formula_of_the_paper(causal, nu, qkv):
 
 def test_features_of_a_negative_vector_are_positive():
     x = -torch.rand(1, 1, 5, 4) - 0.1
-    phi = torch.cat(build(nu=2)._features(x), dim=-1)
+    phi = build(nu=2).query_features(x)
     assert phi.ge(0).all() and phi.gt(0).any()
 
 

@@ -44,7 +44,7 @@ def recurrence_by_hand(core, q, k, v):
             phi_k, phi_q = feature(core, k[b, h, t], h), feature(core, q[b, h, t], h)
             s = kept * s + taken * torch.outer(phi_k, v[b, h, t])
             z = kept * z + taken * phi_k
-            out[b, h, t] = phi_q @ s / max(float(phi_q @ z), core.eps)
+            out[b, h, t] = phi_q @ s / max(float(phi_q @ z), core.least)
     return out
 
 
@@ -69,7 +69,7 @@ def test_many_features_come_near_the_kernel(projection):
     geometry = Geometry(num_heads=1, head_dim=4, seq_len=5)
     core = build_attention("rfa", geometry, num_features=20_000, projection=projection).double()
     q, k = torch.randn(2, 1, 1, 5, 4, dtype=torch.float64)
-    phi_q, phi_k = core._features_of_both(q, k, core._rows(q.dtype), None)
+    phi_q, phi_k = core.query_features(q), core.key_features(k)
     weights = phi_q @ phi_k.mT
     directions = q / q.norm(dim=-1, keepdim=True), k / k.norm(dim=-1, keepdim=True)
     exact = (directions[0] @ directions[1].mT - 1).exp()
@@ -135,7 +135,7 @@ def test_the_projection_is_kept_with_the_weights():
 def test_the_least_sum_of_weights_is_eps(qkv):
     q, k, v = qkv(1, 2, 6, 4, value_dim=3)
     core = build(eps=100.0)
-    phi_q, phi_k = core._features_of_both(q, k, core._rows(q.dtype), None)
+    phi_q, phi_k = core.query_features(q), core.key_features(k)
     weights = phi_q @ phi_k.mT
     torch.testing.assert_close(core(q, k, v), weights @ v / 100)
 

@@ -38,9 +38,9 @@ def test_it_is_the_formula_of_the_paper(causal, form, qkv):
 def test_features_multiply_to_the_expansion(head_dim):
     x, y = torch.randn(2, 1, 1, 3, head_dim, dtype=torch.float64)
     core = build(head_dim=head_dim)
-    phi_x, phi_y = core._features(x), core._features(y)
-    assert phi_x.shape[-1] == 1 + head_dim + head_dim * (head_dim + 1) // 2
-    s = (x * y).sum(dim=-1)
+    phi_x, phi_y = core.query_features(x), core.key_features(y)
+    assert phi_x.shape[-1] == 1 + head_dim + head_dim * (head_dim + 1) // 2 == core.feature_dim
+    s = (x * y).sum(dim=-1) / head_dim**0.5
     torch.testing.assert_close((phi_x * phi_y).sum(dim=-1), 1 + s + s.square() / 2)
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from attentions import Geometry, build_attention, kernel
-from attentions.kernel import applies, attention, causal, tiles
-from attentions.kernel.maps import FeatureMap
+from attentions import Capabilities, Geometry, KernelCore, build_attention
+from attentions.engines import kernel
+from attentions.kernel import causal, tiles
 from tests.attentions.calls import call_of
 
 H, D, E = 2, 8, 6
@@ -31,12 +31,16 @@ FORMS = {
     "flatten": ("flatten", {}, False),
     "flatten-head": ("flatten", {"norm_over": "head", "focusing_factor": 4.5}, False),
     "polaformer": ("polaformer", {}, False),
+    "taylor": ("taylor", {}, False),
+    "taylor-causal": ("taylor", {}, True),
+    "linear_unnormalised": ("linear_unnormalised", {}, False),
+    "linear_unnormalised-causal": ("linear_unnormalised", {}, True),
 }
 every_form = pytest.mark.parametrize("form", FORMS)
 SIZES = (1, 15, 16, 17, 63, 64, 65, 150)
 """Around a chunk and a tile of `small_tiles`, and several of each."""
 KINDS = (
-    *("linear", "linear-causal", "rfa-causal", "nala-rope"),
+    *("linear", "linear-causal", "rfa-causal", "linear_unnormalised-causal", "nala-rope"),
     *("performer", "flatten", "efficient", "polaformer"),
 )
 """Every way through the tiles: plain, in chunks, with a rotation or with a largest key, with
@@ -62,7 +66,7 @@ def plainly(monkeypatch):
 
     def call(core, *inputs, **keywords):
         with monkeypatch.context() as patch:
-            patch.setattr(attention, "is_tiled", lambda *tensors: False)
+            patch.setattr(kernel, "_is_tiled", lambda *tensors: False)
             return core(*inputs, **keywords)
 
     return call
@@ -95,7 +99,7 @@ def gradients(out, core, inputs, cotangent):
 
 def assert_same(core, inputs, plainly):
     """Outputs and gradients by tiles, by the formula, and of the reference."""
-    assert applies.is_tiled(*inputs)
+    assert kernel._is_tiled(*inputs)
     outs = core(*inputs), plainly(core, *inputs), core.reference(*inputs)
     cotangent = torch.randn_like(outs[0])
     for out in outs[1:]:
@@ -263,43 +267,153 @@ def test_flops_are_those_that_torch_counts(form, monkeypatch):
 
 def test_it_is_tiled_for_ordinary_tensors_on_a_cpu_only():
     q, k, v = torch.randn(3, 1, 2, 5, 4).unbind()
-    assert applies.is_tiled(q, k, v)
-    assert applies.is_tiled(torch.nn.Parameter(q), k, v)
-    assert applies.is_tiled(q.half(), k, v.bfloat16())
-    assert applies.is_tiled(*(x.to("meta") for x in (q, k, v)))
-    assert not applies.is_tiled(q.double(), k, v)
-    assert not applies.is_tiled(q.long(), k.long(), v.long())
-    assert not applies.is_tiled(q, k, v[:, :, :4])
-    assert not applies.is_tiled(q, k[:, :1], v[:, :1])
-    assert not applies.is_tiled(q, k[..., :3], v)
-    assert not applies.is_tiled(q[:, :, :0], k, v)
-    assert not applies.is_tiled(q, k, v, torch.ones(2, 1, 4, dtype=torch.float64))
+    assert kernel._is_tiled(q, k, v)
+    assert kernel._is_tiled(torch.nn.Parameter(q), k, v)
+    assert kernel._is_tiled(q.half(), k, v.bfloat16())
+    assert kernel._is_tiled(*(x.to("meta") for x in (q, k, v)))
+    assert not kernel._is_tiled(q.double(), k, v)
+    assert not kernel._is_tiled(q.long(), k.long(), v.long())
+    assert not kernel._is_tiled(q, k, v[:, :, :4])
+    assert not kernel._is_tiled(q, k[:, :1], v[:, :1])
+    assert not kernel._is_tiled(q, k[..., :3], v)
+    assert not kernel._is_tiled(q[:, :, :0], k, v)
+    assert not kernel._is_tiled(q, k, v, torch.ones(2, 1, 4, dtype=torch.float64))
 
 
-def test_without_a_derivative_by_hand_a_map_is_differentiated_by_autograd():
-    """With a weight, a place, two parts, and one part given as a plain tensor."""
-    weight = torch.rand(H, 1, D, dtype=torch.float64, requires_grad=True)
-    place = torch.rand(100, 1, dtype=torch.float64)
+class Placed(KernelCore):
+    """With a weight, places, two parts, and one part given as a plain tensor."""
 
-    def phi(x, w, at):
-        above = (x * w).relu()
-        return above * at, above.square()
+    name = "placed"
+    capabilities = Capabilities(causal=True, cross=True, recurrent=True)
+    eps = 1e-3
 
-    def by_hand(x, w, at):
-        above = (x * w).relu()
+    def __init__(self, geometry):
+        super().__init__(geometry)
+        self.feature_dim = 2 * geometry.head_dim
+        self.scale = torch.nn.Parameter(torch.rand(geometry.num_heads, 1, geometry.head_dim))
 
-        def pull(first, second):
-            d = (first * at + 2 * above * second) * (above > 0)
-            return d * w, (d * x).sum(dim=(0, 2))[:, None]
+    def weights(self, dtype):
+        return (self.scale.to(dtype),)
 
-        return phi(x, w, at), pull
+    def places(self, start, stop, dtype, device):
+        return (torch.arange(start + 1, stop + 1, dtype=dtype, device=device)[:, None] / stop,)
 
+    def phi_q(self, q, scale, place):
+        above = (q * scale).relu()
+        return above * place, above.square()
+
+    def flops(self, shape):
+        return 0
+
+
+def placed(causal=False, length=100):
+    geometry = Geometry(num_heads=H, head_dim=D, seq_len=length, value_dim=E, causal=causal)
+    return Placed(geometry).double()
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_weights_and_places_reach_features_and_gradients_reach_weights(is_causal, plainly):
+    core, inputs = placed(is_causal), tensors(100, 100, 100)
+    outs = core(*inputs), plainly(core, *inputs)
+    cotangent = torch.randn_like(outs[0])
+    for got, want in zip(*(gradients(o, core, inputs, cotangent) for o in outs), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_a_weight_that_takes_no_gradient_costs_none():
+    core, inputs = placed(), tensors(100, 100, 100)
+    core.scale.requires_grad_(False)
+    assert all(g is not None for g in torch.autograd.grad(core(*inputs).sum(), inputs))
+
+
+def test_a_state_knows_the_places_of_the_tokens_after_it():
+    class Fixed(Placed):
+        def places(self, start, stop, dtype, device):
+            return (torch.arange(start + 1, stop + 1, dtype=dtype, device=device)[:, None],)
+
+    core, inputs = Fixed(placed(True).geometry).double(), tensors(100, 100, 100)
+    state = core.init_state(2, dtype=torch.float64, device=torch.device("cpu"))
+    outs = []
+    for part in zip(*(x.split((1, 70, 29), dim=2) for x in inputs), strict=True):
+        out, state = core.step(*part, state)
+        outs.append(out)
+    torch.testing.assert_close(torch.cat(outs, dim=2), core(*inputs))
+    assert state.position == 100
+
+
+def test_learned_parameters_without_weights_are_refused():
+    """Tiles would leave them without a gradient."""
+
+    class Forgetful(Placed):
+        def weights(self, dtype):
+            return ()
+
+    with pytest.raises(TypeError, match="method weights"):
+        Forgetful(placed().geometry)(*tensors(100, 100, 100, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("attribute", ["eps_on_mean", "joint_heads", "floor"])
+def test_what_has_no_causal_form_is_refused(attribute):
+    core = placed(causal=True)
+    setattr(core, attribute, 1.0)
+    with pytest.raises(TypeError, match=f"{attribute} has no causal form"):
+        core(*tensors(100, 100, 100))
+
+
+@pytest.mark.parametrize("method", ["turn", "combine", "columns"])
+def test_methods_that_have_no_causal_form_are_refused(method):
+    kind = type("Other", (Placed,), {method: lambda self, *args: None})
+    with pytest.raises(TypeError, match=f"{method} has no causal form"):
+        kind(placed(causal=True).geometry)(*tensors(100, 100, 100))
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_where_nothing_divides_nothing_does_by_tiles_by_the_formula_and_in_steps(
+    is_causal, plainly
+):
+    core = placed(is_causal)
+    core.divides = False
     inputs = tensors(100, 100, 100)
-    cotangent = torch.randn(2, H, 100, E, dtype=torch.float64)
+    phi_q, phi_k = core.query_features(inputs[0]), core.key_features(inputs[1])
+    weights = phi_q @ phi_k.mT
+    expected = (weights.tril() if is_causal else weights) @ inputs[2]
+    torch.testing.assert_close(core(*inputs), expected)
+    torch.testing.assert_close(plainly(core, *inputs), expected)
+    mask = torch.ones(2, 100, dtype=torch.bool)
+    torch.testing.assert_close(
+        core.attend(*inputs, *core.weights(torch.double), key_mask=mask), expected
+    )
+
+
+def test_a_core_that_is_not_recurrent_has_no_step():
+    core, (q, k, v) = build("nala", 5), tensors(5, 5, 5)
+    with pytest.raises(TypeError, match="no recurrent form"):
+        core.step(q, k, v, None)
+    with pytest.raises(TypeError, match="no recurrent form"):
+        core.init_state(2, dtype=q.dtype, device=q.device)
+
+
+@every_form
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_heads_may_share_keys_and_values(form, is_masked):
+    name, settings, is_causal = FORMS[form]
+    sizes = dict(num_heads=4, head_dim=D, seq_len=100, value_dim=E, causal=is_causal)
+    grouped = build_attention(name, Geometry(num_kv_heads=2, **sizes), **settings).double()
+    apart = grouped.core
+    with torch.no_grad():
+        for parameter in apart.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    q, _, _ = tensors(100, 100, 100, num_heads=4)
+    _, k, v = tensors(100, 100, 100, num_heads=2)
+    keywords = {}
+    if is_masked:
+        if "padding" not in apart.capabilities.masks:
+            pytest.skip("takes no mask")
+        keywords = {"key_mask": torch.rand(2, 100) < 0.7}
     results = []
-    for own in (None, by_hand):
-        features = FeatureMap(phi, by_hand=own, places=(place,))
-        out = kernel.attend(*inputs, weight, queries=features, keys=features, eps=1e-3)
-        results.append([out, *torch.autograd.grad(out, [*inputs, weight], cotangent)])
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b)
+    for core, heads in ((grouped, (k, v)), (apart, (x.repeat_interleave(2, 1) for x in (k, v)))):
+        out = core(q, *heads, **keywords)
+        leaves = [q, k, v, *apart.parameters()]
+        results.append([out, *torch.autograd.grad(out.square().sum(), leaves)])
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want)

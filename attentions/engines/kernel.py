@@ -1,0 +1,318 @@
+"""Kernel attention: the weight of a pair is phi(q) . phi(k), so keys and values can meet first."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..base import Attention, CallShape, Geometry
+from ..kernel import causal, tiles
+from ..kernel.derivatives import Parts
+from ..kernel.eager import is_eager_cpu
+from ..kernel.maps import Call, FeatureMap, as_parts
+from ..kernel.plain import KernelState, plain_attention, plain_causal
+from ..maths.kernel_attention import kernel_flops
+from ..precision import wide_dtype, widen, within_range, without_autocast
+
+__all__ = ["KernelCore", "KernelState", "Parts"]
+
+_COMPUTED_IN_FLOAT32 = {torch.float32, torch.bfloat16, torch.float16}
+
+
+class KernelCore(Attention):
+    """out_i = sum_j phi(q_i) . phi(k_j) v_j / (sum_j phi(q_i) . phi(k_j) + eps).
+
+    A core gives `phi_q`, `phi_k` if it differs, and says what divides. The engine has the forward
+    and backward pass, the causal form, `init_state` and `step`, masks (claim ``padding``), half
+    inputs (computed in float32), grouped heads without copies of keys, and FLOPs.
+
+    >>> from attentions import Capabilities, Geometry, KernelCore
+    >>> class Relu(KernelCore):  # register_attention sets name and capabilities
+    ...     name, eps = "relu", 1e-6
+    ...     capabilities = Capabilities(causal=True, recurrent=True, masks=frozenset({"padding"}))
+    ...     def phi_q(self, q):
+    ...         return q.relu()
+    >>> core = Relu(Geometry(num_heads=2, head_dim=8, seq_len=5))
+    >>> core(*torch.rand(3, 1, 2, 5, 8)).shape
+    torch.Size([1, 2, 5, 8])
+
+    Feature maps see some tokens of some heads at a time, (..., n, D) in float32 or wider, and are
+    run again in the backward pass: they must be functions of their arguments and of settings, by
+    differentiable operators. Learned tensors reach them through `weights`, positions through
+    `places`. They return (..., n, F), or a tuple of parts whose products add up to the weight of a
+    pair: two parts side by side would be a copy.
+
+    On a CPU, in eager mode and without a mask, tokens are taken tile by tile: intermediate results
+    stay in the cache, and only sums over keys are kept for the backward pass. Everywhere else, and
+    for gradients of gradients, it is the formula over whole tensors.
+
+    Attributes:
+        feature_dim: F, the features of a token over all parts; head_dim unless set.
+        eps: added to the sum of weights.
+        divides: whether the sum of weights divides.
+        eps_on_mean: whether ``eps`` is added to the mean weight instead. Not causal.
+        least: what divides is this at least.
+        floor: None, unless `phi_k` returns (e, s) and the features of keys are exp(e - peak) +
+            floor, where ``peak`` is the maximum of s over all tokens; no gradient goes to it. Not
+            causal.
+        joint_heads: whether the features of a head depend on the other heads. Not causal.
+        shares_heads: whether `forward` takes fewer heads of keys and values than of queries.
+    """
+
+    eps: float = 0.0
+    divides: bool = True
+    eps_on_mean: bool = False
+    least: float = 0.0
+    floor: float | None = None
+    joint_heads: bool = False
+    shares_heads: bool = True
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__(geometry)
+        self.feature_dim = geometry.head_dim
+
+    @abstractmethod
+    def phi_q(self, q: Tensor, *inputs: Tensor) -> Parts | Tensor:
+        """Features of queries, from tokens, all of `weights`, and their rows of `places`."""
+
+    def phi_k(self, k: Tensor, *inputs: Tensor) -> Parts | Tensor:
+        """Features of keys; those of queries unless given."""
+        return self.phi_q(k, *inputs)
+
+    def weights(self, dtype: torch.dtype) -> Parts:
+        """Learned tensors of the feature maps, (H, ...) each, of this dtype, float32 or wider."""
+        return ()
+
+    def places(self, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> Parts:
+        """What features know of the places of tokens ``start`` to ``stop``, a row each."""
+        return ()
+
+    def turn(self, q: Tensor, k: Tensor) -> Tensor | None:
+        """Unit complex numbers that rotate adjacent features in the numerator. Not causal.
+
+        (1 or H, N, F / 2) for parts of F features.
+        """
+        return None
+
+    def combine(self, contexts: Parts, key_sums: Parts) -> tuple[Parts, Parts]:
+        """Turn the sums that keys leave behind into those that queries read. Not causal.
+
+        From sums of phi(k) v^T, (..., F, E) per part, and of phi(k), (..., F, 1) per part, to
+        (..., F, E) and (..., F, C) per part, for C groups of `columns`.
+        """
+        return contexts, key_sums
+
+    def columns(self, value_dim: int) -> tuple[int, ...] | None:
+        """Widths of the groups of output columns that are divided by a sum of their own."""
+        return None
+
+    def pairs(self, q: Tensor, k: Tensor) -> Tensor | None:
+        """phi(q) . phi(k) of pairs, (..., n, D), (..., m, D) -> (..., n, m), as a fresh tensor.
+
+        For causal pairs of a chunk, where features are not the cheapest way; for maps without
+        `weights` and `places`.
+        """
+        return None
+
+    def map_flops(self, shape: CallShape) -> int:
+        """FLOPs of the feature maps themselves."""
+        return 0
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        return self.attend(q, k, v, *self.weights(wide_dtype(q.dtype)), key_mask=key_mask)
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor, key_mask: Tensor | None = None
+    ) -> Tensor:
+        """`forward` with these `weights`. A query whose keys are all hidden gets zeros.
+
+        Raises:
+            TypeError: a causal form that does not exist, or a learned tensor without `weights`.
+        """
+        if not weights and any(True for _ in self.parameters(recurse=False)):
+            raise TypeError(
+                f"{self.name} has learned parameters, and none comes from its method weights; "
+                "features are found tile by tile, and gradients reach what weights returns."
+            )
+        if q.shape[1] != k.shape[1]:
+            return self._grouped(q, k, v, weights, key_mask)
+        call = self._call(0, q, k, v)
+        with without_autocast(q.device.type):
+            if key_mask is not None or not _is_tiled(q, k, v, *weights):
+                return within_range(_plain(call, (q, k, v), weights, key_mask), q.dtype)
+            if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights)):
+                out: Tensor = _Tiled.apply(call, q, k, v, *weights)  # type: ignore[no-untyped-call]
+                return out
+            return _tiles_of(self).forward(call, q, k, v, weights)[0]  # type: ignore[no-any-return]
+
+    def _call(self, start: int, q: Tensor, k: Tensor, v: Tensor) -> Call:
+        if self.geometry.causal:
+            self._refuse_what_is_not_causal()
+        stop = start + max(q.shape[-2], k.shape[-2])
+        places = self.places(start, stop, wide_dtype(q.dtype), q.device)
+        has_own = type(self).phi_k is not KernelCore.phi_k
+        combines = type(self).combine is not KernelCore.combine
+        return Call(
+            core=self,
+            queries=FeatureMap(self.phi_q, places),
+            keys=FeatureMap(self.phi_k if has_own else self.phi_q, places),
+            turn=self.turn(q, k),
+            combine=self.combine if combines else None,
+            columns=self.columns(v.shape[-1]),
+        )
+
+    def _refuse_what_is_not_causal(self) -> None:
+        kind = type(self)
+        given = {
+            "eps_on_mean": self.eps_on_mean,
+            "floor": self.floor is not None,
+            "joint_heads": self.joint_heads,
+            "turn": kind.turn is not KernelCore.turn,
+            "combine": kind.combine is not KernelCore.combine,
+            "columns": kind.columns is not KernelCore.columns,
+        }
+        for what, is_given in given.items():
+            if is_given:
+                raise TypeError(f"{self.name}: {what} has no causal form; build with causal=False.")
+
+    def _grouped(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        weights: Sequence[Tensor],
+        key_mask: Tensor | None,
+    ) -> Tensor:
+        """Several query heads share one head of keys and values."""
+        shared = q.shape[1] // k.shape[1]
+        if self.joint_heads:
+            k, v = (x.repeat_interleave(shared, dim=1) for x in (k, v))
+            return self.attend(q, k, v, *weights, key_mask=key_mask)
+        # (B, H_kv, shared, N, D): the first heads of all groups, then the second ones, ...
+        by_group = torch.unflatten(q, 1, (-1, shared)).unbind(2)
+        each = [torch.unflatten(weight, 0, (-1, shared)).unbind(1) for weight in weights]
+        outputs = [
+            self.attend(some, k, v, *(one[number] for one in each), key_mask=key_mask)
+            for number, some in enumerate(by_group)
+        ]
+        return torch.stack(outputs, dim=2).flatten(1, 2)
+
+    def query_features(self, q: Tensor) -> Tensor:
+        """phi(q): (B, H, N, D) -> (B, H, N, F)."""
+        return self._features(self.phi_q, q)
+
+    def key_features(self, k: Tensor) -> Tensor:
+        """phi(k): (B, H, M, D) -> (B, H, M, F)."""
+        return self._features(self.phi_k, k)
+
+    def _features(self, phi: Any, x: Tensor) -> Tensor:
+        places = self.places(0, x.shape[-2], x.dtype, x.device)
+        return torch.cat(as_parts(phi(x, *self.weights(x.dtype), *places)), dim=-1)
+
+    def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
+        """Zeros; float32 for half inputs, since thousands of terms are added to it."""
+        self._require_recurrent()
+        g = self.geometry
+        sizes = (batch_size, g.num_heads, self.feature_dim, g.value_dim)
+        context = torch.zeros(sizes, dtype=wide_dtype(dtype), device=device)
+        key_sum = context.new_zeros(sizes[:3]) if self.divides else None
+        return KernelState(context, key_sum)
+
+    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
+        self._require_recurrent()
+        call, weights = self._call(state.position, q, k, v), self.weights(wide_dtype(q.dtype))
+        with without_autocast(q.device.type):
+            out, state = plain_causal(call, widen(q), widen(k), widen(v), weights, state)
+            return within_range(out, q.dtype), state
+
+    def _require_recurrent(self) -> None:
+        if not self.capabilities.recurrent:
+            raise TypeError(f"{self.name} has no recurrent form.")
+
+    def flops(self, shape: CallShape) -> int:
+        """Feature maps; keys meet values, queries read, and the normaliser if something divides."""
+        kernel = kernel_flops(shape, self.feature_dim, divides=self.divides)
+        return self.map_flops(shape) + kernel
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """The causal form also writes out the pairs within a chunk."""
+        if not shape.causal:
+            return self.flops(shape)
+        has_pairs = type(self).pairs is not KernelCore.pairs
+        pair_dim = shape.head_dim if has_pairs else self.feature_dim
+        return self.map_flops(shape) + causal.causal_flops(shape, self.feature_dim, pair_dim)
+
+
+def _is_tiled(q: Tensor, k: Tensor, v: Tensor, *weights: Tensor) -> bool:
+    """Whether attention of these runs tile by tile.
+
+    Shapes that do not fit together are left to the plain formula, whose operators say what is
+    wrong.
+    """
+    tensors = (q, k, v, *weights)
+    if not is_eager_cpu(*tensors) or not _fit_together(q, k, v):
+        return False
+    dtypes = {x.dtype for x in tensors}
+    return dtypes <= _COMPUTED_IN_FLOAT32 or dtypes == {torch.float64}
+
+
+def _fit_together(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    return (
+        q.dim() == k.dim() == v.dim() == 4
+        and q.shape[:2] == k.shape[:2] == v.shape[:2]
+        and q.shape[3] == k.shape[3]
+        and k.shape[2] == v.shape[2]
+        and min(q.numel(), k.numel(), v.numel()) > 0
+    )
+
+
+def _tiles_of(core: Any) -> Any:
+    return causal if core.geometry.causal else tiles
+
+
+def _plain(
+    call: Call, inputs: Sequence[Tensor], weights: Sequence[Tensor], key_mask: Tensor | None = None
+) -> Tensor:
+    q, k, v = (widen(x) for x in inputs)
+    if call.core.geometry.causal:
+        return plain_causal(call, q, k, v, weights, key_mask=key_mask)[0]
+    return plain_attention(call, q, k, v, weights, key_mask)
+
+
+class _Tiled(torch.autograd.Function):
+    """The tiled code path as one differentiable operator."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor) -> Tensor:
+        out, kept = _tiles_of(call.core).forward(call, q, k, v, weights)
+        ctx.call, ctx.num_inputs = call, 3 + len(weights)
+        ctx.save_for_backward(q, k, v, *weights, *kept)
+        return out  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        saved, call = ctx.saved_tensors, ctx.call
+        inputs, kept = saved[: ctx.num_inputs], saved[ctx.num_inputs :]
+        q, k, v, *weights = inputs
+        with without_autocast(q.device.type):
+            if torch.is_grad_enabled():
+                return (None, *_plain_gradients(call, inputs, ctx.needs_input_grad[1:], grads[0]))
+            return (None, *_tiles_of(call.core).backward(call, q, k, v, weights, kept, grads[0]))
+
+
+def _plain_gradients(
+    call: Call, inputs: Sequence[Tensor], wanted: Sequence[bool], grad_out: Tensor
+) -> list[Tensor | None]:
+    """Through the plain formula, so that they can be differentiated in turn."""
+    # Views: the same tensor may be both q and k, and each has a gradient of its own.
+    separate = [x.view_as(x) for x in inputs]
+    out = within_range(_plain(call, separate[:3], separate[3:]), inputs[0].dtype)
+    chosen = [x for x, needed in zip(separate, wanted, strict=True) if needed]
+    found = iter(torch.autograd.grad(out, chosen, grad_out, create_graph=True, allow_unused=True))
+    return [next(found) if needed else None for needed in wanted]

@@ -1,0 +1,88 @@
+"""Cores as functions."""
+
+import inspect
+
+import pytest
+import torch
+
+from attentions import Attention, Geometry, attention_class, build_attention, functional
+
+H, D, N = 2, 8, 12
+
+
+def tokens(kv_heads=H, length=N):
+    q, k, v = (torch.randn(1, heads, length, D) for heads in (H, kv_heads, kv_heads))
+    return q, k, v
+
+
+@pytest.mark.parametrize("name", ["softmax", "nala", "linear", "performer", "gla", "sigmoid"])
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_a_function_is_its_module(name, is_causal):
+    can = attention_class(name).capabilities
+    if not (can.causal if is_causal else can.bidirectional):
+        with pytest.raises(ValueError, match=f"{name} has no form with is_causal={is_causal}"):
+            getattr(functional, name)(*tokens(), is_causal=is_causal)
+        return
+    geometry = Geometry(num_heads=H, head_dim=D, seq_len=N, causal=is_causal)
+    q, k, v = tokens()
+    expected = build_attention(name, geometry)(q, k, v)
+    torch.testing.assert_close(getattr(functional, name)(q, k, v, is_causal=is_causal), expected)
+
+
+def test_hyperparameters_masks_and_shared_heads_are_keywords():
+    q, k, v = tokens(kv_heads=1)
+    seen = torch.rand(1, N) < 0.7
+    geometry = Geometry(num_heads=H, num_kv_heads=1, head_dim=D, seq_len=N)
+    expected = build_attention("nala", geometry, key_power=2.0)(q, k, v, key_mask=seen)
+    found = functional.nala(q, k, v, key_power=2.0, key_mask=seen, enable_gqa=True)
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(ValueError, match="enable_gqa=True"):
+        functional.nala(q, k, v)
+
+
+def test_learned_tensors_are_keywords_and_take_gradients():
+    q, k, v = tokens()
+    scale = torch.randn(H * D, requires_grad=True)
+    core = build_attention("flatten", Geometry(num_heads=H, head_dim=D, seq_len=N))
+    with torch.no_grad():
+        core.scale.copy_(scale)
+    out = functional.flatten(q, k, v, scale=scale)
+    torch.testing.assert_close(out, core(q, k, v))
+    found = torch.autograd.grad(out.square().sum(), scale)
+    expected = torch.autograd.grad(core(q, k, v).square().sum(), core.scale)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_state_goes_on_where_the_tokens_ended():
+    q, k, v = tokens()
+    expected = functional.linear(q, k, v, is_causal=True)
+    first, rest = zip(*(x.split((5, 7), dim=2) for x in (q, k, v)), strict=True)
+    out, state = functional.linear(*first, is_causal=True, return_state=True)
+    more = functional.linear(*rest, is_causal=True, initial_state=state)
+    torch.testing.assert_close(torch.cat((out, more), dim=2), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "said"),
+    [
+        ("nala", {"scale": 0.5}, "nala has no form with scale"),
+        ("nala", {"return_state": True}, "nala has no form with a state"),
+        ("linear", {"return_state": True}, "a state without is_causal=True"),
+        ("cosformer", {"key_mask": torch.ones(1, N, dtype=torch.bool)}, "with key_mask"),
+        ("nala", {"lamb": 2.0}, "nala: lamb was given.*rope, lam, tau, key_power, eps"),
+        ("nala_layer", {}, "owns its projections"),
+    ],
+)
+def test_what_a_core_cannot_do_is_refused_by_name(name, keywords, said):
+    with pytest.raises(ValueError, match=said):
+        functional.mix(name, *tokens(), **keywords)
+
+
+def test_every_core_has_a_function_with_its_hyperparameters_in_its_signature():
+    names = dir(functional)
+    assert "nala" in names and "nala_layer" not in names
+    parameters = inspect.signature(functional.nala).parameters
+    assert {"is_causal", "key_mask", "lam", "eps"} <= parameters.keys()
+    assert all(issubclass(attention_class(name), Attention) for name in names if name != "mix")
+    with pytest.raises(AttributeError, match="nothing"):
+        functional.nothing  # noqa: B018
