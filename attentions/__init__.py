@@ -13,10 +13,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .capabilities import Capabilities
+from .capabilities import Capabilities, Gate
 
 if TYPE_CHECKING:
     from .base import Attention, AttentionLayer
+    from .engines.pair import PairCore
+    from .engines.state import StateCore
     from .geometry import CallShape, Geometry
     from .integrations.replace import replace_attention
     from .layer import MultiHeadAttention, build_layer
@@ -34,9 +36,12 @@ __all__ = [
     "AttentionLayer",
     "CallShape",
     "Capabilities",
+    "Gate",
     "Geometry",
     "ModelInfo",
     "MultiHeadAttention",
+    "PairCore",
+    "StateCore",
     "attention_class",
     "attention_names",
     "build_attention",
@@ -65,6 +70,8 @@ _HOME = {
         ),
         "registry",
     ),
+    "PairCore": "engines.pair",
+    "StateCore": "engines.state",
     "replace_attention": "integrations.replace",
 }
 

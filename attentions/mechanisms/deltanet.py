@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..base import Geometry
-from ..capabilities import Capabilities
+from ..capabilities import Capabilities, Gate
 from ..maths.recurrent import DeltaCore
 from ..precision import in_wide_precision, step_in_wide_precision
 from ..registry import register_attention
@@ -21,7 +21,7 @@ from ..registry import register_attention
         causal=True,
         recurrent=True,
         masks=frozenset({"padding"}),
-        gates=("beta",),
+        gates={"beta": Gate("bhn", low=0, high=1)},
         position_free=False,
     ),
 )
