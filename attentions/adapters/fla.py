@@ -197,7 +197,7 @@ class DeltaNetFla(DeltaNet):
         normalise_queries: bool = False,
         scale: float | None = None,
     ) -> None:
-        super().__init__(geometry, normalise_keys, normalise_queries, scale)
+        super().__init__(geometry, normalise_keys, normalise_queries, scale=scale)
         self._chunked = load(self.name, "fla.ops.delta_rule", "chunk_delta_rule")
 
     def forward(  # type: ignore[override]
@@ -205,7 +205,8 @@ class DeltaNetFla(DeltaNet):
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "the recurrence")
-        written = self._gates(q, beta, None)[0].expand(q.shape[:3]).to(q.dtype)
+        (written,) = self._gates(q, k, None, {"beta": beta})
+        written = written.expand(q.shape[:3]).to(q.dtype)
         q, k = _of_unit_length(self, q, k)
         return _mixed(self._chunked, q, k, v, scale=self.scale, beta=written)
 
@@ -243,7 +244,7 @@ class GatedDeltaNetFla(GatedDeltaNet):
         normalise_queries: bool = False,
         scale: float | None = None,
     ) -> None:
-        super().__init__(geometry, normalise_keys, normalise_queries, scale)
+        super().__init__(geometry, normalise_keys, normalise_queries, scale=scale)
         self._chunked = load(self.name, "fla.ops.gated_delta_rule", "chunk_gated_delta_rule")
 
     def forward(  # type: ignore[override]
@@ -257,7 +258,8 @@ class GatedDeltaNetFla(GatedDeltaNet):
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "the recurrence")
-        written, forgotten = (g.expand(q.shape[:3]) for g in self._gates(q, beta, log_decay))
+        found = self._gates(q, k, None, {"beta": beta, "log_decay": log_decay})
+        written, forgotten = (gate.expand(q.shape[:3]) for gate in found)
         q, k = _of_unit_length(self, q, k)
         gates = {"g": forgotten, "beta": written.to(q.dtype)}
         return _mixed(self._chunked, q, k, v, scale=self.scale, **gates)

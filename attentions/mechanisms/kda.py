@@ -56,16 +56,16 @@ class Kda(StateCore):
     Args:
         geometry: the shape to build for; causal.
         normalise_keys: whether keys are divided by their length.
-        negative_eigenvalues: whether beta reaches 2, so that a step can flip what a key holds.
         scale: factor of the queries; head_dim^(-1/2) if None.
+        negative_eigenvalues: whether beta reaches 2, so that a step can flip what a key holds.
     """
 
     def __init__(
         self,
         geometry: Geometry,
         normalise_keys: bool = True,
-        negative_eigenvalues: bool = False,
         scale: float | None = None,
+        negative_eigenvalues: bool = False,
     ) -> None:
         super().__init__(geometry)
         self.normalise_keys = flag(self.name, "normalise_keys", normalise_keys)
