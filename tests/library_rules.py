@@ -20,6 +20,7 @@ LIBRARY = (
     ("attentions.integrations",),
     ("attentions.adapters", "attentions.published"),
     ("attentions.mechanisms",),
+    ("attentions.engines",),
     ("attentions.kernel",),
     ("attentions.interface", "attentions.maths"),
 )
