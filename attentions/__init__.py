@@ -13,12 +13,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .capabilities import Capabilities
+from .capabilities import Capabilities, Gate
 
 if TYPE_CHECKING:
     from . import functional
     from .base import Attention, AttentionLayer
     from .engines.kernel import KernelCore
+    from .engines.pair import PairCore
+    from .engines.state import StateCore
     from .geometry import CallShape, Geometry
     from .integrations.replace import replace_attention
     from .layer import MultiHeadAttention, build_layer
@@ -36,10 +38,13 @@ __all__ = [
     "AttentionLayer",
     "CallShape",
     "Capabilities",
+    "Gate",
     "Geometry",
     "KernelCore",
     "ModelInfo",
     "MultiHeadAttention",
+    "PairCore",
+    "StateCore",
     "attention_class",
     "attention_names",
     "build_attention",
@@ -70,6 +75,8 @@ _HOME = {
         ),
         "registry",
     ),
+    "PairCore": "engines.pair",
+    "StateCore": "engines.state",
     "replace_attention": "integrations.replace",
 }
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from .capabilities import Capabilities
+from .capabilities import Capabilities, Gate
 from .checks import equal_lengths
 from .geometry import CallShape, Geometry
 from .inputs import (
@@ -132,6 +132,30 @@ class Attention(Mechanism):
     >>> torch.allclose(one, whole[:, :, 4:], atol=1e-5)
     True
     """
+
+    gate_axes: Mapping[str, int] = {}
+    """Sizes of the axes of its gates that are neither batch, heads, tokens nor channels."""
+
+    shares_heads: bool = False
+    """Whether `forward` takes fewer heads of keys and values than of queries, so that nothing is
+    copied around it."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__(geometry)
+        self.gates: dict[str, Gate] = dict(self.capabilities.gates)
+
+    def gate_shape(self, name: str, batch_size: int, num_tokens: int) -> tuple[int, ...]:
+        """The sizes of a gate of so many tokens.
+
+        >>> from attentions import Geometry, build_attention
+        >>> geometry = Geometry(num_heads=2, head_dim=8, seq_len=5, causal=True)
+        >>> build_attention("gla", geometry).gate_shape("log_decay", 3, 5)
+        (3, 2, 5, 8)
+        """
+        g = self.geometry
+        sizes = {"b": batch_size, "h": g.num_heads, "n": num_tokens, "d": g.head_dim}
+        sizes |= {"e": g.value_dim, **self.gate_axes}
+        return tuple(sizes[axis] for axis in self.gates[name].shape)
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Put checks before `step` and `init_state`; before `forward` stands `__call__`."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -21,6 +23,42 @@ FAMILIES = {
 PUBLISHED = "published"
 """The family that lists and pages leave out unless asked for it, and whose results need not be
 finite."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A further input of every token, such as a decay: its shape, its range, its length.
+
+    >>> Gate("bhn", low=0, high=1).is_log_decay, Gate("bhnd", high=0).is_log_decay
+    (False, True)
+
+    Attributes:
+        shape: axes by letter: b (batch), h (query heads), n (tokens), d and e (channels of keys and
+            of values). Any other letter is an axis whose size the core says: its ``gate_axes``.
+        low: the least value.
+        high: the greatest value.
+        unit: whether vectors along the last axis have length 1.
+        query: whether it belongs to tokens as queries: there are as many as queries, and none is
+            hidden. Any other gate is 0 where ``key_mask`` hides its token.
+    """
+
+    shape: str = "bhn"
+    low: float = -math.inf
+    high: float = math.inf
+    unit: bool = False
+    query: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a shape without tokens, and an empty range."""
+        if self.shape.count("n") != 1 or self.shape[:1] != "b":
+            raise ValueError(f"Gate: shape is {self.shape!r}; b first and one n are needed.")
+        if not self.low < self.high:
+            raise ValueError(f"Gate: low is {self.low}, high {self.high}; low < high is needed.")
+
+    @property
+    def is_log_decay(self) -> bool:
+        """Whether it is the logarithm of a share: 0 forgets nothing, minus infinity all."""
+        return self.low == -math.inf and self.high == 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +80,8 @@ class Capabilities:
         masks: accepted masks, of ``"padding"`` (``key_mask``, (B, M) bool, True keeps the key)
             and ``"dense"`` (``mask``, broadcastable to (B, H, N, M) bool, True keeps the pair). A
             query whose keys are all hidden gets zeros.
-        gates: names of extra per-token inputs, such as a decay, passed by keyword.
+        gates: further inputs of every token, such as a decay, passed by keyword: name -> `Gate`.
+            Those of a core that is built are its ``gates``: a hyperparameter may change a range.
         needs_grid: tokens lie on a 2-D grid, row by row; N must be its area.
         position_free: permuting keys and values together changes nothing, and permuting the
             queries permutes the outputs. Only meaningful without ``causal``.
@@ -70,7 +109,7 @@ class Capabilities:
     cross: bool = False
     recurrent: bool = False
     masks: frozenset[str] = frozenset()
-    gates: tuple[str, ...] = ()
+    gates: Mapping[str, Gate] = field(default_factory=dict, hash=False)
     needs_grid: bool = False
     position_free: bool = True
     heads_independent: bool = True
@@ -84,6 +123,14 @@ class Capabilities:
     true_gradients: bool = True
     compiles: bool = True
     exports: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Refuse gates without their shapes, as a list of names would be."""
+        if not isinstance(self.gates, Mapping):
+            raise TypeError(
+                f"Capabilities: gates is {self.gates!r}; a mapping of names to Gate is needed, "
+                'such as {"log_decay": Gate("bhn", high=0)}.'
+            )
 
     @property
     def claims(self) -> tuple[str, ...]:

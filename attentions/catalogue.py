@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import plugins as _plugins
-from .capabilities import DTYPES, FAMILIES, Capabilities
+from .capabilities import DTYPES, FAMILIES, Capabilities, Gate
 from .plugins import PluginProblem
 
 HOMES = ("mechanisms", "published", "adapters")
@@ -27,6 +27,7 @@ _HERE = Path(__file__).parent
 _DECORATOR = "register_attention"
 _WORDS: dict[str, Any] = {
     "Capabilities": Capabilities,
+    "Gate": Gate,
     "frozenset": frozenset,
     "replace": replace,
     "DTYPES": DTYPES,
@@ -222,6 +223,8 @@ def _value(node: ast.expr, constants: dict[str, ast.expr]) -> Any:
             return "".join(str(value(part)) for part in node.values)
         case ast.FormattedValue(format_spec=None):
             return value(node.value)
+        case ast.UnaryOp(op=ast.USub()):
+            return -value(node.operand)
         case ast.Tuple() | ast.List() | ast.Set():
             kind = {ast.Tuple: tuple, ast.List: list, ast.Set: set}[type(node)]
             return kind(map(value, node.elts))

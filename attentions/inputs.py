@@ -112,7 +112,9 @@ def with_checked_tokens(step: Callable[..., tuple[Tensor, Any]]) -> Callable[...
 
     @functools.wraps(step)
     def checked(self: Any, q: Tensor, k: Tensor, v: Tensor, state: Any, **gates: Any) -> Any:
-        if torch.compiler.is_compiling() or not self.capabilities.recurrent:
+        if not self.capabilities.recurrent:
+            raise TypeError(f"{self.name} has no recurrent form.")
+        if torch.compiler.is_compiling():
             return step(self, q, k, v, state, **gates)
         self._check_step(q, k, v)
         if gates:
@@ -140,7 +142,9 @@ def with_checked_sizes(init_state: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(init_state)
     def checked(self: Any, batch_size: int, **settings: Any) -> Any:
-        if not torch.compiler.is_compiling() and self.capabilities.recurrent:
+        if not self.capabilities.recurrent:
+            raise TypeError(f"{self.name} has no recurrent form.")
+        if not torch.compiler.is_compiling():
             whole(self.name, "batch_size", batch_size, 0)
             dtype = settings.get("dtype", torch.float32)  # Python says which argument is missing
             if dtype not in _DTYPES:
@@ -209,6 +213,41 @@ def keywords_of(method: Callable[..., Any]) -> tuple[str, ...] | None:
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     return tuple(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
+
+
+def name_keywords(cls: Any) -> None:
+    """Let `forward` and `step` of a core name the masks and gates that it claims.
+
+    An engine takes ``**gates``, whatever their names. Who calls one of its cores, or reads its
+    signature, meets the names: an unknown keyword is refused, and `step` is checked again, since
+    its check reads the names.
+    """
+    masks = {"key_mask": "padding", "mask": "dense"}
+    for method in ("forward", "step"):
+        engine = inspect.unwrap(getattr(cls, method))
+        parameters = inspect.signature(engine).parameters
+        if (
+            "gates" not in parameters
+            or parameters["gates"].kind is not inspect.Parameter.VAR_KEYWORD
+        ):
+            continue
+        claimed = [p for p in list(parameters.values())[:-1] if p.kind is not p.KEYWORD_ONLY]
+        names = [m for m in masks if m in parameters and masks[m] in cls.capabilities.masks]
+        claimed += [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+            for name in (*names, *cls.capabilities.gates)
+        ]
+        named = _with_signature(engine, inspect.signature(engine).replace(parameters=claimed))
+        setattr(cls, method, with_checked_tokens(named) if method == "step" else named)
+
+
+def _with_signature(method: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def named(self: Any, *args: Any, **keywords: Any) -> Any:
+        return method(self, *args, **keywords)
+
+    named.__signature__ = signature  # type: ignore[attr-defined]
+    return named
 
 
 def check_devices(mechanism: str, q: Any, keywords: Mapping[str, Any]) -> None:

@@ -59,11 +59,22 @@ class MultiHeadAttention(nn.Module):
         """The core's empty state."""
         return self.core.init_state(batch_size, dtype=dtype, device=device)
 
-    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """The next T tokens: (B, T, C), state -> (B, T, C), state."""
+    def step(self, x: Tensor, state: Any, **gates: Tensor) -> tuple[Tensor, Any]:
+        """The next T tokens: (B, T, C), state -> (B, T, C), state; ``gates`` are those of a core.
+
+        >>> from attentions import Geometry, build_layer
+        >>> geometry = Geometry(num_heads=4, head_dim=8, seq_len=9, causal=True)
+        >>> layer = build_layer("gla", geometry)
+        >>> x, log_decay = torch.randn(1, 9, 32), -torch.rand(1, 4, 9, 8)
+        >>> state = layer.init_state(1, dtype=x.dtype, device=x.device)
+        >>> prompt, state = layer.step(x[:, :8], state, log_decay=log_decay[:, :, :8])
+        >>> last, state = layer.step(x[:, 8:], state, log_decay=log_decay[:, :, 8:])
+        >>> torch.allclose(last, layer(x, log_decay=log_decay)[:, 8:], atol=1e-5)
+        True
+        """
         self._check(x)
         q, k, v = self._project(x)
-        mixed, state = self.core.step(q, k, v, state)
+        mixed, state = self.core.step(q, k, v, state, **gates)
         return self.proj(merge_heads(mixed)), state
 
     def _check(self, x: Tensor) -> None:
@@ -80,10 +91,10 @@ class MultiHeadAttention(nn.Module):
             return [part.contiguous() for part in heads]
         return heads
 
-    def reference(self, x: Tensor) -> Tensor | None:
+    def reference(self, x: Tensor, **gates: Tensor) -> Tensor | None:
         """`forward` around the core's slow form; None if the core has none."""
         q, k, v = self._project(x)
-        mixed = self.core.reference(q, k, v)
+        mixed = self.core.reference(q, k, v, **gates)
         return None if mixed is None else self.proj(merge_heads(mixed))
 
     def _projection_flops(self, shape: CallShape) -> int:

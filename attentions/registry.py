@@ -14,6 +14,7 @@ from . import plugins as _plugins
 from .base import Attention, AttentionLayer, Geometry, Mechanism
 from .capabilities import FAMILIES, Capabilities
 from .catalogue import HOMES
+from .inputs import name_keywords
 from .maths.shared_heads import SharedHeads, with_own_heads
 
 M = TypeVar("M", bound=Mechanism)
@@ -49,6 +50,8 @@ def register_attention(
             )
         cls.name, cls.title, cls.source, cls.capabilities = name, title, source, capabilities
         cls.family = family
+        if issubclass(cls, Attention):
+            name_keywords(cls)
         _REGISTRY[name] = cls
         return cls
 

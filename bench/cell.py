@@ -246,6 +246,22 @@ def _without_later(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if (name, value) not in later}
 
 
+LATER_HYPERPARAMETERS: dict[str, dict[str, Any]] = {
+    "deltanet": {"negative_eigenvalues": False},
+    "gated_deltanet": {"negative_eigenvalues": False},
+}
+"""Hyperparameters that came after a mechanism's first records, with the value that these had."""
+
+
+def without_later_hyperparameters(mechanism: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Hyperparameters of a cell but for later ones at the value of records that lack them.
+
+    So keys, searched rates and an older library's constructor stay as they are.
+    """
+    later = LATER_HYPERPARAMETERS.get(mechanism, {}).items()
+    return {name: value for name, value in settings.items() if (name, value) not in later}
+
+
 _LATER_AXES = {f.name: f.default for f in fields(KernelWorkload) if f.default is not MISSING}
 """Axes that came after the first records, with the value that these had: it leaves keys alone."""
 
@@ -285,6 +301,9 @@ class Cell:
                 del identity[axis]
         if self.is_task:
             identity["task_settings"] = _without_later(identity["task_settings"])
+        identity["hyperparameters"] = without_later_hyperparameters(
+            self.mechanism, identity["hyperparameters"]
+        )
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -93,13 +93,19 @@ def at_tokens(tensors: Sequence[Tensor], tokens: slice) -> list[Tensor]:
 
 
 def with_channels(tensors: Sequence[Tensor | None], like: Tensor) -> list[Tensor | None]:
-    """The same, a gate of (B, H, N) as (B, H, N, 1), so that tokens are the last axis but one.
+    """The same with tokens as the last axis but one.
+
+    A gate of (B, H, N) becomes (B, H, N, 1), one of (B, H, N, R, D) becomes (B, H, N, R * D).
 
     Args:
         tensors: inputs of a call, or their gradients.
         like: the first input.
     """
-    return [x.unsqueeze(-1) if x is not None and x.dim() < like.dim() else x for x in tensors]
+    return [None if x is None else _with_one_axis_behind(x, like.dim()) for x in tensors]
+
+
+def _with_one_axis_behind(x: Tensor, dim: int) -> Tensor:
+    return x.unsqueeze(-1) if x.dim() < dim else x.flatten(dim - 1)
 
 
 def key_mask(workload: KernelWorkload, device: torch.device) -> Tensor | None:

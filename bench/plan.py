@@ -17,7 +17,15 @@ from attentions.adapters.extras import not_installed
 from bench.app.entries import AttentionEntry, TaskEntry
 from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.app.values import storable
-from bench.cell import ORIGINAL, Cell, KernelWorkload, ModelWorkload, TaskWorkload, Workload
+from bench.cell import (
+    ORIGINAL,
+    Cell,
+    KernelWorkload,
+    ModelWorkload,
+    TaskWorkload,
+    Workload,
+    without_later_hyperparameters,
+)
 from bench.config import SweepConfig
 from bench.core.rows import row_labels
 from bench.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign
@@ -105,7 +113,7 @@ def _more_entries(config: SweepConfig) -> Iterator[AttentionEntry]:
 
 
 def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
-    """All hyperparameters of an entry, defaults included."""
+    """All hyperparameters of an entry, defaults included, but later ones at their old value."""
     names = attentions.attention_names()
     if entry.mechanism not in names:
         raise ConfigError(
@@ -133,7 +141,7 @@ def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
             f"{error}. {entry.mechanism} takes {', '.join(settings)}; set it to a number, a word, "
             "a list or null."
         ) from error
-    return settings
+    return without_later_hyperparameters(entry.mechanism, settings)
 
 
 def checked_settings(entry: TaskEntry) -> dict[str, Any]:

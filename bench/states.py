@@ -44,7 +44,7 @@ def _bytes_after(
         if core.capabilities.scopes == ("layer",):
             sizes = [(1, num_tokens, g.embed_dim)]
         tensors = [torch.ones(size, dtype=dtype) for size in sizes]
-        gates = gates_of(core, dtype=dtype, device=device)
+        gates = gates_of(core)
         shapes = gates.shapes(1, num_tokens)
         given = {name: torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}
         state = core.init_state(1, dtype=dtype, device=device)

@@ -70,9 +70,7 @@ class Subject:
         return build_module(self.cell, library=library)
 
     def _gates(self) -> TokenGates:
-        w = self.cell.kernel
-        device = torch.device(self.cell.device)
-        return gates_of(self.module, dtype=getattr(torch, w.dtype), device=device)
+        return gates_of(self.module)
 
     @property
     def names(self) -> tuple[str, ...]:

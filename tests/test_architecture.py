@@ -69,6 +69,7 @@ MEASURING = (
         *("bench.states", "bench.weights"),
     ),
     ("bench.token_gates",),
+    ("bench.declared_gates",),
     ("attentions",),
 )
 PROVING = (

@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..base import Attention, Geometry
-from ..capabilities import Capabilities
+from ..base import Geometry
+from ..capabilities import Capabilities, Gate
 from ..checks import equal_lengths
 from ..maths.delta_rule import unit_length
 from ..mechanisms.deltanet import DeltaNet
@@ -36,19 +35,12 @@ _CAN = Capabilities(
     requires=("fla",),
     compiles=False,
 )
-_GATED = replace(_CAN, gates=("log_decay",))
-_DELTA = replace(_CAN, gates=("beta",))
-_GATED_DELTA = replace(_CAN, gates=("beta", "log_decay"))
-
-
-class _WithoutSteps(Attention):
-    """What is not claimed is refused: `step` would be our code, not the package's."""
-
-    def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
-        raise TypeError(f"{self.name} has no recurrent form.")
-
-    def step(self, *_: Any, **__: Any) -> Any:
-        raise TypeError(f"{self.name} has no recurrent form.")
+_DECAY = Gate("bhn", high=0)
+_BETA = Gate("bhn", low=0, high=1)
+_GATED = replace(_CAN, gates={"log_decay": _DECAY})
+_GATED_BY_CHANNEL = replace(_CAN, gates={"log_decay": Gate("bhnd", high=0)})
+_DELTA = replace(_CAN, gates={"beta": _BETA})
+_GATED_DELTA = replace(_CAN, gates={"beta": _BETA, "log_decay": _DECAY})
 
 
 def _mixed(
@@ -66,9 +58,9 @@ def _mixed(
     title="GLA (flash-linear-attention)",
     source="Yang et al., 2024, arXiv:2312.06635; fla-org/flash-linear-attention",
     family="recurrent",
-    capabilities=_GATED,
+    capabilities=_GATED_BY_CHANNEL,
 )
-class GlaFla(_WithoutSteps, Gla):
+class GlaFla(Gla):
     """S_t = diag(exp(g_t)) S_{t-1} + k_t v_t^T and out_t = S_t^T q_t / sqrt(head_dim), as `gla`.
 
     By ``fla.ops.gla.chunk_gla``.
@@ -107,7 +99,7 @@ class GlaFla(_WithoutSteps, Gla):
     family="recurrent",
     capabilities=_GATED,
 )
-class SimpleGlaFla(_WithoutSteps, SimpleGla):
+class SimpleGlaFla(SimpleGla):
     """S_t = exp(g_t) S_{t-1} + k_t v_t^T and out_t = S_t^T q_t / sqrt(head_dim), as `simple_gla`.
 
     By ``fla.ops.simple_gla.chunk_simple_gla``.
@@ -146,7 +138,7 @@ class SimpleGlaFla(_WithoutSteps, SimpleGla):
     family="recurrent",
     capabilities=_CAN,
 )
-class RetNetFla(_WithoutSteps, RetNet):
+class RetNetFla(RetNet):
     """(q k^T * D) v / sqrt(head_dim), with D_ij = gamma_h^(i - j) for j <= i, as `retnet`.
 
     By ``fla.ops.retention.chunk_retention``, which has the same gamma_h built in.
@@ -179,7 +171,7 @@ class RetNetFla(_WithoutSteps, RetNet):
     family="recurrent",
     capabilities=_DELTA,
 )
-class DeltaNetFla(_WithoutSteps, DeltaNet):
+class DeltaNetFla(DeltaNet):
     """S_t = S_{t-1} + beta_t k_t (v_t - S_{t-1}^T k_t)^T, out_t = S_t^T q_t / sqrt(head_dim).
 
     As `deltanet`, by ``fla.ops.delta_rule.chunk_delta_rule``. Keys, and queries if asked, are
@@ -205,7 +197,7 @@ class DeltaNetFla(_WithoutSteps, DeltaNet):
         normalise_queries: bool = False,
         scale: float | None = None,
     ) -> None:
-        super().__init__(geometry, normalise_keys, normalise_queries, scale)
+        super().__init__(geometry, normalise_keys, normalise_queries, scale=scale)
         self._chunked = load(self.name, "fla.ops.delta_rule", "chunk_delta_rule")
 
     def forward(  # type: ignore[override]
@@ -213,7 +205,8 @@ class DeltaNetFla(_WithoutSteps, DeltaNet):
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "the recurrence")
-        written = self._gates(q, beta, None)[0].expand(q.shape[:3]).to(q.dtype)
+        (written,) = self._gates(q, k, None, {"beta": beta})
+        written = written.expand(q.shape[:3]).to(q.dtype)
         q, k = _of_unit_length(self, q, k)
         return _mixed(self._chunked, q, k, v, scale=self.scale, beta=written)
 
@@ -225,7 +218,7 @@ class DeltaNetFla(_WithoutSteps, DeltaNet):
     family="recurrent",
     capabilities=_GATED_DELTA,
 )
-class GatedDeltaNetFla(_WithoutSteps, GatedDeltaNet):
+class GatedDeltaNetFla(GatedDeltaNet):
     """S_t = S' + beta_t k_t (v_t - S'^T k_t)^T with S' = exp(g_t) S_{t-1}, as `gated_deltanet`.
 
     By ``fla.ops.gated_delta_rule.chunk_gated_delta_rule``. Keys, and queries if asked, are brought
@@ -251,7 +244,7 @@ class GatedDeltaNetFla(_WithoutSteps, GatedDeltaNet):
         normalise_queries: bool = False,
         scale: float | None = None,
     ) -> None:
-        super().__init__(geometry, normalise_keys, normalise_queries, scale)
+        super().__init__(geometry, normalise_keys, normalise_queries, scale=scale)
         self._chunked = load(self.name, "fla.ops.gated_delta_rule", "chunk_gated_delta_rule")
 
     def forward(  # type: ignore[override]
@@ -265,7 +258,8 @@ class GatedDeltaNetFla(_WithoutSteps, GatedDeltaNet):
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "the recurrence")
-        written, forgotten = (g.expand(q.shape[:3]) for g in self._gates(q, beta, log_decay))
+        found = self._gates(q, k, None, {"beta": beta, "log_decay": log_decay})
+        written, forgotten = (gate.expand(q.shape[:3]) for gate in found)
         q, k = _of_unit_length(self, q, k)
         gates = {"g": forgotten, "beta": written.to(q.dtype)}
         return _mixed(self._chunked, q, k, v, scale=self.scale, **gates)

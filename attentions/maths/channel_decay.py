@@ -41,14 +41,15 @@ def channel_decayed_attention(
     size = power_of_two_chunk(length)
     # (B, H, n, C, ...)
     q, k, v, steps = (in_chunks(x, size, -2) for x in (q, k, v, log_decay.to(q.dtype)))
-    weights, q, k, total = _within_chunks(q, k, steps)
+    weights, q, k, total = within_chunks(q.unsqueeze(-2), k.unsqueeze(-2), steps)
+    weights, q, k = weights[..., 0, 0, :, :], q[..., 0, :, :], k[..., 0, :, :]
     updates = k.transpose(-2, -1) @ v  # (B, H, n, D, E)
     before, after = states_before(total.exp().unsqueeze(-1), updates, state)
     out = weights @ v + q @ before
     return out.flatten(2, 3)[:, :, :length], after
 
 
-def _within_chunks(q: Tensor, k: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def within_chunks(q: Tensor, k: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Weights of the pairs of a chunk, and what its past and its future see of it.
 
     Blocks of one token are merged with their neighbours, level by level, until the chunk is one
@@ -58,26 +59,30 @@ def _within_chunks(q: Tensor, k: Tensor, steps: Tensor) -> tuple[Tensor, Tensor,
     it by a fifth of what it forgets, and a product of them would be off by as much.
 
     Args:
-        q: (..., C, D).
-        k: (..., C, D).
+        q: P queries of a token, (..., C, P, D).
+        k: R keys of a token, (..., C, R, D).
         steps: log decay of the state before each token, (..., C, D).
 
     Returns:
-        The weights, (..., C, C), zero for later keys; queries decayed since the chunk's start and
-        keys decayed until its end, (..., C, D); the log decay over all of it, (..., D).
+        The weights, (..., P, R, C, C), zero for later keys; queries decayed since the chunk's
+        start, (..., P, C, D), and keys decayed until its end, (..., R, C, D); the log decay over
+        all of it, (..., D).
     """
-    weights = (q * k).sum(dim=-1)[..., None, None]  # (..., blocks, 1, 1)
-    q, k = (q * steps.exp()).unsqueeze(-2), k.unsqueeze(-2)  # (..., blocks, tokens, D)
+    # Pairs are (..., blocks, P, R, tokens, tokens), tokens (..., blocks, P or R, tokens, D).
+    weights = (q.unsqueeze(-2) * k.unsqueeze(-3)).sum(dim=-1)[..., None, None]
+    q, k = (q * steps.exp().unsqueeze(-2)).unsqueeze(-2), k.unsqueeze(-2)
     while steps.shape[-2] > 1:
-        (q_1, q_2), (k_1, k_2), (upper, lower) = (_neighbours(x, -3) for x in (q, k, weights))
-        steps_1, steps_2 = _neighbours(steps, -2)
-        across = q_2 @ k_1.transpose(-2, -1)
+        (q_1, q_2), (k_1, k_2) = _neighbours(q, -4), _neighbours(k, -4)
+        (upper, lower), (steps_1, steps_2) = _neighbours(weights, -5), _neighbours(steps, -2)
+        across = q_2.flatten(-3, -2) @ k_1.flatten(-3, -2).mT
+        across = across.unflatten(-1, k_1.shape[-3:-1]).unflatten(-3, q_2.shape[-3:-1])
         upper = torch.cat((upper, torch.zeros_like(upper)), dim=-1)
-        weights = torch.cat((upper, torch.cat((across, lower), dim=-1)), dim=-2)
-        q = torch.cat((q_1, q_2 * steps_1.exp().unsqueeze(-2)), dim=-2)
-        k = torch.cat((k_1 * steps_2.exp().unsqueeze(-2), k_2), dim=-2)
+        lower = torch.cat((across.transpose(-3, -2), lower), dim=-1)
+        weights = torch.cat((upper, lower), dim=-2)
+        q = torch.cat((q_1, q_2 * steps_1.exp()[..., None, None, :]), dim=-2)
+        k = torch.cat((k_1 * steps_2.exp()[..., None, None, :], k_2), dim=-2)
         steps = steps_1 + steps_2
-    return weights.squeeze(-3), q.squeeze(-3), k.squeeze(-3), steps.squeeze(-2)
+    return weights.squeeze(-5), q.squeeze(-4), k.squeeze(-4), steps.squeeze(-2)
 
 
 def _neighbours(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:

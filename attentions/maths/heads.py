@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -26,11 +26,19 @@ def by_few_heads(mix: Callable[..., Tensor], *inputs: Tensor, num_columns: int) 
 
     Args:
         mix: from some heads of each input to (B, some heads, N, E).
-        inputs: (B or 1, H, ...) each, the first one (B, H, N, D).
+        inputs: (B or 1, H, ...) each, the first one (B, H, N, D); H_kv heads, each of which serves
+            H / H_kv of the others in a row, are copied for them.
         num_columns: numbers that are computed per query.
     """
-    batch_size, _, length = inputs[0].shape[:3]
+    batch_size, num_heads, length = inputs[0].shape[:3]
     size = max(1, _CACHED // max(1, batch_size * length * num_columns))
-    parts = zip(*(x.split(size, dim=1) for x in inputs), strict=True)
+    parts = zip(*(_in_parts(x, num_heads, size) for x in inputs), strict=True)
     outputs = [mix(*heads) for heads in parts]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+
+
+def _in_parts(x: Tensor, num_heads: int, size: int) -> Sequence[Tensor]:
+    if x.shape[1] == num_heads:
+        return x.split(size, dim=1)
+    shared = torch.arange(num_heads, device=x.device) // (num_heads // x.shape[1])
+    return [x.index_select(1, some) for some in shared.split(size)]

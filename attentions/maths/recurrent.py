@@ -10,21 +10,13 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..base import Attention, CallShape, Geometry
-from ..checks import flag, positive
-from ..precision import wide_dtype, widen
+from ..base import Attention, CallShape
+from ..checks import positive
+from ..precision import wide_dtype
 from .decay import chunked_flops, decayed_attention, decayed_flops
-from .delta_rule import (
-    LENGTH_EPS,
-    delta_chunked_flops,
-    delta_flops,
-    delta_rule,
-    reference_delta_rule,
-    unit_length,
-)
-from .gates import ERASED, hide_steps, log_decay_gate, token_gate
+from .gates import ERASED, hide_steps, log_decay_gate
 from .heads import by_few_heads
 from .masks import hide_keys
 
@@ -130,87 +122,3 @@ class HeadDecay(MatrixState):
     def executed_flops(self, shape: CallShape) -> int:
         """The chunked form also writes out the pairs within a chunk."""
         return chunked_flops(shape)
-
-
-class DeltaCore(MatrixState):
-    """The delta rule; see `_delta_rule`.
-
-    A step multiplies the state by I - beta k k^T, whose least eigenvalue is 1 - beta ||k||^2. The
-    state grows without bound once that lies below -1, so keys are brought to unit length unless
-    the caller has done so. The length of a query only scales its output.
-
-    Args:
-        geometry: the shape to build for; causal.
-        normalise_keys: whether keys are divided by their length; False takes them as they come.
-        normalise_queries: the same for queries.
-        scale: factor of the queries; head_dim^(-1/2) if None.
-    """
-
-    recurrence = staticmethod(delta_rule)
-    has_fixed_decay: bool = True
-
-    def __init__(
-        self,
-        geometry: Geometry,
-        normalise_keys: bool,
-        normalise_queries: bool,
-        scale: float | None,
-    ) -> None:
-        super().__init__(geometry)
-        self.normalise_keys = flag(self.name, "normalise_keys", normalise_keys)
-        self.normalise_queries = flag(self.name, "normalise_queries", normalise_queries)
-        self.scale = self._scale(scale)
-        self.beta_logit = nn.Parameter(torch.zeros(geometry.num_heads))
-
-    def head_log_decay(self, device: torch.device) -> Tensor:
-        """What each head forgets per token if the call does not say: nothing. (H,) or (1,)."""
-        return torch.zeros(1, device=device)
-
-    def _inputs(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        beta: Tensor | None,
-        log_decay: Tensor | None = None,
-        *,
-        key_mask: Tensor | None,
-    ) -> tuple[Tensor, ...]:
-        q = (unit_length(q) if self.normalise_queries else q) * self.scale
-        k = hide_keys(self.name, unit_length(k) if self.normalise_keys else k, key_mask)
-        gates = (hide_steps(gate, key_mask) for gate in self._gates(q, beta, log_decay))
-        return q, k, v, *gates
-
-    def _gates(
-        self, q: Tensor, beta: Tensor | None, log_decay: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Beta and log decay as given, (B, H, N), or else (1, H or 1, 1)."""
-        written = widen(self.beta_logit).sigmoid()[None, :, None]
-        forgotten = self.head_log_decay(q.device)[None, :, None].clamp(min=ERASED)
-        if beta is not None:
-            written = token_gate(self.name, "beta", beta, q.shape[:3])
-        if log_decay is not None:
-            forgotten = log_decay_gate(self.name, log_decay, q.shape[:3])
-        return written, forgotten
-
-    def _written_out(
-        self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, log_decay: Tensor | None
-    ) -> Tensor:
-        """All N x N pairs: one triangular system for the values, then weights over them."""
-        if self.normalise_keys:
-            k = k / (k.pow(2).sum(dim=-1, keepdim=True) + LENGTH_EPS).sqrt()
-        if self.normalise_queries:
-            q = q / (q.pow(2).sum(dim=-1, keepdim=True) + LENGTH_EPS).sqrt()
-        written, forgotten = self._gates(q, beta, log_decay)
-        return reference_delta_rule(q * self.scale, k, v, written, forgotten)
-
-    def flops(self, shape: CallShape) -> int:
-        """A read of the state under the key, a write, and a read under the query, per token.
-
-        Gates scale: they add no product.
-        """
-        return delta_flops(shape)
-
-    def executed_flops(self, shape: CallShape) -> int:
-        """The chunked form, with its hidden pairs and its systems."""
-        return delta_chunked_flops(shape)

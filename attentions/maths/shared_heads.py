@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,12 +34,7 @@ class KeepsKeysAndValues(Attention):
     """A core whose state holds keys and values themselves.
 
     `step` takes fewer heads of them than of queries, so that the state holds the fewer.
-
-    Attributes:
-        shares_heads: whether `forward` takes fewer heads as well, so that nothing is copied.
     """
-
-    shares_heads: ClassVar[bool] = False
 
     @abstractmethod
     def init_state(
@@ -80,6 +75,7 @@ class SharedHeads(Attention):
         self.capabilities = core.capabilities  # type: ignore[misc]
         super().__init__(geometry)
         self.core = core
+        self.gates, self.gate_axes = core.gates, core.gate_axes
 
     def _check(self, k: Tensor, v: Tensor) -> None:
         for what, x in (("k", k), ("v", v)):
@@ -96,7 +92,7 @@ class SharedHeads(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, **extra: Any) -> Tensor:
         """(B, H, N, D), (B, H_kv, M, D), (B, H_kv, M, E) -> (B, H, N, E)."""
-        if getattr(self.core, "shares_heads", False):
+        if self.core.shares_heads:
             self._check(k, v)  # the core's own check asks for a head per query head
             return self.core.forward(q, k, v, **extra)
         out: Tensor = self.core(q, *self._share(k, v), **extra)

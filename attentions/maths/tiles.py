@@ -21,16 +21,23 @@ class Tiling:
 
     Attributes:
         query_len: N.
-        key_len: M; N if causal.
+        key_len: M; past + N if causal.
         size: the most queries and the most keys of a tile.
         causal: whether pairs whose key is later than the query are hidden. Tiles of nothing but
             such pairs are left out.
+        window: keys that a query sees if causal, the one at its own place among them; None for all
+            before it.
+        past: keys before the first query's place.
+        width: the most keys of a tile if that is not ``size``.
     """
 
     query_len: int
     key_len: int
     size: int
     causal: bool
+    window: int | None = None
+    past: int = 0
+    width: int | None = None
 
     def rows(self) -> Iterator[slice]:
         """Queries, chunk by chunk."""
@@ -39,9 +46,12 @@ class Tiling:
 
     def columns(self, rows: slice) -> Iterator[slice]:
         """Keys that some of these queries may see, chunk by chunk."""
-        end = rows.stop if self.causal else self.key_len
-        for start in range(0, end, self.size):
-            yield slice(start, min(start + self.size, end))
+        width = self.width or self.size
+        end = self.past + rows.stop if self.causal else self.key_len
+        seen = end if self.window is None else self.window - 1
+        first = max(0, self.past + rows.start - seen)
+        for start in range(first // width * width, end, width):
+            yield slice(start, min(start + width, end))
 
     def hidden(
         self, rows: slice, columns: slice, allowed: Tensor | None, device: torch.device
@@ -56,11 +66,15 @@ class Tiling:
             device: where the tile is.
         """
         hidden = None
-        if self.causal and columns.stop > rows.start + 1:  # the diagonal cuts this tile
-            query, key = (
-                torch.arange(part.start, part.stop, device=device) for part in (rows, columns)
-            )
-            hidden = key > query[:, None]
+        first, last = self.past + rows.start, self.past + rows.stop - 1
+        is_cut = self.causal and columns.stop > first + 1  # by the diagonal
+        leaves = self.window is not None and columns.start <= last - self.window
+        if is_cut or leaves:
+            query = torch.arange(first, last + 1, device=device)[:, None]
+            key = torch.arange(columns.start, columns.stop, device=device)
+            hidden = key > query
+            if self.window is not None:
+                hidden = hidden | (key <= query - self.window)
         if allowed is not None:
             masked = ~_cut(_cut(allowed, -2, rows), -1, columns)
             hidden = masked if hidden is None else hidden | masked
@@ -79,10 +93,14 @@ def scaled(x: Tensor) -> Tensor:
     return x.contiguous() * (1 / math.sqrt(x.shape[-1]))
 
 
-def tiled_flops(shape: CallShape, size: int) -> int:
+def tiled_flops(shape: CallShape, size: int, window: int | None = None) -> int:
     """Scores and the mix of values for every pair of every tile, hidden ones included."""
     tiling = Tiling(
-        query_len=shape.query_len, key_len=shape.key_len, size=size, causal=shape.causal
+        query_len=shape.query_len,
+        key_len=shape.key_len,
+        size=size,
+        causal=shape.causal,
+        window=window,
     )
     pairs: int = sum(
         (rows.stop - rows.start) * (columns.stop - columns.start)

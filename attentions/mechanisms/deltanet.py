@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from ..base import Geometry
-from ..capabilities import Capabilities
-from ..maths.recurrent import DeltaCore
-from ..precision import in_wide_precision, step_in_wide_precision
+from ..base import CallShape, Geometry
+from ..capabilities import Capabilities, Gate
+from ..checks import flag
+from ..engines.state import StateCore
+from ..maths.delta_rule import delta_flops, delta_rule, reference_delta_rule, unit_length
+from ..precision import widen
 from ..registry import register_attention
 
 
@@ -21,11 +24,11 @@ from ..registry import register_attention
         causal=True,
         recurrent=True,
         masks=frozenset({"padding"}),
-        gates=("beta",),
+        gates={"beta": Gate("bhn", low=0, high=1)},
         position_free=False,
     ),
 )
-class DeltaNet(DeltaCore):
+class DeltaNet(StateCore):
     """S_t = S_{t-1} + beta_t k_t (v_t - S_{t-1}^T k_t)^T and out_t = S_t^T q_t / sqrt(head_dim).
 
     ``beta``, (B, H, N), is how much of the old value gives way: 0 writes nothing, 1 replaces it.
@@ -58,6 +61,7 @@ class DeltaNet(DeltaCore):
         normalise_keys: whether keys are divided by their length.
         normalise_queries: the same for queries.
         scale: factor of the queries; head_dim^(-1/2) if None.
+        negative_eigenvalues: whether beta reaches 2, so that a step can flip what a key holds.
     """
 
     def __init__(
@@ -66,29 +70,40 @@ class DeltaNet(DeltaCore):
         normalise_keys: bool = True,
         normalise_queries: bool = False,
         scale: float | None = None,
+        negative_eigenvalues: bool = False,
     ) -> None:
-        super().__init__(geometry, normalise_keys, normalise_queries, scale)
+        super().__init__(geometry)
+        self.normalise_keys = flag(self.name, "normalise_keys", normalise_keys)
+        self.normalise_queries = flag(self.name, "normalise_queries", normalise_queries)
+        self.most = 2.0 if flag(self.name, "negative_eigenvalues", negative_eigenvalues) else 1.0
+        self.gates["beta"] = Gate("bhn", low=0, high=self.most)
+        self.scale = self.checked_scale(scale)
+        self.beta_logit = nn.Parameter(torch.zeros(geometry.num_heads))
 
-    @in_wide_precision
-    def forward(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        beta: Tensor | None = None,
-        key_mask: Tensor | None = None,
-    ) -> Tensor:
-        """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        return self._mix(q, k, v, beta, key_mask=key_mask)
+    def learned_gates(self, k: Tensor) -> dict[str, Tensor]:
+        """One share per head."""
+        return {"beta": self.most * widen(self.beta_logit).sigmoid()}
 
-    @step_in_wide_precision
-    def step(
-        self, q: Tensor, k: Tensor, v: Tensor, state: Tensor, *, beta: Tensor | None = None
+    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit lengths."""
+        q = unit_length(q) if self.normalise_queries else q
+        return q, unit_length(k) if self.normalise_keys else k
+
+    def update(self, state: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
+        """Replace what is stored under the key."""
+        return state + k.mT @ (beta * (v - k @ state))
+
+    def chunks(  # type: ignore[override]
+        self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        return self._continue(q, k, v, state, beta)
+        """The same, chunk by chunk."""
+        return delta_rule(q, k, v, beta, beta.new_zeros(1, k.shape[1], 1), state)
 
-    def reference(self, q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None) -> Tensor:
+    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """One N x N system for the values, and N x N weights over them."""
-        return self._written_out(q, k, v, beta, None)
+        q, k, v, beta = self._inputs(q, k, v, None, gates)
+        return reference_delta_rule(q, k, v, beta, beta.new_zeros(1, 1, 1))
+
+    def flops(self, shape: CallShape) -> int:
+        """A read of the state under the key, a write, and a read under the query, per token."""
+        return delta_flops(shape)

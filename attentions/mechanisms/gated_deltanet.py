@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..base import Geometry
-from ..capabilities import Capabilities
-from ..maths.gates import RATES, STEPS, spread
-from ..maths.recurrent import DeltaCore
-from ..precision import in_wide_precision, step_in_wide_precision, widen
+from ..base import CallShape, Geometry
+from ..capabilities import Capabilities, Gate
+from ..checks import flag
+from ..engines.state import StateCore
+from ..maths.delta_rule import delta_flops, delta_rule, reference_delta_rule, unit_length
+from ..maths.gates import HEAD_RATES, spread
+from ..precision import widen
 from ..registry import register_attention
 
 
@@ -23,11 +25,11 @@ from ..registry import register_attention
         causal=True,
         recurrent=True,
         masks=frozenset({"padding"}),
-        gates=("beta", "log_decay"),
+        gates={"beta": Gate("bhn", low=0, high=1), "log_decay": Gate("bhn", high=0)},
         position_free=False,
     ),
 )
-class GatedDeltaNet(DeltaCore):
+class GatedDeltaNet(StateCore):
     """The delta rule on a state that has decayed first, S' = exp(g_t) S_{t-1}.
 
         S_t = S' + beta_t k_t (v_t - S'^T k_t)^T        out_t = S_t^T q_t / sqrt(head_dim)
@@ -56,9 +58,10 @@ class GatedDeltaNet(DeltaCore):
         normalise_keys: whether keys are divided by their length.
         normalise_queries: the same for queries.
         scale: factor of the queries; head_dim^(-1/2) if None.
+        negative_eigenvalues: whether beta reaches 2, so that a step can flip what a key holds.
     """
 
-    has_fixed_decay = False
+    chunks = staticmethod(delta_rule)
 
     def __init__(
         self,
@@ -66,51 +69,36 @@ class GatedDeltaNet(DeltaCore):
         normalise_keys: bool = True,
         normalise_queries: bool = False,
         scale: float | None = None,
+        negative_eigenvalues: bool = False,
     ) -> None:
-        super().__init__(geometry, normalise_keys, normalise_queries, scale)
-        rates = spread((RATES[0] * STEPS[0], RATES[1] * STEPS[1]), geometry.num_heads)
-        self.log_rate = nn.Parameter(rates.log())
+        super().__init__(geometry)
+        self.normalise_keys = flag(self.name, "normalise_keys", normalise_keys)
+        self.normalise_queries = flag(self.name, "normalise_queries", normalise_queries)
+        self.most = 2.0 if flag(self.name, "negative_eigenvalues", negative_eigenvalues) else 1.0
+        self.gates["beta"] = Gate("bhn", low=0, high=self.most)
+        self.scale = self.checked_scale(scale)
+        self.beta_logit = nn.Parameter(torch.zeros(geometry.num_heads))
+        self.log_rate = nn.Parameter(spread(HEAD_RATES, geometry.num_heads).log())
 
-    def head_log_decay(self, device: torch.device) -> Tensor:
-        """The learned log decays, (H,)."""
-        return -widen(self.log_rate).exp()
+    def learned_gates(self, k: Tensor) -> dict[str, Tensor]:
+        """One share and one decay per head."""
+        written, forgotten = widen(self.beta_logit).sigmoid(), -widen(self.log_rate).exp()
+        return {"beta": self.most * written, "log_decay": forgotten}
 
-    @in_wide_precision
-    def forward(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        beta: Tensor | None = None,
-        log_decay: Tensor | None = None,
-        key_mask: Tensor | None = None,
-    ) -> Tensor:
-        """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        return self._mix(q, k, v, beta, log_decay, key_mask=key_mask)
+    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit lengths."""
+        q = unit_length(q) if self.normalise_queries else q
+        return q, unit_length(k) if self.normalise_keys else k
 
-    @step_in_wide_precision
-    def step(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        state: Tensor,
-        *,
-        beta: Tensor | None = None,
-        log_decay: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        return self._continue(q, k, v, state, beta, log_decay)
+    def update(self, state: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor) -> Tensor:
+        """Decay, and then replace what is stored under the key."""
+        state = g.exp() * state
+        return state + k.mT @ (beta * (v - k @ state))
 
-    def reference(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        beta: Tensor | None = None,
-        log_decay: Tensor | None = None,
-    ) -> Tensor:
+    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """One N x N system for the values, and N x N weights over them."""
-        return self._written_out(q, k, v, beta, log_decay)
+        return reference_delta_rule(*self._inputs(q, k, v, None, gates))
+
+    def flops(self, shape: CallShape) -> int:
+        """A read of the state under the key, a write, and a read under the query, per token."""
+        return delta_flops(shape)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities
+from ..capabilities import Capabilities, Gate
 from ..checks import positive
 from ..maths.channel_decay import channel_chunked_flops, channel_decayed_attention
 from ..maths.decay import decayed_flops
@@ -28,7 +28,7 @@ from ..registry import register_attention
         causal=True,
         recurrent=True,
         masks=frozenset({"padding"}),
-        gates=("log_decay",),
+        gates={"log_decay": Gate("bhnd", high=0)},
         position_free=False,
     ),
 )

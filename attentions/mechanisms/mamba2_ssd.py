@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..base import Geometry
-from ..capabilities import Capabilities
-from ..maths.gates import RATES, STEPS, spread
+from ..capabilities import Capabilities, Gate
+from ..maths.gates import HEAD_RATES, spread
 from ..maths.recurrent import HeadDecay
 from ..precision import in_wide_precision, step_in_wide_precision, widen
 from ..registry import register_attention
@@ -23,7 +23,7 @@ from ..registry import register_attention
         causal=True,
         recurrent=True,
         masks=frozenset({"padding"}),
-        gates=("log_decay",),
+        gates={"log_decay": Gate("bhn", high=0)},
         position_free=False,
     ),
 )
@@ -56,7 +56,7 @@ class Mamba2Ssd(HeadDecay):
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__(geometry)
-        rates = spread((RATES[0] * STEPS[0], RATES[1] * STEPS[1]), geometry.num_heads)
+        rates = spread(HEAD_RATES, geometry.num_heads)
         self.log_rate = nn.Parameter(rates.log())
 
     def head_log_decay(self, device: torch.device) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import Geometry
-from ..capabilities import Capabilities
+from ..capabilities import Capabilities, Gate
 from ..checks import positive
 from ..maths.recurrent import HeadDecay
 from ..precision import in_wide_precision, step_in_wide_precision, widen
@@ -24,7 +24,7 @@ from ..registry import register_attention
         causal=True,
         recurrent=True,
         masks=frozenset({"padding"}),
-        gates=("log_decay",),
+        gates={"log_decay": Gate("bhn", high=0)},
         position_free=False,
     ),
 )

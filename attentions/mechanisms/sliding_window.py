@@ -83,6 +83,8 @@ class SlidingWindow(KeepsKeysAndValues):
         - Longformer counts both sides of the window together, here each side counts: its 512 is
           256.
         - Longformer's global tokens and dilation are not offered.
+        - Mistral, Gemma and gpt-oss count the query itself: their window of W tokens is W - 1 here,
+          and W in `softmax_sinks` and `fox`, which count as they do.
 
     Args:
         geometry: the shape to build for.

@@ -74,7 +74,7 @@ class Softmax(CachedSoftmax):
             keys. A call that the kernel cannot take is refused.
     """
 
-    shares_heads = True
+    shares_heads: bool = True
 
     def __init__(self, geometry: Geometry, backend: str = "auto") -> None:
         super().__init__(geometry)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from attentions import Attention
-from bench.conformance.check import Broken, Check, Untestable, require
+from attentions import Attention, Gate
+from bench.conformance.check import Check, Untestable, require
 from bench.conformance.forms import CPU, LONG, SEQ_LEN, Form, build, gradients, inputs
 from bench.conformance.tolerances import require_near, require_near_gradients
 
@@ -20,30 +22,29 @@ _LEAST = 0.05
 
 
 def gates_of(mechanism: Any, tensors: tuple[Tensor, ...]) -> Gates:
-    """One gate per token and head, or per channel of the keys too if the mechanism wants that.
+    """Random gates of the shape and in the range that a mechanism declares."""
+    q, k = tensors[:2]
+    return {
+        name: _drawn(
+            gate,
+            mechanism.gate_shape(name, len(q), (q if gate.query else k).shape[2]),
+            q.dtype,
+        )
+        for name, gate in mechanism.gates.items()
+    }
 
-    Between 0 and 1, or the logarithm of such a number where the name begins with ``log_``.
 
-    Raises:
-        Broken: a gate is taken in neither size.
-    """
-    q = tensors[0]
-    gates = {}
-    for name in mechanism.capabilities.gates:
-        why = ""
-        for sizes in (q.shape[:3], q.shape):
-            share = torch.rand(sizes, dtype=q.dtype).clamp(min=_LEAST)
-            gate = share.log() / 4 if name.startswith("log_") else share
-            try:
-                mechanism(*tensors, **{name: gate})
-            except Exception as error:  # a gate of the other size may break any line of a plugin
-                why = f"{type(error).__name__}: {error}"
-                continue
-            gates[name] = gate
-            break
-        else:
-            raise Broken(f"{name} is taken neither as (B, H, N) nor as (B, H, N, D): {why}")
-    return gates
+def _drawn(gate: Gate, sizes: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    if gate.unit:
+        return functional.normalize(torch.randn(sizes, dtype=dtype), dim=-1)
+    share = torch.rand(sizes, dtype=dtype).clamp(min=_LEAST)
+    if gate.is_log_decay:
+        return share.log() / 4
+    if math.isfinite(gate.low) and math.isfinite(gate.high):
+        return gate.low + (gate.high - gate.low) * share
+    if math.isfinite(gate.low):
+        return gate.low - share.log()
+    return gate.high + share.log() if math.isfinite(gate.high) else torch.randn(sizes, dtype=dtype)
 
 
 def _gated(form: Form, seq_len: int = LONG) -> tuple[Any, tuple[Tensor, ...], Gates]:

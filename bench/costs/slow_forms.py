@@ -19,6 +19,7 @@ from torch.utils.flop_counter import flop_registry
 
 from attentions import CallShape, Geometry
 from attentions.base import AttentionLayer, Mechanism
+from bench.declared_gates import declared
 from bench.inputs import at_tokens
 from bench.measure.flops import as_written, missing_formulas
 from bench.token_gates import gates_of
@@ -110,7 +111,7 @@ def make_sample(
     generator = torch.Generator().manual_seed(_SEED)
     tensors = tuple(torch.randn(size, generator=generator).to(dtype) for size in sizes)
     cpu = torch.device("cpu")
-    gates = gates_of(mechanism, dtype=dtype, device=cpu)
+    gates = gates_of(mechanism)
     drawn = gates.draw(batch_size, g.seq_len, seed=_SEED, dtype=dtype, device=cpu)
     return Sample(
         mechanism=mechanism,
@@ -311,8 +312,10 @@ def pair_by_pair(sample: Sample) -> SlowForm | None:
 
     A pair matters if the query's output changes with the key's value. Where it depends on the data
     which pairs do, all that are visible have to be scored first. None if the output is not that of
-    a softmax over the pairs that matter.
+    a softmax over the pairs that matter. Gates are set to where they change nothing: what is
+    executed does not depend on their values.
     """
+    sample = replace(sample, gates=_idle(sample))
     q, k, v = sample.tensors
     groups = torch.arange(k.shape[-2]).split(_GROUP)
     allowed = torch.cat([_changes(sample, q, k, keys) for keys in groups]).T
@@ -328,6 +331,14 @@ def pair_by_pair(sample: Sample) -> SlowForm | None:
         flops=2 * (scored * q.shape[-1] + mixed * v.shape[-1]),
         is_decisive=is_fixed,
     )
+
+
+def _idle(sample: Sample) -> dict[str, Tensor]:
+    """Log decays that forget nothing, and all of what a share is taken of."""
+    return {
+        name: torch.full_like(sample.gates[name], min(1.0, gate.high))
+        for name, gate in declared(sample.mechanism).items()
+    }
 
 
 def _changes(sample: Sample, q: Tensor, k: Tensor, keys: Tensor) -> Tensor:

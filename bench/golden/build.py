@@ -17,6 +17,7 @@ from attentions import (
     hyperparameters,
 )
 from attentions.capabilities import PUBLISHED
+from attentions.maths.shared_heads import SharedHeads
 from bench.golden.files import Golden, Header
 from bench.golden.map import Form
 
@@ -70,10 +71,11 @@ def _geometry(golden: Golden, form: Form) -> Geometry:
         if absent := {"q", "k", "v"} - ours.keys():
             raise Mismatch(f"the golden has no input for {', '.join(sorted(absent))}")
         heads, queries, head_dim = ours["q"][-3:]
-        keys, value_dim = ours["v"][-2:]
+        kv_heads, keys, value_dim = ours["v"][-3:]
         seq_len = max(queries, keys)
         return Geometry(
             num_heads=heads,
+            num_kv_heads=kv_heads,
             head_dim=head_dim,
             value_dim=value_dim,
             seq_len=seq_len,
@@ -161,8 +163,10 @@ def build_like(
     """
     module = _build(golden, form, name).eval()
     module.to(dtype)  # before the weights come: stored in float64, they keep what they have
-    learned = {_our_place(key): value for key, value in module.named_parameters()}
-    places = learned | {_our_place(key): value for key, value in module.named_buffers()}
+    # Grouped heads are shared around the mechanism, whose weights these are.
+    owner = module.core if isinstance(module, SharedHeads) else module
+    learned = {_our_place(key): value for key, value in owner.named_parameters()}
+    places = learned | {_our_place(key): value for key, value in owner.named_buffers()}
     missing = learned.keys() - form.unused
     for official, value in golden.tensors.items():
         weight = official.removeprefix("w.")

@@ -357,6 +357,29 @@ FORMS: dict[str, tuple[Form, ...]] = {
             unused=frozenset({"beta_logit", "log_rate"}),
         ),
     ),
+    "kda": (
+        Form(
+            mechanism="kda",
+            defaults={"normalise_keys": False},
+            unused=frozenset({"beta_logit", "log_rate"}),
+        ),
+    ),
+    "fox": (Form(mechanism="fox", unused=frozenset({"log_rate"})),),
+    "gated_attention": (
+        Form(
+            mechanism="gated_attention",
+            derived={"headwise": lambda header: len(header.shapes["in.gate"]) == 3},
+            unused=frozenset({"gate_logit"}),
+        ),
+    ),
+    "gated_deltaproduct": (
+        Form(
+            mechanism="gated_deltaproduct",
+            derived={"forget_gate": lambda header: "in.log_decay" in header.shapes},
+            unused=frozenset({"beta_logit", "log_rate"}),
+        ),
+    ),
+    "rwkv7": (Form(mechanism="rwkv7", unused=frozenset({"decay_logit", "rate_logit"})),),
     "mamba2_ssd": (
         Form(
             mechanism="mamba2_ssd",

@@ -5,7 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from attentions import Attention, CallShape, Capabilities, Geometry, register_attention
+from attentions import (
+    Attention,
+    CallShape,
+    Capabilities,
+    Gate,
+    Geometry,
+    register_attention,
+)
 from attentions.mechanisms.mamba2_ssd import Mamba2Ssd
 
 _EPS = 1e-6
@@ -43,7 +50,10 @@ class ReluPower(Attention):
     title="Gated DeltaNet without the erased value",
     source="the recurrence of Yang et al., 2025, arXiv:2412.06464, with the delta rule left out",
     capabilities=Capabilities(
-        bidirectional=False, causal=True, gates=("beta", "log_decay"), position_free=False
+        bidirectional=False,
+        causal=True,
+        gates={"beta": Gate("bhn", low=0, high=1), "log_decay": Gate("bhn", high=0)},
+        position_free=False,
     ),
 )
 class AdditiveDecay(Mamba2Ssd):

@@ -92,7 +92,12 @@ def test_with_gates_none_is_softmax_and_none_is_asked_by_rows(monkeypatch):
     monkeypatch.setattr(
         attentions.attention_class("gated_deltanet"),
         "capabilities",
-        attentions.Capabilities(causal=True, cross=True, exact=True, gates=("beta", "log_decay")),
+        attentions.Capabilities(
+            causal=True,
+            cross=True,
+            exact=True,
+            gates={"beta": attentions.Gate(), "log_decay": attentions.Gate(high=0)},
+        ),
     )
     module = core("gated_deltanet")
     gates = {"beta": torch.rand(2, 6, LENGTH).double()}

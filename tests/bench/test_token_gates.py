@@ -1,12 +1,14 @@
-"""Gates drawn for timing: sizes asked of the core, values as an untrained layer gives them."""
+"""Gates drawn for timing: shapes as the core declares them, values as an untrained layer's."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import attentions
-from attentions import Capabilities, Geometry, build_attention, registry
+from attentions import Geometry, build_attention
 from bench.tasks.gates import Gated
-from bench.token_gates import gates_of, sizes_of
+from bench.token_gates import gates_of
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 SIZES = {
@@ -25,7 +27,7 @@ def core(name, seq_len=100, **heads):
 
 
 def gates(name, device=CPU, dtype=torch.float32, **settings):
-    return gates_of(core(name, **settings).to(device), dtype=dtype, device=device)
+    return gates_of(core(name, **settings).to(device, dtype))
 
 
 def draw(name, seed=1, dtype=torch.float32, **settings):
@@ -100,79 +102,52 @@ def test_nothing_is_drawn_for_a_core_without_gates_and_for_a_layer():
         assert gates(name).names == ()
         assert gates(name).draw(1, 8, seed=0, dtype=torch.float32, device=CPU) == []
     layer = attentions.MultiHeadAttention(core("gla"))
-    assert gates_of(layer, dtype=torch.float32, device=CPU).names == ()
+    assert gates_of(layer).names == ()
 
 
-@pytest.fixture
-def register(monkeypatch):
-    registry.attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-
-    def enter(forward, reference=None, gates=("pace",)):
-        body = {"forward": forward, "flops": lambda self, shape: 0, "__module__": __name__}
-        if reference is not None:
-            body["reference"] = reference
-        cls = type("Odd", (attentions.Attention,), body)
-        can = Capabilities(causal=True, gates=gates)
-        registry.register_attention("odd", title="-", source="-", capabilities=can)(cls)
-
-    return enter
+def test_a_gate_stays_in_its_declared_range_and_a_vector_has_its_length():
+    drawn = draw("rwkv7")
+    assert bool(((drawn["removal_rate"] > 0) & (drawn["removal_rate"] < 1)).all())
+    assert bool((drawn["log_decay"] < 0).all())
+    lengths = drawn["removal_key"].norm(dim=-1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths))
 
 
-def asked(seq_len=100):
-    return sizes_of(core("odd", seq_len), dtype=torch.float32, device=CPU)["pace"]
+def test_a_hyperparameter_widens_a_range():
+    geometry = Geometry(num_heads=4, head_dim=16, seq_len=100, causal=True)
+    wide = gates_of(build_attention("deltanet", geometry, negative_eigenvalues=True))
+    (beta,) = wide.draw(2, 100, seed=1, dtype=torch.float32, device=CPU)
+    torch.testing.assert_close(beta, 2 * draw("deltanet")["beta"])
 
 
-def test_code_that_needs_values_is_asked_where_it_runs(register):
-    def forward(self, q, k, v, *, pace=None):
-        if bool((pace != 0).any()):  # which meta tensors cannot say
-            raise ValueError("zeros are what is asked with")
-        return v * pace.unsqueeze(-1)
-
-    register(forward)
-    assert asked() == (4,)
-
-
-def test_a_kernel_that_meta_tensors_do_not_get_through_is_known_by_its_slow_form(register):
-    calls = []
-
-    def forward(self, q, k, v, *, pace=None):
-        calls.append(q.device.type)
-        raise RuntimeError("cannot be launched here")
-
-    register(forward, lambda self, q, k, v, *, pace=None: v * pace)
-    assert asked() == (4, 16) and set(calls) == {"meta"}
+def test_axes_beside_tokens_and_channels_come_from_the_core():
+    geometry = Geometry(num_heads=4, head_dim=16, seq_len=10, value_dim=8, causal=True)
+    of = gates_of(build_attention("gated_deltaproduct", geometry, num_householder=3))
+    assert of.shapes(2, 10) == {
+        "beta": (2, 4, 10),
+        "log_decay": (2, 4, 10),
+        "more_keys": (2, 4, 10, 2, 16),
+        "more_values": (2, 4, 10, 2, 8),
+        "more_betas": (2, 4, 10, 2),
+    }
+    drawn = of.draw(2, 10, seed=0, dtype=torch.float32, device=CPU)
+    assert [tuple(gate.shape) for gate in drawn] == [*of.shapes(2, 10).values()]
 
 
-def test_a_core_of_one_length_is_asked_at_that_length(register):
-    def forward(self, q, k, v, *, pace=None):
-        if q.shape[2] != 100:
-            raise ValueError("100 tokens are needed")
-        return v * pace
+class Older:
+    """A core of a library whose capabilities name gates and say nothing else of them."""
 
-    register(forward)
-    assert asked() == (4, 16)
+    def __init__(self, name, gates):
+        self.name, self.geometry = name, Geometry(num_heads=4, head_dim=16, seq_len=100)
+        self.capabilities = SimpleNamespace(gates=gates, scopes=("core", "layer"))
 
 
-def test_gates_that_are_needed_together_are_asked_for_together(register):
-    def forward(self, q, k, v, *, pace, share):
-        return v * pace * share.unsqueeze(-1)
-
-    register(forward, gates=("pace", "share"))
-    core_of = core("odd")
-    assert sizes_of(core_of, dtype=torch.float32, device=CPU) == {"pace": (4, 16), "share": (4,)}
+@pytest.mark.parametrize("name", ["gla", "simple_gla", "deltanet", "gated_deltanet"])
+def test_cores_of_older_libraries_get_the_same_gates(name):
+    older = gates_of(Older(name, tuple(SIZES[name])))
+    assert older.sizes == SIZES[name] and older.gates == gates(name).gates
 
 
-def test_an_output_of_another_shape_does_not_count(register):
-    register(lambda self, q, k, v, *, pace=None: v.unsqueeze(-1) * pace[..., None, :, None])
-    with pytest.raises(ValueError, match=r"odd takes the gate pace neither as \(B, H, N\) nor"):
-        asked()
-
-
-def test_asking_leaves_the_stream_of_random_numbers_where_it_is(register):
-    register(lambda self, q, k, v, *, pace=None: v * pace + torch.rand(1))
-    torch.manual_seed(3)
-    expected = torch.rand(1)
-    torch.manual_seed(3)
-    asked()
-    assert torch.equal(torch.rand(1), expected)
+def test_a_gate_that_no_older_library_had_is_refused_with_what_is_needed():
+    with pytest.raises(ValueError, match=r"odd names the gate pace .* attentions\.Gate is needed"):
+        gates_of(Older("odd", ("pace",)))

@@ -10,7 +10,7 @@ from rich.console import Console
 
 import attentions
 import bench
-from attentions.capabilities import Capabilities
+from attentions.capabilities import Capabilities, Gate
 from attentions.catalogue import CatalogueEntry, catalogue
 from bench.app.errors import ConfigError
 from bench.catalogue.listing import in_words, main, read_query, table
@@ -89,9 +89,9 @@ def test_capabilities_are_said_in_words() -> None:
         )
         == "exact, causal, recurrent, cross, dense and padding masks"
     )
-    assert in_words(Capabilities(causal=True, bidirectional=False, gates=("decay",))) == (
-        "causal only, gates: decay"
-    )
+    assert in_words(
+        Capabilities(causal=True, bidirectional=False, gates={"decay": Gate("bhn")})
+    ) == ("causal only, gates: decay")
     assert (
         in_words(
             Capabilities(

@@ -1,35 +1,24 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
 
-from attentions import Capabilities
-from bench.conformance.check import Broken
+from attentions import Geometry, build_attention
 from bench.conformance.gates import gates_of
 
-
-class PerChannel:
-    """Indexes its gate, unchecked, as a plugin may."""
-
-    capabilities = Capabilities(gates=("decay",))
-
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
-        return v * gates["decay"][:, :, :, :1]
+GEOMETRY = Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=5, causal=True)
 
 
-class Neither(PerChannel):
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Any:
-        raise RuntimeError("no gate fits")
-
-
-def test_a_gate_per_channel_is_found_by_what_the_other_size_breaks() -> None:
-    tensors = tuple(torch.zeros(3, 1, 2, 5, 4))
-    assert gates_of(PerChannel(), tensors)["decay"].shape == (1, 2, 5, 4)
-
-
-def test_a_gate_that_is_taken_in_no_size_fails_with_what_was_raised() -> None:
-    with pytest.raises(Broken, match=r"nor as \(B, H, N, D\): RuntimeError: no gate fits"):
-        gates_of(Neither(), tuple(torch.zeros(3, 1, 2, 5, 4)))
+@pytest.mark.parametrize("name", ["gla", "kda", "rwkv7", "gated_deltaproduct", "gated_attention"])
+def test_gates_have_the_declared_shapes_and_ranges(name: str) -> None:
+    core = build_attention(name, GEOMETRY)
+    q, k, v = torch.zeros(1, 2, 5, 4), torch.zeros(1, 2, 5, 4), torch.zeros(1, 2, 5, 3)
+    drawn = gates_of(core, (q, k, v))
+    assert drawn.keys() == core.gates.keys()
+    for gate, x in drawn.items():
+        declared = core.gates[gate]
+        assert tuple(x.shape) == core.gate_shape(gate, 1, 5)
+        assert bool((x >= declared.low).all()) and bool((x <= declared.high).all())
+        if declared.unit:
+            assert torch.allclose(x.norm(dim=-1), torch.ones(x.shape[:-1]))
+    assert bool(core(q, k, v, **drawn).isfinite().all())

@@ -1,0 +1,93 @@
+"""Gates of an engine's core: found by the data in its capabilities, never by trying."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ..base import Attention
+from ..maths.gates import ERASED, token_gate
+from ..maths.shared_heads import for_every_query_head
+
+
+class TakesGates(Attention):
+    """A core that takes the gates which its capabilities name, in that order.
+
+    `forward` and `step` of an engine take ``**gates``; `register_attention` gives them signatures
+    that name the claimed ones, so that a misspelt gate is refused.
+    """
+
+    def learned_gates(self, k: Tensor) -> Mapping[str, Tensor]:
+        """Gates of a call that gives none: name -> of every token, or one value for all of them.
+
+        Args:
+            k: keys of the call, (B, H_kv, N, D), from which a gate may follow.
+
+        Returns:
+            Tensors of the gate's whole shape, such as (B, H, N), or without batch and tokens, (H,)
+            or (H, D).
+        """
+        return {}
+
+    def _gates(
+        self,
+        q: Tensor,
+        k: Tensor,
+        key_mask: Tensor | None,
+        given: Mapping[str, Tensor | None],
+    ) -> list[Tensor]:
+        """Every gate as the formula takes it: wide, a finite log decay, and 0 at hidden tokens.
+
+        One of (B, H, N) that never changes may be (1, H, 1).
+
+        Raises:
+            ValueError: a gate of another shape, or one that these hyperparameters do not take.
+        """
+        unknown = [
+            name for name, gate in given.items() if gate is not None and name not in self.gates
+        ]
+        if unknown:
+            raise ValueError(
+                f"{self.name}: {unknown[0]} was given; with these hyperparameters it takes "
+                f"{', '.join(self.gates) or 'no gate'}."
+            )
+        absent = [name for name in self.gates if given.get(name) is None]
+        learned = self.learned_gates(k) if absent else {}
+        found = []
+        for name, gate in self.gates.items():
+            num_tokens = (q if gate.query else k).shape[2]
+            sizes = self.gate_shape(name, q.shape[0], num_tokens)
+            x = given.get(name)
+            x = (
+                _of_all_tokens(learned, name, sizes, self.name)
+                if x is None
+                else token_gate(self.name, name, x, sizes)
+            )
+            x = x.clamp(min=ERASED) if gate.is_log_decay else x
+            found.append(x if gate.query else _hidden(x, gate.shape, key_mask))
+        return found
+
+
+def _of_all_tokens(
+    learned: Mapping[str, Tensor], name: str, sizes: tuple[int, ...], mechanism: str
+) -> Tensor:
+    """A learned gate with axes for batch and tokens: (1, H, 1), or (1, H, N, ...) of a wide one."""
+    if name not in learned:
+        raise ValueError(
+            f"{mechanism}: {name} is not given, and it has none of its own; a floating-point "
+            f"tensor of shape {sizes} is needed."
+        )
+    x = learned[name]
+    if x.dim() == len(sizes):
+        return for_every_query_head(x, sizes[1])
+    tokens = sizes[2] if len(sizes) > 3 else 1
+    return x.unsqueeze(1)[None].expand(1, x.shape[0], tokens, *x.shape[1:])
+
+
+def _hidden(gate: Tensor, shape: str, key_mask: Tensor | None) -> Tensor:
+    """Zero where a key is hidden, so that nothing is forgotten or written there."""
+    if key_mask is None:
+        return gate
+    axes = [len(key_mask) if axis == "b" else -1 if axis == "n" else 1 for axis in shape]
+    return gate.new_zeros(()).where(~key_mask.view(axes), gate)

@@ -1,0 +1,282 @@
+"""A weight per pair of tokens: a mechanism says how a score becomes a weight."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..base import CallShape
+from ..checks import whole
+from ..maths.cache import room_for, write
+from ..maths.masks import allowed_pairs
+from ..maths.shared_heads import KeepsKeysAndValues
+from ..maths.tiles import Tiling, tiled_flops
+from ..precision import widen, within_range, without_autocast
+from .gates import TakesGates
+from .tiled_pairs import tiled_pairs
+
+
+class PairState(NamedTuple):
+    """Keys and values of the tokens so far; token t stands at place t modulo R.
+
+    R is ``seq_len``, or ``window`` if that is less.
+
+    Attributes:
+        k: (B, H_kv, R, D).
+        v: (B, H_kv, R, E).
+        sums: sums of log decays up to each token, (B, H, R), float64; None without decay.
+        length: tokens so far, those that are no longer there included.
+    """
+
+    k: Tensor
+    v: Tensor
+    sums: Tensor | None
+    length: int
+
+
+class PairCore(TakesGates, KeepsKeysAndValues):
+    """out_i = sum_j w(s_ij) v_j with s_ij = q_i . k_j / sqrt(D).
+
+    A mechanism gives `weights`, or says ``softmax = True``. This one squares what is positive, and
+    is whole: forward, tiles, masks, grouped heads, half dtypes, decoding and FLOPs are the
+    engine's.
+
+    >>> import torch
+    >>> from attentions import Capabilities, Geometry, PairCore, register_attention
+    >>> @register_attention(
+    ...     "squares_example",
+    ...     title="Squared positive scores",
+    ...     source="an example",
+    ...     capabilities=Capabilities(
+    ...         causal=True, cross=True, recurrent=True, masks=frozenset({"padding", "dense"})
+    ...     ),
+    ... )
+    ... class Squares(PairCore):
+    ...     def weights(self, scores):
+    ...         return scores.relu().square()
+    >>> core = Squares(Geometry(num_heads=2, head_dim=4, seq_len=6))
+    >>> q, k, v = torch.randn(3, 1, 2, 6, 4)
+    >>> weights = (q @ k.mT / 2).relu().square()
+    >>> torch.allclose(core(q, k, v), weights @ v, atol=1e-5)
+    True
+
+    Tiles are computed again in the backward pass, so memory is linear in N; there is no second
+    derivative. A query whose keys are all hidden gets zeros.
+
+    Attributes:
+        softmax: weights are exp(s) over their sum, found relative to the largest score; `weights`
+            is not asked.
+        tile: queries and keys of a tile.
+        window: tokens that a query sees if causal, itself among them; None for all before it.
+    """
+
+    softmax: ClassVar[bool] = False
+    tile: int = 256
+    window: int | None = None
+    shares_heads: bool = True
+
+    def weights(self, scores: Tensor) -> Tensor:
+        """Weights of some pairs from their scores, entry by entry; scores may be overwritten."""
+        raise NotImplementedError(f"{self.name} gives no weights, and softmax is False.")
+
+    def slope(self, weights: Tensor) -> Tensor | None:
+        """w'(s) from w(s), to save the time that autograd takes in each tile; None leaves it."""
+        return None
+
+    def log_decay(self, *gates: Tensor) -> Tensor | None:
+        """What a token adds to the scores of later queries with earlier keys, (B, H, N)."""
+        return None
+
+    def sink(self) -> Tensor | None:
+        """A score per head that takes its share of a softmax and has no value, (H,)."""
+        return None
+
+    def finish(self, out: Tensor, *gates: Tensor) -> Tensor:
+        """The output from the weighted values, (B, H, N, E)."""
+        return out
+
+    def checked_window(self, given: int | None) -> int | None:
+        """A number of tokens, of a causal form only; None for all.
+
+        Raises:
+            ValueError: less than 1, or the geometry is not causal.
+        """
+        if given is None:
+            return None
+        if not self.geometry.causal:
+            raise ValueError(
+                f"{self.name}: window is {given}, and causal is False; it is needed True, as a "
+                "window counts the tokens before a query."
+            )
+        return whole(self.name, "window", given, 1)
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        key_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+        **gates: Tensor | None,
+    ) -> Tensor:
+        """(B, H, N, D), (B, H_kv, M, D), (B, H_kv, M, E) -> (B, H, N, E)."""
+        allowed = allowed_pairs(self.name, q, k, causal=False, key_mask=key_mask, mask=mask)
+        tiling = Tiling(
+            query_len=q.shape[2],
+            key_len=k.shape[2],
+            size=self.tile,
+            causal=self.geometry.causal,
+            window=self.window,
+        )
+        with without_autocast(q.device.type):
+            found = self._gates(q, k, key_mask, gates)
+            sums = self._sums(q, found)
+            both = None if sums is None else (sums, sums)
+            out = self._mix(q, k, v, tiling, allowed, both)
+            return within_range(self.finish(out, *found), q.dtype)
+
+    def _mix(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        tiling: Tiling,
+        allowed: Tensor | None,
+        sums: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
+        sink = self.sink()
+        return tiled_pairs(
+            widen(q),
+            widen(k),
+            widen(v),
+            self,
+            tiling,
+            allowed=allowed,
+            sums=sums,
+            sink=None if sink is None else widen(sink),
+        )
+
+    def _sums(self, q: Tensor, gates: list[Tensor]) -> Tensor | None:
+        """g_1 + ... + g_i, (B, H, N), in float64: differences of long sums are small."""
+        g = self.log_decay(*gates)
+        return None if g is None else g.expand(q.shape[:3]).double().cumsum(dim=-1)
+
+    def pull(self, scores: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of a tile, and the gradients of its scores from those of its weights."""
+        if type(self).slope is not PairCore.slope:
+            weights = self.weights(scores)
+            slope = self.slope(weights)
+            assert slope is not None
+            return weights, grad.mul_(slope)
+        with torch.enable_grad():
+            leaf = scores.requires_grad_()
+            weights = self.weights(leaf.view_as(leaf))
+        (grad_scores,) = torch.autograd.grad(weights, leaf, grad)
+        return weights.detach(), grad_scores
+
+    def init_state(
+        self,
+        batch_size: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        num_kv_heads: int | None = None,
+    ) -> PairState:
+        """An empty cache with room for ``seq_len`` tokens, or a window, in the inputs' dtype."""
+        g = self.geometry
+        if not g.causal:
+            raise ValueError(
+                f"{self.name}: a cache was asked for, and causal is False; it is needed True, as "
+                "a token sees what came before it."
+            )
+        room = min(g.seq_len, self.window or g.seq_len)
+        heads = (batch_size, num_kv_heads or g.num_kv_heads, room)
+        widths = (g.head_dim, g.value_dim)
+        k, v = (torch.zeros(*heads, width, dtype=dtype, device=device) for width in widths)
+        decays = any(gate.is_log_decay for gate in self.gates.values())
+        sizes = (batch_size, g.num_heads, room)
+        sums = torch.zeros(sizes, dtype=torch.double, device=device) if decays else None
+        return PairState(k, v, sums, 0)
+
+    def step(
+        self, q: Tensor, k: Tensor, v: Tensor, state: PairState, **gates: Tensor | None
+    ) -> tuple[Tensor, PairState]:
+        """The next T tokens: (B, H, T, D), (B, H_kv, T, D), (B, H_kv, T, E), state.
+
+        Raises:
+            ValueError: the cache has no room for T tokens more, or is of other sizes.
+        """
+        with without_autocast(q.device.type):
+            found = self._gates(q, k, None, gates)
+            sums, before = self._sums(q, found), self._last_sum(state)
+            sums = sums if sums is None or before is None else sums + before
+            keys, values, columns, state = self._remember(k, v, sums, state)
+            tiling = Tiling(
+                query_len=q.shape[2],
+                key_len=keys.shape[2],
+                size=self.tile,
+                causal=q.shape[2] > 1,
+                window=self.window,
+                past=keys.shape[2] - q.shape[2],
+                width=max(self.tile, self.tile**2 // q.shape[2]),
+            )
+            both = None if sums is None or columns is None else (sums, columns)
+            out = self._mix(q, keys, values, tiling, None, both)
+            return within_range(self.finish(out, *found), q.dtype), state
+
+    def _last_sum(self, state: PairState) -> Tensor | None:
+        if state.sums is None or state.length == 0:
+            return None
+        return state.sums[:, :, (state.length - 1) % state.sums.shape[2], None]
+
+    def _remember(
+        self, k: Tensor, v: Tensor, sums: Tensor | None, state: PairState
+    ) -> tuple[Tensor, Tensor, Tensor | None, PairState]:
+        """Keys, values and sums that the queries may see, and the state with T tokens more."""
+        room, past, more = state.k.shape[2], state.length, k.shape[2]
+        after = state._replace(length=past + more)
+        pairs = [("k", state.k, k), ("v", state.v, v)]
+        if state.sums is not None and sums is not None:
+            pairs.append(("sums", state.sums, sums.detach()))
+        if self.window is None or self.window > room:
+            end = room_for(self.name, room, past, more)
+            for what, ring, new in pairs:
+                write(self.name, what, ring[:, :, past:end], new)
+            seen = [ring[:, :, :end] for _, ring, _ in pairs]
+        elif more == 1:  # all that a ring holds is seen, in whatever order
+            place = past % room
+            for what, ring, new in pairs:
+                write(self.name, what, ring[:, :, place : place + 1], new)
+            seen = [ring[:, :, : min(past + 1, room)] for _, ring, _ in pairs]
+        else:
+            old = torch.arange(max(0, past - room), past, device=k.device) % room
+            seen = [torch.cat((ring[:, :, old].to(new.dtype), new), 2) for _, ring, new in pairs]
+            last = torch.arange(max(past, past + more - room), past + more, device=k.device) % room
+            # Other rings, since more than one token of these would be lost.
+            k, v, *rest = (
+                ring.index_copy(2, last, new[:, :, more - len(last) :].to(ring.dtype))
+                for _, ring, new in pairs
+            )
+            after = PairState(k, v, rest[0] if rest else None, after.length)
+        return seen[0], seen[1], seen[2] if len(seen) > 2 else None, after
+
+    def flops(self, shape: CallShape) -> int:
+        """Scores and the mix of values, for each pair that may be seen."""
+        pairs = shape.num_pairs
+        if self.window is not None and shape.causal and self.window < shape.query_len:
+            unseen = shape.query_len - self.window
+            pairs -= shape.batch_size * shape.num_heads * unseen * (unseen + 1) // 2
+        return 2 * pairs * (shape.head_dim + shape.value_dim)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """As `flops`, and the rest of the tiles that the diagonal cuts if causal."""
+        return tiled_flops(shape, self.tile, self.window)
+
+    def decode_flops(self, shape: CallShape) -> int:
+        """One query meets the keys of the cache."""
+        keys = min(shape.key_len, self.window or shape.key_len)
+        return self.flops(replace(shape, query_len=1, key_len=keys, causal=False))

@@ -1,0 +1,182 @@
+"""A recurrence over a state per head: a mechanism says how one token changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..base import CallShape
+from ..checks import positive
+from ..maths.decay import decayed_flops
+from ..maths.heads import by_few_heads
+from ..maths.masks import hide_keys
+from ..maths.shared_heads import for_every_query_head
+from ..precision import wide_dtype, widen, within_range, without_autocast
+from .counted import counted_flops
+from .gates import TakesGates
+
+
+class StateCore(TakesGates):
+    """S_t = update(S_{t-1}, k_t, v_t, gates_t) and out_t = S_t^T q_t, from S_0 = 0.
+
+    A mechanism gives `update` and names its gates in the capabilities. This one forgets by a share
+    per token, and is whole: forward, `init_state` and `step`, padding masks, half dtypes, grouped
+    heads and FLOPs are the engine's.
+
+    >>> import torch
+    >>> from attentions import Capabilities, Gate, Geometry, StateCore, register_attention
+    >>> @register_attention(
+    ...     "fading_example",
+    ...     title="A fading memory",
+    ...     source="an example",
+    ...     capabilities=Capabilities(
+    ...         bidirectional=False,
+    ...         causal=True,
+    ...         recurrent=True,
+    ...         masks=frozenset({"padding"}),
+    ...         gates={"log_decay": Gate("bhn", high=0)},
+    ...         position_free=False,
+    ...     ),
+    ... )
+    ... class Fading(StateCore):
+    ...     def learned_gates(self, k):
+    ...         return {"log_decay": torch.full((self.geometry.num_heads,), -0.1)}
+    ...
+    ...     def update(self, state, k, v, log_decay):
+    ...         return log_decay.exp() * state + k.mT @ v
+    >>> core = Fading(Geometry(num_heads=2, head_dim=4, seq_len=6, causal=True))
+    >>> q, k, v = torch.randn(3, 1, 2, 6, 4)
+    >>> core(q, k, v, log_decay=-torch.rand(1, 2, 6)).shape
+    torch.Size([1, 2, 6, 4])
+
+    Without `chunks` tokens are taken one by one, as `reference` always does: correct, and some ten
+    times slower. A state of several tensors is a named tuple, with its own `init_state` and `read`.
+    Hidden tokens neither write to the state nor decay it, as if they were removed: their keys and
+    gates are 0. Grouped queries get copies of keys and values a few heads at a time.
+
+    Attributes:
+        update: the state after one token, from the state, (B, H, D, E), its key, (B, H, 1, D), its
+            value, (B, H, 1, E), and its gates in their order, (B, H, 1, 1) or (B, H, 1, ...).
+        chunks: the same for many tokens: q, k, v, gates and a state -> (B, H, N, E) and the state
+            after them; None if there is no faster way. A gate that never changes may be (1, H, 1).
+        scale: factor of the queries.
+    """
+
+    update: Callable[..., Any]
+    chunks: Callable[..., tuple[Tensor, Any]] | None = None
+    scale: float = 1.0
+    shares_heads: bool = True
+
+    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys as the recurrence takes them, but for ``scale``."""
+        return q, k
+
+    def read(self, q: Tensor, state: Any, *gates: Tensor) -> Tensor:
+        """The output of one token, (B, H, 1, E), from its query and the state after it."""
+        out: Tensor = q @ state
+        return out
+
+    def checked_scale(self, given: float | None) -> float:
+        """A factor of the queries, head_dim^(-1/2) unless given.
+
+        Raises:
+            ValueError: it is not a finite number above 0.
+        """
+        default = float(self.geometry.head_dim**-0.5)
+        return default if given is None else positive(self.name, "scale", given)
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        key_mask: Tensor | None = None,
+        **gates: Tensor | None,
+    ) -> Tensor:
+        """(B, H, N, D), (B, H_kv, N, D), (B, H_kv, N, E) -> (B, H, N, E)."""
+        with without_autocast(q.device.type):
+            inputs = self._inputs(q, k, v, key_mask, gates)
+            empty = self.init_state(len(q), dtype=q.dtype, device=q.device)
+            of_state = empty if isinstance(empty, tuple) else (empty,)
+            run, last = self.chunks or self._one_by_one, len(inputs)
+
+            def outputs(*some: Tensor) -> Tensor:
+                state = _like(empty, some[last:])
+                return run(*some[:last], state)[0]
+
+            out = by_few_heads(outputs, *inputs, *of_state, num_columns=q.shape[-1])
+            return within_range(out, q.dtype)
+
+    def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
+        """Zeros, (B, H, D, E); float32 for half inputs, as thousands of terms are added to it."""
+        g = self.geometry
+        sizes = (batch_size, g.num_heads, g.head_dim, g.value_dim)
+        return torch.zeros(sizes, dtype=wide_dtype(dtype), device=device)
+
+    def step(
+        self, q: Tensor, k: Tensor, v: Tensor, state: Any, **gates: Tensor | None
+    ) -> tuple[Tensor, Any]:
+        """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
+        with without_autocast(q.device.type):
+            inputs = self._inputs(q, k, v, None, gates)
+            run = (self.chunks if q.shape[2] > 1 else None) or self._one_by_one
+            out, state = run(*inputs, state)
+            return within_range(out, q.dtype), state
+
+    def _inputs(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        key_mask: Tensor | None,
+        gates: Mapping[str, Tensor | None],
+    ) -> list[Tensor]:
+        """What the recurrence takes beside a state."""
+        q, k, v = widen(q), widen(k), widen(v)
+        found = self._gates(q, k, key_mask, gates)
+        q, k = self.prepare(q, k)
+        heads = [gate.expand(-1, q.shape[1], *gate.shape[2:]) for gate in found]
+        return [q * self.scale, hide_keys(self.name, k, key_mask), v, *heads]
+
+    def _one_by_one(self, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Any]:
+        *gates, state = rest
+        rows = [gate.to(q.dtype) for gate in gates]
+        rows = [row.unsqueeze(-1) if row.dim() == 3 else row for row in rows]
+        rows = [row.expand(-1, -1, q.shape[2], *row.shape[3:]) for row in rows]
+        outputs = []
+        for tokens in zip(*(x.split(1, dim=2) for x in (q, k, v, *rows)), strict=True):
+            q_t, k_t, v_t, *gates_t = tokens
+            state = self.update(state, k_t, v_t, *gates_t)
+            outputs.append(self.read(q_t, state, *gates_t))
+        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)), state
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor | None:
+        """Token by token; None where `forward` does no more than that.
+
+        It proves chunks, not the recurrence: `update` is the same.
+        """
+        if self.chunks is None:
+            return None
+        q, k, v, *rest = self._inputs(q, k, v, None, gates)
+        k, v = (for_every_query_head(x, q.shape[1]) for x in (k, v))
+        state = self.init_state(len(q), dtype=q.dtype, device=q.device)
+        return self._one_by_one(q, k, v, *rest, state)[0]
+
+    def flops(self, shape: CallShape) -> int:
+        """A write to the state and a read of it, token by token. Gates scale: they add none."""
+        return decayed_flops(shape)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """As torch's counter sees it in short dry runs."""
+        return counted_flops(self, shape)
+
+
+def _like(empty: Any, tensors: tuple[Tensor, ...]) -> Any:
+    """These tensors as a state of the kind of an empty one."""
+    if not isinstance(empty, tuple):
+        return tensors[0]
+    return type(empty)(*tensors) if hasattr(empty, "_fields") else tensors

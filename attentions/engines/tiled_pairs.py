@@ -1,0 +1,210 @@
+"""Weighted values tile by tile, forward and backward: memory is linear in the number of tokens."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from ..maths.shared_heads import for_every_query_head
+from ..maths.tiles import Tiling, scaled
+
+
+class Weights(Protocol):
+    """How the scores of a tile become weights; see `PairCore`."""
+
+    softmax: bool
+
+    def weights(self, scores: Tensor) -> Tensor:
+        """Weights of some pairs from their scores, entry by entry."""
+        ...
+
+    def pull(self, scores: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of a tile, and the gradients of its scores from those of its weights."""
+        ...
+
+
+def tiled_pairs(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    how: Weights,
+    tiling: Tiling,
+    *,
+    allowed: Tensor | None = None,
+    sums: tuple[Tensor, Tensor] | None = None,
+    sink: Tensor | None = None,
+) -> Tensor:
+    """out_i = sum_j w(q_i . k_j / sqrt(D) + G_i - G_j) v_j.
+
+    Args:
+        q: (B, H, N, D).
+        k: (B, H_kv, M, D); a head of keys is copied for its queries a tile at a time.
+        v: (B, H_kv, M, E).
+        how: from scores to weights.
+        tiling: the tiles.
+        allowed: broadcasts to (B, H, N, M), True keeps; a query that keeps nothing gets zeros.
+        sums: G of the queries, (B, H, N), and of the keys, (B, H, M), float64.
+        sink: a score per head that takes its share of a softmax and has no value, (H,).
+    """
+    rows, columns = sums or (None, None)
+    if rows is columns and rows is not None:
+        columns = rows.view_as(rows)  # Dynamo refuses one tensor passed twice
+    given = (q, k, v, rows, columns, sink, allowed, tiling, how)
+    out: Tensor = _Tiled.apply(*given)[0]  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Tiled(Function):
+    """(q, k, v, sums, sums of keys, sink, allowed, tiling, how) -> output, peaks and 1 / sums.
+
+    The largest score and the sum of a softmax are kept apart and not as a logarithm: where scores
+    pass 2^24, the sum would be rounded away.
+    """
+
+    @staticmethod
+    def forward(
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        sums: Tensor | None,
+        key_sums: Tensor | None,
+        sink: Tensor | None,
+        allowed: Tensor | None,
+        tiling: Tiling,
+        how: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        q, k, v = scaled(q), k.contiguous(), v.contiguous()
+        heads = q.shape[1]
+        out = q.new_zeros(*q.shape[:-1], v.shape[-1])
+        peaks = inverses = None
+        if how.softmax:
+            peaks, inverses = (q.new_empty(*q.shape[:-1], 1) for _ in range(2))
+        for rows in tiling.rows():
+            gathered = out[:, :, rows]
+            peak = q.new_full((*gathered.shape[:-1], 1), -torch.inf)
+            total = torch.zeros_like(peak)
+            if sink is not None:
+                peak = sink.to(q.dtype)[:, None, None].expand_as(peak)
+                total = torch.ones_like(total)
+            for columns in tiling.columns(rows):
+                keys, values = (for_every_query_head(x[:, :, columns], heads) for x in (k, v))
+                scores = q[:, :, rows] @ keys.mT
+                _add_decay(scores, sums, key_sums, rows, columns, tiling.past)
+                hidden = tiling.hidden(rows, columns, allowed, q.device)
+                if not how.softmax:
+                    weights = how.weights(scores)
+                    weights = weights if hidden is None else weights.masked_fill_(hidden, 0.0)
+                    gathered += weights @ values
+                    continue
+                if hidden is not None:
+                    scores.masked_fill_(hidden, -torch.inf)
+                new_peak = torch.maximum(peak, scores.amax(dim=-1, keepdim=True))
+                # Where nothing was met yet, 0 takes the place of minus infinity: both
+                # exponentials are then zero, and not those of a difference of infinities.
+                finite_peak = new_peak.masked_fill(new_peak == -torch.inf, 0.0)
+                weights = scores.sub_(finite_peak).exp_()
+                fade = (peak - finite_peak).exp_()
+                total = total.mul_(fade).add_(weights.sum(dim=-1, keepdim=True))
+                gathered.mul_(fade).add_(weights @ values)
+                peak = new_peak
+            if peaks is not None and inverses is not None:
+                unseen = total == 0
+                # Plus infinity makes all weights zero when they are computed again.
+                peaks[:, :, rows] = peak.masked_fill(unseen, torch.inf)
+                total = total.masked_fill(unseen, 1.0)
+                inverses[:, :, rows] = total.reciprocal()
+                gathered.div_(total)
+        return out, peaks, inverses
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        *tensors, ctx.tiling, ctx.how = inputs
+        ctx.save_for_backward(*tensors, *output)
+        ctx.mark_non_differentiable(*(x for x in output[1:] if x is not None))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        q, k, v, sums, key_sums, sink, allowed, out, peaks, inverses = ctx.saved_tensors
+        tiling, how = ctx.tiling, ctx.how
+        q, k, v, grad_out = scaled(q), k.contiguous(), v.contiguous(), grad_out.contiguous()
+        heads, kv_heads = q.shape[1], k.shape[1]
+        grad_q, grad_k, grad_v = (torch.zeros_like(x) for x in (q, k, v))
+        grad_sums = grad_key_sums = grad_sink = mean = None
+        if sums is not None:
+            grad_sums, grad_key_sums = torch.zeros_like(sums), torch.zeros_like(key_sums)
+        if how.softmax:
+            # Weights are exp(s - m) / l; the division is done once per query and not per pair.
+            grad_out = grad_out * inverses
+            # sum_j w_ij (g_i . v_j) = g_i . o_i, which the gradient of a softmax takes off.
+            mean = (grad_out * out).sum(dim=-1, keepdim=True)
+        for rows in tiling.rows():
+            queries, grad_rows = q[:, :, rows], grad_out[:, :, rows]
+            for columns in tiling.columns(rows):
+                keys, values = (for_every_query_head(x[:, :, columns], heads) for x in (k, v))
+                scores = queries @ keys.mT
+                _add_decay(scores, sums, key_sums, rows, columns, tiling.past)
+                hidden = tiling.hidden(rows, columns, allowed, q.device)
+                grad_weights = grad_rows @ values.mT
+                if mean is not None:
+                    if hidden is not None:
+                        scores.masked_fill_(hidden, -torch.inf)
+                    # Above the peak only if a product is rounded otherwise than in `forward`.
+                    # Large scores lie so far apart that the exponential would then be infinite.
+                    weights = scores.sub_(peaks[:, :, rows]).clamp_(max=0.0).exp_()
+                    grad_scores = grad_weights.sub_(mean[:, :, rows]).mul_(weights)
+                else:
+                    weights, grad_scores = _pull(how, scores, grad_weights, hidden)
+                grad_v[:, :, columns] += _per_kv_head(weights.mT @ grad_rows, kv_heads)
+                grad_q[:, :, rows] += grad_scores @ keys
+                grad_k[:, :, columns] += _per_kv_head(grad_scores.mT @ queries, kv_heads)
+                if grad_sums is not None and grad_key_sums is not None:
+                    grad_sums[:, :, rows] += grad_scores.sum(dim=-1)
+                    grad_key_sums[:, :, columns] -= grad_scores.sum(dim=-2)
+        if sink is not None and mean is not None:
+            share = (sink.to(q.dtype)[:, None, None] - peaks).exp_()
+            grad_sink = -(share * mean).sum(dim=(0, 2, 3)).to(sink.dtype)
+        grads = (scaled(grad_q), grad_k, grad_v, grad_sums, grad_key_sums, grad_sink)
+        return *grads, None, None, None
+
+
+def _add_decay(
+    scores: Tensor,
+    sums: Tensor | None,
+    key_sums: Tensor | None,
+    rows: slice,
+    columns: slice,
+    past: int,
+) -> None:
+    """Add G_i - G_j to the scores of a tile.
+
+    Differences of long sums are small. Of earlier tokens both parts, from the first query's place,
+    are decays and add up without loss; where a tile holds its own diagonal they are taken pair by
+    pair in float64.
+    """
+    if sums is None or key_sums is None:
+        return
+    of_rows, of_columns = sums[:, :, rows, None], key_sums[:, :, None, columns]
+    if columns.stop <= past + rows.start:
+        start = sums[:, :, rows.start, None, None]
+        scores += (of_rows - start).to(scores.dtype)
+        scores += (start - of_columns).to(scores.dtype)
+    else:
+        scores += (of_rows - of_columns).to(scores.dtype)
+
+
+def _per_kv_head(grad: Tensor, kv_heads: int) -> Tensor:
+    """Sum what the queries of a group give to their keys, (B, H, M, D) -> (B, H_kv, M, D)."""
+    return grad if grad.shape[1] == kv_heads else grad.unflatten(1, (kv_heads, -1)).sum(dim=2)
+
+
+def _pull(how: Any, scores: Tensor, grad: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Weights of a tile, and the gradients of its scores from those of its weights."""
+    if hidden is not None:
+        grad = grad.masked_fill_(hidden, 0.0)
+    weights, grad_scores = how.pull(scores, grad)
+    return (weights if hidden is None else weights.masked_fill(hidden, 0.0)), grad_scores

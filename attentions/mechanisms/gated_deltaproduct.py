@@ -1,0 +1,156 @@
+"""Gated DeltaProduct: several steps of the delta rule for each token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..base import CallShape, Geometry
+from ..capabilities import Capabilities, Gate
+from ..checks import flag, whole
+from ..engines.state import StateCore
+from ..maths.delta_rule import delta_rule, unit_length
+from ..maths.gates import HEAD_RATES, spread
+from ..precision import widen
+from ..registry import register_attention
+
+_MORE = ("more_keys", "more_values", "more_betas")
+
+
+@register_attention(
+    "gated_deltaproduct",
+    title="Gated DeltaProduct",
+    source="Siems et al., 2025, arXiv:2502.10297",
+    family="recurrent",
+    capabilities=Capabilities(
+        bidirectional=False,
+        causal=True,
+        recurrent=True,
+        masks=frozenset({"padding"}),
+        gates={
+            "beta": Gate("bhn", low=0, high=2),
+            "log_decay": Gate("bhn", high=0),
+            "more_keys": Gate("bhnrd", unit=True),
+            "more_values": Gate("bhnre"),
+            "more_betas": Gate("bhnr", low=0, high=2),
+        },
+        position_free=False,
+    ),
+)
+class GatedDeltaProduct(StateCore):
+    """One decay, then R steps of the delta rule per token, so that a token can turn the state.
+
+        S <- exp(g_t) S_{t-1};  for r = 1..R:  S <- S + beta_tr k_tr (v_tr - S^T k_tr)^T
+        S_t = S        out_t = S_t^T q_t / sqrt(head_dim)
+
+    ``k``, ``v`` and ``beta``, (B, H, N), are those of the first step; ``more_keys``, (B, H, N, R-1,
+    D), ``more_values``, (B, H, N, R-1, E), and ``more_betas``, (B, H, N, R-1), of the others. A
+    call without more keys and values has one step. ``log_decay``, (B, H, N), is g. Without decays
+    and betas each head has values that are learned, as in `gated_deltanet`.
+
+    Hazards:
+        - As of `gated_deltanet`, and R times as many steps.
+
+    Differences:
+        - Authors' code takes R keys per token as R tokens, and keys of unit length from its layer;
+          the core brings them to unit length here.
+        - Their reference ignores ``scale``, their kernels apply it, and so does this.
+
+    Args:
+        geometry: the shape to build for; causal.
+        num_householder: R.
+        forget_gate: whether the state decays; False takes no ``log_decay``.
+        negative_eigenvalues: whether betas reach 2, as in the authors' layer.
+        normalise_keys: whether keys are divided by their length.
+        scale: factor of the queries; head_dim^(-1/2) if None.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        num_householder: int = 2,
+        forget_gate: bool = True,
+        negative_eigenvalues: bool = True,
+        normalise_keys: bool = True,
+        scale: float | None = None,
+    ) -> None:
+        super().__init__(geometry)
+        steps = whole(self.name, "num_householder", num_householder, 1)
+        self.gate_axes = {"r": steps - 1}
+        self.most = 2.0 if flag(self.name, "negative_eigenvalues", negative_eigenvalues) else 1.0
+        self.normalise_keys = flag(self.name, "normalise_keys", normalise_keys)
+        self.scale = self.checked_scale(scale)
+        self.gates["beta"] = Gate("bhn", low=0, high=self.most)
+        self.gates["more_betas"] = Gate("bhnr", low=0, high=self.most)
+        self.beta_logit = nn.Parameter(torch.zeros(geometry.num_heads, steps))
+        self.log_rate: nn.Parameter | None = None
+        if flag(self.name, "forget_gate", forget_gate):
+            self.log_rate = nn.Parameter(spread(HEAD_RATES, geometry.num_heads).log())
+        unused = [] if forget_gate else ["log_decay"]
+        for name in (*unused, *(_MORE if steps == 1 else ())):
+            del self.gates[name]
+
+    def learned_gates(self, k: Tensor) -> dict[str, Tensor]:
+        """Shares and decays per head; keys and values of zeros, which write nothing."""
+        g, steps = self.geometry, self.gate_axes["r"]
+        betas = self.most * widen(self.beta_logit).sigmoid()
+        rates = {} if self.log_rate is None else {"log_decay": -widen(self.log_rate).exp()}
+        nothing = {
+            name: betas.new_zeros(g.num_heads, steps, width)
+            for name, width in (("more_keys", g.head_dim), ("more_values", g.value_dim))
+        }
+        return {"beta": betas[:, 0], "more_betas": betas[:, 1:], **nothing, **rates}
+
+    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys of unit length."""
+        return q, unit_length(k) if self.normalise_keys else k
+
+    def _by_name(self, gates: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        named = dict(zip(self.gates, gates, strict=True))
+        if "more_keys" in named and self.normalise_keys:
+            named["more_keys"] = unit_length(named["more_keys"])
+        return named
+
+    def update(self, state: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
+        """Decay, and then replace what is stored under one key after the other."""
+        given = self._by_name(gates)
+        state = given["log_decay"].exp() * state if "log_decay" in given else state
+        steps = [(k, v, given["beta"])]
+        if "more_keys" in given:
+            steps += zip(
+                *(given[name].movedim(3, 0) for name in _MORE[:2]),
+                given["more_betas"].movedim(3, 0).unsqueeze(-1),
+                strict=True,
+            )
+        for key, value, beta in steps:
+            state = state + key.mT @ (beta * (value - key @ state))
+        return state
+
+    def chunks(  # type: ignore[override]
+        self, q: Tensor, k: Tensor, v: Tensor, *gates_and_state: Any
+    ) -> tuple[Tensor, Tensor]:
+        """`gated_deltanet` over N R tokens: decay on a token's first step, query on its last."""
+        *gates, state = gates_and_state
+        given, length, more = self._by_name(tuple(gates)), q.shape[2], self.gate_axes["r"]
+        beta = given["beta"].expand(k.shape[:3])
+        decay = given.get("log_decay", beta.new_zeros(()).expand(1, k.shape[1], 1))
+        if more == 0:
+            return delta_rule(q, k, v, beta, decay, state)
+        decay = functional.pad(decay.expand(-1, -1, length).unsqueeze(-1), (0, more)).flatten(2)
+        k, v, beta = (
+            torch.cat(
+                (first.unsqueeze(3), given[name].expand(len(q), *[-1] * first.dim())), dim=3
+            ).flatten(2, 3)
+            for first, name in zip((k, v, beta), _MORE, strict=True)
+        )
+        q = functional.pad(q.unsqueeze(3), (0, 0, more, 0)).flatten(2, 3)
+        out, state = delta_rule(q, k, v, beta, decay, state)
+        return out[:, :, more :: more + 1], state
+
+    def flops(self, shape: CallShape) -> int:
+        """R reads of the state under a key, R writes, and a read under the query, per token."""
+        steps = 4 * (self.gate_axes["r"] + 1) + 2
+        return steps * shape.num_tokens * shape.head_dim * shape.value_dim

@@ -1,0 +1,148 @@
+"""Kimi Delta Attention's layer: data-dependent gates, short convolution, norm and output gate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..base import AttentionLayer, CallShape, Geometry
+from ..capabilities import Capabilities
+from ..checks import flag, whole
+from ..engines.counted import counted_flops
+from ..maths.channel_delta import channel_delta_rule
+from ..maths.delta_rule import delta_flops, unit_length
+from ..maths.gates import RATES, STEPS, spread
+from ..maths.heads import merge_heads, split_heads
+from ..maths.norms import normalise, reference_normalise
+from ..maths.recurrent import from_nothing
+from ..maths.short_convolution import (
+    convolution_flops,
+    convolution_state_size,
+    convolve_tokens,
+    reference_convolve_tokens,
+    short_convolution,
+)
+from ..precision import float16_in_float32, in_wide_precision, widen
+from ..registry import register_attention
+
+
+@register_attention(
+    "kda_layer",
+    title="KDA layer",
+    source="Kimi Team, 2025, Kimi Linear, arXiv:2510.26692",
+    family="recurrent",
+    capabilities=Capabilities(
+        bidirectional=False,
+        causal=True,
+        position_free=False,
+        heads_independent=False,
+        scopes=("layer",),
+    ),
+)
+class KdaLayer(AttentionLayer):
+    """KDA with gates that the data choose, short convolution, norm and output gate.
+
+        q, k, v = silu(convolution(qkv(x)))              q, k of unit length per head
+        beta = sigmoid(b(x))         g = -exp(log_rate_h) softplus(decay(x) + step_bias)
+        out = proj(norm(kda(q, k, v, beta, g)) * sigmoid(gate(x)))
+
+    ``decay`` and ``gate`` are pairs of maps with value_dim numbers between them.
+
+    Hazards:
+        - Those of its core, `kda`; keys are normalised here, so its state is bounded.
+
+    Differences:
+        - The authors draw rates and steps at random from their ranges; here they are spaced evenly,
+          slow ones first.
+        - Their "safe gate", a decay with a lower bound, and groups of value heads are not offered.
+
+    Args:
+        geometry: the shape to build for; causal.
+        conv_size: tokens that the convolution sees; 0 leaves it out.
+        negative_eigenvalues: whether beta reaches 2.
+    """
+
+    def __init__(
+        self, geometry: Geometry, conv_size: int = 4, negative_eigenvalues: bool = False
+    ) -> None:
+        super().__init__(geometry)
+        whole(self.name, "conv_size", conv_size, 0)
+        self.most = 2.0 if flag(self.name, "negative_eigenvalues", negative_eigenvalues) else 1.0
+        channels, heads, rank = geometry.embed_dim, geometry.num_heads, geometry.value_dim
+        values = heads * geometry.value_dim
+        self.widths = [channels, channels, values]
+        self.qkv = nn.Linear(channels, sum(self.widths), bias=False)
+        self.conv = short_convolution(sum(self.widths), conv_size, bias=False)
+        self.beta = nn.Linear(channels, heads, bias=False)
+        self.decay_down = nn.Linear(channels, rank, bias=False)
+        self.decay_up = nn.Linear(rank, channels, bias=False)
+        self.log_rate = nn.Parameter(spread(RATES, heads).log())
+        steps = torch.expm1(spread(STEPS, geometry.head_dim)).log()  # softplus, inverted
+        self.step_bias = nn.Parameter(steps.repeat(heads, 1))
+        self.norm = nn.RMSNorm(geometry.value_dim, eps=1e-5)
+        self.gate_down = nn.Linear(channels, rank, bias=False)
+        self.gate_up = nn.Linear(rank, values)
+        self.proj = nn.Linear(values, channels, bias=False)
+
+    @float16_in_float32
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        tokens = functional.silu(convolve_tokens(self.qkv(x), self.conv))
+        q, k, v = self._heads(tokens.split(self.widths, dim=-1))
+        (steps,) = self._heads([self.decay_up(self.decay_down(x))])
+        mixed = merge_heads(self._mix(q, k, v, b=self.beta(x), steps=steps))
+        gate = self.gate_up(self.gate_down(x)).sigmoid()
+        return self.proj(mixed * gate)  # type: ignore[no-any-return]
+
+    def _heads(self, parts: list[Tensor] | tuple[Tensor, ...]) -> list[Tensor]:
+        return [split_heads(part, self.geometry.num_heads) for part in parts]
+
+    @in_wide_precision
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, b: Tensor, steps: Tensor) -> Tensor:
+        beta = self.most * widen(b).sigmoid().transpose(1, 2).unsqueeze(-1)
+        step = functional.softplus(widen(steps) + widen(self.step_bias)[:, None])
+        log_decay = -widen(self.log_rate).exp()[:, None, None] * step
+        q, k = unit_length(q) * q.shape[-1] ** -0.5, unit_length(k)
+        mixed = from_nothing(channel_delta_rule, q, k, beta * k, beta * v, log_decay)
+        return normalise(mixed, self.norm)
+
+    def reference(self, x: Tensor) -> Tensor:
+        """Token by token, with norm and gates written out."""
+        tokens = reference_convolve_tokens(self.qkv(x), self.conv)
+        q, k, v = self._heads((tokens / (1 + (-tokens).exp())).split(self.widths, dim=-1))
+        (steps,) = self._heads([self.decay_up(self.decay_down(x))])
+        beta = self.most / (1 + (-self.beta(x)).exp())
+        left = (
+            -self.log_rate.exp()[:, None, None]
+            * (1 + (steps + self.step_bias[:, None]).exp()).log()
+        ).exp()
+        q, k = (t / (t.pow(2).sum(-1, keepdim=True) + 1e-6).sqrt() for t in (q, k))
+        state, outputs = q.new_zeros(*q.shape[:2], q.shape[-1], v.shape[-1]), []
+        for t in range(x.shape[1]):
+            state = left[:, :, t, :, None] * state
+            found = torch.einsum("bhde,bhd->bhe", state, k[:, :, t])
+            new = beta[:, t, :, None] * (v[:, :, t] - found)
+            state = state + k[:, :, t, :, None] * new[:, :, None]
+            outputs.append(torch.einsum("bhde,bhd->bhe", state, q[:, :, t]) / q.shape[-1] ** 0.5)
+        normed = merge_heads(reference_normalise(torch.stack(outputs, dim=2), self.norm))
+        return self.proj(normed / (1 + (-self.gate_up(self.gate_down(x))).exp()))  # type: ignore[no-any-return]
+
+    def state_size(self) -> int:
+        """A matrix per head, and what the convolution still needs: numbers, of one sequence."""
+        g = self.geometry
+        return g.num_heads * g.head_dim * g.value_dim + convolution_state_size(self.conv)
+
+    def flops(self, shape: CallShape) -> int:
+        """Projections, convolution and the recurrence."""
+        tokens = shape.batch_size * shape.query_len
+        pairs = (self.decay_down, self.decay_up, self.gate_down, self.gate_up)
+        weights = sum(m.weight.numel() for m in (self.qkv, self.beta, *pairs, self.proj))
+        around = 2 * tokens * weights + convolution_flops(tokens, self.conv)
+        return around + delta_flops(replace(shape, value_dim=self.geometry.value_dim))
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """As torch's counter sees it in short dry runs."""
+        return counted_flops(self, shape)

@@ -1,0 +1,43 @@
+"""The gates that a core declares, of today's library and of older ones that named them only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attentions import Gate
+
+_DECAY = Gate("bhn", high=0)
+_OLDER: dict[str, Gate] = {"beta": Gate("bhn", low=0, high=1), "log_decay": _DECAY}
+_BY_CHANNEL = ("gla", "gla_fla")
+"""Mechanisms of those libraries with a decay per key channel."""
+
+
+def declared(core: Any) -> Mapping[str, Gate]:
+    """The gates of a core, in the order in which it claims them.
+
+    Raises:
+        ValueError: an older library names one that none of its mechanisms had.
+    """
+    said = getattr(core, "gates", None)
+    if said is None:
+        said = core.capabilities.gates
+    if isinstance(said, Mapping):
+        # Another copy of the library has a class of its own.
+        return {name: Gate(g.shape, g.low, g.high, g.unit, g.query) for name, g in said.items()}
+    unknown = [name for name in said if name not in _OLDER]
+    if unknown:
+        raise ValueError(
+            f"{core.name} names the gate {unknown[0]} and says nothing else of it; a mapping of "
+            "names to attentions.Gate is needed in its capabilities."
+        )
+    by_channel = {"log_decay": Gate("bhnd", high=0)} if core.name in _BY_CHANNEL else {}
+    return {name: by_channel.get(name, _OLDER[name]) for name in said}
+
+
+def sizes_per_token(core: Any, gate: Gate) -> tuple[int, ...]:
+    """What one token of one sequence has of a gate: (H,), (H, D), ..."""
+    g = core.geometry
+    sizes = {"h": g.num_heads, "d": g.head_dim, "e": g.value_dim}
+    sizes |= getattr(core, "gate_axes", {})
+    return tuple(sizes[axis] for axis in gate.shape if axis not in "bn")

@@ -1,0 +1,97 @@
+"""Mechanisms of 2024 to 2026 written out from their formulas, slowly; (B, H, N, D) throughout."""
+
+import torch
+
+
+def seen(n, window=None):
+    """True for the keys that a query sees: itself and those before it, ``window`` in all."""
+    i, j = torch.arange(n)[:, None], torch.arange(n)
+    return (j <= i) & (i - j < (window or n))
+
+
+def between(log_decay):
+    """(B, H, N) -> (B, H, N, N): g_(j+1) + ... + g_i, summed term by term; -inf for later keys."""
+    n = log_decay.shape[-1]
+    i, j, t = torch.arange(n)[:, None, None], torch.arange(n)[None, :, None], torch.arange(n)
+    terms = ((t > j) & (t <= i)).to(log_decay.dtype)
+    sums = torch.einsum("ijt,bht->bhij", terms, log_decay)
+    return sums.masked_fill(~seen(n), -torch.inf)
+
+
+def softmax(scores, kept, v):
+    return scores.masked_fill(~kept, -torch.inf).softmax(-1) @ v
+
+
+def scores(q, k):
+    return q @ k.mT / q.shape[-1] ** 0.5
+
+
+def outer(a, b):
+    return a[..., :, None] * b[..., None, :]
+
+
+def unrolled(step, q, v, scale=1.0):
+    """Outputs of S_t = A_t S_(t-1) + B_t with (A_t, B_t) = step(t), by whole matrices."""
+    state, out = q.new_zeros(*q.shape[:2], q.shape[-1], v.shape[-1]), []
+    for t in range(q.shape[2]):
+        left, new = step(t)
+        state = left @ state + new
+        out.append((q[:, :, t, None] @ state)[:, :, 0] * scale)
+    return torch.stack(out, 2)
+
+
+def kda(q, k, v, beta, log_decay):
+    """S_t = (I - beta k k^T) diag(exp g) S + beta k v^T."""
+    identity = torch.eye(q.shape[-1], dtype=q.dtype)
+
+    def step(t):
+        strength, key = beta[:, :, t, None, None], k[:, :, t]
+        left = (identity - strength * outer(key, key)) @ torch.diag_embed(log_decay[:, :, t].exp())
+        return left, strength * outer(key, v[:, :, t])
+
+    return unrolled(step, q, v, q.shape[-1] ** -0.5)
+
+
+def rwkv7(q, k, v, log_decay, removal_key, removal_rate):
+    """S_t = (diag(exp w) - (a * kappa) kappa^T) S + k v^T."""
+
+    def step(t):
+        kappa = removal_key[:, :, t]
+        left = torch.diag_embed(log_decay[:, :, t].exp())
+        return left - outer(removal_rate[:, :, t] * kappa, kappa), outer(k[:, :, t], v[:, :, t])
+
+    return unrolled(step, q, v)
+
+
+def gated_deltaproduct(q, k, v, beta, log_decay, more_keys, more_values, more_betas):
+    """One decay and R steps per token, as one matrix and one addition."""
+    identity = torch.eye(q.shape[-1], dtype=q.dtype)
+
+    def step(t):
+        left = identity * log_decay[:, :, t, None, None].exp()
+        new = torch.zeros_like(outer(k[:, :, t], v[:, :, t]))
+        keys = (k[:, :, t], *more_keys[:, :, t].unbind(2))
+        values = (v[:, :, t], *more_values[:, :, t].unbind(2))
+        betas = (beta[:, :, t], *more_betas[:, :, t].unbind(2))
+        for key, value, strength in zip(keys, values, betas, strict=True):
+            turn = identity - strength[..., None, None] * outer(key, key)
+            left = turn @ left
+            new = turn @ new + strength[..., None, None] * outer(key, value)
+        return left, new
+
+    return unrolled(step, q, v, q.shape[-1] ** -0.5)
+
+
+def fox(q, k, v, log_decay, window=None):
+    return softmax(scores(q, k) + between(log_decay), seen(q.shape[2], window), v)
+
+
+def softmax_sinks(q, k, v, sinks, window=None):
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+    weights = scores(q, k).exp() * seen(q.shape[2], window)
+    return weights @ v / (weights.sum(-1, keepdim=True) + sinks.exp()[:, None, None])
+
+
+def gated_attention(q, k, v, gate, causal):
+    kept = seen(q.shape[2]) if causal else torch.ones(1, 1, dtype=torch.bool)
+    return softmax(scores(q, k), kept, v) * (gate if gate.dim() == 4 else gate[..., None])
