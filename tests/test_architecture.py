@@ -82,7 +82,7 @@ PROVING = (
 PUBLISHING = (*COMMANDS, ("bench.publish",), ("bench.metrics",), ("attentions",))
 # What both halves stand on, again from above to below.
 GROUND = (
-    ("bench.core.finding",),
+    ("bench.core.finding", "bench.core.proofs"),
     (
         *("bench.store", "bench.machine.calibration", "bench.core.badges"),
         *("bench.core.rows", "bench.core.numbers", "bench.examples"),
@@ -96,7 +96,7 @@ GROUND = (
     ("bench.app.limits", "bench.app.stored_files", "bench.app.temporary", "bench.looks"),
     ("bench.app.errors", "bench.app.streams", "bench.app.usage", "bench.comparison"),
     ("bench.answers",),
-    ("bench.app.texts", "bench.statistics", "bench"),
+    ("bench.app.texts", "bench.statistics", "bench.core.sources", "bench"),
 )
 ORDERS = (MEASURING, PROVING, PUBLISHING, GROUND)
 DOORS = {
@@ -115,6 +115,7 @@ WITHOUT_TORCH = (
     "attentions.catalogue",
     "attentions.models.catalogue",
     "bench.core.badges",
+    "bench.core.proofs",
     "bench.machine.calibration",
     "bench.cell",
     "bench.config",

@@ -305,7 +305,8 @@ function paretoChart(costName, id, isFirst = false) {
   // The state that a task's models keep stands in its row.
   const costRow = (row) => (costName === "state_bytes" ? scoreRow(row) : row);
   const costOf = (row) => (costRow(row) === null ? null : ROWS.number(costName, costRow(row)));
-  const rows = rowsOf([group]).filter((row) => costOf(row) > 0 && valueOf(scoreName, row) !== null);
+  const isShown = (row) => !isFirst || ROWS.word("rank", row) !== "control";
+  const rows = rowsOf([group]).filter((row) => isShown(row) && costOf(row) > 0 && valueOf(scoreName, row) !== null);
   if (!score || rows.length < 2) return null;
   const [factor, unit] = unitFor(cost, rows.map(costOf));
   const isShare = scoreName === "accuracy";
@@ -354,7 +355,9 @@ function paretoChart(costName, id, isFirst = false) {
     words: {
       id,
       title: `${capitalised(score.title)} on ${state.scoreTask} against ${cost.title}`,
-      note: `${isFirst ? "" : `${capitalised(cost.title)} ${place}. `}${first ? `${ahead}; controls, and rows that may not be ranked, are left out` : ""}`,
+      note: isFirst
+        ? `${capitalised(score.title)} on ${state.scoreTask}, in ${score.scales[0][1] || "bits"}. ${others.length ? "No other row beats those on the dashed line in both." : ""}`
+        : `${capitalised(cost.title)} ${place}.${first ? ` ${ahead}; controls, and rows that may not be ranked, are left out` : ""}`,
     },
     numbers: {
       header: ["row", cost.title, score.title, "on the front"],

@@ -40,7 +40,7 @@ function section(title, ...children) {
 function testedPart({ badges, tested }) {
   return section(
     "Tested",
-    list(tested.map(capitalised)),
+    ...tested.map((line) => element("p", {}, `${capitalised(line)}.`)),
     element("ul", { class: "badges" }, ...badges.map(({ claim, status, reason }) =>
       element("li", { class: `badge ${status}`, title: reason || null }, `${claim}: ${statusWords(status)}${reason && status === "failed" ? `, ${reason}` : ""}`))),
   );
@@ -93,22 +93,27 @@ function samplesPart(row) {
 function recordPart(row, isOpen = false) {
   const g = ROWS.number("group", row);
   const group = GROUPS[g];
-  const names = METRICS.filter(({ name }) => ROWS.number(name, row) !== null);
+  const numbers = METRICS.filter(({ name }) => ROWS.number(name, row) !== null).map((metric) => [titleOf(metric, [g]), told(metric.name, row), metric.is_usual]);
+  const score = group.kind === "task" ? null : scoreRow(row);
+  if (score !== null) numbers.unshift([`accuracy on ${state.scoreTask}`, told("accuracy", score) || told("bits_per_byte", score), true]);
+  const plain = (rows) => rows.map(([title, value]) => [title, value]);
   const size = group.axes.length ? `${group.axes.length.toLocaleString("en-US")} · ` : "";
   const status = ROWS.word("status", row);
   const checked = ROWS.number("checked_len", row);
-  const said = [ROWS.word("rank", row) && `rank ${ROWS.word("rank", row)}`, statusWords(status), ROWS.word("reason", row), ROWS.word("marks", row)].filter(Boolean);
+  const rank = ROWS.word("rank", row);
+  const said = [rank === "control" ? rank : rank && `rank ${rank}`, status === "ok" ? "" : statusWords(status), ROWS.word("reason", row), ROWS.word("marks", row)].filter(Boolean);
   if (checked !== null) said.push(`checked at ${checked.toLocaleString("en-US")}`);
   const when = `${ROWS.word("day", row)}, commit ${ROWS.word("commit", row) || "unknown"}, sweep ${ROWS.word("sweep", row)}`;
   return element(
     "details",
     { class: "record", open: isOpen },
     element("summary", {}, `${size}${group.words}`, element("small", {}, ` ${told("latency_s", row) || told("accuracy", row) || statusWords(status)}`)),
-    element("p", { class: "marks" }, `${capitalised(said.join("; "))}.`),
-    plainTable("Brackets are 95 % intervals", ["metric", "value"], names.map((metric) => [titleOf(metric, [g]), told(metric.name, row)])),
+    said.length ? element("p", { class: "marks" }, `${capitalised(said.join("; "))}.`) : null,
+    plainTable("Brackets are 95 % intervals", ["metric", "value"], plain(numbers.filter(([, , isUsual]) => isUsual))),
     element("p", {}, "Measure it again:"),
     element("pre", { class: "command" }, commandFor(row)),
     element("p", { class: "fine" }, `${when}. Hyperparameters: ${ROWS.word("hyperparameters", row)}`),
+    element("details", {}, element("summary", {}, "All numbers"), plainTable("Brackets are 95 % intervals", ["metric", "value"], plain(numbers))),
     element("details", {}, element("summary", {}, group.kind === "task" ? "Training losses, a block a seed" : "Samples, seconds per call"), ...samplesPart(row)),
   );
 }

@@ -103,7 +103,7 @@ function start() {
     readFragment();
     showAll();
   });
-  addEventListener("beforeprint", () => { document.querySelectorAll(".conclusions details").forEach((one) => (one.open = true)); });
+  addEventListener("beforeprint", () => { document.querySelectorAll(".conclusions").forEach((one) => (one.open = true)); });
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; clearTimeout(chartTimer); chartTimer = setTimeout(showCharts, 200); } });
   readFragment();
