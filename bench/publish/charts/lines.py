@@ -85,7 +85,13 @@ def against_size(
     board: Leaderboard,
     styles: dict[str, Style],
 ) -> Chart | None:
-    """One quantity of a setting, a line an entry; None with fewer than two sizes."""
+    """One quantity of a setting, a line an entry; None with fewer than two sizes.
+
+    None also for ratios over several references, which do not compare.
+    """
+    references = {name for ranking in rankings for name in ranking.references}
+    if axis.is_ratio and len(references) != 1:
+        return None
     points: list[Point] = [
         {"entry": s.entry, "size": ranking.size, "value": float(value) / axis.factor}
         | (_interval(axis, s) if axis.band else {})
@@ -106,7 +112,7 @@ def against_size(
     x = size_channel(f"{along} ({unit})", sizes)
     words = f"{axis.words} ({axis.unit})"
     if axis.is_ratio:
-        words = f"{axis.words} over {' or '.join(_references(rankings))}"
+        words = f"{axis.words} over {''.join(references)}"
     y = log_channel("value", words, low, high)
     layers = [
         *line_mark({e: styles[e] for e in entries}, x, y),
@@ -140,10 +146,6 @@ def _shown(axis: Axis, ranking: Ranking) -> Iterator[Standing]:
         is_ranked = standing.rank != "control" and may_be_ranked(standing.record)
         if is_ranked or not axis.is_ratio:
             yield standing
-
-
-def _references(rankings: Sequence[Ranking]) -> list[str]:
-    return sorted({name for ranking in rankings for name in ranking.references})
 
 
 def _crossings(setting: Setting, entries: Collection[str], board: Leaderboard) -> list[Point]:

@@ -78,7 +78,7 @@ function roomFor(names, isFirst) {
   const width = isFirst ? whole : (whole > 900 ? (whole - 28) / 2 : whole) - 28;
   const label = Math.max(0, ...names.map(textWidth)) + 22;
   const axis = isFirst ? 48 : 74;
-  return { width, plot: Math.max(120, width - axis - label), plain: Math.max(120, width - axis - 10), height: isFirst ? (whole > 600 ? 380 : 214) : 300 };
+  return { width, plot: Math.max(120, width - axis - label), plain: Math.max(120, width - axis - 10), height: isFirst ? (whole > 600 ? 364 : 214) : 300 };
 }
 
 /** Draw a chart into a place: a figure with a caption, and its numbers as a table. */
@@ -167,6 +167,7 @@ function lineChart(metricName, id, isFirst = false) {
   const metric = METRIC.get(metricName);
   if (groups.length < 2 || !metric) return null;
   const isSpeedup = metricName === "speedup_over";
+  if (isSpeedup && new Set(groups.flatMap((g) => GROUPS[g].references)).size !== 1) return null; // they do not compare
   const lines = new Map();
   for (const row of rowsOf(groups)) {
     const value = ROWS.number(metricName, row);
