@@ -95,11 +95,6 @@ class CatalogueEntry:
         """Whether it owns its projections, and so maps tokens to tokens."""
         return "core" not in self.capabilities.scopes
 
-    @property
-    def full_module(self) -> str:
-        """The module's full name; empty for a plugin's."""
-        return f"{__package__}.{self.module.replace('/', '.')}" if "/" in self.module else ""
-
     @cached_property
     def description(self) -> Description:
         """The docstring, taken apart."""

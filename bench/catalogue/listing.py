@@ -159,7 +159,7 @@ def table(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> Tab
         rows.columns[column].no_wrap = True
     for entry in entries:
         proven = proofs.get(entry.name, Proofs())
-        star = "*" if proven.is_stale(entry.full_module) else ""
+        star = "*" if proven.is_stale(entry.module) else ""
         rows.add_row(
             entry.name,
             entry.title,
@@ -178,7 +178,7 @@ def legend(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> st
     shown = [(e, proofs[e.name]) for e in entries if e.name in proofs]
     stored = {proven.stored for _, proven in shown} - {""}
     words = [f"Stored with the code: {'; '.join(sorted(stored))}."] if stored else []
-    if any(proven.is_stale(entry.full_module) for entry, proven in shown):
+    if any(proven.is_stale(entry.module) for entry, proven in shown):
         words.append("* of an earlier state of its source; python -m bench.verify tests it again.")
     return " ".join(words)
 

@@ -233,7 +233,7 @@ def _needs_table(found: list[Needs]) -> Table:
 
 def tested_lines(entry: CatalogueEntry, proofs: Proofs) -> Iterator[str]:
     """Goldens and badges, failures with their reasons."""
-    yield from proofs.words(entry.full_module)
+    yield from proofs.words(entry.module)
     for status in BadgeStatus:
         claims = [badge for badge in proofs.badges.values() if badge.status is status]
         if not claims:

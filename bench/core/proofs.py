@@ -49,9 +49,12 @@ class Proofs:
         """Whether the mechanism's module, or what it imports, is another than was tested.
 
         Args:
-            module: its full name; empty for a plugin's, of which nothing is said.
+            module: its file within `attentions`, as `mechanisms/linear`; of a plugin its name
+                alone, and then nothing is said.
         """
-        return bool(self.source and module) and hash_closure(module) != self.source
+        if not self.source or "/" not in module:
+            return False
+        return hash_closure(f"attentions.{module.replace('/', '.')}") != self.source
 
     def words(self, module: str) -> Iterator[str]:
         """Lines about goldens and badges, without the badges themselves."""

@@ -52,7 +52,7 @@ def _facts(entry: CatalogueEntry, proofs: Proofs) -> Json:
         ],
         "hazards": [*map(_plain, said.hazards)],
         "differences": [*map(_plain, said.differences)],
-        "tested": list(proofs.words(entry.full_module)),
+        "tested": list(proofs.words(entry.module)),
         "badges": [
             {"claim": b.claim, "status": str(b.status), "reason": b.reason or ""}
             for b in proofs.badges.values()

@@ -13,7 +13,7 @@ from bench.core.proofs import Proofs, line_of, read_proofs, stored_proofs
 from bench.core.sources import hash_closure
 
 LINEAR = next(entry for entry in catalogue() if entry.name == "linear")
-SOURCE = hash_closure(LINEAR.full_module)
+SOURCE = hash_closure(f"attentions.{LINEAR.module.replace('/', '.')}")
 BADGE = Badge(
     claim="causal",
     status=BadgeStatus.PASSED,
@@ -32,7 +32,7 @@ def stored(folder: Path, badge: Badge = BADGE) -> Path:
 
 def test_a_fresh_clone_shows_what_was_stored_and_says_so(tmp_path: Path) -> None:
     proofs = read_proofs(tmp_path / "results", stored(tmp_path))["linear"]
-    assert list(proofs.words(LINEAR.full_module)) == [
+    assert list(proofs.words(LINEAR.module)) == [
         "3 of 4 cases of the authors' numbers passed",
         "1 of 1 claims hold",
         "stored with the code: 2026-11-29, torch 2.13",
@@ -42,7 +42,7 @@ def test_a_fresh_clone_shows_what_was_stored_and_says_so(tmp_path: Path) -> None
 
 def test_proofs_of_an_earlier_source_are_said_to_be_that(tmp_path: Path) -> None:
     path = stored(tmp_path, replace(BADGE, source="before"))
-    *_, last = stored_proofs(path)["linear"].words(LINEAR.full_module)
+    *_, last = stored_proofs(path)["linear"].words(LINEAR.module)
     assert last.startswith("of an earlier state of its source")
 
 
@@ -57,7 +57,7 @@ def test_own_proofs_come_before_stored_ones(tmp_path: Path) -> None:
 
 def test_nothing_is_claimed_where_nothing_was_run(tmp_path: Path) -> None:
     assert stored_proofs(tmp_path / "none") == {}
-    [words] = Proofs().words(LINEAR.full_module)
+    [words] = Proofs().words(LINEAR.module)
     assert words.startswith("not tested")
 
 

@@ -206,7 +206,8 @@ function columnsFor(rows) {
   }
   columns.push(...columnsShown(metricsHere()).map((metric) => metricColumn(metric, rows)));
   for (const { name, title, meaning } of textsShown(textsHere(rows))) {
-    columns.push(textColumn(name, title, (row) => ROWS.word(name, row), { meaning, column: { cssClass: "words", minWidth: 142 } }));
+    const brief = (words) => (state.intervals || !["crossover", "growth"].includes(name) ? words : words.replace(/ \[[^\]]*\]/g, ""));
+    columns.push(textColumn(name, title, (row) => brief(ROWS.word(name, row)), { meaning, column: { cssClass: "words", minWidth: 142 } }));
   }
   if (innerWidth >= NARROW && rows.some((row) => marksOf(row).length)) {
     columns.push(textColumn("marks", "Marks", (row) => marksOf(row).join("; "), { column: { minWidth: 190, cssClass: "wrap" } }));
