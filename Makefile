@@ -13,7 +13,7 @@ store ?= $(if $(wildcard results/records/*.jsonl),results,build/kept)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
-  bench-tasks bench-scale site calibrate verify pages cheats torture readme test test-slow test-browser bench-page \
+  bench-tasks bench-scale site calibrate verify proofs pages cheats torture readme test test-slow test-browser bench-page \
   test-gpu test-kernels check format lint type clean
 
 help: ## list these targets
@@ -47,6 +47,7 @@ site: $(READY) ## build a static site in build/site from results/, or from docs/
 	rm -rf build/site
 	mkdir -p build/kept/records
 	gunzip -c docs/results/records.jsonl.gz > build/kept/records/showcase.jsonl
+	@echo "Records of $(if $(filter build/kept,$(store)),docs/results/records.jsonl.gz,$(store)/records/)"
 	$(BIN)/python -m bench.report out=$(store) site=build/site
 
 regress: $(READY) ## fail if this commit is slower than its parent, or than main
@@ -81,6 +82,11 @@ speed: $(READY) ## ours vs the authors' operators, compiled vs eager, half an ho
 
 verify: $(READY) ## compare the mechanisms with their authors' numbers
 	$(BIN)/python -m bench.verify
+
+proofs: $(READY) ## test every mechanism, half an hour; writes results/proofs.jsonl, which boards show
+	$(BIN)/python -m bench.verify
+	$(BIN)/python -m bench.verify conformance=true
+	$(BIN)/python -m bench.verify.keep
 
 pages: $(READY) ## write the pages of docs/ that are generated from docstrings and counts
 	$(BIN)/python -m bench.catalogue.pages

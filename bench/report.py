@@ -22,6 +22,7 @@ from bench.publish import (
     publish,
     read_publish_config,
 )
+from bench.publish.format import quantity
 from bench.publish.page import build_site, cached_page, serve
 from bench.store import read_store
 
@@ -63,7 +64,9 @@ def report(config: dict[str, Any]) -> int:
         print_files((file,), tuple(notes), console)
         return 0
     if site := Values(config).optional("site", text):
-        print_files(build_site(records, wanted, Path(site))[:1], tuple(reading.describe()), console)
+        files = build_site(records, wanted, Path(site))
+        took = f"It shows {quantity(len(records), 'record')} of the store {wanted.out}."
+        print_files(files[:1], (took, *reading.describe()), console)
         return 2 if reading.is_damaged else 0
     published = publish(records, wanted)
     print_leaderboard(published.board, wanted, console)

@@ -85,7 +85,7 @@ PROVING = (
 PUBLISHING = (*COMMANDS, ("bench.publish",), ("bench.metrics",), ("attentions",))
 # What both halves stand on, again from above to below.
 GROUND = (
-    ("bench.core.finding", "bench.core.roots"),
+    ("bench.core.finding", "bench.core.proofs", "bench.core.roots"),
     (
         *("bench.store", "bench.machine.calibration", "bench.core.badges"),
         *("bench.core.rows", "bench.core.numbers", "bench.examples"),
@@ -105,7 +105,7 @@ GROUND = (
         "bench.comparison",
     ),
     ("bench.answers",),
-    ("bench.app.texts", "bench.statistics", "bench"),
+    ("bench.app.texts", "bench.statistics", "bench.core.sources", "bench"),
 )
 ORDERS = (MEASURING, PROVING, PUBLISHING, GROUND)
 DOORS = {
@@ -128,6 +128,7 @@ WITHOUT_TORCH = (
     "bench.core.document",
     "bench.core.lines",
     "bench.core.roots",
+    "bench.core.proofs",
     "bench.machine.calibration",
     "bench.cell",
     "bench.config",

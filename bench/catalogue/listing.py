@@ -17,14 +17,14 @@ from attentions.capabilities import FAMILIES, PUBLISHED, Capabilities
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
 from bench.app.errors import ConfigError, did_you_mean
 from bench.app.values import run_words, words_and_options
-from bench.core.badges import goldens_passed
+from bench.core.proofs import Proofs, read_proofs
 
 USAGE = """attnbench list [family=NAME,…] [causal=BOOL] [recurrent=BOOL] [needs_grid=BOOL]
                [plugins=MODULE,…] [out=DIR]
   family: any of {families}; all but {published} unless given
   causal, recurrent, needs_grid: true for those that claim it, false for the others
   plugins: modules of your own, with mechanisms to show as well
-  out: the folder where verify.json lies (results)""".format(
+  out: the folder with your own proofs, verify.json and badges/ (results)""".format(
     families=", ".join(FAMILIES), published=PUBLISHED
 )
 CLAIMS = ("causal", "recurrent", "needs_grid")
@@ -62,12 +62,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _print_list(words: list[str]) -> int:
     query = read_query(words)
-    goldens = goldens_passed(query.out / "verify.json")
+    proofs = read_proofs(query.out)
     found = [entry for entry in everything(query.plugins) if query.admits(entry)]
     if not found:
         print("No mechanism is all of this. Leave a filter out; attnbench list alone filters none.")
         return 0
-    console().print(table(tuple(found), goldens))
+    console().print(table(tuple(found), proofs))
+    if words := legend(tuple(found), proofs):
+        console().print(words, highlight=False)
     return 0
 
 
@@ -149,13 +151,15 @@ def _read_families(word: str, value: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def table(entries: tuple[CatalogueEntry, ...], goldens: dict[str, tuple[int, int]]) -> Table:
+def table(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> Table:
     """One row per mechanism."""
-    rows = Table("name", "title", "family", "kind", "can", "source", "goldens", show_lines=True)
-    for column in (0, 2, 3, 6):
+    header = ("name", "title", "family", "kind", "can", "source", "goldens", "claims")
+    rows = Table(*header, show_lines=True)
+    for column in (0, 2, 3, 6, 7):
         rows.columns[column].no_wrap = True
     for entry in entries:
-        passed, compared = goldens.get(entry.name, (0, 0))
+        proven = proofs.get(entry.name, Proofs())
+        star = "*" if proven.is_stale(entry.module) else ""
         rows.add_row(
             entry.name,
             entry.title,
@@ -163,9 +167,20 @@ def table(entries: tuple[CatalogueEntry, ...], goldens: dict[str, tuple[int, int
             "layer" if entry.is_layer else "core",
             in_words(entry.capabilities),
             entry.source,
-            f"{passed}/{compared}" if compared else "-",
+            f"{proven.goldens[0]}/{proven.goldens[1]}{star}" if proven.goldens else "-",
+            "{}/{}".format(*proven.claims) + star if proven.badges else "-",
         )
     return rows
+
+
+def legend(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> str:
+    """Where the proofs come from, and what a star says; empty where nothing is shown."""
+    shown = [(e, proofs[e.name]) for e in entries if e.name in proofs]
+    stored = {proven.stored for _, proven in shown} - {""}
+    words = [f"Stored with the code: {'; '.join(sorted(stored))}."] if stored else []
+    if any(proven.is_stale(entry.module) for entry, proven in shown):
+        words.append("* of an earlier state of its source; python -m bench.verify tests it again.")
+    return " ".join(words)
 
 
 def in_words(can: Capabilities) -> str:

@@ -23,7 +23,8 @@ from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.app.values import run_words, words_and_options
 from bench.catalogue.listing import console, everything, in_words, names_in
 from bench.config import SIZE
-from bench.core.badges import Badge, BadgeStatus, goldens_passed, read_badges
+from bench.core.badges import BadgeStatus
+from bench.core.proofs import Proofs, read_proofs
 from bench.core.rows import rows_of
 from bench.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, Needs, forward_flops, needs
 from bench.metrics.roofline import least_bytes
@@ -62,9 +63,8 @@ def _print_page(words: list[str]) -> int:
     request = read_request(words)
     entry = find(request.name, request.plugins)
     import_plugins(request.plugins)
-    goldens = goldens_passed(request.out / "verify.json").get(entry.name)
-    badges = read_badges(request.out).get(entry.name, {})
-    show(entry, badges, goldens, console(), request)
+    proofs = read_proofs(request.out).get(entry.name, Proofs())
+    show(entry, proofs, console(), request)
     return 0
 
 
@@ -113,13 +113,7 @@ def find(name: str, plugins: tuple[str, ...] = ()) -> CatalogueEntry:
     return known[name]
 
 
-def show(
-    entry: CatalogueEntry,
-    badges: dict[str, Badge],
-    goldens: tuple[int, int] | None,
-    to: Console,
-    request: Request,
-) -> None:
+def show(entry: CatalogueEntry, proofs: Proofs, to: Console, request: Request) -> None:
     """Print everything, a heading at a time."""
     said = entry.description
     to.print(f"[bold]{escape(entry.name)}[/]  {escape(entry.title)}", highlight=False)
@@ -138,7 +132,7 @@ def show(
     if request.seq_len:
         _print_needs(entry.name, request.seq_len, to)
     _heading("Tested", to)
-    for line in tested_lines(entry.name, badges, goldens):
+    for line in tested_lines(entry, proofs):
         _say(line, to)
     for title, items in (("Hazards", said.hazards), ("Differences", said.differences)):
         if items:
@@ -237,18 +231,11 @@ def _needs_table(found: list[Needs]) -> Table:
     return table
 
 
-def tested_lines(
-    name: str, badges: dict[str, Badge], goldens: tuple[int, int] | None
-) -> Iterator[str]:
-    """Goldens and badges, failures with their reasons; or the command that makes them."""
-    if goldens:
-        yield f"{goldens[0]} of {goldens[1]} cases of the authors' numbers passed"
-    else:
-        yield "the authors' numbers: none compared yet, see the commands below"
-    if not badges:
-        yield "claims: none tested yet, see the commands below"
+def tested_lines(entry: CatalogueEntry, proofs: Proofs) -> Iterator[str]:
+    """Goldens and badges, failures with their reasons."""
+    yield from proofs.words(entry.module)
     for status in BadgeStatus:
-        claims = [badge for badge in badges.values() if badge.status is status]
+        claims = [badge for badge in proofs.badges.values() if badge.status is status]
         if not claims:
             continue
         words = str(status).replace("_", " ")

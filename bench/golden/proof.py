@@ -43,6 +43,7 @@ class Proof:
             values; None if nothing was compared, `error` also if ours was not finite.
         reason: always present unless the case passed in full and by the kernel that is used
             otherwise.
+        source: hash of the mechanism's source; empty if the case is about nothing of ours.
     """
 
     golden: str
@@ -53,6 +54,7 @@ class Proof:
     bound: float | None = None
     dtype: str | None = None
     reason: str | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

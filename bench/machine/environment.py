@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -13,7 +11,6 @@ import re
 import subprocess
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from bench.app.limits import MAX_TEXT
 from bench.app.stored_files import open_regular, shown
 from bench.app.texts import visible
 from bench.cell import ORIGINAL, Cell, TaskWorkload
+from bench.core.sources import hash_closure
 from bench.machine import hardware
 from bench.measure.headroom import memory_limit_bytes
 from bench.observed import CONTROLS
@@ -199,7 +197,7 @@ def mechanism_source(name: str, plugins: tuple[str, ...]) -> str:
         importlib.import_module(plugin)
     import attentions
 
-    return _hash_closure(attentions.attention_class(name).__module__)
+    return hash_closure(attentions.attention_class(name).__module__)
 
 
 @cache
@@ -207,7 +205,7 @@ def task_source(name: str) -> str:
     """A hash of the files that make a task: its module, and the shared model and loop."""
     from bench.tasks.base import task_class
 
-    return _hash_closure(task_class(name).__module__) + _hash_closure("bench.tasks.train")
+    return hash_closure(task_class(name).__module__) + hash_closure("bench.tasks.train")
 
 
 def _data_hash(workload: TaskWorkload) -> str:
@@ -244,66 +242,12 @@ def model_source(name: str) -> str:
 
     digest = hashlib.sha256()
     for path in sorted(Path(models.__path__[0]).glob("*.py")):
-        digest.update(_hash_closure(f"attentions.models.{path.stem}").encode())
+        digest.update(hash_closure(f"attentions.models.{path.stem}").encode())
     if name not in models.model_names():
         digest.update(Path(name.rpartition(":")[0]).expanduser().read_bytes())
     elif mechanism := models.model_info(name).mechanism:
         digest.update(mechanism_source(mechanism, ()).encode())
     return digest.hexdigest()[:16]
-
-
-def _hash_closure(module: str) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(_closure(module)):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _closure(module: str) -> set[Path]:
-    """The files that a module is made of: its own, and those of its package that it imports."""
-    root = module.partition(".")[0]
-    seen: set[Path] = set()
-    waiting = [module]
-    while waiting:
-        spec = _find(waiting.pop())
-        if spec is None or spec.origin is None:
-            continue
-        path = Path(spec.origin)
-        if path in seen or not path.is_file():  # built-in and frozen modules have no file
-            continue
-        seen.add(path)
-        own = spec.name if spec.submodule_search_locations else spec.name.rpartition(".")[0]
-        waiting += _imports(path.read_text(encoding="utf-8"), own, root)
-    return seen
-
-
-def _find(name: str) -> ModuleSpec | None:
-    """The module of this name; None for what a module defines, and for nothing. Runs no module."""
-    parent, _, _ = name.rpartition(".")
-    if parent and ((above := _find(parent)) is None or not above.submodule_search_locations):
-        return None
-    return importlib.util.find_spec(name)
-
-
-def _imports(text: str, package: str, root: str) -> list[str]:
-    """What a file imports of its own top-level package: names of modules, and of what they define.
-
-    Of this harness only tasks count: what else a task imports of it is the same for all.
-    """
-    found = []
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = package.rsplit(".", node.level - 1)[0]
-            module = f"{base}.{node.module}" if node.module else base
-            found += [
-                *([module] if node.module else []),
-                *(f"{module}.{a.name}" for a in node.names),
-            ]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bench.tasks"):
-            found += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.startswith("bench.tasks")]
-    return [name for name in found if name.partition(".")[0] == root]
 
 
 def _version(name: str) -> str | None:

@@ -25,6 +25,9 @@ MAX_WRITTEN = 12
 They would push the tables off the first page; and a single one more is written rather than counted.
 """
 
+MAX_WORDS, MAX_NAMES = 20, 3
+"""Largest numbers of words in a headline, and of tied rows that it names."""
+
 _AXES: dict[str, Callable[[int], str]] = {
     "num_threads": lambda value: quantity(value, "thread"),
     "batch_size": lambda value: f"batch {value}",
@@ -55,6 +58,57 @@ def sentences(board: Leaderboard) -> tuple[str, ...]:
         *_one_seed(board),
         *_left_out(board),
     )
+
+
+def headline(ranking: Ranking, board: Leaderboard) -> str:
+    """The conclusion of one ranking in at most `MAX_WORDS` words, without brackets."""
+    unit = "pixels" if ranking.setting.is_model else "tokens"
+    at, ranks = f"at {ranking.size:,} {unit}", ranking.ranks
+    if ranks is None or len(ranks.names) < 2:
+        return f"Nothing is ranked {at}."
+    first, *tied = leaders = ranks.leaders()
+    if tied:
+        return f"{_several(leaders)} are fastest {at}; they cannot be told apart."
+    words = f"{first} is fastest {at}"
+    if first in ranking.references:
+        second = f"; {ranks.names[1]} is second" if ranks.places[1] == (2, 2) else ""
+        return _short(f"{words}{second}.", f"{words}.")
+    standing = next(one for one in ranking.standings if one.entry == first)
+    words += f", {_speedup(standing)[:-1]} times as fast as {standing.reference}"
+    crossing = crossovers(board).get(ranking.setting, {}).get(first)
+    kind = crossing.kind if crossing else ""
+    more = {"always": ", and ahead at every measured length"}.get(kind, "")
+    if crossing and kind == "at" and crossing.length:
+        more = f", and ahead from {crossing.length:,.0f} {unit} on"
+    return _short(f"{words}{more}.", f"{words}.")
+
+
+def task_headline(task: TaskScores) -> str:
+    """The conclusion of one task in at most `MAX_WORDS` words, without brackets."""
+    ranks = task.ranks
+    if task.num_seeds == 1:
+        return f"On {task.label} there is one seed, so no order is claimed."
+    if ranks is None or len(ranks.names) < 2:
+        return f"Nothing is ranked on {task.label}."
+    first, *tied = leaders = ranks.leaders()
+    if tied:
+        return f"{_several(leaders)} are best on {task.label}; they cannot be told apart."
+    mean = next(score.accuracy for score in task.scores if score.entry == first) or 0.0
+    words = f"{first} is best on {task.label} with "
+    words += f"{number(mean)} {task.unit}" if task.unit else f"{percent(mean)} %"
+    second = f"; {ranks.names[1]} is second" if ranks.places[1] == (2, 2) else ""
+    return _short(f"{words}{second}.", f"{words}.")
+
+
+def _short(*sentences: str) -> str:
+    """The first sentence that is short enough; else the last."""
+    return next((s for s in sentences if len(s.split()) <= MAX_WORDS), sentences[-1])
+
+
+def _several(names: Sequence[str]) -> str:
+    """As ``a, b, c and 4 more``."""
+    num_more = len(names) - MAX_NAMES
+    return _and(names if num_more < 2 else [*names[:MAX_NAMES], f"{num_more} more"])
 
 
 def _num_written(everything: Sequence[object]) -> int:
@@ -92,10 +146,8 @@ def _order_words(ranking: Ranking, ranks: Ranks, reference: str) -> str:
     # Nobody is ahead of one of the leaders, so none of them is ahead of another.
     first, *tied = leaders = ranks.leaders()
     if tied:
-        fastest = _speedup(standings[first])
-        return (
-            f"{_and(leaders)} are fastest and cannot be told apart ({fastest} {reference} at most)"
-        )
+        by = "" if reference in leaders else f", up to {_speedup(standings[first])} {reference}"
+        return f"{_and(leaders)} are fastest{by}; they cannot be told apart"
     words, second = f"{first} is fastest{over(first)}", ranks.names[1]
     return f"{words}, {second} second{over(second)}" if ranks.places[1] == (2, 2) else words
 
@@ -155,7 +207,9 @@ def _task_sentence(task: TaskScores, board: Leaderboard) -> str:
 
     first, *tied = leaders = ranks.leaders()
     if tied:
-        words = f"{_and(leaders)} cannot be told apart ({mean(first)} to {mean(tied[-1])})"
+        best, last = mean(first), mean(tied[-1])
+        span = best if best == last else f"{best} to {last}"
+        words = f"{_and(leaders)} are best with {span}; they cannot be told apart"
     else:
         words, second = f"{first} is best ({mean(first)})", ranks.names[1]
         words += f", {second} second ({mean(second)})" if ranks.places[1] == (2, 2) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from rich.console import Console
@@ -12,6 +13,7 @@ from bench.golden.build import published_form
 from bench.golden.files import DamagedGolden, GoldenFolder
 from bench.golden.map import Form, form_of, mechanisms_of
 from bench.golden.proof import Proof, Verdict, prove
+from bench.machine.environment import mechanism_source
 from bench.verify.config import VerifyConfig, check_names
 from bench.verify.files import check_writable, write_rows
 from bench.verify.outputs_table import reasons, summary, table
@@ -28,10 +30,16 @@ def run(config: VerifyConfig, console: Console) -> int:
     unproven = set(config.attention) - {proof.mechanism for proof in proofs}
     if unproven:
         console.print(f"No golden file is about: {', '.join(sorted(unproven))}", highlight=False)
-    write_rows(config.out, proofs)
+    write_rows(config.out, [_with_source(proof, config.plugins) for proof in proofs])
     line = f"{summary(proofs)}; rows in {config.out}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     return exit_code(proofs)
+
+
+def _with_source(proof: Proof, plugins: tuple[str, ...]) -> Proof:
+    if proof.mechanism is None:
+        return proof
+    return replace(proof, source=mechanism_source(proof.mechanism, plugins))
 
 
 def verify(config: VerifyConfig) -> Iterator[Proof]:

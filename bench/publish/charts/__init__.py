@@ -16,7 +16,7 @@ from itertools import groupby
 
 from bench.publish.charts.curves import capacity, extrapolation
 from bench.publish.charts.filters import against_share_kept
-from bench.publish.charts.lines import LATENCY, MEMORY, against_size
+from bench.publish.charts.lines import LATENCY, MEMORY, SPEEDUP, against_size
 from bench.publish.charts.scatter import accuracy_against_latency
 from bench.publish.charts.spec import Chart
 from bench.publish.charts.style import styles_of
@@ -29,17 +29,18 @@ __all__ = ["Chart", "charts", "write_charts"]
 def charts(board: Leaderboard) -> tuple[Chart, ...]:
     """Every chart that has something to show.
 
-    Latency and peak memory against sequence length, or against a model's image size, one of each a
-    setting with two sizes or more; accuracy against latency, one a task; accuracy against the
-    number of pairs of a task that was trained with several, and against longer examples where it
-    was so tested; accuracy, latency and FLOPs against the share of tokens that filters keep.
+    Speed-up, latency and peak memory against sequence length, or against a model's image size, one
+    of each a setting with two sizes or more; accuracy against latency, one a task; accuracy against
+    the number of pairs of a task that was trained with several, and against longer examples where
+    it was so tested; accuracy, latency and FLOPs against the share of tokens that filters keep.
     """
     styles = styles_of(board)
     drawn: list[Chart | None] = []
     for setting, group in groupby(board.rankings, key=lambda ranking: ranking.setting):
         rankings = tuple(group)
         drawn += [
-            against_size(axis, setting, rankings, board, styles) for axis in (LATENCY, MEMORY)
+            against_size(axis, setting, rankings, board, styles)
+            for axis in (SPEEDUP, LATENCY, MEMORY)
         ]
     drawn += [accuracy_against_latency(task, board, styles) for task in board.tasks]
     drawn += [*capacity(board, styles), *extrapolation(board, styles)]

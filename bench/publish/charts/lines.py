@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from bench.metrics.marks import may_be_ranked
 from bench.publish.charts.file_names import slug
 from bench.publish.charts.labels import LINE_HEIGHT, off_the_lines, spread
 from bench.publish.charts.spec import (
+    GUIDE_TEXT,
     LEADER,
     WIDTH,
     Chart,
     Point,
+    Spec,
     band,
     by_entry,
     end_labels,
@@ -24,7 +27,9 @@ from bench.publish.charts.spec import (
     size_channel,
 )
 from bench.publish.charts.style import Style
-from bench.publish.leaderboard import Leaderboard, Ranking, Setting, Standing
+from bench.publish.format import interval_names
+from bench.publish.growth import crossovers
+from bench.publish.leaderboard import RANKED_BY, Leaderboard, Ranking, Setting, Standing
 from bench.publish.machine import provenance
 from bench.publish.tables import setting_words
 from bench.record import Speed
@@ -32,6 +37,8 @@ from bench.statistics import median_interval
 
 _SIZES = {"seq_len": ("Sequence length", "tokens"), "image_size": ("Image size", "pixels")}
 """Words and unit of what a chart runs along."""
+SAME_PIXELS = 1.5
+"""Distance up to which one line hides another: they are named together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +48,8 @@ class Axis:
     Attributes:
         metric: its name in the standings.
         band: what its intervals are; empty for a quantity that has none.
+        is_ratio: whether it is over the reference: then rows without a rank are left out, and the
+            lengths are marked from which rows are faster.
     """
 
     metric: str
@@ -48,8 +57,17 @@ class Axis:
     unit: str
     factor: float
     band: str = ""
+    is_ratio: bool = False
 
 
+SPEEDUP = Axis(
+    metric=RANKED_BY,
+    words="Speed-up",
+    unit="x",
+    factor=1.0,
+    band="95 % interval",
+    is_ratio=True,
+)
 LATENCY = Axis(
     metric="latency_s",
     words="Latency",
@@ -67,12 +85,18 @@ def against_size(
     board: Leaderboard,
     styles: dict[str, Style],
 ) -> Chart | None:
-    """One quantity of a setting, a line an entry; None with fewer than two sizes."""
+    """One quantity of a setting, a line an entry; None with fewer than two sizes.
+
+    None also for ratios over several references, which do not compare.
+    """
+    references = {name for ranking in rankings for name in ranking.references}
+    if axis.is_ratio and len(references) != 1:
+        return None
     points: list[Point] = [
         {"entry": s.entry, "size": ranking.size, "value": float(value) / axis.factor}
         | (_interval(axis, s) if axis.band else {})
         for ranking in rankings
-        for s in ranking.standings
+        for s in _shown(axis, ranking)
         if (value := s.value(axis.metric))  # a logarithmic axis has no zero
     ]
     sizes = sorted({point["size"] for point in points})
@@ -81,15 +105,24 @@ def against_size(
     along, unit = _SIZES[setting.workload.size_axis]
     entries = sorted({point["entry"] for point in points})
     height = max(340, (LINE_HEIGHT + 1) * len(entries))
-    low, high = padded([v for p in points for v in (p["value"], *_ends(p))])
+    crossings = _crossings(setting, entries, board) if axis.is_ratio else []
+    values = [v for p in points for v in (p["value"], *_ends(p))]
+    low, high = padded([*values, *([0.7 * min(values)] if crossings else [])])
     colour = by_entry({e: styles[e].colour for e in entries})
     x = size_channel(f"{along} ({unit})", sizes)
-    y = log_channel("value", f"{axis.words} ({axis.unit})", low, high)
+    words = f"{axis.words} ({axis.unit})"
+    if axis.is_ratio:
+        words = f"{axis.words} over {''.join(references)}"
+    y = log_channel("value", words, low, high)
     layers = [
         *line_mark({e: styles[e] for e in entries}, x, y),
-        *end_labels(_end_labels(points, height, low, high), colour),
+        *end_labels(_end_labels(points, height, low, high), colour, text="names"),
     ]
     notes = [setting_words(setting, board)]
+    if axis.is_ratio:
+        y["axis"] |= {"labelExpr": "datum.label + 'x'"}
+        layers += _crossing_layers(crossings, low, x, y, colour)
+        notes += ["Diamonds: from which length on a row is faster"] if crossings else []
     if any(map(_ends, points)):
         only = {"transform": [{"filter": "isValid(datum.low)"}]}
         layers.append(only | band(x, y, colour))
@@ -98,7 +131,7 @@ def against_size(
     if missing:
         notes.append(f"Not drawn, being 0: {', '.join(missing)}")
     shown = [s.record for r in rankings for s in r.standings if s.value(axis.metric)]
-    title = f"{axis.words} against {along.lower()}"
+    title = f"{words.removesuffix(f' ({axis.unit})')} against {along.lower()}"
     spec = frame(title, [*notes, provenance(shown)], WIDTH, height) | {
         "data": {"name": "points", "values": points},
         "layer": layers,
@@ -107,12 +140,60 @@ def against_size(
     return Chart(name=name, title=f"{title}: {notes[0]}", spec=spec)
 
 
+def _shown(axis: Axis, ranking: Ranking) -> Iterator[Standing]:
+    """The standings that a chart draws."""
+    for standing in ranking.standings:
+        is_ranked = standing.rank != "control" and may_be_ranked(standing.record)
+        if is_ranked or not axis.is_ratio:
+            yield standing
+
+
+def _crossings(setting: Setting, entries: Collection[str], board: Leaderboard) -> list[Point]:
+    """Lengths from which rows are faster; one too near to the one before has no words."""
+    found = sorted(
+        (crossing.length, name)
+        for name, crossing in crossovers(board).get(setting, {}).items()
+        if crossing.length and name in entries
+    )
+    points: list[Point] = []
+    for length, name in found:
+        before = [point["size"] for point in points if point["words"]][-1:]
+        is_free = not before or length > 1.12 * before[0]
+        words = f"{length:,.0f}" if is_free else ""
+        points.append({"entry": name, "size": length, "value": 1.0, "words": words})
+    return points
+
+
+def _crossing_layers(
+    crossings: Sequence[Point], foot: float, x: Spec, y: Spec, colour: Spec
+) -> list[Spec]:
+    """A diamond each where the speed-up is 1, and a dotted line down to its length."""
+    place = {"x": x, "y": y}
+    drop = {"type": "rule", "strokeDash": [1, 3], "strokeWidth": 1}
+    diamond = {"type": "point", "shape": "diamond", "size": 80, "strokeWidth": 2, "fill": "white"}
+    at_foot = place | {"y": y | {"field": "foot"}, "text": {"field": "words"}}
+    return [
+        {"data": {"values": [point | {"foot": foot, "above": 1.12 * foot} for point in crossings]}}
+        | layer
+        for layer in (
+            {"mark": drop, "encoding": place | {"y2": {"field": "above"}, "color": colour}},
+            {"mark": diamond, "encoding": place | {"stroke": colour}},
+            {"mark": GUIDE_TEXT | {"align": "center"}, "encoding": at_foot},
+        )
+        if crossings
+    ]
+
+
 def _interval(axis: Axis, standing: Standing) -> dict[str, float]:
-    """Of a latency, as fields of its point; none with too few rounds."""
-    low, high = latency_interval(standing) or (None, None)
+    """Ends of an interval as fields of its point; none with too few rounds."""
+    if axis.is_ratio:
+        found = [standing.value(end) for end in interval_names(axis.metric)]
+        low, high = found if None not in found else (None, None)
+    else:
+        low, high = latency_interval(standing) or (None, None)
     if low is None or high is None:
         return {}
-    return {"low": low / axis.factor, "high": high / axis.factor}
+    return {"low": float(low) / axis.factor, "high": float(high) / axis.factor}
 
 
 def latency_interval(standing: Standing) -> tuple[float, float] | None:
@@ -139,7 +220,11 @@ def _end_labels(points: Sequence[Point], height: float, low: float, high: float)
         lines.setdefault(point["entry"], []).append(point)
     corners = [[place(point) for point in line] for line in lines.values()]
     ends = sorted(
-        (line[-1] for line in lines.values()), key=lambda p: (p["size"], -p["value"], p["entry"])
+        (
+            line[-1] | {"names": ", ".join(names)}
+            for line, names in _together(lines, lambda point: place(point)[1])
+        ),
+        key=lambda p: (p["size"], -p["value"], p["entry"]),
     )
     labels = []
     for size, group in groupby(ends, key=lambda point: point["size"]):
@@ -148,7 +233,7 @@ def _end_labels(points: Sequence[Point], height: float, low: float, high: float)
         wanted = [place(point)[1] for point in here]
         places = spread(wanted, gap=LINE_HEIGHT, low=0, high=height)
         if size < final:  # other lines go on past this end
-            names = [point["entry"] for point in here]
+            names = [point["names"] for point in here]
             places = off_the_lines([(x, y) for y in places], names, corners, height)
         labels += [
             point
@@ -159,3 +244,22 @@ def _end_labels(points: Sequence[Point], height: float, low: float, high: float)
             for point, y in zip(here, places, strict=True)
         ]
     return labels
+
+
+def _together(
+    lines: Mapping[str, Sequence[Point]], height_of: Callable[[Point], float]
+) -> list[tuple[Sequence[Point], list[str]]]:
+    """Lines with the names of those that they hide, which end where they do or before."""
+    found: list[tuple[Sequence[Point], list[str]]] = []
+    for name, line in sorted(lines.items(), key=lambda item: -len(item[1])):
+        for longer, names in found:
+            heights = {point["size"]: height_of(point) for point in longer}
+            if len(line) > 1 and all(
+                abs(heights.get(point["size"], math.inf) - height_of(point)) < SAME_PIXELS
+                for point in line
+            ):
+                names.append(name)
+                break
+        else:
+            found.append((line, [name]))
+    return found

@@ -54,26 +54,26 @@ def write_page(board: Leaderboard, records: Sequence[Record], config: PublishCon
     return write_whole(config.out / NAME, page_html(content))
 
 
-def page_html(content: str) -> str:
-    """The page of a content, see `page_content`, as `json_text` gives it."""
+def page_html(content: str, boards: Sequence[tuple[str, str, str]] = ()) -> str:
+    """The page of a content, see `page_content`, as `json_text` gives it.
+
+    Args:
+        content: as JSON, which begins with its heading.
+        boards: address, title and a note of every page of a site, where there are several.
+    """
     parts = "\n".join(_read(_ASSETS / name) for name in _OURS)
     others = [_VENDOR / one["file"] for one in vendored() if one["file"].endswith(".js")]
     scripts = [*map(_script, others), _inline(f'"use strict";\n{parts}')]
-    page: str = _template("page.html.j2").render(
+    page: str = _template().render(
         style=Markup(_read(_VENDOR / "tabulator.min.css") + _read(_ASSETS / "page.css")),
         scripts=[Markup(script) for script in scripts],
         hashes=" ".join(_hash(script) for script in scripts),
         content=Markup(content),
         charts=Markup(json_text(specifications())),
         licences=[(one["package"], one["version"], one["text"]) for one in vendored()],
+        boards=boards,
         **_heading(content),
     )
-    return page
-
-
-def index_html(rows: Sequence[tuple[str, str, str, str]]) -> str:
-    """The first page of a site, from the folder, title, summary and first sentence of each view."""
-    page: str = _template("index.html.j2").render(rows=rows)
     return page
 
 
@@ -97,11 +97,11 @@ def vendored() -> list[dict[str, str]]:
 
 
 @cache
-def _template(name: str) -> Any:
+def _template() -> Any:
     environment = Environment(
         loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined
     )
-    return environment.get_template(name)
+    return environment.get_template("page.html.j2")
 
 
 def _script(path: Path) -> str:

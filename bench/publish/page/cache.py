@@ -15,6 +15,7 @@ from typing import Any
 import bench
 from bench.app.files import write_whole
 from bench.app.stored_files import read_inside, regular_files
+from bench.core.proofs import STORED
 from bench.machine.calibration import with_calibration
 from bench.publish.config import PublishConfig
 from bench.publish.leaderboard import build_leaderboard
@@ -80,7 +81,7 @@ def _stamp(config: PublishConfig) -> str:
         for path in regular_files(config.out, pattern):
             facts = path.stat()
             said.append(f"{path.name} {facts.st_size} {facts.st_mtime_ns}")
-    said += [f"{path} {path.read_text('utf-8')}" for path in _sources()]
+    said += [f"{path} {path.read_text('utf-8')}" for path in (*_sources(), STORED) if path.exists()]
     return _digest("\n".join(said))
 
 

@@ -115,15 +115,23 @@ def _labels() -> list[Spec]:
 def _lines() -> Spec:
     """A quantity against length, a line an entry, with its band; crossings with the reference."""
     x, y = _axis("x", "x"), _axis("y", "y")
+    x["scale"] |= {"base": 2}
+    y["axis"] |= {"labelExpr": "$y_labels"}
     area = {"x": x, **_between(y, "y"), **_detail("name"), **_colour()}
     diamond = {"type": "point", "shape": "diamond", "size": 90, "strokeWidth": 2, "fill": "$paper"}
-    crossing = {"x": _channel("x"), "y": _channel("y"), **_colour("stroke"), **_tooltip()}
+    place, foot = {"x": _channel("x"), "y": _channel("y")}, _channel("foot")
+    crossing = {**place, **_colour("stroke"), **_tooltip()}
+    drop = {"type": "rule", "strokeDash": [1, 3], "strokeWidth": 1}
+    length = _TEXT | {"dy": -8, "color": "$soft"}
     return _frame(
         [
+            _layer("rules", {"type": "rule", "color": "$faint"}, {"y": y}),
             _layer("points", {"type": "area", "opacity": 0.16}, area, only=_HAS_INTERVAL),
             _layer("points", {"type": "line"}, {"x": x, "y": y, **_look()}),
             _points(34, {"x": x, "y": y}),
+            _layer("crossings", drop, {**place, "y2": {"field": "foot"}, **_colour()}),
             _layer("crossings", diamond, crossing),
+            _layer("crossings", length, {**place, "y": foot, "text": {"field": "label"}}),
             *_labels(),
         ]
     )

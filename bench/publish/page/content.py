@@ -8,7 +8,7 @@ from bench.metrics import find_metric
 from bench.publish.charts.style import plain_styles, styles_of
 from bench.publish.conclusions import sentences
 from bench.publish.config import PublishConfig
-from bench.publish.diagnostics import entropy_lines, read_diagnostics
+from bench.publish.diagnostics import entropy_lines, read_diagnostics, report_sections
 from bench.publish.format import interval_names, title_and_scales
 from bench.publish.leaderboard import Leaderboard
 from bench.publish.page.answers import answered
@@ -16,7 +16,7 @@ from bench.publish.page.mechanisms import describe_mechanisms
 from bench.publish.page.rows import INTERVALS, Json, Table, table
 from bench.publish.page.samples import curves, filtered, samples
 from bench.publish.page.sweeps import sweeps
-from bench.publish.tables import machine_words, summary_words
+from bench.publish.tables import Section, machine_words, summary_words
 from bench.record import Record
 
 _OWN_METRICS = {
@@ -40,12 +40,14 @@ def page_content(board: Leaderboard, records: Sequence[Record], config: PublishC
         config: which metrics, which of them at first, and where tests and examples lie.
     """
     rows = table(board, config.metrics)
-    entropy = entropy_lines(read_diagnostics(config.out).lines)
+    diagnosed = read_diagnostics(config.out)
+    entropy = entropy_lines(diagnosed.lines)
     names = {record.cell.mechanism for own in rows.records for record in own}
     return {
         "heading": {
             "summary": summary_words(board),
             "machines": list(machine_words(board)),
+            "headline": next((g["headline"] for g in rows.groups if "opens" in g), ""),
             "sentences": list(sentences(board)),
         },
         "metrics": _metrics(rows, config),
@@ -55,6 +57,7 @@ def page_content(board: Leaderboard, records: Sequence[Record], config: PublishC
         "filtered": filtered(rows),
         "answered": answered(rows, config.out),
         "entropy": entropy,
+        "diagnostics": _by_row(report_sections(diagnosed)),
         "mechanisms": describe_mechanisms(names, config.out),
         "styles": {
             name: [style.colour, style.dash, style.thickness]
@@ -66,12 +69,24 @@ def page_content(board: Leaderboard, records: Sequence[Record], config: PublishC
     }
 
 
+def _by_row(sections: Sequence[Section]) -> dict[str, list[list[str]]]:
+    """Name, value and inputs of each number in tables of diagnostics, by the row's name."""
+    found: dict[str, list[list[str]]] = {}
+    for part in (part for section in sections for part in section.tables):
+        for name, *cells in part.rows:
+            numbers = zip(part.header[1:], cells, strict=True)
+            own = [[title, cell, part.title] for title, cell in numbers if cell != "-"]
+            found.setdefault(name, []).extend(own)
+    return found
+
+
 def _metrics(rows: Table, config: PublishConfig) -> list[Json]:
-    """The numbers that any row has, in the order of ``table.csv``: title, units and meaning."""
+    """The numbers that any row has, the usual ones first: title, units and meaning."""
     ends = {end for name in config.metrics for end in interval_names(name)}
+    known = {*_OWN_METRICS, *config.metrics}
     found = []
-    for name in (*_OWN_METRICS, *config.metrics):
-        if name in ends or not any(rows.columns.numbers.get(name, ())):
+    for name in dict.fromkeys((*_USUAL, *_OWN_METRICS, *config.metrics)):
+        if name in ends or name not in known or not any(rows.columns.numbers.get(name, ())):
             continue
         title, scales = title_and_scales(name)
         if name in _OWN_METRICS:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attentions.catalogue import CatalogueEntry, catalogue, plugin_catalogue
-from bench.core.badges import Badge, goldens_passed, read_badges
+from bench.core.proofs import Proofs, read_proofs
 from bench.core.rows import rows_of
 
 Json = dict[str, Any]
@@ -24,18 +24,16 @@ def describe_mechanisms(names: Iterable[str], out: Path) -> dict[str, Json]:
         ConfigError: badges or ``verify.json`` cannot be read.
     """
     wanted = set(names)
-    badges, goldens = read_badges(out), goldens_passed(out / "verify.json")
+    proofs = read_proofs(out)
     plugins, _ = plugin_catalogue()  # what is wrong with one, `attnbench list` says
     return {
-        entry.name: _facts(entry, badges.get(entry.name, {}), goldens.get(entry.name))
+        entry.name: _facts(entry, proofs.get(entry.name, Proofs()))
         for entry in (*plugins, *catalogue())
         if entry.name in wanted
     }
 
 
-def _facts(
-    entry: CatalogueEntry, badges: dict[str, Badge], goldens: tuple[int, int] | None
-) -> Json:
+def _facts(entry: CatalogueEntry, proofs: Proofs) -> Json:
     said = entry.description
     return {
         "title": entry.title,
@@ -53,10 +51,10 @@ def _facts(
         ],
         "hazards": [*map(_plain, said.hazards)],
         "differences": [*map(_plain, said.differences)],
-        "goldens": list(goldens) if goldens else None,
+        "tested": list(proofs.words(entry.module)),
         "badges": [
             {"claim": b.claim, "status": str(b.status), "reason": b.reason or ""}
-            for b in badges.values()
+            for b in proofs.badges.values()
         ],
     }
 

@@ -16,6 +16,7 @@ from bench.core.rows import settings_of
 from bench.metrics import evaluate
 from bench.metrics.marks import may_be_ranked
 from bench.metrics.roofline import bound, roof
+from bench.publish.conclusions import headline, task_headline
 from bench.publish.leaderboard import Leaderboard, Ranking, Standing
 from bench.publish.machine import commit_of
 from bench.publish.overall import Overall, OverallRow, overall
@@ -117,7 +118,35 @@ def table(board: Leaderboard, metrics: Sequence[str]) -> Table:
         for row in several.rows:
             add(*_overall_row(row))
         groups.append(_overall_group(several, board))
+    _mark_opening(groups, columns)
     return Table(columns=columns, groups=tuple(groups), records=tuple(records))
+
+
+def _mark_opening(groups: list[Json], columns: Columns) -> None:
+    """Mark the group of each kind that a page opens with: plain, long, and with many numbers."""
+    num_ok = [0] * len(groups)
+    vocabulary = [*columns.vocabularies.get("status", {})]
+    for group, status in zip(
+        columns.numbers.get("group", ()), columns.words.get("status", ()), strict=True
+    ):
+        num_ok[int(group or 0)] += vocabulary[status] == Status.OK
+    for kind in {group["kind"] for group in groups}:
+        own = [number for number, group in enumerate(groups) if group["kind"] == kind]
+        enough = 0.8 * max(num_ok[number] for number in own)
+
+        def fitness(number: int, enough: float = enough) -> tuple[object, ...]:
+            axes = groups[number]["axes"]
+            return (
+                num_ok[number] >= enough,
+                axes["dtype"] == "float32",
+                axes.get("mode") == "forward",
+                axes.get("scope") == "core",
+                axes.get("causal") is False,
+                axes.get("length") or 0,
+                num_ok[number],
+            )
+
+        groups[max(own, key=fitness)]["opens"] = True
 
 
 def _overall_row(row: OverallRow) -> tuple[dict[str, str], dict[str, Value]]:
@@ -136,7 +165,7 @@ def _overall_group(several: Overall, board: Leaderboard) -> Json:
     group["axes"] |= {"task": f"mean of {len(labels)} tasks", "settings": ""}
     place = place_words(several.tasks[0], board)
     group["words"] = f"mean of {', '.join(labels)} · {place} · {several.tasks[0].dtype}"
-    return group | {"ties": []}
+    return group | {"ties": [], "headline": ""}
 
 
 def _standing_row(
@@ -208,7 +237,7 @@ def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], di
     numbers[metric] = score.centre
     if interval := score.shown_interval:
         numbers |= {f"{metric}_low": interval[0], f"{metric}_high": interval[1]}
-    numbers |= {"num_seeds": len(score.accuracies), "num_seeds_missing": score.num_missing}
+    numbers |= {"num_seeds": len(score.accuracies) or None, "num_seeds_missing": score.num_missing}
     return words, numbers | _places(score.rank)
 
 
@@ -224,6 +253,7 @@ def _ranking_group(ranking: Ranking, board: Leaderboard) -> Json:
     return {
         "kind": "model" if setting.is_model else "speed",
         "words": setting_words(setting, board),
+        "headline": headline(ranking, board),
         "size_axis": setting.workload.size_axis,
         "references": list(ranking.references),
         "ties": ties(ranking.ranks),
@@ -239,6 +269,7 @@ def _task_group(task: TaskScores, board: Leaderboard) -> Json:
     return {
         "kind": "task",
         "words": f"{task.label} · {place_words(task, board)} · {task.dtype}",
+        "headline": task_headline(task),
         "unit": task.unit,
         "guesses": list(task.guesses),
         "num_seeds": task.num_seeds,

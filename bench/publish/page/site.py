@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.app.files import write_whole
-from bench.publish.conclusions import sentences
 from bench.publish.config import PublishConfig
 from bench.publish.csv import csv_text
+from bench.publish.format import quantity
 from bench.publish.leaderboard import build_leaderboard, grouped
 from bench.publish.machine import describe_machine
-from bench.publish.page.assemble import index_html, json_text, page_html
+from bench.publish.page.assemble import json_text, page_html
 from bench.publish.page.content import page_content
-from bench.publish.tables import summary_words
 from bench.record import Record
 
 MAX_SWEEPS = 20
@@ -27,8 +26,8 @@ class View:
     """One page of the site.
 
     Attributes:
-        folder: within the site; a plain name.
-        title: what the index calls it.
+        folder: within the site, a plain name; empty for the page that it opens with.
+        title: what the other pages call it.
         records: that it is made from.
     """
 
@@ -38,30 +37,36 @@ class View:
 
 
 def build_site(records: Sequence[Record], config: PublishConfig, site: Path) -> tuple[Path, ...]:
-    """Write ``index.html``, and a folder with a page and a table for each view.
+    """Write a page and a table of everything, and a folder with both for each other view.
+
+    Each page leads to all others.
 
     Raises:
         ConfigError: a file cannot be written.
     """
-    files, rows = [], []
-    for view in views(records):
+    files, pages = [], list(views(records))
+    for view in pages:
         board = build_leaderboard(view.records, config.controls)
         content = json_text(page_content(board, view.records, config))
         folder = site / view.folder
-        files.append(write_whole(folder / "index.html", page_html(content), inside=site))
-        files.append(
-            write_whole(folder / "table.csv", csv_text(view.records, config.metrics), inside=site)
-        )
-        first = next(iter(sentences(board)), "")
-        rows.append((view.folder, view.title, summary_words(board), first))
+        html = page_html(content, [_link(view, one) for one in pages] if len(pages) > 1 else ())
+        files.append(write_whole(folder / "index.html", html, inside=site))
+        table = csv_text(view.records, config.metrics)
+        files.append(write_whole(folder / "table.csv", table, inside=site))
     write_whole(site / ".nojekyll", "")  # hosts that run Jekyll leave the files as they are
-    return (write_whole(site / "index.html", index_html(rows)), *files)
+    return tuple(files)
+
+
+def _link(view: View, other: View) -> tuple[str, str, str]:
+    """Address of another view as seen from one, its title, and how many records it has."""
+    way = "../" * bool(view.folder) + (f"{other.folder}/" if other.folder else "")
+    return f"{way}index.html", other.title, quantity(len(other.records), "record")
 
 
 def views(records: Sequence[Record]) -> Iterator[View]:
     """Everything; the machines, where there are several; the sweeps, the newest first."""
-    yield View(folder="all", title="Everything", records=records)
-    taken = {"all"}
+    yield View(folder="", title="Everything", records=records)
+    taken = set[str]()
     by_time = sorted(records, key=lambda record: record.started_at)
     machines = grouped(by_time, describe_machine)
     if len(machines) > 1:

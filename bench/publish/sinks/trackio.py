@@ -1,5 +1,7 @@
 """Runs for trackio: a dashboard in the browser, on this machine, without an account.
 
+Its charts have a line or a bar a run, so each mechanism of a sweep is a run, in a group of them.
+
 TRACKIO_DIR=results/trackio trackio show
 """
 
@@ -9,7 +11,7 @@ import contextlib
 import importlib.util
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from bench.publish.sinks.view import View
 
 
 def write_trackio(views: Iterable[View], config: PublishConfig) -> tuple[list[Path], list[str]]:
-    """Write a run for each view into ``out/trackio``, in place of earlier ones of the same name.
+    """Write the runs of each view into ``out/trackio``, in place of earlier ones of the same name.
 
     Returns:
         The folder, and how to open it; or a note that names what is missing.
@@ -43,28 +45,66 @@ def write_trackio(views: Iterable[View], config: PublishConfig) -> tuple[list[Pa
 
 
 def _write(trackio: Any, view: View, config: PublishConfig) -> None:
-    project = config.wandb.project
+    """Log a run for each mechanism, and one that has the tables and the summary."""
+    for entry, points in by_entry(view).items():
+        facts = {"sweep": view.sweep, "entry": entry, **view.config["entries"].get(entry, {})}
+        _log(trackio, f"{entry} ({view.run_id})", facts, points, view, config)
+    tables = {
+        name: trackio.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
+        for name, table in {**view.tables, **view.charts}.items()
+    }
+    facts = view.config | {"summary": view.summary}
+    _log(trackio, view.run_id, facts, [(0, tables)], view, config)
+    trackio.finish()  # and not of the run alone, which would be finished again at the end
+
+
+def _log(
+    trackio: Any,
+    name: str,
+    facts: dict[str, Any],
+    points: Sequence[tuple[int, dict[str, Any]]],
+    view: View,
+    config: PublishConfig,
+) -> None:
     from trackio.sqlite_storage import SQLiteStorage
 
-    SQLiteStorage.delete_run(project, view.run_id)
+    SQLiteStorage.delete_run(config.wandb.project, name)
     run = trackio.init(
-        project=project,
-        name=view.run_id,
+        project=config.wandb.project,
+        name=name,
         group=view.group or None,
-        config=view.config,
+        config=facts,
         resume="never",
         embed=False,
         auto_log_gpu=False,
         auto_log_cpu=False,
     )
+    for step, values in points:
+        run.log(values, step=step)  # the x axis of the dashboard is its step
+
+
+def by_entry(view: View) -> dict[str, list[tuple[int, dict[str, Any]]]]:
+    """Sort a view's scalars by mechanism, under names that a mechanism does not stand in.
+
+    The dashboard shows groups of names in alphabetical order: ``accuracy``, ``latency_s``, and all
+    other numbers under ``more``.
+    """
+    found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    for name, value in view.summary.items():
+        if name.startswith("accuracy/"):
+            rest, _, entry = name.rpartition("/")
+            found.setdefault(entry, []).append((0, {rest: value}))
     for steps in view.steps:
         for size, scalars in steps.points:
-            run.log(scalars, step=size)  # the x axis of the dashboard is its step
-    tables = {
-        name: trackio.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
-        for name, table in {**view.tables, **view.charts}.items()
-    }
-    run.log(tables, step=0)
-    numbers = {f"summary/{name}": value for name, value in view.summary.items()}
-    run.log(numbers, step=0)
-    trackio.finish()  # and not of the run alone, which would be finished again at the end
+            own: dict[str, dict[str, Any]] = {}
+            for name, value in scalars.items():
+                rest, _, entry = name.rpartition("/")
+                if steps.axis == "train/step":
+                    seed, (rest, _, entry) = entry, rest.rpartition("/")
+                    rest = f"{rest}/{seed}"
+                elif not rest.startswith("latency_s/"):
+                    rest = f"more/{rest}"
+                own.setdefault(entry, {})[rest] = value
+            for entry, values in own.items():
+                found.setdefault(entry, []).append((size, values))
+    return found

@@ -109,13 +109,14 @@ def _groups(
 ) -> Iterator[tuple[str, list[Any]]]:
     """Panels by their heading."""
     names = _logged(views)
+    latencies = _curves(reports, names, "latency_s", "Latency (s)")
+    yield "Latency and accuracy by mechanism", [*latencies, *_accuracies(reports, views)]
     for title, metric, label in (
-        ("Latency", "latency_s", "Latency (s)"),
-        ("Memory", "peak_memory_bytes", "Peak memory (bytes)"),
         ("Speed-up", "speedup_over", "Speed-up over the reference"),
+        ("Memory", "peak_memory_bytes", "Peak memory (bytes)"),
     ):
         yield title, [*_curves(reports, names, metric, label)]
-    yield "Accuracy", [*_accuracies(reports, views, names)]
+    yield "Training", [*_training(reports, names)]
     charts = [name for name in (SCALING, PARETO) if any(name in view.charts for view in views)]
     yield "Scaling and Pareto front", [_custom(reports, name, entity) for name in charts]
     yield "Regression history", [*_history(reports, views)]
@@ -151,7 +152,7 @@ def _curves(reports: Any, names: dict[str, list[str]], metric: str, label: str) 
             )
 
 
-def _accuracies(reports: Any, views: Sequence[View], names: dict[str, list[str]]) -> Iterator[Any]:
+def _accuracies(reports: Any, views: Sequence[View]) -> Iterator[Any]:
     tasks: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for view in views for name in view.summary):
         if name.startswith("accuracy/"):
@@ -160,6 +161,9 @@ def _accuracies(reports: Any, views: Sequence[View], names: dict[str, list[str]]
         yield reports.BarPlot(
             title=f"Accuracy: {task}", metrics=[reports.Metric(score) for score in scores]
         )
+
+
+def _training(reports: Any, names: dict[str, list[str]]) -> Iterator[Any]:
     trained = [name for name in names.get("train/step", ()) if name.startswith("train/validation/")]
     if trained:
         yield reports.LinePlot(

@@ -14,7 +14,8 @@ from attentions.capabilities import Capabilities, Gate
 from attentions.catalogue import CatalogueEntry, catalogue
 from bench.app.errors import ConfigError
 from bench.catalogue.listing import in_words, main, read_query, table
-from bench.core.badges import goldens_passed
+from bench.core.badges import Badge, BadgeStatus, goldens_passed
+from bench.core.proofs import Proofs
 from bench.golden.proof import Proof, Verdict
 from bench.verify import write_rows
 
@@ -37,10 +38,10 @@ def results(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def cells(entries: tuple[CatalogueEntry, ...], goldens: dict[str, tuple[int, int]]) -> list[str]:
+def cells(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> list[str]:
     console = Console(width=400)
     with console.capture() as captured:
-        console.print(table(entries, goldens))
+        console.print(table(entries, proofs))
     lines = [line for line in captured.get().splitlines() if line.startswith("│")]
     return [" | ".join(cell.strip() for cell in line.strip("│").split("│")) for line in lines]
 
@@ -64,15 +65,18 @@ def test_a_foreign_file_is_bad_input(tmp_path: Path, text: str) -> None:
 
 def test_every_mechanism_has_a_row_with_its_source() -> None:
     entries = catalogue()
-    rows = cells(entries, {"softmax": (12, 12)})
+    passed = Badge(claim="causal", status=BadgeStatus.PASSED)
+    stale = Proofs(badges={"causal": passed}, goldens=(12, 12), source="of another day")
+    rows = cells(entries, {"softmax": stale})
     assert len(rows) == len(entries) > 0
     for entry, row in zip(entries, rows, strict=True):
-        name, title, family, kind, can, source, goldens = row.split(" | ")
+        name, title, family, kind, can, source, goldens, claims = row.split(" | ")
         assert family == entry.family
         assert (name, title, source) == (entry.name, entry.title, entry.source)
         assert kind == ("layer" if entry.is_layer else "core")
         assert can == in_words(entry.capabilities)
-        assert goldens == ("12/12" if name == "softmax" else "-")
+        assert goldens == ("12/12*" if name == "softmax" else "-")
+        assert claims == ("1/1*" if name == "softmax" else "-")
 
 
 def test_capabilities_are_said_in_words() -> None:

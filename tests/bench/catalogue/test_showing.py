@@ -10,6 +10,7 @@ from attentions.catalogue import catalogue
 from bench.app.errors import ConfigError
 from bench.catalogue.showing import Request, commands, cost_line, find, main, read_request, show
 from bench.core.badges import Badge, BadgeStatus, append_badges
+from bench.core.proofs import Proofs
 from bench.core.rows import rows_of
 from bench.golden.proof import Proof, Verdict
 from bench.verify import write_rows
@@ -18,7 +19,8 @@ from bench.verify import write_rows
 def page(name: str, badges: dict[str, Badge] | None = None, seq_len: tuple[int, ...] = ()) -> str:
     console = Console(width=100)
     with console.capture() as captured:
-        show(find(name), badges or {}, None, console, Request(name=name, seq_len=seq_len))
+        proofs = Proofs(badges=badges or {})
+        show(find(name), proofs, console, Request(name=name, seq_len=seq_len))
     return captured.get()
 
 

@@ -11,8 +11,9 @@ import pytest
 from attentions import registry
 from bench.app.errors import ConfigError
 from bench.cell import TaskWorkload
+from bench.core.sources import closure, hash_closure
 from bench.machine import environment
-from bench.machine.environment import _closure, _data_hash, _hash_closure, is_good
+from bench.machine.environment import _data_hash, is_good
 from bench.record import Quality, Record
 from bench.tasks import base
 from tests import records as made
@@ -35,9 +36,9 @@ def test_a_change_in_an_imported_file_is_a_change_of_the_mechanism(line, tmp_pat
     (package / "_two.py").write_text("f = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, package.name, raising=False)  # of the case before
-    before = _hash_closure("foreign_kernels.core")
+    before = hash_closure("foreign_kernels.core")
     (package / "_two.py").write_text("f = 2\n")
-    assert _hash_closure("foreign_kernels.core") != before
+    assert hash_closure("foreign_kernels.core") != before
 
 
 def test_another_text_under_the_same_name_is_another_task(tmp_path):
@@ -68,7 +69,7 @@ def test_what_is_no_file_among_the_data_is_named(tmp_path, monkeypatch, put):
 def test_an_edit_makes_stale_what_is_made_of_it_and_nothing_else():
     made_of = {
         name: {
-            f"{file.parent.name}/{file.name}" for file in _closure(f"attentions.mechanisms.{name}")
+            f"{file.parent.name}/{file.name}" for file in closure(f"attentions.mechanisms.{name}")
         }
         for name in ("softmax", "nala", "retnet")
     }

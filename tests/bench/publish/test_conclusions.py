@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from bench.publish import conclusions
-from bench.publish.conclusions import sentences
+from bench.publish.conclusions import headline, sentences, task_headline
 from bench.publish.leaderboard import build_leaderboard
 from bench.record import Record, Status
 from tests import records as made
@@ -46,7 +47,49 @@ def test_rows_that_cannot_be_told_apart_share_the_first_place() -> None:
     records = [r for r in records if r.cell.entry != "nala_cosine"]
     records.append(replace(twin, cell=made.kernel_cell("nala_cosine", seq_len=4096)))
     (sentence,) = said(records)
-    assert "nala and nala_cosine are fastest and cannot be told apart (" in sentence
+    assert "nala and nala_cosine are fastest, up to 5.65x softmax; they cannot be told" in sentence
+
+
+def test_the_reference_among_the_fastest_is_not_compared_with_itself() -> None:
+    records = sweep("softmax", lengths=(64,))
+    twin = replace(records[0], cell=made.kernel_cell("softmax_explicit", seq_len=64))
+    (sentence,) = said([*records, twin])
+    assert sentence.endswith("softmax_explicit are fastest; they cannot be told apart.")
+
+
+def headlines(records: list[Record]) -> list[str]:
+    board = build_leaderboard(records, ("none", "uniform"))
+    timed = [headline(ranking, board) for ranking in board.rankings]
+    return [*timed, *(task_headline(task) for task in board.tasks)]
+
+
+def test_a_headline_says_who_is_fastest_and_from_which_length_on() -> None:
+    *_, longest = headlines(sweep(*ENTRIES))
+    assert re.fullmatch(
+        r"linear is fastest at 4,096 tokens, \d+(\.\d+)? times as fast as softmax, "
+        r"and ahead (at every measured length|from \d+ tokens on)\.",
+        longest,
+    )
+    short, *_ = headlines(sweep("softmax", "softmax_explicit", lengths=(64,)))
+    assert short == "softmax is fastest at 64 tokens; softmax_explicit is second."
+
+
+def test_a_headline_of_rows_that_cannot_be_told_apart_names_three_of_many() -> None:
+    records = sweep("softmax", lengths=(64,))
+    twins = [f"twin_{letter}" for letter in "abcdef"]
+    records += [replace(records[0], cell=made.kernel_cell(name, seq_len=64)) for name in twins]
+    [said] = headlines(records)
+    assert re.fullmatch(
+        r"\w+, \w+, \w+ and 4 more are fastest at 64 tokens; they cannot be told apart\.", said
+    )
+
+
+def test_headlines_are_short_and_without_brackets() -> None:
+    everything = headlines([*made.sweep_records(), *sweep(*ENTRIES, causal=True)])
+    assert len(everything) > 4
+    for said in everything:
+        assert 0 < len(said.split()) <= conclusions.MAX_WORDS
+        assert not set("()[]") & set(said)
 
 
 def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart() -> None:
@@ -101,7 +144,8 @@ def test_a_task_says_who_cannot_be_told_apart() -> None:
     records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.98, 0.99, 0.98])
     (sentence,) = said(records + scored("linear", [0.5, 0.5, 0.51]))
     assert sentence == (
-        "On recall, over 3 seeds, softmax and nala cannot be told apart (98.7 % to 98.3 %)."
+        "On recall, over 3 seeds, softmax and nala are best with 98.7 % to 98.3 %; they cannot be "
+        "told apart."
     )
 
 

@@ -72,31 +72,45 @@ function logDomain(values, by = 1.25) {
   return [Math.min(...values) / by, Math.max(...values) * by];
 }
 
-/** Room for a chart in its figure. */
-function roomFor(names) {
-  const whole = Math.min(document.getElementById("charts").clientWidth, 1240);
-  const inTwo = whole > 900;
-  const width = (inTwo ? (whole - 28) / 2 : whole) - 28;
+/** Room for a chart: in the picture at the top of the page, which has no axis titles, or below it. */
+function roomFor(names, isFirst) {
+  const whole = Math.min(document.getElementById(isFirst ? "picture" : "charts").clientWidth, 1240);
+  const width = isFirst ? whole : (whole > 900 ? (whole - 28) / 2 : whole) - 28;
   const label = Math.max(0, ...names.map(textWidth)) + 22;
-  return { width, plot: Math.max(120, width - 74 - label), plain: Math.max(120, width - 84) };
+  const axis = isFirst ? 48 : 74;
+  return { width, plot: Math.max(120, width - axis - label), plain: Math.max(120, width - axis - 10), height: isFirst ? (whole > 600 ? 364 : 214) : 300 };
 }
 
-/** A figure with a caption, and the numbers as a table for those who cannot see it. */
-async function figure(kind, values, data, words, numbers) {
+/** Draw a chart into a place: a figure with a caption, and its numbers as a table. */
+async function drawFigure(place, { kind, values, data, words, numbers }) {
+  const isFirst = place.id === "picture";
   const plot = element("div");
-  const place = element("div", { class: "plot", role: "img", "aria-label": `${words.title}. ${words.note}. The numbers are in the table below.` }, plot);
+  const note = element("span", { class: "fine" }, words.note);
   const box = element(
     "figure",
     { "data-chart": words.id },
-    element("figcaption", {}, element("strong", {}, words.title), element("span", { class: "fine" }, words.note)),
-    place,
-    element("details", {}, element("summary", {}, "The numbers"), plainTable(words.title, numbers.header, numbers.rows)),
+    isFirst ? null : element("figcaption", {}, element("strong", {}, words.title), note),
+    element("div", { class: "plot", role: "img", "aria-label": `${words.title}. ${words.note}. The numbers are in the table below.` }, plot),
+    element("details", {}, element("summary", {}, "The numbers ", isFirst ? note : null), plainTable(words.title, numbers.header, numbers.rows)),
   );
-  document.getElementById("charts").append(box);
-  const spec = filled(SPECIFICATIONS[kind], { ink: css("--ink"), paper: css("--paper"), faint: css("--faint"), soft: css("--soft"), ...values });
+  place.append(box);
+  const bare = isFirst ? { y_title: null } : {};
+  const spec = filled(SPECIFICATIONS[kind], { ink: css("--ink"), paper: css("--paper"), faint: css("--faint"), soft: css("--soft"), ...values, ...bare });
   spec.datasets = data;
   // The interpreter (`ast`) computes expressions without eval, which the policy forbids.
   await vegaEmbed(plot, spec, { ast: true, actions: false, renderer: "svg", config: theme() });
+}
+
+/** Lines of which one hides the other, in groups, the longest first: they are named together. */
+function together(lines, y) {
+  const groups = [];
+  const hides = (long, short) => short.length > 1 && short.every((p) => long.some((q) => q.x === p.x && Math.abs(y.pixel(q.y) - y.pixel(p.y)) < 1.5));
+  for (const line of [...lines].sort((a, b) => b.length - a.length)) {
+    const over = groups.find(([long]) => hides(long, line));
+    if (over) over.push(line);
+    else groups.push([line]);
+  }
+  return groups.map((own) => own[0].map((point) => ({ ...point, name: own.map(([{ name }]) => name).join(", ") })));
 }
 
 /** Names at the right of lines' ends, no two in one place; of lines that end early, off the others. */
@@ -147,22 +161,27 @@ function noteFor(groups, more = "") {
   return `${GROUPS[groups[0]].words}${more}${rest}`;
 }
 
-async function drawLines(metricName, id) {
+/** A metric against length, a line a row; null where fewer than two lengths are left. */
+function lineChart(metricName, id, isFirst = false) {
   const groups = oneSetting(groupsLeft("length"));
   const metric = METRIC.get(metricName);
-  if (groups.length < 2 || !metric) return;
+  if (groups.length < 2 || !metric) return null;
+  const isSpeedup = metricName === "speedup_over";
+  if (isSpeedup && new Set(groups.flatMap((g) => GROUPS[g].references)).size !== 1) return null; // they do not compare
   const lines = new Map();
   for (const row of rowsOf(groups)) {
     const value = ROWS.number(metricName, row);
     if (!(value > 0)) continue; // a logarithmic axis has no zero
+    if (isSpeedup && (ROWS.word("rank", row) === "control" || ROWS.word("unranked", row))) continue;
     const name = ROWS.word("name", row);
     if (!lines.has(name)) lines.set(name, []);
     lines.get(name).push({ row, x: GROUPS[ROWS.number("group", row)].axes.length, value, ends: endsOf(metric, row) });
   }
-  const kept = [...lines].sort((a, b) => a[1].at(-1).value - b[1].at(-1).value).slice(0, MAX_LINES);
+  const order = isSpeedup ? -1 : 1; // the fastest first
+  const kept = [...lines].sort((a, b) => order * (a[1].at(-1).value - b[1].at(-1).value)).slice(0, MAX_LINES);
   const all = kept.flatMap(([, points]) => points);
   const lengths = [...new Set(all.map(({ x }) => x))].sort((a, b) => a - b);
-  if (lengths.length < 2) return;
+  if (lengths.length < 2) return null;
   const [factor, unit] = unitFor(metric, all.map(({ value }) => value));
   const points = kept.map(([name, line]) =>
     line.sort((a, b) => a.x - b.x).map(({ row, x, value, ends }) => ({
@@ -175,42 +194,52 @@ async function drawLines(metricName, id) {
       ...look(name),
     })),
   );
-  const room = roomFor(kept.map(([name]) => name));
-  const height = Math.max(300, (LINE_HEIGHT + 1) * kept.length);
   const xDomain = [lengths[0], lengths.at(-1)];
-  const yDomain = logDomain(points.flat().flatMap((p) => [p.y, p.low ?? p.y, p.high ?? p.y]));
-  const x = scaleOf("log", xDomain, 0, room.plot);
+  const ends = points.flat().flatMap((p) => [p.y, p.low ?? p.y, p.high ?? p.y]);
+  const hasFoot = isSpeedup && GROUPS[groups[0]].crossings.length > 0; // room for lengths below all lines
+  const yDomain = logDomain(isSpeedup ? [1, ...ends, ...(hasFoot ? [Math.min(1, ...ends) / 1.4] : [])] : ends);
+  const height = Math.max(roomFor([], isFirst).height, (LINE_HEIGHT + 1) * kept.length);
   const y = scaleOf("log", yDomain, height, 0);
+  const named = together(points, y);
+  const room = roomFor(named.map(([{ name }]) => name), isFirst);
+  const x = scaleOf("log", xDomain, 0, room.plot);
   const left = lines.size - kept.length;
   const isModel = state.kind === "model";
-  const title = `${capitalised(metric.title)} against ${isModel ? "image size" : "sequence length"}`;
-  const crossings = metricName === "latency_s" ? crossingsOf(groups, points) : [];
-  await figure(
-    "lines",
-    {
+  const crossings = isSpeedup ? crossingsOf(groups, points, x, yDomain[0]) : [];
+  const words = titleOf(metric, groups);
+  return {
+    kind: "lines",
+    values: {
       width: room.plot,
       height,
       x_title: isModel ? "Image size (pixels)" : "Sequence length (tokens)",
       x_domain: xDomain,
       x_ticks: lengths,
       x_format: ",d",
-      y_title: `${metric.title} (${unit})`,
+      y_title: isSpeedup ? capitalised(words) : `${words} (${unit})`,
       y_domain: yDomain,
       y_ticks: logTicks(...yDomain),
       y_format: ",~r",
+      y_labels: isSpeedup ? "datum.label + 'x'" : "datum.label",
     },
-    { points: points.flat(), labels: endLabels(points, x, y, height, room.plot), crossings },
-    { id, title, note: noteFor(groups, `${left ? `; the ${kept.length} lowest of ${lines.size}` : ""}${crossings.length ? "; diamonds: where a row overtakes the reference" : ""}`) },
-    {
+    data: { points: points.flat(), labels: endLabels(named, x, y, height, room.plot), crossings, rules: isSpeedup ? [{ y: 1 }] : [] },
+    words: {
+      id,
+      title: `${capitalised(words)} against ${isModel ? "image size" : "sequence length"}`,
+      note: isFirst
+        ? [crossings.length ? `Diamonds mark from which length on a row is faster than ${GROUPS[groups[0]].references[0]}.` : "", left ? `The first ${kept.length} of ${lines.size}.` : ""].join(" ")
+        : noteFor(groups, left ? `; the first ${kept.length} of ${lines.size}` : ""),
+    },
+    numbers: {
       header: ["row", ...lengths.map((length) => length.toLocaleString("en-US"))],
       rows: kept.map(([name, line]) => [name, ...lengths.map((l) => { const p = line.find(({ x }) => x === l); return p ? told(metricName, p.row) : ""; })]),
     },
-  );
+  };
 }
 
 /** Lines of points in rising order, several to a name perhaps; nothing where none has two points. */
-async function drawPlain(lines, rules, { id, title, note, x, y, numbers }) {
-  if (!lines.some((line) => line.length > 1)) return;
+function plainChart(lines, rules, { id, title, note, x, y, numbers }) {
+  if (!lines.some((line) => line.length > 1)) return null;
   const all = lines.flat();
   const names = [...new Set(lines.map((line) => line[0].name))];
   const longest = names.map((name) => lines.filter((line) => line[0].name === name).sort((a, b) => b.at(-1).x - a.at(-1).x)[0]);
@@ -221,9 +250,9 @@ async function drawPlain(lines, rules, { id, title, note, x, y, numbers }) {
   const yDomain = [Math.min(y.least ?? Infinity, Math.min(...ys) - (y.least === null ? slack : 0)), Math.max(...ys) + slack];
   const places = endLabels(longest, scaleOf(x.kind, x.domain, 0, room.plot), scaleOf("linear", yDomain, height, 0), height, room.plot);
   const shown = [...new Set(all.map((point) => point.x))].sort((a, b) => a - b);
-  await figure(
-    "curves",
-    {
+  return {
+    kind: "curves",
+    values: {
       width: room.plot,
       height,
       x_title: x.title,
@@ -236,28 +265,27 @@ async function drawPlain(lines, rules, { id, title, note, x, y, numbers }) {
       y_ticks: linearTicks(...yDomain),
       y_format: "~r",
     },
-    { points: all, labels: places, chance: rules },
-    { id, title, note },
-    numbers || {
+    data: { points: all, labels: places, chance: rules },
+    words: { id, title, note },
+    numbers: numbers || {
       header: ["row", ...shown.map(shortNumber)],
       rows: lines.map((line) => [line[0].name, ...shown.map((at) => { const p = line.find((point) => point.x === at); return p ? shortNumber(p.y) : ""; })]),
     },
-  );
+  };
 }
 
-/** Where rows overtake the reference, as Python concluded it, each on its own line. */
-function crossingsOf(groups, lines) {
-  const found = [];
-  for (const { name, length, words } of GROUPS[groups[0]].crossings) {
-    const line = lines.find((points) => points[0].name === name);
-    const i = line ? line.findIndex((point) => point.x >= length) : -1;
-    if (i < 1) continue;
-    const [before, after] = [line[i - 1], line[i]];
-    const share = Math.log(length / before.x) / Math.log(after.x / before.x);
-    const y = before.y * (after.y / before.y) ** share;
-    found.push({ x: length, y, tip: `${name} overtakes the reference at ${words} tokens`, ...look(name) });
-  }
-  return found;
+/** Where rows overtake the reference, as Python concluded it; a length is written where there is room. */
+function crossingsOf(groups, lines, x, foot) {
+  const drawn = new Set(lines.map(([{ name }]) => name));
+  const found = GROUPS[groups[0]].crossings.filter(({ name }) => drawn.has(name)).sort((a, b) => a.length - b.length);
+  let free = -Infinity;
+  return found.map(({ name, length, words }) => {
+    const label = Math.round(length).toLocaleString("en-US");
+    const half = textWidth(label) / 2;
+    const fits = x.pixel(length) - half >= free;
+    if (fits) free = x.pixel(length) + half;
+    return { x: length, y: 1, foot, label: fits ? label : "", tip: `${name} overtakes the reference at ${words} tokens`, ...look(name) };
+  });
 }
 
 /** Points that no other beats in both, less being better: cheapest first. */
@@ -268,17 +296,19 @@ function paretoFront(points) {
   return front;
 }
 
-async function drawPareto(costName, id) {
+/** A score against a cost, a row a point; null with fewer than two. */
+function paretoChart(costName, id, isFirst = false) {
   const cost = METRIC.get(costName);
   const group = groupsLeft()[0];
-  if (group === undefined || !cost || !state.scoreTask) return;
+  if (group === undefined || !cost || !state.scoreTask) return null;
   const scoreName = rowsOf([group]).some((row) => valueOf("bits_per_byte", row) !== null) ? "bits_per_byte" : "accuracy";
   const score = METRIC.get(scoreName);
   // The state that a task's models keep stands in its row.
   const costRow = (row) => (costName === "state_bytes" ? scoreRow(row) : row);
   const costOf = (row) => (costRow(row) === null ? null : ROWS.number(costName, costRow(row)));
-  const rows = rowsOf([group]).filter((row) => costOf(row) > 0 && valueOf(scoreName, row) !== null);
-  if (!score || rows.length < 2) return;
+  const isShown = (row) => !isFirst || ROWS.word("rank", row) !== "control";
+  const rows = rowsOf([group]).filter((row) => isShown(row) && costOf(row) > 0 && valueOf(scoreName, row) !== null);
+  if (!score || rows.length < 2) return null;
   const [factor, unit] = unitFor(cost, rows.map(costOf));
   const isShare = scoreName === "accuracy";
   const axis = scoreAxis("y", isShare, rows.map((row) => valueOf(scoreName, row)));
@@ -299,8 +329,8 @@ async function drawPareto(costName, id) {
     };
   });
   const front = paretoFront(points.filter(({ isApart }) => !isApart)); // less is missing, or less is better
-  const room = roomFor([]);
-  const height = 330;
+  const room = roomFor([], isFirst);
+  const { height } = room;
   const xDomain = logDomain(points.map((p) => p.x), 1.5);
   const x = scaleOf("log", xDomain, 0, room.plain);
   const y = scaleOf(axis.kind, axis.domain, height, 0);
@@ -310,9 +340,9 @@ async function drawPareto(costName, id) {
   const place = costName === "state_bytes" ? "of the task's models" : `at ${length.toLocaleString("en-US")}: ${GROUPS[group].words}`;
   const [first, ...others] = front.map(({ name }) => name);
   const ahead = others.length ? "Dashed: the Pareto front, which no other row beats in both" : `No other row is ahead of ${first} in either`;
-  await figure(
-    "scatter",
-    {
+  return {
+    kind: "scatter",
+    values: {
       width: room.plain,
       height,
       x_title: `${cost.title} (${unit})`,
@@ -322,15 +352,17 @@ async function drawPareto(costName, id) {
       y_title: `${score.title} on ${state.scoreTask} (${score.scales[0][1] || "bits"})`,
       ...axis.holes,
     },
-    { points, labels, front },
-    {
+    data: { points, labels, front },
+    words: {
       id,
       title: `${capitalised(score.title)} on ${state.scoreTask} against ${cost.title}`,
-      note: `${capitalised(cost.title)} ${place}.${first ? ` ${ahead}; controls, and rows that may not be ranked, are left out` : ""}`,
+      note: isFirst
+        ? `${capitalised(score.title)} on ${state.scoreTask}, in ${score.scales[0][1] || "bits"}. ${others.length ? "No other row beats those on the dashed line in both." : ""}`
+        : `${capitalised(cost.title)} ${place}.${first ? ` ${ahead}; controls, and rows that may not be ranked, are left out` : ""}`,
     },
-    {
+    numbers: {
       header: ["row", cost.title, score.title, "on the front"],
       rows: points.map((p) => [p.name, told(costName, costRow(p.row)), told(scoreName, scoreRow(p.row)), front.includes(p) ? "yes" : ""]),
     },
-  );
+  };
 }

@@ -1,4 +1,5 @@
-// All that is known of one mechanism, beside the page. A dialog keeps the focus and gives it back.
+// All that is known of one row, beside the page: its record first, then what is known of its
+// mechanism. A dialog keeps the focus and gives it back.
 
 const MAX_RECORDS = 60;
 
@@ -35,25 +36,24 @@ function section(title, ...children) {
   return element("section", {}, element("h3", {}, title), ...children);
 }
 
-/** What badges and goldens say. */
-function testedPart(facts) {
-  const lines = [];
-  if (facts.goldens) lines.push(`${facts.goldens[0]} of ${facts.goldens[1]} cases of the authors' numbers passed`);
-  else lines.push("the authors' numbers: none compared yet; python -m bench.verify does");
-  if (!facts.badges.length) lines.push("claims: none tested yet; python -m bench.verify conformance=true does");
-  const badges = facts.badges.map(({ claim, status, reason }) =>
-    element("li", { class: `badge ${status}`, title: reason || null }, `${claim}: ${statusWords(status)}${reason && status === "failed" ? `, ${reason}` : ""}`),
+/** Goldens, badges, and which state of the source they are of. */
+function testedPart({ badges, tested }) {
+  return section(
+    "Tested",
+    ...tested.map((line) => element("p", {}, `${capitalised(line)}.`)),
+    element("ul", { class: "badges" }, ...badges.map(({ claim, status, reason }) =>
+      element("li", { class: `badge ${status}`, title: reason || null }, `${claim}: ${statusWords(status)}${reason && status === "failed" ? `, ${reason}` : ""}`))),
   );
-  return section("Tested", list(lines), element("ul", { class: "badges" }, ...badges));
 }
 
+/** The mechanism in words, tests apart. */
 function factsPart(name, facts) {
   if (!facts.title) return [element("p", {}, "No source here describes this mechanism; it may come from a plugin.")];
   const claims = facts.claims.length ? facts.claims.join(", ") : "bidirectional";
   const parts = [
-    element("p", { class: "source" }, facts.source),
     section(
       "Formula",
+      element("p", { class: "source" }, facts.source),
       element("p", {}, facts.summary),
       ...facts.body.map(({ text, is_formula }) => element(is_formula ? "pre" : "p", {}, text)),
     ),
@@ -62,16 +62,22 @@ function factsPart(name, facts) {
   if (facts.hyperparameters.length) {
     parts.push(section("Hyperparameters", plainTable(`Hyperparameters of ${name}`, ["name", "default", "meaning"], facts.hyperparameters)));
   }
-  parts.push(testedPart(facts));
   if (facts.hazards.length) parts.push(section("Hazards", list(facts.hazards)));
   if (facts.differences.length) parts.push(section("Differences between paper, official code and this implementation", list(facts.differences)));
   return parts;
 }
 
-/** Where a row's output was compared with the oracle. */
-function checkedWords(row) {
-  const length = ROWS.number("checked_len", row);
-  return length === null ? "" : `checked at ${length.toLocaleString("en-US")}`;
+/** What `bench.diagnose` found of a row, and what token filters cost it. */
+function diagnosticsPart(name, row) {
+  const found = CONTENT.diagnostics[name] || [];
+  const percent = (share) => (share === null ? "" : shortNumber(100 * share));
+  const filters = (CONTENT.filtered[row] || []).map(([filter, ...shares]) => [filter, ...shares.map(percent)]);
+  if (!found.length && !filters.length) return null;
+  return section(
+    "Diagnostics",
+    found.length ? plainTable("By python -m bench.diagnose", ["number", "value", "inputs"], found) : null,
+    filters.length ? plainTable("Token filters, without fine-tuning; costs in percent of the whole model's", ["filter", "kept (%)", "accuracy (%)", "latency", "FLOPs"], filters) : null,
+  );
 }
 
 /** Raw samples of a row, or where on the disk they are. */
@@ -83,52 +89,64 @@ function samplesPart(row) {
   return places[row].filter(Boolean).map(([file, line]) => element("p", {}, `records/${files[file]}, line ${line}`));
 }
 
-function recordPart(row) {
+/** A record: marks, numbers with their intervals, the command that measures it again, samples. */
+function recordPart(row, isOpen = false) {
   const g = ROWS.number("group", row);
   const group = GROUPS[g];
-  const names = METRICS.filter(({ name }) => ROWS.number(name, row) !== null);
+  const numbers = METRICS.filter(({ name }) => ROWS.number(name, row) !== null).map((metric) => [titleOf(metric, [g]), told(metric.name, row), metric.is_usual]);
+  const score = group.kind === "task" ? null : scoreRow(row);
+  if (score !== null) numbers.unshift([`accuracy on ${state.scoreTask}`, told("accuracy", score) || told("bits_per_byte", score), true]);
+  const plain = (rows) => rows.map(([title, value]) => [title, value]);
   const size = group.axes.length ? `${group.axes.length.toLocaleString("en-US")} · ` : "";
   const status = ROWS.word("status", row);
-  const said = [statusWords(status), ROWS.word("reason", row), ROWS.word("marks", row), checkedWords(row)].filter(Boolean).join("; ");
+  const checked = ROWS.number("checked_len", row);
+  const rank = ROWS.word("rank", row);
+  const said = [rank === "control" ? rank : rank && `rank ${rank}`, status === "ok" ? "" : statusWords(status), ROWS.word("reason", row), ROWS.word("marks", row)].filter(Boolean);
+  if (checked !== null) said.push(`checked at ${checked.toLocaleString("en-US")}`);
   const when = `${ROWS.word("day", row)}, commit ${ROWS.word("commit", row) || "unknown"}, sweep ${ROWS.word("sweep", row)}`;
   return element(
     "details",
-    { class: "record" },
-    element("summary", {}, `${ROWS.word("name", row)}: ${size}${group.words}`, element("small", {}, ` ${told("latency_s", row) || told("accuracy", row) || statusWords(status)}`)),
-    element("p", {}, said),
-    element("p", { class: "fine" }, `${when}. Hyperparameters: ${ROWS.word("hyperparameters", row)}`),
-    plainTable("Numbers", ["metric", "value"], names.map((metric) => [titleOf(metric, [g]), told(metric.name, row)])),
-    element("p", {}, group.kind === "task" ? "Training losses, a block a seed:" : "Samples, seconds per call:"),
-    ...samplesPart(row),
+    { class: "record", open: isOpen },
+    element("summary", {}, `${size}${group.words}`, element("small", {}, ` ${told("latency_s", row) || told("accuracy", row) || statusWords(status)}`)),
+    said.length ? element("p", { class: "marks" }, `${capitalised(said.join("; "))}.`) : null,
+    plainTable("Brackets are 95 % intervals", ["metric", "value"], plain(numbers.filter(([, , isUsual]) => isUsual))),
     element("p", {}, "Measure it again:"),
     element("pre", { class: "command" }, commandFor(row)),
+    element("p", { class: "fine" }, `${when}. Hyperparameters: ${ROWS.word("hyperparameters", row)}`),
+    element("details", {}, element("summary", {}, "All numbers"), plainTable("Brackets are 95 % intervals", ["metric", "value"], plain(numbers))),
+    element("details", {}, element("summary", {}, group.kind === "task" ? "Training losses, a block a seed" : "Samples, seconds per call"), ...samplesPart(row)),
   );
 }
 
 function openDrawer(row) {
-  showDrawer(ROWS.word("name", row));
+  showDrawer(ROWS.word("name", row), row);
 }
 
-/** Show the mechanism of a row's name, its records of this view first. */
-function showDrawer(name) {
+/** Show what is known of a row's name, this row first, then those of the view. */
+function showDrawer(name, row) {
   const mine = [];
-  for (let row = 0; row < ROWS.count; row++) if (ROWS.word("name", row) === name) mine.push(row);
+  for (let i = 0; i < ROWS.count; i++) if (ROWS.word("name", i) === name) mine.push(i);
   if (!mine.length) return;
   state.open = name;
   writeFragment();
   const inView = new Set(shownRows);
-  mine.sort((a, b) => inView.has(b) - inView.has(a) || a - b);
+  mine.sort((a, b) => (b === row) - (a === row) || inView.has(b) - inView.has(a) || a - b);
   const facts = mechanismOf(mine[0]);
   const drawer = document.getElementById("drawer");
   const close = element("button", { type: "button", "aria-label": "Close", class: "close", onclick: () => drawer.close() }, "✕");
   const compare = element("button", { type: "button", onclick: () => { drawer.close(); state.a = name; showCompare(); document.getElementById("compare").scrollIntoView(); } }, "Compare with another");
-  const more = mine.length - MAX_RECORDS;
-  drawer.replaceChildren(
+  const [first, ...others] = mine;
+  const more = others.length - MAX_RECORDS;
+  const parts = [
     element("header", {}, element("h2", { id: "drawer-title", tabindex: "-1" }, name, element("small", {}, ` ${facts.title || ""}`)), close),
-    compare,
+    recordPart(first, true),
+    facts.title ? testedPart(facts) : null,
+    diagnosticsPart(name, first),
     ...factsPart(name, facts),
-    section(`Records (${mine.length})`, ...mine.slice(0, MAX_RECORDS).map(recordPart), more > 0 ? element("p", {}, `${more} more are in table.csv; the filters choose which come first.`) : null),
-  );
+    others.length ? section(`Other records (${others.length})`, ...others.slice(0, MAX_RECORDS).map((one) => recordPart(one)), more > 0 ? element("p", {}, `${more} more are in table.csv; the filters choose which come first.`) : null) : null,
+    compare,
+  ];
+  drawer.replaceChildren(...parts.filter(Boolean));
   if (!drawer.open) drawer.showModal();
   drawer.scrollTop = 0;
   document.getElementById("drawer-title").focus();

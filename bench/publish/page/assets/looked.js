@@ -5,7 +5,7 @@ const WHOLE = "whole model";
 const DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [1, 3]];
 
 /** Accuracy, or a cost beside the whole model's, against the share of tokens that a filter keeps. */
-async function drawFiltered(g, what) {
+function filteredChart(g, what) {
   const group = GROUPS[g];
   const rows = rowsOf([g]).filter((row) => CONTENT.filtered[row]);
   const at = LOOKED[what];
@@ -27,7 +27,7 @@ async function drawFiltered(g, what) {
   const isCost = what !== "accuracy";
   const words = isCost ? `${what} (% of the whole model's)` : "accuracy (%)";
   const title = `${capitalised(what)} with fewer tokens: ${group.axes.task}`;
-  await drawPlain(lines.slice(0, MAX_LINES), whole, {
+  return plainChart(lines.slice(0, MAX_LINES), whole, {
     id: `filtered-${what}`,
     title,
     note: `Trained models that get a share of their tokens, without fine-tuning. Dashed: the whole model. ${group.words}`,
@@ -37,10 +37,10 @@ async function drawFiltered(g, what) {
 }
 
 /** Entropy of attention weights against the norm of the queries, as `bench.diagnose` swept it. */
-async function drawEntropy() {
+function entropyChart() {
   const lines = Object.entries(CONTENT.entropy).map(([name, points]) => points.map(([x, y]) => ({ name, run: name, x, y, ...look(name) })));
   const norms = lines.flat().map(({ x }) => x);
-  await drawPlain(lines.slice(0, MAX_LINES), [], {
+  return plainChart(lines.slice(0, MAX_LINES), [], {
     id: "entropy",
     title: "Entropy of attention against the query norm",
     note: "Random keys, queries with fixed directions and the norm shown. From python -m bench.diagnose; not affected by the filters above",

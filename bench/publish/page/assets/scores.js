@@ -10,12 +10,13 @@ function taskGroups() {
     .slice(0, 1);
 }
 
-async function drawScores(g) {
+/** Scores of a task, a row an entry; null with fewer than two. */
+function scoreChart(g, isFirst = false) {
   const group = GROUPS[g];
   const isShare = !group.unit;
   const metric = METRIC.get(isShare ? "accuracy" : "bits_per_byte");
   const rows = rowsOf([g]).filter((row) => CONTENT.curves[row]);
-  if (!metric || rows.length < 2) return;
+  if (!metric || rows.length < 2) return null;
   const score = (row) => ROWS.number(metric.name, row);
   rows.sort((a, b) => (isShare ? score(b) - score(a) : score(a) - score(b)));
   const ends = (row) => endsOf(metric, row);
@@ -40,30 +41,30 @@ async function drawScores(g) {
   const chances = rows.map((row) => ROWS.number("chance", row)).filter((value) => value !== null);
   const names = rows.map((row) => ROWS.word("name", row));
   const inside = chances.length > 0 && clip(chances[0]) === axis.toAxis(chances[0]);
-  const room = roomFor([]);
-  await figure(
-    "scores",
-    {
+  const room = roomFor([], isFirst);
+  return {
+    kind: "scores",
+    values: {
       width: Math.max(120, room.width - Math.min(180, Math.max(...names.map(textWidth))) - 40),
       height: Math.max(120, 24 * rows.length),
       order: names,
       x_title: isShare ? "accuracy on unseen examples (%)" : group.unit,
       ...axis.holes,
     },
-    { points, means, chance: inside ? [{ x: axis.toAxis(chances[0]), tip: `chance: ${words(chances[0])}` }] : [] },
-    {
+    data: { points, means, chance: inside ? [{ x: axis.toAxis(chances[0]), tip: `chance: ${words(chances[0])}` }] : [] },
+    words: {
       id: "scores",
       title: `${capitalised(metric.title)}: ${group.axes.task}`,
-      note: `Each dot is a seed, the bar the mean with its 95 % interval${inside ? ", the dashed line chance" : ""}. ${group.words}`,
+      note: `Each dot is a seed, the bar the mean with its 95 % interval${inside ? ", the dashed line chance" : ""}.${isFirst ? "" : ` ${group.words}`}`,
     },
-    {
+    numbers: {
       header: ["row", "mean", "seeds"],
       rows: rows.map((row) => [ROWS.word("name", row), told(metric.name, row), CONTENT.curves[row].map((run) => words(run.score)).join(", ")]),
     },
-  );
+  };
 }
 
-async function drawCurves(g) {
+function curveChart(g) {
   const group = GROUPS[g];
   const factor = group.unit ? 1 : 0.01;
   const rows = rowsOf([g]).filter((row) => CONTENT.curves[row]).slice(0, MAX_LINES);
@@ -72,7 +73,7 @@ async function drawCurves(g) {
     .flatMap((row) => CONTENT.curves[row].map((run) => line(ROWS.word("name", row), run).filter(({ x }) => x > 0)))
     .filter((points) => points.length > 1);
   const steps = lines.flat().map(({ x }) => x);
-  await drawPlain(lines, [], {
+  return plainChart(lines, [], {
     id: "curves",
     title: `Learning curves: ${group.axes.task}`,
     note: `Each line is a seed. ${group.words}`,
@@ -85,12 +86,12 @@ async function drawCurves(g) {
   });
 }
 
-async function drawRoofline() {
+function rooflineChart() {
   const group = groupsLeft()[0];
   const roof = group === undefined ? null : GROUPS[group].roof;
-  if (!roof) return;
+  if (!roof) return null;
   const rows = rowsOf([group]).filter((row) => ROWS.number("flops_per_s", row) > 0 && ROWS.number("arithmetic_intensity", row) > 0);
-  if (!rows.length) return;
+  if (!rows.length) return null;
   const metric = METRIC.get("flops_per_s");
   const [factor, unit] = unitFor(metric, rows.map((row) => ROWS.number("flops_per_s", row)));
   const points = rows.map((row) => ({
@@ -105,7 +106,7 @@ async function drawRoofline() {
   const xDomain = logDomain([...points.map((p) => p.x), ...roof.bytes_per_s.map(([, rate]) => roof.flops_per_s / rate)], 2);
   const yDomain = [Math.min(...points.map((p) => p.y)) / 2, peak * 2];
   const room = roomFor([]);
-  const height = 330;
+  const { height } = room;
   const x = scaleOf("log", xDomain, 0, room.plain);
   const y = scaleOf("log", yDomain, height, 0);
   const roofs = roof.bytes_per_s.flatMap(([words, rate]) => {
@@ -122,9 +123,9 @@ async function drawRoofline() {
   const written = roofNames.map((one) => textBox(one.name, x.pixel(one.x), y.pixel(one.y) - 7)); // 7 above its roof
   const places = spots(points.map((p) => [x.pixel(p.x), y.pixel(p.y)]), points.map((p) => p.name), room.plain, height, written);
   const labels = points.map((p, i) => ({ ...p, label_x: x.value(places[i].x), label_y: y.value(places[i].y), side: places[i].side }));
-  await figure(
-    "roofline",
-    {
+  return {
+    kind: "roofline",
+    values: {
       width: room.plain,
       height,
       x_title: "FLOPs per byte that must be moved",
@@ -136,34 +137,60 @@ async function drawRoofline() {
       y_ticks: logTicks(...yDomain),
       y_format: ",~r",
     },
-    { points, labels, roofs, roof_names: roofNames },
-    { id: "roofline", title: "Roofline", note: `Peak rates of this machine, measured by python -m bench.calibrate. ${GROUPS[group].words}, ${GROUPS[group].axes.length.toLocaleString("en-US")}` },
-    { header: ["row", "FLOPs per byte", metric.title, "of the roof"], rows: points.map((p) => [p.name, shortNumber(p.x), told("flops_per_s", p.row), told("roofline_fraction", p.row)]) },
+    data: { points, labels, roofs, roof_names: roofNames },
+    words: { id: "roofline", title: "Roofline", note: `Peak rates of this machine, measured by python -m bench.calibrate. ${GROUPS[group].words}, ${GROUPS[group].axes.length.toLocaleString("en-US")}` },
+    numbers: { header: ["row", "FLOPs per byte", metric.title, "of the roof"], rows: points.map((p) => [p.name, shortNumber(p.x), told("flops_per_s", p.row), told("roofline_fraction", p.row)]) },
+  };
+}
+
+/** What the picture at the top can be: a word for its button, and how its chart is made. */
+function picturesHere() {
+  if (state.kind === "task") return taskGroups().slice(0, 1).map((g) => ["scores", "Accuracy", () => scoreChart(g, true)]);
+  return [
+    ["speed-up", METRIC.has("speedup_over") ? capitalised(titleOf(METRIC.get("speedup_over"), groupsLeft())) : "", () => lineChart("speedup_over", "speed-up", true)],
+    ["pareto-latency_s", "Accuracy against latency", () => paretoChart("latency_s", "pareto-latency_s", true)],
+  ];
+}
+
+/** The sentence of this view, and the picture above the table with the buttons that switch it. */
+async function showPicture() {
+  const group = GROUPS[groupsLeft()[0]];
+  document.getElementById("headline").textContent = group ? group.headline : "";
+  document.getElementById("setting").textContent = group ? group.words : "";
+  const charts = picturesHere().map(([id, words, make]) => ({ id, words, chart: make() })).filter(({ chart }) => chart);
+  const shown = charts.find(({ id }) => id === state.picture) || charts[0];
+  const choose = (id) => () => { state.picture = id; writeFragment(); showCharts(); };
+  document.getElementById("pictures").replaceChildren(
+    ...charts.map(({ id, words }) => element("button", { type: "button", "aria-pressed": String(id === shown.id), onclick: choose(id) }, words)),
   );
+  const place = document.getElementById("picture");
+  place.replaceChildren();
+  if (shown) await drawFigure(place, shown.chart);
 }
 
 /** Draw all that the state asks for; a newer call stops an older one. */
 async function showCharts() {
   const mine = ++drawing;
   const place = document.getElementById("charts");
+  await showPicture();
+  if (mine !== drawing) return;
   place.replaceChildren();
   const wanted = [];
   if (state.kind !== "task") {
-    wanted.push(() => drawLines("latency_s", "latency"), () => drawLines("peak_memory_bytes", "memory"), () => drawLines("flops", "flops"));
-    for (const cost of ["latency_s", "peak_memory_bytes", "flops", "state_bytes"]) wanted.push(() => drawPareto(cost, `pareto-${cost}`));
-    wanted.push(drawRoofline);
+    wanted.push(...["latency_s", "peak_memory_bytes", "flops"].map((name) => () => lineChart(name, name)));
+    wanted.push(...["peak_memory_bytes", "flops", "state_bytes"].map((cost) => () => paretoChart(cost, `pareto-${cost}`)));
+    wanted.push(rooflineChart);
   }
-  for (const g of taskGroups()) {
-    wanted.push(() => drawScores(g), () => drawCurves(g));
-    for (const what of Object.keys(LOOKED)) wanted.push(() => drawFiltered(g, what));
-  }
-  wanted.push(drawEntropy);
-  for (const draw of wanted) {
+  taskGroups().forEach((g, i) => {
+    if (state.kind !== "task" || i) wanted.push(() => scoreChart(g)); // the first is the picture
+    wanted.push(() => curveChart(g), ...Object.keys(LOOKED).map((what) => () => filteredChart(g, what)));
+  });
+  wanted.push(entropyChart);
+  for (const make of wanted) {
+    const chart = make();
+    if (chart) await drawFigure(place, chart);
     if (mine !== drawing) return;
-    await draw();
   }
-  document.getElementById("charts-said").textContent = place.childElementCount
-    ? ""
-    : "Nothing to draw of these rows: lines need two lengths, points two rows.";
+  document.getElementById("charts-part").hidden = !place.childElementCount;
   place.dataset.drawn = String(mine);
 }

@@ -69,11 +69,11 @@ function showColumnList() {
     state.columns = metrics.filter((metric) => shown.has(metric.name)).map((metric) => metric.name);
     show();
   };
+  const box = (name, words, meaning, checked, onchange) =>
+    element("label", { title: meaning }, element("input", { type: "checkbox", id: `column-${name}`, checked, onchange }), ` ${words}`);
   document.getElementById("column-list").replaceChildren(
-    ...metrics.map((metric) => {
-      const { name, meaning } = metric;
-      return element("label", { title: meaning }, element("input", { type: "checkbox", id: `column-${name}`, checked: shown.has(name), onchange: toggle(name) }), ` ${titleOf(metric, [])}`);
-    }),
+    box("intervals", "95 % intervals", "Behind each number; they are also in each row's details", state.intervals !== "", (event) => { state.intervals = event.target.checked ? "yes" : ""; show(); }),
+    ...metrics.map((metric) => box(metric.name, titleOf(metric, []), metric.meaning, shown.has(metric.name), toggle(metric.name))),
   );
 }
 
@@ -84,6 +84,7 @@ function setTheme(dark) {
 }
 
 function start() {
+  document.getElementById("narrow").open = innerWidth >= NARROW;
   setTheme(matchMedia("(prefers-color-scheme: dark)").matches);
   document.getElementById("theme").addEventListener("click", () => { setTheme(!isDark()); show(); });
   document.getElementById("controls").addEventListener("submit", (event) => event.preventDefault());
@@ -102,7 +103,7 @@ function start() {
     readFragment();
     showAll();
   });
-  addEventListener("beforeprint", () => { document.querySelectorAll(".conclusions details").forEach((one) => (one.open = true)); });
+  addEventListener("beforeprint", () => { document.querySelectorAll(".conclusions").forEach((one) => (one.open = true)); });
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; clearTimeout(chartTimer); chartTimer = setTimeout(showCharts, 200); } });
   readFragment();

@@ -15,6 +15,8 @@ const TITLES = {
 };
 const ALL = "*";
 
+const WORDS = ["scoreTask", "search", "picture", "intervals", "open", "a", "b", "before", "after"]; // of the state, as they are
+
 const state = {};
 
 /** Title of an axis. */
@@ -75,39 +77,11 @@ function differenceOf(groups) {
   return (g) => varied.map((axis) => `${name(axis)}${valueWords(axis, axisValue(GROUPS[g], axis))}`).join(" · ") || GROUPS[g].words;
 }
 
-/** The group that a page opens with: plain, long, and with many rows that have numbers. */
-const plainestGroup = remembered((kind) => {
-  const numOk = (g) => {
-    let count = 0;
-    for (let row = SPANS[g][0]; row < SPANS[g][1]; row++) count += ROWS.word("status", row) === "ok";
-    return count;
-  };
-  const candidates = GROUPS.map((group, g) => ({ group, g }))
-    .filter(({ group }) => group.kind === kind)
-    .map(({ group, g }) => ({ group, ok: numOk(g) }));
-  const most = Math.max(...candidates.map(({ ok }) => ok));
-  const fitness = ({ group, ok }) => [
-    ok >= 0.8 * most,
-    group.axes.dtype === "float32",
-    group.axes.mode === "forward",
-    group.axes.scope === "core",
-    group.axes.causal === false,
-    group.axes.length || 0,
-    ok,
-  ];
-  const better = (a, b) => {
-    const [left, right] = [fitness(a), fitness(b)];
-    const i = left.findIndex((value, at) => value !== right[at]);
-    return i < 0 ? 0 : Number(right[i]) - Number(left[i]);
-  };
-  return candidates.sort(better)[0].group;
-});
-
 /** The view of a fresh page, or of another kind. */
 function resetState(kind = KINDS_HERE[0]) {
   const filters = {};
   if (kind) {
-    const group = plainestGroup(kind);
+    const group = GROUPS.find((one) => one.kind === kind && one.opens);
     for (const axis of axesOf(kind)) filters[axis] = axisValue(group, axis) ?? ALL;
     if ("settings" in filters) filters.settings = ALL;
   }
@@ -117,6 +91,8 @@ function resetState(kind = KINDS_HERE[0]) {
     own: { family: ALL, capability: ALL, compile: ALL },
     scoreTask: TASKS[0] || "",
     search: "",
+    picture: "",
+    intervals: "",
     columns: null,
     sort: null,
     open: "",
@@ -134,9 +110,8 @@ function readFragment() {
   for (const [name, value] of said) {
     if (name.startsWith("f.") && name.slice(2) in state.filters) state.filters[name.slice(2)] = value;
     else if (name in state.own) state.own[name] = value;
-    else if (["scoreTask", "search", "open", "a", "b", "before", "after"].includes(name)) {
-      state[name] = value;
-    } else if (name === "columns") state.columns = value.split(" ").filter(Boolean);
+    else if (WORDS.includes(name)) state[name] = value;
+    else if (name === "columns") state.columns = value.split(" ").filter(Boolean);
     else if (name === "sort") state.sort = { column: value.split(" ")[0], dir: value.split(" ")[1] };
   }
 }
@@ -151,7 +126,7 @@ function writeFragment() {
     if (value !== state.filters[axis]) said.set(`f.${axis}`, value);
   }
   for (const [name, value] of Object.entries(now.own)) if (value !== ALL) said.set(name, value);
-  for (const name of ["scoreTask", "search", "open", "a", "b", "before", "after"]) {
+  for (const name of WORDS) {
     if (now[name] !== state[name]) said.set(name, now[name]);
   }
   if (now.columns) said.set("columns", now.columns.join(" "));

@@ -1,5 +1,9 @@
 // The table: rows that the filters leave, few columns at first, all by choice.
 
+const NARROW = 600; // pixels
+const NARROW_COLUMNS = ["speedup_over", "accuracy", "bits_per_byte"];
+const RANKED_BY = ["speedup_over", "accuracy", "bits_per_byte"]; // the first of these has bars
+
 let table = null;
 let shownRows = [];
 
@@ -50,9 +54,11 @@ function metricsHere() {
   return METRICS.filter(({ name }) => rows.some((row) => valueOf(name, row) !== null));
 }
 
+/** Columns of the state; at first the usual ones, on a phone only what rows are ranked by and score. */
 function columnsShown(metrics) {
   if (state.columns) return metrics.filter(({ name }) => state.columns.includes(name));
   return metrics.filter(({ name, is_usual }) => {
+    if (innerWidth < NARROW) return NARROW_COLUMNS.includes(name);
     return is_usual && !(name === "num_seeds" && state.kind !== "task");
   });
 }
@@ -102,7 +108,8 @@ function nameColumn() {
     titleFormatter: titled("Mechanism"),
     title: "Mechanism",
     frozen: true,
-    width: innerWidth < 600 ? 140 : 180,
+    widthGrow: 1.4,
+    minWidth: Math.min(220, 36 + Math.max(80, ...shownRows.slice(0, 500).map((row) => 8 * ROWS.word("name", row).length))),
     formatter: formatting(make),
     sorter: comparing((row) => ROWS.word("name", row)),
   };
@@ -113,11 +120,13 @@ function rankColumn() {
     const rank = ROWS.word("rank", row);
     const letters = tiesOf(row);
     const tie = letters ? element("span", { class: "tie", title: "cannot be told apart from rows with the same letter" }, letters) : null;
-    return element("span", {}, rank, tie);
+    return element("span", { class: rank === "control" ? "fine" : null }, rank, tie);
   };
   return {
     field: "rank",
     title: "Rank",
+    frozen: true,
+    width: innerWidth < NARROW ? 62 : 84,
     titleFormatter: titled("Rank", "Places within one setting that the 95 % intervals allow"),
     hozAlign: "center",
     formatter: formatting(make),
@@ -127,14 +136,14 @@ function rankColumn() {
 
 // Words that rows may have beside their numbers; the first is there at once.
 const TEXTS = [
-  { name: "crossover", title: "overtakes its reference at (tokens)", meaning: "Tokens from which it is faster than its reference, with a 95 % interval" },
-  { name: "crossover_flops", title: "overtakes it in FLOPs at (tokens)", meaning: "Tokens from which it needs fewer FLOPs" },
-  { name: "growth", title: "time grows as", meaning: "Power of the number of tokens, with a 95 % interval" },
-  { name: "bound", title: "bound by", meaning: "Which side of the roofline is the limit" },
-  { name: "hyperparameters", title: "hyperparameters", meaning: "All hyperparameters, including defaults" },
-  { name: "day", title: "measured on", meaning: "Day on which it was started, UTC" },
-  { name: "commit", title: "commit", meaning: "Commit that measured; * with uncommitted changes" },
-  { name: "sweep", title: "sweep", meaning: "Its id, as in records/" },
+  { name: "crossover", title: "Overtakes its reference at (tokens)", meaning: "Tokens from which it is faster than its reference, with a 95 % interval" },
+  { name: "crossover_flops", title: "Overtakes it in FLOPs at (tokens)", meaning: "Tokens from which it needs fewer FLOPs" },
+  { name: "growth", title: "Time grows as", meaning: "Power of the number of tokens, with a 95 % interval" },
+  { name: "bound", title: "Bound by", meaning: "Which side of the roofline is the limit" },
+  { name: "hyperparameters", title: "Hyperparameters", meaning: "All hyperparameters, including defaults" },
+  { name: "day", title: "Measured on", meaning: "Day on which it was started, UTC" },
+  { name: "commit", title: "Commit", meaning: "Commit that measured; * with uncommitted changes" },
+  { name: "sweep", title: "Sweep", meaning: "Its id, as in records/" },
 ];
 
 function textsHere(rows) {
@@ -142,34 +151,36 @@ function textsHere(rows) {
 }
 
 function textsShown(texts) {
-  return texts.filter(({ name }) => (state.columns ? state.columns.includes(name) : name === "crossover"));
+  return texts.filter(({ name }) => (state.columns ? state.columns.includes(name) : name === "crossover" && innerWidth >= NARROW));
 }
 
 function metricTitle(metric) {
   const ofTask = state.kind !== "task" && (metric.name === "accuracy" || metric.name === "bits_per_byte");
-  return ofTask ? `${metric.title} on ${state.scoreTask}` : titleOf(metric, groupsLeft());
+  return capitalised(ofTask ? `${metric.title} on ${state.scoreTask}` : titleOf(metric, groupsLeft()));
 }
 
 function metricColumn(metric, rows) {
   const values = rows.map((row) => valueOf(metric.name, row));
   const unit = unitFor(metric, values);
+  const title = metricTitle(metric);
   // A control does nothing, so quickly that all other bars would vanish beside its own.
   const ranked = values.filter((_, i) => ROWS.word("rank", rows[i]) !== "control");
   const largest = (ranked.length ? ranked : values).reduce((most, value) => (value > most ? value : most), 0);
-  const title = metricTitle(metric);
-  const hasBar = metric.is_usual && metric.better && largest > 0;
+  const hasBar = metric.name === RANKED_BY.find((name) => METRIC.has(name) && (name === "speedup_over") === (state.kind !== "task")) && largest > 0;
   const interval = (row) => {
     const source = sourceOf(metric.name, row);
     const ends = source === null ? null : endsOf(metric, source);
     return ends ? `[${ends.map((end) => shortNumber(end / unit[0])).join(", ")}]` : "";
   };
-  const longest = Math.max(...rows.slice(0, 500).map((row, i) => 8 * inUnit(values[i], unit).length + 7 * interval(row).length));
+  const written = (row) => (state.intervals ? interval(row) : "");
+  const longest = Math.max(...rows.slice(0, 500).map((row, i) => 8 * inUnit(values[i], unit).length + 7 * written(row).length));
   const make = (row) => {
     const value = valueOf(metric.name, row);
-    if (value === null) return element("span", {});
+    if (value === null) return ROWS.word("status", row) === "ok" ? element("span", {}) : element("span", { class: "fine", title: ROWS.word("reason", row) }, "–");
     const bar = hasBar ? element("span", { class: "bar", "aria-hidden": "true" }) : null;
     if (bar) bar.style.width = `${Math.min(100, Math.max(1, (100 * value) / largest)).toFixed(1)}%`;
-    return element("span", { class: "value" }, inUnit(value, unit), element("small", {}, interval(row)), bar);
+    const ends = interval(row);
+    return element("span", { class: "value", title: ends ? `95 % interval ${ends}` : null }, inUnit(value, unit), written(row) ? element("small", {}, ends) : null, bar);
   };
   return {
     field: metric.name,
@@ -177,7 +188,7 @@ function metricColumn(metric, rows) {
     titleFormatter: titled(unit[1] && unit[1] !== "x" ? `${title} (${unit[1]})` : title, metric.meaning),
     hozAlign: "right",
     headerHozAlign: "right",
-    width: Math.max(118, longest + 28),
+    minWidth: Math.max(innerWidth < NARROW ? 84 : 110, longest + 28),
     formatter: formatting(make),
     headerSortStartingDir: metric.better === "higher" ? "desc" : "asc",
     sorter: comparing((row) => valueOf(metric.name, row)),
@@ -185,19 +196,20 @@ function metricColumn(metric, rows) {
 }
 
 function columnsFor(rows) {
-  const columns = [nameColumn(), rankColumn()];
+  const columns = [rankColumn(), nameColumn()];
   const groups = [...new Set(rows.map((row) => ROWS.number("group", row)))];
   if (groups.length > 1) {
     const words = differenceOf(groups);
-    const column = textColumn("setting", "Setting", (row) => words(ROWS.number("group", row)), { column: { width: 200, cssClass: "words" } });
+    const column = textColumn("setting", "Setting", (row) => words(ROWS.number("group", row)), { column: { minWidth: 200, cssClass: "words" } });
     column.sorter = comparing((row) => ROWS.number("group", row));
     columns.push(column);
   }
   columns.push(...columnsShown(metricsHere()).map((metric) => metricColumn(metric, rows)));
   for (const { name, title, meaning } of textsShown(textsHere(rows))) {
-    columns.push(textColumn(name, title, (row) => ROWS.word(name, row), { meaning, column: { cssClass: "words", width: 142 } }));
+    const brief = (words) => (state.intervals || !["crossover", "growth"].includes(name) ? words : words.replace(/ \[[^\]]*\]/g, ""));
+    columns.push(textColumn(name, title, (row) => brief(ROWS.word(name, row)), { meaning, column: { cssClass: "words", minWidth: 142 } }));
   }
-  if (rows.some((row) => marksOf(row).length)) {
+  if (innerWidth >= NARROW && rows.some((row) => marksOf(row).length)) {
     columns.push(textColumn("marks", "Marks", (row) => marksOf(row).join("; "), { column: { minWidth: 190, cssClass: "wrap" } }));
   }
   return columns;
@@ -205,10 +217,10 @@ function columnsFor(rows) {
 
 let sharedMarks = new Set();
 
-/** Marks of a row, without those that are said above the table. */
+/** Marks of a row, without those that are said above the table; all of a control's are in its drawer. */
 function marksOf(row) {
-  const marks = ROWS.word("marks", row).split("; ").filter(Boolean);
-  return ROWS.word("rank", row) === "control" ? marks : marks.filter((mark) => !sharedMarks.has(mark));
+  if (ROWS.word("rank", row) === "control") return [];
+  return ROWS.word("marks", row).split("; ").filter((mark) => mark && !sharedMarks.has(mark));
 }
 
 /** Marks that all rows with numbers have, controls apart: said once, not in each of them. */
@@ -240,7 +252,7 @@ function showTable() {
   table = new Tabulator("#table", {
     data,
     columns,
-    layout: "fitDataFill",
+    layout: "fitColumns",
     maxHeight: "70vh",
     placeholder: "No row passes these filters.",
     rowFormatter: addReason,
@@ -253,10 +265,9 @@ function showTable() {
     state.sort = first ? { column: first.field, dir: first.dir } : null;
     writeFragment();
   });
-  const [first, ...others] = groupsLeft().map((g) => GROUPS[g].words);
-  const words = others.length ? `${others.length + 1} settings, such as ${first}` : first || "no setting";
+  const num = groupsLeft().length;
   document.getElementById("said").textContent =
-    `${shownRows.length.toLocaleString("en-US")} ${shownRows.length === 1 ? "row" : "rows"} of ${words}.` +
+    `${shownRows.length.toLocaleString("en-US")} ${shownRows.length === 1 ? "row" : "rows"}${num > 1 ? ` of ${num} settings` : ""}.` +
     (sharedMarks.size ? ` All but controls: ${[...sharedMarks].join("; ")}.` : "");
 }
 

@@ -137,9 +137,9 @@ def test_columns_are_few_at_first_and_all_by_choice(reader: Reader) -> None:
 
 
 def test_charts_draw_marks_and_have_their_numbers_as_a_table(reader: Reader) -> None:
-    charts = reader.page.locator("#charts figure")
+    charts = reader.page.locator("figure")
     names = {charts.nth(i).get_attribute("data-chart") for i in range(charts.count())}
-    assert {"latency", "memory", "flops", "pareto-latency_s", "scores"} <= names
+    assert {"speed-up", "latency_s", "peak_memory_bytes", "flops", "scores"} <= names
     assert {"curves", "roofline", "entropy"} <= names
     assert {"filtered-accuracy", "filtered-latency", "filtered-FLOPs"} <= names
     for name in names:
@@ -147,8 +147,76 @@ def test_charts_draw_marks_and_have_their_numbers_as_a_table(reader: Reader) -> 
         assert figure.locator("svg .role-mark path").count() > 1, name
         assert figure.locator("details table tr").count() > 1, name
         assert figure.locator("[role=img]").get_attribute("aria-label")
-    latency = reader.page.locator("figure[data-chart='latency'] svg")
+    latency = reader.page.locator("figure[data-chart='latency_s'] svg")
     assert latency.locator(".mark-line path").count() == len(reader.names()) + 1
+
+
+@pytest.mark.parametrize("width", [1400, 420])
+def test_the_first_screen_has_the_picture_the_sentence_and_three_rows(
+    browser: Any, address: str, width: int
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    shown = Reader(context, address)
+    said = shown.page.locator("#headline")
+    assert 0 < len(said.inner_text().split()) <= 20
+    rows = shown.page.locator("#table .tabulator-row")
+    for part in (said, shown.page.locator("#picture svg"), *(rows.nth(i) for i in range(3))):
+        box = part.bounding_box()
+        assert box and box["height"] > 10
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 900
+    context.close()
+
+
+def test_the_picture_can_be_switched_and_follows_the_filters(reader: Reader) -> None:
+    figure = reader.page.locator("#picture figure")
+    assert figure.get_attribute("data-chart") == "speed-up"
+    assert figure.locator(".mark-symbol path[stroke-width='2']").count() > 0  # crossovers
+    reader.page.locator("#pictures button", has_text="Accuracy").click()
+    reader.settle()
+    assert figure.get_attribute("data-chart") == "pareto-latency_s"
+    assert "picture=pareto-latency_s" in reader.page.url
+    before = reader.page.locator("#headline").inner_text()
+    reader.choose("length", "1024")
+    assert "1,024 tokens" in reader.page.locator("#headline").inner_text() != before
+
+
+def test_lines_that_lie_on_each_other_are_named_together(reader: Reader) -> None:
+    names = reader.page.evaluate(
+        """(() => {
+          const line = (name, ys) => ys.map((y, i) => ({ name, x: 2 ** i, y }));
+          const y = { pixel: (value) => value };
+          const lines = [line("a", [1, 2, 3]), line("b", [9, 9, 9]), line("c", [1.4, 2])];
+          lines.push(line("d", [1, 5]));
+          return together(lines, y).map(([{ name }]) => name);
+        })()"""
+    )
+    assert names == ["a, c", "b", "d"]
+
+
+def test_a_phone_shows_rank_name_speed_up_and_accuracy(browser: Any, address: str) -> None:
+    context = browser.new_context(viewport={"width": 420, "height": 900})
+    shown = Reader(context, address)
+    fields = shown.page.evaluate("table.getColumns().map((column) => column.getField())")
+    assert fields == ["rank", "name", "speedup_over", "accuracy"]
+    context.close()
+
+
+def test_intervals_are_shown_on_demand(reader: Reader) -> None:
+    cell = reader.page.locator("#table [tabulator-field='speedup_over'] .value").first
+    assert "[" not in cell.inner_text()
+    assert (cell.get_attribute("title") or "").startswith("95 % interval [")
+    reader.page.locator("#columns summary").click()
+    reader.page.locator("#column-intervals").check()
+    assert "[" in cell.inner_text() and "intervals=yes" in reader.page.url
+
+
+def test_a_cell_without_a_number_is_a_dash_with_its_reason(browser: Any, address: str) -> None:
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    shown = Reader(context, f"{address}#f.length=*")
+    holes = shown.page.locator("#table .tabulator-cell span.fine", has_text="–")
+    assert holes.count() and all(holes.nth(i).get_attribute("title") for i in range(holes.count()))
+    context.close()
 
 
 def test_names_on_charts_do_not_overlap(reader: Reader) -> None:
@@ -177,7 +245,7 @@ def test_a_printed_page_cuts_no_chart_and_folds_no_conclusion(reader: Reader) ->
     )
     assert max(beyond) <= 0
     reader.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert reader.page.locator(".conclusions details:not([open])").count() == 0
+    assert reader.page.locator(".conclusions:not([open])").count() == 0
 
 
 def test_the_drawer_tells_all_of_a_mechanism_and_gives_the_focus_back(reader: Reader) -> None:
@@ -185,13 +253,13 @@ def test_the_drawer_tells_all_of_a_mechanism_and_gives_the_focus_back(reader: Re
     button.click()
     drawer = reader.page.locator("#drawer")
     text = drawer.inner_text()
-    for heading in ("Formula", "Capabilities", "Tested", "Records ("):
+    for heading in ("Measure it again", "Tested", "Formula", "Capabilities", "Other records ("):
         assert heading in text
-    drawer.locator("details.record summary").first.click()
+    assert "[" in drawer.locator("details.record[open] table").first.inner_text()  # intervals
     command = drawer.locator("details.record[open] .command").inner_text()
     assert "python -m bench.sweep 'attention=[linear]'" in command
     assert "seq_len=4096" in command
-    assert len(drawer.locator("details.record[open] .samples").inner_text().split()) == 30
+    assert len(drawer.locator("details.record[open] .samples").text_content().split()) == 30
     reader.page.keyboard.press("Escape")
     assert not drawer.is_visible()
     assert reader.page.evaluate("document.activeElement.className") == "name"

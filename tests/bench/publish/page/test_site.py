@@ -17,19 +17,21 @@ def test_a_site_has_a_page_for_everything_and_for_each_sweep(tmp_path: Path) -> 
     ]
     site = tmp_path / "site"
     build_site(records, config(tmp_path), site)
-    index = (site / "index.html").read_text()
-    assert RUDE not in index and "&lt;img" in index
-    links = re.findall(r'href="([^"]+)"', index)
-    assert len(links) == 8
-    for link in links:
-        target = (site / link).resolve()
-        assert target.is_relative_to(site.resolve()) and target.is_file()
+    assert (site / "table.csv").is_file()
+    pages = [*site.rglob("index.html")]
+    assert len(pages) == 4 and site / "index.html" in pages
+    for page in pages:
+        text = page.read_text()
+        assert "<h1>Attention leaderboard</h1>" in text  # it opens with the board
+        assert RUDE not in text and "&lt;img" in text
+        links = re.findall(r'href="([^"#]+)"', text)
+        assert {(page.parent / link).resolve() for link in links} == {p.resolve() for p in pages}
     assert all(file.is_relative_to(site) for file in tmp_path.rglob("*") if file.is_file())
 
 
 def test_machines_are_views_of_their_own_where_there_are_several() -> None:
     one = made.block_records(("softmax",), num_rounds=7)
-    assert [view.folder for view in views(one)] == ["all"]
+    assert [view.folder for view in views(one)] == [""]
     facts = made.ENVIRONMENT | {"processor": "Another"}
     other = replace(one[0], environment=facts)
     titles = [view.title for view in views([*one, other])]

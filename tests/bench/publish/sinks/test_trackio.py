@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from bench.publish.sinks import publish_runs
+from bench.publish.sinks.trackio import by_entry
+from bench.publish.sinks.view import view_of
 from bench.store import Store
 from tests.bench.publish.sweeps import config, small_sweep
 
@@ -29,7 +31,7 @@ def logged(folder: Path) -> list[tuple[str, int, dict[str, Any]]]:
     return [(run, step, json.loads(metrics)) for run, step, metrics in rows]
 
 
-def test_sweeps_are_runs_with_curves_and_tables_and_the_second_time_they_are_replaced(
+def test_mechanisms_are_runs_with_curves_and_the_second_time_they_are_replaced(
     tmp_path: Path, nobody_at_home: Path
 ) -> None:
     pytest.importorskip("trackio")
@@ -53,17 +55,28 @@ def test_sweeps_are_runs_with_curves_and_tables_and_the_second_time_they_are_rep
     assert done.returncode == 0, done.stderr
     assert f"TRACKIO_DIR={tmp_path / 'trackio'} trackio show" in done.stdout.replace("\n", " ")
     rows = logged(tmp_path)
-    assert {run for run, _, _ in rows} == {"a", "b"}
+    names = {run for run, _, _ in rows}
+    assert names == {f"{e}{s})" for s in "ab" for e in ("softmax (", "nala (")} | {"a", "b"}
     latencies = [
-        (step, values["latency_s/float32 forward/nala"])
+        (step, values["latency_s/float32 forward"])
         for run, step, values in rows
-        if run == "a" and "latency_s/float32 forward/nala" in values
+        if run == "nala (a)" and "latency_s/float32 forward" in values
     ]
     assert sorted(step for step, _ in latencies) == [256, 1024]  # once, not twice
     tables = {name for _, _, values in rows for name, value in values.items() if is_table(value)}
     assert {"leaderboard", "measurements", "scaling", "pareto"} <= tables
     assert list(nobody_at_home.iterdir()) == []
     assert not (tmp_path / "wandb").exists()
+
+
+def test_latency_and_accuracy_come_first_and_are_named_alike_for_all_mechanisms() -> None:
+    view = view_of(small_sweep("a"), "a", config(Path()))
+    found = by_entry(view)
+    names = {entry: {name for _, own in points for name in own} for entry, points in found.items()}
+    groups = sorted({name.partition("/")[0] for own in names.values() for name in own})
+    assert groups[:2] == ["accuracy", "latency_s"]
+    assert set(groups) <= {"accuracy", "latency_s", "more", "train"}
+    assert "latency_s/float32 forward" in names["softmax"] & names["nala"]
 
 
 def is_table(value: object) -> bool:

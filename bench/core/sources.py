@@ -1,0 +1,64 @@
+"""The files that a mechanism or a task is made of, and their hash; runs none of them."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+
+def hash_closure(module: str) -> str:
+    """Hash the files that a module is made of: its own, and what it imports relatively."""
+    digest = hashlib.sha256()
+    for path in sorted(closure(module)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def closure(module: str) -> set[Path]:
+    """The files that a module is made of: its own, and those of its package that it imports."""
+    root = module.partition(".")[0]
+    seen: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        spec = _find(waiting.pop())
+        if spec is None or spec.origin is None:
+            continue
+        path = Path(spec.origin)
+        if path in seen or not path.is_file():  # built-in and frozen modules have no file
+            continue
+        seen.add(path)
+        own = spec.name if spec.submodule_search_locations else spec.name.rpartition(".")[0]
+        waiting += _imports(path.read_text(encoding="utf-8"), own, root)
+    return seen
+
+
+def _find(name: str) -> ModuleSpec | None:
+    """The module of this name; None for what a module defines, and for nothing. Runs no module."""
+    parent, _, _ = name.rpartition(".")
+    if parent and ((above := _find(parent)) is None or not above.submodule_search_locations):
+        return None
+    return importlib.util.find_spec(name)
+
+
+def _imports(text: str, package: str, root: str) -> list[str]:
+    """What a file imports of its own top-level package: names of modules, and of what they define.
+
+    Of this harness only tasks count: what else a task imports of it is the same for all.
+    """
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package.rsplit(".", node.level - 1)[0]
+            module = f"{base}.{node.module}" if node.module else base
+            found += [
+                *([module] if node.module else []),
+                *(f"{module}.{a.name}" for a in node.names),
+            ]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bench.tasks"):
+            found += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.startswith("bench.tasks")]
+    return [name for name in found if name.partition(".")[0] == root]

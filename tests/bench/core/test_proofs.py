@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from attentions.catalogue import catalogue
+from bench.app.errors import ConfigError
+from bench.core.badges import Badge, BadgeStatus, append_badges
+from bench.core.proofs import Proofs, line_of, read_proofs, stored_proofs
+from bench.core.sources import hash_closure
+
+LINEAR = next(entry for entry in catalogue() if entry.name == "linear")
+SOURCE = hash_closure(f"attentions.{LINEAR.module.replace('/', '.')}")
+BADGE = Badge(
+    claim="causal",
+    status=BadgeStatus.PASSED,
+    num_checks=3,
+    source=SOURCE,
+    tested_at="2026-11-29T12:00:00Z",
+    torch="2.13",
+)
+
+
+def stored(folder: Path, badge: Badge = BADGE) -> Path:
+    path = folder / "proofs.jsonl"
+    path.write_text(line_of("linear", {"causal": badge}, (3, 4)) + "\n")
+    return path
+
+
+def test_a_fresh_clone_shows_what_was_stored_and_says_so(tmp_path: Path) -> None:
+    proofs = read_proofs(tmp_path / "results", stored(tmp_path))["linear"]
+    assert list(proofs.words(LINEAR.module)) == [
+        "3 of 4 cases of the authors' numbers passed",
+        "1 of 1 claims hold",
+        "stored with the code: 2026-11-29, torch 2.13",
+    ]
+    assert proofs.badges["causal"].num_checks == 3
+
+
+def test_proofs_of_an_earlier_source_are_said_to_be_that(tmp_path: Path) -> None:
+    path = stored(tmp_path, replace(BADGE, source="before"))
+    *_, last = stored_proofs(path)["linear"].words(LINEAR.module)
+    assert last.startswith("of an earlier state of its source")
+
+
+def test_own_proofs_come_before_stored_ones(tmp_path: Path) -> None:
+    failed = replace(BADGE, status=BadgeStatus.FAILED)
+    append_badges(tmp_path, "run", "linear", [failed])
+    own = read_proofs(tmp_path, stored(tmp_path))["linear"]
+    assert (own.claims, own.goldens, own.stored) == ((0, 1), (3, 4), "")  # of the same source
+    other = read_proofs(tmp_path, stored(tmp_path, replace(BADGE, source="before")))["linear"]
+    assert other.goldens is None
+
+
+def test_nothing_is_claimed_where_nothing_was_run(tmp_path: Path) -> None:
+    assert stored_proofs(tmp_path / "none") == {}
+    [words] = Proofs().words(LINEAR.module)
+    assert words.startswith("not tested")
+
+
+@pytest.mark.parametrize("line", ["no JSON", "[]", json.dumps({"mechanism": "linear"})])
+def test_a_foreign_line_is_bad_input(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "proofs.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(ConfigError, match="make proofs"):
+        stored_proofs(path)
+
+
+def test_what_is_stored_in_git_is_of_mechanisms_that_there_are() -> None:
+    found = stored_proofs()
+    assert found.keys() <= {entry.name for entry in catalogue()}
+    assert all(proofs.source and proofs.badges for proofs in found.values())
