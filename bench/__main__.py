@@ -26,7 +26,7 @@ COMMANDS = {
         "train a paper's cell or test its sentence, and judge",
     ),
     "explain": (
-        "bench.explain.command",
+        "bench.explain.study",
         "explain a trained model's answers by several methods, scored",
     ),
     "diagnose": ("bench.diagnose", "show what attention weights look like: entropy, rank, errors"),

@@ -27,13 +27,14 @@ from bench.core.settings import Settings
 from bench.engine import measure
 from bench.machine import environment
 from bench.machine.environment import Environment
-from bench.measure.clock import now_s
+from bench.measure.clock import now_s, utc_now
 from bench.plan import PlannedCell
 from bench.plugins import import_plugins
 from bench.progress import Unit, UnitProgress
 from bench.publish.charts.spec import Chart
 from bench.publish.charts.write import write_pictures
 from bench.publish.format import format_duration, quantity
+from bench.publish.machine import machine_in_words
 from bench.record import Record
 from bench.store import Tail, read_records
 from bench.tasks.checkpoint import Checkpoint, CheckpointRefused
@@ -132,6 +133,14 @@ class Session:
             without: further keys to leave out, besides ``out``.
         """
         return command_line(self.name, self._composed, without=without)
+
+    def origin(self) -> str:
+        """Where, with what, when and in which time, as words for a page."""
+        here = self.machine
+        return (
+            f"{machine_in_words(here.to_dict())}, commit {(here.commit or 'unknown')[:7]}, "
+            f"{utc_now()[:10]}, {format_duration(self.wall_s)} of wall time"
+        )
 
     # --- what is said and written ---
 

@@ -108,5 +108,6 @@ class Lines(Generic[M]):
             ValueError: a number is NaN or infinite.
         """
         # pydantic's own dump_json writes NaN as null without a word.
-        flat = (adapter(type(one)).dump_python(one, mode="json") for one in some)
+        kinds: list[tuple[Any, M]] = [(type(one), one) for one in some]
+        flat = (adapter(kind).dump_python(one, mode="json") for kind, one in kinds)
         return "".join(json.dumps(one, allow_nan=False) + "\n" for one in flat)
