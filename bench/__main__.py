@@ -31,7 +31,7 @@ COMMANDS = {
     ),
     "diagnose": ("bench.diagnose", "show what attention weights look like: entropy, rank, errors"),
     "selftest": (
-        "bench.selftest.command",
+        "bench.selftest.study",
         "measure how far the regression gate can be trusted here",
     ),
     "calibrate": ("bench.calibrate", "measure what this machine can do at best, for sweeps to use"),
