@@ -11,11 +11,12 @@ from omegaconf import OmegaConf
 from bench.__main__ import COMMANDS
 from bench.app.command import CONF
 from bench.core.roots import root_of
+from bench.diagnostics.settings import Diagnose
 from bench.explain.settings import Explain
 
 WITH_YAML = {file.stem for file in CONF.glob("*.yaml")} & COMMANDS.keys()
 ROOTS = {command: OmegaConf.load(CONF / f"{command}.yaml") for command in WITH_YAML}
-ROOTS |= {"explain": root_of(Explain).content}
+ROOTS |= {"explain": root_of(Explain).content, "diagnose": root_of(Diagnose).content}
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
