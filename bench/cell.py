@@ -236,7 +236,7 @@ Workload = TimedWorkload | TaskWorkload
 ORIGINAL = "original"
 """The mechanism, and the entry, of a model's cell in which nothing was replaced."""
 
-LATER_SETTINGS = {"head_norm": False, "linear_std": 0.0, "patience": 0.25}
+LATER_SETTINGS = {"head_norm": False, "linear_std": 0.0, "patience": 0.25, "softmax_layers": 0}
 """Settings of all tasks that came after the first records, with the value that these had."""
 
 

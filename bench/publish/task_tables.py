@@ -17,6 +17,8 @@ from bench.publish.scores import Score, TaskScores
 from bench.publish.tables import Section, Table, place_words, status_words, with_marks
 from bench.statistics import median
 
+SOLVED = 0.9
+"""Share of right answers from which on a length is solved."""
 SAME_SIZE = 0.01
 """Models whose parameters differ by no more are of one size; a larger difference is stated."""
 
@@ -107,7 +109,7 @@ def _task_table(task: TaskScores) -> Table:
     """Ranks and the scores of single seeds are there where there are seeds to compare."""
     has_ranks = task.num_seeds > 1
     every = [(score, _score_row(score, task)) for score in task.scores]
-    rare = ("training (%)", "state", "steps to 90 %", "learning rate", "size set")
+    rare = ("training (%)", "solved to", "state", "steps to 90 %", "learning rate", "size set")
     left_out = {title for title in rare if not any(row[title] for _, row in every)}
     if not has_ranks:
         left_out |= {"rank", "each seed"}
@@ -138,6 +140,7 @@ def _score_row(score: Score, task: TaskScores) -> dict[str, str]:
         "training (%)": "" if score.train_accuracy is None else write(score.train_accuracy),
         "seeds": f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
         **{f"at {n:,} tokens": write(at[n]) if n in at else "" for n in _lengths(task)},
+        "solved to": _solved_words(score, task),
         "state": _state_words(score.state_bytes, task),
         "steps to 90 %": _steps_words(score),
         "learning rate": _rate_words(score),
@@ -155,6 +158,19 @@ def _score_row(score: Score, task: TaskScores) -> dict[str, str]:
 
 def _lengths(task: TaskScores) -> list[int]:
     return sorted({length for score in task.scores for length, _ in score.longer})
+
+
+def _solved_words(score: Score, task: TaskScores) -> str:
+    """The longest of the lengths up to which nine answers in ten are right at every length."""
+    own = json.loads(task.settings).get("seq_len")
+    if task.unit or not score.longer or score.accuracy is None or not isinstance(own, int):
+        return ""
+    reached = 0
+    for length, share in ((own, score.accuracy), *score.longer):
+        if share < SOLVED:
+            break
+        reached = length
+    return f"{reached:,} tokens" if reached else "no length"
 
 
 def _mean_words(score: Score, task: TaskScores) -> str:
@@ -254,7 +270,10 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
     for words, level in task.plateaus:
         yield f"A model that learned only a part, {words}, scores {write(level)}."
     if _lengths(task):
-        yield "Columns named by a length are tests on examples longer than those of training."
+        yield (
+            "Columns named by a length are tests on examples longer than those of training; "
+            f"solved to: the longest one up to which {SOLVED:.0%} of the answers are right at each."
+        )
     if any(score.matched for score in task.scores):
         yield (
             "One size of each model was chosen so that all cost the same; percentages show the "

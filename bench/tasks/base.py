@@ -135,6 +135,8 @@ class Task(ABC):
         answers_are_tokens: whether the classes are the tokens of the input, in the same order; the
             head then shares the embedding's weights.
         has_patches: whether tokens are patches of an image, of which some may be dropped.
+        length_factors: multiples of the length trained at whose scores are recorded too, where a
+            model can read longer examples.
         causal: whether a token may see only those before it; the mechanism and the convolutions
             are built so.
         seq_len: N, tokens of an example.
@@ -148,6 +150,7 @@ class Task(ABC):
     guess: ClassVar[str]
     answers_are_tokens: ClassVar[bool] = False
     has_patches: ClassVar[bool] = False
+    length_factors: ClassVar[tuple[int, ...]] = (2, 4)
     causal: bool = False
     ceiling: float = CEILING
     seq_len: int

@@ -11,12 +11,10 @@ import torch
 from torch import nn
 
 from bench.cell import Cell
+from bench.record import REFERENCE
 from bench.states import bytes_after
 from bench.tasks.base import Task, build_task
 from bench.tasks.model import build_model
-
-FACTORS = (2, 4)
-"""Of the length that was trained at."""
 
 
 def longer_models(
@@ -31,7 +29,7 @@ def longer_models(
     task = build_task(workload.task, workload.settings)
     if "seq_len" not in workload.settings or task.recipe.position == "learned":
         return
-    for factor in FACTORS:
+    for factor in task.length_factors:
         longer = workload.settings | {"seq_len": factor * workload.settings["seq_len"]}
         try:
             at_length = build_task(workload.task, longer)
@@ -45,23 +43,37 @@ def longer_models(
 
 
 def state_bytes(task: Task, cell: Cell, library: ModuleType | None) -> int | None:
-    """What all layers keep of one sequence of the task's length in float32, to continue it.
+    """Bytes that all layers keep of one sequence of the task's length in float32, to continue it.
 
     Of a core, the state after a `step` of so many tokens. A layer that has a state and no step of
     its own says by a method ``state_size()`` how many numbers it would keep. None for a mechanism
     without a recurrent form, and where tokens see what comes later.
     """
+    if not task.causal:
+        return None
+    num_softmax = sum(task.recipe.is_softmax)
+    own = _layer_bytes(task, cell.mechanism, cell.hyperparameters, library)
+    softmax = _layer_bytes(task, REFERENCE, {}, library) if num_softmax else 0
+    if own is None or softmax is None:
+        return None
+    return (task.recipe.num_layers - num_softmax) * own + num_softmax * softmax
+
+
+def _layer_bytes(
+    task: Task, mechanism: str, hyperparameters: dict[str, Any], library: ModuleType | None
+) -> int | None:
+    """Bytes that one layer keeps; None without a recurrent form."""
     attentions: Any = library or importlib.import_module("attentions")
-    if not (task.causal and attentions.attention_class(cell.mechanism).capabilities.causal):
+    if not attentions.attention_class(mechanism).capabilities.causal:
         return None
 
     def build() -> Any:
-        return attentions.build_attention(cell.mechanism, task.geometry, **cell.hyperparameters)
+        return attentions.build_attention(mechanism, task.geometry, **hyperparameters)
 
     with torch.device("meta"):
-        mechanism = build()
-    if hasattr(mechanism, "state_size"):
-        return int(4 * task.recipe.num_layers * mechanism.state_size())
-    if not mechanism.capabilities.recurrent:
+        layer = build()
+    if hasattr(layer, "state_size"):
+        return int(4 * layer.state_size())
+    if not layer.capabilities.recurrent:
         return None
-    return task.recipe.num_layers * bytes_after(build, task.seq_len, dtype=torch.float32)
+    return bytes_after(build, task.seq_len, dtype=torch.float32)

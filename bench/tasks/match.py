@@ -56,9 +56,9 @@ def matched(cell: Cell, library: ModuleType | None = None) -> tuple[Cell, str]:
     return _with(found, match="none"), words
 
 
-def flops_per_example(task: Task, mixer: nn.Module) -> int:
-    """Of all blocks, forward: mechanism, gates, convolution, and the MLP at every token."""
-    return task.recipe.num_layers * (_mixing_flops(task, mixer) + _mlp_flops(task))
+def flops_per_example(task: Task, mixers: Iterable[nn.Module]) -> int:
+    """FLOPs of all blocks, forward: mechanism, gates, convolution, and the MLP at every token."""
+    return sum(_mixing_flops(task, mixer) + _mlp_flops(task) for mixer in mixers)
 
 
 def _mixing_flops(task: Task, mixer: Any) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.record import REFERENCE
 from bench.tasks.base import Recipe, Task, seeded
 from bench.tasks.gates import Gated
 from bench.tasks.positions import NO_ROPE, turn_heads
@@ -81,8 +82,13 @@ class Backbone(nn.Module):
 
     @property
     def mixer(self) -> nn.Module:
-        """Of the first block."""
+        """Mixer of the first block."""
         return self.blocks[0].mixer  # type: ignore[return-value]
+
+    @property
+    def mixers(self) -> list[nn.Module]:
+        """Mixer of each block, in order."""
+        return [block.mixer for block in self.blocks]  # type: ignore[misc]
 
     def forward(
         self, inputs: Tensor, positions: Tensor | None = None, kept: Tensor | None = None
@@ -128,8 +134,10 @@ def build_model(
         TypeError: a hyperparameter that it does not take.
     """
     mixers = [
-        build_mixer(task, mechanism, hyperparameters, seed, layer, library)
-        for layer in range(task.recipe.num_layers)
+        build_mixer(task, REFERENCE, {}, seed, layer, library)
+        if is_softmax
+        else build_mixer(task, mechanism, hyperparameters, seed, layer, library)
+        for layer, is_softmax in enumerate(task.recipe.is_softmax)
     ]
     with seeded(seed, "backbone"):
         model = Backbone(task, mixers)

@@ -17,6 +17,8 @@ class Recipe:
         embed_dim: channels of a token.
         num_heads: heads that share them.
         num_layers: blocks.
+        softmax_layers: blocks of these that mix by softmax whatever the mechanism is, evenly spaced
+            with the last one among them; 0 is the mechanism alone, num_layers softmax alone.
         conv_width: tokens that a block's depthwise convolution sees, an odd number; at 0 or 1 there
             is none. They lie to both sides, or, in a causal model, all in the past.
         mlp_ratio: hidden channels of a block's MLP, per channel of a token; at 0 there is none.
@@ -46,6 +48,7 @@ class Recipe:
     embed_dim: int = 64
     num_heads: int = 4
     num_layers: int = 2
+    softmax_layers: int = 0
     conv_width: int = 3
     mlp_ratio: float = 2
     match: str = "none"
@@ -66,7 +69,18 @@ class Recipe:
         for name in (*counts, "num_steps", "batch_size"):
             whole_number(name, getattr(self, name))
         whole_number("conv_width", self.conv_width, at_least=0)
+        whole_number("softmax_layers", self.softmax_layers, at_least=0)
+        if self.softmax_layers > self.num_layers:
+            raise ValueError(
+                f"softmax_layers is {self.softmax_layers} and num_layers is {self.num_layers}; "
+                "a model has at most as many softmax layers as layers."
+            )
         one_of("match", self.match, ("none", "params", "flops", "state"))
+        if self.softmax_layers and self.match != "none":
+            raise ValueError(
+                f"match is {self.match!r} and softmax_layers is {self.softmax_layers}; the size of "
+                "a hybrid is not matched: set one of them to its default."
+            )
         one_of("position", self.position, POSITIONS)
         for name in ("learning_rate", "max_grad_norm"):
             number(name, getattr(self, name), "a number above 0", lambda x: 0 < x < math.inf)
@@ -87,6 +101,15 @@ class Recipe:
             )
         if self.conv_width % 2 == 0 and self.conv_width:
             raise ValueError(f"conv_width is {self.conv_width}; 0 or an odd number is needed.")
+
+    @property
+    def is_softmax(self) -> tuple[bool, ...]:
+        """Whether each block mixes by softmax whatever the mechanism is, from the first on."""
+        last = {
+            (place + 1) * self.num_layers // self.softmax_layers - 1
+            for place in range(self.softmax_layers)
+        }
+        return tuple(layer in last for layer in range(self.num_layers))
 
     @property
     def mlp_width(self) -> int:

@@ -112,7 +112,7 @@ def _measured(
     return {
         "num_tokens": kept.shape[1],
         "accuracy": total / num_answers,
-        "flops": flops_per_example(smaller, model.mixer),
+        "flops": flops_per_example(smaller, model.mixers),
         "latency_s": fewer,
         "unfiltered_latency_s": whole,
     }

@@ -152,7 +152,7 @@ def train(
         longer=longer,
         filtered=filtered,
         state_bytes=state_bytes(task, cell, library),
-        flops=flops_per_example(task, model.mixer),
+        flops=flops_per_example(task, model.mixers),
         matched=size,
     )
 

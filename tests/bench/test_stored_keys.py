@@ -44,10 +44,16 @@ def test_all_keys_of_stored_records_stay(file: Path) -> None:
         assert with_settings(cell, **later) == cell.key
         assert with_settings(cell, head_norm=True, linear_std=0.5) != cell.key
         assert with_settings(cell, patience=0.5) != cell.key
+        assert with_settings(cell, softmax_layers=1) != cell.key
     assert count
 
 
 def test_stored_records_are_of_timings_and_of_trainings() -> None:
     kinds = {line["cell"]["kind"] for file in STORED for line in lines_of(file)}
     assert {"kernel", "task"} <= kinds
-    assert LATER_SETTINGS == {"head_norm": False, "linear_std": 0.0, "patience": 0.25}
+    assert LATER_SETTINGS == {
+        "head_norm": False,
+        "linear_std": 0.0,
+        "patience": 0.25,
+        "softmax_layers": 0,
+    }

@@ -27,6 +27,7 @@ SMALL = {
     "reverse_string": _FEW,
     "selective_copy": _FEW,
     "tile_recall": _FEW,
+    "word_problem": _FEW,
 }
 
 

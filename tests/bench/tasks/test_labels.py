@@ -262,6 +262,12 @@ def test_causal_recall_is_recall_with_later_queries(split):
         ("canvas", {"num_digits": 3}, "num_digits is 3; 1 or 2 is needed"),
         ("canvas", {"canvas_size": 22}, "canvas_size is 22; a multiple of 4"),
         ("canvas", {"num_digits": 2, "class_token": False}, "two answers are read at the class"),
+        ("word_problem", {"group": "M11"}, "group is 'M11'; Z2 to Z999, D3 to D500, S2 to S6"),
+        ("word_problem", {"group": "S7"}, "group is 'S7'"),
+        ("word_problem", {"group": 3}, "group is '3'"),
+        ("word_problem", {"elements": "some"}, "elements is 'some'; generators, all are allowed"),
+        ("word_problem", {"seq_len": 1}, "seq_len is 1; a whole number of 2 or more"),
+        ("word_problem", {"softmax_layers": 2}, "softmax_layers is 2 and num_layers is 1"),
         ("tile_recall", {"num_pairs": 9}, "num_signs is 8; a whole number of 9 or more"),
     ],
 )

@@ -108,3 +108,12 @@ def test_longer_models_have_the_norm_over_heads_with_its_learned_scale(cell):
     for longer in grown:
         assert (longer.mixer.core.head_norm.weight == 3).all()
     assert list(train(asked).longer) == ["48", "96"]
+
+
+def test_a_hybrid_keeps_the_states_of_its_softmax_layers_too(cell):
+    def kept(mechanism, num):
+        task = build_task("recall", {"causal": True, "num_layers": 4, "softmax_layers": num})
+        return state_bytes(task, cell(mechanism, "recall"), None)
+
+    assert kept("linear", 1) == 3 * kept("linear", 0) // 4 + kept("softmax", 0) // 4
+    assert kept("linear", 4) == kept("softmax", 0)

@@ -33,7 +33,7 @@ def costs(found):
     task = build_task("recall", found.task.settings)
     model = build_model(task, found.mechanism, found.hyperparameters, 0)
     num_parameters = sum(p.numel() for p in model.parameters())
-    return num_parameters, flops_per_example(task, model.mixer), state_bytes(task, found, None)
+    return num_parameters, flops_per_example(task, model.mixers), state_bytes(task, found, None)
 
 
 def test_nothing_is_set_where_nothing_is_asked_for(asked):
@@ -66,7 +66,7 @@ def test_the_formula_of_a_model_is_what_torch_counts(asked):
         x = model.embedding(torch.zeros(1, task.seq_len, dtype=torch.long))
         for block in model.blocks:
             x = block(x)
-    assert flops_per_example(task, model.mixer) == counter.get_total_flops()
+    assert flops_per_example(task, model.mixers) == counter.get_total_flops()
 
 
 @pytest.mark.parametrize(

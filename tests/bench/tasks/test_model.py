@@ -280,3 +280,27 @@ def test_linear_maps_are_drawn_alike_whatever_other_maps_a_mechanism_has():
     assert not torch.equal(other["blocks.0.mlp.0.weight"], expected["blocks.0.mlp.0.weight"])
     layers = [expected[f"blocks.{i}.mlp.0.weight"] for i in (0, 1)]
     assert not torch.equal(*layers)
+
+
+def names_of(net):
+    return [getattr(mixer, "layer", mixer).core.name for mixer in net.mixers]
+
+
+@pytest.mark.parametrize(
+    ("count", "where"),
+    [(0, ()), (1, (5,)), (2, (2, 5)), (3, (1, 3, 5)), (4, (0, 2, 3, 5)), (6, range(6))],
+)
+def test_softmax_layers_are_evenly_spaced_and_end_with_the_last(count, where):
+    net = model("gla", causal=True, num_layers=6, softmax_layers=count)
+    assert [i for i, name in enumerate(names_of(net)) if name == "softmax"] == list(where)
+
+
+def test_a_hybrid_of_softmax_alone_is_softmax_and_others_keep_their_weights():
+    hybrid = model("gla", causal=True, softmax_layers=2).state_dict()
+    softmax = model("softmax", causal=True).state_dict()
+    assert hybrid.keys() == softmax.keys()
+    assert all(torch.equal(hybrid[name], softmax[name]) for name in softmax)
+    mixed, gla = (model("gla", causal=True, softmax_layers=n).state_dict() for n in (1, 0))
+    for name, weight in mixed.items():
+        own = softmax if name.startswith("blocks.1.") else gla
+        assert torch.equal(weight, own[name])
