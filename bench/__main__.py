@@ -26,12 +26,12 @@ COMMANDS = {
         "train a paper's cell or test its sentence, and judge",
     ),
     "explain": (
-        "bench.explain.command",
+        "bench.explain.study",
         "explain a trained model's answers by several methods, scored",
     ),
     "diagnose": ("bench.diagnose", "show what attention weights look like: entropy, rank, errors"),
     "selftest": (
-        "bench.selftest.command",
+        "bench.selftest.study",
         "measure how far the regression gate can be trusted here",
     ),
     "calibrate": ("bench.calibrate", "measure what this machine can do at best, for sweeps to use"),

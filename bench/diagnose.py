@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from bench.app.command import run_app
-from bench.diagnostics.command import diagnose
+from bench.diagnostics.settings import Diagnose
+from bench.diagnostics.study import study
+from bench.session import run_study
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return run_app("diagnose", diagnose, argv)
+    return run_study("diagnose", Diagnose, study, argv)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 from rich.console import Console
 
-from bench.app.command import run_app
+from bench.app.command import CONF, run_app
 from bench.app.errors import ConfigError
 from bench.app.files import check_writable
 from bench.app.values import command_line
@@ -27,13 +27,14 @@ from bench.core.settings import Settings
 from bench.engine import measure
 from bench.machine import environment
 from bench.machine.environment import Environment
-from bench.measure.clock import now_s
+from bench.measure.clock import now_s, utc_now
 from bench.plan import PlannedCell
 from bench.plugins import import_plugins
 from bench.progress import Unit, UnitProgress
 from bench.publish.charts.spec import Chart
 from bench.publish.charts.write import write_pictures
 from bench.publish.format import format_duration, quantity
+from bench.publish.machine import machine_in_words
 from bench.record import Record
 from bench.store import Tail, read_records
 from bench.tasks.checkpoint import Checkpoint, CheckpointRefused
@@ -79,6 +80,7 @@ class Session:
         composed: its whole configuration, as `bench.app.command` hands it over.
 
     Attributes:
+        composed: likewise.
         console: where everything is said.
         notes: sentences on what is missing, for the page.
         is_stopped: whether Ctrl-C came.
@@ -87,7 +89,7 @@ class Session:
     def __init__(self, name: str, composed: Mapping[str, Any]) -> None:
         console = Console()
         self.console = console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
-        self.name, self._composed = name, composed
+        self.name, self.composed = name, composed
         self.notes: list[str] = []
         self.is_stopped = False
         self._began_s = now_s()
@@ -106,7 +108,7 @@ class Session:
     @property
     def sweep_id(self) -> str:
         """Of the records that are made."""
-        return str(self._composed["sweep_id"])
+        return str(self.composed["sweep_id"])
 
     @property
     def wall_s(self) -> float:
@@ -131,7 +133,15 @@ class Session:
         Args:
             without: further keys to leave out, besides ``out``.
         """
-        return command_line(self.name, self._composed, without=without)
+        return command_line(self.name, self.composed, without=without)
+
+    def origin(self) -> str:
+        """Where, with what, when and in which time, as words for a page."""
+        here = self.machine
+        return (
+            f"{machine_in_words(here.to_dict())}, commit {(here.commit or 'unknown')[:7]}, "
+            f"{utc_now()[:10]}, {format_duration(self.wall_s)} of wall time"
+        )
 
     # --- what is said and written ---
 
@@ -184,6 +194,7 @@ class Session:
         line_every_s: float = 0.0,
         until: Interrupt | None = None,
         within_s: float | None = None,
+        goes_on: bool = True,
     ) -> Iterator[Iterator[U]]:
         """Go through units with progress. Ctrl-C ends the block, and what is done is kept.
 
@@ -195,6 +206,7 @@ class Session:
             line_every_s: without a terminal, the least time between two lines.
             until: takes Ctrl-C as a question that is asked after each unit.
             within_s: no unit begins that is expected to end later than this from now.
+            goes_on: whether the same command, given again, goes on from where it was stopped.
         """
         done: list[U] = []
         ends_s = None if within_s is None else now_s() + within_s
@@ -221,7 +233,7 @@ class Session:
                 yield one_by_one(self._progress)
         except (KeyboardInterrupt, Interrupted):
             self.is_stopped = True
-            self.say("Stopped. The same command goes on from here.")
+            self.say("Stopped. The same command goes on from here." if goes_on else "Stopped.")
             self.notes.append(f"Stopped after {len(done)} of {quantity(len(units), noun)}.")
         finally:
             self._progress = None
@@ -306,7 +318,7 @@ def run_study(name: str, settings: type[S], study: Study[S], argv: list[str] | N
 
     Args:
         name: the command.
-        settings: its model, which stands in the place of a YAML.
+        settings: its model, which stands in the place of ``conf/<name>.yaml`` if there is none.
         study: what it does.
         argv: its words; those of this process if None.
 
@@ -324,4 +336,5 @@ def run_study(name: str, settings: type[S], study: Study[S], argv: list[str] | N
             code = study(asked, session) or 0
         return STOPPED if session.is_stopped else code
 
-    return run_app(name, command, argv, root=root_of(settings))
+    has_yaml = (CONF / f"{name}.yaml").exists()
+    return run_app(name, command, argv, root=None if has_yaml else root_of(settings))

@@ -267,10 +267,15 @@ def print_document(document: Document, console: Console) -> None:
     """Print headings, texts and tables; of a wide table the last columns are left out."""
     from rich.text import Text as RichText
 
+    waiting: list[Heading] = []  # those that nothing to print has come under yet
     for block in document.blocks:
+        if isinstance(block, Heading):
+            waiting = [*(above for above in waiting if above.level < block.level), block]
+        elif isinstance(block, (Text, Bullets, Table)):
+            for heading in waiting:
+                console.print(RichText(f"\n{heading.words}", style="bold"))
+            waiting = []
         match block:
-            case Heading(title):
-                console.print(RichText(f"\n{title}", style="bold"))
             case Text(lines) | Bullets(lines):
                 for line in lines:
                     console.print(RichText(line), soft_wrap=True)

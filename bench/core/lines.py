@@ -30,10 +30,11 @@ class Lines(Generic[M]):
         kind: a dataclass or a pydantic model; of several, those that a line may be, as a union.
         root: folder of the store that the file belongs to, below which no link is followed; the
             file's own folder if None.
+        mend: sentence that ends a message about what is no such line.
     """
 
-    def __init__(self, path: Path, kind: Any, root: Path | None = None) -> None:
-        self.path, self._root = path, root or path.parent
+    def __init__(self, path: Path, kind: Any, root: Path | None = None, mend: str = "") -> None:
+        self.path, self._root, self._mend = path, root or path.parent, mend
         self._kinds: tuple[Any, ...] = get_args(kind) or (kind,)
         self._names = " or ".join(each.__name__ for each in self._kinds)
 
@@ -74,7 +75,8 @@ class Lines(Generic[M]):
         found = []
         for number, one in self.each(missing_ok=missing_ok, max_bytes=max_bytes):
             if isinstance(one, ValueError):
-                raise ConfigError(f"{self.path}:{number} is no {self._names}: {one}.")
+                words = f"{self.path}:{number} is no {self._names}: {one}. {self._mend}"
+                raise ConfigError(words.rstrip())
             found.append(one)
         return found
 
@@ -108,5 +110,6 @@ class Lines(Generic[M]):
             ValueError: a number is NaN or infinite.
         """
         # pydantic's own dump_json writes NaN as null without a word.
-        flat = (adapter(type(one)).dump_python(one, mode="json") for one in some)
+        kinds: list[tuple[Any, M]] = [(type(one), one) for one in some]
+        flat = (adapter(kind).dump_python(one, mode="json") for kind, one in kinds)
         return "".join(json.dumps(one, allow_nan=False) + "\n" for one in flat)

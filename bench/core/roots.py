@@ -14,7 +14,7 @@ from bench.core.settings import FieldInfo, Settings, Word, group_of, takes_many
 def root_of(cls: type[Settings]) -> Root:
     """What a YAML of this command would say, with the model's docstring as its purpose."""
     fields = cls.model_fields.values()
-    groups = [{name: list(f.default)} for f in fields if (name := group_of(f))]
+    groups = [{name: _chosen(f.default)} for f in fields if (name := group_of(f))]
     silent = [{"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"}]
     folder = "${out}/hydra/${oc.env:ATTNBENCH_SWEEP}"
     hydra = {
@@ -27,6 +27,10 @@ def root_of(cls: type[Settings]) -> Root:
         purpose=textwrap.fill(" ".join((cls.__doc__ or "").split()), WIDTH),
         keys=help_of(cls),
     )
+
+
+def _chosen(names: str | tuple[str, ...]) -> str | list[str]:
+    return names if isinstance(names, str) else list(names)
 
 
 def _defaults(cls: type[Settings]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from bench.app.limits import MAX_TEXT, is_plain
 from bench.cell import MAX_SEED
 
 __all__ = [
+    "AfterValidator",
     "Field",
     "FieldInfo",
     "Folder",
@@ -47,6 +48,7 @@ __all__ = [
     "Some",
     "Span",
     "Word",
+    "chosen",
     "field_validator",
     "group_of",
     "model_validator",
@@ -211,9 +213,14 @@ Rows = Annotated[tuple[AttentionEntry, ...], Group("attention"), BeforeValidator
 """Entries of conf/attention."""
 
 
+def chosen(names: str | tuple[str, ...]) -> Any:
+    """The default of a `Group`: a name in its folder, or some of them."""
+    return Field(default=names, validate_default=False)
+
+
 def rows(*names: str) -> Any:
     """The default of `Rows`: names in conf/attention."""
-    return Field(default=names, validate_default=False)
+    return chosen(names)
 
 
 # --- errors -------------------------------------------------------------------------------------

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from attentions import Attention, MultiHeadAttention
-from bench.app.errors import ConfigError
 from bench.cell import Cell
 from bench.diagnostics.look import Call, Found, gradients, of_own_norms, of_weights
-from bench.machine.environment import Environment, source_of_training
 from bench.tasks.base import Split, Task, build_task
-from bench.tasks.checkpoint import Checkpoint, CheckpointRefused
 from bench.tasks.match import matched
 from bench.tasks.model import Backbone, build_model
 from bench.tasks.train import (
     fit,
-    fitted,
     score_on_test_set,
 )
 from bench.weights import NoWeights
@@ -35,19 +30,8 @@ class Trained:
     model: Backbone
 
 
-def load_or_train(cell: Cell, folder: Path, here: Environment) -> Trained:
-    """A cell's model: from its checkpoint, which is made if there is none.
-
-    Raises:
-        ConfigError: the checkpoint is of another configuration, or none.
-        Diverged: training left the finite numbers.
-    """
-    source = source_of_training(cell, here)
-    checkpoint = Checkpoint(folder / f"{cell.key}.pt", cell.key, source)
-    try:
-        model = fitted(cell, None, checkpoint)
-    except CheckpointRefused as error:
-        raise ConfigError(str(error)) from error
+def trained_on(cell: Cell, model: Backbone) -> Trained:
+    """A cell's trained model with its task, at the size that a matched cell is trained at."""
     cell, _ = matched(cell)
     return Trained(task=build_task(cell.task.task, cell.task.settings), model=model)
 

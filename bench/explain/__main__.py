@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench.explain.command import main
+from bench.explain.study import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,10 +15,6 @@ from torch import Tensor
 
 from bench.tasks.watching import Layer
 
-IDENTITIES = ("after_prior", "before_prior")
-"""Decision-aware: I / 2 is added after the attention was multiplied by the prior, so that what
-skips the attention is not; or before, so that it is."""
-
 
 def rollout(layers: Sequence[Layer], identity: str) -> Tensor:
     """(B, N, N), attention rollout: Abnar and Zuidema, 2020, arXiv:2005.00928.
@@ -84,7 +80,7 @@ def relevance(
     Args:
         name: one of `NAMES`.
         layers: from the first to the last.
-        identity: one of `IDENTITIES`.
+        identity: of `decision_aware`, ``after_prior`` or ``before_prior``.
         class_token: whether the model reads its answer at its first token.
         stream: for `RANDOM`.
     """

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from attentions import AttentionLayer, attention_class
 from bench.app.entries import TaskEntry
 from bench.app.errors import ConfigError
 from bench.cell import Cell, TaskWorkload
-from bench.explain.config import ExplainConfig
 from bench.explain.methods import relevance
 from bench.explain.scores import SCORES, curves, located
-from bench.machine import environment
-from bench.plan import checked_settings, why_unsupported
-from bench.progress import UnitProgress
+from bench.explain.settings import Explain
+from bench.plan import checked_hyperparameters, checked_settings, why_unsupported
+from bench.session import Session
 from bench.tasks.base import build_task, generator
 from bench.tasks.canvas import Canvas, Canvases
-from bench.tasks.checkpoint import Checkpoint, CheckpointRefused
 from bench.tasks.digits import noise
 from bench.tasks.model import Backbone, build_model
-from bench.tasks.train import Diverged, fitted
+from bench.tasks.train import Diverged
 from bench.tasks.watching import layers_for
 
 _CHUNK = 64  # images that are explained at once
@@ -46,8 +43,8 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """What one method scores on one model.
+class Scores:
+    """Scores of one method on one model.
 
     Attributes:
         accuracy: of the model, on the images that are explained.
@@ -63,19 +60,20 @@ class Row:
     inserted: tuple[float, ...]
 
 
-def runs_of(
-    config: ExplainConfig, hyperparameters: Mapping[str, dict[str, Any]]
-) -> tuple[list[Run], list[str]]:
-    """The models to train, and a sentence for each entry that cannot be explained.
+def runs_of(asked: Explain, session: Session) -> list[Run]:
+    """The models to train; a note for each entry that cannot be explained.
 
     Raises:
-        ConfigError: settings of the task that cannot be.
+        ConfigError: settings of the task that cannot be, or nothing is left to explain.
     """
-    entry = TaskEntry(label="canvas", task="canvas", settings=dict(config.canvas))
+    entry = TaskEntry(label="canvas", task="canvas", settings=dict(asked.canvas))
     settings = checked_settings(entry)
+    hyperparameters = {row.label: checked_hyperparameters(row) for row in asked.attention}
     task = _task(settings)
-    runs, skipped = [], []
-    for row in config.attention:
+    expected_s = task.recipe.num_steps * _STEP_S
+    expected_s += asked.num_images * task.num_digits * len(asked.explain) * _IMAGE_S
+    runs = []
+    for row in asked.attention:
         cells = [
             Cell(
                 entry=row.label,
@@ -84,64 +82,38 @@ def runs_of(
                 device="cpu",
                 num_threads=1,
                 workload=TaskWorkload(label="canvas", task="canvas", settings=settings, seed=seed),
-                plugins=config.plugins,
+                plugins=asked.plugins,
             )
-            for seed in config.seed
+            for seed in asked.seed
         ]
         if reason := _why_no_weights(cells[0], task):
-            skipped.append(f"{row.label} is skipped: {reason}")
+            session.note(f"{row.label} is skipped: {reason}")
             continue
-        expected_s = task.recipe.num_steps * _STEP_S
-        expected_s += config.num_images * task.num_digits * len(config.explain) * _IMAGE_S
         runs += [Run(cell=cell, expected_s=expected_s) for cell in cells]
-    return runs, skipped
+    if not runs:
+        raise ConfigError(
+            f"Nothing is left to explain. {' '.join(session.notes)} Take softmax, nala or flatten."
+        )
+    return runs
 
 
-def explained_rows(
-    config: ExplainConfig, runs: Sequence[Run], console: Console
-) -> Iterator[tuple[Run, list[Row] | str]]:
-    """Train each model, or go on from where it stands on the disk, and score every method on it.
+def scored(run: Run, asked: Explain, session: Session) -> list[Scores]:
+    """Train a model, or reload it, and score every method on it; averaged within an image.
 
-    Of one that diverged there is a sentence in the place of scores.
-
-    Raises:
-        ConfigError: a checkpoint of another configuration.
+    None with a note if training diverged.
     """
-    torch.set_num_threads(1)
-    here = environment.current(("cpu",), "default", {})
-    with UnitProgress(console, runs) as progress:
-        for run in runs:
-            progress.begin(run)
-
-            def report(
-                phase: str, step: int, num_steps: int, *_: Any, name: str = run.describe()
-            ) -> None:
-                progress.say(f"{name}: step {step} of {num_steps}")
-
-            path = config.out / "models" / f"{run.cell.key}.pt"
-            source = environment.source_of_training(run.cell, here)
-            checkpoint = Checkpoint(path, run.cell.key, source)
-            try:
-                model = fitted(run.cell, report, checkpoint)
-            except CheckpointRefused as error:
-                raise ConfigError(str(error)) from error
-            except Diverged as error:
-                progress.finish(run)
-                yield run, f"{run.describe()} is left out: {error}."
-                continue
-            progress.say(f"{run.describe()}: explaining")
-            rows = scored(model, run.cell, config)
-            progress.finish(run)
-            yield run, rows
-
-
-def scored(model: Backbone, cell: Cell, config: ExplainConfig) -> list[Row]:
-    """Every method's scores for every shown class, averaged within an image."""
+    cell = run.cell
+    try:
+        model = session.trained(cell, asked.out / "models", run.describe())
+    except Diverged as error:
+        session.note(f"{run.describe()} is left out: {error}.")
+        return []
+    session.status(f"{run.describe()}: explaining")
     task = _task(cell.task.settings)
-    canvases = task.test(config.num_images)
+    canvases = task.test(asked.num_images)
     right, parts = 0.0, []
     stream = generator(cell.task.seed, "explain")
-    for chosen in torch.arange(config.num_images).split(_CHUNK):
+    for chosen in torch.arange(asked.num_images).split(_CHUNK):
         some = Canvases(
             batch=canvases.batch.select(chosen),
             classes=canvases.classes[chosen],
@@ -150,43 +122,38 @@ def scored(model: Backbone, cell: Cell, config: ExplainConfig) -> list[Row]:
         with torch.no_grad():
             logits = model(some.batch.inputs, some.batch.positions)
         right += task.score(logits, some.batch) * len(chosen)
-        parts.append(_of_images(model, task, some, config, stream))
+        parts.append(_of_images(model, task, some, asked, stream))
+    joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     return [
-        Row(
+        Scores(
             entry=cell.entry,
             method=method,
             seed=cell.task.seed,
-            accuracy=right / config.num_images,
-            samples={name: torch.cat([part[method][name] for part in parts]) for name in SCORES},
-            inserted=tuple(torch.cat([p[method][_INSERTED] for p in parts]).mean(dim=0).tolist()),
+            accuracy=right / asked.num_images,
+            samples={name: joined[method, name] for name in SCORES},
+            inserted=tuple(joined[method, _INSERTED].mean(dim=0).tolist()),
         )
-        for method in config.explain
+        for method in asked.explain
     ]
 
 
 def _of_images(
-    model: Backbone, task: Canvas, some: Canvases, config: ExplainConfig, stream: torch.Generator
-) -> dict[str, dict[str, Tensor]]:
+    model: Backbone, task: Canvas, some: Canvases, asked: Explain, stream: torch.Generator
+) -> dict[tuple[str, str], Tensor]:
     """By method and score, (B,), and `_INSERTED`, (B, shares)."""
     blank = 2 * noise(tuple(some.batch.inputs.shape), stream) - 1
     if task.class_token:
         blank[:, 0] = some.batch.inputs[:, 0]
-    found: dict[str, dict[str, list[Tensor]]] = {
-        method: {name: [] for name in (*SCORES, _INSERTED)} for method in config.explain
-    }
+    found: dict[tuple[str, str], list[Tensor]] = {}
     for digit in range(task.num_digits):
-        classes = some.classes[:, digit]
-        layers = layers_for(model, some.batch, classes)
-        for method in config.explain:
+        layers = layers_for(model, some.batch, some.classes[:, digit])
+        for method in asked.explain:
             map_ = relevance(
-                method, layers, config.identity, class_token=task.class_token, stream=stream
+                method, layers, asked.identity, class_token=task.class_token, stream=stream
             )
             for name, value in _scores(model, task, some, digit, map_, blank).items():
-                found[method][name].append(value)
-    return {
-        method: {name: torch.stack(values).mean(dim=0) for name, values in by_name.items()}
-        for method, by_name in found.items()
-    }
+                found.setdefault((method, name), []).append(value)
+    return {key: torch.stack(values).mean(dim=0) for key, values in found.items()}
 
 
 def _scores(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.core.document import Estimate
 from bench.statistics import BOOTSTRAP_SEED, NUM_RESAMPLES, mean_interval, percentiles
 from bench.tasks.base import Batch
 
@@ -17,15 +17,6 @@ NUM_SHARES = 10
 """Shares of tokens, from none to all, over which insertion and deletion are averaged."""
 
 SCORES = ("pointing", "mass", "own", "insertion", "deletion")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A mean with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 def located(relevance: Tensor, own: Tensor, all_digits: Tensor) -> Mapping[str, Tensor]:
@@ -95,7 +86,7 @@ def over_models(samples: Sequence[Tensor]) -> Estimate | None:
     interval = mean_interval(means)
     if interval is None or any(math.isnan(mean) for mean in means):
         return None
-    return Estimate(mean=sum(means) / len(means), low=interval[0], high=interval[1])
+    return Estimate(sum(means) / len(means), *interval)
 
 
 def over_images(samples: Tensor) -> Estimate | None:
@@ -109,7 +100,7 @@ def over_images(samples: Tensor) -> Estimate | None:
         size = (min(_AT_ONCE, NUM_RESAMPLES - start), len(values))
         means[start : start + size[0]] = values[draw.integers(0, len(values), size=size)].mean(1)
     low, high = percentiles(means)
-    return Estimate(mean=float(values.mean()), low=low, high=high)
+    return Estimate(float(values.mean()), low, high)
 
 
 _AT_ONCE = 100  # resamples, so that ten thousand images take megabytes and no more

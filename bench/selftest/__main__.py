@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench.selftest.command import main
+from bench.selftest.study import main
 
 if __name__ == "__main__":
     sys.exit(main())

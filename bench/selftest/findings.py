@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bench.gate.verdict import Verdict
-from bench.selftest.binomial import exact_interval
 from bench.selftest.trials import GATE, Trial
 from bench.statistics import median
 
@@ -29,8 +28,11 @@ class Share:
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """Exact, 95 %."""
-        return exact_interval(self.hits, self.trials)
+        """Exact, 95 %: Clopper and Pearson, Biometrika 26 (1934), 404."""
+        from scipy import stats
+
+        found = stats.binomtest(self.hits, self.trials).proportion_ci(0.95, method="exact")
+        return float(found.low), float(found.high)
 
     def __str__(self) -> str:
         """As ``2 of 300 = 0.7 % [0.1, 2.4]``."""

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from textwrap import fill
-from typing import Any
 
-from bench.core.document import escape
+from bench.core.document import Block, Column, Document, Heading, Prose, Row, Table, escape, words
 from bench.gate.verdict import Verdict
 from bench.publish.machine import machine_in_words
-from bench.publish.markdown import table_lines
-from bench.publish.tables import Table
-from bench.selftest.config import BUNCH, PYTEST, TIMER
-from bench.selftest.findings import (
-    QUIET_CORES,
-    Series,
-    goals_of,
-    num_disturbed,
-    series_of,
-)
-from bench.selftest.trials import GATE, Trial
+from bench.selftest.findings import QUIET_CORES, Series, goals_of, num_disturbed, series_of
+from bench.selftest.settings import BUNCH, PYTEST, TIMER
+from bench.selftest.trials import GATE, Origin, Trial
 from bench.statistics import median
 
 _WIDTH = 100
@@ -27,32 +18,35 @@ _PLACES = {False: "idle", True: "next to a load"}
 _TOOLS = {GATE: "this gate", PYTEST: "pytest-benchmark", TIMER: "torch.utils.benchmark"}
 
 
-def page_of(file: str, session: Mapping[str, Any], trials: Sequence[Trial]) -> str:
-    """The whole page.
+def page_of(file: str, origin: Origin, trials: Sequence[Trial]) -> Document:
+    """The page.
 
     Args:
         file: name of the data.
-        session: environment, settings, command and start.
+        origin: environment, settings, command and start.
         trials: all of them.
     """
-    series = series_of(trials)
-    words = _words(session, trials)
-    blocks = ["# Self-test", _paragraph(_INTRODUCTION.format(file=file, **words)), words["made"]]
-    blocks += _warnings(trials)
-    goals = [(goal.words, goal.found, goal.verdict) for goal in goals_of(trials)]
-    blocks += ["## Goals", _paragraph(_GOALS), _table(("goal", "found", "verdict"), goals)]
-    blocks += ["## False alarms and slowdowns found", _paragraph(_FOUND.format(**words))]
-    blocks += [_found_table(series), "## The gate in detail", _paragraph(_DETAIL)]
-    blocks.append(_detail_table([s for s in series if s.tool == GATE]))
-    return "\n\n".join(blocks) + "\n"
+    series, texts = series_of(trials), _texts(origin, trials)
+    goals = [{"goal": g.words, "found": g.found, "verdict": g.verdict} for g in goals_of(trials)]
+    blocks: list[Block] = [
+        _paragraph(_INTRODUCTION.format(file=file, **texts)),
+        Prose(texts["made"]),
+        *map(Prose, _warnings(trials)),
+        Heading("Goals"),
+        _paragraph(_GOALS),
+        Table(columns=(words("goal"), Column("found"), Column("verdict")), rows=goals),
+        Heading("False alarms and slowdowns found"),
+        _paragraph(_FOUND.format(**texts)),
+        _found_table(series),
+        Heading("The gate in detail"),
+        _paragraph(_DETAIL),
+        _detail_table([one for one in series if one.tool == GATE]),
+    ]
+    return Document("Self-test", blocks)
 
 
-def _paragraph(text: str) -> str:
-    return fill(text, _WIDTH, break_on_hyphens=False, break_long_words=False)
-
-
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    return table_lines(Table(title="", header=header, rows=tuple(rows), num_text=1))
+def _paragraph(text: str) -> Prose:
+    return Prose(fill(text, _WIDTH, break_on_hyphens=False, break_long_words=False))
 
 
 def _warnings(trials: Sequence[Trial]) -> Iterator[str]:
@@ -66,45 +60,58 @@ def _warnings(trials: Sequence[Trial]) -> Iterator[str]:
         yield f"{broken} trials ended without a verdict, because a worker failed."
 
 
-def _found_table(series: Sequence[Series]) -> str:
+def _found_table(series: Sequence[Series]) -> Table:
     """A row per tool and machine state, a column per slowdown."""
-    percents = sorted({s.percent for s in series})
-    by_row: dict[tuple[str, bool], dict[int, Series]] = {}
+    name, worst = "tool, machine", "worst error of a ratio"
+    found: dict[tuple[str, bool], dict[str, Series]] = {}
     for one in series:
-        by_row.setdefault((one.tool, one.is_loaded), {})[one.percent] = one
-    rows = []
-    for (tool, is_loaded), found in sorted(
-        by_row.items(), key=lambda kv: list(_TOOLS).index(kv[0][0])
-    ):
-        cells = [str(found[p].slower) if p in found else "" for p in percents]
-        worst = max(one.worst_error for one in found.values())
-        name = f"{_TOOLS[tool]}, {_PLACES[is_loaded]}"
-        rows.append((name, *cells, f"{100 * worst:.1f} %"))
-    columns = [f"{percent} % found" if percent else "false alarms" for percent in percents]
-    return _table(("tool, machine", *columns, "worst error of a ratio"), rows)
-
-
-def _detail_table(series: Sequence[Series]) -> str:
-    rows = []
-    for one in sorted(series, key=lambda s: (s.is_loaded, s.percent)):
-        ratio, width = median(one.ratios), one.half_width
-        rows.append(
-            (
-                _PLACES[one.is_loaded],
-                f"{one.percent} %",
-                *(str(one.count(v)) for v in (Verdict.FASTER, Verdict.SAME, Verdict.UNSURE)),
-                "" if ratio is None else f"{ratio:.3f}",
-                "" if width is None else f"±{100 * width:.2f} %",
-                f"{median([trial.wall_s for trial in one.trials]) or 0.0:.1f}",
-            )
+        found.setdefault((one.tool, one.is_loaded), {})[_found(one.percent)] = one
+    rows: list[Row] = [
+        {
+            name: f"{_TOOLS[tool]}, {_PLACES[is_loaded]}",
+            **{key: str(one.slower) for key, one in own.items()},
+            worst: max(one.worst_error for one in own.values()),
+        }
+        for (tool, is_loaded), own in sorted(
+            found.items(), key=lambda kv: list(_TOOLS).index(kv[0][0])
         )
-    header = ("machine", "slower by", "FASTER", "SAME", "UNSURE", "ratio", "half-width", "seconds")
-    return _table(header, rows)
+    ]
+    keys = [_found(percent) for percent in sorted({one.percent for one in series})]
+    last = Column(worst, digits=lambda error: f"{100 * error:.1f} %")
+    return Table(columns=(words(name), *map(Column, keys), last), rows=rows)
 
 
-def _words(session: Mapping[str, Any], trials: Sequence[Trial]) -> dict[str, str]:
+def _found(percent: int) -> str:
+    return f"{percent} % found" if percent else "false alarms"
+
+
+def _detail_table(series: Sequence[Series]) -> Table:
+    verdicts = (Verdict.FASTER, Verdict.SAME, Verdict.UNSURE)
+    rows: list[Row] = [
+        {
+            "machine": _PLACES[one.is_loaded],
+            "slower by": one.percent,
+            **{str(verdict): one.count(verdict) for verdict in verdicts},
+            "ratio": median(one.ratios),
+            "half-width": one.half_width,
+            "seconds": median([trial.wall_s for trial in one.trials]) or 0.0,
+        }
+        for one in sorted(series, key=lambda s: (s.is_loaded, s.percent))
+    ]
+    columns = (
+        words("machine"),
+        Column("slower by", digits=lambda percent: f"{percent:.0f} %"),
+        *(Column(str(verdict), digits=".0f") for verdict in verdicts),
+        Column("ratio"),
+        Column("half-width", digits=lambda width: f"±{100 * width:.2f} %"),
+        Column("seconds", digits=".1f"),
+    )
+    return Table(columns=columns, rows=rows)
+
+
+def _texts(origin: Origin, trials: Sequence[Trial]) -> dict[str, str]:
     """What the texts leave open."""
-    facts, settings = session["environment"], session["settings"]
+    facts, settings = origin.environment, origin.settings
     effort = settings["effort"]
     commit = "an unknown commit"
     if facts["commit"]:
@@ -113,8 +120,8 @@ def _words(session: Mapping[str, Any], trials: Sequence[Trial]) -> dict[str, str
     counts = {tool: sum(trial.tool == tool for trial in trials) for tool in _TOOLS}
     return {
         "made": (
-            f"*{escape(machine_in_words(facts))}; method {session['method_version']}; {commit}; "
-            f"{session['started_at'][:10]}; `{session['command']}`*"
+            f"*{escape(machine_in_words(facts))}; method {origin.method_version}; {commit}; "
+            f"{origin.started_at[:10]}; `{origin.command}`*"
         ),
         "count": ", ".join(f"{n} by {_TOOLS[tool]}" for tool, n in counts.items() if n),
         "num_trials": str(len(trials)),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.selftest.config import BUNCH, PYTEST
+from bench.selftest.settings import BUNCH, PYTEST
 
 ITEMS = "ATTNBENCH_RIVAL_ITEMS"
 """The variable that names the items: JSON, a list of objects with ``name``, ``cell``, ``extra``."""

@@ -19,7 +19,7 @@ from bench.gate.verdict import Verdict, confidence_tail
 from bench.gate.versus import compare
 from bench.measure import load
 from bench.selftest import rival_suite
-from bench.selftest.config import BUNCH, PYTEST, SelftestConfig
+from bench.selftest.settings import BUNCH, PYTEST, Selftest
 from bench.worker.jobs import Interrupted, Jobs
 
 GATE = "gate"
@@ -71,32 +71,30 @@ class Trial:
     busy_cores: float
     row: Row
 
-    def to_json(self) -> str:
-        """One line."""
-        return json.dumps(vars(self) | {"row": self.row.to_dict()}, allow_nan=False)
 
-    @classmethod
-    def from_json(cls, line: str) -> Trial:
-        """The inverse of `to_json`.
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where trials come from: the first line of their file.
 
-        Raises:
-            ValueError: not a trial.
-        """
-        try:
-            flat = json.loads(line)
-            return cls(**flat | {"row": Row.from_dict(flat["row"])})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a trial: {error!r}") from error
+    Attributes:
+        settings: what the page says about how its numbers were made.
+    """
+
+    command: str
+    environment: dict[str, Any]
+    method_version: int
+    settings: dict[str, Any]
+    started_at: str
 
 
-def units(config: SelftestConfig) -> Iterator[Unit]:
+def units(asked: Selftest) -> Iterator[Unit]:
     """All units, the series mixed, so that a run stopped half-way has half of every one."""
     series = [
         own
         for is_loaded in (False, True)
         for own in (
-            *(list(_of_gate(config, is_loaded, percent)) for percent in (0, *config.slowdowns)),
-            *(list(_of_a_rival(config, is_loaded, tool)) for tool in config.rivals),
+            *(list(_of_gate(asked, is_loaded, percent)) for percent in (0, *asked.slowdowns)),
+            *(list(_of_a_rival(asked, is_loaded, tool)) for tool in asked.rivals.tools),
         )
     ]
     # Of each series the share of its units that comes before; equal ones stay in their order.
@@ -104,25 +102,23 @@ def units(config: SelftestConfig) -> Iterator[Unit]:
     yield from (unit for _, unit in sorted(placed, key=lambda one: one[0]))
 
 
-def _of_gate(config: SelftestConfig, is_loaded: bool, percent: int) -> Iterator[Unit]:
-    effort = config.effort
+def _of_gate(asked: Selftest, is_loaded: bool, percent: int) -> Iterator[Unit]:
+    effort = asked.effort
     gate_s = 1.15 * effort.num_forks * (effort.fork_s + _FORK_S)  # some cells need more forks
-    for index in range(config.trials.of_gate(percent)):
+    for index in range(asked.trials.of_gate(percent)):
         yield Unit(tool=GATE, is_loaded=is_loaded, index=index, percent=percent, expected_s=gate_s)
 
 
-def _of_a_rival(config: SelftestConfig, is_loaded: bool, tool: str) -> Iterator[Unit]:
+def _of_a_rival(asked: Selftest, is_loaded: bool, tool: str) -> Iterator[Unit]:
     """A unit for the trials that two of its processes serve."""
-    for index in range(0, config.trials.rivals, config.cells_per_process):
-        num_cells = min(config.cells_per_process, config.trials.rivals - index)
-        num_timed = (2 + len(config.slowdowns)) * num_cells
-        pair_s = 2 * _PROCESS_S + num_timed * (config.side_s + 0.1)
+    for index in range(0, asked.trials.rivals, asked.rivals.cells_per_process):
+        num_cells = min(asked.rivals.cells_per_process, asked.trials.rivals - index)
+        num_timed = (2 + len(asked.slowdowns)) * num_cells
+        pair_s = 2 * _PROCESS_S + num_timed * (asked.side_s + 0.1)
         yield Unit(tool=tool, is_loaded=is_loaded, index=index, expected_s=pair_s)
 
 
-def measure(
-    unit: Unit, cells: Sequence[Cell], config: SelftestConfig, jobs: Jobs
-) -> tuple[Trial, ...]:
+def measure(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> tuple[Trial, ...]:
     """Make a unit's comparisons.
 
     Raises:
@@ -131,9 +127,9 @@ def measure(
     """
     before = load.snapshot()
     if unit.tool == GATE:
-        rows = [(unit.percent, _ask_the_gate(unit, cells, config, jobs))]
+        rows = [(unit.percent, _ask_the_gate(unit, cells, asked, jobs))]
     else:
-        rows = list(_ask_a_rival(unit, cells, config, jobs))
+        rows = list(_ask_a_rival(unit, cells, asked, jobs))
     after = load.snapshot()
     wall_s = after.wall_s - before.wall_s
     return tuple(
@@ -149,7 +145,7 @@ def measure(
     )
 
 
-def _ask_the_gate(unit: Unit, cells: Sequence[Cell], config: SelftestConfig, jobs: Jobs) -> Row:
+def _ask_the_gate(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> Row:
     """One cell, as `bench.regress` would compare it in two commits."""
     cell = cells[unit.index % len(cells)]
     found = compare(
@@ -157,26 +153,26 @@ def _ask_the_gate(unit: Unit, cells: Sequence[Cell], config: SelftestConfig, job
         cell,
         HERE,
         jobs,
-        config.effort,
-        tail=confidence_tail(1, config.family_error),
+        asked.gate,
+        tail=confidence_tail(1, asked.family_error),
         repeat_every=100 // unit.percent if unit.percent else None,
     )
-    return latency_row(cell, found)
+    return replace(latency_row(cell, found), samples_s=())
 
 
 def _ask_a_rival(
-    unit: Unit, cells: Sequence[Cell], config: SelftestConfig, jobs: Jobs
+    unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs
 ) -> Iterator[tuple[int, Row]]:
     """Some cells in one process; and again, unchanged and slower, in a second one."""
-    count = min(config.cells_per_process, config.trials.rivals - unit.index)
+    count = min(asked.rivals.cells_per_process, asked.trials.rivals - unit.index)
     chosen = [cells[(unit.index + i) % len(cells)] for i in range(count)]
-    percents = (0, *config.slowdowns)
-    base = _medians(unit.tool, chosen, (0,), config, jobs)
-    current = _medians(unit.tool, chosen, percents, config, jobs)
+    percents = (0, *asked.slowdowns)
+    base = _medians(unit.tool, chosen, (0,), asked, jobs)
+    current = _medians(unit.tool, chosen, percents, asked, jobs)
     for percent in percents:
         for index, cell in enumerate(chosen):
             base_s, current_s = base[f"{index}-0"], current[f"{index}-{percent}"]
-            is_slower = current_s / base_s - 1 > config.rival_threshold
+            is_slower = current_s / base_s - 1 > asked.rivals.threshold
             verdict = Verdict.SLOWER if is_slower else Verdict.SAME
             row = missing_row(cell, verdict, "", LATENCY)
             ratio = round(current_s / base_s, 5)
@@ -184,18 +180,18 @@ def _ask_a_rival(
 
 
 def _medians(
-    tool: str, cells: Sequence[Cell], percents: Sequence[int], config: SelftestConfig, jobs: Jobs
+    tool: str, cells: Sequence[Cell], percents: Sequence[int], asked: Selftest, jobs: Jobs
 ) -> Mapping[str, float]:
     """Median seconds from one fresh process, by ``INDEX-PERCENT`` of cell and slowdown."""
-    asked = [
+    items = [
         {"name": f"{index}-{percent}", "cell": cell.to_dict(), "extra": BUNCH * percent // 100}
         for percent in percents
         for index, cell in enumerate(cells)
     ]
     with ExitStack() as stack:
         out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "medians.json"
-        words = rival_suite.words_for(tool, out, config.side_s)
-        environment = jobs.server.environment() | {rival_suite.ITEMS: json.dumps(asked)}
+        words = rival_suite.words_for(tool, out, asked.side_s)
+        environment = jobs.server.environment() | {rival_suite.ITEMS: json.dumps(items)}
         code, said = rival_suite.run(words, environment)
         if jobs.interrupt.is_asked:  # Ctrl-C reaches the process as well
             raise Interrupted

@@ -16,7 +16,8 @@ from bench.ceilings import read_calibrate_config
 from bench.gate.config import read_gate_config
 from bench.publish import read_publish_config
 from bench.reproduce.command import read_reproduce_config
-from bench.selftest.config import read_selftest_config
+from bench.selftest.settings import Selftest
+from bench.selftest.study import sweep_of
 from bench.verify.config import read_verify_config
 from tests.torture.trial import Trial, here
 
@@ -41,7 +42,10 @@ COMMANDS: dict[str, tuple[Main, tuple[str, ...]]] = {
     "regress": (_only_read("regress", read_gate_config), ("attention=[softmax]", "task=[]")),
     "verify": (_only_read("verify", read_verify_config), ()),
     "calibrate": (_only_read("calibrate", read_calibrate_config), ()),
-    "selftest": (_only_read("selftest", read_selftest_config), ("attention=[softmax]",)),
+    "selftest": (
+        _only_read("selftest", lambda c: (Selftest.read(c), sweep_of(c))),
+        ("attention=[softmax]",),
+    ),
     "reproduce": (_only_read("reproduce", read_reproduce_config), ()),
 }
 

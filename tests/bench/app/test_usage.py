@@ -10,12 +10,17 @@ from omegaconf import OmegaConf
 
 from bench.__main__ import COMMANDS
 from bench.app.command import CONF
+from bench.core.roots import root_of
+from bench.diagnostics.settings import Diagnose
+from bench.explain.settings import Explain
 
-WITH_KEYS = sorted({file.stem for file in CONF.glob("*.yaml")} & COMMANDS.keys())
+WITH_YAML = {file.stem for file in CONF.glob("*.yaml")} & COMMANDS.keys()
+ROOTS = {command: OmegaConf.load(CONF / f"{command}.yaml") for command in WITH_YAML}
+ROOTS |= {"explain": root_of(Explain).content, "diagnose": root_of(Diagnose).content}
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-@pytest.mark.parametrize("command", WITH_KEYS)
+@pytest.mark.parametrize("command", sorted(ROOTS))
 def test_help_has_every_key_with_its_default(
     command: str, flag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -23,7 +28,7 @@ def test_help_has_every_key_with_its_default(
     out, err = capsys.readouterr()
     assert out.startswith(f"usage: attnbench {command} ") and not err
     lines = out.splitlines()
-    for key in OmegaConf.load(CONF / f"{command}.yaml"):
+    for key in ROOTS[command]:
         is_shown = any(line.startswith(f"  {key}:") for line in lines)
         assert is_shown == (key not in ("defaults", "hydra")), key
 

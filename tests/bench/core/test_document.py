@@ -47,6 +47,7 @@ DOCUMENT = Document(
         TABLE,
         Bullets(["first", "second"]),
         Figure("Lines", "page/lines.svg"),
+        Heading("How to read this"),
         Prose("Some **prose**."),
     ],
 )
@@ -76,6 +77,8 @@ said before
 
 ![Lines](page/lines.svg)
 
+## How to read this
+
 Some **prose**.
 """
     )
@@ -104,6 +107,7 @@ def shown(width: int) -> str:
 def test_a_terminal_shows_texts_and_tables_and_no_page_repeats_a_note_there():
     lines = [line.rstrip() for line in shown(120).splitlines()]
     assert "one *line*" in lines and "said before" not in lines and "Scores" in lines
+    assert "Part" in lines and "How to read this" not in lines
     assert "prose" not in "".join(lines) and "python" not in "".join(lines)
     assert any(line.startswith("a|b") and "250.000 (100.000 to 400.000)" in line for line in lines)
 

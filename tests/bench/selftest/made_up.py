@@ -6,8 +6,9 @@ from omegaconf import OmegaConf
 
 from bench.gate.rows import LATENCY, Row
 from bench.gate.verdict import Verdict
-from bench.selftest.config import read_selftest_config
-from bench.selftest.trials import GATE, Trial
+from bench.selftest.settings import Selftest
+from bench.selftest.study import sweep_of
+from bench.selftest.trials import GATE, Origin, Trial
 from tests.records import ENVIRONMENT
 
 CONF = Path(__file__).resolve().parents[3] / "conf" / "selftest.yaml"
@@ -25,17 +26,29 @@ def composed(**changes):
 
 
 def config(**changes):
-    return read_selftest_config(composed(**changes))
+    return Selftest.read(composed(**changes))
 
 
-def session(**changes):
-    return {
-        "command": "python -m bench.selftest budget=10m",
-        "environment": ENVIRONMENT,
-        "method_version": 1,
-        "settings": config(**changes).settings,
-        "started_at": "2031-05-06T07:08:09Z",
-    }
+def sweep(**changes):
+    return sweep_of(composed(**changes))
+
+
+def origin():
+    effort = {"threshold": 0.03, "num_forks": 6, "fork_s": 0.2, "budget_s": 4.0}
+    return Origin(
+        command="python -m bench.selftest budget=10m",
+        environment=ENVIRONMENT,
+        method_version=1,
+        settings={
+            "attention": ["softmax", "linear"],
+            "seq_len": [64, 128, 256],
+            "effort": effort,
+            "side_s": 0.6,
+            "rival_threshold": 0.05,
+            "cells_per_process": 5,
+        },
+        started_at="2031-05-06T07:08:09Z",
+    )
 
 
 def trial(verdict=Verdict.SAME, *, tool=GATE, is_loaded=False, percent=0, ratio=1.0, busy=1.0):

@@ -1,10 +1,11 @@
 import pytest
 
+from bench.core.document import markdown
 from bench.gate.verdict import Verdict
-from bench.selftest.config import PYTEST
 from bench.selftest.findings import Share, goals_of, series_of
 from bench.selftest.page import page_of
-from tests.bench.selftest.made_up import session, trial
+from bench.selftest.settings import PYTEST
+from tests.bench.selftest.made_up import origin, trial
 
 TRIALS = [
     *(trial(is_loaded=loaded) for _ in range(30) for loaded in (False, True)),
@@ -14,7 +15,7 @@ TRIALS = [
 
 
 def page(trials=TRIALS):
-    return page_of("x.jsonl", session(), trials)
+    return markdown(page_of("x.jsonl", origin(), trials))
 
 
 def verdicts(trials):
@@ -70,6 +71,22 @@ def test_a_small_slowdown_next_to_a_load_is_shown_and_no_goal():
     found = [trial(Verdict.SLOWER, percent=p, is_loaded=True) for p in (5, 10)]
     assert [words[:4] for words in verdicts(found)] == ["10 %"]
     assert [series.percent for series in series_of(found)] == [5, 10]
+
+
+@pytest.mark.parametrize(
+    ("hits", "trials", "low", "high"),
+    [
+        # Closed forms at the ends: 1 - (tail) ** (1 / n), and its mirror.
+        (0, 300, 0.0, 1 - 0.025 ** (1 / 300)),
+        (300, 300, 0.025 ** (1 / 300), 1.0),
+        # As printed in tables of the interval.
+        (1, 10, 0.00253, 0.44502),
+        (95, 100, 0.88717, 0.98357),
+        (0, 370, 0.0, 0.00992),  # no alarm of 370 shows less than one in a hundred
+    ],
+)
+def test_the_interval_of_a_share_is_the_exact_one(hits, trials, low, high):
+    assert Share(hits=hits, trials=trials).interval == pytest.approx((low, high), abs=2e-5)
 
 
 def test_errors_are_relative_to_the_true_ratio():

@@ -8,14 +8,14 @@ from bench.gate.verdict import Interval, Verdict
 from bench.gate.versus import Comparison
 from bench.plan import plan
 from bench.selftest import rival_suite, trials
-from bench.selftest.config import BUNCH, PYTEST, TIMER
-from bench.selftest.trials import GATE, Trial, Unit, measure, units
+from bench.selftest.settings import BUNCH, PYTEST, TIMER
+from bench.selftest.trials import GATE, Unit, measure, units
 from bench.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.worker.launch import WorkerServer
-from tests.bench.selftest.made_up import config, trial
+from tests.bench.selftest.made_up import config, sweep
 
-CONFIG = config(seq_len=[64, 128], trials={"rivals": 7}, rivals={"threshold": 0.06})
-CELLS = [p.cell for p in plan(CONFIG.sweep)]
+CONFIG = config(trials={"rivals": 7}, rivals={"threshold": 0.06})
+CELLS = [p.cell for p in plan(sweep(seq_len=[64, 128]))]
 
 
 @pytest.fixture
@@ -49,7 +49,6 @@ def test_the_gate_compares_the_tree_with_itself_slowed_down_as_asked(monkeypatch
     assert asked["base"] is asked["current"] is CELLS[5 % len(CELLS)]
     assert asked["every"] == 20 and asked["tail"] == 0.01
     assert (found.percent, found.is_loaded, found.row.verdict) == (5, True, Verdict.SLOWER)
-    assert Trial.from_json(found.to_json()) == found
 
 
 class FakeProcesses:
@@ -113,10 +112,3 @@ def test_a_bunch_makes_as_many_calls_as_it_says():
     calls = []
     rival_suite.in_bunches(lambda: calls.append(1), 21)()
     assert len(calls) == 21
-
-
-def test_a_line_that_is_no_trial_is_refused():
-    flat = json.loads(trial().to_json())
-    for broken in ({"tool": "gate"}, flat | {"more": 1}, flat | {"row": {}}):
-        with pytest.raises(ValueError, match="not a trial"):
-            Trial.from_json(json.dumps(broken))

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
-
-from rich.console import Console
 
 from attentions import Attention, attention_class
 from bench.app.entries import AttentionEntry
-from bench.app.files import check_writable
+from bench.config import SweepConfig
 from bench.core.finding import sentences as finding_sentences
 from bench.core.numbers import (
     FILE,
@@ -24,47 +21,55 @@ from bench.core.numbers import (
     finite,
     write_lines,
 )
-from bench.diagnostics.config import DiagnoseConfig, read_diagnose_config
 from bench.diagnostics.look import of_lengths, of_random
 from bench.diagnostics.page import write_page
 from bench.diagnostics.samples import Size, build_core
-from bench.diagnostics.trained import Trained, load_or_train, of_model, swapped_in
-from bench.machine import environment
-from bench.measure.clock import now_s, utc_now
+from bench.diagnostics.settings import Diagnose
+from bench.diagnostics.trained import Trained, of_model, swapped_in, trained_on
+from bench.measure.clock import utc_now
 from bench.plan import PlannedCell, checked_hyperparameters, plan
-from bench.plugins import import_plugins
-from bench.progress import one_by_one
 from bench.publish.diagnostics import entropy_chart, left_out_words, sections
 from bench.publish.terminal import print_sections
+from bench.session import Session
 from bench.tasks.train import Diverged
 
-_WIDTH_WITHOUT_TERMINAL = 160
+
+@dataclass(kw_only=True)
+class Part:
+    """The numbers of one row at one place: random inputs, trained models, or softmax's place.
+
+    Attributes:
+        find: finds them.
+        outcome: how that ended, once it has.
+    """
+
+    name: str
+    find: Callable[[], Iterator[Line]]
+    outcome: str = ""
+    expected_s: float = 1.0
+
+    def describe(self) -> str:
+        """As ``nala, trained: done``."""
+        return f"{self.name}: {self.outcome}" if self.outcome else self.name
 
 
-def diagnose(composed: dict[str, Any]) -> int:
-    """Do what was asked for; returns the exit code."""
-    config = read_diagnose_config(composed)
-    check_writable(config.out)
-    import_plugins(config.plugins)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH_WITHOUT_TERMINAL)
-    look = _Look(config, console)
-    is_whole = look.run()
+def study(asked: Diagnose, session: Session) -> None:
+    """Look at everything, and publish what was found, after each part as well."""
+    look = _Look(asked, session)
+    with session.each(look.parts(), "part") as todo:
+        for part in todo:
+            part.outcome = look.keep(part.find())
     if not look.lines:
-        console.print("Stopped before anything was found.")
-        return 130
-    files = look.write(is_whole=is_whole)
-    print_sections(sections(look.lines), console)
-    for words in (
-        *finding_sentences(look.lines),
-        *left_out_words(look.lines),
-        f"Wrote {', '.join(map(str, files))}",
-    ):
-        console.print(words, markup=False, highlight=False, soft_wrap=True)
-    if not is_whole:
-        console.print("Stopped. Trained models are kept: the same command goes on from there.")
-    return 0 if is_whole else 130
+        session.say("Nothing was found before.")
+        return
+    chart = entropy_chart(look.lines, asked.head_dim)
+    origin = look.origin(*([_STOPPED] if session.is_stopped else []))
+    numbers = write_lines(asked.out / FILE, look.lines, origin)
+    files = write_page(look.lines, origin, session.wall_s, chart, asked.out)
+    print_sections(sections(look.lines), session.console)
+    for sentence in (*finding_sentences(look.lines), *left_out_words(look.lines)):
+        session.say(sentence)
+    session.say(f"Wrote {', '.join(map(str, [*files, numbers]))}")
 
 
 class _Look:
@@ -74,71 +79,65 @@ class _Look:
         lines: what was found so far.
     """
 
-    def __init__(self, config: DiagnoseConfig, console: Console) -> None:
-        self._config, self._console = config, console
-        self._started_s = now_s()
-        self._here = environment.current(("cpu",), "default", {})
+    def __init__(self, asked: Diagnose, session: Session) -> None:
+        self._asked, self._session = asked, session
         self._rows = [
-            replace(e, hyperparameters=checked_hyperparameters(e)) for e in config.attention
+            replace(e, hyperparameters=checked_hyperparameters(e)) for e in asked.attention
         ]
-        self._planned = plan(config.training) if config.training else ()
+        self._training = asked.training(session.composed)
+        self._planned = plan(self._training) if self._training else ()
         self._models: dict[str, Trained] = {}
         self.lines: list[Line] = []
 
-    def run(self) -> bool:
-        """Look at everything; False if Ctrl-C came first."""
-        jobs = {f"{row.label}, random": partial(self._random, row) for row in self._rows}
-        labels = dict.fromkeys(row.label for row in self._rows)
-        own = {label: self._cells(label) for label in labels}
-        for label, cells in own.items():
-            if cells:
-                jobs[f"{label}, trained"] = partial(self._trained, cells)
-        if self._config.fine_tune_steps:
-            for label, cells in own.items():
-                if cells:
-                    jobs[f"{label}, in softmax's place"] = partial(self._swapped, cells)
-        try:
-            one_by_one(list(jobs), lambda name: self._keep(jobs[name]()), self._console)
-        except KeyboardInterrupt:
-            return False
-        return True
+    def parts(self) -> list[Part]:
+        """Random inputs first, then models, then those in softmax's place."""
+        own = {row.label: self._cells(row.label) for row in self._rows}
+        known = {label: cells for label, cells in own.items() if cells}
+        swapped = known if self._asked.fine_tune_steps else {}
+        return [
+            *(Part(name=f"{r.label}, random", find=partial(self._random, r)) for r in self._rows),
+            *(
+                Part(name=f"{label}, trained", find=partial(self._trained, cells))
+                for label, cells in known.items()
+            ),
+            *(
+                Part(name=f"{label}, in softmax's place", find=partial(self._swapped, cells))
+                for label, cells in swapped.items()
+            ),
+        ]
 
-    def write(self, *, is_whole: bool) -> list[Any]:
-        """The files."""
-        out, chart = self._config.out, entropy_chart(self.lines, self._config.size.head_dim)
-        origin = self._origin(*([] if is_whole else [_STOPPED]))
-        numbers = write_lines(out / FILE, self.lines, origin)
-        return [*write_page(self.lines, origin, now_s() - self._started_s, chart, out), numbers]
-
-    def _origin(self, *notes: str) -> Origin:
+    def origin(self, *notes: str) -> Origin:
+        """Where the lines come from."""
+        here = self._session.machine
         return Origin(
-            command=self._config.command,
-            settings=(*_settings(self._config), *notes),
-            machine=f"{self._here.processor}, torch {self._here.versions['torch']}, commit "
-            f"{(self._here.commit or 'unknown')[:7]}, {utc_now()[:10]}",
+            command=self._session.command(),
+            settings=(*_settings(self._asked, self._training), *notes),
+            machine=f"{here.processor}, torch {here.versions['torch']}, commit "
+            f"{(here.commit or 'unknown')[:7]}, {utc_now()[:10]}",
         )
+
+    def keep(self, found: Iterable[Line]) -> str:
+        """Write lines down with those before; returns how it ended, in words."""
+        new = list(found)
+        self.lines += new
+        write_lines(self._asked.out / FILE, self.lines, self.origin(_STOPPED))
+        left_out = [line for line in new if isinstance(line, LeftOut)]
+        return f"left out: {left_out[0].why}" if len(left_out) == len(new) else "done"
 
     def _cells(self, label: str) -> list[PlannedCell]:
         return [p for p in self._planned if p.cell.entry == label]
 
-    def _keep(self, found: Iterable[Line]) -> str:
-        new = list(found)
-        self.lines += new
-        write_lines(self._config.out / FILE, self.lines, self._origin(_STOPPED))
-        left_out = [line for line in new if isinstance(line, LeftOut)]
-        return f"left out: {left_out[0].why}" if len(left_out) == len(new) else "done"
-
     def _random(self, row: AttentionEntry) -> Iterator[Line]:
-        size, config = self._config.size, self._config
+        size, asked = self._asked.size, self._asked
         try:
             can = attention_class(row.mechanism).capabilities
             causal = size.causal or not can.bidirectional
             size = replace(size, causal=causal)
             samples = _Samples(row.label, RANDOM)
             build = partial(_build, row)
-            for seed in range(config.num_seeds):
-                samples.add(of_random(build, size, config.norms, config.token_norms, seed))
-            samples.add(of_lengths(build, size, config.lengths, 0))
+            for seed in range(asked.num_seeds):
+                samples.add(of_random(build, size, asked.norms, asked.token_norms, seed))
+            samples.add(of_lengths(build, size, asked.lengths, 0))
         except (ValueError, ImportError) as error:
             yield LeftOut(attention=row.label, inputs=RANDOM, why=str(error))
             return
@@ -148,17 +147,17 @@ class _Look:
             yield LeftOut(attention=row.label, inputs=RANDOM, why=_GATES)
             return
         yield from samples.numbers()
-        if causal and not config.size.causal:
+        if causal and not asked.causal:
             yield LeftOut(attention=row.label, inputs="random without a mask", why=_CAUSAL)
 
     def _trained(self, cells: list[PlannedCell]) -> Iterator[Line]:
-        config, cell = self._config, cells[0].cell
+        asked, cell = self._asked, cells[0].cell
         by_layer: dict[int, _Samples] = {}
         where = cell.task.label
         try:
             for planned in cells:
                 trained = self._model(planned)
-                found = of_model(trained, planned.cell.task.seed, config.num_examples)
+                found = of_model(trained, planned.cell.task.seed, asked.num_examples)
                 for layer, numbers in found.items():
                     place = f"{where}, layer {layer}"
                     by_layer.setdefault(layer, _Samples(cell.entry, place)).add(numbers)
@@ -178,7 +177,7 @@ class _Look:
                 if planned.unsupported:
                     raise ValueError(planned.unsupported)
                 source = self._model(softmax[planned.cell.task.seed])
-                steps = self._config.fine_tune_steps
+                steps = self._asked.fine_tune_steps
                 samples.add(swapped_in(source, planned.cell, steps))
         except (ValueError, Diverged) as error:
             why = f"in softmax's place: {error}"
@@ -197,8 +196,8 @@ class _Look:
             raise ValueError(planned.unsupported)
         key = planned.cell.key
         if key not in self._models:
-            folder = self._config.out / "checkpoints"
-            self._models[key] = load_or_train(planned.cell, folder, self._here)
+            model = self._session.trained(planned.cell, self._asked.out / "checkpoints")
+            self._models[key] = trained_on(planned.cell, model)
         return self._models[key]
 
 
@@ -235,17 +234,16 @@ def _build(row: AttentionEntry, size: Size, seed: int) -> Attention:
     return build_core(row.label, row.mechanism, row.hyperparameters, size, seed)
 
 
-def _settings(config: DiagnoseConfig) -> Iterator[str]:
-    size = config.size
+def _settings(asked: Diagnose, training: SweepConfig | None) -> Iterator[str]:
+    size = asked.size
     yield (
         f"Random queries and keys: {size.num_tokens} tokens, {size.num_heads} heads of "
         f"{size.head_dim} channels, unit-normal (norms about {size.head_dim**0.5:g}) unless a "
-        f"norm is given; seeds 0 to {config.num_seeds - 1}."
+        f"norm is given; seeds 0 to {asked.num_seeds - 1}."
     )
-    if config.training:
-        task, seeds = config.training.task[0], config.training.axes.seed
+    if training:
         yield (
-            f"Trained models: {task.label}, seed {', '.join(map(str, seeds))}; their own queries "
-            f"and keys on {config.num_examples} test examples; up to {config.fine_tune_steps} "
-            "steps of fine-tuning."
+            f"Trained models: {training.task[0].label}, seed {', '.join(map(str, asked.seed))}; "
+            f"their own queries and keys on {asked.num_examples} test examples; up to "
+            f"{asked.fine_tune_steps} steps of fine-tuning."
         )

@@ -1,21 +1,22 @@
 """The command on trials that cost nothing; and, slowly, a short run of the real thing."""
 
-import io
-import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from rich.console import Console
 
 from bench.app.errors import ConfigError
+from bench.core.document import markdown
 from bench.gate.verdict import Verdict
-from bench.selftest import command
+from bench.selftest import study
+from bench.selftest.page import page_of
+from bench.session import Session
 from bench.worker.jobs import Interrupted
-from tests.bench.selftest.made_up import config, session, trial
+from tests.bench.selftest.made_up import config, origin, trial
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,19 +39,22 @@ class FakeServer:
     def start(self):
         pass
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *_):
-        pass
+SWEEP = SimpleNamespace(run=SimpleNamespace(timeout_s=1.0))
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path):
+def session(monkeypatch):
+    monkeypatch.setattr(Session, "server", lambda self, config: FakeServer())
+    return Session("selftest", {})
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, session):
     """Make two trials of each kind; returns whether it was stopped, and the trials on the disk."""
-    monkeypatch.setattr(command, "Neighbour", FakeNeighbour)
-    path = tmp_path / "run.jsonl"
-    path.write_text(json.dumps(session()) + "\n")
+    monkeypatch.setattr(study, "Neighbour", FakeNeighbour)
+    file = study.data_file(tmp_path / "run.jsonl")
+    file.append(origin())
 
     def call(stop_at=None, **changes):
         made = []
@@ -62,11 +66,10 @@ def run(monkeypatch, tmp_path):
             assert FakeNeighbour.is_on is unit.is_loaded
             return [trial(tool=unit.tool, is_loaded=unit.is_loaded, percent=unit.percent)]
 
-        monkeypatch.setattr(command, "measure", measure)
+        monkeypatch.setattr(study, "measure", measure)
         trials = {"unchanged": 4, "slowdown": 2, "rivals": 2}
-        settings = config(trials=trials, **changes)
-        stopped = command.run(settings, (), FakeServer(), path, Console(file=io.StringIO()))
-        return stopped, command.read_run(path).trials
+        study.run(config(trials=trials, **changes), SWEEP, (), file, session)
+        return session.is_stopped, file.read()[1:]
 
     return call
 
@@ -78,28 +81,32 @@ def test_every_trial_is_made_under_its_load_and_written_down(run):
 
 
 def test_ctrl_c_keeps_what_there_is(run):
-    assert run(stop_at=3) == (True, (trial(), trial(percent=5), trial(percent=10)))
+    assert run(stop_at=3) == (True, [trial(), trial(percent=5), trial(percent=10)])
 
 
 def test_nothing_is_begun_that_would_not_end_in_time(run):
-    assert run(budget="0s") == (False, ())
+    assert run(budget="0s") == (False, [])
 
 
-def test_the_newest_data_makes_the_page_and_the_exit_code(tmp_path):
-    out, console = tmp_path / "out", Console(file=io.StringIO())
-    settings = config(page=str(tmp_path / "page.md"))
+def test_the_newest_data_makes_the_page_and_the_exit_code(tmp_path, session):
+    out, asked = tmp_path / "out", config(page=str(tmp_path / "page.md"))
     with pytest.raises(ConfigError, match="make selftest"):
-        command.newest_run(out)
-    out.mkdir()
+        study.newest_file(out)
     for name, verdict in (("1", Verdict.SLOWER), ("2", Verdict.SAME)):
-        lines = [json.dumps(session()), *[trial(verdict).to_json()] * 10]
-        (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    assert command.publish(command.newest_run(out), settings, console) == 0
+        study.data_file(out / f"{name}.jsonl").append(origin(), *[trial(verdict)] * 10)
+    assert study.publish(study.newest_file(out), asked, session) == 0
     assert "results/selftest/2.jsonl" in (tmp_path / "page.md").read_text()
-    assert command.publish(command.read_run(out / "1.jsonl"), settings, console) == 1
-    (out / "3.jsonl").write_text("{}\nno trial\n")
-    with pytest.raises(ConfigError, match=r"3\.jsonl is not data of the self-test"):
-        command.newest_run(out)
+    assert study.publish(study.data_file(out / "1.jsonl"), asked, session) == 1
+    (out / "3.jsonl").write_text("{}\n")
+    with pytest.raises(ConfigError, match=r"3\.jsonl:1 is no Origin or Trial: .*Move it away\."):
+        study.publish(study.newest_file(out), asked, session)
+
+
+def test_the_stored_trials_make_the_stored_page():
+    (stored,) = (ROOT / "results" / "selftest").glob("*.jsonl")
+    first, *trials = study.data_file(stored).read()
+    page = markdown(page_of(stored.name, first, trials))
+    assert page == (ROOT / "docs" / "selftest.md").read_text()
 
 
 SHORT = [
