@@ -152,14 +152,7 @@ def checked_settings(entry: TaskEntry) -> dict[str, Any]:
             f"task entry {entry.label!r} names the task {entry.task!r}, which is not registered. "
             f"{did_you_mean(entry.task, names)} {OF_YOUR_OWN}"
         )
-    defaults = tasks.task_settings(entry.task)
-    for name in entry.settings:
-        if name not in defaults:
-            raise ConfigError(
-                f"task entry {entry.label!r} sets {name!r}, which {entry.task} does not take. "
-                f"{did_you_mean(name, defaults)}"
-            )
-    settings = defaults | entry.settings
+    settings = tasks.task_settings(entry.task) | entry.settings
     try:
         tasks.task_to_plan(entry.task, settings)
     except (TypeError, ValueError) as error:

@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -76,6 +77,17 @@ class Settings(BaseModel):
     )
 
     @classmethod
+    def of_types(cls, name: str, types: Mapping[str, Any]) -> type[Settings]:
+        """A model with a key of each name, none of which may be left out.
+
+        Args:
+            name: of the model.
+            types: annotation of each key.
+        """
+        keys: dict[str, Any] = {key: (kind, ...) for key, kind in types.items()}
+        return create_model(name, __base__=cls, **keys)
+
+    @classmethod
     def read(cls, composed: Mapping[str, Any], prefix: str = "") -> Self:
         """Check what Hydra composed, or a section of it; keys of others at the top are left alone.
 
@@ -97,12 +109,16 @@ class Settings(BaseModel):
     def section(cls, given: Any, name: str) -> Self:
         """Check a section by itself, where a key that it does not have is refused.
 
+        Args:
+            given: its keys.
+            name: what messages put before them, with a dot; nothing if empty.
+
         Raises:
             ConfigError: as `read`.
         """
         if not isinstance(given, Mapping):
             raise ConfigError(_RULES["model_type"].format(name=name, value=repr(given)))
-        return cls._checked(dict(given), f"{name}.")
+        return cls._checked(dict(given), f"{name}." if name else "")
 
     @classmethod
     def _checked(cls, own: dict[str, Any], prefix: str) -> Self:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
 
-from bench.tasks.base import Batch, Recipe, Split, register_task, whole_number, yes_or_no
+from bench.tasks.base import Batch, Count, Even, Interval, Recipe, Size, Split, register_task
 from bench.tasks.generated import Generated, next_tokens
 
 NUM_SPECIAL = 2
 """The mark before the question, and a full stop that these settings never use."""
 
 
+@dataclass(kw_only=True, eq=False)
 class LookUp(Generated):
-    """What both synthetics of H3 share: token ids, of which the last is the answer."""
+    """What both synthetics of H3 share: token ids, of which the last is the answer.
+
+    Raises:
+        ValueError: a model that would see the tokens it is to predict.
+    """
+
+    vocab_size: Annotated[int, Interval(ge=NUM_SPECIAL + 2)] = 20
+    """V; two of the tokens are special."""
+    predict_all: bool = True
+    """Whether to train on every next token, as the source does; otherwise on the answer alone."""
+    causal: bool = True
+    """Whether a token sees only those before it; false needs ``predict_all=false``."""
+    num_train_examples: Count = 5000
+    num_test_examples: Size = 500
 
     default_recipe = Recipe(
         embed_dim=32,
@@ -25,28 +42,14 @@ class LookUp(Generated):
     )
     answers_are_tokens = True
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        vocab_size: int,
-        predict_all: bool,
-        causal: bool,
-        num_train_examples: int,
-        num_test_examples: int,
-    ) -> None:
-        super().__init__(
-            recipe, num_train_examples=num_train_examples, num_test_examples=num_test_examples
-        )
-        whole_number("vocab_size", vocab_size, at_least=NUM_SPECIAL + 2)
-        yes_or_no("causal", causal)
-        yes_or_no("predict_all", predict_all)
-        if predict_all and not causal:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.predict_all and not self.causal:
             raise ValueError(
                 "causal is false and predict_all is true: every token would be seen before it is "
                 "predicted. Set predict_all=false as well."
             )
-        self.causal, self.predict_all = causal, predict_all
-        self.num_classes = self.vocab_size = vocab_size
+        self.num_classes = self.vocab_size
 
     def _asked(self, tokens: torch.Tensor, split: Split) -> Batch:
         """Sequences as a batch: the last token is the only answer unless all are asked for."""
@@ -58,6 +61,7 @@ class LookUp(Generated):
 
 
 @register_task("associative_recall")
+@dataclass(kw_only=True, eq=False)
 class AssociativeRecall(LookUp):
     """Read ``k v k v … mark k``; answer with the value that came with that key.
 
@@ -71,41 +75,20 @@ class AssociativeRecall(LookUp):
     Deviations: one in eight of all examples is kept for testing; tokens are numbered by kind; model
     and optimiser are this harness's (source: embeddings of 32, one head, dropout 0.1,
     400 epochs of 5,000 examples at a rate of 5e-4).
-
-    Args:
-        recipe: model and training.
-        vocab_size: V; the paper prints a chance of 25 %, which only V = 10 has.
-        context_len: tokens of all pairs shown, an even number. An example has two more.
-        predict_all: train on every next token, as the source does; otherwise on the answer alone.
-        causal: whether a token sees only those before it; false needs ``predict_all=false``.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
-    Raises:
-        ValueError: sizes too small, or a model that would see the tokens it is to predict.
     """
+
+    vocab_size: Annotated[int, Interval(ge=NUM_SPECIAL + 2)] = 20
+    """V; the paper prints a chance of 25 %, which only V = 10 has."""
+    context_len: Even = 40
+    """Tokens of all pairs shown. An example has two more."""
 
     guess = "any of the value tokens, each as likely"
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        vocab_size: int = 20,
-        context_len: int = 40,
-        predict_all: bool = True,
-        causal: bool = True,
-        num_train_examples: int = 5000,
-        num_test_examples: int = 500,
-    ) -> None:
-        numbers = (num_train_examples, num_test_examples)
-        super().__init__(recipe, vocab_size, predict_all, causal, *numbers)
-        whole_number("context_len", context_len, at_least=2)
-        if context_len % 2:
-            raise ValueError(f"context_len is {context_len}; an even number is needed.")
-        self.num_keys = (vocab_size - NUM_SPECIAL) // 2
-        self.num_pairs = context_len // 2
-        self.seq_len = context_len + 2
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.num_keys = (self.vocab_size - NUM_SPECIAL) // 2
+        self.num_pairs = self.context_len // 2
+        self.seq_len = self.context_len + 2
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Pairs of an example's own map, then the mark, a key and its value."""

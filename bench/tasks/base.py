@@ -6,13 +6,11 @@ numbers (`draws`) included.
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import inspect
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -22,7 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from attentions import Geometry, plugins
+from bench.app.errors import did_you_mean
 from bench.app.foreign import foreign_code
+from bench.app.limits import Count, Rate, Share, Size
+from bench.core.settings import Interval
 from bench.tasks.draws import (
     HELD_OUT,
     derived_seed,
@@ -33,14 +34,30 @@ from bench.tasks.draws import (
     seeded,
 )
 from bench.tasks.ending import CEILING
-from bench.tasks.recipe import Recipe, number, one_of, whole_number, yes_or_no
+from bench.tasks.recipe import (
+    AtLeast2,
+    Even,
+    PartOf1,
+    Recipe,
+    check,
+    defaults_of,
+    whole_number,
+)
 
 __all__ = [
     "GROUP",
     "HELD_OUT",
     "NO_ANSWER",
+    "AtLeast2",
     "Batch",
+    "Count",
+    "Even",
+    "Interval",
+    "PartOf1",
+    "Rate",
     "Recipe",
+    "Share",
+    "Size",
     "Split",
     "Task",
     "build_task",
@@ -49,8 +66,6 @@ __all__ = [
     "generator",
     "held_out",
     "in_turn",
-    "number",
-    "one_of",
     "register_task",
     "seeded",
     "task_class",
@@ -59,7 +74,6 @@ __all__ = [
     "task_to_plan",
     "token_table",
     "whole_number",
-    "yes_or_no",
 ]
 
 NO_ANSWER = -100
@@ -119,14 +133,17 @@ class Batch:
         )
 
 
+@dataclass(eq=False)
 class Task(ABC):
     """Data with known answers, and the score of a model's answers to it.
 
-    A subclass takes the recipe and its own settings, `__init__(self, recipe, *, setting=default)`,
-    refuses what it cannot do with a `ValueError`, and is cheap to build: data is made or read in
-    `batches`.
+    A subclass is a dataclass, ``@dataclass(kw_only=True, eq=False)``, whose fields are its
+    settings: types say what a YAML may set, defaults hold where it sets nothing. `__post_init__`
+    refuses with a ValueError what settings cannot be together. A constructor does as well:
+    ``__init__(self, recipe, *, setting: Size = 4)``. Building is cheap: `batches` makes the data.
 
     Attributes:
+        recipe: model and training.
         name: what a YAML's ``task:`` says; set by `register_task`, as is `better`.
         better: ``higher`` or ``lower`` scores.
         unit: what a score counts, such as ``bits per byte``; empty for a share of right answers.
@@ -152,13 +169,14 @@ class Task(ABC):
     answers_are_tokens: ClassVar[bool] = False
     has_patches: ClassVar[bool] = False
     length_factors: ClassVar[tuple[int, ...]] = (2, 4)
-    causal: bool = False
-    ceiling: float = CEILING
-    seq_len: int
-    num_classes: int
+    causal = False
+    ceiling = CEILING
+    recipe: Recipe
+    seq_len: int = field(init=False, repr=False)
+    num_classes: int = field(init=False, repr=False)
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __post_init__(self) -> None:  # noqa: B027  # a task without anything to derive or refuse
+        """Derive attributes from the settings; raises ValueError for what they cannot be."""
 
     @abstractmethod
     def batches(self, split: Split, seed: int) -> Iterator[Batch]:
@@ -321,7 +339,7 @@ def task_class(name: str) -> type[Task]:
     """
     _import_all()
     if name not in _REGISTRY:
-        raise ValueError(f"No task is named {name!r}; {_hint(name, _REGISTRY)}")
+        raise ValueError(f"No task is named {name!r}. {did_you_mean(name, _REGISTRY)}")
     return _REGISTRY[name]
 
 
@@ -331,29 +349,20 @@ def task_settings(name: str) -> dict[str, Any]:
     Raises:
         ValueError: no such task.
     """
-    cls = task_class(name)
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[2:]  # self and recipe
-    own = {p.name: None if p.default is p.empty else p.default for p in parameters}
-    return own | asdict(cls.default_recipe)
+    return defaults_of(task_class(name))
 
 
 def build_task(name: str, settings: dict[str, Any]) -> Task:
     """A task with the settings of its YAML; a setting that is not given keeps its default.
 
     Raises:
-        ValueError: an unknown task, or a value that it refuses.
-        TypeError: a setting that it does not take.
+        ValueError: an unknown task or setting, or a value that it refuses.
     """
-    allowed = task_settings(name)
-    for key in settings:
-        if key not in allowed:
-            raise TypeError(
-                f"The task {name} takes no setting {key!r}; {_hint(key, allowed)} "
-                f"It takes: {', '.join(allowed)}."
-            )
-    full = allowed | settings
+    cls = task_class(name)
+    full = defaults_of(cls) | settings
+    check(cls, full)
     recipe = Recipe(**{f.name: full.pop(f.name) for f in fields(Recipe)})
-    return task_class(name)(recipe, **full)
+    return cls(recipe, **full)
 
 
 def task_to_plan(name: str, settings: dict[str, Any]) -> Task | None:
@@ -363,7 +372,7 @@ def task_to_plan(name: str, settings: dict[str, Any]) -> Task | None:
 
     Raises:
         ValueError: the task refuses its settings, or the data that are there.
-        TypeError: a setting that it does not take.
+        TypeError: raised by a plugin.
     """
     try:
         with foreign_code():
@@ -400,13 +409,15 @@ def why_no_task(task: Task) -> str | None:
     return None
 
 
-def _hint(word: str, known: dict[str, Any]) -> str:
-    near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(sorted(known))}."
-
-
 def token_table(vocab_size: int, embed_dim: int) -> nn.Embedding:
     """One learned vector per token, fit to be the head as well: logits are of order 1."""
     table = nn.Embedding(vocab_size, embed_dim)
     nn.init.normal_(table.weight, std=embed_dim**-0.5)
     return table
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("number", "one_of", "yes_or_no"):
+        mend = "annotate the setting instead, as `noise: Share = 0.1`; see docs/adding-a-task.md"
+        raise ImportError(f"bench.tasks.base has no {name} any more: {mend}.")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -17,12 +18,12 @@ from bench.tasks.base import (
     HELD_OUT,
     Batch,
     Recipe,
+    Size,
     Split,
     Task,
     generator,
     register_task,
     token_table,
-    whole_number,
 )
 from bench.tasks.generated import everywhere
 
@@ -33,6 +34,7 @@ TEST_SHARE = 10
 
 
 @register_task("bytes", better="lower")
+@dataclass(kw_only=True, eq=False)
 class Bytes(Task):
     """Predict each byte of a text from those before it.
 
@@ -43,14 +45,14 @@ class Bytes(Task):
     how fast a mechanism learns a language's surface, not what it could learn of one: no published
     number is comparable.
 
-    Args:
-        recipe: model and training.
-        root: a file; empty for the text that comes with this package.
-        context_len: N, bytes that the model sees.
-
     Raises:
         ValueError: a file that is not there, or is too short for a window in its last tenth.
     """
+
+    root: str = ""
+    """Path of a file; empty for the text that comes with this package."""
+    context_len: Size = 128
+    """N, bytes that the model sees."""
 
     default_recipe = Recipe(num_steps=1000, batch_size=32, learning_rate=3e-3)
     guess = "each byte as often as in the training text"
@@ -59,22 +61,20 @@ class Bytes(Task):
     causal = True
     num_classes = NUM_BYTES
 
-    def __init__(self, recipe: Recipe, *, root: str = "", context_len: int = 128) -> None:
-        super().__init__(recipe)
-        whole_number("context_len", context_len)
-        if not isinstance(root, str):
-            raise ValueError(f"root is {root!r}; the path of a file is needed, or nothing.")
-        self.path = Path(root).expanduser() if root else TEXT
-        self.seq_len = context_len
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.path = Path(self.root).expanduser() if self.root else TEXT
+        self.seq_len = self.context_len
         if not self.path.is_file():
             what = "a folder" if self.path.is_dir() else "not there"
-            raise ValueError(f"root={root} is {what}; a file is needed, of any bytes.")
+            raise ValueError(f"root={self.root} is {what}; a file is needed, of any bytes.")
         size = self.path.stat().st_size
-        shortest = TEST_SHARE * (context_len + 1)
+        shortest = TEST_SHARE * (self.context_len + 1)
         if size < shortest:
             raise ValueError(
-                f"{self.path} has {size:,} bytes; context_len={context_len} needs {shortest:,} or "
-                "more, of which a tenth is tested on. Take a longer text or a shorter context."
+                f"{self.path} has {size:,} bytes; context_len={self.context_len} needs "
+                f"{shortest:,} or more, of which a tenth is tested on. Take a longer text or a "
+                "shorter context."
             )
 
     def files(self) -> tuple[Path, ...]:

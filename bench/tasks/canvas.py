@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import MultipleOf
 from torch import Tensor, nn
 
 from bench.tasks.base import (
     Batch,
+    Count,
+    Interval,
     Recipe,
     distinct,
     generator,
     register_task,
     whole_number,
-    yes_or_no,
 )
 from bench.tasks.digits import NUM_CLASSES, images_by_class, noise
 from bench.tasks.generated import Fresh, Part
@@ -41,6 +44,7 @@ class Canvases:
 
 
 @register_task("canvas")
+@dataclass(kw_only=True, eq=False)
 class Canvas(Fresh):
     """Name the handwritten digit of 8x8 pixels on a larger canvas, in 4x4 patches.
 
@@ -54,18 +58,19 @@ class Canvas(Fresh):
     explaining models and for filtering tokens, not for ranking mechanisms. It is a task of this
     harness; there are no published numbers. Test images are those of `digits`, never trained on.
 
-    Args:
-        recipe: model and training.
-        canvas_size: rows and columns of pixels, a multiple of 4.
-        num_digits: 1 or 2.
-        num_scraps: pieces of other images.
-        class_token: read the answer at a blank first token; else from the mean over patches. With
-            it tokens fill no square: a mechanism that convolves over a grid sees one line.
-        num_test_examples: examples, made of unseen images, to score on.
-
     Raises:
-        ValueError: a canvas of another size, or too small; two digits without a class token.
+        ValueError: a canvas that is too small; two digits without a class token.
     """
+
+    canvas_size: Annotated[int, Interval(ge=DIGIT_SIZE), MultipleOf(PATCH_SIZE)] = 24
+    """Rows and columns of pixels."""
+    num_digits: Annotated[int, Interval(ge=1, le=2)] = 1
+    """Digits that are asked for."""
+    num_scraps: Count = 3
+    """Pieces of other images."""
+    class_token: bool = True
+    """Whether the answer is read at a blank first token; else from the mean over patches. With it
+    tokens fill no square: a mechanism that convolves over a grid sees one line."""
 
     default_recipe = Recipe(
         position_std=0.3, conv_width=1, num_steps=700, batch_size=64, learning_rate=3e-3
@@ -74,34 +79,14 @@ class Canvas(Fresh):
     guess = "any of the classes, as many as are asked for"
     num_classes = NUM_CLASSES
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        canvas_size: int = 24,
-        num_digits: int = 1,
-        num_scraps: int = 3,
-        class_token: bool = True,
-        num_test_examples: int = 1024,
-    ) -> None:
-        super().__init__(recipe)
-        whole_number("num_digits", num_digits)
-        whole_number("canvas_size", canvas_size, at_least=DIGIT_SIZE * num_digits)
-        whole_number("num_scraps", num_scraps, at_least=0)
-        whole_number("num_test_examples", num_test_examples)
-        yes_or_no("class_token", class_token)
-        if canvas_size % PATCH_SIZE:
-            raise ValueError(f"canvas_size is {canvas_size}; a multiple of {PATCH_SIZE} is needed.")
-        if num_digits > 2:
-            raise ValueError(f"num_digits is {num_digits}; 1 or 2 is needed.")
-        if num_digits == 2 and not class_token:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("canvas_size", self.canvas_size, at_least=DIGIT_SIZE * self.num_digits)
+        if self.num_digits == 2 and not self.class_token:
             raise ValueError(
                 "num_digits is 2 and class_token is false; two answers are read at the class token."
             )
-        self.canvas_size, self.num_digits, self.num_scraps = canvas_size, num_digits, num_scraps
-        self.class_token = class_token
-        self.num_test_examples = num_test_examples
-        self.seq_len = (canvas_size // PATCH_SIZE) ** 2 + class_token
+        self.seq_len = (self.canvas_size // PATCH_SIZE) ** 2 + self.class_token
 
     def make(self, count: int, part: Part, stream: torch.Generator) -> Batch:
         """Examples of images of the part."""

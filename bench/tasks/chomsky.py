@@ -10,6 +10,7 @@ eight of all strings is kept for testing. The source trains for a million steps.
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,10 +19,10 @@ from bench.tasks.base import (
     NO_ANSWER,
     Batch,
     Recipe,
+    Size,
     Split,
     register_task,
     whole_number,
-    yes_or_no,
 )
 from bench.tasks.generated import Generated
 
@@ -29,20 +30,20 @@ MARK, PADDING = 2, 3
 RECIPE = Recipe(num_heads=4, num_steps=2000, batch_size=128, learning_rate=1e-3)
 
 
+@dataclass(kw_only=True, eq=False)
 class _Strings(Generated):
     """Strings of the symbols 0 and 1, of random lengths.
 
-    Args:
-        recipe: model and training.
-        min_len: symbols of the shortest string.
-        max_len: symbols of the longest.
-        causal: whether a token sees only those before it.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
     Raises:
-        ValueError: lengths below 1, or in the wrong order.
+        ValueError: lengths in the wrong order.
     """
+
+    min_len: Size = 1
+    """Symbols of the shortest string."""
+    max_len: Size = 40
+    """Symbols of the longest."""
+    causal: bool = False
+    """Whether a token sees only those before it."""
 
     default_recipe = RECIPE
     num_classes = 2
@@ -51,25 +52,10 @@ class _Strings(Generated):
     has_marks = False
     """Whether a mark for each symbol follows the string, so that examples are twice as long."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        min_len: int = 1,
-        max_len: int = 40,
-        causal: bool = False,
-        num_train_examples: int = 0,
-        num_test_examples: int = 1024,
-    ) -> None:
-        super().__init__(
-            recipe, num_train_examples=num_train_examples, num_test_examples=num_test_examples
-        )
-        whole_number("min_len", min_len)
-        whole_number("max_len", max_len, at_least=min_len)
-        yes_or_no("causal", causal)
-        self.causal = causal
-        self.min_len, self.max_len = min_len, max_len
-        self.seq_len = 2 * max_len if self.has_marks else max_len
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("max_len", self.max_len, at_least=self.min_len)
+        self.seq_len = 2 * self.max_len if self.has_marks else self.max_len
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Random strings of random lengths."""

@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import tempfile
 import urllib.request
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 from bench.app.stored_files import read_regular
-from bench.tasks.base import Recipe, Split, register_task, yes_or_no
-from bench.tasks.images import Images, ImageTask, folder_of
+from bench.tasks.base import Recipe, Split, register_task
+from bench.tasks.images import Images, ImageTask
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
@@ -32,6 +33,7 @@ NUM_BYTES = 1 + NUM_CHANNELS * SIDE * SIDE
 
 
 @register_task("cifar10")
+@dataclass(kw_only=True, eq=False)
 class Cifar10(ImageTask):
     """Name what a colour image of 32x32 pixels shows, one of ten kinds of things.
 
@@ -39,38 +41,30 @@ class Cifar10(ImageTask):
     Features from Tiny Images*. The binary version is read, never the one in Python's pickle format,
     which could run code.
 
-    Args:
-        recipe: model and training.
-        root: a folder that holds ``data_batch_1.bin`` to ``data_batch_5.bin`` and
-            ``test_batch.bin``, or a folder of the name cifar-10-batches-bin with them.
-        patch_size: rows and columns of a token.
-        download: fetch the archive (162 MB) into `root` if the files are not there.
-
     Raises:
         ValueError: a folder that is not there, or patches that do not fill the image.
     """
 
+    root: str = ""
+    """Path of a folder that holds ``data_batch_1.bin`` to ``data_batch_5.bin`` and
+    ``test_batch.bin``, or a folder of the name cifar-10-batches-bin with them."""
+    download: bool = False
+    """Whether to fetch the archive (162 MB) into `root` if the files are not there."""
+
+    num_channels, image_size, num_classes = NUM_CHANNELS, SIDE, NUM_CLASSES
     default_recipe = Recipe(
         position_std=0.3, conv_width=1, num_steps=2000, batch_size=64, learning_rate=2e-3
     )
 
-    def __init__(
-        self, recipe: Recipe, *, root: str = "", patch_size: int = 4, download: bool = False
-    ) -> None:
-        super().__init__(recipe, SIDE, NUM_CHANNELS, patch_size, NUM_CLASSES)
-        yes_or_no("download", download)
-        self.root = folder_of(root)
-        self.download = download
-
     def why_absent(self) -> str | None:
         """That no folder is named; with `download`, the files are fetched first."""
-        if self.root is None:
+        if self.folder is None:
             return (
                 f"There are no images: name a folder with the files of {URL.rpartition('/')[2]} by "
                 f"root=; with download=true they are fetched into it from {URL}."
             )
         if self.download and not any(path.exists() for path in self._paths(Split.TEST)):
-            _fetch(self.root)
+            _fetch(self.folder)
         return None
 
     def files(self) -> tuple[Path, ...]:
@@ -79,10 +73,10 @@ class Cifar10(ImageTask):
         return tuple(path for path in paths if path.is_file())
 
     def _paths(self, split: Split) -> tuple[Path, ...]:
-        if self.root is None:
+        if self.folder is None:
             return ()
-        inner = self.root / INSIDE
-        return tuple((inner if inner.is_dir() else self.root) / name for name in NAMES[split])
+        inner = self.folder / INSIDE
+        return tuple((inner if inner.is_dir() else self.folder) / name for name in NAMES[split])
 
     def read(self, split: Split) -> Images:
         """As of `ImageTask`."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from bench.tasks.base import (
+    AtLeast2,
     Batch,
     Recipe,
+    Size,
     Split,
     distinct,
     generator,
     register_task,
     whole_number,
-    yes_or_no,
 )
 from bench.tasks.generated import Generated
 
@@ -22,6 +23,7 @@ _NUM_SAMPLED = 2000
 """Strings from which the plateau is estimated."""
 
 
+@dataclass(kw_only=True, eq=False)
 class _Copying(Generated):
     """Symbols 0 … K - 1, then marks at which they are named in order.
 
@@ -29,10 +31,18 @@ class _Copying(Generated):
     task as a causal one.
     """
 
+    num_symbols: AtLeast2 = 8
+    """K."""
+    num_copied: int = field(init=False, repr=False)
+    causal: bool = True
+    """Whether a token sees only those before it."""
+
     default_recipe = Recipe(num_heads=2, num_steps=200, batch_size=32, learning_rate=3e-3)
     guess = "any of the symbols, each as likely"
-    num_symbols: int
-    num_copied: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.num_classes = self.num_symbols
 
     def chance(self) -> float:
         """One over the number of symbols."""
@@ -55,6 +65,7 @@ class _Copying(Generated):
 
 
 @register_task("copy")
+@dataclass(kw_only=True, eq=False)
 class Copy(_Copying):
     """Read a string, then name its symbols in order, one at each of as many marks.
 
@@ -62,39 +73,19 @@ class Copy(_Copying):
     from the place as many tokens back as the string is long, so what a mechanism can hold decides.
     Deviation: marks say nothing but their place, and there is no mark between string and answers.
 
-    Args:
-        recipe: model and training.
-        num_symbols: K.
-        string_len: symbols of a string.
-        causal: whether a token sees only those before it.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
     Raises:
-        ValueError: a string so short that the convolutions alone could copy it, or no symbols.
+        ValueError: a string so short that the convolutions alone could copy it.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        num_symbols: int = 8,
-        string_len: int = 16,
-        causal: bool = True,
-        num_train_examples: int = 0,
-        num_test_examples: int = 1024,
-    ) -> None:
-        super().__init__(
-            recipe, num_train_examples=num_train_examples, num_test_examples=num_test_examples
-        )
-        whole_number("num_symbols", num_symbols, at_least=2)
-        yes_or_no("causal", causal)
-        self.causal = causal
-        whole_number("string_len", string_len, at_least=self.reach + 1)
-        self.num_classes = self.num_symbols = num_symbols
-        self.num_copied = string_len
-        self.vocab_size = num_symbols + 1
-        self.seq_len = 2 * string_len
+    string_len: Size = 16
+    """Symbols of a string."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("string_len", self.string_len, at_least=self.reach + 1)
+        self.num_copied = self.string_len
+        self.vocab_size = self.num_symbols + 1
+        self.seq_len = 2 * self.string_len
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Random strings."""
@@ -104,6 +95,7 @@ class Copy(_Copying):
 
 
 @register_task("selective_copy")
+@dataclass(kw_only=True, eq=False)
 class SelectiveCopy(_Copying):
     """Read symbols with blanks between them, then name the symbols in order, without the blanks.
 
@@ -112,44 +104,22 @@ class SelectiveCopy(_Copying):
     to 56 tokens; Mamba's own is ``num_symbols=15 num_copied=16 context_len=4096``, trained for
     400,000 steps.
 
-    Args:
-        recipe: model and training.
-        num_symbols: K.
-        num_copied: symbols of a string.
-        context_len: places that hold symbols and blanks.
-        causal: whether a token sees only those before it.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
     Raises:
-        ValueError: no blank among the symbols, or no symbols.
+        ValueError: no blank among the symbols.
     """
+
+    num_copied: Size = 8
+    """Symbols of a string."""
+    context_len: Size = 48
+    """Places that hold symbols and blanks."""
 
     default_recipe = replace(_Copying.default_recipe, num_steps=600)
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        num_symbols: int = 8,
-        num_copied: int = 8,
-        context_len: int = 48,
-        causal: bool = True,
-        num_train_examples: int = 0,
-        num_test_examples: int = 1024,
-    ) -> None:
-        super().__init__(
-            recipe, num_train_examples=num_train_examples, num_test_examples=num_test_examples
-        )
-        whole_number("num_symbols", num_symbols, at_least=2)
-        whole_number("num_copied", num_copied)
-        whole_number("context_len", context_len, at_least=num_copied + 1)
-        yes_or_no("causal", causal)
-        self.causal = causal
-        self.num_classes = self.num_symbols = num_symbols
-        self.num_copied, self.context_len = num_copied, context_len
-        self.vocab_size = num_symbols + 2
-        self.seq_len = context_len + num_copied
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("context_len", self.context_len, at_least=self.num_copied + 1)
+        self.vocab_size = self.num_symbols + 2
+        self.seq_len = self.context_len + self.num_copied
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Random symbols at random places of a row of blanks."""

@@ -52,11 +52,11 @@ class Digits(Task):
     seq_len = NUM_PIXELS
     num_classes = NUM_CLASSES
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
-        if recipe.batch_size > NUM_TRAINING_EXAMPLES:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.recipe.batch_size > NUM_TRAINING_EXAMPLES:
             raise ValueError(
-                f"batch_size is {recipe.batch_size}, and digits has {NUM_TRAINING_EXAMPLES:,} "
+                f"batch_size is {self.recipe.batch_size}, and digits has {NUM_TRAINING_EXAMPLES:,} "
                 f"images to train on. Set batch_size={NUM_TRAINING_EXAMPLES} or less."
             )
 

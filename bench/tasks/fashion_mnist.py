@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor
 
 from bench.app.stored_files import open_regular, read_regular
-from bench.tasks.base import Recipe, Split, register_task
-from bench.tasks.images import Images, ImageTask, folder_of
+from bench.tasks.base import Recipe, Size, Split, register_task
+from bench.tasks.images import Images, ImageTask
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts it."""
@@ -25,40 +26,34 @@ MAX_UNPACKED = 1 << 30
 
 
 @register_task("fashion_mnist")
+@dataclass(kw_only=True, eq=False)
 class FashionMnist(ImageTask):
     """Name the garment in a grey image of 28x28 pixels, 60,000 to train on and 10,000 to test.
 
     Xiao et al., 2017, arXiv:1708.07747. Patches of 4x4 make 49 tokens; ``patch_size=1`` makes a
     sequence of 784 pixels. Most is told by a bag of patches: mechanisms differ by a few points.
 
-    Args:
-        recipe: model and training.
-        root: a folder that holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, and
-            the same with ``t10k``, each with or without ``.gz``; empty for the folder of Debian's
-            package dataset-fashion-mnist.
-        image_size: rows and columns.
-        patch_size: rows and columns of a token.
-        num_classes: classes.
-
     Raises:
         ValueError: a folder that is not there, or patches that do not fill the image.
     """
 
+    root: str = ""
+    """Path of a folder that holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, and the
+    same with ``t10k``, each with or without ``.gz``; empty for the folder of Debian's package
+    dataset-fashion-mnist."""
+    image_size: Size = 28
+    """Rows and columns."""
+    num_classes: Size = 10
+    """Classes."""
+
+    num_channels = 1
     default_recipe = Recipe(
         position_std=0.3, conv_width=1, num_steps=938, batch_size=64, learning_rate=2e-3
     )
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        root: str = "",
-        image_size: int = 28,
-        patch_size: int = 4,
-        num_classes: int = 10,
-    ) -> None:
-        super().__init__(recipe, image_size, 1, patch_size, num_classes)
-        self.folder = folder_of(root) or DEBIAN
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.folder: Path = self.folder or DEBIAN
 
     def why_absent(self) -> str | None:
         """How to get the images, if the folder of the package is not there."""

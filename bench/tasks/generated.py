@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -12,13 +13,13 @@ from torch import Tensor, nn
 from bench.tasks.base import (
     NO_ANSWER,
     Batch,
-    Recipe,
+    Count,
+    Size,
     Split,
     Task,
     generator,
     in_turn,
     token_table,
-    whole_number,
 )
 
 TEST_SHARE = 8
@@ -30,10 +31,12 @@ _MAX_DRAWS = 1000
 Part = Literal["train", "validation", "test"]
 
 
+@dataclass(kw_only=True, eq=False)
 class Fresh(Task):
     """A task whose training examples are new in every batch; a subclass says how, in `make`."""
 
-    num_test_examples: int
+    num_test_examples: Size = 1024
+    """Unseen examples to score on."""
 
     @abstractmethod
     def make(self, count: int, part: Part, stream: torch.Generator) -> Batch:
@@ -57,37 +60,31 @@ class Fresh(Task):
             yield self.make(self.recipe.batch_size, "validation", stream)
 
 
+@dataclass(kw_only=True, eq=False)
 class Generated(Task):
     """A task on tokens that are drawn; a subclass says how, in `draw`.
 
     Which split an example belongs to follows from its inputs, by a rule that has nothing to do
     with the answers (`is_test`), so no example is in both.
 
-    Args:
-        recipe: model and training.
-        num_train_examples: drawn once and trained on in turn; 0 draws fresh ones at every step.
-        num_test_examples: unseen examples to score on.
-
     Raises:
-        ValueError: numbers below 0 and 1, or fewer training examples than a batch has.
+        ValueError: fewer training examples than a batch has.
     """
 
-    vocab_size: int
+    vocab_size: int = field(init=False, repr=False)
+    num_train_examples: Count = 0
+    """Examples drawn once and trained on in turn; 0 draws fresh ones at every step."""
+    num_test_examples: Size = 1024
+    """Unseen examples to score on."""
 
-    def __init__(
-        self, recipe: Recipe, *, num_train_examples: int = 0, num_test_examples: int = 1024
-    ) -> None:
-        super().__init__(recipe)
-        whole_number("num_train_examples", num_train_examples, at_least=0)
-        whole_number("num_test_examples", num_test_examples)
-        if 0 < num_train_examples < recipe.batch_size:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if 0 < self.num_train_examples < self.recipe.batch_size:
             raise ValueError(
-                f"num_train_examples is {num_train_examples} and batch_size is "
-                f"{recipe.batch_size}; as many examples as a batch has are needed, or 0 for fresh "
-                "ones at every step."
+                f"num_train_examples is {self.num_train_examples} and batch_size is "
+                f"{self.recipe.batch_size}; as many examples as a batch has are needed, or 0 for "
+                "fresh ones at every step."
             )
-        self.num_train_examples = num_train_examples
-        self.num_test_examples = num_test_examples
 
     @abstractmethod
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:

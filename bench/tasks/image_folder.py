@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,39 +13,35 @@ from torch import Tensor
 
 from bench.app.errors import ConfigError
 from bench.app.stored_files import open_regular
-from bench.tasks.base import Recipe, Split, register_task
-from bench.tasks.images import Images, ImageTask, folder_of
+from bench.tasks.base import Recipe, Size, Split, register_task
+from bench.tasks.images import Images, ImageTask
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 
 
 @register_task("image_folder")
+@dataclass(kw_only=True, eq=False)
 class ImageFolder(ImageTask):
     """Name the class of an image from ``root/train/CLASS/FILE`` or ``root/test/CLASS/FILE``.
 
     Images are scaled to a square, in colour, and all are kept in memory. Classes are the names of
     the folders in ``train``, in the order of the alphabet. Reading needs Pillow.
 
-    Args:
-        recipe: model and training.
-        root: the folder.
-        image_size: rows and columns after scaling.
-        patch_size: rows and columns of a token.
-
     Raises:
         ValueError: a folder that is not there or has another layout.
     """
+
+    image_size: Size = 32
+    """Rows and columns after scaling."""
 
     default_recipe = Recipe(
         position_std=0.3, conv_width=1, num_steps=1000, batch_size=64, learning_rate=2e-3
     )
 
-    def __init__(
-        self, recipe: Recipe, *, root: str = "", image_size: int = 32, patch_size: int = 4
-    ) -> None:
-        self.folder = folder_of(root)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.classes = _classes(self.folder) if self.folder else ()
-        super().__init__(recipe, image_size, 3, patch_size, max(len(self.classes), 1))
+        self.num_classes = max(len(self.classes), 1)
 
     def why_absent(self) -> str | None:
         """That no folder is named, or that Pillow is missing."""

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from bench.tasks.base import (
     Batch,
-    Recipe,
+    Size,
     Split,
     Task,
     generator,
     held_out,
     in_turn,
-    whole_number,
 )
 
 
@@ -35,47 +35,41 @@ class Images:
     labels: Tensor
 
 
+@dataclass(kw_only=True, eq=False)
 class ImageTask(Task):
     """Name the class of an image, read from the mean over its patches, row by row.
 
     Much of an image can be told from a bag of its patches: `none` and `uniform` belong beside every
     result. A subclass says where the images are, in `read` and `why_absent`.
 
-    Args:
-        recipe: model and training.
-        image_size: rows and columns.
+    Attributes:
         num_channels: 1 for grey, 3 for colours.
-        patch_size: rows and columns of a token; 1 makes a sequence of pixels.
-        num_classes: classes.
+        image_size: rows and columns.
+        folder: what `root` names, if it names one.
 
     Raises:
-        ValueError: patches that do not fill the image.
+        ValueError: a folder that is not there, or patches that do not fill the image.
     """
 
+    root: str = ""
+    """Path of the images' folder."""
+    patch_size: Size = 4
+    """Rows and columns of a token; 1 makes a sequence of pixels."""
+    image_size: int = field(init=False, repr=False)
+
+    num_channels: ClassVar[int] = 3
     has_patches = True
     guess = "the most frequent class of the training images"
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        image_size: int,
-        num_channels: int,
-        patch_size: int,
-        num_classes: int,
-    ) -> None:
-        super().__init__(recipe)
-        whole_number("image_size", image_size)
-        whole_number("patch_size", patch_size)
-        whole_number("num_classes", num_classes)
-        if image_size % patch_size:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.folder = folder_of(self.root)
+        if self.image_size % self.patch_size:
             raise ValueError(
-                f"image_size is {image_size} and patch_size is {patch_size}; a divisor of the "
-                "image's side is needed."
+                f"image_size is {self.image_size} and patch_size is {self.patch_size}; a divisor "
+                "of the image's side is needed."
             )
-        self.image_size, self.num_channels = image_size, num_channels
-        self.patch_size = patch_size
-        self.num_classes = num_classes
-        self.seq_len = (image_size // patch_size) ** 2
+        self.seq_len = (self.image_size // self.patch_size) ** 2
 
     @abstractmethod
     def why_absent(self) -> str | None:
@@ -164,14 +158,12 @@ def patch_projection(num_inputs: int, embed_dim: int) -> nn.Linear:
     return projection
 
 
-def folder_of(root: object) -> Path | None:
+def folder_of(root: str) -> Path | None:
     """The folder that a setting names; None if it is empty.
 
     Raises:
-        ValueError: it is no text, or no such folder is there.
+        ValueError: no such folder is there.
     """
-    if not isinstance(root, str):
-        raise ValueError(f"root is {root!r}; the path of a folder is needed, or nothing.")
     if not root:
         return None
     folder = Path(root).expanduser()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
 
 from bench.tasks.associative_recall import NUM_SPECIAL, LookUp
-from bench.tasks.base import Batch, Recipe, Split, register_task, whole_number
+from bench.tasks.base import Batch, Interval, Split, register_task
 
 
 @register_task("induction")
+@dataclass(kw_only=True, eq=False)
 class Induction(LookUp):
     """A mark stands once among random tokens and again at the end; name the token that followed it.
 
@@ -17,38 +21,16 @@ class Induction(LookUp):
     joins the mark and the token that follows it; the rest is one look-up.
 
     Deviations: those of `associative_recall`.
-
-    Args:
-        recipe: model and training.
-        vocab_size: V; two of the tokens are special.
-        context_len: tokens before the last mark.
-        predict_all: train on every next token, as the source does; otherwise on the answer alone.
-        causal: whether a token sees only those before it; false needs ``predict_all=false``.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
-    Raises:
-        ValueError: sizes too small, or a model that would see the tokens it is to predict.
     """
+
+    context_len: Annotated[int, Interval(ge=3)] = 30
+    """Tokens before the last mark."""
 
     guess = "any of the ordinary tokens, each as likely"
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        vocab_size: int = 20,
-        context_len: int = 30,
-        predict_all: bool = True,
-        causal: bool = True,
-        num_train_examples: int = 5000,
-        num_test_examples: int = 500,
-    ) -> None:
-        numbers = (num_train_examples, num_test_examples)
-        super().__init__(recipe, vocab_size, predict_all, causal, *numbers)
-        whole_number("context_len", context_len, at_least=3)
-        self.context_len = context_len
-        self.seq_len = context_len + 1
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.seq_len = self.context_len + 1
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Random tokens with a mark among them, the mark again, and what followed it."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from statistics import median
 
 import torch
 
-from bench.tasks.base import Batch, Recipe, Split, register_task, whole_number, yes_or_no
+from bench.tasks.base import AtLeast2, Batch, Recipe, Size, Split, register_task, whole_number
 from bench.tasks.generated import Generated
 
 MIN, MAX, MED, SUM, END, PADDING = range(10, 16)
@@ -20,6 +21,7 @@ _NUM_SAMPLED = 500
 
 
 @register_task("listops")
+@dataclass(kw_only=True, eq=False)
 class ListOps(Generated):
     """Name the value of ``[MAX 4 [MIN 2 9 ] [SM 7 5 ] ]``: least, greatest, median, sum modulo 10.
 
@@ -34,57 +36,39 @@ class ListOps(Generated):
     over a set, so that its split differs from run to run. Model and steps are those of the small
     protocol of Xiong et al., 2021 (Nyströmformer), as far as this harness's model goes.
 
-    Args:
-        recipe: model and training.
-        min_len: examples have more tokens than this.
-        max_len: and fewer than this.
-        max_depth: brackets within brackets, the digits inside counted as well.
-        max_args: arguments of an operation.
-        causal: whether a token sees only those before it; the closing bracket sees all in both.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
     Raises:
-        ValueError: bounds that leave no length between them, or a size too small.
+        ValueError: bounds that leave no length between them.
     """
+
+    min_len: Size = 500
+    """Bound below: examples have more tokens than this."""
+    max_len: Size = 2000
+    """Bound above: and fewer than this."""
+    max_depth: AtLeast2 = 10
+    """Brackets within brackets, the digits inside counted as well."""
+    max_args: AtLeast2 = 10
+    """Arguments of an operation."""
+    causal: bool = False
+    """Whether a token sees only those before it; the closing bracket sees all in both."""
+    num_test_examples: Size = 2000
 
     default_recipe = Recipe(num_heads=2, num_steps=5000, batch_size=32, learning_rate=1e-3)
     guess = "the most frequent value"
     num_classes = 10
     vocab_size = PADDING + 1
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        min_len: int = 500,
-        max_len: int = 2000,
-        max_depth: int = 10,
-        max_args: int = 10,
-        causal: bool = False,
-        num_train_examples: int = 0,
-        num_test_examples: int = 2000,
-    ) -> None:
-        super().__init__(
-            recipe, num_train_examples=num_train_examples, num_test_examples=num_test_examples
-        )
-        whole_number("min_len", min_len)
-        whole_number("max_depth", max_depth, at_least=2)
-        whole_number("max_args", max_args, at_least=2)
-        whole_number("max_len", max_len, at_least=min_len + 2)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("max_len", self.max_len, at_least=self.min_len + 2)
         longest = 1
-        for _ in range(1, max_depth):
-            longest = min(2 + max_args * longest, max_len)
-        if longest <= min_len:
+        for _ in range(1, self.max_depth):
+            longest = min(2 + self.max_args * longest, self.max_len)
+        if longest <= self.min_len:
             raise ValueError(
-                f"min_len is {min_len}; with max_depth={max_depth} and max_args={max_args} no "
-                f"expression has more than {longest} tokens."
+                f"min_len is {self.min_len}; with max_depth={self.max_depth} and "
+                f"max_args={self.max_args} no expression has more than {longest} tokens."
             )
-        yes_or_no("causal", causal)
-        self.causal = causal
-        self.min_len, self.max_len = min_len, max_len
-        self.max_depth, self.max_args = max_depth, max_args
-        self.seq_len = max_len - 1
+        self.seq_len = self.max_len - 1
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Expressions of the wanted lengths, padded at the end."""

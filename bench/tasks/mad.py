@@ -12,48 +12,53 @@ What the six share stands first, then those that recall nothing; `mad_recall` ha
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.tasks.base import (
     NO_ANSWER,
+    AtLeast2,
     Batch,
+    Count,
+    Even,
+    Interval,
     Recipe,
+    Size,
     Split,
     generator,
     register_task,
     whole_number,
-    yes_or_no,
 )
 from bench.tasks.generated import Generated, next_tokens
 
 RECIPE = Recipe(embed_dim=128, num_heads=8, num_steps=1000, batch_size=32, learning_rate=1e-3)
 ANY_VALUE = "any of the value tokens, each as likely"
+Vocabulary = Annotated[int, Interval(ge=4)]
+PartOfTokens = Annotated[float, Interval(ge=0, lt=1)]
 
 
+@dataclass(kw_only=True, eq=False)
 class Mad(Generated):
     """What the six share: token ids that are answered with, and whether to be as published."""
+
+    vocab_size: Vocabulary = 16
+    """All tokens."""
+    as_published: bool = True
+    """Whether examples are those of MAD's generator; see each class."""
+    num_train_examples: Count = 12_800
+    num_test_examples: Size = 1280
 
     default_recipe = RECIPE
     answers_are_tokens = True
     causal = True
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        vocab_size: int,
-        as_published: bool,
-        num_train_examples: int,
-        num_test_examples: int,
-    ) -> None:
-        super().__init__(
-            recipe, num_train_examples=num_train_examples, num_test_examples=num_test_examples
-        )
-        whole_number("vocab_size", vocab_size, at_least=4)
-        yes_or_no("as_published", as_published)
-        self.as_published = as_published
-        self.num_classes = self.vocab_size = vocab_size
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.num_classes = self.vocab_size
 
     def _predict(self, tokens: Tensor, is_answer: Tensor, split: Split) -> Batch:
         """Every next token in training, as MAD does; in the test, those that can be known."""
@@ -61,19 +66,18 @@ class Mad(Generated):
         return next_tokens(tokens, None if asks_all else is_answer)
 
 
-def check_noise(share: object, num_tokens: int) -> None:
-    """Refuse a share of noise that is none, or for which there are no tokens.
+def check_noise(share: float, num_tokens: int) -> None:
+    """Refuse a share of noise for which there are no tokens.
 
     Raises:
-        ValueError: names the setting, what was given and what is allowed.
+        ValueError: names both settings.
     """
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-        raise ValueError(f"noise_share is {share!r}; a number from 0 to below 1 is needed.")
     if share > 0 and num_tokens == 0:
         raise ValueError(f"noise_share is {share} and noise_vocab_size is 0; 1 or more is needed.")
 
 
 @register_task("mad_selective_copy")
+@dataclass(kw_only=True, eq=False)
 class MadSelectiveCopy(Mad):
     """MAD's selective copying: name the tokens that stood among blanks, in order.
 
@@ -81,40 +85,24 @@ class MadSelectiveCopy(Mad):
     blank and always ends the string. (The source draws them outside its seed.) Otherwise a blank
     may come anywhere.
 
-    Args:
-        recipe: model and training.
-        vocab_size: two of the tokens are the blank and the mark that asks.
-        seq_len: tokens of an example.
-        num_copied: tokens to copy.
-        as_published: see above.
-        causal: whether a token sees only those before it; answers are hidden from both.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
     Raises:
         ValueError: a sequence without room for blanks.
     """
 
+    vocab_size: Vocabulary = 16
+    """All tokens; two of them are the blank and the mark that asks."""
+    seq_len: Size = 256
+    """Tokens of an example."""
+    num_copied: Size = 16
+    """Tokens to copy."""
+    causal: bool = True
+    """Whether a token sees only those before it; answers are hidden from both."""
+
     guess = "any of the tokens that are copied, each as likely"
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        vocab_size: int = 16,
-        seq_len: int = 256,
-        num_copied: int = 16,
-        as_published: bool = True,
-        causal: bool = True,
-        num_train_examples: int = 12_800,
-        num_test_examples: int = 1280,
-    ) -> None:
-        super().__init__(recipe, vocab_size, as_published, num_train_examples, num_test_examples)
-        whole_number("num_copied", num_copied)
-        whole_number("seq_len", seq_len, at_least=2 * num_copied + 2)
-        yes_or_no("causal", causal)
-        self.causal = causal
-        self.seq_len, self.num_copied = seq_len, num_copied
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("seq_len", self.seq_len, at_least=2 * self.num_copied + 2)
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Tokens and blanks, the mark, and blanks at which the tokens are asked for."""
@@ -136,6 +124,7 @@ class MadSelectiveCopy(Mad):
 
 
 @register_task("mad_compression")
+@dataclass(kw_only=True, eq=False)
 class Compression(Mad):
     """MAD's compression: the last token must hold all others, to be read from it alone.
 
@@ -146,50 +135,33 @@ class Compression(Mad):
     which replaces what it hides. Otherwise neither is. Deviation: the network's vectors for places
     are learned, not sines.
 
-    Args:
-        recipe: model and training.
-        vocab_size: all tokens, of which one is the last.
-        seq_len: tokens of an example.
-        noise_vocab_size: tokens that are noise.
-        noise_share: tokens of an example that are noise.
-        as_published: see above.
-        causal: whether a token sees only those before it; the last sees all in both.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
     Raises:
-        ValueError: a size too small.
+        ValueError: noise that leaves too few tokens.
     """
+
+    vocab_size: Vocabulary = 16
+    """All tokens, of which one is the last."""
+    seq_len: AtLeast2 = 32
+    """Tokens of an example."""
+    noise_vocab_size: Count = 0
+    """Tokens that are noise."""
+    noise_share: PartOfTokens = 0.0
+    """Tokens of an example that are noise."""
+    causal: bool = True
+    """Whether a token sees only those before it; the last sees all in both."""
 
     answers_are_tokens = False
     guess = "any of the tokens but the last and noise, each as likely; the last where it is asked"
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        vocab_size: int = 16,
-        seq_len: int = 32,
-        noise_vocab_size: int = 0,
-        noise_share: float = 0.0,
-        as_published: bool = True,
-        causal: bool = True,
-        num_train_examples: int = 12_800,
-        num_test_examples: int = 1280,
-    ) -> None:
-        super().__init__(recipe, vocab_size, as_published, num_train_examples, num_test_examples)
-        whole_number("seq_len", seq_len, at_least=2)
-        whole_number("noise_vocab_size", noise_vocab_size, at_least=0)
-        check_noise(noise_share, noise_vocab_size)
-        yes_or_no("causal", causal)
-        self.num_ordinary = vocab_size - 1 - noise_vocab_size
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_noise(self.noise_share, self.noise_vocab_size)
+        self.num_ordinary = self.vocab_size - 1 - self.noise_vocab_size
         if self.num_ordinary < 2:
             raise ValueError(
-                f"vocab_size is {vocab_size} and noise_vocab_size is {noise_vocab_size}; 2 tokens "
-                "or more have to be left."
+                f"vocab_size is {self.vocab_size} and noise_vocab_size is "
+                f"{self.noise_vocab_size}; 2 tokens or more have to be left."
             )
-        self.causal = causal
-        self.seq_len, self.noise_share = seq_len, noise_share
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Random tokens, and the last one that is to hold them."""
@@ -237,6 +209,7 @@ class _Decoder(nn.Module):
 
 
 @register_task("mad_memorization")
+@dataclass(kw_only=True, eq=False)
 class Memorization(Mad):
     """MAD's memorisation: name the value of a key, from a table that no example shows.
 
@@ -249,42 +222,25 @@ class Memorization(Mad):
     How much of the table a model holds depends on its blocks and on how its embedding starts, so
     MAD's model is an option: RMSNorm, SwiGLU of as many products as the MLP it replaces, a head of
     its own, embeddings of standard deviation 0.02 and biases of 0.
-
-    Args:
-        recipe: model and training.
-        vocab_size: one token asks; of the others half are keys.
-        seq_len: tokens of an example, an even number.
-        causal: whether a token sees only those before it.
-        source_model: whether blocks, embedding and head are MAD's.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
-    Raises:
-        ValueError: a size too small or odd.
     """
+
+    vocab_size: Vocabulary = 256
+    """All tokens: one asks; of the others half are keys."""
+    seq_len: Even = 32
+    """Tokens of an example."""
+    causal: bool = True
+    """Whether a token sees only those before it."""
+    source_model: bool = False
+    """Whether blocks, embedding and head are MAD's."""
+    as_published: bool = field(init=False, default=True)
+    num_train_examples: Count = 256
 
     guess = ANY_VALUE
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        vocab_size: int = 256,
-        seq_len: int = 32,
-        causal: bool = True,
-        source_model: bool = False,
-        num_train_examples: int = 256,
-        num_test_examples: int = 1280,
-    ) -> None:
-        super().__init__(recipe, vocab_size, True, num_train_examples, num_test_examples)
-        whole_number("seq_len", seq_len, at_least=2)
-        if seq_len % 2:
-            raise ValueError(f"seq_len is {seq_len}; an even number is needed.")
-        yes_or_no("causal", causal)
-        yes_or_no("source_model", source_model)
-        self.causal, self.seq_len, self.source_model = causal, seq_len, source_model
-        self.num_keys = (vocab_size - 1) // 2
-        self.num_values = vocab_size - 1 - self.num_keys
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.num_keys = (self.vocab_size - 1) // 2
+        self.num_values = self.vocab_size - 1 - self.num_keys
         table = generator(0, "mad_memorization table")
         values = torch.randperm(self.num_values, generator=table)[: self.num_keys]
         self.table = self.num_keys + values

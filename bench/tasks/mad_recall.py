@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
+from annotated_types import MultipleOf
 from torch import Tensor, nn
 
-from bench.tasks.base import Batch, Recipe, Split, register_task, whole_number
-from bench.tasks.mad import ANY_VALUE, Mad, check_noise
+from bench.tasks.base import Batch, Count, Interval, Size, Split, register_task, whole_number
+from bench.tasks.mad import ANY_VALUE, Mad, PartOfTokens, Vocabulary, check_noise
 
 
+@dataclass(kw_only=True, eq=False)
 class _InContextRecall(Mad):
     """Pairs of a key and a value, in which a key always has the value it had before.
 
@@ -18,34 +22,26 @@ class _InContextRecall(Mad):
     comes again its value is asked for. The last pair's key has come before.
     """
 
+    seq_len: Annotated[int, Interval(ge=4), MultipleOf(2)] = 128
+    """Tokens of an example; the model sees all but the last."""
+    noise_vocab_size: Count = 16
+    """Tokens among them that are noise."""
+    noise_share: PartOfTokens = 0.2
+    """Pairs that are noise."""
+
     guess = ANY_VALUE
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        vocab_size: int,
-        seq_len: int,
-        noise_vocab_size: int,
-        noise_share: float,
-        as_published: bool,
-        num_train_examples: int,
-        num_test_examples: int,
-    ) -> None:
-        super().__init__(recipe, vocab_size, as_published, num_train_examples, num_test_examples)
-        whole_number("seq_len", seq_len, at_least=4)
-        whole_number("noise_vocab_size", noise_vocab_size, at_least=0)
-        check_noise(noise_share, noise_vocab_size)
-        if seq_len % 2:
-            raise ValueError(f"seq_len is {seq_len}; an even number is needed.")
-        self.num_ordinary = vocab_size - noise_vocab_size
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_noise(self.noise_share, self.noise_vocab_size)
+        self.num_ordinary = self.vocab_size - self.noise_vocab_size
         if self.num_ordinary < 4:
             raise ValueError(
-                f"vocab_size is {vocab_size} and noise_vocab_size is {noise_vocab_size}; 4 tokens "
-                "or more have to be left for keys and values."
+                f"vocab_size is {self.vocab_size} and noise_vocab_size is "
+                f"{self.noise_vocab_size}; 4 tokens or more have to be left for keys and values."
             )
-        self.noise_share = noise_share
-        self.num_pairs = seq_len // 2
-        self.seq_len = seq_len - 1  # the last token is only an answer
+        self.num_pairs = self.seq_len // 2
+        self.seq_len -= 1  # the last token is only an answer
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Pairs of an example's own map, with noise between them; a known key last."""
@@ -81,77 +77,35 @@ def _came_before(keys: Tensor, num_keys: int) -> Tensor:
 
 
 @register_task("mad_recall")
+@dataclass(kw_only=True, eq=False)
 class InContextRecall(_InContextRecall):
     """MAD's in-context recall, multi-query: name a key's value each time it comes again.
 
     As published: training predicts every next token, keys and first values included, which cannot
     be known; the test asks for the values of repeated keys alone. Otherwise training does, too.
-
-    Args:
-        recipe: model and training.
-        vocab_size: keys and values, half each.
-        seq_len: tokens of an example, an even number; the model sees all but the last.
-        as_published: see above.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
-    Raises:
-        ValueError: a size too small or odd.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        vocab_size: int = 16,
-        seq_len: int = 128,
-        as_published: bool = True,
-        num_train_examples: int = 12_800,
-        num_test_examples: int = 1280,
-    ) -> None:
-        numbers = (num_train_examples, num_test_examples)
-        super().__init__(recipe, vocab_size, seq_len, 0, 0.0, as_published, *numbers)
+    vocab_size: Vocabulary = 16
+    """Keys and values, half each."""
+    noise_vocab_size: int = field(init=False, default=0)
+    noise_share: float = field(init=False, default=0.0)
 
 
 @register_task("mad_noisy_recall")
+@dataclass(kw_only=True, eq=False)
 class NoisyRecall(_InContextRecall):
     """MAD's noisy recall: `mad_recall` with pairs of noise tokens among the others.
 
     As published: as of `mad_recall`; noise is predicted, too. Deviation: the one pair that is kept
     free of noise is never the last; in the source, where it may be, all others can be noise.
-
-    Args:
-        recipe: model and training.
-        vocab_size: all tokens.
-        seq_len: tokens of an example, an even number; the model sees all but the last.
-        noise_vocab_size: tokens among them that are noise.
-        noise_share: pairs that are noise.
-        as_published: see above.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
-    Raises:
-        ValueError: a size too small or odd.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        vocab_size: int = 32,
-        seq_len: int = 128,
-        noise_vocab_size: int = 16,
-        noise_share: float = 0.2,
-        as_published: bool = True,
-        num_train_examples: int = 12_800,
-        num_test_examples: int = 1280,
-    ) -> None:
-        noise = (noise_vocab_size, noise_share)
-        numbers = (num_train_examples, num_test_examples)
-        super().__init__(recipe, vocab_size, seq_len, *noise, as_published, *numbers)
+    vocab_size: Vocabulary = 32
+    """All tokens."""
 
 
 @register_task("mad_fuzzy_recall")
+@dataclass(kw_only=True, eq=False)
 class FuzzyRecall(Mad):
     """MAD's fuzzy recall: keys and values are words of one to three different tokens.
 
@@ -161,49 +115,34 @@ class FuzzyRecall(Mad):
     As published: training predicts every next token, padding included. Deviation: an example
     whose last key did not come before is drawn again; the source keeps a few of these.
 
-    Args:
-        recipe: model and training.
-        vocab_size: keys and values, half each, and one token of padding.
-        seq_len: tokens that the model sees.
-        max_key_len: tokens of the longest key.
-        max_value_len: tokens of the longest value.
-        as_published: see above.
-        num_train_examples: as of `Generated`.
-        num_test_examples: as of `Generated`.
-
     Raises:
         ValueError: words longer than there are tokens, or a sequence without room for them.
     """
 
+    vocab_size: Vocabulary = 16
+    """Keys and values, half each, and one token of padding."""
+    seq_len: Size = 128
+    """Tokens that the model sees."""
+    max_key_len: Size = 3
+    """Tokens of the longest key."""
+    max_value_len: Size = 3
+    """Tokens of the longest value."""
+
     guess = ANY_VALUE
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        vocab_size: int = 16,
-        seq_len: int = 128,
-        max_key_len: int = 3,
-        max_value_len: int = 3,
-        as_published: bool = True,
-        num_train_examples: int = 12_800,
-        num_test_examples: int = 1280,
-    ) -> None:
-        super().__init__(recipe, vocab_size, as_published, num_train_examples, num_test_examples)
-        whole_number("max_key_len", max_key_len)
-        whole_number("max_value_len", max_value_len)
-        longest = max_key_len + max_value_len
-        whole_number("seq_len", seq_len, at_least=3 * longest + 1)
-        num_keys = (vocab_size - 1) // 2
-        if max_key_len > num_keys or max_value_len > vocab_size - 1 - num_keys:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        longest = self.max_key_len + self.max_value_len
+        whole_number("seq_len", self.seq_len, at_least=3 * longest + 1)
+        num_keys = (self.vocab_size - 1) // 2
+        num_values = self.vocab_size - 1 - num_keys
+        if self.max_key_len > num_keys or self.max_value_len > num_values:
             raise ValueError(
-                f"vocab_size is {vocab_size}, of which {num_keys} are keys and "
-                f"{vocab_size - 1 - num_keys} values; no word of max_key_len={max_key_len} or "
-                f"max_value_len={max_value_len} different ones can be made."
+                f"vocab_size is {self.vocab_size}, of which {num_keys} are keys and {num_values} "
+                f"values; no word of max_key_len={self.max_key_len} or "
+                f"max_value_len={self.max_value_len} different ones can be made."
             )
-        self.seq_len = seq_len
-        self.max_key_len, self.max_value_len = max_key_len, max_value_len
-        self.keys, self.values = range(num_keys), range(num_keys, vocab_size - 1)
+        self.keys, self.values = range(num_keys), range(num_keys, self.vocab_size - 1)
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Words of an example's own map, one after the other, padded in front."""

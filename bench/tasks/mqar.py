@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from bench.tasks.base import (
     Batch,
+    Count,
+    Even,
+    PartOf1,
+    Rate,
     Recipe,
+    Size,
     Split,
     distinct,
     generator,
     in_turn,
-    number,
-    one_of,
     register_task,
     whole_number,
-    yes_or_no,
 )
 from bench.tasks.ending import CEILING
 from bench.tasks.generated import Generated, of_split
 
-FILLERS = ("zero", "random", "harmless")
 BASED_MIX = ((64, 4, 5), (128, 8, 1), (256, 16, 1), (256, 32, 1), (256, 64, 1))
 """Tokens and pairs of the lengths that Based trains on, and each one's share of the examples."""
 _SHARES = sum(share for _, _, share in BASED_MIX)
 
 
 @register_task("mqar")
+@dataclass(kw_only=True, eq=False)
 class MultiQueryRecall(Generated):
     """Read ``k1 v1 … kN vN``; at each later repetition of a key, answer with its value.
 
@@ -45,29 +48,36 @@ class MultiQueryRecall(Generated):
     convolution and an MLP in every block. Accuracy counts answers, not examples, alike; with one
     number of pairs that is the same.
 
-    Args:
-        recipe: model and training.
-        vocab_size: V; below about 1,000 differences between mechanisms get small.
-        seq_len: N, and the length that is tested.
-        num_pairs: pairs, and so queries, of an example.
-        power: a.
-        filler: what other places hold. ``zero``: token 0 (Zoology, Figure 2). ``random``: any
-            token, by accident also a key that is asked for, or a value (Based, and Zoology's
-            default; the source draws them outside its seed). ``harmless``: any but the example's
-            keys.
-        based_mix: train on Based's five lengths, 64 tokens with 4 pairs to 256 with 64, and test on
-            `seq_len` and `num_pairs`. A mechanism built for one length only cannot.
-        weight_std: normally distributed weights of this spread, and biases of 0, in the embedding
-            and all linear maps around the mechanism before training; None: as of other tasks.
-            Zoology has 0.02: what a block adds is then no larger than the tokens.
-        ceiling: as of `Task`; Zoology ends at 0.99.
-        causal: whether a token sees only those before it; values are hidden from both.
-        num_train_examples: as of `Generated`; Based has 180,000.
-        num_test_examples: as of `Generated`.
-
     Raises:
         ValueError: a size that leaves no room; the message says what is needed.
     """
+
+    vocab_size: Size = 8192
+    """V; below about 1,000 differences between mechanisms get small."""
+    seq_len: Even = 64
+    """N, and the length that is tested."""
+    num_pairs: Size = 4
+    """Pairs, and so queries, of an example."""
+    power: PartOf1 = 0.01
+    """a."""
+    filler: Literal["zero", "random", "harmless"] = "zero"
+    """What other places hold. ``zero``: token 0 (Zoology, Figure 2). ``random``: any token, by
+    accident also a key that is asked for, or a value (Based, and Zoology's default; the source
+    draws them outside its seed). ``harmless``: any but the example's keys."""
+    based_mix: bool = False
+    """Whether to train on Based's five lengths, 64 tokens with 4 pairs to 256 with 64, and test on
+    `seq_len` and `num_pairs`. A mechanism built for one length only cannot."""
+    weight_std: Rate | None = None
+    """Spread of normally distributed weights, beside biases of 0, in the embedding and all linear
+    maps around the mechanism before training; None: as in other tasks. Zoology has 0.02: what a
+    block adds is then no larger than the tokens."""
+    ceiling: PartOf1 = CEILING
+    """See `Task`; Zoology ends at 0.99."""
+    causal: bool = True
+    """Whether a token sees only those before it; values are hidden from both."""
+    num_train_examples: Count = 100_000
+    """See `Generated`; Based has 180,000."""
+    num_test_examples: Size = 3000
 
     default_recipe = Recipe(
         num_heads=1, num_steps=400, batch_size=512, learning_rate=2.15e-3, weight_decay=0.1
@@ -75,57 +85,20 @@ class MultiQueryRecall(Generated):
     guess = "any of the value tokens, each as likely"
     answers_are_tokens = True
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        vocab_size: int = 8192,
-        seq_len: int = 64,
-        num_pairs: int = 4,
-        power: float = 0.01,
-        filler: str = "zero",
-        based_mix: bool = False,
-        weight_std: float | None = None,
-        ceiling: float = CEILING,
-        causal: bool = True,
-        num_train_examples: int = 100_000,
-        num_test_examples: int = 3000,
-    ) -> None:
-        super().__init__(
-            recipe, num_train_examples=num_train_examples, num_test_examples=num_test_examples
-        )
-        whole_number("vocab_size", vocab_size)
-        whole_number("seq_len", seq_len)
-        whole_number("num_pairs", num_pairs)
-        one_of("filler", filler, FILLERS)
-        yes_or_no("based_mix", based_mix)
-        yes_or_no("causal", causal)
-        number("power", power, "a number above 0, of 1 at most,", lambda x: 0 < x <= 1)
-        number("ceiling", ceiling, "a number above 0, of 1 at most,", lambda x: 0 < x <= 1)
-        if weight_std is not None:
-            above_0 = "a number above 0, or null,"
-            number("weight_std", weight_std, above_0, lambda x: 0 < x < math.inf)
-        if seq_len % 2 or seq_len < 4 * num_pairs:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("seq_len", self.seq_len, at_least=4 * self.num_pairs)
+        mix = BASED_MIX if self.based_mix else ()
+        most_pairs = max(self.num_pairs, *(pairs for _, pairs, _ in mix), 0)
+        if self.vocab_size // 2 - 1 < most_pairs:
             raise ValueError(
-                f"seq_len is {seq_len}; an even number of {4 * num_pairs} or more is needed for "
-                f"num_pairs={num_pairs}."
+                f"vocab_size is {self.vocab_size}; {2 * most_pairs + 2} or more is needed, so that "
+                "keys differ."
             )
-        most_pairs = max(pairs for _, pairs, _ in BASED_MIX) if based_mix else num_pairs
-        if vocab_size // 2 - 1 < max(num_pairs, most_pairs):
-            raise ValueError(
-                f"vocab_size is {vocab_size}; {2 * max(num_pairs, most_pairs) + 2} or more is "
-                "needed, so that keys differ."
-            )
-        self.weight_std = weight_std
-        self.ceiling = ceiling
-        self.causal = causal
-        self.num_classes = self.vocab_size = vocab_size
-        self.first_value = vocab_size // 2
-        self.tested = (seq_len, num_pairs)
-        self.seq_len = max(seq_len, *(length for length, _, _ in BASED_MIX if based_mix), 0)
-        self.power = power
-        self.filler = filler
-        self.based_mix = based_mix
+        self.num_classes = self.vocab_size
+        self.first_value = self.vocab_size // 2
+        self.tested = (self.seq_len, self.num_pairs)
+        self.seq_len = max(self.seq_len, *(length for length, _, _ in mix), 0)
 
     def initialise(self, model: nn.Module) -> None:
         """Draw all weights but gates' and the mechanisms' own, if `weight_std` is given."""

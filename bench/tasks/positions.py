@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-POSITIONS = ("learned", "rope", "none")
-"""How tokens know their place: a learned vector each, turned queries and keys, or not at all."""
 NO_ROPE = "owns its projections, so position=rope cannot turn its queries and keys."
 """Why a layer cannot be trained with rotary positions, after its name."""
 BASE = 10_000.0

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from bench.tasks.base import (
     Batch,
     Recipe,
+    Size,
     distinct,
     register_task,
     token_table,
-    whole_number,
-    yes_or_no,
 )
 from bench.tasks.generated import Fresh, Part
 
@@ -22,6 +23,7 @@ TEST_SHARE = 8
 
 
 @register_task("recall")
+@dataclass(kw_only=True, eq=False)
 class Recall(Fresh):
     """Read ``k1 v1 k2 v2 …``, then, at each later repetition of a key, answer with its value.
 
@@ -35,58 +37,41 @@ class Recall(Fresh):
     Tokens are the filler 0, keys 1 … V/2 - 1 and values V/2 … V - 1. The keys of an example
     differ from each other, as do its values, and every key is asked for once.
 
-    Args:
-        recipe: model and training.
-        vocab_size: V.
-        seq_len: N.
-        num_pairs: pairs, and so queries, of an example.
-        causal: whether a token sees only those before it. The convolutions then reach twice as far
-            back, and queries begin as much later.
-        num_test_examples: unseen examples to score on, each with `num_pairs` answers.
-
     Raises:
-        ValueError: a size below 1, or pairs that the vocabulary or the sequence has no room for.
+        ValueError: pairs that the vocabulary or the sequence has no room for.
     """
+
+    vocab_size: Size = 64
+    """V."""
+    seq_len: Size = 64
+    """N."""
+    num_pairs: Size = 4
+    """Pairs, and so queries, of an example."""
+    causal: bool = False
+    """Whether a token sees only those before it. The convolutions then reach twice as far back, and
+    queries begin as much later."""
 
     default_recipe = Recipe(num_steps=600, batch_size=32, learning_rate=6e-3)
     guess = "any of the value tokens, each as likely"
     answers_are_tokens = True
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        vocab_size: int = 64,
-        seq_len: int = 64,
-        num_pairs: int = 4,
-        causal: bool = False,
-        num_test_examples: int = 1024,
-    ) -> None:
-        super().__init__(recipe)
-        whole_number("vocab_size", vocab_size)
-        whole_number("seq_len", seq_len)
-        whole_number("num_pairs", num_pairs)
-        whole_number("num_test_examples", num_test_examples)
-        yes_or_no("causal", causal)
-        self.causal = causal
-        self.seq_len = seq_len
-        self.num_classes = self.vocab_size = vocab_size
-        self.num_pairs = num_pairs
-        self.num_test_examples = num_test_examples
-        self.first_value = vocab_size // 2
-        if num_pairs > self.first_value - 1:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.num_classes, recipe = self.vocab_size, self.recipe
+        self.first_value = self.vocab_size // 2
+        if self.num_pairs > self.first_value - 1:
             raise ValueError(
-                f"vocab_size is {vocab_size}, which has {max(self.first_value - 1, 0)} keys for "
-                f"num_pairs={num_pairs}; {2 * num_pairs + 2} or more is needed."
+                f"vocab_size is {self.vocab_size}, which has {max(self.first_value - 1, 0)} keys "
+                f"for num_pairs={self.num_pairs}; {2 * self.num_pairs + 2} or more is needed."
             )
         # Pairs, then a gap that the convolutions do not bridge, then the places for queries. There
         # are enough of them that each split has arrangements of its own (see _is_test).
-        self.first_slot = 2 * num_pairs + self.reach
-        needed = self.first_slot + num_pairs + TEST_SHARE - 1
-        if seq_len < needed:
+        self.first_slot = 2 * self.num_pairs + self.reach
+        needed = self.first_slot + self.num_pairs + TEST_SHARE - 1
+        if self.seq_len < needed:
             raise ValueError(
-                f"seq_len is {seq_len}; num_pairs={num_pairs} with {recipe.num_layers} layers of "
-                f"conv_width={recipe.conv_width} needs {needed} or more."
+                f"seq_len is {self.seq_len}; num_pairs={self.num_pairs} with {recipe.num_layers} "
+                f"layers of conv_width={recipe.conv_width} needs {needed} or more."
             )
 
     def make(self, count: int, part: Part, stream: torch.Generator) -> Batch:

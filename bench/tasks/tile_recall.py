@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
-from bench.tasks.base import Batch, Recipe, distinct, register_task, whole_number
+from bench.tasks.base import Batch, Recipe, Size, distinct, register_task, whole_number
 from bench.tasks.digits import NUM_CLASSES, NUM_PIXELS, images_by_class, noise
 from bench.tasks.generated import Fresh, Part
 from bench.tasks.images import patch_projection
 
 
 @register_task("tile_recall")
+@dataclass(kw_only=True, eq=False)
 class TileRecall(Fresh):
     """Find the tile whose digit is of the first tile's class, and name the sign that it carries.
 
@@ -26,42 +29,31 @@ class TileRecall(Fresh):
 
     This is a task of this harness; there are no published numbers.
 
-    Args:
-        recipe: model and training.
-        num_tiles: N.
-        num_pairs: tiles that hold a digit and a sign.
-        num_signs: signs to choose from.
-        num_test_examples: examples, made of unseen images, to score on.
-
     Raises:
         ValueError: more pairs than tiles, signs or classes.
     """
+
+    num_tiles: Size = 16
+    """N."""
+    num_pairs: Size = 4
+    """Tiles that hold a digit and a sign."""
+    num_signs: Size = 8
+    """Signs to choose from."""
 
     default_recipe = Recipe(
         position_std=0.3, conv_width=1, num_steps=800, batch_size=64, learning_rate=3e-3
     )
     guess = "any of the signs, each as likely"
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        num_tiles: int = 16,
-        num_pairs: int = 4,
-        num_signs: int = 8,
-        num_test_examples: int = 1024,
-    ) -> None:
-        super().__init__(recipe)
-        whole_number("num_pairs", num_pairs)
-        whole_number("num_tiles", num_tiles, at_least=num_pairs + 1)
-        whole_number("num_signs", num_signs, at_least=num_pairs)
-        whole_number("num_test_examples", num_test_examples)
-        if num_pairs > NUM_CLASSES:
-            raise ValueError(f"num_pairs is {num_pairs}; there are {NUM_CLASSES} classes only.")
-        self.seq_len = num_tiles
-        self.num_pairs = num_pairs
-        self.num_classes = self.num_signs = num_signs
-        self.num_test_examples = num_test_examples
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("num_tiles", self.num_tiles, at_least=self.num_pairs + 1)
+        whole_number("num_signs", self.num_signs, at_least=self.num_pairs)
+        if self.num_pairs > NUM_CLASSES:
+            raise ValueError(
+                f"num_pairs is {self.num_pairs}; there are {NUM_CLASSES} classes only."
+            )
+        self.seq_len, self.num_classes = self.num_tiles, self.num_signs
 
     def make(self, count: int, part: Part, stream: torch.Generator) -> Batch:
         """Tiles at random places, the first of them the question."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from bench.tasks.base import (
+    AtLeast2,
     Batch,
     Recipe,
     Split,
-    one_of,
     register_task,
-    whole_number,
 )
 from bench.tasks.generated import Generated, everywhere
 
@@ -65,6 +65,7 @@ class Group:
 
 
 @register_task("word_problem")
+@dataclass(kw_only=True, eq=False)
 class WordProblem(Generated):
     """Read elements of a group; at each, answer with the product of all elements so far.
 
@@ -76,16 +77,17 @@ class WordProblem(Generated):
     reflection, of S<n> all swaps, of A<n> all 3-cycles; with ``elements=all`` the tokens are all
     elements. Trained at `seq_len`, scored at 2, 4 and 8 times that length too.
 
-    Args:
-        recipe: model and training.
-        group: Z<n>, D<n>, S<n> or A<n>, such as ``S3``.
-        elements: ``generators`` or ``all``: what the tokens are.
-        seq_len: N, tokens of a training example.
-        num_test_examples: unseen examples to score on, each with N answers.
-
     Raises:
         ValueError: no such group, or one of more than 1,000 elements.
     """
+
+    group: str = "S3"
+    """Z<n>, D<n>, S<n> or A<n>."""
+    elements: Literal["generators", "all"] = "generators"
+    """What the tokens are."""
+    seq_len: AtLeast2 = 32
+    """N, tokens of a training example; each of them has an answer."""
+    num_train_examples: int = field(init=False, default=0)
 
     default_recipe = Recipe(
         num_layers=1,
@@ -100,25 +102,15 @@ class WordProblem(Generated):
     causal = True
     length_factors = (2, 4, 8)
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        group: str = "S3",
-        elements: str = "generators",
-        seq_len: int = 32,
-        num_test_examples: int = 1024,
-    ) -> None:
-        super().__init__(recipe, num_test_examples=num_test_examples)
-        whole_number("seq_len", seq_len, at_least=2)
-        one_of("elements", elements, ("generators", "all"))
-        self.group_name, self.seq_len = str(group), seq_len
-        self.group = named_group(self.group_name)
-        chosen = range(1, self.group.order) if elements == "all" else self.group.generators
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.named = named_group(self.group)
+        every = self.elements == "all"
+        chosen = range(1, self.named.order) if every else self.named.generators
         self.tokens = torch.tensor([0, *chosen])  # (T,), the element that each token stands for
-        self.leads_to = self.group.products(self.tokens)  # (G, T)
+        self.leads_to = self.named.products(self.tokens)  # (G, T)
         self.vocab_size = len(self.tokens)
-        self.num_classes = self.group.order
+        self.num_classes = self.named.order
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Random tokens, each as likely."""
@@ -140,17 +132,17 @@ class WordProblem(Generated):
 
     def plateaus(self) -> dict[str, float]:
         """The score of a model that knows only whether a permutation of S<n> is odd."""
-        if not self.group_name.startswith("S") or self.group.order < 6:
+        if not self.group.startswith("S") or self.named.order < 6:
             return {}
         at = self._probabilities()
-        is_odd = self.group.is_odd()
+        is_odd = self.named.is_odd()
         even, odd = at[:, ~is_odd], at[:, is_odd]
         known = even.max(dim=1).values + odd.max(dim=1).values
         return {"the sign of the permutation": float(known.mean())}
 
     def _probabilities(self) -> Tensor:
         """(N, G): how likely the product is each element, by place."""
-        rows = [torch.eye(self.group.order, dtype=torch.float64)[0]]
+        rows = [torch.eye(self.named.order, dtype=torch.float64)[0]]
         for _ in range(self.seq_len):
             share = (rows[-1] / self.vocab_size)[:, None].expand(self.leads_to.shape)
             following = torch.zeros_like(rows[-1])

@@ -22,7 +22,7 @@ def test_every_task_has_an_entry_under_its_own_name():
 def test_an_entry_writes_every_setting_of_its_task():
     for entry in ENTRIES:
         settings = read(entry)[entry]
-        assert list(settings) == ["task", *task_settings(settings["task"])], entry
+        assert settings.keys() == {"task", *task_settings(settings["task"])}, entry
 
 
 def test_an_entry_named_like_its_task_writes_the_defaults():

@@ -67,9 +67,9 @@ def test_chance_and_the_sign_are_what_such_guesses_score(name, which):
     task = build_task("word_problem", {"group": name, "elements": which, "batch_size": 20_000})
     batch = next(task.batches(Split.TRAIN, 0))
     right, right_by_sign = [], []
-    is_odd = task.group.is_odd()
+    is_odd = task.named.is_odd()
     for answers in batch.targets.unbind(dim=1):
-        counts = answers.bincount(minlength=task.group.order)
+        counts = answers.bincount(minlength=task.named.order)
         right.append(counts.max() / counts.sum())
         halves = [counts[is_odd == half].max() for half in (False, True) if (is_odd == half).any()]
         right_by_sign.append(sum(halves) / counts.sum())
@@ -82,7 +82,7 @@ def test_chance_and_the_sign_are_what_such_guesses_score(name, which):
 def test_the_sign_is_that_of_the_number_of_swaps():
     task = build_task("word_problem", {"group": "S5"})
     batch = next(task.batches(Split.TRAIN, 0))
-    odd = task.group.is_odd()[batch.targets]
+    odd = task.named.is_odd()[batch.targets]
     swaps = (batch.inputs > 0).cumsum(dim=1) % 2 == 1
     assert torch.equal(odd, swaps)
 
