@@ -1,4 +1,4 @@
-"""`python -m bench.verify.keep`: put the proofs under results/ into ``results/proofs.jsonl``.
+"""`python -m bench.verify.keep`: keep the proofs of results/ in ``proofs.jsonl``.
 
 Only proofs of the source as it is now are kept, so nothing is claimed that was not run on it. Lines
 of other mechanisms stay, and are shown as of an earlier state once their source has changed.
@@ -17,7 +17,7 @@ from bench.core.badges import goldens_passed, read_badges
 from bench.core.proofs import STORED, line_of
 from bench.machine.environment import mechanism_source
 
-USAGE = "python -m bench.verify.keep [FOLDER]: with badges/ and verify.json; results unless given"
+USAGE = "python -m bench.verify.keep [FOLDER]: has badges/ and verify.json; or results"
 
 
 def main(argv: list[str] | None = None) -> int:
