@@ -298,14 +298,15 @@ def _uninitialised_is_nan() -> Iterator[None]:
     """Have torch fill what it allocates; it does so where it is asked to be deterministic."""
     was = torch.are_deterministic_algorithms_enabled()
     only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    settings: Any = torch.utils.deterministic
+    filled = settings.fill_uninitialized_memory
     try:
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = True
+        settings.fill_uninitialized_memory = True
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        settings.fill_uninitialized_memory = filled
         torch.use_deterministic_algorithms(was, warn_only=only_warned)
 
 

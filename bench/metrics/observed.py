@@ -13,7 +13,6 @@ _LOWER = {
     "rms_error": "Norm of the difference, relative to the oracle's norm.",
     "peak_memory_bytes": "Allocation peak of one call, above its inputs.",
     "peak_rss_bytes": "Growth of resident memory in one call, a check on the allocation peak.",
-    "leaked_bytes": "What the process keeps of each call; more calls keep more.",
     "saved_for_backward_bytes": "What autograd keeps between forward and backward.",
     "state_bytes": "What the past takes at this context length, in modes that keep a state.",
     "executed_flops": "FLOPs that this implementation executes, by its formula.",

@@ -11,36 +11,38 @@ from bench.observed import Ceiling
 from bench.worker.jobs import Jobs
 from bench.worker.results import CEILING
 
-_Place = tuple[str, str, int]
-
 
 class Roofs:
-    """Ceilings at a glance, by dtype and number of threads: the best of all looks so far.
+    """Ceilings at a glance, by dtype: the best of all looks so far.
 
-    One that was seen on a busy machine is looked for again before the next block. Those of
-    accelerators take longer and are left to `bench.calibrate`.
+    One thread is looked at. Several may do so many times as much, never more; what they did beside
+    other programs would say little. A ceiling that was seen on a busy machine is looked for again
+    before the next block. Those of accelerators take longer and are left to `bench.calibrate`.
 
     Args:
-        calibration: places that it has are not looked at.
+        calibration: what it says is not looked for.
     """
 
     def __init__(self, calibration: Mapping[str, Any] | None = None) -> None:
         ceilings = (calibration or {}).get("ceilings", ())
-        self._calibrated = {(c["device"], c["dtype"], c["num_threads"]) for c in ceilings}
-        self._seen: dict[_Place, Ceiling] = {}
+        self._calibrated = {
+            (c["dtype"], c["num_threads"]) for c in ceilings if c["device"] == "cpu"
+        }
+        self._seen: dict[str, Ceiling] = {}
 
     def look(self, jobs: Jobs, cells: Iterable[Cell]) -> None:
-        """Have workers look before the cells of a block are timed; half a second for each place."""
-        for place in dict.fromkeys(_place(cell) for cell in cells if not cell.is_model):
-            device, dtype, num_threads = place
-            is_known = place in self._seen and not self._seen[place]["is_noisy"]
-            if device != "cpu" or is_known or place in self._calibrated:
+        """Have workers look before the cells of a block are timed; half a second for a dtype."""
+        wanted = [cell for cell in cells if cell.device == "cpu" and not cell.is_model]
+        unknown = [
+            cell.timed.dtype
+            for cell in wanted
+            if (cell.timed.dtype, cell.num_threads) not in self._calibrated
+        ]
+        for dtype in dict.fromkeys(unknown):
+            is_known = dtype in self._seen and not self._seen[dtype]["is_noisy"]
+            if is_known or why_no_dtype("cpu", dtype):
                 continue
-            if why_no_dtype(device, dtype):
-                continue
-            outcome = jobs.do(
-                CEILING, device=device, dtype=dtype, num_threads=num_threads, at_a_glance=True
-            )
+            outcome = jobs.do(CEILING, device="cpu", dtype=dtype, num_threads=1, at_a_glance=True)
             if outcome.is_ok:
                 found = outcome.found
                 now = Ceiling(
@@ -48,15 +50,18 @@ class Roofs:
                     bytes_per_s=[list(each) for each in found.bytes_per_s],
                     is_noisy=found.is_noisy,
                 )
-                self._seen[place] = _best(self._seen.get(place), now)
+                self._seen[dtype] = _best(self._seen.get(dtype), now)
 
     def of(self, cell: Cell) -> Ceiling | None:
-        """The ceiling of a cell's place; None where nobody has looked."""
-        return None if cell.is_model else self._seen.get(_place(cell))
-
-
-def _place(cell: Cell) -> _Place:
-    return cell.device, cell.timed.dtype, cell.num_threads
+        """The ceiling of a cell's dtype and number of threads; None where nobody has looked."""
+        if cell.device != "cpu" or cell.is_model or cell.timed.dtype not in self._seen:
+            return None
+        one, count = self._seen[cell.timed.dtype], cell.num_threads
+        return Ceiling(
+            flops_per_s=count * one["flops_per_s"],
+            bytes_per_s=[[size, count * rate] for size, rate in one["bytes_per_s"]],
+            is_noisy=one["is_noisy"],
+        )
 
 
 def _best(before: Ceiling | None, now: Ceiling) -> Ceiling:

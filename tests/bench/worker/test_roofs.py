@@ -42,15 +42,24 @@ class FakeJobs:
 CELL = kernel_cell("linear")
 
 
-def test_each_place_is_looked_at_once():
+def test_each_dtype_is_looked_at_once_with_one_thread():
     jobs, roofs = FakeJobs(result(1.0), result(2.0)), Roofs()
     two = replace(CELL, num_threads=2)
+    wide = replace(CELL, workload=replace(CELL.kernel, dtype="float64"))
+    others = [model_cell("nala"), replace(CELL, device="cuda:0")]
     for _ in range(2):
-        roofs.look(jobs, [CELL, CELL, two, model_cell("nala"), replace(CELL, device="cuda:0")])
-    assert jobs.asked == [("cpu", "float32", 1), ("cpu", "float32", 2)]
+        roofs.look(jobs, [CELL, CELL, two, wide, *others])
+    assert jobs.asked == [("cpu", "float32", 1), ("cpu", "float64", 1)]
     assert roofs.of(CELL)["flops_per_s"] == 1.0
-    assert roofs.of(two) == {"flops_per_s": 2.0, "bytes_per_s": [[1000, 4.0]], "is_noisy": False}
-    assert roofs.of(model_cell("nala")) is None
+    assert roofs.of(wide)["flops_per_s"] == 2.0
+    assert [roofs.of(cell) for cell in others] == [None, None]
+
+
+def test_several_threads_may_do_so_many_times_as_much():
+    jobs, roofs = FakeJobs(result(3.0)), Roofs()
+    roofs.look(jobs, [replace(CELL, num_threads=2)])
+    ceiling = {"flops_per_s": 6.0, "bytes_per_s": [[1000, 12.0]], "is_noisy": False}
+    assert roofs.of(replace(CELL, num_threads=2)) == ceiling
 
 
 def test_a_busy_machine_is_looked_at_again_and_the_best_is_kept():
