@@ -68,8 +68,8 @@ def _print_list(words: list[str]) -> int:
         print("No mechanism is all of this. Leave a filter out; attnbench list alone filters none.")
         return 0
     console().print(table(tuple(found), proofs))
-    if words := legend(tuple(found), proofs):
-        console().print(words, highlight=False)
+    if said := legend(tuple(found), proofs):
+        console().print(said, highlight=False)
     return 0
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-from importlib.machinery import ModuleSpec
+from functools import lru_cache
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 
@@ -38,12 +39,17 @@ def closure(module: str) -> set[Path]:
 def _find(name: str) -> ModuleSpec | None:
     """The module of this name; None for what a module defines, and for nothing. Runs no module."""
     parent, _, _ = name.rpartition(".")
-    if parent and ((above := _find(parent)) is None or not above.submodule_search_locations):
+    if not parent:
+        return importlib.util.find_spec(name)
+    above = _find(parent)
+    if above is None or not above.submodule_search_locations:
         return None
-    return importlib.util.find_spec(name)
+    # `importlib.util.find_spec` would import the packages above, and torch with some of them.
+    return PathFinder.find_spec(name, above.submodule_search_locations)
 
 
-def _imports(text: str, package: str, root: str) -> list[str]:
+@lru_cache(maxsize=512)  # mechanisms share most of their files
+def _imports(text: str, package: str, root: str) -> tuple[str, ...]:
     """What a file imports of its own top-level package: names of modules, and of what they define.
 
     Of this harness only tasks count: what else a task imports of it is the same for all.
@@ -61,4 +67,4 @@ def _imports(text: str, package: str, root: str) -> list[str]:
             found += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name.startswith("bench.tasks")]
-    return [name for name in found if name.partition(".")[0] == root]
+    return tuple(name for name in found if name.partition(".")[0] == root)

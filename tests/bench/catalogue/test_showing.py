@@ -30,7 +30,7 @@ def test_every_mechanism_has_a_page_with_all_that_it_says() -> None:
         console = Console(width=100)
         with pytest.MonkeyPatch.context() as patch, console.capture() as captured:
             patch.setattr("bench.catalogue.showing.cost_line", lambda name: "a line of costs")
-            show(entry, {}, None, console, Request(name=entry.name))
+            show(entry, Proofs(), console, Request(name=entry.name))
         text = captured.get()
         assert text.startswith(f"{entry.name}  {entry.title}")
         for heading in ("Formula", "Cost", "Tested", "Hazards", "Commands"):
@@ -53,7 +53,7 @@ def needs_of(name: str, *lengths: int) -> list[list[str]]:
     """The cells of the table of lengths, the header first."""
     console = Console(width=120)
     with console.capture() as captured:
-        show(find(name), {}, None, console, Request(name=name, seq_len=lengths))
+        show(find(name), Proofs(), console, Request(name=name, seq_len=lengths))
     table = captured.get().partition("estimated without measuring:\n")[2].partition("\n\n")[0]
     return [re.split(r"  +", line.strip()) for line in table.splitlines()]
 

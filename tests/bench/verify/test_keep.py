@@ -14,7 +14,7 @@ from bench.machine.environment import mechanism_source
 from bench.verify.keep import keep
 
 
-def tested(out: Path, name: str, source: str) -> None:
+def proven(out: Path, name: str, source: str) -> None:
     badge = Badge(claim="causal", status=BadgeStatus.PASSED, source=source, tested_at="2026-11-29")
     append_badges(out, "run", name, [badge])
 
@@ -22,15 +22,15 @@ def tested(out: Path, name: str, source: str) -> None:
 def test_only_proofs_of_the_present_source_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "proofs.jsonl"
     now = {name: mechanism_source(name, ()) for name in ("linear", "nala", "softmax")}
-    tested(tmp_path, "linear", now["linear"])
-    tested(tmp_path, "nala", "before")
-    tested(tmp_path, "of_a_plugin", "any")
+    proven(tmp_path, "linear", now["linear"])
+    proven(tmp_path, "nala", "before")
+    proven(tmp_path, "of_a_plugin", "any")
     case = Proof(golden="a/b", mechanism="linear", case="b", status=Verdict.PASSED)
     rows = [replace(case, source=now["linear"]), replace(case, mechanism="softmax")]
     (tmp_path / "verify.json").write_text(json.dumps([asdict(row) for row in rows]))
     assert keep(tmp_path, path) == ["linear"]
     assert stored_proofs(path)["linear"].goldens == (1, 1)
-    tested(tmp_path, "nala", now["nala"])
+    proven(tmp_path, "nala", now["nala"])
     assert keep(tmp_path, path) == ["linear", "nala"]
     assert stored_proofs(path)["nala"].goldens is None
 

@@ -4,12 +4,12 @@ from tests import records as made
 from tests.bench.publish.charts.boards import drawn
 
 
-def test_latency_and_memory_are_drawn_for_each_setting_and_accuracy_for_each_task() -> None:
+def test_speed_latency_and_memory_are_drawn_for_each_setting_and_accuracy_for_each_task() -> None:
     assert [chart.name for chart in drawn(made.sweep_records())] == [
         f"{what}-cpu-1-thread-{dtype}-{mode}-core-1x4x64"
         for dtype in ("float32", "bfloat16")
         for mode in ("forward", "forward-backward")
-        for what in ("latency", "peak-memory")
+        for what in ("speedup", "latency", "peak-memory")
     ] + ["accuracy-digits-cpu-1-thread", "accuracy-recall-cpu-1-thread"]
 
 
