@@ -102,6 +102,7 @@ class KdaLayer(AttentionLayer):
 
     @in_wide_precision
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, b: Tensor, steps: Tensor) -> Tensor:
+        q, k, v, steps = (x.contiguous() for x in (q, k, v, steps))  # or no compiler takes it
         beta = self.most * widen(b).sigmoid().transpose(1, 2).unsqueeze(-1)
         step = functional.softplus(widen(steps) + widen(self.step_bias)[:, None])
         log_decay = -widen(self.log_rate).exp()[:, None, None] * step
