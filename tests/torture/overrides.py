@@ -12,7 +12,7 @@ import yaml
 
 from bench import sweep
 from bench.app.command import CONF, run_app
-from bench.ceilings import read_calibrate_config
+from bench.ceilings import Calibrate
 from bench.core.roots import root_of
 from bench.core.settings import Settings
 from bench.gate.config import read_gate_config
@@ -29,7 +29,7 @@ DRY = ("attention=[softmax]", "task=[]", "seq_len=32", "dry_run=true", "rates=sh
 """A small plan that is not measured; the word that is tried comes behind it."""
 
 
-MODELS: dict[str, type[Settings]] = {"reproduce": Reproduce}
+MODELS: dict[str, type[Settings]] = {"calibrate": Calibrate, "reproduce": Reproduce}
 """Commands that a model of settings stands for, instead of a YAML."""
 
 
@@ -48,7 +48,7 @@ COMMANDS: dict[str, tuple[Main, tuple[str, ...]]] = {
     "report": (_only_read("report", read_publish_config), ()),
     "regress": (_only_read("regress", read_gate_config), ("attention=[softmax]", "task=[]")),
     "verify": (_only_read("verify", read_verify_config), ()),
-    "calibrate": (_only_read("calibrate", read_calibrate_config), ()),
+    "calibrate": (_only_read("calibrate", Calibrate.read), ()),
     "selftest": (
         _only_read("selftest", lambda c: (Selftest.read(c), sweep_of(c))),
         ("attention=[softmax]",),

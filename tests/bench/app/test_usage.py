@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from bench.__main__ import COMMANDS
 from bench.app.command import CONF
+from bench.ceilings import Calibrate
 from bench.core.roots import root_of
 from bench.diagnostics.settings import Diagnose
 from bench.explain.settings import Explain
@@ -17,7 +18,12 @@ from bench.reproduce.settings import Reproduce
 
 WITH_YAML = {file.stem for file in CONF.glob("*.yaml")} & COMMANDS.keys()
 ROOTS = {command: OmegaConf.load(CONF / f"{command}.yaml") for command in WITH_YAML}
-MODELS = {"explain": Explain, "diagnose": Diagnose, "reproduce": Reproduce}
+MODELS = {
+    "calibrate": Calibrate,
+    "diagnose": Diagnose,
+    "explain": Explain,
+    "reproduce": Reproduce,
+}
 ROOTS |= {command: root_of(model).content for command, model in MODELS.items()}
 
 
