@@ -36,7 +36,7 @@ def run_numerics(config: VerifyConfig, console: Console) -> int:
             found = [findings_of(form) for form in forms_of(name)]
         except Untestable as why:
             return f"not measured: {why}"
-        write_whole(numerics.file_of(out, name), numerics.text_of(found), inside=out)
+        numerics.lines_of(out, name).write(found)
         wrong = [line for each in found for line in each.failures]
         broken.extend(wrong)
         return "; ".join(wrong) or "measured"
