@@ -1,17 +1,18 @@
 """One run of a command: what is given to it besides its settings, from the console to exit codes.
 
 `run_study` composes and checks settings, and hands a study its `Session`: console, machine, worker
-server, progress, Ctrl-C, and training or timing that is stored.
+server, progress, Ctrl-C, and training or timing that is stored. Torch is imported only with what
+needs it, so that a list or a message is there at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rich.console import Console
 
@@ -24,12 +25,9 @@ from bench.config import SweepConfig
 from bench.core.document import Document, Figure, print_document, write
 from bench.core.roots import root_of
 from bench.core.settings import Settings
-from bench.engine import measure
 from bench.machine import environment
 from bench.machine.environment import Environment
 from bench.measure.clock import now_s, utc_now
-from bench.plan import PlannedCell
-from bench.plugins import import_plugins
 from bench.progress import Unit, UnitProgress
 from bench.publish.charts.spec import Chart
 from bench.publish.charts.write import write_pictures
@@ -37,12 +35,12 @@ from bench.publish.format import format_duration, quantity
 from bench.publish.machine import machine_in_words
 from bench.record import Record
 from bench.store import Tail, read_records
-from bench.tasks.checkpoint import Checkpoint, CheckpointRefused
-from bench.tasks.model import Backbone
-from bench.tasks.train import fitted
-from bench.todo import missing
 from bench.worker.jobs import Interrupt, Interrupted
 from bench.worker.launch import WorkerServer
+
+if TYPE_CHECKING:
+    from bench.plan import PlannedCell
+    from bench.tasks.model import Backbone
 
 S = TypeVar("S", bound=Settings)
 U = TypeVar("U", bound=Unit)
@@ -70,6 +68,11 @@ class Trained:
     records: tuple[Record, ...]
     cut_off: tuple[Cell, ...]
     is_interrupted: bool
+
+    @property
+    def by_key(self) -> dict[str, Record]:
+        """The newest record of each cell."""
+        return {record.cell.key: record for record in self.records}
 
 
 class Session:
@@ -254,12 +257,32 @@ class Session:
         def report(phase: str, step: int, num_steps: int, *_: Any) -> None:
             self.status(f"{name or cell.describe()}: step {step} of {num_steps}")
 
+        from bench.tasks.checkpoint import Checkpoint, CheckpointRefused
+        from bench.tasks.train import fitted
+
         source = environment.source_of_training(cell, self.machine)
         checkpoint = Checkpoint(folder / f"{cell.key}.pt", cell.key, source)
         try:
             return fitted(cell, report, checkpoint)
         except CheckpointRefused as error:
             raise ConfigError(str(error)) from error
+
+    def plan(self, config: SweepConfig) -> tuple[PlannedCell, ...]:
+        """The cells of a sweep.
+
+        Raises:
+            ConfigError: one cannot be.
+        """
+        from bench.plan import plan
+
+        return plan(config, self.server(config))
+
+    def here(self, config: SweepConfig, devices: Iterable[str]) -> Environment:
+        """The machine as workers on these devices see it; devices that it lacks are left out."""
+        present = environment.available_devices()
+        own = tuple(device for device in dict.fromkeys(devices) if device in present)
+        server = self.server(config)
+        return environment.current(own, config.run.allocator, server.environment())
 
     def train(
         self,
@@ -282,17 +305,17 @@ class Session:
         Raises:
             ConfigError: the store cannot be read or written.
         """
-        server = self.server(config)
-        present = environment.available_devices()
-        devices = dict.fromkeys(p.cell.device for p in planned if p.cell.device in present)
-        here = environment.current(tuple(devices), config.run.allocator, server.environment())
+        from bench.engine import measure
+        from bench.todo import missing
+
+        here = self.here(config, (p.cell.device for p in planned))
         tail = Tail(config.out)
 
         def stored() -> list[Record]:
             records = (*kept, *read_records(config.out, missing_ok=True))
             return [record for record in records if record.started_at >= since]
 
-        todo = missing(planned, stored(), here, config)
+        todo, server = missing(planned, stored(), here, config), self.server(config)
         done = measure(
             config, todo, here, server, self.sweep_id, self.console, until=until, tail=tail
         )
@@ -310,17 +333,23 @@ Study = Callable[[S, Session], int | None]
 """Runs a command; its exit code, None for 0."""
 
 
-def run_study(name: str, settings: type[S], study: Study[S], argv: list[str] | None = None) -> int:
+def run_study(
+    name: str,
+    settings: type[S],
+    study: Study[S],
+    argv: list[str] | None = None,
+    writes: Sequence[str] = ("out", "docs"),
+) -> int:
     """Compose and check the settings of a command, and run it.
 
-    Modules that its ``plugins`` name are imported, and its folders ``out`` and ``docs`` are looked
-    at first.
+    Modules that its ``plugins`` name are imported first.
 
     Args:
         name: the command.
         settings: its model, which stands in the place of ``conf/<name>.yaml`` if there is none.
         study: what it does.
         argv: its words; those of this process if None.
+        writes: keys of folders that have to be writable.
 
     Returns:
         The exit code: 130 after Ctrl-C, else the study's.
@@ -328,8 +357,11 @@ def run_study(name: str, settings: type[S], study: Study[S], argv: list[str] | N
 
     def command(composed: dict[str, Any]) -> int:
         asked = settings.read(composed)
-        import_plugins(getattr(asked, "plugins", ()))
-        for key in ("out", "docs"):
+        if plugins := getattr(asked, "plugins", ()):
+            from bench.plugins import import_plugins
+
+            import_plugins(plugins)
+        for key in writes:
             if folder := getattr(asked, key, None):
                 check_writable(folder)
         with Session(name, composed) as session:

@@ -134,6 +134,8 @@ WITHOUT_TORCH = (
     "bench.publish",
     "bench.record",
     "bench.report",
+    "bench.reproduce.command",
+    "bench.session",
     "bench.fsck",
     "bench.merge",
     "bench.validate",

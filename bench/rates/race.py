@@ -18,8 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
-
 from bench.app.errors import ConfigError
 from bench.app.files import check_writable
 from bench.app.values import duration
@@ -27,18 +25,17 @@ from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
 from bench.core.grid import GRIDS, Trained
 from bench.costs.estimate import expected_s
-from bench.engine import measure
-from bench.machine.environment import Environment, available_devices, current
+from bench.machine.environment import Environment, available_devices
 from bench.measure.clock import now_s
 from bench.plan import PlannedCell
 from bench.publish import print_files, print_leaderboard, publish, read_publish_config
 from bench.publish.format import format_duration, quantity
 from bench.rates.rows import Row, fresh, run_command, trainable, trained
 from bench.record import Record, Status
+from bench.session import STOPPED, Session
 from bench.store import read_records
 from bench.tasks.base import task_class
 from bench.worker.jobs import Deadline
-from bench.worker.launch import WorkerServer
 
 NUM_SEEDS = 5
 """As many as a leaderboard needs."""
@@ -63,13 +60,12 @@ def race(composed: dict[str, Any], own: Mapping[str, str]) -> int:
     if not budget_s:
         raise ConfigError("budget is 0; a time such as 90s, 10m or 1h is needed.")
     ends_s = now_s() + budget_s
-    console = Console()
     config, publishing = read_sweep_config(composed), read_publish_config(composed)
     check_writable(config.out)
     was_stopped = False
-    with WorkerServer(config.run.allocator) as server:
-        rows = [_row(cell) for cell in trainable(config, server)]
-        here = current(available_devices(), config.run.allocator, server.environment())
+    with Session("rates.race", composed) as session:
+        rows = [_row(cell) for cell in trainable(config, session)]
+        here = session.here(config, available_devices())
         while not was_stopped:
             records = read_records(config.out, missing_ok=True)
             left_s = ends_s - now_s()
@@ -77,24 +73,23 @@ def race(composed: dict[str, Any], own: Mapping[str, str]) -> int:
             if not cells:
                 break
             left = format_duration(max(ends_s - now_s(), 0.0))
-            console.print(f"{quantity(len(cells), 'run')}; {left} of the budget are left.")
+            session.say(f"{quantity(len(cells), 'run')}; {left} of the budget are left.")
             until = Deadline(ends_s)
             planned = [PlannedCell(cell=cell) for cell in cells]
-            sweep_id = composed["sweep_id"]
-            done = measure(config, planned, here, server, sweep_id, console, until=until)
-            was_stopped = done.is_interrupted and not until.is_over
+            trained_now = session.train(config, planned, until=until)
+            was_stopped = trained_now.is_interrupted and not until.is_over
     records = read_records(config.out, missing_ok=True)
     shown = list(table_records(rows, records, here))
-    published = publish(shown, publishing, sweep=composed["sweep_id"])
-    print_leaderboard(published.board, publishing, console)
-    console.print()
-    print_files(published.files, published.notes, console)
+    published = publish(shown, publishing, sweep=session.sweep_id)
+    print_leaderboard(published.board, publishing, session.console)
+    session.say("")
+    print_files(published.files, published.notes, session.console)
     for line in left_out(rows, records, here):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"The budget was {format_duration(budget_s)}.", highlight=False)
+        session.say(line)
+    session.say(f"The budget was {format_duration(budget_s)}.")
     if was_stopped:
-        console.print("Stopped. The same command goes on from here.")
-    return 130 if was_stopped else 0
+        session.say("Stopped. The same command goes on from here.")
+    return STOPPED if was_stopped else 0
 
 
 def _row(cell: Cell) -> Row:

@@ -11,11 +11,10 @@ from bench.cell import Cell
 from bench.config import SweepConfig
 from bench.core.grid import Best, Trained, best_of
 from bench.machine.environment import Environment, is_good
-from bench.plan import plan
 from bench.record import Quality, Record
+from bench.session import Session
 from bench.store import latest
 from bench.tasks.base import task_class
-from bench.worker.launch import WorkerServer
 
 USUAL = {
     "attention": "[softmax,linear,performer,performer_relu,flatten,nala,gla,"
@@ -70,9 +69,9 @@ class Row:
         return [self.searched_at(rate, seed) for rate in self.rates]
 
 
-def trainable(config: SweepConfig, server: WorkerServer) -> list[Cell]:
+def trainable(config: SweepConfig, session: Session) -> list[Cell]:
     """A cell for each row and task that can be trained, planned as a sweep plans it."""
-    planned = plan(replace(config, axes=replace(config.axes, seq_len=(), seed=(0,))), server)
+    planned = session.plan(replace(config, axes=replace(config.axes, seq_len=(), seed=(0,))))
     return [p.cell for p in planned if p.unsupported is None]
 
 

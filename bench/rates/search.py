@@ -15,13 +15,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-
-from rich.console import Console
 
 from bench.app.command import CONF, read_yaml
 from bench.app.errors import ConfigError, did_you_mean
@@ -31,25 +29,17 @@ from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
 from bench.core.grid import GRIDS
 from bench.core.presets import RatePreset, presets_text, read_presets
-from bench.engine import measure
-from bench.machine.environment import available_devices, current
 from bench.observed import CONTROLS
 from bench.plan import PlannedCell
 from bench.publish.converged import CONVERGED
 from bench.rates.rows import Row, best, run_command, trainable
 from bench.rates.tuned import Arm, searched, tuned
 from bench.record import Record
-from bench.store import read_records
-from bench.todo import by_key, missing
-from bench.worker.launch import WorkerServer
+from bench.session import STOPPED, Session, Stopped
 
 PRESETS = CONF / "rates" / "searched.yaml"
 MAX_DOUBLINGS = 5
 """Times that steps are doubled at most."""
-
-
-class Stopped(Exception):
-    """Ctrl-C came while runs were under way; what had ended is kept."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,14 +60,14 @@ def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
     converges = flag("converge", {"true": True, "false": False}.get(said, said))
     if grid not in GRIDS:
         raise ConfigError(f"grid={grid} is not known. {did_you_mean(grid, GRIDS)}")
-    config, console = read_sweep_config(composed), Console()
+    config = read_sweep_config(composed)
     check_writable(config.out)
-    with WorkerServer(config.run.allocator) as server:
-        cells = trainable(config, server)
+    with Session("rates", composed) as session:
+        cells = trainable(config, session)
         if config.dry_run:
-            console.print(f"{len(cells) * len(GRIDS[grid])} runs; nothing was trained.")
+            session.say(f"{len(cells) * len(GRIDS[grid])} runs; nothing was trained.")
             return 0
-        lab = _Lab(config, server, composed["sweep_id"], console, file)
+        lab = _Search(config, session, file)
         try:
             arms = lab.search(cells, GRIDS[grid])
             for _ in range(MAX_DOUBLINGS if converges else 0):
@@ -86,29 +76,21 @@ def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
                 found = lab.search(longer, GRIDS[grid])
                 before = {arm.name: fmean(arm.scores) for arm in rising}
                 arms = [a for a in found if abs(fmean(a.scores) - before[a.name]) >= CONVERGED]
-                _print_changes(console, found, before)
+                _print_changes(session, found, before)
                 if not arms:
                     break
         except Stopped:
-            console.print("Stopped. The same command goes on from here.")
-            return 130
+            session.say("Stopped. The same command goes on from here.")
+            return STOPPED
     return 0
 
 
-class _Lab:
+class _Search:
     """Trains what a search asks for, and keeps what it found."""
 
-    def __init__(
-        self,
-        config: SweepConfig,
-        server: WorkerServer,
-        sweep_id: str,
-        console: Console,
-        presets: Path,
-    ) -> None:
-        self._config, self._server, self._sweep_id = config, server, sweep_id
-        self._console, self._presets = console, presets
-        self._here = current(available_devices(), config.run.allocator, server.environment())
+    def __init__(self, config: SweepConfig, session: Session, presets: Path) -> None:
+        self._config, self._session, self._presets = config, session, presets
+        self._records: dict[str, Record] = {}
 
     def search(self, cells: Sequence[Cell], grid: Sequence[float]) -> list[Arm]:
         """One search over some rows, whose rates are then kept and shown.
@@ -124,30 +106,21 @@ class _Lab:
             raise
         arms = [*found.values()]
         self._keep([arm.row for arm in arms])
-        _print(self._console, arms, self._presets)
+        _print(self._session, arms, self._presets)
         return arms
 
     def _train(self, cells: Sequence[Cell]) -> dict[str, Record]:
-        config = self._config
-        planned = [PlannedCell(cell=cell) for cell in cells]
-        todo = missing(planned, read_records(config.out, missing_ok=True), self._here, config)
-        done = measure(config, todo, self._here, self._server, self._sweep_id, self._console)
-        if done.is_interrupted:
+        trained = self._session.train(self._config, [PlannedCell(cell=cell) for cell in cells])
+        self._records |= trained.by_key
+        if trained.is_interrupted:
             raise Stopped
-        return self._stored(cells)
-
-    def _stored(self, cells: Iterable[Cell]) -> dict[str, Record]:
-        """The newest good record of each of some cells."""
-        wanted = {cell.key: cell for cell in cells}
-        records = read_records(self._config.out, missing_ok=True)
-        found = by_key(records, wanted, self._here)
-        return {key: own[-1] for key, own in found.items()}
+        return trained.by_key
 
     def _keep(self, rows: Sequence[Row]) -> None:
         """Write the best rate of each row whose search is through."""
         seed = self._config.axes.seed[0]
-        records = self._stored(cell for row in rows for cell in row.runs(seed))
-        keep(self._presets, [p for row in rows if (p := _preset(row, seed, records))])
+        found = [p for row in rows if (p := _preset(row, seed, self._records))]
+        keep(self._presets, found)
 
 
 def _twice_as_long(cell: Cell) -> Cell:
@@ -188,7 +161,7 @@ def _identity(preset: RatePreset) -> tuple[str, str, str]:
     return preset.task, preset.entry, json.dumps(preset.settings, sort_keys=True)
 
 
-def _print(console: Console, arms: Sequence[Arm], file: Path) -> None:
+def _print(session: Session, arms: Sequence[Arm], file: Path) -> None:
     for arm in arms:
         name = f"{arm.row.name}, {arm.num_steps:,} steps"
         scores = " ".join(f"{100 * score:.1f}" for score in arm.scores)
@@ -199,19 +172,15 @@ def _print(console: Console, arms: Sequence[Arm], file: Path) -> None:
             words = f"best {arm.rate:g}{edge} of {tried}; test {scores}"
         if arm.not_learned:
             words = f"{words}; {arm.not_learned}"
-        console.print(f"{name}: {words}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"Wrote {file}", soft_wrap=True)
+        session.say(f"{name}: {words}")
+    session.say(f"Wrote {file}")
 
 
-def _print_changes(console: Console, arms: Sequence[Arm], before: Mapping[str, float]) -> None:
+def _print_changes(session: Session, arms: Sequence[Arm], before: Mapping[str, float]) -> None:
     for arm in arms:
         change = 100 * (fmean(arm.scores) - before[arm.name])
-        console.print(
-            f"{arm.row.name}: {arm.num_steps:,} steps change the mean by {change:+.1f} points",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        steps = f"{arm.num_steps:,} steps"
+        session.say(f"{arm.row.name}: {steps} change the mean by {change:+.1f} points")
 
 
 def _score(score: float | None) -> str:

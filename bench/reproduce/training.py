@@ -1,4 +1,4 @@
-"""Train what a cell or a claim needs: planned, measured and stored as a sweep does it."""
+"""The training runs that a cell or a claim needs, and where one stands that was cut off."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from bench.app.command import CONF, read_yaml
+from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
-from bench.engine import measure
-from bench.machine import environment
-from bench.plan import PlannedCell, plan
-from bench.record import Record
+from bench.machine.environment import Environment, source_of_training
 from bench.reproduce.papers import PaperCell, Protocol
 from bench.reproduce.stored import Run, row_of, runs_of, task_of
-from bench.store import Tail, read_records
 from bench.tasks.checkpoint import Checkpoint
-from bench.todo import missing
-from bench.worker.jobs import Interrupt
-from bench.worker.launch import WorkerServer
 
 _LONGEST_S = 7 * 86_400
 """No run is cut off for its length: a budget does that."""
@@ -35,21 +28,6 @@ class Reached:
     steps: int
     num_steps: int
     score: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What training left behind.
-
-    Attributes:
-        records: all of the plan's cells that have ended, earlier ones too.
-        is_interrupted: by Ctrl-C or because a budget was spent.
-        reached: of the first run that was cut off, if it had been looked at.
-    """
-
-    records: tuple[Record, ...]
-    is_interrupted: bool = False
-    reached: Reached | None = None
 
 
 def config_for(
@@ -96,73 +74,15 @@ def config_of(
     return config_for(out, {cell.attention: row_of(cell)}, tasks, seeds)
 
 
-def train_all(
-    config: SweepConfig,
-    sweep_id: str,
-    console: Console,
-    until: Interrupt | None = None,
-    *,
-    kept: Sequence[Record] = (),
-    since: str = "",
-) -> Trained:
-    """Train what is not in the store yet; records are on the disk as soon as a run has ended.
+def reached(config: SweepConfig, cut_off: Sequence[Cell], here: Environment) -> Reached | None:
+    """Where the first of some runs stands that has a checkpoint; None if none has one.
 
-    Args:
-        config: what to train, and the store that new records go to.
-        sweep_id: of new records.
-        console: where progress is shown.
-        until: when to stop.
-        kept: records of another store that count as this one's.
-        since: records that started earlier count for nothing; UTC, ISO 8601, or empty.
+    Raises:
+        CheckpointRefused: it cannot be read.
     """
-    with WorkerServer(config.run.allocator) as server:
-        planned = plan(config, server)
-        return train_planned(
-            config, planned, server, sweep_id, console, until, kept=kept, since=since
-        )
-
-
-def train_planned(
-    config: SweepConfig,
-    planned: Sequence[PlannedCell],
-    server: WorkerServer,
-    sweep_id: str,
-    console: Console,
-    until: Interrupt | None = None,
-    *,
-    kept: Sequence[Record] = (),
-    since: str = "",
-) -> Trained:
-    """Train those of some planned runs that are not in the store yet; see `train_all`."""
-    here = environment.current(("cpu",), config.run.allocator, server.environment())
-    tail = Tail(config.out)
-    stored = [
-        r for r in (*kept, *read_records(config.out, missing_ok=True)) if r.started_at >= since
-    ]
-    todo = missing(planned, stored, here, config)
-    done = measure(config, todo, here, server, sweep_id, console, until=until, tail=tail)
-    keys = {p.cell.key for p in planned}
-    records = [
-        r for r in (*kept, *read_records(config.out, missing_ok=True)) if r.started_at >= since
-    ]
-    own = tuple(
-        record
-        for record in records
-        if record.cell.key in keys and environment.is_good(record, record.cell, here)
-    )
-    ended = {record.cell.key for record in own}
-    cut_off = [p for p in todo if p.cell.key not in ended]
-    reached = _reached(config, cut_off, here) if done.is_interrupted else None
-    return Trained(records=own, is_interrupted=done.is_interrupted, reached=reached)
-
-
-def _reached(
-    config: SweepConfig, cut_off: Sequence[PlannedCell], here: environment.Environment
-) -> Reached | None:
-    """What the checkpoint of the first of them says."""
-    for cell in (p.cell for p in cut_off):
+    for cell in cut_off:
         path = config.out / "checkpoints" / f"{cell.key}.pt"
-        source = environment.source_of_training(cell, here)
+        source = source_of_training(cell, here)
         saved = Checkpoint(path, cell.key, source).load(torch.device("cpu"))
         if saved is not None:
             num_steps = int(cell.task.settings["num_steps"])

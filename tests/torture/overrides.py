@@ -13,9 +13,11 @@ import yaml
 from bench import sweep
 from bench.app.command import CONF, run_app
 from bench.ceilings import read_calibrate_config
+from bench.core.roots import root_of
+from bench.core.settings import Settings
 from bench.gate.config import read_gate_config
 from bench.publish import read_publish_config
-from bench.reproduce.command import read_reproduce_config
+from bench.reproduce.settings import Reproduce
 from bench.selftest.settings import Selftest
 from bench.selftest.study import sweep_of
 from bench.verify.config import read_verify_config
@@ -27,11 +29,16 @@ DRY = ("attention=[softmax]", "task=[]", "seq_len=32", "dry_run=true", "rates=sh
 """A small plan that is not measured; the word that is tried comes behind it."""
 
 
+MODELS: dict[str, type[Settings]] = {"reproduce": Reproduce}
+"""Commands that a model of settings stands for, instead of a YAML."""
+
+
 def _only_read(command: str, read: Callable[[dict[str, Any]], Any]) -> Main:
     """A command that does nothing with its configuration but read it."""
+    root = root_of(MODELS[command]) if command in MODELS else None
 
     def main(words: list[str]) -> int:
-        return run_app(command, lambda config: 0 * bool(read(config)), words)
+        return run_app(command, lambda config: 0 * bool(read(config)), words, root=root)
 
     return main
 
@@ -46,7 +53,7 @@ COMMANDS: dict[str, tuple[Main, tuple[str, ...]]] = {
         _only_read("selftest", lambda c: (Selftest.read(c), sweep_of(c))),
         ("attention=[softmax]",),
     ),
-    "reproduce": (_only_read("reproduce", read_reproduce_config), ()),
+    "reproduce": (_only_read("reproduce", Reproduce.read), ()),
 }
 
 NUMBERS = ("-1", "0", "1e999", "-1e999", "nan", ".inf", "1e-400", "9" * 30, "0.1", "1_0", "0x1")
@@ -84,8 +91,11 @@ FLAGS = (
 
 @functools.cache
 def keys(command: str) -> tuple[str, ...]:
-    """Every key of a command's YAML files, and the groups that it composes."""
-    root = yaml.safe_load((CONF / f"{command}.yaml").read_text())
+    """Every key of a command, and the groups that it composes."""
+    if command in MODELS:
+        root = dict(root_of(MODELS[command]).content)
+    else:
+        root = yaml.safe_load((CONF / f"{command}.yaml").read_text())
     found = []
     for choice in root.pop("defaults"):
         for group in choice if isinstance(choice, dict) else ():

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from bench.reproduce.claims.registry import (
     Lab,
-    Stopped,
     claim_function,
     claim_names,
     register_claim,
     settings_of,
 )
 
-__all__ = ["Lab", "Stopped", "claim_function", "claim_names", "register_claim", "settings_of"]
+__all__ = ["Lab", "claim_function", "claim_names", "register_claim", "settings_of"]

@@ -46,7 +46,7 @@ def entropy_follows_norm(
         except NoWeights as error:
             if row == of:
                 raise
-            lab.console.print(f"Left out: {error}", markup=False, highlight=False)
+            lab.session.say(f"Left out: {error}")
     rows = list(curves)
     numbers = [
         _change(row, curves[row], norms, (low, high)) for row in rows for low, high in _spans(norms)

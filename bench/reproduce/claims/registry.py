@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.console import Console
-
 from bench.app.errors import ConfigError, did_you_mean
 from bench.cell import Cell
 from bench.comparison import LEVEL
+from bench.config import SweepConfig
 from bench.measure.clock import now_s
 from bench.plan import PlannedCell
 from bench.publish.format import format_duration
@@ -22,9 +21,9 @@ from bench.rates.rows import trainable
 from bench.rates.tuned import Arm, tuned
 from bench.record import Quality, Record
 from bench.reproduce.stored import Finding, entry_of
-from bench.reproduce.training import config_for, train_all, train_planned
+from bench.reproduce.training import config_for
+from bench.session import Session, Stopped
 from bench.worker.jobs import Interrupt
-from bench.worker.launch import WorkerServer
 
 T = TypeVar("T")
 Function = Callable[..., Finding]
@@ -32,18 +31,13 @@ _REGISTRY: dict[str, Function] = {}
 _NOT_CLAIMS = {"registry", "samples", "sequential"}
 
 
-class Stopped(Exception):
-    """Ctrl-C or a deadline came while a claim trained; what had ended is kept."""
-
-
 @dataclass(eq=False)
 class Lab:
     """What a claim's function may use: training that is stored, and a line of progress.
 
     Attributes:
+        session: trains, and shows progress.
         out: where records go.
-        sweep_id: of the records.
-        console: where progress is shown.
         earlier_s: what runs that an earlier command stored took to train.
         kept: records of other stores that count as this one's.
         since: records that started earlier count for nothing; UTC, ISO 8601, or empty.
@@ -52,9 +46,8 @@ class Lab:
             several looks may spend, on all of a claim's differences together.
     """
 
+    session: Session
     out: Path
-    sweep_id: str
-    console: Console
     earlier_s: float = 0.0
     kept: tuple[Record, ...] = ()
     since: str = ""
@@ -64,7 +57,7 @@ class Lab:
     def steps(self, items: Sequence[T], words: str) -> Iterator[T]:
         """The items one by one, with their count and the time left shown meanwhile."""
         started = now_s()
-        with self.console.status("") as status:
+        with self.session.console.status("") as status:
             for number, item in enumerate(items):
                 spent_s = now_s() - started
                 left = format_duration(spent_s / number * (len(items) - number)) if number else "?"
@@ -92,32 +85,16 @@ class Lab:
             Stopped: by Ctrl-C, or `until` came.
             ConfigError: a run ended without a score.
         """
-        numbers = tuple(seeds)
-        label = f"{task}{''.join(f' {key}={value}' for key, value in settings.items())}"
-        tasks = {label: entry_of("task", task) | dict(settings)}
-        config = config_for(self.out, rows, tasks, numbers, plugins)
-        trained = train_all(
-            config, self.sweep_id, self.console, self.until, kept=self.kept, since=self.since
-        )
-        if trained.is_interrupted:
-            raise Stopped
+        label, config = self._asked(rows, task, settings, seeds, plugins)
         found: dict[tuple[str, int], float] = {}
-        earlier_s: dict[tuple[str, int], float] = {}
-        for record in sorted(trained.records, key=lambda record: record.started_at):
+        for record in self._train(config, self.session.plan(config)).values():
             if isinstance(record.result, Quality):
-                run = record.cell.entry, record.cell.task.seed
-                found[run] = record.result.accuracy
-                is_new = record.sweep == self.sweep_id
-                earlier_s[run] = 0.0 if is_new else record.result.train_s or 0.0
-        self.earlier_s += sum(earlier_s.values())
+                found[record.cell.entry, record.cell.task.seed] = record.result.accuracy
         for name in rows:
-            for seed in numbers:
+            for seed in config.axes.seed:
                 if (name, seed) not in found:
-                    raise ConfigError(
-                        f"{name} on {label} under seed {seed} ended without a score; "
-                        f"{self.out}/records says why."
-                    )
-        return {name: [found[name, seed] for seed in numbers] for name in rows}
+                    raise self._without_a_score(name, label, seed)
+        return {name: [found[name, seed] for seed in config.axes.seed] for name in rows}
 
     def tuned(
         self,
@@ -140,42 +117,50 @@ class Lab:
             Stopped: by Ctrl-C, or `until` came.
             ConfigError: a run ended without a score.
         """
-        numbers = tuple(seeds)
+        label, config = self._asked(rows, task, settings, seeds, plugins)
+
+        def train(cells: Sequence[Cell]) -> dict[str, Record]:
+            return self._train(config, [PlannedCell(cell=cell) for cell in cells])
+
+        arms = tuned(trainable(config, self.session), config.axes.seed, train)
+        for arm in arms.values():
+            for seed in config.axes.seed:
+                if seed not in arm.runs:
+                    raise self._without_a_score(arm.name, label, seed)
+        return arms
+
+    def _asked(
+        self,
+        rows: Mapping[str, dict[str, Any]],
+        task: str,
+        settings: Mapping[str, Any],
+        seeds: Iterable[int],
+        plugins: Sequence[str],
+    ) -> tuple[str, SweepConfig]:
+        """The task in words, and the sweep that trains rows on it."""
         label = f"{task}{''.join(f' {key}={value}' for key, value in settings.items())}"
         tasks = {label: entry_of("task", task) | dict(settings)}
-        config = config_for(self.out, rows, tasks, numbers, plugins)
-        with WorkerServer(config.run.allocator) as server:
+        return label, config_for(self.out, rows, tasks, tuple(seeds), plugins)
 
-            def train(cells: Sequence[Cell]) -> dict[str, Record]:
-                planned = [PlannedCell(cell=cell) for cell in cells]
-                done = train_planned(
-                    config,
-                    planned,
-                    server,
-                    self.sweep_id,
-                    self.console,
-                    self.until,
-                    kept=self.kept,
-                    since=self.since,
-                )
-                if done.is_interrupted:
-                    raise Stopped
-                by_time = sorted(done.records, key=lambda record: record.started_at)
-                self.earlier_s += sum(
-                    r.result.train_s or 0.0
-                    for r in by_time
-                    if isinstance(r.result, Quality) and r.sweep != self.sweep_id
-                )
-                return {record.cell.key: record for record in by_time}
+    def _train(self, config: SweepConfig, planned: Sequence[PlannedCell]) -> dict[str, Record]:
+        """The newest record of each run, by key; time that earlier commands took is counted."""
+        trained = self.session.train(
+            config, planned, until=self.until, kept=self.kept, since=self.since
+        )
+        if trained.is_interrupted:
+            raise Stopped
+        self.earlier_s += sum(
+            record.result.train_s or 0.0
+            for record in trained.by_key.values()
+            if isinstance(record.result, Quality) and record.sweep != self.session.sweep_id
+        )
+        return trained.by_key
 
-            arms = tuned(trainable(config, server), numbers, train)
-        for arm in arms.values():
-            if missing := [seed for seed in numbers if seed not in arm.runs]:
-                raise ConfigError(
-                    f"{arm.name} on {label} under seed {missing[0]} ended without a score; "
-                    f"{self.out}/records says why."
-                )
-        return arms
+    def _without_a_score(self, name: str, label: str, seed: int) -> ConfigError:
+        return ConfigError(
+            f"{name} on {label} under seed {seed} ended without a score; {self.out}/records says "
+            "why."
+        )
 
 
 def row(entry: str, **settings: Any) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from bench.looks import Looks
-from bench.reproduce.claims.registry import Function, Lab, Stopped
+from bench.reproduce.claims.registry import Function, Lab
 from bench.reproduce.stored import Finding
 from bench.reproduce.verdicts import Verdict
+from bench.session import Stopped
 from bench.worker.jobs import Deadline
 
 DECIDED = (Verdict.HOLDS, Verdict.DOES_NOT_HOLD, Verdict.HOLDS_WHERE)
@@ -66,7 +67,7 @@ def decide(function: Function, lab: Lab, settings: Mapping[str, Any], looks: Loo
         if found.verdict in DECIDED:
             return _told(found, f"decided at {at}", looks)
         taken = f"not decided at {at}: {found.verdict}"
-        lab.console.print(f"  {taken}", markup=False, highlight=False, soft_wrap=True)
+        lab.session.say(f"  {taken}")
     return _told(found, f"not decided with {number} seeds at {at}", looks)
 
 

@@ -13,10 +13,12 @@ from bench.app.command import CONF
 from bench.core.roots import root_of
 from bench.diagnostics.settings import Diagnose
 from bench.explain.settings import Explain
+from bench.reproduce.settings import Reproduce
 
 WITH_YAML = {file.stem for file in CONF.glob("*.yaml")} & COMMANDS.keys()
 ROOTS = {command: OmegaConf.load(CONF / f"{command}.yaml") for command in WITH_YAML}
-ROOTS |= {"explain": root_of(Explain).content, "diagnose": root_of(Diagnose).content}
+MODELS = {"explain": Explain, "diagnose": Diagnose, "reproduce": Reproduce}
+ROOTS |= {command: root_of(model).content for command, model in MODELS.items()}
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from bench import engine
 from bench.core.grid import Trained
 from bench.engine import Done
 from bench.machine.environment import current, freshness
@@ -81,7 +82,7 @@ def trained(monkeypatch):
     """Each cell takes 10 s of a made-up clock, two at a time; the rate 0.01 is best."""
     state = {"clock": 0.0, "cells": []}
 
-    def measure(config, todo, here, server, sweep_id, console, until):
+    def measure(config, todo, here, server, sweep_id, console, *, until, tail):
         store = Store(config.out, f"part-{len(state['cells'])}")
         for number, p in enumerate(todo):
             state["clock"] += 10.0 * (number % 2 == 0)
@@ -91,7 +92,7 @@ def trained(monkeypatch):
             store.append(record(p.cell, here))
         return Done()
 
-    monkeypatch.setattr(race, "measure", measure)
+    monkeypatch.setattr(engine, "measure", measure)
     for module in (race, jobs):
         monkeypatch.setattr(module, "now_s", lambda: state["clock"])
     return state

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from bench import engine, session
 from bench.app.command import CONF, read_yaml
 from bench.core.presets import read_presets
 from bench.engine import Done
@@ -21,7 +22,7 @@ def trained(monkeypatch):
     """Cells in the order of training, with a made-up end for each; `left` of them are trained."""
     state = {"cells": [], "records": [], "left": 1000}
 
-    def measure(config, todo, here, server, sweep_id, console):
+    def measure(config, todo, here, server, sweep_id, console, **_):
         for p in todo:
             if not state["left"]:
                 return Done(is_interrupted=True)
@@ -30,8 +31,8 @@ def trained(monkeypatch):
             state["records"].append(record(p.cell, here))
         return Done()
 
-    monkeypatch.setattr(search, "measure", measure)
-    monkeypatch.setattr(search, "read_records", lambda out, missing_ok: state["records"])
+    monkeypatch.setattr(engine, "measure", measure)
+    monkeypatch.setattr(session, "read_records", lambda out, missing_ok: state["records"])
     return state
 
 
@@ -82,7 +83,7 @@ def test_steps_are_doubled_until_the_mean_of_the_seeds_changes_by_less_than_a_po
     tmp_path, trained, monkeypatch
 ):
     ends = {600: 0.5, 1200: 0.8, 2400: 0.9, 4800: 0.905}
-    monkeypatch.setattr(search, "measure", trains_to(ends, trained))
+    monkeypatch.setattr(engine, "measure", trains_to(ends, trained))
     assert run(tmp_path, "seed=[0,1]", "converge=true")[0] == 0
     softmax = {c.task.settings["num_steps"] for c in trained["cells"] if c.mechanism == "softmax"}
     assert softmax == set(ends)
@@ -94,7 +95,7 @@ def test_steps_are_doubled_until_the_mean_of_the_seeds_changes_by_less_than_a_po
 def trains_to(ends, state):
     """Gives each run the score of its number of steps."""
 
-    def measure(config, todo, here, server, sweep_id, console):
+    def measure(config, todo, here, server, sweep_id, console, **_):
         for p in todo:
             made = record(p.cell, here)
             accuracy = ends[p.cell.task.settings["num_steps"]]

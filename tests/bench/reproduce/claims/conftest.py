@@ -14,6 +14,7 @@ from bench.rates.rows import Row
 from bench.rates.tuned import Arm
 from bench.record import Quality
 from bench.reproduce.claims import Lab
+from bench.session import Session
 from tests.bench.reproduce.given import RUNS, record
 
 Scores = Callable[[str, dict[str, Any]], list[float]]
@@ -63,4 +64,11 @@ def given_arm(name: str, scores: list[float], **more: Any) -> Arm:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> GivenLab:
-    return GivenLab(tmp_path, "sweep", Console(file=io.StringIO()))
+    return GivenLab(quiet("sweep"), tmp_path)
+
+
+def quiet(sweep_id: str) -> Session:
+    """A session that says everything to a buffer."""
+    session = Session("reproduce", {"sweep_id": sweep_id})
+    session.console = Console(file=io.StringIO(), width=200)
+    return session

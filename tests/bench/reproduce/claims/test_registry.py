@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from bench.app.errors import ConfigError
 from bench.record import Quality
 from bench.reproduce.claims import (
     Lab,
-    Stopped,
     claim_function,
     claim_names,
     register_claim,
@@ -18,9 +15,10 @@ from bench.reproduce.claims import (
 )
 from bench.reproduce.claims.registry import row
 from bench.reproduce.stored import Finding
+from bench.session import Stopped
 from bench.store import read_records
 from bench.worker.jobs import Deadline
-from tests.bench.reproduce.claims.conftest import GivenLab
+from tests.bench.reproduce.claims.conftest import GivenLab, quiet
 
 
 def test_at_least_eight_sentences_have_a_function() -> None:
@@ -56,10 +54,11 @@ def test_steps_come_in_order(lab: GivenLab) -> None:
 def test_training_that_is_stored_counts_with_the_time_that_it_took(tmp_path: Path) -> None:
     settings = {"num_steps": 4, "batch_size": 4, "num_test_examples": 16, "embed_dim": 8}
     rows = {"linear": row("linear")}
-    first, again = (Lab(tmp_path, name, Console(file=io.StringIO())) for name in ("1", "2"))
-    scores = first.scores(rows, "recall", settings, seeds=[0])
-    assert first.earlier_s == 0
-    assert again.scores(rows, "recall", settings, seeds=[0]) == scores
+    with quiet("1") as one, quiet("2") as two:
+        first, again = Lab(one, tmp_path), Lab(two, tmp_path)
+        scores = first.scores(rows, "recall", settings, seeds=[0])
+        assert first.earlier_s == 0
+        assert again.scores(rows, "recall", settings, seeds=[0]) == scores
     (record,) = read_records(tmp_path)
     assert isinstance(record.result, Quality)
     assert again.earlier_s == record.result.train_s
@@ -69,8 +68,9 @@ def test_training_that_is_stored_counts_with_the_time_that_it_took(tmp_path: Pat
 def test_a_deadline_stops_training(tmp_path: Path) -> None:
     settings = {"num_steps": 4, "batch_size": 4, "num_test_examples": 16, "embed_dim": 8}
     rows = {"linear": row("linear")}
-    lab = Lab(tmp_path, "1", Console(file=io.StringIO()), until=Deadline(0.0))
-    for train in (lab.scores, lab.tuned):
-        with pytest.raises(Stopped):
-            train(rows, "recall", settings, seeds=[0, 1])
+    with quiet("1") as session:
+        lab = Lab(session, tmp_path, until=Deadline(0.0))
+        for train in (lab.scores, lab.tuned):
+            with pytest.raises(Stopped):
+                train(rows, "recall", settings, seeds=[0, 1])
     assert not read_records(tmp_path, missing_ok=True)

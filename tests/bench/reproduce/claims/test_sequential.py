@@ -12,13 +12,14 @@ from rich.console import Console
 
 from bench.comparison import Runs, compare
 from bench.looks import Looks
-from bench.reproduce.claims import Lab, Stopped
+from bench.reproduce.claims import Lab
 from bench.reproduce.claims.delta_rule import Gap, delta_rule_recalls, judged
 from bench.reproduce.claims.orders import order, ordered
 from bench.reproduce.claims.recall import recall_grows_with_state
 from bench.reproduce.claims.sequential import DECIDED, BudgetSpent, decide, plan_words
 from bench.reproduce.stored import Finding
 from bench.reproduce.verdicts import Verdict
+from bench.session import Stopped
 from bench.worker.jobs import Deadline
 from tests.bench.reproduce.claims.conftest import GivenLab
 
@@ -62,7 +63,7 @@ def test_a_look_may_not_spend_what_the_others_need(lab: GivenLab) -> None:
 
 
 def test_looks_that_tell_nothing_end_at_the_largest_number(lab: GivenLab) -> None:
-    lab.console = Console(file=(shown := io.StringIO()), width=200)
+    lab.session.console = Console(file=(shown := io.StringIO()), width=200)
     found = decide(order, lab.given(rising(*NEVER)), ORDER, LOOKS)
     assert found.verdict is Verdict.NOT_RESOLVABLE
     assert found.words.startswith(f"not decided with 12 seeds at look 4 of 4 {PLAN}, 12 seeds, ")

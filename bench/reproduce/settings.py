@@ -1,0 +1,84 @@
+"""Settings of `bench.reproduce`. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from bench.core.settings import (
+    AfterValidator,
+    Folder,
+    Many,
+    Name,
+    Seed,
+    Settings,
+    Some,
+    Span,
+    model_validator,
+)
+
+
+def _is_some_time(seconds: float) -> float:
+    if not seconds:
+        raise ValueError("budget is 0; a time such as 90s, 10m or 1h is needed.")
+    return seconds
+
+
+def _is_folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError(f"papers={path} is not a folder. Name one that holds YAML files.")
+    return path
+
+
+class Reproduce(Settings):
+    """Train published cells and test published sentences, as conf/paper describes them.
+
+    Without overrides: list the entries of conf/paper, with their stored results.
+    """
+
+    cell: Some[Name] = ()
+    """Ids of cells or claims to run and judge, one or a list."""
+    kind: Literal["cell", "claim", "contradiction"] | None = None
+    """List only these."""
+    find: Name | None = None
+    """List only entries with this word in paper or id, e.g. zoology."""
+    seed: Many[Seed] = (0,)
+    """Of training runs, one or a list: a verdict needs [0,1,2]; the first searches the grid."""
+    force: bool = False
+    """Train and measure again what is stored."""
+    power: Name | None = None
+    """Seeds to tell two entries apart, e.g. 'nala > flatten by 0.5 on tile_recall'."""
+    budget: Annotated[Span, AfterValidator(_is_some_time)] | None = None
+    """Per cell: stop training after this time, e.g. 10m; the same command resumes."""
+    until: Literal["decided"] | None = None
+    """For claims that compare trained arms: add seeds at looks fixed beforehand until the claim is
+    decided or the budget is spent.
+    """
+    papers: Annotated[Folder, AfterValidator(_is_folder)] | None = None
+    """A folder of your own YAML files, in the format of conf/paper."""
+    page: bool = False
+    """Copy what `out` has into `keep`, and write docs/reproductions.md from `keep`."""
+    check: bool = False
+    """Like page, but write nothing: exit with 1 if the page is out of date."""
+    docs: Folder | None = None
+    """The folder of that page; null: this checkout's docs/."""
+    keep: Folder = Path("results/reproductions")
+    """Stored results that are in git; only page=true writes to them."""
+    out: Folder = Path("results/reproduce")
+    """Where new records and findings go; both folders are read."""
+
+    @property
+    def stores(self) -> tuple[Path, Path]:
+        """Folders whose records and findings are read."""
+        return self.keep, self.out
+
+    @model_validator(mode="after")
+    def _can_be_decided(self) -> Reproduce:
+        if self.until and not self.cell:
+            raise ValueError(f"until={self.until} takes a claim to decide: cell=ID.")
+        if self.until and self.budget is None:
+            raise ValueError(
+                f"until={self.until} adds seeds to a claim, which may take hours. Say for how long "
+                "at most, such as budget=2h; the same command goes on."
+            )
+        return self
