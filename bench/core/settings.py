@@ -35,6 +35,7 @@ from bench.cell import MAX_SEED
 
 __all__ = [
     "AfterValidator",
+    "BeforeValidator",
     "Field",
     "FieldInfo",
     "Folder",
@@ -48,6 +49,7 @@ __all__ = [
     "Some",
     "Span",
     "Word",
+    "as_tuple",
     "chosen",
     "field_validator",
     "group_of",
@@ -100,7 +102,7 @@ class Settings(BaseModel):
         """
         own = {
             key: composed.get(key)
-            for key, field in cls.model_fields.items()
+            for key, field in _keys(cls).items()
             if key in composed or group_of(field)  # a group that nothing is chosen of is not there
         }
         return cls._checked(own, prefix)
@@ -156,11 +158,12 @@ class Group:
     name: str
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
-def _listed_or_none(value: Any) -> Any:
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """A list, or one value, as a tuple; None is an empty one."""
     return () if value is None else _listed(value)
 
 
@@ -199,7 +202,7 @@ def _rows(given: Any) -> tuple[AttentionEntry, ...]:
 
 Many = Annotated[tuple[T, ...], BeforeValidator(_listed), AfterValidator(_once), Len(1)]
 """One value or a list of them, each once."""
-Some = Annotated[tuple[T, ...], BeforeValidator(_listed_or_none), AfterValidator(_once)]
+Some = Annotated[tuple[T, ...], BeforeValidator(as_tuple), AfterValidator(_once)]
 """As `Many`; may be empty, or null."""
 Span = Annotated[float, Interval(ge=0.0), BeforeValidator(_seconds)]
 """Seconds, from a number of them, or from ``90s``, ``5m``, ``1h``."""
@@ -248,12 +251,13 @@ _RULES = {
     "multiple_of": "{name} is {value}; it must be a multiple of {multiple_of}.",
     "word": "{name}={text} is not known. {nearest}",
     "literal_error": "{name}={text} is not known. {nearest}",
+    "enum": "{name}={text} is not known. {nearest}",
     "extra_forbidden": "{name} is not a key. {nearest}",
 }
 """A sentence for each type of pydantic's errors; of others, pydantic's own words end it."""
 
 _LENGTHS = ("too_short", "too_long")
-_UNKNOWN = ("word", "literal_error")
+_UNKNOWN = ("word", "literal_error", "enum")
 
 _OTHER_TYPE = frozenset(kind for kind in _RULES if kind.endswith("_type")) | {"is_instance_of"}
 """Errors that say only that a value is of another type than one branch of a union."""
@@ -306,14 +310,19 @@ def _place(cls: type[BaseModel], error: Any, prefix: str) -> _Place:
             name, is_mapping = f"{name}.{part}", False
         elif isinstance(part, int):
             name += f"[{part}]" if model is not None else ""
-        elif model is not None and part in model.model_fields:
-            owner, field = model, model.model_fields[part]
+        elif model is not None and part in (keys := _keys(model)):
+            owner, field = model, keys[part]
             name = f"{name}.{part}" if name else part
             model = _model_in(field.annotation)
             is_mapping = get_origin(field.annotation) in (dict, Mapping)
     if error["type"] == "extra_forbidden":
         owner, field, name = model or owner, None, f"{name}.{error['loc'][-1]}".lstrip(".")
     return _Place(name, owner, field)
+
+
+def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Fields by the keys that set them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
@@ -331,7 +340,7 @@ def _sentence(place: _Place, error: Any) -> str:
         words = str(facts["error"])
         return f"{name} is {_value(value)}; {words}." if words.startswith("it ") else words
     if kind == "extra_forbidden":
-        facts["nearest"] = did_you_mean(str(error["loc"][-1]), place.owner.model_fields)
+        facts["nearest"] = did_you_mean(str(error["loc"][-1]), _keys(place.owner))
     elif kind == "missing" or value is None:
         kind = "missing"
     elif isinstance(value, (list, tuple)):

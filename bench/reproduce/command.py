@@ -135,9 +135,9 @@ def print_entry(entry: Described, session: Session) -> None:
         code = entry.protocol.code if entry.protocol else None
         lines = (
             f"{entry.paper}, {entry.where}: {entry.what}",
-            f"published {printed_value(entry)} ({entry.read}), "
+            f"published {printed_value(entry)} ({entry.obtained}), "
             f"the same within {100 * entry.tolerance:g}",
-            *((f"follows {code.words}",) if code else ()),
+            *((f"follows {code}",) if code else ()),
             *(f"- {line}" for line in (*protocol, *entry.deviations)),
         )
     for line in (entry.id, *lines):

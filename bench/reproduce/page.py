@@ -115,7 +115,7 @@ def _run_cells(
     rows = [
         (
             f"`{entry.id}`",
-            f"{entry.what} ({entry.paper}, {entry.where}, {entry.read})",
+            f"{entry.what} ({entry.paper}, {entry.where}, {entry.obtained})",
             f"{printed_value(entry)} ± {100 * entry.tolerance:g}",
             in_words(found),
             str(found.num_seeds or ""),
@@ -143,7 +143,7 @@ def _baselines(cells: Sequence[tuple[PaperCell, Judgement]]) -> Iterator[str]:
     rows = [
         (
             f"`{entry.id}`",
-            f"{entry.what} ({entry.paper}, {entry.where}, {entry.read})",
+            f"{entry.what} ({entry.paper}, {entry.where}, {entry.obtained})",
             f"{printed_value(entry)} ± {100 * entry.tolerance:g}",
             in_words(found),
         )
@@ -193,14 +193,15 @@ def _contradictions(papers: Papers, judged: dict[str, Judgement]) -> Iterator[st
 
 def _not_run(cells: Sequence[PaperCell]) -> Iterator[str]:
     rows = [
-        (f"`{c.id}`", f"{c.paper}, {c.where} ({c.read})", printed_value(c), cost(c)) for c in cells
+        (f"`{c.id}`", f"{c.paper}, {c.where} ({c.obtained})", printed_value(c), cost(c))
+        for c in cells
     ]
     return _table(("id", "source", "published", "estimated cost on two cores"), rows)
 
 
 def _not_comparable(cells: Sequence[tuple[PaperCell, Judgement]]) -> Iterator[str]:
     rows = [
-        (f"`{c.id}`", f"{c.paper}, {c.where} ({c.read})", printed_value(c), found.words)
+        (f"`{c.id}`", f"{c.paper}, {c.where} ({c.obtained})", printed_value(c), found.words)
         for c, found in cells
     ]
     return _table(("id", "source", "published", "why"), rows)
@@ -210,8 +211,7 @@ def _protocols(papers: Papers) -> Iterator[str]:
     """Each once, with the deviations that those it is like share."""
     codes: dict[str, list[str]] = {}
     for protocol in papers.protocols.values():
-        if protocol.code is not None:
-            codes.setdefault(protocol.code.words, []).append(protocol.name)
+        codes.setdefault(protocol.code, []).append(protocol.name)
     for code, names in codes.items():
         yield f"{', '.join(f'`{name}`' for name in names)} follow {code}."
         yield ""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 from bench.app.command import CONF, read_yaml
 from bench.app.errors import ConfigError, did_you_mean
-from bench.app.values import Values, duration, flag, number, text, word
+from bench.app.limits import Amount
+from bench.core.settings import BeforeValidator, Field, Name, Settings, Some, as_tuple
 from bench.reproduce.described import (
     Claim,
-    Code,
     Contradiction,
     Described,
     Kind,
+    Obtained,
     PaperCell,
     Protocol,
     Read,
@@ -25,7 +25,6 @@ from bench.reproduce.described import (
 __all__ = [
     "FOLDER",
     "Claim",
-    "Code",
     "Contradiction",
     "Described",
     "Kind",
@@ -35,6 +34,8 @@ __all__ = [
     "Read",
     "read_papers",
 ]
+
+T = TypeVar("T")
 
 FOLDER = CONF / "paper"
 
@@ -95,7 +96,7 @@ def read_papers(folders: Sequence[Path] = (FOLDER,)) -> Papers:
 def _section(file: Path, content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     given = content.get(key) or {}
     if not isinstance(given, Mapping):
-        raise ConfigError(f"{file}: {key} is {given!r}; it has names with keys below them.")
+        raise ConfigError(f"{file.name}: {key} is {given!r}; it has keys of its own.")
     return given
 
 
@@ -106,7 +107,8 @@ def _protocols(contents: Mapping[Path, Mapping[str, Any]]) -> dict[str, Protocol
         for file, content in contents.items()
         for name, given in _section(file, content, "protocols").items()
     }
-    known: dict[str, Protocol] = {}
+    known: dict[str, dict[str, Any]] = {}
+    found: dict[str, Protocol] = {}
     while waiting:
         ready = [
             name
@@ -118,200 +120,134 @@ def _protocols(contents: Mapping[Path, Mapping[str, Any]]) -> dict[str, Protocol
                 f"The protocols {', '.join(waiting)} are like each other in a circle."
             )
         for name in ready:
-            known[name] = _protocol(waiting[name][0], name, waiting.pop(name)[1], known)
-    return known
+            file, given = waiting.pop(name)
+            known[name] = _protocol(file, name, given, known)
+            found[name] = Protocol.section({**known[name], "name": name}, f"{file.name}: {name}")
+    return found
 
 
-def _protocol(file: Path, name: str, given: Any, known: Mapping[str, Protocol]) -> Protocol:
-    values = _values(file, name, given, _PROTOCOL_KEYS)
-    like = values.optional("like", word(known.keys()))
-    base = known[like] if like else None
-    settings = dict(base.settings if base else {}) | dict(values.section("settings").given)
-    grid = {key: tuple(_list(found)) for key, found in values.section("grid").given.items()}
-    steps = values.given.get("steps_per_epoch", base.steps_per_epoch if base else None)
-    deviations = tuple(map(str, _list(values.given.get("deviations"))))
-    return Protocol(
-        name=name,
-        task=values.optional("task", text) or (base.task if base else values.one("task", text)),
-        settings=settings,
-        variants=tuple(values.given.get("variants") or (base.variants if base else ({},))),
-        grid=grid or (base.grid if base else {}),
-        steps_per_epoch=steps,
-        cost_s=values.one("cost", duration),
-        code=_code(values, base),
-        deviations=(*(base.deviations if base else ()), *deviations),
-    )
-
-
-def _code(values: Values, base: Protocol | None) -> Code | None:
-    """Own repository, commit and date; of the protocol that it is like where none is named."""
-    if base is not None and not any(key in values.given for key in _CODE_KEYS):
-        return base.code
-    # YAML may have read an unquoted commit of digits, or a date, as something else than words.
-    repository, commit, date, reason = (str(values.given.get(key) or "") for key in _CODE_KEYS)
-    if not repository or not commit or not re.fullmatch(r"\d{4}-\d\d-\d\d", date):
-        raise ConfigError(
-            f"{values.prefix}repository={repository}, commit={commit}, date={date}: a protocol "
-            "names all three of the code that it follows, the date as 2024-05-02. Where the commit "
-            "cannot be known write commit: unknown and code_reason: why."
-        )
-    is_known = re.fullmatch(r"[0-9a-f]{7,40}", commit) is not None
-    if not is_known and (commit != "unknown" or not reason):
-        raise ConfigError(
-            f"{values.prefix}commit={commit} is no commit of hexadecimal digits. Where it cannot "
-            "be known write commit: unknown and code_reason: why."
-        )
-    return Code(repository=repository, commit=commit, date=date, reason=reason)
+def _protocol(file: Path, name: str, given: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of a protocol; of the one that it is like, those that it does not have."""
+    own = dict(_section(file, {name: given}, name))
+    if (like := own.pop("like", None)) is None:
+        return own
+    base = _found(known, like, f"{file.name}: {name}.like")
+    code = _CODE_KEYS if any(key in own for key in _CODE_KEYS) else ()
+    kept = {key: value for key, value in base.items() if key not in ("cost", *code)}
+    settings = dict(_section(file, base, "settings")) | dict(_section(file, own, "settings"))
+    deviations = [*as_tuple(base.get("deviations")), *as_tuple(own.get("deviations"))]
+    return kept | own | {"settings": settings, "deviations": deviations}
 
 
 _FILE_KEYS = ("paper", "protocols", "tables", "entries")
 _CODE_KEYS = ("repository", "commit", "date", "code_reason")
-_PROTOCOL_KEYS = (
-    *_CODE_KEYS,
-    *("like", "task", "settings", "variants", "grid"),
-    *("steps_per_epoch", "cost", "deviations"),
-)
-_CELL_KEYS = (
-    *("kind", "where", "what", "attention", "hyperparameters", "protocol", "by", "settings"),
-    *("published", "percent", "tolerance", "read", "not_comparable", "cost", "deviations"),
-)
-_CLAIM_KEYS = (*("kind", "paper", "where", "sentence", "refuted_by", "by", "settings", "cost"),)
-_CONTRADICTION_KEYS = ("kind", "what", "values", "of", "note")
-_TABLE_KEYS = (
-    *("where", "columns", "rows", "percent", "tolerance", "read", "not_comparable"),
-    "deviations",
-)
-_ROW_KEYS = (
-    *("title", "attention", "hyperparameters", "values", "cost_factor"),
-    *("not_comparable", "deviations", "read", "protocol_suffix"),
-)
+
+
+def _found(known: Mapping[str, T], name: Any, key: str) -> T:
+    if name not in known:
+        raise ConfigError(f"{key}={name} is not known. {did_you_mean(str(name), known)}")
+    return known[name]
+
+
+class _Content(Settings):
+    paper: Name
+
+
+class _Kinded(Settings):
+    kind: Annotated[Kind, Field(strict=False)]
+
+
+class _Row(Settings):
+    """A row of a printed table, which is a model."""
+
+    title: str = ""
+    attention: str = ""
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    values: Annotated[tuple[Amount | None, ...], BeforeValidator(as_tuple)]
+    cost_factor: Amount = 1.0
+    not_comparable: str = ""
+    deviations: Some[Name] = ()
+    obtained: Obtained | None = Field(default=None, alias="read")
+    protocol_suffix: str = ""
+
+
+class _Table(Settings):
+    """A table as it is printed: a row per model, a column per protocol; null is no cell."""
+
+    where: Name
+    columns: dict[str, str | None]
+    rows: dict[str, _Row]
+    percent: bool = False
+    tolerance: Amount
+    obtained: Obtained | None = Field(default=None, alias="read")
+    not_comparable: str = ""
+    deviations: Some[Name] = ()
 
 
 def _entries(
     file: Path, content: Mapping[str, Any], protocols: Mapping[str, Protocol]
 ) -> Iterator[Described]:
-    paper = Values(content, f"{file.name}: ").one("paper", text)
-    for prefix, table in _section(file, content, "tables").items():
-        yield from _table(file, paper, str(prefix), table, protocols)
-    for name, given in _section(file, content, "entries").items():
-        own = Values(content["entries"], f"{file.name}: ").section(str(name))
-        kind = own.one("kind", word(tuple(Kind)))
-        read = {Kind.CELL: _cell, Kind.CLAIM: _claim, Kind.CONTRADICTION: _contradiction}
-        yield read[Kind(kind)](file, paper, str(name), given, protocols)
+    paper = _Content.read({"paper": None, **content}, f"{file.name}: ").paper
+    for prefix, given in _section(file, content, "tables").items():
+        table = _Table.section(given, f"{file.name}: {prefix}")
+        for name, row in table.rows.items():
+            yield from _cells(f"{file.name}: {prefix}", paper, table, name, row, protocols)
+    entries = _section(file, content, "entries")
+    for name in map(str, entries):
+        own, where = dict(_section(file, entries, name)), f"{file.name}: {name}"
+        kind = _Kinded.read({"kind": None, **own}, f"{where}.").kind
+        own = own | {"id": name, "paper": own.get("paper") or paper}
+        del own["kind"]
+        if kind is Kind.CELL:
+            yield _cell(where, own, protocols)
+        elif kind is Kind.CLAIM:
+            yield Claim.section({"by": name, **own}, where)
+        else:
+            yield Contradiction.section(own, where)
 
 
-def _cell(
-    file: Path, paper: str, name: str, given: Any, protocols: Mapping[str, Protocol]
-) -> Described:
-    values = _values(file, name, given, _CELL_KEYS)
-    protocol = values.optional("protocol", word(protocols.keys()))
-    cost = values.optional("cost", duration)
-    return PaperCell(
-        id=name,
-        paper=paper,
-        where=values.one("where", text),
-        what=values.one("what", text),
-        attention=values.optional("attention", text) or "",
-        hyperparameters=dict(values.section("hyperparameters").given),
-        protocol=protocols[protocol] if protocol else None,
-        by=values.optional("by", text) or "",
-        settings=dict(values.section("settings").given),
-        published=_share(values, values.one("published", number(low=0.0))),
-        tolerance=_share(values, values.one("tolerance", number(low=0.0))),
-        read=Read(values.one("read", word(tuple(Read)))),
-        not_comparable=values.optional("not_comparable", text) or "",
-        cost_s=cost if cost is not None else protocols[protocol].cost_s if protocol else 0.0,
-        deviations=tuple(map(str, _list(values.given.get("deviations")))),
-    )
+def _cell(where: str, own: dict[str, Any], protocols: Mapping[str, Protocol]) -> PaperCell:
+    if (name := own.get("protocol")) is not None:
+        protocol = _found(protocols, name, f"{where}.protocol")
+        own = {"cost": protocol.cost_s, **own, "protocol": protocol}
+    return PaperCell.section(own, where)
 
 
-def _share(values: Values, found: float) -> float:
-    return found / 100 if values.optional("percent", flag) else found
-
-
-def _claim(
-    file: Path, paper: str, name: str, given: Any, protocols: Mapping[str, Protocol]
-) -> Described:
-    values = _values(file, name, given, _CLAIM_KEYS)
-    return Claim(
-        id=name,
-        paper=values.optional("paper", text) or paper,
-        where=values.one("where", text),
-        sentence=values.one("sentence", text),
-        refuted_by=values.optional("refuted_by", text) or "",
-        by=values.optional("by", text) or name,
-        settings=dict(values.section("settings").given),
-        cost_s=values.one("cost", duration),
-    )
-
-
-def _contradiction(
-    file: Path, paper: str, name: str, given: Any, protocols: Mapping[str, Protocol]
-) -> Described:
-    values = _values(file, name, given, _CONTRADICTION_KEYS)
-    printed = values.section("values").given
-    return Contradiction(
-        id=name,
-        paper=paper,
-        what=values.one("what", text),
-        values=tuple((str(source), str(value)) for source, value in printed.items()),
-        of=tuple(map(str, _list(values.given.get("of")))),
-        note=values.optional("note", text) or "",
-    )
-
-
-def _table(
-    file: Path, paper: str, prefix: str, given: Any, protocols: Mapping[str, Protocol]
+def _cells(
+    where: str,
+    paper: str,
+    table: _Table,
+    name: str,
+    row: _Row,
+    protocols: Mapping[str, Protocol],
 ) -> Iterator[PaperCell]:
-    """A table as it is printed: a row per model, a column per protocol; null is no cell."""
-    values = _values(file, prefix, given, _TABLE_KEYS)
-    columns = values.section("columns").given
-    shared = tuple(map(str, _list(values.given.get("deviations"))))
-    for row, found in values.section("rows").given.items():
-        row_values = _values(file, f"{prefix}.{row}", found, _ROW_KEYS)
-        printed = _list(row_values.given.get("values"))
-        if len(printed) != len(columns):
-            raise ConfigError(
-                f"{file}: {prefix}.{row} has {len(printed)} values and the table {len(columns)} "
-                "columns. Write null where the paper has none."
-            )
-        suffix = row_values.optional("protocol_suffix", text) or ""
-        for (column, usual), value in zip(columns.items(), printed, strict=True):
-            if value is None:
-                continue
-            name = f"{usual}{suffix}" if usual else None
-            if name is not None and name not in protocols:
-                hint = did_you_mean(name, protocols)
-                raise ConfigError(f"{file}: {prefix}.{row}: {name} is no protocol. {hint}")
-            protocol = protocols[name] if name else None
-            factor = row_values.optional("cost_factor", number(low=0.0)) or 1.0
-            why = row_values.optional("not_comparable", text) or ""
-            read = row_values.optional("read", text) or values.one("read", text)
-            yield PaperCell(
-                id=f"{prefix}-{row}-{column}",
-                paper=paper,
-                where=values.one("where", text),
-                what=f"{row_values.optional('title', text) or row}, {column}",
-                attention=row_values.optional("attention", text) or "",
-                hyperparameters=dict(row_values.section("hyperparameters").given),
-                protocol=protocol,
-                published=_share(values, number(low=0.0)(f"{prefix}.{row}.{column}", value)),
-                tolerance=_share(values, values.one("tolerance", number(low=0.0))),
-                read=Read(read),
-                not_comparable=why or values.optional("not_comparable", text) or "",
-                cost_s=protocol.cost_s * factor if protocol else 0.0,
-                deviations=(*shared, *map(str, _list(row_values.given.get("deviations")))),
-            )
-
-
-def _values(file: Path, name: str, given: Any, known: Sequence[str]) -> Values:
-    return Values({name: given}, f"{file.name}: ").section(name, known)
-
-
-def _list(given: Any) -> list[Any]:
-    if given is None:
-        return []
-    return list(given) if isinstance(given, (list, tuple)) else [given]
+    """Cells of a table's row; its keys count before those of the table."""
+    if len(row.values) != len(table.columns):
+        raise ConfigError(
+            f"{where}.{name} has {len(row.values)} values and the table {len(table.columns)} "
+            "columns. Write null where the paper has none."
+        )
+    for (column, usual), value in zip(table.columns.items(), row.values, strict=True):
+        if value is None:
+            continue
+        own = {
+            "id": f"{where.partition(': ')[2]}-{name}-{column}",
+            "paper": paper,
+            "where": table.where,
+            "what": f"{row.title or name}, {column}",
+            "attention": row.attention,
+            "hyperparameters": row.hyperparameters,
+            "published": value,
+            "tolerance": table.tolerance,
+            "percent": table.percent,
+            "read": row.obtained or table.obtained,
+            "not_comparable": row.not_comparable or table.not_comparable,
+            "deviations": (*table.deviations, *row.deviations),
+        }
+        if usual:
+            protocol = _found(protocols, f"{usual}{row.protocol_suffix}", f"{where}.{name}")
+            own |= {"protocol": protocol, "cost": protocol.cost_s * row.cost_factor}
+        yield PaperCell.section(own, f"{where}.{name}")
 
 
 def _check_references(entries: Mapping[str, Described]) -> None:

@@ -1,5 +1,6 @@
 """Settings: values become typed, and a wrong one is refused by its name, value and what may be."""
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
 
 import pytest
@@ -23,6 +24,13 @@ from bench.core.settings import (
     model_validator,
     rows,
 )
+
+
+class Way(StrEnum):
+    """How a number was obtained."""
+
+    TABLE = "table"
+    PLOT = "plot"
 
 
 class Run(Settings):
@@ -51,6 +59,7 @@ class Example(Settings):
     name: Name = "a"
     runs: Some[Run] = ()
     by_name: dict[str, Run] = Field(default={})
+    obtained: Annotated[Way, Field(strict=False)] = Field(default=Way.PLOT, alias="way")
 
     @model_validator(mode="after")
     def _is_possible(self) -> "Example":
@@ -102,6 +111,7 @@ REFUSED = {
         {"run": {"allocator": "retian"}},
         "run.allocator=retian is not known. Did you mean retain? Known: default, retain.",
     ),
+    "enum": ({"way": "tabel"}, "way=tabel is not known. Did you mean table? Known: plot, table."),
     "extra_forbidden": (
         {"run": {"timeout": 3}},
         "run.timeout is not a key. Did you mean timeout_s? Known: allocator, timeout_s.",

@@ -15,7 +15,11 @@ PROTOCOL = Protocol(
     settings={"num_steps": 7},
     variants=({"vocab_size": 16}, {"vocab_size": 32}),
     grid={"learning_rate": (0.001, 0.01)},
-    cost_s=1.0,
+    cost=1.0,
+    repository="none",
+    commit="unknown",
+    date="2020-01-01",
+    code_reason="none was published",
 )
 CELL = PaperCell(
     id="c",
@@ -25,7 +29,7 @@ CELL = PaperCell(
     published=0.5,
     tolerance=0.02,
     read=Read.TABLE,
-    cost_s=1.0,
+    cost=1.0,
     attention="softmax",
     protocol=PROTOCOL,
 )

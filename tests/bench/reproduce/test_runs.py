@@ -51,8 +51,9 @@ def test_a_setting_that_a_record_lacks_must_have_its_usual_value() -> None:
         old, cell=replace(old.cell, workload=replace(old.cell.task, settings=settings))
     )
     assert records_of(CELL, [lacking]) != {}
-    other = replace(PROTOCOL, settings=PROTOCOL.settings | {"weight_decay": 0.5})
-    assert records_of(replace(CELL, protocol=other), [lacking]) == {}
+    settings = PROTOCOL.settings | {"weight_decay": 0.5}
+    other = PROTOCOL.model_copy(update={"settings": settings})
+    assert records_of(CELL.model_copy(update={"protocol": other}), [lacking]) == {}
 
 
 def labels(found: list[tuple[int, Run]]) -> list[tuple[int, int, int]]:
@@ -72,7 +73,7 @@ def test_the_first_seed_trains_the_whole_grid_and_the_others_its_best_points() -
 
 
 def test_a_protocol_without_a_grid_trains_all_seeds_at_once() -> None:
-    plain = replace(PROTOCOL, grid={})
+    plain = PROTOCOL.model_copy(update={"grid": {}})
     assert labels(next_runs(plain, {1: {(0, 0): 0.5}}, [0, 1])) == [(0, 0, 0), (0, 1, 0), (1, 1, 0)]
 
 

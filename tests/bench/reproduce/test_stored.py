@@ -51,7 +51,7 @@ def test_what_a_mechanism_cannot_do_is_not_comparable(tmp_path: Path) -> None:
 def claim(**more: Any) -> Claim:
     given: dict[str, Any] = {"settings": {"seeds": [0, 1, 2]}, "refuted_by": "it falls"} | more
     return Claim(
-        id="claim", paper="Nobody", where="T", sentence="it grows", by="f", cost_s=1.0, **given
+        id="claim", paper="Nobody", where="T", sentence="it grows", by="f", cost=1.0, **given
     )
 
 
