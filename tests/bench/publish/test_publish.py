@@ -50,7 +50,7 @@ def test_the_page_shows_the_pictures_that_were_drawn(tmp_path: Path) -> None:
     publish(block(), config(tmp_path))
     page = (tmp_path / "leaderboard.md").read_text()
     pictures = sorted((tmp_path / "charts").glob("*.svg"))
-    assert len(pictures) == 2
+    assert len(pictures) == 3
     assert all(f"](charts/{path.name})" in page for path in pictures)
 
 

@@ -13,7 +13,7 @@ from bench.verify.files import write_rows
 from bench.verify.outputs import run
 from tests.bench.verify.goldens import config
 
-FIELDS = ["golden", "mechanism", "case", "status", "error", "bound", "dtype", "reason"]
+FIELDS = ["golden", "mechanism", "case", "status", "error", "bound", "dtype", "reason", "source"]
 
 
 def test_rows_have_the_fields_that_readers_expect(public: list[Proof], tmp_path: Path) -> None:
