@@ -366,9 +366,7 @@ def build_task(name: str, settings: dict[str, Any]) -> Task:
 
 
 def task_to_plan(name: str, settings: dict[str, Any]) -> Task | None:
-    """As `build_task`; None of a plugin's that is none, as its training will tell.
-
-    That is one which raises anything else, or of which `why_no_task` has something to say.
+    """As `build_task`; None of a plugin's that raises anything else or is none: training will tell.
 
     Raises:
         ValueError: the task refuses its settings, or the data that are there.
@@ -387,11 +385,7 @@ def task_to_plan(name: str, settings: dict[str, Any]) -> Task | None:
 
 
 def why_no_task(task: Task) -> str | None:
-    """What is not of the kind that it should be, as a sentence; None if all is.
-
-    Raises:
-        Exception: whatever the task raises.
-    """
+    """What is not of the kind that it should be, as a sentence; None if all is."""
     why, files = task.why_no_data(), task.files()
     are_files = isinstance(files, (tuple, list)) and all(isinstance(f, Path) for f in files)
     rules = (
@@ -399,13 +393,10 @@ def why_no_task(task: Task) -> str | None:
         (isinstance(task.geometry, Geometry), "geometry", task.geometry, "a property, a Geometry"),
         (are_files, "files()", files, "a tuple of paths"),
         (why is None or isinstance(why, str), "why_no_data()", why, "a sentence or None"),
-        (isinstance(task.causal, bool), "causal", task.causal, "True or False"),
     )
-    for is_kept, what, found, expected in rules:
+    for is_kept, what, value, is_a in rules:
         if not is_kept:
-            return (
-                f"the task {task.name} has {what} of type {type(found).__name__}; it is {expected}"
-            )
+            return f"the task {task.name} has {what} of type {type(value).__name__}; it is {is_a}"
     return None
 
 
