@@ -36,6 +36,7 @@ TRIAL = TrialResult(
     flops_off=None,
     is_foreign=False,
     peak_rss_bytes=None,
+    leaked_bytes=None,
     state_bytes=None,
     tokens_per_call=64,
     counted_flops=1000,
