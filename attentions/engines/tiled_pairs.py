@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from ..maths.tiles import Tiling, scaled
 class Weights(Protocol):
     """How the scores of a tile become weights; see `PairCore`."""
 
-    softmax: bool
+    softmax: ClassVar[bool]
 
     def weights(self, scores: Tensor) -> Tensor:
         """Weights of some pairs from their scores, entry by entry."""
