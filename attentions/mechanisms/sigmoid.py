@@ -68,8 +68,8 @@ class Sigmoid(PairCore):
         return scores.add_(self.bias).sigmoid_()
 
     def slope(self, weights: Tensor) -> Tensor:
-        """A sigmoid's own."""
-        return weights * (1 - weights)
+        """A sigmoid has w (1 - w), here in the place of the weights."""
+        return weights.addcmul_(weights, weights, value=-1.0)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x M weights written out."""
