@@ -43,6 +43,7 @@ def test_nothing_is_left_outside_of_the_results(folder: Path) -> None:
     assert left - {"__pycache__"} == {
         "relu_scores.py",
         "decayed_sum.py",
+        "squared_scores.py",
         "conf",
         "results",
         "decoding",

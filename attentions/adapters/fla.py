@@ -88,7 +88,7 @@ class GlaFla(Gla):
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "the recurrence")
-        decay = self._log_decay(q, log_decay).expand(q.shape)
+        decay = self._gates(q, k, None, {"log_decay": log_decay})[0].expand(q.shape)
         return _mixed(self._chunked, q, k, v, scale=self.scale, g=decay)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
@@ -82,9 +83,9 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         """Weights of some pairs from their scores, entry by entry; scores may be overwritten."""
         raise NotImplementedError(f"{self.name} gives no weights, and softmax is False.")
 
-    def slope(self, weights: Tensor) -> Tensor | None:
-        """w'(s) from w(s), to save the time that autograd takes in each tile; None leaves it."""
-        return None
+    def slope(self, weights: Tensor) -> Tensor:
+        """w'(s) from w(s), which saves the time that autograd takes in each tile; if given."""
+        raise NotImplementedError(f"{self.name} gives no slope.")
 
     def log_decay(self, *gates: Tensor) -> Tensor | None:
         """What a token adds to the scores of later queries with earlier keys, (B, H, N)."""
@@ -165,18 +166,18 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         g = self.log_decay(*gates)
         return None if g is None else g.expand(q.shape[:3]).double().cumsum(dim=-1)
 
-    def pull(self, scores: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights of a tile, and the gradients of its scores from those of its weights."""
+    def pullback(self, scores: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Weights of a tile, and what turns their gradients into those of its scores.
+
+        The weights may be set to 0 at hidden pairs between the two; `slope` may overwrite them.
+        """
         if type(self).slope is not PairCore.slope:
             weights = self.weights(scores)
-            slope = self.slope(weights)
-            assert slope is not None
-            return weights, grad.mul_(slope)
+            return weights, lambda grad: grad.mul_(self.slope(weights))
         with torch.enable_grad():
             leaf = scores.requires_grad_()
-            weights = self.weights(leaf.view_as(leaf))
-        (grad_scores,) = torch.autograd.grad(weights, leaf, grad)
-        return weights.detach(), grad_scores
+            own = self.weights(leaf.view_as(leaf))
+        return own.detach().clone(), lambda grad: torch.autograd.grad(own, leaf, grad)[0]
 
     def init_state(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -16,14 +17,14 @@ from ..maths.tiles import Tiling, scaled
 class Weights(Protocol):
     """How the scores of a tile become weights; see `PairCore`."""
 
-    softmax: bool
+    softmax: ClassVar[bool]
 
     def weights(self, scores: Tensor) -> Tensor:
         """Weights of some pairs from their scores, entry by entry."""
         ...
 
-    def pull(self, scores: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights of a tile, and the gradients of its scores from those of its weights."""
+    def pullback(self, scores: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Weights of a tile, and what turns their gradients into those of its scores."""
         ...
 
 
@@ -156,10 +157,15 @@ class _Tiled(Function):
                     # Above the peak only if a product is rounded otherwise than in `forward`.
                     # Large scores lie so far apart that the exponential would then be infinite.
                     weights = scores.sub_(peaks[:, :, rows]).clamp_(max=0.0).exp_()
+                    grad_v[:, :, columns] += _per_kv_head(weights.mT @ grad_rows, kv_heads)
                     grad_scores = grad_weights.sub_(mean[:, :, rows]).mul_(weights)
                 else:
-                    weights, grad_scores = _pull(how, scores, grad_weights, hidden)
-                grad_v[:, :, columns] += _per_kv_head(weights.mT @ grad_rows, kv_heads)
+                    weights, pull = how.pullback(scores)
+                    weights = weights if hidden is None else weights.masked_fill_(hidden, 0.0)
+                    grad_v[:, :, columns] += _per_kv_head(weights.mT @ grad_rows, kv_heads)
+                    grad_scores = pull(grad_weights)
+                    if hidden is not None:
+                        grad_scores = grad_scores.masked_fill_(hidden, 0.0)
                 grad_q[:, :, rows] += grad_scores @ keys
                 grad_k[:, :, columns] += _per_kv_head(grad_scores.mT @ queries, kv_heads)
                 if grad_sums is not None and grad_key_sums is not None:
@@ -200,11 +206,3 @@ def _add_decay(
 def _per_kv_head(grad: Tensor, kv_heads: int) -> Tensor:
     """Sum what the queries of a group give to their keys, (B, H, M, D) -> (B, H_kv, M, D)."""
     return grad if grad.shape[1] == kv_heads else grad.unflatten(1, (kv_heads, -1)).sum(dim=2)
-
-
-def _pull(how: Any, scores: Tensor, grad: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Weights of a tile, and the gradients of its scores from those of its weights."""
-    if hidden is not None:
-        grad = grad.masked_fill_(hidden, 0.0)
-    weights, grad_scores = how.pull(scores, grad)
-    return (weights if hidden is None else weights.masked_fill(hidden, 0.0)), grad_scores

@@ -57,6 +57,19 @@ def channel_delta_rule(
     return out.flatten(2, 3)[:, :, :length], state
 
 
+def reference_channel_delta_rule(
+    q: Tensor, k: Tensor, erased: Tensor, written: Tensor, log_decay: Tensor
+) -> Tensor:
+    """`channel_delta_rule` from an empty state, token by token."""
+    state, outputs = q.new_zeros(*q.shape[:2], q.shape[-1], written.shape[-1]), []
+    for t in range(q.shape[2]):
+        state = log_decay[:, :, t, :, None].exp() * state
+        new = written[:, :, t] - torch.einsum("bhde,bhd->bhe", state, erased[:, :, t])
+        state = state + k[:, :, t, :, None] * new[:, :, None]
+        outputs.append(torch.einsum("bhde,bhd->bhe", state, q[:, :, t]))
+    return torch.stack(outputs, dim=2)
+
+
 def channel_removal_rule(
     q: Tensor,
     k: Tensor,

@@ -39,6 +39,7 @@ def by_few_heads(mix: Callable[..., Tensor], *inputs: Tensor, num_columns: int) 
 
 def _in_parts(x: Tensor, num_heads: int, size: int) -> Sequence[Tensor]:
     if x.shape[1] == num_heads:
-        return x.split(size, dim=1)
+        own: Sequence[Tensor] = x.split(size, dim=1)
+        return own
     shared = torch.arange(num_heads, device=x.device) // (num_heads // x.shape[1])
     return [x.index_select(1, some) for some in shared.split(size)]

@@ -93,7 +93,7 @@ class DeltaNet(StateCore):
         """Replace what is stored under the key."""
         return state + k.mT @ (beta * (v - k @ state))
 
-    def chunks(  # type: ignore[override]
+    def chunks(
         self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The same, chunk by chunk."""

@@ -86,4 +86,5 @@ class Fox(PairCore):
         seen = (
             torch.ones(n, n, dtype=torch.bool, device=q.device).tril().triu(1 - (self.window or n))
         )
-        return scores.masked_fill(~seen, -torch.inf).softmax(dim=-1) @ v
+        out: Tensor = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1) @ v
+        return out

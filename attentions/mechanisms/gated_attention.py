@@ -73,4 +73,5 @@ class GatedAttention(PairCore):
         if self.geometry.causal:
             seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
             scores = scores.masked_fill(~seen, -torch.inf)
-        return (gate.unsqueeze(-1) if self.headwise else gate) * (scores.softmax(dim=-1) @ v)
+        out: Tensor = (gate.unsqueeze(-1) if self.headwise else gate) * (scores.softmax(dim=-1) @ v)
+        return out

@@ -17,8 +17,6 @@ from ..maths.gates import HEAD_RATES, spread
 from ..precision import widen
 from ..registry import register_attention
 
-_MORE = ("more_keys", "more_values", "more_betas")
-
 
 @register_attention(
     "gated_deltaproduct",
@@ -78,77 +76,69 @@ class GatedDeltaProduct(StateCore):
         scale: float | None = None,
     ) -> None:
         super().__init__(geometry)
-        steps = whole(self.name, "num_householder", num_householder, 1)
+        heads, steps = geometry.num_heads, whole(self.name, "num_householder", num_householder, 1)
         self.gate_axes = {"r": steps - 1}
         self.most = 2.0 if flag(self.name, "negative_eigenvalues", negative_eigenvalues) else 1.0
-        self.normalise_keys = flag(self.name, "normalise_keys", normalise_keys)
-        self.scale = self.checked_scale(scale)
         self.gates["beta"] = Gate("bhn", low=0, high=self.most)
         self.gates["more_betas"] = Gate("bhnr", low=0, high=self.most)
-        self.beta_logit = nn.Parameter(torch.zeros(geometry.num_heads, steps))
-        self.log_rate: nn.Parameter | None = None
-        if flag(self.name, "forget_gate", forget_gate):
-            self.log_rate = nn.Parameter(spread(HEAD_RATES, geometry.num_heads).log())
-        unused = [] if forget_gate else ["log_decay"]
-        for name in (*unused, *(_MORE if steps == 1 else ())):
+        decays = flag(self.name, "forget_gate", forget_gate)
+        unused = {"more_keys", "more_values", "more_betas"} if steps == 1 else set()
+        for name in unused if decays else unused | {"log_decay"}:
             del self.gates[name]
+        self.normalise_keys = flag(self.name, "normalise_keys", normalise_keys)
+        self.scale = self.checked_scale(scale)
+        self.beta_logit = nn.Parameter(torch.zeros(heads, steps))
+        self.log_rate = nn.Parameter(spread(HEAD_RATES, heads).log()) if decays else None
 
     def learned_gates(self, k: Tensor) -> dict[str, Tensor]:
         """Shares and decays per head; keys and values of zeros, which write nothing."""
-        g, steps = self.geometry, self.gate_axes["r"]
-        betas = self.most * widen(self.beta_logit).sigmoid()
-        rates = {} if self.log_rate is None else {"log_decay": -widen(self.log_rate).exp()}
-        nothing = {
-            name: betas.new_zeros(g.num_heads, steps, width)
-            for name, width in (("more_keys", g.head_dim), ("more_values", g.value_dim))
+        g, betas = self.geometry, self.most * widen(self.beta_logit).sigmoid()
+        nothing = betas.new_zeros(*betas[:, 1:].shape, 1)
+        decays = {} if self.log_rate is None else {"log_decay": -widen(self.log_rate).exp()}
+        return decays | {
+            "beta": betas[:, 0],
+            "more_keys": nothing.expand(-1, -1, g.head_dim),
+            "more_values": nothing.expand(-1, -1, g.value_dim),
+            "more_betas": betas[:, 1:],
         }
-        return {"beta": betas[:, 0], "more_betas": betas[:, 1:], **nothing, **rates}
 
     def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Keys of unit length."""
         return q, unit_length(k) if self.normalise_keys else k
 
-    def _by_name(self, gates: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        named = dict(zip(self.gates, gates, strict=True))
-        if "more_keys" in named and self.normalise_keys:
-            named["more_keys"] = unit_length(named["more_keys"])
-        return named
+    def _inputs(self, *call: Any) -> list[Tensor]:
+        inputs = super()._inputs(*call)
+        if self.log_rate is None:
+            inputs.insert(4, inputs[3].new_zeros(1, inputs[3].shape[1], 1))
+        return inputs
 
-    def update(self, state: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
+    def update(
+        self, state: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, *more: Tensor
+    ) -> Tensor:
         """Decay, and then replace what is stored under one key after the other."""
-        given = self._by_name(gates)
-        state = given["log_decay"].exp() * state if "log_decay" in given else state
-        steps = [(k, v, given["beta"])]
-        if "more_keys" in given:
-            steps += zip(
-                *(given[name].movedim(3, 0) for name in _MORE[:2]),
-                given["more_betas"].movedim(3, 0).unsqueeze(-1),
-                strict=True,
-            )
-        for key, value, beta in steps:
-            state = state + key.mT @ (beta * (value - key @ state))
+        state, steps = g.exp() * state, [(k, v, beta)]
+        if more:
+            keys, values, betas = (x.movedim(3, 0) for x in more)
+            steps += zip(self.prepare(k, keys)[1], values, betas.unsqueeze(-1), strict=True)
+        for key, value, strength in steps:
+            state = state + key.mT @ (strength * (value - key @ state))
         return state
 
-    def chunks(  # type: ignore[override]
-        self, q: Tensor, k: Tensor, v: Tensor, *gates_and_state: Any
+    def chunks(
+        self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, *more: Tensor
     ) -> tuple[Tensor, Tensor]:
         """`gated_deltanet` over N R tokens: decay on a token's first step, query on its last."""
-        *gates, state = gates_and_state
-        given, length, more = self._by_name(tuple(gates)), q.shape[2], self.gate_axes["r"]
-        beta = given["beta"].expand(k.shape[:3])
-        decay = given.get("log_decay", beta.new_zeros(()).expand(1, k.shape[1], 1))
-        if more == 0:
-            return delta_rule(q, k, v, beta, decay, state)
-        decay = functional.pad(decay.expand(-1, -1, length).unsqueeze(-1), (0, more)).flatten(2)
-        k, v, beta = (
-            torch.cat(
-                (first.unsqueeze(3), given[name].expand(len(q), *[-1] * first.dim())), dim=3
-            ).flatten(2, 3)
-            for first, name in zip((k, v, beta), _MORE, strict=True)
-        )
-        q = functional.pad(q.unsqueeze(3), (0, 0, more, 0)).flatten(2, 3)
-        out, state = delta_rule(q, k, v, beta, decay, state)
-        return out[:, :, more :: more + 1], state
+        *more_steps, state = more
+        steps, length = self.gate_axes["r"], q.shape[2]
+        if more_steps:
+            keys, values, betas = (x.expand(len(q), *x.shape[1:]) for x in more_steps)
+            beta = beta.expand(k.shape[:3])
+            pairs = ((k, self.prepare(q, keys)[1]), (v, values), (beta, betas))
+            k, v, beta = (torch.cat((x.unsqueeze(3), y), dim=3).flatten(2, 3) for x, y in pairs)
+            g = functional.pad(g.expand(-1, -1, length).unsqueeze(-1), (0, steps)).flatten(2)
+            q = functional.pad(q.unsqueeze(3), (0, 0, steps, 0)).flatten(2, 3)
+        out, state = delta_rule(q, k, v, beta, g, state)
+        return out[:, :, steps :: steps + 1], state
 
     def flops(self, shape: CallShape) -> int:
         """R reads of the state under a key, R writes, and a read under the query, per token."""

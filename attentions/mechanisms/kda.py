@@ -9,7 +9,7 @@ from ..base import CallShape, Geometry
 from ..capabilities import Capabilities, Gate
 from ..checks import flag
 from ..engines.state import StateCore
-from ..maths.channel_delta import channel_delta_rule
+from ..maths.channel_delta import channel_delta_rule, reference_channel_delta_rule
 from ..maths.delta_rule import delta_flops, unit_length
 from ..maths.gates import HEAD_RATES, spread
 from ..precision import widen
@@ -90,12 +90,18 @@ class Kda(StateCore):
         state = g.exp().mT * state
         return state + k.mT @ (beta * (v - k @ state))
 
-    def chunks(  # type: ignore[override]
+    def chunks(
         self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, state: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The same, chunk by chunk."""
         beta = beta.to(q.dtype).unsqueeze(-1)
         return channel_delta_rule(q, k, beta * k, beta * v, g, state)
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
+        """Token by token, by sums over channels."""
+        q, k, v, beta, g = self._inputs(q, k, v, None, gates)
+        beta = beta.unsqueeze(-1)
+        return reference_channel_delta_rule(q, k, beta * k, beta * v, g)
 
     def flops(self, shape: CallShape) -> int:
         """A read of the state under the key, a write, and a read under the query, per token."""

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import flag, whole
+from ..checks import whole
 from ..engines.counted import counted_flops
-from ..maths.channel_delta import channel_delta_rule
+from ..maths.channel_delta import channel_delta_rule, reference_channel_delta_rule
 from ..maths.delta_rule import delta_flops, unit_length
 from ..maths.gates import RATES, STEPS, spread
 from ..maths.heads import merge_heads, split_heads
@@ -62,15 +62,11 @@ class KdaLayer(AttentionLayer):
     Args:
         geometry: the shape to build for; causal.
         conv_size: tokens that the convolution sees; 0 leaves it out.
-        negative_eigenvalues: whether beta reaches 2.
     """
 
-    def __init__(
-        self, geometry: Geometry, conv_size: int = 4, negative_eigenvalues: bool = False
-    ) -> None:
+    def __init__(self, geometry: Geometry, conv_size: int = 4) -> None:
         super().__init__(geometry)
         whole(self.name, "conv_size", conv_size, 0)
-        self.most = 2.0 if flag(self.name, "negative_eigenvalues", negative_eigenvalues) else 1.0
         channels, heads, rank = geometry.embed_dim, geometry.num_heads, geometry.value_dim
         values = heads * geometry.value_dim
         self.widths = [channels, channels, values]
@@ -103,7 +99,7 @@ class KdaLayer(AttentionLayer):
     @in_wide_precision
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, b: Tensor, steps: Tensor) -> Tensor:
         q, k, v, steps = (x.contiguous() for x in (q, k, v, steps))  # or no compiler takes it
-        beta = self.most * widen(b).sigmoid().transpose(1, 2).unsqueeze(-1)
+        beta = widen(b).sigmoid().transpose(1, 2).unsqueeze(-1)
         step = functional.softplus(widen(steps) + widen(self.step_bias)[:, None])
         log_decay = -widen(self.log_rate).exp()[:, None, None] * step
         q, k = unit_length(q) * q.shape[-1] ** -0.5, unit_length(k)
@@ -115,21 +111,15 @@ class KdaLayer(AttentionLayer):
         tokens = reference_convolve_tokens(self.qkv(x), self.conv)
         q, k, v = self._heads((tokens / (1 + (-tokens).exp())).split(self.widths, dim=-1))
         (steps,) = self._heads([self.decay_up(self.decay_down(x))])
-        beta = self.most / (1 + (-self.beta(x)).exp())
-        left = (
-            -self.log_rate.exp()[:, None, None]
-            * (1 + (steps + self.step_bias[:, None]).exp()).log()
-        ).exp()
+        (beta,) = self._heads([1 / (1 + (-self.beta(x)).exp())])  # (B, H, N, 1)
+        step = (1 + (steps + self.step_bias[:, None]).exp()).log()
+        log_decay = -self.log_rate.exp()[:, None, None] * step
         q, k = (t / (t.pow(2).sum(-1, keepdim=True) + 1e-6).sqrt() for t in (q, k))
-        state, outputs = q.new_zeros(*q.shape[:2], q.shape[-1], v.shape[-1]), []
-        for t in range(x.shape[1]):
-            state = left[:, :, t, :, None] * state
-            found = torch.einsum("bhde,bhd->bhe", state, k[:, :, t])
-            new = beta[:, t, :, None] * (v[:, :, t] - found)
-            state = state + k[:, :, t, :, None] * new[:, :, None]
-            outputs.append(torch.einsum("bhde,bhd->bhe", state, q[:, :, t]) / q.shape[-1] ** 0.5)
-        normed = merge_heads(reference_normalise(torch.stack(outputs, dim=2), self.norm))
-        return self.proj(normed / (1 + (-self.gate_up(self.gate_down(x))).exp()))  # type: ignore[no-any-return]
+        q = q / q.shape[-1] ** 0.5
+        mixed = reference_channel_delta_rule(q, k, beta * k, beta * v, log_decay)
+        normed = merge_heads(reference_normalise(mixed, self.norm))
+        out: Tensor = self.proj(normed / (1 + (-self.gate_up(self.gate_down(x))).exp()))
+        return out
 
     def state_size(self) -> int:
         """A matrix per head, and what the convolution still needs: numbers, of one sequence."""

@@ -66,7 +66,8 @@ class Rala(Attention):
         normaliser = phi_q @ phi_k.sum(dim=2, keepdim=True).mT + self.eps
         if self.rope:
             phi_q, phi_k = (rotate(x, self.geometry.grid, q.shape[-1]) for x in (phi_q, phi_k))
-        return phi_q @ (phi_k.mT @ v) / normaliser
+        out: Tensor = phi_q @ (phi_k.mT @ v) / normaliser
+        return out
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x N weights written out."""
@@ -80,7 +81,8 @@ class Rala(Attention):
         if self.rope:
             turned = (reference_rotate(x, self.geometry.grid, q.shape[-1]) for x in (phi_q, phi_k))
             phi_q, phi_k = turned
-        return (phi_q @ phi_k.mT / q.shape[2]) @ v / normaliser
+        out: Tensor = (phi_q @ phi_k.mT / q.shape[2]) @ v / normaliser
+        return out
 
     def flops(self, shape: CallShape) -> int:
         """Kernel attention with D features, and the match of every key with the mean query."""

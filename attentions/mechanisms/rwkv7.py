@@ -82,7 +82,7 @@ class Rwkv7(StateCore):
         """Decay and removal both take the state as it was."""
         return w.exp().mT * state - (rate * kappa).mT @ (kappa @ state) + k.mT @ v
 
-    def chunks(  # type: ignore[override]
+    def chunks(
         self, q: Tensor, k: Tensor, v: Tensor, *gates_and_state: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The same, chunk by chunk."""

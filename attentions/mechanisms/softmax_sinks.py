@@ -17,7 +17,11 @@ from ..registry import register_attention
     source="OpenAI, 2025, gpt-oss, arXiv:2508.10925",
     family="exact",
     capabilities=Capabilities(
-        causal=True, cross=True, recurrent=True, masks=frozenset({"padding", "dense"})
+        bidirectional=False,
+        causal=True,
+        recurrent=True,
+        masks=frozenset({"padding"}),
+        position_free=False,
     ),
 )
 class SoftmaxSinks(PairCore):
@@ -25,8 +29,8 @@ class SoftmaxSinks(PairCore):
 
         out_i = sum_j exp(s_ij) v_j / (sum_j exp(s_ij) + exp(sink_h))    s_ij = q_i . k_j / sqrt(D)
 
-    Causal, j goes up to i; with a window, over the last ``window`` tokens, the query's own among
-    them. ``sinks``, (H,), are learned, one per query head, and are not divided by sqrt(D). A sink
+    j goes over all tokens up to i, or over the last ``window`` of them, the query's own included.
+    ``sinks``, (H,), are learned, one per query head, and are not divided by sqrt(D). A sink
     of 0 is "off by one" softmax, one of minus infinity leaves it out.
 
     The state of ``step`` is a cache of all tokens, or of a window.
@@ -43,8 +47,8 @@ class SoftmaxSinks(PairCore):
           of `sliding_window` counts the other tokens only: its 127.
 
     Args:
-        geometry: the shape to build for.
-        window: tokens that a query sees, itself among them, causal only; None for all before it.
+        geometry: the shape to build for; causal.
+        window: tokens that a query sees, itself among them; None for all before it.
     """
 
     softmax = True
@@ -59,11 +63,9 @@ class SoftmaxSinks(PairCore):
         return self.sinks
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """All N x M weights."""
-        scores = q @ k.mT / q.shape[-1] ** 0.5
-        n = q.shape[2]
-        if self.geometry.causal:
-            seen = torch.ones(n, n, dtype=torch.bool, device=q.device).tril()
-            scores = scores.masked_fill(~seen.triu(1 - (self.window or n)), -torch.inf)
+        """All N x N weights."""
+        scores, n = q @ k.mT / q.shape[-1] ** 0.5, q.shape[2]
+        seen = torch.ones(n, n, dtype=torch.bool, device=q.device).tril()
+        scores = scores.masked_fill(~seen.triu(1 - (self.window or n)), -torch.inf)
         sinks = self.sinks[:, None, None].expand(*scores.shape[:3], 1)
         return torch.cat((scores, sinks), dim=-1).softmax(dim=-1)[..., :-1] @ v

@@ -133,11 +133,13 @@ def test_a_window_counts_the_query_and_that_of_sliding_window_does_not(qkv):
 
 def test_a_sink_far_above_the_scores_takes_all_and_one_of_minus_infinity_nothing(qkv):
     q, k, v = qkv(1, 2, 40, D)
-    core = build_attention("softmax_sinks", Geometry(num_heads=2, head_dim=D, seq_len=40))
+    geometry = Geometry(num_heads=2, head_dim=D, seq_len=40, causal=True)
+    core = build_attention("softmax_sinks", geometry)
     torch.nn.init.constant_(core.sinks, 1e4)
     assert torch.equal(core(q, k, v), torch.zeros_like(v))
     torch.nn.init.constant_(core.sinks, -torch.inf)
-    torch.testing.assert_close(core(q, k, v), functional.scaled_dot_product_attention(q, k, v))
+    exact = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    torch.testing.assert_close(core(q, k, v), exact)
 
 
 def test_a_hard_reset_leaves_the_digits_of_what_follows(qkv):
