@@ -339,6 +339,7 @@ def run_study(
     study: Study[S],
     argv: list[str] | None = None,
     writes: Sequence[str] = ("out", "docs"),
+    out_is_file: bool = False,
 ) -> int:
     """Compose and check the settings of a command, and run it.
 
@@ -350,6 +351,7 @@ def run_study(
         study: what it does.
         argv: its words; those of this process if None.
         writes: keys of folders that have to be writable.
+        out_is_file: whether ``out`` names a file and not a folder.
 
     Returns:
         The exit code: 130 after Ctrl-C, else the study's.
@@ -369,4 +371,5 @@ def run_study(
         return STOPPED if session.is_stopped else code
 
     has_yaml = (CONF / f"{name}.yaml").exists()
-    return run_app(name, command, argv, root=None if has_yaml else root_of(settings))
+    root = None if has_yaml else root_of(settings, out_is_file=out_is_file)
+    return run_app(name, command, argv, root=root, out_is_file=out_is_file)

@@ -34,6 +34,7 @@ from bench.cell import MAX_SEED
 
 __all__ = [
     "AfterValidator",
+    "BeforeValidator",
     "Field",
     "FieldInfo",
     "Folder",
