@@ -57,7 +57,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What training left behind.
+    """Result of training or timing some planned cells.
 
     Attributes:
         records: of the planned cells that have ended, now or earlier, in order of their start.
@@ -76,7 +76,7 @@ class Trained:
 
 
 class Session:
-    """What a study is given besides its settings. A context manager, which ends its workers.
+    """Everything that a study is given besides its settings; a context manager, which ends workers.
 
     Args:
         name: the command.
@@ -110,7 +110,7 @@ class Session:
 
     @property
     def sweep_id(self) -> str:
-        """Of the records that are made."""
+        """Identifier of the sweep, which new records keep."""
         return str(self.composed["sweep_id"])
 
     @property
@@ -139,7 +139,7 @@ class Session:
         return command_line(self.name, self.composed, without=without)
 
     def origin(self) -> str:
-        """Where, with what, when and in which time, as words for a page."""
+        """Machine, commit, date and wall time, as words for a page."""
         here = self.machine
         return (
             f"{machine_in_words(here.to_dict())}, commit {(here.commit or 'unknown')[:7]}, "

@@ -12,7 +12,7 @@ from bench.core.settings import FieldInfo, Settings, Word, group_of, takes_many
 
 
 def root_of(cls: type[Settings], *, out_is_file: bool = False) -> Root:
-    """What a YAML of this command would say, with the model's docstring as its purpose.
+    """Content and help that a YAML would have; the model's docstring is the command's purpose.
 
     Args:
         cls: the model.

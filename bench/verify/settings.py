@@ -1,4 +1,4 @@
-"""What was asked for: which proofs, of which mechanisms, against which golden files."""
+"""Settings of `bench.verify`: kind of proof, mechanisms, golden files."""
 
 from __future__ import annotations
 
