@@ -62,7 +62,7 @@ class Calibrate(Settings):
     """As cpu, cuda, cuda:1; auto: every device present."""
     dtype: Many[Annotated[str, Word(lambda: DTYPES)]] = DTYPES
     num_threads: Some[Annotated[int, Interval(ge=1, le=MAX_THREADS)]] = ()
-    """Of the CPU; null: 1, and the number of cores."""
+    """Threads of the CPU; null: 1, and the number of cores."""
     out: Folder = Path("results")
     """Written to out/calibration, one file per machine; sweeps read it there."""
     run: Workers = Workers()

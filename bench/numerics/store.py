@@ -16,7 +16,7 @@ def folder_of(out: Path) -> Path:
 
 
 def lines_of(out: Path, name: str) -> Lines[Findings]:
-    """What is known of a mechanism."""
+    """File of a mechanism's findings."""
     return Lines[Findings](folder_of(out) / f"{name}.jsonl", Findings, out, mend="Delete it.")
 
 
