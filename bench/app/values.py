@@ -214,13 +214,6 @@ def duration(name: str, value: Any) -> float:
     return number(low=0.0)(name, value)
 
 
-def time_span(name: str, value: Any) -> float:
-    """As `duration`, with a unit, and longer than nothing: who writes 30 may mean minutes."""
-    if isinstance(value, str) and (seconds := duration(name, value)) > 0:
-        return seconds
-    raise ConfigError(f"{name} is {value!r}; it takes a time such as 90s, 30m or 2h.")
-
-
 N = TypeVar("N", int, float)
 
 
