@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from bench.app.command import run_app
-from bench.ceilings import calibrate
+from bench.ceilings import Calibrate, study
+from bench.session import run_study
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return run_app("calibrate", calibrate, argv)
+    return run_study("calibrate", Calibrate, study, argv)
 
 
 if __name__ == "__main__":

@@ -5,18 +5,27 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.app.files import check_writable, write_whole
-from bench.app.values import Values, text, word
-from bench.cell import DTYPES
-from bench.config import NUM_THREADS, SECONDS, torch_device
+from bench.app.files import write_whole
+from bench.cell import DTYPES, MAX_THREADS
+from bench.config import torch_device
+from bench.core.settings import (
+    AfterValidator,
+    Folder,
+    Interval,
+    Many,
+    Name,
+    Settings,
+    Some,
+    Word,
+)
 from bench.machine import environment
 from bench.machine.calibration import Calibration, calibration_file, fingerprint, read_calibration
 from bench.machine.environment import Environment
@@ -26,69 +35,50 @@ from bench.plan import resolve_devices
 from bench.progress import one_by_one
 from bench.publish.format import column_for
 from bench.record import Status
+from bench.session import Session
 from bench.sharing.devices import alone_on
 from bench.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.worker.launch import ALLOCATORS, WorkerServer
 from bench.worker.outcome import Outcome
 from bench.worker.results import CEILING, CeilingResult
 
-_WIDTH_WITHOUT_TERMINAL = 120
-
 Place = dict[str, Any]
 """A device, a dtype and a number of threads, which is None where the device is no CPU."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CalibrateConfig:
-    """Everything that `bench.calibrate` was asked for.
+class Workers(Settings):
+    """How workers are run."""
 
-    Attributes:
-        num_threads: empty for 1 and as many as there are cores.
-        allocator: that of the workers, as in `bench.config.RunConfig`.
-    """
-
-    device: tuple[str, ...]
-    dtype: tuple[str, ...]
-    num_threads: tuple[int, ...]
-    out: Path
-    timeout_s: float
-    allocator: str
+    timeout_s: Annotated[float, Interval(ge=0.1, le=7 * 86_400.0)] = 60.0
+    """Stop a worker after this much silence."""
+    allocator: Annotated[str, Word(lambda: ALLOCATORS)] = "retain"
+    """A sweep needs a calibration made with the same allocator."""
 
 
-def read_calibrate_config(config: Mapping[str, Any]) -> CalibrateConfig:
-    """Check every value.
+class Calibrate(Settings):
+    """Measure the fastest matrix products of any library, and memory copies."""
 
-    Raises:
-        ConfigError: naming the key, what was given and what is allowed.
-    """
-    values = Values(config)
-    run = values.section("run", ("timeout_s", "allocator"))
-    return CalibrateConfig(
-        device=values.some("device", torch_device),
-        dtype=values.some("dtype", word(DTYPES)),
-        num_threads=values.some("num_threads", NUM_THREADS, or_none=True),
-        out=Path(values.one("out", text)),
-        timeout_s=run.one("timeout_s", SECONDS),
-        allocator=run.one("allocator", word(ALLOCATORS)),
-    )
+    device: Many[Annotated[Name, AfterValidator(partial(torch_device, "device"))]] = ("auto",)
+    """As cpu, cuda, cuda:1; auto: every device present."""
+    dtype: Many[Annotated[str, Word(lambda: DTYPES)]] = DTYPES
+    num_threads: Some[Annotated[int, Interval(ge=1, le=MAX_THREADS)]] = ()
+    """Threads of the CPU; null: 1, and the number of cores."""
+    out: Folder = Path("results")
+    """Written to out/calibration, one file per machine; sweeps read it there."""
+    run: Workers = Workers()
 
 
-def calibrate(composed: dict[str, Any]) -> int:
+def study(asked: Calibrate, session: Session) -> int:
     """Measure, print and write; 1 if nothing could be measured."""
-    config = read_calibrate_config(composed)
-    check_writable(config.out)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH_WITHOUT_TERMINAL)
-    devices = resolve_devices(config.device)
-    server = WorkerServer(config.allocator)
-    here = environment.current(devices, config.allocator, server.environment())
-    kept = read_calibration(config.out, here.to_dict())
-    places = {words_of(place): place for place in places_of(config, devices, here)}
+    devices = resolve_devices(asked.device)
+    server, console = WorkerServer(asked.run.allocator), session.console
+    here = environment.current(devices, asked.run.allocator, server.environment())
+    kept = read_calibration(asked.out, here.to_dict())
+    places = {words_of(place): place for place in places_of(asked, devices, here)}
     outcomes: dict[str, Outcome[CeilingResult]] = {}
     try:
         with server, Interrupt() as interrupt:
-            jobs = Jobs(server, config.timeout_s, interrupt)
+            jobs = Jobs(server, asked.run.timeout_s, interrupt)
 
             def measure(name: str) -> str:
                 with alone_on(places[name]["device"], interrupt.pause, console.print):
@@ -97,8 +87,9 @@ def calibrate(composed: dict[str, Any]) -> int:
 
             one_by_one(list(places), measure, console)
     except Interrupted:
-        console.print("Stopped; nothing was written.")
-        return 130
+        session.is_stopped = True
+        session.say("Stopped; nothing was written.")
+        return 0
 
     ceilings = [
         {**place, "device_name": here.devices[place["device"]], **outcome.found.observed()}
@@ -110,8 +101,7 @@ def calibrate(composed: dict[str, Any]) -> int:
     print_remarks(console, outcomes, ceilings)
     if not ceilings:
         return 1
-    path = write_calibration(config.out, here, ceilings, kept)
-    console.print(f"Wrote {path}", highlight=False, soft_wrap=True)
+    session.say(f"Wrote {write_calibration(asked.out, here, ceilings, kept)}")
     return 0
 
 
@@ -122,14 +112,12 @@ def _measure(jobs: Jobs, place: Place) -> Outcome[CeilingResult]:
     return jobs.do(CEILING, **place)
 
 
-def places_of(
-    config: CalibrateConfig, devices: Sequence[str], here: Environment
-) -> Iterator[Place]:
+def places_of(asked: Calibrate, devices: Sequence[str], here: Environment) -> Iterator[Place]:
     """What to measure, one after the other: never two timings at once."""
     usual = tuple(dict.fromkeys((1, here.num_cores)))
     for device in devices:
-        threads = (config.num_threads or usual) if device == "cpu" else (None,)
-        for num_threads, dtype in itertools.product(threads, config.dtype):
+        threads = (asked.num_threads or usual) if device == "cpu" else (None,)
+        for num_threads, dtype in itertools.product(threads, asked.dtype):
             yield {"device": device, "dtype": dtype, "num_threads": num_threads}
 
 

@@ -57,7 +57,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What training left behind.
+    """Result of training or timing some planned cells.
 
     Attributes:
         records: of the planned cells that have ended, now or earlier, in order of their start.
@@ -76,7 +76,7 @@ class Trained:
 
 
 class Session:
-    """What a study is given besides its settings. A context manager, which ends its workers.
+    """Everything that a study is given besides its settings; a context manager, which ends workers.
 
     Args:
         name: the command.
@@ -110,7 +110,7 @@ class Session:
 
     @property
     def sweep_id(self) -> str:
-        """Of the records that are made."""
+        """Identifier of the sweep, which new records keep."""
         return str(self.composed["sweep_id"])
 
     @property
@@ -139,7 +139,7 @@ class Session:
         return command_line(self.name, self.composed, without=without)
 
     def origin(self) -> str:
-        """Where, with what, when and in which time, as words for a page."""
+        """Machine, commit, date and wall time, as words for a page."""
         here = self.machine
         return (
             f"{machine_in_words(here.to_dict())}, commit {(here.commit or 'unknown')[:7]}, "
@@ -339,6 +339,7 @@ def run_study(
     study: Study[S],
     argv: list[str] | None = None,
     writes: Sequence[str] = ("out", "docs"),
+    out_is_file: bool = False,
 ) -> int:
     """Compose and check the settings of a command, and run it.
 
@@ -350,6 +351,7 @@ def run_study(
         study: what it does.
         argv: its words; those of this process if None.
         writes: keys of folders that have to be writable.
+        out_is_file: whether ``out`` names a file and not a folder.
 
     Returns:
         The exit code: 130 after Ctrl-C, else the study's.
@@ -369,4 +371,5 @@ def run_study(
         return STOPPED if session.is_stopped else code
 
     has_yaml = (CONF / f"{name}.yaml").exists()
-    return run_app(name, command, argv, root=None if has_yaml else root_of(settings))
+    root = None if has_yaml else root_of(settings, out_is_file=out_is_file)
+    return run_app(name, command, argv, root=root, out_is_file=out_is_file)

@@ -29,7 +29,7 @@ _EXIT_CODES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Root:
-    """What a command's configuration is composed from: a YAML, or a model of settings.
+    """Source of a command's configuration: a YAML, or a model of settings.
 
     Attributes:
         content: as the YAML says it, with ``defaults`` and ``hydra``.

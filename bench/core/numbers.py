@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Len
 
-from bench.app.errors import ConfigError
-from bench.app.files import write_whole
-from bench.app.limits import Must, Name, Text, checked, parsed
-from bench.app.stored_files import read_inside
+from bench.app.limits import Must, Name, Text
+from bench.core.lines import Lines
 from bench.statistics import mean_interval
 
 FILE = "diagnostics.jsonl"
@@ -139,8 +136,7 @@ def write_lines(path: Path, lines: Iterable[Line], origin: Origin | None = None)
     Raises:
         ConfigError: the file cannot be written.
     """
-    rows = [*([origin] if origin else []), *lines]
-    return write_whole(path, "".join(f"{json.dumps(asdict(row))}\n" for row in rows))
+    return _file(path).write([*([origin] if origin else []), *lines])
 
 
 def read_lines(path: Path, root: Path | None = None) -> Found:
@@ -153,44 +149,25 @@ def read_lines(path: Path, root: Path | None = None) -> Found:
     Raises:
         ConfigError: it cannot be read, is no regular file, or is far too large.
     """
-    try:
-        rows = read_inside(root or path.parent, path, MAX_BYTES).split(b"\n")
-    except (FileNotFoundError, NotADirectoryError):
-        return Found()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     origin, lines, bad = None, list[Line](), list[str]()
-    for number, row in enumerate(rows, start=1):
-        try:
-            for one in _read(row):
-                if isinstance(one, Origin):
-                    origin = one
-                else:
-                    lines.append(one)
-        except ValueError as error:
-            bad.append(f"{path}, line {number} is left out: {error}.")
+    for number, one in _file(path, root).each(missing_ok=True, max_bytes=MAX_BYTES):
+        if why := one if isinstance(one, ValueError) else _why_bad(one):
+            bad.append(f"{path}, line {number} is left out: {why}.")
+        elif isinstance(one, Origin):
+            origin = one
+        elif isinstance(one, (Number, LeftOut)):
+            lines.append(one)
     return Found(origin=origin, lines=tuple(lines), bad=tuple(bad))
 
 
-def _read(row: bytes) -> Iterator[Line | Origin]:
-    """Nothing of a blank line."""
-    if not row.strip():
-        return
+def _file(path: Path, root: Path | None = None) -> Lines[Line | Origin]:
+    return Lines[Line | Origin](path, Line | Origin, root)
+
+
+def _why_bad(one: Line | Origin) -> ValueError | None:
+    """Why a line of the right form cannot be used: its place is said to be a norm, and is none."""
     try:
-        flat: Any = parsed(row.decode())
-    except ValueError:
-        flat = None
-    if not isinstance(flat, dict):
-        raise ValueError("it is no JSON object")
-    names = [name for name in ("samples", "settings") if isinstance(flat.get(name), list)]
-    lists = {name: tuple(flat[name]) for name in names}
-    if "samples" in flat:
-        number = checked(Number, flat | lists)
-        _ = number.norm  # which raises where the place is no norm
-        yield number
-    elif "why" in flat:
-        yield checked(LeftOut, flat)
-    elif "command" in flat:
-        yield checked(Origin, flat | lists)
-    else:
-        raise ValueError("it has neither samples, nor why, nor command")
+        _ = one.norm if isinstance(one, Number) else None
+    except ValueError as error:
+        return error
+    return None

@@ -11,12 +11,17 @@ from bench.app.usage import WIDTH, Root
 from bench.core.settings import FieldInfo, Settings, Word, group_of, takes_many
 
 
-def root_of(cls: type[Settings]) -> Root:
-    """What a YAML of this command would say, with the model's docstring as its purpose."""
+def root_of(cls: type[Settings], *, out_is_file: bool = False) -> Root:
+    """Content and help that a YAML would have; the model's docstring is the command's purpose.
+
+    Args:
+        cls: the model.
+        out_is_file: whether ``out`` names a file, beside which a multirun has its folder.
+    """
     fields = cls.model_fields.values()
     groups = [{name: _chosen(f.default)} for f in fields if (name := group_of(f))]
     silent = [{"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"}]
-    folder = "${out}/hydra/${oc.env:ATTNBENCH_SWEEP}"
+    folder = f"${{out}}{'.' if out_is_file else '/'}hydra/${{oc.env:ATTNBENCH_SWEEP}}"
     hydra = {
         "output_subdir": None,
         "run": {"dir": "."},

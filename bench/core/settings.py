@@ -231,7 +231,7 @@ Name = Annotated[str, Len(1), AfterValidator(_shown)]
 Folder = Annotated[Path, BeforeValidator(_path)]
 """A path, of a file as well."""
 Seed = Annotated[int, Interval(ge=0, le=MAX_SEED)]
-"""What random numbers start from."""
+"""Seed of random numbers."""
 Rows = Annotated[tuple[AttentionEntry, ...], Group("attention"), BeforeValidator(_rows)]
 """Entries of conf/attention."""
 

@@ -45,7 +45,7 @@ class Diagnose(Settings):
     norms: Annotated[Many[Norm], AfterValidator(lambda norms: tuple(sorted(norms)))] = (
         *(0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0),
     )
-    """Of all queries, at fixed directions."""
+    """Norms of all queries, at fixed directions."""
     token_norms: Some[Norm] = (1.0, 2.0, 4.0, 8.0)
     """Medians of norms that vary between tokens; softmax is compared there."""
     lengths: Some[Annotated[int, Interval(ge=1, le=65_536)]] = (64, 256, 1024)
@@ -55,7 +55,7 @@ class Diagnose(Settings):
     trained: bool = True
     """Also on models trained on one task=; they are kept under out/checkpoints and reused."""
     seed: Many[Seed] = (0,)
-    """Of training runs, one or a list."""
+    """Seed of training runs, or a list of them."""
     num_examples: Annotated[int, Interval(ge=1, le=10_000)] = 24
     """Test examples whose queries and keys are analysed."""
     fine_tune_steps: Annotated[int, Interval(ge=0, le=1_000_000)] = 50
@@ -66,7 +66,7 @@ class Diagnose(Settings):
 
     @property
     def size(self) -> Size:
-        """Of random inputs."""
+        """Sizes of random inputs."""
         return Size(
             num_heads=self.num_heads,
             head_dim=self.head_dim,

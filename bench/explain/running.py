@@ -140,7 +140,7 @@ def scored(run: Run, asked: Explain, session: Session) -> list[Scores]:
 def _of_images(
     model: Backbone, task: Canvas, some: Canvases, asked: Explain, stream: torch.Generator
 ) -> dict[tuple[str, str], Tensor]:
-    """By method and score, (B,), and `_INSERTED`, (B, shares)."""
+    """Scores of each image by method and name, (B,); of `_INSERTED` (B, shares)."""
     blank = 2 * noise(tuple(some.batch.inputs.shape), stream) - 1
     if task.class_token:
         blank[:, 0] = some.batch.inputs[:, 0]

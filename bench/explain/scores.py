@@ -90,7 +90,7 @@ def over_models(samples: Sequence[Tensor]) -> Estimate | None:
 
 
 def over_images(samples: Tensor) -> Estimate | None:
-    """Of one number per image, those that are NaN left out; None if there are fewer than two."""
+    """Mean of one number per image, NaN left out; None if there are fewer than two numbers."""
     values = samples[~samples.isnan()].double().numpy()
     if len(values) < 2:
         return None

@@ -46,7 +46,7 @@ class Explain(Settings):
     num_images: Annotated[int, Interval(ge=2, le=10_000)] = 256
     """Test canvases; each class on them is explained."""
     seed: Many[Seed] = (0,)
-    """Of training, one or a list."""
+    """Seed of training, or a list of them."""
     identity: Literal["after_prior", "before_prior"] = "after_prior"
     """decision_aware: I / 2 is added after attention is multiplied by the prior, or before."""
     canvas: dict[str, Any] = Field(default=CANVAS)

@@ -43,7 +43,7 @@ class Reproduce(Settings):
     find: Name | None = None
     """List only entries with this word in paper or id, e.g. zoology."""
     seed: Many[Seed] = (0,)
-    """Of training runs, one or a list: a verdict needs [0,1,2]; the first searches the grid."""
+    """Seed of training runs, or a list: a verdict needs [0,1,2]; the first searches the grid."""
     force: bool = False
     """Train and measure again what is stored."""
     power: Name | None = None

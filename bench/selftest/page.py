@@ -110,7 +110,7 @@ def _detail_table(series: Sequence[Series]) -> Table:
 
 
 def _texts(origin: Origin, trials: Sequence[Trial]) -> dict[str, str]:
-    """What the texts leave open."""
+    """Values of the texts' placeholders."""
     facts, settings = origin.environment, origin.settings
     effort = settings["effort"]
     commit = "an unknown commit"

@@ -70,7 +70,7 @@ class Rivals(Settings):
 
 
 class Selftest(Settings):
-    """What is asked for, besides the cells, which are set as in `bench.sweep`."""
+    """Everything but the cells, which are set as in `bench.sweep`."""
 
     trials: Trials
     budget: Span

@@ -1,26 +1,25 @@
 """`python -m bench.verify`: prove mechanisms against their authors' numbers, or what they claim.
 
-`config` says what was asked for. Then one file for each kind of proof: what it takes, what it shows
-and writes, and its exit code: `outputs`, and by a key each `flops`, `conformance` and `numerics`.
-The proofs themselves are in `bench.golden.proof` and in the packages of these names.
+`settings` says what was asked for. Then one file for each kind of proof: what it takes, what it
+shows and writes, and its exit code: `outputs`, and by a key each `flops`, `conformance` and
+`numerics`. The proofs themselves are in `bench.golden.proof` and in the packages of these names.
 """
 
 from __future__ import annotations
 
 from bench.verify.command import main
-from bench.verify.config import VerifyConfig, read_verify_config
 from bench.verify.conformance import run_conformance
 from bench.verify.files import write_rows
 from bench.verify.flops import run_flops
 from bench.verify.numerics import run_numerics
 from bench.verify.outputs import exit_code, run, verify
 from bench.verify.outputs_table import reasons, summary, table
+from bench.verify.settings import Verify
 
 __all__ = [
-    "VerifyConfig",
+    "Verify",
     "exit_code",
     "main",
-    "read_verify_config",
     "reasons",
     "run",
     "run_conformance",

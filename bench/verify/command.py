@@ -1,40 +1,24 @@
-"""The command: one kind of proof, on a console that is wide enough for its table."""
+"""The command: one kind of proof."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from rich.console import Console
-
-from bench.app.command import run_app
-from bench.verify.config import read_verify_config
+from bench.session import Session, run_study
 from bench.verify.conformance import run_conformance
 from bench.verify.flops import run_flops
 from bench.verify.numerics import run_numerics
 from bench.verify.outputs import run
+from bench.verify.settings import Verify
 
-_WIDTH_WITHOUT_TERMINAL = 120
-_WIDTH_OF_FLOPS = 160
-_WIDTH_OF_BADGES = 160
+
+def study(asked: Verify, session: Session) -> int:
+    """Prove what was asked for; returns the exit code."""
+    if asked.flops:
+        return run_flops(asked, session)
+    if asked.conformance:
+        return run_conformance(asked, session)
+    return run_numerics(asked, session) if asked.numerics else run(asked, session)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    return run_app("verify", command, argv, out_is_file=True)
-
-
-def command(composed: dict[str, Any]) -> int:
-    """Prove what was asked for; returns the exit code."""
-    config = read_verify_config(composed)
-    if config.flops:
-        return run_flops(config, _console(_WIDTH_OF_FLOPS))
-    if config.conformance:
-        return run_conformance(config, _console(_WIDTH_OF_BADGES))
-    if config.numerics:
-        return run_numerics(config, _console(_WIDTH_WITHOUT_TERMINAL))
-    return run(config, _console(_WIDTH_WITHOUT_TERMINAL))
-
-
-def _console(width: int) -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=width)
+    return run_study("verify", Verify, study, argv, writes=(), out_is_file=True)

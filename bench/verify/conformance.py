@@ -5,50 +5,49 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
-from attentions import attention_names
 from bench.conformance import table as badge_table
 from bench.conformance.run import badges_of
 from bench.core.badges import Badge, BadgeStatus, append_badges, badges_folder
 from bench.machine.environment import mechanism_source
 from bench.progress import one_by_one
-from bench.verify.config import VerifyConfig, check_names
+from bench.session import Session
 from bench.verify.files import check_writable
+from bench.verify.settings import Verify
 
 
-def run_conformance(config: VerifyConfig, console: Console) -> int:
+def run_conformance(asked: Verify, session: Session) -> int:
     """Test what mechanisms claim, show, keep badges; returns the exit code.
 
     A mechanism's badges are on the disk before the next one is tested, so Ctrl-C loses none.
     """
-    out = config.out.parent
-    check_writable(badges_folder(out) / config.run)
-    check_names(config)
+    out = asked.out.parent
+    run = session.sweep_id.replace("/", "-")  # names the file that badges go to
+    check_writable(badges_folder(out) / run)
     torch.set_num_threads(1)
-    names = config.attention or attention_names()
+    names = asked.mechanisms
     tested: dict[str, tuple[Badge, ...]] = {}
 
     def test(name: str) -> str:
-        badges = badges_of(name, mechanism_source(name, config.plugins))
-        append_badges(out, config.run, name, badges)
+        badges = badges_of(name, mechanism_source(name, asked.plugins))
+        append_badges(out, run, name, badges)
         tested[name] = badges
         return badge_table.summary(badges)
 
     try:
-        one_by_one(names, test, console)
+        one_by_one(names, test, session.console)
     finally:
-        _show_badges(tested, badges_folder(out) / f"{config.run}.jsonl", console)
+        _show_badges(tested, badges_folder(out) / f"{run}.jsonl", session)
     failed = any(b.status is BadgeStatus.FAILED for badges in tested.values() for b in badges)
     return int(failed)
 
 
-def _show_badges(tested: dict[str, tuple[Badge, ...]], path: Path, console: Console) -> None:
+def _show_badges(tested: dict[str, tuple[Badge, ...]], path: Path, session: Session) -> None:
     if not tested:
         return
-    console.print(badge_table.table(tested))
+    session.console.print(badge_table.table(tested))
     for line in badge_table.reasons(tested):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        session.say(line)
     everything = [badge for badges in tested.values() for badge in badges]
     line = f"{badge_table.summary(everything)}; badges in {path}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    session.say(line)

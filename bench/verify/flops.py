@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import torch
-from rich.console import Console
 
-from attentions import attention_class, attention_names
+from attentions import attention_class
 from bench.costs import table as flop_table
 from bench.costs.proof import FlopProof, FlopVerdict, prove_flops
 from bench.progress import one_by_one
-from bench.verify.config import VerifyConfig, check_names
+from bench.session import Session
 from bench.verify.files import check_writable, write_rows
+from bench.verify.settings import Verify
 
 
-def run_flops(config: VerifyConfig, console: Console) -> int:
+def run_flops(asked: Verify, session: Session) -> int:
     """Prove the FLOP formulas, show, write beside the rows of outputs; returns the exit code."""
-    out = config.out.with_stem(f"{config.out.stem}-flops")
+    out = asked.out.with_stem(f"{asked.out.stem}-flops")
     check_writable(out)
-    check_names(config)
     torch.set_num_threads(1)
     proofs: list[FlopProof] = []
 
@@ -26,11 +25,11 @@ def run_flops(config: VerifyConfig, console: Console) -> int:
         proofs.extend(found)
         return flop_table.summary(found)
 
-    one_by_one(config.attention or attention_names(), prove, console)
-    console.print(flop_table.table(proofs))
+    one_by_one(asked.mechanisms, prove, session.console)
+    session.console.print(flop_table.table(proofs))
     for line in flop_table.reasons(proofs):
-        console.print(line, markup=False, highlight=False)
+        session.say(line)
     write_rows(out, proofs)
     line = f"{flop_table.summary(proofs)}; rows in {out}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    session.say(line)
     return int(any(proof.status is FlopVerdict.FAILED for proof in proofs))

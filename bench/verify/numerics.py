@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import torch
-from rich.console import Console
 
-from attentions import attention_names
 from bench.app.files import write_whole
 from bench.conformance.check import Untestable
 from bench.conformance.forms import forms_of
@@ -13,21 +11,21 @@ from bench.numerics import page as numerics_page
 from bench.numerics import store as numerics
 from bench.numerics.measure import findings_of
 from bench.progress import one_by_one
-from bench.verify.config import VerifyConfig, check_names
+from bench.session import Session
 from bench.verify.files import check_writable
+from bench.verify.settings import Verify
 
 
-def run_numerics(config: VerifyConfig, console: Console) -> int:
+def run_numerics(asked: Verify, session: Session) -> int:
     """Measure narrow dtypes, keep what was seen, write the page from all that is kept.
 
     Returns:
         1 if an output or a gradient of ours is not finite where finite is promised, else 0.
     """
-    out = config.out.parent
+    out = asked.out.parent
     page = numerics_page.path_of(out)
     check_writable(numerics.folder_of(out) / "all")
     check_writable(page)
-    check_names(config)
     torch.set_num_threads(1)
     broken: list[str] = []
 
@@ -36,13 +34,13 @@ def run_numerics(config: VerifyConfig, console: Console) -> int:
             found = [findings_of(form) for form in forms_of(name)]
         except Untestable as why:
             return f"not measured: {why}"
-        write_whole(numerics.file_of(out, name), numerics.text_of(found), inside=out)
+        numerics.lines_of(out, name).write(found)
         wrong = [line for each in found for line in each.failures]
         broken.extend(wrong)
         return "; ".join(wrong) or "measured"
 
-    one_by_one(config.attention or attention_names(), measure, console)
+    one_by_one(asked.mechanisms, measure, session.console)
     write_whole(page, numerics_page.page_of(numerics.read_findings(out)))
     line = f"{len(broken)} not finite; findings in {numerics.folder_of(out)}, page in {page}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    session.say(line)
     return int(bool(broken))

@@ -5,36 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from rich.console import Console
 
 from attentions import attention_names
 from bench.golden.build import published_form
 from bench.golden.files import DamagedGolden, GoldenFolder
 from bench.golden.map import Form, form_of, mechanisms_of
 from bench.golden.proof import Proof, Verdict, prove
-from bench.verify.config import VerifyConfig, check_names
+from bench.session import Session
 from bench.verify.files import check_writable, write_rows
 from bench.verify.outputs_table import reasons, summary, table
+from bench.verify.settings import Verify
 
 
-def run(config: VerifyConfig, console: Console) -> int:
+def run(asked: Verify, session: Session) -> int:
     """Prove, show, write; returns the exit code."""
-    check_writable(config.out)
+    check_writable(asked.out)
     torch.set_num_threads(1)  # the cases are so small that threads would only wait for each other
-    proofs = list(verify(config))
-    console.print(table(proofs))
+    proofs = list(verify(asked))
+    session.console.print(table(proofs))
     for line in reasons(proofs):
-        console.print(line, markup=False, highlight=False)
-    unproven = set(config.attention) - {proof.mechanism for proof in proofs}
+        session.say(line)
+    unproven = set(asked.attention) - {proof.mechanism for proof in proofs}
     if unproven:
-        console.print(f"No golden file is about: {', '.join(sorted(unproven))}", highlight=False)
-    write_rows(config.out, proofs)
-    line = f"{summary(proofs)}; rows in {config.out}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+        session.say(f"No golden file is about: {', '.join(sorted(unproven))}")
+    write_rows(asked.out, proofs)
+    line = f"{summary(proofs)}; rows in {asked.out}"
+    session.say(line)
     return exit_code(proofs)
 
 
-def verify(config: VerifyConfig) -> Iterator[Proof]:
+def verify(asked: Verify) -> Iterator[Proof]:
     """One proof per golden case, and one more of the authors' operators where they are an entry.
 
     In the order of their names.
@@ -42,8 +42,8 @@ def verify(config: VerifyConfig) -> Iterator[Proof]:
     Raises:
         ConfigError: an unknown mechanism, a plugin that cannot be imported, no goldens.
     """
-    check_names(config)
-    folder, wanted = GoldenFolder(config.golden), frozenset(config.attention)
+    folder = GoldenFolder(asked.goldens)
+    wanted = frozenset(asked.mechanisms if asked.attention else ())
     for name in folder.names:
         yield from _prove_case(folder, name, wanted)
 

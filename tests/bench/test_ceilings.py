@@ -11,8 +11,9 @@ from rich.console import Console
 
 from bench import ceilings as command
 from bench.app.errors import ConfigError
-from bench.ceilings import read_calibrate_config
+from bench.ceilings import Calibrate
 from bench.record import Status
+from bench.session import Session
 from bench.worker.outcome import Outcome
 from bench.worker.results import CEILING as JOB
 from bench.worker.results import CeilingResult
@@ -61,7 +62,11 @@ def jobs(monkeypatch):
 
 
 def run(out, **changes):
-    return command.calibrate(BASE | {"out": str(out)} | changes)
+    session = Session("calibrate", {})
+    session.console.width = 120
+    asked = Calibrate.read(BASE | {"out": str(out)} | changes)
+    code = command.study(asked, session)
+    return 130 if session.is_stopped else code
 
 
 def stored(out):
@@ -155,7 +160,7 @@ def test_the_table_has_a_column_for_each_size_of_copy(capsys):
 )
 def test_bad_values_are_refused_by_name(key, value, words):
     with pytest.raises(ConfigError, match=words):
-        read_calibrate_config(BASE | {key: value})
+        Calibrate.read(BASE | {key: value})
 
 
 def test_a_damaged_calibration_is_refused_before_anything_is_measured(jobs, tmp_path):

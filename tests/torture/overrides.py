@@ -12,7 +12,7 @@ import yaml
 
 from bench import sweep
 from bench.app.command import CONF, run_app
-from bench.ceilings import read_calibrate_config
+from bench.ceilings import Calibrate
 from bench.core.roots import root_of
 from bench.core.settings import Settings
 from bench.gate.config import read_gate_config
@@ -20,7 +20,7 @@ from bench.publish import read_publish_config
 from bench.reproduce.settings import Reproduce
 from bench.selftest.settings import Selftest
 from bench.selftest.study import sweep_of
-from bench.verify.config import read_verify_config
+from bench.verify.settings import Verify
 from tests.torture.trial import Trial, here
 
 Main = Callable[[list[str]], int]
@@ -29,7 +29,11 @@ DRY = ("attention=[softmax]", "task=[]", "seq_len=32", "dry_run=true", "rates=sh
 """A small plan that is not measured; the word that is tried comes behind it."""
 
 
-MODELS: dict[str, type[Settings]] = {"reproduce": Reproduce}
+MODELS: dict[str, type[Settings]] = {
+    "calibrate": Calibrate,
+    "reproduce": Reproduce,
+    "verify": Verify,
+}
 """Commands that a model of settings stands for, instead of a YAML."""
 
 
@@ -47,8 +51,8 @@ COMMANDS: dict[str, tuple[Main, tuple[str, ...]]] = {
     "sweep": (sweep.main, DRY),
     "report": (_only_read("report", read_publish_config), ()),
     "regress": (_only_read("regress", read_gate_config), ("attention=[softmax]", "task=[]")),
-    "verify": (_only_read("verify", read_verify_config), ()),
-    "calibrate": (_only_read("calibrate", read_calibrate_config), ()),
+    "verify": (_only_read("verify", Verify.read), ()),
+    "calibrate": (_only_read("calibrate", Calibrate.read), ()),
     "selftest": (
         _only_read("selftest", lambda c: (Selftest.read(c), sweep_of(c))),
         ("attention=[softmax]",),

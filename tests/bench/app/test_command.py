@@ -7,6 +7,8 @@ import pytest
 from bench.app import command
 from bench.app.command import run_app
 from bench.app.errors import ConfigError
+from bench.core.roots import root_of
+from bench.verify.settings import Verify
 
 
 def never(config):
@@ -83,7 +85,7 @@ def test_a_key_that_is_there_may_be_added_to(word):
 
 
 def test_the_keys_that_are_named_are_the_commands_own(capsys):
-    assert run_app("verify", never, ["xyzzy=1"]) == 2
+    assert run_app("verify", never, ["xyzzy=1"], root=root_of(Verify)) == 2
     said = capsys.readouterr().err
     assert "attention" in said and "experiment" not in said
 

@@ -10,14 +10,22 @@ from omegaconf import OmegaConf
 
 from bench.__main__ import COMMANDS
 from bench.app.command import CONF
+from bench.ceilings import Calibrate
 from bench.core.roots import root_of
 from bench.diagnostics.settings import Diagnose
 from bench.explain.settings import Explain
 from bench.reproduce.settings import Reproduce
+from bench.verify.settings import Verify
 
 WITH_YAML = {file.stem for file in CONF.glob("*.yaml")} & COMMANDS.keys()
 ROOTS = {command: OmegaConf.load(CONF / f"{command}.yaml") for command in WITH_YAML}
-MODELS = {"explain": Explain, "diagnose": Diagnose, "reproduce": Reproduce}
+MODELS = {
+    "calibrate": Calibrate,
+    "diagnose": Diagnose,
+    "explain": Explain,
+    "reproduce": Reproduce,
+    "verify": Verify,
+}
 ROOTS |= {command: root_of(model).content for command, model in MODELS.items()}
 
 

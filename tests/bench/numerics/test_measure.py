@@ -11,12 +11,11 @@ import torch
 
 from attentions import attention_class
 from bench.app.errors import ConfigError
-from bench.app.files import write_whole
 from bench.conformance.forms import Form
 from bench.numerics import measure
 from bench.numerics.measure import LARGE, PLAIN, Findings, findings_of
 from bench.numerics.page import page_of
-from bench.numerics.store import file_of, read_findings, text_of
+from bench.numerics.store import lines_of, read_findings
 
 
 @pytest.fixture(autouse=True)
@@ -92,8 +91,8 @@ def test_the_page_sets_the_published_operators_beside_ours() -> None:
 
 def test_findings_are_read_as_they_were_written(tmp_path: Any) -> None:
     found = [finding(), finding(causal=True)]
-    write_whole(file_of(tmp_path, "nala"), text_of(found))
+    lines_of(tmp_path, "nala").write(found)
     assert read_findings(tmp_path) == found
-    file_of(tmp_path, "nala").write_text('{"mechanism": "nala"}\n')
-    with pytest.raises(ConfigError, match=r"nala\.jsonl does not hold findings"):
+    lines_of(tmp_path, "nala").path.write_text('{"mechanism": "nala"}\n')
+    with pytest.raises(ConfigError, match=r"nala\.jsonl:1 is no Findings: causal is missing"):
         read_findings(tmp_path)

@@ -5,14 +5,23 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from bench.verify.config import VerifyConfig
+from rich.console import Console
+
+from bench.session import Session
+from bench.verify.settings import Verify
 
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = ROOT / "tests" / "golden"
 
 
-def config(golden: Path, *attention: str, out: Path = Path("unused.json")) -> VerifyConfig:
-    return VerifyConfig(golden=golden, attention=attention, out=out)
+def config(golden: Path, *attention: str, out: Path = Path("unused.json")) -> Verify:
+    return Verify(golden=golden, attention=attention, out=out)
+
+
+def session(console: Console | None = None) -> Session:
+    found = Session("verify", {"sweep_id": "verify"})
+    found.console = console or Console(record=True, width=120)
+    return found
 
 
 def copy_case(folder: Path, name: str, new_name: str = "") -> None:

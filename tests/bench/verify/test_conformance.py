@@ -10,9 +10,9 @@ from rich.console import Console
 
 from bench.conformance.table import reasons
 from bench.core.badges import Badge, BadgeStatus, read_badges
-from bench.verify.config import VerifyConfig
 from bench.verify.conformance import run_conformance
-from tests.bench.verify.goldens import PUBLIC, ROOT
+from bench.verify.settings import Verify
+from tests.bench.verify.goldens import PUBLIC, ROOT, session
 
 Tested = tuple[subprocess.CompletedProcess[str], Path]
 
@@ -95,10 +95,8 @@ def test_only_a_claim_that_fails_ends_with_1(
         return (Badge(claim="causal", status=of_linear, reason="a reason"),)
 
     monkeypatch.setattr("bench.verify.conformance.badges_of", badges_of)
-    asked = VerifyConfig(
-        golden=PUBLIC, attention=("linear", "softmax"), out=tmp_path / "verify.json"
-    )
-    assert run_conformance(asked, Console(quiet=True)) == code
+    asked = Verify(golden=PUBLIC, attention=("linear", "softmax"), out=tmp_path / "verify.json")
+    assert run_conformance(asked, session(Console(quiet=True))) == code
 
 
 def test_badges_of_finished_mechanisms_outlive_ctrl_c(
@@ -110,12 +108,10 @@ def test_badges_of_finished_mechanisms_outlive_ctrl_c(
         return (Badge(claim="causal", status=BadgeStatus.PASSED),)
 
     monkeypatch.setattr("bench.verify.conformance.badges_of", badges_of)
-    asked = VerifyConfig(
-        golden=PUBLIC, attention=("linear", "softmax"), out=tmp_path / "verify.json"
-    )
+    asked = Verify(golden=PUBLIC, attention=("linear", "softmax"), out=tmp_path / "verify.json")
     console = Console(record=True, width=120)
     with pytest.raises(KeyboardInterrupt):
-        run_conformance(asked, console)
+        run_conformance(asked, session(console))
     assert list(read_badges(tmp_path)) == ["linear"]
     assert "1 passed, 0 failed" in console.export_text()
 

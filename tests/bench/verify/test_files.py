@@ -11,7 +11,7 @@ from bench.app.errors import ConfigError
 from bench.golden.proof import Proof
 from bench.verify.files import write_rows
 from bench.verify.outputs import run
-from tests.bench.verify.goldens import config
+from tests.bench.verify.goldens import config, session
 
 FIELDS = ["golden", "mechanism", "case", "status", "error", "bound", "dtype", "reason"]
 
@@ -42,4 +42,4 @@ def test_an_unwritable_out_is_refused_before_anything_is_proven(
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file" / "verify.json", tmp_path):
         with pytest.raises(ConfigError, match="cannot be written"):
-            run(config(small, out=out), Console(quiet=True))
+            run(config(small, out=out), session(Console(quiet=True)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.app.errors import ConfigError
-from bench.verify import read_verify_config
+from bench.verify import Verify
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -63,8 +63,8 @@ def test_no_golden_files_are_needed_for_it(monkeypatch, tmp_path):
     monkeypatch.setattr("bench.__file__", str(tmp_path / "bench" / "__init__.py"))
     monkeypatch.chdir(tmp_path)
     config = {"golden": None, "attention": {}, "out": "v.json", "plugins": [], "flops": True}
-    assert read_verify_config(config).flops
+    assert Verify.read(config).flops
     with pytest.raises(ConfigError, match="no golden files"):
-        read_verify_config(config | {"flops": False})
+        _ = Verify.read(config | {"flops": False}).goldens
     with pytest.raises(ConfigError, match="flops is 'yes'"):
-        read_verify_config(config | {"flops": "yes"})
+        Verify.read(config | {"flops": "yes"})

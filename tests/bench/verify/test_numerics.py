@@ -3,13 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from bench.numerics.page import page_of
 from bench.numerics.store import read_findings
-from bench.verify.config import VerifyConfig
 from bench.verify.numerics import run_numerics
-from tests.bench.verify.goldens import PUBLIC, ROOT
+from bench.verify.settings import Verify
+from tests.bench.verify.goldens import PUBLIC, ROOT, session
 
 
 def test_numerics_are_kept_and_become_a_page(
@@ -17,8 +16,8 @@ def test_numerics_are_kept_and_become_a_page(
 ) -> None:
     monkeypatch.setattr("bench.numerics.measure.SEQ_LEN", 64)
     names = ("nala_published", "uniform")
-    asked = VerifyConfig(golden=PUBLIC, attention=names, out=tmp_path / "verify.json")
-    assert run_numerics(asked, Console(record=True)) == 0
+    asked = Verify(golden=PUBLIC, attention=names, out=tmp_path / "verify.json")
+    assert run_numerics(asked, session()) == 0
     page = (tmp_path / "numerics" / "numerics.md").read_text()
     assert "| uniform |" in page and "| nala |" in page
 

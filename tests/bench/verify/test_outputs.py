@@ -10,9 +10,10 @@ from rich.console import Console
 
 from bench.golden.build import is_published
 from bench.golden.proof import Proof, Verdict
-from bench.verify.config import VerifyConfig
+from bench.plugins import import_plugins
 from bench.verify.outputs import exit_code, run, verify
-from tests.bench.verify.goldens import PUBLIC, config, copy_case
+from bench.verify.settings import Verify
+from tests.bench.verify.goldens import PUBLIC, config, copy_case, session
 
 PROVEN = {
     "softmax": 12,
@@ -177,12 +178,13 @@ def test_a_plugins_mechanism_is_proven_by_a_folder_of_its_name(
     said["mechanism"] = "my_linear"
     (small / "my_linear/full_b2h2n49d16.json").write_text(json.dumps(said))
     shutil.copy(small / "linear_elu/full_b2h2n49d16.safetensors", small / "my_linear")
-    asked = VerifyConfig(
+    asked = Verify(
         golden=small,
         attention=("my_linear",),
         out=Path("unused.json"),
         plugins=("my_plugin_for_verify",),
     )
+    import_plugins(asked.plugins)
     assert [(p.golden, p.status) for p in verify(asked)] == [
         ("my_linear/full_b2h2n49d16", Verdict.PASSED)
     ]
@@ -252,9 +254,9 @@ def test_exit_codes_tell_a_proof_from_a_failed_one(
 ) -> None:
     out = tmp_path / "out" / "verify.json"
     quiet = Console(quiet=True)
-    assert run(config(small, out=out), quiet) == 0
+    assert run(config(small, out=out), session(quiet)) == 0
     request.getfixturevalue("wrong_linear")
-    assert run(config(small, out=out), quiet) == 1
+    assert run(config(small, out=out), session(quiet)) == 1
     failed = {row["mechanism"] for row in json.loads(out.read_text()) if row["status"] == "failed"}
     assert failed == {"linear"}
 

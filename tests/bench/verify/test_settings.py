@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.app.errors import ConfigError
-from bench.verify.config import check_names, read_verify_config
+from bench.verify.settings import Verify
 from tests.bench.verify.goldens import PUBLIC, config
 
 
@@ -14,12 +14,12 @@ def test_without_a_golden_folder_the_projects_own_is_taken(
 ) -> None:
     given = {"golden": None, "attention": None, "out": "verify.json", "plugins": []}
     monkeypatch.chdir(tmp_path)
-    assert read_verify_config(given).golden == PUBLIC
+    assert Verify.read(given).goldens == PUBLIC
     monkeypatch.setattr("bench.__file__", str(tmp_path / "bench" / "__init__.py"))
     with pytest.raises(ConfigError, match="golden=DIR"):
-        read_verify_config(given)
+        _ = Verify.read(given).goldens
     (tmp_path / "tests" / "golden").mkdir(parents=True)
-    assert read_verify_config(given).golden.resolve() == (tmp_path / "tests" / "golden").resolve()
+    assert Verify.read(given).goldens.resolve() == (tmp_path / "tests" / "golden").resolve()
 
 
 def test_entries_stand_for_their_mechanisms() -> None:
@@ -28,14 +28,14 @@ def test_entries_stand_for_their_mechanisms() -> None:
         "performer": {"mechanism": "performer"},
     }
     given = {"golden": str(PUBLIC), "attention": entries, "out": "verify.json"}
-    assert read_verify_config(given).attention == ("performer",)
+    assert Verify.read(given).attention == ("performer",)
 
 
 def test_two_commands_at_once_are_bad_input() -> None:
     with pytest.raises(ConfigError, match="conformance=true and numerics=true"):
-        read_verify_config({"out": "a.json", "conformance": True, "numerics": True})
+        Verify.read({"out": "a.json", "conformance": True, "numerics": True})
 
 
 def test_an_unknown_mechanism_is_bad_input_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="Did you mean linear"):
-        check_names(config(PUBLIC, "linaer"))
+        _ = config(PUBLIC, "linaer").mechanisms
