@@ -64,7 +64,7 @@ def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[Plann
     import_plugins(config.plugins)
     entries = (*config.attention, *_more_entries(config))
     whole = [replace(e, hyperparameters=checked_hyperparameters(e)) for e in entries]
-    config = replace(config, attention=tuple(whole))
+    config = config.but(attention=tuple(whole))
     settings = {e.label: checked_settings(e) for e in config.task}
     _refuse_filters(config, settings)
     devices = resolve_devices(config.axes.device, need_present=not config.dry_run)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from bench.app.command import run_app
 from bench.app.errors import ConfigError
-from bench.app.values import Values, flag, text
+from bench.core.settings import Folder, Name, Settings, Some
 from bench.machine.calibration import with_calibration
 from bench.publish import (
     PublishConfig,
@@ -25,6 +23,14 @@ from bench.publish import (
 from bench.publish.format import quantity
 from bench.publish.page import build_site, cached_page, serve
 from bench.store import read_store
+
+
+class Instead(Settings):
+    """What a report does instead of all that is usual."""
+
+    versus: Some[Name] = ()
+    serve: bool = False
+    site: Folder | None = None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,11 +51,11 @@ def report(config: dict[str, Any]) -> int:
     Raises:
         ConfigError: a key is wrong, there are no records, or a file cannot be read or written.
     """
-    wanted = with_replay(read_publish_config(config))
-    pair = Values(config).some("versus", text, or_none=True)
+    wanted, instead = with_replay(read_publish_config(config)), Instead.read(config)
+    pair = instead.versus
     if pair and len(pair) != 2:
         raise ConfigError(f"versus takes two rows, as versus=[nala,softmax]; it has {len(pair)}.")
-    if Values(config).one("serve", flag):
+    if instead.serve:
         serve(cached_page(wanted), print, is_terminal=sys.stdout.isatty())
         return 0
     reading = read_store(wanted.out)
@@ -63,8 +69,8 @@ def report(config: dict[str, Any]) -> int:
         file, notes = make_for(records, wanted)
         print_files((file,), tuple(notes), console)
         return 0
-    if site := Values(config).optional("site", text):
-        files = build_site(records, wanted, Path(site))
+    if site := instead.site:
+        files = build_site(records, wanted, site)
         took = f"It shows {quantity(len(records), 'record')} of the store {wanted.out}."
         print_files(files[:1], (took, *reading.describe()), console)
         return 2 if reading.is_damaged else 0
@@ -80,7 +86,7 @@ def report(config: dict[str, Any]) -> int:
 def with_replay(config: PublishConfig) -> PublishConfig:
     """``wandb.replay`` publishes although a report leaves W&B alone by itself."""
     if config.wandb.replay and config.wandb.mode == "disabled":
-        return replace(config, wandb=replace(config.wandb, mode=None))
+        return config.but(wandb=config.wandb.but(mode=None))
     return config
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,20 +27,6 @@ class TaskEntry:
     label: str
     task: str
     settings: dict[str, Any]
-
-
-def chosen_rows(config: Mapping[str, Any]) -> tuple[AttentionEntry, ...]:
-    """The attention entries of a configuration.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    attention = tuple(read_attention_entries(config.get("attention")))
-    if not attention:
-        raise ConfigError(
-            "attention is empty. Name one entry or more, e.g. attention=[softmax,nala]."
-        )
-    return attention
 
 
 def read_attention_entries(given: Any) -> list[AttentionEntry]:

@@ -220,18 +220,6 @@ def duration(name: str, value: Any) -> float:
     return number(low=0.0)(name, value)
 
 
-def time_span(name: str, value: Any) -> float:
-    """As `duration`, with a unit, and longer than nothing: who writes 30 may mean minutes."""
-    if isinstance(value, str) and 0 < (seconds := duration(name, value)) <= _YEAR_S:
-        return seconds
-    raise ConfigError(
-        f"{name} is {value!r}; it takes a time of up to a year, such as 90s, 30m or 2h."
-    )
-
-
-_YEAR_S = 366 * 86_400.0
-
-
 N = TypeVar("N", int, float)
 
 

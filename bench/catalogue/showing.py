@@ -20,9 +20,9 @@ from rich.table import Table
 from attentions.capabilities import FAMILIES
 from attentions.catalogue import CatalogueEntry
 from bench.app.errors import OF_YOUR_OWN, ConfigError, did_you_mean
+from bench.app.limits import MAX_SIZE
 from bench.app.values import run_words, words_and_options
 from bench.catalogue.listing import console, everything, in_words, names_in
-from bench.config import SIZE
 from bench.core.badges import BadgeStatus
 from bench.core.proofs import Proofs, read_proofs
 from bench.core.rows import rows_of
@@ -94,7 +94,12 @@ def read_request(words: list[str]) -> Request:
 
 def _lengths(given: str) -> tuple[int, ...]:
     words = names_in(given) if given else ()
-    return tuple(SIZE("seq_len", int(w) if re.fullmatch(r"-?\d+", w) else w) for w in words)
+    for word in words:
+        if not re.fullmatch(r"\d{1,10}", word) or not 1 <= int(word) <= MAX_SIZE:
+            raise ConfigError(
+                f"seq_len is {word!r}; it takes a whole number from 1 to {MAX_SIZE}, or several."
+            )
+    return tuple(map(int, words))
 
 
 def find(name: str, plugins: tuple[str, ...] = ()) -> CatalogueEntry:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from annotated_types import Interval, Len
 from pydantic import (
@@ -55,6 +55,7 @@ __all__ = [
     "group_of",
     "model_validator",
     "rows",
+    "section_as",
     "takes_many",
 ]
 
@@ -122,6 +123,10 @@ class Settings(BaseModel):
             raise ConfigError(_RULES["model_type"].format(name=name, value=repr(given)))
         return cls._checked(dict(given), f"{name}." if name else "")
 
+    def but(self, **changes: Any) -> Self:
+        """The same settings with some changed, which are not checked again."""
+        return self.model_copy(update=changes)
+
     @classmethod
     def _checked(cls, own: dict[str, Any], prefix: str) -> Self:
         try:
@@ -129,6 +134,21 @@ class Settings(BaseModel):
         except ValidationError as error:
             found = error.errors(include_url=False)
         raise ConfigError("\n".join(dict.fromkeys(_sentences(cls, found, prefix))))
+
+
+def section_as(kind: type[T], given: Any, name: str) -> T:
+    """A dataclass from a section whose keys are its fields; annotations say what is allowed.
+
+    Raises:
+        ConfigError: as `Settings.read`.
+    """
+    if isinstance(given, kind):
+        return given
+    types = get_type_hints(kind, include_extras=True)
+    usual = {f.name: f.default for f in fields(kind) if f.default is not MISSING}  # type: ignore[arg-type]
+    full = usual | given if isinstance(given, dict) else given
+    found = Settings.of_types(kind.__name__, types).section(full, name)
+    return kind(**{key: getattr(found, key) for key in types})
 
 
 # --- types of fields ----------------------------------------------------------------------------
@@ -306,7 +326,7 @@ def _place(cls: type[BaseModel], error: Any, prefix: str) -> _Place:
     model: type[BaseModel] | None = cls
     is_mapping = False
     for part in error["loc"]:
-        if is_mapping and model is not None:
+        if is_mapping:
             name, is_mapping = f"{name}.{part}", False
         elif isinstance(part, int):
             name += f"[{part}]" if model is not None else ""
@@ -349,6 +369,7 @@ def _sentence(place: _Place, error: Any) -> str:
         known = facts.get("known") or re.findall(r"'([^']*)'", facts["expected"])
         facts["nearest"] = did_you_mean(str(value), known)
     facts["or_list"] = f" or a list, e.g. {name}=[...]" if takes_many(place.field) else ""
+    facts |= {key: f"{fact:g}" for key, fact in facts.items() if isinstance(fact, float)}
     facts |= {"name": name, "value": _value(value), "text": value}
     if kind in _RULES:
         return _RULES[kind].format(**facts)

@@ -3,42 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from bench.app.errors import ConfigError
-from bench.app.values import Values, flag, number, text
 from bench.config import SweepConfig, read_sweep_config
+from bench.core.settings import (
+    AfterValidator,
+    BeforeValidator,
+    Folder,
+    Interval,
+    Many,
+    Name,
+    Settings,
+)
 from bench.gate.accept import Accept, read_accepts
 from bench.gate.versus import Effort
 from bench.measure.stopping import Stopping
 
+File = Annotated[Folder, AfterValidator(Path.expanduser)]
 
-@dataclass(frozen=True, kw_only=True)
-class GateConfig:
-    """Everything that `bench.regress` was asked for.
 
-    Attributes:
-        base: the commit to compare with; None for the usual one.
-        baseline: stored numbers to compare with, in place of a commit.
-        current: with `baseline`, the other stored numbers.
-        store: measure, and keep the numbers as a baseline.
-        history: list how stored numbers moved.
-        stored_threshold: a slowdown between stored numbers.
-        family_error: chance of a false SLOWER over all cells.
-    """
+class _Keys(Settings):
+    """Keys of a configuration that `GateConfig` is not made of, but by way of the sweep's."""
+
+    scope: Many[str]
+    task_settings: dict[str, Any]
+
+
+class GateConfig(Settings):
+    """Everything that `bench.regress` was asked for."""
 
     sweep: SweepConfig
-    base: str | None
-    baseline: Path | None
-    current: Path | None
+    base: Name | None = None
+    """Commit to compare with; None for the usual one."""
+    baseline: File | None = None
+    """Stored numbers to compare with, in place of a commit."""
+    current: File | None = None
+    """Other stored numbers, beside `baseline`."""
     store: bool
+    """Whether to measure, and keep the numbers as a baseline."""
     history: bool
-    accept: tuple[Accept, ...]
-    effort: Effort
-    stored_threshold: float
-    family_error: float
+    """Whether to list how stored numbers moved."""
+    accept: Annotated[tuple[Accept, ...], BeforeValidator(read_accepts)] = ()
+    threshold: Annotated[float, Interval(ge=0, le=1)]
+    """Slowdown, as a share."""
+    budget_s: Annotated[float, Interval(ge=0, le=3600)]
+    """Seconds per comparison."""
+    stored_threshold: Annotated[float, Interval(ge=0, le=10)]
+    """Slowdown between stored numbers."""
+    family_error: Annotated[float, Interval(ge=1e-6, le=0.5)]
+    """Chance of a false SLOWER over all cells."""
+
+    @property
+    def effort(self) -> Effort:
+        """How much to spend on a comparison, and what it looks for."""
+        return Effort(threshold=self.threshold, budget_s=self.budget_s)
 
 
 def read_gate_config(composed: Mapping[str, Any]) -> GateConfig:
@@ -47,35 +68,18 @@ def read_gate_config(composed: Mapping[str, Any]) -> GateConfig:
     Raises:
         ConfigError: naming the key, what was given and what is allowed.
     """
-    values = Values(composed)
-    extra = values.section("task_settings").given
-    tasks = {label: {**task, **extra} for label, task in (composed.get("task") or {}).items()}
+    keys = _Keys.read(composed)
+    given = composed.get("task") or {}
+    tasks = {label: {**task, **keys.task_settings} for label, task in given.items()}
     usual = {"dry_run": False, "force": False, "require_ok": False, "measure": asdict(Stopping())}
     _refuse_two(composed)
-    if "model" in values.some("scope", text):
+    if "model" in keys.scope:
         raise ConfigError(
             "scope=model is not compared: regress times mechanisms of two trees in one process. "
             "Choose scope=core or scope=layer; python -m bench.sweep measures whole models."
         )
-    return GateConfig(
-        sweep=read_sweep_config({**composed, **usual, "task": tasks}),
-        base=values.optional("base", text),
-        baseline=values.optional("baseline", _path),
-        current=values.optional("current", _path),
-        store=values.one("store", flag),
-        history=values.one("history", flag),
-        accept=read_accepts(composed.get("accept")),
-        effort=Effort(
-            threshold=values.one("threshold", number(low=0.0, high=1.0)),
-            budget_s=values.one("budget_s", number(low=0.0, high=3600.0)),
-        ),
-        stored_threshold=values.one("stored_threshold", number(low=0.0, high=10.0)),
-        family_error=values.one("family_error", number(low=1e-6, high=0.5)),
-    )
-
-
-def _path(name: str, value: Any) -> Path:
-    return Path(text(name, value)).expanduser()
+    sweep = read_sweep_config({**composed, **usual, "task": tasks})
+    return GateConfig.read({**composed, "sweep": sweep})
 
 
 def _refuse_two(config: Mapping[str, Any]) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+from annotated_types import Interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +22,12 @@ class Stopping:
             of rounds are those of all together.
     """
 
-    target_half_width: float = 0.02
-    budget_s: float = 1.0
-    min_rounds: int = 7
-    max_rounds: int = 200
-    min_sample_s: float = 0.001
-    num_processes: int = 1
+    target_half_width: Annotated[float, Interval(ge=0)] = 0.02
+    budget_s: Annotated[float, Interval(ge=0, le=86_400)] = 1.0
+    min_rounds: Annotated[int, Interval(ge=1, le=1_000_000)] = 7
+    max_rounds: Annotated[int, Interval(ge=1, le=1_000_000)] = 200
+    min_sample_s: Annotated[float, Interval(ge=0, le=60)] = 0.001
+    num_processes: Annotated[int, Interval(ge=1, le=1000)] = 1
 
     @property
     def of_one_process(self) -> Stopping:

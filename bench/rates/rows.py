@@ -71,7 +71,7 @@ class Row:
 
 def trainable(config: SweepConfig, session: Session) -> list[Cell]:
     """A cell for each row and task that can be trained, planned as a sweep plans it."""
-    planned = session.plan(replace(config, axes=replace(config.axes, seq_len=(), seed=(0,))))
+    planned = session.plan(config.but(axes=config.axes.but(seq_len=(), seed=(0,))))
     return [p.cell for p in planned if p.unsupported is None]
 
 

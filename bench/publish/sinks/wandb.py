@@ -12,8 +12,9 @@ import signal
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
-from bench.publish.config import WANDB_MODES, PublishConfig
+from bench.publish.config import PublishConfig, WandbMode
 from bench.publish.sinks import wandb_door as door
 from bench.publish.sinks.view import View
 
@@ -54,7 +55,7 @@ def choose_mode(asked: str | None) -> tuple[str, list[str]]:
     if asked in ("offline", "disabled"):
         return asked, []
     if asked not in (None, "online"):
-        known = ", ".join(WANDB_MODES)
+        known = ", ".join(get_args(WandbMode))
         return "offline", [f"W&B is offline: WANDB_MODE={asked} is not known here, but {known}."]
     problem = door.why_not_online()
     if not problem:

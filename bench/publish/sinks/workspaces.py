@@ -51,8 +51,7 @@ def make_dashboard(
             f"wandb.make={kind} needs wandb-workspaces, which is not installed.\n"
             "Install it: pip install attnbench[workspaces]"
         )
-    mode = None if config.wandb.mode == "disabled" else config.wandb.mode
-    mode, notes = choose_mode(mode)
+    mode, notes = choose_mode(None if config.wandb.mode == "disabled" else config.wandb.mode)
     entity = config.wandb.entity
     problem = ""
     if mode == "online" and entity is None:

@@ -100,8 +100,8 @@ REFUSED = {
     "is_instance_of": ({"out": 3}, "out is 3; it takes a path."),
     "greater_than_equal": ({"seed": -1}, "seed is -1; it must be 0 or more."),
     "less_than_equal": ({"seed": 2**32}, "seed is 4294967296; it must be 4294967295 or less."),
-    "greater_than": ({"share": 0.0}, "share is 0.0; it must be more than 0.0."),
-    "less_than": ({"share": 1.0}, "share is 1.0; it must be less than 1.0."),
+    "greater_than": ({"share": 0.0}, "share is 0.0; it must be more than 0."),
+    "less_than": ({"share": 1.0}, "share is 1.0; it must be less than 1."),
     "multiple_of": ({"even": 3}, "even is 3; it must be a multiple of 2."),
     "word": (
         {"dtype": "float23"},
@@ -144,7 +144,7 @@ def test_each_type_of_error_that_has_its_own_words_is_one_of_pydantics_and_has_a
         ({"name": "\x1b"}, r"name is '\x1b'; it takes a printable name of up to 4,096 characters."),
         ({"even": 4}, "even=4 beside this test is not possible."),
         ({"runs": [{}, {"timeout_s": "x"}]}, "runs[1].timeout_s is 'x'; it takes a duration"),
-        ({"by_name": {"one": {"timeout_s": -1}}}, "by_name.one.timeout_s is -1; it must be 0.0"),
+        ({"by_name": {"one": {"timeout_s": -1}}}, "by_name.one.timeout_s is -1; it must be 0"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_full_name_and_what_is_allowed(change, words):

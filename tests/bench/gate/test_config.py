@@ -22,7 +22,7 @@ GATE = BASE | {
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"threshold": -0.01}, "threshold is -0.01; it must be 0.0 or more"),
+        ({"threshold": -0.01}, "threshold is -0.01; it must be 0 or more"),
         ({"threshold": 1.5}, "threshold is 1.5; it must be 1 or less"),
         ({"threshold": float("nan")}, "threshold is nan"),
         ({"threshold": "3 %"}, "threshold is '3 %'; it takes a number"),

@@ -87,8 +87,8 @@ def test_a_mistyped_setting_is_refused_with_the_nearest_name():
         ("learning_rate", [0, -1e-3], "it must be more than 0"),
         ("learning_rate", [math.nan, math.inf], "it takes a finite number"),
         ("learning_rate", ["fast", True], "it takes a number"),
-        ("mlp_ratio", [-1], "it must be 0.0 or more"),
-        ("warmup_share", [1.5], "it must be 1.0 or less"),
+        ("mlp_ratio", [-1], "it must be 0 or more"),
+        ("warmup_share", [1.5], "it must be 1 or less"),
         ("head_norm", ["yes", 1], "it takes true or false"),
     ],
 )

@@ -248,7 +248,7 @@ def test_causal_recall_is_recall_with_later_queries(split):
         ("mqar", {"vocab_size": 8}, "vocab_size is 8; 10 or more"),
         ("mqar", {"filler": "one"}, "filler=one is not known. Known: harmless, random, zero"),
         ("mqar", {"power": 0}, "power is 0; it must be more than 0"),
-        ("mqar", {"ceiling": 1.1}, "ceiling is 1.1; it must be 1.0 or less"),
+        ("mqar", {"ceiling": 1.1}, "ceiling is 1.1; it must be 1 or less"),
         ("mqar", {"weight_std": -0.1}, "weight_std is -0.1; it must be more than 0"),
         ("associative_recall", {"context_len": 9}, "context_len is 9; it must be a multiple of 2"),
         ("mad_recall", {"seq_len": 9}, "seq_len is 9; it must be a multiple of 2"),

@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +89,6 @@ def test_without_the_extra_there_is_a_note_that_names_it(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "trackio" else found(name)
     )
-    folders, notes = publish_runs(small_sweep(), replace(config(tmp_path), dashboard="trackio"))
+    folders, notes = publish_runs(small_sweep(), config(tmp_path).but(dashboard="trackio"))
     assert folders == []
     assert notes == ["publish=trackio needs its package: pip install attnbench[dashboard]"]
