@@ -76,4 +76,4 @@ def unit_of(x: Tensor, power: float, *, joint: bool) -> Tensor:
     """
     peak: Tensor = x.detach().amax(dim=-1, keepdim=True)
     largest = peak.amax(dim=-3, keepdim=True) if joint else peak
-    return largest * 2.0 ** (-30 / power)
+    return largest * float(2.0 ** (-30 / power))
