@@ -42,7 +42,7 @@ class Mechanism(nn.Module, ABC):
     family: ClassVar[str] = "other"
     capabilities: ClassVar[Capabilities]
 
-    _settings: Mapping[str, Any] = {}
+    _settings: dict[str, Any]
 
     def __new__(cls, *args: Any, **settings: Any) -> Self:
         """Remember the hyperparameters, for `extra_repr`."""
@@ -60,7 +60,7 @@ class Mechanism(nn.Module, ABC):
         Nala(heads=2, head_dim=8, lam=2.0)
         """
         g = self.geometry
-        shape = {"heads": g.num_heads, "head_dim": g.head_dim}
+        shape: dict[str, Any] = {"heads": g.num_heads, "head_dim": g.head_dim}
         shape |= {"causal": True} if g.causal else {}
         return ", ".join(f"{name}={value!r}" for name, value in (shape | self._settings).items())
 

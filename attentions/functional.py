@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -162,7 +162,7 @@ def _plain_name(name: str) -> str:
     return name.removeprefix("core.").replace(".", "_")
 
 
-def _weights(core: torch.nn.Module, keywords: dict[str, Any]) -> Mapping[str, Tensor]:
+def _weights(core: torch.nn.Module, keywords: dict[str, Any]) -> dict[str, Tensor]:
     """Take the learned tensors out of the keywords."""
     found = {}
     for name, _ in core.named_parameters():

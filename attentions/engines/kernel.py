@@ -94,7 +94,7 @@ class KernelCore(Attention):
     def turn(self, q: Tensor, k: Tensor) -> Tensor | None:
         """Unit complex numbers that rotate adjacent features in the numerator. Not causal.
 
-        (1 or H, N, F / 2) for parts of F features.
+        (1 or H, N, F / 2) for parts of F features, which must be fresh tensors.
         """
         return None
 

@@ -115,6 +115,11 @@ class Call:
     combine: Combine | None = None
     columns: tuple[int, ...] | None = None
 
+    @property
+    def reads_key_sums(self) -> bool:
+        """Whether the sums of key features are looked at."""
+        return self.core.divides or self.combine is not None
+
     def turned(
         self,
         parts: Parts,

@@ -29,6 +29,8 @@ from .maps import Call
 TOKENS = 2048
 """Tokens of a tile, over its rows and heads; fewer of them have more than `_WIDE` features."""
 _WIDE = 128
+_MOST_PARTS = 4
+"""Largest part that wide features make of a tile: operators on fewer tokens are mostly overhead."""
 _SHORTEST = 32
 """Tokens of a tile with very many joint heads."""
 
@@ -44,7 +46,8 @@ def groups(call: Call, x: Tensor, length: int) -> tuple[list[Group], int]:
         x: (B, H, ...).
         length: of the longer of queries and keys.
     """
-    most = max(1, TOKENS * _WIDE // max(_WIDE, call.core.feature_dim))
+    wide = max(1, call.core.feature_dim // _WIDE)
+    most = TOKENS // min(wide, _MOST_PARTS)
     num_rows, num_heads = x.shape[:2]
     heads = num_heads if call.core.joint_heads else max(1, min(num_heads, most // length))
     rows = max(1, most // (length * heads)) if heads == num_heads else 1
@@ -212,7 +215,7 @@ class _Work:
                     sums = [total.mul_(fade) for total in sums]
                 peak, phi = risen, (exp_(exponents - risen),)
             values = widened(v[:, :, tokens]).flatten(0, 1)
-            key_sums = [part.sum(dim=-2).flatten(0, 1).unsqueeze(-1) for part in phi]
+            key_sums = [self._sum(part).flatten(0, 1).unsqueeze(-1) for part in phi]
             turned = flat(self._turned(phi, tokens, in_place=True))
             if sums:
                 for total, part in zip(sums, turned, strict=False):
@@ -226,6 +229,10 @@ class _Work:
             sums[0].add_(wide, alpha=self.call.core.floor)
             sums[1].add_(self.call.core.floor * self.num_keys)
         return tuple(sums), peak
+
+    def _sum(self, phi: Tensor) -> Tensor:
+        """Sum over tokens, which nothing looks at where nothing divides."""
+        return phi.sum(dim=-2) if self.call.reads_key_sums else torch.zeros_like(phi[..., 0, :])
 
     def read_queries(self, q: Tensor, contexts: Parts, key_sums: Parts, out: Tensor) -> None:
         """Fill ``out``."""
@@ -271,6 +278,7 @@ class _Work:
             d_phi = tuple(part.view(phi[0].shape) for part in d_turned)
             d_phi = self._turned(d_phi, tokens, back=True)
             if self.call.core.divides:
+                assert dots is not None
                 c = dots.mul_(factor).neg_()
                 if self.call.core.least:
                     c.mul_(divisor > self.call.core.least)
@@ -288,7 +296,9 @@ class _Work:
         )
         return (*(total for total in d_contexts if total is not None), *found)
 
-    def _through_contexts(self, g: Tensor, contexts: Parts, turned: Parts) -> tuple[Parts, Tensor]:
+    def _through_contexts(
+        self, g: Tensor, contexts: Parts, turned: Parts
+    ) -> tuple[Parts, Tensor | None]:
         """Gradients of the rotated features, and for each group of columns g . phi S, (g, n, C)."""
         d_turned: Parts = ()
         dots = []
@@ -297,12 +307,14 @@ class _Work:
                 torch.bmm(g[..., columns], context[..., columns].transpose(1, 2))
                 for context in contexts
             )
-            each = [(a * b).sum(dim=-1, keepdim=True) for a, b in zip(found, turned, strict=True)]
-            dots.append(sum(each[1:], start=each[0]))
+            if self.call.core.divides:
+                both = zip(found, turned, strict=True)
+                each = [(a * b).sum(dim=-1, keepdim=True) for a, b in both]
+                dots.append(sum(each[1:], start=each[0]))
             if d_turned:
                 found = tuple(a.add_(b) for a, b in zip(d_turned, found, strict=True))
             d_turned = found
-        return d_turned, dots[0] if len(dots) == 1 else torch.cat(dots, dim=-1)
+        return d_turned, torch.cat(dots, dim=-1) if len(dots) > 1 else (*dots, None)[0]
 
     def key_gradients(
         self,
@@ -328,8 +340,9 @@ class _Work:
                 for context in d_contexts
             )
             d_phi = self._turned(d_phi, tokens, back=True)
-            for part, d_key_sum in zip(flat(d_phi), d_key_sums, strict=True):
-                part.add_(d_key_sum.transpose(1, 2))
+            if self.call.reads_key_sums:
+                for part, d_key_sum in zip(flat(d_phi), d_key_sums, strict=True):
+                    part.add_(d_key_sum.transpose(1, 2))
             pull_back(pull, d_phi, grad_k[:, :, tokens], grad_weights)
 
     def _turned(

@@ -77,7 +77,8 @@ class Cosformer(KernelCore):
 
     def phi_q(self, q: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """[relu(q) cos; relu(q) sin], and the same for keys."""
-        return q.relu() * cos, q.relu() * sin
+        above = q.relu()
+        return above * cos, above * sin
 
     def places(
         self, start: int, stop: int, dtype: torch.dtype, device: torch.device
