@@ -175,8 +175,7 @@ def _focused(core: Any, x: Tensor, inverse: Tensor) -> tuple[Parts, Pullback]:
     u = x.clamp(min=0.0).add_(core.eps).mul_(inverse)
     unit = unit_of(u, core.factor, joint=joint)
     u.mul_(unit.reciprocal())
-    slope = u.pow(core.factor - 1)
-    powers = slope * u
+    powers = u.pow(core.factor)
     squares, squares_of_powers = square(u, joint=joint), square(powers, joint=joint)
     c = unit * (squares / squares_of_powers).sqrt()
     phi = powers.mul_(c)
@@ -185,7 +184,7 @@ def _focused(core: Any, x: Tensor, inverse: Tensor) -> tuple[Parts, Pullback]:
         along = (d_phi * phi).sum(dim=-1, keepdim=True)
         along = along.sum(dim=-3, keepdim=True) if joint else along
         share = along * (-core.factor / (c * squares_of_powers))
-        d_u = d_phi.mul_(c * core.factor).addcmul_(phi, share).mul_(slope)
+        d_u = d_phi.mul_(c * core.factor).addcmul_(phi, share).mul_(u.pow(core.factor - 1))
         d_u.addcmul_(u, along / squares)
         d_inverse = (d_u * u).sum(dim=(0, 2))[:, None] / inverse
         is_above = x.clamp(min=0.0).sign_()
