@@ -156,3 +156,12 @@ def test_a_shape_without_a_meaning_says_why(changes, words):
 )
 def test_a_cell_describes_itself_by_what_is_not_usual(cell, words):
     assert cell.describe() == words
+
+
+def test_a_later_hyperparameter_at_its_old_value_leaves_the_key_alone():
+    old = replace(KERNEL, mechanism="deltanet", hyperparameters={"scale": None})
+    said = replace(old, hyperparameters={"scale": None, "negative_eigenvalues": False})
+    other = replace(old, hyperparameters={"scale": None, "negative_eigenvalues": True})
+    assert said.key == old.key != other.key
+    kda = replace(said, mechanism="kda")
+    assert kda.key != replace(old, mechanism="kda").key
