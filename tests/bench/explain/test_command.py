@@ -4,10 +4,10 @@ import csv
 
 import pytest
 
-from bench import session
 from bench.app.errors import ConfigError
 from bench.explain.settings import Explain
 from bench.explain.study import main
+from bench.tasks import train
 from bench.tasks.train import Diverged
 
 TINY = ["num_images=6", "canvas.embed_dim=8", "canvas.num_heads=1", "canvas.num_steps=4"]
@@ -42,7 +42,7 @@ def test_every_method_has_a_row_and_a_trained_model_is_not_trained_again(
 
 
 def test_ctrl_c_keeps_what_is_done(words, tmp_path, capsys, monkeypatch):
-    fitted, calls = session.fitted, []
+    fitted, calls = train.fitted, []
 
     def stops(cell, *more):
         calls.append(cell.entry)
@@ -50,7 +50,7 @@ def test_ctrl_c_keeps_what_is_done(words, tmp_path, capsys, monkeypatch):
             raise KeyboardInterrupt
         return fitted(cell, *more)
 
-    monkeypatch.setattr(session, "fitted", stops)
+    monkeypatch.setattr(train, "fitted", stops)
     assert main([*words, "attention=[softmax,linear]", "explain=random"]) == 130
     assert "The same command goes on from here" in capsys.readouterr().out
     assert [row["attention"] for row in table_of(tmp_path)] == ["softmax"]
@@ -73,14 +73,14 @@ def test_a_page_for_docs_has_its_command_seeds_pictures_and_reading(words, tmp_p
 
 
 def test_a_model_that_diverges_is_named_on_the_page(words, tmp_path, capsys, monkeypatch):
-    fitted = session.fitted
+    fitted = train.fitted
 
     def diverges(cell, *more):
         if cell.entry == "linear":
             raise Diverged(3, float("nan"))
         return fitted(cell, *more)
 
-    monkeypatch.setattr(session, "fitted", diverges)
+    monkeypatch.setattr(train, "fitted", diverges)
     assert main([*words, "attention=[softmax,linear]", "explain=random"]) == 0
     assert (
         "linear seed 0 is left out: training left the finite numbers at step 3"
