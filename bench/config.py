@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, Self
 from bench.app.entries import TaskEntry, read_tasks
 from bench.app.errors import ConfigError, did_you_mean
 from bench.app.limits import Share, Size
-from bench.app.values import number, whole
 from bench.cell import (
     CACHES,
     COMPILERS,
@@ -45,8 +44,6 @@ from bench.record import REFERENCE
 from bench.worker.launch import ALLOCATORS
 
 SCOPES = ("core", "layer", "model")
-NUM_THREADS = whole(low=1, high=MAX_THREADS)
-SECONDS = number(low=0.1, high=7 * 86_400)
 
 
 def torch_device(name: str, value: Any) -> str:
@@ -110,10 +107,10 @@ class Axes(Settings):
     seq_len: Some[Size]
     batch_size: Many[Size]
     num_heads: Many[Size]
-    num_kv_heads: Many[Size | None]
-    key_len: Many[Size | None]
-    padding: Shares
-    ragged: Shares
+    num_kv_heads: Many[Size | None] = (None,)
+    key_len: Many[Size | None] = (None,)
+    padding: Shares = (0.0,)
+    ragged: Shares = (0.0,)
     head_dim: Many[Size]
     dtype: Many[Dtype]
     device: Many[Device]
@@ -200,10 +197,10 @@ class SweepConfig(Settings):
     """Filters that are tried on each trained model; the whole model is scored besides."""
     token_keep: Some[Keep] = ()
     """Shares of tokens that each of them keeps."""
-    plugins: Some[Name]
+    plugins: Some[Name] = ()
     out: Folder
-    dry_run: bool
-    force: bool
+    dry_run: bool = False
+    force: bool = False
     only: Some[Literal["stale", "failed"]] = ()
     """Cells to measure and no others, see `bench.todo.only_these`."""
     retry: Annotated[int, Interval(ge=0, le=100)] = 0
@@ -212,7 +209,7 @@ class SweepConfig(Settings):
     """Seconds for the whole command; None for no limit."""
     shard: Annotated[Shard, BeforeValidator(_shard)] | None = None
     """The part of the plan that is measured here; None for all of it."""
-    require_ok: bool
+    require_ok: bool = False
     measure: Annotated[Stopping, BeforeValidator(lambda it: section_as(Stopping, it, "measure"))]
     run: RunConfig
 

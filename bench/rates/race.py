@@ -16,14 +16,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
-from bench.app.errors import ConfigError
 from bench.app.files import check_writable
-from bench.app.values import duration
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
 from bench.core.grid import GRIDS, Trained
+from bench.core.settings import Interval, Settings, Span
 from bench.costs.estimate import expected_s
 from bench.machine.environment import Environment, available_devices
 from bench.measure.clock import now_s
@@ -45,6 +44,12 @@ Place = tuple[float, int]
 """A rate and a seed of a row."""
 
 
+class Own(Settings):
+    """Keys beside those of a sweep."""
+
+    budget: Annotated[Span, Interval(gt=0)] = 600.0
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command."""
     words = sys.argv[1:] if argv is None else argv
@@ -56,9 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def race(composed: dict[str, Any], own: Mapping[str, str]) -> int:
     """Train until the time is over or every row has its seeds, and publish the table."""
-    budget_s = duration("budget", own.get("budget", "10m"))
-    if not budget_s:
-        raise ConfigError("budget is 0; a time such as 90s, 10m or 1h is needed.")
+    budget_s = Own.read(own).budget
     ends_s = now_s() + budget_s
     config, publishing = read_sweep_config(composed), read_publish_config(composed)
     check_writable(config.out)

@@ -19,16 +19,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from bench.app.command import CONF, read_yaml
-from bench.app.errors import ConfigError, did_you_mean
 from bench.app.files import check_writable, write_whole
-from bench.app.values import flag
 from bench.cell import Cell
 from bench.config import SweepConfig, read_sweep_config
 from bench.core.grid import GRIDS
 from bench.core.presets import RatePreset, presets_text, read_presets
+from bench.core.settings import Folder, Settings, Word
 from bench.observed import CONTROLS
 from bench.plan import PlannedCell
 from bench.publish.converged import CONVERGED
@@ -53,13 +52,18 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(words, ("grid", "presets", "converge"), usual, search)
 
 
+class Own(Settings):
+    """Keys beside those of a sweep."""
+
+    grid: Annotated[str, Word(lambda: GRIDS)] = "usual"
+    presets: Folder = PRESETS
+    converge: Literal["true", "false"] = "false"
+
+
 def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
     """Search, train further seeds, and write after each search what is known."""
-    grid, file = own.get("grid", "usual"), Path(own.get("presets", PRESETS))
-    said = own.get("converge", "false")
-    converges = flag("converge", {"true": True, "false": False}.get(said, said))
-    if grid not in GRIDS:
-        raise ConfigError(f"grid={grid} is not known. {did_you_mean(grid, GRIDS)}")
+    asked = Own.read(own)
+    grid = asked.grid
     config = read_sweep_config(composed)
     check_writable(config.out)
     with Session("rates", composed) as session:
@@ -67,10 +71,10 @@ def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
         if config.dry_run:
             session.say(f"{len(cells) * len(GRIDS[grid])} runs; nothing was trained.")
             return 0
-        lab = _Search(config, session, file)
+        lab = _Search(config, session, asked.presets)
         try:
             arms = lab.search(cells, GRIDS[grid])
-            for _ in range(MAX_DOUBLINGS if converges else 0):
+            for _ in range(MAX_DOUBLINGS if asked.converge == "true" else 0):
                 rising = [arm for arm in arms if arm.tried]
                 longer = [_twice_as_long(arm.row.cell) for arm in rising]
                 found = lab.search(longer, GRIDS[grid])
