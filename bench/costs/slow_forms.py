@@ -320,7 +320,10 @@ def pair_by_pair(sample: Sample) -> SlowForm | None:
     groups = torch.arange(k.shape[-2]).split(_GROUP)
     allowed = torch.cat([_changes(sample, q, k, keys) for keys in groups]).T
     scores = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).masked_fill(~allowed, -torch.inf)
-    if not _agree(scores.softmax(dim=-1).nan_to_num(0.0) @ v, sample.call()):
+    expected, out = scores.softmax(dim=-1).nan_to_num(0.0) @ v, sample.call()
+    # A factor per query, as the share that a sink leaves, takes no product.
+    squares = expected.square().sum(dim=-1, keepdim=True).clamp(min=torch.finfo(v.dtype).tiny)
+    if not _agree((out * expected).sum(dim=-1, keepdim=True) / squares * expected, out):
         return None
     others = _changes(sample, q.flip(-2), k.flip(-2), groups[0])
     is_fixed = torch.equal(others, allowed[:, groups[0]].T)
