@@ -13,7 +13,6 @@ from threading import current_thread, main_thread
 from attentions import attention_names
 from bench.app.errors import ConfigError
 from bench.app.texts import LIMITS, said_by, visible
-from bench.tasks.base import task_names
 
 
 class _CtrlC(KeyboardInterrupt):
@@ -27,6 +26,8 @@ def import_plugins(plugins: tuple[str, ...]) -> None:
         ConfigError: one cannot be imported, with its name, the error and the line to mend.
     """
     if plugins:
+        from bench.tasks.base import task_names  # torch, which a list of mechanisms does without
+
         # Ours first: a plugin that takes one of these names is then told so, at its own line.
         attention_names()
         task_names()
