@@ -10,7 +10,6 @@ from attentions import attention_names
 from bench.app.errors import ConfigError
 from bench.app.foreign import CtrlC, ctrl_c_told_apart
 from bench.app.texts import LIMITS, said_by, visible
-from bench.tasks.base import task_names
 
 
 def import_plugins(plugins: tuple[str, ...]) -> None:
@@ -20,6 +19,8 @@ def import_plugins(plugins: tuple[str, ...]) -> None:
         ConfigError: one cannot be imported, with its name, the error and the line to mend.
     """
     if plugins:
+        from bench.tasks.base import task_names  # torch, which a list of mechanisms does without
+
         # Ours first: a plugin that takes one of these names is then told so, at its own line.
         attention_names()
         task_names()
