@@ -63,7 +63,7 @@ rates: $(READY) ## search learning rates for the rows of make bench, 40 minutes;
 	$(BIN)/python -m bench.rates
 
 bench-tasks: $(READY) ## the most informative task table within a time: make bench-tasks budget=10m
-	$(BIN)/python -m bench.rates.race budget=$(budget)
+	$(BIN)/python -m bench.race budget=$(budget)
 
 bench-scale: $(READY) ## time planning, claiming and resuming of 1,000 to 100,000 made-up cells
 	$(BIN)/python -m tools.scale
@@ -78,7 +78,7 @@ speed: $(READY) ## ours vs the authors' operators, compiled vs eager, half an ho
 	$(BIN)/python -m bench.sweep experiment=published out=results/speed/published
 	$(BIN)/python -m bench.sweep experiment=published scope=layer 'attention=[softmax,flatten_layer,mlla,polaformer_pp]' out=results/speed/published
 	$(BIN)/python -m bench.sweep experiment=compiled out=results/speed/compiled
-	$(BIN)/python -m bench.publish.speed results/speed docs/speed.md
+	$(BIN)/python -m bench.publishing.speed results/speed docs/speed.md
 
 verify: $(READY) ## compare the mechanisms with their authors' numbers
 	$(BIN)/python -m bench.verify
@@ -86,10 +86,10 @@ verify: $(READY) ## compare the mechanisms with their authors' numbers
 proofs: $(READY) ## test every mechanism, half an hour; writes results/proofs.jsonl, which boards show
 	$(BIN)/python -m bench.verify
 	$(BIN)/python -m bench.verify conformance=true
-	$(BIN)/python -m bench.verify.keep
+	$(BIN)/python -m bench.studies.verify.keep
 
 pages: $(READY) ## write the pages of docs/ that are generated from docstrings and counts
-	$(BIN)/python -m bench.catalogue.pages
+	$(BIN)/python -m bench.studies.catalogue.pages
 	$(BIN)/python -m bench.models
 	$(BIN)/python -m bench.reproduce page=true
 

@@ -7,8 +7,8 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from bench.app.errors import did_you_mean
-from bench.app.streams import make_streams_unbreakable
+from bench.core.cli.errors import did_you_mean
+from bench.core.cli.streams import make_streams_unbreakable
 
 COMMANDS = {
     "sweep": ("bench.sweep", "measure mechanisms over shapes and tasks, publish the table"),
@@ -19,25 +19,25 @@ COMMANDS = {
     "fsck": ("bench.fsck", "find what is damaged in a folder of records, and put it aside"),
     "regress": ("bench.regress", "say whether a tree is slower, or takes more, than another"),
     "verify": ("bench.verify", "prove mechanisms against their authors' numbers"),
-    "rates": ("bench.rates.search", "search the learning rates of rows, for sweeps to train at"),
-    "race": ("bench.rates.race", "make the best table of tasks that a time buys, budget=10m"),
+    "rates": ("bench.rates", "search the learning rates of rows, for sweeps to train at"),
+    "race": ("bench.race", "make the best table of tasks that a time buys, budget=10m"),
     "reproduce": (
-        "bench.reproduce.command",
+        "bench.reproduce",
         "train a paper's cell or test its sentence, and judge",
     ),
     "explain": (
-        "bench.explain.study",
+        "bench.studies.explain.study",
         "explain a trained model's answers by several methods, scored",
     ),
     "diagnose": ("bench.diagnose", "show what attention weights look like: entropy, rank, errors"),
     "selftest": (
-        "bench.selftest.study",
+        "bench.studies.selftest.study",
         "measure how far the regression gate can be trusted here",
     ),
     "calibrate": ("bench.calibrate", "measure what this machine can do at best, for sweeps to use"),
-    "list": ("bench.catalogue.listing", "show the mechanisms, what they can do and what is proven"),
-    "show": ("bench.catalogue.showing", "show all that is known of one mechanism"),
-    "new": ("bench.catalogue.new", "write the files of a new mechanism, to be filled in"),
+    "list": ("bench.list", "show the mechanisms, what they can do and what is proven"),
+    "show": ("bench.show", "show all that is known of one mechanism"),
+    "new": ("bench.new", "write the files of a new mechanism, to be filled in"),
 }
 
 

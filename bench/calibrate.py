@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from bench.ceilings import Calibrate, study
-from bench.session import run_study
+from bench.studies.ceilings import Calibrate, study
+from bench.studies.session import run_study
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from bench.diagnostics.settings import Diagnose
-from bench.diagnostics.study import study
-from bench.session import run_study
+from bench.studies.diagnostics.settings import Diagnose
+from bench.studies.diagnostics.study import study
+from bench.studies.session import run_study
 
 
 def main(argv: list[str] | None = None) -> int:

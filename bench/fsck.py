@@ -14,15 +14,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.app.errors import ConfigError
-from bench.app.files import write_whole
-from bench.app.stored_files import MAX_LINES_BYTES, read_inside
-from bench.app.texts import visible
-from bench.app.values import run_words, words_and_options
-from bench.machine.calibration import calibration_files, read_calibration_file
-from bench.publish.format import quantity
-from bench.sharing.claims import Claims
-from bench.store import Line, read_lines, stores_below
+from bench.core.calibration import calibration_files, read_calibration_file
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import write_whole
+from bench.core.cli.stored_files import MAX_LINES_BYTES, read_inside
+from bench.core.cli.texts import visible
+from bench.core.cli.values import run_words, words_and_options
+from bench.core.format import quantity
+from bench.core.store import Line, read_lines, stores_below
+from bench.measuring.sharing.claims import Claims
 
 USAGE = """attnbench fsck DIR ... [dry_run=BOOL]
   DIR: a folder that a sweep wrote to, or one with such folders in it

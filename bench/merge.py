@@ -14,16 +14,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.app.errors import ConfigError
-from bench.app.files import write_whole
-from bench.app.stored_files import read_inside
-from bench.app.texts import visible
-from bench.app.values import run_words, words_and_options
-from bench.examples import example_files, examples_folder, read_examples
-from bench.machine.calibration import calibration_files, read_calibration_file
-from bench.publish.format import quantity
-from bench.record import Record
-from bench.store import MAX_NAMED, Line, read_lines, records_folder
+from bench.core.calibration import calibration_files, read_calibration_file
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import write_whole
+from bench.core.cli.stored_files import read_inside
+from bench.core.cli.texts import visible
+from bench.core.cli.values import run_words, words_and_options
+from bench.core.examples import example_files, examples_folder, read_examples
+from bench.core.format import quantity
+from bench.core.record import Record
+from bench.core.store import MAX_NAMED, Line, read_lines, records_folder
 
 USAGE = """attnbench merge FROM ... out=TO
   FROM: folders that sweeps wrote to

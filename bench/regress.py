@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from bench.app.command import run_app
-from bench.gate.command import regress
+from bench.core.cli.command import run_app
+from bench.studies.gate.command import regress
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,11 +7,14 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.app.command import run_app
-from bench.app.errors import ConfigError
+from bench.core.calibration import with_calibration
+from bench.core.cli.command import run_app
+from bench.core.cli.errors import ConfigError
+from bench.core.format import quantity
 from bench.core.settings import Folder, Name, Settings, Some
-from bench.machine.calibration import with_calibration
-from bench.publish import (
+from bench.core.store import read_store
+from bench.publishing.page import build_site, cached_page, serve
+from bench.publishing.publish import (
     PublishConfig,
     make_for,
     print_files,
@@ -20,9 +23,6 @@ from bench.publish import (
     publish,
     read_publish_config,
 )
-from bench.publish.format import quantity
-from bench.publish.page import build_site, cached_page, serve
-from bench.store import read_store
 
 
 class Instead(Settings):

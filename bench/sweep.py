@@ -11,30 +11,30 @@ from typing import Any
 from rich.console import Console
 
 from attentions import attention_names
-from bench.app.command import run_app
-from bench.app.errors import ConfigError, did_you_mean
-from bench.app.files import check_writable
-from bench.config import SweepConfig, read_sweep_config
-from bench.engine import Done, expected_cost_s, measure, without
-from bench.machine import environment
-from bench.machine.calibration import read_calibration, with_calibration
-from bench.measure.clock import now_s
-from bench.plan import PlannedCell, plan
-from bench.publish import (
+from bench.core.calibration import read_calibration, with_calibration
+from bench.core.cli.command import run_app
+from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.files import check_writable
+from bench.core.clock import now_s
+from bench.core.format import format_duration, quantity
+from bench.core.record import Record, Status
+from bench.core.store import Tail, read_records
+from bench.measuring.config import SweepConfig, read_sweep_config
+from bench.measuring.engine import Done, expected_cost_s, measure, without
+from bench.measuring.machine import environment
+from bench.measuring.plan import PlannedCell, plan
+from bench.measuring.shapes import left_out
+from bench.measuring.todo import missing, of_shard, only_these
+from bench.measuring.worker.jobs import Deadline
+from bench.measuring.worker.launch import WorkerServer
+from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.publish import (
     PublishConfig,
     print_files,
     print_leaderboard,
     publish,
     read_publish_config,
 )
-from bench.publish.format import format_duration, quantity
-from bench.publish.leaderboard import Leaderboard, build_leaderboard
-from bench.record import Record, Status
-from bench.shapes import left_out
-from bench.store import Tail, read_records
-from bench.todo import missing, of_shard, only_these
-from bench.worker.jobs import Deadline
-from bench.worker.launch import WorkerServer
 
 TABLES_S = 6.0
 """Part of a budget in which tables and charts are written."""

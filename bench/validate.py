@@ -1,8 +1,8 @@
 """`python -m bench.validate DIR`: may these results be published? What a pull request is asked.
 
-Every line has to be a record whose fields are what they may be, see `bench.app.limits`. No time may
-lie below what its machine can do at best, and a score has to be that of the answers kept with it.
-Needs no torch, and runs nothing of what it reads.
+Every line has to be a record whose fields are what they may be, see `bench.core.cli.limits`. No
+time may lie below what its machine can do at best, and a score has to be that of the answers kept
+with it. Needs no torch, and runs nothing of what it reads.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.answers import error_of_score, losses_of_examples, right_answers
-from bench.app.errors import ConfigError
-from bench.app.texts import visible
-from bench.app.values import run_words, words_and_options
-from bench.examples import example_files, read_examples
-from bench.machine.calibration import calibration_files, read_calibration_file, with_calibration
-from bench.metrics.roofline import floor_s
-from bench.publish.format import quantity
-from bench.record import Quality, Record, Speed
-from bench.statistics import median
-from bench.store import read_lines, stores_below
+from bench.core.answers import error_of_score, losses_of_examples, right_answers
+from bench.core.calibration import calibration_files, read_calibration_file, with_calibration
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.texts import visible
+from bench.core.cli.values import run_words, words_and_options
+from bench.core.examples import example_files, read_examples
+from bench.core.format import quantity
+from bench.core.record import Quality, Record, Speed
+from bench.core.statistics import median
+from bench.core.store import read_lines, stores_below
+from bench.publishing.metrics.roofline import floor_s
 
 USAGE = """attnbench validate DIR ...
   DIR: a folder that a sweep wrote to, or one with such folders in it

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from bench.sharing import devices
+from bench.measuring.sharing import devices
 
 
 def pytest_collection_finish():

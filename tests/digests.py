@@ -3,7 +3,7 @@
 import hashlib
 from itertools import islice
 
-from bench.tasks.base import Split, build_task
+from bench.measuring.tasks.base import Split, build_task
 
 
 def digest_of(name, settings, seed=0, num_batches=3):

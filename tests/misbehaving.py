@@ -10,10 +10,11 @@ import torch
 
 from attentions import Capabilities, register_attention
 from attentions.base import Attention
-from bench.app.temporary import workers_folder
-from bench.measure import clock, device_clock
-from bench.tasks.base import register_task
-from bench.tasks.recall import Recall
+from bench.core import clock
+from bench.core.cli.temporary import workers_folder
+from bench.measuring.measure import device_clock
+from bench.measuring.tasks.base import register_task
+from bench.measuring.tasks.recall import Recall
 
 
 class _Softmax(Attention):

@@ -22,11 +22,11 @@ from rich.console import Console
 
 from attentions.catalogue import catalogue
 from bench import fsck
-from bench.app.errors import ConfigError
-from bench.machine.calibration import with_calibration
-from bench.publish import PublishConfig, WandbConfig, print_leaderboard, publish
-from bench.record import Quality, Record, Speed
-from bench.store import Reading, Store, read_store
+from bench.core.calibration import with_calibration
+from bench.core.cli.errors import ConfigError
+from bench.core.record import Quality, Record, Speed
+from bench.core.store import Reading, Store, read_store
+from bench.publishing.publish import PublishConfig, WandbConfig, print_leaderboard, publish
 from bench.validate import validate
 from tests import records as made
 
@@ -199,7 +199,7 @@ def _publish(mutant: Mutant, reading: Reading, out: Path) -> None:
     )
     kept = with_calibration(reading.records, out)
     # What the page says of the mechanisms is read once: it is not what is damaged here.
-    with redirect_stderr(text), patch("bench.publish.page.mechanisms.catalogue", _catalogue):
+    with redirect_stderr(text), patch("bench.publishing.page.mechanisms.catalogue", _catalogue):
         board = publish(kept, config).board
         print_leaderboard(board, config, Console(file=text, width=100))
     for words in reading.describe():

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.cell import Cell, KernelWorkload, ModelWorkload, TaskWorkload
-from bench.record import Quality, Record, Speed, Status
+from bench.core.cell import Cell, KernelWorkload, ModelWorkload, TaskWorkload
+from bench.core.record import Quality, Record, Speed, Status
 
 ENVIRONMENT: dict[str, Any] = {
     "platform": "Linux-6.1-x86_64",

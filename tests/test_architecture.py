@@ -6,118 +6,33 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
+from bench.__main__ import COMMANDS
 from tests.library_rules import ABOUT, foreign_imports, weather, wrong_arrows_in_the_library
 from tests.sources import (
     MODULES,
     ROOT,
     Module,
+    arrows_upwards,
     circles,
     circles_of_rooms,
+    floor_of,
     is_in,
-    level,
     modules_run_by,
 )
+from tools import count
 
-# Above imports below, never the other way round; rooms on one line do not import each other.
-# A step of a sweep may know the types that the step before it hands on, so run stands above plan.
-# A sweep ends as a report does, and shows its progress in the words of the tables.
-COMMANDS = (
-    ("bench.__main__", "bench.models.__main__"),
-    ("bench.catalogue.models_page", "bench.catalogue"),
-    ("bench.catalogue.published_sizes",),
-    ("bench.reproduce", "bench.explain", "bench.diagnose"),
-    ("bench.diagnostics",),
-    ("bench.rates",),
-    ("bench.sweep",),
-    ("bench.report", "bench.regress", "bench.verify", "bench.calibrate"),
-    ("bench.validate", "bench.merge", "bench.fsck"),
-    ("bench.selftest",),
-    (
-        "bench.catalogue.listing",
-        "bench.gate",
-        "bench.ceilings",
-        "bench.catalogue.page_writer",
-    ),
-    ("bench.session",),
-    ("bench.engine",),
-    ("bench.progress",),
-)
-MEASURING = (
-    *COMMANDS,
-    ("bench.app.command",),
-    ("bench.app.multirun",),
-    ("bench.todo",),
-    ("bench.run",),
-    ("bench.worker.block", "bench.worker.roofs", "bench.worker.training"),
-    ("bench.plan",),
-    ("bench.shapes",),
-    ("bench.worker.jobs", "bench.sharing"),
-    ("bench.config",),
-    ("bench.machine.environment",),
-    ("bench.worker.launch", "bench.machine.hardware"),
-    ("bench.worker",),
-    ("bench.costs",),
-    ("bench.models", "bench.plugins"),
-    ("bench.checking",),
-    ("bench.expected",),
-    ("bench.oracle", "bench.measure", "bench.tasks"),
-    ("bench.subject",),
-    (
-        *("bench.inputs", "bench.building", "bench.library", "bench.runners"),
-        *("bench.states", "bench.weights"),
-    ),
-    ("bench.token_gates",),
-    ("bench.declared_gates",),
-    ("attentions",),
-)
-PROVING = (
-    *COMMANDS,
-    ("bench.numerics",),
-    ("bench.golden.proof", "bench.conformance"),
-    ("bench.golden.build", "bench.costs"),
-    ("bench.golden.map", "bench.golden.record"),
-    ("bench.golden.files", "bench.measure"),
-    ("attentions",),
-)
-# The page shows what a mechanism says of itself, which attentions.catalogue reads without torch.
-PUBLISHING = (*COMMANDS, ("bench.publish",), ("bench.metrics",), ("attentions",))
-# What both halves stand on, again from above to below.
-GROUND = (
-    ("bench.core.finding", "bench.core.proofs", "bench.core.roots"),
-    (
-        *("bench.store", "bench.machine.calibration", "bench.core.badges"),
-        *("bench.core.rows", "bench.core.numbers", "bench.examples"),
-    ),
-    (
-        *("bench.record", "bench.seed_runs"),
-        *("bench.core.document", "bench.core.lines", "bench.core.settings"),
-    ),
-    (
-        *("bench.cell", "bench.observed", "bench.app.entries"),
-        *("bench.core.grid", "bench.core.presets", "bench.core.facts"),
-    ),
-    ("bench.app.files", "bench.app.values"),
-    ("bench.app.limits", "bench.app.stored_files", "bench.app.temporary", "bench.looks"),
-    (
-        *("bench.app.errors", "bench.app.foreign", "bench.app.streams", "bench.app.usage"),
-        "bench.comparison",
-    ),
-    ("bench.answers",),
-    ("bench.app.texts", "bench.statistics", "bench.core.sources", "bench"),
-)
-ORDERS = (MEASURING, PROVING, PUBLISHING, GROUND)
+COMMANDS_BY_NAME = {name: module for name, (module, _) in COMMANDS.items()}
 DOORS = {
-    "hydra": "bench.app.command",
-    "omegaconf": "bench.app.command",
-    "wandb": "bench.publish.sinks.wandb_door",
-    "wandb_workspaces": "bench.publish.sinks.workspaces",
-    "trackio": "bench.publish.sinks.trackio",
+    "hydra": "bench.core.cli.command",
+    "omegaconf": "bench.core.cli.command",
+    "wandb": "bench.publishing.sinks.wandb_door",
+    "wandb_workspaces": "bench.publishing.sinks.workspaces",
+    "trackio": "bench.publishing.sinks.trackio",
     # Records are checked by one, settings of commands by the other.
-    "pydantic": ("bench.app.limits", "bench.core.settings"),
-    "time": "bench.measure.clock",
-    "jinja2": "bench.publish.page.assemble",
+    "pydantic": ("bench.core.cli.limits", "bench.core.settings"),
+    "time": "bench.core.clock",
+    "jinja2": "bench.publishing.page.assemble",
 }
 WITHOUT_TORCH = (
     "attentions",
@@ -125,76 +40,52 @@ WITHOUT_TORCH = (
     "attentions.catalogue",
     "attentions.models.catalogue",
     "bench.core.badges",
-    "bench.core.document",
+    "bench.publishing.document",
     "bench.core.lines",
     "bench.core.roots",
     "bench.core.proofs",
-    "bench.machine.calibration",
-    "bench.cell",
-    "bench.config",
-    "bench.catalogue.listing",
-    "bench.comparison",
-    "bench.looks",
-    "bench.metrics",
-    "bench.publish",
-    "bench.record",
+    "bench.core.calibration",
+    "bench.core.cell",
+    "bench.measuring.config",
+    "bench.studies.catalogue.listing",
+    "bench.core.comparison",
+    "bench.core.looks",
+    "bench.publishing.metrics",
+    "bench.publishing.publish",
+    "bench.core.record",
     "bench.report",
-    "bench.reproduce.command",
-    "bench.session",
+    "bench.studies.reproduce.command",
+    "bench.studies.session",
     "bench.fsck",
     "bench.merge",
     "bench.validate",
     "bench.core.rows",
-    "bench.statistics",
-    "bench.store",
+    "bench.core.statistics",
+    "bench.core.store",
 )
 
 
-def room_of(name: str) -> str:
-    """The most exact place that the map has for a module: itself, or a package that it lies in.
-
-    Of a package that is only a folder of rooms, its own file is as low as can be.
-    """
-    parts = name.split(".")
-    names = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
-    room = next((found for found in names if found in ALL_ROOMS and found != "bench"), name)
-    return "bench" if room not in ALL_ROOMS and room in PACKAGES else room
-
-
-def room_entered(target: str) -> str:
-    """As `room_of`, for an import: a name that is no module is one that `bench` itself defines."""
-    room = room_of(target)
-    return room if room in ALL_ROOMS or room in MODULES else room.split(".")[0]
-
-
-PACKAGES = {name for name, module in MODULES.items() if module.is_package}
-ALL_ROOMS = {room for order in ORDERS for line in order for room in line}
-FLOOR = {room for line in GROUND for room in line}
-
-
-def may_import(importer: str, imported: str) -> bool:
-    """Whether a room may import another: itself, what both halves stand on, or further down."""
-    if importer == imported:
-        return True
-    if imported in FLOOR and importer not in FLOOR:
-        return importer != "attentions"
-    for order in ORDERS:
-        above, below = level(importer, order), level(imported, order)
-        if above is not None and below is not None and above < below:
-            return True
-    return False
-
-
 def wrong_arrows(module: Module) -> list[str]:
-    """Imports that go up, sideways, or from one half of the harness into the other."""
-    here = room_of(module.name)
-    if here not in ALL_ROOMS:
-        return [f"{module.name} has no place in the map of {Path(__file__).name}: give it one"]
+    """Imports of `bench` that go up a floor or between measuring and publishing, and any of it
+    from outside."""
+    if is_in(module.name, "attentions"):
+        return [
+            f"{module.name}:{found.line} imports {found.target}"
+            for found in module.imports
+            if is_in(found.target, "bench")
+        ]
+    return arrows_upwards(MODULES | {module.name: module}, module.name)
+
+
+def not_for_a_laptop(module: Module) -> list[str]:
+    """Imports of torch, or of more of `attentions` than its catalogue, on floors without torch."""
+    if not is_in(module.name, "bench") or floor_of(module.name) not in ("core", "publishing"):
+        return []
     return [
-        f"{module.name}:{found.line} imports {found.target}, but {here} may not import {there}"
+        f"{module.name}:{found.line} imports {found.target}"
         for found in module.imports
-        if found.target.split(".")[0] in {"attentions", "bench"}
-        and not may_import(here, there := room_entered(found.target))
+        if is_in(found.target, "torch")
+        or (is_in(found.target, "attentions") and not is_in(found.target, "attentions.catalogue"))
     ]
 
 
@@ -217,6 +108,22 @@ def offences(rule: Callable[[Module], list[str]]) -> str:
 def test_imports_follow_the_arrows_of_the_map() -> None:
     assert not (found := offences(wrong_arrows)), found
     assert not (found := offences(wrong_arrows_in_the_library)), found
+
+
+def test_core_and_publishing_import_no_torch_and_only_the_catalogue_of_attentions() -> None:
+    assert not (found := offences(not_for_a_laptop)), found
+    names = [n for n in MODULES if is_in(n, ("bench.core", "bench.publishing"))]
+    code = f"import sys, {', '.join(sorted(names))}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_module_stands_on_a_floor_and_a_command_is_one_file() -> None:
+    named = {name.partition(".")[2] for name in COMMANDS_BY_NAME.values()} | {"models"}
+    tops = {n.split(".")[1] for n in MODULES if is_in(n, "bench") and n != "bench"}
+    assert tops == {*named, "__main__", "studies", "measuring", "publishing", "core"}
 
 
 def test_each_outside_thing_has_one_door() -> None:
@@ -289,40 +196,49 @@ def test_a_circle_of_rooms_is_found_where_no_two_files_make_one() -> None:
     assert circles_of_rooms(modules | {"bench.three": Module("bench.three", "")}) == []
 
 
-def test_the_architecture_page_names_every_room() -> None:
+def test_the_architecture_page_has_the_picture_of_today() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
-    words = set(re.findall(r"[\w/]+(?:\.py)?", page))
-    for room in ALL_ROOMS - {"bench", "attentions"}:
-        word = room.rpartition(".")[2].strip("_")
-        assert {f"{word}.py", f"{word}/", word} & words, f"{word} is not on docs/architecture.md"
+    drawn = page.partition("```\n")[2].partition("\n```")[0]
+    assert drawn == count.picture(), "docs/architecture.md: paste what tools/count.py draws"
+
+
+def test_the_newcomers_path_is_short() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    path = re.findall(r"^\d\. `(bench/[\w/]+\.py)`", page, re.MULTILINE)
+    assert len(path) == 9
+    texts = [(ROOT / file).read_text() for file in path]
+    assert sum(len(text.splitlines()) for text in texts) <= 2_800
+    assert all(text.startswith('"""') for text in texts)
 
 
 # The rules themselves, on modules that break them.
 
 
-def test_an_arrow_that_goes_up_sideways_or_across_is_found() -> None:
-    late = "def publish():\n    from bench import run"
-    typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from bench.run import Run"
+def test_an_arrow_that_goes_up_or_across_is_found() -> None:
+    late = "def publish():\n    from bench.measuring import run"
+    typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from bench.sweep import main"
     for name, source in (
-        ("bench.worker", "from bench.plan import plan"),
-        ("bench.plan", "from bench.run import run"),
-        ("bench.measure.flops", "from bench.tasks.base import Task"),
-        ("bench.report", "from bench import sweep"),
-        ("bench.publish.csv", late),
-        ("bench.metrics.flops", typed),
-        ("bench.metrics.flops", "from bench.measure import flops"),
-        ("bench.worker", "import bench.publish.markdown"),
-        ("bench.record", "from bench.run import run"),
-        ("bench.helpers", ""),
-        ("attentions.mechanisms.linear", "from bench.cell import Cell"),
+        ("bench.core.cell", "from bench.measuring.plan import plan"),
+        ("bench.core.cell", "from bench.publishing.metrics import evaluate"),
+        ("bench.measuring.run", "from bench.studies.gate.command import regress"),
+        ("bench.measuring.run", "import bench.publishing.markdown"),
+        ("bench.publishing.csv", late),
+        ("bench.studies.gate.command", typed),
+        ("attentions.mechanisms.linear", "from bench.core.cell import Cell"),
     ):
         assert len(wrong_arrows(Module(name, source))) == 1, (name, source)
     for name, source in (
-        ("bench.run", "from bench.plan import plan"),
-        ("bench.measure.flops", "from bench.measure.device_clock import Clock"),
-        ("bench.metrics.flops", "from bench.record import Record"),
+        ("bench.sweep", "from bench.studies.gate.command import regress"),
+        ("bench.studies.gate.command", "from bench.publishing.markdown import leaderboard_page"),
+        ("bench.studies.gate.command", "from bench.studies.rates.rows import read_rows"),
+        ("bench.measuring.run", "from bench.measuring.plan import plan"),
+        ("bench.publishing.metrics.flops", "from bench.core.record import Record"),
+        ("bench.core.cell", "import bench"),
     ):
         assert not wrong_arrows(Module(name, source)), (name, source)
+    assert not_for_a_laptop(Module("bench.publishing.csv", "def f():\n    import torch"))
+    assert not_for_a_laptop(Module("bench.core.rows", "from attentions.registry import x"))
+    assert not not_for_a_laptop(Module("bench.core.rows", "from attentions.catalogue import x"))
 
 
 def test_an_arrow_that_goes_up_within_the_library_is_found() -> None:
@@ -371,7 +287,7 @@ def test_what_asks_for_the_machine_is_found() -> None:
 
 def test_what_attentions_may_not_import_is_found() -> None:
     name = "attentions.mechanisms.linear"
-    assert len(foreign_imports(Module(name, "from bench.cell import Cell\nimport numpy"))) == 2
+    assert len(foreign_imports(Module(name, "from bench.core.cell import Cell\nimport numpy"))) == 2
     assert len(foreign_imports(Module(name, "from attentions.base import Attention"))) == 1
     assert foreign_imports(Module(name, "from .base import Attention")) == []
     assert foreign_imports(Module("attentions.models.swin", "import timm"))
@@ -379,22 +295,27 @@ def test_what_attentions_may_not_import_is_found() -> None:
 
 
 def test_a_way_around_a_door_is_found() -> None:
-    assert closed_doors(Module("bench.plan", "from omegaconf import DictConfig"))
-    assert closed_doors(Module("bench.run", "def wait():\n    import time"))
-    assert closed_doors(Module("bench.measure.clock", "import time")) == []
+    assert closed_doors(Module("bench.measuring.plan", "from omegaconf import DictConfig"))
+    assert closed_doors(Module("bench.measuring.run", "def wait():\n    import time"))
+    assert closed_doors(Module("bench.core.clock", "import time")) == []
 
 
 def test_chains_and_circles_of_imports_are_found() -> None:
     chain = {
         "bench": Module("bench", "", is_package=True),
-        "bench.report": Module("bench.report", "from bench.metrics import flops"),
-        "bench.metrics": Module("bench.metrics", "", is_package=True),
-        "bench.metrics.flops": Module("bench.metrics.flops", "from torch import nn"),
+        "bench.report": Module("bench.report", "from bench.publishing.metrics import flops"),
+        "bench.publishing.metrics": Module("bench.publishing.metrics", "", is_package=True),
+        "bench.publishing.metrics.flops": Module(
+            "bench.publishing.metrics.flops", "from torch import nn"
+        ),
     }
-    assert modules_run_by("bench.report", chain)["torch"][1:] == ["bench.metrics.flops", "torch"]
+    assert modules_run_by("bench.report", chain)["torch"][1:] == [
+        "bench.publishing.metrics.flops",
+        "torch",
+    ]
     late = {"bench.report": Module("bench.report", "def main():\n    import torch")}
     assert "torch" not in modules_run_by("bench.report", late)
     assert circles(chain) == []
     for source in ("from bench.report import main", "def f():\n    from bench.report import main"):
-        back = Module("bench.metrics.flops", source)
-        assert len(circles(chain | {"bench.metrics.flops": back})) == 1
+        back = Module("bench.publishing.metrics.flops", source)
+        assert len(circles(chain | {"bench.publishing.metrics.flops": back})) == 1

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.config import Axes
-from bench.expected import MAX_KEPT, NUM_ROWS
-from bench.oracle import GRADIENT_FACTOR, TOLERANCES
-from bench.record import METHOD_VERSION, Status
+from bench.core.record import METHOD_VERSION, Status
+from bench.measuring.config import Axes
+from bench.measuring.oracle.expected import MAX_KEPT, NUM_ROWS
+from bench.measuring.oracle.oracle import GRADIENT_FACTOR, TOLERANCES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "results" / "README.md"])

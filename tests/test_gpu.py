@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bench.measure.cache import flusher, last_level_cache_bytes
-from bench.measure.device_clock import CudaClock
-from bench.measure.memory import peak_memory_bytes
+from bench.measuring.measure.cache import flusher, last_level_cache_bytes
+from bench.measuring.measure.device_clock import CudaClock
+from bench.measuring.measure.memory import peak_memory_bytes
 from tests.test_walk import attnbench, records
 
 pytestmark = [

@@ -17,25 +17,26 @@ import psutil
 import pytest
 import torch
 
-from bench import checking, inputs, oracle
-from bench.building import build_module
-from bench.cell import Cell, TaskWorkload
-from bench.machine.environment import freshness
-from bench.measure.stopping import Stopping
-from bench.metrics import evaluate, find_metric, metric_names
-from bench.plan import PlannedCell
-from bench.publish.format import interval_names
-from bench.publish.leaderboard import build_leaderboard
-from bench.publish.markdown import leaderboard_page
-from bench.record import Status
-from bench.subject import Subject
-from bench.tasks import train as training
-from bench.tasks.base import Split, build_task
-from bench.tasks.recall import Recall
-from bench.todo import missing
-from bench.worker.jobs import Interrupt, Jobs
-from bench.worker.launch import WorkerServer
-from bench.worker.results import PROBE, ROUNDS, TRIAL
+from bench.core.cell import Cell, TaskWorkload
+from bench.core.format import interval_names
+from bench.core.record import Status
+from bench.measuring import inputs
+from bench.measuring.building import build_module
+from bench.measuring.machine.environment import freshness
+from bench.measuring.measure.stopping import Stopping
+from bench.measuring.oracle import checking, oracle
+from bench.measuring.plan import PlannedCell
+from bench.measuring.subject import Subject
+from bench.measuring.tasks import train as training
+from bench.measuring.tasks.base import Split, build_task
+from bench.measuring.tasks.recall import Recall
+from bench.measuring.todo import missing
+from bench.measuring.worker.jobs import Interrupt, Jobs
+from bench.measuring.worker.launch import WorkerServer
+from bench.measuring.worker.results import PROBE, ROUNDS, TRIAL
+from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.markdown import leaderboard_page
+from bench.publishing.metrics import evaluate, find_metric, metric_names
 from tests import records as made
 from tests.records import kernel_cell
 

@@ -229,7 +229,9 @@ def test_bad_input_is_the_exit_code_of_the_process(tmp_path):
 
 def test_our_own_bug_exits_with_3_and_its_traceback(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
-        "import bench.plan\ndef plan(*asked): raise RuntimeError('ours')\nbench.plan.plan = plan\n"
+        "from bench.measuring import plan as module\n"
+        "def plan(*asked): raise RuntimeError('ours')\n"
+        "module.plan = plan\n"
     )
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = subprocess.run(

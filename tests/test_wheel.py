@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.publish.page.test_browser import CHROMIUM, FLAGS, Reader, sync_api
+from tests.bench.publishing.page.test_browser import CHROMIUM, FLAGS, Reader, sync_api
 
 pytestmark = pytest.mark.slow
 

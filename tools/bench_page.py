@@ -22,9 +22,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bench.cell import Cell, KernelWorkload, TaskWorkload
+from bench.core.cell import Cell, KernelWorkload, TaskWorkload
+from bench.core.record import Quality, Record, Speed, Status
 from bench.core.rows import row_labels, settings_of
-from bench.record import Quality, Record, Speed, Status
 
 NUM_RECORDS = 100_000
 NUM_SAMPLES = 20
@@ -180,8 +180,8 @@ def build(out: Path) -> int:
     """Write the page of a folder; prints seconds and bytes. Runs in a process of its own."""
     from omegaconf import OmegaConf
 
-    from bench.publish.config import read_publish_config
-    from bench.publish.page.cache import cached_page
+    from bench.publishing.config import read_publish_config
+    from bench.publishing.page.cache import cached_page
 
     composed: Any = OmegaConf.to_container(OmegaConf.load("conf/publish/default.yaml"))
     config = read_publish_config(composed | {"out": str(out)})

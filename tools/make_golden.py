@@ -1,7 +1,7 @@
 """Record what code gives as golden files: `python tools/make_golden.py FILE golden=DIR`.
 
-FILE is a Python file with a function `cases` that yields `bench.golden.record.Case`s. It needs
-whatever it imports, such as the authors' repository on PYTHONPATH. Afterwards
+FILE is a Python file with a function `cases` that yields `bench.studies.golden.record.Case`s. It
+needs whatever it imports, such as the authors' repository on PYTHONPATH. Afterwards
 `python -m bench.verify golden=DIR` compares our mechanism with what was recorded.
 See docs/proving-a-mechanism.md.
 """
@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bench.app.errors import ConfigError
-from bench.golden.record import Case, record
+from bench.core.cli.errors import ConfigError
+from bench.studies.golden.record import Case, record
 
 USAGE = "python tools/make_golden.py FILE golden=DIR"
 

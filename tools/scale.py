@@ -18,18 +18,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypedDict
 
-from bench.app.command import CONF, read_yaml
-from bench.app.files import write_whole
-from bench.cell import Cell
-from bench.config import SweepConfig, read_sweep_config
-from bench.machine import environment
-from bench.measure.clock import cpu_s, now_s, utc_now
-from bench.plan import plan, reference_cell
-from bench.record import Record, Status
-from bench.sharing.claims import Claims
-from bench.sharing.work import SharedWork
-from bench.store import Store, Tail, read_records, records_folder
-from bench.todo import missing
+from bench.core.cell import Cell
+from bench.core.cli.command import CONF, read_yaml
+from bench.core.cli.files import write_whole
+from bench.core.clock import cpu_s, now_s, utc_now
+from bench.core.record import Record, Status
+from bench.core.store import Store, Tail, read_records, records_folder
+from bench.measuring.config import SweepConfig, read_sweep_config
+from bench.measuring.machine import environment
+from bench.measuring.plan import plan, reference_cell
+from bench.measuring.sharing.claims import Claims
+from bench.measuring.sharing.work import SharedWork
+from bench.measuring.todo import missing
 from tests import records as made
 from tests.page_parts import with_part
 

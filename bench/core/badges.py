@@ -16,9 +16,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from bench.app.errors import ConfigError
-from bench.app.limits import parsed
-from bench.app.stored_files import folder_inside, no_link, read_inside, regular_files
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.limits import parsed
+from bench.core.cli.stored_files import folder_inside, no_link, read_inside, regular_files
 
 _LINE_START = '{"mechanism":'
 """How every line of ours begins; a line torn by a crash begins so too."""

@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import Len
 from typing_extensions import TypedDict
 
-from bench.app.limits import Count, Name, Plain, Rate, Size, Text, like
+from bench.core.cli.limits import Count, Name, Plain, Rate, Size, Text, like
 
 Words = Annotated[dict[Text, Text | None], Len(0, 1000)]
 
@@ -26,7 +26,7 @@ class CeilingFacts(TypedDict):
 
 
 class CalibrationFacts(TypedDict):
-    """What `bench.machine.calibration` keeps of a machine."""
+    """What `bench.core.calibration` keeps of a machine."""
 
     ceilings: Annotated[list[CeilingFacts], Len(0, 1000)]
 

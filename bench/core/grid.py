@@ -27,7 +27,7 @@ class Trained:
 
     Attributes:
         score: on validation examples at its end; None of a run without one, such as a divergence.
-        steps_to_90: as of `bench.record.Quality`.
+        steps_to_90: as of `bench.core.record.Quality`.
     """
 
     score: float | None

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
 
-from bench.app.errors import ConfigError
-from bench.app.files import write_whole
-from bench.app.limits import MAX_LINE_BYTES, adapter, from_json
-from bench.app.stored_files import no_link, read_inside
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import write_whole
+from bench.core.cli.limits import MAX_LINE_BYTES, adapter, from_json
+from bench.core.cli.stored_files import no_link, read_inside
 
 M = TypeVar("M")
 

@@ -10,9 +10,9 @@ from typing import Annotated
 
 from annotated_types import Len
 
-from bench.app.limits import Must, Name, Text
+from bench.core.cli.limits import Must, Name, Text
 from bench.core.lines import Lines
-from bench.statistics import mean_interval
+from bench.core.statistics import mean_interval
 
 FILE = "diagnostics.jsonl"
 RANDOM = "random"
@@ -36,7 +36,7 @@ class Number:
     Attributes:
         attention: label of the row.
         inputs: `RANDOM`, or the layer whose own queries and keys they are.
-        measure: its name, as `bench.diagnostics.look` and `swapped` have them.
+        measure: its name, as `bench.studies.diagnostics.look` and `swapped` have them.
         at: a norm, a factor, a dtype and a length; empty where there is one only.
         samples: one a seed; None where it is no number, such as an error of an infinite output.
     """

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.app.errors import ConfigError
+from bench.core.cli.errors import ConfigError
 
 _HEAD = """\
 # @package rates

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import bench
-from bench.app.errors import ConfigError
-from bench.app.limits import parsed
 from bench.core.badges import Badge, BadgeStatus, goldens_passed, read_badges
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.limits import parsed
 from bench.core.sources import hash_closure
 
 STORED = Path(bench.__file__).resolve().parent.parent / "results" / "proofs.jsonl"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from bench.app.usage import WIDTH, Root
+from bench.core.cli.usage import WIDTH, Root
 from bench.core.settings import FieldInfo, Settings, Word, group_of, takes_many
 
 

@@ -28,10 +28,10 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, core_schema
 
-from bench.app.entries import AttentionEntry, read_attention_entries
-from bench.app.errors import ConfigError, did_you_mean
-from bench.app.limits import MAX_TEXT, is_plain
-from bench.cell import MAX_SEED
+from bench.core.cell import MAX_SEED
+from bench.core.cli.entries import AttentionEntry, read_attention_entries
+from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.limits import MAX_TEXT, is_plain
 
 __all__ = [
     "AfterValidator",

@@ -63,8 +63,12 @@ def _imports(text: str, package: str, root: str) -> tuple[str, ...]:
                 *([module] if node.module else []),
                 *(f"{module}.{a.name}" for a in node.names),
             ]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bench.tasks"):
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            "bench.measuring.tasks"
+        ):
             found += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.startswith("bench.tasks")]
+            found += [
+                alias.name for alias in node.names if alias.name.startswith("bench.measuring.tasks")
+            ]
     return tuple(name for name in found if name.partition(".")[0] == root)

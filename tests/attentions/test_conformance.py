@@ -8,11 +8,11 @@ import torch
 
 import attentions
 from attentions.adapters.extras import EXTRAS
-from bench.conformance import graphs
-from bench.conformance.check import Untestable
-from bench.conformance.forms import forms_of
-from bench.conformance.run import checks_for
-from bench.conformance.suite import CLAIMS
+from bench.studies.conformance import graphs
+from bench.studies.conformance.check import Untestable
+from bench.studies.conformance.forms import forms_of
+from bench.studies.conformance.run import checks_for
+from bench.studies.conformance.suite import CLAIMS
 
 FORMS = [form for name in attentions.attention_names() for form in forms_of(name)]
 

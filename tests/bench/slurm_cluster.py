@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.measure.clock import now_s, sleep_s
+from bench.core.clock import now_s, sleep_s
 
 PROGRAMS = {"slurmctld": "slurm-wlm", "slurmd": "slurm-wlm", "sbatch": "slurm-wlm"}
 PROGRAMS |= {"munged": "munge"}

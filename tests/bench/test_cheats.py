@@ -7,13 +7,13 @@ import psutil
 import pytest
 from rich.console import Console
 
-from bench.publish import PublishConfig, WandbConfig, publish
-from bench.publish.terminal import print_leaderboard
-from bench.record import Record, Status
-from bench.worker.launch import WorkerServer
-from bench.worker.roofs import Roofs
-from tests.bench.test_config import BASE
-from tests.bench.test_run import QUICK, run
+from bench.core.record import Record, Status
+from bench.measuring.worker.launch import WorkerServer
+from bench.measuring.worker.roofs import Roofs
+from bench.publishing.publish import PublishConfig, WandbConfig, publish
+from bench.publishing.terminal import print_leaderboard
+from tests.bench.measuring.test_config import BASE
+from tests.bench.measuring.test_run import QUICK, run
 from tests.cheats import at_import, neighbours  # noqa: F401  # which register more misdeeds
 from tests.cheats.misdeeds import MISDEEDS, SHAPE, child_of
 

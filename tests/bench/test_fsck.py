@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from bench import fsck
-from bench.record import SCHEMA_VERSION, Record
-from bench.sharing.claims import Claims
-from bench.store import Store, read_records, read_store
+from bench.core.record import SCHEMA_VERSION, Record
+from bench.core.store import Store, read_records, read_store
+from bench.measuring.sharing.claims import Claims
 from tests import records as made
 
 ONE, TWO = made.block_records(["softmax", "nala"], num_rounds=3)

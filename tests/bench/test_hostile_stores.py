@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from bench import fsck, merge, validate
-from bench.app.errors import ConfigError
 from bench.core.badges import append_badges, goldens_passed, read_badges
-from bench.machine.calibration import read_calibration
-from bench.numerics.store import read_findings
-from bench.publish.charts.spec import Chart
-from bench.publish.charts.write import write_charts
-from bench.publish.diagnostics import read_diagnostics
-from bench.reproduce.findings import read_finding
-from bench.sharing.claims import Claims
-from bench.store import Store, Tail, line_numbers, read_store
+from bench.core.calibration import read_calibration
+from bench.core.cli.errors import ConfigError
+from bench.core.store import Store, Tail, line_numbers, read_store
+from bench.measuring.sharing.claims import Claims
+from bench.publishing.charts.spec import Chart
+from bench.publishing.charts.write import write_charts
+from bench.publishing.diagnostics import read_diagnostics
+from bench.studies.numerics.store import read_findings
+from bench.studies.reproduce.findings import read_finding
 from tests import records as made
 
 ONE, TWO = made.block_records(["softmax", "nala"], num_rounds=3)

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from bench import merge, report
-from bench.config import Shard
-from bench.plan import PlannedCell
-from bench.record import Record
-from bench.store import Store, latest, read_records
-from bench.todo import of_shard
+from bench.core.record import Record
+from bench.core.store import Store, latest, read_records
+from bench.measuring.config import Shard
+from bench.measuring.plan import PlannedCell
+from bench.measuring.todo import of_shard
 from tests import records as made
-from tests.bench.test_examples import DIGEST, IMAGES, TOKENS, written
+from tests.bench.core.test_examples import DIGEST, IMAGES, TOKENS, written
 
 
 def store(out: Path, *records: Record) -> Path:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.gate import trees
 from bench.regress import _quoted, main
-from tests.bench.gate.scratch import DEATH, WASTE, Checkout, tiny
+from bench.studies.gate import trees
+from tests.bench.studies.gate.scratch import DEATH, WASTE, Checkout, tiny
 from tests.records import block_records
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bench import report
-from bench.record import Record
-from bench.store import Store
+from bench.core.record import Record
+from bench.core.store import Store
 from tests import records as made
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from bench import validate
-from bench.answers import error_of_score
-from bench.metrics.roofline import floor_s
-from bench.record import Quality, Record
-from bench.store import Store
+from bench.core.answers import error_of_score
+from bench.core.record import Quality, Record
+from bench.core.store import Store
+from bench.publishing.metrics.roofline import floor_s
 from tests import records as made
-from tests.bench.test_examples import TOKENS, written
+from tests.bench.core.test_examples import TOKENS, written
 
 CEILING = made.ceiling(bytes_per_s=[[10**6, 1e9], [10**9, 1e9]])
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import sys
 from statistics import median
 
-from bench.measure import attributes
-from bench.measure.clock import CpuClock
-from bench.measure.state import SETTINGS, Watch
-from bench.metrics.marks import marks
-from bench.metrics.speedup import speedup
-from bench.record import Record, Status
-from bench.worker.launch import WorkerServer
-from bench.worker.roofs import Roofs
-from tests.bench.test_config import BASE
-from tests.bench.test_run import run
+from bench.core.clock import CpuClock
+from bench.core.record import Record, Status
+from bench.measuring.measure import attributes
+from bench.measuring.measure.state import SETTINGS, Watch
+from bench.measuring.worker.launch import WorkerServer
+from bench.measuring.worker.roofs import Roofs
+from bench.publishing.metrics.marks import marks
+from bench.publishing.metrics.speedup import speedup
+from tests.bench.measuring.test_config import BASE
+from tests.bench.measuring.test_run import run
 from tests.cheats import at_import, neighbours  # noqa: F401  # which register more misdeeds
 from tests.cheats.misdeeds import MISDEEDS, SHAPE, Misdeed
 

@@ -6,8 +6,8 @@ import os
 
 from torch.nn import functional
 
-from bench.app.temporary import WORKERS_FOLDER
-from bench.record import Status
+from bench.core.cli.temporary import WORKERS_FOLDER
+from bench.core.record import Status
 from tests.cheats.misdeeds import Honest, misdeed
 
 _original = functional.scaled_dot_product_attention

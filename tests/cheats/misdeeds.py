@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from attentions import Attention, Capabilities, register_attention
-from bench.metrics.marks import marks
-from bench.record import Record, Status
+from bench.core.record import Record, Status
+from bench.publishing.metrics.marks import marks
 
 BAD_ENDS = (Status.INCORRECT, Status.ERROR)
 """A mechanism that is caught is refused with a sentence, whichever of the two says it better."""

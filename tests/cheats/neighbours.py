@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from attentions.mechanisms.linear import Linear
-from bench.record import Status
+from bench.core.record import Status
 from tests.cheats.misdeeds import BAD_ENDS, Honest, in_forward, misdeed
 
 _originals = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from bench.tasks.base import build_task, task_names, task_settings
+from bench.measuring.tasks.base import build_task, task_names, task_settings
 
 FOLDER = Path(__file__).parents[2] / "conf" / "task"
 ENTRIES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

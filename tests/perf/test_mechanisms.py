@@ -12,13 +12,13 @@ from functools import cache
 
 import pytest
 
-from bench.app.command import CONF, read_yaml
-from bench.app.entries import read_attention_entries
-from bench.cell import Cell
-from bench.measure.device_clock import CpuClock
-from bench.measure.latency import round_order, time_round, warm_up
-from bench.record import METHOD_VERSION
-from bench.statistics import median, paired_ratio
+from bench.core.cell import Cell
+from bench.core.cli.command import CONF, read_yaml
+from bench.core.cli.entries import read_attention_entries
+from bench.core.record import METHOD_VERSION
+from bench.core.statistics import median, paired_ratio
+from bench.measuring.measure.device_clock import CpuClock
+from bench.measuring.measure.latency import round_order, time_round, warm_up
 from tests.records import kernel_cell
 
 ENTRIES = sorted(file.stem for file in (CONF / "attention").glob("*.yaml"))
@@ -31,7 +31,7 @@ BUDGET_S = 0.25
 
 @cache
 def hyperparameters(label):
-    from bench.plan import checked_hyperparameters
+    from bench.measuring.plan import checked_hyperparameters
 
     (entry,) = read_attention_entries(read_yaml(CONF / "attention" / f"{label}.yaml"))
     return entry.mechanism, checked_hyperparameters(entry)
@@ -68,8 +68,8 @@ def without_noise(subject) -> dict[str, int | None]:
     """What a comparison allows no growth of."""
     import torch
 
-    from bench.building import shape_of
-    from bench.measure import flops, memory
+    from bench.measuring.building import shape_of
+    from bench.measuring.measure import flops, memory
 
     work, first = subject.cell.kernel, subject.sets[0]
     saved = 0
@@ -93,8 +93,8 @@ def num_rounds(seconds_per_round: float) -> int:
 @pytest.mark.parametrize(("seq_len", "mode"), SHAPES)
 @pytest.mark.parametrize("label", ENTRIES)
 def test_one_call(benchmark, one_thread, label, seq_len, mode):
-    from bench.plan import reference_cell, why_not
-    from bench.subject import Subject
+    from bench.measuring.plan import reference_cell, why_not
+    from bench.measuring.subject import Subject
 
     cell = cell_of(label, seq_len, mode)
     if (reason := why_not(cell)) is not None:
@@ -141,7 +141,7 @@ def test_softmax_as_the_harness_calls_it_and_sdpa_alone(benchmark, one_thread, s
     """Both in the same rounds; ``extra_info`` has what the harness's call adds, in seconds."""
     import torch
 
-    from bench.subject import Subject
+    from bench.measuring.subject import Subject
 
     subject = Subject(cell_of("softmax", seq_len, mode))
     q, k, v, cotangent = subject.sets[0]

@@ -19,11 +19,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from bench.app.errors import ConfigError, did_you_mean, tell
-from bench.app.files import write_whole
-from bench.machine.environment import current
-from bench.measure.clock import utc_now, utc_stamp
-from bench.publish.format import format_duration
+from bench.core.cli.errors import ConfigError, did_you_mean, tell
+from bench.core.cli.files import write_whole
+from bench.core.clock import utc_now, utc_stamp
+from bench.core.format import format_duration
+from bench.measuring.machine.environment import current
 from tests.page_parts import with_part
 from tests.torture.disks import disks
 from tests.torture.kills import kills

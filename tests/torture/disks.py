@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 
 from bench import report
-from bench.store import records_folder
+from bench.core.store import records_folder
 from tests.mutations import originals
 from tests.torture.settled import fault_of_store
 from tests.torture.trial import SWEEP, Trial, end, here, start

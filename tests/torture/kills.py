@@ -76,7 +76,7 @@ def _find(parent: int, victim: str) -> int | None:
     if victim == "parent":
         return parent
     children = psutil.Process(parent).children()
-    servers = [child for child in children if "bench.worker" in child.cmdline()]
+    servers = [child for child in children if "bench.measuring.worker" in child.cmdline()]
     if victim == "server":
         return servers[0].pid if servers else None
     workers = [worker for server in servers for worker in server.children()]

@@ -16,8 +16,8 @@ from random import Random
 from unittest.mock import patch
 
 from bench import fsck, merge, report, validate
-from bench.app import stored_files
-from bench.store import records_folder
+from bench.core.cli import stored_files
+from bench.core.store import records_folder
 from tests.mutations import originals
 from tests.torture.trial import Ended, Trial, here
 
@@ -87,7 +87,7 @@ def fsck_that_follows() -> Iterator[None]:
             "_refusal": lambda *_: None,
         }.items():
             changes.enter_context(patch.object(stored_files, name, value))
-        changes.enter_context(patch("bench.app.files.refuse_link", lambda *_: None))
+        changes.enter_context(patch("bench.core.cli.files.refuse_link", lambda *_: None))
         changes.enter_context(patch.object(os, "O_NOFOLLOW", 0))
         yield
 

@@ -7,10 +7,10 @@ from itertools import cycle, islice
 from pathlib import Path
 from random import Random
 
-from bench.record import Record, Status
-from bench.worker.launch import WorkerServer
-from tests.bench.test_config import BASE
-from tests.bench.test_run import QUICK, run
+from bench.core.record import Record, Status
+from bench.measuring.worker.launch import WorkerServer
+from tests.bench.measuring.test_config import BASE
+from tests.bench.measuring.test_run import QUICK, run
 from tests.torture.trial import Trial
 
 NEIGHBOURS = ("linear", "softmax")

@@ -12,15 +12,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from bench.measure.stopping import Stopping
-from bench.record import Status
-from bench.sharing import claims as sharing
-from bench.worker.block import _Heard
-from bench.worker.jobs import WorkerHung
-from bench.worker.messages import NoMessage, message_from
-from bench.worker.outcome import Outcome
-from bench.worker.results import RoundsResult
-from tests.bench.worker.fakes import cell, found
+from bench.core.record import Status
+from bench.measuring.measure.stopping import Stopping
+from bench.measuring.sharing import claims as sharing
+from bench.measuring.worker.block import _Heard
+from bench.measuring.worker.jobs import WorkerHung
+from bench.measuring.worker.messages import NoMessage, message_from
+from bench.measuring.worker.outcome import Outcome
+from bench.measuring.worker.results import RoundsResult
+from tests.bench.measuring.worker.fakes import cell, found
 from tests.mutations import VALUES, places_in
 from tests.torture.trial import Trial
 

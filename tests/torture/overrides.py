@@ -11,17 +11,17 @@ from typing import Any
 import yaml
 
 from bench import fsck, merge, sweep, validate
-from bench.app.command import CONF, run_app
-from bench.catalogue import listing, new, showing
-from bench.ceilings import Calibrate
+from bench.core.cli.command import CONF, run_app
 from bench.core.roots import root_of
 from bench.core.settings import Settings
-from bench.gate.config import read_gate_config
-from bench.publish import read_publish_config
-from bench.reproduce.settings import Reproduce
-from bench.selftest.settings import Selftest
-from bench.selftest.study import sweep_of
-from bench.verify.settings import Verify
+from bench.publishing.publish import read_publish_config
+from bench.studies.catalogue import listing, new, showing
+from bench.studies.ceilings import Calibrate
+from bench.studies.gate.config import read_gate_config
+from bench.studies.reproduce.settings import Reproduce
+from bench.studies.selftest.settings import Selftest
+from bench.studies.selftest.study import sweep_of
+from bench.studies.verify.settings import Verify
 from tests.torture.trial import Trial, here
 
 Main = Callable[[list[str]], int]

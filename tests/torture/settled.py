@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 from bench import sweep
-from bench.run import is_measured
-from bench.store import read_store
+from bench.core.store import read_store
+from bench.measuring.run import is_measured
 from tests.torture.trial import SWEEP, here
 
 

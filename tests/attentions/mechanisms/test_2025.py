@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from attentions import Geometry, build_attention
-from bench.conformance.gates import gates_of
+from bench.studies.conformance.gates import gates_of
 from tests.attentions.mechanisms import explicit
 
 N, D, E = 75, 8, 6

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from bench.measure.memory import peak_memory_bytes
+from bench.measuring.measure.memory import peak_memory_bytes
 from tests.attentions.calls import call_of
 
 SETTINGS = {

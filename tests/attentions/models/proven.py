@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bench.golden.build import build_like
-from bench.golden.files import GoldenFolder
-from bench.golden.map import form_of
+from bench.studies.golden.build import build_like
+from bench.studies.golden.files import GoldenFolder
+from bench.studies.golden.map import form_of
 
 GOLDENS = Path(__file__).resolve().parents[2] / "golden"
 

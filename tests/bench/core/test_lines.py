@@ -7,7 +7,7 @@ from typing import Annotated
 import pytest
 from annotated_types import Interval
 
-from bench.app.errors import ConfigError
+from bench.core.cli.errors import ConfigError
 from bench.core.lines import Lines
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.app.errors import ConfigError
 from bench.core import numbers
+from bench.core.cli.errors import ConfigError
 from bench.core.numbers import LeftOut, Number, Origin, finite, read_lines, write_lines
 
 NUMBER = Number(

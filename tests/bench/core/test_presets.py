@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.app.command import CONF, read_yaml
-from bench.app.errors import ConfigError
+from bench.core.cli.command import CONF, read_yaml
+from bench.core.cli.errors import ConfigError
+from bench.core.observed import CONTROLS
 from bench.core.presets import RatePreset, presets_text, read_presets
-from bench.observed import CONTROLS
-from bench.rates.rows import USUAL
-from bench.rates.search import keep
-from bench.tasks.base import task_settings
+from bench.measuring.tasks.base import task_settings
+from bench.studies.rates.rows import USUAL
+from bench.studies.rates.search import keep
 
 
 def preset(entry="performer", task="recall", rate=1e-06, **changes):

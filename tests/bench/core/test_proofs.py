@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from attentions.catalogue import catalogue
-from bench.app.errors import ConfigError
 from bench.core.badges import Badge, BadgeStatus, append_badges
+from bench.core.cli.errors import ConfigError
 from bench.core.proofs import Proofs, line_of, read_proofs, stored_proofs
 from bench.core.sources import hash_closure
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from bench.app.command import run_app
+from bench.core.cli.command import run_app
 from bench.core.roots import root_of
 from bench.core.settings import Field, Folder, Interval, Many, Rows, Settings, rows
 

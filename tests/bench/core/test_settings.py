@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, get_args
 import pytest
 from pydantic_core.core_schema import ErrorType
 
-from bench.app.entries import AttentionEntry
-from bench.app.errors import ConfigError
 from bench.core import settings
+from bench.core.cli.entries import AttentionEntry
+from bench.core.cli.errors import ConfigError
 from bench.core.settings import (
     Field,
     Folder,

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.badges import Badge, BadgeStatus, append_badges
+from bench.core.examples import examples_folder
 from bench.core.numbers import FILE, LeftOut, Number, Origin, write_lines
-from bench.examples import examples_folder
-from bench.record import Record, Status
-from bench.store import Store
+from bench.core.record import Record, Status
+from bench.core.store import Store
 from tests import records as made
 from tests.bench.publishing.timed import PLUGIN, PLUGIN_MODULE, gpu_records, timed_records
 from tests.bench.publishing.trained import NUM_ANSWERS, PER_EXAMPLE, TEST_SET, trained_records

@@ -26,17 +26,17 @@ from rich.console import Console
 
 import bench
 from bench import report
-from bench.diagnostics.page import write_page as write_diagnostics_page
-from bench.machine.calibration import with_calibration
-from bench.publish import accuracy
-from bench.publish.config import PublishConfig
-from bench.publish.diagnostics import entropy_chart, read_diagnostics
-from bench.publish.leaderboard import build_leaderboard
-from bench.publish.sinks.vega import PARETO, SCALING, specification
-from bench.publish.sinks.view import view_of
-from bench.publish.terminal import print_leaderboard, print_versus
-from bench.record import Record
-from bench.store import read_store
+from bench.core.calibration import with_calibration
+from bench.core.record import Record
+from bench.core.store import read_store
+from bench.publishing import accuracy
+from bench.publishing.config import PublishConfig
+from bench.publishing.diagnostics import entropy_chart, read_diagnostics
+from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.sinks.vega import PARETO, SCALING, specification
+from bench.publishing.sinks.view import view_of
+from bench.publishing.terminal import print_leaderboard, print_versus
+from bench.studies.diagnostics.page import write_page as write_diagnostics_page
 from tests.bench.publishing.timed import PLUGIN
 
 METRICS = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.store import read_store
+from bench.core.store import read_store
 from tests.bench.publishing.freeze import (
     COMMAND,
     FROZEN,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from bench.record import Record, Speed, Status
+from bench.core.record import Record, Speed, Status
 from tests import records as made
 
 PLUGIN = "frozen_plugin"

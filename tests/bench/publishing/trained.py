@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.answers import error_of_score
-from bench.cell import Cell
-from bench.record import Filtered, Quality, Record, Status
+from bench.core.answers import error_of_score
+from bench.core.cell import Cell
+from bench.core.record import Filtered, Quality, Record, Status
 from tests import records as made
 
 TEST_SET = "0123456789abcdef"

@@ -1,0 +1,400 @@
+"""The one door to Hydra: compose a configuration from the command line, run a command on it.
+
+Every command is ``main(config: dict) -> int``. Beside its keys, the configuration has ``sweep_id``,
+the keys that were ``given``, and ``began_s``, when the command was started. Exit codes: 0 done, 1 a
+verdict, 2 bad input, 3 our own bug (with its traceback), 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bench
+from bench.core.cli import multirun
+from bench.core.cli.errors import ConfigError, did_you_mean, tell
+from bench.core.cli.files import check_writable
+from bench.core.cli.streams import exit_code, make_streams_unbreakable
+from bench.core.cli.texts import LIMITS, visible
+from bench.core.cli.usage import Root, parts_of, usage
+from bench.core.clock import now_s, process_age_s, utc_stamp
+
+CONF = Path(bench.__file__).resolve().parent.parent / "conf"
+SWEEP_ID = "ATTNBENCH_SWEEP"
+"""Shared by the jobs of one multirun: names its folder, groups its W&B runs."""
+
+NESTED = "The configuration refers to itself, or is nested too deeply to be read."
+
+Command = Callable[[dict[str, Any]], int]
+AfterJobs = Callable[[list[dict[str, Any]]], None]
+
+
+def run_app(
+    config_name: str,
+    main: Command,
+    argv: list[str] | None = None,
+    *,
+    root: Root | None = None,
+    out_is_file: bool = False,
+    after_jobs: AfterJobs | None = None,
+) -> int:
+    """Compose a command's configuration with the overrides of `argv` and run `main` on it.
+
+    Under ``--multirun`` every job is run, and the worst exit code is returned.
+
+    Args:
+        config_name: the command's name.
+        main: the command.
+        argv: its words; those of this process unless given.
+        root: what is composed, of a command without ``conf/<config_name>.yaml``.
+        out_is_file: whether ``out`` names a file and not a folder.
+        after_jobs: called once with the configurations of a multirun's jobs that ended with 0 or 1.
+    """
+    make_streams_unbreakable()
+    began_s = now_s() - (process_age_s() if argv is None else 0.0)
+    words = sys.argv[1:] if argv is None else argv
+    if root is not None:
+        _give_to_hydra(config_name, root)
+    root = root or _root_of_file(config_name)
+    if {"-h", "--help"} & set(words):
+        chosen = _groups(root)
+        choices = {group: list(_options(group, words)) for group in chosen}
+        print(usage(config_name, root, CONF, choices, chosen))
+        return 0
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits with 1 by itself
+    os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
+    try:
+        _check_out(words, out_is_file)
+        words = _with_rows_of_plugins(root, words)
+        codes = _run_hydra(config_name, root, main, words, after_jobs, began_s)
+    except ConfigError as error:
+        return tell(error)
+    except SystemExit as stop:  # Hydra's own help, and argparse's errors
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Uncomposed as refusal:
+        return tell(ConfigError(_explain(refusal.error, config_name, root, words)))
+    except Exception:
+        traceback.print_exc()
+        return 3
+    return exit_code(max(codes, default=0))
+
+
+class Uncomposed(Exception):
+    """What Hydra raised before a command was reached: the words or the YAMLs are at fault."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _run_hydra(
+    config_name: str,
+    root: Root,
+    main: Command,
+    words: list[str],
+    after_jobs: AfterJobs | None,
+    began_s: float,
+) -> list[int]:
+    import hydra
+    from omegaconf import DictConfig
+
+    codes: list[int] = []
+
+    def job(cfg: DictConfig) -> None:
+        # A job that raised would end a multirun, and with it the jobs that had not run yet.
+        config: dict[str, Any] = {}
+        try:
+            _refuse_unread(config_name, root, _given_words())
+            config = _resolved(cfg)
+            _refuse_idle_launcher()
+            start_s = now_s() if _job_folder() else began_s
+            told = {"sweep_id": _sweep_id(), "given": _given(), "began_s": start_s}
+            codes.append(main(config | told))
+        except ConfigError as error:
+            codes.append(tell(error))
+        except KeyboardInterrupt:
+            codes.append(130)
+            raise
+        except Exception as error:
+            if _is_hydras(error):
+                codes.append(tell(ConfigError(str(error))))
+            else:
+                traceback.print_exc()
+                codes.append(3)
+        if folder := _job_folder():
+            multirun.tell_ending(folder, codes[-1], config)
+
+    run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
+    before, sys.argv = sys.argv, [f"attnbench {config_name}", *words]
+    multirun.SweepFolder.last = None
+    try:
+        with multirun.ended_with_its_jobs(words):
+            _compose_and_run(run)
+        ended = list(multirun.endings(multirun.SweepFolder.last))
+        codes += [code for code, _ in ended]
+        if ended and all(config.get("dry_run") for _, config in ended):
+            multirun.leave_no_folder()
+        done = [config for code, config in ended if code in (0, 1)]
+        if after_jobs and len(done) > 1:
+            after_jobs(done)
+    except KeyboardInterrupt:
+        codes.append(130)
+    finally:
+        sys.argv = before
+    return codes
+
+
+def _compose_and_run(run: Callable[[], Any]) -> None:
+    try:
+        run()  # a job catches what it raises itself
+    except Exception as error:
+        raise Uncomposed(error) from error
+
+
+def _resolved(cfg: Any) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    try:
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
+    except RecursionError as error:
+        raise ConfigError(NESTED) from error
+    return dict(config)
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML file as Hydra would read it: ``1e-6`` is a number to it, and a word to plain YAML.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    from omegaconf import OmegaConf
+
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    except Exception as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _job_folder() -> str | None:
+    """Of a job of a multirun; None of a run by itself."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    return str(hydra.runtime.output_dir) if hydra.mode is RunMode.MULTIRUN else None
+
+
+def _refuse_idle_launcher() -> None:
+    """Refuse a launcher that would launch nothing."""
+    from hydra.core.hydra_config import HydraConfig
+
+    name = HydraConfig.get().runtime.choices.get("launcher")
+    if name is not None and _job_folder() is None:
+        raise ConfigError(
+            f"launcher={name} sends out the jobs of a multirun, and this is one job. Add -m, and "
+            "put commas between the values that make jobs, e.g. -m attention=softmax,nala."
+        )
+
+
+def _sweep_id() -> str:
+    """The sweep's id; with the job's number behind a slash in a multirun."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    shared = os.environ[SWEEP_ID]
+    return f"{shared}/{hydra.job.num}" if hydra.mode is RunMode.MULTIRUN else shared
+
+
+def _given() -> tuple[str, ...]:
+    """The keys that the command line sets, so that a default can be told from a wish."""
+    return tuple(word.lstrip("+~").partition("=")[0] for word in _given_words())
+
+
+def _given_words() -> list[str]:
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task)
+
+
+def _refuse_unread(config_name: str, root: Root, words: list[str]) -> None:
+    """Refuse a key that ``+`` adds to the configuration and that no command would look at."""
+    for word in words:
+        name = re.split(r"[.=@/:]", word.lstrip("+"))[0]
+        if word.startswith("+") and name not in (known := _own_keys(root)):
+            if any(_options(name, sys.argv)):  # a group of the user's own
+                continue
+            raise ConfigError(
+                f"{word}: {name} is not a key of {config_name}, and nothing would read it. "
+                f"{did_you_mean(name, known)}"
+            )
+
+
+def _root_of_file(config_name: str) -> Root:
+    file = CONF / f"{config_name}.yaml"
+    purpose, keys = parts_of(file)
+    return Root(content=read_yaml(file), purpose=purpose, keys=keys)
+
+
+def _give_to_hydra(config_name: str, root: Root) -> None:
+    """Let Hydra find a root that is no file."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name=config_name, node=dict(root.content))
+
+
+def _own_keys(root: Root) -> list[str]:
+    """Top-level keys that a command's root sets, and the groups that it composes."""
+    keys = [*_groups(root), *root.content]
+    if "publish" in keys:
+        keys += read_yaml(CONF / "publish" / "default.yaml")
+    return [key for key in dict.fromkeys(keys) if key != "defaults"]
+
+
+def _groups(root: Root) -> dict[str, list[str]]:
+    """The config groups of a command, such as ``attention``, and the names that it chooses."""
+    return {
+        group: [names] if isinstance(names, str) else list(names or [])
+        for choice in root.content.get("defaults", [])
+        if isinstance(choice, dict)
+        for group, names in choice.items()
+        if (CONF / group).is_dir()
+    }
+
+
+def _is_hydras(error: Exception) -> bool:
+    return type(error).__module__.partition(".")[0] in {"hydra", "omegaconf", "antlr4", "yaml"}
+
+
+def _check_out(words: list[str], out_is_file: bool) -> None:
+    """Refuse an `out` that cannot be written, before Hydra makes a folder in it."""
+    given = [word.partition("=")[2] for word in words if word.startswith("out=")]
+    if given and not given[-1].startswith("["):
+        path = Path(given[-1].strip("'\""))
+        check_writable(path.parent if out_is_file else path)
+
+
+def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -> str:
+    """Say in a line or two what was refused, what is allowed, and the nearest names."""
+    if isinstance(error, RecursionError):
+        return NESTED
+    if missing := getattr(error, "missing_cfg_file", None):
+        group, _, name = missing.rpartition("/")
+        if group == "hydra/launcher" and name in multirun.EXTRAS:
+            return (
+                f"This launcher is not installed: pip install 'attnbench[{multirun.EXTRAS[name]}]'"
+            )
+        near = did_you_mean(
+            name, {*_options(group, words), *(getattr(error, "options", None) or ())}
+        )
+        own = f"One of your own is a YAML in {group}/ of the folder that --config-dir names."
+        return f"{group}={name}: there is no such {group}. {near} {own}"
+    if choice := _explain_choice(words):
+        return choice
+    if name := getattr(error.__cause__ or error, "full_key", None):
+        keys = set(_keys(config_name, root, words))
+        near = did_you_mean(name, keys, listed={key.partition(".")[0] for key in keys})
+        return f"{name} is not a key of {config_name}. {near}"
+    said = visible(str(error).strip(), LIMITS["reason"])
+    if _is_hydras(error):
+        return said
+    return (
+        _explain_file(words) or _explain_folder(error, words) or f"{type(error).__name__}: {said}"
+    )
+
+
+def _explain_folder(error: Exception, words: list[str]) -> str | None:
+    """Say which folder of Hydra's cannot be made, if it is that."""
+    folders = [word for word in words if word.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
+    if not (folders and isinstance(error, OSError)):
+        return None
+    return f"{folders[-1]} cannot be made: {error.strerror}. Name a folder that can be written."
+
+
+def _explain_file(words: list[str]) -> str | None:
+    """Say which of the user's own YAMLs cannot be read, if one cannot."""
+    for root in _own_folders(words):
+        for file in sorted(root.glob("*/*.yaml")):
+            try:
+                read_yaml(file)
+            except ConfigError as error:
+                return str(error)
+    return None
+
+
+def _explain_choice(words: list[str]) -> str | None:
+    """Say of the first word that gives a config group something else than names what it needs."""
+    for word in words:
+        group, given, value = word.lstrip("+~").partition("=")
+        names = value.strip("[]").split(",") if value != "[]" else []
+        if given and (CONF / group).is_dir() and not all(_is_name(name) for name in names):
+            known = ", ".join(sorted(_options(group, words)))
+            return f"{word}: {group} takes names, in a list or alone. Known: {known}."
+    return None
+
+
+def _is_name(word: str) -> bool:
+    return word != "null" and re.fullmatch(r"[A-Za-z_][\w/-]*", word.strip(" '\"")) is not None
+
+
+def _options(group: str, words: list[str]) -> Iterator[str]:
+    """Names in a config group: ours, and those of ``--config-dir`` and ``hydra.searchpath``."""
+    for root in [CONF, *_own_folders(words)]:
+        yield from (file.stem for file in (root / group).glob("*.yaml"))
+
+
+def _own_folders(words: list[str]) -> list[Path]:
+    line = " ".join(words)
+    return [*map(Path, re.findall(r"(?:(?:--config-dir|-cd)[ =]|file://)([^,\]\s]+)", line))]
+
+
+def _with_rows_of_plugins(root: Root, words: list[str]) -> list[str]:
+    """The words, with an entry for each name of a plugin's mechanism that has no YAML.
+
+    It is set as its constructor's defaults say; a name that is none is refused with the others.
+    """
+    has_plugins = any(word.lstrip("+").startswith("plugins=") for word in words)
+    if not (has_plugins and "attention" in _groups(root)):
+        return words
+    known, kept, own = set(_options("attention", words)), [], []
+    for word in words:
+        group, _, value = word.partition("=")
+        is_list = value.startswith("[") and value.endswith("]")
+        names = [name.strip(" '\"") for name in value.strip("[]").split(",")]
+        if group == "attention" and (is_list or len(names) == 1) and all(map(_is_name, names)):
+            own = [name for name in names if name not in known]
+            word = f"attention=[{','.join(name for name in names if name in known)}]"
+        kept.append(word)
+    return [*kept, *(f"+attention.{name}.mechanism={name}" for name in own)]
+
+
+def _keys(config_name: str, root: Root, words: list[str]) -> list[str]:
+    """Every key that could have been overridden beside the choices that were made."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    choices = [w for w in words if re.match(r"(attention|task|experiment)=", w) and "=," not in w]
+    for overrides in (choices, []):
+        try:
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                config = compose(config_name, overrides=overrides)
+            return [*dict.fromkeys([*_groups(root), *_flatten(config, "")])]
+        except Exception as error:  # the choices may be what is wrong
+            if not _is_hydras(error):
+                raise
+    return []
+
+
+def _flatten(config: Any, prefix: str) -> Iterator[str]:
+    for key, value in config.items_ex(resolve=False):
+        yield f"{prefix}{key}"
+        if hasattr(value, "items_ex"):
+            yield from _flatten(value, f"{prefix}{key}.")

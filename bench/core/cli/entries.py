@@ -1,0 +1,81 @@
+"""Entries of a configuration: rows of conf/attention and tasks of conf/task, as composed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.values import storable, text
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionEntry:
+    """A leaderboard row: a mechanism and the hyperparameters that are set for it."""
+
+    label: str
+    mechanism: str
+    hyperparameters: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskEntry:
+    """A column of accuracies: a task and its settings."""
+
+    label: str
+    task: str
+    settings: dict[str, Any]
+
+
+def read_attention_entries(given: Any) -> list[AttentionEntry]:
+    """Entries as composed from conf/attention, by label."""
+    if given is None:
+        return []
+    return [
+        AttentionEntry(label=label, mechanism=mechanism, hyperparameters=rest)
+        for label, mechanism, rest in _items("attention", "mechanism", given)
+    ]
+
+
+def read_tasks(given: Any) -> list[TaskEntry]:
+    """Entries as composed from conf/task; one with lists of settings is a task for each value."""
+    return [
+        TaskEntry(label=f"{label}{words}", task=task, settings=settings)
+        for label, task, rest in _items("task", "task", given)
+        for words, settings in _variants(f"task.{label}", rest)
+    ]
+
+
+def _variants(name: str, settings: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One for each value of the settings that are lists, with words that tell them apart."""
+    axes = {key: value for key, value in settings.items() if isinstance(value, list)}
+    for key in (key for key, values in axes.items() if not values):
+        raise ConfigError(f"{name}.{key}=[] is empty. Give one value or more.")
+    for values in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, values, strict=True))
+        yield "".join(f" {key}={value}" for key, value in chosen.items()), settings | chosen
+
+
+def _items(key: str, kind: str, given: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Label, registered name, which stands under `kind`, and other settings of each entry."""
+    if not isinstance(given, dict) or not all(isinstance(v, dict) for v in given.values()):
+        raise ConfigError(
+            f"{key} is {given!r}; entries are chosen by name, e.g. {key}=[NAME], from conf/{key}/."
+        )
+    for label, settings in given.items():
+        rest = dict(settings)
+        name = rest.pop(kind, None)
+        if not isinstance(name, str):
+            raise ConfigError(
+                f"{key} entry {label!r} names no {kind}. Write `{kind}: NAME` under `{label}:` in "
+                "its YAML."
+            )
+        for setting in (one for one in rest if not isinstance(one, str)):
+            raise ConfigError(
+                f"{key} entry {label!r} sets {setting!r}, and a setting's name is a word. Mend its "
+                "YAML."
+            )
+        storable(f"{key}.{label}", rest)
+        yield text(key, str(label)), name, rest

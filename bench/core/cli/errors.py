@@ -1,0 +1,52 @@
+"""The one exception that is a user's mistake, and how it is worded."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable
+
+from bench.core.cli.texts import visible
+
+
+class ConfigError(Exception):
+    """Something that was asked for cannot be done; raised before anything is measured.
+
+    The message says what happened, what was expected and how to mend it. Commands print it
+    without a traceback and exit with 2.
+    """
+
+
+def tell(error: Exception) -> int:
+    """Print a user's mistake, which may quote what others wrote, to stderr; gives exit code 2."""
+    sys.stdout.flush()
+    print(f"ConfigError: {visible(str(error), MAX_MESSAGE)}", file=sys.stderr)
+    return 2
+
+
+MAX_MESSAGE = 20_000
+"""Characters of it that are printed."""
+
+OF_YOUR_OWN = "One of your own is found with plugins=[MODULE]."
+"""Ends a message about a name that nothing is registered under."""
+
+
+def did_you_mean(word: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
+    """The nearest known words, and all of them if they are few or none is near.
+
+    Args:
+        word: what is not known.
+        known: what is.
+        listed: what to list instead of all that is known.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    question = f"Did you mean {' or '.join(near)}?" if near else ""
+    if near and len(names) > _FEW:
+        return question
+    names = sorted(names if listed is None else listed)
+    all_of_them = f"Known: {', '.join(names)}." if names else "None are known."
+    return f"{question} {all_of_them}" if near else all_of_them
+
+
+_FEW = 6

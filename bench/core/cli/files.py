@@ -1,0 +1,95 @@
+"""Whole files or none: a reader never sees half of one, and none is written through a link."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.stored_files import folder_inside, refuse_link, shown
+
+_PLAIN = 0o666
+"""Permissions of a new file, before the umask takes its own away."""
+
+
+def write_whole(
+    path: Path,
+    content: str | bytes,
+    *,
+    inside: Path | None = None,
+    like: Iterable[Path] = (),
+    is_derived: bool = False,
+) -> Path:
+    """Write through a file beside it and a rename; text as UTF-8, its line ends as they are.
+
+    The file may be read and written by whom the umask allows, and by nobody who could not read and
+    write the file that it replaces, and those that it copies.
+
+    Args:
+        path: the file; folders that are missing are made.
+        content: all of it.
+        inside: the root of a store, below which no folder may be a link; the file's own folder if
+            None.
+        like: files whose content it holds.
+        is_derived: whether it is made again should a power failure tear it. Others are on the disk
+            when this returns.
+
+    Raises:
+        ConfigError: it cannot be written, or a link is where it should be.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with folder_inside(inside or path.parent, path.parent, make=True) as folder:
+            refuse_link(path, folder)
+            mode = _PLAIN & _mode(path.name, folder)
+            for copied in like:
+                mode &= _mode(copied)
+            _replace(path.name, folder, data, mode, is_lasting=not is_derived)
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = "Free space, or choose another folder." if is_full else "Choose another folder."
+        raise ConfigError(f"{shown(path)} cannot be written: {error.strerror}. {mend}") from error
+    return path
+
+
+def check_writable(path: Path) -> None:
+    """Raise a ConfigError unless `path` is, or could become, a folder that we may write to."""
+    existing = path.absolute()
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ConfigError(
+            f"out={path} cannot be written: {existing} is not a folder. Choose another."
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"out={path} cannot be written: no permission in {existing}. Choose another."
+        )
+
+
+def _mode(path: str | Path, folder: int | None = None) -> int:
+    """Permissions of a file; all of them where there is none."""
+    with suppress(FileNotFoundError):
+        return os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode
+    return _PLAIN
+
+
+def _replace(name: str, folder: int, data: bytes, mode: int, *, is_lasting: bool) -> None:
+    beside = f".{name}.{secrets.token_hex(4)}"
+    handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode, dir_fd=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            if is_lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        os.unlink(beside, dir_fd=folder)
+        raise
+    if is_lasting:
+        os.fsync(folder)

@@ -1,0 +1,227 @@
+"""The one door to the files of a store, which anybody may have put there.
+
+The root of a store may be a link, since its user named it. Below it no link is followed, and only
+regular files are opened: a FIFO would block, a device such as /dev/zero has no end, and a link may
+lead to somebody else's files. What is met instead is named in a `ConfigError`.
+
+Each folder on the way is opened inside the one before it, so that nobody can exchange it meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
+from io import BufferedReader
+from pathlib import Path
+
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.texts import visible
+
+MAX_BYTES = 2**26
+"""Largest file that is read as a whole, in bytes, unless a caller says otherwise."""
+
+MAX_LINES_BYTES = 2**32
+"""Largest file of records that is read or copied as a whole, in bytes."""
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""Opening a FIFO returns at once, and is refused then."""
+
+
+@contextmanager
+def folder_inside(root: Path, folder: Path, *, make: bool = False) -> Iterator[int]:
+    """Open a folder of a store; gives its descriptor.
+
+    Args:
+        root: of the store.
+        folder: the root, or below it.
+        make: make what is missing of it, the root included.
+
+    Raises:
+        ConfigError: a link lies on the way.
+        OSError: it is not there, or cannot be opened or made.
+        ValueError: it is not below the root.
+    """
+    parts = folder.relative_to(root).parts
+    if ".." in parts:
+        raise ValueError(f"{folder} is not below {root}")
+    if make:
+        root.mkdir(parents=True, exist_ok=True)
+    handle = os.open(root, _FOLDER)
+    try:
+        for number, part in enumerate(parts, start=1):
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=handle)
+            try:
+                inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=handle)
+            except OSError:
+                refuse_link(root.joinpath(*parts[:number]), handle)
+                raise
+            os.close(handle)
+            handle = inner
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def refuse_link(path: Path, folder: int) -> None:
+    """Raise a `ConfigError` if the last part of a path, in the open folder, is a link."""
+    with suppress(OSError):
+        facts = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISLNK(facts.st_mode):
+            raise ConfigError(
+                f"{shown(path)} is a link, and none is followed inside a store. Put there what it "
+                "points to, or take it out of the folder."
+            )
+
+
+def open_inside(root: Path, path: Path) -> BufferedReader:
+    """Open a file of a store for reading.
+
+    Raises:
+        ConfigError: it is no regular file, or a link lies on the way.
+        OSError: it is not there, or cannot be opened.
+    """
+    with folder_inside(root, path.parent) as folder:
+        try:
+            handle = os.open(path.name, _FILE | os.O_NOFOLLOW, dir_fd=folder)
+        except OSError as error:
+            refuse_link(path, folder)
+            raise _refusal(path, folder) or error from None
+    return _regular(handle, path)
+
+
+def read_inside(root: Path, path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """Read a file of a store as a whole.
+
+    Raises:
+        ConfigError: as `open_inside`, or it is larger than allowed.
+        OSError: it is not there, or cannot be read.
+    """
+    with open_inside(root, path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise ConfigError(
+                f"{shown(path)} has more than {max_bytes:,} bytes, which is no file of attnbench. "
+                "Take it out of the folder."
+            )
+        return file.read(size)
+
+
+def regular_files(root: Path, pattern: str) -> list[Path]:
+    """List the files of one folder of a store, sorted by name; none if there is no such folder.
+
+    Args:
+        root: of the store.
+        pattern: a folder and what the names look like, as ``records/*.jsonl``.
+
+    Raises:
+        ConfigError: the folder is a link or cannot be read, or one of the files is not regular.
+    """
+    return files_inside(root, pattern, are_regular=True)
+
+
+def files_inside(root: Path, pattern: str, *, are_regular: bool = False) -> list[Path]:
+    """As `regular_files`, where each file is looked at when it is opened.
+
+    Args:
+        root: of the store.
+        pattern: as of `regular_files`.
+        are_regular: whether each is looked at now.
+
+    Raises:
+        ConfigError: the folder is a link or cannot be read.
+    """
+    folder = root / Path(pattern).parent
+    found = []
+    try:
+        with folder_inside(root, folder) as handle:
+            for name in sorted(os.listdir(handle)):
+                if not fnmatchcase(name, Path(pattern).name):
+                    continue
+                if are_regular:
+                    refuse_link(folder / name, handle)
+                    if refused := _refusal(folder / name, handle):
+                        raise refused
+                found.append(folder / name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ConfigError(f"{shown(folder)} cannot be read: {error.strerror}.") from error
+    return found
+
+
+def no_link(path: str, flags: int) -> int:
+    """Open a file for writing: an `opener` of `open` that goes through no link."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+
+
+def folders_below(root: Path, name: str) -> list[Path]:
+    """Find the folders of a name at any depth, sorted; links to folders are found, not entered."""
+    found = []
+    waiting = [root]
+    while waiting:
+        here = waiting.pop()
+        with suppress(OSError), os.scandir(here) as inner:
+            for each in inner:
+                if each.name == name and each.is_dir():
+                    found.append(here / name)
+                if each.is_dir(follow_symlinks=False):
+                    waiting.append(here / each.name)
+    return sorted(found)
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file of the user's own data, such as an image; links are followed there.
+
+    Raises:
+        ConfigError: it is no regular file.
+        OSError: it is not there, or cannot be opened.
+    """
+    return _regular(os.open(path, _FILE), path)
+
+
+def read_regular(path: Path) -> bytes:
+    """Read a file of the user's own data as a whole; links are followed there.
+
+    Raises:
+        ConfigError: it is no regular file, or cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError(f"{shown(path)} cannot be read: {error.strerror}.") from error
+
+
+def shown(path: Path) -> str:
+    """A path for a message: printable, and of a bounded length."""
+    return visible(str(path), 500)
+
+
+def _regular(handle: int, path: Path) -> BufferedReader:
+    """The open file, closed again if it is not regular."""
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        raise _no_file(path, mode)
+    return os.fdopen(handle, "rb")
+
+
+def _refusal(path: Path, folder: int) -> ConfigError | None:
+    """Words about what is there and is neither a regular file nor a link."""
+    try:
+        mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
+    except OSError:
+        return None
+    return None if stat.S_ISREG(mode) else _no_file(path, mode)
+
+
+def _no_file(path: Path, mode: int) -> ConfigError:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    kind = kinds.get(stat.S_IFMT(mode), "a device")
+    return ConfigError(f"{shown(path)} is not a file but {kind}. Take it out of the folder.")

@@ -1,0 +1,96 @@
+"""Folders for temporary files that no other user of the machine can have made, or write to."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import stat
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from bench.core.cli.errors import ConfigError
+
+WORKERS_FOLDER = "ATTNBENCH_WORKERS_FOLDER"
+"""Environment variable that hands the folder of `new_workers_folder` to a workers' server."""
+
+WORKERS_PREFIX = "attnbench-workers-"
+"""Begins the name of that folder."""
+
+
+def new_workers_folder() -> Path:
+    """Make the folder for what a trial leaves for the rounds, such as compiled kernels.
+
+    Its name cannot be guessed: who makes it first could exchange the kernels that are run from it.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        return Path(tempfile.mkdtemp(prefix=f"{WORKERS_PREFIX}{os.getpid()}-"))
+    except OSError as error:
+        raise ConfigError(
+            f"No temporary folder for the workers can be made: {error.strerror}. Free space, or "
+            "set TMPDIR to a folder that can be written to."
+        ) from error
+
+
+@cache
+def workers_folder() -> Path:
+    """One place for all workers of a server; in a process that is none, a folder of its own."""
+    if given := os.environ.get(WORKERS_FOLDER):
+        return Path(given)
+    folder = new_workers_folder()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def shared_folder(name: str) -> Path:
+    """The folder that all processes of this user share on this host, made if it is missing.
+
+    It lies in ``XDG_RUNTIME_DIR``, or in the folder that this usually names, where they are this
+    user's; else in the temporary folder, under a name that holds the user's number.
+
+    Args:
+        name: of the folder, a plain file name.
+
+    Raises:
+        ConfigError: it cannot be had, or others could have put something into it.
+    """
+    user = os.getuid()
+    for place in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{user}"):
+        runtime = Path(place)
+        if runtime.is_absolute() and _why_not_private(runtime) is None:
+            return _private(runtime / name)
+    return _private(Path(tempfile.gettempdir(), f"{name}-{user}"))
+
+
+def _private(folder: Path) -> Path:
+    try:
+        os.mkdir(folder, 0o700)
+        os.chmod(folder, 0o700)  # a umask may have taken even our own permissions
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}") from error
+    if why := _why_not_private(folder):
+        raise ConfigError(f"{folder} {why}")
+    return folder
+
+
+def _why_not_private(folder: Path) -> str | None:
+    """Words on a folder that others could have written to; None if nobody could."""
+    try:
+        facts = os.lstat(folder)
+    except OSError as error:
+        return f"cannot be looked at: {error.strerror}"
+    if stat.S_ISLNK(facts.st_mode):
+        return "is a link"
+    if not stat.S_ISDIR(facts.st_mode):
+        return "is not a folder"
+    if facts.st_uid != os.getuid():
+        return "belongs to another user"
+    if facts.st_mode & 0o022:
+        return "can be written to by others"
+    return None if os.access(folder, os.W_OK | os.X_OK) else "cannot be written to"

@@ -1,0 +1,129 @@
+"""Words of a command line, and values that no record could hold; settings are models (`core`)."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from bench.core.cli.errors import ConfigError, did_you_mean, tell
+from bench.core.cli.limits import MAX_DEPTH, MAX_ITEMS, MAX_TEXT, is_plain
+from bench.core.cli.streams import exit_code, make_streams_unbreakable
+
+
+def words_and_options(
+    given: Sequence[str], options: Collection[str], usage: str
+) -> tuple[list[str], dict[str, str]]:
+    """Split the command line of a command without YAML: plain words, and ``KEY=VALUE`` options.
+
+    Args:
+        given: as typed.
+        options: keys that may be given.
+        usage: of the command, for the message.
+
+    Raises:
+        ConfigError: an unknown key, or one without a value.
+    """
+    words: list[str] = []
+    found: dict[str, str] = {}
+    for one in given:
+        if not one:  # such as an empty variable: Path("") would be the current folder
+            raise ConfigError(f"A word is empty. Name what is meant. Usage: {usage}")
+        key, equals, value = one.partition("=")
+        if not equals:
+            words.append(one)
+        elif key in options and value:
+            found[key] = value
+        else:
+            raise ConfigError(f"{one} is not known. {did_you_mean(key, options)} Usage: {usage}")
+    return words, found
+
+
+def run_words(main: Callable[[list[str]], int], argv: list[str] | None, usage: str) -> int:
+    """Run a command without YAML on its words; exit codes are those of `bench.core.cli.command`.
+
+    Args:
+        main: takes the words, and returns the exit code.
+        argv: the words; those of this process if None.
+        usage: what ``--help`` prints.
+    """
+    make_streams_unbreakable()
+    words = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(words):
+        print(usage)
+        return exit_code(0)
+    try:
+        return exit_code(main(words))
+    except ConfigError as error:
+        return tell(error)
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 3
+
+
+def text(name: str, value: Any) -> str:
+    """A name; not an empty one."""
+    if isinstance(value, list):
+        raise ConfigError(f"{name} is the list {value}; it takes one value.")
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{name} is {value!r}; it takes a name.")
+    storable(name, value)
+    if not value.isprintable():
+        raise ConfigError(f"{name} is {value!r}; it takes a name on one line.")
+    return value
+
+
+def finite(name: str, value: Any) -> None:
+    """Refuse NaN and infinities, also inside of a list or a mapping; no record could hold them."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            finite(f"{name}.{key}", one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            finite(name, one)
+    elif isinstance(value, (int, float)) and not -sys.float_info.max <= value <= sys.float_info.max:
+        raise ConfigError(f"{name} is {value!r}; it takes a finite number.")
+
+
+def storable(name: str, value: Any) -> None:
+    """Refuse what no record could hold: besides what `finite` refuses, unprintable texts and such.
+
+    Raises:
+        ConfigError: also for what is nested too deeply, or too long.
+    """
+    finite(name, value)
+    if not is_plain(value):
+        raise ConfigError(
+            f"{name} is {ascii(value)[:200]}, which no record can hold: it takes printable texts "
+            f"of up to {MAX_TEXT:,} characters, numbers of 63 bits, and lists or mappings of them "
+            f"of up to {MAX_ITEMS:,} items and {MAX_DEPTH} levels."
+        )
+
+
+def command_line(command: str, config: Mapping[str, Any], without: Collection[str] = ()) -> str:
+    """The words that give this configuration, but for where its files go.
+
+    Args:
+        command: its name, as ``diagnose``.
+        config: composed; ``given`` has the keys that were typed.
+        without: keys that only say where files go, besides ``out``.
+    """
+    words = [f"attention=[{','.join(config['attention'])}]"]
+    for key in dict.fromkeys(config.get("given", ())):
+        value: Any = config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if key == "task":
+            value = list(config.get("task") or {})
+        if key not in ("attention", "out", *without) and value is not None:
+            words.append(f"{key}={_typed(value)}")
+    return f"python -m bench.{command} {' '.join(words)}"
+
+
+def _typed(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_typed, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

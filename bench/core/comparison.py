@@ -1,0 +1,400 @@
+"""Differences of two rows over seeds, with what seeds and test examples leave open. No torch.
+
+Seeds are few, and the models of all of them answer the same test examples. Student's t over the
+seeds says what another seed would change, and the error over examples what another test set would;
+the second does not shrink with the number of seeds.
+
+No method knows from three seeds of a mode that none of them has shown: where one run in five fails
+to learn, half of all studies with three seeds see no failure, and their interval is that of the
+runs which learn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bench.core.answers import UNSEEN, clustered_error
+from bench.core.statistics import CONFIDENCE, Interval
+
+LEVEL = 1 - CONFIDENCE
+POWER = 0.8
+
+FEW_SEEDS = 5
+"""Up to so many, an interval is a tenth wider than Student's t has it, and holds every seed.
+
+Student's t holds for a normal spread, which so few cannot show. With three seeds, where a third of
+the runs fail, it holds the median 93.0 times in 100; a tenth wider, 93.5. With five, of four in one
+mode and one in another the latter lies outside of it; their range holds the median 94 times in 100,
+whatever the spread (the sign test). With more seeds the interval is Student's, of the mean, to
+which failed runs belong.
+"""
+
+_FEW_WIDER = 1.1
+
+_ROUNDING = 1e-12
+"""Spreads and differences below it are those of floating point."""
+
+_MANY_SEEDS = 10_000
+"""Beyond, Student's t is the normal distribution to four digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """The training runs of one row on one task.
+
+    Attributes:
+        scores: by seed; None for a run that ended without a score.
+        error: standard error of a score over the test examples, which all seeds share.
+        num_examples: answers that a share of right ones was counted over.
+        right: by seed, which of the test answers were right, in the order of the test set.
+        per_cluster: consecutive answers that belong to one test example.
+        test_set: equal for runs that were scored on the same examples; empty if that is not known.
+    """
+
+    scores: Mapping[int, float | None]
+    error: float | None = None
+    num_examples: int | None = None
+    right: Mapping[int, np.ndarray] = field(default_factory=dict)
+    per_cluster: int = 1
+    test_set: str = ""
+
+    @property
+    def known(self) -> dict[int, float]:
+        """Scores of the seeds that have one."""
+        return {seed: score for seed, score in self.scores.items() if score is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How much better one row is than another, over the seeds that either was run with.
+
+    Attributes:
+        mean: over the seeds that both have a score of; None without one.
+        low, high: 95 % interval of the typical difference of a seed. Where the spread has one mode,
+            or both rows have the same spread, that is mean and median alike. Where one row splits
+            into runs that learned and a minority that did not, it is the median.
+        ahead: how likely the first is better, between 0 and 1.
+        p_value: two-sided, of no difference; below 5 % just where the interval excludes 0.
+        num_seeds: that were compared, missing ones included.
+    """
+
+    mean: float | None
+    low: float
+    high: float
+    ahead: float
+    p_value: float
+    num_seeds: int
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether all of the interval says that the first is better."""
+        return self.low > 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether all of the interval says that the second is."""
+        return self.high < 0
+
+
+def compare(first: Runs, second: Runs, *, less_is_better: bool = False) -> Difference | None:
+    """Compare two rows seed by seed; above zero the first is better.
+
+    Two errors add up: Student's t over the differences, and the error over test examples, clustered
+    by example. The latter is that of the differences answer by answer where both rows say which
+    answers were right on one test set, so that examples which are hard for both cancel; else that
+    of the two scores apart; else that of counted answers. It is not divided by the seeds.
+
+    A seed that one of the two lacks could have ended anywhere: a share of right answers at 0 or at
+    1, and a score without bounds anywhere. The interval then reaches from the worst to the best.
+
+    Args:
+        first: the row that is better above zero.
+        second: the row that it is compared with.
+        less_is_better: for scores that count what should be small, and have no upper bound.
+
+    Returns:
+        None with fewer than two seeds: one is one draw.
+    """
+    seeds = sorted(first.scores.keys() | second.scores.keys())
+    if len(seeds) < 2:
+        return None
+    sign, bounds = (-1.0, (-math.inf, math.inf)) if less_is_better else (1.0, (0.0, 1.0))
+    one, other = (
+        np.array([sign * known.get(seed, math.nan) for seed in seeds])
+        for known in (first.known, second.known)
+    )
+    differences = one - other
+    has_both = ~np.isnan(differences)
+    error, degrees = _shared_error(first, second, is_share=not less_is_better)
+    fills = [differences]  # the worst that missing seeds can be for the first, and the best
+    if not has_both.all():
+        fills = [_filled(one, a) - _filled(other, b) for a, b in (bounds, bounds[::-1])]
+    odds = [_odds(fill, error, degrees) for fill in fills]
+    least, most = odds[0], odds[-1]
+    return Difference(
+        mean=float(np.mean(differences[has_both])) if has_both.any() else None,
+        low=float(seed_interval(fills[0], error, degrees)[0]),
+        high=float(seed_interval(fills[-1], error, degrees)[1]),
+        ahead=(least + most) / 2,
+        p_value=2 * (1 - least) if least > 0.5 else 2 * most if most < 0.5 else 1.0,
+        num_seeds=len(seeds),
+    )
+
+
+def mean_of(runs: Runs, *, is_share: bool = True) -> Interval | None:
+    """The 95 % interval of a row's score, made as that of `compare`; None with fewer than two.
+
+    It knows no bounds; `within_share` has it end at 0 and at 1.
+
+    Args:
+        runs: of the row; seeds without a score are passed over.
+        is_share: of right answers, whose counted examples have an error.
+    """
+    scores = np.array([*runs.known.values()])
+    if len(scores) < 2:
+        return None
+    error, degrees = _own_error(runs, is_share=is_share)
+    low, high = seed_interval(scores, error, degrees)
+    return float(low), float(high)
+
+
+def within_share(interval: Interval) -> Interval:
+    """What of an interval a share can be."""
+    return max(interval[0], 0.0), min(interval[1], 1.0)
+
+
+def seed_interval(
+    values: np.ndarray, error: float | np.ndarray = 0.0, degrees: float = math.inf
+) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % interval of the typical value of a seed: (..., seeds) -> two of (...).
+
+    Either way it reaches as far as what Student's t gives over the seeds and what it gives over the
+    test examples, put together as the square root of the sum of squares: it is narrower than
+    neither. What is wider up to `FEW_SEEDS` is said there.
+
+    Args:
+        values: scores, or differences of two rows under the same seeds; two seeds or more.
+        error: standard error over the test examples that all seeds share.
+        degrees: of freedom that it is known with: test examples less one.
+    """
+    num_seeds = values.shape[-1]
+    is_known = np.isfinite(values).all(axis=-1)
+    values = np.where(np.isfinite(values), values, 0.0)
+    mean = values.mean(axis=-1)
+    below = above = _t(num_seeds - 1, LEVEL) * _seed_error(values)
+    if num_seeds <= FEW_SEEDS:
+        below = np.maximum(below, mean - values.min(axis=-1))
+        above = np.maximum(above, values.max(axis=-1) - mean)
+    shared = _t(degrees, LEVEL) * error
+    low = np.where(is_known, mean - np.hypot(below, shared), -math.inf)
+    high = np.where(is_known, mean + np.hypot(above, shared), math.inf)
+    return low, high
+
+
+def p_value(values: np.ndarray, error: float = 0.0, degrees: float = math.inf) -> float:
+    """Chance of a typical value as far from 0, two-sided; below 5 % where the interval excludes 0.
+
+    Arguments are those of `seed_interval`; (seeds,). It is the level at which the interval would
+    end at 0, and the sign test's chance where the range of few seeds is what holds 0.
+    """
+    from scipy import special
+
+    values = values if np.mean(values) >= 0 else -values
+    mean, seed_error, own = float(np.mean(values)), float(_seed_error(values)), len(values) - 1
+    if mean <= _ROUNDING:
+        return 1.0
+    if max(error, seed_error) <= 0:
+        return 0.0
+    if error <= 0:
+        found = 2 * float(special.stdtr(own, -mean / seed_error))
+    elif seed_error <= 0:
+        found = 2 * float(special.stdtr(degrees, -mean / error))
+    else:
+        found = _level_of(mean, seed_error, own, error, degrees)
+    if found < LEVEL and seed_interval(values, error, degrees)[0] <= 0:
+        return min(1.0, 2 * float(special.bdtr(np.sum(values <= 0), len(values), 0.5)))
+    return found
+
+
+def _level_of(mean: float, seed_error: float, own: float, error: float, degrees: float) -> float:
+    """The level at which an interval that is made of two errors ends at 0, by bisection."""
+    surely_above, surely_below = -80.0, 0.0  # its logarithm; a t of two seeds falls slowly
+    for _ in range(32):
+        middle = (surely_above + surely_below) / 2
+        level = math.exp(middle)
+        reach = math.hypot(_t(own, level) * seed_error, _t(degrees, level) * error)
+        if reach > mean:
+            surely_above = middle
+        else:
+            surely_below = middle
+    return math.exp((surely_above + surely_below) / 2)
+
+
+def _t(degrees: float, level: float) -> float:
+    """Student's t, which `level` of its draws are beyond, either side counted."""
+    from scipy import special
+
+    return -float(special.stdtrit(degrees, level / 2))
+
+
+def _seed_error(values: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over seeds, (..., seeds) -> (...), as wide as few seeds need."""
+    num_seeds = values.shape[-1]
+    found: np.ndarray = np.std(values, axis=-1, ddof=1) / math.sqrt(num_seeds)
+    wider = _FEW_WIDER if num_seeds <= FEW_SEEDS else 1.0
+    return np.where(found > _ROUNDING, wider * found, 0.0)
+
+
+def _odds(differences: np.ndarray, error: float, degrees: float) -> float:
+    """How likely the typical difference is above 0."""
+    mean = float(np.mean(differences))
+    if not np.isfinite(mean):
+        return 1.0 if mean > 0 else 0.0
+    half = p_value(differences, error, degrees) / 2
+    return 1 - half if mean > 0 else half
+
+
+def _filled(scores: np.ndarray, value: float) -> np.ndarray:
+    return np.where(np.isnan(scores), value, scores)
+
+
+# The error over test examples: its size, and its degrees of freedom.
+
+
+def _shared_error(first: Runs, second: Runs, *, is_share: bool) -> tuple[float, float]:
+    if answers := _paired_answers(first, second):
+        size = max(first.per_cluster, second.per_cluster)
+        return clustered_error(answers[0] - answers[1], size, ends=(-1.0, 1.0))
+    return math.hypot(*(_own_error(row, is_share=is_share)[0] for row in (first, second))), math.inf
+
+
+def _paired_answers(first: Runs, second: Runs) -> tuple[np.ndarray, np.ndarray] | None:
+    """For each answer, the share of seeds that were right, of two rows with one test set."""
+    seeds = first.known.keys() & second.known.keys()
+    if not first.test_set or first.test_set != second.test_set or not seeds:
+        return None
+    if not (seeds <= first.right.keys() and seeds <= second.right.keys()):
+        return None
+    rows = [[row.right[seed] for seed in sorted(seeds)] for row in (first, second)]
+    if len({len(answers) for row in rows for answers in row}) != 1:
+        return None
+    return np.mean(rows[0], axis=0), np.mean(rows[1], axis=0)
+
+
+def _own_error(runs: Runs, *, is_share: bool) -> tuple[float, float]:
+    known = runs.known
+    if known and is_share and known.keys() <= runs.right.keys():
+        answers = [runs.right[seed] for seed in known]
+        if runs.test_set and len({len(own) for own in answers}) == 1:
+            return clustered_error(np.mean(answers, axis=0), runs.per_cluster)
+    if not is_share or not known or not runs.num_examples:
+        return runs.error or 0.0, math.inf
+    share = float(np.mean([*known.values()]))
+    variance = share * (1 - share) / runs.num_examples if runs.error is None else runs.error**2
+    num_clusters = runs.num_examples / runs.per_cluster
+    unseen = UNSEEN * (share**2 + (1 - share) ** 2) / num_clusters**2
+    return math.sqrt(max(0.0, variance) + unseen), math.inf
+
+
+def holm(p_values: Sequence[float], level: float = LEVEL) -> tuple[bool, ...]:
+    """Tell which differences stand when several are looked at, any wrong one with `level` at most.
+
+    Holm, Scandinavian Journal of Statistics 6 (1979), 65: the smallest of n is held against
+    level / n, the next against level / (n - 1), until one fails.
+    """
+    stands = [False] * len(p_values)
+    for place, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[index] > level / (len(p_values) - place):
+            break
+        stands[index] = True
+    return tuple(stands)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedsNeeded:
+    """How many seeds would tell a difference from 0.
+
+    Attributes:
+        number: if the pilot's spread is the true one.
+        low, high: for the ends of the 95 % interval of the spread.
+    """
+
+    number: int
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        """As ``about 444 seeds (122 to 17,439 by the pilot's spread)``."""
+        return f"about {self.number:,} seeds ({self.low:,} to {self.high:,} by the pilot's spread)"
+
+
+def num_seeds_for(
+    difference: float, spread: float, *, power: float = POWER, level: float = LEVEL
+) -> int | None:
+    """Seeds with which Student's t finds a difference with a given power; None if it is 0.
+
+    Args:
+        difference: to be told from 0.
+        spread: standard deviation over seeds.
+        power: how often a study with so many seeds finds it.
+        level: two-sided.
+    """
+    from scipy import special
+
+    if difference == 0:
+        return None
+    size = math.inf if spread <= 0 else abs(difference) / spread
+    z = -float(special.ndtri(level / 2)) + float(special.ndtri(power))
+    rough = (z / size) ** 2 if size > 0 else math.inf
+    if not math.isfinite(rough):
+        return None
+    number = max(2, math.ceil(rough))
+    while number < _MANY_SEEDS and _power(number, size, level) < power:
+        number += 1
+    return number
+
+
+def _power(num_seeds: int, size: float, level: float) -> float:
+    """How often Student's t finds a difference of `size` standard deviations."""
+    from scipy import special
+
+    edge, shift = _t(num_seeds - 1, level), size * math.sqrt(num_seeds)
+    return 1.0 - float(special.nctdtr(num_seeds - 1, shift, edge))
+
+
+def seeds_by_pilot(difference: float, spread: float, num_pilot: int) -> SeedsNeeded | None:
+    """How many seeds a pilot says are needed, with what its own few seeds leave open.
+
+    Args:
+        difference: to be told from 0.
+        spread: standard deviation over the pilot's seeds.
+        num_pilot: of these, 2 or more.
+
+    Returns:
+        None if the difference is 0.
+    """
+    spreads = (spread, *spread_interval(spread, num_pilot))
+    number, low, high = (num_seeds_for(difference, each) for each in spreads)
+    if number is None or low is None or high is None:
+        return None
+    return SeedsNeeded(number=number, low=low, high=high)
+
+
+def spread_interval(spread: float, num_seeds: int) -> Interval:
+    """The 95 % interval of a standard deviation, by the chi-square distribution.
+
+    Raises:
+        ValueError: fewer than two seeds have no spread.
+    """
+    from scipy import special
+
+    degrees = num_seeds - 1
+    if degrees < 1:
+        raise ValueError(f"{num_seeds} seeds have no spread; two or more are needed.")
+    cuts = (float(special.chdtri(degrees, tail)) for tail in (LEVEL / 2, 1 - LEVEL / 2))
+    low, high = (spread * math.sqrt(degrees / cut) for cut in cuts)
+    return low, high

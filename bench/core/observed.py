@@ -1,0 +1,337 @@
+"""What was observed of a cell: a speed, or a quality. Types and bounds; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Required
+
+from annotated_types import Len
+from typing_extensions import TypedDict
+
+from bench.core.cli.limits import (
+    Amount,
+    Count,
+    Digest,
+    Duration,
+    Flops,
+    Name,
+    Number,
+    Rate,
+    Seconds,
+    Share,
+    Size,
+    Text,
+    checked,
+    like,
+    one_of,
+)
+
+REFERENCE = "softmax"
+"""The mechanism, and the label, that rows are compared with unless `reference` says otherwise."""
+
+CONTROLS = ("uniform", "none")
+"""Mechanisms that show what a score is worth: they may stay at chance, and are never ranked."""
+
+STUCK_WITHIN = 0.02
+"""Distance from chance, or from a level of partial solutions, within which a score is stuck."""
+
+NOTHING_LEFT = 0.95
+"""Share of right answers from which a level is no partial solution any more."""
+
+MAX_SAMPLES = 10_000_000
+"""Of one record; a sweep takes a million rounds in each process at most."""
+
+Samples = Annotated[tuple[Seconds, ...], Len(0, MAX_SAMPLES)]
+Numbers = Annotated[tuple[Count, ...], Len(0, MAX_SAMPLES)]
+Packed = Annotated[
+    str, Len(0, 2**24), like(r"[A-Za-z0-9+/]*={0,2}", "base64 of a compressed sequence")
+]
+TokenCount = Annotated[str, like(r"[1-9]\d{0,9}", "a number of tokens")]
+
+
+class Ceiling(TypedDict):
+    """What a device did at best, as `bench.core.facts.CeilingFacts` has it of a calibration."""
+
+    flops_per_s: Rate
+    bytes_per_s: Annotated[list[Annotated[list[Rate], Len(2, 2)]], Len(1, 100)]
+    is_noisy: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speed:
+    """What was observed of a kernel cell.
+
+    Attributes:
+        latency_s: seconds per call, one entry per sample.
+        rounds: the round in which each sample was taken.
+        processes: the process in which each sample was taken; empty where there was one.
+        rounds_key: the same for all that were timed in the same rounds.
+        reference: label of the entry that this one is compared with.
+        reference_key: the key of its cell.
+        reference_latency_s: the reference's samples of the same rounds; empty if it did not run.
+        reference_rounds: the round of each of them.
+        calls_per_sample: calls inside one sample, averaged by division; of the first process.
+        calls_per_set: how often one sample uses the same inputs, at most; 1 is never twice. None if
+            that is not known.
+        warmup_s: calls before the rounds, kept apart; of all processes.
+        first_call_s: the first call in a fresh worker.
+        order_seed: seeds the order of members in each round.
+        stop_reason: ``precise`` if the interval met its target, ``budget`` or ``rounds`` if not.
+        flops: what the mathematics of this mode needs; None if the mechanism has no formula.
+        executed_flops: what this implementation does, by its formula.
+        counted_flops: what torch's counter saw, with the CPU mapping it lacks.
+        fvcore_flops: fvcore's multiply-adds times two, forward only.
+        fvcore_unsupported: operators that fvcore did not count, with their number.
+        elementwise_elements: elements written by operators that no counter prices.
+        num_operators: operators dispatched in one call.
+        peak_memory_bytes: allocation peak of one call above its inputs; None if not measurable.
+        peak_rss_bytes: growth of the process's resident size at the peak of one call; None on an
+            accelerator, and where the system does not tell. Records of before each row was looked
+            at have it from 30 MiB of `peak_memory_bytes` on.
+        leaked_bytes: what the process keeps of each call; None where the system does not tell.
+        saved_for_backward_bytes: kept by autograd between forward and backward.
+        num_parameters: learnable values of what was timed.
+        tokens_per_call: queries of a call over the batch, padding apart.
+        max_error, rms_error: against the float64 oracle, relative to its largest value and norm.
+        oracle: what the output was checked against: ``softmax``, ``reference``, or ``itself`` for a
+            mechanism without a slow form.
+        checked_len: sequence length at which it was; None if that is not known.
+        checked_share: share of the query rows that were compared there.
+        is_view: whether the output shares memory with an input.
+        leaks_future: whether later keys and values change earlier outputs of a causal form.
+        flops_off: counted FLOPs over those of the formula, where the two contradict each other.
+        is_foreign: whether a plugin brought the mechanism.
+        cpu_per_wall: CPU time over wall time of a one-thread member's samples; None where neither
+            is known.
+        compile_s: what the compiler took; None where nothing is compiled.
+        state_bytes: what the past takes at this context length, in modes that keep a state.
+        load: foreign load while the rounds ran, see `bench.measuring.measure.load.between`; of
+            several processes, in the one with the most.
+        is_noisy: whether that was too much, and stayed so when the block was timed again.
+        ceiling: what the device did at best before these rounds, by some products and copies; None
+            where nobody looked, as where a calibration says it.
+    """
+
+    latency_s: Annotated[Samples, Len(1)]
+    rounds: Numbers
+    processes: Numbers = ()
+    rounds_key: Text = ""
+    reference: Name = REFERENCE
+    reference_key: Digest = ""
+    reference_latency_s: Samples = ()
+    reference_rounds: Numbers = ()
+    calls_per_sample: Size = 1
+    calls_per_set: Size | None = None
+    warmup_s: Annotated[tuple[Duration, ...], Len(0, MAX_SAMPLES)] = ()
+    first_call_s: Duration | None = None
+    order_seed: Count = 0
+    stop_reason: Annotated[str, one_of("", "precise", "budget", "rounds", "interrupted")] = ""
+    flops: Flops | None = None
+    executed_flops: Flops | None = None
+    counted_flops: Flops | None = None
+    fvcore_flops: Flops | None = None
+    fvcore_unsupported: Annotated[dict[Text, Count], Len(0, 1000)] = field(default_factory=dict)
+    elementwise_elements: Count | None = None
+    num_operators: Count | None = None
+    peak_memory_bytes: Count | None = None
+    peak_rss_bytes: Count | None = None
+    leaked_bytes: Count | None = None
+    saved_for_backward_bytes: Count | None = None
+    num_parameters: Count | None = None
+    tokens_per_call: Count = 0
+    max_error: Amount | None = None
+    rms_error: Amount | None = None
+    oracle: Annotated[str, one_of("", "softmax", "reference", "itself")] = ""
+    checked_len: Size | None = None
+    checked_share: Share = 1.0
+    is_view: bool = False
+    leaks_future: bool = False
+    flops_off: Amount | None = None
+    is_foreign: bool = False
+    cpu_per_wall: Amount | None = None
+    compile_s: Duration | None = None
+    state_bytes: Count | None = None
+    load: Annotated[dict[Text, Number], Len(0, 100)] = field(default_factory=dict)
+    is_noisy: bool = False
+    ceiling: Ceiling | None = None
+
+    @property
+    def contradiction(self) -> str | None:
+        """What in it cannot be true together, as a sentence; None if all can."""
+        if len(self.latency_s) != len(self.rounds):
+            return f"latency_s has {len(self.latency_s)} samples and {len(self.rounds)} rounds"
+        if self.processes and len(self.processes) != len(self.rounds):
+            return f"latency_s has {len(self.rounds)} samples of {len(self.processes)} processes"
+        num_beside = len(self.reference_latency_s)
+        if num_beside != len(self.reference_rounds):
+            rounds = len(self.reference_rounds)
+            return f"reference_latency_s has {num_beside} samples and {rounds} rounds"
+        return None
+
+
+class Filtered(TypedDict, total=False):
+    """A trained model that saw a part of its tokens, without fine-tuning.
+
+    With `reason`, a sentence, where the mechanism cannot be filtered so; else with the rest:
+    `num_tokens` that were kept; `flops` of all blocks for one example; seconds of a batch's
+    forward, with the choice of tokens, and of the whole model's, in rounds of one after the other.
+    """
+
+    filter: Required[Name]
+    keep: Required[Share]
+    reason: Text
+    num_tokens: Size
+    accuracy: Amount
+    flops: Count
+    latency_s: Annotated[list[Seconds], Len(0, 1000)]
+    unfiltered_latency_s: Annotated[list[Seconds], Len(0, 1000)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """What was observed of a task cell.
+
+    Attributes:
+        accuracy: the score on unseen examples, between 0 and 1; or in `unit`, less being better.
+        chance: what the stated guess scores.
+        guess: the rule of that guess, in words.
+        num_examples: unseen examples, or answers, that were scored.
+        num_parameters: of the whole model.
+        losses: training loss, evenly spaced over the run.
+        train_s: wall time of training; not a timing to compare, since runs may share the machine.
+        unit: what the score counts, such as ``bits per byte``; empty for a share of right answers.
+        gates: what the backbone's layer projects from the tokens for the mechanism, beside queries,
+            keys and values; empty for one that takes no gates, or owns its projections.
+        collapsed: whether, in any layer, nearly all features of the keys of a test batch lay at the
+            floor that the mechanism adds to them; None for a mechanism without one.
+        causal: whether a token saw only those before it; None in records from before this was kept.
+        leaks_future: whether, in a causal task, later tokens change what the first layer's
+            mechanism gave before.
+        ended: ``ceiling`` or ``plateau`` of a run that settled; ``maximum`` of one that still
+            improved when its steps were spent; empty in records from before this was looked at.
+        num_steps: parameter updates until then.
+        steps_to_90: after which 90 % of the validation answers were right for the first time.
+        validation_steps, validation: the score on validation examples, and after which steps.
+        validation_error: half of the 95 % interval of the last of these scores, over the validation
+            examples.
+        train_accuracy: the score at the end on `bench.measuring.tasks.train.NUM_TRAINED` examples
+            of the training set, the same ones for all mechanisms.
+        score_error: standard error of `accuracy` over the test examples; answers that belong
+            together, such as those of one example, are one cluster.
+        answers: which test answers were right, in the order of the test set: bits packed into
+            bytes, compressed by zlib, in base64; empty where answers are not right or wrong.
+        answers_per_cluster: consecutive answers that form a cluster; None where that differs.
+        window_losses: of a score with a unit, the mean loss of each test example in that unit, as
+            float16, compressed by zlib, in base64.
+        test_set: a digest of the test examples and their answers.
+        plateaus: scores at which models halt that learned a part of the task, by what they learned.
+        longer: scores on test examples longer than those trained on, by their number of tokens.
+        filtered: what the same model does with fewer tokens, one for each filter and share kept.
+        state_bytes: what all layers keep of one example to continue it, of a causal task.
+        flops: of all blocks for one example, forward, by formula.
+        matched: the size that was set so that this model costs what the others do, and its value;
+            empty where none was.
+    """
+
+    accuracy: Amount
+    chance: Amount
+    guess: Text
+    num_examples: Size
+    num_parameters: Count
+    losses: Annotated[tuple[Number, ...], Len(0, MAX_SAMPLES)] = ()
+    train_s: Duration | None = None
+    unit: Text = ""
+    gates: Annotated[tuple[Name, ...], Len(0, 100)] = ()
+    collapsed: bool | None = None
+    causal: bool | None = None
+    leaks_future: bool = False
+    ended: Annotated[str, one_of("", "ceiling", "plateau", "maximum")] = ""
+    num_steps: Count | None = None
+    steps_to_90: Count | None = None
+    validation_steps: Numbers = ()
+    validation: Annotated[tuple[Amount, ...], Len(0, MAX_SAMPLES)] = ()
+    validation_error: Amount | None = None
+    train_accuracy: Amount | None = None
+    score_error: Amount | None = None
+    answers: Packed = ""
+    answers_per_cluster: Size | None = None
+    window_losses: Packed = ""
+    test_set: Digest = ""
+    plateaus: Annotated[dict[Text, Amount], Len(0, 100)] = field(default_factory=dict)
+    longer: Annotated[dict[TokenCount, Amount], Len(0, 100)] = field(default_factory=dict)
+    filtered: Annotated[tuple[Filtered, ...], Len(0, 1000)] = ()
+    state_bytes: Count | None = None
+    flops: Count | None = None
+    matched: Text = ""
+
+    @property
+    def contradiction(self) -> str | None:
+        """What in it cannot be true together, as a sentence; None if all can."""
+        if len(self.validation) != len(self.validation_steps):
+            steps = len(self.validation_steps)
+            return f"validation has {len(self.validation)} scores at {steps} steps"
+        scores = [self.accuracy, self.chance, *self.validation, self.train_accuracy or 0.0]
+        scores += [*self.plateaus.values(), *self.longer.values()]
+        scores += [row["accuracy"] for row in self.filtered if "accuracy" in row]
+        if not self.unit and max(scores) > 1:
+            return f"a share of right answers is {max(scores)!r}; it is 1 at most"
+        return self._why_unreadable() if self.answers or self.window_losses else None
+
+    def _why_unreadable(self) -> str | None:
+        """Why answers or losses cannot be unpacked, as a sentence; None if they can."""
+        from bench.core.answers import losses_of_examples, right_answers
+
+        try:
+            if self.answers:
+                right_answers(self.answers, self.num_examples)
+            if self.window_losses:
+                losses_of_examples(self.window_losses, self.num_examples)
+        except ValueError as error:
+            return str(error).rstrip(".")
+        return None
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether more steps would hardly have changed the score; taken on trust if unknown."""
+        return self.ended != "maximum"
+
+    @property
+    def stuck_at(self) -> str:
+        """The level at which the last score lies, in words; empty if it is at none.
+
+        That is chance, or what a partial solution scores, within `STUCK_WITHIN` or the 95 % error
+        of the validation score, if that is wider. Scores with a unit have no such levels.
+        """
+        if self.unit or not self.validation:
+            return ""
+        levels = {"chance": self.chance} | self.plateaus
+        return level_of(self.validation[-1], levels, self.validation_error or 0.0)
+
+    @property
+    def is_solved(self) -> bool:
+        """Whether the score lies beyond the middle between the highest of these levels and all."""
+        levels = [level for level in (self.chance, *self.plateaus.values()) if level < NOTHING_LEFT]
+        return not self.unit and self.accuracy > (1 + max(levels, default=0.0)) / 2
+
+
+def level_of(score: float, levels: Mapping[str, float], error: float) -> str:
+    """The nearest level within `STUCK_WITHIN`, or within the error if it is wider; else empty.
+
+    A level that leaves hardly anything to learn, such as that of a single pair, is none.
+    """
+    near = {w: abs(score - level) for w, level in levels.items() if level < NOTHING_LEFT}
+    near = {w: away for w, away in near.items() if away <= max(STUCK_WITHIN, error)}
+    return min(near, key=near.__getitem__) if near else ""
+
+
+Result = Speed | Quality
+
+
+def unfit(result: Result) -> str | None:
+    """Why no record can hold a result, as a sentence; None if one can."""
+    try:
+        checked(type(result), {f.name: getattr(result, f.name) for f in fields(result)})
+    except ValueError as error:
+        return str(error)
+    return result.contradiction

@@ -1,0 +1,206 @@
+"""What a person sees while something is measured: a bar or lines, with count and time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from bench.core.clock import now_s
+from bench.core.format import format_duration, number, with_unit
+from bench.core.observed import Speed
+from bench.core.record import Record, Status
+from bench.core.statistics import median
+
+_LOOK_S, _TELL_S = 2.0, 60.0
+"""Between two looks at the machines that share a sweep's work: on a terminal, and for a log."""
+
+
+class _Progress:
+    """A bar with time left. A context manager.
+
+    Steps differ in cost by orders of magnitude, so the time left is the expected cost of what is to
+    come, scaled by how the finished ones turned out.
+    """
+
+    def __init__(self, console: Console, expected_s: Iterable[float]) -> None:
+        costs = list(expected_s)
+        self._console = console
+        self._total = len(costs)
+        self._num_done = 0
+        self._left_s = sum(costs)
+        self._passed_s = 0.0
+        self._started = now_s()
+        self._bar = Progress(
+            TextColumn("{task.percentage:>3.0f} %"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]} left"),
+            TextColumn("{task.description}", markup=False),  # others wrote some of it
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=self._total, left="?")
+
+    def __enter__(self) -> Self:
+        self._started = now_s()
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def say(self, words: str) -> None:
+        """What is going on now; shown on a terminal only."""
+        self._bar.update(self._task, description=words, left=self._left())
+
+    def pace(self) -> float:
+        """Seconds that have passed for each that was expected; 1 before anything is finished."""
+        return (now_s() - self._started) / self._passed_s if self._passed_s > 0 else 1.0
+
+    def _advance(self, expected_s: float) -> None:
+        self._left_s -= expected_s
+        self._passed_s += expected_s
+        self._num_done += 1
+        self._bar.update(self._task, completed=self._num_done, left=self._left())
+
+    def _print(self, words: str) -> None:
+        self._console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+    def _left_to_go_s(self) -> float:
+        return max(0.0, self._left_s) * self.pace()
+
+    def _left(self) -> str:
+        return format_duration(self._left_to_go_s())
+
+
+class SweepProgress(_Progress):
+    """Progress over cells, by what each is expected to cost.
+
+    Args:
+        console: where to.
+        expected_s: cost of each cell, by its entry and key.
+        ends_s: when it is over at the latest; None for when all are done.
+    """
+
+    def __init__(
+        self, console: Console, expected_s: dict[str, float], ends_s: float | None = None
+    ) -> None:
+        super().__init__(console, expected_s.values())
+        self._expected = expected_s
+        self._ends_s = ends_s
+        self._machines = ""
+        self._told_s = now_s()
+
+    def show_machines(self, tell: Callable[[], str]) -> None:
+        """Show how far the sweeps of each machine are that share the work.
+
+        Args:
+            tell: says so; empty where there is one sweep. It reads files, and is not asked often.
+        """
+        on_terminal = self._console.is_terminal
+        if now_s() - self._told_s < (_LOOK_S if on_terminal else _TELL_S):
+            return
+        self._told_s = now_s()
+        self._machines = tell()
+        if self._machines and not on_terminal:
+            self._print(f"… {self._machines}")
+
+    def say(self, words: str) -> None:
+        """What is going on now; shown on a terminal only."""
+        super().say(f"{words} · {self._machines}" if self._machines else words)
+
+    def _left_to_go_s(self) -> float:
+        left_s = super()._left_to_go_s()
+        return left_s if self._ends_s is None else min(left_s, max(0.0, self._ends_s - now_s()))
+
+    def announce(self, words: str) -> None:
+        """A step of the sweep, worth a line in a log."""
+        self.say(words)
+        if not self._console.is_terminal:
+            self._print(f"… {words}")
+
+    def finish(self, record: Record, by: str = "") -> None:
+        """A cell has its record; `by` whom, in words, if not by this sweep."""
+        self._advance(self._expected.get(record.cell.entry + record.cell.key, 0.0))
+        if not self._console.is_terminal or record.status is not Status.OK:
+            self._print(
+                f"[{self._num_done}/{self._total}] {record.cell.describe()}: {_ending(record)} "
+                f"({by and by + ', '}{self._left()} left)"
+            )
+
+
+class Unit(Protocol):
+    """One thing that is measured and written down as a whole."""
+
+    @property
+    def expected_s(self) -> float:
+        """Wall time, as a guess."""
+        ...
+
+    def describe(self) -> str:
+        """A few words for a progress line."""
+        ...
+
+
+class UnitProgress(_Progress):
+    """Progress over units.
+
+    Args:
+        console: where to.
+        units: all of them.
+        line_every_s: without a terminal, the least time between two lines.
+    """
+
+    def __init__(
+        self, console: Console, units: Sequence[Unit], *, line_every_s: float = 0.0
+    ) -> None:
+        super().__init__(console, (unit.expected_s for unit in units))
+        self._line_every_s = line_every_s
+        self._last_line = now_s()
+
+    def expected_s(self, unit: Unit) -> float:
+        """What a unit is expected to take, at the pace of those that are done."""
+        return unit.expected_s * self.pace()
+
+    def begin(self, unit: Unit) -> None:
+        """What is measured now."""
+        self.say(unit.describe())
+
+    def finish(self, unit: Unit) -> None:
+        """It is on the disk."""
+        self._advance(unit.expected_s)
+        is_due = now_s() - self._last_line >= self._line_every_s or self._num_done == self._total
+        if is_due and not self._console.is_terminal:
+            self._last_line = now_s()
+            self._print(f"[{self._num_done}/{self._total}] {unit.describe()} ({self._left()} left)")
+
+
+def one_by_one(names: Sequence[str], work: Callable[[str], str], console: Console) -> None:
+    """Do the work for each name, with a line for how it ended and the time left."""
+    started = now_s()
+
+    def left(num_done: int) -> str:
+        if not num_done:
+            return "?"
+        return format_duration((now_s() - started) / num_done * (len(names) - num_done))
+
+    with console.status("") as status:
+        for number, name in enumerate(names, start=1):
+            words = f"{name}, {number} of {len(names)}, {left(number - 1)} left"
+            status.update(escape(words))
+            line = f"[{number}/{len(names)}] {name}: {work(name)} ({left(number)} left)"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _ending(record: Record) -> str:
+    if record.result is None:
+        return f"{record.status}: {record.reason}"
+    if isinstance(record.result, Speed):
+        return f"latency {with_unit('latency_s', median(record.result.latency_s))}"
+    score, unit = record.result.accuracy, record.result.unit
+    return f"{number(score)} {unit}" if unit else f"accuracy {with_unit('accuracy', score)}"

@@ -1,0 +1,50 @@
+"""Training runs of one row as the comparison over seeds takes them. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+import numpy as np
+
+from bench.core.answers import right_answers
+from bench.core.comparison import Runs
+from bench.core.observed import Quality
+
+
+def runs_from(
+    results: Mapping[int, Quality], scores: Mapping[int, float | None] | None = None
+) -> Runs:
+    """Scores by seed, with what results say of the test examples; older ones say their number.
+
+    Args:
+        results: by seed.
+        scores: by seed, those without a result included; None takes those of the results.
+    """
+    every = [*results.values()]
+    errors = [result.score_error for result in every if result.score_error is not None]
+    test_sets = {result.test_set for result in every}
+    sizes = {result.answers_per_cluster for result in every}
+    is_even = len(sizes) == 1 and None not in sizes
+    return Runs(
+        scores=scores or {seed: result.accuracy for seed, result in results.items()},
+        # Seeds share the examples: the error of their mean is the mean of theirs at most.
+        error=sum(errors) / len(errors) if errors and len(errors) == len(every) else None,
+        num_examples=min((result.num_examples for result in every), default=None),
+        right=_right(results) if is_even else {},
+        per_cluster=(sizes.pop() or 1) if is_even else 1,
+        test_set=test_sets.pop() if len(test_sets) == 1 else "",
+    )
+
+
+def _right(results: Mapping[int, Quality]) -> dict[int, np.ndarray]:
+    """Which answers were right, by seed; what cannot be unpacked counts as not kept.
+
+    `bench.validate` names such a record; a report goes on without its answers.
+    """
+    found: dict[int, np.ndarray] = {}
+    for seed, result in results.items():
+        if result.answers:
+            with suppress(ValueError):
+                found[seed] = right_answers(result.answers, result.num_examples)
+    return found

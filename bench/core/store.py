@@ -1,0 +1,400 @@
+"""The disk's one door for records: JSON lines, one file per sweep process, appended and synced."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from io import BufferedReader, RawIOBase
+from pathlib import Path
+from typing import Any
+
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.limits import MAX_LINE_BYTES
+from bench.core.cli.stored_files import (
+    folder_inside,
+    folders_below,
+    no_link,
+    open_inside,
+    regular_files,
+    shown,
+)
+from bench.core.cli.texts import visible
+from bench.core.record import NewerSchema, Record
+
+_RECORD_START = b'{"entry":'
+"""How every line of ours begins; a line torn by a crash begins so too."""
+
+_FILES = "records/*.jsonl"
+
+_SPACE_BYTES = 2**18
+"""Room for a dozen records or more, and for the tables of a small sweep."""
+
+
+class StoreError(ConfigError):
+    """A record could not be written, for example because the disk is full."""
+
+
+@cache
+def _say_once(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+class Store:
+    """Appends records to ``<out>/records/<name>.jsonl``.
+
+    Every process needs a name of its own: two that append to one file would interleave.
+
+    Raises:
+        ConfigError: ``records`` is a link.
+        StoreError: `out` cannot be written to.
+        ValueError: the name is not a plain file name.
+    """
+
+    def __init__(self, out: Path, name: str) -> None:
+        if Path(name).name != name or not name.strip("."):
+            raise ValueError(f"Store name {name!r} must be a plain file name, without folders.")
+        self.out = out
+        self.name = name
+        self.path = records_folder(out) / f"{name}.jsonl"
+        self._is_ready = False
+        try:
+            with folder_inside(out, self.path.parent, make=True):
+                pass
+        except OSError as error:
+            raise _cannot("make the folder", self.path.parent, error) from error
+        if not os.access(self.path.parent, os.W_OK | os.X_OK):
+            raise StoreError(
+                f"No permission to write in {self.path.parent}. Choose another out=DIR."
+            )
+
+    def check_space(self) -> None:
+        """Write some bytes and take them back: a full disk is told before hours of measuring.
+
+        Raises:
+            StoreError: they could not be written.
+        """
+        probe = self.path.with_suffix(".space")
+        try:
+            with open(probe, "wb", buffering=0, opener=no_link) as file:
+                _write_all(file, bytes(_SPACE_BYTES))
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _cannot(f"write {_SPACE_BYTES >> 10} KiB to", probe, error) from error
+        finally:
+            with suppress(OSError):
+                probe.unlink()
+
+    def append(self, record: Record) -> None:
+        """Write one line and return only when the disk has it.
+
+        Raises:
+            StoreError: it could not be written; what was written before is intact.
+        """
+        line = record.to_json().encode() + b"\n"
+        try:
+            if not self._is_ready:
+                self._prepare()
+            # Unbuffered: after a failed write nothing may be left to be written on closing.
+            with open(self.path, "ab", buffering=0, opener=no_link) as file:
+                whole = file.tell()
+                try:
+                    _write_all(file, line)
+                    os.fsync(file.fileno())
+                except BaseException:  # a second Ctrl-C comes at any time
+                    self._is_ready = False
+                    with suppress(OSError):  # the first error is the one to tell
+                        file.truncate(whole)  # no half line in front of the next record
+                    raise
+        except OSError as error:
+            raise _cannot("append a record to", self.path, error) from error
+
+    def _prepare(self) -> None:
+        """Start on a new line, and make the file's name as lasting as its content."""
+        _mend_end(self.path)
+        self.path.touch()
+        with folder_inside(self.out, self.path.parent) as folder:
+            os.fsync(folder)
+        self._is_ready = True
+
+
+def records_folder(out: Path) -> Path:
+    """Where the records of `out` are."""
+    return out / "records"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A line of a store, and what could be made of it.
+
+    Attributes:
+        file: in which it stands.
+        number: of the line, from 1.
+        start, size: its bytes in the file, with the line's end where there is one.
+        record: None for a line that holds none that can be used.
+        problem: why it does not, in words; None if it does.
+        is_torn: whether it is a record that a crash cut short, or never was written.
+        is_newer: whether a newer attnbench wrote it.
+    """
+
+    file: Path
+    number: int
+    start: int
+    size: int
+    record: Record | None = None
+    problem: str | None = None
+    is_torn: bool = False
+    is_newer: bool = False
+
+    @property
+    def place(self) -> str:
+        """As ``results/records/a.jsonl:12``."""
+        return f"{shown(self.file)}:{self.number}"
+
+    @property
+    def why_left_out(self) -> str:
+        """A sentence about a line without a record."""
+        return f"{self.place} is left out: {self.problem}."
+
+    def read(self) -> bytes:
+        """Its bytes, again from the file.
+
+        Raises:
+            ConfigError: the file cannot be read any more.
+        """
+        try:
+            with _open(self.file) as content:
+                content.seek(self.start)
+                return content.read(self.size)
+        except OSError as error:
+            raise ConfigError(f"{shown(self.file)} cannot be read: {error.strerror}.") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """All records of a store, and the lines that are left out."""
+
+    records: tuple[Record, ...]
+    left_out: tuple[Line, ...]
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether lines are left out that no crash in the middle of a write explains."""
+        return not all(line.is_torn for line in self.left_out)
+
+    def describe(self) -> list[str]:
+        """A sentence for each line that is left out; of many the first ones and their number."""
+        said = [line.why_left_out for line in self.left_out[:MAX_NAMED]]
+        more = len(self.left_out) - len(said)
+        return [*said, f"{more:,} more lines are left out."] if more else said
+
+
+MAX_NAMED = 20
+"""Lines that one message names."""
+
+
+def stores_below(root: Path) -> list[Path]:
+    """The folder, and those in it, that sweeps have written to.
+
+    Folders that are links are not entered.
+
+    Raises:
+        ConfigError: there is none with a line in it, or ``records`` is a link.
+    """
+    outs = [folder.parent for folder in folders_below(root, "records")]
+    found = [out for out in outs if any(True for _ in read_lines(out))]
+    if not found:
+        raise ConfigError(f"There are no records under {shown(root)}.")
+    return found
+
+
+def read_store(out: Path, *, missing_ok: bool = False) -> Reading:
+    """All records under `out`, in the order of file names and lines, and what is left out.
+
+    Args:
+        out: the folder that a sweep wrote to.
+        missing_ok: a folder without records gives none, instead of an error.
+
+    Raises:
+        ConfigError: there are no records, or a file is unreadable.
+    """
+    records, left_out = [], []
+    for line in read_lines(out):
+        if line.record is None:
+            left_out.append(line)
+        else:
+            records.append(line.record)
+    reading = Reading(records=tuple(records), left_out=tuple(left_out))
+    if records or missing_ok:
+        return reading
+    folder = shown(records_folder(out))
+    if left_out:
+        none = f"No line under {folder} is a record that can be used. Set out=DIR to another."
+        raise ConfigError("\n".join([none, *reading.describe()]))
+    raise ConfigError(f"There are no records under {folder}; run a sweep first, or set out=DIR.")
+
+
+def read_records(out: Path, *, missing_ok: bool = False) -> tuple[Record, ...]:
+    """As `read_store`; what is left out is told on stderr, once."""
+    reading = read_store(out, missing_ok=missing_ok)
+    for words in reading.describe():
+        _say_once(words)
+    return reading.records
+
+
+def read_lines(out: Path) -> Iterator[Line]:
+    """Every line under `out` that is not blank, in the order of file names and lines.
+
+    Raises:
+        ConfigError: a file is unreadable.
+    """
+    for file in regular_files(out, _FILES):
+        yield from _lines_of(file)
+
+
+class Tail:
+    """The records that others append to `out` from now on.
+
+    Args:
+        out: the folder that sweeps write to.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._own: str | None = None
+        self._read = {file.name: file.stat().st_size for file in regular_files(out, _FILES)}
+
+    def leave_out(self, store: Store) -> None:
+        """Read nothing of what `store` writes."""
+        self._own = store.path.name
+
+    def read(self) -> Iterator[Record]:
+        """What has come since the last call.
+
+        A line that is not whole yet is left for later, and one that is no record is passed over: it
+        is `read_store` that speaks of it.
+        """
+        for file in regular_files(self._out, _FILES):
+            before = self._read.get(file.name, 0)
+            if file.name == self._own or file.stat().st_size <= before:
+                continue
+            with _open(file) as lines:
+                lines.seek(before)
+                whole, newline, _ = lines.read().rpartition(b"\n")
+            self._read[file.name] = before + len(whole) + len(newline)
+            for line in whole.split(b"\n"):
+                with suppress(ValueError):
+                    yield Record.from_json(line)
+
+
+_PLACE = re.compile(rb'"key":"(\w+)".*?"started_at":"([^"]*)"')
+
+
+def line_numbers(out: Path) -> dict[tuple[str, str], tuple[Path, int]]:
+    """File and line of each record under `out`, by the key of its cell and when it started."""
+    found = {}
+    for file in regular_files(out, _FILES):
+        with _open(file) as lines:
+            for number, line in enumerate(lines, start=1):
+                if said := _PLACE.search(line):
+                    found[said[1].decode(), said[2].decode()] = (file, number)
+    return found
+
+
+def latest(records: Iterable[Record]) -> list[Record]:
+    """The newest record of each cell, entry and machine, in order of first appearance.
+
+    A score is no timing: of a cell that trains the newest one counts, on whatever machine.
+    Of records that started at the same time the later one in `records` wins.
+    """
+    newest: dict[tuple[object, ...], Record] = {}
+    for record in records:
+        devices = record.environment.get("devices", {})
+        machine = (record.environment.get("processor"), devices.get(record.cell.device))
+        identity = (record.cell.key, record.cell.entry, *(() if record.cell.is_task else machine))
+        known = newest.get(identity)
+        if known is None or record.started_at >= known.started_at:
+            newest[identity] = record
+    return list(newest.values())
+
+
+def _lines_of(file: Path) -> Iterator[Line]:
+    try:
+        with _open(file) as content:
+            number = end = 0
+            while beginning := content.readline(MAX_LINE_BYTES + 2):
+                rest = beginning
+                while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
+                    rest = content.readline(MAX_LINE_BYTES + 2)
+                number, start, end = number + 1, end, content.tell()
+                if beginning.strip():
+                    place = {"number": number, "start": start, "size": end - start}
+                    yield _read(beginning, file=file, **place)
+    except OSError as error:
+        raise ConfigError(f"{shown(file)} cannot be read: {error.strerror}.") from error
+
+
+def _read(line: bytes, **place: Any) -> Line:
+    """What a line holds; of one that is too long for a record its beginning is enough."""
+    try:
+        return Line(record=Record.from_json(line), **place)
+    except ValueError as error:
+        problem, is_newer = visible(str(error).rstrip("."), 500), isinstance(error, NewerSchema)
+    if not line.endswith(b"\n") and _is_torn(line):
+        problem = "it is torn, as by a crash while it was written"
+        return Line(problem=problem, is_torn=True, **place)
+    return Line(problem=problem, is_newer=is_newer, **place)
+
+
+def _open(file: Path) -> BufferedReader:
+    """A file of records, whose store is two folders above."""
+    return open_inside(file.parent.parent, file)
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether it could be the beginning of a record."""
+    begins_like_ours = line.startswith(_RECORD_START) or _RECORD_START.startswith(line)
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        # A file system that lost power may leave a hole of zeros where the data was to come.
+        return begins_like_ours or not line.strip(b"\0")
+    return False
+
+
+def _write_all(file: RawIOBase, data: bytes) -> None:
+    while data:
+        data = data[file.write(data) or 0 :]
+
+
+def _mend_end(file: Path) -> None:
+    """Make a file end with a newline: complete a whole last line, cut a torn one."""
+    try:
+        with _open(file) as content:
+            text = content.read()
+    except FileNotFoundError:
+        return
+    if not text or text.endswith(b"\n"):
+        return
+    start = text.rfind(b"\n") + 1
+    if _is_torn(text[start:]):
+        _say_once(f"{file} ended in a torn line, which is removed before new records are appended.")
+        os.truncate(file, start)
+    else:
+        with open(file, "ab", opener=no_link) as end:
+            end.write(b"\n")
+
+
+def _cannot(what: str, path: Path, error: OSError) -> StoreError:
+    mend = (
+        "Free some space and start the sweep again: what was measured so far is kept."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "Choose another out=DIR."
+    )
+    return StoreError(f"Cannot {what} {path}: {error.strerror or error}. {mend}")

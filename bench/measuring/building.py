@@ -1,0 +1,75 @@
+"""Build the mechanism of a kernel cell, and say which shape it is built and called for."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from attentions import CallShape, Geometry
+from bench.core.cell import Cell, KernelWorkload
+
+_WEIGHT_SEED = 0
+
+
+def geometry_of(workload: KernelWorkload) -> Geometry:
+    """The geometry that a workload asks a mechanism to be built for."""
+    return Geometry(
+        num_heads=workload.num_heads,
+        head_dim=workload.head_dim,
+        seq_len=workload.seq_len,
+        causal=workload.causal,
+        num_kv_heads=workload.num_kv_heads or workload.num_heads,
+    )
+
+
+def shape_of(workload: KernelWorkload) -> CallShape:
+    """The sizes of one call of a workload, padding and all."""
+    return CallShape(
+        batch_size=workload.batch_size,
+        num_heads=workload.num_heads,
+        query_len=workload.seq_len,
+        key_len=workload.num_keys,
+        head_dim=workload.head_dim,
+        value_dim=workload.head_dim,
+        causal=workload.causal,
+    )
+
+
+def build_module(
+    cell: Cell, device: str | None = None, library: ModuleType | None = None
+) -> nn.Module:
+    """The mechanism of a kernel cell, with seeded weights, in its dtype, on its device.
+
+    Args:
+        cell: the cell.
+        device: another device than the cell's own; ``meta`` allocates nothing.
+        library: another copy of the `attentions` package to build it from.
+
+    Raises:
+        ValueError, TypeError: it cannot be built for this shape or these hyperparameters.
+        ImportError: an optional package is missing.
+    """
+    w = cell.kernel
+    attentions: Any = library or importlib.import_module("attentions")
+    settings: dict[str, Any] = {"num_heads": w.num_heads, "head_dim": w.head_dim}
+    settings |= {"seq_len": w.seq_len, "causal": w.causal}
+    if w.num_kv_heads is not None:  # another library may be older than this field
+        settings["num_kv_heads"] = w.num_kv_heads
+    geometry = attentions.Geometry(**settings)
+    build = attentions.build_layer if w.scope == "layer" else attentions.build_attention
+    torch.manual_seed(_WEIGHT_SEED)
+    module: nn.Module = build(cell.mechanism, geometry, **cell.hyperparameters)
+    # Evaluation where nothing is learned: what happens once in a thousand training steps, such
+    # as a redraw of random features, belongs to modes with a backward pass.
+    module = module.to(device or cell.device, getattr(torch, w.dtype))
+    return module.train(w.has_backward)
+
+
+def layout_of(module: nn.Module) -> str:
+    """The strides that a module's inputs should have."""
+    core: Any = getattr(module, "core", module)
+    return str(core.capabilities.memory_layout)

@@ -1,0 +1,212 @@
+"""What a cell is expected to need, before anything of it is measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from attentions import CallShape, Geometry, attention_class, build_attention, hyperparameters
+from bench.core.cell import ORIGINAL, Cell, TaskWorkload
+from bench.core.record import REFERENCE
+from bench.measuring.building import build_module
+from bench.measuring.costs.claimed import claimed_flops, flops_of
+from bench.measuring.costs.dry_run import peak_bytes
+from bench.measuring.measure.headroom import free_bytes
+from bench.measuring.measure.stopping import Stopping
+from bench.measuring.models.facts import forward_flops
+from bench.measuring.models.subject import model_on_meta, subject_of
+from bench.measuring.models.support import is_own
+from bench.measuring.subject import Subject
+
+_FLOPS_PER_S = 2e10
+"""A rate for guessing durations only: a modest core at float32."""
+
+_TRIAL_S = 0.6
+_CALLS, _MODEL_CALLS = 5, 20
+"""Calls in a trial; a model's also has its mechanisms' slow forms, in float64."""
+_TASK_S = 20.0
+_COMPILE_S = 10.0
+
+_SHORT, _LONG = 3072, 6144
+"""Lengths of a dry run from which longer ones are extrapolated: more than windows in use, and so
+many that a call goes several times over its tiles and takes its heads one by one, as it will."""
+_QUADRATIC_SHARE = 0.15
+"""Of the peak at the longer of them, what must grow with N^2 for the cell to be taken so."""
+
+_FEW_ROWS, _MANY_ROWS = 4, 8
+"""Batch sizes of a dry run from which larger ones are extrapolated: every row takes as much."""
+
+_IMAGE_SIZES = (128, 224)
+"""Images that models of all kinds take, neither larger than usual: a plan must not take longer."""
+
+_LONG_GRIDS, _NEARLY = (4096, 16384), 1.05
+"""Lengths by which FLOPs are told to grow with tokens alone, and what they may grow besides."""
+
+PLUGIN_TIMEOUT_S = 5.0
+"""For the dry run of code that is not ours, in a process of its own."""
+
+
+def needed_bytes(cell: Cell) -> int | None:
+    """Memory of a timed cell's weights, inputs and call; None if meta tensors do not show it."""
+    peak = peak_bytes_of(cell)
+    if peak is None:
+        return None
+    subject = _subject(_on_meta(cell))
+    tensors = [*subject.sets[0], *subject.module.parameters(), *subject.module.buffers()]
+    return sum(tensor.nbytes for tensor in tensors) + peak
+
+
+def why_too_large(cell: Cell, needed: int | None) -> str | None:
+    """A sentence with the estimate, if a cell needs more memory than there is."""
+    free = free_bytes(cell.device)
+    if needed is None or needed <= free:
+        return None
+    return (
+        f"needs about {needed / 2**30:,.1f} GiB by a dry run, and {free / 2**30:,.1f} GiB are "
+        f"free on {cell.device}."
+    )
+
+
+def peak_bytes_of(cell: Cell) -> int | None:
+    """What a timed cell's call allocates at its peak: output, gradients, temporaries, state.
+
+    By a dry run on meta tensors, of its own length up to 3,072 tokens and beyond that extrapolated
+    from two short ones. None if meta tensors do not get through the call, and of a kernel that is
+    generated in it.
+    """
+    if cell.hyperparameters.get("compiled"):
+        return None
+    on_meta = _on_meta(cell)
+    try:
+        if cell.is_model:
+            return _peak(on_meta)
+        longest = max(cell.kernel.seq_len, cell.kernel.num_keys)
+        if longest <= _SHORT:
+            return _peak(on_meta)
+        short, long = (_peak(_at(on_meta, length)) for length in (_SHORT, _LONG))
+        return extrapolated(short, long, longest)
+    except Exception:  # foreign code may do anything; the worker will tell whether it runs
+        return None
+
+
+def extrapolated(short: int, long: int, seq_len: int) -> int:
+    """The peak at a length, from those at 3,072 and 6,144 tokens: b N + c N^2, or a + b N.
+
+    >>> extrapolated(100, 200, 12288), extrapolated(100, 400, 12288), extrapolated(100, 150, 12288)
+    (400, 1600, 250)
+    """
+    times = seq_len / _SHORT
+    quadratic = (long - 2 * short) / 2  # at the shorter length
+    if quadratic * (_LONG / _SHORT) ** 2 > _QUADRATIC_SHARE * long:
+        return round((short - quadratic) * times + quadratic * times**2)
+    return round(long + (long - short) * (times - _LONG / _SHORT))
+
+
+def is_foreign(cell: Cell) -> bool:
+    """Whether a mechanism is a plugin's, whose code runs in workers only."""
+    if cell.mechanism == ORIGINAL:
+        return False
+    root = attention_class(cell.mechanism).__module__.partition(".")[0]
+    return root != attention_class.__module__.partition(".")[0]
+
+
+def _on_meta(cell: Cell) -> Cell:
+    """The cell on meta, without what its memory does not depend on."""
+    workload = replace(cell.timed, cache="warm", compile="eager")
+    return replace(cell, device="meta", num_threads=1, workload=workload)
+
+
+def _at(cell: Cell, longest: int) -> Cell:
+    """The same with so many queries or keys, whichever are more, and the others in proportion."""
+    w = cell.kernel
+    most = max(w.seq_len, w.num_keys)
+    lengths = [max(1, round(n * longest / most)) for n in (w.seq_len, w.num_keys)]
+    key_len = None if w.key_len is None else lengths[1]
+    return replace(cell, workload=replace(w, seq_len=lengths[0], key_len=key_len))
+
+
+def _subject(on_meta: Cell) -> Subject:
+    with torch.device("meta"):
+        return subject_of(on_meta)
+
+
+_PEAKS: dict[str, int] = {}
+
+
+def _peak(on_meta: Cell) -> int:
+    batch_size = on_meta.timed.batch_size
+    if batch_size > _MANY_ROWS:
+        few, many = (_peak(_with(on_meta, batch_size=n)) for n in (_FEW_ROWS, _MANY_ROWS))
+        return many + (many - few) * (batch_size - _MANY_ROWS) // (_MANY_ROWS - _FEW_ROWS)
+    if on_meta.key not in _PEAKS:
+        _PEAKS[on_meta.key] = peak_bytes(_subject(on_meta).call)
+    return _PEAKS[on_meta.key]
+
+
+def _with(cell: Cell, **size: Any) -> Cell:
+    return replace(cell, workload=replace(cell.timed, **size))
+
+
+def expected_s(cell: Cell, stopping: Stopping) -> float:
+    """Seconds that a cell may take; a guess that is printed and weighs the progress bar."""
+    if isinstance(cell.workload, TaskWorkload):
+        return _TASK_S * float(cell.workload.settings.get("num_steps", 600)) / 600
+    call_s = _forward_flops(cell) * cell.timed.flops_factor / (_FLOPS_PER_S * cell.num_threads)
+    rounds_s = max(stopping.min_rounds * call_s, stopping.budget_s)
+    compile_s = _COMPILE_S if cell.timed.compile == "inductor" else 0.0
+    num_tried = _MODEL_CALLS if cell.is_model else _CALLS
+    return _TRIAL_S + num_tried * call_s + rounds_s + 2 * compile_s
+
+
+_FLOPS: dict[str, int] = {}
+
+
+def _forward_flops(cell: Cell) -> int:
+    """By the formula; of a plugin, whose code does not run here, what softmax would take."""
+    if is_foreign(cell):
+        mechanism = ORIGINAL if cell.is_model else REFERENCE
+        cell = replace(cell, mechanism=mechanism, hyperparameters={})
+    on_meta = _on_meta(cell)
+    if on_meta.key not in _FLOPS:
+        if cell.is_model:
+            _FLOPS[on_meta.key] = _model_flops(cell)
+        else:
+            with torch.device("meta"):
+                module = build_module(cell, device="meta")
+            _FLOPS[on_meta.key] = flops_of(module, cell.kernel)[1]
+    return _FLOPS[on_meta.key]
+
+
+def _model_flops(cell: Cell) -> int:
+    """By a dry run; of large images from smaller ones, as tiles and windows are many there.
+
+    A mechanism is then taken for softmax, without what grows with pairs if its formula does not.
+    """
+    size, (small, large) = cell.model.image_size, _IMAGE_SIZES
+    if size <= large or is_own(cell.model.model):
+        return forward_flops(model_on_meta(cell), cell.model) or 0
+    like = cell
+    if cell.mechanism != ORIGINAL:
+        like = replace(cell, mechanism=REFERENCE, hyperparameters=hyperparameters(REFERENCE))
+    at_small, at_large = (_forward_flops(_with(like, image_size=s)) for s in (small, large))
+    ratio, times = ((s / small) ** 2 for s in (large, size))
+    quadratic = max(0.0, (at_large - ratio * at_small) / (ratio**2 - ratio))  # of tokens
+    return round((at_small - quadratic) * times + (not _is_linear(cell)) * quadratic * times**2)
+
+
+def _is_linear(cell: Cell) -> bool:
+    """Whether a mechanism's FLOPs grow with the number of tokens, by its formula."""
+    if cell.mechanism == ORIGINAL:
+        return False
+    sizes: dict[str, Any] = {"num_heads": 2, "head_dim": 32}
+    of_length = []
+    for length in _LONG_GRIDS:
+        with torch.device("meta"):
+            core = build_attention(
+                cell.mechanism, Geometry(seq_len=length, **sizes), **cell.hyperparameters
+            )
+        shape = CallShape(batch_size=1, query_len=length, key_len=length, value_dim=32, **sizes)
+        of_length.append(claimed_flops(core, "flops", shape) / length)
+    return of_length[1] <= _NEARLY * of_length[0]

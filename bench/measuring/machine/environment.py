@@ -1,0 +1,318 @@
+"""With what it was measured: machine, versions and commit, and what of it makes a number stale."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import bench
+from bench.core.cell import ORIGINAL, Cell, TaskWorkload
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.limits import MAX_TEXT
+from bench.core.cli.stored_files import open_regular, shown
+from bench.core.cli.texts import visible
+from bench.core.observed import CONTROLS
+from bench.core.record import METHOD_VERSION, TRAINING_VERSION, Quality, Record
+from bench.core.sources import hash_closure
+from bench.measuring.machine import hardware
+from bench.measuring.measure.headroom import memory_limit_bytes
+
+_LIBRARIES = ("torch", "numpy", "hydra-core", "wandb", "fvcore", "opt_einsum", "triton", "timm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """The machine and the software of a sweep.
+
+    Attributes:
+        processor: the model's name, with family and model where it has no number, and its vector
+            instructions where they are narrow.
+        num_cores: cores that this process may use.
+        memory_bytes: of the machine, or of the container if that is less.
+        versions: of Python and of the libraries that can move a number; None where absent.
+        devices: name of each device that was measured on, by torch's name for it.
+        allocator: the workers' allocator setting, ``retain`` or ``default``.
+        worker_environment: variables that workers are started with.
+        commit: of the project's checkout; None outside of one.
+        is_dirty: whether tracked files differ from that commit.
+        hardware: what else can be read of the machine, see
+            `bench.measuring.machine.hardware.describe`.
+        calibration: the machine's ceilings, see `bench.core.calibration`; None without any.
+    """
+
+    platform: str
+    processor: str
+    num_cores: int
+    memory_bytes: int
+    versions: dict[str, str | None]
+    devices: dict[str, str]
+    allocator: str
+    worker_environment: dict[str, str]
+    commit: str | None
+    is_dirty: bool | None
+    hardware: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As stored in each record."""
+        return asdict(self)
+
+
+def current(devices: tuple[str, ...], allocator: str, worker_env: dict[str, str]) -> Environment:
+    """Look at this machine."""
+    commit, is_dirty = _git(Path(bench.__file__).resolve().parent.parent)
+    return Environment(
+        platform=visible(platform.platform(), MAX_TEXT),
+        processor=visible(_processor(), MAX_TEXT),
+        num_cores=_num_cores(),
+        memory_bytes=memory_limit_bytes(),
+        versions={n: _version(n) for n in _LIBRARIES} | {"python": platform.python_version()},
+        devices={name: visible(_device_name(name), MAX_TEXT) for name in devices},
+        allocator=allocator,
+        worker_environment=worker_env,
+        commit=commit,
+        is_dirty=is_dirty,
+        hardware=hardware.describe(devices),
+    )
+
+
+def available_devices() -> tuple[str, ...]:
+    """The CPU and every CUDA device, by torch's names."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return ("cpu", *(f"cuda:{index}" for index in range(count)))
+
+
+def freshness(cell: Cell, environment: Environment) -> str:
+    """A hash of what a cell was measured with: source, method, torch, device and threads' home.
+
+    A cell that is timed counts as measured here already if a record has both its key and this. A
+    training run depends on less: see `is_good`.
+    """
+    if cell.is_task:
+        return _freshness_of_training(cell)
+    parts = [
+        "" if cell.mechanism == ORIGINAL else mechanism_source(cell.mechanism, cell.plugins),
+        _surroundings(cell, environment),
+        METHOD_VERSION,
+        *_home(cell.device, environment),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def is_good(record: Record, cell: Cell, environment: Environment) -> bool:
+    """Whether a record says what measuring a cell now would say.
+
+    A trained score holds on any machine, for as long as examples, model, recipe and scoring are
+    what they were (`TRAINING_VERSION`) and the files that a plugin or the task reads are the same.
+    A run that a plateau ended at chance or at a partial solution is not good: today it would go on.
+    """
+    if record.cell.key != cell.key:
+        return False
+    if record.freshness == freshness(cell, environment):
+        return True
+    if not cell.is_task or record.training_version != TRAINING_VERSION or _own_files(cell):
+        return False
+    result = record.result
+    if not isinstance(result, Quality) or cell.mechanism in CONTROLS:
+        return True
+    return not (result.ended == "plateau" and result.stuck_at)
+
+
+def source_of_training(cell: Cell, environment: Environment) -> str:
+    """A hash of all code, data and libraries of a run: a checkpoint goes on with no other."""
+    parts = [
+        mechanism_source(cell.mechanism, cell.plugins),
+        task_source(cell.task.task) + _data_hash(cell.task),
+        TRAINING_VERSION,
+        *_home(cell.device, environment),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _freshness_of_training(cell: Cell) -> str:
+    parts = ["training", TRAINING_VERSION, *_own_files(cell)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _own_files(cell: Cell) -> tuple[str, ...]:
+    """Hashes of what a version number cannot speak for: a plugin's source, and a task's files."""
+    from bench.measuring.tasks.base import task_class
+
+    found = []
+    if is_foreign(cell.mechanism, cell.plugins):
+        found.append(mechanism_source(cell.mechanism, cell.plugins))
+    if not task_class(cell.task.task).__module__.startswith(f"{bench.__name__}."):
+        found.append(task_source(cell.task.task))
+    if data := _data_hash(cell.task):
+        found.append(data)
+    return tuple(found)
+
+
+def kind_of_machine(device: str, environment: Environment) -> str:
+    """A hash of what machines have in common whose numbers stand for each other."""
+    return hashlib.sha256(json.dumps(_home(device, environment)).encode()).hexdigest()[:8]
+
+
+def _home(device: str, environment: Environment) -> list[str | None]:
+    return [
+        environment.versions["torch"],
+        environment.devices.get(device, device),
+        environment.processor,
+        environment.allocator,
+    ]
+
+
+def _surroundings(cell: Cell, environment: Environment) -> str:
+    """A hash of what stands around the mechanism: a model, or nothing."""
+    if cell.is_model:
+        return f"{model_source(cell.model.model)} timm {environment.versions.get('timm')}"
+    return ""
+
+
+@cache
+def is_foreign(name: str, plugins: tuple[str, ...]) -> bool:
+    """Whether a mechanism is a plugin's, and not of the library."""
+    for plugin in plugins:
+        importlib.import_module(plugin)
+    import attentions
+
+    module: str = attentions.attention_class(name).__module__
+    return not module.startswith((f"{attentions.__name__}.", f"{bench.__name__}."))
+
+
+@cache
+def mechanism_source(name: str, plugins: tuple[str, ...]) -> str:
+    """A hash of the files that make a mechanism: its module, and what that imports relatively."""
+    for plugin in plugins:
+        importlib.import_module(plugin)
+    import attentions
+
+    return hash_closure(attentions.attention_class(name).__module__)
+
+
+@cache
+def task_source(name: str) -> str:
+    """A hash of the files that make a task: its module, and the shared model and loop."""
+    from bench.measuring.tasks.base import task_class
+
+    return hash_closure(task_class(name).__module__) + hash_closure("bench.measuring.tasks.train")
+
+
+def _data_hash(workload: TaskWorkload) -> str:
+    """A hash of the files that a task reads its examples from; empty if there are none."""
+    from bench.measuring.tasks.base import task_to_plan
+
+    digest = hashlib.sha256()
+    task = task_to_plan(workload.task, workload.settings)
+    files = task.files() if task else ()
+    for path in files:
+        try:
+            digest.update(_content_hash(path, path.stat().st_mtime_ns).encode())
+        except OSError as error:
+            raise ConfigError(
+                f"{shown(path)}, which {workload.task} reads, cannot be opened: {error.strerror}. "
+                "Copy it again, or take it out of the folder."
+            ) from error
+    return digest.hexdigest()[:16] if files else ""
+
+
+@cache
+def _content_hash(path: Path, _changed_ns: int) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def model_source(name: str) -> str:
+    """A hash of the files that make a model: our models, what these import, and a user's own file.
+
+    What that file imports or loads in its turn, such as trained weights, is not looked at.
+    """
+    from attentions import models
+
+    digest = hashlib.sha256()
+    for path in sorted(Path(models.__path__[0]).glob("*.py")):
+        digest.update(hash_closure(f"attentions.models.{path.stem}").encode())
+    if name not in models.model_names():
+        digest.update(Path(name.rpartition(":")[0]).expanduser().read_bytes())
+    elif mechanism := models.model_info(name).mechanism:
+        digest.update(mechanism_source(mechanism, ()).encode())
+    return digest.hexdigest()[:16]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The model's name, and what else tells processors of one name apart.
+
+    Virtual machines of several generations bear one name, such as ``AMD EPYC``: where it has no
+    number, family and model follow, and the vectors that torch computes with where wider ones
+    exist.
+    """
+    told = _cpu_info()
+    name = told.get("model name") or platform.processor() or platform.machine()
+    if not re.search(r"\d", name):
+        family, model = told.get("cpu family"), told.get("model")
+        name += f" family {family} model {model}" if family and model else ""
+    vectors = hardware.vector_instructions()
+    return f"{name} ({vectors})" if vectors == "AVX2" else name
+
+
+def _cpu_info() -> dict[str, str]:
+    """What Linux tells of the first processor, by its words; nothing elsewhere."""
+    try:
+        first, *_ = Path("/proc/cpuinfo").read_text().split("\n\n")
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {word.strip(): value.strip() for word, _, value in pairs}
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _device_name(device: str) -> str:
+    if device == "cpu":
+        return _processor()
+    import torch
+
+    return str(torch.cuda.get_device_name(torch.device(device)))
+
+
+def _git(folder: Path) -> tuple[str | None, bool | None]:
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if (
+        commit is None
+        or git("ls-files", "bench/measuring/machine/environment.py")
+        != "bench/measuring/machine/environment.py"
+    ):
+        return None, None  # not a checkout, or installed inside somebody else's
+    return commit, bool(git("status", "--porcelain", "--untracked-files=no"))

@@ -1,0 +1,133 @@
+"""A machine's ceilings: the fastest matrix products and copies that it is seen to make.
+
+A ceiling is the best of all samples, where a latency is their median: what slows a machine down
+for a moment is no property of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from bench.measuring.measure.cache import cache_levels_bytes
+from bench.measuring.measure.device_clock import Clock
+from bench.measuring.measure.products import SHAPES, Call, Shape, product_makers
+
+_MIN_SAMPLES, _MAX_SAMPLES = 3, 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """What one device does at best in one dtype with one number of threads.
+
+    Attributes:
+        flops_per_s: of the fastest matrix product; one multiply-add is 2.
+        product: its rows, inner size and columns.
+        library: what made it, by the name that `bench.measuring.measure.products` gives.
+        library_flops_per_s: of the fastest product of each library that was tried.
+        bytes_per_s: of copies, bytes read and bytes written together, by the number of bytes that
+            a copy touches: within each level of cache from the second on, last beyond all of them.
+    """
+
+    flops_per_s: float
+    product: Shape
+    library: str
+    library_flops_per_s: tuple[tuple[str, float], ...]
+    bytes_per_s: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How long each product and copy is tried.
+
+    Attributes:
+        min_sample_s: seconds of a sample.
+        budget_s: seconds after which no more samples are taken.
+        max_call_s: a product expected to take longer is left out: a large one is hardly faster
+            than half of it.
+    """
+
+    min_sample_s: float
+    budget_s: float
+    max_call_s: float
+
+
+THOROUGH = Effort(min_sample_s=0.005, budget_s=0.15, max_call_s=0.25)
+GLANCE = Effort(min_sample_s=0.0005, budget_s=0.01, max_call_s=0.005)
+"""Half a second in all. Short samples are hardly disturbed by whoever else computes."""
+
+
+def measure_ceiling(
+    device: torch.device, dtype: torch.dtype, clock: Clock, effort: Effort = THOROUGH
+) -> Ceiling:
+    """Try products and copies; a glance makes no copies beyond the caches.
+
+    Raises:
+        RuntimeError: the device has no product of this dtype.
+    """
+    best: dict[str, tuple[float, Shape]] = {}
+    for library, make in product_makers(device, dtype).items():
+        rates = _product_rates(make, clock, effort)
+        best[library] = max((rate, shape) for shape, rate in rates)
+    library = max(best, key=lambda name: best[name])
+    rate, product = best[library]
+    sizes = _copied_bytes(device)
+    sizes = sizes[: -1 if effort is GLANCE else None]
+    copies = [(size, copy_rate(size, device, dtype, clock, effort)) for size in sizes]
+    return Ceiling(
+        flops_per_s=rate,
+        product=product,
+        library=library,
+        library_flops_per_s=tuple((name, rate) for name, (rate, _) in best.items()),
+        bytes_per_s=tuple(copies),
+    )
+
+
+def _product_rates(
+    make: Callable[[Shape], Call], clock: Clock, effort: Effort
+) -> Iterator[tuple[Shape, float]]:
+    """FLOPs per second of each shape, those apart that would take long at the rate seen so far."""
+    fastest = 0.0
+    for shape in SHAPES:
+        flops = 2 * math.prod(shape)
+        if fastest and flops / fastest > effort.max_call_s:
+            continue
+        rate = flops / shortest_s(make(shape), clock, effort)
+        fastest = max(fastest, rate)
+        yield shape, rate
+
+
+def _copied_bytes(device: torch.device) -> list[int]:
+    """Half of each cache, so that it holds both sides of the copy; four times the last."""
+    levels = cache_levels_bytes(device)
+    return [*(size // 2 for size in levels), 4 * levels[-1]]
+
+
+def copy_rate(
+    num_bytes: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    clock: Clock,
+    effort: Effort = THOROUGH,
+) -> float:
+    """Bytes per second of a copy that reads half of `num_bytes` and writes the other half."""
+    count = num_bytes // 2 // dtype.itemsize
+    source = torch.ones(count, device=device, dtype=dtype)
+    target = torch.zeros_like(source)
+    seconds = shortest_s(lambda: target.copy_(source), clock, effort)
+    return 2 * count * dtype.itemsize / seconds
+
+
+def shortest_s(call: Callable[[], object], clock: Clock, effort: Effort = THOROUGH) -> float:
+    """Seconds of the shortest call: of three samples at least, more while they are cheap."""
+    once = min(clock.time_calls(call, 1) for _ in range(2))  # the first one also warms up
+    count = max(1, math.ceil(effort.min_sample_s / once)) if once > 0 else 1000
+    samples: list[float] = []
+    while len(samples) < _MIN_SAMPLES or (
+        sum(samples) < effort.budget_s and len(samples) < _MAX_SAMPLES
+    ):
+        samples.append(clock.time_calls(call, count))
+    return min(samples) / count

@@ -1,0 +1,264 @@
+"""What all code of a process shares, and may leave changed to whoever is timed next.
+
+The list of `SETTINGS` is the whole promise: code in the same process can always lie.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.core.clock import cpu_s, now_s, put_time_functions_back, sleep_s, time_functions
+from bench.measuring.measure import attributes
+
+_DENORMAL = 5e-324
+_NAP_S = 0.005
+_NUM_NAPS = 3
+_BLOCKABLE = sum(1 << number - 1 for number in range(1, 32) if number not in (9, 19))
+_BUSY = 0.2
+"""CPU time over wall time of a nap above which somebody else computes: a busy machine leaves a
+thread no more than a part of a core, or of a short nap nothing."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that is global.
+
+    Attributes:
+        name: in words.
+        get: its value now; cheap, since it is asked after every turn.
+        put: gives it a value again; None where nothing can.
+        words: what is said of two values that differ, instead of the name.
+    """
+
+    name: str
+    get: Callable[[], Any]
+    put: Callable[[Any], object] | None = None
+    words: Callable[[Any, Any], str] | None = None
+
+
+def _put_deterministic(value: bool) -> None:
+    torch.use_deterministic_algorithms(value)
+
+
+def _put_scaled_products(values: tuple[bool, bool, bool]) -> None:
+    cuda = torch.backends.cuda
+    cuda.enable_flash_sdp(values[0])
+    cuda.enable_mem_efficient_sdp(values[1])
+    cuda.enable_math_sdp(values[2])
+
+
+def _scaled_products() -> tuple[bool, bool, bool]:
+    cuda: Any = torch.backends.cuda
+    return cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.math_sdp_enabled()
+
+
+def _modes() -> tuple[int, int]:
+    # A default device is such a mode, and any mode costs every operator a few microseconds.
+    return torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()
+
+
+def _profilers() -> tuple[Any, Any, bool]:
+    autograd: Any = torch.autograd
+    return sys.getprofile(), sys.gettrace(), autograd._profiler_enabled()
+
+
+def _put_profilers(values: tuple[Any, Any, bool]) -> None:
+    sys.setprofile(values[0])
+    sys.settrace(values[1])
+
+
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+
+def _timers() -> tuple[bool, ...]:
+    return tuple(signal.getitimer(which) != (0.0, 0.0) for which in _TIMERS)
+
+
+def _put_timers(values: tuple[bool, ...]) -> None:
+    for which, was_set in zip(_TIMERS, values, strict=True):
+        if not was_set:
+            signal.setitimer(which, 0)
+
+
+def _autocast(device_type: str) -> Setting:
+    """Each type of device has a flag of its own: torch's, asked without one, is CUDA's alone."""
+    return Setting(
+        f"autocast on {device_type}",
+        lambda: torch.is_autocast_enabled(device_type),
+        lambda value: torch.set_autocast_enabled(device_type, value),
+    )
+
+
+SETTINGS = (
+    Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
+    Setting(
+        "deterministic algorithms", torch.are_deterministic_algorithms_enabled, _put_deterministic
+    ),
+    Setting("the default dtype", torch.get_default_dtype, torch.set_default_dtype),
+    Setting(
+        "the default device, or another mode of torch",
+        _modes,
+        lambda _: torch.set_default_device(None),
+    ),
+    Setting("flush-denormal", lambda: _DENORMAL * 1.0 == 0.0, torch.set_flush_denormal),
+    Setting(
+        "the precision of float32 products",
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
+    Setting("the grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
+    Setting("the inference mode", torch.is_inference_mode_enabled),
+    _autocast("cpu"),
+    _autocast("cuda"),
+    Setting("anomaly detection", torch.is_anomaly_enabled, torch.set_anomaly_enabled),
+    Setting("the kernels that SDPA may take", _scaled_products, _put_scaled_products),
+    Setting("whether a profiler runs", _profilers, _put_profilers),
+    Setting("functions of the module time", time_functions, put_time_functions_back),
+    Setting("interval timers", _timers, _put_timers),
+    Setting("attributes", attributes.look, attributes.put_back, attributes.words),
+)
+
+
+def look() -> tuple[Any, ...]:
+    """The values of `SETTINGS` now."""
+    return tuple(setting.get() for setting in SETTINGS)
+
+
+def differences(before: Sequence[Any], now: Sequence[Any]) -> str | None:
+    """What two looks differ in, in words; None if in nothing."""
+    if now == before:
+        return None
+    triples = zip(SETTINGS, before, now, strict=True)
+    return ", and ".join(_words(setting, was, new) for setting, was, new in triples if was != new)
+
+
+def put_back(values: Sequence[Any]) -> None:
+    """Give all settings the values that they had, where that is possible."""
+    for setting, value in zip(SETTINGS, values, strict=True):
+        if setting.put is not None and setting.get() != value:
+            setting.put(value)
+
+
+class Watch:
+    """Sees who leaves changed what all share.
+
+    Args:
+        threads: whether a thread that goes on computing is a change. Not where members have several
+            threads of torch, which may wait for their next work by computing.
+    """
+
+    def __init__(self, *, threads: bool) -> None:
+        self._threads = threads
+        self._settings: dict[str, tuple[Any, ...]] = {}
+        self._starters: list[str] = []
+        self._first_live = self._live = live_threads()
+
+    def begin(self, name: str) -> None:
+        """From here on, what is set now has to be found after each turn of `name`."""
+        self._settings[name] = look()
+
+    def change(self, name: str) -> str | None:
+        """What a turn has changed, as a sentence; None if nothing. Some microseconds.
+
+        New threads are given a nap to show whether they compute without being asked to.
+        """
+        if changed := differences(self._settings[name], look()):
+            return f"{name} changed {changed}"
+        live = live_threads()
+        are_new, self._live = live > self._live, live
+        if not are_new:
+            return None
+        if ends_repeated_dump():
+            return f"{name} left faulthandler dumping tracebacks"
+        if not self._threads:
+            return None
+        self._starters.append(name)
+        return _left_computing(name) if computes_meanwhile() else None
+
+    def last_change(self) -> str | None:
+        """As `change`, of threads that have begun to compute after the turn that started them."""
+        if not self._starters or live_threads() <= self._first_live or not computes_meanwhile():
+            return None
+        return _left_computing(" or ".join(dict.fromkeys(self._starters)))
+
+
+def _left_computing(who: str) -> str:
+    return f"{who} left a thread running that computes between its calls"
+
+
+def _words(setting: Setting, was: Any, new: Any) -> str:
+    if setting.words is not None:
+        return setting.words(was, new)
+    if isinstance(was, tuple):
+        return setting.name
+    return f"{setting.name} from {was} to {new}"
+
+
+def live_threads() -> int:
+    """Threads of this process; of Python alone where the system does not tell."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return threading.active_count()
+
+
+def ends_repeated_dump() -> bool:
+    """Whether `faulthandler` was to dump tracebacks later, and ends that; milliseconds.
+
+    It cannot be asked, but has a thread for it, which alone takes no signals. False where the
+    system does not tell of threads.
+    """
+    before = _deaf_threads()
+    if not before:
+        return False
+    faulthandler.cancel_dump_traceback_later()
+    for _ in range(_NUM_NAPS):  # the thread says that it is done before it ends
+        if not all(Path("/proc/self/task", number).exists() for number in before):
+            return True
+        sleep_s(_NAP_S)
+    return False
+
+
+def _deaf_threads() -> set[str]:
+    """Threads that block every signal that can be blocked; any does while it is being started."""
+    found = set()
+    for folder in Path("/proc/self/task").glob("*"):
+        with suppress(OSError, StopIteration):
+            lines = (folder / "status").read_text().splitlines()
+            mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigBlk"))
+            if mask & _BLOCKABLE == _BLOCKABLE:
+                found.add(folder.name)
+    return found
+
+
+def computes_meanwhile() -> bool:
+    """Whether another thread uses the CPU, or would, while this one does nothing; milliseconds."""
+    for _ in range(_NUM_NAPS):
+        cpu, wall = cpu_s(), now_s()
+        sleep_s(_NAP_S)
+        is_idle = cpu_s() - cpu < _BUSY * (now_s() - wall)
+        if is_idle and not _others_are_runnable():
+            return False
+    return True
+
+
+def _others_are_runnable() -> bool:
+    """Whether another thread runs or waits for a core; False where the system does not tell."""
+    own = str(threading.get_native_id())
+    for folder in Path("/proc/self/task").glob("*"):
+        with suppress(OSError):
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            if state == "R" and folder.name != own:
+                return True
+    return False

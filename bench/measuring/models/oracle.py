@@ -1,0 +1,192 @@
+"""Is a model right? Each mechanism in it against its slow form, and all of it against float64.
+
+A mechanism is looked at where it stands, with the inputs that reach it there: behind a branch that
+starts at a millionth its faults would not be seen in the classes' scores.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attentions.base import Mechanism
+from bench.core.cell import ORIGINAL, Cell, ModelWorkload
+from bench.measuring.models.subject import ModelSubject
+from bench.measuring.oracle import checking, oracle
+from bench.measuring.oracle.checking import Checked
+from bench.measuring.oracle.expected import CHECK_INDEX
+from bench.measuring.oracle.oracle import (
+    Errors,
+    Incorrect,
+    distance,
+    expected_of,
+    refuse_beyond,
+    refuse_nothing,
+)
+from bench.measuring.subject import Subject
+
+MODEL_FACTOR = 10.0
+"""What rounding may cost in a whole model, in tolerances of one mechanism: some fifty layers."""
+
+MAX_PAIRS = 2**22
+"""Pairs of tokens, over heads, up to which a slow form is asked: those of a core with four."""
+
+
+def check(subject: Subject) -> Checked:
+    """Check what a cell times, be it a mechanism or a whole model.
+
+    Raises:
+        Incorrect: not finite, nothing, or beyond the tolerance of the dtype.
+    """
+    return check_model(subject) if isinstance(subject, ModelSubject) else checking.check(subject)
+
+
+def after_rounds(cell: Cell, subject: Subject) -> None:
+    """Check the very subject that was timed once more, with values that no call has seen.
+
+    A model's oracle takes one image and is asked anew; a mechanism's has been asked in its trial.
+
+    Raises:
+        Incorrect: as `check`.
+    """
+    if not isinstance(subject, ModelSubject):
+        return checking.after_rounds(cell, subject)
+    try:
+        check_model(subject)
+    except Incorrect as error:
+        raise Incorrect(f"after the rounds, for values that no call had seen, {error}") from error
+
+
+def check_model(subject: ModelSubject) -> Checked:
+    """Compare a model's scores for one image, in evaluation, with those of float64.
+
+    Its first images get fresh values, where they lie; it is left as it was, training or not.
+
+    Raises:
+        Incorrect: no tensor of a row per image, not finite, nothing, or beyond the tolerance, there
+            or at a mechanism's place, or in the gradient of all parameters.
+    """
+    w = subject.cell.model
+    subject.refill(subject.sets[0], CHECK_INDEX)
+    is_training = subject.module.training
+    subject.module.eval()
+    try:
+        errors = _compare(subject, w)
+    finally:
+        subject.module.train(is_training)
+    return Checked(
+        **asdict(errors),
+        oracle="" if subject.cell.mechanism == ORIGINAL else oracle.REFERENCE,
+        checked_len=None,
+        checked_share=1 / w.batch_size,
+    )
+
+
+def _compare(subject: ModelSubject, w: ModelWorkload) -> Errors:
+    """The first image's errors; of the gradients, that they are near enough."""
+    tolerance, module = oracle.TOLERANCES[w.dtype], subject.module
+    images = subject.sets[0][0][:1]
+    wide = copy.deepcopy(module).cpu().double()
+    _take_slow_forms(wide)
+    _check_places(module, images, w)
+    cotangent = ours = None
+    with torch.set_grad_enabled(w.has_backward):
+        out = module(images)
+        _refuse_no_scores(out, images)
+        if w.has_backward:
+            cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out)
+            ours = _gradient(module, out, cotangent)
+        expected = wide(images.cpu().double())  # not there as the model ran, which could find it
+    errors = distance(out.detach(), expected.detach())
+    refuse_beyond(errors, tolerance, MODEL_FACTOR, "output")
+    if ours is not None and cotangent is not None:
+        ideal = _gradient(wide, expected, cotangent.cpu().double())
+        if not bool(ours.isfinite().all()):
+            raise Incorrect("gradient of the parameters holds values that are NaN or infinite")
+        factor = MODEL_FACTOR * oracle.GRADIENT_FACTOR
+        refuse_beyond(distance(ours, ideal), tolerance, factor, "gradient of the parameters")
+    return errors
+
+
+def _take_slow_forms(model: nn.Module) -> None:
+    """Let each mechanism in a model answer with its slow form, where that is small enough."""
+    for place in model.modules():
+        if isinstance(place, Mechanism):
+            place.forward = _SlowForm(place)
+
+
+class _SlowForm:
+    """Stands in for a mechanism's `forward`, which a slow form may fall back to."""
+
+    def __init__(self, place: Any) -> None:
+        self._place = place
+        self._fast: Callable[..., Tensor] = place.forward
+
+    def __call__(self, *tensors: Tensor, **settings: Any) -> Tensor:
+        if settings or _num_pairs(self._place, tensors) > MAX_PAIRS:
+            return self._fast(*tensors, **settings)
+        self._place.forward = self._fast
+        try:
+            return expected_of(self._place, list(tensors))
+        finally:
+            self._place.forward = self
+
+
+def _check_places(module: nn.Module, images: Tensor, w: ModelWorkload) -> None:
+    """Run the model once, and compare each mechanism in it with its slow form on the way."""
+    hooks = [
+        place.register_forward_hook(_Place(name, w), with_kwargs=True)
+        for name, place in module.named_modules()
+        if isinstance(place, Mechanism)
+    ]
+    with torch.no_grad():
+        module(images)
+    for hook in hooks:
+        hook.remove()
+
+
+class _Place:
+    """Checks one mechanism whenever it is called."""
+
+    def __init__(self, name: str, w: ModelWorkload) -> None:
+        self._name = name
+        self._tolerance = oracle.TOLERANCES[w.dtype]
+
+    def __call__(self, module: Any, tensors: Any, settings: dict[str, Any], out: Any) -> None:
+        if settings or _num_pairs(module, tensors) > MAX_PAIRS:
+            return
+        slow = copy.deepcopy(module).cpu().double()
+        for part in slow.modules():
+            part._forward_hooks.clear()  # this one, and those of mechanisms within it
+        expected = expected_of(slow, [tensor.cpu().double() for tensor in tensors])
+        if expected.any():
+            errors = distance(out, expected)
+            refuse_beyond(errors, self._tolerance, 1.0, f"{module.name} at {self._name}")
+
+
+def _num_pairs(place: Mechanism, tensors: Sequence[Tensor]) -> int:
+    """Of a call with q, k and v, or of a layer's with x; over heads, for one image."""
+    first, last = tensors[0], tensors[min(1, len(tensors) - 1)]
+    return place.geometry.num_heads * first.shape[-2] * last.shape[-2]
+
+
+def _refuse_no_scores(out: Any, images: Tensor) -> None:
+    if not isinstance(out, Tensor):
+        kind = type(out).__name__
+        raise Incorrect(f"the model returns a {kind}; a tensor of scores is needed")
+    oracle.refuse_subclasses(out)
+    like = torch.empty((len(images), *out.shape[1:]), dtype=images.dtype, device="meta")
+    refuse_nothing(out.detach(), like)
+
+
+def _gradient(module: nn.Module, out: Tensor, cotangent: Tensor) -> Tensor:
+    """The gradient of all parameters as one vector, zero where nothing flows."""
+    learned = [p for p in module.parameters() if p.requires_grad]
+    found = torch.autograd.grad(out, learned, cotangent, allow_unused=True)
+    parts = [torch.zeros_like(p) if g is None else g for p, g in zip(learned, found, strict=True)]
+    return torch.cat([part.flatten() for part in parts])

@@ -1,0 +1,130 @@
+"""What a model's cell times: a built classifier, its images, and one call of its mode."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attentions.models import model_names
+from bench.core.cell import ORIGINAL, Cell, ModelWorkload
+from bench.core.cli.foreign import foreign_code
+from bench.measuring.subject import Subject
+from bench.measuring.token_gates import TokenGates
+
+_WEIGHT_SEED = 0
+_INPUT_SEED = 1000
+_COTANGENT_SEED = 2000
+
+_ON_META: dict[str, nn.Module] = {}
+
+
+def build_model(cell: Cell) -> nn.Module:
+    """The model of a cell with the mechanism in its place, float32, where the default device is.
+
+    Untrained weights are seeded; a user's own factory brings what it brings.
+
+    Raises:
+        ValueError, TypeError: no such model, or not of this size or with this mechanism.
+        ImportError: an optional package is missing.
+    """
+    models: Any = importlib.import_module("attentions.models")
+    w = cell.model
+    mechanism = None if cell.mechanism == ORIGINAL else cell.mechanism
+    torch.manual_seed(_WEIGHT_SEED)
+    settings = {"image_size": w.image_size} | cell.hyperparameters
+    module: nn.Module = models.build_model(w.model, mechanism, **settings)
+    return module
+
+
+def model_on_meta(cell: Cell) -> nn.Module:
+    """The cell's model without values; a user's own is first built with them, as it may load them.
+
+    Built once for all cells that differ in batch, dtype or mode.
+
+    Raises:
+        ValueError, TypeError, ImportError: as `build_model`.
+        Exception: whatever a user's own factory raises.
+    """
+    w = cell.model
+    shape = ModelWorkload(
+        model=w.model, image_size=w.image_size, batch_size=1, dtype="float32", mode="forward"
+    )
+    key = replace(cell, device="meta", num_threads=1, workload=shape).key
+    if key not in _ON_META:
+        is_own = w.model not in model_names()
+        with torch.device("cpu" if is_own else "meta"), foreign_code():
+            _ON_META[key] = build_model(cell).to("meta")
+    return _ON_META[key]
+
+
+class ModelSubject(Subject):
+    """A whole model that can be called.
+
+    Its input sets are ``(images, nothing)``: how many outputs a model has is known once it was
+    called, so the cotangent is drawn then. Images take no gradient, as in training.
+    """
+
+    def __init__(self, cell: Cell) -> None:
+        self._cotangents: dict[int, Tensor] = {}
+        super().__init__(cell)
+
+    def _build(self, library: ModuleType | None) -> nn.Module:
+        w = self.cell.model
+        build = model_on_meta if self.cell.device == "meta" else build_model
+        module = build(self.cell).to(self.cell.device, getattr(torch, w.dtype))
+        return module.train(w.has_backward)
+
+    def draw(self, index: int) -> tuple[Tensor, ...]:
+        """The images of a number."""
+        w = self.cell.model
+        shape = (w.batch_size, 3, w.image_size, w.image_size)
+        return self._draw(shape, _INPUT_SEED + index), torch.empty(0)
+
+    def _keywords(self) -> dict[str, Tensor]:
+        return {}
+
+    def _gates(self) -> TokenGates:
+        return TokenGates({}, self.module)
+
+    def _draw(self, shape: tuple[int, ...], seed: int) -> Tensor:
+        """Unit-normal values, drawn in float32 and then rounded: the same on every machine."""
+        if self.cell.device == "meta":
+            return torch.empty(shape, dtype=getattr(torch, self.cell.model.dtype), device="meta")
+        values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        return values.to(self.cell.device, getattr(torch, self.cell.model.dtype))
+
+    def forward(self, tensors: tuple[Tensor, ...], runner: Any = None) -> Tensor:
+        """The classes' scores of one set of images."""
+        scores: Tensor = (self.module if runner is None else runner)(tensors[0])
+        return scores
+
+    def wanted(self, tensors: tuple[Tensor, ...]) -> list[Tensor]:
+        """The parameters."""
+        return list(self.parameters)
+
+    def varying(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The images, and what their scores are weighted with once that is known."""
+        known = self._cotangents.get(id(tensors))
+        return tensors[:1] if known is None else (tensors[0], known)
+
+    def cotangent(self, out: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
+        """Drawn at an input set's first call, in the shape of its output."""
+        known = self._cotangents.get(id(tensors))
+        if known is None:
+            known = self._draw(tuple(out.shape), _COTANGENT_SEED)
+            self._cotangents[id(tensors)] = known
+        return known
+
+    def state_bytes(self) -> int | None:
+        """None: a classifier keeps no past."""
+        return None
+
+
+def subject_of(cell: Cell, library: ModuleType | None = None) -> Subject:
+    """What a cell times, be it a mechanism, of another source tree if need be, or a whole model."""
+    return ModelSubject(cell) if cell.is_model else Subject(cell, library=library)

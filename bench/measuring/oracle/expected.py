@@ -1,0 +1,301 @@
+"""How much an oracle is asked about, and what it says: in the trial, and left there for the rounds.
+
+An oracle goes pair by pair in float64, so that it cannot be asked about all of a long call.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+import weakref
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.measuring.inputs import at_tokens, lengths_of_rows, with_channels
+from bench.measuring.measure.flops import count
+from bench.measuring.oracle.oracle import can_ask_by_rows, slow_form, slow_form_without_padding
+from bench.measuring.subject import Subject
+
+CHECK_INDEX = 1_000_000
+"""Number of the input set that is checked; calls that are timed never come so far."""
+MAX_PAIRS = {"forward": 2 * 2**30 // 40, "backward": 2 * 2**30 // 75}
+"""Pairs of tokens, over heads and sequences, that an oracle may write out: 2 GiB, of which slow
+forms take up to 40 bytes for each, and 75 with gradients."""
+MAX_S = 3.0
+"""Seconds that an oracle may take, by an estimate."""
+FREE_PAIRS = 2**18
+"""So few pairs that no estimate is made."""
+NUM_ROWS = 64
+"""Query rows that an oracle is asked about where all are too many."""
+MAX_KEPT = 256
+"""Tokens, over all sequences, whose values are kept for the check after the rounds."""
+_WATCHED = (16, 32, 64)
+"""Lengths at which an oracle's operators are counted, to tell what a longer call takes."""
+_FLOPS_PER_S, _ELEMENTS_PER_S, _OPERATORS_PER_S = 2e10, 5e8, 2.5e5
+"""What a modest core does in float64."""
+
+
+class Piece:
+    """What a tensor should hold at some tokens.
+
+    The values lie outside of the process's heap, where a mechanism could find them as it runs.
+
+    Args:
+        what: such as ``output`` or ``gradient of input q``.
+        tokens: places along the sequence.
+        values: (..., T, C) in float64, of the last sequences of the batch, with one channel for a
+            gate of (B, H, N); None for a gradient of nothing.
+    """
+
+    def __init__(self, *, what: str, tokens: tuple[int, ...], values: Tensor | None) -> None:
+        self.what = what
+        self.tokens = tokens
+        self._file: int | None = None
+        if values is not None:
+            self._file = _new_file()
+            weakref.finalize(self, os.close, self._file)
+            with open(self._file, "wb", closefd=False) as file:
+                torch.save(values, file)
+
+    @property
+    def values(self) -> Tensor | None:
+        """The values, read anew; to be dropped before a mechanism runs again."""
+        if self._file is None:
+            return None
+        os.lseek(self._file, 0, os.SEEK_SET)
+        with open(self._file, "rb", closefd=False) as file:
+            values: Tensor = torch.load(file, weights_only=True)
+        return values
+
+    def thinned(self, num_tokens: int) -> Piece:
+        """At so many tokens at most, spread, the last one included; in float64, on the CPU."""
+        at = spread(len(self.tokens), num_tokens)
+        values = self.values
+        if values is not None:
+            values = values[..., list(at), :].detach().cpu().double()
+        return Piece(what=self.what, tokens=tuple(self.tokens[i] for i in at), values=values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its arguments."""
+        return {"what": self.what, "tokens": self.tokens, "values": self.values}
+
+
+def _new_file() -> int:
+    """The descriptor of a file without a name, in memory where the system has such."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("expected")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What a call should give for the inputs of `CHECK_INDEX`.
+
+    Attributes:
+        oracle: who says so, see `bench.measuring.oracle.oracle.slow_form`.
+        num_sequences: the last ones of the batch that it was asked about.
+        rows: the query rows; the cotangent is zero at all others.
+        pieces: the output first, then the gradients of the inputs if the mode takes any.
+        state: parameters and buffers that it holds for, by name.
+    """
+
+    oracle: str
+    num_sequences: int
+    rows: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+    state: dict[str, Tensor]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is left for the check after the rounds."""
+        return vars(self) | {"pieces": [piece.to_dict() for piece in self.pieces]}
+
+    def thinned(self) -> Expected:
+        """What is left of it for the check after the rounds."""
+        num_tokens = max(1, MAX_KEPT // self.num_sequences)
+        return replace(self, pieces=tuple(piece.thinned(num_tokens) for piece in self.pieces))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extent:
+    """How much an oracle is asked about.
+
+    Attributes:
+        seq_len: tokens of a sequence.
+        num_sequences: of the batch, the last ones.
+        rows: query rows.
+        is_prefix: whether it is given the tokens of these rows only, which is enough for a causal
+            form.
+    """
+
+    seq_len: int
+    num_sequences: int
+    rows: tuple[int, ...]
+    is_prefix: bool = False
+
+
+def spread(length: int, count: int) -> tuple[int, ...]:
+    """Up to `count` places of a sequence, evenly, the last one included.
+
+    >>> spread(10, 3), spread(2, 3)
+    ((2, 5, 9), (0, 1))
+    """
+    count = min(length, count)
+    return tuple((i + 1) * length // count - 1 for i in range(count))
+
+
+def extent_of(subject: Subject) -> Extent:
+    """All of a call, or as much of it as an oracle can write out."""
+    w = subject.cell.kernel
+    length, num_keys, batch = w.seq_len, w.num_keys, w.batch_size
+    last = (length - 1,)
+    every = last if w.mode == "decode" else tuple(range(length))
+    whole = Extent(seq_len=length, num_sequences=batch, rows=every)
+    if batch * w.num_heads * length * num_keys <= FREE_PAIRS:
+        return whole
+    pairs = MAX_PAIRS["backward" if w.has_backward else "forward"] // w.num_heads
+    seconds = _seconds(subject)
+
+    def num_fitting(tokens: int, rows: int) -> int:
+        """Sequences, at most all of the batch."""
+        keys = num_keys if tokens == length else min(tokens, num_keys)
+        in_time = MAX_S / (seconds(max(tokens, keys)) * rows / tokens)
+        return min(batch, pairs // (rows * keys), int(min(in_time, batch)))
+
+    fitting = num_fitting(length, length)
+    if fitting == batch:
+        return whole
+    if can_ask_by_rows(subject.module):
+        shortest = min(queries for queries, _ in w.row_lens)  # the others are padding somewhere
+        rows = last if w.mode == "decode" else spread(shortest, NUM_ROWS)
+        return replace(whole, num_sequences=max(1, num_fitting(length, len(rows))), rows=rows)
+    if fitting:
+        return replace(whole, num_sequences=fitting)
+    shorter = bisect_left(range(length), True, key=lambda n: not num_fitting(n + 1, n + 1))
+    shorter = max(shorter, min(_WATCHED[0], length))
+    rows = (shorter - 1,) if w.mode == "decode" else tuple(range(shorter))
+    core: Any = getattr(subject.module, "core", subject.module)
+    is_prefix = w.causal and w.mode != "decode" and not core.capabilities.needs_grid
+    seq_len = length if is_prefix else shorter
+    return Extent(seq_len=seq_len, num_sequences=1, rows=rows, is_prefix=is_prefix)
+
+
+def _seconds(subject: Subject) -> Callable[[int], float]:
+    """What an oracle takes for one sequence of a length, by its operators at three short ones.
+
+    Nothing, if it cannot be asked about these: then pairs alone say how much it is asked about.
+    """
+    w = subject.cell.kernel
+    plain = replace(w, batch_size=1, compile="eager", key_len=None, padding=0.0, ragged=0.0)
+    one = replace(subject.cell, workload=plain)
+    counted = []
+    for length in _WATCHED:
+        rows = (length - 1,) if w.mode == "decode" else tuple(range(length))
+        extent = Extent(seq_len=length, num_sequences=1, rows=rows)
+        try:
+            short = Subject(one, seq_len=length, library=subject.library)
+            counts = count(lambda short=short, extent=extent: ask(short, extent))  # type: ignore[misc]
+        except Exception:  # whatever a mechanism raises at a length that nobody asked for
+            return lambda _: 1e-9
+        counted.append(
+            counts.counted_flops / _FLOPS_PER_S
+            + counts.elementwise_elements / _ELEMENTS_PER_S
+            + counts.num_operators / _OPERATORS_PER_S
+        )
+    return lambda length: max(*counted, _parabola(counted, length / _WATCHED[0]))
+
+
+def _parabola(values: Sequence[float], at: float) -> float:
+    """Through three values at 1, 2 and 4.
+
+    >>> _parabola((1.0, 4.0, 16.0), 8.0)
+    64.0
+    """
+    one, two, four = values
+    outer = one * (at - 2) * (at - 4) / 3 + four * (at - 1) * (at - 2) / 6
+    return outer - two * (at - 1) * (at - 4) / 2
+
+
+def mask_of(cotangent: Tensor, expected: Expected) -> Tensor:
+    """One at what the oracle is asked about, and zero elsewhere."""
+    mask = torch.zeros_like(cotangent)
+    mask[-expected.num_sequences :, ..., list(expected.rows), :] = 1
+    return mask
+
+
+def state_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers, each with its name."""
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def weights_of(subject: Subject) -> dict[str, Tensor]:
+    """Copies of a subject's parameters and buffers, by name."""
+    return {name: x.detach().clone() for name, x in state_of(subject.module)}
+
+
+def ask(subject: Subject, extent: Extent) -> Expected:
+    """What an oracle says, from copies that the subject does not see."""
+    w = subject.cell.kernel
+    rows = list(extent.rows)
+    seen = len(rows) if extent.is_prefix else max(w.seq_len, w.num_keys)
+    wide = [
+        x[-extent.num_sequences :].detach().cpu().double()
+        for x in at_tokens(subject.draw(CHECK_INDEX), slice(seen))
+    ]
+    given = [x.requires_grad_(w.has_backward) for x in wide[:-1]]
+    slow = copy.deepcopy(subject.module).cpu().double()
+    with torch.set_grad_enabled(w.has_backward):
+        oracle, out = _slow_form(subject, slow, given, rows)
+    pieces = [Piece(what="output", tokens=places_of(w.mode, rows), values=out.detach())]
+    if w.has_backward:
+        cotangent = wide[-1][..., rows, :]
+        gradients = torch.autograd.grad(out, given, cotangent, allow_unused=True)
+        pieces += gradient_pieces(subject.names, gradients, given)
+    return Expected(
+        oracle=oracle,
+        num_sequences=extent.num_sequences,
+        rows=extent.rows,
+        pieces=tuple(pieces),
+        state=weights_of(subject),
+    )
+
+
+def _slow_form(
+    subject: Subject, slow: nn.Module, given: list[Tensor], rows: list[int]
+) -> tuple[str, Tensor]:
+    """What the slow form gives at these rows of the last sequences, of each without its padding."""
+    key_mask, num_queries = subject.keywords.get("key_mask"), given[0].shape[-2]
+    tensors, gates = subject.arguments((*given, given[0]))
+    if key_mask is None:
+        return slow_form(slow, tensors, rows if len(rows) < num_queries else None, gates)
+    num_sequences, num_keys = given[1].shape[0], given[1].shape[-2]
+    lengths = [
+        (min(queries, num_queries), min(keys, num_keys))
+        for queries, keys in lengths_of_rows(subject.cell.kernel)[-num_sequences:]
+    ]
+    key_mask = key_mask[-num_sequences:, :num_keys].cpu()
+    return slow_form_without_padding(slow, tensors, lengths, key_mask, rows, gates)
+
+
+def places_of(mode: str, rows: Sequence[int]) -> tuple[int, ...]:
+    """Where these rows stand in the output; that of a decode step has one token."""
+    return (0,) if mode == "decode" else tuple(rows)
+
+
+def gradient_pieces(
+    names: Sequence[str], values: Sequence[Tensor | None], inputs: Sequence[Tensor]
+) -> list[Piece]:
+    """The gradients of these inputs: q, k, v and gates, or a layer's x; names may go on."""
+    lengths = [x.shape[inputs[0].dim() - 2] for x in inputs]
+    gradients = with_channels(values, inputs[0])
+    return [
+        Piece(what=f"gradient of input {name}", tokens=tuple(range(length)), values=gradient)
+        for name, length, gradient in zip(names, lengths, gradients, strict=False)
+    ]

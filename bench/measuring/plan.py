@@ -1,0 +1,397 @@
+"""Axes × attentions × tasks → cells, checked against the registry before anything is measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import attentions
+from attentions import Capabilities
+from attentions.adapters.extras import not_installed
+from bench.core.cell import (
+    ORIGINAL,
+    Cell,
+    KernelWorkload,
+    ModelWorkload,
+    TaskWorkload,
+    Workload,
+    without_later_hyperparameters,
+)
+from bench.core.cli.entries import AttentionEntry, TaskEntry
+from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, did_you_mean
+from bench.core.cli.values import storable
+from bench.core.record import REFERENCE
+from bench.core.rows import row_labels
+from bench.measuring.config import SweepConfig
+from bench.measuring.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign
+from bench.measuring.machine.environment import available_devices
+from bench.measuring.measure.dtypes import why_no_dtype
+from bench.measuring.models.support import check_models, why_no_model
+from bench.measuring.plugins import import_plugins
+from bench.measuring.shapes import planned_shapes
+from bench.measuring.tasks import base as tasks
+from bench.measuring.tasks.positions import NO_ROPE
+from bench.measuring.tasks.token_filter import why_not_filtered
+from bench.measuring.worker.build import build_ordinary, why_unbuildable
+from bench.measuring.worker.jobs import Interrupt, Jobs, refusals
+from bench.measuring.worker.launch import WorkerServer
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCell:
+    """A cell, and why it cannot be measured if that is known already."""
+
+    cell: Cell
+    unsupported: str | None = None
+
+
+def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[PlannedCell, ...]:
+    """Every cell of a sweep, in the order in which they are reported.
+
+    Args:
+        config: what was asked for.
+        server: forks the workers that ask plugins; None starts one for that, if need be.
+
+    Raises:
+        ConfigError: an unknown mechanism, task, hyperparameter or device, or an empty plan.
+    """
+    import_plugins(config.plugins)
+    entries = (*config.attention, *_more_entries(config))
+    whole = [replace(e, hyperparameters=checked_hyperparameters(e)) for e in entries]
+    config = config.but(attention=tuple(whole))
+    settings = {e.label: checked_settings(e) for e in config.task}
+    _refuse_filters(config, settings)
+    devices = resolve_devices(config.axes.device, need_present=not config.dry_run)
+    timed = config.without(config.task_only)
+    cells = [*_kernel_cells(timed, devices)]
+    check_models(config.axes.model, config.axes.image_size)
+    cells += _model_cells(timed, devices)
+    trained = config.without(config.speed_only)
+    cells += _task_cells(trained, settings, devices[0])
+    if all(_why_left_out(c, config) for c in cells):
+        raise ConfigError("The plan is empty: max_seq_len, task_only or speed_only leaves nothing.")
+    planned = [
+        PlannedCell(cell=c, unsupported=_why_left_out(c, config) or why_not(c)) for c in cells
+    ]
+    for entry in config.attention:
+        _refuse_hopeless(entry, [p for p in planned if p.cell.entry == entry.label])
+    return _asked_plugins(planned, config, server)
+
+
+def _more_entries(config: SweepConfig) -> Iterator[AttentionEntry]:
+    """References that were asked for and are no entries yet: they become rows as well.
+
+    The usual one, softmax, is timed beside the others without a row of its own.
+
+    Raises:
+        ConfigError: a name in `reference` that nothing goes by.
+    """
+    labels = [entry.label for entry in config.attention]
+    mechanisms = attentions.attention_names()
+    for row in config.reference.of:
+        known = {*labels, *mechanisms, *row_labels()}
+        if row not in known:
+            raise ConfigError(
+                f"reference names the row {row!r}, and no entry is called that. "
+                f"{did_you_mean(row, known)}"
+            )
+    wanted = (config.reference.label_for(label) for label in labels)
+    for label in dict.fromkeys([config.reference.usual, *wanted]):
+        if label not in {*labels, *mechanisms}:
+            raise ConfigError(
+                f"reference names {label!r}, which is neither an entry of attention= nor a "
+                f"registered mechanism. {did_you_mean(label, {*labels, *mechanisms})}"
+            )
+        if label not in (*labels, REFERENCE):
+            yield AttentionEntry(label=label, mechanism=label, hyperparameters={})
+
+
+def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
+    """All hyperparameters of an entry, defaults included, but later ones at their old value."""
+    names = attentions.attention_names()
+    if entry.mechanism not in names:
+        raise ConfigError(
+            f"attention entry {entry.label!r} names the mechanism {entry.mechanism!r}, which is "
+            f"not registered. {did_you_mean(entry.mechanism, names)} {OF_YOUR_OWN}"
+        )
+    defaults = attentions.hyperparameters(entry.mechanism)
+    for name, value in entry.hyperparameters.items():
+        if name not in defaults:
+            takes = ", ".join(defaults) or "none"
+            near = f" {did_you_mean(name, defaults)}" if defaults else ""
+            mend = f"attention.{entry.label}.{name}={value}"
+            raise ConfigError(
+                f"attention entry {entry.label!r} sets {name!r}, which {entry.mechanism} does not "
+                f"take.{near} It takes: {takes}.\n"
+                f"Mend conf/attention/{entry.label}.yaml, or the override {mend}."
+            )
+    settings = defaults | entry.hyperparameters
+    storable(f"attention.{entry.label}", settings)
+    try:
+        json.dumps(settings)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"attention entry {entry.label!r} has a hyperparameter that no record can hold: "
+            f"{error}. {entry.mechanism} takes {', '.join(settings)}; set it to a number, a word, "
+            "a list or null."
+        ) from error
+    return without_later_hyperparameters(entry.mechanism, settings)
+
+
+def checked_settings(entry: TaskEntry) -> dict[str, Any]:
+    """All settings of a task entry, defaults included; the task is built once to check them."""
+    names = tasks.task_names()
+    if entry.task not in names:
+        raise ConfigError(
+            f"task entry {entry.label!r} names the task {entry.task!r}, which is not registered. "
+            f"{did_you_mean(entry.task, names)} {OF_YOUR_OWN}"
+        )
+    settings = tasks.task_settings(entry.task) | entry.settings
+    try:
+        tasks.task_to_plan(entry.task, settings)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"task entry {entry.label!r}: {error}") from error
+    return settings
+
+
+def _refuse_filters(config: SweepConfig, settings: dict[str, dict[str, Any]]) -> None:
+    for entry in config.task if config.token_filter else ():
+        task = tasks.build_task(entry.task, settings[entry.label])
+        if reason := why_not_filtered(task, config.token_filter):
+            raise ConfigError(f"token_filter beside task={entry.label}, {reason}")
+
+
+def resolve_devices(given: tuple[str, ...], *, need_present: bool = True) -> tuple[str, ...]:
+    """Names of devices, ``auto`` and ``cuda`` resolved, each once; present ones, if need be."""
+    present = available_devices()
+    found: list[str] = []
+    for name in given:
+        wanted = present if name == "auto" else ("cuda:0" if name == "cuda" else name,)
+        for device in wanted:
+            if need_present and device not in present:
+                raise ConfigError(
+                    f"device={name} is not there. This machine has: {', '.join(present)}."
+                )
+            found.append(device)
+    return tuple(dict.fromkeys(found))
+
+
+def _cell(
+    entry: AttentionEntry, workload: Workload, device: str, num_threads: int, config: SweepConfig
+) -> Cell:
+    return Cell(
+        entry=entry.label,
+        mechanism=entry.mechanism,
+        hyperparameters=entry.hyperparameters,
+        device=device,
+        num_threads=num_threads,
+        workload=workload,
+        plugins=config.plugins,
+    )
+
+
+def _kernel_cells(config: SweepConfig, devices: tuple[str, ...]) -> Iterator[Cell]:
+    workloads = planned_shapes(config.axes)
+    for device, threads, workload in itertools.product(devices, config.axes.num_threads, workloads):
+        for entry in config.attention:
+            yield _cell(entry, workload, device, threads, config)
+
+
+def _why_left_out(cell: Cell, config: SweepConfig) -> str | None:
+    """A sentence for a cell that the sweep itself does not want measured: the table names it."""
+    longest = config.max_seq_len.get(cell.entry)
+    if longest is None or not isinstance(cell.workload, KernelWorkload):
+        return None
+    if cell.workload.seq_len <= longest:
+        return None
+    return f"left out of this sweep: max_seq_len.{cell.entry} is {longest}."
+
+
+def _model_cells(config: SweepConfig, devices: tuple[str, ...]) -> Iterator[Cell]:
+    """Each model as it is, and with each entry in the place of its attention."""
+    axes = config.axes
+    values = [getattr(axes, name) for name in _MODEL_AXES]
+    as_it_is = AttentionEntry(label=ORIGINAL, mechanism=ORIGINAL, hyperparameters={})
+    for device, threads, shape in itertools.product(
+        devices, axes.num_threads, list(itertools.product(*values))
+    ):
+        workload = ModelWorkload(**dict(zip(_MODEL_AXES, shape, strict=True)))
+        for entry in (as_it_is, *config.attention):
+            yield _cell(entry, workload, device, threads, config)
+
+
+_MODEL_AXES = ("compile", "cache", "model", "mode", "dtype", "batch_size", "image_size")
+"""Fields of `ModelWorkload`, the one that changes fastest last."""
+
+
+def _task_cells(
+    config: SweepConfig, settings: dict[str, dict[str, Any]], device: str
+) -> Iterator[Cell]:
+    """Attention × task × seed, on the first device and thread count: a score is not a timing."""
+    for task, seed, entry in itertools.product(config.task, config.axes.seed, config.attention):
+        shared = settings[task.label]
+        work = TaskWorkload(
+            label=task.label,
+            task=task.task,
+            settings=shared,
+            seed=seed,
+            token_filters=config.token_filter,
+            token_keep=config.token_keep if config.token_filter else (),
+        )
+        usual = tasks.task_settings(task.task)
+        about = (entry.mechanism, entry.hyperparameters, shared, usual)
+        # By what the cell is, and not by labels: recall with causal=true is recall_causal.
+        preset = next((preset for preset in config.rates if preset.fits(*about)), None)
+        if preset is not None:
+            work = replace(
+                work,
+                settings=shared | {"learning_rate": preset.learning_rate},
+                shared_rate=shared["learning_rate"],
+                is_at_edge=preset.is_at_edge,
+            )
+        yield _cell(entry, work, device, config.axes.num_threads[0], config)
+
+
+def reference_cell(cell: Cell, config: SweepConfig | None = None) -> Cell:
+    """What a cell is compared with: another entry in its place, never compiled.
+
+    Args:
+        cell: of a row.
+        config: says which entry; without it, it is softmax.
+    """
+    label = REFERENCE if config is None else config.reference.label_for(cell.entry)
+    entry = next((e for e in config.attention if e.label == label), None) if config else None
+    if entry is None:
+        entry = AttentionEntry(label=label, mechanism=label, hyperparameters={})
+    return replace(
+        cell.eager,
+        entry=label,
+        mechanism=entry.mechanism,
+        hyperparameters=checked_hyperparameters(entry),
+    )
+
+
+def why_unsupported(capabilities: Capabilities, cell: Cell) -> str | None:
+    """A sentence saying what a mechanism lacks for a cell; None if nothing."""
+    can, name = capabilities, cell.mechanism
+    for package in can.requires:
+        if importlib.util.find_spec(package) is None:
+            return not_installed(name, package)
+    if cell.device.partition(":")[0] not in can.devices:
+        return f"{name} does not run on {cell.device}; it runs on {', '.join(can.devices)}."
+    needs_backward = cell.is_task or cell.timed.has_backward
+    if needs_backward and cell.device.partition(":")[0] not in can.backward_devices:
+        where = ", ".join(can.backward_devices) or "no device"
+        return f"{name} has no backward pass on {cell.device}; it has one on {where}."
+    if cell.is_task:
+        return _why_not_trained(can, cell)
+    if cell.is_model:
+        if not can.bidirectional:
+            return f"{name} is causal only; images are seen whole."
+        return _why_not_in(cell.model.dtype, name, can)
+    w = cell.kernel
+    if w.contradiction:
+        return w.contradiction
+    if w.causal and not can.causal:
+        return f"{name} has no causal form."
+    if not w.causal and not can.bidirectional:
+        return f"{name} is causal only."
+    if w.scope not in can.scopes:
+        return f"{name} owns its projections; it runs at scope {', '.join(can.scopes)} only."
+    if w.key_len is not None and not can.cross:
+        return f"{name} needs as many keys as queries."
+    if w.is_masked and "padding" not in can.masks:
+        return f"{name} takes no mask over keys."
+    if reason := _why_not_in(w.dtype, name, can):
+        return reason
+    if w.mode in ("prefill", "decode"):
+        if not w.causal:
+            return f"{w.mode} runs with causal=true: a token sees what came before it."
+        if not can.recurrent:
+            return f"{name} keeps no state from which a next token could be decoded."
+    if w.mode == "train_step" and w.scope != "layer":
+        return "train_step runs at scope layer: a core has nothing to train."
+    return None
+
+
+def _why_not_trained(can: Capabilities, cell: Cell) -> str | None:
+    task = tasks.build_task(cell.task.task, cell.task.settings)
+    if task.causal and not can.causal:
+        return f"{cell.mechanism} has no causal form; {cell.task.label} is causal."
+    if not task.causal and not can.bidirectional:
+        return f"{cell.mechanism} is causal only; {cell.task.label} is bidirectional."
+    if task.recipe.position == "rope" and "core" not in can.scopes:
+        return f"{cell.mechanism} {NO_ROPE}"
+    return _why_not_in(cell.task.dtype, cell.mechanism, can)
+
+
+def _why_not_compiled(cell: Cell) -> str | None:
+    is_asked = not cell.is_task and cell.timed.compile == "inductor"
+    if is_asked and cell.device == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+        return "inductor needs a C++ compiler (g++), which is not installed."
+    return None
+
+
+def _why_not_in(dtype: str, name: str, can: Capabilities) -> str | None:
+    if dtype in can.dtypes:
+        return None
+    return f"{name} does not take {dtype}; it takes {', '.join(can.dtypes)}."
+
+
+def why_not(cell: Cell) -> str | None:
+    """Why a cell cannot be measured: a capability it lacks, or a shape it cannot be built for.
+
+    Constructors of plugins are not asked; see `_asked_plugins`.
+    """
+    if cell.is_model and (reason := why_no_model(cell)):
+        return reason
+    if cell.is_task:
+        task = tasks.task_to_plan(cell.task.task, cell.task.settings)
+        if task is None or (reason := task.why_no_data()):
+            return reason if task else None
+    if cell.mechanism != ORIGINAL:
+        capabilities = attentions.attention_class(cell.mechanism).capabilities
+        if reason := why_unsupported(capabilities, cell):
+            return reason
+    is_here = cell.device in available_devices()  # not so in a dry run for another machine
+    if is_here and (reason := why_no_dtype(cell.device, cell.workload.dtype)):
+        return reason
+    if reason := _why_not_compiled(cell):
+        return reason
+    if not is_foreign(cell):
+        return why_unbuildable(cell)
+    # Without the plugin, whose code does not run here.
+    model = replace(cell, mechanism=ORIGINAL, hyperparameters={})
+    return why_unbuildable(model) if cell.is_model else None
+
+
+def _refuse_hopeless(entry: AttentionEntry, planned: list[PlannedCell]) -> None:
+    """Refuse a bad hyperparameter of ours; a plugin's becomes the records of its cells."""
+    refused = [p.cell for p in planned if "cannot be built" in (p.unsupported or "")]
+    if not refused or is_foreign(refused[0]):
+        return
+    try:
+        build_ordinary(refused[0])
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"attention entry {entry.label!r} cannot be built: {error}\n"
+            f"Mend conf/attention/{entry.label}.yaml or the override attention.{entry.label}.*"
+        ) from error
+
+
+def _asked_plugins(
+    planned: Sequence[PlannedCell], config: SweepConfig, server: WorkerServer | None
+) -> tuple[PlannedCell, ...]:
+    """The plan, with what constructors of plugins say against a shape; they run in workers only."""
+    foreign = [p.cell for p in planned if p.unsupported is None and is_foreign(p.cell)]
+    if not foreign:
+        return tuple(planned)
+    with nullcontext(server) if server else WorkerServer(config.run.allocator) as workers:
+        said = refusals(foreign, Jobs(workers, PLUGIN_TIMEOUT_S, Interrupt()))
+    return tuple(replace(p, unsupported=p.unsupported or said.get(p.cell.key)) for p in planned)

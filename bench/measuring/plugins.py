@@ -1,0 +1,70 @@
+"""Modules that are named under ``plugins``, imported so that they register what they bring."""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from pathlib import Path
+
+from attentions import attention_names
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.foreign import CtrlC, ctrl_c_told_apart
+from bench.core.cli.texts import LIMITS, said_by, visible
+
+
+def import_plugins(plugins: tuple[str, ...]) -> None:
+    """Import modules that register mechanisms or tasks of their own.
+
+    Raises:
+        ConfigError: one cannot be imported, with its name, the error and the line to mend.
+    """
+    if plugins:
+        from bench.measuring.tasks.base import (
+            task_names,  # torch, which a list of mechanisms does without
+        )
+
+        # Ours first: a plugin that takes one of these names is then told so, at its own line.
+        attention_names()
+        task_names()
+    for plugin in plugins:
+        try:
+            with ctrl_c_told_apart():
+                importlib.import_module(plugin)
+        except CtrlC:
+            raise
+        # Foreign code: whatever it raises, or if it ends the process, the user must mend it.
+        except BaseException as error:
+            raise ConfigError(
+                f"plugins names {plugin!r}, which cannot be imported: "
+                f"{type(error).__name__}: {visible(said_by(error), LIMITS['reason'])}"
+                f"{_remedy(plugin, error)}"
+            ) from error
+
+
+def _remedy(plugin: str, error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and _is_or_holds(error.name, plugin):
+        return ". It must be importable by that name, e.g. from the current folder or PYTHONPATH."
+    place = _place(error)
+    return "." if place is None else f"\nMend {place}."
+
+
+def _is_or_holds(name: str | None, plugin: str) -> bool:
+    return name is not None and f"{plugin}.".startswith(f"{name}.")
+
+
+def _place(error: BaseException) -> str | None:
+    """The line of a plugin that raised, or asked for what raised; None if none of it ran."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{error.filename}, line {error.lineno}"
+    machinery = {__file__, importlib.__file__}
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename not in machinery and not frame.filename.startswith("<frozen importlib")
+    ]
+    if not frames:
+        return None
+    # What lies deeper, in torch or in our registry, is not for the plugin's author to mend.
+    home = Path(frames[0].filename).parent
+    own = [frame for frame in frames if Path(frame.filename).parent == home]
+    return f"{own[-1].filename}, line {own[-1].lineno}"

@@ -1,0 +1,390 @@
+"""Cells → records. Every planned cell ends as exactly one record, whatever happens to it.
+
+Kernel cells of one shape form a block: mechanisms, eager or compiled. Each member is first tried
+alone in a fresh worker, where a crash, a hang, a wrong result or too much memory harms nobody;
+those that passed then share one worker, their references among them, and are timed in interleaved
+rounds, because two processes running the same code differ by 10 to 20 % for as long as they live.
+With ``measure.num_processes`` several workers take their share of the rounds one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from copy import copy
+from dataclasses import replace
+from operator import attrgetter
+from typing import Any, Protocol
+
+from bench.core.cell import Cell
+from bench.core.clock import utc_now
+from bench.core.record import TRAINING_VERSION, Quality, Record, Speed, Status
+from bench.measuring.config import RunConfig, SweepConfig
+from bench.measuring.costs.estimate import (
+    PLUGIN_TIMEOUT_S,
+    is_foreign,
+    needed_bytes,
+    why_too_large,
+)
+from bench.measuring.machine.environment import Environment, freshness, kind_of_machine
+from bench.measuring.plan import PlannedCell, reference_cell, why_not
+from bench.measuring.sharing.devices import DeviceLock, alone_on
+from bench.measuring.sharing.side_by_side import side_by_side
+from bench.measuring.sharing.units import Unit, blocks, in_order, name_of
+from bench.measuring.sharing.work import Work
+from bench.measuring.worker.block import Rounds, time_block
+from bench.measuring.worker.jobs import Interrupted, Jobs
+from bench.measuring.worker.launch import WorkerServer
+from bench.measuring.worker.outcome import Outcome
+from bench.measuring.worker.results import ESTIMATE, PROBE, TRIAL, TrainResult, TrialResult
+from bench.measuring.worker.roofs import Roofs
+from bench.measuring.worker.training import Training, Trainings
+
+
+class Listener(Protocol):
+    """Told what is going on, in a few words."""
+
+    def say(self, words: str) -> None:
+        """A detail that the next one replaces."""
+        ...
+
+    def announce(self, words: str) -> None:
+        """A step of the sweep."""
+        ...
+
+
+RETRIED = (Status.TIMED_OUT, Status.CRASHED, Status.ERROR, Status.OUT_OF_MEMORY)
+"""Ends that may have had their reason outside of the cell; they are tried again next time."""
+
+
+_WAIT_S = 1.0
+"""How often somebody who waits looks for claims and records of others."""
+
+Trial = tuple[Cell, Outcome[TrialResult]]
+"""A cell, and what its trial observed."""
+
+
+Records = Generator[Record, None, list[Unit]]
+"""Records as they are made; returns the work that other sweeps hold."""
+
+
+class Runner:
+    """Runs a plan on one machine.
+
+    Args:
+        config: what was asked for.
+        environment: this machine.
+        jobs: gives work to workers.
+        listener: told what is going on.
+        sweep: id of the records.
+        work: what other sweeps leave to this one; everything unless given.
+        roofs: of the places where blocks are timed; none are looked for unless given.
+    """
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        environment: Environment,
+        jobs: Jobs,
+        listener: Listener,
+        sweep: str,
+        work: Work | None = None,
+        roofs: Roofs | None = None,
+    ) -> None:
+        self._config = config
+        self._run: RunConfig = config.run
+        self._stopping = config.measure
+        self._environment = environment
+        self._jobs = jobs
+        self._listener = listener
+        self._sweep = sweep
+        self._work = work or Work()
+        self._roofs = roofs
+
+    def run(self, planned: Sequence[PlannedCell]) -> Iterator[Record]:
+        """Records in an order that suits measuring; stops with `Interrupted` after a round.
+
+        Ends when each cell has a record, of this sweep or of another one.
+        """
+        unsupported = [p for p in planned if p.unsupported is not None]
+        supported = [p.cell for p in planned if p.unsupported is None]
+        timed = blocks([cell for cell in supported if not cell.is_task])
+        trainings = [[cell] for cell in supported if cell.is_task]
+        while unsupported or timed or trainings:
+            unsupported = yield from self._skip(unsupported)
+            timed = yield from self._time_blocks(timed)
+            trainings = yield from self._train(trainings)
+            self._wait_for(timed + trainings)
+
+    def _wait_for(self, held: list[Unit]) -> None:
+        """Wait a little for work that other sweeps hold."""
+        names = [name_of(cells, self._environment) for cells in held if self._work.left(cells)]
+        if names:
+            self._listener.say(f"waiting for {self._work.holders(names)}")
+            self._jobs.interrupt.pause(_WAIT_S)
+
+    def _in_order(self, units: list[Unit]) -> list[Unit]:
+        across = self._work.is_across_machines
+        return in_order(units, self._stopping, is_across_machines=across)
+
+    def _skip(self, planned: list[PlannedCell]) -> Generator[Record, None, list[PlannedCell]]:
+        """Records of cells that cannot be measured; returns them if another sweep writes them."""
+        if not planned:
+            return []
+        reasons = {p.cell.entry + p.cell.key: p.unsupported for p in planned}
+        name = "skipped-" + kind_of_machine(planned[0].cell.device, self._environment)
+        left = self._work.take(name, [p.cell for p in planned], "what cannot be measured")
+        if left is None:
+            return planned
+        try:
+            for cell in left:
+                reason = reasons[cell.entry + cell.key]
+                yield self._record(cell, Outcome(status=Status.SKIPPED, reason=reason))
+        finally:
+            if left:
+                self._work.release(name)
+        return []
+
+    # Kernel cells
+
+    def _time_blocks(self, units: list[Unit]) -> Records:
+        """Accelerators at the same time, a worker each, and the CPU alone."""
+        of_device: dict[str, list[Unit]] = {}
+        for block in units:
+            of_device.setdefault(block[0].device, []).append(block)
+        accelerators = [device for device in of_device if device != "cpu"]
+        held: list[Unit] = []
+        if len(accelerators) > 1:
+            each = [self._beside_others(of_device.pop(device)) for device in accelerators]
+            held += yield from side_by_side(each)
+        for on_one in of_device.values():
+            held += yield from self._one_by_one(on_one)
+        return held
+
+    def _beside_others(self, units: list[Unit]) -> Records:
+        """The blocks of one device, by a runner with workers of its own."""
+        with WorkerServer(self._run.allocator) as server:
+            jobs = Jobs(server, self._jobs.timeout_s, self._jobs.interrupt)
+            runner = copy(self)
+            runner._jobs = jobs
+            try:
+                return (yield from runner._one_by_one(units))
+            finally:
+                self._jobs.busy_s = max(self._jobs.busy_s, jobs.busy_s)
+
+    def _one_by_one(self, units: list[Unit]) -> Records:
+        held = []
+        for block in self._in_order(units):
+            if not self._work.left(block):
+                continue
+            name = name_of(block, self._environment)
+            words = f"{len(block)} at {block[0].describe().partition(' ')[2]}"
+            pause, tell = self._jobs.interrupt.pause, self._listener.announce
+            with alone_on(block[0].device, pause, tell, store=self._config.out):
+                cells = self._work.take(name, block, words)
+                if cells is None:
+                    held.append(block)
+                elif cells:
+                    try:
+                        yield from self._run_block(cells)
+                    finally:
+                        self._work.release(name)
+        return held
+
+    def _run_block(self, cells: list[Cell]) -> Iterator[Record]:
+        started_at = utc_now()
+        fitting = []
+        for cell in cells:
+            reason = self._why_too_large(cell)
+            if reason is None:
+                fitting.append(cell)
+            else:
+                yield self._record(cell, Outcome(status=Status.SKIPPED, reason=reason))
+        trials: list[Trial] = []
+        for cell in fitting:
+            self._listener.say(f"trying {cell.describe()}")
+            outcome = self._jobs.do(TRIAL, plugins=cell.plugins, cell=cell.to_dict())
+            if outcome.is_ok:
+                trials.append((cell, outcome))
+            else:
+                yield self._record(cell, outcome, started_at=started_at)
+        if trials:
+            if self._roofs is not None:
+                self._listener.say("looking at what this machine does at best")
+                self._roofs.look(self._jobs, [cell for cell, _ in trials])
+            failed = {cell.key for cell in cells} - {cell.key for cell, _ in trials}
+            yield from self._time(trials, self._usable_references(trials, failed), started_at)
+
+    def _why_too_large(self, cell: Cell) -> str | None:
+        """As `why_too_large`; a plugin's code is run in a worker only, and not for long."""
+        if not is_foreign(cell):
+            return why_too_large(cell, needed_bytes(cell))
+        jobs = Jobs(self._jobs.server, PLUGIN_TIMEOUT_S, self._jobs.interrupt)
+        outcome = jobs.do(ESTIMATE, plugins=cell.plugins, cell=cell.to_dict())
+        return why_too_large(cell, outcome.found.needed_bytes if outcome.is_ok else None)
+
+    def _usable_references(self, trials: list[Trial], failed: set[str]) -> dict[str, Cell]:
+        """The references that can run in this block, by key; members have been tried already."""
+        wanted = [reference_cell(cell, self._config) for cell, _ in trials]
+        members = {cell.key for cell, _ in trials}
+        return {
+            key: reference
+            for key, reference in {cell.key: cell for cell in wanted}.items()
+            if key in members or (key not in failed and self._can_run(reference))
+        }
+
+    def _can_run(self, reference: Cell) -> bool:
+        if why_not(reference) is not None or self._why_too_large(reference) is not None:
+            return False
+        self._listener.say(f"trying the reference {reference.describe()}")
+        flat = reference.to_dict()
+        return self._jobs.do(PROBE, plugins=reference.plugins, cell=flat).is_ok
+
+    def _time(
+        self, trials: list[Trial], references: dict[str, Cell], started_at: str
+    ) -> Iterator[Record]:
+        members = [cell for cell, _ in trials]
+        seed = int(members[0].block, 16) % 1_000_000
+        self._listener.announce(
+            f"timing {len(members)} at {members[0].describe().partition(' ')[2]}"
+        )
+        rounds = self._do_rounds(members, references, seed)
+        is_noisy = rounds.outcome.is_ok and rounds.outcome.found.is_noisy
+        if is_noisy and not self._jobs.interrupt.is_asked:
+            with suppress(Interrupted):  # what was timed before is kept, noisy as it is
+                again = self._do_rounds(members, references, seed)
+                # Kept whichever was quieter; if it was noisy as well, the records say so.
+                rounds = min(rounds, again, key=attrgetter("foreign_cores"))
+        if not rounds.outcome.is_ok and len(members) > 1:
+            # Somebody ended the shared worker: each again with its reference alone.
+            for one in trials:
+                yield from self._time([one], references, started_at)
+            return
+        if not rounds.outcome.is_ok and references:
+            # It may have been the reference.
+            yield from self._time(trials, {}, started_at)
+            return
+        for index in range(len(trials)):
+            yield self._record_timed(trials, rounds, index, seed, started_at)
+        if self._jobs.interrupt.is_asked:
+            raise Interrupted
+
+    def _record_timed(
+        self, trials: list[Trial], rounds: Rounds, index: int, seed: int, started_at: str
+    ) -> Record:
+        """The record of one member, whatever became of the rounds."""
+        cell, trial = trials[index]
+        shared = rounds.outcome
+        if not shared.is_ok:
+            return self._record(cell, shared, started_at=started_at)
+        wall_s = trial.wall_s + shared.wall_s / len(trials)
+        wrong = shared.found.wrong[index]
+        if wrong is not None:
+            outcome: Outcome[Any] = Outcome(status=Status.INCORRECT, reason=wrong, wall_s=wall_s)
+            return self._record(cell, outcome, started_at=started_at)
+        reference = reference_cell(cell, self._config)
+        speed = replace(
+            rounds.speed(index, trial.found, seed),
+            reference=reference.entry,
+            reference_key=reference.key,
+            ceiling=None if self._roofs is None else self._roofs.of(cell),
+        )
+        cost = trial.measured_s + shared.measured_s / len(trials)
+        timed = replace(trial, wall_s=wall_s)
+        return self._record(cell, timed, result=speed, started_at=started_at, measured_s=cost)
+
+    def _do_rounds(self, members: list[Cell], references: dict[str, Cell], seed: int) -> Rounds:
+        """The members' columns come first; references that are no members have theirs behind."""
+        wanted = [reference_cell(cell, self._config).key for cell in members]
+        keys = [cell.key for cell in members]
+        keys += [key for key in dict.fromkeys(wanted) if key in references and key not in keys]
+        columns = [*members, *(references[key] for key in keys[len(members) :])]
+        indices = [keys.index(key) if key in references else None for key in wanted]
+        beside = [None] * (len(columns) - len(members))
+        return time_block(
+            self._jobs, columns, [*indices, *beside], self._stopping, seed, self._listener.say
+        )
+
+    # Task cells
+
+    def _train(self, waiting: list[Unit]) -> Records:
+        held: list[Unit] = []
+        waiting = self._in_order(waiting)
+        folder = self._config.out / "checkpoints"
+        with Trainings(
+            self._jobs, self._environment, self._run.task_timeout_s, folder, self._listener.say
+        ) as trainings:
+            while waiting or len(trainings):
+                while waiting and trainings.has_room(waiting[0][0]):
+                    if not self._start_one(waiting, held, trainings):
+                        break
+                yield from self._finish(trainings, trainings.ended())
+                if self._jobs.interrupt.is_asked:  # after what has ended meanwhile was kept
+                    raise Interrupted
+                yield from self._finish(trainings, trainings.overdue())
+        return held
+
+    def _start_one(self, waiting: list[Unit], held: list[Unit], trainings: Trainings) -> bool:
+        """Start the next training unless another sweep has it; False if its device is taken."""
+        (cell,) = waiting[0]
+        with ExitStack() as locks:
+            lock = DeviceLock(cell.device, shared=True, store=self._config.out)
+            locks.callback(lock.release)
+            if not len(trainings):
+                lock.take(self._jobs.interrupt.pause, self._listener.announce)
+            elif not lock.try_take():
+                return False
+            cells = self._work.take(
+                name_of(waiting[0], self._environment), waiting[0], cell.describe()
+            )
+            if cells:
+                trainings.start(cell, lock)
+                locks.pop_all()
+            elif cells is None:
+                held.append(waiting[0])
+        del waiting[0]
+        return True
+
+    def _finish(
+        self, trainings: Trainings, ended: Iterator[tuple[Training, Outcome[Any]]]
+    ) -> Iterator[Record]:
+        """Records of trainings that have ended; once these are on the disk, others may look."""
+        for training, outcome in ended:
+            record = self._record(training.cell, outcome, started_at=training.started_at)
+            yield record
+            if is_measured(record):
+                trainings.checkpoint(training.cell).unlink(missing_ok=True)
+            self._work.release(name_of([training.cell], self._environment))
+
+    # Records
+
+    def _record(
+        self,
+        cell: Cell,
+        outcome: Outcome[Any],
+        *,
+        result: Speed | Quality | None = None,
+        started_at: str | None = None,
+        measured_s: float | None = None,
+    ) -> Record:
+        if isinstance(outcome.result, TrainResult):
+            result = Quality(**outcome.result.observed(), train_s=outcome.wall_s)
+        measured = outcome.measured_s if measured_s is None else measured_s
+        return Record(
+            cell=cell,
+            status=outcome.status,
+            reason=outcome.reason,
+            result=result,
+            detail=outcome.detail,
+            environment=self._environment.to_dict(),
+            freshness=freshness(cell, self._environment),
+            training_version=TRAINING_VERSION,
+            started_at=started_at or utc_now(),
+            cost_s={"measured": round(measured, 4), "total": round(outcome.wall_s, 4)},
+            sweep=self._sweep,
+        )
+
+
+def is_measured(record: Record) -> bool:
+    """Whether a record settles its cell; what may have had outside reasons is tried again."""
+    return record.status not in RETRIED

@@ -1,0 +1,58 @@
+"""The shapes of a sweep: the product of its axes, less what has no meaning."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from bench.core.cell import KernelWorkload
+from bench.core.cli.errors import ConfigError
+from bench.measuring.config import Axes
+
+_SHAPE_AXES = (
+    "padding",
+    "ragged",
+    "compile",
+    "cache",
+    "scope",
+    "causal",
+    "mode",
+    "dtype",
+    "batch_size",
+    "num_heads",
+    "num_kv_heads",
+    "head_dim",
+    "key_len",
+    "seq_len",
+)
+"""Fields of `KernelWorkload`, the one that changes fastest last."""
+
+
+def planned_shapes(axes: Axes) -> list[KernelWorkload]:
+    """The product of the axes, without shapes that contradict themselves.
+
+    Raises:
+        ConfigError: all of them do.
+    """
+    found = list(_product(axes))
+    planned = [w for w in found if w.contradiction is None]
+    if found and not planned:
+        raise ConfigError(" ".join(left_out(axes)) + " Change one of them.")
+    return planned
+
+
+def left_out(axes: Axes) -> dict[str, int]:
+    """Why some shapes of the product have no meaning, and how many are not planned for it."""
+    return dict(Counter(w.contradiction for w in _product(axes) if w.contradiction))
+
+
+def _product(axes: Axes) -> Iterator[KernelWorkload]:
+    scopes = [scope for scope in axes.scope if scope != "model"]
+    values = (scopes if name == "scope" else getattr(axes, name) for name in _SHAPE_AXES)
+    for shape in itertools.product(*values):
+        settings: dict[str, Any] = dict(zip(_SHAPE_AXES, shape, strict=True))
+        if settings["key_len"] == settings["seq_len"]:
+            settings["key_len"] = None  # the same cell as without it
+        yield KernelWorkload(**settings)

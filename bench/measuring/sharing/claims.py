@@ -1,0 +1,327 @@
+"""Claims on pieces of work, as files that all sweeps of a store see.
+
+A claim is a file that its owner has created exclusively, and touches every `HEARTBEAT_S`. Owners
+that died are told by their process on the same host, and elsewhere by a file that nobody touched
+for `DEAD_AFTER_S`. Assumed of the file system: exclusive creation is atomic, and the clocks of the
+hosts are within 30 s of each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated
+
+import psutil
+from annotated_types import Interval
+
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.limits import Amount, Count, Name, Text, checked, parsed
+from bench.core.cli.stored_files import files_inside, folder_inside, open_inside
+from bench.core.clock import unix_s
+from bench.core.store import StoreError
+
+HEARTBEAT_S = 10.0
+DEAD_AFTER_S = 60.0
+"""Six missed heartbeats, or three beside clocks that are 30 s apart."""
+
+MAX_BYTES = 2**16
+"""Number of bytes of a claim that are read; one has a few hundred."""
+
+_SAME_START_S = 2.0
+"""A process's start is computed from the boot time, which moves when the clock is set."""
+
+_UNLIKELY_MANY = 100
+"""Takeovers and releases that a single attempt may run into before it gives up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """Whose a claim is.
+
+    Attributes:
+        host: name of the machine.
+        pids: where its process numbers count; containers may share a host's name.
+        pid: of its process.
+        started: when that process started, in seconds since 1970.
+        what: the work, in a few words.
+        done, failed: cells with a record so far, and how many of them are not ok.
+    """
+
+    host: Name
+    pids: Text
+    pid: Annotated[int, Interval(ge=1, le=2**31 - 1)]
+    started: Amount
+    what: Text = ""
+    done: Count = 0
+    failed: Count = 0
+
+    @property
+    def name(self) -> str:
+        """As ``node7:4711``."""
+        return f"{self.host}:{self.pid}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its process would be seen from here."""
+        return (self.host, self.pids) == (_host(), _pids())
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is such a process here."""
+        try:
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.started) > _SAME_START_S:
+                return False
+            return bool(process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.Error:
+            return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """A claim's file at one moment; `owner` is None as long as its content is not written."""
+
+    text: str
+    touched: float
+
+    @property
+    def owner(self) -> Owner | None:
+        try:
+            flat = parsed(self.text)
+            return checked(Owner, flat) if isinstance(flat, dict) else None
+        except ValueError:
+            return None
+
+    @property
+    def is_dead(self) -> bool:
+        owner = self.owner
+        if owner is not None and owner.is_here:
+            return not owner.is_running
+        # Nobody touches a file in the future: a clock was set back since.
+        return abs(unix_s() - self.touched) > DEAD_AFTER_S
+
+
+class Claims:
+    """The claims of one sweep, beside those of others. A context manager that releases its own.
+
+    Raises:
+        StoreError: the folder of claims cannot be written to.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._folder = claims_folder(out)
+        self._held: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self.done = self.failed = 0
+
+    def __enter__(self) -> Claims:
+        try:
+            self._make_folder()
+        except OSError as error:
+            raise _cannot(self._folder, error) from error
+        self._heart.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._is_over.set()
+        self._heart.join()
+        for name in list(self._held):
+            self.release(name)
+        with suppress(OSError):  # others may have claims in it
+            self._folder.rmdir()
+
+    def take(self, name: str, what: str = "") -> bool:
+        """Claim a piece of work; False if somebody who is alive holds it.
+
+        Args:
+            name: of the work, fit for a file name.
+            what: it is, in words for whoever waits for it.
+        """
+        path = self._folder / name
+        for _ in range(_UNLIKELY_MANY):
+            try:
+                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            except FileExistsError:
+                try:
+                    seen = _look(path)
+                except ConfigError as error:  # nobody holds it, and nobody would release it
+                    _say_once(f"{error} The work that it stands for goes on without a claim.")
+                    return True
+                if seen is not None:
+                    if not seen.is_dead:
+                        return False
+                    _bury(path, seen)
+            except FileNotFoundError:  # another sweep has removed the empty folder
+                self._make_folder()
+            except OSError as error:
+                raise _cannot(path, error) from error
+            else:
+                self._sign(path, handle, what)
+                with self._lock:
+                    self._held[name] = handle
+                return True
+        return False
+
+    def _make_folder(self) -> None:
+        with folder_inside(self._folder.parent, self._folder, make=True):
+            pass
+
+    def _sign(self, path: Path, handle: int, what: str) -> None:
+        flat = asdict(_me()) | {"what": what, "done": self.done, "failed": self.failed}
+        try:
+            os.write(handle, json.dumps(flat).encode())
+        except OSError as error:
+            os.close(handle)
+            path.unlink(missing_ok=True)
+            raise _cannot(path, error) from error
+
+    def release(self, name: str) -> None:
+        """Give a claim back, after the records of its work were written."""
+        with self._lock:
+            handle = self._held.pop(name, None)
+        if handle is None:
+            return
+        path = self._folder / name
+        with suppress(OSError):
+            # A sweep that was stopped for a minute may have lost it to another.
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                path.unlink()
+        os.close(handle)
+
+    def others(self) -> Iterator[tuple[str, Owner]]:
+        """What others hold who are alive, with its name."""
+        for path in files_inside(self._folder.parent, f"{self._folder.name}/[!.]*"):
+            try:
+                seen = None if path.name in self._held else _look(path)
+            except ConfigError as error:
+                _say_once(f"{error} It is passed over.")
+                continue
+            if seen is not None and not seen.is_dead and (owner := seen.owner) is not None:
+                yield path.name, owner
+
+    def by_machine(self) -> dict[str, Counter[str]]:
+        """By host, this one first: cells ``done`` and ``failed``, and claims that are ``running``.
+
+        Of the sweeps that hold a claim now; those that wait are not seen.
+        """
+        mine = Owner(**asdict(_me()) | {"done": self.done, "failed": self.failed})
+        held = [mine] * len(self._held) + [owner for _, owner in self.others()]
+        found = {mine.host: Counter(done=mine.done, failed=mine.failed)} if not self._held else {}
+        seen: dict[str, Owner] = {}
+        for owner in held:
+            machine = found.setdefault(owner.host, Counter())
+            machine["running"] += 1
+            # Claims of one sweep say how far it was when it made each of them.
+            before = seen.get(owner.name)
+            seen[owner.name] = owner if before is None else max(before, owner, key=_progress)
+        for owner in seen.values():
+            found[owner.host].update(done=owner.done, failed=owner.failed)
+        return found
+
+    def _beat(self) -> None:
+        while not self._is_over.wait(HEARTBEAT_S):
+            with self._lock:
+                for handle in self._held.values():
+                    with suppress(OSError):
+                        os.utime(handle)
+
+
+@cache
+def _say_once(words: str) -> None:
+    print(words, file=sys.stderr)
+
+
+def _progress(owner: Owner) -> int:
+    return owner.done
+
+
+def claims_folder(out: Path) -> Path:
+    """Where the claims on the cells of `out` are."""
+    return out / "claims"
+
+
+def _look(path: Path) -> _Seen | None:
+    """The claim as it is; None if it was released meanwhile.
+
+    Raises:
+        ConfigError: it is no regular file, and would never be released.
+    """
+    try:
+        with open_inside(path.parent.parent, path) as file:
+            text = file.read(MAX_BYTES).decode(errors="replace")
+            return _Seen(text=text, touched=os.fstat(file.fileno()).st_mtime)
+    except PermissionError:  # another user's; whoever is alive touches it
+        with suppress(OSError):
+            return _Seen(text="", touched=os.lstat(path).st_mtime)
+    except OSError:
+        pass
+    return None
+
+
+def _bury(path: Path, dead: _Seen) -> None:
+    """Remove a dead claim.
+
+    Only who has made its grave may, and looks again then: a claim that somebody living has made
+    meanwhile is never taken for the dead one.
+    """
+    digest = hashlib.sha256(f"{dead.text} {dead.touched}".encode()).hexdigest()[:16]
+    grave = path.with_name(f".{path.name}.{digest}")
+    try:
+        os.close(os.open(grave, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        with suppress(OSError):  # unless who made it has died over it, the other goes on
+            if unix_s() - os.lstat(grave).st_mtime > DEAD_AFTER_S:
+                grave.unlink()
+        return
+    except OSError as error:
+        raise _cannot(path, error) from error
+    try:
+        if _look(path) == dead:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot(path, error) from error
+    finally:
+        grave.unlink(missing_ok=True)
+
+
+def _me() -> Owner:
+    pid = os.getpid()
+    started = psutil.Process(pid).create_time()
+    return Owner(host=_host(), pids=_pids(), pid=pid, started=started)
+
+
+def _host() -> str:
+    return socket.gethostname()
+
+
+def _pids() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _cannot(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"Cannot write the claim {path}: {error.strerror or error}. "
+        "Free some space or choose another out=DIR."
+    )

@@ -1,0 +1,39 @@
+"""Units of work: cells that one sweep measures together, and in what order it takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.core.cell import Cell
+from bench.measuring.costs.estimate import expected_s
+from bench.measuring.machine.environment import Environment, kind_of_machine
+from bench.measuring.measure.stopping import Stopping
+
+Unit = list[Cell]
+"""A block of cells that are timed side by side, or one cell that is trained."""
+
+
+def blocks(cells: Sequence[Cell]) -> list[Unit]:
+    """Cells that are timed side by side, in the order in which the plan first names their block."""
+    found: dict[str, Unit] = {}
+    for cell in cells:
+        found.setdefault(cell.block, []).append(cell)
+    return list(found.values())
+
+
+def name_of(unit: Unit, environment: Environment) -> str:
+    """What work goes by among sweeps; its results stand for each other on machines of one kind."""
+    kind = kind_of_machine(unit[0].device, environment)
+    return f"{unit[0].key if unit[0].is_task else unit[0].block}-{kind}"
+
+
+def in_order(units: list[Unit], stopping: Stopping, *, is_across_machines: bool) -> list[Unit]:
+    """Cheapest first, so that a table is there soon; across machines longest first.
+
+    So no machine is left with a long one when the others have finished.
+    """
+
+    def expected(unit: Unit) -> float:
+        return sum(expected_s(cell, stopping) for cell in unit)
+
+    return sorted(units, key=expected, reverse=is_across_machines)

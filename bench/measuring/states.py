@@ -1,0 +1,52 @@
+"""The state that a mechanism keeps of a sequence, to continue it: measured without values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from bench.measuring.token_gates import Size, gates_of
+
+
+def bytes_after(build: Callable[[], Any], num_tokens: int, *, dtype: torch.dtype) -> int:
+    """Bytes of the state of one sequence after a `step` of so many tokens.
+
+    A state may have room for all tokens from the start, or grow with each. Nothing is computed,
+    unless the step needs values.
+
+    Args:
+        build: gives a mechanism with a recurrent form, on the default device.
+        num_tokens: of the sequence.
+        dtype: of the tokens.
+
+    Raises:
+        Exception: whatever the mechanism raises in such a step.
+    """
+    try:
+        return _bytes_after(build, num_tokens, dtype, torch.device("meta"))
+    except Exception:  # a plugin's step may look at values, and then meta tensors do not do
+        return _bytes_after(build, num_tokens, dtype, torch.device("cpu"))
+
+
+@torch.no_grad()
+def _bytes_after(
+    build: Callable[[], Any], num_tokens: int, dtype: torch.dtype, device: torch.device
+) -> int:
+    with device:
+        core = build().to(device, dtype)  # what was drawn is on a CPU
+        g = core.geometry
+        queries, keys = (1, g.num_heads, num_tokens), (1, g.num_kv_heads, num_tokens)
+        sizes: list[Size] = [(*queries, g.head_dim), (*keys, g.head_dim), (*keys, g.value_dim)]
+        if core.capabilities.scopes == ("layer",):
+            sizes = [(1, num_tokens, g.embed_dim)]
+        tensors = [torch.ones(size, dtype=dtype) for size in sizes]
+        gates = gates_of(core)
+        shapes = gates.shapes(1, num_tokens)
+        given = {name: torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}
+        state = core.init_state(1, dtype=dtype, device=device)
+        _, state = core.step(*tensors, state, **given)
+    return sum(leaf.nbytes for leaf in tree_leaves(state) if isinstance(leaf, Tensor))

@@ -1,0 +1,414 @@
+"""What a task says: its data and how an answer is scored. Model and training are shared by all.
+
+Everything that a task's file needs is imported from here, settings (`recipe`) and streams of random
+numbers (`draws`) included.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from attentions import Geometry, plugins
+from bench.core.cli.errors import did_you_mean
+from bench.core.cli.foreign import foreign_code
+from bench.core.cli.limits import Count, Rate, Share, Size
+from bench.core.settings import Interval
+from bench.measuring.tasks.draws import (
+    HELD_OUT,
+    derived_seed,
+    distinct,
+    generator,
+    held_out,
+    in_turn,
+    seeded,
+)
+from bench.measuring.tasks.ending import CEILING
+from bench.measuring.tasks.recipe import (
+    AtLeast2,
+    Even,
+    PartOf1,
+    Recipe,
+    check,
+    defaults_of,
+    whole_number,
+)
+
+__all__ = [
+    "GROUP",
+    "HELD_OUT",
+    "NO_ANSWER",
+    "AtLeast2",
+    "Batch",
+    "Count",
+    "Even",
+    "Interval",
+    "PartOf1",
+    "Rate",
+    "Recipe",
+    "Share",
+    "Size",
+    "Split",
+    "Task",
+    "build_task",
+    "derived_seed",
+    "distinct",
+    "generator",
+    "held_out",
+    "in_turn",
+    "register_task",
+    "seeded",
+    "task_class",
+    "task_names",
+    "task_settings",
+    "task_to_plan",
+    "token_table",
+    "whole_number",
+]
+
+NO_ANSWER = -100
+"""The target at a token where nothing is asked: neither trained on nor scored."""
+
+
+class Split(StrEnum):
+    """Which examples: those to learn from, or those to be scored on."""
+
+    TRAIN = "train"
+    TEST = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Examples with their answers.
+
+    Attributes:
+        inputs: token ids, (B, N) whole numbers, or measured tokens, (B, N, channels).
+        targets: the class of each answer: (B, A), or (B,) if there is one for the whole sequence;
+            `NO_ANSWER` where nothing is asked.
+        positions: (B, A), the tokens at which the answers are read; None reads one answer from
+            the mean over all tokens.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    positions: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same change to every tensor, such as a selection of examples or another device."""
+        positions = None if self.positions is None else change(self.positions)
+        return Batch(inputs=change(self.inputs), targets=change(self.targets), positions=positions)
+
+    def chunks(self, size: int) -> Iterator[Batch]:
+        """The same examples in order, at most `size` at a time."""
+        for start in range(0, len(self.targets), size):
+            yield self.select(slice(start, start + size))
+
+    def select(self, examples: Tensor | slice) -> Batch:
+        """Some of the examples."""
+        return self.map(lambda whole: whole[examples])
+
+    @property
+    def num_answers(self) -> int:
+        """What is asked, over all examples."""
+        return int((self.targets != NO_ANSWER).sum())
+
+    @staticmethod
+    def join(parts: Sequence[Batch]) -> Batch:
+        """The examples of several batches of one kind, in order."""
+        places = [part.positions for part in parts if part.positions is not None]
+        return Batch(
+            inputs=torch.cat([part.inputs for part in parts]),
+            targets=torch.cat([part.targets for part in parts]),
+            positions=torch.cat(places) if places else None,
+        )
+
+
+@dataclass(eq=False)
+class Task(ABC):
+    """Data with known answers, and the score of a model's answers to it.
+
+    A subclass is a dataclass, ``@dataclass(kw_only=True, eq=False)``, whose fields are its
+    settings: types say what a YAML may set, defaults hold where it sets nothing. `__post_init__`
+    refuses with a ValueError what settings cannot be together. A constructor does as well:
+    ``__init__(self, recipe, *, setting: Size = 4)``. Building is cheap: `batches` makes the data.
+
+    Attributes:
+        recipe: model and training.
+        name: what a YAML's ``task:`` says; set by `register_task`, as is `better`.
+        better: ``higher`` or ``lower`` scores.
+        unit: what a score counts, such as ``bits per byte``; empty for a share of right answers.
+        ceiling: a share of right validation answers at which training ends.
+        default_recipe: what the recipe is where a YAML does not say.
+        guess: the rule, in words, that scores `chance` without looking at the input.
+        answers_are_tokens: whether the classes are the tokens of the input, in the same order; the
+            head then shares the embedding's weights.
+        has_patches: whether tokens are patches of an image, of which some may be dropped.
+        length_factors: multiples of the length trained at whose scores are recorded too, where a
+            model can read longer examples.
+        causal: whether a token may see only those before it; the mechanism and the convolutions
+            are built so.
+        seq_len: N, tokens of an example.
+        num_classes: possible answers.
+    """
+
+    name: ClassVar[str]
+    better: ClassVar[str]
+    unit: ClassVar[str] = ""
+    default_recipe: ClassVar[Recipe]
+    guess: ClassVar[str]
+    answers_are_tokens: ClassVar[bool] = False
+    has_patches: ClassVar[bool] = False
+    length_factors: ClassVar[tuple[int, ...]] = (2, 4)
+    causal = False
+    ceiling = CEILING
+    recipe: Recipe
+    seq_len: int = field(init=False, repr=False)
+    num_classes: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:  # noqa: B027  # a task without anything to derive or refuse
+        """Derive attributes from the settings; raises ValueError for what they cannot be."""
+
+    @abstractmethod
+    def batches(self, split: Split, seed: int) -> Iterator[Batch]:
+        """Training batches without end, in an order that `seed` decides; or the test set, once.
+
+        The test set is the same for every seed and shares no example with training.
+        """
+
+    def validation(self) -> Iterator[Batch]:
+        """Batches to decide by when a run ends and at which learning rate; as many as are there.
+
+        They are the same for every seed, and none is of the test set. Unless a task says
+        otherwise they are drawn as for training, from a seed that no run has. A task whose
+        training examples are few holds some of them out.
+        """
+        return self.batches(Split.TRAIN, derived_seed(0, "validation"))
+
+    @abstractmethod
+    def embedding(self, embed_dim: int) -> nn.Module:
+        """A module from a batch's inputs to tokens, (B, N, embed_dim); positions come later."""
+
+    @abstractmethod
+    def chance(self) -> float:
+        """What `guess` scores on the test set, or is expected to."""
+
+    def plateaus(self) -> dict[str, float]:
+        """Scores at which models halt that learned a part of the task, by what they learned."""
+        return {}
+
+    def head(self, embed_dim: int) -> nn.Module:
+        """A module from the tokens that answer, (B, A, embed_dim), to logits, (B, A, classes)."""
+        return nn.Linear(embed_dim, self.num_classes)
+
+    def initialise(self, model: nn.Module) -> None:  # noqa: B027  # most tasks leave it as it is
+        """Change weights of a new model, by torch's stream; a mechanism's own are not its."""
+
+    def score(self, logits: Tensor, batch: Batch) -> float:
+        """The share of right answers; logits are shaped like the targets, with a class axis."""
+        is_right = logits.argmax(dim=-1) == batch.targets  # never where nothing is asked
+        return is_right.sum().item() / max(batch.num_answers, 1)
+
+    def each_answer(self, logits: Tensor, batch: Batch) -> Tensor | None:
+        """A value for each answer, shaped like the targets, of which `score` is the mean.
+
+        Whether it is right, or a loss in the task's unit. None where `score` is something else: a
+        task with a score of its own says here how it splits up.
+        """
+        if type(self).score is not Task.score:
+            return None
+        return logits.argmax(dim=-1) == batch.targets
+
+    def clusters(self, batch: Batch) -> Tensor | None:
+        """Numbers, shaped like the targets, that are equal for answers which go together.
+
+        None means that each example is a cluster of its own. Answers that rest on one thing that
+        was learned, such as the value of a key that many examples ask for, are right together.
+        """
+        return None
+
+    def why_no_data(self) -> str | None:
+        """What data the task needs that this machine lacks, and how to get it; None if none.
+
+        Raises:
+            ValueError: data is there and cannot be used: the message names file and byte.
+        """
+        return None
+
+    def objects(self) -> Tensor | None:
+        """(B, N), which tokens of the test set lie on an object; None if that is not known."""
+        return None
+
+    def files(self) -> tuple[Path, ...]:
+        """Files whose content decides the examples, so that a changed file is measured again."""
+        return ()
+
+    @property
+    def reach(self) -> int:
+        """Tokens before a token of which the model learns by its convolutions alone."""
+        return self.recipe.reach * (2 if self.causal else 1)
+
+    @property
+    def geometry(self) -> Geometry:
+        """What a mechanism is built for."""
+        recipe = self.recipe
+        return Geometry(
+            num_heads=recipe.num_heads,
+            head_dim=recipe.embed_dim // recipe.num_heads,
+            seq_len=self.seq_len,
+            causal=self.causal,
+        )
+
+
+T = TypeVar("T", bound=Task)
+
+_REGISTRY: dict[str, type[Task]] = {}
+_NOT_TASKS = {
+    *("answers", "base", "checkpoint", "collapse", "draws", "ending", "examples"),
+    *("gates", "leak", "longer", "match", "model", "positions", "recipe", "token_filter", "train"),
+    "watching",
+}
+GROUP = "attnbench.tasks"
+"""Entry points under this name are modules of installed packages that register tasks."""
+
+
+def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], type[T]]:
+    """Enter a task under a name. A name stands for one class only.
+
+    Args:
+        name: what a YAML's ``task:`` says.
+        better: ``higher`` or ``lower``, the direction of its score.
+
+    Raises:
+        ValueError: another direction, one that does not fit the unit, a name that is taken, or a
+            task without a recipe.
+    """
+    if better not in ("higher", "lower"):
+        raise ValueError(f"better is {better!r}; higher or lower is needed.")
+
+    def enter(cls: type[T]) -> type[T]:
+        if bool(cls.unit) != (better == "lower"):
+            raise ValueError(
+                f"The task {name} has better={better!r} and unit={cls.unit!r}: a score with a unit "
+                "is better when lower, a share of right answers, without one, when higher."
+            )
+        taken = _REGISTRY.get(name)
+        if taken is not None and taken.__module__ != cls.__module__:
+            raise ValueError(
+                f"The task name {name!r} is taken by {taken.__module__}.{taken.__qualname__}; "
+                f"{cls.__module__}.{cls.__qualname__} needs another."
+            )
+        if not isinstance(getattr(cls, "default_recipe", None), Recipe):
+            raise ValueError(f"The task {name} has no default_recipe, which is a Recipe.")
+        cls.name, cls.better = name, better
+        _REGISTRY[name] = cls
+        return cls
+
+    return enter
+
+
+@cache  # a plan asks for each of its cells, and a package that fails is warned of once
+def _import_all() -> None:
+    package = importlib.import_module("bench.measuring.tasks")
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name not in _NOT_TASKS:
+            importlib.import_module(f"bench.measuring.tasks.{module.name}")
+    plugins.load_all(GROUP)
+
+
+def task_names() -> tuple[str, ...]:
+    """All registered names, sorted."""
+    _import_all()
+    return tuple(sorted(_REGISTRY))
+
+
+def task_class(name: str) -> type[Task]:
+    """The class behind a name.
+
+    Raises:
+        ValueError: no such name; the message lists the nearest ones.
+    """
+    _import_all()
+    if name not in _REGISTRY:
+        raise ValueError(f"No task is named {name!r}. {did_you_mean(name, _REGISTRY)}")
+    return _REGISTRY[name]
+
+
+def task_settings(name: str) -> dict[str, Any]:
+    """Each setting that a task's YAML may write, with its default: the task's own, then the recipe.
+
+    Raises:
+        ValueError: no such task.
+    """
+    return defaults_of(task_class(name))
+
+
+def build_task(name: str, settings: dict[str, Any]) -> Task:
+    """A task with the settings of its YAML; a setting that is not given keeps its default.
+
+    Raises:
+        ValueError: an unknown task or setting, or a value that it refuses.
+    """
+    cls = task_class(name)
+    full = defaults_of(cls) | settings
+    check(cls, full)
+    recipe = Recipe(**{f.name: full.pop(f.name) for f in fields(Recipe)})
+    return cls(recipe, **full)
+
+
+def task_to_plan(name: str, settings: dict[str, Any]) -> Task | None:
+    """As `build_task`; None of a plugin's that raises anything else or is none: training will tell.
+
+    Raises:
+        ValueError: the task refuses its settings, or the data that are there.
+        TypeError: raised by a plugin.
+    """
+    try:
+        with foreign_code():
+            task = build_task(name, settings)
+            return None if why_no_task(task) else task
+    except (ValueError, TypeError):
+        raise
+    except Exception:
+        if task_class(name).__module__.startswith(f"{__package__}."):
+            raise
+        return None
+
+
+def why_no_task(task: Task) -> str | None:
+    """What is not of the kind that it should be, as a sentence; None if all is."""
+    why, files = task.why_no_data(), task.files()
+    are_files = isinstance(files, (tuple, list)) and all(isinstance(f, Path) for f in files)
+    rules = (
+        (isinstance(task.recipe, Recipe), "recipe", task.recipe, "the Recipe that it was given"),
+        (isinstance(task.geometry, Geometry), "geometry", task.geometry, "a property, a Geometry"),
+        (are_files, "files()", files, "a tuple of paths"),
+        (why is None or isinstance(why, str), "why_no_data()", why, "a sentence or None"),
+    )
+    for is_kept, what, value, is_a in rules:
+        if not is_kept:
+            return f"the task {task.name} has {what} of type {type(value).__name__}; it is {is_a}"
+    return None
+
+
+def token_table(vocab_size: int, embed_dim: int) -> nn.Embedding:
+    """One learned vector per token, fit to be the head as well: logits are of order 1."""
+    table = nn.Embedding(vocab_size, embed_dim)
+    nn.init.normal_(table.weight, std=embed_dim**-0.5)
+    return table
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("number", "one_of", "yes_or_no"):
+        mend = "annotate the setting instead, as `noise: Share = 0.1`; see docs/adding-a-task.md"
+        raise ImportError(f"bench.measuring.tasks.base has no {name} any more: {mend}.")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,104 @@
+"""How a training run ends: at its ceiling, at its plateau, or because its steps are spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from bench.core.observed import level_of
+
+NUM_LOOKS = 20
+"""Times in a whole run that the model is scored on validation examples, evenly spaced."""
+
+SETTLED = 0.25
+"""The part of all steps at the end of a whole run in which one that has settled rises no more."""
+
+LEAST_RISE = 0.01
+"""Of a share of right answers, one point; of bits, a hundredth."""
+
+CEILING = 0.999
+"""A share of right answers from which there is nothing left to learn."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Validation scores in the course of training.
+
+    Attributes:
+        num_steps: the most that the run may take.
+        better: ``higher`` or ``lower`` scores.
+        steps: after which the model was scored.
+        scores: what it scored there.
+        ceiling: a share of right answers at which it ends.
+        patience: part of all steps within which the score must improve, or it has settled.
+        levels: scores, by words, at which a run is stuck and goes on to its last step.
+        error: half of the 95 % interval of the last score over the validation examples.
+    """
+
+    num_steps: int
+    better: str
+    steps: tuple[int, ...] = ()
+    scores: tuple[float, ...] = ()
+    ceiling: float = CEILING
+    patience: float = 0.25
+    levels: Mapping[str, float] = field(default_factory=dict)
+    error: float = 0.0
+
+    @property
+    def every(self) -> int:
+        """Steps from one look to the next."""
+        return math.ceil(self.num_steps / NUM_LOOKS)
+
+    def is_due(self, step: int) -> bool:
+        """Whether the model is scored after this step; always after the last one."""
+        return step % self.every == 0 or step == self.num_steps
+
+    def after(self, step: int, score: float, error: float = 0.0) -> Curve:
+        """With one more look."""
+        return replace(self, steps=(*self.steps, step), scores=(*self.scores, score), error=error)
+
+    def through(self, steps: Sequence[int], scores: Sequence[float], error: float = 0.0) -> Curve:
+        """As it stood after these looks."""
+        return replace(self, steps=tuple(steps), scores=tuple(scores), error=error)
+
+    def ended(self) -> str | None:
+        """Why the run is over: ``ceiling``, ``plateau`` or ``maximum``; None if it goes on.
+
+        A plateau is a best score that has not improved by `LEAST_RISE` within `patience` of all
+        steps; there is none before a look lies that far back, and none at a level where runs get
+        stuck, since they may leave it. At the last step a run with more patience has settled if it
+        has not improved in the last `SETTLED` of all steps. ``maximum`` is the end of a run that
+        improved until its last steps, or was stuck there: what it would have come to is not known.
+        """
+        if not self.steps:
+            return None
+        if self.better == "higher" and self.scores[-1] >= self.ceiling:
+            return "ceiling"
+        now = self.steps[-1]
+        if level_of(self.scores[-1], self.levels, self.error):
+            return "maximum" if now >= self.num_steps else None
+        window = min(self.patience, SETTLED) if now >= self.num_steps else self.patience
+        before = [
+            score
+            for step, score in zip(self.steps, self.scores, strict=True)
+            if step <= now - window * self.num_steps
+        ]
+        if before and self._rise(self._best(before), self._best(self.scores)) < LEAST_RISE:
+            return "plateau"
+        return "maximum" if now >= self.num_steps else None
+
+    def steps_to(self, level: float) -> int | None:
+        """The first look at which the score was this good; None if it never was."""
+        reached = (
+            step
+            for step, score in zip(self.steps, self.scores, strict=True)
+            if self._rise(level, score) >= 0
+        )
+        return next(reached, None)
+
+    def _best(self, scores: Sequence[float]) -> float:
+        return max(scores) if self.better == "higher" else min(scores)
+
+    def _rise(self, before: float, after: float) -> float:
+        return after - before if self.better == "higher" else before - after

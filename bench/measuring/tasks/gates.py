@@ -1,0 +1,44 @@
+"""Gates that the data choose: projected from a layer's tokens for a core that takes them.
+
+With gates that are learned and fixed, a gated mechanism would be another one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from bench.measuring.token_gates import gate_maps
+
+
+class Gated(nn.Module):
+    """A layer around a core that takes gates: (B, N, C) -> (B, N, C).
+
+    A gate has the shape and the range that the core declares:
+
+        low + (high - low) sigmoid(W x)                        a share, as in DeltaNet's layer
+        log_decay = -exp(log_rate) softplus(W x + step_bias)   per head, as in Mamba-2's
+        log_decay = log sigmoid(W_2 W_1 x + b) / temperature   per channel, or of a core that has
+                                                               a temperature, as in GLA's
+        W x / ||W x||                                          a vector of unit length
+        W x                                                    one without a range
+
+    Args:
+        layer: projections around the core, with the core's geometry.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+        self.gates = gate_maps(layer.core, layer.geometry.embed_dim)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is projected for the core."""
+        return tuple(self.gates)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        given = {name: gate(x) for name, gate in self.gates.items()}
+        return self.layer(x, **given)  # type: ignore[no-any-return]

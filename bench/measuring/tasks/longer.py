@@ -1,0 +1,79 @@
+"""A trained model at lengths that it has not been trained at, and what it keeps of the past."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.core.cell import Cell
+from bench.core.record import REFERENCE
+from bench.measuring.states import bytes_after
+from bench.measuring.tasks.base import Task, build_task
+from bench.measuring.tasks.model import build_model
+
+
+def longer_models(
+    model: nn.Module, cell: Cell, library: ModuleType | None
+) -> Iterator[tuple[Task, nn.Module]]:
+    """The same weights around the same mechanism, built for longer examples of the same task.
+
+    Nothing where positions are learned, where the task has no length to set, or where a mechanism
+    has weights of its own for each place.
+    """
+    workload = cell.task
+    task = build_task(workload.task, workload.settings)
+    if "seq_len" not in workload.settings or task.recipe.position == "learned":
+        return
+    for factor in task.length_factors:
+        longer = workload.settings | {"seq_len": factor * workload.settings["seq_len"]}
+        try:
+            at_length = build_task(workload.task, longer)
+            grown = build_model(
+                at_length, cell.mechanism, cell.hyperparameters, workload.seed, library
+            )
+            grown.load_state_dict(model.state_dict())
+        except (ValueError, RuntimeError):  # of another shape
+            continue
+        yield at_length, grown.to(cell.device)
+
+
+def state_bytes(task: Task, cell: Cell, library: ModuleType | None) -> int | None:
+    """Bytes that all layers keep of one sequence of the task's length in float32, to continue it.
+
+    Of a core, the state after a `step` of so many tokens. A layer that has a state and no step of
+    its own says by a method ``state_size()`` how many numbers it would keep. None for a mechanism
+    without a recurrent form, and where tokens see what comes later.
+    """
+    if not task.causal:
+        return None
+    num_softmax = sum(task.recipe.is_softmax)
+    own = _layer_bytes(task, cell.mechanism, cell.hyperparameters, library)
+    softmax = _layer_bytes(task, REFERENCE, {}, library) if num_softmax else 0
+    if own is None or softmax is None:
+        return None
+    return (task.recipe.num_layers - num_softmax) * own + num_softmax * softmax
+
+
+def _layer_bytes(
+    task: Task, mechanism: str, hyperparameters: dict[str, Any], library: ModuleType | None
+) -> int | None:
+    """Bytes that one layer keeps; None without a recurrent form."""
+    attentions: Any = library or importlib.import_module("attentions")
+    if not attentions.attention_class(mechanism).capabilities.causal:
+        return None
+
+    def build() -> Any:
+        return attentions.build_attention(mechanism, task.geometry, **hyperparameters)
+
+    with torch.device("meta"):
+        layer = build()
+    if hasattr(layer, "state_size"):
+        return int(4 * layer.state_size())
+    if not layer.capabilities.recurrent:
+        return None
+    return bytes_after(build, task.seq_len, dtype=torch.float32)

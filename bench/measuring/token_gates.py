@@ -1,0 +1,216 @@
+"""Per-token gates of a core: their size, the maps that project them from tokens, values to time.
+
+Training projects gates from a layer's tokens, and learns the maps (`bench.measuring.tasks.gates`).
+Timing has no layer around a core, so it draws tokens and takes what the same maps make of them
+before any training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from attentions import Gate
+from attentions.maths.delta_rule import unit_length
+from attentions.maths.gates import SelectiveDecay
+from bench.measuring.declared_gates import declared, sizes_per_token
+
+RANK = 16
+"""Rows between the two maps of a gate per channel, as in the GLA paper."""
+TEMPERATURE = 16.0
+"""Slows a decay per channel, as in the GLA paper, where the core names none of its own."""
+
+_WEIGHT_SEED, _TOKEN_SEED = 0, 600
+_NUM_WINDOWS, _STEP = 4099, 1009
+"""Steps through one longer draw, as in `bench.measuring.inputs.renew`, in whole tokens."""
+
+Size = tuple[int, ...]
+
+
+class TokenGates:
+    """The gates that a core takes, with the maps that draw values for them; there may be none.
+
+    Args:
+        gates: what the core declares.
+        core: says how slow a decay is, by its temperature, and how wide its tokens are.
+    """
+
+    def __init__(self, gates: Mapping[str, Gate], core: Any) -> None:
+        self.gates = dict(gates)
+        self.sizes = {name: sizes_per_token(core, gate) for name, gate in gates.items()}
+        self.width: int = core.geometry.embed_dim if gates else 0
+        self._core = core
+        self._known: nn.ModuleDict | None = None
+        self._windows: dict[tuple[Any, ...], dict[str, Tensor]] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The gates, in the order in which the core claims them."""
+        return tuple(self.gates)
+
+    @property
+    def _maps(self) -> nn.ModuleDict:
+        """The maps as training starts with them, under a seed of their own, float32 on the CPU."""
+        if self._known is None:
+            with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+                torch.manual_seed(_WEIGHT_SEED)
+                self._known = gate_maps(self._core, self.width)
+        return self._known
+
+    def shapes(self, batch_size: int, num_tokens: int) -> dict[str, Size]:
+        """Each gate's, such as (B, H, N) or (B, H, N, D)."""
+        shapes = {}
+        for name, gate in self.gates.items():
+            sizes = [batch_size, *self.sizes[name]]
+            sizes.insert(gate.shape.index("n"), num_tokens)
+            shapes[name] = tuple(sizes)
+        return shapes
+
+    def draw(
+        self,
+        batch_size: int,
+        num_tokens: int,
+        *,
+        seed: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> list[Tensor]:
+        """Gates of random tokens, such as (B, H, N), with heads behind tokens in memory."""
+        flat = self._of_tokens(batch_size * num_tokens, seed)
+        return [
+            self._in_rows(name, x.to(device, dtype), batch_size, num_tokens)
+            for name, x in flat.items()
+        ]
+
+    def _in_rows(self, name: str, flat: Tensor, batch_size: int, num_tokens: int) -> Tensor:
+        """(tokens, H, ...) -> (B, H, N, ...)."""
+        rows: Tensor = flat.unflatten(0, (batch_size, num_tokens))
+        return rows.movedim(1, self.gates[name].shape.index("n"))
+
+    @torch.no_grad()
+    def renew(self, name: str, gate: Tensor, number: int) -> None:
+        """Give a gate the values of other tokens, where it lies, at the price of a copy.
+
+        They are a window of one longer draw of tokens, which is kept for all gates of this size.
+
+        Args:
+            name: of the gate.
+            gate: such as (B, H, N) or (B, H, N, D), of any strides.
+            number: the same one gives the same values, of 4,099 different ones.
+        """
+        batch_size, num_tokens = gate.shape[0], gate.shape[self.gates[name].shape.index("n")]
+        count = batch_size * num_tokens
+        key = count, gate.dtype, gate.device
+        if key not in self._windows:
+            drawn = self._of_tokens(count + _NUM_WINDOWS, _TOKEN_SEED)
+            self._windows[key] = {at: x.to(gate.device, gate.dtype) for at, x in drawn.items()}
+        start = number * _STEP % _NUM_WINDOWS
+        window = self._windows[key][name][start : start + count]
+        gate.copy_(self._in_rows(name, window, batch_size, num_tokens))
+
+    @torch.no_grad()
+    def _of_tokens(self, count: int, seed: int) -> dict[str, Tensor]:
+        """Each gate of so many unit-normal tokens, (tokens, H, ...), float32."""
+        if not self.gates:
+            return {}
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(1, count, self.width, generator=generator, device="cpu")
+        return {
+            name: of(x)[0].movedim(self.gates[name].shape.index("n") - 1, 0)
+            for name, of in self._maps.items()
+        }
+
+
+def gates_of(core: Any) -> TokenGates:
+    """The gates that a core takes; none of a layer, which makes its own."""
+    if not hasattr(core, "capabilities") or core.capabilities.scopes == ("layer",):
+        return TokenGates({}, core)
+    return TokenGates(declared(core), core)
+
+
+def gate_maps(core: Any, width: int) -> nn.ModuleDict:
+    """For each gate of a core the map that projects it from tokens of a width, (B, N, C)."""
+    return nn.ModuleDict({name: _map(gate, core, width) for name, gate in declared(core).items()})
+
+
+def _map(gate: Gate, core: Any, width: int) -> nn.Module:
+    size = sizes_per_token(core, gate)
+    if not gate.is_log_decay:
+        return _InRange(gate, width, size)
+    inner = getattr(core, "core", core)  # heads may be shared around it
+    temperature = getattr(inner, "temperature", None)
+    if temperature is None and len(size) == 1:
+        return _StepDecay(width, size[0])
+    return _SlowDecay(gate, width, size, TEMPERATURE if temperature is None else temperature)
+
+
+def _projection(gate: Gate, width: int, size: Size) -> nn.Module:
+    """Full but for a share or a decay per channel, which is of low rank as in GLA and KDA."""
+    if size[1:] and gate.shape[-1] in "de" and gate.low > -math.inf and not gate.query:
+        return _low_rank(width, size)
+    return nn.Linear(width, math.prod(size), bias=not gate.unit)
+
+
+def _low_rank(width: int, size: Size) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, RANK, bias=False), nn.Linear(RANK, math.prod(size)))
+
+
+class _Projected(nn.Module):
+    """Numbers of a gate's shape, with no range yet."""
+
+    def __init__(self, gate: Gate, size: Size, project: nn.Module) -> None:
+        super().__init__()
+        self.gate, self.sizes, self.project = gate, size, project
+
+    def numbers(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> such as (B, H, N) or (B, H, N, D)."""
+        projected: Tensor = self.project(x).unflatten(-1, self.sizes)
+        return projected.movedim(1, self.gate.shape.index("n"))
+
+
+class _InRange(_Projected):
+    """Numbers between the ends of a gate's range, or vectors of unit length."""
+
+    def __init__(self, gate: Gate, width: int, size: Size) -> None:
+        super().__init__(gate, size, _projection(gate, width, size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, high, numbers = self.gate.low, self.gate.high, self.numbers(x)
+        if self.gate.unit:
+            return unit_length(numbers)
+        if low == -math.inf:
+            return numbers if high == math.inf else high - functional.softplus(numbers)
+        if high == math.inf:
+            return low + functional.softplus(numbers)
+        share = numbers.sigmoid()
+        return share if (low, high) == (0, 1) else low + (high - low) * share
+
+
+class _SlowDecay(_Projected):
+    """The logarithm of a share, divided by a temperature."""
+
+    def __init__(self, gate: Gate, width: int, size: Size, temperature: float) -> None:
+        project = nn.Linear(width, size[0]) if len(size) == 1 else _low_rank(width, size)
+        super().__init__(gate, size, project)
+        self.temperature = temperature
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.logsigmoid(self.numbers(x)) / self.temperature
+
+
+class _StepDecay(nn.Module):
+    """Mamba-2's: a learned rate per head, times a step per token."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, num_heads, bias=False)
+        self.decay = SelectiveDecay(num_heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        log_decay: Tensor = self.decay(self.project(x))[1]
+        return log_decay

@@ -1,0 +1,55 @@
+"""A request in, an outcome out. Only this file catches broadly, and it keeps the text."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from bench.core.record import Status
+from bench.measuring.measure.headroom import keep_within_free_memory
+from bench.measuring.worker.build import build
+from bench.measuring.worker.ceiling import ceiling
+from bench.measuring.worker.channel import Channel
+from bench.measuring.worker.estimate import estimate
+from bench.measuring.worker.imports import import_plugins, refuse_changed
+from bench.measuring.worker.outcome import JobFailed, Outcome, first_line, is_out_of_memory
+from bench.measuring.worker.request import Request, device_of
+from bench.measuring.worker.results import Result
+from bench.measuring.worker.rounds import probe, rounds
+from bench.measuring.worker.train import train
+from bench.measuring.worker.trial import trial
+from bench.measuring.worker.versus import versus
+
+JOBS: dict[str, Callable[[Request, Channel], Result]] = {
+    "build": build,
+    "estimate": estimate,
+    "trial": trial,
+    "probe": probe,
+    "rounds": rounds,
+    "versus": versus,
+    "train": train,
+    "ceiling": ceiling,
+}
+
+
+def answer(request: Request, channel: Channel) -> Outcome[Any]:
+    """Do a job; whatever goes wrong in it becomes a status."""
+    from bench.measuring.oracle.oracle import Incorrect
+
+    try:
+        import_plugins(request.get("plugins", ()))
+        refuse_changed(request)
+        if device_of(request) == "cpu":
+            keep_within_free_memory()
+        return Outcome(status=Status.OK, result=JOBS[request["job"]](request, channel))
+    except Incorrect as error:
+        return Outcome(status=Status.INCORRECT, reason=str(error))
+    except JobFailed as error:
+        return Outcome(status=error.status, reason=str(error))
+    except BaseException as error:  # a worker hears no Ctrl-C: this is the mechanism's own doing
+        text = traceback.format_exc()
+        if is_out_of_memory(error):
+            return Outcome(status=Status.OUT_OF_MEMORY, reason=first_line(error), detail=text)
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        return Outcome(status=Status.ERROR, reason=reason, detail=text)

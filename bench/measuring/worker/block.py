@@ -1,0 +1,242 @@
+"""The rounds of a block as the parent sees them: what comes back, and whether to believe it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from bench.core.cell import Cell
+from bench.core.clock import now_s
+from bench.core.record import Speed, Status
+from bench.measuring.measure.stopping import Stopping
+from bench.measuring.worker.jobs import Jobs
+from bench.measuring.worker.launch import WorkerHung
+from bench.measuring.worker.messages import NoMessage
+from bench.measuring.worker.outcome import Outcome
+from bench.measuring.worker.results import (
+    ROUNDS,
+    ROUNDS_BEGIN,
+    ROUNDS_END,
+    RoundsResult,
+    TrialResult,
+    timed_s,
+)
+
+MAX_APART = 0.2
+"""How far the worker's account of its time may be from the parent's, as a share of the latter."""
+
+_LEAST_S, _MOST_S = 1e-12, 1e9
+"""Seconds of a call that a record can hold."""
+
+_LAUNCH_S = 1e-4
+"""What a card and its driver may need around each reading of its clock, which leaves that out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """The samples of one block.
+
+    Attributes:
+        samples: one list per round, one entry per column.
+        processes: the process of each round.
+        references: for each column, the one that it is compared with; None without one.
+        outcome: how the worker ended, or of several the one that did not end well, else the one
+            with the most foreign load.
+    """
+
+    samples: list[list[float]]
+    processes: list[int]
+    references: list[int | None]
+    outcome: Outcome[RoundsResult]
+
+    @property
+    def foreign_cores(self) -> float:
+        """How many cores others kept busy; infinite if the rounds did not end well."""
+        return _foreign_cores(self.outcome)
+
+    def speed(self, column: int, trial: TrialResult, seed: int) -> Speed:
+        """What a member's trial and these rounds observed of it; who its reference is stays open.
+
+        Args:
+            column: of the member.
+            trial: its own.
+            seed: of the order in each round.
+        """
+        shared = self.outcome.found
+        numbers = tuple(range(len(self.samples)))
+        yardstick = self.references[column]
+        is_one_process = len(set(self.processes)) == 1
+        return Speed(
+            latency_s=tuple(samples[column] for samples in self.samples),
+            rounds=numbers,
+            processes=() if is_one_process else tuple(self.processes),
+            rounds_key=hashlib.sha256(repr(self.samples).encode()).hexdigest()[:16],
+            reference_latency_s=(
+                () if yardstick is None else tuple(samples[yardstick] for samples in self.samples)
+            ),
+            reference_rounds=() if yardstick is None else numbers,
+            calls_per_sample=shared.calls_per_sample[column],
+            calls_per_set=shared.calls_per_set[column],
+            cpu_per_wall=shared.cpu_per_wall[column],
+            warmup_s=shared.warmup_s[column],
+            order_seed=seed,
+            stop_reason=shared.stop_reason,
+            load=shared.load,
+            is_noisy=shared.is_noisy,
+            **trial.observed(),
+        )
+
+
+def time_block(
+    jobs: Jobs,
+    columns: Sequence[Cell],
+    references: Sequence[int | None],
+    stopping: Stopping,
+    seed: int,
+    say: Callable[[str], None],
+) -> Rounds:
+    """Time cells in interleaved rounds, spread over as many processes as `stopping` says.
+
+    Args:
+        jobs: gives them to workers.
+        columns: the cells.
+        references: for each, the column that it is compared with; None without one.
+        stopping: when to stop; a worker that does not is ended.
+        seed: of the order in each round.
+        say: told which process it is.
+    """
+    samples: list[list[float]] = []
+    processes: list[int] = []
+    outcomes: list[Outcome[RoundsResult]] = []
+    for process in range(stopping.num_processes):
+        if process:
+            say(f"timing again: process {process + 1} of {stopping.num_processes}")
+        heard = _Heard(columns, stopping.of_one_process, jobs.timeout_s)
+        before = len(samples)
+        outcome = jobs.do(
+            ROUNDS,
+            hear=heard,
+            # Rounds that support no interval are not worth keeping.
+            may_stop=lambda heard=heard, before=before: (  # type: ignore[misc]
+                before + len(heard.samples) >= stopping.min_rounds
+            ),
+            plugins=columns[0].plugins,
+            cells=[cell.to_dict() for cell in columns],
+            references=list(references),
+            stopping=asdict(stopping.of_one_process),
+            order_seed=seed + process,
+        )
+        samples += heard.samples
+        processes += [process] * len(heard.samples)
+        outcomes.append(heard.believed(outcome))
+        if not outcomes[-1].is_ok or jobs.interrupt.is_asked:
+            break
+    together = _together(outcomes)
+    wrong = together.found.wrong if together.is_ok else (None,) * len(columns)
+    return Rounds(
+        samples=samples,
+        processes=processes,
+        references=[None if r is None or wrong[r] is not None else r for r in references],
+        outcome=together,
+    )
+
+
+class _Heard:
+    """What one worker says of its rounds, held against the parent's own clock.
+
+    The parent reads it between the worker's question and the answer, at the beginning and at the
+    end: what lies between the two readings is no more than the worker's time with its waiting, and
+    no less than that without, however late one hears the other.
+    """
+
+    def __init__(self, columns: Sequence[Cell], stopping: Stopping, timeout_s: float) -> None:
+        self.samples: list[list[float]] = []
+        self._stopping = stopping
+        self._num_members = len(columns)
+        self._is_cold = columns[0].timed.cache == "cold"
+        self._is_card = columns[0].device != "cpu"
+        self._budget_s = stopping.budget_s * len(columns) + timeout_s
+        self._begun = self._ended = now_s()
+        self._limit_s = math.inf
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        """Take a message.
+
+        Raises:
+            WorkerHung: the rounds take longer than was planned.
+            NoMessage: a round has not one sample of each member.
+        """
+        if message.get("step") == ROUNDS_BEGIN:
+            self._begun = now_s()
+        if message.get("step") == ROUNDS_END:
+            self._ended = now_s()
+        if "round" not in message:
+            return
+        if len(message["round"]) != self._num_members:
+            raise NoMessage(f"a round of {len(message['round'])} of {self._num_members} samples")
+        self.samples.append(message["round"])
+        took_s = now_s() - self._begun
+        if len(self.samples) == 1:  # as long as the fewest rounds take, twice over, or the budget
+            self._limit_s = self._budget_s + 2 * self._stopping.min_rounds * took_s
+        if took_s > self._limit_s:
+            raise WorkerHung(f"the rounds did not end within {self._limit_s:.0f} s")
+
+    def believed(self, outcome: Outcome[RoundsResult]) -> Outcome[RoundsResult]:
+        """The outcome itself, or an error if the worker's account of its time cannot be true."""
+        if not outcome.is_ok:
+            return outcome
+        taken = list(itertools.chain(*self.samples))
+        found = outcome.found
+        is_whole = found.num_members == self._num_members and "foreign_cores" in found.load
+        if not taken or not is_whole:
+            reason = str(NoMessage(f"rounds of {found.num_members} members, {len(taken)} samples"))
+            return Outcome(status=Status.CRASHED, reason=reason, wall_s=outcome.wall_s)
+        if not all(_LEAST_S <= seconds <= _MOST_S for seconds in taken):
+            reason = f"a sample of the rounds lasted {min(taken):g} s by the worker's clock"
+            return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)
+        told_s = found.outside_s + timed_s(self.samples, found.calls_per_sample)
+        wall_s = self._ended - self._begun
+        too_short = (1 - MAX_APART) * wall_s - self._unseen_s(found.calls_per_sample)
+        if too_short <= told_s and told_s - found.waited_s <= (1 + MAX_APART) * wall_s:
+            return outcome
+        reason = (
+            f"the rounds lasted {wall_s:.3g} s, and {told_s:.3g} s by the worker's own account: "
+            "its clock, or what it times, was tampered with"
+        )
+        return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)
+
+    def _unseen_s(self, calls_per_sample: Sequence[int]) -> float:
+        """What a card's clock may have left out; a cold call is read by itself."""
+        num_readings = sum(calls_per_sample) if self._is_cold else len(calls_per_sample)
+        return self._is_card * _LAUNCH_S * num_readings * len(self.samples)
+
+
+def _foreign_cores(outcome: Outcome[RoundsResult]) -> float:
+    if not outcome.is_ok:
+        return math.inf
+    return outcome.found.load["foreign_cores"]
+
+
+def _together(outcomes: Sequence[Outcome[RoundsResult]]) -> Outcome[RoundsResult]:
+    """What the workers that shared a block's rounds say as one: the worst of each."""
+    worst = max(outcomes, key=_foreign_cores)
+    wall_s = sum(outcome.wall_s for outcome in outcomes)
+    if not worst.is_ok:
+        return replace(worst, wall_s=wall_s)
+    found = [outcome.found for outcome in outcomes]
+    warmups = zip(*(each.warmup_s for each in found), strict=True)
+    wrong = zip(*(each.wrong for each in found), strict=True)
+    result = replace(
+        worst.found,
+        warmup_s=tuple(tuple(itertools.chain(*of_member)) for of_member in warmups),
+        calls_per_sample=found[0].calls_per_sample,
+        calls_per_set=found[0].calls_per_set,
+        wrong=tuple(next(filter(None, of_member), None) for of_member in wrong),
+        is_noisy=any(each.is_noisy for each in found),
+        measured_s=sum(each.measured_s for each in found),
+    )
+    return replace(worst, result=result, wall_s=wall_s)

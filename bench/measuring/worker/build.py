@@ -1,0 +1,98 @@
+"""What a constructor says against a cell. A plugin's is asked here, as it may do anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.core.cell import Cell, KernelWorkload, TaskWorkload
+from bench.core.cli.texts import LIMITS, visible
+from bench.measuring.worker.channel import Channel
+from bench.measuring.worker.request import Request
+from bench.measuring.worker.results import BuildResult
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def build(request: Request, channel: Channel) -> BuildResult:
+    """Build cells on meta; sends ``asked=index`` before each, and ``refused=sentence`` for a no.
+
+    Raises:
+        BaseException: whatever a constructor raises at an ordinary shape as well.
+    """
+    for index, flat in enumerate(request["cells"]):
+        cell = Cell.from_dict(flat)
+        channel.send(step=f"build {cell.entry}", asked=index)
+        if reason := why_unbuildable(cell):
+            build_ordinary(cell)
+            channel.send(refused=visible(reason, LIMITS["reason"]))
+    return BuildResult(measured_s=0.0)
+
+
+def why_unbuildable(cell: Cell) -> str | None:
+    """What the constructor says against a cell's shape, asked without allocating anything."""
+    import torch
+
+    import attentions
+    from bench.measuring.building import geometry_of
+    from bench.measuring.models.support import why_no_such_model
+    from bench.measuring.tasks.base import build_task, task_to_plan
+    from bench.measuring.tasks.match import CannotMatch, matched
+
+    if cell.is_model:
+        return why_no_such_model(cell)
+    try:
+        if isinstance(cell.workload, TaskWorkload):
+            if task_to_plan(cell.workload.task, cell.workload.settings) is None:
+                return None
+            cell, _ = matched(cell)
+            geometry = build_task(cell.task.task, cell.task.settings).geometry
+        else:
+            geometry = geometry_of(cell.kernel)
+        with torch.device("meta"):
+            module = attentions.build_attention(cell.mechanism, geometry, **cell.hyperparameters)
+            if not cell.is_task and cell.kernel.key_len is not None:
+                _call_across(module, cell.kernel)
+    except CannotMatch as error:
+        return str(error)
+    except (ValueError, TypeError, ImportError) as error:
+        return f"{cell.mechanism} cannot be built: {error}"
+    return None
+
+
+def _call_across(module: nn.Module, workload: KernelWorkload) -> None:
+    """Hear what a mechanism with such settings says against other numbers of keys than queries.
+
+    Raises:
+        ValueError: its words.
+    """
+    import torch
+
+    from bench.measuring import inputs
+
+    tensors = inputs.make(workload, seed=0, dtype=torch.float32, device=torch.device("meta"))
+    try:
+        with torch.no_grad():
+            module(*tensors[:-1])
+    except ValueError:
+        raise
+    except Exception:  # whatever else goes wrong on meta tensors, the worker will tell
+        return
+
+
+def build_ordinary(cell: Cell) -> None:
+    """Tell bad hyperparameters from a bad shape: with the former this raises as well.
+
+    Raises:
+        ValueError, TypeError: they are bad.
+    """
+    import attentions
+
+    can = attentions.attention_class(cell.mechanism).capabilities
+    geometry = attentions.Geometry(
+        num_heads=4, head_dim=64, seq_len=256, causal=not can.bidirectional
+    )
+    try:
+        attentions.build_attention(cell.mechanism, geometry, **cell.hyperparameters)
+    except ImportError:
+        return  # a missing package is a reason to skip, not a mistake

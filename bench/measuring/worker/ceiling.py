@@ -1,0 +1,30 @@
+"""The best that a device does, for others to be held against."""
+
+from __future__ import annotations
+
+from bench.measuring.measure.device_clock import clock_for
+from bench.measuring.worker.channel import Channel
+from bench.measuring.worker.request import Request
+from bench.measuring.worker.results import CeilingResult
+
+
+def ceiling(request: Request, channel: Channel) -> CeilingResult:
+    """What a device does at best in one dtype with a number of threads."""
+    from dataclasses import asdict
+
+    import torch
+
+    from bench.measuring.measure import load
+    from bench.measuring.measure.roofline import GLANCE, THOROUGH, measure_ceiling
+
+    device = torch.device(request["device"])
+    if request["num_threads"] is not None:
+        torch.set_num_threads(request["num_threads"])
+    channel.send(step="products and copies")
+    before = load.snapshot()
+    effort = GLANCE if request.get("at_a_glance") else THOROUGH
+    found = measure_ceiling(device, getattr(torch, request["dtype"]), clock_for(device), effort)
+    after = load.snapshot()
+    is_noisy = load.is_noisy(load.between(before, after))
+    measured_s = after.wall_s - before.wall_s
+    return CeilingResult(**asdict(found), is_noisy=is_noisy, measured_s=measured_s)

@@ -1,0 +1,212 @@
+"""Give a worker one job and wait for its end: an answer, a death, a silence, or Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+from bench.core.cell import Cell
+from bench.core.clock import now_s, sleep_s
+from bench.core.record import Status
+from bench.measuring.worker.launch import Worker, WorkerDied, WorkerHung, WorkerServer
+from bench.measuring.worker.messages import Message, NoMessage
+from bench.measuring.worker.outcome import Outcome
+from bench.measuring.worker.results import BUILD, Job, R
+
+TICK_S = 0.2
+"""How often somebody who waits looks whether to stop."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C, SIGTERM, or a terminal that was closed, where nothing is lost by stopping."""
+
+
+class Interrupt:
+    """Turns the first Ctrl-C into a question that is asked between two rounds; a second one raises.
+
+    SIGTERM is taken alike, and so is a terminal that is closed, unless ``nohup`` says otherwise.
+    A context manager; outside of the main thread, where signals cannot be caught, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
+            try:
+                self._before[number] = signal.signal(number, self._ask)
+            except ValueError:
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def pause(self, seconds: float) -> None:
+        """Wait.
+
+        Raises:
+            Interrupted: somebody asked to stop before it is over.
+        """
+        ends_s = now_s() + seconds
+        while (left_s := ends_s - now_s()) > 0:
+            if self.is_asked:
+                raise Interrupted
+            sleep_s(min(left_s, TICK_S))
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.is_asked and number != signal.SIGHUP:  # which the shell and the system both send
+            raise KeyboardInterrupt
+        self.is_asked = True
+
+
+class Deadline(Interrupt):
+    """Ctrl-C, or a time that is over, whichever comes first."""
+
+    def __init__(self, ends_s: float) -> None:
+        self.ends_s = ends_s
+        super().__init__()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is."""
+        return now_s() >= self.ends_s
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether to stop."""
+        return self._was_asked or self.is_over
+
+    @is_asked.setter
+    def is_asked(self, value: bool) -> None:
+        self._was_asked = value
+
+
+class Jobs:
+    """Gives jobs to workers, one at a time.
+
+    Attributes:
+        busy_s: wall time inside measured calls, memory and FLOP passes, or training, so far.
+    """
+
+    def __init__(self, server: WorkerServer, timeout_s: float, interrupt: Interrupt) -> None:
+        self.server = server
+        self.timeout_s = timeout_s
+        self.interrupt = interrupt
+        self.busy_s = 0.0
+
+    def do(
+        self,
+        job: Job[R],
+        *,
+        hear: Callable[[Message], None] | None = None,
+        may_stop: Callable[[], bool] | None = None,
+        **request: Any,
+    ) -> Outcome[R]:
+        """Do one job.
+
+        Args:
+            job: one of `bench.measuring.worker.results`.
+            hear: told every message but the last; may raise `WorkerHung` or `NoMessage` to end the
+                job.
+            may_stop: whether what the worker has sent so far is worth keeping, so that on Ctrl-C
+                it is asked to finish; else it is killed.
+            request: whatever the job takes.
+
+        Raises:
+            Interrupted: on Ctrl-C, with nothing to keep.
+        """
+        started = now_s()
+        step = "start"
+        try:
+            worker = self.server.spawn(job=job.name, **request)
+            try:
+                message = self._last_message(worker, hear, may_stop)
+            except (WorkerHung, NoMessage):
+                worker.kill()
+                raise
+            finally:
+                step = worker.step
+            worker.close()
+        except (WorkerDied, WorkerHung, NoMessage) as error:
+            return replace(misfortune(error, step), wall_s=now_s() - started)
+        outcome = Outcome.from_message(message, job.result, now_s() - started)
+        self.busy_s += outcome.measured_s
+        return outcome
+
+    def _last_message(
+        self,
+        worker: Worker,
+        hear: Callable[[Message], None] | None,
+        may_stop: Callable[[], bool] | None,
+    ) -> Message:
+        is_stopping = False
+        silence_ends = now_s() + self.timeout_s
+        while True:
+            if self.interrupt.is_asked and not is_stopping:
+                if may_stop is None or not may_stop():
+                    worker.kill()
+                    raise Interrupted
+                worker.send(stop=True)
+                is_stopping = True
+            message = worker.poll(TICK_S)
+            if message is None:
+                if now_s() > silence_ends:
+                    raise WorkerHung(f"no answer for {self.timeout_s:g} s in step '{worker.step}'")
+                continue
+            if "status" in message:
+                return message
+            silence_ends = now_s() + self.timeout_s
+            if hear is not None:
+                hear(message)
+            if message.get("waits"):
+                worker.send(heard=True)
+
+
+def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:
+    """What constructors of plugins say against cells, by key.
+
+    Whatever else one does, such as raising anything or ending its process, is left for the trials
+    of its cells to tell: its entry is left out, and the others are asked anew.
+    """
+    refused: dict[str, str] = {}
+    asked = 0
+
+    def hear(message: Message) -> None:
+        nonlocal asked
+        asked = message.get("asked", asked)
+        if asked >= len(waiting):
+            raise NoMessage(f"asked is {asked}, and there are {len(waiting)} cells")
+        if "refused" in message:
+            refused[waiting[asked].key] = message["refused"]
+
+    waiting = list(cells)
+    while waiting:
+        asked = 0
+        flat = [cell.to_dict() for cell in waiting]
+        outcome = jobs.do(BUILD, hear=hear, plugins=waiting[0].plugins, cells=flat)
+        culprit = waiting[asked].entry
+        left = [] if outcome.is_ok else waiting[asked:]
+        waiting = [cell for cell in left if cell.entry != culprit]
+    return refused
+
+
+def misfortune(error: WorkerDied | WorkerHung | NoMessage, step: str) -> Outcome[Any]:
+    """An end without a last message."""
+    if isinstance(error, WorkerHung):
+        return Outcome(status=Status.TIMED_OUT, reason=str(error))
+    if isinstance(error, NoMessage):
+        return Outcome(status=Status.CRASHED, reason=f"{error} in step '{step}'")
+    if error.exit_code == -signal.SIGKILL:
+        reason = f"{error} in step '{step}', as the kernel does when memory runs out"
+        return Outcome(status=Status.OUT_OF_MEMORY, reason=reason, detail=error.last_words)
+    return Outcome(
+        status=Status.CRASHED, reason=f"{error} in step '{step}'", detail=error.last_words
+    )

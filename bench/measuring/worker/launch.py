@@ -1,0 +1,314 @@
+"""The parent's side of the workers: start the server, give out jobs, notice deaths and hangs."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bench.core.cli.temporary import WORKERS_FOLDER, new_workers_folder
+from bench.core.clock import now_s
+from bench.measuring.worker.messages import Message, NoMessage, message_from
+from bench.measuring.worker.processes import adopt_orphans, children, end_orphans
+
+ALLOCATORS: dict[str, dict[str, str]] = {
+    # Keep freed memory in the process: page faults on fresh temporaries cost as much as the
+    # arithmetic, and how many there are depends on the heap's history.
+    "retain": {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "4294967296"},
+    "default": {},
+}
+SERVER_MODULE = "bench.measuring.worker"
+
+PATIENCE_S = 30.0
+"""A server answers in some milliseconds; one that does not for so long is stopped or hangs."""
+
+_START_PATIENCE_S = 300.0
+_MAX_LINE_BYTES = 2**22
+"""Messages are short; whoever writes more without an end is no worker of ours."""
+
+_LOG_TAIL = 4000
+
+_SERVERS: set[int] = set()
+"""Process ids of the servers of this process that run."""
+
+_STARTING = threading.Lock()
+"""Held while a server starts, so that it is not taken for another one's orphan."""
+
+
+class WorkerDied(Exception):
+    """A worker ended without an answer; the message says how.
+
+    Attributes:
+        exit_code: negative for a signal; None if nobody is left to tell it.
+        last_words: the end of what it printed.
+    """
+
+    def __init__(self, how: str, exit_code: int | None = None, last_words: str = "") -> None:
+        super().__init__(how)
+        self.exit_code = exit_code
+        self.last_words = last_words
+
+
+class WorkerHung(Exception):
+    """A worker said nothing for too long; it has been killed."""
+
+
+class Worker:
+    """One forked process and the socket to it."""
+
+    def __init__(self, server: WorkerServer, pid: int, sock: socket.socket, log: Any) -> None:
+        self._server = server
+        self._sock = sock
+        self._log = log
+        self._buffer = b""
+        self.pid = pid
+        self.step = "start"
+
+    def fileno(self) -> int:
+        """For `select`."""
+        return self._sock.fileno()
+
+    def send(self, **message: Any) -> None:
+        """One line; a worker that is gone already is noticed by the next `receive`."""
+        with contextlib.suppress(OSError):
+            self._sock.sendall(json.dumps(message).encode() + b"\n")
+
+    def poll(self, timeout_s: float) -> Message | None:
+        """The next message, or None if none came in `timeout_s`.
+
+        Raises:
+            WorkerDied: it ended instead, or sent something else and was ended.
+        """
+        deadline = now_s() + timeout_s
+        while b"\n" not in self._buffer:
+            left = max(0.0, deadline - now_s())
+            if not select.select([self._sock], [], [], left)[0]:
+                return None
+            try:
+                data = self._sock.recv(1 << 16)
+            except ConnectionError:
+                data = b""
+            if not data:
+                raise self._death()
+            self._buffer += data
+            if len(self._buffer) > _MAX_LINE_BYTES:
+                self.kill()
+                raise WorkerDied(str(NoMessage("it has no end")))
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        try:
+            message = message_from(line)
+        except NoMessage as error:
+            self.kill()
+            raise WorkerDied(str(error)) from None
+        self.step = message.get("step", self.step)
+        return message
+
+    def _death(self) -> WorkerDied:
+        with self._log, self._sock:
+            exit_code = self._server.wait(self.pid)
+            self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL))
+            words = self._log.read().decode(errors="replace")
+        if exit_code < 0:
+            how = f"the worker was killed by {signal.Signals(-exit_code).name}"
+        else:
+            how = f"the worker ended with exit code {exit_code} and no answer"
+        return WorkerDied(how, exit_code, words)
+
+    @property
+    def has_line(self) -> bool:
+        """Whether a message has been read from the socket already."""
+        return b"\n" in self._buffer
+
+    def close(self) -> None:
+        """Reap a worker that has given its last answer.
+
+        Raises:
+            WorkerDied: the server that should reap it is gone, or silent.
+        """
+        with self._log, self._sock:
+            self._server.wait(self.pid)
+
+    def kill(self) -> None:
+        """End it now, with whatever it started."""
+        self._server.kill(self.pid)
+        with contextlib.suppress(WorkerDied):
+            self.close()
+
+
+class WorkerServer:
+    """A process with torch loaded that forks a worker in about 20 ms. A context manager.
+
+    One that ends, or says nothing for `PATIENCE_S`, is replaced by a new one when the next worker
+    is asked for; its workers end with it.
+    """
+
+    def __init__(self, allocator: str = "retain") -> None:
+        self.allocator = allocator
+        self._workers: set[int] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._folder: Path | None = None
+        self._others: set[int] = set()
+
+    def __enter__(self) -> WorkerServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def environment(self) -> dict[str, str]:
+        """What workers are started with, apart from what the user's environment says."""
+        return dict(ALLOCATORS[self.allocator])
+
+    def start(self) -> None:
+        """Start the server if it is not running; one that is killed as it starts, once more."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        try:
+            self._start()
+        except WorkerDied:
+            try:
+                self._start()
+            except WorkerDied as error:
+                raise RuntimeError(
+                    "The worker server did not start; its words are above."
+                ) from error
+
+    def _start(self) -> None:
+        self.stop()
+        ours, theirs = socket.socketpair()
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+        # The workers must find what this process finds, plug-ins in the current folder included.
+        paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
+        adopt_orphans()  # of a server that is killed
+        self._folder = new_workers_folder()
+        told = {"PYTHONPATH": paths, WORKERS_FOLDER: str(self._folder)}
+        with _STARTING:
+            self._others = children()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", SERVER_MODULE, str(theirs.fileno()), str(os.getpid())],
+                env=kept | self.environment() | told,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=None,
+                start_new_session=True,  # Ctrl-C is for the parent, which stops them in order
+            )
+            _SERVERS.add(self._process.pid)
+        theirs.close()
+        self._control = ours
+        self._reply(_START_PATIENCE_S)
+
+    def spawn(self, **request: Any) -> Worker:
+        """Fork a worker and give it a job.
+
+        Raises:
+            WorkerDied: the server ended, and so did a new one.
+        """
+        ours, theirs = socket.socketpair()
+        log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the worker
+        with theirs:
+            fds = array.array("i", [theirs.fileno(), log.fileno()])
+            try:
+                pid = self._fork(fds)
+            except WorkerDied:  # of what earlier workers did to it
+                pid = self._fork(fds)
+        worker = Worker(self, pid, ours, log)
+        worker.send(**request)
+        return worker
+
+    def _fork(self, fds: array.array[int]) -> int:
+        self.start()
+        pid = int(self._ask(b"fork", [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]))
+        self._workers.add(pid)
+        return pid
+
+    def wait(self, pid: int) -> int:
+        """A worker's exit code; waits for its end.
+
+        Raises:
+            WorkerDied: the server that forked it is gone, or silent; so is the worker then.
+        """
+        if pid not in self._workers:
+            raise _server_died()
+        exit_code = int(self._ask(f"wait {pid}".encode()))
+        self._workers.discard(pid)
+        return exit_code
+
+    def kill(self, pid: int) -> None:
+        """Kill a worker and its process group; `wait` for it then."""
+        if pid not in self._workers:
+            return
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            # It may not have become a group leader yet.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End the server and every worker."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            try:
+                self._process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+            ended_well = self._process.wait() == 0
+            with _STARTING:
+                _SERVERS.discard(self._process.pid)
+                if not ended_well:  # nobody else has ended what its workers started
+                    end_orphans(self._others | _SERVERS)
+            self._process = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+        self._workers.clear()
+
+    def _ask(self, words: bytes, ancillary: Sequence[Any] = ()) -> str:
+        if self._control is None:
+            raise _server_died()
+        try:
+            self._control.sendmsg([words], ancillary)
+        except OSError:
+            self._lose()
+        return self._reply(PATIENCE_S)
+
+    def _reply(self, patience_s: float) -> str:
+        assert self._control is not None
+        self._control.settimeout(patience_s)
+        line = b""
+        while not line.endswith(b"\n"):
+            try:
+                data = self._control.recv(64)
+            except OSError:
+                data = b""
+            if not data:
+                self._lose()
+            line += data
+        return line.decode().strip()
+
+    def _lose(self) -> NoReturn:
+        """Give up a server that is gone or silent."""
+        if self._process is not None:
+            self._process.kill()
+        self.stop()
+        raise _server_died()
+
+
+def _server_died() -> WorkerDied:
+    return WorkerDied("the server that forks the workers was ended or stopped")

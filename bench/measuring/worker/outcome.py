@@ -1,0 +1,115 @@
+"""How a job ended, on both sides of the socket, and what an exception says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Generic
+
+from bench.core.cli.texts import make_visible, said_by
+from bench.core.record import Status
+from bench.measuring.worker.messages import NoMessage
+from bench.measuring.worker.results import R, result_from
+
+
+class JobFailed(Exception):
+    """A job ended with a status of its own, and a reason for the table."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def refuse(change: str | None) -> None:
+    """End a job whose member has changed what others share; not if it has not.
+
+    Raises:
+        JobFailed: with these words.
+    """
+    if change is not None:
+        raise JobFailed(Status.ERROR, change)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Generic[R]):
+    """How a job ended, before it is a record.
+
+    Attributes:
+        reason: a sentence for the table; None exactly where the status is ``ok``. It and the
+            detail are bounded here already, so that no long text passes the socket.
+        detail: a traceback or a worker's last words, if there were any.
+        result: what was observed; present exactly where the status is ``ok``.
+        wall_s: from the request to the end, as the parent saw it.
+    """
+
+    status: Status
+    reason: str | None = None
+    detail: str | None = None
+    result: R | None = None
+    wall_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        make_visible(self)
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether there is a result."""
+        return self.status is Status.OK
+
+    @property
+    def found(self) -> R:
+        """The result of a job that ended well."""
+        assert self.result is not None, self.reason
+        return self.result
+
+    @property
+    def measured_s(self) -> float:
+        """Seconds that were measured; none where the job ended otherwise."""
+        return 0.0 if self.result is None else self.result.measured_s
+
+    def to_message(self) -> dict[str, Any]:
+        """A worker's last line."""
+        return {
+            "status": self.status,
+            "reason": self.reason,
+            "detail": self.detail,
+            "result": None if self.result is None else asdict(self.result),
+        }
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any], kind: type[R], wall_s: float) -> Outcome[R]:
+        """The inverse of `to_message`; of what is none, that the worker crashed."""
+        flat = message["result"]
+        try:
+            status = Status(message["status"])
+            result = None if flat is None else result_from(kind, flat)
+            is_ok = status is Status.OK
+            if is_ok != (result is not None) or is_ok != (message["reason"] is None):
+                raise ValueError(f"{status} does not fit its result or its reason")
+        except ValueError as error:
+            return Outcome(status=Status.CRASHED, reason=str(NoMessage(str(error))), wall_s=wall_s)
+        return Outcome(
+            status=status,
+            reason=message["reason"],
+            detail=message["detail"],
+            result=result,
+            wall_s=wall_s,
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, in any of the ways in which torch says it."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = said_by(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text or "out of memory" in text or "bad_alloc" in text
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what it says, or its type if it says nothing."""
+    lines = said_by(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

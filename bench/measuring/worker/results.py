@@ -1,0 +1,242 @@
+"""What each job gives back: the same types on both sides of the socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Generic, TypeVar
+
+from annotated_types import Len
+
+from bench.core.cli.limits import (
+    Amount,
+    Count,
+    Duration,
+    Flops,
+    Must,
+    Number,
+    Seconds,
+    Share,
+    Size,
+    Text,
+    checked,
+    one_of,
+)
+from bench.core.observed import Quality, unfit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a job observed.
+
+    Attributes:
+        measured_s: seconds inside timed calls, memory and FLOP passes, or training.
+    """
+
+    measured_s: Duration
+
+    def observed(self) -> dict[str, Any]:
+        """All fields but `measured_s`, which is what the job cost."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "measured_s"}
+
+
+R = TypeVar("R", bound=Result)
+
+
+@dataclass(frozen=True)
+class Job(Generic[R]):
+    """A job by its name, with what it gives back."""
+
+    name: str
+    result: type[R]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult(Result):
+    """One member alone; the fields are those of `bench.core.record.Speed`."""
+
+    first_call_s: Duration
+    compile_s: Duration | None
+    max_error: Amount
+    rms_error: Amount
+    oracle: Text
+    checked_len: Size | None
+    checked_share: Share
+    is_view: bool
+    leaks_future: bool
+    flops_off: Amount | None
+    is_foreign: bool
+    peak_memory_bytes: Count | None
+    peak_rss_bytes: Count | None
+    leaked_bytes: Count | None
+    saved_for_backward_bytes: Count
+    state_bytes: Count | None
+    flops: Flops | None
+    executed_flops: Flops | None
+    tokens_per_call: Count
+    counted_flops: Flops
+    elementwise_elements: Count
+    num_operators: Count
+    fvcore_flops: Flops | None
+    fvcore_unsupported: Annotated[dict[Text, Count], Len(0, 1000)]
+    num_parameters: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeResult(Result):
+    """One call of the reference."""
+
+
+ROUNDS_BEGIN, ROUNDS_END = "rounds", "end of the rounds"
+"""The steps between which a worker takes rounds, and sends them; it waits until each is heard."""
+
+
+def timed_s(samples: Sequence[Sequence[float]], calls_per_sample: Sequence[int]) -> float:
+    """Seconds that all samples of some rounds took: each is divided by its number of calls."""
+    return sum(
+        seconds * count
+        for of_round in samples
+        for seconds, count in zip(of_round, calls_per_sample, strict=True)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundsResult(Result):
+    """The members of a block in rounds, whose samples were sent one by one.
+
+    Attributes:
+        stop_reason: see `bench.core.record.Speed`; ``interrupted`` if it was asked to stop.
+        warmup_s: of each member.
+        calls_per_sample: of each member.
+        calls_per_set: of each member, how often a sample uses the same inputs, at most.
+        cpu_per_wall: of each member, CPU time over wall time of its samples; None where several
+            threads are to be expected.
+        wrong: of each member, why its output is wrong after the rounds; None if it is right.
+        outside_s: from the first round to the last, what was spent outside of samples.
+        waited_s: of that, for the parent to hear of their beginning and of their end.
+        load: see `bench.measuring.measure.load.between`.
+        is_noisy: whether that was too much.
+    """
+
+    stop_reason: Annotated[str, one_of("precise", "budget", "rounds", "interrupted")]
+    warmup_s: tuple[tuple[Duration, ...], ...]
+    calls_per_sample: tuple[Size, ...]
+    calls_per_set: tuple[Size, ...]
+    cpu_per_wall: tuple[Amount | None, ...]
+    wrong: tuple[str | None, ...]
+    outside_s: Duration
+    waited_s: Duration
+    load: Annotated[dict[Text, Number], Len(0, 100)]
+    is_noisy: bool
+
+    @property
+    def num_members(self) -> int | None:
+        """Number of members that it speaks of; None if its fields contradict each other."""
+        of_each = (self.warmup_s, self.calls_per_sample, self.calls_per_set)
+        counts = {len(each) for each in (*of_each, self.cpu_per_wall, self.wrong)}
+        return counts.pop() if len(counts) == 1 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersusResult(Result):
+    """Two source trees in rounds, whose ratios were sent one by one.
+
+    Attributes:
+        latency_s: of the current tree, one sample.
+    """
+
+    latency_s: Seconds
+
+
+def _is_quality(flat: Mapping[str, Any]) -> bool:
+    """True.
+
+    Raises:
+        ValueError: no record could hold it, as a sentence.
+    """
+    try:
+        found = Quality(**_with_tuples(flat))
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    if why := unfit(found):
+        raise ValueError(why)
+    return True
+
+
+def _with_tuples(flat: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult(Result):
+    """A training run.
+
+    Attributes:
+        quality: the fields of `bench.core.record.Quality`, but for `train_s`.
+    """
+
+    quality: Annotated[dict[str, Any], Must(_is_quality, "a quality")]
+
+    def observed(self) -> dict[str, Any]:
+        """As of other results; what JSON made a list of is a tuple again."""
+        return _with_tuples(self.quality)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CeilingResult(Result):
+    """Best rates of a device, in the fields of `bench.measuring.measure.roofline.Ceiling`.
+
+    Attributes:
+        is_noisy: whether other programs kept the machine busy.
+    """
+
+    flops_per_s: float
+    product: tuple[int, int, int]
+    library: str
+    library_flops_per_s: tuple[tuple[str, float], ...]
+    bytes_per_s: tuple[tuple[int, float], ...]
+    is_noisy: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateResult(Result):
+    """What a plugin's cell needs.
+
+    Attributes:
+        needed_bytes: None if a dry run does not show them.
+    """
+
+    needed_bytes: Count | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildResult(Result):
+    """A plugin's constructors were asked; what they refuse was sent cell by cell."""
+
+
+BUILD = Job("build", BuildResult)
+ESTIMATE = Job("estimate", EstimateResult)
+TRIAL = Job("trial", TrialResult)
+PROBE = Job("probe", ProbeResult)
+ROUNDS = Job("rounds", RoundsResult)
+VERSUS = Job("versus", VersusResult)
+TRAIN = Job("train", TrainResult)
+CEILING = Job("ceiling", CeilingResult)
+
+
+def result_from(kind: type[R], flat: Mapping[str, Any]) -> R:
+    """A result from plain JSON.
+
+    Raises:
+        ValueError: a field is missing, unknown or out of bounds.
+    """
+    names = {f.name for f in fields(kind)}
+    if flat.keys() != names:
+        missing, unknown = sorted(names - flat.keys()), sorted(flat.keys() - names)
+        raise ValueError(f"not a {kind.__name__}: missing {missing}, unknown {unknown}")
+    return checked(kind, {name: _tuples(value) for name, value in flat.items()})
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists only."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,0 +1,75 @@
+"""The ceiling that a block's times are held against, looked for where no calibration says it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bench.core.cell import Cell
+from bench.core.observed import Ceiling
+from bench.measuring.measure.dtypes import why_no_dtype
+from bench.measuring.worker.jobs import Jobs
+from bench.measuring.worker.results import CEILING
+
+
+class Roofs:
+    """Ceilings at a glance, by dtype: the best of all looks so far.
+
+    One thread is looked at. Several may do so many times as much, never more; what they did beside
+    other programs would say little. A ceiling that was seen on a busy machine is looked for again
+    before the next block. Those of accelerators take longer and are left to `bench.calibrate`.
+
+    Args:
+        calibration: what it says is not looked for.
+    """
+
+    def __init__(self, calibration: Mapping[str, Any] | None = None) -> None:
+        ceilings = (calibration or {}).get("ceilings", ())
+        self._calibrated = {
+            (c["dtype"], c["num_threads"]) for c in ceilings if c["device"] == "cpu"
+        }
+        self._seen: dict[str, Ceiling] = {}
+
+    def look(self, jobs: Jobs, cells: Iterable[Cell]) -> None:
+        """Have workers look before the cells of a block are timed; half a second for a dtype."""
+        wanted = [cell for cell in cells if cell.device == "cpu" and not cell.is_model]
+        unknown = [
+            cell.timed.dtype
+            for cell in wanted
+            if (cell.timed.dtype, cell.num_threads) not in self._calibrated
+        ]
+        for dtype in dict.fromkeys(unknown):
+            is_known = dtype in self._seen and not self._seen[dtype]["is_noisy"]
+            if is_known or why_no_dtype("cpu", dtype):
+                continue
+            outcome = jobs.do(CEILING, device="cpu", dtype=dtype, num_threads=1, at_a_glance=True)
+            if outcome.is_ok:
+                found = outcome.found
+                now = Ceiling(
+                    flops_per_s=found.flops_per_s,
+                    bytes_per_s=[list(each) for each in found.bytes_per_s],
+                    is_noisy=found.is_noisy,
+                )
+                self._seen[dtype] = _best(self._seen.get(dtype), now)
+
+    def of(self, cell: Cell) -> Ceiling | None:
+        """The ceiling of a cell's dtype and number of threads; None where nobody has looked."""
+        if cell.device != "cpu" or cell.is_model or cell.timed.dtype not in self._seen:
+            return None
+        one, count = self._seen[cell.timed.dtype], cell.num_threads
+        return Ceiling(
+            flops_per_s=count * one["flops_per_s"],
+            bytes_per_s=[[size, count * rate] for size, rate in one["bytes_per_s"]],
+            is_noisy=one["is_noisy"],
+        )
+
+
+def _best(before: Ceiling | None, now: Ceiling) -> Ceiling:
+    if before is None:
+        return now
+    rates = zip(before["bytes_per_s"], now["bytes_per_s"], strict=True)
+    return Ceiling(
+        flops_per_s=max(before["flops_per_s"], now["flops_per_s"]),
+        bytes_per_s=[[size, max(rate, other)] for (size, rate), (_, other) in rates],
+        is_noisy=now["is_noisy"],
+    )

@@ -1,0 +1,182 @@
+"""The members of a block take turns, so that whatever slows the machine slows them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from bench.core.cell import Cell
+from bench.core.clock import now_s
+from bench.measuring.measure.device_clock import clock_for
+from bench.measuring.measure.stopping import Stopping
+from bench.measuring.worker.channel import Channel
+from bench.measuring.worker.outcome import refuse
+from bench.measuring.worker.request import Request
+from bench.measuring.worker.results import (
+    ROUNDS_BEGIN,
+    ROUNDS_END,
+    ProbeResult,
+    RoundsResult,
+    timed_s,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.measuring.worker.turns import Stopwatch
+
+
+def probe(request: Request, channel: Channel) -> ProbeResult:
+    """One call of the reference, to know that it may join the rounds: a member that nobody tried.
+
+    Raises:
+        Incorrect: it is wrong, and nothing is to be compared with it.
+    """
+    import torch
+
+    from bench.measuring.models.oracle import check
+    from bench.measuring.models.subject import subject_of
+    from bench.measuring.oracle.checking import keep
+
+    cell = Cell.from_dict(request["cell"])
+    torch.set_num_threads(cell.num_threads)
+    channel.send(step="first call of the reference")
+    subject = subject_of(cell)
+    seconds = clock_for(torch.device(cell.device)).time_calls(subject.call, 1)
+    channel.send(step="oracle of the reference")
+    checked = check(subject)
+    if checked.expected is not None:
+        keep(cell, checked.expected)
+    return ProbeResult(measured_s=seconds)
+
+
+def rounds(request: Request, channel: Channel) -> RoundsResult:
+    """The members of a block, in interleaved rounds, with new inputs in each.
+
+    Members that differ in their number of threads get it set before each of their samples.
+
+    Raises:
+        JobFailed: a member has changed what all of them share; the message names it.
+    """
+    import torch
+
+    from bench.measuring.measure import load
+    from bench.measuring.measure.card import before_and_after, card_state
+    from bench.measuring.measure.latency import round_order, time_round
+    from bench.measuring.measure.state import Watch
+    from bench.measuring.worker.turns import Stopwatch, Turns
+
+    cells = [Cell.from_dict(flat) for flat in request["cells"]]
+    stopping = Stopping(**request["stopping"])
+    device = torch.device(cells[0].device)
+    clock = clock_for(device)
+    outside = Stopwatch()
+    flush = _flusher(device, outside) if cells[0].timed.cache == "cold" else None
+    are_alike = len({cell.num_threads for cell in cells}) == 1
+    is_single = device.type == "cpu" and all(cell.num_threads == 1 for cell in cells)
+    watch = Watch(threads=is_single)
+
+    turns = []
+    for cell in cells:
+        channel.send(step=f"warm-up of {cell.entry}")
+        turns.append(Turns(cell, clock, stopping, watch, outside, sets_threads=not are_alike))
+    members = [each.member for each in turns]
+
+    # A call that compiles is none to be timed.
+    torch._dynamo.config.error_on_recompile = any(cell.timed.compile != "eager" for cell in cells)
+    taken: list[list[float]] = []
+    waited_s = _ask(channel, ROUNDS_BEGIN, outside)
+    outside.go()
+    card = card_state(device)
+    before = load.snapshot()
+    stop = None
+    while stop is None:
+        order = round_order(len(members), request["order_seed"], len(taken))
+        # In this order, so that as much lies between new inputs and their use for all.
+        for index in order:
+            turns[index].renew(len(taken))
+        taken.append(time_round(members, order, clock, flush))
+        channel.send(round=taken[-1])
+        if channel.is_stop_asked():
+            stop = "interrupted"
+        else:
+            widths = half_widths(taken, request.get("references"), stopping)
+            spent_s = now_s() - before.wall_s
+            stop = stopping.verdict(
+                num_rounds=len(taken),
+                num_members=len(members),
+                spent_s=spent_s,
+                half_widths=widths,
+            )
+    outside.stop()
+    waited_s += _ask(channel, ROUNDS_END, outside)
+    observed = load.between(before, load.snapshot())
+    observed |= before_and_after(card, card_state(device))
+    refuse(watch.last_change())
+    torch._dynamo.config.error_on_recompile = False
+    wrong = []
+    for each in turns:
+        channel.send(step=f"check of {each.cell.entry} after the rounds")
+        wrong.append(each.why_wrong())
+    counts = tuple(member.calls_per_sample for member in members)
+    measured_s = sum(sum(member.warmup_s) for member in members)
+    measured_s += timed_s(taken, counts)
+    return RoundsResult(
+        stop_reason=stop,
+        warmup_s=tuple(member.warmup_s for member in members),
+        calls_per_sample=counts,
+        calls_per_set=tuple(each.calls_per_set for each in turns),
+        cpu_per_wall=tuple(each.cpu_per_wall for each in turns),
+        wrong=tuple(wrong),
+        outside_s=outside.spent_s,
+        waited_s=waited_s,
+        load=observed,
+        is_noisy=load.is_noisy(observed),
+        measured_s=measured_s,
+    )
+
+
+def _ask(channel: Channel, step: str, outside: Stopwatch) -> float:
+    """Have the parent read its clock; seconds until it has said so, also spent outside."""
+    before = outside.spent_s
+    outside.go()
+    channel.ask(step=step)
+    outside.stop()
+    return outside.spent_s - before
+
+
+def _flusher(device: torch.device, outside: Stopwatch) -> Callable[[], None]:
+    from bench.measuring.measure.cache import flusher
+
+    flush = flusher(device)
+
+    def flush_outside() -> None:
+        outside.go()
+        flush()
+        outside.stop()
+
+    return flush_outside
+
+
+def half_widths(
+    taken: list[list[float]], references: Sequence[int | None] | None, stopping: Stopping
+) -> list[float] | None:
+    """Of each member's ratio to its reference; None without any, or when it is not time to look.
+
+    Args:
+        taken: samples, by round and member.
+        references: the member that each member is compared with, if any.
+        stopping: says when to look.
+    """
+    from bench.core.statistics import paired_ratio
+
+    if not references or not stopping.is_check_due(len(taken)):
+        return None
+    numbers = range(len(taken))
+    columns = list(zip(*taken, strict=True))
+    ratios = [
+        paired_ratio(samples, numbers, columns[reference], numbers)
+        for samples, reference in zip(columns, references, strict=True)
+        if reference is not None
+    ]
+    return [ratio.half_width for ratio in ratios if ratio is not None] or None

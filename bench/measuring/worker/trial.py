@@ -1,0 +1,156 @@
+"""One member alone: whether it is right, and what it takes."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bench.core.cell import Cell, ModelWorkload
+from bench.core.clock import now_s
+from bench.measuring.measure.device_clock import clock_for
+from bench.measuring.worker.channel import Channel
+from bench.measuring.worker.outcome import refuse
+from bench.measuring.worker.request import Request, library_at
+from bench.measuring.worker.results import TrialResult
+
+if TYPE_CHECKING:
+    from bench.measuring.subject import Subject
+
+
+_NUM_LEAKING, _LEAKING_S = 4, 1.0
+"""Calls after which a leak is looked for; fewer if they would take longer."""
+
+
+def trial(request: Request, channel: Channel) -> TrialResult:
+    """One member alone: built, called, checked against its oracle, memory and FLOPs taken."""
+    import torch
+
+    from bench.measuring.costs.estimate import is_foreign
+    from bench.measuring.measure import flops, memory
+    from bench.measuring.measure.state import Watch
+    from bench.measuring.models.oracle import check
+    from bench.measuring.models.subject import subject_of
+    from bench.measuring.oracle.checking import keep, refuse_uninitialised
+    from bench.measuring.runners import compiled_folder
+
+    cell = Cell.from_dict(request["cell"])
+    library = library_at(request.get("root"))
+    w = cell.timed
+    device = torch.device(cell.device)
+    clock = clock_for(device)
+    torch.set_num_threads(cell.num_threads)
+
+    channel.send(step="build")
+    shutil.rmtree(compiled_folder(cell), ignore_errors=True)  # the time to compile is measured
+    watch = Watch(threads=cell.num_threads == 1 and cell.device == "cpu")
+    watch.begin(cell.entry)
+    subject = subject_of(cell, library)
+    channel.send(step="first call")
+    first_call_s = clock.time_calls(subject.call, 1)
+    refuse(watch.change(cell.entry))
+    compile_s = None
+    if w.compile == "inductor":
+        compile_s = max(0.0, first_call_s - clock.time_calls(subject.call, 1))
+    channel.send(step="oracle")
+    checked = check(subject)
+    if checked.expected is not None:
+        keep(cell, checked.expected)
+    refuse_uninitialised(subject)
+    subject.prepare()
+
+    started = now_s()
+    channel.send(step="memory")
+    peak = memory.peak_memory_bytes(subject.call, device)
+    peak_rss = memory.peak_rss_bytes(subject.call) if device.type == "cpu" else None
+    channel.send(step="leaks")
+    num_calls = max(1, min(_NUM_LEAKING, int(_LEAKING_S / max(first_call_s, 1e-6))))
+    leaked = memory.leaked_bytes(subject.call, device, num_calls)
+    saved = 0
+    if w.has_backward:
+        first = subject.sets[0]
+        saved = memory.saved_for_backward_bytes(lambda: subject.forward(first), subject.parameters)
+    channel.send(step="flops")
+    if w.compile != "eager":
+        subject.eager_call()  # which may make a graph or a state of its own
+    counts = flops.count(subject.eager_call)
+    fvcore = flops.FvcoreCount(flops=None)
+    if not cell.is_model:  # tracing a whole model takes longer than timing it
+        given, gates = subject.arguments(subject.sets[0])
+        fvcore = flops.count_with_fvcore(subject.module, given, gates | subject.keywords)
+    measured_s = now_s() - started + first_call_s
+
+    num_parameters = sum(p.numel() for p in subject.parameters)
+    flops_off = None if cell.is_model else _flops_off(subject)
+    useful, executed, num_tokens = _work(subject)
+    refuse(watch.change(cell.entry) or watch.last_change())
+    return TrialResult(
+        first_call_s=first_call_s,
+        compile_s=compile_s,
+        max_error=checked.max_error,
+        rms_error=checked.rms_error,
+        oracle=checked.oracle,
+        checked_len=checked.checked_len,
+        checked_share=checked.checked_share,
+        is_view=checked.is_view,
+        leaks_future=checked.leaks_future,
+        flops_off=flops_off,
+        is_foreign=is_foreign(cell),
+        peak_memory_bytes=peak,
+        peak_rss_bytes=peak_rss,
+        leaked_bytes=leaked,
+        saved_for_backward_bytes=saved,
+        state_bytes=subject.state_bytes(),
+        flops=useful,
+        executed_flops=executed,
+        tokens_per_call=num_tokens,
+        counted_flops=counts.counted_flops,
+        elementwise_elements=counts.elementwise_elements,
+        num_operators=counts.num_operators,
+        fvcore_flops=fvcore.flops,
+        fvcore_unsupported=fvcore.unsupported,
+        num_parameters=num_parameters,
+        measured_s=measured_s,
+    )
+
+
+def _work(subject: Subject) -> tuple[int | None, int | None, int]:
+    """FLOPs, useful and executed, and tokens of a call; of a model what a counter sees.
+
+    A model is left without its values.
+    """
+    from bench.measuring.costs.claimed import flops_of
+    from bench.measuring.models.facts import forward_flops
+
+    w = subject.cell.timed
+    if isinstance(w, ModelWorkload):
+        counted = forward_flops(subject.module.to("meta"), w)
+        return None if counted is None else w.flops_factor * counted, None, 0
+    useful, executed = flops_of(subject.module, w)
+    return w.flops_factor * useful, w.flops_factor * executed, w.num_tokens
+
+
+def _flops_off(subject: Subject) -> float | None:
+    """Counted FLOPs over those of the formula, if a counter contradicts it, or a slow form.
+
+    A step is looked at where its state is wide: in a narrow one, what a chunk adds would show.
+    """
+    from bench.measuring.costs.claimed import flops_of
+    from bench.measuring.costs.estimate import is_foreign
+    from bench.measuring.costs.proof import contradiction, prove_form
+    from bench.measuring.costs.slow_forms import work_of
+
+    w = subject.cell.kernel
+    if w.mode != "decode":
+        # Without its mask, of which formulas know nothing: a mechanism may go another way there.
+        given, gates = subject.arguments(subject.sets[0])
+        call = partial(subject.module, *given, **gates)
+        bare = replace(w, padding=0.0, ragged=0.0)
+        off = contradiction(*flops_of(subject.module, bare), work_of(call))
+        if off is not None or not is_foreign(subject.cell):  # ours are proven by `make test`
+            return off
+    core: Any = getattr(subject.module, "core", subject.module)
+    form = "decode" if w.mode == "decode" else "causal" if w.causal else "bidirectional"
+    proof = prove_form(type(core), form, at_a_glance=True)
+    return proof.times_off

@@ -1,0 +1,196 @@
+"""A member of a block in the rounds: what surrounds each of its turns, outside of what is timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from bench.core.cell import Cell
+from bench.core.clock import cpu_s, now_s
+from bench.measuring.measure.device_clock import Clock
+from bench.measuring.measure.flops import count
+from bench.measuring.measure.latency import warm_up
+from bench.measuring.measure.state import Watch
+from bench.measuring.measure.stopping import Stopping
+from bench.measuring.models.oracle import after_rounds
+from bench.measuring.models.subject import subject_of
+from bench.measuring.oracle.oracle import Incorrect
+from bench.measuring.worker.outcome import refuse
+
+MAX_GAIN = 1.2
+"""How many times as long a call may take with new values as with those that it has seen."""
+
+_SLACK_S = 2e-6
+_NUM_RENEWALS = 10
+_NUM_LOOKS = 5
+"""Only who gains at each look is refused: a neighbour's load hardly looks like a cache so often."""
+_NUM_COUNTED = 3
+"""Of so many calls the least work counts: what is drawn anew now and then is no answer kept."""
+
+_LAST_ROUND = 2**20
+"""A number that no round has."""
+
+
+class Stopwatch:
+    """Adds up what is spent outside of samples.
+
+    Attributes:
+        spent_s: so far; it starts stopped.
+    """
+
+    def __init__(self) -> None:
+        self.spent_s = 0.0
+        self._since = now_s()
+
+    def go(self) -> float:
+        """A sample has ended; the time now."""
+        self._since = now_s()
+        return self._since
+
+    def stop(self) -> float:
+        """A sample begins; the time now."""
+        now = now_s()
+        self.spent_s += now - self._since
+        return now
+
+
+class Turns:
+    """The turns of one member: built and warmed up here, looked at after each.
+
+    Args:
+        cell: the member.
+        clock: reads its samples.
+        stopping: says how long a sample is.
+        watch: looks at what all members share.
+        outside: runs whenever no member is timed.
+        sets_threads: whether the number of threads has to be set before each turn.
+
+    Raises:
+        JobFailed: it has changed what all members share.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        clock: Clock,
+        stopping: Stopping,
+        watch: Watch,
+        outside: Stopwatch,
+        *,
+        sets_threads: bool,
+    ) -> None:
+        self.cell = cell
+        self._clock = clock
+        self._watch = watch
+        self._outside = outside
+        self._sets_threads = sets_threads
+        # An entry may be there with several numbers of threads, and each has to find its own.
+        self._name = f"{cell.entry} on {cell.num_threads} threads" if sets_threads else cell.entry
+        self._busy_s = self._wall_s = self._renewal_s = 0.0
+        torch.set_num_threads(cell.num_threads)
+        watch.begin(self._name)
+        self.subject = subject_of(cell)
+        self.subject.rotate()
+        self.subject.prepare()
+        warmed = warm_up(self.subject.call, clock, stopping.min_sample_s)
+        refuse(watch.change(self._name))
+        self.member = replace(warmed, prepare=self._begin, settle=self._end)
+
+    def renew(self, number: int) -> None:
+        """Give the inputs of the next sample values of the round of that number.
+
+        The state of a decode is made anew as long as that has taken less time than the samples.
+        """
+        whole = self._renewal_s < self._wall_s
+        started = now_s()
+        self.subject.renew(number, self.member.calls_per_sample, whole=whole)
+        if whole:
+            self._renewal_s += now_s() - started
+
+    def _begin(self) -> None:
+        if self._sets_threads:
+            torch.set_num_threads(self.cell.num_threads)
+        self._busy_s -= cpu_s()
+        self._wall_s -= self._outside.stop()
+
+    def _end(self) -> None:
+        self._wall_s += self._outside.go()
+        self._busy_s += cpu_s()
+        refuse(self._watch.change(self._name))
+
+    @property
+    def calls_per_set(self) -> int:
+        """How often a sample uses the same inputs, at most."""
+        return -(-self.member.calls_per_sample // len(self.subject.sets))
+
+    @property
+    def cpu_per_wall(self) -> float | None:
+        """CPU time of the process over wall time, of all turns; None of several threads.
+
+        None also beside members with several: torch's threads wait for more work by computing.
+        """
+        has_several = self.cell.num_threads > 1 or self._sets_threads
+        if has_several or self.cell.device != "cpu" or not self._wall_s:
+            return None
+        return round(self._busy_s / self._wall_s, 3)
+
+    def why_wrong(self) -> str | None:
+        """What is wrong now that all samples are taken, as a sentence; None if nothing is."""
+        torch.set_num_threads(self.cell.num_threads)
+        if self.calls_per_set > 1 and (how := self._why_gaining()):
+            return f"it gains from inputs that it has seen before: {how}"
+        try:
+            after_rounds(self.cell, self.subject)
+        except Incorrect as error:
+            return str(error)
+        return None
+
+    def _why_gaining(self) -> str | None:
+        """What says that a call is quicker with values that it has seen, if work or time does."""
+        if self.cell.timed.compile == "eager":
+            new, seen = self._work_new_and_seen()
+            if new > seen:
+                return f"a call with new ones computes {new:,} elements and FLOPs, else {seen:,}"
+        for _ in range(_NUM_LOOKS):
+            new_s, seen_s = self._time_new_and_seen()
+            if new_s <= max(MAX_GAIN * seen_s, seen_s + _SLACK_S):
+                return None
+        return f"a call with new ones takes {new_s / seen_s:.1f} times as long"
+
+    def _time_new_and_seen(self) -> tuple[float, float]:
+        """Seconds of a call with new values, and of one with the same again, the least of some.
+
+        Both come after a copy and another set's call, so that the caches are in the same state.
+        """
+        return self._least_new_and_seen(
+            _NUM_RENEWALS, lambda: self._clock.time_calls(self.subject.call, 1)
+        )
+
+    def _work_new_and_seen(self) -> tuple[float, float]:
+        """As `_time_new_and_seen`, of what a call's operators compute: no load disturbs that."""
+
+        def work() -> float:
+            counts = count(self.subject.call)
+            return counts.counted_flops + counts.elementwise_elements
+
+        return self._least_new_and_seen(_NUM_COUNTED, work)
+
+    def _least_new_and_seen(
+        self, num_renewals: int, look: Callable[[], float]
+    ) -> tuple[float, float]:
+        new: list[float] = []
+        seen: list[float] = []
+        num_others = len(self.subject.sets) - 1  # none of inputs that no cache holds
+        num_before = min(1, num_others)
+        for number in range(0, 2 * num_renewals, 2):
+            for is_new, found in ((1, new), (0, seen)):
+                place = _LAST_ROUND + number + is_new
+                self.subject.renew(place, num_before + is_new, whole=False)
+                for _ in range(num_before):
+                    self.subject.call()
+                found.append(look())
+                for _ in range(num_others - num_before):
+                    self.subject.call()
+        return min(new), min(seen)

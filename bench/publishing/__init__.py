@@ -1,0 +1,1 @@
+"""From records to tables, charts, pages and dashboards. Needs no torch."""

@@ -1,0 +1,151 @@
+"""`python -m bench.publishing.accuracy FOLDER PAGE COMMAND [TASK ...]`: a page of docs/results.
+
+It shows what was trained under FOLDER: all of it, or the tasks named. COMMAND is what was typed to
+train it, and stands on the page. Pictures that have something to show lie beside the page, in a
+folder of its name.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from bench.core.cli.errors import ConfigError, did_you_mean, tell
+from bench.core.cli.files import write_whole
+from bench.core.format import format_duration, quantity
+from bench.core.observed import CONTROLS
+from bench.core.record import Record, Status
+from bench.core.store import latest, read_records
+from bench.publishing.charts import charts
+from bench.publishing.charts.write import write_pictures
+from bench.publishing.converged import by_steps, converged_section, doublings, with_under_trained
+from bench.publishing.document import escape
+from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.markdown import section_blocks, table_lines
+from bench.publishing.searched import at_best_rate
+from bench.publishing.tables import Section, holes_table, machine_words
+from bench.publishing.task_tables import task_sections
+
+_HOW_TO_READ = """\
+Each row is the same small model with another mechanism. `searched` learning rates were chosen for
+that row, at just these settings and steps, on validation examples and one seed; `shared` rates were
+not, so a low score may be due to the rate, and the row is not ranked. A table ranks what so many
+steps give: `not settled` marks a row that still improved at its last step, `under-trained` one
+whose mean twice the steps raise by a point or more. Steps to 90 %: updates until 90 % of the
+validation answers were right. Training: the score on 1,024 training examples. See
+[methodology.md](../methodology.md#tasks)."""
+
+
+def accuracy_page(
+    records: Sequence[Record], command: str, pictures: Sequence[tuple[str, str]] = ()
+) -> str:
+    """The page.
+
+    Args:
+        records: of training runs; of a cell's records the newest counts.
+        command: what trained them.
+        pictures: title and path, relative to the page, of each.
+    """
+    newest = latest(records)
+    board = build_leaderboard(at_best_rate(newest), CONTROLS, within_budget=True)
+    tasks = ", ".join(dict.fromkeys(_bare_label(record) for record in newest))
+    seeds = quantity(max(task.num_seeds for task in board.tasks), "seed")
+    blocks = [
+        f"# Accuracy on {escape(tasks)}, over {seeds}",
+        _origin(newest, machine_words(board), board.commits),
+        textwrap.indent(command, "    "),
+        _HOW_TO_READ,
+        *(f"![{escape(title)}]({path})" for title, path in pictures),
+        *section_blocks(_sections(board), level=2),
+    ]
+    if board.holes:
+        holes = holes_table(board)
+        blocks += [f"## {holes.title}", table_lines(holes)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _sections(board: Leaderboard) -> list[Section]:
+    """Tables within a number of steps; where steps were doubled, then one of what that came to."""
+    shown, ended = {id(task): task for task in board.tasks}, []
+    for tasks in by_steps(board.tasks).values():
+        if rows := doublings(tasks):
+            steps = min(tasks)
+            first = tasks.pop(steps)
+            shown[id(first)] = with_under_trained(first, steps, rows)
+            for longer in tasks.values():
+                del shown[id(longer)]
+            ended.append(converged_section(f"{first.label} · at convergence", rows))
+    return [*task_sections(replace(board, tasks=tuple(shown.values()))), *ended]
+
+
+def _bare_label(record: Record) -> str:
+    """A task's name without the settings in which this one differs from its neighbours."""
+    return record.cell.task.label.partition(" ")[0]
+
+
+def _origin(records: Sequence[Record], machines: Sequence[str], commits: Sequence[str]) -> str:
+    days = " and ".join(sorted({record.started_at[:10] for record in records}))
+    trained = [record for record in records if record.status is not Status.SKIPPED]
+    spent_s = sum(record.cost_s.get("total", 0.0) for record in trained)
+    return (
+        f"Measured on {escape('; '.join(machines))}, commit {', '.join(commits)}, {days}: "
+        f"{quantity(len(trained), 'training')} in {format_duration(wall_s(trained))} of wall time, "
+        f"{format_duration(spent_s)} if they had run one after the other, by"
+    )
+
+
+def wall_s(records: Sequence[Record]) -> float:
+    """From the first start to the last end, summed over sweeps."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for record in records:
+        start = datetime.fromisoformat(record.started_at).timestamp()
+        end = start + record.cost_s.get("total", 0.0)
+        spans.setdefault(record.sweep, []).append((start, end))
+    return sum(
+        max(end for _, end in own) - min(start for start, _ in own) for own in spans.values()
+    )
+
+
+def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
+    """Records of training runs: all, or of the tasks named.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    trained = [record for record in records if record.cell.is_task]
+    known = {_bare_label(record) for record in trained}
+    for task in tasks:
+        if task not in known:
+            raise ConfigError(f"No task {task!r} was trained here. {did_you_mean(task, known)}")
+    found = [record for record in trained if not tasks or _bare_label(record) in tasks]
+    if not found:
+        raise ConfigError("Nothing was trained here: there is no record of a task.")
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the page and its pictures."""
+    if len(argv) < 3 or {"-h", "--help"} & set(argv):
+        print(__doc__)
+        return 0 if {"-h", "--help"} & set(argv) else 2
+    folder, page, command, *tasks = argv
+    try:
+        records = chosen(read_records(Path(folder)), tasks)
+        place = Path(page).with_suffix("")
+        # What needs latencies is none of this page.
+        drawn, _ = write_pictures(charts(build_leaderboard(at_best_rate(records), CONTROLS)), place)
+        pictures = [(title, f"{place.name}/{file.name}") for title, file in drawn]
+        text = accuracy_page(records, command, pictures)
+        files = [write_whole(Path(page), text), *(file for _, file in drawn)]
+    except ConfigError as error:
+        return tell(error)
+    print(f"Wrote {', '.join(map(str, files))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,57 @@
+"""Pictures as Vega-Lite specifications, built here as plain dicts and rendered to SVG.
+
+Lines and points carry their names directly, placed here so that no two overlap: with ten entries
+or forty a legend of as many colours could not be read. Nothing but this package draws.
+
+`lines`, `scatter`, `curves` and `filters` draw charts; `labels` finds places for names, `style`
+gives each entry its look, `spec` has the parts of a specification that they share.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+from bench.publishing.charts.curves import capacity, extrapolation
+from bench.publishing.charts.filters import against_share_kept
+from bench.publishing.charts.lines import LATENCY, MEMORY, SPEEDUP, against_size
+from bench.publishing.charts.scatter import accuracy_against_latency
+from bench.publishing.charts.spec import Chart
+from bench.publishing.charts.style import styles_of
+from bench.publishing.charts.write import write_charts
+from bench.publishing.leaderboard import Leaderboard
+
+__all__ = ["Chart", "charts", "write_charts"]
+
+
+def charts(board: Leaderboard) -> tuple[Chart, ...]:
+    """Every chart that has something to show.
+
+    Speed-up, latency and peak memory against sequence length, or against a model's image size, one
+    of each a setting with two sizes or more; accuracy against latency, one a task; accuracy against
+    the number of pairs of a task that was trained with several, and against longer examples where
+    it was so tested; accuracy, latency and FLOPs against the share of tokens that filters keep.
+    """
+    styles = styles_of(board)
+    drawn: list[Chart | None] = []
+    for setting, group in groupby(board.rankings, key=lambda ranking: ranking.setting):
+        rankings = tuple(group)
+        drawn += [
+            against_size(axis, setting, rankings, board, styles)
+            for axis in (SPEEDUP, LATENCY, MEMORY)
+        ]
+    drawn += [accuracy_against_latency(task, board, styles) for task in board.tasks]
+    drawn += [*capacity(board, styles), *extrapolation(board, styles)]
+    drawn += [against_share_kept(task, board) for task in board.tasks]
+    return tuple(_told_apart([chart for chart in drawn if chart is not None]))
+
+
+def _told_apart(drawn: Sequence[Chart]) -> Iterator[Chart]:
+    """With a number behind a name that an earlier chart has."""
+    seen: Counter[str] = Counter()
+    for chart in drawn:
+        seen[chart.name] += 1
+        number = seen[chart.name]
+        yield chart if number == 1 else replace(chart, name=f"{chart.name}-{number}")

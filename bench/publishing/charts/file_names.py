@@ -1,0 +1,34 @@
+"""File names that say all that was held fixed."""
+
+from __future__ import annotations
+
+import re
+
+from bench.core.cell import ModelWorkload
+from bench.publishing.leaderboard import Leaderboard, Setting
+from bench.publishing.scores import TaskScores
+from bench.publishing.tables import place_words
+
+
+def slug(setting: Setting, board: Leaderboard) -> str:
+    """A file name that says all that was held fixed."""
+    shape = setting.workload
+    parts = [place_slug(setting, board), shape.dtype, shape.mode, shape.scope]
+    size = f"{shape.batch_size}"
+    if isinstance(shape, ModelWorkload):
+        parts.append(shape.model)
+    else:
+        parts += ["causal"] if shape.causal else []
+        size += f"x{shape.num_heads}x{shape.head_dim}"
+    parts += [*(f"{name}-{value}" for name, value in setting.extras.items()), size]
+    return re.sub(r"[^\w]+", "-", "-".join(parts))
+
+
+def task_slug(what: str, task: TaskScores, board: Leaderboard) -> str:
+    """What is shown of a task, and where it was trained."""
+    return re.sub(r"[^\w-]+", "-", f"{what}-{place_slug(task, board)}")
+
+
+def place_slug(place: Setting | TaskScores, board: Leaderboard) -> str:
+    """Device and threads; the machine and the method where a leaderboard has several."""
+    return re.sub(r"[^\w]+", "-", place_words(place, board).replace(":", ""))

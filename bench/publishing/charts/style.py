@@ -1,0 +1,60 @@
+"""The look of each entry, the same in every chart of a leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bench.publishing.leaderboard import Leaderboard
+
+# Okabe and Ito's colours, told apart by every kind of eye, without the yellow that fades on white,
+# and three more. Black is softmax's, grey the controls'. Shapes change with every entry, so that
+# neighbours differ in more than colour; dashes tell the second and third nine apart.
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#7A5195", "#8A8A00", "#882255"),
+)
+_SHAPES = ("circle", "square", "triangle-up", "diamond")
+_DASHES: tuple[list[int], ...] = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2])
+_REFERENCE = "softmax"
+_REFERENCE_COLOUR, _CONTROL_COLOUR = "#000000", "#999999"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How an entry is drawn; `dash` and `thickness` are pixels, of lines only."""
+
+    colour: str
+    shape: str
+    dash: list[int]
+    thickness: float
+
+
+def styles_of(board: Leaderboard) -> dict[str, Style]:
+    """One style an entry, the same in every chart of a board."""
+    standings = [standing for ranking in board.rankings for standing in ranking.standings]
+    scores = [score for task in board.tasks for score in task.scores]
+    controls = {standing.entry for standing in standings if standing.rank == "control"}
+    controls |= {score.entry for score in scores if score.is_control}
+    entries = {standing.entry for standing in standings} | {score.entry for score in scores}
+    styles = {
+        _REFERENCE: Style(colour=_REFERENCE_COLOUR, shape="circle", dash=_DASHES[0], thickness=3.2)
+    }
+    for i, entry in enumerate(sorted(controls)):
+        dash = _DASHES[1 + i % (len(_DASHES) - 1)]
+        shape = _SHAPES[i % len(_SHAPES)]
+        styles[entry] = Style(colour=_CONTROL_COLOUR, shape=shape, dash=dash, thickness=1.5)
+    return styles | plain_styles(sorted(entries - controls - {_REFERENCE}))
+
+
+def plain_styles(names: Iterable[str]) -> dict[str, Style]:
+    """A style each, for lines of which none is special."""
+    return {
+        name: Style(
+            colour=COLOURS[i % len(COLOURS)],
+            shape=_SHAPES[i % len(_SHAPES)],
+            dash=_DASHES[i // len(COLOURS) % len(_DASHES)],
+            thickness=1.8,
+        )
+        for i, name in enumerate(names)
+    }

@@ -1,0 +1,71 @@
+"""Charts to files: a specification each, and its picture where one can be rendered."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.core.cli.files import write_whole
+from bench.publishing.charts.spec import Chart
+
+
+def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str | None]:
+    """Write each specification, and its picture beside it if it can be rendered.
+
+    Returns:
+        The files, pictures among them, and a note on what is missing, if anything is.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    files = []
+    is_drawing = can_draw()
+    for chart in drawn:
+        text = json.dumps(chart.spec, indent=1)
+        files.append(_write(folder / f"{chart.name}.vl.json", text + "\n"))
+        if is_drawing:
+            files.append(write_picture(chart, folder))
+    if is_drawing or not files:
+        return files, None
+    note = "Charts were written as specifications only; pip install attnbench[charts] draws them."
+    return files, note
+
+
+def write_pictures(
+    drawn: Iterable[Chart], folder: Path
+) -> tuple[list[tuple[str, Path]], str | None]:
+    """Write pictures alone, as a page of docs shows them.
+
+    Returns:
+        The title and the file of each chart, and a note if they cannot be rendered.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    if not can_draw():
+        return [], "Pictures are left out; pip install attnbench[charts] draws them."
+    return [(chart.title, write_picture(chart, folder)) for chart in drawn], None
+
+
+def can_draw() -> bool:
+    """Whether there is what renders a specification."""
+    return importlib.util.find_spec("vl_convert") is not None
+
+
+def write_picture(chart: Chart, folder: Path) -> Path:
+    """Write the picture alone.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    import vl_convert
+
+    picture = vl_convert.vegalite_to_svg(json.dumps(chart.spec))
+    return _write(folder / f"{chart.name}.svg", picture)
+
+
+def _write(path: Path, content: str) -> Path:
+    """Write one of many files, which are all made again from the records."""
+    return write_whole(path, content, inside=path.parent.parent, is_derived=True)

@@ -1,0 +1,261 @@
+"""What a leaderboard says, in sentences: the first lines of every report.
+
+A sentence is there only where the data carry it: an order where rows can be told apart, a crossover
+where three lengths or more were measured. Rows with a mark that costs the rank, and controls, are
+in none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+from bench.core.cell import ModelWorkload
+from bench.core.format import number, percent, quantity
+from bench.publishing.growth import crossovers
+from bench.publishing.leaderboard import (
+    RANKED_BY,
+    Leaderboard,
+    Ranking,
+    Setting,
+    Standing,
+    differing,
+)
+from bench.publishing.metrics.crossover import Crossover, length_words
+from bench.publishing.metrics.marks import may_be_ranked
+from bench.publishing.metrics.ranks import Ranks
+from bench.publishing.scores import TaskScores
+from bench.publishing.tables import mode_words, place_words
+
+MAX_WRITTEN = 12
+"""Of more settings, tasks, or names in a sentence the first eight are written, the rest counted.
+
+They would push the tables off the first page; and a single one more is written rather than counted.
+"""
+
+MAX_WORDS, MAX_NAMES = 20, 3
+"""Largest numbers of words in a headline, and of tied rows that it names."""
+
+_AXES: dict[str, Callable[[int], str]] = {
+    "num_threads": lambda value: quantity(value, "thread"),
+    "batch_size": lambda value: f"batch {value}",
+    "num_heads": lambda value: quantity(value, "head"),
+    "head_dim": lambda value: f"head size {value}",
+    "method_version": lambda value: f"method {value}",
+}
+"""Said in a sentence where a board has several values of them."""
+
+
+def sentences(board: Leaderboard) -> tuple[str, ...]:
+    """The conclusions of a leaderboard, speed before tasks; empty where nothing can be said."""
+    of_settings = _longest(board)
+    varied = differing(ranking.setting.axes for ranking in board.rankings)
+    said, before = [], ""
+    for ranking in of_settings[: _num_written(of_settings)]:
+        place, what = _where(ranking, board), _what(ranking.setting, varied)
+        found = _findings(ranking, crossovers(board).get(ranking.setting, {}))
+        # What the sentence before has said of the place is not said again.
+        said.append(f"{what}: {found}." if place == before else f"{place}, {what}: {found}.")
+        before = place
+    of_tasks = [text for task in board.tasks if (text := _task_sentence(task, board))]
+    return (
+        *said,
+        *_more(of_settings, "settings"),
+        *of_tasks[: _num_written(of_tasks)],
+        *_more(of_tasks, "tasks"),
+        *_one_seed(board),
+        *_left_out(board),
+    )
+
+
+def headline(ranking: Ranking, board: Leaderboard) -> str:
+    """The conclusion of one ranking in at most `MAX_WORDS` words, without brackets."""
+    unit = "pixels" if ranking.setting.is_model else "tokens"
+    at, ranks = f"at {ranking.size:,} {unit}", ranking.ranks
+    if ranks is None or len(ranks.names) < 2:
+        return f"Nothing is ranked {at}."
+    first, *tied = leaders = ranks.leaders()
+    if tied:
+        return f"{_several(leaders)} are fastest {at}; they cannot be told apart."
+    words = f"{first} is fastest {at}"
+    if first in ranking.references:
+        second = f"; {ranks.names[1]} is second" if ranks.places[1] == (2, 2) else ""
+        return _short(f"{words}{second}.", f"{words}.")
+    standing = next(one for one in ranking.standings if one.entry == first)
+    words += f", {_speedup(standing)[:-1]} times as fast as {standing.reference}"
+    crossing = crossovers(board).get(ranking.setting, {}).get(first)
+    kind = crossing.kind if crossing else ""
+    more = {"always": ", and ahead at every measured length"}.get(kind, "")
+    if crossing and kind == "at" and crossing.length:
+        more = f", and ahead from {crossing.length:,.0f} {unit} on"
+    return _short(f"{words}{more}.", f"{words}.")
+
+
+def task_headline(task: TaskScores) -> str:
+    """The conclusion of one task in at most `MAX_WORDS` words, without brackets."""
+    ranks = task.ranks
+    if task.num_seeds == 1:
+        return f"On {task.label} there is one seed, so no order is claimed."
+    if ranks is None or len(ranks.names) < 2:
+        return f"Nothing is ranked on {task.label}."
+    first, *tied = leaders = ranks.leaders()
+    if tied:
+        return f"{_several(leaders)} are best on {task.label}; they cannot be told apart."
+    mean = next(score.accuracy for score in task.scores if score.entry == first) or 0.0
+    words = f"{first} is best on {task.label} with "
+    words += f"{number(mean)} {task.unit}" if task.unit else f"{percent(mean)} %"
+    second = f"; {ranks.names[1]} is second" if ranks.places[1] == (2, 2) else ""
+    return _short(f"{words}{second}.", f"{words}.")
+
+
+def _short(*sentences: str) -> str:
+    """The first sentence that is short enough; else the last."""
+    return next((s for s in sentences if len(s.split()) <= MAX_WORDS), sentences[-1])
+
+
+def _several(names: Sequence[str]) -> str:
+    """As ``a, b, c and 4 more``."""
+    num_more = len(names) - MAX_NAMES
+    return _and(names if num_more < 2 else [*names[:MAX_NAMES], f"{num_more} more"])
+
+
+def _num_written(everything: Sequence[object]) -> int:
+    return 8 if len(everything) > MAX_WRITTEN else len(everything)
+
+
+def _more(everything: Sequence[object], noun: str) -> Iterator[str]:
+    if num_more := len(everything) - _num_written(everything):
+        yield f"{num_more:,} more {noun} in the tables."
+
+
+def _longest(board: Leaderboard) -> list[Ranking]:
+    """Of each setting the longest size at which at least two rows have a place."""
+    found: dict[Setting, Ranking] = {}
+    for ranking in board.rankings:  # ascending in size within a setting
+        if ranking.ranks and len(ranking.ranks.names) > 1:
+            found[ranking.setting] = ranking
+    return [*found.values()]
+
+
+def _findings(ranking: Ranking, of_setting: Mapping[str, Crossover]) -> str:
+    assert ranking.ranks
+    reference = "".join(ranking.references)
+    order = _order_words(ranking, ranking.ranks, reference)
+    crossing = _crossing_words(of_setting, reference)
+    return f"{order}; {crossing}" if crossing else order
+
+
+def _order_words(ranking: Ranking, ranks: Ranks, reference: str) -> str:
+    standings = {standing.entry: standing for standing in ranking.standings}
+
+    def over(name: str) -> str:
+        return "" if name == reference else f" ({_speedup(standings[name])} {reference})"
+
+    # Nobody is ahead of one of the leaders, so none of them is ahead of another.
+    first, *tied = leaders = ranks.leaders()
+    if tied:
+        by = "" if reference in leaders else f", up to {_speedup(standings[first])} {reference}"
+        return f"{_and(leaders)} are fastest{by}; they cannot be told apart"
+    words, second = f"{first} is fastest{over(first)}", ranks.names[1]
+    return f"{words}, {second} second{over(second)}" if ranks.places[1] == (2, 2) else words
+
+
+def _speedup(standing: Standing) -> str:
+    return f"{number(float(standing.value(RANKED_BY) or 0))}x"
+
+
+def _crossing_words(of_setting: Mapping[str, Crossover], reference: str) -> str:
+    found = sorted(
+        (crossing.length, name, crossing)
+        for name, crossing in of_setting.items()
+        if crossing.kind == "at" and crossing.length
+    )
+    if not found:
+        return ""
+    (_, first, crossing), *others = found[: _num_written(found)]
+    words = [f"{first} overtakes {reference} at {length_words(crossing, 'tokens')}"]
+    words += [f"{name} at {length_words(crossing)}" for _, name, crossing in others]
+    if num_more := len(found) - _num_written(found):
+        words.append(f'{num_more} more in the tables, under "overtakes"')
+    return ", ".join(words)
+
+
+def _where(ranking: Ranking, board: Leaderboard) -> str:
+    """As ``At 4,096 tokens on this CPU``."""
+    setting = ranking.setting
+    place = "this CPU" if setting.device == "cpu" else setting.device
+    if len(board.machines) > 1:
+        place = f"{setting.device} of machine {board.machines.index(setting.machine) + 1}"
+    return f"At {ranking.size:,} {'pixels' if setting.is_model else 'tokens'} on {place}"
+
+
+def _what(setting: Setting, varied: Collection[str]) -> str:
+    """As ``float32, forward``, with what sets it apart from other settings."""
+    shape, axes = setting.workload, setting.axes
+    words = [shape.dtype, mode_words(shape.mode)]
+    if isinstance(shape, ModelWorkload):
+        words.insert(0, shape.model)
+    else:
+        words += ["causal"] if shape.causal else []
+        words += ["layer"] if shape.scope == "layer" else []
+    words += [_AXES[name](axes[name]) for name in _AXES if name in varied and name in axes]
+    words += [f"{name.replace('_', ' ')} {value}" for name, value in setting.extras.items()]
+    return ", ".join(words)
+
+
+def _task_sentence(task: TaskScores, board: Leaderboard) -> str:
+    ranks = task.ranks
+    if ranks is None or len(ranks.names) < 2:
+        return ""
+    means = {score.entry: score.accuracy for score in task.scores}
+
+    def mean(name: str) -> str:
+        value = means[name] or 0.0
+        return f"{number(value)} {task.unit}" if task.unit else f"{percent(value)} %"
+
+    first, *tied = leaders = ranks.leaders()
+    if tied:
+        best, last = mean(first), mean(tied[-1])
+        span = best if best == last else f"{best} to {last}"
+        words = f"{_and(leaders)} are best with {span}; they cannot be told apart"
+    else:
+        words, second = f"{first} is best ({mean(first)})", ranks.names[1]
+        words += f", {second} second ({mean(second)})" if ranks.places[1] == (2, 2) else ""
+    return f"On {_task_words(task, board)}, over {task.num_seeds} seeds, {words}."
+
+
+def _task_words(task: TaskScores, board: Leaderboard) -> str:
+    """Its label, and where and how it ran if another table has the same one."""
+    if sum(one.label == task.label for one in board.tasks) < 2:
+        return task.label
+    return f"{task.label} ({place_words(task, board)}, {task.dtype})"
+
+
+def _one_seed(board: Leaderboard) -> Iterator[str]:
+    single = [t for t in board.tasks if t.num_seeds == 1 and any(s.accuracies for s in t.scores)]
+    if single:
+        labels = dict.fromkeys(_task_words(task, board) for task in single)
+        yield f"On {_and(tuple(labels))}: one seed, so no order is claimed."
+
+
+def _left_out(board: Leaderboard) -> Iterator[str]:
+    """Who is not ranked, and why: a sentence for each worst mark of a row, and for each task."""
+    why: dict[str, list[str]] = {}
+    for ranking in board.rankings:
+        for standing in ranking.standings:
+            if standing.marks and not may_be_ranked(standing.record):
+                why.setdefault(f"Not ranked ({standing.marks[0]})", []).append(standing.entry)
+    for task in board.tasks:
+        for score in task.scores:
+            if score.marks and not score.may_be_ranked and not score.is_control:
+                words = f"Not ranked on {_task_words(task, board)} ({score.marks[0]})"
+                why.setdefault(words, []).append(score.entry)
+    for words, names in why.items():
+        once = sorted(dict.fromkeys(names))
+        num_more = len(once) - _num_written(once)
+        shown = [*once[: _num_written(once)], *([f"{num_more} more"] if num_more else [])]
+        yield f"{words}: {_and(shown)}."
+
+
+def _and(names: Sequence[str]) -> str:
+    """As ``a``, ``a and b``, or ``a, b and c``."""
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]

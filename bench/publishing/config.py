@@ -1,0 +1,68 @@
+"""What to publish and where, checked. Part of every command that publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from bench.core.cli.errors import ConfigError
+from bench.core.settings import Folder, Many, Name, Settings, Some
+from bench.publishing.metrics import find_metric
+
+WandbMode = Literal["offline", "online", "disabled"]
+
+
+class WandbConfig(Settings):
+    """How a sweep is shown in W&B."""
+
+    mode: WandbMode | None = None
+    """None leaves it to ``WANDB_MODE``, and else to whether an API key is configured."""
+    project: Name = "attnbench"
+    entity: Name | None = None
+    tags: Some[Name] = ()
+    group: Name | None = None
+    """Name that the runs of one multirun share; None is the sweep's id."""
+    replay: bool = False
+    """Whether to publish every sweep of the store, whatever was published before."""
+    make: Literal["workspace", "report"] | None = None
+    """What to build for the project in place of runs."""
+
+
+class PublishConfig(Settings):
+    """The outputs of a leaderboard."""
+
+    out: Folder
+    """The folder that everything is written under."""
+    metrics: Many[Name]
+    """Columns of ``table.csv`` and of W&B's tables, in this order."""
+    columns: Many[Name]
+    """Columns of the leaderboard's own tables; narrow terminals drop the last ones."""
+    model_columns: Some[Name] = ()
+    """Columns of its tables of whole models; empty for the same ones."""
+    controls: Some[Name] = ()
+    """Mechanisms that are shown beside the others and not ranked among them."""
+    charts: bool = True
+    """Whether to draw."""
+    dashboard: Literal["wandb", "trackio"] = "wandb"
+    """Where runs are shown."""
+    wandb: WandbConfig = WandbConfig()
+
+
+def read_publish_config(config: Mapping[str, Any]) -> PublishConfig:
+    """Read ``out``, ``metrics``, the two ``columns``, ``controls``, ``charts`` and ``wandb``.
+
+    Keys that are somebody else's are left alone.
+
+    Raises:
+        ConfigError: naming the key, what was given and what is allowed.
+    """
+    found = PublishConfig.read({"out": None, **config})
+    for key in ("metrics", "columns", "model_columns"):
+        for name in getattr(found, key):
+            try:
+                find_metric(name)
+            except ConfigError as error:
+                raise ConfigError(
+                    f"{key} in conf/publish/default.yaml, or its override: {error}"
+                ) from error
+    return found if found.model_columns else found.but(model_columns=found.columns)

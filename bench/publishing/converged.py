@@ -1,0 +1,149 @@
+"""Scores of rows whose training steps were doubled until they changed no more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from bench.core.format import bracketed, percent
+from bench.publishing.metrics.ranks import Ranks, rank_runs
+from bench.publishing.scores import Score, TaskScores
+from bench.publishing.tables import Section, Table
+
+CONVERGED = 0.01
+"""Change of a row's mean by a doubling of its steps below which it has converged: one point."""
+
+UNDER_TRAINED = "under-trained"
+"""Mark of a row whose mean a doubling raises by `CONVERGED` or more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doublings:
+    """A row's scores at more and more steps, each with a learning rate of its own.
+
+    Attributes:
+        entry: the row.
+        steps: rising, each twice the one before.
+        scores: at each of them.
+    """
+
+    entry: str
+    steps: tuple[int, ...]
+    scores: tuple[Score, ...]
+
+    @property
+    def changes(self) -> tuple[float, ...]:
+        """Differences of the mean from one number of steps to the next, over the seeds of both."""
+        return tuple(_change(one, other) for one, other in pairwise(self.scores))
+
+    @property
+    def has_converged(self) -> bool:
+        """Whether the last doubling changed the mean by less than a point, with no seed stuck."""
+        return (
+            bool(self.changes)
+            and abs(self.changes[-1]) < CONVERGED
+            and not self.scores[-1].num_stuck
+        )
+
+
+def _change(one: Score, other: Score) -> float:
+    before, after = dict(one.by_seed), dict(other.by_seed)
+    gains = [
+        score - old
+        for seed, score in after.items()
+        if score is not None and (old := before.get(seed)) is not None
+    ]
+    return sum(gains) / len(gains) if gains else 0.0
+
+
+def by_steps(tasks: Sequence[TaskScores]) -> dict[str, dict[int, TaskScores]]:
+    """Tasks that differ in the number of steps alone, by their other settings and by steps."""
+    found: dict[str, dict[int, TaskScores]] = {}
+    for task in tasks:
+        settings = json.loads(task.settings)
+        steps = settings.pop("num_steps", None)
+        if steps is not None:
+            about = json.dumps([task.label, task.device, task.dtype, settings], sort_keys=True)
+            found.setdefault(about, {})[int(steps)] = task
+    return found
+
+
+def doublings(tasks: dict[int, TaskScores]) -> list[Doublings]:
+    """Each row that was trained at a number of steps and at twice as many, controls apart."""
+    rows: dict[str, dict[int, Score]] = {}
+    for steps, task in sorted(tasks.items()):
+        for score in task.scores:
+            if score.accuracies and not score.is_control:
+                rows.setdefault(score.entry, {})[steps] = score
+    found = []
+    for entry, at in rows.items():
+        chain = [min(at)]
+        while 2 * chain[-1] in at:
+            chain.append(2 * chain[-1])
+        if len(chain) > 1:
+            scores = tuple(at[steps] for steps in chain)
+            found.append(Doublings(entry=entry, steps=tuple(chain), scores=scores))
+    return found
+
+
+def with_under_trained(task: TaskScores, steps: int, rows: Sequence[Doublings]) -> TaskScores:
+    """A task whose rows are marked where twice the steps raise their mean."""
+    low = {
+        row.entry
+        for row in rows
+        for at, change in zip(row.steps, row.changes, strict=False)
+        if at == steps and change >= CONVERGED
+    }
+    scores = tuple(
+        replace(s, marks=(*s.marks, UNDER_TRAINED)) if s.entry in low else s for s in task.scores
+    )
+    return replace(task, scores=scores)
+
+
+def converged_section(title: str, rows: Sequence[Doublings]) -> Section:
+    """The table of rows at their last doubling; only those that have converged are ranked."""
+    ended = {row.entry: row.scores[-1].runs for row in rows if row.has_converged}
+    ranks = rank_runs(ended)
+    order = sorted(rows, key=lambda row: (not row.has_converged, -(row.scores[-1].accuracy or 0)))
+    return Section(
+        title=title,
+        tables=(
+            Table(
+                title="last doubling",
+                header=(
+                    *("rank", "entry", "accuracy (%)", "each seed", "training (%)", "steps"),
+                    *("change by the last doubling (points)", "learning rate", "means by steps"),
+                ),
+                rows=tuple(_row(row, ranks) for row in order),
+                num_text=2,
+            ),
+        ),
+        notes=tuple(_notes(rows)),
+    )
+
+
+def _row(row: Doublings, ranks: Ranks | None) -> tuple[str, ...]:
+    last = row.scores[-1]
+    means = [percent(score.accuracy or 0.0) for score in row.scores]
+    return (
+        ranks.place(row.entry) if ranks and len(ranks.names) > 1 else "",
+        row.entry,
+        "" if last.accuracy is None else bracketed(percent, last.accuracy, last.shown_interval),
+        " ".join(map(percent, last.accuracies)),
+        "" if last.train_accuracy is None else percent(last.train_accuracy),
+        f"{row.steps[-1]:,}",
+        f"{100 * row.changes[-1]:+.1f}",
+        "" if last.rate is None else f"{last.rate:g}",
+        ", ".join(f"{s:,}: {mean}" for s, mean in zip(row.steps, means, strict=True)),
+    )
+
+
+def _notes(rows: Sequence[Doublings]) -> Iterator[str]:
+    yield (
+        "Steps are doubled, each time with a search of the rate and with fresh runs, until the "
+        "mean over seeds changes by less than a point."
+    )
+    if rising := [row.entry for row in rows if not row.has_converged]:
+        yield f"Not converged, so not ranked: {', '.join(rising)}."

@@ -1,0 +1,329 @@
+"""Tables of values, documents of blocks, and what renders them: Markdown, CSV, a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import write_whole
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+
+class Estimate(NamedTuple):
+    """A value with its interval, in the column's base unit; without ends it has no interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+Value = str | int | float | bool | Estimate | None
+"""None and NaN are an empty cell."""
+Row = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Column:
+    """How one key of the rows is shown. CSV takes the value as it is, in base units.
+
+    Attributes:
+        key: of the rows, and of the CSV.
+        title: without unit and direction; the key if empty.
+        unit: shown behind the title.
+        factor: base units in one of the unit.
+        digits: format of a number, as ``.3f``, or a function.
+        better: which direction is better, as an arrow behind the title.
+        align: words to the left, numbers to the right.
+        within: what no interval can leave; it is cut there.
+        has_interval: CSV has the ends as ``<key>_low`` and ``<key>_high``.
+    """
+
+    key: str
+    title: str = ""
+    unit: str = ""
+    factor: float = 1.0
+    digits: str | Callable[[float], str] = ".3f"
+    better: Literal["", "higher", "lower"] = ""
+    align: Literal["left", "right"] = "right"
+    within: tuple[float, float] = (-math.inf, math.inf)
+    has_interval: bool = False
+
+    @property
+    def header(self) -> str:
+        """As ``latency ms ↓``."""
+        return " ".join(w for w in (self.title or self.key, self.unit, _ARROWS[self.better]) if w)
+
+    def write(self, value: Value) -> str:
+        """As ``0.250 (0.000 to 1.000)``."""
+        if value is None or isinstance(value, str):
+            return value or ""
+        number, low, high = value if isinstance(value, Estimate) else Estimate(value)
+        if math.isnan(number):
+            return ""
+        if low is None or high is None:
+            return self._number(number)
+        ends = (max(low, self.within[0]), min(high, self.within[1]))
+        return f"{self._number(number)} ({' to '.join(map(self._number, ends))})"
+
+    def _number(self, value: float) -> str:
+        scaled = value / self.factor
+        return self.digits(scaled) if callable(self.digits) else f"{scaled:{self.digits}}"
+
+
+_ARROWS = {"": "", "higher": "↑", "lower": "↓"}
+
+
+def words(key: str, title: str = "") -> Column:
+    """A column of words."""
+    return Column(key, title, align="left")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of values under typed columns; a key that a row has not is an empty cell.
+
+    Attributes:
+        title: above it; none if empty.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    title: str = ""
+
+    def texts(self) -> list[list[str]]:
+        """The cells as text, without the header."""
+        return [[c.write(row.get(c.key)) for c in self.columns] for row in self.rows]
+
+
+# --- blocks -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A title within the document; of level 2 unless said otherwise."""
+
+    words: str
+    level: int = 2
+
+
+@dataclass(frozen=True)
+class Text:
+    """Lines that may quote anybody, so that no markup in them counts.
+
+    Attributes:
+        lines: shown everywhere.
+        notes: lines that the terminal has shown already; only a page repeats them.
+    """
+
+    lines: Sequence[str]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """As `Text`, each line with a dash before it."""
+
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Prose:
+    """Markdown of our own that explains the page; a terminal does not show it."""
+
+    markdown: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture that lies beside the page.
+
+    Attributes:
+        title: what it shows.
+        path: of its file, seen from the page's folder.
+    """
+
+    title: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line, as it would be typed; a terminal does not show it."""
+
+    words: str
+
+
+Block = Heading | Text | Bullets | Prose | Table | Figure | Command
+
+
+@dataclass(frozen=True)
+class Document:
+    """A title, and blocks from top to bottom."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+# --- renderers ----------------------------------------------------------------------------------
+
+
+def markdown(document: Document) -> str:
+    """The page as Markdown, with a line end behind it."""
+    blocks = (text for block in document.blocks for text in _markdown(block))
+    return "\n\n".join([f"# {escape(document.title)}", *blocks]) + "\n"
+
+
+def _markdown(block: Block) -> Iterator[str]:
+    match block:
+        case Heading(title, level):
+            yield f"{'#' * level} {escape(title)}"
+        case Text(lines, notes):
+            if all_lines := [*lines, *notes]:
+                yield "  \n".join(map(escape, all_lines))
+        case Bullets(lines):
+            if lines:
+                yield "\n".join(f"- {escape(line)}" for line in lines)
+        case Prose(text):
+            yield text
+        case Figure(title, path):
+            yield f"![{title}]({path})"
+        case Command(text):
+            yield textwrap.indent(text, "    ")
+        case Table():
+            if block.title:
+                yield f"**{escape(block.title)}**"
+            header = [column.header for column in block.columns]
+            yield pipe_table(header, block.texts(), [c.align == "left" for c in block.columns])
+
+
+def pipe_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], is_left: Sequence[bool]
+) -> str:
+    """A table of Markdown, padded so that it also reads well as text.
+
+    Args:
+        header: of each column.
+        rows: texts, each with a cell for every column.
+        is_left: whether a column is aligned to the left; else to the right.
+    """
+    lines = [[escape(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    rule = [
+        "-" * w if left else "-" * (w - 1) + ":" for w, left in zip(widths, is_left, strict=True)
+    ]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if left else cell.rjust(width)
+            for cell, width, left in zip(cells, widths, is_left, strict=True)
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join(map(line, [lines[0], rule, *lines[1:]]))
+
+
+_MARKUP = re.compile(
+    r"""[\\`*<|]                    # code, emphasis, HTML, the border of a cell
+      | (?<![^\W_])_ | _(?![^\W_])  # emphasis too, but not within softmax_explicit
+      | \](?=[(\[])                # a link, but not the interval [1.79, 1.88]
+    """,
+    re.VERBOSE,
+)
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, on one line and in one cell."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def csv_text(table: Table) -> str:
+    """Values in base units under their keys, as the columns' docstring says."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    ends = {c.key: (f"{c.key}_low", f"{c.key}_high") for c in table.columns if c.has_interval}
+    writer.writerow(name for c in table.columns for name in (c.key, *ends.get(c.key, ())))
+    for row in table.rows:
+        cells: list[object] = []
+        for column in table.columns:
+            value = row.get(column.key)
+            found = value if isinstance(value, Estimate) else (value, None, None)
+            cells += found if column.has_interval else found[:1]
+        writer.writerow(cells)
+    return text.getvalue()
+
+
+def print_document(document: Document, console: Console) -> None:
+    """Print headings, texts and tables; of a wide table the last columns are left out."""
+    from rich.text import Text as RichText
+
+    waiting: list[Heading] = []  # those that nothing to print has come under yet
+    for block in document.blocks:
+        if isinstance(block, Heading):
+            waiting = [*(above for above in waiting if above.level < block.level), block]
+        elif isinstance(block, (Text, Bullets, Table)):
+            for heading in waiting:
+                console.print(RichText(f"\n{heading.words}", style="bold"))
+            waiting = []
+        match block:
+            case Text(lines) | Bullets(lines):
+                for line in lines:
+                    console.print(RichText(line), soft_wrap=True)
+            case Table():
+                console.print(RichText(f"\n{block.title}" if block.title else "", style="italic"))
+                laid_out = _laid_out(block, console.width)
+                console.print(laid_out)
+                if len(laid_out.columns) < len(block.columns):
+                    console.print("Columns that did not fit are in the files.", style="dim")
+
+
+_GAP = 2
+"""Blanks between two columns."""
+
+
+def _laid_out(table: Table, width: int) -> RichTable:
+    """Words and the first number always stay; no number is broken."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text as RichText
+
+    texts = table.texts()
+    num_words = sum(column.align == "left" for column in table.columns)
+    # A column's border is one blank wide, so the padding is the rest of the gap.
+    found = RichTable(box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False)
+    found.show_edge = False
+    used = -_GAP
+    for i, column in enumerate(table.columns):
+        own = max(map(len, [*column.header.split(), *(row[i] for row in texts)]))
+        used += own + _GAP
+        if used > width and i > num_words:
+            break
+        title = RichText(column.header)
+        found.add_column(title, justify=column.align, overflow="fold", width=own)
+    for row in texts:
+        found.add_row(*map(RichText, row[: len(found.columns)]))
+    return found
+
+
+def write(document: Document, path: Path) -> Path:
+    """Write a file by its ending: .md, or .csv of the document's first table; returns its path.
+
+    Raises:
+        ConfigError: it cannot be written, or its ending is another.
+    """
+    if path.suffix == ".md":
+        return write_whole(path, markdown(document))
+    if path.suffix == ".csv":
+        table = next(block for block in document.blocks if isinstance(block, Table))
+        return write_whole(path, csv_text(table))
+    raise ConfigError(f"{path} ends in none of .md, .csv. Choose one of these.")

@@ -1,0 +1,141 @@
+"""How rows grow with the sequence length: where they overtake the reference, how time scales."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+
+from bench.core.format import Column, bracketed, column_for
+from bench.core.record import Record, Speed
+from bench.publishing.leaderboard import Leaderboard, Setting
+from bench.publishing.metrics.crossover import Crossover, crossover, crossover_words, flops_words
+from bench.publishing.metrics.scaling import Scaling, scaling
+from bench.publishing.tables import Section, Table, setting_words
+
+Series = dict[str, dict[int, Record]]
+"""Records with a number, by the row's name and their sequence length."""
+
+PREDICTED = 4
+"""A time is predicted at this many times the longest length that was measured."""
+
+MAX_MISFIT = 0.2
+"""No prediction from a fit that misses a measured time by more than this share of it."""
+
+
+# A page, its Markdown and its charts ask for the same board in turn.
+_of_one_board = lru_cache(maxsize=1)
+
+
+@_of_one_board
+def crossovers(board: Leaderboard) -> dict[Setting, dict[str, Crossover]]:
+    """Where rows overtake their references, in settings of three lengths or more."""
+    return {setting: _crossovers(rows) for setting, rows in series(board).items()}
+
+
+def _crossovers(of_setting: Series) -> dict[str, Crossover]:
+    by_key = {
+        record.cell.key: record for records in of_setting.values() for record in records.values()
+    }
+    return {
+        name: found
+        for name, records in of_setting.items()
+        if (found := crossover(records, _references(records, by_key)))
+    }
+
+
+@_of_one_board
+def scalings(board: Leaderboard) -> dict[Setting, dict[str, Scaling]]:
+    """How the time of rows grows, in settings of three lengths or more."""
+    return {
+        setting: {
+            name: found for name, records in of_setting.items() if (found := scaling(records))
+        }
+        for setting, of_setting in series(board).items()
+    }
+
+
+@_of_one_board
+def series(board: Leaderboard) -> dict[Setting, Series]:
+    """The timed records of mechanisms by setting; controls, which are not compared, left out."""
+    found: dict[Setting, Series] = {}
+    for ranking in board.rankings:
+        if ranking.setting.is_model:
+            continue  # an image's side is no number of tokens
+        of_setting = found.setdefault(ranking.setting, {})
+        for standing in ranking.standings:
+            if isinstance(standing.record.result, Speed) and standing.rank != "control":
+                of_setting.setdefault(standing.entry, {})[ranking.size] = standing.record
+    return found
+
+
+def _references(records: Mapping[int, Record], by_key: Mapping[str, Record]) -> dict[int, Record]:
+    """The records of what these are compared with, by length."""
+    return {
+        length: by_key[record.result.reference_key]
+        for length, record in records.items()
+        if isinstance(record.result, Speed) and record.result.reference_key in by_key
+    }
+
+
+def growth_sections(board: Leaderboard) -> tuple[Section, ...]:
+    """One table for each setting in which a row has three lengths or more."""
+    every_crossover = crossovers(board)
+    references: dict[Setting, set[str]] = {}
+    for ranking in board.rankings:
+        references.setdefault(ranking.setting, set()).update(ranking.references)
+    return tuple(
+        Section(
+            title=setting_words(setting, board),
+            tables=(_table(of_setting, every_crossover[setting], references[setting]),),
+        )
+        for setting, of_setting in scalings(board).items()
+        if of_setting
+    )
+
+
+def _table(
+    of_setting: Mapping[str, Scaling],
+    crossings: Mapping[str, Crossover],
+    references: Collection[str],
+) -> Table:
+    longest = max(growth.lengths[-1] for growth in of_setting.values())
+    shortest = min(growth.lengths[0] for growth in of_setting.values())
+    ahead = PREDICTED * longest
+    column = column_for("latency_s", [growth.seconds(ahead) for growth in of_setting.values()])
+    over = "".join(references) if len(references) == 1 else "its reference"
+    by_time = sorted(of_setting.items(), key=lambda item: (item[1].seconds(longest), item[0]))
+    return Table(
+        title=f"seq_len {shortest:,} to {longest:,}",
+        header=(
+            "entry",
+            f"overtakes {over} at",
+            "by FLOPs at",
+            "time ~ N^",
+            column.title.replace("latency", f"predicted at {ahead:,}"),
+            "why time and FLOPs differ",
+        ),
+        rows=tuple(
+            (
+                name,
+                crossover_words(crossings[name]) if name in crossings else "",
+                flops_words(crossings[name]) if name in crossings else "",
+                exponent_words(growth),
+                _predicted(growth, ahead, longest, column),
+                crossings[name].reason if name in crossings else "",
+            )
+            for name, growth in by_time
+        ),
+        num_text=1,
+    )
+
+
+def exponent_words(growth: Scaling) -> str:
+    """As ``1.02 [0.98, 1.05]``."""
+    return bracketed("{:.2f}".format, growth.exponent, growth.exponent_interval)
+
+
+def _predicted(growth: Scaling, length: int, longest: int, column: Column) -> str:
+    """Empty where the fit misses what was measured, or others were measured at longer lengths."""
+    if growth.misfit > MAX_MISFIT or growth.lengths[-1] < longest:
+        return ""
+    return f"~{column.write(growth.seconds(length))}"

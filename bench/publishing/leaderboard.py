@@ -1,0 +1,284 @@
+"""Records to rankings: what may share a table, who is ahead of whom, and what has no number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Any, TypeVar
+
+from bench.core.cell import ModelWorkload, TimedWorkload
+from bench.core.record import Record, Speed, Status
+from bench.core.statistics import Value
+from bench.core.store import latest
+from bench.publishing.machine import commit_of, describe_machine
+from bench.publishing.metrics import find_metric
+from bench.publishing.metrics.marks import marks, may_be_ranked
+from bench.publishing.metrics.ranks import Ranks, rank_speed
+from bench.publishing.naming import identity, row_names
+from bench.publishing.scores import TaskScores, score_task, task_setting
+
+RANKED_BY = "speedup_over"
+OTHER_ROUNDS = "timed in other rounds"
+"""Mark of a row whose latency was not taken together with that of the newest one in its table."""
+
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
+_MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """All that records must share to be ranked together, but their size.
+
+    Attributes:
+        workload: with a size of 0, be it ``seq_len`` or a model's ``image_size``; an axis that is
+            added to it keeps tables apart by itself.
+    """
+
+    machine: str
+    method_version: int
+    device: str
+    num_threads: int
+    workload: TimedWorkload
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it is of a whole model."""
+        return isinstance(self.workload, ModelWorkload)
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        """Everything by name."""
+        shape = asdict(self.workload)
+        del shape[self.workload.size_axis]
+        place = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "workload"}
+        return place | shape
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """Axes of the workload that are usually left alone, where they were not."""
+        return {
+            field.name: getattr(self.workload, field.name)
+            for field in fields(self.workload)
+            if field.default is not MISSING and getattr(self.workload, field.name) != field.default
+        }
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Places models last, float32 and forward first, and the rest by its values."""
+        rest = self.axes
+        dtype, mode = rest.pop("dtype"), rest.pop("mode")
+        # An axis that is not set comes first; None has no order.
+        places = ((value is not None, 0 if value is None else value) for value in rest.values())
+        return (self.is_model, *places, *_place_in(_DTYPES, dtype), *_place_in(_MODES, mode))
+
+
+def _place_in(known: Sequence[str], word: str) -> tuple[int, str]:
+    return (known.index(word) if word in known else len(known), word)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A row of a ranking.
+
+    Attributes:
+        rank: ``2``, ``2-4`` where the order within is not settled, ``control``, or empty for a
+            cell without an interval to rank by, or with a mark that forbids it.
+        marks: what a reader must know before the numbers, the worst first.
+    """
+
+    entry: str
+    rank: str
+    record: Record
+    marks: tuple[str, ...] = ()
+
+    def value(self, metric: str) -> Value:
+        """A metric of its record; None unless the record is ok."""
+        return find_metric(metric).of(self.record)
+
+    @property
+    def reference(self) -> str:
+        """Label of what it is compared with; empty for a cell that was not timed beside it."""
+        result = self.record.result
+        is_compared = isinstance(result, Speed) and result.reference_latency_s
+        return result.reference if isinstance(result, Speed) and is_compared else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """The entries at one setting and one size, best first.
+
+    Attributes:
+        size: the sequence length, or the image size of a model.
+        ranks: of the standings that have a place; None where there are none, or where speed-ups are
+            over several references.
+    """
+
+    setting: Setting
+    size: int
+    standings: tuple[Standing, ...]
+    ranks: Ranks | None = None
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Labels of what the entries are compared with, each once."""
+        return tuple(sorted({s.reference for s in self.standings} - {""}))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Leaderboard:
+    """Everything that a page of results shows. Equal only to itself, so that it can be looked up.
+
+    Attributes:
+        machines: where the records come from, in words; more than one are numbered on the page.
+        holes: the cells that are not ok, each with its reason.
+        num_cells: cells with a record, holes included.
+        started_at: first and last start, as the records say.
+        commits: of the checkout that measured, shortened; ``*`` marks one with changes.
+    """
+
+    machines: tuple[str, ...]
+    rankings: tuple[Ranking, ...]
+    tasks: tuple[TaskScores, ...]
+    holes: tuple[Record, ...]
+    num_cells: int
+    started_at: tuple[str, str]
+    commits: tuple[str, ...] = ()
+
+
+def build_leaderboard(
+    records: Iterable[Record], controls: Sequence[str] = (), *, within_budget: bool = False
+) -> Leaderboard:
+    """Rank the newest record of each cell within what it may be compared with.
+
+    Args:
+        records: of any number of sweeps and machines.
+        controls: mechanisms that are shown last and not ranked.
+        within_budget: whether scores are ranked as what a number of steps gives, so that a row
+            which still improved at its last step has a rank as well.
+    """
+    newest = latest(records)
+    names = row_names(record.cell for record in newest)
+    timed = grouped((r for r in newest if not r.cell.is_task), _setting_and_size)
+    tasks = grouped((r for r in newest if r.cell.is_task), task_setting)
+    rankings = [
+        _ranking(setting, size, [(names[identity(r.cell)], r) for r in group], controls)
+        for (setting, size), group in timed.items()
+    ]
+    starts = sorted(record.started_at for record in newest)
+    return Leaderboard(
+        machines=tuple(sorted({describe_machine(record) for record in newest})),
+        rankings=tuple(sorted(rankings, key=lambda r: (r.setting.order, r.size))),
+        tasks=tuple(
+            score_task(tasks[setting], names, controls, within_budget=within_budget)
+            for setting in sorted(tasks, key=_by_number)
+        ),
+        holes=tuple(sorted((r for r in newest if r.status is not Status.OK), key=_hole_order)),
+        num_cells=len(newest),
+        started_at=(starts[0], starts[-1]) if starts else ("", ""),
+        commits=tuple(sorted({commit_of(record) for record in newest} - {""})),
+    )
+
+
+def differing(everywhere: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Names of the axes that places differ in; one that a place lacks counts as None."""
+    places = list(everywhere)
+    names = {name for axes in places for name in axes}
+    return {name for name in names if len({axes.get(name) for axes in places}) > 1}
+
+
+def _by_number(setting: tuple[str, *tuple[object, ...]]) -> tuple[object, ...]:
+    """By the label, with ``num_pairs=4`` before ``num_pairs=16``, and then by all the rest."""
+    label, *rest = setting
+    return (re.sub(r"\d+", lambda digits: digits[0].zfill(12), label), *rest)
+
+
+def grouped(ones: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """By what a key gives of them; groups, and those in one, stay in the order given."""
+    groups: dict[K, list[T]] = {}
+    for one in ones:
+        groups.setdefault(key(one), []).append(one)
+    return groups
+
+
+def _setting_and_size(record: Record) -> tuple[Setting, int]:
+    work = record.cell.timed
+    setting = Setting(
+        machine=describe_machine(record),
+        method_version=record.method_version,
+        device=record.cell.device,
+        num_threads=record.cell.num_threads,
+        workload=replace(work.without_size(), compile="eager"),  # the compiler is named by the row
+    )
+    return setting, work.size
+
+
+def _ranking(
+    setting: Setting,
+    size: int,
+    rows: Sequence[tuple[str, Record]],
+    controls: Sequence[str],
+) -> Ranking:
+    references = {r.result.reference_key for _, r in rows if isinstance(r.result, Speed)}
+    has_one = len(references) == 1  # speed-ups over several things have no order
+    ranked = {
+        name: record
+        for name, record in rows
+        if has_one and record.cell.mechanism not in controls and may_be_ranked(record)
+    }
+    ranks = rank_speed(ranked)
+    newest_first = sorted((r for _, r in rows), key=lambda r: (r.started_at, r.cell.key))[::-1]
+    newest_rounds = next(filter(None, map(_rounds_key, newest_first)), "")
+    standings = []
+    for name, record in rows:
+        place = ranks.place(name) if ranks else ""
+        is_apart = _rounds_key(record) not in ("", newest_rounds)
+        standings.append(
+            Standing(
+                entry=name,
+                rank="control" if record.cell.mechanism in controls else place,
+                record=record,
+                marks=(*marks(record), *([OTHER_ROUNDS] if is_apart else [])),
+            )
+        )
+    order = _standing_order if has_one else _latency_order
+    return Ranking(
+        setting=setting, size=size, standings=tuple(sorted(standings, key=order)), ranks=ranks
+    )
+
+
+def _rounds_key(record: Record) -> str:
+    return record.result.rounds_key if isinstance(record.result, Speed) else ""
+
+
+def _standing_order(standing: Standing) -> tuple[object, ...]:
+    """By speed-up, then what has a latency only, may not be ranked, is a control, or is a hole."""
+    speedup = standing.value(RANKED_BY)
+    return (
+        standing.record.status is not Status.OK,
+        standing.rank == "control",
+        not may_be_ranked(standing.record),
+        speedup is None,
+        -(speedup or 0),
+        standing.entry,
+    )
+
+
+def _latency_order(standing: Standing) -> tuple[object, ...]:
+    """The fastest first, where speed-ups are over several things; as above, holes last."""
+    latency = standing.value("latency_s")
+    is_last = not may_be_ranked(standing.record)
+    return (latency is None, is_last, latency or 0.0, standing.entry)
+
+
+def _hole_order(record: Record) -> tuple[object, ...]:
+    cell = record.cell
+    if cell.is_task:
+        return (2, cell.entry, cell.task.label, cell.task.seed, "")
+    if cell.is_model:
+        return (1, cell.entry, cell.model.model, cell.model.image_size, cell.describe())
+    shape = cell.kernel
+    return (0, cell.entry, shape.dtype, shape.seq_len, cell.describe())

@@ -1,0 +1,55 @@
+"""Where a record was measured, in one line. Numbers of two machines never share a table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bench.core.record import Record
+
+
+def describe_machine(record: Record) -> str:
+    """Where a record was measured."""
+    return machine_in_words(record.environment, record.cell.device)
+
+
+def machine_in_words(facts: Mapping[str, Any], device: str = "cpu") -> str:
+    """Device, processor, cores, memory and torch, as far as an environment says.
+
+    As ``AMD EPYC, 2 cores, 23 GiB, torch 2.13.0``; names no host and no person.
+    """
+    parts = [str(facts.get("processor") or "processor unknown")]
+    if device != "cpu":
+        parts.insert(0, str(facts.get("devices", {}).get(device, device)))
+    if facts.get("num_cores"):
+        parts.append(f"{facts['num_cores']} cores")
+    if facts.get("memory_bytes"):
+        parts.append(f"{facts['memory_bytes'] / 2**30:.0f} GiB")
+    torch = facts.get("versions", {}).get("torch")
+    if torch:
+        parts.append(f"torch {torch}")
+    if facts.get("allocator"):
+        parts.append(f"{facts['allocator']} allocator")
+    return ", ".join(parts)
+
+
+def commit_of(record: Record) -> str:
+    """Of the checkout that measured, shortened; ``*`` marks one with changes, empty is unknown."""
+    facts = record.environment
+    return (facts.get("commit") or "")[:7] + "*" * bool(facts.get("is_dirty"))
+
+
+def provenance(records: Iterable[Record]) -> str:
+    """What numbers come from: machine, torch, commit and date, each once.
+
+    As ``AMD EPYC, 2 cores, 23 GiB, torch 2.13.0 · commit 87c5e87 · 2026-11-28``.
+    """
+    known = list(records)
+    machines = sorted({re.sub(r"\((R|TM)\)", "", describe_machine(r)) for r in known})
+    commits = sorted({commit_of(record) for record in known} - {""})
+    days = sorted({record.started_at[:10] for record in known})
+    words = ["; ".join(machines)]
+    if commits:
+        words.append(f"{'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}")
+    return " · ".join([*words, " to ".join(dict.fromkeys([*days[:1], *days[-1:]]))])

@@ -1,0 +1,179 @@
+"""What a reader must know of a row before its numbers: the marks that stand beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bench.core.cell import KernelWorkload
+from bench.core.observed import CONTROLS
+from bench.core.record import Quality, Record, Result, Speed
+from bench.publishing.metrics.roofline import times_faster
+
+NOISY = "noisy"
+OWN_THREADS = 1.2
+"""CPU seconds a second from which a one-thread cell has threads of its own.
+
+A single thread cannot use more than one; the rest is room for the resolution of CPU clocks.
+"""
+
+IMPOSSIBLE = 0.8
+"""Share of the roofline's floor below which a time cannot be that of the work."""
+
+_BUSY_ROOFS = 2.0
+"""A busy machine's ceilings may be so many times too low."""
+
+OUTSIDE_BYTES, OUTSIDE_SHARE = 30 * 2**20, 0.1
+"""What a process may grow by above torch's own count, and in proportion to that."""
+
+LEAKED_BYTES = 2**19
+"""Bytes kept of each call from which it leaks: half of a MiB, as pages are found again."""
+
+
+def marks(*records: Record) -> tuple[str, ...]:
+    """Everything amiss or unproven in a row, as short phrases, the worst first; each phrase once.
+
+    Args:
+        records: the cells of one row; without a result they have no marks.
+    """
+    found = (
+        mark(record, record.result)
+        for kind, worst_first in ((Speed, _OF_SPEED), (Quality, _OF_QUALITY))
+        for mark in worst_first
+        for record in records
+        if isinstance(record.result, kind)
+    )
+    return tuple(dict.fromkeys(phrase for phrase in found if phrase))
+
+
+def may_be_ranked(record: Record, *, within_budget: bool = False) -> bool:
+    """False for a mechanism that computes something else, or other work, than it claims.
+
+    Or that cannot have done the work in the time.
+
+    And for a training run that might have gone on to learn more, that is stuck at chance or at a
+    partial solution, or whose learning rate was not searched for it.
+
+    Args:
+        record: of a cell.
+        within_budget: whether the ranking is of what a number of steps gives, so that a run which
+            still improved at the last of them is as good as any.
+    """
+    result = record.result
+    if result is None:
+        return True
+    if isinstance(result, Quality):
+        is_short = not result.has_settled and not within_budget
+        is_open = is_short or _stuck(record, result) or _untuned(record, result)
+        return not (result.leaks_future or is_open)
+    is_other = result.leaks_future or result.flops_off is not None
+    return not (is_other or _impossible(record, result))
+
+
+def _leak(record: Record, result: Result) -> str:
+    return "leaks the future" if result.leaks_future else ""
+
+
+def _impossible(record: Record, speed: Speed) -> str:
+    times, is_busy = times_faster(record)
+    if times * IMPOSSIBLE <= (_BUSY_ROOFS if is_busy else 1.0):
+        return ""
+    return f"impossible: {_short(times)}x faster than the machine's roofline"
+
+
+def _outside(record: Record, speed: Speed) -> str:
+    """Memory that torch does not know of; its own count holds on a CPU alone."""
+    if speed.peak_rss_bytes is None or speed.peak_memory_bytes is None:
+        return ""
+    outside = speed.peak_rss_bytes - speed.peak_memory_bytes
+    if outside <= OUTSIDE_BYTES + OUTSIDE_SHARE * speed.peak_memory_bytes:
+        return ""
+    return f"memory outside torch: {_short(outside / 2**20)} MiB"
+
+
+def _kept(record: Record, speed: Speed) -> str:
+    kept = speed.leaked_bytes or 0
+    return f"leaks {_short(kept / 2**20)} MiB a call" if kept >= LEAKED_BYTES else ""
+
+
+def _collapse(record: Record, quality: Quality) -> str:
+    return "collapsed" if quality.collapsed else ""
+
+
+def _end(record: Record, quality: Quality) -> str:
+    return "" if quality.has_settled else "not settled"
+
+
+def _stuck(record: Record, quality: Quality) -> str:
+    """The level that a run ended at; a control belongs there."""
+    level = "" if record.cell.mechanism in CONTROLS else quality.stuck_at
+    return f"stuck at {level}" if level else ""
+
+
+def _untuned(record: Record, quality: Quality) -> str:
+    """A rate that was not searched for this row, or the last one that was tried on its side."""
+    work = record.cell.task
+    if record.cell.mechanism in CONTROLS:
+        return ""
+    if work.shared_rate is None:
+        return "untuned"
+    return "rate at the edge of the search" if work.is_at_edge else ""
+
+
+def _flops(record: Record, speed: Speed) -> str:
+    return "" if speed.flops_off is None else f"FLOPs {_short(speed.flops_off)}x off"
+
+
+def _view(record: Record, speed: Speed) -> str:
+    return "output is a view of an input" if speed.is_view else ""
+
+
+def _oracle(record: Record, speed: Speed) -> str:
+    return "checked against itself" if speed.oracle == "itself" else ""
+
+
+def _extent(record: Record, speed: Speed) -> str:
+    """Where the output was compared, if not in all rows at the length that was timed."""
+    said = []
+    work, length = record.cell.workload, speed.checked_len
+    if isinstance(work, KernelWorkload) and length is not None and length < work.seq_len:
+        said.append(f"at {length:,} of {work.seq_len:,} tokens")
+    if speed.checked_share < 1:
+        said.append(f"in {_short(100 * speed.checked_share)} % of rows")
+    return f"checked {', '.join(said)}" if said else ""
+
+
+def _threads(record: Record, speed: Speed) -> str:
+    busy = speed.cpu_per_wall
+    if record.cell.num_threads > 1 or busy is None or busy < OWN_THREADS:
+        return ""
+    return f"own threads: {busy:.1f} CPU seconds a second"
+
+
+def _claims(record: Record, speed: Speed) -> str:
+    return "claims untested" if speed.is_foreign else ""
+
+
+def _noise(record: Record, speed: Speed) -> str:
+    return NOISY if speed.is_noisy else ""
+
+
+_OF_SPEED: tuple[Callable[[Record, Any], str], ...] = (
+    _impossible,
+    _leak,
+    _flops,
+    _view,
+    _oracle,
+    _extent,
+    _threads,
+    _outside,
+    _kept,
+    _claims,
+    _noise,
+)
+_OF_QUALITY: tuple[Callable[[Record, Any], str], ...] = (_leak, _collapse, _stuck, _end, _untuned)
+
+
+def _short(value: float) -> str:
+    """Two significant digits, or all of them before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"

@@ -1,0 +1,281 @@
+"""Ranks that can be told apart: places, ties, and how likely one is ahead of another.
+
+Rows that shared their rounds are resampled together, round by round, so that what slowed a round
+slows all of them in the same resamples. A bootstrap of few rounds is too narrow, so an order is
+claimed only where the sign test over the rounds agrees. Seeds are fewer still: scores are compared
+seed by seed, as `bench.core.comparison` has it. Each pair is judged at 95 % by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import combinations
+from statistics import fmean
+
+import numpy as np
+
+from bench.core.comparison import Runs, compare
+from bench.core.record import Record, Speed
+from bench.core.statistics import (
+    BOOTSTRAP_SEED,
+    CONFIDENCE,
+    MIN_ROUNDS,
+    NUM_RESAMPLES,
+    Interval,
+    num_cut,
+    resampled_medians,
+)
+from bench.publishing.metrics.speedup import round_ratios, speedup
+
+Place = tuple[int, int]
+"""First and last place that the data leave open."""
+
+_CERTAIN = (1 + CONFIDENCE) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """Who is ahead of whom, at one setting.
+
+    Attributes:
+        names: best first, by their medians or means.
+        places: of each name.
+        wins: ``wins[i, j]`` is how likely i is ahead of j: the share of resamples of the rounds in
+            which it is, ties being half; of scores as `bench.core.comparison.compare` has it.
+        groups: runs of names within which no two can be told apart, as long as they go; they may
+            overlap, for "cannot be told apart" is not handed on from neighbour to neighbour.
+    """
+
+    names: tuple[str, ...]
+    places: tuple[Place, ...]
+    wins: np.ndarray = field(compare=False)  # arrays have no truth value
+    groups: tuple[tuple[str, ...], ...]
+
+    def place(self, name: str) -> str:
+        """``2``, or ``2-4`` where the order within is not settled; empty for who is not ranked."""
+        if name not in self.names:
+            return ""
+        return place_words(self.places[self.names.index(name)])
+
+    def leaders(self) -> tuple[str, ...]:
+        """Those that share the first place; one where it is settled."""
+        return tuple(n for n, (first, _) in zip(self.names, self.places, strict=True) if first == 1)
+
+
+def place_words(place: Place) -> str:
+    """``2``, or ``2-4``."""
+    first, last = place
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def place_among(own: Interval, everyone: Sequence[Interval]) -> Place:
+    """The places that an interval leaves open among all, itself one of them; more is better."""
+    low, high = own
+    first = 1 + sum(other_low > high for other_low, _ in everyone)
+    return first, len(everyone) - sum(other_high < low for _, other_high in everyone)
+
+
+def rank_speed(records: Mapping[str, Record]) -> Ranks | None:
+    """Rank records of one shape by their speed-up over one reference.
+
+    Args:
+        records: by name; those whose speed-up has no interval are left out.
+
+    Returns:
+        None if nothing is left.
+    """
+    rows = {
+        name: _Row.of(record)
+        for name, record in records.items()
+        if (ratio := speedup(record)) and ratio.low is not None
+    }
+    names = sorted(rows, key=lambda name: (-rows[name].median, name))
+    ordered = [rows[name] for name in names]
+    return _ranks(names, *_compare_rows(ordered)) if names else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """Ratios over the reference, by round, or by process where several shared the rounds.
+
+    Attributes:
+        together: equal for rows whose rounds are the same ones.
+    """
+
+    values: np.ndarray
+    median: float
+    interval: Interval
+    together: tuple[object, ...]
+
+    @classmethod
+    def of(cls, record: Record) -> _Row:
+        ratio = speedup(record)
+        assert ratio is not None and ratio.low is not None and ratio.high is not None
+        assert isinstance(record.result, Speed)
+        by_round = round_ratios(record)
+        # Records that do not say which rounds they shared are compared as if they shared none.
+        key = record.result.rounds_key or id(record)
+        return cls(
+            values=np.array([*by_round.values()]),
+            median=ratio.median,
+            interval=(ratio.low, ratio.high),
+            together=(key, *by_round),
+        )
+
+
+def _compare_rows(rows: Sequence[_Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of wins, and whether row i is ahead of row j for certain."""
+    wins = np.full((len(rows), len(rows)), 0.5)
+    is_ahead = np.zeros((len(rows), len(rows)), dtype=bool)
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(row.together, []).append(i)
+    for members in groups.values():
+        place = np.ix_(members, members)
+        wins[place], is_ahead[place] = _compare_rounds(np.stack([rows[i].values for i in members]))
+    if len(groups) > 1:
+        _compare_apart(rows, [*groups.values()], wins, is_ahead)
+    return wins, is_ahead
+
+
+def _compare_rounds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of rows that shared their rounds: (rows, rounds) -> two of (rows, rows)."""
+    num_rows, num_rounds = values.shape
+    more = (values[:, None] > values[None]).sum(axis=-1)
+    less = more.T
+    # Ahead in every round is ahead in every resample: only the others have to be drawn.
+    wins = np.where(more == num_rounds, 1.0, np.where(less == num_rounds, 0.0, 0.5))
+    open_pairs = (more < num_rounds) & (less < num_rounds) & ~np.eye(num_rows, dtype=bool)
+    drawn = np.flatnonzero(open_pairs.any(axis=1))
+    if len(drawn):
+        place = np.ix_(drawn, drawn)
+        shares = _shares(np.stack([_medians_together(values[i]) for i in drawn]))
+        wins[place] = np.where(open_pairs[place], shares, wins[place])
+    # The sign test: at most so many rounds may say otherwise.
+    agrees = num_rounds - more <= num_cut(num_rounds)
+    return wins, (wins >= _CERTAIN) & agrees & (num_rounds >= MIN_ROUNDS)
+
+
+def _medians_together(values: np.ndarray) -> np.ndarray:
+    """Medians of resampled rounds; the same rounds in the same resample, whatever the row."""
+    num_rounds = len(values)
+    ascending = np.sort(values)
+    # How many drawn values of each resample are no larger than each of the values.
+    is_within = (values <= ascending[:, None]).astype(np.float32)
+    drawn = is_within @ _counts(num_rounds)
+    lower, upper = (
+        (drawn < middle + 1).sum(axis=0) for middle in ((num_rounds - 1) // 2, num_rounds // 2)
+    )
+    medians: np.ndarray = (ascending[lower] + ascending[upper]) / 2
+    return medians
+
+
+@lru_cache(maxsize=16)
+def _counts(num_rounds: int) -> np.ndarray:
+    """How often each round is in each resample: (rounds, resamples)."""
+    draw = np.random.default_rng(BOOTSTRAP_SEED)
+    picks = draw.integers(0, num_rounds, size=(NUM_RESAMPLES, num_rounds))
+    counts = np.zeros((num_rounds, NUM_RESAMPLES), dtype=np.float32)
+    np.add.at(counts, (picks, np.arange(NUM_RESAMPLES)[:, None]), 1)
+    return counts
+
+
+def _compare_apart(
+    rows: Sequence[_Row], groups: Sequence[Sequence[int]], wins: np.ndarray, is_ahead: np.ndarray
+) -> None:
+    """Fill in the pairs that shared no rounds: drawn apart, and ahead if intervals are apart."""
+    stream_of = {i: stream for stream, members in enumerate(groups) for i in members}
+    medians = np.stack(
+        [resampled_medians(np.sort(row.values), stream_of[i]) for i, row in enumerate(rows)]
+    )
+    streams = np.array([stream_of[i] for i in range(len(rows))])
+    apart = streams[:, None] != streams[None]
+    wins[apart] = _shares(medians)[apart]
+    lows, highs = np.array([row.interval for row in rows]).T
+    is_ahead[apart] = (lows[:, None] > highs[None])[apart]
+
+
+def _shares(resampled: np.ndarray) -> np.ndarray:
+    """(rows, resamples) -> how often a row is above another, ties half: (rows, rows)."""
+    above = np.stack([np.count_nonzero(own > resampled, axis=1) for own in resampled])
+    above = above / resampled.shape[1]
+    shares: np.ndarray = (above + 1 - above.T) / 2
+    return shares
+
+
+def rank_scores(
+    scores: Mapping[str, Mapping[int, float | None]],
+    *,
+    less_is_better: bool = False,
+    num_examples: int | None = None,
+) -> Ranks | None:
+    """Rank scores of which no more is known than the number of test examples; see `rank_runs`.
+
+    Args:
+        scores: by name and seed; None for a run that ended without a score.
+        less_is_better: for scores that count what should be small, and have no upper bound.
+        num_examples: that a share of right answers was counted over.
+
+    Returns:
+        None with fewer than two seeds: one is one draw, and nothing is ranked.
+    """
+    rows = {name: Runs(scores=own, num_examples=num_examples) for name, own in scores.items()}
+    return rank_runs(rows, less_is_better=less_is_better)
+
+
+def rank_runs(rows: Mapping[str, Runs], *, less_is_better: bool = False) -> Ranks | None:
+    """Rank rows over seeds, each pair by `bench.core.comparison.compare`.
+
+    A seed that one of a pair lacks could have ended anywhere, so that an order is claimed only if
+    it holds wherever that is.
+
+    Args:
+        rows: by name; one without any score is left out.
+        less_is_better: for scores that count what should be small, and have no upper bound.
+
+    Returns:
+        None with fewer than two seeds: one is one draw, and nothing is ranked.
+    """
+    if len({seed for row in rows.values() for seed in row.known}) < 2:
+        return None
+    sign = -1.0 if less_is_better else 1.0
+    means = {name: sign * fmean(row.known.values()) for name, row in rows.items() if row.known}
+    names = sorted(means, key=lambda name: (-means[name], name))
+    wins = np.full((len(names), len(names)), 0.5)
+    is_ahead = np.zeros(wins.shape, dtype=bool)
+    for i, j in combinations(range(len(names)), 2):
+        found = compare(rows[names[i]], rows[names[j]], less_is_better=less_is_better)
+        if found:
+            wins[i, j], wins[j, i] = found.ahead, 1 - found.ahead
+            is_ahead[i, j], is_ahead[j, i] = found.is_ahead, found.is_behind
+    return _ranks(names, wins, is_ahead)
+
+
+def _ranks(names: Sequence[str], wins: np.ndarray, is_ahead: np.ndarray) -> Ranks:
+    size = len(names)
+    first = 1 + is_ahead.sum(axis=0)
+    last = size - is_ahead.sum(axis=1)
+    told_apart = is_ahead | is_ahead.T
+    return Ranks(
+        names=tuple(names),
+        places=tuple((int(a), int(b)) for a, b in zip(first, last, strict=True)),
+        wins=wins,
+        groups=_groups(names, lambda i, j: bool(told_apart[i, j])),
+    )
+
+
+def _groups(
+    names: Sequence[str], are_apart: Callable[[int, int], bool]
+) -> tuple[tuple[str, ...], ...]:
+    found: list[tuple[str, ...]] = []
+    reach = 0
+    for start in range(len(names)):
+        end = start + 1
+        while end < len(names) and not any(are_apart(i, end) for i in range(start, end)):
+            end += 1
+        if end - start > 1 and end > reach:
+            found.append(tuple(names[start:end]))
+            reach = end
+    return tuple(found)

@@ -1,0 +1,191 @@
+"""A call against its machine's ceilings: what it must move, and how fast it could be at best.
+
+A floor is a bound from below: the FLOPs that the mathematics needs at the rate of the fastest
+product, and the bytes that cannot be avoided at the rate of a copy that stays in the smallest cache
+that could hold them. Needs a calibration (`bench.calibrate`); without one there is no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.core.cell import KernelWorkload
+from bench.core.record import Record, Speed
+from bench.core.statistics import median
+from bench.publishing.metrics.registry import register_metric
+
+_ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+
+# How often a pass reads or writes each tensor: of the inputs, of the output, of the parameters.
+_FORWARD = (1, 1, 1)
+# Reads inputs, the output's gradient and parameters; writes the gradients of the first and last.
+_BACKWARD = (2, 1, 2)
+# Reads parameters, gradients and both moments of AdamW; writes all but the gradients.
+_UPDATE = (0, 0, 7)
+_PASSES = {
+    "forward": [_FORWARD],
+    "prefill": [_FORWARD],
+    "decode": [_FORWARD],
+    "backward": [_BACKWARD],
+    "forward_backward": [_FORWARD, _BACKWARD],
+    "train_step": [_FORWARD, _BACKWARD, _UPDATE],
+}
+
+
+@register_metric("min_bytes_moved", better="lower")
+def min_bytes_moved(record: Record) -> int | None:
+    """Bytes that a call must at least move: each input read once and each output written once.
+
+    Of each pass by itself, so that forward_backward reads its inputs twice. Parameters count as
+    inputs, and their gradients as outputs; so does what an optimiser reads and writes. A state is
+    written once by a prefill and read once by a decode; what a decode writes back is not counted,
+    for a cache of keys only grows by a token. Padding need not be moved. All in the cell's dtype,
+    state apart.
+    """
+    return _min_bytes(record)
+
+
+def _min_bytes(record: Record) -> int | None:
+    if not isinstance(record.result, Speed) or record.cell.is_model:
+        return None  # a model's least traffic is not known: its layers could share a cache
+    speed = record.result
+    return least_bytes(record.cell.kernel, speed.num_parameters or 0, speed.state_bytes or 0)
+
+
+def least_bytes(work: KernelWorkload, num_parameters: int, state_bytes: int) -> int:
+    """The same of a call of which nothing is known but its shape, its weights and its state."""
+    output = work.num_tokens * work.num_heads * work.head_dim
+    inputs = output  # x, or q with k and v
+    if work.scope == "core":
+        kept = work.num_tokens  # a decode brings one key for its one query
+        if work.mode != "decode":
+            kept = sum(keys * rows for (_, keys), rows in work.row_lens.items())
+        inputs += 2 * kept * (work.num_kv_heads or work.num_heads) * work.head_dim
+    sizes = (inputs, output, num_parameters)
+    elements = sum(
+        size * times
+        for times_each in _PASSES[work.mode]
+        for size, times in zip(sizes, times_each, strict=True)
+    )
+    return elements * _ELEMENT_BYTES[work.dtype] + state_bytes
+
+
+@register_metric("arithmetic_intensity")
+def arithmetic_intensity(record: Record) -> float | None:
+    """FLOPs that the mathematics needs, per byte that must be moved."""
+    num_bytes = _min_bytes(record)
+    if not isinstance(record.result, Speed) or record.result.flops is None or not num_bytes:
+        return None
+    return record.result.flops / num_bytes
+
+
+def floors_s(record: Record) -> dict[str, float]:
+    """Seconds of ``memory`` and of ``compute``; empty where one of them is not known."""
+    ceilings = _ceilings(record)
+    num_bytes = _min_bytes(record) if ceilings else None
+    if num_bytes is None or not isinstance(record.result, Speed) or record.result.flops is None:
+        return {}
+    work = record.cell.kernel
+    return {
+        "memory": num_bytes / max(_bytes_per_s(one, num_bytes, work) for one in ceilings),
+        "compute": record.result.flops / max(one["flops_per_s"] for one in ceilings),
+    }
+
+
+def times_faster(record: Record) -> tuple[float, bool]:
+    """How many times as fast as the floor a call was, and whether the machine was busy then.
+
+    The ceilings are those of the calibration, or without one those seen before the call's rounds.
+    A state need not be read as a whole, so that it counts nothing here. 0 where no floor is known,
+    or where nothing is multiplied.
+    """
+    speed = record.result
+    if not isinstance(speed, Speed) or record.cell.is_model or not speed.flops:
+        return 0.0, False
+    seen = [] if speed.ceiling is None else [speed.ceiling]
+    ceilings: Sequence[Mapping[str, Any]] = _ceilings(record) or seen
+    latency = median(speed.latency_s)
+    if not ceilings or not latency:
+        return 0.0, False
+    work = record.cell.kernel
+    num_bytes = least_bytes(work, speed.num_parameters or 0, 0)
+    floor = max(
+        speed.flops / max(one["flops_per_s"] for one in ceilings),
+        num_bytes / max(_bytes_per_s(one, num_bytes, work) for one in ceilings),
+    )
+    return floor / latency, any(one.get("is_noisy", False) for one in ceilings)
+
+
+@register_metric("floor_s", better="lower")
+def floor_s(record: Record) -> float | None:
+    """Seconds that a call takes at least on its machine; None without a calibration."""
+    floors = floors_s(record)
+    return max(floors.values()) if floors else None
+
+
+@register_metric("roofline_fraction", better="higher")
+def roofline_fraction(record: Record) -> float | None:
+    """The floor divided by the median latency: 1 is as fast as this machine can be.
+
+    None for what multiplies nothing, such as the controls: no ceiling bounds it.
+    """
+    floor = floor_s(record)
+    if floor is None or not isinstance(record.result, Speed) or not record.result.flops:
+        return None
+    latency = median(record.result.latency_s)
+    return floor / latency if latency else None
+
+
+def bound(record: Record) -> str | None:
+    """Which side sets the floor, ``compute`` or ``memory``; None without a calibration."""
+    floors = floors_s(record)
+    return max(floors, key=lambda side: floors[side]) if floors else None
+
+
+def roof(record: Record) -> dict[str, Any] | None:
+    """The ceilings of a record's device, dtype and threads; None without a calibration.
+
+    ``flops_per_s`` of the fastest product, and ``bytes_per_s``: the rate of a copy in the smallest
+    cache and past all caches, each with its name.
+    """
+    ceilings = _ceilings(record)
+    if not ceilings:
+        return None
+    levels = [one["bytes_per_s"] for one in ceilings]
+    return {
+        "flops_per_s": max(one["flops_per_s"] for one in ceilings),
+        "bytes_per_s": [
+            ("copies in the smallest cache", max(level[0][1] for level in levels)),
+            ("copies past all caches", max(level[-1][1] for level in levels)),
+        ],
+    }
+
+
+def _ceilings(record: Record) -> list[Mapping[str, Any]]:
+    """Those of the record's device and dtype with as many threads or less; empty without as many.
+
+    With two threads a call can do what it can with one: small ones are faster so.
+    """
+    facts, cell = record.environment, record.cell
+    if cell.is_task or cell.is_model:
+        return []
+    about = (cell.device, facts.get("devices", {}).get(cell.device), cell.kernel.dtype)
+    all_of_them = (facts.get("calibration") or {}).get("ceilings", ())
+    found = [
+        one
+        for one in all_of_them
+        if about == (one["device"], one["device_name"], one["dtype"])
+        # An accelerator does its work without the threads of a cell.
+        and (one["num_threads"] is None or one["num_threads"] <= cell.num_threads)
+    ]
+    has_as_many = any(one["num_threads"] in (None, cell.num_threads) for one in found)
+    return found if has_as_many else []
+
+
+def _bytes_per_s(ceiling: Mapping[str, Any], num_bytes: int, work: KernelWorkload) -> float:
+    """The rate within the smallest cache that could hold the bytes; past all caches if cold."""
+    rates: list[tuple[int, float]] = ceiling["bytes_per_s"]
+    fitting = [] if work.cache == "cold" else [rate for size, rate in rates if num_bytes <= size]
+    # Not the first that fits: where a larger level was seen to be faster, the floor is lower.
+    return max(fitting, default=rates[-1][1])

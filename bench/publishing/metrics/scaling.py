@@ -1,0 +1,129 @@
+"""How time grows with sequence length: a fitted polynomial, and the exponent of a power law.
+
+Between the measured lengths a fit describes; beyond them it predicts. A predicted time is no
+measurement: it is labelled as such wherever it is shown, and takes part in no ranking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from bench.core.record import Record, Speed
+from bench.core.statistics import MIN_ROUNDS, Interval, percentiles, resampled_medians
+from bench.publishing.metrics.marks import may_be_ranked
+
+MIN_LENGTHS = 3
+"""Fewest lengths: two points lie on every curve."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """Seconds of a call as a function of the sequence length N.
+
+    Attributes:
+        constant_s, linear_s, quadratic_s: of t = a + b N + c N^2, none below zero.
+        exponent: p of the power law t ~ N^p that is nearest to the measured times, so an average
+            over `lengths`: it rises towards 1 or 2 as fixed costs lose weight.
+        exponent_interval: of 95 %, by a bootstrap over rounds; None with too few.
+        lengths: what was measured, ascending; the fit is a description within their range.
+        misfit: the largest error of the polynomial at one of them, relative to the time.
+    """
+
+    constant_s: float
+    linear_s: float
+    quadratic_s: float
+    exponent: float
+    exponent_interval: Interval | None
+    lengths: tuple[int, ...]
+    misfit: float
+
+    def seconds(self, length: float) -> float:
+        """By the polynomial; a prediction where `length` is outside of the measured range."""
+        return self.constant_s + self.linear_s * length + self.quadratic_s * length**2
+
+
+def scaling(by_length: Mapping[int, Record]) -> Scaling | None:
+    """The growth of an entry's time; None with fewer than `MIN_LENGTHS` lengths.
+
+    Args:
+        by_length: records that differ in nothing but their sequence length. Those without a time,
+            or with a mark that costs the rank, are passed over.
+    """
+    samples = _samples(by_length)
+    if len(samples) < MIN_LENGTHS:
+        return None
+    lengths, times = _medians(samples)
+    coefficients = _fit(lengths, times)
+    fitted = np.polynomial.polynomial.polyval(lengths, coefficients)
+    return Scaling(
+        constant_s=float(coefficients[0]),
+        linear_s=float(coefficients[1]),
+        quadratic_s=float(coefficients[2]),
+        exponent=float(_slopes(lengths, times[:, None])[0]),
+        exponent_interval=_exponent_interval(lengths, [*samples.values()]),
+        lengths=tuple(samples),
+        misfit=float(np.max(np.abs(fitted / times - 1))),
+    )
+
+
+def constant_share(by_length: Mapping[int, Record], length: int) -> float:
+    """Share of the fitted time at a length that does not grow with it; 0 with too few lengths."""
+    samples = _samples(by_length)
+    if len(samples) < MIN_LENGTHS:
+        return 0.0
+    coefficients = _fit(*_medians(samples))
+    return float(coefficients[0] / np.polynomial.polynomial.polyval(length, coefficients))
+
+
+def _samples(by_length: Mapping[int, Record]) -> dict[int, np.ndarray]:
+    """Ascending seconds by ascending length."""
+    return {
+        length: np.sort(record.result.latency_s)
+        for length, record in sorted(by_length.items())
+        if isinstance(record.result, Speed) and may_be_ranked(record) and record.result.latency_s
+    }
+
+
+def _medians(samples: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    times = [(own[(len(own) - 1) // 2] + own[len(own) // 2]) / 2 for own in samples.values()]
+    return np.array([*samples], dtype=float), np.array(times)
+
+
+def _fit(lengths: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Least squares of relative errors with no coefficient below zero.
+
+    With three coefficients every set of those that are not zero can be tried: the best fit whose
+    coefficients are all positive is the solution.
+    """
+    powers = np.stack([np.ones_like(lengths), lengths, lengths**2])
+    scale = powers.max(axis=1)
+    rows = (powers / scale[:, None] / times).T  # relative: each time should come out as 1
+    best, least = np.zeros(3), np.inf
+    for size in (1, 2, 3):
+        for chosen in combinations(range(3), size):
+            found, *_ = np.linalg.lstsq(rows[:, chosen], np.ones(len(times)))
+            error = float(np.sum((rows[:, chosen] @ found - 1) ** 2))
+            # A term more has to bring something, or noise decides which of two equal fits is told.
+            if np.all(found >= 0) and error < least - 1e-12:
+                best, least = np.zeros(3), error
+                best[list(chosen)] = found
+    coefficients: np.ndarray = best / scale
+    return coefficients
+
+
+def _slopes(lengths: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Of log t over log N by least squares; a column of `times` each."""
+    x = np.log(lengths) - np.log(lengths).mean()
+    slopes: np.ndarray = x @ np.log(times) / (x @ x)
+    return slopes
+
+
+def _exponent_interval(lengths: np.ndarray, samples: list[np.ndarray]) -> Interval | None:
+    if min(map(len, samples)) < MIN_ROUNDS:
+        return None
+    resampled = np.stack([resampled_medians(own, stream) for stream, own in enumerate(samples)])
+    return percentiles(_slopes(lengths, resampled))

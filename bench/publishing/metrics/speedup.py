@@ -1,0 +1,111 @@
+"""How many times faster than the reference, timed in the same rounds.
+
+The reference is softmax unless the sweep's `reference` names another entry; `table.csv` has its
+label in the column ``reference``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from bench.core.record import REFERENCE, Record, Speed
+from bench.core.statistics import Ratio, independent_ratios, paired_ratio
+from bench.publishing.metrics.registry import register_metric
+
+# Three metrics, ranks and crossovers ask for one bootstrap. So many are 40 MB.
+_ratio = lru_cache(maxsize=2**17)(paired_ratio)
+
+
+def speedup(record: Record) -> Ratio | None:
+    """None for a cell that was not timed, or whose reference could not run."""
+    if not isinstance(record.result, Speed):
+        return None
+    speed = record.result
+    return _ratio(
+        speed.latency_s,
+        speed.rounds,
+        speed.reference_latency_s,
+        speed.reference_rounds,
+        speed.processes,
+    )
+
+
+def round_ratios(record: Record) -> dict[int, float]:
+    """The ratios whose median `speedup` is, by round, or by process where there were several."""
+    if not isinstance(record.result, Speed):
+        return {}
+    speed = record.result
+    return independent_ratios(
+        speed.latency_s,
+        speed.rounds,
+        speed.reference_latency_s,
+        speed.reference_rounds,
+        speed.processes,
+    )
+
+
+def ratio_between(record: Record, other: Record) -> Ratio | None:
+    """How many times faster than another record's entry; None unless the same rounds timed both."""
+    mine, theirs = record.result, other.result
+    if not isinstance(mine, Speed) or not isinstance(theirs, Speed):
+        return None
+    if not mine.rounds_key or mine.rounds_key != theirs.rounds_key:
+        return None
+    return _ratio(mine.latency_s, mine.rounds, theirs.latency_s, theirs.rounds, mine.processes)
+
+
+def _over_softmax(record: Record) -> Ratio | None:
+    """As `speedup`, and None where the reference is another than softmax."""
+    is_other = isinstance(record.result, Speed) and record.result.reference != REFERENCE
+    return None if is_other else speedup(record)
+
+
+@register_metric("speedup_over", better="higher")
+def speedup_over(record: Record) -> float | None:
+    """Median over rounds of the reference's seconds / the entry's seconds within a round."""
+    ratio = speedup(record)
+    return ratio.median if ratio else None
+
+
+@register_metric("speedup_over_low", better="higher")
+def speedup_over_low(record: Record) -> float | None:
+    """Lower end of its 95 % bootstrap interval; None with too few rounds."""
+    ratio = speedup(record)
+    return ratio.low if ratio else None
+
+
+@register_metric("speedup_over_high", better="higher")
+def speedup_over_high(record: Record) -> float | None:
+    """Upper end of its 95 % bootstrap interval; None with too few rounds."""
+    ratio = speedup(record)
+    return ratio.high if ratio else None
+
+
+@register_metric("speedup_over_softmax", better="higher")
+def speedup_over_softmax(record: Record) -> float | None:
+    """`speedup_over` where the reference is softmax, as it is by default; else None."""
+    ratio = _over_softmax(record)
+    return ratio.median if ratio else None
+
+
+@register_metric("speedup_over_softmax_low", better="higher")
+def speedup_over_softmax_low(record: Record) -> float | None:
+    """Lower end of its 95 % bootstrap interval; None with too few rounds."""
+    ratio = _over_softmax(record)
+    return ratio.low if ratio else None
+
+
+@register_metric("speedup_over_softmax_high", better="higher")
+def speedup_over_softmax_high(record: Record) -> float | None:
+    """Upper end of its 95 % bootstrap interval; None with too few rounds."""
+    ratio = _over_softmax(record)
+    return ratio.high if ratio else None
+
+
+@register_metric("num_rounds")
+def num_rounds(record: Record) -> int | None:
+    """Rounds in which both the entry and its reference were timed."""
+    if not isinstance(record.result, Speed):
+        return None
+    ratio = speedup(record)
+    return ratio.num_rounds if ratio else 0

@@ -1,0 +1,58 @@
+"""What a row is called: its entry, and what sets it apart where one entry was set in two ways."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from bench.core.cell import Cell
+from bench.core.rows import settings_of
+
+Names = dict[str, str]
+"""Name of a row by `identity` of its cell."""
+
+
+def identity(cell: Cell) -> str:
+    """Entry, mechanism, hyperparameters and compiler as one string."""
+    own = [cell.entry, cell.mechanism, cell.hyperparameters, _compiler(cell)]
+    return json.dumps(own, sort_keys=True)
+
+
+def _compiler(cell: Cell) -> str:
+    """Its name; empty for a cell that runs as it is."""
+    return "" if cell.is_task or cell.timed.compile == "eager" else cell.timed.compile
+
+
+def row_names(cells: Iterable[Cell]) -> Names:
+    """Name each row by its entry, followed by the settings in which it differs from a namesake.
+
+    A store may hold ``performer`` as its YAML sets it and, from another sweep, with 64 features:
+    ``performer`` and ``performer num_features=64``. What a YAML of ours sets keeps its plain name,
+    whatever else was tried, and so does the first setting of any other entry: no later sweep
+    renames a row. A compiled row ends in its compiler.
+
+    Args:
+        cells: in the order in which they were measured first.
+    """
+    variants: dict[str, dict[str, Cell]] = {}
+    for cell in cells:
+        variants.setdefault(cell.entry, {})[identity(cell)] = cell
+    names: Names = {}
+    for entry, cells_by_identity in variants.items():
+        settings = {
+            own: {"mechanism": cell.mechanism} | cell.hyperparameters
+            for own, cell in cells_by_identity.items()
+        }
+        keys = sorted({key for values in settings.values() for key in values})
+        differing = [
+            key
+            for key in keys
+            if len({json.dumps(values.get(key), sort_keys=True) for values in settings.values()})
+            > 1
+        ]
+        usual = settings_of(entry) or next(iter(settings.values()))
+        for own, values in settings.items():
+            apart = [] if values == usual else [f"{key}={values.get(key)}" for key in differing]
+            compiler = _compiler(cells_by_identity[own])
+            names[own] = " ".join([entry, *apart, *([compiler] if compiler else [])])
+    return names

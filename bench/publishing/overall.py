@@ -1,0 +1,115 @@
+"""Accuracy over several tasks, with what each mean is over; nothing missing is averaged away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
+
+from bench.core.statistics import Interval
+from bench.publishing.leaderboard import Leaderboard, grouped
+from bench.publishing.metrics.ranks import place_among, place_words
+from bench.publishing.scores import Score, TaskScores
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverallRow:
+    """One row over the tasks.
+
+    Attributes:
+        rank: as of a task's table, ``control`` too; empty where some row has no interval.
+        mean: over all tasks; None where one of them is missing.
+        interval: of 95 %; a task that is missing could have any share of right answers. None where
+            a task was run with one seed.
+        num_covered: tasks with a score that may be ranked.
+    """
+
+    entry: str
+    rank: str
+    mean: float | None
+    interval: Interval | None
+    num_covered: int
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is shown beside the others and not ranked among them."""
+        return self.rank == "control"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overall:
+    """Rows over the tasks that were run at one place, in one dtype, on one device.
+
+    Attributes:
+        tasks: what the means are over, in the order of their tables.
+        rows: those with every task first, best first.
+    """
+
+    tasks: tuple[TaskScores, ...]
+    rows: tuple[OverallRow, ...]
+
+
+def overall(board: Leaderboard) -> tuple[Overall, ...]:
+    """Means over tasks; never across machines, devices, threads or dtypes.
+
+    Only of shares of right answers: bits per byte have no mean with these.
+    """
+    shares = (task for task in board.tasks if not task.unit)
+    groups = grouped(shares, lambda task: tuple(task.place.values()))
+    return tuple(_overall(tasks) for tasks in groups.values() if len(tasks) > 1)
+
+
+def _overall(tasks: Sequence[TaskScores]) -> Overall:
+    names = dict.fromkeys(score.entry for task in tasks for score in task.scores)
+    rows = [row for name in names if (row := _row(name, tasks))]
+    return Overall(
+        tasks=tuple(tasks),
+        rows=tuple(
+            sorted(
+                _placed(rows),
+                key=lambda row: (row.is_control, -row.num_covered, -(row.mean or 0), row.entry),
+            )
+        ),
+    )
+
+
+def _placed(rows: Sequence[OverallRow]) -> list[OverallRow]:
+    """With their ranks, if every one that is no control has an interval."""
+    intervals = [row.interval for row in rows if not row.is_control]
+    everyone = [interval for interval in intervals if interval]
+    if len(everyone) < len(intervals):
+        return [*rows]
+    return [
+        row
+        if row.is_control or row.interval is None
+        else replace(row, rank=place_words(place_among(row.interval, everyone)))
+        for row in rows
+    ]
+
+
+def _row(name: str, tasks: Sequence[TaskScores]) -> OverallRow | None:
+    """None for a row that has no score at all."""
+    scores = [score for task in tasks for score in task.scores if score.entry == name]
+    covered = [score for score in scores if score.may_be_ranked and not score.num_missing]
+    known = [score.accuracy for score in covered if score.accuracy is not None]
+    if not known:
+        return None
+    least = sum(known) / len(tasks)
+    return OverallRow(
+        entry=name,
+        rank="control" if scores[0].is_control else "",
+        mean=least if len(known) == len(tasks) else None,
+        interval=_interval(covered, least, len(tasks)),
+        num_covered=len(known),
+    )
+
+
+def _interval(covered: Sequence[Score], least: float, num_tasks: int) -> Interval | None:
+    intervals = [score.interval for score in covered]
+    known = [interval for interval in intervals if interval]
+    if len(known) < len(intervals):
+        return None
+    # Seeds of different tasks have nothing to do with each other, so their errors add in squares.
+    half = sqrt(sum(((high - low) / 2) ** 2 for low, high in known)) / num_tasks
+    most = least + (num_tasks - len(known)) / num_tasks
+    return max(0.0, least - half), min(1.0, most + half)

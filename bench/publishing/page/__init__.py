@@ -1,0 +1,17 @@
+"""``leaderboard.html``: everything that was found, as one file that needs no network and no torch.
+
+`rows` and `content` turn a leaderboard into compact JSON, `mechanisms` adds what is known of each
+mechanism, `charts` the specifications of its charts, and `assemble` puts them into one file with
+the JavaScript of `vendor/` and our own of `assets/`. `cache` builds it only where something has
+changed, `serve` shows it on loopback, and `site` makes a folder of several for static hosting.
+"""
+
+from __future__ import annotations
+
+from bench.publishing.page.assemble import page_html, write_page
+from bench.publishing.page.cache import cached_page
+from bench.publishing.page.content import page_content
+from bench.publishing.page.serve import serve
+from bench.publishing.page.site import build_site
+
+__all__ = ["build_site", "cached_page", "page_content", "page_html", "serve", "write_page"]

@@ -1,0 +1,125 @@
+"""One HTML file out of a template, our own scripts, and those of others.
+
+A browser gets a content security policy with it: nothing may be fetched, and no script runs but
+those whose hashes it names. Data are text: the template escapes, and JSON is written without ``<``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench.core.cli.files import write_whole
+from bench.core.record import Record
+from bench.publishing.config import PublishConfig
+from bench.publishing.leaderboard import Leaderboard
+from bench.publishing.page.charts import specifications
+from bench.publishing.page.content import page_content
+
+NAME = "leaderboard.html"
+HEADING = '{"heading":'
+_ASSETS = Path(__file__).parent / "assets"
+_VENDOR = Path(__file__).parent / "vendor"
+_OURS = (
+    "data.js",
+    "state.js",
+    "places.js",
+    "table.js",
+    "charts.js",
+    "scores.js",
+    "looked.js",
+    "drawer.js",
+    "answers.js",
+    "compare.js",
+    "start.js",
+)
+"""As one script: they share their names, and the last one starts it."""
+
+
+def write_page(board: Leaderboard, records: Sequence[Record], config: PublishConfig) -> Path:
+    """Write ``leaderboard.html`` under ``config.out``.
+
+    Raises:
+        ConfigError: it cannot be written, or what is known of the mechanisms cannot be read.
+    """
+    content = json_text(page_content(board, records, config))
+    return write_whole(config.out / NAME, page_html(content))
+
+
+def page_html(content: str, boards: Sequence[tuple[str, str, str]] = ()) -> str:
+    """The page of a content, see `page_content`, as `json_text` gives it.
+
+    Args:
+        content: as JSON, which begins with its heading.
+        boards: address, title and a note of every page of a site, where there are several.
+    """
+    parts = "\n".join(_read(_ASSETS / name) for name in _OURS)
+    others = [_VENDOR / one["file"] for one in vendored() if one["file"].endswith(".js")]
+    scripts = [*map(_script, others), _inline(f'"use strict";\n{parts}')]
+    page: str = _template().render(
+        style=Markup(_read(_VENDOR / "tabulator.min.css") + _read(_ASSETS / "page.css")),
+        scripts=[Markup(script) for script in scripts],
+        hashes=" ".join(_hash(script) for script in scripts),
+        content=Markup(content),
+        charts=Markup(json_text(specifications())),
+        licences=[(one["package"], one["version"], one["text"]) for one in vendored()],
+        boards=boards,
+        **_heading(content),
+    )
+    return page
+
+
+def _heading(content: str) -> dict[str, Any]:
+    """What stands above the table: the first part of a content, which can be large."""
+    found: dict[str, Any]
+    found, _ = json.JSONDecoder().raw_decode(content, len(HEADING))
+    return found
+
+
+def json_text(value: Any) -> str:
+    """JSON that no HTML parser sees a tag or a comment in."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def vendored() -> list[dict[str, str]]:
+    """Package, version, licence, file and hash of each file of others, and the licence's text."""
+    listed: list[dict[str, str]] = json.loads(_read(_VENDOR / "vendored.json"))
+    return [one | {"text": _read(_VENDOR / one["licence_file"])} for one in listed]
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("page.html.j2")
+
+
+def _script(path: Path) -> str:
+    lines = _read(path).splitlines()
+    # A map of the source would be fetched.
+    return _inline("\n".join(line for line in lines if not line.startswith("//# sourceMapp")))
+
+
+def _inline(script: str) -> str:
+    """Script that a parser of HTML does not take for its end; in JavaScript it says the same."""
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+@cache
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")

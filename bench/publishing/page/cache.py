@@ -1,0 +1,92 @@
+"""The page of a folder, built again only where something that it shows has changed.
+
+``<out>/cache/page.json`` holds what the page was made from and its content. It is derived, and may
+be deleted at any time. It is kept or made anew as a whole: one more record may rename rows, move
+ranks and change the colours of all, so after it everything is read and computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bench
+from bench.core.calibration import with_calibration
+from bench.core.cli.files import write_whole
+from bench.core.cli.stored_files import read_inside, regular_files
+from bench.core.proofs import STORED
+from bench.core.store import read_records
+from bench.publishing.config import PublishConfig
+from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.page.assemble import NAME, json_text, page_html
+from bench.publishing.page.content import page_content
+
+_READ = (
+    *("records/*.jsonl", "badges/*.jsonl", "calibration/*.json", "verify.json"),
+    *("examples/*.json", "diagnostics.jsonl", "diagnostics/diagnostics.jsonl"),
+)
+MAX_BYTES = 2**31
+"""Largest content of a page, in bytes, that is kept."""
+
+_SOURCES = ("bench", "attentions", "conf/attention")
+
+
+def cache_file(out: Path) -> Path:
+    """Where the content of a folder's page is kept."""
+    return out / "cache" / "page.json"
+
+
+def cached_page(config: PublishConfig) -> Path:
+    """Write ``leaderboard.html`` from the records under ``config.out``, or from its cache.
+
+    Raises:
+        ConfigError: there are no records, or a file cannot be read or written.
+    """
+    stamp = _stamp(config)
+    content = _cached(cache_file(config.out), stamp)
+    if content is None:
+        content = json_text(_collected(config))  # by now the records have left memory
+        text = f"{stamp} {_digest(content)}\n{content}"
+        write_whole(cache_file(config.out), text, inside=config.out, is_derived=True)
+    return write_whole(config.out / NAME, page_html(content))
+
+
+def _collected(config: PublishConfig) -> dict[str, Any]:
+    records = with_calibration(read_records(config.out), config.out)
+    board = build_leaderboard(records, config.controls)
+    return page_content(board, records, config)
+
+
+def _cached(path: Path, stamp: str) -> str | None:
+    """The content that was made from the same things; None if there is none."""
+    try:
+        text = read_inside(path.parent.parent, path, MAX_BYTES).decode()
+    except (OSError, UnicodeDecodeError):
+        return None
+    first, _, content = text.partition("\n")
+    is_whole = first == f"{stamp} {_digest(content)}"
+    return content if is_whole and "<" not in content else None  # `json_text` leaves none
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stamp(config: PublishConfig) -> str:
+    """A hash of all that the content follows from: files by size and time, code by its text."""
+    said = [repr((config.metrics, config.columns, config.controls))]
+    for pattern in _READ:
+        for path in regular_files(config.out, pattern):
+            facts = path.stat()
+            said.append(f"{path.name} {facts.st_size} {facts.st_mtime_ns}")
+    said += [f"{path} {path.read_text('utf-8')}" for path in (*_sources(), STORED) if path.exists()]
+    return _digest("\n".join(said))
+
+
+def _sources() -> Iterator[Path]:
+    root = Path(bench.__file__).resolve().parent.parent
+    for folder in _SOURCES:
+        for pattern in ("*.py", "*.yaml"):
+            yield from sorted((root / folder).rglob(pattern))

@@ -1,0 +1,115 @@
+"""Everything that the page shows, as JSON: rows, what was measured where, mechanisms, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.core.format import interval_names, title_and_scales
+from bench.core.record import Record
+from bench.publishing.charts.style import plain_styles, styles_of
+from bench.publishing.conclusions import sentences
+from bench.publishing.config import PublishConfig
+from bench.publishing.diagnostics import entropy_lines, read_diagnostics, report_sections
+from bench.publishing.leaderboard import Leaderboard
+from bench.publishing.metrics import find_metric
+from bench.publishing.page.answers import answered
+from bench.publishing.page.mechanisms import describe_mechanisms
+from bench.publishing.page.rows import INTERVALS, Json, Table, table
+from bench.publishing.page.samples import curves, filtered, samples
+from bench.publishing.page.sweeps import sweeps
+from bench.publishing.tables import Section, machine_words, summary_words
+
+_OWN_METRICS = {
+    "num_seeds": ("seeds", None, "Seeds with a score; each draws data and weights anew."),
+    "num_tasks": ("tasks", None, "Tasks with a score that may be ranked."),
+    "checked_len": (
+        "checked at",
+        None,
+        "Sequence length at which the output was compared with the oracle.",
+    ),
+}
+"""Numbers of the page's own: title, which side is better, and what they are."""
+
+
+def page_content(board: Leaderboard, records: Sequence[Record], config: PublishConfig) -> Json:
+    """What the page's script reads.
+
+    Args:
+        board: the newest record of each cell, ranked.
+        records: all, those that newer ones have replaced too: sweeps are compared by these.
+        config: which metrics, which of them at first, and where tests and examples lie.
+    """
+    rows = table(board, config.metrics)
+    diagnosed = read_diagnostics(config.out)
+    entropy = entropy_lines(diagnosed.lines)
+    names = {record.cell.mechanism for own in rows.records for record in own}
+    return {
+        "heading": {
+            "summary": summary_words(board),
+            "machines": list(machine_words(board)),
+            "headline": next((g["headline"] for g in rows.groups if "opens" in g), ""),
+            "sentences": list(sentences(board)),
+        },
+        "metrics": _metrics(rows, config),
+        "groups": list(rows.groups),
+        "rows": rows.columns.to_json(),
+        "curves": curves(rows),
+        "filtered": filtered(rows),
+        "answered": answered(rows, config.out),
+        "entropy": entropy,
+        "diagnostics": _by_row(report_sections(diagnosed)),
+        "mechanisms": describe_mechanisms(names, config.out),
+        "styles": {
+            name: [style.colour, style.dash, style.thickness]
+            for name, style in (plain_styles(entropy) | styles_of(board)).items()
+        },
+        "samples": samples(rows, config.out),
+        "sweeps": sweeps(records),
+        "controls": list(config.controls),
+    }
+
+
+def _by_row(sections: Sequence[Section]) -> dict[str, list[list[str]]]:
+    """Name, value and inputs of each number in tables of diagnostics, by the row's name."""
+    found: dict[str, list[list[str]]] = {}
+    for part in (part for section in sections for part in section.tables):
+        for name, *cells in part.rows:
+            numbers = zip(part.header[1:], cells, strict=True)
+            own = [[title, cell, part.title] for title, cell in numbers if cell != "-"]
+            found.setdefault(name, []).extend(own)
+    return found
+
+
+def _metrics(rows: Table, config: PublishConfig) -> list[Json]:
+    """The numbers that any row has, the usual ones first: title, units and meaning."""
+    ends = {end for name in config.metrics for end in interval_names(name)}
+    known = {*_OWN_METRICS, *config.metrics}
+    found = []
+    for name in dict.fromkeys((*_USUAL, *_OWN_METRICS, *config.metrics)):
+        if name in ends or name not in known or not any(rows.columns.numbers.get(name, ())):
+            continue
+        title, scales = title_and_scales(name)
+        if name in _OWN_METRICS:
+            title, better, meaning = _OWN_METRICS[name]
+        else:
+            better, meaning = find_metric(name).better, find_metric(name).meaning
+        low, high = INTERVALS.get(name, interval_names(name))
+        found.append(
+            {
+                "name": name,
+                "title": title,
+                "better": better,
+                "meaning": meaning,
+                "scales": [list(scale) for scale in scales],
+                "ends": [low, high] if low in rows.columns.numbers else None,
+                "is_usual": name in _USUAL,
+            }
+        )
+    return found
+
+
+_USUAL = (
+    *("speedup_over", "latency_s", "peak_memory_bytes", "throughput_images_per_s"),
+    *("accuracy", "bits_per_byte", "num_seeds", "num_tasks", "steps_to_90"),
+)
+"""Columns that are there at first, where their rows have them."""

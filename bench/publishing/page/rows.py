@@ -1,0 +1,283 @@
+"""A leaderboard as columns of words and numbers, small enough for a hundred thousand rows.
+
+Words are numbered, numbers keep six significant digits. What all rows of a ranking share is said
+once, by the group that they belong to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.core.cell import Cell
+from bench.core.record import Record, Speed, Status
+from bench.core.rows import settings_of
+from bench.core.statistics import Value, median, median_interval
+from bench.publishing.conclusions import headline, task_headline
+from bench.publishing.leaderboard import Leaderboard, Ranking, Standing
+from bench.publishing.machine import commit_of
+from bench.publishing.metrics import evaluate
+from bench.publishing.metrics.marks import may_be_ranked
+from bench.publishing.metrics.roofline import bound, roof
+from bench.publishing.overall import Overall, OverallRow, overall
+from bench.publishing.page.growth import grown, ties, wins
+from bench.publishing.scores import Score, TaskScores
+from bench.publishing.tables import place_words, setting_words
+
+Json = dict[str, Any]
+
+DIGITS = 6
+INTERVALS = {"latency_s": ("latency_low_s", "latency_high_s")}
+"""Intervals of the page's own, beside those that metrics have."""
+
+
+@dataclass(kw_only=True)
+class Columns:
+    """Rows by column. A row may lack any of them."""
+
+    words: dict[str, list[int]] = field(default_factory=dict)
+    vocabularies: dict[str, dict[str, int]] = field(default_factory=dict)
+    numbers: dict[str, list[Value]] = field(default_factory=dict)
+    num_rows: int = 0
+
+    def append(self, words: dict[str, str], numbers: dict[str, Value]) -> None:
+        """One row more."""
+        for name, word in words.items():
+            known = self.vocabularies.setdefault(name, {"": 0})
+            column = self.words.setdefault(name, [])
+            column += [0] * (self.num_rows - len(column))
+            column.append(known.setdefault(word, len(known)))
+        for name, value in numbers.items():
+            if value is not None:
+                values = self.numbers.setdefault(name, [])
+                values += [None] * (self.num_rows - len(values))
+                values.append(rounded(value))
+        self.num_rows += 1
+
+    def to_json(self) -> Json:
+        """Short columns are filled up; a word is its number in ``vocabulary``, 0 being none."""
+        for column in self.words.values():
+            column += [0] * (self.num_rows - len(column))
+        for values in self.numbers.values():
+            values += [None] * (self.num_rows - len(values))
+        return {
+            "num_rows": self.num_rows,
+            "words": {
+                name: {"vocabulary": list(self.vocabularies[name]), "ids": ids}
+                for name, ids in self.words.items()
+            },
+            "numbers": self.numbers,
+        }
+
+
+def rounded(value: Value) -> Value:
+    """Six significant digits: more than any of these numbers is known to."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    return float(f"{value:.{DIGITS}g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The rows of the page, and what is shared by those of one ranking.
+
+    Attributes:
+        groups: kind, words and axes of each ranking; a row's ``group`` is its place in here.
+        records: the record of each row, or those of its seeds.
+    """
+
+    columns: Columns
+    groups: tuple[Json, ...]
+    records: tuple[tuple[Record, ...], ...]
+
+
+def table(board: Leaderboard, metrics: Sequence[str]) -> Table:
+    """Every standing and every score of a leaderboard, in its order."""
+    columns, groups = Columns(), list[Json]()
+    records: list[tuple[Record, ...]] = []
+
+    def add(words: dict[str, str], numbers: dict[str, Value], *own: Record) -> None:
+        columns.append(words, numbers | {"group": len(groups)})
+        records.append(own)
+
+    growth, crossings = grown(board)
+    for ranking in board.rankings:
+        for standing in ranking.standings:
+            words, numbers = _standing_row(standing, metrics)
+            words |= growth.get((ranking.setting, standing.entry), {})
+            add(words, numbers, standing.record)
+        group = _ranking_group(ranking, board)
+        groups.append(group | {"crossings": crossings.get(ranking.setting, [])})
+    for task in board.tasks:
+        for score in task.scores:
+            add(*_score_row(score, metrics), *score.records)
+        groups.append(_task_group(task, board))
+    for several in overall(board):
+        for row in several.rows:
+            add(*_overall_row(row))
+        groups.append(_overall_group(several, board))
+    _mark_opening(groups, columns)
+    return Table(columns=columns, groups=tuple(groups), records=tuple(records))
+
+
+def _mark_opening(groups: list[Json], columns: Columns) -> None:
+    """Mark the group of each kind that a page opens with: plain, long, and with many numbers."""
+    num_ok = [0] * len(groups)
+    vocabulary = [*columns.vocabularies.get("status", {})]
+    for group, status in zip(
+        columns.numbers.get("group", ()), columns.words.get("status", ()), strict=True
+    ):
+        num_ok[int(group or 0)] += vocabulary[status] == Status.OK
+    for kind in {group["kind"] for group in groups}:
+        own = [number for number, group in enumerate(groups) if group["kind"] == kind]
+        enough = 0.8 * max(num_ok[number] for number in own)
+
+        def fitness(number: int, enough: float = enough) -> tuple[object, ...]:
+            axes = groups[number]["axes"]
+            return (
+                num_ok[number] >= enough,
+                axes["dtype"] == "float32",
+                axes.get("mode") == "forward",
+                axes.get("scope") == "core",
+                axes.get("causal") is False,
+                axes.get("length") or 0,
+                num_ok[number],
+            )
+
+        groups[max(own, key=fitness)]["opens"] = True
+
+
+def _overall_row(row: OverallRow) -> tuple[dict[str, str], dict[str, Value]]:
+    words = {"name": row.entry, "mechanism": "", "rank": row.rank}
+    low, high = row.interval or (None, None)
+    numbers: dict[str, Value] = {"accuracy": row.mean, "accuracy_low": low, "accuracy_high": high}
+    numbers["num_tasks"] = row.num_covered
+    reason = "" if row.mean is not None else "without a score on every task there is no mean"
+    words |= {"status": "skipped" if reason else "ok", "reason": reason}
+    return words, numbers | _places(words["rank"])
+
+
+def _overall_group(several: Overall, board: Leaderboard) -> Json:
+    group = _task_group(several.tasks[0], board)
+    labels = [task.label for task in several.tasks]
+    group["axes"] |= {"task": f"mean of {len(labels)} tasks", "settings": ""}
+    place = place_words(several.tasks[0], board)
+    group["words"] = f"mean of {', '.join(labels)} · {place} · {several.tasks[0].dtype}"
+    return group | {"ties": [], "headline": ""}
+
+
+def _standing_row(
+    standing: Standing, metrics: Sequence[str]
+) -> tuple[dict[str, str], dict[str, Value]]:
+    record = standing.record
+    words = _words_of(record) | {
+        "name": standing.entry,
+        "rank": standing.rank,
+        "unranked": "" if may_be_ranked(record) else "yes",
+        "marks": "; ".join(standing.marks),
+        "reference": standing.reference,
+        "bound": bound(record) or "",
+        "compile": record.cell.timed.compile,
+    }
+    numbers: dict[str, Value] = dict(evaluate(record, metrics))
+    if isinstance(record.result, Speed):
+        numbers |= {"checked_len": record.result.checked_len}
+        ends = median_interval(record.result.latency_s) or (None, None)
+        numbers |= dict(zip(INTERVALS["latency_s"], ends, strict=True))
+    return words, numbers | _places(standing.rank)
+
+
+def _words_of(record: Record) -> dict[str, str]:
+    return {
+        "entry": record.cell.entry,
+        "mechanism": record.cell.mechanism,
+        "hyperparameters": json.dumps(record.cell.hyperparameters, sort_keys=True),
+        "overrides": "\n".join(_overrides(record.cell)),
+        "status": str(record.status),
+        "reason": record.reason or "",
+        "sweep": record.sweep,
+        "commit": commit_of(record),
+        "day": record.started_at[:10],
+    }
+
+
+def _overrides(cell: Cell) -> Iterator[str]:
+    """What a command line must say for the row to be set as it was, where its YAML says else."""
+    if cell.plugins:
+        yield f"plugins=[{','.join(cell.plugins)}]"
+    usual = settings_of(cell.entry) or {}
+    for name, value in cell.hyperparameters.items():
+        if usual and usual.get(name) != value:
+            yield f"attention.{cell.entry}.{name}={json.dumps(value)}"
+
+
+def _places(rank: str) -> dict[str, Value]:
+    """First and last place of a rank such as ``2`` or ``2-4``; nothing of one that is no place."""
+    first, _, last = rank.partition("-")
+    return {"first": int(first), "last": int(last or first)} if first.isdecimal() else {}
+
+
+def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], dict[str, Value]]:
+    """A row over seeds: the mean accuracy, and medians of what else each seed has."""
+    first = score.records[0]
+    holes = [record for record in score.records if record.status is not Status.OK]
+    words = _words_of(holes[0] if holes and not score.accuracies else first) | {
+        "name": score.entry,
+        "rank": score.rank,
+        "unranked": "" if score.may_be_ranked else "yes",
+        "marks": "; ".join(score.marks),
+        "status": "ok" if score.accuracies else str(holes[0].status if holes else ""),
+        "reason": (holes[0].reason or "") if holes else "",
+    }
+    each = [evaluate(record, metrics) for record in score.records]
+    numbers = {name: _median(own[name] for own in each) for name in metrics}
+    metric = "accuracy" if numbers.get("bits_per_byte") is None else "bits_per_byte"
+    numbers[metric] = score.centre
+    if interval := score.shown_interval:
+        numbers |= {f"{metric}_low": interval[0], f"{metric}_high": interval[1]}
+    numbers |= {"num_seeds": len(score.accuracies) or None, "num_seeds_missing": score.num_missing}
+    return words, numbers | _places(score.rank)
+
+
+def _median(values: Iterable[Value]) -> Value:
+    known = [value for value in values if value is not None]
+    return known[0] if len(known) == 1 else median([float(value) for value in known])
+
+
+def _ranking_group(ranking: Ranking, board: Leaderboard) -> Json:
+    setting = ranking.setting
+    axes = _axes(setting.axes, board) | {"length": ranking.size}
+    axes.pop("compile", None)  # the row says it: eager and compiled rows share a ranking
+    return {
+        "kind": "model" if setting.is_model else "speed",
+        "words": setting_words(setting, board),
+        "headline": headline(ranking, board),
+        "size_axis": setting.workload.size_axis,
+        "references": list(ranking.references),
+        "ties": ties(ranking.ranks),
+        "wins": wins(ranking.ranks),
+        # What the machine can do at best, where it is calibrated.
+        "roof": next((found for s in ranking.standings if (found := roof(s.record))), None),
+        "axes": axes | {"scope": setting.workload.scope},
+    }
+
+
+def _task_group(task: TaskScores, board: Leaderboard) -> Json:
+    axes = task.place | {"task": task.label, "settings": task.settings}
+    return {
+        "kind": "task",
+        "words": f"{task.label} · {place_words(task, board)} · {task.dtype}",
+        "headline": task_headline(task),
+        "unit": task.unit,
+        "guesses": list(task.guesses),
+        "num_seeds": task.num_seeds,
+        "ties": ties(task.ranks),
+        "wins": wins(task.ranks),
+        "axes": _axes(axes, board),
+    }
+
+
+def _axes(axes: Json, board: Leaderboard) -> Json:
+    return axes | {"machine": board.machines.index(axes["machine"])}

@@ -1,0 +1,84 @@
+"""What lies behind the rows: raw samples, learning curves, token filters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench.core.record import Quality, Record, Speed
+from bench.core.store import line_numbers
+from bench.publishing.filters import kept_shares
+from bench.publishing.page.rows import Json, Table, rounded
+
+MAX_BYTES = 5_000_000
+"""Of all samples together, as text."""
+DIGITS = 5
+
+
+def samples(rows: Table, out: Path) -> Json:
+    """The raw samples while they are few, else where on the disk they are.
+
+    ``{"values": [...]}``, a list of lists a row, or ``{"files": [...], "places": [...]}``.
+
+    A row has a list, or a place (file, line), for each of its records. What is in no file has the
+    place None.
+    """
+    num_bytes = sum(_size(record) for own in rows.records for record in own)
+    if num_bytes <= MAX_BYTES:
+        return {"values": [[_of(record) for record in own] for own in rows.records]}
+    places = line_numbers(out)
+    files = sorted({file.name for file, _ in places.values()})
+    numbers = {name: number for number, name in enumerate(files)}
+
+    def place(record: Record) -> list[int] | None:
+        found = places.get((record.cell.key, record.started_at))
+        return [numbers[found[0].name], found[1]] if found else None
+
+    return {"files": files, "places": [[*map(place, own)] for own in rows.records]}
+
+
+def _of(record: Record) -> list[float]:
+    """Seconds per call of a timed cell; training losses of a task."""
+    result = record.result
+    if isinstance(result, Speed):
+        return [float(f"{value:.{DIGITS}g}") for value in result.latency_s]
+    if isinstance(result, Quality):
+        return [float(f"{value:.{DIGITS}g}") for value in result.losses]
+    return []
+
+
+def _size(record: Record) -> int:
+    """About as many bytes as `_of` takes as text."""
+    result = record.result
+    if isinstance(result, Speed):
+        return 11 * len(result.latency_s) + 3
+    return 8 * len(result.losses) + 3 if isinstance(result, Quality) else 3
+
+
+def curves(rows: Table) -> dict[str, list[Json]]:
+    """Of each row of a task, by its number as text: score, steps and validation scores a seed."""
+    found: dict[str, list[Json]] = {}
+    for number, records in enumerate(rows.records):
+        for record in records:
+            result = record.result
+            if isinstance(result, Quality):
+                found.setdefault(str(number), []).append(
+                    {
+                        "seed": record.cell.task.seed,
+                        "score": rounded(result.accuracy),
+                        "steps": list(result.validation_steps),
+                        "validation": [rounded(score) for score in result.validation],
+                    }
+                )
+    return found
+
+
+def filtered(rows: Table) -> dict[str, list[list[Any]]]:
+    """Of each row with token filters, by its number: filter, share kept, accuracy, cost ratios."""
+    found: dict[str, list[list[Any]]] = {}
+    for number, records in enumerate(rows.records):
+        for one in kept_shares("", records):
+            ratio = None if one.flops_ratio is None else rounded(one.flops_ratio)
+            costs = [rounded(one.accuracy), rounded(one.latency_ratio), ratio]
+            found.setdefault(str(number), []).append([one.filter, one.keep, *costs])
+    return found

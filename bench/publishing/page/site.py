@@ -1,0 +1,91 @@
+"""A folder of pages for static hosting: everything, each machine, each of the last sweeps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.core.cli.files import write_whole
+from bench.core.format import quantity
+from bench.core.record import Record
+from bench.publishing.config import PublishConfig
+from bench.publishing.csv import csv_text
+from bench.publishing.leaderboard import build_leaderboard, grouped
+from bench.publishing.machine import describe_machine
+from bench.publishing.page.assemble import json_text, page_html
+from bench.publishing.page.content import page_content
+
+MAX_SWEEPS = 20
+"""Of more, the newest: each page is a file of one megabyte and a half."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One page of the site.
+
+    Attributes:
+        folder: within the site, a plain name; empty for the page that it opens with.
+        title: what the other pages call it.
+        records: that it is made from.
+    """
+
+    folder: str
+    title: str
+    records: Sequence[Record]
+
+
+def build_site(records: Sequence[Record], config: PublishConfig, site: Path) -> tuple[Path, ...]:
+    """Write a page and a table of everything, and a folder with both for each other view.
+
+    Each page leads to all others.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    files, pages = [], list(views(records))
+    for view in pages:
+        board = build_leaderboard(view.records, config.controls)
+        content = json_text(page_content(board, view.records, config))
+        folder = site / view.folder
+        html = page_html(content, [_link(view, one) for one in pages] if len(pages) > 1 else ())
+        files.append(write_whole(folder / "index.html", html, inside=site))
+        table = csv_text(view.records, config.metrics)
+        files.append(write_whole(folder / "table.csv", table, inside=site))
+    write_whole(site / ".nojekyll", "")  # hosts that run Jekyll leave the files as they are
+    return tuple(files)
+
+
+def _link(view: View, other: View) -> tuple[str, str, str]:
+    """Address of another view as seen from one, its title, and how many records it has."""
+    way = "../" * bool(view.folder) + (f"{other.folder}/" if other.folder else "")
+    return f"{way}index.html", other.title, quantity(len(other.records), "record")
+
+
+def views(records: Sequence[Record]) -> Iterator[View]:
+    """Everything; the machines, where there are several; the sweeps, the newest first."""
+    yield View(folder="", title="Everything", records=records)
+    taken = set[str]()
+    by_time = sorted(records, key=lambda record: record.started_at)
+    machines = grouped(by_time, describe_machine)
+    if len(machines) > 1:
+        for number, (machine, own) in enumerate(sorted(machines.items()), start=1):
+            folder = _folder(f"machine-{number}", taken)
+            yield View(folder=folder, title=machine, records=own)
+    sweeps = grouped(by_time, lambda record: record.sweep)
+    newest = sorted(sweeps.items(), key=lambda one: one[1][-1].started_at, reverse=True)
+    for sweep, own in newest[:MAX_SWEEPS] if len(sweeps) > 1 else ():
+        folder = _folder(f"sweep-{sweep}", taken)
+        yield View(folder=folder, title=f"Sweep {sweep}", records=own)
+
+
+def _folder(wanted: str, taken: set[str]) -> str:
+    """A plain name of a folder, whatever a sweep is called, that no other view has."""
+    plain = re.sub(r"[^A-Za-z0-9-]+", "-", wanted)[:80]
+    name, number = plain, 1
+    while name in taken:
+        number += 1
+        name = f"{plain}-{number}"
+    taken.add(name)
+    return name

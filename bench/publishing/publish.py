@@ -1,0 +1,73 @@
+"""Records to everything that a person sees. `publish` writes it all; nothing here needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.core.cli.files import write_whole
+from bench.core.record import Record
+from bench.publishing.charts import charts, write_charts
+from bench.publishing.config import PublishConfig, WandbConfig, read_publish_config
+from bench.publishing.csv import csv_text
+from bench.publishing.diagnostics import entropy_chart, read_diagnostics, report_sections
+from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.markdown import leaderboard_page
+from bench.publishing.page import write_page
+from bench.publishing.sinks import make_for, publish_runs
+from bench.publishing.terminal import print_files, print_leaderboard, print_versus
+
+__all__ = [
+    "PublishConfig",
+    "Published",
+    "WandbConfig",
+    "make_for",
+    "print_files",
+    "print_leaderboard",
+    "print_versus",
+    "publish",
+    "read_publish_config",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What was written, what a person should know about it, and what it was made from."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+    board: Leaderboard
+
+
+def publish(
+    records: Sequence[Record], config: PublishConfig, sweep: str | None = None
+) -> Published:
+    """Write page, tables, ``charts/`` and the runs of a dashboard under ``config.out``.
+
+    Args:
+        records: all that the tables are to show; of a cell's records the newest counts.
+        config: what to write.
+        sweep: write a run for this sweep only, and not for every one in `records`.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    board = build_leaderboard(records, config.controls)
+    files = [write_whole(config.out / "table.csv", csv_text(records, config.metrics))]
+    found = read_diagnostics(config.out)
+    notes = [*found.describe()]
+    pictures: list[tuple[str, str]] = []
+    if config.charts:
+        entropy = entropy_chart(found.lines)
+        drawn = (*charts(board), *([entropy] if entropy else []))
+        chart_files, note = write_charts(drawn, config.out / "charts")
+        files += chart_files
+        notes += [note] if note else []
+        pictures = [(chart.title, f"charts/{chart.name}.svg") for chart in drawn if not note]
+    diagnosed = report_sections(found)
+    page = leaderboard_page(board, config.columns, pictures, config.model_columns, diagnosed)
+    files.insert(0, write_whole(config.out / "leaderboard.md", page))
+    files.insert(0, write_page(board, records, config))
+    folders, more = publish_runs(records, config, sweep)
+    return Published(files=(*files, *folders), notes=(*notes, *more), board=board)

@@ -1,0 +1,323 @@
+"""Records of training runs to rankings on a task: over seeds, with what is not settled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bench.core.comparison import Runs, mean_of, within_share
+from bench.core.record import Quality, Record, Status
+from bench.core.seed_runs import runs_from
+from bench.core.statistics import Interval, median
+from bench.publishing.machine import describe_machine
+from bench.publishing.metrics.marks import marks, may_be_ranked
+from bench.publishing.metrics.ranks import Ranks, rank_runs
+from bench.publishing.naming import Names, identity
+
+Rate = tuple[float | None, bool]
+"""A learning rate, and whether it was searched for the row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """An entry's accuracies on a task.
+
+    Attributes:
+        rank: as of `bench.publishing.leaderboard.Standing`, ``control`` too; empty where there are
+            fewer than two seeds, or nothing else to be ahead of.
+        may_be_ranked: false with a mark that forbids it.
+        marks: what a reader must know before the numbers, the worst first.
+        by_seed: a score of each seed that was run; None where a run ended without one.
+        num_missing: seeds that others ran and that have no accuracy here.
+        statuses: of the seeds that were planned and have none.
+        num_unsettled: seeds that were still improving when their steps were spent.
+        num_stuck: seeds that ended at chance or at a partial solution; none of a control.
+        num_solved: seeds that are nearer to all answers right than to any of these levels.
+        train_accuracy: mean over the seeds of the score on training examples; None where no record
+            has one.
+        steps_to_90: of the seeds that answered 90 % right, lowest first.
+        longer: mean score on test examples of so many tokens, more than were trained on.
+        state_bytes: what all layers keep of one example to continue it.
+        rate: the learning rate; None if the task has none.
+        is_searched: whether that was searched for this row.
+        is_at_edge: whether it is the least or the greatest of the rates that were tried.
+        num_collapsed: seeds after which nearly all key features lay at the mechanism's floor.
+        gates: what the backbone projected for the mechanism beside queries, keys and values.
+        flops: of all blocks for one example.
+        matched: the size that was set so that the model costs what the others do.
+        is_share: whether it is a share of right answers, and not a count of what should be small.
+        runs: the same scores, with what is known of the test examples.
+        records: that all this is computed from.
+    """
+
+    entry: str
+    rank: str = ""
+    may_be_ranked: bool = True
+    marks: tuple[str, ...] = ()
+    by_seed: tuple[tuple[int, float | None], ...]
+    num_missing: int
+    statuses: tuple[Status, ...]
+    chance: float | None
+    num_examples: int | None
+    num_parameters: int | None
+    num_unsettled: int = 0
+    num_stuck: int = 0
+    num_solved: int = 0
+    train_accuracy: float | None = None
+    steps_to_90: tuple[int, ...] = ()
+    longer: tuple[tuple[int, float], ...] = ()
+    state_bytes: int | None = None
+    rate: float | None = None
+    is_searched: bool = False
+    is_at_edge: bool = False
+    num_collapsed: int = 0
+    gates: tuple[str, ...] = ()
+    flops: int | None = None
+    matched: str = ""
+    is_share: bool = True
+    runs: Runs = field(default_factory=lambda: Runs(scores={}), compare=False, repr=False)
+    records: tuple[Record, ...] = ()
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is shown beside the others and not ranked among them."""
+        return self.rank == "control"
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """Of the seeds that have one, lowest first."""
+        return tuple(sorted(score for _, score in self.by_seed if score is not None))
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean over the seeds that have one."""
+        return sum(self.accuracies) / len(self.accuracies) if self.accuracies else None
+
+    @property
+    def is_split(self) -> bool:
+        """Whether some seeds learned the task and others were stuck: a mean is that of no run."""
+        return 0 < self.num_stuck < len(self.accuracies)
+
+    @property
+    def centre(self) -> float | None:
+        """The mean, or the median where seeds split."""
+        return median(self.accuracies) if self.is_split else self.accuracy
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether no seed was trained, since its mechanism cannot be on this task."""
+        return not self.accuracies and set(self.statuses) == {Status.SKIPPED}
+
+    @property
+    def interval(self) -> Interval | None:
+        """Of 95 %, of the mean over seeds, without bounds; None with fewer than two."""
+        return mean_of(self.runs, is_share=self.is_share)
+
+    @property
+    def shown_interval(self) -> Interval | None:
+        """As `interval`; of a share, no more than all and no less than nothing."""
+        found = self.interval
+        return within_share(found) if found and self.is_share else found
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskScores:
+    """The entries on one task with one set of settings, best first.
+
+    Attributes:
+        settings: of the task, with the learning rate of rows without one of their own.
+        plateaus: scores at which models halt that learned a part of the task.
+        unit: what a score counts, less being better; empty for a share of right answers.
+        causal: whether a token saw only those before it, as records or settings say.
+        ranks: of the scores that may be ranked; None with fewer than two seeds.
+    """
+
+    machine: str
+    method_version: int
+    device: str
+    dtype: str
+    num_threads: int
+    label: str
+    settings: str
+    guesses: tuple[str, ...]
+    num_seeds: int
+    scores: tuple[Score, ...]
+    plateaus: tuple[tuple[str, float], ...] = ()
+    unit: str = ""
+    causal: bool = False
+    ranks: Ranks | None = None
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """By name, all that scores of two tasks must share to be set beside each other."""
+        names = ("machine", "method_version", "device", "num_threads", "dtype")
+        return {name: getattr(self, name) for name in names}
+
+
+def task_setting(record: Record) -> tuple[str, str, int, str, str, int, str]:
+    """All that records must share to stand in one table; the order is that of the tables.
+
+    The machine is not among it: a score is no timing.
+    """
+    work = record.cell.task
+    return (
+        work.label,
+        record.cell.device,
+        record.cell.num_threads,
+        work.dtype,
+        work.task,
+        record.training_version,
+        json.dumps(work.shared_settings, sort_keys=True),
+    )
+
+
+def score_task(
+    records: Sequence[Record],
+    names: Names,
+    controls: Sequence[str],
+    *,
+    within_budget: bool = False,
+) -> TaskScores:
+    """The table of records that share their `task_setting`; see `build_leaderboard`."""
+    seeds = {record.cell.task.seed for record in records}
+    unit = next((result.unit for result in _qualities(records)), "")
+    scores = [
+        _score(name, group, len(seeds), controls, within_budget=within_budget)
+        for name, group in _rows(records, names).items()
+    ]
+    ranks = rank_runs(
+        {s.entry: s.runs for s in scores if s.may_be_ranked and not s.is_control},
+        less_is_better=bool(unit),
+    )
+    plateaus = {words: score for r in _qualities(records) for words, score in r.plateaus.items()}
+    first = max(records, key=lambda record: record.started_at)
+    return TaskScores(
+        machine=describe_machine(first),
+        method_version=first.method_version,
+        device=first.cell.device,
+        dtype=first.cell.task.dtype,
+        num_threads=first.cell.num_threads,
+        label=first.cell.task.label,
+        settings=json.dumps(first.cell.task.shared_settings, sort_keys=True),
+        guesses=tuple(sorted({result.guess for result in _qualities(records)})),
+        num_seeds=len(seeds),
+        scores=_sorted(scores, ranks, less_is_better=bool(unit)),
+        plateaus=tuple(sorted(plateaus.items())),
+        unit=unit,
+        causal=any(result.causal for result in _qualities(records))
+        or first.cell.task.settings.get("causal") is True,
+        ranks=ranks,
+    )
+
+
+def _rows(records: Sequence[Record], names: Names) -> dict[str, list[Record]]:
+    """Records by row; an entry that was trained at several rates has a row for each."""
+    rows: dict[str, dict[Rate, list[Record]]] = {}
+    for record in records:
+        of_entry = rows.setdefault(names[identity(record.cell)], {})
+        of_entry.setdefault(_rate(record), []).append(record)
+    return {
+        name if len(of_entry) == 1 else f"{name} at {rate}": group
+        for name, of_entry in rows.items()
+        for (rate, _), group in of_entry.items()
+    }
+
+
+def _rate(record: Record) -> Rate:
+    work = record.cell.task
+    return work.settings.get("learning_rate"), work.shared_rate is not None
+
+
+def _score(
+    entry: str,
+    records: Sequence[Record],
+    num_seeds: int,
+    controls: Sequence[str],
+    *,
+    within_budget: bool,
+) -> Score:
+    results = _qualities(records)
+    rate, is_searched = _rate(records[0])
+    is_control = records[0].cell.mechanism in controls
+    by_seed = tuple(
+        sorted(
+            (
+                record.cell.task.seed,
+                record.result.accuracy if isinstance(record.result, Quality) else None,
+            )
+            for record in records
+            if record.status is not Status.SKIPPED
+        )
+    )
+    return Score(
+        entry=entry,
+        may_be_ranked=all(may_be_ranked(r, within_budget=within_budget) for r in records),
+        marks=marks(*records),
+        rank="control" if is_control else "",
+        by_seed=by_seed,
+        num_missing=num_seeds - len(results),
+        statuses=tuple(sorted({r.status for r in records if r.status is not Status.OK})),
+        chance=median([result.chance for result in results]),
+        num_examples=results[0].num_examples if results else None,
+        num_parameters=results[0].num_parameters if results else None,
+        num_stuck=sum(bool(r.stuck_at) for r in results) if not is_control else 0,
+        num_solved=sum(result.is_solved for result in results),
+        train_accuracy=_mean([r.train_accuracy for r in results]),
+        num_unsettled=sum(not result.has_settled for result in results),
+        steps_to_90=tuple(sorted(r.steps_to_90 for r in results if r.steps_to_90 is not None)),
+        longer=_longer(results),
+        state_bytes=results[0].state_bytes if results else None,
+        rate=rate,
+        is_searched=is_searched,
+        is_at_edge=any(record.cell.task.is_at_edge for record in records),
+        num_collapsed=sum(result.collapsed is True for result in results),
+        gates=results[0].gates if results else (),
+        flops=results[0].flops if results else None,
+        matched=results[0].matched if results else "",
+        is_share=not any(result.unit for result in results),
+        runs=runs_from(
+            {r.cell.task.seed: r.result for r in records if isinstance(r.result, Quality)},
+            dict(by_seed),
+        ),
+        records=tuple(sorted(records, key=lambda r: (r.cell.task.seed, r.cell.key))),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _longer(results: Sequence[Quality]) -> tuple[tuple[int, float], ...]:
+    """Means over the seeds that have a score at a length, by rising length."""
+    scores: dict[int, list[float]] = {}
+    for result in results:
+        for length, score in result.longer.items():
+            scores.setdefault(int(length), []).append(score)
+    return tuple((length, sum(own) / len(own)) for length, own in sorted(scores.items()))
+
+
+def _sorted(
+    scores: Sequence[Score], ranks: Ranks | None, *, less_is_better: bool
+) -> tuple[Score, ...]:
+    """Best first, what may not be ranked after the others, with the places that seeds leave."""
+    sign = 1 if less_is_better else -1
+    if ranks and len(ranks.names) > 1:  # one row alone is ahead of nobody
+        scores = [replace(score, rank=score.rank or ranks.place(score.entry)) for score in scores]
+    return tuple(
+        sorted(
+            scores,
+            key=lambda s: (
+                s.accuracy is None,
+                not s.may_be_ranked,
+                sign * (s.centre or 0),
+                s.entry,
+            ),
+        )
+    )
+
+
+def _qualities(records: Iterable[Record]) -> list[Quality]:
+    return [record.result for record in records if isinstance(record.result, Quality)]

@@ -1,0 +1,63 @@
+"""Of a search's runs those at each row's best learning rate: what a table of scores shows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from bench.core.grid import Trained, best_of
+from bench.core.observed import CONTROLS
+from bench.core.record import Quality, Record
+from bench.core.store import latest
+
+
+def at_best_rate(records: Iterable[Record]) -> list[Record]:
+    """The records of each row at the rate that did best on validation examples.
+
+    The choice is made on the seed with the most rates, the lowest of these, as a search makes it;
+    other seeds and the test set play no part. A row with one rate is left as it is.
+
+    Args:
+        records: of training runs; of a cell's records the newest counts.
+    """
+    rows: dict[tuple[str, str, str], list[Record]] = {}
+    for record in latest(records):
+        work = record.cell.task
+        settings = {k: v for k, v in work.shared_settings.items() if k != "learning_rate"}
+        about = work.label, record.cell.entry, json.dumps(settings, sort_keys=True)
+        rows.setdefault(about, []).append(record)
+    return [kept for row in rows.values() for kept in _best_of_row(row)]
+
+
+def _best_of_row(row: Sequence[Record]) -> list[Record]:
+    rates = {record.cell.task.settings.get("learning_rate") for record in row}
+    if len(rates) < 2 or None in rates or row[0].cell.mechanism in CONTROLS:
+        return list(row)
+    counts = Counter(record.cell.task.seed for record in row)
+    seed = min(counts, key=lambda own: (-counts[own], own))
+    runs = {
+        float(record.cell.task.settings["learning_rate"]): _trained(record)
+        for record in row
+        if record.cell.task.seed == seed
+    }
+    unit = any(isinstance(r.result, Quality) and r.result.unit for r in row)
+    best = best_of(runs, better="lower" if unit else "higher")
+    kept = [r for r in row if r.cell.task.settings["learning_rate"] == best.rate]
+    return [_labelled(record, is_at_edge=best.beyond is not None) for record in kept]
+
+
+def _labelled(record: Record, *, is_at_edge: bool) -> Record:
+    """The same record, whose rate counts as searched."""
+    work = record.cell.task
+    shared = work.shared_rate or work.settings["learning_rate"]
+    work = replace(work, shared_rate=shared, is_at_edge=is_at_edge)
+    return replace(record, cell=replace(record.cell, workload=work))
+
+
+def _trained(record: Record) -> Trained:
+    result = record.result
+    if not isinstance(result, Quality) or not result.validation:
+        return Trained(score=None)
+    return Trained(score=result.validation[-1], steps_to_90=result.steps_to_90)

@@ -1,0 +1,108 @@
+"""Runs for W&B: each is written offline first, and then sent if there is a key.
+
+The offline run is there whatever the network does. Sending is W&B's own program, given
+`SEND_TIMEOUT_S`: with one server that does not answer, the others are not tried.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import get_args
+
+from bench.publishing.config import PublishConfig, WandbMode
+from bench.publishing.sinks import wandb_door as door
+from bench.publishing.sinks.view import View
+
+SEND_TIMEOUT_S = 12.0
+"""With what comes before, a sweep waits 20 s at most for a server that does not answer."""
+
+
+def write_wandb(views: Iterable[View], config: PublishConfig) -> tuple[list[Path], list[str]]:
+    """Write a run for each view in place of earlier ones of the same id, and send it.
+
+    Returns:
+        The folders of the runs, and what a person should know: once, what went wrong.
+    """
+    folders: list[Path] = []
+    notes: list[str] = []
+    try:
+        mode, notes = choose_mode(config.wandb.mode)
+        for view in views if mode != "disabled" else ():
+            folders.append(door.write_run(view, config))
+            if mode == "online" and (problem := send(folders[-1])):
+                mode = "offline"
+                notes.append(
+                    f"W&B did not take the run: {problem}. It is written, and sent later by: "
+                    f"wandb sync {folders[-1]}"
+                )
+    except Exception as error:
+        notes.append(f"W&B was left out: {door.in_words(error)}. The records are unharmed.")
+    return folders, notes
+
+
+def choose_mode(asked: str | None) -> tuple[str, list[str]]:
+    """``online``, ``offline`` or ``disabled``, decided here so that W&B never asks a person.
+
+    The configuration's word, else ``WANDB_MODE``, else online. Online without a usable key is
+    offline, and a note says so where a key or a word asked for it.
+    """
+    asked = asked or os.environ.get("WANDB_MODE") or None
+    if asked in ("offline", "disabled"):
+        return asked, []
+    if asked not in (None, "online"):
+        known = ", ".join(get_args(WandbMode))
+        return "offline", [f"W&B is offline: WANDB_MODE={asked} is not known here, but {known}."]
+    problem = door.why_not_online()
+    if not problem:
+        return "online", []
+    if asked is None and "WANDB_API_KEY" not in os.environ:
+        return "offline", []
+    return "offline", [
+        f"W&B is offline, not online as asked: {problem}. Run `wandb login`, or set "
+        f"WANDB_API_KEY and WANDB_BASE_URL; `wandb sync` sends what was written."
+    ]
+
+
+def send(folder: Path) -> str:
+    """Send an offline run and remove what was kept for that; else why not, in words."""
+    staging = door.staging_of(folder.parent, door.run_id_of(folder))
+    cache = folder.parent / ".cache"
+    process = subprocess.Popen(
+        door.push_command(folder),
+        env=os.environ
+        | {"WANDB_DIR": str(folder.parent.parent)}
+        | {"WANDB_DATA_DIR": str(staging), "WANDB_CACHE_DIR": str(cache)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=SEND_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        return f"its server gave no answer in {SEND_TIMEOUT_S:.0f} s"
+    except BaseException:
+        _end(process)
+        raise
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
+    if process.returncode or not list(folder.glob("*.synced")):
+        lines = [line.strip().removeprefix("wandb: ") for line in said.splitlines()]
+        problems = [line.removeprefix("ERROR ") for line in lines if line.startswith("ERROR")]
+        return (problems or [line for line in lines if line] or ["no reason given"])[-1].rstrip(".")
+    shutil.rmtree(staging, ignore_errors=True)
+    return ""
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """The program and the service that it has started, which share a session."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()

@@ -1,0 +1,240 @@
+"""W&B's one door: everything that touches the package, and so may change between its versions.
+
+Runs are written offline only, which needs no server and cannot wait; `bench.publishing.sinks.wandb`
+sends them. W&B is never asked online without a key, where it would prompt.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.core.cli.stored_files import folder_inside
+from bench.publishing.config import PublishConfig
+from bench.publishing.sinks.vega import FIELDS, chart_and_fields, preset, specification
+from bench.publishing.sinks.view import Table, View
+
+_HIDDEN = ("WANDB_MODE", "WANDB_BASE_URL", "WANDB_API_KEY")
+"""With a wrong value of these W&B refuses to start, also offline, where it needs none of them."""
+_SILENT = {"WANDB_ERROR_REPORTING": "false"}
+"""No reports of W&B's own to its server, for which the end of the program would wait."""
+
+
+def write_run(view: View, config: PublishConfig) -> Path:
+    """Write an offline run in place of earlier ones of the same id.
+
+    Returns:
+        The folder of the run, which `push_command` sends.
+    """
+    import wandb
+
+    home = config.out.absolute() / "wandb"
+    staging = staging_of(home, view.run_id)
+    changes = {**dict.fromkeys(_HIDDEN), **_SILENT, **_folders(home, staging)}
+    _remove_earlier(home, view.run_id)
+    _folders(home, staging)
+    with _environment(changes), _service(wandb):
+        run = wandb.init(
+            mode="offline",
+            dir=str(home.parent),
+            project=config.wandb.project,
+            entity=config.wandb.entity,
+            id=view.run_id,
+            name=view.sweep or None,
+            group=view.group or None,
+            tags=list(config.wandb.tags) or None,
+            job_type="sweep",
+            reinit="create_new",
+            config=view.config,
+            settings=_settings(wandb),
+        )
+        try:
+            folder = Path(run.dir).parent
+            _log(wandb, run, view, config.wandb.entity, staging)
+        except BaseException:
+            run.finish(exit_code=1)
+            raise
+        run.finish()
+    shutil.rmtree(home / ".cache", ignore_errors=True)
+    return folder
+
+
+def staging_of(home: Path, run_id: str) -> Path:
+    """Where the files of a run's artifacts wait until they are sent."""
+    return home / ".data" / run_id
+
+
+def run_id_of(folder: Path) -> str:
+    """The id in the name of an offline run's folder."""
+    return folder.name.split("-", 3)[-1]
+
+
+def push_command(folder: Path) -> list[str]:
+    """What sends an offline run, under its own id."""
+    return [sys.executable, "-m", "wandb", "sync", "--yes", "--include-synced", str(folder)]
+
+
+def why_not_online() -> str:
+    """Why nothing can be sent; empty if there is an address and a key.
+
+    Looks where W&B looks, in the environment, .netrc and its settings, and starts no service.
+    """
+    from wandb.sdk import wandb_setup
+    from wandb.sdk.lib import wbauth
+
+    try:
+        with _environment({"WANDB_MODE": None, **_SILENT}):
+            settings = wandb_setup.singleton().settings
+        found = wbauth.authenticate_session(
+            host=settings.base_url, source="attnbench", prompt=False, update_session=False
+        )
+    except Exception as error:
+        address = os.environ.get("WANDB_BASE_URL")
+        is_address = "base_url" in str(error) and address is not None
+        return f"WANDB_BASE_URL={address!r} is no URL" if is_address else in_words(error)
+    if settings.mode in ("offline", "disabled"):
+        return f"`wandb {settings.mode}` was said here"
+    return "" if found is not None else "no API key is configured"
+
+
+def default_entity() -> str:
+    """Whose projects a key opens; asks the server."""
+    import wandb
+
+    return str(wandb.Api().default_entity)
+
+
+def keep_charts(entity: str) -> str:
+    """Keep the custom charts under their names; else why not, which may be that they are there."""
+    import wandb
+
+    api, problem = wandb.Api(), ""
+    for name in FIELDS:
+        try:
+            api.create_custom_chart(
+                entity=entity,
+                name=preset(name),
+                display_name=f"attnbench: {name}",
+                spec_type="vega2",
+                access="private",
+                spec=specification(name),
+            )
+        except Exception as error:
+            problem = in_words(error)
+    return problem
+
+
+def in_words(error: Exception) -> str:
+    """Its first lines in one, with its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = " ".join(lines[:3]).rstrip(".")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def _settings(wandb: Any) -> Any:
+    """Nothing about the machine is collected but what the records say, and not its name."""
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        host="anon",
+        disable_git=True,
+        disable_code=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        x_transaction_log_flush_interval=1.0,
+    )
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
+    """Change variables of the environment for a while; None hides one."""
+    before = {name: os.environ.get(name) for name in changes}
+    _set(changes)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _folders(home: Path, staging: Path) -> dict[str, str]:
+    """Variables that point W&B's folders, which are made, below `home`.
+
+    Raises:
+        ConfigError: one of them is a link.
+    """
+    places = {
+        "WANDB_DIR": home.parent,
+        "WANDB_DATA_DIR": staging,
+        "WANDB_CACHE_DIR": home / ".cache",
+        "WANDB_CONFIG_DIR": home / ".config",
+    }
+    for path in (*places.values(), home):
+        with folder_inside(home.parent, path, make=True):
+            pass
+    return {name: str(path) for name, path in places.items()}
+
+
+@contextmanager
+def _service(wandb: Any) -> Iterator[None]:
+    """End W&B's own process afterwards: only then are its files whole and a run's id free again."""
+    try:
+        yield
+    finally:
+        wandb.teardown()
+
+
+def _remove_earlier(home: Path, run_id: str) -> None:
+    """Offline runs of the same id, and what waited to be sent with any that is sent by now."""
+    for sent in home.glob("offline-run-*/*.synced"):
+        if run_id_of(sent.parent).strip("."):
+            shutil.rmtree(staging_of(home, run_id_of(sent.parent)), ignore_errors=True)
+    for folder in home.glob(f"offline-run-*-{run_id}"):
+        if run_id_of(folder) == run_id:  # and not one whose id only ends like it
+            shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(staging_of(home, run_id), ignore_errors=True)
+
+
+def _log(wandb: Any, run: Any, view: View, entity: str | None, staging: Path) -> None:
+    for steps in view.steps:
+        run.define_metric(steps.axis, hidden=True)
+        for pattern in steps.patterns:
+            run.define_metric(pattern, step_metric=steps.axis)
+        # Each call is a step of W&B's own, which only rises; the axis is the step of the curves.
+        for size, scalars in steps.points:
+            run.log({steps.axis: size, **scalars})
+    run.log({name: _table(wandb, table) for name, table in view.tables.items()})
+    for name, table in view.charts.items():
+        chart, fields = chart_and_fields(name, entity)
+        run.log({name: wandb.plot_table(chart, _table(wandb, table), fields)})
+    run.log_artifact(_records_artifact(wandb, view, staging))
+    run.summary.update(view.summary | {"records_sha256": view.records_sha256})
+
+
+def _table(wandb: Any, table: Table) -> Any:
+    return wandb.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
+
+
+def _records_artifact(wandb: Any, view: View, staging: Path) -> Any:
+    """The sweep's records as a file, from which everything else can be made again."""
+    file = staging / "records.jsonl"
+    file.write_text(view.records)
+    artifact = wandb.Artifact(
+        f"records-{view.run_id}", type="records", metadata={"sha256": view.records_sha256}
+    )
+    artifact.add_file(str(file), policy="immutable")  # no second copy of it
+    return artifact

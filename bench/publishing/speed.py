@@ -1,0 +1,222 @@
+"""`python -m bench.publishing.speed FOLDER PAGE`: docs/speed.md, as `make speed` makes it.
+
+It reads the records of two sweeps, under ``FOLDER/published`` and ``FOLDER/compiled``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from bench.core.cli.errors import ConfigError, tell
+from bench.core.cli.files import write_whole
+from bench.core.format import number, quantity, ratio_words
+from bench.core.record import REFERENCE, Record, Speed
+from bench.core.statistics import Ratio
+from bench.core.store import latest, read_records
+from bench.publishing.document import escape
+from bench.publishing.machine import describe_machine
+from bench.publishing.markdown import table_lines
+from bench.publishing.metrics.marks import NOISY, marks
+from bench.publishing.metrics.speedup import ratio_between, speedup
+from bench.publishing.tables import Table, with_marks
+
+COMMANDS = """\
+python -m bench.sweep experiment=published out=results/speed/published
+python -m bench.sweep experiment=published scope=layer \
+'attention=[softmax,flatten_layer,mlla,polaformer_pp]' out=results/speed/published
+python -m bench.sweep experiment=compiled out=results/speed/compiled
+python -m bench.publishing.speed results/speed docs/speed.md"""
+"""What `make speed` runs."""
+
+_INTRO = """\
+# Speed of the mechanisms
+
+Numbers are speed-ups: the time of the reference divided by the entry's time, in the same rounds.
+Above 1 the entry is faster. Brackets hold the 95 % interval; `~` marks cells that were measured
+while other programs kept the machine busy. Outputs too large for a whole float64 oracle, as at
+4,096 tokens, are checked in part ([methodology.md](methodology.md#is-it-right) says how)."""
+
+_PUBLISHED = """\
+## Compared with the authors' operators
+
+Entries such as `nala_published` run the operators of the authors' code and pass the same golden
+files. Rounds are taken in six processes, because two processes of the same code differ by
+10 to 20 %; intervals are those of the process medians. Entries that own their projections are
+compared as layers."""
+
+LARGEST_SHARE = {"flatten": 0.07, "nala_rope": 0.11, "nala_cosine": 0.14}
+"""Goals: at most this share of softmax's time at 4,096 tokens, forward and with backward."""
+
+_GOALS = """\
+## Goals that are missed
+
+Each entry is to take no longer than the authors' operators; at 4,096 tokens, of softmax's time,
+{shares}.
+Shares are 1 over the speed-ups above."""
+
+_COMPILED = """\
+## Compiled
+
+Eager entries and the same under `torch.compile` (inductor), in the same rounds. Both are compared
+with eager softmax in the first table."""
+
+Rows = Mapping[str, Mapping[str, Record]]
+"""Records by the name of their row and by their column."""
+
+
+def speed_page(published: Sequence[Record], compiled: Sequence[Record]) -> str:
+    """The page; a cell whose record has no number is empty."""
+    ours, eager, inductor = _rows(published), _rows(compiled), _rows(compiled, "inductor")
+    compared = {
+        name: row
+        for name, row in ours.items()
+        if any(_speed(record).reference != REFERENCE for record in row.values())
+    }
+
+    def over_softmax(name: str, column: str, record: Record) -> str:
+        layer = name.partition(" ")[2]
+        softmax = ours.get(f"{REFERENCE} {layer}".strip(), {}).get(column)
+        return "" if softmax is None else _words(ratio_between(record, softmax), record)
+
+    def both(name: str, column: str, record: Record) -> str:
+        other = inductor.get(name, {}).get(column)
+        ratios = speedup(record), None if other is None else speedup(other)
+        return " / ".join("" if ratio is None else number(ratio.median) for ratio in ratios)
+
+    def over_eager(name: str, column: str, record: Record) -> str:
+        other = eager.get(name, {}).get(column)
+        return "" if other is None else _words(ratio_between(record, other), record)
+
+    def seconds(name: str, column: str, record: Record) -> str:
+        return number(_speed(record).compile_s or 0.0)
+
+    over_operators = _table(
+        "over the authors' operators", compared, lambda n, c, r: _words(speedup(r), r)
+    )
+    against_softmax = _table("over softmax", compared, over_softmax)
+    blocks = [
+        _INTRO,
+        f"{_origin([*published, *compiled])} `make speed` runs:",
+        f"```bash\n{COMMANDS}\n```",
+        _PUBLISHED,
+        table_lines(over_operators),
+        table_lines(against_softmax),
+        *missed_goals(over_operators, against_softmax),
+        _COMPILED,
+        table_lines(_table("eager / compiled, over softmax", eager, both)),
+        table_lines(_table("compiled, over eager", inductor, over_eager)),
+        table_lines(_table("seconds to compile", inductor, seconds)),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _rows(records: Sequence[Record], compiler: str = "eager") -> Rows:
+    rows: dict[str, dict[str, Record]] = {}
+    for record in latest(records):
+        work = record.cell.timed
+        if isinstance(record.result, Speed) and work.compile == compiler:
+            name = record.cell.entry + (" (layer)" if work.scope == "layer" else "")
+            mode = work.mode.replace("forward_", "with ")
+            rows.setdefault(name, {})[f"{mode}, {work.size:,}"] = record
+    return rows
+
+
+def missed_goals(over_operators: Table, over_softmax: Table) -> tuple[str, str]:
+    """What was to be reached and the table of what was not, by the speed-ups as they are printed.
+
+    Args:
+        over_operators: the speed-ups over the authors' operators.
+        over_softmax: those over softmax.
+    """
+    rows = []
+    for name, column, ratio, low, high in _ratios(over_operators):
+        if ratio < 1:
+            found, reaches = f"{number(ratio)}x [{number(low)}, {number(high)}]", high >= 1
+            rows.append((name, column, "1x the operators' speed", found, _missed(reaches)))
+    for name, column, ratio, low, high in _ratios(over_softmax):
+        goal = LARGEST_SHARE.get(name)
+        if goal is not None and column.endswith(", 4,096") and 1 / ratio > goal:
+            found, reaches = f"{1 / ratio:.3f} [{1 / high:.3f}, {1 / low:.3f}]", 1 / high <= goal
+            rows.append((name, column, f"{goal} of softmax's time", found, _missed(reaches)))
+    shares = ", ".join(f"{name} at most {goal}" for name, goal in LARGEST_SHARE.items())
+    header = ("entry", "at", "goal", "found", "verdict")
+    table = Table(title="goals", header=header, rows=tuple(rows), num_text=3)
+    return _GOALS.format(shares=shares), table_lines(table) if rows else "None is missed."
+
+
+def _missed(reaches: bool) -> str:
+    return "missed; the interval reaches it" if reaches else "missed"
+
+
+def _ratios(table: Table) -> Iterator[tuple[str, str, float, float, float]]:
+    """Row, column, ratio and the ends of its interval; the ratio itself where there is none."""
+    for row in table.rows:
+        for column, cell in zip(table.header[1:], row[1:], strict=True):
+            if found := re.match(r"([\d.,]+)x(?: \[([\d.,]+), ([\d.,]+)\])?", cell):
+                ratio, low, high = (
+                    float((end or found[1]).replace(",", "")) for end in found.groups()
+                )
+                yield row[0], column, ratio, low, high
+
+
+def _table(title: str, rows: Rows, cell: Callable[[str, str, Record], str]) -> Table:
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = tuple(
+        (name, *(cell(name, column, row[column]) if column in row else "" for column in columns))
+        for name, row in rows.items()
+    )
+    table = Table(title=title, header=(title, *columns), rows=lines, num_text=1)
+    said = (NOISY, "checked at", "checked in")  # by a tilde, and in the page's first lines
+    found = [[m for m in marks(*row.values()) if not m.startswith(said)] for row in rows.values()]
+    return with_marks(table, found)
+
+
+def _speed(record: Record) -> Speed:
+    assert isinstance(record.result, Speed)
+    return record.result
+
+
+def _words(ratio: Ratio | None, record: Record) -> str:
+    return ratio_words(ratio) + " ~" * (ratio is not None and _speed(record).is_noisy)
+
+
+def _shape(record: Record) -> str:
+    work = record.cell.kernel
+    size = f"batch {work.batch_size}, {work.num_heads} heads of {work.head_dim}, {work.dtype}"
+    return f"{size}, {quantity(record.cell.num_threads, 'thread')}"
+
+
+def _origin(records: Sequence[Record]) -> str:
+    """Machine, commit and date of what was measured, in a sentence."""
+    facts = [record.environment for record in records]
+    commits = {str(f["commit"])[:12] + " with changes" * bool(f["is_dirty"]) for f in facts}
+    said = (
+        {record.started_at[:10] for record in records},
+        {describe_machine(record) for record in records},
+        {_shape(record) for record in records},
+        commits,
+    )
+    when, where, shape, commit = (" and ".join(sorted(words)) for words in said)
+    return f"Measured {when} on {escape(where)}; {shape}, commit {commit}."
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the page."""
+    if len(argv) != 2 or {"-h", "--help"} & set(argv):
+        print(__doc__)
+        return 0 if {"-h", "--help"} & set(argv) else 2
+    folder, page = map(Path, argv)
+    try:
+        published, compiled = (read_records(folder / name) for name in ("published", "compiled"))
+        write_whole(page, speed_page(published, compiled))
+    except ConfigError as error:
+        return tell(error)
+    print(f"Wrote {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,251 @@
+"""A leaderboard as tables of words, which Markdown and the terminal only have to lay out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from bench.core.cell import ModelWorkload, TimedWorkload
+from bench.core.format import (
+    Column,
+    column_for,
+    interval_names,
+    quantity,
+    with_interval,
+)
+from bench.core.record import Record, Status
+from bench.publishing.leaderboard import (
+    RANKED_BY,
+    Leaderboard,
+    Ranking,
+    Setting,
+    Standing,
+    differing,
+)
+from bench.publishing.metrics import metric_names
+from bench.publishing.metrics.roofline import bound
+from bench.publishing.scores import TaskScores
+
+MARKS = "marks"
+"""Header of the column that says what a reader must know of a row; only where a row has any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A title, and rows of text under a header.
+
+    Attributes:
+        num_text: leading columns that hold words; the others hold numbers.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    num_text: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Tables under one heading, with what they have in common.
+
+    Attributes:
+        notes: what a reader must know.
+        fine_print: what a reader may look up; too long for a terminal.
+    """
+
+    title: str
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...] = ()
+    fine_print: tuple[str, ...] = ()
+
+
+def speed_sections(board: Leaderboard, columns: Sequence[str]) -> tuple[Section, ...]:
+    """One section a setting of mechanisms, one table a sequence length.
+
+    Where no entry has a number there is nothing to rank; `holes_table` lists those cells.
+    """
+    return _sections(board, columns, of_models=False)
+
+
+def model_sections(board: Leaderboard, columns: Sequence[str]) -> tuple[Section, ...]:
+    """One section a setting of a whole model, one table an image size; else as `speed_sections`."""
+    return _sections(board, columns, of_models=True)
+
+
+def _sections(
+    board: Leaderboard, columns: Sequence[str], *, of_models: bool
+) -> tuple[Section, ...]:
+    with_numbers = [
+        ranking
+        for ranking in board.rankings
+        if ranking.setting.is_model == of_models
+        and any(standing.record.status is Status.OK for standing in ranking.standings)
+    ]
+    return tuple(
+        Section(
+            title=setting_words(setting, board),
+            tables=tuple(_ranking_table(ranking, columns) for ranking in group),
+            notes=tuple(_padding_notes(setting.workload)),
+        )
+        for setting, group in groupby(with_numbers, key=lambda ranking: ranking.setting)
+    )
+
+
+def _padding_notes(shape: TimedWorkload) -> Iterator[str]:
+    """What a mask hides, where there is one."""
+    if isinstance(shape, ModelWorkload) or not shape.is_masked:
+        return
+    if shape.ragged:
+        hidden = f"the last row of the batch is {100 * shape.ragged:g} % shorter than the first"
+    else:
+        whose = "tokens" if shape.causal else "keys"
+        hidden = f"the last {100 * shape.padding:g} % of the {whose} of every row are hidden"
+    yield (
+        f"Padded under a mask, the reference too: {hidden}. "
+        "Compute and throughput leave the padding out."
+    )
+
+
+def holes_table(board: Leaderboard) -> Table:
+    """Every cell that is not ok, with its reason."""
+    return Table(
+        title="Cells without a number",
+        header=("entry", "cell", "status", "reason"),
+        rows=tuple(
+            (
+                hole.cell.entry,
+                _cell_words(hole, board),
+                status_words(hole.status),
+                hole.reason or "",
+            )
+            for hole in board.holes
+        ),
+        num_text=4,
+    )
+
+
+def machine_words(board: Leaderboard) -> tuple[str, ...]:
+    """The machines, numbered if there are several."""
+    if len(board.machines) == 1:
+        return board.machines
+    return tuple(f"machine {i}: {words}" for i, words in enumerate(board.machines, start=1))
+
+
+def summary_words(board: Leaderboard) -> str:
+    """How many cells there are, how many have no number, and when they were measured at what."""
+    num_holes = len(board.holes)
+    first, last = (stamp[:10] for stamp in board.started_at)
+    when = f", measured {first}" if first == last else f", measured {first} to {last}"
+    when += f" at commit {', '.join(board.commits)}" if board.commits else ""
+    return (
+        f"{quantity(board.num_cells, 'cell')}: {board.num_cells - num_holes} ok, "
+        f"{num_holes} without a number{when if first else ''}."
+    )
+
+
+def _ranking_table(ranking: Ranking, columns: Sequence[str]) -> Table:
+    standings = ranking.standings
+    shown = {
+        name: column_for(name, [standing.value(name) for standing in standings])
+        for name in columns
+        if name == columns[0] or any(standing.value(name) for standing in standings)
+    }
+    titles = {name: column.title for name, column in shown.items()}
+    references = ranking.references
+    has_several = len(references) > 1  # each row says over what, and there are no ranks
+    if RANKED_BY in titles:
+        titles[RANKED_BY] = f"speed-up over {references[0]}" if len(references) == 1 else "speed-up"
+    table = Table(
+        title=f"{ranking.setting.workload.size_axis} {ranking.size:,}",
+        header=(*(("entry", "over") if has_several else ("rank", "entry")), *titles.values()),
+        rows=tuple(
+            (
+                *((s.entry, s.reference) if has_several else (s.rank, s.entry)),
+                *_standing_cells(s, shown),
+            )
+            for s in standings
+        ),
+        num_text=2,
+    )
+    return with_marks(table, [standing.marks for standing in standings])
+
+
+def with_marks(table: Table, marks: Sequence[Sequence[str]]) -> Table:
+    """The table with the rows' marks behind its other words; itself if no row has any."""
+    if not any(marks):
+        return table
+    at = table.num_text
+    return replace(
+        table,
+        header=(*table.header[:at], MARKS, *table.header[at:]),
+        rows=tuple(
+            (*row[:at], "; ".join(own), *row[at:])
+            for row, own in zip(table.rows, marks, strict=True)
+        ),
+        num_text=at + 1,
+    )
+
+
+def _standing_cells(standing: Standing, shown: Mapping[str, Column]) -> tuple[str, ...]:
+    known = metric_names()
+    cells = []
+    for name, column in shown.items():
+        low, high = (standing.value(end) if end in known else None for end in interval_names(name))
+        text = with_interval(column, standing.value(name), low, high)
+        if name == "roofline_fraction" and text:
+            text = f"{text} {bound(standing.record)}"
+        cells.append(text)
+    if standing.record.status is not Status.OK:
+        cells[0] = status_words(standing.record.status)
+    return tuple(cells)
+
+
+def setting_words(setting: Setting, board: Leaderboard) -> str:
+    """What a section is about, as ``cpu · 1 thread · float32 · forward · core · ...``."""
+    shape = setting.workload
+    words = [place_words(setting, board), shape.dtype, mode_words(shape.mode)]
+    size = f"batch {shape.batch_size}"
+    if isinstance(shape, ModelWorkload):
+        words.insert(0, shape.model)
+    else:
+        words += [shape.scope, *(["causal"] if shape.causal else [])]
+        size += f", {quantity(shape.num_heads, 'head')} of {shape.head_dim}"
+    extras = [f"{name} {value}" for name, value in setting.extras.items()]
+    return " · ".join([*words, *extras, size])
+
+
+def mode_words(mode: str) -> str:
+    """As ``forward + backward``."""
+    return mode.replace("forward_backward", "forward + backward").replace("_", " ")
+
+
+def place_words(place: Setting | TaskScores, board: Leaderboard) -> str:
+    """Device and threads; the machine and the method where the board has several."""
+    parts = [place.device, quantity(place.num_threads, "thread")]
+    if len(board.machines) > 1:
+        parts.insert(0, f"machine {board.machines.index(place.machine) + 1}")
+    settings: list[Setting | TaskScores] = [r.setting for r in board.rankings]
+    methods = {one.method_version for one in [*settings, *board.tasks]}
+    if len(methods) > 1:
+        parts.append(f"method {place.method_version}")
+    return " · ".join(parts)
+
+
+def _cell_words(record: Record, board: Leaderboard) -> str:
+    cell = record.cell
+    words = [cell.describe().removeprefix(f"{cell.entry} ")]
+    if cell.is_model:
+        words.append(f"batch_size={cell.model.batch_size}")
+    elif not cell.is_task:
+        settings = [ranking.setting for ranking in board.rankings]
+        varied = differing(setting.axes for setting in settings if not setting.is_model)
+        own = cell.to_dict()
+        shown = ("batch_size", "num_heads", "head_dim", "num_threads")
+        words += [f"{name}={own[name]}" for name in shown if name in varied]
+    return " ".join(words)
+
+
+def status_words(status: Status) -> str:
+    """As ``out of memory``."""
+    return str(status).replace("_", " ")

@@ -1,0 +1,291 @@
+"""What rows score on a task, as tables of words: over seeds, beside what guessing gives."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+from bench.core.cell import KernelWorkload
+from bench.core.format import bracketed, number, percent, quantity, with_unit
+from bench.core.statistics import median
+from bench.publishing.filters import filter_notes, filter_tables
+from bench.publishing.fronts import COSTS, Front, fronts
+from bench.publishing.leaderboard import Leaderboard
+from bench.publishing.overall import Overall, OverallRow, overall
+from bench.publishing.scores import Score, TaskScores
+from bench.publishing.tables import Section, Table, place_words, status_words, with_marks
+
+SOLVED = 0.9
+"""Share of right answers from which on a length is solved."""
+SAME_SIZE = 0.01
+"""Models whose parameters differ by no more are of one size; a larger difference is stated."""
+
+
+def task_sections(board: Leaderboard) -> tuple[Section, ...]:
+    """One section a task and its settings, then one for each place where several were run."""
+    every_front = fronts(board)
+    of_tasks = [
+        Section(
+            title=f"{task.label} · {place_words(task, board)} · {task.dtype}{_within(task)}",
+            tables=(_task_table(task), *filter_tables(task), *_front_tables(task, every_front)),
+            notes=tuple(_task_notes(task)),
+            fine_print=(f"Settings: {task.settings}",),
+        )
+        for task in board.tasks
+    ]
+    return (*of_tasks, *(_overall_section(one, board) for one in overall(board)))
+
+
+def _within(task: TaskScores) -> str:
+    """The number of steps that every row had at most: what the table ranks."""
+    steps = json.loads(task.settings).get("num_steps")
+    return f" · within {steps:,} steps" if isinstance(steps, int) else ""
+
+
+def _front_tables(task: TaskScores, every_front: Sequence[Front]) -> Iterator[Table]:
+    rows = [
+        (COSTS[front.metric], _where_words(front), ", ".join(front.names))
+        for front in every_front
+        if front.task is task
+    ]
+    if rows:
+        yield Table(
+            title="Pareto fronts: no other row is as cheap and as good",
+            header=("cost", "measured at", "rows, cheapest first"),
+            rows=tuple(rows),
+            num_text=3,
+        )
+
+
+def _where_words(front: Front) -> str:
+    if front.ranking is None:
+        return "this task"
+    shape = front.ranking.setting.workload
+    words = [f"{front.ranking.size:,} tokens", shape.dtype, shape.mode.replace("_", " ")]
+    words += ["causal"] if isinstance(shape, KernelWorkload) and shape.causal else []
+    return ", ".join(words)
+
+
+def _overall_section(one: Overall, board: Leaderboard) -> Section:
+    first = one.tasks[0]
+    labels = [task.label for task in one.tasks]
+    notes = [
+        f"Mean accuracy over {', '.join(labels)}, equally weighted. A row that lacks one of them "
+        "has no mean; its rank allows for any score there."
+    ]
+    if any(task.num_seeds < 2 for task in one.tasks):
+        notes.append("Nothing is ranked, because a task has one seed only.")
+    has_ranks = any(row.rank and not row.is_control for row in one.rows)
+    table = Table(
+        title=f"mean of {quantity(len(labels), 'task')}",
+        header=(*(["rank"] if has_ranks else []), "entry", "mean accuracy (%)", "tasks"),
+        rows=tuple(
+            (
+                *([row.rank] if has_ranks else []),
+                row.entry + " (control)" * row.is_control,
+                _overall_words(row),
+                f"{row.num_covered} of {len(labels)}",
+            )
+            for row in one.rows
+        ),
+        num_text=1 + has_ranks,
+    )
+    return Section(
+        title=f"Over {quantity(len(labels), 'task')} · {place_words(first, board)} · {first.dtype}",
+        tables=(table,),
+        notes=tuple(notes),
+    )
+
+
+def _overall_words(row: OverallRow) -> str:
+    if row.mean is None and row.interval:
+        return f"[{percent(row.interval[0])}, {percent(row.interval[1])}]"
+    return "" if row.mean is None else bracketed(percent, row.mean, row.interval)
+
+
+def _task_table(task: TaskScores) -> Table:
+    """Ranks and the scores of single seeds are there where there are seeds to compare."""
+    has_ranks = task.num_seeds > 1
+    every = [(score, _score_row(score, task)) for score in task.scores]
+    rare = ("training (%)", "solved to", "state", "steps to 90 %", "learning rate", "size set")
+    left_out = {title for title in rare if not any(row[title] for _, row in every)}
+    if not has_ranks:
+        left_out |= {"rank", "each seed"}
+    if json.loads(task.settings).get("match") != "flops":
+        left_out.add("FLOPs of an example")
+    header = tuple(title for title in every[0][1] if title not in left_out)
+    trained = [(score, row) for score, row in every if not score.is_skipped]
+    table = Table(
+        title="unseen examples",
+        header=header,
+        rows=tuple(tuple(row[title] for title in header) for _, row in trained),
+        num_text=1 + has_ranks,
+    )
+    return with_marks(table, [score.marks for score, _ in trained])
+
+
+def _score_row(score: Score, task: TaskScores) -> dict[str, str]:
+    """A cell for each title, also those that are not shown."""
+    num_seen = task.num_seeds - score.num_missing
+    write = number if task.unit else percent
+    chance = "" if score.chance is None else write(score.chance)
+    at = dict(score.longer)
+    return {
+        "rank": score.rank,
+        "entry": score.entry + " (control)" * score.is_control,
+        task.unit or "accuracy (%)": _mean_words(score, task),
+        "each seed": " ".join(map(write, score.accuracies)),
+        "training (%)": "" if score.train_accuracy is None else write(score.train_accuracy),
+        "seeds": f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
+        **{f"at {n:,} tokens": write(at[n]) if n in at else "" for n in _lengths(task)},
+        "solved to": _solved_words(score, task),
+        "state": _state_words(score.state_bytes, task),
+        "steps to 90 %": _steps_words(score),
+        "learning rate": _rate_words(score),
+        "chance" if task.unit else "chance (%)": chance,
+        "examples": "" if score.num_examples is None else number(score.num_examples),
+        "parameters": _beside_usual(
+            score.num_parameters, "{:,}".format, [one.num_parameters for one in task.scores]
+        ),
+        "FLOPs of an example": _beside_usual(
+            score.flops, partial(with_unit, "flops"), [one.flops for one in task.scores]
+        ),
+        "size set": score.matched,
+    }
+
+
+def _lengths(task: TaskScores) -> list[int]:
+    return sorted({length for score in task.scores for length, _ in score.longer})
+
+
+def _solved_words(score: Score, task: TaskScores) -> str:
+    """The longest of the lengths up to which nine answers in ten are right at every length."""
+    own = json.loads(task.settings).get("seq_len")
+    if task.unit or not score.longer or score.accuracy is None or not isinstance(own, int):
+        return ""
+    reached = 0
+    for length, share in ((own, score.accuracy), *score.longer):
+        if share < SOLVED:
+            break
+        reached = length
+    return f"{reached:,} tokens" if reached else "no length"
+
+
+def _mean_words(score: Score, task: TaskScores) -> str:
+    """As ``97.3 [96.1, 98.5]``; of a share, no more than all and no less than nothing.
+
+    Where seeds split, the median and how many of them solved the task.
+    """
+    if score.accuracy is None:
+        return ", ".join(status_words(status) for status in score.statuses)
+    write = number if task.unit else percent
+    if score.is_split and score.centre is not None:
+        return f"{write(score.centre)} (solved {score.num_solved} of {len(score.accuracies)})"
+    return bracketed(write, score.accuracy, score.shown_interval)
+
+
+def _steps_words(score: Score) -> str:
+    """The median of the seeds that got there, and how many of all that is."""
+    if not score.steps_to_90:
+        return ""
+    middle = f"{median(score.steps_to_90):.0f}"
+    num_there, num_runs = len(score.steps_to_90), len(score.accuracies)
+    return middle if num_there == num_runs else f"{middle} ({num_there} of {num_runs})"
+
+
+def _rate_words(score: Score) -> str:
+    if score.rate is None:
+        return ""
+    kind = "searched" if score.is_searched else "shared"
+    return f"{score.rate:g} {kind}{', at the edge' * score.is_at_edge}"
+
+
+def _state_words(state_bytes: int | None, task: TaskScores) -> str:
+    """Where states were to be equal, beside what all were to keep."""
+    if state_bytes is None:
+        return ""
+    words, settings = f"{state_bytes:,} bytes", json.loads(task.settings)
+    if settings.get("match") != "state":
+        return words
+    numbers = settings["num_layers"] * settings["embed_dim"] ** 2 // settings["num_heads"]
+    return words + _beside(state_bytes, 4 * numbers)
+
+
+def _beside_usual(
+    cost: int | None, write: Callable[[int], str], costs: Iterable[int | None]
+) -> str:
+    """A cost beside the most frequent one; of those alike, the least."""
+    if cost is None:
+        return ""
+    counts = Counter(one for one in costs if one is not None)
+    usual = max(counts, key=lambda one: (counts[one], -one))
+    return write(cost) + _beside(cost, usual)
+
+
+def _beside(cost: int, usual: int) -> str:
+    """How far a model's cost is from that of others, if by more than 1 %."""
+    more = cost / usual - 1
+    return f" ({more:+.1%})" if abs(more) > SAME_SIZE else ""
+
+
+def _task_notes(task: TaskScores) -> Iterator[str]:
+    if task.num_seeds > 1:
+        yield (
+            f"Mean over {quantity(task.num_seeds, 'seed')} with its 95 % interval (Student's t); "
+            "ranks come from a comparison seed by seed."
+        )
+    else:
+        yield "One seed only: seeds can differ by tens of points, so nothing is ranked."
+    if skipped := [score.entry for score in task.scores if score.is_skipped]:
+        yield f"Not trained (reasons below the tables): {', '.join(skipped)}."
+    if any(score.num_missing and not score.is_skipped for score in task.scores):
+        yield "Entries with fewer seeds are not comparable with the others."
+    if untuned := [s.entry for s in task.scores if {"untuned"} & set(s.marks)]:
+        yield (
+            f"Untuned, so not ranked: {', '.join(untuned)}; no learning rate was searched for "
+            "these at just these settings. `python -m bench.rates` searches one."
+        )
+    if stuck := [score.entry for score in task.scores if score.num_stuck]:
+        yield (
+            f"Stuck at chance or at a partial solution in some seeds, so not ranked: "
+            f"{', '.join(stuck)}. Where only some seeds are stuck the median is shown."
+        )
+    if unsettled := [score for score in task.scores if score.num_unsettled]:
+        is_ranked = any(score.may_be_ranked and not score.is_control for score in unsettled)
+        yield (
+            f"Not settled{'' if is_ranked else ', so not ranked'}: "
+            f"{', '.join(score.entry for score in unsettled)} still improved at the last step. "
+            "Raise num_steps to see the final accuracy."
+        )
+    if any(score.is_at_edge for score in task.scores):
+        yield (
+            "At the edge: the best learning rate was the smallest or largest of the search, so one "
+            "outside may be better."
+        )
+    for guess in task.guesses:
+        yield f"Chance is the score of this guess: {guess}."
+    write = number if task.unit else percent
+    for words, level in task.plateaus:
+        yield f"A model that learned only a part, {words}, scores {write(level)}."
+    if _lengths(task):
+        yield (
+            "Columns named by a length are tests on examples longer than those of training; "
+            f"solved to: the longest one up to which {SOLVED:.0%} of the answers are right at each."
+        )
+    if any(score.matched for score in task.scores):
+        yield (
+            "One size of each model was chosen so that all cost the same; percentages show the "
+            "difference that remains."
+        )
+    yield from filter_notes(task)
+    gated = [f"{score.entry} ({', '.join(score.gates)})" for score in task.scores if score.gates]
+    if gated:
+        yield f"Gates projected from the tokens by the backbone: {', '.join(gated)}."
+    for score in task.scores:
+        if score.num_collapsed:
+            yield (
+                f"{score.entry} collapsed in {score.num_collapsed} of {len(score.accuracies)} "
+                "runs: nearly all key features are at the floor, so it cannot tell keys apart."
+            )

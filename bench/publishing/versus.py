@@ -1,0 +1,273 @@
+"""When does A beat B: a pair of rows in every setting, and the axes on which the verdict flips."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.format import column_for, number, percent, plain, quantity, ratio_words
+from bench.publishing.growth import crossovers
+from bench.publishing.leaderboard import Leaderboard, differing
+from bench.publishing.metrics import find_metric
+from bench.publishing.metrics.crossover import length_words
+from bench.publishing.metrics.marks import may_be_ranked
+from bench.publishing.metrics.ranks import Ranks, rank_runs, rank_speed
+from bench.publishing.metrics.speedup import ratio_between
+from bench.publishing.scores import Score, TaskScores
+from bench.publishing.tables import Section, Table, place_words, setting_words
+
+TIE = "tie"
+"""The verdict where the two cannot be told apart, or are equal."""
+
+COUNTED = {
+    "peak_memory_bytes": "less memory",
+    "state_bytes": "smaller state",
+    "flops": "fewer FLOPs",
+}
+"""Metrics that do not vary from call to call, with what their verdict means."""
+
+FASTER, BETTER = "faster", "more accurate"
+
+_QUESTIONS = {
+    FASTER: "is faster",
+    "less memory": "takes less memory",
+    "smaller state": "has the smaller state",
+    "fewer FLOPs": "needs fewer FLOPs",
+    BETTER: "is more accurate",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Who wins one comparison in one place.
+
+    Attributes:
+        of: ``faster``, ``more accurate``, or a value of `COUNTED`.
+        place: the setting in words, or the task.
+        size: the sequence length, or a model's image size; None of a task.
+        axes: of the place, by name: those of its setting and its size, or those of a task.
+        winner: a row's name, or `TIE`.
+        words: the numbers behind it.
+    """
+
+    of: str
+    place: str
+    size: int | None
+    axes: Mapping[str, Any]
+    winner: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip:
+    """An axis along which the verdict changes while all others stay as they are.
+
+    Attributes:
+        rest: the other axes.
+        winners: of each value of the axis in ascending order, ties included.
+    """
+
+    of: str
+    axis: str
+    rest: Mapping[str, Any]
+    winners: tuple[tuple[Any, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Versus:
+    """Two rows against each other."""
+
+    names: tuple[str, str]
+    verdicts: tuple[Verdict, ...]
+    flips: tuple[Flip, ...]
+
+
+def versus(board: Leaderboard, one: str, other: str) -> Versus:
+    """Compare two rows wherever both have a number that may be ranked.
+
+    Args:
+        board: of any number of settings, machines and tasks; verdicts are never taken across them.
+        one: the name of a row, as the tables have it.
+        other: likewise.
+
+    Raises:
+        ConfigError: no row has that name, or the two are never measured in one place.
+    """
+    known = {s.entry for r in board.rankings for s in r.standings}
+    known |= {score.entry for task in board.tasks for score in task.scores}
+    for name in (one, other):
+        if name not in known:
+            raise ConfigError(f"versus: no row is called {name!r}. {did_you_mean(name, known)}")
+    if one == other:
+        raise ConfigError(f"versus compares two rows; it was given {one!r} twice.")
+    found = (*_of_timings(board, one, other), *_of_tasks(board, one, other))
+    if not found:
+        raise ConfigError(
+            f"versus: {one} and {other} have numbers in no setting and on no task together."
+        )
+    return Versus(names=(one, other), verdicts=found, flips=tuple(_flips(found)))
+
+
+def _of_timings(board: Leaderboard, one: str, other: str) -> Iterator[Verdict]:
+    for ranking in board.rankings:
+        rows = {s.entry: s.record for s in ranking.standings}
+        both = {name: rows[name] for name in (one, other) if name in rows}
+        if len(both) < 2 or not all(r.result and may_be_ranked(r) for r in both.values()):
+            continue
+        axes = ranking.setting.axes | {ranking.setting.workload.size_axis: ranking.size}
+        place = setting_words(ranking.setting, board)
+        here = partial(Verdict, place=place, size=ranking.size, axes=axes)
+        has_one = len(ranking.references) == 1  # speed-ups over several things have no order
+        ranks = rank_speed(both) if has_one else None
+        if ranks and len(ranks.names) == 2:
+            ratio = ratio_words(ratio_between(*both.values()))  # none of different rounds
+            words = ", ".join(filter(None, [ratio, _odds(ranks)]))
+            yield here(of=FASTER, winner=_winner(ranks), words=words)
+        for metric, of in COUNTED.items():
+            mine, theirs = (find_metric(metric).of(record) for record in both.values())
+            if mine is not None and theirs is not None:
+                winner = TIE if mine == theirs else (one, other)[theirs < mine]
+                yield here(of=of, winner=winner, words=_pair(metric, (mine, theirs)))
+
+
+def _pair(metric: str, values: Sequence[Any]) -> str:
+    column = column_for(metric, values)
+    return f"{column.write(values[0])} vs. {column.write(values[1])} {column.unit}"
+
+
+def _of_tasks(board: Leaderboard, one: str, other: str) -> Iterator[Verdict]:
+    for task in board.tasks:
+        scores = {s.entry: s for s in task.scores if s.entry in (one, other) and s.may_be_ranked}
+        if len(scores) == 2:
+            yield _of_task(task, board, scores[one], scores[other])
+
+
+def _of_task(task: TaskScores, board: Leaderboard, mine: Score, theirs: Score) -> Verdict:
+    ranks = rank_runs(
+        {score.entry: score.runs for score in (mine, theirs)}, less_is_better=bool(task.unit)
+    )
+    write: Callable[[float], str] = number if task.unit else percent
+    means = ["none" if s.accuracy is None else write(s.accuracy) for s in (mine, theirs)]
+    words = f"{means[0]} vs. {means[1]} {task.unit or '%'}"
+    odds = _odds(ranks) if ranks else "one seed"
+    words += f", {odds}" if odds else ""
+    settings = json.loads(task.settings)
+    return Verdict(
+        of=BETTER,
+        place=f"{task.label} · {place_words(task, board)} · {task.dtype}",
+        size=None,
+        axes={"task": task.label} | task.place | {name: plain(v) for name, v in settings.items()},
+        winner=_winner(ranks) if ranks else TIE,
+        words=words,
+    )
+
+
+def _winner(ranks: Ranks) -> str:
+    leaders = ranks.leaders()
+    return leaders[0] if len(leaders) == 1 and len(ranks.names) == 2 else TIE
+
+
+def _odds(ranks: Ranks) -> str:
+    """How likely the better one is ahead, where the two cannot be told apart."""
+    if len(ranks.names) < 2 or _winner(ranks) != TIE:
+        return ""
+    return f"{ranks.names[0]} ahead with {100 * ranks.wins[0, 1]:.0f} %"
+
+
+def _flips(verdicts: Sequence[Verdict]) -> Iterator[Flip]:
+    """Every axis whose values have both winners while the other axes are alike."""
+    for axis in dict.fromkeys(name for verdict in verdicts for name in verdict.axes):
+        groups: dict[tuple[object, ...], list[Verdict]] = {}
+        for verdict in verdicts:
+            if axis in verdict.axes:
+                rest = tuple((k, v) for k, v in verdict.axes.items() if k != axis)
+                groups.setdefault((verdict.of, rest), []).append(verdict)
+        for group in groups.values():
+            if len({verdict.winner for verdict in group} - {TIE}) < 2:
+                continue
+            ordered = sorted(group, key=lambda verdict: _order(verdict.axes[axis]))
+            yield Flip(
+                of=group[0].of,
+                axis=axis,
+                rest={k: v for k, v in group[0].axes.items() if k != axis},
+                winners=tuple((verdict.axes[axis], verdict.winner) for verdict in ordered),
+            )
+
+
+def _order(value: object) -> tuple[object, ...]:
+    """None first, numbers by size, words by letter."""
+    is_number = isinstance(value, (int, float))
+    return (value is not None, not is_number, value if is_number else str(value))
+
+
+def versus_lines(found: Versus, board: Leaderboard) -> tuple[str, ...]:
+    """How often each wins, then every flip, as sentences."""
+    return (*_tallies(found), *_flip_lines(found), *_crossing_lines(found, board))
+
+
+def _tallies(found: Versus) -> Iterator[str]:
+    for of in dict.fromkeys(verdict.of for verdict in found.verdicts):
+        winners = [verdict.winner for verdict in found.verdicts if verdict.of == of]
+        counts = [f"{name} {winners.count(name)}" for name in found.names if name in winners]
+        if TIE in winners:
+            counts.append(quantity(winners.count(TIE), "tie"))
+        where = f"in {quantity(len(winners), 'place')}"
+        yield f"{of[0].upper()}{of[1:]}, {where}: {', '.join(counts)}."
+
+
+def _flip_lines(found: Versus) -> Iterator[str]:
+    for flip in found.flips:
+        parts = []
+        for winner in dict.fromkeys(winner for _, winner in flip.winners):
+            values = [_value(value) for value, own in flip.winners if own == winner]
+            parts.append(f"{winner} at {', '.join(values)}")
+        varied = differing([one.axes for one in found.verdicts if one.of == flip.of])
+        rest = [f"{name} {_value(v)}" for name, v in flip.rest.items() if name in varied]
+        where = f" ({', '.join(rest)})" if rest else ""
+        question = f"Which {_QUESTIONS[flip.of]}"
+        yield f"{question} flips with {flip.axis}{where}: {'; '.join(parts)}."
+
+
+def _value(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _crossing_lines(found: Versus, board: Leaderboard) -> Iterator[str]:
+    """Where one of the two is what the other was compared with."""
+    for setting, of_setting in crossovers(board).items():
+        references = {name for r in board.rankings if r.setting == setting for name in r.references}
+        for name, reference in (found.names, found.names[::-1]):
+            crossing = of_setting.get(name)
+            if references == {reference} and crossing and crossing.kind == "at":
+                place = setting_words(setting, board)
+                length = length_words(crossing, "tokens")
+                yield f"{name} overtakes {reference} at {length} ({place})."
+
+
+def versus_sections(found: Versus) -> tuple[Section, ...]:
+    """Every verdict with its numbers: one table a setting, and one of tasks."""
+    by_place: dict[str, list[Verdict]] = {}
+    for verdict in found.verdicts:
+        by_place.setdefault("" if verdict.size is None else verdict.place, []).append(verdict)
+    return tuple(
+        Section(title=place or "Tasks", tables=(_table(found.names, verdicts),))
+        for place, verdicts in by_place.items()
+    )
+
+
+def _table(names: tuple[str, str], verdicts: Sequence[Verdict]) -> Table:
+    kinds = tuple(dict.fromkeys(verdict.of for verdict in verdicts))
+    rows: dict[str, dict[str, str]] = {}
+    for verdict in verdicts:
+        row = rows.setdefault(verdict.place if verdict.size is None else f"{verdict.size:,}", {})
+        row[verdict.of] = f"{verdict.winner}: {verdict.words}" if verdict.words else verdict.winner
+    return Table(
+        title=f"{names[0]} vs. {names[1]}",
+        header=("at", *kinds),
+        rows=tuple((at, *(row.get(kind, "") for kind in kinds)) for at, row in rows.items()),
+        num_text=1 + len(kinds),
+    )

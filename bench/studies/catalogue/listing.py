@@ -1,0 +1,192 @@
+"""`attnbench list`: what mechanisms there are, what they can do, and what has been proven of them.
+
+Reads source and results as text. Neither torch nor Hydra is imported, so the answer is there at
+once.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from attentions.capabilities import FAMILIES, PUBLISHED, Capabilities
+from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
+from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.values import run_words, words_and_options
+from bench.core.proofs import Proofs, read_proofs
+
+USAGE = """attnbench list [family=NAME,…] [causal=BOOL] [recurrent=BOOL] [needs_grid=BOOL]
+               [plugins=MODULE,…] [out=DIR]
+  family: any of {families}; all but {published} unless given
+  causal, recurrent, needs_grid: true for those that claim it, false for the others
+  plugins: modules of your own, with mechanisms to show as well
+  out: the folder with your own proofs, verify.json and badges/ (results)""".format(
+    families=", ".join(FAMILIES), published=PUBLISHED
+)
+CLAIMS = ("causal", "recurrent", "needs_grid")
+_OPTIONS = ("family", *CLAIMS, "plugins", "out")
+_WIDTH_WITHOUT_TERMINAL = 160
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What was asked for.
+
+    Attributes:
+        families: those to show; empty for all but the authors' own operators.
+        claims: capability -> whether it must be claimed, or must not.
+        plugins: modules whose mechanisms are shown as well.
+        out: the folder of results.
+    """
+
+    families: frozenset[str] = frozenset()
+    claims: dict[str, bool] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
+    out: Path = Path("results")
+
+    def admits(self, entry: CatalogueEntry) -> bool:
+        """Whether a mechanism is among what was asked for."""
+        if entry.family not in (self.families or FAMILIES.keys() - {PUBLISHED}):
+            return False
+        return all(getattr(entry.capabilities, name) is want for name, want in self.claims.items())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table; returns the exit code."""
+    return run_words(_print_list, argv, USAGE)
+
+
+def _print_list(words: list[str]) -> int:
+    query = read_query(words)
+    proofs = read_proofs(query.out)
+    found = [entry for entry in everything(query.plugins) if query.admits(entry)]
+    if not found:
+        print("No mechanism is all of this. Leave a filter out; attnbench list alone filters none.")
+        return 0
+    console().print(table(tuple(found), proofs))
+    if said := legend(tuple(found), proofs):
+        console().print(said, highlight=False)
+    return 0
+
+
+def console() -> Console:
+    """A terminal, or a page of fixed width where there is none."""
+    here = Console()
+    return here if here.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)
+
+
+def everything(plugins: tuple[str, ...] = ()) -> tuple[CatalogueEntry, ...]:
+    """Every mechanism of this package, then those of plugins: installed ones, and those named.
+
+    What is wrong with an installed one is printed.
+
+    Raises:
+        ConfigError: a plugin that is named cannot be read, or brings no mechanism.
+    """
+    entries, problems = plugin_catalogue()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    named = [entry for module in plugins for entry in _of_module(module) if entry not in entries]
+    return (*catalogue(), *entries, *named)
+
+
+def _of_module(module: str) -> tuple[CatalogueEntry, ...]:
+    try:
+        found = module_catalogue(module)
+    except Exception as error:  # a foreign file, which may be anything
+        raise ConfigError(
+            f"plugins names {module!r}, which cannot be read: {type(error).__name__}: {error}. It "
+            "must be importable by that name, e.g. from the current folder or PYTHONPATH."
+        ) from error
+    if not found:
+        raise ConfigError(
+            f"plugins names {module!r}, in which no class stands under @register_attention."
+        )
+    return found
+
+
+def names_in(value: str) -> tuple[str, ...]:
+    """The names of a list as a command line has it: ``[a,b]``, or ``a,b``."""
+    return tuple(name.strip() for name in value.strip("[]").split(","))
+
+
+def read_query(words: list[str]) -> Query:
+    """Read filters and the folder of results off the command line.
+
+    Raises:
+        ConfigError: a word that is no option, or a value that it cannot have.
+    """
+    families: frozenset[str] = frozenset()
+    claims: dict[str, bool] = {}
+    plugins: tuple[str, ...] = ()
+    out = Path("results")
+    plain, options = words_and_options(words, _OPTIONS, USAGE)
+    if plain:
+        hint = did_you_mean(plain[0], _OPTIONS)
+        raise ConfigError(f"{plain[0]} is not known. {hint} Usage: {USAGE}")
+    for key, value in options.items():
+        if key == "out":
+            out = Path(value)
+        elif key == "plugins":
+            plugins = names_in(value)
+        elif key == "family":
+            families = _read_families(f"family={value}", value)
+        elif value.lower() in ("true", "false"):
+            claims[key] = value.lower() == "true"
+        else:
+            raise ConfigError(f"{key}={value}: {key} is true or false.")
+    return Query(families=families, claims=claims, plugins=plugins, out=out)
+
+
+def _read_families(word: str, value: str) -> frozenset[str]:
+    names = names_in(value)
+    for name in names:
+        if name not in FAMILIES:
+            hint = did_you_mean(name, FAMILIES)
+            raise ConfigError(f"{word}: there is no family {name!r}. {hint}")
+    return frozenset(names)
+
+
+def table(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> Table:
+    """One row per mechanism."""
+    header = ("name", "title", "family", "kind", "can", "source", "goldens", "claims")
+    rows = Table(*header, show_lines=True)
+    for column in (0, 2, 3, 6, 7):
+        rows.columns[column].no_wrap = True
+    for entry in entries:
+        proven = proofs.get(entry.name, Proofs())
+        star = "*" if proven.is_stale(entry.module) else ""
+        rows.add_row(
+            entry.name,
+            entry.title,
+            entry.family,
+            "layer" if entry.is_layer else "core",
+            in_words(entry.capabilities),
+            entry.source,
+            f"{proven.goldens[0]}/{proven.goldens[1]}{star}" if proven.goldens else "-",
+            "{}/{}".format(*proven.claims) + star if proven.badges else "-",
+        )
+    return rows
+
+
+def legend(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> str:
+    """Where the proofs come from, and what a star says; empty where nothing is shown."""
+    shown = [(e, proofs[e.name]) for e in entries if e.name in proofs]
+    stored = {proven.stored for _, proven in shown} - {""}
+    words = [f"Stored with the code: {'; '.join(sorted(stored))}."] if stored else []
+    if any(proven.is_stale(entry.module) for entry, proven in shown):
+        words.append("* of an earlier state of its source; python -m bench.verify tests it again.")
+    return " ".join(words)
+
+
+def in_words(can: Capabilities) -> str:
+    """Say what a mechanism claims beyond mapping queries, keys and values of one length."""
+    return ", ".join(can.claims) or "bidirectional"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""`attnbench new NAME`: the files of a new mechanism, which work and wait to be filled in.
+
+Inside a checkout of this project they go where its own mechanisms are; anywhere else into the
+current folder, as a plugin.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+import bench
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import write_whole
+from bench.core.cli.values import run_words, words_and_options
+from bench.studies.catalogue.listing import everything
+
+USAGE = """attnbench new NAME [title=TITLE]
+  NAME: lower-case letters, digits and underscores, such as my_attention
+  title: what a table's reader sees (the name, in words)"""
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+MAX_NAME = 100
+"""Letters of a name, which stands in file names, tables and commands."""
+_INSIDE = """\
+from torch import Tensor
+
+from ..base import Attention, CallShape, Geometry
+from ..capabilities import Capabilities
+from ..registry import register_attention"""
+_OUTSIDE = """\
+from attentions import Attention, CallShape, Capabilities, Geometry, register_attention
+from torch import Tensor"""
+
+_MODULE = Template('''\
+"""$title: one line on what it is."""
+
+from __future__ import annotations
+
+$imports
+
+
+@register_attention(
+    "$name",
+    title="$title",
+    source="authors, year, where to read it",
+    family="other",
+    capabilities=Capabilities(cross=True),
+)
+class $cls(Attention):
+    """One line on what it computes.
+
+        out_i = mean_j relu(q_i . k_j / sqrt(D))^power v_j
+
+    Replace the formula, `forward` and `flops` with your own, and claim in `capabilities` what it
+    supports: each claim is tested.
+
+    Hazards:
+        - Where results degrade: rows of zeros, long sequences, large norms.
+
+    Differences:
+        - Where the paper, the authors' code and this one differ.
+
+    Args:
+        geometry: the shape to build for.
+        power: what it changes.
+    """
+
+    def __init__(self, geometry: Geometry, power: float = 1.0) -> None:
+        super().__init__(geometry)
+        if power <= 0:
+            raise ValueError(f"{self.name}: power is {power!r}; a number above 0 is needed.")
+        self.power = power
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+        scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5  # (B, H, N, M)
+        return scores.relu() ** self.power @ v / k.shape[-2]
+
+    def flops(self, shape: CallShape) -> int:
+        """Two products over all pairs, 2 FLOPs per multiply-add."""
+        return 2 * shape.num_pairs * (shape.head_dim + shape.value_dim)
+''')
+
+_YAML = Template("""\
+$name: # a few words on what distinguishes this row
+  mechanism: $name
+  power: 1.0
+""")
+
+_TEST = Template('''\
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+$registers
+GEOMETRY = Geometry(num_heads=2, head_dim=4, seq_len=5)
+
+
+def slow(q, k, v, power):
+    """Write the paper's equation here, pair by pair and without optimisation; cite its number."""
+    out = torch.zeros(*q.shape[:-1], v.shape[-1], dtype=v.dtype)
+    for i in range(q.shape[-2]):
+        for j in range(k.shape[-2]):
+            score = (q[..., i, :] * k[..., j, :]).sum(-1) / q.shape[-1] ** 0.5
+            out[..., i, :] += score.relu()[..., None] ** power * v[..., j, :]
+    return out / k.shape[-2]
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_output_equals_the_written_out_formula(power):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, 5, 4, dtype=torch.float64, generator=generator)
+    core = build_attention("$name", GEOMETRY, power=power)
+    torch.testing.assert_close(core(q, k, v), slow(q, k, v, power))
+
+
+def test_a_power_of_zero_is_refused():
+    with pytest.raises(ValueError, match="power is 0; a number above 0 is needed"):
+        build_attention("$name", GEOMETRY, power=0)
+''')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the three files go, and how their mechanism is found there."""
+
+    module: Path
+    row: Path
+    test: Path
+    imports: str
+    is_plugin: bool
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the files and say what to do with them; returns the exit code."""
+    return run_words(_write, argv, USAGE)
+
+
+def _write(words: list[str]) -> int:
+    name, title = read_words(words)
+    place = place_for(name, Path.cwd())
+    check_free(name, place)
+    for path, text in files(name, title, place).items():
+        print(write_whole(path, text))
+    print(next_steps(name, place))
+    return 0
+
+
+def read_words(words: list[str]) -> tuple[str, str]:
+    """Read the name and the title off the command line.
+
+    Raises:
+        ConfigError: no name or several, one that is no module's name, or an unknown option.
+    """
+    names, options = words_and_options(words, ("title",), USAGE)
+    if len(names) != 1:
+        given = ", ".join(names) or "none"
+        raise ConfigError(f"new takes one name; {given} was given. Usage: {USAGE}")
+    name = names[0]
+    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+        raise ConfigError(
+            f"{name!r} cannot be a mechanism's name: it becomes a module's, so it takes lower-case "
+            "letters, digits and underscores, a letter first, and is no word of Python's. "
+            "Try my_attention."
+        )
+    if len(name) > MAX_NAME:
+        raise ConfigError(f"{name[:20]}… has {len(name)} letters; a name has {MAX_NAME} at most.")
+    title = options.get("title") or name.replace("_", " ").capitalize()
+    if len(title) > 2 * MAX_NAME or '"' in title or "\\" in title or not title.isprintable():
+        raise ConfigError(
+            f"title={title} cannot stand in a source file; leave quotes out, and take "
+            f"{2 * MAX_NAME} letters at most."
+        )
+    return name, title
+
+
+def place_for(name: str, here: Path) -> Place:
+    """The folders of this project's checkout if `here` is inside of it, else `here`."""
+    root = Path(bench.__file__).resolve().parent.parent
+    if (root / "pyproject.toml").is_file() and here.resolve().is_relative_to(root):
+        return Place(
+            module=root / "attentions" / "mechanisms" / f"{name}.py",
+            row=root / "conf" / "attention" / f"{name}.yaml",
+            test=root / "tests" / "attentions" / "mechanisms" / f"test_{name}.py",
+            imports=_INSIDE,
+            is_plugin=False,
+        )
+    return Place(
+        module=here / f"{name}.py",
+        row=here / "conf" / "attention" / f"{name}.yaml",
+        test=here / f"test_{name}.py",
+        imports=_OUTSIDE,
+        is_plugin=True,
+    )
+
+
+def check_free(name: str, place: Place) -> None:
+    """Refuse a name that something has already.
+
+    Raises:
+        ConfigError: a mechanism, a module or a file is called so.
+    """
+    if name in {entry.name for entry in everything()}:
+        raise ConfigError(f"There is a mechanism {name!r} already: attnbench show {name}.")
+    for path in (place.module, place.row, place.test):
+        if path.exists():
+            raise ConfigError(f"{path} is there already. Choose another name, or remove it.")
+    if place.is_plugin and importlib.util.find_spec(name) is not None:
+        raise ConfigError(f"There is a module {name!r} already, which would be hidden by yours.")
+
+
+def files(name: str, title: str, place: Place) -> dict[Path, str]:
+    """Path -> text."""
+    words = {
+        "name": name,
+        "title": title,
+        "cls": "".join(part.capitalize() for part in name.split("_")),
+        "imports": place.imports,
+        "registers": f"\nimport {name}  # noqa: F401, it registers itself\n" * place.is_plugin,
+    }
+    return {
+        place.module: _MODULE.substitute(words),
+        place.row: _YAML.substitute(words),
+        place.test: _TEST.substitute(words),
+    }
+
+
+def next_steps(name: str, place: Place) -> str:
+    """Tell which commands come next."""
+    plugin = f" 'plugins=[{name}]'" if place.is_plugin else ""
+    row = f" --config-dir conf{plugin}" if place.is_plugin else ""
+    return f"""
+It runs as it is, with a placeholder formula. Replace formula, forward, flops, claims and test,
+then:
+  python -m pytest {place.test}
+  attnbench show {name}{row}
+  attnbench verify{row} conformance=true 'attention=[{name}]'
+  attnbench sweep{row} 'attention=[softmax,{name}]' seq_len=128 'task=[]'"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

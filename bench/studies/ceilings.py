@@ -1,0 +1,200 @@
+"""Measure a machine's ceilings place by place, show them, and keep them for sweeps to refer to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench.core.calibration import Calibration, calibration_file, fingerprint, read_calibration
+from bench.core.cell import DTYPES, MAX_THREADS
+from bench.core.cli.files import write_whole
+from bench.core.clock import utc_now
+from bench.core.format import column_for
+from bench.core.progress import one_by_one
+from bench.core.record import Status
+from bench.core.settings import (
+    AfterValidator,
+    Folder,
+    Interval,
+    Many,
+    Name,
+    Settings,
+    Some,
+    Word,
+)
+from bench.measuring.config import torch_device
+from bench.measuring.machine import environment
+from bench.measuring.machine.environment import Environment
+from bench.measuring.measure.dtypes import why_no_dtype
+from bench.measuring.plan import resolve_devices
+from bench.measuring.sharing.devices import alone_on
+from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
+from bench.measuring.worker.launch import ALLOCATORS, WorkerServer
+from bench.measuring.worker.outcome import Outcome
+from bench.measuring.worker.results import CEILING, CeilingResult
+from bench.studies.session import Session
+
+Place = dict[str, Any]
+"""A device, a dtype and a number of threads, which is None where the device is no CPU."""
+
+
+class Workers(Settings):
+    """How workers are run."""
+
+    timeout_s: Annotated[float, Interval(ge=0.1, le=7 * 86_400.0)] = 60.0
+    """Stop a worker after this much silence."""
+    allocator: Annotated[str, Word(lambda: ALLOCATORS)] = "retain"
+    """A sweep needs a calibration made with the same allocator."""
+
+
+class Calibrate(Settings):
+    """Measure the fastest matrix products of any library, and memory copies."""
+
+    device: Many[Annotated[Name, AfterValidator(partial(torch_device, "device"))]] = ("auto",)
+    """As cpu, cuda, cuda:1; auto: every device present."""
+    dtype: Many[Annotated[str, Word(lambda: DTYPES)]] = DTYPES
+    num_threads: Some[Annotated[int, Interval(ge=1, le=MAX_THREADS)]] = ()
+    """Threads of the CPU; null: 1, and the number of cores."""
+    out: Folder = Path("results")
+    """Written to out/calibration, one file per machine; sweeps read it there."""
+    run: Workers = Workers()
+
+
+def study(asked: Calibrate, session: Session) -> int:
+    """Measure, print and write; 1 if nothing could be measured."""
+    devices = resolve_devices(asked.device)
+    server, console = WorkerServer(asked.run.allocator), session.console
+    here = environment.current(devices, asked.run.allocator, server.environment())
+    kept = read_calibration(asked.out, here.to_dict())
+    places = {words_of(place): place for place in places_of(asked, devices, here)}
+    outcomes: dict[str, Outcome[CeilingResult]] = {}
+    try:
+        with server, Interrupt() as interrupt:
+            jobs = Jobs(server, asked.run.timeout_s, interrupt)
+
+            def measure(name: str) -> str:
+                with alone_on(places[name]["device"], interrupt.pause, console.print):
+                    outcomes[name] = _measure(jobs, places[name])
+                return "measured" if outcomes[name].is_ok else f"{outcomes[name].reason}"
+
+            one_by_one(list(places), measure, console)
+    except Interrupted:
+        session.is_stopped = True
+        session.say("Stopped; nothing was written.")
+        return 0
+
+    ceilings = [
+        {**place, "device_name": here.devices[place["device"]], **outcome.found.observed()}
+        for place, outcome in ((places[name], outcome) for name, outcome in outcomes.items())
+        if outcome.is_ok
+    ]
+    for table in tables_of(ceilings):
+        console.print(table)
+    print_remarks(console, outcomes, ceilings)
+    if not ceilings:
+        return 1
+    session.say(f"Wrote {write_calibration(asked.out, here, ceilings, kept)}")
+    return 0
+
+
+def _measure(jobs: Jobs, place: Place) -> Outcome[CeilingResult]:
+    """Give a worker the place, unless its device does not compute in its dtype."""
+    if reason := why_no_dtype(place["device"], place["dtype"]):
+        return Outcome(status=Status.SKIPPED, reason=reason)
+    return jobs.do(CEILING, **place)
+
+
+def places_of(asked: Calibrate, devices: Sequence[str], here: Environment) -> Iterator[Place]:
+    """What to measure, one after the other: never two timings at once."""
+    usual = tuple(dict.fromkeys((1, here.num_cores)))
+    for device in devices:
+        threads = (asked.num_threads or usual) if device == "cpu" else (None,)
+        for num_threads, dtype in itertools.product(threads, asked.dtype):
+            yield {"device": device, "dtype": dtype, "num_threads": num_threads}
+
+
+def words_of(place: Place) -> str:
+    """As ``float32 on cpu, 2 threads``."""
+    threads = place["num_threads"]
+    suffix = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
+    return f"{place['dtype']} on {place['device']}{suffix}"
+
+
+def write_calibration(
+    out: Path, here: Environment, ceilings: Sequence[dict[str, Any]], kept: Calibration | None
+) -> Path:
+    """Write the machine's file whole; ceilings of places that were not measured now are kept.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    by_place = {
+        (ceiling["device"], ceiling["dtype"], ceiling["num_threads"]): ceiling
+        for ceiling in [*(kept["ceilings"] if kept else ()), *ceilings]
+    }
+    facts = here.to_dict()
+    calibration = {
+        "made_at": utc_now(),
+        "fingerprint": fingerprint(facts),
+        "ceilings": list(by_place.values()),
+    }
+    text = json.dumps(calibration, indent=1, allow_nan=False) + "\n"
+    return write_whole(calibration_file(out, facts), text, inside=out)
+
+
+def tables_of(ceilings: Sequence[dict[str, Any]]) -> Iterator[Table]:
+    """One table a device, one row for each dtype and number of threads."""
+    for (device, name), group in itertools.groupby(
+        ceilings, key=lambda ceiling: (ceiling["device"], ceiling["device_name"])
+    ):
+        yield _table(f"{device}: {name}", list(group))
+
+
+def _table(title: str, ceilings: Sequence[dict[str, Any]]) -> Table:
+    flops = column_for("flops_per_s", [ceiling["flops_per_s"] for ceiling in ceilings])
+    rates = [rate for ceiling in ceilings for _, rate in ceiling["bytes_per_s"]]
+    copy = column_for("copy_bytes_per_s", rates)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("threads", "dtype", "fastest product"):
+        table.add_column(name, no_wrap=True)
+    table.add_column(flops.title, justify="right")
+    for size, _ in ceilings[0]["bytes_per_s"]:
+        table.add_column(f"{copy.title} of {_size_words(size)}", justify="right")
+    for ceiling in ceilings:
+        table.add_row(
+            str(ceiling["num_threads"] or ""),
+            ceiling["dtype"] + (" ~" if ceiling["is_noisy"] else ""),
+            f"{' x '.join(map(str, ceiling['product']))} by {ceiling['library']}",
+            flops.write(ceiling["flops_per_s"]),
+            *(copy.write(rate) for _, rate in ceiling["bytes_per_s"]),
+        )
+    return table
+
+
+def _size_words(num_bytes: int) -> str:
+    column = column_for("_bytes", [num_bytes])
+    return f"{column.write(num_bytes)} {column.title.strip(' ()')}"
+
+
+def print_remarks(
+    console: Console,
+    outcomes: Mapping[str, Outcome[CeilingResult]],
+    ceilings: Sequence[dict[str, Any]],
+) -> None:
+    """What could not be measured, and whether somebody else was using the machine."""
+    for name, outcome in outcomes.items():
+        if not outcome.is_ok:
+            console.print(f"Not measured: {name}: {outcome.reason}", highlight=False)
+    if any(ceiling["is_noisy"] for ceiling in ceilings):
+        console.print(
+            "Other programs kept this machine busy (~): its ceilings are higher than these. "
+            "Calibrate again when it is quiet."
+        )

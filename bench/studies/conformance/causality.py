@@ -1,0 +1,103 @@
+"""Causality: what comes later changes no bit of what came before, in outputs and gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.studies.conformance.check import Check, require
+from bench.studies.conformance.forms import (
+    FAR,
+    LONG,
+    SEQ_LEN,
+    Form,
+    build,
+    gradients,
+    has_gradients,
+    inputs,
+    name_of,
+)
+
+MOMENTS = {
+    SEQ_LEN: tuple(range(SEQ_LEN - 1)),
+    LONG: (0, 15, 60, 128, *range(31, LONG - 1, 32), LONG - 2),
+    FAR: (255, 511, 639, FAR - 2),
+}
+"""Length -> the last token of a past. All of a short one; else the ends of chunks of 32 and of its
+multiples, where a leak shows only if the past ends there, and places within chunks."""
+HUGE = 1e4
+
+
+def the_future_changes_no_bit_of_the_past(form: Form, seq_len: int, dtype: torch.dtype) -> None:
+    """Later tokens become huge. Each row of a batch has a moment of its own.
+
+    A short sequence is one to be trained on, where mechanisms may take another way.
+    """
+    moments = MOMENTS[seq_len]
+    mechanism = build(form, seq_len=seq_len, dtype=dtype)
+    trains = seq_len == SEQ_LEN and has_gradients(mechanism)
+    tensors = inputs(mechanism, dtype=dtype, batch_size=len(moments), requires_grad=trains)
+    out = mechanism(*tensors)
+    again = mechanism(*(_with_another_future(x, moments) for x in tensors))
+    for row, now in enumerate(moments):
+        past = slice(0, now + 1)
+        require(
+            torch.equal(again[row, ..., past, :], out[row, ..., past, :]),
+            f"leaks the future: of {seq_len} tokens in {name_of(dtype)}, those after {now} change "
+            f"what comes out up to {now}",
+        )
+        require(not torch.equal(again[row], out[row]), "another input gives the same output")
+
+
+def _with_another_future(x: Tensor, moments: tuple[int, ...]) -> Tensor:
+    changed = x.detach().clone()
+    for row, now in enumerate(moments):
+        future = changed[row, ..., now + 1 :, :]
+        future.copy_(HUGE * torch.randn_like(future))
+    return changed.requires_grad_(x.requires_grad)
+
+
+def the_future_sends_no_gradient_to_the_past(form: Form, seq_len: int) -> None:
+    """Nor takes one: what comes out up to now depends on inputs up to now only."""
+    moments = MOMENTS[seq_len]
+    mechanism = build(form, seq_len=seq_len)
+    tensors = inputs(mechanism, requires_grad=True, batch_size=len(moments))
+    out = mechanism(*tensors)
+    cotangent = torch.randn(out.shape)
+    for row, now in enumerate(moments):
+        cotangent[row, ..., now + 1 :, :] = 0
+    for gradient in gradients(out, tensors, cotangent):
+        for row, now in enumerate(moments):
+            later, past = gradient[row, ..., now + 1 :, :], gradient[row, ..., : now + 1, :]
+            require(
+                later.eq(0).all(),
+                f"leaks the future: of {seq_len} tokens, outputs up to {now} send a gradient to "
+                "what comes later",
+            )
+            require(past.ne(0).any() or now == 0, f"outputs up to {now} send no gradient at all")
+
+
+def _causal(form: Form) -> bool:
+    return form.causal
+
+
+CHECKS = (
+    Check(
+        claim="causal",
+        run=the_future_changes_no_bit_of_the_past,
+        applies=_causal,
+        cases=tuple((seq_len, torch.float32) for seq_len in MOMENTS),
+    ),
+    Check(
+        claim="causal",
+        run=the_future_changes_no_bit_of_the_past,
+        applies=lambda form: form.causal and "bfloat16" in form.can.dtypes,
+        cases=((SEQ_LEN, torch.bfloat16),),
+    ),
+    Check(
+        claim="causal",
+        run=the_future_sends_no_gradient_to_the_past,
+        applies=_causal,
+        cases=((SEQ_LEN,), (LONG,)),
+    ),
+)

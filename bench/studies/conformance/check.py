@@ -1,0 +1,85 @@
+"""One check of one claim: when it applies, what it is run with, and how it says that it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.studies.conformance.forms import Form
+from bench.studies.conformance.forms import Untestable as Untestable
+
+Applies = Callable[[Form], bool]
+
+
+class Broken(AssertionError):
+    """A claim does not hold; the message says how it shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A function that raises `Broken` if a claim does not hold.
+
+    Attributes:
+        claim: the badge that it counts for, one of `suite.CLAIMS`.
+        run: called as ``run(form, *case)``.
+        applies: whether a form makes the claim.
+        cases: what it is run with; one empty case unless it has parameters.
+        per_form: whether every form is checked, or only the one that stands for the mechanism.
+        earns: whether a pass is a badge. What a mechanism that does *not* claim something must do
+            instead, such as to refuse, is checked without earning one.
+        needs_cuda: whether it wants a CUDA device.
+    """
+
+    claim: str
+    run: Callable[..., None]
+    applies: Applies
+    cases: tuple[tuple[Any, ...], ...] = ((),)
+    per_form: bool = True
+    earns: bool = True
+    needs_cuda: bool = False
+
+    @property
+    def name(self) -> str:
+        """A sentence, with underscores."""
+        return self.run.__name__
+
+    def is_for(self, form: Form) -> bool:
+        """Whether it is to be run on a form."""
+        return (self.per_form or form.is_first) and self.applies(form)
+
+    def __call__(self, form: Form, case: tuple[Any, ...]) -> None:
+        """Run one case from one seed.
+
+        Raises:
+            Broken, or whatever the mechanism raises: the claim does not hold.
+            Untestable: it cannot be said here.
+        """
+        if self.needs_cuda and not torch.cuda.is_available():
+            raise Untestable("there is no CUDA device")
+        torch.manual_seed(0)
+        self.run(form, *case)
+
+
+def always(_: Form) -> bool:
+    """Every form of every mechanism."""
+    return True
+
+
+def require(holds: bool | Tensor, otherwise: str) -> None:
+    """Raise `Broken` unless something holds."""
+    if not bool(holds):
+        raise Broken(otherwise)
+
+
+def require_refusal(call: Callable[[], object], kind: type[Exception], words: str) -> None:
+    """Raise `Broken` unless a call raises this kind of error, with these words in it."""
+    try:
+        call()
+    except kind as error:
+        require(words in str(error), f"is refused without saying {words!r}: {error}")
+        return
+    raise Broken(f"is not refused with a {kind.__name__} that says {words!r}")

@@ -1,0 +1,26 @@
+"""Costs: the proof of the FLOP formulas."""
+
+from __future__ import annotations
+
+from attentions import attention_class
+from bench.measuring.costs.proof import FlopVerdict, forms_of, prove_form
+from bench.studies.conformance.check import Check, Untestable, always, require
+from bench.studies.conformance.forms import Form
+
+
+def flops_are_what_is_counted_and_what_slow_forms_need(form: Form) -> None:
+    """As `python -m bench.verify flops=true`; what nothing confirms is not passed over."""
+    kind = attention_class(form.name)
+    names = ("causal", "decode") if form.causal else ("bidirectional", "cross")
+    proofs = [prove_form(kind, name) for name in forms_of(kind) if name in names]
+    for proof in proofs:
+        words = f"{proof.form}: {proof.reason}"
+        require(proof.status is not FlopVerdict.FAILED, words)
+    open_ones = [proof for proof in proofs if proof.status is FlopVerdict.UNCONFIRMED]
+    if open_ones:
+        raise Untestable(f"{open_ones[0].form}: {open_ones[0].reason}")
+
+
+CHECKS = (
+    Check(claim="flops", run=flops_are_what_is_counted_and_what_slow_forms_need, applies=always),
+)

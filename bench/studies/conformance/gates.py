@@ -1,0 +1,143 @@
+"""Gates: extra inputs per token, heeded as in the slow form, in every form that is claimed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from attentions import Attention, Gate
+from bench.studies.conformance.check import Check, Untestable, require
+from bench.studies.conformance.forms import CPU, LONG, SEQ_LEN, Form, build, gradients, inputs
+from bench.studies.conformance.tolerances import require_near, require_near_gradients
+
+Gates = dict[str, Tensor]
+NOW = 63
+"""The last token of a chunk of 64, which is where the past ends."""
+SPLIT = (1, 70, 1, LONG - 72)
+_LEAST = 0.05
+
+
+def gates_of(mechanism: Any, tensors: tuple[Tensor, ...]) -> Gates:
+    """Random gates of the shape and in the range that a mechanism declares."""
+    q, k = tensors[:2]
+    return {
+        name: _drawn(
+            gate,
+            mechanism.gate_shape(name, len(q), (q if gate.query else k).shape[2]),
+            q.dtype,
+        )
+        for name, gate in mechanism.gates.items()
+    }
+
+
+def _drawn(gate: Gate, sizes: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    if gate.unit:
+        return functional.normalize(torch.randn(sizes, dtype=dtype), dim=-1)
+    share = torch.rand(sizes, dtype=dtype).clamp(min=_LEAST)
+    if gate.is_log_decay:
+        return share.log() / 4
+    if math.isfinite(gate.low) and math.isfinite(gate.high):
+        return gate.low + (gate.high - gate.low) * share
+    if math.isfinite(gate.low):
+        return gate.low - share.log()
+    return gate.high + share.log() if math.isfinite(gate.high) else torch.randn(sizes, dtype=dtype)
+
+
+def _gated(form: Form, seq_len: int = LONG) -> tuple[Any, tuple[Tensor, ...], Gates]:
+    mechanism = build(form, seq_len=seq_len, dtype=torch.float64)
+    tensors = inputs(mechanism, dtype=torch.float64)
+    return mechanism, tensors, gates_of(mechanism, tensors)
+
+
+def each_gate_is_heeded(form: Form) -> None:
+    """Without it, something else comes out."""
+    mechanism, tensors, gates = _gated(form)
+    out = mechanism(*tensors, **gates)
+    for name in gates:
+        others = {other: gate for other, gate in gates.items() if other != name}
+        is_same = torch.allclose(mechanism(*tensors, **others), out)
+        require(not is_same, f"{name} changes nothing")
+
+
+def gated_outputs_and_gradients_equal_the_reference(form: Form) -> None:
+    """Gradients of the gates as well."""
+    mechanism, tensors, gates = _gated(form)
+    if type(mechanism).reference is Attention.reference:  # which takes no gates
+        raise Untestable("it gives no slow form")
+    given = [x.requires_grad_() for x in (*tensors, *gates.values())]
+    out, expected = mechanism(*tensors, **gates), mechanism.reference(*tensors, **gates)
+    if expected is None:
+        raise Untestable("it gives no slow form")
+    require_near(out, expected, "the output with gates")
+    found, wanted = gradients(out, given), gradients(expected, given)
+    require_near_gradients(found, wanted, "the output with gates")
+
+
+def later_gates_change_no_bit_of_the_past(form: Form) -> None:
+    """Whatever they become."""
+    mechanism, tensors, gates = _gated(form)
+    out = mechanism(*tensors, **gates)
+    later = {name: gate.clone() for name, gate in gates.items()}
+    for gate in later.values():
+        gate[:, :, NOW + 1 :] *= torch.rand_like(gate[:, :, NOW + 1 :])
+    again = mechanism(*tensors, **later)
+    past = slice(0, NOW + 1)
+    is_same = torch.equal(again[:, :, past], out[:, :, past])
+    require(is_same, f"leaks the future: gates after {NOW} change what comes out up to {NOW}")
+
+
+def gated_steps_equal_the_causal_forward(form: Form) -> None:
+    """Each step with the gates of its tokens."""
+    mechanism, tensors, gates = _gated(form)
+    state = mechanism.init_state(len(tensors[0]), dtype=torch.float64, device=CPU)
+    outputs = []
+    parts = (x.split(SPLIT, dim=2) for x in (*tensors, *gates.values()))
+    for q, k, v, *given in zip(*parts, strict=True):
+        out, state = mechanism.step(q, k, v, state, **dict(zip(gates, given, strict=True)))
+        outputs.append(out)
+    expected = mechanism(*tensors, **gates)
+    require_near(torch.cat(outputs, dim=2), expected, "the output of gated steps")
+
+
+def gates_of_hidden_tokens_do_nothing(form: Form) -> None:
+    """As if the tokens were removed."""
+    mechanism, tensors, gates = _gated(form, SEQ_LEN)
+    key_mask = torch.rand(1, SEQ_LEN) < 0.6
+    kept = key_mask[0].nonzero()[:, 0]
+    out = mechanism(*tensors, **gates, key_mask=key_mask.expand(len(tensors[0]), -1))
+    fewer = {name: gate[:, :, kept] for name, gate in gates.items()}
+    expected = mechanism(*(x[:, :, kept] for x in tensors), **fewer)
+    require_near(out[:, :, kept], expected, "the output with gates and hidden tokens")
+
+
+def _has_gates(form: Form) -> bool:
+    return form.is_core and bool(form.can.gates)
+
+
+CHECKS = (
+    Check(claim="forms", run=each_gate_is_heeded, applies=_has_gates, earns=False),
+    Check(
+        claim="reference",
+        run=gated_outputs_and_gradients_equal_the_reference,
+        applies=_has_gates,
+    ),
+    Check(
+        claim="causal",
+        run=later_gates_change_no_bit_of_the_past,
+        applies=lambda form: _has_gates(form) and form.causal,
+    ),
+    Check(
+        claim="recurrent",
+        run=gated_steps_equal_the_causal_forward,
+        applies=lambda form: _has_gates(form) and form.causal and form.can.recurrent,
+    ),
+    Check(
+        claim="padding",
+        run=gates_of_hidden_tokens_do_nothing,
+        applies=lambda form: _has_gates(form) and form.causal and "padding" in form.can.masks,
+    ),
+)

@@ -1,0 +1,137 @@
+"""It behaves as a torch module does: state, copies, seeds, other devices and other modes."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from bench.studies.conformance.check import Check, Untestable, always, require
+from bench.studies.conformance.forms import (
+    LONG,
+    SEQ_LEN,
+    Form,
+    build,
+    gradients,
+    has_gradients,
+    inputs,
+)
+from bench.studies.conformance.tolerances import AUTOCAST, require_near
+
+
+def shapes_can_be_followed_on_the_meta_device(form: Form) -> None:
+    """So that a model's size is known before its memory is taken."""
+    mechanism = build(form, seq_len=LONG)
+    tensors = inputs(mechanism)
+    shape = mechanism(*tensors).shape
+    out = mechanism.to("meta")(*(x.to("meta") for x in tensors))
+    require(out.device.type == "meta", f"the output is on {out.device}")
+    require(out.shape == shape, f"shape {tuple(out.shape)}, on a CPU {tuple(shape)}")
+
+
+def the_state_dict_carries_everything_over(form: Form) -> None:
+    """Into another one that was built alike."""
+    mechanism, other = build(form), build(form)
+    tensors = inputs(mechanism)
+    if list(mechanism.parameters()):
+        is_same = torch.equal(other(*tensors), mechanism(*tensors))
+        require(not is_same, "other weights give the same output")
+    other.load_state_dict(mechanism.state_dict())
+    require(torch.equal(other(*tensors), mechanism(*tensors)), "the outputs still differ")
+
+
+def the_same_seed_gives_the_same_mechanism_and_output(form: Form, seq_len: int) -> None:
+    """To the bit, and so does a second call; the same gradients too."""
+    outputs: list[list[Tensor]] = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        mechanism = build(form, seq_len=seq_len)
+        trains = seq_len == SEQ_LEN and has_gradients(mechanism)
+        tensors = inputs(mechanism, requires_grad=trains)
+        out = mechanism(*tensors)
+        slopes = gradients(out, tensors) if trains else []
+        outputs.append([out, *slopes])
+        require(torch.equal(mechanism(*tensors), out), "a second call differs")
+    is_same = all(torch.equal(one, other) for one, other in zip(*outputs, strict=True))
+    require(is_same, "the same seed gives another output or gradient")
+
+
+def seeds_are_left_to_the_caller(form: Form) -> None:
+    """A call draws nothing from torch's generator, and nothing seeds it."""
+    after = []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        build(form)
+        after.append(torch.get_rng_state())
+    require(not torch.equal(*after), "another seed is lost when it is built: something seeds again")
+    for seq_len in (SEQ_LEN, LONG):
+        mechanism = build(form, seq_len=seq_len)
+        tensors = inputs(mechanism)
+        before = torch.get_rng_state()
+        mechanism(*tensors)
+        is_same = torch.equal(torch.get_rng_state(), before)
+        require(is_same, "a call moves torch's generator of random numbers")
+
+
+def a_copy_is_as_good_as_the_original(form: Form) -> None:
+    """A deep one."""
+    mechanism = build(form)
+    tensors = inputs(mechanism)
+    is_same = torch.equal(copy.deepcopy(mechanism)(*tensors), mechanism(*tensors))
+    require(is_same, "a copy gives another output")
+
+
+def a_call_under_inference_mode_leaves_training_possible(form: Form) -> None:
+    """No tensor that was made there may be kept."""
+    mechanism = build(form)
+    with torch.inference_mode():
+        mechanism(*inputs(mechanism))
+    tensors = inputs(mechanism, requires_grad=True)
+    require(bool(gradients(mechanism(*tensors), tensors)), "there is no gradient")
+
+
+def it_runs_under_autocast(form: Form) -> None:
+    """Float32 values under bfloat16 autocast: near the plain call, and trains."""
+    if "bfloat16" not in form.can.dtypes or "float32" not in form.can.dtypes:
+        raise Untestable("does not claim both float32 and bfloat16")
+    mechanism = build(form)
+    tensors = inputs(mechanism, requires_grad=has_gradients(mechanism))
+    learned = [p for p in mechanism.parameters() if p.requires_grad]
+    expected = mechanism(*tensors)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = mechanism(*tensors)
+        halved = mechanism(*(x.bfloat16() for x in tensors))  # as a Linear before it leaves them
+    for got in (out, halved):
+        require_near(got, expected, "the output under autocast", AUTOCAST)
+    if not has_gradients(mechanism):
+        return
+    wanted = [*tensors, *learned]
+    exact = gradients(expected, wanted)
+    # Some are zero but for rounding, as that of a number that a softmax leaves out.
+    largest = max(gradient.abs().max() for gradient in exact)
+    for gradient, want in zip(gradients(out, wanted), exact, strict=True):
+        require(gradient.isfinite().all(), "a gradient is not finite")
+        require(gradient.dtype == torch.float32, f"a gradient is {gradient.dtype}")
+        error = (gradient - want).abs().max() / largest
+        require(error < AUTOCAST.gradient, f"off by {error:.2g} of the largest gradient")
+
+
+CHECKS = (
+    Check(claim="meta", run=shapes_can_be_followed_on_the_meta_device, applies=always),
+    Check(claim="state_dict", run=the_state_dict_carries_everything_over, applies=always),
+    Check(claim="state_dict", run=a_copy_is_as_good_as_the_original, applies=always),
+    Check(
+        claim="deterministic",
+        run=the_same_seed_gives_the_same_mechanism_and_output,
+        applies=always,
+        cases=((SEQ_LEN,), (LONG,)),
+    ),
+    Check(claim="deterministic", run=seeds_are_left_to_the_caller, applies=always),
+    Check(
+        claim="inference",
+        run=a_call_under_inference_mode_leaves_training_possible,
+        applies=always,
+    ),
+    Check(claim="autocast", run=it_runs_under_autocast, applies=always),
+)

@@ -1,0 +1,249 @@
+"""The command: look at each row, keep what was found, show it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+from attentions import Attention, attention_class
+from bench.core.cli.entries import AttentionEntry
+from bench.core.clock import utc_now
+from bench.core.finding import sentences as finding_sentences
+from bench.core.numbers import (
+    FILE,
+    RANDOM,
+    LeftOut,
+    Line,
+    Number,
+    Origin,
+    finite,
+    write_lines,
+)
+from bench.measuring.config import SweepConfig
+from bench.measuring.plan import PlannedCell, checked_hyperparameters, plan
+from bench.measuring.tasks.train import Diverged
+from bench.publishing.diagnostics import entropy_chart, left_out_words, sections
+from bench.publishing.terminal import print_sections
+from bench.studies.diagnostics.look import of_lengths, of_random
+from bench.studies.diagnostics.page import write_page
+from bench.studies.diagnostics.samples import Size, build_core
+from bench.studies.diagnostics.settings import Diagnose
+from bench.studies.diagnostics.trained import Trained, of_model, swapped_in, trained_on
+from bench.studies.session import Session
+
+
+@dataclass(kw_only=True)
+class Part:
+    """The numbers of one row at one place: random inputs, trained models, or softmax's place.
+
+    Attributes:
+        find: finds them.
+        outcome: how that ended, once it has.
+    """
+
+    name: str
+    find: Callable[[], Iterator[Line]]
+    outcome: str = ""
+    expected_s: float = 1.0
+
+    def describe(self) -> str:
+        """As ``nala, trained: done``."""
+        return f"{self.name}: {self.outcome}" if self.outcome else self.name
+
+
+def study(asked: Diagnose, session: Session) -> None:
+    """Look at everything, and publish what was found, after each part as well."""
+    look = _Look(asked, session)
+    with session.each(look.parts(), "part") as todo:
+        for part in todo:
+            part.outcome = look.keep(part.find())
+    if not look.lines:
+        session.say("Nothing was found before.")
+        return
+    chart = entropy_chart(look.lines, asked.head_dim)
+    origin = look.origin(*([_STOPPED] if session.is_stopped else []))
+    numbers = write_lines(asked.out / FILE, look.lines, origin)
+    files = write_page(look.lines, origin, session.wall_s, chart, asked.out)
+    print_sections(sections(look.lines), session.console)
+    for sentence in (*finding_sentences(look.lines), *left_out_words(look.lines)):
+        session.say(sentence)
+    session.say(f"Wrote {', '.join(map(str, [*files, numbers]))}")
+
+
+class _Look:
+    """One run of the command.
+
+    Attributes:
+        lines: what was found so far.
+    """
+
+    def __init__(self, asked: Diagnose, session: Session) -> None:
+        self._asked, self._session = asked, session
+        self._rows = [
+            replace(e, hyperparameters=checked_hyperparameters(e)) for e in asked.attention
+        ]
+        self._training = asked.training(session.composed)
+        self._planned = plan(self._training) if self._training else ()
+        self._models: dict[str, Trained] = {}
+        self.lines: list[Line] = []
+
+    def parts(self) -> list[Part]:
+        """Random inputs first, then models, then those in softmax's place."""
+        own = {row.label: self._cells(row.label) for row in self._rows}
+        known = {label: cells for label, cells in own.items() if cells}
+        swapped = known if self._asked.fine_tune_steps else {}
+        return [
+            *(Part(name=f"{r.label}, random", find=partial(self._random, r)) for r in self._rows),
+            *(
+                Part(name=f"{label}, trained", find=partial(self._trained, cells))
+                for label, cells in known.items()
+            ),
+            *(
+                Part(name=f"{label}, in softmax's place", find=partial(self._swapped, cells))
+                for label, cells in swapped.items()
+            ),
+        ]
+
+    def origin(self, *notes: str) -> Origin:
+        """Where the lines come from."""
+        here = self._session.machine
+        return Origin(
+            command=self._session.command(),
+            settings=(*_settings(self._asked, self._training), *notes),
+            machine=f"{here.processor}, torch {here.versions['torch']}, commit "
+            f"{(here.commit or 'unknown')[:7]}, {utc_now()[:10]}",
+        )
+
+    def keep(self, found: Iterable[Line]) -> str:
+        """Write lines down with those before; returns how it ended, in words."""
+        new = list(found)
+        self.lines += new
+        write_lines(self._asked.out / FILE, self.lines, self.origin(_STOPPED))
+        left_out = [line for line in new if isinstance(line, LeftOut)]
+        return f"left out: {left_out[0].why}" if len(left_out) == len(new) else "done"
+
+    def _cells(self, label: str) -> list[PlannedCell]:
+        return [p for p in self._planned if p.cell.entry == label]
+
+    def _random(self, row: AttentionEntry) -> Iterator[Line]:
+        size, asked = self._asked.size, self._asked
+        try:
+            can = attention_class(row.mechanism).capabilities
+            causal = size.causal or not can.bidirectional
+            size = replace(size, causal=causal)
+            samples = _Samples(row.label, RANDOM)
+            build = partial(_build, row)
+            for seed in range(asked.num_seeds):
+                samples.add(of_random(build, size, asked.norms, asked.token_norms, seed))
+            samples.add(of_lengths(build, size, asked.lengths, 0))
+        except (ValueError, ImportError) as error:
+            yield LeftOut(attention=row.label, inputs=RANDOM, why=str(error))
+            return
+        except TypeError:  # one of its own arguments is missing
+            if not can.gates:
+                raise
+            yield LeftOut(attention=row.label, inputs=RANDOM, why=_GATES)
+            return
+        yield from samples.numbers()
+        if causal and not asked.causal:
+            yield LeftOut(attention=row.label, inputs="random without a mask", why=_CAUSAL)
+
+    def _trained(self, cells: list[PlannedCell]) -> Iterator[Line]:
+        asked, cell = self._asked, cells[0].cell
+        by_layer: dict[int, _Samples] = {}
+        where = cell.task.label
+        try:
+            for planned in cells:
+                trained = self._model(planned)
+                found = of_model(trained, planned.cell.task.seed, asked.num_examples)
+                for layer, numbers in found.items():
+                    place = f"{where}, layer {layer}"
+                    by_layer.setdefault(layer, _Samples(cell.entry, place)).add(numbers)
+        except (ValueError, Diverged) as error:
+            yield LeftOut(attention=cell.entry, inputs=where, why=str(error))
+            return
+        for samples in by_layer.values():
+            yield from samples.numbers()
+
+    def _swapped(self, cells: list[PlannedCell]) -> Iterator[Line]:
+        cell = cells[0].cell
+        where = f"{cell.task.label}"
+        samples = _Samples(cell.entry, where)
+        softmax = {p.cell.task.seed: p for p in self._cells("softmax")}
+        try:
+            for planned in cells:
+                if planned.unsupported:
+                    raise ValueError(planned.unsupported)
+                source = self._model(softmax[planned.cell.task.seed])
+                steps = self._asked.fine_tune_steps
+                samples.add(swapped_in(source, planned.cell, steps))
+        except (ValueError, Diverged) as error:
+            why = f"in softmax's place: {error}"
+            yield LeftOut(attention=cell.entry, inputs=where, why=why)
+            return
+        yield from samples.numbers()
+
+    def _model(self, planned: PlannedCell) -> Trained:
+        """Trained once in a run, and restored in the next.
+
+        Raises:
+            ValueError: the mechanism does not support the task.
+            ConfigError: its checkpoint is of another configuration.
+        """
+        if planned.unsupported:
+            raise ValueError(planned.unsupported)
+        key = planned.cell.key
+        if key not in self._models:
+            model = self._session.trained(planned.cell, self._asked.out / "checkpoints")
+            self._models[key] = trained_on(planned.cell, model)
+        return self._models[key]
+
+
+_STOPPED = "Stopped before the end: rows that are missing in a table were not looked at."
+_GATES = "it needs gates, which only a model gives."
+_CAUSAL = "it is causal only, so it was given a causal mask; softmax beside it has the same one."
+
+
+class _Samples:
+    """One sample a seed of each number of one row at one place."""
+
+    def __init__(self, attention: str, inputs: str) -> None:
+        self._attention, self._inputs = attention, inputs
+        self._found: dict[tuple[str, str], list[float | None]] = defaultdict(list)
+
+    def add(self, numbers: Iterable[tuple[str, str, float | None]]) -> None:
+        """Those of one more seed."""
+        for measure, at, value in numbers:
+            self._found[measure, at].append(finite(value))
+
+    def numbers(self) -> Iterator[Number]:
+        """All of them."""
+        for (measure, at), samples in self._found.items():
+            yield Number(
+                attention=self._attention,
+                inputs=self._inputs,
+                measure=measure,
+                at=at,
+                samples=tuple(samples),
+            )
+
+
+def _build(row: AttentionEntry, size: Size, seed: int) -> Attention:
+    return build_core(row.label, row.mechanism, row.hyperparameters, size, seed)
+
+
+def _settings(asked: Diagnose, training: SweepConfig | None) -> Iterator[str]:
+    size = asked.size
+    yield (
+        f"Random queries and keys: {size.num_tokens} tokens, {size.num_heads} heads of "
+        f"{size.head_dim} channels, unit-normal (norms about {size.head_dim**0.5:g}) unless a "
+        f"norm is given; seeds 0 to {asked.num_seeds - 1}."
+    )
+    if training:
+        yield (
+            f"Trained models: {training.task[0].label}, seed {', '.join(map(str, asked.seed))}; "
+            f"their own queries and keys on {asked.num_examples} test examples; up to "
+            f"{asked.fine_tune_steps} steps of fine-tuning."
+        )

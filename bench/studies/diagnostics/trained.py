@@ -1,0 +1,147 @@
+"""Models trained on a task: their own queries and keys, and others in the place of softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attentions import Attention, MultiHeadAttention
+from bench.core.cell import Cell
+from bench.measuring.tasks.base import Split, Task, build_task
+from bench.measuring.tasks.match import matched
+from bench.measuring.tasks.model import Backbone, build_model
+from bench.measuring.tasks.train import (
+    fit,
+    score_on_test_set,
+)
+from bench.measuring.weights import NoWeights
+from bench.studies.diagnostics.look import Call, Found, gradients, of_own_norms, of_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A model and what it was trained on."""
+
+    task: Task
+    model: Backbone
+
+
+def trained_on(cell: Cell, model: Backbone) -> Trained:
+    """A cell's trained model with its task, at the size that a matched cell is trained at."""
+    cell, _ = matched(cell)
+    return Trained(task=build_task(cell.task.task, cell.task.settings), model=model)
+
+
+def of_model(
+    trained: Trained, seed: int, num_examples: int
+) -> dict[int, list[tuple[str, str, float | None]]]:
+    """By layer, all numbers of a model's own queries and keys on examples of the test set.
+
+    Raises:
+        NoWeights: the mechanism owns its projections, or is not linear in v.
+    """
+    found = {}
+    for layer, call in enumerate(own_calls(trained, seed, num_examples)):
+        found[layer] = [
+            number
+            for numbers in (of_weights(call), of_own_norms(call), gradients(call))
+            for number in numbers
+        ]
+    return found
+
+
+@torch.no_grad()
+def own_calls(trained: Trained, seed: int, num_examples: int) -> list[Call]:
+    """What each layer's core is called with, in float64.
+
+    Raises:
+        NoWeights: the mechanism owns its projections.
+    """
+    model = trained.model.eval()
+    cores = [layer.core for layer in _layers(model)]
+    seen: list[tuple[tuple[Tensor, ...], Mapping[str, Tensor]]] = []
+
+    def watch(_: nn.Module, inputs: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
+        seen.append((inputs, keywords))
+
+    # First in line: rotary positions turn what comes after, and turn it again when it is looked at.
+    watches = [
+        core.register_forward_pre_hook(watch, with_kwargs=True, prepend=True) for core in cores
+    ]
+    batch = next(iter(trained.task.batches(Split.TEST, seed))).select(slice(num_examples))
+    try:
+        model(batch.inputs, batch.positions)
+    finally:
+        for handle in watches:
+            handle.remove()
+    return [
+        Call(
+            core=_in_float64(core),
+            **{name: x.double() for name, x in zip("qkv", inputs, strict=True)},
+            gates={name: gate.double() for name, gate in keywords.items()},
+        )
+        for core, (inputs, keywords) in zip(cores, seen, strict=True)
+    ]
+
+
+def _in_float64(core: Attention) -> Attention:
+    import copy
+
+    return copy.deepcopy(core).double()
+
+
+def _layers(model: Backbone) -> list[Any]:
+    """The projections around each core.
+
+    Raises:
+        NoWeights: the mechanism has its own.
+    """
+    mixers = [getattr(block.mixer, "layer", block.mixer) for block in model.blocks]
+    for mixer in mixers:
+        if not isinstance(mixer, MultiHeadAttention):
+            name = getattr(mixer, "name", type(mixer).__name__)
+            raise NoWeights(f"{name} has no weights to look at: it owns its projections.")
+    return mixers
+
+
+def swapped_in(softmax: Trained, cell: Cell, num_steps: int) -> Found:
+    """Scores of a trained softmax model with a mechanism in the place of its attention.
+
+    Everything but the mechanism's own parameters is kept. Then all is trained for some steps, at a
+    tenth of the task's learning rate and as the recipe says otherwise; so is softmax itself, with
+    which it is compared. Regret is what the score lacks to that of the softmax model before.
+
+    Raises:
+        NoWeights: the mechanism owns its projections.
+        Diverged: a prediction is not finite.
+    """
+    settings = dict(cell.task.settings)
+    rate = settings["learning_rate"] / 10
+    task = build_task(cell.task.task, settings | {"num_steps": num_steps, "learning_rate": rate})
+    seed, device = cell.task.seed, torch.device(cell.device)
+    model = build_model(task, cell.mechanism, cell.hyperparameters, seed).to(device)
+    _take_over(softmax.model, model)
+    whole = score_on_test_set(softmax.model, task, seed, device)
+    sign = 1.0 if task.better == "higher" else -1.0
+    for when in ("before", "after"):
+        score = score_on_test_set(model, task, seed, device)
+        yield "score in softmax's place", when, score
+        yield "drop-in regret", when, sign * (whole - score)
+        if when == "before":
+            fit(model, task, seed, device)
+
+
+@torch.no_grad()
+def _take_over(source: Backbone, target: Backbone) -> None:
+    """Copy all parameters outside of the mechanism, its projections among them."""
+    for old, new in zip(_layers(source), _layers(target), strict=True):
+        new.qkv.load_state_dict(old.qkv.state_dict())
+        new.proj.load_state_dict(old.proj.state_dict())
+    own = target.state_dict()
+    for name, tensor in source.state_dict().items():
+        if ".mixer." not in name:
+            own[name].copy_(tensor)

@@ -1,0 +1,192 @@
+"""Models, trained once and kept, and what every method scores on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attentions import AttentionLayer, attention_class
+from bench.core.cell import Cell, TaskWorkload
+from bench.core.cli.entries import TaskEntry
+from bench.core.cli.errors import ConfigError
+from bench.measuring.plan import checked_hyperparameters, checked_settings, why_unsupported
+from bench.measuring.tasks.base import build_task, generator
+from bench.measuring.tasks.canvas import Canvas, Canvases
+from bench.measuring.tasks.digits import noise
+from bench.measuring.tasks.model import Backbone, build_model
+from bench.measuring.tasks.train import Diverged
+from bench.measuring.tasks.watching import layers_for
+from bench.studies.explain.methods import relevance
+from bench.studies.explain.scores import SCORES, curves, located
+from bench.studies.explain.settings import Explain
+from bench.studies.session import Session
+
+_CHUNK = 64  # images that are explained at once
+_INSERTED = "inserted"
+_STEP_S, _IMAGE_S = 0.05, 0.01  # guesses; the progress bar corrects them by how they turn out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A model to train and to explain."""
+
+    cell: Cell
+    expected_s: float
+
+    def describe(self) -> str:
+        """As ``nala seed 0``."""
+        return f"{self.cell.entry} seed {self.cell.task.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Scores of one method on one model.
+
+    Attributes:
+        accuracy: of the model, on the images that are explained.
+        samples: by score, one number per image: the mean over its digits.
+        inserted: the class's probability at each share of patches shown, the mean over images.
+    """
+
+    entry: str
+    method: str
+    seed: int
+    accuracy: float
+    samples: Mapping[str, Tensor]
+    inserted: tuple[float, ...]
+
+
+def runs_of(asked: Explain, session: Session) -> list[Run]:
+    """The models to train; a note for each entry that cannot be explained.
+
+    Raises:
+        ConfigError: settings of the task that cannot be, or nothing is left to explain.
+    """
+    entry = TaskEntry(label="canvas", task="canvas", settings=dict(asked.canvas))
+    settings = checked_settings(entry)
+    hyperparameters = {row.label: checked_hyperparameters(row) for row in asked.attention}
+    task = _task(settings)
+    expected_s = task.recipe.num_steps * _STEP_S
+    expected_s += asked.num_images * task.num_digits * len(asked.explain) * _IMAGE_S
+    runs = []
+    for row in asked.attention:
+        cells = [
+            Cell(
+                entry=row.label,
+                mechanism=row.mechanism,
+                hyperparameters=hyperparameters[row.label],
+                device="cpu",
+                num_threads=1,
+                workload=TaskWorkload(label="canvas", task="canvas", settings=settings, seed=seed),
+                plugins=asked.plugins,
+            )
+            for seed in asked.seed
+        ]
+        if reason := _why_no_weights(cells[0], task):
+            session.note(f"{row.label} is skipped: {reason}")
+            continue
+        runs += [Run(cell=cell, expected_s=expected_s) for cell in cells]
+    if not runs:
+        raise ConfigError(
+            f"Nothing is left to explain. {' '.join(session.notes)} Take softmax, nala or flatten."
+        )
+    return runs
+
+
+def scored(run: Run, asked: Explain, session: Session) -> list[Scores]:
+    """Train a model, or reload it, and score every method on it; averaged within an image.
+
+    None with a note if training diverged.
+    """
+    cell = run.cell
+    try:
+        model = session.trained(cell, asked.out / "models", run.describe())
+    except Diverged as error:
+        session.note(f"{run.describe()} is left out: {error}.")
+        return []
+    session.status(f"{run.describe()}: explaining")
+    task = _task(cell.task.settings)
+    canvases = task.test(asked.num_images)
+    right, parts = 0.0, []
+    stream = generator(cell.task.seed, "explain")
+    for chosen in torch.arange(asked.num_images).split(_CHUNK):
+        some = Canvases(
+            batch=canvases.batch.select(chosen),
+            classes=canvases.classes[chosen],
+            masks=canvases.masks[chosen],
+        )
+        with torch.no_grad():
+            logits = model(some.batch.inputs, some.batch.positions)
+        right += task.score(logits, some.batch) * len(chosen)
+        parts.append(_of_images(model, task, some, asked, stream))
+    joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    return [
+        Scores(
+            entry=cell.entry,
+            method=method,
+            seed=cell.task.seed,
+            accuracy=right / asked.num_images,
+            samples={name: joined[method, name] for name in SCORES},
+            inserted=tuple(joined[method, _INSERTED].mean(dim=0).tolist()),
+        )
+        for method in asked.explain
+    ]
+
+
+def _of_images(
+    model: Backbone, task: Canvas, some: Canvases, asked: Explain, stream: torch.Generator
+) -> dict[tuple[str, str], Tensor]:
+    """Scores of each image by method and name, (B,); of `_INSERTED` (B, shares)."""
+    blank = 2 * noise(tuple(some.batch.inputs.shape), stream) - 1
+    if task.class_token:
+        blank[:, 0] = some.batch.inputs[:, 0]
+    found: dict[tuple[str, str], list[Tensor]] = {}
+    for digit in range(task.num_digits):
+        layers = layers_for(model, some.batch, some.classes[:, digit])
+        for method in asked.explain:
+            map_ = relevance(
+                method, layers, asked.identity, class_token=task.class_token, stream=stream
+            )
+            for name, value in _scores(model, task, some, digit, map_, blank).items():
+                found.setdefault((method, name), []).append(value)
+    return {key: torch.stack(values).mean(dim=0) for key, values in found.items()}
+
+
+def _scores(
+    model: Backbone, task: Canvas, some: Canvases, digit: int, map_: Tensor, blank: Tensor
+) -> dict[str, Tensor]:
+    """Relevance of the class token is nothing that lies on the canvas: it is left out."""
+    first = int(task.class_token)
+    own, any_ = some.masks[:, digit], some.masks.any(dim=1)
+    scores = dict(located(map_[:, first:], own[:, first:], any_[:, first:]))
+    ordered = map_.clone()
+    ordered[:, :first] = -torch.inf
+    found = curves(model, some.batch, some.classes[:, digit], ordered, blank)
+    scores |= {name: points.mean(dim=1) for name, points in found.items()}
+    return scores | {_INSERTED: found["insertion"]}
+
+
+def _why_no_weights(cell: Cell, task: Canvas) -> str:
+    """Asked of an untrained model on two images; empty if it has weights, with gradients."""
+    mechanism = attention_class(cell.mechanism)
+    if reason := why_unsupported(mechanism.capabilities, cell):
+        return reason
+    if issubclass(mechanism, AttentionLayer):
+        return f"{cell.mechanism} has no weights to look at: it owns its projections."
+    try:
+        model = build_model(task, cell.mechanism, cell.hyperparameters, cell.task.seed).eval()
+        two = task.test(2)
+        layers_for(model, two.batch, two.classes[:, 0])
+    except (ValueError, TypeError) as error:  # `NoWeights` as well
+        return str(error)
+    return ""
+
+
+def _task(settings: Mapping[str, Any]) -> Canvas:
+    task = build_task("canvas", dict(settings))
+    assert isinstance(task, Canvas)
+    return task

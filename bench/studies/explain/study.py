@@ -1,0 +1,195 @@
+"""The command: train or reload models, explain their answers, score the explanations, publish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from bench.publishing.charts.plain import Curves, chart_of
+from bench.publishing.charts.spec import Chart
+from bench.publishing.document import (
+    Block,
+    Column,
+    Command,
+    Document,
+    Heading,
+    Prose,
+    Row,
+    Table,
+    Text,
+    escape,
+    words,
+)
+from bench.studies.explain.methods import RANDOM
+from bench.studies.explain.running import Scores, runs_of, scored
+from bench.studies.explain.scores import NUM_SHARES, SCORES, over_images, over_models
+from bench.studies.explain.settings import Explain
+from bench.studies.session import Session, run_study
+
+PAGE, CSV = "explain.md", "explain.csv"
+_YARDSTICK = "rollout"
+_MODELS_APART = "(without the training of models that were stored already)"
+_TITLES = {"mass": "mass on digit", "own": "own of both"}
+_ROW = (words("attention"), words("explain"))
+
+_HOW_TO_READ = f"""\
+- **Pointing**: how often the most relevant patch lies on the digit whose class is explained; with
+  two digits, a method that ignores the class reaches at most 0.5. **Mass**: the share of relevance
+  on that digit. **Own of both**: of the relevance on either digit, the share on the one that is
+  explained; 0.5 for a method that ignores the class. **Insertion** and **deletion**: the model's
+  probability of the class while patches are added to a blank canvas, or removed from the full one,
+  most relevant first; the mean over {NUM_SHARES} shares from none to all.
+- Arrows show which direction is better. `random` assigns random relevance, as a lower bound.
+- Numbers are means over models (seeds) and over the classes shown in each image. Differences are
+  taken image by image on the same model; if the interval contains 0, the two methods cannot be
+  told apart.
+- Every class shown is explained, whether the model predicts it or not. Accuracy is that of the
+  models on these images."""
+
+_OPEN = """\
+`rollout` (Abnar and Zuidema, 2020) multiplies the layers' attention, averaged over heads, each
+with half of the identity added. `attention_gradient_rollout` takes the positive part of attention
+times its gradient instead (Chefer et al., 2021, put into rollout's frame). Negative weights, which
+linear attention can have, count as 0.
+
+`decision_aware` (Jo, Jang and Park, 2026) is implemented from summaries, since neither its code nor
+its full text was available. These numbers are those of our reading, not of the paper: each layer's
+attention is multiplied by that layer's own prior, a token's activation times its gradient, summed
+over channels; relevance is read where the model reads its answer. One choice is a setting:
+
+- `identity={chosen}`: {words}. Alternative: `{other}`."""
+
+_IDENTITIES = {
+    "after_prior": "half of the identity is added after attention was multiplied by the prior",
+    "before_prior": "half of the identity is added first, and is multiplied by the prior too",
+}
+
+
+def study(asked: Explain, session: Session) -> None:
+    """Explain each model, and publish the scores of those that there was time for."""
+    runs, scores = runs_of(asked, session), list[Scores]()
+    torch.set_num_threads(1)
+    with session.each(runs, "model") as todo:
+        for run in todo:
+            scores += scored(run, asked, session)
+    if scores:
+        figures = session.figures(list(_charts(asked, scores)), asked.docs / PAGE)
+        tables = list(_tables(asked, scores))
+        blocks: list[Block] = [
+            Prose(f"{escape(session.origin())} {_MODELS_APART}, by"),
+            Command(session.command("docs")),
+            Text([_basis(asked, scores)], session.notes),
+            *tables,
+            *figures,
+            Heading("How to read this"),
+            Prose(_HOW_TO_READ),
+            Heading("What the papers leave open, and our reading"),
+            Prose(_open(asked.identity)),
+        ]
+        page = Document("Explanations, scored", blocks)
+        session.show(page)
+        session.write(page, asked.docs / PAGE)
+        session.write(Document("", [_models(asked, scores)]), asked.out / CSV)
+
+
+def _basis(asked: Explain, scores: Sequence[Scores]) -> str:
+    """How many images and models stand behind a number, and what its interval is of."""
+    seeds = sorted({one.seed for one in scores})
+    named = ", ".join(map(str, seeds))
+    return f"{asked.num_images} test images, models of seed {named}. " + (
+        "Intervals: 95 %, bootstrap over images; models of other seeds may differ by more."
+        if len(seeds) == 1
+        else f"Intervals: 95 %, Student's t over {len(seeds)} seeds."
+    )
+
+
+def _open(identity: str) -> str:
+    (other,) = _IDENTITIES.keys() - {identity}
+    return _OPEN.format(chosen=identity, words=_IDENTITIES[identity], other=other)
+
+
+def _groups(asked: Explain, scores: Sequence[Scores]) -> Iterator[tuple[str, str, list[Scores]]]:
+    """Scores of each entry and method over all seeds, in the order that was asked for."""
+    for entry in asked.attention:
+        for method in asked.explain:
+            if own := [s for s in scores if (s.entry, s.method) == (entry.label, method)]:
+                yield entry.label, method, own
+
+
+def _tables(asked: Explain, scores: Sequence[Scores]) -> Iterator[Table]:
+    """Means over models, and differences to plain rollout on the same models."""
+    # With one digit no other is there to be told from.
+    shown = [name for name in SCORES if any(over_images(s.samples[name]) for s in scores)]
+    base = {(s.entry, s.seed): s.samples for s in scores if s.method == _YARDSTICK}
+    means, differences = list[Row](), list[Row]()
+    for entry, method, own in _groups(asked, scores):
+        row = {"attention": entry, "explain": method}
+        found = {name: over_models([s.samples[name] for s in own]) for name in shown}
+        means.append({**row, "accuracy": sum(s.accuracy for s in own) / len(own), **found})
+        if base and method not in (_YARDSTICK, RANDOM):
+            pairs = [(s.samples, base[entry, s.seed]) for s in own]
+            minus = {name: over_models([a[name] - b[name] for a, b in pairs]) for name in shown}
+            differences.append({**row, **minus})
+    accuracy = Column("accuracy", unit="%", factor=0.01, digits=".1f")
+    columns = (*_ROW, accuracy, *_columns(shown, ".3f", low=0.0))
+    yield Table(title="Scores", columns=columns, rows=means)
+    if differences:
+        title = f"Differences to {_YARDSTICK} on the same models and images"
+        yield Table(
+            title=title, columns=(*_ROW, *_columns(shown, "+.3f", low=-1.0)), rows=differences
+        )
+
+
+def _columns(shown: Sequence[str], digits: str, low: float) -> list[Column]:
+    return [
+        Column(
+            name,
+            _TITLES.get(name, name),
+            digits=digits,
+            better="lower" if name == "deletion" else "higher",
+            within=(low, 1.0),
+        )
+        for name in shown
+    ]
+
+
+def _models(asked: Explain, scores: Sequence[Scores]) -> Table:
+    """A row for each model and method; its intervals are over images."""
+    rows: list[Row] = [
+        {
+            "attention": s.entry,
+            "explain": s.method,
+            "seed": s.seed,
+            "num_images": asked.num_images,
+            "accuracy": s.accuracy,
+            "identity": asked.identity,
+            **{name: over_images(s.samples[name]) for name in SCORES},
+        }
+        for s in scores
+    ]
+    return Table(columns=[Column(key, has_interval=key in SCORES) for key in rows[0]], rows=rows)
+
+
+def _charts(asked: Explain, scores: Sequence[Scores]) -> Iterator[Chart]:
+    """The curves whose area is the insertion score, a chart for each entry."""
+    lines: dict[str, dict[str, list[list[float]]]] = {}
+    for entry, method, own in _groups(asked, scores):
+        points = zip(*(s.inserted for s in own), strict=True)
+        lines.setdefault(entry, {})[method] = [
+            [step / (NUM_SHARES - 1), sum(ys) / len(ys)] for step, ys in enumerate(points)
+        ]
+    for entry, own_lines in lines.items():
+        curves = Curves(
+            title=f"Insertion of patches: {entry}",
+            x="share of patches shown, most relevant first",
+            y="probability of the class that is explained",
+            lines=own_lines,
+            is_log=False,
+        )
+        yield chart_of(f"insertion-{entry}", curves)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    return run_study("explain", Explain, study, argv)

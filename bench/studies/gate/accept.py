@@ -1,0 +1,216 @@
+"""Growths that were meant: accepted once with a reason, and remembered up to the same value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.files import write_whole
+from bench.core.cli.limits import parsed
+from bench.studies.gate.baselines import baselines_folder, read_lines
+from bench.studies.gate.exact import HIGHER_IS_WORSE
+from bench.studies.gate.rows import LATENCY, Row
+from bench.studies.gate.verdict import Verdict
+
+CHANNELS = (LATENCY, *HIGHER_IS_WORSE)
+_FORM = "'accept=[\"ENTRY/CHANNEL: reason\"]'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accept:
+    """A growth that somebody says is meant: of one channel, in every cell of an entry."""
+
+    entry: str
+    channel: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.entry}/{self.channel}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """A growth that was accepted, as kept in accepted.jsonl.
+
+    Attributes:
+        key: of the cell.
+        base, current: the two values; of a time, the ratio's interval is in `ratio` and `high`.
+        base_commit: that a time was compared with; it is accepted for this commit only.
+        commit: of the tree that grew, with or without uncommitted changes.
+        date: UTC, ISO 8601.
+    """
+
+    key: str
+    entry: str
+    cell: str
+    channel: str
+    base: float | None
+    current: float | None
+    ratio: float | None
+    high: float | None
+    reason: str
+    base_commit: str | None
+    commit: str | None
+    date: str
+
+    def covers(self, row: Row, base_commit: str | None) -> bool:
+        """Whether a row's growth is the same one, and no larger."""
+        if (self.key, self.channel) != (row.key, row.channel):
+            return False
+        if row.channel == LATENCY:
+            is_same_base = base_commit is not None and base_commit == self.base_commit
+            # Beyond what was accepted only if the whole interval is.
+            return is_same_base and _is_at_most(row.low, self.high)
+        if not HIGHER_IS_WORSE[row.channel]:
+            return _is_at_most(row.base, self.base) and _is_at_most(self.current, row.current)
+        # From a better value than then it would be another growth.
+        return _is_at_most(self.base, row.base) and _is_at_most(row.current, self.current)
+
+
+def _is_at_most(value: float | None, limit: float | None) -> bool:
+    return value is not None and limit is not None and value <= limit
+
+
+def read_accepts(given: Any) -> tuple[Accept, ...]:
+    """``ENTRY/CHANNEL: reason`` each.
+
+    Raises:
+        ConfigError: another form, an unknown channel, or no reason.
+    """
+    values = given if isinstance(given, list) else [] if given is None else [given]
+    return tuple(_read_accept(value) for value in values)
+
+
+def _read_accept(value: Any) -> Accept:
+    if not isinstance(value, str):
+        raise ConfigError(f"accept holds {value!r}; it takes texts: {_FORM}.")
+    name, colon, reason = value.partition(":")
+    entry, slash, channel = name.strip().rpartition("/")
+    if not (slash and entry):
+        raise ConfigError(f"accept holds {value!r}, which names no ENTRY/CHANNEL. Write {_FORM}.")
+    if channel not in CHANNELS:
+        raise ConfigError(
+            f"accept holds {value!r}, and {channel!r} is not a channel. "
+            f"{did_you_mean(channel, CHANNELS)}"
+        )
+    if not (colon and reason.strip()):
+        raise ConfigError(
+            f"accept holds {value!r} without a reason, which later readers need. Write {_FORM}."
+        )
+    return Accept(entry=entry, channel=channel, reason=reason.strip())
+
+
+def check_entries(accepts: Sequence[Accept], known: Collection[str]) -> None:
+    """Refuse an entry that is not compared.
+
+    Raises:
+        ConfigError: naming those that are.
+    """
+    for accept in accepts:
+        if accept.entry not in known:
+            raise ConfigError(
+                f"accept names the entry {accept.entry!r}, which is not compared. "
+                f"{did_you_mean(accept.entry, known)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """A comparison after what is accepted has been taken out of its failures.
+
+    Attributes:
+        rows: all of them.
+        new: growths that were accepted for the first time, to be kept.
+        idle: what accepted nothing.
+    """
+
+    rows: tuple[Row, ...]
+    new: tuple[Accepted, ...]
+    idle: tuple[Accept, ...]
+
+
+def settle(
+    rows: Sequence[Row],
+    accepts: Sequence[Accept],
+    kept: Sequence[Accepted],
+    *,
+    base_commit: str | None,
+    commit: str | None,
+    date: str,
+) -> Settled:
+    """Turn accepted growths from failures into ``ACCEPTED``, with their reasons.
+
+    Args:
+        rows: as compared.
+        accepts: what is accepted now.
+        kept: what was accepted before.
+        base_commit: of the base, where all of it is of one.
+        commit: of the current side, likewise.
+        date: UTC, ISO 8601.
+    """
+    settled: list[Row] = []
+    new: list[Accepted] = []
+    idle = list(accepts)
+    for row in rows:
+        if row.verdict not in (Verdict.MORE, Verdict.SLOWER):
+            settled.append(row)
+            continue
+        said = [a for a in accepts if (a.entry, a.channel) == (row.entry, row.channel)]
+        known = [k for k in kept if k.covers(row, base_commit)]
+        idle = [accept for accept in idle if accept not in said]
+        if said:
+            settled.append(replace(row, verdict=Verdict.ACCEPTED, reason=said[-1].reason))
+            if not known:
+                new.append(_accepted(row, said[-1].reason, base_commit, commit, date))
+        elif known:
+            reason = f"{known[-1].reason} (accepted on {known[-1].date[:10]})"
+            settled.append(replace(row, verdict=Verdict.ACCEPTED, reason=reason))
+        else:
+            settled.append(row)
+    return Settled(rows=tuple(settled), new=tuple(new), idle=tuple(idle))
+
+
+def _accepted(
+    row: Row, reason: str, base_commit: str | None, commit: str | None, date: str
+) -> Accepted:
+    return Accepted(
+        key=row.key,
+        entry=row.entry,
+        cell=row.cell,
+        channel=row.channel,
+        base=row.base,
+        current=row.current,
+        ratio=row.ratio,
+        high=row.high,
+        reason=reason,
+        base_commit=base_commit,
+        commit=commit,
+        date=date,
+    )
+
+
+def accepted_file(out: Path) -> Path:
+    """Where the accepted growths of `out` are kept."""
+    return baselines_folder(out) / "accepted.jsonl"
+
+
+def read_accepted(file: Path) -> tuple[Accepted, ...]:
+    """Every accepted growth; none if there is no such file.
+
+    Raises:
+        ConfigError: a line is not one.
+    """
+    if not file.exists():
+        return ()
+    growths = read_lines(file, lambda line: Accepted(**parsed(line)), "an accepted growth")
+    return tuple(growths)
+
+
+def keep_accepted(kept: Sequence[Accepted], new: Sequence[Accepted], file: Path) -> Path:
+    """Write what was accepted before and now."""
+    lines = [json.dumps(asdict(accepted), allow_nan=False) for accepted in [*kept, *new]]
+    return write_whole(file, "\n".join(lines) + "\n", inside=file.parent.parent)

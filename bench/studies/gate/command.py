@@ -1,0 +1,254 @@
+"""The command: which two sides are compared, how, and what is said and written in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.core.cli.command import read_yaml
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import check_writable
+from bench.core.clock import utc_now
+from bench.core.progress import SweepProgress
+from bench.core.record import Record, Status
+from bench.measuring.costs.estimate import expected_s
+from bench.measuring.machine import environment
+from bench.measuring.machine.environment import Environment
+from bench.measuring.plan import PlannedCell, plan
+from bench.measuring.run import Runner
+from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
+from bench.measuring.worker.launch import WorkerServer
+from bench.studies.gate import trees
+from bench.studies.gate.accept import (
+    accepted_file,
+    check_entries,
+    keep_accepted,
+    read_accepted,
+    settle,
+)
+from bench.studies.gate.baselines import (
+    append_baseline,
+    baselines_folder,
+    baselines_of,
+    read_baselines,
+)
+from bench.studies.gate.commits import compare_commits
+from bench.studies.gate.config import GateConfig, read_gate_config
+from bench.studies.gate.exports import write_exports
+from bench.studies.gate.history import print_history, steps
+from bench.studies.gate.publish import Sides, print_rows, write_rows
+from bench.studies.gate.rows import ACCURACY, LATENCY, Row, exit_code
+from bench.studies.gate.sources import read_side
+from bench.studies.gate.stored import compare_stored
+
+_STOPPED = 130
+
+
+def regress(composed: dict[str, Any]) -> int:
+    """Compare, print and write; 1 if there is a regression."""
+    config = read_gate_config(composed)
+    console = Console()
+    if config.history:
+        return show_history(config, console)
+    check_writable(config.sweep.out)
+    if config.store:
+        return store_baseline(config, console, composed["sweep_id"])
+    if config.baseline is not None:
+        return against_stored(config, config.baseline, console)
+    return against_commit(config, console)
+
+
+def against_commit(config: GateConfig, console: Console) -> int:
+    """Compare this tree with a commit, both in one process; Ctrl-C keeps what was compared."""
+    tree = trees.current_tree()
+    commit = trees.resolve(config.base) if config.base else trees.default_base()
+    planned = plan(config.sweep)
+    cells = [p.cell for p in planned if p.unsupported is None]
+    if not cells:
+        raise ConfigError(f"Nothing to compare: {' '.join(_unsupported(planned))}")
+    check_entries(config.accept, {cell.entry for cell in cells})
+    run = config.sweep.run
+    server = WorkerServer(run.allocator)
+    rows: list[Row] = []
+    is_stopped = False
+
+    def say(words: str) -> None:
+        status.update(words)
+        if not console.is_terminal:
+            console.print(f"… {words}", markup=False, highlight=False, soft_wrap=True)
+
+    # Interrupts are caught first of all, so that nothing is left behind by one.
+    with Interrupt() as interrupt:
+        try:
+            with trees.worktree(commit) as base, server, console.status("") as status:
+                jobs = Jobs(server, run.timeout_s, interrupt)
+                for row in compare_commits(
+                    cells,
+                    base,
+                    lambda label: base_entry(base, label),
+                    jobs,
+                    config.effort,
+                    config.family_error,
+                    say,
+                ):
+                    rows.append(row)
+        except (Interrupted, ConfigError) as error:
+            # A Ctrl-C ends git as well, when it comes while git makes the worktree.
+            if isinstance(error, ConfigError) and not interrupt.is_asked:
+                raise
+            if not rows:
+                console.print("Stopped; nothing was compared yet.")
+                return _STOPPED
+            is_stopped = True
+    dirt = " with uncommitted changes" if tree.is_dirty else ""
+    notes = _unsupported(planned)
+    if is_stopped:
+        done = sum(row.channel in (LATENCY, ACCURACY) for row in rows)
+        notes.append(f"Stopped after {done} of {len(cells)} cells; the others were not compared.")
+    sides = Sides(base=commit[:12], current=tree.commit[:12] + dirt, notes=tuple(notes))
+    settled = _settle(config, rows, console, base_commit=commit, commit=tree.commit)
+    devices = tuple(dict.fromkeys(cell.device for cell in cells))
+    here = environment.current(devices, run.allocator, server.environment())
+    code = _finish(config, settled, sides, console, here)
+    return _STOPPED if is_stopped else code
+
+
+def base_entry(base: trees.Tree, label: str) -> dict[str, Any] | None:
+    """An entry's YAML in the base tree; None if it has no such entry."""
+    file = base.root / "conf" / "attention" / f"{label}.yaml"
+    entry = read_yaml(file).get(label) if file.exists() else None
+    return entry if isinstance(entry, dict) and "mechanism" in entry else None
+
+
+def _unsupported(planned: Sequence[PlannedCell]) -> list[str]:
+    """What this tree cannot run is not compared, and not passed over in silence."""
+    reasons = [p.unsupported for p in planned if p.unsupported is not None]
+    if not reasons:
+        return []
+    each = " ".join(dict.fromkeys(reasons))
+    return [f"{len(reasons)} of {len(planned)} cells are not compared, because unsupported: {each}"]
+
+
+def against_stored(config: GateConfig, baseline: Path, console: Console) -> int:
+    """Compare stored numbers with stored numbers."""
+    base = read_side("baseline", baseline)
+    current = read_side("current", config.current or config.sweep.out)
+    check_entries(config.accept, {cell.entry for cell in (*base.cells, *current.cells)})
+    rows = compare_stored(base, current, config.stored_threshold, config.family_error)
+    notes = []
+    if base.torch != current.torch:
+        versions = [", ".join(sorted(side.torch)) or "unknown" for side in (base, current)]
+        notes.append(f"torch differs ({' against '.join(versions)}): what moved may be its doing.")
+    sides = Sides(base=base.words, current=current.words, notes=tuple(notes))
+    settled = _settle(config, rows, console, base_commit=base.commit, commit=current.commit)
+    return _finish(config, settled, sides, console)
+
+
+def _settle(
+    config: GateConfig,
+    rows: Sequence[Row],
+    console: Console,
+    *,
+    base_commit: str | None,
+    commit: str | None,
+) -> tuple[Row, ...]:
+    """Rows after what was accepted, now or before; what is accepted now is kept."""
+    file = accepted_file(config.sweep.out)
+    kept = read_accepted(file)
+    settled = settle(
+        rows, config.accept, kept, base_commit=base_commit, commit=commit, date=utc_now()
+    )
+    for idle in settled.idle:
+        console.print(f"accept={idle} matches no growth; nothing was accepted by it.", markup=False)
+    if settled.new:
+        keep_accepted(kept, settled.new, file)
+        words = f"Newly accepted numbers: {len(settled.new)}; kept in {file}."
+        console.print(words, highlight=False, soft_wrap=True)
+    return settled.rows
+
+
+def _finish(
+    config: GateConfig,
+    rows: Sequence[Row],
+    sides: Sides,
+    console: Console,
+    here: Environment | None = None,
+) -> int:
+    """Print and write; `here` where both sides were timed now."""
+    print_rows(rows, sides, console)
+    files = write_exports(rows, config.sweep.out, here, utc_now())
+    for file in [*write_rows(rows, sides, config.sweep.out), *files]:
+        console.print(f"Wrote {file}", highlight=False, soft_wrap=True)
+    return exit_code(rows)
+
+
+def store_baseline(config: GateConfig, console: Console, sweep_id: str) -> int:
+    """Measure as a sweep does, and add a line to the baselines of this class of machines."""
+    tree = trees.current_tree()
+    if tree.is_dirty:
+        raise ConfigError(
+            f"{' or '.join(trees.MEASURED)} has uncommitted changes, and a baseline names the "
+            "commit that it was measured at. Commit them first."
+        )
+    planned = [p for p in plan(config.sweep) if p.unsupported is None]
+    server = WorkerServer(config.sweep.run.allocator)
+    devices = tuple(dict.fromkeys(p.cell.device for p in planned))
+    here = environment.current(devices, config.sweep.run.allocator, server.environment())
+    here = replace(here, commit=tree.commit)
+    try:
+        records = _measure(config, planned, here, server, console, sweep_id)
+    except Interrupted:
+        console.print("Stopped; nothing is stored.")
+        return _STOPPED
+    for baseline in baselines_of(records):
+        file = append_baseline(baseline, config.sweep.out)
+        words = f"Added {len(baseline.cells)} cells of commit {tree.commit[:12]} to {file}"
+        console.print(words, highlight=False, soft_wrap=True)
+    failed = [record for record in records if record.status is not Status.OK]
+    for record in failed:
+        console.print(f"Without numbers: {record.cell.describe()}: {record.reason}", markup=False)
+    return 0
+
+
+def _measure(
+    config: GateConfig,
+    planned: Sequence[PlannedCell],
+    here: Environment,
+    server: WorkerServer,
+    console: Console,
+    sweep_id: str,
+) -> list[Record]:
+    expected = {
+        p.cell.entry + p.cell.key: expected_s(p.cell, config.sweep.measure) for p in planned
+    }
+    records = []
+    with server, Interrupt() as interrupt, SweepProgress(console, expected) as progress:
+        jobs = Jobs(server, config.sweep.run.timeout_s, interrupt)
+        for record in Runner(config.sweep, here, jobs, progress, sweep_id).run(planned):
+            records.append(record)
+            progress.finish(record)
+    return records
+
+
+def show_history(config: GateConfig, console: Console) -> int:
+    """List how cells moved over the stored baselines of each class of machines."""
+    folder = baselines_folder(config.sweep.out)
+    own = accepted_file(config.sweep.out)
+    files = [file for file in sorted(folder.glob("*.jsonl")) if file != own]
+    if not files:
+        console.print(
+            f"No baseline is stored in {folder}. First run `make baseline` (store=true) at one "
+            "commit, and again at a later one; history=true then lists what moved between them.",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+    for baselines in map(read_baselines, files):
+        print_history(
+            baselines, steps(baselines, config.stored_threshold, config.family_error), console
+        )
+    return 0

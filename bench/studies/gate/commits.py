@@ -1,0 +1,126 @@
+"""Compare this source tree with another commit, cell by cell, in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+from bench.core.cell import Cell
+from bench.core.clock import now_s
+from bench.core.format import format_duration
+from bench.measuring.sharing.devices import alone_on
+from bench.measuring.worker.jobs import Jobs
+from bench.measuring.worker.outcome import Outcome
+from bench.measuring.worker.results import TRAIN, TRIAL, TrainResult, TrialResult
+from bench.studies.gate.exact import exact_rows, missing_row
+from bench.studies.gate.rows import ACCURACY, LATENCY, Row
+from bench.studies.gate.trees import HERE, Tree
+from bench.studies.gate.verdict import Verdict, confidence_tail
+from bench.studies.gate.versus import Comparison, Effort, compare
+
+EntryReader = Callable[[str], dict[str, Any] | None]
+"""An entry's YAML in the base tree, by label: its mechanism and hyperparameters."""
+
+
+def compare_commits(
+    cells: Sequence[Cell],
+    base: Tree,
+    base_entry: EntryReader,
+    jobs: Jobs,
+    effort: Effort,
+    family_error: float,
+    say: Callable[[str], None],
+) -> Iterator[Row]:
+    """Rows of all cells: numbers without noise first, then times.
+
+    The family-wise error is kept by dividing it among the cells that are timed.
+    """
+    tail = confidence_tail(max(1, sum(not cell.is_task for cell in cells)), family_error)
+    started = now_s()
+    for done, cell in enumerate(cells):
+        left_s = (now_s() - started) / done * (len(cells) - done) if done else None
+        left = "" if left_s is None else f", {format_duration(left_s)} left"
+        entry = base_entry(cell.entry)
+        if entry is None:
+            reason = f"the base has no entry {cell.entry}"
+            yield missing_row(cell, Verdict.NEW, reason, _channel(cell))
+            continue
+        with nullcontext() if cell.is_task else alone_on(cell.device, jobs.interrupt.pause, say):
+            say(f"[{done + 1}/{len(cells)}{left}] {cell.describe()}")
+            yield from _compare_cell(cell, _as_in_base(cell, entry), base, jobs, effort, tail)
+
+
+def _as_in_base(cell: Cell, entry: dict[str, Any]) -> Cell:
+    settings = dict(entry)
+    mechanism = settings.pop("mechanism")
+    return replace(cell, mechanism=mechanism, hyperparameters=settings)
+
+
+def _channel(cell: Cell) -> str:
+    return ACCURACY if cell.is_task else LATENCY
+
+
+def _compare_cell(
+    cell: Cell, there: Cell, base: Tree, jobs: Jobs, effort: Effort, tail: float
+) -> Iterator[Row]:
+    before = _observe(there, jobs, str(base.root))
+    after = _observe(cell, jobs, None)
+    if not after.is_ok:
+        reason = f"this tree cannot run it: {after.status}: {after.reason}"
+        verdict = Verdict.BROKEN if before.is_ok else Verdict.INCOMPARABLE
+        yield missing_row(cell, verdict, reason, _channel(cell))
+        return
+    if not before.is_ok:
+        reason = f"the base cannot run it: {before.status}: {before.reason}"
+        yield missing_row(cell, Verdict.INCOMPARABLE, reason, _channel(cell))
+        return
+    yield from exact_rows(cell, before.found.observed(), after.found.observed())
+    if cell.is_task:
+        return
+    comparison = compare(there, cell, base.root, jobs, effort, tail=tail)
+    if comparison.interval is None:
+        comparison = _who_ended_it(cell, comparison, jobs, effort, tail)
+    yield latency_row(cell, comparison)
+
+
+def _who_ended_it(
+    cell: Cell, comparison: Comparison, jobs: Jobs, effort: Effort, tail: float
+) -> Comparison:
+    """Tell whether it was this tree that failed while both sides were timed.
+
+    Asked by timing this tree against itself, in processes of their own.
+    """
+    once = replace(effort, num_forks=1, budget_s=0.0)
+    alone = compare(cell, cell, HERE, jobs, once, tail=tail)
+    if alone.interval is not None:
+        return replace(comparison, reason=f"timing both sides failed: {comparison.reason}")
+    reason = f"this tree cannot be timed: {alone.reason}"
+    return replace(comparison, verdict=Verdict.BROKEN, reason=reason)
+
+
+def _observe(
+    cell: Cell, jobs: Jobs, root: str | None
+) -> Outcome[TrialResult] | Outcome[TrainResult]:
+    request: dict[str, Any] = {"plugins": cell.plugins, "cell": cell.to_dict(), "root": root}
+    return jobs.do(TRAIN, **request) if cell.is_task else jobs.do(TRIAL, **request)
+
+
+def latency_row(cell: Cell, comparison: Comparison) -> Row:
+    """The row of a cell's times."""
+    interval = comparison.interval
+    return Row(
+        entry=cell.entry,
+        mechanism=cell.mechanism,
+        cell=cell.describe(),
+        key=cell.key,
+        channel=LATENCY,
+        verdict=comparison.verdict,
+        ratio=interval.median if interval else None,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        current=comparison.latency_s,
+        reason=comparison.reason,
+        samples_s=comparison.samples_s,
+    )

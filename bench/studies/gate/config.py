@@ -1,0 +1,93 @@
+"""What `bench.regress` was asked for, checked; see conf/regress.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from bench.core.cli.errors import ConfigError
+from bench.core.settings import (
+    AfterValidator,
+    BeforeValidator,
+    Folder,
+    Interval,
+    Many,
+    Name,
+    Settings,
+)
+from bench.measuring.config import SweepConfig, read_sweep_config
+from bench.measuring.measure.stopping import Stopping
+from bench.studies.gate.accept import Accept, read_accepts
+from bench.studies.gate.versus import Effort
+
+File = Annotated[Folder, AfterValidator(Path.expanduser)]
+
+
+class _Keys(Settings):
+    """Keys of a configuration that `GateConfig` is not made of, but by way of the sweep's."""
+
+    scope: Many[str]
+    task_settings: dict[str, Any]
+
+
+class GateConfig(Settings):
+    """Everything that `bench.regress` was asked for."""
+
+    sweep: SweepConfig
+    base: Name | None = None
+    """Commit to compare with; None for the usual one."""
+    baseline: File | None = None
+    """Stored numbers to compare with, in place of a commit."""
+    current: File | None = None
+    """Other stored numbers, beside `baseline`."""
+    store: bool
+    """Whether to measure, and keep the numbers as a baseline."""
+    history: bool
+    """Whether to list how stored numbers moved."""
+    accept: Annotated[tuple[Accept, ...], BeforeValidator(read_accepts)] = ()
+    threshold: Annotated[float, Interval(ge=0, le=1)]
+    """Slowdown, as a share."""
+    budget_s: Annotated[float, Interval(ge=0, le=3600)]
+    """Seconds per comparison."""
+    stored_threshold: Annotated[float, Interval(ge=0, le=10)]
+    """Slowdown between stored numbers."""
+    family_error: Annotated[float, Interval(ge=1e-6, le=0.5)]
+    """Chance of a false SLOWER over all cells."""
+
+    @property
+    def effort(self) -> Effort:
+        """How much to spend on a comparison, and what it looks for."""
+        return Effort(threshold=self.threshold, budget_s=self.budget_s)
+
+
+def read_gate_config(composed: Mapping[str, Any]) -> GateConfig:
+    """Check every value.
+
+    Raises:
+        ConfigError: naming the key, what was given and what is allowed.
+    """
+    keys = _Keys.read(composed)
+    given = composed.get("task") or {}
+    tasks = {label: {**task, **keys.task_settings} for label, task in given.items()}
+    usual = {"dry_run": False, "force": False, "require_ok": False, "measure": asdict(Stopping())}
+    _refuse_two(composed)
+    if "model" in keys.scope:
+        raise ConfigError(
+            "scope=model is not compared: regress times mechanisms of two trees in one process. "
+            "Choose scope=core or scope=layer; python -m bench.sweep measures whole models."
+        )
+    sweep = read_sweep_config({**composed, **usual, "task": tasks})
+    return GateConfig.read({**composed, "sweep": sweep})
+
+
+def _refuse_two(config: Mapping[str, Any]) -> None:
+    """Each of these keys is a way to say what to do, and there can be one."""
+    given = [name for name in ("base", "baseline", "store", "history") if config.get(name)]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} are given; choose one of them.")
+    if config.get("current") is not None and "baseline" not in given:
+        raise ConfigError("current is given without baseline, the numbers to compare it with.")
+    if config.get("accept") and given and given[0] in ("store", "history"):
+        raise ConfigError(f"accept is given, and {given[0]} compares nothing that could grow.")

@@ -1,0 +1,106 @@
+"""A comparison as two other tools read it: github-action-benchmark and pytest-benchmark."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.core.cli.files import write_whole
+from bench.measuring.machine.environment import Environment
+from bench.studies.gate.exact import HIGHER_IS_WORSE
+from bench.studies.gate.rows import LATENCY, Row
+
+FORM_VERSION = "5.0.0"
+"""Version of pytest-benchmark whose form is written."""
+
+_EXTRA = ("entry", "mechanism", "verdict", "ratio", "low", "high")
+
+
+def write_exports(
+    rows: Sequence[Row], out: Path, here: Environment | None, date: str
+) -> list[Path]:
+    """Write ``regress-smaller-is-better.json``, and of two commits ``regress-pytest.json``.
+
+    Args:
+        rows: of the comparison.
+        out: folder for the files.
+        here: machine and commit of the current side; None where nothing was timed now.
+        date: UTC, ISO 8601.
+    """
+    contents: dict[str, object] = {"regress-smaller-is-better.json": smaller_is_better(rows)}
+    if here is not None:
+        contents["regress-pytest.json"] = pytest_json(rows, here, date)
+    texts = {name: json.dumps(value, indent=1, allow_nan=False) for name, value in contents.items()}
+    return [write_whole(out / name, text + "\n") for name, text in texts.items()]
+
+
+def smaller_is_better(rows: Sequence[Row]) -> list[dict[str, object]]:
+    """The form that github-action-benchmark reads as ``customSmallerIsBetter``."""
+    return [
+        {
+            "name": f"{row.cell} {row.channel}",
+            "unit": "ratio to base",
+            "value": row.ratio,
+            "range": f"{row.low:.4f} - {row.high:.4f}",
+            "extra": str(row.verdict),
+        }
+        for row in rows
+        if row.ratio is not None and row.low is not None and row.high is not None
+    ]
+
+
+def pytest_json(rows: Sequence[Row], here: Environment, date: str) -> dict[str, Any]:
+    """Both sides of every timed cell as two benchmarks, for ``pytest-benchmark compare``.
+
+    A sample is of one process that timed both sides; the base's is what the current side's took,
+    divided by the median ratio in that process. The machine is named without its host.
+    """
+    cpu = {"brand_raw": here.processor}
+    return {
+        "machine_info": {"node": "", "system": platform.system(), "cpu": cpu},
+        "commit_info": {"id": here.commit or "unversioned", "dirty": bool(here.is_dirty)},
+        "benchmarks": [
+            {
+                "group": row.cell,
+                "name": f"{row.cell} {side}",
+                "fullname": f"bench.regress::{row.cell} {side}",
+                **{"params": None, "param": None},
+                "extra_info": {name: row.to_dict()[name] for name in _EXTRA}
+                | {other.channel: getattr(other, side) for other in rows if _is_exact(other, row)},
+                "stats": stats([pair[index] for pair in row.samples_s]),
+            }
+            for row in rows
+            if row.channel == LATENCY and row.samples_s
+            for index, side in enumerate(("base", "current"))
+        ],
+        "datetime": date,
+        "version": FORM_VERSION,
+    }
+
+
+def _is_exact(other: Row, row: Row) -> bool:
+    return other.key == row.key and other.channel in HIGHER_IS_WORSE
+
+
+def stats(samples: Sequence[float]) -> dict[str, Any]:
+    """Statistics of seconds per call that pytest-benchmark's tables and charts show."""
+    data = np.asarray(samples, dtype=float)
+    q1, middle, q3 = (float(q) for q in np.quantile(data, [0.25, 0.5, 0.75]))
+    mean = statistics.fmean(samples)
+    deviation = statistics.stdev(samples) if len(samples) > 1 else 0.0
+    fence = 1.5 * (q3 - q1)
+    inside = data[(data >= q1 - fence) & (data <= q3 + fence)]
+    far = int((abs(data - mean) > deviation).sum())
+    return {
+        **{"min": float(data.min()), "max": float(data.max()), "mean": mean, "stddev": deviation},
+        **{"median": middle, "q1": q1, "q3": q3, "iqr": q3 - q1},
+        **{"ld15iqr": float(inside.min()), "hd15iqr": float(inside.max())},
+        "outliers": f"{far};{len(data) - len(inside)}",
+        **{"rounds": len(samples), "iterations": 1, "ops": 1 / mean, "data": list(samples)},
+    }

@@ -1,0 +1,140 @@
+"""A comparison as a person, a pull request and other tools read it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import write_whole
+from bench.publishing.document import escape
+from bench.studies.gate.rows import LATENCY, Row
+from bench.studies.gate.verdict import FAILURES, Verdict
+
+_HEADER = ("verdict", "cell", "channel", "ratio", "interval", "note")
+_STYLES = {
+    Verdict.SLOWER: "bold red",
+    Verdict.MORE: "bold red",
+    Verdict.BROKEN: "bold red",
+    Verdict.UNSURE: "yellow",
+    Verdict.FASTER: "green",
+    Verdict.LESS: "green",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """What was compared with what, in words.
+
+    Attributes:
+        notes: sentences that a reader of the rows has to know.
+    """
+
+    base: str
+    current: str
+    notes: tuple[str, ...] = ()
+
+
+def shown(rows: Sequence[Row]) -> list[Row]:
+    """Rows worth a person's time: every time, and of the numbers without noise those that moved."""
+    kept = [r for r in rows if r.channel == LATENCY or r.verdict is not Verdict.SAME]
+    return sorted(kept, key=lambda row: (row.verdict not in FAILURES, row.channel != LATENCY))
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """One sentence."""
+    counts = Counter(str(row.verdict) for row in rows)
+    parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    failed = sorted({row.entry for row in rows if row.verdict in FAILURES})
+    if failed:
+        return f"Regression in {', '.join(failed)}. {len(rows)} numbers compared: {parts}."
+    return f"No regression. {len(rows)} numbers compared: {parts}."
+
+
+def print_rows(rows: Sequence[Row], sides: Sides, console: Console) -> None:
+    """The table and the sentence."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in _HEADER:
+        table.add_column(name, justify="right" if name == "ratio" else "left", overflow="fold")
+    for row in shown(rows):
+        style = _STYLES.get(row.verdict, "")
+        table.add_row(*(Text(cell) for cell in _cells(row)), style=style)
+    console.print(Text(f"{sides.current} against {sides.base}", style="bold"))
+    console.print(table)
+    for note in sides.notes:
+        console.print(note, highlight=False, markup=False)
+    console.print(summary(rows), highlight=False)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
+    interval = ""
+    if row.low is not None and row.high is not None and row.low != row.high:
+        interval = f"[{row.low:.3f}, {row.high:.3f}]"
+    note = row.reason or ""
+    if row.channel != LATENCY and row.base is not None and row.current is not None:
+        note = f"{row.base:,.6g} → {row.current:,.6g}" + (f" ({note})" if note else "")
+    return (str(row.verdict), row.cell, row.channel, ratio, interval, note)
+
+
+def markdown(rows: Sequence[Row], sides: Sides) -> str:
+    """Fit for a comment on a pull request: the sentence, what failed, and the rest folded away."""
+    ordered = shown(rows)
+    failed = [row for row in ordered if row.verdict in FAILURES]
+    lines = ["### attnbench", "", summary(rows), ""]
+    lines += [f"`{escape(sides.current)}` against `{escape(sides.base)}`", ""]
+    lines += [f"{escape(note)}\n" for note in sides.notes]
+    if failed:
+        lines += [*_table(failed), ""]
+    rest = [row for row in ordered if row not in failed]
+    if rest:
+        lines += ["<details><summary>All times</summary>", "", *_table(rest), "", "</details>", ""]
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    lines = [" | ".join(_HEADER), " | ".join("---" for _ in _HEADER)]
+    lines += [" | ".join(escape(cell) for cell in _cells(row)) for row in rows]
+    return [f"| {line} |" for line in lines]
+
+
+def write_rows(rows: Sequence[Row], sides: Sides, out: Path) -> list[Path]:
+    """Write ``regress.json`` and ``regress.md`` under `out`.
+
+    The Markdown is also added to ``$GITHUB_STEP_SUMMARY`` where there is one.
+
+    Raises:
+        ConfigError: one of these cannot be written.
+    """
+    text = markdown(rows, sides)
+    files = [
+        write_whole(out / "regress.json", _json([row.to_dict() for row in rows])),
+        write_whole(out / "regress.md", text),
+    ]
+    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if step_summary:
+        _append(Path(step_summary), text)
+    return files
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConfigError(
+            f"GITHUB_STEP_SUMMARY={path} cannot be written: {error.strerror}. Unset it."
+        ) from error
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"

@@ -1,0 +1,88 @@
+"""What ``baseline=`` and ``current=`` may name, and how each is told from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.stored_files import open_regular
+from bench.core.record import Record
+from bench.core.store import read_store, records_folder
+from bench.studies.gate.baselines import is_baseline_line, read_baselines, side_of_baseline
+from bench.studies.gate.recorded import side_of_records
+from bench.studies.gate.stored import Side
+
+KINDS = "a sweep's folder (with records/ in it), or a file of records or of baselines (*.jsonl)"
+
+
+def read_side(key: str, path: Path) -> Side:
+    """The stored numbers that a path names; of a baselines file those of its last line.
+
+    Args:
+        key: the configuration's key that gave it, for messages.
+        path: what it gave.
+
+    Raises:
+        ConfigError: there is nothing there, or nothing that holds numbers.
+    """
+    if path.is_dir():
+        return _side_of_folder(key, path)
+    text = _read_text(key, path)
+    if not text.strip():
+        raise ConfigError(f"{key}={path} is empty. It takes {KINDS}.")
+    if is_baseline_line(text):
+        return side_of_baseline(read_baselines(path)[-1], path)
+    records = list(_records_in(text, path))
+    if not records:  # its only line is cut short, or is no record
+        raise ConfigError(f"{key}={path} holds no record. It takes {KINDS}.")
+    return side_of_records(records, str(path))
+
+
+def _side_of_folder(key: str, path: Path) -> Side:
+    if records_folder(path).is_dir():
+        reading = read_store(path)
+        if reading.is_damaged:  # a verdict on what is left would say less than it seems to
+            raise ConfigError("\n".join([f"{key}={path} is damaged.", *reading.describe()]))
+        return side_of_records(reading.records, str(path))
+    files = sorted(path.glob("*.jsonl"))
+    if not files:
+        raise ConfigError(f"{key}={path} is a folder without records. It takes {KINDS}.")
+    texts = {file: _read_text(key, file) for file in files}
+    baselines = [str(file) for file, text in texts.items() if is_baseline_line(text)]
+    if baselines:
+        raise ConfigError(
+            f"{key}={path} holds baselines, one file for each class of machines. Name one: "
+            f"{', '.join(baselines)}."
+        )
+    records = [record for file, text in texts.items() for record in _records_in(text, file)]
+    return side_of_records(records, str(path))
+
+
+def _read_text(key: str, path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            return file.read().decode()
+    except FileNotFoundError as error:
+        raise ConfigError(f"{key}={path} is not there. It takes {KINDS}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{key}={path} is not a text. It takes {KINDS}.") from error
+    except OSError as error:
+        raise ConfigError(f"{key}={path} cannot be read: {error.strerror}.") from error
+
+
+def _records_in(text: str, file: Path) -> Iterator[Record]:
+    """The records of a file; a last line that a crash cut short is passed over."""
+    lines = text.split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = Record.from_json(line)
+        except ValueError as error:
+            if number == len(lines):  # no newline follows: it was being written
+                return
+            raise ConfigError(
+                f"{file}:{number} is not a record ({error}). It takes {KINDS}."
+            ) from error
+        yield record

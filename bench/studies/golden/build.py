@@ -1,0 +1,239 @@
+"""Our mechanism, built like an official one: geometry, hyperparameters and weights of a golden."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attentions import (
+    Geometry,
+    attention_class,
+    attention_names,
+    build_attention,
+    hyperparameters,
+)
+from attentions.capabilities import PUBLISHED
+from attentions.maths.shared_heads import SharedHeads
+from bench.studies.golden.files import Golden, Header
+from bench.studies.golden.map import Form
+
+_SWITCHES = frozenset({"causal", "mask", "key_mask"})
+"""Stored among the weights, but said to the geometry or passed to the call."""
+
+GEOMETRY_KEYS = frozenset({"num_heads", "heads", "seq_len", "H", "W", "grid", "window"})
+"""Official hyperparameters that our `Geometry` holds."""
+
+
+class Mismatch(Exception):
+    """The golden does not fit our mechanism: a weight without a place, or a place without one."""
+
+
+def is_published(name: str | None) -> bool:
+    """Whether a registered name is an entry of the authors' own operators."""
+    return name in attention_names() and attention_class(name).family == PUBLISHED
+
+
+def published_form(form: Form) -> Form | None:
+    """The same files about the entry of the authors' operators; None if there is no such entry.
+
+    Where there is one of the core only, files about the layer prove it inside of our layer.
+    """
+    ours = form.mechanism
+    if ours is None or form.reason is not None:
+        return None
+    if is_published(f"{ours}_published"):
+        return replace(form, mechanism=f"{ours}_published")
+    core = f"{ours.removesuffix('_layer')}_published"
+    return replace(form, mechanism=core, layer=ours) if is_published(core) else None
+
+
+def not_theirs(golden: Golden, form: Form, name: str) -> str | None:
+    """The settings that a golden wants of ours and the authors' code does not have."""
+    ours = hyperparameters(form.layer or name.removesuffix("_published"))
+    taken = (ours if form.layer else {}) | hyperparameters(name)
+    wanted = _settings(golden, form)
+    lacking = [key for key, value in wanted.items() if key not in taken and value != ours[key]]
+    return ", ".join(f"{key}={wanted[key]}" for key in lacking) or None
+
+
+def _geometry(golden: Golden, form: Form) -> Geometry:
+    shapes, hyper = golden.header.shapes, golden.header.hyper
+    grid = _grid(golden, form)
+    if form.method is not None:
+        heads, seq_len, head_dim = shapes["in.x"][-3:]
+        return Geometry(num_heads=heads, head_dim=head_dim, seq_len=seq_len)
+    if "in.x" not in shapes:
+        ours = _call_shapes(golden.header, form)
+        if absent := {"q", "k", "v"} - ours.keys():
+            raise Mismatch(f"the golden has no input for {', '.join(sorted(absent))}")
+        heads, queries, head_dim = ours["q"][-3:]
+        kv_heads, keys, value_dim = ours["v"][-3:]
+        seq_len = max(queries, keys)
+        return Geometry(
+            num_heads=heads,
+            num_kv_heads=kv_heads,
+            head_dim=head_dim,
+            value_dim=value_dim,
+            seq_len=seq_len,
+            causal=is_causal(golden),
+            grid=grid if grid[0] * grid[1] == seq_len else (0, 0),
+        )
+    shape = shapes["in.x"]
+    embed_dim, seq_len = (
+        (shape[1], shape[2] * shape[3]) if len(shape) == 4 else (shape[2], shape[1])
+    )
+    seq_len = max(seq_len, hyper.get("seq_len", 0))  # an upper bound, where they state one
+    heads = _num_heads(golden)
+    if embed_dim % heads:
+        raise Mismatch(f"{embed_dim} channels cannot be split into {heads} heads")
+    return Geometry(
+        num_heads=heads,
+        head_dim=embed_dim // heads,
+        seq_len=seq_len,
+        causal=is_causal(golden),
+        # A class token has no place on the grid that they state.
+        grid=grid if grid[0] * grid[1] != seq_len - 1 else (0, 0),
+    )
+
+
+def _num_heads(golden: Golden) -> int:
+    stored = golden.tensors.get("in.heads")
+    hyper = golden.header.hyper
+    stated = hyper.get("num_heads", hyper.get("heads", None if stored is None else stored.item()))
+    if not isinstance(stated, int) or stated < 1:
+        raise Mismatch(
+            f"the golden says {stated!r} for the number of heads; a count is needed, as num_heads "
+            "or heads among its hyperparameters or as in.heads among its tensors"
+        )
+    return stated
+
+
+def _call_shapes(header: Header, form: Form) -> dict[str, tuple[int, ...]]:
+    """Our argument -> the shape of the input that is passed for it, as ours lays it out."""
+    stored = {key.removeprefix("in."): s for key, s in header.shapes.items() if key[:3] == "in."}
+    shapes = {form.inputs.get(key, key): shape for key, shape in stored.items()}
+    if form.tokens_first:
+        return {key: (s[0], s[2], s[1], *s[3:]) for key, s in shapes.items()}
+    return shapes
+
+
+def _grid(golden: Golden, form: Form) -> tuple[int, int]:
+    """(rows, columns) as the input, a hyperparameter or a weight says; (0, 0) if none does."""
+    shapes, hyper = golden.header.shapes, golden.header.hyper
+    if form.grid is not None and (followed := form.grid(golden.header)):
+        rows, columns = followed
+        return rows, columns
+    if len(shapes.get("in.x", ())) == 4:
+        return shapes["in.x"][2], shapes["in.x"][3]
+    if "H" in hyper and "W" in hyper:
+        return hyper["H"], hyper["W"]
+    stated = hyper.get("grid", hyper.get("window", (0, 0)))
+    rows, columns = (stated, stated) if isinstance(stated, int) else stated
+    return rows, columns
+
+
+def _settings(golden: Golden, form: Form) -> dict[str, Any]:
+    """Our hyperparameters; what the file states wins over what its shapes or the code imply.
+
+    What it states by our own names wins over all.
+    """
+    header = golden.header
+    followed = {name: look_up(header) for name, look_up in form.derived.items()}
+    stated = {form.hyper[key]: value for key, value in header.hyper.items() if key in form.hyper}
+    return {
+        **form.defaults,
+        **{name: value for name, value in followed.items() if value is not None},
+        **stated,
+        **header.settings,
+    }
+
+
+def build_like(
+    golden: Golden, form: Form, name: str, dtype: torch.dtype = torch.float32
+) -> nn.Module:
+    """Build our mechanism `name` for a golden, with the official weights in a dtype.
+
+    Raises:
+        Mismatch: a weight of theirs or of ours is left over, or shapes do not agree.
+        ValueError, TypeError: it cannot be built for these sizes or hyperparameters.
+    """
+    module = _build(golden, form, name).eval()
+    module.to(dtype)  # before the weights come: stored in float64, they keep what they have
+    # Grouped heads are shared around the mechanism, whose weights these are.
+    owner = module.core if isinstance(module, SharedHeads) else module
+    learned = {_our_place(key): value for key, value in owner.named_parameters()}
+    places = learned | {_our_place(key): value for key, value in owner.named_buffers()}
+    missing = learned.keys() - form.unused
+    for official, value in golden.tensors.items():
+        weight = official.removeprefix("w.")
+        if weight == official or weight in _SWITCHES | form.not_weights:
+            continue
+        ours = _ours(weight, form)
+        homeless = [key for key in ours if key not in places]
+        if homeless:
+            raise Mismatch(
+                f"the official weight {weight} has no place: {name} has no {homeless[0]}"
+            )
+        _copy(weight, value, {key: places[key] for key in ours})
+        missing -= set(ours)
+    if missing:
+        raise Mismatch(f"the golden gives no value for {name}'s {', '.join(sorted(missing))}")
+    return module
+
+
+def _build(golden: Golden, form: Form, name: str) -> nn.Module:
+    geometry, settings = _geometry(golden, form), _settings(golden, form)
+    if not is_published(name):
+        return build_attention(name, geometry, **settings)
+    theirs = {key: value for key, value in settings.items() if key in hyperparameters(name)}
+    if form.layer is None:
+        return build_attention(name, geometry, **theirs)
+    layer: Any = build_attention(form.layer, geometry, **settings)
+    layer.core = build_attention(name, layer.core.geometry, **theirs)
+    return layer  # type: ignore[no-any-return]
+
+
+def _our_place(parameter: str) -> str:
+    """Where a value lies in our mechanism, of which a published entry borrows it as ``ours``."""
+    return ".".join(word for word in parameter.split(".") if word != "ours")
+
+
+def _copy(weight: str, value: Tensor, places: dict[str, Tensor]) -> None:
+    """Fill our places with one official weight's rows, in order; axes of length 1 may differ."""
+    rows = [len(place) for place in places.values()]
+    parts: list[Tensor] = [value]
+    if len(rows) > 1:
+        ends = list(accumulate(rows))
+        parts = [value[end - size : end] for end, size in zip(ends, rows, strict=True)]
+    used = sum(part.numel() for part in parts)
+    alike = [_without_ones(part) for part in parts] == [_without_ones(p) for p in places.values()]
+    if used != value.numel() or not alike:
+        ours = ", ".join(f"{key} {tuple(place.shape)}" for key, place in places.items())
+        raise Mismatch(f"the official weight {weight} is {tuple(value.shape)}, ours is {ours}")
+    with torch.no_grad():
+        for part, place in zip(parts, places.values(), strict=True):
+            place.copy_(part.reshape(place.shape))
+
+
+def _ours(weight: str, form: Form) -> tuple[str, ...]:
+    """Our names for an official weight, by the longest entry that begins its dotted name."""
+    words = weight.split(".")
+    for length in range(len(words), 0, -1):
+        targets = form.weights.get(".".join(words[:length]))
+        if targets is not None:
+            return tuple(".".join((target, *words[length:])) for target in targets)
+    return (weight,)
+
+
+def _without_ones(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(size for size in tensor.shape if size != 1)
+
+
+def is_causal(golden: Golden) -> bool:
+    """Whether query i saw keys 0..i only, as a stored switch says, or else a tag."""
+    stated = golden.tensors.get("w.causal")
+    return bool(stated.item()) if stated is not None else "causal" in golden.header.tags

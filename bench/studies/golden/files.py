@@ -1,0 +1,197 @@
+"""Golden files: what the authors' own code gave for stored inputs.
+
+A folder holds ``<mechanism>/<case>.json`` with ``<case>.safetensors`` beside it. Nothing here knows
+our mechanisms.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from torch import Tensor
+
+from bench.core.cli.errors import ConfigError
+
+DTYPES = ("float64", "float32")
+_ENDINGS = (".json", ".safetensors")
+
+
+class DamagedGolden(Exception):
+    """A file is missing, unreadable or contradicts itself; the message says which one and how."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a case's JSON says.
+
+    Attributes:
+        mechanism, case: the folder and the file name, by which the case goes.
+        shapes, dtypes: of every stored tensor. ``in.*`` are inputs, ``w.*`` weights, ``cot`` the
+            cotangent; all others are results, ``grad.x`` being d sum(out * cot) / dx.
+        bounds: dtype -> result -> the largest absolute error that is allowed.
+        hyper: the official hyperparameters, by their official names.
+        settings: our hyperparameters, by our names, where whoever made the file knew them.
+        nonfinite: results that hold NaN or infinity, where the file says so of all; else None.
+        entry: the official class or function.
+        tags: such as ``core``, ``module``, ``causal``, ``cross``, ``mask``.
+    """
+
+    mechanism: str
+    case: str
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+    bounds: dict[str, dict[str, float]]
+    hyper: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    nonfinite: frozenset[str] | None = None
+    entry: str = ""
+    tags: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """Folder and case, such as ``linear_elu/full_b2h2n49d16``."""
+        return f"{self.mechanism}/{self.case}"
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The stored tensors that were computed, sorted."""
+        return tuple(
+            sorted(n for n in self.shapes if n != "cot" and n[:3] != "in." and n[:2] != "w.")
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """One case: its header and its tensors."""
+
+    header: Header
+    tensors: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class GoldenFolder:
+    """The cases of one folder.
+
+    Raises:
+        ConfigError: there is no such folder, or no case in it.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        if not self.path.is_dir():
+            raise ConfigError(
+                f"golden={self.path} is not a folder; give one that holds golden files."
+            )
+        if not any(self.path.glob("*/*.safetensors")):
+            raise ConfigError(
+                f"golden={self.path} holds no golden file; <mechanism>/<case>.json with a "
+                f"<case>.safetensors beside it is expected.{self._where_they_are()}"
+            )
+
+    def _where_they_are(self) -> str:
+        """Name the folder that was probably meant, where goldens lie one step away."""
+        meant = [self.path.resolve().parent] if any(self.path.glob("*.safetensors")) else []
+        below = sorted({file.parent.parent for file in self.path.glob("*/*/*.safetensors")})
+        return "".join(f" Did you mean golden={folder}?" for folder in (meant + below)[:1])
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every case that has one of its two files, as folder/case, sorted."""
+        files = [file.relative_to(self.path) for file in self.path.glob("*/*")]
+        cases = {f.with_suffix("").as_posix() for f in files if f.suffix in _ENDINGS}
+        return tuple(sorted(cases))
+
+    def header(self, name: str) -> Header:
+        """Parse a case's JSON.
+
+        Raises:
+            DamagedGolden: it is missing, or is not a golden's header.
+        """
+        try:
+            header = _parse_header(json.loads(self._bytes_of(f"{name}.json")))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DamagedGolden(f"{name}.json is not a golden's header: {error!r}") from error
+        if header.name != name:
+            raise DamagedGolden(f"{name}.json says that it is {header.name}")
+        return header
+
+    def read(self, header: Header) -> Golden:
+        """Read a case's tensors.
+
+        Raises:
+            DamagedGolden: the file is missing or cannot be parsed; a tensor's name, shape or dtype
+                is not what the header says; or a result is not finite and the header does not say
+                so.
+        """
+        name = f"{header.name}.safetensors"
+        try:
+            tensors = parse_safetensors(self._bytes_of(name))
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise DamagedGolden(f"{name} cannot be parsed: {error}") from error
+        if tensors.keys() != header.shapes.keys():
+            odd = ", ".join(sorted(tensors.keys() ^ header.shapes.keys()))
+            raise DamagedGolden(f"{name} and its header do not name the same tensors: {odd}")
+        for key, tensor in tensors.items():
+            found = (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+            stated = (header.shapes[key], header.dtypes[key])
+            if found != stated:
+                raise DamagedGolden(f"{name}: {key} is {found}, its header says {stated}")
+        for key in header.results:
+            _check_finite(header, key, tensors[key])
+        return Golden(header=header, tensors=tensors)
+
+    def _bytes_of(self, name: str) -> bytes:
+        path = self.path / name
+        if not path.is_file():
+            raise DamagedGolden(f"{name} is missing")
+        return path.read_bytes()
+
+
+def _check_finite(header: Header, key: str, tensor: Tensor) -> None:
+    """Refuse NaN and infinity that nobody wrote down: nothing would be compared there."""
+    if header.nonfinite is None or key in header.nonfinite or bool(tensor.isfinite().all()):
+        return
+    bad = int((~tensor.isfinite()).sum())
+    raise DamagedGolden(
+        f"{header.name}.safetensors: {key} is not finite in {bad} of {tensor.numel()} entries, "
+        "which its header does not say"
+    )
+
+
+def _parse_header(said: dict[str, Any]) -> Header:
+    tensors, nonfinite = said["tensors"], said.get("nonfinite_in_file")
+    bounds = {
+        dtype: {str(name): float(bound) for name, bound in said["bounds"][dtype].items()}
+        for dtype in DTYPES
+    }
+    header = Header(
+        mechanism=said["mechanism"],
+        case=said["case"],
+        shapes={name: tuple(tensor["shape"]) for name, tensor in tensors.items()},
+        dtypes={name: tensor["dtype"] for name, tensor in tensors.items()},
+        bounds=bounds,
+        hyper=dict(said.get("hyper") or {}),
+        settings=dict(said.get("settings") or {}),
+        nonfinite=None if nonfinite is None else frozenset(nonfinite),
+        entry=str(said.get("entry") or ""),
+        tags=frozenset(said.get("tags") or ()),
+    )
+    if not {"cot", "out"} <= header.shapes.keys():
+        raise ValueError("it lists no tensors cot and out")
+    if not any(name.startswith("in.") for name in header.shapes):
+        raise ValueError("it lists no input, a tensor whose name begins with in.")
+    for dtype in DTYPES:
+        if not all(0 <= bound < math.inf for bound in bounds[dtype].values()):
+            raise ValueError(f"a {dtype} bound is negative or not finite")
+        unbound = set(header.results) - bounds[dtype].keys()
+        if unbound:
+            raise ValueError(f"it states no {dtype} bound for {', '.join(sorted(unbound))}")
+    return header

@@ -1,0 +1,290 @@
+"""One golden against our mechanism: build it alike, run it in two precisions, compare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import torch
+from torch import Tensor, nn
+
+from attentions import attention_class, attention_names
+from bench.studies.golden.build import (
+    GEOMETRY_KEYS,
+    Mismatch,
+    build_like,
+    is_causal,
+    is_published,
+    not_theirs,
+)
+from bench.studies.golden.files import DTYPES, Golden
+from bench.studies.golden.map import Form
+
+
+class Verdict(StrEnum):
+    """How a proof ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_COVERED = "not_covered"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """One case and how it ended.
+
+    Attributes:
+        golden: folder/case, such as ``linear_elu/full_b2h2n49d16``.
+        mechanism: our registered name; None if the case is about nothing of ours.
+        case: the second half of `golden`.
+        error, bound, dtype: of the comparison that was worst relative to its bound, as absolute
+            values; None if nothing was compared, `error` also if ours was not finite.
+        reason: always present unless the case passed in full and by the kernel that is used
+            otherwise.
+        source: hash of the mechanism's source; empty if the case is about nothing of ours.
+    """
+
+    golden: str
+    mechanism: str | None
+    case: str
+    status: Verdict
+    error: float | None = None
+    bound: float | None = None
+    dtype: str | None = None
+    reason: str | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The largest absolute difference of one result in one precision.
+
+    Attributes:
+        error: NaN if ours is not finite, or has another shape.
+        rows_left_out: rows that are not finite in the official result.
+    """
+
+    result: str
+    dtype: str
+    error: float
+    bound: float
+    rows_left_out: int = 0
+    remark: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the error, a number, is within its bound."""
+        return self.error <= self.bound
+
+    @property
+    def strain(self) -> float:
+        """Error over bound; infinite for any error above a bound of zero, and for NaN."""
+        if self.holds:
+            return self.error / self.bound if self.bound else 0.0
+        return self.error / self.bound if self.bound and not math.isnan(self.error) else math.inf
+
+    def describe(self) -> str:
+        """Say what is wrong, for a table's reader."""
+        what = self.remark or f"is off by {self.error:.3g}, the bound is {self.bound:.3g}"
+        return f"{self.result} in {self.dtype} {what}"
+
+
+def prove(golden: Golden, form: Form) -> Proof:
+    """Compare every stored result with ours, in float64 and in float32."""
+    name = form.mechanism if form.mechanism in attention_names() else None
+    try:
+        reason = form.reason
+        if reason is None:
+            reason = (
+                _unclaimed(golden, form, name)
+                if name
+                else f"no mechanism is named {form.mechanism} yet"
+            )
+        if name is None or reason is not None:
+            return _proof(golden, name, Verdict.NOT_COVERED, reason=reason)
+        return _judge(golden, form, name)
+    except Exception as error:  # a mechanism that raises has failed its proof, the others have not
+        lost = f"{type(error).__name__}: {error}" if not isinstance(error, Mismatch) else str(error)
+        return _proof(golden, name, Verdict.FAILED, reason=lost)
+
+
+def _judge(golden: Golden, form: Form, name: str) -> Proof:
+    """Compare in both precisions; the worst comparison decides."""
+    compared = [c for dtype in DTYPES for c in _compare_all(golden, form, name, dtype)]
+    compared, remark = _unfused_if_need_be(golden, form, name, compared)
+    worst = max(compared, key=lambda c: c.strain)
+    broken = [c.describe() for c in sorted(compared, key=lambda c: -c.strain) if not c.holds]
+    unmapped = sorted(golden.header.hyper.keys() - form.hyper.keys() - GEOMETRY_KEYS)
+    if broken and unmapped:
+        broken.append(f"official hyperparameters without a counterpart: {', '.join(unmapped)}")
+    told = [text for text in (remark, _left_out(compared, name)) if text]
+    return _proof(
+        golden,
+        name,
+        Verdict.FAILED if broken else Verdict.PASSED,
+        worst=worst,
+        reason="; ".join(broken or told) or None,
+    )
+
+
+def _unfused_if_need_be(
+    golden: Golden, form: Form, name: str, compared: list[Comparison]
+) -> tuple[list[Comparison], str | None]:
+    """Give float32 a second chance by the form's unfused kernel, and say so.
+
+    Only where float64 holds, by the kernel that is used otherwise: so the formula is right, and
+    what is left is that kernel's rounding. If the unfused one is beyond a bound too, nothing is
+    gained and the first comparisons stay.
+    """
+    beyond = [c for c in compared if not c.holds]
+    if not form.unfused or not beyond or any(c.dtype != "float32" for c in beyond):
+        return compared, None
+    unfused = replace(form, defaults={**form.defaults, **form.unfused})
+    again = list(_compare_all(golden, unfused, name, "float32"))
+    if not all(c.holds for c in again):
+        return compared, None
+    kernel = ", ".join(f"{key}={value}" for key, value in form.unfused.items())
+    lost = ", ".join(c.describe() for c in beyond)
+    kept = [c for c in compared if c.dtype != "float32"]
+    return kept + again, f"proven by {kernel} in float32, as by the fused kernel {lost}"
+
+
+def _proof(
+    golden: Golden,
+    mechanism: str | None,
+    status: Verdict,
+    *,
+    worst: Comparison | None = None,
+    reason: str | None,
+) -> Proof:
+    return Proof(
+        golden=golden.header.name,
+        mechanism=mechanism,
+        case=golden.header.case,
+        status=status,
+        error=worst.error if worst and math.isfinite(worst.error) else None,
+        bound=worst.bound if worst else None,
+        dtype=worst.dtype if worst else None,
+        reason=reason,
+    )
+
+
+def _left_out(compared: list[Comparison], name: str) -> str | None:
+    partial = {c.result: c.rows_left_out for c in compared if c.rows_left_out}
+    if not partial:
+        return None
+    rows = ", ".join(f"{count} rows of {result}" for result, count in partial.items())
+    ours = "" if is_published(name) else "; ours is finite there"
+    return f"not finite officially and left out: {rows}{ours}"
+
+
+def _unclaimed(golden: Golden, form: Form, name: str) -> str | None:
+    """Say what the case needs and our mechanism does not claim to do; None if it claims all."""
+    if is_published(name) and (lacking := not_theirs(golden, form, name)):
+        return f"{name} has no {lacking}"
+    can, shapes = attention_class(name).capabilities, golden.header.shapes
+    if is_causal(golden) and not can.causal:
+        return f"{name} has no causal form"
+    if shapes.keys() & {"w.mask", "w.key_mask"} and not can.masks:
+        return f"{name} takes no mask"
+    q, k = shapes.get("in.q"), shapes.get("in.k")
+    if q and k and q[-2:-1] != k[-2:-1] and not can.cross:
+        return f"{name} needs as many keys as queries"
+    return None
+
+
+def _compare_all(golden: Golden, form: Form, name: str, dtype: str) -> Iterator[Comparison]:
+    kind = getattr(torch, dtype)
+    module = build_like(golden, form, name, kind)
+    inputs = {
+        key.removeprefix("in."): value.to(kind, copy=True).requires_grad_()
+        for key, value in golden.tensors.items()
+        if key.startswith("in.") and value.is_floating_point()
+    }
+    if form.method is not None:
+        out: Tensor = getattr(module, form.method)(*inputs.values())
+    else:
+        out = _call(module, inputs, _masks(golden, name), form)
+    official, bounds = golden.tensors, golden.header.bounds[dtype]
+    if out.shape != official["out"].shape:
+        yield compare("out", dtype, out, official["out"], bounds["out"])
+        return
+    loss = (out * official["cot"].to(kind)).sum()
+    grads = torch.autograd.grad(
+        loss, list(inputs.values()), allow_unused=True, materialize_grads=True
+    )
+    ours = {f"grad.{key}": grad for key, grad in zip(inputs, grads, strict=True)}
+    for feature, (method, argument) in form.features.items():
+        if feature in official:
+            ours[feature] = getattr(module, method)(inputs[argument])
+    for result in golden.header.results:
+        # Besides `out` there may be the same output by another way of theirs, such as out_sdpa.
+        value = out if result.startswith("out") else ours.get(result)
+        if value is None:
+            raise Mismatch(f"the golden holds {result}, which is mapped to nothing of {name}")
+        if is_published(name):  # not finite where the original is not
+            rows = ~official[result].isfinite().all(dim=-1, keepdim=True)
+            value = value.masked_fill(rows, 0.0)
+        yield compare(result, dtype, value, official[result], bounds[result])
+
+
+def _masks(golden: Golden, name: str) -> dict[str, Tensor]:
+    """Say the call's masks; one that hides whole keys as ``key_mask`` if we take no other."""
+    masks = {
+        key: golden.tensors[f"w.{key}"] != 0
+        for key in ("mask", "key_mask")
+        if f"w.{key}" in golden.tensors
+    }
+    mask = masks.get("mask")
+    takes_dense = "dense" in attention_class(name).capabilities.masks
+    if mask is not None and not takes_dense and mask.ndim == 4 and mask.shape[1:3] == (1, 1):
+        return {"key_mask": mask[:, 0, 0]}
+    return masks
+
+
+def _call(
+    module: nn.Module, inputs: dict[str, Tensor], masks: dict[str, Tensor], form: Form
+) -> Tensor:
+    x = inputs.get("x")
+    if x is None or x.ndim != 4:
+        named = {form.inputs.get(key, key): value for key, value in inputs.items()}
+        if form.tokens_first:
+            named = {key: value.transpose(1, 2) for key, value in named.items()}
+        out: Tensor = module(**named, **masks)
+        return out.transpose(1, 2) if form.tokens_first else out
+    # Modules of vision models take (B, C, rows, columns); ours take tokens, row by row.
+    tokens: Tensor = module(x.flatten(2).transpose(1, 2), **masks)
+    return tokens.transpose(1, 2).reshape(*tokens.shape[::2], *x.shape[2:])
+
+
+def compare(result: str, dtype: str, ours: Tensor, official: Tensor, bound: float) -> Comparison:
+    """Take the largest difference over the rows that are finite in the official result.
+
+    Ours must be finite everywhere.
+    """
+    if ours.shape != official.shape:
+        remark = f"has the shape {tuple(ours.shape)}, officially {tuple(official.shape)}"
+        return Comparison(result=result, dtype=dtype, error=math.nan, bound=bound, remark=remark)
+    rows = official.isfinite().all(dim=-1)
+    left_out = int((~rows).sum())
+    if not bool(ours.isfinite().all()):
+        bad = int((~ours.isfinite()).sum())
+        remark = f"is not finite in {bad} of {ours.numel()} entries"
+        return Comparison(
+            result=result,
+            dtype=dtype,
+            error=math.nan,
+            bound=bound,
+            rows_left_out=left_out,
+            remark=remark,
+        )
+    difference = (ours.detach().double() - official.double()).abs()[rows]
+    return Comparison(
+        result=result,
+        dtype=dtype,
+        error=float(difference.max()) if difference.numel() else 0.0,
+        bound=bound,
+        rows_left_out=left_out,
+    )

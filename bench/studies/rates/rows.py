@@ -1,0 +1,123 @@
+"""What the search and the race have in common: rows on tasks, and their runs at several rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench.core.cell import Cell
+from bench.core.cli.command import run_app
+from bench.core.grid import Best, Trained, best_of
+from bench.core.record import Quality, Record
+from bench.core.store import latest
+from bench.measuring.config import SweepConfig
+from bench.measuring.machine.environment import Environment, is_good
+from bench.measuring.tasks.base import task_class
+from bench.studies.session import Session
+
+USUAL = {
+    "attention": "[softmax,linear,performer,performer_relu,flatten,nala,gla,"
+    "gated_deltanet,uniform,none]",
+    "task": "[recall,recall_causal,tile_recall]",
+    "seq_len": "[]",
+    "require_ok": "false",
+}
+"""Of `bench.sweep`, unless something else is given: the rows and tasks of `make bench`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row on a task, with the rates to train it at, the one to begin with first.
+
+    Attributes:
+        cell: as a sweep would plan it, with the first of its seeds.
+    """
+
+    cell: Cell
+    rates: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """As ``nala on recall``."""
+        return f"{self.cell.entry} on {self.cell.task.label}"
+
+    @property
+    def shared_rate(self) -> float:
+        """Of rows without a rate of their own."""
+        return float(self.cell.task.shared_settings["learning_rate"])
+
+    def at(self, rate: float, seed: int = 0, *, shared_rate: float | None = None) -> Cell:
+        """The same run at another rate, with another seed.
+
+        Args:
+            rate: the learning rate.
+            seed: of all randomness.
+            shared_rate: as of `bench.core.cell.TaskWorkload`.
+        """
+        work = self.cell.task
+        settings = work.settings | {"learning_rate": rate}
+        work = replace(work, settings=settings, seed=seed, shared_rate=shared_rate)
+        return replace(self.cell, workload=work)
+
+    def searched_at(self, rate: float, seed: int) -> Cell:
+        """A run of a search: it keeps which rate rows without a search have."""
+        return self.at(rate, seed, shared_rate=self.shared_rate)
+
+    def runs(self, seed: int) -> list[Cell]:
+        """The runs of a search with one seed, by rising rate."""
+        return [self.searched_at(rate, seed) for rate in self.rates]
+
+
+def trainable(config: SweepConfig, session: Session) -> list[Cell]:
+    """A cell for each row and task that can be trained, planned as a sweep plans it."""
+    planned = session.plan(config.but(axes=config.axes.but(seq_len=(), seed=(0,))))
+    return [p.cell for p in planned if p.unsupported is None]
+
+
+def fresh(records: Sequence[Record], cell: Cell, here: Environment) -> dict[str, Record]:
+    """The newest records by key of those of a row's runs that are still good."""
+    row = cell.mechanism, cell.hyperparameters, cell.task.task
+    return {
+        r.cell.key: r
+        for r in latest(records)
+        if r.cell.is_task
+        and (r.cell.mechanism, r.cell.hyperparameters, r.cell.task.task) == row
+        and is_good(r, r.cell, here)
+    }
+
+
+def trained(record: Record) -> Trained:
+    """What a run came to, on validation examples."""
+    result = record.result
+    if not isinstance(result, Quality) or not result.validation:
+        return Trained(score=None)
+    return Trained(score=result.validation[-1], steps_to_90=result.steps_to_90)
+
+
+def best(row: Row, runs: Mapping[float, Trained]) -> Best:
+    """The best rate of a row, by what its runs came to."""
+    return best_of(runs, better=task_class(row.cell.task.task).better)
+
+
+def widened(row: Row, runs: Mapping[float, Trained]) -> Row:
+    """The row with one more rate, where the best lies at the edge of those that are through."""
+    if len(runs) < len(row.rates) or (beyond := best(row, runs).beyond) is None:
+        return row
+    return replace(row, rates=tuple(sorted({*row.rates, beyond})))
+
+
+Command = Callable[[dict[str, Any], dict[str, str]], int]
+"""Takes the composed configuration of a sweep, and the command's own words."""
+
+
+def run_command(
+    words: Sequence[str], own_keys: Sequence[str], usual: dict[str, str], command: Command
+) -> int:
+    """Run a command that takes a few words of its own beside those of a sweep."""
+    pairs = [word.partition("=") for word in words]
+    own = {key: value for key, _, value in pairs if key in own_keys}
+    rest = [word for word in words if word.partition("=")[0] not in own_keys]
+    given = {word.partition("=")[0] for word in rest}
+    defaults = [f"{key}={value}" for key, value in (USUAL | usual).items() if key not in given]
+    return run_app("sweep", lambda composed: command(composed, own), [*defaults, *rest])

@@ -1,0 +1,195 @@
+"""Train every row at every rate of a grid, and write which was best on validation examples.
+
+    python -m bench.rates [seed=[0,1,2]] [converge=true] [grid=NAME] [presets=FILE]
+                          [KEY=VALUE of bench.sweep ...]
+
+Rows are those of `make bench`, tasks recall, recall_causal and tile_recall, unless attention= and
+task= name others. The search takes the first seed; further ones are trained at the best rate. With
+converge=true steps are doubled, each time with a search of its own, until the mean of a row's seeds
+changes by less than a point. Each run is a record under `out`, results/rates by itself: what is
+there already is not trained again, so Ctrl-C and a later call go on from there. The test set plays
+no part in the choice of a rate.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any, Literal
+
+from bench.core.cell import Cell
+from bench.core.cli.command import CONF, read_yaml
+from bench.core.cli.files import check_writable, write_whole
+from bench.core.grid import GRIDS
+from bench.core.observed import CONTROLS
+from bench.core.presets import RatePreset, presets_text, read_presets
+from bench.core.record import Record
+from bench.core.settings import Folder, Settings, Word
+from bench.measuring.config import SweepConfig, read_sweep_config
+from bench.measuring.plan import PlannedCell
+from bench.publishing.converged import CONVERGED
+from bench.studies.rates.rows import Row, best, run_command, trainable
+from bench.studies.rates.tuned import Arm, searched, tuned
+from bench.studies.session import STOPPED, Session, Stopped
+
+PRESETS = CONF / "rates" / "searched.yaml"
+MAX_DOUBLINGS = 5
+"""Times that steps are doubled at most."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    words = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        print(f"grid: {', '.join(GRIDS)}. presets: where to write, {PRESETS} by itself.")
+        return 0
+    usual = {"out": "results/rates", "rates": "shared"}
+    return run_command(words, ("grid", "presets", "converge"), usual, search)
+
+
+class Own(Settings):
+    """Keys beside those of a sweep."""
+
+    grid: Annotated[str, Word(lambda: GRIDS)] = "usual"
+    presets: Folder = PRESETS
+    converge: Literal["true", "false"] = "false"
+
+
+def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
+    """Search, train further seeds, and write after each search what is known."""
+    asked = Own.read(own)
+    grid = asked.grid
+    config = read_sweep_config(composed)
+    check_writable(config.out)
+    with Session("rates", composed) as session:
+        cells = trainable(config, session)
+        if config.dry_run:
+            session.say(f"{len(cells) * len(GRIDS[grid])} runs; nothing was trained.")
+            return 0
+        lab = _Search(config, session, asked.presets)
+        try:
+            arms = lab.search(cells, GRIDS[grid])
+            for _ in range(MAX_DOUBLINGS if asked.converge == "true" else 0):
+                rising = [arm for arm in arms if arm.tried]
+                longer = [_twice_as_long(arm.row.cell) for arm in rising]
+                found = lab.search(longer, GRIDS[grid])
+                before = {arm.name: fmean(arm.scores) for arm in rising}
+                arms = [a for a in found if abs(fmean(a.scores) - before[a.name]) >= CONVERGED]
+                _print_changes(session, found, before)
+                if not arms:
+                    break
+        except Stopped:
+            session.say("Stopped. The same command goes on from here.")
+            return STOPPED
+    return 0
+
+
+class _Search:
+    """Trains what a search asks for, and keeps what it found."""
+
+    def __init__(self, config: SweepConfig, session: Session, presets: Path) -> None:
+        self._config, self._session, self._presets = config, session, presets
+        self._records: dict[str, Record] = {}
+
+    def search(self, cells: Sequence[Cell], grid: Sequence[float]) -> list[Arm]:
+        """One search over some rows, whose rates are then kept and shown.
+
+        Raises:
+            Stopped: by Ctrl-C.
+        """
+        seeds = self._config.axes.seed
+        try:
+            found = tuned(cells, seeds, self._train, grid=grid, looks_further=len(seeds) > 1)
+        except Stopped:
+            self._keep([Row(cell=cell, rates=tuple(grid)) for cell in cells])
+            raise
+        arms = [*found.values()]
+        self._keep([arm.row for arm in arms])
+        _print(self._session, arms, self._presets)
+        return arms
+
+    def _train(self, cells: Sequence[Cell]) -> dict[str, Record]:
+        trained = self._session.train(self._config, [PlannedCell(cell=cell) for cell in cells])
+        self._records |= trained.by_key
+        if trained.is_interrupted:
+            raise Stopped
+        return trained.by_key
+
+    def _keep(self, rows: Sequence[Row]) -> None:
+        """Write the best rate of each row whose search is through."""
+        seed = self._config.axes.seed[0]
+        found = [p for row in rows if (p := _preset(row, seed, self._records))]
+        keep(self._presets, found)
+
+
+def _twice_as_long(cell: Cell) -> Cell:
+    work = cell.task
+    settings = work.settings | {"num_steps": 2 * int(work.settings["num_steps"])}
+    return replace(cell, workload=replace(work, settings=settings))
+
+
+def _preset(row: Row, seed: int, records: Mapping[str, Record]) -> RatePreset | None:
+    """What was found for a row; None of a control, and where a run of the search is missing."""
+    runs = searched(row, seed, records)
+    found = best(row, runs)
+    if row.cell.mechanism in CONTROLS or len(runs) < len(row.rates) or found.rate is None:
+        return None
+    return RatePreset(
+        task=row.cell.task.label,
+        entry=row.cell.entry,
+        mechanism=row.cell.mechanism,
+        hyperparameters=row.cell.hyperparameters,
+        settings=row.cell.task.settings,
+        learning_rate=found.rate,
+        tried=tuple((rate, runs[rate].score) for rate in row.rates),
+        is_at_edge=found.beyond is not None,
+    )
+
+
+def keep(file: Path, presets: Sequence[RatePreset]) -> None:
+    """Write presets beside those that the file has of other rows.
+
+    A task may have been searched at several settings, such as numbers of steps.
+    """
+    before = read_presets(read_yaml(file)) if file.is_file() else ()
+    kept = {_identity(preset): preset for preset in (*before, *presets)}
+    write_whole(file, presets_text(kept.values()))
+
+
+def _identity(preset: RatePreset) -> tuple[str, str, str]:
+    return preset.task, preset.entry, json.dumps(preset.settings, sort_keys=True)
+
+
+def _print(session: Session, arms: Sequence[Arm], file: Path) -> None:
+    for arm in arms:
+        name = f"{arm.row.name}, {arm.num_steps:,} steps"
+        scores = " ".join(f"{100 * score:.1f}" for score in arm.scores)
+        words = f"control, test {scores}"
+        if arm.tried:
+            tried = ", ".join(f"{rate:g}: {_score(score)}" for rate, score in arm.tried)
+            edge = " (at the edge of what was tried)" if arm.is_at_edge else ""
+            words = f"best {arm.rate:g}{edge} of {tried}; test {scores}"
+        if arm.not_learned:
+            words = f"{words}; {arm.not_learned}"
+        session.say(f"{name}: {words}")
+    session.say(f"Wrote {file}")
+
+
+def _print_changes(session: Session, arms: Sequence[Arm], before: Mapping[str, float]) -> None:
+    for arm in arms:
+        change = 100 * (fmean(arm.scores) - before[arm.name])
+        steps = f"{arm.num_steps:,} steps"
+        session.say(f"{arm.row.name}: {steps} change the mean by {change:+.1f} points")
+
+
+def _score(score: float | None) -> str:
+    return "failed" if score is None else f"{score:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""What an answer scores that does not look at the input."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import torch
+
+from bench.measuring.tasks.base import Split, build_task
+from bench.measuring.tasks.listops import ListOps
+from bench.studies.reproduce.claims.registry import Lab, register_claim
+from bench.studies.reproduce.stored import Finding, entry_of
+from bench.studies.reproduce.verdicts import Verdict, share_interval
+
+_AT_ONCE = 250
+
+
+@register_claim("task-guess")
+def task_guess(lab: Lab, *, task: str, overrides: dict[str, Any]) -> Finding:
+    """The chance of a task's stated guess, which follows from its settings."""
+    settings = entry_of("task", task) | overrides
+    built = build_task(settings.pop("task"), settings)
+    chance = built.chance()
+    return Finding(verdict=Verdict.HOLDS, words=f"by its settings: {built.guess}", value=chance)
+
+
+@register_claim("listops-constant-answer")
+def listops_constant_answer(lab: Lab, *, num_examples: int = 30_000) -> Finding:
+    """The share of ListOps' most frequent value: what a model scores that answers nothing else."""
+    value, count = _counts(lab, num_examples).most_common(1)[0]
+    low, high = share_interval(count / num_examples, num_examples)
+    words = f"by a constant answer, the value {value} of {num_examples:,} expressions"
+    return Finding(
+        verdict=Verdict.HOLDS, words=words, value=count / num_examples, low=low, high=high
+    )
+
+
+@cache
+def _counts(lab: Lab, num_examples: int) -> Counter[int]:
+    """How often each value is the answer; several cells ask for the same."""
+    settings = entry_of("task", "listops")
+    task = build_task(settings.pop("task"), settings)
+    assert isinstance(task, ListOps)
+    stream = torch.Generator().manual_seed(0)
+    counts: Counter[int] = Counter()
+    for _ in lab.steps(range(num_examples // _AT_ONCE), "expressions, part"):
+        counts.update(task.draw(_AT_ONCE, Split.TEST, stream).targets.flatten().tolist())
+    return counts

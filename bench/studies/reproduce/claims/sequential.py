@@ -1,0 +1,83 @@
+"""Sequential studies: a claim gets more seeds at looks fixed beforehand, until it is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bench.core.looks import Looks
+from bench.measuring.worker.jobs import Deadline
+from bench.studies.reproduce.claims.registry import Function, Lab
+from bench.studies.reproduce.stored import Finding
+from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.session import Stopped
+
+DECIDED = (Verdict.HOLDS, Verdict.DOES_NOT_HOLD, Verdict.HOLDS_WHERE)
+"""Verdicts that end the looks. More seeds may end all others, such as `not resolvable`."""
+
+
+class BudgetSpent(Exception):
+    """The time was over before the looks were; the message says how far they came."""
+
+
+def plan_words(looks: Looks) -> str:
+    """As ``looks at 3, 4, 6, 8, 12 seeds, at most 12; ... together 0.05``."""
+    levels = ", ".join(f"{level:.4f}" for level in looks.spent)
+    return (
+        f"looks at {_numbers(looks)} seeds, at most {looks.numbers[-1]}; "
+        f"their levels are {levels}, together {looks.level:g}"
+    )
+
+
+def decide(function: Function, lab: Lab, settings: Mapping[str, Any], looks: Looks) -> Finding:
+    """Call a claim's function at each look, until one decides.
+
+    A look has the seeds 0 to n - 1, so that it trains only those that the look before had not.
+
+    Args:
+        function: of the claim; it takes `seeds`, and tells differences at `Lab.level`.
+        lab: trains, until its deadline if it has one.
+        settings: of the claim's entry; its own seeds are not used.
+        looks: numbers of seeds, and what each look may spend.
+
+    Returns:
+        The finding of the look that decided, or of the last one; its words say which.
+
+    Raises:
+        BudgetSpent: the deadline came first.
+        Stopped: by Ctrl-C.
+    """
+    taken = "the first look was not reached"
+    for place, (number, level) in enumerate(zip(looks.numbers, looks.spent, strict=True), start=1):
+        if place > 1 and _is_over(lab):
+            raise BudgetSpent(taken)
+        lab.level = level
+        lab.earlier_s = 0.0  # the seeds of earlier looks are among those of this one
+        try:
+            found = function(lab, **{**settings, "seeds": list(range(number))})
+        except Stopped:
+            if _is_over(lab):
+                raise BudgetSpent(taken) from None
+            raise
+        at = (
+            f"look {place} of {len(looks.numbers)} (at {_numbers(looks)} seeds), "
+            f"{number} seeds, level {level:.4f} of {looks.level:g}"
+        )
+        if found.verdict in DECIDED:
+            return _told(found, f"decided at {at}", looks)
+        taken = f"not decided at {at}: {found.verdict}"
+        lab.session.say(f"  {taken}")
+    return _told(found, f"not decided with {number} seeds at {at}", looks)
+
+
+def _told(found: Finding, how: str, looks: Looks) -> Finding:
+    return replace(found, words=f"{how}: {found.words}", looks=looks.numbers)
+
+
+def _is_over(lab: Lab) -> bool:
+    return isinstance(lab.until, Deadline) and lab.until.is_over
+
+
+def _numbers(looks: Looks) -> str:
+    return ", ".join(map(str, looks.numbers))

@@ -1,0 +1,204 @@
+"""What an entry of conf/paper is: a cell, a claim or a contradiction. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Self
+
+from bench.core.cli.limits import Amount
+from bench.core.settings import (
+    BeforeValidator,
+    Field,
+    Name,
+    Settings,
+    Some,
+    Span,
+    as_tuple,
+    model_validator,
+)
+
+
+class Kind(StrEnum):
+    """What is described."""
+
+    CELL = "cell"
+    CLAIM = "claim"
+    CONTRADICTION = "contradiction"
+
+
+class Read(StrEnum):
+    """How a published value was obtained."""
+
+    TABLE = "table"
+    PLOT = "plot"
+    TRANSCRIPTION = "transcription"
+    TEXT = "text"
+
+
+def _words(value: Any) -> Any:
+    """YAML reads an unquoted commit of digits, or a date, as something else than words."""
+    return "" if value is None else str(value)
+
+
+def _pairs(value: Any) -> Any:
+    return tuple((str(k), str(v)) for k, v in value.items()) if isinstance(value, dict) else value
+
+
+_Words = Annotated[str, BeforeValidator(_words)]
+_Pairs = Annotated[tuple[tuple[str, str], ...], BeforeValidator(_pairs)]
+_Dicts = Annotated[tuple[dict[str, Any], ...], BeforeValidator(as_tuple)]
+Obtained = Annotated[Read, Field(strict=False)]
+
+
+class Protocol(Settings):
+    """How a paper trains, as settings of a task of ours."""
+
+    name: Name
+    """Name of the protocol; cells of several papers may share it, and then share its runs."""
+    task: Name
+    """An entry of conf/task."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """What differs from that entry."""
+    variants: _Dicts = ({},)
+    """Further settings; the score is the mean over them."""
+    grid: dict[str, Some[Any]] = Field(default_factory=dict)
+    """Settings to search; the best of them counts, on the test set, as papers do."""
+    steps_per_epoch: int | None = None
+    """To say how far a run has come; None where the source counts no epochs."""
+    cost_s: Span = Field(alias="cost")
+    """Seconds of softmax on two cores, as a guess."""
+    repository: _Words = ""
+    """Address of the code that is followed; ``none`` where none was published."""
+    commit: _Words = ""
+    """Hexadecimal digits; ``unknown`` where none can be named."""
+    date: _Words = ""
+    """Date of the commit, or of the paper where no commit is known; ISO 8601."""
+    code_reason: _Words = ""
+    """Why that commit, or why none; empty only if the commit is known."""
+    deviations: Some[Name] = ()
+    """What is not as published."""
+
+    @model_validator(mode="after")
+    def _names_its_code(self) -> Self:
+        is_named = self.repository and self.commit and re.fullmatch(_DATE, self.date)
+        if not is_named:
+            raise ValueError(
+                f"{self.name}: repository={self.repository}, commit={self.commit}, date="
+                f"{self.date}: a protocol names all three of the code that it follows, the date as "
+                f"2024-05-02. {_UNKNOWN}"
+            )
+        is_known = re.fullmatch(r"[0-9a-f]{7,40}", self.commit) is not None
+        if not is_known and (self.commit != "unknown" or not self.code_reason):
+            raise ValueError(
+                f"{self.name}: commit={self.commit} is no commit of hexadecimal digits. {_UNKNOWN}"
+            )
+        return self
+
+    @property
+    def code(self) -> str:
+        """The code that is followed, as ``github.com/athms/mad-lab at 69d09e29 (2024-05-02)``."""
+        place = f"{self.repository.removeprefix('https://')} at {self.commit[:8]} ({self.date})"
+        return f"{place}: {self.code_reason}" if self.code_reason else place
+
+
+_DATE = r"\d{4}-\d\d-\d\d"
+_UNKNOWN = "Where the commit cannot be known write commit: unknown and code_reason: why."
+
+
+class PaperCell(Settings):
+    """One published number."""
+
+    kind: ClassVar[Kind] = Kind.CELL
+    id: Name
+    """What ``cell=`` takes."""
+    paper: Name
+    """Authors, year, where to read it."""
+    where: Name
+    """Table or figure."""
+    what: Name
+    """Row and column."""
+    attention: str = ""
+    """Entry of conf/attention that is the row; empty if nothing here is."""
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    """What differs from that entry."""
+    protocol: Protocol | None = None
+    """How it is trained; None if it is not."""
+    by: str = ""
+    """A registered function that measures it instead of training; empty for none."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of that function."""
+    printed: Amount = Field(alias="published")
+    """The value as printed."""
+    printed_tolerance: Amount = Field(alias="tolerance")
+    """How far off still counts as the same, as the value is printed."""
+    percent: bool = False
+    """Whether these two are in per cent; they are shares otherwise."""
+    obtained: Obtained = Field(alias="read")
+    """How the value was obtained."""
+    not_comparable: str = ""
+    """Why it cannot be compared; empty if it can."""
+    cost_s: Span = Field(default=0.0, alias="cost")
+    """Seconds on two cores, as a guess."""
+    deviations: Some[Name] = ()
+    """What is not as published, beside those of the protocol."""
+
+    @property
+    def published(self) -> float:
+        """The value, a share."""
+        return self.printed / 100 if self.percent else self.printed
+
+    @property
+    def tolerance(self) -> float:
+        """How far off still counts as the same, a share."""
+        return self.printed_tolerance / 100 if self.percent else self.printed_tolerance
+
+
+class Claim(Settings):
+    """A sentence of a paper that a function of `bench.studies.reproduce.claims` tests."""
+
+    kind: ClassVar[Kind] = Kind.CLAIM
+    id: Name
+    paper: Name
+    where: Name
+    sentence: Name
+    """The sentence in our words, as close to the paper's as is short."""
+    by: Name
+    """The function's registered name; the id unless given."""
+    refuted_by: str = ""
+    """The result that would refute it; without one it gets no verdict."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """What the function takes."""
+    cost_s: Span = Field(alias="cost")
+    """Seconds on two cores, as a guess."""
+
+
+class Contradiction(Settings):
+    """Published values of one thing that disagree."""
+
+    kind: ClassVar[Kind] = Kind.CONTRADICTION
+    id: Name
+    paper: Name
+    """One of the sources."""
+    what: Name
+    """The thing."""
+    values: _Pairs = ()
+    """(source, value) as printed, cells of `of` among them."""
+    of: Some[Name] = ()
+    """Ids of those that are described as cells."""
+    note: str = ""
+    """What may explain it."""
+
+
+Described = PaperCell | Claim | Contradiction
+
+
+def criterion_of(entry: Claim | PaperCell) -> str:
+    """Digest of all that a measured finding rests on, so that a later change of it shows."""
+    content: dict[str, Any] = {"by": entry.by, "settings": entry.settings}
+    if isinstance(entry, Claim):
+        content |= {"sentence": entry.sentence, "refuted_by": entry.refuted_by}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

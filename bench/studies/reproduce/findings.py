@@ -1,0 +1,179 @@
+"""Findings of claims' functions, kept in ``<folder>/findings/<id>.json``. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import write_whole
+from bench.core.cli.limits import parsed
+from bench.core.cli.stored_files import read_inside
+from bench.publishing.charts.plain import Curves
+from bench.studies.reproduce.verdicts import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a finding's numbers.
+
+    Attributes:
+        name: what was measured.
+        value: the number, in `Finding.unit`.
+        low, high: its 95 % interval over seeds; None where it is exact.
+        rate: learning rate of the trained arm; None where nothing was trained, or several were.
+        rate_chosen: how that rate was chosen, such as ``searched``.
+        steps: parameter updates, as ``300 to 390 of 600``.
+        ended: how each run ended, as ``plateau 2, maximum 1``.
+        num_seeds: of training; None where nothing was trained.
+    """
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    rate: float | None = None
+    rate_chosen: str = ""
+    steps: str = ""
+    ended: str = ""
+    num_seeds: int | None = None
+
+    @property
+    def training(self) -> str:
+        """As ``rate 0.003 (searched), 390 of 600 steps, ended by plateau 3, 3 seeds``, or empty."""
+        rate = "" if self.rate is None else f"rate {self.rate:g}"
+        if self.rate_chosen:
+            rate = f"{rate} ({self.rate_chosen})".strip()
+        parts = (
+            rate,
+            f"{self.steps} steps" * bool(self.steps),
+            f"ended by {self.ended}" * bool(self.ended),
+            "" if self.num_seeds is None else f"{self.num_seeds} seeds",
+        )
+        return ", ".join(part for part in parts if part)
+
+    @property
+    def number(self) -> str:
+        """The value with four digits; what is left of a sum by rounding is 0."""
+        return _number(self.value)
+
+    @property
+    def interval(self) -> str:
+        """As ``-0.005 to -0.001``; empty where it is exact."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{_number(self.low)} to {_number(self.high)}"
+
+
+def _number(value: float) -> str:
+    return "0" if abs(value) < _ROUNDING else f"{value:.4g}"
+
+
+_ROUNDING = 1e-12
+_OF_TRAINING = ("rate", "rate_chosen", "steps", "ended", "num_seeds")
+"""Fields of a row that are stored only where something was trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What a claim's function found.
+
+    Attributes:
+        verdict: holds, does not hold, or holds where.
+        words: the sentence that says so, with its numbers and their range.
+        rows: the numbers.
+        unit: of the numbers, in words.
+        curves: what a figure shows; None for none.
+        value, low, high: the one number that a published one is compared with; None for none.
+        seconds: wall time, with that of runs which an earlier command stored.
+        measured_at: UTC, ISO 8601.
+        processor: of the machine.
+        commit: of the checkout.
+        criterion: digest of the entry that was judged, as `criterion_of` gives it; empty in
+            findings from before it was kept.
+        training_version: of the runs that it rests on.
+        looks: numbers of seeds at which the study was to look; empty where it looked once.
+    """
+
+    verdict: Verdict
+    words: str
+    rows: tuple[Row, ...] = ()
+    unit: str = ""
+    curves: Curves | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seconds: float = 0.0
+    measured_at: str = ""
+    processor: str = ""
+    commit: str = ""
+    criterion: str = ""
+    training_version: int = 1
+    looks: tuple[int, ...] = ()
+
+    def to_json(self) -> str:
+        """As it is stored."""
+        flat = asdict(self)
+        unset = {f.name: f.default for f in fields(Row) if f.name in _OF_TRAINING}
+        flat["rows"] = [
+            {key: value for key, value in row.items() if key not in unset or value != unset[key]}
+            for row in flat["rows"]
+        ]
+        return json.dumps(flat, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, content: str) -> Finding:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is not one.
+        """
+        flat = parsed(content)
+        known = {f.name for f in fields(cls)}
+        rows = tuple(
+            Row(**{f.name: row[f.name] for f in fields(Row) if f.name in row})
+            for row in flat["rows"]
+        )
+        curves = Curves(**flat["curves"]) if flat["curves"] else None
+        given = {key: value for key, value in flat.items() if key in known}
+        given |= {"verdict": Verdict(flat["verdict"]), "looks": tuple(flat.get("looks", ()))}
+        return cls(**given | {"rows": rows, "curves": curves})
+
+    @property
+    def origin(self) -> str:
+        """As ``measured 2026-11-28 at commit 1a2b3c4d on Intel(R) Xeon(R)``."""
+        commit = f" at commit {self.commit[:8]}" if self.commit else ""
+        return f"measured {self.measured_at[:10]}{commit} on {self.processor}"
+
+
+def finding_file(out: Path, name: str) -> Path:
+    """Where a claim's finding is."""
+    return out / "findings" / f"{name}.json"
+
+
+def write_finding(out: Path, name: str, finding: Finding) -> Path:
+    """Keep it; an earlier one of the same id is replaced."""
+    return write_whole(finding_file(out, name), finding.to_json(), inside=out)
+
+
+def read_finding(out: Path, name: str) -> Finding | None:
+    """What is kept; None if nothing is.
+
+    Raises:
+        ConfigError: the file is not ours.
+    """
+    file = finding_file(out, name)
+    try:
+        return Finding.from_json(read_inside(out, file).decode())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{file} does not hold a finding ({error!r}). Delete it.") from error
+
+
+def newest_finding(stores: Sequence[Path], name: str) -> Finding | None:
+    """The one that was measured last of those that several folders keep; None if none does."""
+    found = [finding for store in stores if (finding := read_finding(store, name)) is not None]
+    return max(found, key=lambda finding: finding.measured_at) if found else None

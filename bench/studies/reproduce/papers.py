@@ -1,0 +1,265 @@
+"""Published cells, sentences and contradictions, as conf/paper/*.yaml describes them. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from bench.core.cli.command import CONF, read_yaml
+from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.limits import Amount
+from bench.core.settings import BeforeValidator, Field, Name, Settings, Some, as_tuple
+from bench.studies.reproduce.described import (
+    Claim,
+    Contradiction,
+    Described,
+    Kind,
+    Obtained,
+    PaperCell,
+    Protocol,
+    Read,
+)
+
+__all__ = [
+    "FOLDER",
+    "Claim",
+    "Contradiction",
+    "Described",
+    "Kind",
+    "PaperCell",
+    "Papers",
+    "Protocol",
+    "Read",
+    "read_papers",
+]
+
+T = TypeVar("T")
+
+FOLDER = CONF / "paper"
+
+
+@dataclass(frozen=True)
+class Papers:
+    """Everything that is described, by id, in the order of files and lines."""
+
+    entries: Mapping[str, Described]
+    protocols: Mapping[str, Protocol]
+
+    def find(self, name: str) -> Described:
+        """What an id describes.
+
+        Raises:
+            ConfigError: nothing; the message names the nearest ids.
+        """
+        if name not in self.entries:
+            raise ConfigError(
+                f"cell={name} is not described in conf/paper. {_near(name, self.entries)} "
+                "`python -m bench.reproduce` lists all."
+            )
+        return self.entries[name]
+
+    def of_kind(self, kind: Kind) -> list[Described]:
+        """In the order of the files."""
+        return [entry for entry in self.entries.values() if entry.kind is kind]
+
+
+def _near(name: str, known: Mapping[str, object]) -> str:
+    hint = did_you_mean(name, known)
+    return "None has a name like it." if hint.startswith("Known:") else hint
+
+
+def read_papers(folders: Sequence[Path] = (FOLDER,)) -> Papers:
+    """All YAML files of some folders.
+
+    Raises:
+        ConfigError: one says something that cannot be read; the message names file and key.
+    """
+    files = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]
+    contents = {file: read_yaml(file) for file in files}
+    for file, content in contents.items():
+        for unknown in (str(key) for key in content if key not in _FILE_KEYS):
+            hint = did_you_mean(unknown, _FILE_KEYS)
+            raise ConfigError(f"{file}: {unknown} is not a key of a paper. {hint}")
+    protocols = _protocols(contents)
+    entries: dict[str, Described] = {}
+    for file, content in contents.items():
+        for entry in _entries(file, content, protocols):
+            if entry.id in entries:
+                raise ConfigError(f"{file} describes {entry.id}, which is described already.")
+            entries[entry.id] = entry
+    _check_references(entries)
+    return Papers(entries, protocols)
+
+
+def _section(file: Path, content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    given = content.get(key) or {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{file.name}: {key} is {given!r}; it has keys of its own.")
+    return given
+
+
+def _protocols(contents: Mapping[Path, Mapping[str, Any]]) -> dict[str, Protocol]:
+    """Those of all files; one may be like one of another file."""
+    waiting = {
+        str(name): (file, given)
+        for file, content in contents.items()
+        for name, given in _section(file, content, "protocols").items()
+    }
+    known: dict[str, dict[str, Any]] = {}
+    found: dict[str, Protocol] = {}
+    while waiting:
+        ready = [
+            name
+            for name, (_, given) in waiting.items()
+            if not isinstance(given, Mapping) or given.get("like") not in waiting
+        ]
+        if not ready:
+            raise ConfigError(
+                f"The protocols {', '.join(waiting)} are like each other in a circle."
+            )
+        for name in ready:
+            file, given = waiting.pop(name)
+            known[name] = _protocol(file, name, given, known)
+            found[name] = Protocol.section({**known[name], "name": name}, f"{file.name}: {name}")
+    return found
+
+
+def _protocol(file: Path, name: str, given: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of a protocol; of the one that it is like, those that it does not have."""
+    own = dict(_section(file, {name: given}, name))
+    if (like := own.pop("like", None)) is None:
+        return own
+    base = _found(known, like, f"{file.name}: {name}.like")
+    code = _CODE_KEYS if any(key in own for key in _CODE_KEYS) else ()
+    kept = {key: value for key, value in base.items() if key not in ("cost", *code)}
+    settings = dict(_section(file, base, "settings")) | dict(_section(file, own, "settings"))
+    deviations = [*as_tuple(base.get("deviations")), *as_tuple(own.get("deviations"))]
+    return kept | own | {"settings": settings, "deviations": deviations}
+
+
+_FILE_KEYS = ("paper", "protocols", "tables", "entries")
+_CODE_KEYS = ("repository", "commit", "date", "code_reason")
+
+
+def _found(known: Mapping[str, T], name: Any, key: str) -> T:
+    if name not in known:
+        raise ConfigError(f"{key}={name} is not known. {did_you_mean(str(name), known)}")
+    return known[name]
+
+
+class _Content(Settings):
+    paper: Name
+
+
+class _Kinded(Settings):
+    kind: Annotated[Kind, Field(strict=False)]
+
+
+class _Row(Settings):
+    """A row of a printed table, which is a model."""
+
+    title: str = ""
+    attention: str = ""
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    values: Annotated[tuple[Amount | None, ...], BeforeValidator(as_tuple)]
+    cost_factor: Amount = 1.0
+    not_comparable: str = ""
+    deviations: Some[Name] = ()
+    obtained: Obtained | None = Field(default=None, alias="read")
+    protocol_suffix: str = ""
+
+
+class _Table(Settings):
+    """A table as it is printed: a row per model, a column per protocol; null is no cell."""
+
+    where: Name
+    columns: dict[str, str | None]
+    rows: dict[str, _Row]
+    percent: bool = False
+    tolerance: Amount
+    obtained: Obtained | None = Field(default=None, alias="read")
+    not_comparable: str = ""
+    deviations: Some[Name] = ()
+
+
+def _entries(
+    file: Path, content: Mapping[str, Any], protocols: Mapping[str, Protocol]
+) -> Iterator[Described]:
+    paper = _Content.read({"paper": None, **content}, f"{file.name}: ").paper
+    for prefix, given in _section(file, content, "tables").items():
+        table = _Table.section(given, f"{file.name}: {prefix}")
+        for name, row in table.rows.items():
+            yield from _cells(f"{file.name}: {prefix}", paper, table, name, row, protocols)
+    entries = _section(file, content, "entries")
+    for name in map(str, entries):
+        own, where = dict(_section(file, entries, name)), f"{file.name}: {name}"
+        kind = _Kinded.read({"kind": None, **own}, f"{where}.").kind
+        own = own | {"id": name, "paper": own.get("paper") or paper}
+        del own["kind"]
+        if kind is Kind.CELL:
+            yield _cell(where, own, protocols)
+        elif kind is Kind.CLAIM:
+            yield Claim.section({"by": name, **own}, where)
+        else:
+            yield Contradiction.section(own, where)
+
+
+def _cell(where: str, own: dict[str, Any], protocols: Mapping[str, Protocol]) -> PaperCell:
+    if (name := own.get("protocol")) is not None:
+        protocol = _found(protocols, name, f"{where}.protocol")
+        own = {"cost": protocol.cost_s, **own, "protocol": protocol}
+    return PaperCell.section(own, where)
+
+
+def _cells(
+    where: str,
+    paper: str,
+    table: _Table,
+    name: str,
+    row: _Row,
+    protocols: Mapping[str, Protocol],
+) -> Iterator[PaperCell]:
+    """Cells of a table's row; its keys count before those of the table."""
+    if len(row.values) != len(table.columns):
+        raise ConfigError(
+            f"{where}.{name} has {len(row.values)} values and the table {len(table.columns)} "
+            "columns. Write null where the paper has none."
+        )
+    for (column, usual), value in zip(table.columns.items(), row.values, strict=True):
+        if value is None:
+            continue
+        own = {
+            "id": f"{where.partition(': ')[2]}-{name}-{column}",
+            "paper": paper,
+            "where": table.where,
+            "what": f"{row.title or name}, {column}",
+            "attention": row.attention,
+            "hyperparameters": row.hyperparameters,
+            "published": value,
+            "tolerance": table.tolerance,
+            "percent": table.percent,
+            "read": row.obtained or table.obtained,
+            "not_comparable": row.not_comparable or table.not_comparable,
+            "deviations": (*table.deviations, *row.deviations),
+        }
+        if usual:
+            protocol = _found(protocols, f"{usual}{row.protocol_suffix}", f"{where}.{name}")
+            own |= {"protocol": protocol, "cost": protocol.cost_s * row.cost_factor}
+        yield PaperCell.section(own, f"{where}.{name}")
+
+
+def _check_references(entries: Mapping[str, Described]) -> None:
+    for entry in entries.values():
+        if isinstance(entry, Contradiction):
+            for name in entry.of:
+                if not isinstance(entries.get(name), PaperCell):
+                    raise ConfigError(f"{entry.id} names {name}, and no cell is called that.")
+        elif isinstance(entry, PaperCell) and not entry.not_comparable:
+            can_run = bool(entry.by) or bool(entry.protocol and entry.attention)
+            if not can_run:
+                raise ConfigError(
+                    f"{entry.id} says neither how it is trained (protocol and attention) or "
+                    "measured (by), nor why it is not comparable (not_comparable)."
+                )

@@ -1,0 +1,109 @@
+"""The other tools: a suite that pytest-benchmark runs, and `torch.utils.benchmark.Timer`.
+
+Both are used as they are meant to be used: one process per side, medians compared. A process times
+bunches of calls, so that a slowdown of 5 %, which is in every twentieth call, is in each sample.
+The project's own tests do not collect this file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.studies.selftest.settings import BUNCH, PYTEST
+
+ITEMS = "ATTNBENCH_RIVAL_ITEMS"
+"""The variable that names the items: JSON, a list of objects with ``name``, ``cell``, ``extra``."""
+
+_TIMEOUT_S = 300.0
+_TAIL = 2000
+
+
+def words_for(tool: str, out: Path, budget_s: float) -> list[str]:
+    """Arguments of a Python that writes medians to `out` as JSON."""
+    if tool != PYTEST:
+        return ["-m", __name__, str(out), f"{budget_s:g}"]
+    return [
+        *("-m", "pytest", __file__, "--noconftest", "-q", "-c", os.devnull),
+        *(f"--rootdir={out.parent}", "-p", "no:cacheprovider", "-p", "pytest_benchmark.plugin"),
+        *(f"--benchmark-max-time={budget_s:g}", f"--benchmark-json={out}"),
+    ]
+
+
+def run(words: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
+    """The exit code of ``python WORDS``, and the end of what it said."""
+    paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
+    done = subprocess.run(
+        [sys.executable, *words],
+        env=os.environ
+        | {"PYTHONPATH": paths, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        | dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=_TIMEOUT_S,
+        text=True,
+    )
+    return done.returncode, done.stdout[-_TAIL:].strip()
+
+
+def items() -> dict[str, Callable[[], None]]:
+    """What to time, by name: `BUNCH` calls of a cell, and ``extra`` more where it is slower."""
+    import torch
+
+    from bench.core.cell import Cell
+    from bench.measuring.subject import Subject
+
+    torch.set_num_threads(1)
+    built: dict[str, Subject] = {}
+    found = {}
+    for asked in json.loads(os.environ[ITEMS]):
+        cell = Cell.from_dict(asked["cell"])
+        if cell.key not in built:
+            built[cell.key] = Subject(cell)
+            built[cell.key].rotate()
+        found[asked["name"]] = in_bunches(built[cell.key].call, BUNCH + asked["extra"])
+    return found
+
+
+def in_bunches(call: Callable[[], Any], count: int) -> Callable[[], None]:
+    """One call that makes many."""
+
+    def bunch() -> None:
+        for _ in range(count):
+            call()
+
+    return bunch
+
+
+def pytest_generate_tests(metafunc: Any) -> None:
+    """One benchmark per item."""
+    found = items()
+    metafunc.parametrize("item", found.values(), ids=found)
+
+
+def test_item(benchmark: Any, item: Callable[[], None]) -> None:
+    """Time it."""
+    benchmark(item)
+
+
+def main() -> int:
+    """Time every item with torch's Timer."""
+    from torch.utils.benchmark import Timer
+
+    out, budget_s = sys.argv[1:]
+    medians = {}
+    for name, call in items().items():
+        timer = Timer("call()", globals={"call": call})
+        medians[name] = timer.blocked_autorange(min_run_time=float(budget_s)).median
+    Path(out).write_text(json.dumps(medians))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

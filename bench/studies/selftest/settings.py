@@ -1,0 +1,104 @@
+"""Settings of `bench.selftest`; conf/selftest.yaml says what each one means."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Annotated, Literal
+
+from bench.core.settings import (
+    AfterValidator,
+    Folder,
+    Interval,
+    Many,
+    Settings,
+    Some,
+    Span,
+    model_validator,
+)
+from bench.studies.gate.versus import Effort
+
+PYTEST: Literal["pytest_benchmark"] = "pytest_benchmark"
+TIMER: Literal["torch_timer"] = "torch_timer"
+
+BUNCH = 20
+"""Calls in a rival's bunch: a slowdown in every twentieth call is in each of its samples."""
+
+Count = Annotated[int, Interval(ge=1, le=100_000)]
+Share = Annotated[float, Interval(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Interval(ge=0.0, le=3600.0)]
+
+
+def _even(number: int) -> int:
+    if number % 2:
+        raise ValueError("it must be even, since half of them are made next to a load")
+    return number
+
+
+def _slowdown(percent: int) -> int:
+    """One call in so many is made twice, and a bunch holds a whole number of those."""
+    if 100 % percent or BUNCH * percent % 100:
+        raise ValueError("it takes 5, 10, 20, 25, 50 or 100 per cent")
+    return percent
+
+
+class Trials(Settings):
+    """Comparisons of each experiment."""
+
+    unchanged: Annotated[int, Interval(ge=2, le=100_000), AfterValidator(_even)]
+    slowdown: Count
+    rivals: Count
+
+    def of_gate(self, percent: int) -> int:
+        """Trials of the gate in one machine state."""
+        return self.slowdown if percent else self.unchanged // 2
+
+
+class Forks(Settings):
+    """How hard the gate looks before a verdict; see `bench.studies.gate.versus.Effort`."""
+
+    num_forks: Annotated[int, Interval(ge=2, le=1000)]
+    fork_s: Seconds
+    budget_s: Seconds
+
+
+class Rivals(Settings):
+    """The other tools that are asked."""
+
+    tools: Some[Literal["pytest_benchmark", "torch_timer"]]
+    threshold: Share
+    cells_per_process: Count
+
+
+class Selftest(Settings):
+    """Everything but the cells, which are set as in `bench.sweep`."""
+
+    trials: Trials
+    budget: Span
+    slowdowns: Many[Annotated[int, Interval(ge=1, le=100), AfterValidator(_slowdown)]]
+    report: bool
+    threshold: Share
+    family_error: Annotated[float, Interval(ge=1e-6, le=0.5)]
+    effort: Forks
+    rivals: Rivals
+    out: Folder
+    page: Folder
+
+    @property
+    def gate(self) -> Effort:
+        """How hard the gate looks, and what a slowdown is to it."""
+        return Effort(threshold=self.threshold, **self.effort.model_dump())
+
+    @property
+    def side_s(self) -> float:
+        """Seconds of timing that a rival gets for a side: what the gate's first forks give one."""
+        return self.effort.num_forks * self.effort.fork_s / 2
+
+    @model_validator(mode="after")
+    def _is_installed(self) -> Selftest:
+        is_asked = PYTEST in self.rivals.tools and not self.report
+        if is_asked and importlib.util.find_spec(PYTEST) is None:
+            raise ValueError(
+                "pytest-benchmark is not installed. Install it with `pip install -e '.[dev]'`, or "
+                f"leave it out with rivals.tools=[{TIMER}]."
+            )
+        return self

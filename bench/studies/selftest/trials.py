@@ -1,0 +1,203 @@
+"""A comparison of this tree with itself: which ones there are, and how each is made and kept."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.core.cell import Cell
+from bench.measuring.measure import load
+from bench.measuring.worker.jobs import Interrupted, Jobs
+from bench.studies.gate.commits import latency_row
+from bench.studies.gate.exact import missing_row
+from bench.studies.gate.rows import LATENCY, Row
+from bench.studies.gate.trees import HERE
+from bench.studies.gate.verdict import Verdict, confidence_tail
+from bench.studies.gate.versus import compare
+from bench.studies.selftest import rival_suite
+from bench.studies.selftest.settings import BUNCH, PYTEST, Selftest
+
+GATE = "gate"
+_FORK_S = 0.2
+"""A fork besides its rounds."""
+_PROCESS_S = 3.0
+"""A rival's process before it times anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """What is measured as a whole: one comparison by the gate, or two processes of a rival.
+
+    Attributes:
+        tool: `GATE` or a rival.
+        is_loaded: next to a busy process.
+        index: of its first trial; it decides the cell.
+        percent: by how much the current side is slower, for the gate; a rival is asked for all.
+        expected_s: wall time, as a guess.
+    """
+
+    tool: str
+    is_loaded: bool
+    index: int
+    percent: int = 0
+    expected_s: float = 0.0
+
+    def describe(self) -> str:
+        """A few words for a progress line."""
+        slower = f" +{self.percent} %" if self.percent else ""
+        return f"{self.tool}{slower} {'next to a load' if self.is_loaded else 'idle'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One comparison as it is kept.
+
+    Attributes:
+        percent: by how much the current side was slower, by construction.
+        wall_s: of the comparison; of a rival its share of the two processes.
+        busy_cores: cores that were busy meanwhile, with this comparison's own work.
+        row: what the tool said, in the form in which `bench.regress` says it.
+    """
+
+    tool: str
+    is_loaded: bool
+    percent: int
+    wall_s: float
+    busy_cores: float
+    row: Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where trials come from: the first line of their file.
+
+    Attributes:
+        settings: what the page says about how its numbers were made.
+    """
+
+    command: str
+    environment: dict[str, Any]
+    method_version: int
+    settings: dict[str, Any]
+    started_at: str
+
+
+def units(asked: Selftest) -> Iterator[Unit]:
+    """All units, the series mixed, so that a run stopped half-way has half of every one."""
+    series = [
+        own
+        for is_loaded in (False, True)
+        for own in (
+            *(list(_of_gate(asked, is_loaded, percent)) for percent in (0, *asked.slowdowns)),
+            *(list(_of_a_rival(asked, is_loaded, tool)) for tool in asked.rivals.tools),
+        )
+    ]
+    # Of each series the share of its units that comes before; equal ones stay in their order.
+    placed = [(i / len(own), unit) for own in series for i, unit in enumerate(own)]
+    yield from (unit for _, unit in sorted(placed, key=lambda one: one[0]))
+
+
+def _of_gate(asked: Selftest, is_loaded: bool, percent: int) -> Iterator[Unit]:
+    effort = asked.effort
+    gate_s = 1.15 * effort.num_forks * (effort.fork_s + _FORK_S)  # some cells need more forks
+    for index in range(asked.trials.of_gate(percent)):
+        yield Unit(tool=GATE, is_loaded=is_loaded, index=index, percent=percent, expected_s=gate_s)
+
+
+def _of_a_rival(asked: Selftest, is_loaded: bool, tool: str) -> Iterator[Unit]:
+    """A unit for the trials that two of its processes serve."""
+    for index in range(0, asked.trials.rivals, asked.rivals.cells_per_process):
+        num_cells = min(asked.rivals.cells_per_process, asked.trials.rivals - index)
+        num_timed = (2 + len(asked.slowdowns)) * num_cells
+        pair_s = 2 * _PROCESS_S + num_timed * (asked.side_s + 0.1)
+        yield Unit(tool=tool, is_loaded=is_loaded, index=index, expected_s=pair_s)
+
+
+def measure(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> tuple[Trial, ...]:
+    """Make a unit's comparisons.
+
+    Raises:
+        Interrupted: on Ctrl-C.
+        RuntimeError: a rival's process failed.
+    """
+    before = load.snapshot()
+    if unit.tool == GATE:
+        rows = [(unit.percent, _ask_the_gate(unit, cells, asked, jobs))]
+    else:
+        rows = list(_ask_a_rival(unit, cells, asked, jobs))
+    after = load.snapshot()
+    wall_s = after.wall_s - before.wall_s
+    return tuple(
+        Trial(
+            tool=unit.tool,
+            is_loaded=unit.is_loaded,
+            percent=percent,
+            wall_s=round(wall_s / len(rows), 2),
+            busy_cores=round((after.busy_s - before.busy_s) / wall_s, 2),
+            row=row,
+        )
+        for percent, row in rows
+    )
+
+
+def _ask_the_gate(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> Row:
+    """One cell, as `bench.regress` would compare it in two commits."""
+    cell = cells[unit.index % len(cells)]
+    found = compare(
+        cell,
+        cell,
+        HERE,
+        jobs,
+        asked.gate,
+        tail=confidence_tail(1, asked.family_error),
+        repeat_every=100 // unit.percent if unit.percent else None,
+    )
+    return replace(latency_row(cell, found), samples_s=())
+
+
+def _ask_a_rival(
+    unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs
+) -> Iterator[tuple[int, Row]]:
+    """Some cells in one process; and again, unchanged and slower, in a second one."""
+    count = min(asked.rivals.cells_per_process, asked.trials.rivals - unit.index)
+    chosen = [cells[(unit.index + i) % len(cells)] for i in range(count)]
+    percents = (0, *asked.slowdowns)
+    base = _medians(unit.tool, chosen, (0,), asked, jobs)
+    current = _medians(unit.tool, chosen, percents, asked, jobs)
+    for percent in percents:
+        for index, cell in enumerate(chosen):
+            base_s, current_s = base[f"{index}-0"], current[f"{index}-{percent}"]
+            is_slower = current_s / base_s - 1 > asked.rivals.threshold
+            verdict = Verdict.SLOWER if is_slower else Verdict.SAME
+            row = missing_row(cell, verdict, "", LATENCY)
+            ratio = round(current_s / base_s, 5)
+            yield percent, replace(row, reason=None, ratio=ratio, base=base_s, current=current_s)
+
+
+def _medians(
+    tool: str, cells: Sequence[Cell], percents: Sequence[int], asked: Selftest, jobs: Jobs
+) -> Mapping[str, float]:
+    """Median seconds from one fresh process, by ``INDEX-PERCENT`` of cell and slowdown."""
+    items = [
+        {"name": f"{index}-{percent}", "cell": cell.to_dict(), "extra": BUNCH * percent // 100}
+        for percent in percents
+        for index, cell in enumerate(cells)
+    ]
+    with ExitStack() as stack:
+        out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "medians.json"
+        words = rival_suite.words_for(tool, out, asked.side_s)
+        environment = jobs.server.environment() | {rival_suite.ITEMS: json.dumps(items)}
+        code, said = rival_suite.run(words, environment)
+        if jobs.interrupt.is_asked:  # Ctrl-C reaches the process as well
+            raise Interrupted
+        if code != 0 or not out.exists():
+            raise RuntimeError(f"{tool} ended with {code}:\n{said}")
+        content: dict[str, Any] = json.loads(out.read_text())
+    if tool == PYTEST:
+        return {one["param"]: one["stats"]["median"] for one in content["benchmarks"]}
+    return content

@@ -1,0 +1,35 @@
+"""``flops=true``: FLOP formulas against what counters see and what slow forms take."""
+
+from __future__ import annotations
+
+import torch
+
+from attentions import attention_class
+from bench.core.progress import one_by_one
+from bench.measuring.costs import table as flop_table
+from bench.measuring.costs.proof import FlopProof, FlopVerdict, prove_flops
+from bench.studies.session import Session
+from bench.studies.verify.files import check_writable, write_rows
+from bench.studies.verify.settings import Verify
+
+
+def run_flops(asked: Verify, session: Session) -> int:
+    """Prove the FLOP formulas, show, write beside the rows of outputs; returns the exit code."""
+    out = asked.out.with_stem(f"{asked.out.stem}-flops")
+    check_writable(out)
+    torch.set_num_threads(1)
+    proofs: list[FlopProof] = []
+
+    def prove(name: str) -> str:
+        found = list(prove_flops(attention_class(name)))
+        proofs.extend(found)
+        return flop_table.summary(found)
+
+    one_by_one(asked.mechanisms, prove, session.console)
+    session.console.print(flop_table.table(proofs))
+    for line in flop_table.reasons(proofs):
+        session.say(line)
+    write_rows(out, proofs)
+    line = f"{flop_table.summary(proofs)}; rows in {out}"
+    session.say(line)
+    return int(any(proof.status is FlopVerdict.FAILED for proof in proofs))

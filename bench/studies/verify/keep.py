@@ -1,0 +1,68 @@
+"""`python -m bench.studies.verify.keep`: keep the proofs of results/ in ``proofs.jsonl``.
+
+Only proofs of the source as it is now are kept, so nothing is claimed that was not run on it. Lines
+of other mechanisms stay, and are shown as of an earlier state once their source has changed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from bench.core.badges import goldens_passed, read_badges
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import write_whole
+from bench.core.cli.values import run_words
+from bench.core.proofs import STORED, line_of
+from bench.measuring.machine.environment import mechanism_source
+
+USAGE = "python -m bench.studies.verify.keep [FOLDER]: has badges/ and verify.json; or results"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    return run_words(_keep, argv, USAGE)
+
+
+def _keep(words: list[str]) -> int:
+    out = Path(words[0] if words else "results")
+    kept = keep(out, STORED)
+    print(f"{len(kept)} mechanisms in {STORED}")
+    return 0
+
+
+def keep(out: Path, stored: Path) -> list[str]:
+    """Replace the stored lines of all mechanisms that were tested as they are now.
+
+    Raises:
+        ConfigError: nothing in `out` is of the present source, or a file cannot be read or written.
+    """
+    from attentions import attention_names
+
+    known = set(attention_names())
+    sources = {name: mechanism_source(name, ()) for name in known}
+    cases = json.loads((out / "verify.json").read_text()) if (out / "verify.json").exists() else []
+    compared = {
+        row["mechanism"] for row in cases if row.get("source") == sources.get(row["mechanism"])
+    }
+    goldens = goldens_passed(out / "verify.json")
+    fresh = {
+        name: line_of(name, badges, goldens.get(name) if name in compared else None)
+        for name, badges in read_badges(out).items()
+        if name in known and all(badge.source == sources[name] for badge in badges.values())
+    }
+    if not fresh:
+        raise ConfigError(
+            f"{out} holds no proofs of the present source. Run python -m bench.verify and "
+            "python -m bench.verify conformance=true first."
+        )
+    lines = stored.read_text("utf-8").splitlines() if stored.exists() else []
+    before = {json.loads(line)["mechanism"]: line for line in lines}
+    merged = {name: line for name, line in before.items() if name in known} | fresh
+    write_whole(stored, "".join(f"{merged[name]}\n" for name in sorted(merged)))
+    return sorted(fresh)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""``numerics=true``: errors of narrow dtypes, kept as findings, and the page made of them all."""
+
+from __future__ import annotations
+
+import torch
+
+from bench.core.cli.files import write_whole
+from bench.core.progress import one_by_one
+from bench.studies.conformance.check import Untestable
+from bench.studies.conformance.forms import forms_of
+from bench.studies.numerics import page as numerics_page
+from bench.studies.numerics import store as numerics
+from bench.studies.numerics.measure import findings_of
+from bench.studies.session import Session
+from bench.studies.verify.files import check_writable
+from bench.studies.verify.settings import Verify
+
+
+def run_numerics(asked: Verify, session: Session) -> int:
+    """Measure narrow dtypes, keep what was seen, write the page from all that is kept.
+
+    Returns:
+        1 if an output or a gradient of ours is not finite where finite is promised, else 0.
+    """
+    out = asked.out.parent
+    page = numerics_page.path_of(out)
+    check_writable(numerics.folder_of(out) / "all")
+    check_writable(page)
+    torch.set_num_threads(1)
+    broken: list[str] = []
+
+    def measure(name: str) -> str:
+        try:
+            found = [findings_of(form) for form in forms_of(name)]
+        except Untestable as why:
+            return f"not measured: {why}"
+        numerics.lines_of(out, name).write(found)
+        wrong = [line for each in found for line in each.failures]
+        broken.extend(wrong)
+        return "; ".join(wrong) or "measured"
+
+    one_by_one(asked.mechanisms, measure, session.console)
+    write_whole(page, numerics_page.page_of(numerics.read_findings(out)))
+    line = f"{len(broken)} not finite; findings in {numerics.folder_of(out)}, page in {page}"
+    session.say(line)
+    return int(bool(broken))

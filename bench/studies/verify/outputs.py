@@ -1,0 +1,92 @@
+"""Outputs and gradients against golden files, one case after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from attentions import attention_names
+from bench.measuring.machine.environment import mechanism_source
+from bench.studies.golden.build import published_form
+from bench.studies.golden.files import DamagedGolden, GoldenFolder
+from bench.studies.golden.map import Form, form_of, mechanisms_of
+from bench.studies.golden.proof import Proof, Verdict, prove
+from bench.studies.session import Session
+from bench.studies.verify.files import check_writable, write_rows
+from bench.studies.verify.outputs_table import reasons, summary, table
+from bench.studies.verify.settings import Verify
+
+
+def run(asked: Verify, session: Session) -> int:
+    """Prove, show, write; returns the exit code."""
+    check_writable(asked.out)
+    torch.set_num_threads(1)  # the cases are so small that threads would only wait for each other
+    proofs = list(verify(asked))
+    session.console.print(table(proofs))
+    for line in reasons(proofs):
+        session.say(line)
+    unproven = set(asked.attention) - {proof.mechanism for proof in proofs}
+    if unproven:
+        session.say(f"No golden file is about: {', '.join(sorted(unproven))}")
+    write_rows(asked.out, [_with_source(proof, asked.plugins) for proof in proofs])
+    line = f"{summary(proofs)}; rows in {asked.out}"
+    session.say(line)
+    return exit_code(proofs)
+
+
+def _with_source(proof: Proof, plugins: tuple[str, ...]) -> Proof:
+    if proof.mechanism is None:
+        return proof
+    return replace(proof, source=mechanism_source(proof.mechanism, plugins))
+
+
+def verify(asked: Verify) -> Iterator[Proof]:
+    """One proof per golden case, and one more of the authors' operators where they are an entry.
+
+    In the order of their names.
+
+    Raises:
+        ConfigError: an unknown mechanism, a plugin that cannot be imported, no goldens.
+    """
+    folder = GoldenFolder(asked.goldens)
+    wanted = frozenset(asked.mechanisms if asked.attention else ())
+    for name in folder.names:
+        yield from _prove_case(folder, name, wanted)
+
+
+def _prove_case(folder: GoldenFolder, name: str, wanted: frozenset[str]) -> Iterator[Proof]:
+    """Prove one case by each mechanism that it is about and that is wanted."""
+    official, _, case = name.partition("/")
+    ours = mechanisms_of(official) & set(attention_names())
+    about = {form.mechanism for form in _with_published([Form(mechanism=name) for name in ours])}
+    if wanted and not about & wanted:
+        return
+    # Until the header is read, a folder that several forms share says nothing about which one.
+    mechanism = next(iter(ours)) if len(ours) == 1 else None
+    try:
+        header = folder.header(name)
+        form = form_of(header)
+        mechanism = form.mechanism if form.mechanism in attention_names() else None
+        chosen = [f for f in _with_published([form]) if not wanted or f.mechanism in wanted]
+        if not chosen:
+            return
+        golden = folder.read(header)
+    except DamagedGolden as error:
+        yield Proof(
+            golden=name, mechanism=mechanism, case=case, status=Verdict.FAILED, reason=str(error)
+        )
+        return
+    yield from (prove(golden, each) for each in chosen)
+
+
+def _with_published(forms: Sequence[Form]) -> list[Form]:
+    """Each form, and after it that of the authors' operators if there is one."""
+    pairs = ((form, published_form(form)) for form in forms)
+    return [form for pair in pairs for form in pair if form is not None]
+
+
+def exit_code(proofs: Sequence[Proof]) -> int:
+    """1 if any case failed, else 0."""
+    return int(any(proof.status is Verdict.FAILED for proof in proofs))

@@ -1,0 +1,92 @@
+"""Settings of `bench.verify`: kind of proof, mechanisms, golden files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import bench
+from attentions import attention_names
+from bench.core.cli.entries import read_attention_entries
+from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, did_you_mean
+from bench.core.settings import (
+    BeforeValidator,
+    Folder,
+    Group,
+    Name,
+    Settings,
+    Some,
+    chosen,
+    model_validator,
+)
+
+PUBLIC_GOLDENS = Path("tests/golden")
+
+
+def _mechanisms(given: Any) -> Any:
+    """Registered names, of entries or as they are."""
+    if isinstance(given, tuple):
+        return given
+    return tuple(dict.fromkeys(entry.mechanism for entry in read_attention_entries(given)))
+
+
+class Verify(Settings):
+    """Prove mechanisms. Without overrides: outputs, against every golden file."""
+
+    attention: Annotated[tuple[str, ...], Group("attention"), BeforeValidator(_mechanisms)] = (
+        chosen(())
+    )
+    golden: Folder | None = None
+    """A folder of golden files; null: this project's tests/golden."""
+    flops: bool = False
+    """Prove FLOP formulas instead; the rows go to verify-flops.json."""
+    conformance: bool = False
+    """Test the claims of mechanisms instead; badges go to badges/ next to out."""
+    numerics: bool = False
+    """Measure narrow dtypes instead; findings go to numerics/ next to out, and to docs/numerics.md
+    if out is in this checkout's results/.
+    """
+    out: Folder = Path("results/verify.json")
+    """Where the rows go, one JSON object per case."""
+    plugins: Some[Name] = ()
+    """Modules to import that register further mechanisms."""
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Verify:
+        others = {name: getattr(self, name) for name in ("flops", "conformance", "numerics")}
+        wanted = [f"{name}=true" for name, is_wanted in others.items() if is_wanted]
+        if len(wanted) > 1:
+            raise ValueError(f"{' and '.join(wanted)} are commands of their own: give one of them.")
+        return self
+
+    @property
+    def goldens(self) -> Path:
+        """The folder of golden files.
+
+        Raises:
+            ConfigError: none is named, and an installed package brings none.
+        """
+        if self.golden is not None:
+            return self.golden
+        beside = Path(bench.__file__).resolve().parent.parent / PUBLIC_GOLDENS
+        for folder in (beside, PUBLIC_GOLDENS):  # of a checkout, or below the current folder
+            if folder.is_dir():
+                return folder
+        raise ConfigError(
+            f"There are no golden files at {beside} or {PUBLIC_GOLDENS}: an installed package "
+            "brings none. Say golden=DIR, e.g. the tests/golden of a checkout."
+        )
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """Registered names to prove; all of them where none is chosen.
+
+        Raises:
+            ConfigError: an unknown mechanism.
+        """
+        known = attention_names()
+        for name in self.attention:
+            if name not in known:
+                near = did_you_mean(name, known)
+                raise ConfigError(f"attention={name} is not registered. {near} {OF_YOUR_OWN}")
+        return self.attention or known

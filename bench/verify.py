@@ -1,0 +1,10 @@
+"""`python -m bench.verify`: prove, show, write."""
+
+from __future__ import annotations
+
+import sys
+
+from bench.studies.verify import main
+
+if __name__ == "__main__":
+    sys.exit(main())

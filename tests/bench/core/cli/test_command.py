@@ -1,0 +1,191 @@
+"""What Hydra says of a command line, in our words and with our exit codes."""
+
+import sys
+
+import pytest
+
+from bench.core.cli import command
+from bench.core.cli.command import run_app
+from bench.core.cli.errors import ConfigError
+from bench.core.roots import root_of
+from bench.studies.verify.settings import Verify
+
+
+def never(config):
+    raise AssertionError("a command line that is wrong must not reach the command")
+
+
+@pytest.mark.parametrize(
+    "word", ["attention=null", "attention=5", "attention=[1]", "attention=[softmax,null]"]
+)
+def test_a_group_that_is_given_no_name_is_a_users_mistake(word, capsys):
+    assert run_app("sweep", never, [word]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"ConfigError: {word}: attention takes names, in a list or alone. Known:"
+    )
+    assert "Traceback" not in said
+
+
+def test_entries_written_out_on_the_command_line_are_told_to_be_names(capsys):
+    assert run_app("sweep", never, ["attention={a:1}"]) == 2
+    assert "attention={a:1}: attention takes names" in capsys.readouterr().err
+
+
+def test_the_group_that_is_wrong_is_the_one_that_is_named(capsys):
+    assert run_app("sweep", never, ["attention=[softmax]", "task=5", "seq_len=4"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("ConfigError: task=5: task takes names, in a list or alone. Known: ")
+    assert "recall" in said
+
+
+def test_a_broken_file_is_not_blamed_on_the_words(tmp_path, capsys):
+    (tmp_path / "attention").mkdir()
+    (tmp_path / "attention" / "broken.yaml").write_text("broken: [1\n")
+    words = ["--config-dir", str(tmp_path), "attention=[broken]", "task=[]"]
+    assert run_app("sweep", never, words) == 2
+    said = capsys.readouterr().err
+    assert "broken.yaml" in said and "takes names" not in said
+
+
+def test_an_error_of_the_commands_own_is_no_mistake_of_the_user(capsys):
+    def broken(config):
+        raise ValueError("ours")
+
+    assert run_app("sweep", broken, ["attention=[softmax]"]) == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_config_error_of_the_command_is_said_without_a_traceback(capsys):
+    def refusing(config):
+        raise ConfigError("no")
+
+    assert run_app("sweep", refusing, ["attention=[softmax]"]) == 2
+    assert capsys.readouterr().err == "ConfigError: no\n"
+
+
+def test_a_key_that_nothing_would_read_is_refused_also_when_it_is_added(capsys):
+    assert run_app("sweep", never, ["attention=[softmax]", "+sq_len=5"]) == 2
+    said = capsys.readouterr().err
+    assert "+sq_len=5: sq_len is not a key of sweep" in said and "seq_len" in said
+
+
+def test_where_no_key_is_near_those_of_the_top_are_listed_and_no_others(capsys):
+    assert run_app("sweep", never, ["attention=[softmax]", "XYZ=5"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("ConfigError: XYZ is not a key of sweep. Known: attention, ")
+    assert ", wandb.\n" in said and "wandb.mode" not in said
+    assert run_app("sweep", never, ["wandb.mod=offline"]) == 2
+    assert "Did you mean wandb.mode" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["++seq_len=5", "+max_seq_len.softmax=4", "++wandb.mode=offline"])
+def test_a_key_that_is_there_may_be_added_to(word):
+    assert run_app("sweep", lambda config: 0, ["attention=[softmax]", word]) == 0
+
+
+def test_the_keys_that_are_named_are_the_commands_own(capsys):
+    assert run_app("verify", never, ["xyzzy=1"], root=root_of(Verify)) == 2
+    said = capsys.readouterr().err
+    assert "attention" in said and "experiment" not in said
+
+
+def yaml(folder, name, content):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
+    return ["--config-dir", str(folder)]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"5\n", "int"),
+        ("caf\xe9: {mechanism: softmax}\n".encode("latin-1"), "utf-8"),
+        (b"own: &own\n  inner: *own\n", "refers to itself"),
+    ],
+    ids=["a number", "Latin-1", "refers to itself"],
+)
+def test_an_entry_that_is_no_entry_is_a_users_mistake(content, said, tmp_path, capsys):
+    words = [*yaml(tmp_path, "attention/own.yaml", content), "attention=[own]", "task=[]"]
+    assert run_app("sweep", never, words) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("ConfigError: ") and said in err and "Traceback" not in err
+
+
+def test_an_experiment_that_names_itself_is_a_users_mistake(tmp_path, capsys):
+    content = b"# @package _global_\ndefaults: [own]\nseq_len: 4\n"
+    words = [*yaml(tmp_path, "experiment/own.yaml", content), "experiment=own"]
+    assert run_app("sweep", never, words) == 2
+    assert "refers to itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        f"attention=[{'a' * 5000}]",
+        f"seq_len={'[' * 400}{']' * 400}",
+    ],
+    ids=["a long name", "nested lists"],
+)
+def test_words_that_hydra_or_the_file_system_dislike_are_a_users_mistake(word, capsys):
+    assert run_app("sweep", never, [word]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("ConfigError: ") and len(err) < 1500
+
+
+def test_a_folder_of_hydras_that_cannot_be_made_is_named_with_its_key(capsys):
+    assert run_app("sweep", never, ["hydra.run.dir=/proc/nope"]) == 2
+    assert capsys.readouterr().err == (
+        "ConfigError: hydra.run.dir=/proc/nope cannot be made: No such file or directory. "
+        "Name a folder that can be written.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("attention=softmx", "attention=softmx: there is no such attention. Did you mean softmax"),
+        ("attention=[softmx]", "attention=softmx: there is no such attention. Did you mean"),
+        ("experiment=publishedd", "experiment=publishedd: there is no such experiment. Did you"),
+        ("hydra/launcher=basik", "there is no such hydra/launcher. Did you mean basic?"),
+        ("run.timeout=3", "run.timeout is not a key of sweep. Did you mean run.timeout_s"),
+        ("attention.softmax.bakend=x", "is not a key of sweep. Did you mean attention.softmax.b"),
+    ],
+)
+def test_a_misspelt_name_or_key_is_told_with_the_nearest_one(word, said, capsys):
+    assert run_app("sweep", never, [word]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "entries"),
+    [
+        (["attention=[softmax,mine]"], ["softmax", "mine"]),
+        (["attention=mine"], ["mine"]),
+        (["attention=[softmax]"], ["softmax"]),
+    ],
+)
+def test_a_mechanism_of_a_plugin_that_has_no_yaml_is_a_row_with_its_defaults(words, entries):
+    seen = []
+    words = ["plugins=[my_module]", *words, "task=[]"]
+    assert run_app("sweep", lambda config: seen.append(config) or 0, words) == 0
+    assert list(seen[0]["attention"]) == entries
+    if "mine" in entries:
+        assert seen[0]["attention"]["mine"] == {"mechanism": "mine"}
+
+
+def test_without_a_plugin_a_name_without_a_yaml_is_a_mistake(capsys):
+    assert run_app("sweep", never, ["attention=[softmax,mine]", "task=[]"]) == 2
+    assert "attention=mine: there is no such attention" in capsys.readouterr().err
+
+
+def test_a_command_began_when_its_process_was_started_and_a_call_of_it_when_it_was_called(
+    monkeypatch,
+):
+    seen = []
+    monkeypatch.setattr(command, "process_age_s", lambda: 1000.0)
+    monkeypatch.setattr(sys, "argv", ["sweep", "attention=[softmax]"])
+    assert run_app("sweep", lambda config: seen.append(config) or 0) == 0
+    assert run_app("sweep", lambda config: seen.append(config) or 0, ["attention=[softmax]"]) == 0
+    process, call = (config["began_s"] for config in seen)
+    assert call - process > 900

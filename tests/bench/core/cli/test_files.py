@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import write_whole
+
+
+def test_a_file_is_replaced_whole_and_folders_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.txt"
+    assert write_whole(path, "one\r\n") == path
+    write_whole(path, "zwei ü\r\n")
+    assert path.read_bytes() == "zwei ü\r\n".encode()
+    assert [p.name for p in path.parent.iterdir()] == ["b.txt"]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_whole(tmp_path / "a.txt", "old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(ConfigError, match=r"a\.txt cannot be written: No space left"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_whole(tmp_path / "file" / "a.txt", "x")
+
+
+@pytest.fixture
+def umask() -> Iterator[Callable[[int], int]]:
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_the_umask_says_who_may_read_what_was_written(
+    tmp_path: Path, umask: Callable[[int], int]
+) -> None:
+    assert mode(write_whole(tmp_path / "a.txt", "x")) == 0o644
+    umask(0o077)
+    assert mode(write_whole(tmp_path / "b.txt", "x")) == 0o600
+    umask(0o002)
+    assert mode(write_whole(tmp_path / "c.txt", "x")) == 0o664
+    umask(0o777)
+    assert mode(write_whole(tmp_path / "d.txt", "x")) == 0
+
+
+@pytest.mark.usefixtures("umask")
+def test_nobody_gets_to_read_what_was_private(tmp_path: Path) -> None:
+    private = write_whole(tmp_path / "private.txt", "x")
+    private.chmod(0o600)
+    assert mode(write_whole(private, "y")) == 0o600
+    copy = write_whole(tmp_path / "copy.txt", "y", like=[private, tmp_path / "missing"])
+    assert mode(copy) == 0o600
+    private.chmod(0o666)  # nor does a file become more private, or more open, than the umask says
+    assert mode(write_whole(private, "z")) == 0o644
+
+
+@pytest.mark.parametrize("target", ["mine.txt", "nowhere"])
+def test_a_link_is_named_and_neither_replaced_nor_written_through(
+    tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    (tmp_path / "a.txt").symlink_to(target)
+    with pytest.raises(ConfigError, match=r"a\.txt is a link"):
+        write_whole(tmp_path / "a.txt", "x")
+    assert (tmp_path / "a.txt").is_symlink() and not (tmp_path / "nowhere").exists()
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_a_linked_folder_is_the_users_choice_above_a_store_and_named_inside_of_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to("elsewhere")
+    out = tmp_path / "out"
+    write_whole(out / "table.csv", "x", inside=out)
+    assert (tmp_path / "elsewhere" / "table.csv").read_text() == "x"
+    (tmp_path / "third").mkdir()
+    (out / "charts").symlink_to(tmp_path / "third")
+    with pytest.raises(ConfigError, match="charts is a link"):
+        write_whole(out / "charts" / "deeper" / "a.svg", "x", inside=out)
+    assert list((tmp_path / "third").iterdir()) == []
+
+
+def test_it_is_on_the_disk_before_it_has_its_name_unless_it_can_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+    for name in ("fsync", "replace"):
+        own = getattr(os, name)
+
+        def noted(*args: object, _own: Any = own, _name: str = name, **more: object) -> None:
+            done.append(_name)
+            _own(*args, **more)
+
+        monkeypatch.setattr(os, name, noted)
+    write_whole(tmp_path / "a.txt", "x")
+    assert done == ["fsync", "replace", "fsync"]
+    done.clear()
+    write_whole(tmp_path / "b.txt", "x", is_derived=True)
+    assert done == ["replace"]
+
+
+@pytest.mark.parametrize(
+    ("error", "has_space"), [(errno.ENOSPC, False), (errno.EDQUOT, False), (errno.EACCES, True)]
+)
+def test_more_space_is_asked_for_only_where_it_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, has_space: bool
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(ConfigError, match="cannot be written") as caught:
+        write_whole(tmp_path / "a.txt", "x")
+    assert ("Free space" in str(caught.value)) != has_space

@@ -1,0 +1,122 @@
+"""What cannot be said ends nothing."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+import bench.core.cli.streams
+
+LONG = """
+    import sys
+    from bench.core.cli.streams import make_streams_unbreakable
+    make_streams_unbreakable()
+    for number in range(100_000):
+        print(number)
+    print("done", file=sys.stderr)
+"""
+
+
+def command(text, **environment):
+    words = [sys.executable, "-c", textwrap.dedent(text)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(words, env=os.environ | environment, **pipes)
+
+
+def test_a_reader_that_goes_away_ends_nothing():
+    with command(LONG) as process:
+        assert process.stdout.readline() == b"0\n"
+        process.stdout.close()
+        assert process.stderr.read() == b"done\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_line_is_read_while_the_command_goes_on(unbuffered):
+    text = """
+        import sys
+        from bench.core.cli.streams import make_streams_unbreakable
+        make_streams_unbreakable()
+        print("one", file=sys.stderr)
+        sys.stdin.readline()
+    """
+    words = [sys.executable, "-c", textwrap.dedent(text)]
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(words, env=environment, **pipes) as process:
+        too_late = threading.Timer(60, process.kill)
+        too_late.start()
+        assert process.stderr.readline() == b"one\n"
+        too_late.cancel()
+
+
+def test_a_terminal_that_is_closed_ends_nothing():
+    text = """
+        import signal, sys
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        from bench.core.cli.streams import make_streams_unbreakable
+        make_streams_unbreakable()
+        print("ready", file=sys.stderr)
+        sys.stdin.readline()
+        print("nobody reads this")
+        sys.stdout.flush()
+        print("done", file=sys.stderr)
+    """
+    ours, theirs = os.openpty()
+    words = [sys.executable, "-c", textwrap.dedent(text)]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=theirs, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr.readline() == b"ready\n"
+        os.close(theirs)
+        os.close(ours)
+        process.stdin.write(b"go on\n")
+        process.stdin.close()
+        assert process.stderr.read() == b"done\n"
+    assert process.returncode == 0
+
+
+def test_a_character_that_the_terminal_lacks_is_replaced():
+    text = "import bench.core.cli.streams as s; s.make_streams_unbreakable(); print('a … b')"
+    with command(text, PYTHONIOENCODING="ascii") as process:
+        assert process.stdout.read() == b"a ? b\n"
+    assert process.returncode == 0
+
+
+def test_streams_that_somebody_replaced_are_left_alone(monkeypatch):
+    before = object()
+    monkeypatch.setattr(sys, "stdout", before)
+    bench.core.cli.streams.make_streams_unbreakable()
+    assert sys.stdout is before
+
+
+@pytest.fixture
+def out(tmp_path):
+    """A store, and where nothing of Python's documentation is left."""
+    from bench.core.store import Store
+    from tests.records import block_records
+
+    for record in block_records(["softmax", "nala"], num_rounds=3):
+        Store(tmp_path, "a").append(record)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "words"),
+    [
+        (">/dev/full", 2, b"Standard output cannot be written (No space left on device)"),
+        ("2>/dev/full", 0, b""),
+        (">&-", 0, b"Standard output is closed"),
+        ("<&- >&- 2>&-", 0, b""),
+    ],
+)
+def test_files_are_written_where_nothing_can_be_said(out, streams, code, words):
+    # Without docstrings too, as `python -OO` has them.
+    line = f"exec {sys.executable} -OO -m bench.report out={out} charts=false {streams}"
+    ended = subprocess.run(["sh", "-c", line], capture_output=True, check=False)
+    assert ended.returncode == code and words in ended.stderr
+    assert b"Traceback" not in ended.stderr and ended.stderr.count(b"Standard") == bool(words)
+    assert (out / "leaderboard.md").stat().st_size and (out / "table.csv").stat().st_size

@@ -1,0 +1,125 @@
+"""Temporary folders are this user's alone, whoever makes a folder of their name first."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.core.cli import temporary
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.temporary import (
+    WORKERS_FOLDER,
+    WORKERS_PREFIX,
+    new_workers_folder,
+    shared_folder,
+    workers_folder,
+)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The temporary folder, on a host without folders of the session."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.delenv(WORKERS_FOLDER, raising=False)
+    look = os.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        if str(path).startswith("/run/user/"):
+            raise FileNotFoundError(2, "No such file or directory")
+        return look(path)
+
+    monkeypatch.setattr(temporary.os, "lstat", lstat)
+    return tmp_path
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_the_workers_folder_cannot_be_guessed_and_is_private(place: Path) -> None:
+    one, other = new_workers_folder(), new_workers_folder()
+    assert one != other and one.parent == place and one.name.startswith(WORKERS_PREFIX)
+    assert len(one.name) >= len(f"{WORKERS_PREFIX}{os.getpid()}-") + 8 and mode(one) == 0o700
+
+
+def test_a_temporary_folder_that_cannot_be_written_to_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(ConfigError, match="No temporary folder for the workers can be made"):
+        new_workers_folder()
+
+
+def test_workers_take_the_folder_that_they_are_handed(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(WORKERS_FOLDER, str(place / "given"))
+    workers_folder.cache_clear()
+    assert workers_folder() == place / "given"
+    monkeypatch.delenv(WORKERS_FOLDER)
+    assert workers_folder() == place / "given", "whatever a plugin does to its environment"
+    workers_folder.cache_clear()
+    assert workers_folder().name.startswith(WORKERS_PREFIX)
+    workers_folder.cache_clear()
+
+
+def test_a_shared_folder_is_the_same_for_all_processes_of_a_user(place: Path) -> None:
+    folder = shared_folder("ours")
+    assert folder == shared_folder("ours") == place / f"ours-{os.getuid()}"
+    assert mode(folder) == 0o700
+
+
+def test_a_session_has_a_folder_of_its_own_for_that(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = place / "run"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    assert shared_folder("ours") == runtime / "ours"
+    runtime.chmod(0o777)
+    assert shared_folder("ours") == place / f"ours-{os.getuid()}"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "run")
+    assert shared_folder("ours") == place / f"ours-{os.getuid()}"
+
+
+def test_a_umask_takes_no_permission_of_ours(place: Path) -> None:
+    before = os.umask(0o777)
+    try:
+        assert mode(shared_folder("ours")) == 0o700
+    finally:
+        os.umask(before)
+
+
+def linked(path: Path) -> None:
+    path.with_name("elsewhere").mkdir(mode=0o700)
+    path.symlink_to("elsewhere")
+
+
+def open_to_all(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    ("put", "words"),
+    [(linked, "is a link"), (open_to_all, "can be written to by others"), (Path.touch, "folder")],
+)
+def test_a_folder_that_others_may_have_made_is_refused(
+    place: Path, put: Callable[[Path], None], words: str
+) -> None:
+    put(place / f"ours-{os.getuid()}")
+    with pytest.raises(ConfigError, match=words):
+        shared_folder("ours")
+
+
+def test_a_folder_of_another_user_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = os.getuid() + 1
+    (place / f"ours-{other}").mkdir(mode=0o700)
+    monkeypatch.setattr(os, "getuid", lambda: other)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        shared_folder("ours")

@@ -1,0 +1,28 @@
+import time
+from datetime import UTC, datetime
+
+from bench.core import clock as clocks
+from bench.measuring.measure.device_clock import CpuClock
+
+
+def test_a_clock_that_is_replaced_later_changes_no_measurement_and_is_seen(monkeypatch):
+    before = clocks.time_functions()
+    assert clocks.time_functions() == before
+    for name in ("perf_counter", "perf_counter_ns", "process_time_ns"):
+        with monkeypatch.context() as patch:
+            patch.setattr(time, name, lambda: 0)
+            assert clocks.time_functions() != before
+            assert CpuClock().time_calls(lambda: None, 1) > 0
+            assert clocks.now_s() > 0 and clocks.cpu_s() > 0
+
+
+def test_dates_are_utc_to_the_millisecond_and_stamps_fit_a_file_name(monkeypatch):
+    class Written(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            assert tz is UTC
+            return cls(2031, 5, 6, 7, 8, 9, 123456, tzinfo=tz)
+
+    monkeypatch.setattr(clocks, "datetime", Written)
+    assert clocks.utc_now() == "2031-05-06T07:08:09.123+00:00"
+    assert clocks.utc_stamp() == "20310506T070809"

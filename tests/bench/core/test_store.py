@@ -1,0 +1,375 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.core import store
+from bench.core.cli.errors import ConfigError
+from bench.core.record import SCHEMA_VERSION, Record, Status
+from bench.core.store import (
+    Reading,
+    Store,
+    StoreError,
+    Tail,
+    latest,
+    read_lines,
+    read_records,
+    read_store,
+)
+from tests import records as made
+
+ONE = made.ok_record(made.kernel_cell("softmax"), made.speed([1.0, 2.0]))
+TWO = made.ok_record(made.kernel_cell("nala"), made.speed([3.0]))
+THREE = made.failed_record(made.kernel_cell("linear"), Status.CRASHED, "killed by SIGSEGV")
+
+
+def stored(out: Path, *records: Record, name: str = "a") -> Path:
+    here = Store(out, name)
+    for record in records:
+        here.append(record)
+    return here.path
+
+
+def test_what_is_appended_is_read_back_equal(tmp_path: Path) -> None:
+    everything = tuple(made.sweep_records())
+    stored(tmp_path, *everything)
+    assert read_records(tmp_path) == everything
+
+
+def test_each_process_has_a_file_of_its_own_and_all_are_read(tmp_path: Path) -> None:
+    stored(tmp_path, TWO, name="b")
+    stored(tmp_path, ONE, name="a")
+    assert read_records(tmp_path) == (ONE, TWO)
+    assert sorted(p.name for p in (tmp_path / "records").iterdir()) == ["a.jsonl", "b.jsonl"]
+
+
+def test_a_second_store_of_the_same_name_goes_on_where_the_first_stopped(tmp_path: Path) -> None:
+    stored(tmp_path, ONE)
+    stored(tmp_path, TWO)
+    assert read_records(tmp_path) == (ONE, TWO)
+
+
+def test_an_appended_line_is_synced_to_the_disk_before_append_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = []
+    sync = os.fsync
+
+    def watch(handle: int) -> None:
+        sync(handle)
+        lengths.append(os.fstat(handle).st_size)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    here = Store(tmp_path, "a")
+    for record in (ONE, TWO):
+        here.append(record)
+        assert lengths[-1] == here.path.stat().st_size
+
+
+def test_a_new_file_is_in_its_folder_for_good_before_its_first_record_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+
+    def watch(handle: int) -> None:
+        found = os.fstat(handle)
+        names = sorted(file.name for file in (tmp_path / "records").iterdir())
+        synced.append((found.st_ino, names))
+
+    monkeypatch.setattr(os, "fsync", watch)
+    path = stored(tmp_path, ONE, TWO)
+    folder, file = path.parent.stat().st_ino, path.stat().st_ino
+    assert synced == [(folder, ["a.jsonl"]), (file, ["a.jsonl"]), (file, ["a.jsonl"])]
+
+
+def test_a_killed_process_loses_none_of_the_records_it_appended(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from bench.core.store import Store;"
+        "from bench.core.record import Record; here = Store(Path(sys.argv[1]), 'a');"
+        "[here.append(Record.from_json(line)) for line in sys.stdin];"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    lines = "\n".join(record.to_json() for record in (ONE, TWO, THREE))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], input=lines, text=True, check=False
+    )
+    assert done.returncode == -9
+    assert read_records(tmp_path) == (ONE, TWO, THREE)
+
+
+@pytest.mark.parametrize("kept", [1, 5, 9, 40, 300, -1])
+def test_a_torn_last_line_is_reported_and_passed_over(tmp_path: Path, kept: int) -> None:
+    path = stored(tmp_path, ONE, TWO)
+    whole = path.read_bytes()
+    torn = THREE.to_json().encode()[:kept]
+    path.write_bytes(whole + torn)
+    reading = read_store(tmp_path)
+    assert reading.records == (ONE, TWO)
+    (said,) = reading.describe()
+    assert f"{path}:3" in said
+
+
+def test_a_hole_of_zeros_after_a_power_cut_counts_as_torn(tmp_path: Path) -> None:
+    path = stored(tmp_path, ONE)
+    path.write_bytes(path.read_bytes() + b"\0" * 64)
+    reading = read_store(tmp_path)
+    assert reading.records == (ONE,) and not reading.is_damaged
+    (said,) = reading.describe()
+    assert said.startswith(f"{path}:2") and "is torn" in said
+    stored(tmp_path, TWO)
+    assert read_store(tmp_path) == Reading(records=(ONE, TWO), left_out=())
+
+
+def test_the_report_of_a_torn_line_goes_to_stderr_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = stored(tmp_path, ONE)
+    path.write_bytes(path.read_bytes() + b'{"entry":"na')
+    read_records(tmp_path)
+    read_records(tmp_path)
+    captured = capsys.readouterr()
+    assert captured.err.count("is torn") == 1
+    assert captured.out == ""
+
+
+def test_appending_after_a_torn_line_starts_on_a_new_line(tmp_path: Path) -> None:
+    path = stored(tmp_path, ONE)
+    path.write_bytes(path.read_bytes() + TWO.to_json().encode()[:-20])
+    stored(tmp_path, THREE)
+    assert read_store(tmp_path) == Reading(records=(ONE, THREE), left_out=())
+
+
+def test_a_whole_last_line_without_its_newline_is_kept(tmp_path: Path) -> None:
+    path = stored(tmp_path, ONE)
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    stored(tmp_path, TWO)
+    assert read_records(tmp_path) == (ONE, TWO)
+
+
+def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path: Path) -> None:
+    path = stored(tmp_path, ONE, TWO, THREE)
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([lines[0], lines[1][:50], *lines[2:]]))
+    reading = read_store(tmp_path)
+    assert reading.records == (ONE, THREE) and reading.is_damaged
+    assert reading.describe()[0].startswith(f"{path}:2 is left out: ")
+
+
+def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path: Path) -> None:
+    path = stored(tmp_path, ONE, TWO)
+    path.write_bytes(path.read_bytes().replace(b'"cell":', b'"cell"', 2))
+    with pytest.raises(ConfigError, match=r"a\.jsonl:1 is left out(.|\n)*a\.jsonl:2 is left out"):
+        read_store(tmp_path)
+    path.write_bytes(ONE.to_json().encode() + b"\n" + TWO.to_json().encode()[:99] + b"\n")
+    assert read_store(tmp_path).is_damaged
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"epoch": 3, "loss": 0.1}',
+        "[1, 2]",
+        '"text"',
+        "7",
+        "null",
+        "hello, this is a log",
+        '{"entry":"x","schema_version":1}',
+        '{"entry":"x","schema_version":1,"cell":[],"status":"ok"}',
+        ONE.to_json().replace('"status":"ok"', '"status":"fine"'),
+        "[" * 100_000,
+        '{"entry":' * 100_000,
+        "9" * 10_000,
+    ],
+)
+def test_a_foreign_line_is_left_out(tmp_path: Path, line: str) -> None:
+    path = stored(tmp_path, ONE)
+    (path.parent / "foreign.jsonl").write_text(line + "\n")
+    reading = read_store(tmp_path)
+    assert reading.records == (ONE,) and reading.is_damaged
+    assert "foreign.jsonl:1 is left out" in reading.describe()[0]
+
+
+def test_a_store_of_foreign_lines_only_is_an_error(tmp_path: Path) -> None:
+    path = stored(tmp_path, ONE)
+    path.write_text('{"loss": 1}\n' * 1000)
+    with pytest.raises(ConfigError, match=r"a\.jsonl:1 is left out") as caught:
+        read_store(tmp_path)
+    assert "980 more lines" in str(caught.value) and len(str(caught.value)) < 10_000
+    assert read_store(tmp_path, missing_ok=True).records == ()
+
+
+def test_bytes_that_are_no_text_are_left_out(tmp_path: Path) -> None:
+    path = stored(tmp_path, ONE)
+    (path.parent / "foreign.jsonl").write_bytes(b"\x80\xff\x00\x01PNG")
+    assert read_store(tmp_path).is_damaged
+
+
+def test_a_line_that_is_too_long_is_left_out_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_LINE_BYTES", 10_000)
+    path = stored(tmp_path, ONE, TWO)
+    path.write_bytes(b'{"entry":"' + b"x" * 35_000 + b'"}\n' + path.read_bytes())
+    first, *others = read_lines(tmp_path)
+    assert first.record is None and first.size == 35_013
+    assert [line.number for line in others] == [2, 3]
+    assert [line.record for line in others] == [ONE, TWO]
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    path = stored(tmp_path, ONE)
+    os.mkfifo(path.parent / "pipe.jsonl")
+    with pytest.raises(ConfigError, match=r"pipe\.jsonl is not a file"):
+        read_store(tmp_path)
+
+
+def test_a_record_of_a_newer_schema_says_so(tmp_path: Path) -> None:
+    path = stored(tmp_path, ONE)
+    newer = json.loads(ONE.to_json()) | {"schema_version": SCHEMA_VERSION + 1, "cell": "other"}
+    path.write_text(json.dumps(newer) + "\n")
+    with pytest.raises(ConfigError, match=r"a newer attnbench wrote it: schema"):
+        read_store(tmp_path)
+
+
+@pytest.mark.parametrize("make", [lambda p: None, Path.mkdir, lambda p: p.write_text("")])
+def test_a_store_without_records_asks_for_a_sweep_unless_that_is_expected(
+    tmp_path: Path, make: object
+) -> None:
+    make(tmp_path / "records")  # type: ignore[operator]
+    with pytest.raises(ConfigError, match="run a sweep first"):
+        read_records(tmp_path)
+    assert read_records(tmp_path, missing_ok=True) == ()
+
+
+def test_a_full_disk_is_said_clearly_and_keeps_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Store(tmp_path, "a")
+    here.append(ONE)
+
+    def half_then_full(file: object, data: bytes) -> None:
+        os.write(file.fileno(), data[:100])  # type: ignore[attr-defined]
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store, "_write_all", half_then_full)
+    with pytest.raises(StoreError, match=r"No space left.*Free some space"):
+        here.append(TWO)
+    monkeypatch.undo()
+    assert read_store(tmp_path) == Reading(records=(ONE,), left_out=())
+    here.append(TWO)
+    assert read_records(tmp_path) == (ONE, TWO)
+
+
+def test_a_disk_without_room_is_told_before_there_is_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Store(tmp_path, "a")
+    here.check_space()
+
+    def full(file: object, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store, "_write_all", full)
+    with pytest.raises(StoreError, match=r"Cannot write 256 KiB .* No space left.*Free some space"):
+        here.check_space()
+    assert list((tmp_path / "records").iterdir()) == []
+
+
+def test_ctrl_c_in_the_middle_of_a_write_leaves_whole_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Store(tmp_path, "a")
+    here.append(ONE)
+
+    def interrupted(file: object, data: bytes) -> None:
+        os.write(file.fileno(), data[:100])  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "_write_all", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        here.append(TWO)
+    assert here.path.read_text() == ONE.to_json() + "\n"
+
+
+def test_a_sync_that_fails_is_an_error_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Store(tmp_path, "a")
+    here.append(ONE)
+
+    def fail(handle: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StoreError, match="Input/output error"):
+        here.append(TWO)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's always full device")
+def test_a_device_that_is_really_full_is_a_store_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Store(tmp_path, "a")
+    here.append(ONE)
+    monkeypatch.setattr(store, "no_link", lambda _, flags: os.open("/dev/full", flags))
+    with pytest.raises(StoreError, match="No space left on device"):
+        here.append(TWO)
+
+
+def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="Cannot make the folder"):
+        Store(tmp_path / "file", "a")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "/a"])
+def test_a_name_with_a_folder_in_it_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="plain file name"):
+        Store(tmp_path, name)
+
+
+def test_the_newest_record_of_a_cell_counts() -> None:
+    cell = made.kernel_cell("nala")
+    old = made.failed_record(cell, Status.TIMED_OUT, "too slow", started_at="2031-01-01T00:00:00Z")
+    new = made.ok_record(cell, made.speed([1.0]), started_at="2031-01-02T00:00:00Z")
+    assert latest([old, new]) == [new]
+    assert latest([new, old]) == [new]
+
+
+def test_of_records_of_one_moment_the_later_line_counts() -> None:
+    cell = made.kernel_cell("nala")
+    first, second = made.ok_record(cell, made.speed([1.0])), made.ok_record(cell, made.speed([2.0]))
+    assert latest([first, second]) == [second]
+
+
+def test_entries_with_one_cell_and_machines_with_one_cell_are_kept_apart() -> None:
+    cell = made.kernel_cell("nala")
+    renamed = made.kernel_cell("nala_again", mechanism="nala")
+    assert cell.key == renamed.key
+    elsewhere = made.ENVIRONMENT | {"processor": "Another 1"}
+    records = [
+        made.ok_record(cell, made.speed([1.0])),
+        made.ok_record(renamed, made.speed([1.0])),
+        made.ok_record(cell, made.speed([1.0]), environment=elsewhere),
+    ]
+    assert latest(records) == records
+
+
+def test_a_tail_gives_what_others_append_once_it_is_whole(tmp_path: Path) -> None:
+    before, own, other = (Store(tmp_path, name) for name in "abc")
+    before.append(ONE)
+    tail = Tail(tmp_path)
+    tail.leave_out(own)
+    assert list(tail.read()) == []
+    own.append(ONE)
+    line = TWO.to_json().encode() + b"\n"
+    other.path.write_bytes(b"no record\n" + line[:50])
+    assert list(tail.read()) == []
+    other.path.write_bytes(b"no record\n" + line)
+    before.append(TWO)
+    assert list(tail.read()) == [TWO, TWO]
+    assert list(tail.read()) == []

@@ -1,0 +1,59 @@
+"""The keys of all records that are in git: a change that moves one would have it measured again."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.core.cell import LATER_SETTINGS, Cell
+from tests.sources import ROOT
+
+STORED = [
+    ROOT / "docs" / "results" / "records.jsonl.gz",
+    *sorted((ROOT / "results").glob("**/records/*.jsonl")),
+]
+
+
+def lines_of(file: Path) -> Iterator[dict[str, Any]]:
+    content = file.read_bytes()
+    text = gzip.decompress(content) if file.suffix == ".gz" else content
+    yield from map(json.loads, text.splitlines())
+
+
+def with_settings(cell: Cell, **settings: Any) -> str:
+    work = replace(cell.task, settings=cell.task.settings | settings)
+    return replace(cell, workload=work).key
+
+
+@pytest.mark.parametrize("file", STORED, ids=lambda file: file.name)
+def test_all_keys_of_stored_records_stay(file: Path) -> None:
+    count = 0
+    for line in lines_of(file):
+        cell = Cell.from_dict(line["cell"] | {"entry": line["entry"]})
+        assert cell.key == line["key"]
+        count += 1
+        if not cell.is_task:
+            continue
+        later = {k: v for k, v in LATER_SETTINGS.items() if k not in cell.task.settings}
+        assert with_settings(cell, **later) == cell.key
+        assert with_settings(cell, head_norm=True, linear_std=0.5) != cell.key
+        assert with_settings(cell, patience=0.5) != cell.key
+        assert with_settings(cell, softmax_layers=1) != cell.key
+    assert count
+
+
+def test_stored_records_are_of_timings_and_of_trainings() -> None:
+    kinds = {line["cell"]["kind"] for file in STORED for line in lines_of(file)}
+    assert {"kernel", "task"} <= kinds
+    assert LATER_SETTINGS == {
+        "head_norm": False,
+        "linear_std": 0.0,
+        "patience": 0.25,
+        "softmax_layers": 0,
+    }

@@ -1,0 +1,236 @@
+"""What makes a number stale: every file that a mechanism is made of."""
+
+import os
+import re
+import sys
+from dataclasses import fields, replace
+from types import SimpleNamespace
+
+import pytest
+
+from attentions import registry
+from bench.core.cell import TaskWorkload
+from bench.core.cli.errors import ConfigError
+from bench.core.record import Quality, Record
+from bench.core.sources import closure, hash_closure
+from bench.measuring.machine import environment
+from bench.measuring.machine.environment import _data_hash, is_good
+from bench.measuring.tasks import base
+from tests import records as made
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ._two import f",
+        "from . import _two",
+        "from . import _one, _two as other",
+        "from . import (\n    _two,\n    _one,\n)",
+    ],
+)
+def test_a_change_in_an_imported_file_is_a_change_of_the_mechanism(line, tmp_path, monkeypatch):
+    package = tmp_path / "foreign_kernels"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "core.py").write_text(f"{line}\n")
+    (package / "_two.py").write_text("f = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, package.name, raising=False)  # of the case before
+    before = hash_closure("foreign_kernels.core")
+    (package / "_two.py").write_text("f = 2\n")
+    assert hash_closure("foreign_kernels.core") != before
+
+
+def test_another_text_under_the_same_name_is_another_task(tmp_path):
+    def data_hash(task, **settings):
+        return _data_hash(TaskWorkload(label=task, task=task, settings=settings, seed=0))
+
+    text = tmp_path / "text"
+    text.write_bytes(b"a" * 2000)
+    before = data_hash("bytes", root=str(text))
+    text.write_bytes(b"b" * 2000)
+    assert data_hash("bytes", root=str(text)) != before != ""
+    assert data_hash("recall") == data_hash("cifar10") == ""
+
+
+def files_of(monkeypatch, path):
+    """Has every task read one file."""
+    monkeypatch.setattr(base, "task_to_plan", lambda *_: SimpleNamespace(files=lambda: (path,)))
+    return _data_hash(TaskWorkload(label="a", task="recall", settings={}, seed=0))
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("nowhere"), os.mkdir])
+def test_what_is_no_file_among_the_data_is_named(tmp_path, monkeypatch, put):
+    put(tmp_path / "data")
+    with pytest.raises(ConfigError, match=re.escape(str(tmp_path / "data"))):
+        files_of(monkeypatch, tmp_path / "data")
+
+
+def test_an_edit_makes_stale_what_is_made_of_it_and_nothing_else():
+    made_of = {
+        name: {
+            f"{file.parent.name}/{file.name}" for file in closure(f"attentions.mechanisms.{name}")
+        }
+        for name in ("softmax", "nala", "retnet")
+    }
+    assert "maths/decay.py" in made_of["retnet"]
+    assert "maths/decay.py" not in made_of["softmax"] | made_of["nala"]
+    assert "kernel/tiles.py" in made_of["nala"]
+    assert "kernel/tiles.py" not in made_of["softmax"] | made_of["retnet"]
+    assert "mechanisms/nala.py" in made_of["nala"]
+    assert "mechanisms/nala.py" not in made_of["softmax"] | made_of["retnet"]
+
+
+EPYC = {"model name": "AMD EPYC", "cpu family": "25", "model": "17"}
+NUMBERED = EPYC | {"model name": "X 9"}
+
+
+@pytest.mark.parametrize(
+    ("told", "vectors", "name"),
+    [
+        (NUMBERED, "AVX512", "X 9"),
+        (NUMBERED, "AVX2", "X 9 (AVX2)"),
+        (NUMBERED, "DEFAULT", "X 9"),
+        (EPYC, "AVX512", "AMD EPYC family 25 model 17"),
+        (EPYC | {"cpu family": "26"}, "AVX512", "AMD EPYC family 26 model 17"),
+        (EPYC, "AVX2", "AMD EPYC family 25 model 17 (AVX2)"),
+        ({"model name": "Virtual"}, "AVX512", "Virtual"),
+        ({}, "AVX512", "Arm"),
+    ],
+)
+def test_processors_of_one_name_are_told_apart(monkeypatch, told, vectors, name):
+    monkeypatch.setattr(environment, "_cpu_info", lambda: told)
+    monkeypatch.setattr(environment.platform, "processor", lambda: "Arm")
+    monkeypatch.setattr("bench.measuring.machine.hardware.vector_instructions", lambda: vectors)
+    here = environment.current(("cpu",), "retain", {})
+    assert here.processor == here.devices["cpu"] == name
+
+
+def test_the_system_tells_of_its_first_processor(monkeypatch):
+    text = "processor\t: 0\nmodel name\t: A B\n\nprocessor\t: 1\nmodel name\t: C\n\n"
+    monkeypatch.setattr(environment.Path, "read_text", lambda path: text)
+    assert environment._cpu_info() == {"processor": "0", "model name": "A B"}
+
+
+def test_whatever_a_system_calls_itself_can_be_kept_in_a_record(monkeypatch):
+    monkeypatch.setattr(environment, "_processor", lambda: "Rude\x1b[2J\ud800 9000\0")
+    monkeypatch.setattr(environment, "_device_name", lambda name: "\x07")
+    facts = environment.current(("cpu",), "retain", {}).to_dict()
+    assert facts["processor"] == "Rude\\x1b[2J\\ud800 9000\\x00"
+    record = replace(made.block_records(["nala"], num_rounds=3)[0], environment=facts)
+    assert Record.from_json(record.to_json()) == record
+
+
+PLUGIN = """
+from attentions import Attention, Capabilities, register_attention
+
+
+@register_attention("{name}", title="-", source="-", capabilities=Capabilities())
+class Foreign(Attention):
+    def forward(self, q, k, v):
+        return {output}
+
+    def flops(self, shape):
+        return 0
+"""
+HERE = environment.Environment(
+    **{
+        name: value
+        for name, value in made.ENVIRONMENT.items()
+        if name in {f.name for f in fields(environment.Environment)}
+    }
+)
+THERE = replace(HERE, processor="Another 7000", devices={"cpu": "Another 7000"})
+
+
+def ran(cell, at=HERE, **result):
+    """A record of a cell as it is measured now, there."""
+    values = {"accuracy": 0.9, "chance": 0.1, "guess": "any", "num_examples": 9}
+    quality = Quality(**(values | {"num_parameters": 1} | result))
+    observed = quality if cell.is_task else made.speed([1.0])
+    facts = {"freshness": environment.freshness(cell, at), "environment": at.to_dict()}
+    return made.ok_record(cell, observed, **facts)
+
+
+def test_a_trained_score_is_good_on_another_processor_and_a_timing_is_not():
+    task, timing = made.task_cell(), made.kernel_cell()
+    assert is_good(ran(task), task, HERE) and is_good(ran(timing), timing, HERE)
+    assert is_good(ran(task), task, THERE)
+    assert not is_good(ran(timing), timing, THERE)
+    old = replace(ran(task), freshness="0" * 16)  # from before a run had a version of its own
+    assert is_good(old, task, THERE)
+    other = made.task_cell(seed=1)
+    assert not is_good(ran(task), other, HERE)
+
+
+def test_a_trained_score_of_another_training_version_is_not_good(monkeypatch):
+    task = made.task_cell()
+    record = ran(task)
+    monkeypatch.setattr(environment, "TRAINING_VERSION", 1 + environment.TRAINING_VERSION)
+    assert not is_good(record, task, HERE)
+    assert is_good(replace(ran(task), training_version=environment.TRAINING_VERSION), task, HERE)
+
+
+@pytest.mark.parametrize(
+    ("ended", "last", "is_kept"),
+    [
+        ("plateau", 0.1, False),
+        ("plateau", 0.25, False),
+        ("plateau", 0.5, True),
+        ("maximum", 0.1, True),
+        ("", 0.1, True),
+    ],
+)
+def test_an_old_run_that_a_plateau_ended_at_a_level_is_not_good(ended, last, is_kept):
+    task = made.task_cell()
+    curve = {"validation": (last,), "validation_steps": (9,), "plateaus": {"one of four": 0.25}}
+    old = replace(ran(task, ended=ended, **curve), freshness="0" * 16)
+    assert is_good(old, task, HERE) == is_kept
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """``plugin(output)`` writes a mechanism of another package anew; returns a cell that trains."""
+    registry.attention_names()
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = "foreign_for_one_test"
+
+    def write(output):
+        (tmp_path / f"{name}.py").write_text(PLUGIN.format(name=name, output=output))
+        for function in (environment.is_foreign, environment.mechanism_source):
+            function.cache_clear()
+        return made.task_cell(name, plugins=(name,))
+
+    yield write
+    sys.modules.pop(name, None)
+    for function in (environment.is_foreign, environment.mechanism_source):
+        function.cache_clear()
+
+
+def test_a_trained_score_of_a_plugin_is_good_until_its_source_changes(plugin):
+    cell = plugin("v")
+    record = ran(cell)
+    assert is_good(record, cell, THERE)
+    plugin("q")
+    assert not is_good(record, cell, HERE)
+    plugin("v")
+    assert is_good(record, cell, HERE)
+
+
+def test_a_mechanism_of_the_library_may_be_rewritten_without_training_again(monkeypatch):
+    task, timing = made.task_cell("nala"), made.kernel_cell("nala")
+    records = ran(task), ran(timing)
+    monkeypatch.setattr(environment, "mechanism_source", lambda name, plugins: "another")
+    assert is_good(records[0], task, HERE)
+    assert not is_good(records[1], timing, HERE)
+
+
+def test_a_trained_score_on_a_file_is_good_until_the_file_changes(tmp_path):
+    text = tmp_path / "text"
+    text.write_bytes(b"a" * 8000)
+    cell = made.task_cell(task="bytes", settings={"root": str(text), "context_len": 512})
+    record = ran(cell, unit="bits per byte")
+    assert is_good(record, cell, THERE)
+    text.write_bytes(b"b" * 8000)
+    assert not is_good(record, cell, HERE)

@@ -1,0 +1,82 @@
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from attentions import Geometry, build_attention
+from bench.measuring.measure.flops import count, count_with_fvcore
+
+Q = torch.randn(2, 4, 64, 16)
+DENSE = 4 * 2 * 4 * 64 * 64 * 16
+
+
+class Explicit(torch.nn.Module):
+    def forward(self, q, k, v):
+        return (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+
+
+class Fused(torch.nn.Module):
+    def forward(self, q, k, v):
+        return scaled_dot_product_attention(q, k, v)
+
+
+def test_fused_attention_on_a_cpu_is_not_free():
+    assert count(lambda: Fused()(Q, Q, Q)).counted_flops == DENSE
+
+
+def test_the_backward_pass_of_fused_attention_is_two_and_a_half_times_the_forward_pass():
+    q = Q.clone().requires_grad_()
+    both = count(lambda: torch.autograd.grad(Fused()(q, q, q).sum(), q)).counted_flops
+    assert both == DENSE + DENSE * 5 // 2
+
+
+def test_heads_of_keys_that_queries_share_save_no_products():
+    q, k = Q.clone().requires_grad_(), Q[:, :1].clone()
+
+    def shared():
+        return scaled_dot_product_attention(q, k, k, enable_gqa=True)
+
+    assert count(shared).counted_flops == DENSE
+    both = count(lambda: torch.autograd.grad(shared().sum(), q)).counted_flops
+    assert both == DENSE + DENSE * 5 // 2
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_flex_attention_counts_all_pairs_uncompiled_and_where_it_compiles_itself(compiled):
+    geometry = Geometry(num_heads=4, head_dim=16, seq_len=64, causal=True)
+    core = build_attention("softmax_flex", geometry, compiled=compiled)
+    with torch.compiler.set_stance("force_eager"):  # spares the test a generated kernel
+        core(Q, Q, Q)
+    assert count(lambda: core(Q, Q, Q)).counted_flops == DENSE
+
+
+def test_what_was_compiled_before_is_counted_as_it_is_written():
+    compiled = torch.compile(Explicit(), backend="eager")
+    compiled(Q, Q, Q)
+    assert count(lambda: compiled(Q, Q, Q)).counted_flops == DENSE
+
+
+def test_explicit_attention_agrees_with_the_formula_and_with_fvcore_once_doubled():
+    assert count(lambda: Explicit()(Q, Q, Q)).counted_flops == DENSE
+    assert count_with_fvcore(Explicit(), (Q, Q, Q)).flops == DENSE
+
+
+def test_what_fvcore_did_not_count_is_listed():
+    seen = count_with_fvcore(Fused(), (Q, Q, Q))
+    assert seen.flops == 0
+    assert seen.unsupported == {"aten::scaled_dot_product_attention": 1}
+
+
+def test_a_module_that_cannot_be_traced_gives_none_and_says_so():
+    class Broken(torch.nn.Module):
+        def forward(self, q):
+            raise RuntimeError("no")
+
+    seen = count_with_fvcore(Broken(), (Q,))
+    assert seen.flops is None and "not traced: RuntimeError" in seen.unsupported
+
+
+def test_elementwise_work_is_a_number_of_its_own():
+    counts = count(lambda: (Q.exp() + 1) @ Q.transpose(-2, -1))
+    assert counts.elementwise_elements == 2 * Q.numel()
+    assert counts.counted_flops == DENSE // 2
+    assert counts.num_operators == 3

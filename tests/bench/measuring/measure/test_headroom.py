@@ -1,0 +1,93 @@
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.measuring.measure import headroom
+
+ROOT = Path(__file__).resolve().parents[4]
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="a limit of Linux")
+
+PROLOGUE = """
+import resource, torch
+from bench.measuring.measure import headroom
+from bench.measuring.worker import is_out_of_memory
+MIB = 2**20
+torch.set_num_threads(1)
+
+def allocates(num_bytes):
+    try:
+        torch.empty(num_bytes, dtype=torch.uint8)
+    except RuntimeError as error:
+        return f"out_of_memory={is_out_of_memory(error)}"
+    return "allocated"
+"""
+
+
+def in_process(program):
+    """What a program prints in a process of its own, for a limit cannot be taken back."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROLOGUE + program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@linux_only
+def test_an_allocation_beyond_what_is_free_fails_and_one_within_does_not():
+    program = """
+headroom.free_bytes = lambda device: 500 * MIB
+headroom.keep_within_free_memory()
+print(allocates(400 * MIB), allocates(600 * MIB), allocates(400 * MIB))
+"""
+    assert in_process(program) == ["allocated", "out_of_memory=True", "allocated"]
+
+
+@linux_only
+def test_what_the_process_has_already_is_not_taken_from_it():
+    program = """
+headroom.free_bytes = lambda device: 100 * MIB
+kept = torch.ones(500 * MIB, dtype=torch.uint8)
+headroom.keep_within_free_memory()
+print(allocates(50 * MIB), int(kept[-1]))
+"""
+    assert in_process(program) == ["allocated", "1"]
+
+
+@linux_only
+def test_a_limit_that_is_there_already_is_not_raised():
+    program = """
+headroom.free_bytes = lambda device: 2**50
+resource.setrlimit(resource.RLIMIT_DATA, (2**40, 2**40))
+headroom.keep_within_free_memory()
+print(*resource.getrlimit(resource.RLIMIT_DATA))
+"""
+    assert in_process(program) == [str(2**40)] * 2
+
+
+def test_where_the_process_cannot_be_looked_at_there_is_no_limit(monkeypatch):
+    monkeypatch.setattr(headroom, "_private_bytes", lambda: None)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    headroom.keep_within_free_memory()
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_a_containers_limit_counts_and_its_reclaimable_cache_is_free(monkeypatch, tmp_path):
+    sizes = {"memory.max": 1000, "memory.current": 900}
+    monkeypatch.setattr(headroom, "_read_int", lambda path: sizes[path.rpartition("/")[2]])
+    stat = tmp_path / "memory.stat"
+    stat.write_text("anon 500\ninactive_file 300\n")
+    monkeypatch.setattr(headroom, "Path", lambda path: stat)
+    assert headroom.free_bytes("cpu") == 400
+    assert headroom.memory_limit_bytes() == 1000
+
+
+def test_without_a_container_the_machines_memory_counts(monkeypatch):
+    monkeypatch.setattr(headroom, "_read_int", lambda path: None)
+    assert 0 < headroom.free_bytes("cpu") <= headroom.memory_limit_bytes()

@@ -1,0 +1,234 @@
+"""Who changes what all share is told by name; who leaves it alone is told nothing."""
+
+import faulthandler
+import functools
+import hashlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+
+import pytest
+import torch
+from torch.overrides import BaseTorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from attentions.mechanisms.linear import Linear
+from bench.measuring.measure import state
+from bench.measuring.measure.state import Watch, computes_meanwhile, look, put_back
+
+
+@pytest.fixture(autouse=True)
+def left_as_it_was():
+    before = look()
+    yield
+    put_back(before)
+    assert look() == before
+
+
+def patch_the_clock():
+    time.perf_counter_ns = lambda: 0
+
+
+CHANGES = {
+    "the number of threads from": lambda: torch.set_num_threads(torch.get_num_threads() + 1),
+    "deterministic algorithms from False to True": lambda: torch.use_deterministic_algorithms(True),
+    "the default dtype from torch.float32 to torch.float64": lambda: torch.set_default_dtype(
+        torch.float64
+    ),
+    "the default device": lambda: torch.set_default_device("cpu"),
+    "flush-denormal from False to True": lambda: torch.set_flush_denormal(True),
+    "the precision of float32 products from highest to medium": (
+        lambda: torch.set_float32_matmul_precision("medium")
+    ),
+    "the grad mode from True to False": lambda: torch.set_grad_enabled(False),
+    "autocast on cpu from False to True": lambda: torch.autocast("cpu").__enter__(),
+    "autocast on cuda from False to True": lambda: torch.set_autocast_enabled("cuda", True),
+    "anomaly detection from False to True": lambda: torch.set_anomaly_enabled(True),
+    "the kernels that SDPA may take": lambda: torch.backends.cuda.enable_flash_sdp(False),
+    "whether a profiler runs": lambda: sys.setprofile(lambda *words: None),
+    "functions of the module time": patch_the_clock,
+    "interval timers": lambda: signal.setitimer(signal.ITIMER_PROF, 1000.0),
+    "torch.nn.functional.softplus": lambda: setattr(torch.nn.functional, "softplus", None),
+    "torch.matmul": lambda: delattr(torch, "matmul"),
+    "torch.Tensor.matmul": lambda: setattr(torch.Tensor, "matmul", torch.matmul),
+    "attentions.mechanisms.linear.Linear.forward": lambda: setattr(Linear, "forward", None),
+}
+
+
+def alone(test):
+    """The test in a fork, which has no thread that another test may have left computing."""
+
+    @functools.wraps(test)
+    def forked(*args, **kwargs):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                test(*args, **kwargs)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    return forked
+
+
+@pytest.fixture
+def watch():
+    return watching()
+
+
+def watching():
+    watch = Watch(threads=True)
+    watch.begin("a")
+    watch.begin("b")
+    return watch
+
+
+@pytest.mark.parametrize("words", CHANGES)
+@alone
+def test_a_change_is_named_and_can_be_put_back(watch, words):
+    before = look()
+    assert watch.change("a") is None
+    CHANGES[words]()
+    assert watch.change("a").startswith("a changed ") and words in watch.change("a")
+    put_back(before)
+    assert watch.change("a") is None
+
+
+@alone
+def test_members_with_other_numbers_of_threads_are_each_held_to_their_own(watch):
+    torch.set_num_threads(3)
+    watch.begin("b")
+    assert watch.change("b") is None
+    assert "the number of threads" in watch.change("a")
+
+
+def test_every_setting_that_can_be_put_back_is_changed_by_a_test():
+    named_by_their_names = (s for s in state.SETTINGS if s.put is not None and s.words is None)
+    names = [setting.name for setting in named_by_their_names]
+    assert all(any(words.startswith(name[:16]) for words in CHANGES) for name in names)
+
+
+@alone
+def test_products_keep_their_dtype_after_a_member_that_left_autocast_on_was_put_back():
+    before, x = look(), torch.ones(2, 2)
+    torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
+    assert (x @ x).dtype is torch.bfloat16
+    put_back(before)
+    assert (x @ x).dtype is torch.float32
+
+
+@pytest.mark.parametrize("mode", [FlopCounterMode, BaseTorchFunctionMode])
+@alone
+def test_a_mode_of_torch_that_is_left_on_is_seen(watch, mode):
+    mode().__enter__()
+    assert watch.change("a") == "a changed the default device, or another mode of torch"
+
+
+@alone
+def test_what_torch_loads_lazily_and_replaces_itself_is_no_change(watch):
+    torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2))
+    torch.loaded_just_now = torch.nn.functional.loaded_just_now = None
+    Linear.a_cache_of_its_own = {}
+    assert watch.change("a") is None
+
+
+@alone
+def test_many_replaced_attributes_are_told_in_a_few_words(watch):
+    for name in ("relu", "gelu", "silu", "softplus", "softmax"):
+        setattr(torch.nn.functional, name, None)
+    assert watch.change("a").endswith(" and 2 more")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system for its threads")
+@pytest.mark.parametrize("threads", [True, False])
+@alone
+def test_tracebacks_that_are_dumped_again_and_again_are_seen_and_ended(threads):
+    watch = Watch(threads=threads)
+    watch.begin("a")
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(100, repeat=True, file=nowhere)
+        assert watch.change("a") == "a left faulthandler dumping tracebacks"
+        assert watch.change("a") is None and not state.ends_repeated_dump()
+
+
+def test_two_changes_are_both_named(watch):
+    torch.set_flush_denormal(True)
+    torch.set_grad_enabled(False)
+    assert "flush-denormal from False to True, and the grad mode" in watch.change("a")
+
+
+def run_in_a_thread(work):
+    ends = threading.Event()
+    thread = threading.Thread(target=work, args=(ends,), daemon=True)
+    thread.start()
+
+    def end():
+        ends.set()
+        thread.join()
+
+    return end
+
+
+def burn(ends):
+    while not ends.is_set():
+        sum(range(100))
+
+
+def burn_without_the_lock(ends):
+    block = bytes(2**26)
+    while not ends.is_set():
+        hashlib.sha256(block).digest()
+
+
+def wait(ends):
+    ends.wait()
+
+
+@alone
+def test_a_thread_that_computes_between_calls_is_named_and_one_that_waits_is_not():
+    watch = watching()
+    blind = Watch(threads=False)
+    blind.begin("a")
+    end = run_in_a_thread(wait)
+    assert watch.change("a") is None and watch.last_change() is None
+    end()
+    assert watch.change("b") is None
+    end = run_in_a_thread(burn)
+    assert watch.change("a") == "a left a thread running that computes between its calls"
+    assert blind.change("a") is None and blind.last_change() is None
+    end()
+    assert watch.last_change() is None
+
+
+def test_a_thread_that_begins_to_compute_later_is_found_at_the_last_look(watch, monkeypatch):
+    busy = iter([False, True])
+    monkeypatch.setattr(state, "computes_meanwhile", lambda: next(busy))
+    end = run_in_a_thread(wait)
+    assert watch.change("b") is None, "it has started and does nothing"
+    assert watch.change("a") is None, "no second nap for the same threads"
+    assert watch.last_change().startswith("b left a thread")
+    end()
+
+
+@alone
+def test_a_machine_that_is_busy_for_a_moment_is_no_thread_of_ours(monkeypatch):
+    spent = iter([0.0, 1.0, 1.0, 1.0])
+    monkeypatch.setattr(state, "cpu_s", lambda: next(spent))
+    assert not computes_meanwhile(), "the second nap shows nothing"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system for its threads")
+@alone
+def test_a_thread_that_computes_is_found_also_where_it_gets_no_core(monkeypatch):
+    monkeypatch.setattr(state, "cpu_s", lambda: 0.0)
+    end = run_in_a_thread(wait)
+    assert not computes_meanwhile()
+    end()
+    end = run_in_a_thread(burn_without_the_lock)
+    assert computes_meanwhile()
+    end()

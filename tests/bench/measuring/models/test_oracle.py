@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+import attentions
+from bench.measuring.models.oracle import check
+from bench.measuring.models.subject import subject_of
+from bench.measuring.oracle.oracle import Incorrect
+from tests.bench.core.test_cell import KERNEL
+from tests.bench.measuring.models.cells import cell, own
+
+
+@pytest.mark.parametrize("mechanism", ["original", "softmax", "linear", "nala"])
+@pytest.mark.parametrize("mode", ["forward", "train_step"])
+def test_a_right_model_passes(mechanism, mode):
+    errors = check(subject_of(cell(mechanism, mode=mode)))
+    assert errors.rms_error < 1e-4
+
+
+def test_half_precision_passes_too():
+    assert 0 < check(subject_of(cell("linear", dtype="bfloat16"))).rms_error < 0.08
+
+
+def test_a_model_that_answers_otherwise_in_float64_fails():
+    with pytest.raises(Incorrect, match="output differs from the oracle"):
+        check(subject_of(cell(model=own("wrong"))))
+
+
+def test_a_model_that_returns_no_tensor_fails_in_words():
+    with pytest.raises(Incorrect, match="returns a dict; a tensor of scores is needed"):
+        check(subject_of(cell(model=own("no_tensor"))))
+
+
+def test_a_mechanism_that_is_wrong_is_named_with_its_place_even_behind_a_tiny_branch(monkeypatch):
+    core = attentions.attention_class("linear")
+    right = core.forward
+
+    def shifted(self, q, k, v):
+        return right(self, q, k, v) + 0.1 * (q.dtype == torch.float32)
+
+    monkeypatch.setattr(core, "forward", shifted)
+    # In this size each branch starts at a millionth, and the scores would show nothing.
+    with pytest.raises(Incorrect, match=r"linear at .* differs from the oracle"):
+        check(subject_of(cell("linear", model="nalaformer_l", image_size=32)))
+
+
+def test_gradients_are_looked_at_where_the_mode_takes_some(monkeypatch):
+    class Halved(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * (0.5 if gradient.dtype == torch.float32 else 1.0)
+
+    right = torch.nn.LayerNorm.forward
+    monkeypatch.setattr(torch.nn.LayerNorm, "forward", lambda s, x: Halved.apply(right(s, x)))
+    check(subject_of(cell()))
+    with pytest.raises(Incorrect, match="gradient of the parameters differs"):
+        check(subject_of(cell(mode="forward_backward")))
+
+
+def test_a_mechanisms_cell_is_checked_as_before():
+    assert check(subject_of(KERNEL)).rms_error < 1.0

@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from bench.measuring.models.subject import ModelSubject, build_model, subject_of
+from tests.bench.measuring.models.cells import cell
+
+
+def test_a_models_input_is_a_batch_of_images_that_takes_no_gradient():
+    subject = ModelSubject(cell(mode="forward_backward", dtype="float64"))
+    images = subject.sets[0][0]
+    assert images.shape == (2, 3, 32, 32) and images.dtype == torch.float64
+    assert not images.requires_grad
+    assert subject.call() is not None
+
+
+def test_the_same_cell_gets_the_same_images_and_the_same_weights():
+    first, second = (ModelSubject(cell(model="nalaformer_xt")) for _ in range(2))
+    assert torch.equal(first.sets[0][0], second.sets[0][0])
+    for a, b in zip(first.module.parameters(), second.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("mode", ["forward", "backward", "forward_backward", "train_step"])
+def test_every_mode_of_a_model_runs_on_several_input_sets(mode):
+    subject = ModelSubject(cell("linear", mode=mode))
+    before = [p.detach().clone() for p in subject.parameters]
+    subject.rotate()
+    assert len(subject.sets) > 1
+    outs = [subject.call() for _ in subject.sets]
+    moved = any(
+        not torch.equal(b, p.detach()) for b, p in zip(before, subject.parameters, strict=True)
+    )
+    assert moved == (mode == "train_step")
+    if mode == "forward":
+        assert outs[0].shape == (2, 5) and not torch.equal(outs[0], outs[1])
+    if mode in ("backward", "forward_backward"):
+        assert any(g is not None and g.any() for g in outs[0])
+
+
+def test_a_model_learns_in_training_mode_and_answers_in_evaluation_mode():
+    assert not ModelSubject(cell()).module.training
+    assert ModelSubject(cell(mode="train_step")).module.training
+
+
+def test_a_mechanism_takes_the_place_of_a_models_attention_and_original_leaves_it():
+    as_it_is, swapped = build_model(cell()), build_model(cell("linear"))
+    assert isinstance(as_it_is.attention, torch.nn.MultiheadAttention)
+    names = {getattr(part, "name", None) for part in swapped.modules()}
+    assert "linear" in names
+
+
+def test_a_size_that_a_model_does_not_take_is_refused_with_the_step():
+    with pytest.raises(ValueError, match="multiple of 32"):
+        build_model(cell(model="nalaformer_xt", image_size=100))
+
+
+def test_a_cell_of_a_model_has_a_subject_of_its_own_kind():
+    assert isinstance(subject_of(cell()), ModelSubject)
+
+
+def test_images_and_what_their_scores_are_weighted_with_are_renewed():
+    subject = ModelSubject(cell(mode="backward"))
+    subject.call()
+    images, cotangent = subject.varying(subject.sets[0])
+    before = images.clone(), cotangent.clone()
+    subject.renew(1, 1)
+    assert not torch.equal(images, before[0]) and not torch.equal(cotangent, before[1])
+    expected = subject.gradients(subject.module(images), subject.sets[0])
+    for ours, whole in zip(subject.call(), expected, strict=True):
+        assert torch.allclose(ours, whole, atol=1e-5)

@@ -1,0 +1,104 @@
+"""Whole models from the command line to a row, and the mistakes that stop there."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench import regress, sweep
+from tests.bench.measuring.models.cells import FACTORY
+from tests.test_walk import attnbench, records
+
+QUICK = ["image_size=32", "measure.budget_s=0.01", "measure.min_rounds=2", "charts=false"]
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copy(FACTORY, folder / "mine.py")
+    words = ["scope=model", "attention=[linear,gla]", "model=[mine.py:build]", *QUICK]
+    done = attnbench(*words, "mode=train_step", "batch_size=[2]", "out=here", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_a_model_of_ones_own_is_a_row_as_it_is_and_with_entries_in_it(
+    first: tuple[Path, str],
+) -> None:
+    found = {r["entry"]: r for r in records(first[0] / "here")}
+    assert {name: r["status"] for name, r in found.items()} == {
+        "original": "ok",
+        "linear": "ok",
+        "gla": "skipped",
+    }
+    speed = found["linear"]["result"]
+    assert len(speed["latency_s"]) == len(speed["reference_latency_s"]) >= 2
+    assert speed["num_parameters"] > 0 and speed["flops"] > 0 and speed["peak_memory_bytes"] > 0
+    assert speed["rms_error"] is not None and speed["tokens_per_call"] == 0
+    assert found["linear"]["environment"]["versions"]["timm"] is not None
+
+
+def test_its_table_is_in_images_and_names_the_model(first: tuple[Path, str]) -> None:
+    folder, terminal = first
+    page = (folder / "here" / "leaderboard.md").read_text()
+    assert "## Whole models" in page and "### mine.py:build · cpu" in page
+    assert "images/s" in page and "images/s" in terminal
+    with (folder / "here" / "table.csv").open(newline="") as file:
+        rows = {row["entry"]: row for row in csv.DictReader(file)}
+    assert float(rows["linear"]["throughput_images_per_s"]) > 0
+    assert rows["linear"]["throughput_tokens_per_s"] == ""
+
+
+def test_a_second_run_measures_nothing_until_the_file_changes(
+    first: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = first
+    words = ["scope=model", "attention=[linear]", "model=[mine.py:build]", *QUICK]
+    words += ["mode=train_step", "batch_size=[2]", "out=here", "dry_run=true"]
+    monkeypatch.chdir(folder)
+    assert sweep.main(words) == 0
+    assert "2 measured here already" in capsys.readouterr().out.replace("\n", " ")
+    with (folder / "mine.py").open("a") as file:
+        file.write("\n# another thought\n")
+    # A process reads a user's file once.
+    assert "2 to measure" in attnbench(*words, cwd=folder).stdout.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model=nalaformer_xx"], "Did you mean"),
+        (["model=none.py:build"], "names no factory"),
+        (["image_size=0"], "image_size"),
+        (["model=[]"], "model=[]"),
+        (["task=[recall]"], "scope=[core,model]"),
+        (["causal=true"], "causal"),
+    ],
+)
+def test_a_mistake_ends_with_2_and_a_sentence(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["scope=model", "attention=[linear]", "dry_run=true", f"out={tmp_path}"]
+    assert sweep.main([*common, *words]) == 2
+    heard = capsys.readouterr().err
+    assert said in heard and "Traceback" not in heard
+
+
+def test_the_default_tasks_are_left_out_without_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["scope=model", "image_size=32", "attention=[linear]", "dry_run=true"]
+    assert sweep.main([*words, f"out={tmp_path}"]) == 0
+    heard = capsys.readouterr().out
+    assert "2 cells" in heard and "recall" not in heard
+
+
+def test_models_are_not_compared_and_the_gate_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert regress.main(["scope=model", f"out={tmp_path}"]) == 2
+    heard = capsys.readouterr().err
+    assert "scope=model is not compared" in heard and "Traceback" not in heard

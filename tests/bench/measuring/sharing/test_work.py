@@ -1,0 +1,193 @@
+"""Sweeps into one store measure each cell once, and each of them ends with all records."""
+
+import os
+import threading
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from bench.core.clock import now_s, sleep_s
+from bench.core.record import Status
+from bench.core.store import Store, Tail, read_records
+from bench.measuring.config import read_sweep_config
+from bench.measuring.machine import environment
+from bench.measuring.machine.environment import kind_of_machine
+from bench.measuring.plan import plan
+from bench.measuring.run import Runner
+from bench.measuring.sharing import devices
+from bench.measuring.sharing.claims import Claims
+from bench.measuring.sharing.work import SharedWork
+from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
+from bench.measuring.worker.outcome import Outcome
+from bench.measuring.worker.training import Training, Trainings
+from tests.bench.measuring.test_config import BASE
+from tests.records import failed_record
+
+ENDED = Outcome(status=Status.DIVERGED, reason="measured")
+
+
+class Silent:
+    def __init__(self):
+        self.said, self.announced = [], []
+
+    def say(self, words):
+        self.said.append(words)
+
+    def announce(self, words):
+        self.said.append(words)
+        self.announced.append(words)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "_folder", lambda: tmp_path)
+    monkeypatch.setattr("bench.measuring.run._WAIT_S", 0.01)
+
+    def measured(self, cells):
+        yield from (self._record(cell, ENDED) for cell in cells)
+
+    monkeypatch.setattr(Runner, "_run_block", measured)
+    monkeypatch.setattr(Trainings, "start", start)
+    monkeypatch.setattr(Trainings, "ended", end_all)
+
+
+def start(trainings, cell, lock):
+    at = "2026-01-01T00:00:00+00:00"
+    trainings._running[cell.key] = Training(cell=cell, started_s=now_s(), started_at=at, lock=lock)
+
+
+def end_all(trainings):
+    return [(trainings._pop(key), ENDED) for key in list(trainings._running)]
+
+
+class Sweep:
+    """One of several over the same plan."""
+
+    def __init__(self, out, name):
+        self.config = read_sweep_config(
+            BASE
+            | {"attention": {n: {"mechanism": n} for n in ("softmax", "linear", "nala_layer")}}
+            | {"task": {"recall": {"task": "recall"}}, "seq_len": [32, 48, 64], "out": str(out)}
+        )
+        self.plan = plan(self.config)
+        self.here = environment.current(("cpu",), "retain", {})
+        self.tail = Tail(out)
+        self.store = Store(out, name)
+        self.tail.leave_out(self.store)
+        self.new, self.of_others, self.listener = [], [], Silent()
+
+    def run(self, interrupt=None):
+        cells = [p.cell for p in self.plan]
+        jobs = Jobs(None, 1.0, interrupt or Interrupt())
+        with Claims(self.config.out) as claims:
+            work = SharedWork(claims, self.tail, lambda *_: True, cells, self.of_others.append)
+            runner = Runner(self.config, self.here, jobs, self.listener, "test", work)
+            for record in runner.run(self.plan):
+                self.store.append(record)
+                self.new.append(record)
+
+
+def heard(sweep, words):
+    """Wait until a sweep has said something of the kind."""
+    ends_s = now_s() + 60
+    while not any(words in said for said in sweep.listener.said):
+        assert now_s() < ends_s, sweep.listener.said
+        sleep_s(0.01)
+
+
+def test_three_sweeps_of_one_plan_measure_each_cell_once(tmp_path):
+    sweeps = [Sweep(tmp_path / "out", name) for name in "abc"]
+    threads = [threading.Thread(target=sweep.run) for sweep in sweeps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    counts = Counter(record.cell.key for record in read_records(tmp_path / "out"))
+    assert counts == {p.cell.key: 1 for p in sweeps[0].plan}
+    for sweep in sweeps:
+        assert len(sweep.new) + len(sweep.of_others) == len(sweep.plan)
+
+
+def test_a_sweep_waits_for_what_another_holds_says_whose_it_is_and_takes_its_records(tmp_path):
+    one, another = Sweep(tmp_path / "out", "one"), Sweep(tmp_path / "out", "another")
+    block = [p.cell for p in one.plan if p.unsupported is None and not p.cell.is_task][:2]
+    name = f"{block[0].block}-{kind_of_machine('cpu', one.here)}"
+    with Claims(tmp_path / "out") as claims:
+        assert claims.take(name, "2 at seq_len=32")
+        thread = threading.Thread(target=one.run, daemon=True)
+        thread.start()
+        while not any("waiting for" in words for words in one.listener.said):
+            pass
+        for cell in block:
+            another.store.append(failed_record(cell, Status.INCORRECT, "wrong"))
+        claims.release(name)
+        thread.join()
+    waiting = next(words for words in one.listener.said if words.startswith("waiting for"))
+    assert f":{os.getpid()} (2 at seq_len=32)" in waiting
+    assert [record.cell for record in one.of_others] == block
+    assert len(one.new) == len(one.plan) - 2
+
+
+def test_ctrl_c_ends_the_wait_for_another_sweep(tmp_path):
+    one = Sweep(tmp_path / "out", "one")
+    block = next(p.cell for p in one.plan if p.unsupported is None)
+    name = f"{block.block}-{kind_of_machine('cpu', one.here)}"
+    interrupt = Interrupt()
+    one.listener.say = lambda words: setattr(interrupt, "is_asked", "waiting" in words)
+    with Claims(tmp_path / "out") as claims:
+        claims.take(name)
+        with pytest.raises(Interrupted):
+            one.run(interrupt)
+    assert len(one.new) == len(one.plan) - 2
+
+
+def test_a_sweep_waits_in_line_for_a_device_that_another_times_on(tmp_path):
+    one = Sweep(tmp_path / "out", "one")
+    elsewhere = devices.DeviceLock("cpu", shared=False)
+    assert elsewhere.try_take()
+    thread = threading.Thread(target=one.run, daemon=True)
+    thread.start()
+    heard(one, "waiting for cpu")
+    assert not [r for r in one.new if r.status is not Status.SKIPPED]
+    elsewhere.release()
+    thread.join()
+    assert len(one.new) == len(one.plan)
+    assert sum("waiting for cpu" in said for said in one.listener.announced) == 1
+
+
+def test_two_accelerators_are_timed_at_the_same_time_and_the_cpu_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "_identity", lambda device: device)
+    at_work, both = [], threading.Barrier(2, timeout=60)
+
+    def measured(self, cells):
+        at_work.append(cells[0].device)
+        if cells[0].device != "cpu":
+            both.wait()  # neither would get past it alone
+        else:
+            assert at_work[-1:] == ["cpu"] and len(at_work) == 3
+        yield from (self._record(cell, ENDED) for cell in cells)
+
+    monkeypatch.setattr(Runner, "_run_block", measured)
+    one = Sweep(tmp_path / "out", "one")
+    block = [p for p in one.plan if p.unsupported is None and not p.cell.is_task][:2]
+    one.plan = [
+        replace(p, cell=replace(p.cell, device=device))
+        for device in ("cpu", "cuda:0", "cuda:1")
+        for p in block
+    ]
+    one.run()
+    assert sorted(at_work) == ["cpu", "cuda:0", "cuda:1"]
+    assert Counter(r.cell.device for r in one.new) == {"cpu": 2, "cuda:0": 2, "cuda:1": 2}
+
+
+def test_a_sweep_tells_what_each_machine_has_done(tmp_path):
+    one = Sweep(tmp_path / "out", "one")
+    with Claims(tmp_path / "out") as mine, Claims(tmp_path / "out") as other:
+        work = SharedWork(mine, one.tail, lambda *_: True, [], print)
+        assert work.machines() == ""
+        work.finished(failed_record(one.plan[0].cell, Status.CRASHED, "killed"))
+        mine.take("block 1")
+        other.take("block 2")
+        host = next(iter(mine.by_machine()))
+        assert work.machines() == f"{host}: 1 done, 1 failed, 2 running"

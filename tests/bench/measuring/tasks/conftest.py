@@ -1,0 +1,58 @@
+"""What tests of tasks share: one thread, a cell by its settings, mechanisms for the occasion."""
+
+import pytest
+import torch
+
+from attentions import Attention, Capabilities, registry
+from bench.core.cell import Cell, TaskWorkload
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def cell():
+    """``cell("softmax", "recall", seed=1, num_steps=5)``."""
+
+    def make(mechanism, task, *, seed=0, dtype="float32", **settings):
+        workload = TaskWorkload(label=task, task=task, settings=settings, seed=seed, dtype=dtype)
+        return Cell(
+            entry=mechanism,
+            mechanism=mechanism,
+            hyperparameters={},
+            device="cpu",
+            num_threads=1,
+            workload=workload,
+        )
+
+    return make
+
+
+@pytest.fixture
+def mechanism(monkeypatch):
+    """``mechanism("name", forward)`` registers a core for the length of one test."""
+    registry.attention_names()
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+    def make(name, forward, init=None):
+        class Core(Attention):
+            def __init__(self, geometry):
+                super().__init__(geometry)
+                if init is not None:
+                    init(self)
+
+            def forward(self, q, k, v):
+                return forward(self, q, k, v)
+
+            def flops(self, shape):
+                return 0
+
+        registry.register_attention(name, title=name, source="-", capabilities=Capabilities())(Core)
+        return name
+
+    return make

@@ -1,0 +1,232 @@
+"""Settings, registry, batches and seeds."""
+
+import hashlib
+import math
+from dataclasses import fields
+
+import pytest
+import torch
+
+from bench.measuring.tasks import base
+from bench.measuring.tasks.base import (
+    Batch,
+    Recipe,
+    Size,
+    Task,
+    build_task,
+    generator,
+    register_task,
+    seeded,
+    task_class,
+    task_names,
+    task_settings,
+)
+from tests.refusals import refused
+
+RECIPE = [field.name for field in fields(Recipe)]
+
+
+@pytest.fixture
+def tasks(monkeypatch):
+    """The registry, put back after the test."""
+    task_names()
+    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+    return base._REGISTRY
+
+
+def test_tasks_are_found_by_themselves():
+    assert {"digits", "recall"} <= set(task_names())
+    assert task_class("recall").name == "recall"
+    assert task_class("recall").better == "higher"
+
+
+def test_a_mistyped_task_is_refused_with_the_nearest_name():
+    with refused(r"'recal'\. Did you mean recall"):
+        task_class("recal")
+
+
+def test_a_name_stands_for_one_class_only(tasks):
+    other = type("Other", (Task,), {"__module__": "elsewhere"})
+    with refused(r"'recall' is taken by bench\.tasks\.recall\.Recall"):
+        register_task("recall")(other)
+
+
+def test_a_task_has_a_recipe(tasks):
+    with refused("other has no default_recipe"):
+        register_task("other")(type("Other", (Task,), {}))
+
+
+def test_scores_are_better_when_higher_or_when_lower(tasks):
+    with refused(r"better is 'bigger'.*higher or lower"):
+        register_task("other", better="bigger")
+
+
+@pytest.mark.parametrize("name", ["digits", "recall"])
+def test_settings_are_the_tasks_own_and_then_the_recipe(name):
+    settings = list(task_settings(name))
+    assert settings[len(settings) - len(RECIPE) :] == RECIPE
+    assert task_settings("recall")["num_pairs"] == 4
+
+
+def test_settings_that_are_not_given_keep_their_defaults():
+    task = build_task("recall", {"num_steps": 5, "num_pairs": 2})
+    assert (task.recipe.num_steps, task.num_pairs) == (5, 2)
+    assert task.recipe.batch_size == task_settings("recall")["batch_size"]
+
+
+def test_a_mistyped_setting_is_refused_with_the_nearest_name():
+    with refused(r"num_pair is not a key\. Did you mean num_pairs"):
+        build_task("recall", {"num_pair": 4})
+
+
+@pytest.mark.parametrize(
+    ("setting", "values", "allowed"),
+    [
+        ("num_steps", [0, -1], "it must be 1 or more"),
+        ("num_steps", [2.5, "many", True], "it takes a whole number"),
+        ("learning_rate", [0, -1e-3], "it must be more than 0"),
+        ("learning_rate", [math.nan, math.inf], "it takes a finite number"),
+        ("learning_rate", ["fast", True], "it takes a number"),
+        ("mlp_ratio", [-1], "it must be 0 or more"),
+        ("warmup_share", [1.5], "it must be 1 or less"),
+        ("head_norm", ["yes", 1], "it takes true or false"),
+    ],
+)
+def test_a_value_that_its_type_excludes_is_refused_by_name(setting, values, allowed):
+    for value in values:
+        with refused(f"^{setting} is {value!r}; {allowed}"):
+            build_task("digits", {setting: value})
+
+
+def test_a_word_that_is_none_of_those_known_is_refused_with_them():
+    with refused(r"position=sines is not known\. Known: learned, none, rope"):
+        build_task("digits", {"position": "sines"})
+
+
+def test_a_setting_without_a_value_is_refused():
+    with refused(r"num_pairs has no value\. Give one"):
+        build_task("recall", {"num_pairs": None})
+
+
+def test_every_setting_of_every_task_has_a_type():
+    for name in task_names():
+        for setting, default in task_settings(name).items():
+            excluded = "such" if isinstance(default, bool | int | float) else -1
+            with refused(rf"^{setting}\b"):
+                build_task(name, {setting: excluded})
+            if isinstance(default, int | float) and not isinstance(default, bool):
+                with refused(rf"^{setting} is -1; it must be"):
+                    build_task(name, {setting: -1})
+
+
+class Written(Task):
+    """A task with a constructor of its own."""
+
+    default_recipe = Recipe()
+    batches = embedding = chance = None
+
+    def __init__(self, recipe, *, size: Size = 4, name: str | None = None, free=None) -> None:
+        super().__init__(recipe)
+        self.seq_len, self.free = size, free
+
+
+class Unread(Written):
+    """A task whose annotations name what type checkers alone know."""
+
+    def __init__(self, recipe: "Elsewhere", *, size: "Elsewhere" = 4) -> None:  # noqa: F821
+        super().__init__(recipe, size=size)
+
+
+def test_a_constructor_says_what_is_allowed_as_fields_do(tasks):
+    register_task("written")(Written)
+    assert list(task_settings("written"))[:3] == ["size", "name", "free"]
+    task = build_task("written", {"size": 3, "free": [1]})
+    assert (task.seq_len, task.free, task.recipe) == (3, [1], Recipe())
+    with refused("^size is 0; it must be 1 or more"):
+        build_task("written", {"size": 0})
+
+
+def test_annotations_that_cannot_be_read_leave_the_refusing_to_the_task(tasks):
+    register_task("unread")(Unread)
+    assert build_task("unread", {"size": 0}).seq_len == 0
+
+
+def test_what_checked_settings_before_says_what_does_now():
+    with pytest.raises(ImportError, match="no yes_or_no any more: annotate the setting"):
+        from bench.measuring.tasks.base import yes_or_no  # noqa: F401
+
+
+def test_heads_must_share_the_channels_evenly():
+    with refused("embed_dim is 64 and num_heads is 5; num_heads must div"):
+        build_task("digits", {"num_heads": 5})
+
+
+def test_a_convolution_has_a_middle():
+    with refused("conv_width is 4; 0 or an odd number"):
+        build_task("digits", {"conv_width": 4})
+
+
+def test_rotary_positions_need_pairs_of_channels():
+    with refused("embed_dim / num_heads is 3; an even number is needed with position=rope"):
+        build_task("digits", {"embed_dim": 12, "position": "rope"})
+
+
+def test_a_whole_number_passes_for_a_number():
+    assert build_task("digits", {"learning_rate": 1, "weight_decay": 0}).recipe.learning_rate == 1
+
+
+@pytest.mark.parametrize("name", ["digits", "recall"])
+def test_a_mechanism_is_built_for_what_the_model_feeds_it(name):
+    task = build_task(name, {"embed_dim": 24, "num_heads": 3})
+    geometry = task.geometry
+    assert (geometry.num_heads, geometry.head_dim, geometry.embed_dim) == (3, 8, 24)
+    assert (geometry.seq_len, geometry.grid, geometry.causal) == (64, (8, 8), False)
+
+
+def test_reach_is_how_far_the_convolutions_see():
+    assert Recipe(num_layers=2, conv_width=3).reach == 2
+    assert Recipe(num_layers=3, conv_width=5).reach == 6
+    assert Recipe(conv_width=1).reach == 0
+
+
+def test_the_score_is_the_share_of_right_answers():
+    targets = torch.tensor([[0, 1], [2, 0]])
+    logits = torch.eye(3)[torch.tensor([[0, 1], [2, 2]])]  # the last answer is wrong
+    batch = Batch(inputs=torch.zeros(2, 4), targets=targets, positions=targets)
+    assert build_task("recall", {}).score(logits, batch) == 0.75
+
+
+def test_chunks_of_a_batch_are_the_batch():
+    whole = Batch(inputs=torch.arange(10).view(5, 2), targets=torch.arange(5))
+    chunks = list(whole.chunks(2))
+    assert [len(chunk.targets) for chunk in chunks] == [2, 2, 1]
+    assert torch.equal(torch.cat([chunk.inputs for chunk in chunks]), whole.inputs)
+    assert all(chunk.positions is None for chunk in chunks)
+
+
+def test_streams_differ_by_seed_and_by_purpose_and_by_nothing_else():
+    def draw(seed, purpose):
+        torch.manual_seed(torch.seed())
+        return tuple(torch.rand(4, generator=generator(seed, purpose)).tolist())
+
+    assert draw(0, "a") == draw(0, "a")
+    assert len({draw(0, "a"), draw(1, "a"), draw(0, "b"), draw(1, "b")}) == 4
+
+
+def test_a_stretch_draws_what_the_stream_of_its_seed_and_purpose_does():
+    seed = int.from_bytes(hashlib.sha256(b"inside 3").digest()[:4], "big")
+    wanted = torch.rand(4, generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(torch.rand(4, generator=generator(3, "inside")), wanted)
+    with seeded(3, "inside"):
+        assert torch.equal(torch.rand(4), wanted)
+
+
+def test_a_seeded_stretch_leaves_the_global_stream_as_it_was():
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    with seeded(0, "inside"):
+        first = torch.rand(2)
+    assert torch.equal(torch.rand(2), expected)
+    with seeded(0, "inside"):
+        assert torch.equal(torch.rand(2), first)

@@ -1,0 +1,149 @@
+"""Checkpoints: a run that was killed goes on to the same end, to the bit; others are refused."""
+
+import multiprocessing
+import os
+import signal
+
+import pytest
+import torch
+
+from bench.core.cli.errors import ConfigError
+from bench.measuring.tasks.base import Split, build_task
+from bench.measuring.tasks.checkpoint import (
+    Checkpoint,
+    CheckpointRefused,
+    model_state,
+    restore_model,
+)
+from bench.measuring.tasks.model import build_model
+from bench.measuring.tasks.train import train
+
+CPU = torch.device("cpu")
+QUICK = {"num_steps": 24, "batch_size": 8, "embed_dim": 16, "num_heads": 2, "learning_rate": 0.01}
+QUICK |= {"patience": 1}  # no plateau ends these runs
+
+
+def _be_killed_at(cell, path, step):
+    """Train in this process until a step, and be killed there, as by kill -9."""
+
+    def report(phase, at, *rest):
+        if at == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train(cell, report, checkpoint=Checkpoint(path, of=cell.key))
+
+
+# performer counts its calls and draws another projection in the middle of the run.
+@pytest.mark.parametrize(
+    ("name", "settings"), [("performer", {"redraw_interval": 7}), ("noisy", {})]
+)
+def test_a_run_that_was_killed_goes_on_to_the_same_end_to_the_bit(
+    name, settings, cell, mechanism, tmp_path
+):
+    if name == "noisy":
+        mechanism(name, lambda core, q, k, v: v + torch.randn_like(v))
+    from dataclasses import replace
+
+    asked = replace(cell(name, "recall", **QUICK), hyperparameters=settings)
+    whole = train(asked)
+    path = tmp_path / "checkpoints" / "one.pt"
+    child = multiprocessing.get_context("fork").Process(
+        target=_be_killed_at, args=(asked, path, 15)
+    )
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert [p.name for p in path.parent.iterdir()] == ["one.pt"]
+    steps = []
+    rest = train(
+        asked, lambda phase, step, *_: steps.append(step), checkpoint=Checkpoint(path, of=asked.key)
+    )
+    assert steps[0] == 15  # the one before it was through
+    assert rest == whole
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(cell, tmp_path):
+    one, other = (cell("none", "recall", seed=seed, **QUICK) for seed in (0, 1))
+    path = tmp_path / "one.pt"
+    train(one, checkpoint=Checkpoint(path, of=one.key))
+    with pytest.raises(CheckpointRefused, match=f"another configuration, {one.key}, .*Delete it"):
+        train(other, checkpoint=Checkpoint(path, of=other.key))
+
+
+def test_what_other_code_left_behind_is_begun_anew(tmp_path):
+    path = tmp_path / "one.pt"
+    Checkpoint(path, of="cell", source="old").save({"steps": [3]})
+    assert Checkpoint(path, of="cell", source="old").load(CPU) == {"steps": [3]}
+    assert Checkpoint(path, of="cell", source="new").load(CPU) is None
+    assert Checkpoint(tmp_path / "none.pt", of="cell").load(CPU) is None
+
+
+class Malicious:
+    """What a file of another origin may hold."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+@pytest.mark.parametrize("content", ["nothing", "noise", "code", "another dictionary"])
+def test_what_is_no_checkpoint_is_refused_and_runs_nothing(content, tmp_path):
+    path = tmp_path / "one.pt"
+    if content == "code":
+        torch.save({"of": "cell", "source": "", "state": Malicious()}, path)
+    elif content == "another dictionary":
+        torch.save({"weights": torch.zeros(3)}, path)
+    else:
+        path.write_bytes(b"" if content == "nothing" else os.urandom(999))
+    with pytest.raises(CheckpointRefused, match=r"one\.pt cannot be read .*Delete it"):
+        Checkpoint(path, of="cell").load(CPU)
+
+
+def test_whoever_is_killed_while_saving_leaves_the_one_before(tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tmp_path / "one.pt", of="cell")
+    checkpoint.save({"steps": [1]})
+
+    def torn(content, file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save({"steps": [2]})
+    assert checkpoint.load(CPU) == {"steps": [1]}
+
+
+def test_a_checkpoint_has_the_norm_over_heads(tmp_path):
+    task = build_task("recall", {"head_norm": True})
+    first, second = (build_model(task, "linear", {}, seed) for seed in (0, 1))
+    with torch.no_grad():
+        first.mixer.core.head_norm.weight.fill_(3.0)
+    checkpoint = Checkpoint(tmp_path / "one.pt", of="cell")
+    checkpoint.save(model_state(first))
+    restore_model(second, checkpoint.load(CPU))
+    assert (second.mixer.core.head_norm.weight == 3).all()
+    batch = next(task.batches(Split.TRAIN, 0))
+    answers = [net(batch.inputs, batch.positions) for net in (first, second)]
+    torch.testing.assert_close(*answers, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("is_folder", [False, True], ids=["a file", "the folder"])
+def test_no_checkpoint_is_read_or_written_through_a_link(is_folder, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    Checkpoint(mine / "one.pt", of="cell").save({"steps": [1]})
+    before = (mine / "one.pt").read_bytes()
+    path = tmp_path / "out" / "checkpoints" / "one.pt"
+    place = path.parent if is_folder else path
+    place.parent.mkdir(parents=True)
+    place.symlink_to(mine if is_folder else mine / "one.pt")
+    with pytest.raises(CheckpointRefused, match="is a link"):
+        Checkpoint(path, of="cell").load(CPU)
+    with pytest.raises(ConfigError, match="is a link"):
+        Checkpoint(path, of="cell").save({"steps": [2]})
+    assert (mine / "one.pt").read_bytes() == before and os.listdir(mine) == ["one.pt"]
+
+
+def test_a_checkpoint_that_is_a_fifo_is_named(tmp_path):
+    os.mkfifo(tmp_path / "one.pt")
+    with pytest.raises(CheckpointRefused, match="a FIFO"):
+        Checkpoint(tmp_path / "one.pt", of="cell").load(CPU)

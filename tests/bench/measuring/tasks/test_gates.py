@@ -1,0 +1,111 @@
+"""Gates: chosen by the tokens, in the size and range that each core takes."""
+
+import pytest
+import torch
+
+import attentions
+from bench.measuring.tasks.base import build_task
+from bench.measuring.tasks.gates import Gated
+from bench.measuring.tasks.model import build_model
+from bench.measuring.tasks.train import train
+
+SIZES = {
+    "gla": {"log_decay": (2, 4, 64, 16)},
+    "simple_gla": {"log_decay": (2, 4, 64)},
+    "mamba2_ssd": {"log_decay": (2, 4, 64)},
+    "deltanet": {"beta": (2, 4, 64)},
+    "gated_deltanet": {"beta": (2, 4, 64), "log_decay": (2, 4, 64)},
+    "kda": {"beta": (2, 4, 64), "log_decay": (2, 4, 64, 16)},
+    "fox": {"log_decay": (2, 4, 64)},
+    "gated_attention": {"gate": (2, 4, 64, 16)},
+    "gated_deltaproduct": {
+        "beta": (2, 4, 64),
+        "log_decay": (2, 4, 64),
+        "more_keys": (2, 4, 64, 1, 16),
+        "more_values": (2, 4, 64, 1, 16),
+        "more_betas": (2, 4, 64, 1),
+    },
+    "rwkv7": {
+        "log_decay": (2, 4, 64, 16),
+        "removal_key": (2, 4, 64, 16),
+        "removal_rate": (2, 4, 64, 16),
+    },
+}
+
+
+def model(mechanism, **settings):
+    task = build_task("recall", {"causal": True} | settings)
+    return build_model(task, mechanism, {}, 0)
+
+
+def projected(gated):
+    x = torch.randn(2, 64, 64)
+    return {name: gate(x) for name, gate in gated.gates.items()}
+
+
+def test_every_core_that_takes_gates_is_known_here():
+    cores = {
+        name
+        for name in attentions.attention_names()
+        if (can := attentions.attention_class(name).capabilities).gates
+        and not can.requires
+        and attentions.attention_class(name).__module__.startswith("attentions.")
+    }
+    assert cores == SIZES.keys()
+
+
+@pytest.mark.parametrize("mechanism", SIZES)
+def test_gates_have_the_size_and_the_range_that_the_core_takes(mechanism):
+    for block in model(mechanism).blocks:
+        gates = projected(block.mixer)
+        assert {name: gate.shape for name, gate in gates.items()} == SIZES[mechanism]
+        for name, gate in gates.items():
+            declared = block.mixer.layer.core.gates[name]
+            assert ((gate > declared.low) & (gate < declared.high)).all()
+            assert (gate.std(dim=2) > 0).all()  # each token has its own
+
+
+@pytest.mark.parametrize("mechanism", SIZES)
+def test_the_data_decide_and_every_weight_of_a_gate_learns(mechanism):
+    net = model(mechanism)
+    places = torch.arange(64).expand(2, -1)
+    net(torch.randint(1, 64, (2, 64)), places).square().sum().backward()
+    for block in net.blocks:
+        for weight in block.mixer.gates.parameters():
+            assert weight.grad is not None and weight.grad.any()
+
+
+@pytest.mark.parametrize("mechanism", SIZES)
+def test_a_gate_of_a_later_token_changes_nothing_earlier(mechanism):
+    net, places = model(mechanism), torch.arange(64).unsqueeze(0)
+    tokens = torch.randint(1, 63, (1, 64))
+    before = net(tokens, places)
+    tokens[0, 40] += 1
+    after = net(tokens, places)
+    torch.testing.assert_close(after[:, :40], before[:, :40], rtol=1e-4, atol=1e-5)
+    assert not torch.equal(after[:, 40], before[:, 40])
+
+
+@pytest.mark.parametrize("mechanism", SIZES)
+def test_all_other_weights_start_as_around_any_core(mechanism):
+    expected = model("linear").state_dict()
+    found = {
+        name.replace(".layer.", "."): value for name, value in model(mechanism).state_dict().items()
+    }
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(("mechanism", "names"), [("gla", ("log_decay",)), ("linear", ())])
+def test_the_result_says_what_was_projected(cell, mechanism, names):
+    quick = {"num_steps": 2, "batch_size": 4, "embed_dim": 16, "num_heads": 2}
+    assert train(cell(mechanism, "recall", causal=True, **quick)).gates == names
+
+
+def test_a_core_without_gates_is_left_alone():
+    assert not any(isinstance(block.mixer, Gated) for block in model("linear").blocks)
+
+
+@pytest.mark.slow
+def test_with_gates_that_the_data_choose_a_gated_mechanism_learns_to_recall(cell):
+    short = {"seq_len": 40, "num_steps": 250, "learning_rate": 1e-2}
+    assert train(cell("gated_deltanet", "recall", causal=True, **short)).accuracy > 0.9

@@ -1,0 +1,119 @@
+"""Longer examples: the same weights read them; and what a model keeps to go on."""
+
+import pytest
+import torch
+
+import attentions
+from attentions import registry as registry_of
+from bench.measuring.tasks.base import build_task
+from bench.measuring.tasks.longer import longer_models, state_bytes
+from bench.measuring.tasks.model import build_model
+from bench.measuring.tasks.train import train
+
+QUICK = {"num_steps": 4, "batch_size": 8, "embed_dim": 16, "num_heads": 2, "num_test_examples": 32}
+
+
+@pytest.mark.parametrize("position", ["none", "rope"])
+def test_a_model_without_learned_positions_is_tested_at_two_and_four_times_its_length(
+    cell, position
+):
+    quality = train(cell("softmax", "recall", seq_len=24, position=position, **QUICK))
+    assert list(quality.longer) == ["48", "96"]
+    assert all(0 <= score <= 1 for score in quality.longer.values())
+
+
+def test_what_has_weights_for_each_place_is_not(cell):
+    assert train(cell("softmax", "recall", seq_len=24, **QUICK)).longer == {}
+    assert train(cell("linformer", "recall", seq_len=24, position="none", **QUICK)).longer == {}
+    assert train(cell("softmax", "tile_recall", position="none", **QUICK)).longer == {}
+
+
+def test_a_causal_model_keeps_all_tokens_or_one_matrix_per_head(cell):
+    def of(mechanism, **settings):
+        task = build_task("recall", settings)
+        return state_bytes(task, cell(mechanism, "recall"), None)
+
+    # 2 layers of 4 heads of 16: 64 keys and values, or 16 x 16 and their sum; 4 bytes each.
+    assert of("softmax", causal=True) == 2 * 4 * 64 * (16 + 16) * 4
+    assert of("linear", causal=True) == 2 * 4 * (16 * 16 + 16) * 4
+    assert of("linear") is None and of("flatten", causal=True) is None
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    registry_of.attention_names()
+    monkeypatch.setattr(registry_of, "_REGISTRY", dict(registry_of._REGISTRY))
+    return registry_of
+
+
+@pytest.mark.parametrize("looks_at_values", [False, True], ids=["on meta", "with values"])
+def test_a_state_that_grows_counts_with_all_its_tokens(cell, registry, looks_at_values):
+    can = attentions.Capabilities(causal=True, recurrent=True)
+
+    @registry.register_attention("growing", title="-", source="-", capabilities=can)
+    class Growing(attentions.Attention):
+        def forward(self, q, k, v):
+            return v
+
+        def flops(self, shape):
+            return 0
+
+        def init_state(self, batch_size, *, dtype, device):
+            return torch.zeros(batch_size, 4, 0, 16, dtype=dtype, device=device)
+
+        def step(self, q, k, v, state):
+            if looks_at_values and not bool(k.isfinite().all()):
+                raise ValueError("these keys are none")
+            return v, torch.cat((state, k), dim=2)
+
+    task = build_task("recall", {"causal": True})
+    # 2 layers of 4 heads: 64 keys of 16, 4 bytes each.
+    assert state_bytes(task, cell("growing", "recall"), None) == 2 * 4 * 64 * 16 * 4
+
+
+def test_the_step_by_which_a_state_is_measured_has_the_gates_that_the_core_takes(cell, monkeypatch):
+    seen = []
+    step = attentions.attention_class("gla").step
+
+    def watched(self, *tensors, **gates):
+        seen.append({name: tuple(gate.shape) for name, gate in gates.items()})
+        return step(self, *tensors, **gates)
+
+    monkeypatch.setattr(attentions.attention_class("gla"), "step", watched)
+    task = build_task("recall", {"causal": True})
+    assert state_bytes(task, cell("gla", "recall"), None) == 2 * 4 * 16 * 16 * 4
+    assert seen == [{"log_decay": (1, 4, 64, 16)}]
+
+
+@pytest.mark.parametrize("name", ["mamba2_ssd_layer", "gated_deltanet_layer", "gla_layer"])
+def test_a_layer_with_a_state_and_no_step_says_what_it_would_keep(cell, name):
+    task = build_task("recall", {"causal": True})
+    # Of 4 heads: a matrix of 16 x 16, in GLA's layer of 8 x 16; 3 tokens of the convolution.
+    numbers = {
+        "mamba2_ssd_layer": 4 * 16 * 16 + 3 * (64 + 16 + 16),
+        "gated_deltanet_layer": 4 * 16 * 16 + 3 * 3 * 64,
+        "gla_layer": 4 * 8 * 16,
+    }
+    assert state_bytes(task, cell(name, "recall"), None) == 2 * numbers[name] * 4
+
+
+def test_longer_models_have_the_norm_over_heads_with_its_learned_scale(cell):
+    settings = {"seq_len": 24, "position": "none", "head_norm": True, **QUICK}
+    asked = cell("softmax", "recall", **settings)
+    model = build_model(build_task("recall", settings), "softmax", {}, 0)
+    with torch.no_grad():
+        model.mixer.core.head_norm.weight.fill_(3.0)
+    grown = [longer for _, longer in longer_models(model, asked, None)]
+    assert len(grown) == 2
+    for longer in grown:
+        assert (longer.mixer.core.head_norm.weight == 3).all()
+    assert list(train(asked).longer) == ["48", "96"]
+
+
+def test_a_hybrid_keeps_the_states_of_its_softmax_layers_too(cell):
+    def kept(mechanism, num):
+        task = build_task("recall", {"causal": True, "num_layers": 4, "softmax_layers": num})
+        return state_bytes(task, cell(mechanism, "recall"), None)
+
+    assert kept("linear", 1) == 3 * kept("linear", 0) // 4 + kept("softmax", 0) // 4
+    assert kept("linear", 4) == kept("softmax", 0)

@@ -1,0 +1,69 @@
+"""Position signals: learned, rotary or none; the rest of the model stays the same."""
+
+import cmath
+import itertools
+
+import pytest
+import torch
+
+from bench.measuring.tasks.base import build_task
+from bench.measuring.tasks.model import build_model
+from bench.measuring.tasks.positions import rotate
+
+POSITIONS = ("learned", "rope", "none")
+
+
+def model(mechanism, **settings):
+    return build_model(build_task("recall", {"conv_width": 0} | settings), mechanism, {}, 0)
+
+
+def outputs(net, tokens):
+    return net(tokens, torch.arange(tokens.shape[1]).expand_as(tokens))
+
+
+def test_scores_of_turned_heads_depend_on_the_distance_alone():
+    q, k = torch.randn(2, 1, 1, 16, dtype=torch.float64).expand(-1, -1, 40, -1)
+    scores = rotate(q) @ rotate(k).mT
+    for lag in (-7, 0, 3):
+        along = scores.diagonal(lag, dim1=-2, dim2=-1)
+        torch.testing.assert_close(along, along[..., :1].expand_as(along))
+    assert not torch.allclose(scores[..., 0, 0], scores[..., 0, 1])
+
+
+def test_turning_is_a_rotation_by_the_papers_angles():
+    x = torch.randn(2, 5, 6, dtype=torch.float64)
+    turned = rotate(x)
+    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
+    for token, pair in itertools.product(range(5), range(3)):
+        turn = cmath.exp(1j * token * 1e4 ** (-pair / 3))
+        expected = complex(*x[0, token, 2 * pair : 2 * pair + 2]) * turn
+        assert complex(*turned[0, token, 2 * pair : 2 * pair + 2]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "linear"])
+@pytest.mark.parametrize("position", POSITIONS)
+def test_only_without_positions_is_the_order_of_tokens_nothing(mechanism, position):
+    net = model(mechanism, position=position)
+    tokens = torch.randint(1, 64, (1, 64))
+    tokens[0, :2] = torch.tensor([3, 5])
+    order = torch.arange(64).roll(1)
+    before, after = outputs(net, tokens)[:, order], outputs(net, tokens[:, order])
+    assert torch.allclose(before, after, atol=1e-5) == (position == "none")
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "gla"])
+def test_what_knows_no_places_takes_longer_sequences(mechanism):
+    longer = torch.randint(1, 64, (1, 100))
+    for position in ("rope", "none"):
+        net = model(mechanism, position=position, causal=True)
+        assert outputs(net, longer).shape == (1, 100, 64)
+
+
+def test_a_signal_changes_the_parameters_by_its_own_only():
+    sizes = {p: sum(x.numel() for x in model("linear", position=p).parameters()) for p in POSITIONS}
+    assert sizes["rope"] == sizes["none"] == sizes["learned"] - 64 * 64
+
+
+def test_a_layer_that_owns_its_projections_takes_no_rotary_positions():
+    with pytest.raises(ValueError, match="gla_layer owns its projections, so position=rope"):
+        model("gla_layer", position="rope", causal=True)

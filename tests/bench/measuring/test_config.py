@@ -1,0 +1,221 @@
+from pathlib import Path
+
+import pytest
+
+from bench.core.cli.errors import ConfigError
+from bench.measuring.config import Shard, read_sweep_config
+
+BASE = {
+    "attention": {
+        "softmax": {"mechanism": "softmax"},
+        "linear": {"mechanism": "linear", "eps": 1e-6},
+    },
+    "task": {"recall": {"task": "recall", "num_steps": 5}},
+    "seq_len": [256, 1024],
+    "batch_size": 1,
+    "num_heads": 4,
+    "num_kv_heads": None,
+    "head_dim": 64,
+    "key_len": None,
+    "padding": 0,
+    "ragged": 0,
+    "dtype": "float32",
+    "device": "auto",
+    "mode": "forward",
+    "causal": False,
+    "scope": "core",
+    "cache": "warm",
+    "compile": "eager",
+    "num_threads": 1,
+    "max_seq_len": {},
+    "seed": 0,
+    "plugins": [],
+    "out": "results",
+    "dry_run": False,
+    "force": False,
+    "require_ok": False,
+    "measure": {
+        "target_half_width": 0.02,
+        "budget_s": 1,
+        "min_rounds": 7,
+        "max_rounds": 200,
+        "min_sample_s": 0.001,
+    },
+    "run": {"timeout_s": 60, "task_timeout_s": 600, "allocator": "retain"},
+}
+
+
+def read(**changes):
+    return read_sweep_config(BASE | changes)
+
+
+def test_one_value_and_a_list_of_one_are_the_same():
+    assert read(seq_len=256) == read(seq_len=[256])
+    assert read(dtype="bfloat16") == read(dtype=["bfloat16"])
+
+
+def test_entries_keep_their_label_mechanism_and_hyperparameters():
+    linear = read().attention[1]
+    assert (linear.label, linear.mechanism, linear.hyperparameters) == (
+        "linear",
+        "linear",
+        {"eps": 1e-6},
+    )
+    assert read().task[0].settings == {"num_steps": 5}
+    assert read().out == Path("results")
+
+
+def test_a_value_given_twice_counts_once():
+    assert read(seq_len=[256, 256]).axes.seq_len == (256,)
+
+
+def test_an_absent_task_group_plans_no_tasks():
+    without = {k: v for k, v in BASE.items() if k != "task"}
+    assert read_sweep_config(without).task == ()
+    assert read(seq_len=[]).axes.seq_len == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seq_len": -1}, ["seq_len", "-1", "1 or more"]),
+        ({"seq_len": [256, [512]]}, ["seq_len"]),
+        ({"head_dim": None}, ["head_dim", "has no value"]),
+        ({"head_dim": [64, 0]}, ["head_dim", "0"]),
+        ({"batch_size": -2}, ["batch_size"]),
+        ({"key_len": 0}, ["key_len", "1 or more"]),
+        ({"padding": 1.5}, ["padding is 1.5", "1 or less"]),
+        ({"ragged": [0, -0.5]}, ["ragged is -0.5", "0"]),
+        (
+            {"scope": "model", "task": {}, "padding": 0.5, "model": "m", "image_size": 32},
+            ["padding"],
+        ),
+        ({"num_heads": "4"}, ["num_heads"]),
+        ({"num_threads": 0}, ["num_threads"]),
+        ({"num_threads": 100_000}, ["num_threads is 100000", "1024 or less"]),
+        ({"seq_len": 10**18 + 9}, ["seq_len", "2147483647 or less"]),
+        ({"seed": 10**20}, ["seed", "4294967295 or less"]),
+        ({"dtype": "float23"}, ["dtype=float23", "Did you mean float"]),
+        ({"dtype": []}, ["dtype=[] is empty"]),
+        ({"mode": "backwards"}, ["mode=backwards"]),
+        ({"scope": "kore"}, ["scope=kore", "core"]),
+        ({"causal": "yes"}, ["causal", "true or false"]),
+        ({"device": "gpu"}, ["device=gpu"]),
+        ({"device": "cuda:x"}, ["device=cuda:x"]),
+        ({"seed": []}, ["seed=[]"]),
+        ({"attention": {}}, ["attention is empty"]),
+        ({"attention": "softmax"}, ["attention", "entries are chosen by name"]),
+        ({"attention": {"x": {"eps": 1}}}, ["'x'", "names no mechanism"]),
+        ({"task": {"x": {"num_steps": 1}}}, ["'x'", "names no task"]),
+        ({"task": {}, "seq_len": []}, ["plan is empty"]),
+        ({"out": ["a", "b"]}, ["out", "takes one value"]),
+        ({"dry_run": "perhaps"}, ["dry_run", "true or false"]),
+        ({"measure": BASE["measure"] | {"budget_s": -1}}, ["measure.budget_s", "-1"]),
+        ({"measure": BASE["measure"] | {"budget_s": 1e300}}, ["measure.budget_s", "or less"]),
+        ({"measure": BASE["measure"] | {"min_sample_s": 1e9}}, ["measure.min_sample_s", "60"]),
+        ({"measure": BASE["measure"] | {"max_rounds": 10**18}}, ["measure.max_rounds", "or less"]),
+        (
+            {"attention": {"x": {"mechanism": "linear", "eps": float("nan")}}},
+            ["attention.x.eps is nan", "finite"],
+        ),
+        (
+            {"task": {"x": {"task": "recall", "list": [1, float("inf")]}}},
+            ["task.x.list is inf"],
+        ),
+        (
+            {"scope": "model", "task": {}, "model": "deit_tiny", "image_size": 20_000},
+            ["image_size is 20000", "4096 or less"],
+        ),
+        ({"measure": BASE["measure"] | {"budget": 1}}, ["measure.budget", "budget_s"]),
+        ({"measure": BASE["measure"] | {"max_rounds": 3}}, ["max_rounds=3", "min_rounds=7"]),
+        ({"measure": BASE["measure"] | {"num_processes": 0}}, ["measure.num_processes", "1"]),
+        ({"reference": ["nala"]}, ["reference is ['nala']", "mapping"]),
+        ({"reference": {"nala": 3}}, ["reference", "mapping"]),
+        ({"reference": {"linear": "linear"}}, ["reference compares linear with itself"]),
+        ({"attention": {"a": {"mechanism": "softmax", 5: 6}}}, ["sets 5", "name is a word"]),
+        ({"run": BASE["run"] | {"allocator": "jemalloc"}}, ["run.allocator"]),
+        ({"run": BASE["run"] | {"timeout_s": 0}}, ["run.timeout_s"]),
+        ({"max_seq_len": {"softmax": 0}}, ["max_seq_len.softmax", "0"]),
+        ({"max_seq_len": 5}, ["max_seq_len", "keys of its own"]),
+        ({"plugins": [3]}, ["plugins", "3"]),
+    ],
+)
+def test_bad_input_is_refused_with_the_key_and_what_is_allowed(changes, words):
+    with pytest.raises(ConfigError) as error:
+        read(**changes)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_row_is_compared_with_softmax_unless_a_reference_is_named():
+    assert read().reference.label_for("linear") == "softmax"
+    assert read(reference="nala").reference.label_for("linear") == "nala"
+    mapped = read(reference={"linear": "nala"}).reference
+    assert (mapped.label_for("linear"), mapped.label_for("flatten")) == ("nala", "softmax")
+
+
+def test_a_list_of_values_of_a_tasks_setting_is_a_task_for_each():
+    given = {"recall": {"task": "recall", "num_pairs": [4, 8], "position": ["rope"], "seq_len": 9}}
+    entries = read(task=given).task
+    assert [(e.label, e.settings) for e in entries] == [
+        (
+            f"recall num_pairs={num_pairs} position=rope",
+            {"num_pairs": num_pairs, "position": "rope", "seq_len": 9},
+        )
+        for num_pairs in (4, 8)
+    ]
+    with pytest.raises(ConfigError, match=r"task\.recall\.num_pairs=\[\] is empty"):
+        read(task={"recall": {"task": "recall", "num_pairs": []}})
+
+
+@pytest.mark.parametrize("given", [30, 1.5, "0s", "soon", ["1m"], True])
+def test_a_budget_needs_a_unit_and_some_time(given):
+    assert read(budget="90s").budget_s == 90 and read(budget="2h").budget_s == 7200
+    assert read(budget=None).budget_s is None
+    with pytest.raises(ConfigError, match=r"budget is .*; it (takes a .*such as|must be more)"):
+        read(budget=given)
+
+
+def test_only_takes_failed_and_stale_and_nothing_beside_force():
+    assert read(only="failed").only == ("failed",) and read().only == ()
+    with pytest.raises(ConfigError, match="only=broken is not known"):
+        read(only="broken")
+    with pytest.raises(ConfigError, match="only=stale beside force=true"):
+        read(only="stale", force=True)
+
+
+@pytest.mark.parametrize("key", ["model", "image_size"])
+def test_what_only_a_model_has_is_refused_where_no_model_is_measured(key):
+    with pytest.raises(ConfigError, match=f"{key} is of whole models"):
+        read(given=(key,))
+    read(given=(key,), scope=["core", "model"], model="nalaformer_xt", image_size=224)
+
+
+def test_a_shard_is_one_of_so_many_parts():
+    assert read(shard="3/16").shard == Shard(index=3, count=16)
+    assert str(read(shard="4/4").shard) == "4/4" and read(shard=None).shard is None
+    for given in ("0/4", "5/4", "a", "1/0", "1/4/4", "1/100000", "-1/4", "١/٤", 1, 0.25, [1, 4]):
+        with pytest.raises(ConfigError, match="shard"):
+            read(shard=given)
+
+
+def test_token_filters_are_read_with_the_shares_that_they_keep():
+    found = read(token_filter=["none", "random"], token_keep=[0.25, 1])
+    assert (found.token_filter, found.token_keep) == (("random",), (0.25, 1.0))
+    assert read(token_filter="none", token_keep=[0.5]).token_filter == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"token_filter": "atention_rate"}, "Did you mean attention_rate"),
+        ({"token_filter": "random", "token_keep": [0]}, "token_keep is 0; it must be 0.001"),
+        ({"token_filter": "random", "token_keep": 1e-300}, "is 1e-300; it must be 0.001 or more"),
+        ({"token_filter": "random", "token_keep": []}, "token_keep is empty"),
+        ({"token_filter": "random", "token_keep": 0.5, "task": {}}, "token_filter needs a task"),
+        ({"given": ("token_keep",), "token_keep": [0.5]}, "none is chosen"),
+    ],
+)
+def test_token_filters_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        read(**changes)

@@ -1,0 +1,105 @@
+import signal
+import sys
+
+import pytest
+
+from bench.core.cli.errors import ConfigError
+from bench.measuring.plugins import import_plugins
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Write a module that can be imported while the test runs."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(name, text):
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    yield write
+    for name in [name for name in sys.modules if name.startswith("plug_")]:
+        del sys.modules[name]
+
+
+def complaint(name):
+    with pytest.raises(ConfigError) as error:
+        import_plugins((name,))
+    assert f"plugins names {name!r}, which cannot be imported: " in str(error.value)
+    return str(error.value)
+
+
+def test_a_module_is_imported_once_and_may_register_what_it_likes(plugin):
+    plugin("plug_fine", "seen = []\n")
+    import_plugins(("plug_fine", "plug_fine"))
+    assert sys.modules["plug_fine"].seen == []
+
+
+def test_a_module_that_is_not_there_is_told_from_one_that_misses_another(plugin):
+    path = plugin("plug_misses", "import torch\nimport no_such_package\n")
+    for absent in ("no_such_plugin", "no_such_plugin.inside", "plug_misses.inside"):
+        assert "PYTHONPATH" in complaint(absent) or absent.startswith("plug_misses")
+    told = complaint("plug_misses")
+    assert "PYTHONPATH" not in told
+    assert f"No module named 'no_such_package'\nMend {path}, line 2." in told
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "line"),
+    [
+        ("x = 1\ndef broken(:\n", "SyntaxError: ", 2),
+        ("\n\nx = y\n", "NameError: name 'y' is not defined", 3),
+        ("raise ValueError('17 heads')\n", "ValueError: 17 heads", 1),
+        ("def f():\n    assert 1 == 2\n\nf()\n", "AssertionError: ", 2),
+        ("import sys\nsys.exit(0)\n", "SystemExit: 0", 2),
+        ('raise BaseException("gone")\n', "BaseException: gone", 1),
+        ('raise KeyboardInterrupt("stop")\n', "KeyboardInterrupt: stop", 1),
+        ("import json\njson.loads('{')\n", "JSONDecodeError: ", 2),
+    ],
+)
+def test_whatever_it_raises_is_told_with_the_line_of_the_plugin(plugin, text, error, line):
+    path = plugin("plug_broken", text)
+    told = complaint("plug_broken")
+    assert error in told
+    assert told.endswith(f"Mend {path}, line {line}.")
+
+
+def test_ctrl_c_during_an_import_is_the_users(plugin):
+    plugin("plug_slow", "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # workers of pytest ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            import_plugins(("plug_slow",))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from attentions import Attention, Capabilities, register_attention\n\n"
+        "@register_attention('softmax', title='t', source='s', capabilities=Capabilities())\n"
+        "class Mine(Attention):\n    pass\n",
+        "from bench.measuring.tasks.base import Task, register_task\n\n"
+        "@register_task('recall')\n"
+        "class Mine(Task):\n    pass\n",
+    ],
+)
+def test_a_name_that_is_taken_points_to_the_plugin_and_not_into_the_registry(plugin, text):
+    path = plugin("plug_taken", text)
+    told = complaint("plug_taken")
+    assert "is taken by" in told
+    assert told.endswith(f"Mend {path}, line 3.")
+
+
+def test_a_file_beside_the_plugin_is_named_when_the_error_is_there(plugin):
+    plugin("plug_whole/__init__", "from . import part\n")
+    path = plugin("plug_whole/part", "x = 1\nx.no_such_attribute\n")
+    assert complaint("plug_whole").endswith(f"Mend {path}, line 2.")
+
+
+@pytest.mark.parametrize("name", ["", ".relative", "a b", "json.no_such_part"])
+def test_words_that_are_no_module_are_bad_input(name):
+    complaint(name)

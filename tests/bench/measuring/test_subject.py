@@ -1,0 +1,290 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench.measuring.oracle.checking import check
+from bench.measuring.subject import Subject
+from tests.bench.core.test_cell import KERNEL
+
+
+def cell(mechanism="linear", **changes):
+    sizes = {"seq_len": 12, "num_heads": 2, "head_dim": 8}
+    workload = replace(KERNEL.kernel, **(sizes | changes))
+    return replace(KERNEL, mechanism=mechanism, hyperparameters={}, workload=workload)
+
+
+def test_forward_makes_no_graph():
+    out = Subject(cell()).call()
+    assert out.shape == (1, 2, 12, 8) and not out.requires_grad
+
+
+def test_forward_backward_gives_a_gradient_for_every_input():
+    gradients = Subject(cell(mode="forward_backward")).call()
+    assert [g.shape for g in gradients] == [(1, 2, 12, 8)] * 3
+
+
+def test_backward_alone_gives_the_same_gradients_and_can_be_called_again():
+    subject = Subject(cell(mode="backward"))
+    first, second = subject.call(), subject.call()
+    whole = Subject(cell(mode="forward_backward")).call()
+    for a, b, c in zip(first, second, whole, strict=True):
+        assert torch.equal(a, b) and torch.allclose(a, c)
+
+
+def test_a_train_step_moves_the_weights_a_little_and_keeps_no_gradient():
+    subject = Subject(cell(mode="train_step", scope="layer"))
+    before = [p.detach().clone() for p in subject.parameters]
+    for _ in range(20):
+        subject.call()
+    moved = [(p - q).abs().max().item() for p, q in zip(subject.parameters, before, strict=True)]
+    assert all(0 < distance < 1e-2 for distance in moved)
+    assert all(p.grad is None for p in subject.parameters)
+    assert subject.sets[0][0].grad is None
+
+
+@pytest.mark.parametrize("scope", ["core", "layer"])
+def test_prefill_and_decode_agree_with_the_whole_sequence(scope):
+    whole = Subject(cell(mode="forward", causal=True, scope=scope)).call()
+    prefill, _ = Subject(cell(mode="prefill", causal=True, scope=scope)).call()
+    decode = Subject(cell(mode="decode", causal=True, scope=scope))
+    first, _ = decode.call()
+    again, _ = decode.call()
+    assert torch.allclose(prefill, whole, atol=1e-5)
+    assert torch.allclose(first, whole[..., -1:, :], atol=1e-5)
+    assert torch.equal(first, again), "a state must survive being decoded from"
+
+
+def test_the_bytes_of_a_state_do_not_grow_with_the_context_of_a_recurrent_form():
+    sizes = {Subject(cell(mode="decode", causal=True, seq_len=n)).state_bytes() for n in (5, 50)}
+    assert sizes == {2 * (8 * 8 + 8) * 4}
+    assert Subject(cell()).state_bytes() is None
+
+
+def test_a_single_token_can_be_decoded():
+    assert Subject(cell(mode="decode", causal=True, seq_len=1)).call()[0].shape == (1, 2, 1, 8)
+
+
+@pytest.mark.parametrize("mode", ["backward", "prefill", "decode", "forward_backward"])
+def test_every_mode_is_checked_against_the_oracle(mode):
+    errors = check(Subject(cell(mode=mode, causal=mode in ("prefill", "decode"))))
+    assert 0 < errors.rms_error < 1e-4
+
+
+def test_calls_rotate_over_inputs_within_a_bound_of_memory():
+    subject = Subject(cell())
+    assert torch.equal(subject.call(), subject.call())
+    subject.rotate()
+    assert len(subject.sets) == 4
+    assert not torch.equal(subject.call(), subject.call())
+    large = Subject(cell(seq_len=65_536, num_heads=4, head_dim=64))
+    large.rotate()
+    assert len(large.sets) == 1
+
+
+def test_the_same_cell_has_the_same_inputs_and_weights_everywhere():
+    torch.manual_seed(1)
+    first = Subject(cell(scope="layer")).call()
+    torch.manual_seed(2)
+    assert torch.equal(first, Subject(cell(scope="layer")).call())
+
+
+@pytest.mark.slow
+def test_compiling_changes_the_call_and_not_the_result():
+    compiled = Subject(cell(compile="inductor"))
+    assert compiled.call is not compiled.eager_call
+    assert torch.allclose(compiled.call(), compiled.eager_call(), atol=1e-5)
+
+
+def rotated(**changes):
+    subject = Subject(cell(**changes))
+    subject.rotate()
+    subject.prepare()
+    return subject
+
+
+def values(subject):
+    return [[t.detach().clone() for t in tensors] for tensors in subject.sets]
+
+
+def test_the_sets_of_the_next_calls_are_renewed_where_they_lie_and_no_others():
+    subject = rotated()
+    subject.call()
+    before, addresses = values(subject), [t.data_ptr() for t in subject.sets[2]]
+    subject.renew(0, 2)
+    after = values(subject)
+    are_new = [not torch.equal(a[0], b[0]) for a, b in zip(before, after, strict=True)]
+    assert are_new == [False, False, True, True], "the first call took the second set"
+    assert [t.data_ptr() for t in subject.sets[2]] == addresses
+    assert all(torch.equal(a[3], b[3]) for a, b in zip(before, after, strict=True)), "not read"
+    taken = subject.call()
+    assert torch.equal(taken, subject.forward(subject.sets[2]))
+
+
+def test_all_mechanisms_get_the_same_values_in_a_round_and_other_ones_in_the_next():
+    one, other = rotated(mechanism="linear"), rotated(mechanism="softmax")
+    for subject in (one, other):
+        subject.renew(7, 1000)
+    assert all(
+        torch.equal(a, b)
+        for mine, yours in zip(values(one), values(other), strict=True)
+        for a, b in zip(mine[:3], yours[:3], strict=True)
+    )
+    before = values(one)
+    one.renew(8, 1000)
+    assert not any(torch.equal(a[0], b[0]) for a, b in zip(before, values(one), strict=True))
+
+
+def test_a_backward_pass_goes_through_the_graph_of_the_new_values():
+    subject = rotated(mode="backward")
+    subject.call()
+    subject.renew(3, 1)
+    (index,) = subject.rotation.coming(1)
+    tensors = subject.sets[index]
+    assert len(subject._ready) == 4, "it is made before it is timed"
+    expected = subject.gradients(subject.module(*tensors[:-1]), tensors)
+    for ours, whole in zip(subject.call(), expected, strict=True):
+        assert torch.allclose(ours, whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_decode_follows_its_new_values_with_a_new_state_or_a_new_token_alone(whole):
+    subject = rotated(mode="decode", causal=True)
+    subject.call()
+    before, state = values(subject)[2], subject.ready(subject.sets[2], subject.runner)
+    subject.renew(3, 1, whole=whole)
+    after = values(subject)[2]
+    assert torch.equal(before[0][..., :-1, :], after[0][..., :-1, :]) != whole
+    assert (subject.ready(subject.sets[2], subject.runner) is state) != whole
+    assert not torch.equal(before[0][..., -1:, :], after[0][..., -1:, :])
+    out, _ = subject.call()
+    expected = Subject(cell(causal=True)).module(*after[:3])[..., -1:, :]
+    assert torch.allclose(out, expected, atol=1e-5)
+
+
+def test_a_renewed_cotangent_stays_zero_at_queries_that_are_padding():
+    subject = rotated(mode="forward_backward", causal=True, padding=0.5)
+    subject.renew(1, 4)
+    cotangent = subject.sets[0][-1]
+    assert not cotangent[..., 6:, :].any() and bool(cotangent[..., :6, :].all())
+
+
+GATED = ["gla", "simple_gla", "mamba2_ssd", "deltanet", "gated_deltanet"]
+gated = pytest.mark.parametrize("name", GATED)
+
+
+def gated_subject(name, **changes):
+    return Subject(cell(name, **({"causal": True} | changes)))
+
+
+@gated
+def test_a_core_that_takes_gates_is_called_with_them(name):
+    subject = gated_subject(name)
+    tensors = subject.sets[0]
+    assert subject.names == ("q", "k", "v", *subject.module.capabilities.gates, "cotangent")
+    assert len(tensors) == len(subject.names)
+    given, gates = subject.arguments(tensors)
+    assert torch.equal(subject.call(), subject.module(*given, **gates))
+    assert not torch.equal(subject.call(), subject.module(*given))
+
+
+@gated
+def test_queries_keys_and_values_are_those_of_a_core_without_gates(name):
+    plain, tensors = Subject(cell("linear", causal=True)).sets[0], gated_subject(name).sets[0]
+    same = zip(plain, (*tensors[:3], tensors[-1]), strict=True)
+    assert all(torch.equal(one, other) for one, other in same)
+
+
+@gated
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gates_have_the_cells_dtype_and_each_input_set_its_own(name, dtype):
+    subject = gated_subject(name, dtype=dtype)
+    subject.rotate()
+    first, second = (subject.arguments(tensors)[1] for tensors in subject.sets[:2])
+    for gate in first:
+        assert first[gate].dtype == getattr(torch, dtype) and first[gate].is_contiguous()
+        assert not torch.equal(first[gate], second[gate])
+
+
+@gated
+@pytest.mark.parametrize("mode", ["forward_backward", "backward"])
+def test_gradients_of_gates_are_taken(name, mode):
+    subject = gated_subject(name, mode=mode)
+    gradients = subject.call()
+    for gate, found in zip(subject.sets[0][3:-1], gradients[3:], strict=False):
+        assert found.shape == gate.shape and bool(found.any())
+
+
+@gated
+def test_prefill_and_decode_take_the_gates_of_their_tokens(name):
+    whole = gated_subject(name).call()
+    prefill, _ = gated_subject(name, mode="prefill").call()
+    decode = gated_subject(name, mode="decode")
+    assert torch.allclose(prefill, whole, atol=1e-5)
+    for _ in range(2):  # the first call is checked, and later ones are not
+        assert torch.allclose(decode.call()[0], whole[..., -1:, :], atol=1e-5)
+
+
+@gated
+def test_a_new_round_has_new_gates_and_the_same_values_otherwise_as_every_core(name):
+    one, other = rotated(mechanism=name, causal=True), rotated(mechanism="linear", causal=True)
+    before = values(one)
+    for subject in (one, other):
+        subject.renew(7, 1000)
+    for old, new, plain in zip(before, values(one), values(other), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(new[:3], plain[:3], strict=True))
+        for a, b in zip(old[3:-1], new[3:-1], strict=True):
+            assert not torch.equal(a, b)
+    one, other = (
+        rotated(mechanism=each, causal=True, mode="forward_backward") for each in (name, "linear")
+    )
+    for subject in (one, other):
+        subject.renew(7, 1000)
+    assert torch.equal(one.sets[0][-1], other.sets[0][-1])
+
+
+@gated
+def test_a_new_last_token_has_a_new_gate_and_leaves_those_before_it(name):
+    subject = rotated(mechanism=name, causal=True, mode="decode")
+    subject.call()
+    before = values(subject)[2][3:-1]
+    subject.renew(3, 1, whole=False)
+    for old, new in zip(before, values(subject)[2][3:-1], strict=True):
+        assert torch.equal(old[:, :, :-1], new[:, :, :-1])
+        assert not torch.equal(old[:, :, -1:], new[:, :, -1:])
+
+
+@gated
+def test_a_layer_around_a_gated_core_is_called_with_its_tokens_alone(name):
+    subject = gated_subject(name, scope="layer")
+    assert subject.names == ("x", "cotangent") and len(subject.sets[0]) == 2
+    assert subject.call().shape == (1, 12, 16)
+
+
+def test_on_meta_gates_have_sizes_and_no_values():
+    subject = Subject(replace(cell("gla", causal=True), device="meta"))
+    assert [x.shape for x in subject.sets[0][3:-1]] == [(1, 2, 12, 8)]
+    assert subject.sets[0][3].is_meta
+
+
+def test_a_gate_has_the_strides_that_its_core_wants(monkeypatch):
+    monkeypatch.setattr("bench.measuring.subject.layout_of", lambda _: "bnhd")
+    beta, log_decay = gated_subject("gated_deltanet").sets[0][3:-1]
+    assert beta.transpose(1, 2).is_contiguous() and log_decay.transpose(1, 2).is_contiguous()
+
+
+def test_another_tree_gets_the_very_tensors_and_the_gates_of_the_first():
+    base = gated_subject("deltanet")
+    other = Subject(cell("gated_deltanet", causal=True), like=base)
+    assert other.sets is base.sets and other.gates.names == ("beta",)
+    assert other.call().shape == base.call().shape
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["forward", "decode"])
+def test_compiled_calls_take_gates_too(mode):
+    compiled = gated_subject("gated_deltanet", mode=mode, compile="inductor")
+    found, wanted = compiled.call(), compiled.eager_call()
+    if mode == "decode":
+        found, wanted = found[0], wanted[0]
+    assert torch.allclose(found, wanted, atol=1e-5)

@@ -1,0 +1,153 @@
+"""Gates drawn for timing: shapes as the core declares them, values as an untrained layer's."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import attentions
+from attentions import Geometry, build_attention
+from bench.measuring.tasks.gates import Gated
+from bench.measuring.token_gates import gates_of
+
+CPU, META = torch.device("cpu"), torch.device("meta")
+SIZES = {
+    "gla": {"log_decay": (4, 16)},
+    "simple_gla": {"log_decay": (4,)},
+    "mamba2_ssd": {"log_decay": (4,)},
+    "deltanet": {"beta": (4,)},
+    "gated_deltanet": {"beta": (4,), "log_decay": (4,)},
+}
+every = pytest.mark.parametrize("name", SIZES)
+
+
+def core(name, seq_len=100, **heads):
+    geometry = Geometry(num_heads=4, head_dim=16, seq_len=seq_len, causal=True, **heads)
+    return build_attention(name, geometry)
+
+
+def gates(name, device=CPU, dtype=torch.float32, **settings):
+    return gates_of(core(name, **settings).to(device, dtype))
+
+
+def draw(name, seed=1, dtype=torch.float32, **settings):
+    of = gates(name, **settings)
+    return dict(zip(of.names, of.draw(2, 100, seed=seed, dtype=dtype, device=CPU), strict=True))
+
+
+@every
+@pytest.mark.parametrize("device", [CPU, META], ids=str)
+@pytest.mark.parametrize("num_kv_heads", [4, 2])
+def test_a_core_says_what_a_token_has_of_each_gate_wherever_it_is(name, device, num_kv_heads):
+    assert gates(name, device, num_kv_heads=num_kv_heads).sizes == SIZES[name]
+
+
+@pytest.mark.parametrize("name", ["gla", "simple_gla"])
+def test_the_temperature_of_a_core_slows_its_decay_also_where_heads_are_shared(name):
+    own, shared = (draw(name, num_kv_heads=heads)["log_decay"] for heads in (4, 1))
+    assert torch.equal(own, shared) and float(own.mean()) == pytest.approx(-0.7 / 16, rel=0.3)
+
+
+@every
+def test_values_are_those_of_the_maps_that_training_begins_with(name):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer = attentions.MultiHeadAttention(core(name))
+        torch.manual_seed(0)
+        gated = Gated(layer)
+    tokens = torch.randn(1, 200, 64, generator=torch.Generator().manual_seed(1))
+    tokens = tokens.unflatten(1, (2, 100))[0]
+    for at, gate in draw(name).items():
+        assert torch.allclose(gate, gated.gates[at](tokens), atol=1e-6)
+
+
+@every
+def test_each_token_has_its_own_and_each_is_a_share_or_the_logarithm_of_one(name):
+    for at, gate in draw(name).items():
+        share = gate.exp() if at.startswith("log_") else gate
+        assert bool(((share > 0) & (share < 1)).all()) and bool((share.std(dim=2) > 0).all())
+
+
+@every
+def test_the_same_seed_gives_the_same_values_and_another_one_others(name):
+    torch.manual_seed(1)
+    first = draw(name)
+    torch.manual_seed(2)
+    again, other = draw(name), draw(name, seed=2)
+    for at in first:
+        assert torch.equal(first[at], again[at]) and not torch.equal(first[at], other[at])
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_new_values_lie_where_the_old_ones_lay_with_the_pace_of_each_head(name, dtype):
+    of, drawn = gates(name, dtype=dtype), draw(name, dtype=dtype)
+    for at, gate in drawn.items():
+        gate = gate.contiguous()
+        place, before = gate.data_ptr(), gate.clone()
+        of.renew(at, gate, 0)
+        seen = gate.clone()
+        of.renew(at, gate, 1)
+        assert gate.data_ptr() == place and gate.dtype == dtype
+        for other in (before, seen):
+            assert float((gate != other).double().mean()) > 0.9
+        pace, usual = (x.double().mean(dim=(0, 2)) for x in (gate, before))
+        assert torch.allclose(pace, usual, rtol=0.3)
+        of.renew(at, gate, 4099)
+        assert torch.equal(gate, seen)
+
+
+def test_nothing_is_drawn_for_a_core_without_gates_and_for_a_layer():
+    for name in ("linear", "gla_layer"):
+        assert gates(name).names == ()
+        assert gates(name).draw(1, 8, seed=0, dtype=torch.float32, device=CPU) == []
+    layer = attentions.MultiHeadAttention(core("gla"))
+    assert gates_of(layer).names == ()
+
+
+def test_a_gate_stays_in_its_declared_range_and_a_vector_has_its_length():
+    drawn = draw("rwkv7")
+    assert bool(((drawn["removal_rate"] > 0) & (drawn["removal_rate"] < 1)).all())
+    assert bool((drawn["log_decay"] < 0).all())
+    lengths = drawn["removal_key"].norm(dim=-1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths))
+
+
+def test_a_hyperparameter_widens_a_range():
+    geometry = Geometry(num_heads=4, head_dim=16, seq_len=100, causal=True)
+    wide = gates_of(build_attention("deltanet", geometry, negative_eigenvalues=True))
+    (beta,) = wide.draw(2, 100, seed=1, dtype=torch.float32, device=CPU)
+    torch.testing.assert_close(beta, 2 * draw("deltanet")["beta"])
+
+
+def test_axes_beside_tokens_and_channels_come_from_the_core():
+    geometry = Geometry(num_heads=4, head_dim=16, seq_len=10, value_dim=8, causal=True)
+    of = gates_of(build_attention("gated_deltaproduct", geometry, num_householder=3))
+    assert of.shapes(2, 10) == {
+        "beta": (2, 4, 10),
+        "log_decay": (2, 4, 10),
+        "more_keys": (2, 4, 10, 2, 16),
+        "more_values": (2, 4, 10, 2, 8),
+        "more_betas": (2, 4, 10, 2),
+    }
+    drawn = of.draw(2, 10, seed=0, dtype=torch.float32, device=CPU)
+    assert [tuple(gate.shape) for gate in drawn] == [*of.shapes(2, 10).values()]
+
+
+class Older:
+    """A core of a library whose capabilities name gates and say nothing else of them."""
+
+    def __init__(self, name, gates):
+        self.name, self.geometry = name, Geometry(num_heads=4, head_dim=16, seq_len=100)
+        self.capabilities = SimpleNamespace(gates=gates, scopes=("core", "layer"))
+
+
+@pytest.mark.parametrize("name", ["gla", "simple_gla", "deltanet", "gated_deltanet"])
+def test_cores_of_older_libraries_get_the_same_gates(name):
+    older = gates_of(Older(name, tuple(SIZES[name])))
+    assert older.sizes == SIZES[name] and older.gates == gates(name).gates
+
+
+def test_a_gate_that_no_older_library_had_is_refused_with_what_is_needed():
+    with pytest.raises(ValueError, match=r"odd names the gate pace .* attentions\.Gate is needed"):
+        gates_of(Older("odd", ("pace",)))

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from attentions import Attention, AttentionLayer, Capabilities, Geometry, build_attention
+from bench.measuring.weights import NoWeights, weights
+
+HEADS = Geometry(num_heads=2, head_dim=8, seq_len=9)
+
+
+def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    stream = torch.Generator().manual_seed(1)
+    q, k = torch.randn(2, 1, 2, 9, 8, generator=stream, dtype=dtype)
+    return q, k
+
+
+def core(name: str, geometry: Geometry = HEADS, **settings: object) -> Attention:
+    built = build_attention(name, geometry, **settings)
+    assert not isinstance(built, AttentionLayer)
+    return built.double().eval()
+
+
+def test_softmax_has_the_weights_of_its_formula() -> None:
+    q, k = inputs()
+    expected = (q @ k.mT / 8**0.5).softmax(dim=-1)
+    assert torch.allclose(weights(core("softmax"), q, k), expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["linear", "flatten", "nala", "performer", "hedgehog", "nystromformer", "uniform"]
+)
+def test_weights_times_values_are_the_output(name: str) -> None:
+    q, k = inputs()
+    v = torch.randn(1, 2, 9, 8, dtype=torch.float64)
+    mechanism = core(name)
+    assert torch.allclose(weights(mechanism, q, k) @ v, mechanism(q, k, v), atol=1e-9)
+    assert mechanism.geometry == HEADS
+
+
+@pytest.mark.parametrize("name", ["linear", "deltanet", "retnet"])
+def test_causal_weights_are_zero_above_the_diagonal(name: str) -> None:
+    q, k = inputs()
+    causal = Geometry(num_heads=2, head_dim=8, seq_len=9, causal=True)
+    assert weights(core(name, causal), q, k).triu(1).abs().max() < 1e-12
+
+
+def test_the_two_halves_of_polaformer_count_as_heads() -> None:
+    q, k = inputs()
+    mechanism = core("polaformer")
+    found = weights(mechanism, q, k)
+    v = torch.randn(1, 2, 9, 8, dtype=torch.float64)
+    assert found.shape == (1, 4, 9, 9)
+    like, unlike = found[:, :2], found[:, 2:]
+    expected = torch.cat([like @ v[..., :4], unlike @ v[..., 4:]], dim=-1)
+    assert torch.allclose(mechanism(q, k, v), expected)
+
+
+def test_learned_parameters_are_those_of_the_core_and_get_gradients() -> None:
+    q, k = inputs()
+    mechanism = core("hedgehog")
+    with torch.no_grad():
+        for parameter in mechanism.parameters():
+            parameter.mul_(3)
+    weights(mechanism, q.requires_grad_(), k).square().sum().backward()
+    assert q.grad is not None
+    assert all(parameter.grad is not None for parameter in mechanism.parameters())
+
+
+def test_a_convolution_over_values_has_no_weights() -> None:
+    with pytest.raises(NoWeights, match="local_only has no weights"):
+        weights(core("local_only"), *inputs())
+
+
+class Squares(Attention):
+    """Not linear in v."""
+
+    name, title, source = "squares", "", ""
+    capabilities = Capabilities()
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return v.square()
+
+    def flops(self, shape: object) -> int:
+        return 0
+
+
+def test_a_mechanism_that_is_not_linear_in_v_is_named() -> None:
+    with pytest.raises(NoWeights, match=r"squares has no weights to look at: .* not linear in v"):
+        weights(Squares(HEADS), *inputs())
+
+
+def test_rounding_where_little_is_left_to_divide_by_is_not_taken_for_it() -> None:
+    stream = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, 9, 8, generator=stream)
+    q, k = q.abs(), -k.abs()
+    k[..., 0] = 0.02  # all other channels are of unlike sign, and inhibited
+    mechanism = core("nala_cosine").float()
+    with torch.no_grad():
+        out = mechanism(q, k, v)
+        difference = (weights(mechanism, q, k) @ v - out).abs().amax() / out.abs().amax()
+    assert 1e-4 < difference < 1e-2
+
+
+def test_half_precision_is_refused() -> None:
+    q, k = inputs(torch.bfloat16)
+    with pytest.raises(NoWeights, match="float32 or float64"):
+        weights(core("softmax"), q, k)

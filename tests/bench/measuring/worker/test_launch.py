@@ -1,0 +1,167 @@
+"""Processes end with those that started them, and a sweep outlives its server."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from bench.core.record import Status
+from bench.measuring.worker import launch
+from bench.measuring.worker.jobs import Interrupt, Jobs
+from bench.measuring.worker.launch import WorkerServer
+from bench.measuring.worker.results import Job, ProbeResult
+from tests.waiting import wait_until
+
+STAND_IN = "tests.bench.measuring.worker.stand_in"
+linux = pytest.mark.skipif(sys.platform != "linux", reason="asks the system for more than POSIX")
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    monkeypatch.setattr(launch, "SERVER_MODULE", STAND_IN)
+    monkeypatch.setattr(launch, "PATIENCE_S", 2.0)
+    with WorkerServer() as server:
+        yield Jobs(server, 30.0, Interrupt())
+
+
+def do(jobs, name, hear=None, **request):
+    return jobs.do(Job(name, ProbeResult), hear=hear, **request)
+
+
+def is_alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_job_that_ends_well_leaves_no_worker(jobs):
+    assert do(jobs, "fine").is_ok
+    assert jobs.server._workers == set()
+
+
+@linux
+@pytest.mark.parametrize("how", ["same group", "new session", "daemon"])
+@pytest.mark.parametrize("end", ["answer", "crash", "hang"])
+def test_a_process_that_a_worker_started_is_gone_when_the_worker_is(jobs, how, end):
+    started = []
+    jobs.timeout_s = 0.3 if end == "hang" else 30.0
+    outcome = do(
+        jobs, "child", how=how, end=end, hear=lambda message: started.append(int(message["step"]))
+    )
+    expected = {"answer": Status.OK, "crash": Status.CRASHED, "hang": Status.TIMED_OUT}
+    assert outcome.status is expected[end]
+    assert not is_alive(started[0])
+    assert do(jobs, "fine").is_ok
+
+
+@pytest.mark.parametrize("job", ["kill_server", "stop_server"])
+def test_a_server_that_its_worker_ends_or_stops_is_replaced_and_the_job_has_crashed(jobs, job):
+    jobs.server.start()
+    first = jobs.server._process.pid
+    outcome = do(jobs, job)
+    assert outcome.status is Status.CRASHED
+    assert "the server that forks the workers was ended or stopped" in outcome.reason
+    assert do(jobs, "fine").is_ok
+    assert jobs.server._process.pid != first and not is_alive(first)
+
+
+@linux
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [
+        ("same group", signal.SIGKILL),
+        ("new session", signal.SIGKILL),
+        ("daemon", signal.SIGKILL),
+        ("daemon", signal.SIGSTOP),
+        ("without environment", signal.SIGKILL),
+    ],
+)
+def test_a_process_that_a_worker_started_is_gone_when_the_server_is_ended_or_stopped(
+    jobs, how, number
+):
+    started = []
+
+    def hear(message):
+        started.append(int(message["step"]))
+        os.kill(jobs.server._process.pid, number)
+        os.kill(jobs.server._workers.copy().pop(), signal.SIGKILL)
+
+    outcome = do(jobs, "child", how=how, end="hang", hear=hear)
+    assert outcome.status is Status.CRASHED
+    wait_until(lambda: not is_alive(started[0]), 5.0)
+    assert do(jobs, "fine").is_ok
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_server_that_ends_or_stops_between_two_jobs_costs_none_of_them(jobs, number):
+    assert do(jobs, "fine").is_ok
+    os.kill(jobs.server._process.pid, number)
+    assert do(jobs, "fine").is_ok
+
+
+@pytest.mark.parametrize("job", ["long_line", "no_message"])
+def test_what_is_no_message_ends_its_worker_and_no_other(jobs, job):
+    outcome = do(jobs, job)
+    assert outcome.status is Status.CRASHED
+    assert "no message of ours" in outcome.reason
+    assert do(jobs, "fine").is_ok
+
+
+def test_a_stopped_server_can_be_left(jobs):
+    assert do(jobs, "fine").is_ok
+    server = jobs.server._process.pid
+    os.kill(server, signal.SIGSTOP)
+    jobs.server.stop()
+    assert not is_alive(server)
+
+
+PARENT = f"""
+from bench.measuring.worker import launch
+from bench.measuring.worker.launch import WorkerServer
+launch.SERVER_MODULE = "{STAND_IN}"
+server = WorkerServer()
+worker = server.spawn(job="hang")
+while worker.step == "start":
+    worker.poll(1)
+print(server._process.pid, worker.step, flush=True)
+import time
+time.sleep(1000)
+"""
+
+
+@linux
+@pytest.mark.parametrize("stopped", ["none", "server", "worker", "both"])
+def test_server_and_worker_end_with_a_parent_that_is_killed(stopped, tmp_path):
+    with (tmp_path / "terminal").open("w+") as terminal:
+        parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=terminal, text=True
+        )
+        server, worker = map(int, parent.stdout.readline().split())
+        for pid, name in ((server, "server"), (worker, "worker")):
+            if stopped in (name, "both"):
+                os.kill(pid, signal.SIGSTOP)
+        parent.kill()
+        parent.wait()
+        wait_until(lambda: not is_alive(server) and not is_alive(worker), 5.0)
+        terminal.seek(0)
+        assert terminal.read() == ""
+    parent.stdout.close()
+
+
+@linux
+def test_a_server_that_still_starts_ends_with_its_parent():
+    words = [sys.executable, "-c", "import os; print(os.getpid(), flush=True); input()"]
+    parent = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    gone = int(parent.stdout.readline())
+    parent.communicate("")
+    child = (
+        "from bench.measuring.worker.processes import end_with; end_with({}); print('still here')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", child.format(gone)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")

@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import pytest
+
+from bench.measuring.worker.request import device_of, library_at
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"cell": {"device": "cuda:1"}},
+        {"base": {"device": "cuda:1"}, "current": {"device": "cuda:1"}},
+        {"cells": [{"device": "cuda:1"}, {"device": "cuda:1"}]},
+        {"device": "cuda:1"},
+    ],
+)
+def test_every_job_says_its_device_in_a_place_of_its_own(request_):
+    assert device_of(request_) == "cuda:1"
+
+
+def test_without_another_tree_there_is_no_other_library():
+    assert library_at(None) is None
+
+
+def test_another_tree_without_mechanisms_is_refused(tmp_path):
+    with pytest.raises(ImportError, match="has no package attentions"):
+        library_at(str(tmp_path))

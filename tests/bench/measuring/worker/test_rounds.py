@@ -1,0 +1,101 @@
+"""The rounds of a worker: when to look at intervals, what may join, and what is no sample."""
+
+import tempfile
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import tests.misbehaving  # noqa: F401
+from bench.measuring.measure.stopping import Stopping
+from bench.measuring.worker import rounds as module
+from bench.measuring.worker import turns
+from bench.measuring.worker.rounds import half_widths, probe
+from tests.bench.measuring.worker.fakes import WORKLOAD, Channel, FakeSubject, cell, take_rounds
+
+STOPPING = Stopping(min_rounds=7)
+
+
+def test_intervals_are_looked_at_only_when_they_are_due():
+    taken = [[1.0, 2.0]] * 6
+    assert half_widths(taken, [0, 0], STOPPING) is None
+    assert half_widths([*taken, [1.0, 2.0]], [0, 0], STOPPING) is not None
+    assert half_widths([*taken, *taken[:2]], [0, 0], STOPPING) is None, "every fourth round"
+
+
+def test_without_a_reference_there_is_no_ratio_to_look_at():
+    assert half_widths([[1.0, 2.0]] * 7, None, STOPPING) is None
+    assert half_widths([[1.0, 2.0]] * 7, [None, None], STOPPING) is None
+
+
+def test_a_constant_ratio_is_known_and_a_wandering_one_is_not():
+    steady = [[float(n), 3.0 * n] for n in range(1, 8)]
+    assert half_widths(steady, [0, 0], STOPPING) == pytest.approx([0.0, 0.0])
+    wandering = [[1.0, float(n)] for n in range(1, 8)]
+    widths = half_widths(wandering, [0, 0], STOPPING)
+    assert widths[0] == pytest.approx(0.0) and widths[1] > 0.1
+
+
+def test_each_member_is_held_against_the_reference_of_its_own():
+    taken = [[1.0, float(n), 2.0 * n] for n in range(1, 8)]
+    widths = half_widths(taken, [None, None, 1], STOPPING)
+    assert widths == pytest.approx([0.0])
+
+
+@pytest.fixture
+def one_call_per_sample(monkeypatch):
+    def time_calls(call, count):
+        for _ in range(count):
+            call()
+        return 0.25
+
+    monkeypatch.setattr(module, "clock_for", lambda device: SimpleNamespace(time_calls=time_calls))
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(("mechanism", "is_right"), [("good", True), ("stale_later", False)])
+def test_a_reference_that_was_only_probed_is_checked_after_the_rounds_like_a_member(
+    one_call_per_sample, tmp_path, monkeypatch, mechanism, is_right
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    reference = replace(cell(), mechanism=mechanism)
+    probe({"cell": reference.to_dict()}, Channel())
+    _, result = take_rounds(reference, num_rounds=10)
+    (wrong,) = result.wrong
+    assert (wrong is None) == is_right
+    assert is_right or wrong.startswith("after the rounds, for values that no call had seen, ")
+
+
+@pytest.fixture
+def take_compiled_rounds(one_call_per_sample, monkeypatch):
+    """Rounds of a call that compiles for each new factor; two calls warm up, four are timed."""
+    torch.compiler.reset()
+    compiled = torch.compile(lambda x, factor: x * factor, backend="eager", dynamic=False)
+
+    def take(compile_mode, factors):
+        coming = iter(factors)
+        subject = FakeSubject(lambda: compiled(torch.ones(1), next(coming)))
+        monkeypatch.setattr(turns, "subject_of", lambda cell: subject)
+        # The check calls it with other sizes than those that were timed.
+        monkeypatch.setattr(turns, "after_rounds", lambda *of: compiled(torch.ones(2), 9))
+        take_rounds(cell(workload=replace(WORKLOAD, compile=compile_mode)))
+
+    with torch._dynamo.config.patch(error_on_recompile=False):
+        yield take
+
+
+def test_a_call_that_compiles_again_is_no_sample_of_compiled_code(take_compiled_rounds):
+    with pytest.raises(torch._dynamo.exc.RecompileError):
+        take_compiled_rounds("inductor", [2, 2, 2, 2, 3, 3])
+
+
+@pytest.mark.parametrize(
+    ("compile_mode", "factors"), [("inductor", [2, 3, 3, 3, 3, 3]), ("eager", [2, 2, 2, 2, 3, 3])]
+)
+def test_compiling_outside_of_samples_or_by_an_eager_entry_is_no_fault(
+    take_compiled_rounds, compile_mode, factors
+):
+    take_compiled_rounds(compile_mode, factors)

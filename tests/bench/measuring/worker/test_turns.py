@@ -1,0 +1,219 @@
+"""What surrounds the turns of a member: new inputs, a look at what all share, a last check."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench.core.record import Status
+from bench.measuring.measure import load
+from bench.measuring.measure.state import look, put_back
+from bench.measuring.oracle.oracle import Incorrect
+from bench.measuring.worker import rounds as module
+from bench.measuring.worker import turns
+from bench.measuring.worker.outcome import JobFailed
+from bench.measuring.worker.results import ROUNDS_BEGIN, ROUNDS_END
+from tests.bench.measuring.worker.fakes import WORKLOAD, FakeSubject, cell, take_rounds
+
+SAMPLE_S = 0.25
+A, B = cell(entry="a"), cell(entry="b")
+
+
+class Time:
+    """A clock that only samples and what is told to take time move; the CPU is twice as busy."""
+
+    def __init__(self):
+        self.now = 50.0
+
+    def time_calls(self, call, count):
+        for _ in range(count):
+            call()
+        self.now += SAMPLE_S
+        return SAMPLE_S
+
+
+@pytest.fixture
+def time(monkeypatch):
+    time = Time()
+    monkeypatch.setattr(turns, "now_s", lambda: time.now)
+    monkeypatch.setattr(turns, "cpu_s", lambda: 2 * time.now)
+    monkeypatch.setattr(module, "clock_for", lambda device: time)
+    return time
+
+
+@pytest.fixture
+def subjects(monkeypatch, time):
+    """The subjects of entries ``a`` and ``b``, and a state that is put back."""
+    subjects = {"a": FakeSubject(num_sets=4), "b": FakeSubject()}
+    monkeypatch.setattr(turns, "subject_of", lambda cell: subjects[cell.entry])
+    monkeypatch.setattr(turns, "after_rounds", lambda cell, subject: None)
+    before = look()
+    yield subjects
+    put_back(before)
+
+
+def test_inputs_are_renewed_before_each_round_for_the_calls_that_come(subjects):
+    take_rounds(A, B, num_rounds=3)
+    assert subjects["a"].log[:2] == ["rotate", "prepare"]
+    assert subjects["a"].log[2:] == [(0, 1, False), (1, 1, True), (2, 1, True)]
+
+
+def test_what_is_made_of_new_inputs_is_made_anew_while_that_has_taken_less_than_samples(
+    subjects, time
+):
+    def renew(number, num_calls, *, whole):
+        subjects["a"].log.append(whole)
+        time.now += 1.5 * SAMPLE_S if whole else 0.0
+
+    subjects["a"].renew = renew
+    take_rounds(A, B, num_rounds=6)
+    assert subjects["a"].log[2:] == [False, True, True, False, True, True]
+
+
+def test_the_account_of_the_worker_is_samples_and_what_is_outside_of_them(subjects, time):
+    def renew(number, num_calls, *, whole):
+        time.now += 3.0
+
+    subjects["a"].renew = renew
+    sent, result = take_rounds(A, B, num_rounds=3)
+    assert result.outside_s == pytest.approx(3 * 3.0)
+    assert result.cpu_per_wall == (2.0, 2.0)
+    steps = [message["step"] for message in sent if "step" in message]
+    assert steps.index(ROUNDS_BEGIN) < steps.index(ROUNDS_END)
+
+
+def test_what_a_cold_cache_costs_is_outside_of_samples(subjects, time, monkeypatch):
+    def flush():
+        time.now += 10.0
+
+    monkeypatch.setattr("bench.measuring.measure.cache.flusher", lambda device: flush)
+    cold = replace(A, workload=replace(WORKLOAD, cache="cold"))
+    _, result = take_rounds(cold, num_rounds=3)
+    assert result.outside_s == pytest.approx(3 * 10.0)
+
+
+def test_a_member_of_several_threads_has_no_share_of_one_core(subjects, monkeypatch):
+    now = torch.get_num_threads()
+    shares = [
+        take_rounds(replace(A, num_threads=of_a), replace(B, num_threads=of_b), num_rounds=1)[1]
+        for of_a, of_b in ((1, 1), (2, 1), (2, 2))
+    ]
+    torch.set_num_threads(now)
+    found = [result.cpu_per_wall for result in shares]
+    assert found == [(2.0, 2.0), (None, None), (None, None)]
+
+
+def test_how_often_a_sample_uses_the_same_inputs_is_told(subjects, monkeypatch):
+    monkeypatch.setattr(Time, "time_calls", lambda self, call, count: 0.0001 * count)
+    _, result = take_rounds(A, B, num_rounds=1)
+    assert result.calls_per_sample == (10, 10)
+    assert result.calls_per_set == (3, 10)
+
+
+def at_call(number, act):
+    """A call that does something when it is made for that time."""
+    calls = []
+
+    def call():
+        calls.append(1)
+        if len(calls) == number:
+            act()
+
+    return call
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_who_changes_what_all_share_ends_the_rounds_and_is_named(subjects, number):
+    subjects["b"].call = at_call(number, lambda: torch.set_flush_denormal(True))
+    with pytest.raises(JobFailed, match="b changed flush-denormal from False to True") as failed:
+        take_rounds(A, B)
+    assert failed.value.status is Status.ERROR
+
+
+def test_a_thread_that_computes_at_the_end_is_an_error(subjects, monkeypatch):
+    monkeypatch.setattr(
+        "bench.measuring.measure.state.Watch.last_change", lambda self: "a left a thread"
+    )
+    with pytest.raises(JobFailed, match="a left a thread"):
+        take_rounds(A, B)
+
+
+def test_a_member_that_is_wrong_in_the_end_is_told_apart_from_those_that_are_right(
+    subjects, monkeypatch
+):
+    def check(cell, subject):
+        if cell.entry == "b":
+            raise Incorrect("off by 3")
+
+    monkeypatch.setattr(turns, "after_rounds", check)
+    _, result = take_rounds(A, B)
+    assert result.wrong == (None, "off by 3")
+
+
+class Remembering(FakeSubject):
+    """Its call takes a tenth of the time for values that it has seen."""
+
+    def __init__(self, num_sets):
+        super().__init__(self.answer, num_sets)
+        self.new = set(range(num_sets))
+        self.next = 0
+
+    def renew(self, number, num_calls, *, whole):
+        places = range(self.next, self.next + min(num_calls, len(self.sets)))
+        self.new |= {place % len(self.sets) for place in places}
+
+    def answer(self):
+        seconds = 1e-4 if self.next in self.new else 1e-5
+        self.new.discard(self.next)
+        self.next = (self.next + 1) % len(self.sets)
+        return seconds
+
+
+@pytest.mark.parametrize("num_sets", [1, 2, 4])
+def test_a_member_that_gains_from_inputs_that_it_has_seen_is_refused(
+    subjects, monkeypatch, num_sets
+):
+    def time_calls(self, call, count):
+        return sum(call() or 1e-5 for _ in range(count))
+
+    monkeypatch.setattr(Time, "time_calls", time_calls)
+    subjects["a"] = Remembering(num_sets)
+    _, result = take_rounds(A, B)
+    assert result.wrong[0].startswith("it gains from inputs that it has seen before")
+    assert "10.0 times as long" in result.wrong[0]
+    assert result.wrong[1] is None
+
+
+@pytest.mark.parametrize("num_spared", [1, 3, 6])
+def test_a_member_that_computes_less_for_inputs_that_it_has_seen_is_refused_however_quick(
+    subjects, monkeypatch, num_spared
+):
+    class Cached(Remembering):
+        def answer(self):
+            torch.ones(6 if self.next in self.new else 6 - num_spared)
+            super().answer()
+
+    monkeypatch.setattr(Time, "time_calls", lambda self, call, count: 1e-5 * count)
+    subjects["a"] = Cached(4)
+    _, result = take_rounds(A, B)
+    words = f"a call with new ones computes 6 elements and FLOPs, else {6 - num_spared}"
+    assert result.wrong[0].endswith(words)
+    assert result.wrong[1] is None
+
+
+def test_a_load_that_makes_new_inputs_slow_at_some_looks_is_no_fault(subjects, monkeypatch):
+    subjects["a"] = FakeSubject(num_sets=4)
+    looks = iter([(2e-5, 1e-5), (3e-5, 1e-5), (1e-5, 1e-5)])
+    monkeypatch.setattr(Time, "time_calls", lambda self, call, count: 1e-5 * count)
+    monkeypatch.setattr(turns.Turns, "_time_new_and_seen", lambda self: next(looks))
+    _, result = take_rounds(A)
+    assert result.wrong == (None,)
+
+
+@pytest.mark.parametrize("cores", [0.0, 0.5])
+def test_whether_others_kept_the_machine_busy_is_handed_on(subjects, monkeypatch, cores):
+    observed = {"foreign_cores": cores, "steal_share": 0.0}
+    monkeypatch.setattr(load, "between", lambda before, after: dict(observed))
+    _, result = take_rounds(A, B)
+    assert result.load == observed
+    assert result.is_noisy == (cores > 0)

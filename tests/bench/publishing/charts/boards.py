@@ -1,0 +1,30 @@
+"""Charts of records that were never measured, and what is drawn in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.core.record import Record
+from bench.publishing.charts import Chart, charts
+from bench.publishing.leaderboard import build_leaderboard
+from tests import records as made
+
+
+def drawn(records: list[Record]) -> tuple[Chart, ...]:
+    board = build_leaderboard(records, ("uniform", "none"))
+    return charts(board)
+
+
+def lengths(entries: tuple[str, ...] = made.ENTRIES, **shape: Any) -> list[Record]:
+    return [r for n in (256, 1024, 4096) for r in made.block_records(entries, seq_len=n, **shape)]
+
+
+def scale(spec: dict[str, Any], channel: str) -> dict[str, Any]:
+    """What each entry is drawn with."""
+    scale = spec["layer"][0]["encoding"][channel]["scale"]
+    return dict(zip(scale["domain"], scale["range"], strict=True))
+
+
+def points(chart: Chart) -> list[dict[str, Any]]:
+    values: list[dict[str, Any]] = chart.spec["data"]["values"]
+    return values

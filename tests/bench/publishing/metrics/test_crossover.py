@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.core.record import Record
+from bench.publishing.metrics.crossover import Crossover, crossover, crossover_words, flops_words
+from tests import records as made
+from tests.bench.publishing.metrics.growing import with_ratios, with_times
+
+LENGTHS = (256, 1024, 4096)
+
+
+def found(records: dict[int, Record], references: dict[int, Record] | None = None) -> Crossover:
+    result = crossover(records, references or {})
+    assert result is not None
+    return result
+
+
+def power_law(crossing: float, slope: float = 1.0) -> dict[int, float]:
+    """Ratios that are a straight line over length, both logarithmic."""
+    return {n: (n / crossing) ** slope for n in LENGTHS}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(300, 3500), st.floats(0.5, 2.0))
+def test_a_known_crossover_is_recovered(crossing: float, slope: float) -> None:
+    result = found(with_ratios("nala", power_law(crossing, slope), spread=1e-9))
+    assert result.kind == "at"
+    assert result.length == pytest.approx(crossing, rel=1e-6)
+    assert result.interval == pytest.approx((crossing, crossing), rel=1e-6)
+    assert result.spans == (pytest.approx((crossing, math.inf)),)
+
+
+def test_its_interval_widens_with_the_spread_of_the_rounds_and_holds_the_truth() -> None:
+    widths = []
+    for spread in (0.01, 0.1):
+        low, high = found(with_ratios("nala", power_law(700), spread=spread)).interval or (0, 0)
+        assert low < 700 < high
+        widths.append(high / low)
+    assert widths[1] > 3 * (widths[0] - 1) + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_rounds", [7, 20])
+def test_95_of_100_intervals_hold_the_true_crossover(num_rounds: int) -> None:
+    hits = 0
+    for seed in range(300):
+        records = with_ratios("nala", power_law(700), spread=0.1, num_rounds=num_rounds, seed=seed)
+        low, high = found(records).interval or (0.0, 0.0)
+        hits += low <= 700 <= high
+    assert hits / 300 > 0.95 - 3 * math.sqrt(0.95 * 0.05 / 300)
+
+
+def test_faster_everywhere_is_always_and_slower_everywhere_is_not_reached() -> None:
+    faster = found(with_ratios("nala", dict.fromkeys(LENGTHS, 2.0)))
+    slower = found(with_ratios("nala", dict.fromkeys(LENGTHS, 0.5)))
+    assert (faster.kind, crossover_words(faster)) == ("always", "always, from 256")
+    assert faster.spans == ((0.0, math.inf),)
+    assert (slower.kind, crossover_words(slower)) == ("never", "not reached up to 4,096")
+    assert slower.spans == ()
+
+
+def test_what_is_faster_at_short_lengths_only_gives_way() -> None:
+    result = found(with_ratios("nala", {256: 2.0, 1024: 1.0001, 4096: 0.5}, spread=0.001))
+    assert result.kind == "gives_way"
+    assert crossover_words(result).startswith("faster up to 1,0")
+
+
+def test_back_and_forth_has_spans_and_no_single_length() -> None:
+    result = found(with_ratios("nala", {256: 0.5, 512: 2.0, 1024: 0.5, 2048: 2.0}))
+    assert (result.kind, result.length) == ("several", None)
+    assert len(result.spans) == 2
+    words = crossover_words(result)
+    assert words.startswith("faster from 3") and words.endswith(" on")
+
+
+def test_noise_about_1_is_no_crossing() -> None:
+    result = found(with_ratios("nala", {256: 1.001, 1024: 0.999, 4096: 1.001}, spread=0.2))
+    assert (result.kind, crossover_words(result)) == ("unsettled", "not told apart")
+
+
+def test_too_few_rounds_settle_nothing() -> None:
+    assert found(with_ratios("nala", power_law(700), num_rounds=5)).kind == "unsettled"
+
+
+def test_a_shortest_length_that_is_undecided_leaves_the_lower_end_open() -> None:
+    result = found(with_ratios("nala", {256: 1.0, 1024: 2.0, 4096: 4.0}, spread=0.1))
+    assert result.kind == "at"
+    assert result.interval is not None
+    assert result.interval[0] == 0.0
+    assert "below" in crossover_words(result)
+
+
+def test_a_longest_length_that_is_undecided_leaves_the_upper_end_open() -> None:
+    result = found(with_ratios("nala", {256: 0.2, 1024: 0.5, 4096: 1.0}, spread=0.1))
+    assert result.kind == "at"
+    assert result.interval is not None
+    assert result.interval[1] == math.inf
+    assert "beyond" in crossover_words(result)
+
+
+def test_it_needs_three_lengths_and_another_than_the_reference() -> None:
+    two = with_ratios("nala", {256: 0.5, 1024: 2.0})
+    assert crossover(two, {}) is None
+    own: dict[int, Record] = {}
+    for n in LENGTHS:
+        cell = made.kernel_cell("softmax", seq_len=n)
+        own[n] = made.ok_record(cell, made.speed([1.0] * 9, reference_key=cell.key))
+    assert crossover(own, own) is None
+
+
+@pytest.mark.parametrize("mark", [{"leaks_future": True}, {"flops_off": 2.0}])
+def test_lengths_with_a_mark_that_costs_the_rank_are_passed_over(mark: dict[str, Any]) -> None:
+    assert crossover(with_ratios("nala", power_law(700), **mark), {}) is None
+
+
+def test_the_order_of_records_does_not_matter() -> None:
+    records = with_ratios("nala", power_law(700), spread=0.05)
+    assert found(dict(reversed(records.items()))) == found(records)
+
+
+def test_flops_have_a_crossover_of_their_own() -> None:
+    own = {n: 2_000_000 * n for n in LENGTHS}
+    softmax = {n: 4000 * n * n for n in LENGTHS}
+    records = with_ratios("nala", power_law(2000), spread=0.001, flops=own)
+    references = with_ratios("softmax", dict.fromkeys(LENGTHS, 1.0), flops=softmax)
+    result = found(records, references)
+    assert result.flops_length == pytest.approx(500)
+    assert flops_words(result) == "500"
+    assert result.reason
+
+
+def reason(times: dict[int, float], flops: int, **observed: Any) -> str:
+    """Of an entry that should win everywhere by FLOPs, and is slower at short lengths."""
+    softmax = with_times("softmax", {n: 1e-9 * n * n for n in LENGTHS}, flops=10**12)
+    records = {}
+    for n, seconds in times.items():
+        beside = [1e-9 * n * n] * 20
+        records[n] = made.ok_record(
+            made.kernel_cell("nala", seq_len=n),
+            made.speed([seconds] * 20, beside, flops=flops * n, **observed),
+        )
+    return found(records, softmax).reason
+
+
+def test_a_time_that_hardly_grows_is_a_fixed_cost() -> None:
+    words = reason({256: 5e-4, 1024: 6e-4, 4096: 10e-4}, 10_000)
+    assert words.startswith("fixed cost: ")
+
+
+def test_elementwise_work_is_the_feature_map() -> None:
+    times = {n: 6e-7 * n for n in LENGTHS}
+    assert reason(times, 10_000, elementwise_elements=10**6).startswith("feature map: ")
+    assert reason(times, 10_000, elementwise_elements=1).startswith("rate: ")
+
+
+def test_where_time_and_flops_agree_there_is_nothing_to_explain() -> None:
+    flops = {n: 700 * n for n in LENGTHS}
+    softmax = {n: n * n for n in LENGTHS}
+    references = with_ratios("softmax", dict.fromkeys(LENGTHS, 1.0), flops=softmax)
+    assert found(with_ratios("nala", power_law(720), flops=flops), references).reason == ""

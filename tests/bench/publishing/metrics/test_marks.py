@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.core.record import Record, Status
+from bench.publishing.metrics.marks import marks, may_be_ranked
+from tests import records as made
+
+
+def timed(seq_len: int = 1024, num_threads: int = 1, **found: Any) -> Record:
+    cell = made.kernel_cell("mine", seq_len=seq_len, num_threads=num_threads)
+    return made.ok_record(cell, made.speed([1.0], **found))
+
+
+@pytest.mark.parametrize(
+    ("found", "phrase"),
+    [
+        ({"leaks_future": True}, "leaks the future"),
+        ({"flops_off": 2.0}, "FLOPs 2x off"),
+        ({"flops_off": 0.5}, "FLOPs 0.5x off"),
+        ({"flops_off": 1234.5}, "FLOPs 1,234x off"),
+        ({"is_view": True}, "output is a view of an input"),
+        ({"oracle": "itself"}, "checked against itself"),
+        ({"checked_len": 256}, "checked at 256 of 1,024 tokens"),
+        ({"checked_len": 1024, "checked_share": 0.0625}, "checked in 6.2 % of rows"),
+        (
+            {"checked_len": 256, "checked_share": 0.5},
+            "checked at 256 of 1,024 tokens, in 50 % of rows",
+        ),
+        ({"cpu_per_wall": 1.94}, "own threads: 1.9 CPU seconds a second"),
+        ({"leaked_bytes": 2**20}, "leaks 1 MiB a call"),
+        (
+            {"peak_rss_bytes": 328 * 2**20, "peak_memory_bytes": 8 * 2**20},
+            "memory outside torch: 320 MiB",
+        ),
+        ({"is_foreign": True}, "claims untested"),
+        ({"is_noisy": True}, "noisy"),
+    ],
+)
+def test_what_was_found_of_a_cell_is_a_phrase(found: dict[str, Any], phrase: str) -> None:
+    assert marks(timed(**found)) == (phrase,)
+
+
+def test_what_is_in_order_has_no_mark() -> None:
+    checked = timed(oracle="softmax", checked_len=1024, cpu_per_wall=1.01)
+    hole = made.failed_record(made.kernel_cell(), Status.ERROR, "no")
+    assert marks(checked, timed(oracle="reference"), hole, *made.task_records(["nala"])) == ()
+
+
+def test_memory_of_pages_and_of_a_few_per_cent_has_no_mark() -> None:
+    assert marks(timed(peak_rss_bytes=29 * 2**20, peak_memory_bytes=1000)) == ()
+    assert marks(timed(peak_rss_bytes=1130 * 2**20, peak_memory_bytes=2**30)) == ()
+    assert marks(timed(leaked_bytes=4096)) == ()
+
+
+def test_a_time_below_four_fifths_of_the_floor_is_impossible_and_has_no_rank() -> None:
+    def against(flops_per_s: float, *, is_noisy: bool = False) -> Record:
+        ceiling = {"flops_per_s": flops_per_s, "bytes_per_s": [[1e9, 1e9]], "is_noisy": is_noisy}
+        return timed(flops=100, ceiling=ceiling)  # in a second
+
+    assert marks(against(50.0)) == ("impossible: 2x faster than the machine's roofline",)
+    assert not may_be_ranked(against(50.0))
+    assert marks(against(90.0)) == () and may_be_ranked(against(90.0))
+    assert marks(against(50.0, is_noisy=True)) == (), "a busy machine can do more"
+    assert marks(against(10.0, is_noisy=True)) != ()
+
+
+def test_a_cell_of_two_threads_may_use_both() -> None:
+    assert marks(timed(num_threads=2, cpu_per_wall=1.9)) == ()
+
+
+def test_a_model_has_no_length_to_be_checked_at() -> None:
+    record = made.ok_record(made.model_cell("nala"), made.speed([1.0], checked_len=16))
+    assert marks(record) == ()
+
+
+def test_the_worst_comes_first_and_cells_of_one_row_say_each_phrase_once() -> None:
+    noisy = timed(seq_len=256, is_foreign=True, is_noisy=True)
+    leak = timed(is_foreign=True, flops_off=3.0, leaks_future=True)
+    assert marks(noisy, leak) == ("leaks the future", "FLOPs 3x off", "claims untested", "noisy")
+
+
+def test_a_leak_and_wrong_flops_forbid_a_rank_and_nothing_else_does() -> None:
+    assert not may_be_ranked(timed(leaks_future=True))
+    assert not may_be_ranked(timed(flops_off=0.0))
+    assert may_be_ranked(timed(is_view=True, oracle="itself", is_foreign=True, is_noisy=True))
+    assert may_be_ranked(made.failed_record(made.kernel_cell(), Status.ERROR, "no"))

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.core.answers import mcnemar
+from bench.core.record import Record
+from bench.publishing.page import answers as of_page
+from bench.publishing.page.answers import MAX_BITS, NUM_SHOWN, answered
+from bench.publishing.page.rows import Table, table
+from tests import records as made
+from tests.bench.publishing.page.made_pages import (
+    METRICS,
+    TEST_SET,
+    board,
+    content,
+    solved,
+    sweep,
+    with_examples,
+)
+
+ENTRIES = ("softmax", "linear", "nala")
+SEEDS = (0, 1, 2)
+
+
+def drawn(seed: int, num: int = 400) -> np.ndarray:
+    return np.random.default_rng(seed).random(num) < 0.8
+
+
+def records(num: int = 400) -> list[Record]:
+    plain = made.task_records(ENTRIES, seeds=SEEDS)
+    return [solved(record, drawn(seed, num)) for seed, record in enumerate(plain)]
+
+
+def found(given: list[Record], out: Path) -> tuple[Table, Any]:
+    rows = table(board(given), METRICS)
+    return rows, answered(rows, out)
+
+
+def names(rows: Table) -> list[str]:
+    return [own[0].cell.entry if own else "" for own in rows.records]
+
+
+def test_bits_are_those_of_the_first_examples_of_one_seed(tmp_path: Path) -> None:
+    given = records()
+    rows, said = found(given, tmp_path)
+    [group] = said["groups"].values()
+    assert (group["seed"], group["test_set"], group["num_answers"]) == (0, TEST_SET, 400)
+    assert group["asked"] == [4] * NUM_SHOWN and group["is_clustered"]
+    assert sorted(names(rows)[row] for row in group["rows"]) == sorted(ENTRIES)
+    for row, digits in zip(group["rows"], group["bits"], strict=True):
+        first = next(i for i, r in enumerate(given) if r.cell.entry == names(rows)[row])
+        assert digits == np.packbits(drawn(first)[:256]).tobytes().hex()
+
+
+def test_pairs_have_mcnemars_numbers_over_all_answers(tmp_path: Path) -> None:
+    rows, said = found(records(), tmp_path)
+    [group] = said["groups"].values()
+    of_row = {row: drawn(3 * ENTRIES.index(names(rows)[row])) for row in group["rows"]}
+    a, b, c = group["rows"]
+    expected = [mcnemar(of_row[i], of_row[j]) for i, j in ((a, b), (a, c), (b, c))]
+    assert group["pairs"] == [[t.only_first, t.only_second, f"{t.p_value:.2g}"] for t in expected]
+    words = said["words"].format(
+        only_first=expected[0].only_first,
+        only_second=expected[0].only_second,
+        p_value=expected[0].p_words,
+    )
+    assert words == str(expected[0]) and words.startswith("these two trained models: ")
+
+
+def test_models_of_other_test_sets_seeds_or_numbers_of_answers_are_not_compared(
+    tmp_path: Path,
+) -> None:
+    given = records()
+    for change in ({"test_set": "f" * 16}, {"test_set": ""}, {"answers": ""}, None):
+        other = [
+            r
+            if r.cell.entry != "nala"
+            else made.changed(r, **change)
+            if change is not None
+            else solved(r, drawn(1, 392))
+            for r in given
+        ]
+        rows, said = found(other, tmp_path)
+        [group] = said["groups"].values()
+        assert sorted(names(rows)[row] for row in group["rows"]) == ["linear", "softmax"]
+    apart = [r for r in given if (r.cell.entry == "nala") == (r.cell.task.seed == 2)]
+    rows, said = found(apart, tmp_path)
+    [group] = said["groups"].values()
+    assert sorted(names(rows)[row] for row in group["rows"]) == ["linear", "softmax"]
+    alone = [r for r in given if r.cell.entry == "nala"]
+    assert found(alone, tmp_path)[1]["groups"] == {}
+
+
+def test_the_seed_is_the_least_that_most_rows_have(tmp_path: Path) -> None:
+    given = [r for r in records() if r.cell.task.seed or r.cell.entry != "nala"]
+    [group] = found(given, tmp_path)[1]["groups"].values()
+    assert group["seed"] == 1 and len(group["rows"]) == 3
+
+
+def test_records_from_before_answers_were_kept_have_none(tmp_path: Path) -> None:
+    said = found(made.task_records(ENTRIES), tmp_path)[1]
+    assert said["groups"] == said["examples"] == {}
+
+
+def test_examples_in_the_store_say_what_was_asked(tmp_path: Path) -> None:
+    [group] = found(records(), with_examples(tmp_path))[1]["groups"].values()
+    assert group["asked"] == [4, 2]  # the file knows better than the size of clusters
+    said = found(records(), tmp_path)[1]["examples"]
+    assert said == {
+        TEST_SET: [
+            ["1 2 3 4 5", "11 at 0, 12 at 1, 13 at 2, 14 at 3"],
+            ["6 7 8 9 1", "15 at 3, 16 at 4"],
+        ]
+    }
+
+
+def test_answers_that_are_all_read_at_one_token_are_told_without_it(tmp_path: Path) -> None:
+    with_examples(tmp_path, positions=[[4], [4]])
+    said = found(records(), tmp_path)[1]["examples"][TEST_SET]
+    assert [answers for _, answers in said] == ["11, 12, 13, 14", "15, 16"]
+
+
+def test_an_image_has_its_class(tmp_path: Path) -> None:
+    pixels = {"shape": [2, 1, 1], "low": 0.0, "high": 1.0, "uint8_base64": "AAA="}
+    with_examples(tmp_path, inputs=pixels, targets=[7, 3], positions=None)
+    assert found(records(), tmp_path)[1]["examples"] == {TEST_SET: [["", "7"], ["", "3"]]}
+
+
+def test_a_damaged_file_of_examples_counts_as_none(tmp_path: Path) -> None:
+    with_examples(tmp_path, targets=["<b>", 3])
+    said = found(records(), tmp_path)[1]
+    [group] = said["groups"].values()
+    assert said["examples"] == {} and group["asked"] == [4] * NUM_SHOWN
+
+
+def test_where_nobody_knows_the_answers_of_an_example_pairs_alone_are_shown(
+    tmp_path: Path,
+) -> None:
+    given = [made.changed(record, answers_per_cluster=None) for record in records()]
+    [group] = found(given, tmp_path)[1]["groups"].values()
+    assert group["asked"] == [] and group["bits"] == [""] * 3 and len(group["pairs"]) == 3
+
+
+def test_much_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [made.changed(r, answers_per_cluster=1000) for r in records(20_000)]
+    [group] = found(given, tmp_path)[1]["groups"].values()
+    assert group["asked"] == [1000] * 8 and len(group["bits"][0]) <= MAX_BITS / 4
+    long = {"inputs": [list(range(1000))] * 2}
+    with_examples(tmp_path, **long)
+    [first, _] = found(records(), tmp_path)[1]["examples"][TEST_SET]
+    assert first[0].endswith("158 159 … 840 more")
+    monkeypatch.setattr(of_page, "MAX_CHARACTERS", 100)
+    assert found(records(), tmp_path)[1]["examples"] == {}
+
+
+def test_the_page_has_answers_beside_its_rows_and_none_of_means_over_tasks(tmp_path: Path) -> None:
+    page: Any = content(sweep(), with_examples(tmp_path))
+    [group] = page["answered"]["groups"]
+    assert page["groups"][int(group)]["axes"]["task"] == "recall"
+    assert len(json.dumps(page["answered"])) < 6000
+
+
+def test_the_same_records_of_another_sweep_change_nothing(tmp_path: Path) -> None:
+    given = records()
+    other = [replace(record, sweep="other") for record in given]
+    assert found(given, tmp_path)[1] == found(other, tmp_path)[1]

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.core.cli.errors import ConfigError
+from bench.core.store import Store
+from bench.publishing.page import cache
+from bench.publishing.page.cache import cache_file, cached_page
+from tests import records as made
+from tests.bench.publishing.page.made_pages import config, diagnosed, with_examples
+
+
+def store(out: Path, entries: tuple[str, ...], name: str) -> None:
+    opened = Store(out, name)
+    for record in made.block_records(entries, num_rounds=7):
+        opened.append(record)
+
+
+def test_a_page_is_built_again_only_if_its_records_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(tmp_path, ("softmax", "linear"), "one")
+    first = cached_page(config(tmp_path)).read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "read_records", None)  # nothing is read
+        assert cached_page(config(tmp_path)).read_text() == first
+    store(tmp_path, ("nala",), "two")
+    assert '"nala"' in cached_page(config(tmp_path)).read_text()
+    assert '"entropy":{}' in cached_page(config(tmp_path)).read_text()
+    assert '"entropy":{"' in cached_page(config(diagnosed(tmp_path))).read_text()
+    stamp = cache_file(tmp_path).read_text().partition("\n")[0]
+    cached_page(config(with_examples(tmp_path)))
+    assert cache_file(tmp_path).read_text().partition("\n")[0] != stamp
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"\xff", b"another\n{}"])
+def test_a_cache_that_is_gone_or_damaged_costs_time_only(
+    tmp_path: Path, damage: bytes | None
+) -> None:
+    store(tmp_path, ("softmax",), "one")
+    first = cached_page(config(tmp_path)).read_text()
+    path = cache_file(tmp_path)
+    path.unlink() if damage is None else path.write_bytes(damage)
+    assert cached_page(config(tmp_path)).read_text() == first
+
+
+@pytest.mark.parametrize("place", ["end", "script"])
+def test_a_cache_that_was_torn_or_forged_is_built_again(tmp_path: Path, place: str) -> None:
+    store(tmp_path, ("softmax",), "one")
+    first = cached_page(config(tmp_path)).read_text()
+    path = cache_file(tmp_path)
+    line, _, content = path.read_text().partition("\n")
+    if place == "end":  # as a power failure leaves it
+        path.write_text(f"{line}\n{content[:-100]}")
+    else:
+        content = content.replace('"nala"', '"</script>"').replace("softmax", "<script>")
+        path.write_text(f"{line.split()[0]} {cache._digest(content)}\n{content}")
+    assert cached_page(config(tmp_path)).read_text() == first
+
+
+def test_a_cache_behind_a_link_is_neither_read_nor_written(tmp_path: Path) -> None:
+    store(tmp_path / "out", ("softmax",), "one")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "cache").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="cache is a link"):
+        cached_page(config(tmp_path / "out"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []

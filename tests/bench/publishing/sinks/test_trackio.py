@@ -1,0 +1,94 @@
+"""trackio for real, in a process of its own: where it writes is settled when it is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.core.store import Store
+from bench.publishing.sinks import publish_runs
+from bench.publishing.sinks.trackio import by_entry
+from bench.publishing.sinks.view import view_of
+from tests.bench.publishing.sweeps import config, small_sweep
+
+pytestmark = pytest.mark.usefixtures("nobody_at_home")
+
+
+def logged(folder: Path) -> list[tuple[str, int, dict[str, Any]]]:
+    """Run, step and values of every row of the project's database."""
+    with closing(sqlite3.connect(folder / "trackio" / "attnbench.db")) as database:
+        rows = database.execute("select run_name, step, metrics from metrics").fetchall()
+    return [(run, step, json.loads(metrics)) for run, step, metrics in rows]
+
+
+def test_mechanisms_are_runs_with_curves_and_the_second_time_they_are_replaced(
+    tmp_path: Path, nobody_at_home: Path
+) -> None:
+    pytest.importorskip("trackio")
+    for sweep in ("a", "b"):
+        store = Store(tmp_path, sweep)
+        for record in small_sweep(sweep):
+            store.append(record)
+    words = ["publish=trackio", f"out={tmp_path}", "charts=false"]
+    program = (
+        "import sys; from bench.report import main; words = sys.argv[1:]; "
+        "sys.exit(main(words) or main(words))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        env=os.environ | {"HOME": str(nobody_at_home)},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"TRACKIO_DIR={tmp_path / 'trackio'} trackio show" in done.stdout.replace("\n", " ")
+    rows = logged(tmp_path)
+    names = {run for run, _, _ in rows}
+    assert names == {f"{e}{s})" for s in "ab" for e in ("softmax (", "nala (")} | {"a", "b"}
+    latencies = [
+        (step, values["latency_s/float32 forward"])
+        for run, step, values in rows
+        if run == "nala (a)" and "latency_s/float32 forward" in values
+    ]
+    assert sorted(step for step, _ in latencies) == [256, 1024]  # once, not twice
+    tables = {name for _, _, values in rows for name, value in values.items() if is_table(value)}
+    assert {"leaderboard", "measurements", "scaling", "pareto"} <= tables
+    assert list(nobody_at_home.iterdir()) == []
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_latency_and_accuracy_come_first_and_are_named_alike_for_all_mechanisms() -> None:
+    view = view_of(small_sweep("a"), "a", config(Path()))
+    found = by_entry(view)
+    names = {entry: {name for _, own in points for name in own} for entry, points in found.items()}
+    groups = sorted({name.partition("/")[0] for own in names.values() for name in own})
+    assert groups[:2] == ["accuracy", "latency_s"]
+    assert set(groups) <= {"accuracy", "latency_s", "more", "train"}
+    assert "latency_s/float32 forward" in names["softmax"] & names["nala"]
+
+
+def is_table(value: object) -> bool:
+    return isinstance(value, dict) and value.get("_type") == "trackio.table"
+
+
+def test_without_the_extra_there_is_a_note_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "trackio" else found(name)
+    )
+    folders, notes = publish_runs(small_sweep(), config(tmp_path).but(dashboard="trackio"))
+    assert folders == []
+    assert notes == ["publish=trackio needs its package: pip install attnbench[dashboard]"]

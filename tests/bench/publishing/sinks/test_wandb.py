@@ -1,0 +1,152 @@
+"""Whether a run goes to a server, to the disk or nowhere, and what is said where it fails."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.publishing.sinks import publish_runs, wandb_door
+from bench.publishing.sinks import wandb as sink
+from tests.bench.publishing.sweeps import config, small_sweep
+
+pytestmark = pytest.mark.usefixtures("nobody_at_home")
+
+
+@pytest.mark.parametrize("where", ["config", "environment"])
+def test_disabled_writes_nothing_and_does_not_import_wandb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # an import would raise
+    if where == "environment":
+        monkeypatch.setenv("WANDB_MODE", "disabled")
+    mode = "disabled" if where == "config" else None
+    assert publish_runs(small_sweep(), config(tmp_path, mode=mode)) == ([], [])
+    assert list(tmp_path.iterdir()) == [tmp_path / "home"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "has_key", "mode"),
+    [
+        (None, None, False, "offline"),
+        (None, None, True, "online"),
+        (None, "offline", True, "offline"),
+        (None, "dryrun", True, "offline"),
+        (None, "online", True, "online"),
+        (None, "online", False, "offline"),
+        (None, "shared", True, "offline"),
+        ("offline", "online", True, "offline"),
+        ("online", "offline", True, "online"),
+        ("online", None, False, "offline"),
+    ],
+)
+def test_the_mode_is_ours_to_choose_and_online_needs_a_key(
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str | None,
+    environment: str | None,
+    has_key: bool,
+    mode: str,
+) -> None:
+    if environment:
+        monkeypatch.setenv("WANDB_MODE", environment)
+    problem = "" if has_key else "no API key is configured"
+    monkeypatch.setattr(wandb_door, "why_not_online", lambda: problem)
+    chosen, notes = sink.choose_mode(asked)
+    assert chosen == mode
+    is_refused = "online" in (asked, environment) and not has_key
+    assert bool(notes) == (is_refused or environment in ("dryrun", "shared"))
+
+
+def test_what_cannot_be_sent_is_written_and_the_rest_is_not_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path] = []
+
+    def refuse(folder: Path) -> str:
+        tried.append(folder)
+        return "the server is full"
+
+    monkeypatch.setattr(sink, "choose_mode", lambda asked: ("online", []))
+    monkeypatch.setattr(sink, "send", refuse)
+    records = small_sweep("a") + small_sweep("b")
+    folders, notes = publish_runs(records, config(tmp_path, mode="online"))
+    assert [folder.name.rpartition("-")[2] for folder in folders] == ["a", "b"]
+    assert tried == folders[:1]
+    (note,) = notes
+    assert "did not take the run: the server is full" in note
+    assert f"wandb sync {folders[0]}" in note
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("WANDB_BASE_URL", "no url", "WANDB_BASE_URL='no url' is no URL"),
+        ("WANDB_API_KEY", f" {'a' * 40} ", "cannot start or end with whitespace"),
+        ("WANDB_API_KEY", "aa bb", "may only contain"),
+    ],
+)
+def test_a_wrong_address_or_key_is_told_and_leaves_an_offline_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv(variable, value)
+    folders, notes = publish_runs(small_sweep(), config(tmp_path, mode=None))
+    assert list(folders[0].glob("*.wandb"))
+    assert words in notes[0] and "wandb sync" in notes[0]
+    folders, notes = publish_runs(small_sweep(), config(tmp_path, mode="offline"))
+    assert list(folders[0].glob("*.wandb")) and notes == []
+
+
+def test_if_all_fails_there_is_a_note_and_no_exception(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Path:
+        raise OSError("No space left on device.\nUse another.")
+
+    monkeypatch.setattr(wandb_door, "write_run", fail)
+    folders, notes = publish_runs(small_sweep("a") + small_sweep("b"), config(tmp_path))
+    assert folders == []
+    assert notes == [
+        "W&B was left out: OSError: No space left on device. Use another. The records are unharmed."
+    ]
+
+
+def test_without_the_package_there_is_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    folders, notes = publish_runs(small_sweep(), config(tmp_path))
+    assert folders == []
+    assert "W&B was left out: " in notes[0]
+
+
+def test_what_wandb_offline_has_set_holds_where_a_key_is_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text("[default]\nmode = offline\n")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    chosen, notes = sink.choose_mode(None)
+    assert chosen == "offline" and "`wandb offline` was said here" in notes[0]
+
+
+def test_a_mode_that_nobody_knows_is_told_and_leaves_an_offline_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "odd")
+    folders, notes = publish_runs(small_sweep(), config(tmp_path, mode=None))
+    assert list(folders[0].glob("*.wandb"))
+    assert "WANDB_MODE=odd is not known here" in notes[0]
+
+
+@pytest.mark.parametrize("place", ["wandb", "wandb/.data", "wandb/.cache"])
+def test_no_run_is_written_behind_a_link(tmp_path: Path, place: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "out" / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere")
+    folders, notes = publish_runs(small_sweep(), config(tmp_path / "out", mode="offline"))
+    assert folders == [] and "is a link" in notes[0]
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -1,0 +1,204 @@
+"""What an offline run holds; see also `test_wandb` and `test_wandb_processes`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.core.record import Record
+from bench.publishing.sinks import publish_runs
+from bench.publishing.sinks import wandb_door as door
+from bench.publishing.sinks.long_table import COLUMNS
+from tests import records as made
+from tests.bench.publishing.sweeps import METRICS, config, small_sweep
+
+pytestmark = pytest.mark.usefixtures("nobody_at_home")
+
+
+def log_of(folder: Path) -> list[Any]:
+    """Every record of an offline run: a 7-byte header, then LevelDB blocks of 32 KiB."""
+    from wandb.proto.wandb_internal_pb2 import Record as LogRecord
+
+    (path,) = folder.glob("*.wandb")
+    data, position, parts, found = path.read_bytes(), 7, b"", []
+    while position + 7 <= len(data):
+        if 32768 - position % 32768 < 7:
+            position += 32768 - position % 32768
+            continue
+        length = int.from_bytes(data[position + 4 : position + 6], "little")
+        kind = data[position + 6]  # 1 whole, 2 first, 3 middle, 4 last
+        parts += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):
+            record = LogRecord()
+            record.ParseFromString(parts)
+            found.append(record)
+            parts = b""
+    return found
+
+
+def history_of(folder: Path) -> list[dict[str, Any]]:
+    return [
+        {
+            item.key or "/".join(item.nested_key): json.loads(item.value_json)
+            for item in r.history.item
+        }
+        for r in log_of(folder)
+        if r.WhichOneof("record_type") == "history"
+    ]
+
+
+def table_of(folder: Path, name: str) -> dict[str, Any]:
+    (path,) = (folder / "files" / "media" / "table").glob(f"{name}_*.table.json")
+    table: dict[str, Any] = json.loads(path.read_text())
+    return table
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """A sweep published offline: the folder of its run, and `out`."""
+    out = tmp_path_factory.mktemp("offline")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            patch.delenv(name)
+        patch.setenv("HOME", str(out / "home"))
+        folders, notes = publish_runs(small_sweep(), config(out))
+        assert notes == []
+        yield folders[0], out
+
+
+def test_the_offline_run_holds_config_and_summary(offline: tuple[Path, Path]) -> None:
+    folder, _ = offline
+    wandb = Path(sys.executable).parent / "wandb"
+    done = subprocess.run(
+        [wandb, "leet", "inspect", "--summary", "--json", folder],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seen = json.loads(done.stdout)
+    assert (seen["state"], seen["exit_code"], seen["project"]) == ("finished", 0, "attnbench")
+    assert seen["run_id"] == made.SWEEP
+    assert seen["config"]["sweep"] == made.SWEEP
+    assert seen["config"]["axes"]["seq_len"] == [256, 1024, 131072]
+    assert seen["config"]["entries"]["nala"] == {"mechanism": "nala"}
+    assert seen["config"]["environment"]["versions"]["torch"] == "2.13.0"
+    assert seen["summary"]["num_ok"] == 10
+    assert seen["summary"]["num_skipped"] == 1
+    assert 0.9 < seen["summary"]["accuracy/recall/nala"] < 1
+
+
+def test_the_offline_run_holds_both_tables(offline: tuple[Path, Path]) -> None:
+    folder, _ = offline
+    long, board = table_of(folder, "measurements"), table_of(folder, "leaderboard")
+    assert long["columns"] == list(COLUMNS)
+    rows = [dict(zip(long["columns"], row, strict=True)) for row in long["data"]]
+    assert {row["metric"] for row in rows if row["status"] == "ok"} == set(METRICS)
+    (latency,) = [
+        row
+        for row in rows
+        if (row["entry"], row["seq_len"], row["metric"]) == ("nala", 1024, "latency_s")
+    ]
+    assert latency["low"] < latency["value"] < latency["high"]
+    rows = [dict(zip(board["columns"], row, strict=True)) for row in board["data"]]
+    (first, *_) = [row for row in rows if row["seq_len"] == 1024]
+    assert (first["entry"], first["rank"], first["status"]) == ("nala", "1", "ok")
+    assert first["speedup_over"] > 1
+    trained = [row for row in rows if row["task"] == "recall"]
+    assert {(row["entry"], row["seeds"]) for row in trained} == {("nala", 3), ("softmax", 3)}
+
+
+def test_the_offline_run_holds_the_records_and_their_hash(offline: tuple[Path, Path]) -> None:
+    folder, out = offline
+    staged = (out / "wandb" / ".data" / made.SWEEP / "records.jsonl").read_text()
+    assert [Record.from_json(line) for line in staged.splitlines()] == small_sweep()
+    artifacts = [r.artifact for r in log_of(folder) if r.WhichOneof("record_type") == "artifact"]
+    (kept,) = [one for one in artifacts if one.type == "records"]
+    assert kept.name == f"records-{made.SWEEP}"
+    assert json.loads(kept.metadata)["sha256"] == hashlib.sha256(staged.encode()).hexdigest()
+
+
+def test_charts_of_scaling_and_pareto_have_their_tables(offline: tuple[Path, Path]) -> None:
+    folder, _ = offline
+    (scaling,) = (folder / "files" / "media" / "table").glob("scaling_table_*.table.json")
+    table = json.loads(scaling.read_text())
+    assert {(row[0], row[3]) for row in table["data"]} == {
+        (entry, size) for entry in ("softmax", "nala") for size in (256, 1024)
+    }
+    assert list((folder / "files" / "media" / "table").glob("pareto_table_*.table.json"))
+
+
+def test_curves_are_drawn_against_sequence_length_while_the_step_rises(
+    offline: tuple[Path, Path],
+) -> None:
+    folder, _ = offline
+    history = history_of(folder)
+    name = "latency_s/float32 forward/nala"
+    assert [row["seq_len"] for row in history if name in row] == [256, 1024]
+    steps = [row["_step"] for row in history]
+    assert steps == sorted(set(steps))
+    metrics = {r.metric.name or r.metric.glob_name: r.metric for r in log_of(folder)}
+    assert metrics["latency_s/*"].step_metric == "seq_len"
+
+
+def test_run_group_and_tags_are_recorded_and_the_host_is_not(offline: tuple[Path, Path]) -> None:
+    folder, _ = offline
+    (run,) = [r.run for r in log_of(folder) if r.WhichOneof("record_type") == "run"]
+    assert (run.run_group, list(run.tags), run.job_type) == (made.SWEEP, ["nightly"], "sweep")
+    assert run.host == "anon"
+
+
+def test_all_files_stay_under_out_and_the_environment_is_as_before(
+    offline: tuple[Path, Path],
+) -> None:
+    folder, out = offline
+    assert folder.parent == out / "wandb"
+    assert not (out / "home").exists()
+    assert not [name for name in os.environ if name.startswith("WANDB_") and "DIR" in name]
+
+
+def test_the_jobs_of_a_multirun_are_runs_of_one_group(tmp_path: Path) -> None:
+    records = small_sweep("20310506-abc/0")[:2] + small_sweep("20310506-abc/1")[2:4]
+    folders, notes = publish_runs(records, config(tmp_path))
+    assert notes == []
+    runs = [r.run for f in folders for r in log_of(f) if r.WhichOneof("record_type") == "run"]
+    assert [run.run_id for run in runs] == ["20310506-abc-0", "20310506-abc-1"]
+    assert {run.run_group for run in runs} == {"20310506-abc"}
+
+
+def test_one_sweep_of_a_store_can_be_published_alone(tmp_path: Path) -> None:
+    records = small_sweep("a") + small_sweep("b")
+    folders, _ = publish_runs(records, config(tmp_path), sweep="b")
+    assert [folder.name.rpartition("-")[2] for folder in folders] == ["b"]
+
+
+def test_publishing_again_replaces_the_run_and_leaves_no_files_of_the_first(tmp_path: Path) -> None:
+    for _ in range(2):
+        folders, notes = publish_runs(small_sweep("a"), config(tmp_path))
+        assert notes == []
+    home = tmp_path / "wandb"
+    publish_runs(small_sweep("sent"), config(tmp_path))
+    (sent,) = home.glob("offline-run-*-sent")
+    (sent / "run-sent.wandb.synced").touch()  # as `wandb sync` leaves it
+    publish_runs(small_sweep("b-a"), config(tmp_path))
+    runs = sorted(path.name.split("-", 3)[3] for path in home.glob("offline-run-*"))
+    assert runs == ["a", "b-a", "sent"]
+    assert folders[0].is_dir()
+    assert not (home / ".cache").exists()
+    assert sorted(path.name for path in (home / ".data").iterdir()) == ["a", "b-a"]
+
+
+def test_the_settings_that_are_unstable_are_those_of_the_installed_version() -> None:
+    import wandb
+
+    settings = door._settings(wandb)
+    assert settings.x_disable_stats
+    assert settings.x_transaction_log_flush_interval == 1.0

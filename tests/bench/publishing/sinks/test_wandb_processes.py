@@ -1,0 +1,260 @@
+"""`python -m bench.report` and W&B's own program, each as its own process, with a server here."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.core.store import Store
+from bench.publishing.sinks import publish_runs
+from bench.publishing.sinks import wandb as sink
+from tests import records as made
+from tests.bench.publishing.sweeps import config, small_sweep
+
+KEY = "a" * 40
+pytestmark = pytest.mark.usefixtures("nobody_at_home")
+
+
+def report(
+    out: Path, home: Path, *words: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """`python -m bench.report` as its own process, with nothing on its standard input."""
+    store = Store(out, "a")
+    for record in small_sweep():
+        store.append(record)
+    return subprocess.run(
+        [sys.executable, "-m", "bench.report", f"out={out}", "charts=false", *words],
+        env=os.environ | {"HOME": str(home)} | environment,
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def test_online_without_a_key_neither_asks_nor_hangs_on_a_terminal(
+    tmp_path: Path, nobody_at_home: Path
+) -> None:
+    store = Store(tmp_path, "a")
+    for record in small_sweep():
+        store.append(record)
+    ours, theirs = pty.openpty()
+    words = [f"out={tmp_path}", "charts=false", "wandb.mode=null"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench.report", *words],
+        env=os.environ | {"WANDB_MODE": "online"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        hangs = threading.Timer(60, process.kill)
+        hangs.start()
+        said = b""
+        try:
+            while data := os.read(ours, 4096):
+                said += data
+        except OSError:  # how Linux tells that the other side of a terminal is gone
+            pass
+        hangs.cancel()
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"no API key is configured" in said
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
+    assert list(nobody_at_home.iterdir()) == []
+
+
+class Server(BaseHTTPRequestHandler):
+    """As much of a W&B server as a run needs; remembers what was sent."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.seen.append((self.path, body))  # type: ignore[attr-defined]
+        sent = json.loads(body) if self.path == "/graphql" else {}
+        query = sent.get("query", "")
+        project = {"id": "p", "name": "attnbench", "entity": {"id": "e", "name": "me"}}
+        bucket = {"id": "b", "name": made.SWEEP, "displayName": "d", "config": "{}"}
+        data: dict[str, Any] = {}
+        if "mutation UpsertBucket" in query:
+            data = {"upsertBucket": {"bucket": bucket | {"project": project}, "inserted": True}}
+        elif "mutation CreateRunFiles" in query:
+            files = [
+                {"name": name, "uploadUrl": f"http://{self.headers['Host']}/upload/{name}"}
+                for name in sent["variables"]["files"]
+            ]
+            data = {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
+        elif "mutation CreateCustomChart" in query:
+            data = {"createCustomChart": {"chart": {"id": "c"}}}
+        elif "mutation UpsertView2" in query:
+            view = {"id": "v", "name": sent["variables"]["name"]}
+            data = {"upsertView": {"view": view, "inserted": True}}
+        elif "query GetProjects" in query:
+            data = {"models": {"edges": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}}
+        elif "upsertModel" in query or "UpsertModel" in query:
+            data = {"upsertModel": {"model": project, "project": project, "inserted": True}}
+        elif "upsertView" in query:
+            view = {"id": "v", "name": "r", "displayName": "d", "description": "", "spec": "{}"}
+            view |= {"type": "runs", "project": {"name": "attnbench", "entityName": "me"}}
+            data = {"upsertView": {"view": view, "inserted": True}}
+        elif "query Viewer" in query:
+            data = {"viewer": {"id": "u", "entity": "me", "username": "me", "flags": "{}"}}
+        elif "query ArtifactType" in query:
+            data = {"project": {"artifact": {"artifactType": {"name": "run_table"}}}}
+        elif "mutation CreateArtifact" in query:
+            artifact = {"id": "a", "state": "COMMITTED", "artifactSequence": {"id": "s"}}
+            data = {"createArtifact": {"artifact": artifact}}
+        answer = json.dumps({"data": data}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST = do_PUT = _answer
+
+
+@pytest.fixture
+def server() -> Iterator[ThreadingHTTPServer]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as here:
+        here.seen = []  # type: ignore[attr-defined]
+        threading.Thread(target=here.serve_forever, daemon=True).start()
+        yield here
+        here.shutdown()
+
+
+def tables_of(server: ThreadingHTTPServer) -> dict[str, dict[str, Any]]:
+    """The tables that a server was sent, by name."""
+    start = "/upload/media/table/"
+    return {
+        path.removeprefix(start).split("_")[0]: json.loads(body)
+        for path, body in server.seen  # type: ignore[attr-defined]
+        if path.startswith(start)
+    }
+
+
+def with_key(port: int) -> dict[str, str]:
+    return {
+        "WANDB_BASE_URL": f"http://127.0.0.1:{port}",
+        "WANDB_API_KEY": KEY,
+        "WANDB_ERROR_REPORTING": "false",
+    }
+
+
+def test_with_a_key_the_tables_are_sent_and_nothing_that_waited_for_it_stays(
+    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
+) -> None:
+    key = with_key(server.server_port)
+    done = report(tmp_path, nobody_at_home, "wandb.replay=true", **key)
+    assert done.returncode == 0, done.stderr
+    assert "did not take" not in done.stdout
+    sent = tables_of(server)
+    assert {"leaderboard", "measurements", "scaling", "pareto"} <= set(sent)
+    long = sent["measurements"]
+    rows = [dict(zip(long["columns"], row, strict=True)) for row in long["data"]]
+    assert {row["key"] for row in rows} == {record.cell.key for record in small_sweep()}
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
+    assert not list((tmp_path / "wandb" / ".data").iterdir())
+    assert list(nobody_at_home.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_with_a_key_a_workspace_is_sent_under_one_name_and_a_report_beside_it(
+    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
+) -> None:
+    pytest.importorskip("wandb_workspaces")
+    key = with_key(server.server_port)
+    for kind in ("workspace", "report"):
+        words = (f"wandb.make={kind}", "wandb.mode=online", "wandb.entity=me")
+        done = report(tmp_path, nobody_at_home, *words, **key)
+        assert done.returncode == 0, done.stderr
+        assert "Sent to me/attnbench" in done.stdout
+        assert (tmp_path / "wandb" / f"{kind}.json").exists()
+    sent = [json.loads(body) for path, body in server.seen if path == "/graphql"]  # type: ignore[attr-defined]
+    variables = [one["variables"] for one in sent if "upsertView" in one["query"]]
+    assert [one["displayName"] for one in variables] == ["Attention mechanisms"] * 2
+    assert variables[0]["name"] == "nw-attnbench-v"
+    assert "latency_s/float32 forward/nala" in variables[0]["spec"]
+    assert not list((tmp_path / "wandb").glob("offline-run-*"))
+
+
+def test_an_offline_run_can_be_synced_later_under_the_sweeps_id(
+    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
+) -> None:
+    for _ in range(2):  # the second replaces the first
+        publish_runs(small_sweep(), config(tmp_path))
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "wandb", "sync", "--yes", folder],
+        env=os.environ | {"HOME": str(nobody_at_home)} | with_key(server.server_port),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    streamed = b"".join(body for path, body in server.seen if "file_stream" in path)  # type: ignore[attr-defined]
+    assert b"latency_s/float32 forward/nala" in streamed
+    assert "measurements" in tables_of(server)
+    paths = {path for path, _ in server.seen if "file_stream" in path}  # type: ignore[attr-defined]
+    assert paths == {f"/files/me/attnbench/{made.SWEEP}/file_stream"}
+
+
+def test_a_mute_port_is_left_after_a_while_and_the_run_is_written(
+    tmp_path: Path, nobody_at_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # accepts, and never answers
+        for name, value in with_key(mute.getsockname()[1]).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sink, "SEND_TIMEOUT_S", 2.0)
+        folders, notes = publish_runs(
+            small_sweep("a") + small_sweep("b"), config(tmp_path, mode=None)
+        )
+    assert [len(list(folder.glob("*.wandb"))) for folder in folders] == [1, 1]
+    (note,) = notes
+    assert "no answer in 2 s" in note and f"wandb sync {folders[0]}" in note
+
+
+def test_a_key_that_the_server_refuses_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, value in with_key(server.server_port).items():
+            monkeypatch.setenv(name, value)
+        folders, notes = publish_runs(small_sweep(), config(tmp_path, mode=None))
+        server.shutdown()
+    assert list(folders[0].glob("*.wandb"))
+    assert "user is not logged in" in notes[0] and "wandb sync" in notes[0]
+
+
+class Refusal(BaseHTTPRequestHandler):
+    """A server that knows no key."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b'{"errors": [{"message": "user is not logged in"}]}'
+        self.send_response(401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = _answer

@@ -1,0 +1,131 @@
+"""Workspaces and reports as they would be sent, beside those of last time.
+
+After a change that is meant: ``python -m tests.bench.publishing.sinks.test_workspaces`` stores
+them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.core.cli.errors import ConfigError
+from bench.publishing.config import PublishConfig
+from bench.publishing.sinks import make_for, wandb_door, workspaces
+from bench.publishing.sinks.view import view_of
+from tests import records as made
+from tests.bench.publishing.sweeps import config, small_sweep
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+SENTENCES = ("At 1,024 tokens nala is fastest.",)
+KINDS = ("workspace", "report")
+
+pytestmark = pytest.mark.usefixtures("nobody_at_home")
+
+
+def asking(out: Path, kind: str, **changes: Any) -> PublishConfig:
+    return config(out, **({"make": kind} | changes))
+
+
+def model_of(kind: str, entity: str | None = "me") -> dict[str, Any]:
+    """What would be sent, without the ids that are drawn anew each time."""
+    wanted = asking(Path(), kind)
+    views = [view_of(small_sweep(), made.SWEEP, wanted)]
+    built = workspaces.build(views, SENTENCES, wanted, entity)
+    model = built._to_model().model_dump(mode="json", by_alias=True, exclude_none=True)
+    plain: dict[str, Any] = without_ids(model)
+    return plain
+
+
+def without_ids(value: Any) -> Any:
+    if isinstance(value, dict):
+        drawn = ("__id__", "id", "ref", "refId")
+        return {name: without_ids(one) for name, one in value.items() if name not in drawn}
+    return [without_ids(one) for one in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_would_be_sent_is_what_it_was(kind: str) -> None:
+    pytest.importorskip("wandb_workspaces")
+    stored = json.loads((SNAPSHOTS / f"{kind}.json").read_text())
+    assert model_of(kind) == stored
+
+
+def test_there_are_panels_for_latency_memory_accuracy_pareto_and_history() -> None:
+    pytest.importorskip("wandb_workspaces")
+    sections = model_of("workspace")["spec"]["section"]["panelBankConfig"]["sections"]
+    titles = {section["name"]: section["panels"] for section in sections}
+    first, *others = titles
+    assert first == "Latency and accuracy by mechanism"
+    assert {"Memory", "Speed-up", "Scaling and Pareto front", "Regression history"} <= set(others)
+    assert all(titles.values())
+    latency, *accuracies = titles[first]
+    assert accuracies
+    assert latency["config"]["xAxis"] == "seq_len"
+    assert set(latency["config"]["metrics"]) == {
+        f"latency_s/float32 forward/{entry}" for entry in ("softmax", "nala")
+    }
+    charts = [p["config"]["panelDefId"] for p in titles["Scaling and Pareto front"]]
+    assert charts == ["me/attnbench-scaling", "me/attnbench-pareto"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_a_key_the_json_is_written_and_how_to_send_it_is_said(
+    tmp_path: Path, kind: str
+) -> None:
+    pytest.importorskip("wandb_workspaces")
+    file, notes = make_for(small_sweep(), asking(tmp_path, kind, mode=None))
+    assert file == tmp_path / "wandb" / f"{kind}.json"
+    assert "latency_s/float32 forward/nala" in file.read_text()
+    (note,) = notes
+    assert f"wandb.make={kind} wandb.mode=online out={tmp_path}" in note
+
+
+def test_what_goes_wrong_while_it_is_sent_is_said_beside_how_to_send_it_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb_workspaces")
+
+    def fail(*_: object) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(workspaces, "choose_mode", lambda asked: ("online", []))
+    monkeypatch.setattr(wandb_door, "default_entity", lambda: "me")
+    monkeypatch.setattr(wandb_door, "keep_charts", fail)
+    file, notes = make_for(small_sweep(), asking(tmp_path, "workspace", mode="online"))
+    assert file.exists()
+    assert "did not take the workspace: OSError: no route to host" in notes[0]
+    assert "wandb.make=workspace wandb.mode=online" in notes[1]
+
+
+def test_a_server_that_does_not_answer_is_left_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb_workspaces")
+    goes_on = threading.Event()
+    monkeypatch.setattr(workspaces, "SEND_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(workspaces, "choose_mode", lambda asked: ("online", []))
+    monkeypatch.setattr(wandb_door, "default_entity", goes_on.wait)
+    file, notes = make_for(small_sweep(), asking(tmp_path, "workspace", mode="online"))
+    goes_on.set()
+    assert file.exists()
+    assert "no answer in 0 s" in notes[0]
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install attnbench\[workspaces\]"):
+        make_for(small_sweep(), asking(tmp_path, "report"))
+
+
+if __name__ == "__main__":
+    for one in KINDS:
+        text = json.dumps(model_of(one), indent=1, sort_keys=True)
+        (SNAPSHOTS / f"{one}.json").write_text(text + "\n")
+        print(f"Stored {one}", file=sys.stderr)

@@ -1,0 +1,103 @@
+"""A page of docs/results: what was trained, where, by what command, in what time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.core.record import Record, Status
+from bench.core.store import Store
+from bench.publishing.accuracy import accuracy_page, chosen, main, wall_s
+from tests import records as made
+
+COMMAND = "python -m bench.sweep 'seq_len=[]' 'task=[recall]'"
+
+
+def at(record: Record, started_at: str, total_s: float, sweep: str = made.SWEEP) -> Record:
+    return replace(record, started_at=started_at, cost_s={"total": total_s}, sweep=sweep)
+
+
+def with_pairs(num_pairs: int) -> list[Record]:
+    label = f"recall num_pairs={num_pairs}"
+    changed = []
+    for record in made.task_records(["softmax", "none"]):
+        work = replace(record.cell.task, label=label, settings={"num_pairs": num_pairs})
+        changed.append(replace(record, cell=replace(record.cell, workload=work)))
+    return changed
+
+
+def stored(folder: Path, records: Sequence[Record]) -> Path:
+    store = Store(folder, "sweep")
+    for record in records:
+        store.append(record)
+    return folder
+
+
+def test_a_page_says_where_when_how_long_and_by_which_command() -> None:
+    records = [at(r, "2031-05-06T07:00:00Z", 90.0) for r in made.task_records(["softmax", "none"])]
+    page = accuracy_page(records, COMMAND)
+    assert page.startswith("# Accuracy on recall, over 3 seeds\n")
+    assert "Imaginary 9000" in page and "commit 0000000, 2031-05-06" in page
+    assert "6 trainings in 1 min 30 s of wall time, 9 min 0 s if they had run" in page
+    assert f"\n    {COMMAND}\n" in page
+    assert "| control | none (control) |" in page and "## recall · cpu" in page
+
+
+def test_wall_time_is_from_the_first_start_to_the_last_end_of_each_sweep() -> None:
+    one, two, three = made.task_records(["softmax"])
+    records = [
+        at(one, "2031-05-06T07:00:00Z", 60.0),
+        at(two, "2031-05-06T07:00:30Z", 60.0),  # beside the first
+        at(three, "2031-05-07T07:00:00Z", 10.0, sweep="next day"),
+    ]
+    assert wall_s(records) == 100.0
+
+
+def test_what_was_not_trained_is_named_with_its_reason_and_costs_no_time() -> None:
+    skipped = made.failed_record(made.task_cell("flatten"), Status.SKIPPED, "no causal form.")
+    page = accuracy_page([*made.task_records(["softmax"]), skipped], COMMAND)
+    assert "3 trainings in" in page
+    assert "| flatten |" in page and "no causal form." in page
+
+
+def test_tasks_of_a_curve_stand_in_the_order_of_their_numbers() -> None:
+    page = accuracy_page([*with_pairs(16), *with_pairs(4)], COMMAND)
+    assert "# Accuracy on recall, over" in page
+    assert page.index("## recall num_pairs=4 ") < page.index("## recall num_pairs=16 ")
+
+
+def test_a_page_has_the_tasks_asked_for_and_no_timings() -> None:
+    recall, digits = made.task_records(["nala"]), made.task_records(["nala"], task="digits")
+    everything = [*recall, *digits, *made.block_records(["softmax"])]
+    assert chosen(everything, []) == [*recall, *digits]
+    assert chosen(everything, ["digits"]) == digits
+
+
+def test_the_command_writes_the_page_with_pictures_in_a_folder_of_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = stored(tmp_path / "runs", [*with_pairs(4), *with_pairs(16)])
+    page = tmp_path / "docs" / "capacity.md"
+    assert main([str(folder), str(page), COMMAND, "recall"]) == 0
+    (picture,) = (tmp_path / "docs" / "capacity").iterdir()
+    assert picture.suffix == ".svg" and f"](capacity/{picture.name})" in page.read_text()
+    assert str(page) in capsys.readouterr().out
+
+
+def test_a_misspelt_task_or_an_empty_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = stored(tmp_path / "runs", made.task_records(["nala"]))
+    assert main([str(folder), str(tmp_path / "a.md"), COMMAND, "recal"]) == 2
+    assert "did you mean recall?" in capsys.readouterr().err.lower()
+    assert main([str(tmp_path / "nowhere"), str(tmp_path / "a.md"), COMMAND]) == 2
+    assert main([str(folder)]) == 2
+    assert not (tmp_path / "a.md").exists()
+
+
+def test_a_folder_without_training_runs_is_refused(tmp_path: Path) -> None:
+    folder = stored(tmp_path / "runs", made.block_records(["softmax"]))
+    assert main([str(folder), str(tmp_path / "a.md"), COMMAND]) == 2

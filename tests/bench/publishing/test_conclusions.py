@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from bench.core.record import Record, Status
+from bench.publishing import conclusions
+from bench.publishing.conclusions import headline, sentences, task_headline
+from bench.publishing.leaderboard import build_leaderboard
+from tests import records as made
+
+ENTRIES = ("softmax", "linear", "nala", "none")
+
+
+def said(records: list[Record]) -> tuple[str, ...]:
+    board = build_leaderboard(records, ("none", "uniform"))
+    return sentences(board)
+
+
+def sharing(records: list[Record], key: str) -> list[Record]:
+    """The records as of one block, compared with the softmax among them."""
+    softmax = next(r.cell.key for r in records if r.cell.entry == "softmax")
+    return [made.changed(r, rounds_key=key, reference_key=softmax) for r in records]
+
+
+def sweep(
+    *entries: str, lengths: tuple[int, ...] = (256, 1024, 4096), **shape: object
+) -> list[Record]:
+    return [
+        record
+        for n in lengths
+        for record in sharing(made.block_records(entries, seq_len=n, **shape), f"r{n}{shape}")
+    ]
+
+
+def test_the_fastest_and_the_crossover_at_the_longest_length_are_said() -> None:
+    (sentence,) = said(sweep(*ENTRIES))
+    assert sentence.startswith("At 4,096 tokens on this CPU, float32, forward: linear is fastest (")
+    assert "x softmax), nala second (" in sentence
+    assert "; nala overtakes softmax at 5" in sentence
+    assert "none" not in sentence
+
+
+def test_rows_that_cannot_be_told_apart_share_the_first_place() -> None:
+    records = sweep("softmax", "nala", "nala_cosine", lengths=(4096,))
+    twin = next(r for r in records if r.cell.entry == "nala")
+    records = [r for r in records if r.cell.entry != "nala_cosine"]
+    records.append(replace(twin, cell=made.kernel_cell("nala_cosine", seq_len=4096)))
+    (sentence,) = said(records)
+    assert "nala and nala_cosine are fastest, up to 5.65x softmax; they cannot be told" in sentence
+
+
+def test_the_reference_among_the_fastest_is_not_compared_with_itself() -> None:
+    records = sweep("softmax", lengths=(64,))
+    twin = replace(records[0], cell=made.kernel_cell("softmax_explicit", seq_len=64))
+    (sentence,) = said([*records, twin])
+    assert sentence.endswith("softmax_explicit are fastest; they cannot be told apart.")
+
+
+def headlines(records: list[Record]) -> list[str]:
+    board = build_leaderboard(records, ("none", "uniform"))
+    timed = [headline(ranking, board) for ranking in board.rankings]
+    return [*timed, *(task_headline(task) for task in board.tasks)]
+
+
+def test_a_headline_says_who_is_fastest_and_from_which_length_on() -> None:
+    *_, longest = headlines(sweep(*ENTRIES))
+    assert re.fullmatch(
+        r"linear is fastest at 4,096 tokens, \d+(\.\d+)? times as fast as softmax, "
+        r"and ahead (at every measured length|from \d+ tokens on)\.",
+        longest,
+    )
+    short, *_ = headlines(sweep("softmax", "softmax_explicit", lengths=(64,)))
+    assert short == "softmax is fastest at 64 tokens; softmax_explicit is second."
+
+
+def test_a_headline_of_rows_that_cannot_be_told_apart_names_three_of_many() -> None:
+    records = sweep("softmax", lengths=(64,))
+    twins = [f"twin_{letter}" for letter in "abcdef"]
+    records += [replace(records[0], cell=made.kernel_cell(name, seq_len=64)) for name in twins]
+    [said] = headlines(records)
+    assert re.fullmatch(
+        r"\w+, \w+, \w+ and 4 more are fastest at 64 tokens; they cannot be told apart\.", said
+    )
+
+
+def test_headlines_are_short_and_without_brackets() -> None:
+    everything = headlines([*made.sweep_records(), *sweep(*ENTRIES, causal=True)])
+    assert len(everything) > 4
+    for said in everything:
+        assert 0 < len(said.split()) <= conclusions.MAX_WORDS
+        assert not set("()[]") & set(said)
+
+
+def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart() -> None:
+    records = sweep("softmax", "nala", "linear", lengths=(4096,))
+    twin = next(r for r in records if r.cell.entry == "nala")
+    records.append(replace(twin, cell=made.kernel_cell("nala_cosine", seq_len=4096)))
+    (sentence,) = said(records)
+    assert "linear is fastest (" in sentence and "nala" not in sentence.partition(";")[0]
+
+
+def test_settings_that_differ_in_an_axis_say_it() -> None:
+    records = sweep("softmax", "nala") + sweep("softmax", "nala", num_threads=2, causal=True)
+    first, second = said(records)
+    assert "forward, 1 thread:" in first
+    assert "causal, 2 threads:" in second
+
+
+def test_too_few_rounds_say_nothing() -> None:
+    assert said(sweep("softmax", "nala", num_rounds=5)) == ()
+
+
+def test_a_lone_row_is_no_order() -> None:
+    assert said(sweep("softmax")) == ()
+
+
+def test_what_broke_is_in_no_sentence() -> None:
+    cell = made.kernel_cell("linear", seq_len=4096)
+    broken = made.failed_record(cell, Status.INCORRECT, "The output differs by 0.3.")
+    (sentence,) = said([*sweep("softmax", "nala"), broken])
+    assert "linear" not in sentence
+
+
+def test_a_row_with_a_mark_that_costs_the_rank_is_named_as_left_out_and_nowhere_else() -> None:
+    records = [
+        made.changed(r, leaks_future=True) if r.cell.entry == "linear" else r
+        for r in sweep("softmax", "linear", "nala")
+    ]
+    order, left_out = said(records)
+    assert "linear" not in order
+    assert left_out == "Not ranked (leaks the future): linear."
+
+
+def scored(entry: str, accuracies: list[float], **changes: object) -> list[Record]:
+    records = made.task_records([entry], seeds=range(len(accuracies)))
+    return [
+        made.changed(record, accuracy=accuracy, **changes)
+        for record, accuracy in zip(records, accuracies, strict=True)
+    ]
+
+
+def test_a_task_says_who_cannot_be_told_apart() -> None:
+    records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.98, 0.99, 0.98])
+    (sentence,) = said(records + scored("linear", [0.5, 0.5, 0.51]))
+    assert sentence == (
+        "On recall, over 3 seeds, softmax and nala are best with 98.7 % to 98.3 %; they cannot be "
+        "told apart."
+    )
+
+
+def test_a_task_says_who_is_best_where_that_is_settled() -> None:
+    records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.7, 0.71, 0.7])
+    (sentence,) = said(records + scored("linear", [0.5, 0.5, 0.51]))
+    assert sentence.endswith("softmax is best (98.7 %), nala second (70.3 %).")
+
+
+def test_a_task_names_no_second_where_the_next_rows_cannot_be_told_apart() -> None:
+    records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.7, 0.71, 0.7])
+    (sentence,) = said(records + scored("linear", [0.71, 0.7, 0.7]))
+    assert sentence.endswith("softmax is best (98.7 %).")
+
+
+def test_bits_per_byte_are_said_in_their_unit() -> None:
+    unit = {"unit": "bits per byte"}
+    records = scored("softmax", [1.5, 1.51, 1.5], **unit) + scored("nala", [2.5, 2.51, 2.5], **unit)
+    (sentence,) = said(records)
+    assert "softmax is best (1.50 bits per byte)" in sentence
+
+
+def test_of_one_seed_no_order_is_claimed() -> None:
+    (sentence,) = said(scored("softmax", [0.99]) + scored("nala", [0.5]))
+    assert sentence == "On recall: one seed, so no order is claimed."
+
+
+def test_settings_beyond_the_most_are_counted() -> None:
+    records = []
+    for heads in range(1, conclusions.MAX_WRITTEN + 1):
+        records += sweep("softmax", "nala", lengths=(1024,), num_heads=heads)
+    assert len(said(records)) == conclusions.MAX_WRITTEN
+    records += sweep("softmax", "nala", lengths=(1024,), num_heads=heads + 1)
+    assert len(said(records)) == 8 + 1
+    assert said(records)[-1] == "5 more settings in the tables."
+
+
+def test_a_whole_model_is_named_with_its_image_size() -> None:
+    records = sharing(made.model_records(("softmax", "nala", "original")), "r")
+    (sentence,) = said(records)
+    assert sentence.startswith(
+        "At 224 pixels on this CPU, nalaformer_xt, float32, forward: softmax is fastest"
+    )
+
+
+def test_several_machines_are_told_apart() -> None:
+    records = sweep("softmax", "nala", lengths=(1024,))
+    elsewhere = {**made.ENVIRONMENT, "processor": "Other 1"}
+    records += [replace(record, environment=elsewhere) for record in records]
+    first, second = said(records)
+    assert " of machine 1, " in first and " of machine 2, " in second
+
+
+def test_a_place_is_said_once_for_the_settings_that_follow() -> None:
+    first, second = said(sweep("softmax", "nala") + sweep("softmax", "nala", dtype="bfloat16"))
+    assert first.startswith("At 4,096 tokens on this CPU, float32, forward: nala is fastest")
+    assert second.startswith("bfloat16, forward: nala is fastest")
+
+
+def test_the_order_of_records_does_not_matter() -> None:
+    records = made.sweep_records()
+    assert said(records[::-1]) == said(records)

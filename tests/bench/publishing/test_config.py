@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from bench.core.cli.errors import ConfigError
+from bench.publishing.config import PublishConfig, WandbConfig, read_publish_config
+from bench.publishing.metrics import metric_names
+
+DEFAULTS = Path(__file__).parents[3] / "conf" / "publish" / "default.yaml"
+GIVEN: dict[str, Any] = {
+    "out": "somewhere",
+    "metrics": ["latency_s", "flops"],
+    "columns": ["latency_s"],
+    "controls": ["none"],
+    "charts": False,
+    "dashboard": "wandb",
+    "wandb": {
+        "mode": None,
+        "project": "p",
+        "entity": None,
+        "tags": [],
+        "group": None,
+        "replay": False,
+        "make": None,
+    },
+    "seq_len": [1, 2],
+}
+
+
+def test_plain_values_become_a_frozen_config_and_keys_of_others_are_left_alone() -> None:
+    assert read_publish_config(GIVEN) == PublishConfig(
+        out=Path("somewhere"),
+        metrics=("latency_s", "flops"),
+        columns=("latency_s",),
+        model_columns=("latency_s",),
+        controls=("none",),
+        charts=False,
+        wandb=WandbConfig(mode=None, project="p"),
+    )
+
+
+def test_one_name_counts_as_a_list_of_one() -> None:
+    wandb = GIVEN["wandb"] | {"tags": "nightly"}
+    read = read_publish_config(GIVEN | {"columns": "flops", "wandb": wandb})
+    assert (read.columns, read.wandb.tags) == (("flops",), ("nightly",))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metrics": ["latncy_s"]}, r"metrics in conf/publish.*Did you mean latency_s"),
+        ({"columns": ["flop"]}, r"columns in conf/publish.*Did you mean flops"),
+        ({"metrics": []}, r"metrics=\[\] is empty"),
+        ({"metrics": None}, "metrics has no value"),
+        ({"columns": [1]}, "columns is 1; it takes a name"),
+        ({"charts": "yes"}, "charts is 'yes'; it takes true or false"),
+        ({"out": ["a", "b"]}, "out is the list .*it takes one value"),
+        ({"out": None}, "out has no value"),
+        ({"out": ""}, "out is ''"),
+        ({"wandb": None}, "wandb has no value"),
+        ({"wandb": {"project": "p", "mod": "offline"}}, r"wandb\.mod is not a key.*mode"),
+        ({"wandb": {"project": "p", "mode": "ofline"}}, r"Did you mean offline"),
+        (
+            {"wandb": {"project": "p", "mode": ["offline"]}},
+            r"wandb\.mode is the list \['offline'\]",
+        ),
+        ({"wandb": {"project": None}}, r"wandb\.project has no value"),
+        ({"wandb": {"project": "p", "tags": 3}}, r"wandb\.tags is 3"),
+    ],
+)
+def test_a_wrong_value_is_a_config_error_that_names_its_key(
+    change: dict[str, Any], message: str
+) -> None:
+    wandb = {"tags": []}
+    if "wandb" in change and isinstance(change["wandb"], dict):
+        change = {"wandb": wandb | change["wandb"]}
+    with pytest.raises(ConfigError, match=message):
+        read_publish_config(GIVEN | change)
+
+
+def test_the_shipped_configuration_publishes_every_metric() -> None:
+    shipped = OmegaConf.to_container(OmegaConf.load(DEFAULTS))
+    assert isinstance(shipped, dict)
+    read = read_publish_config({"out": "results", **shipped})  # type: ignore[dict-item]
+    assert set(metric_names()) - set(read.metrics) - set(read.columns) == set()
+    assert read.columns[0] == "speedup_over"
+    assert read.wandb == WandbConfig(mode=None, project="attnbench")

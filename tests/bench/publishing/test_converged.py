@@ -1,0 +1,74 @@
+"""Scores at more and more steps: what is under-trained, and what has converged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.core.record import Record
+from bench.publishing.accuracy import accuracy_page
+from bench.publishing.converged import by_steps, doublings, with_under_trained
+from bench.publishing.leaderboard import build_leaderboard
+from tests import records as made
+
+
+def runs(entry: str, steps: int, accuracies: list[float]) -> list[Record]:
+    found = []
+    for seed, accuracy in enumerate(accuracies):
+        (record,) = made.task_records([entry], seeds=[seed])
+        settings = {"num_steps": steps, "learning_rate": 0.006}
+        work = replace(record.cell.task, settings=settings)
+        record = replace(record, cell=replace(record.cell, workload=work))
+        found.append(made.changed(record, accuracy=accuracy, train_accuracy=accuracy))
+    return found
+
+
+RISING = [
+    *runs("softmax", 100, [0.90, 0.91, 0.92]),
+    *runs("softmax", 200, [0.96, 0.97, 0.98]),
+    *runs("softmax", 400, [0.965, 0.975, 0.985]),
+    *runs("linear", 100, [0.955, 0.965, 0.975]),
+    *runs("linear", 200, [0.956, 0.966, 0.976]),
+    *runs("nala", 100, [0.5, 0.6, 0.7]),
+    *runs("nala", 200, [0.7, 0.8, 0.9]),
+    *runs("none", 100, [0.1, 0.1, 0.1]),
+    *runs("none", 200, [0.1, 0.1, 0.1]),
+]
+
+
+def tasks_by_steps():
+    (found,) = by_steps(build_leaderboard(RISING, ("none",)).tasks).values()
+    return found
+
+
+def test_a_row_has_converged_when_a_doubling_changes_its_mean_by_less_than_a_point():
+    found = {row.entry: row for row in doublings(tasks_by_steps())}
+    assert found.keys() == {"softmax", "linear", "nala"}  # a control has nothing to converge to
+    assert found["softmax"].steps == (100, 200, 400)
+    assert [name for name, row in found.items() if row.has_converged] == ["linear", "softmax"]
+
+
+def test_a_doubling_is_judged_over_the_seeds_that_both_have():
+    records = [*runs("softmax", 100, [0.9, 0.9, 0.9, 0.1]), *runs("softmax", 200, [0.9, 0.91])]
+    (tasks,) = by_steps(build_leaderboard(records).tasks).values()
+    (row,) = doublings(tasks)
+    assert abs(row.changes[0] - 0.005) < 1e-9 and row.has_converged
+
+
+def test_a_row_that_twice_the_steps_raise_by_a_point_is_under_trained():
+    tasks = tasks_by_steps()
+    marked = with_under_trained(tasks[100], 100, doublings(tasks))
+    low = {score.entry for score in marked.scores if "under-trained" in score.marks}
+    assert low == {"softmax", "nala"}
+
+
+def test_a_page_has_a_table_within_the_steps_and_one_at_convergence():
+    page = accuracy_page(RISING, "python -m bench.rates converge=true")
+    assert "within 100 steps" in page and "within 200 steps" not in page
+    assert "at convergence" in page
+    rows = [line for line in page.split("at convergence")[1].splitlines() if line.startswith("|")]
+    words = {
+        cells[2]: cells for line in rows if len(cells := [c.strip() for c in line.split("|")]) > 8
+    }
+    assert words["softmax"][1] and words["linear"][1] and not words["nala"][1]
+    assert words["softmax"][6] == "400" and words["softmax"][7] == "+0.5"
+    assert "Not converged, so not ranked: nala." in page

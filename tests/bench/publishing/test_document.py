@@ -1,0 +1,125 @@
+"""Tables and documents: Markdown, CSV and the terminal show the same values."""
+
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from bench.core.cli.errors import ConfigError
+from bench.publishing.document import (
+    Bullets,
+    Column,
+    Command,
+    Document,
+    Estimate,
+    Figure,
+    Heading,
+    Prose,
+    Table,
+    Text,
+    csv_text,
+    markdown,
+    print_document,
+    words,
+    write,
+)
+
+TABLE = Table(
+    title="Scores",
+    columns=(
+        words("attention"),
+        Column("accuracy", unit="%", factor=0.01, digits=".1f", better="higher"),
+        Column("latency_s", "latency", "ms", 1e-3, better="lower", has_interval=True),
+        Column("seeds", digits=lambda n: f"{n:,.0f}"),
+    ),
+    rows=(
+        {"attention": "a|b", "accuracy": 0.5, "latency_s": Estimate(0.25, 0.1, 0.4), "seeds": 2000},
+        {"attention": "none", "accuracy": math.nan, "latency_s": Estimate(0.5)},
+    ),
+)
+DOCUMENT = Document(
+    "Title",
+    [
+        Command("python -m bench.example"),
+        Text(["one *line*"], notes=["said before"]),
+        Heading("Part"),
+        TABLE,
+        Bullets(["first", "second"]),
+        Figure("Lines", "page/lines.svg"),
+        Heading("How to read this"),
+        Prose("Some **prose**."),
+    ],
+)
+
+
+def test_markdown_has_every_block_and_shows_markup_of_others_as_it_is():
+    assert (
+        markdown(DOCUMENT)
+        == r"""# Title
+
+    python -m bench.example
+
+one \*line\*  
+said before
+
+## Part
+
+**Scores**
+
+| attention | accuracy % ↑ |                 latency ms ↓ | seeds |
+| --------- | -----------: | ---------------------------: | ----: |
+| a\|b      |         50.0 | 250.000 (100.000 to 400.000) | 2,000 |
+| none      |              |                      500.000 |       |
+
+- first
+- second
+
+![Lines](page/lines.svg)
+
+## How to read this
+
+Some **prose**.
+"""
+    )
+
+
+def test_csv_has_base_units_and_the_ends_of_intervals():
+    assert csv_text(TABLE).splitlines() == [
+        "attention,accuracy,latency_s,latency_s_low,latency_s_high,seeds",
+        "a|b,0.5,0.25,0.1,0.4,2000",
+        "none,nan,0.5,,,",
+    ]
+
+
+def test_an_interval_does_not_leave_what_can_be():
+    column = Column("x", within=(0.0, 1.0))
+    assert column.write(Estimate(0.9, 0.7, 1.2)) == "0.900 (0.700 to 1.000)"
+    assert column.write(None) == "" and column.write("word") == "word"
+
+
+def shown(width: int) -> str:
+    out = io.StringIO()
+    print_document(DOCUMENT, Console(file=out, width=width))
+    return out.getvalue()
+
+
+def test_a_terminal_shows_texts_and_tables_and_no_page_repeats_a_note_there():
+    lines = [line.rstrip() for line in shown(120).splitlines()]
+    assert "one *line*" in lines and "said before" not in lines and "Scores" in lines
+    assert "Part" in lines and "How to read this" not in lines
+    assert "prose" not in "".join(lines) and "python" not in "".join(lines)
+    assert any(line.startswith("a|b") and "250.000 (100.000 to 400.000)" in line for line in lines)
+
+
+def test_columns_that_do_not_fit_are_left_out_and_said_so():
+    said = shown(44)
+    assert "Columns that did not fit are in the files." in said
+    assert "latency" not in said and "50.0" in said
+
+
+def test_a_document_is_written_by_the_ending_of_its_file(tmp_path):
+    assert write(DOCUMENT, tmp_path / "a.md").read_text() == markdown(DOCUMENT)
+    assert write(DOCUMENT, tmp_path / "a.csv").read_text() == csv_text(TABLE)
+    with pytest.raises(ConfigError, match=r"ends in none of \.md, \.csv"):
+        write(DOCUMENT, tmp_path / "a.pdf")

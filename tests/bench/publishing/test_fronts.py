@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from bench.core.record import Quality, Record
+from bench.publishing.fronts import Front, fronts
+from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.task_tables import task_sections
+from tests import records as made
+
+ENTRIES = ("softmax", "linear", "nala", "none")
+
+
+def found(records: list[Record]) -> dict[str, Front]:
+    board = build_leaderboard(records, ("none", "uniform"))
+    return {front.metric: front for front in fronts(board)}
+
+
+def timed(*lengths: int, **shape: object) -> list[Record]:
+    return [r for n in lengths for r in made.block_records(ENTRIES, seq_len=n, **shape)]
+
+
+def test_a_front_has_the_cheap_and_the_good_and_no_control() -> None:
+    by_metric = found(timed(256, 4096) + made.task_records(ENTRIES))
+    assert by_metric["latency_s"].names == ("linear", "softmax")
+    assert set(by_metric["latency_s"].points) == {"softmax", "linear", "nala"}
+    assert set(by_metric) == {"latency_s", "peak_memory_bytes", "flops"}
+
+
+def test_costs_are_those_of_the_longest_length() -> None:
+    ranking = found(timed(64, 4096) + made.task_records(ENTRIES))["latency_s"].ranking
+    assert ranking is not None
+    assert ranking.size == 4096
+    assert found(timed(64) + made.task_records(ENTRIES))["latency_s"].names == ("softmax",)
+
+
+def test_what_may_not_be_ranked_is_on_no_front() -> None:
+    records = [
+        made.changed(r, flops_off=2.0) if not r.cell.is_task and r.cell.entry == "linear" else r
+        for r in timed(4096) + made.task_records(ENTRIES)
+    ]
+    assert set(found(records)["latency_s"].points) == {"softmax", "nala"}
+
+
+def test_a_task_that_keeps_a_state_has_a_front_against_it() -> None:
+    records = [
+        made.changed(r, state_bytes=1000 * (r.cell.entry == "softmax") + 100)
+        for r in made.task_records(ENTRIES)
+    ]
+    front = found(records)["state_bytes"]
+    assert front.ranking is None
+    assert front.names == ("linear", "softmax")
+
+
+def test_of_bits_per_byte_less_is_better() -> None:
+    records = [
+        made.changed(r, unit="bits per byte", accuracy=2 - r.result.accuracy)
+        for r in made.task_records(ENTRIES)
+        if isinstance(r.result, Quality)
+    ]
+    front = found(timed(4096) + records)["latency_s"]
+    assert front.names == ("linear", "softmax")
+    assert 1 < front.points["softmax"][1] < 1.1
+
+
+def test_fronts_stand_under_the_scores() -> None:
+    board = build_leaderboard(timed(4096) + made.task_records(ENTRIES))
+    (section,) = task_sections(board)
+    rows = section.tables[1].rows
+    assert rows[0] == ("latency", "4,096 tokens, float32, forward", "none, linear, softmax")
+
+
+def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none() -> None:
+    def learned(causal: bool | None) -> list[Record]:
+        return [made.changed(r, causal=causal) for r in made.task_records(ENTRIES)]
+
+    both = timed(4096) + timed(1024, causal=True)
+    for causal, size in ((True, 1024), (False, 4096), (None, 4096)):
+        ranking = found(both + learned(causal))["latency_s"].ranking
+        assert ranking is not None
+        assert ranking.size == size
+    assert found(timed(4096) + learned(True)) == {}
+    assert found(timed(4096, causal=True) + learned(False)) == {}

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench.core.record import Record, Status
+from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.overall import Overall, OverallRow, overall
+from bench.publishing.task_tables import task_sections
+from tests import records as made
+
+ENTRIES = ("softmax", "linear", "none")
+
+
+def only(records: list[Record]) -> Overall:
+    (one,) = overall(build_leaderboard(records, ("none",)))
+    return one
+
+
+def rows(records: list[Record]) -> dict[str, OverallRow]:
+    return {row.entry: row for row in only(records).rows}
+
+
+def two_tasks(**options: object) -> list[Record]:
+    return [
+        r for task in ("recall", "digits") for r in made.task_records(ENTRIES, task=task, **options)
+    ]
+
+
+def test_a_mean_is_over_every_task_with_the_same_weight() -> None:
+    one = only(two_tasks())
+    assert [task.label for task in one.tasks] == ["digits", "recall"]
+    for row in one.rows:
+        own = [s.accuracy for task in one.tasks for s in task.scores if s.entry == row.entry]
+        assert row.mean == pytest.approx(sum(a for a in own if a is not None) / 2)
+        assert row.num_covered == 2
+    assert [row.entry for row in one.rows] == ["softmax", "linear", "none"]
+    assert one.rows[-1].rank == "control"
+
+
+def test_a_missing_task_leaves_no_mean_and_every_rank_that_it_could_have_had() -> None:
+    records = [r for r in two_tasks() if (r.cell.entry, r.cell.task.label) != ("softmax", "digits")]
+    softmax = rows(records)["softmax"]
+    assert (softmax.mean, softmax.num_covered, softmax.rank) == (None, 1, "1-2")
+    low, high = softmax.interval or (0, 0)
+    assert high - low > 0.5
+
+
+def test_a_seed_that_is_missing_makes_the_task_missing() -> None:
+    records = two_tasks()
+    at = next(i for i, r in enumerate(records) if r.cell.entry == "softmax")
+    records[at] = made.failed_record(records[at].cell, Status.DIVERGED, "The loss was nan.")
+    assert rows(records)["softmax"].num_covered == 1
+
+
+def test_with_one_seed_there_is_a_mean_and_no_rank() -> None:
+    found = rows(two_tasks(seeds=(0,)))
+    assert found["softmax"].mean is not None
+    assert {(row.rank, row.interval) for row in found.values()} == {("", None), ("control", None)}
+
+
+def test_bits_per_byte_have_no_mean_with_shares_and_one_task_has_none_either() -> None:
+    digits = made.task_records(ENTRIES, task="digits")
+    bits = [made.changed(r, unit="bits per byte") for r in digits]
+    board = build_leaderboard(made.task_records(ENTRIES) + bits)
+    assert overall(board) == ()
+
+
+def test_devices_and_dtypes_are_never_averaged() -> None:
+    other = [
+        replace(r, cell=replace(r.cell, device="cuda:0"))
+        for r in made.task_records(ENTRIES, task="digits")
+    ]
+    assert overall(build_leaderboard(made.task_records(ENTRIES) + other)) == ()
+
+
+def test_the_table_says_over_what_a_mean_is_and_how_much_of_it_a_row_has() -> None:
+    records = [r for r in two_tasks() if (r.cell.entry, r.cell.task.label) != ("linear", "digits")]
+    *_, section = task_sections(build_leaderboard(records, ("none",)))
+    assert section.title.startswith("Over 2 tasks · ")
+    assert "over digits, recall" in section.notes[0]
+    (table,) = section.tables
+    assert table.header == ("rank", "entry", "mean accuracy (%)", "tasks")
+    linear = next(row for row in table.rows if row[1] == "linear")
+    assert linear[3] == "1 of 2"
+    assert linear[2].startswith("[")

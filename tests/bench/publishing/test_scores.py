@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import base64
+import zlib
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.core.record import Quality, Record
+from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.scores import Score, TaskScores
+from tests import records as made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told(Quality):
+    """A quality that says what is known of its test examples."""
+
+    score_error: float | None = None
+    answers: str = ""
+    test_set: str = ""
+    answers_per_cluster: int | None = None
+
+
+def trained(entry: str, *accuracies: float, **known: Any) -> list[Record]:
+    """One seed for each accuracy."""
+    found = []
+    for seed, accuracy in enumerate(accuracies):
+        (record,) = made.task_records([entry], seeds=[seed])
+        assert isinstance(record.result, Quality)
+        usual = {f.name: getattr(record.result, f.name) for f in fields(record.result)}
+        result = Told(**usual | {"accuracy": accuracy} | known)
+        found.append(replace(record, result=result))
+    return found
+
+
+def task_of(*records: Record) -> TaskScores:
+    (found,) = build_leaderboard(list(records), ()).tasks
+    return found
+
+
+def packed(bits: np.ndarray) -> str:
+    return base64.b64encode(zlib.compress(np.packbits(bits).tobytes())).decode()
+
+
+def score_of(*records: Record) -> Score:
+    (found,) = task_of(*records).scores
+    return found
+
+
+def test_an_interval_over_seeds_that_agree_is_as_wide_as_the_test_examples_leave_it() -> None:
+    found = score_of(*trained("softmax", 0.8, 0.8, 0.8, num_examples=1000)).interval
+    assert found == pytest.approx((0.8 - 0.0249, 0.8 + 0.0249), abs=3e-4)
+    said = score_of(*trained("softmax", 0.8, 0.8, 0.8, num_examples=1000, score_error=0.05))
+    assert said.interval == pytest.approx((0.8 - 0.098, 0.8 + 0.098), abs=3e-4)
+
+
+def test_what_is_shown_of_a_share_ends_where_a_share_does() -> None:
+    score = score_of(*trained("softmax", 0.99, 0.9, 1.0))
+    assert score.interval is not None and score.interval[1] > 1
+    assert score.shown_interval == (score.interval[0], 1.0)
+    with_unit = score_of(*trained("softmax", 2.0, 2.5, 2.2, unit="bits per byte"))
+    assert with_unit.shown_interval == with_unit.interval
+
+
+def test_rows_are_ranked_by_the_answers_that_differ_where_records_say_which_were_right() -> None:
+    hard = (np.arange(2000) % 2).astype(np.uint8)
+    better = hard.copy()
+    better[:60:2] = 1
+    told = []
+    for entry, bits in (("softmax", better), ("nala", hard)):
+        known = {"num_examples": 2000, "answers": packed(bits), "answers_per_cluster": 1}
+        told.append((entry, float(bits.mean()), known))
+
+    def places(**test_set: str) -> list[str]:
+        records = [
+            record
+            for entry, share, known in told
+            for record in trained(entry, share, share, share, **known, test_set=test_set[entry])
+        ]
+        return [score.rank for score in task_of(*records).scores]
+
+    assert places(softmax="a" * 16, nala="a" * 16) == ["1", "2"]
+    assert places(softmax="a" * 16, nala="b" * 16) == ["1-2", "1-2"]

@@ -1,0 +1,63 @@
+"""Which of a search's runs a table shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench.core.record import Record
+from bench.publishing.searched import at_best_rate
+from tests import records as made
+
+
+def run(entry: str, rate: float, validation: float, seed: int = 0, **changes: Any) -> Record:
+    (record,) = made.task_records([entry], seeds=[seed])
+    settings = {"num_steps": 600, "learning_rate": rate}
+    work = replace(record.cell.task, settings=settings, shared_rate=0.006)
+    record = replace(record, cell=replace(record.cell, workload=work))
+    values = {"validation": (validation,), "validation_steps": (600,)} | changes
+    return made.changed(record, **values)
+
+
+def test_a_row_is_shown_at_the_rate_with_the_best_validation_score_and_not_the_best_test_score():
+    records = [
+        run("nala", 0.001, 0.5, accuracy=0.99),
+        run("nala", 0.003, 0.9, accuracy=0.6),
+        run("nala", 0.01, 0.6, accuracy=0.7),
+        run("nala", 0.003, 0.1, seed=1),
+    ]
+    shown = at_best_rate(records)
+    assert {r.cell.task.settings["learning_rate"] for r in shown} == {0.003}
+    assert {r.cell.task.seed for r in shown} == {0, 1}
+    assert all(r.cell.task.shared_rate == 0.006 and not r.cell.task.is_at_edge for r in shown)
+
+
+def test_a_best_rate_at_the_edge_of_the_search_is_said_to_be_there():
+    records = [
+        run("nala", rate, score) for rate, score in ((0.001, 0.9), (0.003, 0.5), (0.01, 0.1))
+    ]
+    (shown,) = at_best_rate(records)
+    assert shown.cell.task.is_at_edge and shown.cell.task.settings["learning_rate"] == 0.001
+
+
+@pytest.mark.parametrize("entry", ["nala", "none"])
+def test_rows_with_one_rate_and_controls_are_left_as_they_are(entry: str):
+    records = [run(entry, 0.003, 0.9, seed=seed) for seed in (0, 1)]
+    assert at_best_rate(records) == records
+
+
+def test_other_rows_and_other_numbers_of_steps_have_choices_of_their_own():
+    longer = []
+    for record in (run("nala", 0.001, 0.9), run("nala", 0.003, 0.95), run("nala", 0.01, 0.2)):
+        work = record.cell.task
+        work = replace(work, settings=work.settings | {"num_steps": 1200})
+        longer.append(replace(record, cell=replace(record.cell, workload=work)))
+    short = [run("nala", 0.001, 0.2), run("nala", 0.003, 0.3), run("nala", 0.01, 0.9)]
+    short += [run("nala", 0.03, 0.1)]
+    shown = at_best_rate([*short, *longer])
+    chosen = {
+        w.settings["num_steps"]: w.settings["learning_rate"] for r in shown if (w := r.cell.task)
+    }
+    assert chosen == {600: 0.01, 1200: 0.003}

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.core.record import Record
+from bench.core.store import Store
+from bench.publishing.speed import COMMANDS, LARGEST_SHARE, main, missed_goals, speed_page
+from bench.publishing.tables import Table
+from tests import records as made
+from tools.readme_sources import markdown_tables
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def timed(
+    entry: str, seconds: float, other: float, *, reference: str = "softmax", **shape: object
+) -> Record:
+    """Eight rounds in which a call took so long, and one of its reference so long."""
+    compiled = {"compile_s": 7.0} if shape.get("compile") == "inductor" else {}
+    result = made.speed(
+        [seconds] * 8, [other] * 8, reference=reference, rounds_key=f"{shape['mode']}", **compiled
+    )
+    return made.ok_record(made.kernel_cell(entry, **shape), result)
+
+
+def published(mode: str) -> list[Record]:
+    return [
+        timed("softmax", 12.0, 12.0, mode=mode),
+        timed("nala", 2.0, 6.0, reference="nala_published", mode=mode),
+        timed("nala_published", 6.0, 12.0, mode=mode),
+    ]
+
+
+def compiled() -> list[Record]:
+    return [
+        timed("softmax", 12.0, 12.0, mode="forward"),
+        timed("nala", 4.0, 12.0, mode="forward"),
+        timed("nala", 3.0, 12.0, mode="forward", compile="inductor"),
+    ]
+
+
+def test_ours_stands_over_the_published_operators_over_softmax_and_compiled_over_eager() -> None:
+    both = [*published("forward"), *published("forward_backward")]
+    page = speed_page(both, compiled())
+    lines = {line.replace(" ", "") for line in page.splitlines()}
+    assert "|overtheauthors'operators|forward,256|withbackward,256|" in lines
+    assert {"|nala|3.00x|3.00x|", "|nala|6.00x|6.00x|"} <= lines
+    assert {"|nala|3.00/4.00|", "|nala|1.33x|", "|nala|7.00|"} <= lines
+    assert "|nala_published" not in page, "a reference is no row"
+    assert "Imaginary 9000" in page and "torch 2.13.0" in page and "2031-05-06" in page
+    assert len(page.splitlines()) <= 120
+
+
+def test_a_row_without_a_number_and_other_rounds_leave_their_cells_empty() -> None:
+    softmax, nala, *_ = published("forward")
+    apart = made.changed(softmax, rounds_key="other")
+    page = speed_page([apart, nala], compiled())
+    assert "|nala|3.00x|" in page.replace(" ", "") and "|nala||" in page.replace(" ", "")
+
+
+def test_a_row_has_the_marks_of_all_its_cells() -> None:
+    softmax, nala, _ = published("forward")
+    marked = made.changed(nala, leaks_future=True)
+    page = speed_page([softmax, marked, *published("forward_backward")[:2]], compiled())
+    assert "|nala|leaksthefuture|3.00x|3.00x|" in page.replace(" ", "")
+
+
+def test_what_was_checked_in_part_is_said_once_for_all_rows() -> None:
+    softmax, nala, _ = published("forward")
+    page = speed_page([softmax, made.changed(nala, checked_share=0.5)], compiled())
+    assert "|nala|3.00x|" in page.replace(" ", "") and "are checked in part" in page
+
+
+def test_the_page_says_which_goals_are_missed_and_which_its_intervals_leave_open() -> None:
+    forward, backward = "forward, 4,096", "with backward, 1,024"
+    operators = Table(
+        title="",
+        header=("over the authors' operators", backward, forward),
+        rows=(
+            ("mlla (layer)", "0.957x [0.901, 0.969]", "1.00x [0.949, 1.08]"),
+            ("efficient", "0.932x [0.898, 1.06] ~", ""),
+        ),
+        num_text=1,
+    )
+    softmax = Table(
+        title="",
+        header=("over softmax", backward, forward),
+        rows=(
+            ("flatten", "1.00x [0.900, 1.10]", "13.2x [11.8, 14.0]"),
+            ("nala_rope", "1.00x", "8.71x [8.50, 9.19]"),
+            ("nala_cosine", "1.00x", "10.0x [9.00, 11.0]"),
+            ("linear", "1.00x", "2.00x [1.90, 2.10]"),
+        ),
+        num_text=1,
+    )
+    words, table = missed_goals(operators, softmax)
+    assert all(f"{name} at most {goal}" in words for name, goal in LARGEST_SHARE.items())
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
+    assert rows == [
+        ["mlla (layer)", backward, "1x the operators' speed", "0.957x [0.901, 0.969]", "missed"],
+        [
+            "efficient",
+            backward,
+            "1x the operators' speed",
+            "0.932x [0.898, 1.06]",
+            "missed; the interval reaches it",
+        ],
+        ["flatten", forward, "0.07 of softmax's time", "0.076 [0.071, 0.085]", "missed"],
+        [
+            "nala_rope",
+            forward,
+            "0.11 of softmax's time",
+            "0.115 [0.109, 0.118]",
+            "missed; the interval reaches it",
+        ],
+    ]
+
+
+def test_the_page_in_docs_says_of_goals_what_its_own_tables_give() -> None:
+    page = (ROOT / "docs" / "speed.md").read_text()
+    operators, softmax = (
+        Table(title="", header=table.header, rows=table.rows, num_text=1)
+        for table in markdown_tables(page)[:2]
+    )
+    assert "\n\n".join(missed_goals(operators, softmax)) in page
+
+
+def test_records_of_a_slower_entry_become_a_missed_goal() -> None:
+    records = [
+        timed("softmax", 12.0, 12.0, mode="forward"),
+        timed("nala", 8.0, 6.0, reference="nala_published", mode="forward"),
+    ]
+    assert "|nala|forward,256|1xtheoperators'speed|0.750x" in speed_page(
+        records, compiled()
+    ).replace(" ", "")
+    assert "None is missed." in speed_page(published("forward"), compiled())
+
+
+def test_the_makefile_runs_what_the_page_says() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    recipe = makefile.partition("\nspeed:")[2].partition("\n\n")[0].splitlines()[1:]
+    assert [line.removeprefix("\t$(BIN)/") for line in recipe] == COMMANDS.splitlines()
+
+
+def test_the_command_reads_two_sweeps_and_writes_the_page(tmp_path: Path) -> None:
+    for name, records in {"published": published("forward"), "compiled": compiled()}.items():
+        store = Store(tmp_path / name, "sweep")
+        for record in records:
+            store.append(record)
+    assert main([str(tmp_path), str(tmp_path / "speed.md")]) == 0
+    assert (tmp_path / "speed.md").read_text() == speed_page(published("forward"), compiled())
+    assert main([str(tmp_path / "nowhere"), str(tmp_path / "speed.md")]) == 2

@@ -1,0 +1,235 @@
+"""Tables of tasks: the mean and each seed, what is not ranked and why, and what guessing gives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from bench.core.record import Record, Status
+from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.task_tables import task_sections
+from tests import records as made
+
+
+def board(records: list[Record]) -> Leaderboard:
+    return build_leaderboard(records, ("uniform", "none"))
+
+
+def row_of(records: list[Record], entry: str) -> dict[str, str]:
+    """A row by its titles."""
+    (section,) = task_sections(board(records))
+    table, *_ = section.tables
+    at = table.header.index("entry")
+    (found,) = [row for row in table.rows if row[at].partition(" (")[0] == entry]
+    return dict(zip(table.header, found, strict=True))
+
+
+def trained(entry: str, accuracies: list[float], **changes: Any) -> list[Record]:
+    """One seed for each accuracy."""
+    made_up = made.task_records([entry], seeds=range(len(accuracies)))
+    return [
+        made.changed(record, accuracy=accuracy, **changes)
+        for record, accuracy in zip(made_up, accuracies, strict=True)
+    ]
+
+
+def test_seeds_make_a_mean_an_interval_and_a_place_and_each_of_them_is_shown() -> None:
+    records = [
+        *trained("softmax", [0.99, 0.98, 1.0]),
+        *trained("nala", [0.97, 0.99, 0.96]),
+        *trained("linear", [0.5, 0.51, 0.52]),
+        *trained("none", [0.03, 0.03, 0.03]),
+    ]
+    softmax = row_of(records, "softmax")
+    assert softmax["accuracy (%)"] == "99.0 [96.2, 100.0]"
+    assert softmax["each seed"] == "98.0 99.0 100.0"
+    ranks = [row_of(records, entry)["rank"] for entry in ("softmax", "nala", "linear", "none")]
+    assert ranks == ["1-2", "1-2", "3", "control"]
+    (section,) = task_sections(board(records))
+    assert any("Mean over 3 seeds with its 95 % interval" in note for note in section.notes)
+
+
+def test_one_seed_has_no_rank_and_a_note_says_so() -> None:
+    (section,) = task_sections(board(trained("softmax", [0.9]) + trained("none", [0.03])))
+    assert "rank" not in section.tables[0].header
+    assert any("One seed only" in note for note in section.notes)
+
+
+def test_the_only_row_that_has_settled_is_ahead_of_nobody() -> None:
+    records = trained("softmax", [0.9, 0.9], ended="plateau")
+    records += trained("nala", [0.99, 0.99], ended="maximum")
+    assert row_of(records, "softmax")["rank"] == ""
+
+
+def test_a_run_that_still_improved_is_marked_comes_last_and_has_no_rank() -> None:
+    records = [
+        *trained("nala", [0.99, 0.99], ended="maximum"),
+        *trained("softmax", [0.9, 0.9], ended="plateau"),
+        *trained("linear", [0.8, 0.8], ended="ceiling"),
+    ]
+    (section,) = task_sections(board(records))
+    assert section.tables[0].header[:3] == ("rank", "entry", "marks")
+    assert [row[:3] for row in section.tables[0].rows] == [
+        ("1", "softmax", ""),
+        ("2", "linear", ""),
+        ("", "nala", "not settled"),
+    ]
+    assert any("Not settled, so not ranked: nala" in note for note in section.notes)
+
+
+def test_what_sees_the_future_comes_last_and_has_no_rank() -> None:
+    records = [
+        *trained("nala", [0.99, 0.99], leaks_future=True, collapsed=True),
+        *trained("softmax", [0.9, 0.9]),
+        *trained("linear", [0.5, 0.5]),
+    ]
+    (section,) = task_sections(board(records))
+    assert [row[:3] for row in section.tables[0].rows] == [
+        ("1", "softmax", ""),
+        ("2", "linear", ""),
+        ("", "nala", "leaks the future; collapsed"),
+    ]
+
+
+def test_steps_to_90_are_a_median_that_says_how_many_seeds_got_there() -> None:
+    records = [
+        *trained("softmax", [0.99, 0.99], steps_to_90=120),
+        *trained("nala", [0.99], steps_to_90=200),
+        *trained("linear", [0.4, 0.4]),
+    ]
+    records += [made.failed_record(made.task_cell("nala", seed=1), Status.DIVERGED, "nan")]
+    assert row_of(records, "softmax")["steps to 90 %"] == "120"
+    assert row_of(records, "linear")["steps to 90 %"] == ""
+    partly = [*trained("nala", [0.99], steps_to_90=200), *trained("nala", [0.0, 0.3])[1:]]
+    assert row_of(partly, "nala")["steps to 90 %"] == "200 (1 of 2)"
+
+
+def test_a_row_says_whether_its_rate_was_searched_and_two_rates_are_two_rows() -> None:
+    def at(entry: str, rate: float, shared: float | None) -> Record:
+        (record,) = trained(entry, [0.9])
+        work = replace(record.cell.task, settings={"learning_rate": rate}, shared_rate=shared)
+        return replace(record, cell=replace(record.cell, workload=work))
+
+    records = [at("softmax", 0.006, None), at("nala", 0.01, 0.006)]
+    assert row_of(records, "softmax")["learning rate"] == "0.006 shared"
+    assert row_of(records, "nala")["learning rate"] == "0.01 searched"
+    (section,) = task_sections(board([*records, at("nala", 0.006, None)]))
+    assert {row[0] for row in section.tables[0].rows} == {
+        "softmax",
+        "nala at 0.01",
+        "nala at 0.006",
+    }
+    assert section.fine_print == ('Settings: {"learning_rate": 0.006}',)
+
+
+def test_a_rate_at_the_edge_of_what_was_tried_is_marked() -> None:
+    (record,) = trained("nala", [0.9])
+    work = replace(record.cell.task, settings={"learning_rate": 0.03}, shared_rate=0.006)
+    edge = replace(
+        record, cell=replace(record.cell, workload=replace(work, is_at_edge=True)), sweep="x"
+    )
+    assert row_of([edge], "nala")["learning rate"] == "0.03 searched, at the edge"
+    (section,) = task_sections(board([edge]))
+    assert any(note.startswith("At the edge: ") for note in section.notes)
+    assert edge.cell.key == replace(record.cell, workload=work).key  # a label
+
+
+def test_named_plateaus_stand_beside_chance() -> None:
+    (section,) = task_sections(board(trained("none", [0.25], plateaus={"one of four": 0.25})))
+    assert any("learned only a part, one of four, scores 25.0." in note for note in section.notes)
+
+
+def test_a_score_with_a_unit_is_no_percentage_and_less_of_it_is_better() -> None:
+    records = [
+        made.changed(record, accuracy=bits, chance=4.4, unit="bits per byte")
+        for bits, record in zip(
+            (3.5, 2.25), made.task_records(["none", "nala"], seeds=[0]), strict=True
+        )
+    ]
+    (section,) = task_sections(board(records))
+    assert section.tables[0].header[1:4] == ("bits per byte", "seeds", "chance")
+    assert [row[:4] for row in section.tables[0].rows] == [
+        ("nala", "2.25", "1", "4.40"),
+        ("none (control)", "3.50", "1", "4.40"),
+    ]
+
+
+def test_accuracies_show_their_range_seeds_and_what_guessing_gives() -> None:
+    (section,) = task_sections(board(made.task_records(["softmax", "none"])))
+    header, rows = section.tables[0].header, section.tables[0].rows
+    assert header == (
+        *("rank", "entry", "accuracy (%)", "each seed", "seeds"),
+        *("chance (%)", "examples", "parameters"),
+    )
+    assert rows[0][1] == "softmax"
+    assert rows[0][4:] == ("3", "3.1", "1,000", "70,000")
+    assert rows[1][:2] == ("control", "none (control)")
+    assert any("one of the possible answers" in note for note in section.notes)
+
+
+def test_a_collapse_projected_gates_and_another_size_of_model_are_said() -> None:
+    def of(entry: str, **changes: Any) -> list[Record]:
+        return [made.changed(record, **changes) for record in made.task_records([entry])]
+
+    records = [
+        *made.task_records(["softmax", "none"]),
+        *of("performer", collapsed=True, num_parameters=70_500),
+        *of("linear", gates=("beta", "log_decay"), num_parameters=77_000),
+    ]
+    (section,) = task_sections(board(records))
+    rows = section.tables[0].rows
+    assert [row[2] for row in rows if row[1] == "performer"] == ["collapsed"]
+    sizes = {row[1]: row[-1] for row in rows}
+    assert sizes["performer"] == "70,500"  # less than 1 %
+    assert sizes["linear"] == "77,000 (+10.0%)"
+    assert any(
+        "from the tokens by the backbone: linear (beta, log_decay)." in note
+        for note in section.notes
+    )
+    assert any("performer collapsed in 3 of 3 runs" in note for note in section.notes)
+
+
+def test_missing_seeds_are_said_in_the_row_and_above_the_table() -> None:
+    lost = made.failed_record(made.task_cell("nala", seed=2), Status.DIVERGED, "nan")
+    gone = made.failed_record(made.task_cell("linear", seed=2), Status.DIVERGED, "nan")
+    records = made.task_records(["softmax"]) + made.task_records(["nala"], seeds=[0, 1])
+    records = [*records, lost, gone]
+    assert row_of(records, "nala")["seeds"] == "2 of 3"
+    linear = row_of(records, "linear")
+    assert (linear["accuracy (%)"], linear["seeds"]) == ("diverged", "0 of 3")
+    (section,) = task_sections(board(records))
+    assert any("not comparable" in note for note in section.notes)
+
+
+def test_a_mechanism_that_cannot_be_on_a_task_is_named_and_has_no_row() -> None:
+    skipped = made.failed_record(made.task_cell("nala", seed=0), Status.SKIPPED, "no causal form")
+    records = [*made.task_records(["softmax", "linear"], seeds=[0]), skipped]
+    (section,) = task_sections(board(records))
+    assert {row[0] for row in section.tables[0].rows} == {"softmax", "linear"}
+    assert "Not trained (reasons below the tables): nala." in section.notes
+    assert not any("not comparable" in note for note in section.notes)
+
+
+def test_a_table_of_equal_cost_names_the_size_that_was_set_and_how_near_it_came() -> None:
+    def matched(entry: str, match: str, **changes: Any) -> Record:
+        (record,) = trained(entry, [0.9], **changes)
+        sizes = {"match": match, "num_layers": 2, "embed_dim": 64, "num_heads": 4}
+        work = replace(record.cell.task, settings=sizes)
+        return replace(record, cell=replace(record.cell, workload=work))
+
+    flops = [
+        matched("nala", "flops", matched="MLP of 128", flops=9_500_000, state_bytes=8704),
+        matched("flatten", "flops", matched="MLP of 134", flops=9_510_000),
+        matched("linear", "flops", matched="MLP of 99", flops=9_700_000),
+        matched("none", "flops", flops=9_500_000),
+    ]
+    assert row_of(flops, "linear")["size set"] == "MLP of 99"
+    assert row_of(flops, "linear")["FLOPs of an example"] == "9.70 MFLOP (+2.1%)"
+    assert row_of(flops, "flatten")["FLOPs of an example"] == "9.51 MFLOP"
+    assert row_of(flops, "nala")["state"] == "8,704 bytes"
+    assert row_of(flops, "none")["size set"] == ""
+
+    state = [matched("linear", "state", matched="embed_dim 60", flops=1, state_bytes=7680)]
+    assert row_of(state, "linear")["state"] == "7,680 bytes (-6.2%)"  # 8,192 is asked for
+    assert "FLOPs of an example" not in row_of(state, "linear")
+    assert "size set" not in row_of(trained("nala", [0.9]), "nala")

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.core.record import Record, Status
+from bench.publishing.config import PublishConfig
+from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.terminal import print_files, print_leaderboard
+from tests import records as made
+
+CONFIG = PublishConfig(
+    out=Path("unused"),
+    metrics=("latency_s",),
+    columns=(
+        "speedup_over",
+        "latency_s",
+        "peak_memory_bytes",
+        "throughput_tokens_per_s",
+        "saved_for_backward_bytes",
+        "flops",
+        "flops_per_s",
+        "rms_error",
+    ),
+    controls=("uniform", "none"),
+)
+
+
+def printed(records: list[Record], width: int) -> str:
+    """What a log gets: no terminal, so neither colour nor control characters."""
+    file = io.StringIO()
+    print_leaderboard(
+        build_leaderboard(records, CONFIG.controls), CONFIG, Console(file=file, width=width)
+    )
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_is_wider_than_the_terminal_and_no_entry_is_cut(width: int) -> None:
+    text = printed(made.sweep_records(), width)
+    assert max(map(len, text.splitlines())) <= width
+    for entry in made.ENTRIES:
+        assert f"{entry} " in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_row_of_numbers_stays_on_one_line_with_its_interval(width: int) -> None:
+    text = printed(made.block_records(["softmax_explicit", "softmax"]), width)
+    (row,) = [line for line in text.splitlines() if re.match(r"\d +softmax_explicit", line)]
+    assert row.count("x [") == 1
+    assert row.split()[2].endswith("x")
+    assert row.split()[4].endswith("]")
+
+
+def test_marks_are_whole_in_a_narrow_terminal_and_go_on_in_a_second_line() -> None:
+    found = made.speed([1.0] * 9, leaks_future=True, checked_len=64, is_foreign=True)
+    record = made.ok_record(made.kernel_cell("a_plugin"), found)
+    text = printed([*made.block_records(["softmax"]), record], 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "leaks the future;" in text
+    assert {"64", "of", "256", "tokens;", "claims", "untested", "speed-up"} <= set(text.split())
+
+
+def test_units_stand_over_the_columns() -> None:
+    text = printed(made.block_records(["nala"]), 200)
+    for title in ("latency (ms)", "peak memory (MiB)", "throughput (k tokens/s)"):
+        assert all(word in text for word in title.split())
+
+
+def test_a_narrow_terminal_drops_the_last_columns_and_says_where_they_are() -> None:
+    records = made.block_records(["softmax", "nala"])
+    narrow, wide = printed(records, 80), printed(records, 200)
+    assert "rms" in wide
+    assert "leaderboard.md" not in wide
+    assert "rms" not in narrow
+    assert "Columns that did not fit are in leaderboard.md." in narrow
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_every_cell_that_is_not_ok_is_listed_under_the_tables_with_its_reason(width: int) -> None:
+    text = printed(made.sweep_records(), width)
+    below = text.partition("Cells without a number")[2]
+    words = set(below.split())
+    for record in made.one_of_each_failure():
+        assert record.reason is not None
+        assert set(record.reason.split()) <= words
+        assert set(str(record.status).split("_")) <= words
+    assert text.index("recall ·") < text.index("Cells without a number")
+
+
+def test_text_that_looks_like_markup_is_printed_as_it_is() -> None:
+    hole = made.failed_record(made.kernel_cell("nala"), Status.ERROR, "list[int] [bold]x[/bold]")
+    assert "list[int] [bold]x[/bold]" in printed([hole], 120)
+
+
+def test_the_end_says_where_it_was_measured_and_how_much_is_missing() -> None:
+    lines = printed(made.sweep_records(), 200).rstrip().splitlines()
+    assert lines[-2].startswith("Imaginary 9000, 2 cores")
+    assert (
+        lines[-1] == "165 cells: 158 ok, 7 without a number, measured 2031-05-06 at commit 0000000."
+    )
+
+
+def test_files_are_named_one_a_line_and_a_folder_of_charts_once() -> None:
+    file = io.StringIO()
+    charts = [Path("out/charts/a.svg"), Path("out/charts/b.svg")]
+    print_files([Path("out/table.csv"), *charts], ["A note [x]."], Console(file=file, width=20))
+    assert file.getvalue().splitlines() == [
+        "A note [x].",
+        "Wrote out/table.csv",
+        "Wrote out/charts",
+    ]

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from bench.core.record import Record
+from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.threads import thread_sections
+from tests import records as made
+
+
+def timed(entry: str, num_threads: int, seconds: float, rounds_key: str = "one") -> Record:
+    cell = made.kernel_cell(entry, num_threads=num_threads)
+    return made.ok_record(cell, made.speed([seconds] * 8, rounds_key=rounds_key))
+
+
+def test_two_threads_stand_over_one_where_the_same_rounds_timed_both() -> None:
+    records = [
+        timed("nala", 1, 3.0),
+        timed("nala", 2, 2.0),
+        timed("linear", 1, 3.0),
+        timed("linear", 2, 1.5),
+        timed("flatten", 1, 3.0, "another"),
+        timed("flatten", 2, 2.0),
+        timed("agent", 2, 2.0),
+    ]
+    board = build_leaderboard(records)
+    (section,) = thread_sections(board)
+    (table,) = section.tables
+    assert "More threads · cpu · float32" in section.title
+    assert table.header == ("entry", "2 threads over 1")
+    assert table.rows == (("linear", "2.00x"), ("nala", "1.50x"))
+
+
+def test_a_row_has_the_marks_of_both_of_its_cells() -> None:
+    records = [timed("nala", 1, 3.0), timed("nala", 2, 2.0), timed("linear", 1, 3.0)]
+    records.append(timed("linear", 2, 1.5))
+    marked = made.changed(records[0], is_view=True)
+    board = build_leaderboard([marked, *records[1:]])
+    (table,) = thread_sections(board)[0].tables
+    assert table.header == ("entry", "marks", "2 threads over 1")
+    assert [row[1] for row in table.rows] == ["", "output is a view of an input"]
+
+
+def test_with_one_number_of_threads_there_is_nothing_to_show() -> None:
+    board = build_leaderboard([timed("nala", 1, 3.0)])
+    assert thread_sections(board) == ()

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench.core.cli.errors import ConfigError
+from bench.core.record import Quality, Record
+from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.versus import Versus, versus, versus_lines, versus_sections
+from tests import records as made
+
+
+def board(records: list[Record]) -> Leaderboard:
+    return build_leaderboard(records)
+
+
+def of(found: Versus, kind: str) -> list[str]:
+    return [verdict.winner for verdict in found.verdicts if verdict.of == kind]
+
+
+def sweep(*lengths: int, **shape: Any) -> list[Record]:
+    """nala and softmax in the same rounds; nala is faster from 600 tokens on."""
+    records = []
+    for n in lengths:
+        block = made.block_records(("softmax", "nala"), seq_len=n, **shape)
+        key = block[0].cell.key
+        records += [made.changed(r, rounds_key=f"{n}{shape}", reference_key=key) for r in block]
+    return records
+
+
+def test_the_verdict_on_time_flips_with_the_length() -> None:
+    leaderboard = board(sweep(256, 1024, 4096))
+    found = versus(leaderboard, "nala", "softmax")
+    assert of(found, "faster") == ["softmax", "nala", "nala"]
+    (flip,) = [flip for flip in found.flips if flip.of == "faster"]
+    assert (flip.axis, flip.winners) == (
+        "seq_len",
+        ((256, "softmax"), (1024, "nala"), (4096, "nala")),
+    )
+    lines = versus_lines(found, leaderboard)
+    assert lines[0] == "Faster, in 3 places: nala 2, softmax 1."
+    assert "Which is faster flips with seq_len: softmax at 256; nala at 1,024, 4,096." in lines
+    assert lines[-1].startswith("nala overtakes softmax at 5")
+
+
+def test_what_never_changes_does_not_flip() -> None:
+    found = versus(board(sweep(1024, 4096)), "nala", "softmax")
+    assert not [flip for flip in found.flips if flip.of == "faster"]
+
+
+def test_a_flip_keeps_the_other_axes_as_they_are() -> None:
+    records = sweep(256, dtype="float32") + sweep(4096, dtype="bfloat16")
+    found = versus(board(records), "nala", "softmax")
+    assert of(found, "faster") == ["softmax", "nala"]
+    assert found.flips == ()
+
+
+def test_the_order_of_the_two_turns_the_words_and_not_the_verdicts() -> None:
+    leaderboard = board(sweep(256, 1024))
+    one, other = versus(leaderboard, "nala", "softmax"), versus(leaderboard, "softmax", "nala")
+    assert [v.winner for v in one.verdicts] == [v.winner for v in other.verdicts]
+    assert one.verdicts[0].words != other.verdicts[0].words
+
+
+def test_what_cannot_be_told_apart_is_a_tie() -> None:
+    records = sweep(1024)
+    nala = next(r for r in records if r.cell.entry == "nala")
+    records.append(replace(nala, cell=made.kernel_cell("linear", seq_len=1024)))
+    found = versus(board(records), "nala", "linear")
+    assert {verdict.winner for verdict in found.verdicts} == {"tie"}
+    assert found.verdicts[0].words.endswith("ahead with 50 %")
+
+
+def test_a_row_that_may_not_be_ranked_wins_nothing() -> None:
+    records = [made.changed(r, leaks_future=r.cell.entry == "nala") for r in sweep(256, 1024)]
+    with pytest.raises(ConfigError, match="in no setting"):
+        versus(board(records), "nala", "softmax")
+
+
+def test_tasks_are_compared_over_their_seeds() -> None:
+    leaderboard = board(made.task_records(("softmax", "linear", "softmax_explicit")))
+    assert of(versus(leaderboard, "linear", "softmax"), "more accurate") in (["softmax"], ["tie"])
+    assert of(versus(leaderboard, "softmax_explicit", "softmax"), "more accurate") == ["tie"]
+
+
+def test_one_seed_settles_nothing() -> None:
+    found = versus(board(made.task_records(("softmax", "none"), seeds=(0,))), "softmax", "none")
+    assert of(found, "more accurate") == ["tie"]
+    assert found.verdicts[0].words.endswith("one seed")
+
+
+def test_a_task_setting_can_be_the_axis_of_a_flip() -> None:
+    records = []
+    for pairs, (mine, theirs) in {4: (0.99, 0.9), 8: (0.6, 0.9)}.items():
+        for r in made.task_records(("softmax", "nala")):
+            assert isinstance(r.result, Quality)
+            score = mine if r.cell.entry == "nala" else theirs
+            cell = made.task_cell(
+                r.cell.entry, seed=r.cell.task.seed, settings={"num_pairs": pairs}
+            )
+            records.append(replace(r, cell=cell, result=replace(r.result, accuracy=score)))
+    found = versus(board(records), "nala", "softmax")
+    assert [(f.axis, f.winners) for f in found.flips] == [
+        ("num_pairs", ((4, "nala"), (8, "softmax")))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [(("nalla", "softmax"), "Did you mean nala"), (("nala", "nala"), "twice")],
+)
+def test_a_pair_that_is_none_is_refused(pair: tuple[str, str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        versus(board(sweep(256)), *pair)
+
+
+def test_every_verdict_stands_in_a_table_with_its_numbers() -> None:
+    records = sweep(256, 1024) + made.task_records(("softmax", "nala"))
+    speed, tasks = versus_sections(versus(board(records), "nala", "softmax"))
+    assert speed.tables[0].header == ("at", "faster", "less memory", "fewer FLOPs")
+    assert [row[0] for row in speed.tables[0].rows] == ["256", "1,024"]
+    assert speed.tables[0].rows[1][1].startswith("nala: 1.5")
+    assert tasks.title == "Tasks"

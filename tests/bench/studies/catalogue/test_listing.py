@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import attentions
+import bench
+from attentions.capabilities import Capabilities, Gate
+from attentions.catalogue import CatalogueEntry, catalogue
+from bench.core.badges import Badge, BadgeStatus, goldens_passed
+from bench.core.cli.errors import ConfigError
+from bench.core.proofs import Proofs
+from bench.studies.catalogue.listing import in_words, main, read_query, table
+from bench.studies.golden.proof import Proof, Verdict
+from bench.studies.verify import write_rows
+
+
+def proof(mechanism: str | None, status: Verdict) -> Proof:
+    return Proof(golden="a/b", mechanism=mechanism, case="b", status=status, reason="why")
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    rows = [
+        proof("softmax", Verdict.PASSED),
+        proof("softmax", Verdict.PASSED),
+        proof("linear", Verdict.PASSED),
+        proof("linear", Verdict.FAILED),
+        proof("performer", Verdict.NOT_COVERED),
+        proof(None, Verdict.FAILED),
+    ]
+    write_rows(tmp_path / "verify.json", rows)
+    return tmp_path
+
+
+def cells(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> list[str]:
+    console = Console(width=400)
+    with console.capture() as captured:
+        console.print(table(entries, proofs))
+    lines = [line for line in captured.get().splitlines() if line.startswith("│")]
+    return [" | ".join(cell.strip() for cell in line.strip("│").split("│")) for line in lines]
+
+
+def test_goldens_are_counted_as_verify_wrote_them(results: Path) -> None:
+    assert goldens_passed(results / "verify.json") == {"softmax": (2, 2), "linear": (1, 2)}
+
+
+def test_nothing_is_counted_before_anything_was_proven(tmp_path: Path) -> None:
+    assert goldens_passed(tmp_path / "verify.json") == {}
+    assert goldens_passed(tmp_path / "missing" / "verify.json") == {}
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"status": "passed"}]', "3", "\udcff"])
+def test_a_foreign_file_is_bad_input(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "verify.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ConfigError, match=r"verify\.json"):
+        goldens_passed(path)
+
+
+def test_every_mechanism_has_a_row_with_its_source() -> None:
+    entries = catalogue()
+    passed = Badge(claim="causal", status=BadgeStatus.PASSED)
+    stale = Proofs(badges={"causal": passed}, goldens=(12, 12), source="of another day")
+    rows = cells(entries, {"softmax": stale})
+    assert len(rows) == len(entries) > 0
+    for entry, row in zip(entries, rows, strict=True):
+        name, title, family, kind, can, source, goldens, claims = row.split(" | ")
+        assert family == entry.family
+        assert (name, title, source) == (entry.name, entry.title, entry.source)
+        assert kind == ("layer" if entry.is_layer else "core")
+        assert can == in_words(entry.capabilities)
+        assert goldens == ("12/12*" if name == "softmax" else "-")
+        assert claims == ("1/1*" if name == "softmax" else "-")
+
+
+def test_capabilities_are_said_in_words() -> None:
+    assert in_words(Capabilities()) == "bidirectional"
+    assert (
+        in_words(
+            Capabilities(
+                causal=True,
+                cross=True,
+                recurrent=True,
+                masks=frozenset({"padding", "dense"}),
+                exact=True,
+            )
+        )
+        == "exact, causal, recurrent, cross, dense and padding masks"
+    )
+    assert in_words(
+        Capabilities(causal=True, bidirectional=False, gates={"decay": Gate("bhn")})
+    ) == ("causal only, gates: decay")
+    assert (
+        in_words(
+            Capabilities(
+                needs_grid=True, position_free=False, dtypes=("float32",), devices=("cuda",)
+            )
+        )
+        == "needs a grid, knows positions, float32 only, cuda only"
+    )
+    assert in_words(Capabilities(requires=("triton",))) == "needs triton"
+
+
+def named(*words: str) -> set[str]:
+    query = read_query(list(words))
+    return {entry.name for entry in catalogue() if query.admits(entry)}
+
+
+def test_a_family_is_shown_alone_or_with_others() -> None:
+    assert {"linear", "nala"} <= named("family=kernel") and "gla" not in named("family=kernel")
+    both = named("family=kernel") | named("family=recurrent")
+    assert named("family=kernel,recurrent") == named("family=[kernel, recurrent]") == both
+
+
+def test_the_authors_operators_are_shown_only_when_asked_for() -> None:
+    assert "nala" in named() and "nala_published" not in named()
+    assert "nala_published" in named("family=published") and "nala" not in named("family=published")
+
+
+@pytest.mark.parametrize("claim", ["causal", "recurrent", "needs_grid"])
+def test_a_claim_splits_the_mechanisms_in_two(claim: str) -> None:
+    having, lacking = named(f"{claim}=true"), named(f"{claim}=False")
+    assert having and lacking and not having & lacking
+    assert having | lacking == named()
+    assert all(getattr(e.capabilities, claim) for e in catalogue() if e.name in having)
+
+
+def test_filters_narrow_each_other() -> None:
+    both = named("family=kernel", "causal=true", "recurrent=false")
+    assert both == named("family=kernel") & named("causal=true") & named("recurrent=false")
+
+
+@pytest.mark.parametrize("word", ["family=kernl", "causal=maybe", "needs_grid=1"])
+def test_a_value_that_a_filter_cannot_have_is_bad_input(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word]) == 2
+    said = capsys.readouterr().err
+    assert f"ConfigError: {word}" in said
+    assert ("Did you mean kernel?" in said) == word.startswith("family")
+
+
+def test_filters_that_leave_nothing_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["family=control", "recurrent=true"]) == 0
+    assert capsys.readouterr().out.startswith("No mechanism is all of this.")
+
+
+@pytest.mark.parametrize("word", ["ou=x", "out=", "out", "nala"])
+def test_an_unknown_word_is_bad_input(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"ConfigError: {word} is not known.")
+    assert "out=DIR" in captured.err and captured.out == ""
+
+
+def test_the_command_prints_the_table(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"out={results}"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if "│ softmax " in line)
+    assert "2/2" in row
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("no_such_module", "ImportError: no module named"),
+        ("no.such.module", "ModuleNotFoundError"),
+        ("", "is not known"),
+        ("[]", "ValueError"),
+        ("json", "no class stands under @register_attention"),
+        ("sys", "has no source"),
+    ],
+)
+def test_a_plugin_that_cannot_be_read_is_bad_input(
+    module: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([f"plugins={module}"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("ConfigError: plugins") and captured.out == ""
+    assert said in captured.err
+
+
+def test_help_says_how_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "out=DIR" in capsys.readouterr().out
+
+
+def test_listing_loads_neither_torch_nor_hydra_nor_wandb(results: Path) -> None:
+    code = (
+        "import sys; from bench.studies.catalogue.listing import main; "
+        f"assert main(['out={results}']) == 0; "
+        "sys.exit(', '.join({'torch', 'hydra', 'wandb', 'omegaconf'} & sys.modules.keys()) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_it_works_where_the_package_was_installed_to(tmp_path: Path) -> None:
+    for package in (attentions, bench):
+        source = Path(package.__file__ or "").parent
+        shutil.copytree(source, tmp_path / "site" / source.name)
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); "
+        "import bench, bench.studies.catalogue.listing; assert 'site' in bench.__file__; "
+        "sys.exit(bench.studies.catalogue.listing.main([]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "softmax_explicit" in done.stdout

@@ -1,0 +1,157 @@
+"""What `attnbench new` writes works at once: in a folder of one's own, and in a checkout."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bench
+from bench.core.cli.errors import ConfigError
+from bench.studies.catalogue.new import main, place_for, read_words
+
+ROOT = Path(bench.__file__).resolve().parent.parent
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def done(folder: Path, *words: str) -> str:
+    finished = run(folder, *words)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
+@pytest.fixture(scope="module")
+def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("own")
+    done(folder, "bench", "new", "my_attention", "title=Mine")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("attentions", "bench", "conf"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    done(folder, "bench", "new", "my_attention", "title=Mine")
+    return folder
+
+
+def test_outside_of_a_checkout_the_files_lie_in_the_current_folder(own_folder: Path) -> None:
+    files = {p.relative_to(own_folder).as_posix() for p in own_folder.rglob("*") if p.is_file()}
+    assert files == {
+        "my_attention.py",
+        "test_my_attention.py",
+        "conf/attention/my_attention.yaml",
+    }
+
+
+def test_the_written_test_passes_there(own_folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(own_folder, tmp_path / "copy")
+    assert "3 passed" in done(copy, "pytest", "-q", "-p", "no:cacheprovider")
+
+
+def test_the_written_test_fails_once_the_mechanism_is_another(
+    own_folder: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(own_folder, tmp_path / "copy"))
+    module = copy / "my_attention.py"
+    module.write_text(module.read_text().replace("scores.relu()", "scores.abs()"))
+    assert "2 failed" in run(copy, "pytest", "-q", "-p", "no:cacheprovider").stdout
+
+
+def by_script(folder: Path, *commands: str) -> str:
+    """As the console script runs commands: without the current folder among Python's paths."""
+    code = "import sys; sys.path.remove(''); from bench.__main__ import main\n"
+    for command in commands:
+        code += f"sys.argv = ['attnbench', *{command.split()}]\nassert not main()\n"
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
+def test_it_is_listed_shown_and_planned_from_its_folder(own_folder: Path) -> None:
+    page = by_script(
+        own_folder,
+        "list plugins=[my_attention] family=other",
+        "show my_attention plugins=my_attention",
+        "sweep --config-dir conf plugins=[my_attention] attention=[my_attention] seq_len=16 "
+        "task=[] dry_run=true",
+    )
+    assert "Mine" in page
+    assert "out_i = mean_j relu(q_i . k_j / sqrt(D))^power v_j" in page
+    assert "--config-dir conf 'plugins=[my_attention]' 'attention=[softmax,my_attention]'" in page
+    assert "1 to measure" in page
+
+
+def test_in_a_checkout_the_files_lie_beside_its_own_and_are_found(checkout: Path) -> None:
+    said = done(checkout, "bench", "show", "my_attention")
+    assert "my_attention  Mine" in said and "rows    my_attention" in said
+    test = "tests/attentions/mechanisms/test_my_attention.py"
+    assert "3 passed" in done(checkout, "pytest", "-q", "-p", "no:cacheprovider", test)
+
+
+def test_what_is_written_is_formatted_as_this_project_is(own_folder: Path, checkout: Path) -> None:
+    inside = [
+        "attentions/mechanisms/my_attention.py",
+        "tests/attentions/mechanisms/test_my_attention.py",
+    ]
+    for folder, paths in ((checkout, inside), (own_folder, ["my_attention.py"])):
+        config = ["--no-cache", f"--config={ROOT / 'pyproject.toml'}"]
+        done(folder, "ruff", "format", "--check", *config, *paths)
+        done(folder, "ruff", "check", "--ignore=D", *config, *paths)
+
+
+def test_a_file_that_is_there_is_not_overwritten(own_folder: Path) -> None:
+    finished = run(own_folder, "bench", "new", "my_attention")
+    assert finished.returncode == 2
+    assert "my_attention.py is there already" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("nala", "There is a mechanism 'nala' already"),
+        ("json", "There is a module 'json' already"),
+        ("My-attention", "'My-attention' cannot be a mechanism's name"),
+        ("class", "'class' cannot be a mechanism's name"),
+        ("_hidden", "'_hidden' cannot be a mechanism's name"),
+        ("1st", "'1st' cannot be a mechanism's name"),
+        ("titel=x", "titel=x is not known. Did you mean title?"),
+    ],
+)
+def test_a_bad_name_is_bad_input(
+    word: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([word]) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["a", "b"], ["a", 'title="x"'], ["a" * 300], ["a", "title=" + "a" * 999]]
+)
+def test_no_name_two_or_a_long_one_or_a_title_with_quotes_are_refused(words: list[str]) -> None:
+    with pytest.raises(ConfigError):
+        read_words(words)
+
+
+def test_a_folder_inside_of_the_checkout_is_the_checkout(tmp_path: Path) -> None:
+    assert not place_for("mine", ROOT / "docs").is_plugin
+    assert place_for("mine", tmp_path).is_plugin

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from bench.studies.catalogue.page_writer import read_words, write_pages
+
+DOCS = Path(__file__).resolve().parents[4] / "docs"
+
+
+def write(*words: str, text: str = "new\n") -> int:
+    return write_pages("bench.some", lambda: {"a.md": text}, words)
+
+
+def test_an_old_page_is_named_and_not_touched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert write(f"out={tmp_path}") == 0
+    assert write(f"out={tmp_path}", "check=true") == 0
+    (tmp_path / "a.md").write_text("old\n")
+    capsys.readouterr()
+    assert write(f"out={tmp_path}", "check=true") == 1
+    told = capsys.readouterr().out
+    assert "a.md is not what its sources say. Run python -m bench.some." in told
+    assert (tmp_path / "a.md").read_text() == "old\n"
+
+
+@pytest.mark.parametrize("word", ["ou=x", "check", "check=maybe"])
+def test_an_unknown_word_is_bad_input(word: str) -> None:
+    assert write(word) == 2
+
+
+def test_a_missing_package_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def make() -> dict[str, str]:
+        raise ImportError("pip install 'attnbench[models]'")
+
+    assert write_pages("bench.some", make, []) == 2
+    assert "attnbench[models]" in capsys.readouterr().err
+
+
+def test_pages_go_to_the_docs_of_this_checkout_unless_said() -> None:
+    assert read_words([], "usage") == (DOCS, False)

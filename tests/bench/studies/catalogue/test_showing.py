@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from attentions.catalogue import catalogue
+from bench.core.badges import Badge, BadgeStatus, append_badges
+from bench.core.cli.errors import ConfigError
+from bench.core.proofs import Proofs
+from bench.core.rows import rows_of
+from bench.studies.catalogue.showing import (
+    Request,
+    commands,
+    cost_line,
+    find,
+    main,
+    read_request,
+    show,
+)
+from bench.studies.golden.proof import Proof, Verdict
+from bench.studies.verify import write_rows
+
+
+def page(name: str, badges: dict[str, Badge] | None = None, seq_len: tuple[int, ...] = ()) -> str:
+    console = Console(width=100)
+    with console.capture() as captured:
+        proofs = Proofs(badges=badges or {})
+        show(find(name), proofs, console, Request(name=name, seq_len=seq_len))
+    return captured.get()
+
+
+def test_every_mechanism_has_a_page_with_all_that_it_says() -> None:
+    for entry in catalogue():
+        # Costs have a test of their own, and take a while to work out.
+        console = Console(width=100)
+        with pytest.MonkeyPatch.context() as patch, console.capture() as captured:
+            patch.setattr(
+                "bench.studies.catalogue.showing.cost_line", lambda name: "a line of costs"
+            )
+            show(entry, Proofs(), console, Request(name=entry.name))
+        text = captured.get()
+        assert text.startswith(f"{entry.name}  {entry.title}")
+        for heading in ("Formula", "Cost", "Tested", "Hazards", "Commands"):
+            assert f"\n{heading}\n" in text, entry.name
+        assert all(name in text for name in entry.defaults), entry.name
+        assert "``" not in text, entry.name
+
+
+def test_a_formula_keeps_its_lines_and_words_are_not_taken_for_markup() -> None:
+    text = page("hedgehog")
+    assert "\n    phi(x) = [softmax(y); softmax(-y)]" in text
+
+
+def test_the_cost_is_told_at_a_shape() -> None:
+    line = cost_line("linear")
+    assert line == "0.541 GFLOP for one forward call at B=1, H=8, D=64, N=4096, by its formula"
+
+
+def needs_of(name: str, *lengths: int) -> list[list[str]]:
+    """The cells of the table of lengths, the header first."""
+    console = Console(width=120)
+    with console.capture() as captured:
+        show(find(name), Proofs(), console, Request(name=name, seq_len=lengths))
+    table = captured.get().partition("estimated without measuring:\n")[2].partition("\n\n")[0]
+    return [re.split(r"  +", line.strip()) for line in table.splitlines()]
+
+
+def test_what_a_call_needs_is_told_at_any_length() -> None:
+    assert needs_of("softmax", 1024, 2**20) == [
+        [
+            "seq_len",
+            "FLOPs",
+            "bytes moved, at least",
+            "state while decoding",
+            "parameters",
+            "peak memory",
+        ],
+        ["1,024", "2.15 GFLOP", "8.00 MiB", "4.00 MiB", "0", "2.03 MiB"],
+        ["1,048,576", "2,252 TFLOP", "8.00 GiB", "4.00 GiB", "0", "2.03 GiB"],
+    ]
+
+
+def test_a_state_that_does_not_grow_is_told_once_more_and_what_has_none_has_no_column() -> None:
+    _, short, long = needs_of("linear", 64, 4096)
+    assert short[3] == long[3] == "130 KiB"
+    assert "state while decoding" not in needs_of("nala", 64)[0]
+
+
+def test_a_length_that_cannot_be_is_said_beside_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def odd(name: str, seq_len: int) -> None:
+        raise ValueError(f"{seq_len} is odd")
+
+    monkeypatch.setattr("bench.studies.catalogue.showing.needs", odd)
+    assert "65: ValueError: 65 is odd" in page("linear", seq_len=(65,))
+
+
+def test_lengths_are_read_off_the_command_line() -> None:
+    assert read_request(["nala", "seq_len=[1024,65536]"]).seq_len == (1024, 65536)
+    assert read_request(["nala", "seq_len=7"]).seq_len == (7,)
+    assert read_request(["nala"]).seq_len == ()
+    for wrong in ("0", "-3", "1.5", "long", "[1,,2]", "4294967296"):
+        with pytest.raises(ConfigError, match="seq_len is"):
+            read_request(["nala", f"seq_len={wrong}"])
+
+
+def test_a_formula_that_raises_does_not_end_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise RuntimeError("no formula")
+
+    monkeypatch.setattr("bench.studies.catalogue.showing.forward_flops", broken)
+    assert cost_line("linear") == "cannot be worked out: RuntimeError: no formula"
+
+
+def test_badges_are_told_by_how_they_ended_with_the_reasons_of_failures() -> None:
+    badges = {
+        "causal": Badge(claim="causal", status=BadgeStatus.PASSED),
+        "masks": Badge(claim="masks", status=BadgeStatus.FAILED, reason="row 3 differs"),
+        "cross": Badge(claim="cross", status=BadgeStatus.NOT_CLAIMED),
+    }
+    text = page("linear", badges)
+    assert "passed: causal\n" in text
+    assert "failed: masks\n  masks: row 3 differs\n" in text
+    assert "not claimed: cross\n" in text
+
+
+def test_the_command_reads_badges_and_goldens_from_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    append_badges(tmp_path, "run", "linear", [Badge(claim="causal", status=BadgeStatus.PASSED)])
+    row = Proof(golden="a/b", mechanism="linear", case="b", status=Verdict.PASSED)
+    write_rows(tmp_path / "verify.json", [row, row])
+    assert main(["linear", f"out={tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 cases of the authors' numbers passed" in said
+    assert "passed: causal" in said
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["performr"]) == 2
+    captured = capsys.readouterr()
+    assert "ConfigError: No mechanism is named 'performr'. Did you mean performer" in captured.err
+    assert captured.out == ""
+
+
+def test_a_row_is_answered_with_its_mechanism() -> None:
+    with pytest.raises(ConfigError, match="It is a row of nala: attnbench show nala"):
+        find("nala_rope")
+
+
+@pytest.mark.parametrize("words", [[], ["a", "b"], ["nala", "ou=x"]])
+def test_a_line_that_names_no_single_mechanism_is_bad_input(words: list[str]) -> None:
+    assert main(words) == 2
+
+
+def test_commands_fit_what_the_mechanism_is() -> None:
+    entries = {entry.name: entry for entry in catalogue()}
+    layer, causal = next(commands(entries["nala_layer"])), next(commands(entries["gla"]))
+    assert "scope=layer" in layer and "causal=true" not in layer
+    assert "causal=true" in causal and "scope=layer" not in causal
+
+
+def test_commands_name_rows_of_ones_own_and_can_be_typed_in_zsh(tmp_path: Path) -> None:
+    (tmp_path / "attention").mkdir()
+    (tmp_path / "attention" / "mine.yaml").write_text("mine:\n  mechanism: nala\n  rope: true\n")
+    request = read_request(["nala", "plugins=[a,b]", "--config-dir", str(tmp_path)])
+    assert request.config_dir == tmp_path and request.plugins == ("a", "b")
+    assert "mine" in rows_of("nala", tmp_path)
+    sweep = next(commands(find("nala"), request.plugins, request.config_dir))
+    assert f"--config-dir {tmp_path} 'plugins=[a,b]' 'attention=[softmax,nala]'" in sweep
+    assert all("'" in word for word in sweep.split() if "[" in word)
+    with pytest.raises(ConfigError, match="is no folder"):
+        read_request(["nala", "--config-dir=nowhere"])

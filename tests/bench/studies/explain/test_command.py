@@ -1,0 +1,126 @@
+"""The command: a table and files, models that are kept, and what is refused or skipped."""
+
+import csv
+
+import pytest
+
+from bench.core.cli.errors import ConfigError
+from bench.measuring.tasks import train
+from bench.measuring.tasks.train import Diverged
+from bench.studies.explain.settings import Explain
+from bench.studies.explain.study import main
+
+TINY = ["num_images=6", "canvas.embed_dim=8", "canvas.num_heads=1", "canvas.num_steps=4"]
+METHODS = ["rollout", "attention_gradient_rollout", "decision_aware", "random"]
+
+
+@pytest.fixture
+def words(tmp_path):
+    return [*TINY, "canvas.batch_size=8", f"out={tmp_path / 'out'}"]
+
+
+def table_of(tmp_path):
+    with (tmp_path / "out" / "explain.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_method_has_a_row_and_a_trained_model_is_not_trained_again(
+    words, tmp_path, capsys, monkeypatch
+):
+    assert main([*words, "attention=[softmax,nala_layer]"]) == 0
+    shown = capsys.readouterr().out
+    assert "nala_layer is skipped: nala_layer has no weights to look at" in shown
+    assert "6 test images, models of seed 0" in shown and "bootstrap over images" in shown
+    first = table_of(tmp_path)
+    assert [row["explain"] for row in first] == METHODS
+    assert all(0 <= float(row["insertion"]) <= 1 for row in first)
+    page = (tmp_path / "out" / "explain.md").read_text()
+    assert "python -m bench.explain attention=[softmax,nala_layer]" in page
+    monkeypatch.setattr("bench.measuring.tasks.train.fit", None)  # what would train
+    assert main([*words, "attention=[softmax]"]) == 0
+    assert table_of(tmp_path) == first
+
+
+def test_ctrl_c_keeps_what_is_done(words, tmp_path, capsys, monkeypatch):
+    fitted, calls = train.fitted, []
+
+    def stops(cell, *more):
+        calls.append(cell.entry)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fitted(cell, *more)
+
+    monkeypatch.setattr(train, "fitted", stops)
+    assert main([*words, "attention=[softmax,linear]", "explain=random"]) == 130
+    assert "The same command goes on from here" in capsys.readouterr().out
+    assert [row["attention"] for row in table_of(tmp_path)] == ["softmax"]
+    assert "Stopped after 1 of 2 models." in (tmp_path / "out" / "explain.md").read_text()
+
+
+def test_a_page_for_docs_has_its_command_seeds_pictures_and_reading(words, tmp_path, capsys):
+    docs = tmp_path / "docs"
+    more = ["seed=[0,1]", "identity=before_prior", f"docs={docs}"]
+    assert main([*words, *more, "attention=[softmax]", "explain=[rollout,decision_aware]"]) == 0
+    page = (docs / "explain.md").read_text()
+    assert "attention=[softmax] num_images=6" in page and "explain=[rollout,decision_aware]" in page
+    assert "docs=" not in page and " out=" not in page
+    assert "models of seed 0, 1. Intervals: 95 %, Student's t over 2 seeds." in page
+    assert "| softmax   | decision_aware | +" in page or "| softmax   | decision_aware | -" in page
+    assert "`identity=before_prior`: half of the identity is added first" in page
+    assert "![Insertion of patches: softmax](explain/insertion-softmax.svg)" in page
+    assert (docs / "explain" / "insertion-softmax.svg").is_file()
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"models", "explain.csv"}
+
+
+def test_a_model_that_diverges_is_named_on_the_page(words, tmp_path, capsys, monkeypatch):
+    fitted = train.fitted
+
+    def diverges(cell, *more):
+        if cell.entry == "linear":
+            raise Diverged(3, float("nan"))
+        return fitted(cell, *more)
+
+    monkeypatch.setattr(train, "fitted", diverges)
+    assert main([*words, "attention=[softmax,linear]", "explain=random"]) == 0
+    assert (
+        "linear seed 0 is left out: training left the finite numbers at step 3"
+        in capsys.readouterr().out
+    )
+    assert "linear seed 0 is left out" in (tmp_path / "out" / "explain.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"explain": ["rolout"]}, "explain=rolout is not known. Did you mean rollout"),
+        ({"explain": []}, r"explain=\[\] is empty"),
+        ({"num_images": 1}, "num_images is 1; it must be 2 or more"),
+        ({"num_images": 10_001}, "it must be 10000 or less"),
+        ({"identity": "after"}, "identity=after is not known. Did you mean"),
+        ({"attention": {}}, "attention is empty"),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(change, message):
+    given = {"attention": {"softmax": {"mechanism": "softmax"}}}
+    assert Explain.read(given).explain == tuple(METHODS)
+    with pytest.raises(ConfigError, match=message):
+        Explain.read(given | change)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["attention=[nala_layer,gla]"], "it owns its projections. gla is skipped: gla is causal"),
+    ],
+)
+def test_what_cannot_be_explained_ends_with_2(words, more, message, capsys):
+    assert main([*words, *more]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_model_is_refused(words, tmp_path, capsys):
+    assert main([*words, "attention=[softmax]", "explain=random"]) == 0
+    (kept,) = (tmp_path / "out" / "models").glob("*.trained.pt")
+    kept.write_bytes(b"nothing")
+    assert main([*words, "attention=[softmax]", "explain=random"]) == 2
+    assert "cannot be read as a checkpoint" in capsys.readouterr().err

@@ -1,0 +1,124 @@
+"""Stand-ins for workers, and rows and stored cells that were never measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.core.record import Status
+from bench.measuring.worker.jobs import Interrupt
+from bench.measuring.worker.outcome import Outcome
+from bench.measuring.worker.results import TrainResult, TrialResult, VersusResult
+from bench.studies.gate.rows import LATENCY, Row
+from bench.studies.gate.stored import Circumstances, Side, Stored
+from bench.studies.gate.trees import Tree
+from bench.studies.gate.verdict import Interval, Verdict
+
+BASE = Tree(root=Path("/base"), commit="b" * 40, is_dirty=False)
+OBSERVED = {
+    "flops": 1000,
+    "executed_flops": 1200,
+    "peak_memory_bytes": 4096,
+    "saved_for_backward_bytes": 0,
+    "num_operators": 7,
+}
+TRIAL = TrialResult(
+    **OBSERVED,
+    measured_s=0.5,
+    first_call_s=0.1,
+    compile_s=None,
+    max_error=0.0,
+    rms_error=0.0,
+    oracle="reference",
+    checked_len=256,
+    checked_share=1.0,
+    is_view=False,
+    leaks_future=False,
+    flops_off=None,
+    is_foreign=False,
+    peak_rss_bytes=None,
+    leaked_bytes=None,
+    state_bytes=None,
+    tokens_per_call=64,
+    counted_flops=1000,
+    elementwise_elements=64,
+    fvcore_flops=None,
+    fvcore_unsupported={},
+    num_parameters=0,
+)
+
+
+class FakeJobs:
+    """Answers jobs by a function of the job's name, its request and who listens."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.asked = []
+        self.interrupt = Interrupt()
+
+    def do(self, job, *, hear=None, may_stop=None, **request):
+        self.asked.append((job.name, request))
+        outcome = self.answer(job.name, request, hear)
+        assert outcome.result is None or type(outcome.result) is job.result
+        return outcome
+
+
+def ok(result):
+    return Outcome(status=Status.OK, result=result)
+
+
+def trained(accuracy):
+    return ok(TrainResult(quality={"accuracy": accuracy, "chance": 0.1}, measured_s=0.5))
+
+
+def died(reason="the worker was killed by SIGSEGV in step 'warm-up'"):
+    return Outcome(status=Status.CRASHED, reason=reason)
+
+
+def timed(hear, ratios, latency_s=0.01):
+    """A fork's rounds."""
+    hear({"step": "warm-up"})
+    for ratio in ratios:
+        hear({"ratio": ratio})
+    return ok(VersusResult(latency_s=latency_s, measured_s=0.1))
+
+
+def row(verdict=Verdict.SAME, channel=LATENCY, entry="nala", **changes):
+    values = {"ratio": 1.0, "low": 0.99, "high": 1.01} | changes
+    return Row(
+        entry=entry,
+        mechanism=entry,
+        cell=f"{entry} seq_len=64 float32 forward cpu",
+        key=f"key-of-{entry}",
+        channel=channel,
+        verdict=verdict,
+        **values,
+    )
+
+
+HERE = Circumstances(
+    method_version=1,
+    processor="Imaginary 9000",
+    device="Imaginary 9000",
+    allocator="retain",
+    num_threads=1,
+)
+
+
+def stored(entry="nala", median=0.5, half=0.01, **changes):
+    """A cell that takes `median` of softmax's time, give or take a share `half` of it."""
+    values = {
+        "entry": entry,
+        "mechanism": entry,
+        "key": f"key-of-{entry}",
+        "words": f"{entry} seq_len=64",
+        "work": f"work-of-{entry}",
+        "circumstances": HERE,
+        "time": Interval(median=median, low=median / (1 + half), high=median * (1 + half)),
+        "latency_s": median * 0.01,
+        "exact": dict(OBSERVED),
+    }
+    return Stored(**(values | changes))
+
+
+def side(*cells, words="a", **changes):
+    return Side(**({"words": words, "commit": None, "cells": cells} | changes))

@@ -1,0 +1,161 @@
+from dataclasses import replace
+
+import pytest
+
+from bench.core.cli.errors import ConfigError
+from bench.studies.gate.accept import (
+    accepted_file,
+    check_entries,
+    keep_accepted,
+    read_accepted,
+    read_accepts,
+    settle,
+)
+from bench.studies.gate.rows import exit_code
+from bench.studies.gate.verdict import Verdict
+from tests.bench.studies.gate.fakes import row
+
+GROWN = row(Verdict.MORE, "num_operators", ratio=8 / 7, base=7, current=8)
+SLOWER = row(Verdict.SLOWER, ratio=1.2, low=1.15, high=1.25)
+DROPPED = row(Verdict.MORE, "accuracy", ratio=0.9, base=0.9, current=0.81)
+OPERATORS = read_accepts(["nala/num_operators: a mask needs one more"])
+
+
+def settled(rows, accepts=(), kept=(), base_commit="b" * 40):
+    return settle(
+        rows, accepts, kept, base_commit=base_commit, commit="c" * 40, date="2031-05-06T07:08:09Z"
+    )
+
+
+def test_an_intended_growth_becomes_accepted_with_its_reason():
+    found = settled([GROWN, row()], OPERATORS)
+    assert [r.verdict for r in found.rows] == [Verdict.ACCEPTED, Verdict.SAME]
+    assert found.rows[0].reason == "a mask needs one more"
+    assert exit_code(found.rows) == 0 and found.idle == ()
+
+
+def test_only_the_named_entry_and_channel_are_accepted():
+    others = [replace(GROWN, channel="flops"), replace(GROWN, entry="linear", key="other"), SLOWER]
+    found = settled([GROWN, *others], OPERATORS)
+    assert [r.verdict for r in found.rows][1:] == [Verdict.MORE, Verdict.MORE, Verdict.SLOWER]
+    assert exit_code(found.rows) == 1
+
+
+def test_what_is_broken_cannot_be_accepted():
+    broken = row(Verdict.BROKEN, reason="a bug")
+    found = settled([broken], read_accepts("nala/latency: never mind"))
+    assert found.rows == (broken,) and [str(a) for a in found.idle] == ["nala/latency"]
+
+
+def test_what_matches_no_growth_is_said():
+    accepts = [*OPERATORS, *read_accepts(["nala/flops: for nothing"])]
+    found = settled([GROWN, row(channel="flops")], accepts)
+    assert [str(accept) for accept in found.idle] == ["nala/flops"]
+
+
+def test_an_accepted_growth_is_kept_and_need_not_be_told_again(tmp_path):
+    file = accepted_file(tmp_path)
+    assert read_accepted(file) == ()
+    first = settled([GROWN], OPERATORS)
+    assert len(first.new) == 1
+    keep_accepted((), first.new, file)
+    kept = read_accepted(file)
+    assert kept == first.new
+    assert (kept[0].base, kept[0].current, kept[0].commit) == (7, 8, "c" * 40)
+
+    again = settled([GROWN], kept=kept)
+    assert again.rows[0].verdict is Verdict.ACCEPTED and again.new == ()
+    assert again.rows[0].reason == "a mask needs one more (accepted on 2031-05-06)"
+    told_twice = settled([GROWN], OPERATORS, kept)
+    assert told_twice.new == () and told_twice.idle == ()
+
+
+@pytest.mark.parametrize(
+    ("base", "current", "verdict"),
+    [
+        (7, 8, Verdict.ACCEPTED),
+        (7.5, 8, Verdict.ACCEPTED),
+        (7, 7.5, Verdict.ACCEPTED),
+        (7, 9, Verdict.MORE),  # further than was accepted
+        (6, 8, Verdict.MORE),  # it had become better since, and that is lost
+    ],
+)
+def test_a_kept_growth_covers_the_same_growth_up_to_the_same_value(base, current, verdict):
+    kept = settled([GROWN], OPERATORS).new
+    found = settled([replace(GROWN, base=base, current=current)], kept=kept)
+    assert found.rows[0].verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("base", "current", "verdict"),
+    [
+        (0.9, 0.81, Verdict.ACCEPTED),
+        (0.88, 0.85, Verdict.ACCEPTED),
+        (0.9, 0.80, Verdict.MORE),
+        (0.95, 0.81, Verdict.MORE),
+    ],
+)
+def test_a_drop_in_accuracy_is_kept_the_other_way_up(base, current, verdict):
+    kept = settled([DROPPED], read_accepts("nala/accuracy: a fair price")).new
+    found = settled([replace(DROPPED, base=base, current=current)], kept=kept)
+    assert found.rows[0].verdict is verdict
+
+
+def test_another_cell_is_not_covered():
+    kept = settled([GROWN], OPERATORS).new
+    assert settled([replace(GROWN, key="other")], kept=kept).rows[0].verdict is Verdict.MORE
+
+
+def test_a_slower_time_is_accepted_against_the_same_commit_only():
+    accepts = read_accepts(["nala/latency: exact now"])
+    kept = settled([SLOWER], accepts).new
+    assert settled([SLOWER], kept=kept).rows[0].verdict is Verdict.ACCEPTED
+    later = settled([SLOWER], kept=kept, base_commit="d" * 40)
+    assert later.rows[0].verdict is Verdict.SLOWER
+    unknown = settled([SLOWER], accepts, base_commit=None).new
+    assert settled([SLOWER], kept=unknown, base_commit=None).rows[0].verdict is Verdict.SLOWER
+
+
+def test_a_time_that_is_clearly_slower_than_what_was_accepted_fails():
+    kept = settled([SLOWER], read_accepts(["nala/latency: exact now"])).new
+    noise = replace(SLOWER, ratio=1.24, low=1.2, high=1.3)
+    assert settled([noise], kept=kept).rows[0].verdict is Verdict.ACCEPTED
+    worse = replace(SLOWER, ratio=1.4, low=1.3, high=1.5)
+    assert settled([worse], kept=kept).rows[0].verdict is Verdict.SLOWER
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["nala/num_operators"], "without a reason"),
+        (["nala/num_operators:  "], "without a reason"),
+        (["num_operators: why"], "names no ENTRY/CHANNEL"),
+        (["nala/num_operator: why"], "Did you mean num_operators?"),
+        ([{"nala/flops": "why"}], "it takes texts"),
+        (3, "it takes texts"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_the_form(given, words):
+    with pytest.raises(ConfigError) as caught:
+        read_accepts(given)
+    assert words in str(caught.value)
+
+
+def test_a_reason_may_hold_colons_and_slashes():
+    (accept,) = read_accepts("nala/flops: see a/b: it is so")
+    assert (accept.entry, accept.channel, accept.reason) == ("nala", "flops", "see a/b: it is so")
+
+
+def test_an_entry_that_is_not_compared_is_refused():
+    check_entries(OPERATORS, {"nala", "linear"})
+    with pytest.raises(ConfigError, match=r"'nala', which is not compared.*linear"):
+        check_entries(OPERATORS, {"linear"})
+
+
+@pytest.mark.parametrize("line", ["{}", "nonsense", "[1]", '{"key": "a", "colour": "red"}'])
+def test_a_kept_file_that_was_damaged_is_refused_with_its_line(tmp_path, line):
+    file = accepted_file(tmp_path)
+    keep_accepted((), settled([GROWN], OPERATORS).new, file)
+    file.write_text(file.read_text() + line + "\n")
+    with pytest.raises(ConfigError, match=r"accepted.jsonl:2 is not an accepted growth"):
+        read_accepted(file)

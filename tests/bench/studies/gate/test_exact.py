@@ -1,0 +1,60 @@
+import pytest
+
+from bench.studies.gate.exact import HIGHER_IS_WORSE, exact_rows, missing_row
+from bench.studies.gate.rows import exit_code
+from bench.studies.gate.verdict import Verdict
+from tests.bench.studies.gate.fakes import OBSERVED
+from tests.records import kernel_cell, task_cell
+
+CELL = kernel_cell("nala")
+
+
+def verdicts(base, current):
+    return {row.channel: row.verdict for row in exact_rows(CELL, base, current)}
+
+
+def test_equal_numbers_are_the_same_in_every_channel():
+    assert set(verdicts(OBSERVED, OBSERVED).values()) == {Verdict.SAME}
+    assert set(verdicts(OBSERVED, OBSERVED)) == set(OBSERVED)
+
+
+@pytest.mark.parametrize("channel", OBSERVED)
+def test_one_more_of_anything_fails_and_names_the_cell(channel):
+    rows = exact_rows(CELL, OBSERVED, OBSERVED | {channel: OBSERVED[channel] + 1})
+    failed = [row for row in rows if row.verdict is Verdict.MORE]
+    assert [(row.channel, row.cell) for row in failed] == [(channel, CELL.describe())]
+    assert exit_code(rows) == 1
+
+
+def test_less_is_no_failure_except_of_accuracy():
+    assert verdicts(OBSERVED, OBSERVED | {"flops": 999})["flops"] is Verdict.LESS
+    lower = exact_rows(task_cell("nala"), {"accuracy": 0.9}, {"accuracy": 0.8999})
+    assert [row.verdict for row in lower] == [Verdict.MORE]
+
+
+def test_growth_from_nothing_has_no_ratio_and_fails_all_the_same():
+    (row,) = (
+        r
+        for r in exact_rows(CELL, OBSERVED, OBSERVED | {"saved_for_backward_bytes": 64})
+        if r.channel == "saved_for_backward_bytes"
+    )
+    assert row.ratio is None and row.verdict is Verdict.MORE
+
+
+def test_a_number_that_one_side_lacks_is_said_and_not_passed_over():
+    without = {k: v for k, v in OBSERVED.items() if k != "flops"}
+    (row,) = (r for r in exact_rows(CELL, OBSERVED, without) if r.channel == "flops")
+    assert row.verdict is Verdict.INCOMPARABLE and "current side" in row.reason
+    (row,) = (r for r in exact_rows(CELL, without, OBSERVED) if r.channel == "flops")
+    assert "base" in row.reason
+
+
+def test_what_neither_side_has_gives_no_row():
+    assert "accuracy" in HIGHER_IS_WORSE
+    assert "accuracy" not in verdicts(OBSERVED, OBSERVED)
+
+
+def test_a_missing_row_says_why_there_is_no_number():
+    row = missing_row(CELL, Verdict.NEW, "the base has no entry nala", "latency")
+    assert (row.entry, row.key, row.ratio) == ("nala", CELL.key, None)
+    assert row.reason == "the base has no entry nala"

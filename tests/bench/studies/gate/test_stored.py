@@ -1,0 +1,166 @@
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.core.cli.errors import ConfigError
+from bench.studies.gate.rows import exit_code
+from bench.studies.gate.stored import compare_stored, quotient, work_of
+from bench.studies.gate.verdict import Interval, Verdict
+from tests.bench.studies.gate.fakes import HERE, OBSERVED, side, stored
+from tests.records import kernel_cell
+
+THRESHOLD, FAMILY = 0.2, 0.01
+
+
+def compared(base, current):
+    return compare_stored(side(*base, words="the base"), side(*current), THRESHOLD, FAMILY)
+
+
+def times(rows):
+    return {row.entry: row.verdict for row in rows if row.channel == "latency"}
+
+
+def test_two_equal_sides_are_the_same_in_every_channel():
+    cells = [stored("nala"), stored("linear", 0.3)]
+    rows = compared(cells, cells)
+    assert {row.verdict for row in rows} == {Verdict.SAME}
+    assert {row.channel for row in rows} == {*OBSERVED, "latency"}
+
+
+@pytest.mark.parametrize(
+    ("factor", "half", "verdict"),
+    [
+        (1.3, 0.01, Verdict.SLOWER),
+        (1.15, 0.01, Verdict.SAME),
+        (1.3, 0.10, Verdict.UNSURE),
+        (0.7, 0.01, Verdict.FASTER),
+    ],
+)
+def test_a_ratio_to_softmax_has_to_move_beyond_threshold_and_interval(factor, half, verdict):
+    rows = compared([stored(half=half)], [stored(median=0.5 * factor, half=half)])
+    (row,) = (row for row in rows if row.channel == "latency")
+    assert row.verdict is verdict
+    assert row.ratio == pytest.approx(factor)
+    assert row.low < row.ratio < row.high
+
+
+def test_a_growth_of_a_stored_number_without_noise_fails():
+    grown = stored(exact=OBSERVED | {"peak_memory_bytes": 4097})
+    rows = compared([stored()], [grown])
+    assert [row.channel for row in rows if row.verdict is Verdict.MORE] == ["peak_memory_bytes"]
+    assert exit_code(rows) == 1
+
+
+def test_cells_of_one_side_are_listed_as_new_or_gone_and_do_not_fail():
+    rows = compared([stored("nala"), stored("linear")], [stored("nala"), stored("dpfp")])
+    assert times(rows) == {
+        "nala": Verdict.SAME,
+        "dpfp": Verdict.NEW,
+        "linear": Verdict.GONE,
+    }
+    assert exit_code(rows) == 0
+
+
+def test_what_ran_in_the_base_and_fails_now_is_broken():
+    failing = stored(time=None, exact={}, failure="crashed: SIGSEGV")
+    (row,) = compared([stored()], [failing])
+    assert row.verdict is Verdict.BROKEN and "SIGSEGV" in row.reason
+    (row,) = compared([failing], [stored()])
+    assert row.verdict is Verdict.INCOMPARABLE
+    (row,) = compared([failing], [failing])
+    assert row.verdict is Verdict.INCOMPARABLE
+
+
+def test_what_was_not_tried_now_is_gone_with_its_reason_and_no_failure():
+    skipped = stored(time=None, exact={}, failure="skipped: needs 9 GiB", is_skipped=True)
+    rows = compared([stored()], [skipped])
+    assert [row.verdict for row in rows] == [Verdict.GONE] and "9 GiB" in rows[0].reason
+    assert exit_code(rows) == 0
+
+
+def test_a_cell_without_a_time_says_why_and_its_other_numbers_are_compared():
+    yardstick = stored("softmax", time=None, why_untimed="it is the reference itself")
+    rows = compared([yardstick], [replace(yardstick, exact=OBSERVED | {"flops": 1001})])
+    by_channel = {row.channel: row for row in rows}
+    assert by_channel["latency"].verdict is Verdict.INCOMPARABLE
+    assert by_channel["latency"].reason == "it is the reference itself"
+    assert by_channel["flops"].verdict is Verdict.MORE
+
+
+def test_foreign_load_on_a_side_is_said():
+    rows = compared([stored(is_noisy=True)], [stored()])
+    (row,) = (row for row in rows if row.channel == "latency")
+    assert row.reason == "measured on a busy machine: base"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("method_version", 2, "METHOD_VERSION is 1 in the base and 2 now"),
+        ("device", "H100", "device is Imaginary 9000 in the base and H100 now"),
+        ("processor", "Other", "processor is Imaginary 9000 in the base and Other now"),
+        ("allocator", "default", "allocator is retain in the base and default now"),
+        ("num_threads", 2, "num_threads is 1 in the base and 2 now"),
+        ("method_version", None, "not said now"),
+    ],
+)
+def test_numbers_made_under_other_circumstances_are_refused_with_a_sentence(name, value, words):
+    elsewhere = stored(circumstances=replace(HERE, **{name: value}))
+    with pytest.raises(ConfigError) as caught:
+        compared([stored(), stored("linear")], [elsewhere, stored("linear")])
+    assert words in str(caught.value) and "nala seq_len=64" in str(caught.value)
+
+
+def test_a_side_of_two_thread_counts_is_compared_where_the_other_has_the_same():
+    two = stored(key="key-of-two", circumstances=replace(HERE, num_threads=2))
+    rows = compared([stored(), two], [stored()])
+    assert [r.verdict for r in rows if r.channel == "latency"] == [Verdict.SAME, Verdict.GONE]
+
+
+def test_sides_without_a_common_cell_are_refused():
+    with pytest.raises(ConfigError, match="no cell in common"):
+        compared([stored("nala")], [stored("linear")])
+
+
+def test_of_several_records_of_a_cell_the_last_counts():
+    rows = compared([stored(median=0.2), stored(median=0.5)], [stored(median=0.5)])
+    assert times(rows) == {"nala": Verdict.SAME}
+
+
+def test_the_same_work_is_known_on_another_device_and_with_other_threads():
+    one = kernel_cell("nala")
+    assert work_of(one) == work_of(replace(one, num_threads=2, device="cuda:0", entry="x"))
+    assert work_of(one) != work_of(kernel_cell("nala", seq_len=512))
+
+
+POSITIVE = st.floats(0.01, 100)
+
+
+@settings(max_examples=50, deadline=None)
+@given(POSITIVE, POSITIVE, st.floats(0, 0.5), st.floats(0, 0.5), st.floats(1e-6, 0.4))
+def test_a_quotient_lies_in_its_interval_and_turns_over_with_its_sides(a, b, wide, narrow, tail):
+    base = Interval(median=a, low=a / (1 + wide), high=a * (1 + narrow))
+    current = Interval(median=b, low=b / (1 + narrow), high=b * (1 + wide))
+    one = quotient(base, current, tail)
+    assert one.low <= one.median * (1 + 1e-12) and one.median <= one.high * (1 + 1e-12)
+    other = quotient(current, base, tail)
+    assert other.median == pytest.approx(1 / one.median)
+    assert other.low == pytest.approx(1 / one.high) and other.high == pytest.approx(1 / one.low)
+
+
+def test_without_noise_on_one_side_the_interval_is_that_of_the_other():
+    exact = Interval(median=2.0, low=2.0, high=2.0)
+    noisy = Interval(median=3.0, low=2.7, high=3.3)
+    found = quotient(exact, noisy, 0.025)
+    assert (found.low, found.high) == (pytest.approx(1.35), pytest.approx(1.65))
+
+
+def test_more_cells_make_every_interval_wider():
+    noisy = Interval(median=1.0, low=0.95, high=1.05)
+    widths = [
+        math.log(q.high / q.low) for q in (quotient(noisy, noisy, t) for t in (0.025, 0.01, 1e-4))
+    ]
+    assert widths == sorted(widths)

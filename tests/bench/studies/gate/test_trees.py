@@ -1,0 +1,158 @@
+import os
+import subprocess
+
+import pytest
+
+from bench.core.cli.errors import ConfigError
+from bench.studies.gate import trees
+
+
+class Repository:
+    """A small checkout that stands for this project's."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir()
+        self.git("init", "--quiet", "--initial-branch=main")
+        (folder / "attentions").mkdir()
+        (folder / "attentions" / "__init__.py").write_text("VALUE = 1\n")
+        (folder / "README.md").write_text("words\n")
+        self.commit("first")
+
+    def git(self, *words):
+        author = ("-c", "user.name=a", "-c", "user.email=a@localhost", "-c", "commit.gpgsign=false")
+        command = ["git", *author, *words]
+        return subprocess.run(
+            command, cwd=self.folder, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    def commit(self, message):
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    made = Repository(tmp_path / "checkout")
+    monkeypatch.setattr(trees, "HERE", made.folder)
+    return made
+
+
+def test_the_current_tree_is_dirty_where_what_is_measured_has_changed(repository):
+    tree = trees.current_tree()
+    assert tree.commit == repository.git("rev-parse", "HEAD") and not tree.is_dirty
+    (repository.folder / "README.md").write_text("other words\n")
+    assert not trees.current_tree().is_dirty
+    (repository.folder / "attentions" / "__init__.py").write_text("VALUE = 2\n")
+    assert trees.current_tree().is_dirty
+
+
+def test_untracked_files_are_not_dirt(repository):
+    (repository.folder / "attentions" / "new.py").write_text("")
+    assert not trees.current_tree().is_dirty
+
+
+def test_a_branch_a_tag_a_hash_and_a_relative_name_are_commits(repository):
+    first = repository.git("rev-parse", "HEAD")
+    repository.git("tag", "old")
+    repository.commit("second")
+    assert trees.resolve("old") == trees.resolve("HEAD~1") == trees.resolve(first[:9]) == first
+    assert trees.resolve("main") != first
+
+
+@pytest.mark.parametrize("reference", ["no-such-branch", "HEAD~5", "--help", ""])
+def test_an_unknown_commit_is_refused_with_what_there_is(repository, reference):
+    with pytest.raises(ConfigError, match="is not a commit that git knows") as caught:
+        trees.resolve(reference)
+    assert "main" in str(caught.value)
+
+
+def test_a_file_is_no_commit(repository):
+    with pytest.raises(ConfigError, match="not a commit"):
+        trees.resolve("HEAD:README.md")
+
+
+def test_the_default_base_is_where_the_branch_left_main(repository):
+    fork = repository.git("rev-parse", "HEAD")
+    repository.git("update-ref", "refs/remotes/origin/main", fork)
+    repository.commit("second")
+    repository.commit("third")
+    assert trees.default_base() == fork
+
+
+def test_on_main_itself_the_default_base_is_the_commit_before(repository):
+    first = repository.git("rev-parse", "HEAD")
+    second = repository.commit("second")
+    assert trees.default_base() == first  # no origin
+    repository.git("update-ref", "refs/remotes/origin/main", second)
+    assert trees.default_base() == first  # origin/main is HEAD itself
+
+
+def test_a_first_commit_has_nothing_to_be_compared_with(repository):
+    with pytest.raises(ConfigError, match=r"no earlier commit .* base=REF"):
+        trees.default_base()
+
+
+def test_a_folder_outside_of_git_is_refused_with_another_way_to_compare(tmp_path, monkeypatch):
+    monkeypatch.setattr(trees, "HERE", tmp_path)
+    with pytest.raises(ConfigError, match=r"is none that git can read.*baseline="):
+        trees.current_tree()
+
+
+def test_a_copy_inside_of_somebody_elses_checkout_is_refused(repository, monkeypatch):
+    inside = repository.folder / "site-packages"
+    inside.mkdir()
+    monkeypatch.setattr(trees, "HERE", inside)
+    with pytest.raises(ConfigError, match="not tracked"):
+        trees.current_tree()
+
+
+def test_without_git_one_sentence_says_so(repository, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match="git is not installed"):
+        trees.current_tree()
+
+
+def test_a_worktree_holds_the_commit_and_is_gone_afterwards(repository):
+    first = repository.git("rev-parse", "HEAD")
+    (repository.folder / "attentions" / "__init__.py").write_text("VALUE = 2\n")
+    repository.commit("second")
+    with trees.worktree(first) as base:
+        assert (base.root / "attentions" / "__init__.py").read_text() == "VALUE = 1\n"
+        assert base.commit == first and not base.is_dirty
+        assert len(repository.git("worktree", "list").splitlines()) == 2
+    assert not base.root.parent.exists()
+    assert len(repository.git("worktree", "list").splitlines()) == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_worktree_is_gone_whatever_happens_in_it(repository, error):
+    with pytest.raises(error), trees.worktree("HEAD") as base:
+        (base.root / "left behind").write_text("")
+        raise error
+    assert not base.root.parent.exists()
+    assert len(repository.git("worktree", "list").splitlines()) == 1
+
+
+def test_a_killed_process_leaves_its_worktree_to_the_next_comparison(repository, tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = tmp_path / f"attnbench-base-{ended.pid}-left"
+    living = tmp_path / f"attnbench-base-{os.getpid()}-living"
+    own = tmp_path / "my-own"
+    for folder in (left, living, own):
+        repository.git("worktree", "add", "--detach", str(folder / "tree"), "HEAD")
+    with trees.worktree("HEAD"):
+        assert not left.exists()
+    assert (living / "tree").exists() and (own / "tree").exists()
+    assert str(left) not in repository.git("worktree", "list")
+
+
+def test_the_current_tree_stays_as_it_is(repository):
+    changed = repository.folder / "attentions" / "__init__.py"
+    changed.write_text("VALUE = 3\n")
+    with trees.worktree("HEAD"):
+        pass
+    assert changed.read_text() == "VALUE = 3\n"
+    assert repository.git("rev-parse", "--abbrev-ref", "HEAD") == "main"

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.studies.gate.verdict import (
+    Interval,
+    Verdict,
+    confidence_tail,
+    judge,
+    judge_exact,
+    ratio_interval,
+)
+
+
+def forks(seed, *, effect=1.0, between=0.005, within=0.01, num_forks=6, rounds=20):
+    """Ratios as they come: a fork is born with an offset that all of its rounds share."""
+    draw = np.random.default_rng(seed)
+    offsets = effect * np.exp(between * draw.standard_normal((num_forks, 1)))
+    return (offsets * np.exp(within * draw.standard_normal((num_forks, rounds)))).tolist()
+
+
+def test_nothing_changed_is_same_and_never_slower():
+    tail = confidence_tail(1)
+    verdicts = [judge(ratio_interval(forks(seed), tail), 0.03) for seed in range(30)]
+    assert Verdict.SLOWER not in verdicts and Verdict.FASTER not in verdicts
+    assert verdicts.count(Verdict.SAME) >= 28
+
+
+def test_five_per_cent_are_found_at_a_threshold_of_three():
+    tail = confidence_tail(1)
+    found = [judge(ratio_interval(forks(s, effect=1.05), tail), 0.03) for s in range(30)]
+    assert found.count(Verdict.SLOWER) >= 27
+    faster = judge(ratio_interval(forks(0, effect=0.9), tail), 0.03)
+    assert faster is Verdict.FASTER
+
+
+def test_one_slow_cell_among_a_hundred_is_found():
+    tail = confidence_tail(100)
+    cells = [forks(seed, effect=1.1 if seed == 4 else 1.0, rounds=8) for seed in range(10)]
+    verdicts = [judge(ratio_interval(cell, tail), 0.03) for cell in cells]
+    assert [i for i, v in enumerate(verdicts) if v is Verdict.SLOWER] == [4]
+
+
+def test_one_odd_fork_decides_nothing():
+    odd = forks(1)
+    odd[0] = [ratio * 1.3 for ratio in odd[0]]
+    assert judge(ratio_interval(odd, confidence_tail(1)), 0.03) is not Verdict.SLOWER
+
+
+def test_rounds_of_one_fork_are_not_taken_for_independent():
+    offset = forks(3, between=0.05, within=0.001, num_forks=4, rounds=50)
+    wide = ratio_interval(offset, 0.025)
+    pooled = [[ratio] for fork in offset for ratio in fork]
+    assert wide.high - wide.low > 3 * (
+        ratio_interval(pooled, 0.025).high - ratio_interval(pooled, 0.025).low
+    )
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        [[0.9] * 9, [1.0] * 9, [1.1] * 9],  # three forks, each of one mind
+        [[0.9, 1.0, 1.1]],  # one fork, whose rounds differ
+    ],
+)
+def test_forks_and_their_rounds_are_both_drawn(table):
+    found = ratio_interval(table, 0.025)
+    assert (found.low, found.median, found.high) == (0.9, 1.0, 1.1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000), st.floats(0.5, 2.0))
+def test_the_interval_holds_the_median_and_scales_with_the_ratios(seed, factor):
+    cell = forks(seed, rounds=5)
+    one = ratio_interval(cell, 0.01)
+    assert one.low <= one.median <= one.high
+    scaled = ratio_interval([[r * factor for r in fork] for fork in cell], 0.01)
+    assert scaled.median == pytest.approx(one.median * factor)
+    assert scaled.low == pytest.approx(one.low * factor)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (1.031, 1.2, Verdict.SLOWER),
+        (1.029, 1.2, Verdict.UNSURE),
+        (0.98, 1.02, Verdict.SAME),
+        (0.8, 0.96, Verdict.FASTER),
+        (0.8, 0.98, Verdict.UNSURE),
+        (0.9, 1.1, Verdict.UNSURE),
+    ],
+)
+def test_a_verdict_needs_the_whole_interval(low, high, verdict):
+    assert judge(Interval(median=(low + high) / 2, low=low, high=high), 0.03) is verdict
+
+
+def test_numbers_without_noise_have_no_tolerance():
+    assert judge_exact(100, 101, higher_is_worse=True) is Verdict.MORE
+    assert judge_exact(100, 99, higher_is_worse=True) is Verdict.LESS
+    assert judge_exact(100, 100, higher_is_worse=True) is Verdict.SAME
+    assert judge_exact(0.9, 0.89, higher_is_worse=False) is Verdict.MORE
+    assert judge_exact(None, 5, higher_is_worse=True) is Verdict.INCOMPARABLE

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bench.core.cli.errors import ConfigError
+from bench.studies.golden.files import DamagedGolden, GoldenFolder
+
+PUBLIC = Path(__file__).resolve().parents[3] / "golden"
+CASE = "linear_elu/full_b2h2n49d16"
+OTHER = "softmax/causal_b2h2n49d16"
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A folder of two cases."""
+    for name in (CASE, OTHER):
+        (tmp_path / name).parent.mkdir()
+        for ending in (".json", ".safetensors"):
+            shutil.copy(PUBLIC / f"{name}{ending}", tmp_path / f"{name}{ending}")
+    return tmp_path
+
+
+def edit_header(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / f"{CASE}.json"
+    said = json.loads(path.read_text())
+    change(said)
+    path.write_text(json.dumps(said))
+
+
+def damage(folder: Path, name: str = CASE) -> str:
+    golden = GoldenFolder(folder)
+    with pytest.raises(DamagedGolden) as error:
+        golden.read(golden.header(name))
+    return str(error.value)
+
+
+def test_every_public_golden_is_read() -> None:
+    folder = GoldenFolder(PUBLIC)
+    assert len(folder.names) == 126
+    for name in folder.names:
+        golden = folder.read(folder.header(name))
+        assert golden.tensors.keys() == golden.header.shapes.keys()
+
+
+def test_a_case_is_read_from_its_two_files(bare: Path) -> None:
+    folder = GoldenFolder(bare)
+    assert folder.names == (CASE, OTHER)
+    golden = folder.read(folder.header(CASE))
+    assert golden.tensors["out"].dtype == torch.float64
+    assert golden.header.results == ("grad.k", "grad.q", "grad.v", "out")
+    assert golden.header.hyper["eps"] == 1e-6
+
+
+def test_a_folder_without_goldens_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no golden"):
+        GoldenFolder(tmp_path)
+    with pytest.raises(ConfigError, match="not a folder"):
+        GoldenFolder(tmp_path / "missing")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "unrelated.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds no golden"):
+        GoldenFolder(tmp_path)
+
+
+@pytest.mark.parametrize("given", ["", "public/softmax"])
+def test_a_folder_one_step_away_is_named(bare: Path, given: str) -> None:
+    (bare / "public").mkdir()
+    for name in ("linear_elu", "softmax"):
+        (bare / name).rename(bare / "public" / name)
+    with pytest.raises(ConfigError, match=f"Did you mean golden={bare}/public\\?"):
+        GoldenFolder(bare / given)
+
+
+@pytest.mark.parametrize("ending", [".json", ".safetensors"])
+def test_a_missing_file_is_missed_by_name(bare: Path, ending: str) -> None:
+    (bare / f"{CASE}{ending}").unlink()
+    assert damage(bare) == f"{CASE}{ending} is missing"
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+def test_a_truncated_file_is_found(bare: Path, kept: int) -> None:
+    path = bare / f"{CASE}.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    assert f"{CASE}.safetensors cannot be parsed" in damage(bare)
+
+
+def test_a_file_of_the_right_size_that_is_no_safetensors_is_found(bare: Path) -> None:
+    path = bare / f"{CASE}.safetensors"
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    assert f"{CASE}.safetensors cannot be parsed" in damage(bare)
+
+
+def resave(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    path = folder / f"{CASE}.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def test_tensors_that_differ_from_the_header_are_found(bare: Path) -> None:
+    resave(bare, lambda tensors: tensors.update(out=tensors["out"].float()))
+    assert "out is" in damage(bare)
+    resave(bare, lambda tensors: tensors.update(out=tensors["out"].double()[:1].contiguous()))
+    assert "out is ((1, 2, 49, 16), 'float64')" in damage(bare)
+    resave(bare, lambda tensors: tensors.update(extra=torch.ones(1)))
+    assert "extra" in damage(bare)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_must_be_said(bare: Path, bad: float) -> None:
+    resave(bare, lambda tensors: tensors["out"][0, 0, 0].fill_(bad))
+    assert "out is not finite in 16 of 3136 entries, which its header does not say" in damage(bare)
+    edit_header(bare, lambda said: said.update(nonfinite_in_file={"out": {"nan": 16}}))
+    folder = GoldenFolder(bare)
+    assert folder.read(folder.header(CASE)).header.nonfinite == {"out"}
+
+
+def drop_inputs(said: dict[str, Any]) -> None:
+    said["tensors"] = {k: v for k, v in said["tensors"].items() if not k.startswith("in.")}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (drop_inputs, "it lists no input"),
+        (lambda said: said.update(case="another"), "says that it is linear_elu/another"),
+        (lambda said: said.pop("case"), "not a golden's header"),
+        (lambda said: said["tensors"].pop("cot"), "no tensors cot and out"),
+        (lambda said: said["tensors"]["in.q"].update(shape=[1]), "in.q is"),
+        (lambda said: said["bounds"].pop("float32"), "float32"),
+        (lambda said: said["bounds"]["float64"].pop("grad.q"), "no float64 bound for grad.q"),
+        (lambda said: said["bounds"]["float64"].update(out=-1.0), "negative or not finite"),
+        (lambda said: said["bounds"]["float64"].update(out=float("nan")), "not finite"),
+        (lambda said: said.update(tensors=[]), "not a golden's header"),
+    ],
+)
+def test_a_header_that_does_not_fit_is_found(
+    bare: Path, change: Callable[[dict[str, Any]], object], told: str
+) -> None:
+    edit_header(bare, change)
+    assert told in damage(bare)
+
+
+def test_a_header_that_is_cut_off_is_found(bare: Path) -> None:
+    path = bare / f"{CASE}.json"
+    path.write_text(path.read_text()[:50])
+    assert f"{CASE}.json is not a golden's header" in damage(bare)

@@ -1,0 +1,340 @@
+"""The map from official names to ours, on forms and sizes that no public golden has.
+
+Each golden here is written by our own mechanism, built directly, under the official names. So it
+proves nothing of the mathematics, but everything of what is read from a header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attentions import Geometry, attention_names, build_attention
+from bench.studies.golden.files import DTYPES, Golden, Header
+from bench.studies.golden.map import FORMS, form_of, mechanisms_of
+from bench.studies.golden.proof import Verdict, prove
+
+torch.set_num_threads(1)  # the cases are so small that threads would only wait for each other
+
+
+def seeded(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def qkv(batch: int, heads: int, queries: int, keys: int, head_dim: int, value_dim: int) -> Any:
+    return {
+        "q": seeded(batch, heads, queries, head_dim, seed=1),
+        "k": seeded(batch, heads, keys, head_dim, seed=2),
+        "v": seeded(batch, heads, keys, value_dim, seed=3),
+    }
+
+
+def golden_of(
+    official: str,
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    weights: dict[str, Tensor],
+    hyper: dict[str, Any],
+    *,
+    call: Callable[..., Tensor] | None = None,
+    tags: tuple[str, ...] = (),
+    stored: dict[str, Tensor] | None = None,
+) -> Golden:
+    """What `module` gives for `inputs`, under official names."""
+    leaves = {key: value.double().requires_grad_() for key, value in inputs.items()}
+    out = (call or module.double())(**leaves)
+    cot = seeded(*out.shape, seed=4)
+    grads = torch.autograd.grad((out * cot.double()).sum(), list(leaves.values()))
+    tensors = {f"in.{key}": value for key, value in inputs.items()} | (stored or {})
+    tensors |= {f"w.{key}": value.detach() for key, value in weights.items()}
+    tensors |= {"cot": cot, "out": out.detach()}
+    tensors |= {f"grad.{key}": grad for key, grad in zip(leaves, grads, strict=True)}
+    results = ["out", *(f"grad.{key}" for key in leaves)]
+    bounds = {"float64": 1e-10, "float32": 1e-3}
+    header = Header(
+        mechanism=official,
+        case="unseen",
+        shapes={key: tuple(value.shape) for key, value in tensors.items()},
+        dtypes={key: str(value.dtype).removeprefix("torch.") for key, value in tensors.items()},
+        bounds={dtype: dict.fromkeys(results, bounds[dtype]) for dtype in DTYPES},
+        hyper=hyper,
+        tags=frozenset(tags),
+    )
+    return Golden(header=header, tensors=tensors)
+
+
+def randomise(module: nn.Module) -> dict[str, Tensor]:
+    """Give every parameter a value that no initialisation would; returns them by name."""
+    for seed, (_, parameter) in enumerate(sorted(module.named_parameters())):
+        with torch.no_grad():
+            parameter.copy_(seeded(*parameter.shape, seed=100 + seed) / 2 + 0.1)
+    return {key: value.float() for key, value in module.named_parameters()}
+
+
+def assert_proven(golden: Golden, mechanism: str) -> None:
+    proof = prove(golden, form_of(golden.header))
+    assert (proof.status, proof.reason) == (Verdict.PASSED, None)
+    assert proof.mechanism == mechanism
+
+
+def test_every_mechanism_of_the_map_is_registered() -> None:
+    assert {m for folder in FORMS for m in mechanisms_of(folder)} <= set(attention_names())
+
+
+def test_a_folder_without_an_entry_goes_by_its_own_name() -> None:
+    softmax = build_attention("softmax_explicit", Geometry(num_heads=2, head_dim=4, seq_len=5))
+    golden = golden_of("softmax_explicit", softmax, qkv(1, 2, 5, 5, 4, 4), {}, {})
+    assert_proven(golden, "softmax_explicit")
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 1, 5, 7), (3, 2, 5, 7)])
+@pytest.mark.parametrize("kind", [torch.bool, torch.int64, torch.float32])
+def test_a_dense_mask_of_any_kind_is_passed_on(shape: tuple[int, ...], kind: torch.dtype) -> None:
+    softmax = build_attention("softmax", Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=7))
+    mask = seeded(*shape, seed=9) > 0
+    mask[..., 0] = True
+    golden = golden_of(
+        "softmax",
+        softmax,
+        qkv(3, 2, 5, 7, 4, 3),
+        {"mask": mask.to(kind)},
+        {"scale": "D**-0.5"},
+        call=lambda q, k, v: softmax(q, k, v, mask=mask),
+    )
+    assert_proven(golden, "softmax")
+
+
+@pytest.mark.parametrize("name", ["key_mask", "mask"])
+def test_a_mask_of_whole_keys_is_said_the_way_the_mechanism_takes_it(name: str) -> None:
+    geometry = Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=7)
+    linear = build_attention("linear", geometry, eps=0.5)
+    keep = torch.tensor([[1, 1, 0, 1, 0, 1, 1], [1, 0, 0, 0, 0, 0, 0], [1] * 7]).bool()
+    golden = golden_of(
+        "linear_elu",
+        linear,
+        qkv(3, 2, 5, 7, 4, 3),
+        {name: keep.float() if name == "key_mask" else keep[:, None, None]},
+        {"eps": 0.5, "feature": "elu+1"},
+        call=lambda q, k, v: linear(q, k, v, key_mask=keep),
+    )
+    assert_proven(golden, "linear")
+
+
+@pytest.mark.parametrize("switch", [None, 0, 1])
+def test_causality_is_a_stored_switch_or_else_a_tag(switch: int | None) -> None:
+    causal = switch != 0
+    geometry = Geometry(num_heads=1, head_dim=4, seq_len=6, causal=causal)
+    weights = {} if switch is None else {"causal": torch.tensor(switch)}
+    softmax = build_attention("softmax", geometry)
+    golden = golden_of("softmax", softmax, qkv(2, 1, 6, 6, 4, 4), weights, {}, tags=("causal",))
+    assert_proven(golden, "softmax")
+
+
+@pytest.mark.parametrize("kernel", ["softmax", "relu"])
+def test_a_performer_gets_its_features_from_the_stored_projection(kernel: str) -> None:
+    geometry = Geometry(num_heads=2, head_dim=6, seq_len=9)
+    settings = {"num_features": 7, "kernel": kernel, "eps": 3e-3, "relu_eps": 2e-2}
+    performer = build_attention("performer", geometry, **settings).double().eval()
+    projection = seeded(7, 6, seed=5)
+    performer.projection.copy_(projection)
+    hyper = {"kernel": kernel, "eps": 3e-3, "kernel_epsilon": 2e-2, "normalize_data": True}
+    inputs = qkv(1, 2, 9, 9, 6, 6)
+    golden = golden_of("performer", performer, inputs, {"projection": projection}, hyper)
+    assert_proven(golden, "performer")
+
+
+def test_what_the_causal_references_of_performer_do_is_said_by_kernel() -> None:
+    projection = seeded(7, 6, seed=5)
+    reasons = {}
+    for kernel in ("softmax", "relu"):
+        geometry = Geometry(num_heads=2, head_dim=6, seq_len=9, causal=True)
+        performer = build_attention("performer", geometry, num_features=7, kernel=kernel)
+        inputs, weights = qkv(1, 2, 9, 9, 6, 6), {"projection": projection}
+        golden = golden_of(
+            "performer", performer, inputs, weights, {"kernel": kernel}, tags=("causal",)
+        )
+        proof = prove(golden, form_of(golden.header))
+        assert proof.status is Verdict.NOT_COVERED
+        reasons[kernel] = proof.reason or ""
+    assert "leaks the future" in reasons["softmax"]
+    assert "adds 1e-6 to the keys' sums" in reasons["relu"]
+
+
+@pytest.mark.parametrize(("stated", "scale"), [("D**-0.5", None), (1.0, 1.0), (3, 3)])
+@pytest.mark.parametrize("name", ["deltanet", "retnet"])
+def test_a_scale_in_numbers_is_taken_and_one_in_words_is_the_usual_one(
+    name: str, stated: Any, scale: float | None
+) -> None:
+    geometry = Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=9, causal=True)
+    settings = {"normalise_keys": False} if name == "deltanet" else {}
+    core = build_attention(name, geometry, scale=scale, **settings)
+    inputs = qkv(1, 2, 9, 9, 4, 3)
+    if name == "deltanet":
+        inputs["beta"] = seeded(1, 2, 9, seed=6).sigmoid()
+    golden = golden_of(name, core, inputs, {}, {"scale": stated}, tags=("causal",))
+    assert_proven(golden, name)
+
+
+@pytest.mark.parametrize("tags", [("feature_map",), ()])
+def test_a_hedgehog_golden_with_one_input_is_a_feature_map(tags: tuple[str, ...]) -> None:
+    geometry = Geometry(num_heads=3, head_dim=6, seq_len=5)
+    settings = {"normaliser": "joint", "tie_heads": True, "tie_qk": True}
+    core = build_attention("hedgehog", geometry, **settings)
+    ours = randomise(core)
+    weights = {"layer.weight": ours["map_q.weight"], "layer.bias": ours["map_q.bias"]}
+    core.double()
+
+    def call(x: Tensor) -> Tensor:
+        features: Tensor = core.query_features(x)
+        return features
+
+    inputs = {"x": seeded(2, 3, 5, 6)}
+    assert_proven(
+        golden_of("hedgehog", core, inputs, weights, {}, call=call, tags=tags), "hedgehog"
+    )
+
+
+@pytest.mark.parametrize("by", ["table", "hyperparameter"])
+def test_an_mlla_module_takes_its_grid_from_its_table_or_else_from_the_header(by: str) -> None:
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=15, grid=(5, 3))
+    layer = build_attention("mlla", geometry, eps=1e-3)
+    weights, hyper = randomise(layer), {"num_heads": 2, "eps": 1e-3}
+    if by == "table":
+        weights |= {"rope.rotations": torch.zeros(5, 3, 4, 2)}
+    else:
+        hyper |= {"H": 5, "W": 3}
+    assert_proven(golden_of("mlla", layer, {"x": seeded(2, 15, 8)}, weights, hyper), "mlla")
+
+
+def flatten_names(ours: dict[str, Tensor], *, fused: bool) -> dict[str, Tensor]:
+    named = {key.removeprefix("core."): value for key, value in ours.items()}
+    for key in ("scale", "positional_encoding"):
+        named[key] = named[key][None, None] if named[key].ndim == 1 else named[key][None]
+    if fused:
+        for kind in ("weight", "bias"):
+            parts = [named.pop(f"{part}.{kind}", None) for part in ("q", "kv")]
+            if parts[0] is not None:
+                named[f"qkv.{kind}"] = torch.cat(parts)
+    return named
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("sr_ratio", "grid"), [(1, (3, 10)), (2, (10, 4)), (4, (4, 12))])
+def test_a_pvt_module_says_its_grid_its_reduction_and_its_biases(
+    bias: bool, sr_ratio: int, grid: tuple[int, int]
+) -> None:
+    rows, columns = grid
+    geometry = Geometry(num_heads=3, head_dim=4, seq_len=rows * columns, grid=grid)
+    layer = build_attention(
+        "flatten_layer",
+        geometry,
+        focusing_factor=2,
+        kernel_size=3,
+        sr_ratio=sr_ratio,
+        qkv_bias=bias,
+    )
+    weights = flatten_names(randomise(layer), fused=False)
+    hyper = {"num_heads": 3, "H": rows, "W": columns, "sr_ratio": sr_ratio, "kernel_size": 3}
+    hyper |= {"focusing_factor": 2, "qkv_bias": bias}
+    inputs = {"x": seeded(2, rows * columns, 12)}
+    assert_proven(golden_of("flatten", layer, inputs, weights, hyper), "flatten_layer")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("window", [5, [5, 5], [3, 7]])
+def test_a_swin_module_has_one_fused_projection_and_a_window(
+    bias: bool, window: int | list[int]
+) -> None:
+    rows, columns = (window, window) if isinstance(window, int) else window
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=rows * columns, grid=(rows, columns))
+    layer = build_attention("flatten_layer", geometry, qkv_bias=bias)
+    weights = flatten_names(randomise(layer), fused=True)
+    inputs = {"x": seeded(2, rows * columns, 8)}
+    golden = golden_of("flatten", layer, inputs, weights, {"num_heads": 2, "window": window})
+    assert_proven(golden, "flatten_layer")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_flatten_core_gets_its_scale(dtype: torch.dtype) -> None:
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=6)
+    core = build_attention("flatten", geometry, focusing_factor=4, eps=1e-3).to(dtype)
+    scale = seeded(8, seed=7).to(dtype) + 1e-9
+    with torch.no_grad():
+        core.get_parameter("scale").copy_(scale)
+    weights = {"scale_raw": scale[None, None]}
+    hyper = {"focusing_factor": 4, "eps_relu": 1e-3, "eps_z": 1e-3}
+    assert_proven(golden_of("flatten", core, qkv(2, 2, 6, 6, 4, 4), weights, hyper), "flatten")
+
+
+@pytest.mark.parametrize("rope", [True, False])
+def test_a_nala_module_takes_its_grid_from_its_input_and_rope_from_its_tables(rope: bool) -> None:
+    geometry = Geometry(num_heads=2, head_dim=8, seq_len=15, grid=(3, 5))
+    layer = build_attention("nala_layer", geometry, rope=rope)
+    official = {"norm": "ln", "proj": "out_proj"}
+    weights = {
+        ".".join((official.get(word, word), *rest)): value
+        for (word, *rest), value in ((k.split("."), v) for k, v in randomise(layer).items())
+    }
+    if rope:
+        weights |= {"rope_sin": torch.zeros(15, 8), "rope_cos": torch.ones(15, 8)}
+
+    def call(x: Tensor) -> Tensor:
+        tokens: Tensor = layer(x.flatten(2).transpose(1, 2))
+        return tokens.transpose(1, 2).reshape(x.shape)
+
+    layer.double()
+    inputs = {"x": seeded(2, 16, 3, 5)}
+    stored = {"in.heads": torch.tensor(2)}
+    golden = golden_of("nala", layer, inputs, weights, {}, call=call, stored=stored)
+    assert_proven(golden, "nala_layer")
+
+
+@pytest.mark.parametrize("rope", [True, False])
+def test_a_nala_core_takes_its_grid_and_powers_from_the_header(rope: bool) -> None:
+    settings = {"lam": 2, "tau": 0.7, "key_power": 5, "eps": 1e-3}
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=24, grid=(2, 12))
+    core = build_attention("nala", geometry, rope=rope, **settings)
+    tables = {"rope_sin": torch.zeros(24, 4), "rope_cos": torch.ones(24, 4)} if rope else {}
+    hyper = settings | {"grid": [2, 12]}
+    assert_proven(golden_of("nala", core, qkv(1, 2, 24, 24, 4, 4), tables, hyper), "nala")
+
+
+def test_nala_cosine_takes_its_angle_from_the_header() -> None:
+    settings = {"alpha": 5, "lam": 2, "tau": 0.7, "key_power": 5, "eps": 1e-3}
+    core = build_attention("nala_cosine", Geometry(num_heads=1, head_dim=4, seq_len=6), **settings)
+    golden = golden_of("nala_cosine", core, qkv(1, 1, 6, 6, 4, 4), {}, dict(settings))
+    assert_proven(golden, "nala_cosine")
+
+
+@pytest.mark.parametrize("heads", [None, 0, "two"])
+def test_a_module_that_does_not_count_its_heads_fails_by_that(heads: Any) -> None:
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=9, grid=(3, 3))
+    layer = build_attention("flatten_layer", geometry)
+    weights = flatten_names(randomise(layer), fused=False)
+    hyper = {"H": 3, "W": 3} | ({} if heads is None else {"num_heads": heads})
+    golden = golden_of("flatten", layer, {"x": seeded(1, 9, 8)}, weights, hyper)
+    proof = prove(golden, form_of(golden.header))
+    assert proof.status is Verdict.FAILED
+    assert f"the golden says {heads!r} for the number of heads" in (proof.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "weights", "said"),
+    [
+        ("softmax", {"temperature": torch.ones(1)}, "temperature has no place"),
+        ("flatten", {}, "no value for flatten's scale"),
+        ("flatten", {"scale_raw": torch.zeros(1, 1, 8)}, "(1, 1, 8), ours is scale (4,)"),
+    ],
+)
+def test_weights_that_do_not_meet_ours_fail_by_name(
+    mechanism: str, weights: dict[str, Tensor], said: str
+) -> None:
+    core = build_attention(mechanism, Geometry(num_heads=1, head_dim=4, seq_len=5))
+    golden = golden_of(mechanism, core, qkv(1, 1, 5, 5, 4, 4), weights, {})
+    proof = prove(golden, form_of(golden.header))
+    assert proof.status is Verdict.FAILED
+    assert said in (proof.reason or "")

@@ -1,0 +1,98 @@
+"""What the numerics see, on mechanisms that are sound, that overflow, and that divide by zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from attentions import attention_class
+from bench.core.cli.errors import ConfigError
+from bench.studies.conformance.forms import Form
+from bench.studies.numerics import measure
+from bench.studies.numerics.measure import LARGE, PLAIN, Findings, findings_of
+from bench.studies.numerics.page import page_of
+from bench.studies.numerics.store import lines_of, read_findings
+
+
+@pytest.fixture(autouse=True)
+def _short_and_one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(measure, "SEQ_LEN", 64)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_errors_grow_as_the_dtype_narrows() -> None:
+    found = findings_of(Form(name="linear", causal=False))
+    float32, bfloat16 = (found.errors[dtype][PLAIN] for dtype in ("float32", "bfloat16"))
+    assert float32 is not None and bfloat16 is not None
+    assert float32 < 1e-5 < bfloat16 < 0.1
+    assert found.broken == {"float32": [], "bfloat16": [], "float16": []}
+    assert found.failures == []
+
+
+def test_a_mechanism_ends_at_the_last_doubling_that_is_finite(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    core: Any = attention_class("linear")
+    sound = core.forward
+
+    def breaks(self: Any, q: Any, k: Any, v: Any, **masks: Any) -> Any:
+        too_large = q.norm(dim=-1).amax() >= 700
+        return sound(self, q, k, v, **masks) + torch.where(too_large, torch.nan, 0.0)
+
+    monkeypatch.setattr(core, "forward", breaks)
+    found = findings_of(Form(name="linear", causal=False))
+    assert found.ends == {"float32": 512, "bfloat16": 512, "float16": 512}
+    assert found.failures == [
+        "linear, float32, norm 1000: not finite",
+        "linear, bfloat16, norm 1000: not finite",
+    ]
+
+
+def test_the_authors_operators_are_measured_in_half_precision_and_are_no_failures() -> None:
+    found = findings_of(Form(name="nala_published", causal=False))
+    assert found.broken["float32"] == ["zero queries", "all queries zero", "all zero"]
+    assert {"all keys zero", "norm 1e-06"} <= set(found.broken["float16"])
+    assert found.failures == []
+
+
+def finding(**changes: Any) -> Findings:
+    errors: dict[str, dict[str, float | None]] = {"float32": {PLAIN: 1e-7, LARGE: 2e-6}}
+    sound = Findings(
+        mechanism="nala", causal=False, is_published=False, tested_at="now", torch="2.9",
+        errors=errors, broken={"float32": []}, ends={"float32": None},
+    )  # fmt: skip
+    return replace(sound, **changes)
+
+
+def test_the_page_has_the_worst_form_and_what_is_not_finite() -> None:
+    page = page_of([finding(), finding(causal=True, ends={"float32": 4096.0})])
+    assert "| nala | 1e-07 / 2e-06 | - | - | 4e+03 | - | - |" in page
+    assert "none of 1 mechanisms" in page and "published operators" not in page
+    page = page_of([finding(broken={"float32": ["a zero key"]})])
+    assert "- nala, float32, a zero key\n" in page
+
+
+def test_the_page_sets_the_published_operators_beside_ours() -> None:
+    broken = {"float32": ["a zero query"], "float16": ["a zero query", "all keys zero"]}
+    theirs = finding(
+        mechanism="nala_published", is_published=True, broken=broken, ends={"float32": 64.0}
+    )
+    page = page_of([finding(), theirs])
+    told = "float32 and float16: a zero query; float16: all keys zero"
+    assert f"| nala | all / 6e+01 | - / - | - / - | {told} |" in page
+
+
+def test_findings_are_read_as_they_were_written(tmp_path: Any) -> None:
+    found = [finding(), finding(causal=True)]
+    lines_of(tmp_path, "nala").write(found)
+    assert read_findings(tmp_path) == found
+    lines_of(tmp_path, "nala").path.write_text('{"mechanism": "nala"}\n')
+    with pytest.raises(ConfigError, match=r"nala\.jsonl:1 is no Findings: causal is missing"):
+        read_findings(tmp_path)

@@ -1,0 +1,74 @@
+"""A lab that trains nothing: scores are given."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bench.core.record import Quality
+from bench.studies.rates.rows import Row
+from bench.studies.rates.tuned import Arm
+from bench.studies.reproduce.claims import Lab
+from bench.studies.session import Session
+from tests.bench.studies.reproduce.given import RUNS, record
+
+Scores = Callable[[str, dict[str, Any]], list[float]]
+
+
+class GivenLab(Lab):
+    """`scores` gives what a function of the row's name and the settings says, a score a seed."""
+
+    def given(self, scores: Scores) -> GivenLab:
+        object.__setattr__(self, "_scores", scores)
+        return self
+
+    def scores(self, rows: Any, task: str, settings: Any, seeds: Any, plugins: Any = ()) -> Any:
+        return {name: self._scores(name, settings)[: len(seeds)] for name in rows}  # type: ignore[attr-defined]
+
+    def tuned(self, rows: Any, task: str, settings: Any, seeds: Any, plugins: Any = ()) -> Any:
+        found = self.scores(rows, task, settings, seeds)
+        return {name: given_arm(name, own) for name, own in found.items()}
+
+
+def given_arm(name: str, scores: list[float], **more: Any) -> Arm:
+    """An arm that was searched and has learned, whose runs have these scores."""
+    runs = {
+        seed: Quality(
+            accuracy=score,
+            chance=0.02,
+            guess="",
+            num_examples=1024,
+            num_parameters=1,
+            ended="plateau",
+            num_steps=300,
+            validation_steps=(300,),
+            validation=(score,),
+        )
+        for seed, score in enumerate(scores)
+    }
+    usual: dict[str, Any] = {"rate": 0.003, "tried": ((0.003, 0.9),), "is_at_edge": False}
+    return Arm(
+        row=Row(cell=record(RUNS[0]).cell, rates=(0.003,)),
+        name=name,
+        runs=runs,
+        seeds=tuple(runs),
+        num_steps=600,
+        **usual | more,
+    )
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> GivenLab:
+    return GivenLab(quiet("sweep"), tmp_path)
+
+
+def quiet(sweep_id: str) -> Session:
+    """A session that says everything to a buffer."""
+    session = Session("reproduce", {"sweep_id": sweep_id})
+    session.console = Console(file=io.StringIO(), width=200)
+    return session

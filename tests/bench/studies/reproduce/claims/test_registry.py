@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.core.cli.errors import ConfigError
+from bench.core.record import Quality
+from bench.core.store import read_records
+from bench.measuring.worker.jobs import Deadline
+from bench.studies.reproduce.claims import (
+    Lab,
+    claim_function,
+    claim_names,
+    register_claim,
+    settings_of,
+)
+from bench.studies.reproduce.claims.registry import row
+from bench.studies.reproduce.stored import Finding
+from bench.studies.session import Stopped
+from tests.bench.studies.reproduce.claims.conftest import GivenLab, quiet
+
+
+def test_at_least_eight_sentences_have_a_function() -> None:
+    assert len(claim_names()) >= 8
+
+
+def test_an_unknown_function_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="Did you mean performer-unbiased"):
+        claim_function("performer-unbiassed")
+
+
+def test_settings_are_those_of_the_signature() -> None:
+    with pytest.raises(ConfigError, match=r"takes no setting 'num_seed'\. Did you mean num_seeds"):
+        settings_of("polaformer-unlike-signs", {"num_seed": 3})
+    with pytest.raises(ConfigError, match="needs the settings num_seeds"):
+        settings_of("polaformer-unlike-signs", {})
+
+
+def test_a_name_stands_for_one_function() -> None:
+    def other(lab: Lab) -> Finding:
+        raise AssertionError
+
+    claim_names()
+    with pytest.raises(ValueError, match=r"taken by bench\.reproduce\.claims\.performer"):
+        register_claim("performer-unbiased")(other)
+
+
+def test_steps_come_in_order(lab: GivenLab) -> None:
+    assert list(lab.steps([1, 2, 3], "step")) == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_training_that_is_stored_counts_with_the_time_that_it_took(tmp_path: Path) -> None:
+    settings = {"num_steps": 4, "batch_size": 4, "num_test_examples": 16, "embed_dim": 8}
+    rows = {"linear": row("linear")}
+    with quiet("1") as one, quiet("2") as two:
+        first, again = Lab(one, tmp_path), Lab(two, tmp_path)
+        scores = first.scores(rows, "recall", settings, seeds=[0])
+        assert first.earlier_s == 0
+        assert again.scores(rows, "recall", settings, seeds=[0]) == scores
+    (record,) = read_records(tmp_path)
+    assert isinstance(record.result, Quality)
+    assert again.earlier_s == record.result.train_s
+
+
+@pytest.mark.slow
+def test_a_deadline_stops_training(tmp_path: Path) -> None:
+    settings = {"num_steps": 4, "batch_size": 4, "num_test_examples": 16, "embed_dim": 8}
+    rows = {"linear": row("linear")}
+    with quiet("1") as session:
+        lab = Lab(session, tmp_path, until=Deadline(0.0))
+        for train in (lab.scores, lab.tuned):
+            with pytest.raises(Stopped):
+                train(rows, "recall", settings, seeds=[0, 1])
+    assert not read_records(tmp_path, missing_ok=True)

@@ -1,0 +1,184 @@
+"""Claims that train: what they make of scores."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+import torch
+
+from attentions import Attention, Geometry, attention_names, registry
+from bench.studies.reproduce.claims.delta_rule import delta_rule_recalls
+from bench.studies.reproduce.claims.orders import ablation, order, ordered
+from bench.studies.reproduce.claims.recall import recall_grows_with_state
+from bench.studies.reproduce.stored import Finding
+from bench.studies.reproduce.verdicts import Verdict
+from tests.bench.studies.reproduce.claims.conftest import GivenLab, given_arm
+
+SEEDS = [0, 1, 2]
+
+
+def grows(lab: GivenLab, by_heads: dict[int, list[float]]) -> Finding:
+    def scores(name: str, settings: dict[str, Any]) -> list[float]:
+        return by_heads[settings["num_heads"]]
+
+    return recall_grows_with_state(
+        lab.given(scores),
+        entry="linear",
+        num_heads=list(by_heads),
+        settings={"embed_dim": 64},
+        seeds=SEEDS,
+    )
+
+
+def test_recall_that_rises_with_the_state_holds_for_wider_heads(lab: GivenLab) -> None:
+    found = grows(lab, {8: [0.3, 0.31, 0.32], 2: [0.9, 0.91, 0.92]})
+    assert found.verdict is Verdict.HOLDS_WHERE
+    assert found.words.startswith("heads get wider with the state, from 8 to 32 channels: ")
+    assert "recall is 31 % at 512, 91 % at 2,048 numbers of state a layer" in found.words
+    assert found.rows[0].training == (
+        "rate 0.003 (searched), 300 of 600 steps, ended by plateau 3, 3 seeds"
+    )
+
+
+def test_a_stuck_or_untuned_size_carries_no_verdict(
+    lab: GivenLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = grows(lab, {8: [0.02, 0.31, 0.32], 2: [0.9, 0.91, 0.92]})
+    assert stuck.verdict is Verdict.NO_VERDICT
+    assert stuck.words.endswith("; 512 is stuck in 1 of 3 seeds")
+
+    def untuned(lab: GivenLab, rows: Any, task: str, settings: Any, *_: Any) -> Any:
+        scores = [0.1 * settings["num_heads"]] * 3
+        return {name: given_arm(name, scores, is_at_edge=True) for name in rows}
+
+    monkeypatch.setattr(GivenLab, "tuned", untuned)
+    found = grows(lab, {8: [], 2: []})
+    assert found.verdict is Verdict.UNTUNED
+
+
+def test_recall_that_falls_does_not_and_recall_within_noise_is_not_resolved(lab: GivenLab) -> None:
+    assert grows(lab, {8: [0.9, 0.91, 0.92], 2: [0.3, 0.31, 0.32]}).verdict is Verdict.DOES_NOT_HOLD
+    noisy = grows(lab, {8: [0.3, 0.9, 0.5], 2: [0.6, 0.4, 0.9]})
+    assert noisy.verdict is Verdict.NOT_RESOLVABLE
+
+
+DECAYS = {
+    4: [0.9, 0.93, 0.9],
+    8: [0.7, 0.85, 0.99],
+    16: [0.2, 0.2, 0.2],
+    32: [0.02, 0.9, 0.9],
+}
+"""Scores of gla by the number of pairs."""
+
+
+@pytest.mark.parametrize(
+    ("decay", "num_pairs", "verdict", "words"),
+    [
+        (["retnet"], [4, 16], Verdict.HOLDS, "every delta rule is ahead of every decay by more"),
+        (["retnet", "gla"], [4, 16], Verdict.HOLDS_WHERE, "with 16 pairs every decay is 10 points"),
+        (["retnet", "gla"], [4], Verdict.DOES_NOT_HOLD, "with 4 pairs a decay comes within 10"),
+        (["gla"], [8], Verdict.NOT_RESOLVABLE, "the seeds do not tell: deltanet less gla with 8"),
+        (["gla"], [32], Verdict.NO_VERDICT, "gla with 32 pairs is stuck in 1 of 3 seeds: "),
+    ],
+)
+def test_a_delta_rule_recalls_where_no_decay_comes_near(
+    lab: GivenLab, decay: list[str], num_pairs: list[int], verdict: Verdict, words: str
+) -> None:
+    def scores(name: str, settings: dict[str, Any]) -> list[float]:
+        if name == "deltanet":
+            return [0.9, 0.91, 0.92]
+        return DECAYS[settings["num_pairs"]] if name == "gla" else [0.1, 0.1, 0.1]
+
+    found = delta_rule_recalls(
+        lab.given(scores),
+        delta=["deltanet"],
+        decay=decay,
+        num_pairs=num_pairs,
+        settings={},
+        seeds=SEEDS,
+        margin=0.1,
+    )
+    assert (found.verdict, found.words[: len(words)]) == (verdict, words)
+    assert len(found.rows) == len(num_pairs) * (1 + len(decay))
+
+
+@pytest.mark.parametrize("gates", [True, False])
+def test_the_additive_arm_is_gated_deltanet_without_what_it_takes_out(
+    relu_power: type[Attention], gates: bool
+) -> None:
+    core = importlib.import_module("bench.studies.reproduce.arms").AdditiveDecay(
+        Geometry(num_heads=2, head_dim=4, seq_len=9, causal=True)
+    )
+    q, k, v = (torch.randn(1, 2, 9, 4) for _ in range(3))
+    beta, log_decay = torch.rand(1, 2, 9), -torch.rand(1, 2, 9)
+    given = {"beta": beta, "log_decay": log_decay} if gates else {}
+    state, expected = torch.zeros(2, 4, 4), []
+    fixed = core.head_log_decay(torch.device("cpu"))
+    for t in range(9):
+        decay = (log_decay[0, :, t] if gates else fixed).exp()
+        unit = k[0, :, t] / k[0, :, t].norm(dim=-1, keepdim=True)
+        written = v[0, :, t] * (beta[0, :, t, None] if gates else 1.0)
+        state = decay[:, None, None] * state + unit[:, :, None] * written[:, None]
+        expected.append(torch.einsum("hd,hde->he", q[0, :, t] / 2, state))
+    torch.testing.assert_close(core(q, k, v, **given)[0], torch.stack(expected, dim=1))
+    torch.testing.assert_close(core.reference(q, k, v, **given), core(q, k, v, **given))
+
+
+@pytest.mark.parametrize(
+    ("last", "verdict"),
+    [
+        ([0.99, 0.98, 0.99], Verdict.HOLDS),
+        ([0.3, 0.29, 0.3], Verdict.DOES_NOT_HOLD),
+        ([0.99, 0.80, 0.90], Verdict.NOT_RESOLVABLE),
+    ],
+)
+def test_an_order_holds_only_where_every_step_is_told_from_0(
+    last: list[float], verdict: Verdict
+) -> None:
+    scores = {"a": [0.5, 0.51, 0.5], "b": [0.89, 0.9, 0.91], "c": last}
+    found = ordered(scores, [0.4, 0.4], "task")
+    assert found.verdict is verdict
+    assert "To tell the published differences of 0.4 and 0.4 points" in found.words
+
+
+def test_an_order_of_several_rows_is_held_against_holm() -> None:
+    rising = [0.50, 0.51, 0.50], [0.60, 0.611, 0.599], [0.63, 0.64, 0.65]
+    steps = dict(zip("abc", rising, strict=True))
+    assert ordered({n: steps[n] for n in "bc"}, [3.0], "task").verdict is Verdict.HOLDS
+    assert ordered(steps, [10.0, 3.0], "task").verdict is Verdict.HOLDS
+    # With p = 0.03 for either, one step stands alone and two do not stand together.
+    step = {"a": [0.5] * 6, "b": [0.5 + g for g in (0.01, 0.09, 0.02, 0.08, 0.1, 0.01)]}
+    both = step | {"c": [2 * b - 0.5 for b in step["b"]]}
+    assert ordered(step, [5.0], "task").verdict is Verdict.HOLDS
+    assert ordered(both, [5.0, 5.0], "task").verdict is Verdict.NOT_RESOLVABLE
+
+
+def test_the_ablation_has_three_arms_and_the_order_its_rows(lab: GivenLab) -> None:
+    lab.given(lambda name, settings: [0.5, 0.6, 0.7])
+    given = {"task": "tile_recall", "settings": {}, "seeds": SEEDS, "claimed": [0.4, 0.4]}
+    assert [row.name for row in ablation(lab, **given).rows[:3]] == [
+        "relu_power, %",
+        "with_cosine, %",
+        "with_norm, %",
+    ]
+    assert order(lab, rows=["flatten", "nala"], **given).verdict is Verdict.NOT_RESOLVABLE
+
+
+@pytest.fixture
+def relu_power(monkeypatch: pytest.MonkeyPatch) -> type[Attention]:
+    """The arm, without a trace of it in the registry that other tests look at."""
+    attention_names()
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    found: type[Attention] = importlib.import_module("bench.studies.reproduce.arms").ReluPower
+    return found
+
+
+def test_relu_with_a_power_is_its_formula(relu_power: type[Attention]) -> None:
+    q, k, v = torch.randn(3, 1, 2, 9, 4, dtype=torch.float64)
+    q = q.abs()
+    core = relu_power(Geometry(num_heads=2, head_dim=4, seq_len=9))
+    scores = (q / q.norm(dim=-1, keepdim=True)).relu() ** 3 @ (k.relu() ** 3).mT
+    expected = scores @ v / scores.sum(dim=-1, keepdim=True)
+    assert torch.allclose(core.double()(q, k, v), expected, atol=1e-3)

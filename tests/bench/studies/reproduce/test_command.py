@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.studies.reproduce.command import main
+from tests.bench.studies.reproduce.claims.conftest import GivenLab
+
+SETTINGS = (
+    "{num_steps: 8, batch_size: 4, vocab_size: 16, num_pairs: 2, seq_len: 32, "
+    "num_test_examples: 64, embed_dim: 8, num_heads: 1}"
+)
+CELL = "kind: cell, where: T, what: w, published: 0.9, tolerance: 0.02, read: table"
+CODE = "repository: none, commit: unknown, date: 2020-01-01, code_reason: it has none"
+CLAIM = "nalaformer-order-tiles"
+OWN = f"""\
+paper: "Nobody, 2020, Tiny"
+protocols:
+  tiny: {{task: recall, settings: {SETTINGS}, steps_per_epoch: 2, cost: 5s, {CODE}}}
+  long: {{like: tiny, cost: 3h}}
+entries:
+  tiny-cell: {{{CELL}, attention: softmax, protocol: tiny}}
+  tiny-long: {{{CELL}, attention: softmax, protocol: long}}
+  tiny-foreign: {{{CELL}, not_comparable: it needs a download}}
+  tiny-contradiction: {{kind: contradiction, what: w, values: {{A: 1, B: 2}}, of: [tiny-cell]}}
+"""
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    (folder / "own.yaml").write_text(OWN)
+    return [f"papers={folder}", f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
+
+
+def test_the_list_shows_cost_and_verdict(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "find=nobody"]) == 0
+    shown = capsys.readouterr().out
+    assert "4 described" in shown and "3 h" in shown and "it needs a download" in shown
+    assert main([*words, "kind=contradiction", "find=tiny"]) == 0
+    assert "1 described" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["cell=tiny-cel"], "cell=tiny-cel is not described in conf/paper. Did you mean tiny-cell"),
+        (["cell=tiny-contradiction"], "Try one of its cells, e.g. cell=tiny-cell"),
+        (["cell=tiny-long"], "costs about 3 h 0 min on two cores. Say budget=20m"),
+        (["cell=tiny-cell", "budget=0s"], "budget is 0"),
+        (["find=zzz"], "Nothing described matches"),
+        (["until=decided", "budget=1h"], "until=decided takes a claim to decide: cell=ID"),
+        ([f"cell={CLAIM}", "until=bored", "budget=1h"], "until=bored is not known"),
+        ([f"cell={CLAIM}", "until=decided"], "Say for how long at most, such as budget=2h"),
+        (
+            ["cell=tiny-cell", "until=decided", "budget=1h"],
+            "cell=tiny-cell is no claim that compares trained arms. These are: based-recall-grows",
+        ),
+        (
+            ["cell=performer-unbiased", "until=decided", "budget=1h"],
+            "cell=performer-unbiased is no claim that compares trained arms",
+        ),
+        (["papers=/nowhere"], "papers=/nowhere is not a folder"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_a_way_out(
+    words: list[str], more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, *more]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_not_comparable_says_why(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "cell=tiny-foreign"]) == 0
+    assert "not comparable: it needs a download" in capsys.readouterr().out
+
+
+def test_a_cell_is_trained_and_one_seed_is_no_verdict(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "cell=tiny-cell"]) == 0
+    shown = capsys.readouterr().out
+    assert "one seed: " in shown and "2 more seeds are missing for a verdict: seed=[0,1,2]" in shown
+    assert "follows none at unknown (2020-01-01): it has none" in shown
+    assert main([*words, "find=tiny-cell"]) == 0
+    assert "one seed: " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_three_seeds_are_one(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "cell=tiny-cell", "seed=[0,1,2]"]) == 1
+    assert "differs by" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_is_stored_is_not_trained_again_and_a_budget_says_how_far_it_came(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "cell=tiny-cell"]) == 0
+    assert "[1/1]" in capsys.readouterr().out
+    assert main([*words, "cell=tiny-cell"]) == 0
+    shown = capsys.readouterr().out
+    assert "[1/1]" not in shown and "1 of its runs are stored: commit " in shown
+    assert main([*words, "cell=tiny-cell", "force=true"]) == 0
+    assert "[1/1]" in capsys.readouterr().out
+    assert main([*words, "cell=zoology-fig2-attention-L64-d64", "budget=1s"]) == 0
+    assert "unfinished: after a budget of 1 s no validation score" in capsys.readouterr().out
+
+
+def test_a_measured_cell_is_kept(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "cell=h3-associative-recall-random"]) == 1
+    shown = capsys.readouterr().out
+    assert "disagrees by -13.9 points: 11.1" in shown and "stored: " not in shown
+    assert main([*words, "cell=h3-associative-recall-random"]) == 1
+    assert "stored: measured 20" in capsys.readouterr().out
+    assert main([*words, "find=h3-associative-recall-random-v10", "kind=cell"]) == 0
+    assert "not run" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_the_command_and_not_one_cell_of_it(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr("bench.studies.reproduce.running.run_function", interrupted)
+    cells = "cell=[h3-associative-recall-random,h3-induction-random]"
+    assert main([*words, cells]) == 130
+    shown = capsys.readouterr().out
+    assert "The same command goes on from here" in shown and "h3-induction-random" not in shown
+
+
+UNTIL = [f"cell={CLAIM}", "until=decided", "budget=1h"]
+LEADS = {"flatten": 0.0, "polaformer": 0.1, "nala": 0.2}
+
+
+@pytest.fixture
+def given_labs(monkeypatch: pytest.MonkeyPatch) -> list[GivenLab]:
+    """Laboratories of the command, whose rows differ by `LEADS` with every seed."""
+    labs: list[GivenLab] = []
+
+    def lab(*args: Any, **more: Any) -> GivenLab:
+        labs.append(GivenLab(*args, **more))
+        return labs[-1].given(lambda name, _: [0.5 + LEADS[name] + 0.001 * s for s in range(12)])
+
+    monkeypatch.setattr("bench.studies.reproduce.running.Lab", lab)
+    return labs
+
+
+def test_a_claim_is_looked_at_until_it_is_decided_and_that_is_kept(
+    words: list[str], given_labs: list[GivenLab], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, f"cell={CLAIM}"]) == 0
+    assert "holds: on tile_recall with 3 seeds" in capsys.readouterr().out
+    assert main([*words, *UNTIL]) == 0
+    shown = capsys.readouterr().out
+    plan = "looks at 3, 4, 6, 8, 12 seeds, at most 12; their levels are 0.0125, "
+    told = "holds: decided at look 1 of 5 (at 3, 4, 6, 8, 12 seeds), 3 seeds, level 0.0125 of 0.05"
+    assert shown.index(plan) < shown.index(told)
+    assert "stored: " not in shown and "criterion changed" not in shown
+    for more in (UNTIL, [f"cell={CLAIM}"]):
+        assert main([*words, *more]) == 0
+        shown = capsys.readouterr().out
+        assert "stored: measured 20" in shown and told in shown
+    assert len(given_labs) == 2
+
+
+def test_a_budget_that_is_spent_first_keeps_no_finding(
+    words: list[str],
+    given_labs: list[GivenLab],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(LEADS, "nala", 0.1)
+    assert main([*words, *UNTIL[:2], "budget=0.000001s"]) == 0
+    shown = capsys.readouterr().out
+    assert "unfinished: after a budget of " in shown
+    assert "not decided at look 1 of 5" in shown and "3 seeds, level 0.0125" in shown
+    assert main([*words, *UNTIL]) == 0
+    shown = capsys.readouterr().out
+    assert "stored: " not in shown and "not resolvable: not decided with 12 seeds" in shown
+
+
+def test_only_the_page_writes_to_what_is_kept(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep = tmp_path / "keep"
+    assert main([*words, "cell=h3-associative-recall-random-v10"]) == 0
+    assert not keep.exists()
+    capsys.readouterr()
+    assert main([*words, f"docs={tmp_path / 'docs'}", "page=true"]) == 0
+    kept = keep / "findings" / "h3-associative-recall-random-v10.json"
+    assert kept.is_file() and f"kept {kept}" in capsys.readouterr().out
+    assert main([*words, f"docs={tmp_path / 'docs'}", "page=true"]) == 0
+    assert "kept " not in capsys.readouterr().out
+
+
+def test_baselines_are_listed_apart(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "cell=h3-associative-recall-random-v10"]) == 0
+    assert main([*words, "find=h3"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Baselines" in shown and "3 baselines: 2 not run, 1 agrees" in shown
+    assert "reproduced" not in shown

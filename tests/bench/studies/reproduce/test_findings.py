@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.core.cli.errors import ConfigError
+from bench.publishing.charts.plain import Curves
+from bench.studies.reproduce.findings import (
+    Finding,
+    Row,
+    finding_file,
+    newest_finding,
+    read_finding,
+    write_finding,
+)
+from bench.studies.reproduce.verdicts import Verdict
+
+
+def test_a_finding_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    finding = Finding(
+        verdict=Verdict.HOLDS_WHERE,
+        words="below 2",
+        rows=(Row(name="nala", value=0.1, low=0.0, high=0.2), Row(name="exact", value=1.0)),
+        curves=Curves(title="t", x="norm", y="entropy", lines={"nala": [[1.0, 0.5]]}),
+    )
+    write_finding(tmp_path, "claim", finding)
+    assert read_finding(tmp_path, "claim") == finding
+    assert read_finding(tmp_path, "other") is None
+
+
+def test_a_file_that_holds_no_finding_is_named(tmp_path: Path) -> None:
+    file = finding_file(tmp_path, "claim")
+    file.parent.mkdir()
+    file.write_text("[]")
+    with pytest.raises(ConfigError, match=r"claim\.json does not hold a finding"):
+        read_finding(tmp_path, "claim")
+
+
+def test_a_finding_from_before_training_was_told_is_read(tmp_path: Path) -> None:
+    row = {"name": "nala", "value": 0.1, "low": None, "high": None}
+    flat = {"verdict": "holds", "words": "so", "rows": [row], "unit": "", "curves": None}
+    finding_file(tmp_path, "claim").parent.mkdir()
+    finding_file(tmp_path, "claim").write_text(json.dumps(flat))
+    found = read_finding(tmp_path, "claim")
+    assert found is not None and found.criterion == "" and found.rows[0].training == ""
+
+
+def test_a_row_says_how_it_was_trained() -> None:
+    row = Row(
+        name="nala",
+        value=0.1,
+        rate=0.003,
+        rate_chosen="searched",
+        steps="300 to 390",
+        ended="plateau 2, ceiling 1",
+        num_seeds=3,
+    )
+    assert row.training == (
+        "rate 0.003 (searched), 300 to 390 steps, ended by plateau 2, ceiling 1, 3 seeds"
+    )
+
+
+def test_the_newest_of_several_folders_counts(tmp_path: Path) -> None:
+    old = Finding(verdict=Verdict.HOLDS, words="old", measured_at="2026-01-01T00:00:00Z")
+    new = replace(old, words="new", measured_at="2026-01-02T00:00:00Z")
+    stores = (tmp_path / "a", tmp_path / "b")
+    for first, second in ((old, new), (new, old)):
+        write_finding(stores[0], "claim", first)
+        write_finding(stores[1], "claim", second)
+        assert newest_finding(stores, "claim") == new
+    assert newest_finding(stores, "other") is None

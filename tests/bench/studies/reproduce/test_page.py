@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.publishing.charts.plain import Curves
+from bench.studies.reproduce.command import main
+from bench.studies.reproduce.page import PAGE, page
+from bench.studies.reproduce.papers import read_papers
+from bench.studies.reproduce.stored import Finding, Row, write_finding
+from bench.studies.reproduce.verdicts import Verdict
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+def test_the_page_is_what_its_sources_say() -> None:
+    found = (ROOT / "docs" / PAGE).read_text(encoding="utf-8")
+    assert found == page(read_papers(), ROOT / "results" / "reproductions"), (
+        "run python -m bench.reproduce page=true"
+    )
+
+
+def test_the_page_shows_contradictions_and_reasons(tmp_path: Path) -> None:
+    text = page(read_papers(), tmp_path)
+    assert "MesaNet paper: 81.7; lin-attn-bench: 55.2" in text
+    assert "the reviews (IMDb) cannot be had" in text
+    assert "None." in text  # no cell was run
+
+
+def test_an_old_page_is_found_and_written_anew(tmp_path: Path) -> None:
+    stores = [f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
+    words = [*stores, f"docs={tmp_path}", "page=true"]
+    assert main([*words, "check=true"]) == 1
+    assert main(words) == 0
+    assert main([*words, "check=true"]) == 0
+
+
+def test_a_claims_figure_is_drawn_beside_the_page(tmp_path: Path) -> None:
+    folder, out = tmp_path / "papers", tmp_path / "out"
+    folder.mkdir()
+    claim = "{kind: claim, where: T, sentence: it grows, refuted_by: it falls, cost: 1s}"
+    (folder / "own.yaml").write_text(f"paper: 'Nobody, 2020'\nentries:\n  own-claim: {claim}\n")
+    curves = Curves(title="t", x="norm", y="entropy", lines={"nala": [[1.0, 0.5], [2.0, 0.4]]})
+    rows = (Row(name="nala", value=0.4, rate=0.003, rate_chosen="searched", num_seeds=3),)
+    found = Finding(verdict=Verdict.HOLDS, words="so", rows=rows, curves=curves)
+    write_finding(out, "own-claim", found)
+    words = [f"keep={tmp_path / 'keep'}", f"out={out}", f"docs={tmp_path}", f"papers={folder}"]
+    assert main([*words, "page=true"]) == 0
+    text = (tmp_path / PAGE).read_text()
+    assert "> it grows (Nobody, 2020, T)" in text and "Refuted by: it falls" in text
+    assert "**holds**: so; its criterion was not recorded" in text
+    assert "| nala | 0.4 |  | rate 0.003 (searched), 3 seeds |" in text
+    assert "(reproductions/own-claim.svg)" in text
+    assert (tmp_path / "reproductions" / "own-claim.svg").is_file()
+
+
+def test_the_command_of_a_claim_that_was_looked_at_says_so(tmp_path: Path) -> None:
+    name = "nalaformer-order-tiles"
+    for looks, words in (((), ""), ((3, 12), " until=decided budget=2h")):
+        write_finding(tmp_path, name, Finding(verdict=Verdict.HOLDS, words="w", looks=looks))
+        assert f"`python -m bench.reproduce cell={name}{words}`: " in page(read_papers(), tmp_path)

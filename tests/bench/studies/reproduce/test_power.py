@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.core.cli.errors import ConfigError
+from bench.core.record import Quality, Record
+from bench.studies.reproduce.command import main
+from bench.studies.reproduce.power import Question, answer, pilot_of, read_question
+from tests.bench.studies.reproduce.given import RUNS
+from tests.bench.studies.reproduce.given import record as given_record
+
+QUESTION = Question(first="nala", second="flatten", difference=0.5, task="recall")
+
+
+def record(
+    entry: str, accuracy: float, seed: int, started_at: str = "1", **settings: object
+) -> Record:
+    found = given_record(RUNS[0], accuracy, seed, **settings)
+    work = replace(found.cell.task, label="recall")
+    assert isinstance(found.result, Quality)
+    return replace(
+        found,
+        cell=replace(found.cell, entry=entry, mechanism=entry, hyperparameters={}, workload=work),
+        result=replace(found.result, train_s=30.0),
+        started_at=started_at,
+    )
+
+
+def pairs(num_seeds: int, more: float = 0.01, **settings: object) -> list[Record]:
+    found = []
+    for seed in range(num_seeds):
+        found.append(record("nala", 0.5 + more * seed, seed, **settings))  # type: ignore[arg-type]
+        found.append(record("flatten", 0.5, seed, **settings))  # type: ignore[arg-type]
+    return found
+
+
+def test_the_spread_is_that_of_differences_seed_by_seed() -> None:
+    pilot = pilot_of(QUESTION, pairs(3))
+    assert pilot is not None
+    assert pilot.differences == pytest.approx((0.0, 1.0, 2.0))
+    assert (pilot.unit, pilot.train_s) == ("points", 60.0)
+    first, second, third = answer(QUESTION, pilot)
+    assert first == (
+        "nala less flatten on recall: +1.00 points over 3 stored seeds, "
+        "spread 1.00 from seed to seed"
+    )
+    assert second.startswith("to tell 0.5 points from 0 with 80 % power takes, of both entries, ")
+    assert "about 34 seeds (" in second
+    assert third.startswith("0.57 core-hours (") and "at 60 core-seconds a seed of both" in third
+
+
+def test_seeds_and_settings_must_be_those_of_both() -> None:
+    assert pilot_of(QUESTION, pairs(2)) is None
+    apart = [r for r in pairs(3) if r.cell.entry == "nala"]
+    apart += [r for r in pairs(3, batch_size=7) if r.cell.entry == "flatten"]
+    assert pilot_of(QUESTION, apart) is None
+    own_rate = [r for r in pairs(3) if r.cell.entry == "nala"]
+    own_rate += [r for r in pairs(3, learning_rate=0.5) if r.cell.entry == "flatten"]
+    assert pilot_of(QUESTION, own_rate) is not None
+
+
+def test_the_newest_records_count() -> None:
+    new = [replace(r, started_at="2") for r in pairs(3, more=0.02)]
+    for records in ([*pairs(3), *new], [*new, *pairs(3)]):
+        pilot = pilot_of(QUESTION, records)
+        assert pilot is not None and pilot.differences == pytest.approx((0.0, 2.0, 4.0))
+
+
+def test_a_question_is_read() -> None:
+    assert read_question("nala > flatten by 0.5 on recall", ()) == QUESTION
+    assert read_question("own > flatten by 2 on recall", [record("own", 0.5, 0)]).first == "own"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("nala > flaten by 0.5 on recall", "no entry flaten. Did you mean flatten"),
+        ("nala > flatten by 0.5 on recal", "no task recal. Did you mean recall"),
+        ("nala beats flatten", "of the form 'FIRST > SECOND by POINTS on TASK'"),
+        ("nala > nala by 0.5 on recall", "asks for no difference"),
+    ],
+)
+def test_what_cannot_be_read_names_the_nearest(words: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_question(words, ())
+
+
+def test_the_command_answers_or_names_a_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stores = [f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
+    assert main([*stores, 'power="nala > flatten by 0.5 on digits"']) == 2
+    assert "This sweep gives one: python -m bench.sweep" in capsys.readouterr().err
+    assert main([*stores, 'power="nala > flaten by 0.5 on tile_recall"']) == 2
+    assert "Did you mean flatten" in capsys.readouterr().err
+    assert main(['power="nala > flatten by 0.5 on tile_recall"', stores[1]]) == 0
+    assert "nala less flatten on tile_recall: " in capsys.readouterr().out

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench.core.cli.errors import ConfigError
+from bench.studies.reproduce.runs import (
+    Run,
+    entry_of,
+    next_runs,
+    origins,
+    records_of,
+    scores_of,
+    whole_scores,
+)
+from tests.bench.studies.reproduce.given import CELL, PROTOCOL, RUNS, record
+
+
+def test_a_protocol_has_a_run_per_variant_and_point_of_the_grid() -> None:
+    assert [(run.variant, run.point) for run in RUNS] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert RUNS[1].label == "p vocab_size=16 learning_rate=0.01"
+    assert RUNS[1].settings == {"num_steps": 7, "vocab_size": 16, "learning_rate": 0.01}
+
+
+def test_the_newest_record_of_a_run_counts() -> None:
+    old = replace(record(RUNS[0], 0.1), started_at="2026-01-01T00:00:00Z")
+    new = replace(record(RUNS[0], 0.9), started_at="2026-01-02T00:00:00Z")
+    for records in ([old, new], [new, old]):
+        assert records_of(CELL, records)[0][0, 0] is new
+
+
+def test_a_record_of_other_settings_is_not_of_the_cell() -> None:
+    assert records_of(CELL, [record(RUNS[0], num_steps=8)]) == {}
+    assert list(records_of(CELL, [record(RUNS[0], seed=3)])) == [3]
+
+
+def test_settings_that_came_after_a_record_do_not_orphan_it() -> None:
+    assert records_of(CELL, [record(RUNS[0], added_later=1)]) != {}
+
+
+def test_an_unknown_entry_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="Did you mean softmax"):
+        entry_of("attention", "softmx")
+
+
+def test_a_setting_that_a_record_lacks_must_have_its_usual_value() -> None:
+    old = record(RUNS[0])
+    settings = {k: v for k, v in old.cell.task.settings.items() if k != "weight_decay"}
+    lacking = replace(
+        old, cell=replace(old.cell, workload=replace(old.cell.task, settings=settings))
+    )
+    assert records_of(CELL, [lacking]) != {}
+    settings = PROTOCOL.settings | {"weight_decay": 0.5}
+    other = PROTOCOL.model_copy(update={"settings": settings})
+    assert records_of(CELL.model_copy(update={"protocol": other}), [lacking]) == {}
+
+
+def labels(found: list[tuple[int, Run]]) -> list[tuple[int, int, int]]:
+    return [(seed, run.variant, run.point) for seed, run in found]
+
+
+def test_the_first_seed_trains_the_whole_grid_and_the_others_its_best_points() -> None:
+    assert labels(next_runs(PROTOCOL, {}, [0, 1, 2])) == [(0, v, p) for v in (0, 1) for p in (0, 1)]
+    part = {(0, 0): 0.1, (0, 1): 0.4, (1, 0): 0.6}
+    assert labels(next_runs(PROTOCOL, {0: part}, [0, 1, 2])) == [(0, 1, 1)]
+    whole = part | {(1, 1): 0.3}
+    assert labels(next_runs(PROTOCOL, {0: whole}, [0])) == []
+    assert labels(next_runs(PROTOCOL, {0: whole}, [0, 1, 2])) == [
+        (seed, variant, point) for seed in (1, 2) for variant, point in ((0, 1), (1, 0))
+    ]
+    assert labels(next_runs(PROTOCOL, {0: whole, 1: {(0, 1): 0.5}}, [0, 1])) == [(1, 1, 0)]
+
+
+def test_a_protocol_without_a_grid_trains_all_seeds_at_once() -> None:
+    plain = PROTOCOL.model_copy(update={"grid": {}})
+    assert labels(next_runs(plain, {1: {(0, 0): 0.5}}, [0, 1])) == [(0, 0, 0), (0, 1, 0), (1, 1, 0)]
+
+
+def test_further_seeds_are_scored_at_the_points_that_the_first_chose() -> None:
+    whole = {(0, 0): 0.1, (0, 1): 0.4, (1, 0): 0.6, (1, 1): 0.3}
+    better = {(0, 0): 0.9, (0, 1): 0.2, (1, 0): 0.2, (1, 1): 0.9}
+    assert whole_scores(PROTOCOL, {0: whole, 1: better}) == pytest.approx({0: 0.5, 1: 0.2})
+    assert whole_scores(PROTOCOL, {1: {(0, 1): 0.2}}) == {}
+
+
+def test_records_name_their_commits_and_machines() -> None:
+    found = replace(record(RUNS[0]), environment={"commit": "1a2b3c4d5e", "processor": "Xeon"})
+    assert origins([found, found]) == "commit 1a2b3c4d on Xeon"
+    assert scores_of(records_of(CELL, [found])) == {0: {(0, 0): 0.5}}

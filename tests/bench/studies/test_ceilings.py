@@ -1,0 +1,204 @@
+"""The command, with a worker that measures for real where it must and next to nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.core.cli.errors import ConfigError
+from bench.core.record import Status
+from bench.measuring.worker.outcome import Outcome
+from bench.measuring.worker.results import CEILING as JOB
+from bench.measuring.worker.results import CeilingResult
+from bench.studies import ceilings as command
+from bench.studies.ceilings import Calibrate
+from bench.studies.session import Session
+
+ROOT = Path(__file__).resolve().parents[4]
+BASE = {
+    "device": "cpu",
+    "dtype": ["float32", "bfloat16"],
+    "num_threads": None,
+    "out": "results",
+    "run": {"timeout_s": 60, "allocator": "retain"},
+}
+CEILING = {
+    "flops_per_s": 1e11,
+    "product": [512, 512, 512],
+    "library": "oneDNN",
+    "library_flops_per_s": [["torch.mm", 5e10], ["oneDNN", 1e11]],
+    "bytes_per_s": [[524_288, 2e11], [134_217_728, 4e10]],
+    "is_noisy": False,
+}
+
+
+class FakeJobs:
+    """Answers at once; what is in `fails` is an error."""
+
+    fails = ()
+    asked = None
+
+    def __init__(self, *_):
+        pass
+
+    def do(self, job, **place):
+        assert job is JOB
+        self.asked.append(tuple(place.values()))
+        if place["dtype"] in self.fails:
+            return Outcome(status=Status.ERROR, reason="RuntimeError: not implemented")
+        return Outcome(status=Status.OK, result=CeilingResult(**CEILING, measured_s=1.0))
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    monkeypatch.setattr(command, "Jobs", FakeJobs)
+    monkeypatch.setattr(FakeJobs, "asked", [])
+    monkeypatch.setattr(FakeJobs, "fails", ())
+    return FakeJobs
+
+
+def run(out, **changes):
+    session = Session("calibrate", {})
+    session.console.width = 120
+    asked = Calibrate.read(BASE | {"out": str(out)} | changes)
+    code = command.study(asked, session)
+    return 130 if session.is_stopped else code
+
+
+def stored(out):
+    (path,) = (out / "calibration").iterdir()
+    return json.loads(path.read_text())
+
+
+def test_every_dtype_is_measured_with_one_thread_and_with_all(jobs, tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.measuring.machine.environment._num_cores", lambda: 6)
+    assert run(tmp_path) == 0
+    dtypes = ("float32", "bfloat16")
+    assert jobs.asked == [("cpu", dtype, threads) for threads in (1, 6) for dtype in dtypes]
+    assert len(stored(tmp_path)["ceilings"]) == 4
+
+
+def test_each_place_is_told_with_its_count_and_the_time_left(jobs, tmp_path, capsys):
+    jobs.fails = ("bfloat16",)
+    run(tmp_path, num_threads=1)
+    said = capsys.readouterr().out
+    assert "[1/2] float32 on cpu, 1 thread: measured (0 s left)" in said
+    assert "[2/2] bfloat16 on cpu, 1 thread: RuntimeError: not implemented (0 s left)" in said
+
+
+def test_what_is_stored_names_device_and_machine(jobs, tmp_path):
+    run(tmp_path, dtype="float32", num_threads=1)
+    calibration = stored(tmp_path)
+    (ceiling,) = calibration["ceilings"]
+    assert ceiling["device_name"] and ceiling["flops_per_s"] == 1e11
+    assert calibration["fingerprint"]["allocator"] == "retain" and calibration["made_at"]
+
+
+def test_measuring_again_replaces_what_was_measured_and_keeps_the_rest(jobs, tmp_path, monkeypatch):
+    run(tmp_path, num_threads=1)
+    monkeypatch.setitem(CEILING, "flops_per_s", 3e11)
+    run(tmp_path, dtype="bfloat16", num_threads=[1, 2])
+    rates = {(c["dtype"], c["num_threads"]): c["flops_per_s"] for c in stored(tmp_path)["ceilings"]}
+    assert rates == {("float32", 1): 1e11, ("bfloat16", 1): 3e11, ("bfloat16", 2): 3e11}
+
+
+def test_a_dtype_that_the_device_lacks_is_said_and_the_others_are_kept(jobs, tmp_path, capsys):
+    jobs.fails = ("bfloat16",)
+    assert run(tmp_path, num_threads=1) == 0
+    assert "Not measured: bfloat16 on cpu, 1 thread: RuntimeError" in capsys.readouterr().out
+    assert [c["dtype"] for c in stored(tmp_path)["ceilings"]] == ["float32"]
+
+
+def test_a_dtype_that_the_device_is_known_to_lack_is_not_tried(jobs, tmp_path, capsys, monkeypatch):
+    lacks = {"bfloat16": "cpu does not compute in bfloat16."}
+    monkeypatch.setattr(command, "why_no_dtype", lambda device, dtype: lacks.get(dtype))
+    assert run(tmp_path, num_threads=1) == 0
+    said = capsys.readouterr().out
+    assert "Not measured: bfloat16 on cpu, 1 thread: cpu does not compute in bfloat16." in said
+    assert jobs.asked == [("cpu", "float32", 1)]
+
+
+def test_nothing_measured_is_a_verdict_and_writes_nothing(jobs, tmp_path):
+    jobs.fails = ("bfloat16", "float32")
+    assert run(tmp_path) == 1
+    assert not (tmp_path / "calibration").exists()
+
+
+def test_a_busy_machine_is_told(jobs, tmp_path, monkeypatch, capsys):
+    run(tmp_path)
+    assert "~" not in capsys.readouterr().out
+    monkeypatch.setitem(CEILING, "is_noisy", True)
+    run(tmp_path)
+    assert "Calibrate again when it is quiet" in capsys.readouterr().out
+
+
+def test_the_table_has_a_column_for_each_size_of_copy(capsys):
+    ceiling = CEILING | {"device": "cpu", "device_name": "A", "dtype": "float32", "num_threads": 2}
+    console = Console(width=120)
+    for table in command.tables_of([ceiling, ceiling | {"device": "cuda:0", "num_threads": None}]):
+        console.print(table)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "cpu: A" in text and "cuda:0: A" in text
+    assert "512 x 512 x 512 by oneDNN 100 200 40.0" in text
+    assert "(GFLOP/s)" in text and "512 KiB" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("dtype", "floot32", "float32"),
+        ("num_threads", 0, "1 or more"),
+        ("device", "gpu", "device=gpu is not known"),
+        ("run", {"timeout_s": 60, "alocator": "retain"}, "run.alocator is not a key"),
+        ("run", {"timeout_s": 60, "allocator": "x"}, "run.allocator=x"),
+        ("dtype", [], "is empty"),
+    ],
+)
+def test_bad_values_are_refused_by_name(key, value, words):
+    with pytest.raises(ConfigError, match=words):
+        Calibrate.read(BASE | {key: value})
+
+
+def test_a_damaged_calibration_is_refused_before_anything_is_measured(jobs, tmp_path):
+    run(tmp_path)
+    (path,) = (tmp_path / "calibration").iterdir()
+    path.write_text("{")
+    jobs.asked.clear()
+    with pytest.raises(ConfigError, match="is not a calibration"):
+        run(tmp_path)
+    assert jobs.asked == []
+
+
+@pytest.mark.slow
+def test_a_calibrated_sweep_says_how_near_the_roof_each_row_is(tmp_path):
+    def attnbench(command, *words):
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "WANDB_MODE": "disabled"}
+        return subprocess.run(
+            [sys.executable, "-m", f"bench.{command}", *words, f"out={tmp_path}"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    sweep = ("sweep", "attention=[softmax]", "task=[]", "seq_len=[64]", "charts=false")
+    assert attnbench(*sweep).returncode == 0
+    assert "roofline fraction" not in (tmp_path / "leaderboard.md").read_text()
+    done = attnbench("calibrate", "dtype=float32", "num_threads=1")
+    assert done.returncode == 0, done.stderr
+    assert attnbench("report").returncode == 0
+    page = (tmp_path / "leaderboard.md").read_text()
+    assert "roofline fraction (%)" in page and (" compute" in page or " memory" in page)
+    assert attnbench(*sweep, "force=true").returncode == 0
+    lines = [
+        json.loads(line)
+        for file in (tmp_path / "records").iterdir()
+        for line in file.read_text().splitlines()
+    ]
+    newest = max(lines, key=lambda line: line["started_at"])
+    assert newest["environment"]["calibration"]["ceilings"][0]["flops_per_s"] > 1e8

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.studies.verify import main
+
+
+def test_the_command_line_names_goldens_entries_and_the_file(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "verify.json"
+    words = [f"golden={small}", f"out={out}", "attention=[linear,performer]"]
+    assert main(words) == 0
+    assert "2 passed, 0 failed, 0 not covered" in capsys.readouterr().out
+    assert [row["mechanism"] for row in json.loads(out.read_text())] == ["linear", "performer"]
+    assert main(words) == 0, "a file that is there is written anew"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["golden=missing"], "golden=missing is not a folder"),
+        (["attention=[linaer]"], "linear"),
+        (["goldn=x"], "golden"),
+        (["golden=[a,b]"], "golden is the list"),
+    ],
+)
+def test_bad_input_ends_with_code_2_and_the_remedy(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([f"out={tmp_path / 'verify.json'}", *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "key", ["conformance=false", "conformance=true", "flops=true", "numerics=true"]
+)
+def test_a_broken_plugin_ends_every_kind_of_proof_with_code_2_and_the_line_to_mend(
+    key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"broken_{key.partition('=')[0]}_{key[-4]}"
+    (tmp_path / f"{name}.py").write_text("import torch\n\nwidth = no_such_name\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main([f"out={tmp_path / 'verify.json'}", f"plugins=[{name}]", key]) == 2
+    error = capsys.readouterr().err
+    assert f"{name!r}, which cannot be imported: NameError: name 'no_such_name'" in error
+    assert f"{tmp_path / name}.py, line 3" in error and "Traceback" not in error

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.core.cli.errors import ConfigError
+from bench.studies.golden.proof import Proof
+from bench.studies.verify.files import write_rows
+from bench.studies.verify.outputs import run
+from tests.bench.studies.verify.goldens import config, session
+
+FIELDS = ["golden", "mechanism", "case", "status", "error", "bound", "dtype", "reason", "source"]
+
+
+def test_rows_have_the_fields_that_readers_expect(public: list[Proof], tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "verify.json"
+    write_rows(path, public)
+    rows = json.loads(path.read_text())
+    assert [list(row) for row in rows] == [FIELDS] * len(public)
+    assert Counter(row["status"] for row in rows) == Counter(p.status.value for p in public)
+    for row in rows:
+        assert row["golden"].endswith(f"/{row['case']}")
+        numbers = (row["error"], row["bound"], row["dtype"])
+        assert (None not in numbers) == (row["status"] == "passed")
+
+
+def test_rows_replace_an_older_file_and_leave_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "verify.json"
+    path.write_text("old")
+    write_rows(path, [])
+    assert json.loads(path.read_text()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["verify.json"]
+
+
+def test_an_unwritable_out_is_refused_before_anything_is_proven(
+    small: Path, tmp_path: Path, wrong_linear: None
+) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file" / "verify.json", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be written"):
+            run(config(small, out=out), session(Console(quiet=True)))

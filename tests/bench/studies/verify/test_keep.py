@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from bench.core.badges import Badge, BadgeStatus, append_badges
+from bench.core.cli.errors import ConfigError
+from bench.core.proofs import stored_proofs
+from bench.measuring.machine.environment import mechanism_source
+from bench.studies.golden.proof import Proof, Verdict
+from bench.studies.verify.keep import keep
+
+
+def proven(out: Path, name: str, source: str) -> None:
+    badge = Badge(claim="causal", status=BadgeStatus.PASSED, source=source, tested_at="2026-11-29")
+    append_badges(out, "run", name, [badge])
+
+
+def test_only_proofs_of_the_present_source_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "proofs.jsonl"
+    now = {name: mechanism_source(name, ()) for name in ("linear", "nala", "softmax")}
+    proven(tmp_path, "linear", now["linear"])
+    proven(tmp_path, "nala", "before")
+    proven(tmp_path, "of_a_plugin", "any")
+    case = Proof(golden="a/b", mechanism="linear", case="b", status=Verdict.PASSED)
+    rows = [replace(case, source=now["linear"]), replace(case, mechanism="softmax")]
+    (tmp_path / "verify.json").write_text(json.dumps([asdict(row) for row in rows]))
+    assert keep(tmp_path, path) == ["linear"]
+    assert stored_proofs(path)["linear"].goldens == (1, 1)
+    proven(tmp_path, "nala", now["nala"])
+    assert keep(tmp_path, path) == ["linear", "nala"]
+    assert stored_proofs(path)["nala"].goldens is None
+
+
+def test_nothing_to_keep_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no proofs of the present source"):
+        keep(tmp_path, tmp_path / "proofs.jsonl")

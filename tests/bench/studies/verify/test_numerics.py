@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.studies.numerics.page import page_of
+from bench.studies.numerics.store import read_findings
+from bench.studies.verify.numerics import run_numerics
+from bench.studies.verify.settings import Verify
+from tests.bench.studies.verify.goldens import PUBLIC, ROOT, session
+
+
+def test_numerics_are_kept_and_become_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.studies.numerics.measure.SEQ_LEN", 64)
+    names = ("nala_published", "uniform")
+    asked = Verify(golden=PUBLIC, attention=names, out=tmp_path / "verify.json")
+    assert run_numerics(asked, session()) == 0
+    page = (tmp_path / "numerics" / "numerics.md").read_text()
+    assert "| uniform |" in page and "| nala |" in page
+
+
+def test_the_page_of_numerics_is_made_of_the_findings_in_git() -> None:
+    page = page_of(read_findings(ROOT / "results"))
+    assert (ROOT / "docs" / "numerics.md").read_text() == page

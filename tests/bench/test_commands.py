@@ -1,0 +1,43 @@
+"""Every command answers `--help`, under both names and wherever a page or the Makefile names it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ("Makefile", "README.md", "CONTRIBUTING.md", ".ci/run", "results/README.md")
+
+
+def named() -> list[str]:
+    """Modules that `python -m` starts by the words of a page, and those of `attnbench`."""
+    files = [*(ROOT / page for page in PAGES), *sorted((ROOT / "docs").glob("*.md"))]
+    files += sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    words = "\n".join(file.read_text() for file in files)
+    found = set(re.findall(r"python -m (bench(?:\.[a-z_]+)+)", words))
+    return sorted(found | {module for module, _ in COMMANDS.values()})
+
+
+@pytest.mark.parametrize("module", named())
+def test_a_command_that_is_named_somewhere_answers_help(
+    module: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = importlib.import_module(module)
+    assert 'if __name__ == "__main__":' in Path(str(command.__file__)).read_text()
+    try:
+        code = command.main(["--help"])
+    except SystemExit as end:
+        code = end.code
+    out, err = capsys.readouterr()
+    assert (code or 0, err) == (0, "")
+    assert out.strip()
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"smoke"}))
+def test_a_command_has_a_file_of_its_name(name: str) -> None:
+    assert COMMANDS[name][0] == f"bench.{name}"
