@@ -7,6 +7,7 @@ folder of its name.
 
 from __future__ import annotations
 
+import json
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from bench.publishing.converged import by_steps, converged_section, doublings, w
 from bench.publishing.document import escape
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.markdown import section_blocks, table_lines
+from bench.publishing.scores import TaskScores
 from bench.publishing.searched import at_best_rate
 from bench.publishing.tables import Section, holes_table, machine_words
 from bench.publishing.task_tables import task_sections
@@ -51,7 +53,7 @@ def accuracy_page(
         pictures: title and path, relative to the page, of each.
     """
     newest = latest(records)
-    board = build_leaderboard(at_best_rate(newest), CONTROLS, within_budget=True)
+    board = _told_apart(build_leaderboard(at_best_rate(newest), CONTROLS, within_budget=True))
     tasks = ", ".join(dict.fromkeys(_bare_label(record) for record in newest))
     seeds = quantity(max(task.num_seeds for task in board.tasks), "seed")
     blocks = [
@@ -66,6 +68,26 @@ def accuracy_page(
         holes = holes_table(board)
         blocks += [f"## {holes.title}", table_lines(holes)]
     return "\n\n".join(blocks) + "\n"
+
+
+def _told_apart(board: Leaderboard) -> Leaderboard:
+    """Tasks of one label by the settings in which they differ, as ``recall position=rope``."""
+    alike: dict[str, list[TaskScores]] = {}
+    for task in board.tasks:
+        alike.setdefault(task.label, []).append(task)
+
+    def named(task: TaskScores) -> TaskScores:
+        own = json.loads(task.settings)
+        others = [json.loads(other.settings) for other in alike[task.label]]
+        names = [n for n in own if n not in _NAMED and any(o.get(n) != own[n] for o in others)]
+        words = [f"{name}={own[name]}" for name in sorted(names)]
+        return replace(task, label=" ".join([task.label, *words]))
+
+    return replace(board, tasks=tuple(named(task) for task in board.tasks))
+
+
+_NAMED = ("num_steps", "learning_rate")
+"""Settings that a table names elsewhere, or for each row."""
 
 
 def _sections(board: Leaderboard) -> list[Section]:
@@ -137,7 +159,8 @@ def main(argv: Sequence[str]) -> int:
         records = chosen(read_records(Path(folder)), tasks)
         place = Path(page).with_suffix("")
         # What needs latencies is none of this page.
-        drawn, _ = write_pictures(charts(build_leaderboard(at_best_rate(records), CONTROLS)), place)
+        board = _told_apart(build_leaderboard(at_best_rate(records), CONTROLS))
+        drawn, _ = write_pictures(charts(board), place)
         pictures = [(title, f"{place.name}/{file.name}") for title, file in drawn]
         text = accuracy_page(records, command, pictures)
         files = [write_whole(Path(page), text), *(file for _, file in drawn)]

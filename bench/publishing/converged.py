@@ -15,6 +15,9 @@ from bench.publishing.tables import Section, Table
 CONVERGED = 0.01
 """Change of a row's mean by a doubling of its steps below which it has converged: one point."""
 
+MIN_SEEDS = 3
+"""Fewest seeds of a doubling that is judged, or as many as the fewest steps have."""
+
 UNDER_TRAINED = "under-trained"
 """Mark of a row whose mean a doubling raises by `CONVERGED` or more."""
 
@@ -71,7 +74,10 @@ def by_steps(tasks: Sequence[TaskScores]) -> dict[str, dict[int, TaskScores]]:
 
 
 def doublings(tasks: dict[int, TaskScores]) -> list[Doublings]:
-    """Each row that was trained at a number of steps and at twice as many, controls apart."""
+    """Each row that was trained at a number of steps and at twice as many, controls apart.
+
+    A doubling under way, whose seeds are not all there, is left out.
+    """
     rows: dict[str, dict[int, Score]] = {}
     for steps, task in sorted(tasks.items()):
         for score in task.scores:
@@ -80,7 +86,8 @@ def doublings(tasks: dict[int, TaskScores]) -> list[Doublings]:
     found = []
     for entry, at in rows.items():
         chain = [min(at)]
-        while 2 * chain[-1] in at:
+        needed = min(MIN_SEEDS, len(at[chain[0]].accuracies))
+        while 2 * chain[-1] in at and len(at[2 * chain[-1]].accuracies) >= needed:
             chain.append(2 * chain[-1])
         if len(chain) > 1:
             scores = tuple(at[steps] for steps in chain)

@@ -97,8 +97,12 @@ class Score:
 
     @property
     def is_split(self) -> bool:
-        """Whether some seeds learned the task and others were stuck: a mean is that of no run."""
-        return 0 < self.num_stuck < len(self.accuracies)
+        """Whether seeds fall into two groups, so that their mean is the score of no run.
+
+        Some were stuck and others not, or some solved the task and others did not.
+        """
+        num_seeds = len(self.accuracies)
+        return 0 < self.num_stuck < num_seeds or 0 < self.num_solved < num_seeds
 
     @property
     def centre(self) -> float | None:

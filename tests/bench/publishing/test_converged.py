@@ -48,10 +48,17 @@ def test_a_row_has_converged_when_a_doubling_changes_its_mean_by_less_than_a_poi
 
 
 def test_a_doubling_is_judged_over_the_seeds_that_both_have():
-    records = [*runs("softmax", 100, [0.9, 0.9, 0.9, 0.1]), *runs("softmax", 200, [0.9, 0.91])]
+    records = [*runs("softmax", 100, [0.9, 0.9, 0.9, 0.1]), *runs("softmax", 200, [0.9, 0.91, 0.9])]
     (tasks,) = by_steps(build_leaderboard(records).tasks).values()
     (row,) = doublings(tasks)
-    assert abs(row.changes[0] - 0.005) < 1e-9 and row.has_converged
+    assert abs(row.changes[0] - 0.01 / 3) < 1e-9 and row.has_converged
+
+
+def test_a_doubling_whose_seeds_are_not_all_there_is_not_judged():
+    begun = runs("softmax", 800, [0.99])
+    (tasks,) = by_steps(build_leaderboard([*RISING, *begun], ("none",)).tasks).values()
+    found = {row.entry: row for row in doublings(tasks)}
+    assert found["softmax"].steps == (100, 200, 400)
 
 
 def test_a_row_that_twice_the_steps_raise_by_a_point_is_under_trained():
