@@ -26,12 +26,12 @@ COMMANDS = {
         "train a paper's cell or test its sentence, and judge",
     ),
     "explain": (
-        "bench.studies.explain.study",
+        "bench.explain",
         "explain a trained model's answers by several methods, scored",
     ),
     "diagnose": ("bench.diagnose", "show what attention weights look like: entropy, rank, errors"),
     "selftest": (
-        "bench.studies.selftest.study",
+        "bench.selftest",
         "measure how far the regression gate can be trusted here",
     ),
     "calibrate": ("bench.calibrate", "measure what this machine can do at best, for sweeps to use"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
-
-import torch
+from typing import TYPE_CHECKING, Protocol
 
 from bench.core.clock import wall_ns
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Clock(Protocol):
@@ -34,6 +35,8 @@ class CudaClock:
     """Time between two events on the current stream, so that queueing is not mistaken for work."""
 
     def __init__(self, device: torch.device) -> None:
+        import torch  # not at the top: the server that forks workers preloads it when it is asked
+
         self._cuda = torch.cuda
         self._device = device
 

@@ -35,6 +35,7 @@ class Metric:
 
 
 _REGISTRY: dict[str, Metric] = {}
+_PACKAGE = __name__.rpartition(".")[0]
 
 
 def register_metric(
@@ -53,6 +54,8 @@ def register_metric(
         raise ValueError(f"Metric {name}: better is {better!r}; it is 'higher', 'lower' or None.")
 
     def enter(function: MetricFunction) -> MetricFunction:
+        if not function.__module__.startswith(_PACKAGE):
+            _import_all()  # names of our own are taken, whoever comes first
         taken = _REGISTRY.get(name)
         if taken is not None and taken.of.__module__ != function.__module__:
             raise ValueError(
@@ -72,9 +75,8 @@ def register_metric(
 
 @cache
 def _import_all() -> None:
-    package = __name__.rpartition(".")[0]
-    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        importlib.import_module(f"{package}.{module.name}")
+    for module in pkgutil.iter_modules(importlib.import_module(_PACKAGE).__path__):
+        importlib.import_module(f"{_PACKAGE}.{module.name}")
 
 
 def metric_names() -> tuple[str, ...]:

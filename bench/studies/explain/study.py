@@ -25,7 +25,7 @@ from bench.studies.explain.methods import RANDOM
 from bench.studies.explain.running import Scores, runs_of, scored
 from bench.studies.explain.scores import NUM_SHARES, SCORES, over_images, over_models
 from bench.studies.explain.settings import Explain
-from bench.studies.session import Session, run_study
+from bench.studies.session import Session
 
 PAGE, CSV = "explain.md", "explain.csv"
 _YARDSTICK = "rollout"
@@ -188,8 +188,3 @@ def _charts(asked: Explain, scores: Sequence[Scores]) -> Iterator[Chart]:
             is_log=False,
         )
         yield chart_of(f"insertion-{entry}", curves)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    return run_study("explain", Explain, study, argv)

@@ -13,7 +13,6 @@ no part in the choice of a rate.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
 
-from bench.core.cell import Cell
+from bench.core.cell import LATER_SETTINGS, Cell
 from bench.core.cli.command import CONF, read_yaml
 from bench.core.cli.files import check_writable, write_whole
 from bench.core.grid import GRIDS
@@ -157,12 +156,23 @@ def keep(file: Path, presets: Sequence[RatePreset]) -> None:
     A task may have been searched at several settings, such as numbers of steps.
     """
     before = read_presets(read_yaml(file)) if file.is_file() else ()
-    kept = {_identity(preset): preset for preset in (*before, *presets)}
-    write_whole(file, presets_text(kept.values()))
+    left = [old for old in before if not any(_is_replaced(old, new) for new in presets)]
+    write_whole(file, presets_text([*left, *presets]))
 
 
-def _identity(preset: RatePreset) -> tuple[str, str, str]:
-    return preset.task, preset.entry, json.dumps(preset.settings, sort_keys=True)
+def _is_replaced(old: RatePreset, new: RatePreset) -> bool:
+    """Whether the old search was of the same row, at settings that are those of the new one."""
+    if (old.task, old.entry) != (new.task, new.entry):
+        return False
+    shared = old.settings.keys() & new.settings.keys()
+    if any(old.settings[name] != new.settings[name] for name in shared):
+        return False
+    return all(
+        LATER_SETTINGS.get(name, value) == value
+        for preset in (old, new)
+        for name, value in preset.settings.items()
+        if name not in shared
+    )
 
 
 def _print(session: Session, arms: Sequence[Arm], file: Path) -> None:

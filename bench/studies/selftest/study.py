@@ -25,7 +25,7 @@ from bench.studies.selftest.neighbour import Neighbour
 from bench.studies.selftest.page import page_of
 from bench.studies.selftest.settings import Selftest
 from bench.studies.selftest.trials import Origin, Trial, measure, units
-from bench.studies.session import Session, run_study
+from bench.studies.session import Session
 
 Line = Origin | Trial
 _LINE_EVERY_S = 30.0
@@ -135,8 +135,3 @@ def publish(file: Lines[Line], asked: Selftest, session: Session) -> int:
         session.say(f"{goal.verdict}: {goal.words}: {goal.found}")
     session.write(page_of(file.path.name, origin, trials), asked.page)
     return int(any(goal.verdict == "missed" for goal in goals))
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    return run_study("selftest", Selftest, study, argv)

@@ -35,6 +35,7 @@ def timed(monkeypatch):
 
     runner = Runner.__new__(Runner)
     runner._config = read_sweep_config(BASE)
+    runner._roofs = None
     runner._jobs = SimpleNamespace(interrupt=SimpleNamespace(is_asked=False))
     runner._listener = SimpleNamespace(announce=lambda words: None)
     monkeypatch.setattr(

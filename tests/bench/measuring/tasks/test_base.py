@@ -47,7 +47,7 @@ def test_a_mistyped_task_is_refused_with_the_nearest_name():
 
 def test_a_name_stands_for_one_class_only(tasks):
     other = type("Other", (Task,), {"__module__": "elsewhere"})
-    with refused(r"'recall' is taken by bench\.tasks\.recall\.Recall"):
+    with refused(r"'recall' is taken by bench\.measuring\.tasks\.recall\.Recall"):
         register_task("recall")(other)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import attentions
-from attentions import Capabilities, registry
+from attentions import Capabilities, Gate, registry
 from attentions.base import Mechanism
 from bench.core.badges import BadgeStatus
 from bench.studies.conformance.check import Untestable
@@ -151,7 +151,7 @@ SPOILT: list[tuple[str, Spoil, dict[str, Any], dict[str, Any]]] = [
     ("heads", sound, {"heads_independent": False}, {}),
     ("order", knows_places, {}, {}),
     ("order", sound, {"position_free": False}, {}),
-    ("forms", sound, {"gates": ("beta",)}, {}),
+    ("forms", sound, {"gates": {"beta": Gate("bhn")}}, {}),
     ("forms", sound, {"masks": frozenset({"padding"})}, {}),
     ("causal", sees_the_future, {}, {}),
     ("cross", forgets_extra_keys, {}, {}),

@@ -103,7 +103,7 @@ class Checkout:
         """Let a mechanism's forward pass begin with a statement."""
         path = self.folder / file
         text = path.read_text()
-        (name,) = re.findall(r"^class (\w+)\(Attention\)", text, re.M)
+        (name,) = re.findall(r"^class (\w+)\((?:Attention|KernelCore)\)", text, re.M)
         path.write_text(text + PATCH.format(name=name, first=first))
 
     def environment(self) -> dict[str, str]:

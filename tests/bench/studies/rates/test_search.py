@@ -109,7 +109,7 @@ def trains_to(ends, state):
 
 def test_converge_is_true_or_false(tmp_path, trained, capsys):
     assert run(tmp_path, "converge=yes")[0] == 2
-    assert "true or false" in capsys.readouterr().err
+    assert "Known: false, true." in capsys.readouterr().err
 
 
 def test_what_is_through_is_written_when_a_search_is_stopped(tmp_path, trained):

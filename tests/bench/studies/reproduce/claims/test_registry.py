@@ -42,7 +42,7 @@ def test_a_name_stands_for_one_function() -> None:
         raise AssertionError
 
     claim_names()
-    with pytest.raises(ValueError, match=r"taken by bench\.reproduce\.claims\.performer"):
+    with pytest.raises(ValueError, match=r"taken by bench\.studies\.reproduce\.claims\.performer"):
         register_claim("performer-unbiased")(other)
 
 
