@@ -57,7 +57,10 @@ def test_methodology_says_of_gla_what_the_search_of_rates_found() -> None:
     words = []
     for has_norm in (False, True):
         [search] = [
-            s for s in rates["recall_causal"] if s["settings"].get("head_norm", False) is has_norm
+            s
+            for s in rates["recall_causal"]
+            if s["settings"].get("head_norm", False) is has_norm
+            and s["settings"]["position"] == "learned"
         ]
         gla = search["entries"]["gla"]
         assert gla["hyperparameters"]["temperature"] == 16

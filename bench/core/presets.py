@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.core.cell import without_later_hyperparameters
 from bench.core.cli.errors import ConfigError
 
 _HEAD = """\
@@ -59,7 +60,8 @@ class RatePreset:
         later = settings.keys() - self.settings.keys()
         return (
             self.mechanism == mechanism
-            and self.hyperparameters == hyperparameters
+            and without_later_hyperparameters(mechanism, self.hyperparameters)
+            == without_later_hyperparameters(mechanism, dict(hyperparameters))
             and self.settings.items() <= settings.items()
             and all(settings[name] == usual.get(name) for name in later)
         )

@@ -251,6 +251,8 @@ def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
     given = config.get("given", ())
     if "model" not in axes.scope:
         _refuse_without_models(given)
+    elif empty := next((key for key in ("model", "image_size") if not getattr(axes, key)), None):
+        raise ConfigError(f"{empty}=[] is empty. Give one value or more.")
     if axes.scope == ("model",):
         _refuse_beside_models(axes, given, found.task)
         found = found.but(task=())

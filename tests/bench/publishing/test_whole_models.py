@@ -90,7 +90,8 @@ def test_the_terminal_shows_both_kinds() -> None:
 
 def test_charts_of_a_model_run_along_the_image_size() -> None:
     drawn = charts(board(mixed()))
-    assert {chart.name.partition("-cpu")[0] for chart in drawn} == {"latency", "peak-memory"}
+    kinds = {chart.name.partition("-cpu")[0] for chart in drawn}
+    assert kinds == {"latency", "peak-memory", "speedup"}
     assert all("nalaformer-xt" in chart.name for chart in drawn)  # deit_tiny has one size only
     assert all("image size" in chart.title for chart in drawn)
     axes = [layer["encoding"]["x"] for layer in drawn[0].spec["layer"][:1]]
