@@ -3,6 +3,7 @@
 import itertools
 import sys
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -36,24 +37,26 @@ def server():
 
 def run(server, names, interrupt=None, roofs=None, **changes):
     """Records by entry of a sweep over plug-in mechanisms."""
-    config = read_sweep_config(
-        BASE
-        | {
-            "attention": {name: {"mechanism": name} for name in names},
-            "task": {},
-            "seq_len": 64,
-            "head_dim": 16,
-            "plugins": [PLUGIN],
-            "measure": QUICK,
-            "run": BASE["run"] | {"timeout_s": 2},
-        }
-        | changes
-    )
-    here = environment.current(("cpu",), "retain", server.environment())
-    with interrupt or Interrupt() as asked:
-        jobs = Jobs(server, config.run.timeout_s, asked)
-        runner = Runner(config, here, jobs, Silent(), "test", roofs=roofs)
-        return {record.cell.entry: record for record in runner.run(plan(config, server))}
+    with TemporaryDirectory() as out:
+        config = read_sweep_config(
+            BASE
+            | {
+                "out": out,
+                "attention": {name: {"mechanism": name} for name in names},
+                "task": {},
+                "seq_len": 64,
+                "head_dim": 16,
+                "plugins": [PLUGIN],
+                "measure": QUICK,
+                "run": BASE["run"] | {"timeout_s": 2},
+            }
+            | changes
+        )
+        here = environment.current(("cpu",), "retain", server.environment())
+        with interrupt or Interrupt() as asked:
+            jobs = Jobs(server, config.run.timeout_s, asked)
+            runner = Runner(config, here, jobs, Silent(), "test", roofs=roofs)
+            return {record.cell.entry: record for record in runner.run(plan(config, server))}
 
 
 @pytest.mark.parametrize(
