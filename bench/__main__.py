@@ -38,7 +38,23 @@ COMMANDS = {
     "list": ("bench.list", "show the mechanisms, what they can do and what is proven"),
     "show": ("bench.show", "show all that is known of one mechanism"),
     "new": ("bench.new", "write the files of a new mechanism, to be filled in"),
+    "completion": ("bench.completion", "print what makes a shell complete these words"),
 }
+GROUPS = {
+    "Measure": ("sweep", "smoke", "race", "rates", "calibrate", "new"),
+    "Read": ("report", "list", "show", "explain", "diagnose"),
+    "Judge": ("regress", "verify", "reproduce", "selftest"),
+    "Keep": ("validate", "merge", "fsck", "completion"),
+}
+START = """\
+usage: attnbench COMMAND [KEY=VALUE ...]
+
+To begin:
+  attnbench smoke                                             does it work here? seconds
+  attnbench list                                              which mechanisms there are
+  attnbench sweep 'attention=[softmax,nala]' 'seq_len=[256,1024]' 'task=[]'
+  attnbench report serve=true                                 look at the tables
+attnbench COMMAND --help shows the keys of a command. Quote words with brackets."""
 
 
 def main() -> int:
@@ -46,10 +62,11 @@ def main() -> int:
     make_streams_unbreakable()
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in {"-h", "--help", "help"}:
-        print("usage: attnbench COMMAND [KEY=VALUE …]\n")
-        for command, (_, purpose) in COMMANDS.items():
-            print(f"  {command:<10} {purpose}")
-        print("\nattnbench COMMAND --help shows the keys of a command.")
+        print(START)
+        for group, commands in _grouped().items():
+            print(f"\n{group}:")
+            for command in commands:
+                print(f"  {command:<10} {COMMANDS[command][1]}")
         return 0
     if name == "--version":
         print(f"attnbench {_version()}")
@@ -67,6 +84,13 @@ def main() -> int:
     sys.argv[1:] = [*words, *sys.argv[2:]]
     code: int = module.main()
     return code
+
+
+def _grouped() -> dict[str, list[str]]:
+    """Commands by what one wants to do; those that no group names come last."""
+    named = {command for commands in GROUPS.values() for command in commands}
+    more = {"More": [command for command in COMMANDS if command not in named]}
+    return {group: [*commands] for group, commands in (GROUPS | more).items() if commands}
 
 
 def _version() -> str:

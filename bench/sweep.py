@@ -1,4 +1,8 @@
-"""`python -m bench.sweep`: measure every cell that was asked for, and publish the table."""
+"""`python -m bench.sweep`: measure every cell that was asked for, and publish the table.
+
+Torch takes more than a second to import. So the server of the workers is launched first and imports
+it at the same time, and what needs torch is imported within the functions.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,10 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from attentions import attention_names
 from bench.core.calibration import read_calibration, with_calibration
 from bench.core.cli.command import run_app
 from bench.core.cli.errors import ConfigError, did_you_mean
@@ -19,12 +22,10 @@ from bench.core.clock import now_s
 from bench.core.format import format_duration, quantity
 from bench.core.record import Record, Status
 from bench.core.store import Tail, read_records
+from bench.core.timings import Timings
 from bench.measuring.config import SweepConfig, read_sweep_config
-from bench.measuring.engine import Done, expected_cost_s, measure, without
 from bench.measuring.machine import environment
-from bench.measuring.plan import PlannedCell, plan
 from bench.measuring.shapes import left_out
-from bench.measuring.todo import missing, of_shard, only_these
 from bench.measuring.worker.jobs import Deadline
 from bench.measuring.worker.launch import WorkerServer
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
@@ -35,7 +36,13 @@ from bench.publishing.publish import (
     publish,
     read_publish_config,
 )
+from bench.publishing.sinks import load_dashboard
 
+if TYPE_CHECKING:
+    from bench.measuring.engine import Done
+    from bench.measuring.plan import PlannedCell
+
+TORCH = "import torch"
 TABLES_S = 6.0
 """Part of a budget in which tables and charts are written."""
 
@@ -43,11 +50,24 @@ TABLES_S = 6.0
 def sweep(composed: dict[str, Any]) -> int:
     """Measure what is missing here, append each record at once, then write all tables."""
     started = composed["began_s"]
+    timings = Timings(started)
+    timings.end("interpreter", composed["composes_s"])
+    timings.end("compose")
     console = Console()
     config = read_sweep_config(composed)
     publishing = read_publish_config(composed)
     check_writable(config.out)
     with WorkerServer(config.run.allocator) as server:
+        if not (config.dry_run or config.plugins):  # a plugin may change what workers start with
+            server.launch()
+        timings.end("settings")
+        import torch  # noqa: F401
+
+        timings.end(TORCH)
+        from bench.measuring.engine import measure, without
+        from bench.measuring.plan import plan
+        from bench.measuring.todo import missing, of_shard, only_these
+
         planned = of_shard(plan(config, server), config.shard)
         _refuse_unknown(publishing.controls)
         if not planned:
@@ -67,17 +87,27 @@ def sweep(composed: dict[str, Any]) -> int:
             print_plan(console, planned, todo, config)
             print_left_out(console, config)
             return 0
+        timings.end("plan")
+        if todo:
+            _load_what_comes_later(server, publishing)
+            timings.end("import compiler and dashboard")
+            server.start()
+            timings.end("wait for the workers")
         sweep_id = composed["sweep_id"]
         until = None if config.budget_s is None else _deadline(started, config.budget_s)
         done = measure(config, todo, here, server, sweep_id, console, until=until, tail=tail)
+    timings.end("measure")
 
     records = with_calibration(read_records(config.out, missing_ok=True), config.out)
-    published = publish(records, publishing, sweep=sweep_id)
+    published = publish(records, publishing, sweep=sweep_id, end=timings.end)
     print_leaderboard(_board_of(planned, records, publishing), publishing, console)
     console.print()
     print_files(published.files, published.notes, console)
     print_left_out(console, config)
     print_ending(console, planned, done, now_s() - started)
+    timings.end("print")
+    if config.timings:
+        print_timings(console, timings, done)
     if config.budget_s is not None:
         print_over_budget(console, done.left_out, config.budget_s)
     if done.is_interrupted and not (isinstance(until, Deadline) and until.is_over):
@@ -87,7 +117,17 @@ def sweep(composed: dict[str, Any]) -> int:
     return verdict(console, config, without(planned, done.left_out), records)
 
 
+def _load_what_comes_later(server: WorkerServer, publishing: PublishConfig) -> None:
+    """Import what takes a second each, as long as there is nothing to do but wait for a server."""
+    if not server.is_ready:
+        import torch._dynamo  # noqa: F401  # by the first operator on meta tensors, which estimates need
+    if not server.is_ready:
+        load_dashboard(publishing)
+
+
 def _refuse_unknown(controls: Sequence[str]) -> None:
+    from attentions import attention_names
+
     known = attention_names()
     for name in controls:
         if name not in known:
@@ -99,6 +139,8 @@ def _refuse_unknown(controls: Sequence[str]) -> None:
 
 def print_all_jobs(jobs: list[dict[str, Any]]) -> None:
     """Print the cells of a multirun's jobs as the one table that they make, folder by folder."""
+    from bench.measuring.plan import plan
+
     console = Console()
     for out in dict.fromkeys(job["out"] for job in jobs):
         mine = [job for job in jobs if job["out"] == out and not job["dry_run"]]
@@ -127,6 +169,8 @@ def print_plan(
     config: SweepConfig,
 ) -> None:
     """Every cell, whether it would run, and about how long all would take."""
+    from bench.measuring.engine import expected_cost_s
+
     left = {id(p) for p in todo}
     for p in planned:
         state = p.unsupported or ("" if id(p) in left else "measured here already")
@@ -188,6 +232,18 @@ def print_ending(
             f"FLOP passes or training; the harness took {100 - share:.0f} %."
         )
     console.print(line, highlight=False)
+
+
+def print_timings(console: Console, timings: Timings, done: Done) -> None:
+    """Print where the wall time of this command went."""
+    console.print("\nWall time, stage after stage:", highlight=False)
+    for line in timings.lines(TORCH):
+        console.print(f"  {line}", highlight=False)
+    console.print(
+        f"Workers loaded what they need meanwhile. {done.busy_s:.2f} s of `measure` were inside "
+        "measured calls, memory and FLOP passes or training.",
+        highlight=False,
+    )
 
 
 def verdict(

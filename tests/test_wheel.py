@@ -1,4 +1,4 @@
-"""A wheel in an environment of its own: a sweep, a report, and the page in Chromium."""
+"""A wheel in environments of their own: commands, a page in Chromium, and folders with a bench."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +18,76 @@ from tests.bench.publishing.page.test_browser import CHROMIUM, FLAGS, Reader, sy
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGED = ("attentions", "bench", "conf", "pyproject.toml", "README.md", "LICENSE")
+PACKAGED = (
+    *("attentions", "attnbench.py", "bench", "conf"),
+    *("pyproject.toml", "setup.py", "README.md", "LICENSE"),
+)
 TINY = ("attention=[softmax,linear]", "seq_len=[32,48,64]", "head_dim=8", "measure.budget_s=0.05")
+PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+# All that commands import which read and write and measure nothing.
+WITHOUT_TORCH = ("numpy", "scipy", "hydra-core", "psutil", "rich", "pydantic", "Jinja2")
+OTHERS = [f"3.{minor}" for minor in (11, 12, 13) if sys.version_info[1] != minor]
 
 
-def done(*command: str | Path, cwd: Path) -> str:
+def done(*command: str | Path, cwd: Path, path: str | None = None) -> str:
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment = kept | {"WANDB_MODE": "disabled"}
+    environment = kept | {"WANDB_MODE": "disabled"} | ({"PYTHONPATH": path} if path else {})
     ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of an environment that has the wheel, and what the wheel needs from the one that tests."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # setuptools leaves its build in the tree
     source.mkdir()
     for name in PACKAGED:
         copy: Callable[..., Any] = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
-    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     build = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder))
-    done(*pip, *build, str(source), cwd=folder)
-    (wheel,) = folder.glob("attnbench-*.whl")
-    done(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
-    (packages,) = (folder / "venv").glob("lib/python*/site-packages")
-    install = ("install", "--no-deps", "--no-index", "--target", str(packages))
-    done(*pip, *install, str(wheel), cwd=folder)
+    done(*PIP, *build, str(source), cwd=folder)
+    (made,) = folder.glob("attnbench-*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path) -> Path:
+    """The Python of an environment with the wheel; what it needs is from that of the tests."""
+    python = environment_of(Path(sys.executable), wheel, wheel.parent / "venv")
+    (packages,) = python.parents[1].glob("lib/python*/site-packages")
     # Behind the wheel's own; a path file in there, as of an editable install, is not followed.
     (packages / "needs.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    return folder / "venv" / "bin" / "python"
+    return python
+
+
+def environment_of(base: Path, wheel: Path, folder: Path) -> Path:
+    """The Python of a new environment that has the wheel and nothing else."""
+    done(base, "-m", "venv", "--without-pip", folder, cwd=wheel.parent)
+    python = folder / "bin" / "python"
+    done(*PIP, "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=wheel.parent)
+    return python
+
+
+@pytest.fixture
+def occupied(tmp_path: Path) -> Path:
+    """A folder of another project, which has our names as well."""
+    for name in ("bench", "attentions", "conf"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise RuntimeError('not our {name}')\n")
+    return tmp_path
+
+
+def interpreters() -> Iterator[Any]:
+    """Other Pythons that the wheel supports, from the path or from pyenv, where there are any."""
+    for version in OTHERS:
+        of_pyenv = (Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python{version}")
+        for found in (*of_pyenv, shutil.which(f"python{version}")):
+            code = "import ensurepip, venv, sys; print(sys.version_info[:2])"
+            asked = found and subprocess.run([found, "-c", code], capture_output=True, check=False)
+            if asked and asked.returncode == 0:
+                yield pytest.param(Path(found), id=version)
+                break
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs the Debian package chromium")
@@ -57,7 +95,7 @@ def test_a_wheel_measures_reports_and_its_page_opens(python: Path, tmp_path: Pat
     where = done(python, "-c", "import bench; print(bench.__file__)", cwd=tmp_path)
     assert where.startswith(str(python.parents[1]))
     assert Path(where).with_name("py.typed").exists()
-    assert Path(where).with_name("catalogue").joinpath("published_sizes.yaml").exists()
+    assert Path(where).with_name("conf").joinpath("sweep.yaml").exists()
     done(python, "-m", "bench.sweep", *TINY, cwd=tmp_path)
     page = tmp_path / "results" / "leaderboard.html"
     page.unlink()
@@ -69,3 +107,67 @@ def test_a_wheel_measures_reports_and_its_page_opens(python: Path, tmp_path: Pat
         assert shown.page.locator("figure[data-chart='latency'] svg").count() == 1
         assert (shown.said, shown.requests) == ([], [page.as_uri()])
         browser.close()
+
+
+@pytest.mark.parametrize("path", [None, "."])
+def test_the_console_script_finds_its_own_modules_in_a_folder_that_has_their_names(
+    python: Path, occupied: Path, path: str | None
+) -> None:
+    attnbench = python.with_name("attnbench")
+    printed = done(attnbench, "sweep", *TINY, "task=[]", cwd=occupied, path=path)
+    assert "6 ok" in printed
+    assert (occupied / "results" / "table.csv").exists()
+    assert "softmax" in done(attnbench, "list", "family=exact", cwd=occupied, path=path)
+
+
+def test_a_plugin_of_such_a_folder_is_found(python: Path, occupied: Path) -> None:
+    done(python.with_name("attnbench"), "new", "mine", cwd=occupied)
+    words = ("sweep", "attention=[softmax,mine]", "plugins=[mine]", "seq_len=32", "task=[]")
+    printed = done(python.with_name("attnbench"), *words, "dry_run=true", cwd=occupied)
+    assert "2 cells" in printed
+
+
+def test_the_wheel_takes_no_other_names(python: Path) -> None:
+    (packages,) = python.parents[1].glob("lib/python*/site-packages")
+    names = {path.name.partition("-")[0] for path in packages.iterdir()}
+    assert names - {"needs.pth", "__pycache__"} == {
+        "attentions",
+        "attnbench.py",
+        "attnbench",
+        "bench",
+    }
+
+
+def test_attentions_imports_torch_alone(python: Path, tmp_path: Path) -> None:
+    """Of what the wheel requires; torch brings Jinja2 and uses numpy if it is there."""
+    code = (
+        "import sys\n"
+        "others = {'scipy', 'hydra', 'omegaconf', 'wandb', 'fvcore', 'safetensors', 'psutil',\n"
+        "          'rich', 'pydantic', 'timm', 'transformers', 'bench', 'numpy'}\n"
+        "for name in others:\n"
+        "    sys.modules[name] = None\n"
+        "import torch, attentions\n"
+        "q = torch.randn(1, 2, 8, 4)\n"
+        "for name in ('softmax', 'nala', 'linear', 'gated_deltanet'):\n"
+        "    geometry = attentions.Geometry(num_heads=2, head_dim=4, seq_len=8, causal=False)\n"
+        "    attentions.attention_class(name)\n"
+        "print(attentions.functional.nala(q, q, q).shape)\n"
+    )
+    assert "[1, 2, 8, 4]" in done(python, "-W", "ignore", "-c", code, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("other", [*interpreters()])
+def test_on_another_python_the_commands_run_that_need_no_torch(
+    wheel: Path, other: Path, occupied: Path
+) -> None:
+    python = environment_of(other, wheel, occupied / "venv")
+    install = [*PIP, "--python", str(python), "install", *WITHOUT_TORCH]
+    if subprocess.run(install, capture_output=True, check=False).returncode:
+        pytest.skip(f"pip reaches no packages for {other}")
+    attnbench = python.with_name("attnbench")
+    assert "attnbench 0." in done(attnbench, "--version", cwd=occupied, path=".")
+    assert "nala" in done(attnbench, "list", cwd=occupied, path=".")
+    done(attnbench, "new", "mine", cwd=occupied, path=".")
+    assert (occupied / "mine.py").exists()
+    compiled = done(python, "-m", "compileall", "-q", python.parents[1] / "lib", cwd=occupied)
+    assert "Error" not in compiled

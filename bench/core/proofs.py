@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import bench
 from bench.core.badges import Badge, BadgeStatus, goldens_passed, read_badges
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.limits import parsed
+from bench.core.places import CHECKOUT
 from bench.core.sources import hash_closure
 
-STORED = Path(bench.__file__).resolve().parent.parent / "results" / "proofs.jsonl"
+STORED = CHECKOUT / "results" / "proofs.jsonl"
 COMMAND = "make proofs"
 
 

@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import bench
+from bench.core.places import CONF
 
-_FOLDER = Path(bench.__file__).resolve().parent.parent / "conf" / "attention"
+_FOLDER = CONF / "attention"
 _SETTING = re.compile(r"^ +(\w+): *([^#\n]*?) *(?:#.*)?$", re.MULTILINE)
 _MECHANISM = re.compile(r"^ +mechanism: *(\w+)", re.MULTILINE)
 

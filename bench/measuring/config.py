@@ -210,6 +210,7 @@ class SweepConfig(Settings):
     shard: Annotated[Shard, BeforeValidator(_shard)] | None = None
     """The part of the plan that is measured here; None for all of it."""
     require_ok: bool = False
+    timings: bool = False
     measure: Annotated[Stopping, BeforeValidator(lambda it: section_as(Stopping, it, "measure"))]
     run: RunConfig
 

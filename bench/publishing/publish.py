@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,10 @@ class Published:
 
 
 def publish(
-    records: Sequence[Record], config: PublishConfig, sweep: str | None = None
+    records: Sequence[Record],
+    config: PublishConfig,
+    sweep: str | None = None,
+    end: Callable[[str], None] = lambda stage: None,
 ) -> Published:
     """Write page, tables, ``charts/`` and the runs of a dashboard under ``config.out``.
 
@@ -49,6 +52,7 @@ def publish(
         records: all that the tables are to show; of a cell's records the newest counts.
         config: what to write.
         sweep: write a run for this sweep only, and not for every one in `records`.
+        end: told when a stage of this has ended, by its name.
 
     Raises:
         ConfigError: a file cannot be written.
@@ -65,9 +69,12 @@ def publish(
         files += chart_files
         notes += [note] if note else []
         pictures = [(chart.title, f"charts/{chart.name}.svg") for chart in drawn if not note]
+        end("charts")
     diagnosed = report_sections(found)
     page = leaderboard_page(board, config.columns, pictures, config.model_columns, diagnosed)
     files.insert(0, write_whole(config.out / "leaderboard.md", page))
     files.insert(0, write_page(board, records, config))
+    end("tables and page")
     folders, more = publish_runs(records, config, sweep)
+    end("dashboard")
     return Published(files=(*files, *folders), notes=(*notes, *more), board=board)

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from rich.console import Console
 
 from bench.core.cell import Cell
-from bench.core.cli.command import CONF, read_yaml, run_app
+from bench.core.cli.command import read_yaml, run_app
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.cli.files import check_writable
 from bench.core.cli.values import command_line
 from bench.core.clock import now_s, utc_now
 from bench.core.format import format_duration, quantity
+from bench.core.places import CONF
 from bench.core.progress import Unit, UnitProgress
 from bench.core.record import Record
 from bench.core.roots import root_of

@@ -1,8 +1,9 @@
 """The one door to Hydra: compose a configuration from the command line, run a command on it.
 
 Every command is ``main(config: dict) -> int``. Beside its keys, the configuration has ``sweep_id``,
-the keys that were ``given``, and ``began_s``, when the command was started. Exit codes: 0 done, 1 a
-verdict, 2 bad input, 3 our own bug (with its traceback), 130 stopped by Ctrl-C.
+the keys that were ``given``, and when the command was started (``began_s``) and its configuration
+began to be composed (``composes_s``). Exit codes: 0 done, 1 a verdict, 2 bad input, 3 our own bug
+(with its traceback), 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import bench
 from bench.core.cli import multirun
 from bench.core.cli.errors import ConfigError, did_you_mean, tell
 from bench.core.cli.files import check_writable
@@ -24,8 +24,8 @@ from bench.core.cli.streams import exit_code, make_streams_unbreakable
 from bench.core.cli.texts import LIMITS, visible
 from bench.core.cli.usage import Root, parts_of, usage
 from bench.core.clock import now_s, process_age_s, utc_stamp
+from bench.core.places import CONF
 
-CONF = Path(bench.__file__).resolve().parent.parent / "conf"
 SWEEP_ID = "ATTNBENCH_SWEEP"
 """Shared by the jobs of one multirun: names its folder, groups its W&B runs."""
 
@@ -57,7 +57,8 @@ def run_app(
         after_jobs: called once with the configurations of a multirun's jobs that ended with 0 or 1.
     """
     make_streams_unbreakable()
-    began_s = now_s() - (process_age_s() if argv is None else 0.0)
+    composes_s = now_s()
+    began_s = composes_s - (process_age_s() if argv is None else 0.0)
     words = sys.argv[1:] if argv is None else argv
     if root is not None:
         _give_to_hydra(config_name, root)
@@ -72,7 +73,7 @@ def run_app(
     try:
         _check_out(words, out_is_file)
         words = _with_rows_of_plugins(root, words)
-        codes = _run_hydra(config_name, root, main, words, after_jobs, began_s)
+        codes = _run_hydra(config_name, root, main, words, after_jobs, (began_s, composes_s))
     except ConfigError as error:
         return tell(error)
     except SystemExit as stop:  # Hydra's own help, and argparse's errors
@@ -99,7 +100,7 @@ def _run_hydra(
     main: Command,
     words: list[str],
     after_jobs: AfterJobs | None,
-    began_s: float,
+    starts_s: tuple[float, float],
 ) -> list[int]:
     import hydra
     from omegaconf import DictConfig
@@ -113,8 +114,9 @@ def _run_hydra(
             _refuse_unread(config_name, root, _given_words())
             config = _resolved(cfg)
             _refuse_idle_launcher()
-            start_s = now_s() if _job_folder() else began_s
-            told = {"sweep_id": _sweep_id(), "given": _given(), "began_s": start_s}
+            began_s, composes_s = (now_s(), now_s()) if _job_folder() else starts_s
+            told = {"sweep_id": _sweep_id(), "given": _given()}
+            told |= {"began_s": began_s, "composes_s": composes_s}
             codes.append(main(config | told))
         except ConfigError as error:
             codes.append(tell(error))

@@ -32,7 +32,7 @@ OF_YOUR_OWN = "One of your own is found with plugins=[MODULE]."
 
 
 def did_you_mean(word: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
-    """The nearest known words, and all of them if they are few or none is near.
+    """The nearest known word, or several as near, and all of them if they are few or none is near.
 
     Args:
         word: what is not known.
@@ -41,12 +41,17 @@ def did_you_mean(word: str, known: Iterable[str], listed: Iterable[str] | None =
     """
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    near = [name for name in near if _likeness(word, name) == _likeness(word, near[0])]
     question = f"Did you mean {' or '.join(near)}?" if near else ""
     if near and len(names) > _FEW:
         return question
     names = sorted(names if listed is None else listed)
     all_of_them = f"Known: {', '.join(names)}." if names else "None are known."
     return f"{question} {all_of_them}" if near else all_of_them
+
+
+def _likeness(word: str, name: str) -> float:
+    return difflib.SequenceMatcher(None, name, word).ratio()
 
 
 _FEW = 6

@@ -13,6 +13,22 @@ WIDTH = 100
 _LEFT_OUT = ("defaults:", "hydra:")
 """Blocks of a file that say how it is composed."""
 
+_TO_BEGIN = {
+    "sweep": """\
+  attnbench sweep 'attention=[softmax,nala]' 'seq_len=[256,1024,4096]' 'task=[]'   speed
+  attnbench sweep 'attention=[softmax,nala]' 'seq_len=[]' 'task=[recall]'          accuracy
+  attnbench sweep experiment=suite budget=30m                                      a ready study
+  attnbench sweep experiment=suite dry_run=true                                    its plan""",
+    "report": """\
+  attnbench report                              tables, charts and page of results/, written again
+  attnbench report serve=true                   the page on localhost
+  attnbench report 'versus=[nala,softmax]'      which is faster, and from which length on""",
+    "regress": """\
+  attnbench regress                             this commit and the one before, or main
+  attnbench regress base=main 'attention=[nala]'""",
+}
+"""Commands with long lists of keys: what most people want of them."""
+
 _KEYS = "publish"
 """A group with one file, whose keys are the command's."""
 
@@ -59,15 +75,18 @@ def usage(
         chosen: those that the root chooses.
     """
     parts = [f"usage: attnbench {config_name} [KEY=VALUE ...] [FLAG ...]", root.purpose]
+    if config_name in _TO_BEGIN:
+        parts.append(f"To begin:\n{_TO_BEGIN[config_name]}")
+    parts.append(f"Keys and their defaults; set a nested key as OUTER.INNER=VALUE:\n{root.keys}")
+    if _KEYS in choices:
+        parts.append(f"Keys of what is published:\n{parts_of(conf / _KEYS / 'default.yaml')[1]}")
+    parts += [f"Flags:\n{_FLAGS}", _EXIT_CODES]
     named = [
         _choice(group, names, chosen[group]) for group, names in choices.items() if group != _KEYS
     ]
     if named:
         parts.append("Choices by name, one or a list:\n" + "\n".join(named))
-    parts.append(f"Keys and their defaults; set a nested key as OUTER.INNER=VALUE:\n{root.keys}")
-    if _KEYS in choices:
-        parts.append(f"Keys of what is published:\n{parts_of(conf / _KEYS / 'default.yaml')[1]}")
-    return "\n\n".join((*parts, f"Flags:\n{_FLAGS}", _EXIT_CODES))
+    return "\n\n".join(parts)
 
 
 def _choice(group: str, names: Sequence[str], chosen: Sequence[str]) -> str:

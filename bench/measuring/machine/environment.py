@@ -21,6 +21,7 @@ from bench.core.cli.limits import MAX_TEXT
 from bench.core.cli.stored_files import open_regular, shown
 from bench.core.cli.texts import visible
 from bench.core.observed import CONTROLS
+from bench.core.places import CHECKOUT
 from bench.core.record import METHOD_VERSION, TRAINING_VERSION, Quality, Record
 from bench.core.sources import hash_closure
 from bench.measuring.machine import hardware
@@ -69,7 +70,7 @@ class Environment:
 
 def current(devices: tuple[str, ...], allocator: str, worker_env: dict[str, str]) -> Environment:
     """Look at this machine."""
-    commit, is_dirty = _git(Path(bench.__file__).resolve().parent.parent)
+    commit, is_dirty = _git(CHECKOUT)
     return Environment(
         platform=visible(platform.platform(), MAX_TEXT),
         processor=visible(_processor(), MAX_TEXT),

@@ -7,6 +7,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 
 from bench.core.answers import error_of_score
 from bench.measuring.tasks.base import NO_ANSWER, Batch, Task
+from bench.measuring.tasks.not_finite import first_not_finite
 
 
 class NotFinite(Exception):
-    """A prediction is infinite or no number."""
+    """A prediction is infinite or no number; the message names the tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ def score_on(
         batch = batch.map(lambda tensor: tensor.to(device))
         logits = model(batch.inputs, batch.positions)
         if not logits.isfinite().all():
-            raise NotFinite
+            raise NotFinite(first_not_finite(model, partial(model, batch.inputs, batch.positions)))
         total += task.score(logits, batch) * batch.num_answers
         num_answers += batch.num_answers
         each = task.each_answer(logits, batch)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +42,7 @@ from bench.measuring.tasks.leak import leaks_future
 from bench.measuring.tasks.longer import longer_models, state_bytes
 from bench.measuring.tasks.match import flops_per_example, matched
 from bench.measuring.tasks.model import Backbone, build_model, projected_gates
+from bench.measuring.tasks.not_finite import first_not_finite
 from bench.measuring.tasks.token_filter import filtered_scores
 
 Progress = Callable[[str, int, int, float, float | None], None]
@@ -63,8 +65,10 @@ LEARNED = 0.9
 class Diverged(Exception):
     """Training left the finite numbers; the cell's misfortune, not a mistake of the user."""
 
-    def __init__(self, step: int, loss: float) -> None:
-        super().__init__(f"training left the finite numbers at step {step}; the loss is {loss}")
+    def __init__(self, step: int, loss: float, where: str = "") -> None:
+        seen = f", and first {where}" if where else ""
+        words = f"training left the finite numbers at step {step}; the loss is {loss}{seen}"
+        super().__init__(words)
         self.step = step
         self.loss = loss
 
@@ -271,7 +275,8 @@ def fit(
         loss = cross_entropy(logits.flatten(0, -2), batch.targets.flatten())
         value = loss.item()
         if not math.isfinite(value):
-            raise Diverged(step, value)
+            where = first_not_finite(model, partial(model, batch.inputs, batch.positions))
+            raise Diverged(step, value, where)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
@@ -350,4 +355,4 @@ def _score(
     try:
         return score_on(model, task, batches, device)
     except NotFinite as error:
-        raise Diverged(step, math.nan) from error
+        raise Diverged(step, math.nan, str(error)) from error

@@ -161,6 +161,7 @@ class WorkerServer:
         self._control: socket.socket | None = None
         self._folder: Path | None = None
         self._others: set[int] = set()
+        self._has_greeted = False
 
     def __enter__(self) -> WorkerServer:
         return self
@@ -172,21 +173,15 @@ class WorkerServer:
         """What workers are started with, apart from what the user's environment says."""
         return dict(ALLOCATORS[self.allocator])
 
-    def start(self) -> None:
-        """Start the server if it is not running; one that is killed as it starts, once more."""
-        if self._process is not None and self._process.poll() is None:
-            return
-        try:
-            self._start()
-        except WorkerDied:
-            try:
-                self._start()
-            except WorkerDied as error:
-                raise RuntimeError(
-                    "The worker server did not start; its words are above."
-                ) from error
+    @property
+    def is_ready(self) -> bool:
+        """Whether the server runs and has loaded what workers use; False while it does."""
+        if self._process is None or self._process.poll() is not None or self._control is None:
+            return False
+        return self._has_greeted or bool(select.select([self._control], [], [], 0)[0])
 
-    def _start(self) -> None:
+    def launch(self) -> None:
+        """Begin to start the server, which takes seconds, and do not wait for it; `start` does."""
         self.stop()
         ours, theirs = socket.socketpair()
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
@@ -195,10 +190,12 @@ class WorkerServer:
         adopt_orphans()  # of a server that is killed
         self._folder = new_workers_folder()
         told = {"PYTHONPATH": paths, WORKERS_FOLDER: str(self._folder)}
+        given = (theirs.fileno(), os.getpid())
         with _STARTING:
             self._others = children()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", SERVER_MODULE, str(theirs.fileno()), str(os.getpid())],
+                # -P: a bench/ in the current folder is not ours, and paths has what is.
+                [sys.executable, "-P", "-m", SERVER_MODULE, *map(str, given)],
                 env=kept | self.environment() | told,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -209,7 +206,28 @@ class WorkerServer:
             _SERVERS.add(self._process.pid)
         theirs.close()
         self._control = ours
+
+    def start(self) -> None:
+        """Start the server if it is not running; one that is killed as it starts, once more."""
+        is_running = self._process is not None and self._process.poll() is None
+        if is_running and self._has_greeted:
+            return
+        try:
+            if not is_running:
+                self.launch()
+            self._wait_for_greeting()
+        except WorkerDied:
+            try:
+                self.launch()
+                self._wait_for_greeting()
+            except WorkerDied as error:
+                raise RuntimeError(
+                    "The worker server did not start; its words are above."
+                ) from error
+
+    def _wait_for_greeting(self) -> None:
         self._reply(_START_PATIENCE_S)
+        self._has_greeted = True
 
     def spawn(self, **request: Any) -> Worker:
         """Fork a worker and give it a job.
@@ -264,6 +282,8 @@ class WorkerServer:
             self._control.close()
             self._control = None
         if self._process is not None:
+            if not self._has_greeted:  # it is loading, and has no workers
+                self._process.kill()
             try:
                 self._process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
@@ -278,6 +298,7 @@ class WorkerServer:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
         self._workers.clear()
+        self._has_greeted = False
 
     def _ask(self, words: bytes, ancillary: Sequence[Any] = ()) -> str:
         if self._control is None:

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import bench
 from bench.core.calibration import with_calibration
 from bench.core.cli.files import write_whole
 from bench.core.cli.stored_files import read_inside, regular_files
+from bench.core.places import CHECKOUT, CONF, PACKAGE
 from bench.core.proofs import STORED
 from bench.core.store import read_records
 from bench.publishing.config import PublishConfig
@@ -30,7 +30,7 @@ _READ = (
 MAX_BYTES = 2**31
 """Largest content of a page, in bytes, that is kept."""
 
-_SOURCES = ("bench", "attentions", "conf/attention")
+_SOURCES = (PACKAGE, CHECKOUT / "attentions", CONF / "attention")
 
 
 def cache_file(out: Path) -> Path:
@@ -86,7 +86,6 @@ def _stamp(config: PublishConfig) -> str:
 
 
 def _sources() -> Iterator[Path]:
-    root = Path(bench.__file__).resolve().parent.parent
     for folder in _SOURCES:
         for pattern in ("*.py", "*.yaml"):
-            yield from sorted((root / folder).rglob(pattern))
+            yield from sorted(folder.rglob(pattern))

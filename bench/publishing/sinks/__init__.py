@@ -15,9 +15,16 @@ from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.sinks.trackio import write_trackio
 from bench.publishing.sinks.view import view_of
 from bench.publishing.sinks.wandb import write_wandb
+from bench.publishing.sinks.wandb_door import load as load_wandb
 from bench.publishing.sinks.workspaces import make_dashboard
 
-__all__ = ["make_for", "publish_runs"]
+__all__ = ["load_dashboard", "make_for", "publish_runs"]
+
+
+def load_dashboard(config: PublishConfig) -> None:
+    """Import what `publish_runs` needs, which takes a second, while there is nothing else to do."""
+    if config.dashboard != "trackio" and config.wandb.mode != "disabled":
+        load_wandb()
 
 
 def publish_runs(

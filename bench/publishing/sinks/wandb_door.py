@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,13 @@ _HIDDEN = ("WANDB_MODE", "WANDB_BASE_URL", "WANDB_API_KEY")
 """With a wrong value of these W&B refuses to start, also offline, where it needs none of them."""
 _SILENT = {"WANDB_ERROR_REPORTING": "false"}
 """No reports of W&B's own to its server, for which the end of the program would wait."""
+
+
+def load() -> None:
+    """Import what writing a run would import, if it can be; whoever writes says what is wrong."""
+    with suppress(Exception):
+        import wandb
+        import wandb.sdk.launch.inputs.internal  # noqa: F401  # by `init`, after all else
 
 
 def write_run(view: View, config: PublishConfig) -> Path:
@@ -76,7 +83,7 @@ def run_id_of(folder: Path) -> str:
 
 def push_command(folder: Path) -> list[str]:
     """What sends an offline run, under its own id."""
-    return [sys.executable, "-m", "wandb", "sync", "--yes", "--include-synced", str(folder)]
+    return [sys.executable, "-P", "-m", "wandb", "sync", "--yes", "--include-synced", str(folder)]
 
 
 def why_not_online() -> str:

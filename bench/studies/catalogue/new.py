@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-import bench
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
 from bench.core.cli.values import run_words, words_and_options
+from bench.core.places import CHECKOUT
 from bench.studies.catalogue.listing import everything
 
 USAGE = """attnbench new NAME [title=TITLE]
@@ -181,7 +181,7 @@ def read_words(words: list[str]) -> tuple[str, str]:
 
 def place_for(name: str, here: Path) -> Place:
     """The folders of this project's checkout if `here` is inside of it, else `here`."""
-    root = Path(bench.__file__).resolve().parent.parent
+    root = CHECKOUT
     if (root / "pyproject.toml").is_file() and here.resolve().is_relative_to(root):
         return Place(
             module=root / "attentions" / "mechanisms" / f"{name}.py",

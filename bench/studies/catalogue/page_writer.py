@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import bench
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
 from bench.core.cli.values import run_words, words_and_options
+from bench.core.places import CHECKOUT
 
 _USAGE = """python -m {command} [out=DIR] [check=true]
   out: the folder that gets the pages (docs of this checkout)
@@ -54,7 +54,7 @@ def read_words(words: Sequence[str], usage: str) -> tuple[Path, bool]:
     plain, options = words_and_options(words, ("out", "check"), usage)
     if plain:
         raise ConfigError(f"{plain[0]} is not known. Usage: {usage}")
-    docs = Path(bench.__file__).resolve().parent.parent / "docs"
+    docs = CHECKOUT / "docs"
     said = {"out": str(docs), "check": "false"} | options
     if said["check"] not in ("true", "false"):
         raise ConfigError(f"check={said['check']}: check is true or false.")

@@ -15,10 +15,23 @@ def flops_are_what_is_counted_and_what_slow_forms_need(form: Form) -> None:
     proofs = [prove_form(kind, name) for name in forms_of(kind) if name in names]
     for proof in proofs:
         words = f"{proof.form}: {proof.reason}"
-        require(proof.status is not FlopVerdict.FAILED, words)
+        is_failed = proof.status is FlopVerdict.FAILED
+        require(not is_failed, f"{words}. {_remedy(form, proof.form)}" if is_failed else words)
     open_ones = [proof for proof in proofs if proof.status is FlopVerdict.UNCONFIRMED]
     if open_ones:
         raise Untestable(f"{open_ones[0].form}: {open_ones[0].reason}")
+
+
+def _remedy(form: Form, proven: str) -> str:
+    """What to write where a formula has failed, by what the mechanism claims."""
+    if proven == "decode":
+        return "decode_flops(shape) is to return the FLOPs of one `step`."
+    if form.can.recurrent:
+        return (
+            "flops(shape) is to count the recurrence, token by token. If `forward` executes more, "
+            "as in chunks, let executed_flops(shape) return that."
+        )
+    return "Let flops(shape) count each product of the formula, 2 FLOPs per multiply-add."
 
 
 CHECKS = (

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import bench
 from bench.core.cli.errors import ConfigError
+from bench.core.places import CHECKOUT
 
-HERE = Path(bench.__file__).resolve().parent.parent
+HERE = CHECKOUT
 MEASURED = ("attentions", "conf/attention")
 """What the gate takes from each tree: the mechanisms, and how their entries are set."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import bench
+from bench.core.places import CHECKOUT
 from bench.studies.numerics.measure import (
     HARD_LEN,
     HEAD_DIM,
@@ -64,7 +64,7 @@ the dtype of their inputs, as a model in half precision runs them. Finite to: ou
 
 def path_of(out: Path) -> Path:
     """The page of this checkout if `out` is its results/, else one beside the findings."""
-    root = Path(bench.__file__).resolve().parent.parent
+    root = CHECKOUT
     if out.resolve() == root / "results":
         return root / "docs" / PAGE
     return folder_of(out) / PAGE

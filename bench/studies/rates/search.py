@@ -21,10 +21,11 @@ from statistics import fmean
 from typing import Annotated, Any, Literal
 
 from bench.core.cell import LATER_SETTINGS, Cell
-from bench.core.cli.command import CONF, read_yaml
+from bench.core.cli.command import read_yaml
 from bench.core.cli.files import check_writable, write_whole
 from bench.core.grid import GRIDS
 from bench.core.observed import CONTROLS
+from bench.core.places import CONF
 from bench.core.presets import RatePreset, presets_text, read_presets
 from bench.core.record import Record
 from bench.core.settings import Folder, Settings, Word

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import bench
 from bench.core.cli.files import write_whole
 from bench.core.format import format_duration
+from bench.core.places import CHECKOUT
 from bench.core.record import Quality, Record
 from bench.core.store import read_records
 from bench.publishing.charts.plain import chart_of
@@ -50,7 +50,7 @@ the end.
 
 def write_page(papers: Papers, out: Path, docs: Path | None, *, is_check: bool) -> int:
     """Write the page and its pictures, or say whether it is old; returns the exit code."""
-    folder = docs or Path(bench.__file__).resolve().parent.parent / "docs"
+    folder = docs or CHECKOUT / "docs"
     content = page(papers, out)
     if is_check:
         file = folder / PAGE

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from bench.core.cli.command import CONF, read_yaml
+from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.cli.limits import Amount
+from bench.core.places import CONF
 from bench.core.settings import BeforeValidator, Field, Name, Settings, Some, as_tuple
 from bench.studies.reproduce.described import (
     Claim,

@@ -13,16 +13,16 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.core.cli.command import CONF
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.comparison import seeds_by_pilot
+from bench.core.places import CHECKOUT, CONF
 from bench.core.record import NewerSchema, Quality, Record
 from bench.publishing.searched import at_best_rate
 from bench.studies.reproduce.stored import read_all
 from bench.studies.reproduce.verdicts import FEWEST_SEEDS
 
-SHOWCASE = CONF.parent / "docs" / "results" / "records.jsonl.gz"
-ACCURACY = CONF.parent / "results" / "accuracy"
+SHOWCASE = CHECKOUT / "docs" / "results" / "records.jsonl.gz"
+ACCURACY = CHECKOUT / "results" / "accuracy"
 _FORM = re.compile(r"(\S+) > (\S+) by (\d+(?:\.\d+)?) on (\S+)")
 _EXAMPLE = "nala > flatten by 0.5 on tile_recall"
 

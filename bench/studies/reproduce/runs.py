@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from bench.core.cli.command import CONF, read_yaml
+from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.places import CONF
 from bench.core.record import TRAINING_VERSION, Quality, Record, Status
 from bench.studies.reproduce.described import PaperCell, Protocol
 from bench.studies.reproduce.verdicts import chosen_points, score_at

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from bench.core.cell import Cell
-from bench.core.cli.command import CONF, read_yaml
+from bench.core.cli.command import read_yaml
+from bench.core.places import CONF
 from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.machine.environment import Environment, source_of_training
 from bench.measuring.tasks.checkpoint import Checkpoint

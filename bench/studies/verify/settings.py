@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import bench
 from attentions import attention_names
 from bench.core.cli.entries import read_attention_entries
 from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, did_you_mean
+from bench.core.places import CHECKOUT
 from bench.core.settings import (
     BeforeValidator,
     Folder,
@@ -68,7 +68,7 @@ class Verify(Settings):
         """
         if self.golden is not None:
             return self.golden
-        beside = Path(bench.__file__).resolve().parent.parent / PUBLIC_GOLDENS
+        beside = CHECKOUT / PUBLIC_GOLDENS
         for folder in (beside, PUBLIC_GOLDENS):  # of a checkout, or below the current folder
             if folder.is_dir():
                 return folder

@@ -1,0 +1,115 @@
+"""`attnbench completion bash|zsh`: print what makes a shell complete commands, keys and names.
+
+What can be completed is read off the ``--help`` of each command, so there is no list to keep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+
+from bench.core.cli.errors import ConfigError, did_you_mean, tell
+from bench.core.cli.streams import make_streams_unbreakable
+
+SHELLS = ("bash", "zsh")
+USAGE = """attnbench completion SHELL
+  SHELL: bash or zsh. Once and for all, for bash:
+    attnbench completion bash > ~/.local/share/bash-completion/completions/attnbench
+  and for zsh, in a folder of $fpath:
+    attnbench completion zsh > ~/.zfunc/_attnbench"""
+
+_KEY = re.compile(r"^  ([a-z]\w*)[:=]", re.MULTILINE)
+_NAMES = re.compile(r"^  (\w+): ([\w, \n-]+?)(?=;|\n  \w|\s*\Z)", re.MULTILINE)
+_CHOICES = "Choices by name"
+
+_BASH = r"""
+_attnbench() {
+  local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"
+  local command="${COMP_WORDS[1]}" key="" value="" head="" names="" start=""
+  COMPREPLY=()
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    COMPREPLY=($(compgen -W "COMMANDS" -- "$word"))
+    return
+  fi
+  if [ "$word" = "=" ]; then # bash takes = for a word of its own, zsh and a quoted word do not
+    key="$before"
+  elif [ "$before" = "=" ]; then
+    key="${COMP_WORDS[COMP_CWORD-2]}" value="$word"
+  elif [[ "$word" == *=* ]]; then
+    start="${word%%=*}=" value="${word#*=}" key="${word%%=*}" key="${key#[\"\']}"
+    start="${start#[\"\']}"
+  fi
+  case "$command:$key" in
+CASES
+  esac
+  if [ -z "$key" ]; then
+    COMPREPLY=($(compgen -S "=" -W "$names" -- "$word"))
+    compopt -o nospace 2>/dev/null
+    return
+  fi
+  head="${value%"${value##*[\[,]}"}" # of a list, the names that stand already
+  COMPREPLY=($(compgen -P "$start$head" -W "$names" -- "${value#"$head"}"))
+}
+complete -F _attnbench attnbench
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the script for a shell."""
+    make_streams_unbreakable()
+    words = list(sys.argv[1:] if argv is None else argv)
+    if {"-h", "--help"} & {*words}:
+        print(USAGE)
+        return 0
+    try:
+        print(script(words))
+    except ConfigError as error:
+        return tell(error)
+    return 0
+
+
+def script(words: Sequence[str]) -> str:
+    """The script for the shell that the words name.
+
+    Raises:
+        ConfigError: they name none.
+    """
+    if len(words) != 1 or words[0] not in SHELLS:
+        hint = did_you_mean(words[0] if words else "", SHELLS)
+        raise ConfigError(f"completion takes one word, the shell. {hint}\n{USAGE}")
+    from bench.__main__ import COMMANDS
+
+    helps = {name: _help_of(module) for name, (module, _) in COMMANDS.items()}
+    cases = "\n".join(line for name, text in helps.items() for line in _cases(name, text))
+    filled = _BASH.replace("COMMANDS", " ".join(COMMANDS)).replace("CASES", cases)
+    if words[0] == "bash":
+        return filled.strip("\n")
+    # zsh's own layer for such functions; `compgen` and `complete` are of it.
+    return f"#compdef attnbench\nautoload -U +X bashcompinit && bashcompinit{filled}".strip("\n")
+
+
+def _help_of(module: str) -> str:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        importlib.import_module(module).main(["--help"])
+    return printed.getvalue()
+
+
+def _cases(command: str, text: str) -> list[str]:
+    """Branches of the script: names by their key, then the keys themselves."""
+    keys, _, choices = text.partition(_CHOICES)
+    named = {key: re.findall(r"[\w-]+", names) for key, names in _NAMES.findall(choices)}
+    words = dict.fromkeys([*_KEY.findall(keys), *named])
+    lines = [
+        f"    {command}:{key}) names={shlex.quote(' '.join(v))} ;;" for key, v in named.items()
+    ]
+    return [*lines, f"    {command}:) names={shlex.quote(' '.join(words))} ;;"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

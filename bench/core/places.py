@@ -1,0 +1,13 @@
+"""Folders of the package and its YAMLs: ``conf`` of a checkout, ``bench/conf`` of a wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bench
+
+PACKAGE = Path(bench.__file__).resolve().parent
+CHECKOUT = PACKAGE.parent
+"""Root of the checkout, with docs/ and results/; of a wheel, the folder it is installed in."""
+
+CONF = next(conf for conf in (PACKAGE / "conf", CHECKOUT / "conf") if conf.is_dir())

@@ -1,0 +1,44 @@
+"""Where the wall time of a command goes, stage after stage: what ``timings=true`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.core.clock import now_s
+
+
+class Timings:
+    """Names and ends of a command's stages, each of which begins where the one before has ended.
+
+    Args:
+        began_s: when the first stage began, by `bench.core.clock.now_s`.
+    """
+
+    def __init__(self, began_s: float) -> None:
+        self._began_s = began_s
+        self._ends: list[tuple[str, float]] = []
+
+    def end(self, stage: str, at_s: float | None = None) -> None:
+        """End a stage now, or at a given time."""
+        self._ends.append((stage, now_s() if at_s is None else at_s))
+
+    def stages(self) -> Iterator[tuple[str, float]]:
+        """Each stage with its seconds."""
+        began_s = self._began_s
+        for stage, end_s in self._ends:
+            yield stage, end_s - began_s
+            began_s = end_s
+
+    def lines(self, unit: str) -> Iterator[str]:
+        """A line for each stage and for the sum, in seconds and as multiples of one stage.
+
+        Args:
+            unit: that stage.
+        """
+        stages = [*self.stages()]
+        unit_s = dict(stages).get(unit, 0.0)
+        stages.append(("all", sum(seconds for _, seconds in stages)))
+        width = max(len(stage) for stage, _ in stages)
+        for stage, seconds in stages:
+            times = f"{seconds / unit_s:6.2f} x {unit}" if unit_s else ""
+            yield f"{stage:<{width}} {seconds:7.2f} s {times}".rstrip()
