@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 UNFINISHED := $(VENV)/unfinished
 KERNELS := .kernels
+DOCS := .docs
 budget ?= 10m
 # Where `make site` reads: your own records, or those that are kept in git.
 store ?= $(if $(wildcard results/records/*.jsonl),results,build/kept)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
-  bench-tasks bench-scale site calibrate verify proofs pages cheats torture readme test test-slow test-browser bench-page \
+  bench-tasks bench-scale site docs calibrate verify proofs pages cheats torture readme test test-slow test-browser bench-page \
   test-gpu test-kernels check format lint type clean
 
 help: ## list these targets
@@ -49,6 +50,10 @@ site: $(READY) ## build a static site in build/site from results/, or from docs/
 	gunzip -c docs/results/records.jsonl.gz > build/kept/records/showcase.jsonl
 	@echo "Records of $(if $(filter build/kept,$(store)),docs/results/records.jsonl.gz,$(store)/records/)"
 	$(BIN)/python -m bench.report out=$(store) site=build/site
+
+docs: $(DOCS)/ready ## build the documentation in build/docs
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict --quiet
+	@echo "Wrote build/docs/index.html"
 
 regress: $(READY) ## fail if this commit is slower than its parent, or than main
 	$(BIN)/python -m bench.regress
@@ -135,7 +140,7 @@ type: $(READY) ## mypy --strict on bench and attentions
 
 clean: ## remove caches and build products; results/ and .venv stay
 	rm -rf build dist *.egg-info
-	rm -rf $(KERNELS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(KERNELS) $(DOCS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find attentions bench conf tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # Setting up. A name on the path may be a version manager's shim that starts nothing, so each
@@ -158,6 +163,19 @@ $(READY): pyproject.toml
 	@touch $(UNFINISHED)
 	$(BIN)/python -m pip install -e '.[dev,charts]'
 	@mv $(UNFINISHED) $(READY)
+
+# The documentation is built from text, in an environment of its own: its thirty packages would make
+# every start of a measuring Python a little slower, and it needs none of what .venv has.
+EXTRA = import tomllib; \
+  extra = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"]; \
+  print(*extra, sep="\n")
+$(DOCS)/ready: pyproject.toml
+	@if ! $(DOCS)/bin/python -m pip --version >/dev/null 2>&1; then $(subst $(VENV),$(DOCS),$(MAKE_VENV)); fi
+	@$(DOCS)/bin/python -c '$(EXTRA)' > $(DOCS)/packages
+	@$(DOCS)/bin/python -m pip install --quiet -r $(DOCS)/packages || { \
+	  echo "make docs needs the packages of the extra docs in pyproject.toml, and pip could not" \
+	    "get them: connect to a network once, and run it again." >&2; exit 1; }
+	@touch $(DOCS)/ready
 
 # Packages that would not install where no CUDA is, or would bring a torch of their own, lie apart,
 # where only `make test-kernels` finds them. flash-attn comes without its compiled part.

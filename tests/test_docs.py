@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
+import shlex
+import textwrap
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from bench.__main__ import COMMANDS
 from bench.core.record import METHOD_VERSION, Status
 from bench.measuring.config import Axes
 from bench.measuring.oracle.expected import MAX_KEPT, NUM_ROWS
 from bench.measuring.oracle.oracle import GRADIENT_FACTOR, TOLERANCES
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "results" / "README.md"])
-METHODOLOGY = (ROOT / "docs" / "methodology.md").read_text()
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "results" / "README.md"])
+METHODOLOGY = "\n".join(p.read_text() for p in sorted((ROOT / "docs" / "methodology").glob("*.md")))
 README = (ROOT / "README.md").read_text()
 
 
@@ -36,6 +40,49 @@ def test_a_link_that_leads_nowhere_is_found() -> None:
     assert broken_links("[a](docs/nowhere.md) and [b](https://example.org)", ROOT) == [
         "docs/nowhere.md"
     ]
+
+
+def lines_of_code(page: str, first: str) -> list[str]:
+    """Lines of a page's code that begin with a word; comments and continuations are left out."""
+    return re.findall(rf"^(?: {{4}})?({first} [^#\\\n]+)", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_command_that_a_page_types_is_one_and_its_words_are_quoted(path: Path) -> None:
+    for line in lines_of_code(path.read_text(), "attnbench"):
+        name, *words = shlex.split(line)[1:]
+        assert name in COMMANDS or name == "--help", line
+        assert all("[" not in word for word in re.sub(r"'[^']*'", "", line).split()), line
+        keys = [word.partition("=")[0] for word in words if "=" in word and word[0] != "-"]
+        known = sweep_keys() if name in ("sweep", "smoke") else None
+        assert known is None or {key.partition(".")[0] for key in keys} <= known, line
+
+
+def sweep_keys() -> set[str]:
+    root = yaml.safe_load((ROOT / "conf" / "sweep.yaml").read_text())
+    groups = {group for one in root["defaults"] if isinstance(one, dict) for group in one}
+    published = yaml.safe_load((ROOT / "conf" / "publish" / "default.yaml").read_text())
+    return {*root, *groups, *published}
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/start.md"])
+def test_python_of_the_first_pages_runs_on_q_k_v(name: str) -> None:
+    page = (ROOT / name).read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    indented = re.findall(r"(?:^ {4}(?:from|import|out|core).*\n)+", page, re.MULTILINE)
+    assert blocks or indented
+    q, k, v = torch.randn(3, 1, 2, 16, 8)
+    for block in (*blocks, *map(textwrap.dedent, indented)):
+        exec(block, {"q": q, "k": k, "v": v})
+
+
+def test_each_page_has_a_place_in_the_navigation() -> None:
+    """Pages lie in docs/ or in a folder that docs/.nav.yml takes whole."""
+    navigation = (ROOT / "docs" / ".nav.yml").read_text()
+    folders = {path.parent for path in (ROOT / "docs").rglob("*.md")} - {ROOT / "docs"}
+    for folder in folders:
+        if folder.parent == ROOT / "docs":
+            assert f"{folder.name}/*" in navigation, folder
 
 
 def test_methodology_states_the_tolerance_of_every_dtype() -> None:
@@ -78,15 +125,20 @@ def _and(rates: Iterable[float]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def test_the_readme_names_every_axis_and_every_study() -> None:
-    axes = re.search(r"An axis takes one value or a list:(.*?)\. ", README, re.DOTALL)
+def test_the_page_on_sweeps_names_every_axis_and_every_study() -> None:
+    page = (ROOT / "docs" / "running-sweeps.md").read_text()
+    axes = re.search(r"An axis takes one value or a list:(.*?)\. ", page, re.DOTALL)
     assert axes
     named = set(re.findall(r"`(\w+)`", axes[1]))
     assert named == Axes.model_fields.keys() | {"attention", "task"}
-    studies = re.search(r"# ready: (.*)", README)
+    studies = re.search(r"# other experiments: (.*)", page)
     assert studies
     existing = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
-    assert set(studies[1].split()) == existing
+    assert set(studies[1].split(", ")) == existing
+
+
+def test_readme_is_read_in_a_few_minutes() -> None:
+    assert len(README.splitlines()) <= 150
 
 
 def test_the_changelog_knows_the_method_that_is_in_use() -> None:

@@ -166,3 +166,15 @@ def test_without_a_usable_interpreter_one_sentence_says_what_is_needed(sandbox: 
     message = [line for line in result.stderr.splitlines() if not line.startswith("make")]
     assert len(message) == 1
     assert "Python 3.11, 3.12 or 3.13" in message[0]
+
+
+def test_docs_without_a_network_say_so_and_go_on_with_one(sandbox: Sandbox) -> None:
+    python = sandbox.interpreter("python3")
+    sandbox.log.write_text("")
+    (sandbox.folder / "offline").touch()
+    done = make("docs", f"PYTHON={python}", folder=sandbox.folder)
+    assert done.returncode and "connect to a network once" in done.stderr
+    assert not (sandbox.folder / ".venv").exists()
+    (sandbox.folder / "offline").unlink()
+    assert make("docs", f"PYTHON={python}", folder=sandbox.folder).returncode == 0
+    assert sandbox.calls()[-1] == "-m mkdocs build --strict --quiet"

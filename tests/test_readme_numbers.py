@@ -13,7 +13,8 @@ from tools import readme_numbers, readme_sources
 from tools.readme_numbers import CONSTANTS, WORDS, blocks, in_digits_of, problems, written
 from tools.readme_sources import SourceError, lookup
 
-README = (readme_numbers.ROOT / "README.md").read_text()
+PAGES = {name: (readme_numbers.ROOT / name).read_text() for name in readme_numbers.pages()}
+README = PAGES["README.md"]
 TABLE = """\
 # Page
 
@@ -41,12 +42,13 @@ def one_more(shown: str) -> str:
     return shown[:place] + ("8" if digit == "9" else str(int(digit) + 1)) + shown[place + 1 :]
 
 
-def spans(readme: str) -> list[tuple[int, int]]:
-    """Where the tied numbers of a README stand, in characters."""
+def spans(readme: str, name: str = "README.md") -> list[tuple[int, int]]:
+    """Where the tied numbers of a page stand, in characters."""
     return [
         (block.start + token.start(), block.start + token.end())
         for block in blocks(readme)
         for token in block.tokens
+        if block.ties or name == "README.md"
     ]
 
 
@@ -61,24 +63,30 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         cached.cache_clear()
 
 
-def test_readme_holds_the_numbers_of_the_files_it_names() -> None:
-    assert problems(README) == []
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_holds_the_numbers_of_the_files_it_names(name: str) -> None:
+    assert problems(PAGES[name], name) == []
 
 
-def test_each_number_of_readme_changed_by_one_in_its_last_digit_is_found() -> None:
-    found = spans(README)
-    assert len(found) > 100
+@pytest.mark.parametrize("name", PAGES)
+def test_each_number_changed_by_one_in_its_last_digit_is_found(name: str) -> None:
+    page = PAGES[name]
     missed = []
-    for start, end in found:
-        changed = README[:start] + one_more(README[start:end]) + README[end:]
-        if not problems(changed):
-            missed.append((README.count("\n", 0, start) + 1, README[start:end]))
+    for start, end in spans(page, name):
+        changed = page[:start] + one_more(page[start:end]) + page[end:]
+        if not problems(changed, name):
+            missed.append((page.count("\n", 0, start) + 1, page[start:end]))
     assert missed == []
+
+
+def test_readme_and_docs_have_numbers_that_are_tied() -> None:
+    assert len(spans(README)) > 30
+    assert sum(len(spans(page, name)) for name, page in PAGES.items()) > 200
 
 
 def test_what_is_tied_to_nothing_is_at_most_thirty_phrases_all_in_use() -> None:
     assert len(CONSTANTS) <= 30
-    words = " ".join(README.split())
+    words = " ".join(" ".join(PAGES.values()).split())
     assert [phrase for phrase in CONSTANTS if phrase not in words] == []
 
 

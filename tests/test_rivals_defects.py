@@ -223,5 +223,5 @@ def test_the_score_is_of_the_last_step_as_the_page_says(watched_training):
             right += int((chosen == batch.targets).sum())
             total += batch.targets.numel()
     assert quality.accuracy == pytest.approx(right / total)
-    methodology = " ".join((ROOT / "docs" / "methodology.md").read_text().split())
+    methodology = " ".join((ROOT / "docs" / "methodology" / "tasks.md").read_text().split())
     assert "it is looked at once, after the last step" in methodology

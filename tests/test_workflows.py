@@ -139,5 +139,8 @@ def test_the_site_is_built_with_no_right_but_to_read_and_published_by_pinned_act
     assert publish["permissions"] == {"pages": "write", "id-token": "write"}
     used = [s["uses"] for job in (build, publish) for s in job["steps"] if "uses" in s]
     assert all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action) for action in used)
-    assert [s["run"] for s in build["steps"] if "run" in s] == ["make site"]
+    assert [s["run"] for s in build["steps"] if "run" in s] == [
+        "make site docs",
+        "mv build/docs build/site/docs",
+    ]
     assert "run" not in publish["steps"][0]

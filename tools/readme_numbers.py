@@ -2,7 +2,8 @@
 
 A comment before a paragraph, list or table of README says where its numbers come from. `--write`
 puts the files' current numbers into README, with the digits that README shows. Words stay as they
-are, so read what was changed. Four kinds of comment:
+are, so read what was changed. Pages of docs/ may have such comments too; what has none is not tied
+there. Four kinds of comment:
 
 ``<!-- numbers``, then lines as in tools/readme_sources.py, then ``-->``: the block's numbers, in
 order.
@@ -41,6 +42,7 @@ from tools.readme_sources import (
     text_of,
 )
 
+README = "README.md"
 COMMAND = "python -m tools.readme_numbers --write"
 WIDTH = 130
 
@@ -53,13 +55,8 @@ CONSTANTS = (
     "95 % interval",
     "contains 1,",
     "2 per multiply-add",
-    "| 0 |",
-    "| 1 |",
-    "| 2 |",
-    "| 3 |",
-    "| 130 |",
 )
-"""Versions, shapes, exit codes and definitions: at most 30, each as README says it."""
+"""Versions, shapes and definitions: at most 30, each as README says it."""
 
 _NO_NUMBERS = (r"`[^`]*`", r"\]\([^)]*\)", r"arXiv:\d{4}\.\d{5}", r"et al\., \d{4}")
 _SMALL = (
@@ -122,15 +119,22 @@ def current(block: Block) -> str:
     return _KINDS[block.kind](block)
 
 
-def problems(readme: str) -> list[str]:
-    """A line for each block of README that does not hold what its files say."""
+def problems(readme: str, name: str = README) -> list[str]:
+    """A line for each block of README, or of another page, that does not hold what its files say.
+
+    Args:
+        readme: the text.
+        name: the page's path; of all but README, what has no comment is tied to nothing.
+    """
     found = []
     for block in blocks(readme):
+        if name != README and not block.ties:
+            continue
         line = readme.count("\n", 0, block.start) + 1
         try:
             wanted = current(block)
         except SourceError as error:
-            found.append(f"README.md:{line}: {error}")
+            found.append(f"{name}:{line}: {error}")
             continue
         if wanted != block.text:
             have, want = block.text.splitlines(), wanted.splitlines()
@@ -139,13 +143,15 @@ def problems(readme: str) -> list[str]:
                 (i, pair) for i, pair in enumerate(pairs) if len(set(pair)) > 1
             )
             told = f"by its file {old!r} is {new!r}. Run: {COMMAND}"
-            found.append(f"README.md:{line + place}: {told}")
+            found.append(f"{name}:{line + place}: {told}")
     return found
 
 
 def written(readme: str) -> str:
     """README with the current numbers; blocks in which a number is tied to nothing stay."""
     for block in reversed(list(blocks(readme))):
+        if not block.ties:
+            continue
         try:
             text = current(block)
         except SourceError:
@@ -259,13 +265,21 @@ def _blank(found: re.Match[str]) -> str:
     return re.sub(r"[^\n]", " ", found[0])
 
 
+def pages() -> list[str]:
+    """Paths of README and of the pages of docs/ that have comments of this kind."""
+    found = (path for path in sorted(ROOT.glob("docs/*.md")) if _COMMENT.search(path.read_text()))
+    return [README, *(str(path.relative_to(ROOT)) for path in found)]
+
+
 def main(argv: Sequence[str]) -> int:
-    """Check README.md, or with ``--write`` bring it up to date; 1 if something is left to mend."""
-    path = ROOT / "README.md"
-    if argv == ["--write"]:
-        path.write_text(written(path.read_text()))
-    told = problems(path.read_text())
-    print("\n".join(told) or "README.md holds the numbers of its files.")
+    """Check all pages, or with ``--write`` bring them up to date; 1 if something is wrong."""
+    told: list[str] = []
+    for name in pages():
+        path = ROOT / name
+        if argv == ["--write"]:
+            path.write_text(written(path.read_text()))
+        told += problems(path.read_text(), name)
+    print("\n".join(told) or "README.md and docs/ hold the numbers of their files.")
     return bool(told)
 
 

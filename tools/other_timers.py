@@ -1,0 +1,127 @@
+"""Softmax as a sweep times it, beside other tools: `python -m tools.other_timers [rounds=5]`.
+
+Each round runs every tool once, in random order, each in a process of its own, with one thread. A
+tool that is not installed is left out. Run it on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parent.parent
+LENGTHS = (256, 1024, 4096)
+SHAPE = (1, 4, 64)
+"""Batch size, heads and channels per head."""
+BASE = "torch.utils.benchmark"
+
+_INPUTS = """
+import torch
+from torch.nn.functional import scaled_dot_product_attention as attend
+torch.set_num_threads(1)
+torch.manual_seed(0)
+q, k, v = torch.randn(3, {batch}, {heads}, {length}, {width})
+"""
+_BY_TORCH = """
+from torch.utils.benchmark import Timer
+with torch.no_grad():
+    timer = Timer("attend(q, k, v)", globals=globals(), num_threads=1)
+    print(timer.blocked_autorange(min_run_time=2.0).median)
+"""
+
+
+def setup(length: int) -> str:
+    """Python lines that make q, k and v."""
+    batch, heads, width = SHAPE
+    return _INPUTS.format(batch=batch, heads=heads, length=length, width=width)
+
+
+def by_sweep() -> dict[int, float]:
+    """Median seconds by length, as records of a sweep say them."""
+    batch, heads, width = SHAPE
+    with tempfile.TemporaryDirectory() as folder:
+        words = [
+            *("attention=[softmax]", f"seq_len=[{','.join(map(str, LENGTHS))}]", "task=[]"),
+            *(f"batch_size={batch}", f"num_heads={heads}", f"head_dim={width}", "device=cpu"),
+            *("charts=false", "wandb.mode=disabled", "require_ok=true", f"out={folder}"),
+        ]
+        run("-m", "bench.sweep", *words)
+        files = Path(folder, "records").glob("*.jsonl")
+        records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return {record["cell"]["seq_len"]: median(record["result"]["latency_s"]) for record in records}
+
+
+def by_torch() -> dict[int, float]:
+    """Median seconds by length of torch.utils.benchmark."""
+    return {length: float(run("-c", setup(length) + _BY_TORCH)) for length in LENGTHS}
+
+
+def by_pyperf() -> dict[int, float]:
+    """Median seconds by length of ``pyperf timeit``, over its twenty processes."""
+    found = {}
+    for length in LENGTHS:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "found.json"
+            lines = setup(length) + "torch.set_grad_enabled(False)"
+            run(*("-m", "pyperf", "timeit", "-q", "-o", file, "-s", lines, "attend(q, k, v)"))
+            found[length] = float(run("-c", _MEDIAN, file))
+    return found
+
+
+_MEDIAN = "import sys, pyperf; print(pyperf.Benchmark.load(sys.argv[1]).median())"
+
+
+def run(*words: str | Path) -> str:
+    """What Python prints for some words.
+
+    Raises:
+        SystemExit: it failed; with what it said.
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    line = [sys.executable, *map(str, words)]
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(line)[:200]} ended with {done.returncode}:\n{done.stderr}")
+    return done.stdout.strip()
+
+
+def table(rounds: list[dict[str, dict[int, float]]]) -> str:
+    """Medians over rounds, and their ratios to torch.utils.benchmark, as a pipe table."""
+    lines = ["| tool | tokens | median of each round (µs) | ratio |", "|---|--:|--:|--:|"]
+    for tool in sorted(rounds[0]):
+        for length in LENGTHS:
+            own = [seconds[tool][length] for seconds in rounds]
+            ratio = median(each[tool][length] / each[BASE][length] for each in rounds)
+            shown = " ".join(f"{1e6 * one:.1f}" for one in own)
+            lines.append(f"| {tool} | {length:,} | {shown} | {ratio:.3f} |")
+    return "\n".join(lines)
+
+
+def main(words: list[str]) -> int:
+    """Run the tools in turn and print the table."""
+    given = dict(word.partition("=")[::2] for word in words)
+    num_rounds = int(given.get("rounds", "5"))
+    tools: dict[str, Callable[[], dict[int, float]]] = {"attnbench": by_sweep, BASE: by_torch}
+    code = "import importlib.util as u; print(u.find_spec('pyperf') is not None)"
+    if run("-c", code) == "True":
+        tools["pyperf"] = by_pyperf
+    else:
+        print("pyperf is not installed, and left out: pip install pyperf")
+    rounds = []
+    for index in range(num_rounds):
+        order = random.sample(sorted(tools), len(tools))
+        print(f"round {index + 1} of {num_rounds}: {', '.join(order)}", file=sys.stderr)
+        rounds.append({tool: tools[tool]() for tool in order})
+    print(table(rounds))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
