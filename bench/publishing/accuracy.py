@@ -64,7 +64,7 @@ def accuracy_page(
     seeds = quantity(max(task.num_seeds for task in board.tasks), "seed")
     blocks = [
         f"# Accuracy on {escape(tasks)}, over {seeds}",
-        _origin(newest, machine_words(board), board.commits),
+        origin(newest, machine_words(board), board.commits),
         textwrap.indent(command, "    "),
         _HOW_TO_READ,
         *(f"![{escape(title)}]({path})" for title, path in pictures),
@@ -119,7 +119,8 @@ def _bare_label(record: Record) -> str:
     return record.cell.task.label.partition(" ")[0]
 
 
-def _origin(records: Sequence[Record], machines: Sequence[str], commits: Sequence[str]) -> str:
+def origin(records: Sequence[Record], machines: Sequence[str], commits: Sequence[str]) -> str:
+    """Where and when training runs were made, and what they took; the command follows."""
     days = " and ".join(sorted({record.started_at[:10] for record in records}))
     trained = [record for record in records if record.status is not Status.SKIPPED]
     spent_s = sum(record.cost_s.get("total", 0.0) for record in trained)
@@ -160,6 +161,21 @@ def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
     return found
 
 
+def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ()) -> list[Path]:
+    """Write the page of a store and its pictures; returns their paths.
+
+    Raises:
+        ConfigError: nothing was trained there, or a file cannot be written.
+    """
+    records = chosen(read_records(store), tasks)
+    # What needs latencies is none of this page.
+    board = _told_apart(build_leaderboard(at_best_rate(records), CONTROLS), tasks)
+    drawn, _ = write_pictures(charts(board), page.with_suffix(""))
+    pictures = [(title, f"{page.stem}/{file.name}") for title, file in drawn]
+    text = accuracy_page(records, command, pictures, tasks)
+    return [write_whole(page, text), *(file for _, file in drawn)]
+
+
 def main(argv: Sequence[str]) -> int:
     """Write the page and its pictures."""
     if len(argv) < 3 or {"-h", "--help"} & set(argv):
@@ -167,14 +183,7 @@ def main(argv: Sequence[str]) -> int:
         return 0 if {"-h", "--help"} & set(argv) else 2
     folder, page, command, *tasks = argv
     try:
-        records = chosen(read_records(Path(folder)), tasks)
-        place = Path(page).with_suffix("")
-        # What needs latencies is none of this page.
-        board = _told_apart(build_leaderboard(at_best_rate(records), CONTROLS), tasks)
-        drawn, _ = write_pictures(charts(board), place)
-        pictures = [(title, f"{place.name}/{file.name}") for title, file in drawn]
-        text = accuracy_page(records, command, pictures, tasks)
-        files = [write_whole(Path(page), text), *(file for _, file in drawn)]
+        files = write_page(Path(folder), Path(page), command, tasks)
     except ConfigError as error:
         return tell(error)
     print(f"Wrote {', '.join(map(str, files))}")

@@ -138,7 +138,7 @@ def _overall_words(row: OverallRow) -> str:
 def _task_table(task: TaskScores) -> Table:
     """Ranks and the scores of single seeds are there where there are seeds to compare."""
     has_ranks = task.num_seeds > 1
-    every = [(score, _score_row(score, task)) for score in task.scores]
+    every = [(score, score_row(score, task)) for score in task.scores]
     rare = ("training (%)", "solved to", "state", "steps to 90 %", "learning rate", "size set")
     left_out = {title for title in rare if not any(row[title] for _, row in every)}
     if not has_ranks:
@@ -157,7 +157,7 @@ def _task_table(task: TaskScores) -> Table:
     return with_marks(table, [score.marks for score, _ in trained])
 
 
-def _score_row(score: Score, task: TaskScores) -> dict[str, str]:
+def score_row(score: Score, task: TaskScores) -> dict[str, str]:
     """A cell for each title, also those that are not shown."""
     num_seen = task.num_seeds - score.num_missing
     write = number if task.unit else percent
