@@ -139,6 +139,33 @@ def test_named_plateaus_stand_beside_chance() -> None:
     assert any("learned only a part, one of four, scores 25.0." in note for note in section.notes)
 
 
+def lengthened(entry: str, *longer: tuple[float, float]) -> list[Record]:
+    """Trained at 64 tokens, a seed for each pair of scores at 128 and at 256."""
+    records = []
+    for record, (at_128, at_256) in zip(trained(entry, [1.0] * len(longer)), longer, strict=True):
+        work = replace(record.cell.task, settings=record.cell.task.settings | {"seq_len": 64})
+        record = replace(record, cell=replace(record.cell, workload=work))
+        records.append(made.changed(record, longer={"128": at_128, "256": at_256}))
+    return records
+
+
+def test_longer_tests_have_intervals_and_order_the_rows_by_the_length_solved() -> None:
+    records = lengthened("nala", (0.95, 0.5), (0.93, 0.6), (0.94, 0.4))
+    records += lengthened("softmax", (1.0, 0.99), (1.0, 0.98), (1.0, 0.97))
+    assert row_of(records, "nala")["at 256 tokens"] == "50.0 [22.7, 77.3]"
+    assert row_of(records, "nala")["solved to"] == "128 tokens"
+    (section,) = task_sections(board(records))
+    at = section.tables[0].header.index("solved to")
+    assert [row[at] for row in section.tables[0].texts()] == ["256 tokens", "128 tokens"]
+    assert not any("no row solves" in note for note in section.notes)
+
+
+def test_a_task_that_no_row_solves_at_any_length_is_not_settled() -> None:
+    records = [made.changed(r, accuracy=0.3) for r in lengthened("nala", (0.2, 0.2), (0.2, 0.2))]
+    (section,) = task_sections(board(records))
+    assert any(note.startswith("Not settled: no row solves") for note in section.notes)
+
+
 def test_a_score_with_a_unit_is_no_percentage_and_less_of_it_is_better() -> None:
     records = [
         made.changed(record, accuracy=bits, chance=4.4, unit="bits per byte")
