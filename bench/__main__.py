@@ -25,6 +25,7 @@ COMMANDS = {
         "bench.reproduce",
         "train a paper's cell or test its sentence, and judge",
     ),
+    "hybrids": ("bench.hybrids", "compare mixers alone with the same beside softmax layers"),
     "explain": (
         "bench.explain",
         "explain a trained model's answers by several methods, scored",
@@ -43,7 +44,7 @@ COMMANDS = {
 GROUPS = {
     "Measure": ("sweep", "smoke", "race", "rates", "calibrate", "new"),
     "Read": ("report", "list", "show", "explain", "diagnose"),
-    "Judge": ("regress", "verify", "reproduce", "selftest"),
+    "Judge": ("regress", "verify", "reproduce", "hybrids", "selftest"),
     "Keep": ("validate", "merge", "fsck", "completion"),
 }
 START = """\
