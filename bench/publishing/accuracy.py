@@ -25,9 +25,9 @@ from bench.core.store import latest, read_records
 from bench.publishing.charts import charts
 from bench.publishing.charts.write import write_pictures
 from bench.publishing.converged import by_steps, converged_section, doublings, with_under_trained
-from bench.publishing.document import escape
+from bench.publishing.document import escape, pipe_table
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
-from bench.publishing.markdown import section_blocks, table_lines
+from bench.publishing.markdown import section_blocks
 from bench.publishing.scores import TaskScores
 from bench.publishing.searched import at_best_rate
 from bench.publishing.tables import Section, holes_table, machine_words
@@ -72,7 +72,7 @@ def accuracy_page(
     ]
     if board.holes:
         holes = holes_table(board)
-        blocks += [f"## {holes.title}", table_lines(holes)]
+        blocks += [f"## {holes.title}", pipe_table(holes)]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -12,12 +12,13 @@ from bench.core.cell import KernelWorkload
 from bench.core.comparison import Runs, mean_of, within_share
 from bench.core.format import bracketed, number, percent, quantity, with_unit
 from bench.core.statistics import median
+from bench.publishing.document import Table, text_table
 from bench.publishing.filters import filter_notes, filter_tables
 from bench.publishing.fronts import COSTS, Front, fronts
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.overall import Overall, OverallRow, overall
 from bench.publishing.scores import Score, TaskScores
-from bench.publishing.tables import Section, Table, place_words, status_words, with_marks
+from bench.publishing.tables import Section, leading_rows, place_words, status_words, with_marks
 
 SOLVED = 0.9
 """Share of right answers from which on a length is solved."""
@@ -53,11 +54,11 @@ def _front_tables(task: TaskScores, every_front: Sequence[Front]) -> Iterator[Ta
         if front.task is task
     ]
     if rows:
-        yield Table(
+        yield text_table(
             title="Pareto fronts: no other row is as cheap and as good",
             header=("cost", "measured at", "rows, cheapest first"),
             rows=tuple(rows),
-            num_text=3,
+            num_words=3,
         )
 
 
@@ -80,7 +81,7 @@ def _overall_section(one: Overall, board: Leaderboard) -> Section:
     if any(task.num_seeds < 2 for task in one.tasks):
         notes.append("Nothing is ranked, because a task has one seed only.")
     has_ranks = any(row.rank and not row.is_control for row in one.rows)
-    table = Table(
+    table = text_table(
         title=f"mean of {quantity(len(labels), 'task')}",
         header=(*(["rank"] if has_ranks else []), "entry", "mean accuracy (%)", "tasks"),
         rows=tuple(
@@ -92,7 +93,8 @@ def _overall_section(one: Overall, board: Leaderboard) -> Section:
             )
             for row in one.rows
         ),
-        num_text=1 + has_ranks,
+        num_words=1 + has_ranks,
+        leading=leading_rows([row.rank for row in one.rows]),
     )
     return Section(
         title=f"Over {quantity(len(labels), 'task')} · {place_words(first, board)} · {first.dtype}",
@@ -121,11 +123,11 @@ def _solved_tables(tasks: Sequence[TaskScores]) -> Iterator[Table]:
         )
         for entry in entries
     ]
-    yield Table(
+    yield text_table(
         title="solved to",
         header=("entry", *(task.label for task in tested)),
         rows=tuple(rows),
-        num_text=1,
+        num_words=1,
     )
 
 
@@ -148,11 +150,12 @@ def _task_table(task: TaskScores) -> Table:
     header = tuple(title for title in every[0][1] if title not in left_out)
     trained = [(score, row) for score, row in every if not score.is_skipped]
     trained.sort(key=lambda pair: -(_solved_to(pair[0], task) or 0))
-    table = Table(
+    table = text_table(
         title="unseen examples",
         header=header,
         rows=tuple(tuple(row[title] for title in header) for _, row in trained),
-        num_text=1 + has_ranks,
+        num_words=1 + has_ranks,
+        leading=leading_rows([row["rank"] for _, row in trained] if has_ranks else []),
     )
     return with_marks(table, [score.marks for score, _ in trained])
 
