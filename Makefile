@@ -15,7 +15,7 @@ store ?= $(if $(wildcard results/records/*.jsonl),results,build/kept)
 .DEFAULT_GOAL := help
 .PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
   bench-tasks bench-scale site docs calibrate verify proofs pages cheats torture readme test test-slow test-browser bench-page \
-  test-gpu test-kernels check format lint type clean
+  studies-pages test-gpu test-kernels check format lint type clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ pages: $(READY) ## write the pages of docs/ that are generated from docstrings a
 	$(BIN)/python -m bench.studies.catalogue.pages
 	$(BIN)/python -m bench.models
 	$(BIN)/python -m bench.reproduce page=true
+
+studies-pages: $(READY) ## write the pages of docs/results/pages.yaml from records; check=true compares
+	$(BIN)/python -m tools.studies_pages $(if $(check),check=$(check))
 
 readme: $(READY) ## put the numbers of docs/results/ into README.md, after a page was made again
 	$(BIN)/python -m tools.readme_numbers --write

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Interval, Len
 
+from bench.core.cli.entries import LAYERS
 from bench.core.cli.limits import Name, Plain, Rate, Share, Size, checked, like, one_of
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -306,6 +307,14 @@ class Cell:
         )
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def parts(self) -> tuple[Cell, ...]:
+        """A cell for the mechanism of each layer, if the entry names layers; else itself alone."""
+        layers = self.hyperparameters.get(LAYERS)
+        if layers is None:
+            return (self,)
+        return tuple(replace(self, mechanism=name, hyperparameters=own) for name, own in layers)
 
     @property
     def is_task(self) -> bool:

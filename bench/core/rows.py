@@ -12,7 +12,7 @@ from bench.core.places import CONF
 
 _FOLDER = CONF / "attention"
 _SETTING = re.compile(r"^ +(\w+): *([^#\n]*?) *(?:#.*)?$", re.MULTILINE)
-_MECHANISM = re.compile(r"^ +mechanism: *(\w+)", re.MULTILINE)
+_MECHANISM = re.compile(r"^ +(?:mechanism: *(\w+)|layers: )", re.MULTILINE)
 
 
 def rows_of(mechanism: str, config_dir: Path | None = None) -> tuple[str, ...]:
@@ -35,7 +35,8 @@ def row_labels() -> tuple[str, ...]:
 def settings_of(label: str) -> dict[str, Any] | None:
     """Mechanism and hyperparameters, by name, as a YAML of conf/attention sets them.
 
-    None for a row that is none of ours: no path is made from a label. Values are scalars.
+    None for a row that is none of ours: no path is made from a label. Values are scalars, or lists
+    of words.
     """
     settings = _settings(label)
     return None if settings is None else dict(settings)
@@ -50,6 +51,8 @@ def _settings(label: str) -> dict[str, Any] | None:
 
 
 def _scalar(text: str) -> Any:
+    if text.startswith("["):
+        return [word.strip() for word in text.strip("[]").split(",")]
     try:
         return json.loads(text)
     except ValueError:
@@ -58,7 +61,7 @@ def _scalar(text: str) -> Any:
 
 @cache
 def _all_rows() -> tuple[tuple[str, str], ...]:
-    """Label and mechanism of every YAML of ours."""
+    """Label and mechanism of every YAML of ours; no mechanism where it names layers."""
     return _rows_in(_FOLDER)
 
 
@@ -67,5 +70,5 @@ def _rows_in(folder: Path) -> tuple[tuple[str, str], ...]:
     for file in sorted(folder.glob("*.yaml")):
         said = _MECHANISM.search(file.read_text(encoding="utf-8"))
         if said:
-            found.append((file.stem, said[1]))
+            found.append((file.stem, said[1] or ""))
     return tuple(found)

@@ -23,13 +23,14 @@ from bench.core.cell import (
     Workload,
     without_later_hyperparameters,
 )
-from bench.core.cli.entries import AttentionEntry, TaskEntry
+from bench.core.cli.entries import LAYERS, AttentionEntry, TaskEntry
 from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.core.cli.values import storable
 from bench.core.record import REFERENCE
 from bench.core.rows import row_labels
 from bench.measuring.config import SweepConfig
 from bench.measuring.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign
+from bench.measuring.layers import layer_entries, why_no_layers
 from bench.measuring.machine.environment import available_devices
 from bench.measuring.measure.dtypes import why_no_dtype
 from bench.measuring.models.support import check_models, why_no_model
@@ -63,7 +64,7 @@ def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[Plann
     """
     import_plugins(config.plugins)
     entries = (*config.attention, *_more_entries(config))
-    whole = [replace(e, hyperparameters=checked_hyperparameters(e)) for e in entries]
+    whole = (replace(e, hyperparameters=checked_hyperparameters(e)) for e in entries)
     config = config.but(attention=tuple(whole))
     settings = {e.label: checked_settings(e) for e in config.task}
     _refuse_filters(config, settings)
@@ -72,8 +73,7 @@ def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[Plann
     cells = [*_kernel_cells(timed, devices)]
     check_models(config.axes.model, config.axes.image_size)
     cells += _model_cells(timed, devices)
-    trained = config.without(config.speed_only)
-    cells += _task_cells(trained, settings, devices[0])
+    cells += _task_cells(config.without(config.speed_only), settings, devices[0])
     if all(_why_left_out(c, config) for c in cells):
         raise ConfigError("The plan is empty: max_seq_len, task_only or speed_only leaves nothing.")
     planned = [
@@ -114,8 +114,9 @@ def _more_entries(config: SweepConfig) -> Iterator[AttentionEntry]:
 
 def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
     """All hyperparameters of an entry, defaults included, but later ones at their old value."""
-    names = attentions.attention_names()
-    if entry.mechanism not in names:
+    if LAYERS in entry.hyperparameters:
+        return {LAYERS: [[e.mechanism, checked_hyperparameters(e)] for e in layer_entries(entry)]}
+    if entry.mechanism not in (names := attentions.attention_names()):
         raise ConfigError(
             f"attention entry {entry.label!r} names the mechanism {entry.mechanism!r}, which is "
             f"not registered. {did_you_mean(entry.mechanism, names)} {OF_YOUR_OWN}"
@@ -146,8 +147,7 @@ def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
 
 def checked_settings(entry: TaskEntry) -> dict[str, Any]:
     """All settings of a task entry, defaults included; the task is built once to check them."""
-    names = tasks.task_names()
-    if entry.task not in names:
+    if entry.task not in (names := tasks.task_names()):
         raise ConfigError(
             f"task entry {entry.label!r} names the task {entry.task!r}, which is not registered. "
             f"{did_you_mean(entry.task, names)} {OF_YOUR_OWN}"
@@ -339,9 +339,8 @@ def _why_not_compiled(cell: Cell) -> str | None:
 
 
 def _why_not_in(dtype: str, name: str, can: Capabilities) -> str | None:
-    if dtype in can.dtypes:
-        return None
-    return f"{name} does not take {dtype}; it takes {', '.join(can.dtypes)}."
+    takes = ", ".join(can.dtypes)
+    return None if dtype in can.dtypes else f"{name} does not take {dtype}; it takes {takes}."
 
 
 def why_not(cell: Cell) -> str | None:
@@ -349,6 +348,9 @@ def why_not(cell: Cell) -> str | None:
 
     Constructors of plugins are not asked; see `_asked_plugins`.
     """
+    if LAYERS in cell.hyperparameters:
+        reasons = (why_not(part) for part in cell.parts)
+        return why_no_layers(cell) or next(filter(None, reasons), None)
     if cell.is_model and (reason := why_no_model(cell)):
         return reason
     if cell.is_task:

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 import attentions
 
 FOLDER = Path(__file__).parents[2] / "conf" / "attention"
-ENTRIES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+ENTRIES = sorted(path.stem for path in FOLDER.glob("*.yaml") if "mechanism: " in path.read_text())
 
 
 def read(entry: str) -> dict:

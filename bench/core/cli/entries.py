@@ -10,6 +10,10 @@ from typing import Any
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.values import storable, text
 
+LAYERS = "layers"
+"""Key of an entry that names a mechanism for each layer of a model; among the hyperparameters of
+its cells pairs of mechanism and hyperparameters, in order. Their mechanism is that of the first."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionEntry:
@@ -58,6 +62,21 @@ def _variants(name: str, settings: dict[str, Any]) -> Iterator[tuple[str, dict[s
         yield "".join(f" {key}={value}" for key, value in chosen.items()), settings | chosen
 
 
+def _first_layer(label: str, settings: dict[str, Any]) -> str:
+    """Name of an entry's first layer.
+
+    Raises:
+        ConfigError: there are no layers, or something else beside them.
+    """
+    layers = settings[LAYERS]
+    if len(settings) > 1 or not isinstance(layers, list) or not layers:
+        raise ConfigError(
+            f"attention entry {label!r} names layers; it takes a list of entries or mechanisms, as "
+            "`layers: [gla, gla, gla, softmax]`, and nothing beside it."
+        )
+    return str(layers[0])
+
+
 def _items(key: str, kind: str, given: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Label, registered name, which stands under `kind`, and other settings of each entry."""
     if not isinstance(given, dict) or not all(isinstance(v, dict) for v in given.values()):
@@ -66,6 +85,8 @@ def _items(key: str, kind: str, given: Any) -> Iterator[tuple[str, str, dict[str
         )
     for label, settings in given.items():
         rest = dict(settings)
+        if kind == "mechanism" and kind not in rest and LAYERS in rest:
+            rest[kind] = _first_layer(label, rest)
         name = rest.pop(kind, None)
         if not isinstance(name, str):
             raise ConfigError(

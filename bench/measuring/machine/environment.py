@@ -133,7 +133,7 @@ def is_good(record: Record, cell: Cell, environment: Environment) -> bool:
 def source_of_training(cell: Cell, environment: Environment) -> str:
     """A hash of all code, data and libraries of a run: a checkpoint goes on with no other."""
     parts = [
-        mechanism_source(cell.mechanism, cell.plugins),
+        "".join(mechanism_source(each.mechanism, each.plugins) for each in cell.parts),
         task_source(cell.task.task) + _data_hash(cell.task),
         TRAINING_VERSION,
         *_home(cell.device, environment),
@@ -150,9 +150,11 @@ def _own_files(cell: Cell) -> tuple[str, ...]:
     """Hashes of what a version number cannot speak for: a plugin's source, and a task's files."""
     from bench.measuring.tasks.base import task_class
 
-    found = []
-    if is_foreign(cell.mechanism, cell.plugins):
-        found.append(mechanism_source(cell.mechanism, cell.plugins))
+    found = [
+        mechanism_source(each.mechanism, each.plugins)
+        for each in cell.parts
+        if is_foreign(each.mechanism, each.plugins)
+    ]
     if not task_class(cell.task.task).__module__.startswith(f"{bench.__name__}."):
         found.append(task_source(cell.task.task))
     if data := _data_hash(cell.task):

@@ -51,12 +51,17 @@ def state_bytes(task: Task, cell: Cell, library: ModuleType | None) -> int | Non
     """
     if not task.causal:
         return None
-    num_softmax = sum(task.recipe.is_softmax)
-    own = _layer_bytes(task, cell.mechanism, cell.hyperparameters, library)
-    softmax = _layer_bytes(task, REFERENCE, {}, library) if num_softmax else 0
-    if own is None or softmax is None:
-        return None
-    return (task.recipe.num_layers - num_softmax) * own + num_softmax * softmax
+    parts = [(part.mechanism, part.hyperparameters) for part in cell.parts]
+    layers = [
+        (REFERENCE, {}) if is_softmax else parts[layer % len(parts)]
+        for layer, is_softmax in enumerate(task.recipe.is_softmax)
+    ]
+    kept: dict[str, int | None] = {}
+    for name, own in layers:
+        if str((name, own)) not in kept:
+            kept[str((name, own))] = _layer_bytes(task, name, own, library)
+    sizes = [kept[str(layer)] for layer in layers]
+    return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def _layer_bytes(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.core.cli.entries import LAYERS
 from bench.core.record import REFERENCE
 from bench.measuring.tasks.base import Recipe, Task, seeded
 from bench.measuring.tasks.gates import Gated
@@ -133,12 +134,11 @@ def build_model(
         ValueError: the mechanism cannot be built for the task's geometry.
         TypeError: a hyperparameter that it does not take.
     """
-    mixers = [
-        build_mixer(task, REFERENCE, {}, seed, layer, library)
-        if is_softmax
-        else build_mixer(task, mechanism, hyperparameters, seed, layer, library)
-        for layer, is_softmax in enumerate(task.recipe.is_softmax)
-    ]
+    named = hyperparameters.get(LAYERS, [(mechanism, hyperparameters)])
+    mixers = []
+    for layer, is_softmax in enumerate(task.recipe.is_softmax):
+        name, own = (REFERENCE, {}) if is_softmax else named[layer % len(named)]
+        mixers.append(build_mixer(task, name, own, seed, layer, library))
     with seeded(seed, "backbone"):
         model = Backbone(task, mixers)
     if task.recipe.linear_std:

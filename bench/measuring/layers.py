@@ -1,0 +1,51 @@
+"""Entries that name a mechanism for each layer of a model, as gla three times, then softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attentions
+from bench.core.cell import Cell
+from bench.core.cli.entries import LAYERS, AttentionEntry
+from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.rows import row_labels, settings_of
+from bench.measuring.tasks.base import build_task
+
+
+def layer_entries(entry: AttentionEntry) -> Iterator[AttentionEntry]:
+    """An entry for each layer that an entry names, by its row in conf/attention or its mechanism.
+
+    Raises:
+        ConfigError: a name that neither has.
+    """
+    known = {*row_labels(), *attentions.attention_names()}
+    for name in entry.hyperparameters[LAYERS]:
+        settings = settings_of(str(name)) or {"mechanism": name}
+        if name not in known or LAYERS in settings:
+            raise ConfigError(
+                f"attention entry {entry.label!r} names the layer {name!r}, which is neither an "
+                f"entry of conf/attention with a mechanism nor a mechanism itself. "
+                f"{did_you_mean(str(name), known)}"
+            )
+        mechanism = settings.pop("mechanism")
+        yield AttentionEntry(label=name, mechanism=mechanism, hyperparameters=settings)
+
+
+def why_no_layers(cell: Cell) -> str | None:
+    """Why an entry of layers is nothing to time, or no model of this task."""
+    if not cell.is_task:
+        return (
+            f"{cell.entry} names a mechanism for each layer of a model; it is trained, not timed."
+        )
+    recipe = build_task(cell.task.task, cell.task.settings).recipe
+    num_named = len(cell.parts)
+    if recipe.num_layers % num_named:
+        return (
+            f"{cell.entry} names {num_named} layers, and {cell.task.label} has num_layers="
+            f"{recipe.num_layers}; a multiple of {num_named} is needed."
+        )
+    if recipe.softmax_layers or recipe.match != "none":
+        return (
+            f"{cell.entry} names its layers; softmax_layers and match are left at their defaults."
+        )
+    return None

@@ -1,0 +1,88 @@
+"""Entries that name a mechanism for each layer: resolved, refused, built and kept in a cell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench.core.cell import Cell
+from bench.core.cli.entries import AttentionEntry, read_attention_entries
+from bench.core.cli.errors import ConfigError
+from bench.measuring.plan import checked_hyperparameters, why_not
+from bench.measuring.tasks.base import build_task
+from bench.measuring.tasks.longer import state_bytes
+from bench.measuring.tasks.model import build_model
+from tests import records as made
+
+PATTERN = ["gla", "gla", "gla", "softmax"]
+
+
+def cell_of(layers: list[str], **settings: Any) -> Cell:
+    (entry,) = read_attention_entries({"mixed": {"layers": layers}})
+    settings = {"num_layers": 4, "causal": True} | settings
+    cell = made.task_cell("mixed", mechanism=entry.mechanism, settings=settings)
+    return replace(cell, hyperparameters=checked_hyperparameters(entry))
+
+
+def test_each_layer_is_a_part_with_all_its_hyperparameters() -> None:
+    cell = cell_of(PATTERN)
+    assert [part.mechanism for part in cell.parts] == PATTERN
+    assert cell.mechanism == "gla" and cell.key != cell.parts[0].key
+    (own,) = [e for e in read_attention_entries({"gla": {"mechanism": "gla"}})]
+    assert cell.parts[0].hyperparameters == checked_hyperparameters(own)
+    assert Cell.from_dict(cell.to_dict()).key == cell.key
+
+
+def test_a_layer_can_be_an_entry_with_settings_of_its_own() -> None:
+    first, _ = cell_of(["deltanet_negative", "softmax"], num_layers=2).parts
+    assert (first.mechanism, first.hyperparameters["negative_eigenvalues"]) == ("deltanet", True)
+
+
+def test_the_model_of_a_hybrid_entry_is_that_of_as_many_softmax_layers() -> None:
+    cell = cell_of(PATTERN)
+    named = build_model(
+        build_task("recall", cell.task.settings), cell.mechanism, cell.hyperparameters, 0
+    )
+    counted = build_task("recall", cell.task.settings | {"softmax_layers": 1})
+    gla = cell.parts[0]
+    same = build_model(counted, gla.mechanism, gla.hyperparameters, 0)
+    found, expected = named.state_dict(), same.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(bool((found[name] == expected[name]).all()) for name in expected)
+    kept = state_bytes(build_task("recall", cell.task.settings), cell, None)
+    assert kept == state_bytes(counted, gla, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"layers": ["gla", "glaa"]}, "names the layer 'glaa'"),
+        ({"layers": ["gla", "gla_softmax"]}, "names the layer 'gla_softmax'"),
+        ({"layers": []}, "it takes a list"),
+        ({"layers": "gla"}, "it takes a list"),
+        ({"layers": ["gla"], "backend": "auto"}, "nothing beside it"),
+    ],
+)
+def test_layers_that_cannot_be_are_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        [checked_hyperparameters(entry) for entry in read_attention_entries({"mixed": given})]
+
+
+def test_other_numbers_of_layers_and_timing_are_skipped_with_a_reason() -> None:
+    assert why_not(cell_of(PATTERN)) is None
+    assert why_not(cell_of(PATTERN, num_layers=8)) is None
+    assert "a multiple of 4 is needed" in str(why_not(cell_of(PATTERN, num_layers=2)))
+    assert "softmax_layers" in str(why_not(cell_of(PATTERN, softmax_layers=1)))
+    assert "has no causal form" in str(why_not(cell_of(["gla", "nystromformer"])))
+    timed = replace(made.kernel_cell("mixed"), hyperparameters=cell_of(PATTERN).hyperparameters)
+    assert "trained, not timed" in str(why_not(timed))
+
+
+def test_a_mechanism_that_is_unknown_is_refused_as_before() -> None:
+    with pytest.raises(ConfigError, match="names no mechanism"):
+        read_attention_entries({"mixed": {"eps": 1}})
+    entry = AttentionEntry(label="mixed", mechanism="gla", hyperparameters={"layer": ["gla"]})
+    with pytest.raises(ConfigError, match="sets 'layer'"):
+        checked_hyperparameters(entry)
