@@ -25,6 +25,7 @@ COMMANDS = {
         "bench.reproduce",
         "train a paper's cell or test its sentence, and judge",
     ),
+    "advise": ("bench.advise", "say which mechanism fulfils some needs, by what is stored"),
     "explain": (
         "bench.explain",
         "explain a trained model's answers by several methods, scored",
