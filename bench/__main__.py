@@ -26,6 +26,10 @@ COMMANDS = {
         "train a paper's cell or test its sentence, and judge",
     ),
     "advise": ("bench.advise", "say which mechanism fulfils some needs, by what is stored"),
+    "convert": (
+        "bench.convert",
+        "exchange a trained softmax model's layers, and see what survives",
+    ),
     "explain": (
         "bench.explain",
         "explain a trained model's answers by several methods, scored",
