@@ -30,6 +30,7 @@ COMMANDS = {
         "bench.convert",
         "exchange a trained softmax model's layers, and see what survives",
     ),
+    "hybrids": ("bench.hybrids", "compare mixers alone with the same beside softmax layers"),
     "explain": (
         "bench.explain",
         "explain a trained model's answers by several methods, scored",
