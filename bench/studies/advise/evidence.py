@@ -1,4 +1,4 @@
-"""What records and proofs say of each mechanism, as one row: its proof, its score, its cost."""
+"""A row for each mechanism, by records and proofs: what is proven, its score, its cost."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Advise(Settings):
     seq_len: Many[Annotated[int, Interval(ge=1)]] = (4096,)
     """Tokens of a call, or of the context that a token is decoded on; within what was measured."""
     mode: Many[Annotated[str, Word(lambda: MODES)]] = ("forward",)
-    """What is to be cheap: forward, forward_backward, prefill, decode and so on."""
+    """Call that is to be cheap: forward, forward_backward, prefill, decode and so on."""
     task: Annotated[str | None, Group("task"), BeforeValidator(_one_name)] = chosen(())
     """Task that has to be solved; none: any mechanism will do."""
     score: Annotated[float, Interval(ge=0.0)] | None = None

@@ -153,17 +153,15 @@ def _pretrained() -> tuple[type[nn.Module], ...]:
 def _attached(model: Any, mechanism: str, settings: dict[str, Any], keep: float) -> list[str]:
     """Attach a mechanism to a model of Transformers, and give the kept layers softmax back."""
     from attentions import huggingface
-    from attentions.integrations.transformers.cores import ATTACHED
 
-    def with_core() -> list[str]:
-        return [name for name, module in model.named_modules() if ATTACHED in module._modules]
-
+    before = {name for name, _ in model.named_modules()}
     huggingface.attach(model, mechanism, **settings)
-    names = with_core()
-    exchanged = _but_kept(names, keep)
-    for name in set(names) - set(exchanged):
+    new = (name.rpartition(".") for name, _ in model.named_modules() if name not in before)
+    cores = {layer: core for layer, _, core in new if layer in before}
+    exchanged = _but_kept([*cores], keep)
+    for name in cores.keys() - set(exchanged):
         layer = model.get_submodule(name)
-        del layer._modules[ATTACHED]
+        delattr(layer, cores[name])
         layer.config = copy.copy(layer.config)
         layer.config._attn_implementation = f"{huggingface.PREFIX}softmax"
     return exchanged
