@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -25,17 +26,20 @@ from bench.measuring.tasks.base import Task, build_task
 from bench.measuring.tasks.train import Diverged, score_on_test_set
 from bench.publishing.charts.plain import Curves, chart_of
 from bench.publishing.charts.spec import Chart
+from bench.publishing.charts.write import write_pictures
 from bench.publishing.document import (
     Block,
     Column,
     Command,
     Document,
     Estimate,
+    Figure,
     Prose,
     Row,
     Table,
     Text,
     words,
+    write,
 )
 from bench.publishing.machine import machine_in_words
 from bench.studies.convert.models import Pupil, exchanged_in, load, of_cell
@@ -68,6 +72,7 @@ class Curve:
         steps: at which both were scored.
         teacher, chance: scores.
         train_s: CPU seconds of both arms, and of the teacher where this run trained it.
+        source: what was converted, in words.
         origin: machine, commit and day.
     """
 
@@ -84,6 +89,7 @@ class Curve:
     chance: float
     unit: str
     train_s: float
+    source: str
     origin: str
 
     def recovered(self, at: int) -> float | None:
@@ -139,9 +145,11 @@ def study(asked: Convert, session: Session) -> None:
     if lacking := len(runs) - len(curves):
         session.note(f"{lacking} of {len(runs)} conversions are not in the store.")
     if curves:
-        document = page(curves, session, asked)
+        path = asked.docs / PAGE
+        figures = session.figures([*charts(curves)], path)
+        document = document_of(curves, session.command("docs", "budget"), figures, session.notes)
         session.show(document)
-        session.write(document, asked.docs / PAGE)
+        session.write(document, path)
 
 
 def _runs(asked: Convert, session: Session) -> Iterator[Run]:
@@ -239,6 +247,7 @@ def _convert(run: Run, asked: Convert, session: Session, teachers: _Teachers) ->
         chance=task.chance(),
         unit=task.unit,
         train_s=cpu_s() - began_s,
+        source=str(asked.teacher or f"a softmax model of {asked.num_layers} layers"),
         origin=f"{place}, {utc_now()[:10]}",
     )
 
@@ -246,24 +255,45 @@ def _convert(run: Run, asked: Convert, session: Session, teachers: _Teachers) ->
 # --- the page -------------------------------------------------------------------------------------
 
 
-def page(curves: Sequence[Curve], session: Session, asked: Convert) -> Document:
+def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ()) -> list[Path]:
+    """Write the page of a store and its pictures; returns their paths. Nothing is trained.
+
+    Raises:
+        ConfigError: nothing is stored there, or a file cannot be written.
+    """
+    lines: Lines[Curve] = Lines(store / CURVES, Curve)
+    curves = [curve for curve in lines.read() if not tasks or curve.task in tasks]
+    drawn, _ = write_pictures([*charts(curves)], page.with_suffix(""))
+    figures = [Figure(title, f"{page.stem}/{file.name}") for title, file in drawn]
+    document = document_of(curves, command, figures, ())
+    return [write(document, page), *(file for _, file in drawn)]
+
+
+def document_of(
+    curves: Sequence[Curve], command: str, figures: Sequence[Figure], notes: Sequence[str]
+) -> Document:
     """Tables at the last step, pictures over all steps."""
     origins = "; ".join(sorted({curve.origin for curve in curves}))
     spent_min = sum(curve.train_s for curve in curves) / 60
-    layers = "the teacher" if asked.teacher else f"a softmax model of {asked.num_layers} layers"
-    phases = "{} steps of matching outputs, {} of distillation, {} of fine-tuning".format(
-        *asked.phases
+    sources = " and ".join(sorted({curve.source for curve in curves}))
+    phases = " or ".join(
+        sorted({"{} + {} + {}".format(*curve.phases) for curve in curves}, key=len)
     )
-    said = f"Made of {layers}, by {phases}: {len(curves)} conversions with their controls."
+    said = (
+        f"{len(curves)} conversions of {sources}, each with its control; {phases} steps of matching "
+        "outputs, distillation and fine-tuning."
+    )
     took = f"Measured on {origins}, in {spent_min:.1f} core-minutes, by"
-    blocks: list[Block] = [Text([took]), Command(session.command("docs", "budget"))]
-    blocks += [Text([said], session.notes), Prose(_HOW_TO_READ)]
+    blocks: list[Block] = [Text([took]), Command(command), Text([said], notes)]
     tasks = dict.fromkeys(curve.task for curve in curves)
     blocks += [_table(task, [c for c in curves if c.task == task]) for task in tasks]
-    charts = [chart for t in tasks for chart in _charts(t, [c for c in curves if c.task == t])]
-    return Document(
-        "Softmax models converted", [*blocks, *session.figures(charts, asked.docs / PAGE)]
-    )
+    return Document("Softmax models converted", [*blocks, Prose(_HOW_TO_READ), *figures])
+
+
+def charts(curves: Sequence[Curve]) -> Iterator[Chart]:
+    """Pictures of each task."""
+    for task in dict.fromkeys(curve.task for curve in curves):
+        yield from _charts(task, [curve for curve in curves if curve.task == task])
 
 
 def _groups(curves: Sequence[Curve]) -> dict[tuple[float, str], list[Curve]]:

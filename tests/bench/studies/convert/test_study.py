@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from bench.convert import main
 from bench.core.lines import Lines
-from bench.studies.convert.study import Curve
+from bench.studies.convert.study import Curve, write_page
 
 TINY = (
     *("seed=0", "num_layers=2", "match_steps=2", "distil_steps=2", "tune_steps=2"),
@@ -35,6 +36,8 @@ def test_it_keeps_curves_and_the_same_command_trains_nothing_again(tmp_path: Pat
     page = (tmp_path / "conversion.md").read_text()
     assert "    python -m bench.convert attention=[linear]" in page
     assert "| linear    |" in page and "2 conversions" in page
+    (made, picture, *_) = write_page(tmp_path, tmp_path / "docs" / "conversion.md", "COMMAND")
+    assert "    COMMAND" in made.read_text() and picture.suffix == ".svg"
     before = (tmp_path / "curves.jsonl").read_bytes()
     convert(tmp_path, *words)
     assert (tmp_path / "curves.jsonl").read_bytes() == before
@@ -61,12 +64,11 @@ def test_no_time_no_model_but_what_is_kept_stays(
 
 
 def test_recovered_is_empty_where_there_is_nothing_to_recover() -> None:
-    usual = {"key": "", "task": "", "attention": "", "keep": 0.0, "seed": 0, "phases": (1, 1, 1)}
-    usual |= {"chance": 0.0, "unit": "", "train_s": 0.0, "origin": "", "steps": (0, 3)}
-    curve = Curve(converted=(0.1, 0.8), scratch=(0.1, 0.6), teacher=1.0, **usual)  # type: ignore[arg-type]
-    assert curve.recovered(-1) == pytest.approx(0.5)
-    same = Curve(converted=(0.1, 0.8), scratch=(0.1, 0.99), teacher=1.0, **usual)  # type: ignore[arg-type]
-    assert same.recovered(-1) is None
+    about = {name: "" for name in ("key", "task", "attention", "unit", "source", "origin")}
+    usual: dict[str, Any] = {**about, "keep": 0.0, "seed": 0, "phases": (1, 1, 1), "train_s": 0.0}
+    usual |= {"chance": 0.0, "steps": (0, 3), "teacher": 1.0, "converted": (0.1, 0.8)}
+    assert Curve(scratch=(0.1, 0.6), **usual).recovered(-1) == pytest.approx(0.5)
+    assert Curve(scratch=(0.1, 0.99), **usual).recovered(-1) is None
 
 
 def test_a_language_model_of_transformers_by_path(
