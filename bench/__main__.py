@@ -25,6 +25,11 @@ COMMANDS = {
         "bench.reproduce",
         "train a paper's cell or test its sentence, and judge",
     ),
+    "advise": ("bench.advise", "say which mechanism fulfils some needs, by what is stored"),
+    "convert": (
+        "bench.convert",
+        "exchange a trained softmax model's layers, and see what survives",
+    ),
     "hybrids": ("bench.hybrids", "compare mixers alone with the same beside softmax layers"),
     "explain": (
         "bench.explain",

@@ -111,7 +111,8 @@ def command_line(command: str, config: Mapping[str, Any], without: Collection[st
         config: composed; ``given`` has the keys that were typed.
         without: keys that only say where files go, besides ``out``.
     """
-    words = [f"attention=[{','.join(config['attention'])}]"]
+    rows = config.get("attention")  # a command of no rows has none
+    words = [f"attention=[{','.join(rows)}]"] if rows else []
     for key in dict.fromkeys(config.get("given", ())):
         value: Any = config
         for part in key.split("."):

@@ -19,6 +19,9 @@ from bench.publishing.metrics.marks import may_be_ranked
 MIN_LENGTHS = 3
 """Fewest lengths: two points lie on every curve."""
 
+NUM_REFITS = 200
+"""Resamples that a fit is made anew of: beside its misfit, finer percentiles say nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
@@ -68,6 +71,27 @@ def scaling(by_length: Mapping[int, Record]) -> Scaling | None:
         lengths=tuple(samples),
         misfit=float(np.max(np.abs(fitted / times - 1))),
     )
+
+
+def seconds_at(by_length: Mapping[int, Record], length: int) -> tuple[float, Interval] | None:
+    """Seconds of a call at a length within the measured range, by the fit, with a 95 % interval.
+
+    The interval is a bootstrap's over rounds, widened by the fit's largest error at a measured
+    length: a polynomial that misses what was measured is no better in between.
+
+    Returns:
+        None outside of the range, and with too few lengths or rounds.
+    """
+    samples, fit = _samples(by_length), scaling(by_length)
+    if fit is None or not fit.lengths[0] <= length <= fit.lengths[-1]:
+        return None
+    if min(map(len, samples.values())) < MIN_ROUNDS:
+        return None
+    lengths, _ = _medians(samples)
+    drawn = [resampled_medians(own, i)[:NUM_REFITS] for i, own in enumerate(samples.values())]
+    fits = [_fit(lengths, times) for times in np.stack(drawn, axis=1)]
+    low, high = percentiles(np.polynomial.polynomial.polyval(length, np.stack(fits, axis=1)))
+    return fit.seconds(length), (low * (1 - fit.misfit), high * (1 + fit.misfit))
 
 
 def constant_share(by_length: Mapping[int, Record], length: int) -> float:

@@ -124,7 +124,8 @@ def swapped_in(softmax: Trained, cell: Cell, num_steps: int) -> Found:
     task = build_task(cell.task.task, settings | {"num_steps": num_steps, "learning_rate": rate})
     seed, device = cell.task.seed, torch.device(cell.device)
     model = build_model(task, cell.mechanism, cell.hyperparameters, seed).to(device)
-    _take_over(softmax.model, model)
+    _layers(model)  # whoever owns its projections cannot take over any
+    take_over(softmax.model, model)
     whole = score_on_test_set(softmax.model, task, seed, device)
     sign = 1.0 if task.better == "higher" else -1.0
     for when in ("before", "after"):
@@ -136,12 +137,10 @@ def swapped_in(softmax: Trained, cell: Cell, num_steps: int) -> Found:
 
 
 @torch.no_grad()
-def _take_over(source: Backbone, target: Backbone) -> None:
-    """Copy all parameters outside of the mechanism, its projections among them."""
-    for old, new in zip(_layers(source), _layers(target), strict=True):
-        new.qkv.load_state_dict(old.qkv.state_dict())
-        new.proj.load_state_dict(old.proj.state_dict())
-    own = target.state_dict()
-    for name, tensor in source.state_dict().items():
-        if ".mixer." not in name:
-            own[name].copy_(tensor)
+def take_over(source: nn.Module, target: nn.Module) -> None:
+    """Copy every parameter that both have under one name, gates around a layer not counted."""
+    known = {name.replace(".mixer.layer.", ".mixer."): p for name, p in source.named_parameters()}
+    for name, own in target.named_parameters():
+        old = known.get(name.replace(".mixer.layer.", ".mixer."))
+        if old is not None and old.shape == own.shape:
+            own.copy_(old)

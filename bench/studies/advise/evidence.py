@@ -1,0 +1,255 @@
+"""A row for each mechanism, by records and proofs: what is proven, its score, its cost."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import bench
+from bench.core.badges import BadgeStatus
+from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.observed import CONTROLS
+from bench.core.proofs import Proofs
+from bench.core.record import NewerSchema, Record, Speed
+from bench.core.statistics import median, median_interval
+from bench.core.store import read_records, stores_below
+from bench.publishing.leaderboard import Leaderboard, Setting, build_leaderboard
+from bench.publishing.metrics.marks import may_be_ranked
+from bench.publishing.metrics.scaling import seconds_at
+from bench.publishing.scores import Score, TaskScores
+from bench.publishing.searched import at_best_rate
+from bench.studies.advise.settings import Advise
+
+HOME = Path(bench.__file__).resolve().parent.parent
+KEPT = ("docs/results", "results/accuracy", "results/decode")
+"""Folders of records that come with the code."""
+
+OPEN = "not settled whether it gets there"
+"""Why a row is no answer whose interval holds the score that has to be reached."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Seconds of a call at one length.
+
+    Attributes:
+        seconds, low, high: median and 95 % interval.
+        is_fitted: whether it is read from a fit between measured lengths.
+        record: of the length itself; None of a fit.
+    """
+
+    seconds: float
+    low: float
+    high: float
+    is_fitted: bool
+    record: Record | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A row of the table.
+
+    Attributes:
+        why_not: sentence on why it is no answer; empty if it may be one.
+        proof: words on the capabilities that were asked for.
+        score: on the task; None if none was asked for.
+        num_rates: learning rates that its score is the best of.
+        cost: None where nothing was measured.
+    """
+
+    entry: str
+    mechanism: str
+    why_not: str = ""
+    proof: str = ""
+    score: Score | None = None
+    num_rates: int = 0
+    cost: Cost | None = None
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+def read_all(folders: Sequence[Path]) -> list[Record]:
+    """Records of all stores in some folders, and of files ``records.jsonl.gz``.
+
+    Args:
+        folders: empty for those that come with the code, and ``results`` where the command runs.
+
+    Raises:
+        ConfigError: a folder that was named has no records, or nothing has any.
+    """
+    found: dict[tuple[str, str], Record] = {}
+    usual = [*(HOME / name for name in KEPT), Path("results")]
+    for folder in folders or [each for each in usual if each.is_dir()]:
+        own = [*_showcase(folder / "records.jsonl.gz")]
+        try:
+            # A folder of results holds tries and baselines too: of it only its own sweep counts.
+            stores = [folder] if folder == usual[-1] else stores_below(folder)
+            own += [r for s in stores for r in read_records(s, missing_ok=True)]
+        except ConfigError:
+            if folders and not own:
+                raise
+        found |= {(record.cell.key, record.started_at): record for record in own}
+    if not found:
+        raise ConfigError(
+            "There are no records to answer from. `attnbench sweep` measures some into results/."
+        )
+    return [*found.values()]
+
+
+def _showcase(file: Path) -> Iterable[Record]:
+    if file.is_file():
+        with gzip.open(file, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                try:
+                    yield Record.from_json(line)
+                except NewerSchema:
+                    continue
+
+
+def task_of(name: str, records: Sequence[Record]) -> TaskScores:
+    """The table of a task with the most seeds, and of these with the most rows.
+
+    Raises:
+        ConfigError: no record is of this task.
+    """
+    tasks = build_leaderboard(at_best_rate(records), CONTROLS, within_budget=True).tasks
+    own = [task for task in tasks if task.label == name]
+    if not own:
+        known = sorted({task.label for task in tasks})
+        raise ConfigError(f"No score on task={name} is stored. {did_you_mean(name, known)}")
+    return max(own, key=lambda task: (task.num_seeds, len(task.scores)))
+
+
+def num_rates(entry: str, table: TaskScores, records: Sequence[Record]) -> int:
+    """Learning rates of a row at the settings of its table."""
+
+    def but_rate(settings: Mapping[str, object]) -> dict[str, object]:
+        return {key: value for key, value in settings.items() if key != "learning_rate"}
+
+    wanted = but_rate(json.loads(table.settings))
+    return len(
+        {
+            r.cell.task.settings.get("learning_rate")
+            for r in records
+            if (r.cell.entry, r.cell.task.label) == (entry, table.label)
+            and but_rate(r.cell.task.shared_settings) == wanted
+        }
+    )
+
+
+# --- costs ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """Records of one setting: of those that reach the length, the one with the most records.
+
+    Attributes:
+        setting: None where nothing was timed as was asked.
+        by_entry: of each row its records by length; controls are left out.
+    """
+
+    setting: Setting | None
+    by_entry: Mapping[str, Mapping[int, Record]]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Measured lengths, ascending."""
+        return sorted({length for own in self.by_entry.values() for length in own})
+
+
+def timed(board: Leaderboard, asked: Advise, mode: str, seq_len: int, causal: bool | None) -> Timed:
+    """The records that answer what a mode costs; of any causality if that is None."""
+    found: dict[Setting, dict[str, dict[int, Record]]] = {}
+    for ranking in board.rankings:
+        work = ranking.setting.workload
+        wanted = {
+            "scope": "core",
+            "mode": mode,
+            "dtype": asked.dtype,
+            "batch_size": asked.batch_size,
+        }
+        if causal is not None:
+            wanted["causal"] = causal
+        if ranking.setting.extras or any(getattr(work, k, None) != v for k, v in wanted.items()):
+            continue
+        rows = found.setdefault(ranking.setting, {})
+        for standing in ranking.standings:
+            is_row = standing.rank != "control" and may_be_ranked(standing.record)
+            if is_row and isinstance(standing.record.result, Speed):
+                rows.setdefault(standing.entry, {})[ranking.size] = standing.record
+    if not found:
+        return Timed(setting=None, by_entry={})
+
+    def order(setting: Setting) -> tuple[bool, int, str]:
+        records = [r for own in found[setting].values() for r in own.values()]
+        lengths = [length for own in found[setting].values() for length in own]
+        covers = bool(lengths) and min(lengths) <= seq_len <= max(lengths)
+        return covers, len(records), max((r.started_at for r in records), default="")
+
+    best = max(found, key=order)
+    return Timed(setting=best, by_entry=found[best])
+
+
+def cost_at(by_length: Mapping[int, Record], length: int) -> Cost | None:
+    """Seconds at a length: measured there, or by a fit within the measured range; else None.
+
+    Nothing is extrapolated.
+    """
+    if record := by_length.get(length):
+        assert isinstance(record.result, Speed)
+        samples = record.result.latency_s
+        seconds = median(samples) or 0.0
+        low, high = median_interval(samples) or (0.0, float("inf"))
+        return Cost(seconds=seconds, low=low, high=high, is_fitted=False, record=record)
+    if (found := seconds_at(by_length, length)) is None:
+        return None
+    seconds, (low, high) = found
+    return Cost(seconds=seconds, low=low, high=high, is_fitted=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One length and mode of what was asked.
+
+    Attributes:
+        causal: whether a token sees only those before it.
+        table: scores on the task; None if none was asked for.
+        least: score that has to be reached, as a share or in the task's unit; None for the best.
+        timed: what calls cost in this setting.
+    """
+
+    asked: Advise
+    seq_len: int
+    mode: str
+    causal: bool
+    table: TaskScores | None
+    least: float | None
+    timed: Timed
+
+
+# --- proofs ---------------------------------------------------------------------------------------
+
+
+def needs(mode: str, *, causal: bool, dtype: str) -> list[str]:
+    """Claims that have to be proven for a mechanism to be an answer."""
+    return [
+        "reference",
+        *(["causal"] if causal else []),
+        *(["recurrent"] if mode in ("prefill", "decode") else []),
+        *(["gradients"] if mode in ("backward", "forward_backward", "train_step") else []),
+        *(["precision"] if dtype != "float32" else []),
+    ]
+
+
+def unproven(proofs: Proofs, claims: Sequence[str]) -> list[str]:
+    """Those of the claims that no test has passed."""
+    return [
+        claim
+        for claim in claims
+        if claim not in proofs.badges or proofs.badges[claim].status is not BadgeStatus.PASSED
+    ]

@@ -1,0 +1,1 @@
+"""Trained softmax models whose layers are exchanged for another mechanism."""

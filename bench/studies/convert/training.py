@@ -1,0 +1,159 @@
+"""Three phases of a conversion, and the control: scores on unseen examples as steps go by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+from bench.measuring.tasks.base import NO_ANSWER, Batch, Split, Task, seeded
+from bench.measuring.tasks.train import Diverged, learning_rate, score_on_test_set
+from bench.studies.convert.models import Pupil
+
+NUM_LOOKS = 9
+"""Scores of a curve, without the one before the first step."""
+
+Look = Callable[[nn.Module, int], None]
+
+
+def looks(num_steps: int) -> tuple[int, ...]:
+    """Steps at which a model is scored, from 0 on."""
+    return tuple(sorted({round(i * num_steps / NUM_LOOKS) for i in range(NUM_LOOKS + 1)}))
+
+
+def converted(
+    pupil: Pupil,
+    teacher: nn.Module,
+    task: Task,
+    phases: tuple[int, int, int],
+    rate_share: float,
+    seed: int,
+    say: Callable[[str], None],
+) -> tuple[float, ...]:
+    """Train an exchanged model by its teacher and then by labels; its scores at `looks`.
+
+    Raises:
+        Diverged: a loss or a prediction is not finite.
+    """
+    teacher.eval().requires_grad_(requires_grad=False)
+    pupil.model.requires_grad_()  # a copy of a teacher has what the teacher had
+    places = [(teacher.get_submodule(n), pupil.model.get_submodule(n)) for n in pupil.exchanged]
+    own = [p for _, mixer in places for p in mixer.parameters()]
+    everything = list(pupil.model.parameters())
+    share = replace_rate(task, rate_share)
+
+    def outputs(batch: Batch) -> Tensor:
+        calls, handles = [], []
+        for mixer, _ in places:
+            keep = lambda _, args, named, out: calls.append((args, named, first(out)))  # noqa: E731
+            handles.append(mixer.register_forward_hook(keep, with_kwargs=True))
+        with torch.no_grad():
+            teacher(batch.inputs, batch.positions)
+        for handle in handles:
+            handle.remove()
+        errors = [
+            (first(mixer(*args, **named)) - wanted).square().mean() / wanted.square().mean()
+            for (_, mixer), (args, named, wanted) in zip(places, calls, strict=True)
+        ]
+        return torch.stack(errors).mean()
+
+    def logits(batch: Batch) -> Tensor:
+        with torch.no_grad():
+            wanted = log_softmax(teacher(batch.inputs, batch.positions).flatten(0, -2), dim=-1)
+        mine = log_softmax(pupil.model(batch.inputs, batch.positions).flatten(0, -2), dim=-1)
+        asked = batch.targets.flatten() != NO_ANSWER
+        return kl_div(mine[asked], wanted[asked], reduction="batchmean", log_target=True)
+
+    curve = Curve(pupil.model, task, seed, sum(phases), say)
+    batches = task.batches(Split.TRAIN, seed)
+    with seeded(seed, "conversion"):
+        curve.train(task, own, phases[0], outputs, batches)
+        curve.train(share, everything, phases[1], logits, batches)
+        curve.train(share, everything, phases[2], lambda b: labels(pupil.model, b), batches)
+    return tuple(curve.scores)
+
+
+def from_scratch(
+    model: nn.Module, task: Task, num_steps: int, seed: int, say: Callable[[str], None]
+) -> tuple[float, ...]:
+    """Train a model by labels alone on the same batches, with one cosine; its scores at `looks`.
+
+    Raises:
+        Diverged: a loss or a prediction is not finite.
+    """
+    curve = Curve(model, task, seed, num_steps, say)
+    with seeded(seed, "conversion"):
+        batches = task.batches(Split.TRAIN, seed)
+        curve.train(task, list(model.parameters()), num_steps, lambda b: labels(model, b), batches)
+    return tuple(curve.scores)
+
+
+def replace_rate(task: Task, share: float) -> Task:
+    """The same task at a share of its learning rate."""
+    import copy
+
+    found = copy.copy(task)
+    rate = task.recipe.learning_rate * share
+    found.recipe = replace(task.recipe, learning_rate=rate)
+    return found
+
+
+def labels(model: nn.Module, batch: Batch) -> Tensor:
+    """Cross entropy of the answers."""
+    logits = model(batch.inputs, batch.positions)
+    return cross_entropy(logits.flatten(0, -2), batch.targets.flatten())
+
+
+def first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """A layer's output, which those of Transformers return beside weights."""
+    return output if isinstance(output, Tensor) else output[0]
+
+
+class Curve:
+    """A model in training, over phases, and its scores on the test set."""
+
+    def __init__(
+        self, model: nn.Module, task: Task, seed: int, num_steps: int, say: Callable[[str], None]
+    ) -> None:
+        self.scores: list[float] = []
+        self._model, self._task, self._seed, self._say = model, task, seed, say
+        self._looks, self._step, self._num_steps = looks(num_steps), 0, num_steps
+        self._look()
+
+    def train(
+        self,
+        task: Task,
+        parameters: list[nn.Parameter],
+        num_steps: int,
+        loss_of: Callable[[Batch], Tensor],
+        batches: Iterator[Batch],
+    ) -> None:
+        """One phase by a task's recipe, with a warm-up and a cosine of its own."""
+        recipe = replace(task.recipe, num_steps=max(num_steps, 1))
+        optimiser = torch.optim.AdamW(
+            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        for step in range(1, num_steps + 1):
+            self._model.train()
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(recipe, step)
+            loss = loss_of(next(batches))
+            if not math.isfinite(value := loss.item()):
+                raise Diverged(self._step + 1, value)
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
+            optimiser.step()
+            self._step += 1
+            if self._step in self._looks:
+                self._look()
+
+    def _look(self) -> None:
+        self._say(f"step {self._step} of {self._num_steps}")
+        with seeded(self._step, "look"):
+            scored = score_on_test_set(self._model, self._task, self._seed, torch.device("cpu"))
+        self.scores.append(scored)

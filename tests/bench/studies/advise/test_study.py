@@ -1,0 +1,111 @@
+"""Answers from stored records: who fulfils the needs, who cannot be told apart, what would tell."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.advise import main
+from bench.core.proofs import Proofs
+from bench.core.store import Store
+from bench.publishing.metrics.scaling import seconds_at
+from bench.studies.advise.evidence import needs, unproven
+from tests.records import block_records, task_records
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Forward calls at three lengths, and recall over three seeds."""
+    records = [
+        record
+        for length in (256, 1024, 4096)
+        for record in block_records(("softmax", "linear", "nala", "nala_cosine"), seq_len=length)
+    ]
+    records += task_records(("softmax", "linear", "nala", "performer"), seeds=range(3))
+    kept = Store(tmp_path / "kept", "made-up")
+    for record in records:
+        kept.append(record)
+    return tmp_path / "kept"
+
+
+def ask(store: Path, *words: str) -> int:
+    return main([f"records=[{store}]", *words])
+
+
+def test_the_cheapest_that_reaches_the_score_is_named(store: Path, capsys: Capture) -> None:
+    assert ask(store, "task=recall", "score=90") == 0
+    said = capsys.readouterr().out
+    assert "linear is the cheapest." in said
+    assert re.search(r"performer +falls short", said)
+    assert "3 seeds" not in said.splitlines()[0]
+
+
+def test_a_score_whose_interval_holds_the_goal_is_open_and_seeds_would_settle_it(
+    store: Path, capsys: Capture
+) -> None:
+    assert ask(store, "task=recall", "score=97") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"linear +not settled whether it gets there", said)
+    assert re.search(r"attnbench sweep 'attention=\[nala\]' .*'seed=\[3", said)
+
+
+def test_rows_that_the_rounds_cannot_tell_apart_are_one_set(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    alike = block_records(("nala", "nala_cosine", "softmax"), seq_len=4096, num_rounds=8)
+    kept = Store(tmp_path / "kept", "made-up")
+    for record in alike:
+        kept.append(record)
+    assert ask(tmp_path / "kept") == 0
+    said = capsys.readouterr().out
+    assert "nala_cosine and nala cannot be told apart as the cheapest." in said
+    assert re.search(r"'attention=\[nala,nala_cosine\]'.* measure.min_rounds=\d+", said)
+
+
+def test_between_lengths_a_fit_has_an_interval_that_holds_the_true_time() -> None:
+    records = {n: block_records(("linear",), seq_len=n)[0] for n in (256, 1024, 4096)}
+    seconds, (low, high) = seconds_at(records, 2048) or (0.0, (0.0, 0.0))
+    assert low < seconds < high
+    assert seconds_at(records, 8192) is None
+    assert seconds_at({256: records[256]}, 256) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("score=95",), "score=95 is a score on no task. Name one, e.g. task=recall_causal."),
+        (("seq_len=65536",), "seq_len=65536 is outside of what was measured: 256 to 4,096 tokens"),
+        (("seq_len=65536",), "attnbench sweep 'attention=[linear,nala,nala_cosine,softmax]'"),
+        (("mode=decode",), "Nothing is stored of mode=decode"),
+        (("task=digits",), "No score on task=digits is stored. Known: recall."),
+        (("task=[recall,digits]",), "task names 2 tasks; one is asked about."),
+        (("mode=forwards",), "Did you mean forward"),
+    ],
+)
+def test_a_wrong_question_is_a_sentence_and_exit_code_2(
+    store: Path, capsys: Capture, words: tuple[str, ...], message: str
+) -> None:
+    assert ask(store, *words) == 2
+    said = capsys.readouterr()
+    assert message in said.err and "Traceback" not in said.err
+
+
+def test_a_fresh_clone_answers_the_question_of_the_help(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["seq_len=4096", "task=recall_causal", "score=95", "page=choosing.md"]) == 0
+    said = capsys.readouterr().out
+    assert "reach 95 % on recall_causal" in said and "best of 4 rates" in said
+    page = Path("choosing.md").read_text()
+    assert "    python -m bench.advise seq_len=4096 task=[recall_causal] score=95" in page
+
+
+def test_what_nobody_proved_is_no_answer() -> None:
+    wanted = needs("decode", causal=True, dtype="bfloat16")
+    assert wanted == ["reference", "causal", "recurrent", "precision"]
+    assert unproven(Proofs(), wanted) == wanted

@@ -1,0 +1,134 @@
+"""Conversions on tiny models: what is kept, what is matched, what the store and the page say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bench.convert import main
+from bench.core.lines import Lines
+from bench.studies.convert.study import Curve, write_page
+
+TINY = (
+    *("seed=0", "num_layers=2", "match_steps=2", "distil_steps=2", "tune_steps=2"),
+    *("task.recall_causal.num_steps=4", "task.recall_causal.num_test_examples=64"),
+    *("task.recall_causal.embed_dim=16", "task.recall_causal.num_heads=2"),
+    *("task.recall_causal.batch_size=8", "task.recall_causal.seq_len=32"),
+)
+
+
+def convert(out: Path, *words: str) -> list[Curve]:
+    """The curves that a run leaves behind."""
+    assert main([*TINY, f"out={out}", *words]) == 0
+    return Lines[Curve](out / "curves.jsonl", Curve).read()
+
+
+def test_it_keeps_curves_and_the_same_command_trains_nothing_again(tmp_path: Path) -> None:
+    words = ("attention=[linear]", "keep=[0,0.5]")
+    curves = convert(tmp_path, *words)
+    assert [curve.keep for curve in curves] == [0.0, 0.5]
+    assert all(curve.steps == (0, 1, 2, 3, 4, 5, 6) for curve in curves)
+    assert all(len(c.converted) == len(c.scratch) == len(c.steps) for c in curves)
+    page = (tmp_path / "conversion.md").read_text()
+    assert "    python -m bench.convert attention=[linear]" in page
+    assert "| linear    |" in page and "2 conversions" in page
+    (made, picture, *_) = write_page(tmp_path, tmp_path / "docs" / "conversion.md", "COMMAND")
+    assert "    COMMAND" in made.read_text() and picture.suffix == ".svg"
+    before = (tmp_path / "curves.jsonl").read_bytes()
+    convert(tmp_path, *words)
+    assert (tmp_path / "curves.jsonl").read_bytes() == before
+    assert (tmp_path / "conversion.md").read_text() == page
+
+
+def test_softmax_in_softmaxs_place_is_the_teacher(tmp_path: Path) -> None:
+    (curve,) = convert(tmp_path, "attention=[softmax]", "keep=0")
+    assert curve.converted[0] == curve.teacher
+    assert curve.scratch[0] != curve.converted[0]
+
+
+def test_gates_are_new_and_all_else_is_taken_over(tmp_path: Path) -> None:
+    (curve,) = convert(tmp_path, "attention=[gla]", "keep=0.5")
+    assert curve.attention == "gla" and curve.unit == ""
+
+
+def test_no_time_no_model_but_what_is_kept_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert(tmp_path, "attention=[linear]", "keep=0")
+    assert len(convert(tmp_path, "attention=[linear]", "keep=[0,0.5]", "budget=0s")) == 1
+    assert "1 of 2 conversions are not in the store." in capsys.readouterr().out
+
+
+def test_recovered_is_empty_where_there_is_nothing_to_recover() -> None:
+    about = {name: "" for name in ("key", "task", "attention", "unit", "source", "origin")}
+    usual: dict[str, Any] = {**about, "keep": 0.0, "seed": 0, "phases": (1, 1, 1), "train_s": 0.0}
+    usual |= {"chance": 0.0, "steps": (0, 3), "teacher": 1.0, "converted": (0.1, 0.8)}
+    assert Curve(scratch=(0.1, 0.6), **usual).recovered(-1) == pytest.approx(0.5)
+    assert Curve(scratch=(0.1, 0.99), **usual).recovered(-1) is None
+
+
+def test_a_language_model_of_transformers_by_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+    )
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "llama")
+    own = f"teacher={tmp_path / 'llama'}"
+    curves = convert(tmp_path / "out", own, "attention=[softmax,linear]", "keep=[0.5]")
+    same, linear = curves
+    assert same.converted[0] == pytest.approx(same.teacher, abs=1e-6)
+    assert linear.converted[0] != linear.scratch[0]
+    assert main([*TINY, own, f"out={tmp_path}", "attention=[gla]"]) == 2
+    assert "needs log_decay for every token" in capsys.readouterr().err
+
+
+def test_an_image_model_of_timm_by_path(tmp_path: Path) -> None:
+    timm, images = pytest.importorskip("timm"), pytest.importorskip("PIL.Image")
+    made = {"img_size": 8, "patch_size": 4, "embed_dim": 16, "depth": 2}
+    made |= {"num_heads": 2, "num_classes": 2}
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", **made)
+    timm.models.save_for_hf(model, tmp_path / "vit", model_args=made, safe_serialization=True)
+    photos, draw = tmp_path / "photos", np.random.default_rng(0)
+    for place in ("train/a", "train/b", "test/a", "test/b"):
+        (photos / place).mkdir(parents=True)
+        for i in range(24):
+            pixels = draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            images.fromarray(pixels).save(photos / place / f"{i}.png")
+    own = {"root": photos, "image_size": 8, "num_steps": 4, "batch_size": 8}
+    words = [f"task.image_folder.{key}={value}" for key, value in own.items()]
+    out = tmp_path / "out"
+    words += [f"teacher={tmp_path / 'vit'}", "task=[image_folder]", "attention=[linear]"]
+    assert main([*TINY[:5], f"out={out}", "keep=0.5", *words]) == 0
+    (curve,) = Lines[Curve](out / "curves.jsonl", Curve).read()
+    assert 0 <= curve.converted[-1] <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("keep=1",), "keep is 1; it must be less than 1."),
+        (("teacher=nowhere",), "teacher=nowhere holds no model."),
+        (("task=[]",), "task has no value."),
+        (("match_steps=0", "distil_steps=0", "tune_steps=0"), "All phases have 0 steps."),
+        (("attention=[softmux]",), "softmux"),
+    ],
+)
+def test_a_wrong_setting_is_a_sentence_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    own = [] if words == ("task=[]",) else TINY[5:]
+    assert main([*TINY[:2], *own, f"out={tmp_path}", *words]) == 2
+    assert message in capsys.readouterr().err
