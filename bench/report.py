@@ -26,7 +26,7 @@ from bench.publishing.publish import (
 
 
 class Instead(Settings):
-    """What a report does instead of all that is usual."""
+    """Options that replace the usual report."""
 
     versus: Some[Name] = ()
     serve: bool = False

@@ -1,4 +1,4 @@
-"""What `bench.diagnose` found, as tables and a chart, for its own page and for reports."""
+"""Findings of `bench.diagnose`, as tables and a chart, for its own page and for reports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Column = tuple[str, str, str]
 
 
 def read_diagnostics(out: Path) -> Found:
-    """What `bench.diagnose` left in the folder of a store.
+    """Read the findings of `bench.diagnose` in the folder of a store.
 
     Raises:
         ConfigError: a file cannot be read.
@@ -209,7 +209,7 @@ def entropy_chart(lines: Sequence[Line], head_dim: int | None = None) -> Chart |
 
 
 def entropy_lines(lines: Sequence[Line]) -> dict[str, list[list[float]]]:
-    """By row, entropy at each norm of the sweep, as pairs in rising order."""
+    """Entropy at each norm of the sweep by row, as pairs in rising order."""
     drawn: dict[str, list[list[float]]] = {}
     for line in lines:
         if isinstance(line, Number) and line.mean is not None and line.norm is not None:

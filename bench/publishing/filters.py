@@ -1,4 +1,4 @@
-"""What trained models do with fewer tokens, beside the whole model: numbers, and a table."""
+"""Results of trained models with fewer tokens, beside the whole model: numbers, and a table."""
 
 from __future__ import annotations
 

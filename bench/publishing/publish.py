@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What was written, what a person should know about it, and what it was made from."""
+    """Result of publishing: files written, notes for the user, and the board."""
 
     files: tuple[Path, ...]
     notes: tuple[str, ...]

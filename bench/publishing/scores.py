@@ -82,12 +82,12 @@ class Score:
 
     @property
     def is_control(self) -> bool:
-        """Whether it is shown beside the others and not ranked among them."""
+        """True if it is shown beside the others and not ranked among them."""
         return self.rank == "control"
 
     @property
     def accuracies(self) -> tuple[float, ...]:
-        """Of the seeds that have one, lowest first."""
+        """Accuracies of the seeds that have one, lowest first."""
         return tuple(sorted(score for _, score in self.by_seed if score is not None))
 
     @property
@@ -116,7 +116,7 @@ class Score:
 
     @property
     def interval(self) -> Interval | None:
-        """Of 95 %, of the mean over seeds, without bounds; None with fewer than two."""
+        """The 95 % interval of the mean over seeds, without bounds; None with fewer than two."""
         return mean_of(self.runs, is_share=self.is_share)
 
     @property
@@ -155,7 +155,7 @@ class TaskScores:
 
     @property
     def place(self) -> dict[str, Any]:
-        """By name, all that scores of two tasks must share to be set beside each other."""
+        """Circumstances, by name, that scores of two tasks must share to be compared."""
         names = ("machine", "method_version", "device", "num_threads", "dtype")
         return {name: getattr(self, name) for name in names}
 

@@ -29,7 +29,7 @@ python -m bench.sweep experiment=published scope=layer \
 'attention=[softmax,flatten_layer,mlla,polaformer_pp]' out=results/speed/published
 python -m bench.sweep experiment=compiled out=results/speed/compiled
 python -m bench.publishing.speed results/speed docs/speed.md"""
-"""What `make speed` runs."""
+"""Commands of `make speed`."""
 
 _INTRO = """\
 # Speed of the mechanisms
@@ -125,7 +125,7 @@ def _rows(records: Sequence[Record], compiler: str = "eager") -> Rows:
 
 
 def missed_goals(over_operators: Table, over_softmax: Table) -> tuple[str, str]:
-    """What was to be reached and the table of what was not, by the speed-ups as they are printed.
+    """Goals that were missed, with their table, by the speed-ups as printed.
 
     Args:
         over_operators: the speed-ups over the authors' operators.

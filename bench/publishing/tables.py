@@ -93,7 +93,7 @@ def _sections(
 
 
 def _padding_notes(shape: TimedWorkload) -> Iterator[str]:
-    """What a mask hides, where there is one."""
+    """Notes on tokens hidden by a mask."""
     if isinstance(shape, ModelWorkload) or not shape.is_masked:
         return
     if shape.ragged:
@@ -202,7 +202,7 @@ def _standing_cells(standing: Standing, shown: Mapping[str, Column]) -> tuple[st
 
 
 def setting_words(setting: Setting, board: Leaderboard) -> str:
-    """What a section is about, as ``cpu · 1 thread · float32 · forward · core · ...``."""
+    """Settings of a section, as ``cpu · 1 thread · float32 · forward · core · ...``."""
     shape = setting.workload
     words = [place_words(setting, board), shape.dtype, mode_words(shape.mode)]
     size = f"batch {shape.batch_size}"

@@ -1,4 +1,4 @@
-"""What rows score on a task, as tables of words: over seeds, beside what guessing gives."""
+"""Tables of rows' scores on a task, as words: over seeds, beside the score of guessing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What more threads bring: each entry against itself with fewer, where both were measured."""
+"""Gain from more threads: each entry against itself with fewer, where both were measured."""
 
 from __future__ import annotations
 

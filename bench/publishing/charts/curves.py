@@ -185,7 +185,7 @@ def _notes(points: Sequence[Point], task: TaskScores, board: Leaderboard) -> Ite
 
 
 def _plateau_lines(plateaus: Sequence[Point]) -> Iterator[Spec]:
-    """What a model scores that learned a part, thin and dotted, with its words at the left."""
+    """Scores of a model that learned a part: thin dotted lines, with words at the left."""
     if not plateaus:
         return
     first = min(point["size"] for point in plateaus)

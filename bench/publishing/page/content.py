@@ -32,7 +32,7 @@ _OWN_METRICS = {
 
 
 def page_content(board: Leaderboard, records: Sequence[Record], config: PublishConfig) -> Json:
-    """What the page's script reads.
+    """Data that the page's script reads.
 
     Args:
         board: the newest record of each cell, ranked.
