@@ -15,7 +15,7 @@ store ?= $(if $(wildcard results/records/*.jsonl),results,build/kept)
 .DEFAULT_GOAL := help
 .PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
   bench-tasks bench-scale site docs calibrate verify proofs pages cheats torture readme test test-slow test-browser bench-page \
-  studies-pages test-gpu test-kernels check format lint type clean
+  studies-pages test-gpu kernels test-kernels launches check format lint type clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -125,8 +125,14 @@ bench-page: $(READY) ## measure the leaderboard page at 100,000 records; writes 
 test-gpu: $(READY) ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
-test-kernels: $(KERNELS)/ready ## compare other packages' CUDA kernels with ours, on the CPU (1 GB)
-	TRITON_INTERPRET=1 PYTHONPATH=$(KERNELS) $(BIN)/python -m pytest tests/attentions/adapters/test_kernels_of_others.py
+kernels: $(KERNELS)/ready ## install other packages' GPU kernels in .kernels (1 GB)
+
+test-kernels: $(KERNELS)/ready ## compare these kernels with ours on the CPU, and check what is said of them
+	TRITON_INTERPRET=1 PYTHONPATH=$(KERNELS) $(BIN)/python -m pytest \
+	  tests/attentions/adapters/test_kernels_of_others.py tests/bench/studies/launches/test_noting.py
+
+launches: $(KERNELS)/ready ## list the GPU launches of adapters, without a GPU; writes docs/results/launches.md
+	$(BIN)/python -m bench.launches card=[h100,a100] seq_len=[1024,65536] mode=forward_backward page=true
 
 check: lint type test ## everything a change must pass: lint, type, test
 
@@ -185,7 +191,7 @@ $(DOCS)/ready: pyproject.toml
 $(KERNELS)/ready: $(READY)
 	rm -rf $(KERNELS)
 	$(BIN)/python -m pip install --no-deps --target $(KERNELS) \
-	  triton einops fla-core flash-linear-attention xformers
+	  triton==3.9.0 einops fla-core==0.6.0 flash-linear-attention==0.6.0 xformers
 	FLASH_ATTENTION_FORCE_BUILD=TRUE FLASH_ATTENTION_SKIP_CUDA_BUILD=TRUE $(BIN)/python -m pip \
 	  install --no-deps --no-build-isolation --target $(KERNELS) flash-attn
 	@touch $(KERNELS)/ready

@@ -41,6 +41,7 @@ COMMANDS = {
         "measure how far the regression gate can be trusted here",
     ),
     "calibrate": ("bench.calibrate", "measure what this machine can do at best, for sweeps to use"),
+    "launches": ("bench.launches", "list the GPU kernels that operators launch, without a GPU"),
     "list": ("bench.list", "show the mechanisms, what they can do and what is proven"),
     "show": ("bench.show", "show all that is known of one mechanism"),
     "new": ("bench.new", "write the files of a new mechanism, to be filled in"),

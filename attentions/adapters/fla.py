@@ -6,6 +6,7 @@ Each takes the weights, gates and slow form of ours, and only its products are c
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -207,8 +208,7 @@ class DeltaNetFla(DeltaNet):
         equal_lengths(self.name, q, k, "the recurrence")
         (written,) = self._gates(q, k, None, {"beta": beta})
         written = written.expand(q.shape[:3]).to(q.dtype)
-        q, k = _of_unit_length(self, q, k)
-        return _mixed(self._chunked, q, k, v, scale=self.scale, beta=written)
+        return _of_unit_length(self, q, k, v, beta=written)
 
 
 @register_attention(
@@ -260,16 +260,20 @@ class GatedDeltaNetFla(GatedDeltaNet):
         equal_lengths(self.name, q, k, "the recurrence")
         found = self._gates(q, k, None, {"beta": beta, "log_decay": log_decay})
         written, forgotten = (gate.expand(q.shape[:3]) for gate in found)
-        q, k = _of_unit_length(self, q, k)
-        gates = {"g": forgotten, "beta": written.to(q.dtype)}
-        return _mixed(self._chunked, q, k, v, scale=self.scale, **gates)
+        return _of_unit_length(self, q, k, v, g=forgotten, beta=written.to(q.dtype))
 
 
-def _of_unit_length(core: DeltaNet | GatedDeltaNet, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """Those of the two that are asked for, their lengths summed in float32."""
+def _of_unit_length(core: Any, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
+    """The kernel of a delta rule, with those of queries and keys at unit length that are asked for.
+
+    Both are brought there by a kernel of theirs, one alone here, its lengths summed in float32.
+    """
     wanted = (core.normalise_queries, core.normalise_keys)
+    if all(wanted):
+        both = partial(core._chunked, use_qk_l2norm_in_kernel=True)
+        return _mixed(both, q, k, v, scale=core.scale, **gates)
     q, k = (
         unit_length(widen(x)).to(x.dtype) if is_wanted else x
         for x, is_wanted in zip((q, k), wanted, strict=True)
     )
-    return q, k
+    return _mixed(core._chunked, q, k, v, scale=core.scale, **gates)

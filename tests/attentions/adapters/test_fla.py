@@ -10,6 +10,7 @@ import torch
 
 from attentions import Geometry, attention_class, build_attention
 from attentions.capabilities import DTYPES
+from attentions.maths.delta_rule import unit_length
 
 SEQ_LEN, HEADS, KEY_DIM, VALUE_DIM = 13, 3, 8, 6
 
@@ -98,6 +99,8 @@ def chunk_delta_rule(
 ):
     assert not kwargs and q.dtype == k.dtype == v.dtype != torch.float32
     assert beta.shape == q.shape[:3]
+    if use_qk_l2norm_in_kernel:
+        q, k = unit_length(q), unit_length(k)
     return recurrence(q, k, v, scale or k.shape[-1] ** -0.5, beta=beta), None
 
 
@@ -121,6 +124,8 @@ def chunk_gated_delta_rule(
     **kwargs,
 ):
     assert not kwargs and g.shape == beta.shape == q.shape[:3]
+    if use_qk_l2norm_in_kernel:
+        q, k = unit_length(q), unit_length(k)
     return recurrence(q, k, v, scale or k.shape[-1] ** -0.5, log_decay=g, beta=beta), None
 
 

@@ -1,0 +1,50 @@
+"""Launches of small kernels whose numbers are known, compiled for real: `make test-kernels`."""
+
+import importlib.util
+
+import pytest
+
+from bench.studies.launches.command import Launches, calls_of, listed
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="needs Triton: make test-kernels"
+)
+
+HERE = "tests.bench.studies.launches.small_kernels"
+
+
+def launches_of(*names, card="a100", configs="first", **sizes):
+    from bench.studies.launches.command import kernels_path
+
+    asked = Launches(launches=tuple(f"{HERE}:{name}" for name in names), **sizes)
+    calls = calls_of(asked.but(attention=()))
+    return list(listed(calls, card, configs, kernels_path()))
+
+
+def test_grids_warps_and_matrix_instructions_are_those_that_the_source_asks_for():
+    doubled, multiplied = launches_of("double", "product", seq_len=(64,), num_heads=1)
+    (launch,) = doubled["launches"]
+    assert launch["grid"] == [64 * 64 // 256, 1, 1]
+    assert (launch["warps"], launch["shared_bytes"], launch["spilled_bytes"]) == (2, 0, 0)
+    assert (launch["matrix"], launch["refused"]) == ({}, "")
+    assert 8 <= launch["registers"] <= 40
+    assert doubled["temporary_bytes"] == 0  # an output is none
+    (launch,) = multiplied["launches"]
+    # One warp, and an instruction of compute capability 8.0 multiplies 16 x 16 by 16 x 8.
+    assert launch["matrix"] == {"HMMA": (64 // 16) * (64 // 16) * (64 // 8)}
+    assert doubled["versions"].keys() >= {"triton", "ptxas", "torch"}
+
+
+def test_every_configuration_of_a_tuned_kernel_is_noted_as_one_launch():
+    (found,) = launches_of("product", configs="all")
+    assert [x["launch"] for x in found["launches"]] == [1, 1]
+    assert [x["warps"] for x in found["launches"]] == [1, 4]
+    one, four = (x["matrix"]["HMMA"] for x in found["launches"])
+    assert one == 4 * four  # which share the product
+
+
+def test_a_launch_that_the_card_refuses_says_why_and_a_dead_process_costs_one_call():
+    wide, dead, doubled = launches_of("too_wide", "dies", "double", seq_len=(64,))
+    assert wide["launches"][0]["refused"] == "grid y 70,000 > 65,535"
+    assert dead["error"].startswith("its process ended with 7")
+    assert "error" not in doubled
