@@ -30,7 +30,7 @@ class HeadDecay(StateCore):
 
     @abstractmethod
     def head_log_decay(self, device: torch.device) -> Tensor:
-        """g of a call that gives none, (H,)."""
+        """G of a call that gives none, (H,)."""
 
     def learned_gates(self, k: Tensor) -> dict[str, Tensor]:
         """One decay per head."""
@@ -113,16 +113,14 @@ class RetNet(HeadDecay):
         scale: factor of the scores; head_dim^(-1/2) if None.
     """
 
-    own_gates = {"log_decay": _LOG_DECAY}
-
     def __init__(
         self, geometry: Geometry, score_norm: str = "none", scale: float | None = None
     ) -> None:
         super().__init__(geometry)
         self.score_norm = one_of(self.name, "score_norm", score_norm, ("none", "paper"))
         self.scale = self.checked_scale(scale)
-        if score_norm == "paper":
-            self.own_gates = {"log_decay": _LOG_DECAY, "seen": Gate("bhn", low=0, high=1)}
+        normed = {} if score_norm == "none" else {"seen": Gate("bhn", low=0, high=1)}
+        self.own_gates = {"log_decay": _LOG_DECAY, **normed}
 
     def head_log_decay(self, device: torch.device) -> Tensor:
         """The logarithms of gamma_h, (H,); Eq. 8."""
@@ -147,7 +145,7 @@ class RetNet(HeadDecay):
             return super().read(q, state, *gates)
         return _normed(q @ state.context, state.decay_sum)
 
-    def chunks(self, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Any]:  # type: ignore[override]
+    def chunks(self, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Any]:
         """Eq. 7."""
         if self.score_norm == "none":
             return decayed_attention(q, k, v, *rest)
@@ -236,10 +234,9 @@ class Lightning(HeadDecay):
             1 - l / (L - 1) + 1e-5 in the authors' code; 1 is the first layer's.
     """
 
-    own_gates = {"log_decay": _LOG_DECAY}
-
     def __init__(self, geometry: Geometry, slopes: str = "alibi", slope_scale: float = 1.0) -> None:
         super().__init__(geometry)
+        self.own_gates = {"log_decay": _LOG_DECAY}
         self.slopes = one_of(self.name, "slopes", slopes, ("alibi", "linear"))
         self.slope_scale = positive(self.name, "slope_scale", slope_scale)
 

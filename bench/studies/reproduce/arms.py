@@ -76,7 +76,7 @@ class AdditiveDecay(Mamba2Ssd):
         """Keys of length 1."""
         return q, functional.normalize(k, dim=-1)
 
-    def chunks(self, q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def chunks(self, q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         """Decayed attention over the written share of the values."""
         beta, log_decay, state = rest
         return decayed_attention(q, k, beta.unsqueeze(-1) * v, log_decay, state)
