@@ -152,10 +152,13 @@ class Attention(Mechanism):
         >>> build_attention("gla", geometry).gate_shape("log_decay", 3, 5)
         (3, 2, 5, 8)
         """
+        return self._sizes(self.gates[name], batch_size, num_tokens)
+
+    def _sizes(self, gate: Gate, batch_size: int, num_tokens: int) -> tuple[int, ...]:
         g = self.geometry
         sizes = {"b": batch_size, "h": g.num_heads, "n": num_tokens, "d": g.head_dim}
         sizes |= {"e": g.value_dim, **self.gate_axes}
-        return tuple(sizes[axis] for axis in self.gates[name].shape)
+        return tuple(sizes[axis] for axis in gate.shape)
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Put checks before `step` and `init_state`; before `forward` stands `__call__`."""

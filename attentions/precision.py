@@ -79,20 +79,6 @@ def in_wide_precision(mix: F) -> F:
     return cast(F, wide)
 
 
-def step_in_wide_precision(step: F) -> F:
-    """The same for ``step(self, q, k, v, state, **gates)``, whose state is wide already."""
-
-    @functools.wraps(step)
-    def wide(
-        self: Any, q: Tensor, k: Tensor, v: Tensor, state: Any, **gates: Tensor | None
-    ) -> tuple[Tensor, Any]:
-        with without_autocast(q.device.type):
-            out, state = step(self, widen(q), widen(k), widen(v), state, **gates)
-            return within_range(out, q.dtype), state
-
-    return cast(F, wide)
-
-
 def float16_in_float32(forward: F) -> F:
     """Make a layer's ``forward(self, x)`` see float32, tokens and weights, for float16 on a CPU.
 

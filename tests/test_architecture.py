@@ -247,7 +247,7 @@ def test_an_arrow_that_goes_up_within_the_library_is_found() -> None:
         ("attentions.base", "from .kernel.tiles import forward"),
         ("attentions.kernel.tiles", "from ..engines.kernel import KernelCore"),
         ("attentions.base", "def forward():\n    from .mechanisms.softmax import Softmax"),
-        ("attentions.maths.decay", "from ..mechanisms.retnet import RetNet"),
+        ("attentions.maths.decay", "from ..mechanisms.head_decay import RetNet"),
         ("attentions.kernel.tiles", "from ..mechanisms.nala import Nala"),
         ("attentions.mechanisms.nala", "from ..adapters.fla import GlaFla"),
         ("attentions.helpers", ""),

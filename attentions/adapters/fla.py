@@ -18,8 +18,7 @@ from ..maths.delta_rule import unit_length
 from ..mechanisms.deltanet import DeltaNet
 from ..mechanisms.gated_deltanet import GatedDeltaNet
 from ..mechanisms.gla import Gla
-from ..mechanisms.retnet import RetNet
-from ..mechanisms.simple_gla import SimpleGla
+from ..mechanisms.head_decay import RetNet, SimpleGla
 from ..precision import widen
 from ..registry import register_attention
 from .extras import load
@@ -128,7 +127,7 @@ class SimpleGlaFla(SimpleGla):
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
         equal_lengths(self.name, q, k, "the recurrence")
-        decay = self._log_decay(q, log_decay).expand(q.shape[:3])
+        decay = self._gates(q, k, None, {"log_decay": log_decay})[0].expand(q.shape[:3])
         return _mixed(self._chunked, q, k, v, scale=self.scale, g=decay)
 
 

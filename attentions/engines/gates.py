@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ..base import Attention
+from ..capabilities import Gate
 from ..maths.gates import ERASED, token_gate
 from ..maths.shared_heads import for_every_query_head
 
@@ -16,7 +17,13 @@ class TakesGates(Attention):
 
     `forward` and `step` of an engine take ``**gates``; `register_attention` gives them signatures
     that name the claimed ones, so that a misspelt gate is refused.
+
+    Attributes:
+        own_gates: further gates, behind those, which no call gives and `learned_gates` always does:
+            a fixed decay, or one that follows from the keys.
     """
+
+    own_gates: Mapping[str, Gate] = {}
 
     def learned_gates(self, k: Tensor) -> Mapping[str, Tensor]:
         """Gates of a call that gives none: name -> of every token, or one value for all of them.
@@ -52,12 +59,13 @@ class TakesGates(Attention):
                 f"{self.name}: {unknown[0]} was given; with these hyperparameters it takes "
                 f"{', '.join(self.gates) or 'no gate'}."
             )
-        absent = [name for name in self.gates if given.get(name) is None]
+        wanted = {**self.gates, **self.own_gates}
+        absent = [name for name in wanted if given.get(name) is None]
         learned = self.learned_gates(k) if absent else {}
         found = []
-        for name, gate in self.gates.items():
+        for name, gate in wanted.items():
             num_tokens = (q if gate.query else k).shape[2]
-            sizes = self.gate_shape(name, q.shape[0], num_tokens)
+            sizes = self._sizes(gate, q.shape[0], num_tokens)
             x = given.get(name)
             x = (
                 _of_all_tokens(learned, name, sizes, self.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -101,14 +101,7 @@ class StateCore(TakesGates):
         with without_autocast(q.device.type):
             inputs = self._inputs(q, k, v, key_mask, gates)
             empty = self.init_state(len(q), dtype=q.dtype, device=q.device)
-            of_state = empty if isinstance(empty, tuple) else (empty,)
-            run, last = self.chunks or self._one_by_one, len(inputs)
-
-            def outputs(*some: Tensor) -> Tensor:
-                state = _like(empty, some[last:])
-                return run(*some[:last], state)[0]
-
-            out = by_few_heads(outputs, *inputs, *of_state, num_columns=q.shape[-1])
+            out = from_empty(self.chunks or self._one_by_one, inputs, empty)
             return within_range(out, q.dtype)
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
@@ -173,6 +166,19 @@ class StateCore(TakesGates):
     def executed_flops(self, shape: CallShape) -> int:
         """As torch's counter sees it in short dry runs."""
         return counted_flops(self, shape)
+
+
+def from_empty(
+    recurrence: Callable[..., tuple[Tensor, Any]], inputs: Sequence[Tensor], empty: Any
+) -> Tensor:
+    """Outputs of a recurrence over q, k, v and gates that begins with an empty state."""
+    of_state = empty if isinstance(empty, tuple) else (empty,)
+    last = len(inputs)
+
+    def outputs(*some: Tensor) -> Tensor:
+        return recurrence(*some[:last], _like(empty, some[last:]))[0]
+
+    return by_few_heads(outputs, *inputs, *of_state, num_columns=inputs[0].shape[-1])
 
 
 def _like(empty: Any, tensors: tuple[Tensor, ...]) -> Any:

@@ -80,12 +80,12 @@ class _Tiled(Function):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         q, k, v = scaled(q), k.contiguous(), v.contiguous()
         heads = q.shape[1]
-        out = q.new_zeros(*q.shape[:-1], v.shape[-1])
+        out = q.new_empty(*q.shape[:-1], v.shape[-1])
         peaks = inverses = None
         if how.softmax:
             peaks, inverses = (q.new_empty(*q.shape[:-1], 1) for _ in range(2))
         for rows in tiling.rows():
-            gathered = out[:, :, rows]
+            gathered = torch.zeros_like(out[:, :, rows])
             peak = q.new_full((*gathered.shape[:-1], 1), -torch.inf)
             total = torch.zeros_like(peak)
             if sink is not None:
@@ -119,6 +119,7 @@ class _Tiled(Function):
                 total = total.masked_fill(unseen, 1.0)
                 inverses[:, :, rows] = total.reciprocal()
                 gathered.div_(total)
+            out[:, :, rows] = gathered
         return out, peaks, inverses
 
     @staticmethod

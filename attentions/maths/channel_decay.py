@@ -13,9 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..geometry import CallShape
-from .chunks import in_chunks, padded_len, power_of_two_chunk
-from .decay import decayed_flops, states_before
+from .chunks import in_chunks, power_of_two_chunk
+from .decay import states_before
 
 
 def channel_decayed_attention(
@@ -89,15 +88,3 @@ def _neighbours(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Blocks 0, 2, 4, ... and blocks 1, 3, 5, ... of an axis."""
     first, second = torch.unflatten(x, dim, (-1, 2)).unbind(dim)
     return first, second
-
-
-def channel_chunked_flops(shape: CallShape) -> int:
-    """FLOPs that `channel_decayed_attention` executes: whole chunks, with the pairs within them."""
-    if shape.query_len == 1:
-        return decayed_flops(shape)
-    size = power_of_two_chunk(shape.query_len)
-    tokens = shape.batch_size * shape.num_heads * padded_len(shape.query_len, size)
-    # A merge of two blocks of s tokens writes out s x s pairs: (C - 1) / 2 per token in all.
-    scores = tokens * (size - 1) * shape.head_dim
-    mix = 2 * tokens * size * shape.value_dim
-    return scores + mix + 4 * tokens * shape.head_dim * shape.value_dim

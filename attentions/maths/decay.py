@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import CallShape
-from .chunks import CHUNK, in_chunks, padded_len
+from .chunks import CHUNK, in_chunks
 
 
 def chunk_decays(
@@ -108,13 +108,3 @@ def decayed_attention(
 def decayed_flops(shape: CallShape) -> int:
     """Keys meet values, k v^T, and queries read, S^T q, for each token."""
     return 4 * shape.num_tokens * shape.head_dim * shape.value_dim
-
-
-def chunked_flops(shape: CallShape) -> int:
-    """FLOPs that `decayed_attention` executes: whole chunks, with the hidden pairs within them."""
-    if shape.query_len == 1:
-        return decayed_flops(shape)
-    size = min(CHUNK, shape.query_len)
-    tokens = shape.batch_size * shape.num_heads * padded_len(shape.query_len, size)
-    within = 2 * tokens * size * (shape.head_dim + shape.value_dim)
-    return within + 4 * tokens * shape.head_dim * shape.value_dim

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import CallShape
-from .chunks import in_chunks, padded_len, power_of_two_chunk
+from .chunks import in_chunks, power_of_two_chunk
 from .decay import chunk_decays
 
 LENGTH_EPS = 1e-6
@@ -157,21 +157,3 @@ def reference_delta_rule(
 def delta_flops(shape: CallShape) -> int:
     """A read of the state under the key, a write, and a read under the query, for each token."""
     return 6 * shape.num_tokens * shape.head_dim * shape.value_dim
-
-
-def delta_chunked_flops(shape: CallShape) -> int:
-    """FLOPs that `delta_rule` executes: whole chunks, with their hidden pairs and their systems."""
-    if shape.query_len == 1:
-        return delta_flops(shape)
-    size = power_of_two_chunk(shape.query_len)
-    tokens = shape.batch_size * shape.num_heads * padded_len(shape.query_len, size)
-    scores = 2 * 2 * tokens * size * shape.head_dim
-    inverse = unit_triangular_inverse_flops(tokens // size, size)
-    solve = 2 * tokens * size * (shape.head_dim + shape.value_dim)
-    mix = 2 * tokens * size * shape.value_dim
-    return scores + inverse + solve + mix + 6 * tokens * shape.head_dim * shape.value_dim
-
-
-def unit_triangular_inverse_flops(num_matrices: int, size: int) -> int:
-    """FLOPs of a merge of two blocks of s > 1 tokens: two products of s x s matrices."""
-    return num_matrices * 2 * size * max(0, size**2 - 4) // 3

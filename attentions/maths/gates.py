@@ -41,22 +41,6 @@ def token_gate(mechanism: str, argument: str, given: Tensor, sizes: Sequence[int
     return widen(given)
 
 
-def log_decay_gate(mechanism: str, given: Tensor, sizes: Sequence[int]) -> Tensor:
-    """``log_decay`` as `token_gate` has it; minus infinity becomes a number that also erases."""
-    return token_gate(mechanism, "log_decay", given, sizes).clamp(min=ERASED)
-
-
-def hide_steps(gate: Tensor, key_mask: Tensor | None) -> Tensor:
-    """Set a gate to zero at hidden keys, so that nothing is forgotten or written there.
-
-    (B, H, N) or (B, H, N, D), of which B, H and N may be 1.
-    """
-    if key_mask is None:
-        return gate
-    kept = key_mask[:, None] if gate.dim() == 3 else key_mask[:, None, :, None]
-    return torch.where(kept, gate, gate.new_zeros(()))
-
-
 def spread(bounds: tuple[float, float], count: int) -> Tensor:
     """``count`` numbers between two, evenly spaced on a logarithmic scale, (count,)."""
     low, high = bounds

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..base import AttentionLayer, CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import Capabilities
-from ..checks import flag, whole
+from ..checks import flag
+from ..engines.recurrent_layer import ConvolvedLayer
 from ..maths.delta_rule import (
-    delta_chunked_flops,
     delta_flops,
     delta_rule,
     reference_delta_rule,
     unit_length,
 )
 from ..maths.gates import SelectiveDecay
-from ..maths.heads import merge_heads, split_heads
+from ..maths.heads import merge_heads
 from ..maths.norms import normalise, reference_normalise
-from ..maths.recurrent import from_nothing
-from ..maths.short_convolution import (
-    convolution_flops,
-    convolution_state_size,
-    convolve_tokens,
-    reference_convolve_tokens,
-    short_convolution,
-)
 from ..precision import float16_in_float32, in_wide_precision, widen
 from ..registry import register_attention
 
@@ -45,7 +35,7 @@ from ..registry import register_attention
         scopes=("layer",),
     ),
 )
-class GatedDeltaNetLayer(AttentionLayer):
+class GatedDeltaNetLayer(ConvolvedLayer):
     """Gated DeltaNet with gates that the data choose, short convolution, norm and output gate.
 
         q, k, v = silu(convolution(qkv(x)))              q, k of unit length per head
@@ -67,15 +57,13 @@ class GatedDeltaNetLayer(AttentionLayer):
         output_gate: whether the norm's output is gated.
     """
 
+    recurrence_flops = staticmethod(delta_flops)
+
     def __init__(self, geometry: Geometry, conv_size: int = 4, output_gate: bool = True) -> None:
-        super().__init__(geometry)
-        whole(self.name, "conv_size", conv_size, 0)
+        super().__init__(geometry, conv_size)
         flag(self.name, "output_gate", output_gate)
         channels, heads = geometry.embed_dim, geometry.num_heads
         values = heads * geometry.value_dim
-        self.widths = [channels, channels, values]
-        self.qkv = nn.Linear(channels, sum(self.widths), bias=False)
-        self.conv = short_convolution(sum(self.widths), conv_size, bias=False)
         self.ab = nn.Linear(channels, 2 * heads, bias=False)
         self.decay = SelectiveDecay(heads)
         self.norm = nn.RMSNorm(geometry.value_dim, eps=1e-5)
@@ -85,9 +73,7 @@ class GatedDeltaNetLayer(AttentionLayer):
     @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        tokens = convolve_tokens(self.qkv(x), self.conv)
-        parts = functional.silu(tokens).split(self.widths, dim=-1)
-        q, k, v = (split_heads(part, self.geometry.num_heads) for part in parts)
+        q, k, v = self.heads(x)
         a, b = self.ab(x).chunk(2, dim=-1)
         mixed = merge_heads(self._mix(q, k, v, a=a, b=b))
         if self.gate is not None:
@@ -98,13 +84,11 @@ class GatedDeltaNetLayer(AttentionLayer):
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, a: Tensor, b: Tensor) -> Tensor:
         beta, log_decay = widen(b).sigmoid().transpose(1, 2), self.decay(a)[1]
         q, k = unit_length(q) * q.shape[-1] ** -0.5, unit_length(k)
-        return normalise(from_nothing(delta_rule, q, k, v, beta, log_decay), self.norm)
+        return normalise(self.mixed(delta_rule, q, k, v, beta, log_decay), self.norm)
 
     def reference(self, x: Tensor) -> Tensor:
         """With the system, the weights, norm and gates written out."""
-        tokens = reference_convolve_tokens(self.qkv(x), self.conv)
-        parts = (tokens / (1 + (-tokens).exp())).split(self.widths, dim=-1)
-        q, k, v = (split_heads(part, self.geometry.num_heads) for part in parts)
+        q, k, v = self.reference_heads(x)
         a, b = self.ab(x).transpose(1, 2).chunk(2, dim=1)
         step = (1 + (a + self.decay.step_bias[:, None]).exp()).log()
         log_decay = -self.decay.log_rate.exp()[:, None] * step
@@ -115,25 +99,3 @@ class GatedDeltaNetLayer(AttentionLayer):
             gate = self.gate(x)
             normed = normed * gate / (1 + (-gate).exp())
         return self.proj(normed)  # type: ignore[no-any-return]
-
-    def state_size(self) -> int:
-        """A matrix per head, and what the convolution still needs: numbers, of one sequence."""
-        g = self.geometry
-        return g.num_heads * g.head_dim * g.value_dim + convolution_state_size(self.conv)
-
-    def _around_flops(self, shape: CallShape) -> int:
-        tokens = shape.batch_size * shape.query_len
-        layers = [self.qkv, self.ab, self.proj, *([] if self.gate is None else [self.gate])]
-        weights = sum(layer.weight.numel() for layer in layers)
-        return 2 * tokens * weights + convolution_flops(tokens, self.conv)
-
-    def _core_shape(self, shape: CallShape) -> CallShape:
-        return replace(shape, value_dim=self.geometry.value_dim)
-
-    def flops(self, shape: CallShape) -> int:
-        """Projections, convolution and the recurrence."""
-        return self._around_flops(shape) + delta_flops(self._core_shape(shape))
-
-    def executed_flops(self, shape: CallShape) -> int:
-        """Projections, convolution and the chunked form."""
-        return self._around_flops(shape) + delta_chunked_flops(self._core_shape(shape))

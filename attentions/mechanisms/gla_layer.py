@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..base import AttentionLayer, CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import Capabilities
 from ..checks import one_of, positive, whole
-from ..maths.channel_decay import channel_chunked_flops, channel_decayed_attention
-from ..maths.decay import decayed_flops
+from ..engines.recurrent_layer import RecurrentLayer
+from ..maths.channel_decay import channel_decayed_attention
 from ..maths.heads import merge_heads, split_heads
 from ..maths.norms import normalise, reference_normalise
-from ..maths.recurrent import from_nothing
 from ..precision import float16_in_float32, in_wide_precision, widen
 from ..registry import register_attention
 from .gla import weights_by_channel
@@ -33,7 +30,7 @@ from .gla import weights_by_channel
         scopes=("layer",),
     ),
 )
-class GlaLayer(AttentionLayer):
+class GlaLayer(RecurrentLayer):
     """GLA with decays that the data choose, a norm per head and an output gate (section 4.4).
 
         q, k, v, r = qkvr(x)
@@ -103,7 +100,7 @@ class GlaLayer(AttentionLayer):
     @in_wide_precision
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor) -> Tensor:
         scaled = q * self.key_dim**-0.5
-        mixed = from_nothing(channel_decayed_attention, scaled, k, v, log_decay)
+        mixed = self.mixed(channel_decayed_attention, scaled, k, v, log_decay)
         return normalise(mixed, self.norm)
 
     def reference(self, x: Tensor) -> Tensor:
@@ -114,23 +111,3 @@ class GlaLayer(AttentionLayer):
         mixed = weights_by_channel(q / self.key_dim**0.5, k, alpha.log() / self.temperature) @ v
         normed = merge_heads(reference_normalise(mixed, self.norm))
         return self.proj(normed * r / (1 + (-r).exp()))  # type: ignore[no-any-return]
-
-    def state_size(self) -> int:
-        """A matrix per head: numbers, of one sequence."""
-        return self.geometry.num_heads * self.key_dim * self.geometry.value_dim
-
-    def _core_shape(self, shape: CallShape) -> CallShape:
-        return replace(shape, head_dim=self.key_dim, value_dim=self.geometry.value_dim)
-
-    def _projection_flops(self, shape: CallShape) -> int:
-        layers = (self.qkvr, self.decay_down, self.decay_up, self.proj)
-        weights = sum(layer.weight.numel() for layer in layers)
-        return 2 * shape.batch_size * shape.query_len * weights
-
-    def flops(self, shape: CallShape) -> int:
-        """Projections and the recurrence."""
-        return self._projection_flops(shape) + decayed_flops(self._core_shape(shape))
-
-    def executed_flops(self, shape: CallShape) -> int:
-        """Projections and the chunked form."""
-        return self._projection_flops(shape) + channel_chunked_flops(self._core_shape(shape))

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..base import AttentionLayer, CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import Capabilities
-from ..checks import whole
-from ..engines.counted import counted_flops
+from ..engines.recurrent_layer import ConvolvedLayer
 from ..maths.channel_delta import channel_delta_rule, reference_channel_delta_rule
 from ..maths.delta_rule import delta_flops, unit_length
 from ..maths.gates import RATES, STEPS, spread
 from ..maths.heads import merge_heads, split_heads
 from ..maths.norms import normalise, reference_normalise
-from ..maths.recurrent import from_nothing
-from ..maths.short_convolution import (
-    convolution_flops,
-    convolution_state_size,
-    convolve_tokens,
-    reference_convolve_tokens,
-    short_convolution,
-)
 from ..precision import float16_in_float32, in_wide_precision, widen
 from ..registry import register_attention
 
@@ -42,7 +31,7 @@ from ..registry import register_attention
         scopes=("layer",),
     ),
 )
-class KdaLayer(AttentionLayer):
+class KdaLayer(ConvolvedLayer):
     """KDA with gates that the data choose, short convolution, norm and output gate.
 
         q, k, v = silu(convolution(qkv(x)))              q, k of unit length per head
@@ -64,14 +53,12 @@ class KdaLayer(AttentionLayer):
         conv_size: tokens that the convolution sees; 0 leaves it out.
     """
 
+    recurrence_flops = staticmethod(delta_flops)
+
     def __init__(self, geometry: Geometry, conv_size: int = 4) -> None:
-        super().__init__(geometry)
-        whole(self.name, "conv_size", conv_size, 0)
+        super().__init__(geometry, conv_size)
         channels, heads, rank = geometry.embed_dim, geometry.num_heads, geometry.value_dim
         values = heads * geometry.value_dim
-        self.widths = [channels, channels, values]
-        self.qkv = nn.Linear(channels, sum(self.widths), bias=False)
-        self.conv = short_convolution(sum(self.widths), conv_size, bias=False)
         self.beta = nn.Linear(channels, heads, bias=False)
         self.decay_down = nn.Linear(channels, rank, bias=False)
         self.decay_up = nn.Linear(rank, channels, bias=False)
@@ -86,15 +73,11 @@ class KdaLayer(AttentionLayer):
     @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        tokens = functional.silu(convolve_tokens(self.qkv(x), self.conv))
-        q, k, v = self._heads(tokens.split(self.widths, dim=-1))
-        (steps,) = self._heads([self.decay_up(self.decay_down(x))])
+        q, k, v = self.heads(x)
+        steps = split_heads(self.decay_up(self.decay_down(x)), self.geometry.num_heads)
         mixed = merge_heads(self._mix(q, k, v, b=self.beta(x), steps=steps))
         gate = self.gate_up(self.gate_down(x)).sigmoid()
         return self.proj(mixed * gate)  # type: ignore[no-any-return]
-
-    def _heads(self, parts: list[Tensor] | tuple[Tensor, ...]) -> list[Tensor]:
-        return [split_heads(part, self.geometry.num_heads) for part in parts]
 
     @in_wide_precision
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, b: Tensor, steps: Tensor) -> Tensor:
@@ -103,15 +86,14 @@ class KdaLayer(AttentionLayer):
         step = functional.softplus(widen(steps) + widen(self.step_bias)[:, None])
         log_decay = -widen(self.log_rate).exp()[:, None, None] * step
         q, k = unit_length(q) * q.shape[-1] ** -0.5, unit_length(k)
-        mixed = from_nothing(channel_delta_rule, q, k, beta * k, beta * v, log_decay)
+        mixed = self.mixed(channel_delta_rule, q, k, beta * k, beta * v, log_decay)
         return normalise(mixed, self.norm)
 
     def reference(self, x: Tensor) -> Tensor:
         """Token by token, with norm and gates written out."""
-        tokens = reference_convolve_tokens(self.qkv(x), self.conv)
-        q, k, v = self._heads((tokens / (1 + (-tokens).exp())).split(self.widths, dim=-1))
-        (steps,) = self._heads([self.decay_up(self.decay_down(x))])
-        (beta,) = self._heads([1 / (1 + (-self.beta(x)).exp())])  # (B, H, N, 1)
+        (q, k, v), heads = self.reference_heads(x), self.geometry.num_heads
+        steps = split_heads(self.decay_up(self.decay_down(x)), heads)
+        beta = split_heads(1 / (1 + (-self.beta(x)).exp()), heads)  # (B, H, N, 1)
         step = (1 + (steps + self.step_bias[:, None]).exp()).log()
         log_decay = -self.log_rate.exp()[:, None, None] * step
         q, k = (t / (t.pow(2).sum(-1, keepdim=True) + 1e-6).sqrt() for t in (q, k))
@@ -120,20 +102,3 @@ class KdaLayer(AttentionLayer):
         normed = merge_heads(reference_normalise(mixed, self.norm))
         out: Tensor = self.proj(normed / (1 + (-self.gate_up(self.gate_down(x))).exp()))
         return out
-
-    def state_size(self) -> int:
-        """A matrix per head, and what the convolution still needs: numbers, of one sequence."""
-        g = self.geometry
-        return g.num_heads * g.head_dim * g.value_dim + convolution_state_size(self.conv)
-
-    def flops(self, shape: CallShape) -> int:
-        """Projections, convolution and the recurrence."""
-        tokens = shape.batch_size * shape.query_len
-        pairs = (self.decay_down, self.decay_up, self.gate_down, self.gate_up)
-        weights = sum(m.weight.numel() for m in (self.qkv, self.beta, *pairs, self.proj))
-        around = 2 * tokens * weights + convolution_flops(tokens, self.conv)
-        return around + delta_flops(replace(shape, value_dim=self.geometry.value_dim))
-
-    def executed_flops(self, shape: CallShape) -> int:
-        """As torch's counter sees it in short dry runs."""
-        return counted_flops(self, shape)

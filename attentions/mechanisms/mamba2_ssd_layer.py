@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..base import AttentionLayer, CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import Capabilities
 from ..checks import whole
-from ..maths.decay import chunked_flops, decayed_attention, decayed_flops
+from ..engines.recurrent_layer import RecurrentLayer
+from ..maths.decay import decayed_attention
 from ..maths.gates import SelectiveDecay
 from ..maths.heads import merge_heads, split_heads
 from ..maths.norms import normalise, reference_normalise
-from ..maths.recurrent import from_nothing
 from ..maths.short_convolution import (
-    convolution_flops,
-    convolution_state_size,
     convolve_tokens,
     reference_convolve_tokens,
     short_convolution,
@@ -40,7 +36,7 @@ from ..registry import register_attention
         scopes=("layer",),
     ),
 )
-class Mamba2SsdLayer(AttentionLayer):
+class Mamba2SsdLayer(RecurrentLayer):
     """Mamba-2 with steps that the data choose, short convolution, skip, gate and norm.
 
         z, v, k, q, dt = in_proj(x)                  v, k, q = silu(convolution(v, k, q))
@@ -110,7 +106,7 @@ class Mamba2SsdLayer(AttentionLayer):
     @in_wide_precision
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, *, dt: Tensor, z: Tensor) -> Tensor:
         step, log_decay = self.decay(dt)
-        y = from_nothing(decayed_attention, q, k, v * step.unsqueeze(-1), log_decay)
+        y = self.mixed(decayed_attention, q, k, v * step.unsqueeze(-1), log_decay)
         y = merge_heads(y + v * widen(self.skip)[:, None, None]) * functional.silu(widen(z))
         return normalise(y, self.norm)  # (B, N, H * E)
 
@@ -125,24 +121,3 @@ class Mamba2SsdLayer(AttentionLayer):
         y = (q @ k.transpose(-2, -1) * left) @ (v * step[..., None])
         y = merge_heads(y + v * self.skip[:, None, None]) * z / (1 + (-z).exp())
         return self.out_proj(reference_normalise(y, self.norm))  # type: ignore[no-any-return]
-
-    def state_size(self) -> int:
-        """A matrix per head, and what the convolution still needs: numbers, of one sequence."""
-        g = self.geometry
-        return g.num_heads * g.head_dim * g.value_dim + convolution_state_size(self.conv)
-
-    def _around_flops(self, shape: CallShape) -> int:
-        tokens = shape.batch_size * shape.query_len
-        weights = self.in_proj.weight.numel() + self.out_proj.weight.numel()
-        return 2 * tokens * weights + convolution_flops(tokens, self.conv)
-
-    def _core_shape(self, shape: CallShape) -> CallShape:
-        return replace(shape, value_dim=self.geometry.value_dim)
-
-    def flops(self, shape: CallShape) -> int:
-        """Projections, convolution and the recurrence."""
-        return self._around_flops(shape) + decayed_flops(self._core_shape(shape))
-
-    def executed_flops(self, shape: CallShape) -> int:
-        """Projections, convolution and the chunked form."""
-        return self._around_flops(shape) + chunked_flops(self._core_shape(shape))

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities
+from ..capabilities import Capabilities, Gate
 from ..checks import flag, one_of, positive, random_seed, whole
 from ..engines.kernel import KernelCore
-from ..maths.decay import chunked_flops, decayed_attention
+from ..engines.state import StateCore
+from ..maths.decay import decayed_attention
 from ..maths.feature_maps import direction
-from ..maths.gates import ERASED, hide_steps
-from ..maths.masks import hide_keys
 from ..maths.orthogonal import orthogonal_gaussian
-from ..precision import wide_dtype, widen, within_range, without_autocast
+from ..precision import wide_dtype, widen
 from ..registry import register_attention
 
 _GATE_BIAS = 2.0
@@ -153,7 +151,7 @@ class Rfa(KernelCore):
         bidirectional=False, causal=True, recurrent=True, masks=frozenset({"padding"})
     ),
 )
-class RfaGated(Rfa):
+class RfaGated(StateCore, Rfa):
     """RFA whose past fades: a new token enters with what a gate lets go of.
 
         g_t   = sigmoid(w_g . k_t + b_g)
@@ -180,7 +178,7 @@ class RfaGated(Rfa):
         projection_seed: as for `Rfa`.
     """
 
-    shares_heads = False
+    shares_heads = False  # a gate looks at its own head of keys
 
     def __init__(
         self,
@@ -193,13 +191,22 @@ class RfaGated(Rfa):
         projection_seed: int = 0,
     ) -> None:
         super().__init__(geometry, num_features, normalise, projection, tau, eps, projection_seed)
+        self.own_gates = {
+            "log_decay": Gate("bhn", high=0),
+            "arrives": Gate("bhn", low=0, high=1),
+        }
         self.gate_weight = nn.Parameter(torch.zeros(geometry.num_heads, geometry.head_dim))
         self.gate_bias = nn.Parameter(torch.full((geometry.num_heads,), _GATE_BIAS))
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        state = self.init_state(q.shape[0], dtype=q.dtype, device=q.device)
-        return self._continue(q, k, v, state, key_mask)[0]
+    def learned_gates(self, k: Tensor) -> dict[str, Tensor]:
+        """Log g_t and 1 - g_t, (B, H, N)."""
+        weight, bias = (widen(p).to(k.dtype) for p in (self.gate_weight, self.gate_bias))
+        score = (k * weight[:, None]).sum(dim=-1) + bias[:, None]
+        return {"log_decay": functional.logsigmoid(score), "arrives": (-score).sigmoid()}
+
+    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Features."""
+        return self.query_features(q), self.key_features(k)
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
         """S with the sums of weights as its last column, (B, H, 2 F, E + 1), of zeros."""
@@ -207,29 +214,26 @@ class RfaGated(Rfa):
         sizes = (batch_size, g.num_heads, self.feature_dim, g.value_dim + 1)
         return torch.zeros(sizes, dtype=wide_dtype(dtype), device=device)
 
-    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        return self._continue(q, k, v, state, None)
+    def update(self, state: Tensor, k: Tensor, v: Tensor, g: Tensor, arrives: Tensor) -> Tensor:
+        """The past fades by as much as the new token arrives."""
+        return g.exp() * state + (arrives * k).mT @ _with_ones(v)
 
-    def _continue(
-        self, q: Tensor, k: Tensor, v: Tensor, state: Tensor, key_mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        with without_autocast(q.device.type):
-            dtype, (q, k, v) = q.dtype, (widen(x) for x in (q, k, v))
-            phi_q, phi_k = self.query_features(q), self.key_features(k)
-            score = self._score(k)
-            fading = hide_steps(functional.logsigmoid(score).clamp(min=ERASED), key_mask)
-            arriving = phi_k * (-score).sigmoid()[..., None]  # (1 - g_t) phi(k_t)
-            arriving = hide_keys(self.name, arriving, key_mask)
-            weighted = functional.pad(v, (0, 1), value=1.0)  # the last column sums the weights
-            sums, state = decayed_attention(phi_q, arriving, weighted, fading, state)
-            out = sums[..., :-1] / sums[..., -1:].clamp(min=self.least)
-            return within_range(out, dtype), state
+    def read(self, q: Tensor, state: Tensor, *gates: Tensor) -> Tensor:
+        """Weighted values over the sum of weights."""
+        return self._divided(q @ state)
 
-    def _score(self, k: Tensor) -> Tensor:
-        """w_g . k_t + b_g: (B, H, N, D) -> (B, H, N)."""
-        weight, bias = (widen(p).to(k.dtype) for p in (self.gate_weight, self.gate_bias))
-        return (k * weight[:, None]).sum(dim=-1) + bias[:, None]
+    def chunks(self, q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, chunk by chunk."""
+        g, arrives, state = rest
+        sums, state = decayed_attention(q, arrives.unsqueeze(-1) * k, _with_ones(v), g, state)
+        return self._divided(sums), state
+
+    def _divided(self, sums: Tensor) -> Tensor:
+        return sums[..., :-1] / sums[..., -1:].clamp(min=self.least)
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
+        """As `rfa`, with weights that fade."""
+        return Rfa.reference(self, q, k, v)
 
     def _reference_weights(self, q: Tensor, k: Tensor) -> Tensor:
         """Times what is left at token i of what came in at token j."""
@@ -242,12 +246,14 @@ class RfaGated(Rfa):
             rows.append(left)
         return super()._reference_weights(q, k) * torch.stack(rows, dim=-2)
 
-    def executed_flops(self, shape: CallShape) -> int:
-        """With the pairs within a chunk written out, and weights summed as a value."""
-        return self.map_flops(shape) + chunked_flops(self._of_features(shape))
+    def flops(self, shape: CallShape) -> int:
+        """As `rfa`: a gate scales, and adds no product."""
+        return Rfa.flops(self, shape)
 
-    def _of_features(self, shape: CallShape) -> CallShape:
-        return replace(shape, head_dim=self.feature_dim, value_dim=shape.value_dim + 1)
+
+def _with_ones(v: Tensor) -> Tensor:
+    """Values and a last column that sums the weights."""
+    return functional.pad(v, (0, 1), value=1.0)
 
 
 def gaussian_rows(num_features: int, dim: int, seed: int, head: int) -> Tensor:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..base import CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import Capabilities
 from ..checks import whole
-from ..maths.cache import CachedSoftmax
-from ..maths.masks import allowed_pairs
-from ..maths.online_softmax import online_softmax
-from ..maths.tiles import tiled_flops
-from ..precision import in_wide_precision
+from ..engines.pair import PairCore
 from ..registry import register_attention
-from .softmax import decoded_pairs_flops, explicit_softmax
+from .softmax import explicit_softmax
 
 
 @register_attention(
@@ -29,7 +25,7 @@ from .softmax import decoded_pairs_flops, explicit_softmax
         exact=True,
     ),
 )
-class SoftmaxChunked(CachedSoftmax):
+class SoftmaxChunked(PairCore):
     """softmax(q k^T / sqrt(D)) v, a chunk of queries and a chunk of keys at a time.
 
     What a fused kernel does, without one: each query keeps the largest score m and the sum l of
@@ -53,41 +49,12 @@ class SoftmaxChunked(CachedSoftmax):
             there are too many small products, with more a tile leaves the cache.
     """
 
+    softmax = True
+
     def __init__(self, geometry: Geometry, chunk_size: int = 256) -> None:
         super().__init__(geometry)
-        self.chunk_size = whole(self.name, "chunk_size", chunk_size, 1)
-
-    @in_wide_precision
-    def forward(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        key_mask: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        allowed = allowed_pairs(self.name, q, k, causal=False, key_mask=key_mask, mask=mask)
-        causal = self.geometry.causal
-        return online_softmax(q, k, v, allowed, causal=causal, size=self.chunk_size)
-
-    @in_wide_precision
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
-        return online_softmax(q, k, v, allowed, causal=False, size=self.chunk_size)
+        self.tile = whole(self.name, "chunk_size", chunk_size, 1)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Exponentials over their sums."""
         return explicit_softmax(q, k, v, causal=self.geometry.causal)
-
-    def flops(self, shape: CallShape) -> int:
-        """Scores and the mix of values, for each pair that may be seen."""
-        return 2 * shape.num_pairs * (shape.head_dim + shape.value_dim)
-
-    def executed_flops(self, shape: CallShape) -> int:
-        """As `flops`, and the rest of the tiles that the diagonal cuts if causal."""
-        return tiled_flops(shape, self.chunk_size)
-
-    def decode_flops(self, shape: CallShape) -> int:
-        """One query and all keys."""
-        return decoded_pairs_flops(shape)

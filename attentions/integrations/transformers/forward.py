@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ...base import Attention
-from ...maths.cache import CachedSoftmax
 from ...maths.masks import causal_pairs
-from ...maths.shared_heads import SharedHeads
+from ...maths.shared_heads import KeepsKeysAndValues, SharedHeads
 from ...registry import attention_class
 from ..swap_masks import from_additive, mix
 from .cache import RecurrentLayer, layer_of
@@ -166,7 +165,7 @@ def _step(
             f"{core.name} at {place}: it has no recurrent form; use another cache, or "
             "use_cache=False."
         )
-    if isinstance(inner, CachedSoftmax):
+    if isinstance(inner, KeepsKeysAndValues) and _goes_on_from_keys(core):
         raise ValueError(
             f"{core.name} at {place}: its state would be keys and values; leave them to the "
             "model's own cache."
@@ -192,14 +191,19 @@ def _hides_later_only(keep: Tensor, num_queries: int) -> bool:
     return torch.equal(keep, pairs.expand_as(keep))
 
 
+def _goes_on_from_keys(core: Attention) -> bool:
+    """Whether the last of many tokens can be mixed with the keys and values of all."""
+    can = core.capabilities
+    return can.cross and can.bidirectional and can.position_free
+
+
 def _look_back(
     core: Attention, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, place: str
 ) -> Tensor:
     """The last N of M tokens, whose keys and values a cache has kept."""
-    can = core.capabilities
-    if not (can.cross and can.bidirectional and can.position_free):
+    if not _goes_on_from_keys(core):
         mend = "pass a RecurrentCache of attentions.huggingface, or use_cache=False."
-        if not can.recurrent:
+        if not core.capabilities.recurrent:
             mend = "use_cache=False."
         raise ValueError(
             f"{core.name} at {place}: it cannot go on from cached keys and values; {mend}"

@@ -13,7 +13,8 @@ from attentions import (
     Geometry,
     register_attention,
 )
-from attentions.mechanisms.mamba2_ssd import Mamba2Ssd
+from attentions.maths.decay import decayed_attention
+from attentions.mechanisms.head_decay import Mamba2Ssd, written_out
 
 _EPS = 1e-6
 
@@ -63,34 +64,24 @@ class AdditiveDecay(Mamba2Ssd):
     takes the key's old value out of the state.
     """
 
-    def forward(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        beta: Tensor | None = None,
-        log_decay: Tensor | None = None,
-        key_mask: Tensor | None = None,
-    ) -> Tensor:
-        """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        written = v if beta is None else beta.unsqueeze(-1) * v
-        scaled = q * self.geometry.head_dim**-0.5
-        unit = functional.normalize(k, dim=-1)
-        return super().forward(scaled, unit, written, log_decay=log_decay, key_mask=key_mask)
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__(geometry)
+        self.scale = self.checked_scale(None)
 
-    def reference(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        beta: Tensor | None = None,
-        log_decay: Tensor | None = None,
-    ) -> Tensor:
+    def learned_gates(self, k: Tensor) -> dict[str, Tensor]:
+        """Values are written whole."""
+        return super().learned_gates(k) | {"beta": k.new_ones(self.geometry.num_heads)}
+
+    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys of length 1."""
+        return q, functional.normalize(k, dim=-1)
+
+    def chunks(self, q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+        """Decayed attention over the written share of the values."""
+        beta, log_decay, state = rest
+        return decayed_attention(q, k, beta.unsqueeze(-1) * v, log_decay, state)
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """The dual form: N x N scores under the mask L of decays."""
-        written = v if beta is None else beta.unsqueeze(-1) * v
-        scaled = q * self.geometry.head_dim**-0.5
-        return super().reference(
-            scaled, functional.normalize(k, dim=-1), written, log_decay=log_decay
-        )
+        q, k, v, beta, g = self._inputs(q, k, v, None, gates)
+        return written_out(q, k, beta.unsqueeze(-1) * v, g)

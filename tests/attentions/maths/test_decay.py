@@ -1,14 +1,7 @@
 import pytest
 import torch
 
-from attentions.maths.decay import (
-    CHUNK,
-    chunk_decays,
-    chunked_flops,
-    padded_len,
-    states_before,
-)
-from tests.attentions.calls import call_of
+from attentions.maths.decay import chunk_decays, states_before
 
 
 def test_what_erases_the_state_costs_later_tokens_no_digits():
@@ -32,11 +25,3 @@ def test_states_before_chunks_are_those_of_a_walk(num_chunks):
         torch.testing.assert_close(before[:, :, i], state)
         state = decay[:, :, i] * state + updates[:, :, i]
     torch.testing.assert_close(after, state)
-
-
-def test_work_grows_with_length_and_not_with_its_square():
-    def shape(length):
-        return call_of(length, 8, causal=True)
-
-    assert chunked_flops(shape(64 * CHUNK)) == 64 * chunked_flops(shape(CHUNK))
-    assert padded_len(CHUNK + 1, CHUNK) == 2 * CHUNK

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.maths.gates import SelectiveDecay, hide_steps, log_decay_gate, spread, token_gate
+from attentions.maths.gates import SelectiveDecay, spread, token_gate
 
 
 def test_a_gate_comes_back_in_wide_precision():
@@ -18,22 +18,6 @@ def test_a_gate_comes_back_in_wide_precision():
 def test_a_gate_of_another_shape_or_kind_is_refused(wrong):
     with pytest.raises(ValueError, match=r"m: beta is .* of shape \(2, 3, 4\) is needed"):
         token_gate("m", "beta", wrong, (2, 3, 4))
-
-
-def test_a_decay_to_nothing_is_a_number():
-    given = torch.tensor([[[-torch.inf, -1.0, 0.0]]], requires_grad=True)
-    gate = log_decay_gate("m", given, (1, 1, 3))
-    assert gate.isfinite().all()
-    assert gate.double().exp().tolist() == [[[0.0, pytest.approx(0.3679, abs=1e-4), 1.0]]]
-    assert torch.autograd.grad(gate.sum(), given)[0].tolist() == [[[0.0, 1.0, 1.0]]]
-
-
-def test_hidden_tokens_have_steps_of_zero():
-    key_mask = torch.tensor([[True, False, True]])
-    assert hide_steps(torch.ones(1, 2, 1), key_mask).tolist() == [[[1, 0, 1]] * 2]
-    assert hide_steps(torch.ones(1, 1, 3, 2), key_mask).tolist() == [[[[1, 1], [0, 0], [1, 1]]]]
-    gate = torch.ones(1, 2, 3)
-    assert hide_steps(gate, None) is gate
 
 
 def test_spread_numbers_have_equal_ratios_and_stay_within_their_bounds():

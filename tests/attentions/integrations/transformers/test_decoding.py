@@ -114,7 +114,11 @@ def test_a_mechanism_that_cannot_use_cached_keys_says_what_to_do(mechanism: str,
 
 @pytest.mark.parametrize(
     ("mechanism", "message"),
-    [("topk", "no recurrent form"), ("softmax", "leave them to the model's own cache")],
+    [
+        ("topk", "no recurrent form"),
+        ("softmax", "leave them to the model's own cache"),
+        ("softmax_chunked", "leave them to the model's own cache"),
+    ],
 )
 def test_a_mechanism_without_a_small_state_refuses_the_cache(mechanism: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -3,13 +3,16 @@
 import pytest
 import torch
 
-from attentions.maths.online_softmax import online_softmax
+from attentions.engines.tiled_pairs import tiled_pairs
+from attentions.maths.tiles import Tiling
 from attentions.mechanisms.softmax import explicit_softmax
+from attentions.mechanisms.softmax_chunked import SoftmaxChunked
 
 
 def results(tensors, allowed=None, *, causal=False, size=16):
     q, k, v = (x.clone().requires_grad_() for x in tensors)
-    out = online_softmax(q, k, v, allowed, causal=causal, size=size)
+    tiling = Tiling(query_len=q.shape[2], key_len=k.shape[2], size=size, causal=causal)
+    out = tiled_pairs(q, k, v, SoftmaxChunked, tiling, allowed=allowed)
     torch.manual_seed(1)
     return out, torch.autograd.grad(out, (q, k, v), torch.randn_like(out))
 
