@@ -95,3 +95,19 @@ def softmax_sinks(q, k, v, sinks, window=None):
 def gated_attention(q, k, v, gate, causal):
     kept = seen(q.shape[2]) if causal else torch.ones(1, 1, dtype=torch.bool)
     return softmax(scores(q, k), kept, v) * (gate if gate.dim() == 4 else gate[..., None])
+
+
+def differential(q, k, v, lam, lambda_init, weight=None):
+    """Two maps of half the channels; RMSNorm with eps 1e-5 where there is a weight."""
+    (q1, q2), (k1, k2) = q.chunk(2, -1), k.chunk(2, -1)
+    kept = seen(q.shape[2])
+    out = softmax(scores(q1, k1), kept, v) - lam * softmax(scores(q2, k2), kept, v)
+    if weight is not None:
+        out = out / (out.square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight
+    return out * (1 - lambda_init)
+
+
+def differential_v2(q, k, v, q_minus, gate):
+    kept = seen(q.shape[2])
+    minus = softmax(scores(q_minus, k), kept, v)
+    return softmax(scores(q, k), kept, v) - gate[..., None] * minus
