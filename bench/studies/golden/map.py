@@ -373,6 +373,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
             unused=frozenset({"gate_logit"}),
         ),
     ),
+    "nsa": (Form(mechanism="nsa", unused=frozenset({"gate_logit"})),),
     "gated_deltaproduct": (
         Form(
             mechanism="gated_deltaproduct",

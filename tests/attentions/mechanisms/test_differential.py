@@ -1,4 +1,4 @@
-"""Differential attention: its weights, which goldens have no gradients of, its norm and refusals."""
+"""Differential attention: its weights, of which goldens have no gradients, norm and refusals."""
 
 import math
 
