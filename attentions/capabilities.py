@@ -87,6 +87,9 @@ class Capabilities:
             queries permutes the outputs. Only meaningful without ``causal``.
         heads_independent: the output of one head depends on that head's inputs only. Only
             meaningful for a core.
+        grouped_heads: query heads that share a head of keys do something together, so that keys
+            copied for all of them would give another function. `build_attention` then gives the
+            core the geometry as it is. Any core can be given fewer heads of keys without it.
         memory_layout: strides that the mechanism likes best, ``"bhnd"`` or ``"bnhd"``. The shape
             is (B, H, N, D) either way.
         exact: computes softmax attention itself, not another function.
@@ -113,6 +116,7 @@ class Capabilities:
     needs_grid: bool = False
     position_free: bool = True
     heads_independent: bool = True
+    grouped_heads: bool = False
     memory_layout: str = "bhnd"
     exact: bool = False
     scopes: tuple[str, ...] = ("core", "layer")

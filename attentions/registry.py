@@ -149,7 +149,7 @@ def build_attention(name: str, geometry: Geometry, **settings: Any) -> Attention
             hint = f" Did you mean {near[0]}?" if near else ""
             takes = ", ".join(allowed) or "none"
             raise TypeError(f"{name} takes no hyperparameter {key!r}.{hint} It takes: {takes}.")
-    if geometry.num_kv_heads == geometry.num_heads:
+    if geometry.num_kv_heads == geometry.num_heads or cls.capabilities.grouped_heads:
         return cls(geometry, **settings)  # type: ignore[return-value]  # it is one of the two
     if not issubclass(cls, Attention):
         raise ValueError(

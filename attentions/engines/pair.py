@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -36,6 +36,44 @@ class PairState(NamedTuple):
     v: Tensor
     sums: Tensor | None
     length: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attend:
+    """How the queries of a call meet its keys: ``attend(q, k, v)`` gives weighted values.
+
+    Attributes:
+        core: gives the weights.
+        tiling: which keys are before which queries, and how pairs are cut into tiles.
+        allowed: masks of the call, see `tiled_pairs`.
+        sums: sums of log decays, see `tiled_pairs`.
+    """
+
+    core: PairCore
+    tiling: Tiling
+    allowed: Tensor | None = None
+    sums: tuple[Tensor, Tensor] | None = None
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, chosen: Tensor | None = None, block: int = 1
+    ) -> Tensor:
+        """(B, H, N, D), (B, H_kv, M, D), (B, H_kv, M, E) -> (B, H, N, E).
+
+        ``chosen``, broadcasting to (B, H, N, blocks), hides keys outside of the chosen blocks.
+        """
+        sink = self.core.sink()
+        return tiled_pairs(
+            widen(q),
+            widen(k),
+            widen(v),
+            self.core,
+            self.tiling,
+            allowed=self.allowed,
+            chosen=chosen,
+            block=block,
+            sums=self.sums,
+            sink=None if sink is None else widen(sink),
+        )
 
 
 class PairCore(TakesGates, KeepsKeysAndValues):
@@ -95,6 +133,13 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         """A score per head that takes its share of a softmax and has no value, (H,)."""
         return None
 
+    def mix(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
+        """Weighted values, (B, H, N, E): of one ``attend``, unless a mechanism has several.
+
+        While decoding, keys and values are those of all tokens so far, in the dtype of the cache.
+        """
+        return attend(q, k, v)
+
     def finish(self, out: Tensor, *gates: Tensor) -> Tensor:
         """The output from the weighted values, (B, H, N, E)."""
         return out
@@ -137,29 +182,9 @@ class PairCore(TakesGates, KeepsKeysAndValues):
             found = self._gates(q, k, key_mask, gates)
             sums = self._sums(q, found)
             both = None if sums is None else (sums, sums)
-            out = self._mix(q, k, v, tiling, allowed, both)
+            attend = Attend(core=self, tiling=tiling, allowed=allowed, sums=both)
+            out = self.mix(attend, widen(q), widen(k), widen(v), *found)
             return within_range(self.finish(out, *found), q.dtype)
-
-    def _mix(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        tiling: Tiling,
-        allowed: Tensor | None,
-        sums: tuple[Tensor, Tensor] | None,
-    ) -> Tensor:
-        sink = self.sink()
-        return tiled_pairs(
-            widen(q),
-            widen(k),
-            widen(v),
-            self,
-            tiling,
-            allowed=allowed,
-            sums=sums,
-            sink=None if sink is None else widen(sink),
-        )
 
     def _sums(self, q: Tensor, gates: list[Tensor]) -> Tensor | None:
         """g_1 + ... + g_i, (B, H, N), in float64: differences of long sums are small."""
@@ -226,7 +251,8 @@ class PairCore(TakesGates, KeepsKeysAndValues):
                 width=max(self.tile, self.tile**2 // q.shape[2]),
             )
             both = None if sums is None or columns is None else (sums, columns)
-            out = self._mix(q, keys, values, tiling, None, both)
+            attend = Attend(core=self, tiling=tiling, sums=both)
+            out = self.mix(attend, widen(q), keys, values, *found)
             return within_range(self.finish(out, *found), q.dtype), state
 
     def _last_sum(self, state: PairState) -> Tensor | None:
@@ -265,19 +291,25 @@ class PairCore(TakesGates, KeepsKeysAndValues):
             after = PairState(k, v, rest[0] if rest else None, after.length)
         return seen[0], seen[1], seen[2] if len(seen) > 2 else None, after
 
+    def pair_width(self, shape: CallShape) -> int:
+        """Multiply-adds for a pair: its score, and the mix of its value."""
+        return shape.head_dim + shape.value_dim
+
     def flops(self, shape: CallShape) -> int:
         """Scores and the mix of values, for each pair that may be seen."""
         pairs = shape.num_pairs
         if self.window is not None and shape.causal and self.window < shape.query_len:
             unseen = shape.query_len - self.window
             pairs -= shape.batch_size * shape.num_heads * unseen * (unseen + 1) // 2
-        return 2 * pairs * (shape.head_dim + shape.value_dim)
+        return 2 * pairs * self.pair_width(shape)
 
     def executed_flops(self, shape: CallShape) -> int:
         """As `flops`, and the rest of the tiles that the diagonal cuts if causal."""
-        return tiled_flops(shape, self.tile, self.window)
+        plain = tiled_flops(shape, self.tile, self.window)
+        return plain // (shape.head_dim + shape.value_dim) * self.pair_width(shape)
 
     def decode_flops(self, shape: CallShape) -> int:
         """One query meets the keys of the cache."""
         keys = min(shape.key_len, self.window or shape.key_len)
-        return self.flops(replace(shape, query_len=1, key_len=keys, causal=False))
+        pairs = replace(shape, query_len=1, key_len=keys, causal=False).num_pairs
+        return 2 * pairs * self.pair_width(shape)

@@ -36,6 +36,8 @@ def tiled_pairs(
     tiling: Tiling,
     *,
     allowed: Tensor | None = None,
+    chosen: Tensor | None = None,
+    block: int = 1,
     sums: tuple[Tensor, Tensor] | None = None,
     sink: Tensor | None = None,
 ) -> Tensor:
@@ -48,19 +50,21 @@ def tiled_pairs(
         how: from scores to weights.
         tiling: the tiles.
         allowed: broadcasts to (B, H, N, M), True keeps; a query that keeps nothing gets zeros.
+        chosen: blocks of keys that a query may see, broadcasts to (B, H, N, blocks).
+        block: keys of such a block.
         sums: G of the queries, (B, H, N), and of the keys, (B, H, M), float64.
         sink: a score per head that takes its share of a softmax and has no value, (H,).
     """
     rows, columns = sums or (None, None)
     if rows is columns and rows is not None:
         columns = rows.view_as(rows)  # Dynamo refuses one tensor passed twice
-    given = (q, k, v, rows, columns, sink, allowed, tiling, how)
+    given = (q, k, v, rows, columns, sink, allowed, chosen, block, tiling, how)
     out: Tensor = _Tiled.apply(*given)[0]  # type: ignore[no-untyped-call]
     return out
 
 
 class _Tiled(Function):
-    """(q, k, v, sums, sums of keys, sink, allowed, tiling, how) -> output, peaks and 1 / sums.
+    """(q, k, v, sums of queries and keys, sink, masks, tiling, how) -> output, peaks, 1 / sums.
 
     The largest score and the sum of a softmax are kept apart and not as a logarithm: where scores
     pass 2^24, the sum would be rounded away.
@@ -75,6 +79,8 @@ class _Tiled(Function):
         key_sums: Tensor | None,
         sink: Tensor | None,
         allowed: Tensor | None,
+        chosen: Tensor | None,
+        block: int,
         tiling: Tiling,
         how: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -95,7 +101,7 @@ class _Tiled(Function):
                 keys, values = (for_every_query_head(x[:, :, columns], heads) for x in (k, v))
                 scores = q[:, :, rows] @ keys.mT
                 _add_decay(scores, sums, key_sums, rows, columns, tiling.past)
-                hidden = tiling.hidden(rows, columns, allowed, q.device)
+                hidden = _hidden(tiling, rows, columns, allowed, chosen, block, q.device)
                 if not how.softmax:
                     weights = how.weights(scores)
                     weights = weights if hidden is None else weights.masked_fill_(hidden, 0.0)
@@ -124,14 +130,14 @@ class _Tiled(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-        *tensors, ctx.tiling, ctx.how = inputs
+        *tensors, ctx.block, ctx.tiling, ctx.how = inputs
         ctx.save_for_backward(*tensors, *output)
         ctx.mark_non_differentiable(*(x for x in output[1:] if x is not None))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        q, k, v, sums, key_sums, sink, allowed, out, peaks, inverses = ctx.saved_tensors
+        q, k, v, sums, key_sums, sink, allowed, chosen, out, peaks, inverses = ctx.saved_tensors
         tiling, how = ctx.tiling, ctx.how
         q, k, v, grad_out = scaled(q), k.contiguous(), v.contiguous(), grad_out.contiguous()
         heads, kv_heads = q.shape[1], k.shape[1]
@@ -150,7 +156,7 @@ class _Tiled(Function):
                 keys, values = (for_every_query_head(x[:, :, columns], heads) for x in (k, v))
                 scores = queries @ keys.mT
                 _add_decay(scores, sums, key_sums, rows, columns, tiling.past)
-                hidden = tiling.hidden(rows, columns, allowed, q.device)
+                hidden = _hidden(tiling, rows, columns, allowed, chosen, ctx.block, q.device)
                 grad_weights = grad_rows @ values.mT
                 if mean is not None:
                     if hidden is not None:
@@ -176,7 +182,25 @@ class _Tiled(Function):
             share = (sink.to(q.dtype)[:, None, None] - peaks).exp_()
             grad_sink = -(share * mean).sum(dim=(0, 2, 3)).to(sink.dtype)
         grads = (scaled(grad_q), grad_k, grad_v, grad_sums, grad_key_sums, grad_sink)
-        return *grads, None, None, None
+        return *grads, None, None, None, None, None
+
+
+def _hidden(
+    tiling: Tiling,
+    rows: slice,
+    columns: slice,
+    allowed: Tensor | None,
+    chosen: Tensor | None,
+    block: int,
+    device: torch.device,
+) -> Tensor | None:
+    """True for the pairs of a tile to hide, or None if there are none."""
+    hidden = tiling.hidden(rows, columns, allowed, device)
+    if chosen is None:
+        return hidden
+    of_keys = torch.arange(columns.start, columns.stop, device=device) // block
+    others = ~chosen[:, :, rows].index_select(-1, of_keys)
+    return others if hidden is None else hidden | others
 
 
 def _add_decay(

@@ -48,8 +48,9 @@ class Tiling:
         """Keys that some of these queries may see, chunk by chunk."""
         width = self.width or self.size
         end = self.past + rows.stop if self.causal else self.key_len
-        seen = end if self.window is None else self.window - 1
-        first = max(0, self.past + rows.start - seen)
+        first = 0
+        if self.window is not None:
+            first = max(0, self.past + rows.start - self.window + 1)
         for start in range(first // width * width, end, width):
             yield slice(start, min(start + width, end))
 

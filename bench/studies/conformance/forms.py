@@ -26,10 +26,13 @@ FAR = 700
 """More than a sparse mechanism sees of it."""
 CPU = torch.device("cpu")
 _PERTURBATION = 0.3
-SETTINGS: dict[str, dict[str, Any]] = {"nystromformer_published": {"num_landmarks": 4}}
-"""Settings for mechanisms whose defaults refuse so few tokens: these landmarks must divide their
-number.
-"""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "nystromformer_published": {"num_landmarks": 4},
+    "nsa": {"block_size": 8, "num_blocks": 4, "window": 20},
+    "moba": {"block_size": 16, "top_k": 3},
+}
+"""Settings where defaults do not suit so few tokens: they are refused, as these landmarks must
+divide their number, or see all of them."""
 
 
 class Untestable(Exception):

@@ -364,6 +364,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
             unused=frozenset({"beta_logit", "log_rate"}),
         ),
     ),
+    "differential_v2": (Form(mechanism="differential_v2", unused=frozenset({"gate_logit"})),),
     "fox": (Form(mechanism="fox", unused=frozenset({"log_rate"})),),
     "gated_attention": (
         Form(
@@ -372,6 +373,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
             unused=frozenset({"gate_logit"}),
         ),
     ),
+    "nsa": (Form(mechanism="nsa", unused=frozenset({"gate_logit"})),),
     "gated_deltaproduct": (
         Form(
             mechanism="gated_deltaproduct",

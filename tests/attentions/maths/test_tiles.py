@@ -13,7 +13,9 @@ def tiles(tiling):
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 100])
-@pytest.mark.parametrize(("query_len", "key_len", "causal"), [(7, 10, False), (9, 9, True)])
+@pytest.mark.parametrize(
+    ("query_len", "key_len", "causal"), [(7, 10, False), (20, 3, False), (9, 9, True)]
+)
 def test_every_pair_that_may_be_seen_is_in_one_tile(size, query_len, key_len, causal):
     tiling = Tiling(query_len=query_len, key_len=key_len, size=size, causal=causal)
     allowed = torch.rand(query_len, key_len) < 0.7

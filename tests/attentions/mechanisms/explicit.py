@@ -95,3 +95,64 @@ def softmax_sinks(q, k, v, sinks, window=None):
 def gated_attention(q, k, v, gate, causal):
     kept = seen(q.shape[2]) if causal else torch.ones(1, 1, dtype=torch.bool)
     return softmax(scores(q, k), kept, v) * (gate if gate.dim() == 4 else gate[..., None])
+
+
+def differential(q, k, v, lam, lambda_init, weight=None):
+    """Two maps of half the channels; RMSNorm with eps 1e-5 where there is a weight."""
+    (q1, q2), (k1, k2) = q.chunk(2, -1), k.chunk(2, -1)
+    kept = seen(q.shape[2])
+    out = softmax(scores(q1, k1), kept, v) - lam * softmax(scores(q2, k2), kept, v)
+    if weight is not None:
+        out = out / (out.square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight
+    return out * (1 - lambda_init)
+
+
+def differential_v2(q, k, v, q_minus, gate):
+    kept = seen(q.shape[2])
+    minus = softmax(scores(q_minus, k), kept, v)
+    return softmax(scores(q, k), kept, v) - gate[..., None] * minus
+
+
+def grouped(q, x):
+    return x.repeat_interleave(q.shape[1] // x.shape[1], 1)
+
+
+def block_of(n, size):
+    return torch.arange(n) // size
+
+
+def moba(q, k, v, block_size, top_k):
+    k, v = grouped(q, k), grouped(q, v)
+    n = q.shape[2]
+    own = block_of(n, block_size)
+    kept = (own[:, None] == own).expand(*q.shape[:2], n, n).clone()
+    means = torch.stack([part.mean(2) for part in k.split(block_size, 2)], 2)
+    matches = torch.einsum("bhtd,bhcd->bhtc", q, means)
+    for t in range(n):
+        count = min(top_k - 1, int(own[t]))
+        for best in matches[:, :, t, : own[t]].topk(count, -1).indices.unbind(-1):
+            kept[:, :, t] |= best[..., None] == own
+    return softmax(scores(q, k), kept & seen(n), v)
+
+
+def nsa(q, k, v, gate_compression, gate_selection, gate_window, block_size, num_blocks, window):
+    """Query heads of one head of keys choose together; blocks 0, the own and the one before it."""
+    shared, n = q.shape[1] // k.shape[1], q.shape[2]
+    k, v = grouped(q, k), grouped(q, v)
+    place, own = torch.arange(n), block_of(n, block_size)
+    means, values = (
+        torch.stack([part.mean(2) for part in x.split(block_size, 2)], 2) for x in (k, v)
+    )
+    blocks = torch.arange(means.shape[2])
+    ended = (blocks + 1) * block_size - 1 <= place[:, None]
+    weights = scores(q, means).masked_fill(~ended, -torch.inf).softmax(-1).nan_to_num(0.0)
+    out = gate_compression[..., None] * (weights @ values)
+    order = weights.detach().unflatten(1, (-1, shared)).mean(2).repeat_interleave(shared, 1)
+    order = order.masked_fill(~ended, -1.0)
+    forced = (blocks == 0) | (blocks == own[:, None]) | (blocks == own[:, None] - 1)
+    order = order.masked_fill(forced, 2.0)
+    kept = torch.zeros(*q.shape[:3], n, dtype=torch.bool)
+    for best in order.topk(min(num_blocks, len(blocks)), -1).indices.unbind(-1):
+        kept |= best[..., None] == own
+    out = out + gate_selection[..., None] * softmax(scores(q, k), kept & seen(n), v)
+    return out + gate_window[..., None] * softmax(scores(q, k), seen(n, window), v)

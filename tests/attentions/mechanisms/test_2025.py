@@ -29,6 +29,7 @@ CASES = {
         {"headwise": True},
         functools.partial(explicit.gated_attention, causal=True),
     ),
+    "differential_v2": ({}, explicit.differential_v2),
 }
 every = pytest.mark.parametrize("case", CASES)
 

@@ -17,6 +17,12 @@ SIZES = {
     "gated_deltanet": {"beta": (2, 4, 64), "log_decay": (2, 4, 64)},
     "kda": {"beta": (2, 4, 64), "log_decay": (2, 4, 64, 16)},
     "fox": {"log_decay": (2, 4, 64)},
+    "differential_v2": {"q_minus": (2, 4, 64, 16), "gate": (2, 4, 64)},
+    "nsa": {
+        "gate_compression": (2, 4, 64),
+        "gate_selection": (2, 4, 64),
+        "gate_window": (2, 4, 64),
+    },
     "gated_attention": {"gate": (2, 4, 64, 16)},
     "gated_deltaproduct": {
         "beta": (2, 4, 64),

@@ -1,0 +1,127 @@
+"""Softmax over chosen blocks of keys: each block meets the queries that chose it, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from ..kernel.eager import is_eager_cpu
+from ..maths.tiles import Tiling, scaled
+from .tiled_pairs import tiled_pairs
+
+
+class _Softmax:
+    softmax = True
+
+
+def chosen_blocks(
+    q: Tensor, k: Tensor, v: Tensor, chosen: Tensor, size: int, tile: int = 256
+) -> Tensor:
+    """out_t = softmax over the keys j <= t of the blocks that query t chose.
+
+    On a CPU, in eager mode, pairs that nobody chose are not computed. Which they are is not known
+    to a compiler, and many small products do not suit a GPU: there all pairs are, under a mask.
+    Memory is linear in the number of tokens; there is no second derivative.
+
+    Args:
+        q: (B, H, N, D); the last N of M tokens.
+        k: (B, H_kv, M, D).
+        v: (B, H_kv, M, E).
+        chosen: (B, H, N, blocks); each query chose its own block, and none after it.
+        size: keys of a block; the last one may have fewer.
+        tile: queries and keys of a tile, where all pairs are computed.
+    """
+    if is_eager_cpu(q, k, v) and not q.is_meta:
+        out: Tensor = _ByBlock.apply(q, k, v, chosen, size)[0]  # type: ignore[no-untyped-call]
+        return out
+    tiling = Tiling(
+        query_len=q.shape[2],
+        key_len=k.shape[2],
+        size=tile,
+        causal=True,
+        past=k.shape[2] - q.shape[2],
+    )
+    return tiled_pairs(q, k, v, _Softmax(), tiling, chosen=chosen, block=size)  # type: ignore[arg-type]
+
+
+class _ByBlock(Function):
+    """(q, k, v, chosen, size) -> output, largest scores, 1 / sums of weights."""
+
+    @staticmethod
+    def forward(
+        q: Tensor, k: Tensor, v: Tensor, chosen: Tensor, size: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        q = scaled(q)
+        out = q.new_zeros(*q.shape[:-1], v.shape[-1])
+        peaks = q.new_full((*q.shape[:-1], 1), -torch.inf)
+        sums = torch.zeros_like(peaks)
+        for at, of_keys, rows, later in _meetings(q, k, chosen, size):
+            scores = _scores(q[at][rows], k[of_keys], later)
+            peak = peaks[at][rows]
+            new_peak = torch.maximum(peak, scores.amax(dim=-1, keepdim=True))
+            weights, fade = scores.sub_(new_peak).exp_(), (peak - new_peak).exp_()
+            peaks[at][rows] = new_peak
+            sums[at][rows] = sums[at][rows] * fade + weights.sum(dim=-1, keepdim=True)
+            out[at][rows] = torch.addmm(out[at][rows] * fade, weights, v[of_keys])
+        inverses = sums.reciprocal_()
+        return out.mul_(inverses), peaks, inverses
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *tensors, ctx.size = inputs
+        ctx.save_for_backward(*tensors, *output)
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        q, k, v, chosen, out, peaks, inverses = ctx.saved_tensors
+        q = scaled(q)
+        grad_q, grad_k, grad_v = (torch.zeros_like(x) for x in (q, k, v))
+        grad_out = grad_out * inverses
+        means = (grad_out * out).sum(dim=-1, keepdim=True)
+        for at, of_keys, rows, later in _meetings(q, k, chosen, ctx.size):
+            queries, grads = q[at][rows], grad_out[at][rows]
+            scores = _scores(queries, k[of_keys], later)
+            weights = scores.sub_(peaks[at][rows]).clamp_(max=0.0).exp_()
+            grad_v[of_keys] += weights.mT @ grads
+            grad_scores = (grads @ v[of_keys].mT).sub_(means[at][rows]).mul_(weights)
+            grad_q[at].index_add_(0, rows, grad_scores @ k[of_keys])
+            grad_k[of_keys] += grad_scores.mT @ queries
+        return scaled(grad_q), grad_k, grad_v, None, None
+
+
+Place = tuple[Any, ...]
+
+
+def _meetings(
+    q: Tensor, k: Tensor, chosen: Tensor, size: int
+) -> Iterator[tuple[Place, Place, Tensor, Tensor | None]]:
+    """For each block: where its head's queries and its keys are, which of them chose it.
+
+    And, of its own queries, which pairs are hidden since the key is later.
+    """
+    heads, shared = q.shape[1], q.shape[1] // k.shape[1]
+    past, key_len = k.shape[2] - q.shape[2], k.shape[2]
+    tokens = torch.arange(past, key_len, device=q.device)
+    for row in range(q.shape[0]):
+        for head in range(heads):
+            for block in range(-(-key_len // size)):
+                rows = chosen[row, head, :, block].nonzero()[:, 0]
+                if not len(rows):
+                    continue
+                start, stop = block * size, min(key_len, block * size + size)
+                places, later = tokens[rows], None
+                if places[0] < stop - 1:  # in order: the first is the earliest
+                    later = torch.arange(start, stop, device=q.device) > places.unsqueeze(-1)
+                yield (row, head), (row, head // shared, slice(start, stop)), rows, later
+
+
+def _scores(q: Tensor, k: Tensor, later: Tensor | None) -> Tensor:
+    scores = q @ k.mT
+    return scores if later is None else scores.masked_fill_(later, -torch.inf)

@@ -1,0 +1,140 @@
+"""MoBA and NSA, small enough to leave blocks out, against forms that share no code with them."""
+
+import functools
+
+import pytest
+import torch
+
+from attentions import Geometry, attention_class, build_attention
+from attentions.base import CallShape
+from attentions.maths.shared_heads import SharedHeads
+from bench.measuring.costs.slow_forms import work_of
+from bench.studies.conformance.gates import gates_of
+from tests.attentions.mechanisms import explicit
+
+N, D, E = 75, 8, 6
+SETTINGS = {
+    "moba": {"block_size": 8, "top_k": 3},
+    "nsa": {"block_size": 4, "num_blocks": 5, "window": 9},
+}
+every = pytest.mark.parametrize("name", SETTINGS)
+
+
+def expected_of(name, tensors, gates):
+    return getattr(explicit, name)(*tensors, **gates, **SETTINGS[name])
+
+
+def called(name, kv_heads=2, n=N):
+    torch.manual_seed(5)
+    geometry = Geometry(
+        num_heads=4, num_kv_heads=kv_heads, head_dim=D, value_dim=E, seq_len=n, causal=True
+    )
+    core = build_attention(name, geometry, **SETTINGS[name]).double()
+    for parameter in core.parameters():
+        torch.nn.init.normal_(parameter)
+    sizes = ((4, D), (kv_heads, D), (kv_heads, E))
+    tensors = [torch.randn(2, heads, n, width, dtype=torch.double) for heads, width in sizes]
+    return core, tensors, gates_of(core, tensors)
+
+
+@every
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_outputs_and_gradients_are_those_of_the_formula(name, kv_heads):
+    core, tensors, gates = called(name, kv_heads)
+    given = [x.requires_grad_() for x in (*tensors, *gates.values())]
+    out, expected = core(*tensors, **gates), expected_of(name, tensors, gates)
+    torch.testing.assert_close(out, expected)
+    cotangent = torch.randn_like(out)
+    ours, theirs = (torch.autograd.grad(x, given, cotangent) for x in (out, expected))
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(core.reference(*tensors, **gates), expected)
+
+
+@every
+@pytest.mark.parametrize("split", [(1,) * N, (30, 1, 20, 1, 1, 22), (5, 70)])
+def test_steps_equal_the_formula_however_a_prompt_is_split(name, split):
+    core, tensors, gates = called(name)
+    state, outputs = core.init_state(2, dtype=torch.double, device=torch.device("cpu")), []
+    for q, k, v, *given in zip(
+        *(x.split(split, 2) for x in (*tensors, *gates.values())), strict=True
+    ):
+        out, state = core.step(q, k, v, state, **dict(zip(gates, given, strict=True)))
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, 2), expected_of(name, tensors, gates))
+    assert state.k.shape[1] == 2  # the state holds the heads that there are
+
+
+@every
+def test_where_nothing_can_be_left_out_pairs_are_hidden(name, monkeypatch):
+    core, tensors, gates = called(name)
+    given = [x.requires_grad_() for x in (*tensors, *gates.values())]
+    out = core(*tensors, **gates)
+    monkeypatch.setattr("attentions.engines.chosen_blocks.is_eager_cpu", lambda *_: False)
+    core.tile = getattr(core, "core", core).tile = 16
+    again, cotangent = core(*tensors, **gates), torch.randn_like(out)
+    torch.testing.assert_close(again, out)
+    ours, theirs = (torch.autograd.grad(x, given, cotangent) for x in (out, again))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_heads_of_a_group_choose_together_in_nsa():
+    core, (q, k, v), gates = called("nsa", kv_heads=1)
+    assert attention_class("nsa").capabilities.grouped_heads
+    assert not isinstance(core, SharedHeads)
+    own = build_attention(
+        "nsa",
+        Geometry(num_heads=4, head_dim=D, value_dim=E, seq_len=N, causal=True),
+        **SETTINGS["nsa"],
+    ).double()
+    repeated = own(q, *(x.repeat_interleave(4, 1) for x in (k, v)), **gates)
+    assert (repeated - core(q, k, v, **gates)).abs().max() > 0.1
+
+
+def test_learned_shares_of_nsa_get_the_gradients_of_the_formula():
+    core, tensors, gates = called("nsa")
+    shares = (x[None, :, None].expand(2, -1, N) for x in core.gate_logit.sigmoid())
+    expected = expected_of("nsa", tensors, dict(zip(gates, shares, strict=True)))
+    out = core(*tensors)
+    torch.testing.assert_close(out, expected)
+    cotangent = torch.randn_like(out)
+    ours, theirs = (torch.autograd.grad(x, core.gate_logit, cotangent) for x in (out, expected))
+    torch.testing.assert_close(ours, theirs)
+
+
+@every
+@pytest.mark.parametrize("n", [3, 8, 24, 75, 300])
+def test_executed_flops_are_those_that_are_counted(name, n):
+    core, tensors, gates = called(name, kv_heads=4, n=n)
+    counted = work_of(functools.partial(core, *tensors, **gates)).flops
+    sizes = {"query_len": n, "key_len": n, "head_dim": D, "value_dim": E}
+    shape = CallShape(batch_size=2, num_heads=4, causal=True, **sizes)
+    assert core.executed_flops(shape) == counted
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("moba", {"block_size": 128, "top_k": 3}),
+        ("nsa", {"block_size": 64, "num_blocks": 4, "window": 128}),
+    ],
+)
+def test_fewer_pairs_take_fewer_flops(name, settings):
+    geometry = Geometry(num_heads=4, head_dim=64, seq_len=4096, causal=True)
+    core = build_attention(name, geometry, **settings)
+    sizes = {"query_len": 4096, "key_len": 4096, "head_dim": 64, "value_dim": 64}
+    shape = CallShape(batch_size=1, num_heads=4, causal=True, **sizes)
+    assert core.executed_flops(shape) < 0.5 * build_attention("softmax", geometry).flops(shape)
+
+
+def test_as_many_blocks_as_there_are_make_moba_softmax(qkv):
+    q, k, v = qkv(1, 2, 30, D)
+    geometry = Geometry(num_heads=2, head_dim=D, seq_len=30, causal=True)
+    core = build_attention("moba", geometry, block_size=8, top_k=4)
+    exact = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    torch.testing.assert_close(core(q, k, v), exact)
+
+
+def test_fewer_blocks_than_are_forced_are_refused():
+    geometry = Geometry(num_heads=1, head_dim=4, seq_len=9, causal=True)
+    with pytest.raises(ValueError, match="num_blocks is 2; a whole number of 3 or more"):
+        build_attention("nsa", geometry, num_blocks=2)

@@ -1,0 +1,75 @@
+"""Differential attention: its weights, of which goldens have no gradients, norm and refusals."""
+
+import math
+
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from tests.attentions.mechanisms import explicit
+
+LAMBDAS = ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2")
+
+
+def build(seq_len=40, **settings):
+    geometry = Geometry(num_heads=2, head_dim=8, value_dim=6, seq_len=seq_len, causal=True)
+    return build_attention("differential", geometry, **settings).double()
+
+
+def share_by_hand(core):
+    q1, k1, q2, k2 = (getattr(core, name) for name in LAMBDAS)
+    return torch.exp(torch.dot(q1, k1)) - torch.exp(torch.dot(q2, k2)) + core.lambda_init
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_gradients_of_all_weights_are_those_of_the_formula(norm, qkv):
+    core = build(norm=norm, lambda_init=0.55)
+    for parameter in core.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    core.tile = 16
+    q, k, v = (x.requires_grad_() for x in qkv(2, 2, 40, 8, value_dim=6))
+    weight = core.norm.weight if norm else None
+    expected = explicit.differential(q, k, v, share_by_hand(core), 0.55, weight)
+    out, given = core(q, k, v), (q, k, v, *core.parameters())
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(core.reference(q, k, v), expected)
+    assert len(given) == 7 + norm
+    cotangent = torch.randn_like(out)
+    ours, theirs = (torch.autograd.grad(x, given, cotangent) for x in (out, expected))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_it_decodes_with_shared_heads(qkv):
+    geometry = Geometry(
+        num_heads=4, num_kv_heads=2, head_dim=8, value_dim=6, seq_len=40, causal=True
+    )
+    core = build_attention("differential", geometry).double()
+    q = qkv(1, 4, 40, 8)[0]
+    k, v = qkv(1, 2, 40, 8, value_dim=6)[1:]
+    state, outputs = core.init_state(1, dtype=q.dtype, device=q.device), []
+    for parts in zip(*(x.split((20, 1, 1, 18), 2) for x in (q, k, v)), strict=True):
+        out, state = core.step(*parts, state)
+        outputs.append(out)
+    k, v = (x.repeat_interleave(2, 1) for x in (k, v))
+    lam, weight = share_by_hand(core.core), core.core.norm.weight
+    expected = explicit.differential(q, k, v, lam, core.core.lambda_init, weight)
+    torch.testing.assert_close(torch.cat(outputs, 2), expected)
+
+
+def test_it_begins_as_the_first_layer_of_the_paper():
+    core = build()
+    assert core.lambda_init == pytest.approx(0.8 - 0.6 * math.exp(0))
+    assert all(getattr(core, name).shape == (4,) for name in LAMBDAS)
+    assert core.norm.eps == 1e-5 and core.norm.weight.eq(1).all()
+
+
+def test_an_odd_number_of_channels_is_refused():
+    with pytest.raises(ValueError, match="head_dim is 5; an even number is needed"):
+        build_attention("differential", Geometry(num_heads=1, head_dim=5, seq_len=4))
+
+
+def test_a_second_query_that_is_not_given_subtracts_the_mean(qkv):
+    q, k, v = qkv(1, 2, 9, 8)
+    core = build_attention("differential_v2", Geometry(num_heads=2, head_dim=8, seq_len=9)).double()
+    exact = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(core(q, k, v), exact - v.mean(2, keepdim=True) / 2)
