@@ -380,6 +380,12 @@ FORMS: dict[str, tuple[Form, ...]] = {
         ),
     ),
     "rwkv7": (Form(mechanism="rwkv7", unused=frozenset({"decay_logit", "rate_logit"})),),
+    "gated_deltanet2": (
+        Form(
+            mechanism="gated_deltanet2",
+            unused=frozenset({"erase_logit", "write_logit", "log_rate"}),
+        ),
+    ),
     "mamba2_ssd": (
         Form(
             mechanism="mamba2_ssd",
