@@ -380,9 +380,17 @@ FORMS: dict[str, tuple[Form, ...]] = {
         ),
     ),
     "rwkv7": (Form(mechanism="rwkv7", unused=frozenset({"decay_logit", "rate_logit"})),),
+    "comba": (
+        Form(
+            mechanism="comba",
+            defaults={"normalise_keys": False},
+            unused=frozenset({"beta_logit", "log_rate", "removal_logit"}),
+        ),
+    ),
     "gated_deltanet2": (
         Form(
             mechanism="gated_deltanet2",
+            defaults={"normalise_keys": False},
             unused=frozenset({"erase_logit", "write_logit", "log_rate"}),
         ),
     ),
