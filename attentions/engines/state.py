@@ -66,8 +66,7 @@ class StateCore(TakesGates):
         chunks: the same for many tokens: q, k, v, gates and a state -> (B, H, N, E) and the state
             after them; None if there is no faster way. A gate that never changes may be (1, H, 1).
         scale: factor of the queries.
-        reads_first: whether a token reads the state before it writes to it; a hidden one then reads
-            what was kept last as well.
+        reads_first: whether a token reads the state before it writes to it, by `one_token`.
         skips_hidden: whether zero keys and gates do not make a token as good as removed. With a
             ``key_mask`` tokens are then taken one by one, and hidden ones leave the state alone.
     """

@@ -138,7 +138,7 @@ class _UnitTriangularInverse(torch.autograd.Function):
         inverse = below.new_ones(*below.shape[:-1], 1, 1)  # (..., blocks, tokens, tokens)
         for tokens in (1 << level for level in range(size.bit_length() - 1)):
             first, second = torch.unflatten(inverse, -3, (-1, 2)).unbind(-3)
-            joint = -_joints(below, tokens)
+            joint = -joints(below, tokens)
             if tokens > 1:
                 joint = second @ joint @ first
             upper = torch.cat((first, torch.zeros_like(first)), dim=-1)
@@ -155,7 +155,7 @@ class _UnitTriangularInverse(torch.autograd.Function):
         return below
 
 
-def _joints(below: Tensor, tokens: int) -> Tensor:
+def joints(below: Tensor, tokens: int) -> Tensor:
     """The blocks R that join neighbours on the diagonal, (..., blocks / 2, tokens, tokens)."""
     pairs = torch.unflatten(torch.unflatten(below, -1, (-1, 2, tokens)), -4, (-1, 2, tokens))
     joints = pairs[..., :, 1, :, :, 0, :]  # (..., blocks / 2, tokens, blocks / 2, tokens)

@@ -379,12 +379,26 @@ FORMS: dict[str, tuple[Form, ...]] = {
             unused=frozenset({"beta_logit", "log_rate"}),
         ),
     ),
+    "rwkv6": (
+        Form(
+            mechanism="rwkv6",
+            derived={"scale": _number("scale")},
+            unused=frozenset({"log_rate"}),
+        ),
+    ),
     "rwkv7": (Form(mechanism="rwkv7", unused=frozenset({"decay_logit", "rate_logit"})),),
     "comba": (
         Form(
             mechanism="comba",
             defaults={"normalise_keys": False},
             unused=frozenset({"beta_logit", "log_rate", "removal_logit"}),
+        ),
+    ),
+    "gsa": (
+        Form(
+            mechanism="gsa",
+            derived={"num_slots": lambda header: header.shapes["in.slot"][-1]},
+            unused=frozenset({"log_rate"}),
         ),
     ),
     "gated_deltanet2": (
