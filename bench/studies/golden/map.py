@@ -379,6 +379,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
             unused=frozenset({"beta_logit", "log_rate"}),
         ),
     ),
+    "mesanet": (Form(mechanism="mesanet", unused=frozenset({"beta_logit", "log_rate"})),),
     "rwkv6": (
         Form(
             mechanism="rwkv6",
