@@ -380,6 +380,13 @@ FORMS: dict[str, tuple[Form, ...]] = {
         ),
     ),
     "mesanet": (Form(mechanism="mesanet", unused=frozenset({"beta_logit", "log_rate"})),),
+    "mamba3": (
+        Form(
+            mechanism="mamba3",
+            derived={"num_angles": lambda header: header.shapes["in.angle"][-1]},
+            unused=frozenset({"log_rate", "log_step", "trapezoid_logit", "angle_logit"}),
+        ),
+    ),
     "rwkv6": (
         Form(
             mechanism="rwkv6",
