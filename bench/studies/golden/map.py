@@ -380,6 +380,13 @@ FORMS: dict[str, tuple[Form, ...]] = {
         ),
     ),
     "mesanet": (Form(mechanism="mesanet", unused=frozenset({"beta_logit", "log_rate"})),),
+    "log_linear": (
+        Form(
+            mechanism="log_linear",
+            derived={"num_levels": lambda header: header.shapes["in.level_scale"][-1]},
+            unused=frozenset({"log_rate", "level_logit"}),
+        ),
+    ),
     "mamba3": (
         Form(
             mechanism="mamba3",
