@@ -15,7 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .chunks import in_chunks, power_of_two_chunk
+from ..geometry import CallShape
+from .cache import room_for
+from .chunks import in_chunks, padded_len, power_of_two_chunk
 from .decay import chunk_decays
 
 
@@ -40,6 +42,21 @@ def blocks(place: int) -> list[int]:
     return [level for level in range(1, place.bit_length() + 1) if place >> (level - 1) & 1]
 
 
+def after_token(state: LevelState, k: Tensor, v: Tensor, log_decay: Tensor) -> LevelState:
+    """Blocks that end here become one, all decay, and the token is a block of its own."""
+    _check_room(state.levels.shape[2], state.length, 1)
+    levels = log_decay.exp().unsqueeze(2) * merged(state.levels, state.length)
+    levels = torch.cat(((k.mT @ v).unsqueeze(2), levels[:, :, 1:]), dim=2)
+    return LevelState(levels, state.length + 1)
+
+
+def read_levels(q: Tensor, scale: Tensor, state: LevelState) -> Tensor:
+    """A read of each block that the last token has: (B, H, 1, D), (B, H, 1, L) -> (B, H, 1, E)."""
+    used = [0, *blocks(state.length - 1)]
+    scaled = q.unsqueeze(2) * scale[..., used].mT.unsqueeze(-1)
+    return (scaled @ state.levels[:, :, used]).sum(dim=2)
+
+
 def merged(levels: Tensor, place: int) -> Tensor:
     """The levels of the place before as the next one sees them: the lowest become one."""
     if place == 0:
@@ -60,28 +77,37 @@ def levelled_attention(
         v: (B, H, N, E).
         log_decay: (B, H, N); B may be 1, and N may be 1 for a decay that never changes.
         scale: (B, H, N, L).
-        state: of a number of tokens that is a multiple of the chunk's.
+        state: before the first token.
 
     Returns:
         The output, (B, H, N, E), and the state after the last token.
     """
     length, past = q.shape[2], state.length
-    size = power_of_two_chunk(length)
+    _check_room(state.levels.shape[2], past, length)
+    size, first = power_of_two_chunk(length), past & -past
+    if 0 < first < size:  # blocks of a chunk that begins elsewhere would not be those of the tree
+        inputs = (q, k, v, log_decay.expand(-1, -1, length), scale)
+        parts = []
+        for some in (slice(first), slice(first, None)):
+            now, before, values, decay, scales = (x[:, :, some] for x in inputs)
+            out, state = levelled_attention(now, before, values, decay, scales, state)
+            parts.append(out)
+        return torch.cat(parts, dim=2), state
     depth = size.bit_length()  # levels within a chunk
     from_start, to_end, between = chunk_decays(log_decay, length, size, q.dtype)
     last = (length - 1) % size
     q, k, v, scale = (in_chunks(x, size) for x in (q, k, v, scale.to(q.dtype)))
     within = scale[..., :depth].gather(-1, _levels(size, q.device).expand(*scale.shape[:-1], size))
-    out = list(((q @ k.mT) * between * within @ v).unbind(2))
+    outputs = [*((q @ k.mT) * between * within @ v).unbind(2)]
     q, keys = q * from_start, (k * to_end).mT
     levels = merged(state.levels, past).unbind(2)
     above = {level: levels[level] for level in blocks(past) if level >= depth}
-    for c in range(len(out)):
+    for c in range(len(outputs)):
         for level, block in above.items():
-            out[c] = out[c] + (q[:, :, c] * scale[:, :, c, :, level : level + 1]) @ block
+            outputs[c] = outputs[c] + (q[:, :, c] * scale[:, :, c, :, level : level + 1]) @ block
         left = from_start[:, :, c, -1:]
         above = {level: left * block for level, block in above.items()}
-        if c < len(out) - 1:
+        if c < len(outputs) - 1:
             place = past // size + c + 1
             top = depth + (place & -place).bit_length() - 1
             block = keys[:, :, c] @ v[:, :, c]
@@ -92,7 +118,12 @@ def levelled_attention(
     above |= {level: keys[..., a:b] @ v[:, :, a:b] for level, (a, b) in below.items()}
     empty = torch.zeros_like(above[0])
     after = torch.stack([above.get(level, empty) for level in range(len(levels))], dim=2)
-    return torch.stack(out, dim=2).flatten(2, 3)[:, :, :length], LevelState(after, past + length)
+    out = torch.stack(outputs, dim=2)
+    return out.flatten(2, 3)[:, :, :length], LevelState(after, past + length)
+
+
+def _check_room(num_levels: int, length: int, more: int) -> None:
+    room_for("log_linear", 1 << (num_levels - 1), length, more)
 
 
 def _levels(size: int, device: torch.device) -> Tensor:
@@ -113,7 +144,8 @@ def levelled_pairs(
     v: Tensor,
     log_decay: Tensor,
     scale: Tensor,
-    places: Tensor | None = None,
+    *,
+    places: Tensor | None,
 ) -> Tensor:
     """All N x N pairs, level after level, from an empty state.
 
@@ -126,6 +158,7 @@ def levelled_pairs(
         places: of each token in the tree, (B, N); 0 to N - 1 if None.
     """
     length = q.shape[2]
+    _check_room(scale.shape[-1], 0, length)
     total = log_decay.double().expand(-1, -1, length).cumsum(dim=-1)
     decay = (total[..., :, None] - total[..., None, :]).tril().exp().tril().to(q.dtype)
     at = torch.arange(length, device=q.device)[None] if places is None else places
@@ -149,3 +182,26 @@ def set_bits(length: int) -> int:
         (length >> (bit + 1) << bit) + max(0, length % (2 << bit) - (1 << bit))
         for bit in range(length.bit_length())
     )
+
+
+def levelled_flops(shape: CallShape) -> int:
+    """A write, a read of the token itself and one of each block that a query has."""
+    return _products(shape, 2 * shape.query_len + set_bits(shape.query_len))
+
+
+def levelled_chunk_flops(shape: CallShape) -> int:
+    """What `levelled_attention` executes: pairs of whole chunks, whose blocks a chunk reads."""
+    size = power_of_two_chunk(shape.query_len)
+    tokens, num_heads = padded_len(shape.query_len, size), shape.batch_size * shape.num_heads
+    pairs = 2 * num_heads * tokens * size * (shape.head_dim + shape.value_dim)
+    return pairs + _products(shape, shape.query_len + size * set_bits(tokens // size))
+
+
+def levelled_step_flops(shape: CallShape) -> int:
+    """A write, and a read of the blocks of the last place."""
+    return _products(shape, 2 + len(blocks(shape.key_len - 1)))
+
+
+def _products(shape: CallShape, count: int) -> int:
+    """So many outer products, or products of a vector with a state, in each head."""
+    return 2 * count * shape.batch_size * shape.num_heads * shape.head_dim * shape.value_dim

@@ -64,6 +64,7 @@ def ridge_regression(
     log_decay: Tensor,
     ridge: Tensor,
     state: RidgeState,
+    *,
     steps: int | None,
 ) -> tuple[Tensor, RidgeState]:
     """Run the recurrence from ``state`` over the tokens, a few at a time.
@@ -105,6 +106,7 @@ def reference_ridge_regression(
     beta: Tensor,
     log_decay: Tensor,
     ridge: Tensor,
+    *,
     steps: int | None,
 ) -> Tensor:
     """`ridge_regression` from an empty state: the inverses, or the pairs, of all tokens at once."""

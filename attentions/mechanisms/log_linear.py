@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..base import CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import Capabilities, Gate
 from ..checks import whole
 from ..engines.state import StateCore
-from ..maths.cache import room_for
-from ..maths.chunks import padded_len, power_of_two_chunk
 from ..maths.fenwick import (
     LevelState,
-    blocks,
+    after_token,
     levelled_attention,
+    levelled_chunk_flops,
+    levelled_flops,
     levelled_pairs,
+    levelled_step_flops,
     levels_of,
-    merged,
-    set_bits,
+    read_levels,
 )
 from ..maths.gates import HEAD_RATES, spread
 from ..maths.shared_heads import for_every_query_head
-from ..precision import wide_dtype, widen, within_range, without_autocast
+from ..precision import widen, within_range, without_autocast
 from ..registry import register_attention
 
 _ONE = 0.5413248546129181
@@ -81,6 +79,11 @@ class LogLinear(StateCore):
         scale: factor of the queries; head_dim^(-1/2) if None.
     """
 
+    chunks = staticmethod(levelled_attention)
+    flops = staticmethod(levelled_flops)
+    executed_flops = staticmethod(levelled_chunk_flops)
+    decode_flops = staticmethod(levelled_step_flops)
+
     def __init__(
         self, geometry: Geometry, num_levels: int | None = None, scale: float | None = 1.0
     ) -> None:
@@ -100,9 +103,8 @@ class LogLinear(StateCore):
         self, batch_size: int, *, dtype: torch.dtype, device: torch.device
     ) -> LevelState:
         """Zeros, (B, H, L, D, E); float32 for half inputs."""
-        g = self.geometry
-        sizes = (batch_size, g.num_heads, self.gate_axes["l"], g.head_dim, g.value_dim)
-        return LevelState(torch.zeros(sizes, dtype=wide_dtype(dtype), device=device), 0)
+        one: Tensor = super().init_state(batch_size, dtype=dtype, device=device)
+        return LevelState(one.unsqueeze(2).repeat(1, 1, self.gate_axes["l"], 1, 1), 0)
 
     def forward(
         self,
@@ -114,67 +116,22 @@ class LogLinear(StateCore):
         **gates: Tensor | None,
     ) -> Tensor:
         """(B, H, N, D), (B, H_kv, N, D), (B, H_kv, N, E) -> (B, H, N, E)."""
-        self._room(0, q.shape[2])
         if key_mask is None:
             return super().forward(q, k, v, **gates)
         with without_autocast(q.device.type):
-            wide, *rest = self._inputs(q, k, v, key_mask, gates)
-            k, v = (for_every_query_head(x, q.shape[1]) for x in rest[:2])
+            inputs = self._inputs(q, k, v, key_mask, gates)
+            inputs = [for_every_query_head(x, q.shape[1]) for x in inputs]
             places = (key_mask.cumsum(dim=-1) - 1).clamp(min=0)
-            return within_range(levelled_pairs(wide, k, v, *rest[2:], places), q.dtype)
-
-    def _room(self, length: int, more: int) -> None:
-        room_for(self.name, 1 << (self.gate_axes["l"] - 1), length, more)
+            return within_range(levelled_pairs(*inputs, places=places), q.dtype)
 
     def update(self, state: LevelState, k: Tensor, v: Tensor, g: Tensor, _: Tensor) -> LevelState:
-        """Blocks that end here become one, all decay, and the token is a block of its own."""
-        self._room(state.length, 1)
-        levels = g.exp().unsqueeze(2) * merged(state.levels, state.length)
-        levels = torch.cat(((k.mT @ v).unsqueeze(2), levels[:, :, 1:]), dim=2)
-        return LevelState(levels, state.length + 1)
+        """Decay, and a block more."""
+        return after_token(state, k, v, g)
 
     def read(self, q: Tensor, state: LevelState, *gates: Tensor) -> Tensor:
         """A read of each block."""
-        used = [0, *blocks(state.length - 1)]
-        scaled = q.unsqueeze(2) * gates[1][..., used].mT.unsqueeze(-1)
-        return (scaled @ state.levels[:, :, used]).sum(dim=2)
-
-    def chunks(self, q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, LevelState]:
-        """The same, chunk by chunk; up to the start of one token by token."""
-        *gates, state = others
-        length = q.shape[2]
-        self._room(state.length, length)
-        first = min(length, -state.length % power_of_two_chunk(length))
-        if first == 0:
-            return levelled_attention(q, k, v, *gates, state)
-        inputs = (q, k, v, gates[0].expand(-1, -1, length), gates[1])
-        sizes = (first, length - first)
-        lead, rest = zip(*(x.split(sizes, dim=2) for x in inputs), strict=True)
-        out, state = self._one_by_one(*lead, state)
-        if first == length:
-            return out, state
-        later, state = self.chunks(*rest, state)
-        return torch.cat((out, later), dim=2), state
+        return read_levels(q, gates[1], state)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """All pairs, level after level."""
-        return levelled_pairs(*self._inputs(q, k, v, None, gates))
-
-    def flops(self, shape: CallShape) -> int:
-        """A write, a read of the token itself and one of each block that a query has."""
-        heads, length = shape.batch_size * shape.num_heads, shape.query_len
-        return 2 * heads * shape.head_dim * shape.value_dim * (2 * length + set_bits(length))
-
-    def executed_flops(self, shape: CallShape) -> int:
-        """Pairs of whole chunks; blocks are read by a chunk, and written once."""
-        size = power_of_two_chunk(shape.query_len)
-        tokens, d, e = padded_len(shape.query_len, size), shape.head_dim, shape.value_dim
-        last = shape.query_len - tokens + size
-        matrices = tokens - size + last + size * set_bits(tokens // size)
-        heads = 2 * shape.batch_size * shape.num_heads
-        return heads * (tokens * size * (d + e) + matrices * d * e)
-
-    def decode_flops(self, shape: CallShape) -> int:
-        """A write, and a read of the blocks of the last place."""
-        used = 2 + len(blocks(shape.key_len - 1))
-        return 2 * shape.batch_size * shape.num_heads * shape.head_dim * shape.value_dim * used
+        return levelled_pairs(*self._inputs(q, k, v, None, gates), places=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +13,15 @@ from ..capabilities import Capabilities, Gate
 from ..checks import at_most, whole
 from ..engines.state import StateCore
 from ..maths.gates import HEAD_RATES, STEPS, spread
-from ..maths.trapezoid import reference_trapezoid, trapezoid_attention, turned
-from ..precision import wide_dtype, widen
+from ..maths.trapezoid import (
+    TURN,
+    TurnedState,
+    reference_turned_attention,
+    turned,
+    turned_attention,
+)
+from ..precision import widen
 from ..registry import register_attention
-
-_TURN = 2 * math.pi
-
-
-class Mamba3State(NamedTuple):
-    """A sum of keys and values, the last turned key and value, and the angle so far."""
-
-    context: Tensor
-    key: Tensor
-    value: Tensor
-    angle: Tensor
 
 
 @register_attention(
@@ -85,13 +80,13 @@ class Mamba3(StateCore):
     def __init__(self, geometry: Geometry, num_angles: int | None = None) -> None:
         super().__init__(geometry)
         heads, width = geometry.num_heads, geometry.head_dim
-        angles = max(width // 4, min(1, width // 2)) if num_angles is None else num_angles
+        angles = min(-(-width // 4), width // 2) if num_angles is None else num_angles
         self.gate_axes = {"a": whole(self.name, "num_angles", angles, 0)}
         at_most(self.name, "num_angles", angles, width // 2, because="half of head_dim")
         self.q_bias, self.k_bias = (nn.Parameter(torch.ones(heads, width)) for _ in range(2))
         self.skip = nn.Parameter(torch.ones(heads))
-        self.log_rate = nn.Parameter(spread(HEAD_RATES, heads).log())
-        self.log_step = nn.Parameter(spread(STEPS, heads).log())
+        ranges = (HEAD_RATES, STEPS)
+        self.log_rate, self.log_step = (nn.Parameter(spread(x, heads).log()) for x in ranges)
         self.trapezoid_logit = nn.Parameter(torch.zeros(heads))
         self.angle_logit = nn.Parameter(torch.zeros(heads, angles))
 
@@ -110,53 +105,36 @@ class Mamba3(StateCore):
 
     def init_state(
         self, batch_size: int, *, dtype: torch.dtype, device: torch.device
-    ) -> Mamba3State:
+    ) -> TurnedState:
         """Zeros; float32 for half inputs."""
-        g = self.geometry
-        d, e, a = g.head_dim, g.value_dim, self.gate_axes["a"]
-        wide, sizes = wide_dtype(dtype), ((d, e), (1, d), (1, e), (1, a))
-        heads = (batch_size, g.num_heads)
-        return Mamba3State(*(torch.zeros(*heads, *s, dtype=wide, device=device) for s in sizes))
+        context = super().init_state(batch_size, dtype=dtype, device=device)
+        widths = (*context.shape[2:], self.gate_axes["a"])
+        return TurnedState(context, *(context.new_zeros(*context.shape[:2], 1, w) for w in widths))
 
-    def update(self, state: Mamba3State, k: Tensor, v: Tensor, *gates: Tensor) -> Mamba3State:
+    def update(self, state: TurnedState, k: Tensor, v: Tensor, *gates: Tensor) -> TurnedState:
         """The last token's share at the start of the step, and this one's at its end."""
-        g, step, tau, angle, _, bias, _ = gates
-        angle = (state.angle + step * angle) % _TURN
+        g, step, tau, turns, _, bias, _ = gates
+        angle = (state.angle + step * turns) % TURN
         key, early = turned(k + bias, angle), (1 - tau) * step * state.key
         context = g.exp() * (state.context + early.mT @ state.value) + (tau * step * key).mT @ v
-        return Mamba3State(context, key, v, angle)
+        return TurnedState(context, key, v, angle)
 
-    def read(self, q: Tensor, state: Mamba3State, *gates: Tensor) -> Tensor:
+    def read(self, q: Tensor, state: TurnedState, *gates: Tensor) -> Tensor:
         """What the turned query finds, and the last value."""
-        bias, _, skip = gates[-3:]
-        return turned(q + bias, state.angle) @ state.context + skip * state.value
+        found = turned(q + gates[-3], state.angle) @ state.context
+        return found + gates[-1] * state.value
 
-    def chunks(self, q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Mamba3State]:
+    def chunks(self, q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, TurnedState]:
         """The same, chunk by chunk."""
-        c, b, (g, early, own), angle, skip = self._turned(q, k, *others)
-        state = others[-1]
-        first = early[..., :1, None] * state.key
-        out, context = trapezoid_attention(
-            c, b, v, g, early, own, state.context + first.mT @ state.value
-        )
-        last = b[:, :, -1:], v[:, :, -1:], angle[:, :, -1:]
-        return out + skip.unsqueeze(-1) * v, Mamba3State(context, *last)
-
-    def _turned(self, q: Tensor, k: Tensor, *others: Any) -> tuple[Any, ...]:
-        """Queries and keys with their biases, turned, and what weighs a token."""
-        g, step, tau, angle, q_bias, k_bias, skip, state = others
-        g, step, tau = (x.to(q.dtype).expand(len(q), -1, q.shape[2]) for x in (g, step, tau))
-        turns = (step.unsqueeze(-1) * angle).double().cumsum(dim=2)
-        angle = ((state.angle + turns) % _TURN).to(q.dtype)
-        weights = g, (1 - tau) * step, tau * step
-        return turned(q + q_bias, angle), turned(k + k_bias, angle), weights, angle, skip
+        *gates, q_bias, k_bias, skip, state = others
+        out, state = turned_attention(q + q_bias, k + k_bias, v, *gates, state=state)
+        return out + skip.unsqueeze(-1) * v, state
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """The N x N weights of both shares."""
-        q, k, v, *others = self._inputs(q, k, v, None, gates)
-        empty = self.init_state(len(q), dtype=q.dtype, device=q.device)
-        c, b, weights, _, skip = self._turned(q, k, *others, empty)
-        return reference_trapezoid(c, b, v, *weights) + skip.unsqueeze(-1) * v
+        q, k, v, *others, q_bias, k_bias, skip = self._inputs(q, k, v, None, gates)
+        out = reference_turned_attention(q + q_bias, k + k_bias, v, *others)
+        return out + skip.unsqueeze(-1) * v
 
     def flops(self, shape: CallShape) -> int:
         """Two writes of the state and a read, per token."""

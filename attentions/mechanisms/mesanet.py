@@ -21,8 +21,9 @@ from ..maths.ridge import (
     solve_ridge,
     solves_of_chunks_flops,
 )
-from ..precision import wide_dtype, widen
+from ..precision import widen
 from ..registry import register_attention
+
 
 @register_attention(
     "mesanet",
@@ -107,10 +108,8 @@ class MesaNet(StateCore):
         self, batch_size: int, *, dtype: torch.dtype, device: torch.device
     ) -> RidgeState:
         """Zeros; float32 for half inputs."""
-        g = self.geometry
-        sizes = (batch_size, g.num_heads, g.head_dim)
-        gram = torch.zeros(*sizes, g.head_dim, dtype=wide_dtype(dtype), device=device)
-        return RidgeState(gram, gram.new_zeros(*sizes, g.value_dim))
+        context: Tensor = super().init_state(batch_size, dtype=dtype, device=device)
+        return RidgeState(context.new_zeros(*context.shape[:3], context.shape[2]), context)
 
     def update(
         self, state: RidgeState, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, ridge: Tensor
@@ -125,11 +124,12 @@ class MesaNet(StateCore):
 
     def chunks(self, q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, RidgeState]:
         """The same for a few tokens at a time, whose systems are solved at once."""
-        return ridge_regression(q, k, v, *others, self.steps)
+        return ridge_regression(q, k, v, *others, steps=self.steps)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """Inverses, or conjugate gradients on pairs, of all tokens at once."""
-        return reference_ridge_regression(*self._inputs(q, k, v, None, gates), self.steps)
+        inputs = self._inputs(q, k, v, None, gates)
+        return reference_ridge_regression(*inputs, steps=self.steps)
 
     def flops(self, shape: CallShape) -> int:
         """Two writes, a read, and a solve by elimination or by products with a vector."""

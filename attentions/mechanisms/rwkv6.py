@@ -34,7 +34,8 @@ from ..registry import register_attention
 class Rwkv6(StateCore):
     """A state whose channels decay, and a bonus for the token itself in place of its decay.
 
-        out_t = S_{t-1}^T r_t + (r_t . (u * k_t)) v_t        S_t = diag(exp(w_t)) S_{t-1} + k_t v_t^T
+        out_t = S_{t-1}^T r_t + (r_t . (u * k_t)) v_t
+        S_t = diag(exp(w_t)) S_{t-1} + k_t v_t^T
 
     ``log_decay``, (B, H, N, D), is w, the bonus u is learned, and RWKV's r is q. Without decays
     each channel of a head has one that is learned, -exp(log_rate), from 0.001 to 1.6 per token.

@@ -34,7 +34,7 @@ def _solve(a: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
     # Elimination, and two triangular systems for each column of the right side, of which
     # `torch.linalg.solve` has one where it is a vector.
     columns = math.prod(out_shape[0]) // math.prod(a[:-1]) if out_shape else 1
-    return int(math.prod(a[:-2])) * (2 * a[-1] ** 3 // 3 + 2 * a[-1] ** 2 * columns)
+    return int(math.prod(a[:-2]) * (2 * a[-1] ** 3 // 3 + 2 * a[-1] ** 2 * columns))
 
 
 def missing_formulas() -> dict[Any, Callable[..., int]]:
