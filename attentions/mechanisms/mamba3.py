@@ -85,8 +85,8 @@ class Mamba3(StateCore):
         at_most(self.name, "num_angles", angles, width // 2, because="half of head_dim")
         self.q_bias, self.k_bias = (nn.Parameter(torch.ones(heads, width)) for _ in range(2))
         self.skip = nn.Parameter(torch.ones(heads))
-        ranges = (HEAD_RATES, STEPS)
-        self.log_rate, self.log_step = (nn.Parameter(spread(x, heads).log()) for x in ranges)
+        self.log_rate = nn.Parameter(spread(HEAD_RATES, heads).log())
+        self.log_step = nn.Parameter(spread(STEPS, heads).log())
         self.trapezoid_logit = nn.Parameter(torch.zeros(heads))
         self.angle_logit = nn.Parameter(torch.zeros(heads, angles))
 
@@ -121,13 +121,12 @@ class Mamba3(StateCore):
 
     def read(self, q: Tensor, state: TurnedState, *gates: Tensor) -> Tensor:
         """What the turned query finds, and the last value."""
-        found = turned(q + gates[-3], state.angle) @ state.context
-        return found + gates[-1] * state.value
+        return turned(q + gates[-3], state.angle) @ state.context + gates[-1] * state.value
 
     def chunks(self, q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, TurnedState]:
         """The same, chunk by chunk."""
-        *gates, q_bias, k_bias, skip, state = others
-        out, state = turned_attention(q + q_bias, k + k_bias, v, *gates, state=state)
+        g, step, tau, turns, q_bias, k_bias, skip, state = others
+        out, state = turned_attention(q + q_bias, k + k_bias, v, g, step, tau, turns, state)
         return out + skip.unsqueeze(-1) * v, state
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
