@@ -11,7 +11,8 @@ from .shared_heads import for_every_query_head
 def block_means(x: Tensor, size: int) -> Tensor:
     """Means over whole blocks of tokens, (B, H, M, D) -> (B, H, M // size, D)."""
     whole = x.shape[2] // size
-    return x[:, :, : whole * size].unflatten(2, (whole, size)).mean(dim=3)
+    means: Tensor = x[:, :, : whole * size].unflatten(2, (whole, size)).mean(dim=3)
+    return means
 
 
 def block_scores(q: Tensor, means: Tensor) -> Tensor:
@@ -19,7 +20,8 @@ def block_scores(q: Tensor, means: Tensor) -> Tensor:
 
     Which blocks are the best then hardly depends on the order of a sum.
     """
-    return q.double() @ for_every_query_head(means.double(), q.shape[1]).mT
+    scores: Tensor = q.double() @ for_every_query_head(means.double(), q.shape[1]).mT
+    return scores
 
 
 def best_blocks(scores: Tensor, most: int) -> Tensor:

@@ -116,8 +116,8 @@ def _run_hydra(
             _refuse_idle_launcher()
             began_s, composes_s = (now_s(), now_s()) if _job_folder() else starts_s
             told = {"sweep_id": _sweep_id(), "given": _given()}
-            told |= {"began_s": began_s, "composes_s": composes_s}
-            codes.append(main(config | told))
+            times = {"began_s": began_s, "composes_s": composes_s}
+            codes.append(main(config | told | times))
         except ConfigError as error:
             codes.append(tell(error))
         except KeyboardInterrupt:

@@ -17,7 +17,7 @@ _OF_JOBS = (
     "bench.measuring.oracle.checking",
     "bench.measuring.worker.turns",
 )
-"""What trials and rounds import: 0.1 s of each worker."""
+"""Modules that trials and rounds import: 0.1 s of each worker."""
 
 
 def preload() -> None:

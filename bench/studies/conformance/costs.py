@@ -23,7 +23,7 @@ def flops_are_what_is_counted_and_what_slow_forms_need(form: Form) -> None:
 
 
 def _remedy(form: Form, proven: str) -> str:
-    """What to write where a formula has failed, by what the mechanism claims."""
+    """Advice for a formula that failed, by the mechanism's claims."""
     if proven == "decode":
         return "decode_flops(shape) is to return the FLOPs of one `step`."
     if form.can.recurrent:

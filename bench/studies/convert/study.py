@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from bench.core.cell import Cell
-from bench.core.cli.command import CONF, read_yaml
+from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
 from bench.core.clock import cpu_s, utc_now
 from bench.core.lines import Lines
+from bench.core.places import CONF
 from bench.core.statistics import mean_interval
 from bench.measuring.config import read_sweep_config
 from bench.measuring.plan import PlannedCell
@@ -280,8 +281,8 @@ def document_of(
         sorted({"{} + {} + {}".format(*curve.phases) for curve in curves}, key=len)
     )
     said = (
-        f"{len(curves)} conversions of {sources}, each with its control; {phases} steps of matching "
-        "outputs, distillation and fine-tuning."
+        f"{len(curves)} conversions of {sources}, each with its control; {phases} steps of "
+        "matching outputs, distillation and fine-tuning."
     )
     took = f"Measured on {origins}, in {spent_min:.1f} core-minutes, by"
     blocks: list[Block] = [Text([took]), Command(command), Text([said], notes)]

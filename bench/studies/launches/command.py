@@ -86,7 +86,7 @@ class Launches(Settings):
     dtype: Annotated[str, Word(lambda: DTYPES)] = "bfloat16"
     mode: Literal["forward", "forward_backward"] = "forward"
     configs: Literal["first", "all"] = "first"
-    """Of a kernel that is tuned on the card: the first that the card takes, or all, as a range."""
+    """Choice for a kernel that is tuned on the card: the first that fits, or all, as a range."""
     page: bool = False
     """Write docs/results/launches.md and .csv, with all configurations of gla_fla and
     gated_deltanet_fla.

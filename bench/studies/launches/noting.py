@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 
 _GRID = (2**31 - 1, 65_535, 65_535)
 _REGISTERS = 65_536
-"""Of a block, allocated to a warp by 256, on every card since compute capability 8.0."""
+"""Registers of a block, allocated to a warp by 256, on every card since compute capability 8.0."""
 _THREADS, _WARP = 1_024, 32
 _ALLOCATING = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 
@@ -35,7 +35,7 @@ Facts = dict[str, Any]
 
 
 class Noted:
-    """What is noted of one call.
+    """Notes on one call.
 
     Attributes:
         launches: one per configuration of each launch.
@@ -210,7 +210,7 @@ def resources(cubin: bytes, tools: Path) -> Facts:
 
 
 def versions() -> dict[str, str]:
-    """Of everything that decides what is compiled."""
+    """Versions of everything that decides what is compiled."""
     import triton
 
     ptxas = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
