@@ -107,7 +107,7 @@ def sweep(composed: dict[str, Any]) -> int:
     print_ending(console, planned, done, now_s() - started)
     timings.end("print")
     if config.timings:
-        print_timings(console, timings, done)
+        timings.print(console, TORCH, busy_s=done.busy_s)
     if config.budget_s is not None:
         print_over_budget(console, done.left_out, config.budget_s)
     if done.is_interrupted and not (isinstance(until, Deadline) and until.is_over):
@@ -232,18 +232,6 @@ def print_ending(
             f"FLOP passes or training; the harness took {100 - share:.0f} %."
         )
     console.print(line, highlight=False)
-
-
-def print_timings(console: Console, timings: Timings, done: Done) -> None:
-    """Print where the wall time of this command went."""
-    console.print("\nWall time, stage after stage:", highlight=False)
-    for line in timings.lines(TORCH):
-        console.print(f"  {line}", highlight=False)
-    console.print(
-        f"Workers loaded what they need meanwhile. {done.busy_s:.2f} s of `measure` were inside "
-        "measured calls, memory and FLOP passes or training.",
-        highlight=False,
-    )
 
 
 def verdict(

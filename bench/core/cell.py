@@ -14,6 +14,7 @@ from annotated_types import Interval, Len
 
 from bench.core.cli.entries import LAYERS
 from bench.core.cli.limits import Name, Plain, Rate, Share, Size, checked, like, one_of
+from bench.core.later import without_later_hyperparameters, without_later_settings
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
@@ -224,7 +225,7 @@ class TaskWorkload:
         """Settings shared by the rows of one table, with the rate of rows without their own."""
         filters = {name: list(getattr(self, name)) for name in _FILTERS if self.token_filters}
         rate = {} if self.shared_rate is None else {"learning_rate": self.shared_rate}
-        return _without_later(self.settings) | rate | filters
+        return without_later_settings(self.settings) | rate | filters
 
 
 _FILTERS = ("token_filters", "token_keep")
@@ -236,32 +237,6 @@ Workload = TimedWorkload | TaskWorkload
 
 ORIGINAL = "original"
 """The mechanism, and the entry, of a model's cell in which nothing was replaced."""
-
-LATER_SETTINGS = {"head_norm": False, "linear_std": 0.0, "patience": 0.25, "softmax_layers": 0}
-"""Settings of all tasks that came after the first records, with the value that these had."""
-
-
-def _without_later(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a task but for later ones at the value of records that lack them."""
-    later = LATER_SETTINGS.items()
-    return {name: value for name, value in settings.items() if (name, value) not in later}
-
-
-LATER_HYPERPARAMETERS: dict[str, dict[str, Any]] = {
-    "deltanet": {"negative_eigenvalues": False},
-    "gated_deltanet": {"negative_eigenvalues": False},
-}
-"""Hyperparameters that came after a mechanism's first records, with the value that these had."""
-
-
-def without_later_hyperparameters(mechanism: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Hyperparameters of a cell but for later ones at the value of records that lack them.
-
-    So keys, searched rates and an older library's constructor stay as they are.
-    """
-    later = LATER_HYPERPARAMETERS.get(mechanism, {}).items()
-    return {name: value for name, value in settings.items() if (name, value) not in later}
-
 
 _LATER_AXES = {f.name: f.default for f in fields(KernelWorkload) if f.default is not MISSING}
 """Axes that came after the first records, with the value that these had: it leaves keys alone."""
@@ -301,7 +276,7 @@ class Cell:
             if axis in identity and identity[axis] == usual:
                 del identity[axis]
         if self.is_task:
-            identity["task_settings"] = _without_later(identity["task_settings"])
+            identity["task_settings"] = without_later_settings(identity["task_settings"])
         identity["hyperparameters"] = without_later_hyperparameters(
             self.mechanism, identity["hyperparameters"]
         )

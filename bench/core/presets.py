@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.core.cell import without_later_hyperparameters
 from bench.core.cli.errors import ConfigError
+from bench.core.later import without_later_hyperparameters
 
 _HEAD = """\
 # @package rates

@@ -1,8 +1,10 @@
-"""Where the wall time of a command goes, stage after stage: what ``timings=true`` prints."""
+"""Wall time of a command, stage after stage, as ``timings=true`` prints it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+
+from rich.console import Console
 
 from bench.core.clock import now_s
 
@@ -42,3 +44,20 @@ class Timings:
         for stage, seconds in stages:
             times = f"{seconds / unit_s:6.2f} x {unit}" if unit_s else ""
             yield f"{stage:<{width}} {seconds:7.2f} s {times}".rstrip()
+
+    def print(self, console: Console, unit: str, *, busy_s: float) -> None:
+        """Print where the wall time of the command went.
+
+        Args:
+            console: where to.
+            unit: as of `lines`.
+            busy_s: seconds inside measured calls, passes and training.
+        """
+        console.print("\nWall time, stage after stage:", highlight=False)
+        for line in self.lines(unit):
+            console.print(f"  {line}", highlight=False)
+        console.print(
+            f"Workers loaded what they need meanwhile. {busy_s:.2f} s of `measure` were inside "
+            "measured calls, memory and FLOP passes or training.",
+            highlight=False,
+        )

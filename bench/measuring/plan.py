@@ -21,11 +21,11 @@ from bench.core.cell import (
     ModelWorkload,
     TaskWorkload,
     Workload,
-    without_later_hyperparameters,
 )
 from bench.core.cli.entries import LAYERS, AttentionEntry, TaskEntry
 from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.core.cli.values import storable
+from bench.core.later import without_later_hyperparameters
 from bench.core.record import REFERENCE
 from bench.core.rows import row_labels
 from bench.measuring.config import SweepConfig

@@ -20,10 +20,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
 
-from bench.core.cell import LATER_SETTINGS, Cell
+from bench.core.cell import Cell
 from bench.core.cli.command import read_yaml
 from bench.core.cli.files import check_writable, write_whole
 from bench.core.grid import GRIDS
+from bench.core.later import LATER_SETTINGS
 from bench.core.observed import CONTROLS
 from bench.core.places import CONF
 from bench.core.presets import RatePreset, presets_text, read_presets

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bench.core.cell import LATER_SETTINGS, Cell
+from bench.core.cell import Cell
+from bench.core.later import LATER_SETTINGS
 from tests.sources import ROOT
 
 STORED = [
