@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -55,19 +56,26 @@ class StateCore(TakesGates):
     Without `chunks` tokens are taken one by one, as `reference` always does: correct, and some ten
     times slower. A state of several tensors is a named tuple, with its own `init_state` and `read`.
     Hidden tokens neither write to the state nor decay it, as if they were removed: their keys and
-    gates are 0. Grouped queries get copies of keys and values a few heads at a time.
+    gates are 0, or where that would not do they are left out one by one. Grouped queries get copies
+    of keys and values a few heads at a time.
 
     Attributes:
         update: the state after one token, from the state, (B, H, D, E), its key, (B, H, 1, D), its
             value, (B, H, 1, E), and its gates in their order, (B, H, 1, 1) or (B, H, 1, ...).
+            `head_weights` follow the gates, here and in the others.
         chunks: the same for many tokens: q, k, v, gates and a state -> (B, H, N, E) and the state
             after them; None if there is no faster way. A gate that never changes may be (1, H, 1).
         scale: factor of the queries.
+        reads_first: whether a token reads the state before it writes to it, by `one_token`.
+        skips_hidden: whether zero keys and gates do not make a token as good as removed. With a
+            ``key_mask`` tokens are then taken one by one, and hidden ones leave the state alone.
     """
 
     update: Callable[..., Any]
     chunks: Callable[..., tuple[Tensor, Any]] | None = None
     scale: float = 1.0
+    reads_first: bool = False
+    skips_hidden: bool = False
     shares_heads: bool = True
 
     def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,6 +86,17 @@ class StateCore(TakesGates):
         """The output of one token, (B, H, 1, E), from its query and the state after it."""
         out: Tensor = q @ state
         return out
+
+    def one_token(
+        self, q: Tensor, k: Tensor, v: Tensor, state: Any, *gates: Tensor
+    ) -> tuple[Tensor, Any]:
+        """The output of a token and the state after it: an update and a read, in this order."""
+        state = self.update(state, k, v, *gates)
+        return self.read(q, state, *gates), state
+
+    def head_weights(self) -> tuple[Tensor, ...]:
+        """Learned numbers of each head, (H,) or (H, ...), that `update` and `read` take."""
+        return ()
 
     def checked_scale(self, given: float | None) -> float:
         """A factor of the queries, head_dim^(-1/2) unless given.
@@ -101,8 +120,10 @@ class StateCore(TakesGates):
         with without_autocast(q.device.type):
             inputs = self._inputs(q, k, v, key_mask, gates)
             empty = self.init_state(len(q), dtype=q.dtype, device=q.device)
-            of_state = empty if isinstance(empty, tuple) else (empty,)
+            of_state = [x for x in _parts(empty) if isinstance(x, Tensor)]
             run, last = self.chunks or self._one_by_one, len(inputs)
+            if self.skips_hidden and key_mask is not None:
+                run = partial(self._one_by_one, kept=key_mask)
 
             def outputs(*some: Tensor) -> Tensor:
                 state = _like(empty, some[last:])
@@ -140,18 +161,28 @@ class StateCore(TakesGates):
         found = self._gates(q, k, key_mask, gates)
         q, k = self.prepare(q, k)
         heads = [gate.expand(-1, q.shape[1], *gate.shape[2:]) for gate in found]
+        heads += [widen(x).to(q.dtype)[None, :, None] for x in self.head_weights()]
+        if self.skips_hidden:
+            v = hide_keys(self.name, v, key_mask)
         return [q * self.scale, hide_keys(self.name, k, key_mask), v, *heads]
 
-    def _one_by_one(self, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Any]:
+    def _one_by_one(
+        self, q: Tensor, k: Tensor, v: Tensor, *rest: Any, kept: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
         *gates, state = rest
         rows = [gate.to(q.dtype) for gate in gates]
         rows = [row.unsqueeze(-1) if row.dim() == 3 else row for row in rows]
         rows = [row.expand(-1, -1, q.shape[2], *row.shape[3:]) for row in rows]
         outputs = []
-        for tokens in zip(*(x.split(1, dim=2) for x in (q, k, v, *rows)), strict=True):
-            q_t, k_t, v_t, *gates_t = tokens
-            state = self.update(state, k_t, v_t, *gates_t)
-            outputs.append(self.read(q_t, state, *gates_t))
+        tokens = zip(*(x.split(1, dim=2) for x in (q, k, v, *rows)), strict=True)
+        for t, (q_t, k_t, v_t, *gates_t) in enumerate(tokens):
+            if kept is None:
+                out, state = self.one_token(q_t, k_t, v_t, state, *gates_t)
+            else:
+                after = self.update(state, k_t, v_t, *gates_t)
+                state = _chosen(kept[:, t], after, state)
+                out = self.read(q_t, state, *gates_t)
+            outputs.append(out)
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)), state
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor | None:
@@ -175,8 +206,21 @@ class StateCore(TakesGates):
         return counted_flops(self, shape)
 
 
+def _parts(state: Any) -> tuple[Any, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
 def _like(empty: Any, tensors: tuple[Tensor, ...]) -> Any:
-    """These tensors as a state of the kind of an empty one."""
+    """An empty state with these in place of its tensors."""
     if not isinstance(empty, tuple):
         return tensors[0]
-    return type(empty)(*tensors) if hasattr(empty, "_fields") else tensors
+    given = iter(tensors)
+    parts = [next(given) if isinstance(x, Tensor) else x for x in empty]
+    return type(empty)(*parts) if hasattr(empty, "_fields") else tuple(parts)
+
+
+def _chosen(kept: Tensor, after: Any, before: Any) -> Any:
+    """The state after a token where it is kept, (B,), and the one before it elsewhere."""
+    pairs = zip(_parts(after), _parts(before), strict=True)
+    parts = [new.where(kept.view(-1, *(1,) * (new.dim() - 1)), old) for new, old in pairs]
+    return _like(before, tuple(parts))

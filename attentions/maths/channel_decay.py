@@ -16,6 +16,7 @@ from torch import Tensor
 from ..geometry import CallShape
 from .chunks import in_chunks, padded_len, power_of_two_chunk
 from .decay import decayed_flops, states_before
+from .delta_rule import joints
 
 
 def channel_decayed_attention(
@@ -89,6 +90,44 @@ def _neighbours(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Blocks 0, 2, 4, ... and blocks 1, 3, 5, ... of an axis."""
     first, second = torch.unflatten(x, dim, (-1, 2)).unbind(dim)
     return first, second
+
+
+def value_decayed_attention(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same with decays of the values' channels, S_t = S_{t-1} diag(exp(g_t)) + k_t v_t^T.
+
+    Scores are plain products then, and what is carried to a cut is the values before it.
+
+    Args:
+        q: (B, H, N, D).
+        k: (B, H, N, D).
+        v: (B, H, N, E).
+        log_decay: (B, H, N, E); B may be 1.
+        state: (B, H, D, E).
+
+    Returns:
+        The output, (B, H, N, E), and the state after the last token.
+    """
+    length = q.shape[2]
+    size = power_of_two_chunk(length)
+    q, k, v, steps = (in_chunks(x, size, -2) for x in (q, k, v, log_decay.to(q.dtype)))
+    scores = q @ k.mT
+    # (B, H, n, blocks, tokens, E); `since` are decays from a block's start, `total` over all of it.
+    total, since = steps, steps.unsqueeze(-2)
+    kept, out = (x.unsqueeze(-2) for x in (v, scores.diagonal(dim1=-2, dim2=-1).unsqueeze(-1) * v))
+    while total.shape[-2] > 1:
+        (kept_1, kept_2), (out_1, out_2) = _neighbours(kept, -3), _neighbours(out, -3)
+        (since_1, since_2), (total_1, total_2) = _neighbours(since, -3), _neighbours(total, -2)
+        across = joints(scores, kept.shape[-2]) @ kept_1
+        out = torch.cat((out_1, out_2 + across * since_2.exp()), dim=-2)
+        kept = torch.cat((kept_1 * total_2.exp().unsqueeze(-2), kept_2), dim=-2)
+        since = torch.cat((since_1, since_2 + total_1.unsqueeze(-2)), dim=-2)
+        total = total_1 + total_2
+    kept, out, since = (x.squeeze(-3) for x in (kept, out, since))
+    before, after = states_before(total.exp(), k.mT @ kept, state)
+    out = out + (q @ before) * since.exp()
+    return out.flatten(2, 3)[:, :, :length], after
 
 
 def channel_chunked_flops(shape: CallShape) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..geometry import CallShape
 from .chunks import in_chunks, padded_len, power_of_two_chunk
@@ -36,9 +37,18 @@ def unit_length(x: Tensor) -> Tensor:
 
 
 def delta_rule(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor, state: Tensor
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor,
+    state: Tensor,
+    removal: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run the recurrence from ``state`` over the tokens, chunk by chunk.
+
+    With removal keys r, as in Comba, what is taken away is read under them, and before the decay:
+    u_t = beta_t (v_t - S_{t-1}^T r_t). In the system D_{i-1} and r_i then stand for D_i and k_i.
 
     Args:
         q: (B, H, N, D).
@@ -47,18 +57,24 @@ def delta_rule(
         beta: (B, H, N); B may be 1, and N may be 1 if it never changes.
         log_decay: as beta.
         state: (B, H, D, E).
+        removal: (B, H, N, D); the keys, read after the decay, if None.
 
     Returns:
         The output, (B, H, N, E), and the state after the last token.
     """
     length = q.shape[2]
     if length == 1:
-        return _one_token(q, k, v, beta, log_decay, state)
+        return _one_token(q, k, v, beta, log_decay, state, removal)
     size = power_of_two_chunk(length)
     q, k, v = (in_chunks(x, size, -2) for x in (q, k, v))  # (B, H, n, C, ...)
     beta = in_chunks(beta.to(q.dtype).expand(-1, -1, length), size, -1).unsqueeze(-1)
     from_start, to_end, between = chunk_decays(log_decay, length, size, q.dtype)
-    written, erased = _solve(k, v, beta, from_start, between)
+    if removal is None:
+        written, erased = _solve(k, k, v, beta, from_start, between)
+    else:
+        start = functional.pad(from_start[..., :-1, :], (0, 0, 1, 0), value=1.0)
+        pairs = functional.pad(between[..., :-1, :], (0, 0, 1, 0))
+        written, erased = _solve(in_chunks(removal.to(q.dtype), size), k, v, beta, start, pairs)
     keys = (k * to_end).transpose(-2, -1)
 
     states, updates = [], []
@@ -74,21 +90,28 @@ def delta_rule(
 
 
 def _one_token(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor, state: Tensor
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor,
+    state: Tensor,
+    removal: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """The recurrence as it stands, for decoding."""
-    state = state * log_decay.to(q.dtype).exp().unsqueeze(-1)
-    new = beta.to(q.dtype).unsqueeze(-1) * (v - k @ state)
+    before, state = state, state * log_decay.to(q.dtype).exp().unsqueeze(-1)
+    found = k @ state if removal is None else removal.to(q.dtype) @ before
+    new = beta.to(q.dtype).unsqueeze(-1) * (v - found)
     state = state + k.transpose(-2, -1) @ new
     return q @ state, state
 
 
 def _solve(
-    k: Tensor, v: Tensor, beta: Tensor, from_start: Tensor, between: Tensor
+    readers: Tensor, k: Tensor, v: Tensor, beta: Tensor, from_start: Tensor, between: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """T beta V and T beta D K of every chunk, (B, H, n, C, E) and (B, H, n, C, D)."""
-    system = (beta * (k @ k.transpose(-2, -1)) * between).tril(-1)
-    right = beta * torch.cat((v, k * from_start), dim=-1)
+    """T beta V and T beta D R of every chunk, (B, H, n, C, E) and (B, H, n, C, D)."""
+    system = (beta * (readers @ k.transpose(-2, -1)) * between).tril(-1)
+    right = beta * torch.cat((v, readers * from_start), dim=-1)
     solved = unit_triangular_inverse(system) @ right
     written, erased = solved.split((v.shape[-1], k.shape[-1]), dim=-1)
     return written, erased
@@ -115,7 +138,7 @@ class _UnitTriangularInverse(torch.autograd.Function):
         inverse = below.new_ones(*below.shape[:-1], 1, 1)  # (..., blocks, tokens, tokens)
         for tokens in (1 << level for level in range(size.bit_length() - 1)):
             first, second = torch.unflatten(inverse, -3, (-1, 2)).unbind(-3)
-            joint = -_joints(below, tokens)
+            joint = -joints(below, tokens)
             if tokens > 1:
                 joint = second @ joint @ first
             upper = torch.cat((first, torch.zeros_like(first)), dim=-1)
@@ -132,7 +155,7 @@ class _UnitTriangularInverse(torch.autograd.Function):
         return below
 
 
-def _joints(below: Tensor, tokens: int) -> Tensor:
+def joints(below: Tensor, tokens: int) -> Tensor:
     """The blocks R that join neighbours on the diagonal, (..., blocks / 2, tokens, tokens)."""
     pairs = torch.unflatten(torch.unflatten(below, -1, (-1, 2, tokens)), -4, (-1, 2, tokens))
     joints = pairs[..., :, 1, :, :, 0, :]  # (..., blocks / 2, tokens, blocks / 2, tokens)
@@ -140,14 +163,23 @@ def _joints(below: Tensor, tokens: int) -> Tensor:
 
 
 def reference_delta_rule(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor,
+    removal: Tensor | None = None,
 ) -> Tensor:
     """`delta_rule` from an empty state: all N x N pairs, and a solver for one system of all."""
     length = q.shape[2]
     beta, log_decay = (x.to(q.dtype).expand(-1, q.shape[1], length) for x in (beta, log_decay))
     total = log_decay.cumsum(dim=-1)
     decay = (total[..., :, None] - total[..., None, :]).tril().exp().tril()
-    system = (beta[..., None] * (k @ k.transpose(-2, -1)) * decay).tril(-1)
+    pairs = k @ k.transpose(-2, -1) * decay
+    if removal is not None:  # read before the decay of its own token
+        before = total[..., :, None] - log_decay[..., :, None] - total[..., None, :]
+        pairs = removal @ k.transpose(-2, -1) * before.tril(-1).exp()
+    system = (beta[..., None] * pairs).tril(-1)
     system = system + torch.eye(length, dtype=q.dtype, device=q.device)
     values = torch.linalg.solve_triangular(system, beta[..., None] * v, upper=False)
     out: Tensor = (q @ k.transpose(-2, -1) * decay) @ values

@@ -30,14 +30,22 @@ def _cpu_flash_backward(_: Any, q: Any, k: Any, v: Any, *__: Any, **___: Any) ->
     return _cpu_flash(q, k, v) * 5 // 2
 
 
+def _solve(a: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    # Elimination, and two triangular systems for each column of the right side, of which
+    # `torch.linalg.solve` has one where it is a vector.
+    columns = math.prod(out_shape[0]) // math.prod(a[:-1]) if out_shape else 1
+    return int(math.prod(a[:-2]) * (2 * a[-1] ** 3 // 3 + 2 * a[-1] ** 2 * columns))
+
+
 def missing_formulas() -> dict[Any, Callable[..., int]]:
-    """The CPU's fused attention, which torch's counter prices at 0 (pytorch#195460).
+    """The CPU's fused attention, which torch's counter prices at 0 (pytorch#195460), and solves.
 
     Only what the running torch does not know by itself.
     """
     ours = {
         aten._scaled_dot_product_flash_attention_for_cpu: _cpu_flash,
         aten._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_flash_backward,
+        aten._linalg_solve_ex: _solve,
     }
     return {op: shape_wrapper(f) for op, f in ours.items() if op not in flop_registry}
 

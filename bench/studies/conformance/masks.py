@@ -6,6 +6,7 @@ import itertools
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bench.studies.conformance.check import Check, require, require_refusal
 from bench.studies.conformance.forms import (
@@ -68,7 +69,11 @@ def hidden_keys_are_as_good_as_removed(form: Form, dtype: torch.dtype) -> None:
 
 
 def a_hidden_token_sees_what_was_kept_before_it(form: Form) -> None:
-    """Only its key is hidden: its query is answered, or gets zeros if nothing was kept yet."""
+    """Only its key is hidden: its query is answered, or gets zeros if nothing was kept yet.
+
+    It takes the place of the last query that is kept, or one behind it where a token reads the
+    state before it writes to it.
+    """
     mechanism = build(form)
     key_mask = key_masks(SEQ_LEN)
     tensors = inputs(mechanism, batch_size=len(key_mask))
@@ -80,9 +85,12 @@ def a_hidden_token_sees_what_was_kept_before_it(form: Form) -> None:
         if not kept.any():
             require(seen.eq(0).all(), "a token before which all keys are hidden is not zero")
             continue
-        # It takes the place of the last query that is kept.
-        queries = torch.cat((_without(q, kept)[:, :, :-1], q[:, :, -1:]), dim=2)
-        expected = mechanism(queries, _without(k, kept), _without(v, kept))
+        queries, keys, values = (_without(x, kept) for x in (q, k, v))
+        if getattr(mechanism, "reads_first", False):
+            keys, values = (functional.pad(x, (0, 0, 0, 1)) for x in (keys, values))
+        else:
+            queries = queries[:, :, :-1]
+        expected = mechanism(torch.cat((queries, q[:, :, -1:]), dim=2), keys, values)
         require_near(seen, expected[:, :, -1:], "the output of a hidden token")
 
 

@@ -379,7 +379,50 @@ FORMS: dict[str, tuple[Form, ...]] = {
             unused=frozenset({"beta_logit", "log_rate"}),
         ),
     ),
+    "mesanet": (Form(mechanism="mesanet", unused=frozenset({"beta_logit", "log_rate"})),),
+    "log_linear": (
+        Form(
+            mechanism="log_linear",
+            derived={"num_levels": lambda header: header.shapes["in.level_scale"][-1]},
+            unused=frozenset({"log_rate", "level_logit"}),
+        ),
+    ),
+    "mamba3": (
+        Form(
+            mechanism="mamba3",
+            derived={"num_angles": lambda header: header.shapes["in.angle"][-1]},
+            unused=frozenset({"log_rate", "log_step", "trapezoid_logit", "angle_logit"}),
+        ),
+    ),
+    "rwkv6": (
+        Form(
+            mechanism="rwkv6",
+            derived={"scale": _number("scale")},
+            unused=frozenset({"log_rate"}),
+        ),
+    ),
     "rwkv7": (Form(mechanism="rwkv7", unused=frozenset({"decay_logit", "rate_logit"})),),
+    "comba": (
+        Form(
+            mechanism="comba",
+            defaults={"normalise_keys": False},
+            unused=frozenset({"beta_logit", "log_rate", "removal_logit"}),
+        ),
+    ),
+    "gsa": (
+        Form(
+            mechanism="gsa",
+            derived={"num_slots": lambda header: header.shapes["in.slot"][-1]},
+            unused=frozenset({"log_rate"}),
+        ),
+    ),
+    "gated_deltanet2": (
+        Form(
+            mechanism="gated_deltanet2",
+            defaults={"normalise_keys": False},
+            unused=frozenset({"erase_logit", "write_logit", "log_rate"}),
+        ),
+    ),
     "mamba2_ssd": (
         Form(
             mechanism="mamba2_ssd",

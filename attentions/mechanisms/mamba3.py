@@ -1,0 +1,140 @@
+"""Mamba-3, with one input and one output per step: a trapezoid rule, and states that turn."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..base import CallShape, Geometry
+from ..capabilities import Capabilities, Gate
+from ..checks import at_most, whole
+from ..engines.state import StateCore
+from ..maths.gates import HEAD_RATES, STEPS, spread
+from ..maths.trapezoid import (
+    TURN,
+    TurnedState,
+    reference_turned_attention,
+    turned,
+    turned_attention,
+)
+from ..precision import widen
+from ..registry import register_attention
+
+
+@register_attention(
+    "mamba3",
+    title="Mamba-3 (SISO)",
+    source="Lahoti et al., 2026, arXiv:2603.15569",
+    family="recurrent",
+    capabilities=Capabilities(
+        bidirectional=False,
+        causal=True,
+        recurrent=True,
+        masks=frozenset({"padding"}),
+        gates={
+            "log_decay": Gate("bhn", high=0),
+            "step": Gate("bhn", low=0),
+            "trapezoid": Gate("bhn", low=0, high=1),
+            "angle": Gate("bhna", low=-3.141592653589793, high=3.141592653589793),
+        },
+        position_free=False,
+    ),
+)
+class Mamba3(StateCore):
+    """`mamba2_ssd` by a trapezoid rule, with queries and keys that turn as tokens go by.
+
+        c_t = R_t (q_t + q_bias)        b_t = R_t (k_t + k_bias)
+        S_t = exp(g_t) (S_{t-1} + (1 - tau_t) step_t b_{t-1} v_{t-1}^T) + tau_t step_t b_t v_t^T
+        out_t = S_t^T c_t + skip v_t
+
+    R_t turns pairs of adjacent channels by the sum of step_s angle_s up to t, the other channels
+    not at all. ``log_decay``, ``step`` and ``trapezoid``, (B, H, N), are g, step and tau, and
+    ``angle`` is (B, H, N, A). Without them each head has values that are learned: -exp(log_rate),
+    exp(log_step), sigmoid(trapezoid_logit) and pi tanh(angle_logit), from Mamba-2's ranges, 1/2 and
+    0. The biases, (H, D), and the skip, (H,), are learned, from 1. With tau = 1, no angles, biases
+    or skip this is `mamba2_ssd` on values v step.
+
+    Hidden tokens neither write to the state nor decay or turn it, and the one after them has the
+    last kept one before it: with a ``key_mask`` tokens are taken one by one. A query whose keys are
+    all hidden gets zeros.
+
+    Hazards:
+        - A sum of angles loses digits: it is kept within a turn, and summed in float64.
+        - There is no scale and no normaliser: outputs grow with steps and with the norms.
+
+    Differences:
+        - The authors' layer computes g = A step; here they are two inputs. Their norms of keys and
+          queries, gate and projections are not in this core.
+        - The form of rank 4 (MIMO) is not here.
+
+    Args:
+        geometry: the shape to build for; causal.
+        num_angles: A, pairs of channels that turn; head_dim / 4, half of them, if None.
+    """
+
+    skips_hidden = True
+
+    def __init__(self, geometry: Geometry, num_angles: int | None = None) -> None:
+        super().__init__(geometry)
+        heads, width = geometry.num_heads, geometry.head_dim
+        angles = min(-(-width // 4), width // 2) if num_angles is None else num_angles
+        self.gate_axes = {"a": whole(self.name, "num_angles", angles, 0)}
+        at_most(self.name, "num_angles", angles, width // 2, because="half of head_dim")
+        self.q_bias, self.k_bias = (nn.Parameter(torch.ones(heads, width)) for _ in range(2))
+        self.skip = nn.Parameter(torch.ones(heads))
+        self.log_rate = nn.Parameter(spread(HEAD_RATES, heads).log())
+        self.log_step = nn.Parameter(spread(STEPS, heads).log())
+        self.trapezoid_logit = nn.Parameter(torch.zeros(heads))
+        self.angle_logit = nn.Parameter(torch.zeros(heads, angles))
+
+    def learned_gates(self, k: Tensor) -> dict[str, Tensor]:
+        """One of each per head."""
+        return {
+            "log_decay": -widen(self.log_rate).exp(),
+            "step": widen(self.log_step).exp(),
+            "trapezoid": widen(self.trapezoid_logit).sigmoid(),
+            "angle": math.pi * widen(self.angle_logit).tanh(),
+        }
+
+    def head_weights(self) -> tuple[Tensor, ...]:
+        """Biases, (H, D), and skip, (H,)."""
+        return self.q_bias, self.k_bias, self.skip
+
+    def init_state(
+        self, batch_size: int, *, dtype: torch.dtype, device: torch.device
+    ) -> TurnedState:
+        """Zeros; float32 for half inputs."""
+        context = super().init_state(batch_size, dtype=dtype, device=device)
+        widths = (*context.shape[2:], self.gate_axes["a"])
+        return TurnedState(context, *(context.new_zeros(*context.shape[:2], 1, w) for w in widths))
+
+    def update(self, state: TurnedState, k: Tensor, v: Tensor, *gates: Tensor) -> TurnedState:
+        """The last token's share at the start of the step, and this one's at its end."""
+        g, step, tau, turns, _, bias, _ = gates
+        angle = (state.angle + step * turns) % TURN
+        key, early = turned(k + bias, angle), (1 - tau) * step * state.key
+        context = g.exp() * (state.context + early.mT @ state.value) + (tau * step * key).mT @ v
+        return TurnedState(context, key, v, angle)
+
+    def read(self, q: Tensor, state: TurnedState, *gates: Tensor) -> Tensor:
+        """What the turned query finds, and the last value."""
+        return turned(q + gates[-3], state.angle) @ state.context + gates[-1] * state.value
+
+    def chunks(self, q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, TurnedState]:
+        """The same, chunk by chunk."""
+        g, step, tau, turns, q_bias, k_bias, skip, state = others
+        out, state = turned_attention(q + q_bias, k + k_bias, v, g, step, tau, turns, state)
+        return out + skip.unsqueeze(-1) * v, state
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
+        """The N x N weights of both shares."""
+        q, k, v, *others, q_bias, k_bias, skip = self._inputs(q, k, v, None, gates)
+        out = reference_turned_attention(q + q_bias, k + k_bias, v, *others)
+        return out + skip.unsqueeze(-1) * v
+
+    def flops(self, shape: CallShape) -> int:
+        """Two writes of the state and a read, per token."""
+        return 6 * shape.num_tokens * shape.head_dim * shape.value_dim

@@ -1,0 +1,109 @@
+"""RWKV-6 (Finch): a state that decays by channel, read before a token writes to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..base import Geometry
+from ..capabilities import Capabilities, Gate
+from ..engines.state import StateCore
+from ..maths.channel_decay import channel_decayed_attention
+from ..maths.gates import HEAD_RATES, spread
+from ..precision import widen
+from ..registry import register_attention
+
+
+@register_attention(
+    "rwkv6",
+    title="RWKV-6",
+    source="Peng et al., 2024, Eagle and Finch, arXiv:2404.05892",
+    family="recurrent",
+    capabilities=Capabilities(
+        bidirectional=False,
+        causal=True,
+        recurrent=True,
+        masks=frozenset({"padding"}),
+        gates={"log_decay": Gate("bhnd", high=0)},
+        position_free=False,
+    ),
+)
+class Rwkv6(StateCore):
+    """A state whose channels decay, and a bonus for the token itself in place of its decay.
+
+        out_t = S_{t-1}^T r_t + (r_t . (u * k_t)) v_t
+        S_t = diag(exp(w_t)) S_{t-1} + k_t v_t^T
+
+    ``log_decay``, (B, H, N, D), is w, the bonus u is learned, and RWKV's r is q. Without decays
+    each channel of a head has one that is learned, -exp(log_rate), from 0.001 to 1.6 per token.
+    The read comes before the decay of its own step: `gla` has one term more between two tokens.
+
+    Hidden tokens neither write to the state nor decay it. A query whose keys are all hidden gets
+    zeros.
+
+    Hazards:
+        - Without a scale or a norm outputs grow like sqrt(N) at weak decay; the authors' layer has
+          a GroupNorm behind it.
+
+    Differences:
+        - Token shift, the projections, GroupNorm and gate are the authors' layer and not in this
+          core.
+        - A common third-party operator multiplies queries by 1/sqrt(head_dim); RWKV has no such
+          factor, as here: ``scale`` puts it in.
+
+    Args:
+        geometry: the shape to build for; causal.
+        scale: factor of the queries; head_dim^(-1/2) if None.
+    """
+
+    reads_first = True
+
+    def __init__(self, geometry: Geometry, scale: float | None = 1.0) -> None:
+        super().__init__(geometry)
+        self.scale = self.checked_scale(scale)
+        sizes = (geometry.num_heads, geometry.head_dim)
+        self.bonus = nn.Parameter(torch.ones(sizes))
+        self.log_rate = nn.Parameter(spread(HEAD_RATES, sizes[1]).log().repeat(sizes[0], 1))
+
+    def learned_gates(self, k: Tensor) -> dict[str, Tensor]:
+        """One decay per channel."""
+        return {"log_decay": -widen(self.log_rate).exp()}
+
+    def head_weights(self) -> tuple[Tensor, ...]:
+        """The bonus, (H, D)."""
+        return (self.bonus,)
+
+    def one_token(
+        self, q: Tensor, k: Tensor, v: Tensor, state: Any, *gates: Tensor
+    ) -> tuple[Tensor, Any]:
+        """Read, and then decay and write."""
+        w, bonus = gates
+        return q @ state + _own(q, k, v, bonus), w.exp().mT * state + k.mT @ v
+
+    def chunks(
+        self, q: Tensor, k: Tensor, v: Tensor, w: Tensor, bonus: Tensor, state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """A query reads where the token before it has written, as in `gla`."""
+        later = functional.pad(q[:, :, 1:], (0, 0, 0, 1))
+        out, after = channel_decayed_attention(later, k, v, w, state)
+        out = torch.cat((q[:, :, :1] @ state, out[:, :, :-1]), dim=2)
+        return out + _own(q, k, v, bonus), after
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
+        """The N x N weights written out, channel by channel."""
+        q, k, v, w, bonus = self._inputs(q, k, v, None, gates)
+        weights, total = q.new_zeros(*q.shape[:3], q.shape[2]), w.cumsum(dim=-2)
+        for d in range(q.shape[-1]):
+            left = (total - w)[..., :, None, d] - total[..., None, :, d]
+            pairs = q[..., :, None, d] * k[..., None, :, d]
+            weights = weights + (pairs * left.tril(-1).exp()).tril(-1)
+            weights = weights + torch.diag_embed(q[..., d] * bonus[..., d] * k[..., d])
+        return weights @ v
+
+
+def _own(q: Tensor, k: Tensor, v: Tensor, bonus: Tensor) -> Tensor:
+    """What a token gives itself."""
+    return (q * bonus * k).sum(dim=-1, keepdim=True) * v
