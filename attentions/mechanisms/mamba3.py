@@ -120,7 +120,7 @@ class Mamba3(StateCore):
         return TurnedState(context, key, v, angle)
 
     def read(self, q: Tensor, state: TurnedState, *gates: Tensor) -> Tensor:
-        """What the turned query finds, and the last value."""
+        """The read of a turned query, and the last value."""
         return turned(q + gates[-3], state.angle) @ state.context + gates[-1] * state.value
 
     def chunks(self, q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, TurnedState]:
