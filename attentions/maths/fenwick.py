@@ -190,7 +190,7 @@ def levelled_flops(shape: CallShape) -> int:
 
 
 def levelled_chunk_flops(shape: CallShape) -> int:
-    """FLOPs that `levelled_attention` executes: pairs of whole chunks, and blocks read."""
+    """Count `levelled_attention`: pairs of whole chunks, each of which reads its blocks."""
     size = power_of_two_chunk(shape.query_len)
     tokens, num_heads = padded_len(shape.query_len, size), shape.batch_size * shape.num_heads
     pairs = 2 * num_heads * tokens * size * (shape.head_dim + shape.value_dim)

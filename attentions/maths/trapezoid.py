@@ -24,7 +24,7 @@ TURN = 2 * math.pi
 
 
 class TurnedState(NamedTuple):
-    """State after the tokens so far.
+    """Sums over the tokens so far, and the last of them.
 
     Attributes:
         context: the sum of keys and values, (B, H, D, E).

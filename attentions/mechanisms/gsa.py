@@ -18,7 +18,7 @@ from ..registry import register_attention
 
 
 class Slots(NamedTuple):
-    """Contents of the slots: keys, (B, H, M, D), and values, (B, H, M, E)."""
+    """The contents of the slots: keys, (B, H, M, D), and values, (B, H, M, E)."""
 
     keys: Tensor
     values: Tensor

@@ -38,7 +38,7 @@ from ..registry import register_attention
             "log_decay": Gate("bhn", high=0),
             "step": Gate("bhn", low=0),
             "trapezoid": Gate("bhn", low=0, high=1),
-            "angle": Gate("bhna", low=-math.pi, high=math.pi),
+            "angle": Gate("bhna", low=-3.141592653589793, high=3.141592653589793),
         },
         position_free=False,
     ),
@@ -120,7 +120,7 @@ class Mamba3(StateCore):
         return TurnedState(context, key, v, angle)
 
     def read(self, q: Tensor, state: TurnedState, *gates: Tensor) -> Tensor:
-        """Read of the turned query, and the last value."""
+        """The read of a turned query, and the last value."""
         return turned(q + gates[-3], state.angle) @ state.context + gates[-1] * state.value
 
     def chunks(self, q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, TurnedState]:

@@ -105,5 +105,5 @@ class Rwkv6(StateCore):
 
 
 def _own(q: Tensor, k: Tensor, v: Tensor, bonus: Tensor) -> Tensor:
-    """Contribution of a token to its own output."""
+    """The part of the output that is a token's own."""
     return (q * bonus * k).sum(dim=-1, keepdim=True) * v
