@@ -280,8 +280,8 @@ def document_of(
         sorted({"{} + {} + {}".format(*curve.phases) for curve in curves}, key=len)
     )
     said = (
-        f"{len(curves)} conversions of {sources}, each with its control; {phases} steps of matching "
-        "outputs, distillation and fine-tuning."
+        f"{len(curves)} conversions of {sources}, each with its control; {phases} steps of "
+        "matching outputs, distillation and fine-tuning."
     )
     took = f"Measured on {origins}, in {spent_min:.1f} core-minutes, by"
     blocks: list[Block] = [Text([took]), Command(command), Text([said], notes)]
