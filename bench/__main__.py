@@ -30,6 +30,7 @@ COMMANDS = {
         "bench.convert",
         "exchange a trained softmax model's layers, and see what survives",
     ),
+    "text": ("bench.text", "compare language models of bytes, and predict a larger one"),
     "hybrids": ("bench.hybrids", "compare mixers alone with the same beside softmax layers"),
     "explain": (
         "bench.explain",

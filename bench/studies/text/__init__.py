@@ -1,0 +1,1 @@
+"""Language models of bytes: differences between mechanisms, and how loss falls with size."""

@@ -1,0 +1,64 @@
+"""A power law of loss over parameters and updates, and what it predicts of the largest model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+NUM_COEFFICIENTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One trained model: parameters, updates, and bits per byte of unseen text."""
+
+    num_parameters: int
+    num_steps: int
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerLaw:
+    """log L = a + b log N + c log D, least squares, without a floor.
+
+    Attributes:
+        coefficients: a, b, c.
+        spread: standard deviation of the residuals, of log L.
+        inverse: (X^T X)^-1 of the fit, row by row.
+        degrees: points less coefficients.
+    """
+
+    coefficients: tuple[float, ...]
+    spread: float
+    inverse: tuple[tuple[float, ...], ...]
+    degrees: int
+
+    def predicted(self, num_parameters: int, num_steps: int) -> tuple[float, float, float]:
+        """Loss of a model that was not fitted, and the ends of the 95 % prediction interval."""
+        from scipy import special
+
+        x = np.array([1.0, math.log(num_parameters), math.log(num_steps)])
+        centre = float(x @ np.array(self.coefficients))
+        t = float(special.stdtrit(self.degrees, 0.975))
+        half = t * self.spread * math.sqrt(1 + float(x @ np.array(self.inverse) @ x))
+        return math.exp(centre), math.exp(centre - half), math.exp(centre + half)
+
+
+def power_law(points: Sequence[Point]) -> PowerLaw | None:
+    """The fit; None of too few points, or of points that differ in one of both sizes alone."""
+    x = np.array([[1.0, math.log(p.num_parameters), math.log(p.num_steps)] for p in points])
+    degrees = len(points) - NUM_COEFFICIENTS
+    if degrees < 1 or np.linalg.matrix_rank(x) < NUM_COEFFICIENTS:
+        return None
+    y = np.log([p.loss for p in points])
+    found, *_ = np.linalg.lstsq(x, y, rcond=None)
+    residuals = y - x @ found
+    return PowerLaw(
+        coefficients=tuple(map(float, found)),
+        spread=math.sqrt(float(residuals @ residuals) / degrees),
+        inverse=tuple(tuple(map(float, row)) for row in np.linalg.inv(x.T @ x)),
+        degrees=degrees,
+    )
