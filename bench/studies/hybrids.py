@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from bench.core.cell import Cell
-from bench.core.cli.command import CONF, read_yaml
+from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.limits import Count
 from bench.core.clock import now_s
 from bench.core.comparison import Runs, compare, holm
 from bench.core.format import quantity
 from bench.core.observed import CONTROLS
+from bench.core.places import CONF
 from bench.core.record import REFERENCE, Record
 from bench.core.settings import Folder, Group, Many, Name, Rows, Seed, Settings, Some
 from bench.core.store import latest, read_records

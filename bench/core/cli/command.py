@@ -115,7 +115,7 @@ def _run_hydra(
             config = _resolved(cfg)
             _refuse_idle_launcher()
             began_s, composes_s = (now_s(), now_s()) if _job_folder() else starts_s
-            told = {"sweep_id": _sweep_id(), "given": _given()}
+            told: dict[str, Any] = {"sweep_id": _sweep_id(), "given": _given()}
             told |= {"began_s": began_s, "composes_s": composes_s}
             codes.append(main(config | told))
         except ConfigError as error:
