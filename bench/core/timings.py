@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rich.console import Console
+
 from bench.core.clock import now_s
 
 
@@ -11,12 +13,14 @@ class Timings:
     """Names and ends of a command's stages, each of which begins where the one before has ended.
 
     Args:
-        began_s: when the first stage began, by `bench.core.clock.now_s`.
+        began_s: when the process began, by `bench.core.clock.now_s`.
+        composes_s: when its configuration began to be composed, which is over.
     """
 
-    def __init__(self, began_s: float) -> None:
+    def __init__(self, began_s: float, composes_s: float) -> None:
         self._began_s = began_s
-        self._ends: list[tuple[str, float]] = []
+        self._ends = [("interpreter", composes_s)]
+        self.end("compose")
 
     def end(self, stage: str, at_s: float | None = None) -> None:
         """End a stage now, or at a given time."""
@@ -35,10 +39,16 @@ class Timings:
         Args:
             unit: that stage.
         """
-        stages = [*self.stages()]
+        stages = list(self.stages())
         unit_s = dict(stages).get(unit, 0.0)
         stages.append(("all", sum(seconds for _, seconds in stages)))
         width = max(len(stage) for stage, _ in stages)
         for stage, seconds in stages:
             times = f"{seconds / unit_s:6.2f} x {unit}" if unit_s else ""
             yield f"{stage:<{width}} {seconds:7.2f} s {times}".rstrip()
+
+    def print(self, console: Console, unit: str) -> None:
+        """Print the lines; arguments as of `lines`."""
+        console.print("\nWall time, stage after stage:", highlight=False)
+        for line in self.lines(unit):
+            console.print(f"  {line}", highlight=False)
