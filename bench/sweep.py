@@ -1,7 +1,6 @@
 """`python -m bench.sweep`: measure every cell that was asked for, and publish the table.
 
-Torch takes more than a second to import. So the server of the workers is launched first and imports
-it at the same time, and what needs torch is imported within the functions.
+What needs torch is imported late, while the server of the workers, launched before, loads it too.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -50,9 +50,7 @@ TABLES_S = 6.0
 def sweep(composed: dict[str, Any]) -> int:
     """Measure what is missing here, append each record at once, then write all tables."""
     started = composed["began_s"]
-    timings = Timings(started)
-    timings.end("interpreter", composed["composes_s"])
-    timings.end("compose")
+    timings = Timings(started, composed["composes_s"])
     console = Console()
     config = read_sweep_config(composed)
     publishing = read_publish_config(composed)
@@ -61,8 +59,7 @@ def sweep(composed: dict[str, Any]) -> int:
         if not (config.dry_run or config.plugins):  # a plugin may change what workers start with
             server.launch()
         timings.end("settings")
-        import torch  # noqa: F401
-
+        import_module("torch")
         timings.end(TORCH)
         from bench.measuring.engine import measure, without
         from bench.measuring.plan import plan
@@ -89,7 +86,8 @@ def sweep(composed: dict[str, Any]) -> int:
             return 0
         timings.end("plan")
         if todo:
-            _load_what_comes_later(server, publishing)
+            import_module("torch._dynamo")  # which the first operator on meta tensors would load
+            load_dashboard(publishing)
             timings.end("import compiler and dashboard")
             server.start()
             timings.end("wait for the workers")
@@ -107,7 +105,7 @@ def sweep(composed: dict[str, Any]) -> int:
     print_ending(console, planned, done, now_s() - started)
     timings.end("print")
     if config.timings:
-        timings.print(console, TORCH, busy_s=done.busy_s)
+        timings.print(console, unit=TORCH)
     if config.budget_s is not None:
         print_over_budget(console, done.left_out, config.budget_s)
     if done.is_interrupted and not (isinstance(until, Deadline) and until.is_over):
@@ -115,14 +113,6 @@ def sweep(composed: dict[str, Any]) -> int:
         console.print(f"Stopped; {left} cells are left. The same command goes on from here.")
         return 130
     return verdict(console, config, without(planned, done.left_out), records)
-
-
-def _load_what_comes_later(server: WorkerServer, publishing: PublishConfig) -> None:
-    """Import what takes a second each, as long as there is nothing to do but wait for a server."""
-    if not server.is_ready:
-        import torch._dynamo  # noqa: F401  # by the first operator on meta tensors, which estimates need
-    if not server.is_ready:
-        load_dashboard(publishing)
 
 
 def _refuse_unknown(controls: Sequence[str]) -> None:

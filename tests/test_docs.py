@@ -8,6 +8,7 @@ import textwrap
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from bench.core.record import METHOD_VERSION, Status
 from bench.measuring.config import Axes
 from bench.measuring.oracle.expected import MAX_KEPT, NUM_ROWS
 from bench.measuring.oracle.oracle import GRADIENT_FACTOR, TOLERANCES
+from tools import docs_site
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "results" / "README.md"])
@@ -83,6 +85,29 @@ def test_each_page_has_a_place_in_the_navigation() -> None:
     for folder in folders:
         if folder.parent == ROOT / "docs":
             assert f"{folder.name}/*" in navigation, folder
+
+
+def test_the_site_has_a_page_for_each_task() -> None:
+    pages = docs_site.task_pages()
+    assert pages.keys() == {file.stem for file in (ROOT / "conf" / "task").glob("*.yaml")}
+    as_deep = ROOT / "docs" / "results"  # their own folder is made with the site
+    assert {target for page in pages.values() for target in broken_links(page, as_deep)} == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("", "the record"),
+        ("https://host/x", "[the record](https://host/x/bench/core/record.py#L1)"),
+    ],
+)
+def test_the_site_has_no_links_that_lead_out_of_its_folder(source: str, shown: str) -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="api/attentions.md"))
+    files = SimpleNamespace(get_file_from_path=lambda path: path == "start.md")
+    links = "[Start](../start.md#a), [the record](../../bench/core/record.py#L1)"
+    words = f"<!-- numbers\nx | y\n-->\n{links}"
+    got = docs_site.on_page_markdown(words, page, {"extra": {"source": source}}, files)
+    assert got == f"[Start](../start.md#a), {shown}"
 
 
 def test_methodology_states_the_tolerance_of_every_dtype() -> None:

@@ -13,12 +13,14 @@ class Timings:
     """Names and ends of a command's stages, each of which begins where the one before has ended.
 
     Args:
-        began_s: when the first stage began, by `bench.core.clock.now_s`.
+        began_s: when the process began, by `bench.core.clock.now_s`.
+        composes_s: when its configuration began to be composed, which is over.
     """
 
-    def __init__(self, began_s: float) -> None:
+    def __init__(self, began_s: float, composes_s: float) -> None:
         self._began_s = began_s
-        self._ends: list[tuple[str, float]] = []
+        self._ends = [("interpreter", composes_s)]
+        self.end("compose")
 
     def end(self, stage: str, at_s: float | None = None) -> None:
         """End a stage now, or at a given time."""
@@ -37,7 +39,7 @@ class Timings:
         Args:
             unit: that stage.
         """
-        stages = [*self.stages()]
+        stages = list(self.stages())
         unit_s = dict(stages).get(unit, 0.0)
         stages.append(("all", sum(seconds for _, seconds in stages)))
         width = max(len(stage) for stage, _ in stages)
@@ -45,19 +47,8 @@ class Timings:
             times = f"{seconds / unit_s:6.2f} x {unit}" if unit_s else ""
             yield f"{stage:<{width}} {seconds:7.2f} s {times}".rstrip()
 
-    def print(self, console: Console, unit: str, *, busy_s: float) -> None:
-        """Print where the wall time of the command went.
-
-        Args:
-            console: where to.
-            unit: as of `lines`.
-            busy_s: seconds inside measured calls, passes and training.
-        """
+    def print(self, console: Console, unit: str) -> None:
+        """Print the lines; arguments as of `lines`."""
         console.print("\nWall time, stage after stage:", highlight=False)
         for line in self.lines(unit):
             console.print(f"  {line}", highlight=False)
-        console.print(
-            f"Workers loaded what they need meanwhile. {busy_s:.2f} s of `measure` were inside "
-            "measured calls, memory and FLOP passes or training.",
-            highlight=False,
-        )

@@ -36,7 +36,7 @@ _INTRO = """\
 Numbers are speed-ups: the time of the reference divided by the entry's time, in the same rounds.
 Above 1 the entry is faster. Brackets hold the 95 % interval; `~` marks cells that were measured
 while other programs kept the machine busy. Outputs too large for a whole float64 oracle, as at
-4,096 tokens, are checked in part: see [correctness](methodology/correctness.md#is-it-right)."""
+4,096 tokens, are checked in part ([methodology](methodology/correctness.md#is-it-right))."""
 
 _PUBLISHED = """\
 ## Compared with the authors' operators

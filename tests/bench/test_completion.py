@@ -24,7 +24,7 @@ def script() -> str:
         ("attnbench sw", {"sweep"}),
         ("attnbench sweep seq_l", {"seq_len="}),
         ("attnbench sweep experiment = su", {"suite"}),
-        ("attnbench sweep attention = [softmax,nal", {"[softmax,nala", "[softmax,nala_cosine"}),
+        ("attnbench sweep attention = '[softmax,nal'", {"[softmax,nala", "[softmax,nala_cosine"}),
         ("attnbench sweep attention=[softmax,nal", {"attention=[softmax,nala"}),
         ('attnbench sweep "\'attention=[nal"', {"attention=[nala"}),
         ("attnbench verify conf", {"conformance="}),

@@ -115,9 +115,9 @@ def _run_hydra(
             config = _resolved(cfg)
             _refuse_idle_launcher()
             began_s, composes_s = (now_s(), now_s()) if _job_folder() else starts_s
-            told = {"sweep_id": _sweep_id(), "given": _given()}
-            times = {"began_s": began_s, "composes_s": composes_s}
-            codes.append(main(config | told | times))
+            told: dict[str, Any] = {"sweep_id": _sweep_id(), "given": _given()}
+            told |= {"began_s": began_s, "composes_s": composes_s}
+            codes.append(main(config | told))
         except ConfigError as error:
             codes.append(tell(error))
         except KeyboardInterrupt:

@@ -173,13 +173,6 @@ class WorkerServer:
         """Environment variables that workers start with, beside the user's own."""
         return dict(ALLOCATORS[self.allocator])
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the server runs and has loaded what workers use; False while it does."""
-        if self._process is None or self._process.poll() is not None or self._control is None:
-            return False
-        return self._has_greeted or bool(select.select([self._control], [], [], 0)[0])
-
     def launch(self) -> None:
         """Begin to start the server, which takes seconds, and do not wait for it; `start` does."""
         self.stop()

@@ -1,23 +1,30 @@
 """Stages of a command and their sum."""
 
+import io
+
+from rich.console import Console
+
+from bench.core.clock import now_s
 from bench.core.timings import Timings
 
 
 def test_stages_follow_each_other_and_are_told_in_seconds_and_in_units():
-    timings = Timings(began_s=10.0)
-    for stage, end_s in {"interpreter": 10.5, "import torch": 12.5, "plan": 13.5}.items():
-        timings.end(stage, end_s)
-    assert dict(timings.stages()) == {"interpreter": 0.5, "import torch": 2.0, "plan": 1.0}
-    first, unit, _, last = timings.lines("import torch")
-    assert first.split() == ["interpreter", "0.50", "s", "0.25", "x", "import", "torch"]
-    assert unit.split()[2:5] == ["2.00", "s", "1.00"]
-    assert last.split()[:4] == ["all", "3.50", "s", "1.75"]
+    now = now_s()
+    timings = Timings(began_s=now - 1.0, composes_s=now - 0.5)
+    timings.end("import torch", now + 2.0)
+    timings.end("plan", now + 3.0)
+    stages = dict(timings.stages())
+    assert list(stages) == ["interpreter", "compose", "import torch", "plan"]
+    assert round(stages["interpreter"], 6) == 0.5 and round(stages["plan"], 6) == 1.0
+    assert round(sum(stages.values()), 6) == 4.0
+    *_, last = timings.lines("plan")
+    assert last.split() == ["all", "4.00", "s", "4.00", "x", "plan"]
 
 
 def test_without_the_unit_there_are_seconds_alone():
-    timings = Timings(began_s=0.0)
-    timings.end("compose", 1.0)
-    assert [line.split() for line in timings.lines("import torch")] == [
-        ["compose", "1.00", "s"],
-        ["all", "1.00", "s"],
-    ]
+    now = now_s()
+    printed = io.StringIO()
+    timings = Timings(began_s=now - 1.0, composes_s=now)
+    timings.print(Console(file=printed), "import torch")
+    _, _, first, *_ = [line.split() for line in printed.getvalue().splitlines()]
+    assert first == ["interpreter", "1.00", "s"]
