@@ -20,7 +20,7 @@ from bench.core.settings import Folder, Name, Settings, Some
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "results"
 
-Writer = Callable[[Path, Path, str, Sequence[str]], list[Path]]
+Writer = Callable[..., list[Path]]
 """Takes a store, the page's path, the command that trained, and tasks; returns what it wrote."""
 
 
@@ -35,6 +35,8 @@ class Page(Settings):
     """What was typed to train; stands on the page, a line for each command."""
     tasks: Some[Name] = ()
     """Tasks to show, in this order; all if there are none."""
+    notes: Some[str] = ()
+    """Sentences that a reader must know, below the command; only if its writer takes ``notes``."""
 
     def write(self, path: Path) -> list[Path]:
         """Write the page, and its pictures into the folder of its name; returns their paths.
@@ -43,7 +45,8 @@ class Page(Settings):
             ConfigError: there are no records.
         """
         writer: Writer = importlib.import_module(self.writer).write_page
-        return writer(ROOT / self.store, path, self.command.strip(), self.tasks)
+        more = {"notes": self.notes} if self.notes else {}
+        return writer(ROOT / self.store, path, self.command.strip(), self.tasks, **more)
 
 
 def read_pages(file: Path = FOLDER / "pages.yaml") -> dict[str, Page]:

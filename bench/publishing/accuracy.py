@@ -48,6 +48,7 @@ def accuracy_page(
     command: str,
     pictures: Sequence[tuple[str, str]] = (),
     order: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> str:
     """The page.
 
@@ -56,6 +57,7 @@ def accuracy_page(
         command: what trained them.
         pictures: title and path, relative to the page, of each.
         order: beginnings of the tasks' names; those that none fits come last.
+        notes: sentences, below the command.
     """
     newest = latest(records)
     board = build_leaderboard(at_best_rate(newest), CONTROLS, within_budget=True)
@@ -66,6 +68,7 @@ def accuracy_page(
         f"# Accuracy on {escape(tasks)}, over {seeds}",
         origin(newest, machine_words(board), board.commits),
         textwrap.indent(command, "    "),
+        *map(escape, notes),
         _HOW_TO_READ,
         *(f"![{escape(title)}]({path})" for title, path in pictures),
         *section_blocks(_sections(board), level=2),
@@ -161,7 +164,9 @@ def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
     return found
 
 
-def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ()) -> list[Path]:
+def write_page(
+    store: Path, page: Path, command: str, tasks: Sequence[str] = (), notes: Sequence[str] = ()
+) -> list[Path]:
     """Write the page of a store and its pictures; returns their paths.
 
     Raises:
@@ -172,7 +177,7 @@ def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ())
     board = _told_apart(build_leaderboard(at_best_rate(records), CONTROLS), tasks)
     drawn, _ = write_pictures(charts(board), page.with_suffix(""))
     pictures = [(title, f"{page.stem}/{file.name}") for title, file in drawn]
-    text = accuracy_page(records, command, pictures, tasks)
+    text = accuracy_page(records, command, pictures, tasks, notes)
     return [write_whole(page, text), *(file for _, file in drawn)]
 
 
