@@ -1,12 +1,12 @@
-"""Recurrent mechanisms by the Triton kernels of the package flash-linear-attention.
+"""Mechanisms by the Triton kernels of the package flash-linear-attention.
 
 Each takes the weights, gates and slow form of ours, and only its products are computed elsewhere.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -14,16 +14,16 @@ from torch import Tensor
 from ..base import Geometry
 from ..capabilities import Capabilities, Gate
 from ..checks import equal_lengths
-from ..maths.delta_rule import unit_length
 from ..mechanisms.deltanet import DeltaNet
 from ..mechanisms.gated_deltanet import GatedDeltaNet
 from ..mechanisms.gla import Gla
 from ..mechanisms.head_decay import RetNet, SimpleGla
 from ..precision import widen
 from ..registry import register_attention
+from .by_fla import ByFla, StateByFla
 from .extras import load
 
-# `chunk_delta_rule` refuses float32, and none of them runs on a CPU.
+# `chunk_delta_rule` and others refuse float32, and none of them runs on a CPU.
 _CAN = Capabilities(
     bidirectional=False,
     causal=True,
@@ -60,7 +60,7 @@ def _mixed(
     family="recurrent",
     capabilities=_GATED_BY_CHANNEL,
 )
-class GlaFla(Gla):
+class GlaFla(StateByFla, Gla):
     """S_t = diag(exp(g_t)) S_{t-1} + k_t v_t^T and out_t = S_t^T q_t / sqrt(head_dim), as `gla`.
 
     By ``fla.ops.gla.chunk_gla``.
@@ -81,15 +81,6 @@ class GlaFla(Gla):
         self, geometry: Geometry, temperature: float = 16.0, scale: float | None = None
     ) -> None:
         super().__init__(geometry, temperature, scale)
-        self._chunked = load(self.name, "fla.ops.gla", "chunk_gla")
-
-    def forward(  # type: ignore[override]
-        self, q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None
-    ) -> Tensor:
-        """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "the recurrence")
-        decay = self._gates(q, k, None, {"log_decay": log_decay})[0].expand(q.shape)
-        return _mixed(self._chunked, q, k, v, scale=self.scale, g=decay)
 
 
 @register_attention(
@@ -164,6 +155,22 @@ class RetNetFla(RetNet):
         return _mixed(self._chunked, q, k, v, scale=self.scale)
 
 
+class _DeltaByFla(StateByFla):
+    """A delta rule, whose operator has a kernel for queries and keys at unit length."""
+
+    normalise_queries: bool
+    normalise_keys: bool
+
+    def given(self, q: Tensor, k: Tensor, v: Tensor, gates: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Both at unit length by that kernel; one alone is brought there here."""
+        if not (self.normalise_queries and self.normalise_keys):
+            return super().given(q, k, v, gates)
+        return ByFla.given(self, q, k, v, gates) | {
+            "scale": self.scale,
+            "use_qk_l2norm_in_kernel": True,
+        }
+
+
 @register_attention(
     "deltanet_fla",
     title="DeltaNet (flash-linear-attention)",
@@ -171,7 +178,7 @@ class RetNetFla(RetNet):
     family="recurrent",
     capabilities=_DELTA,
 )
-class DeltaNetFla(DeltaNet):
+class DeltaNetFla(_DeltaByFla, DeltaNet):
     """S_t = S_{t-1} + beta_t k_t (v_t - S_{t-1}^T k_t)^T, out_t = S_t^T q_t / sqrt(head_dim).
 
     As `deltanet`, by ``fla.ops.delta_rule.chunk_delta_rule``. Keys, and queries if asked, are
@@ -198,16 +205,6 @@ class DeltaNetFla(DeltaNet):
         scale: float | None = None,
     ) -> None:
         super().__init__(geometry, normalise_keys, normalise_queries, scale=scale)
-        self._chunked = load(self.name, "fla.ops.delta_rule", "chunk_delta_rule")
-
-    def forward(  # type: ignore[override]
-        self, q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None
-    ) -> Tensor:
-        """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "the recurrence")
-        (written,) = self._gates(q, k, None, {"beta": beta})
-        written = written.expand(q.shape[:3]).to(q.dtype)
-        return _of_unit_length(self, q, k, v, beta=written)
 
 
 @register_attention(
@@ -217,7 +214,7 @@ class DeltaNetFla(DeltaNet):
     family="recurrent",
     capabilities=_GATED_DELTA,
 )
-class GatedDeltaNetFla(GatedDeltaNet):
+class GatedDeltaNetFla(_DeltaByFla, GatedDeltaNet):
     """S_t = S' + beta_t k_t (v_t - S'^T k_t)^T with S' = exp(g_t) S_{t-1}, as `gated_deltanet`.
 
     By ``fla.ops.gated_delta_rule.chunk_gated_delta_rule``. Keys, and queries if asked, are brought
@@ -244,35 +241,3 @@ class GatedDeltaNetFla(GatedDeltaNet):
         scale: float | None = None,
     ) -> None:
         super().__init__(geometry, normalise_keys, normalise_queries, scale=scale)
-        self._chunked = load(self.name, "fla.ops.gated_delta_rule", "chunk_gated_delta_rule")
-
-    def forward(  # type: ignore[override]
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        beta: Tensor | None = None,
-        log_decay: Tensor | None = None,
-    ) -> Tensor:
-        """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "the recurrence")
-        found = self._gates(q, k, None, {"beta": beta, "log_decay": log_decay})
-        written, forgotten = (gate.expand(q.shape[:3]) for gate in found)
-        return _of_unit_length(self, q, k, v, g=forgotten, beta=written.to(q.dtype))
-
-
-def _of_unit_length(core: Any, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
-    """The kernel of a delta rule, with those of queries and keys at unit length that are asked for.
-
-    Both are brought there by a kernel of theirs, one alone here, its lengths summed in float32.
-    """
-    wanted = (core.normalise_queries, core.normalise_keys)
-    if all(wanted):
-        both = partial(core._chunked, use_qk_l2norm_in_kernel=True)
-        return _mixed(both, q, k, v, scale=core.scale, **gates)
-    q, k = (
-        unit_length(widen(x)).to(x.dtype) if is_wanted else x
-        for x, is_wanted in zip((q, k), wanted, strict=True)
-    )
-    return _mixed(core._chunked, q, k, v, scale=core.scale, **gates)
