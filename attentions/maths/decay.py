@@ -20,7 +20,7 @@ from .chunks import CHUNK, in_chunks
 def chunk_decays(
     log_decay: Tensor, length: int, size: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What is left of things over the tokens of a chunk.
+    """Share left of earlier contributions over the tokens of a chunk.
 
     Sums are float64: after a token that erases the state, differences of float32 sums have lost
     the digits of what little the following ones forget.

@@ -27,7 +27,9 @@ FAR = 700
 CPU = torch.device("cpu")
 _PERTURBATION = 0.3
 SETTINGS: dict[str, dict[str, Any]] = {"nystromformer_published": {"num_landmarks": 4}}
-"""Of mechanisms whose defaults refuse so few tokens: these landmarks must divide their number."""
+"""Settings for mechanisms whose defaults refuse so few tokens: these landmarks must divide their
+number.
+"""
 
 
 class Untestable(Exception):
@@ -48,22 +50,22 @@ class Form:
 
     @property
     def can(self) -> Capabilities:
-        """What the mechanism claims."""
+        """Capabilities that the mechanism claims."""
         return attention_class(self.name).capabilities
 
     @property
     def is_published(self) -> bool:
-        """Whether it is the authors' operators as they are: finite where these are finite."""
+        """True for the authors' operators as they are: finite where these are finite."""
         return attention_class(self.name).family == PUBLISHED
 
     @property
     def is_core(self) -> bool:
-        """Whether it mixes heads that are already projected."""
+        """True if it mixes heads that are already projected."""
         return issubclass(attention_class(self.name), Attention)
 
     @property
     def is_first(self) -> bool:
-        """Whether it is the form that stands for the mechanism where one is enough."""
+        """True for the form that stands for the mechanism where one is enough."""
         return self.causal != self.can.bidirectional
 
     @property
@@ -155,7 +157,7 @@ def inputs(
 
 
 def has_gradients(mechanism: Any) -> bool:
-    """Whether it claims gradients on a CPU."""
+    """True if it claims gradients on a CPU."""
     return "cpu" in mechanism.capabilities.backward_devices
 
 
