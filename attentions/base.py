@@ -183,12 +183,16 @@ class Attention(Mechanism):
                 equal_lengths(self.name, q, k, "the causal form")
             elif not self.capabilities.cross:
                 equal_lengths(self.name, q, k, "it")
-            masks = self.capabilities.masks
-            if "padding" in masks:
-                check_key_mask(self.name, keywords.get("key_mask"), k)
-            if "dense" in masks:
-                check_dense_mask(self.name, keywords.get("mask"), q, k)
-            check_devices(self.name, q, keywords)
+            if keywords:
+                self._check_keywords(q, k, keywords)
+
+    def _check_keywords(self, q: Tensor, k: Tensor, keywords: Mapping[str, Any]) -> None:
+        masks = self.capabilities.masks
+        if "padding" in masks:
+            check_key_mask(self.name, keywords.get("key_mask"), k)
+        if "dense" in masks:
+            check_dense_mask(self.name, keywords.get("mask"), q, k)
+        check_devices(self.name, q, keywords)
 
     def _check_step(self, q: Tensor, k: Tensor, v: Tensor) -> None:
         check_heads(self.name, self.geometry, self.capabilities.dtypes, q, k, v)

@@ -260,6 +260,22 @@ def check_devices(mechanism: str, q: Any, keywords: Mapping[str, Any]) -> None:
             )
 
 
+def is_eager_cpu(*tensors: Tensor) -> bool:
+    """Whether these are ordinary tensors on a CPU and nothing but autograd follows the operators.
+
+    Tensors on the meta device count as well: a dry run then sees what a CPU would allocate.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return False
+    return all(
+        type(x) in (Tensor, torch.nn.Parameter)
+        and x.device.type in ("cpu", "meta")
+        and torch.func.debug_unwrap(x) is x  # no transform such as vmap
+        and torch.autograd.forward_ad.unpack_dual(x).tangent is None
+        for x in tensors
+    )
+
+
 def refuse_unknown(
     mechanism: str, keywords: Mapping[str, Any], takes: Sequence[str] | None, *, where: str = ""
 ) -> None:

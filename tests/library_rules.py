@@ -40,8 +40,6 @@ WEATHER = re.compile(
     r"|open"
 )
 SYSTEM_FILES = re.compile(r"/proc\b|/sys/|/etc/|madvise")
-# Torch has no public name for it.
-PRIVATE_NAMES = {"attentions.kernel.eager": ("torch._C._are_functorch_transforms_active",)}
 
 
 def foreign_imports(module: Module) -> list[str]:
@@ -103,11 +101,9 @@ def weather(module: Module) -> list[str]:
             used.add((node.func.id, node.lineno))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             used |= {(word, node.lineno) for word in SYSTEM_FILES.findall(node.value)}
-    allowed = PRIVATE_NAMES.get(module.name, ())
     wrong = {
         line: f"{module.name}:{line} uses {name}"
         for name, line in sorted(used)
         if WEATHER.fullmatch(name) or SYSTEM_FILES.fullmatch(name)
-        if not any(is_in(private, name) for private in allowed)
     }
     return [wrong[line] for line in sorted(wrong)]

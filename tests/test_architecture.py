@@ -280,9 +280,6 @@ def test_what_asks_for_the_machine_is_found() -> None:
         "libc.call('madvise')",
     ):
         assert len(weather(Module("attentions.mechanisms.nala", source))) == 1, source
-    asks = "import torch\ntorch._C._are_functorch_transforms_active()"
-    assert not weather(Module("attentions.kernel.eager", asks))
-    assert weather(Module("attentions.kernel.tiles", asks))
     assert not weather(Module("attentions.maths.decay", "import torch\ntorch.ops.aten.mul(x, x)"))
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..base import Attention, CallShape, Geometry
+from ..inputs import is_eager_cpu
 from ..kernel import causal, tiles
 from ..kernel.derivatives import Parts
-from ..kernel.eager import is_eager_cpu
 from ..kernel.maps import Call, FeatureMap, as_parts
 from ..kernel.plain import KernelState, plain_attention, plain_causal
 from ..maths.kernel_attention import kernel_flops
@@ -146,7 +146,7 @@ class KernelCore(Attention):
             if key_mask is not None or not _is_tiled(q, k, v, *weights):
                 return within_range(_plain(call, (q, k, v), weights, key_mask), q.dtype)
             if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights)):
-                out: Tensor = _Tiled.apply(call, q, k, v, *weights)  # type: ignore[no-untyped-call]
+                out: Tensor = _Tiled.apply(call, q, k, v, *weights)[0]  # type: ignore[no-untyped-call]
                 return out
             return _tiles_of(self).forward(call, q, k, v, weights)[0]  # type: ignore[no-any-return]
 
@@ -289,14 +289,27 @@ class _Tiled(torch.autograd.Function):
     """The tiled code path as one differentiable operator."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor) -> Tensor:
+    def forward(call: Call, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor) -> Parts:
+        """The output, and sums over keys for the backward pass."""
         out, kept = _tiles_of(call.core).forward(call, q, k, v, weights)
-        ctx.call, ctx.num_inputs = call, 3 + len(weights)
-        ctx.save_for_backward(q, k, v, *weights, *kept)
-        return out  # type: ignore[no-any-return]
+        return out, *kept
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Parts) -> None:
+        ctx.call, ctx.num_inputs = inputs[0], len(inputs) - 1
+        ctx.save_for_backward(*inputs[1:], *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[Parts, None]:
+        """None of them is mapped over, or they would not be here."""
+        return _Tiled.apply(*inputs), None  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grads[0] is None:
+            return tuple([None] * (1 + ctx.num_inputs))
         saved, call = ctx.saved_tensors, ctx.call
         inputs, kept = saved[: ctx.num_inputs], saved[ctx.num_inputs :]
         q, k, v, *weights = inputs

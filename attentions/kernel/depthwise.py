@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..inputs import is_eager_cpu
 from ..maths.grid import image_of, tokens_of
-from .eager import is_eager_cpu
 
 _ELEMENTS = 2**17
 """Largest number of elements of an image's rows that are multiplied at once."""
@@ -51,12 +51,18 @@ def _convolved(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, tokens: Tensor, grid: tuple[int, int], weight: Tensor, bias: Tensor
-    ) -> Tensor:
-        ctx.grid = grid
-        ctx.save_for_backward(tokens, weight, bias)
+    def forward(tokens: Tensor, grid: tuple[int, int], weight: Tensor, bias: Tensor) -> Tensor:
         return tokens_of(_convolved(image_of(tokens, grid), weight, bias))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        tokens, ctx.grid, weight, bias = inputs
+        ctx.save_for_backward(tokens, weight, bias)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[Tensor, None]:
+        """None of them is mapped over, or they would not be here."""
+        return _Convolution.apply(*inputs), None  # type: ignore[no-untyped-call]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -256,6 +256,18 @@ def test_a_compiler_a_transform_and_forward_differentiation_get_the_formula(form
 
 
 @every_form
+def test_a_transform_of_something_else_leaves_gradients_as_they_are(form):
+    core = build(form, 12, dtype=torch.float32)
+    q, k, v = (x.detach().float().requires_grad_() for x in tensors(12, 12, 12))
+    expected = torch.autograd.grad(core(q, k, v).sum(), (q, k, v))
+    factors = torch.ones(2, requires_grad=True)
+    by_vmap = torch.func.vmap(lambda x: x * core(q, k, v).sum())(factors).mean()
+    torch.testing.assert_close(torch.autograd.grad(by_vmap, (q, k, v)), expected)
+    slope = torch.func.grad(lambda x: x * core(q, k, v).sum())(torch.ones(()))
+    torch.testing.assert_close(torch.autograd.grad(slope, (q, k, v)), expected)
+
+
+@every_form
 def test_flops_are_those_that_torch_counts(form, monkeypatch):
     monkeypatch.undo()  # flops are those of the chunks that there are
     core = build(form, 150, dtype=torch.float32)
