@@ -101,6 +101,8 @@ class Capabilities:
         requires: optional packages, imported in ``__init__`` and not at the top of the file.
         true_gradients: gradients are those of the output that comes out. Not so where the authors
             hold a term constant that the output depends on, and so do we.
+        auxiliary_loss: some gates get no gradient from the output, and the core's method of this
+            name, called as its ``forward``, gives a loss that trains them.
         compiles: ``torch.compile(fullgraph=True)`` takes it, as one graph of a fixed shape.
         exports: its forms, of ``"bidirectional"`` and ``"causal"``, that ``torch.export`` takes
             with a dynamic number of tokens. A form that loops over chunks is not among them: its
@@ -125,6 +127,7 @@ class Capabilities:
     backward_devices: tuple[str, ...] = ("cpu", "cuda")
     requires: tuple[str, ...] = ()
     true_gradients: bool = True
+    auxiliary_loss: bool = False
     compiles: bool = True
     exports: frozenset[str] = frozenset()
 

@@ -374,6 +374,15 @@ FORMS: dict[str, tuple[Form, ...]] = {
         ),
     ),
     "nsa": (Form(mechanism="nsa", unused=frozenset({"gate_logit"})),),
+    "dsa": (
+        Form(
+            mechanism="dsa",
+            derived={
+                "index_heads": lambda header: header.shapes["in.index_q"][1],
+                "index_dim": lambda header: header.shapes["in.index_q"][3],
+            },
+        ),
+    ),
     "gated_deltaproduct": (
         Form(
             mechanism="gated_deltaproduct",
