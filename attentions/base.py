@@ -31,7 +31,7 @@ __all__ = ["Attention", "AttentionLayer", "CallShape", "Geometry", "Mechanism"]
 
 
 class Mechanism(nn.Module, ABC):
-    """What cores and layers share: a geometry, and costs that follow from a shape.
+    """Base of cores and layers: a geometry, and costs that follow from a shape.
 
     The class attributes are set by `register_attention`.
     """
@@ -112,7 +112,7 @@ class Mechanism(nn.Module, ABC):
 
 @cache
 def _keywords_of(cls: type[Mechanism]) -> tuple[str, ...] | None:
-    """What `forward` takes by keyword; None if it takes anything."""
+    """Keywords of `forward`; None if it takes anything."""
     return keywords_of(cls.forward)
 
 

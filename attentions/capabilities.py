@@ -1,4 +1,4 @@
-"""What a mechanism can do, as data. Imports no torch, so a catalogue can be shown without it."""
+"""Capabilities of a mechanism, as data; without torch, so that a catalogue can be shown early."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Gate:
 
     @property
     def is_log_decay(self) -> bool:
-        """Whether it is the logarithm of a share: 0 forgets nothing, minus infinity all."""
+        """True for the logarithm of a share: 0 forgets nothing, minus infinity all."""
         return self.low == -math.inf and self.high == 0
 
 

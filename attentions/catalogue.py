@@ -32,7 +32,7 @@ _WORDS: dict[str, Any] = {
     "replace": replace,
     "DTYPES": DTYPES,
 }
-"""What a decorator's arguments may say besides constants, and constants of their own module."""
+"""Calls allowed in a decorator's arguments besides constants and constants of their own module."""
 _SECTION = re.compile(r"^(Args|Hazards|Differences):\n", re.MULTILINE)
 _ARGUMENT = re.compile(r"^(\w+): ", re.MULTILINE)
 _GEOMETRY = "geometry"
@@ -48,7 +48,7 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a class says about itself.
+    """Description in a class: its docstring and constants.
 
     Attributes:
         summary: the first paragraph, often the whole formula.
@@ -73,7 +73,7 @@ class Description:
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueEntry:
-    """What `register_attention` was told, and what the class says itself.
+    """Arguments of `register_attention`, and the description in the class.
 
     Attributes:
         name, title, source, capabilities, family: the arguments of `register_attention`.
@@ -93,7 +93,7 @@ class CatalogueEntry:
 
     @property
     def is_layer(self) -> bool:
-        """Whether it owns its projections, and so maps tokens to tokens."""
+        """True if it owns its projections, and so maps tokens to tokens."""
         return "core" not in self.capabilities.scopes
 
     @property
@@ -201,7 +201,7 @@ def _defaults(cls: ast.ClassDef) -> dict[str, str]:
 
 
 def _value(node: ast.expr, constants: dict[str, ast.expr]) -> Any:
-    """What an expression of constants, of collections and of calls to `_WORDS` stands for.
+    """Value of an expression of constants, of collections and of calls to `_WORDS`.
 
     Raises:
         NameError, TypeError: it is more than that. Nothing of it is run.

@@ -9,15 +9,15 @@ from typing import Any
 from torch import Tensor
 
 _GREATEST = 3.4028234663852886e38
-"""Of the numbers of float32, in which features and normalisers are computed."""
+"""Largest number of float32, in which features and normalisers are computed."""
 _LEAST = 1e-30
-"""Of what divides: its inverse, times an ordinary number, is still a number of float32."""
+"""Smallest divisor: its inverse, times an ordinary number, is still a number of float32."""
 _GREATEST_SIZE = 2**31 - 1
 """No axis of a tensor here is longer: two such make a matrix whose bytes torch still can count."""
 _GREATEST_WIDTH = 2**15 - 1
-"""Of a kernel; its square is still a size."""
+"""Largest width of a kernel; its square is still a size."""
 _GREATEST_SEED = 2**63 - 1
-"""Of torch's generators."""
+"""Largest seed of torch's generators."""
 
 
 def _refuse_beyond_float32(mechanism: str, argument: str, value: float) -> None:

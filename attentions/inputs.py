@@ -208,7 +208,7 @@ def _described(x: Tensor, device: torch.device) -> str:
 
 
 def keywords_of(method: Callable[..., Any]) -> tuple[str, ...] | None:
-    """What a method takes by keyword, self aside; None if it takes anything."""
+    """Keywords of a method, self aside; None if it takes anything."""
     parameters = list(inspect.signature(method).parameters.values())[1:]
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None

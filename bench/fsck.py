@@ -69,7 +69,7 @@ def _run(stores: Sequence[Path], is_dry: bool) -> int:
 
 
 def check(out: Path, *, is_dry: bool = False) -> Iterator[Finding]:
-    """What is wrong with a store; each file is repaired before its findings are given.
+    """Check a store for faults; each file is repaired before its findings are given.
 
     Raises:
         ConfigError: a sweep is writing to it, or a file cannot be read or written.

@@ -33,7 +33,7 @@ USAGE = """attnbench merge FROM ... out=TO
 
 @dataclass(frozen=True, kw_only=True)
 class Merged:
-    """What came of it.
+    """Result of a merge.
 
     Attributes:
         added: records that the target got.
@@ -50,7 +50,7 @@ class Merged:
 
 
 Newest = dict[tuple[object, ...], tuple[Line, Record]]
-"""By what was measured, with what: see `_identity`."""
+"""The newest record of each measurement, see `_identity`."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -122,7 +122,7 @@ def _newest(out: Path) -> tuple[Newest, list[Line]]:
 
 
 def _identity(record: Record) -> tuple[object, ...]:
-    """What was measured, with what: the same for a cell that was measured twice."""
+    """Identity of a measurement: the same for a cell that was measured twice in the same way."""
     return (record.cell.key, record.cell.entry, record.freshness, _device(record))
 
 

@@ -150,7 +150,7 @@ def print_left_out(console: Console, config: SweepConfig) -> None:
 
 
 def print_over_budget(console: Console, left_out: Sequence[PlannedCell], budget_s: float) -> None:
-    """What the budget had no time for, shape by shape."""
+    """Print the cells for which the budget was too short, shape by shape."""
     words = f"the budget of {format_duration(budget_s)}"
     if not left_out:
         console.print(f"Everything was measured within {words}.", highlight=False)

@@ -31,7 +31,9 @@ USAGE = """attnbench validate DIR ...
   Exit code 0 if all may be published, 2 if not: each problem with its file and line."""
 
 FLOOR_MARGIN = 0.9
-"""Of the floor: a ceiling was measured in another minute, at a clock that may have been slower."""
+"""Margin below the floor: a ceiling was measured in another minute, at a clock that may have been
+slower.
+"""
 
 HALF_A_STEP = 2**-11
 """Largest relative error of a number that is rounded to float16."""
@@ -45,7 +47,7 @@ MAX_SAID = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What was found below a folder.
+    """Findings below a folder.
 
     Attributes:
         num_records: that can be used.

@@ -1,4 +1,4 @@
-"""What fused softmax kernels of other packages share: one function, whoever computes it."""
+"""Base of adapters of other packages' fused softmax kernels: one function, whoever computes it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from ..maths.chunks import CHUNK
 
 
 def counted_flops(core: Mechanism, shape: CallShape) -> int:
-    """What a forward call executes, of a mechanism that takes tokens one by one or in chunks.
+    """FLOPs of a forward call of a mechanism that takes tokens one by one or in chunks.
 
     So many tokens more, a chunk, always cost the same. Two dry runs tell what, of one row and at
     most two chunks; a dry run of all tokens would take seconds. They are kept with the core.

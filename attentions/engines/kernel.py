@@ -88,7 +88,7 @@ class KernelCore(Attention):
         return ()
 
     def places(self, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> Parts:
-        """What features know of the places of tokens ``start`` to ``stop``, a row each."""
+        """Position features of tokens ``start`` to ``stop``, a row each."""
         return ()
 
     def turn(self, q: Tensor, k: Tensor) -> Tensor | None:

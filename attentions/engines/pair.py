@@ -131,7 +131,7 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         raise NotImplementedError(f"{self.name} gives no slope.")
 
     def log_decay(self, *gates: Tensor) -> Tensor | None:
-        """What a token adds to the scores of later queries with earlier keys, (B, H, N)."""
+        """Log decay that a token adds to scores of later queries with earlier keys, (B, H, N)."""
         return None
 
     def sink(self) -> Tensor | None:

@@ -135,7 +135,7 @@ class StateCore(TakesGates):
         key_mask: Tensor | None,
         gates: Mapping[str, Tensor | None],
     ) -> list[Tensor]:
-        """What the recurrence takes beside a state."""
+        """Inputs of the recurrence beside a state."""
         q, k, v = widen(q), widen(k), widen(v)
         found = self._gates(q, k, key_mask, gates)
         q, k = self.prepare(q, k)

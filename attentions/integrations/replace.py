@@ -37,12 +37,12 @@ _HINTS = {
         " attentions.build_model builds a PVT v2 with a mechanism in it; see docs/models.md."
     ),
 }
-"""What to do instead, by where a model's modules come from."""
+"""Advice by the package that a model's modules come from."""
 _OWN_SCORES = {
     "relative_position_bias_table": "adds a learned table of relative positions to its scores",
     "proj_l": "mixes the scores of its heads with each other",
 }
-"""What an attention does that no mechanism can, by an attribute that tells: BEiT, Swin; CaiT."""
+"""Features that no mechanism can take over, by the attribute that shows them: BEiT, Swin; CaiT."""
 _NUM_SHOWN = 8
 """Places that a message lists."""
 

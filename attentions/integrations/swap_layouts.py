@@ -17,7 +17,7 @@ _ONE_GRID = (
 
 
 class Layouts:
-    """What the modules around an attention say about its tokens; what the user says wins."""
+    """Token layouts declared by the modules around an attention; the user's own win."""
 
     def __init__(self, model: nn.Module, given: TokenLayout) -> None:
         self.model, self.given = model, given
@@ -31,7 +31,7 @@ class Layouts:
                 layout.grid.watch()
 
     def at(self, name: str) -> TokenLayout:
-        """Of the tokens that the attention of this dotted name gets.
+        """Layout of the tokens that the attention of this dotted name gets.
 
         Raises:
             ValueError: the user's grid has another area than the model's tokens need.

@@ -102,7 +102,7 @@ def _with_causal(
 def _beyond_causal(
     core: Attention, q: Tensor, k: Tensor, keep: Tensor | None, *, is_causal: bool, place: str
 ) -> Tensor | None:
-    """What a mask hides besides later keys; the call must hide those, as the core does."""
+    """Part of a mask beyond the causal one; the call must hide it."""
     if q.shape[-2] == k.shape[-2] == 1:
         return keep
     if keep is not None and keep.shape[-2:] == (q.shape[-2], k.shape[-2]):

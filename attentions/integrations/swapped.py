@@ -19,7 +19,7 @@ from .token_layout import PatchGrid, TokenLayout, UnknownLayout, placed
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a user wants in place of an attention.
+    """Requested replacement of an attention.
 
     Attributes:
         mechanism: registered name of a core.

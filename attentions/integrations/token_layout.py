@@ -1,4 +1,4 @@
-"""What is known of the tokens at a place in a model, and a geometry that says what is not.
+"""Known facts about the tokens at a place in a model, and a geometry that names unknown ones.
 
 Many mechanisms never ask how many tokens there are or where they lie; those work anywhere. One
 that asks what nobody knows gets a ValueError, not a guess.

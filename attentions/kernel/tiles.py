@@ -165,7 +165,7 @@ def backward(
 
 
 def _gathered(call: Call, sums: Sums) -> tuple[Parts, Parts]:
-    """What queries read."""
+    """Sums that queries read."""
     contexts, key_sums = sums[: len(sums) // 2], sums[len(sums) // 2 :]
     return call.combine(contexts, key_sums) if call.combine else (contexts, key_sums)
 
@@ -352,7 +352,7 @@ class _Work:
         return self.call.turned(parts, heads, tokens, back=back, in_place=in_place)
 
     def _normaliser(self, phi: Parts, key_sums: Sequence[Tensor]) -> Tensor:
-        """What divides, (g, n, C)."""
+        """Normaliser, (g, n, C)."""
         # As z^T phi^T: with a column on the right, a batched product is slow.
         rows = [key_sum.transpose(1, 2) for key_sum in key_sums]
         columns = [part.transpose(1, 2) for part in flat(phi)]

@@ -92,7 +92,7 @@ def _neighbours(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 
 def channel_chunked_flops(shape: CallShape) -> int:
-    """What `channel_decayed_attention` executes: whole chunks, with the pairs within them."""
+    """FLOPs that `channel_decayed_attention` executes: whole chunks, with the pairs within them."""
     if shape.query_len == 1:
         return decayed_flops(shape)
     size = power_of_two_chunk(shape.query_len)

@@ -34,6 +34,6 @@ def add_on_grid(x: Tensor, local: Tensor) -> Tensor:
 
 
 def reference_add_on_grid(x: Tensor, local: Tensor) -> Tensor:
-    """What `add_on_grid` computes, from two pieces."""
+    """Slow form of `add_on_grid`, from two pieces."""
     first = x.shape[1] - local.shape[1]
     return torch.cat((x[:, :first], x[:, first:] + local), dim=1)

@@ -20,7 +20,7 @@ from .chunks import CHUNK, in_chunks, padded_len
 def chunk_decays(
     log_decay: Tensor, length: int, size: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What is left of things over the tokens of a chunk.
+    """Share left of earlier contributions over the tokens of a chunk.
 
     Sums are float64: after a token that erases the state, differences of float32 sums have lost
     the digits of what little the following ones forget.
@@ -111,7 +111,7 @@ def decayed_flops(shape: CallShape) -> int:
 
 
 def chunked_flops(shape: CallShape) -> int:
-    """What `decayed_attention` executes: whole chunks, with the hidden pairs within them."""
+    """FLOPs that `decayed_attention` executes: whole chunks, with the hidden pairs within them."""
     if shape.query_len == 1:
         return decayed_flops(shape)
     size = min(CHUNK, shape.query_len)

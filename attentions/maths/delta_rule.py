@@ -160,7 +160,7 @@ def delta_flops(shape: CallShape) -> int:
 
 
 def delta_chunked_flops(shape: CallShape) -> int:
-    """What `delta_rule` executes: whole chunks, with their hidden pairs and their systems."""
+    """FLOPs that `delta_rule` executes: whole chunks, with their hidden pairs and their systems."""
     if shape.query_len == 1:
         return delta_flops(shape)
     size = power_of_two_chunk(shape.query_len)
@@ -173,5 +173,5 @@ def delta_chunked_flops(shape: CallShape) -> int:
 
 
 def unit_triangular_inverse_flops(num_matrices: int, size: int) -> int:
-    """Of a merge of two blocks of s > 1 tokens, two products of s x s matrices."""
+    """FLOPs of a merge of two blocks of s > 1 tokens: two products of s x s matrices."""
     return num_matrices * 2 * size * max(0, size**2 - 4) // 3

@@ -69,7 +69,7 @@ def square(x: Tensor, *, joint: bool) -> Tensor:
 
 
 def unit_of(x: Tensor, power: float, *, joint: bool) -> Tensor:
-    """What to divide x by so that the largest x^power of a head, or of all heads, is 2^30.
+    """Divisor of x with which the largest x^power of a head, or of all heads, is 2^30.
 
     Squares of powers that large can be summed in float32, and those of far smaller entries are not
     yet subnormal. The unit is meant to cancel, so no gradient goes to it.

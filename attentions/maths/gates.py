@@ -19,7 +19,7 @@ STEPS = (1e-3, 1e-1)
 """Where Mamba-2 draws the rate and the step of a head's decay, exp(-rate * step) per token."""
 
 HEAD_RATES = (RATES[0] * STEPS[0], RATES[1] * STEPS[1])
-"""What the slowest and the fastest head forget per token, by these ranges."""
+"""Decay rates of the slowest and the fastest head, per token, by these ranges."""
 
 
 def token_gate(mechanism: str, argument: str, given: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -32,7 +32,7 @@ def depthwise(channels: int, kernel_size: int) -> nn.Conv2d:
 
 
 def reference_depthwise(x: Tensor, convolution: nn.Conv2d, grid: tuple[int, int]) -> Tensor:
-    """What `depthwise` computes, as a sum over the kernel's taps: (B, N, C) -> (B, N, C)."""
+    """Slow form of `depthwise`, as a sum over the kernel's taps: (B, N, C) -> (B, N, C)."""
     rows, columns = grid
     kernel = convolution.weight[:, 0]  # (C, size, size)
     reach = kernel.shape[-1] // 2

@@ -48,7 +48,7 @@ class MatrixState(Attention):
 
     @abstractmethod
     def _inputs(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
-        """What the recurrence takes beside a state: of q, k, v, gates and ``key_mask``."""
+        """Inputs of the recurrence beside a state: from q, k, v, gates and ``key_mask``."""
 
     def _mix(
         self, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor | None, key_mask: Tensor | None
@@ -88,7 +88,7 @@ class HeadDecay(MatrixState):
 
     @abstractmethod
     def head_log_decay(self, device: torch.device) -> Tensor:
-        """What each head forgets per token if the call does not say, (H,)."""
+        """Log decay of each head per token if the call gives none, (H,)."""
 
     def _inputs(
         self,

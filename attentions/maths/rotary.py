@@ -86,7 +86,7 @@ def rotate(phi: Tensor, grid: tuple[int, int], dim: int) -> Tensor:
 
 
 def reference_rotate(phi: Tensor, grid: tuple[int, int], dim: int) -> Tensor:
-    """What `rotate` computes, in sines and cosines of each channel's own angle."""
+    """Slow form of `rotate`, in sines and cosines of each channel's own angle."""
     token = torch.arange(grid[0] * grid[1], dtype=phi.dtype, device=phi.device)
     row, column = token.div(grid[1], rounding_mode="floor"), token.remainder(grid[1])
     steps = max(dim // 4 - 1, 1)

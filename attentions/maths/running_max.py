@@ -140,7 +140,7 @@ def _highest(s: Tensor) -> Tensor:
 
 
 def running_max_flops(shape: CallShape, num_features: int) -> int:
-    """What `running_max_attention` executes, with the hidden pairs within each chunk."""
+    """FLOPs that `running_max_attention` executes, with the hidden pairs within each chunk."""
     whole_chunks, rest = divmod(shape.query_len, CHUNK)
     pairs = shape.batch_size * shape.num_heads * (whole_chunks * CHUNK**2 + rest**2)
     within = 2 * pairs * (num_features + shape.value_dim)

@@ -56,7 +56,7 @@ class KeepsKeysAndValues(Attention):
         equal_lengths(self.name, q, k, "a step")
 
     def _empty_state_like(self, q: Tensor, k: Tensor) -> Any:
-        """Of as many heads of keys and values as were given."""
+        """Empty state of as many heads of keys and values as were given."""
         meta = torch.device("meta")
         return self.init_state(q.shape[0], dtype=q.dtype, device=meta, num_kv_heads=k.shape[1])
 

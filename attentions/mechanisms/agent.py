@@ -23,7 +23,7 @@ _TABLE_SIZE = 7
 _BIAS_SPREAD = 0.02
 _OF_KEYS = ("an_bias", "ah_bias", "aw_bias", "ac_bias")
 _OF_QUERIES = ("na_bias", "ha_bias", "wa_bias", "ca_bias")
-"""What B1 and B2 are made of: a table, by row, by column, and that of a class token."""
+"""Tables that B1 and B2 are made of: by row, by column, and that of a class token."""
 
 
 @register_attention(

@@ -40,7 +40,7 @@ class LatentState(NamedTuple):
     length: int
 
     def filled(self) -> tuple[Tensor, Tensor]:
-        """What is there: (B, n, kv_rank), (B, n, rope_dim)."""
+        """Filled part of the cache: (B, n, kv_rank), (B, n, rope_dim)."""
         return self.latents[:, : self.length], self.rope_keys[:, : self.length]
 
 
@@ -183,7 +183,7 @@ class MultiHeadLatentAttention(AttentionLayer):
             )
 
     def _latents(self, x: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """What is kept, c and k^R: (B, T, C) -> (B, T, kv_rank), (B, T, rope_dim)."""
+        """Cached latents, c and k^R: (B, T, C) -> (B, T, kv_rank), (B, T, rope_dim)."""
         latents, rope_keys = self.kv_down(x).split((self.kv_rank, self.rope_dim), dim=-1)
         return self.kv_norm(latents), _turn(rope_keys, start)
 
@@ -280,7 +280,7 @@ class MultiHeadLatentAttention(AttentionLayer):
         return shape.batch_size * token
 
     def _projection_flops(self, shape: CallShape) -> int:
-        """Of one token, W_UK and W_UV aside."""
+        """FLOPs of one token's projections, W_UK and W_UV aside."""
         channels = shape.num_heads * shape.head_dim
         compress = 2 * channels * self.query_rank if isinstance(self.q_down, nn.Sequential) else 0
         query = 2 * self.query_rank * shape.num_heads * (shape.head_dim + self.rope_dim)
@@ -324,7 +324,7 @@ def _reference_norm(x: Tensor, norm: nn.Module) -> Tensor:
 
 
 def _reference_turn(x: Tensor) -> Tensor:
-    """What `_turn` computes from position 0 on, as a product with a matrix per position."""
+    """Slow form of `_turn` from position 0 on, as a product with a matrix per position."""
     length, width = x.shape[-2:]
     rows = []
     for position in range(length):

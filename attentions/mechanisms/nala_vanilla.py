@@ -28,7 +28,7 @@ _LEPE_SIZE = 5
     ),
 )
 class NalaVanilla(AttentionLayer):
-    """What the released backbones have in stages 3 and 4 in the place of `nala_layer`.
+    """Attention of stages 3 and 4 of the released backbones, in the place of `nala_layer`.
 
         q, k, v, g = qkvg(x)
         out = proj(norm(softmax(R q (R k)^T / sqrt(D)) v + lepe(v)) * silu(g))

@@ -16,7 +16,7 @@ from ..registry import register_attention
 
 _LEPE_SIZE = 5
 _LEAST_SHARE = 1e-12
-"""Of what the largest features could give; the square of its inverse is still a float32."""
+"""Smallest share of the largest features' result; the square of its inverse is still a float32."""
 _LARGEST = 20.0
 """The largest exponent of a feature. Small features keep their digits, and the square of a product
 of two features does not overflow float32."""
@@ -154,7 +154,7 @@ class PolaformerPP(AttentionLayer):
 
 
 def _above(top: Tensor) -> Tensor:
-    """What is taken off exponents whose largest is this."""
+    """Offset taken off exponents whose largest is this."""
     return (top - _LARGEST).clamp(min=0)
 
 

@@ -38,7 +38,7 @@ class _Layout(NamedTuple):
 
 
 class _Gathered(NamedTuple):
-    """What each query has met: sum_j exp(s_j - peak) v_j, sum_j exp(s_j - peak), and the peak.
+    """Running sums of each query: sum_j exp(s_j - peak) v_j, sum_j exp(s_j - peak), and the peak.
 
     (B, H, N, E), (B, H, N, 1), (B, H, N, 1). The peak carries no gradient; it cancels.
     """
@@ -336,13 +336,13 @@ def _with_previous(chunks: Tensor, empty: float = 0.0) -> Tensor:
 
 
 def _pairs(x: Tensor, size: int, *, empty: int) -> tuple[Tensor, Tensor]:
-    """What the queries and the keys of a chunk have: (B, H, slots) -> a column and a row."""
+    """Column of a chunk's queries and row of its keys: (B, H, slots) -> two tensors."""
     chunks = _in_chunks(x, size).unsqueeze(-1)
     return chunks, _with_previous(chunks, empty).transpose(-2, -1)
 
 
 def _merged(one: _Gathered, other: _Gathered) -> _Gathered:
-    """What was met in either, relative to the larger peak."""
+    """Merge of two running sums, relative to the larger peak."""
     peak = torch.maximum(one.peak, other.peak)
     first, second = (one.peak - peak).exp(), (other.peak - peak).exp()
     return _Gathered(

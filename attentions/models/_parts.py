@@ -1,4 +1,4 @@
-"""What several models are made of: tokens of an image, stochastic depth, a gated mixer, a start."""
+"""Parts of several models: tokens of an image, stochastic depth, a gated mixer, a start."""
 
 from __future__ import annotations
 

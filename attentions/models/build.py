@@ -162,7 +162,7 @@ def _check_values(name: str, model: nn.Module) -> None:
 
 
 def _taken(name: str, factory: Callable[..., Any], **offered: int) -> dict[str, int]:
-    """What a factory takes of what it is offered, by name."""
+    """Arguments that a factory takes, of those offered, by name."""
     signature = inspect.signature(factory)
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     takes = {key for key, p in signature.parameters.items() if p.kind in by_name}

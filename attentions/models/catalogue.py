@@ -153,7 +153,7 @@ def model_names() -> tuple[str, ...]:
 
 
 def model_info(name: str) -> ModelInfo:
-    """What is known of a model without building it.
+    """Facts about a model without building it.
 
     Raises:
         ValueError: no such name; the message lists the nearest ones.

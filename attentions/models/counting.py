@@ -17,12 +17,12 @@ _NORM_COSTS: dict[type[nn.Module], int] = {nn.LayerNorm: 5, nn.BatchNorm2d: 2}
 """Operations per element that fvcore takes for norms; it adds them to the multiply-adds."""
 
 _COUNTED = (nn.Linear, nn.Conv2d, *_NORM_COSTS)
-"""What every counter of modules knows."""
+"""Modules that every counter knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCounts:
-    """What one image of a size costs. One multiply-add is two FLOPs.
+    """Costs of one image of a size. One multiply-add is two FLOPs.
 
     Attributes:
         parameters: all of them.

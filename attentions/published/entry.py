@@ -1,4 +1,4 @@
-"""What entries of the family ``published`` share: one of our mechanisms beside the operators.
+"""Base of entries of the family ``published``: one of our mechanisms beside the operators.
 
 Ours lends the learned values, the slow form and the count of FLOPs, so that nothing but `forward`
 differs. Here `forward` is what the authors' code does, operator by operator, with its copies and

@@ -23,7 +23,7 @@ def averaged(phi_q: Tensor, phi_k: Tensor, v: Tensor, eps: float, *plain: Tensor
 def sines_and_cosines(
     grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Of every channel's angle, (N, dim) each; kept between calls, as over there."""
+    """Sine and cosine of every channel's angle, (N, dim) each; kept between calls."""
     # What a compiler traces is no table, and must not be kept for later calls.
     make = _make if torch.compiler.is_compiling() else _kept
     return make(grid, dim, dtype, device)

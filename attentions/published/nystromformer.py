@@ -16,7 +16,9 @@ from ..registry import register_attention
 from .entry import PublishedCore
 
 _FEWEST_TOKENS = 2
-"""Of a segment. With one token each it is softmax attention over there, by another way."""
+"""Fewest tokens of a segment. With one token each it is softmax attention over there, by another
+way.
+"""
 
 
 @register_attention(

@@ -1,4 +1,4 @@
-"""What was tested of a mechanism's claims, kept on the disk beside the records; needs no torch.
+"""Results of the tests of a mechanism's claims, kept on disk beside the records; needs no torch.
 
 ``<out>/badges/<run>.jsonl`` holds one line per mechanism that was tested, so that a run that is
 stopped keeps what it has. The newest line of a mechanism counts, and replaces all of its badges.

@@ -23,7 +23,7 @@ before libraries were told apart is of `torch.mm` alone, and has no ``library``.
 
 
 def fingerprint(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """What of an environment, as a record holds it, a ceiling depends on."""
+    """Digest of those facts of a record's environment that a ceiling depends on."""
     return {
         "processor": environment.get("processor"),
         "num_cores": environment.get("num_cores"),

@@ -1,4 +1,4 @@
-"""What to measure. A cell's JSON says everything that is needed to measure it again, anywhere."""
+"""Cells: units of measurement. A cell's JSON holds everything needed to measure it again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Device = Annotated[str, like(r"cpu|cuda:\d{1,3}", "cpu, cuda:0, cuda:1 and so on
 
 
 class _Timed:
-    """What a mode means for anything that is timed."""
+    """Shared meaning of a mode for everything that is timed."""
 
     mode: str
 
@@ -90,7 +90,7 @@ class KernelWorkload(_Timed):
         return self.seq_len
 
     def without_size(self) -> KernelWorkload:
-        """What cells that differ in their size only have in common."""
+        """The settings shared by cells that differ in their size only."""
         return replace(self, seq_len=0)
 
     @property
@@ -184,11 +184,11 @@ class ModelWorkload(_Timed):
 
     @property
     def size(self) -> int:
-        """As of `KernelWorkload`."""
+        """See `KernelWorkload`."""
         return self.image_size
 
     def without_size(self) -> ModelWorkload:
-        """As of `KernelWorkload`."""
+        """See `KernelWorkload`."""
         return replace(self, image_size=0)
 
 
@@ -220,7 +220,7 @@ class TaskWorkload:
 
     @property
     def shared_settings(self) -> dict[str, Any]:
-        """What rows of one table share: the settings, with the rate of rows without their own."""
+        """Settings shared by the rows of one table, with the rate of rows without their own."""
         filters = {name: list(getattr(self, name)) for name in _FILTERS if self.token_filters}
         rate = {} if self.shared_rate is None else {"learning_rate": self.shared_rate}
         return _without_later(self.settings) | rate | filters
@@ -228,7 +228,7 @@ class TaskWorkload:
 
 _FILTERS = ("token_filters", "token_keep")
 _FLAT_NAMES = {"label": "task_label", "settings": "task_settings"}
-"""What fields of a task are called beside those of its cell."""
+"""Fields of a task whose names differ from those of its cell."""
 
 TimedWorkload = KernelWorkload | ModelWorkload
 Workload = TimedWorkload | TaskWorkload
@@ -309,12 +309,12 @@ class Cell:
 
     @property
     def is_task(self) -> bool:
-        """Whether it trains rather than times."""
+        """True for a cell that trains; false for one that is timed."""
         return isinstance(self.workload, TaskWorkload)
 
     @property
     def is_model(self) -> bool:
-        """Whether it times a whole model."""
+        """True for a cell that times a whole model."""
         return isinstance(self.workload, ModelWorkload)
 
     @property

@@ -163,7 +163,7 @@ def mean_of(runs: Runs, *, is_share: bool = True) -> Interval | None:
 
 
 def within_share(interval: Interval) -> Interval:
-    """What of an interval a share can be."""
+    """Clip an interval to the possible values of a share."""
     return max(interval[0], 0.0), min(interval[1], 1.0)
 
 

@@ -68,7 +68,7 @@ class Examples:
 
     @property
     def contradiction(self) -> str | None:
-        """What in it cannot be true together, as a sentence; None if all can."""
+        """First contradiction between its fields, as a sentence; None if there is none."""
         for name, rows in self._columns():
             if len(rows) != self.num_examples:
                 return (

@@ -1,4 +1,4 @@
-"""What may stand in a record's environment and of a calibration, as far as numbers come of it."""
+"""Facts of environments and calibrations, as far as numbers depend on them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class CeilingFacts(TypedDict):
 
 
 class CalibrationFacts(TypedDict):
-    """What `bench.core.calibration` keeps of a machine."""
+    """Facts of a machine that `bench.core.calibration` keeps."""
 
     ceilings: Annotated[list[CeilingFacts], Len(0, 1000)]
 
 
 class EnvironmentFacts(TypedDict, total=False):
-    """What `Environment.to_dict` gives, as far as anything is made from it."""
+    """Fields of `Environment.to_dict` that anything is computed from."""
 
     platform: Text
     processor: Text | None

@@ -1,4 +1,4 @@
-"""What the sweep of norms says, as numbers and as sentences made from them. No torch."""
+"""Results of the sweep of norms, as numbers and as sentences made from them. No torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHANGE = "change of entropy"
 
 
 def medians(lines: Iterable[Line]) -> list[float]:
-    """Of the norms of queries in trained models, a number a row and layer, in rising order."""
+    """Medians of the norms of queries in trained models, one per row and layer, in rising order."""
     found = (line for line in lines if isinstance(line, Number))
     means = (n.mean for n in found if n.measure == "query norm" and n.inputs != RANDOM)
     return sorted(mean for mean in means if mean is not None)

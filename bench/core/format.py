@@ -38,7 +38,7 @@ _ENDINGS = (
 )
 _PERCENT = frozenset({"accuracy", "chance", "roofline_fraction"})
 _LEAST = 0.001
-"""Of a large unit; a smaller number would be written as 3.81e-06 MiB."""
+"""Smallest number written with a large unit; below it would read 3.81e-06 MiB."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ GRIDS = {
     "based": (1e-3, 3.16e-3, 1e-2, 3.16e-2),  # logspace(-3, -1.5, 4): Arora et al., 2024
     "mad": (1e-4, 5e-4, 1e-3),  # Poli et al., 2024; their weight decays are not searched here
 }
-"""By name: ours, and those that papers searched."""
+"""Grids of rates by name: our own, and those that papers searched."""
 
 CLEARLY = 0.01
 """A score is better by so much, or the two rates are as good as each other."""
@@ -23,7 +23,7 @@ MAX_WIDENINGS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a run at one rate came to.
+    """Result of a run at one rate.
 
     Attributes:
         score: on validation examples at its end; None of a run without one, such as a divergence.

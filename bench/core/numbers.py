@@ -1,4 +1,4 @@
-"""What was found, as lines of a file that anybody may have written. No torch."""
+"""Findings, as lines of a file that anybody may have written. No torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RANDOM = "random"
 NORM = "norm "
 """How the place of a sweep's entropy begins, as ``norm 0.5``."""
 MAX_BYTES = 2**25
-"""Of a file: all mechanisms with a dozen layers each take a tenth of it."""
+"""Largest size of a file, in bytes: all mechanisms with a dozen layers each take a tenth of it."""
 MAX_NUMBER = 1e100
 """Squares of these, which intervals need, are still numbers."""
 
@@ -79,7 +79,7 @@ class Number:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """What has no numbers, and why, as a sentence."""
+    """Something without numbers, and the reason, as a sentence."""
 
     attention: Name
     inputs: Name
@@ -140,7 +140,7 @@ def write_lines(path: Path, lines: Iterable[Line], origin: Origin | None = None)
 
 
 def read_lines(path: Path, root: Path | None = None) -> Found:
-    """What a file holds; nothing if there is none. Lines that are no such thing are left out.
+    """Read the lines of a file; none if it does not exist. Invalid lines are left out.
 
     Args:
         path: the file.

@@ -1,4 +1,4 @@
-"""What was observed of a cell: a speed, or a quality. Types and bounds; imports no torch."""
+"""Observations of a cell: a speed, or a quality. Types and bounds; imports no torch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NOTHING_LEFT = 0.95
 """Share of right answers from which a level is no partial solution any more."""
 
 MAX_SAMPLES = 10_000_000
-"""Of one record; a sweep takes a million rounds in each process at most."""
+"""Largest number of samples in a record; a sweep takes a million rounds in each process at most."""
 
 Samples = Annotated[tuple[Seconds, ...], Len(0, MAX_SAMPLES)]
 Numbers = Annotated[tuple[Count, ...], Len(0, MAX_SAMPLES)]
@@ -51,7 +51,7 @@ TokenCount = Annotated[str, like(r"[1-9]\d{0,9}", "a number of tokens")]
 
 
 class Ceiling(TypedDict):
-    """What a device did at best, as `bench.core.facts.CeilingFacts` has it of a calibration."""
+    """Best rates of a device, as `bench.core.facts.CeilingFacts` holds them."""
 
     flops_per_s: Rate
     bytes_per_s: Annotated[list[Annotated[list[Rate], Len(2, 2)]], Len(1, 100)]
@@ -60,7 +60,7 @@ class Ceiling(TypedDict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
-    """What was observed of a kernel cell.
+    """Observations of a kernel cell.
 
     Attributes:
         latency_s: seconds per call, one entry per sample.
@@ -158,7 +158,7 @@ class Speed:
 
     @property
     def contradiction(self) -> str | None:
-        """What in it cannot be true together, as a sentence; None if all can."""
+        """First contradiction between its fields, as a sentence; None if there is none."""
         if len(self.latency_s) != len(self.rounds):
             return f"latency_s has {len(self.latency_s)} samples and {len(self.rounds)} rounds"
         if self.processes and len(self.processes) != len(self.rounds):
@@ -190,7 +190,7 @@ class Filtered(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """What was observed of a task cell.
+    """Observations of a task cell.
 
     Attributes:
         accuracy: the score on unseen examples, between 0 and 1; or in `unit`, less being better.
@@ -267,7 +267,7 @@ class Quality:
 
     @property
     def contradiction(self) -> str | None:
-        """What in it cannot be true together, as a sentence; None if all can."""
+        """First contradiction between its fields, as a sentence; None if there is none."""
         if len(self.validation) != len(self.validation_steps):
             steps = len(self.validation_steps)
             return f"validation has {len(self.validation)} scores at {steps} steps"

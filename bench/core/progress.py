@@ -1,4 +1,4 @@
-"""What a person sees while something is measured: a bar or lines, with count and time left."""
+"""Progress display while something is measured: a bar or lines, with count and time left."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Progress:
         self._bar.stop()
 
     def say(self, words: str) -> None:
-        """What is going on now; shown on a terminal only."""
+        """Show the current activity; on a terminal only."""
         self._bar.update(self._task, description=words, left=self._left())
 
     def pace(self) -> float:
@@ -111,7 +111,7 @@ class SweepProgress(_Progress):
             self._print(f"… {self._machines}")
 
     def say(self, words: str) -> None:
-        """What is going on now; shown on a terminal only."""
+        """Show the current activity; on a terminal only."""
         super().say(f"{words} · {self._machines}" if self._machines else words)
 
     def _left_to_go_s(self) -> float:
@@ -164,11 +164,11 @@ class UnitProgress(_Progress):
         self._last_line = now_s()
 
     def expected_s(self, unit: Unit) -> float:
-        """What a unit is expected to take, at the pace of those that are done."""
+        """Expected duration of a unit, at the pace of those that are done."""
         return unit.expected_s * self.pace()
 
     def begin(self, unit: Unit) -> None:
-        """What is measured now."""
+        """Announce the unit that is measured now."""
         self.say(unit.describe())
 
     def finish(self, unit: Unit) -> None:

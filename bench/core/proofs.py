@@ -1,4 +1,4 @@
-"""What was proven of a mechanism: in a folder of results, or else by those who committed it.
+"""Proofs of a mechanism: from a folder of results, or else those committed with the source.
 
 ``results/proofs.jsonl`` is in git: a line per mechanism, with the hash of the source that was
 tested. Where that is no longer the mechanism's source, its proofs are shown as of an earlier state.
@@ -24,7 +24,7 @@ COMMAND = "make proofs"
 
 @dataclass(frozen=True, kw_only=True)
 class Proofs:
-    """What was proven of one mechanism.
+    """Proofs of one mechanism.
 
     Attributes:
         badges: by their claim.

@@ -1,4 +1,4 @@
-"""What came out of a cell. The halves of the harness meet here and in `cell`; imports no torch."""
+"""Records: results of cells. The halves of the harness meet here and in `cell`; no torch."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def _find(name: str) -> ModuleSpec | None:
 
 @lru_cache(maxsize=512)  # mechanisms share most of their files
 def _imports(text: str, package: str, root: str) -> tuple[str, ...]:
-    """What a file imports of its own top-level package: names of modules, and of what they define.
+    """Imports of a file from its own top-level package: names of modules, and of their definitions.
 
     Of this harness only tasks count: what else a task imports of it is the same for all.
     """

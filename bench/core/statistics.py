@@ -92,7 +92,7 @@ def quantile(samples: Sequence[float], q: float) -> float | None:
 
 
 def median_interval(samples: Sequence[float]) -> Interval | None:
-    """Of 95 %, of the median, as of `paired_ratio`; None with fewer than `MIN_ROUNDS` samples.
+    """The 95 % interval of the median, as in `paired_ratio`; None with too few samples.
 
     What slowed a whole round is in it, so two of these that overlap may still be told apart by
     their ratio within rounds.
@@ -216,7 +216,7 @@ def resampled_medians(ascending: np.ndarray, stream: int = 0) -> np.ndarray:
 
 
 def percentiles(resampled: np.ndarray) -> Interval:
-    """What `CONFIDENCE` of the resamples lie between, as much cut off below as above."""
+    """Bounds that hold `CONFIDENCE` of the resamples, with equal shares below and above."""
     places = _places(len(resampled))
     # As np.quantile has it to the bit, which takes five times as long for so few numbers.
     kept = [
@@ -227,7 +227,7 @@ def percentiles(resampled: np.ndarray) -> Interval:
 
 
 def _places(num_resamples: int) -> Interval:
-    """Of the percentiles, among ascending resamples."""
+    """Indices of the percentiles among ascending resamples."""
     tail = (1 - CONFIDENCE) / 2
     return tail * (num_resamples - 1), (1 - tail) * (num_resamples - 1)
 

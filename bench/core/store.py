@@ -275,7 +275,7 @@ class Tail:
         self._own = store.path.name
 
     def read(self) -> Iterator[Record]:
-        """What has come since the last call.
+        """Read the records added since the last call.
 
         A line that is not whole yet is left for later, and one that is no record is passed over: it
         is `read_store` that speaks of it.
@@ -341,7 +341,7 @@ def _lines_of(file: Path) -> Iterator[Line]:
 
 
 def _read(line: bytes, **place: Any) -> Line:
-    """What a line holds; of one that is too long for a record its beginning is enough."""
+    """Parse a line; of one too long for a record, its beginning is enough."""
     try:
         return Line(record=Record.from_json(line), **place)
     except ValueError as error:
@@ -358,7 +358,7 @@ def _open(file: Path) -> BufferedReader:
 
 
 def _is_torn(line: bytes) -> bool:
-    """Whether it could be the beginning of a record."""
+    """True if it could be the beginning of a record."""
     begins_like_ours = line.startswith(_RECORD_START) or _RECORD_START.startswith(line)
     try:
         json.loads(line)

@@ -144,7 +144,7 @@ class RunConfig(Settings):
 
 
 class References(Settings):
-    """What each row is compared with."""
+    """References of the rows: the entry that each is compared with."""
 
     usual: str = REFERENCE
     """Label of the entry that rows are compared with if nothing else is said."""

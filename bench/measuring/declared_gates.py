@@ -36,7 +36,7 @@ def declared(core: Any) -> Mapping[str, Gate]:
 
 
 def sizes_per_token(core: Any, gate: Gate) -> tuple[int, ...]:
-    """What one token of one sequence has of a gate: (H,), (H, D), ..."""
+    """Sizes of a gate for one token of one sequence: (H,), (H, D), ..."""
     g = core.geometry
     sizes = {"h": g.num_heads, "d": g.head_dim, "e": g.value_dim}
     sizes |= getattr(core, "gate_axes", {})

@@ -259,7 +259,7 @@ def _task_cells(
 
 
 def reference_cell(cell: Cell, config: SweepConfig | None = None) -> Cell:
-    """What a cell is compared with: another entry in its place, never compiled.
+    """Reference of a cell: another entry in its place, never compiled.
 
     Args:
         cell: of a row.

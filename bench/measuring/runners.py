@@ -1,4 +1,4 @@
-"""What calls run: a module's `forward` and `step`, as they are or through inductor."""
+"""Callables that a call runs: a module's `forward` and `step`, as they are or through inductor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a kernel cell times: a built mechanism, its inputs, and one call of its mode."""
+"""Subject of a kernel cell: a built mechanism, its inputs, and one call of its mode."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Subject:
         return tensors[:3], dict(zip(names, tensors[3:-1], strict=True))
 
     def run(self, module: Any, tensors: tuple[Tensor, ...]) -> Any:
-        """What a module gives for one input set, with its gates and under the mask."""
+        """Run a module on one input set, with its gates and under the mask."""
         given, gates = self.arguments(tensors)
         return module(*given, **gates, **self.keywords)
 
@@ -161,7 +161,7 @@ class Subject:
             place += 1  # the cotangent's is the same with gates and without
 
     def varying(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """What a call reads of an input set."""
+        """Tensors that a call reads of an input set."""
         return tensors if self.cell.timed.has_backward else tensors[:-1]
 
     def prepare(self) -> None:
@@ -174,7 +174,7 @@ class Subject:
             self.ready(tensors, self.runner)
 
     def ready(self, tensors: tuple[Tensor, ...], runner: Any) -> Any:
-        """What was made of an input set before the timed span of a call; see `prepare`."""
+        """Inputs prepared before the timed span of a call; see `prepare`."""
         make = _BEFORE.get(self.cell.timed.mode)
         if make is None:
             return None
@@ -207,11 +207,11 @@ class Subject:
         return torch.autograd.grad(out, self.wanted(tensors), cotangent, allow_unused=True)
 
     def wanted(self, tensors: tuple[Tensor, ...]) -> list[Tensor]:
-        """What gradients are taken of, for one input set."""
+        """Tensors whose gradients are taken, for one input set."""
         return [*tensors[:-1], *self.parameters]
 
     def cotangent(self, out: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
-        """What an output is weighted with before its gradients are taken."""
+        """Cotangent: the weights of an output when its gradients are taken."""
         return tensors[-1]
 
     def empty_state(self) -> Any:

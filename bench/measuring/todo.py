@@ -1,4 +1,4 @@
-"""What of a plan is to be measured now, and what of it first if the time is short."""
+"""Choose which planned cells to measure, and in which order under a time budget."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def is_of(record: Record, cell: Cell, here: Environment, config: SweepConfig | N
 
 
 def _is_beside(record: Record, cell: Cell, config: SweepConfig | None) -> bool:
-    """Whether it was timed beside the reference that is asked for."""
+    """True if it was timed beside the reference that is asked for."""
     if not isinstance(record.result, Speed):
         return True
     reference = reference_cell(cell, config)
@@ -125,7 +125,7 @@ def affordable(
     expected_s: Callable[[PlannedCell], float],
     left_s: float,
 ) -> list[PlannedCell]:
-    """What to measure next in the time that is left: the cells that tell most per second first.
+    """Cells to measure next in the time left: the most informative per second first.
 
     They fill half of that time, so that what they really took can be taken into account when the
     rest is chosen. What does not fit is left out, and something cheaper may take its place. What

@@ -11,7 +11,7 @@ from torch import Tensor
 from attentions import Attention
 
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4}
-"""Of the largest output; weights of a narrower dtype are not taken."""
+"""Tolerance, relative to the largest output; weights of a narrower dtype are not taken."""
 _MOST_SAID = 200
 """Characters of what a core says."""
 
@@ -21,7 +21,7 @@ class NoWeights(ValueError):
 
 
 def weights(core: Attention, q: Tensor, k: Tensor, **keywords: Tensor) -> Tensor:
-    """What each query takes of each key's value: (B, H, N, D), (B, H, M, D) -> (B, H, N, M).
+    """Weights of each query over the keys' values: (B, H, N, D), (B, H, M, D) -> (B, H, N, M).
 
     out = W v for a mechanism that is linear in v, so its output for v = identity is W, exactly and
     with gradients to q, k and the core's parameters; a core does not have to offer anything. Where

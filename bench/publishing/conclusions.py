@@ -1,4 +1,4 @@
-"""What a leaderboard says, in sentences: the first lines of every report.
+"""Conclusions of a leaderboard, in sentences: the first lines of every report.
 
 A sentence is there only where the data carry it: an order where rows can be told apart, a crossover
 where three lengths or more were measured. Rows with a mark that costs the rank, and controls, are
@@ -27,7 +27,7 @@ from bench.publishing.scores import TaskScores
 from bench.publishing.tables import mode_words, place_words
 
 MAX_WRITTEN = 12
-"""Of more settings, tasks, or names in a sentence the first eight are written, the rest counted.
+"""Largest number of settings, tasks, or names written in a sentence; of more, eight are.
 
 They would push the tables off the first page; and a single one more is written rather than counted.
 """
@@ -128,7 +128,7 @@ def _more(everything: Sequence[object], noun: str) -> Iterator[str]:
 
 
 def _longest(board: Leaderboard) -> list[Ranking]:
-    """Of each setting the longest size at which at least two rows have a place."""
+    """For each setting, the longest size at which at least two rows have a rank."""
     found: dict[Setting, Ranking] = {}
     for ranking in board.rankings:  # ascending in size within a setting
         if ranking.ranks and len(ranking.ranks.names) > 1:

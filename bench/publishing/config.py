@@ -1,4 +1,4 @@
-"""What to publish and where, checked. Part of every command that publishes."""
+"""Settings of publishing, checked. Part of every command that publishes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class WandbConfig(Settings):
     replay: bool = False
     """Whether to publish every sweep of the store, whatever was published before."""
     make: Literal["workspace", "report"] | None = None
-    """What to build for the project in place of runs."""
+    """Things to build for the project in place of runs."""
 
 
 class PublishConfig(Settings):

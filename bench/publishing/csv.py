@@ -40,7 +40,7 @@ _CELL_FIELDS = (
 _LAST = ("hyperparameters", "task_settings", "plugins")  # JSON, too wide for the middle
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""What spreadsheets compute; a number is no text, and keeps its sign."""
+"""First characters that spreadsheets compute; a number is no text, and keeps its sign."""
 
 Row = dict[str, Any]
 
@@ -96,7 +96,7 @@ def flat_rows(
 
 
 def about(record: Record) -> Row:
-    """What a record says of itself: how it ended, and where and when it was measured."""
+    """Facts about a record: how it ended, and where and when it was measured."""
     return {
         "status": str(record.status),
         "reason": record.reason,

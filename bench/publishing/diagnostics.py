@@ -1,4 +1,4 @@
-"""What `bench.diagnose` found, as tables and a chart, for its own page and for reports."""
+"""Findings of `bench.diagnose`, as tables and a chart, for its own page and for reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from bench.core.finding import CHANGE, changes
 from bench.core.numbers import FILE, RANDOM, Found, LeftOut, Line, Number, read_lines
 from bench.publishing.charts.plain import Curves, chart_of
 from bench.publishing.charts.spec import Chart
-from bench.publishing.tables import Section, Table
+from bench.publishing.document import Table, text_table
+from bench.publishing.tables import Section
 
 _FILES = (FILE, f"diagnostics/{FILE}")
 """Under the folder of a store: of a command that was told its folder, or has the usual one."""
@@ -24,7 +25,7 @@ Column = tuple[str, str, str]
 
 
 def read_diagnostics(out: Path) -> Found:
-    """What `bench.diagnose` left in the folder of a store.
+    """Read the findings of `bench.diagnose` in the folder of a store.
 
     Raises:
         ConfigError: a file cannot be read.
@@ -177,7 +178,7 @@ def _table(found: _Lines, title: str, inputs: str, columns: Sequence[Column]) ->
         if any(cell is not None for cell in cells):
             rows.append((attention, *map(_written, cells)))
     header = ("attention", *(title for title, _, _ in columns))
-    return (Table(title=title, header=header, rows=tuple(rows), num_text=1),) if rows else ()
+    return (text_table(title=title, header=header, rows=tuple(rows), num_words=1),) if rows else ()
 
 
 def _written(number: Number | None) -> str:
@@ -209,7 +210,7 @@ def entropy_chart(lines: Sequence[Line], head_dim: int | None = None) -> Chart |
 
 
 def entropy_lines(lines: Sequence[Line]) -> dict[str, list[list[float]]]:
-    """By row, entropy at each norm of the sweep, as pairs in rising order."""
+    """Entropy at each norm of the sweep by row, as pairs in rising order."""
     drawn: dict[str, list[list[float]]] = {}
     for line in lines:
         if isinstance(line, Number) and line.mean is not None and line.norm is not None:

@@ -42,7 +42,7 @@ class Front:
 
 
 def fronts(board: Leaderboard) -> tuple[Front, ...]:
-    """Of every task against every cost that at least two of its rows have at the longest length.
+    """Fronts of tasks against costs that at least two rows have at the longest length.
 
     Tasks and timings meet only on one machine and device.
     """

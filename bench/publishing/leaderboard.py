@@ -46,7 +46,7 @@ class Setting:
 
     @property
     def is_model(self) -> bool:
-        """Whether it is of a whole model."""
+        """True for a row of a whole model."""
         return isinstance(self.workload, ModelWorkload)
 
     @property
@@ -191,13 +191,13 @@ def differing(everywhere: Iterable[Mapping[str, Any]]) -> set[str]:
 
 
 def _by_number(setting: tuple[str, *tuple[object, ...]]) -> tuple[object, ...]:
-    """By the label, with ``num_pairs=4`` before ``num_pairs=16``, and then by all the rest."""
+    """Sort key: the label, with ``num_pairs=4`` before ``num_pairs=16``, and then all the rest."""
     label, *rest = setting
     return (re.sub(r"\d+", lambda digits: digits[0].zfill(12), label), *rest)
 
 
 def grouped(ones: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """By what a key gives of them; groups, and those in one, stay in the order given."""
+    """Group items by a key; groups, and items within one, keep their order."""
     groups: dict[K, list[T]] = {}
     for one in ones:
         groups.setdefault(key(one), []).append(one)
@@ -255,7 +255,7 @@ def _rounds_key(record: Record) -> str:
 
 
 def _standing_order(standing: Standing) -> tuple[object, ...]:
-    """By speed-up, then what has a latency only, may not be ranked, is a control, or is a hole."""
+    """Order of rows: by speed-up, then those with a latency only, unranked, controls, and holes."""
     speedup = standing.value(RANKED_BY)
     return (
         standing.record.status is not Status.OK,

@@ -35,13 +35,13 @@ def machine_in_words(facts: Mapping[str, Any], device: str = "cpu") -> str:
 
 
 def commit_of(record: Record) -> str:
-    """Of the checkout that measured, shortened; ``*`` marks one with changes, empty is unknown."""
+    """Short commit of the checkout that measured; ``*`` marks changes, empty is unknown."""
     facts = record.environment
     return (facts.get("commit") or "")[:7] + "*" * bool(facts.get("is_dirty"))
 
 
 def provenance(records: Iterable[Record]) -> str:
-    """What numbers come from: machine, torch, commit and date, each once.
+    """Provenance of numbers: machine, torch, commit and date, each once.
 
     As ``AMD EPYC, 2 cores, 23 GiB, torch 2.13.0 · commit 87c5e87 · 2026-11-28``.
     """

@@ -1,4 +1,4 @@
-"""What a row is called: its entry, and what sets it apart where one entry was set in two ways."""
+"""Names of rows: the entry, and its settings where one entry was set in two ways."""
 
 from __future__ import annotations
 

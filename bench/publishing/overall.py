@@ -32,7 +32,7 @@ class OverallRow:
 
     @property
     def is_control(self) -> bool:
-        """Whether it is shown beside the others and not ranked among them."""
+        """True if it is shown beside the others and not ranked among them."""
         return self.rank == "control"
 
 

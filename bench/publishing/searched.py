@@ -1,4 +1,4 @@
-"""Of a search's runs those at each row's best learning rate: what a table of scores shows."""
+"""Runs of a search at each row's best learning rate: those that a table of scores shows."""
 
 from __future__ import annotations
 

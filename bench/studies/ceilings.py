@@ -113,7 +113,7 @@ def _measure(jobs: Jobs, place: Place) -> Outcome[CeilingResult]:
 
 
 def places_of(asked: Calibrate, devices: Sequence[str], here: Environment) -> Iterator[Place]:
-    """What to measure, one after the other: never two timings at once."""
+    """Ceilings to measure, one after the other: never two timings at once."""
     usual = tuple(dict.fromkeys((1, here.num_cores)))
     for device in devices:
         threads = (asked.num_threads or usual) if device == "cpu" else (None,)
@@ -189,7 +189,7 @@ def print_remarks(
     outcomes: Mapping[str, Outcome[CeilingResult]],
     ceilings: Sequence[dict[str, Any]],
 ) -> None:
-    """What could not be measured, and whether somebody else was using the machine."""
+    """Print ceilings that could not be measured, and whether others were using the machine."""
     for name, outcome in outcomes.items():
         if not outcome.is_ok:
             console.print(f"Not measured: {name}: {outcome.reason}", highlight=False)

@@ -31,7 +31,7 @@ from .models import attentions_of, check
 __all__ = ["PREFIX", "RecurrentCache", "attach", "check", "implementations", "register"]
 
 PREFIX = "attnbench:"
-"""What the names of implementations begin with."""
+"""Prefix of the names of implementations."""
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -129,7 +129,7 @@ def attach(
 
 
 def _example(model: Any) -> Mapping[str, Any]:
-    """What to call a model of text with.
+    """Example call of a text model.
 
     Raises:
         ValueError: it is called with something else.

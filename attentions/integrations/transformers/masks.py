@@ -1,4 +1,4 @@
-"""What a model of Transformers lets each token see, in the shortest form that says it.
+"""Masks of a model of Transformers, in the shortest form that says what each token sees.
 
 Transformers writes masks out as (B, 1, N, M), which would cost more than a linear mechanism. Here
 a plain causal or bidirectional mask becomes the padding alone, (B, 1, 1, M), or nothing. Whether

@@ -15,7 +15,7 @@ from torch import nn
 from ...base import Mechanism
 
 _INTERFACE = "ALL_ATTENTION_FUNCTIONS"
-"""What the code of a model that asks the interface imports."""
+"""Import that shows that a model's code asks the interface."""
 
 
 def refuse_unheard(config: Any) -> None:
@@ -49,7 +49,7 @@ def _has_attention(code: Any) -> bool:
 
 
 def check(model: nn.Module) -> str | None:
-    """What in a built model ignores ``attn_implementation``, in a sentence; None if nothing does.
+    """Part of a built model that ignores ``attn_implementation``, in a sentence; or None.
 
     Their classes tell, by the code that they stand in; nothing is called.
     """

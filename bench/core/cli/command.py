@@ -86,7 +86,7 @@ def run_app(
 
 
 class Uncomposed(Exception):
-    """What Hydra raised before a command was reached: the words or the YAMLs are at fault."""
+    """An error raised by Hydra before a command: the arguments or the YAMLs are at fault."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -183,7 +183,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _job_folder() -> str | None:
-    """Of a job of a multirun; None of a run by itself."""
+    """Folder of a job of a multirun; None for a single run."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 

@@ -1,4 +1,4 @@
-"""What a value read from a record may be: ranges and closed sets as types, and their one check.
+"""Allowed values in a record: ranges and closed sets as types, and the one check of them.
 
 A dataclass is annotated with these, as ``seq_len: Size``; to everybody else that is an ``int``.
 `checked` builds one from what foreign JSON gave, and names the first field that is out of bounds.
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_LINE_BYTES = 2**26
-"""Of one line of a store: a million rounds with their reference's are half of that."""
+"""Largest length of a store's line, in bytes: a million rounds with their reference's are half of
+that.
+"""
 MAX_DEPTH = 16
-"""Of lists and objects within each other."""
+"""Deepest nesting of lists and objects."""
 MAX_ITEMS = 10_000
-"""Of a setting or a fact that is a list or an object."""
+"""Largest number of items of a setting or a fact that is a list or an object."""
 MAX_TEXT = 4096
 """Characters of a name, or of a fact about a machine; as long as a path may be."""
 MAX_SIZE = 2**31 - 1
@@ -92,7 +94,7 @@ Number = Annotated[float, Interval(ge=-1e300, le=1e300)]
 Amount = Annotated[float, Interval(ge=0, le=1e300)]
 Rate = Annotated[float, Interval(gt=0, le=1e300)]
 Seconds = Annotated[float, Interval(ge=1e-12, le=1e9)]
-"""Of a call; of less, rates would overflow."""
+"""Duration of a call, in seconds; with a smaller one, rates would overflow."""
 Duration = Annotated[float, Interval(ge=0, le=1e9)]
 Share = Annotated[float, Interval(ge=0, le=1)]
 Text = Annotated[str, Len(0, MAX_TEXT), Must(is_visible, "printable")]

@@ -22,7 +22,7 @@ EXTRAS = {
     "submitit_slurm": "slurm",
     "ray": "ray",
 }
-"""What to install for a launcher of Hydra's."""
+"""Package to install for each launcher of Hydra."""
 
 
 class SweepFolder:
@@ -45,7 +45,7 @@ class SweepFolder:
             print(f"Jobs go out by {launcher}; what they say is in {self.last}", flush=True)
 
     def _nothing(self, **_: Any) -> None:
-        """What Hydra tells besides."""
+        """Ignore everything else that Hydra reports."""
 
     on_run_start = on_run_end = on_multirun_end = _nothing
     on_job_start = on_job_end = on_compose_config = _nothing

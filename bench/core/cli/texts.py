@@ -38,7 +38,7 @@ def make_visible(ending: object) -> None:
 
 
 def said_by(error: BaseException) -> str:
-    """What an exception says; nothing if it cannot even be asked."""
+    """Text of an exception; empty if it cannot even be asked."""
     try:
         return str(error)
     except BaseException:  # foreign code, which may raise anything here as well

@@ -1,4 +1,4 @@
-"""What ``--help`` says of a command: its keys with defaults and meanings."""
+"""Text of ``--help`` for a command: its keys with defaults and meanings."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a call costs: memory by a dry run, and FLOPs by formulas that are proven."""
+"""Costs of a call: memory by a dry run, and FLOPs by formulas that are proven."""

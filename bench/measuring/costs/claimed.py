@@ -1,4 +1,4 @@
-"""What a mechanism says it costs, by its own formulas; an error where that is no count."""
+"""Costs that a mechanism claims by its own formulas; an error where the value is no count."""
 
 from __future__ import annotations
 

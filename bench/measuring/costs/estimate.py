@@ -1,4 +1,4 @@
-"""What a cell is expected to need, before anything of it is measured."""
+"""Expected needs of a cell, before anything of it is measured."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SHORT, _LONG = 3072, 6144
 """Lengths of a dry run from which longer ones are extrapolated: more than windows in use, and so
 many that a call goes several times over its tiles and takes its heads one by one, as it will."""
 _QUADRATIC_SHARE = 0.15
-"""Of the peak at the longer of them, what must grow with N^2 for the cell to be taken so."""
+"""Share of the larger peak that must grow with N^2 for the cell to count as quadratic."""
 
 _FEW_ROWS, _MANY_ROWS = 4, 8
 """Batch sizes of a dry run from which larger ones are extrapolated: every row takes as much."""
@@ -70,7 +70,7 @@ def why_too_large(cell: Cell, needed: int | None) -> str | None:
 
 
 def peak_bytes_of(cell: Cell) -> int | None:
-    """What a timed cell's call allocates at its peak: output, gradients, temporaries, state.
+    """Peak allocation of a timed cell's call, in bytes: output, gradients, temporaries, state.
 
     By a dry run on meta tensors, of its own length up to 3,072 tokens and beyond that extrapolated
     from two short ones. None if meta tensors do not get through the call, and of a kernel that is
@@ -164,7 +164,7 @@ _FLOPS: dict[str, int] = {}
 
 
 def _forward_flops(cell: Cell) -> int:
-    """By the formula; of a plugin, whose code does not run here, what softmax would take."""
+    """FLOPs by the formula; for a plugin, whose code does not run here, those of softmax."""
     if is_foreign(cell):
         mechanism = ORIGINAL if cell.is_model else REFERENCE
         cell = replace(cell, mechanism=mechanism, hyperparameters={})
@@ -180,7 +180,7 @@ def _forward_flops(cell: Cell) -> int:
 
 
 def _model_flops(cell: Cell) -> int:
-    """By a dry run; of large images from smaller ones, as tiles and windows are many there.
+    """FLOPs by a dry run; for large images extrapolated from smaller ones.
 
     A mechanism is then taken for softmax, without what grows with pairs if its formula does not.
     """

@@ -1,4 +1,4 @@
-"""What a mechanism costs at one size and as sequences grow; nothing is run."""
+"""Costs of a mechanism at one size and as sequences grow; nothing is run."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def default_cell(name: str, seq_len: int) -> Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What one call needs at one length; nothing is run, and nothing allocated.
+    """Needs of one call at one length; nothing is run, and nothing allocated.
 
     Attributes:
         workload: a forward call of the shape above, at this length.
@@ -112,7 +112,7 @@ class Needs:
 
 
 def needs(name: str, seq_len: int) -> Needs:
-    """What a mechanism with its defaults needs at a length.
+    """Needs of a mechanism with its defaults at a length.
 
     Raises:
         ValueError: it cannot be built for that length.
@@ -128,7 +128,7 @@ def needs(name: str, seq_len: int) -> Needs:
 
 
 def _state_bytes(cell: Cell) -> int:
-    """Of the state after all tokens."""
+    """Size of the state after all tokens, in bytes."""
     w = replace(cell.kernel, causal=True)
 
     def build() -> Any:

@@ -79,7 +79,7 @@ class FlopProof:
 
     @property
     def times_off(self) -> float | None:
-        """What was found over what a refuted formula says; None where none is refuted."""
+        """Ratio of the count to a refuted formula; None where none is refuted."""
         if self.status is not FlopVerdict.FAILED:
             return None
         for formula, found in ((self.formula, self.needed), (self.executed, self.counted)):
@@ -90,7 +90,7 @@ class FlopProof:
 
 @dataclass(frozen=True, kw_only=True)
 class _Look:
-    """What was found at one shape: formulas, what was counted, and slow forms.
+    """Findings at one shape: formulas, counts, and slow forms.
 
     Attributes:
         formula_by, executed_by: the methods that gave these numbers, as messages name them.
@@ -120,7 +120,7 @@ class _Look:
 
     @property
     def is_blind(self) -> bool:
-        """As of its work."""
+        """True if the counter saw none of its work."""
         return is_blind(self.work)
 
     @property
@@ -133,7 +133,7 @@ class _Look:
         return _agree(self.nearest.flops, self.formula)
 
     def faults(self) -> list[str]:
-        """What is wrong at this shape."""
+        """Faults found at this shape."""
         if self.is_blind and not self.decisive:
             return []
         faults, counted = [], self.work.flops

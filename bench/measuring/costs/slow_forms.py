@@ -70,7 +70,7 @@ class Sample:
 
     @property
     def shape(self) -> CallShape:
-        """Of a call on all of the tensors."""
+        """Shape of a call on all of the tensors."""
         g, first, last = self.mechanism.geometry, self.tensors[0], self.tensors[-1]
         return CallShape(
             batch_size=first.shape[0],
@@ -144,7 +144,7 @@ def callable_sample(
 
 
 class Work(TorchDispatchMode):
-    """What operators compute, by the formulas of torch's counter and those that it lacks.
+    """Work of operators, by the formulas of torch's counter and those that it lacks.
 
     Attributes:
         flops: two per multiply-add; of a fused kernel those of all pairs, whatever its mask.

@@ -275,7 +275,7 @@ def _processor() -> str:
 
 
 def _cpu_info() -> dict[str, str]:
-    """What Linux tells of the first processor, by its words; nothing elsewhere."""
+    """Linux's description of the first processor, by its keywords; empty elsewhere."""
     try:
         first, *_ = Path("/proc/cpuinfo").read_text().split("\n\n")
     except OSError:

@@ -1,4 +1,4 @@
-"""What can be read of a machine beyond its name: caches, clock, limits, and the libraries' build.
+"""Facts of a machine beyond its name: caches, clock, limits, and the libraries' build.
 
 Nothing here decides anything. It is kept with the records, to explain later why two machines
 with the same name differ. What a system does not tell is left out.
@@ -16,7 +16,7 @@ ROOT = Path("/")
 
 
 def describe(devices: tuple[str, ...], root: Path = ROOT) -> dict[str, Any]:
-    """What this machine tells about itself.
+    """Describe this machine.
 
     Args:
         devices: those measured on, by torch's names.

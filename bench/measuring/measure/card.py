@@ -14,7 +14,7 @@ _FIELDS = {
     "power.draw": "power_w",
     "temperature.gpu": "temperature_c",
 }
-"""What the driver's tool is asked for, and its name in a record."""
+"""Fields queried from the driver's tool, each with its name in a record."""
 
 _PATIENCE_S = 10
 

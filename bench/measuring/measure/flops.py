@@ -1,4 +1,4 @@
-"""What other counters see of a call: a check on the formulas, and the work that these leave out."""
+"""Counts of a call by other counters: a check on the formulas and the uncounted work."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def missing_formulas() -> dict[Any, Callable[..., int]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What was seen of one call.
+    """Counts of one call.
 
     Attributes:
         counted_flops: by torch's counter, with the formulas that it lacks.

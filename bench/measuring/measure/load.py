@@ -53,7 +53,7 @@ def _migrations() -> int | None:
 
 
 def between(before: Snapshot, after: Snapshot) -> dict[str, float]:
-    """What happened between two moments.
+    """Load between two moments.
 
     Returns:
         ``foreign_cores``: cores kept busy by others; ``steal_share``: of all cores' time, taken by

@@ -21,7 +21,7 @@ _MIN_SAMPLES, _MAX_SAMPLES = 3, 100
 
 @dataclass(frozen=True, kw_only=True)
 class Ceiling:
-    """What one device does at best in one dtype with one number of threads.
+    """Best rates of one device in one dtype with one number of threads.
 
     Attributes:
         flops_per_s: of the fastest matrix product; one multiply-add is 2.

@@ -1,4 +1,4 @@
-"""What all code of a process shares, and may leave changed to whoever is timed next.
+"""State that all code of a process shares, and may leave changed for the next timed call.
 
 The list of `SETTINGS` is the whole promise: code in the same process can always lie.
 """
@@ -136,7 +136,7 @@ def look() -> tuple[Any, ...]:
 
 
 def differences(before: Sequence[Any], now: Sequence[Any]) -> str | None:
-    """What two looks differ in, in words; None if in nothing."""
+    """Differences between two snapshots, in words; None if there are none."""
     if now == before:
         return None
     triples = zip(SETTINGS, before, now, strict=True)
@@ -169,7 +169,7 @@ class Watch:
         self._settings[name] = look()
 
     def change(self, name: str) -> str | None:
-        """What a turn has changed, as a sentence; None if nothing. Some microseconds.
+        """Change made during a turn, as a sentence; None if there is none. Takes some microseconds.
 
         New threads are given a nap to show whether they compute without being asked to.
         """

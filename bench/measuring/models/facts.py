@@ -1,4 +1,4 @@
-"""What a model's call computes, seen on meta tensors, which have shapes and hold no values."""
+"""Computations of a model's call, seen on meta tensors, which have shapes and hold no values."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from bench.measuring.oracle.oracle import (
 from bench.measuring.subject import Subject
 
 MODEL_FACTOR = 10.0
-"""What rounding may cost in a whole model, in tolerances of one mechanism: some fifty layers."""
+"""Rounding error allowed in a whole model, in tolerances of one mechanism: some fifty layers."""
 
 MAX_PAIRS = 2**22
 """Pairs of tokens, over heads, up to which a slow form is asked: those of a core with four."""
@@ -170,7 +170,7 @@ class _Place:
 
 
 def _num_pairs(place: Mechanism, tensors: Sequence[Tensor]) -> int:
-    """Of a call with q, k and v, or of a layer's with x; over heads, for one image."""
+    """Number of pairs in a call with q, k and v, or in a layer's with x, for one image."""
     first, last = tensors[0], tensors[min(1, len(tensors) - 1)]
     return place.geometry.num_heads * first.shape[-2] * last.shape[-2]
 

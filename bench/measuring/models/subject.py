@@ -1,4 +1,4 @@
-"""What a model's cell times: a built classifier, its images, and one call of its mode."""
+"""Subject of a model's cell: a built classifier, its images, and one call of its mode."""
 
 from __future__ import annotations
 
@@ -126,5 +126,5 @@ class ModelSubject(Subject):
 
 
 def subject_of(cell: Cell, library: ModuleType | None = None) -> Subject:
-    """What a cell times, be it a mechanism, of another source tree if need be, or a whole model."""
+    """Subject of a cell, be it a mechanism, also of another source tree, or a whole model."""
     return ModelSubject(cell) if cell.is_model else Subject(cell, library=library)

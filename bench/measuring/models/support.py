@@ -59,7 +59,7 @@ def _check_own(model: str, image_size: int) -> None:
 
 
 def why_no_model(cell: Cell) -> str | None:
-    """What a cell's model lacks, whatever the mechanism in it; None if nothing."""
+    """Reason why a cell's model cannot be built, whatever the mechanism in it; None if it can."""
     w = cell.model
     if w.mode not in _MODES:
         return f"{w.mode} is no mode of a model: images are seen whole; it has {', '.join(_MODES)}."
@@ -75,7 +75,7 @@ def why_no_model(cell: Cell) -> str | None:
 
 
 def why_no_such_model(cell: Cell) -> str | None:
-    """What the model's builder says against a cell's image size or mechanism, or its mode."""
+    """The model builder's objection to a cell's image size, mechanism or mode."""
     try:
         model = model_on_meta(cell)
     except Exception as error:  # a user's code may raise anything; ours, what it says it raises
@@ -90,7 +90,7 @@ def why_no_such_model(cell: Cell) -> str | None:
 
 
 def _words(error: Exception) -> str:
-    """What it says, with its kind where it is not one that speaks to users."""
+    """Text of the error, with its type where it was not written for users."""
     said = visible(said_by(error), LIMITS["reason"])
     return (
         said if isinstance(error, (ValueError, ForeignEnd)) else f"{type(error).__name__}: {said}"

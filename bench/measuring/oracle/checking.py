@@ -50,12 +50,14 @@ from bench.measuring.oracle.oracle import (
 from bench.measuring.subject import Subject
 
 _ROUNDINGS = 4
-"""By so many roundings, or differences between equal calls, the past may move with the future."""
+"""Number of roundings, or of differences between equal calls, by which the past may change with the
+future.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked(Errors):
-    """What a check found, and what it leaves for the one after the rounds.
+    """Result of the check before timing, with the expected tensors for the check after the rounds.
 
     Attributes:
         oracle, checked_len, checked_share, is_view, leaks_future: see `bench.core.record.Speed`.
@@ -104,7 +106,7 @@ _Consulted = tuple[Subject, Extent, Expected]
 
 
 def _consult(subject: Subject, leaks_future: bool) -> _Consulted:
-    """What an oracle says, how much it was asked about, and of what: itself, or a shorter one.
+    """Ask an oracle: its answer, which part it covers, and whether of this call or a shorter one.
 
     Of a form that leaks the future, the first tokens are not what they are without the later ones.
     """
@@ -245,7 +247,7 @@ def _distance(ours: Tensor, piece: Piece) -> Errors:
 
 
 def _at(expected: Expected, piece: Piece, found: Tensor) -> Tensor:
-    """Of a whole tensor with channels, what a piece is about."""
+    """The part of a whole tensor with channels that a piece covers."""
     return found[-expected.num_sequences :, ..., list(piece.tokens), :]
 
 
@@ -335,7 +337,7 @@ def _fill(subject: Subject, expected: Expected) -> list[Tensor]:
 
 
 def _own(subject: Subject) -> Expected:
-    """What a subject itself gives: of a call too long for any oracle, to be the same later."""
+    """The subject's own output for a call too long for any oracle, to be compared with later."""
     w = subject.cell.kernel
     every = tuple(range(w.seq_len))
     asked = Expected(

@@ -38,11 +38,11 @@ MAX_KEPT = 256
 _WATCHED = (16, 32, 64)
 """Lengths at which an oracle's operators are counted, to tell what a longer call takes."""
 _FLOPS_PER_S, _ELEMENTS_PER_S, _OPERATORS_PER_S = 2e10, 5e8, 2.5e5
-"""What a modest core does in float64."""
+"""Assumed speed of a modest core in float64."""
 
 
 class Piece:
-    """What a tensor should hold at some tokens.
+    """Expected values of a tensor at some tokens.
 
     The values lie outside of the process's heap, where a mechanism could find them as it runs.
 
@@ -96,7 +96,7 @@ def _new_file() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What a call should give for the inputs of `CHECK_INDEX`.
+    """Expected output of a call for the inputs of `CHECK_INDEX`.
 
     Attributes:
         oracle: who says so, see `bench.measuring.oracle.oracle.slow_form`.
@@ -117,7 +117,7 @@ class Expected:
         return vars(self) | {"pieces": [piece.to_dict() for piece in self.pieces]}
 
     def thinned(self) -> Expected:
-        """What is left of it for the check after the rounds."""
+        """The part that is kept for the check after the rounds."""
         num_tokens = max(1, MAX_KEPT // self.num_sequences)
         return replace(self, pieces=tuple(piece.thinned(num_tokens) for piece in self.pieces))
 
@@ -187,7 +187,7 @@ def extent_of(subject: Subject) -> Extent:
 
 
 def _seconds(subject: Subject) -> Callable[[int], float]:
-    """What an oracle takes for one sequence of a length, by its operators at three short ones.
+    """Time that an oracle takes for one sequence of a length, by its operators at three short ones.
 
     Nothing, if it cannot be asked about these: then pairs alone say how much it is asked about.
     """
@@ -241,7 +241,7 @@ def weights_of(subject: Subject) -> dict[str, Tensor]:
 
 
 def ask(subject: Subject, extent: Extent) -> Expected:
-    """What an oracle says, from copies that the subject does not see."""
+    """Ask an oracle, with copies that the subject does not see."""
     w = subject.cell.kernel
     rows = list(extent.rows)
     seen = len(rows) if extent.is_prefix else max(w.seq_len, w.num_keys)
@@ -270,7 +270,7 @@ def ask(subject: Subject, extent: Extent) -> Expected:
 def _slow_form(
     subject: Subject, slow: nn.Module, given: list[Tensor], rows: list[int]
 ) -> tuple[str, Tensor]:
-    """What the slow form gives at these rows of the last sequences, of each without its padding."""
+    """Output of the slow form at these rows of the last sequences, each without its padding."""
     key_mask, num_queries = subject.keywords.get("key_mask"), given[0].shape[-2]
     tensors, gates = subject.arguments((*given, given[0]))
     if key_mask is None:

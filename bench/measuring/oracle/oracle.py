@@ -1,4 +1,4 @@
-"""What is right: the slow form of a mechanism, and how near to it an output has to be.
+"""Correct outputs: the slow form of a mechanism, and the tolerance of an output.
 
 The oracle is the mechanism's own slow form (`Attention.reference`) in float64, or softmax written
 out if it claims to be exact, or its own forward in float64 where it offers neither. A tolerance
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 SOFTMAX, REFERENCE, ITSELF = "softmax", "reference", "itself"
-"""What an output can be checked against; the last is a mechanism without a slow form."""
+"""References that an output can be checked against; the last is for a mechanism without a slow
+form.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ def slow_form(
     rows: Sequence[int] | None = None,
     gates: Gates | None = None,
 ) -> tuple[str, Tensor]:
-    """What a mechanism should give for float64 inputs, by the slowest form that there is.
+    """Expected output of a mechanism for float64 inputs, by the slowest form available.
 
     Args:
         module: a copy of the mechanism, core or layer, in float64; it may be changed.
@@ -214,7 +216,7 @@ def expected_of(module: nn.Module, tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _softmax_written_out(q: Tensor, k: Tensor, v: Tensor, places: Tensor | None) -> Tensor:
-    """Of queries that see all keys, or of a causal form's those up to their own places."""
+    """Softmax attention of queries that see all keys, or up to their own position."""
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
     if places is not None:

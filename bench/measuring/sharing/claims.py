@@ -208,7 +208,7 @@ class Claims:
         os.close(handle)
 
     def others(self) -> Iterator[tuple[str, Owner]]:
-        """What others hold who are alive, with its name."""
+        """Claims of other sweeps that are alive, each with its owner's name."""
         for path in files_inside(self._folder.parent, f"{self._folder.name}/[!.]*"):
             try:
                 seen = None if path.name in self._held else _look(path)
@@ -219,7 +219,7 @@ class Claims:
                 yield path.name, owner
 
     def by_machine(self) -> dict[str, Counter[str]]:
-        """By host, this one first: cells ``done`` and ``failed``, and claims that are ``running``.
+        """Work by host, this one first: cells ``done`` and ``failed``, claims ``running``.
 
         Of the sweeps that hold a claim now; those that wait are not seen.
         """

@@ -142,7 +142,7 @@ def _say_unlocked(why: str) -> None:
 
 
 def _identity(device: str) -> str:
-    """What tells a device of this host apart: cuda:0 is another one in another process."""
+    """Identity of a device on this host: cuda:0 is another one in another process."""
     if not device.startswith("cuda"):
         return device
     import torch

@@ -22,7 +22,7 @@ def blocks(cells: Sequence[Cell]) -> list[Unit]:
 
 
 def name_of(unit: Unit, environment: Environment) -> str:
-    """What work goes by among sweeps; its results stand for each other on machines of one kind."""
+    """Name of a piece of work among sweeps; equal names give interchangeable results."""
     kind = kind_of_machine(unit[0].device, environment)
     return f"{unit[0].key if unit[0].is_task else unit[0].block}-{kind}"
 

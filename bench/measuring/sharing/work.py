@@ -1,4 +1,4 @@
-"""What a runner asks before it begins something: whether it is still to be done, and by whom."""
+"""Questions of a runner before it begins: is the work still to be done, and by whom."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task says: its data and how an answer is scored. Model and training are shared by all.
+"""Interface of a task: its data and how an answer is scored. Model and training are shared by all.
 
 Everything that a task's file needs is imported from here, settings (`recipe`) and streams of random
 numbers (`draws`) included.
@@ -119,7 +119,7 @@ class Batch:
 
     @property
     def num_answers(self) -> int:
-        """What is asked, over all examples."""
+        """Number of answers over all examples."""
         return int((self.targets != NO_ANSWER).sum())
 
     @staticmethod
@@ -200,7 +200,7 @@ class Task(ABC):
 
     @abstractmethod
     def chance(self) -> float:
-        """What `guess` scores on the test set, or is expected to."""
+        """Score of `guess` on the test set, measured or expected."""
 
     def plateaus(self) -> dict[str, float]:
         """Scores at which models halt that learned a part of the task, by what they learned."""
@@ -237,7 +237,7 @@ class Task(ABC):
         return None
 
     def why_no_data(self) -> str | None:
-        """What data the task needs that this machine lacks, and how to get it; None if none.
+        """Data that the task needs and this machine lacks, and how to get it; or None.
 
         Raises:
             ValueError: data is there and cannot be used: the message names file and byte.
@@ -259,7 +259,7 @@ class Task(ABC):
 
     @property
     def geometry(self) -> Geometry:
-        """What a mechanism is built for."""
+        """Geometry that a mechanism is built for."""
         recipe = self.recipe
         return Geometry(
             num_heads=recipe.num_heads,
@@ -385,7 +385,7 @@ def task_to_plan(name: str, settings: dict[str, Any]) -> Task | None:
 
 
 def why_no_task(task: Task) -> str | None:
-    """What is not of the kind that it should be, as a sentence; None if all is."""
+    """First member of the wrong kind, as a sentence; None if all are right."""
     why, files = task.why_no_data(), task.files()
     are_files = isinstance(files, (tuple, list)) and all(isinstance(f, Path) for f in files)
     rules = (

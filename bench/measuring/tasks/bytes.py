@@ -133,7 +133,7 @@ class Bytes(Task):
         return -(counts / counts.sum()).log2()[self._text(Split.TEST)].mean().item()
 
     def plateaus(self) -> dict[str, float]:
-        """Of models that see one byte back, and of gzip's method on the test text alone."""
+        """Scores of models that see one byte back, and of gzip's method on the test text alone."""
         train, test = self._text(Split.TRAIN), self._text(Split.TEST)
         pairs = (train[:-1] * NUM_BYTES + train[1:]).bincount(minlength=NUM_BYTES**2)
         counts = pairs.view(NUM_BYTES, NUM_BYTES).double()

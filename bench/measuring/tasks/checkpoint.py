@@ -47,7 +47,7 @@ class Checkpoint:
         write_whole(self.path, content.getvalue(), inside=self._store)
 
     def load(self, device: torch.device) -> State | None:
-        """What was saved; None if nothing was, or by other code.
+        """Load a checkpoint; None if there is none, or one of other code.
 
         Raises:
             CheckpointRefused: it is of another configuration, or no checkpoint.

@@ -21,7 +21,7 @@ from bench.measuring.tasks.images import Images, ImageTask
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
-"""Of the archive, as its page gives it."""
+"""MD5 of the archive, as its page gives it."""
 INSIDE = "cifar-10-batches-bin"
 NAMES = {
     Split.TRAIN: tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
@@ -79,7 +79,7 @@ class Cifar10(ImageTask):
         return tuple((inner if inner.is_dir() else self.folder) / name for name in NAMES[split])
 
     def read(self, split: Split) -> Images:
-        """As of `ImageTask`."""
+        """See `ImageTask`."""
         read = torch.cat([_read(path, _changed_ns(path)) for path in self._paths(split)])
         pixels = read[:, 1:].view(-1, NUM_CHANNELS, SIDE, SIDE).permute(0, 2, 3, 1)
         return Images(pixels=pixels, labels=read[:, 0].long())

@@ -49,7 +49,7 @@ class _Copying(Generated):
         return 1 / self.num_symbols
 
     def plateaus(self) -> dict[str, float]:
-        """Of models that know which symbols a string has, and not in which order."""
+        """Scores of models that know which symbols a string has, and not in which order."""
         size = (_NUM_SAMPLED, self.num_copied)
         strings = torch.randint(self.num_symbols, size, generator=generator(0, "plateau"))
         counts = torch.stack([(strings == s).sum(dim=1) for s in range(self.num_symbols)])

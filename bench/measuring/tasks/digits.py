@@ -150,5 +150,5 @@ def images_by_class(part: Part) -> tuple[Tensor, Tensor]:
 
 
 def noise(size: tuple[int, ...], stream: torch.Generator) -> Tensor:
-    """What is added to images from 0 to 1, see `NOISE_UNITS`."""
+    """Noise to add to images from 0 to 1, see `NOISE_UNITS`."""
     return torch.randint(-NOISE_UNITS, NOISE_UNITS + 1, size, generator=stream) * NOISE_UNIT

@@ -15,7 +15,7 @@ SETTLED = 0.25
 """The part of all steps at the end of a whole run in which one that has settled rises no more."""
 
 LEAST_RISE = 0.01
-"""Of a share of right answers, one point; of bits, a hundredth."""
+"""Smallest rise that counts: one point of right answers; a hundredth of a bit."""
 
 CEILING = 0.999
 """A share of right answers from which there is nothing left to learn."""

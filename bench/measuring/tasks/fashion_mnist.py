@@ -78,7 +78,7 @@ class FashionMnist(ImageTask):
         )
 
     def read(self, split: Split) -> Images:
-        """As of `ImageTask`."""
+        """See `ImageTask`."""
         images, labels = (_read(path, path.stat().st_mtime_ns) for path in self._paths(split))
         if images.dim() != 3 or labels.dim() != 1 or len(images) != len(labels):
             raise ValueError(

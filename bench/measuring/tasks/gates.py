@@ -47,7 +47,7 @@ class Gated(nn.Module):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is projected for the core."""
+        """Names of the gates projected for the core."""
         return tuple(self.gates)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class ImageFolder(ImageTask):
         )
 
     def read(self, split: Split) -> Images:
-        """As of `ImageTask`."""
+        """See `ImageTask`."""
         labelled = self._labelled(split)
         if not labelled:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What tasks on image files share: images in patches, read once, checked before anything trains."""
+"""Base of tasks on image files: images in patches, read once, checked before anything trains."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ImageTask(Task):
 
     @abstractmethod
     def why_absent(self) -> str | None:
-        """As of `Task.why_no_data`, for files that are not there; looks into none."""
+        """See `Task.why_no_data`; names missing files and opens none."""
 
     @abstractmethod
     def read(self, split: Split) -> Images:
@@ -84,7 +84,7 @@ class ImageTask(Task):
         """
 
     def why_no_data(self) -> str | None:
-        """As of `Task`; all files are read, once in a process."""
+        """See `Task`; all files are read, once in a process."""
         if reason := self.why_absent():
             return reason
         for split in Split:

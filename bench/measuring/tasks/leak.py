@@ -11,7 +11,9 @@ from bench.measuring.tasks.base import Task
 from bench.measuring.tasks.model import Backbone
 
 ROUNDINGS = 64
-"""By so many roundings the past may move with the future; also by what equal calls differ by."""
+"""Number of roundings, or of differences between equal calls, by which the past may change with the
+future.
+"""
 
 
 @torch.no_grad()

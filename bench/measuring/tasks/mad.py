@@ -43,7 +43,7 @@ PartOfTokens = Annotated[float, Interval(ge=0, lt=1)]
 
 @dataclass(kw_only=True, eq=False)
 class Mad(Generated):
-    """What the six share: token ids that are answered with, and whether to be as published."""
+    """Base of the six tasks: token ids that are answered with, and the published form."""
 
     vocab_size: Vocabulary = 16
     """All tokens."""
@@ -185,7 +185,7 @@ class Compression(Mad):
         return _Decoder(embed_dim, self.seq_len, self.num_classes)
 
     def chance(self) -> float:
-        """Of the ordinary tokens one in so many, and all of the last ones."""
+        """Score of guessing: one in so many for ordinary tokens, and all of the last ones."""
         if not self.as_published:
             return 1 / self.num_ordinary
         others = (1 - self.noise_share) * (self.seq_len - 1)

@@ -112,7 +112,7 @@ class Backbone(nn.Module):
 
 
 def projected_gates(model: Backbone) -> tuple[str, ...]:
-    """What the backbone projects for its mechanism beside queries, keys and values."""
+    """Gates that the backbone projects for its mechanism beside queries, keys and values."""
     return model.mixer.names if isinstance(model.mixer, Gated) else ()
 
 

@@ -61,9 +61,10 @@ class MultiQueryRecall(Generated):
     power: PartOf1 = 0.01
     """a."""
     filler: Literal["zero", "random", "harmless"] = "zero"
-    """What other places hold. ``zero``: token 0 (Zoology, Figure 2). ``random``: any token, by
+    """Tokens at the other places. ``zero``: token 0 (Zoology, Figure 2). ``random``: any token, by
     accident also a key that is asked for, or a value (Based, and Zoology's default; the source
-    draws them outside its seed). ``harmless``: any but the example's keys."""
+    draws them outside its seed). ``harmless``: any but the example's keys.
+    """
     based_mix: bool = False
     """Whether to train on Based's five lengths, 64 tokens with 4 pairs to 256 with 64, and test on
     `seq_len` and `num_pairs`. A mechanism built for one length only cannot."""
@@ -112,7 +113,7 @@ class MultiQueryRecall(Generated):
                     nn.init.zeros_(module.bias)
 
     def batches(self, split: Split, seed: int) -> Iterator[Batch]:
-        """As of `Generated`; of Based's mix, each batch has one length."""
+        """See `Generated`; of Based's mix, each batch has one length."""
         if split is Split.TEST or not self.based_mix:
             yield from super().batches(split, seed)
             return
@@ -183,5 +184,5 @@ class MultiQueryRecall(Generated):
         return 1 / (self.vocab_size - self.first_value)
 
     def plateaus(self) -> dict[str, float]:
-        """Of models that find the values of an example and do not tell its keys apart."""
+        """Scores of models that find the values of an example and do not tell its keys apart."""
         return {"one of the shown values": 1 / self.tested[1]}

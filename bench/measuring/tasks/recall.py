@@ -106,7 +106,7 @@ class Recall(Fresh):
         return 1 / (self.vocab_size - self.first_value)
 
     def plateaus(self) -> dict[str, float]:
-        """Of models that find the values of an example and do not tell its keys apart."""
+        """Scores of models that find the values of an example and do not tell its keys apart."""
         return {"one of the shown values": 1 / self.num_pairs}
 
 

@@ -146,7 +146,7 @@ def check(task: type[Any], settings: Mapping[str, Any]) -> None:
 
 
 def _own(task: type[Any]) -> list[inspect.Parameter]:
-    """What the constructor takes besides the recipe."""
+    """Arguments of the constructor besides the recipe."""
     return list(inspect.signature(task.__init__).parameters.values())[2:]  # self and recipe
 
 

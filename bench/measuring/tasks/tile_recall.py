@@ -88,5 +88,5 @@ class TileRecall(Fresh):
         return 1 / self.num_signs
 
     def plateaus(self) -> dict[str, float]:
-        """Of models that find the signs and do not tell digits apart."""
+        """Scores of models that find the signs and do not tell digits apart."""
         return {"one of the shown signs": 1 / self.num_pairs}

@@ -37,7 +37,7 @@ Score = Callable[[Batch, slice], Tensor]
 
 
 def why_not_filtered(task: Task, filters: Sequence[str]) -> str | None:
-    """What speaks against these filters on a task, to end a sentence on it; None if nothing."""
+    """Reason why a task cannot take these filters, as the end of a sentence; None if it can."""
     if not task.has_patches:
         return (
             "whose tokens are no patches of an image. Take task=[canvas,fashion_mnist], or others "

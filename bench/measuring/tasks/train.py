@@ -71,7 +71,7 @@ class Diverged(Exception):
 
 
 def _say_nothing(phase: str, step: int, steps: int, loss: float, score: float | None) -> None:
-    """What is told of a run that nobody watches."""
+    """Ignore the progress of a run that nobody watches."""
 
 
 def train(
@@ -207,7 +207,7 @@ def _longer(
 
 @dataclass(frozen=True)
 class _Run:
-    """What a run leaves behind, besides its model."""
+    """State of a run besides its model."""
 
     curve: Curve
     losses: tuple[float, ...]

@@ -21,7 +21,7 @@ _TOLERANCE = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What one block did, and how a logit changes with it.
+    """Activity of one block, and how a logit changes with it.
 
     Attributes:
         weights: (B, H, N, N), a row per query; heads twice where halves of values differ.

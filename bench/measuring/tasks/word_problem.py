@@ -84,7 +84,7 @@ class WordProblem(Generated):
     group: str = "S3"
     """Z<n>, D<n>, S<n> or A<n>."""
     elements: Literal["generators", "all"] = "generators"
-    """What the tokens are."""
+    """The tokens: generators of the group, or all its elements."""
     seq_len: AtLeast2 = 32
     """N, tokens of a training example; each of them has an answer."""
     num_train_examples: int = field(init=False, default=0)

@@ -33,7 +33,7 @@ _LEAST_S, _MOST_S = 1e-12, 1e9
 """Seconds of a call that a record can hold."""
 
 _LAUNCH_S = 1e-4
-"""What a card and its driver may need around each reading of its clock, which leaves that out."""
+"""Time around each reading of a card's clock that a card and its driver may need, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Rounds:
         return _foreign_cores(self.outcome)
 
     def speed(self, column: int, trial: TrialResult, seed: int) -> Speed:
-        """What a member's trial and these rounds observed of it; who its reference is stays open.
+        """Observations of a member's trial and these rounds; the reference is set later.
 
         Args:
             column: of the member.
@@ -146,7 +146,7 @@ def time_block(
 
 
 class _Heard:
-    """What one worker says of its rounds, held against the parent's own clock.
+    """Rounds reported by one worker, compared with the parent's own clock.
 
     The parent reads it between the worker's question and the answer, at the beginning and at the
     end: what lies between the two readings is no more than the worker's time with its waiting, and
@@ -210,7 +210,7 @@ class _Heard:
         return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)
 
     def _unseen_s(self, calls_per_sample: Sequence[int]) -> float:
-        """What a card's clock may have left out; a cold call is read by itself."""
+        """Time that a card's clock may have missed, in seconds; a cold call is read by itself."""
         num_readings = sum(calls_per_sample) if self._is_cold else len(calls_per_sample)
         return self._is_card * _LAUNCH_S * num_readings * len(self.samples)
 
@@ -222,7 +222,7 @@ def _foreign_cores(outcome: Outcome[RoundsResult]) -> float:
 
 
 def _together(outcomes: Sequence[Outcome[RoundsResult]]) -> Outcome[RoundsResult]:
-    """What the workers that shared a block's rounds say as one: the worst of each."""
+    """Merge the reports of the workers that shared a block's rounds: the worst of each."""
     worst = max(outcomes, key=_foreign_cores)
     wall_s = sum(outcome.wall_s for outcome in outcomes)
     if not worst.is_ok:

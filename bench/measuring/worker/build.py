@@ -1,4 +1,4 @@
-"""What a constructor says against a cell. A plugin's is asked here, as it may do anything."""
+"""Constructors' objections to cells. A plugin's is called here, as it may do anything."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def build(request: Request, channel: Channel) -> BuildResult:
 
 
 def why_unbuildable(cell: Cell) -> str | None:
-    """What the constructor says against a cell's shape, asked without allocating anything."""
+    """The constructor's objection to a cell's shape, asked without allocating anything."""
     import torch
 
     import attentions

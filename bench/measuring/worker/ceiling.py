@@ -9,7 +9,7 @@ from bench.measuring.worker.results import CeilingResult
 
 
 def ceiling(request: Request, channel: Channel) -> CeilingResult:
-    """What a device does at best in one dtype with a number of threads."""
+    """Best rates of a device in one dtype with a number of threads."""
     from dataclasses import asdict
 
     import torch

@@ -1,4 +1,4 @@
-"""What a worker says and hears: JSON lines over its socket."""
+"""Messages to and from a worker: JSON lines over its socket."""
 
 from __future__ import annotations
 

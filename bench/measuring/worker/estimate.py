@@ -1,4 +1,4 @@
-"""What a plugin's cell needs, told in a process of its own: its code may do anything."""
+"""Needs of a plugin's cell, estimated in a process of its own: its code may do anything."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ class Jobs:
 
 
 def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:
-    """What constructors of plugins say against cells, by key.
+    """Objections of plugins' constructors to cells, by key.
 
     Whatever else one does, such as raising anything or ending its process, is left for the trials
     of its cells to tell: its entry is left out, and the others are asked anew.

@@ -169,7 +169,7 @@ class WorkerServer:
         self.stop()
 
     def environment(self) -> dict[str, str]:
-        """What workers are started with, apart from what the user's environment says."""
+        """Environment variables that workers start with, beside the user's own."""
         return dict(ALLOCATORS[self.allocator])
 
     def start(self) -> None:

@@ -17,14 +17,14 @@ MAX_MEMBERS = 10_000
 
 
 class NoMessage(Exception):
-    """What a worker sent is no message of ours; says why."""
+    """A message of a worker that is invalid; holds the reason."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the worker sent what is no message of ours: {why}")
 
 
 class _Said(TypedDict, total=False):
-    """What each key of a message holds; those of the last one are `Outcome.to_message`'s."""
+    """Type of each key of a message; those of the last one are `Outcome.to_message`'s."""
 
     __pydantic_config__ = {"extra": "forbid"}  # type: ignore[misc]  # noqa: RUF012
 

@@ -1,4 +1,4 @@
-"""What every worker would otherwise pay for, loaded and started once, in the server."""
+"""Imports and start-up shared by all workers, done once, in the server."""
 
 from __future__ import annotations
 

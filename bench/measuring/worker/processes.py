@@ -84,7 +84,7 @@ def _session(pid: int) -> int | None:
 
 
 def children() -> set[int]:
-    """Of this process, zombies among them; none where the system does not tell."""
+    """Children of this process, zombies among them; none where the system does not tell."""
     found: set[int] = set()
     for file in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):

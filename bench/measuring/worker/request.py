@@ -1,4 +1,4 @@
-"""What a request says: on which device, and with which source tree."""
+"""Contents of a request: the device, and the source tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each job gives back: the same types on both sides of the socket."""
+"""Results of jobs: the same types on both sides of the socket."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bench.core.observed import Quality, unfit
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a job observed.
+    """Result of a job.
 
     Attributes:
         measured_s: seconds inside timed calls, memory and FLOP passes, or training.
@@ -178,7 +178,7 @@ class TrainResult(Result):
     quality: Annotated[dict[str, Any], Must(_is_quality, "a quality")]
 
     def observed(self) -> dict[str, Any]:
-        """As of other results; what JSON made a list of is a tuple again."""
+        """See the other results; lists from JSON become tuples again."""
         return _with_tuples(self.quality)
 
 
@@ -200,7 +200,7 @@ class CeilingResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class EstimateResult(Result):
-    """What a plugin's cell needs.
+    """Needs of a plugin's cell.
 
     Attributes:
         needed_bytes: None if a dry run does not show them.

@@ -161,7 +161,7 @@ def _flusher(device: torch.device, outside: Stopwatch) -> Callable[[], None]:
 def half_widths(
     taken: list[list[float]], references: Sequence[int | None] | None, stopping: Stopping
 ) -> list[float] | None:
-    """Of each member's ratio to its reference; None without any, or when it is not time to look.
+    """Half-widths of each member's ratio to its reference; None without any, or between looks.
 
     Args:
         taken: samples, by round and member.

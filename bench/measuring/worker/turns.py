@@ -27,7 +27,7 @@ _NUM_RENEWALS = 10
 _NUM_LOOKS = 5
 """Only who gains at each look is refused: a neighbour's load hardly looks like a cache so often."""
 _NUM_COUNTED = 3
-"""Of so many calls the least work counts: what is drawn anew now and then is no answer kept."""
+"""Number of calls of which the least work counts: values drawn anew now and then are no cache."""
 
 _LAST_ROUND = 2**20
 """A number that no round has."""
@@ -137,7 +137,7 @@ class Turns:
         return round(self._busy_s / self._wall_s, 3)
 
     def why_wrong(self) -> str | None:
-        """What is wrong now that all samples are taken, as a sentence; None if nothing is."""
+        """Fault found once all samples are taken, as a sentence; None if there is none."""
         torch.set_num_threads(self.cell.num_threads)
         if self.calls_per_set > 1 and (how := self._why_gaining()):
             return f"it gains from inputs that it has seen before: {how}"
@@ -148,7 +148,7 @@ class Turns:
         return None
 
     def _why_gaining(self) -> str | None:
-        """What says that a call is quicker with values that it has seen, if work or time does."""
+        """Evidence that a call is faster on inputs it has seen, from its work or its time."""
         if self.cell.timed.compile == "eager":
             new, seen = self._work_new_and_seen()
             if new > seen:

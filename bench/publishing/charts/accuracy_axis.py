@@ -24,7 +24,7 @@ _TICKS = (
 _TICK_GAP = 20.0
 """Pixels between two ticks."""
 _MARGIN = 0.05
-"""Of the picture's height, above and below."""
+"""Margin above and below, as a share of the picture's height."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ def slug(setting: Setting, board: Leaderboard) -> str:
 
 
 def task_slug(what: str, task: TaskScores, board: Leaderboard) -> str:
-    """What is shown of a task, and where it was trained."""
+    """File name of a task's chart: the quantity shown, and where it was trained."""
     return re.sub(r"[^\w-]+", "-", f"{what}-{place_slug(task, board)}")
 
 

@@ -42,7 +42,7 @@ def against_share_kept(task: TaskScores, board: Leaderboard) -> Chart | None:
 
 
 _SIZE = ("width", "height")
-"""Of a whole picture; each panel has its own."""
+"""Size of a whole picture; each panel has its own."""
 
 
 def _frame(title: str, task: TaskScores, board: Leaderboard) -> Spec:
@@ -57,7 +57,7 @@ def _frame(title: str, task: TaskScores, board: Leaderboard) -> Spec:
 
 
 def _names(kept: Sequence[Kept]) -> list[str]:
-    """Of the filters, in an order that is the same on every picture."""
+    """Names of the filters, in an order that is the same on every picture."""
     found = {row.filter for row in kept} - {WITHOUT}
     return sorted(found, key=lambda name: TOKEN_FILTERS.index(name.partition(" ")[0]))
 

@@ -197,7 +197,7 @@ def _interval(axis: Axis, standing: Standing) -> dict[str, float]:
 
 
 def latency_interval(standing: Standing) -> tuple[float, float] | None:
-    """Of the median latency in seconds; None with too few rounds."""
+    """Interval of the median latency in seconds; None with too few rounds."""
     result = standing.record.result
     return median_interval(result.latency_s) if isinstance(result, Speed) else None
 

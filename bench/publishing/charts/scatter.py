@@ -1,4 +1,4 @@
-"""What a task's accuracy costs: accuracy against latency, an entry a point."""
+"""Scatter of accuracy against latency: what a task's accuracy costs, an entry a point."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def _layers(points: Sequence[Point], looks: Mapping[str, Style], x: Spec, y: Spe
 
 
 def _examples(task: TaskScores) -> str:
-    """What the accuracy belongs to, as ``examples of 64 tokens``; empty where none is set."""
+    """Examples that the accuracy belongs to, as ``examples of 64 tokens``; may be empty."""
     length = json.loads(task.settings).get("seq_len")
     return f"examples of {length:,} tokens" if length else ""
 

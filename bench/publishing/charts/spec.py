@@ -1,4 +1,4 @@
-"""What the charts' specifications have in common, part by part."""
+"""Parts that the charts' specifications have in common."""
 
 from __future__ import annotations
 

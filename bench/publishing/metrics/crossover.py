@@ -150,7 +150,7 @@ def _is_its_own_reference(record: Record) -> bool:
 
 
 def _kind(ratios: Sequence[Ratio]) -> str:
-    """By the lengths at which the two can be told apart, so that noise makes no crossing."""
+    """Kind of crossing, by the lengths at which the two can be told apart."""
     signs = [_sign(ratio) for ratio in ratios]
     told = [sign for sign in signs if sign]
     if not told:

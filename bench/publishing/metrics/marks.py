@@ -1,4 +1,4 @@
-"""What a reader must know of a row before its numbers: the marks that stand beside it."""
+"""Marks beside a row: facts a reader must know before its numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BUSY_ROOFS = 2.0
 """A busy machine's ceilings may be so many times too low."""
 
 OUTSIDE_BYTES, OUTSIDE_SHARE = 30 * 2**20, 0.1
-"""What a process may grow by above torch's own count, and in proportion to that."""
+"""Growth of a process above torch's own count that gets a mark, in bytes and in proportion."""
 
 LEAKED_BYTES = 2**19
 """Bytes kept of each call from which it leaks: half of a MiB, as pages are found again."""

@@ -1,4 +1,4 @@
-"""What a record holds already: a metric under the name of its field."""
+"""Metrics that a record holds already, under the names of their fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is worth considering where two things are wanted at once."""
+"""Pareto fronts: rows worth considering where two things are wanted at once."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def _compare_rows(rows: Sequence[_Row]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _compare_rounds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of rows that shared their rounds: (rows, rounds) -> two of (rows, rows)."""
+    """Compare rows that shared their rounds: (rows, rounds) -> two of (rows, rows)."""
     num_rows, num_rounds = values.shape
     more = (values[:, None] > values[None]).sum(axis=-1)
     less = more.T

@@ -42,7 +42,7 @@ class Scaling:
     misfit: float
 
     def seconds(self, length: float) -> float:
-        """By the polynomial; a prediction where `length` is outside of the measured range."""
+        """Time in seconds by the polynomial; a prediction outside of the measured range."""
         return self.constant_s + self.linear_s * length + self.quadratic_s * length**2
 
 
@@ -116,7 +116,7 @@ def _fit(lengths: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def _slopes(lengths: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Of log t over log N by least squares; a column of `times` each."""
+    """Slopes of log t over log N by least squares; one per column of `times`."""
     x = np.log(lengths) - np.log(lengths).mean()
     slopes: np.ndarray = x @ np.log(times) / (x @ x)
     return slopes

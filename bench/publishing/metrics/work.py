@@ -1,4 +1,4 @@
-"""What the mathematics of one call needs; what was executed and counted is in `observed`."""
+"""Work of one call by its mathematics; executed and counted work is in `observed`."""
 
 from __future__ import annotations
 

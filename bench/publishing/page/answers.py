@@ -34,7 +34,7 @@ MAX_CHARACTERS = 400_000
 """Largest size of all examples together, as text."""
 
 Run = tuple[str, int, int]
-"""What models of different rows must share: test set, seed and number of answers."""
+"""Circumstances that models of different rows must share: test set, seed and number of answers."""
 
 
 def answered(rows: Table, out: Path) -> Json:

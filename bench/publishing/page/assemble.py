@@ -78,7 +78,7 @@ def page_html(content: str, boards: Sequence[tuple[str, str, str]] = ()) -> str:
 
 
 def _heading(content: str) -> dict[str, Any]:
-    """What stands above the table: the first part of a content, which can be large."""
+    """Part above the table: the beginning of a content, which can be large."""
     found: dict[str, Any]
     found, _ = json.JSONDecoder().raw_decode(content, len(HEADING))
     return found

@@ -1,4 +1,4 @@
-"""What was concluded over several lengths, and of pairs of rows, as the page has it."""
+"""Conclusions over several lengths, and about pairs of rows, in the page's form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.publishing.metrics.crossover import crossover_words, flops_words
 from bench.publishing.metrics.ranks import Ranks
 
 MAX_RANKED = 40
-"""Of more rows the probabilities of all pairs would be most of the page."""
+"""Largest number of rows whose pairs' probabilities are kept; more would be most of the page."""
 
 
 def grown(

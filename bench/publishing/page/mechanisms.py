@@ -1,4 +1,4 @@
-"""What is known of each mechanism besides its records: words, claims, tests. Needs no torch."""
+"""Facts about each mechanism besides its records: words, claims, tests. Needs no torch."""
 
 from __future__ import annotations
 

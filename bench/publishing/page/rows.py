@@ -204,7 +204,7 @@ def _words_of(record: Record) -> dict[str, str]:
 
 
 def _overrides(cell: Cell) -> Iterator[str]:
-    """What a command line must say for the row to be set as it was, where its YAML says else."""
+    """Overrides that set the row as it was measured, where its YAML says something else."""
     if cell.plugins:
         yield f"plugins=[{','.join(cell.plugins)}]"
     usual = settings_of(cell.entry) or {}

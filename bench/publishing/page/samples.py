@@ -1,4 +1,4 @@
-"""What lies behind the rows: raw samples, learning curves, token filters."""
+"""Data behind the rows: raw samples, learning curves, token filters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.publishing.filters import kept_shares
 from bench.publishing.page.rows import Json, Table, rounded
 
 MAX_BYTES = 5_000_000
-"""Of all samples together, as text."""
+"""Largest size of all samples together, as text, in bytes."""
 DIGITS = 5
 
 
@@ -56,7 +56,7 @@ def _size(record: Record) -> int:
 
 
 def curves(rows: Table) -> dict[str, list[Json]]:
-    """Of each row of a task, by its number as text: score, steps and validation scores a seed."""
+    """Curves of each row of a task, by its number as text: score, steps, scores a seed."""
     found: dict[str, list[Json]] = {}
     for number, records in enumerate(rows.records):
         for record in records:
@@ -74,7 +74,7 @@ def curves(rows: Table) -> dict[str, list[Json]]:
 
 
 def filtered(rows: Table) -> dict[str, list[list[Any]]]:
-    """Of each row with token filters, by its number: filter, share kept, accuracy, cost ratios."""
+    """Filters of each row, by its number: filter, share kept, accuracy, cost ratios."""
     found: dict[str, list[list[Any]]] = {}
     for number, records in enumerate(rows.records):
         for one in kept_shares("", records):

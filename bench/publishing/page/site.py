@@ -18,7 +18,7 @@ from bench.publishing.page.assemble import json_text, page_html
 from bench.publishing.page.content import page_content
 
 MAX_SWEEPS = 20
-"""Of more, the newest: each page is a file of one megabyte and a half."""
+"""Largest number of sweeps, the newest first: each page is a file of one megabyte and a half."""
 
 
 @dataclass(frozen=True, kw_only=True)

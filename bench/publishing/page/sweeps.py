@@ -37,7 +37,7 @@ def sweeps(records: Sequence[Record]) -> Json:
 
 
 def _place(record: Record) -> str:
-    """What two sweeps must share for their numbers to stand side by side."""
+    """Circumstances that two sweeps must share to be compared."""
     return f"{record.cell.key} {record.cell.entry} {describe_machine(record)}"
 
 

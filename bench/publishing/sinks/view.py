@@ -1,4 +1,4 @@
-"""What a dashboard shows of one sweep, in plain values: curves, tables, a summary, the records."""
+"""View of one sweep for a dashboard, in plain values: curves, tables, a summary, the records."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def summary(records: Sequence[Record], board: Leaderboard) -> dict[str, float | 
 
 
 def run_config(records: Sequence[Record], sweep: str) -> dict[str, Any]:
-    """What was asked for, and where it was measured."""
+    """Settings of a run, and where it was measured."""
     cells = [record.cell.to_dict() for record in records]
     axes = {
         name: sorted({cell[name] for cell in cells if name in cell}, key=none_first)

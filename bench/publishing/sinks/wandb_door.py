@@ -75,7 +75,7 @@ def run_id_of(folder: Path) -> str:
 
 
 def push_command(folder: Path) -> list[str]:
-    """What sends an offline run, under its own id."""
+    """Command that uploads an offline run, under its own id."""
     return [sys.executable, "-m", "wandb", "sync", "--yes", "--include-synced", str(folder)]
 
 

@@ -24,7 +24,7 @@ from bench.publishing.sinks.wandb import SEND_TIMEOUT_S, choose_mode
 
 TITLE = "Attention mechanisms"
 _VIEW_NAME = "nw-attnbench-v"
-"""Of the workspace at W&B: the same each time, so that making it again replaces it."""
+"""Name of the workspace at W&B: the same each time, so that making it again replaces it."""
 _MOST_LINES = 40
 """Lines of a panel; W&B draws no more of them well."""
 
@@ -205,7 +205,7 @@ def _send(built: Any, entity: str | None) -> str:
 
 
 def _in_time(step: Any) -> tuple[Any, str]:
-    """What a step returns within `SEND_TIMEOUT_S`, or why it returned nothing."""
+    """Run a step within `SEND_TIMEOUT_S`: its result, or the reason why there is none."""
     outcome: list[Any] = []
 
     def run() -> None:

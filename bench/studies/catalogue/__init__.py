@@ -1,1 +1,1 @@
-"""What there is: lists, pages, rows, badges, and the files of a new mechanism."""
+"""The catalogue: lists, pages, rows, badges, and the files of a new mechanism."""

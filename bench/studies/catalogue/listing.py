@@ -34,7 +34,7 @@ _WIDTH_WITHOUT_TERMINAL = 160
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """What was asked for.
+    """Request of a listing.
 
     Attributes:
         families: those to show; empty for all but the authors' own operators.

@@ -20,7 +20,7 @@ _RATIO_OF_THE_OTHERS = 3.5
 
 
 class Reading(enum.StrEnum):
-    """What a counting tool takes for the size of a model."""
+    """Convention by which a counting tool measures a model's size."""
 
     EVERYTHING = "all parameters, all products"
     WITH_NORMS = "all parameters, all products and norms"

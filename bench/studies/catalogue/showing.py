@@ -204,7 +204,7 @@ def cost_line(name: str) -> str:
 
 
 def _print_needs(name: str, lengths: tuple[int, ...], to: Console) -> None:
-    """What one call needs at each length, by formulas and a dry run on tensors without values."""
+    """Print the needs of one call at each length, by formulas and a dry run without values."""
     found: list[Needs] = []
     refused = []
     for seq_len in lengths:

@@ -1,4 +1,4 @@
-"""What every mechanism is put through: each claim of its capabilities, and what all must keep.
+"""Checks that every mechanism must pass: each claim of its capabilities, and general rules.
 
 `forms` builds a mechanism to be watched, `check` says what a check is and what it may end as,
 `tolerances` is the one table of how close is close enough,

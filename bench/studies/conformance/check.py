@@ -48,7 +48,7 @@ class Check:
         return self.run.__name__
 
     def is_for(self, form: Form) -> bool:
-        """Whether it is to be run on a form."""
+        """True if the check applies to a form."""
         return (self.per_form or form.is_first) and self.applies(form)
 
     def __call__(self, form: Form, case: tuple[Any, ...]) -> None:

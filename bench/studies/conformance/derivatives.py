@@ -18,7 +18,7 @@ _OF_DIFFERENCES = 1e-4
 
 
 def gradients_equal_finite_differences(form: Form) -> None:
-    """Of inputs and of learned values, in float64, along random directions."""
+    """Gradients of inputs and of learned values, in float64, along random directions."""
     mechanism = build(form, dtype=torch.float64)
     tensors = inputs(mechanism, dtype=torch.float64, requires_grad=True, batch_size=1)
     learned = tuple(p for p in mechanism.parameters() if p.requires_grad)

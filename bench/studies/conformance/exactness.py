@@ -78,7 +78,7 @@ def outputs_and_gradients_equal_the_reference_in_float64(form: Form, seq_len: in
 
 
 def _slow_form(mechanism: Any, tensors: tuple[Tensor, ...]) -> Tensor | None:
-    """What `reference` gives, with `forward` out of its reach: it would prove itself."""
+    """Output of `reference` without access to `forward`: it would prove itself."""
 
     def refuse(*_: Any, **__: Any) -> Tensor:
         raise Broken("reference calls forward, which it is there to check")

@@ -32,8 +32,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "nsa": {"block_size": 8, "num_blocks": 4, "window": 20},
     "moba": {"block_size": 16, "top_k": 3},
 }
-"""Of mechanisms whose defaults do not suit so few tokens: they refuse them, as these landmarks must
-divide their number, or see all of them."""
+"""Settings for mechanisms whose defaults do not suit so few tokens: they refuse them, as these
+landmarks must divide their number, or see all of them.
+"""
 
 
 class Untestable(Exception):
@@ -54,22 +55,22 @@ class Form:
 
     @property
     def can(self) -> Capabilities:
-        """What the mechanism claims."""
+        """Capabilities that the mechanism claims."""
         return attention_class(self.name).capabilities
 
     @property
     def is_published(self) -> bool:
-        """Whether it is the authors' operators as they are: finite where these are finite."""
+        """True for the authors' operators as they are: finite where these are finite."""
         return attention_class(self.name).family == PUBLISHED
 
     @property
     def is_core(self) -> bool:
-        """Whether it mixes heads that are already projected."""
+        """True if it mixes heads that are already projected."""
         return issubclass(attention_class(self.name), Attention)
 
     @property
     def is_first(self) -> bool:
-        """Whether it is the form that stands for the mechanism where one is enough."""
+        """True for the form that stands for the mechanism where one is enough."""
         return self.causal != self.can.bidirectional
 
     @property
@@ -161,7 +162,7 @@ def inputs(
 
 
 def has_gradients(mechanism: Any) -> bool:
-    """Whether it claims gradients on a CPU."""
+    """True if it claims gradients on a CPU."""
     return "cpu" in mechanism.capabilities.backward_devices
 
 

@@ -1,4 +1,4 @@
-"""What must not influence what: rows of a batch, heads, and the order of keys."""
+"""Independence: of rows of a batch, of heads, and of the order of keys."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def a_form_that_is_not_claimed_cannot_be_built(form: Form) -> None:
 
 
 def forward_takes_the_claimed_masks_and_gates_and_no_others(form: Form) -> None:
-    """By keyword."""
+    """Masks and gates by keyword: exactly the claimed ones are accepted."""
     words = {"padding": "key_mask", "dense": "mask"}
     claimed = {words[mask] for mask in form.can.masks} | set(form.can.gates)
     taken = form.keywords

@@ -1,4 +1,4 @@
-"""What comes out has the right shape and dtype, and what went in is as it was."""
+"""Shapes: outputs have the right shape and dtype, and inputs stay as they were."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a mechanism's weights look like: `weights` takes them, `measures` says it in numbers."""
+"""Diagnostics of a mechanism's weights: `weights` takes them, `measures` computes the numbers."""

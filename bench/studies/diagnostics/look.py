@@ -20,7 +20,7 @@ Found = Iterator[tuple[str, str, float | None]]
 """Measure, where, and value."""
 
 FACTORS = (0.25, 4.0)
-"""By which a model's own queries are made shorter and longer."""
+"""Factors by which a model's own queries are made shorter and longer."""
 NARROW = (torch.bfloat16, torch.float16)
 
 
@@ -43,7 +43,7 @@ class Call:
 def of_random(
     build: Any, size: Size, norms: Sequence[float], token_norms: Sequence[float], seed: int
 ) -> Found:
-    """Of unit-normal queries and keys, whose norms are about sqrt(head_dim), and scaled ones.
+    """Numbers of unit-normal queries and keys, of norms near sqrt(head_dim), and scaled ones.
 
     Args:
         build: from a size and a seed to a core.
@@ -78,7 +78,7 @@ def _beside_softmax(core: Attention, softmax: Attention, q: Tensor, k: Tensor, a
 
 @torch.no_grad()
 def of_weights(call: Call) -> Found:
-    """What the matrix of weights looks like: means over heads, rows and examples.
+    """Numbers of a matrix of weights: means over heads, rows and examples.
 
     Raises:
         NoWeights: the core is not linear in v.

@@ -54,7 +54,7 @@ def mean_distance(weights: Tensor) -> Tensor:
 
 
 def sink_mass(weights: Tensor) -> Tensor:
-    """What the key that gets most gets of all |w|, (...): 1 / M if all get alike, 1 at most."""
+    """Share of all |w| on the key that gets most, (...): 1 / M if all get alike, 1 at most."""
     return _shares(weights).mean(dim=-2).amax(dim=-1)
 
 
@@ -109,7 +109,7 @@ def rank(weights: Tensor) -> Tensor:
 
 
 def row_sums(weights: Tensor) -> Tensor:
-    """Of each query, (..., N): 1 where the output is an average of values."""
+    """Sum of each query's weights, (..., N): 1 where the output is an average of values."""
     return weights.sum(dim=-1)
 
 

@@ -24,7 +24,7 @@ class Size:
 
     @property
     def geometry(self) -> Geometry:
-        """What a core is built for; tokens lie on a grid where they make a square."""
+        """Geometry that a core is built for; tokens lie on a grid where they make a square."""
         return Geometry(
             num_heads=self.num_heads,
             head_dim=self.head_dim,

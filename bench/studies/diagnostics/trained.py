@@ -39,7 +39,7 @@ def trained_on(cell: Cell, model: Backbone) -> Trained:
 def of_model(
     trained: Trained, seed: int, num_examples: int
 ) -> dict[int, list[tuple[str, str, float | None]]]:
-    """By layer, all numbers of a model's own queries and keys on examples of the test set.
+    """Numbers by layer, from a model's own queries and keys on examples of the test set.
 
     Raises:
         NoWeights: the mechanism owns its projections, or is not linear in v.
@@ -56,7 +56,7 @@ def of_model(
 
 @torch.no_grad()
 def own_calls(trained: Trained, seed: int, num_examples: int) -> list[Call]:
-    """What each layer's core is called with, in float64.
+    """Inputs of each layer's core, in float64.
 
     Raises:
         NoWeights: the mechanism owns its projections.

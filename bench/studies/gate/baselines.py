@@ -208,7 +208,7 @@ def read_baselines(file: Path) -> tuple[Baseline, ...]:
 
 
 def read_lines(file: Path, parse: Callable[[str], T], what: str) -> Iterator[T]:
-    """What each line of a file holds, empty ones passed over.
+    """Parse each line of a file; empty ones are skipped.
 
     Raises:
         ConfigError: it cannot be read, or a line holds something else.

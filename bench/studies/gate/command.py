@@ -125,7 +125,7 @@ def base_entry(base: trees.Tree, label: str) -> dict[str, Any] | None:
 
 
 def _unsupported(planned: Sequence[PlannedCell]) -> list[str]:
-    """What this tree cannot run is not compared, and not passed over in silence."""
+    """Name the cells that this tree cannot run; they are not compared."""
     reasons = [p.unsupported for p in planned if p.unsupported is not None]
     if not reasons:
         return []

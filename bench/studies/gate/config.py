@@ -1,4 +1,4 @@
-"""What `bench.regress` was asked for, checked; see conf/regress.yaml."""
+"""Settings of `bench.regress`, checked; see conf/regress.yaml."""
 
 from __future__ import annotations
 

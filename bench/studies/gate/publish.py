@@ -33,7 +33,7 @@ _STYLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sides:
-    """What was compared with what, in words.
+    """The two sides of a comparison, in words.
 
     Attributes:
         notes: sentences that a reader of the rows has to know.

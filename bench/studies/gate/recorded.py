@@ -1,4 +1,4 @@
-"""What a comparison needs to know of a record."""
+"""Parts of a record that a comparison needs."""
 
 from __future__ import annotations
 

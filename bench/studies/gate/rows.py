@@ -1,4 +1,4 @@
-"""What a comparison says, one row per number of a cell, whatever it was compared by."""
+"""Rows of a comparison, one per number of a cell, however it was compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACCURACY = "accuracy"
 
 
 class Named(Protocol):
-    """What rows are about: a cell, or something stored that goes by a cell's names."""
+    """Subject of a row: a cell, or a stored number under a cell's names."""
 
     @property
     def entry(self) -> str:
@@ -30,7 +30,7 @@ class Named(Protocol):
 
     @property
     def key(self) -> str:
-        """What is measured, as a hash or a name."""
+        """Identity of the measurement, as a hash or a name."""
         ...
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""What ``baseline=`` and ``current=`` may name, and how each is told from the others."""
+"""Sources that ``baseline=`` and ``current=`` may name, and how they are told apart."""
 
 from __future__ import annotations
 

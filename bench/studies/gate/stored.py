@@ -25,7 +25,7 @@ _USUAL_TAIL = 0.025
 
 @dataclass(frozen=True, kw_only=True)
 class Circumstances:
-    """What must be alike on both sides; None where a side does not say."""
+    """Circumstances that must be alike on both sides; None where a side does not say."""
 
     method_version: int | None
     processor: str | None
@@ -45,7 +45,7 @@ _WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """What is known of one cell.
+    """Stored numbers of one cell.
 
     Attributes:
         key: of the cell.

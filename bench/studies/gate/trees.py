@@ -17,11 +17,11 @@ from bench.core.cli.errors import ConfigError
 
 HERE = Path(bench.__file__).resolve().parent.parent
 MEASURED = ("attentions", "conf/attention")
-"""What the gate takes from each tree: the mechanisms, and how their entries are set."""
+"""Parts that the gate takes from each tree: the mechanisms, and how their entries are set."""
 
 _GIT_TIMEOUT_S = 120
 _PREFIX = "attnbench-base-"
-"""Of a temporary folder, before the number of the process that it belongs to."""
+"""Prefix of a temporary folder's name, before the number of its process."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ _MAX_RESAMPLES = 100_000
 
 
 class Verdict(StrEnum):
-    """What a comparison says of one number of one cell."""
+    """Verdict of a comparison on one number of one cell."""
 
     FASTER = "FASTER"
     SAME = "SAME"

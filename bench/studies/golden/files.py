@@ -29,7 +29,7 @@ class DamagedGolden(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a case's JSON says.
+    """Contents of a case's JSON.
 
     Attributes:
         mechanism, case: the folder and the file name, by which the case goes.

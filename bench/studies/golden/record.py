@@ -1,4 +1,4 @@
-"""What any callable or module gives, recorded as a golden file; `goldens` reads it.
+"""Record outputs of any callable or module as a golden file; `goldens` reads it.
 
 The rules are those of the files in tests/golden: inputs, weights and cotangent are float32 values;
 results are computed in float64 from exactly those values; what float32 gives beside them says how
@@ -22,8 +22,9 @@ from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
 
 FLOAT64_BOUND = 1e-9
-"""Of the largest value of a result: sums in another order differ by far less, a wrong formula by
-far more."""
+"""Tolerance, relative to the largest value of a result: sums in another order differ by far less, a
+wrong formula by far more.
+"""
 FLOAT32_BOUND = 1e-6
 """The least float32 bound, of the largest value of a result: some rounding steps of float32."""
 FLOAT32_SLACK = 10.0

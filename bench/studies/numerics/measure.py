@@ -17,9 +17,9 @@ from bench.studies.conformance.hard_inputs import Inputs, hard_inputs, of_norm
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 PLAIN, LARGE = "unit normal", "norm 50"
-"""What errors are measured on."""
+"""Kinds of inputs on which errors are measured."""
 HIDDEN = "all keys hidden"
-"""By a key mask; the inputs are unit-normal."""
+"""A kind of its own: unit-normal inputs under a key mask that hides every key."""
 NUM_HEADS, HEAD_DIM = 1, 32
 SEQ_LEN = 1024
 """Tokens that errors are measured with."""
@@ -29,7 +29,7 @@ HARD_LEN = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What was seen of one form.
+    """Findings about one form.
 
     Attributes:
         is_published: whether it is the authors' operators.

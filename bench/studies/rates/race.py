@@ -115,7 +115,7 @@ def _through(row: Row, records: Sequence[Record], here: Environment) -> dict[Pla
 
 
 def next_cells(rows: Sequence[Row], records: Sequence[Record], here: Environment) -> list[Cell]:
-    """What comes next: of all that rows want, what belongs to the earliest stage.
+    """Next cells: of all that rows want, those of the earliest stage.
 
     Each row's first wish comes before any row's second, so that time that ends within a stage has
     not gone to the first rows alone.
@@ -135,7 +135,7 @@ def _ends(runs: Mapping[Place, Record]) -> dict[Place, Trained]:
 
 
 def wishes(row: Row, runs: Mapping[Place, Trained]) -> list[tuple[int, Place]]:
-    """What a row would train next, with the stage of each run.
+    """Next runs of a row, each with its stage.
 
     Stages: 0 the first rate, 1 the others, 2 a second seed of the better half, then more seeds.
     """
@@ -209,7 +209,7 @@ def table_records(
 
 
 def left_out(rows: Sequence[Row], records: Sequence[Record], here: Environment) -> Iterator[str]:
-    """What the time did not suffice for, by name."""
+    """Names of what the time did not suffice for."""
     through = [(row, _through(row, records, here)) for row in rows]
     if never := [row.name for row, runs in through if not runs]:
         yield f"Left out: {', '.join(never)}."

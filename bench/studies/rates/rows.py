@@ -1,4 +1,4 @@
-"""What the search and the race have in common: rows on tasks, and their runs at several rates."""
+"""Parts shared by the search and the race: rows on tasks, and their runs at several rates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ USUAL = {
     "seq_len": "[]",
     "require_ok": "false",
 }
-"""Of `bench.sweep`, unless something else is given: the rows and tasks of `make bench`."""
+"""Defaults of `bench.sweep`: the rows and tasks of `make bench`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Row:
 
     @property
     def shared_rate(self) -> float:
-        """Of rows without a rate of their own."""
+        """Rate of rows without a rate of their own."""
         return float(self.cell.task.shared_settings["learning_rate"])
 
     def at(self, rate: float, seed: int = 0, *, shared_rate: float | None = None) -> Cell:
@@ -88,7 +88,7 @@ def fresh(records: Sequence[Record], cell: Cell, here: Environment) -> dict[str,
 
 
 def trained(record: Record) -> Trained:
-    """What a run came to, on validation examples."""
+    """Score of a run on validation examples."""
     result = record.result
     if not isinstance(result, Quality) or not result.validation:
         return Trained(score=None)

@@ -133,7 +133,7 @@ def _twice_as_long(cell: Cell) -> Cell:
 
 
 def _preset(row: Row, seed: int, records: Mapping[str, Record]) -> RatePreset | None:
-    """What was found for a row; None of a control, and where a run of the search is missing."""
+    """Preset found for a row; None for a control, and where a run of the search is missing."""
     runs = searched(row, seed, records)
     found = best(row, runs)
     if row.cell.mechanism in CONTROLS or len(runs) < len(row.rates) or found.rate is None:

@@ -151,7 +151,7 @@ def _longer(cell: Cell) -> Cell:
 
 
 def searched(row: Row, seed: int, records: Mapping[str, Record]) -> dict[float, Trained]:
-    """What a row's runs with one seed came to, by rate, as far as they are there."""
+    """Scores of a row's runs with one seed, by rate, as far as they exist."""
     keys = {rate: row.at(rate, seed).key for rate in row.rates}
     return {rate: trained(records[key]) for rate, key in keys.items() if key in records}
 

@@ -25,7 +25,7 @@ from bench.studies.reproduce.verdicts import Judgement, Verdict
 from bench.studies.session import Session, run_study
 
 DEAR_S = 30 * 60.0
-"""What costs more is run only with a budget, so that nobody starts hours by an id."""
+"""Cost above which a budget must be given, in seconds, so that nobody starts hours by an id."""
 
 _CONTRADICTS = (Verdict.DIFFERS, Verdict.DISAGREES, Verdict.DOES_NOT_HOLD)
 
@@ -125,7 +125,7 @@ def _run(entry: Described, asked: Reproduce, session: Session) -> int:
 
 
 def print_entry(entry: Described, session: Session) -> None:
-    """What is about to be run, where it stands, and how it differs from what was published."""
+    """Print the entry about to be run, its source, and how it differs from the published one."""
     lines: Sequence[str] = ()
     if isinstance(entry, Claim):
         refuted = f"refuted by: {entry.refuted_by}" if entry.refuted_by else "refuted by: not said"

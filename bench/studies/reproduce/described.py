@@ -1,4 +1,4 @@
-"""What an entry of conf/paper is: a cell, a claim or a contradiction. No torch."""
+"""Entries of conf/paper: a cell, a claim or a contradiction. No torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bench.core.settings import (
 
 
 class Kind(StrEnum):
-    """What is described."""
+    """Kind of an entry."""
 
     CELL = "cell"
     CLAIM = "claim"
@@ -61,7 +61,7 @@ class Protocol(Settings):
     task: Name
     """An entry of conf/task."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """What differs from that entry."""
+    """Hyperparameters that differ from that entry."""
     variants: _Dicts = ({},)
     """Further settings; the score is the mean over them."""
     grid: dict[str, Some[Any]] = Field(default_factory=dict)
@@ -79,7 +79,7 @@ class Protocol(Settings):
     code_reason: _Words = ""
     """Why that commit, or why none; empty only if the commit is known."""
     deviations: Some[Name] = ()
-    """What is not as published."""
+    """Deviations from the publication."""
 
     @model_validator(mode="after")
     def _names_its_code(self) -> Self:
@@ -113,7 +113,7 @@ class PaperCell(Settings):
 
     kind: ClassVar[Kind] = Kind.CELL
     id: Name
-    """What ``cell=`` takes."""
+    """Identifier that ``cell=`` takes."""
     paper: Name
     """Authors, year, where to read it."""
     where: Name
@@ -123,7 +123,7 @@ class PaperCell(Settings):
     attention: str = ""
     """Entry of conf/attention that is the row; empty if nothing here is."""
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
-    """What differs from that entry."""
+    """Hyperparameters that differ from that entry."""
     protocol: Protocol | None = None
     """How it is trained; None if it is not."""
     by: str = ""
@@ -143,7 +143,7 @@ class PaperCell(Settings):
     cost_s: Span = Field(default=0.0, alias="cost")
     """Seconds on two cores, as a guess."""
     deviations: Some[Name] = ()
-    """What is not as published, beside those of the protocol."""
+    """Deviations from the publication, beside those of the protocol."""
 
     @property
     def published(self) -> float:
@@ -170,7 +170,7 @@ class Claim(Settings):
     refuted_by: str = ""
     """The result that would refute it; without one it gets no verdict."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """What the function takes."""
+    """Settings of the function."""
     cost_s: Span = Field(alias="cost")
     """Seconds on two cores, as a guess."""
 
@@ -189,7 +189,7 @@ class Contradiction(Settings):
     of: Some[Name] = ()
     """Ids of those that are described as cells."""
     note: str = ""
-    """What may explain it."""
+    """Possible explanation."""
 
 
 Described = PaperCell | Claim | Contradiction

@@ -78,7 +78,7 @@ _OF_TRAINING = ("rate", "rate_chosen", "steps", "ended", "num_seeds")
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What a claim's function found.
+    """Finding of a claim's function.
 
     Attributes:
         verdict: holds, does not hold, or holds where.
@@ -159,7 +159,7 @@ def write_finding(out: Path, name: str, finding: Finding) -> Path:
 
 
 def read_finding(out: Path, name: str) -> Finding | None:
-    """What is kept; None if nothing is.
+    """Read the stored finding; None if there is none.
 
     Raises:
         ConfigError: the file is not ours.

@@ -48,7 +48,7 @@ class Papers:
     protocols: Mapping[str, Protocol]
 
     def find(self, name: str) -> Described:
-        """What an id describes.
+        """Find the entry with an id.
 
         Raises:
             ConfigError: nothing; the message names the nearest ids.

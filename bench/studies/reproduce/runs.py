@@ -196,7 +196,7 @@ def next_runs(
 
 
 def whole_scores(protocol: Protocol, by_seed: Mapping[int, Scores]) -> dict[int, float]:
-    """By seed, the mean over variants at the chosen points; only seeds that have them all."""
+    """Mean over variants at the chosen points, by seed; only seeds that have them all."""
     points = chosen_by(protocol, by_seed)
     if points is None:
         return {}

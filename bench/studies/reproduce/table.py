@@ -39,7 +39,7 @@ def in_words(found: Judgement) -> str:
 
 
 def printed_value(entry: Described) -> str:
-    """What the paper prints, in percent; the values of a contradiction, as they are printed."""
+    """Value printed in the paper, in percent; the values of a contradiction, as printed."""
     if isinstance(entry, PaperCell):
         return f"{100 * entry.published:.4g}"
     if isinstance(entry, Contradiction):
@@ -59,7 +59,7 @@ def _cannot_run(entry: Described) -> bool:
 
 
 def is_baseline(entry: Described) -> bool:
-    """Whether it is a number that follows from a task without any training."""
+    """True for a number that follows from a task without any training."""
     return isinstance(entry, PaperCell) and bool(entry.by)
 
 

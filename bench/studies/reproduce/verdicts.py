@@ -1,4 +1,4 @@
-"""What our runs say of a published value: pure functions of numbers. No torch."""
+"""Verdicts on a published value from our runs: pure functions of numbers. No torch."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What our runs of a cell came to.
+    """Result of our runs of a cell.
 
     Attributes:
         scores: one a seed: the mean over variants, at the points of the grid that were chosen.
@@ -186,7 +186,7 @@ class Arm:
 
 
 def why_no_verdict(arms: Sequence[Arm]) -> tuple[Verdict, str] | None:
-    """What is said of a comparison instead of a verdict; None if it may have one.
+    """Reason given in place of a verdict; None if the comparison may have one.
 
     A sentence is no stronger than its weakest arm: each needs enough seeds, its own searched rate,
     and to have learned. Being stuck refutes nothing: more steps, or another rate, may mend it.

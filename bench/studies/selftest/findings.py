@@ -97,7 +97,7 @@ def num_disturbed(trials: Sequence[Trial]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What should hold.
+    """A requirement on the gate.
 
     Attributes:
         verdict: ``met`` if the whole interval meets it; ``missed`` if nothing in it does; else
@@ -110,7 +110,7 @@ class Goal:
 
 
 def goals_of(trials: Sequence[Trial]) -> tuple[Goal, ...]:
-    """What the gate should do, and whether it did."""
+    """Goals of the gate, each with the outcome."""
     return tuple(_goals(trials))
 
 

@@ -30,7 +30,7 @@ class Neighbour:
 
     @property
     def is_busy(self) -> bool:
-        """Whether it is there and working."""
+        """True if the neighbour is there and working."""
         return self._process is not None and self._process.poll() is None
 
     def switch(self, is_on: bool) -> None:

@@ -53,7 +53,7 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]
 
 
 def items() -> dict[str, Callable[[], None]]:
-    """What to time, by name: `BUNCH` calls of a cell, and ``extra`` more where it is slower."""
+    """Items to time, by name: `BUNCH` calls of a cell, and ``extra`` more where it is slower."""
     import torch
 
     from bench.core.cell import Cell

@@ -31,7 +31,7 @@ _PROCESS_S = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """What is measured as a whole: one comparison by the gate, or two processes of a rival.
+    """Unit of measurement: one comparison by the gate, or two processes of a rival.
 
     Attributes:
         tool: `GATE` or a rival.

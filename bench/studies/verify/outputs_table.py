@@ -1,4 +1,4 @@
-"""What a person sees of proven outputs: a row per case, a line per failure, a summary."""
+"""Table of proven outputs: a row per case, a line per failure, a summary."""
 
 from __future__ import annotations
 

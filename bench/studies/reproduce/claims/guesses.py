@@ -1,4 +1,4 @@
-"""What an answer scores that does not look at the input."""
+"""Scores of answers that do not look at the input."""
 
 from __future__ import annotations
 

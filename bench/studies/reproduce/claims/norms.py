@@ -14,7 +14,7 @@ from bench.studies.reproduce.stored import Finding, Row
 from bench.studies.reproduce.verdicts import Verdict
 
 _FALLS = -0.005
-"""Of ln N, from one norm to the next: less counts as no change."""
+"""Smallest fall from one norm to the next, as a share of ln N; less counts as no change."""
 
 
 @register_claim("nalaformer-entropy-follows-norm")
@@ -80,7 +80,7 @@ def entropy_follows_norm(
 
 
 def _sweep(row: str, norms: Sequence[float], num_seeds: int) -> list[list[float]]:
-    """By seed, the mean relative entropy at each norm."""
+    """Mean relative entropy at each norm, by seed."""
     size = Size()
     found = []
     for seed in range(num_seeds):

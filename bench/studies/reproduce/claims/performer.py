@@ -71,7 +71,7 @@ def performer_unbiased(
 def _biases(
     size: Size, norm: float, num_features: int, num_draws: int, num_groups: int
 ) -> tuple[Tensor, Tensor, float]:
-    """By group, the kernel's mean relative bias and the weights' distance; one draw's error."""
+    """The kernel's mean relative bias and the weights' distance, by group; one draw's error."""
     q, k = (x[0, 0] / x[0, 0].norm(dim=-1, keepdim=True) * norm for x in _pair(size))
     scale = size.head_dim**-0.25
     exact = (q @ k.T * scale**2).exp()

@@ -33,7 +33,7 @@ _NOT_CLAIMS = {"registry", "samples", "sequential"}
 
 @dataclass(eq=False)
 class Lab:
-    """What a claim's function may use: training that is stored, and a line of progress.
+    """Tools that a claim's function may use: training that is stored, and a line of progress.
 
     Attributes:
         session: trains, and shows progress.

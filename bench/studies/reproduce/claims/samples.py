@@ -59,7 +59,7 @@ def trained_row(name: str, arm: Arm) -> Row:
 
 
 def judged_arm(name: str, arm: Arm) -> verdicts.Arm:
-    """What a verdict needs to know of an arm."""
+    """Numbers of an arm that a verdict needs."""
     return verdicts.Arm(
         name=name,
         is_tuned=arm.is_tuned,

@@ -1,0 +1,55 @@
+"""Docstrings name the thing or begin with a verb."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REFUSED = re.compile(r"(Of|As of|By|What|Whether it)\b")
+"""First words of a docstring that neither names its subject nor says what is done."""
+
+FILES = sorted([*ROOT.glob("bench/**/*.py"), *ROOT.glob("attentions/**/*.py")])
+
+
+def docstrings(text: str) -> Iterator[tuple[int, str]]:
+    """Line and text of the docstrings of modules, classes, functions, fields and constants."""
+    for node in ast.walk(ast.parse(text)):
+        body = getattr(node, "body", None)
+        for part in body if isinstance(body, list) else []:
+            value = part.value if isinstance(part, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield part.lineno, value.value
+
+
+def refused(text: str) -> list[tuple[int, str]]:
+    """Line and first words of the docstrings that begin with a refused word."""
+    return [(line, words[:60]) for line, words in docstrings(text) if REFUSED.match(words)]
+
+
+def test_no_docstring_begins_with_a_refused_word() -> None:
+    assert len(FILES) > 300
+    found = {str(f.relative_to(ROOT)): refused(f.read_text("utf-8")) for f in FILES}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"""Of a tile, over its rows."""',
+        'def f():\n    """What came of it."""',
+        'class A:\n    x = 1\n    """By name."""',
+        'class A:\n    @property\n    def is_here(self):\n        """Whether it is here."""',
+        'LIMIT = 3\n"""As of the paper."""',
+    ],
+)
+def test_each_kind_of_docstring_is_seen(text: str) -> None:
+    assert len(refused(text)) == 1
+
+
+def test_other_first_words_pass() -> None:
+    assert refused('"""Offset of a tile."""\nx = 1\n"""Bytes of a state."""') == []
