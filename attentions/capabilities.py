@@ -90,6 +90,7 @@ class Capabilities:
         grouped_heads: query heads that share a head of keys do something together, so that keys
             copied for all of them would give another function. `build_attention` then gives the
             core the geometry as it is. Any core can be given fewer heads of keys without it.
+        queries_write: what a token leaves behind for later ones depends on its query too.
         memory_layout: strides that the mechanism likes best, ``"bhnd"`` or ``"bnhd"``. The shape
             is (B, H, N, D) either way.
         exact: computes softmax attention itself, not another function.
@@ -119,6 +120,7 @@ class Capabilities:
     position_free: bool = True
     heads_independent: bool = True
     grouped_heads: bool = False
+    queries_write: bool = False
     memory_layout: str = "bhnd"
     exact: bool = False
     scopes: tuple[str, ...] = ("core", "layer")

@@ -281,7 +281,7 @@ class PairCore(TakesGates, KeepsKeysAndValues):
     def _remember(
         self, new: dict[str, Tensor], state: PairState
     ) -> tuple[dict[str, Tensor], PairState]:
-        """What the queries may see of each field, and the state with T tokens more."""
+        """Fields as far as queries may see them, and the state with T tokens more."""
         room, past, more = state.k.shape[2], state.length, new["k"].shape[2]
         after = state._replace(length=past + more)
         rings = {what: getattr(state, what) for what in new}

@@ -88,7 +88,8 @@ class DifferentialV2(PairCore):
                 later = torch.ones_like(scores).triu(1) > 0
                 scores = scores.masked_fill(later, -torch.inf)
             found.append(scores.softmax(dim=-1) @ v)
-        return found[0] - gate[..., None] * found[1]
+        out: Tensor = found[0] - gate[..., None] * found[1]
+        return out
 
     def pair_width(self, shape: CallShape) -> int:
         """A score of each query, and the mix of a value by each."""

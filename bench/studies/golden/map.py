@@ -383,6 +383,14 @@ FORMS: dict[str, tuple[Form, ...]] = {
             },
         ),
     ),
+    "path": (
+        Form(
+            mechanism="path",
+            derived={"forget_gate": lambda header: "in.log_decay" in header.shapes},
+            unused=frozenset({"beta_logit", "log_rate"}),
+        ),
+    ),
+    "deltaformer": (Form(mechanism="deltaformer", unused=frozenset({"strength"})),),
     "gated_deltaproduct": (
         Form(
             mechanism="gated_deltaproduct",
