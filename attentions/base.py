@@ -209,6 +209,10 @@ class Attention(Mechanism):
         """
         return None
 
+    def auxiliary_loss(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
+        """A loss to be added to a model's own; only if ``capabilities.auxiliary_loss``."""
+        raise TypeError(f"{self.name} has no auxiliary loss.")
+
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """An empty state for `step`; only if ``capabilities.recurrent``."""
         raise TypeError(f"{self.name} has no recurrent form.")

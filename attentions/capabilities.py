@@ -90,6 +90,7 @@ class Capabilities:
         grouped_heads: query heads that share a head of keys do something together, so that keys
             copied for all of them would give another function. `build_attention` then gives the
             core the geometry as it is. Any core can be given fewer heads of keys without it.
+        queries_write: what a token leaves behind for later ones depends on its query too.
         memory_layout: strides that the mechanism likes best, ``"bhnd"`` or ``"bnhd"``. The shape
             is (B, H, N, D) either way.
         exact: computes softmax attention itself, not another function.
@@ -101,6 +102,8 @@ class Capabilities:
         requires: optional packages, imported in ``__init__`` and not at the top of the file.
         true_gradients: gradients are those of the output that comes out. Not so where the authors
             hold a term constant that the output depends on, and so do we.
+        auxiliary_loss: some gates get no gradient from the output, and the core's method of this
+            name, called as its ``forward``, gives a loss that trains them.
         compiles: ``torch.compile(fullgraph=True)`` takes it, as one graph of a fixed shape.
         exports: its forms, of ``"bidirectional"`` and ``"causal"``, that ``torch.export`` takes
             with a dynamic number of tokens. A form that loops over chunks is not among them: its
@@ -117,6 +120,7 @@ class Capabilities:
     position_free: bool = True
     heads_independent: bool = True
     grouped_heads: bool = False
+    queries_write: bool = False
     memory_layout: str = "bhnd"
     exact: bool = False
     scopes: tuple[str, ...] = ("core", "layer")
@@ -125,6 +129,7 @@ class Capabilities:
     backward_devices: tuple[str, ...] = ("cpu", "cuda")
     requires: tuple[str, ...] = ()
     true_gradients: bool = True
+    auxiliary_loss: bool = False
     compiles: bool = True
     exports: frozenset[str] = frozenset()
 

@@ -15,7 +15,7 @@ from ..maths.cache import room_for, write
 from ..maths.masks import allowed_pairs
 from ..maths.shared_heads import KeepsKeysAndValues
 from ..maths.tiles import Tiling, tiled_flops
-from ..precision import widen, within_range, without_autocast
+from ..precision import wide_dtype, widen, within_range, without_autocast
 from .gates import TakesGates
 from .tiled_pairs import tiled_pairs
 
@@ -30,12 +30,15 @@ class PairState(NamedTuple):
         v: (B, H_kv, R, E).
         sums: sums of log decays up to each token, (B, H, R), float64; None without decay.
         length: tokens so far, those that are no longer there included.
+        kept: the core's ``kept_gate`` of each token, (B, ..., R, W), float32 or wider; if it has
+            one.
     """
 
     k: Tensor
     v: Tensor
     sums: Tensor | None
     length: int
+    kept: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +113,13 @@ class PairCore(TakesGates, KeepsKeysAndValues):
             is not asked.
         tile: queries and keys of a tile.
         window: tokens that a query sees if causal, itself among them; None for all before it.
+        kept_gate: a gate of keys, (B, ..., N, W), which later queries meet: the state keeps it too.
     """
 
     softmax: ClassVar[bool] = False
     tile: int = 256
     window: int | None = None
+    kept_gate: ClassVar[str | None] = None
     shares_heads: bool = True
 
     def weights(self, scores: Tensor) -> Tensor:
@@ -226,7 +231,11 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         decays = any(gate.is_log_decay for gate in self.gates.values())
         sizes = (batch_size, g.num_heads, room)
         sums = torch.zeros(sizes, dtype=torch.double, device=device) if decays else None
-        return PairState(k, v, sums, 0)
+        kept = None
+        if self.kept_gate is not None:
+            shape = self.gate_shape(self.kept_gate, batch_size, room)
+            kept = torch.zeros(shape, dtype=wide_dtype(dtype), device=device)
+        return PairState(k, v, sums, 0, kept)
 
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, state: PairState, **gates: Tensor | None
@@ -240,7 +249,16 @@ class PairCore(TakesGates, KeepsKeysAndValues):
             found = self._gates(q, k, None, gates)
             sums, before = self._sums(q, found), self._last_sum(state)
             sums = sums if sums is None or before is None else sums + before
-            keys, values, columns, state = self._remember(k, v, sums, state)
+            new = {"k": k, "v": v}
+            if sums is not None:
+                new["sums"] = sums.detach()
+            place = list(self.gates).index(self.kept_gate) if self.kept_gate else None
+            if place is not None:
+                new["kept"] = found[place]
+            seen, state = self._remember(new, state)
+            keys, values, columns = seen["k"], seen["v"], seen.get("sums")
+            if place is not None:
+                found[place] = seen["kept"]
             tiling = Tiling(
                 query_len=q.shape[2],
                 key_len=keys.shape[2],
@@ -261,35 +279,36 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         return state.sums[:, :, (state.length - 1) % state.sums.shape[2], None]
 
     def _remember(
-        self, k: Tensor, v: Tensor, sums: Tensor | None, state: PairState
-    ) -> tuple[Tensor, Tensor, Tensor | None, PairState]:
-        """Keys, values and sums that the queries may see, and the state with T tokens more."""
-        room, past, more = state.k.shape[2], state.length, k.shape[2]
+        self, new: dict[str, Tensor], state: PairState
+    ) -> tuple[dict[str, Tensor], PairState]:
+        """Fields as far as queries may see them, and the state with T tokens more."""
+        room, past, more = state.k.shape[2], state.length, new["k"].shape[2]
         after = state._replace(length=past + more)
-        pairs = [("k", state.k, k), ("v", state.v, v)]
-        if state.sums is not None and sums is not None:
-            pairs.append(("sums", state.sums, sums.detach()))
+        rings = {what: getattr(state, what) for what in new}
         if self.window is None or self.window > room:
             end = room_for(self.name, room, past, more)
-            for what, ring, new in pairs:
-                write(self.name, what, ring[:, :, past:end], new)
-            seen = [ring[:, :, :end] for _, ring, _ in pairs]
-        elif more == 1:  # all that a ring holds is seen, in whatever order
+            for what, ring in rings.items():
+                write(self.name, what, ring[:, :, past:end], new[what])
+            return {what: ring[:, :, :end] for what, ring in rings.items()}, after
+        if more == 1:  # all that a ring holds is seen, in whatever order
             place = past % room
-            for what, ring, new in pairs:
-                write(self.name, what, ring[:, :, place : place + 1], new)
-            seen = [ring[:, :, : min(past + 1, room)] for _, ring, _ in pairs]
-        else:
-            old = torch.arange(max(0, past - room), past, device=k.device) % room
-            seen = [torch.cat((ring[:, :, old].to(new.dtype), new), 2) for _, ring, new in pairs]
-            last = torch.arange(max(past, past + more - room), past + more, device=k.device) % room
-            # Other rings, since more than one token of these would be lost.
-            k, v, *rest = (
-                ring.index_copy(2, last, new[:, :, more - len(last) :].to(ring.dtype))
-                for _, ring, new in pairs
-            )
-            after = PairState(k, v, rest[0] if rest else None, after.length)
-        return seen[0], seen[1], seen[2] if len(seen) > 2 else None, after
+            for what, ring in rings.items():
+                write(self.name, what, ring[:, :, place : place + 1], new[what])
+            end = min(past + 1, room)
+            return {what: ring[:, :, :end] for what, ring in rings.items()}, after
+        device = new["k"].device
+        old = torch.arange(max(0, past - room), past, device=device) % room
+        last = torch.arange(max(past, past + more - room), past + more, device=device) % room
+        seen = {
+            what: torch.cat((ring[:, :, old].to(new[what].dtype), new[what]), 2)
+            for what, ring in rings.items()
+        }
+        # Other rings, since more than one token of these would be lost.
+        others = {
+            what: ring.index_copy(2, last, new[what][:, :, more - len(last) :].to(ring.dtype))
+            for what, ring in rings.items()
+        }
+        return seen, after._replace(**others)
 
     def pair_width(self, shape: CallShape) -> int:
         """Multiply-adds for a pair: its score, and the mix of its value."""

@@ -11,8 +11,8 @@ from .shared_heads import for_every_query_head
 def block_means(x: Tensor, size: int) -> Tensor:
     """Means over whole blocks of tokens, (B, H, M, D) -> (B, H, M // size, D)."""
     whole = x.shape[2] // size
-    means: Tensor = x[:, :, : whole * size].unflatten(2, (whole, size)).mean(dim=3)
-    return means
+    blocks = torch.unflatten(x[:, :, : whole * size], 2, (whole, size))
+    return blocks.mean(dim=3)
 
 
 def block_scores(q: Tensor, means: Tensor) -> Tensor:

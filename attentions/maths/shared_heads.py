@@ -104,6 +104,10 @@ class SharedHeads(Attention):
             return None
         return self.core.reference(q, *self._share(k, v), **extra)
 
+    def auxiliary_loss(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
+        """The core's, on heads that are written out."""
+        return self.core.auxiliary_loss(q, *self._share(k, v), **gates)
+
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """The core's empty state; of the shared heads where it holds keys and values."""
         if isinstance(self.core, KeepsKeysAndValues):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bench.measuring.token_gates import gate_maps
@@ -24,6 +25,9 @@ class Gated(nn.Module):
         W x / ||W x||                                          a vector of unit length
         W x                                                    one without a range
 
+    Where a core has an auxiliary loss, its gates are projected from detached tokens: that loss
+    trains the maps, and nothing else of the model.
+
     Args:
         layer: projections around the core, with the core's geometry.
     """
@@ -32,6 +36,14 @@ class Gated(nn.Module):
         super().__init__()
         self.layer = layer
         self.gates = gate_maps(layer.core, layer.geometry.embed_dim)
+        self.auxiliary: Tensor | None = None
+        self.has_auxiliary = getattr(layer.core.capabilities, "auxiliary_loss", False)
+        if self.has_auxiliary:  # a hook sees queries and keys as the core does, turned by places
+            layer.core.register_forward_hook(self._hear, with_kwargs=True)
+
+    def _hear(self, core: Any, tensors: Any, gates: dict[str, Tensor], _: object) -> None:
+        if self.training and torch.is_grad_enabled():
+            self.auxiliary = core.auxiliary_loss(*tensors, **gates)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -40,5 +52,19 @@ class Gated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        given = {name: gate(x) for name, gate in self.gates.items()}
+        tokens = x.detach() if self.has_auxiliary else x
+        given = {name: gate(tokens) for name, gate in self.gates.items()}
         return self.layer(x, **given)  # type: ignore[no-any-return]
+
+
+def auxiliary_loss(model: nn.Module) -> Tensor | None:
+    """The sum of what the cores of the last training call add to its loss; None if nothing.
+
+    It is forgotten once it was asked for.
+    """
+    losses = []
+    for module in model.modules():
+        if isinstance(module, Gated) and module.auxiliary is not None:
+            losses.append(module.auxiliary)
+            module.auxiliary = None
+    return torch.stack(losses).sum() if losses else None

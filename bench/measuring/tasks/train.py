@@ -38,6 +38,7 @@ from bench.measuring.tasks.checkpoint import (
 from bench.measuring.tasks.collapse import has_collapsed
 from bench.measuring.tasks.ending import Curve
 from bench.measuring.tasks.examples import write_examples
+from bench.measuring.tasks.gates import auxiliary_loss
 from bench.measuring.tasks.leak import leaks_future
 from bench.measuring.tasks.longer import longer_models, state_bytes
 from bench.measuring.tasks.match import flops_per_example, matched
@@ -277,8 +278,9 @@ def fit(
         if not math.isfinite(value):
             where = first_not_finite(model, partial(model, batch.inputs, batch.positions))
             raise Diverged(step, value, where)
+        extra = auxiliary_loss(model)  # not of the task: curves do not show it
         optimiser.zero_grad()
-        loss.backward()
+        (loss if extra is None else loss + extra).backward()
         nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
         optimiser.step()
         if curve.is_due(step):

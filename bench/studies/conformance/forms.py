@@ -28,11 +28,13 @@ CPU = torch.device("cpu")
 _PERTURBATION = 0.3
 SETTINGS: dict[str, dict[str, Any]] = {
     "nystromformer_published": {"num_landmarks": 4},
+    "dsa": {"top_k": 16, "index_dim": 4},
     "nsa": {"block_size": 8, "num_blocks": 4, "window": 20},
     "moba": {"block_size": 16, "top_k": 3},
 }
-"""Settings where defaults do not suit so few tokens: they are refused, as these landmarks must
-divide their number, or see all of them."""
+"""Settings for mechanisms whose defaults do not suit so few tokens: they refuse them, as these
+landmarks must divide their number, or see all of them.
+"""
 
 
 class Untestable(Exception):

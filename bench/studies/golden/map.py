@@ -374,6 +374,23 @@ FORMS: dict[str, tuple[Form, ...]] = {
         ),
     ),
     "nsa": (Form(mechanism="nsa", unused=frozenset({"gate_logit"})),),
+    "dsa": (
+        Form(
+            mechanism="dsa",
+            derived={
+                "index_heads": lambda header: header.shapes["in.index_q"][1],
+                "index_dim": lambda header: header.shapes["in.index_q"][3],
+            },
+        ),
+    ),
+    "path": (
+        Form(
+            mechanism="path",
+            derived={"forget_gate": lambda header: "in.log_decay" in header.shapes},
+            unused=frozenset({"beta_logit", "log_rate"}),
+        ),
+    ),
+    "deltaformer": (Form(mechanism="deltaformer", unused=frozenset({"strength"})),),
     "gated_deltaproduct": (
         Form(
             mechanism="gated_deltaproduct",

@@ -156,3 +156,15 @@ def nsa(q, k, v, gate_compression, gate_selection, gate_window, block_size, num_
         kept |= best[..., None] == own
     out = out + gate_selection[..., None] * softmax(scores(q, k), kept & seen(n), v)
     return out + gate_window[..., None] * softmax(scores(q, k), seen(n, window), v)
+
+
+def dsa(q, k, v, index_q, index_k, index_weight, top_k):
+    k, v = grouped(q, k), grouped(q, v)
+    n = q.shape[2]
+    index = torch.einsum("bgtw,bsw->bgts", index_q, index_k).relu()
+    index = torch.einsum("bgts,bgt->bts", index, index_weight)
+    kept = torch.zeros(len(q), n, n, dtype=torch.bool)
+    for t in range(n):
+        best = index[:, t, : t + 1].topk(min(top_k, t + 1), -1).indices
+        kept[:, t].scatter_(-1, best, True)
+    return softmax(scores(q, k), kept[:, None], v)

@@ -5,7 +5,7 @@ import torch
 
 import attentions
 from bench.measuring.tasks.base import build_task
-from bench.measuring.tasks.gates import Gated
+from bench.measuring.tasks.gates import Gated, auxiliary_loss
 from bench.measuring.tasks.model import build_model
 from bench.measuring.tasks.train import train
 
@@ -18,6 +18,11 @@ SIZES = {
     "kda": {"beta": (2, 4, 64), "log_decay": (2, 4, 64, 16)},
     "fox": {"log_decay": (2, 4, 64)},
     "differential_v2": {"q_minus": (2, 4, 64, 16), "gate": (2, 4, 64)},
+    "dsa": {
+        "index_q": (2, 8, 64, 32),
+        "index_k": (2, 1, 64, 32),
+        "index_weight": (2, 8, 64),
+    },
     "nsa": {
         "gate_compression": (2, 4, 64),
         "gate_selection": (2, 4, 64),
@@ -75,7 +80,9 @@ def test_gates_have_the_size_and_the_range_that_the_core_takes(mechanism):
 def test_the_data_decide_and_every_weight_of_a_gate_learns(mechanism):
     net = model(mechanism)
     places = torch.arange(64).expand(2, -1)
-    net(torch.randint(1, 64, (2, 64)), places).square().sum().backward()
+    loss = net(torch.randint(1, 64, (2, 64)), places).square().sum()
+    extra = auxiliary_loss(net)
+    (loss if extra is None else loss + extra).backward()
     for block in net.blocks:
         for weight in block.mixer.gates.parameters():
             assert weight.grad is not None and weight.grad.any()
@@ -115,3 +122,15 @@ def test_a_core_without_gates_is_left_alone():
 def test_with_gates_that_the_data_choose_a_gated_mechanism_learns_to_recall(cell):
     short = {"seq_len": 40, "num_steps": 250, "learning_rate": 1e-2}
     assert train(cell("gated_deltanet", "recall", causal=True, **short)).accuracy > 0.9
+
+
+def test_an_auxiliary_loss_trains_the_maps_of_gates_and_nothing_else():
+    task = build_task("recall", {"causal": True})
+    net = build_model(task, "dsa", {"top_k": 8}, 0)
+    net.eval()(torch.randint(1, 64, (2, 64)), torch.arange(64).expand(2, -1))
+    assert auxiliary_loss(net) is None
+    net.train()(torch.randint(1, 64, (2, 64)), torch.arange(64).expand(2, -1))
+    auxiliary_loss(net).backward()
+    assert auxiliary_loss(net) is None
+    trained = {name for name, p in net.named_parameters() if p.grad is not None}
+    assert trained == {name for name, _ in net.named_parameters() if ".mixer.gates." in name}

@@ -1,0 +1,188 @@
+"""DeepSeek sparse attention: a light indexer scores all keys, softmax sees the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..base import CallShape, Geometry
+from ..capabilities import Capabilities, Gate
+from ..checks import whole
+from ..engines.pair import Attend, PairCore
+from ..maths.blocks import best_blocks as best
+from ..maths.shared_heads import for_every_query_head
+from ..maths.tiles import Tiling, tiled_flops
+from ..precision import widen
+from ..registry import register_attention
+
+_LATER = 1e-30
+"""Added to a score per place: of scores of 0, the later key's is the larger."""
+
+
+@register_attention(
+    "dsa",
+    title="DSA (DeepSeek sparse attention)",
+    source="DeepSeek-AI, 2025, DeepSeek-V3.2, arXiv:2512.02556",
+    family="sparse",
+    capabilities=Capabilities(
+        bidirectional=False,
+        causal=True,
+        recurrent=True,
+        masks=frozenset({"padding"}),
+        gates={
+            "index_q": Gate("bgnw", query=True),
+            "index_k": Gate("bonw"),
+            "index_weight": Gate("bgn", query=True),
+        },
+        position_free=False,
+        auxiliary_loss=True,
+    ),
+)
+class Dsa(PairCore):
+    """Softmax over the ``top_k`` keys that an indexer scores highest, the same for all heads.
+
+        I_ts = sum_h w_th relu(qI_th . kI_s);    out_t = softmax over the top_k keys s <= t by I_ts
+
+    Eq. 1 and 2. ``index_q``, (B, G, N, W), ``index_k``, (B, 1, N, W) or (B, N, W), one key for
+    all G index heads, and ``index_weight``, (B, G, N), of any sign, are the indexer's; without them
+    a query sees the last ``top_k`` keys. With ``top_k`` of N or more it is softmax attention. The
+    indexer gets no gradient from the output: `auxiliary_loss` trains it.
+
+    The state of ``step`` is a cache of keys, values and index keys. All pairs are scored and, but
+    for a single query, all are computed under a mask of N x N: fewer keys save no time there.
+
+    Hazards:
+        - The choice has no gradient. Scores are exactly 0 where no index head fires: with few index
+          heads whole rows tie at the cut. Here the later key is chosen, by torch.topk any.
+        - Narrow dtypes change the choice: scores are float32 or wider.
+
+    Differences:
+        - DeepSeek's attention is MLA in its absorbed form; here any keys and values.
+        - Positive factors of the scores, such as W^(-1/2), change no choice and are left out.
+        - Its indexer has 64 heads of 128 channels, a norm, rotations and fp8.
+
+    Args:
+        geometry: the shape to build for; causal.
+        top_k: keys of a query.
+        index_heads: G.
+        index_dim: W.
+    """
+
+    softmax = True
+    kept_gate = "index_k"
+
+    def __init__(
+        self, geometry: Geometry, top_k: int = 2048, index_heads: int = 8, index_dim: int = 32
+    ) -> None:
+        super().__init__(geometry)
+        self.top_k = whole(self.name, "top_k", top_k, 1)
+        heads = whole(self.name, "index_heads", index_heads, 1)
+        self.gate_axes = {"g": heads, "o": 1, "w": whole(self.name, "index_dim", index_dim, 1)}
+
+    def learned_gates(self, k: Tensor) -> dict[str, Tensor]:
+        """Zeros: every key scores the same."""
+        sizes = {name: self.gate_shape(name, len(k), k.shape[2]) for name in self.gates}
+        return {name: widen(k.new_zeros(size)) for name, size in sizes.items()}
+
+    def _gates(
+        self,
+        q: Tensor,
+        k: Tensor,
+        key_mask: Tensor | None,
+        given: Mapping[str, Tensor | None],
+    ) -> list[Tensor]:
+        index_k = given.get("index_k")
+        if index_k is not None and index_k.dim() == 3:
+            given = {**given, "index_k": index_k.unsqueeze(1)}
+        return super()._gates(q, k, key_mask, given)
+
+    def mix(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
+        """Softmax over the chosen keys."""
+        if k.shape[2] <= self.top_k:
+            return attend(q, k, v)
+        if q.shape[2] > 1:
+            return attend(q, k, v, self.choose(attend, *gates))
+        with torch.no_grad():
+            places = self.scores(*gates).topk(self.top_k, dim=-1).indices.mT  # (B, 1, K, 1)
+        tiling = Tiling(query_len=1, key_len=self.top_k, size=self.tile, causal=False)
+        chosen = (x.take_along_dim(places, dim=2) for x in (k, v))
+        return replace(attend, tiling=tiling)(q, *chosen)
+
+    def scores(self, index_q: Tensor, index_k: Tensor, index_weight: Tensor) -> Tensor:
+        """I of each pair, (B, 1, N, M)."""
+        matches = (index_q @ index_k.mT).relu() * index_weight.unsqueeze(-1)
+        places = torch.arange(index_k.shape[2], device=index_k.device)
+        return matches.sum(dim=1, keepdim=True) + _LATER * places
+
+    @torch.no_grad()
+    def choose(self, attend: Attend, *gates: Tensor) -> Tensor:
+        """True for the keys that each query sees, (B, 1, N, M)."""
+        index_q, index_k, index_weight = gates
+        rows, length = [], index_k.shape[2]
+        for at in attend.tiling.rows():
+            end = slice(0, attend.tiling.past + at.stop)
+            scores = self.scores(index_q[:, :, at], index_k[:, :, end], index_weight[:, :, at])
+            hidden = attend.tiling.hidden(at, end, attend.allowed, scores.device)
+            scores = scores if hidden is None else scores.masked_fill(hidden, -torch.inf)
+            rows.append(functional.pad(best(scores, self.top_k), (0, length - end.stop)))
+        return torch.cat(rows, dim=2)
+
+    def auxiliary_loss(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
+        """KL divergence of the indexer's softmax from the heads' mean weights, Eq. 4.
+
+        Both over the chosen keys, a mean over queries; weights are constants.
+        """
+        scores = self.scores(*self._gates(q, k, None, gates))
+        later = torch.ones_like(scores, dtype=torch.bool).triu(1)
+        scores = scores.masked_fill(later, -torch.inf)
+        seen = best(scores.detach(), self.top_k)
+        with torch.no_grad():
+            matches = q @ for_every_query_head(k, q.shape[1]).mT / q.shape[-1] ** 0.5
+            target = matches.masked_fill(~seen, -torch.inf).softmax(dim=-1).mean(1, keepdim=True)
+        guess = scores.masked_fill(~seen, -torch.inf).log_softmax(dim=-1).masked_fill(~seen, 0.0)
+        loss: Tensor = (target.xlogy(target) - target * guess).sum(dim=-1).mean()
+        return loss
+
+    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
+        """All weights, those of keys that were not chosen set to zero."""
+        scores = torch.zeros(len(q), q.shape[2], k.shape[2], dtype=q.dtype, device=q.device)
+        if gates:
+            keys = gates["index_k"].flatten(0, -3)
+            for head, weight in zip(
+                gates["index_q"].unbind(1), gates["index_weight"].unbind(1), strict=True
+            ):
+                scores = scores + weight[..., None] * (head @ keys.mT).clamp(min=0)
+        later = torch.ones_like(scores).triu(1) > 0
+        # From the last key: a stable sort has the later one of equal scores first.
+        last_first = scores.masked_fill(later, -torch.inf).flip(-1)
+        order = last_first.sort(dim=-1, descending=True, stable=True).indices
+        ranks = order.argsort(dim=-1).flip(-1)
+        hidden = (later | (ranks >= self.top_k)).unsqueeze(1)
+        weights = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(hidden, -torch.inf).softmax(dim=-1)
+        return weights @ v
+
+    def _index_flops(self, shape: CallShape, pairs: int) -> int:
+        """Scores of so many pairs of a sequence, where not all keys are seen anyway."""
+        per_pair = self.gate_axes["g"] * self.gate_axes["w"] if shape.key_len > self.top_k else 0
+        return 2 * shape.batch_size * pairs * per_pair
+
+    def flops(self, shape: CallShape) -> int:
+        """Index scores of all pairs, and softmax over the chosen ones."""
+        n, most = shape.query_len, min(self.top_k, shape.query_len)
+        pairs = shape.batch_size * shape.num_heads * (most * n - most * (most - 1) // 2)
+        return self._index_flops(shape, n * (n + 1) // 2) + 2 * pairs * self.pair_width(shape)
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """Index scores and softmax of all pairs, in whole tiles."""
+        n, width = shape.query_len, shape.head_dim + shape.value_dim
+        pairs = tiled_flops(replace(shape, batch_size=1, num_heads=1), self.tile) // (2 * width)
+        return self._index_flops(shape, pairs if n > 1 else n) + super().executed_flops(shape)
+
+    def decode_flops(self, shape: CallShape) -> int:
+        """Index scores of one query with all keys, which then meets the chosen ones."""
+        pairs = shape.batch_size * shape.num_heads * min(self.top_k, shape.key_len)
+        return self._index_flops(shape, shape.key_len) + 2 * pairs * self.pair_width(shape)

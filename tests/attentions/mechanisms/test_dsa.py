@@ -1,0 +1,98 @@
+"""DSA with fewer keys than there are, against a form that shares no code, and its indexer."""
+
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from tests.attentions.mechanisms import explicit
+
+N, D, E, TOP, HEADS, WIDTH = 45, 8, 6, 7, 9, 5
+
+
+def called(kv_heads=2):
+    torch.manual_seed(2)
+    geometry = Geometry(
+        num_heads=4, num_kv_heads=kv_heads, head_dim=D, value_dim=E, seq_len=N, causal=True
+    )
+    settings = {"top_k": TOP, "index_heads": HEADS, "index_dim": WIDTH}
+    core = build_attention("dsa", geometry, **settings).double()
+    sizes = ((4, N, D), (kv_heads, N, D), (kv_heads, N, E))
+    tensors = [torch.randn(2, *size, dtype=torch.double) for size in sizes]
+    index = {
+        "index_q": torch.randn(2, HEADS, N, WIDTH).double(),
+        "index_k": torch.randn(2, N, WIDTH).double(),
+        "index_weight": torch.randn(2, HEADS, N).double(),
+    }
+    return core, tensors, index
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_outputs_and_gradients_are_those_of_the_formula(kv_heads):
+    core, tensors, index = called(kv_heads)
+    given = [x.requires_grad_() for x in (*tensors, *index.values())]
+    out, expected = core(*tensors, **index), explicit.dsa(*tensors, **index, top_k=TOP)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(core.reference(*tensors, **index), expected)
+    cotangent = torch.randn_like(out)
+    ours = torch.autograd.grad(out, given, cotangent, allow_unused=True)
+    theirs = torch.autograd.grad(expected, tensors, cotangent)
+    torch.testing.assert_close(ours[:3], theirs)
+    assert ours[3:] == (None, None, None)  # the indexer gets no gradient
+
+
+def test_hidden_tokens_are_as_if_removed():
+    core, tensors, index = called()
+    key_mask = torch.rand(1, N) < 0.6
+    kept = key_mask[0].nonzero()[:, 0]
+    out = core(*tensors, **index, key_mask=key_mask.expand(2, -1))
+    fewer = {
+        name: x.index_select(1 if x.dim() == 3 and name == "index_k" else 2, kept)
+        for name, x in index.items()
+    }
+    expected = explicit.dsa(*(x[:, :, kept] for x in tensors), **fewer, top_k=TOP)
+    torch.testing.assert_close(out[:, :, kept], expected)
+
+
+@pytest.mark.parametrize("split", [(1,) * N, (20, 1, 1, 23), (3, 42)])
+def test_steps_equal_the_formula_however_a_prompt_is_split(split):
+    core, tensors, index = called()
+    state, outputs = core.init_state(2, dtype=torch.double, device=torch.device("cpu")), []
+    index["index_k"] = index["index_k"].unsqueeze(1)
+    for q, k, v, *given in zip(
+        *(x.split(split, 2) for x in (*tensors, *index.values())), strict=True
+    ):
+        out, state = core.step(q, k, v, state, **dict(zip(index, given, strict=True)))
+        outputs.append(out)
+    index["index_k"] = index["index_k"].squeeze(1)
+    expected = explicit.dsa(*tensors, **index, top_k=TOP)
+    torch.testing.assert_close(torch.cat(outputs, 2), expected)
+    assert state.kept.shape == (2, 1, N, WIDTH)
+
+
+def test_of_equal_scores_the_later_keys_are_chosen(qkv):
+    q, k, v = qkv(1, 2, N, D)
+    geometry = Geometry(num_heads=2, head_dim=D, seq_len=N, causal=True)
+    core = build_attention("dsa", geometry, top_k=TOP)
+    window = build_attention("sliding_window", geometry, window=TOP - 1)
+    torch.testing.assert_close(core(q, k, v), window(q, k, v))
+
+
+def test_the_indexer_learns_the_weights_of_the_heads_over_what_it_chose():
+    core, tensors, index = called(4)
+    index = {name: x.requires_grad_() for name, x in index.items()}
+    q, k, _ = (x.requires_grad_() for x in tensors)
+    loss = core.auxiliary_loss(*tensors, **index)
+    grads = torch.autograd.grad(loss, [q, k, *index.values()], allow_unused=True)
+    assert grads[:2] == (None, None)
+    assert all(grad.abs().sum() > 0 for grad in grads[2:])
+    expected = []
+    for row in range(2):
+        for t in range(N):
+            guess = torch.einsum("gw,sw->gs", index["index_q"][row, :, t], index["index_k"][row])
+            guess = (guess.relu() * index["index_weight"][row, :, t, None]).sum(0)[: t + 1]
+            best = guess.topk(min(TOP, t + 1)).indices
+            weights = (k[row, :, best] @ q[row, :, t, :, None])[..., 0] / D**0.5
+            target = weights.softmax(-1).mean(0)
+            found = guess[best].log_softmax(0)
+            expected.append((target * (target.log() - found)).sum())
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
