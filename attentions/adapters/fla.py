@@ -18,7 +18,6 @@ from ..mechanisms.deltanet import DeltaNet
 from ..mechanisms.gated_deltanet import GatedDeltaNet
 from ..mechanisms.gla import Gla
 from ..mechanisms.head_decay import RetNet, SimpleGla
-from ..precision import widen
 from ..registry import register_attention
 from .by_fla import ByFla, StateByFla
 from .extras import load
