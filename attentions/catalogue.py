@@ -33,6 +33,8 @@ _WORDS: dict[str, Any] = {
     "DTYPES": DTYPES,
 }
 """Calls allowed in a decorator's arguments besides constants and constants of their own module."""
+_PLAIN = (type(None), bool, int, float, str, list, tuple)
+"""Types of defaults that a row can set."""
 _SECTION = re.compile(r"^(Args|Hazards|Differences):\n", re.MULTILINE)
 _ARGUMENT = re.compile(r"^(\w+): ", re.MULTILINE)
 _GEOMETRY = "geometry"
@@ -79,6 +81,7 @@ class CatalogueEntry:
         name, title, source, capabilities, family: the arguments of `register_attention`.
         doc: the class's docstring.
         defaults: hyperparameter -> its default as the constructor writes it.
+        values: hyperparameter -> its default; those left out that are more than constants.
         module: the file within `attentions` without its ending; of a plugin, the file's name.
     """
 
@@ -89,12 +92,24 @@ class CatalogueEntry:
     family: str = "other"
     doc: str = ""
     defaults: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
     module: str = ""
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The mechanism's row of its own name: all as the constructor has it."""
+        return {"mechanism": self.name, **self.values}
 
     @property
     def is_layer(self) -> bool:
         """True if it owns its projections, and so maps tokens to tokens."""
         return "core" not in self.capabilities.scopes
+
+    @property
+    def year(self) -> int | None:
+        """Year of the source, of the first where there are several; None for a control."""
+        found = re.search(r"\b(?:19|20)\d\d\b", self.source)
+        return int(found[0]) if found else None
 
     @property
     def family_meaning(self) -> str:
@@ -144,13 +159,30 @@ def module_catalogue(module: str) -> tuple[CatalogueEntry, ...]:
     return tuple(entry for file in _plugins.source_files(module) for entry in _entries(file))
 
 
+def registered_names(package: Path) -> frozenset[str]:
+    """Names of the mechanisms of another tree's `attentions`; nothing else of it is read."""
+    files = [file for home in HOMES for file in (package / home).glob("[!_]*.py")]
+    said = (
+        value
+        for file in files
+        for call, _, _ in _registered(file)
+        for value in (*call.args[:1], *(k.value for k in call.keywords if k.arg == "name"))
+    )
+    return frozenset(str(value.value) for value in said if isinstance(value, ast.Constant))
+
+
 def _entries(file: Path) -> Iterator[CatalogueEntry]:
+    for call, cls, constants in _registered(file):
+        yield _entry(call, cls, constants, file)
+
+
+def _registered(file: Path) -> Iterator[tuple[ast.Call, ast.ClassDef, dict[str, ast.expr]]]:
+    """Decorator and class of each mechanism of a file, and the constants defined before it."""
     text = file.read_text(encoding="utf-8")
     if f"@{_DECORATOR}" not in text:
         return
-    tree = ast.parse(text)
     constants: dict[str, ast.expr] = {}
-    for node in tree.body:
+    for node in ast.parse(text).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             constants[node.targets[0].id] = node.value
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
@@ -158,15 +190,17 @@ def _entries(file: Path) -> Iterator[CatalogueEntry]:
         elif isinstance(node, ast.ClassDef):
             for call in node.decorator_list:
                 if isinstance(call, ast.Call) and ast.unparse(call.func) == _DECORATOR:
-                    yield _entry(call, node, constants, file)
+                    yield call, node, constants
 
 
 def _entry(
     call: ast.Call, cls: ast.ClassDef, constants: dict[str, ast.expr], file: Path
 ) -> CatalogueEntry:
+    defaults = _defaults(cls)
     said: dict[str, Any] = {
         "doc": ast.get_docstring(cls) or "",
-        "defaults": _defaults(cls),
+        "defaults": {name: ast.unparse(node) if node else "" for name, node in defaults.items()},
+        "values": dict(_constant(defaults, constants)),
         "module": _module(file),
     }
     arguments = [("name", value) for value in call.args]
@@ -187,7 +221,7 @@ def _module(file: Path) -> str:
     return path.relative_to(_HERE).as_posix() if path.is_relative_to(_HERE) else path.name
 
 
-def _defaults(cls: ast.ClassDef) -> dict[str, str]:
+def _defaults(cls: ast.ClassDef) -> dict[str, ast.expr | None]:
     """Parameters behind self and geometry; empty without a constructor of its own."""
     for node in cls.body:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
@@ -196,8 +230,21 @@ def _defaults(cls: ast.ClassDef) -> dict[str, str]:
             values = [*missing, *node.args.defaults]
             pairs = [*zip(positional, values, strict=True)][2:]
             pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-            return {name.arg: ast.unparse(value) if value else "" for name, value in pairs}
+            return {name.arg: value for name, value in pairs}
     return {}
+
+
+def _constant(
+    defaults: dict[str, ast.expr | None], constants: dict[str, ast.expr]
+) -> Iterator[tuple[str, Any]]:
+    """Defaults that a configuration can hold; None for a parameter that has none."""
+    for name, node in defaults.items():
+        try:
+            value = _value(node, constants) if node else None
+        except (NameError, TypeError):
+            continue
+        if isinstance(value, _PLAIN):
+            yield name, list(value) if isinstance(value, tuple) else value
 
 
 def _value(node: ast.expr, constants: dict[str, ast.expr]) -> Any:

@@ -24,6 +24,8 @@ def typed(name: str, folder: Path) -> Path:
         if what == "run":
             commands.append(text.replace(" tools/", f" {ROOT}/tools/"))
             continue
+        if not what.startswith("file="):
+            continue
         path = folder / what.removeprefix("file=")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -18,7 +19,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_mechanism_outside_the_package_gets_a_row_of_the_leaderboard(folder: Path) -> None:
     table = (folder / "results" / "leaderboard.md").read_text()
-    assert re.search(r"^\|.*\brelu_scores\b.*\|$", table, re.MULTILINE)
+    assert re.search(r"^\|.*\brelu_power\b.*\|$", table, re.MULTILINE)
+
+
+def test_the_examples_are_as_short_as_they_are_said_to_be(folder: Path) -> None:
+    for name, most in (("relu_power", 20), ("decayed_sum", 33), ("squared_scores", 15)):
+        assert len((folder / f"{name}.py").read_text().splitlines()) <= most, name
+
+
+def test_a_sparse_one_is_timed_in_both_forms(folder: Path) -> None:
+    with (folder / "sparse" / "table.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["entry"] == "dilated"]
+    assert [row["status"] for row in rows] == ["ok", "ok"], [row["reason"] for row in rows]
+    assert all(row["executed_flops"] for row in rows)
 
 
 def test_a_recurrent_one_with_a_gate_decodes(folder: Path) -> None:
@@ -29,11 +42,11 @@ def test_a_recurrent_one_with_a_gate_decodes(folder: Path) -> None:
 
 def test_its_cells_are_measured_and_not_skipped(folder: Path) -> None:
     with (folder / "results" / "table.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["entry"] == "relu_scores"]
-    assert rows
+        rows = [row for row in csv.DictReader(file) if row["mechanism"] == "relu_power"]
+    settings = {(row["entry"], json.loads(row["hyperparameters"])["power"]) for row in rows}
+    assert settings == {("relu_power", 1.5), ("relu_power", 2.0), ("relu_cubed", 3.0)}
     for row in rows:
         assert row["status"] == "ok", row["reason"]
-        assert row["mechanism"] == "relu_scores"
         assert float(row["latency_s"]) > 0
         assert float(row["speedup_over_softmax"]) > 0
 
@@ -41,10 +54,12 @@ def test_its_cells_are_measured_and_not_skipped(folder: Path) -> None:
 def test_nothing_is_left_outside_of_the_results(folder: Path) -> None:
     left = {path.name for path in folder.iterdir()}
     assert left - {"__pycache__"} == {
-        "relu_scores.py",
+        "relu_power.py",
+        "dilated.py",
         "decayed_sum.py",
         "squared_scores.py",
         "conf",
         "results",
         "decoding",
+        "sparse",
     }

@@ -60,7 +60,7 @@ class DeltaNet(StateCore):
         geometry: the shape to build for; causal.
         normalise_keys: whether keys are divided by their length.
         normalise_queries: the same for queries.
-        scale: factor of the queries; head_dim^(-1/2) if None.
+        scale: factor of the queries; head_dim^(-1/2) if None, 1 in the papers.
         negative_eigenvalues: whether beta reaches 2, so that a step can flip what a key holds.
     """
 

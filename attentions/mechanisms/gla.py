@@ -51,7 +51,7 @@ class Gla(StateCore):
     Args:
         geometry: the shape to build for; causal.
         temperature: slows the learned decay; 16 in paper and code.
-        scale: factor of the queries; head_dim^(-1/2) if None.
+        scale: factor of the queries; head_dim^(-1/2) if None, 1 in the paper.
     """
 
     chunks = staticmethod(channel_decayed_attention)

@@ -1,39 +1,82 @@
-"""The rows of the leaderboard, by the mechanism that they set; read as text, without Hydra."""
+"""The rows of the leaderboard, by the mechanism that they set; read as text, without Hydra.
+
+A mechanism's row of its own name follows from its constructor, unless a YAML has that name. Other
+rows, the variants, are YAMLs of conf/attention.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
 from bench.core.places import CONF
 
 _FOLDER = CONF / "attention"
+ON_REQUEST = frozenset(
+    {
+        # other packages' versions, which their users run beside ours
+        *("linformer_peer", "nystrom_peer", "performer_peer", "performer_lucidrains"),
+        # the paper's text where its code differs, and a gate that later mechanisms do better
+        *("nala_cosine_paper", "rfa_gated"),
+    }
+)
+"""Rows, some of them mechanisms, that are proven as all are, and left out of lists and pages."""
 _SETTING = re.compile(r"^ +(\w+): *([^#\n]*?) *(?:#.*)?$", re.MULTILINE)
 _MECHANISM = re.compile(r"^ +(?:mechanism: *(\w+)|layers: )", re.MULTILINE)
 
 
 def rows_of(mechanism: str, config_dir: Path | None = None) -> tuple[str, ...]:
-    """Labels of the YAMLs of conf/attention that name a mechanism, its own name first.
+    """Labels of a mechanism's rows: its own name first, then its variants.
 
     Args:
         mechanism: registered name.
         config_dir: a user's own folder, whose attention/ holds rows as well.
     """
-    own = _rows_in(config_dir / "attention") if config_dir else ()
-    rows = {label for label, name in (*_all_rows(), *own) if name == mechanism}
+    own = rows_in(config_dir / "attention") if config_dir else ()
+    rows = {mechanism} | {label for label, name in (*_variants(), *own) if name == mechanism}
     return tuple(sorted(rows, key=lambda label: (label != mechanism, label)))
 
 
 def row_labels() -> tuple[str, ...]:
-    """Labels of all YAMLs of conf/attention."""
-    return tuple(label for label, _ in _all_rows())
+    """Labels of all rows of this project."""
+    return tuple(sorted({*default_rows(), *(label for label, _ in _variants())}))
+
+
+def default_rows() -> dict[str, dict[str, Any]]:
+    """Mechanism and hyperparameters, by the label, of each row that a constructor gives."""
+    return _rows_from(_ours())
+
+
+def plugin_rows(modules: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Rows that the constructors of plugins give, installed ones and those named; none is run.
+
+    A module that cannot be read has none: whoever imports it says what is wrong.
+    """
+    found = list(plugin_catalogue()[0])
+    for module in modules:
+        try:
+            found += module_catalogue(module)
+        except Exception:  # a foreign file, which may be anything
+            continue
+    return _rows_from(found)
+
+
+def _rows_from(entries: Iterable[CatalogueEntry]) -> dict[str, dict[str, Any]]:
+    return {entry.name: entry.row for entry in entries}
+
+
+@cache
+def _ours() -> tuple[CatalogueEntry, ...]:
+    return catalogue()
 
 
 def settings_of(label: str) -> dict[str, Any] | None:
-    """Mechanism and hyperparameters, by name, as a YAML of conf/attention sets them.
+    """Mechanism and hyperparameters, by name, as a YAML or a constructor sets them.
 
     None for a row that is none of ours: no path is made from a label. Values are scalars, or lists
     of words.
@@ -44,10 +87,11 @@ def settings_of(label: str) -> dict[str, Any] | None:
 
 @cache
 def _settings(label: str) -> dict[str, Any] | None:
-    if label not in row_labels():
-        return None
-    file = _FOLDER / f"{label}.yaml"
-    return {name: _scalar(text) for name, text in _SETTING.findall(file.read_text("utf-8"))}
+    if label not in {variant for variant, _ in _variants()}:
+        return default_rows().get(label)
+    text = (_FOLDER / f"{label}.yaml").read_text("utf-8")
+    settings = {name: _scalar(value) for name, value in _SETTING.findall(text)}
+    return default_rows().get(settings.get("mechanism", ""), {}) | settings
 
 
 def _scalar(text: str) -> Any:
@@ -60,12 +104,13 @@ def _scalar(text: str) -> Any:
 
 
 @cache
-def _all_rows() -> tuple[tuple[str, str], ...]:
+def _variants() -> tuple[tuple[str, str], ...]:
     """Label and mechanism of every YAML of ours; no mechanism where it names layers."""
-    return _rows_in(_FOLDER)
+    return rows_in(_FOLDER)
 
 
-def _rows_in(folder: Path) -> tuple[tuple[str, str], ...]:
+def rows_in(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Label and mechanism of each YAML in a folder."""
     found = []
     for file in sorted(folder.glob("*.yaml")):
         said = _MECHANISM.search(file.read_text(encoding="utf-8"))

@@ -233,7 +233,7 @@ Folder = Annotated[Path, BeforeValidator(_path)]
 Seed = Annotated[int, Interval(ge=0, le=MAX_SEED)]
 """Seed of random numbers."""
 Rows = Annotated[tuple[AttentionEntry, ...], Group("attention"), BeforeValidator(_rows)]
-"""Entries of conf/attention."""
+"""Rows of the leaderboard."""
 
 
 def chosen(names: str | tuple[str, ...]) -> Any:
@@ -242,7 +242,7 @@ def chosen(names: str | tuple[str, ...]) -> Any:
 
 
 def rows(*names: str) -> Any:
-    """The default of `Rows`: names in conf/attention."""
+    """The default of `Rows`: their labels."""
     return chosen(names)
 
 

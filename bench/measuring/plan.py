@@ -130,7 +130,7 @@ def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
             raise ConfigError(
                 f"attention entry {entry.label!r} sets {name!r}, which {entry.mechanism} does not "
                 f"take.{near} It takes: {takes}.\n"
-                f"Mend conf/attention/{entry.label}.yaml, or the override {mend}."
+                f"Mend {_source(entry)}the override {mend}."
             )
     settings = defaults | entry.hyperparameters
     storable(f"attention.{entry.label}", settings)
@@ -143,6 +143,12 @@ def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
             "a list or null."
         ) from error
     return without_later_hyperparameters(entry.mechanism, settings)
+
+
+def _source(entry: AttentionEntry) -> str:
+    """Where a row's settings may be wrong, beside the command line."""
+    is_default = entry.label == entry.mechanism
+    return "" if is_default else f"conf/attention/{entry.label}.yaml, or "
 
 
 def checked_settings(entry: TaskEntry) -> dict[str, Any]:
@@ -383,7 +389,7 @@ def _refuse_hopeless(entry: AttentionEntry, planned: list[PlannedCell]) -> None:
     except (ValueError, TypeError) as error:
         raise ConfigError(
             f"attention entry {entry.label!r} cannot be built: {error}\n"
-            f"Mend conf/attention/{entry.label}.yaml or the override attention.{entry.label}.*"
+            f"Mend {_source(entry)}the override attention.{entry.label}.*"
         ) from error
 
 

@@ -54,6 +54,7 @@ def test_the_catalogue_says_what_the_registry_says() -> None:
             family=attention_class(name).family,
             doc=inspect.getdoc(attention_class(name)) or "",
             defaults={key: written[name].defaults.get(key, "") for key in hyperparameters(name)},
+            values=hyperparameters(name),
             module=attention_class(name).__module__.partition(".")[2].replace(".", "/"),
         )
         for name in built_in

@@ -204,7 +204,7 @@ def test_no_baseline_is_stored_of_uncommitted_changes(checkout):
 
 def test_an_entry_that_the_base_lacks_is_new(checkout):
     with checkout.branch("without-linear"):
-        checkout.git("rm", "--quiet", "conf/attention/linear.yaml")
+        checkout.git("rm", "--quiet", "attentions/mechanisms/linear.py")
         checkout.commit("no linear")
     done = checkout.regress("base=without-linear", *ONE)
     assert done.returncode == 0, done.stderr

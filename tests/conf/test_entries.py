@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from bench.core.rows import settings_of
+from bench.core.rows import ON_REQUEST, default_rows, row_labels, settings_of
 
 CONF = Path(__file__).resolve().parent.parent.parent / "conf"
 ENTRIES = sorted(path for group in ("attention", "task") for path in (CONF / group).glob("*.yaml"))
@@ -51,8 +51,11 @@ def missing_entries(text: str, existing: dict[str, set[str]]) -> list[str]:
 def existing_entries() -> dict[str, set[str]]:
     """All but those that name a model's layers: they are nothing to time."""
     return {
-        group: {p.stem for p in (CONF / group).glob("*.yaml") if "  layers: [" not in p.read_text()}
-        for group in ("attention", "task")
+        "attention": {
+            label for label in row_labels() if "mechanism" in (settings_of(label) or {})
+        }
+        - ON_REQUEST,
+        "task": {path.stem for path in (CONF / "task").glob("*.yaml")},
     }
 
 
@@ -62,7 +65,8 @@ def test_an_entry_is_the_only_key_of_its_file_and_named_like_it() -> None:
 
 def test_settings_are_read_without_a_yaml_library_as_with_one() -> None:
     for path in (CONF / "attention").glob("*.yaml"):
-        assert settings_of(path.stem) == yaml.safe_load(path.read_text())[path.stem]
+        own = yaml.safe_load(path.read_text())[path.stem]
+        assert settings_of(path.stem) == default_rows()[own["mechanism"]] | own
     assert settings_of("no_row_of_ours") is None
 
 

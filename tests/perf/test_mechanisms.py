@@ -13,15 +13,15 @@ from functools import cache
 import pytest
 
 from bench.core.cell import Cell
-from bench.core.cli.command import CONF, read_yaml
 from bench.core.cli.entries import read_attention_entries
 from bench.core.record import METHOD_VERSION
+from bench.core.rows import row_labels, settings_of
 from bench.core.statistics import median, paired_ratio
 from bench.measuring.measure.device_clock import CpuClock
 from bench.measuring.measure.latency import round_order, time_round, warm_up
 from tests.records import kernel_cell
 
-ENTRIES = sorted(file.stem for file in (CONF / "attention").glob("*.yaml"))
+ENTRIES = row_labels()
 SHAPES = ((256, "forward"), (256, "forward_backward"), (1024, "forward"))
 
 MIN_SAMPLE_S = 0.001
@@ -33,7 +33,7 @@ BUDGET_S = 0.25
 def hyperparameters(label):
     from bench.measuring.plan import checked_hyperparameters
 
-    (entry,) = read_attention_entries(read_yaml(CONF / "attention" / f"{label}.yaml"))
+    (entry,) = read_attention_entries({label: settings_of(label)})
     return entry.mechanism, checked_hyperparameters(entry)
 
 

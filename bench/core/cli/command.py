@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.cli import multirun
+from bench.core.cli.default_rows import rows_without_yaml, settable
 from bench.core.cli.errors import ConfigError, did_you_mean, tell
 from bench.core.cli.files import check_writable
 from bench.core.cli.streams import exit_code, make_streams_unbreakable
@@ -63,6 +64,8 @@ def run_app(
     if root is not None:
         _give_to_hydra(config_name, root)
     root = root or _root_of_file(config_name)
+    if "attention" in _groups(root):
+        _give_rows_to_hydra(words)
     if {"-h", "--help"} & set(words):
         chosen = _groups(root)
         choices = {group: list(_options(group, words)) for group in chosen}
@@ -72,7 +75,7 @@ def run_app(
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
     try:
         _check_out(words, out_is_file)
-        words = _with_rows_of_plugins(root, words)
+        words = settable(words, [CONF, *_own_folders(words)])
         codes = _run_hydra(config_name, root, main, words, after_jobs, (began_s, composes_s))
     except ConfigError as error:
         return tell(error)
@@ -348,6 +351,12 @@ def _is_name(word: str) -> bool:
 
 def _options(group: str, words: list[str]) -> Iterator[str]:
     """Names in a config group: ours, and those of ``--config-dir`` and ``hydra.searchpath``."""
+    yield from (names := set(_yamls(group, words)))
+    if group == "attention":
+        yield from rows_without_yaml(words, names)
+
+
+def _yamls(group: str, words: list[str]) -> Iterator[str]:
     for root in [CONF, *_own_folders(words)]:
         yield from (file.stem for file in (root / group).glob("*.yaml"))
 
@@ -357,24 +366,14 @@ def _own_folders(words: list[str]) -> list[Path]:
     return [*map(Path, re.findall(r"(?:(?:--config-dir|-cd)[ =]|file://)([^,\]\s]+)", line))]
 
 
-def _with_rows_of_plugins(root: Root, words: list[str]) -> list[str]:
-    """The words, with an entry for each name of a plugin's mechanism that has no YAML.
+def _give_rows_to_hydra(words: list[str]) -> None:
+    """Let Hydra find the rows that are no YAML."""
+    from hydra.core.config_store import ConfigStore
 
-    It is set as its constructor's defaults say; a name that is none is refused with the others.
-    """
-    has_plugins = any(word.lstrip("+").startswith("plugins=") for word in words)
-    if not (has_plugins and "attention" in _groups(root)):
-        return words
-    known, kept, own = set(_options("attention", words)), [], []
-    for word in words:
-        group, _, value = word.partition("=")
-        is_list = value.startswith("[") and value.endswith("]")
-        names = [name.strip(" '\"") for name in value.strip("[]").split(",")]
-        if group == "attention" and (is_list or len(names) == 1) and all(map(_is_name, names)):
-            own = [name for name in names if name not in known]
-            word = f"attention=[{','.join(name for name in names if name in known)}]"
-        kept.append(word)
-    return [*kept, *(f"+attention.{name}.mechanism={name}" for name in own)]
+    store = ConfigStore.instance()
+    store.repo.pop("attention", None)  # of an earlier call, which may have named other plugins
+    for name, row in rows_without_yaml(words, _yamls("attention", words)).items():
+        store.store(group="attention", name=name, node={name: row})
 
 
 def _keys(config_name: str, root: Root, words: list[str]) -> list[str]:

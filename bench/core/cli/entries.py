@@ -1,4 +1,4 @@
-"""Entries of a configuration: rows of conf/attention and tasks of conf/task, as composed."""
+"""Entries of a configuration: rows and tasks, as composed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TaskEntry:
 
 
 def read_attention_entries(given: Any) -> list[AttentionEntry]:
-    """Entries as composed from conf/attention, by label."""
+    """Rows as composed, by label."""
     if given is None:
         return []
     return [

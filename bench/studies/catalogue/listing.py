@@ -18,17 +18,19 @@ from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, pl
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.cli.values import run_words, words_and_options
 from bench.core.proofs import Proofs, read_proofs
+from bench.core.rows import ON_REQUEST
 
 USAGE = """attnbench list [family=NAME,…] [causal=BOOL] [recurrent=BOOL] [needs_grid=BOOL]
-               [plugins=MODULE,…] [out=DIR]
+               [all=BOOL] [plugins=MODULE,…] [out=DIR]
   family: any of {families}; all but {published} unless given
   causal, recurrent, needs_grid: true for those that claim it, false for the others
+  all: true for those too that are shown only when asked for, such as other packages' versions
   plugins: modules of your own, with mechanisms to show as well
   out: the folder with your own proofs, verify.json and badges/ (results)""".format(
     families=", ".join(FAMILIES), published=PUBLISHED
 )
 CLAIMS = ("causal", "recurrent", "needs_grid")
-_OPTIONS = ("family", *CLAIMS, "plugins", "out")
+_OPTIONS = ("family", *CLAIMS, "all", "plugins", "out")
 _WIDTH_WITHOUT_TERMINAL = 160
 
 
@@ -39,18 +41,23 @@ class Query:
     Attributes:
         families: those to show; empty for all but the authors' own operators.
         claims: capability -> whether it must be claimed, or must not.
+        all: whether those are shown that are listed only on request.
         plugins: modules whose mechanisms are shown as well.
         out: the folder of results.
     """
 
     families: frozenset[str] = frozenset()
     claims: dict[str, bool] = field(default_factory=dict)
+    all: bool = False
     plugins: tuple[str, ...] = ()
     out: Path = Path("results")
 
     def admits(self, entry: CatalogueEntry) -> bool:
         """Whether a mechanism is among what was asked for."""
-        if entry.family not in (self.families or FAMILIES.keys() - {PUBLISHED}):
+        usual = FAMILIES.keys() if self.all else FAMILIES.keys() - {PUBLISHED}
+        if entry.family not in (self.families or usual):
+            return False
+        if entry.name in ON_REQUEST and not self.all:
             return False
         return all(getattr(entry.capabilities, name) is want for name, want in self.claims.items())
 
@@ -124,6 +131,7 @@ def read_query(words: list[str]) -> Query:
     claims: dict[str, bool] = {}
     plugins: tuple[str, ...] = ()
     out = Path("results")
+    is_all = False
     plain, options = words_and_options(words, _OPTIONS, USAGE)
     if plain:
         hint = did_you_mean(plain[0], _OPTIONS)
@@ -135,11 +143,13 @@ def read_query(words: list[str]) -> Query:
             plugins = names_in(value)
         elif key == "family":
             families = _read_families(f"family={value}", value)
-        elif value.lower() in ("true", "false"):
-            claims[key] = value.lower() == "true"
-        else:
+        elif value.lower() not in ("true", "false"):
             raise ConfigError(f"{key}={value}: {key} is true or false.")
-    return Query(families=families, claims=claims, plugins=plugins, out=out)
+        elif key == "all":
+            is_all = value.lower() == "true"
+        else:
+            claims[key] = value.lower() == "true"
+    return Query(families=families, claims=claims, all=is_all, plugins=plugins, out=out)
 
 
 def _read_families(word: str, value: str) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""`attnbench new NAME`: the files of a new mechanism, which work and wait to be filled in.
+"""`attnbench new NAME`: a new mechanism and its test, which work and wait to be filled in.
 
 Inside a checkout of this project they go where its own mechanisms are; anywhere else into the
 current folder, as a plugin.
@@ -86,12 +86,6 @@ class $cls(Attention):
         return 2 * shape.num_pairs * (shape.head_dim + shape.value_dim)
 ''')
 
-_YAML = Template("""\
-$name: # a few words on what distinguishes this row
-  mechanism: $name
-  power: 1.0
-""")
-
 _TEST = Template('''\
 import pytest
 import torch
@@ -127,10 +121,9 @@ def test_a_power_of_zero_is_refused():
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where the three files go, and how their mechanism is found there."""
+    """Where the two files go, and how their mechanism is found there."""
 
     module: Path
-    row: Path
     test: Path
     imports: str
     is_plugin: bool
@@ -185,14 +178,12 @@ def place_for(name: str, here: Path) -> Place:
     if (root / "pyproject.toml").is_file() and here.resolve().is_relative_to(root):
         return Place(
             module=root / "attentions" / "mechanisms" / f"{name}.py",
-            row=root / "conf" / "attention" / f"{name}.yaml",
             test=root / "tests" / "attentions" / "mechanisms" / f"test_{name}.py",
             imports=_INSIDE,
             is_plugin=False,
         )
     return Place(
         module=here / f"{name}.py",
-        row=here / "conf" / "attention" / f"{name}.yaml",
         test=here / f"test_{name}.py",
         imports=_OUTSIDE,
         is_plugin=True,
@@ -207,7 +198,7 @@ def check_free(name: str, place: Place) -> None:
     """
     if name in {entry.name for entry in everything()}:
         raise ConfigError(f"There is a mechanism {name!r} already: attnbench show {name}.")
-    for path in (place.module, place.row, place.test):
+    for path in (place.module, place.test):
         if path.exists():
             raise ConfigError(f"{path} is there already. Choose another name, or remove it.")
     if place.is_plugin and importlib.util.find_spec(name) is not None:
@@ -223,24 +214,19 @@ def files(name: str, title: str, place: Place) -> dict[Path, str]:
         "imports": place.imports,
         "registers": f"\nimport {name}  # noqa: F401, it registers itself\n" * place.is_plugin,
     }
-    return {
-        place.module: _MODULE.substitute(words),
-        place.row: _YAML.substitute(words),
-        place.test: _TEST.substitute(words),
-    }
+    return {place.module: _MODULE.substitute(words), place.test: _TEST.substitute(words)}
 
 
 def next_steps(name: str, place: Place) -> str:
     """Tell which commands come next."""
     plugin = f" 'plugins=[{name}]'" if place.is_plugin else ""
-    row = f" --config-dir conf{plugin}" if place.is_plugin else ""
     return f"""
 It runs as it is, with a placeholder formula. Replace formula, forward, flops, claims and test,
 then:
   python -m pytest {place.test}
-  attnbench show {name}{row}
-  attnbench verify{row} conformance=true 'attention=[{name}]'
-  attnbench sweep{row} 'attention=[softmax,{name}]' seq_len=128 'task=[]'"""
+  attnbench show {name}{plugin}
+  attnbench verify{plugin} conformance=true 'attention=[{name}]'
+  attnbench sweep{plugin} 'attention=[softmax,{name}]' seq_len=128 'task=[]'"""
 
 
 if __name__ == "__main__":

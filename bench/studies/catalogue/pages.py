@@ -1,28 +1,33 @@
-"""docs/mechanisms.md and docs/differences.md, from the mechanisms' source.
+"""docs/mechanisms.md, a page per mechanism in docs/mechanisms/, and docs/differences.md.
 
-Neither page is edited by hand: what they say is said in a docstring, a decorator or a formula. Of
-measurements they hold none, so they are the same on every machine.
+They are not edited by hand: a docstring, a decorator or a formula says what it says, stored proofs
+say what was tested, and the pages of docs/ where a mechanism has numbers.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from attentions.capabilities import FAMILIES, PUBLISHED
 from attentions.catalogue import CatalogueEntry, catalogue
-from bench.core.rows import rows_of
+from bench.core.rows import ON_REQUEST, rows_of
 from bench.measuring.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, Costs, costs
 from bench.studies.catalogue.listing import in_words
+from bench.studies.catalogue.mechanism_page import DOCS, MADE, as_markdown, mechanism_page
 from bench.studies.catalogue.page_writer import write_pages
 
 MECHANISMS, DIFFERENCES = "mechanisms.md", "differences.md"
-_MADE = "Made by `make pages` from the docstrings of attentions/; edit those, not this."
+ADDING = "adding-an-attention.md"
+"""A page written by hand, but for the files of attentions/ that it shows."""
+_FILE = re.compile(r'^(```python title="(attentions/\S+)"\n).*?^```$', re.MULTILINE | re.DOTALL)
+SHAPE = f"B={BATCH_SIZE}, H={NUM_HEADS}, D={HEAD_DIM}, N={SEQ_LEN}"
 
 _ABOUT_MECHANISMS = """\
-{count} mechanisms behind one interface. `attnbench list` shows them with what has been proven on
-this machine, `attnbench show NAME` shows one with its badges and commands.
+{count} mechanisms behind one interface, with {rows} entries. `attnbench list` shows them with what
+has been proven on this machine, `attnbench show NAME` one with its badges and commands; `attnbench
+list all=true` adds the authors' operators and other packages' versions, to compare with.
 [differences.md](differences.md) lists where papers, official code and this implementation differ.
 
 In formulas, q, k and v are (B, H, N, D), i is a query and j a key.
@@ -37,8 +42,8 @@ A mechanism's name often stands for several functions: the paper's formula, its 
 common third-party code. Where they differ, a hyperparameter reproduces each version, and this page
 gives the default. Defects that are not part of the mechanism, such as leaking the future, NaN, or
 results that depend on the rest of the batch, are reproduced only on request.
-[mechanisms.md](mechanisms.md) has formulas and hyperparameters; `python -m bench.verify` compares
-with the authors' own numbers.
+[mechanisms.md](mechanisms.md) leads to formulas and hyperparameters; `python -m bench.verify`
+compares with the authors' own numbers.
 """
 
 
@@ -47,10 +52,25 @@ def main(argv: list[str] | None = None) -> int:
     return write_pages("bench.studies.catalogue.pages", all_pages, argv)
 
 
+def documented() -> list[CatalogueEntry]:
+    """Mechanisms of this package that have a page: all but those that lists leave out."""
+    return [e for e in catalogue() if e.family != PUBLISHED and e.name not in ON_REQUEST]
+
+
 def all_pages() -> dict[str, str]:
-    """File name -> text, of this package's own mechanisms, the authors' operators aside."""
-    entries = [entry for entry in catalogue() if entry.family != PUBLISHED]
-    return {MECHANISMS: _mechanisms(entries), DIFFERENCES: _differences(entries)}
+    """File name below docs/ -> text."""
+    entries = documented()
+    cost = {entry.name: costs(entry.name) for entry in entries}
+    pages = {MECHANISMS: _index(entries, cost), DIFFERENCES: _differences(entries)}
+    pages[ADDING] = _with_sources((DOCS / ADDING).read_text("utf-8"))
+    for entry in entries:
+        pages[f"mechanisms/{entry.name}.md"] = mechanism_page(entry, cost[entry.name], SHAPE)
+    return pages
+
+
+def _with_sources(text: str) -> str:
+    """A page's text, each file of this project that it shows as it is now."""
+    return _FILE.sub(lambda m: f"{m[1]}{(DOCS.parent / m[2]).read_text('utf-8')}```", text)
 
 
 def _by_family(entries: Sequence[CatalogueEntry]) -> Iterator[tuple[str, list[CatalogueEntry]]]:
@@ -60,29 +80,30 @@ def _by_family(entries: Sequence[CatalogueEntry]) -> Iterator[tuple[str, list[Ca
             yield family, members
 
 
-# --- docs/mechanisms.md --------------------------------------------------------------------------
-
-
-def _mechanisms(entries: Sequence[CatalogueEntry]) -> str:
-    cost = {entry.name: costs(entry.name) for entry in entries}
-    lines = ["# Mechanisms", "", f"<!-- {_MADE} -->", ""]
-    shape = f"B={BATCH_SIZE}, H={NUM_HEADS}, D={HEAD_DIM}, N={SEQ_LEN}"
-    lines += [_ABOUT_MECHANISMS.format(count=len(entries), shape=shape)]
+def _index(entries: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> str:
+    lines = ["# Mechanisms", "", f"<!-- {MADE} -->", ""]
+    num_rows = sum(len({*rows_of(entry.name)} - ON_REQUEST) for entry in entries)
+    lines += [_ABOUT_MECHANISMS.format(count=len(entries), rows=num_rows, shape=SHAPE)]
     for family, members in _by_family(entries):
-        lines += [f"## {_title(family)}", "", f"{_sentence(FAMILIES[family])}", ""]
-        lines += _overview(members, cost)
-        for entry in members:
-            lines += _section(entry)
-    return "\n".join(lines).rstrip() + "\n"
+        meaning = FAMILIES[family]
+        lines += [f"## {_title(family)}", "", f"{meaning[0].upper()}{meaning[1:]}.", ""]
+        lines += [*_overview(members, cost), ""]
+    lines += ["## By year", "", "| year | mechanisms |", "|---|---|"]
+    for year in sorted({entry.year for entry in entries if entry.year}, reverse=True):
+        names = ", ".join(_link(entry) for entry in entries if entry.year == year)
+        lines.append(f"| {year} | {names} |")
+    return "\n".join(lines) + "\n"
 
 
 def _overview(members: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> Iterator[str]:
-    yield "| name | kind | claims | GFLOP | FLOPs | memory | decoding |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| name | title | year | kind | claims | GFLOP | FLOPs | memory | decoding |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for entry in members:
         its = cost[entry.name]
         cells = (
-            f"[`{entry.name}`](#{entry.name})",
+            _link(entry),
+            as_markdown(entry.title),
+            str(entry.year or ""),
             "layer" if entry.is_layer else "core",
             in_words(entry.capabilities),
             f"{its.flops / 1e9:.3g}",
@@ -91,66 +112,28 @@ def _overview(members: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> Iter
             its.decode_growth or "",
         )
         yield f"| {' | '.join(cells)} |"
-    yield ""
-
-
-def _section(entry: CatalogueEntry) -> Iterator[str]:
-    said = entry.description
-    yield from (f"### {entry.name}", "")
-    source = f"[{Path(entry.module).name}.py](../attentions/{entry.module}.py)"
-    rows = ", ".join(f"`{label}`" for label in rows_of(entry.name))
-    yield from (f"{entry.title}. {entry.source}. {source}; rows: {rows}", "")
-    yield from (_markdown(said.summary), "")
-    for block in said.body:
-        yield from ("```text", block.text, "```") if block.is_formula else (_markdown(block.text),)
-        yield ""
-    if entry.defaults:
-        yield from ("| hyperparameter | default | meaning |", "|---|---|---|")
-        for name, default in entry.defaults.items():
-            meaning = _markdown(said.arguments.get(name, "")).replace("|", "\\|")
-            yield f"| `{name}` | `{default}` | {meaning} |"
-        yield ""
-    if said.hazards:
-        yield from ("Hazards:", "")
-        yield from (f"- {_markdown(item)}" for item in said.hazards)
-        yield ""
-
-
-# --- docs/differences.md -------------------------------------------------------------------------
 
 
 def _differences(entries: Sequence[CatalogueEntry]) -> str:
-    lines = ["# Differences between paper, official code and ours", "", f"<!-- {_MADE} -->", ""]
+    lines = ["# Differences between paper, official code and ours", "", f"<!-- {MADE} -->", ""]
     lines += [_ABOUT_DIFFERENCES]
     for family, members in _by_family(entries):
         told = [entry for entry in members if entry.description.differences]
         if told:
             lines += [f"## {_title(family)}", ""]
         for entry in told:
-            lines += [f"**[{entry.name}](mechanisms.md#{entry.name})**", ""]
-            lines += [f"- {_markdown(item)}" for item in entry.description.differences]
+            lines += [f"**[{entry.name}](mechanisms/{entry.name}.md)**", ""]
+            lines += [f"- {as_markdown(item)}" for item in entry.description.differences]
             lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _link(entry: CatalogueEntry) -> str:
+    return f"[`{entry.name}`](mechanisms/{entry.name}.md)"
+
+
 def _title(family: str) -> str:
     return family.replace("_", " ").capitalize()
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def _markdown(text: str) -> str:
-    """A docstring's words as Markdown: its code in single quotes, its stars and bars as they are.
-
-    A formula in a running sentence has characters that Markdown would take for its own.
-    """
-    parts = text.replace("``", "`").split("`")
-    for index in range(0, len(parts), 2):  # outside of code
-        for sign in "*_<>|~":
-            parts[index] = parts[index].replace(sign, f"\\{sign}")
-    return "`".join(parts)
 
 
 if __name__ == "__main__":

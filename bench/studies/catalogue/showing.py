@@ -176,7 +176,7 @@ def _facts(entry: CatalogueEntry, to: Console, config_dir: Path | None) -> None:
         "family": f"{entry.family}: {FAMILIES[entry.family]}",
         "kind": "layer, (B, N, C) -> (B, N, C)" if entry.is_layer else "core, on heads",
         "claims": in_words(entry.capabilities),
-        "rows": ", ".join(rows_of(entry.name, config_dir)) or "none in conf/attention",
+        "rows": ", ".join(rows_of(entry.name, config_dir)),
     }
     for name, text in facts.items():
         _say(f"  {name:<7} {text}", to)
@@ -261,14 +261,14 @@ def commands(
     entry: CatalogueEntry, plugins: tuple[str, ...] = (), config_dir: Path | None = None
 ) -> Iterator[str]:
     """Command lines that measure and prove it, with the modules and the rows of plugins."""
-    label = next(iter(rows_of(entry.name, config_dir)), entry.name)
-    only = f"attention=[{label}]"
+    only = f"attention=[{entry.name}]"
     scope = ["scope=layer"] if entry.is_layer else []
     causal = [] if entry.capabilities.bidirectional else ["causal=true"]
-    both = f"attention=[softmax,{label}]" if entry.name != "softmax" else only
+    both = f"attention=[softmax,{entry.name}]" if entry.name != "softmax" else only
     task = ["task=[]"]
     if plugins:
-        row = ["--config-dir", str(config_dir or "conf"), f"plugins=[{','.join(plugins)}]"]
+        folder = ["--config-dir", str(config_dir)] if config_dir else []
+        row = [*folder, f"plugins=[{','.join(plugins)}]"]
         yield _command("sweep", *row, both, "seq_len=[1024,4096]", *scope, *causal, *task)
         yield _command("verify", *row, "conformance=true", only)
         return

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from attentions.catalogue import registered_names
 from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import check_writable
@@ -118,9 +119,14 @@ def against_commit(config: GateConfig, console: Console) -> int:
 
 
 def base_entry(base: trees.Tree, label: str) -> dict[str, Any] | None:
-    """An entry's YAML in the base tree; None if it has no such entry."""
+    """An entry as the base tree has it; None if it has no such entry.
+
+    What its YAML leaves out, all of it where there is none, is as the base's constructor has it.
+    """
     file = base.root / "conf" / "attention" / f"{label}.yaml"
-    entry = read_yaml(file).get(label) if file.exists() else None
+    if not file.exists():
+        return {"mechanism": label} if label in registered_names(base.root / "attentions") else None
+    entry = read_yaml(file).get(label)
     return entry if isinstance(entry, dict) and "mechanism" in entry else None
 
 

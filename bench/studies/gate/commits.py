@@ -21,7 +21,7 @@ from bench.studies.gate.verdict import Verdict, confidence_tail
 from bench.studies.gate.versus import Comparison, Effort, compare
 
 EntryReader = Callable[[str], dict[str, Any] | None]
-"""An entry's YAML in the base tree, by label: its mechanism and hyperparameters."""
+"""An entry in the base tree, by label: its mechanism, and hyperparameters that a YAML sets."""
 
 
 def compare_commits(

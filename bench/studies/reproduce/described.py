@@ -121,7 +121,7 @@ class PaperCell(Settings):
     what: Name
     """Row and column."""
     attention: str = ""
-    """Entry of conf/attention that is the row; empty if nothing here is."""
+    """Label of our row; empty if nothing here is."""
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     """Hyperparameters that differ from that entry."""
     protocol: Protocol | None = None

@@ -17,6 +17,7 @@ from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.comparison import seeds_by_pilot
 from bench.core.places import CHECKOUT, CONF
 from bench.core.record import NewerSchema, Quality, Record
+from bench.core.rows import row_labels
 from bench.publishing.searched import at_best_rate
 from bench.studies.reproduce.stored import read_all
 from bench.studies.reproduce.verdicts import FEWEST_SEEDS
@@ -32,7 +33,7 @@ class Question:
     """A difference to be told from 0.
 
     Attributes:
-        first, second: entries of conf/attention.
+        first, second: rows.
         difference: of their scores in points, or in the unit of a task that has one.
         task: entry of conf/task.
     """
@@ -76,8 +77,7 @@ def read_question(words: str, records: Sequence[Record]) -> Question:
         )
     first, second, points, task = found.groups()
     trained = [record for record in records if record.cell.is_task]
-    entries = {path.stem for path in (CONF / "attention").glob("*.yaml")}
-    entries |= {record.cell.entry for record in trained}
+    entries = {*row_labels()} | {record.cell.entry for record in trained}
     tasks = {path.stem for path in (CONF / "task").glob("*.yaml")}
     for kind, name, known in (("entry", first, entries), ("entry", second, entries)):
         if name not in known:

@@ -13,6 +13,7 @@ from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.places import CONF
 from bench.core.record import TRAINING_VERSION, Quality, Record, Status
+from bench.core.rows import row_labels, settings_of
 from bench.studies.reproduce.described import PaperCell, Protocol
 from bench.studies.reproduce.verdicts import chosen_points, score_at
 
@@ -55,7 +56,7 @@ def runs_of(protocol: Protocol) -> Iterator[Run]:
 
 
 def entry_of(group: str, name: str) -> dict[str, Any]:
-    """The settings of an entry of conf/<group>.
+    """The settings of a row, or of an entry of conf/<group>.
 
     Raises:
         ConfigError: there is none; the message names the nearest ones.
@@ -65,9 +66,12 @@ def entry_of(group: str, name: str) -> dict[str, Any]:
 
 @cache
 def _read_entry(group: str, name: str) -> dict[str, Any]:
+    if group == "attention" and (row := settings_of(name)):
+        return row
     file = CONF / group / f"{name}.yaml"
     if not file.is_file():
         known = [path.stem for path in (CONF / group).glob("*.yaml")]
+        known = [*row_labels()] if group == "attention" else known
         raise ConfigError(f"{group}={name}: there is no such {group}. {did_you_mean(name, known)}")
     (settings,) = read_yaml(file).values()
     return dict(settings)

@@ -38,6 +38,8 @@ class Verify(Settings):
     )
     golden: Folder | None = None
     """A folder of golden files; null: this project's tests/golden."""
+    strict: bool = False
+    """Exit with 1 also if a case is not covered, but for those that not_covered.yaml lists."""
     flops: bool = False
     """Prove FLOP formulas instead; the rows go to verify-flops.json."""
     conformance: bool = False
@@ -57,6 +59,10 @@ class Verify(Settings):
         wanted = [f"{name}=true" for name, is_wanted in others.items() if is_wanted]
         if len(wanted) > 1:
             raise ValueError(f"{' and '.join(wanted)} are commands of their own: give one of them.")
+        if self.strict and wanted:
+            raise ValueError(
+                f"strict=true is about golden cases, which {wanted[0]} does not prove."
+            )
         return self
 
     @property

@@ -10,6 +10,7 @@ from bench.core.cli.command import CONF, read_yaml
 from bench.core.cli.errors import ConfigError
 from bench.core.observed import CONTROLS
 from bench.core.presets import RatePreset, presets_text, read_presets
+from bench.core.rows import settings_of
 from bench.measuring.tasks.base import task_settings
 from bench.studies.rates.rows import USUAL
 from bench.studies.rates.search import keep
@@ -79,7 +80,7 @@ def test_the_rows_of_make_bench_have_presets_at_the_settings_of_their_yamls_toda
             continue  # nothing is searched for the former, the latter are causal only
         if task == "recall_causal" and entry in ("flatten", "nala"):
             continue  # have no causal form
-        row = read_yaml(CONF / "attention" / f"{entry}.yaml")[entry]
+        row = settings_of(entry)
         settings = read_yaml(CONF / "task" / f"{task}.yaml")[task]
         mechanism, name = row.pop("mechanism"), settings.pop("task")
         usual = task_settings(name)

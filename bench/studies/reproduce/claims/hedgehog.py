@@ -29,7 +29,7 @@ def spiky_and_monotone(
 
     Args:
         lab: shows progress.
-        rows: entries of conf/attention to compare with.
+        rows: labels to compare with.
         std: of queries and keys: at 1 softmax is nearly uniform at this size.
         num_steps: of training Hedgehog's map on weights of softmax, on fresh queries and keys.
         num_seeds: of queries, keys and maps.

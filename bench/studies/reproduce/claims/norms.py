@@ -33,7 +33,7 @@ def entropy_follows_norm(
 
     Args:
         lab: shows progress.
-        rows: entries of conf/attention.
+        rows: labels.
         of: the entry that the sentence is about.
         norms: of the sweep, rising.
         spread_norms: medians around which tokens' norms spread, by a log-normal factor of 0.5.

@@ -28,7 +28,7 @@ def recall_grows_with_state(
 
     Args:
         lab: trains.
-        entry: a linear attention of conf/attention with as many features as channels.
+        entry: a row of linear attention with as many features as channels.
         num_heads: falling, so that the state grows.
         settings: of the task recall_causal, beside the heads.
         seeds: of each run.

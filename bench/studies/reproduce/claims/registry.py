@@ -164,7 +164,7 @@ class Lab:
 
 
 def row(entry: str, **settings: Any) -> dict[str, Any]:
-    """An entry of conf/attention with some hyperparameters of its own."""
+    """A row with some hyperparameters of its own."""
     return entry_of("attention", entry) | settings
 
 

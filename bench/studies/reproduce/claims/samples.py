@@ -1,4 +1,4 @@
-"""Entries of conf/attention as cores, and numbers with intervals over seeds."""
+"""Rows as cores, and numbers with intervals over seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.studies.reproduce.stored import Row, entry_of
 
 
 def core_of(entry: str, size: Size, seed: int = 0, **settings: object) -> Attention:
-    """An entry of conf/attention in float64, for evaluation, its weights drawn under a seed.
+    """A row in float64, for evaluation, its weights drawn under a seed.
 
     Raises:
         NoWeights: it owns its projections, or has no form in which queries see all keys.

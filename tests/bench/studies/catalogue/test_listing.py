@@ -15,6 +15,7 @@ from attentions.catalogue import CatalogueEntry, catalogue
 from bench.core.badges import Badge, BadgeStatus, goldens_passed
 from bench.core.cli.errors import ConfigError
 from bench.core.proofs import Proofs
+from bench.core.rows import ON_REQUEST, row_labels
 from bench.studies.catalogue.listing import in_words, main, read_query, table
 from bench.studies.golden.proof import Proof, Verdict
 from bench.studies.verify import write_rows
@@ -121,6 +122,13 @@ def test_a_family_is_shown_alone_or_with_others() -> None:
 def test_the_authors_operators_are_shown_only_when_asked_for() -> None:
     assert "nala" in named() and "nala_published" not in named()
     assert "nala_published" in named("family=published") and "nala" not in named("family=published")
+
+
+def test_other_packages_versions_are_shown_only_with_everything() -> None:
+    assert named("all=true") == {entry.name for entry in catalogue()}
+    assert named("all=false") == named() and not named() & ON_REQUEST
+    assert {"performer_peer", "rfa_gated"} <= named("all=true", "family=[kernel, published]")
+    assert {*row_labels()} >= ON_REQUEST
 
 
 @pytest.mark.parametrize("claim", ["causal", "recurrent", "needs_grid"])

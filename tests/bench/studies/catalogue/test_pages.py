@@ -6,10 +6,10 @@ import pytest
 
 from attentions.capabilities import PUBLISHED
 from attentions.catalogue import catalogue
-from bench.core.rows import rows_of
-from bench.studies.catalogue.pages import DIFFERENCES, MECHANISMS, all_pages
+from bench.core.rows import ON_REQUEST, rows_of
+from bench.studies.catalogue.pages import ADDING, DIFFERENCES, MECHANISMS, all_pages
 
-ENTRIES = [entry for entry in catalogue() if entry.family != PUBLISHED]
+ENTRIES = [e for e in catalogue() if e.family != PUBLISHED and e.name not in ON_REQUEST]
 DOCS = Path(__file__).resolve().parents[4] / "docs"
 
 
@@ -18,28 +18,45 @@ def pages() -> dict[str, str]:
     return all_pages()
 
 
-@pytest.mark.parametrize("name", [MECHANISMS, DIFFERENCES])
-def test_the_page_is_what_its_sources_say(pages: dict[str, str], name: str) -> None:
-    written = (DOCS / name).read_text(encoding="utf-8")
-    assert written == pages[name], (
-        f"docs/{name} is old; run python -m bench.studies.catalogue.pages"
-    )
+def test_the_pages_are_what_their_sources_say(pages: dict[str, str]) -> None:
+    written = {p.relative_to(DOCS).as_posix() for p in DOCS.glob("mechanisms/*")}
+    assert written | {MECHANISMS, DIFFERENCES, ADDING} == pages.keys()
+    old = [name for name in pages if (DOCS / name).read_text("utf-8") != pages[name]]
+    assert not old, f"old: {', '.join(old)}; run python -m bench.studies.catalogue.pages"
 
 
-def test_every_mechanism_has_a_section_its_rows_and_its_hazards(pages: dict[str, str]) -> None:
-    sections = pages[MECHANISMS].split("\n### ")
-    by_name = {section.partition("\n")[0]: section for section in sections[1:]}
-    assert by_name.keys() == {entry.name for entry in ENTRIES}
+def test_every_mechanism_has_a_page_with_its_formula_rows_and_hazards(
+    pages: dict[str, str],
+) -> None:
     for entry in ENTRIES:
-        section = by_name[entry.name]
-        assert entry.source in section and "Hazards:" in section
-        assert all(f"`{row}`" in section for row in rows_of(entry.name))
-        assert all(f"| `{name}` | `{value}` |" in section for name, value in entry.defaults.items())
+        page = pages[f"mechanisms/{entry.name}.md"]
+        first = page.index("```text") if "```text" in page else page.index("-->")
+        assert first < page.index("| source |") < page.index("## Cost") < page.index("## Hazards")
+        shown = set(rows_of(entry.name)) - ON_REQUEST
+        assert all(f"`{row}`" in page for row in shown)
+        assert all(f"| `{name}` | `{value}` |" in page for name, value in entry.defaults.items())
+        assert "## Tested" in page
+
+
+def test_a_page_leads_to_the_tables_in_which_its_rows_are(pages: dict[str, str]) -> None:
+    nala = pages["mechanisms/nala.md"]
+    assert "- [Accuracy on recall, over 3 seeds](../results/recall.md)" in nala
+    assert "https://arxiv.org/abs/2506.21137" in nala and "## Differences" in nala
+    assert "recall_causal.md" not in nala and "](../mechanisms.md)" not in nala
+
+
+def test_the_index_has_each_mechanism_in_its_family_and_in_its_year(pages: dict[str, str]) -> None:
+    families, _, years = pages[MECHANISMS].partition("## By year")
+    for entry in ENTRIES:
+        link = f"[`{entry.name}`](mechanisms/{entry.name}.md)"
+        assert families.count(link) == 1
+        assert (link in years) == (entry.family != "control"), entry.name
+    assert "\n| 2017 | [`softmax`]" in years
 
 
 def test_every_mechanism_but_the_controls_is_on_the_page_of_differences(
     pages: dict[str, str],
 ) -> None:
     for entry in ENTRIES:
-        told = f"[{entry.name}](mechanisms.md#{entry.name})" in pages[DIFFERENCES]
+        told = f"[{entry.name}](mechanisms/{entry.name}.md)" in pages[DIFFERENCES]
         assert told == (entry.family != "control"), entry.name

@@ -11,7 +11,7 @@ from rich.console import Console
 from bench.measuring.plugins import import_plugins
 from bench.studies.golden.build import is_published
 from bench.studies.golden.proof import Proof, Verdict
-from bench.studies.verify.outputs import exit_code, run, verify
+from bench.studies.verify.outputs import exit_code, listed_gaps, run, unlisted, verify
 from bench.studies.verify.settings import Verify
 from tests.bench.studies.verify.goldens import PUBLIC, config, copy_case, session
 
@@ -259,6 +259,24 @@ def test_exit_codes_tell_a_proof_from_a_failed_one(
     assert run(config(small, out=out), session(quiet)) == 1
     failed = {row["mechanism"] for row in json.loads(out.read_text()) if row["status"] == "failed"}
     assert failed == {"linear"}
+
+
+def test_strict_fails_a_case_that_is_not_covered_and_not_listed(
+    proofs: list[Proof], small: Path
+) -> None:
+    listed = listed_gaps(PUBLIC)
+    gaps = {f"{p.golden} {p.mechanism}" for p in proofs if p.status is Verdict.NOT_COVERED}
+    assert unlisted(proofs, listed) == [] and listed.keys() == gaps
+    copy_case(small, name := "performer/softmax_causal_b2h2n49d16m24")
+    usual = config(small, "performer", out=small.parent / "verify.json")
+    asked, console = usual.model_copy(update={"strict": True}), Console(record=True, width=400)
+    assert run(usual, session()) == 0 and run(asked, session(console)) == 1
+    said = console.export_text()
+    assert f"NOT COVERED {name} performer: the reference leaks the future" in said
+    (small / "not_covered.yaml").write_text(f"{name} performer: another reason\n")
+    assert run(asked, session()) == 1
+    (small / "not_covered.yaml").write_text((PUBLIC / "not_covered.yaml").read_text())
+    assert run(asked, session()) == 0
 
 
 def test_nothing_to_prove_is_no_failure() -> None:
