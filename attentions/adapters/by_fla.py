@@ -1,4 +1,4 @@
-"""What mechanisms by operators of the package flash-linear-attention have in common.
+"""Base of mechanisms by operators of the package flash-linear-attention.
 
 One table names the operators and which of their arguments is which gate. Weights, gates and the
 slow form are those of ours; an operator takes (B, N, H, ...) tensors, ours (B, H, N, ...).

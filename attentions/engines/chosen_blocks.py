@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..kernel.eager import is_eager_cpu
+from ..inputs import is_eager_cpu
 from ..maths.tiles import Tiling, scaled
 from .tiled_pairs import tiled_pairs
 

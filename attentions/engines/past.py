@@ -136,12 +136,8 @@ class PastCore(PairCore):
             if sums is not None:
                 of_rows = sums[:, :, start + at.start : end, None]
                 decays = (of_rows - sums[:, :, None, :end]).to(q.dtype)
-            chunk = Chunk(
-                *(x[:, :, at] for x in (q, k, v)),
-                *past,
-                decays,
-                None if seen is None else seen[..., :end],
-            )
+            visible = None if seen is None else seen[..., :end]
+            chunk = Chunk(q[:, :, at], k[:, :, at], v[:, :, at], *past, decays, visible)
             out, *past = self.mix_chunk(chunk, *(row[:, :, at] for row in rows))  # type: ignore[assignment]
             outputs.append(out)
         return torch.cat(outputs, dim=2), *past

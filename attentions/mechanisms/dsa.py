@@ -109,8 +109,8 @@ class Dsa(PairCore):
         with torch.no_grad():
             places = self.scores(*gates).topk(self.top_k, dim=-1).indices.mT  # (B, 1, K, 1)
         tiling = Tiling(query_len=1, key_len=self.top_k, size=self.tile, causal=False)
-        chosen = (x.take_along_dim(places, dim=2) for x in (k, v))
-        return replace(attend, tiling=tiling)(q, *chosen)
+        k, v = (x.take_along_dim(places, dim=2) for x in (k, v))
+        return replace(attend, tiling=tiling)(q, k, v)
 
     def scores(self, index_q: Tensor, index_k: Tensor, index_weight: Tensor) -> Tensor:
         """I of each pair, (B, 1, N, M)."""
@@ -163,7 +163,8 @@ class Dsa(PairCore):
         ranks = order.argsort(dim=-1).flip(-1)
         hidden = (later | (ranks >= self.top_k)).unsqueeze(1)
         weights = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(hidden, -torch.inf).softmax(dim=-1)
-        return weights @ v
+        out: Tensor = weights @ v
+        return out
 
     def _index_flops(self, shape: CallShape, pairs: int) -> int:
         """Scores of so many pairs of a sequence, where not all keys are seen anyway."""

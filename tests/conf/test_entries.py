@@ -51,9 +51,7 @@ def missing_entries(text: str, existing: dict[str, set[str]]) -> list[str]:
 def existing_entries() -> dict[str, set[str]]:
     """All but those that name a model's layers: they are nothing to time."""
     return {
-        "attention": {
-            label for label in row_labels() if "mechanism" in (settings_of(label) or {})
-        }
+        "attention": {label for label in row_labels() if "mechanism" in (settings_of(label) or {})}
         - ON_REQUEST,
         "task": {path.stem for path in (CONF / "task").glob("*.yaml")},
     }

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from bench.core.cli.command import CONF, read_yaml
+from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
+from bench.core.places import CONF
 from bench.core.settings import (
     Folder,
     Interval,
