@@ -6,13 +6,14 @@ Each takes the weights, gates and slow form of ours, and only its products are c
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ..base import Geometry
+from ..base import CallShape, Geometry
 from ..capabilities import Capabilities, Gate
 from ..checks import equal_lengths
+from ..engines.state import StateCore
 from ..maths.delta_rule import unit_length
 from ..mechanisms.deltanet import DeltaNet
 from ..mechanisms.gated_deltanet import GatedDeltaNet
@@ -52,6 +53,16 @@ def _mixed(
     return out.transpose(1, 2)
 
 
+class _ByKernel(StateCore):
+    """A core of ours whose `forward` is a kernel, into which no counter sees."""
+
+    ours: ClassVar[type[StateCore]]
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """FLOPs of our own chunks, which the kernels' are like."""
+        return self.ours(self.geometry, **self._settings).executed_flops(shape)
+
+
 @register_attention(
     "gla_fla",
     title="GLA (flash-linear-attention)",
@@ -59,7 +70,7 @@ def _mixed(
     family="recurrent",
     capabilities=_GATED_BY_CHANNEL,
 )
-class GlaFla(Gla):
+class GlaFla(_ByKernel, Gla):
     """S_t = diag(exp(g_t)) S_{t-1} + k_t v_t^T and out_t = S_t^T q_t / sqrt(head_dim), as `gla`.
 
     By ``fla.ops.gla.chunk_gla``.
@@ -75,6 +86,8 @@ class GlaFla(Gla):
         temperature: as for `gla`.
         scale: as for `gla`.
     """
+
+    ours = Gla
 
     def __init__(
         self, geometry: Geometry, temperature: float = 16.0, scale: float | None = None
@@ -98,7 +111,7 @@ class GlaFla(Gla):
     family="recurrent",
     capabilities=_GATED,
 )
-class SimpleGlaFla(SimpleGla):
+class SimpleGlaFla(_ByKernel, SimpleGla):
     """S_t = exp(g_t) S_{t-1} + k_t v_t^T and out_t = S_t^T q_t / sqrt(head_dim), as `simple_gla`.
 
     By ``fla.ops.simple_gla.chunk_simple_gla``.
@@ -114,6 +127,8 @@ class SimpleGlaFla(SimpleGla):
         temperature: as for `simple_gla`.
         scale: as for `simple_gla`.
     """
+
+    ours = SimpleGla
 
     def __init__(
         self, geometry: Geometry, temperature: float = 16.0, scale: float | None = None
@@ -137,7 +152,7 @@ class SimpleGlaFla(SimpleGla):
     family="recurrent",
     capabilities=_CAN,
 )
-class RetNetFla(RetNet):
+class RetNetFla(_ByKernel, RetNet):
     """(q k^T * D) v / sqrt(head_dim), with D_ij = gamma_h^(i - j) for j <= i, as `retnet`.
 
     By ``fla.ops.retention.chunk_retention``, which has the same gamma_h built in.
@@ -152,6 +167,8 @@ class RetNetFla(RetNet):
         geometry: the shape to build for; causal.
         scale: as for `retnet`.
     """
+
+    ours = RetNet
 
     def __init__(self, geometry: Geometry, scale: float | None = None) -> None:
         super().__init__(geometry, scale=scale)
@@ -170,7 +187,7 @@ class RetNetFla(RetNet):
     family="recurrent",
     capabilities=_DELTA,
 )
-class DeltaNetFla(DeltaNet):
+class DeltaNetFla(_ByKernel, DeltaNet):
     """S_t = S_{t-1} + beta_t k_t (v_t - S_{t-1}^T k_t)^T, out_t = S_t^T q_t / sqrt(head_dim).
 
     As `deltanet`, by ``fla.ops.delta_rule.chunk_delta_rule``. Keys, and queries if asked, are
@@ -188,6 +205,8 @@ class DeltaNetFla(DeltaNet):
         normalise_queries: as for `deltanet`.
         scale: as for `deltanet`.
     """
+
+    ours = DeltaNet
 
     def __init__(
         self,
@@ -217,7 +236,7 @@ class DeltaNetFla(DeltaNet):
     family="recurrent",
     capabilities=_GATED_DELTA,
 )
-class GatedDeltaNetFla(GatedDeltaNet):
+class GatedDeltaNetFla(_ByKernel, GatedDeltaNet):
     """S_t = S' + beta_t k_t (v_t - S'^T k_t)^T with S' = exp(g_t) S_{t-1}, as `gated_deltanet`.
 
     By ``fla.ops.gated_delta_rule.chunk_gated_delta_rule``. Keys, and queries if asked, are brought
@@ -235,6 +254,8 @@ class GatedDeltaNetFla(GatedDeltaNet):
         normalise_queries: as for `gated_deltanet`.
         scale: as for `gated_deltanet`.
     """
+
+    ours = GatedDeltaNet
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import torch
 
 from attentions import Geometry, attention_class, build_attention
 from attentions.capabilities import DTYPES
+from tests.attentions.calls import call_of
 
 SEQ_LEN, HEADS, KEY_DIM, VALUE_DIM = 13, 3, 8, 6
 
@@ -227,6 +228,13 @@ def test_it_can_be_copied_as_the_oracle_does(name, fla, qkv):
     theirs, _ = pair(name)
     tensors = qkv(1, HEADS, SEQ_LEN, KEY_DIM, value_dim=VALUE_DIM)
     assert torch.equal(copy.deepcopy(theirs)(*tensors), theirs(*tensors))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_executed_flops_are_those_of_our_chunks(name, fla):
+    shape = call_of(150, KEY_DIM, VALUE_DIM, num_heads=HEADS, causal=True)
+    theirs, ours = (core.executed_flops(shape) for core in pair(name))
+    assert theirs == ours > 0
 
 
 @pytest.mark.parametrize("name", OURS)
