@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .engines.pair import PairCore
     from .engines.state import StateCore
     from .geometry import CallShape, Geometry
-    from .integrations.replace import replace_attention
+    from .integrations.replace import replace_attention, replaced_attention
     from .layer import MultiHeadAttention, build_layer
     from .models import ModelInfo, build_model, model_info, model_names
     from .registry import (
@@ -56,6 +56,7 @@ __all__ = [
     "model_names",
     "register_attention",
     "replace_attention",
+    "replaced_attention",
 ]
 
 # Loaded on first use: the catalogue can be listed without waiting for torch.
@@ -77,7 +78,7 @@ _HOME = {
     ),
     "PairCore": "engines.pair",
     "StateCore": "engines.state",
-    "replace_attention": "integrations.replace",
+    **dict.fromkeys(("replace_attention", "replaced_attention"), "integrations.replace"),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar, Self
@@ -223,9 +223,35 @@ class Attention(Mechanism):
         (B, H, T, D), (B, H, T, D), (B, H, T, E), state -> (B, H, T, E), state.
 
         The state that is given is used up: the one returned may lie in the same memory. The same
-        step can be taken again, for instance to time it; two ways on from one state cannot.
+        step can be taken again, for instance to time it. To go two ways on from one state, as beam
+        search does, let each go on from its own `clone_state`.
         """
         raise TypeError(f"{self.name} has no recurrent form.")
+
+    @staticmethod
+    def clone_state(state: Any) -> Any:
+        """Copy of a state, in memory of its own, which a step of the original leaves as it is.
+
+        >>> from attentions import Geometry, build_attention
+        >>> geometry = Geometry(num_heads=2, head_dim=8, seq_len=5, causal=True)
+        >>> core = build_attention("softmax", geometry)
+        >>> start = core.init_state(1, dtype=torch.float32, device=torch.device("cpu"))
+        >>> kept = core.clone_state(start)
+        >>> _, after = core.step(*torch.randn(3, 1, 2, 1, 8), start)
+        >>> bool(after.k.any()), bool(kept.k.any())
+        (True, False)
+        """
+        return map_tensors(state, Tensor.clone)
+
+
+def map_tensors(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same state with each tensor changed; numbers stay."""
+    if isinstance(state, Tensor):
+        return change(state)
+    if isinstance(state, tuple):
+        parts = [map_tensors(part, change) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    return state
 
 
 class AttentionLayer(Mechanism):

@@ -86,21 +86,88 @@ def replace_attention(
         hyperparameters: the mechanism's own.
 
     Returns:
-        The model, or, if it is itself an attention, what stands for it.
+        The model.
 
     Raises:
-        ValueError: nothing to exchange, or the mechanism cannot do what the model needs.
+        ValueError: nothing to exchange, or the mechanism cannot do what the model needs; or the
+            model is itself an attention, which `replaced_attention` takes.
         TypeError: a hyperparameter that the mechanism does not take.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model is {model!r}; an nn.Module is needed.")
-    wish = Wish(mechanism=mechanism, causal=causal, settings=hyperparameters)
+    if _kind_of(model):
+        raise ValueError(
+            f"model is itself the attention, a {type(model).__name__}, and cannot become another "
+            "module in place; put what attentions.replaced_attention(...) returns where it was."
+        )
+    _exchange(
+        model,
+        Wish(mechanism=mechanism, causal=causal, settings=hyperparameters),
+        TokenLayout(seq_len=seq_len, grid=grid),
+        where=where,
+        ignore_dropout=ignore_dropout,
+    )
+    return model
+
+
+def replaced_attention(
+    attention: nn.Module,
+    mechanism: str,
+    *,
+    causal: bool = False,
+    seq_len: int | None = None,
+    grid: tuple[int, int] | None = None,
+    ignore_dropout: bool = False,
+    **hyperparameters: Any,
+) -> nn.Module:
+    """Another mechanism around the projections of one attention, to stand where that one stood.
+
+    >>> import torch, attentions
+    >>> new = attentions.replaced_attention(torch.nn.MultiheadAttention(64, 4), "linear")
+    >>> new.core.name
+    'linear'
+
+    Args:
+        attention: a module of a kind that `replace_attention` takes; its parameters and hooks go
+            over to the new one.
+        mechanism: registered name of a core.
+        causal: as for `replace_attention`.
+        seq_len: as for `replace_attention`.
+        grid: as for `replace_attention`.
+        ignore_dropout: as for `replace_attention`.
+        hyperparameters: the mechanism's own.
+
+    Returns:
+        A new module.
+
+    Raises:
+        ValueError: it is no attention of these kinds, or the mechanism cannot do what it needs.
+        TypeError: a hyperparameter that the mechanism does not take.
+    """
+    if not isinstance(attention, nn.Module):
+        raise ValueError(f"attention is {attention!r}; an nn.Module is needed.")
+    if not _kind_of(attention):
+        raise ValueError(_nothing_found({"": attention}, "one"))
+    return _exchange(
+        attention,
+        Wish(mechanism=mechanism, causal=causal, settings=hyperparameters),
+        TokenLayout(seq_len=seq_len, grid=grid),
+        where=None,
+        ignore_dropout=ignore_dropout,
+    )
+
+
+def _exchange(
+    model: nn.Module, wish: Wish, layout: TokenLayout, *, where: Where | None, ignore_dropout: bool
+) -> nn.Module:
+    """The model, or what stands for it if it is itself an attention."""
+    mechanism = wish.mechanism
     _check_is_core(mechanism)
     found = _attentions_at(model, where)
     left = _left_alone(model, found) if where is None else {}
     for name, module in found.items():
         _check_dropout(wish, name, module, ignore=ignore_dropout)
-    layouts = Layouts(model, TokenLayout(seq_len=seq_len, grid=grid))
+    layouts = Layouts(model, layout)
     # Shared modules stay shared.
     built: dict[int, Swapped] = {}
     for name, module in found.items():
@@ -115,9 +182,9 @@ def replace_attention(
         warnings.warn(
             f"{mechanism}: {len(found)} attentions replaced, {len(left)} left alone: "
             f"{_listed(left)}.",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return new  # type: ignore[return-value]  # M, or an attention in its place
+    return new
 
 
 def _check_is_core(mechanism: str) -> None:

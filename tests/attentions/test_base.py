@@ -35,6 +35,20 @@ def test_a_plugin_need_not_refuse_lengths_and_masks_itself(monkeypatch):
             core(*inputs, **masks)
 
 
+@pytest.mark.parametrize("name", ["softmax", "fox", "sliding_window", "retnet", "performer"])
+def test_two_ways_go_on_from_a_state_and_its_clone(name):
+    core = build_attention(name, Geometry(num_heads=2, head_dim=4, seq_len=12, causal=True)).eval()
+    prompt, first, second = torch.randn(3, 3, 1, 2, 2, 4)
+    empty = core.init_state(1, dtype=torch.float32, device=torch.device("cpu"))
+    _, state = core.step(*prompt, empty)
+    kept = core.clone_state(state)
+    one, _ = core.step(*(x[:, :, :1] for x in first), state)
+    other, _ = core.step(*(x[:, :, :1] for x in second), kept)
+    for token, out in ((first, one), (second, other)):
+        whole = [torch.cat((a, b[:, :, :1]), dim=2) for a, b in zip(prompt, token, strict=True)]
+        torch.testing.assert_close(out, core(*whole)[:, :, 2:])
+
+
 def test_a_core_without_a_recurrent_form_says_so_at_step_too():
     core = build_attention("efficient", Geometry(num_heads=2, head_dim=4, seq_len=12))
     x = torch.zeros(1, 2, 1, 4)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+from ...base import map_tensors
 
 _TAG = "_attnbench_layer"
 """Attribute of a key tensor by which the attention finds the layer that it went through."""
@@ -105,7 +106,7 @@ class RecurrentLayer(CacheLayerMixin):
         )
 
     def _each_tensor(self, change: Callable[[Tensor], Tensor]) -> None:
-        self.state = _map_tensors(self.state, change)
+        self.state = map_tensors(self.state, change)
 
 
 class RecurrentCache(Cache):
@@ -122,17 +123,20 @@ class RecurrentCache(Cache):
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=RecurrentLayer)
 
+    def get_conv_state(self, *args: Any, **keywords: Any) -> Any:
+        """Refused: a model's own recurrent layers, as in Qwen3-Next, keep other states.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "attnbench: this model has recurrent layers of its own, and a RecurrentCache has no "
+            "place for their states; use the model's own cache, or use_cache=False."
+        )
+
+    update_conv_state = update_recurrent_state = get_conv_state
+
 
 def layer_of(key: Tensor) -> RecurrentLayer | None:
     """The layer that these keys went through, None if it was another cache's or none."""
     return getattr(key, _TAG, None)
-
-
-def _map_tensors(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same state with each (B, ...) tensor changed; numbers stay."""
-    if isinstance(state, torch.Tensor):
-        return change(state)
-    if isinstance(state, tuple):
-        parts = [_map_tensors(part, change) for part in state]
-        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
-    return state

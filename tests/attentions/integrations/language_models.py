@@ -32,6 +32,19 @@ SIZES = {
 NUM_NEW = 10
 
 
+def qwen3_next(num_layers: int) -> Any:
+    """Three layers of the model's own recurrence, and then one of attention."""
+    torch.manual_seed(0)
+    kinds = ["linear_attention", "linear_attention", "linear_attention", "full_attention"]
+    narrow = {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "moe_intermediate_size": 16}
+    heads = {"linear_num_value_heads": 2, "linear_num_key_heads": 1, "num_key_value_heads": 1}
+    settings = {"num_hidden_layers": num_layers, "layer_types": kinds[:num_layers], "head_dim": 8}
+    config = transformers.Qwen3NextConfig(
+        **SIZES | settings | narrow | heads, num_experts=2, num_experts_per_tok=1
+    )
+    return transformers.Qwen3NextForCausalLM(config).eval()
+
+
 def llama(**settings: Any) -> Any:
     """Two layers with two query heads to each head of keys and values."""
     torch.manual_seed(0)

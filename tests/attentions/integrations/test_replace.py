@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from attentions import replace_attention
+from attentions import replace_attention, replaced_attention
 from tests.attentions.integrations.replacing import encoder, needs_timm, replaced, tokens
 
 
@@ -101,16 +101,25 @@ def test_dropout_of_weights_is_refused_unless_it_is_to_be_ignored() -> None:
     assert replaced(replace_attention(layer, "linear", ignore_dropout=True)) == {"self_attn"}
 
 
+def test_a_module_that_is_itself_the_attention_is_not_replaced_in_silence() -> None:
+    attention = nn.MultiheadAttention(16, 2, batch_first=True)
+    with pytest.raises(ValueError, match=r"itself the attention.*attentions.replaced_attention"):
+        replace_attention(attention, "linear")
+    assert replaced_attention(attention, "linear").core.name == "linear"
+    with pytest.raises(ValueError, match="Nothing to replace: looked for one of"):
+        replaced_attention(nn.Linear(2, 2), "linear")
+
+
 def test_projections_that_are_computed_are_refused() -> None:
     attention = nn.MultiheadAttention(16, 2)
     nn.utils.parametrizations.weight_norm(attention, "in_proj_weight")
     with pytest.raises(ValueError, match="in_proj_weight is computed from other parameters"):
-        replace_attention(attention, "linear")
+        replaced_attention(attention, "linear")
 
 
 @pytest.mark.parametrize("name", ["key_padding_mask", "attn_mask"])
 def test_a_mask_of_whole_numbers_could_mean_either_and_is_refused(name: str) -> None:
-    attention = replace_attention(nn.MultiheadAttention(16, 2, batch_first=True), "softmax")
+    attention = replaced_attention(nn.MultiheadAttention(16, 2, batch_first=True), "softmax")
     mask = torch.ones((3, 7) if name == "key_padding_mask" else (7, 7), dtype=torch.long)
     with pytest.raises(ValueError, match=f"{name} is of torch.int64; torch.bool, where True hides"):
         attention(*[tokens()] * 3, **{name: mask})
@@ -119,14 +128,14 @@ def test_a_mask_of_whole_numbers_could_mean_either_and_is_refused(name: str) -> 
 @pytest.mark.parametrize("setting", ["add_bias_kv", "add_zero_attn"])
 def test_keys_of_the_attention_itself_are_refused(setting: str) -> None:
     with pytest.raises(ValueError, match="add_bias_kv or add_zero_attn"):
-        replace_attention(nn.MultiheadAttention(16, 2, **{setting: True}), "linear")
+        replaced_attention(nn.MultiheadAttention(16, 2, **{setting: True}), "linear")
 
 
 def test_replacing_needs_neither_timm_nor_transformers() -> None:
     code = (
         "import sys; sys.modules['timm'] = sys.modules['transformers'] = None\n"
         "import torch, attentions\n"
-        "attentions.replace_attention(torch.nn.MultiheadAttention(8, 2), 'linear')"
+        "attentions.replaced_attention(torch.nn.MultiheadAttention(8, 2), 'linear')"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -171,7 +180,7 @@ def test_masks_of_other_sizes_than_torch_takes_are_refused(
     batch_first: bool, masks: dict[str, tuple[int, ...]], said: str
 ) -> None:
     attention = nn.MultiheadAttention(16, 2, batch_first=batch_first)
-    new = replace_attention(attention, "softmax")
+    new = replaced_attention(attention, "softmax")
     q, k = torch.randn(2, 4, 16), torch.randn(2, 6, 16)
     if not batch_first:
         q, k = q.transpose(0, 1), k.transpose(0, 1)
@@ -183,7 +192,7 @@ def test_masks_of_other_sizes_than_torch_takes_are_refused(
 
 
 def test_masks_of_a_call_without_a_batch_have_none_either() -> None:
-    new = replace_attention(nn.MultiheadAttention(16, 2), "softmax")
+    new = replaced_attention(nn.MultiheadAttention(16, 2), "softmax")
     q, k = torch.randn(4, 16), torch.randn(6, 16)
     keys, pairs = torch.zeros(6, dtype=torch.bool), torch.zeros(2, 4, 6, dtype=torch.bool)
     torch.testing.assert_close(new(q, k, k, keys, attn_mask=pairs)[0], new(q, k, k)[0])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attentions import replace_attention
+from attentions import replace_attention, replaced_attention
 from attentions.integrations.swapped import Swapped
 from tests.attentions.integrations.replacing import encoder, losses, padding, tokens
 
@@ -71,7 +71,7 @@ def test_keys_and_values_of_other_widths_are_projected() -> None:
     attention = nn.MultiheadAttention(16, 2, kdim=6, vdim=10)
     q, k, v = torch.randn(4, 3, 16), torch.randn(5, 3, 6), torch.randn(5, 3, 10)
     expected = attention(q, k, v)[0]
-    out, weights = replace_attention(attention, "softmax")(q, k, v)
+    out, weights = replaced_attention(attention, "softmax")(q, k, v)
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
     assert weights is None
 
@@ -80,7 +80,7 @@ def test_one_sample_without_a_batch_is_taken() -> None:
     attention = nn.MultiheadAttention(16, 2)
     x = tokens()[0]
     expected = attention(x, x, x, key_padding_mask=padding()[1])[0]
-    out = replace_attention(attention, "softmax")(x, x, x, key_padding_mask=padding()[1])[0]
+    out = replaced_attention(attention, "softmax")(x, x, x, key_padding_mask=padding()[1])[0]
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -90,7 +90,7 @@ def test_a_mask_for_each_head_is_taken_by_softmax() -> None:
     hidden[..., 0] = False
     x = tokens()
     expected = attention(x, x, x, attn_mask=hidden)[0]
-    out = replace_attention(attention, "softmax")(x, x, x, attn_mask=hidden)[0]
+    out = replaced_attention(attention, "softmax")(x, x, x, attn_mask=hidden)[0]
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -101,7 +101,7 @@ def test_an_encoder_learns() -> None:
 
 
 def test_a_nested_tensor_is_refused() -> None:
-    attention = replace_attention(nn.MultiheadAttention(16, 2, batch_first=True), "linear")
+    attention = replaced_attention(nn.MultiheadAttention(16, 2, batch_first=True), "linear")
     nested = torch.nested.nested_tensor([torch.randn(3, 16), torch.randn(4, 16)])
     with pytest.raises(ValueError, match="use_nested_tensor = False"):
         attention(nested, nested, nested)
@@ -110,6 +110,6 @@ def test_a_nested_tensor_is_refused() -> None:
 def test_a_mechanism_with_positions_needs_the_length() -> None:
     attention = nn.MultiheadAttention(16, 2, batch_first=True)
     with pytest.raises(ValueError, match="give it as seq_len="):
-        replace_attention(attention, "linformer", projected_len=3)
-    out, _ = replace_attention(attention, "linformer", seq_len=7, projected_len=3)(*[tokens()] * 3)
+        replaced_attention(attention, "linformer", projected_len=3)
+    out, _ = replaced_attention(attention, "linformer", seq_len=7, projected_len=3)(*[tokens()] * 3)
     assert out.shape == (3, 7, 16)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attentions import replace_attention
+from attentions import replace_attention, replaced_attention
 from attentions.integrations.swapped import Swapped
 
 timm: Any = pytest.importorskip("timm", reason="needs timm: pip install 'attnbench[models]'")
@@ -101,11 +101,11 @@ def test_fewer_heads_of_keys_and_values_stand_for_several_of_queries() -> None:
         pytest.skip("this timm shares no heads")
     x, rope = images(9, 32)[:, 0], torch.randn(8, 16)
     expected = attention(x, rope)
-    out = replace_attention(attention, "softmax")(x, rope)
+    out = replaced_attention(attention, "softmax")(x, rope)
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_bias_on_the_scores_is_refused() -> None:
-    attention = replace_attention(timm.models.eva.EvaAttention(32, 2, scale_norm=False), "softmax")
+    attention = replaced_attention(timm.models.eva.EvaAttention(32, 2, scale_norm=False), "softmax")
     with pytest.raises(ValueError, match="adds numbers other than 0 and -inf"):
         attention(images(9, 32)[:, 0], attn_mask=torch.randn(9, 9))

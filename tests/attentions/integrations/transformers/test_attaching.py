@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from attentions import Attention
 from tests.attentions.integrations.language_models import (
     PREFIX,
     SIZES,
@@ -20,6 +21,7 @@ from tests.attentions.integrations.language_models import (
     ids,
     llama,
     padding,
+    qwen3_next,
     transformers,
 )
 
@@ -123,6 +125,14 @@ def test_layers_and_gated_mechanisms_are_not_offered(mechanism: str) -> None:
     assert PREFIX + mechanism not in huggingface.implementations()
     with pytest.raises(ValueError, match="cannot stand inside the model's attention"):
         attach(bert(), mechanism)
+
+
+def test_a_model_with_recurrent_layers_of_its_own_is_attached_to_where_it_attends() -> None:
+    model = attach(qwen3_next(num_layers=4), "linear")
+    cores = [name for name, module in model.named_modules() if isinstance(module, Attention)]
+    assert {name.split(".")[2] for name in cores} == {"3"}
+    with pytest.raises(ValueError, match="called no attention through its interface"):
+        attach(qwen3_next(num_layers=2), "linear")
 
 
 def test_what_is_no_model_of_transformers_is_refused() -> None:

@@ -19,6 +19,7 @@ from tests.attentions.integrations.language_models import (
     llama,
     mistral,
     padding,
+    qwen3_next,
     with_mechanism,
 )
 
@@ -137,6 +138,12 @@ def test_padding_is_refused_where_a_state_would_take_it_in() -> None:
     model = with_mechanism(gpt2(), "linear")
     with pytest.raises(ValueError, match="decode texts of one length together"):
         generate(model, cache=RecurrentCache(), attention_mask=padding(left=True))
+
+
+def test_a_model_with_recurrent_layers_of_its_own_needs_its_own_cache() -> None:
+    model = attach(qwen3_next(num_layers=4), "linear")
+    with pytest.raises(ValueError, match="use the model's own cache, or use_cache=False"):
+        generate(model, cache=RecurrentCache())
 
 
 def test_a_static_cache_is_refused() -> None:
