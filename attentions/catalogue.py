@@ -88,7 +88,7 @@ class CatalogueEntry:
     Attributes:
         name, title, source, capabilities, family: the arguments of `register_attention`.
         doc: the class's docstring.
-        defaults: hyperparameter -> its default as the constructor writes it.
+        defaults: hyperparameter -> its default as text.
         values: hyperparameter -> its default; those left out that are more than constants.
         module: the file within `attentions` without its ending; of a plugin, the file's name.
     """
@@ -235,10 +235,11 @@ def _entry(
     call: ast.Call, cls: ast.ClassDef, constants: dict[str, ast.expr], file: Path
 ) -> CatalogueEntry:
     defaults = _defaults(cls)
+    values = dict(_constant(defaults, constants))
     said: dict[str, Any] = {
         "doc": ast.get_docstring(cls) or "",
-        "defaults": {name: ast.unparse(node) if node else "" for name, node in defaults.items()},
-        "values": dict(_constant(defaults, constants)),
+        "defaults": {name: _shown(name, node, values) for name, node in defaults.items()},
+        "values": values,
         "module": _module(file),
     }
     arguments = [("name", value) for value in call.args]
@@ -270,6 +271,13 @@ def _defaults(cls: ast.ClassDef) -> dict[str, ast.expr | None]:
             pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
             return {name.arg: value for name, value in pairs}
     return {}
+
+
+def _shown(name: str, node: ast.expr | None, values: Mapping[str, Any]) -> str:
+    """Return a default as text: its value, or else what the constructor writes; empty for none."""
+    if node is None:
+        return ""
+    return repr(values[name]) if name in values else ast.unparse(node)
 
 
 def _constant(
