@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -160,3 +160,20 @@ class Capabilities:
             (bool(self.requires), f"needs {', '.join(self.requires)}"),
         ]
         return tuple(words for holds, words in said if holds)
+
+
+def published_capabilities(ours: Capabilities, memory_layout: str | None = None) -> Capabilities:
+    """Claims of the authors' operators: those of ours, but bidirectional, plain and wide.
+
+    >>> published_capabilities(Capabilities(causal=True, cross=True)).claims
+    ('cross', 'float32, float64 only')
+    """
+    return replace(
+        ours,
+        causal=False,
+        recurrent=False,
+        masks=frozenset(),
+        exports=frozenset(),
+        dtypes=("float32", "float64"),
+        memory_layout=memory_layout or ours.memory_layout,
+    )

@@ -11,20 +11,28 @@ import ast
 import operator
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from . import plugins as _plugins
-from .capabilities import DTYPES, FAMILIES, Capabilities, Gate
+from .capabilities import (
+    DTYPES,
+    FAMILIES,
+    PUBLISHED,
+    Capabilities,
+    Gate,
+    published_capabilities,
+)
 from .plugins import PluginProblem
 
 HOMES = ("mechanisms", "published", "adapters")
 """Sub-packages whose modules register mechanisms."""
 _HERE = Path(__file__).parent
-_DECORATOR = "register_attention"
+_DECORATOR, _OPERATORS = "register_attention", "published"
+"""Decorators of a class, and of the authors' operators as a function."""
 _WORDS: dict[str, Any] = {
     "Capabilities": Capabilities,
     "Gate": Gate,
@@ -80,7 +88,7 @@ class CatalogueEntry:
     Attributes:
         name, title, source, capabilities, family: the arguments of `register_attention`.
         doc: the class's docstring.
-        defaults: hyperparameter -> its default as the constructor writes it.
+        defaults: hyperparameter -> its default as text.
         values: hyperparameter -> its default; those left out that are more than constants.
         module: the file within `attentions` without its ending; of a plugin, the file's name.
     """
@@ -130,7 +138,10 @@ def catalogue(folder: Path | None = None) -> tuple[CatalogueEntry, ...]:
     """
     folders = [folder] if folder else [_HERE / home for home in HOMES]
     files = sorted(file for each in folders for file in each.glob("[!_]*.py"))
-    return tuple(sorted((e for file in files for e in _entries(file)), key=lambda e: e.name))
+    found = [entry for file in files for entry in _entries(file)]
+    ours = {entry.name: entry for entry in found}
+    found += [entry for file in files for entry in _published_entries(file, ours)]
+    return tuple(sorted(found, key=lambda entry: entry.name))
 
 
 def plugin_catalogue() -> tuple[tuple[CatalogueEntry, ...], tuple[PluginProblem, ...]]:
@@ -163,23 +174,49 @@ def registered_names(package: Path) -> frozenset[str]:
     """Names of the mechanisms of another tree's `attentions`; nothing else of it is read."""
     files = [file for home in HOMES for file in (package / home).glob("[!_]*.py")]
     said = (
-        value
+        (value, "_published" if isinstance(node, ast.FunctionDef) else "")
         for file in files
-        for call, _, _ in _registered(file)
+        for call, node, _ in _registered(file)
         for value in (*call.args[:1], *(k.value for k in call.keywords if k.arg == "name"))
     )
-    return frozenset(str(value.value) for value in said if isinstance(value, ast.Constant))
+    return frozenset(str(v.value) + end for v, end in said if isinstance(v, ast.Constant))
 
 
 def _entries(file: Path) -> Iterator[CatalogueEntry]:
-    for call, cls, constants in _registered(file):
-        yield _entry(call, cls, constants, file)
+    for call, node, constants in _registered(file):
+        if isinstance(node, ast.ClassDef):
+            yield _entry(call, node, constants, file)
 
 
-def _registered(file: Path) -> Iterator[tuple[ast.Call, ast.ClassDef, dict[str, ast.expr]]]:
-    """Decorator and class of each mechanism of a file, and the constants defined before it."""
+def _published_entries(file: Path, ours: Mapping[str, CatalogueEntry]) -> Iterator[CatalogueEntry]:
+    """Operators of the authors, described by what differs from ours."""
+    for call, node, constants in _registered(file):
+        if isinstance(node, ast.FunctionDef):
+            words = {k.arg: k.value for k in call.keywords if k.arg not in ("check", "methods")}
+            said = {key: _value(word, constants) for key, word in words.items()}
+            same, changed = ours[_value(call.args[0], constants)], said.get("defaults", {})
+            values = {k: v for k, v in same.values.items() if k not in said.get("lacks", ())}
+            yield CatalogueEntry(
+                name=f"{same.name}_published",
+                title=said["title"],
+                source=said["source"],
+                capabilities=published_capabilities(same.capabilities, said.get("memory_layout")),
+                family=PUBLISHED,
+                doc=ast.get_docstring(node) or "",
+                defaults={
+                    k: repr(changed[k]) if k in changed else same.defaults[k] for k in values
+                },
+                values=values | changed,
+                module=_module(file),
+            )
+
+
+def _registered(
+    file: Path,
+) -> Iterator[tuple[ast.Call, ast.ClassDef | ast.FunctionDef, dict[str, ast.expr]]]:
+    """Decorator and body of each mechanism of a file, and the constants defined before it."""
     text = file.read_text(encoding="utf-8")
-    if f"@{_DECORATOR}" not in text:
+    if f"@{_DECORATOR}" not in text and f"@{_OPERATORS}" not in text:
         return
     constants: dict[str, ast.expr] = {}
     for node in ast.parse(text).body:
@@ -187,9 +224,10 @@ def _registered(file: Path) -> Iterator[tuple[ast.Call, ast.ClassDef, dict[str, 
             constants[node.targets[0].id] = node.value
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
             constants[node.target.id] = node.value
-        elif isinstance(node, ast.ClassDef):
+        elif isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            by = _DECORATOR if isinstance(node, ast.ClassDef) else _OPERATORS
             for call in node.decorator_list:
-                if isinstance(call, ast.Call) and ast.unparse(call.func) == _DECORATOR:
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == by:
                     yield call, node, constants
 
 
@@ -197,10 +235,11 @@ def _entry(
     call: ast.Call, cls: ast.ClassDef, constants: dict[str, ast.expr], file: Path
 ) -> CatalogueEntry:
     defaults = _defaults(cls)
+    values = dict(_constant(defaults, constants))
     said: dict[str, Any] = {
         "doc": ast.get_docstring(cls) or "",
-        "defaults": {name: ast.unparse(node) if node else "" for name, node in defaults.items()},
-        "values": dict(_constant(defaults, constants)),
+        "defaults": {name: _shown(name, node, values) for name, node in defaults.items()},
+        "values": values,
         "module": _module(file),
     }
     arguments = [("name", value) for value in call.args]
@@ -232,6 +271,13 @@ def _defaults(cls: ast.ClassDef) -> dict[str, ast.expr | None]:
             pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
             return {name.arg: value for name, value in pairs}
     return {}
+
+
+def _shown(name: str, node: ast.expr | None, values: Mapping[str, Any]) -> str:
+    """Return a default as text: its value, or else what the constructor writes; empty for none."""
+    if node is None:
+        return ""
+    return repr(values[name]) if name in values else ast.unparse(node)
 
 
 def _constant(

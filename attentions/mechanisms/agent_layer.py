@@ -58,6 +58,7 @@ class AgentLayer(AttentionLayer):
         flag(self.name, "qkv_bias", qkv_bias)
         channels = geometry.embed_dim
         self.core = Agent(geometry, num_agents, bias, class_token)
+        self.num_beside, self.grid = self.core.num_beside, self.core.grid
         self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
         self.dwc = depthwise(channels, _DWC_SIZE)
         self.proj = nn.Linear(channels, channels)
@@ -65,10 +66,10 @@ class AgentLayer(AttentionLayer):
     @float16_in_float32
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        fills_grid(self.name, x.shape[1] - self.core.num_beside, self.core.grid)
+        fills_grid(self.name, x.shape[1] - self.num_beside, self.grid)
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         mixed = merge_heads(self.core(*(self._split(part) for part in (q, k, v))))
-        local = convolve_on_grid(v[:, self.core.num_beside :], self.dwc, self.core.grid)
+        local = convolve_on_grid(v[:, self.num_beside :], self.dwc, self.grid)
         return self.proj(add_on_grid(mixed, local))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
@@ -78,12 +79,12 @@ class AgentLayer(AttentionLayer):
         """Around the core's reference, with the convolution written out."""
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         mixed = merge_heads(self.core.reference(*(self._split(part) for part in (q, k, v))))
-        local = reference_depthwise(v[:, self.core.num_beside :], self.dwc, self.core.grid)
+        local = reference_depthwise(v[:, self.num_beside :], self.dwc, self.grid)
         return self.proj(reference_add_on_grid(mixed, local))  # type: ignore[no-any-return]
 
     def flops(self, shape: CallShape) -> int:
         """Projections, depthwise convolution and the core."""
         channels, tokens = shape.num_heads * shape.head_dim, shape.batch_size * shape.query_len
-        on_grid = shape.batch_size * (shape.query_len - self.core.num_beside)
+        on_grid = shape.batch_size * (shape.query_len - self.num_beside)
         own = 8 * tokens * channels**2 + 2 * on_grid * channels * _DWC_SIZE**2
         return own + self.core.flops(shape)

@@ -6,21 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..base import Geometry
-from ..capabilities import Capabilities
 from ..mechanisms.linear import Linear
-from ..registry import register_attention
-from .entry import PublishedCore
+from .entry import published
 
 
-@register_attention(
-    "linear_published",
+@published(
+    "linear",
     title="Linear attention (elu + 1), published operators",
     source="idiap/fast-transformers, linear_attention.py, commit 2ad36b97",
-    family="published",
-    capabilities=Capabilities(cross=True, memory_layout="bnhd", dtypes=("float32", "float64")),
+    memory_layout="bnhd",
 )
-class LinearPublished(PublishedCore):
+def linear_published(ours: Linear, q: Tensor, k: Tensor, v: Tensor, *, eps: float) -> Tensor:
     """`linear` by its authors' operators: einsum on (B, N, H, D) throughout.
 
         phi(x) = elu(x) + 1
@@ -34,21 +30,10 @@ class LinearPublished(PublishedCore):
           causal product is compiled C++.
 
     Args:
-        geometry: the shape to build for.
         eps: added to the sum of weights.
     """
-
-    ours: Linear
-
-    def __init__(self, geometry: Geometry, eps: float = 1e-6) -> None:
-        super().__init__(geometry)
-        self.ours = Linear(geometry, eps=eps)
-        self.eps = eps
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        phi_q, phi_k = functional.elu(q) + 1, functional.elu(k) + 1
-        context = torch.einsum("nshd,nshm->nhmd", phi_k, v)
-        z = 1 / (torch.einsum("nlhd,nhd->nlh", phi_q, phi_k.sum(dim=1)) + self.eps)
-        return torch.einsum("nlhd,nhmd,nlh->nlhm", phi_q, context, z).transpose(1, 2)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    phi_q, phi_k = functional.elu(q) + 1, functional.elu(k) + 1
+    context = torch.einsum("nshd,nshm->nhmd", phi_k, v)
+    z = 1 / (torch.einsum("nlhd,nhd->nlh", phi_q, phi_k.sum(dim=1)) + eps)
+    return torch.einsum("nlhd,nhmd,nlh->nlhm", phi_q, context, z).transpose(1, 2)

@@ -8,33 +8,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..base import Geometry
-from ..capabilities import Capabilities
 from ..checks import fills_grid
 from ..maths.grid import convolve_on_grid
 from ..maths.heads import merge_heads, split_heads
 from ..mechanisms.mlla import Mlla
-from ..registry import register_attention
-from .entry import PublishedLayer
+from .entry import published
 from .mean_weights import averaged
 
 _BASE = 10_000.0
 
 
-@register_attention(
-    "mlla_published",
+@published(
+    "mlla",
     title="MLLA linear attention layer, published operators",
     source="LeapLabTHU/MLLA, mlla.py, commit 66b6d297",
-    family="published",
-    capabilities=Capabilities(
-        needs_grid=True,
-        position_free=False,
-        heads_independent=False,
-        scopes=("layer",),
-        dtypes=("float32", "float64"),
-    ),
 )
-class MllaPublished(PublishedLayer):
+def mlla_published(ours: Mlla, x: Tensor, *, eps: float) -> Tensor:
     """`mlla` by its authors' operators: features with and without their rotation, split into heads.
 
         q, k  = qk(x);  phi = elu + 1
@@ -49,31 +38,20 @@ class MllaPublished(PublishedLayer):
         - `mlla` rotates in tiles, and computes half inputs in float32.
 
     Args:
-        geometry: the shape to build for; value_dim must be head_dim, and C a multiple of 4.
         qk_bias: whether qk has a bias.
         eps: added to the mean weight.
     """
-
-    ours: Mlla
-
-    def __init__(self, geometry: Geometry, qk_bias: bool = True, eps: float = 1e-6) -> None:
-        super().__init__(geometry)
-        self.ours = Mlla(geometry, qk_bias=qk_bias, eps=eps)
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
-        grid, heads = self.geometry.grid, self.geometry.num_heads
-        fills_grid(self.name, x.shape[1], grid)
-        q, k = self.ours.qk(x).chunk(2, dim=-1)
-        phi_q, phi_k = functional.elu(q) + 1.0, functional.elu(k) + 1.0
-        make = _turns if torch.compiler.is_compiling() else _kept_turns
-        turn = make(grid, x.shape[-1], x.dtype, x.device)
-        turned = (split_heads(_turned(phi, turn), heads) for phi in (phi_q, phi_k))
-        turned_q, turned_k = turned
-        phi_q, phi_k, v = (split_heads(part, heads) for part in (phi_q, phi_k, x))
-        mixed = merge_heads(averaged(turned_q, turned_k, v, self.eps, phi_q, phi_k))
-        return mixed + convolve_on_grid(x, self.ours.lepe, grid)
+    grid, heads = ours.geometry.grid, ours.geometry.num_heads
+    fills_grid("mlla_published", x.shape[1], grid)
+    q, k = ours.qk(x).chunk(2, dim=-1)
+    phi_q, phi_k = functional.elu(q) + 1.0, functional.elu(k) + 1.0
+    make = _turns if torch.compiler.is_compiling() else _kept_turns
+    turn = make(grid, x.shape[-1], x.dtype, x.device)
+    turned = (split_heads(_turned(phi, turn), heads) for phi in (phi_q, phi_k))
+    turned_q, turned_k = turned
+    phi_q, phi_k, v = (split_heads(part, heads) for part in (phi_q, phi_k, x))
+    mixed = merge_heads(averaged(turned_q, turned_k, v, eps, phi_q, phi_k))
+    return mixed + convolve_on_grid(x, ours.lepe, grid)
 
 
 def _turned(x: Tensor, turn: Tensor) -> Tensor:

@@ -6,26 +6,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..base import Geometry
-from ..capabilities import Capabilities
 from ..checks import fills_grid
 from ..maths.grid import convolve_on_grid
 from ..maths.heads import merge_heads, split_heads
 from ..mechanisms.polaformer import Polaformer
 from ..mechanisms.polaformer_pp import PolaformerPP
-from ..registry import register_attention
-from .entry import PublishedCore, PublishedLayer
+from .entry import published
 from .mean_weights import averaged, rotated, sines_and_cosines
 
 
-@register_attention(
-    "polaformer_published",
+@published(
+    "polaformer",
     title="PolaFormer, published operators",
     source="ZacharyMeng/PolaFormer, pola_pvt.py, commit 44cdd39e",
-    family="published",
-    capabilities=Capabilities(cross=True, memory_layout="bnhd", dtypes=("float32", "float64")),
+    memory_layout="bnhd",
 )
-class PolaformerPublished(PublishedCore):
+def polaformer_published(
+    ours: Polaformer, q: Tensor, k: Tensor, v: Tensor, *, alpha: float, eps: float
+) -> Tensor:
     """`polaformer` by its authors' operators: four powers, and a pass for each half of the values.
 
         x+     = relu(x / softplus(scale))^p,  x- = relu(-x / softplus(scale))^p
@@ -42,50 +40,31 @@ class PolaformerPublished(PublishedCore):
         - `polaformer` reads the keys' sums for both halves of the values at once, and takes masks.
 
     Args:
-        geometry: the shape to build for.
         alpha: p lies between 1 and 1 + alpha.
         eps: added to the mean weights.
     """
-
-    ours: Polaformer
-
-    def __init__(self, geometry: Geometry, alpha: float = 4, eps: float = 1e-6) -> None:
-        super().__init__(geometry)
-        self.ours = Polaformer(geometry, alpha=alpha, eps=eps)
-        self.alpha, self.eps = alpha, eps
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        scale = functional.softplus(self.ours.scale)
-        exponent = 1 + self.alpha * self.ours.power.sigmoid()[:, None]
-        q, k, v = (merge_heads(x) for x in (q, k, v))
-        q, k, v = (split_heads(x, len(exponent)).contiguous() for x in (q / scale, k / scale, v))
-        q_above, q_below = q.relu() ** exponent, (-q).relu() ** exponent
-        k_above, k_below = k.relu() ** exponent, (-k).relu() ** exponent
-        like, unlike = torch.cat((q_above, q_below), -1), torch.cat((q_below, q_above), -1)
-        phi_k = torch.cat((k_above, k_below), -1)
-        first, second = v.chunk(2, dim=-1) if v.shape[-1] > 1 else v.tensor_split(2, dim=-1)
-        mixed = (
-            averaged(like, phi_k, first, self.eps),
-            averaged(unlike, phi_k, second, self.eps),
-        )
-        return torch.cat(mixed, dim=-1)
+    scale = functional.softplus(ours.scale)
+    exponent = 1 + alpha * ours.power.sigmoid()[:, None]
+    q, k, v = (merge_heads(x) for x in (q, k, v))
+    q, k, v = (split_heads(x, len(exponent)).contiguous() for x in (q / scale, k / scale, v))
+    q_above, q_below = q.relu() ** exponent, (-q).relu() ** exponent
+    k_above, k_below = k.relu() ** exponent, (-k).relu() ** exponent
+    like, unlike = torch.cat((q_above, q_below), -1), torch.cat((q_below, q_above), -1)
+    phi_k = torch.cat((k_above, k_below), -1)
+    first, second = v.chunk(2, dim=-1) if v.shape[-1] > 1 else v.tensor_split(2, dim=-1)
+    mixed = (
+        averaged(like, phi_k, first, eps),
+        averaged(unlike, phi_k, second, eps),
+    )
+    return torch.cat(mixed, dim=-1)
 
 
-@register_attention(
-    "polaformer_pp_published",
+@published(
+    "polaformer_pp",
     title="PolaFormer++ layer, published operators",
     source="ZacharyMeng/PolaFormerPP, commit fd26f5e1",
-    family="published",
-    capabilities=Capabilities(
-        needs_grid=True,
-        position_free=False,
-        heads_independent=False,
-        scopes=("layer",),
-        dtypes=("float32", "float64"),
-    ),
 )
-class PolaformerPPPublished(PublishedLayer):
+def polaformer_pp_published(ours: PolaformerPP, x: Tensor, *, eps: float) -> Tensor:
     """`polaformer_pp` by its authors' operators: two rotated maps of each query.
 
         q, k, v, g    = qkvg(x)
@@ -104,40 +83,30 @@ class PolaformerPPPublished(PublishedLayer):
         - `polaformer_pp` divides the largest exponential out.
 
     Args:
-        geometry: the shape to build for; value_dim must be head_dim, which must be even.
         eps: added to the mean weights.
     """
+    ours, grid = ours, ours.geometry.grid
+    fills_grid("polaformer_pp_published", x.shape[1], grid)
+    q, k, v, gate = ours.qkvg(x).chunk(4, dim=-1)
+    heads = (split_heads(part, ours.geometry.num_heads) for part in (q, k, v))
+    mixed = merge_heads(_mix(ours, eps, *heads)) + convolve_on_grid(v, ours.lepe, grid)
+    out: Tensor = ours.proj(mixed * gate)
+    return out
 
-    ours: PolaformerPP
 
-    def __init__(self, geometry: Geometry, eps: float = 1e-6) -> None:
-        super().__init__(geometry)
-        self.ours = PolaformerPP(geometry, eps=eps)
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
-        ours, grid = self.ours, self.geometry.grid
-        fills_grid(self.name, x.shape[1], grid)
-        q, k, v, gate = ours.qkvg(x).chunk(4, dim=-1)
-        heads = (split_heads(part, self.geometry.num_heads) for part in (q, k, v))
-        mixed = merge_heads(self._mix(*heads)) + convolve_on_grid(v, ours.lepe, grid)
-        out: Tensor = ours.proj(mixed * gate)
-        return out
-
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, H, N, D) each -> (B, H, N, D)."""
-        share, dim = k.shape[-2] ** -0.5, q.shape[-1]
-        table = sines_and_cosines(self.geometry.grid, 2 * dim, q.dtype, q.device)
-        like = torch.cat((q.relu(), (-q).relu()), dim=-1)
-        unlike = torch.cat((like[..., dim:], like[..., :dim]), dim=-1)
-        phi_k = torch.exp(torch.cat((k.relu(), (-k).relu()), dim=-1)) - 1
-        turned_k, mean_k = rotated(phi_k, *table), phi_k.mean(dim=-2, keepdim=True)
-        mixed = []
-        halves, slopes = v.tensor_split(2, dim=-1), (self.ours.s1, self.ours.s2)
-        for signed, slope, values in zip((like, unlike), slopes, halves, strict=True):
-            phi_q = torch.exp(signed * slope.sigmoid()[:, None]) - 1
-            z = 1 / (phi_q @ mean_k.transpose(-2, -1) + self.eps)
-            context = (turned_k.transpose(-2, -1) * share) @ (values * share)
-            mixed.append(rotated(phi_q, *table) @ context * z)
-        return torch.cat(mixed, dim=-1)
+def _mix(ours: PolaformerPP, eps: float, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """(B, H, N, D) each -> (B, H, N, D)."""
+    share, dim = k.shape[-2] ** -0.5, q.shape[-1]
+    table = sines_and_cosines(ours.geometry.grid, 2 * dim, q.dtype, q.device)
+    like = torch.cat((q.relu(), (-q).relu()), dim=-1)
+    unlike = torch.cat((like[..., dim:], like[..., :dim]), dim=-1)
+    phi_k = torch.exp(torch.cat((k.relu(), (-k).relu()), dim=-1)) - 1
+    turned_k, mean_k = rotated(phi_k, *table), phi_k.mean(dim=-2, keepdim=True)
+    mixed = []
+    halves, slopes = v.tensor_split(2, dim=-1), (ours.s1, ours.s2)
+    for signed, slope, values in zip((like, unlike), slopes, halves, strict=True):
+        phi_q = torch.exp(signed * slope.sigmoid()[:, None]) - 1
+        z = 1 / (phi_q @ mean_k.transpose(-2, -1) + eps)
+        context = (turned_k.transpose(-2, -1) * share) @ (values * share)
+        mixed.append(rotated(phi_q, *table) @ context * z)
+    return torch.cat(mixed, dim=-1)

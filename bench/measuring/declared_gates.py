@@ -33,11 +33,3 @@ def declared(core: Any) -> Mapping[str, Gate]:
         )
     by_channel = {"log_decay": Gate("bhnd", high=0)} if core.name in _BY_CHANNEL else {}
     return {name: by_channel.get(name, _OLDER[name]) for name in said}
-
-
-def sizes_per_token(core: Any, gate: Gate) -> tuple[int, ...]:
-    """Sizes of a gate for one token of one sequence: (H,), (H, D), ..."""
-    g = core.geometry
-    sizes = {"h": g.num_heads, "d": g.head_dim, "e": g.value_dim}
-    sizes |= getattr(core, "gate_axes", {})
-    return tuple(sizes[axis] for axis in gate.shape if axis not in "bn")

@@ -18,7 +18,7 @@ from torch.nn import functional
 from attentions import Gate
 from attentions.maths.delta_rule import unit_length
 from attentions.maths.gates import SelectiveDecay
-from bench.measuring.declared_gates import declared, sizes_per_token
+from bench.measuring.declared_gates import declared
 
 RANK = 16
 """Rows between the two maps of a gate per channel, as in the GLA paper."""
@@ -214,3 +214,11 @@ class _StepDecay(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         log_decay: Tensor = self.decay(self.project(x))[1]
         return log_decay
+
+
+def sizes_per_token(core: Any, gate: Gate) -> tuple[int, ...]:
+    """Sizes of a gate for one token of one sequence: (H,), (H, D), ..."""
+    g = core.geometry
+    sizes = {"h": g.num_heads, "d": g.head_dim, "e": g.value_dim}
+    sizes |= getattr(core, "gate_axes", {})
+    return tuple(sizes[axis] for axis in gate.shape if axis not in "bn")

@@ -6,13 +6,21 @@ by the goldens.
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from attentions import Attention, Geometry, attention_class, attention_names, build_attention
+from attentions import (
+    Attention,
+    Geometry,
+    attention_class,
+    attention_names,
+    build_attention,
+    hyperparameters,
+)
 from attentions.capabilities import PUBLISHED
 
 NAMES = [name for name in attention_names() if attention_class(name).family == PUBLISHED]
@@ -77,3 +85,19 @@ def test_they_claim_what_the_code_is_proven_in_and_stand_beside_ours() -> None:
         can, ours = attention_class(name).capabilities, name.removesuffix("_published")
         assert can.dtypes == ("float32", "float64") and not can.masks and not can.causal, name
         assert can.scopes == attention_class(ours).capabilities.scopes, name
+
+
+def test_settings_are_those_of_ours_but_for_what_their_code_lacks() -> None:
+    assert "key_power" not in hyperparameters("nala_published")
+    assert hyperparameters("nala_published").items() <= hyperparameters("nala").items()
+    assert hyperparameters("performer_published")["eps"] == 1e-4  # that of performer-pytorch
+    with pytest.raises(TypeError, match="nala_published takes no hyperparameter 'key_power'"):
+        build("nala_published", key_power=2.0)
+    with pytest.raises(ValueError, match="kernel is 'relu_unprojected'"):
+        build("performer_published", kernel="relu_unprojected", num_features=None)
+
+
+def test_an_entry_can_be_pickled_as_any_module() -> None:
+    module = build("nala_published", lam=2.0)
+    given = inputs(module)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(module))(*given), module(*given))

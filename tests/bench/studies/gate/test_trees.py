@@ -5,6 +5,8 @@ import pytest
 
 from bench.core.cli.errors import ConfigError
 from bench.studies.gate import trees
+from bench.studies.gate.command import base_entry
+from bench.studies.gate.trees import HERE, Tree
 
 
 class Repository:
@@ -156,3 +158,16 @@ def test_the_current_tree_stays_as_it_is(repository):
         pass
     assert changed.read_text() == "VALUE = 3\n"
     assert repository.git("rev-parse", "--abbrev-ref", "HEAD") == "main"
+
+
+def test_an_entry_of_the_base_is_its_yaml_or_what_its_constructor_says(tmp_path):
+    here = Tree(root=HERE, commit="0" * 40, is_dirty=False)
+    assert base_entry(here, "linear") == {"mechanism": "linear"}
+    assert base_entry(here, "nala_published") == {"mechanism": "nala_published"}
+    assert base_entry(here, "nala_rope") == {"mechanism": "nala", "rope": True}
+    assert base_entry(here, "no_such_entry") is None
+    (folder := tmp_path / "conf" / "attention").mkdir(parents=True)
+    (folder / "linear.yaml").write_text("linear:\n  mechanism: linear\n  eps: 0.5\n")
+    older = Tree(root=tmp_path, commit="1" * 40, is_dirty=False)
+    assert base_entry(older, "linear") == {"mechanism": "linear", "eps": 0.5}
+    assert base_entry(older, "nala") is None
