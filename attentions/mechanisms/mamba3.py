@@ -103,9 +103,7 @@ class Mamba3(StateCore):
         """Biases, (H, D), and skip, (H,)."""
         return self.q_bias, self.k_bias, self.skip
 
-    def init_state(
-        self, batch_size: int, *, dtype: torch.dtype, device: torch.device
-    ) -> TurnedState:
+    def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """Zeros; float32 for half inputs."""
         context = super().init_state(batch_size, dtype=dtype, device=device)
         widths = (*context.shape[2:], self.gate_axes["a"])

@@ -264,18 +264,19 @@ def without_zeros(sample: Sample) -> SlowForm:
 
 
 def token_by_token(sample: Sample) -> SlowForm | None:
-    """One `step` for each token, by the formula that the decode form proves.
+    """Sum one `step` for each token, by the formula that the decode form proves.
 
-    None unless a late step takes as much as an early one, which makes it a recurrence: with a cache
-    of all tokens a step may go another way than a whole sequence.
+    Decisive if a late step takes as much as an early one, which makes it a recurrence. With a cache
+    of all tokens a step may go another way than a whole sequence. None unless the formula is what
+    both steps take.
     """
     shape, length = sample.shape, sample.shape.query_len
-    early, late = (work_of(last_step(sample, n)).flops for n in (2, length))
-    if early != late:
-        return None
     at = [replace(shape, query_len=1, key_len=n) for n in range(1, length + 1)]
-    flops = sum(sample.mechanism.decode_flops(one) for one in at)
-    return SlowForm(name="token by token", flops=flops, is_decisive=True)
+    needed = [sample.mechanism.decode_flops(one) for one in at]
+    early, late = (work_of(last_step(sample, n)).flops for n in (2, length))
+    if early != late and (needed[1], needed[-1]) != (early, late):
+        return None
+    return SlowForm(name="token by token", flops=sum(needed), is_decisive=early == late)
 
 
 @torch.no_grad()

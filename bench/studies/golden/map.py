@@ -409,7 +409,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
     "mamba3": (
         Form(
             mechanism="mamba3",
-            derived={"num_angles": lambda header: header.shapes["in.angle"][-1]},
+            derived={"num_angles": lambda header: header.shapes.get("in.angle", (0,))[-1]},
             unused=frozenset({"log_rate", "log_step", "trapezoid_logit", "angle_logit"}),
         ),
     ),

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+import attentions
 from attentions import Geometry
 from bench.measuring.costs.proof import PAIRS, SMALL
 from bench.measuring.costs.slow_forms import (
@@ -91,6 +92,12 @@ def test_a_recurrence_is_decisive_and_a_growing_cache_is_none():
     form = token_by_token(pairs(made.Recurrence))
     assert form.flops == 4 * 24 * 16 * 8 and form.is_decisive
     assert token_by_token(pairs(Cached)) is None
+
+
+def test_steps_that_take_more_and_more_are_a_slow_form_by_a_formula_that_says_so():
+    sample = pairs(attentions.attention_class("log_linear"))
+    form = token_by_token(sample)
+    assert form.flops == sample.mechanism.flops(sample.shape) and not form.is_decisive
 
 
 def test_the_last_step_is_counted_without_those_before_it():

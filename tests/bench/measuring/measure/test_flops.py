@@ -80,3 +80,11 @@ def test_elementwise_work_is_a_number_of_its_own():
     assert counts.elementwise_elements == 2 * Q.numel()
     assert counts.counted_flops == DENSE // 2
     assert counts.num_operators == 3
+
+
+def test_a_solve_is_elimination_and_two_triangular_systems_for_each_right_side():
+    a = torch.randn(3, 5, 12, 12)
+    for columns in (1, 4):
+        right = torch.randn(3, 5, 12, columns)
+        counts = count(lambda right=right: torch.linalg.solve(a, right))
+        assert counts.counted_flops == 15 * (2 * 12**3 // 3 + columns * 2 * 12**2)

@@ -41,6 +41,26 @@ SIZES = {
         "removal_key": (2, 4, 64, 16),
         "removal_rate": (2, 4, 64, 16),
     },
+    "gated_deltanet2": {
+        "log_decay": (2, 4, 64, 16),
+        "erase": (2, 4, 64, 16),
+        "write": (2, 4, 64, 16),
+    },
+    "comba": {
+        "beta": (2, 4, 64),
+        "log_decay": (2, 4, 64),
+        "removal_key": (2, 4, 64, 16),
+    },
+    "gsa": {"log_decay": (2, 4, 64, 16), "slot": (2, 4, 64, 16)},
+    "rwkv6": {"log_decay": (2, 4, 64, 16)},
+    "mesanet": {"beta": (2, 4, 64), "log_decay": (2, 4, 64)},
+    "mamba3": {
+        "log_decay": (2, 4, 64),
+        "step": (2, 4, 64),
+        "trapezoid": (2, 4, 64),
+        "angle": (2, 4, 64, 4),
+    },
+    "log_linear": {"log_decay": (2, 4, 64), "level_scale": (2, 4, 64, 7)},
 }
 
 
