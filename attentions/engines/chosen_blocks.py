@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from ..base import CallShape
 from ..kernel.eager import is_eager_cpu
-from ..maths.tiles import Tiling, scaled
+from ..maths.blocks import pairs_of_blocks
+from ..maths.tiles import Tiling, scaled, tiled_flops
 from .tiled_pairs import tiled_pairs
 
 
@@ -24,9 +26,10 @@ def chosen_blocks(
 ) -> Tensor:
     """out_t = softmax over the keys j <= t of the blocks that query t chose.
 
-    On a CPU, in eager mode, pairs that nobody chose are not computed. Which they are is not known
-    to a compiler, and many small products do not suit a GPU: there all pairs are, under a mask.
-    Memory is linear in the number of tokens; there is no second derivative.
+    On a CPU, in eager mode, pairs of long sequences that nobody chose are not computed. Which they
+    are is not known to a compiler, many small products do not suit a GPU, and of short sequences
+    they would be too small: there all pairs are computed, under a mask. Memory is linear in the
+    number of tokens; there is no second derivative.
 
     Args:
         q: (B, H, N, D); the last N of M tokens.
@@ -36,7 +39,7 @@ def chosen_blocks(
         size: keys of a block; the last one may have fewer.
         tile: queries and keys of a tile, where all pairs are computed.
     """
-    if is_eager_cpu(q, k, v) and not q.is_meta:
+    if is_long(k.shape[2], tile) and is_eager_cpu(q, k, v) and not q.is_meta:
         out: Tensor = _ByBlock.apply(q, k, v, chosen, size)[0]  # type: ignore[no-untyped-call]
         return out
     tiling = Tiling(
@@ -47,6 +50,27 @@ def chosen_blocks(
         past=k.shape[2] - q.shape[2],
     )
     return tiled_pairs(q, k, v, _Softmax(), tiling, chosen=chosen, block=size)  # type: ignore[arg-type]
+
+
+def is_long(key_len: int, tile: int) -> bool:
+    """Whether pairs that nobody chose are left out."""
+    return key_len > 2 * tile
+
+
+def executed_flops(shape: CallShape, size: int, most: int, tile: int) -> int:
+    """Those of `chosen_blocks` on a CPU, for ``most`` blocks of a query, its own among them."""
+    if not is_long(shape.key_len, tile):
+        return tiled_flops(shape, tile)
+    pairs = pairs_of_blocks(shape.query_len, size, most, whole_own=True)
+    heads, width = shape.batch_size * shape.num_heads, shape.head_dim + shape.value_dim
+    return 2 * heads * pairs * width
+
+
+def decoded_pairs(key_len: int, size: int, most: int, tile: int) -> int:
+    """Pairs of `chosen_blocks` on a CPU for the last of so many tokens."""
+    own = (key_len - 1) % size + 1
+    chosen = own + min(key_len - own, (most - 1) * size)
+    return chosen if is_long(key_len, tile) else key_len
 
 
 class _ByBlock(Function):

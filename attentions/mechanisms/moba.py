@@ -9,7 +9,7 @@ from torch.nn import functional
 from ..base import CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import whole
-from ..engines.chosen_blocks import chosen_blocks
+from ..engines.chosen_blocks import chosen_blocks, decoded_pairs, executed_flops
 from ..engines.pair import Attend, PairCore
 from ..maths.blocks import (
     best_blocks,
@@ -111,18 +111,13 @@ class Moba(PairCore):
         return 2 * heads * (scored * shape.head_dim + pairs * self.pair_width(shape))
 
     def executed_flops(self, shape: CallShape) -> int:
-        """As `flops`, with scores of later blocks too, and the whole of a query's own block."""
-        length, heads = shape.query_len, shape.batch_size * shape.num_heads
-        if not self._scored(length):
-            return super().executed_flops(shape)
-        scored = length * self._scored(length)
-        pairs = pairs_of_blocks(length, self.block_size, self.top_k, whole_own=True)
-        return 2 * heads * (scored * shape.head_dim + pairs * self.pair_width(shape))
+        """As `flops`, with scores of later blocks too, and whole blocks or tiles."""
+        scored = self._scored(shape.query_len) * shape.num_tokens * shape.head_dim
+        return 2 * scored + executed_flops(shape, self.block_size, self.top_k, self.tile)
 
     def decode_flops(self, shape: CallShape) -> int:
         """One query scores all blocks and meets the keys of the chosen ones."""
         length, heads = shape.key_len, shape.batch_size * shape.num_heads
-        own = (length - 1) % self.block_size + 1
-        pairs = own + min(length - own, (self.top_k - 1) * self.block_size)
+        pairs = decoded_pairs(length, self.block_size, self.top_k, self.tile)
         scored = self._scored(length) * shape.head_dim
         return 2 * heads * (scored + pairs * self.pair_width(shape))

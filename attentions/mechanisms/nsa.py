@@ -11,7 +11,7 @@ from torch.nn import functional
 from ..base import CallShape, Geometry
 from ..capabilities import Capabilities, Gate
 from ..checks import whole
-from ..engines.chosen_blocks import chosen_blocks
+from ..engines.chosen_blocks import chosen_blocks, decoded_pairs, executed_flops
 from ..engines.pair import Attend, PairCore
 from ..maths.blocks import (
     best_blocks,
@@ -174,16 +174,15 @@ class Nsa(PairCore):
         pairs = n * (n // self.block_size)
         if self._sees_all(n):
             return 2 * heads * pairs * self.pair_width(shape) + tiled_flops(shape, self.tile)
-        scored = pairs * shape.head_dim
-        pairs += pairs_of_blocks(n, self.block_size, self.num_blocks, whole_own=True)
+        own = 2 * heads * pairs * (self.pair_width(shape) + shape.head_dim)
         near = tiled_flops(shape, self.tile, self.reach)
-        return 2 * heads * (pairs * self.pair_width(shape) + scored) + near
+        return own + near + executed_flops(shape, self.block_size, self.num_blocks, self.tile)
 
     def decode_flops(self, shape: CallShape) -> int:
         """One query meets all means, the chosen blocks and the window."""
-        n, size = shape.key_len, self.block_size
-        own = (n - 1) % size + 1
-        pairs, scored = n // size + own + min(n - own, (self.num_blocks - 1) * size), 0
+        n, size, scored = shape.key_len, self.block_size, 0
+        pairs = n // size + (n if self._sees_all(n) else min(n, self.reach))
         if not self._sees_all(n):
-            pairs, scored = pairs + min(n, self.reach), n // size * shape.head_dim
+            pairs += decoded_pairs(n, size, self.num_blocks, self.tile)
+            scored = n // size * shape.head_dim
         return 2 * shape.batch_size * shape.num_heads * (pairs * self.pair_width(shape) + scored)
