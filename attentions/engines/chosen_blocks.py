@@ -28,7 +28,7 @@ def chosen_blocks(
 
     On a CPU, in eager mode, pairs of long sequences that nobody chose are not computed. Which they
     are is not known to a compiler, many small products do not suit a GPU, and of short sequences
-    they would be too small: there all pairs are computed, under a mask. Memory is linear in the
+    or blocks they would be too small: there all pairs are computed, under a mask. Memory is linear in the
     number of tokens; there is no second derivative.
 
     Args:
@@ -39,7 +39,7 @@ def chosen_blocks(
         size: keys of a block; the last one may have fewer.
         tile: queries and keys of a tile, where all pairs are computed.
     """
-    if is_long(k.shape[2], tile) and is_eager_cpu(q, k, v) and not q.is_meta:
+    if is_long(k.shape[2], size, tile) and is_eager_cpu(q, k, v) and not q.is_meta:
         out: Tensor = _ByBlock.apply(q, k, v, chosen, size)[0]  # type: ignore[no-untyped-call]
         return out
     tiling = Tiling(
@@ -52,14 +52,17 @@ def chosen_blocks(
     return tiled_pairs(q, k, v, _Softmax(), tiling, chosen=chosen, block=size)  # type: ignore[arg-type]
 
 
-def is_long(key_len: int, tile: int) -> bool:
-    """Whether pairs that nobody chose are left out."""
-    return key_len > 2 * tile
+def is_long(key_len: int, size: int, tile: int) -> bool:
+    """Whether pairs that nobody chose are left out: many keys, in blocks that are worth a product.
+
+    A meeting of a small block costs more by its operators than by its pairs.
+    """
+    return key_len > 2 * tile and size >= tile // 8
 
 
 def executed_flops(shape: CallShape, size: int, most: int, tile: int) -> int:
     """Those of `chosen_blocks` on a CPU, for ``most`` blocks of a query, its own among them."""
-    if not is_long(shape.key_len, tile):
+    if not is_long(shape.key_len, size, tile):
         return tiled_flops(shape, tile)
     pairs = pairs_of_blocks(shape.query_len, size, most, whole_own=True)
     heads, width = shape.batch_size * shape.num_heads, shape.head_dim + shape.value_dim
@@ -70,7 +73,7 @@ def decoded_pairs(key_len: int, size: int, most: int, tile: int) -> int:
     """Pairs of `chosen_blocks` on a CPU for the last of so many tokens."""
     own = (key_len - 1) % size + 1
     chosen = own + min(key_len - own, (most - 1) * size)
-    return chosen if is_long(key_len, tile) else key_len
+    return chosen if is_long(key_len, size, tile) else key_len
 
 
 class _ByBlock(Function):
