@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,16 +10,103 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from ..base import CallShape
 from ..kernel.eager import is_eager_cpu
-from ..maths.blocks import pairs_of_blocks
+from ..maths.blocks import (
+    best_blocks,
+    block_means,
+    blocks_before,
+    keys_of_blocks,
+    pairs_of_blocks,
+)
 from ..maths.tiles import Tiling, scaled, tiled_flops
+from ..precision import widen
+from .pair import Attend, PairCore
 from .tiled_pairs import tiled_pairs
 
 
 class _Softmax:
     softmax = True
+
+
+class BlockCore(PairCore):
+    """Softmax over the keys of some blocks, chosen for each query by the means of their keys.
+
+    A core gives `order`, and sets the attributes. A query's own block is always chosen, up to the
+    query. The choice has no gradient.
+
+    Attributes:
+        block_size: tokens of a block; the last one may have fewer.
+        most: blocks of a query, its own among them.
+        near: the last tokens that a query sees in any case.
+    """
+
+    softmax = True
+    block_size: int
+    most: int
+    near: int = 1
+
+    @abstractmethod
+    def order(self, q: Tensor, means: Tensor, places: Tensor, blocks: Tensor) -> Tensor:
+        """Scores of blocks, (B, H, N, blocks): the highest are chosen, never minus infinity.
+
+        Args:
+            q: (B, H, N, D).
+            means: mean keys of the whole blocks, (B, H_kv, blocks, D).
+            places: where each query stands among all tokens, (N, 1).
+            blocks: numbers of the whole blocks, (blocks,).
+        """
+
+    def sees_all(self, num_tokens: int) -> bool:
+        """Whether every block is chosen, so that nothing is scored."""
+        return num_tokens <= self.most * self.block_size
+
+    @torch.no_grad()
+    def choose(self, q: Tensor, k: Tensor) -> Tensor:
+        """True for the blocks of each query, (B, H, N, blocks); queries are the last tokens."""
+        means = block_means(k, self.block_size)
+        places = torch.arange(k.shape[2] - q.shape[2], k.shape[2], device=q.device).unsqueeze(-1)
+        blocks = torch.arange(-(-k.shape[2] // self.block_size), device=q.device)
+        order = self.order(q, means, places, blocks[: means.shape[2]])
+        order = functional.pad(order, (0, len(blocks) - order.shape[-1]), value=-torch.inf)
+        return best_blocks(
+            order.masked_fill(blocks == places // self.block_size, torch.inf), self.most
+        )
+
+    def mix(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
+        """Softmax over the chosen blocks."""
+        if self.sees_all(k.shape[2]):
+            return attend(q, k, v)
+        chosen = self.choose(q, k)
+        return chosen_blocks(q, widen(k), widen(v), chosen, self.block_size, self.tile)
+
+    def keys_kept(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
+        """In chosen blocks, up to the query, or near it."""
+        return keys_of_blocks(self.choose(q, k), self.block_size, self.near)
+
+    def flops(self, shape: CallShape) -> int:
+        """A score for each block before a query's own, and softmax over the chosen ones."""
+        n, heads = shape.query_len, shape.batch_size * shape.num_heads
+        scored = 0 if self.sees_all(n) else blocks_before(n, self.block_size)
+        pairs = pairs_of_blocks(n, self.block_size, self.most)
+        return 2 * heads * (scored * shape.head_dim + pairs * self.pair_width(shape))
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """As `flops`, with scores of later blocks too, and whole blocks or tiles."""
+        n, size = shape.query_len, self.block_size
+        if self.sees_all(n):
+            return tiled_flops(shape, self.tile)
+        scored = 2 * shape.num_tokens * (n // size) * shape.head_dim
+        return scored + executed_flops(shape, size, self.most, self.tile)
+
+    def decode_flops(self, shape: CallShape) -> int:
+        """One query scores all blocks and meets the keys of the chosen ones."""
+        n, size, is_all = shape.key_len, self.block_size, self.sees_all(shape.key_len)
+        pairs = n if is_all else decoded_pairs(n, size, self.most, self.tile)
+        scored = 0 if is_all else n // size * shape.head_dim
+        return 2 * shape.batch_size * shape.num_heads * (scored + pairs * self.pair_width(shape))
 
 
 def chosen_blocks(
@@ -28,8 +116,8 @@ def chosen_blocks(
 
     On a CPU, in eager mode, pairs of long sequences that nobody chose are not computed. Which they
     are is not known to a compiler, many small products do not suit a GPU, and of short sequences
-    or blocks they would be too small: there all pairs are computed, under a mask. Memory is linear in the
-    number of tokens; there is no second derivative.
+    or blocks they would be too small: there all pairs are computed, under a mask. Memory is linear
+    in the number of tokens; there is no second derivative.
 
     Args:
         q: (B, H, N, D); the last N of M tokens.

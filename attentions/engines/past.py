@@ -137,12 +137,16 @@ class PastCore(PairCore):
                 of_rows = sums[:, :, start + at.start : end, None]
                 decays = (of_rows - sums[:, :, None, :end]).to(q.dtype)
             chunk = Chunk(
-                *(x[:, :, at] for x in (q, k, v)),
-                *past,
-                decays,
-                None if seen is None else seen[..., :end],
+                q=q[:, :, at],
+                k=k[:, :, at],
+                v=v[:, :, at],
+                past_k=past[0],
+                past_v=past[1],
+                decays=decays,
+                seen=None if seen is None else seen[..., :end],
             )
-            out, *past = self.mix_chunk(chunk, *(row[:, :, at] for row in rows))  # type: ignore[assignment]
+            out, *after = self.mix_chunk(chunk, *(row[:, :, at] for row in rows))
+            past = after[0], after[1]
             outputs.append(out)
         return torch.cat(outputs, dim=2), *past
 

@@ -109,8 +109,12 @@ class Dsa(PairCore):
         with torch.no_grad():
             places = self.scores(*gates).topk(self.top_k, dim=-1).indices.mT  # (B, 1, K, 1)
         tiling = Tiling(query_len=1, key_len=self.top_k, size=self.tile, causal=False)
-        chosen = (x.take_along_dim(places, dim=2) for x in (k, v))
-        return replace(attend, tiling=tiling)(q, *chosen)
+        k, v = (x.take_along_dim(places, dim=2) for x in (k, v))
+        return replace(attend, tiling=tiling)(q, k, v)
+
+    def keys_kept(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
+        """At most ``top_k`` of the keys so far."""
+        return torch.arange(1, q.shape[2] + 1, device=q.device).clamp(max=self.top_k)
 
     def scores(self, index_q: Tensor, index_k: Tensor, index_weight: Tensor) -> Tensor:
         """I of each pair, (B, 1, N, M)."""
